@@ -1,0 +1,53 @@
+/**
+ * status.h - one truth about success: 0 is good, negative is bad, and the cause in words.
+ */
+#ifndef VLCACHE_STATUS_H
+#define VLCACHE_STATUS_H
+
+#include "common.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Every status: X(name, value, text). The enum, vlcache_status_name() and vlcache_status_text() come from
+ * this list. */
+#define VLCACHE_STATUS_MAP(X)                                                                                \
+    X(OK, 0, "success")                                                                                      \
+    X(E_ARGUMENT, -1, "invalid argument")                                                                    \
+    X(E_IO, -2, "file cannot be read or written")                                                            \
+    X(E_FORMAT, -3, "file is malformed")                                                                     \
+    X(E_UNSUPPORTED, -4, "valid, but not supported")                                                         \
+    X(E_NO_DEVICE, -5, "no matching OpenCL device")                                                          \
+    X(E_DEVICE, -6, "OpenCL call failed")                                                                    \
+    X(E_BUILD, -7, "OpenCL kernel did not build")                                                            \
+    X(E_NO_MEMORY, -8, "out of host memory")                                                                 \
+    X(E_DEVICE_MEMORY, -9, "out of device memory")                                                           \
+    X(E_CONTEXT_FULL, -10, "prompt does not fit the context")                                                \
+    X(E_CANCELLED, -11, "cancelled")                                                                         \
+    X(E_INTERNAL, -12, "internal error")
+
+/** Result of every call that can fail. */
+typedef enum vlcache_status {
+#define VLCACHE_STATUS_ENUM(name, value, text) VLCACHE_##name = value,
+    VLCACHE_STATUS_MAP(VLCACHE_STATUS_ENUM)
+#undef VLCACHE_STATUS_ENUM
+} vlcache_status;
+
+/** "VLCACHE_E_FORMAT" and so on (static storage); "VLCACHE_E_?" for an unknown value. */
+VLCACHE_API const char *vlcache_status_name(vlcache_status status);
+
+/** The short text of a status (static storage). */
+VLCACHE_API const char *vlcache_status_text(vlcache_status status);
+
+/**
+ * The cause of the last failure on this thread in full: file, field, tensor, kernel, OpenCL error name, and
+ * the fix where one is known. Never NULL; "" before any failure. Valid until the next failing call on this
+ * thread.
+ */
+VLCACHE_API const char *vlcache_error_message(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
