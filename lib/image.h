@@ -31,10 +31,17 @@ typedef struct vlci_image_plan {
     int grid_rows, grid_columns; /**< llava_next: the unpadded grid; llava: patches a side */
 } vlci_image_plan;
 
-/** Plans a picture of width x height: needs no pixels. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_NO_MEMORY. */
+/**
+ * Plans a picture of width x height: needs no pixels. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_UNSUPPORTED (the
+ * preprocessor's sizes do not give what the vision tower takes), VLCACHE_E_NO_MEMORY.
+ */
 vlcache_status vlci_image_plan_make(const vlci_config *config, int width, int height, vlci_image_plan *out);
 
-/** Prepares the pixels. Within 1/255 of the Hugging Face processors. Errors: VLCACHE_E_NO_MEMORY. */
+/**
+ * Prepares the pixels. Equal, before mean and std, to Hugging Face's PIL processors to the bit; its
+ * torchvision ones resize with the same filters and differ by a rounding step (1/255) here and there. Errors:
+ * as for the plan.
+ */
 vlcache_status vlci_image_prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out);
 
 void vlci_image_plan_release(vlci_image_plan *plan);
