@@ -89,6 +89,20 @@ static size_t jpeg_skip_entropy(const file *f, size_t at) {
     return f->bytes;
 }
 
+/* Huffman tables: {class and slot, 16 counts, as many values}, at most 256 values each (T.81, B.2.4.2). The
+ * decoder trusts the counts. */
+static vlcache_status jpeg_huffman(const file *f, const uint8_t *body, size_t length) {
+    while (length > 0) {
+        size_t values = 0;
+        for (size_t i = 1; i <= 16 && i < length; i++) values += body[i];
+        if (length < 17 || values > 256 || values > length - 17)
+            return malformed(f, "JPEG Huffman table does not fit its segment");
+        body += 17 + values;
+        length -= 17 + values;
+    }
+    return VLCACHE_OK;
+}
+
 static bool is_frame(int marker) {
     return marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
 }
@@ -102,6 +116,7 @@ static vlcache_status jpeg_segment(const file *f, int marker, size_t *at, vlci_c
     const uint8_t *body = f->data + *at + 2;
     *at += length;
     length -= 2;
+    if (marker == 0xC4) return jpeg_huffman(f, body, length);
     if (is_frame(marker)) return jpeg_frame(f, body, length, marker, out);
     if (marker == 0xE1 && length > 6 && memcmp(body, "Exif\0\0", 6) == 0)
         out->orientation = vlci_exif_orientation(body + 6, length - 6);

@@ -282,32 +282,32 @@ vlcache_status vlcache_image_decode(const void *data, size_t bytes, const char *
 /* Reads to the end; a file that grows past the limit while being read is refused too. */
 static vlcache_status read_all(int fd, const char *path, size_t expected, uint8_t **data, size_t *bytes) {
     size_t room = expected + 1, used = 0; // one more, to meet the end without growing
-    uint8_t *block = NULL;
+    uint8_t *content = NULL;
     for (;;) {
-        uint8_t *grown = vlci_realloc(block, room, 1);
+        uint8_t *grown = vlci_realloc(content, room, 1);
         if (!grown) {
-            vlci_free(block);
+            vlci_free(content);
             return vlci_fail_memory("picture file");
         }
-        block = grown;
+        content = grown;
         ssize_t got;
         do {
-            got = read(fd, block + used, room - used);
+            got = read(fd, content + used, room - used);
         } while (got < 0 && errno == EINTR);
         if (got < 0) {
-            vlci_free(block);
+            vlci_free(content);
             return vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", path, strerror(errno));
         }
         if (got == 0) break;
         used += (size_t)got;
         if (used > MAX_FILE_BYTES) {
-            vlci_free(block);
+            vlci_free(content);
             return vlci_fail(VLCACHE_E_FORMAT, "%s: more than %zu bytes: scale the picture down", path,
                              MAX_FILE_BYTES);
         }
         if (used == room) room *= 2;
     }
-    *data = block;
+    *data = content;
     *bytes = used;
     return VLCACHE_OK;
 }

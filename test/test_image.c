@@ -452,6 +452,7 @@ START_TEST(refuses_what_is_no_picture) {
     REFUSE("\xFF\xD8\xFF\xDA\0\x08\1\1\0\0\x3F\0\xFF\xD9", "no-frame.jpg");
     REFUSE("\xFF\xD8\xFF\xC0\0\x0B\x08\xFF\xFF\xFF\xFF\1\1\x11\0\xFF\xDA\0\x08\1\1\0\0\x3F\0\xFF\xD9",
            "bomb.jpg");
+    REFUSE("\xFF\xD8\xFF\xC4\0\x13\0\xFF\xFF\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xFF\xD9", "huffman.jpg");
     REFUSE("GIF89a\1\0\1\0\0\0\0;", "no-frame.gif");
     REFUSE("GIF89a\0\0\0\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\0;", "no-size.gif");
     REFUSE("GIF89a\xFF\xFF\xFF\xFF\0\0\0,\0\0\0\0\1\0\1\0\0\2\0;", "bomb.gif");
