@@ -1,7 +1,7 @@
 # Writes OUTPUT, a C file with the text of each kernel file in KERNELS as a byte array and a table of them.
 # Byte arrays, because string literals have a length limit in C.
 set(table "")
-set(text "/* Generated from cl/ by embed.cmake. */\n#include \"device/program.h\"\n")
+set(text "/* Generated from cl/ by embed.cmake. */\n#include \"device/device.h\"\n")
 foreach(path IN LISTS KERNELS)
   get_filename_component(name ${path} NAME)
   string(MAKE_C_IDENTIFIER ${name} symbol)

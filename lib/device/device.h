@@ -1,0 +1,166 @@
+/**
+ * device/device.h (internal) - the opened device: what it can do, its kernels, its one way to enqueue, its
+ * memory.
+ *
+ *     const vlci_kernel *k;
+ *     status = vlci_kernel_get(device, "norm.cl", "rms_norm", "-DROWS=1", &k);
+ *     status = VLCI_LAUNCH(device, k, VLCI_GRID1(rows * 64, 64), VLCI_MEM(x), VLCI_MEM(w), VLCI_I32(n),
+ * VLCI_F32(eps));
+ */
+#ifndef VLCI_DEVICE_DEVICE_H
+#define VLCI_DEVICE_DEVICE_H
+
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#include <CL/cl.h>
+#include <pthread.h>
+
+#include "core/status.h"
+#include "vlcache/device.h"
+
+/* ---- capabilities (caps.c: every vendor's quirk lives there)
+ * ------------------------------------------------ */
+
+typedef struct vlci_caps {
+    vlcache_device_info info;
+    bool wide_vectors; /**< a CPU: one work-item per tile with float16 vectors beats work-groups with barriers
+                        */
+    size_t local_bytes; /**< usable local memory of one work-group */
+    size_t max_group;   /**< largest work-group */
+    size_t alignment;   /**< of sub-buffers, bytes */
+} vlci_caps;
+
+vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
+
+/* ---- kernels (program.c, cache.c)
+ * --------------------------------------------------------------------------- */
+
+typedef struct vlci_kernel_source {
+    const char *name; /**< "gemm.cl" */
+    const char *text;
+    size_t bytes;
+} vlci_kernel_source;
+
+/** All of cl/, embedded, ended by a NULL name. VLCACHE_KERNEL_DIR in the environment reads them from disk
+ * instead. */
+extern const vlci_kernel_source vlci_kernel_sources[];
+
+typedef struct vlci_kernel {
+    cl_kernel handle;
+    const char *name; /**< for messages and profiles */
+    size_t max_group; /**< CL_KERNEL_WORK_GROUP_SIZE */
+} vlci_kernel;
+
+/**
+ * The kernel `name` of cl/`file` built with `options` (e.g. "-DW_DTYPE=3 -DHEAD_DIM=64"), from memory, from
+ * the binary cache, or built and cached. common.clh is in front of every program. Owned by the device, valid
+ * as long as it. Errors: VLCACHE_E_BUILD (message: file, options, build log), VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
+                               const char *options, const vlci_kernel **out);
+
+/** Number of programs compiled from source since the device was opened (0 on a warm cache). */
+unsigned vlci_kernel_builds(const vlcache_device *device);
+
+/**
+ * Which rung of a ladder to use: `chosen` by capability, unless VLCACHE_VARIANT="kernel:rung,..." forces one.
+ * Returns a static or environment-owned string to compare with the rungs' names.
+ */
+const char *vlci_variant(const char *kernel, const char *chosen);
+
+/** Small text blobs beside the binaries (GEMM measurements): false when absent or corrupt. `text` is new
+ * memory. */
+bool vlci_cache_read(const vlcache_device *device, const char *key, char **text);
+void vlci_cache_write(const vlcache_device *device, const char *key, const char *text);
+
+/* ---- enqueueing (queue.c)
+ * ----------------------------------------------------------------------------------- */
+
+typedef struct vlci_arg {
+    enum { VLCI_ARG_MEM, VLCI_ARG_I32, VLCI_ARG_U32, VLCI_ARG_F32, VLCI_ARG_LOCAL } kind;
+    union {
+        cl_mem mem; /**< may be NULL: a NULL __global pointer */
+        int32_t i32;
+        uint32_t u32;
+        float f32;
+        size_t local; /**< bytes */
+    } as;
+} vlci_arg;
+
+#define VLCI_MEM(m)   ((vlci_arg){.kind = VLCI_ARG_MEM, .as.mem = (m)})
+#define VLCI_I32(v)   ((vlci_arg){.kind = VLCI_ARG_I32, .as.i32 = (int32_t)(v)})
+#define VLCI_U32(v)   ((vlci_arg){.kind = VLCI_ARG_U32, .as.u32 = (uint32_t)(v)})
+#define VLCI_F32(v)   ((vlci_arg){.kind = VLCI_ARG_F32, .as.f32 = (v)})
+#define VLCI_LOCAL(b) ((vlci_arg){.kind = VLCI_ARG_LOCAL, .as.local = (b)})
+
+/** Work: `groups` work-groups of `group` work-items in each dimension (unused ones 1). */
+typedef struct vlci_grid {
+    size_t groups[3], group[3];
+} vlci_grid;
+
+#define VLCI_GRID(gx, gy, gz, lx, ly, lz) ((vlci_grid){{(gx), (gy), (gz)}, {(lx), (ly), (lz)}})
+
+/**
+ * Enqueues one kernel on the device's in-order queue; does not block. A grid with no groups is no work.
+ * Limits and the number of arguments are checked. Errors: VLCACHE_E_DEVICE, VLCACHE_E_DEVICE_MEMORY (kernel
+ * and OpenCL error named).
+ */
+vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                           const vlci_arg *args, size_t n_args);
+
+#define VLCI_LAUNCH(device, kernel, grid, ...)                                                               \
+    vlci_launch((device), (kernel), (grid), (const vlci_arg[]){__VA_ARGS__},                                 \
+                sizeof((const vlci_arg[]){__VA_ARGS__}) / sizeof(vlci_arg))
+
+/** Waits until all enqueued work is done. */
+vlcache_status vlci_finish(vlcache_device *device);
+
+/** Blocking and non-blocking copies; offsets and sizes in bytes. */
+vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes);
+vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes);
+vlcache_status vlci_copy(vlcache_device *device, cl_mem from, size_t from_offset, cl_mem to, size_t to_offset,
+                         size_t bytes);
+vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_t bytes, uint32_t pattern);
+
+/** Name of an OpenCL error code, "CL_OUT_OF_RESOURCES" (static storage). */
+const char *vlci_cl_error(cl_int code);
+
+/* ---- memory (tensor.c)
+ * -------------------------------------------------------------------------------------- */
+
+/**
+ * Allocates device memory (at least 1 byte). `what` names it in the message. Errors: VLCACHE_E_DEVICE_MEMORY
+ * (with the size, the limit and the device's memory). Counted: see vlci_memory_now().
+ */
+vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const char *what, cl_mem *out);
+
+/** Releases and NULLs; NULL accepted. */
+void vlci_memory_release(vlcache_device *device, cl_mem *memory);
+
+/** Bytes allocated now and at most so far through vlci_memory_create(). */
+uint64_t vlci_memory_now(const vlcache_device *device);
+uint64_t vlci_memory_peak(const vlcache_device *device);
+
+size_t vlci_dtype_bytes(vlcache_dtype dtype);
+
+/* ---- the device
+ * --------------------------------------------------------------------------------------------- */
+
+struct vlcache_device {
+    cl_context context;
+    cl_device_id id;
+    cl_command_queue queue;
+    vlci_caps caps;
+    char *cache_dir; /**< NULL: no cache on disk */
+    vlcache_progress_fn progress;
+    void *progress_user;
+    pthread_mutex_t lock; /**< guards kernels while their arguments are set, the program list, the counters */
+    struct vlci_program *programs;
+    unsigned builds;
+    uint64_t memory_now, memory_peak;
+    int references;
+};
+
+/** One more owner; vlcache_device_destroy() gives it up. */
+vlcache_device *vlci_device_retain(vlcache_device *device);
+
+#endif
