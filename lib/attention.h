@@ -1,0 +1,38 @@
+/**
+ * attention.h (internal) - attention over cached rows, for prefill, decode and the vision tower. Never N x N.
+ *
+ * Rows of queries: [rows][heads * head_dim] f32, sequences one after another (ragged batch). Keys and values:
+ * element (sequence b, kv head h, row j, d) at b * seq_stride + h * head_stride + j * row_stride + d,
+ * elements of the KV dtype. Query i of sequence b and kv head h sees rows j <= past[b * kv_heads + h] + i
+ * when causal, else all past[b * kv_heads + h] + (rows of b) rows. past NULL: zeros.
+ */
+#ifndef VLCI_ATTENTION_H
+#define VLCI_ATTENTION_H
+
+#include "device/device.h"
+
+typedef struct vlci_attention {
+    int batch; /**< sequences */
+    int heads, kv_heads, head_dim;
+    bool causal;
+    float scale; /**< 1 / sqrt(head_dim) */
+    vlcache_dtype kv_dtype;
+    size_t k_offset, v_offset;                  /**< first element in k and v */
+    size_t seq_stride, head_stride, row_stride; /**< elements */
+    size_t q_stride;                            /**< elements between query rows */
+    size_t q_offset;                            /**< first element in q */
+    int max_rows;                               /**< most query rows of any sequence */
+    cl_mem q, k, v, out;                        /**< out: [rows][heads * head_dim] f32 */
+    cl_mem seq_start;                           /**< int[batch + 1]: first query row of each sequence */
+    cl_mem past;                                /**< int[batch * kv_heads], or NULL */
+    cl_mem row_max,
+        row_lse; /**< f32 [rows][heads] or NULL: each row's largest scaled logit and log-sum-exp */
+} vlci_attention;
+
+/** Enqueues prefill attention (any number of rows). Rungs: "scalar", "tiled" (local memory), "wide" (CPU). */
+vlcache_status vlci_attention_prefill(vlcache_device *device, const vlci_attention *a);
+
+/** Enqueues decode attention: one query row a sequence, lengths past + 1, ragged over sequences and heads. */
+vlcache_status vlci_attention_decode(vlcache_device *device, const vlci_attention *a);
+
+#endif
