@@ -68,6 +68,7 @@ static vlcache_status jpeg_frame(const file *f, const uint8_t *body, size_t leng
     if (!out->width || !out->height) return malformed(f, "JPEG frame header says width or height 0");
     if (body[5] != 1 && body[5] != 3 && body[5] != 4)
         return malformed(f, "JPEG has neither 1, 3 nor 4 colour components");
+    out->components = body[5];
     return VLCACHE_OK;
 }
 
@@ -120,6 +121,14 @@ static vlcache_status jpeg_segment(const file *f, int marker, size_t *at, vlci_c
     if (is_frame(marker)) return jpeg_frame(f, body, length, marker, out);
     if (marker == 0xE1 && length > 6 && memcmp(body, "Exif\0\0", 6) == 0)
         out->orientation = vlci_exif_orientation(body + 6, length - 6);
+    if (marker == 0xEE && length >= 12 && memcmp(body, "Adobe", 5) == 0) out->adobe = true;
+    return VLCACHE_OK;
+}
+
+static vlcache_status jpeg_end(const file *f, int scans, const vlci_container *c) {
+    if (!scans) return malformed(f, "JPEG ends without any picture data");
+    if (c->components == 4 && !c->adobe)
+        return malformed(f, "JPEG has four colour components and no Adobe marker to say which");
     return VLCACHE_OK;
 }
 
@@ -132,7 +141,7 @@ static vlcache_status read_jpeg(const file *f, vlci_container *out) {
         int marker = f->data[++at];
         if (marker == 0xFF) continue; // fill byte
         at++;
-        if (marker == 0xD9) return scans ? VLCACHE_OK : malformed(f, "JPEG ends without any picture data");
+        if (marker == 0xD9) return jpeg_end(f, scans, out);
         if (marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8)) continue;
         if ((status = jpeg_segment(f, marker, &at, out))) return status;
         if (marker != 0xDA) continue;

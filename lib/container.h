@@ -22,6 +22,8 @@ typedef struct vlci_container {
     vlci_container_kind kind;
     uint32_t width, height; /**< as stored, before orientation; both at least 1 */
     int orientation;        /**< EXIF, 1..8 */
+    int components;         /**< JPEG: 1, 3 or 4 */
+    bool adobe;             /**< JPEG: has Adobe's APP14, which says what 4 components mean */
     size_t pixels_at;       /**< PNM: offset of the first sample */
     uint32_t maxval;        /**< PNM: 1..65535; 1 for bitmaps */
     char form;              /**< PNM: '1'..'6' */

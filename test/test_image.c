@@ -477,6 +477,19 @@ START_TEST(refuses_what_is_no_picture) {
 }
 END_TEST
 
+START_TEST(refuses_cmyk_of_unknown_meaning) {
+    const sample *s = sample_named("cmyk.jpg");
+    uint8_t *jpeg = malloc((size_t)s->bytes);
+    memcpy(jpeg, s->data, (size_t)s->bytes);
+    uint8_t *adobe = memmem(jpeg, (size_t)s->bytes, "Adobe", 5);
+    ck_assert_ptr_nonnull(adobe);
+    adobe[0] = 'a';
+    refuse(jpeg, (size_t)s->bytes, "cmyk.jpg");
+    ck_assert_msg(strstr(vlcache_error_message(), "Adobe"), "%s", vlcache_error_message());
+    free(jpeg);
+}
+END_TEST
+
 static void store32(uint8_t *p, uint32_t value) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(value >> (24 - 8 * i));
 }
@@ -680,6 +693,7 @@ int main(void) {
     tcase_add_test(cases, long_thin_pictures_cost_little);
     tcase_add_test(cases, refuses_truncated_files);
     tcase_add_test(cases, refuses_what_is_no_picture);
+    tcase_add_test(cases, refuses_cmyk_of_unknown_meaning);
     tcase_add_test(cases, refuses_damaged_png);
     tcase_add_test(cases, refuses_a_zlib_bomb);
     tcase_add_test(cases, refuses_bmp_headers);

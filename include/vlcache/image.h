@@ -15,7 +15,8 @@ extern "C" {
  * threads. */
 typedef struct vlcache_image vlcache_image;
 
-/** Largest picture that is decoded, in pixels; a larger one is refused from its header (VLCACHE_E_FORMAT). */
+/** Largest picture that is decoded, in pixels, with no side above 65,535; a larger one is refused from its
+ * header (VLCACHE_E_FORMAT). */
 #define VLCACHE_IMAGE_MAX_PIXELS (64u << 20)
 
 /**
