@@ -63,7 +63,7 @@ unsigned vlci_kernel_builds(const vlcache_device *device);
 
 /**
  * Which rung of a ladder to use: `chosen` by capability, unless VLCACHE_VARIANT="kernel:rung,..." forces one.
- * Returns a static or environment-owned string to compare with the rungs' names.
+ * Compare the answer with the rungs' names at once: it is valid until the thread's next call.
  */
 const char *vlci_variant(const char *kernel, const char *chosen);
 

@@ -1,0 +1,138 @@
+/*
+ * cache.c - kernel binaries and measurements on disk.
+ *
+ * A cached file is a seal and the content: "VLCACHE1", content length (8 bytes), FNV-1a of the content (8
+ * bytes), content. Whatever does not fit its seal counts as absent, is rebuilt and written again. Names are
+ * fingerprints of all that the content depends on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "device/program.h"
+
+static const char seal_magic[8] = "VLCACHE1";
+enum { SEAL_BYTES = 24 };
+static const uint64_t max_file = 256u << 20;
+
+static uint64_t fnv(uint64_t sum, const void *data, size_t bytes) {
+    const unsigned char *at = data;
+    for (size_t i = 0; i < bytes; i++) sum = (sum ^ at[i]) * 0x100000001b3u;
+    return sum;
+}
+
+void vlci_fingerprint(const char *const *texts, size_t n, char out[33]) {
+    uint64_t a = 0xcbf29ce484222325u, b = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < n; i++) { /* the final zero byte separates the texts */
+        a = fnv(a, texts[i], strlen(texts[i]) + 1);
+        b = fnv(b, texts[i], strlen(texts[i]) + 1);
+    }
+    snprintf(out, 33, "%016llx%016llx", (unsigned long long)a, (unsigned long long)b);
+}
+
+char *vlci_cache_folder(const char *asked) {
+    if (asked) return *asked ? vlci_strdup(asked) : NULL;
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (xdg && *xdg == '/') return vlci_format("%s/vlcache", xdg);
+    return home && *home ? vlci_format("%s/.cache/vlcache", home) : NULL;
+}
+
+/* mkdir -p, with the last folder private to the user: what lies there is loaded as code. */
+static bool make_folder(const char *path) {
+    char *copy = vlci_strdup(path);
+    if (!copy) return false;
+    for (char *c = copy + 1; *c; c++) {
+        if (*c != '/') continue;
+        *c = 0;
+        mkdir(copy, 0777);
+        *c = '/';
+    }
+    bool made = mkdir(copy, 0700) == 0 || errno == EEXIST;
+    vlci_free(copy);
+    return made;
+}
+
+static unsigned char *read_sealed(FILE *file, size_t *bytes) {
+    unsigned char seal[SEAL_BYTES];
+    if (fread(seal, 1, SEAL_BYTES, file) != SEAL_BYTES || memcmp(seal, seal_magic, sizeof seal_magic))
+        return NULL;
+    uint64_t length, sum;
+    memcpy(&length, seal + 8, 8);
+    memcpy(&sum, seal + 16, 8);
+    if (length > max_file) return NULL;
+    unsigned char *data = vlci_alloc((size_t)length + 1, 1);
+    if (!data) return NULL;
+    bool whole = fread(data, 1, (size_t)length, file) == length && fgetc(file) == EOF;
+    if (!whole || fnv(0xcbf29ce484222325u, data, (size_t)length) != sum) {
+        vlci_free(data);
+        return NULL;
+    }
+    data[length] = 0;
+    *bytes = (size_t)length;
+    return data;
+}
+
+unsigned char *vlci_cache_load(const vlcache_device *device, const char *name, size_t *bytes) {
+    if (!device->cache_dir) return NULL;
+    char *path = vlci_format("%s/%s", device->cache_dir, name);
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    unsigned char *data = file ? read_sealed(file, bytes) : NULL;
+    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s: corrupt cache entry, built again", path);
+    if (file) fclose(file);
+    vlci_free(path);
+    return data;
+}
+
+static bool write_sealed(FILE *file, const void *data, size_t bytes) {
+    uint64_t length = bytes, sum = fnv(0xcbf29ce484222325u, data, bytes);
+    return fwrite(seal_magic, 1, 8, file) == 8 && fwrite(&length, 8, 1, file) == 1 &&
+           fwrite(&sum, 8, 1, file) == 1 && fwrite(data, 1, bytes, file) == bytes;
+}
+
+void vlci_cache_store(const vlcache_device *device, const char *name, const void *data, size_t bytes) {
+    if (!device->cache_dir || !make_folder(device->cache_dir)) return;
+    char *path = vlci_format("%s/%s", device->cache_dir, name);
+    char *temporary = vlci_format("%s/%s.XXXXXX", device->cache_dir, name);
+    int descriptor = path && temporary ? mkstemp(temporary) : -1;
+    FILE *file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
+    if (file) {
+        bool written = write_sealed(file, data, bytes);
+        written = fclose(file) == 0 && written;
+        if (!written || rename(temporary, path)) {
+            vlci_log(VLCACHE_LOG_WARN, "%s: cannot be written: %s", path, strerror(errno));
+            unlink(temporary);
+        }
+    } else if (descriptor >= 0) {
+        close(descriptor);
+        unlink(temporary);
+    }
+    vlci_free(path);
+    vlci_free(temporary);
+}
+
+static void text_name(const vlcache_device *device, const char *key, char out[40]) {
+    const vlcache_device_info *info = &device->caps.info;
+    const char *texts[] = {key, info->platform, info->name, info->driver, info->version};
+    vlci_fingerprint(texts, 5, out);
+    strcat(out, ".txt");
+}
+
+bool vlci_cache_read(const vlcache_device *device, const char *key, char **text) {
+    char name[40];
+    text_name(device, key, name);
+    size_t bytes = 0;
+    *text = (char *)vlci_cache_load(device, name, &bytes);
+    return *text != NULL;
+}
+
+void vlci_cache_write(const vlcache_device *device, const char *key, const char *text) {
+    char name[40];
+    text_name(device, key, name);
+    vlci_cache_store(device, name, text, strlen(text));
+}

@@ -1,0 +1,82 @@
+/*
+ * caps.c - what a device can do, as the rest of the library needs to know it. The one place that knows of
+ * vendors.
+ *
+ * Capabilities are asked for, not inferred from names; a quirk that no query tells is written down here with
+ * its reason.
+ */
+#include <string.h>
+
+#include "device/device.h"
+
+static void read_text(cl_device_id device, cl_device_info what, char *text, size_t capacity) {
+    text[0] = 0;
+    char buffer[1024] = "";
+    if (clGetDeviceInfo(device, what, sizeof buffer - 1, buffer, NULL) != CL_SUCCESS) return;
+    size_t length = strnlen(buffer, capacity - 1);
+    memcpy(text, buffer, length);
+    text[length] = 0;
+}
+
+static cl_ulong read_number(cl_device_id device, cl_device_info what, size_t bytes) {
+    cl_ulong value = 0; /* little-endian hosts: a narrower answer fills the low bytes */
+    return clGetDeviceInfo(device, what, bytes, &value, NULL) == CL_SUCCESS ? value : 0;
+}
+
+static vlcache_device_type type_of(cl_device_id device) {
+    cl_device_type type = (cl_device_type)read_number(device, CL_DEVICE_TYPE, sizeof type);
+    if (type & CL_DEVICE_TYPE_GPU) return VLCACHE_DEVICE_GPU;
+    return type & CL_DEVICE_TYPE_CPU ? VLCACHE_DEVICE_CPU : VLCACHE_DEVICE_OTHER;
+}
+
+static bool has_extension(const char *extensions, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = extensions; (at = strstr(at, name)); at += length) {
+        bool starts = at == extensions || at[-1] == ' ';
+        if (starts && (at[length] == ' ' || at[length] == 0)) return true;
+    }
+    return false;
+}
+
+static void read_info(cl_device_id device, vlcache_device_info *info) {
+    info->index = -1;
+    info->type = type_of(device);
+    read_text(device, CL_DEVICE_NAME, info->name, sizeof info->name);
+    read_text(device, CL_DEVICE_VENDOR, info->vendor, sizeof info->vendor);
+    read_text(device, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    read_text(device, CL_DEVICE_VERSION, info->version, sizeof info->version);
+    cl_platform_id platform = NULL;
+    if (clGetDeviceInfo(device, CL_DEVICE_PLATFORM, sizeof(platform), &platform, NULL) == CL_SUCCESS)
+        clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof info->platform, info->platform, NULL);
+    info->platform[sizeof info->platform - 1] = 0;
+    info->compute_units = (unsigned)read_number(device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
+    info->global_memory = read_number(device, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
+    info->max_allocation = read_number(device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
+    info->local_memory = read_number(device, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
+    info->max_work_group = (size_t)read_number(device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof(size_t));
+    info->unified_memory = read_number(device, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
+    char extensions[8192];
+    read_text(device, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
+    info->fp16 = has_extension(extensions, "cl_khr_fp16");
+    info->subgroups = has_extension(extensions, "cl_khr_subgroups");
+}
+
+vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
+    memset(out, 0, sizeof *out);
+    vlcache_device_info *info = &out->info;
+    read_info(device, info);
+    if (!read_number(device, CL_DEVICE_AVAILABLE, sizeof(cl_bool)))
+        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" says that it is not available", info->name);
+    if (!read_number(device, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)))
+        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" has no kernel compiler: install the full driver",
+                         info->name);
+    if (!read_number(device, CL_DEVICE_ENDIAN_LITTLE, sizeof(cl_bool)))
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "device \"%s\" is big-endian", info->name);
+    out->wide_vectors = info->type == VLCACHE_DEVICE_CPU;
+    /* Some runtimes keep a few bytes of local memory to themselves (NVIDIA's: 4) without saying so. */
+    out->local_bytes = info->local_memory > 256 ? (size_t)info->local_memory - 128 : 0;
+    out->max_group = info->max_work_group ? info->max_work_group : 1;
+    cl_ulong align_bits = read_number(device, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
+    out->alignment = align_bits ? (size_t)align_bits / 8 : 128;
+    return VLCACHE_OK;
+}

@@ -1,0 +1,180 @@
+/*
+ * platform.c - which devices there are, and opening one of them.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/alloc.h"
+#include "device/device.h"
+#include "device/program.h"
+
+enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
+
+/* All devices of all platforms: GPUs first, CPUs last, otherwise in the loader's order. */
+static size_t enumerate(cl_device_id *devices) {
+    cl_platform_id platforms[MAX_PLATFORMS];
+    cl_uint n_platforms = 0;
+    if (clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms) != CL_SUCCESS) return 0;
+    if (n_platforms > MAX_PLATFORMS) n_platforms = MAX_PLATFORMS;
+    static const cl_device_type order[] = {CL_DEVICE_TYPE_GPU, CL_DEVICE_TYPE_ACCELERATOR,
+                                           CL_DEVICE_TYPE_CPU};
+    size_t n = 0;
+    for (size_t t = 0; t < sizeof order / sizeof *order; t++) {
+        for (cl_uint p = 0; p < n_platforms && n < MAX_DEVICES; p++) {
+            cl_uint found = 0;
+            cl_uint room = (cl_uint)(MAX_DEVICES - n);
+            if (clGetDeviceIDs(platforms[p], order[t], room, devices + n, &found) != CL_SUCCESS) continue;
+            n += found < room ? found : room;
+        }
+    }
+    return n;
+}
+
+static vlcache_status fail_none(void) {
+    return vlci_fail(
+        VLCACHE_E_NO_DEVICE,
+        "no OpenCL device found: install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
+        "(Debian and Ubuntu: apt install pocl-opencl-icd)");
+}
+
+vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, size_t *count) {
+    if (!count || (capacity && !infos))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_list: count or infos is NULL");
+    cl_device_id devices[MAX_DEVICES];
+    *count = enumerate(devices);
+    if (!*count) return fail_none();
+    for (size_t i = 0; i < *count && i < capacity; i++) {
+        vlci_caps caps;
+        vlci_caps_read(devices[i], &caps); /* a device that cannot run kernels is still shown */
+        infos[i] = caps.info;
+        infos[i].index = (int)i;
+    }
+    return VLCACHE_OK;
+}
+
+static bool contains_no_case(const char *text, const char *part) {
+    size_t length = strlen(part);
+    for (; *text; text++)
+        if (strncasecmp(text, part, length) == 0) return true;
+    return false;
+}
+
+static bool is_index(const char *select) {
+    for (const char *c = select; *c; c++)
+        if (!isdigit((unsigned char)*c)) return false;
+    return *select && strlen(select) < 6;
+}
+
+/* The position of the device that `select` names, or -1. */
+static int pick(const cl_device_id *devices, size_t n, const char *select) {
+    if (!select || !*select) return 0;
+    if (is_index(select)) return (size_t)atoi(select) < n ? atoi(select) : -1;
+    for (size_t i = 0; i < n; i++) {
+        vlci_caps caps;
+        vlci_caps_read(devices[i], &caps);
+        if (contains_no_case(caps.info.name, select) || contains_no_case(caps.info.platform, select))
+            return (int)i;
+    }
+    return -1;
+}
+
+static vlcache_status fail_select(const cl_device_id *devices, size_t n, const char *select) {
+    char list[1024] = "";
+    for (size_t i = 0; i < n; i++) {
+        vlci_caps caps;
+        vlci_caps_read(devices[i], &caps);
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%zu: %s (%s)", i ? ", " : "", i, caps.info.name,
+                 caps.info.platform);
+    }
+    return vlci_fail(VLCACHE_E_NO_DEVICE, "no OpenCL device matches \"%s\"; there is %s", select, list);
+}
+
+static vlcache_status open_device(cl_device_id id, cl_context context, cl_command_queue queue,
+                                  const vlcache_device_options *options, int index, vlcache_device **out) {
+    vlcache_device_options defaults = VLCACHE_DEVICE_OPTIONS_INIT;
+    if (!options) options = &defaults;
+    vlcache_device *device = vlci_calloc(1, sizeof *device);
+    if (!device) return vlci_fail_memory("device");
+    device->references = 1;
+    device->id = id;
+    pthread_mutex_init(&device->lock, NULL);
+    vlcache_status status = vlci_caps_read(id, &device->caps);
+    if (status) goto done;
+    device->caps.info.index = index;
+    cl_int code = CL_SUCCESS;
+    if (context) {
+        clRetainContext(context);
+        clRetainCommandQueue(queue);
+        device->context = context;
+        device->queue = queue;
+    } else {
+        device->context = clCreateContext(NULL, 1, &id, NULL, NULL, &code);
+        if (!code) device->queue = clCreateCommandQueue(device->context, id, 0, &code);
+    }
+    if (code) {
+        status = vlci_fail(VLCACHE_E_DEVICE, "device \"%s\" cannot be opened: %s", device->caps.info.name,
+                           vlci_cl_error(code));
+        goto done;
+    }
+    device->progress = options->progress;
+    device->progress_user = options->progress_user;
+    device->cache_dir = vlci_cache_folder(options->cache_dir);
+    *out = device;
+    device = NULL;
+done:
+    vlcache_device_destroy(&device);
+    return status;
+}
+
+vlcache_status vlcache_device_open(const char *select, const vlcache_device_options *options,
+                                   vlcache_device **out) {
+    if (!out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_open: out is NULL");
+    *out = NULL;
+    if (!select || !*select) select = getenv("VLCACHE_DEVICE");
+    cl_device_id devices[MAX_DEVICES];
+    size_t n = enumerate(devices);
+    if (!n) return fail_none();
+    int index = pick(devices, n, select);
+    if (index < 0) return fail_select(devices, n, select);
+    return open_device(devices[index], NULL, NULL, options, index, out);
+}
+
+vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_command_queue queue,
+                                   const vlcache_device_options *options, vlcache_device **out) {
+    if (!out || !context || !id || !queue)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_wrap: context, device, queue or out is NULL");
+    *out = NULL;
+    cl_command_queue_properties properties = 0;
+    cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
+    if (code) return vlci_fail(VLCACHE_E_DEVICE, "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
+    if (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE)
+        return vlci_fail(VLCACHE_E_ARGUMENT,
+                         "vlcache_device_wrap: the queue runs out of order: bring an in-order one");
+    return open_device(id, context, queue, options, -1, out);
+}
+
+void vlcache_device_describe(const vlcache_device *device, vlcache_device_info *info) {
+    *info = device->caps.info;
+}
+
+vlcache_device *vlci_device_retain(vlcache_device *device) {
+    __atomic_add_fetch(&device->references, 1, __ATOMIC_RELAXED);
+    return device;
+}
+
+void vlcache_device_destroy(vlcache_device **handle) {
+    if (!handle || !*handle) return;
+    vlcache_device *device = *handle;
+    *handle = NULL;
+    if (__atomic_sub_fetch(&device->references, 1, __ATOMIC_ACQ_REL)) return;
+    vlci_programs_release(device);
+    if (device->queue) clReleaseCommandQueue(device->queue);
+    if (device->context) clReleaseContext(device->context);
+    pthread_mutex_destroy(&device->lock);
+    vlci_free(device->cache_dir);
+    vlci_free(device);
+}

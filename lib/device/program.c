@@ -1,0 +1,226 @@
+/*
+ * program.c - kernels by file, name and options: from memory, from the binary cache, or compiled now.
+ *
+ * The key of a cached binary: source text, options, platform, device, driver.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "device/program.h"
+
+enum { MAX_KERNELS = 16 };
+
+/* A built program; a device keeps a list of them. */
+typedef struct vlci_program {
+    struct vlci_program *next;
+    char *file, *options;
+    cl_program handle;
+    vlci_kernel kernels[MAX_KERNELS];
+    char *names[MAX_KERNELS];
+    int n_kernels;
+} vlci_program;
+
+static void program_release(vlci_program *program) {
+    for (int i = 0; i < program->n_kernels; i++) {
+        clReleaseKernel(program->kernels[i].handle);
+        vlci_free(program->names[i]);
+    }
+    if (program->handle) clReleaseProgram(program->handle);
+    vlci_free(program->file);
+    vlci_free(program->options);
+    vlci_free(program);
+}
+
+void vlci_programs_release(vlcache_device *device) {
+    while (device->programs) {
+        vlci_program *next = device->programs->next;
+        program_release(device->programs);
+        device->programs = next;
+    }
+}
+
+unsigned vlci_kernel_builds(const vlcache_device *device) {
+    return device->builds;
+}
+
+const char *vlci_variant(const char *kernel, const char *chosen) {
+    static _Thread_local char rung[32];
+    const char *forced = getenv("VLCACHE_VARIANT");
+    size_t length = strlen(kernel);
+    for (const char *at = forced; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        if (strncmp(at, kernel, length) || at[length] != ':') continue;
+        snprintf(rung, sizeof rung, "%.*s", (int)strcspn(at + length + 1, ","), at + length + 1);
+        return rung;
+    }
+    return chosen;
+}
+
+/* The text of a kernel file: embedded, or from VLCACHE_KERNEL_DIR while one works on it. New memory. */
+static char *source_text(const char *file) {
+    const char *folder = getenv("VLCACHE_KERNEL_DIR");
+    if (folder && *folder) {
+        char *path = vlci_format("%s/%s", folder, file);
+        FILE *stream = path ? fopen(path, "rb") : NULL;
+        vlci_free(path);
+        char *text = stream ? vlci_calloc(1 << 20, 1) : NULL;
+        if (text && fread(text, 1, (1 << 20) - 1, stream) == 0) text[0] = 0;
+        if (stream) fclose(stream);
+        return text;
+    }
+    for (const vlci_kernel_source *s = vlci_kernel_sources; s->name; s++)
+        if (strcmp(s->name, file) == 0) return vlci_strdup(s->text);
+    return NULL;
+}
+
+/* common.clh and the file in one text; #line keeps the compiler's messages true. */
+static char *program_text(const char *file) {
+    char *common = source_text("common.clh"), *own = source_text(file);
+    char *text = common && own ? vlci_format("%s\n#line 1 \"%s\"\n%s", common, file, own) : NULL;
+    vlci_free(common);
+    vlci_free(own);
+    return text;
+}
+
+static vlcache_status fail_build(vlcache_device *device, cl_program program, const char *file,
+                                 const char *options, cl_int code) {
+    size_t bytes = 0;
+    clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes);
+    char *log = bytes ? vlci_calloc(bytes + 1, 1) : NULL;
+    if (log) clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
+    vlcache_status status =
+        vlci_fail(VLCACHE_E_BUILD, "kernel file %s (%s) does not build on \"%s\": %s: %s", file, options,
+                  device->caps.info.name, vlci_cl_error(code), log ? log : "no log");
+    vlci_free(log);
+    return status;
+}
+
+static cl_program load_binary(vlcache_device *device, const char *name, const char *options) {
+    size_t bytes = 0;
+    unsigned char *data = vlci_cache_load(device, name, &bytes);
+    if (!data) return NULL;
+    cl_int loaded = CL_SUCCESS, code = CL_SUCCESS;
+    cl_program program = clCreateProgramWithBinary(device->context, 1, &device->id, &bytes,
+                                                   (const unsigned char **)&data, &loaded, &code);
+    vlci_free(data);
+    if (code || loaded || clBuildProgram(program, 1, &device->id, options, NULL, NULL)) {
+        if (program) clReleaseProgram(program);
+        vlci_log(VLCACHE_LOG_WARN, "cached binary %s is refused by the driver, built again", name);
+        return NULL;
+    }
+    return program;
+}
+
+static void store_binary(vlcache_device *device, cl_program program, const char *name) {
+    size_t bytes = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) || !bytes) return;
+    unsigned char *data = vlci_alloc(bytes, 1);
+    if (data && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL))
+        vlci_cache_store(device, name, data, bytes);
+    vlci_free(data);
+}
+
+static vlcache_status compile(vlcache_device *device, const char *file, const char *options, const char *text,
+                              cl_program *out) {
+    if (device->progress && !device->progress(device->progress_user, "building kernels", device->builds, 0))
+        return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while building kernels");
+    cl_int code = CL_SUCCESS;
+    cl_program program = clCreateProgramWithSource(device->context, 1, &text, NULL, &code);
+    if (code) return vlci_fail(VLCACHE_E_DEVICE, "kernel file %s: %s", file, vlci_cl_error(code));
+    device->builds++;
+    code = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
+    if (code) {
+        vlcache_status status = fail_build(device, program, file, options, code);
+        clReleaseProgram(program);
+        return status;
+    }
+    *out = program;
+    return VLCACHE_OK;
+}
+
+static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, cl_program *out) {
+    char *text = program_text(file);
+    if (!text) return vlci_fail(VLCACHE_E_BUILD, "kernel file %s is not there", file);
+    const vlcache_device_info *info = &device->caps.info;
+    const char *key[] = {text, options, info->platform, info->name, info->driver, info->version};
+    char name[40];
+    vlci_fingerprint(key, 6, name);
+    strcat(name, ".clbin");
+    vlcache_status status = VLCACHE_OK;
+    *out = load_binary(device, name, options);
+    if (!*out) {
+        status = compile(device, file, options, text, out);
+        if (!status) store_binary(device, *out, name);
+    }
+    vlci_free(text);
+    return status;
+}
+
+static vlcache_status find_program(vlcache_device *device, const char *file, const char *options,
+                                   vlci_program **out) {
+    for (vlci_program *p = device->programs; p; p = p->next) {
+        if (strcmp(p->file, file) || strcmp(p->options, options)) continue;
+        *out = p;
+        return VLCACHE_OK;
+    }
+    vlci_program *program = vlci_calloc(1, sizeof *program);
+    if (!program) return vlci_fail_memory("kernel program");
+    program->file = vlci_strdup(file);
+    program->options = vlci_strdup(options);
+    vlcache_status status =
+        program->file && program->options ? VLCACHE_OK : vlci_fail_memory("kernel program");
+    char *all = vlci_format("-cl-std=CL1.2 %s", options);
+    if (!status && !all) status = vlci_fail_memory("kernel options");
+    if (!status) status = obtain(device, file, all, &program->handle);
+    vlci_free(all);
+    if (status) {
+        program_release(program);
+        return status;
+    }
+    program->next = device->programs;
+    device->programs = program;
+    *out = program;
+    return VLCACHE_OK;
+}
+
+static vlcache_status find_kernel(vlcache_device *device, vlci_program *program, const char *name,
+                                  const vlci_kernel **out) {
+    for (int i = 0; i < program->n_kernels; i++) {
+        if (strcmp(program->names[i], name)) continue;
+        *out = &program->kernels[i];
+        return VLCACHE_OK;
+    }
+    if (program->n_kernels == MAX_KERNELS)
+        return vlci_fail(VLCACHE_E_INTERNAL, "kernel file %s has more than %d kernels", program->file,
+                         MAX_KERNELS);
+    cl_int code = CL_SUCCESS;
+    vlci_kernel kernel = {.handle = clCreateKernel(program->handle, name, &code)};
+    if (code)
+        return vlci_fail(VLCACHE_E_BUILD, "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
+    if (clGetKernelWorkGroupInfo(kernel.handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
+                                 sizeof kernel.max_group, &kernel.max_group, NULL))
+        kernel.max_group = device->caps.max_group;
+    char *copy = vlci_strdup(name);
+    if (!copy) {
+        clReleaseKernel(kernel.handle);
+        return vlci_fail_memory("kernel name");
+    }
+    kernel.name = copy;
+    program->names[program->n_kernels] = copy;
+    program->kernels[program->n_kernels] = kernel;
+    *out = &program->kernels[program->n_kernels++];
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
+                               const char *options, const vlci_kernel **out) {
+    *out = NULL;
+    pthread_mutex_lock(&device->lock);
+    vlci_program *program = NULL;
+    vlcache_status status = find_program(device, file, options ? options : "", &program);
+    if (!status) status = find_kernel(device, program, name, out);
+    pthread_mutex_unlock(&device->lock);
+    return status;
+}

@@ -1,0 +1,130 @@
+/*
+ * queue.c - the one way to enqueue: kernels with typed arguments, copies, and waiting.
+ */
+#include "device/device.h"
+
+static cl_int set_argument(cl_kernel kernel, cl_uint index, const vlci_arg *arg) {
+    switch (arg->kind) {
+    case VLCI_ARG_MEM:
+        return clSetKernelArg(kernel, index, sizeof(cl_mem), arg->as.mem ? &arg->as.mem : NULL);
+    case VLCI_ARG_I32:
+        return clSetKernelArg(kernel, index, sizeof(cl_int), &arg->as.i32);
+    case VLCI_ARG_U32:
+        return clSetKernelArg(kernel, index, sizeof(cl_uint), &arg->as.u32);
+    case VLCI_ARG_F32:
+        return clSetKernelArg(kernel, index, sizeof(cl_float), &arg->as.f32);
+    case VLCI_ARG_LOCAL:
+        return clSetKernelArg(kernel, index, arg->as.local, NULL);
+    }
+    return CL_INVALID_ARG_VALUE;
+}
+
+static vlcache_status fail_call(const vlcache_device *device, const char *what, cl_int code) {
+    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
+    return vlci_fail(memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE, "%s on \"%s\": %s", what,
+                     device->caps.info.name, vlci_cl_error(code));
+}
+
+static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel, const size_t *global,
+                              const size_t *local, const vlci_arg *args, size_t n_args) {
+    for (size_t i = 0; i < n_args; i++) {
+        cl_int code = set_argument(kernel->handle, (cl_uint)i, &args[i]);
+        if (code)
+            return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
+                             vlci_cl_error(code));
+    }
+    cl_int code =
+        clEnqueueNDRangeKernel(device->queue, kernel->handle, 3, NULL, global, local, 0, NULL, NULL);
+    return code ? fail_call(device, kernel->name, code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                           const vlci_arg *args, size_t n_args) {
+    size_t global[3], items = 1, groups = 1;
+    for (int d = 0; d < 3; d++) {
+        global[d] = grid.groups[d] * grid.group[d];
+        items *= grid.group[d];
+        groups *= grid.groups[d];
+    }
+    if (!groups) return VLCACHE_OK;
+    if (!items || items > kernel->max_group)
+        return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s: a work-group of %zu, the device takes %zu",
+                         kernel->name, items, kernel->max_group);
+    cl_uint expected = 0;
+    clGetKernelInfo(kernel->handle, CL_KERNEL_NUM_ARGS, sizeof expected, &expected, NULL);
+    if (expected != n_args)
+        return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s takes %u arguments, not %zu", kernel->name, expected,
+                         n_args);
+    pthread_mutex_lock(&device->lock);
+    vlcache_status status = enqueue(device, kernel, global, grid.group, args, n_args);
+    pthread_mutex_unlock(&device->lock);
+    return status;
+}
+
+vlcache_status vlci_finish(vlcache_device *device) {
+    cl_int code = clFinish(device->queue);
+    return code ? fail_call(device, "waiting for the device", code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes) {
+    if (!bytes) return VLCACHE_OK;
+    cl_int code = clEnqueueReadBuffer(device->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
+    return code ? fail_call(device, "reading a buffer", code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes) {
+    if (!bytes) return VLCACHE_OK;
+    cl_int code = clEnqueueWriteBuffer(device->queue, to, CL_TRUE, offset, bytes, from, 0, NULL, NULL);
+    return code ? fail_call(device, "writing a buffer", code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_copy(vlcache_device *device, cl_mem from, size_t from_offset, cl_mem to, size_t to_offset,
+                         size_t bytes) {
+    if (!bytes) return VLCACHE_OK;
+    cl_int code = clEnqueueCopyBuffer(device->queue, from, to, from_offset, to_offset, bytes, 0, NULL, NULL);
+    return code ? fail_call(device, "copying a buffer", code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_t bytes, uint32_t pattern) {
+    if (!bytes) return VLCACHE_OK;
+    cl_int code =
+        clEnqueueFillBuffer(device->queue, to, &pattern, sizeof pattern, offset, bytes, 0, NULL, NULL);
+    return code ? fail_call(device, "filling a buffer", code) : VLCACHE_OK;
+}
+
+/* Every error of OpenCL 1.2 and the loader's own. */
+#define CL_ERRORS(X)                                                                                         \
+    X(CL_DEVICE_NOT_FOUND)                                                                                   \
+    X(CL_DEVICE_NOT_AVAILABLE)                                                                               \
+    X(CL_COMPILER_NOT_AVAILABLE)                                                                             \
+    X(CL_MEM_OBJECT_ALLOCATION_FAILURE) X(CL_OUT_OF_RESOURCES) X(CL_OUT_OF_HOST_MEMORY) X(                   \
+        CL_PROFILING_INFO_NOT_AVAILABLE) X(CL_MEM_COPY_OVERLAP) X(CL_BUILD_PROGRAM_FAILURE)                  \
+        X(CL_MAP_FAILURE) X(CL_MISALIGNED_SUB_BUFFER_OFFSET) X(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST) \
+            X(CL_COMPILE_PROGRAM_FAILURE) X(CL_LINKER_NOT_AVAILABLE) X(CL_LINK_PROGRAM_FAILURE)              \
+                X(CL_INVALID_VALUE) X(CL_INVALID_DEVICE_TYPE) X(CL_INVALID_PLATFORM) X(CL_INVALID_DEVICE)    \
+                    X(CL_INVALID_CONTEXT) X(CL_INVALID_QUEUE_PROPERTIES) X(CL_INVALID_COMMAND_QUEUE)         \
+                        X(CL_INVALID_HOST_PTR) X(CL_INVALID_MEM_OBJECT) X(CL_INVALID_BINARY) X(              \
+                            CL_INVALID_BUILD_OPTIONS) X(CL_INVALID_PROGRAM) X(CL_INVALID_PROGRAM_EXECUTABLE) \
+                            X(CL_INVALID_KERNEL_NAME) X(CL_INVALID_KERNEL_DEFINITION) X(CL_INVALID_KERNEL)   \
+                                X(CL_INVALID_ARG_INDEX) X(CL_INVALID_ARG_VALUE) X(CL_INVALID_ARG_SIZE)       \
+                                    X(CL_INVALID_KERNEL_ARGS) X(CL_INVALID_WORK_DIMENSION)                   \
+                                        X(CL_INVALID_WORK_GROUP_SIZE) X(CL_INVALID_WORK_ITEM_SIZE)           \
+                                            X(CL_INVALID_GLOBAL_OFFSET) X(CL_INVALID_EVENT_WAIT_LIST)        \
+                                                X(CL_INVALID_EVENT) X(CL_INVALID_OPERATION)                  \
+                                                    X(CL_INVALID_BUFFER_SIZE) X(CL_INVALID_GLOBAL_WORK_SIZE) \
+                                                        X(CL_INVALID_PROPERTY)
+
+const char *vlci_cl_error(cl_int code) {
+    switch (code) {
+#define CL_ERROR_NAME(name)                                                                                  \
+    case name:                                                                                               \
+        return #name;
+        CL_ERRORS(CL_ERROR_NAME)
+#undef CL_ERROR_NAME
+    case -1001:
+        return "CL_PLATFORM_NOT_FOUND_KHR";
+    case -9999:
+        return "illegal memory access (driver code -9999)";
+    }
+    return "unknown OpenCL error";
+}
