@@ -157,6 +157,7 @@ struct vlcache_device {
     struct vlci_program *programs;
     unsigned builds;
     uint64_t memory_now, memory_peak;
+    int gemm_engine[4]; /**< by dtype: 1 + the engine that vlci_gemm_plan() chose; 0: not planned yet */
     int references;
 };
 

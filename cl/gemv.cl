@@ -1,0 +1,150 @@
+/*
+ * gemv.cl - y = act(x W^T + bias) (+ y) for few rows of x (decode): W is read once, for all rows.
+ *
+ *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
+ *
+ * gemv_rows (row-major W): a work-group of LANES work-items computes COLUMNS neighbouring outputs of each row. Lane l
+ * takes the runs of 8 elements at l * 8, (l + LANES) * 8, ... of the COLUMNS rows of W, then the lanes' partial sums
+ * meet in local memory:
+ *
+ *   W row c    |lane 0: 8|lane 1: 8| ... |lane 63: 8|lane 0: 8| ...
+ *   W row c+1  |         |
+ *
+ * gemv_panels (W in panels of 32 rows, see gemm_wide.cl): one work-item, one panel; two float16 sums for each row of x.
+ *
+ * Rows of x beyond m repeat the last one and are not stored.
+ */
+#ifndef ROWS
+#define ROWS 1 /* of x that a kernel is built for: 1, 2, 4 or 8 */
+#endif
+#ifndef LANES
+#define LANES 64 /* work-items of a work-group; a power of two */
+#endif
+#ifndef COLUMNS
+#define COLUMNS 2 /* outputs of a work-group for each row: x is read once for all of them */
+#endif
+#ifndef ALIGNED
+#define ALIGNED 0 /* 1: k and x_offset are multiples of 8, so that runs of 8 elements may be read 16 bytes at a time */
+#endif
+
+/* See gemm_wide.cl. */
+#if defined(__has_attribute)
+#if __has_attribute(min_vector_width)
+#define KEEP_WIDE __attribute__((min_vector_width(512)))
+#endif
+#endif
+#ifndef KEEP_WIDE
+#define KEEP_WIDE
+#endif
+
+/* 8 elements of W and of x from element i on. */
+#if !ALIGNED
+static inline float8 w_load8(__global const w_t *p, size_t i) { return (float8)(W_LOAD4(p, i), W_LOAD4(p, i + 4)); }
+static inline float8 x_load8(__global const float *p, size_t i) { return vload8(0, p + i); }
+#else
+static inline float8 x_load8(__global const float *p, size_t i) {
+    __global const float4 *q = (__global const float4 *)(p + i);
+    return (float8)(q[0], q[1]);
+}
+#if W_DTYPE == 1
+static inline float8 w_load8(__global const w_t *p, size_t i) { return x_load8(p, i); }
+#else
+static inline float8 w_load8(__global const w_t *p, size_t i) {
+    const uint4 u = *(__global const uint4 *)(p + i);
+#if W_DTYPE == 2
+    ushort s[8];
+    vstore8(as_ushort8(u), 0, s);
+    return vload_half8(0, (const half *)s);
+#else
+    const uint4 low = u << 16, high = u & 0xffff0000u;
+    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
+#endif
+}
+#endif
+#endif
+
+static inline float sum8(float8 v) {
+    const float4 a = v.lo + v.hi;
+    return (a.x + a.y) + (a.z + a.w);
+}
+
+static inline void put(float sum, __global float *y, __global const float *bias, int c, int act, int accumulate) {
+    const float v = activate(bias ? sum + bias[c] : sum, act);
+    y[c] = accumulate ? y[c] + v : v;
+}
+
+/* partial[lane] -> partial[0], for each of the COLUMNS * ROWS sums that lie LANES apart. */
+static inline void reduce(__local float *partial, int lane) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int half_way = LANES / 2; half_way > 0; half_way /= 2) {
+        if (lane < half_way)
+            for (int s = 0; s < COLUMNS * ROWS; s++) partial[s * LANES + lane] += partial[s * LANES + lane + half_way];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+}
+
+KEEP_WIDE __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
+gemv_rows(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
+          uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
+    __local float partial[COLUMNS * ROWS * LANES];
+    const int lane = (int)get_local_id(0), column = (int)get_group_id(0) * COLUMNS, runs = k / 8;
+    float8 acc[COLUMNS][ROWS];
+    for (int c = 0; c < COLUMNS; c++)
+        for (int r = 0; r < ROWS; r++) acc[c][r] = 0.0f;
+    x += x_offset;
+    for (int run = lane; run < runs; run += LANES) {
+        float8 wide[COLUMNS];
+        for (int c = 0; c < COLUMNS; c++)
+            wide[c] = w_load8(w, (size_t)min(column + c, n - 1) * (size_t)k + (size_t)run * 8);
+        for (int r = 0; r < ROWS; r++) {
+            const float8 xr = x_load8(x, (size_t)min(r, m - 1) * (size_t)k + (size_t)run * 8);
+            for (int c = 0; c < COLUMNS; c++) acc[c][r] += wide[c] * xr;
+        }
+    }
+    for (int c = 0; c < COLUMNS; c++) {
+        __global const w_t *wc = w + (size_t)min(column + c, n - 1) * (size_t)k;
+        for (int r = 0; r < ROWS; r++) {
+            float sum = sum8(acc[c][r]);
+            for (int d = runs * 8 + lane; d < k; d += LANES)
+                sum += W_LOAD(wc, d) * x[(size_t)min(r, m - 1) * (size_t)k + (size_t)d];
+            partial[(c * ROWS + r) * LANES + lane] = sum;
+        }
+    }
+    reduce(partial, lane);
+    for (int s = lane; s < COLUMNS * ROWS; s += LANES) {
+        const int c = column + s / ROWS, r = s % ROWS;
+        if (c < n && r < m) put(partial[s * LANES], y + (size_t)y_offset + (size_t)r * (size_t)n, bias, c, act, accumulate);
+    }
+}
+
+/* Work: one work-item for each panel. */
+KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+gemv_panels(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
+            uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
+    const int column = (int)get_group_id(0) * 32;
+    __global const w_t *panel = w + (size_t)column * (size_t)k;
+    __global const float *xr[ROWS];
+    float16 lo[ROWS], hi[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        xr[r] = x + (size_t)x_offset + (size_t)min(r, m - 1) * (size_t)k;
+        lo[r] = 0.0f;
+        hi[r] = 0.0f;
+    }
+    for (int i = 0; i < k; i++) {
+        const float16 b0 = W_LOAD16(panel, 0), b1 = W_LOAD16(panel, 16);
+        panel += 32;
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            lo[r] += xr[r][i] * b0;
+            hi[r] += xr[r][i] * b1;
+        }
+    }
+    y += y_offset;
+    for (int r = 0; r < ROWS && r < m; r++) {
+        float sums[32];
+        vstore16(lo[r], 0, sums);
+        vstore16(hi[r], 1, sums);
+        for (int c = 0; c < 32 && column + c < n; c++)
+            put(sums[c], y + (size_t)r * (size_t)n, bias, column + c, act, accumulate);
+    }
+}

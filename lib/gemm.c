@@ -1,0 +1,383 @@
+/*
+ * gemm.c - y = act(x W^T + bias) (+ y): which kernel computes it, and which engine a device is best at.
+ *
+ *     m <= 8 ------------------> gemv_rows | gemv_panels   (W is read once for all rows)
+ *     W in panels -------------> gemm_wide
+ *     W in rows, clblast won --> gemm_widen, CLBlastSgemm, gemm_epilogue: a block of W at a time
+ *     W in rows ---------------> gemm_tile, rung "large" | "tile" | "small", else gemm_scalar
+ */
+#include "gemm.h"
+
+#include <clblast_c.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+
+enum { PORTABLE, WIDE, CLBLAST, ENGINES };
+static const char *const engine_names[ENGINES] = {"portable", "wide", "clblast"};
+
+enum { GEMV_ROWS_MAX = 8, GEMV_LANES = 64, WIDE_ROWS = 6, WIDEN_BYTES = 64 << 20 };
+
+/* One product as asked for. */
+typedef struct product {
+    const vlci_matrix *w;
+    cl_mem x, y;
+    uint32_t x_offset, y_offset;
+    int m;
+    int act, accumulate;
+} product;
+
+static size_t ceil_div(size_t a, size_t b) {
+    return (a + b - 1) / b;
+}
+
+size_t vlci_matrix_bytes(int n, int k, vlcache_dtype dtype, vlci_layout layout) {
+    size_t rows = layout == VLCI_PANELS ? ceil_div((size_t)n, VLCI_PANEL) * VLCI_PANEL : (size_t)n;
+    return rows * (size_t)k * vlci_dtype_bytes(dtype);
+}
+
+/* ---- own kernels --------------------------------------------------------------------------------------- */
+
+static vlcache_status get_kernel(vlcache_device *device, vlcache_dtype dtype, const char *file,
+                                 const char *name, const char *options, const vlci_kernel **out) {
+    char all[128];
+    snprintf(all, sizeof all, "-DW_DTYPE=%d%s", (int)dtype, options);
+    return vlci_kernel_get(device, file, name, all, out);
+}
+
+/* All kernels that compute a whole product take the same arguments. */
+static vlcache_status launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                             const product *p) {
+    return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x),
+                       VLCI_U32(p->x_offset), VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_I32(p->m),
+                       VLCI_I32(p->w->n), VLCI_I32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
+}
+
+/* Lanes of a gemv_rows work-group: a power of two that the device takes. */
+static int gemv_lanes(const vlcache_device *device, int rows) {
+    int lanes = device->caps.wide_vectors ? 1 : GEMV_LANES;
+    while (lanes > 1 && ((size_t)lanes > device->caps.max_group ||
+                         (size_t)(lanes * rows * 2) * sizeof(float) > device->caps.local_bytes))
+        lanes /= 2;
+    return lanes;
+}
+
+static vlcache_status run_gemv(vlcache_device *device, const product *p) {
+    int rows = 1;
+    while (rows < p->m) rows *= 2;
+    char options[96];
+    const vlci_kernel *kernel;
+    if (p->w->layout == VLCI_PANELS) {
+        snprintf(options, sizeof options, " -DROWS=%d", rows);
+        vlcache_status status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_panels", options, &kernel);
+        if (status) return status;
+        return launch(device, kernel, VLCI_GRID(ceil_div((size_t)p->w->n, VLCI_PANEL), 1, 1, 1, 1, 1), p);
+    }
+    int lanes = gemv_lanes(device, rows), columns = 2;
+    bool aligned = p->w->k % 8 == 0 && p->x_offset % 8 == 0;
+    snprintf(options, sizeof options, " -DROWS=%d -DLANES=%d -DCOLUMNS=%d -DALIGNED=%d", rows, lanes, columns,
+             aligned);
+    vlcache_status status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_rows", options, &kernel);
+    if (status) return status;
+    size_t groups = ceil_div((size_t)p->w->n, (size_t)columns);
+    return launch(device, kernel, VLCI_GRID(groups, 1, 1, (size_t)lanes, 1, 1), p);
+}
+
+static vlcache_status run_wide(vlcache_device *device, const product *p) {
+    const vlci_kernel *kernel;
+    vlcache_status status = get_kernel(device, p->w->dtype, "gemm_wide.cl", "gemm_wide", "", &kernel);
+    if (status) return status;
+    size_t tiles = ceil_div((size_t)p->m, WIDE_ROWS), panels = ceil_div((size_t)p->w->n, VLCI_PANEL);
+    return launch(device, kernel, VLCI_GRID(tiles, panels, 1, 1, 1, 1), p);
+}
+
+/* A rung of gemm_tile: work-groups of group x group items, each with work x work outputs. */
+typedef struct rung {
+    const char *name;
+    int group, work, tile_k;
+} rung;
+static const rung rungs[] = {{"large", 16, 8, 16}, {"tile", 16, 4, 16}, {"small", 8, 4, 16}};
+enum { LARGE, RUNGS = sizeof rungs / sizeof rungs[0] };
+
+static bool rung_fits(const vlcache_device *device, const rung *r) {
+    size_t local = 2 * sizeof(float) * (size_t)r->tile_k * (size_t)(r->group * r->work + 1);
+    return (size_t)(r->group * r->group) <= device->caps.max_group && local <= device->caps.local_bytes;
+}
+
+/* "large" pays where its tiles fill the device; then the largest that fits. */
+static const char *pick_rung(const vlcache_device *device, const product *p) {
+    size_t side = (size_t)(rungs[LARGE].group * rungs[LARGE].work);
+    size_t tiles = ceil_div((size_t)p->m, side) * ceil_div((size_t)p->w->n, side);
+    bool fills = !device->caps.wide_vectors && tiles >= device->caps.info.compute_units;
+    const char *chosen = "scalar";
+    for (int i = RUNGS - 1; i >= 0; i--)
+        if (rung_fits(device, &rungs[i]) && (i != LARGE || fills)) chosen = rungs[i].name;
+    return vlci_variant("gemm", chosen);
+}
+
+/* One work-item for each element of [rows][columns], in work-groups along the columns. */
+static vlci_grid grid_of(const vlcache_device *device, size_t columns, size_t rows) {
+    size_t width = device->caps.max_group < 64 ? device->caps.max_group : 64;
+    return VLCI_GRID(ceil_div(columns, width), rows, 1, width, 1, 1);
+}
+
+static vlcache_status run_scalar(vlcache_device *device, const product *p) {
+    const vlci_kernel *kernel;
+    vlcache_status status =
+        get_kernel(device, p->w->dtype, "gemm.cl", "gemm_scalar", " -DGROUP=1 -DWORK=1 -DTILE_K=1", &kernel);
+    if (status) return status;
+    return launch(device, kernel, grid_of(device, (size_t)p->w->n, (size_t)p->m), p);
+}
+
+static vlcache_status run_portable(vlcache_device *device, const product *p) {
+    const char *name = pick_rung(device, p);
+    const rung *r = NULL;
+    for (int i = 0; i < RUNGS; i++)
+        if (strcmp(name, rungs[i].name) == 0 && rung_fits(device, &rungs[i])) r = &rungs[i];
+    if (!r) return run_scalar(device, p);
+    char options[64];
+    snprintf(options, sizeof options, " -DGROUP=%d -DWORK=%d -DTILE_K=%d", r->group, r->work, r->tile_k);
+    const vlci_kernel *kernel;
+    vlcache_status status = get_kernel(device, p->w->dtype, "gemm.cl", "gemm_tile", options, &kernel);
+    if (status) return status;
+    size_t group = (size_t)r->group, side = group * (size_t)r->work;
+    if (group * group > kernel->max_group) return run_scalar(device, p); /* too many registers there */
+    vlci_grid grid =
+        VLCI_GRID(ceil_div((size_t)p->w->n, side), ceil_div((size_t)p->m, side), 1, group, group, 1);
+    return launch(device, kernel, grid, p);
+}
+
+/* ---- CLBlast ------------------------------------------------------------------------------------------- */
+
+/* Rows [first, first + rows) of W, widened into `wide`, times x, into those columns of y. */
+static vlcache_status multiply_block(vlcache_device *device, const product *p, cl_mem wide, int first,
+                                     int rows) {
+    const vlci_kernel *widen;
+    size_t n = (size_t)p->w->n, k = (size_t)p->w->k;
+    vlcache_status status =
+        get_kernel(device, p->w->dtype, "gemm.cl", "gemm_widen", " -DGROUP=1 -DWORK=1 -DTILE_K=1", &widen);
+    if (!status)
+        status = VLCI_LAUNCH(device, widen, grid_of(device, k, (size_t)rows), VLCI_MEM(p->w->data),
+                             VLCI_MEM(wide), VLCI_I32(first), VLCI_I32(rows), VLCI_I32(p->w->k));
+    if (status) return status;
+    CLBlastStatusCode code =
+        CLBlastSgemm(CLBlastLayoutRowMajor, CLBlastTransposeNo, CLBlastTransposeYes, (size_t)p->m,
+                     (size_t)rows, k, 1.0f, p->x, p->x_offset, k, wide, 0, k, p->accumulate ? 1.0f : 0.0f,
+                     p->y, (size_t)p->y_offset + (size_t)first, n, &device->queue, NULL);
+    return code ? vlci_fail(VLCACHE_E_DEVICE,
+                            "CLBlastSgemm on \"%s\": status %d (VLCACHE_GEMM=portable does without)",
+                            device->caps.info.name, (int)code)
+                : VLCACHE_OK;
+}
+
+static vlcache_status finish_clblast(vlcache_device *device, const product *p) {
+    if (!p->w->bias && !p->act) return VLCACHE_OK;
+    const vlci_kernel *kernel;
+    vlcache_status status = get_kernel(device, p->w->dtype, "gemm.cl", "gemm_epilogue",
+                                       " -DGROUP=1 -DWORK=1 -DTILE_K=1", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(device, kernel, grid_of(device, (size_t)p->w->n, (size_t)p->m), VLCI_MEM(p->y),
+                       VLCI_U32(p->y_offset), VLCI_MEM(p->w->bias), VLCI_I32(p->m), VLCI_I32(p->w->n),
+                       VLCI_I32(p->act));
+}
+
+static vlcache_status run_clblast(vlcache_device *device, const product *p) {
+    size_t row = (size_t)p->w->k * sizeof(float);
+    size_t fit = WIDEN_BYTES / row ? WIDEN_BYTES / row : 1;
+    int rows = fit < (size_t)p->w->n ? (int)fit : p->w->n;
+    cl_mem wide = NULL;
+    vlcache_status status = vlci_memory_create(device, (size_t)rows * row, "widened weights", &wide);
+    for (int first = 0; !status && first < p->w->n; first += rows)
+        status = multiply_block(device, p, wide, first, rows < p->w->n - first ? rows : p->w->n - first);
+    if (!status) status = finish_clblast(device, p);
+    vlci_memory_release(device, &wide); /* the runtime keeps it until the queue is done with it */
+    return status;
+}
+
+/* ---- dispatch ------------------------------------------------------------------------------------------ */
+
+static int planned_engine(vlcache_device *device, vlcache_dtype dtype) {
+    pthread_mutex_lock(&device->lock);
+    int engine = device->gemm_engine[dtype] - 1;
+    pthread_mutex_unlock(&device->lock);
+    return engine;
+}
+
+static vlcache_status run_engine(vlcache_device *device, int engine, const product *p) {
+    if (p->w->layout == VLCI_PANELS) return run_wide(device, p);
+    /* A BLAS adds before the activation, so a residual with one goes to our own kernel. */
+    if (engine == CLBLAST && !(p->accumulate && p->act)) return run_clblast(device, p);
+    return run_portable(device, p);
+}
+
+static bool is_dtype(vlcache_dtype dtype) {
+    return dtype == VLCACHE_DTYPE_F32 || dtype == VLCACHE_DTYPE_F16 || dtype == VLCACHE_DTYPE_BF16;
+}
+
+vlcache_status vlci_gemm(vlcache_device *device, const vlci_matrix *w, cl_mem x, size_t x_offset, cl_mem y,
+                         size_t y_offset, int m, vlci_activation act, bool accumulate) {
+    if (!is_dtype(w->dtype) || w->n < 1 || w->k < 1 || m < 0 || x_offset > UINT32_MAX ||
+        y_offset > UINT32_MAX)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "matrix product: [%d][%d] x [%d][%d] of %s: not a valid shape",
+                         m, w->k, w->n, w->k, vlcache_dtype_name(w->dtype));
+    if (m == 0) return VLCACHE_OK;
+    product p = {w, x, y, (uint32_t)x_offset, (uint32_t)y_offset, m, (int)act, accumulate};
+    return m <= GEMV_ROWS_MAX ? run_gemv(device, &p)
+                              : run_engine(device, planned_engine(device, w->dtype), &p);
+}
+
+/* ---- planning ------------------------------------------------------------------------------------------ */
+
+/* The product that is measured: the tokens of a CLIP picture times a square matrix. */
+enum { PLAN_M = 576, PLAN_N = 1024, PLAN_K = 1024, PLAN_RUNS = 8 };
+static const double plan_short = 0.02; /* seconds: a run this short is repeated */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static vlcache_status time_runs(vlcache_device *device, int engine, const product *p, int runs,
+                                double *seconds) {
+    double start = now();
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; !status && i < runs; i++) status = run_engine(device, engine, p);
+    vlcache_status finished = vlci_finish(device);
+    *seconds = (now() - start) / runs;
+    return status ? status : finished;
+}
+
+/* All of x and W are 1, so every output must be K: an engine that says otherwise is none. */
+static vlcache_status check_result(vlcache_device *device, const product *p) {
+    size_t count = (size_t)PLAN_M * PLAN_N;
+    float *host = vlci_alloc(count, sizeof *host);
+    if (!host) return vlci_fail_memory("matrix product measurement");
+    vlcache_status status = vlci_read(device, p->y, 0, host, count * sizeof *host);
+    for (size_t i = 0; !status && i < count; i++)
+        if (host[i] != (float)PLAN_K)
+            status = vlci_fail(VLCACHE_E_DEVICE, "wrong result: %g at %zu, %d expected", (double)host[i], i,
+                               PLAN_K);
+    vlci_free(host);
+    return status;
+}
+
+static vlcache_status measure_engine(vlcache_device *device, int engine, product *p, double *gflops) {
+    double seconds = 0;
+    vlcache_status status = vlci_fill(device, p->y, 0, (size_t)PLAN_M * PLAN_N * sizeof(float), 0x7fc00000u);
+    if (!status) status = time_runs(device, engine, p, 1, &seconds); /* warm-up, with the builds */
+    if (!status) status = check_result(device, p);
+    if (!status) status = time_runs(device, engine, p, 1, &seconds);
+    if (!status && seconds < plan_short) status = time_runs(device, engine, p, PLAN_RUNS, &seconds);
+    if (!status) *gflops = 2e-9 * PLAN_M * PLAN_N * PLAN_K / seconds;
+    return status;
+}
+
+/* Bit patterns of 1.0, twice where an element has 16 bits. */
+static uint32_t ones(vlcache_dtype dtype) {
+    return dtype == VLCACHE_DTYPE_F32 ? 0x3f800000u : dtype == VLCACHE_DTYPE_F16 ? 0x3c003c00u : 0x3f803f80u;
+}
+
+/* An engine that fails has 0; the whole fails when the memory is not there or no engine works. */
+static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype, double gflops[ENGINES]) {
+    vlci_matrix w = {.n = PLAN_N, .k = PLAN_K, .dtype = dtype};
+    product p = {.w = &w, .m = PLAN_M};
+    size_t w_bytes = vlci_matrix_bytes(PLAN_N, PLAN_K, dtype, VLCI_PANELS);
+    size_t x_bytes = (size_t)PLAN_M * PLAN_K * sizeof(float),
+           y_bytes = (size_t)PLAN_M * PLAN_N * sizeof(float);
+    vlcache_status status = vlci_memory_create(device, w_bytes, "matrix product measurement", &w.data);
+    if (!status) status = vlci_memory_create(device, x_bytes, "matrix product measurement", &p.x);
+    if (!status) status = vlci_memory_create(device, y_bytes, "matrix product measurement", &p.y);
+    if (!status) status = vlci_fill(device, w.data, 0, w_bytes, ones(dtype));
+    if (!status) status = vlci_fill(device, p.x, 0, x_bytes, 0x3f800000u);
+    bool works = false;
+    for (int engine = 0; !status && engine < ENGINES; engine++) {
+        w.layout = engine == WIDE ? VLCI_PANELS : VLCI_ROWS;
+        gflops[engine] = 0;
+        vlcache_status failed = measure_engine(device, engine, &p, &gflops[engine]);
+        if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
+        if (failed)
+            vlci_log(VLCACHE_LOG_WARN, "gemm engine %s: %s", engine_names[engine], vlcache_error_message());
+        works |= !failed;
+    }
+    if (!status && !works) status = vlci_fail_context(VLCACHE_E_DEVICE, "no gemm engine works");
+    vlci_memory_release(device, &p.y);
+    vlci_memory_release(device, &p.x);
+    vlci_memory_release(device, &w.data);
+    return status;
+}
+
+static bool parse_speeds(const char *text, double gflops[ENGINES]) {
+    int end = 0;
+    if (sscanf(text, "portable %lf wide %lf clblast %lf%n", &gflops[0], &gflops[1], &gflops[2], &end) != 3)
+        return false;
+    bool positive = false;
+    for (int i = 0; i < ENGINES; i++) {
+        if (!isfinite(gflops[i]) || gflops[i] < 0) return false;
+        positive |= gflops[i] > 0;
+    }
+    return positive && text[end] == 0;
+}
+
+/* The speeds from the cache, else measured and put there. */
+static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype, double gflops[ENGINES]) {
+    char key[64], line[128], *text = NULL;
+    snprintf(key, sizeof key, "gemm %s %s", VLCACHE_VERSION, vlcache_dtype_name(dtype));
+    bool known = vlci_cache_read(device, key, &text) && parse_speeds(text, gflops);
+    vlci_free(text);
+    if (known) return VLCACHE_OK;
+    vlcache_status status = measure(device, dtype, gflops);
+    if (status) return status;
+    snprintf(line, sizeof line, "portable %.2f wide %.2f clblast %.2f", gflops[0], gflops[1], gflops[2]);
+    vlci_cache_write(device, key, line);
+    return VLCACHE_OK;
+}
+
+/* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
+static vlcache_status forced_engine(int *engine) {
+    const char *name = getenv("VLCACHE_GEMM");
+    *engine = ENGINES;
+    if (!name || !*name) return VLCACHE_OK;
+    for (int i = 0; i < ENGINES; i++)
+        if (strcmp(name, engine_names[i]) == 0) *engine = i;
+    if (*engine < ENGINES) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_GEMM: \"%s\": give portable, wide or clblast", name);
+}
+
+static int fastest(const double gflops[ENGINES]) {
+    int best = 0;
+    for (int i = 1; i < ENGINES; i++)
+        if (gflops[i] > gflops[best]) best = i;
+    return best;
+}
+
+vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_layout *layout,
+                              vlci_gemm_report *reports) {
+    *layout = VLCI_ROWS;
+    if (!is_dtype(dtype))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "gemm plan: dtype %s: give f32, f16 or bf16",
+                         vlcache_dtype_name(dtype));
+    int engine = ENGINES;
+    double gflops[ENGINES] = {0};
+    vlcache_status status = forced_engine(&engine);
+    if (status) return status;
+    if (engine == ENGINES && !reports && planned_engine(device, dtype) >= 0)
+        engine = planned_engine(device, dtype);
+    if (engine == ENGINES || reports) {
+        status = obtain_speeds(device, dtype, gflops);
+        if (status) return status;
+        if (engine == ENGINES) engine = fastest(gflops);
+    }
+    pthread_mutex_lock(&device->lock);
+    device->gemm_engine[dtype] = 1 + engine;
+    pthread_mutex_unlock(&device->lock);
+    for (int i = 0; reports && i < ENGINES; i++)
+        reports[i] = (vlci_gemm_report){engine_names[i], gflops[i], i == engine};
+    *layout = engine == WIDE ? VLCI_PANELS : VLCI_ROWS;
+    return VLCACHE_OK;
+}

@@ -1,0 +1,27 @@
+/*
+ * ref_gemm.h - y = act(x W^T + bias) (+ y) as written, in double, and the storage of 16-bit floats.
+ */
+#ifndef REF_GEMM_H
+#define REF_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vlcache/common.h"
+
+/** act as vlci_activation numbers them: 0 none, 1 silu, 2 gelu, 3 gelu_tanh, 4 quick_gelu. */
+double ref_activate(double x, int act);
+
+/**
+ * y[m][n]; bias may be NULL; old may be NULL (no accumulation). `scale` receives, for each output, the sum of
+ * the magnitudes that went into it: what a rounding error is relative to.
+ */
+void ref_gemm(const double *w, const float *bias, const float *x, const float *old, double *y, double *scale,
+              int m, int n, int k, int act);
+
+/** Element i of an array of `dtype`, stored from and read back into a number. Storing rounds to nearest even.
+ */
+void ref_store(void *data, int64_t i, float value, vlcache_dtype dtype);
+double ref_load(const void *data, int64_t i, vlcache_dtype dtype);
+
+#endif

@@ -1,0 +1,375 @@
+/*
+ * test_gemm.c - every engine and rung x dtype x ragged shape against the double oracle: with and without
+ * bias, each activation, accumulation, offsets; extreme values stay in their row; nothing outside y is
+ * written; the plan is forced, cached, and refuses what it does not know.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gemm.h"
+#include "ref/ref_gemm.h"
+
+/* ---- support ------------------------------------------------------------------------------------------- */
+
+static vlcache_device *device;
+static char cache_dir[] = "/tmp/vlcache-test-gemm-XXXXXX";
+
+static void open_device(void) {
+    vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    ck_assert_ptr_nonnull(mkdtemp(cache_dir));
+    options.cache_dir = cache_dir;
+    ck_assert_msg(!vlcache_device_open(NULL, &options, &device), "%s", vlcache_error_message());
+}
+
+static void close_device(void) {
+    ck_assert_uint_eq(vlci_memory_now(device), 0);
+    vlcache_device_destroy(&device);
+    char command[96];
+    snprintf(command, sizeof command, "rm -r '%s'", cache_dir);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static uint32_t seed = 1;
+
+static float uniform(float low, float high) {
+    seed = seed * 1664525u + 1013904223u;
+    return low + (high - low) * (float)(seed >> 8) / 16777216.0f;
+}
+
+static float plain_value(int64_t i) {
+    (void)i;
+    return uniform(-1, 1);
+}
+
+/* Cancelling giants, subnormals of the 16-bit types, signed zeros, among ordinary numbers. */
+static float hard_value(int64_t i) {
+    static const float values[] = {3e4f, -3e4f, 6e-8f, -3e-7f, 0.0f, -0.0f, 1.0f, -65504.0f, 65504.0f, 5e-5f};
+    return i % 3 ? uniform(-2, 2) : values[(seed >> 9) % 10];
+}
+
+typedef struct problem {
+    int m, n, k, act;
+    bool bias, accumulate;
+    vlcache_dtype dtype;
+    int x_offset, y_offset;
+    float (*value)(int64_t i);
+} problem;
+
+static void must(vlcache_status status) {
+    ck_assert_msg(status == VLCACHE_OK, "%s", vlcache_error_message());
+}
+
+static cl_mem upload(const void *data, size_t bytes) {
+    cl_mem memory = NULL;
+    must(vlci_memory_create(device, bytes, "test", &memory));
+    must(vlci_write(device, memory, 0, data, bytes));
+    return memory;
+}
+
+/* W in the layout asked for; what pads a panel is zero. */
+static cl_mem upload_weights(const double *w, int n, int k, vlcache_dtype dtype, vlci_layout layout) {
+    size_t bytes = vlci_matrix_bytes(n, k, dtype, layout);
+    void *data = calloc(1, bytes);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t c = 0; c < k; c++)
+            ref_store(data, layout == VLCI_PANELS ? (r / 32 * k + c) * 32 + r % 32 : r * k + c,
+                      (float)w[r * k + c], dtype);
+    cl_mem memory = upload(data, bytes);
+    free(data);
+    return memory;
+}
+
+static void compare(const problem *p, const float *got, const double *want, const double *scale) {
+    const double step = 1.2e-7 * (8 + sqrt(p->k));
+    for (int64_t i = 0; i < (int64_t)p->m * p->n; i++) {
+        bool good = isnan(want[i])   ? isnan(got[i])
+                    : isinf(want[i]) ? got[i] == want[i]
+                                     : fabs(got[i] - want[i]) <= 1e-6 + step * scale[i];
+        ck_assert_msg(good, "[%d][%d] x [%d][%d] %s act %d bias %d acc %d: y[%d][%d] = %.9g, want %.9g", p->m,
+                      p->k, p->n, p->k, vlcache_dtype_name(p->dtype), p->act, p->bias, p->accumulate,
+                      (int)(i / p->n), (int)(i % p->n), (double)got[i], want[i]);
+    }
+}
+
+enum { GUARD = 64 };
+
+/* Inputs and outputs of one problem, on the host. */
+typedef struct arrays {
+    double *w, *want, *scale;
+    float *x, *bias, *y, *old;
+    int64_t x_count, y_count;
+} arrays;
+
+static arrays arrays_create(const problem *p) {
+    arrays a = {.x_count = p->x_offset + (int64_t)p->m * p->k,
+                .y_count = p->y_offset + (int64_t)p->m * p->n + GUARD};
+    int64_t w_count = (int64_t)p->n * p->k, out = (int64_t)p->m * p->n;
+    a.w = malloc((size_t)w_count * sizeof *a.w);
+    a.want = malloc((size_t)out * sizeof *a.want);
+    a.scale = malloc((size_t)out * sizeof *a.scale);
+    a.x = malloc((size_t)a.x_count * sizeof *a.x);
+    a.bias = malloc((size_t)p->n * sizeof *a.bias);
+    a.y = malloc((size_t)a.y_count * sizeof *a.y);
+    a.old = malloc((size_t)out * sizeof *a.old);
+    for (int64_t i = 0; i < w_count; i++) {
+        float stored;
+        ref_store(&stored, 0, p->value(i), p->dtype);
+        a.w[i] = ref_load(&stored, 0, p->dtype);
+    }
+    for (int64_t i = 0; i < a.x_count; i++) a.x[i] = i < p->x_offset ? NAN : p->value(i);
+    for (int i = 0; i < p->n; i++) a.bias[i] = uniform(-1, 1);
+    for (int64_t i = 0; i < out; i++) a.old[i] = uniform(-1, 1);
+    return a;
+}
+
+static void arrays_release(arrays *a) {
+    void *all[] = {a->w, a->want, a->scale, a->x, a->bias, a->y, a->old};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+}
+
+/* Runs and compares; what y held before is NaN unless it is added to, and what lies around it must stay. */
+static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
+    ref_gemm(a->w, p->bias ? a->bias : NULL, a->x + p->x_offset, p->accumulate ? a->old : NULL, a->want,
+             a->scale, p->m, p->n, p->k, p->act);
+    int64_t end = p->y_offset + (int64_t)p->m * p->n;
+    for (int64_t i = 0; i < a->y_count; i++) {
+        bool inside = i >= p->y_offset && i < end;
+        a->y[i] = !inside ? 12345.0f : p->accumulate ? a->old[i - p->y_offset] : NAN;
+    }
+    vlci_matrix w = {.n = p->n, .k = p->k, .dtype = p->dtype, .layout = layout};
+    w.data = upload_weights(a->w, p->n, p->k, p->dtype, layout);
+    if (p->bias) w.bias = upload(a->bias, (size_t)p->n * sizeof(float));
+    cl_mem x = upload(a->x, (size_t)a->x_count * sizeof(float));
+    cl_mem y = upload(a->y, (size_t)a->y_count * sizeof(float));
+    must(vlci_gemm(device, &w, x, (size_t)p->x_offset, y, (size_t)p->y_offset, p->m, (vlci_activation)p->act,
+                   p->accumulate));
+    must(vlci_read(device, y, 0, a->y, (size_t)a->y_count * sizeof(float)));
+    for (int64_t i = 0; i < a->y_count; i++)
+        if (i < p->y_offset || i >= end) ck_assert_msg(a->y[i] == 12345.0f, "wrote outside y, at %d", (int)i);
+    compare(p, a->y + p->y_offset, a->want, a->scale);
+    vlci_memory_release(device, &w.data);
+    vlci_memory_release(device, &w.bias);
+    vlci_memory_release(device, &x);
+    vlci_memory_release(device, &y);
+}
+
+static void run(const problem *p, vlci_layout layout) {
+    arrays a = arrays_create(p);
+    run_arrays(p, &a, layout);
+    arrays_release(&a);
+}
+
+/* Forces an engine (and a rung of the portable one) and says in which layout it wants W. */
+static vlci_layout force(const char *engine, const char *variant, vlcache_dtype dtype) {
+    vlci_layout layout;
+    setenv("VLCACHE_GEMM", engine, 1);
+    if (variant)
+        setenv("VLCACHE_VARIANT", variant, 1);
+    else
+        unsetenv("VLCACHE_VARIANT");
+    must(vlci_gemm_plan(device, dtype, &layout, NULL));
+    ck_assert_int_eq(layout, strcmp(engine, "wide") ? VLCI_ROWS : VLCI_PANELS);
+    return layout;
+}
+
+static const int shapes[][3] = {{9, 1, 1},    {13, 31, 5},    {10, 33, 17}, {64, 64, 64},
+                                {65, 97, 70}, {130, 129, 33}, {17, 40, 257}};
+
+static void run_shapes(const char *engine, const char *variant) {
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
+        for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+            int kind = (int)s;
+            problem p = {
+                .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2], .dtype = (vlcache_dtype)dtype};
+            p.value = plain_value;
+            run(&p, layout);
+            p.bias = true, p.act = kind % 5, p.x_offset = 3 + kind, p.y_offset = 5;
+            run(&p, layout);
+            p.accumulate = true;
+            run(&p, layout);
+            p.act = 0, p.bias = kind % 2, p.value = hard_value;
+            run(&p, layout);
+        }
+    }
+    unsetenv("VLCACHE_VARIANT");
+    unsetenv("VLCACHE_GEMM");
+}
+
+/* ---- the engines --------------------------------------------------------------------------------------- */
+
+START_TEST(portable_tile_multiplies) {
+    run_shapes("portable", "gemm:tile");
+}
+END_TEST
+
+START_TEST(portable_large_multiplies) {
+    run_shapes("portable", "gemm:large");
+}
+END_TEST
+
+START_TEST(portable_small_multiplies) {
+    run_shapes("portable", "gemm:small");
+}
+END_TEST
+
+START_TEST(portable_scalar_multiplies) {
+    run_shapes("portable", "gemm:scalar");
+}
+END_TEST
+
+START_TEST(wide_multiplies) {
+    run_shapes("wide", NULL);
+}
+END_TEST
+
+START_TEST(clblast_multiplies) {
+    run_shapes("clblast", NULL);
+}
+END_TEST
+
+START_TEST(few_rows_multiply) {
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        for (int m = 1; m <= 8; m++) {
+            for (int kind = 0; kind < 6; kind++) {
+                static const int nk[][2] = {{1, 1}, {33, 64}, {31, 7}, {64, 1024}, {65, 259}, {7, 9}};
+                problem p = {.m = m, .n = nk[kind][0], .k = nk[kind][1], .dtype = (vlcache_dtype)dtype};
+                p.value = kind % 2 ? hard_value : plain_value;
+                p.bias = kind != 3, p.act = p.value == plain_value ? kind % 5 : 0;
+                p.accumulate = kind == 1 || kind == 4, p.x_offset = kind % 3 * 4, p.y_offset = kind;
+                run(&p, VLCI_ROWS);
+                run(&p, VLCI_PANELS);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(every_activation_is_applied) {
+    for (int act = 0; act <= VLCI_ACT_QUICK_GELU; act++) {
+        problem p = {.m = 11, .n = 37, .k = 50, .act = act, .bias = true, .dtype = VLCACHE_DTYPE_F16};
+        p.value = plain_value;
+        static const char *const engines[] = {"portable", "wide", "clblast"};
+        for (int e = 0; e < 3; e++) run(&p, force(engines[e], NULL, p.dtype));
+        p.m = 2;
+        run(&p, VLCI_ROWS);
+        run(&p, VLCI_PANELS);
+    }
+    unsetenv("VLCACHE_GEMM");
+}
+END_TEST
+
+/* An infinity or NaN in a row of x reaches that row of y and no other. */
+START_TEST(infinity_stays_in_its_row) {
+    static const char *const engines[] = {"portable", "wide"};
+    for (int e = 0; e < 2; e++) {
+        for (int m = 3; m <= 17; m += 14) {
+            problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
+            vlci_layout layout = force(engines[e], NULL, p.dtype);
+            arrays a = arrays_create(&p);
+            a.x[1 * p.k + 20] = INFINITY;
+            a.x[(m - 1) * p.k] = NAN;
+            run_arrays(&p, &a, layout);
+            arrays_release(&a);
+        }
+    }
+    unsetenv("VLCACHE_GEMM");
+}
+END_TEST
+
+/* ---- the plan ------------------------------------------------------------------------------------------ */
+
+START_TEST(plan_measures_once) {
+    vlci_layout layout, again;
+    vlci_gemm_report reports[3], cached[3];
+    must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &layout, reports));
+    must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &again, cached));
+    ck_assert_int_eq(layout, again);
+    int chosen = 0;
+    for (int i = 0; i < 3; i++) {
+        ck_assert_str_eq(reports[i].name, cached[i].name);
+        ck_assert_int_eq(reports[i].chosen, cached[i].chosen);
+        ck_assert(fabs(reports[i].gflops - cached[i].gflops) < 0.01); /* two decimals are kept */
+        chosen += reports[i].chosen;
+        for (int j = 0; j < 3; j++)
+            if (reports[i].chosen) ck_assert(reports[i].gflops >= reports[j].gflops);
+        printf("gemm bf16 %s: %.1f GFLOP/s%s\n", reports[i].name, reports[i].gflops,
+               reports[i].chosen ? " (chosen)" : "");
+    }
+    ck_assert_int_eq(chosen, 1);
+    problem p = {.m = 20, .n = 50, .k = 30, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
+    run(&p, layout);
+}
+END_TEST
+
+START_TEST(plan_reads_the_cache_and_doubts_it) {
+    static const char *const bad[] = {"",
+                                      "portable x",
+                                      "portable 1 wide nan clblast 3",
+                                      "portable -1 wide 2 clblast 3",
+                                      "portable 0 wide 0 clblast 0",
+                                      "portable 1 wide 2 clblast 3 and more"};
+    const char *key = "gemm " VLCACHE_VERSION " f32";
+    vlci_layout layout;
+    vlci_gemm_report reports[3];
+    vlci_cache_write(device, key, "portable 1000.00 wide 2.00 clblast 3.00");
+    must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));
+    ck_assert(reports[0].chosen && reports[0].gflops == 1000 && layout == VLCI_ROWS);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i += 3) {
+        vlci_cache_write(device, key, bad[i + seed % 3]);
+        must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));
+        ck_assert(reports[0].gflops > 0 && reports[0].gflops != 1000 && reports[1].gflops > 2);
+    }
+}
+END_TEST
+
+START_TEST(plan_refuses) {
+    vlci_layout layout;
+    ck_assert_int_eq(vlci_gemm_plan(device, VLCACHE_DTYPE_AUTO, &layout, NULL), VLCACHE_E_ARGUMENT);
+    setenv("VLCACHE_GEMM", "fast", 1);
+    ck_assert_int_eq(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, NULL), VLCACHE_E_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "VLCACHE_GEMM"));
+    unsetenv("VLCACHE_GEMM");
+    vlci_matrix w = {.n = 4, .k = 0, .dtype = VLCACHE_DTYPE_F32};
+    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, 1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT);
+    w.k = 4;
+    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, -1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT);
+    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, 0, VLCI_ACT_NONE, false), VLCACHE_OK);
+}
+END_TEST
+
+START_TEST(bytes_of_a_matrix) {
+    ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_ROWS), 660);
+    ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_PANELS), 1280);
+    ck_assert_uint_eq(vlci_matrix_bytes(1 << 17, 1 << 13, VLCACHE_DTYPE_F32, VLCI_ROWS), (size_t)1 << 32);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("gemm");
+    TCase *cases = tcase_create("gemm");
+    tcase_set_timeout(cases, 0);
+    tcase_add_unchecked_fixture(cases, open_device, close_device);
+    tcase_add_test(cases, bytes_of_a_matrix);
+    tcase_add_test(cases, portable_tile_multiplies);
+    tcase_add_test(cases, portable_large_multiplies);
+    tcase_add_test(cases, portable_small_multiplies);
+    tcase_add_test(cases, portable_scalar_multiplies);
+    tcase_add_test(cases, wide_multiplies);
+    tcase_add_test(cases, clblast_multiplies);
+    tcase_add_test(cases, few_rows_multiply);
+    tcase_add_test(cases, every_activation_is_applied);
+    tcase_add_test(cases, infinity_stays_in_its_row);
+    tcase_add_test(cases, plan_measures_once);
+    tcase_add_test(cases, plan_reads_the_cache_and_doubts_it);
+    tcase_add_test(cases, plan_refuses);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
