@@ -9,13 +9,13 @@
  *                 panel of W: K x 32 (stays in cache while the row tiles run over it)
  *                 +----------------+----------------+
  *                 | float16        | float16        |  <- one k
- *   x: 6 rows     +----------------+----------------+
- *   x[r][k] ----> | acc[r][0]      | acc[r][1]      |  6 x 2 accumulators in registers
+ *   x: 12 rows    +----------------+----------------+
+ *   x[r][k] ----> | acc[r][0]      | acc[r][1]      |  12 x 2 accumulators in registers
  *
  * Work: dimension 0 = row tiles, dimension 1 = panels.
  */
 #ifndef ROWS_A_TILE
-#define ROWS_A_TILE 6 /* 12 accumulators, 2 panel vectors and broadcasts fit 32 vector registers */
+#define ROWS_A_TILE 12 /* 24 accumulators and 2 vectors of the panel fit 32 vector registers */
 #endif
 
 /* Where the compiler halves vectors of 512 bits on its own account, ask it not to. */
@@ -55,28 +55,31 @@ static inline void store_row(float16 lo, float16 hi, __global float *y, __global
     if (columns > 16) store16(hi, y + 16, bias ? bias + 16 : bias, columns - 16, act, accumulate);
 }
 
-#define STEP(r)                                                                                                        \
-    lo##r += x##r[i] * b0;                                                                                             \
-    hi##r += x##r[i] * b1;
-#define ROW(r)                                                                                                         \
-    __global const float *x##r = x + (size_t)min(row + r, m - 1) * (size_t)k;                                          \
-    float16 lo##r = 0.0f, hi##r = 0.0f;
-#define STORE(r)                                                                                                       \
-    if (row + r < m) store_row(lo##r, hi##r, y + (size_t)(r) * (size_t)n, bias, n - column, act, accumulate);
-
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
     const int row = (int)get_group_id(0) * ROWS_A_TILE, column = (int)get_group_id(1) * 32;
     __global const w_t *panel = w + (size_t)column * (size_t)k;
-    x += x_offset;
-    ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5)
+    __global const float *xr[ROWS_A_TILE]; /* rows beyond the last repeat it, and are not stored */
+    float16 lo[ROWS_A_TILE], hi[ROWS_A_TILE];
+#pragma unroll
+    for (int r = 0; r < ROWS_A_TILE; r++) {
+        xr[r] = x + (size_t)x_offset + (size_t)min(row + r, m - 1) * (size_t)k;
+        lo[r] = 0.0f;
+        hi[r] = 0.0f;
+    }
     for (int i = 0; i < k; i++) {
         const float16 b0 = W_LOAD16(panel, 0), b1 = W_LOAD16(panel, 16);
         panel += 32;
-        STEP(0) STEP(1) STEP(2) STEP(3) STEP(4) STEP(5)
+#pragma unroll
+        for (int r = 0; r < ROWS_A_TILE; r++) {
+            lo[r] += xr[r][i] * b0;
+            hi[r] += xr[r][i] * b1;
+        }
     }
     y += (size_t)y_offset + (size_t)row * (size_t)n + (size_t)column;
     if (bias) bias += column;
-    STORE(0) STORE(1) STORE(2) STORE(3) STORE(4) STORE(5)
+#pragma unroll
+    for (int r = 0; r < ROWS_A_TILE; r++)
+        if (row + r < m) store_row(lo[r], hi[r], y + (size_t)r * (size_t)n, bias, n - column, act, accumulate);
 }
