@@ -1,0 +1,60 @@
+"""Measure the model on held-out pictures with Hugging Face transformers."""
+import argparse, json
+import torch
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+import render
+
+
+def distance(a, b):
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        prev, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            prev, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, prev + (x != y))
+    return row[-1]
+
+
+def anls(guess, answers):
+    best = 0.0
+    for a in answers:
+        g, w = guess.strip().lower(), a.strip().lower()
+        s = 1 - distance(g, w) / max(len(g), len(w), 1)
+        best = max(best, s if s >= 0.5 else 0.0)
+    return best
+
+
+def answer(model, processor, images, questions, new=48):
+    text = [f"<s>USER: <image>\n{q} ASSISTANT:" for q in questions]
+    batch = processor(images=images, text=text, padding=True, return_tensors="pt").to(model.device)
+    batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+    out = model.generate(**{k: batch[k] for k in ("input_ids", "attention_mask", "pixel_values")}, do_sample=False, max_new_tokens=new)
+    return [s.strip() for s in processor.tokenizer.batch_decode(out[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)]
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--model", required=True)
+    p.add_argument("--n", type=int, default=300)
+    p.add_argument("--batch", type=int, default=100)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--tasks", default="pages,pages-hard,charts,captions")
+    p.add_argument("--out")
+    a = p.parse_args()
+    processor = AutoProcessor.from_pretrained(a.model)
+    model = LlavaForConditionalGeneration.from_pretrained(a.model, dtype=torch.bfloat16 if a.device == "cuda" else torch.float32).to(a.device).eval()
+    result, rows = {}, []
+    for task in a.tasks.split(","):
+        items = [render.test_item(task, i) for i in range(a.n)]
+        for i in range(0, a.n, a.batch):
+            part = items[i:i + a.batch]
+            for (_, d), g in zip(part, answer(model, processor, [x for x, _ in part], [d["question"] for _, d in part])):
+                rows.append({**d, "guess": g, "anls": anls(g, d["answers"]), "exact": float(g in d["answers"])})
+        mine = [r for r in rows if r["task"] == task]
+        result[task] = {m: round(sum(r[m] for r in mine) / len(mine), 4) for m in ("anls", "exact")}
+        print(task, result[task], flush=True)
+    if a.out:
+        json.dump({"n": a.n, "result": result, "rows": rows}, open(a.out, "w"), indent=1)
+
+
+if __name__ == "__main__":
+    main()
