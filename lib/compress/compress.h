@@ -54,9 +54,10 @@ typedef struct vlci_compress {
     bool *fallback;                /**< [batch] */
     vlcache_compress_layer *layer; /**< [layers][batch], filled by vlci_compress_plan() */
     bool planned;
-    cl_mem tokens_on, tau_on; /**< int[batch] on the device */
-    cl_mem partial;           /**< uint[batch][heads][tiles]: counts of one layer's column tiles */
-    cl_mem counts;            /**< ulong[layers][batch][heads] */
+    cl_mem tokens_on, tau_on;  /**< int[batch] on the device */
+    cl_mem kept_on, recent_on; /**< int[layers][batch], after vlci_compress_plan() */
+    cl_mem partial;            /**< uint[batch][heads][tiles]: counts of one layer's column tiles */
+    cl_mem counts;             /**< ulong[layers][batch][heads] */
     cl_mem *score; /**< [layers]: f32 [batch][kv_heads][max_tokens], until the layer is compacted */
     cl_mem *kept;  /**< [layers]: int [batch][kv_heads][vlci_compress_rows()], after it */
 } vlci_compress;
@@ -132,10 +133,12 @@ void vlci_budget_share(const vlcache_compress_options *options, int tokens, int 
 int vlci_score_tiles(int tokens);
 
 /** topk.c: for each (b, h): the recent[b] last of tokens[b] and the kept[b] - recent[b] best-scored others,
- * ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last. tokens, kept,
- * recent: int[batch] on the device. score: f32 [batch][kv_heads][stride]. per_head false: head 0's for all.
+ * ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last. tokens:
+ * int[batch] on the device; kept and recent too, from element `first` on. score: f32
+ * [batch][kv_heads][stride]. per_head false: head 0's for all.
  */
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
-                         bool per_head, cl_mem tokens, cl_mem kept, cl_mem recent, cl_mem out, int rows);
+                         bool per_head, cl_mem tokens, cl_mem kept, cl_mem recent, int first, cl_mem out,
+                         int rows);
 
 #endif

@@ -1,0 +1,92 @@
+/*
+ * topk.cl - which tokens a kv head keeps: the recent ones and the best-scored others, in ascending order.
+ *
+ *     older = n - recent,  k = kept - recent
+ *     out   = { j < older : key(j) > T }  +  the first ties with key(j) = T, k in all  +  { older .. n - 1 }
+ *
+ * One work-group for each (kv head, sequence b); `first` + b is its place in kept and recent. Radix select: four histograms of 8 bits, from the top, find T, the k-th largest
+ * key; key(j) is the score's bits made to order as unsigned integers do, 0 for NaN. Then each work-item owns one stretch of
+ * columns, a prefix sum over the stretches' counts says where it writes, and the order of positions is kept:
+ *
+ *     columns   | stretch 0 | stretch 1 | ... | stretch TOPK_GROUP - 1 | recent |
+ *     greater      g0          g1                                         all      -> prefix sums = places in out
+ *     ties         t0          t1        only the first k - sum(g) of them
+ */
+#ifndef TOPK_GROUP
+#define TOPK_GROUP 256 /* work-items; a power of two */
+#endif
+
+static inline uint order_key(float value) {
+    if (isnan(value)) return 0u;
+    const uint bits = as_uint(value == 0.0f ? 0.0f : value); /* minus zero ties with zero */
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+/* The largest digit at which `remaining` keys have been passed, counting from the top. Returns what is still to find there. */
+static inline uint find_digit(__local const uint *histogram, uint remaining, uint *digit) {
+    uint d = 255;
+    while (d > 0 && histogram[d] < remaining) remaining -= histogram[d--];
+    *digit = d;
+    return remaining;
+}
+
+__kernel __attribute__((reqd_work_group_size(TOPK_GROUP, 1, 1))) void
+topk(__global const float *scores, uint score_stride, int kv_heads, int per_head, __global const int *tokens,
+     __global const int *kept, __global const int *recent, uint first, __global int *out, uint out_stride) {
+    __local uint histogram[256];
+    __local uint greater[TOPK_GROUP], ties[TOPK_GROUP];
+    __local uint shared_prefix, shared_remaining;
+    const int lane = get_local_id(0), kv = get_group_id(0), b = get_group_id(1);
+    const int last = recent[first + b], older = tokens[b] - last, k = kept[first + b] - last;
+    __global const float *score = scores + ((size_t)b * kv_heads + (per_head ? kv : 0)) * score_stride;
+    __global int *to = out + ((size_t)b * kv_heads + kv) * out_stride;
+
+    uint prefix = 0, mask = 0, remaining = k;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        for (int i = lane; i < 256; i += TOPK_GROUP) histogram[i] = 0;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int j = lane; j < older; j += TOPK_GROUP) {
+            const uint key = order_key(score[j]);
+            if ((key & mask) == prefix) atomic_inc(&histogram[(key >> shift) & 255u]);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (lane == 0) {
+            uint digit;
+            shared_remaining = find_digit(histogram, remaining, &digit);
+            shared_prefix = prefix | digit << shift;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        prefix = shared_prefix;
+        remaining = shared_remaining;
+        mask |= 255u << shift;
+    }
+
+    /* prefix is T, and `remaining` of its ties are wanted. */
+    const int stretch = (older + TOPK_GROUP - 1) / TOPK_GROUP;
+    const int from = min(lane * stretch, older), until = min(from + stretch, older);
+    uint my_greater = 0, my_ties = 0;
+    for (int j = from; j < until; j++) {
+        const uint key = order_key(score[j]);
+        my_greater += key > prefix;
+        my_ties += key == prefix;
+    }
+    greater[lane] = my_greater;
+    ties[lane] = my_ties;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int step = 1; step < TOPK_GROUP; step <<= 1) {
+        const uint add_greater = lane >= step ? greater[lane - step] : 0u;
+        const uint add_ties = lane >= step ? ties[lane - step] : 0u;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        greater[lane] += add_greater;
+        ties[lane] += add_ties;
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    uint tie = ties[lane] - my_ties; /* ties before this stretch */
+    uint place = greater[lane] - my_greater + min(tie, remaining);
+    for (int j = from; j < until && k > 0; j++) {
+        const uint key = order_key(score[j]);
+        if (key > prefix || (key == prefix && tie < remaining)) to[place++] = j;
+        tie += key == prefix;
+    }
+    for (int i = lane; i < last; i += TOPK_GROUP) to[k + i] = older + i;
+}

@@ -1,0 +1,64 @@
+/*
+ * compact.c - one layer's cache shrinks to the rows that are kept.
+ *
+ * In: full-size K and V, the layer's scores and budget. Out: rows of earlier turns and the kept rows,
+ * ascending, in the caller's new buffers, after which the full ones can go.
+ */
+#include <stdio.h>
+
+#include "compress/compress.h"
+
+enum { GROUP = 64, MAX_GROUPS = 256 };
+
+static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to,
+                             bool value) {
+    const vlci_compress_shape *s = &p->shape;
+    const vlci_kernel *kernel = NULL;
+    char options[64];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
+    vlcache_status status = vlci_kernel_get(p->device, "compact.cl", "compact", options, &kernel);
+    if (status) return status;
+    size_t groups = to->capacity < MAX_GROUPS ? (size_t)to->capacity : MAX_GROUPS;
+    vlci_grid grid = VLCI_GRID(groups, (size_t)s->kv_heads, (size_t)s->batch, GROUP, 1, 1);
+    return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(value ? a->v : a->k),
+                       VLCI_U32(value ? a->v_offset : a->k_offset), VLCI_U32(a->seq_stride),
+                       VLCI_U32(a->head_stride), VLCI_U32(a->row_stride), VLCI_MEM(a->seq_start),
+                       VLCI_MEM(a->past), VLCI_MEM(p->tokens_on), VLCI_MEM(p->kept_on),
+                       VLCI_U32(layer * s->batch), VLCI_MEM(p->kept[layer]),
+                       VLCI_U32(vlci_compress_rows(p, layer)), VLCI_I32(s->kv_heads),
+                       VLCI_MEM(value ? to->v : to->k), VLCI_U32(value ? to->v_offset : to->k_offset),
+                       VLCI_U32(to->seq_stride), VLCI_U32(to->head_stride), VLCI_U32(to->row_stride),
+                       VLCI_I32(to->capacity));
+}
+
+static vlcache_status check(const vlci_compress *p, int layer, const vlci_compact_to *to) {
+    if (!p->planned || layer < 0 || layer >= p->shape.layers || !p->score[layer])
+        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: not planned, or compacted already", layer);
+    if (to->capacity < vlci_compress_rows(p, layer))
+        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: capacity %d, %d rows are kept", layer,
+                         to->capacity, vlci_compress_rows(p, layer));
+    if (to->k_offset > UINT32_MAX || to->v_offset > UINT32_MAX || to->seq_stride > UINT32_MAX ||
+        to->head_stride > UINT32_MAX || to->row_stride > UINT32_MAX)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: layer %d: an offset or stride exceeds 32 bits",
+                         layer);
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_compress_layer(vlci_compress *p, int layer, const vlci_attention *a,
+                                   const vlci_compact_to *to) {
+    const vlci_compress_shape *s = &p->shape;
+    vlcache_status status = check(p, layer, to);
+    if (status) return status;
+    size_t rows = (size_t)vlci_compress_rows(p, layer);
+    if (!p->kept[layer])
+        status = vlci_memory_create(p->device, (size_t)s->batch * (size_t)s->kv_heads * rows * sizeof(cl_int),
+                                    "compression: kept positions", &p->kept[layer]);
+    if (!status)
+        status =
+            vlci_topk(p->device, p->score[layer], s->batch, s->kv_heads, p->max_tokens, p->options.per_head,
+                      p->tokens_on, p->kept_on, p->recent_on, layer * s->batch, p->kept[layer], (int)rows);
+    if (!status) status = gather(p, layer, a, to, false);
+    if (!status) status = gather(p, layer, a, to, true);
+    if (!status) vlci_memory_release(p->device, &p->score[layer]);
+    return status;
+}

@@ -1,0 +1,40 @@
+/*
+ * sparsity.c - how sparse the attention of the post-vision rows is.
+ *
+ *     sparsity(l) = mean over heads of  insignificant causal entries / causal entries,  over the last tau
+ * rows
+ *
+ * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their
+ * mean.
+ */
+#include "compress/compress.h"
+
+enum { FALLBACK_ROWS = 32, SUM_GROUP = 64 };
+
+int vlci_sparsity_rows(int tokens, int text, bool *fallback) {
+    *fallback = text == 0;
+    if (text > 0) return text;
+    return tokens < FALLBACK_ROWS ? tokens : FALLBACK_ROWS;
+}
+
+uint64_t vlci_sparsity_entries(int n, int tau) {
+    uint64_t rows = (uint64_t)tau, first = (uint64_t)n - rows + 1;
+    return rows * first + rows * (rows - 1) / 2;
+}
+
+double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries) {
+    double sum = 0.0;
+    for (int h = 0; h < heads; h++) sum += (double)counts[h] / (double)entries;
+    return sum / heads;
+}
+
+vlcache_status vlci_sparsity_sum(vlci_compress *p, int layer) {
+    const vlci_kernel *kernel = NULL;
+    size_t rows = (size_t)p->shape.batch * (size_t)p->shape.heads;
+    vlcache_status status =
+        vlci_kernel_get(p->device, "sparsity.cl", "sparsity_sum", "-DSUM_GROUP=64", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID(rows, 1, 1, SUM_GROUP, 1, 1), VLCI_MEM(p->partial),
+                       VLCI_I32(vlci_score_tiles(p->max_tokens)), VLCI_MEM(p->counts),
+                       VLCI_U32((size_t)layer * rows));
+}

@@ -1,0 +1,34 @@
+/*
+ * topk.c - which tokens each kv head keeps.
+ *
+ *     kept(kv) = the recent(l) last tokens and the n(l) - recent(l) best-scored others, ascending; ties: the
+ * lower wins
+ *
+ * In: scores, on the device. Out: positions, on the device; the host sees them only when asked.
+ */
+#include <stdio.h>
+
+#include "compress/compress.h"
+
+vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
+                         bool per_head, cl_mem tokens, cl_mem kept, cl_mem recent, int first, cl_mem out,
+                         int rows) {
+    const vlci_kernel *kernel = NULL;
+    char options[32];
+    size_t group = device->caps.max_group >= 256 ? 256 : 64;
+    snprintf(options, sizeof options, "-DTOPK_GROUP=%zu", group);
+    vlcache_status status = vlci_kernel_get(device, "topk.cl", "topk", options, &kernel);
+    if (status) return status;
+    vlci_grid grid = VLCI_GRID((size_t)kv_heads, (size_t)batch, 1, group, 1, 1);
+    return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(score), VLCI_U32(stride), VLCI_I32(kv_heads),
+                       VLCI_I32(per_head), VLCI_MEM(tokens), VLCI_MEM(kept), VLCI_MEM(recent),
+                       VLCI_U32(first), VLCI_MEM(out), VLCI_U32(rows));
+}
+
+vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int sequence, int kv_head, int *out) {
+    if (!p->kept[layer]) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
+    size_t row = (size_t)sequence * (size_t)p->shape.kv_heads + (size_t)kv_head;
+    size_t bytes = (size_t)vlci_compress_kept(p, layer, sequence) * sizeof(cl_int);
+    return vlci_read(p->device, p->kept[layer], row * (size_t)vlci_compress_rows(p, layer) * sizeof(cl_int),
+                     out, bytes);
+}

@@ -1,0 +1,77 @@
+/*
+ * test_sparsity.c - the rows looked at, the entries counted, and exact sums of counts.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "compress/compress.h"
+#include "support/suite.h"
+
+START_TEST(test_rows) {
+    bool fallback = true;
+    ck_assert_int_eq(vlci_sparsity_rows(100, 9, &fallback), 9);
+    ck_assert(!fallback);
+    ck_assert_int_eq(vlci_sparsity_rows(100, 0, &fallback), 32);
+    ck_assert(fallback);
+    ck_assert_int_eq(vlci_sparsity_rows(3, 0, &fallback), 3);
+    ck_assert_int_eq(vlci_sparsity_rows(3, 3, &fallback), 3);
+    ck_assert(!fallback);
+}
+END_TEST
+
+START_TEST(test_entries) {
+    for (int n = 1; n < 40; n++)
+        for (int tau = 1; tau <= n; tau++) {
+            uint64_t want = 0;
+            for (int i = n - tau; i < n; i++) want += (uint64_t)i + 1;
+            ck_assert_uint_eq(vlci_sparsity_entries(n, tau), want);
+        }
+    ck_assert_uint_eq(vlci_sparsity_entries(131072, 131072), 8590000128u); /* beyond 32 bits */
+}
+END_TEST
+
+START_TEST(test_mean) {
+    uint64_t counts[] = {0, 10, 5, 1};
+    ck_assert_double_eq_tol(vlci_sparsity_mean(counts, 4, 10), 0.4, 1e-15);
+    ck_assert_double_eq(vlci_sparsity_mean(counts + 1, 1, 10), 1.0);
+}
+END_TEST
+
+/* Sums beyond 32 bits, of the second of two layers; the first layer's place stays as it was. */
+START_TEST(test_sum) {
+    vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
+    vlci_compress_shape shape = {2, 2, 3, 1, 16, VLCACHE_DTYPE_F32};
+    int tokens[] = {5000, 64}, text[] = {5, 5}, tiles = vlci_score_tiles(5000);
+    vlci_compress *p = NULL;
+    ck_ok(vlci_compress_create(suite_device(), &options, &shape, tokens, text, &p));
+    uint32_t *partial = malloc((size_t)(6 * tiles) * sizeof *partial);
+    uint64_t got[12], want[6] = {0}, seed = 3;
+    for (int row = 0; row < 6; row++)
+        for (int x = 0; x < tiles; x++) {
+            uint32_t value = (uint32_t)((suite_random(&seed) + 1.0f) * 2e9f);
+            partial[row * tiles + x] = value;
+            want[row] += value;
+        }
+    ck_ok(vlci_write(suite_device(), p->partial, 0, partial, (size_t)(6 * tiles) * sizeof *partial));
+    ck_ok(vlci_fill(suite_device(), p->counts, 0, sizeof got, 0xffffffffu));
+    ck_ok(vlci_sparsity_sum(p, 1));
+    suite_download(p->counts, got, sizeof got);
+    for (int row = 0; row < 6; row++) {
+        ck_assert_uint_eq(got[row], UINT64_MAX);
+        ck_assert_uint_eq(got[6 + row], want[row]);
+    }
+    free(partial);
+    vlci_compress_destroy(&p);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("sparsity");
+    TCase *all = tcase_create("sparsity");
+    tcase_add_test(all, test_rows);
+    tcase_add_test(all, test_entries);
+    tcase_add_test(all, test_mean);
+    tcase_add_test(all, test_sum);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
