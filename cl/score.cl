@@ -51,24 +51,25 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
     const int column = tile * TILE_COLS + lane;
     const size_t key = k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
     const size_t last = (size_t)seq_start[b + 1] - t_n; /* query row of t = 0 */
+    const int visited = tile * TILE_COLS < n ? t_n : 0; /* rows, none in a tile past the prompt */
     float sum = 0.0f;
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
         uint count = 0;
-        for (int t0 = 0; t0 < t_n && tile * TILE_COLS < n; t0 += ROWS) {
+        for (int t0 = 0; t0 < visited; t0 += ROWS) {
             float dot_qk[ROWS];
             for (int r = 0; r < ROWS; r++) dot_qk[r] = 0.0f;
             for (int d0 = 0; d0 < HEAD_DIM; d0 += TILE_D) {
                 barrier(CLK_LOCAL_MEM_FENCE);
-                for (int e = lane; e < TILE_COLS * TILE_D; e += TILE_COLS) {
+                for (uint e = lane; e < TILE_COLS * TILE_D; e += TILE_COLS) {
                     const int j = tile * TILE_COLS + e / TILE_D, d = d0 + e % TILE_D;
-                    const bool inside = j < n && d < HEAD_DIM;
+                    const bool inside = (j < n) & (d < HEAD_DIM);
                     keys[e % TILE_D][e / TILE_D] =
                         inside ? KV_LOAD(k, key + (size_t)(first + j) * row_stride + d) : 0.0f;
                 }
-                for (int e = lane; e < ROWS * TILE_D; e += TILE_COLS) {
+                for (uint e = lane; e < ROWS * TILE_D; e += TILE_COLS) {
                     const int t = t0 + e / TILE_D, d = d0 + e % TILE_D;
-                    const bool inside = t < t_n && d < HEAD_DIM;
+                    const bool inside = (t < t_n) & (d < HEAD_DIM);
                     queries[e / TILE_D][e % TILE_D] =
                         inside ? q[q_offset + (last + t) * q_stride + h * HEAD_DIM + d] : 0.0f;
                 }
@@ -78,21 +79,22 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
             }
             for (int r = 0; r < ROWS; r++) {
                 const int t = t0 + r;
-                if (t >= t_n || column > n - t_n + t || column >= n) continue;
-                const float s = dot_qk[r] * scale;
-                const size_t at = (last + t) * HEADS + h;
-                count += s < row_max[at] + log_p;
-                sum += exp(s - row_lse[at]);
+                if ((t < t_n) & (column <= n - t_n + t)) { /* causal, hence below n */
+                    const float s = dot_qk[r] * scale;
+                    const size_t at = (last + t) * HEADS + h;
+                    count += s < row_max[at] + log_p;
+                    sum += exp(s - row_lse[at]);
+                }
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         counts[lane] = count;
         barrier(CLK_LOCAL_MEM_FENCE);
-        if (lane == 0) {
-            uint total = 0;
-            for (int i = 0; i < TILE_COLS; i++) total += counts[i];
-            partial[((size_t)b * HEADS + h) * get_num_groups(0) + tile] = total;
+        for (int half_group = TILE_COLS / 2; half_group > 0; half_group /= 2) {
+            if (lane < half_group) counts[lane] += counts[lane + half_group];
+            barrier(CLK_LOCAL_MEM_FENCE);
         }
+        if (lane == 0) partial[((size_t)b * HEADS + h) * get_num_groups(0) + tile] = counts[0];
     }
     if (column < n) scores[((size_t)b * KV_HEADS + kv) * score_stride + column] = sum;
 }

@@ -18,8 +18,9 @@ sparsity_sum(__global const uint *partial, int tiles, __global ulong *counts, ui
     for (int x = lane; x < tiles; x += SUM_GROUP) sum += partial[row * tiles + x];
     sums[lane] = sum;
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (lane == 0) {
-        for (int i = 1; i < SUM_GROUP; i++) sum += sums[i];
-        counts[first + row] = sum;
+    for (int half_group = SUM_GROUP / 2; half_group > 0; half_group /= 2) {
+        if (lane < half_group) sums[lane] += sums[lane + half_group];
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
+    if (lane == 0) counts[first + row] = sums[0];
 }
