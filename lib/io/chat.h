@@ -15,6 +15,13 @@ const vlci_chat_template *vlci_chat_find(const char *name);
 /** Name of a template (static storage). */
 const char *vlci_chat_name(const vlci_chat_template *chat);
 
+/**
+ * The BOS text that a first turn opens with ("<s>", "<|begin_of_text|>"), "" for none (static storage). A
+ * tokenizer that lacks it as a token would spell it out: look it up with vlci_tokenizer_id() and skip
+ * strlen(bos) bytes of the turn where that gives -1.
+ */
+const char *vlci_chat_bos(const vlci_chat_template *chat);
+
 /** All names, comma-separated, for messages and help (static storage). */
 const char *vlci_chat_names(void);
 

@@ -1,0 +1,345 @@
+/*
+ * test_config.c - folders in the words of transformers 4 and 5, class defaults, and every field that must be
+ * refused by name.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "io/config.h"
+#include "support/scratch.h"
+
+/* What the hub's LLaVA-1.5 folder says. */
+static const char hub_config[] =
+    "{\"architectures\":[\"LlavaForConditionalGeneration\"],\"ignore_index\":-100,\"image_token_index\":"
+    "32000,"
+    "\"model_type\":\"llava\",\"pad_token_id\":32001,\"projector_hidden_act\":\"gelu\",\"text_config\":{"
+    "\"_name_or_path\":\"lmsys/vicuna-7b-v1.5\",\"architectures\":[\"LlamaForCausalLM\"],"
+    "\"max_position_embeddings\":4096,\"model_type\":\"llama\",\"rms_norm_eps\":1e-05,\"torch_dtype\":"
+    "\"float16\","
+    "\"vocab_size\":32064},\"tie_word_embeddings\":false,\"torch_dtype\":\"float16\",\"vision_config\":{"
+    "\"hidden_size\":1024,\"image_size\":336,\"intermediate_size\":4096,\"model_type\":\"clip_vision_model\","
+    "\"num_attention_heads\":16,\"num_hidden_layers\":24,\"patch_size\":14,\"projection_dim\":768,"
+    "\"vocab_size\":32000},\"vision_feature_layer\":-2,\"vision_feature_select_strategy\":\"default\"}";
+static const char hub_images[] =
+    "{\"crop_size\":{\"height\":336,\"width\":336},\"do_center_crop\":true,\"do_convert_rgb\":true,"
+    "\"do_normalize\":true,\"do_rescale\":true,\"do_resize\":true,\"image_mean\":[0.48145466,0.4578275,0."
+    "40821073],"
+    "\"image_processor_type\":\"CLIPImageProcessor\",\"image_std\":[0.26862954,0.26130258,0.27577711],"
+    "\"processor_class\":\"LlavaProcessor\",\"resample\":3,\"rescale_factor\":0.00392156862745098,"
+    "\"size\":{\"shortest_edge\":336}}";
+static const char next_config[] =
+    "{\"model_type\":\"llava_next\",\"image_token_id\":32000,\"dtype\":\"bfloat16\",\"image_grid_pinpoints\":"
+    "[[336,672],[672,336]],\"text_config\":{\"model_type\":\"mistral\",\"max_position_embeddings\":32768,"
+    "\"sliding_window\":null,\"vocab_size\":32064,\"rope_parameters\":{\"rope_theta\":1000000.0,\"rope_"
+    "type\":"
+    "\"default\"}},\"vision_config\":null}";
+static const char next_images[] =
+    "{\"image_processor\":{\"image_processor_type\":\"LlavaNextImageProcessorFast\",\"do_pad\":true,\"size\":"
+    "336,"
+    "\"crop_size\":336,\"image_grid_pinpoints\":[[336,672],[672,336]]}}";
+
+static vlcache_status load(const char *config, const char *images, vlci_config *out) {
+    scratch_text("config.json", config);
+    scratch_text("preprocessor_config.json", images);
+    return vlci_config_load(scratch_folder(), out);
+}
+
+START_TEST(hub_llava) {
+    vlci_config c;
+    scratch_text("generation_config.json", "{\"eos_token_id\":[2,7],\"bos_token_id\":1}");
+    ck_assert_msg(load(hub_config, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
+    ck_assert_int_eq(c.family, VLCI_LLAVA);
+    ck_assert_int_eq(c.vision.hidden, 1024);
+    ck_assert_int_eq(c.vision.head_dim, 64);
+    ck_assert_int_eq(c.vision.run_layers, 23);
+    ck_assert(!c.vision.keep_class);
+    ck_assert_int_eq(c.vision.act, VLCI_ACT_QUICK_GELU);
+    ck_assert_int_eq(c.text.hidden, 4096);
+    ck_assert_int_eq(c.text.layers, 32);
+    ck_assert_int_eq(c.text.kv_heads, 32);
+    ck_assert_int_eq(c.text.head_dim, 128);
+    ck_assert_int_eq(c.text.intermediate, 11008);
+    ck_assert_int_eq(c.text.max_positions, 4096);
+    ck_assert(c.text.norm_eps == 1e-5f && c.text.rope_theta == 10000.0f);
+    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_PLAIN);
+    ck_assert(!c.text.tied && !c.text.qkv_bias && !c.text.mlp_bias);
+    ck_assert_int_eq(c.projector_act, VLCI_ACT_GELU);
+    ck_assert(c.projector_bias);
+    ck_assert_int_eq(c.image_token, 32000);
+    ck_assert_int_eq(c.bos_token, 1);
+    ck_assert_int_eq(c.n_eos_tokens, 2);
+    ck_assert_int_eq(c.eos_tokens[1], 7);
+    ck_assert_int_eq(c.dtype, VLCACHE_DTYPE_F16);
+    ck_assert_str_eq(c.text_model_type, "llama");
+    ck_assert_int_eq(c.image.shortest_edge, 336);
+    ck_assert_int_eq(c.image.crop_height, 336);
+    ck_assert_int_eq(c.image.resample, 3);
+    ck_assert(c.image.mean[0] == 0.48145466f && c.image.std[2] == 0.27577711f);
+    ck_assert_ptr_null(c.image.pinpoints);
+    vlci_config_release(&c);
+    vlci_config_release(&c);
+}
+END_TEST
+
+START_TEST(next_nested) {
+    vlci_config c;
+    scratch_text("config.json", next_config);
+    scratch_text("processor_config.json", next_images);
+    ck_assert_msg(vlci_config_load(scratch_folder(), &c) == VLCACHE_OK, "%s", vlcache_error_message());
+    ck_assert_int_eq(c.family, VLCI_LLAVA_NEXT);
+    ck_assert_int_eq(c.vision.hidden, 1024); /* LlavaNextConfig's own default tower */
+    ck_assert_int_eq(c.vision.patch_size, 14);
+    ck_assert_int_eq(c.text.kv_heads, 8);
+    ck_assert_int_eq(c.text.intermediate, 14336);
+    ck_assert_int_eq(c.text.max_positions, 32768);
+    ck_assert(c.text.rope_theta == 1e6f && c.text.norm_eps == 1e-6f);
+    ck_assert_int_eq(c.dtype, VLCACHE_DTYPE_BF16);
+    ck_assert_int_eq(c.n_eos_tokens, 1);
+    ck_assert_int_eq(c.eos_tokens[0], 2);
+    ck_assert_int_eq(c.image.n_pinpoints, 2);
+    ck_assert_int_eq(c.image.pinpoints[0][0], 336);
+    ck_assert_int_eq(c.image.pinpoints[0][1], 672);
+    ck_assert(!c.image.pad_square);
+    vlci_config_release(&c);
+}
+END_TEST
+
+/* Sets a field ("a.b.c") of a JSON object to a JSON text; "" deletes it. */
+static char *changed(const char *base, const char *path, const char *value) {
+    json_t *root = json_loads(base, 0, NULL), *at = root;
+    char copy[128], *key = copy;
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
+        *dot = '\0';
+        at = json_object_get(at, key);
+    }
+    if (*value)
+        json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
+    else
+        json_object_del(at, key);
+    char *text = json_dumps(root, 0);
+    json_decref(root);
+    return text;
+}
+
+typedef struct mutation {
+    char file; /* c: config, i: images */
+    const char *field, *value;
+    vlcache_status status;
+    const char *why;
+} mutation;
+
+static const mutation llava_cases[] = {
+    {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
+     "model_type: \"llava_llama\"; llava and llava_next"},
+    {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
+    {'c', "model_type", "3", VLCACHE_E_FORMAT, "model_type: must be a string"},
+    {'c', "quantization_config", "{\"bits\":4}", VLCACHE_E_UNSUPPORTED, "quantization_config"},
+    {'c', "text_config", "[]", VLCACHE_E_FORMAT, "text_config: must be an object"},
+    {'c', "text_config.model_type", "\"qwen2\"", VLCACHE_E_UNSUPPORTED, "text_config.model_type"},
+    {'c', "text_config.num_hidden_layers", "0", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
+    {'c', "text_config.num_hidden_layers", "1000000", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
+    {'c', "text_config.hidden_size", "-4", VLCACHE_E_FORMAT, "text_config.hidden_size"},
+    {'c', "text_config.hidden_size", "4097", VLCACHE_E_FORMAT, "text_config.num_attention_heads"},
+    {'c', "text_config.hidden_size", "\"4096\"", VLCACHE_E_FORMAT,
+     "text_config.hidden_size: must be an integer"},
+    {'c', "text_config.num_attention_heads", "0", VLCACHE_E_FORMAT, "text_config.num_attention_heads"},
+    {'c', "text_config.num_key_value_heads", "5", VLCACHE_E_FORMAT, "text_config.num_key_value_heads"},
+    {'c', "text_config.head_dim", "7", VLCACHE_E_FORMAT, "text_config.head_dim"},
+    {'c', "text_config.vocab_size", "99999999999", VLCACHE_E_FORMAT, "text_config.vocab_size"},
+    {'c', "text_config.hidden_act", "\"relu6\"", VLCACHE_E_UNSUPPORTED, "text_config.hidden_act"},
+    {'c', "text_config.rms_norm_eps", "-1", VLCACHE_E_FORMAT, "text_config.rms_norm_eps"},
+    {'c', "text_config.rope_theta", "0", VLCACHE_E_FORMAT, "text_config.rope_theta"},
+    {'c', "text_config.rope_scaling", "{\"type\":\"dynamic\",\"factor\":2}", VLCACHE_E_UNSUPPORTED,
+     "\"dynamic\""},
+    {'c', "text_config.rope_parameters", "{\"rope_type\":\"yarn\"}", VLCACHE_E_UNSUPPORTED,
+     "text_config.rope_parameters.rope_type: \"yarn\""},
+    {'c', "text_config.rope_scaling", "{\"rope_type\":\"longrope\"}", VLCACHE_E_UNSUPPORTED, "\"longrope\""},
+    {'c', "text_config.rope_scaling", "{\"type\":\"linear\"}", VLCACHE_E_FORMAT, "rope_scaling.factor"},
+    {'c', "text_config.rope_scaling",
+     "{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
+     "\"high_freq_factor\":4}",
+     VLCACHE_E_FORMAT, "high_freq_factor"},
+    {'c', "text_config.partial_rotary_factor", "0.5", VLCACHE_E_UNSUPPORTED, "partial_rotary_factor"},
+    {'c', "vision_config.model_type", "\"siglip_vision_model\"", VLCACHE_E_UNSUPPORTED,
+     "vision_config.model_type"},
+    {'c', "vision_config.num_hidden_layers", "0", VLCACHE_E_FORMAT, "vision_config.num_hidden_layers"},
+    {'c', "vision_config.num_attention_heads", "15", VLCACHE_E_FORMAT, "vision_config.num_attention_heads"},
+    {'c', "vision_config.patch_size", "0", VLCACHE_E_FORMAT, "vision_config.patch_size"},
+    {'c', "vision_config.patch_size", "337", VLCACHE_E_FORMAT, "vision_config.patch_size"},
+    {'c', "vision_config.image_size", "1000000", VLCACHE_E_FORMAT, "vision_config.image_size"},
+    {'c', "vision_config.image_size", "[336,224]", VLCACHE_E_UNSUPPORTED, "vision_config.image_size"},
+    {'c', "vision_config.num_channels", "4", VLCACHE_E_UNSUPPORTED, "vision_config.num_channels"},
+    {'c', "vision_feature_layer", "[-2,-5]", VLCACHE_E_UNSUPPORTED, "vision_feature_layer"},
+    {'c', "vision_feature_layer", "25", VLCACHE_E_FORMAT, "vision_feature_layer"},
+    {'c', "vision_feature_layer", "-26", VLCACHE_E_FORMAT, "vision_feature_layer"},
+    {'c', "vision_feature_layer", "\"last\"", VLCACHE_E_FORMAT, "vision_feature_layer"},
+    {'c', "vision_feature_select_strategy", "\"cls\"", VLCACHE_E_FORMAT, "vision_feature_select_strategy"},
+    {'c', "image_token_index", "32064", VLCACHE_E_FORMAT, "image_token_index"},
+    {'c', "torch_dtype", "\"float8_e4m3fn\"", VLCACHE_E_UNSUPPORTED, "dtype"},
+    {'c', "eos_token_id", "[]", VLCACHE_E_FORMAT, "eos_token_id"},
+    {'c', "eos_token_id", "[2,-1]", VLCACHE_E_FORMAT, "eos_token_id"},
+    {'i', "image_processor_type", "\"SiglipImageProcessor\"", VLCACHE_E_UNSUPPORTED, "image_processor_type"},
+    {'i', "image_mean", "[0.5,0.5]", VLCACHE_E_FORMAT, "image_mean"},
+    {'i', "image_std", "[0.5,0,0.5]", VLCACHE_E_FORMAT, "image_std"},
+    {'i', "image_std", "[0.5,null,0.5]", VLCACHE_E_FORMAT, "image_std"},
+    {'i', "size", "{\"longest_edge\":336}", VLCACHE_E_UNSUPPORTED, "size"},
+    {'i', "size", "{\"height\":336}", VLCACHE_E_FORMAT, "size"},
+    {'i', "size", "0", VLCACHE_E_FORMAT, "size"},
+    {'i', "crop_size", "224", VLCACHE_E_FORMAT, "crop_size"},
+    {'i', "resample", "9", VLCACHE_E_FORMAT, "resample"},
+    {'i', "rescale_factor", "0", VLCACHE_E_FORMAT, "rescale_factor"},
+    {'i', "do_center_crop", "false", VLCACHE_E_UNSUPPORTED, "do_center_crop"},
+    {'i', "do_resize", "1", VLCACHE_E_FORMAT, "do_resize"},
+};
+
+START_TEST(refusals) {
+    const mutation *m = &llava_cases[_i];
+    vlci_config c;
+    char *text = changed(m->file == 'c' ? hub_config : hub_images, m->field, m->value);
+    vlcache_status status = load(m->file == 'c' ? text : hub_config, m->file == 'i' ? text : hub_images, &c);
+    const char *message = vlcache_error_message();
+    ck_assert_msg(status == m->status, "%s = %s: %d: %s", m->field, m->value, status, message);
+    ck_assert_msg(strstr(message, m->why), "\"%s\" lacks \"%s\"", message, m->why);
+    ck_assert_msg(strstr(message, m->file == 'c' ? "/config.json" : "/preprocessor_config.json"), "%s",
+                  message);
+    ck_assert_ptr_null(c.eos_tokens);
+    free(text);
+}
+END_TEST
+
+START_TEST(pinpoints) {
+    static const struct {
+        const char *value, *why;
+    } cases[] = {{"[]", "must hold from 1 to 64"},   {"[[336]]", "entry 0"},
+                 {"[[336,672],[0,336]]", "entry 1"}, {"[[336,-336]]", "entry 0"},
+                 {"[[337,336]]", "multiple of"},     {"[[3360000,336]]", "entry 0"},
+                 {"[[\"336\",336]]", "entry 0"},     {"{}", "must be a list"}};
+    vlci_config c;
+    char *images = changed("{\"size\":336,\"crop_size\":336}", "do_pad", "true");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = changed(next_config, "image_grid_pinpoints", cases[i].value);
+        ck_assert_int_eq(load(text, images, &c), VLCACHE_E_FORMAT);
+        ck_assert_msg(strstr(vlcache_error_message(), cases[i].why), "%s", vlcache_error_message());
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "image_grid_pinpoints"));
+        ck_assert_ptr_null(c.image.pinpoints);
+        free(text);
+    }
+    char *other = changed(images, "image_grid_pinpoints", "[[336,1008]]");
+    ck_assert_int_eq(load(next_config, other, &c), VLCACHE_E_FORMAT);
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "differs"));
+    free(other);
+    free(images);
+}
+END_TEST
+
+/* Words that mean the same, and values that are honoured. */
+START_TEST(variants) {
+    vlci_config c;
+    char *one = changed(hub_config, "text_config.rope_scaling", "{\"type\":\"linear\",\"factor\":2.0}");
+    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_LINEAR);
+    ck_assert(c.text.rope_factor == 2);
+    vlci_config_release(&c);
+    free(one);
+    one = changed(hub_config, "text_config.rope_parameters",
+                  "{\"rope_type\":\"llama3\",\"rope_theta\":500000,\"factor\":8,\"low_freq_factor\":1,"
+                  "\"high_freq_factor\":4,\"original_max_position_embeddings\":2048}");
+    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_LLAMA3);
+    ck_assert_int_eq(c.text.rope_original_positions, 2048);
+    ck_assert(c.text.rope_theta == 500000 && c.text.rope_high_factor == 4);
+    vlci_config_release(&c);
+    free(one);
+    one = changed(hub_config, "vision_feature_layer", "[-1]");
+    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    ck_assert_int_eq(c.vision.run_layers, 24);
+    vlci_config_release(&c);
+    free(one);
+    one = changed(hub_config, "vision_feature_layer", "0");
+    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    ck_assert_int_eq(c.vision.run_layers, 0);
+    vlci_config_release(&c);
+    free(one);
+    one = changed(hub_config, "text_config.tie_word_embeddings", "true");
+    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    ck_assert(c.text.tied);
+    vlci_config_release(&c);
+    free(one);
+    one = changed(next_config, "text_config.sliding_window", "4096");
+    ck_assert_int_eq(load(one, "{\"size\":336,\"crop_size\":336}", &c), VLCACHE_OK);
+    ck_assert_int_eq(c.text.max_positions, 4096);
+    vlci_config_release(&c);
+    free(one);
+    char *images = changed(hub_images, "image_processor_type", "\"LlavaImageProcessorFast\"");
+    one = changed(images, "do_pad", "true");
+    ck_assert_int_eq(load(hub_config, one, &c), VLCACHE_OK);
+    ck_assert(c.image.pad_square);
+    ck_assert_int_eq(c.image.background[0], 122);
+    vlci_config_release(&c);
+    free(one);
+    free(images);
+}
+END_TEST
+
+START_TEST(missing_files) {
+    vlci_config c;
+    ck_assert_int_eq(vlci_config_load("/nonexistent/folder", &c), VLCACHE_E_IO);
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "/nonexistent/folder/config.json"));
+    scratch_text("config.json", hub_config);
+    ck_assert_int_eq(vlci_config_load(scratch_folder(), &c), VLCACHE_E_IO);
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "preprocessor_config.json"));
+    static const char *const broken[] = {"",
+                                         "{",
+                                         "null",
+                                         "{\"a\":1,\"a\":2}",
+                                         "{\"a\":1e999}",
+                                         "\xff",
+                                         "[[[[",
+                                         "{\"text_config\":{\"x\":NaN}}"};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        ck_assert_int_eq(load(broken[i], hub_images, &c), VLCACHE_E_FORMAT);
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "config.json"));
+        ck_assert_int_eq(load(hub_config, broken[i], &c), VLCACHE_E_FORMAT);
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "preprocessor_config.json"));
+    }
+}
+END_TEST
+
+START_TEST(memory) {
+    scratch_text("config.json", next_config);
+    scratch_text("processor_config.json", next_images);
+    bool failed = true;
+    for (long at = 0; failed; at++) {
+        vlci_config c;
+        failing_start(at);
+        vlcache_status status = vlci_config_load(scratch_folder(), &c);
+        vlci_config_release(&c);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
+    }
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("config");
+    TCase *cases = tcase_create("all");
+    tcase_add_checked_fixture(cases, NULL, scratch_clean);
+    tcase_add_test(cases, hub_llava);
+    tcase_add_test(cases, next_nested);
+    tcase_add_loop_test(cases, refusals, 0, sizeof llava_cases / sizeof *llava_cases);
+    tcase_add_test(cases, pinpoints);
+    tcase_add_test(cases, variants);
+    tcase_add_test(cases, missing_files);
+    tcase_add_test(cases, memory);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failures = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failures != 0;
+}
