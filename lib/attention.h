@@ -25,14 +25,12 @@ typedef struct vlci_attention {
     cl_mem q, k, v, out;                        /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start;                           /**< int[batch + 1]: first query row of each sequence */
     cl_mem past;                                /**< int[batch * kv_heads], or NULL */
+    int past_offset;                            /**< first element of `past` */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest scaled logit and log-sum-exp */
 } vlci_attention;
 
-/** Enqueues prefill attention (any number of rows). Rungs: "scalar", "tiled" (local memory), "wide" (CPU). */
-vlcache_status vlci_attention_prefill(vlcache_device *device, const vlci_attention *a);
-
-/** Enqueues decode attention: one query row a sequence, lengths past + 1, ragged over sequences and heads. */
-vlcache_status vlci_attention_decode(vlcache_device *device, const vlci_attention *a);
+/** Enqueues attention for any number of query rows: the whole prompt, or one row a sequence in decode. */
+vlcache_status vlci_attention_run(vlcache_device *device, const vlci_attention *a);
 
 #endif

@@ -1,0 +1,33 @@
+/*
+ * embed.cl - rows by index: token embeddings with visual tokens among them, and the order of visual tokens.
+ *
+ *     embed:  y[r] = table[ids[r]] for ids[r] >= 0, else features[-1 - ids[r]]
+ *     gather: y[r] = x[source[r]] for source[r] >= 0, else other
+ *
+ *     work-item (i, r) copies element i of row r. PANELS: the table lies in panels of 32 rows, element (n, k) at
+ *     ((n / 32) * K + k) * 32 + n % 32.
+ *
+ * build: -DPANELS=0
+ * build: -DPANELS=1
+ */
+#ifndef PANELS
+#define PANELS 0
+#endif
+
+__kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids, __global float *y,
+                    int k) {
+    int i = get_global_id(0), r = get_global_id(1), id = ids[r];
+    size_t to = (size_t)r * k + i;
+    if (id < 0)
+        y[to] = features[(size_t)(-1 - id) * k + i];
+    else if (PANELS)
+        y[to] = W_LOAD(table, ((size_t)(id / 32) * k + i) * 32 + id % 32);
+    else
+        y[to] = W_LOAD(table, (size_t)id * k + i);
+}
+
+__kernel void gather(__global const float *x, __global const float *other, __global const int *source, __global float *y,
+                     int n) {
+    int i = get_global_id(0), r = get_global_id(1), from = source[r];
+    y[(size_t)r * n + i] = from < 0 ? other[i] : x[(size_t)from * n + i];
+}

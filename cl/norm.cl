@@ -1,0 +1,54 @@
+/*
+ * norm.cl - RMSNorm and LayerNorm, a row by each work-group.
+ *
+ *     rms_norm:   y[r][i] = x[r][i] / sqrt(mean_i x[r][i]^2 + eps) * weight[i]
+ *     layer_norm: y[r][i] = (x[r][i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]
+ *
+ *     work-group r, LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
+ *
+ * build: -DLANES=1
+ * build: -DLANES=64
+ */
+#ifndef LANES
+#define LANES 64 /* work-items a row, a power of two; 1 on CPUs, where a barrier costs a loop */
+#endif
+
+static float group_sum(float value, __local float *scratch) {
+#if LANES == 1
+    return value;
+#else
+    int t = get_local_id(0);
+    scratch[t] = value;
+    for (int half_width = LANES / 2; half_width; half_width /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (t < half_width) scratch[t] += scratch[t + half_width];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    float sum = scratch[0];
+    barrier(CLK_LOCAL_MEM_FENCE); /* scratch is used again */
+    return sum;
+#endif
+}
+
+__kernel void rms_norm(__global const float *x, __global const float *weight, __global float *y, int n, float eps) {
+    __local float scratch[LANES];
+    __global const float *row = x + (size_t)get_group_id(0) * n;
+    __global float *out = y + (size_t)get_group_id(0) * n;
+    float squares = 0.0f;
+    for (int i = get_local_id(0); i < n; i += LANES) squares += row[i] * row[i];
+    float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
+    for (int i = get_local_id(0); i < n; i += LANES) out[i] = row[i] * scale * weight[i];
+}
+
+__kernel void layer_norm(__global const float *x, __global const float *weight, __global const float *bias,
+                         __global float *y, int n, float eps) {
+    __local float scratch[LANES];
+    __global const float *row = x + (size_t)get_group_id(0) * n;
+    __global float *out = y + (size_t)get_group_id(0) * n;
+    float sum = 0.0f, squares = 0.0f;
+    for (int i = get_local_id(0); i < n; i += LANES) sum += row[i];
+    float mean = group_sum(sum, scratch) / (float)n;
+    for (int i = get_local_id(0); i < n; i += LANES) squares += (row[i] - mean) * (row[i] - mean);
+    float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
+    for (int i = get_local_id(0); i < n; i += LANES) out[i] = (row[i] - mean) * scale * weight[i] + bias[i];
+}

@@ -1,0 +1,120 @@
+/*
+ * kv.c - room for keys and values.
+ */
+#include "kv.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+
+static size_t n_lengths(const vlci_kv *kv) {
+    return (size_t)kv->layers * (size_t)kv->batch * (size_t)kv->kv_heads;
+}
+
+static size_t buffer_bytes(const vlci_kv *kv, int capacity) {
+    return (size_t)kv->batch * (size_t)kv->kv_heads * (size_t)capacity * (size_t)kv->head_dim *
+           vlci_dtype_bytes(kv->dtype);
+}
+
+vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *out) {
+    const vlci_text_config *c = &model->config.text;
+    *out = (vlci_kv){.device = model->device,
+                     .layers = c->layers,
+                     .batch = batch,
+                     .kv_heads = c->kv_heads,
+                     .head_dim = c->head_dim,
+                     .dtype = model->dtype};
+    out->layer = vlci_calloc((size_t)c->layers, sizeof *out->layer);
+    out->length = vlci_calloc(n_lengths(out), sizeof *out->length);
+    out->position = vlci_calloc((size_t)batch, sizeof *out->position);
+    vlcache_status status =
+        out->layer && out->length && out->position ? VLCACHE_OK : vlci_fail_memory("KV cache");
+    if (!status)
+        status = vlci_memory_create(out->device, n_lengths(out) * sizeof(int32_t), "KV lengths", &out->past);
+    if (!status) status = vlci_kv_sync(out);
+    if (status) vlci_kv_release(out);
+    return status;
+}
+
+/* The old rows of each sequence and head move to the start of their new, longer run. */
+static vlcache_status move_rows(vlci_kv *kv, cl_mem from, int old_capacity, cl_mem to, int capacity) {
+    size_t row = (size_t)kv->head_dim * vlci_dtype_bytes(kv->dtype), run = (size_t)old_capacity * row;
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; i < (size_t)kv->batch * (size_t)kv->kv_heads && !status; i++)
+        status = vlci_copy(kv->device, from, i * run, to, i * (size_t)capacity * row, run);
+    return status;
+}
+
+static vlcache_status grow(vlci_kv *kv, cl_mem *memory, int old_capacity, int capacity) {
+    cl_mem larger = NULL;
+    vlcache_status status = vlci_memory_create(kv->device, buffer_bytes(kv, capacity), "KV cache", &larger);
+    if (!status && *memory) status = move_rows(kv, *memory, old_capacity, larger, capacity);
+    if (status) {
+        vlci_memory_release(kv->device, &larger);
+        return status;
+    }
+    vlci_memory_release(kv->device, memory);
+    *memory = larger;
+    return VLCACHE_OK;
+}
+
+static int longest(const vlci_kv *kv, int layer) {
+    int most = 0, n = kv->batch * kv->kv_heads;
+    for (int i = 0; i < n; i++) {
+        int length = kv->length[layer * n + i];
+        if (length > most) most = length;
+    }
+    return most;
+}
+
+vlcache_status vlci_kv_reserve(vlci_kv *kv, int rows) {
+    for (int i = 0; i < kv->layers; i++) {
+        vlci_kv_layer *layer = &kv->layer[i];
+        int capacity = longest(kv, i) + rows;
+        if (capacity <= layer->capacity) continue;
+        vlcache_status status = grow(kv, &layer->k, layer->capacity, capacity);
+        if (!status) status = grow(kv, &layer->v, layer->capacity, capacity);
+        if (status) {
+            vlci_kv_clear(kv); /* a half-grown layer has no meaning */
+            return status;
+        }
+        layer->capacity = capacity;
+    }
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_kv_sync(vlci_kv *kv) {
+    return vlci_write(kv->device, kv->past, 0, kv->length, n_lengths(kv) * sizeof(int32_t));
+}
+
+void vlci_kv_advance(vlci_kv *kv, const int *rows) {
+    for (size_t i = 0; i < n_lengths(kv); i++)
+        kv->length[i] += rows[i / (size_t)kv->kv_heads % (size_t)kv->batch];
+    for (int b = 0; b < kv->batch; b++) kv->position[b] += rows[b];
+}
+
+void vlci_kv_clear(vlci_kv *kv) {
+    for (int i = 0; kv->layer && i < kv->layers; i++) {
+        vlci_memory_release(kv->device, &kv->layer[i].k);
+        vlci_memory_release(kv->device, &kv->layer[i].v);
+        kv->layer[i].capacity = 0;
+    }
+    if (kv->length) memset(kv->length, 0, n_lengths(kv) * sizeof *kv->length);
+    if (kv->position) memset(kv->position, 0, (size_t)kv->batch * sizeof *kv->position);
+}
+
+uint64_t vlci_kv_bytes(const vlci_kv *kv) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < kv->layers; i++)
+        if (kv->layer[i].k) bytes += 2 * (uint64_t)buffer_bytes(kv, kv->layer[i].capacity);
+    return bytes;
+}
+
+void vlci_kv_release(vlci_kv *kv) {
+    vlci_kv_clear(kv);
+    vlci_memory_release(kv->device, &kv->past);
+    vlci_free(kv->layer);
+    vlci_free(kv->length);
+    vlci_free(kv->position);
+    *kv = (vlci_kv){0};
+}

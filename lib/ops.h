@@ -1,0 +1,53 @@
+/**
+ * ops.h (internal) - the small kernels between the matrix products. All enqueue and return; activations are
+ * f32, rows of all sequences stand one after another. Errors: those of vlci_kernel_get() and vlci_launch().
+ */
+#ifndef VLCI_OPS_H
+#define VLCI_OPS_H
+
+#include "model.h"
+
+/** y = RMSNorm(x), or LayerNorm(x) where the norm has a bias; [rows][n]. y may be x. */
+vlcache_status vlci_norm_rows(vlcache_device *device, cl_mem x, const vlci_norm *norm, cl_mem y, int rows,
+                              int n, float eps);
+
+/** y[r][i] = act(x[r][i]) * x[r][n + i]; x [rows][2n], y [rows][n]. */
+vlcache_status vlci_gated_act(vlcache_device *device, cl_mem x, cl_mem y, int rows, int n,
+                              vlci_activation act);
+
+/** y[r] = the table's row ids[r], or features[-1 - ids[r]] for negative ids; y [rows][table->k]. */
+vlcache_status vlci_embed_rows(vlcache_device *device, const vlci_matrix *table, cl_mem features, cl_mem ids,
+                               cl_mem y, int rows);
+
+/** y[r] = x[source[r]], or `other` [n] for negative sources. */
+vlcache_status vlci_gather_rows(vlcache_device *device, cl_mem x, cl_mem other, cl_mem source, cl_mem y,
+                                int rows, int n);
+
+/** pixels [tiles][3][side][side] to rows [tiles * (side / patch)^2][3 * patch^2]. */
+vlcache_status vlci_patchify(vlcache_device *device, cl_mem pixels, cl_mem rows, int tiles, int side,
+                             int patch);
+
+/** y [tiles][1 + per_tile][hidden]: class embedding and patch rows, plus position embedding. */
+vlcache_status vlci_assemble(vlcache_device *device, cl_mem patches, cl_mem class_embedding, cl_mem position,
+                             cl_mem y, int tiles, int per_tile, int hidden);
+
+/** Where new rows go: the KV cache of one layer, and who the rows are. Strides in elements, see attention.h.
+ */
+typedef struct vlci_append {
+    int rows, heads, kv_heads, head_dim;
+    vlcache_dtype kv_dtype;
+    size_t seq_stride, head_stride, row_stride;
+    cl_mem qkv;          /**< f32 [rows][(heads + 2 kv_heads) * head_dim]; its q part is rotated in place */
+    cl_mem inv_freq;     /**< f32 [head_dim / 2] */
+    cl_mem row_position; /**< int [rows]: logical positions */
+    cl_mem row_sequence; /**< int [rows] */
+    cl_mem seq_start;    /**< int [batch + 1] */
+    cl_mem past;         /**< int [batch * kv_heads]: rows that are there already */
+    int past_offset;     /**< first element of `past` */
+    cl_mem k, v;
+} vlci_append;
+
+/** Rotates q and k and appends k and v to the cache. */
+vlcache_status vlci_rope_append(vlcache_device *device, const vlci_append *a);
+
+#endif

@@ -1,0 +1,48 @@
+/**
+ * text.h (internal) - the text transformer over new rows of a batch: prefill of whole prompts and decode of
+ * single tokens are the same walk through the layers.
+ */
+#ifndef VLCI_TEXT_H
+#define VLCI_TEXT_H
+
+#include "kv.h"
+
+/** Scratch of the text transformer, grown to the largest number of rows seen; decode allocates nothing. */
+typedef struct vlci_text {
+    const vlcache_model *model;
+    vlcache_device *device;
+    int batch, rows, capacity; /**< rows of this walk, rows there is room for */
+    cl_mem x;                  /**< f32 [rows][hidden]: input, then output of the layers */
+    cl_mem norm, qkv, attended, gate_up, gated;
+    cl_mem ids, row_position, row_sequence, seq_start;
+    cl_mem row_max, row_lse; /**< f32 [rows][heads]: of the layer that ran last */
+    cl_mem last, logits;     /**< f32 [batch][hidden], [batch][vocab] */
+    cl_mem inv_freq;         /**< f32 [head_dim / 2] */
+    int *host_rows;          /**< [batch] */
+} vlci_text;
+
+/** Errors: VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_text_create(const vlcache_model *model, int batch, vlci_text *out);
+
+/**
+ * Begins a walk: sequence b adds rows[b] rows at its next positions. ids (host): the rows' tokens, sequences
+ * one after another; ids[i] < 0 takes row -1 - ids[i] of `features` (f32 [..][hidden], may be NULL when there
+ * is none). Fills x; reserves KV rows. Errors: VLCACHE_E_CONTEXT_FULL, VLCACHE_E_ARGUMENT (an id beyond the
+ * vocabulary), the device's.
+ */
+vlcache_status vlci_text_begin(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
+                               cl_mem features);
+
+/** Runs one layer over x, appending to the layer's KV rows. */
+vlcache_status vlci_text_layer_run(vlci_text *text, vlci_kv *kv, int layer);
+
+/** Ends a walk: counts the rows in, and computes the logits of each sequence's last row: text->logits. */
+vlcache_status vlci_text_end(vlci_text *text, vlci_kv *kv);
+
+/** begin, all layers, end. */
+vlcache_status vlci_text_run(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
+                             cl_mem features);
+
+void vlci_text_release(vlci_text *text);
+
+#endif
