@@ -2,6 +2,7 @@
  * tokenizer.c - reads tokenizer.json and leads text through its parts: added tokens are cut out of the raw
  * text, the rest is normalized, added tokens that match normalized text are cut out, what is left is
  * pre-tokenized and encoded by BPE.
+ * Below: the normalizer.
  */
 #include "io/tokenizer.h"
 
