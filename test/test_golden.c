@@ -14,6 +14,8 @@
 #include "io/safetensors.h"
 #include "support/suite.h"
 #include "support/taps.h"
+#include "text.h"
+#include "vision.h"
 
 static const char *const MODELS[] = {
     "llava-llama-mha",  "llava-mistral-gqa4", "next-mistral-gqa2", "next-llama-bias",
@@ -196,12 +198,127 @@ START_TEST(pixels) {
 }
 END_TEST
 
+/* ---- the whole way on the device: pixels -> features -> visual tokens -> layers -> logits -> greedy tokens
+ * ---- */
+
+/* A buffer on the device against a golden tap. */
+static void assert_tap(const char *what, cl_mem memory, const tap *want, double atol, double rtol) {
+    float *got = malloc(want->n * sizeof *got);
+    suite_download(memory, got, want->n * sizeof *got);
+    assert_near(what, got, want->f32, want->n, atol, rtol);
+    free(got);
+}
+
+/* All pictures' visual tokens in prompt order, f32 [tokens][hidden]; NULL without pictures. */
+static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const json_t *item,
+                           const taps *golden) {
+    const tap *prepared = taps_find(golden, "vision.pixels"), *tiles = taps_find(golden, "vision.tiles");
+    if (!prepared) return NULL;
+    cl_mem features = NULL, selected = NULL, projected = NULL;
+    int all = 0;
+    for (size_t i = 0; i < tiles->n; i++) all += tiles->i32[i];
+    ck_ok(vlci_vision_run(model, prepared->f32, all, &features));
+    ck_ok(vlci_projector_run(model, features, all, &selected, &projected));
+    assert_tap("vision.features", selected, taps_find(golden, "vision.features"), 2e-4, 1e-3);
+    assert_tap("projector.features", projected, taps_find(golden, "projector.features"), 2e-4, 1e-3);
+    size_t row = (size_t)f->config.text.hidden * sizeof(float), at = 0, from = 0,
+           tile_rows = taps_find(golden, "vision.features")->dim[1];
+    size_t total = count_id(taps_find(golden, "prompt.ids"), f->config.image_token);
+    cl_mem tokens = suite_poison(total * row);
+    for (size_t i = 0; i < tiles->n; i++) {
+        vlcache_image *image = open_picture(f, json_array_get(json_object_get(item, "images"), i));
+        int width, height;
+        vlcache_image_size(image, &width, &height);
+        vlci_image_plan plan;
+        ck_ok(vlci_image_plan_make(&f->config, width, height, &plan));
+        for (int t = 0; t < plan.n_tokens; t++)
+            if (plan.source[t] >= 0) plan.source[t] += (int32_t)from;
+        cl_mem arranged = NULL;
+        ck_ok(vlci_projector_arrange(model, projected, &plan, &arranged));
+        ck_ok(vlci_copy(suite_device(), arranged, 0, tokens, at * row, (size_t)plan.n_tokens * row));
+        at += (size_t)plan.n_tokens;
+        from += (size_t)tiles->i32[i] * tile_rows;
+        suite_release(arranged);
+        vlci_image_plan_release(&plan);
+        vlcache_image_destroy(&image);
+    }
+    suite_release(features);
+    suite_release(selected);
+    suite_release(projected);
+    return tokens;
+}
+
+static int32_t best_token(cl_mem logits, size_t vocab) {
+    float *values = malloc(vocab * sizeof *values);
+    size_t best = 0;
+    suite_download(logits, values, vocab * sizeof *values);
+    for (size_t i = 1; i < vocab; i++)
+        if (values[i] > values[best]) best = i;
+    free(values);
+    return (int32_t)best;
+}
+
+static void run_case(const fixture *f, const vlcache_model *model, const json_t *item) {
+    taps golden;
+    open_taps(f, item, &golden);
+    const tap *prompt = taps_find(&golden, "prompt.ids"), *greedy = taps_find(&golden, "greedy.tokens");
+    cl_mem visual = run_pictures(f, model, item, &golden);
+    vlci_kv kv;
+    vlci_text text;
+    ck_ok(vlci_kv_create(model, 1, &kv));
+    ck_ok(vlci_text_create(model, 1, &text));
+    int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
+    for (size_t i = 0; i < prompt->n; i++)
+        ids[i] = prompt->i32[i] == f->config.image_token ? -1 - seen++ : prompt->i32[i];
+    int rows = (int)prompt->n;
+    ck_ok(vlci_text_begin(&text, &kv, ids, &rows, visual));
+    assert_tap("embed", text.x, taps_find(&golden, "embed"), 2e-4, 1e-3);
+    for (int layer = 0; layer < f->config.text.layers; layer++) {
+        ck_ok(vlci_text_layer_run(&text, &kv, layer));
+        assert_tap("hidden", text.x, taps_findf(&golden, "layer.%d.hidden", layer), 5e-4, 1e-3);
+    }
+    ck_ok(vlci_text_end(&text, &kv));
+    assert_tap("norm", text.last, taps_find(&golden, "norm"), 5e-4, 1e-3);
+    assert_tap("logits", text.logits, taps_find(&golden, "logits"), 5e-4, 1e-3);
+    for (size_t i = 0; i < greedy->n; i++) {
+        int32_t token = best_token(text.logits, (size_t)f->config.text.vocab);
+        ck_assert_msg(token == greedy->i32[i], "%s: token %zu is %d, not %d", f->folder, i, token,
+                      greedy->i32[i]);
+        rows = 1;
+        ck_ok(vlci_text_run(&text, &kv, &token, &rows, NULL));
+    }
+    ck_assert_int_eq(kv.position[0], (int)(prompt->n + greedy->n));
+    free(ids);
+    vlci_text_release(&text);
+    vlci_kv_release(&kv);
+    if (visual) suite_release(visual);
+    taps_release(&golden);
+}
+
+START_TEST(stages_and_greedy_tokens) {
+    fixture f;
+    vlcache_model *model = NULL;
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    open_fixture(&f, _i);
+    options.dtype = VLCACHE_DTYPE_F32;
+    uint64_t before = vlci_memory_now(suite_device());
+    ck_ok(vlcache_model_load(suite_device(), f.folder, &options, &model));
+    size_t k;
+    json_t *item;
+    json_array_foreach(f.cases, k, item) run_case(&f, model, item);
+    vlcache_model_destroy(&model);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+    close_fixture(&f);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("golden");
     TCase *folders = tcase_create("folders");
     tcase_add_loop_test(folders, config_shapes_taps, 0, N_MODELS);
     tcase_add_loop_test(folders, weights_are_found, 0, N_MODELS);
     tcase_add_loop_test(folders, pixels, 0, N_MODELS);
+    tcase_add_loop_test(folders, stages_and_greedy_tokens, 0, N_MODELS);
     suite_add_tcase(suite, folders);
     return suite_run(suite);
 }
