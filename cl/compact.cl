@@ -20,12 +20,12 @@ typedef ushort bits_t;
 #endif
 
 __kernel void compact(__global const bits_t *from, uint from_offset, uint from_seq, uint from_head, uint from_row,
-                      __global const int *seq_start, __global const int *past, __global const int *tokens,
+                      __global const int *seq_start, __global const int *past, int past_offset, __global const int *tokens,
                       __global const int *kept, uint kept_first, __global const int *positions, uint positions_stride,
                       int kv_heads,
                       __global bits_t *to, uint to_offset, uint to_seq, uint to_head, uint to_row, int capacity) {
     const int h = get_group_id(1), b = get_group_id(2);
-    const int first = (past ? past[b * kv_heads + h] : 0) + seq_start[b + 1] - seq_start[b] - tokens[b];
+    const int first = (past ? past[past_offset + b * kv_heads + h] : 0) + seq_start[b + 1] - seq_start[b] - tokens[b];
     const int rows = min(first + kept[kept_first + b], capacity);
     __global const int *position = positions + ((size_t)b * kv_heads + h) * positions_stride;
     from += from_offset + (size_t)b * from_seq + (size_t)h * from_head;

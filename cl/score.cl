@@ -40,14 +40,14 @@
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset, uint seq_stride,
       uint head_stride, uint row_stride, __global const float *row_max, __global const float *row_lse,
-      __global const int *seq_start, __global const int *past, __global const int *tokens, __global const int *tau,
+      __global const int *seq_start, __global const int *past, int past_offset, __global const int *tokens, __global const int *tau,
       __global float *scores, uint score_stride, __global uint *partial, float scale, float log_p) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
     const int lane = get_local_id(0), tile = get_group_id(0), kv = get_group_id(1), b = get_group_id(2);
     const int n = tokens[b], t_n = tau[b], rows = seq_start[b + 1] - seq_start[b];
-    const int first = (past ? past[b * KV_HEADS + kv] : 0) + rows - n; /* cache row of candidate 0 */
+    const int first = (past ? past[past_offset + b * KV_HEADS + kv] : 0) + rows - n; /* cache row of candidate 0 */
     const int column = tile * TILE_COLS + lane;
     const size_t key = k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
     const size_t last = (size_t)seq_start[b + 1] - t_n; /* query row of t = 0 */

@@ -9,7 +9,6 @@
 
 #include <math.h>
 
-#include "attention.h"
 #include "core/alloc.h"
 #include "ops.h"
 
@@ -172,7 +171,7 @@ static vlcache_status append_rows(vlci_text *t, vlci_kv *kv, int layer) {
     return vlci_rope_append(t->device, &a);
 }
 
-static vlcache_status attend(vlci_text *t, const vlci_kv *kv, int layer) {
+vlci_attention vlci_text_attention(const vlci_text *t, const vlci_kv *kv, int layer) {
     const vlci_text_config *c = &t->model->config.text;
     vlci_attention a = {.batch = t->batch,
                         .heads = c->heads,
@@ -196,7 +195,7 @@ static vlcache_status attend(vlci_text *t, const vlci_kv *kv, int layer) {
     a.seq_stride = (size_t)kv->kv_heads * a.head_stride;
     for (int b = 0; b < t->batch; b++)
         if (t->host_rows[b] > a.max_rows) a.max_rows = t->host_rows[b];
-    return vlci_attention_run(t->device, &a);
+    return a;
 }
 
 vlcache_status vlci_text_layer_run(vlci_text *t, vlci_kv *kv, int layer) {
@@ -206,7 +205,8 @@ vlcache_status vlci_text_layer_run(vlci_text *t, vlci_kv *kv, int layer) {
     vlcache_status status = vlci_norm_rows(d, t->x, &w->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
     if (!status) status = vlci_gemm(d, &w->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
     if (!status) status = append_rows(t, kv, layer);
-    if (!status) status = attend(t, kv, layer);
+    vlci_attention attention = vlci_text_attention(t, kv, layer);
+    if (!status) status = vlci_attention_run(d, &attention);
     if (!status) status = vlci_gemm(d, &w->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
     if (!status) status = vlci_norm_rows(d, t->x, &w->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
     if (!status) status = vlci_gemm(d, &w->gate_up, t->norm, 0, t->gate_up, 0, t->rows, VLCI_ACT_NONE, false);

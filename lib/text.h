@@ -5,6 +5,7 @@
 #ifndef VLCI_TEXT_H
 #define VLCI_TEXT_H
 
+#include "attention.h"
 #include "kv.h"
 
 /** Scratch of the text transformer, grown to the largest number of rows seen; decode allocates nothing. */
@@ -35,6 +36,10 @@ vlcache_status vlci_text_begin(vlci_text *text, vlci_kv *kv, const int32_t *ids,
 
 /** Runs one layer over x, appending to the layer's KV rows. */
 vlcache_status vlci_text_layer_run(vlci_text *text, vlci_kv *kv, int layer);
+
+/** The attention of a layer over this walk's rows: what ran, and what compression looks at before the next
+ * layer runs. */
+vlci_attention vlci_text_attention(const vlci_text *text, const vlci_kv *kv, int layer);
 
 /** Ends a walk: counts the rows in, and computes the logits of each sequence's last row: text->logits. */
 vlcache_status vlci_text_end(vlci_text *text, vlci_kv *kv);

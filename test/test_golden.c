@@ -12,6 +12,7 @@
 #include "image.h"
 #include "io/config.h"
 #include "io/safetensors.h"
+#include "prefill.h"
 #include "support/suite.h"
 #include "support/taps.h"
 #include "text.h"
@@ -312,6 +313,94 @@ START_TEST(stages_and_greedy_tokens) {
 }
 END_TEST
 
+/* ---- VL-Cache: what is measured, what is kept, and decode on the small cache ---- */
+
+static void assert_kept(const fixture *f, vlci_compress *plan, const taps *golden, int percent) {
+    const tap *budgets = taps_findf(golden, "vlcache.%d.budget", percent);
+    const tap *sparsity = taps_find(golden, "vlcache.sparsity");
+    for (int layer = 0; layer < f->config.text.layers; layer++) {
+        ck_assert_double_eq_tol(plan->layer[layer].sparsity, (double)sparsity->f32[layer], 1e-5);
+        ck_assert_int_eq(vlci_compress_kept(plan, layer, 0), budgets->i32[layer]);
+        const tap *want = taps_findf(golden, "vlcache.%d.kept.%d", percent, layer);
+        size_t n = (size_t)budgets->i32[layer];
+        ck_assert_uint_eq(want->n, n * (size_t)f->config.text.kv_heads);
+        int *got = malloc(n * sizeof *got);
+        for (int head = 0; head < f->config.text.kv_heads; head++) {
+            ck_ok(vlci_compress_positions(plan, layer, 0, head, got));
+            for (size_t i = 0; i < n; i++) ck_assert_int_eq(got[i], want->i32[(size_t)head * n + i]);
+        }
+        free(got);
+    }
+}
+
+/* Greedy tokens after prefill at a budget; the first comes from the prefill's own logits. */
+static void run_budget(const fixture *f, const vlcache_model *model, const taps *golden, cl_mem visual,
+                       double budget, const tap *tokens, int percent) {
+    const tap *prompt = taps_find(golden, "prompt.ids");
+    vlci_kv kv;
+    vlci_text text;
+    vlci_compress *plan = NULL;
+    vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
+    options.budget = budget;
+    ck_ok(vlci_kv_create(model, 1, &kv));
+    ck_ok(vlci_text_create(model, 1, &text));
+    int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
+    int rows = (int)prompt->n, after = 0;
+    for (size_t i = 0; i < prompt->n; i++) {
+        bool picture = prompt->i32[i] == f->config.image_token;
+        ids[i] = picture ? -1 - seen++ : prompt->i32[i];
+        after = picture ? 0 : after + 1;
+    }
+    ck_ok(vlci_prefill(&text, &kv, ids, &rows, visual, &options, &after, 24, &plan));
+    if (percent) assert_kept(f, plan, golden, percent);
+    vlcache_compress_stats stats;
+    vlci_compress_stats(plan, 0, &stats);
+    size_t row = 2 * (size_t)kv.kv_heads * (size_t)kv.head_dim * vlci_dtype_bytes(kv.dtype);
+    ck_assert_uint_eq(vlci_kv_bytes(&kv), stats.bytes_kept + (size_t)kv.layers * 24 * row);
+    for (size_t i = 0; i < tokens->n && i < 24; i++) {
+        int32_t token = best_token(text.logits, (size_t)f->config.text.vocab);
+        ck_assert_msg(token == tokens->i32[i], "%s at %g: token %zu is %d, not %d", f->folder, budget, i,
+                      token, tokens->i32[i]);
+        rows = 1;
+        ck_ok(vlci_text_run(&text, &kv, &token, &rows, NULL));
+    }
+    vlci_compress_destroy(&plan);
+    free(ids);
+    vlci_text_release(&text);
+    vlci_kv_release(&kv);
+}
+
+START_TEST(compressed_decode) {
+    fixture f;
+    vlcache_model *model = NULL;
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    open_fixture(&f, _i);
+    options.dtype = VLCACHE_DTYPE_F32;
+    ck_ok(vlcache_model_load(suite_device(), f.folder, &options, &model));
+    size_t k, ran = 0;
+    json_t *item;
+    json_array_foreach(f.cases, k, item) {
+        taps golden;
+        open_taps(&f, item, &golden);
+        cl_mem visual = run_pictures(&f, model, item, &golden);
+        if (visual) {
+            for (int percent = 1; percent <= 100; percent++) {
+                const tap *tokens = taps_findf(&golden, "vlcache.%d.tokens", percent);
+                if (!tokens) continue;
+                run_budget(&f, model, &golden, visual, percent / 100.0, tokens, percent);
+                ran++;
+            }
+            run_budget(&f, model, &golden, visual, 1.0, taps_find(&golden, "greedy.tokens"), 0);
+            suite_release(visual);
+        }
+        taps_release(&golden);
+    }
+    ck_assert_uint_ge(ran, 1);
+    vlcache_model_destroy(&model);
+    close_fixture(&f);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("golden");
     TCase *folders = tcase_create("folders");
@@ -319,6 +408,7 @@ int main(void) {
     tcase_add_loop_test(folders, weights_are_found, 0, N_MODELS);
     tcase_add_loop_test(folders, pixels, 0, N_MODELS);
     tcase_add_loop_test(folders, stages_and_greedy_tokens, 0, N_MODELS);
+    tcase_add_loop_test(folders, compressed_decode, 0, N_MODELS);
     suite_add_tcase(suite, folders);
     return suite_run(suite);
 }

@@ -23,7 +23,7 @@ void vlci_budget_share(const vlcache_compress_options *options, int tokens, int 
     for (int l = 0; l < layers; l++) {
         vlcache_compress_layer *at = &layer[l * stride];
         double share = total > 0.0 ? (1.0 - at->sparsity) / total : 1.0 / layers;
-        at->budget = clip(share * options->budget * layers, 0.01, 1.0);
+        at->budget = options->budget < 1.0 ? clip(share * options->budget * layers, 0.01, 1.0) : 1.0;
         at->kept = (int)clip(floor(at->budget * tokens + 0.5), 1.0, tokens);
         at->recent = (int)clip(floor(options->recent * at->kept + 0.5), 1.0, at->kept);
     }

@@ -125,7 +125,9 @@ double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries);
 vlcache_status vlci_sparsity_sum(vlci_compress *plan, int layer);
 
 /** budget.c: beta, n and recent of each layer from its sparsity; entries `stride` apart. Rounds halves up, as
- * C's round() does for what is not negative. When no layer has any density the budget is shared evenly. */
+ * C's round() does for what is not negative. When no layer has any density the budget is shared evenly. A
+ * budget of 1 keeps every row of every layer: the clip of step 2 would take rows from sparse layers that no
+ * other could use. */
 void vlci_budget_share(const vlcache_compress_options *options, int tokens, int layers, int stride,
                        vlcache_compress_layer *layer);
 

@@ -54,8 +54,9 @@ static vlcache_status launch_score(vlci_compress *p, cl_mem score, const vlci_at
                        VLCI_MEM(a->k), VLCI_U32(a->k_offset), VLCI_U32(a->seq_stride),
                        VLCI_U32(a->head_stride), VLCI_U32(a->row_stride), VLCI_MEM(a->row_max),
                        VLCI_MEM(a->row_lse), VLCI_MEM(a->seq_start), VLCI_MEM(a->past),
-                       VLCI_MEM(p->tokens_on), VLCI_MEM(p->tau_on), VLCI_MEM(score), VLCI_U32(p->max_tokens),
-                       VLCI_MEM(p->partial), VLCI_F32(a->scale), VLCI_F32((float)log(p->options.threshold)));
+                       VLCI_I32(a->past_offset), VLCI_MEM(p->tokens_on), VLCI_MEM(p->tau_on), VLCI_MEM(score),
+                       VLCI_U32(p->max_tokens), VLCI_MEM(p->partial), VLCI_F32(a->scale),
+                       VLCI_F32((float)log(p->options.threshold)));
 }
 
 static vlcache_status launch_layer(vlci_compress *p, cl_mem score) {
