@@ -2,7 +2,7 @@
  * compress/compress.h (internal) - from the prefill's attention to a smaller cache.
  *
  *     vlci_compress_create(device, options, &shape, tokens, text, &plan);
- *     for each layer:  vlci_attention_prefill(device, &a);  vlci_compress_observe(plan, layer, &a);
+ *     for each layer:  vlci_attention_run(device, &a);  vlci_compress_observe(plan, layer, &a);
  *     vlci_compress_plan(plan);                              the only wait: reads L * batch * heads counts
  *     for each layer:  make k and v of max kept + room rows; vlci_compress_layer(plan, layer, &a, &to);
  * release the full ones vlci_compress_destroy(&plan);
