@@ -1,0 +1,49 @@
+/**
+ * vlcache.h - everything: vision-language models on any OpenCL device, with a KV cache that VL-Cache makes
+ * small. A whole program that asks about a picture (cc ask.c $(pkg-config --cflags --libs vlcache)):
+ *
+ *     #include <stdio.h>
+ *     #include <vlcache/vlcache.h>
+ *
+ *     static bool show(void *user, const char *piece) {
+ *         (void)user;
+ *         return fputs(piece, stdout) >= 0;
+ *     }
+ *
+ *     int main(int argc, char **argv) { // MODEL-FOLDER PICTURE QUESTION
+ *         vlcache_device *device = NULL;
+ *         vlcache_model *model = NULL;
+ *         vlcache_image *image = NULL;
+ *         vlcache_session *session = NULL;
+ *         vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+ *         vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+ *         generate.on_text = show;
+ *         vlcache_status status = argc == 4 ? VLCACHE_OK : VLCACHE_E_ARGUMENT;
+ *         if (!status) status = vlcache_device_open(NULL, NULL, &device); // the first GPU, or a CPU
+ *         if (!status) status = vlcache_model_load(device, argv[1], NULL, &model);
+ *         if (!status) status = vlcache_image_load(argv[2], &image);
+ *         if (!status) status = vlcache_session_create(model, NULL, &session); // VL-Cache at 10%
+ *         prompt.text = argv[argc - 1];
+ *         prompt.images = (const vlcache_image *const *)&image;
+ *         prompt.n_images = 1;
+ *         if (!status) status = vlcache_session_ask(session, &prompt, &generate, NULL);
+ *         printf("\n%s", status ? vlcache_error_message() : "");
+ *         vlcache_session_destroy(&session);
+ *         vlcache_image_destroy(&image);
+ *         vlcache_model_destroy(&model);
+ *         vlcache_device_destroy(&device);
+ *         return status ? 1 : 0;
+ *     }
+ */
+#ifndef VLCACHE_VLCACHE_H
+#define VLCACHE_VLCACHE_H
+
+#include "common.h"
+#include "compress.h"
+#include "device.h"
+#include "image.h"
+#include "model.h"
+#include "session.h"
+#include "status.h"
+
+#endif
