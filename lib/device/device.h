@@ -61,6 +61,9 @@ vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const c
 /** Number of programs compiled from source since the device was opened (0 on a warm cache). */
 unsigned vlci_kernel_builds(const vlcache_device *device);
 
+/** Seconds since the device was opened that went into programs: loading binaries, compiling, storing them. */
+double vlci_kernel_build_seconds(vlcache_device *device);
+
 /**
  * Which rung of a ladder to use: `chosen` by capability, unless VLCACHE_VARIANT="kernel:rung,..." forces one.
  * Compare the answer with the rungs' names at once: it is valid until the thread's next call.
@@ -156,6 +159,7 @@ struct vlcache_device {
     pthread_mutex_t lock; /**< guards kernels while their arguments are set, the program list, the counters */
     struct vlci_program *programs;
     unsigned builds;
+    double build_seconds;
     uint64_t memory_now, memory_peak;
     int gemm_engine[4]; /**< by dtype: 1 + the engine that vlci_gemm_plan() chose; 0: not planned yet */
     int references;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/alloc.h"
 #include "core/log.h"
@@ -44,6 +45,19 @@ void vlci_programs_release(vlcache_device *device) {
 
 unsigned vlci_kernel_builds(const vlcache_device *device) {
     return device->builds;
+}
+
+double vlci_kernel_build_seconds(vlcache_device *device) {
+    pthread_mutex_lock(&device->lock);
+    double seconds = device->build_seconds;
+    pthread_mutex_unlock(&device->lock);
+    return seconds;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 const char *vlci_variant(const char *kernel, const char *chosen) {
@@ -149,11 +163,13 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
     vlci_fingerprint(key, 6, name);
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
+    double start = now();
     *out = load_binary(device, name, options);
     if (!*out) {
         status = compile(device, file, options, text, out);
         if (!status) store_binary(device, *out, name);
     }
+    device->build_seconds += now() - start;
     vlci_free(text);
     return status;
 }
