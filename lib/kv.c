@@ -7,6 +7,8 @@
 
 #include "core/alloc.h"
 
+enum { SPARE = 64 }; /* rows that a growing layer gets beyond what is asked for */
+
 static size_t n_lengths(const vlci_kv *kv) {
     return (size_t)kv->layers * (size_t)kv->batch * (size_t)kv->kv_heads;
 }
@@ -36,26 +38,52 @@ vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *ou
     return status;
 }
 
-/* The old rows of each sequence and head move to the start of their new, longer run. */
-static vlcache_status move_rows(vlci_kv *kv, cl_mem from, int old_capacity, cl_mem to, int capacity) {
-    size_t row = (size_t)kv->head_dim * vlci_dtype_bytes(kv->dtype), run = (size_t)old_capacity * row;
+vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, vlci_kv_layer *out) {
+    size_t bytes = buffer_bytes(kv, capacity);
+    *out = (vlci_kv_layer){.capacity = capacity};
+    vlcache_status status = vlci_memory_create(kv->device, bytes, "KV cache: keys", &out->k);
+    if (!status) status = vlci_memory_create(kv->device, bytes, "KV cache: values", &out->v);
+    if (status) {
+        vlci_memory_release(kv->device, &out->k);
+        out->capacity = 0;
+        return status;
+    }
+    kv->bytes += 2 * bytes;
+    if (kv->bytes > kv->peak) kv->peak = kv->bytes;
+    return VLCACHE_OK;
+}
+
+void vlci_kv_layer_release(vlci_kv *kv, vlci_kv_layer *layer) {
+    if (layer->k) kv->bytes -= 2 * buffer_bytes(kv, layer->capacity);
+    vlci_memory_release(kv->device, &layer->k);
+    vlci_memory_release(kv->device, &layer->v);
+    layer->capacity = 0;
+}
+
+void vlci_kv_watch(vlci_kv *kv) {
+    kv->peak = kv->bytes;
+}
+
+/* The rows of each sequence and head move to the start of their new, longer run. */
+static vlcache_status move_rows(vlci_kv *kv, const vlci_kv_layer *from, const vlci_kv_layer *to) {
+    size_t row = (size_t)kv->head_dim * vlci_dtype_bytes(kv->dtype), run = (size_t)from->capacity * row;
     vlcache_status status = VLCACHE_OK;
-    for (size_t i = 0; i < (size_t)kv->batch * (size_t)kv->kv_heads && !status; i++)
-        status = vlci_copy(kv->device, from, i * run, to, i * (size_t)capacity * row, run);
+    for (size_t i = 0; i < (size_t)kv->batch * (size_t)kv->kv_heads && !status; i++) {
+        size_t at = i * (size_t)to->capacity * row;
+        status = vlci_copy(kv->device, from->k, i * run, to->k, at, run);
+        if (!status) status = vlci_copy(kv->device, from->v, i * run, to->v, at, run);
+    }
     return status;
 }
 
-static vlcache_status grow(vlci_kv *kv, cl_mem *memory, int old_capacity, int capacity) {
-    cl_mem larger = NULL;
-    vlcache_status status = vlci_memory_create(kv->device, buffer_bytes(kv, capacity), "KV cache", &larger);
-    if (!status && *memory) status = move_rows(kv, *memory, old_capacity, larger, capacity);
-    if (status) {
-        vlci_memory_release(kv->device, &larger);
-        return status;
-    }
-    vlci_memory_release(kv->device, memory);
-    *memory = larger;
-    return VLCACHE_OK;
+static vlcache_status grow(vlci_kv *kv, vlci_kv_layer *layer, int capacity) {
+    vlci_kv_layer larger;
+    vlcache_status status = vlci_kv_layer_create(kv, capacity, &larger);
+    if (!status && layer->k) status = move_rows(kv, layer, &larger);
+    vlci_kv_layer *gone = status ? &larger : layer, kept = status ? *layer : larger;
+    vlci_kv_layer_release(kv, gone);
+    *layer = kept;
+    return status;
 }
 
 static int longest(const vlci_kv *kv, int layer) {
@@ -68,19 +96,13 @@ static int longest(const vlci_kv *kv, int layer) {
 }
 
 vlcache_status vlci_kv_reserve(vlci_kv *kv, int rows) {
-    for (int i = 0; i < kv->layers; i++) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < kv->layers && !status; i++) {
         vlci_kv_layer *layer = &kv->layer[i];
         int capacity = longest(kv, i) + rows;
-        if (capacity <= layer->capacity) continue;
-        vlcache_status status = grow(kv, &layer->k, layer->capacity, capacity);
-        if (!status) status = grow(kv, &layer->v, layer->capacity, capacity);
-        if (status) {
-            vlci_kv_clear(kv); /* a half-grown layer has no meaning */
-            return status;
-        }
-        layer->capacity = capacity;
+        if (capacity > layer->capacity) status = grow(kv, layer, capacity + (layer->k ? SPARE : 0));
     }
-    return VLCACHE_OK;
+    return status;
 }
 
 vlcache_status vlci_kv_sync(vlci_kv *kv) {
@@ -94,20 +116,9 @@ void vlci_kv_advance(vlci_kv *kv, const int *rows) {
 }
 
 void vlci_kv_clear(vlci_kv *kv) {
-    for (int i = 0; kv->layer && i < kv->layers; i++) {
-        vlci_memory_release(kv->device, &kv->layer[i].k);
-        vlci_memory_release(kv->device, &kv->layer[i].v);
-        kv->layer[i].capacity = 0;
-    }
+    for (int i = 0; kv->layer && i < kv->layers; i++) vlci_kv_layer_release(kv, &kv->layer[i]);
     if (kv->length) memset(kv->length, 0, n_lengths(kv) * sizeof *kv->length);
     if (kv->position) memset(kv->position, 0, (size_t)kv->batch * sizeof *kv->position);
-}
-
-uint64_t vlci_kv_bytes(const vlci_kv *kv) {
-    uint64_t bytes = 0;
-    for (int i = 0; i < kv->layers; i++)
-        if (kv->layer[i].k) bytes += 2 * (uint64_t)buffer_bytes(kv, kv->layer[i].capacity);
-    return bytes;
 }
 
 void vlci_kv_release(vlci_kv *kv) {

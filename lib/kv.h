@@ -22,13 +22,27 @@ typedef struct vlci_kv {
     int32_t *length;      /**< physical rows [layers][batch][kv_heads], owned */
     cl_mem past;          /**< the same on the device, one buffer */
     int32_t *position;    /**< next logical position of each sequence [batch], owned */
+    uint64_t bytes, peak; /**< of K and V on the device: now, and most since vlci_kv_watch() */
 } vlci_kv;
 
 /** An empty cache. Errors: VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *out);
 
-/** Makes room for `rows` more rows in every layer; what is there is kept. Errors: VLCACHE_E_DEVICE_MEMORY. */
+/**
+ * Makes room for `rows` more rows in every layer; what is there is kept. A layer that grows anew gets some
+ * spare rows, so that decode seldom allocates. On failure every layer is as it was or grown. Errors:
+ * VLCACHE_E_DEVICE_MEMORY.
+ */
 vlcache_status vlci_kv_reserve(vlci_kv *kv, int rows);
+
+/** Buffers of one layer for `capacity` rows, counted in kv->bytes. Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, vlci_kv_layer *out);
+
+/** Releases a layer's buffers and zeroes it. */
+void vlci_kv_layer_release(vlci_kv *kv, vlci_kv_layer *layer);
+
+/** Begins a new peak at what is held now. */
+void vlci_kv_watch(vlci_kv *kv);
 
 /** Tells the device the lengths as they stand. */
 vlcache_status vlci_kv_sync(vlci_kv *kv);
@@ -38,9 +52,6 @@ void vlci_kv_advance(vlci_kv *kv, const int *rows);
 
 /** Forgets all rows and releases their memory. */
 void vlci_kv_clear(vlci_kv *kv);
-
-/** Bytes of K and V on the device. */
-uint64_t vlci_kv_bytes(const vlci_kv *kv);
 
 void vlci_kv_release(vlci_kv *kv);
 

@@ -205,6 +205,8 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     model->references = 1;
     model->device = vlci_device_retain(device);
     vlcache_status status = vlci_config_load(folder, &model->config);
+    if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
+    if (!status) model->chat = vlci_chat_detect(folder, &model->config);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) {
         model->dtype =
@@ -292,6 +294,7 @@ void vlcache_model_destroy(vlcache_model **handle) {
     vlci_matrix_release(model->device, &model->projector2);
     vlci_memory_release(model->device, &model->image_newline);
     text_release(model->device, model);
+    vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
     vlcache_device_destroy(&model->device);
     vlci_free(model);

@@ -5,6 +5,8 @@
 #ifndef VLCI_MODEL_H
 #define VLCI_MODEL_H
 
+#include "io/chat.h"
+#include "io/tokenizer.h"
 #include "vlcache/model.h"
 #include "weight.h"
 
@@ -25,6 +27,8 @@ typedef struct vlci_text_layer {
 struct vlcache_model {
     vlcache_device *device;
     vlci_config config;
+    vlci_tokenizer *tokenizer;
+    const vlci_chat_template *chat; /**< as the checkpoint has it */
     vlcache_dtype dtype;
     vlci_layout layout;
     uint64_t weight_bytes;

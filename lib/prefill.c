@@ -9,26 +9,20 @@
 /* New, smaller buffers for one layer; the old ones are released when the copy is enqueued. */
 static vlcache_status compact_layer(vlci_text *text, vlci_kv *kv, int index, int past, int room,
                                     vlci_compress *plan) {
-    vlci_kv_layer *layer = &kv->layer[index];
-    vlci_kv_layer small = {.capacity = past + vlci_compress_rows(plan, index) + room};
-    size_t heads = (size_t)kv->batch * (size_t)kv->kv_heads;
-    size_t bytes = heads * (size_t)small.capacity * (size_t)kv->head_dim * vlci_dtype_bytes(kv->dtype);
+    vlci_kv_layer *layer = &kv->layer[index], small;
+    vlcache_status status = vlci_kv_layer_create(kv, past + vlci_compress_rows(plan, index) + room, &small);
+    if (status) return status;
     vlci_attention a = vlci_text_attention(text, kv, index);
-    vlci_compact_to to = {.row_stride = a.row_stride, .capacity = small.capacity};
+    vlci_compact_to to = {.k = small.k, .v = small.v, .row_stride = a.row_stride, .capacity = small.capacity};
     to.head_stride = (size_t)small.capacity * to.row_stride;
     to.seq_stride = (size_t)kv->kv_heads * to.head_stride;
-    vlcache_status status = vlci_memory_create(kv->device, bytes, "compacted keys", &small.k);
-    if (!status) status = vlci_memory_create(kv->device, bytes, "compacted values", &small.v);
-    to.k = small.k;
-    to.v = small.v;
-    if (!status) status = vlci_compress_layer(plan, index, &a, &to);
+    status = vlci_compress_layer(plan, index, &a, &to);
     if (!status) {
         vlci_kv_layer full = *layer;
         *layer = small;
         small = full;
     }
-    vlci_memory_release(kv->device, &small.k);
-    vlci_memory_release(kv->device, &small.v);
+    vlci_kv_layer_release(kv, &small);
     return status;
 }
 
@@ -56,21 +50,9 @@ static vlcache_status compact(vlci_text *text, vlci_kv *kv, int room, vlci_compr
     return status;
 }
 
-static vlcache_status walk(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows, cl_mem features,
-                           vlci_compress *plan) {
-    vlcache_status status = vlci_text_begin(text, kv, ids, rows, features);
-    for (int i = 0; i < kv->layers && !status; i++) {
-        status = vlci_text_layer_run(text, kv, i);
-        if (status || !plan) continue;
-        vlci_attention a = vlci_text_attention(text, kv, i);
-        status = vlci_compress_observe(plan, i, &a);
-    }
-    return status ? status : vlci_text_end(text, kv);
-}
-
-vlcache_status vlci_prefill(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
-                            cl_mem features, const vlcache_compress_options *options, const int *text_after,
-                            int room, vlci_compress **plan) {
+vlcache_status vlci_prefill_plan(const vlci_text *text, const vlci_kv *kv, const int *rows,
+                                 const int *text_after, const vlcache_compress_options *options,
+                                 vlci_compress **plan) {
     const vlci_text_config *c = &text->model->config.text;
     vlci_compress_shape shape = {.layers = c->layers,
                                  .batch = text->batch,
@@ -78,11 +60,42 @@ vlcache_status vlci_prefill(vlci_text *text, vlci_kv *kv, const int32_t *ids, co
                                  .kv_heads = c->kv_heads,
                                  .head_dim = c->head_dim,
                                  .kv_dtype = kv->dtype};
-    *plan = NULL;
-    vlcache_status status = vlci_compress_create(text->device, options, &shape, rows, text_after, plan);
-    if (!status) status = walk(text, kv, ids, rows, features, *plan);
-    if (!status && *plan) status = vlci_compress_plan(*plan);
-    if (!status && *plan) status = compact(text, kv, room, *plan);
+    return vlci_compress_create(text->device, options, &shape, rows, text_after, plan);
+}
+
+/* Lets the device catch up, so that the answer is about what is done, and asks. */
+static vlcache_status ask_to_go_on(vlci_text *text, int layer) {
+    if (!text->watch) return VLCACHE_OK;
+    vlcache_status status = vlci_finish(text->device);
+    if (status || text->watch(text->watch_user, layer + 1, text->model->config.text.layers)) return status;
+    return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while reading the prompt");
+}
+
+vlcache_status vlci_prefill_walk(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
+                                 cl_mem features, vlci_compress *plan) {
+    vlcache_status status = vlci_text_begin(text, kv, ids, rows, features);
+    for (int i = 0; i < kv->layers && !status; i++) {
+        status = vlci_text_layer_run(text, kv, i);
+        vlci_attention a = vlci_text_attention(text, kv, i);
+        if (!status && plan) status = vlci_compress_observe(plan, i, &a);
+        if (!status) status = ask_to_go_on(text, i);
+    }
+    return status ? status : vlci_text_end(text, kv);
+}
+
+vlcache_status vlci_prefill_compress(vlci_text *text, vlci_kv *kv, int room, vlci_compress *plan) {
+    vlcache_status status = vlci_compress_plan(plan);
+    if (!status) status = compact(text, kv, room, plan);
+    if (status) vlci_kv_clear(kv);
+    return status;
+}
+
+vlcache_status vlci_prefill(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
+                            cl_mem features, const vlcache_compress_options *options, const int *text_after,
+                            int room, vlci_compress **plan) {
+    vlcache_status status = vlci_prefill_plan(text, kv, rows, text_after, options, plan);
+    if (!status) status = vlci_prefill_walk(text, kv, ids, rows, features, *plan);
+    if (!status && *plan) status = vlci_prefill_compress(text, kv, room, *plan);
     if (status) vlci_compress_destroy(plan);
     return status;
 }

@@ -241,6 +241,25 @@ vlcache_status vlci_text_run(vlci_text *t, vlci_kv *kv, const int32_t *ids, cons
     return status;
 }
 
+vlcache_status vlci_text_step(vlci_text *t, vlci_kv *kv, cl_mem tokens) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_kernel *kernel;
+    int lengths = kv->layers * kv->batch * kv->kv_heads, n = lengths > t->batch ? lengths : t->batch;
+    for (int b = 0; b < t->batch; b++)
+        if (kv->position[b] >= c->max_positions)
+            return vlci_fail(VLCACHE_E_CONTEXT_FULL, "the model's context of %d tokens is full",
+                             c->max_positions);
+    vlcache_status status = vlci_kv_reserve(kv, 1);
+    if (!status) status = vlci_kernel_get(t->device, "advance.cl", "advance", "", &kernel);
+    if (!status)
+        status = VLCI_LAUNCH(t->device, kernel, VLCI_GRID((size_t)n, 1, 1, 1, 1, 1), VLCI_MEM(tokens),
+                             VLCI_MEM(t->ids), VLCI_MEM(t->row_position), VLCI_I32(t->batch),
+                             VLCI_MEM(kv->past), VLCI_I32(lengths));
+    if (!status) status = vlci_embed_rows(t->device, &t->model->embedding, t->x, t->ids, t->x, t->rows);
+    for (int i = 0; i < c->layers && !status; i++) status = vlci_text_layer_run(t, kv, i);
+    return status ? status : vlci_text_end(t, kv);
+}
+
 void vlci_text_release(vlci_text *t) {
     room all[N_ROOMS];
     if (!t->model) return;

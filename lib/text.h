@@ -16,10 +16,13 @@ typedef struct vlci_text {
     cl_mem x;                  /**< f32 [rows][hidden]: input, then output of the layers */
     cl_mem norm, qkv, attended, gate_up, gated;
     cl_mem ids, row_position, row_sequence, seq_start;
-    cl_mem row_max, row_lse; /**< f32 [rows][heads]: of the layer that ran last */
-    cl_mem last, logits;     /**< f32 [batch][hidden], [batch][vocab] */
-    cl_mem inv_freq;         /**< f32 [head_dim / 2] */
-    int *host_rows;          /**< [batch] */
+    cl_mem row_max, row_lse;                         /**< f32 [rows][heads]: of the layer that ran last */
+    cl_mem last, logits;                             /**< f32 [batch][hidden], [batch][vocab] */
+    cl_mem inv_freq;                                 /**< f32 [head_dim / 2] */
+    int *host_rows;                                  /**< [batch] */
+    bool (*watch)(void *user, int done, int layers); /**< asked between the layers of a prefill, when the
+                                                          device has caught up: false ends it; NULL: none */
+    void *watch_user;
 } vlci_text;
 
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */
@@ -47,6 +50,13 @@ vlcache_status vlci_text_end(vlci_text *text, vlci_kv *kv);
 /** begin, all layers, end. */
 vlcache_status vlci_text_run(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
                              cl_mem features);
+
+/**
+ * One more token for each sequence, chosen on the device: tokens int[batch]. Positions and lengths move on
+ * there too, so nothing is written from the host. The walk before must have been one of single rows over the
+ * same cache. Errors: VLCACHE_E_CONTEXT_FULL, the device's.
+ */
+vlcache_status vlci_text_step(vlci_text *text, vlci_kv *kv, cl_mem tokens);
 
 void vlci_text_release(vlci_text *text);
 

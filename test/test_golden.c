@@ -356,7 +356,7 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
     vlcache_compress_stats stats;
     vlci_compress_stats(plan, 0, &stats);
     size_t row = 2 * (size_t)kv.kv_heads * (size_t)kv.head_dim * vlci_dtype_bytes(kv.dtype);
-    ck_assert_uint_eq(vlci_kv_bytes(&kv), stats.bytes_kept + (size_t)kv.layers * 24 * row);
+    ck_assert_uint_eq(kv.bytes, stats.bytes_kept + (size_t)kv.layers * 24 * row);
     for (size_t i = 0; i < tokens->n && i < 24; i++) {
         int32_t token = best_token(text.logits, (size_t)f->config.text.vocab);
         ck_assert_msg(token == tokens->i32[i], "%s at %g: token %zu is %d, not %d", f->folder, budget, i,

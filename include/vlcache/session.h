@@ -126,9 +126,10 @@ VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
  * text streams through `generate->on_text` (`generate` may be NULL). A turn that fails leaves the
  * conversation as it was before, except where the message says that it was cleared.
  * Errors: VLCACHE_E_ARGUMENT (marks and pictures do not agree, an option out of range),
- * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_CANCELLED (before the
- * first token; later the answer is VLCACHE_FINISH_CANCELLED), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY,
- * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*answer` (may be NULL) is NULL on failure.
+ * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_CANCELLED (while
+ * the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED), VLCACHE_E_UNSUPPORTED,
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*answer` (may be NULL) is
+ * NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_session_ask(vlcache_session *session, const vlcache_prompt *prompt,
                                                const vlcache_generate_options *generate,

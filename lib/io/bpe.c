@@ -134,14 +134,14 @@ static bool merge_parts(const json_t *entry, const char **left, size_t *n_left, 
 }
 
 static vlcache_status read_merge(const vlci_scope *model, vlci_bpe *bpe, size_t rank, const json_t *entry,
-                                 vlci_text *joined) {
+                                 vlci_string *joined) {
     const char *left, *right;
     size_t n_left;
     if (!merge_parts(entry, &left, &n_left, &right))
         return vlci_json_bad(model, "merges", "entry %zu must be two tokens", rank);
     joined->n = 0;
-    vlcache_status status = vlci_text_add(joined, left, n_left);
-    if (!status) status = vlci_text_add(joined, right, strlen(right));
+    vlcache_status status = vlci_string_add(joined, left, n_left);
+    if (!status) status = vlci_string_add(joined, right, strlen(right));
     if (status) return status;
     int32_t a = vlci_bpe_id(bpe, left, n_left), b = vlci_bpe_id(bpe, right, strlen(right));
     int32_t id = vlci_bpe_id(bpe, joined->data, joined->n);
@@ -155,7 +155,7 @@ static vlcache_status read_merge(const vlci_scope *model, vlci_bpe *bpe, size_t 
 
 static vlcache_status read_merges(const vlci_scope *model, vlci_bpe *bpe) {
     const json_t *list;
-    vlci_text joined = {0};
+    vlci_string joined = {0};
     vlcache_status status = vlci_json_array(model, "merges", &list);
     if (!status && !list) status = vlci_json_bad(model, "merges", "is missing");
     if (status) return status;
@@ -518,18 +518,18 @@ static void gather(vlci_spans *spans, vlci_behaviour behaviour) {
 }
 
 /* The text of one piece with its blanks replaced and its prefix put in front. */
-static vlcache_status dress(const step *s, const char *text, size_t n, bool first, vlci_text *out) {
+static vlcache_status dress(const step *s, const char *text, size_t n, bool first, vlci_string *out) {
     vlcache_status status = VLCACHE_OK;
     size_t length = s->prefix ? strlen(s->prefix) : 0;
     bool has = length && n >= length && memcmp(text, s->prefix, length) == 0;
     if (s->replacement && n && text[0] == ' ') has = true; /* becomes one */
-    if (length && !has && (first || !s->prefix_first)) status = vlci_text_add(out, s->prefix, length);
-    if (status || !s->replacement) return status ? status : vlci_text_add(out, text, n);
+    if (length && !has && (first || !s->prefix_first)) status = vlci_string_add(out, s->prefix, length);
+    if (status || !s->replacement) return status ? status : vlci_string_add(out, text, n);
     while (n && !status) {
         const char *blank = memchr(text, ' ', n);
         size_t plain = blank ? (size_t)(blank - text) : n;
-        status = vlci_text_add(out, text, plain);
-        if (!status && blank) status = vlci_text_add(out, s->replacement, strlen(s->replacement));
+        status = vlci_string_add(out, text, plain);
+        if (!status && blank) status = vlci_string_add(out, s->replacement, strlen(s->replacement));
         text += plain + (blank != NULL);
         n -= plain + (blank != NULL);
     }
@@ -540,13 +540,13 @@ static vlcache_status add_piece(const step *s, const char *text, size_t n, bool 
     size_t begin = out->text.n;
     vlcache_status status = VLCACHE_OK;
     if (!n) return VLCACHE_OK;
-    if (!s->bytes) status = vlci_text_add(&out->text, text, n);
+    if (!s->bytes) status = vlci_string_add(&out->text, text, n);
     for (size_t i = 0; s->bytes && i < n && !status; i++)
-        status = vlci_text_add_char(&out->text, vlci_byte_to_char((unsigned char)text[i]));
+        status = vlci_string_add_char(&out->text, vlci_byte_to_char((unsigned char)text[i]));
     return status ? status : vlci_spans_add(&out->spans, begin, out->text.n, first);
 }
 
-static vlcache_status cut_piece(const step *s, const char *text, size_t n, bool first, vlci_text *dressed,
+static vlcache_status cut_piece(const step *s, const char *text, size_t n, bool first, vlci_string *dressed,
                                 vlci_spans *cuts, vlci_pieces *out) {
     dressed->n = cuts->n = 0;
     vlcache_status status = dress(s, text, n, first, dressed);
@@ -565,10 +565,10 @@ static vlcache_status cut_piece(const step *s, const char *text, size_t n, bool 
 vlcache_status vlci_pretokenize(const vlci_pretokenizer *pretokenizer, const char *text, size_t n, bool first,
                                 vlci_pieces *out) {
     vlci_pieces next = {0};
-    vlci_text dressed = {0};
+    vlci_string dressed = {0};
     vlci_spans cuts = {0};
     out->text.n = out->spans.n = 0;
-    vlcache_status status = vlci_text_add(&out->text, text, n);
+    vlcache_status status = vlci_string_add(&out->text, text, n);
     if (!status && n) status = vlci_spans_add(&out->spans, 0, n, first);
     for (int i = 0; i < pretokenizer->n && !status; i++) {
         next.text.n = next.spans.n = 0;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
-#include "io/text.h"
+#include "io/strings.h"
 #include "io/tokenizer_parts.h"
 
 typedef struct vlci_decode_step step;
@@ -127,12 +127,12 @@ void vlci_decoder_release(vlci_decoder *decoder) {
 
 struct vlci_detokenizer {
     const vlci_tokenizer *tokenizer;
-    vlci_text out; /* what became certain, zero-terminated when it is handed out */
+    vlci_string out; /* what became certain, zero-terminated when it is handed out */
     struct held {
-        vlci_text bytes;   /* held back */
-        vlci_text scratch; /* what is passed on */
-        bool started;      /* something came in */
-        int cut;           /* strip: characters taken off the start; -1: it has ended */
+        vlci_string bytes;   /* held back */
+        vlci_string scratch; /* what is passed on */
+        bool started;        /* something came in */
+        int cut;             /* strip: characters taken off the start; -1: it has ended */
     } held[VLCI_MAX_STEPS];
 };
 
@@ -146,8 +146,8 @@ static vlcache_status feed_replaced(vlci_detokenizer *d, int i, const char *toke
     vlcache_status status = vlci_pattern_cut(s->pattern, token, n, &spans);
     for (size_t k = 0; k < spans.n && !status; k++) {
         vlci_span part = spans.at[k];
-        status = part.flag ? vlci_text_add(&h->scratch, by, strlen(by))
-                           : vlci_text_add(&h->scratch, token + part.begin, part.end - part.begin);
+        status = part.flag ? vlci_string_add(&h->scratch, by, strlen(by))
+                           : vlci_string_add(&h->scratch, token + part.begin, part.end - part.begin);
     }
     vlci_free(spans.at);
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
@@ -163,9 +163,9 @@ static vlcache_status end_fallback(vlci_detokenizer *d, int i) {
     while (at < h->bytes.n && (length = vlci_utf8_step(h->bytes.data + at, h->bytes.n - at)) > 0)
         at += (size_t)length;
     h->scratch.n = 0;
-    if (length > 0) status = vlci_text_add(&h->scratch, h->bytes.data, h->bytes.n);
+    if (length > 0) status = vlci_string_add(&h->scratch, h->bytes.data, h->bytes.n);
     for (size_t k = 0; k < h->bytes.n && length <= 0 && !status; k++)
-        status = vlci_text_add_char(&h->scratch, 0xfffd);
+        status = vlci_string_add_char(&h->scratch, 0xfffd);
     h->bytes.n = 0;
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
 }
@@ -180,7 +180,7 @@ static vlcache_status feed_fallback(vlci_detokenizer *d, int i, const char *t, s
     bool byte = n == 6 && memcmp(t, "<0x", 3) == 0 && t[5] == '>' && hex(t[3]) >= 0 && hex(t[4]) >= 0;
     if (byte && !d->tokenizer->decoder.step[i].fused) {
         char value = (char)(hex(t[3]) * 16 + hex(t[4]));
-        return vlci_text_add(&d->held[i].bytes, &value, 1);
+        return vlci_string_add(&d->held[i].bytes, &value, 1);
     }
     vlcache_status status = end_fallback(d, i);
     return status ? status : feed(d, i + 1, t, n);
@@ -212,12 +212,12 @@ static vlcache_status feed_bytes(vlci_detokenizer *d, int i, const char *token, 
         int byte = vlci_char_to_byte(code);
         if (byte < 0) break;
         char value = (char)byte;
-        status = vlci_text_add(&h->bytes, &value, 1);
+        status = vlci_string_add(&h->bytes, &value, 1);
         if (at == n) before = h->bytes.n;
     }
     if (!status && n && before != h->bytes.n) { /* not byte level after all: as it stands */
         h->bytes.n = before;
-        status = vlci_text_add(&h->bytes, token, n);
+        status = vlci_string_add(&h->bytes, token, n);
     }
     if (status) return status;
     for (keep = 0; keep < h->bytes.n;) {
@@ -226,14 +226,14 @@ static vlcache_status feed_bytes(vlci_detokenizer *d, int i, const char *token, 
         keep += (size_t)abs(length);
     }
     h->scratch.n = 0;
-    if (keep) status = vlci_text_add_lossy(&h->scratch, h->bytes.data, keep);
+    if (keep) status = vlci_string_add_lossy(&h->scratch, h->bytes.data, keep);
     if (keep) memmove(h->bytes.data, h->bytes.data + keep, h->bytes.n - keep);
     h->bytes.n -= keep;
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
 }
 
 static vlcache_status feed(vlci_detokenizer *d, int i, const char *token, size_t n) {
-    if (i == d->tokenizer->decoder.n) return vlci_text_add(&d->out, token, n);
+    if (i == d->tokenizer->decoder.n) return vlci_string_add(&d->out, token, n);
     const step *s = &d->tokenizer->decoder.step[i];
     bool first = !d->held[i].started || s->fused;
     d->held[i].started = true;
@@ -281,7 +281,7 @@ static vlcache_status flush(vlci_detokenizer *d) {
 }
 
 static vlcache_status hand_out(vlci_detokenizer *d, vlcache_status status, const char **piece) {
-    if (!status) status = vlci_text_add(&d->out, "", 1);
+    if (!status) status = vlci_string_add(&d->out, "", 1);
     *piece = status ? "" : d->out.data;
     return status;
 }
@@ -335,7 +335,7 @@ vlcache_status vlci_tokenizer_decode(const vlci_tokenizer *tokenizer, const int3
 /* ---- text
  * -------------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_text_add(vlci_text *text, const char *data, size_t n) {
+vlcache_status vlci_string_add(vlci_string *text, const char *data, size_t n) {
     if (n > SIZE_MAX / 4 - text->n) return vlci_fail_memory("text");
     if (!text->data || text->n + n > text->room) {
         size_t room = 2 * (text->n + n) + 16;
@@ -349,25 +349,25 @@ vlcache_status vlci_text_add(vlci_text *text, const char *data, size_t n) {
     return VLCACHE_OK;
 }
 
-vlcache_status vlci_text_add_char(vlci_text *text, uint32_t code) {
+vlcache_status vlci_string_add_char(vlci_string *text, uint32_t code) {
     char b[4];
-    if (code < 0x80) return b[0] = (char)code, vlci_text_add(text, b, 1);
+    if (code < 0x80) return b[0] = (char)code, vlci_string_add(text, b, 1);
     if (code < 0x800) {
         b[0] = (char)(0xc0 | code >> 6);
         b[1] = (char)(0x80 | (code & 63));
-        return vlci_text_add(text, b, 2);
+        return vlci_string_add(text, b, 2);
     }
     if (code < 0x10000) {
         b[0] = (char)(0xe0 | code >> 12);
         b[1] = (char)(0x80 | (code >> 6 & 63));
         b[2] = (char)(0x80 | (code & 63));
-        return vlci_text_add(text, b, 3);
+        return vlci_string_add(text, b, 3);
     }
     b[0] = (char)(0xf0 | code >> 18);
     b[1] = (char)(0x80 | (code >> 12 & 63));
     b[2] = (char)(0x80 | (code >> 6 & 63));
     b[3] = (char)(0x80 | (code & 63));
-    return vlci_text_add(text, b, 4);
+    return vlci_string_add(text, b, 4);
 }
 
 int vlci_utf8_step(const char *data, size_t n) {
@@ -403,7 +403,7 @@ int vlci_utf8_char(const char *data, size_t n, uint32_t *code) {
     return length;
 }
 
-vlcache_status vlci_text_add_lossy(vlci_text *text, const char *data, size_t n) {
+vlcache_status vlci_string_add_lossy(vlci_string *text, const char *data, size_t n) {
     vlcache_status status = VLCACHE_OK;
     size_t good = 0, at = 0; /* [good, at) is valid and not copied yet */
     while (at < n && !status) {
@@ -412,12 +412,12 @@ vlcache_status vlci_text_add_lossy(vlci_text *text, const char *data, size_t n) 
             at += (size_t)length;
             continue;
         }
-        status = vlci_text_add(text, data + good, at - good);
-        if (!status) status = vlci_text_add_char(text, 0xfffd);
+        status = vlci_string_add(text, data + good, at - good);
+        if (!status) status = vlci_string_add_char(text, 0xfffd);
         at = length ? at + (size_t)-length : n;
         good = at;
     }
-    return status ? status : vlci_text_add(text, data + good, at - good);
+    return status ? status : vlci_string_add(text, data + good, at - good);
 }
 
 bool vlci_is_space(uint32_t c) {
@@ -455,7 +455,7 @@ static void regex_free(void *block, void *user) {
 }
 
 /* "\s" and "\S" spelled out; all else as it stands. */
-static vlcache_status spell_out(const char *text, vlci_text *out) {
+static vlcache_status spell_out(const char *text, vlci_string *out) {
     static const char spaces[] =
         "\\t-\\r\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
         "\\x{202f}\\x{205f}\\x{3000}";
@@ -464,23 +464,23 @@ static vlcache_status spell_out(const char *text, vlci_text *out) {
     for (const char *c = text; *c && !status; c++) {
         bool blank = c[0] == '\\' && c[1] == 's', solid = c[0] == '\\' && c[1] == 'S' && !class;
         if (blank || solid) {
-            if (!class) status = vlci_text_add(out, solid ? "[^" : "[", solid ? 2 : 1);
-            if (!status) status = vlci_text_add(out, spaces, sizeof spaces - 1);
-            if (!status && !class) status = vlci_text_add(out, "]", 1);
+            if (!class) status = vlci_string_add(out, solid ? "[^" : "[", solid ? 2 : 1);
+            if (!status) status = vlci_string_add(out, spaces, sizeof spaces - 1);
+            if (!status && !class) status = vlci_string_add(out, "]", 1);
             c++;
         } else if (c[0] == '\\' && c[1]) {
-            status = vlci_text_add(out, c++, 2);
+            status = vlci_string_add(out, c++, 2);
         } else {
             if (*c == '[') class = true;
             if (*c == ']') class = false;
-            status = vlci_text_add(out, c, 1);
+            status = vlci_string_add(out, c, 1);
         }
     }
     return status;
 }
 
 static vlcache_status compile(vlci_pattern *pattern, const char *text) {
-    vlci_text spelled = {0};
+    vlci_string spelled = {0};
     pcre2_compile_context *context = NULL;
     int error = 0;
     PCRE2_SIZE at = 0;

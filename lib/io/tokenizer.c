@@ -33,7 +33,7 @@ static vlcache_status read_added_token(const vlci_scope *scope, const vlci_token
                                        vlci_added_token *token) {
     const char *content = NULL;
     int id = -1;
-    vlci_text normal = {0};
+    vlci_string normal = {0};
     vlcache_status status = vlci_json_string(scope, "content", &content);
     if (!status && (!content || !*content)) status = vlci_json_bad(scope, "content", "is missing or empty");
     if (!status) status = vlci_json_int(scope, "id", 0, VLCI_MAX_TOKEN_ID, &id);
@@ -55,8 +55,8 @@ static vlcache_status read_added_token(const vlci_scope *scope, const vlci_token
     if (token->normalized)
         status = vlci_normalize(&tokenizer->normalizer, content, strlen(content), &normal);
     else
-        status = vlci_text_add(&normal, content, strlen(content));
-    if (!status) status = vlci_text_add(&normal, "", 1); /* ends it: decoding reads it as a string */
+        status = vlci_string_add(&normal, content, strlen(content));
+    if (!status) status = vlci_string_add(&normal, "", 1); /* ends it: decoding reads it as a string */
     token->match = normal.data;
     token->n = status ? 0 : normal.n - 1;
     return status;
@@ -337,7 +337,7 @@ static vlcache_status encode_plain(encoding *e, const char *text, size_t n, bool
 }
 
 static vlcache_status encode_raw(encoding *e, const char *text, size_t n, bool first) {
-    vlci_text normal = {0};
+    vlci_string normal = {0};
     vlcache_status status = vlci_normalize(&e->tokenizer->normalizer, text, n, &normal);
     if (!status) status = cut_added(e, true, normal.data, normal.n, first, encode_plain);
     vlci_free(normal.data);
@@ -347,10 +347,10 @@ static vlcache_status encode_raw(encoding *e, const char *text, size_t n, bool f
 vlcache_status vlci_tokenizer_encode(const vlci_tokenizer *tokenizer, const char *text, size_t bytes,
                                      bool add_special, int32_t **ids, size_t *n) {
     encoding e = {.tokenizer = tokenizer};
-    vlci_text valid = {0};
+    vlci_string valid = {0};
     *ids = NULL;
     *n = 0;
-    vlcache_status status = vlci_text_add_lossy(&valid, text, bytes);
+    vlcache_status status = vlci_string_add_lossy(&valid, text, bytes);
     for (size_t i = 0; i < tokenizer->before.n && add_special && !status; i++)
         status = vlci_ids_add(&e.ids, tokenizer->before.at[i]);
     if (!status) status = cut_added(&e, false, valid.data, valid.n, true, encode_raw);
@@ -460,23 +460,23 @@ vlcache_status vlci_normalizer_read(const vlci_scope *root, vlci_normalizer *out
     return status || !scope.object ? status : read_any(&scope, 0, out);
 }
 
-static vlcache_status replace(const step *s, const char *text, size_t n, vlci_text *out) {
+static vlcache_status replace(const step *s, const char *text, size_t n, vlci_string *out) {
     vlci_spans spans = {0};
     vlcache_status status = vlci_pattern_cut(s->pattern, text, n, &spans);
     for (size_t i = 0; i < spans.n && !status; i++) {
         vlci_span part = spans.at[i];
-        status = part.flag ? vlci_text_add(out, s->content, strlen(s->content))
-                           : vlci_text_add(out, text + part.begin, part.end - part.begin);
+        status = part.flag ? vlci_string_add(out, s->content, strlen(s->content))
+                           : vlci_string_add(out, text + part.begin, part.end - part.begin);
     }
     vlci_free(spans.at);
     return status;
 }
 
-static vlcache_status compose(int form, const char *text, size_t n, vlci_text *out) {
+static vlcache_status compose(int form, const char *text, size_t n, vlci_string *out) {
     vlcache_status status = VLCACHE_OK;
     size_t ascii = 0;
     while (ascii < n && (unsigned char)text[ascii] < 0x80) ascii++;
-    if (ascii == n) return vlci_text_add(out, text, n); /* stands as it is in every form */
+    if (ascii == n) return vlci_string_add(out, text, n); /* stands as it is in every form */
     utf8proc_ssize_t count =
         utf8proc_decompose((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, NULL, 0, form);
     if (count < 0) return vlci_fail(VLCACHE_E_UNSUPPORTED, "normalizer: %s", utf8proc_errmsg(count));
@@ -485,23 +485,24 @@ static vlcache_status compose(int form, const char *text, size_t n, vlci_text *o
     count = utf8proc_decompose((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, codes, count, form);
     if (count >= 0) count = utf8proc_reencode(codes, count, form);
     status = count < 0 ? vlci_fail(VLCACHE_E_UNSUPPORTED, "normalizer: %s", utf8proc_errmsg(count))
-                       : vlci_text_add(out, (const char *)codes, (size_t)count);
+                       : vlci_string_add(out, (const char *)codes, (size_t)count);
     vlci_free(codes);
     return status;
 }
 
-static vlcache_status lower(const char *text, size_t n, vlci_text *out) {
+static vlcache_status lower(const char *text, size_t n, vlci_string *out) {
     vlcache_status status = VLCACHE_OK;
     uint32_t code;
     for (size_t at = 0; at < n && !status;) {
         at += (size_t)vlci_utf8_char(text + at, n - at, &code);
-        status = code == 0x130 ? vlci_text_add(out, "i\xcc\x87", 3) /* the one that becomes two characters */
-                               : vlci_text_add_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)code));
+        status = code == 0x130
+                     ? vlci_string_add(out, "i\xcc\x87", 3) /* the one that becomes two characters */
+                     : vlci_string_add_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)code));
     }
     return status;
 }
 
-static vlcache_status strip(const step *s, const char *text, size_t n, vlci_text *out) {
+static vlcache_status strip(const step *s, const char *text, size_t n, vlci_string *out) {
     size_t begin = n, end = 0;
     uint32_t code;
     for (size_t at = 0, length; at < n; at += length) {
@@ -512,15 +513,15 @@ static vlcache_status strip(const step *s, const char *text, size_t n, vlci_text
     }
     if (!s->left) begin = 0;
     if (!s->right) end = n;
-    return begin < end ? vlci_text_add(out, text + begin, end - begin) : VLCACHE_OK;
+    return begin < end ? vlci_string_add(out, text + begin, end - begin) : VLCACHE_OK;
 }
 
-static vlcache_status apply(const step *s, const char *text, size_t n, vlci_text *out) {
+static vlcache_status apply(const step *s, const char *text, size_t n, vlci_string *out) {
     vlcache_status status;
     switch (s->kind) {
     case VLCI_NORMAL_PREPEND:
-        status = n ? vlci_text_add(out, s->content, strlen(s->content)) : VLCACHE_OK;
-        return status ? status : vlci_text_add(out, text, n);
+        status = n ? vlci_string_add(out, s->content, strlen(s->content)) : VLCACHE_OK;
+        return status ? status : vlci_string_add(out, text, n);
     case VLCI_NORMAL_REPLACE:
         return replace(s, text, n, out);
     case VLCI_NORMAL_UNICODE:
@@ -533,17 +534,18 @@ static vlcache_status apply(const step *s, const char *text, size_t n, vlci_text
     return VLCACHE_E_INTERNAL;
 }
 
-vlcache_status vlci_normalize(const vlci_normalizer *normalizer, const char *text, size_t n, vlci_text *out) {
-    vlci_text now = {0}, next = {0};
-    vlcache_status status = vlci_text_add(&now, text, n);
+vlcache_status vlci_normalize(const vlci_normalizer *normalizer, const char *text, size_t n,
+                              vlci_string *out) {
+    vlci_string now = {0}, next = {0};
+    vlcache_status status = vlci_string_add(&now, text, n);
     for (int i = 0; i < normalizer->n && !status; i++) {
         next.n = 0;
         status = apply(&normalizer->step[i], now.data, now.n, &next);
-        vlci_text swap = now;
+        vlci_string swap = now;
         now = next;
         next = swap;
     }
-    if (!status) status = vlci_text_add(out, now.data, now.n);
+    if (!status) status = vlci_string_add(out, now.data, now.n);
     vlci_free(now.data);
     vlci_free(next.data);
     return status;

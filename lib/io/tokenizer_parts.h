@@ -5,7 +5,7 @@
 #ifndef VLCI_IO_TOKENIZER_PARTS_H
 #define VLCI_IO_TOKENIZER_PARTS_H
 
-#include "io/text.h"
+#include "io/strings.h"
 #include "io/tokenizer.h"
 
 enum { VLCI_MAX_STEPS = 32, VLCI_MAX_TOKEN_ID = (1 << 24) - 1 };
@@ -39,7 +39,8 @@ typedef struct vlci_normalizer {
 } vlci_normalizer;
 
 vlcache_status vlci_normalizer_read(const vlci_scope *root, vlci_normalizer *out);
-vlcache_status vlci_normalize(const vlci_normalizer *normalizer, const char *text, size_t n, vlci_text *out);
+vlcache_status vlci_normalize(const vlci_normalizer *normalizer, const char *text, size_t n,
+                              vlci_string *out);
 void vlci_normalizer_release(vlci_normalizer *normalizer);
 
 /* ---- pre-tokenizer ---- */
@@ -66,7 +67,7 @@ typedef struct vlci_pretokenizer {
 
 /** Pieces of a text: `at` cuts up `text`, flag: stands at the start of the input. */
 typedef struct vlci_pieces {
-    vlci_text text;
+    vlci_string text;
     vlci_spans spans;
 } vlci_pieces;
 

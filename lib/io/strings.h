@@ -1,8 +1,8 @@
 /**
- * io/text.h - growing byte strings, UTF-8, and patterns (literal or regular expression) that cut text.
+ * io/strings.h - growing byte strings, UTF-8, and patterns (literal or regular expression) that cut text.
  */
-#ifndef VLCI_IO_TEXT_H
-#define VLCI_IO_TEXT_H
+#ifndef VLCI_IO_STRINGS_H
+#define VLCI_IO_STRINGS_H
 
 #include <jansson.h>
 
@@ -10,13 +10,13 @@
 #include "io/json.h"
 
 /** Bytes that grow; zeroed is empty. Release with vlci_free(data). */
-typedef struct vlci_text {
+typedef struct vlci_string {
     char *data;
     size_t n, room;
-} vlci_text;
+} vlci_string;
 
-vlcache_status vlci_text_add(vlci_text *text, const char *data, size_t n);
-vlcache_status vlci_text_add_char(vlci_text *text, uint32_t code);
+vlcache_status vlci_string_add(vlci_string *text, const char *data, size_t n);
+vlcache_status vlci_string_add_char(vlci_string *text, uint32_t code);
 
 /**
  * What stands at the head of n > 0 bytes: > 0 the length of a character; < 0 minus the length of a broken one
@@ -28,7 +28,7 @@ int vlci_utf8_step(const char *data, size_t n);
 int vlci_utf8_char(const char *data, size_t n, uint32_t *code);
 
 /** Appends bytes with everything broken as U+FFFD, as Rust's from_utf8_lossy does. */
-vlcache_status vlci_text_add_lossy(vlci_text *text, const char *data, size_t n);
+vlcache_status vlci_string_add_lossy(vlci_string *text, const char *data, size_t n);
 
 /** Unicode White_Space. */
 bool vlci_is_space(uint32_t code);

@@ -1,0 +1,434 @@
+/*
+ * test_session.c - a conversation through the public calls: answers, streams, budgets, turns, cancellation.
+ */
+#include <jansson.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/suite.h"
+#include "vlcache/vlcache.h"
+
+#define DEMO VLCACHE_SOURCE_DIR "/tools/demo/"
+
+static vlcache_model *demo, *tiny; /* opened by the first test that needs them, closed by the last */
+
+static vlcache_model *open_model(vlcache_model **model, const char *folder, vlcache_dtype dtype) {
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    options.dtype = dtype;
+    if (!*model) ck_ok(vlcache_model_load(suite_device(), folder, &options, model));
+    return *model;
+}
+
+static vlcache_model *demo_model(void) {
+    return open_model(&demo, DEMO "model", VLCACHE_DTYPE_AUTO);
+}
+
+static vlcache_model *tiny_model(void) {
+    return open_model(&tiny, VLCACHE_TEST_DATA "/models/llava-llama-mha", VLCACHE_DTYPE_F32);
+}
+
+static vlcache_image *sample_image(const char *file) {
+    char path[600];
+    vlcache_image *image = NULL;
+    snprintf(path, sizeof path, DEMO "samples/%s", file);
+    ck_ok(vlcache_image_load(path, &image));
+    return image;
+}
+
+static vlcache_session *open_session(vlcache_model *model, const char *policy, double budget) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *session = NULL;
+    options.compress.policy = policy;
+    options.compress.budget = budget;
+    ck_ok(vlcache_session_create(model, &options, &session));
+    return session;
+}
+
+/* What streamed, and how it is stopped. */
+typedef struct listener {
+    char text[4096];
+    int pieces, stop_after, stages;
+    vlcache_session *cancel_in_prefill;
+} listener;
+
+static bool listen(void *user, const char *piece) {
+    listener *l = user;
+    ck_assert_uint_lt(strlen(l->text) + strlen(piece), sizeof l->text);
+    strcat(l->text, piece);
+    l->pieces++;
+    return !l->stop_after || l->pieces < l->stop_after;
+}
+
+static bool watch(void *user, const char *stage, uint64_t done, uint64_t total) {
+    listener *l = user;
+    ck_assert_uint_le(done, total);
+    l->stages++;
+    if (l->cancel_in_prefill && strcmp(stage, "reading the prompt") == 0)
+        vlcache_session_cancel(l->cancel_in_prefill);
+    return true;
+}
+
+static vlcache_status ask(vlcache_session *session, const vlcache_image *image, const char *text, listener *l,
+                          int max_tokens, const vlcache_answer **answer) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    prompt.text = text;
+    prompt.images = &image;
+    prompt.n_images = image != NULL;
+    generate.max_tokens = max_tokens;
+    if (l) {
+        generate.on_text = listen;
+        generate.progress = watch;
+        generate.user = l;
+    }
+    return vlcache_session_ask(session, &prompt, &generate, answer);
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------- */
+
+static void check_sample(const json_t *item, vlcache_session *full, vlcache_session *small) {
+    const char *want = json_string_value(json_array_get(json_object_get(item, "answers"), 0));
+    const char *question = json_string_value(json_object_get(item, "question"));
+    vlcache_image *image = sample_image(json_string_value(json_object_get(item, "image")));
+    const vlcache_answer *a = NULL, *b = NULL;
+    listener l = {.text = ""};
+    ck_ok(ask(full, image, question, &l, 256, &a));
+    ck_assert_str_eq(a->text, want);
+    ck_assert_str_eq(a->text, l.text);
+    ck_assert_int_eq(a->finish, VLCACHE_FINISH_STOP);
+    ck_assert(!a->compressed && a->compress.bytes_kept == a->compress.bytes_full);
+    ck_assert_int_eq(a->visual_tokens, 576);
+    ck_ok(ask(small, image, question, NULL, 256, &b)); /* everything is kept: the same tokens */
+    ck_assert_int_eq(a->n_tokens, b->n_tokens);
+    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+    ck_assert(b->compressed && b->compress.budget_kept == 1.0);
+    vlcache_session_clear(full);
+    vlcache_session_clear(small);
+    vlcache_image_destroy(&image);
+}
+
+START_TEST(samples) {
+    vlcache_session *full = open_session(demo_model(), "full", 1.0);
+    vlcache_session *small = open_session(demo_model(), "vlcache", 1.0);
+    json_error_t error;
+    FILE *file = fopen(DEMO "samples/samples.jsonl", "r");
+    ck_assert_ptr_nonnull(file);
+    int n = 0;
+    for (json_t *item; (item = json_loadf(file, JSON_DISABLE_EOF_CHECK, &error)); json_decref(item), n++)
+        check_sample(item, full, small);
+    fclose(file);
+    ck_assert_int_ge(n, 8);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&small);
+}
+END_TEST
+
+/* ---- what compression keeps ---------------------------------------------------------------------------- */
+
+static void check_layer(vlcache_session *session, int layer, const vlcache_answer *a, double *rows) {
+    vlcache_compress_layer l;
+    ck_ok(vlcache_session_layer(session, layer, &l));
+    ck_assert(l.sparsity > 0.0 && l.sparsity < 1.0);
+    ck_assert_int_eq(l.kept, (int)floor(l.budget * a->prompt_tokens + 0.5));
+    *rows += l.kept;
+    int32_t at[1024];
+    size_t n = 0;
+    for (int head = 0; head < a->compress.kv_heads; head++) {
+        ck_ok(vlcache_session_kept(session, layer, head, at, 1024, &n));
+        ck_assert_uint_eq(n, (size_t)l.kept);
+        for (size_t i = 1; i < n; i++) ck_assert_int_lt(at[i - 1], at[i]);
+        for (int i = 0; i < l.recent; i++) ck_assert_int_eq(at[n - 1 - (size_t)i], a->prompt_tokens - 1 - i);
+    }
+}
+
+START_TEST(kept_rows) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *full = open_session(demo_model(), "full", 1.0);
+    vlcache_session *small = open_session(demo_model(), "vlcache", 0.10);
+    const vlcache_answer *a = NULL, *b = NULL;
+    ck_ok(ask(full, image, "What is the Due date?", NULL, 8, &a));
+    ck_ok(ask(small, image, "What is the Due date?", NULL, 8, &b));
+    double rows = 0;
+    for (int layer = 0; layer < b->compress.layers; layer++) check_layer(small, layer, b, &rows);
+    ck_assert_double_eq_tol(b->compress.budget_kept, rows / b->compress.layers / b->prompt_tokens, 1e-9);
+    ck_assert_double_eq_tol(b->compress.budget_kept, 0.10, 0.02);
+    ck_assert_uint_lt(b->compress.bytes_kept * 8, b->compress.bytes_full);
+    ck_assert_uint_lt(b->kv_bytes * 4, a->kv_bytes); /* the full-size buffers are gone */
+    ck_assert_uint_ge(b->kv_bytes_peak, b->compress.bytes_full);
+    ck_assert_int_eq(a->first_logits[0].token, a->tokens[0]);
+    for (int i = 0; i < VLCACHE_FIRST_LOGITS; i++)
+        ck_assert_float_eq(a->first_logits[i].logit, b->first_logits[i].logit);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&small);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+START_TEST(visual_tokens) {
+    vlcache_image *image = sample_image("charts-1.png");
+    vlcache_session *session = open_session(demo_model(), "vlcache", 0.10);
+    const vlcache_answer *a = NULL;
+    vlcache_visual_token first, last;
+    ck_fails(vlcache_session_visual(session, 0, &first), VLCACHE_E_ARGUMENT, "no turn");
+    ck_ok(ask(session, image, "Which is the highest?", NULL, 0, &a));
+    ck_assert_int_eq(a->n_tokens, 0);
+    ck_assert_int_eq(a->n_first_logits, VLCACHE_FIRST_LOGITS);
+    ck_ok(vlcache_session_visual(session, 0, &first));
+    ck_ok(vlcache_session_visual(session, a->visual_tokens - 1, &last));
+    ck_assert(first.x0 == 0 && first.y0 == 0 && first.x1 == 14 && first.y1 == 14);
+    ck_assert(last.x1 == 336 && last.y1 == 336);
+    ck_assert_int_eq(last.position - first.position, a->visual_tokens - 1);
+    ck_assert_int_eq(last.position + a->post_vision_tokens + 1, a->prompt_tokens);
+    ck_fails(vlcache_session_visual(session, a->visual_tokens, &last), VLCACHE_E_ARGUMENT, "576");
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* ---- turns --------------------------------------------------------------------------------------------- */
+
+/* The same conversation at once, raw, and turn by turn: the same cache, the same tokens. */
+START_TEST(turns_equal_one_prompt) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *turns = open_session(demo_model(), "full", 1.0);
+    vlcache_session *once = open_session(demo_model(), "full", 1.0);
+    const vlcache_answer *a = NULL, *b = NULL;
+    char raw[600];
+    ck_ok(ask(turns, image, "What is the Due date?", NULL, 64, &a));
+    snprintf(raw, sizeof raw, "<s>USER: <image>\nWhat is the Due date? ASSISTANT: %s%s", a->text,
+             "</s>USER: What is the heading? ASSISTANT:");
+    int held = a->context_tokens;
+    ck_ok(ask(turns, NULL, "What is the heading?", NULL, 64, &a));
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    prompt.text = raw;
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    prompt.raw = true;
+    ck_ok(vlcache_session_ask(once, &prompt, NULL, &b));
+    ck_assert_int_eq(held + a->prompt_tokens, b->prompt_tokens);
+    ck_assert_int_eq(a->n_tokens, b->n_tokens);
+    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+    vlcache_session_destroy(&turns);
+    vlcache_session_destroy(&once);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* An answer cut off by its length goes on where it was: the token that was open is read first. */
+START_TEST(length_then_more) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *whole = open_session(demo_model(), "full", 1.0);
+    vlcache_session *parts = open_session(demo_model(), "full", 1.0);
+    const vlcache_answer *a = NULL, *b = NULL;
+    ck_ok(ask(whole, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(ask(parts, image, "What is the Due date?", NULL, 3, &b));
+    ck_assert_int_eq(b->finish, VLCACHE_FINISH_LENGTH);
+    ck_assert_int_eq(b->n_tokens, 3);
+    ck_assert_mem_eq(a->tokens, b->tokens, 3 * sizeof *a->tokens);
+    vlcache_prompt nothing = VLCACHE_PROMPT_INIT;
+    nothing.text = "";
+    nothing.raw = true;
+    ck_ok(vlcache_session_ask(parts, &nothing, NULL, &b));
+    ck_assert_int_eq(b->prompt_tokens, 1);
+    ck_assert_int_eq(b->n_tokens, a->n_tokens - 3);
+    ck_assert_mem_eq(a->tokens + 3, b->tokens, (size_t)b->n_tokens * sizeof *a->tokens);
+    vlcache_session_destroy(&whole);
+    vlcache_session_destroy(&parts);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* After compression: later turns are whole, earlier rows stay. */
+START_TEST(turn_after_compression) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *session = open_session(demo_model(), "vlcache", 0.5);
+    const vlcache_answer *a = NULL;
+    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    uint64_t bytes = a->compress.bytes_kept;
+    ck_ok(ask(session, NULL, "What is the heading?", NULL, 64, &a));
+    ck_assert(!a->compressed);
+    ck_assert_int_gt(a->n_tokens, 0);
+    ck_ok(
+        ask(session, image, "What is the Due date?", NULL, 64, &a)); /* the picture again, in a later turn */
+    ck_assert(a->compressed);
+    ck_assert_uint_gt(a->kv_bytes, bytes);
+    vlcache_session_clear(session);
+    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    ck_assert_uint_eq(a->compress.bytes_kept, bytes);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* ---- endings ------------------------------------------------------------------------------------------- */
+
+START_TEST(cancelled_while_reading) {
+    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_session *session = open_session(demo_model(), "vlcache", 0.10);
+    listener l = {.cancel_in_prefill = session};
+    const vlcache_answer *a = (const vlcache_answer *)&l;
+    ck_fails(ask(session, image, "What is the heading?", &l, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
+    ck_assert_ptr_null(a);
+    ck_ok(ask(session, image, "What is the heading?", NULL, 64, &a)); /* once is once */
+    ck_assert_int_eq(a->prompt_tokens + a->n_tokens, a->context_tokens);
+    vlcache_session_cancel(session);
+    ck_fails(ask(session, NULL, "What is the heading?", NULL, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+START_TEST(stopped_by_the_listener) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *session = open_session(demo_model(), "full", 1.0);
+    listener l = {.stop_after = 2};
+    const vlcache_answer *a = NULL;
+    ck_ok(ask(session, image, "What is the Due date?", &l, 64, &a));
+    ck_assert_int_eq(a->finish, VLCACHE_FINISH_CANCELLED);
+    ck_assert_int_eq(l.pieces, 2);
+    ck_assert_str_eq(a->text, l.text);
+    ck_assert_int_gt(l.stages, 12);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+static void *cancel_soon(void *session) {
+    vlcache_session_cancel(session);
+    return NULL;
+}
+
+START_TEST(cancelled_from_another_thread) {
+    vlcache_session *session = open_session(tiny_model(), "full", 1.0);
+    pthread_t thread;
+    const vlcache_answer *a = NULL;
+    ck_assert_int_eq(pthread_create(&thread, NULL, cancel_soon, session), 0);
+    vlcache_status status = ask(session, NULL, "on and on", NULL, 1 << 20, &a);
+    pthread_join(thread, NULL);
+    ck_assert(status == VLCACHE_E_CANCELLED || (a && a->finish != VLCACHE_FINISH_LENGTH));
+    vlcache_session_destroy(&session);
+}
+END_TEST
+
+START_TEST(context_is_respected) {
+    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *session = NULL;
+    const vlcache_answer *a = NULL;
+    options.context = 500;
+    ck_ok(vlcache_session_create(demo_model(), &options, &session));
+    ck_fails(ask(session, image, "What is the heading?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "576");
+    vlcache_session_destroy(&session);
+    options.context = 595;
+    options.compress.policy = "full";
+    ck_ok(vlcache_session_create(demo_model(), &options, &session));
+    ck_ok(ask(session, image, "Read the page.", NULL, 64, &a));
+    ck_assert_int_eq(a->finish, VLCACHE_FINISH_CONTEXT);
+    ck_assert_int_le(a->context_tokens, 596);
+    ck_fails(ask(session, NULL, "More?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "held already");
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+START_TEST(bad_arguments) {
+    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *session = NULL;
+    options.chat_template = "esperanto";
+    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "vicuna");
+    options.chat_template = NULL;
+    options.context = -1;
+    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "context");
+    options.context = 0;
+    options.compress.budget = (double)NAN;
+    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "budget");
+    ck_assert_ptr_null(session);
+    session = open_session(tiny_model(), "full", 1.0);
+    ck_fails(ask(session, image, "<image> and <image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
+             "2 <image> marks");
+    ck_fails(ask(session, NULL, "<image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
+             "1 <image> mark for 0 pictures");
+    ck_fails(ask(session, NULL, "x", NULL, -1, NULL), VLCACHE_E_ARGUMENT, "max_tokens");
+    ck_fails(ask(session, NULL, NULL, NULL, 1, NULL), VLCACHE_E_ARGUMENT, "NULL");
+    vlcache_session_destroy(&session);
+    vlcache_session_destroy(NULL);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* ---- sampling, and what is left behind ------------------------------------------------------------------
+ */
+
+static void sample_answer(vlcache_session *session, uint64_t seed, int top_k, int32_t out[16]) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    const vlcache_answer *a = NULL;
+    prompt.text = "some words";
+    generate.max_tokens = 16;
+    generate.temperature = 2.0f;
+    generate.top_k = top_k;
+    generate.seed = seed;
+    vlcache_session_clear(session);
+    ck_ok(vlcache_session_ask(session, &prompt, &generate, &a));
+    memset(out, 0xff, 16 * sizeof *out);
+    memcpy(out, a->tokens, (size_t)a->n_tokens * sizeof *out);
+}
+
+START_TEST(seeds) {
+    vlcache_session *session = open_session(tiny_model(), "full", 1.0);
+    int32_t one[16], again[16], other[16], best[16];
+    sample_answer(session, 1, 0, one);
+    sample_answer(session, 1, 0, again);
+    sample_answer(session, 2, 0, other);
+    ck_assert_mem_eq(one, again, sizeof one);
+    ck_assert_mem_ne(one, other, sizeof one);
+    const vlcache_answer *a = NULL;
+    vlcache_session_clear(session);
+    ck_ok(ask(session, NULL, "some words", NULL, 16, &a));
+    sample_answer(session, 3, 1, best); /* the best one only: greedy */
+    vlcache_session_clear(session);
+    ck_ok(ask(session, NULL, "some words", NULL, 16, &a));
+    ck_assert_mem_eq(a->tokens, best, (size_t)a->n_tokens * sizeof *best);
+    vlcache_session_destroy(&session);
+}
+END_TEST
+
+START_TEST(nothing_is_left_behind) {
+    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_model *model = demo_model();
+    uint64_t before = vlci_memory_now(suite_device());
+    vlcache_session *session = open_session(model, "vlcache", 0.10);
+    ck_ok(ask(session, image, "What is the heading?", NULL, 64, NULL));
+    ck_assert_uint_gt(vlci_memory_now(suite_device()), before);
+    vlcache_session_destroy(&session);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+    vlcache_image_destroy(&image);
+    vlcache_model_destroy(&demo);
+    vlcache_model_destroy(&tiny);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("session");
+    TCase *all = tcase_create("session");
+    tcase_add_test(all, samples);
+    tcase_add_test(all, kept_rows);
+    tcase_add_test(all, visual_tokens);
+    tcase_add_test(all, turns_equal_one_prompt);
+    tcase_add_test(all, length_then_more);
+    tcase_add_test(all, turn_after_compression);
+    tcase_add_test(all, cancelled_while_reading);
+    tcase_add_test(all, stopped_by_the_listener);
+    tcase_add_test(all, cancelled_from_another_thread);
+    tcase_add_test(all, context_is_respected);
+    tcase_add_test(all, bad_arguments);
+    tcase_add_test(all, seeds);
+    tcase_add_test(all, nothing_is_left_behind);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
