@@ -1,4 +1,4 @@
-"""Render the demonstration tasks: pages, charts and captions. Every picture is a function of its seed."""
+"""Render the demonstration tasks: pages, charts, captions and long answers. Every picture is a function of its task and seed."""
 import argparse, functools, glob, json, os, random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,6 +17,8 @@ Tea Rice Milk Corn Fish Plum Pear Kiwi Lime Fig North South East West Red Blue G
 MONTHS = LABELS[:12]
 CHAR0, SHAPE0 = 1, 96                       # auxiliary classes: 0 nothing, then printable ASCII, then shape x colour, then bar colour
 CLASSES = SHAPE0 + len(SHAPES) * len(COLORS) + len(COLORS)
+COLUMN_SLOTS, COLUMN_CLASSES, IGNORE = 6, 53, 255   # per patch of a bar's column: 3 digits of its value, 3 letters of its label; 0 none
+TASKS = ["pages", "pages-hard", "charts", "captions", "captions-long", "pages-long"]
 TRAIN_SEED, TEST_SEED = 10**9, 0            # test seeds stay below 10**9
 FONT_DIR = os.environ.get("DEMO_FONTS", "/usr/share/fonts/truetype")
 NAMES = ("DejaVuSans", "DejaVuSerif", "LiberationSans-Regular", "LiberationSerif-Regular", "FreeSans")
@@ -44,6 +46,8 @@ class Canvas:
         self.image = Image.new("RGB", (SIDE, SIDE), background)
         self.draw = ImageDraw.Draw(self.image)
         self.aux = np.zeros((GRID, GRID, SLOTS), np.uint8)
+        self.column = np.full((GRID, GRID, COLUMN_SLOTS), IGNORE, np.uint8)
+        self.whole, self.written = None, False          # (question, answer) that transcribes the picture; values above the bars
 
     def mark(self, x, y, cls):
         i, j = int(y // PATCH), int(x // PATCH)
@@ -60,6 +64,19 @@ class Canvas:
             if c != " ":
                 self.mark(x + w / 2, y + size * 0.62, CHAR0 + ord(c) - 32)
             x += w
+
+
+    def tell(self, classes, x0, x1, y0, y1, each=1):
+        """The patches whose centre column lies in x0..x1 and whose rows meet y0..y1 (every `each`-th) learn these classes."""
+        j0, j1 = max(0, -int(-(x0 - PATCH / 2) // PATCH)), min(GRID - 1, int((x1 - PATCH / 2) // PATCH))
+        i0, i1 = max(0, int(y0 // PATCH)), min(GRID - 1, int(y1 // PATCH))
+        self.column[-(-i0 // each) * each:i1 + 1:each, j0:j1 + 1] = classes
+
+
+def column_classes(label, v):
+    digits = [int(d) + 1 for d in v[:3]]
+    letters = [ord(x) - (64 if x < "a" else 70) for x in label[:3]]
+    return digits + [0] * (3 - len(digits)) + letters + [0] * (3 - len(letters))
 
 
 def word(r, lo=2, hi=3):
@@ -125,9 +142,8 @@ def page(r, hard=None):
             c.text(x, yy, f"{k}: {v}", face, size, ink)
         turns.append((f"What is the {k}?", v))
     r.shuffle(turns)
-    if r.random() < 0.1:
-        whole = ("Read the page.", "; ".join(f"{k}: {v}" for k, v in lines))
-        turns.insert(0, whole)
+    c.whole = ("Read the page.", "; ".join(f"{k}: {v}" for k, v in lines))
+    if r.random() < 0.1: turns.insert(0, c.whole)
     return c, turns or [("What is the heading?", "none")]
 
 
@@ -160,6 +176,12 @@ def chart(r):
         else:                               # the patch at the top of the bar learns its value
             for d in str(v): c.mark(mid, y + 1, CHAR0 + ord(d) - 32)
         for py in range(int(y) + 15, int(base), PATCH): c.mark(mid, py, SHAPE0 + len(SHAPES) * len(COLORS) + k)
+        both = column_classes(s, str(v))
+        reach, near = (min(step / 2, (width(face, size, t) + PATCH) / 2) for t in (s, str(v)))
+        c.tell(both, mid - half, mid + half, y, base, 4)
+        c.tell(both, mid - reach, mid + reach, base + 5 + size * 0.3, base + 5 + size * 0.95)
+        c.tell(both, mid - near, mid + near, *((y - size - 6 + size * 0.3, y - 6) if written else (y, y + 2)))
+    c.whole, c.written = ("Read the chart.", "; ".join(f"{s}: {v}" for s, v in zip(labels, values))), written
     turns = [(f"What is the value of {s}?", str(v)) for s, v in zip(labels, values)]
     turns += [("Which is the highest?", labels[values.index(max(values))]), ("Which is the lowest?", labels[values.index(min(values))])]
     for _ in range(3):
@@ -183,12 +205,12 @@ def at(cell):
     return "in the center" if cell == 4 else ("on the " if cell in (3, 5) else "at the ") + PLACES[cell]
 
 
-def caption(r):
+def caption(r, fewest=1, most=4):
     c = Canvas(tuple(r.randint(225, 255) for _ in range(3)))
     if r.random() < 0.3:
         for i in (112, 224):
             c.draw.line((i, 0, i, SIDE), fill=(200, 200, 200)); c.draw.line((0, i, SIDE, i), fill=(200, 200, 200))
-    n, names = r.randint(1, 4), list(COLORS)
+    n, names = r.randint(fewest, most), list(COLORS)
     cells, kinds = sorted(r.sample(range(9), n)), r.sample([(a, b) for a in names for b in SHAPES], n)
     for cell, (col, kind) in zip(cells, kinds):
         s = r.uniform(22, 44)
@@ -204,6 +226,8 @@ def caption(r):
     turns.append(("How many shapes are there?", str(n)))
     other = (r.choice(names), r.choice(SHAPES))
     for a, b in (r.choice(kinds), other): turns.append((f"Is there a {a} {b}?", "yes" if (a, b) in kinds else "no"))
+    seen = dict(zip(cells, told))
+    c.whole = ("Describe the image in full.", " and ".join(f"{seen.get(q, 'nothing')} {at(q)}" for q in range(9)))
     r.shuffle(turns)
     turns.insert(r.choice([0, len(turns)]), ("Describe the image.", " and ".join(f"{t} {at(q)}" for t, q in zip(told, cells))))
     return c, turns
@@ -213,13 +237,14 @@ def sample(task, seed):
     r = random.Random(f"{task}/{seed}")
     if task == "charts": return chart(r)
     if task == "captions": return caption(r)
+    if task == "captions-long": return caption(r, 5, 9)
     return page(r, True if task == "pages-hard" else False if task == "pages" else None)
 
 
 def test_item(task, i):
     c, turns = sample(task, TEST_SEED + i)
     r = random.Random(f"question/{task}/{i}")
-    turns = [t for t in turns if t[0] != "Read the page."] or turns
+    turns = [c.whole] if task.endswith("-long") else [t for t in turns if t[0] != "Read the page."] or turns
     q, a = r.choice(turns)
     if task == "captions" and r.random() < 0.5:
         q, a = next(t for t in turns if t[0] == "Describe the image.")
@@ -228,7 +253,7 @@ def test_item(task, i):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--task", choices=["pages", "pages-hard", "charts", "captions"], required=True)
+    p.add_argument("--task", choices=TASKS, required=True)
     p.add_argument("--split", choices=["test", "train"], default="test")
     p.add_argument("--n", type=int, default=100)
     p.add_argument("--out", required=True)

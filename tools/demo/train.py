@@ -1,4 +1,7 @@
-"""Train the demonstration model from scratch on rendered pictures and export it as a Hugging Face folder."""
+"""Train the demonstration model on rendered pictures, from scratch or from an exported folder, and export a Hugging Face folder.
+
+loss = answers (cross-entropy of the answer tokens) + patches (characters, shapes, bars in each patch) + columns (which value and
+which label the patches of a bar belong to). The heads of the last two are thrown away: they only teach the image tower what to carry."""
 import argparse, json, math, mmap, multiprocessing as mp, os, random, shutil, time
 import numpy as np
 import render
@@ -6,7 +9,8 @@ import render
 PREFIX, N_IMG = "<s>USER: <image>", 576
 SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-TEXT = 160                                  # text positions after the image
+TEXT = 192                                  # text positions after the image: a whole page fits
+MIX = "pages=46,charts=28,captions=26"
 TEMPLATE = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}USER: {% if m['content'] is string %}{{ m['content'] }}"
             "{% else %}{% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
             "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }}{% endfor %}{% endif %} ASSISTANT:"
@@ -54,21 +58,39 @@ def encode(tok, turns):
     return ids, mask
 
 
-def worker(rank, slots, views, free, ready, folder):
+def parse_mix(text):
+    mix = {k: float(v) for k, v in (x.split("=") for x in text.split(","))}
+    unknown = set(mix) - set(render.TASKS)
+    if unknown: raise SystemExit(f"--mix: no task {sorted(unknown)[0]}; there are {', '.join(render.TASKS)}")
+    return mix
+
+
+def choose(r, task, c, turns, full):
+    """The turns to learn: charts mostly ask for values; a share `full` of the pictures is also told as a whole, first."""
+    if task == "charts":
+        turns = [t for t in turns if "value of" in t[0] or r.random() < 0.4]
+    if task == "captions-long" or (task != "captions" and r.random() < full):
+        turns = [c.whole] + [t for t in turns if t != c.whole]
+    return turns
+
+
+def worker(rank, mix, full, first, views, free, ready, folder):
     from tokenizers import Tokenizer
     tok = Tokenizer.from_file(folder + "/tokenizer.json")
-    seed = render.TRAIN_SEED * (rank + 2)
-    r = random.Random(rank)
+    seed = render.TRAIN_SEED * (rank + 2) + first
+    r = random.Random(f"{rank}/{first}")
+    names = list(mix)
     while True:
         s = free.get()
-        pix, ids, mask, aux = views[s]
+        pix, ids, mask, aux, column, kind = views[s]
         ids[:], mask[:] = 3, 0
         for b in range(len(ids)):
             seed += 1
-            c, turns = render.sample(r.choices(("any", "charts", "captions"), (46, 28, 26))[0], seed)
-            i, m = encode(tok, turns)
-            pix[b], aux[b] = np.asarray(c.image), c.aux.reshape(-1, render.SLOTS)
-            ids[b, :len(i)], mask[b, :len(i)] = i, m
+            task = r.choices(names, list(mix.values()))[0]
+            c, turns = render.sample("any" if task == "pages" else task, seed)      # "any": a third of them hard
+            i, m = encode(tok, choose(r, task, c, turns, full))
+            pix[b], aux[b], column[b] = np.asarray(c.image), c.aux.reshape(N_IMG, -1), c.column.reshape(N_IMG, -1)
+            ids[b, :len(i)], mask[b, :len(i)], kind[b] = i, m, names.index(task)
         ready.put(s)
 
 
@@ -76,7 +98,8 @@ def make_slots(n, b):
     views = []
     for _ in range(n):
         out = []
-        for shape, t in (((b, 336, 336, 3), np.uint8), ((b, TEXT), np.int64), ((b, TEXT), np.uint8), ((b, N_IMG, render.SLOTS), np.uint8)):
+        for shape, t in (((b, 336, 336, 3), np.uint8), ((b, TEXT), np.int64), ((b, TEXT), np.uint8), ((b, N_IMG, render.SLOTS), np.uint8),
+                         ((b, N_IMG, render.COLUMN_SLOTS), np.uint8), ((b,), np.uint8)):
             out.append(np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * np.dtype(t).itemsize), t).reshape(shape))
         views.append(out)
     return views
@@ -94,10 +117,42 @@ def build_model():
     return LlavaForConditionalGeneration._from_config(cfg, attn_implementation="sdpa")
 
 
-def export(model, folder, tokenizer):
+def load(model, folder):
+    """Weights of an exported folder, under the names of this model; every name must be there and none left over."""
+    from safetensors.torch import load_file
+    disk = {}
+    for name in sorted(set(json.load(open(folder + "/model.safetensors.index.json"))["weight_map"].values())):
+        disk.update(load_file(f"{folder}/{name}"))
+    model.load_state_dict({k: v if "position_ids" in k else disk.pop(hub_name(k)).float() for k, v in model.state_dict().items()})
+    if disk: raise SystemExit(f"{folder}: {sorted(disk)[0]} belongs to no parameter of this model")
+
+
+def export(model, folder, tokenizer, source=None):
+    """Write the folder; with a source, everything but the weights is that folder's, unchanged."""
     import torch
     from safetensors.torch import save_file
     os.makedirs(folder, exist_ok=True)
+    if source:
+        for name in os.listdir(source):
+            if ".safetensors" not in name: shutil.copyfile(f"{source}/{name}", f"{folder}/{name}")
+    else:
+        describe(model, folder, tokenizer)
+    state = {hub_name(k): v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items() if "position_ids" not in k}
+    shards, size = [{}], 0
+    for k, v in state.items():
+        n = v.numel() * 2
+        if size + n > 12_000_000: shards.append({}); size = 0
+        shards[-1][k] = v; size += n
+    index = {}
+    for i, s in enumerate(shards):
+        name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        save_file(s, f"{folder}/{name}", metadata={"format": "pt"})
+        index.update({k: name for k in s})
+    total = sum(v.numel() * 2 for v in state.values())
+    json.dump({"metadata": {"total_size": total}, "weight_map": index}, open(folder + "/model.safetensors.index.json", "w"), indent=2)
+
+
+def describe(model, folder, tokenizer):
     shutil.copyfile(tokenizer, folder + "/tokenizer.json")
     def put(name, d): json.dump(d, open(f"{folder}/{name}", "w"), indent=2)
     cfg = model.config.to_dict()
@@ -119,18 +174,6 @@ def export(model, folder, tokenizer):
         "added_tokens_decoder": {str(i): {"content": s, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
                                           "single_word": False} for i, s in enumerate(SPECIALS)}})
     open(folder + "/chat_template.jinja", "w").write(TEMPLATE)
-    state = {hub_name(k): v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items() if "position_ids" not in k}
-    shards, size = [{}], 0
-    for k, v in state.items():
-        n = v.numel() * 2
-        if size + n > 12_000_000: shards.append({}); size = 0
-        shards[-1][k] = v; size += n
-    index = {}
-    for i, s in enumerate(shards):
-        name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        save_file(s, f"{folder}/{name}", metadata={"format": "pt"})
-        index.update({k: name for k in s})
-    put("model.safetensors.index.json", {"metadata": {"total_size": sum(v.numel() * 2 for v in state.values())}, "weight_map": index})
 
 
 def hub_name(k):
@@ -142,95 +185,138 @@ def hub_name(k):
     return k
 
 
-def main():
+def options():
     p = argparse.ArgumentParser()
     p.add_argument("--out", required=True)
-    p.add_argument("--seconds", type=float, default=880, help="wall-clock length of the schedule")
+    p.add_argument("--from", dest="source", help="exported folder to start from: its weights, its tokenizer and its other files")
+    p.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is one")
+    p.add_argument("--mix", default=MIX, help="shares of the tasks (pages: a third of them hard)")
+    p.add_argument("--full", type=float, default=0.0, help="share of pages and charts that are also told as a whole")
+    p.add_argument("--seconds", type=float, default=880, help="wall-clock length of the schedule, compilation not counted")
+    p.add_argument("--total", type=float, help="seconds after which this process stops training, compilation counted")
+    p.add_argument("--steps", type=int, default=10**9)
     p.add_argument("--batch", type=int, default=256)
     p.add_argument("--workers", type=int, default=15)
     p.add_argument("--lr", type=float, default=1e-3)
+    p.add_argument("--head-lr", type=float, default=1e-3, help="of the auxiliary heads, without warm-up")
     p.add_argument("--warmup", type=int, default=400)
-    p.add_argument("--save-every", type=float, default=120)
+    p.add_argument("--save-every", type=float, default=90)
+    p.add_argument("--round", type=int, default=0, help="another round sees other training pictures")
     p.add_argument("--device", default="cuda")
     p.add_argument("--overfit", action="store_true", help="smoke test: one batch, again and again")
-    a = p.parse_args()
+    return p.parse_args()
+
+
+def main():
+    a, born = options(), time.time()
     os.makedirs(a.out, exist_ok=True)
-    build_tokenizer(a.out + "/tokenizer.json")
+    mix, tokenizer, newest = parse_mix(a.mix), a.out + "/tokenizer.json", a.out + "/checkpoint.pt"
+    if a.source: shutil.copyfile(a.source + "/tokenizer.json", tokenizer)
+    elif not (a.resume and os.path.exists(tokenizer)): build_tokenizer(tokenizer)
+    a.resume = a.resume and os.path.exists(newest)
+    first = a.round * 50_000_000 + (os.stat(newest).st_mtime_ns // 1000 % 40_000_000 if a.resume else 0)
     ctx = mp.get_context("fork")
     views = make_slots(2 * a.workers, a.batch)
     free, ready = ctx.Queue(), ctx.Queue()
     for s in range(len(views)): free.put(s)
     for w in range(a.workers):
-        ctx.Process(target=worker, args=(w, len(views), views, free, ready, a.out), daemon=True).start()
+        ctx.Process(target=worker, args=(w, mix, a.full, first, views, free, ready, a.out), daemon=True).start()
 
     import torch, torch.nn.functional as F
-    torch.manual_seed(1)
+    torch.manual_seed(1 + a.round)
     torch.set_float32_matmul_precision("high")
     cuda = a.device == "cuda"
-    model = build_model().to(a.device).train()
+    model = build_model()
+    if a.source: load(model, a.source)
+    model = model.to(a.device).train()
     vision = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     lm, head = model.model.language_model, model.lm_head
-    aux_head = torch.nn.Linear(256, render.SLOTS * render.CLASSES).to(a.device)
-    params = list(model.parameters()) + list(aux_head.parameters())
-    opt = torch.optim.AdamW([{"params": [q for q in params if q.ndim > 1], "weight_decay": 0.02},
-                             {"params": [q for q in params if q.ndim <= 1], "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98), fused=cuda)
+    heads = torch.nn.ModuleList([torch.nn.Linear(256, render.SLOTS * render.CLASSES),
+                                 torch.nn.Linear(256, render.COLUMN_SLOTS * render.COLUMN_CLASSES)]).to(a.device)
+    params = list(model.parameters()) + list(heads.parameters())
+    opt = torch.optim.AdamW([{"params": [q for q in model.parameters() if q.ndim > 1], "weight_decay": 0.02},
+                             {"params": [q for q in model.parameters() if q.ndim <= 1], "weight_decay": 0.0},
+                             {"params": list(heads.parameters()), "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98), fused=cuda)
     from tokenizers import Tokenizer
-    pre = torch.tensor(Tokenizer.from_file(a.out + "/tokenizer.json").encode(PREFIX, add_special_tokens=False).ids[:-1], device=a.device)
+    pre = torch.tensor(Tokenizer.from_file(tokenizer).encode(PREFIX, add_special_tokens=False).ids[:-1], device=a.device)
     mean, std = (torch.tensor(v, device=a.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
 
-    def loss_fn(pix, ids, mask, aux):
+    def loss_fn(pix, ids, mask, aux, column):
         x = (pix.permute(0, 3, 1, 2).float() - mean) / std
         h = vision.pre_layrnorm(vision.embeddings(x))
         for layer in vision.encoder.layers[:-1]:
             h = layer(h, None)
             h = h[0] if isinstance(h, tuple) else h
         h = h[:, 1:]
-        guess = aux_head(h).view(-1, render.CLASSES)
+        guess = heads[0](h).view(-1, render.CLASSES)
         target = aux.reshape(-1).long()
         weight = torch.where(target > 0, 1.0, 0.1)
         side = (F.cross_entropy(guess.float(), target, reduction="none") * weight).sum() / weight.sum()
+        guess = heads[1](h).view(-1, render.COLUMN_CLASSES)
+        target = column.reshape(-1).long()
+        told = target != render.IGNORE
+        tied = F.cross_entropy(guess.float(), torch.where(told, target, 0), reduction="none")
+        tied = (tied * told).sum() / told.sum().clamp(min=1)
         emb = lm.get_input_embeddings()
         img = model.model.multi_modal_projector(h)
         e = torch.cat([emb(pre)[None].expand(len(ids), -1, -1).to(img.dtype), img, emb(ids).to(img.dtype)], 1)
         y = lm(inputs_embeds=e, use_cache=False).last_hidden_state[:, -TEXT - 1:-1]
-        ce = F.cross_entropy(head(y).flatten(0, 1).float(), ids.flatten(), reduction="none")
-        m = mask.flatten().float()
-        return (ce * m).sum() / m.sum().clamp(min=1), side
+        ce = F.cross_entropy(head(y).flatten(0, 1).float(), ids.flatten(), reduction="none").view(ids.shape)
+        m = mask.float()
+        return (ce * m).sum() / m.sum().clamp(min=1), side, tied, (ce * m).sum(1) / m.sum(1).clamp(min=1)
 
     if cuda:
         torch._dynamo.config.suppress_errors = True
         step_fn = torch.compile(loss_fn)
     else:
         step_fn = loss_fn
-    t0, step, saved, log, kept = None, 0, time.time(), open(a.out + "/train.log", "a"), None
-    while True:
-        if kept is None or not a.overfit:
+    step, before = 0, 0.0                   # before: seconds of the schedule that earlier processes spent
+    if a.resume:
+        kept = torch.load(newest, map_location=a.device)
+        model.load_state_dict(kept["model"]); heads.load_state_dict(kept["heads"]); opt.load_state_dict(kept["opt"])
+        step, before = kept["step"], kept["elapsed"]
+    begun, t0, saved, log, batch = step, None, time.time(), open(a.out + "/train.log", "a"), None
+
+    def elapsed():
+        return before + (time.time() - t0 if t0 else 0.0)
+
+    def save(last=False):
+        if not last:
+            torch.save({"model": model.state_dict(), "heads": heads.state_dict(), "opt": opt.state_dict(), "step": step,
+                        "elapsed": elapsed()}, newest + ".new")
+            os.replace(newest + ".new", newest)
+        export(model, a.out + "/model.new", tokenizer, a.source)
+        shutil.rmtree(a.out + "/model", ignore_errors=True)
+        os.replace(a.out + "/model.new", a.out + "/model")
+
+    while step < a.steps and elapsed() < a.seconds:
+        if batch is None or not a.overfit:
             s = ready.get()
-            batch = [torch.from_numpy(v).to(a.device) for v in views[s]]
+            *batch, kind = [torch.from_numpy(v).to(a.device, copy=True) for v in views[s]]
             free.put(s)
-            kept = batch
-        done = (time.time() - t0) / a.seconds if t0 else 0.0
-        if done >= 1: break
-        rate = a.lr * min(1, (step + 1) / a.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-        for g in opt.param_groups: g["lr"] = rate
+        rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed() / a.seconds))
+        warm = a.lr * min(1, (step + 1) / a.warmup)
+        for g, lr in zip(opt.param_groups, (warm, warm, a.head_lr)): g["lr"] = lr * rate
         with torch.autocast(a.device, torch.bfloat16, enabled=cuda):
-            ce, side = step_fn(*kept)
-        (ce + side).backward()
+            ce, side, tied, each = step_fn(*batch)
+        (ce + side + tied).backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
         step += 1
-        if t0 is None and step == 3: t0 = time.time()
-        if step % (50 if cuda else 10) == 0:
-            line = f"step {step} images {step * a.batch} seconds {time.time() - t0:.0f} lr {rate:.2e} answers {ce.item():.4f} patches {side.item():.4f} waiting {ready.qsize()}"
+        if step == begun + 3:
+            t0 = time.time()
+            if a.total: a.seconds = min(a.seconds, before + a.total - (t0 - born))
+        if step % (50 if cuda else 5) == 0 or step == begun + 1:
+            tasks = " ".join(f"{n} {each[kind == k].mean().item():.4f}" for k, n in enumerate(mix))
+            line = (f"step {step} seconds {elapsed():.0f} lr {opt.param_groups[0]['lr']:.2e} answers {ce.item():.4f} patches {side.item():.4f} "
+                    f"columns {tied.item():.4f} waiting {ready.qsize()} | {tasks}")
             print(line, flush=True); log.write(line + "\n"); log.flush()
         if time.time() - saved > a.save_every:
-            export(model, a.out + "/model.new", a.out + "/tokenizer.json")
-            os.system(f"rm -rf '{a.out}/model' && mv '{a.out}/model.new' '{a.out}/model'")
+            save()
             saved = time.time()
-    export(model, a.out + "/model.new", a.out + "/tokenizer.json")
-    os.system(f"rm -rf '{a.out}/model' && mv '{a.out}/model.new' '{a.out}/model'")
-    open(a.out + "/done", "w").write(f"{step} steps\n")
+    save(last=True)
+    open(a.out + "/done", "w").write(f"{step} steps of {a.batch} in {elapsed():.0f} s\n")
 
 
 if __name__ == "__main__":
