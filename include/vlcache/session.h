@@ -135,6 +135,21 @@ VLCACHE_API vlcache_status vlcache_session_ask(vlcache_session *session, const v
                                                const vlcache_generate_options *generate,
                                                const vlcache_answer **answer);
 
+/** Hears of each variant of vlcache_session_compare(): `answer` and the calls below speak of that variant
+ * until the next one. False ends the comparison. */
+typedef bool (*vlcache_variant_fn)(void *user, size_t variant, const vlcache_answer *answer);
+
+/**
+ * One prompt, read once, answered with each of `n_variants` ways to compress its cache: every variant starts
+ * from the same prefill, and its answer is the one vlcache_session_ask() would give with these options. The
+ * conversation is left as it was. timings.prefill is the shared one. Errors: as vlcache_session_ask();
+ * VLCACHE_E_CANCELLED when `each` returns false.
+ */
+VLCACHE_API vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_prompt *prompt,
+                                                   const vlcache_generate_options *generate,
+                                                   const vlcache_compress_options *variants,
+                                                   size_t n_variants, vlcache_variant_fn each, void *user);
+
 /** Ends the turn that is running, at the next layer or token; without one, the next turn. From any thread and
  * from a signal handler. */
 VLCACHE_API void vlcache_session_cancel(vlcache_session *session);
