@@ -1,0 +1,97 @@
+/*
+ * chat.c - reads lines, obeys commands, asks the rest. The history is the session's KV cache.
+ */
+#include "run/chat.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run/exit.h"
+#include "run/interrupt.h"
+
+static const char commands[] =
+    "/image FILE  show a picture with the next question\n"
+    "/clear       forget the conversation\n"
+    "/help        this text\n"
+    "/quit        end\n";
+
+/* The next line without its end; false at the end of input. */
+static bool read_line(bool terminal, char **line, size_t *room) {
+    if (terminal) fputs("> ", stderr);
+    interrupt_ends(true);
+    ssize_t length = getline(line, room, stdin);
+    interrupt_ends(false);
+    if (length < 0 && terminal) fputc('\n', stderr);
+    if (length < 0) return false;
+    while (length > 0 && strchr("\r\n", (*line)[length - 1])) (*line)[--length] = 0;
+    return true;
+}
+
+/* What follows a command's name, spaces around it and quotes taken off; NULL where the line is another
+ * command. */
+static char *argument_of(char *line, const char *name) {
+    size_t length = strlen(name);
+    if (strncmp(line, name, length) || (line[length] && !strchr(" \t", line[length]))) return NULL;
+    char *text = line + length + strspn(line + length, " \t"), *end = text + strlen(text);
+    while (end > text && strchr(" \t", end[-1])) *--end = 0;
+    bool quoted = end - text >= 2 && end[-1] == *text && strchr("\"'", *text);
+    if (quoted) *--end = 0;
+    return quoted ? text + 1 : text;
+}
+
+static int show_picture(run *r, const char *path) {
+    if (!*path) return console_fail(&r->console, EXIT_USAGE, "/image: needs a file: /image FILE");
+    if (strcmp(path, "-") == 0)
+        return console_fail(&r->console, EXIT_USAGE, "/image -: standard input is the chat: name a file");
+    int code = pictures_add(&r->pictures, path, &r->console);
+    if (code || r->console.quiet) return code;
+    int width, height;
+    vlcache_image_size(r->pictures.items[r->pictures.n - 1], &width, &height);
+    fprintf(stderr, "%s: %d x %d pixels\n", path, width, height);
+    return EXIT_OK;
+}
+
+static int obey(run *r, char *line, bool *quit) {
+    const char *path = argument_of(line, "/image");
+    if (path) return show_picture(r, path);
+    if (argument_of(line, "/quit") || argument_of(line, "/exit")) {
+        *quit = true;
+    } else if (argument_of(line, "/clear")) {
+        vlcache_session_clear(r->session);
+        pictures_clear(&r->pictures);
+    } else if (argument_of(line, "/help")) {
+        fputs(commands, stderr);
+    } else {
+        return console_fail(&r->console, EXIT_USAGE, "%s: no such command; see /help", line);
+    }
+    return EXIT_OK;
+}
+
+/* A question that failed keeps its pictures for the next try. */
+static int ask(run *r, const char *line) {
+    const vlcache_answer *answer = NULL;
+    interrupt_forget();
+    int code = turn_ask(r, line, &answer);
+    if (answer) pictures_clear(&r->pictures);
+    return code;
+}
+
+int chat(run *r) {
+    bool terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO), quit = false;
+    char *line = NULL;
+    size_t room = 0;
+    int last = EXIT_OK;
+    if (terminal && !r->console.quiet) fputs("A question a line; /help lists the commands.\n", stderr);
+    while (!quit && read_line(terminal, &line, &room)) {
+        size_t blank = strspn(line, " \t");
+        if (!line[blank]) continue;
+        int code = line[blank] == '/' ? obey(r, line + blank, &quit) : ask(r, line);
+        if (code) last = code;
+        if (r->console.failure || (code == EXIT_INTERRUPT && !terminal)) break;
+    }
+    free(line);
+    return terminal && !r->console.failure ? EXIT_OK : last;
+}

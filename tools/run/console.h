@@ -1,0 +1,51 @@
+/**
+ * console.h - the two streams: the answer on standard output; bars, errors and the summary on standard error.
+ */
+#ifndef RUN_CONSOLE_H
+#define RUN_CONSOLE_H
+
+#include <vlcache/session.h>
+
+typedef struct console {
+    bool quiet;    /* no bars, no summary */
+    bool bars;     /* standard error is a terminal that can redraw a line */
+    bool stream;   /* pieces of the answer go to standard output as they come */
+    bool sanitise; /* standard output is a terminal */
+    bool drawn;    /* a bar stands on the line */
+    char stage[48];
+    double last, second; /* of bars: last drawn at; the second in which `draws` are counted began at */
+    int draws;
+    bool open_line; /* the answer's last line is not ended */
+    int failure;    /* errno of standard output; 0: it works */
+} console;
+
+void console_open(console *c, bool quiet, bool stream);
+
+/** A vlcache_progress_fn; `user` is the console. False once Ctrl-C was pressed. */
+bool console_progress(void *user, const char *stage, uint64_t done, uint64_t total);
+
+/** A vlcache_text_fn; `user` is the console. False once standard output fails. */
+bool console_text(void *user, const char *piece);
+
+/** Ends the answer's line, if one is open. */
+void console_end_line(console *c);
+
+/** Takes a bar off the line, if one is there. */
+void console_erase(console *c);
+
+/** "vlcache-run: ..." on standard error; returns `code`. */
+int console_fail(console *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/** The library's own message for a status, with the flag that helps where one does; returns the exit code. */
+int console_fail_status(console *c, vlcache_status status);
+
+/** EXIT_OK, or what a failed standard output means: nothing to say when its reader has left. */
+int console_check_output(console *c);
+
+/** One line: tokens, time to the first, tokens a second, bytes kept. */
+void console_summary(console *c, const vlcache_answer *answer);
+
+/** "1.25 MiB"; the numeral has three digits. */
+void console_bytes(uint64_t bytes, char text[32]);
+
+#endif

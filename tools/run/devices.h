@@ -1,0 +1,17 @@
+/**
+ * devices.h - --list-devices.
+ */
+#ifndef RUN_DEVICES_H
+#define RUN_DEVICES_H
+
+#include <vlcache/device.h>
+
+#include "run/console.h"
+
+/** Prints a table of the devices to standard output. Returns an exit code. */
+int devices_print(console *c);
+
+/** "GPU", "CPU" or "other". */
+const char *device_type_name(vlcache_device_type type);
+
+#endif

@@ -1,0 +1,22 @@
+/**
+ * exit.h - how vlcache-run ends. Every function of the tool that can fail has told the user why and returns
+ * one of these.
+ */
+#ifndef RUN_EXIT_H
+#define RUN_EXIT_H
+
+#include <vlcache/status.h>
+
+enum {
+    EXIT_OK = 0,
+    EXIT_USAGE = 1,       /* a flag, a prompt that does not fit its pictures or the context */
+    EXIT_INPUT = 2,       /* a file: model, picture, output */
+    EXIT_DEVICE = 3,      /* OpenCL device or driver */
+    EXIT_MEMORY = 4,      /* host or device memory */
+    EXIT_INTERRUPT = 130, /* Ctrl-C */
+};
+
+/** The exit code of a status of the library. */
+int exit_code(vlcache_status status);
+
+#endif

@@ -1,0 +1,97 @@
+/*
+ * help.c - --help: usage, the table of flags with their defaults, chat, environment, exit codes, examples.
+ */
+#include "run/help.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "run/flag.h"
+#include "run/folder.h"
+
+enum { COLUMN = 28 }; /* where the words of a flag begin */
+
+/* "  -n, --predict N" */
+static void print_spelling(const flag *f) {
+    char text[64];
+    int used = f->letter ? snprintf(text, sizeof text, "  -%c, --%s", f->letter, f->name)
+                         : snprintf(text, sizeof text, "      --%s", f->name);
+    if (f->argument) snprintf(text + used, sizeof text - (size_t)used, " %s", f->argument);
+    printf("%-*s", COLUMN, text);
+}
+
+static void print_flag(const flag *f) {
+    char shown[64];
+    flag_default(f, shown, sizeof shown);
+    print_spelling(f);
+    for (const char *line = f->help; *line;) {
+        size_t length = strcspn(line, "\n");
+        printf("%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+        if (*line) printf("\n%*s", COLUMN, "");
+    }
+    printf(*shown ? " [%s]\n" : "\n", shown);
+}
+
+static const char usage[] =
+    "vlcache-run " VLCACHE_VERSION
+    ": ask a vision-language model about pictures, on any OpenCL device, with a small\n"
+    "KV cache.\n"
+    "\n"
+    "Usage:\n"
+    "  vlcache-run [-m DIR] [--image FILE]... -p TEXT   one question; its answer on standard output\n"
+    "  vlcache-run [-m DIR] [--image FILE]...           a chat: one question a line\n"
+    "  vlcache-run --list-devices | --help | --version\n";
+
+static const char rest[] =
+    "\n"
+    "Other spellings: --n-predict for --predict, --temperature for --temp. Defaults stand in [brackets].\n"
+    "\n"
+    "In a chat\n"
+    "  /image FILE               show a picture with the next question; may be given again\n"
+    "  /clear                    forget the conversation, and pictures not yet asked about\n"
+    "  /help                     these commands\n"
+    "  /quit                     end, as the end of input does\n"
+    "  Ctrl-C ends an answer; at the prompt it ends the chat. Input that is not a terminal is read line\n"
+    "  by line; an error does not end it, but the last one gives the exit code.\n"
+    "\n"
+    "What goes where\n"
+    "  Standard output holds the answer and nothing else, piece by piece as it is generated. Standard\n"
+    "  error holds progress bars (on a terminal only) and one summary line: tokens, time to the first\n"
+    "  token, tokens a second after it, and how much of the prompt's keys and values was kept.\n"
+    "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
+    "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
+    "\n"
+    "Environment\n"
+    "  VLCACHE_DEVICE            as --device, where that is not given\n"
+    "  VLCACHE_MODEL             as -m, where that is not given\n"
+    "  VLCACHE_VARIANT           kernel:rung[,kernel:rung...] forces variants of kernels\n"
+    "  XDG_CACHE_HOME            built kernels and measurements are kept in its folder vlcache [~/.cache]\n"
+    "\n"
+    "Exit codes\n"
+    "  0     the answer is complete, or the reader of standard output has left\n"
+    "  1     usage: a flag; pictures that do not fit their <image> marks; a prompt too long for the context\n"
+    "  2     a file: model or picture missing, malformed or not supported; output that cannot be written\n"
+    "  3     no such device, or the device or its driver failed\n"
+    "  4     out of host or device memory\n"
+    "  130   Ctrl-C: the first ends the answer, the second the program\n"
+    "\n"
+    "Examples\n"
+    "  vlcache-run --image receipt.png -p 'What is the total?'\n"
+    "  vlcache-run -m llava-1.5-7b-hf --image cat.jpg -p 'Describe the picture.' -n 100 --budget 0.2\n"
+    "  vlcache-run --image page.png -p 'What is the heading?' --heatmap kept.png\n"
+    "  vlcache-run --image page.png -p 'What is the heading?' --json | jq .kv_bytes\n"
+    "  curl -s https://example.org/cat.jpg | vlcache-run --image - -p 'What is this?'\n";
+
+void help_print(void) {
+    char model[FOLDER_BYTES];
+    fputs(usage, stdout);
+    for (const flag *f = flags; f->kind != FLAG_END; f++) {
+        if (f->kind == FLAG_GROUP)
+            printf("\n%s\n", f->name);
+        else
+            print_flag(f);
+    }
+    fputs(rest, stdout);
+    if (folder_of_model(model)) printf("\nThe model without -m: %s\n", model);
+}

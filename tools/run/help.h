@@ -1,0 +1,10 @@
+/**
+ * help.h - the text of --help.
+ */
+#ifndef RUN_HELP_H
+#define RUN_HELP_H
+
+/** Prints it to standard output, the defaults in it. */
+void help_print(void);
+
+#endif

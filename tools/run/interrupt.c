@@ -1,0 +1,55 @@
+/*
+ * interrupt.c - what the handler of SIGINT may look at, and the handler.
+ */
+#include "run/interrupt.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run/exit.h"
+
+static volatile sig_atomic_t seen, at_rest;
+static _Atomic(vlcache_session *) running; /* lock-free, so a handler may read it */
+
+static void on_interrupt(int number) {
+    (void)number;
+    int saved = errno;
+    if (seen || at_rest) {
+        (void)!write(STDERR_FILENO, "\n", 1);
+        _exit(EXIT_INTERRUPT);
+    }
+    seen = 1;
+    vlcache_session *session = atomic_load(&running);
+    if (session) vlcache_session_cancel(session);
+    errno = saved;
+}
+
+void interrupt_install(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART; /* drivers need not know of Ctrl-C */
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, NULL);
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+bool interrupt_seen(void) {
+    return seen != 0;
+}
+
+void interrupt_forget(void) {
+    seen = 0;
+}
+
+void interrupt_cancels(vlcache_session *session) {
+    atomic_store(&running, session);
+}
+
+void interrupt_ends(bool at_once) {
+    at_rest = at_once;
+}

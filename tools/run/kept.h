@@ -1,0 +1,22 @@
+/**
+ * kept.h - every position that the last turn kept, fetched once.
+ */
+#ifndef RUN_KEPT_H
+#define RUN_KEPT_H
+
+#include "run/console.h"
+
+/** Positions of layer l and kv head h: n[i] of them, ascending, at positions + first[i], i = l * heads + h.
+ */
+typedef struct kept {
+    int layers, heads;
+    size_t *n, *first;
+    int32_t *positions;
+} kept;
+
+/** Reads them from the session. Returns an exit code; kept_release() in any case. */
+int kept_read(vlcache_session *session, const vlcache_answer *answer, kept *k, console *c);
+
+void kept_release(kept *k);
+
+#endif

@@ -1,0 +1,43 @@
+/**
+ * options.h - what the command line asks for.
+ */
+#ifndef RUN_OPTIONS_H
+#define RUN_OPTIONS_H
+
+#include <vlcache/vlcache.h>
+
+/** Share of the KV cache that is kept unless --budget says otherwise; the one place for it. */
+#define DEFAULT_BUDGET 0.10
+
+typedef enum action {
+    ACTION_ASK, /* with a prompt one question, without one a chat */
+    ACTION_HELP,
+    ACTION_VERSION,
+    ACTION_DEVICES,
+} action;
+
+/** Texts point into argv. */
+typedef struct options {
+    action action;
+    const char *model;  /* NULL: the model that ships */
+    const char *prompt; /* NULL: a chat */
+    const char **images;
+    int n_images;
+    const char *device, *chat_template, *heatmap; /* NULL: not given */
+    int predict, context, top_k;
+    double temperature, top_p;
+    uint64_t seed;
+    vlcache_dtype dtype;
+    vlcache_compress_options compress;
+    bool raw, json, dump_kept, quiet;
+} options;
+
+/** Every default. */
+void options_default(options *o);
+
+/** Reads the command line. EXIT_OK, EXIT_USAGE or EXIT_MEMORY; call options_release() in any case. */
+int options_parse(int argc, char **argv, options *o);
+
+void options_release(options *o);
+
+#endif

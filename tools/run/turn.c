@@ -1,0 +1,41 @@
+/*
+ * turn.c - one turn: the prompt and the options in the library's terms, and what came of it.
+ */
+#include "run/turn.h"
+
+#include "run/exit.h"
+#include "run/interrupt.h"
+
+static vlcache_status ask_once(run *r, const char *text, const vlcache_answer **answer) {
+    const options *o = &r->options;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    prompt.text = text;
+    prompt.images = (const vlcache_image *const *)r->pictures.items;
+    prompt.n_images = r->pictures.n;
+    prompt.raw = o->raw;
+    generate.max_tokens = o->predict;
+    generate.temperature = (float)o->temperature;
+    generate.top_k = o->top_k;
+    generate.top_p = (float)o->top_p;
+    generate.seed = o->seed;
+    generate.on_text = console_text;
+    generate.progress = console_progress;
+    generate.user = &r->console;
+    return vlcache_session_ask(r->session, &prompt, &generate, answer);
+}
+
+int turn_ask(run *r, const char *text, const vlcache_answer **answer) {
+    vlcache_status status;
+    interrupt_cancels(r->session);
+    if (interrupt_seen()) vlcache_session_cancel(r->session); /* pressed before the line above */
+    do /* a Ctrl-C that came when the turn before had just ended would cancel this one */
+        status = ask_once(r, text, answer);
+    while (status == VLCACHE_E_CANCELLED && !interrupt_seen() && !r->console.failure);
+    interrupt_cancels(NULL);
+    if (status) return console_fail_status(&r->console, status);
+    console_end_line(&r->console);
+    if (r->console.failure) return console_check_output(&r->console);
+    console_summary(&r->console, *answer);
+    return (*answer)->finish == VLCACHE_FINISH_CANCELLED ? EXIT_INTERRUPT : EXIT_OK;
+}

@@ -1,0 +1,25 @@
+/**
+ * turn.h - a program that has everything open, and one turn of its conversation.
+ */
+#ifndef RUN_TURN_H
+#define RUN_TURN_H
+
+#include "run/options.h"
+#include "run/pictures.h"
+
+/** The whole program. */
+typedef struct run {
+    options options;
+    console console;
+    pictures pictures; /* of the next turn, or of the one that was asked */
+    vlcache_device *device;
+    vlcache_model *model;
+    vlcache_session *session;
+    double load_ms; /* opening the device and loading the model */
+} run;
+
+/** Asks `text` about the pictures, streams the answer, says the summary. `*answer` is NULL on failure, else
+ * valid until the next turn; a cancelled answer comes with EXIT_INTERRUPT. Returns an exit code. */
+int turn_ask(run *r, const char *text, const vlcache_answer **answer);
+
+#endif

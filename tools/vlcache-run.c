@@ -1,0 +1,117 @@
+/*
+ * vlcache-run.c - asks a vision-language model about pictures.
+ *
+ *     parse -> pictures -> device -> model -> session -> ask (or chat) -> report
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "run/chat.h"
+#include "run/devices.h"
+#include "run/exit.h"
+#include "run/folder.h"
+#include "run/heatmap.h"
+#include "run/help.h"
+#include "run/interrupt.h"
+#include "run/json.h"
+#include "run/turn.h"
+
+static double milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+}
+
+/* --help, --version, --list-devices. */
+static int tell(run *r) {
+    int code = EXIT_OK;
+    if (r->options.action == ACTION_HELP) help_print();
+    if (r->options.action == ACTION_VERSION)
+        printf("vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+    if (r->options.action == ACTION_DEVICES) code = devices_print(&r->console);
+    console_end_line(&r->console);
+    return code ? code : console_check_output(&r->console);
+}
+
+static int load_pictures(run *r) {
+    int code = EXIT_OK;
+    for (int i = 0; i < r->options.n_images && !code; i++)
+        code = pictures_add(&r->pictures, r->options.images[i], &r->console);
+    return code;
+}
+
+static int open_device(run *r) {
+    vlcache_device_options o = VLCACHE_DEVICE_OPTIONS_INIT;
+    o.progress = console_progress;
+    o.progress_user = &r->console;
+    vlcache_status status = vlcache_device_open(r->options.device, &o, &r->device);
+    return status ? console_fail_status(&r->console, status) : EXIT_OK;
+}
+
+static int load_model(run *r) {
+    char shipped[FOLDER_BYTES];
+    const char *folder = r->options.model;
+    if (!folder && folder_of_model(shipped)) folder = shipped;
+    if (!folder)
+        return console_fail(
+            &r->console, EXIT_INPUT,
+            "no model: the one that ships is not where it was installed; name one with -m DIR");
+    vlcache_model_options o = VLCACHE_MODEL_OPTIONS_INIT;
+    o.dtype = r->options.dtype;
+    o.progress = console_progress;
+    o.progress_user = &r->console;
+    vlcache_status status = vlcache_model_load(r->device, folder, &o, &r->model);
+    return status ? console_fail_status(&r->console, status) : EXIT_OK;
+}
+
+static int begin_session(run *r) {
+    vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
+    o.context = r->options.context;
+    o.chat_template = r->options.chat_template;
+    o.compress = r->options.compress;
+    vlcache_status status = vlcache_session_create(r->model, &o, &r->session);
+    console_erase(&r->console);
+    return status ? console_fail_status(&r->console, status) : EXIT_OK;
+}
+
+/* One question. What the user cancelled is still reported, as far as it went. */
+static int ask(run *r) {
+    const options *o = &r->options;
+    const vlcache_answer *answer = NULL;
+    int code = turn_ask(r, o->prompt, &answer), report = EXIT_OK;
+    if (answer && o->json) report = json_print(r, answer);
+    if (answer && !report && o->heatmap) report = heatmap_write(r, answer, o->heatmap);
+    return code ? code : report;
+}
+
+static void close_all(run *r) {
+    console_erase(&r->console);
+    vlcache_session_destroy(&r->session);
+    vlcache_model_destroy(&r->model);
+    vlcache_device_destroy(&r->device);
+    pictures_clear(&r->pictures);
+    options_release(&r->options);
+}
+
+int main(int argc, char **argv) {
+    run r = {.console = {.quiet = false}};
+    int code = options_parse(argc, argv, &r.options);
+    console_open(&r.console, r.options.quiet, !r.options.json);
+    interrupt_install();
+    if (!code && r.options.action != ACTION_ASK) {
+        code = tell(&r);
+        goto done;
+    }
+    double start = milliseconds();
+    if (!code) code = load_pictures(&r);
+    if (!code) start = milliseconds();
+    if (!code) code = open_device(&r);
+    if (!code) code = load_model(&r);
+    r.load_ms = milliseconds() - start;
+    if (!code) code = begin_session(&r);
+    if (!code && interrupt_seen()) code = EXIT_INTERRUPT;
+    if (!code) code = r.options.prompt ? ask(&r) : chat(&r);
+done:
+    close_all(&r);
+    return code;
+}
