@@ -4,6 +4,7 @@
  */
 #include "core/alloc.h"
 #include "ops.h"
+#include "tap.h"
 #include "vision.h"
 
 /* Gathers rows by a host-side index into new memory. */
@@ -54,6 +55,8 @@ vlcache_status vlci_projector_run(const vlcache_model *model, cl_mem features, i
                            model->config.projector_act, false);
     if (!status)
         status = vlci_gemm(device, &model->projector2, hidden, 0, *projected, 0, rows, VLCI_ACT_NONE, false);
+    if (!status) vlci_tap(device, rows_in, rows, model->config.vision.hidden, "vision.features");
+    if (!status) vlci_tap(device, *projected, rows, model->config.text.hidden, "projector.features");
     vlci_memory_release(device, &hidden);
     if (status) vlci_memory_release(device, projected);
     if (selected && !status)

@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "ops.h"
+#include "tap.h"
 
 /* Inverse frequencies theta^(-2d/D), scaled as the config says ("linear", and Llama 3's smooth blend by
  * wavelength). */
@@ -147,6 +148,7 @@ vlcache_status vlci_text_begin(vlci_text *t, vlci_kv *kv, const int32_t *ids, co
     if (!status)
         status = vlci_embed_rows(t->device, &t->model->embedding, features ? features : t->x, t->ids, t->x,
                                  t->rows);
+    if (!status) vlci_tap(t->device, t->x, t->rows, t->model->config.text.hidden, "embed");
     return status;
 }
 
@@ -212,6 +214,7 @@ vlcache_status vlci_text_layer_run(vlci_text *t, vlci_kv *kv, int layer) {
     if (!status) status = vlci_gemm(d, &w->gate_up, t->norm, 0, t->gate_up, 0, t->rows, VLCI_ACT_NONE, false);
     if (!status) status = vlci_gated_act(d, t->gate_up, t->gated, t->rows, c->intermediate, c->act);
     if (!status) status = vlci_gemm(d, &w->down, t->gated, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status) vlci_tap(d, t->x, t->rows, c->hidden, "layer.%d.hidden", layer);
     return status;
 }
 
@@ -227,9 +230,11 @@ vlcache_status vlci_text_end(vlci_text *t, vlci_kv *kv) {
     if (!status)
         status = vlci_norm_rows(t->device, t->last, &t->model->final_norm, t->last, t->batch, c->hidden,
                                 c->norm_eps);
+    if (!status) vlci_tap(t->device, t->last, t->batch, c->hidden, "norm");
     const vlci_matrix *head = c->tied ? &t->model->embedding : &t->model->head;
     if (!status)
         status = vlci_gemm(t->device, head, t->last, 0, t->logits, 0, t->batch, VLCI_ACT_NONE, false);
+    if (!status) vlci_tap(t->device, t->logits, t->batch, c->vocab, "logits");
     return status;
 }
 
