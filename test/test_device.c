@@ -165,6 +165,36 @@ START_TEST(test_variant) {
 }
 END_TEST
 
+/* One kernel, launched three times, is in the account by name. */
+START_TEST(test_profile) {
+    vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    vlcache_device *device = NULL;
+    vlcache_kernel_profile profile[4];
+    const vlci_kernel *kernel;
+    cl_mem memory = NULL;
+    size_t count = 9;
+    options.profile = true;
+    ck_ok(vlcache_device_open(NULL, &options, &device));
+    ck_ok(vlcache_device_profile(device, profile, 4, &count));
+    ck_assert_uint_eq(count, 0);
+    ck_ok(vlci_kernel_get(device, "act.cl", "gated_act", "", &kernel));
+    ck_ok(vlci_memory_create(device, 4096 * 3 * sizeof(float), "profile", &memory));
+    ck_ok(vlci_fill(device, memory, 0, 4096 * 3 * sizeof(float), 0));
+    for (int i = 0; i < 3; i++)
+        ck_ok(VLCI_LAUNCH(device, kernel, VLCI_GRID(1024, 1, 1, 1, 1, 1), VLCI_MEM(memory), VLCI_MEM(memory),
+                          VLCI_I32(1024), VLCI_I32(1)));
+    ck_ok(vlcache_device_profile(device, profile, 4, &count));
+    ck_assert_uint_eq(count, 1);
+    ck_assert_str_eq(profile[0].name, "gated_act");
+    ck_assert_uint_eq(profile[0].calls, 3);
+    ck_assert(profile[0].ms > 0.0 && profile[0].ms < 10000.0);
+    vlci_memory_release(device, &memory);
+    vlcache_device_destroy(&device);
+    options.size = 1;
+    ck_fails(vlcache_device_open(NULL, &options, &device), VLCACHE_E_ARGUMENT, "VLCACHE_DEVICE_OPTIONS_INIT");
+}
+END_TEST
+
 int main(void) {
     if (!mkdtemp(folder)) return EXIT_FAILURE;
     Suite *suite = suite_create("device");
@@ -176,6 +206,7 @@ int main(void) {
     tcase_add_test(all, test_memory_counts);
     tcase_add_test(all, test_wrap);
     tcase_add_test(all, test_variant);
+    tcase_add_test(all, test_profile);
     suite_add_tcase(suite, all);
     int code = suite_run(suite);
     rmdir(folder);

@@ -44,9 +44,11 @@ typedef struct vlcache_device_options {
         *cache_dir; /**< kernel binaries; NULL: $XDG_CACHE_HOME/vlcache or ~/.cache/vlcache; "": no cache */
     vlcache_progress_fn progress; /**< stage "building kernels"; NULL: none */
     void *progress_user;
+    bool profile; /**< count calls and device time of each kernel, for vlcache_device_profile(): every launch
+                     is then waited for */
 } vlcache_device_options;
 #define VLCACHE_DEVICE_OPTIONS_INIT                                                                          \
-    { sizeof(vlcache_device_options), NULL, NULL, NULL }
+    { sizeof(vlcache_device_options), NULL, NULL, NULL, false }
 
 /**
  * Describes up to `capacity` devices of all platforms, GPUs first, in a stable order; `*count` is how many
@@ -65,7 +67,7 @@ VLCACHE_API vlcache_status vlcache_device_open(const char *select, const vlcache
 
 /**
  * Uses the caller's context, device and in-order queue, each retained. Errors as vlcache_device_open(), and
- * VLCACHE_E_ARGUMENT for an out-of-order queue.
+ * VLCACHE_E_ARGUMENT for an out-of-order queue, or with `profile` for one that does not profile.
  */
 VLCACHE_API vlcache_status vlcache_device_wrap(struct _cl_context *context, struct _cl_device_id *device,
                                                struct _cl_command_queue *queue,
@@ -73,6 +75,21 @@ VLCACHE_API vlcache_status vlcache_device_wrap(struct _cl_context *context, stru
 
 /** Describes an opened device; `info->index` is -1 for a wrapped one. */
 VLCACHE_API void vlcache_device_describe(const vlcache_device *device, vlcache_device_info *info);
+
+/** What one kernel has cost so far. */
+typedef struct vlcache_kernel_profile {
+    const char *name; /**< owned by the device */
+    uint64_t calls;
+    double ms; /**< on the device */
+} vlcache_kernel_profile;
+
+/**
+ * Up to `capacity` kernels that ran since the device was opened with `profile`, the costliest first, `*count`
+ * how many there are. Kernels that CLBlast launches are not among them. Errors: VLCACHE_E_ARGUMENT,
+ * VLCACHE_E_NO_MEMORY.
+ */
+VLCACHE_API vlcache_status vlcache_device_profile(vlcache_device *device, vlcache_kernel_profile *kernels,
+                                                  size_t capacity, size_t *count);
 
 /** Gives up the caller's reference and NULLs the handle; models keep theirs. */
 VLCACHE_API void vlcache_device_destroy(vlcache_device **device);

@@ -46,8 +46,9 @@ extern const vlci_kernel_source vlci_kernel_sources[];
 
 typedef struct vlci_kernel {
     cl_kernel handle;
-    const char *name; /**< for messages and profiles */
-    size_t max_group; /**< CL_KERNEL_WORK_GROUP_SIZE */
+    const char *name;              /**< for messages and profiles */
+    size_t max_group;              /**< CL_KERNEL_WORK_GROUP_SIZE */
+    vlcache_kernel_profile *usage; /**< counted when the device profiles */
 } vlci_kernel;
 
 /**
@@ -156,6 +157,7 @@ struct vlcache_device {
     char *cache_dir; /**< NULL: no cache on disk */
     vlcache_progress_fn progress;
     void *progress_user;
+    bool profile;
     pthread_mutex_t lock; /**< guards kernels while their arguments are set, the program list, the counters */
     struct vlci_program *programs;
     unsigned builds;

@@ -97,6 +97,10 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
                                   const vlcache_device_options *options, int index, vlcache_device **out) {
     vlcache_device_options defaults = VLCACHE_DEVICE_OPTIONS_INIT;
     if (!options) options = &defaults;
+    if (options->size != sizeof *options)
+        return vlci_fail(VLCACHE_E_ARGUMENT,
+                         "device: size: is %zu, must be %zu: start from VLCACHE_DEVICE_OPTIONS_INIT",
+                         options->size, sizeof *options);
     vlcache_device *device = vlci_calloc(1, sizeof *device);
     if (!device) return vlci_fail_memory("device");
     device->references = 1;
@@ -113,8 +117,10 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
         device->queue = queue;
     } else {
         device->context = clCreateContext(NULL, 1, &id, NULL, NULL, &code);
-        if (!code) device->queue = clCreateCommandQueue(device->context, id, 0, &code);
+        cl_command_queue_properties properties = options->profile ? CL_QUEUE_PROFILING_ENABLE : 0;
+        if (!code) device->queue = clCreateCommandQueue(device->context, id, properties, &code);
     }
+    device->profile = options->profile;
     if (code) {
         status = vlci_fail(VLCACHE_E_DEVICE, "device \"%s\" cannot be opened: %s", device->caps.info.name,
                            vlci_cl_error(code));
@@ -154,6 +160,9 @@ vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_comma
     if (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_device_wrap: the queue runs out of order: bring an in-order one");
+    if (options && options->profile && !(properties & CL_QUEUE_PROFILING_ENABLE))
+        return vlci_fail(VLCACHE_E_ARGUMENT,
+                         "vlcache_device_wrap: profile: the queue lacks CL_QUEUE_PROFILING_ENABLE");
     return open_device(id, context, queue, options, -1, out);
 }
 

@@ -21,6 +21,7 @@ typedef struct vlci_program {
     cl_program handle;
     vlci_kernel kernels[MAX_KERNELS];
     char *names[MAX_KERNELS];
+    vlcache_kernel_profile usage[MAX_KERNELS];
     int n_kernels;
 } vlci_program;
 
@@ -224,6 +225,8 @@ static vlcache_status find_kernel(vlcache_device *device, vlci_program *program,
         return vlci_fail_memory("kernel name");
     }
     kernel.name = copy;
+    kernel.usage = &program->usage[program->n_kernels];
+    kernel.usage->name = copy;
     program->names[program->n_kernels] = copy;
     program->kernels[program->n_kernels] = kernel;
     *out = &program->kernels[program->n_kernels++];
@@ -239,4 +242,40 @@ vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const c
     if (!status) status = find_kernel(device, program, name, out);
     pthread_mutex_unlock(&device->lock);
     return status;
+}
+
+/* ---- profile ------------------------------------------------------------------------------------------- */
+
+/* Adds a kernel's account to that of its name; the same kernel is built with several options. */
+static void add_usage(vlcache_kernel_profile *all, size_t *n, const vlcache_kernel_profile *one) {
+    size_t i = 0;
+    while (i < *n && strcmp(all[i].name, one->name)) i++;
+    if (i == *n) all[(*n)++] = (vlcache_kernel_profile){.name = one->name};
+    all[i].calls += one->calls;
+    all[i].ms += one->ms;
+}
+
+static int costlier(const void *a, const void *b) {
+    double x = ((const vlcache_kernel_profile *)a)->ms, y = ((const vlcache_kernel_profile *)b)->ms;
+    return (x < y) - (x > y);
+}
+
+vlcache_status vlcache_device_profile(vlcache_device *device, vlcache_kernel_profile *kernels,
+                                      size_t capacity, size_t *count) {
+    if (!device || !count || (capacity && !kernels))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_profile: device, kernels or count is NULL");
+    size_t most = 1;
+    *count = 0;
+    pthread_mutex_lock(&device->lock);
+    for (const vlci_program *p = device->programs; p; p = p->next) most += (size_t)p->n_kernels;
+    vlcache_kernel_profile *all = vlci_alloc(most, sizeof *all);
+    for (const vlci_program *p = device->programs; all && p; p = p->next)
+        for (int i = 0; i < p->n_kernels; i++)
+            if (p->usage[i].calls) add_usage(all, count, &p->usage[i]);
+    pthread_mutex_unlock(&device->lock);
+    if (!all) return vlci_fail_memory("kernel profile");
+    qsort(all, *count, sizeof *all, costlier);
+    if (capacity) memcpy(kernels, all, (*count < capacity ? *count : capacity) * sizeof *all);
+    vlci_free(all);
+    return VLCACHE_OK;
 }

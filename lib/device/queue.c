@@ -25,6 +25,17 @@ static vlcache_status fail_call(const vlcache_device *device, const char *what, 
                      device->caps.info.name, vlci_cl_error(code));
 }
 
+/* Waits for a launch and adds its time on the device to the kernel's account. */
+static void account(const vlci_kernel *kernel, cl_event event) {
+    cl_ulong start = 0, end = 0;
+    if (!clWaitForEvents(1, &event) &&
+        !clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof start, &start, NULL) &&
+        !clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL))
+        kernel->usage->ms += 1e-6 * (double)(end - start);
+    kernel->usage->calls++;
+    clReleaseEvent(event);
+}
+
 static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel, const size_t *global,
                               const size_t *local, const vlci_arg *args, size_t n_args) {
     for (size_t i = 0; i < n_args; i++) {
@@ -33,8 +44,10 @@ static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel,
             return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
                              vlci_cl_error(code));
     }
-    cl_int code =
-        clEnqueueNDRangeKernel(device->queue, kernel->handle, 3, NULL, global, local, 0, NULL, NULL);
+    cl_event event = NULL;
+    cl_int code = clEnqueueNDRangeKernel(device->queue, kernel->handle, 3, NULL, global, local, 0, NULL,
+                                         device->profile ? &event : NULL);
+    if (event) account(kernel, event);
     return code ? fail_call(device, kernel->name, code) : VLCACHE_OK;
 }
 
