@@ -55,9 +55,11 @@ static void count_text(const char *stage, uint64_t done, uint64_t total, char *t
 }
 
 /* The bar takes what the words leave; a narrow terminal gets the words alone, cut off at its edge. */
-static void compose(const char *stage, uint64_t done, uint64_t total, int width, char line[LINE_BYTES]) {
-    char count[80], bar[MAX_BAR + 1];
-    count_text(stage, done, total, count, sizeof count);
+static void compose(const char *stage, uint64_t done, uint64_t total, const char *note, int width,
+                    char line[LINE_BYTES]) {
+    char count[160], bar[MAX_BAR + 1];
+    count_text(stage, done, total, count, sizeof count - sizeof(((console *)0)->note));
+    strcat(count, note);
     int room = width - 19 - 2 - 2 - 6 - (int)strlen(count);
     double share = total ? (double)done / (double)total : 0.0;
     if (share > 1.0) share = 1.0;
@@ -79,7 +81,7 @@ bool console_progress(void *user, const char *stage, uint64_t done, uint64_t tot
     console *c = user;
     char line[LINE_BYTES];
     if (c->bars && is_due(c, stage, seconds())) {
-        compose(stage, done, total, columns(), line);
+        compose(stage, done, total, c->note, columns(), line);
         fprintf(stderr, "\r%s\033[K", line);
         fflush(stderr);
         c->drawn = true;

@@ -68,7 +68,7 @@ int console_fail(console *c, int code, const char *format, ...) {
     va_list args;
     console_end_line(c);
     va_start(args, format);
-    fputs("vlcache-run: ", stderr);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     va_end(args);

@@ -13,6 +13,7 @@ typedef struct console {
     bool sanitise; /* standard output is a terminal */
     bool drawn;    /* a bar stands on the line */
     char stage[48];
+    char note[48];       /* said behind the count of a bar: the time that is left */
     double last, second; /* of bars: last drawn at; the second in which `draws` are counted began at */
     int draws;
     bool open_line; /* the answer's last line is not ended */
@@ -33,7 +34,7 @@ void console_end_line(console *c);
 /** Takes a bar off the line, if one is there. */
 void console_erase(console *c);
 
-/** "vlcache-run: ..." on standard error; returns `code`. */
+/** "vlcache-run: ..." (the name of the program) on standard error; returns `code`. */
 int console_fail(console *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /** The library's own message for a status, with the flag that helps where one does; returns the exit code. */
