@@ -43,7 +43,7 @@ static int source(int i, int from, int to, float *share) {
     return left;
 }
 
-void canvas_picture(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, int width, int height) {
+static void draw_bilinear(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, int width, int height) {
     size_t right = width > 1 ? 3 : 0, below = height > 1 ? (size_t)width * 3 : 0;
     for (int row = 0; row < h; row++) {
         float v, u;
@@ -59,6 +59,35 @@ void canvas_picture(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, i
             }
         }
     }
+}
+
+/* New memory: a picture of half the sides, each pixel the mean of four; a last odd row or column is left out.
+ */
+static uint8_t *halve(const uint8_t *rgb, int width, int height) {
+    size_t row = (size_t)width * 3, w = (size_t)width / 2, h = (size_t)height / 2;
+    uint8_t *half = malloc(w * h * 3);
+    for (size_t y = 0; y < h && half; y++)
+        for (size_t i = 0; i < w * 3; i++) {
+            const uint8_t *p = rgb + 2 * y * row + i / 3 * 6 + i % 3;
+            half[y * w * 3 + i] = (uint8_t)((p[0] + p[3] + p[row] + p[row + 3] + 2) / 4);
+        }
+    return half;
+}
+
+/* Bilinear sampling skips pixels where it shrinks by more than two: means come first. */
+bool canvas_picture(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, int width, int height) {
+    uint8_t *owned = NULL;
+    while (width >= 2 * w && height >= 2 * h) {
+        uint8_t *half = halve(rgb, width, height);
+        free(owned);
+        if (!half) return false;
+        rgb = owned = half;
+        width /= 2;
+        height /= 2;
+    }
+    draw_bilinear(c, x, y, w, h, rgb, width, height);
+    free(owned);
+    return true;
 }
 
 /* The letters come as axis-aligned rectangles, four vertices of 16 bytes each: x and y of the first are the

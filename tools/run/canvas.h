@@ -22,8 +22,9 @@ bool canvas_make(canvas *c, int width, int height, colour ground);
 
 void canvas_release(canvas *c);
 
-/** Draws `rgb` (width x height) scaled to w x h, its upper left corner at (x, y); bilinear. */
-void canvas_picture(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, int width, int height);
+/** Draws `rgb` (width x height) scaled to w x h, its upper left corner at (x, y). False when memory runs out.
+ */
+bool canvas_picture(canvas *c, int x, int y, int w, int h, const uint8_t *rgb, int width, int height);
 
 /** Fills a rectangle; what lies outside is left out. */
 void canvas_fill(canvas *c, int x, int y, int w, int h, colour ink);

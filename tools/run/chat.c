@@ -18,11 +18,11 @@ static const char commands[] =
     "/help        this text\n"
     "/quit        end\n";
 
-/* The next line without its end; false at the end of input. */
+/* The next line without its end; false at the end of input, and when Ctrl-C came before one waited for it. */
 static bool read_line(bool terminal, char **line, size_t *room) {
     if (terminal) fputs("> ", stderr);
     interrupt_ends(true);
-    ssize_t length = getline(line, room, stdin);
+    ssize_t length = interrupt_seen() ? -1 : getline(line, room, stdin);
     interrupt_ends(false);
     if (length < 0 && terminal) fputc('\n', stderr);
     if (length < 0) return false;
@@ -73,7 +73,6 @@ static int obey(run *r, char *line, bool *quit) {
 /* A question that failed keeps its pictures for the next try. */
 static int ask(run *r, const char *line) {
     const vlcache_answer *answer = NULL;
-    interrupt_forget();
     int code = turn_ask(r, line, &answer);
     if (answer) pictures_clear(&r->pictures);
     return code;
@@ -93,5 +92,6 @@ int chat(run *r) {
         if (r->console.failure || (code == EXIT_INTERRUPT && !terminal)) break;
     }
     free(line);
+    if (interrupt_seen()) return EXIT_INTERRUPT;
     return terminal && !r->console.failure ? EXIT_OK : last;
 }

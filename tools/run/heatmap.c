@@ -3,8 +3,12 @@
  * picture.
  *
  *     count(token) = | { (l, h) : position of token in kept(l, h) } |
- *     pixel        = mix(light(picture), colour(count))     where it is kept
- *                    dim(light(picture))                    where it is dropped, or not looked at
+ *     pixel        = colour(count) * (0.62 + 0.38 mean + 1.10 (light - mean))    where it is kept
+ *                    dim(picture)                                            where it is dropped
+ *                    nearly black                                            where no token looks
+ *
+ * light is the picture's, mean that of the token's part: what the picture shows stands out as relief, on a
+ * colour that can be told in dark parts as well.
  */
 #include "run/heatmap.h"
 
@@ -18,15 +22,21 @@
 #include "run/kept.h"
 #include "run/legend.h"
 
-enum { MIN_WIDTH = 672, MAX_SCALED_HEIGHT = 4096, UNSEEN = -1 };
+enum { MIN_WIDTH = 672, MAX_SIDE = 2048, UNSEEN = -1 };
 static const colour ground = {18, 18, 24};
 
-/* One heat map: where the picture lies on the canvas, and the count of each of its pixels. */
+/* What the token that shows a pixel says of it. */
+typedef struct shown {
+    int count; /* UNSEEN where there is none */
+    float mean;
+} shown;
+
+/* One heat map: the canvas, and where the picture lies on it. */
 typedef struct sheet {
     canvas canvas;
     int x, width, height; /* of the drawn picture */
     float scale;
-    int *counts; /* [height][width], UNSEEN where no token looks */
+    shown *shown; /* [height][width] */
 } sheet;
 
 /* ---- counts ---------------------------------------------------------------------------------------------
@@ -49,14 +59,27 @@ static int clamp(float value, int most) {
     return whole < 0 ? 0 : whole > most ? most : whole;
 }
 
+static float light_of(const uint8_t *rgb) {
+    return (0.299f * rgb[0] + 0.587f * rgb[1] + 0.114f * rgb[2]) / 255.0f;
+}
+
+static float mean_light(const sheet *s, int x0, int y0, int x1, int y1) {
+    double sum = 0.0;
+    for (int y = y0; y < y1; y++)
+        for (int x = x0; x < x1; x++) sum += (double)light_of(canvas_at(&s->canvas, s->x + x, y));
+    return (float)(sum / ((double)(x1 - x0) * (y1 - y0)));
+}
+
 /* Where several tokens look (LLaVA-NeXT sees the picture whole and in tiles), the most kept one counts. */
 static void mark(const sheet *s, const vlcache_visual_token *t, int count) {
     int x0 = clamp(t->x0 * s->scale, s->width), x1 = clamp(t->x1 * s->scale, s->width);
     int y0 = clamp(t->y0 * s->scale, s->height), y1 = clamp(t->y1 * s->scale, s->height);
+    if (x0 >= x1 || y0 >= y1) return;
+    shown token = {count, mean_light(s, x0, y0, x1, y1)};
     for (int y = y0; y < y1; y++) {
-        int *row = s->counts + (size_t)y * (size_t)s->width;
+        shown *row = s->shown + (size_t)y * (size_t)s->width;
         for (int x = x0; x < x1; x++)
-            if (row[x] < count) row[x] = count;
+            if (row[x].count < count) row[x] = token;
     }
 }
 
@@ -76,48 +99,61 @@ static vlcache_status mark_all(const sheet *s, const run *r, const vlcache_answe
 /* ---- drawing --------------------------------------------------------------------------------------------
  */
 
-/* A kept pixel takes the hue of its count and keeps the picture's light, so that text stays legible; the rest
- * is dimmed, and grey where no token looks. */
-static void paint_pixel(uint8_t *rgb, int count, int total) {
-    float light = 0.299f * rgb[0] + 0.587f * rgb[1] + 0.114f * rgb[2];
-    colour c = count > 0 ? legend_colour(count, total) : (colour){0, 0, 0};
-    const uint8_t hue[3] = {c.r, c.g, c.b};
+static void paint_kept(uint8_t *rgb, colour ink, float light, float mean) {
+    const uint8_t hue[3] = {ink.r, ink.g, ink.b};
+    float relief = 0.62f + 0.38f * mean + 1.10f * (light - mean);
+    float share = fmaxf(relief, 0.08f), white = fminf(fmaxf(relief - 1.0f, 0.0f), 1.0f);
     for (int k = 0; k < 3; k++) {
-        float lit = hue[k] * (0.30f + 0.70f * light / 255.0f), grey = light + 0.35f * (rgb[k] - light);
-        float out = count > 0 ? 0.85f * lit + 0.15f * rgb[k] : count == 0 ? 0.26f * grey : 0.14f * light;
-        rgb[k] = (uint8_t)lrintf(out);
+        float out = hue[k] * fminf(share, 1.0f);
+        rgb[k] = (uint8_t)lrintf(out + white * (255.0f - out));
+    }
+}
+
+static void paint_dropped(uint8_t *rgb, float light, bool seen) {
+    for (int k = 0; k < 3; k++) {
+        float grey = 255.0f * light, pale = grey + 0.35f * (rgb[k] - grey);
+        rgb[k] = (uint8_t)lrintf(seen ? 0.22f * pale : 0.08f * grey);
     }
 }
 
 static void paint(sheet *s, int total) {
     for (int y = 0; y < s->height; y++)
-        for (int x = 0; x < s->width; x++)
-            paint_pixel(canvas_at(&s->canvas, s->x + x, y), s->counts[(size_t)y * (size_t)s->width + x],
-                        total);
+        for (int x = 0; x < s->width; x++) {
+            const shown *token = &s->shown[(size_t)y * (size_t)s->width + (size_t)x];
+            uint8_t *rgb = canvas_at(&s->canvas, s->x + x, y);
+            if (token->count > 0)
+                paint_kept(rgb, legend_colour(token->count, total), light_of(rgb), token->mean);
+            else
+                paint_dropped(rgb, light_of(rgb), token->count == 0);
+        }
 }
 
-/* Small pictures are drawn larger, so that cells and legend can be read; a tall strip stays within reason. */
+/* A small picture is drawn larger, so that its cells can be read; none is drawn longer than MAX_SIDE. */
+static float choose_scale(int width, int height) {
+    float longest = (float)(width > height ? width : height), scale = (float)MIN_WIDTH / (float)width;
+    if (longest > MAX_SIDE) return MAX_SIDE / longest;
+    return scale <= 1.0f ? 1.0f : fminf(scale, MAX_SIDE / longest);
+}
+
 static bool sheet_make(sheet *s, const vlcache_image *image) {
     int width, height;
     vlcache_image_size(image, &width, &height);
-    s->scale = width < MIN_WIDTH ? (float)MIN_WIDTH / (float)width : 1.0f;
-    if (s->scale > 1.0f && (float)height * s->scale > MAX_SCALED_HEIGHT)
-        s->scale = fmaxf(1.0f, (float)MAX_SCALED_HEIGHT / (float)height);
+    s->scale = choose_scale(width, height);
     s->width = (int)fmaxf(1.0f, rintf((float)width * s->scale));
     s->height = (int)fmaxf(1.0f, rintf((float)height * s->scale));
     int sheet_width = s->width > MIN_WIDTH ? s->width : MIN_WIDTH;
     s->x = (sheet_width - s->width) / 2;
     size_t pixels = (size_t)s->width * (size_t)s->height;
-    s->counts = malloc(pixels * sizeof *s->counts);
-    if (!s->counts || !canvas_make(&s->canvas, sheet_width, s->height + LEGEND_HEIGHT, ground)) return false;
-    for (size_t i = 0; i < pixels; i++) s->counts[i] = UNSEEN;
-    canvas_picture(&s->canvas, s->x, 0, s->width, s->height, vlcache_image_pixels(image), width, height);
-    return true;
+    s->shown = malloc(pixels * sizeof *s->shown);
+    if (!s->shown || !canvas_make(&s->canvas, sheet_width, s->height + LEGEND_HEIGHT, ground)) return false;
+    for (size_t i = 0; i < pixels; i++) s->shown[i].count = UNSEEN;
+    return canvas_picture(&s->canvas, s->x, 0, s->width, s->height, vlcache_image_pixels(image), width,
+                          height);
 }
 
 static void sheet_release(sheet *s) {
     canvas_release(&s->canvas);
-    free(s->counts);
+    free(s->shown);
 }
 
 /* ---- files ----------------------------------------------------------------------------------------------

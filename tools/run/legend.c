@@ -9,9 +9,9 @@
 #include <stdio.h>
 
 enum { MARGIN = 24, BAR_HEIGHT = 18, SWATCH = 34, TEXT_SIZE = 2 };
-static const float first = 0.38f;
+static const float first = 0.34f;
 static const colour ground = {18, 18, 24}, ink = {226, 226, 232}, faint = {150, 150, 160},
-                    dropped = {58, 56, 66};
+                    dropped = {56, 56, 56};
 
 static const uint8_t inferno[][3] = {{0, 0, 4},      {22, 11, 57},   {66, 10, 104},  {106, 23, 110},
                                      {147, 38, 103}, {188, 55, 84},  {221, 81, 58},  {243, 120, 25},

@@ -33,6 +33,7 @@ int turn_ask(run *r, const char *text, const vlcache_answer **answer) {
         status = ask_once(r, text, answer);
     while (status == VLCACHE_E_CANCELLED && !interrupt_seen() && !r->console.failure);
     interrupt_cancels(NULL);
+    interrupt_forget(); /* it was for this turn; the next one is for the program */
     if (status) return console_fail_status(&r->console, status);
     console_end_line(&r->console);
     if (r->console.failure) return console_check_output(&r->console);
