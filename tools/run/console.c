@@ -19,8 +19,7 @@ void console_open(console *c, bool quiet, bool stream) {
     c->sanitise = isatty(STDOUT_FILENO);
 }
 
-/* ---- the answer -----------------------------------------------------------------------------------------
- */
+/* ---- the answer --------------------------------------------------------------------------------------- */
 
 /* A model repeats what a picture says, and a picture may say an escape sequence: control characters other
  * than newline and tab do not reach a terminal. C1 ones are U+0080..U+009F, in UTF-8 C2 80..C2 9F. */
@@ -61,8 +60,7 @@ int console_check_output(console *c) {
     return console_fail(c, EXIT_INPUT, "standard output cannot be written: %s", strerror(c->failure));
 }
 
-/* ---- errors ---------------------------------------------------------------------------------------------
- */
+/* ---- errors ------------------------------------------------------------------------------------------- */
 
 int console_fail(console *c, int code, const char *format, ...) {
     va_list args;
@@ -87,8 +85,7 @@ int console_fail_status(console *c, vlcache_status status) {
     return console_fail(c, exit_code(status), "%s%s", *message ? message : vlcache_status_text(status), help);
 }
 
-/* ---- the summary ----------------------------------------------------------------------------------------
- */
+/* ---- the summary -------------------------------------------------------------------------------------- */
 
 void console_bytes(uint64_t bytes, char text[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

@@ -39,8 +39,7 @@ typedef struct sheet {
     shown *shown; /* [height][width] */
 } sheet;
 
-/* ---- counts ---------------------------------------------------------------------------------------------
- */
+/* ---- counts ------------------------------------------------------------------------------------------- */
 
 /* New memory: for each position of the prompt, how many pairs keep it. */
 static int *count_positions(const kept *k, int tokens) {
@@ -96,8 +95,7 @@ static vlcache_status mark_all(const sheet *s, const run *r, const vlcache_answe
     return status;
 }
 
-/* ---- drawing --------------------------------------------------------------------------------------------
- */
+/* ---- drawing ------------------------------------------------------------------------------------------ */
 
 static void paint_kept(uint8_t *rgb, colour ink, float light, float mean) {
     const uint8_t hue[3] = {ink.r, ink.g, ink.b};
@@ -156,8 +154,7 @@ static void sheet_release(sheet *s) {
     free(s->shown);
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------
- */
+/* ---- files -------------------------------------------------------------------------------------------- */
 
 /* PATH, or its stem, -1, -2 ... and its ending. New memory. */
 static char *file_name(const char *path, size_t i, size_t n) {

@@ -52,8 +52,7 @@ static int refuse(const char *format, ...) {
     return EXIT_USAGE;
 }
 
-/* ---- the grammar ----------------------------------------------------------------------------------------
- */
+/* ---- the grammar -------------------------------------------------------------------------------------- */
 
 static void add_name(grammar *g, const flag *f, const char *name) {
     g->names[g->n++] = (struct option){name, f->argument ? required_argument : no_argument, NULL,
@@ -81,8 +80,7 @@ static const flag *find_flag(int value) {
     return NULL;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------
- */
+/* ---- values ------------------------------------------------------------------------------------------- */
 
 /* strtol() and its kin skip spaces; a value that begins with one is refused all the same. */
 static bool begins_number(const char *text) {
@@ -200,8 +198,7 @@ static int read_value(const flag *f, const char *name, const char *text, options
     return EXIT_USAGE;
 }
 
-/* ---- the whole line -------------------------------------------------------------------------------------
- */
+/* ---- the whole line ----------------------------------------------------------------------------------- */
 
 /* What getopt stumbled over: a letter (in optopt), a name, or a value that a flag does not take. */
 static int refuse_flag(char **argv) {
