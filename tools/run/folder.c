@@ -26,13 +26,13 @@ static bool is_model(const char *folder) {
 
 /* The program's own path is the kernel's to tell: argv[0] may be anything. */
 static bool beside_program(char path[FOLDER_BYTES]) {
-    static const char tail[] = "/../share/vlcache/model";
-    ssize_t length = readlink("/proc/self/exe", path, FOLDER_BYTES - sizeof tail);
+    char program[FOLDER_BYTES - 32];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length <= 0) return false;
-    path[length] = 0;
-    char *slash = strrchr(path, '/');
+    program[length] = 0;
+    char *slash = strrchr(program, '/');
     if (!slash) return false;
-    memcpy(slash, tail, sizeof tail);
+    snprintf(path, FOLDER_BYTES, "%.*s/../share/vlcache/model", (int)(slash - program), program);
     return is_model(path);
 }
 
