@@ -17,8 +17,9 @@
 
 #include "core/alloc.h"
 #include "core/log.h"
+#include "device/ladder.h"
 
-enum { PORTABLE, WIDE, CLBLAST, ENGINES };
+enum { PORTABLE, WIDE, CLBLAST, ENGINES = VLCI_GEMM_ENGINES };
 static const char *const engine_names[ENGINES] = {"portable", "wide", "clblast"};
 
 enum { GEMV_ROWS_MAX = 8, GEMV_LANES = 64, WIDE_ROWS = 12, WIDEN_BYTES = 64 << 20 };
@@ -50,6 +51,9 @@ static vlcache_status get_kernel(vlcache_device *device, vlcache_dtype dtype, co
     return vlci_kernel_get(device, file, name, all, out);
 }
 
+/* Where a compiler must halve vectors of 512 bits, it warns at each of them: -w. */
+#define WIDE_OPTIONS " -w"
+
 /* All kernels that compute a whole product take the same arguments. */
 static vlcache_status launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                              const product *p) {
@@ -58,9 +62,15 @@ static vlcache_status launch(vlcache_device *device, const vlci_kernel *kernel, 
                        VLCI_I32(p->w->n), VLCI_I32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
 }
 
+static const char *choose_gemv(const vlcache_device *device) {
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : GEMV_LANES);
+}
+
+const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose_gemv};
+
 /* Lanes of a gemv_rows work-group: a power of two that the device takes. */
 static int gemv_lanes(const vlcache_device *device, int rows) {
-    int lanes = device->caps.wide_vectors ? 1 : GEMV_LANES;
+    int lanes = atoi(vlci_rung(device, &vlci_gemv_ladder, choose_gemv(device)));
     while (lanes > 1 && ((size_t)lanes > device->caps.max_group ||
                          (size_t)(lanes * rows * 2) * sizeof(float) > device->caps.local_bytes))
         lanes /= 2;
@@ -73,7 +83,7 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
     char options[96];
     const vlci_kernel *kernel;
     if (p->w->layout == VLCI_PANELS) {
-        snprintf(options, sizeof options, " -DROWS=%d", rows);
+        snprintf(options, sizeof options, WIDE_OPTIONS " -DROWS=%d", rows);
         vlcache_status status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_panels", options, &kernel);
         if (status) return status;
         return launch(device, kernel, VLCI_GRID(ceil_div((size_t)p->w->n, VLCI_PANEL), 1, 1, 1, 1, 1), p);
@@ -91,7 +101,7 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
 static vlcache_status run_wide(vlcache_device *device, const product *p) {
     const vlci_kernel *kernel;
     char options[32];
-    snprintf(options, sizeof options, " -DROWS_A_TILE=%d", WIDE_ROWS);
+    snprintf(options, sizeof options, WIDE_OPTIONS " -DROWS_A_TILE=%d", WIDE_ROWS);
     vlcache_status status = get_kernel(device, p->w->dtype, "gemm_wide.cl", "gemm_wide", options, &kernel);
     if (status) return status;
     size_t tiles = ceil_div((size_t)p->m, WIDE_ROWS), panels = ceil_div((size_t)p->w->n, VLCI_PANEL);
@@ -106,20 +116,38 @@ typedef struct rung {
 static const rung rungs[] = {{"large", 16, 8, 16}, {"tile", 16, 4, 16}, {"small", 8, 4, 16}};
 enum { LARGE, RUNGS = sizeof rungs / sizeof rungs[0] };
 
-static bool rung_fits(const vlcache_device *device, const rung *r) {
+static const char *const rung_names[] = {"large", "tile", "small", "scalar", NULL};
+
+static const rung *find_rung(const char *name) {
+    for (int i = 0; i < RUNGS; i++)
+        if (strcmp(name, rungs[i].name) == 0) return &rungs[i];
+    return NULL; /* "scalar" */
+}
+
+static bool rung_fits(const vlcache_device *device, const char *name) {
+    const rung *r = find_rung(name);
+    if (!r) return true;
     size_t local = 2 * sizeof(float) * (size_t)r->tile_k * (size_t)(r->group * r->work + 1);
     return (size_t)(r->group * r->group) <= device->caps.max_group && local <= device->caps.local_bytes;
 }
 
 /* "large" pays where its tiles fill the device; then the largest that fits. */
+static const char *best_rung(const vlcache_device *device, bool fills) {
+    int first = fills && !device->caps.wide_vectors ? LARGE : LARGE + 1;
+    while (!rung_fits(device, rung_names[first])) first++;
+    return rung_names[first];
+}
+
+static const char *choose_rung(const vlcache_device *device) {
+    return best_rung(device, true);
+}
+
+const vlci_ladder vlci_gemm_ladder = {"gemm", "engine portable", rung_names, rung_fits, choose_rung};
+
 static const char *pick_rung(const vlcache_device *device, const product *p) {
     size_t side = (size_t)(rungs[LARGE].group * rungs[LARGE].work);
     size_t tiles = ceil_div((size_t)p->m, side) * ceil_div((size_t)p->w->n, side);
-    bool fills = !device->caps.wide_vectors && tiles >= device->caps.info.compute_units;
-    const char *chosen = "scalar";
-    for (int i = RUNGS - 1; i >= 0; i--)
-        if (rung_fits(device, &rungs[i]) && (i != LARGE || fills)) chosen = rungs[i].name;
-    return vlci_variant("gemm", chosen);
+    return vlci_rung(device, &vlci_gemm_ladder, best_rung(device, tiles >= device->caps.info.compute_units));
 }
 
 /* One work-item for each element of [rows][columns], in work-groups along the columns. */
@@ -137,10 +165,7 @@ static vlcache_status run_scalar(vlcache_device *device, const product *p) {
 }
 
 static vlcache_status run_portable(vlcache_device *device, const product *p) {
-    const char *name = pick_rung(device, p);
-    const rung *r = NULL;
-    for (int i = 0; i < RUNGS; i++)
-        if (strcmp(name, rungs[i].name) == 0 && rung_fits(device, &rungs[i])) r = &rungs[i];
+    const rung *r = find_rung(pick_rung(device, p));
     if (!r) return run_scalar(device, p);
     char options[64];
     snprintf(options, sizeof options, " -DGROUP=%d -DWORK=%d -DTILE_K=%d", r->group, r->work, r->tile_k);
@@ -301,8 +326,17 @@ static uint32_t ones(vlcache_dtype dtype) {
     return dtype == VLCACHE_DTYPE_F32 ? 0x3f800000u : dtype == VLCACHE_DTYPE_F16 ? 0x3c003c00u : 0x3f803f80u;
 }
 
-/* An engine that fails has 0; the whole fails when the memory is not there or no engine works. */
-static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype, double gflops[ENGINES]) {
+/* What an engine failed of, in one line. */
+static void keep_error(vlcache_gemm_engine *engine) {
+    snprintf(engine->error, sizeof engine->error, "%s", vlcache_error_message());
+    for (char *c = engine->error; *c; c++)
+        if ((unsigned char)*c < ' ') *c = ' ';
+    vlci_log(VLCACHE_LOG_WARN, "gemm engine %s: %s", engine->name, engine->error);
+}
+
+/* An engine that fails has an error; the whole fails when the memory is not there or no engine works. */
+static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
+                              vlcache_gemm_engine engines[ENGINES]) {
     vlci_matrix w = {.n = PLAN_N, .k = PLAN_K, .dtype = dtype};
     product p = {.w = &w, .m = PLAN_M};
     size_t w_bytes = vlci_matrix_bytes(PLAN_N, PLAN_K, dtype, VLCI_PANELS);
@@ -314,13 +348,11 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype, doubl
     if (!status) status = vlci_fill(device, w.data, 0, w_bytes, ones(dtype));
     if (!status) status = vlci_fill(device, p.x, 0, x_bytes, 0x3f800000u);
     bool works = false;
-    for (int engine = 0; !status && engine < ENGINES; engine++) {
-        w.layout = engine == WIDE ? VLCI_PANELS : VLCI_ROWS;
-        gflops[engine] = 0;
-        vlcache_status failed = measure_engine(device, engine, &p, &gflops[engine]);
+    for (int i = 0; !status && i < ENGINES; i++) {
+        w.layout = i == WIDE ? VLCI_PANELS : VLCI_ROWS;
+        vlcache_status failed = measure_engine(device, i, &p, &engines[i].gflops);
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
-        if (failed)
-            vlci_log(VLCACHE_LOG_WARN, "gemm engine %s: %s", engine_names[engine], vlcache_error_message());
+        if (failed) keep_error(&engines[i]);
         works |= !failed;
     }
     if (!status && !works) status = vlci_fail_context(VLCACHE_E_DEVICE, "no gemm engine works");
@@ -330,31 +362,73 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype, doubl
     return status;
 }
 
-static bool parse_speeds(const char *text, double gflops[ENGINES]) {
-    int end = 0;
-    if (sscanf(text, "portable %lf wide %lf clblast %lf%n", &gflops[0], &gflops[1], &gflops[2], &end) != 3)
-        return false;
-    bool positive = false;
-    for (int i = 0; i < ENGINES; i++) {
-        if (!isfinite(gflops[i]) || gflops[i] < 0) return false;
-        positive |= gflops[i] > 0;
+/* ---- the measurement on disk: a line "name gflops" or "name 0 error" for each engine ------------------- */
+
+enum { SPEEDS_BYTES = ENGINES * 320 };
+
+static void write_speeds(const vlcache_gemm_engine engines[ENGINES], char text[SPEEDS_BYTES]) {
+    int used = 0;
+    for (int i = 0; i < ENGINES; i++)
+        used += snprintf(text + used, (size_t)(SPEEDS_BYTES - used), "%s %.6g%s%s\n", engines[i].name,
+                         engines[i].gflops, *engines[i].error ? " " : "", engines[i].error);
+}
+
+/* One line; a speed of 0 goes with an error and no other does. The line's end, NULL when it is none. */
+static const char *parse_line(const char *line, vlcache_gemm_engine *engine) {
+    size_t length = strlen(engine->name);
+    if (strncmp(line, engine->name, length) || line[length] != ' ') return NULL;
+    char *end = NULL;
+    engine->gflops = strtod(line + length, &end);
+    if (!isfinite(engine->gflops) || engine->gflops < 0) return NULL;
+    if (*end == ' ') {
+        snprintf(engine->error, sizeof engine->error, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);
+        end += strcspn(end, "\n");
     }
-    return positive && text[end] == 0;
+    return *end == '\n' && (engine->gflops > 0) == (*engine->error == 0) ? end + 1 : NULL;
+}
+
+static bool parse_speeds(const char *text, vlcache_gemm_engine engines[ENGINES]) {
+    bool works = false;
+    for (int i = 0; text && i < ENGINES; i++) {
+        text = parse_line(text, &engines[i]);
+        works |= engines[i].gflops > 0;
+    }
+    return text && !*text && works;
+}
+
+static void clear_speeds(vlcache_gemm_engine engines[ENGINES]) {
+    for (int i = 0; i < ENGINES; i++) engines[i] = (vlcache_gemm_engine){.name = engine_names[i]};
+}
+
+static void speeds_key(vlcache_dtype dtype, char key[64]) {
+    snprintf(key, 64, "gemm engines %s %s", VLCACHE_VERSION, vlcache_dtype_name(dtype));
+}
+
+/* Whether the cache has the speeds; all are 0 when not. */
+static bool recall_speeds(vlcache_device *device, vlcache_dtype dtype, vlcache_gemm_engine engines[ENGINES]) {
+    char key[64], *text = NULL;
+    speeds_key(dtype, key);
+    clear_speeds(engines);
+    bool known = vlci_cache_read(device, key, &text) && parse_speeds(text, engines);
+    vlci_free(text);
+    if (!known) clear_speeds(engines);
+    return known;
 }
 
 /* The speeds from the cache, else measured and put there. */
-static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype, double gflops[ENGINES]) {
-    char key[64], line[128], *text = NULL;
-    snprintf(key, sizeof key, "gemm %s %s", VLCACHE_VERSION, vlcache_dtype_name(dtype));
-    bool known = vlci_cache_read(device, key, &text) && parse_speeds(text, gflops);
-    vlci_free(text);
-    if (known) return VLCACHE_OK;
-    vlcache_status status = measure(device, dtype, gflops);
+static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
+                                    vlcache_gemm_engine engines[ENGINES]) {
+    if (recall_speeds(device, dtype, engines)) return VLCACHE_OK;
+    vlcache_status status = measure(device, dtype, engines);
     if (status) return status;
-    snprintf(line, sizeof line, "portable %.2f wide %.2f clblast %.2f", gflops[0], gflops[1], gflops[2]);
-    vlci_cache_write(device, key, line);
+    char key[64], text[SPEEDS_BYTES];
+    speeds_key(dtype, key);
+    write_speeds(engines, text);
+    vlci_cache_write(device, key, text);
     return VLCACHE_OK;
 }
+
+/* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
 static vlcache_status forced_engine(int *engine) {
@@ -367,35 +441,66 @@ static vlcache_status forced_engine(int *engine) {
     return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_GEMM: \"%s\": give portable, wide or clblast", name);
 }
 
-static int fastest(const double gflops[ENGINES]) {
-    int best = 0;
-    for (int i = 1; i < ENGINES; i++)
-        if (gflops[i] > gflops[best]) best = i;
+/* ENGINES when none is measured. */
+static int fastest(const vlcache_gemm_engine engines[ENGINES]) {
+    int best = ENGINES;
+    for (int i = 0; i < ENGINES; i++)
+        if (engines[i].gflops > (best < ENGINES ? engines[best].gflops : 0)) best = i;
     return best;
 }
 
+static vlcache_status check_dtype(vlcache_dtype dtype) {
+    return is_dtype(dtype) ? VLCACHE_OK
+                           : vlci_fail(VLCACHE_E_ARGUMENT, "gemm plan: dtype %s: give f32, f16 or bf16",
+                                       vlcache_dtype_name(dtype));
+}
+
 vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_layout *layout,
-                              vlci_gemm_report *reports) {
+                              vlcache_gemm_engine *engines) {
     *layout = VLCI_ROWS;
-    if (!is_dtype(dtype))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "gemm plan: dtype %s: give f32, f16 or bf16",
-                         vlcache_dtype_name(dtype));
     int engine = ENGINES;
-    double gflops[ENGINES] = {0};
-    vlcache_status status = forced_engine(&engine);
+    vlcache_gemm_engine own[ENGINES];
+    vlcache_status status = check_dtype(dtype);
+    if (!status) status = forced_engine(&engine);
     if (status) return status;
-    if (engine == ENGINES && !reports && planned_engine(device, dtype) >= 0)
+    if (engine == ENGINES && !engines && planned_engine(device, dtype) >= 0)
         engine = planned_engine(device, dtype);
-    if (engine == ENGINES || reports) {
-        status = obtain_speeds(device, dtype, gflops);
+    if (engine == ENGINES || engines) {
+        if (!engines) engines = own;
+        status = obtain_speeds(device, dtype, engines);
         if (status) return status;
-        if (engine == ENGINES) engine = fastest(gflops);
+        if (engine == ENGINES) engine = fastest(engines);
+        engines[engine].chosen = true;
     }
     pthread_mutex_lock(&device->lock);
     device->gemm_engine[dtype] = 1 + engine;
     pthread_mutex_unlock(&device->lock);
-    for (int i = 0; reports && i < ENGINES; i++)
-        reports[i] = (vlci_gemm_report){engine_names[i], gflops[i], i == engine};
     *layout = engine == WIDE ? VLCI_PANELS : VLCI_ROWS;
     return VLCACHE_OK;
+}
+
+/* What is known without measuring; plans nothing. */
+static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
+                                  vlcache_gemm_engine engines[ENGINES]) {
+    int engine = ENGINES;
+    vlcache_status status = check_dtype(dtype);
+    if (!status) status = forced_engine(&engine);
+    if (status) return status;
+    recall_speeds(device, dtype, engines);
+    if (engine == ENGINES) engine = fastest(engines);
+    if (engine < ENGINES) engines[engine].chosen = true;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_dtype dtype, bool measure_missing,
+                                   vlcache_gemm_engine *engines, size_t capacity, size_t *count) {
+    if (!device || !count || (capacity && !engines))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_gemm: device, engines or count is NULL");
+    *count = ENGINES;
+    vlci_layout layout;
+    vlcache_gemm_engine all[ENGINES];
+    vlcache_status status =
+        measure_missing ? vlci_gemm_plan(device, dtype, &layout, all) : recall_plan(device, dtype, all);
+    for (size_t i = 0; !status && i < ENGINES && i < capacity; i++) engines[i] = all[i];
+    return status;
 }

@@ -25,20 +25,15 @@ typedef struct vlci_matrix {
     vlci_layout layout;
 } vlci_matrix;
 
-/** The engines' measured speed on a device; gflops 0: not available there. */
-typedef struct vlci_gemm_report {
-    const char *name;
-    double gflops;
-    bool chosen;
-} vlci_gemm_report;
+enum { VLCI_GEMM_ENGINES = 3 };
 
 /**
  * Measures the engines for weights of `dtype` on this device (or reads the cached measurement) and returns
- * the winner's layout; VLCACHE_GEMM=portable|wide|clblast forces one. `reports` (3 entries, in the order
- * portable, wide, clblast) may be NULL.
+ * the winner's layout; VLCACHE_GEMM=portable|wide|clblast forces one. `engines` (VLCI_GEMM_ENGINES of them,
+ * in the order portable, wide, clblast) may be NULL.
  */
 vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_layout *layout,
-                              vlci_gemm_report *reports);
+                              vlcache_gemm_engine *engines);
 
 /** Bytes of a matrix [n][k] in a layout. */
 size_t vlci_matrix_bytes(int n, int k, vlcache_dtype dtype, vlci_layout layout);

@@ -284,7 +284,7 @@ END_TEST
 
 START_TEST(plan_measures_once) {
     vlci_layout layout, again;
-    vlci_gemm_report reports[3], cached[3];
+    vlcache_gemm_engine reports[3], cached[3];
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &layout, reports));
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &again, cached));
     ck_assert_int_eq(layout, again);
@@ -292,7 +292,7 @@ START_TEST(plan_measures_once) {
     for (int i = 0; i < 3; i++) {
         ck_assert_str_eq(reports[i].name, cached[i].name);
         ck_assert_int_eq(reports[i].chosen, cached[i].chosen);
-        ck_assert(fabs(reports[i].gflops - cached[i].gflops) < 0.01); /* two decimals are kept */
+        ck_assert(fabs(reports[i].gflops - cached[i].gflops) <= 1e-5 * reports[i].gflops);
         chosen += reports[i].chosen;
         for (int j = 0; j < 3; j++)
             if (reports[i].chosen) ck_assert(reports[i].gflops >= reports[j].gflops);
@@ -308,16 +308,20 @@ END_TEST
 START_TEST(plan_reads_the_cache_and_doubts_it) {
     static const char *const bad[] = {"",
                                       "portable x",
-                                      "portable 1 wide nan clblast 3",
-                                      "portable -1 wide 2 clblast 3",
-                                      "portable 0 wide 0 clblast 0",
-                                      "portable 1 wide 2 clblast 3 and more"};
-    const char *key = "gemm " VLCACHE_VERSION " f32";
+                                      "portable 1000\nwide nan\nclblast 3\n",
+                                      "portable -1\nwide 2\nclblast 3\n",
+                                      "portable 0 slow\nwide 0 slow\nclblast 0 slow\n",
+                                      "portable 1000\nwide 2\nclblast 3\nand more",
+                                      "portable 1000\nwide 2\nclblast 0\n",
+                                      "portable 1000\nwide 2\nclblast 3 but failed\n",
+                                      "portable 1000 wide 2 clblast 3"};
+    const char *key = "gemm engines " VLCACHE_VERSION " f32";
     vlci_layout layout;
-    vlci_gemm_report reports[3];
-    vlci_cache_write(device, key, "portable 1000.00 wide 2.00 clblast 3.00");
+    vlcache_gemm_engine reports[3];
+    vlci_cache_write(device, key, "portable 1000.00\nwide 2.00\nclblast 0.00 it broke: -54\n");
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));
     ck_assert(reports[0].chosen && reports[0].gflops == 1000 && layout == VLCI_ROWS);
+    ck_assert_str_eq(reports[2].error, "it broke: -54");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i += 3) {
         vlci_cache_write(device, key, bad[i + seed % 3]);
         must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));

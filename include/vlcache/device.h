@@ -60,7 +60,7 @@ VLCACHE_API vlcache_status vlcache_device_list(vlcache_device_info *infos, size_
  * Opens a device. `select`: an index of vlcache_device_list(), or part of a platform's or device's name (no
  * case); NULL or "": $VLCACHE_DEVICE, else the first. Kernels build when first needed, or come from the
  * binary cache. Errors: VLCACHE_E_NO_DEVICE (the message lists what there is), VLCACHE_E_DEVICE,
- * VLCACHE_E_NO_MEMORY.
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_ARGUMENT ($VLCACHE_VARIANT names a kernel or a rung that there is not).
  */
 VLCACHE_API vlcache_status vlcache_device_open(const char *select, const vlcache_device_options *options,
                                                vlcache_device **out);
@@ -93,6 +93,72 @@ VLCACHE_API vlcache_status vlcache_device_profile(vlcache_device *device, vlcach
 
 /** Gives up the caller's reference and NULLs the handle; models keep theirs. */
 VLCACHE_API void vlcache_device_destroy(vlcache_device **device);
+
+/* ---- what a device chose ------------------------------------------------------------------------------- */
+
+/** One variant of a kernel. */
+typedef struct vlcache_rung {
+    const char *name; /**< as $VLCACHE_VARIANT names it (static storage) */
+    bool available;   /**< this device has what it needs */
+} vlcache_rung;
+
+enum { VLCACHE_MAX_RUNGS = 12 };
+
+/**
+ * The variants of a kernel on a device, from the fastest to the one that runs everywhere, and the one in
+ * use: the device's capabilities choose it, or VLCACHE_VARIANT=kernel:rung,kernel:rung in the environment
+ * forces it. A launch whose shape does not suit that rung takes one below.
+ */
+typedef struct vlcache_ladder {
+    const char *kernel; /**< "gemm" and so on; kernels with rungs for different work come once for each */
+    const char *work;   /**< what the rungs are for: "prefill" and so on (static storage) */
+    vlcache_rung rungs[VLCACHE_MAX_RUNGS];
+    int n_rungs;
+    int in_use;  /**< index of the rung in use */
+    bool forced; /**< by VLCACHE_VARIANT */
+} vlcache_ladder;
+
+/**
+ * Describes up to `capacity` ladders of a device; `*count` is how many there are. Builds no kernel, does not
+ * block. Errors: VLCACHE_E_ARGUMENT (a NULL).
+ */
+VLCACHE_API vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladder *ladders,
+                                                  size_t capacity, size_t *count);
+
+/** An implementation of matrix products, and how fast it is here. */
+typedef struct vlcache_gemm_engine {
+    const char *name; /**< "portable", "wide", "clblast" (static storage) */
+    double gflops;    /**< 1e9 operations a second for x [576][1024] times W [1024][1024], an engine that is
+                           slow there for fewer rows; 0: not measured, or it failed */
+    bool chosen;      /**< in use for weights of this dtype */
+    char error[240];  /**< why it failed; "" where it did not */
+} vlcache_gemm_engine;
+
+/**
+ * The GEMM engines of a device for weights of `dtype`, in a fixed order: up to `capacity` of them, `*count`
+ * how many there are. The fastest is in use, or the one that VLCACHE_GEMM names in the environment. Speeds
+ * come from the cache; without one there, `measure` decides: true measures (blocks a few seconds, with kernel
+ * builds) and remembers, false leaves them 0 with none chosen. Errors: VLCACHE_E_ARGUMENT (a NULL, a dtype
+ * other than f32, f16 and bf16, VLCACHE_GEMM), VLCACHE_E_DEVICE (no engine works), VLCACHE_E_BUILD,
+ * VLCACHE_E_CANCELLED, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
+ */
+VLCACHE_API vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_dtype dtype, bool measure,
+                                               vlcache_gemm_engine *engines, size_t capacity, size_t *count);
+
+/* ---- the cache of kernel binaries and measurements ------------------------------------------------------
+ */
+
+/**
+ * Where the cache is and what it holds, of all devices. `cache_dir` as in vlcache_device_options. `*folder`
+ * is new memory for vlcache_free(), NULL where there is no cache; it need not exist yet. Errors:
+ * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read).
+ */
+VLCACHE_API vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size_t *files,
+                                                  uint64_t *bytes);
+
+/** Deletes what vlcache_cache_describe() counts and nothing else; `*files` (may be NULL) is how many. Safe
+ * while the library runs. Errors: as vlcache_cache_describe(), VLCACHE_E_IO with the file. */
+VLCACHE_API vlcache_status vlcache_cache_clear(const char *cache_dir, size_t *files);
 
 #ifdef __cplusplus
 }

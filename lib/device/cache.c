@@ -5,6 +5,7 @@
  * bytes), content. Whatever does not fit its seal counts as absent, is rebuilt and written again. Names are
  * fingerprints of all that the content depends on.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -135,4 +136,59 @@ void vlci_cache_write(const vlcache_device *device, const char *key, const char 
     char name[40];
     text_name(device, key, name);
     vlci_cache_store(device, name, text, strlen(text));
+}
+
+/* ---- the folder as a whole ----------------------------------------------------------------------------- */
+
+/* A fingerprint with .clbin or .txt, or what an interrupted write has left of one. */
+static bool is_entry(const char *name) {
+    if (strspn(name, "0123456789abcdef") != 32) return false;
+    const char *end = name + 32;
+    size_t kind = strncmp(end, ".clbin", 6) == 0 ? 6 : strncmp(end, ".txt", 4) == 0 ? 4 : 0;
+    return kind && (end[kind] == 0 || (end[kind] == '.' && strlen(end + kind) == 7));
+}
+
+/* Counts the entries of a folder, and deletes them when asked. One that another process has just renamed or
+ * deleted is none. */
+static vlcache_status walk(const char *folder, bool unlink_them, size_t *files, uint64_t *bytes) {
+    *files = 0, *bytes = 0;
+    DIR *dir = opendir(folder);
+    if (!dir && errno == ENOENT) return VLCACHE_OK;
+    if (!dir) return vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", folder, strerror(errno));
+    vlcache_status status = VLCACHE_OK;
+    for (struct dirent *entry; !status && (entry = readdir(dir));) {
+        struct stat about;
+        if (!is_entry(entry->d_name) || fstatat(dirfd(dir), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) ||
+            !S_ISREG(about.st_mode))
+            continue;
+        if (unlink_them && unlinkat(dirfd(dir), entry->d_name, 0)) {
+            if (errno != ENOENT)
+                status = vlci_fail(VLCACHE_E_IO, "%s/%s: cannot be deleted: %s", folder, entry->d_name,
+                                   strerror(errno));
+            continue;
+        }
+        *files += 1;
+        *bytes += (uint64_t)about.st_size;
+    }
+    closedir(dir);
+    return status;
+}
+
+vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size_t *files, uint64_t *bytes) {
+    if (folder) *folder = NULL;
+    if (!folder || !files || !bytes)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_cache_describe: folder, files or bytes is NULL");
+    *files = 0, *bytes = 0;
+    *folder = vlci_cache_folder(cache_dir);
+    return *folder ? walk(*folder, false, files, bytes) : VLCACHE_OK;
+}
+
+vlcache_status vlcache_cache_clear(const char *cache_dir, size_t *files) {
+    size_t deleted = 0;
+    uint64_t bytes = 0;
+    char *folder = vlci_cache_folder(cache_dir);
+    vlcache_status status = folder ? walk(folder, true, &deleted, &bytes) : VLCACHE_OK;
+    if (files) *files = deleted;
+    vlci_free(folder);
+    return status;
 }

@@ -66,8 +66,8 @@ unsigned vlci_kernel_builds(const vlcache_device *device);
 double vlci_kernel_build_seconds(vlcache_device *device);
 
 /**
- * Which rung of a ladder to use: `chosen` by capability, unless VLCACHE_VARIANT="kernel:rung,..." forces one.
- * Compare the answer with the rungs' names at once: it is valid until the thread's next call.
+ * The rung that VLCACHE_VARIANT="kernel:rung,..." asks for, else `chosen`; launchers ask vlci_rung() of
+ * ladder.h, which also knows whether there is such a rung. Valid until the thread's next call.
  */
 const char *vlci_variant(const char *kernel, const char *chosen);
 

@@ -61,18 +61,6 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-const char *vlci_variant(const char *kernel, const char *chosen) {
-    static _Thread_local char rung[32];
-    const char *forced = getenv("VLCACHE_VARIANT");
-    size_t length = strlen(kernel);
-    for (const char *at = forced; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
-        if (strncmp(at, kernel, length) || at[length] != ':') continue;
-        snprintf(rung, sizeof rung, "%.*s", (int)strcspn(at + length + 1, ","), at + length + 1);
-        return rung;
-    }
-    return chosen;
-}
-
 /* The text of a kernel file: embedded, or from VLCACHE_KERNEL_DIR while one works on it. New memory. */
 static char *source_text(const char *file) {
     const char *folder = getenv("VLCACHE_KERNEL_DIR");

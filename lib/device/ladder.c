@@ -1,0 +1,150 @@
+/*
+ * ladder.c - which variant of a kernel runs: rung = forced by VLCACHE_VARIANT, else chosen by capability.
+ *
+ * VLCACHE_VARIANT is "kernel:rung" or several of them, separated by commas.
+ */
+#include "device/ladder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+
+static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder};
+enum { LADDERS = sizeof ladders / sizeof ladders[0] };
+
+/* ---- what VLCACHE_VARIANT says ------------------------------------------------------------------------- */
+
+/* One "kernel:rung" of the list; `rung` NULL where there is no colon. */
+typedef struct wish {
+    char kernel[32], rung[32];
+    bool whole;
+} wish;
+
+/* The next wish of a list; false at its end. */
+static bool next_wish(const char **at, wish *out) {
+    while (*at && (**at == ',' || **at == ' ')) (*at)++;
+    if (!*at || !**at) return false;
+    int length = (int)strcspn(*at, ","), name = (int)strcspn(*at, ":,");
+    out->whole = name < length;
+    snprintf(out->kernel, sizeof out->kernel, "%.*s", name, *at);
+    snprintf(out->rung, sizeof out->rung, "%.*s", out->whole ? length - name - 1 : 0, *at + name + 1);
+    *at += length;
+    return true;
+}
+
+const char *vlci_variant(const char *kernel, const char *chosen) {
+    static _Thread_local wish found;
+    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &found);)
+        if (found.whole && strcmp(found.kernel, kernel) == 0) return found.rung;
+    return chosen;
+}
+
+/* ---- ladders ------------------------------------------------------------------------------------------- */
+
+/* The ladder's own name of a rung, NULL when it has none such. */
+static const char *own_name(const vlci_ladder *ladder, const char *rung) {
+    for (const char *const *r = ladder->rungs; *r; r++)
+        if (strcmp(*r, rung) == 0) return *r;
+    return NULL;
+}
+
+static bool fits(const vlcache_device *device, const vlci_ladder *ladder, const char *rung) {
+    return !ladder->fits || ladder->fits(device, rung);
+}
+
+/* Several ladders may share a kernel's name: a wish is good when one of them has the rung, and it fits. */
+static bool is_granted(const vlcache_device *device, const wish *w) {
+    for (size_t i = 0; i < LADDERS; i++) {
+        if (strcmp(ladders[i]->kernel, w->kernel)) continue;
+        const char *rung = own_name(ladders[i], w->rung);
+        if (rung && fits(device, ladders[i], rung)) return true;
+    }
+    return false;
+}
+
+/* The rung of this ladder that VLCACHE_VARIANT forces, or NULL; what nothing grants is said once. */
+static const char *forced_rung(const vlcache_device *device, const vlci_ladder *ladder) {
+    static int warned;
+    wish w;
+    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);) {
+        if (!w.whole || strcmp(w.kernel, ladder->kernel)) continue;
+        const char *rung = own_name(ladder, w.rung);
+        if (rung && fits(device, ladder, rung)) return rung;
+        if (!is_granted(device, &w) && !__atomic_exchange_n(&warned, 1, __ATOMIC_RELAXED))
+            vlci_log(VLCACHE_LOG_WARN, "VLCACHE_VARIANT: kernel \"%s\" has no rung \"%s\" on \"%s\": ignored",
+                     w.kernel, w.rung, device->caps.info.name);
+    }
+    return NULL;
+}
+
+const char *vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen) {
+    const char *forced = forced_rung(device, ladder);
+    return forced ? forced : chosen;
+}
+
+const char *const vlci_lane_rungs[] = {"256", "128", "64", "32", "16", "8", "4", "2", "1", NULL};
+
+const char *vlci_lanes_name(size_t lanes) {
+    const char *const *rung = vlci_lane_rungs;
+    while (rung[1] && (size_t)atoi(*rung) > lanes) rung++;
+    return *rung;
+}
+
+bool vlci_lanes_fit(const vlcache_device *device, const char *rung) {
+    return (size_t)atoi(rung) <= device->caps.max_group;
+}
+
+/* ---- the check of a wish ------------------------------------------------------------------------------- */
+
+/* Adds ", name", once. */
+static void list_name(char *list, size_t capacity, const char *name) {
+    size_t used = strlen(list), length = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at += length)
+        if ((at == list || at[-1] == ' ') && (at[length] == ',' || !at[length])) return;
+    snprintf(list + used, capacity - used, "%s%s", used ? ", " : "", name);
+}
+
+static vlcache_status fail_wish(const vlcache_device *device, const wish *w) {
+    char kernels[256] = "", rungs[256] = "";
+    for (size_t i = 0; i < LADDERS; i++) {
+        list_name(kernels, sizeof kernels, ladders[i]->kernel);
+        if (strcmp(ladders[i]->kernel, w->kernel)) continue;
+        for (const char *const *r = ladders[i]->rungs; *r; r++)
+            if (fits(device, ladders[i], *r)) list_name(rungs, sizeof rungs, *r);
+    }
+    if (!*rungs)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: no kernel \"%s\" with variants; there is %s",
+                         w->kernel, kernels);
+    return vlci_fail(VLCACHE_E_ARGUMENT,
+                     "VLCACHE_VARIANT: kernel \"%s\" has no rung \"%s\" on \"%s\"; there is %s", w->kernel,
+                     w->rung, device->caps.info.name, rungs);
+}
+
+vlcache_status vlci_ladders_check(const vlcache_device *device) {
+    wish w;
+    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);)
+        if (!w.whole || !is_granted(device, &w)) return fail_wish(device, &w);
+    return VLCACHE_OK;
+}
+
+/* ---- the public view ----------------------------------------------------------------------------------- */
+
+static void describe(const vlcache_device *device, const vlci_ladder *ladder, vlcache_ladder *out) {
+    const char *forced = forced_rung(device, ladder), *rung = forced ? forced : ladder->choose(device);
+    *out = (vlcache_ladder){.kernel = ladder->kernel, .work = ladder->work, .forced = forced != NULL};
+    for (const char *const *r = ladder->rungs; *r && out->n_rungs < VLCACHE_MAX_RUNGS; r++) {
+        if (strcmp(*r, rung) == 0) out->in_use = out->n_rungs;
+        out->rungs[out->n_rungs++] = (vlcache_rung){*r, fits(device, ladder, *r)};
+    }
+}
+
+vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladder *out, size_t capacity,
+                                      size_t *count) {
+    if (!device || !count || (capacity && !out))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_ladders: device, ladders or count is NULL");
+    *count = LADDERS;
+    for (size_t i = 0; i < LADDERS && i < capacity; i++) describe(device, ladders[i], &out[i]);
+    return VLCACHE_OK;
+}

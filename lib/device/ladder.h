@@ -1,0 +1,48 @@
+/**
+ * device/ladder.h - ladders: the variants of a kernel from the fastest to the one that runs everywhere, which
+ * of them a device can take, and which one its capabilities choose.
+ *
+ * A launcher with variants defines its ladder beside the code that launches it, names it below and in the
+ * list of ladder.c, and asks vlci_rung() before each launch. vlcache_device_ladders(), the check of
+ * VLCACHE_VARIANT when a device is opened, and tests that run every rung, all read that list.
+ */
+#ifndef VLCI_DEVICE_LADDER_H
+#define VLCI_DEVICE_LADDER_H
+
+#include "device/device.h"
+
+typedef struct vlci_ladder {
+    const char *kernel;       /**< as VLCACHE_VARIANT names it; ladders for different work may share it */
+    const char *work;         /**< what the rungs compete for: "prefill", "decode" */
+    const char *const *rungs; /**< fastest first, ended by NULL; at most VLCACHE_MAX_RUNGS; the last runs
+                                   everywhere */
+    bool (*fits)(const vlcache_device *device, const char *rung); /**< NULL: every rung runs everywhere */
+    const char *(*choose)(const vlcache_device *device);          /**< by capability, for work of any size
+                                                                       that fills the device */
+} vlci_ladder;
+
+extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder; /* gemm.c */
+
+/**
+ * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder
+ * that fits the device. One of ladder->rungs, or `chosen` itself.
+ */
+const char *vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen);
+
+/**
+ * Whether VLCACHE_VARIANT names kernels and rungs that there are and that the device can take. Errors:
+ * VLCACHE_E_ARGUMENT (the message lists the kernels, or the rungs).
+ */
+vlcache_status vlci_ladders_check(const vlcache_device *device);
+
+/**
+ * Rungs of kernels whose variants are numbers of work-items in a work-group: "256", "128" and so on to "1".
+ * vlci_lanes_name() gives the rung of a power of two up to 256, atoi() its number back.
+ */
+extern const char *const vlci_lane_rungs[];
+const char *vlci_lanes_name(size_t lanes);
+
+/** Whether the device takes work-groups of that many work-items. */
+bool vlci_lanes_fit(const vlcache_device *device, const char *rung);
+
+#endif
