@@ -14,8 +14,8 @@
 #define PANELS 0
 #endif
 
-__kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids, __global float *y,
-                    int k) {
+__kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids,
+                    __global float *y, int k) {
     int i = get_global_id(0), r = get_global_id(1), id = ids[r];
     size_t to = (size_t)r * k + i;
     if (id < 0)
@@ -26,8 +26,8 @@ __kernel void embed(__global const w_t *table, __global const float *features, _
         y[to] = W_LOAD(table, (size_t)id * k + i);
 }
 
-__kernel void gather(__global const float *x, __global const float *other, __global const int *source, __global float *y,
-                     int n) {
+__kernel void gather(__global const float *x, __global const float *other, __global const int *source,
+                     __global float *y, int n) {
     int i = get_global_id(0), r = get_global_id(1), from = source[r];
     y[(size_t)r * n + i] = from < 0 ? other[i] : x[(size_t)from * n + i];
 }

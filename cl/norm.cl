@@ -13,7 +13,7 @@
 #define LANES 64 /* work-items a row, a power of two; 1 on CPUs, where a barrier costs a loop */
 #endif
 
-static float group_sum(float value, __local float *scratch) {
+WITH_LOCAL float group_sum(float value, __local float *scratch) {
 #if LANES == 1
     return value;
 #else

@@ -1,8 +1,8 @@
 /*
  * patch.cl - the two ends of the patch embedding's matrix product.
  *
- *     patchify: pixels [tiles][3][S][S] -> rows [tiles * G * G][3 * p * p], columns in the order of a convolution's weights
- *               (channel, row, column); G = S / p. Work-item (column, patch).
+ *     patchify: pixels [tiles][3][S][S] -> rows [tiles * G * G][3 * p * p], columns in the order of a convolution's
+ *               weights (channel, row, column); G = S / p. Work-item (column, patch).
  *     assemble: [tiles][1 + P][hidden]: class embedding or patch row, plus position embedding. Work-item (i, row).
  */
 __kernel void patchify(__global const float *pixels, __global float *rows, int side, int patch) {

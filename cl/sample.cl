@@ -1,13 +1,17 @@
 /*
  * sample.cl - the next token of each row of logits [rows][n]: the largest, or one drawn at random.
  *
- *     key(x): the float's bits, so that unsigned order is numeric order; NaN is 0, below minus infinity; -0 equals 0
- *     w(x) = e^((x - max) / T)
- *     top-k: the largest key t with #{key >= t} >= k; top-p: the largest t with sum_{key >= t} w >= p sum w; both found
- *     bit by bit, high to low, so nothing is sorted
- *     draw: the first id, ascending, at which the running sum of kept w exceeds u sum w
+ *     key(x) = the float's bits, made to order as unsigned integers do; NaN is 0, below minus infinity; -0 equals 0
+ *     W(x)   = 2^40 2^(-(max - x) scale), an integer        scale = log2(e) / temperature; 2^40 for the largest
+ *     top-k:   T = the k-th largest key                     keeps key >= T: ties at the cut stay
+ *     top-p:   T = the largest key with sum_{key >= T} W >= p sum W, over what top-k kept
+ *     draw:    the first id, ascending, at which the running sum of kept W exceeds u sum W
  *
- *     work-group r takes row r; LANES work-items. Item t of the draw owns ids [t * chunk, (t + 1) * chunk).
+ * Counts and weights are integers, so a sum is the same in every order: any number of work-items draws the same token.
+ * Both cuts are radix selects as in topk.cl: four histograms of 8 bits; top-k's bins count, those of top-p add W.
+ *
+ *     work-group r takes row r; LANES work-items. For the draw, item t sums the t-th of LANES stretches of ids; the
+ *     stretch that holds the drawn id is divided once more, and walked.
  *
  * build: -DLANES=1
  * build: -DLANES=64
@@ -15,33 +19,42 @@
 #ifndef LANES
 #define LANES 64 /* work-items a row, a power of two */
 #endif
+#define BINS 256
 
-static uint key_of(float x) {
+static inline uint key_of(float x) {
     if (isnan(x)) return 0;
-    uint u = x == 0.0f ? 0u : as_uint(x);
+    const uint u = x == 0.0f ? 0u : as_uint(x);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
-/* The work-group's sum. Float sums have a fixed order, so dropping terms never makes them larger. */
-static float sum_of(float value, __local float *scratch) {
-    int t = get_local_id(0);
-    scratch[t] = value;
-    for (int width = LANES / 2; width; width /= 2) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (t < width) scratch[t] += scratch[t + width];
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    float sum = scratch[0];
-    barrier(CLK_LOCAL_MEM_FENCE); /* scratch is used again */
-    return sum;
+/* W(x), at most 2^40. 2^-r is a polynomial of degree 6 in r, within 3e-9; from t on, all arithmetic is integer. */
+static inline ulong weight(float x, float top, float scale) {
+    if (x == top) return 1ul << 40; /* both may be infinite */
+    const float t = (top - x) * scale;
+    if (!(t < 41.0f)) return 0; /* NaN goes here, too */
+    const uint fixed = (uint)(t * 16777216.0f), r = fixed << 8;
+    uint p = 0x000039a35u; /* coefficients in units of 2^-31, r in units of 2^-32 */
+    p = 0x0029dc36u - mul_hi(p, r);
+    p = 0x0139fd6du - mul_hi(p, r);
+    p = 0x071a5f20u - mul_hi(p, r);
+    p = 0x1ebfaeeeu - mul_hi(p, r);
+    p = 0x58b90b38u - mul_hi(p, r);
+    p = 0x80000000u - mul_hi(p, r);
+    return ((ulong)p << 9) >> (fixed >> 24);
+}
+
+/* total * share / 2^32, rounded down. */
+static inline ulong share_of(ulong total, uint share) {
+    return (total >> 32) * share + ((total & 0xffffffffu) * share >> 32);
 }
 
 /* The lowest id of the largest key; every work-item gets it. */
-static int largest(__global const float *x, int n, __local uint *keys, __local int *ids) {
-    int t = get_local_id(0), id = 0;
+WITH_LOCAL int largest(__global const float *x, int n, __local uint *keys, __local int *ids) {
+    const int t = get_local_id(0);
+    int id = 0;
     uint best = 0;
     for (int i = t; i < n; i += LANES) {
-        uint key = key_of(x[i]);
+        const uint key = key_of(x[i]);
         if (key > best) {
             best = key;
             id = i;
@@ -49,101 +62,120 @@ static int largest(__global const float *x, int n, __local uint *keys, __local i
     }
     keys[t] = best;
     ids[t] = id;
-    for (int width = LANES / 2; width; width /= 2) {
-        barrier(CLK_LOCAL_MEM_FENCE);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int width = LANES / 2; width > 0; width /= 2) {
         if (t < width) {
-            uint other = keys[t + width];
+            const uint other = keys[t + width];
             if (other > keys[t] || (other == keys[t] && ids[t + width] < ids[t])) {
                 keys[t] = other;
                 ids[t] = ids[t + width];
             }
         }
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    id = ids[0];
-    barrier(CLK_LOCAL_MEM_FENCE); /* ids is used again */
-    return id;
+    return ids[0];
 }
 
 __kernel void argmax(__global const float *logits, int n, __global int *out) {
     __local uint keys[LANES];
     __local int ids[LANES];
-    size_t r = get_group_id(0);
-    int id = largest(logits + r * n, n, keys, ids);
+    const size_t r = get_group_id(0);
+    const int id = largest(logits + r * n, n, keys, ids);
     if (get_local_id(0) == 0) out[r] = id;
 }
 
-/* w(x); the largest weighs 1 even when it is infinite. */
-static float weight(float x, float top, float inv_temperature) {
-    if (isnan(x)) return 0.0f;
-    return x == top ? 1.0f : exp((x - top) * inv_temperature);
+/* A bin's 64 bits lie in two words, for OpenCL C 1.2 has 32-bit atomics only: the low word says when it overflows. */
+WITH_LOCAL void add_to(__local uint *low, __local uint *high, ulong value) {
+    const uint old = atomic_add(low, (uint)value), carry = old > ~(uint)value;
+    const uint rest = (uint)(value >> 32) + carry;
+    if (rest) atomic_add(high, rest);
 }
 
-/* The work-group's sum over key >= least of 1 (count) or of w. Counts below 2^24 are exact in a float. */
-static float mass(__global const float *x, int n, uint least, bool count, float top, float inv_temperature,
-                  __local float *scratch) {
-    float sum = 0.0f;
-    for (int i = get_local_id(0); i < n; i += LANES)
-        if (key_of(x[i]) >= least) sum += count ? 1.0f : weight(x[i], top, inv_temperature);
-    return sum_of(sum, scratch);
-}
-
-/* The largest key at or above `least` whose mass reaches `goal`. */
-static uint threshold(__global const float *x, int n, uint least, float goal, bool count, float top,
-                      float inv_temperature, __local float *scratch) {
-    uint found = 0;
-    for (uint bit = 0x80000000u; bit; bit >>= 1) {
-        uint candidate = max(found | bit, least);
-        if (mass(x, n, candidate, count, top, inv_temperature, scratch) >= goal) found |= bit;
+/* The largest digit at which the sum from the top reaches `left`; `left` becomes what is still to find there. */
+WITH_LOCAL uint find_digit(__local const uint *low, __local const uint *high, ulong *left) {
+    uint digit = BINS - 1;
+    for (; digit > 0; digit--) {
+        const ulong bin = (ulong)high[digit] << 32 | low[digit];
+        if (bin >= *left) break;
+        *left -= bin;
     }
-    return max(found, least);
+    return digit;
 }
 
-/* The id at which the running sum of kept weights exceeds u times their total; scratch holds each chunk's sum. */
-static int draw(__global const float *x, int n, int chunk, uint least, float top, float inv_temperature, float u,
-                int best, __local const float *scratch) {
-    float total = 0.0f;
-    for (int c = 0; c < LANES; c++) total += scratch[c];
-    float left = u * total;
-    int owner = 0;
-    for (int c = 0; c < LANES; c++) { /* the last chunk with any weight takes what rounding leaves over */
-        if (!(scratch[c] > 0.0f)) continue;
-        if (c > owner && scratch[owner] > 0.0f) left -= scratch[owner];
-        owner = c;
-        if (left < scratch[c]) break;
-    }
-    int id = best; /* all are NaN */
-    int end = min(n, (owner + 1) * chunk);
-    for (int i = owner * chunk; i < end && left >= 0.0f; i++) {
-        float w = key_of(x[i]) >= least ? weight(x[i], top, inv_temperature) : 0.0f;
-        if (w > 0.0f) id = i;
-        left -= w;
-    }
-    return id;
+/* What top-k (share 0) and top-p are to find: k entries if there are as many; the share of the weight, rounded up. */
+WITH_LOCAL ulong goal_of(__local const uint *low, __local const uint *high, int top_k, uint share) {
+    ulong total = 0;
+    for (int d = 0; d < BINS; d++) total += (ulong)high[d] << 32 | low[d];
+    return share ? total - share_of(total, 0u - share) : min((ulong)top_k, total);
 }
 
-__kernel void sample(__global const float *logits, int n, float inv_temperature, int top_k, float top_p,
-                     __global const float *u, __global int *out) {
-    __local float scratch[LANES];
-    __local uint keys[LANES];
+/* top_k 0: all; share: top_p in units of 2^-32, 0: all. n at most 2^23, so that sums of W stay below 2^64. */
+__kernel void sample(__global const float *logits, int n, float scale, int top_k, uint share, __global const float *u,
+                     __global int *out) {
+    __local uint low[BINS], high[BINS], keys[LANES];
     __local int ids[LANES];
-    int t = get_local_id(0), chunk = (n + LANES - 1) / LANES;
-    size_t r = get_group_id(0);
+    __local ulong sums[LANES], shared_left;
+    __local uint shared_prefix;
+    const int t = get_local_id(0);
+    const size_t r = get_group_id(0);
     __global const float *x = logits + r * n;
-    int best = largest(x, n, keys, ids);
-    float top = x[best];
-    /* Barriers stand outside every branch: a cut that is not asked for is computed and not taken. */
-    uint least = 1; /* not NaN */
-    uint cut = threshold(x, n, least, (float)max(top_k, 1), true, top, inv_temperature, scratch);
-    if (top_k > 0 && top_k < n) least = cut;
-    float goal = top_p * mass(x, n, least, false, top, inv_temperature, scratch);
-    cut = threshold(x, n, least, goal, false, top, inv_temperature, scratch);
-    if (top_p < 1.0f) least = min(cut, key_of(top));
-    float sum = 0.0f;
-    int end = min(n, (t + 1) * chunk);
-    for (int i = t * chunk; i < end; i++)
-        if (key_of(x[i]) >= least) sum += weight(x[i], top, inv_temperature);
-    scratch[t] = sum;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (t == 0) out[r] = draw(x, n, chunk, least, top, inv_temperature, u[r], best, scratch);
+    const int best = largest(x, n, keys, ids);
+    const float top = x[best];
+
+    /* Passes 0 to 3 find top-k's cut, 4 to 7 that of top-p, 8 bits each. */
+    uint least = 1, prefix = 0; /* 1: all but NaN */
+    ulong left = 0;
+    for (int pass = 0 < top_k && top_k < n ? 0 : 4; pass < (share ? 8 : 4); pass++) {
+        const int shift = 24 - pass % 4 * 8;
+        const uint mask = shift == 24 ? 0u : ~0u << (shift + 8);
+        for (int d = t; d < BINS; d += LANES) low[d] = high[d] = 0;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int i = t; i < n; i += LANES) {
+            const uint key = key_of(x[i]), digit = key >> shift & (BINS - 1);
+            if (key >= least && ((key ^ prefix) & mask) == 0)
+                add_to(&low[digit], &high[digit], pass < 4 ? 1ul : weight(x[i], top, scale));
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (t == 0) {
+            if (shift == 24) left = goal_of(low, high, top_k, pass < 4 ? 0u : share);
+            const uint digit = find_digit(low, high, &left);
+            shared_prefix = (prefix & mask) | digit << shift;
+            shared_left = left;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        prefix = shared_prefix;
+        left = shared_left;
+        if (shift == 0) least = max(prefix, 1u);
+    }
+
+    const uint draw = convert_uint_sat(u[r] * 4294967296.0f);
+    int from = 0, until = n;
+    for (int level = 0; level < (LANES > 1 ? 2 : 1); level++) {
+        const int stretch = (max(until - from, 0) + LANES - 1) / LANES;
+        const int begin = from + t * stretch, end = min(begin + stretch, until);
+        ulong sum = 0, total = 0;
+        for (int i = begin; i < end; i++)
+            if (key_of(x[i]) >= least) sum += weight(x[i], top, scale);
+        sums[t] = sum;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int s = 0; s < LANES; s++) total += sums[s];
+        if (level == 0) left = share_of(total, draw); /* below the total: an id is found */
+        int owner = 0;
+        while (owner < LANES - 1 && left >= sums[owner]) left -= sums[owner++];
+        from += owner * stretch;
+        until = min(from + stretch, until);
+        barrier(CLK_LOCAL_MEM_FENCE); /* sums is used again */
+    }
+    if (t == 0) {
+        int id = best; /* all are NaN */
+        for (int i = from; i < until; i++) {
+            const ulong w = key_of(x[i]) >= least ? weight(x[i], top, scale) : 0;
+            if (left < w) {
+                id = i;
+                break;
+            }
+            left -= w;
+        }
+        out[r] = id;
+    }
 }

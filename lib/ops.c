@@ -4,29 +4,38 @@
 #include "ops.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-static int lanes(const vlcache_device *device) {
-    return device->caps.wide_vectors || device->caps.max_group < 64 ? 1 : 64;
+vlcache_status vlci_kernel_lanes(vlcache_device *device, const char *file, const char *name,
+                                 const char *ladder, int widest, const vlci_kernel **kernel, size_t *lanes) {
+    char chosen[16], options[32];
+    snprintf(chosen, sizeof chosen, "%d", widest);
+    int asked = atoi(vlci_variant(ladder, chosen));
+    for (*lanes = 1; asked > 1; asked /= 2) *lanes *= 2;
+    for (;; *lanes /= 2) {
+        snprintf(options, sizeof options, "-DLANES=%zu", *lanes);
+        vlcache_status status = vlci_kernel_get(device, file, name, options, kernel);
+        if (status || *lanes == 1 || *lanes <= (*kernel)->max_group) return status;
+    }
 }
 
-/* A grid of nx x ny single elements: work-groups of 64 in x where the width is a multiple of it, else of 1.
+/* A grid of nx x ny x nz single elements: work-groups along x, as wide a power of two up to 64 as divides nx.
  */
-static vlci_grid element_grid(const vlcache_device *device, int nx, int ny) {
+static vlci_grid element_grid(const vlci_kernel *kernel, int nx, int ny, int nz) {
     size_t group = 64;
-    while (group > 1 && ((size_t)nx % group || group > device->caps.max_group)) group /= 2;
-    return VLCI_GRID((size_t)nx / group, (size_t)ny, 1, group, 1, 1);
+    while (group > 1 && ((size_t)nx % group || group > kernel->max_group)) group /= 2;
+    return VLCI_GRID((size_t)nx / group, (size_t)ny, (size_t)nz, group, 1, 1);
 }
 
 vlcache_status vlci_norm_rows(vlcache_device *device, cl_mem x, const vlci_norm *norm, cl_mem y, int rows,
                               int n, float eps) {
     const vlci_kernel *kernel;
-    char options[32];
-    int width = lanes(device);
-    snprintf(options, sizeof options, "-DLANES=%d", width);
-    vlcache_status status =
-        vlci_kernel_get(device, "norm.cl", norm->bias ? "layer_norm" : "rms_norm", options, &kernel);
+    size_t lanes; /* 1 on CPUs, where the barriers of a group cost more than they save */
+    const char *name = norm->bias ? "layer_norm" : "rms_norm";
+    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", name, "norm",
+                                              device->caps.wide_vectors ? 1 : 64, &kernel, &lanes);
     if (status) return status;
-    vlci_grid grid = VLCI_GRID((size_t)rows, 1, 1, (size_t)width, 1, 1);
+    vlci_grid grid = VLCI_GRID((size_t)rows, 1, 1, lanes, 1, 1);
     if (!norm->bias)
         return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(x), VLCI_MEM(norm->weight), VLCI_MEM(y),
                            VLCI_I32(n), VLCI_F32(eps));
@@ -39,8 +48,8 @@ vlcache_status vlci_gated_act(vlcache_device *device, cl_mem x, cl_mem y, int ro
     const vlci_kernel *kernel;
     vlcache_status status = vlci_kernel_get(device, "act.cl", "gated_act", "", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, n, rows), VLCI_MEM(x), VLCI_MEM(y), VLCI_I32(n),
-                       VLCI_I32(act));
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, n, rows, 1), VLCI_MEM(x), VLCI_MEM(y),
+                       VLCI_I32(n), VLCI_I32(act));
 }
 
 vlcache_status vlci_embed_rows(vlcache_device *device, const vlci_matrix *table, cl_mem features, cl_mem ids,
@@ -51,7 +60,7 @@ vlcache_status vlci_embed_rows(vlcache_device *device, const vlci_matrix *table,
              table->layout == VLCI_PANELS);
     vlcache_status status = vlci_kernel_get(device, "embed.cl", "embed", options, &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, table->k, rows), VLCI_MEM(table->data),
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, table->k, rows, 1), VLCI_MEM(table->data),
                        VLCI_MEM(features), VLCI_MEM(ids), VLCI_MEM(y), VLCI_I32(table->k));
 }
 
@@ -60,7 +69,7 @@ vlcache_status vlci_gather_rows(vlcache_device *device, cl_mem x, cl_mem other, 
     const vlci_kernel *kernel;
     vlcache_status status = vlci_kernel_get(device, "embed.cl", "gather", "", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, n, rows), VLCI_MEM(x), VLCI_MEM(other),
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, n, rows, 1), VLCI_MEM(x), VLCI_MEM(other),
                        VLCI_MEM(source), VLCI_MEM(y), VLCI_I32(n));
 }
 
@@ -70,7 +79,7 @@ vlcache_status vlci_patchify(vlcache_device *device, cl_mem pixels, cl_mem rows,
     vlcache_status status = vlci_kernel_get(device, "patch.cl", "patchify", "", &kernel);
     if (status) return status;
     int grid = side / patch;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, 3 * patch * patch, tiles * grid * grid),
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, 3 * patch * patch, tiles * grid * grid, 1),
                        VLCI_MEM(pixels), VLCI_MEM(rows), VLCI_I32(side), VLCI_I32(patch));
 }
 
@@ -79,7 +88,7 @@ vlcache_status vlci_assemble(vlcache_device *device, cl_mem patches, cl_mem clas
     const vlci_kernel *kernel;
     vlcache_status status = vlci_kernel_get(device, "patch.cl", "assemble", "", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, hidden, tiles * (per_tile + 1)),
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, hidden, tiles * (per_tile + 1), 1),
                        VLCI_MEM(patches), VLCI_MEM(class_embedding), VLCI_MEM(position), VLCI_MEM(y),
                        VLCI_I32(per_tile), VLCI_I32(hidden));
 }
@@ -90,10 +99,11 @@ vlcache_status vlci_rope_append(vlcache_device *device, const vlci_append *a) {
     snprintf(options, sizeof options, "-DKV_DTYPE=%d", (int)a->kv_dtype);
     vlcache_status status = vlci_kernel_get(device, "rope.cl", "rope_append", options, &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, a->heads + 2 * a->kv_heads, a->rows),
+    return VLCI_LAUNCH(device, kernel,
+                       element_grid(kernel, a->head_dim / 2, a->heads + 2 * a->kv_heads, a->rows),
                        VLCI_MEM(a->qkv), VLCI_MEM(a->inv_freq), VLCI_MEM(a->row_position),
                        VLCI_MEM(a->row_sequence), VLCI_MEM(a->seq_start), VLCI_MEM(a->past),
                        VLCI_I32(a->past_offset), VLCI_MEM(a->k), VLCI_MEM(a->v), VLCI_I32(a->heads),
-                       VLCI_I32(a->kv_heads), VLCI_I32(a->head_dim), VLCI_U32(a->seq_stride),
-                       VLCI_U32(a->head_stride), VLCI_U32(a->row_stride));
+                       VLCI_I32(a->kv_heads), VLCI_U32(a->seq_stride), VLCI_U32(a->head_stride),
+                       VLCI_U32(a->row_stride));
 }

@@ -1,9 +1,11 @@
 /*
- * test_sample.c - argmax and sampling against a sorting oracle: ties, NaN, infinities, all equal, every cut,
- * draws at both ends; a draw must fall into the oracle's interval of its id.
+ * test_sample.c - argmax and sampling with 1, 16, 64 and 256 work-items a row against a sorting oracle: ties,
+ * NaN, infinities, all equal, one spike, every cut, draws at both ends. A draw must fall into the oracle's
+ * interval of its id, and be the same for every number of work-items.
  */
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +13,27 @@
 #include "sample.h"
 #include "support/suite.h"
 
-enum { ROWS = 6, MOST = 32000 };
+enum { ROWS = 9, MOST = 32000, TURNS = 3 };
 static const int widths[] = {1, 2, 17, 64, 257, 1000, MOST};
+static const int lanes[] = {1, 16, 64, 256};
+enum { WIDTHS = sizeof widths / sizeof *widths, RUNGS = sizeof lanes / sizeof *lanes };
 static uint64_t seed = 7;
 static float logits[ROWS * MOST];
 
-/* Row 0 plain, 1 with ties, 2 all equal, 3 with NaN and infinities below, 4 extreme, 5 near-zero signs. */
+static int widths_tested(void) {
+    return suite_reduced() ? 4 : WIDTHS;
+}
+
+/* A work-item gets few entries, as in use: a software driver ends its loops after 65,535 turns in all. */
+static bool force_lanes(int rung, int n) {
+    char choice[32];
+    snprintf(choice, sizeof choice, "sample:%d", lanes[rung]);
+    suite_force(choice);
+    return n <= lanes[rung] * 2000;
+}
+
+/* 0 plain, 1 ties, 2 all equal, 3 NaN and infinities below, 4 extreme, 5 zeros of both signs, 6 one spike,
+ * 7 one value above many equal ones, 8 infinities above. */
 static void fill(int n) {
     for (int i = 0; i < n; i++) {
         float x = suite_random(&seed);
@@ -26,91 +43,174 @@ static void fill(int n) {
         logits[3 * n + i] = i % 3 == 0 ? NAN : i % 3 == 1 ? 5 * x : -INFINITY;
         logits[4 * n + i] = x > 0.9f ? 3e38f * x : -3e38f * fabsf(x);
         logits[5 * n + i] = i % 2 ? 0.0f : -0.0f;
+        logits[6 * n + i] = i == n / 3 ? 90 : x;
+        logits[7 * n + i] = i == n - 1 ? 1 : -2;
+        logits[8 * n + i] = i % 5 == 3 ? INFINITY : x;
     }
 }
 
 START_TEST(argmax_takes_the_first_of_the_largest) {
     int n = widths[_i], got[ROWS];
     fill(n);
-    cl_mem x = suite_upload(logits, sizeof *logits * (size_t)(ROWS * n)), out = suite_poison(sizeof got);
-    ck_ok(vlci_argmax(suite_device(), x, ROWS, n, out));
-    suite_download(out, got, sizeof got);
-    for (int r = 0; r < ROWS; r++) ck_assert_int_eq(got[r], ref_argmax(logits + r * n, n));
-    suite_release(x);
-    suite_release(out);
-}
-END_TEST
-
-START_TEST(argmax_of_nothing_but_nan_or_minus_infinity) {
-    float x[] = {NAN, NAN, NAN, NAN, -INFINITY, -INFINITY};
-    int got[2];
-    cl_mem in = suite_upload(x, sizeof x), out = suite_poison(sizeof got);
-    ck_ok(vlci_argmax(suite_device(), in, 2, 3, out));
-    suite_download(out, got, sizeof got);
-    ck_assert_int_eq(got[0], 0);
-    ck_assert_int_eq(got[1], 1);
-    suite_release(in);
-    suite_release(out);
-}
-END_TEST
-
-/* The id has a probability, and u lies in its interval of the cumulative distribution. */
-static void check_draw(const float *x, int n, const vlci_sampling *how, float u, int id, double *prob) {
-    double low = 0;
-    ck_assert_int_ge(id, 0);
-    ck_assert_int_lt(id, n);
-    ref_probabilities(x, n, (double)how->temperature, how->top_k, (double)how->top_p, prob);
-    ck_assert_msg(prob[id] > 0, "id %d of %d was cut (top_k %d top_p %g)", id, n, how->top_k,
-                  (double)how->top_p);
-    for (int i = 0; i < id; i++) low += prob[i];
-    ck_assert_msg((double)u > low - 2e-4 && (double)u < low + prob[id] + 2e-4,
-                  "n %d, T %g, top_k %d, top_p %g: u %g drew %d (%g), whose interval is %g..%g", n,
-                  (double)how->temperature, how->top_k, (double)how->top_p, (double)u, id, (double)x[id], low,
-                  low + prob[id]);
-}
-
-static void draw(int n, vlci_sampling how) {
-    float u[ROWS] = {0.0f, 0.99999994f, 0.5f, 0.25f, 0.75f, 0.1f};
-    int got[ROWS];
-    double *prob = malloc(sizeof *prob * (size_t)n);
-    cl_mem x = suite_upload(logits, sizeof *logits * (size_t)(ROWS * n)), out = suite_poison(sizeof got);
-    for (int turn = 0; turn < 3; turn++) {
-        cl_mem draws = suite_upload(u, sizeof u);
-        ck_ok(vlci_sample(suite_device(), x, ROWS, n, &how, draws, out));
+    cl_mem x = suite_upload(logits, sizeof *logits * (size_t)(ROWS * n));
+    for (int rung = 0; rung < RUNGS; rung++) {
+        if (!force_lanes(rung, n)) continue;
+        cl_mem out = suite_poison(sizeof got);
+        ck_ok(vlci_argmax(suite_device(), x, ROWS, n, out));
         suite_download(out, got, sizeof got);
         for (int r = 0; r < ROWS; r++)
-            if (n > 1 || r != 3) check_draw(logits + r * n, n, &how, u[r], got[r], prob);
-        for (int r = 0; r < ROWS; r++) u[r] = fminf(0.5f + 0.5f * suite_random(&seed), 0.99999994f);
-        suite_release(draws);
+            ck_assert_msg(got[r] == ref_argmax(logits + r * n, n), "n %d, %d lanes, row %d: %d, expected %d",
+                          n, lanes[rung], r, got[r], ref_argmax(logits + r * n, n));
+        suite_release(out);
     }
     suite_release(x);
+}
+END_TEST
+
+START_TEST(nothing_but_nan_or_minus_infinity) {
+    float x[] = {NAN, NAN, NAN, NAN, -INFINITY, -INFINITY}, draws[] = {0.9f, 0.9f};
+    vlci_sampling ways[] = {{1, 0, 1}, {1, 2, 1}, {1, 0, 0.5f}, {1, 1, 0.5f}};
+    int got[2];
+    cl_mem in = suite_upload(x, sizeof x), u = suite_upload(draws, sizeof draws);
+    for (int rung = 0; rung < RUNGS; rung++) {
+        force_lanes(rung, 3);
+        cl_mem out = suite_poison(sizeof got);
+        ck_ok(vlci_argmax(suite_device(), in, 2, 3, out));
+        suite_download(out, got, sizeof got);
+        ck_assert_int_eq(got[0], 0);
+        ck_assert_int_eq(got[1], 1);
+        for (int i = 0; i < 4; i++) {
+            ck_ok(vlci_sample(suite_device(), in, 2, 3, &ways[i], u, out));
+            suite_download(out, got, sizeof got);
+            ck_assert_int_eq(got[0], 0);
+            ck_assert_int_eq(got[1], 2); /* the second of two that are as likely */
+        }
+        suite_release(out);
+    }
+    suite_release(in);
+    suite_release(u);
+}
+END_TEST
+
+/* Weights are rounded: an id whose running sum is that close to the share may be on either side of the cut.
+ */
+static const double slack = 1e-5;
+
+static bool plausible(const float *x, int n, const vlci_sampling *how, double top_p, float u, int id,
+                      double *prob) {
+    double low = 0;
+    ref_probabilities(x, n, (double)how->temperature, how->top_k, top_p, prob);
+    for (int i = 0; i < id; i++) low += prob[i];
+    return prob[id] > 0 && (double)u > low - slack && (double)u < low + prob[id] + slack;
+}
+
+static void check_draw(const float *x, int n, const vlci_sampling *how, float u, int id, double *prob) {
+    double p = (double)how->top_p;
+    ck_assert_int_ge(id, 0);
+    ck_assert_int_lt(id, n);
+    bool good = plausible(x, n, how, p, u, id, prob) ||
+                (p < 1 && (plausible(x, n, how, fmax(p - slack, 1e-12), u, id, prob) ||
+                           plausible(x, n, how, fmin(p + slack, 1), u, id, prob)));
+    ck_assert_msg(good, "n %d, T %g, top_k %d, top_p %g: u %g drew %d (%g)", n, (double)how->temperature,
+                  how->top_k, p, (double)u, id, (double)x[id]);
+}
+
+static void sample_rows(cl_mem x, int n, const vlci_sampling *how, const float *u, int *got) {
+    cl_mem draws = suite_upload(u, ROWS * sizeof *u), out = suite_poison(ROWS * sizeof *got);
+    ck_ok(vlci_sample(suite_device(), x, ROWS, n, how, draws, out));
+    suite_download(out, got, ROWS * sizeof *got);
+    suite_release(draws);
     suite_release(out);
+}
+
+static void draw(cl_mem x, int n, vlci_sampling how) {
+    static const float ends[] = {0.0f, 0.99999994f, 0.5f, 0.25f, 0.75f, 1e-30f};
+    float u[ROWS];
+    int got[ROWS], first[ROWS];
+    double *prob = malloc(sizeof *prob * (size_t)n);
+    for (int turn = 0; turn < (suite_reduced() ? 1 : TURNS); turn++) {
+        for (int r = 0; r < ROWS; r++)
+            u[r] = turn < 2 ? ends[(r + 3 * turn) % 6] : fabsf(suite_random(&seed)) * 0.99999994f;
+        bool any = false;
+        for (int rung = 0; rung < RUNGS; rung++) {
+            if (!force_lanes(rung, n)) continue;
+            sample_rows(x, n, &how, u, got);
+            if (!any) memcpy(first, got, sizeof got);
+            any = true;
+            for (int r = 0; r < ROWS; r++)
+                ck_assert_msg(got[r] == first[r],
+                              "n %d, row %d, T %g, top_k %d, top_p %g: %d with %d lanes, %d", n, r,
+                              (double)how.temperature, how.top_k, (double)how.top_p, got[r], lanes[rung],
+                              first[r]);
+        }
+        for (int r = 0; r < ROWS; r++)
+            if (n > 1 || r != 3) check_draw(logits + r * n, n, &how, u[r], first[r], prob);
+    }
     free(prob);
 }
 
 START_TEST(draws_follow_the_distribution) {
-    static const vlci_sampling ways[] = {{1.0f, 0, 1.0f}, {0.2f, 5, 1.0f},    {1.5f, 0, 0.905f},
-                                         {1.0f, 1, 0.5f}, {0.7f, 50, 0.807f}, {1.0f, 0, 1e-6f}};
-    int n = widths[_i];
+    static const vlci_sampling ways[] = {{1.5f, 50, 0.905f},  {0.2f, 5, 1.0f},        {1.0f, 0, 1.0f},
+                                         {1.5f, 0, 0.905f},   {1.0f, 1, 0.5f},        {0.7f, 50, 0.807f},
+                                         {1.0f, 0, 1e-6f},    {1.0f, 0, 0.99999994f}, {1.0f, MOST + 1, 0.5f},
+                                         {1e-3f, 0, 0.9999f}, {1e3f, 0, 0.3f},        {1e-38f, 3, 0.5f},
+                                         {1e30f, 0, 1.0f},    {1e-40f, 0, 0.25f}};
+    int n = widths[_i], used = suite_reduced() ? 4 : sizeof ways / sizeof *ways;
     fill(n);
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) draw(n, ways[i]);
+    cl_mem x = suite_upload(logits, sizeof *logits * (size_t)(ROWS * n));
+    for (int i = 0; i < used; i++) draw(x, n, ways[i]);
+    vlci_sampling all = {1.0f, n, 1.0f}; /* top_k at n and beside it */
+    if (!suite_reduced()) draw(x, n, all);
+    if (n > 1) all.top_k = n - 1, draw(x, n, all);
+    suite_release(x);
+}
+END_TEST
+
+/* 100,000 draws from four ids: the shares come out. */
+START_TEST(shares_come_out) {
+    enum { DRAWS = 100000 };
+    if (suite_reduced()) return;
+    float x[] = {logf(0.5f), logf(0.125f), logf(0.25f), logf(0.125f)};
+    float *rows = malloc(DRAWS * sizeof x), *u = malloc(DRAWS * sizeof *u);
+    int *got = malloc(DRAWS * sizeof *got), count[4] = {0};
+    for (int i = 0; i < DRAWS; i++) {
+        memcpy(rows + 4 * i, x, sizeof x);
+        u[i] = ((float)i + 0.5f) / DRAWS;
+    }
+    suite_force("sample:16");
+    cl_mem in = suite_upload(rows, DRAWS * sizeof x), draws = suite_upload(u, DRAWS * sizeof *u);
+    cl_mem out = suite_poison(DRAWS * sizeof *got);
+    ck_ok(vlci_sample(suite_device(), in, DRAWS, 4, &(vlci_sampling){1, 0, 1}, draws, out));
+    suite_download(out, got, DRAWS * sizeof *got);
+    for (int i = 0; i < DRAWS; i++) count[got[i]]++;
+    for (int i = 0; i < 4; i++) ck_assert_int_le(abs(count[i] - (int)lround(DRAWS * exp((double)x[i]))), 2);
+    suite_release(in);
+    suite_release(draws);
+    suite_release(out);
+    free(rows);
+    free(u);
+    free(got);
 }
 END_TEST
 
 START_TEST(refuses_impossible_options) {
-    static const vlci_sampling ways[] = {{0, 0, 1}, {1, -1, 1}, {1, 0, 0}, {1, 0, 1.5f}, {NAN, 0, 1}};
+    static const vlci_sampling ways[] = {{0, 0, 1},    {1, -1, 1},  {1, 0, 0},
+                                         {1, 0, 1.5f}, {NAN, 0, 1}, {1, 0, NAN}};
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
         ck_fails(vlci_sample(suite_device(), NULL, 1, 1, &ways[i], NULL, NULL), VLCACHE_E_ARGUMENT, "top_p");
+    ck_fails(vlci_sample(suite_device(), NULL, 1, 0, &ways[0], NULL, NULL), VLCACHE_E_ARGUMENT, "logits");
+    ck_fails(vlci_sample(suite_device(), NULL, 1, 1 << 24, &ways[0], NULL, NULL), VLCACHE_E_ARGUMENT,
+             "logits");
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("sample");
     TCase *c = tcase_create("sample");
-    int n = sizeof widths / sizeof *widths;
-    tcase_add_loop_test(c, argmax_takes_the_first_of_the_largest, 0, n);
-    tcase_add_test(c, argmax_of_nothing_but_nan_or_minus_infinity);
-    tcase_add_loop_test(c, draws_follow_the_distribution, 0, n);
+    tcase_add_loop_test(c, argmax_takes_the_first_of_the_largest, 0, widths_tested());
+    tcase_add_test(c, nothing_but_nan_or_minus_infinity);
+    tcase_add_loop_test(c, draws_follow_the_distribution, 0, widths_tested());
+    tcase_add_test(c, shares_come_out);
     tcase_add_test(c, refuses_impossible_options);
     suite_add_tcase(suite, c);
     return suite_run(suite);

@@ -17,6 +17,15 @@ vlcache_device *suite_device(void) {
     return device;
 }
 
+bool suite_reduced(void) {
+    const char *asked = getenv("VLCACHE_TEST_REDUCED");
+    return asked && *asked && strcmp(asked, "0") != 0;
+}
+
+void suite_force(const char *choice) {
+    ck_assert_int_eq(choice ? setenv("VLCACHE_VARIANT", choice, 1) : unsetenv("VLCACHE_VARIANT"), 0);
+}
+
 cl_mem suite_upload(const void *data, size_t bytes) {
     cl_mem memory = NULL;
     ck_ok(vlci_memory_create(suite_device(), bytes, "test input", &memory));

@@ -30,6 +30,15 @@
 /** The device under test: $VLCACHE_DEVICE or the first; opened once, kernels cached in the build folder. */
 vlcache_device *suite_device(void);
 
+/**
+ * Whether VLCACHE_TEST_REDUCED asks for a small selection of sizes that still visits every kernel, rung and
+ * branch: simulated devices are some thousand times slower.
+ */
+bool suite_reduced(void);
+
+/** Forces a rung, VLCACHE_VARIANT=choice; NULL: none any more. */
+void suite_force(const char *choice);
+
 /** Uploads host memory to a new buffer; fails the test when it cannot. */
 cl_mem suite_upload(const void *data, size_t bytes);
 
