@@ -168,7 +168,7 @@ START_TEST(kept_rows) {
 END_TEST
 
 START_TEST(visual_tokens) {
-    vlcache_image *image = sample_image("charts-1.png");
+    vlcache_image *image = sample_image("charts-2.png");
     vlcache_session *session = open_session(demo_model(), "vlcache", 0.10);
     const vlcache_answer *a = NULL;
     vlcache_visual_token first, last;
