@@ -5,6 +5,11 @@
  * element (sequence b, kv head h, row j, d) at b * seq_stride + h * head_stride + j * row_stride + d,
  * elements of the KV dtype. Query i of sequence b and kv head h sees rows j <= past[b * kv_heads + h] + i
  * when causal, else all past[b * kv_heads + h] + (rows of b) rows. past NULL: zeros.
+ *
+ * The ladder, lowest rung first; VLCACHE_VARIANT=attention:RUNG forces one:
+ *
+ *     rows     a work-item for each query row and head; runs anywhere
+ *     wide     a work-item for 32 rows, 16 in a vector: processors with wide vectors
  */
 #ifndef VLCI_ATTENTION_H
 #define VLCI_ATTENTION_H
@@ -26,11 +31,18 @@ typedef struct vlci_attention {
     cl_mem seq_start;                           /**< int[batch + 1]: first query row of each sequence */
     cl_mem past;                                /**< int[batch * kv_heads], or NULL */
     int past_offset;                            /**< first element of `past` */
+    cl_mem bias;                                /**< f32 [batch][kv_heads][bias_stride] or NULL: added to the
+                                                   scaled logits of each cached row, for all its queries */
+    size_t bias_stride;                         /**< at least the longest row count */
     cl_mem row_max,
-        row_lse; /**< f32 [rows][heads] or NULL: each row's largest scaled logit and log-sum-exp */
+        row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
 
-/** Enqueues attention for any number of query rows: the whole prompt, or one row a sequence in decode. */
+/**
+ * Enqueues attention for any number of query rows: the whole prompt, or one row a sequence in decode. Errors:
+ * VLCACHE_E_UNSUPPORTED (a shape no rung takes), VLCACHE_E_ARGUMENT (an unknown rung is forced), the
+ * device's.
+ */
 vlcache_status vlci_attention_run(vlcache_device *device, const vlci_attention *a);
 
 #endif
