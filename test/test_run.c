@@ -49,7 +49,7 @@ static const struct {
     {{"--budget", "nan"}, "must be above 0"},
     {{"--threshold", "1.5"}, "--threshold \"1.5\": must be from 0 to 1"},
     {{"--recent", "-0.1"}, "--recent \"-0.1\": must be from 0 to 1"},
-    {{"--policy", "best"}, "use one of vlcache, full"},
+    {{"--policy", "best"}, "--policy: \"best\" is unknown: use one of "},
     {{"--policy", "full", "--budget", "7"}, "must be above 0"},
     {{"--dtype", "q4_0"}, "--dtype \"q4_0\": must be auto, f32, f16 or bf16"},
     {{"--chat-template", "vic"}, "must be one of vicuna, "},

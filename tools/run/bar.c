@@ -41,7 +41,7 @@ static bool is_due(console *c, const char *stage, double now) {
     return true;
 }
 
-/* "12.9 MiB of 30.0 MiB" where the unit is bytes, otherwise "3 of 12", or "3" with no total known. */
+/* "12.9 MiB of 30.0 MiB" where the unit is bytes, otherwise "3 of 12", or "3 so far" with no total known. */
 static void count_text(const char *stage, uint64_t done, uint64_t total, char *text, size_t capacity) {
     char a[32], b[32];
     if (strcmp(stage, "loading weights") == 0) {
@@ -51,7 +51,7 @@ static void count_text(const char *stage, uint64_t done, uint64_t total, char *t
     } else if (total)
         snprintf(text, capacity, "%llu of %llu", (unsigned long long)done, (unsigned long long)total);
     else
-        snprintf(text, capacity, "%llu", (unsigned long long)done);
+        snprintf(text, capacity, "%llu so far", (unsigned long long)done);
 }
 
 /* The bar takes what the words leave; a narrow terminal gets the words alone, cut off at its edge. */
@@ -80,7 +80,7 @@ static void compose(const char *stage, uint64_t done, uint64_t total, const char
 bool console_progress(void *user, const char *stage, uint64_t done, uint64_t total) {
     console *c = user;
     char line[LINE_BYTES];
-    if (c->bars && is_due(c, stage, seconds())) {
+    if (c->bars && !c->open_line && is_due(c, stage, seconds())) { /* never over an answer that has begun */
         compose(stage, done, total, c->note, columns(), line);
         fprintf(stderr, "\r%s\033[K", line);
         fflush(stderr);

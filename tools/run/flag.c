@@ -27,14 +27,14 @@ const flag flags[] = {
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
     {FLAG_TEMPLATE, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
-     .help = "vicuna, mistral, chatml, llama3 or plain [the checkpoint's own]"},
+     .help = "how questions and answers are put [as the checkpoint says]; one of"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
              "tokens parsed, one <image> for each picture"},
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_POLICY, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy),
-     .help = "vlcache: compress once the prompt is read; full: keep all"},
+     .help = "which rows are kept (full: all); one of"},
     {FLAG_COMPRESS, .name = "budget", .argument = "X", .offset = FIELD(compress.budget),
      .help = "share of the cache to keep, above 0, at most 1"},
     {FLAG_COMPRESS, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold),
@@ -77,6 +77,15 @@ const flag flags[] = {
     {FLAG_END, .name = NULL},
 };
 /* clang-format on */
+
+void flag_names(const flag *f, char *text, size_t capacity) {
+    const char *name;
+    size_t used = 0;
+    text[0] = 0;
+    if (f->kind == FLAG_TEMPLATE) snprintf(text, capacity, "%s", vlcache_chat_template_names());
+    for (size_t i = 0; f->kind == FLAG_POLICY && (name = vlcache_policy_name(i)) && used < capacity; i++)
+        used += (size_t)snprintf(text + used, capacity - used, "%s%s", i ? ", " : "", name);
+}
 
 void flag_default(const flag *f, char *text, size_t capacity) {
     options defaults;

@@ -39,6 +39,9 @@ typedef struct flag {
 /** The table, ended by FLAG_END. */
 extern const flag flags[];
 
+/** The names that a flag takes, where the library lists them: "vlcache, full"; else "". */
+void flag_names(const flag *f, char *text, size_t capacity);
+
 /** The default of a flag as text, from options_default(); "" where it has none to show. */
 void flag_default(const flag *f, char *text, size_t capacity);
 

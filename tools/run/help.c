@@ -11,6 +11,16 @@
 
 enum { COLUMN = 28 }; /* where the words of a flag begin */
 
+/* The words of a flag, line under line. */
+static void print_words(const char *words) {
+    for (const char *line = words; *line;) {
+        size_t length = strcspn(line, "\n");
+        printf("%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+        if (*line) printf("\n%*s", COLUMN, "");
+    }
+}
+
 /* "  -n, --predict N" */
 static void print_spelling(const flag *f) {
     char text[64];
@@ -21,16 +31,13 @@ static void print_spelling(const flag *f) {
 }
 
 static void print_flag(const flag *f) {
-    char shown[64];
-    flag_default(f, shown, sizeof shown);
+    char standard[64], names[256];
+    flag_default(f, standard, sizeof standard);
+    flag_names(f, names, sizeof names);
     print_spelling(f);
-    for (const char *line = f->help; *line;) {
-        size_t length = strcspn(line, "\n");
-        printf("%.*s", (int)length, line);
-        line += length + (line[length] == '\n');
-        if (*line) printf("\n%*s", COLUMN, "");
-    }
-    printf(*shown ? " [%s]\n" : "\n", shown);
+    print_words(f->help);
+    if (*names) printf("\n%*s%s", COLUMN, "", names);
+    printf(*standard ? " [%s]\n" : "\n", standard);
 }
 
 static const char usage[] =

@@ -135,9 +135,10 @@ static int read_compress(const char *name, const char *text, options *o, double 
 
 static int read_policy(const char *name, const char *text, options *o) {
     o->compress.policy = text;
-    if (vlcache_compress_check(&o->compress))
-        return refuse("%s \"%s\": %s", name, text, vlcache_error_message());
-    return EXIT_OK;
+    if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
+    const char *cause =
+        strstr(vlcache_error_message(), "policy: "); /* the field's own name needs no telling */
+    return refuse("%s: %s", name, cause ? cause + 8 : vlcache_error_message());
 }
 
 static int read_dtype(const char *name, const char *text, vlcache_dtype *out) {
