@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device/ladder.h"
+
 enum { ARGS = 22, OPTIONS = 96 };
 
 static size_t ceil_div(size_t a, size_t b) {
@@ -68,15 +70,15 @@ static vlcache_status run_wide(vlcache_device *device, const vlci_attention *a) 
     return vlci_launch(device, kernel, grid, args, ARGS);
 }
 
-static const struct {
-    const char *name;
-    vlcache_status (*run)(vlcache_device *device, const vlci_attention *a);
-} rungs[] = {{"rows", run_rows}, {"wide", run_wide}};
+static const char *const rung_names[] = {"wide", "rows", NULL};
+static vlcache_status (*const run_rung[])(vlcache_device *device, const vlci_attention *a) = {run_wide,
+                                                                                              run_rows};
 
-static const char *pick(const vlcache_device *device, const vlci_attention *a) {
-    (void)a;
+static const char *choose(const vlcache_device *device) {
     return device->caps.wide_vectors ? "wide" : "rows";
 }
+
+const vlci_ladder vlci_attention_ladder = {"attention", "prefill, decode", rung_names, NULL, choose};
 
 /* Kernels take strides and first elements in 32 bits, and compute with them in size_t. */
 static vlcache_status check(const vlci_attention *a) {
@@ -97,8 +99,10 @@ static vlcache_status check(const vlci_attention *a) {
 vlcache_status vlci_attention_run(vlcache_device *device, const vlci_attention *a) {
     vlcache_status status = check(a);
     if (status) return status;
-    const char *name = vlci_variant("attention", pick(device, a));
-    for (size_t i = 0; i < sizeof rungs / sizeof rungs[0]; i++)
-        if (strcmp(name, rungs[i].name) == 0) return rungs[i].run(device, a);
-    return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: attention has no rung \"%s\"", name);
+    const char *rung;
+    status = vlci_rung(device, &vlci_attention_ladder, choose(device), &rung);
+    if (status) return status;
+    int i = 0;
+    while (strcmp(rung_names[i], rung)) i++;
+    return run_rung[i](device, a);
 }

@@ -69,12 +69,15 @@ static const char *choose_gemv(const vlcache_device *device) {
 const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose_gemv};
 
 /* Lanes of a gemv_rows work-group: a power of two that the device takes. */
-static int gemv_lanes(const vlcache_device *device, int rows) {
-    int lanes = atoi(vlci_rung(device, &vlci_gemv_ladder, choose_gemv(device)));
-    while (lanes > 1 && ((size_t)lanes > device->caps.max_group ||
-                         (size_t)(lanes * rows * 2) * sizeof(float) > device->caps.local_bytes))
-        lanes /= 2;
-    return lanes;
+static vlcache_status gemv_lanes(const vlcache_device *device, int rows, int *lanes) {
+    const char *rung;
+    vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, choose_gemv(device), &rung);
+    if (status) return status;
+    *lanes = atoi(rung);
+    while (*lanes > 1 && ((size_t)*lanes > device->caps.max_group ||
+                          (size_t)(*lanes * rows * 2) * sizeof(float) > device->caps.local_bytes))
+        *lanes /= 2;
+    return VLCACHE_OK;
 }
 
 static vlcache_status run_gemv(vlcache_device *device, const product *p) {
@@ -88,11 +91,13 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
         if (status) return status;
         return launch(device, kernel, VLCI_GRID(ceil_div((size_t)p->w->n, VLCI_PANEL), 1, 1, 1, 1, 1), p);
     }
-    int lanes = gemv_lanes(device, rows), columns = 2;
+    int lanes, columns = 2;
+    vlcache_status status = gemv_lanes(device, rows, &lanes);
+    if (status) return status;
     bool aligned = p->w->k % 8 == 0 && p->x_offset % 8 == 0;
     snprintf(options, sizeof options, " -DROWS=%d -DLANES=%d -DCOLUMNS=%d -DALIGNED=%d", rows, lanes, columns,
              aligned);
-    vlcache_status status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_rows", options, &kernel);
+    status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_rows", options, &kernel);
     if (status) return status;
     size_t groups = ceil_div((size_t)p->w->n, (size_t)columns);
     return launch(device, kernel, VLCI_GRID(groups, 1, 1, (size_t)lanes, 1, 1), p);
@@ -144,10 +149,13 @@ static const char *choose_rung(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemm_ladder = {"gemm", "engine portable", rung_names, rung_fits, choose_rung};
 
-static const char *pick_rung(const vlcache_device *device, const product *p) {
+static vlcache_status pick_rung(const vlcache_device *device, const product *p, const rung **out) {
     size_t side = (size_t)(rungs[LARGE].group * rungs[LARGE].work);
     size_t tiles = ceil_div((size_t)p->m, side) * ceil_div((size_t)p->w->n, side);
-    return vlci_rung(device, &vlci_gemm_ladder, best_rung(device, tiles >= device->caps.info.compute_units));
+    const char *name = best_rung(device, tiles >= device->caps.info.compute_units);
+    vlcache_status status = vlci_rung(device, &vlci_gemm_ladder, name, &name);
+    if (!status) *out = find_rung(name);
+    return status;
 }
 
 /* One work-item for each element of [rows][columns], in work-groups along the columns. */
@@ -165,12 +173,14 @@ static vlcache_status run_scalar(vlcache_device *device, const product *p) {
 }
 
 static vlcache_status run_portable(vlcache_device *device, const product *p) {
-    const rung *r = find_rung(pick_rung(device, p));
+    const rung *r;
+    vlcache_status status = pick_rung(device, p, &r);
+    if (status) return status;
     if (!r) return run_scalar(device, p);
     char options[64];
     snprintf(options, sizeof options, " -DGROUP=%d -DWORK=%d -DTILE_K=%d", r->group, r->work, r->tile_k);
     const vlci_kernel *kernel;
-    vlcache_status status = get_kernel(device, p->w->dtype, "gemm.cl", "gemm_tile", options, &kernel);
+    status = get_kernel(device, p->w->dtype, "gemm.cl", "gemm_tile", options, &kernel);
     if (status) return status;
     size_t group = (size_t)r->group, side = group * (size_t)r->work;
     if (group * group > kernel->max_group) return run_scalar(device, p); /* too many registers there */

@@ -7,14 +7,14 @@
 #include <stdlib.h>
 
 vlcache_status vlci_kernel_lanes(vlcache_device *device, const char *file, const char *name,
-                                 const char *ladder, int widest, const vlci_kernel **kernel, size_t *lanes) {
-    char chosen[16], options[32];
-    snprintf(chosen, sizeof chosen, "%d", widest);
-    int asked = atoi(vlci_variant(ladder, chosen));
-    for (*lanes = 1; asked > 1; asked /= 2) *lanes *= 2;
-    for (;; *lanes /= 2) {
+                                 const vlci_ladder *ladder, const vlci_kernel **kernel, size_t *lanes) {
+    const char *rung;
+    char options[32];
+    vlcache_status status = vlci_rung(device, ladder, ladder->choose(device), &rung);
+    if (status) return status;
+    for (*lanes = (size_t)atoi(rung);; *lanes /= 2) {
         snprintf(options, sizeof options, "-DLANES=%zu", *lanes);
-        vlcache_status status = vlci_kernel_get(device, file, name, options, kernel);
+        status = vlci_kernel_get(device, file, name, options, kernel);
         if (status || *lanes == 1 || *lanes <= (*kernel)->max_group) return status;
     }
 }
@@ -27,13 +27,20 @@ static vlci_grid element_grid(const vlci_kernel *kernel, int nx, int ny, int nz)
     return VLCI_GRID((size_t)nx / group, (size_t)ny, (size_t)nz, group, 1, 1);
 }
 
+/* One on CPUs, where the barriers of a group cost more than they save. */
+static const char *choose_norm(const vlcache_device *device) {
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : 64);
+}
+
+const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit,
+                                      choose_norm};
+
 vlcache_status vlci_norm_rows(vlcache_device *device, cl_mem x, const vlci_norm *norm, cl_mem y, int rows,
                               int n, float eps) {
     const vlci_kernel *kernel;
-    size_t lanes; /* 1 on CPUs, where the barriers of a group cost more than they save */
+    size_t lanes;
     const char *name = norm->bias ? "layer_norm" : "rms_norm";
-    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", name, "norm",
-                                              device->caps.wide_vectors ? 1 : 64, &kernel, &lanes);
+    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", name, &vlci_norm_ladder, &kernel, &lanes);
     if (status) return status;
     vlci_grid grid = VLCI_GRID((size_t)rows, 1, 1, lanes, 1, 1);
     if (!norm->bias)

@@ -5,14 +5,15 @@
 #ifndef VLCI_OPS_H
 #define VLCI_OPS_H
 
+#include "device/ladder.h"
 #include "model.h"
 
 /**
- * The kernel `name` of a file that is built with LANES work-items a row: as many as `widest` (a power of two,
- * or what VLCACHE_VARIANT="ladder:N" asks for), or as the kernel can have at most on this device.
+ * The kernel `name` of a file that is built with LANES work-items a row: the rung of `ladder`, whose rungs
+ * are numbers of them (vlci_lane_rungs), or as many as the kernel can have at most on this device.
  */
 vlcache_status vlci_kernel_lanes(vlcache_device *device, const char *file, const char *name,
-                                 const char *ladder, int widest, const vlci_kernel **kernel, size_t *lanes);
+                                 const vlci_ladder *ladder, const vlci_kernel **kernel, size_t *lanes);
 
 /** y = RMSNorm(x), or LayerNorm(x) where the norm has a bias; [rows][n]. y may be x. */
 vlcache_status vlci_norm_rows(vlcache_device *device, cl_mem x, const vlci_norm *norm, cl_mem y, int rows,

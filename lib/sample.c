@@ -9,14 +9,20 @@
 
 enum { ENTRIES_MAX = 1 << 23 }; /* of a row: weights of up to 2^40 are summed in 64 bits */
 
-/* The kernel, and a grid of one work-group a row. 64 work-items on a CPU, though one is as fast there (1 to 2
- * ms for 32,000 logits with PoCL on two cores): the loops of each stay short, and one software driver ends a
- * work-item's loops, unasked, after 65,535 turns. */
+/* 64 work-items on a CPU, though one is as fast there (1 to 2 ms for 32,000 logits with PoCL on two cores):
+ * the loops of each stay short, and one software driver ends a work-item's loops, unasked, after 65,535
+ * turns. */
+static const char *choose(const vlcache_device *device) {
+    return vlci_lanes_name(device->caps.wide_vectors ? 64 : 256);
+}
+
+const vlci_ladder vlci_sample_ladder = {"sample", "decode", vlci_lane_rungs, vlci_lanes_fit, choose};
+
+/* The kernel, and a grid of one work-group a row. */
 static vlcache_status prepare(vlcache_device *device, const char *name, int rows, const vlci_kernel **kernel,
                               vlci_grid *grid) {
     size_t lanes;
-    vlcache_status status = vlci_kernel_lanes(device, "sample.cl", name, "sample",
-                                              device->caps.wide_vectors ? 64 : 256, kernel, &lanes);
+    vlcache_status status = vlci_kernel_lanes(device, "sample.cl", name, &vlci_sample_ladder, kernel, &lanes);
     if (!status) *grid = VLCI_GRID((size_t)rows, 1, 1, lanes, 1, 1);
     return status;
 }

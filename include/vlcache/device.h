@@ -120,7 +120,7 @@ typedef struct vlcache_ladder {
 
 /**
  * Describes up to `capacity` ladders of a device; `*count` is how many there are. Builds no kernel, does not
- * block. Errors: VLCACHE_E_ARGUMENT (a NULL).
+ * block. Errors: VLCACHE_E_ARGUMENT (a NULL, or $VLCACHE_VARIANT names what there is not).
  */
 VLCACHE_API vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladder *ladders,
                                                   size_t capacity, size_t *count);

@@ -9,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-
-static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder};
+static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder, &vlci_attention_ladder,
+                                             &vlci_norm_ladder, &vlci_sample_ladder};
 enum { LADDERS = sizeof ladders / sizeof ladders[0] };
 
 /* ---- what VLCACHE_VARIANT says ------------------------------------------------------------------------- */
@@ -64,40 +63,6 @@ static bool is_granted(const vlcache_device *device, const wish *w) {
     return false;
 }
 
-/* The rung of this ladder that VLCACHE_VARIANT forces, or NULL; what nothing grants is said once. */
-static const char *forced_rung(const vlcache_device *device, const vlci_ladder *ladder) {
-    static int warned;
-    wish w;
-    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);) {
-        if (!w.whole || strcmp(w.kernel, ladder->kernel)) continue;
-        const char *rung = own_name(ladder, w.rung);
-        if (rung && fits(device, ladder, rung)) return rung;
-        if (!is_granted(device, &w) && !__atomic_exchange_n(&warned, 1, __ATOMIC_RELAXED))
-            vlci_log(VLCACHE_LOG_WARN, "VLCACHE_VARIANT: kernel \"%s\" has no rung \"%s\" on \"%s\": ignored",
-                     w.kernel, w.rung, device->caps.info.name);
-    }
-    return NULL;
-}
-
-const char *vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen) {
-    const char *forced = forced_rung(device, ladder);
-    return forced ? forced : chosen;
-}
-
-const char *const vlci_lane_rungs[] = {"256", "128", "64", "32", "16", "8", "4", "2", "1", NULL};
-
-const char *vlci_lanes_name(size_t lanes) {
-    const char *const *rung = vlci_lane_rungs;
-    while (rung[1] && (size_t)atoi(*rung) > lanes) rung++;
-    return *rung;
-}
-
-bool vlci_lanes_fit(const vlcache_device *device, const char *rung) {
-    return (size_t)atoi(rung) <= device->caps.max_group;
-}
-
-/* ---- the check of a wish ------------------------------------------------------------------------------- */
-
 /* Adds ", name", once. */
 static void list_name(char *list, size_t capacity, const char *name) {
     size_t used = strlen(list), length = strlen(name);
@@ -122,6 +87,28 @@ static vlcache_status fail_wish(const vlcache_device *device, const wish *w) {
                      w->rung, device->caps.info.name, rungs);
 }
 
+/* The rung of this ladder that VLCACHE_VARIANT forces, or NULL. One of another ladder of the same kernel is
+ * none of ours. */
+static vlcache_status forced_rung(const vlcache_device *device, const vlci_ladder *ladder,
+                                  const char **rung) {
+    wish w;
+    *rung = NULL;
+    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);) {
+        if (strcmp(w.kernel, ladder->kernel)) continue;
+        if (!w.whole || !is_granted(device, &w)) return fail_wish(device, &w);
+        const char *own = own_name(ladder, w.rung);
+        if (own && !*rung && fits(device, ladder, own)) *rung = own;
+    }
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen,
+                         const char **rung) {
+    vlcache_status status = forced_rung(device, ladder, rung);
+    if (!status && !*rung) *rung = chosen;
+    return status;
+}
+
 vlcache_status vlci_ladders_check(const vlcache_device *device) {
     wish w;
     for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);)
@@ -129,15 +116,34 @@ vlcache_status vlci_ladders_check(const vlcache_device *device) {
     return VLCACHE_OK;
 }
 
+/* ---- lanes ----------------------------------------------------------------------------------------------
+ */
+
+const char *const vlci_lane_rungs[] = {"256", "128", "64", "32", "16", "8", "4", "2", "1", NULL};
+
+const char *vlci_lanes_name(size_t lanes) {
+    const char *const *rung = vlci_lane_rungs;
+    while (rung[1] && (size_t)atoi(*rung) > lanes) rung++;
+    return *rung;
+}
+
+bool vlci_lanes_fit(const vlcache_device *device, const char *rung) {
+    return (size_t)atoi(rung) <= device->caps.max_group;
+}
+
 /* ---- the public view ----------------------------------------------------------------------------------- */
 
-static void describe(const vlcache_device *device, const vlci_ladder *ladder, vlcache_ladder *out) {
-    const char *forced = forced_rung(device, ladder), *rung = forced ? forced : ladder->choose(device);
+static vlcache_status describe(const vlcache_device *device, const vlci_ladder *ladder, vlcache_ladder *out) {
+    const char *forced;
+    vlcache_status status = forced_rung(device, ladder, &forced);
+    if (status) return status;
+    const char *rung = forced ? forced : ladder->choose(device);
     *out = (vlcache_ladder){.kernel = ladder->kernel, .work = ladder->work, .forced = forced != NULL};
     for (const char *const *r = ladder->rungs; *r && out->n_rungs < VLCACHE_MAX_RUNGS; r++) {
         if (strcmp(*r, rung) == 0) out->in_use = out->n_rungs;
         out->rungs[out->n_rungs++] = (vlcache_rung){*r, fits(device, ladder, *r)};
     }
+    return VLCACHE_OK;
 }
 
 vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladder *out, size_t capacity,
@@ -145,6 +151,8 @@ vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladd
     if (!device || !count || (capacity && !out))
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_ladders: device, ladders or count is NULL");
     *count = LADDERS;
-    for (size_t i = 0; i < LADDERS && i < capacity; i++) describe(device, ladders[i], &out[i]);
-    return VLCACHE_OK;
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; !status && i < LADDERS && i < capacity; i++)
+        status = describe(device, ladders[i], &out[i]);
+    return status;
 }

@@ -22,12 +22,17 @@ typedef struct vlci_ladder {
 } vlci_ladder;
 
 extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder; /* gemm.c */
+extern const vlci_ladder vlci_attention_ladder;              /* attention.c */
+extern const vlci_ladder vlci_norm_ladder;                   /* ops.c */
+extern const vlci_ladder vlci_sample_ladder;                 /* sample.c */
 
 /**
- * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder
- * that fits the device. One of ladder->rungs, or `chosen` itself.
+ * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder.
+ * `*rung` is one of ladder->rungs, or `chosen` itself. Errors: VLCACHE_E_ARGUMENT (what is forced is a rung
+ * of no ladder of this kernel, or does not fit the device; the message lists those that there are).
  */
-const char *vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen);
+vlcache_status vlci_rung(const vlcache_device *device, const vlci_ladder *ladder, const char *chosen,
+                         const char **rung);
 
 /**
  * Whether VLCACHE_VARIANT names kernels and rungs that there are and that the device can take. Errors:
