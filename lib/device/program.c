@@ -176,7 +176,7 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     program->options = vlci_strdup(options);
     vlcache_status status =
         program->file && program->options ? VLCACHE_OK : vlci_fail_memory("kernel program");
-    char *all = vlci_format("-cl-std=CL1.2 %s", options);
+    char *all = vlci_format("-cl-std=CL1.2 -w %s", options);
     if (!status && !all) status = vlci_fail_memory("kernel options");
     if (!status) status = obtain(device, file, all, &program->handle);
     vlci_free(all);
