@@ -1,19 +1,23 @@
 /*
  * score.cl - one pass over a layer's keys that yields both the scores of its tokens and the raw material of its sparsity.
  *
- *     s(t, h, j)     = scale * q(t, h) . k(h / GROUP, j)            the tau last prompt rows t, causal columns j
- *     score(kv, j)   = sum over t and over the heads h of group kv of exp(s - lse(t, h))
- *     partial(h, x)  = number of (t, j) in column tile x with s < max(t, h) + log(p)
+ *     s(t, h, j)        = scale * q(t, h) . k(h / GROUP, j)         the last query rows t, the prompt's columns j, causal
+ *     sums(x, kv, j)    = sum over the scored t of row block x and over the heads h of group kv of exp(s - lse(t, h))
+ *     partial(h, x, y)  = number of counted (t, j) in row block x, column tile y with s < max(t, h) + log(p)
  *
- * Both need the same dot products, so they share one pass; sparsity.cl adds the partial counts up. A is never stored: one
- * work-item owns one column and keeps its sum in a register, so the order of additions is fixed and there are no atomics.
+ * Both need the same dot products, so they share one pass; score_sum adds row blocks up, sparsity.cl the counts. A is never
+ * stored: one work-item owns one column and keeps its sum in a register, so the order of additions is fixed and there are
+ * no atomics.
  *
- *                 columns j ->  tile x = TILE_COLS work-items
+ *                 columns j ->  tile y = TILE_COLS work-items
  *     (t) rows   +---------+---------+---
- *         |      | ROWS x  |         |       for each head of the group, ROWS rows at a time:
- *         v      | TILE_D  |         |       q and k pass through local memory in slices of TILE_D dimensions
+ *     block x    | ROWS x  |         |       for each head of the group, ROWS rows at a time:
+ *         |      | TILE_D  |         |       q and k pass through local memory in slices of TILE_D dimensions
+ *         v      +---------+---------+---
  *
- * Candidates are the last tokens[b] of the rows that the last query sees; a column before them is not visited.
+ * The prompt's columns are the tokens[b] cache rows from before[b, kv] on. The rows looked at are the last of this walk's:
+ * scored[b] of them are added up, counted[b] of them are counted. The last row sees cache row past + rows - 1: in a prefill
+ * that is the prompt's own last, in decode one beyond it.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -35,28 +39,36 @@
 #ifndef ROWS
 #define ROWS 8 /* queries that share one load of the keys */
 #endif
+#ifndef ROW_BLOCK
+#define ROW_BLOCK 128 /* rows of one work-group */
+#endif
 #define GROUP (HEADS / KV_HEADS)
 
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset, uint seq_stride,
       uint head_stride, uint row_stride, __global const float *row_max, __global const float *row_lse,
-      __global const int *seq_start, __global const int *past, int past_offset, __global const int *tokens, __global const int *tau,
-      __global float *scores, uint score_stride, __global uint *partial, float scale, float log_p) {
+      __global const int *seq_start, __global const int *past, int past_offset, __global const int *before,
+      int before_offset, __global const int *tokens, __global const int *scored, __global const int *counted,
+      __global float *sums, uint score_stride, int blocks, __global uint *partial, float scale, float log_p) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
-    const int lane = get_local_id(0), tile = get_group_id(0), kv = get_group_id(1), b = get_group_id(2);
-    const int n = tokens[b], t_n = tau[b], rows = seq_start[b + 1] - seq_start[b];
-    const int first = (past ? past[past_offset + b * KV_HEADS + kv] : 0) + rows - n; /* cache row of candidate 0 */
+    const int lane = get_local_id(0), tile = get_group_id(0), b = get_group_id(2);
+    const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
+    const int n = tokens[b], rows = seq_start[b + 1] - seq_start[b];
+    const int t_n = min(max(scored[b], counted[b]), rows), score_from = t_n - scored[b], count_from = t_n - counted[b];
+    const int first = before[before_offset + b * KV_HEADS + kv]; /* cache row of column 0 */
+    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) + rows - t_n - first; /* last column of t = 0 */
     const int column = tile * TILE_COLS + lane;
     const size_t key = k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
     const size_t last = (size_t)seq_start[b + 1] - t_n; /* query row of t = 0 */
-    const int visited = tile * TILE_COLS < n ? t_n : 0; /* rows, none in a tile past the prompt */
+    const int from = max(block * ROW_BLOCK, tile * TILE_COLS - sees);
+    const int until = tile * TILE_COLS < n ? min((block + 1) * ROW_BLOCK, t_n) : 0; /* no rows in a tile past the prompt */
     float sum = 0.0f;
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
         uint count = 0;
-        for (int t0 = 0; t0 < visited; t0 += ROWS) {
+        for (int t0 = from; t0 < until; t0 += ROWS) {
             float dot_qk[ROWS];
             for (int r = 0; r < ROWS; r++) dot_qk[r] = 0.0f;
             for (int d0 = 0; d0 < HEAD_DIM; d0 += TILE_D) {
@@ -69,7 +81,7 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
                 }
                 for (uint e = lane; e < ROWS * TILE_D; e += TILE_COLS) {
                     const int t = t0 + e / TILE_D, d = d0 + e % TILE_D;
-                    const bool inside = (t < t_n) & (d < HEAD_DIM);
+                    const bool inside = (t < until) & (d < HEAD_DIM);
                     queries[e / TILE_D][e % TILE_D] =
                         inside ? q[q_offset + (last + t) * q_stride + h * HEAD_DIM + d] : 0.0f;
                 }
@@ -79,11 +91,11 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
             }
             for (int r = 0; r < ROWS; r++) {
                 const int t = t0 + r;
-                if ((t < t_n) & (column <= n - t_n + t)) { /* causal, hence below n */
+                if ((t < until) & (column <= sees + t) & (column < n)) {
                     const float s = dot_qk[r] * scale;
                     const size_t at = (last + t) * HEADS + h;
-                    count += s < row_max[at] + log_p;
-                    sum += exp(s - row_lse[at]);
+                    if (t >= count_from) count += s < row_max[at] + log_p;
+                    if (t >= score_from) sum += exp(s - row_lse[at]);
                 }
             }
         }
@@ -94,17 +106,19 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
             if (lane < half_group) counts[lane] += counts[lane + half_group];
             barrier(CLK_LOCAL_MEM_FENCE);
         }
-        if (lane == 0) partial[((size_t)b * HEADS + h) * get_num_groups(0) + tile] = counts[0];
+        if (lane == 0 && partial)
+            partial[(((size_t)b * HEADS + h) * blocks + block) * get_num_groups(0) + tile] = counts[0];
     }
-    if (column < n) scores[((size_t)b * KV_HEADS + kv) * score_stride + column] = sum;
+    if (column < n)
+        sums[(((size_t)block * get_num_groups(2) + b) * KV_HEADS + kv) * score_stride + column] = sum;
 }
 
-/* One set a layer: the sum over kv heads, in the order of the heads, replaces head 0's scores. One work-item a column. */
-__kernel void score_layer(__global float *scores, uint score_stride, int kv_heads) {
-    const size_t column = get_global_id(0), b = get_global_id(1);
-    if (column >= score_stride) return;
-    __global float *at = scores + b * kv_heads * score_stride + column;
+/* scores = (scores +) weight * the row blocks' sums, in the order of the blocks. One work-item a column. */
+__kernel void score_sum(__global const float *sums, int blocks, uint block_stride, float weight, int add,
+                        __global float *scores) {
+    const size_t at = get_global_id(0);
+    if (at >= block_stride) return;
     float sum = 0.0f;
-    for (int kv = 0; kv < kv_heads; kv++) sum += at[(size_t)kv * score_stride];
-    at[0] = sum;
+    for (int x = 0; x < blocks; x++) sum += sums[x * (size_t)block_stride + at];
+    scores[at] = add ? scores[at] + weight * sum : weight * sum;
 }

@@ -1,22 +1,25 @@
 /*
- * topk.cl - which tokens a kv head keeps: the recent ones and the best-scored others, in ascending order.
+ * topk.cl - which tokens a kv head keeps: the recent ones, the sinks and the best-scored others, in ascending order.
  *
  *     older = n - recent,  k = kept - recent
  *     out   = { j < older : key(j) > T }  +  the first ties with key(j) = T, k in all  +  { older .. n - 1 }
  *
- * One work-group for each (kv head, sequence b); `first` + b is its place in kept and recent. Radix select: four histograms of 8 bits, from the top, find T, the k-th largest
- * key; key(j) is the score's bits made to order as unsigned integers do, 0 for NaN. Then each work-item owns one stretch of
- * columns, a prefix sum over the stretches' counts says where it writes, and the order of positions is kept:
+ * One work-group for each (kv head, sequence b); `first` + b is its place in kept and recent. Radix select: four histograms
+ * of 8 bits, from the top, find T, the k-th largest key; key(j) is the score's bits made to order as unsigned integers do,
+ * 0 for NaN and without scores, the largest of all for a sink. Then each work-item owns one stretch of columns, a prefix
+ * sum over the stretches' counts says where it writes, and the order of positions is kept:
  *
  *     columns   | stretch 0 | stretch 1 | ... | stretch TOPK_GROUP - 1 | recent |
  *     greater      g0          g1                                         all      -> prefix sums = places in out
  *     ties         t0          t1        only the first k - sum(g) of them
  */
 #ifndef TOPK_GROUP
-#define TOPK_GROUP 256 /* work-items; a power of two */
+#define TOPK_GROUP 256 /* work-items; a power of two; 1 where a work-item is a whole core */
 #endif
 
-static inline uint order_key(float value) {
+static inline uint order_key(__global const float *score, int j, int sinks) {
+    if (j < sinks) return 0xffffffffu;
+    const float value = score ? score[j] : NAN;
     if (isnan(value)) return 0u;
     const uint bits = as_uint(value == 0.0f ? 0.0f : value); /* minus zero ties with zero */
     return bits >> 31 ? ~bits : bits | 0x80000000u;
@@ -31,14 +34,14 @@ static inline uint find_digit(__local const uint *histogram, uint remaining, uin
 }
 
 __kernel __attribute__((reqd_work_group_size(TOPK_GROUP, 1, 1))) void
-topk(__global const float *scores, uint score_stride, int kv_heads, int per_head, __global const int *tokens,
-     __global const int *kept, __global const int *recent, uint first, __global int *out, uint out_stride) {
+topk(__global const float *scores, uint score_stride, int kv_heads, __global const int *tokens, __global const int *kept,
+     __global const int *recent, uint first, int sinks, __global int *out, uint out_stride) {
     __local uint histogram[256];
     __local uint greater[TOPK_GROUP], ties[TOPK_GROUP];
     __local uint shared_prefix, shared_remaining;
     const int lane = get_local_id(0), kv = get_group_id(0), b = get_group_id(1);
     const int last = recent[first + b], older = tokens[b] - last, k = kept[first + b] - last;
-    __global const float *score = scores + ((size_t)b * kv_heads + (per_head ? kv : 0)) * score_stride;
+    __global const float *score = scores ? scores + ((size_t)b * kv_heads + kv) * score_stride : 0;
     __global int *to = out + ((size_t)b * kv_heads + kv) * out_stride;
 
     uint prefix = 0, mask = 0, remaining = k;
@@ -46,7 +49,7 @@ topk(__global const float *scores, uint score_stride, int kv_heads, int per_head
         for (int i = lane; i < 256; i += TOPK_GROUP) histogram[i] = 0;
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int j = lane; j < older; j += TOPK_GROUP) {
-            const uint key = order_key(score[j]);
+            const uint key = order_key(score, j, sinks);
             if ((key & mask) == prefix) atomic_inc(&histogram[(key >> shift) & 255u]);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -66,7 +69,7 @@ topk(__global const float *scores, uint score_stride, int kv_heads, int per_head
     const int from = min(lane * stretch, older), until = min(from + stretch, older);
     uint my_greater = 0, my_ties = 0;
     for (int j = from; j < until; j++) {
-        const uint key = order_key(score[j]);
+        const uint key = order_key(score, j, sinks);
         my_greater += key > prefix;
         my_ties += key == prefix;
     }
@@ -84,7 +87,7 @@ topk(__global const float *scores, uint score_stride, int kv_heads, int per_head
     uint tie = ties[lane] - my_ties; /* ties before this stretch */
     uint place = greater[lane] - my_greater + min(tie, remaining);
     for (int j = from; j < until && k > 0; j++) {
-        const uint key = order_key(score[j]);
+        const uint key = order_key(score, j, sinks);
         if (key > prefix || (key == prefix && tie < remaining)) to[place++] = j;
         tie += key == prefix;
     }

@@ -18,17 +18,16 @@ static size_t buffer_bytes(const vlci_kv *kv, int capacity) {
            vlci_dtype_bytes(kv->dtype);
 }
 
-vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *out) {
-    const vlci_text_config *c = &model->config.text;
-    *out = (vlci_kv){.device = model->device,
-                     .layers = c->layers,
-                     .batch = batch,
-                     .kv_heads = c->kv_heads,
-                     .head_dim = c->head_dim,
-                     .dtype = model->dtype};
-    out->layer = vlci_calloc((size_t)c->layers, sizeof *out->layer);
+static size_t bias_bytes(const vlci_kv *kv, int capacity) {
+    return (size_t)kv->batch * (size_t)kv->kv_heads * (size_t)capacity * sizeof(float);
+}
+
+/* What belongs to a shape; `out` has that already. */
+static vlcache_status create(vlci_kv *out) {
+    size_t batch = (size_t)out->batch;
+    out->layer = vlci_calloc((size_t)out->layers, sizeof *out->layer);
     out->length = vlci_calloc(n_lengths(out), sizeof *out->length);
-    out->position = vlci_calloc((size_t)batch, sizeof *out->position);
+    out->position = vlci_calloc(batch, sizeof *out->position);
     vlcache_status status =
         out->layer && out->length && out->position ? VLCACHE_OK : vlci_fail_memory("KV cache");
     if (!status)
@@ -38,26 +37,59 @@ vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *ou
     return status;
 }
 
-vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, vlci_kv_layer *out) {
-    size_t bytes = buffer_bytes(kv, capacity);
+vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *out) {
+    const vlci_text_config *c = &model->config.text;
+    *out = (vlci_kv){.device = model->device,
+                     .layers = c->layers,
+                     .batch = batch,
+                     .kv_heads = c->kv_heads,
+                     .head_dim = c->head_dim,
+                     .dtype = model->dtype};
+    return create(out);
+}
+
+vlcache_status vlci_kv_fork(const vlci_kv *kv, vlci_kv *out) {
+    *out = (vlci_kv){.device = kv->device,
+                     .layers = kv->layers,
+                     .batch = kv->batch,
+                     .kv_heads = kv->kv_heads,
+                     .head_dim = kv->head_dim,
+                     .dtype = kv->dtype};
+    vlcache_status status = create(out);
+    if (!status) memcpy(out->position, kv->position, (size_t)kv->batch * sizeof *kv->position);
+    return status;
+}
+
+static uint64_t layer_bytes(const vlci_kv *kv, const vlci_kv_layer *layer) {
+    return 2 * buffer_bytes(kv, layer->capacity) + (layer->bias ? bias_bytes(kv, layer->capacity) : 0);
+}
+
+static void release_buffers(vlci_kv *kv, vlci_kv_layer *layer) {
+    vlci_memory_release(kv->device, &layer->k);
+    vlci_memory_release(kv->device, &layer->v);
+    vlci_memory_release(kv->device, &layer->bias);
+    layer->capacity = 0;
+}
+
+vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, bool bias, vlci_kv_layer *out) {
+    size_t bytes = buffer_bytes(kv, capacity), biases = bias_bytes(kv, capacity);
     *out = (vlci_kv_layer){.capacity = capacity};
     vlcache_status status = vlci_memory_create(kv->device, bytes, "KV cache: keys", &out->k);
     if (!status) status = vlci_memory_create(kv->device, bytes, "KV cache: values", &out->v);
+    if (!status && bias) status = vlci_memory_create(kv->device, biases, "KV cache: biases", &out->bias);
+    if (!status && bias) status = vlci_fill(kv->device, out->bias, 0, biases, 0);
     if (status) {
-        vlci_memory_release(kv->device, &out->k);
-        out->capacity = 0;
+        release_buffers(kv, out);
         return status;
     }
-    kv->bytes += 2 * bytes;
+    kv->bytes += layer_bytes(kv, out);
     if (kv->bytes > kv->peak) kv->peak = kv->bytes;
     return VLCACHE_OK;
 }
 
 void vlci_kv_layer_release(vlci_kv *kv, vlci_kv_layer *layer) {
-    if (layer->k) kv->bytes -= 2 * buffer_bytes(kv, layer->capacity);
-    vlci_memory_release(kv->device, &layer->k);
-    vlci_memory_release(kv->device, &layer->v);
-    layer->capacity = 0;
+    if (layer->k) kv->bytes -= layer_bytes(kv, layer);
+    release_buffers(kv, layer);
 }
 
 void vlci_kv_watch(vlci_kv *kv) {
@@ -69,16 +101,19 @@ static vlcache_status move_rows(vlci_kv *kv, const vlci_kv_layer *from, const vl
     size_t row = (size_t)kv->head_dim * vlci_dtype_bytes(kv->dtype), run = (size_t)from->capacity * row;
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < (size_t)kv->batch * (size_t)kv->kv_heads && !status; i++) {
-        size_t at = i * (size_t)to->capacity * row;
+        size_t at = i * (size_t)to->capacity * row, biases = (size_t)from->capacity * sizeof(float);
         status = vlci_copy(kv->device, from->k, i * run, to->k, at, run);
         if (!status) status = vlci_copy(kv->device, from->v, i * run, to->v, at, run);
+        if (!status && from->bias)
+            status = vlci_copy(kv->device, from->bias, i * biases, to->bias,
+                               i * (size_t)to->capacity * sizeof(float), biases);
     }
     return status;
 }
 
 static vlcache_status grow(vlci_kv *kv, vlci_kv_layer *layer, int capacity) {
     vlci_kv_layer larger;
-    vlcache_status status = vlci_kv_layer_create(kv, capacity, &larger);
+    vlcache_status status = vlci_kv_layer_create(kv, capacity, layer->bias != NULL, &larger);
     if (!status && layer->k) status = move_rows(kv, layer, &larger);
     vlci_kv_layer *gone = status ? &larger : layer, kept = status ? *layer : larger;
     vlci_kv_layer_release(kv, gone);

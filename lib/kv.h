@@ -11,6 +11,7 @@
 /** One layer: K and V [batch][kv_heads][capacity][head_dim] in the model's dtype. */
 typedef struct vlci_kv_layer {
     cl_mem k, v;
+    cl_mem bias;  /**< f32 [batch][kv_heads][capacity], added to the logits of each row; NULL: nothing is */
     int capacity; /**< rows */
 } vlci_kv_layer;
 
@@ -22,7 +23,7 @@ typedef struct vlci_kv {
     int32_t *length;      /**< physical rows [layers][batch][kv_heads], owned */
     cl_mem past;          /**< the same on the device, one buffer */
     int32_t *position;    /**< next logical position of each sequence [batch], owned */
-    uint64_t bytes, peak; /**< of K and V on the device: now, and most since vlci_kv_watch() */
+    uint64_t bytes, peak; /**< of K, V and biases on the device: now, and most since vlci_kv_watch() */
 } vlci_kv;
 
 /** An empty cache. Errors: VLCACHE_E_NO_MEMORY, the device's. */
@@ -35,8 +36,13 @@ vlcache_status vlci_kv_create(const vlcache_model *model, int batch, vlci_kv *ou
  */
 vlcache_status vlci_kv_reserve(vlci_kv *kv, int rows);
 
-/** Buffers of one layer for `capacity` rows, counted in kv->bytes. Errors: VLCACHE_E_DEVICE_MEMORY. */
-vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, vlci_kv_layer *out);
+/** Another cache of the same shape and the same next positions, without rows. Errors: VLCACHE_E_NO_MEMORY,
+ * the device's. */
+vlcache_status vlci_kv_fork(const vlci_kv *kv, vlci_kv *out);
+
+/** Buffers of one layer for `capacity` rows, counted in kv->bytes; with biases, all zero, where asked for.
+ * Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_kv_layer_create(vlci_kv *kv, int capacity, bool bias, vlci_kv_layer *out);
 
 /** Releases a layer's buffers and zeroes it. */
 void vlci_kv_layer_release(vlci_kv *kv, vlci_kv_layer *layer);

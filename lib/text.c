@@ -191,6 +191,8 @@ vlci_attention vlci_text_attention(const vlci_text *t, const vlci_kv *kv, int la
                         .seq_start = t->seq_start,
                         .past = kv->past,
                         .past_offset = layer * kv->batch * kv->kv_heads,
+                        .bias = kv->layer[layer].bias,
+                        .bias_stride = (size_t)kv->layer[layer].capacity,
                         .row_max = t->row_max,
                         .row_lse = t->row_lse};
     a.head_stride = (size_t)kv->layer[layer].capacity * a.row_stride;

@@ -341,7 +341,9 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
     vlci_text text;
     vlci_compress *plan = NULL;
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
+    vlci_recipe recipe;
     options.budget = budget;
+    ck_ok(vlci_policy_read(&options, &recipe));
     ck_ok(vlci_kv_create(model, 1, &kv));
     ck_ok(vlci_text_create(model, 1, &text));
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
@@ -351,7 +353,9 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
         ids[i] = picture ? -1 - seen++ : prompt->i32[i];
         after = picture ? 0 : after + 1;
     }
-    ck_ok(vlci_prefill(&text, &kv, ids, &rows, visual, &options, &after, 24, &plan));
+    ck_ok(vlci_prefill_plan(&text, &kv, &recipe, &rows, &after, NULL, 0, NULL, 0, &plan));
+    ck_ok(vlci_prefill_walk(&text, &kv, ids, &rows, visual, &plan, 1));
+    ck_ok(vlci_prefill_compress(&text, &kv, 24, plan, &kv));
     if (percent) assert_kept(f, plan, golden, percent);
     vlcache_compress_stats stats;
     vlci_compress_stats(plan, 0, &stats);

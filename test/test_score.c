@@ -1,5 +1,6 @@
 /*
- * test_score.c - scores and insignificant entries of the score pass against attention written out in double.
+ * test_score.c - scores and insignificant entries of the score pass against attention written out in double:
+ * every rung, every choice of rows, a second turn, rows decoded after the prompt.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -9,165 +10,274 @@
 #include "ref/ref_compress.h"
 #include "support/suite.h"
 
+enum { BATCH = 2 };
+
 typedef struct shape {
     int heads, kv_heads, head_dim;
-    int tokens[2], text[2],
-        past; /* head h of sequence b holds past + b + h rows already, when past is not 0 */
+    int tokens[BATCH], scored[BATCH], counted[BATCH];
+    int past; /* head h of sequence b holds past + b + h rows before the prompt, when past is not 0 */
     vlcache_dtype dtype;
     float amplitude;
-    bool per_head;
 } shape;
 
-typedef struct host {
-    float *q, *k, *max, *lse;
-    int start[3], *past, capacity, rows;
-} host;
+/* Rows of a walk over a cache: the prompt, or one decoded token after `decoded` others. */
+typedef struct walk {
+    const shape *s;
+    float *q, *k, *max, *lse; /* q: [rows][heads * dim] from element 5; k from element 3 */
+    int start[BATCH + 1], before[BATCH * 8], past[BATCH * 8], capacity, rows;
+    bool decode;
+} walk;
 
-static const int batch = 2;
 static const double threshold = 0.01;
 
-static void fill(host *d, const shape *s) {
-    uint64_t seed = 7;
-    d->start[0] = 0;
-    d->start[1] = s->tokens[0];
-    d->rows = d->start[2] = s->tokens[0] + s->tokens[1];
-    d->past = calloc((size_t)(batch * s->kv_heads), sizeof *d->past);
-    for (int i = 0; s->past && i < batch * s->kv_heads; i++) d->past[i] = s->past + i;
-    d->capacity =
-        (s->tokens[0] > s->tokens[1] ? s->tokens[0] : s->tokens[1]) + s->past + batch * s->kv_heads + 1;
-    size_t nq = (size_t)d->rows * (size_t)(s->heads * s->head_dim) + 5;
-    size_t nk = (size_t)(batch * s->kv_heads * d->capacity * s->head_dim) + 3,
-           nr = (size_t)(d->rows * s->heads);
-    d->q = malloc(nq * sizeof *d->q);
-    d->k = malloc(nk * sizeof *d->k);
-    d->max = malloc(nr * sizeof *d->max);
-    d->lse = malloc(nr * sizeof *d->lse);
-    for (size_t i = 0; i < nq; i++) d->q[i] = s->amplitude * suite_random(&seed);
-    for (size_t i = 0; i < nk; i++) d->k[i] = suite_random(&seed);
-    for (size_t i = 0; i < nr; i++) d->max[i] = d->lse[i] = NAN; /* rows that nobody may look at */
+static int longest(const shape *s) {
+    return s->tokens[0] > s->tokens[1] ? s->tokens[0] : s->tokens[1];
 }
 
-/* The oracle for one sequence: fills max and lse of the observed rows, adds to score, gives counts and how
- * many stand too near the threshold to tell. */
-static void reference(host *d, const shape *s, int b, int tau, double *score, uint64_t *counts,
-                      uint64_t *near) {
-    int n = s->tokens[b], group = s->heads / s->kv_heads;
-    double *logit = malloc((size_t)d->capacity * sizeof *logit);
-    for (int h = 0; h < s->heads; h++) {
-        int kv = h / group, past = d->past[b * s->kv_heads + kv];
-        counts[h] = near[h] = 0;
-        for (int i = n - tau; i < n; i++) {
-            double max, lse;
-            const float *q = d->q + 5 + (size_t)(d->start[b] + i) * (size_t)(s->heads * s->head_dim);
-            const float *k = d->k + 3 + (size_t)((b * s->kv_heads + kv) * d->capacity) * (size_t)s->head_dim;
-            ref_logits(q + h * s->head_dim, k, (size_t)s->head_dim, past + i + 1, s->head_dim,
-                       1.0 / sqrt(s->head_dim), logit);
-            ref_row(logit, past + i + 1, &max, &lse);
-            d->max[(d->start[b] + i) * s->heads + h] = (float)max;
-            d->lse[(d->start[b] + i) * s->heads + h] = (float)lse;
-            for (int j = 0; j <= i; j++) {
-                double margin = logit[past + j] - max - log(threshold);
-                counts[h] += margin < 0.0;
-                near[h] += fabs(margin) < 1e-4;
-                score[kv * n + j] += exp(logit[past + j] - lse);
-            }
-        }
+static void fill(walk *w, const shape *s, int decoded, uint64_t seed) {
+    *w = (walk){.s = s, .decode = decoded > 0};
+    for (int b = 0; b < BATCH; b++) w->start[b + 1] = w->start[b] + (decoded ? 1 : s->tokens[b]);
+    w->rows = w->start[BATCH];
+    for (int i = 0; i < BATCH * s->kv_heads; i++) {
+        w->before[i] = s->past ? s->past + i : 0;
+        w->past[i] = w->before[i] + (decoded ? s->tokens[i / s->kv_heads] + decoded - 1 : 0);
     }
+    w->capacity = longest(s) + s->past + BATCH * s->kv_heads + 4;
+    size_t nq = (size_t)w->rows * (size_t)(s->heads * s->head_dim) + 5;
+    size_t nk = (size_t)(BATCH * s->kv_heads * w->capacity * s->head_dim) + 3;
+    size_t nr = (size_t)(w->rows * s->heads);
+    w->q = malloc(nq * sizeof *w->q);
+    w->k = malloc(nk * sizeof *w->k);
+    w->max = malloc(nr * sizeof *w->max);
+    w->lse = malloc(nr * sizeof *w->lse);
+    for (size_t i = 0; i < nk; i++) w->k[i] = suite_random(&seed);
+    seed += (uint64_t)decoded;
+    for (size_t i = 0; i < nq; i++) w->q[i] = s->amplitude * suite_random(&seed);
+    for (size_t i = 0; i < nr; i++) w->max[i] = w->lse[i] = NAN; /* rows that nobody may look at */
+}
+
+static void release(walk *w) {
+    float *all[] = {w->q, w->k, w->max, w->lse};
+    for (size_t i = 0; i < 4; i++) free(all[i]);
+}
+
+/* What the oracle has seen of one sequence. `near`: entries too near the threshold to tell. */
+typedef struct seen {
+    double *score;
+    uint64_t counts[64], near[64];
+} seen;
+
+static void see_row(walk *w, int b, int h, int row, bool scored, bool counted, double weight, double *logit,
+                    seen *out) {
+    const shape *s = w->s;
+    int kv = h / (s->heads / s->kv_heads), g = b * s->kv_heads + kv, n = s->tokens[b];
+    int visible = w->past[g] + row + 1;
+    double max, lse;
+    const float *q = w->q + 5 + (size_t)(w->start[b] + row) * (size_t)(s->heads * s->head_dim);
+    const float *k = w->k + 3 + (size_t)(g * w->capacity) * (size_t)s->head_dim;
+    ref_logits(q + h * s->head_dim, k, (size_t)s->head_dim, visible, s->head_dim, 1.0 / sqrt(s->head_dim),
+               logit);
+    ref_row(logit, visible, &max, &lse);
+    w->max[(w->start[b] + row) * s->heads + h] = (float)max;
+    w->lse[(w->start[b] + row) * s->heads + h] = (float)lse;
+    for (int j = 0; j < n && w->before[g] + j < visible; j++) {
+        double margin = logit[w->before[g] + j] - max - log(threshold);
+        if (counted) out->counts[h] += margin < 0.0;
+        if (counted) out->near[h] += fabs(margin) < 1e-4;
+        if (scored) out->score[kv * n + j] += weight * exp(logit[w->before[g] + j] - lse);
+    }
+}
+
+static void reference(walk *w, int b, double weight, seen *out) {
+    const shape *s = w->s;
+    double *logit = malloc((size_t)w->capacity * sizeof *logit);
+    int rows = w->start[b + 1] - w->start[b], scored = s->scored[b] < rows ? s->scored[b] : rows;
+    int counted = w->decode ? 0 : s->counted[b], looked = scored > counted ? scored : counted;
+    for (int h = 0; h < s->heads; h++)
+        for (int i = rows - looked; i < rows; i++)
+            see_row(w, b, h, i, i >= rows - scored, i >= rows - counted, weight, logit, out);
     free(logit);
 }
 
-static void check_sequence(const vlci_compress *p, const shape *s, int b, const double *want,
-                           const uint64_t *counts, const uint64_t *near, const float *got,
-                           const uint64_t *got_counts) {
-    int n = s->tokens[b];
-    for (int kv = 0; kv < (s->per_head ? s->kv_heads : 1); kv++) {
-        double *row = calloc((size_t)n, sizeof *row);
-        for (int j = 0; j < n; j++)
-            for (int g = 0; g < (s->per_head ? 1 : s->kv_heads); g++) row[j] += want[(kv + g) * n + j];
-        suite_close("score", got + (size_t)(b * s->kv_heads + kv) * (size_t)p->max_tokens, row, (size_t)n,
-                    1e-7, 1e-4);
-        free(row);
+static vlci_attention upload(const walk *w) {
+    const shape *s = w->s;
+    size_t nk = (size_t)(BATCH * s->kv_heads * w->capacity * s->head_dim) + 3;
+    void *stored = suite_store(w->k, nk, s->dtype);
+    vlci_attention a = {.batch = BATCH,
+                        .heads = s->heads,
+                        .kv_heads = s->kv_heads,
+                        .head_dim = s->head_dim,
+                        .causal = true,
+                        .scale = (float)(1.0 / sqrt(s->head_dim)),
+                        .kv_dtype = s->dtype,
+                        .k_offset = 3,
+                        .q_offset = 5,
+                        .max_rows = w->decode ? 1 : longest(s)};
+    a.row_stride = (size_t)s->head_dim;
+    a.head_stride = a.row_stride * (size_t)w->capacity;
+    a.seq_stride = a.head_stride * (size_t)s->kv_heads;
+    a.q_stride = (size_t)(s->heads * s->head_dim);
+    a.q = suite_upload(w->q, ((size_t)w->rows * a.q_stride + 5) * sizeof *w->q);
+    a.k = suite_upload(stored, nk * vlci_dtype_bytes(s->dtype));
+    a.seq_start = suite_upload(w->start, sizeof w->start);
+    a.past = suite_upload(w->past, (size_t)(BATCH * s->kv_heads) * sizeof *w->past);
+    free(stored);
+    return a;
+}
+
+/* The row statistics come from the reference, which sees the keys as they are stored. */
+static void observe(walk *w, vlci_scores *scores, double weight, seen *want) {
+    size_t nr = (size_t)(w->rows * w->s->heads) * sizeof *w->max;
+    vlci_attention a = upload(w);
+    for (int b = 0; b < BATCH; b++) reference(w, b, weight, &want[b]);
+    a.row_max = suite_upload(w->max, nr);
+    a.row_lse = suite_upload(w->lse, nr);
+    ck_ok(vlci_scores_observe(scores, 0, &a, weight, w->decode, !w->decode));
+    cl_mem all[] = {a.q, a.k, a.seq_start, a.past, a.row_max, a.row_lse};
+    for (size_t i = 0; i < 6; i++) suite_release(all[i]);
+}
+
+static void compare(const shape *s, vlci_scores *scores, const seen *want) {
+    size_t ns = (size_t)(BATCH * s->kv_heads * scores->max_tokens);
+    float *got = malloc(ns * sizeof *got);
+    uint64_t counts[128] = {0};
+    suite_download(scores->score[0], got, ns * sizeof *got);
+    if (scores->counts) suite_download(scores->counts, counts, (size_t)(BATCH * s->heads) * sizeof *counts);
+    for (int b = 0; b < BATCH; b++) {
+        size_t n = (size_t)s->tokens[b];
+        for (int kv = 0; kv < s->kv_heads; kv++)
+            suite_close("score", got + (size_t)(b * s->kv_heads + kv) * (size_t)scores->max_tokens,
+                        want[b].score + (size_t)kv * n, n, 1e-7, 1e-4);
+        for (int h = 0; h < s->heads; h++) {
+            int64_t off = (int64_t)counts[b * s->heads + h] - (int64_t)want[b].counts[h];
+            ck_assert_msg(llabs(off) <= (int64_t)want[b].near[h],
+                          "head %d: %lld entries off, %llu near the threshold", h, (long long)off,
+                          (unsigned long long)want[b].near[h]);
+        }
     }
-    for (int h = 0; h < s->heads; h++) {
-        int64_t off = (int64_t)got_counts[b * s->heads + h] - (int64_t)counts[h];
-        ck_assert_msg(llabs(off) <= (int64_t)near[h], "head %d: %lld entries off, %llu near the threshold", h,
-                      (long long)off, (unsigned long long)near[h]);
-    }
+    free(got);
 }
 
 static void try_shape(shape s) {
-    host d;
-    fill(&d, &s);
-    size_t nk = (size_t)(batch * s.kv_heads * d.capacity * s.head_dim) + 3;
-    void *stored = suite_store(d.k, nk, s.dtype);
-    vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
-    options.per_head = s.per_head;
-    vlci_compress_shape plan_shape = {1, batch, s.heads, s.kv_heads, s.head_dim, s.dtype};
-    vlci_compress *p = NULL;
-    ck_ok(vlci_compress_create(suite_device(), &options, &plan_shape, s.tokens, s.text, &p));
-    double *want[2];
-    uint64_t counts[2][64], near[2][64], got_counts[128];
-    for (int b = 0; b < batch; b++) {
-        want[b] = calloc((size_t)(s.kv_heads * s.tokens[b]), sizeof **want);
-        reference(&d, &s, b, p->tau[b], want[b], counts[b], near[b]);
+    seen want[BATCH] = {{0}};
+    walk w;
+    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
+    fill(&w, &s, 0, 7);
+    int32_t before[BATCH * 8];
+    for (int i = 0; i < BATCH * s.kv_heads; i++) before[i] = w.before[i];
+    vlci_compress_prompt prompt = {.tokens = s.tokens, .past = before};
+    vlci_scores *scores = NULL;
+    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &scores));
+    for (int b = 0; b < BATCH; b++)
+        want[b].score = calloc((size_t)(s.kv_heads * s.tokens[b]), sizeof(double));
+    observe(&w, scores, 1.0, want);
+    compare(&s, scores, want);
+    release(&w);
+    for (int decoded = 1; decoded < 3; decoded++) { /* rows after the prompt add to its scores */
+        fill(&w, &s, decoded, 7);
+        observe(&w, scores, 4.0, want);
+        compare(&s, scores, want);
+        release(&w);
     }
-    vlci_attention a = {.batch = batch,
-                        .heads = s.heads,
-                        .kv_heads = s.kv_heads,
-                        .head_dim = s.head_dim,
-                        .causal = true,
-                        .scale = (float)(1.0 / sqrt(s.head_dim)),
-                        .kv_dtype = s.dtype,
-                        .k_offset = 3,
-                        .q_offset = 5};
-    a.row_stride = (size_t)s.head_dim;
-    a.head_stride = a.row_stride * (size_t)d.capacity;
-    a.seq_stride = a.head_stride * (size_t)s.kv_heads;
-    a.q_stride = (size_t)(s.heads * s.head_dim);
-    a.max_rows = s.tokens[0] > s.tokens[1] ? s.tokens[0] : s.tokens[1];
-    a.q = suite_upload(d.q, ((size_t)d.rows * a.q_stride + 5) * sizeof *d.q);
-    a.k = suite_upload(stored, nk * vlci_dtype_bytes(s.dtype));
-    a.seq_start = suite_upload(d.start, sizeof d.start);
-    a.past = s.past ? suite_upload(d.past, (size_t)(batch * s.kv_heads) * sizeof *d.past) : NULL;
-    a.row_max = suite_upload(d.max, (size_t)(d.rows * s.heads) * sizeof *d.max);
-    a.row_lse = suite_upload(d.lse, (size_t)(d.rows * s.heads) * sizeof *d.lse);
-    ck_ok(vlci_compress_observe(p, 0, &a));
-    size_t ns = (size_t)(batch * s.kv_heads * p->max_tokens);
-    float *got = malloc(ns * sizeof *got);
-    suite_download(p->score[0], got, ns * sizeof *got);
-    suite_download(p->counts, got_counts, (size_t)(batch * s.heads) * sizeof *got_counts);
-    for (int b = 0; b < batch; b++) {
-        check_sequence(p, &s, b, want[b], counts[b], near[b], got, got_counts);
-        free(want[b]);
-    }
-    ck_ok(vlci_compress_plan(p));
-    cl_mem all[] = {a.q, a.k, a.seq_start, a.row_max, a.row_lse, a.past};
-    for (size_t i = 0; i < (s.past ? 6u : 5u); i++) suite_release(all[i]);
-    vlci_compress_destroy(&p);
-    float *floats[] = {got, d.q, d.k, d.max, d.lse};
-    for (size_t i = 0; i < 5; i++) free(floats[i]);
-    free(d.past);
-    free(stored);
+    for (int b = 0; b < BATCH; b++) free(want[b].score);
+    vlci_scores_release(&scores);
 }
 
+static const shape shapes[] = {
+    {2, 2, 16, {100, 70}, {9, 20}, {9, 20}, 0, VLCACHE_DTYPE_F32, 8.0f},
+    {8, 2, 64, {150, 33}, {17, 3}, {17, 3}, 0, VLCACHE_DTYPE_BF16, 6.0f},   /* GQA, ragged */
+    {4, 1, 80, {65, 129}, {5, 1}, {5, 1}, 0, VLCACHE_DTYPE_F16, 6.0f},      /* MQA, odd head_dim */
+    {2, 2, 32, {70, 9}, {70, 9}, {70, 9}, 0, VLCACHE_DTYPE_F32, 6.0f},      /* tau = N */
+    {4, 2, 24, {20, 1}, {20, 1}, {20, 1}, 0, VLCACHE_DTYPE_F32, 6.0f},      /* N = 1 */
+    {4, 2, 16, {90, 40}, {8, 6}, {8, 6}, 11, VLCACHE_DTYPE_BF16, 6.0f},     /* a second turn */
+    {4, 2, 16, {300, 257}, {300, 257}, {7, 0}, 0, VLCACHE_DTYPE_F32, 6.0f}, /* all rows, in blocks */
+    {4, 2, 16, {300, 40}, {300, 40}, {7, 5}, 11, VLCACHE_DTYPE_F32, 6.0f},  /* the same in a second turn */
+    {2, 1, 32, {200, 90}, {8, 8}, {30, 90}, 0, VLCACHE_DTYPE_F32, 6.0f},    /* fewer scored than counted */
+    {2, 1, 32, {200, 90}, {32, 1}, {0, 0}, 0, VLCACHE_DTYPE_F32, 6.0f},     /* nothing counted */
+    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 0.0f},       /* all equal */
+    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 200.0f},     /* one spike a row */
+};
+
 START_TEST(test_shapes) {
-    try_shape((shape){2, 2, 16, {100, 70}, {9, 20}, 0, VLCACHE_DTYPE_F32, 8.0f, true});
-    try_shape((shape){8, 2, 64, {150, 33}, {17, 3}, 0, VLCACHE_DTYPE_BF16, 6.0f, true}); /* GQA, ragged */
-    try_shape((shape){4, 1, 80, {65, 129}, {5, 1}, 0, VLCACHE_DTYPE_F16, 6.0f, true}); /* MQA, odd head_dim */
-    try_shape((shape){4, 2, 24, {64, 50}, {0, 7}, 0, VLCACHE_DTYPE_F32, 6.0f, true});  /* tau = 0: 32 rows */
-    try_shape((shape){4, 2, 24, {20, 1}, {0, 0}, 0, VLCACHE_DTYPE_F32, 6.0f, true});   /* shorter than that */
-    try_shape((shape){2, 2, 32, {70, 9}, {70, 9}, 0, VLCACHE_DTYPE_F32, 6.0f, true});  /* tau = N */
-    try_shape((shape){4, 2, 16, {90, 40}, {8, 6}, 11, VLCACHE_DTYPE_BF16, 6.0f, true}); /* a second turn */
-    try_shape((shape){4, 2, 16, {90, 40}, {8, 6}, 0, VLCACHE_DTYPE_F32, 6.0f, false});  /* one set a layer */
-    try_shape((shape){2, 1, 16, {90, 40}, {8, 6}, 0, VLCACHE_DTYPE_F32, 0.0f, true});   /* all equal */
-    try_shape((shape){2, 1, 16, {90, 40}, {8, 6}, 0, VLCACHE_DTYPE_F32, 200.0f, true}); /* one spike a row */
+    try_shape(shapes[_i]);
+}
+END_TEST
+
+START_TEST(test_rungs) {
+    static const char *const rungs[] = {"score:tile", "score:wide"};
+    for (size_t i = 0; i < 2; i++) {
+        setenv("VLCACHE_VARIANT", rungs[i], 1);
+        try_shape(shapes[_i]);
+    }
+    unsetenv("VLCACHE_VARIANT");
+}
+END_TEST
+
+START_TEST(test_unknown_rung) {
+    shape s = shapes[0];
+    walk w;
+    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
+    vlci_compress_prompt prompt = {.tokens = s.tokens};
+    vlci_scores *scores = NULL;
+    fill(&w, &s, 0, 7);
+    vlci_attention a = upload(&w);
+    a.row_max = a.row_lse = a.q;
+    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &scores));
+    setenv("VLCACHE_VARIANT", "score:ladder", 1);
+    ck_fails(vlci_scores_observe(scores, 0, &a, 1.0, false, true), VLCACHE_E_ARGUMENT, "ladder");
+    unsetenv("VLCACHE_VARIANT");
+    cl_mem all[] = {a.q, a.k, a.seq_start, a.past};
+    for (size_t i = 0; i < 4; i++) suite_release(all[i]);
+    vlci_scores_release(&scores);
+    release(&w);
+}
+END_TEST
+
+/* A copy holds what was seen, and what it sees later is its own. */
+START_TEST(test_copy) {
+    shape s = shapes[7];
+    seen want[BATCH] = {{0}}, more[BATCH];
+    walk w;
+    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
+    fill(&w, &s, 0, 7);
+    int32_t before[BATCH * 8];
+    for (int i = 0; i < BATCH * s.kv_heads; i++) before[i] = w.before[i];
+    vlci_compress_prompt prompt = {.tokens = s.tokens, .past = before};
+    vlci_scores *first = NULL, *copy = NULL;
+    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &first));
+    for (int b = 0; b < BATCH; b++)
+        want[b].score = calloc((size_t)(s.kv_heads * s.tokens[b]), sizeof(double));
+    observe(&w, first, 1.0, want);
+    first->observed = 1;
+    ck_ok(vlci_scores_copy(first, &copy));
+    compare(&s, copy, want);
+    release(&w);
+    for (int b = 0; b < BATCH; b++) {
+        size_t n = (size_t)(s.kv_heads * s.tokens[b]);
+        more[b] = want[b];
+        more[b].score = memcpy(malloc(n * sizeof(double)), want[b].score, n * sizeof(double));
+    }
+    fill(&w, &s, 1, 7);
+    observe(&w, copy, 2.0, more);
+    compare(&s, copy, more);
+    compare(&s, first, want);
+    release(&w);
+    for (int b = 0; b < BATCH; b++) {
+        free(want[b].score);
+        free(more[b].score);
+    }
+    vlci_scores_release(&first);
+    vlci_scores_release(&copy);
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("score");
     TCase *all = tcase_create("score");
-    tcase_add_test(all, test_shapes);
+    tcase_add_loop_test(all, test_shapes, 0, (int)(sizeof shapes / sizeof *shapes));
+    tcase_add_loop_test(all, test_rungs, 0, (int)(sizeof shapes / sizeof *shapes));
+    tcase_add_test(all, test_unknown_rung);
+    tcase_add_test(all, test_copy);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

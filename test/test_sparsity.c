@@ -39,29 +39,28 @@ END_TEST
 
 /* Sums beyond 32 bits, of the second of two layers; the first layer's place stays as it was. */
 START_TEST(test_sum) {
-    vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
+    enum { ROWS = 6, TILES = 79 };
     vlci_compress_shape shape = {2, 2, 3, 1, 16, VLCACHE_DTYPE_F32};
-    int tokens[] = {5000, 64}, text[] = {5, 5}, tiles = vlci_score_tiles(5000);
-    vlci_compress *p = NULL;
-    ck_ok(vlci_compress_create(suite_device(), &options, &shape, tokens, text, &p));
-    uint32_t *partial = malloc((size_t)(6 * tiles) * sizeof *partial);
-    uint64_t got[12], want[6] = {0}, seed = 3;
-    for (int row = 0; row < 6; row++)
-        for (int x = 0; x < tiles; x++) {
-            uint32_t value = (uint32_t)((suite_random(&seed) + 1.0f) * 2e9f);
-            partial[row * tiles + x] = value;
-            want[row] += value;
-        }
-    ck_ok(vlci_write(suite_device(), p->partial, 0, partial, (size_t)(6 * tiles) * sizeof *partial));
-    ck_ok(vlci_fill(suite_device(), p->counts, 0, sizeof got, 0xffffffffu));
-    ck_ok(vlci_sparsity_sum(p, 1));
-    suite_download(p->counts, got, sizeof got);
-    for (int row = 0; row < 6; row++) {
-        ck_assert_uint_eq(got[row], UINT64_MAX);
-        ck_assert_uint_eq(got[6 + row], want[row]);
+    int tokens[] = {5000, 64}, rows[] = {5, 5};
+    vlci_compress_prompt prompt = {.tokens = tokens, .text = rows};
+    vlci_scores *s = NULL;
+    ck_ok(vlci_scores_create(suite_device(), &shape, &prompt, rows, rows, 0.01, &s));
+    uint32_t partial[ROWS * TILES];
+    uint64_t got[2 * ROWS], want[ROWS] = {0}, seed = 3;
+    for (int i = 0; i < ROWS * TILES; i++) {
+        partial[i] = (uint32_t)((suite_random(&seed) + 1.0f) * 2e9f);
+        want[i / TILES] += partial[i];
     }
-    free(partial);
-    vlci_compress_destroy(&p);
+    s->partial = suite_upload(partial, sizeof partial);
+    ck_ok(vlci_fill(suite_device(), s->counts, 0, sizeof got, 0xffffffffu));
+    ck_ok(vlci_sparsity_sum(s, 1, TILES));
+    suite_download(s->counts, got, sizeof got);
+    for (int row = 0; row < ROWS; row++) {
+        ck_assert_uint_eq(got[row], UINT64_MAX);
+        ck_assert_uint_eq(got[ROWS + row], want[row]);
+    }
+    vlci_scores_release(&s);
+    ck_assert_ptr_null(s);
 }
 END_TEST
 

@@ -14,30 +14,32 @@ enum { BATCH = 2, HEADS = 3 };
 
 /* scores: [BATCH][HEADS][stride]. Sequence 1 is half as long. */
 static void compare(const float *scores, int stride, const int *tokens, const int *kept, const int *recent,
-                    bool per_head) {
+                    int sinks) {
     int rows = kept[0] > kept[1] ? kept[0] : kept[1];
     size_t n_out = (size_t)BATCH * HEADS * (size_t)rows;
     int *got = malloc(n_out * sizeof *got), *want = malloc((size_t)rows * sizeof *want);
     int shifted_kept[] = {-1, kept[0], kept[1]}, shifted_recent[] = {-1, recent[0], recent[1]};
-    cl_mem score = suite_upload(scores, (size_t)BATCH * HEADS * (size_t)stride * sizeof *scores);
+    cl_mem score =
+        scores ? suite_upload(scores, (size_t)BATCH * HEADS * (size_t)stride * sizeof *scores) : NULL;
     cl_mem on_tokens = suite_upload(tokens, BATCH * sizeof *tokens);
     cl_mem on_kept = suite_upload(shifted_kept, sizeof shifted_kept);
     cl_mem on_recent = suite_upload(shifted_recent, sizeof shifted_recent);
     cl_mem out = suite_poison(n_out * sizeof *got);
-    ck_ok(vlci_topk(suite_device(), score, BATCH, HEADS, stride, per_head, on_tokens, on_kept, on_recent, 1,
-                    out, rows));
+    ck_ok(vlci_topk(suite_device(), score, BATCH, HEADS, stride, on_tokens, on_kept, on_recent, 1, sinks, out,
+                    rows));
     suite_download(out, got, n_out * sizeof *got);
     for (int b = 0; b < BATCH; b++)
         for (int h = 0; h < HEADS; h++) {
-            size_t row = (size_t)b * HEADS + (size_t)h, from = (size_t)b * HEADS + (size_t)(per_head ? h : 0);
-            ref_topk(scores + from * (size_t)stride, tokens[b], kept[b], recent[b], want);
+            size_t row = (size_t)b * HEADS + (size_t)h;
+            ref_topk(scores ? scores + row * (size_t)stride : NULL, tokens[b], kept[b], recent[b], sinks,
+                     want);
             for (int i = 0; i < rows; i++)
                 ck_assert_msg(got[row * (size_t)rows + (size_t)i] == (i < kept[b] ? want[i] : -1),
                               "sequence %d head %d place %d of %d: %d, expected %d", b, h, i, kept[b],
                               got[row * (size_t)rows + (size_t)i], i < kept[b] ? want[i] : -1);
         }
     cl_mem all[] = {score, on_tokens, on_kept, on_recent, out};
-    for (size_t i = 0; i < 5; i++) suite_release(all[i]);
+    for (size_t i = scores ? 0 : 1; i < 5; i++) suite_release(all[i]);
     free(got);
     free(want);
 }
@@ -71,7 +73,7 @@ static void try_size(int n, double share, enum kind kind) {
         kept[b] = (int)fmax(1.0, round(share * tokens[b]));
         recent[b] = (int)fmax(1.0, round(0.1 * kept[b]));
     }
-    compare(scores, n, tokens, kept, recent, kind != FEW_VALUES);
+    compare(scores, n, tokens, kept, recent, kind == FEW_VALUES || kind == ODD_FLOATS ? 4 : 0);
     free(scores);
 }
 
@@ -84,9 +86,33 @@ START_TEST(test_sizes) {
 }
 END_TEST
 
+/* Without scores: sinks and the last tokens. */
+START_TEST(test_sinks_only) {
+    static const int sizes[] = {1, 3, 5, 64, 600};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int kept = 1; kept <= sizes[i]; kept += 1 + sizes[i] / 7) {
+            int n = sizes[i], half = (n + 1) / 2, tokens[] = {n, half}, rows[] = {kept, kept};
+            if (rows[1] > half) rows[1] = half;
+            int recent[] = {rows[0] > 4 ? rows[0] - 4 : 1, rows[1] > 4 ? rows[1] - 4 : 1};
+            compare(NULL, n, tokens, rows, recent, 4);
+        }
+}
+END_TEST
+
 START_TEST(test_long) {
     try_size(131072, 0.1, RANDOM);
     try_size(131072, 0.1, FEW_VALUES);
+}
+END_TEST
+
+START_TEST(test_rungs) {
+    static const char *const rungs[] = {"topk:group", "topk:single"};
+    for (size_t i = 0; i < 2; i++) {
+        setenv("VLCACHE_VARIANT", rungs[i], 1);
+        for (int kind = 0; kind < KINDS; kind++) try_size(601, 0.1, (enum kind)kind);
+        try_size(1, 1.0, RANDOM);
+    }
+    unsetenv("VLCACHE_VARIANT");
 }
 END_TEST
 
@@ -94,7 +120,9 @@ int main(void) {
     Suite *suite = suite_create("topk");
     TCase *all = tcase_create("topk");
     tcase_add_test(all, test_sizes);
+    tcase_add_test(all, test_sinks_only);
     tcase_add_test(all, test_long);
+    tcase_add_test(all, test_rungs);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

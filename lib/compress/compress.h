@@ -1,15 +1,17 @@
 /**
  * compress/compress.h (internal) - from the prefill's attention to a smaller cache.
  *
- *     vlci_compress_create(device, options, &shape, tokens, text, &plan);
+ *     vlci_policy_read(options, &recipe);
+ *     vlci_compress_create(device, &recipe, &shape, &prompt, &plan);
  *     for each layer:  vlci_attention_run(device, &a);  vlci_compress_observe(plan, layer, &a);
- *     vlci_compress_plan(plan);                              the only wait: reads L * batch * heads counts
- *     for each layer:  make k and v of max kept + room rows; vlci_compress_layer(plan, layer, &a, &to);
- * release the full ones vlci_compress_destroy(&plan);
+ *     recipe.defer times, for each layer of a decode step:  ...  vlci_compress_observe_decode(plan, layer,
+ * &a); vlci_compress_plan(plan);                  waits where budgets depend on counts, and reads those for
+ * each layer:  make k and v of past + rows + room;  vlci_compress_layer(plan, layer, &a, &to); release the
+ * full ones;  vlci_compress_destroy(&plan);
  *
  * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are
- * neither candidates nor counted entries: only the N new rows, the last of the cache, are. With an empty
- * cache that is the paper exactly.
+ * neither candidates nor counted entries: only the N new rows are. With an empty cache that is the paper
+ * exactly.
  */
 #ifndef VLCI_COMPRESS_COMPRESS_H
 #define VLCI_COMPRESS_COMPRESS_H
@@ -20,23 +22,38 @@
 /* ---- policy.c: a policy is a row of a table ---------------------------------------------------------------
  */
 
-typedef enum vlci_allocation { VLCI_ALLOCATE_ALL, VLCI_ALLOCATE_SPARSITY } vlci_allocation;
-typedef enum vlci_scoring { VLCI_SCORE_NONE, VLCI_SCORE_POST_VISION } vlci_scoring;
-typedef enum vlci_pooling { VLCI_POOL_NONE } vlci_pooling;
-typedef enum vlci_when { VLCI_WHEN_NEVER, VLCI_WHEN_PREFILL } vlci_when;
+typedef enum vlci_allocation { VLCI_ALLOCATE_MIXED, VLCI_ALLOCATE_PYRAMID } vlci_allocation;
+typedef enum vlci_scoring {
+    VLCI_SCORE_NONE,
+    VLCI_SCORE_POST_VISION,
+    VLCI_SCORE_ACCUMULATED,
+    VLCI_SCORE_WINDOW
+} vlci_scoring;
+typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlci_pooling;
 
-typedef struct vlci_policy {
-    const char *name;
+/** Options with every axis filled in, as numbers. No strings but static ones. */
+typedef struct vlci_recipe {
+    const char *policy;
+    bool compresses; /**< false: "full"; nothing below counts */
+    double budget, threshold, recent;
+    int sinks;
     vlci_allocation allocation;
+    double uniform; /**< of a mixed allocation: 1 uniform, 0 by sparsity */
     vlci_scoring scoring;
+    int window;
+    bool per_head;
     vlci_pooling pooling;
-    vlci_when when;
-} vlci_policy;
+    int pool_rows, pool_columns;
+    int defer; /**< decoded tokens before compression; 0: none */
+    double defer_weight;
+    double centroids; /**< share of a layer's rows; 0: none */
+    int iterations;
+} vlci_recipe;
 
-/** The policy of that name (NULL: "vlcache"). Errors: VLCACHE_E_ARGUMENT, the message lists the names. */
-vlcache_status vlci_policy_find(const char *name, const vlci_policy **out);
+/** Errors: those of vlcache_compress_check(). */
+vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out);
 
-/* ---- the plan of one prefill ------------------------------------------------------------------------------
+/* ---- a prompt ---------------------------------------------------------------------------------------------
  */
 
 typedef struct vlci_compress_shape {
@@ -44,63 +61,126 @@ typedef struct vlci_compress_shape {
     vlcache_dtype kv_dtype;
 } vlci_compress_shape;
 
+/** Visual tokens that lie as their patches do: token (y, x) at first + y * stride + x of the prompt. */
+typedef struct vlci_token_grid {
+    int32_t sequence, first, rows, columns, stride;
+} vlci_token_grid;
+
+/** A batch of prompts; borrowed for the call. */
+typedef struct vlci_compress_prompt {
+    const int *tokens;            /**< N of each sequence [batch] */
+    const int *text;              /**< of these, those after the last visual one [batch] */
+    const int32_t *past;          /**< cache rows before the prompt [layers][batch][kv_heads]; NULL: none */
+    const vlci_token_grid *grids; /**< disjoint */
+    int n_grids;
+} vlci_compress_prompt;
+
+/* ---- score.c: what rows attend to, layer by layer ---------------------------------------------------------
+ */
+
+/** What was seen of one prefill. Plans of a comparison that look at the same rows share one. */
+typedef struct vlci_scores {
+    vlcache_device *device; /**< borrowed */
+    vlci_compress_shape shape;
+    int references;
+    int max_tokens, max_rows;       /**< max_rows: most rows that any sequence has looked at */
+    int *tokens, *scored, *counted; /**< [batch]: N, and the last rows that score, and that count */
+    bool counts_rows;               /**< whether any row counts */
+    double threshold;
+    int observed; /**< layers so far */
+    cl_mem tokens_on, scored_on, counted_on;
+    cl_mem before_on; /**< int[layers][batch][kv_heads]: cache rows before the prompt */
+    cl_mem partial;   /**< uint[batch][heads][row blocks][tiles]: counts of one layer */
+    cl_mem sums;      /**< f32 [row blocks][batch][kv_heads][max_tokens] of one layer, where needed */
+    cl_mem counts;    /**< ulong[layers][batch][heads] */
+    cl_mem *score;    /**< [layers]: f32 [batch][kv_heads][max_tokens] */
+} vlci_scores;
+
+/** Rows to look at and room for what is seen; scored and counted: [batch], copied. */
+vlcache_status vlci_scores_create(vlcache_device *device, const vlci_compress_shape *shape,
+                                  const vlci_compress_prompt *prompt, const int *scored, const int *counted,
+                                  double threshold, vlci_scores **out);
+
+/** A copy of the scores seen so far that more can be added to; shares nothing. */
+vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out);
+
+/** Enqueues a layer: scores = (scores +) weight * what the rows of `a` attend to; counts where `count`. */
+vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_attention *a, double weight,
+                                   bool add, bool count);
+
+/** Gives up one reference, NULLs; NULL accepted. */
+void vlci_scores_release(vlci_scores **scores);
+
+/* ---- plan.c: the plan of one prefill ----------------------------------------------------------------------
+ */
+
 typedef struct vlci_compress {
     vlcache_device *device; /**< borrowed */
-    const vlci_policy *policy;
-    vlcache_compress_options options;
+    vlci_recipe recipe;
     vlci_compress_shape shape;
-    int max_tokens, max_tau;
-    int *tokens, *tau;             /**< [batch] */
-    bool *fallback;                /**< [batch] */
+    vlci_scores *seen; /**< shared or own; NULL with scoring "sink+recent" and uniform budgets */
+    int max_tokens;
+    int *tokens, *tau; /**< [batch] */
+    bool *fallback;    /**< [batch] */
+    int32_t *before;   /**< cache rows before the prompt [layers][batch][kv_heads] */
+    int n_grids;
+    int decoded;                   /**< tokens decoded since the prompt */
     vlcache_compress_layer *layer; /**< [layers][batch], filled by vlci_compress_plan() */
     bool planned;
-    cl_mem tokens_on, tau_on;  /**< int[batch] on the device */
-    cl_mem kept_on, recent_on; /**< int[layers][batch], after vlci_compress_plan() */
-    cl_mem partial;            /**< uint[batch][heads][tiles]: counts of one layer's column tiles */
-    cl_mem counts;             /**< ulong[layers][batch][heads] */
-    cl_mem *score; /**< [layers]: f32 [batch][kv_heads][max_tokens], until the layer is compacted */
-    cl_mem *kept;  /**< [layers]: int [batch][kv_heads][vlci_compress_rows()], after it */
+    cl_mem tokens_on, before_on, grids_on;   /**< int[batch], int[layers][batch][kv_heads], int[n_grids][5] */
+    cl_mem kept_on, recent_on, centroids_on; /**< int[layers][batch], after vlci_compress_plan() */
+    cl_mem merged, pooled; /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
+    cl_mem *kept;          /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
 } vlci_compress;
 
 /**
- * Prepares one prefill of `batch` prompts of tokens[b] new tokens, text[b] of them after the last visual one
- * (0: the last 32 rows are looked at, and the statistics say so). `*out` stays NULL, with VLCACHE_OK, when
- * the policy never compresses. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
+ * Prepares one prefill (no text after the last visual token: the last 32 rows stand for it, and the
+ * statistics say so). Looks at the prompt through the scores of one of the `n_others` plans for the same
+ * prompt where it can. `*out` stays NULL, with VLCACHE_OK, when the policy never compresses. Errors:
+ * VLCACHE_E_ARGUMENT, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
  */
-vlcache_status vlci_compress_create(vlcache_device *device, const vlcache_compress_options *options,
-                                    const vlci_compress_shape *shape, const int *tokens, const int *text,
-                                    vlci_compress **out);
+vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *recipe,
+                                    const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
+                                    vlci_compress *const *others, size_t n_others, vlci_compress **out);
 
 /**
  * Enqueues sparsity counts and scores of a layer, after its prefill attention `a`: rotated q, K, row_max,
  * row_lse, seq_start, past, strides. A prefill in chunks calls it with the last chunk, which must hold the
- * tau rows: the candidates are the last N of the past + rows that the last query sees. Does not block.
+ * rows that are looked at. Layers come in order; one that shared scores have seen already costs nothing.
+ * Does not block.
  */
 vlcache_status vlci_compress_observe(vlci_compress *plan, int layer, const vlci_attention *a);
 
-/** Waits, reads the counts, computes every layer's budget. */
+/** The same for one decoded row of each sequence, added with the recipe's weight. After the last layer the
+ * token counts as decoded. */
+vlcache_status vlci_compress_observe_decode(vlci_compress *plan, int layer, const vlci_attention *a);
+
+/** Computes every layer's budget: waits for the counts where it depends on them. */
 vlcache_status vlci_compress_plan(vlci_compress *plan);
 
-/** Rows kept of a layer's new tokens: of one sequence, and the most of any (the capacity to allocate, plus
- * past and room). */
+/** Of a layer's new tokens: kept ones of one sequence, and the most of any; with centroids and decoded rows,
+ * the rows that the layer will hold of them (the capacity to allocate, plus past and room). */
 int vlci_compress_kept(const vlci_compress *plan, int layer, int sequence);
-int vlci_compress_rows(const vlci_compress *plan, int layer);
+int vlci_compress_kept_rows(const vlci_compress *plan, int layer);
+int vlci_compress_rows(const vlci_compress *plan, int layer, int sequence);
+int vlci_compress_most_rows(const vlci_compress *plan, int layer);
 
 /** Where compacted rows go: element (b, h, j, d) as in vlci_attention. Capacity in rows of each (b, h). */
 typedef struct vlci_compact_to {
     cl_mem k, v;
+    cl_mem bias; /**< f32 [batch][kv_heads][capacity]; may be NULL without centroids and earlier biases */
     size_t k_offset, v_offset, seq_stride, head_stride, row_stride;
     int capacity;
 } vlci_compact_to;
 
 /**
- * Enqueues the choice and the copy of one layer: rows before the prompt first, then the kept ones, ascending.
- * `a` as in vlci_compress_observe(). The new length of head (b, h) is its rows before the prompt +
- * vlci_compress_kept(plan, layer, b). Does not block; the old buffers may be released at once (OpenCL keeps
- * them until the copy is done).
+ * Enqueues the choice and the copy of one layer: rows before the prompt, the kept ones, ascending, centroids,
+ * decoded rows. `a`: K, V and strides of the full cache; `bias` and `bias_capacity` of its earlier rows
+ * (NULL: none). The new length of head (b, h) is its rows before the prompt + vlci_compress_rows(plan, layer,
+ * b). Does not block; the old buffers may be released at once (OpenCL keeps them until the copy is done).
  */
-vlcache_status vlci_compress_layer(vlci_compress *plan, int layer, const vlci_attention *a,
-                                   const vlci_compact_to *to);
+vlcache_status vlci_compress_layer(vlci_compress *plan, int layer, const vlci_attention *a, cl_mem bias,
+                                   int bias_capacity, const vlci_compact_to *to);
 
 /** Positions kept (ascending, from the prompt's first token) by a head of a compacted layer; blocks. kept()
  * values. */
@@ -121,26 +201,26 @@ int vlci_sparsity_rows(int tokens, int text, bool *fallback);
 uint64_t vlci_sparsity_entries(int n, int tau);
 /** Mean over heads of count / entries. */
 double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries);
-/** Enqueues the sums of plan->partial into plan->counts of a layer. */
-vlcache_status vlci_sparsity_sum(vlci_compress *plan, int layer);
+/** Enqueues the sums of `tiles` partial counts for each head into the counts of a layer. */
+vlcache_status vlci_sparsity_sum(vlci_scores *scores, int layer, int tiles);
 
-/** budget.c: beta, n and recent of each layer from its sparsity; entries `stride` apart. Rounds halves up, as
- * C's round() does for what is not negative. When no layer has any density the budget is shared evenly. A
- * budget of 1 keeps every row of every layer: the clip of step 2 would take rows from sparse layers that no
- * other could use. */
-void vlci_budget_share(const vlcache_compress_options *options, int tokens, int layers, int stride,
+/** budget.c: beta, kept, recent, sinks and centroids of each layer (of its sparsity where the allocation
+ * needs it); entries `stride` apart. Rounds halves up, as C's round() does for what is not negative. When no
+ * layer has any density the budget is shared evenly. A budget of 1 keeps every row of every layer: the clip
+ * of step 2 would take rows from sparse layers that no other could use. */
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int stride,
                        vlcache_compress_layer *layer);
 
-/** score.c: tiles of columns that a layer's counts come in. */
-int vlci_score_tiles(int tokens);
-
-/** topk.c: for each (b, h): the recent[b] last of tokens[b] and the kept[b] - recent[b] best-scored others,
- * ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last. tokens:
- * int[batch] on the device; kept and recent too, from element `first` on. score: f32
- * [batch][kv_heads][stride]. per_head false: head 0's for all.
+/** pool.c: the scores that a layer's tokens are chosen by; `*out` is `score` itself where nothing is pooled.
  */
+vlcache_status vlci_pool(vlci_compress *plan, cl_mem score, cl_mem *out);
+
+/** topk.c: for each (b, h): the recent[b] last of tokens[b], the first `sinks` and the best-scored others,
+ * kept[b] in all, ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last.
+ * tokens: int[batch] on the device; kept and recent too, from element `first` on. score: f32
+ * [batch][kv_heads][stride], or NULL: sinks only. */
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
-                         bool per_head, cl_mem tokens, cl_mem kept, cl_mem recent, int first, cl_mem out,
+                         cl_mem tokens, cl_mem kept, cl_mem recent, int first, int sinks, cl_mem out,
                          int rows);
 
 #endif

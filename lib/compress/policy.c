@@ -1,51 +1,204 @@
 /*
- * policy.c - which policies there are, what options they accept, and the plan of one prefill.
+ * policy.c - which policies there are, the axes they are made of, and how their names become numbers.
  *
- * A policy is a row: how budgets are shared over layers, what tokens are scored by, how scores are pooled,
- * and when the cache is compressed.
+ * A policy is a row of a table: how budgets are shared over layers, what tokens are scored by, whether kv
+ * heads choose together, how scores are pooled, when the cache is compressed, and what stands for the rest.
+ * The rows are written in the words that a caller uses, and read by the same parser.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "compress/compress.h"
-#include "core/alloc.h"
 
-static const vlci_policy policies[] = {
-    {"vlcache", VLCI_ALLOCATE_SPARSITY, VLCI_SCORE_POST_VISION, VLCI_POOL_NONE, VLCI_WHEN_PREFILL},
-    {"full", VLCI_ALLOCATE_ALL, VLCI_SCORE_NONE, VLCI_POOL_NONE, VLCI_WHEN_NEVER},
+/* size, policy, budget, threshold, recent, sinks: of these only the name and the sinks count. */
+#define ROW(name, sinks) sizeof(vlcache_compress_options), name, 0.10, 0.01, 0.10, sinks
+
+static const vlcache_compress_options policies[] = {
+    /* name, sinks            allocation  scoring        selection   pooling  defer   summary */
+    {ROW("vlcache", 0), "sparsity", "post-vision", "per-head", "none", "none", "none"},
+    {ROW("full", 0), NULL, NULL, NULL, NULL, NULL, NULL},
+    {ROW("streamingllm", 4), "uniform", "sink+recent", "per-head", "none", "none", "none"},
+    {ROW("h2o", 0), "uniform", "accumulated", "per-head", "none", "none", "none"},
+    {ROW("snapkv", 0), "uniform", "window:32", "per-head", "1d:7", "none", "none"},
+    {ROW("pyramidkv", 0), "pyramid", "window:8", "per-head", "1d:7", "none", "none"},
 };
 #define N_POLICIES (sizeof policies / sizeof *policies)
 
 const char *vlcache_policy_name(size_t index) {
-    return index < N_POLICIES ? policies[index].name : NULL;
+    return index < N_POLICIES ? policies[index].policy : NULL;
 }
 
-vlcache_status vlci_policy_find(const char *name, const vlci_policy **out) {
+static vlcache_status find(const char *name, const vlcache_compress_options **out) {
     *out = NULL;
     if (!name) name = "vlcache";
     char names[256] = "";
     for (size_t i = 0, used = 0; i < N_POLICIES; i++) {
-        if (strcmp(policies[i].name, name) == 0) {
+        if (strcmp(policies[i].policy, name) == 0) {
             *out = &policies[i];
             return VLCACHE_OK;
         }
-        int wrote = snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", policies[i].name);
+        int wrote = snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", policies[i].policy);
         used += wrote > 0 && (size_t)wrote < sizeof names - used ? (size_t)wrote : 0;
     }
     return vlci_fail(VLCACHE_E_ARGUMENT, "compress: policy: \"%.64s\" is unknown: use one of %s", name,
                      names);
 }
 
+/* ---- words and numbers --------------------------------------------------------------------------------- */
+
+/* Steps over `word` where the text begins with it. */
+static bool word(const char **at, const char *expected) {
+    size_t n = strlen(expected);
+    if (strncmp(*at, expected, n) != 0) return false;
+    *at += n;
+    return true;
+}
+
+static bool digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* A whole number from low to high, and nothing like a sign or a space before it. */
+static bool whole(const char **at, int low, int high, int *out) {
+    const char *c = *at;
+    long value = 0;
+    if (!digit(*c)) return false;
+    for (; digit(*c); c++)
+        if (value <= high) value = value * 10 + (*c - '0');
+    *at = c;
+    *out = (int)(value < INT_MAX ? value : INT_MAX);
+    return value >= low && value <= high;
+}
+
+/* Digits, perhaps a point and more of them: the same in every locale. */
+static bool real(const char **at, double *out) {
+    const char *c = *at;
+    double unit = 1.0;
+    *out = 0.0;
+    if (!digit(*c)) return false;
+    for (; digit(*c); c++) *out = *out * 10.0 + (*c - '0');
+    if (*c == '.')
+        for (c++; digit(*c); c++) *out += (*c - '0') * (unit /= 10.0);
+    *at = c;
+    return true;
+}
+
+static bool ended(const char *at) {
+    return *at == 0;
+}
+
+static vlcache_status refuse(const char *axis, const char *text, const char *accepted) {
+    return vlci_fail(VLCACHE_E_ARGUMENT, "compress: %s: is \"%.64s\", must be %s", axis, text, accepted);
+}
+
+/* ---- axes ---------------------------------------------------------------------------------------------- */
+
+static vlcache_status read_allocation(const char *text, vlci_recipe *r) {
+    const char *at = text;
+    r->uniform = 0.0;
+    if (strcmp(text, "uniform") == 0) {
+        r->allocation = VLCI_ALLOCATE_MIXED;
+        r->uniform = 1.0;
+        return VLCACHE_OK;
+    }
+    if (strcmp(text, "pyramid") == 0) {
+        r->allocation = VLCI_ALLOCATE_PYRAMID;
+        return VLCACHE_OK;
+    }
+    r->allocation = VLCI_ALLOCATE_MIXED;
+    if (strcmp(text, "sparsity") == 0) return VLCACHE_OK;
+    r->uniform = 0.8;
+    if (word(&at, "mixed") && (ended(at) || (word(&at, ":") && real(&at, &r->uniform) && ended(at))) &&
+        r->uniform <= 1.0)
+        return VLCACHE_OK;
+    return refuse("allocation", text, "uniform, sparsity, pyramid or mixed[:SHARE], SHARE from 0 to 1");
+}
+
+static vlcache_status read_scoring(const char *text, vlci_recipe *r) {
+    const char *at = text;
+    r->window = 0;
+    r->scoring = VLCI_SCORE_POST_VISION;
+    if (strcmp(text, "post-vision") == 0) return VLCACHE_OK;
+    r->scoring = VLCI_SCORE_ACCUMULATED;
+    if (strcmp(text, "accumulated") == 0) return VLCACHE_OK;
+    r->scoring = VLCI_SCORE_NONE;
+    if (strcmp(text, "sink+recent") == 0) return VLCACHE_OK;
+    r->scoring = VLCI_SCORE_WINDOW;
+    if (word(&at, "window:") && whole(&at, 1, 1 << 20, &r->window) && ended(at)) return VLCACHE_OK;
+    return refuse("scoring", text, "post-vision, accumulated, window:W (W from 1) or sink+recent");
+}
+
+static vlcache_status read_selection(const char *text, vlci_recipe *r) {
+    r->per_head = strcmp(text, "per-head") == 0;
+    if (r->per_head || strcmp(text, "per-layer") == 0) return VLCACHE_OK;
+    return refuse("selection", text, "per-head or per-layer");
+}
+
+static vlcache_status read_pooling(const char *text, vlci_recipe *r) {
+    const char *at = text;
+    int rows = 1, columns = 1;
+    r->pooling = VLCI_POOL_NONE;
+    if (strcmp(text, "none") == 0) return VLCACHE_OK;
+    bool line = word(&at, "1d:"), grid = !line && word(&at, "grid:");
+    r->pooling = line ? VLCI_POOL_LINE : VLCI_POOL_GRID;
+    bool good = (line || (grid && whole(&at, 1, 255, &rows) && word(&at, "x"))) &&
+                whole(&at, 1, 255, &columns) && ended(at);
+    r->pool_rows = rows;
+    r->pool_columns = columns;
+    if (good && rows % 2 && columns % 2) return VLCACHE_OK;
+    return refuse("pooling", text, "none, 1d:W or grid:HxW, sizes odd and at most 255");
+}
+
+static vlcache_status read_defer(const char *text, vlci_recipe *r) {
+    const char *at = text;
+    r->defer = 0;
+    r->defer_weight = 4.0;
+    if (strcmp(text, "none") == 0) return VLCACHE_OK;
+    if (whole(&at, 1, 1 << 16, &r->defer) &&
+        (ended(at) || (word(&at, ":") && real(&at, &r->defer_weight) && ended(at))) && r->defer_weight <= 1e6)
+        return VLCACHE_OK;
+    return refuse("defer", text, "none or D[:WEIGHT], D from 1 decoded tokens");
+}
+
+static vlcache_status read_summary(const char *text, vlci_recipe *r) {
+    const char *at = text;
+    r->centroids = 0.0;
+    r->iterations = 3;
+    if (strcmp(text, "none") == 0) return VLCACHE_OK;
+    if (word(&at, "kmeans:") && real(&at, &r->centroids) &&
+        (ended(at) || (word(&at, ":") && whole(&at, 0, 100, &r->iterations) && ended(at))) &&
+        r->centroids > 0.0 && r->centroids < 1.0)
+        return VLCACHE_OK;
+    return refuse("summary", text,
+                  "none or kmeans:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS from 0 to 100");
+}
+
+/* ---- together ------------------------------------------------------------------------------------------ */
+
+static vlcache_status read_axes(const vlcache_compress_options *o, vlci_recipe *r) {
+    vlcache_status status = read_allocation(o->allocation, r);
+    if (!status) status = read_scoring(o->scoring, r);
+    if (!status) status = read_selection(o->selection, r);
+    if (!status) status = read_pooling(o->pooling, r);
+    if (!status) status = read_defer(o->defer, r);
+    if (!status) status = read_summary(o->summary, r);
+    return status;
+}
+
+/* What does not go together, and why. */
+static vlcache_status check_together(const vlcache_compress_options *o, const vlci_recipe *r) {
+    if (r->scoring != VLCI_SCORE_NONE) return VLCACHE_OK;
+    const char *axis = r->pooling != VLCI_POOL_NONE ? "pooling" : r->defer ? "defer" : NULL;
+    const char *text = r->pooling != VLCI_POOL_NONE ? o->pooling : o->defer;
+    if (!axis) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_ARGUMENT,
+                     "compress: %s: is \"%.64s\", must be none with scoring sink+recent, which has no scores",
+                     axis, text);
+}
+
 /* Negated comparisons, so that NaN is refused too. */
-vlcache_status vlcache_compress_check(const vlcache_compress_options *o) {
-    if (!o) return vlci_fail(VLCACHE_E_ARGUMENT, "compress: options: is NULL");
-    if (o->size != sizeof *o)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "compress: size: is %zu, must be %zu: start from VLCACHE_COMPRESS_OPTIONS_INIT",
-                         o->size, sizeof *o);
-    const vlci_policy *policy = NULL;
-    vlcache_status status = vlci_policy_find(o->policy, &policy);
-    if (status || policy->when == VLCI_WHEN_NEVER) return status;
+static vlcache_status check_numbers(const vlcache_compress_options *o) {
     if (!(o->budget > 0.0 && o->budget <= 1.0))
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: budget: is %g, must be above 0 and at most 1",
                          o->budget);
@@ -53,127 +206,79 @@ vlcache_status vlcache_compress_check(const vlcache_compress_options *o) {
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: threshold: is %g, must be from 0 to 1", o->threshold);
     if (!(o->recent >= 0.0 && o->recent <= 1.0))
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: recent: is %g, must be from 0 to 1", o->recent);
-    return VLCACHE_OK;
-}
-
-static vlcache_status check_shape(const vlci_compress_shape *s, const int *tokens, const int *text) {
-    if (s->layers < 1 || s->batch < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->heads < s->kv_heads ||
-        s->heads % s->kv_heads != 0)
+    if (o->sinks != VLCACHE_AS_POLICY && (o->sinks < 0 || o->sinks > 1 << 20))
         return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "compress: shape: %d layers, batch %d, %d heads over %d kv heads of %d", s->layers,
-                         s->batch, s->heads, s->kv_heads, s->head_dim);
-    for (int b = 0; b < s->batch; b++)
-        if (tokens[b] < 1 || text[b] < 0 || text[b] > tokens[b])
+                         "compress: sinks: is %d, must be 0 to %d, or VLCACHE_AS_POLICY (%d)", o->sinks,
+                         1 << 20, VLCACHE_AS_POLICY);
+    return VLCACHE_OK;
+}
+
+/* The policy that keeps everything takes nothing else. */
+static vlcache_status check_full(const vlcache_compress_options *o) {
+    const struct {
+        const char *axis, *text;
+    } given[] = {{"allocation", o->allocation}, {"scoring", o->scoring}, {"selection", o->selection},
+                 {"pooling", o->pooling},       {"defer", o->defer},     {"summary", o->summary}};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (given[i].text)
             return vlci_fail(VLCACHE_E_ARGUMENT,
-                             "compress: sequence %d: %d tokens after the last visual one in a prompt of %d",
-                             b, text[b], tokens[b]);
+                             "compress: %s: is \"%.64s\", must not be given: policy \"%s\" keeps everything",
+                             given[i].axis, given[i].text, o->policy);
     return VLCACHE_OK;
 }
 
-static vlcache_status create_host(vlci_compress *p, const int *tokens, const int *text) {
-    size_t batch = (size_t)p->shape.batch, layers = (size_t)p->shape.layers;
-    p->tokens = vlci_calloc(batch, sizeof *p->tokens);
-    p->tau = vlci_calloc(batch, sizeof *p->tau);
-    p->fallback = vlci_calloc(batch, sizeof *p->fallback);
-    p->layer = vlci_calloc(batch * layers, sizeof *p->layer);
-    p->score = vlci_calloc(layers, sizeof *p->score);
-    p->kept = vlci_calloc(layers, sizeof *p->kept);
-    if (!p->tokens || !p->tau || !p->fallback || !p->layer || !p->score || !p->kept)
-        return vlci_fail_memory("compression plan");
-    for (int b = 0; b < p->shape.batch; b++) {
-        p->tokens[b] = tokens[b];
-        p->tau[b] = vlci_sparsity_rows(tokens[b], text[b], &p->fallback[b]);
-        if (tokens[b] > p->max_tokens) p->max_tokens = tokens[b];
-        if (p->tau[b] > p->max_tau) p->max_tau = p->tau[b];
-    }
-    return VLCACHE_OK;
+/* Every axis that is not given becomes the policy's. */
+static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
+    o->policy = row->policy;
+    if (o->sinks == VLCACHE_AS_POLICY) o->sinks = row->sinks;
+    if (!o->allocation) o->allocation = row->allocation;
+    if (!o->scoring) o->scoring = row->scoring;
+    if (!o->selection) o->selection = row->selection;
+    if (!o->pooling) o->pooling = row->pooling;
+    if (!o->defer) o->defer = row->defer;
+    if (!o->summary) o->summary = row->summary;
 }
 
-static vlcache_status create_device(vlci_compress *p) {
-    size_t batch = (size_t)p->shape.batch, rows = batch * (size_t)p->shape.heads,
-           layers = (size_t)p->shape.layers;
-    size_t tiles = (size_t)vlci_score_tiles(p->max_tokens);
-    struct {
-        size_t bytes;
-        const char *what;
-        cl_mem *memory;
-    } wanted[] = {
-        {batch * sizeof(cl_int), "compression: prompt lengths", &p->tokens_on},
-        {batch * sizeof(cl_int), "compression: observed rows", &p->tau_on},
-        {layers * batch * sizeof(cl_int), "compression: budgets", &p->kept_on},
-        {layers * batch * sizeof(cl_int), "compression: recent rows", &p->recent_on},
-        {rows * tiles * sizeof(cl_uint), "compression: partial counts", &p->partial},
-        {layers * rows * sizeof(cl_ulong), "compression: counts", &p->counts},
-    };
-    vlcache_status status = VLCACHE_OK;
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted && !status; i++)
-        status = vlci_memory_create(p->device, wanted[i].bytes, wanted[i].what, wanted[i].memory);
-    if (!status) status = vlci_write(p->device, p->tokens_on, 0, p->tokens, batch * sizeof(cl_int));
-    if (!status) status = vlci_write(p->device, p->tau_on, 0, p->tau, batch * sizeof(cl_int));
-    return status;
-}
-
-vlcache_status vlci_compress_create(vlcache_device *device, const vlcache_compress_options *options,
-                                    const vlci_compress_shape *shape, const int *tokens, const int *text,
-                                    vlci_compress **out) {
-    *out = NULL;
-    vlci_compress *p = NULL;
-    const vlci_policy *policy = NULL;
-    vlcache_status status = vlcache_compress_check(options);
-    if (!status) status = vlci_policy_find(options->policy, &policy);
-    if (status || policy->when == VLCI_WHEN_NEVER) return status;
-    status = check_shape(shape, tokens, text);
+static vlcache_status resolve(const vlcache_compress_options *o, vlcache_compress_options *all,
+                              vlci_recipe *r) {
+    const vlcache_compress_options *row = NULL;
+    if (!o) return vlci_fail(VLCACHE_E_ARGUMENT, "compress: options: is NULL");
+    if (o->size != sizeof *o)
+        return vlci_fail(VLCACHE_E_ARGUMENT,
+                         "compress: size: is %zu, must be %zu: start from VLCACHE_COMPRESS_OPTIONS_INIT",
+                         o->size, sizeof *o);
+    vlcache_status status = find(o->policy, &row);
     if (status) return status;
-    p = vlci_calloc(1, sizeof *p);
-    if (!p) return vlci_fail_memory("compression plan");
-    p->device = device;
-    p->policy = policy;
-    p->options = *options;
-    p->options.policy = policy->name;
-    p->shape = *shape;
-    status = create_host(p, tokens, text);
-    if (!status) status = create_device(p);
-    if (status)
-        vlci_compress_destroy(&p);
-    else
-        *out = p;
+    *all = *o;
+    fill_in(all, row);
+    *r = (vlci_recipe){.policy = row->policy, .compresses = row->allocation != NULL};
+    if (!r->compresses) return check_full(all);
+    status = check_numbers(o);
+    if (!status) status = read_axes(all, r);
+    if (!status) status = check_together(all, r);
+    r->budget = o->budget;
+    r->threshold = o->threshold;
+    r->recent = o->recent;
+    r->sinks = all->sinks;
     return status;
 }
 
-void vlci_compress_stats(const vlci_compress *p, int sequence, vlcache_compress_stats *out) {
-    const vlci_compress_shape *s = &p->shape;
-    uint64_t rows = 0, n = (uint64_t)p->tokens[sequence];
-    uint64_t row_bytes = (uint64_t)s->kv_heads * (uint64_t)s->head_dim * 2 * vlci_dtype_bytes(s->kv_dtype);
-    for (int l = 0; l < s->layers; l++) rows += (uint64_t)vlci_compress_kept(p, l, sequence);
-    *out = (vlcache_compress_stats){
-        .layers = s->layers,
-        .kv_heads = s->kv_heads,
-        .tokens = p->tokens[sequence],
-        .tau = p->tau[sequence],
-        .fallback = p->fallback[sequence],
-        .budget_asked = p->options.budget,
-        .budget_kept = (double)rows / ((double)n * s->layers),
-        .bytes_full = n * (uint64_t)s->layers * row_bytes,
-        .bytes_kept = rows * row_bytes,
-        .bytes_peak = vlci_memory_peak(p->device),
-    };
+vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {
+    vlcache_compress_options all;
+    return resolve(options, &all, out);
 }
 
-void vlci_compress_destroy(vlci_compress **plan) {
-    if (!plan || !*plan) return;
-    vlci_compress *p = *plan;
-    for (int l = 0; l < p->shape.layers; l++) {
-        if (p->score) vlci_memory_release(p->device, &p->score[l]);
-        if (p->kept) vlci_memory_release(p->device, &p->kept[l]);
-    }
-    cl_mem *memory[] = {&p->tokens_on, &p->tau_on, &p->kept_on, &p->recent_on, &p->partial, &p->counts};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(p->device, memory[i]);
-    vlci_free(p->tokens);
-    vlci_free(p->tau);
-    vlci_free(p->fallback);
-    vlci_free(p->layer);
-    vlci_free(p->score);
-    vlci_free(p->kept);
-    vlci_free(p);
-    *plan = NULL;
+vlcache_status vlcache_compress_check(const vlcache_compress_options *options) {
+    vlci_recipe recipe;
+    return vlci_policy_read(options, &recipe);
+}
+
+vlcache_status vlcache_compress_resolve(const vlcache_compress_options *options,
+                                        vlcache_compress_options *out) {
+    vlci_recipe recipe;
+    vlcache_compress_options all;
+    if (!out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_compress_resolve: out is NULL");
+    vlcache_status status = resolve(options, &all, &recipe);
+    if (!status) *out = all;
+    return status;
 }

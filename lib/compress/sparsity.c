@@ -28,13 +28,12 @@ double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries) {
     return sum / heads;
 }
 
-vlcache_status vlci_sparsity_sum(vlci_compress *p, int layer) {
+vlcache_status vlci_sparsity_sum(vlci_scores *s, int layer, int tiles) {
     const vlci_kernel *kernel = NULL;
-    size_t rows = (size_t)p->shape.batch * (size_t)p->shape.heads;
+    size_t rows = (size_t)s->shape.batch * (size_t)s->shape.heads;
     vlcache_status status =
-        vlci_kernel_get(p->device, "sparsity.cl", "sparsity_sum", "-DSUM_GROUP=64", &kernel);
+        vlci_kernel_get(s->device, "sparsity.cl", "sparsity_sum", "-DSUM_GROUP=64", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID(rows, 1, 1, SUM_GROUP, 1, 1), VLCI_MEM(p->partial),
-                       VLCI_I32(vlci_score_tiles(p->max_tokens)), VLCI_MEM(p->counts),
-                       VLCI_U32((size_t)layer * rows));
+    return VLCI_LAUNCH(s->device, kernel, VLCI_GRID(rows, 1, 1, SUM_GROUP, 1, 1), VLCI_MEM(s->partial),
+                       VLCI_I32(tiles), VLCI_MEM(s->counts), VLCI_U32((size_t)layer * rows));
 }

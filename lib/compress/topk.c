@@ -1,34 +1,46 @@
 /*
  * topk.c - which tokens each kv head keeps.
  *
- *     kept(kv) = the recent(l) last tokens and the n(l) - recent(l) best-scored others, ascending; ties: the
- * lower wins
+ *     kept(kv) = the recent(l) last tokens, the sinks and the best-scored others, ascending; ties: the lower
+ * wins
  *
- * In: scores, on the device. Out: positions, on the device; the host sees them only when asked.
+ * In: scores, on the device. Out: positions, on the device; the host sees them only when asked. Two rungs:
+ * "group", a work-group for each kv head, and "single", one work-item, where that is a whole core.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "compress/compress.h"
 
+static vlcache_status group_size(const vlcache_device *device, size_t *group) {
+    bool single = device->caps.wide_vectors || device->caps.max_group < 64;
+    const char *rung = vlci_variant("topk", single ? "single" : "group");
+    *group = strcmp(rung, "single") == 0 ? 1 : device->caps.max_group >= 256 ? 256 : 64;
+    if (*group == 1 || strcmp(rung, "group") == 0) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: topk has no rung \"%s\": use group or single",
+                     rung);
+}
+
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
-                         bool per_head, cl_mem tokens, cl_mem kept, cl_mem recent, int first, cl_mem out,
+                         cl_mem tokens, cl_mem kept, cl_mem recent, int first, int sinks, cl_mem out,
                          int rows) {
     const vlci_kernel *kernel = NULL;
     char options[32];
-    size_t group = device->caps.max_group >= 256 ? 256 : 64;
+    size_t group = 0;
+    vlcache_status status = group_size(device, &group);
     snprintf(options, sizeof options, "-DTOPK_GROUP=%zu", group);
-    vlcache_status status = vlci_kernel_get(device, "topk.cl", "topk", options, &kernel);
+    if (!status) status = vlci_kernel_get(device, "topk.cl", "topk", options, &kernel);
     if (status) return status;
     vlci_grid grid = VLCI_GRID((size_t)kv_heads, (size_t)batch, 1, group, 1, 1);
     return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(score), VLCI_U32(stride), VLCI_I32(kv_heads),
-                       VLCI_I32(per_head), VLCI_MEM(tokens), VLCI_MEM(kept), VLCI_MEM(recent),
-                       VLCI_U32(first), VLCI_MEM(out), VLCI_U32(rows));
+                       VLCI_MEM(tokens), VLCI_MEM(kept), VLCI_MEM(recent), VLCI_U32(first), VLCI_I32(sinks),
+                       VLCI_MEM(out), VLCI_U32(rows));
 }
 
 vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int sequence, int kv_head, int *out) {
     if (!p->kept[layer]) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
     size_t row = (size_t)sequence * (size_t)p->shape.kv_heads + (size_t)kv_head;
     size_t bytes = (size_t)vlci_compress_kept(p, layer, sequence) * sizeof(cl_int);
-    return vlci_read(p->device, p->kept[layer], row * (size_t)vlci_compress_rows(p, layer) * sizeof(cl_int),
-                     out, bytes);
+    return vlci_read(p->device, p->kept[layer],
+                     row * (size_t)vlci_compress_kept_rows(p, layer) * sizeof(cl_int), out, bytes);
 }

@@ -23,15 +23,43 @@ void ref_row(const double *logit, int n, double *max, double *lse) {
     *lse = *max + log(sum);
 }
 
-void ref_budget(const double *sparsity, int layers, double alpha, double recent_share, int tokens, int *kept,
-                int *recent) {
+static int rounded(double part, int whole, int low, int high) {
+    double n = floor(part * whole + 0.5);
+    return n < low ? low : n > high ? high : (int)n;
+}
+
+static double beta_of(const ref_shares *how, const double *sparsity, int layers, int layer) {
     double total = 0.0;
+    if (how->alpha == 1.0) return 1.0;
+    if (how->pyramid) { /* an arithmetic sequence of mean alpha */
+        double last = how->alpha / 20.0, first = 2.0 * how->alpha - last;
+        if (layers == 1) return how->alpha;
+        if (first > 1.0) {
+            first = 1.0;
+            last = 2.0 * how->alpha - 1.0;
+        }
+        return first - (first - last) / (layers - 1) * layer;
+    }
     for (int l = 0; l < layers; l++) total += 1.0 - sparsity[l];
+    double adaptive = (total > 0.0 ? (1.0 - sparsity[layer]) / total : 1.0 / layers) * how->alpha * layers;
+    adaptive = fmin(fmax(adaptive, 0.01), 1.0);
+    return how->uniform == 1.0 ? how->alpha : how->uniform * how->alpha + (1.0 - how->uniform) * adaptive;
+}
+
+void ref_budget(const ref_shares *how, const double *sparsity, int layers, int tokens, ref_rows *out) {
     for (int l = 0; l < layers; l++) {
-        double beta = (total > 0.0 ? (1.0 - sparsity[l]) / total : 1.0 / layers) * alpha * layers;
-        beta = fmin(fmax(beta, 0.01), 1.0);
-        kept[l] = (int)fmin(fmax(round(beta * tokens), 1.0), tokens);
-        recent[l] = (int)fmin(fmax(round(recent_share * kept[l]), 1.0), kept[l]);
+        ref_rows *r = &out[l];
+        r->beta = beta_of(how, sparsity, layers, l);
+        int n = rounded(r->beta, tokens, 1, tokens);
+        r->recent = rounded(how->recent, n, 1, n);
+        r->centroids = n == tokens ? 0 : rounded(how->centroids, n, 0, n - r->recent);
+        r->kept = n - r->centroids;
+        if (how->sink_recent) {
+            r->recent = r->kept - how->sinks;
+            if (r->recent < 1) r->recent = 1;
+        }
+        r->sinks = how->sinks;
+        if (r->sinks > r->kept - r->recent) r->sinks = r->kept - r->recent;
     }
 }
 
@@ -52,14 +80,34 @@ static int ascending(const void *left, const void *right) {
     return *(const int *)left - *(const int *)right;
 }
 
-void ref_topk(const float *score, int tokens, int kept, int recent, int *out) {
-    int older = tokens - recent;
+void ref_topk(const float *score, int tokens, int kept, int recent, int sinks, int *out) {
+    int older = tokens - recent, wanted = kept - recent, first = sinks < wanted ? sinks : wanted;
     entry *entries = malloc(((size_t)older + 1) * sizeof *entries);
     if (!entries) abort();
-    for (int j = 0; j < older; j++) entries[j] = (entry){score[j], j};
-    qsort(entries, (size_t)older, sizeof *entries, better_first);
-    for (int i = 0; i < kept - recent; i++) out[i] = entries[i].position;
-    qsort(out, (size_t)(kept - recent), sizeof *out, ascending);
+    for (int j = 0; j < first; j++) out[j] = j;
+    for (int j = first; j < older; j++) entries[j] = (entry){score ? score[j] : 0.0f, j};
+    qsort(entries + first, (size_t)(older - first), sizeof *entries, better_first);
+    for (int i = first; i < wanted; i++) out[i] = entries[i].position;
+    qsort(out, (size_t)wanted, sizeof *out, ascending);
     for (int i = 0; i < recent; i++) out[kept - recent + i] = older + i;
     free(entries);
+}
+
+void ref_pool_line(const float *score, int tokens, int width, float *out) {
+    for (int j = 0; j < tokens; j++) {
+        out[j] = score[j];
+        for (int i = 0; i < tokens; i++)
+            if (abs(i - j) <= width / 2 && score[i] > out[j]) out[j] = score[i];
+    }
+}
+
+void ref_pool_grid(const float *score, int first, int rows, int columns, int stride, int height, int width,
+                   float *out) {
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++)
+            for (int v = 0; v < rows; v++)
+                for (int u = 0; u < columns; u++) {
+                    float other = score[first + v * stride + u], *own = &out[first + y * stride + x];
+                    if (abs(v - y) <= height / 2 && abs(u - x) <= width / 2 && other > *own) *own = other;
+                }
 }

@@ -1,5 +1,5 @@
 /**
- * ref_compress.h - VL-Cache in double, one loop after the other, as an oracle.
+ * ref_compress.h - VL-Cache and the policies around it in double, one loop after the other, as an oracle.
  */
 #ifndef TEST_REF_COMPRESS_H
 #define TEST_REF_COMPRESS_H
@@ -14,12 +14,34 @@ void ref_logits(const float *q, const float *k, size_t stride, int n, int head_d
 /** Largest of n, and log of the sum of exponentials. */
 void ref_row(const double *logit, int n, double *max, double *lse);
 
-/** n(l) and recent(l) of each of L layers from their sparsity. */
-void ref_budget(const double *sparsity, int layers, double alpha, double recent_share, int tokens, int *kept,
-                int *recent);
+/** How a layer's budget is made and divided. */
+typedef struct ref_shares {
+    double alpha, recent;
+    bool pyramid;
+    double uniform;   /* of a mixed allocation */
+    double centroids; /* share */
+    int sinks;
+    bool sink_recent;
+} ref_shares;
 
-/** Ascending positions of the `recent` last and the kept - recent best others; NaN is worst, ties: the lower.
- */
-void ref_topk(const float *score, int tokens, int kept, int recent, int *out);
+typedef struct ref_rows {
+    double beta;
+    int kept, recent, sinks, centroids;
+} ref_rows;
+
+/** Rows of each of L layers from their sparsity. */
+void ref_budget(const ref_shares *how, const double *sparsity, int layers, int tokens, ref_rows *out);
+
+/** Ascending positions of the `recent` last, the first `sinks` and the best others, `kept` in all; NaN is
+ * worst, ties: the lower. score NULL: nothing but recent and sinks is wanted. */
+void ref_topk(const float *score, int tokens, int kept, int recent, int sinks, int *out);
+
+/** Largest of the window of `width` around each score. */
+void ref_pool_line(const float *score, int tokens, int width, float *out);
+
+/** Largest of the height x width window in a grid: token (y, x) at first + y * stride + x. Others stay as
+ * `out` has them. */
+void ref_pool_grid(const float *score, int first, int rows, int columns, int stride, int height, int width,
+                   float *out);
 
 #endif
