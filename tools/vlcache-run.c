@@ -14,6 +14,7 @@
 #include "run/help.h"
 #include "run/interrupt.h"
 #include "run/json.h"
+#include "run/profile.h"
 #include "run/turn.h"
 
 static double milliseconds(void) {
@@ -44,6 +45,7 @@ static int open_device(run *r) {
     vlcache_device_options o = VLCACHE_DEVICE_OPTIONS_INIT;
     o.progress = console_progress;
     o.progress_user = &r->console;
+    o.profile = r->options.profile;
     vlcache_status status = vlcache_device_open(r->options.device, &o, &r->device);
     return status ? console_fail_status(&r->console, status) : EXIT_OK;
 }
@@ -111,6 +113,7 @@ int main(int argc, char **argv) {
     if (!code) code = begin_session(&r);
     if (!code && interrupt_seen()) code = EXIT_INTERRUPT;
     if (!code) code = r.options.prompt ? ask(&r) : chat(&r);
+    if (!code && r.options.profile) code = profile_print(&r);
 done:
     close_all(&r);
     return code;

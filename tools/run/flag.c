@@ -66,6 +66,8 @@ const flag flags[] = {
              "place, the most kept one counts. Several pictures: OUT-1.png, ..."},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
      .help = "no progress bars and no summary line on standard error"},
+    {FLAG_SWITCH, .name = "profile", .offset = FIELD(profile),
+     .help = "at the end, device time by kernel on standard error; every launch is\nwaited for, so that the whole takes longer"},
 
     {FLAG_GROUP, .name = "Other"},
     {FLAG_ACTION, .name = "list-devices", .low = ACTION_DEVICES,

@@ -29,7 +29,7 @@ typedef struct options {
     uint64_t seed;
     vlcache_dtype dtype;
     vlcache_compress_options compress;
-    bool raw, json, dump_kept, quiet;
+    bool raw, json, dump_kept, quiet, profile;
 } options;
 
 /** Every default. */
