@@ -51,9 +51,6 @@ static vlcache_status get_kernel(vlcache_device *device, vlcache_dtype dtype, co
     return vlci_kernel_get(device, file, name, all, out);
 }
 
-/* Where a compiler must halve vectors of 512 bits, it warns at each of them: -w. */
-#define WIDE_OPTIONS " -w"
-
 /* All kernels that compute a whole product take the same arguments. */
 static vlcache_status launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                              const product *p) {
@@ -86,7 +83,7 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
     char options[96];
     const vlci_kernel *kernel;
     if (p->w->layout == VLCI_PANELS) {
-        snprintf(options, sizeof options, WIDE_OPTIONS " -DROWS=%d", rows);
+        snprintf(options, sizeof options, " -DROWS=%d", rows);
         vlcache_status status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_panels", options, &kernel);
         if (status) return status;
         return launch(device, kernel, VLCI_GRID(ceil_div((size_t)p->w->n, VLCI_PANEL), 1, 1, 1, 1, 1), p);
@@ -106,7 +103,7 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
 static vlcache_status run_wide(vlcache_device *device, const product *p) {
     const vlci_kernel *kernel;
     char options[32];
-    snprintf(options, sizeof options, WIDE_OPTIONS " -DROWS_A_TILE=%d", WIDE_ROWS);
+    snprintf(options, sizeof options, " -DROWS_A_TILE=%d", WIDE_ROWS);
     vlcache_status status = get_kernel(device, p->w->dtype, "gemm_wide.cl", "gemm_wide", options, &kernel);
     if (status) return status;
     size_t tiles = ceil_div((size_t)p->m, WIDE_ROWS), panels = ceil_div((size_t)p->w->n, VLCI_PANEL);

@@ -155,16 +155,6 @@ START_TEST(test_wrap) {
 }
 END_TEST
 
-START_TEST(test_variant) {
-    setenv("VLCACHE_VARIANT", "attention:tiled,gemv:scalar", 1);
-    ck_assert_str_eq(vlci_variant("gemv", "wide"), "scalar");
-    ck_assert_str_eq(vlci_variant("attention", "wide"), "tiled");
-    ck_assert_str_eq(vlci_variant("norm", "group"), "group");
-    unsetenv("VLCACHE_VARIANT");
-    ck_assert_str_eq(vlci_variant("gemv", "wide"), "wide");
-}
-END_TEST
-
 /* One kernel, launched three times, is in the account by name. */
 START_TEST(test_profile) {
     vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
@@ -205,7 +195,6 @@ int main(void) {
     tcase_add_test(all, test_launch);
     tcase_add_test(all, test_memory_counts);
     tcase_add_test(all, test_wrap);
-    tcase_add_test(all, test_variant);
     tcase_add_test(all, test_profile);
     suite_add_tcase(suite, all);
     int code = suite_run(suite);

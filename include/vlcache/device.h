@@ -105,9 +105,9 @@ typedef struct vlcache_rung {
 enum { VLCACHE_MAX_RUNGS = 12 };
 
 /**
- * The variants of a kernel on a device, from the fastest to the one that runs everywhere, and the one in
- * use: the device's capabilities choose it, or VLCACHE_VARIANT=kernel:rung,kernel:rung in the environment
- * forces it. A launch whose shape does not suit that rung takes one below.
+ * The variants of a kernel on a device, of which the last runs everywhere, and the one in use: the device's
+ * capabilities choose it, or VLCACHE_VARIANT=kernel:rung,kernel:rung in the environment forces it. A launch
+ * whose shape does not suit the chosen rung takes one below.
  */
 typedef struct vlcache_ladder {
     const char *kernel; /**< "gemm" and so on; kernels with rungs for different work come once for each */

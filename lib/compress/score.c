@@ -14,6 +14,7 @@
 
 #include "compress/compress.h"
 #include "core/alloc.h"
+#include "device/ladder.h"
 
 enum { TILE_COLS = 64, WIDE_COLS = 16, ROW_BLOCK = 128, SUM_GROUP = 64 };
 
@@ -149,12 +150,23 @@ typedef struct cut {
     cl_mem sums; /* where the row blocks' sums go */
 } cut;
 
+static const char *const rungs[] = {"tile", "wide", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, "wide") == 0 || device->caps.max_group >= TILE_COLS;
+}
+
+static const char *choose(const vlcache_device *device) {
+    return device->caps.wide_vectors || !rung_fits(device, "tile") ? "wide" : "tile";
+}
+
+const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits, choose};
+
 static vlcache_status cut_work(const vlci_scores *s, const vlci_attention *a, cut *c) {
-    const char *rung = vlci_variant("score", s->device->caps.wide_vectors ? "wide" : "tile");
+    const char *rung;
+    vlcache_status status = vlci_rung(s->device, &vlci_score_ladder, choose(s->device), &rung);
+    if (status) return status;
     *c = (cut){.wide = strcmp(rung, "wide") == 0};
-    if (!c->wide && strcmp(rung, "tile") != 0)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: score has no rung \"%s\": use tile or wide",
-                         rung);
     int columns = c->wide ? WIDE_COLS : TILE_COLS;
     int rows = a->max_rows < s->max_rows ? a->max_rows : s->max_rows;
     c->tiles = (s->max_tokens + columns - 1) / columns;

@@ -11,14 +11,25 @@
 #include <string.h>
 
 #include "compress/compress.h"
+#include "device/ladder.h"
+
+static const char *const rungs[] = {"group", "single", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, "single") == 0 || device->caps.max_group >= 64;
+}
+
+static const char *choose(const vlcache_device *device) {
+    return device->caps.wide_vectors || !rung_fits(device, "group") ? "single" : "group";
+}
+
+const vlci_ladder vlci_topk_ladder = {"topk", "compression", rungs, rung_fits, choose};
 
 static vlcache_status group_size(const vlcache_device *device, size_t *group) {
-    bool single = device->caps.wide_vectors || device->caps.max_group < 64;
-    const char *rung = vlci_variant("topk", single ? "single" : "group");
-    *group = strcmp(rung, "single") == 0 ? 1 : device->caps.max_group >= 256 ? 256 : 64;
-    if (*group == 1 || strcmp(rung, "group") == 0) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: topk has no rung \"%s\": use group or single",
-                     rung);
+    const char *rung;
+    vlcache_status status = vlci_rung(device, &vlci_topk_ladder, choose(device), &rung);
+    if (!status) *group = strcmp(rung, "single") == 0 ? 1 : device->caps.max_group >= 256 ? 256 : 64;
+    return status;
 }
 
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,

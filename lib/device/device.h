@@ -65,12 +65,6 @@ unsigned vlci_kernel_builds(const vlcache_device *device);
 /** Seconds since the device was opened that went into programs: loading binaries, compiling, storing them. */
 double vlci_kernel_build_seconds(vlcache_device *device);
 
-/**
- * The rung that VLCACHE_VARIANT="kernel:rung,..." asks for, else `chosen`; launchers ask vlci_rung() of
- * ladder.h, which also knows whether there is such a rung. Valid until the thread's next call.
- */
-const char *vlci_variant(const char *kernel, const char *chosen);
-
 /** Small text blobs beside the binaries (GEMM measurements): false when absent or corrupt. `text` is new
  * memory. */
 bool vlci_cache_read(const vlcache_device *device, const char *key, char **text);

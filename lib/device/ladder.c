@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder, &vlci_attention_ladder,
-                                             &vlci_norm_ladder, &vlci_sample_ladder};
+static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder,   &vlci_attention_ladder,
+                                             &vlci_norm_ladder, &vlci_sample_ladder, &vlci_score_ladder,
+                                             &vlci_topk_ladder};
 enum { LADDERS = sizeof ladders / sizeof ladders[0] };
 
 /* ---- what VLCACHE_VARIANT says ------------------------------------------------------------------------- */
@@ -31,13 +32,6 @@ static bool next_wish(const char **at, wish *out) {
     snprintf(out->rung, sizeof out->rung, "%.*s", out->whole ? length - name - 1 : 0, *at + name + 1);
     *at += length;
     return true;
-}
-
-const char *vlci_variant(const char *kernel, const char *chosen) {
-    static _Thread_local wish found;
-    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &found);)
-        if (found.whole && strcmp(found.kernel, kernel) == 0) return found.rung;
-    return chosen;
 }
 
 /* ---- ladders ------------------------------------------------------------------------------------------- */

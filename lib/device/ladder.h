@@ -1,6 +1,6 @@
 /**
- * device/ladder.h - ladders: the variants of a kernel from the fastest to the one that runs everywhere, which
- * of them a device can take, and which one its capabilities choose.
+ * device/ladder.h - ladders: the variants of a kernel, which of them a device can take, and which one its
+ * capabilities choose.
  *
  * A launcher with variants defines its ladder beside the code that launches it, names it below and in the
  * list of ladder.c, and asks vlci_rung() before each launch. vlcache_device_ladders(), the check of
@@ -14,8 +14,7 @@
 typedef struct vlci_ladder {
     const char *kernel;       /**< as VLCACHE_VARIANT names it; ladders for different work may share it */
     const char *work;         /**< what the rungs compete for: "prefill", "decode" */
-    const char *const *rungs; /**< fastest first, ended by NULL; at most VLCACHE_MAX_RUNGS; the last runs
-                                   everywhere */
+    const char *const *rungs; /**< ended by NULL; at most VLCACHE_MAX_RUNGS; the last runs everywhere */
     bool (*fits)(const vlcache_device *device, const char *rung); /**< NULL: every rung runs everywhere */
     const char *(*choose)(const vlcache_device *device);          /**< by capability, for work of any size
                                                                        that fills the device */
@@ -25,6 +24,8 @@ extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder; /* gemm.c */
 extern const vlci_ladder vlci_attention_ladder;              /* attention.c */
 extern const vlci_ladder vlci_norm_ladder;                   /* ops.c */
 extern const vlci_ladder vlci_sample_ladder;                 /* sample.c */
+extern const vlci_ladder vlci_score_ladder;                  /* compress/score.c */
+extern const vlci_ladder vlci_topk_ladder;                   /* compress/topk.c */
 
 /**
  * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder.

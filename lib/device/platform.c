@@ -8,7 +8,7 @@
 #include <strings.h>
 
 #include "core/alloc.h"
-#include "device/device.h"
+#include "device/ladder.h"
 #include "device/program.h"
 
 enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
@@ -129,6 +129,8 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     device->progress = options->progress;
     device->progress_user = options->progress_user;
     device->cache_dir = vlci_cache_folder(options->cache_dir);
+    status = vlci_ladders_check(device);
+    if (status) goto done;
     *out = device;
     device = NULL;
 done:
