@@ -1,0 +1,382 @@
+/*
+ * test_info.c - what a device says that it chose: ladders of kernel variants and what VLCACHE_VARIANT does to
+ * them, matrix product engines measured, remembered and forced, the cache folder; and vlcache-info, which
+ * shows all that.
+ */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device/ladder.h"
+#include "support/process.h"
+#include "support/scratch.h"
+#include "support/suite.h"
+
+enum { MAX_LADDERS = 32, ENGINES = 3 };
+
+/* A device with a cache of its own, in the scratch folder. */
+static vlcache_device *open_fresh(void) {
+    vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    vlcache_device *device = NULL;
+    options.cache_dir = scratch_folder();
+    ck_ok(vlcache_device_open(NULL, &options, &device));
+    return device;
+}
+
+/* ---- ladders ------------------------------------------------------------------------------------------- */
+
+static size_t ladders_of(const vlcache_device *device, vlcache_ladder ladders[MAX_LADDERS]) {
+    size_t n = 0;
+    ck_ok(vlcache_device_ladders(device, ladders, MAX_LADDERS, &n));
+    ck_assert_uint_ge(n, 1);
+    ck_assert_uint_le(n, MAX_LADDERS);
+    return n;
+}
+
+START_TEST(ladders_are_described) {
+    vlcache_ladder ladders[MAX_LADDERS];
+    size_t n = ladders_of(suite_device(), ladders), counted = 0;
+    bool gemm = false;
+    for (size_t i = 0; i < n; i++) {
+        const vlcache_ladder *l = &ladders[i];
+        gemm |= strcmp(l->kernel, "gemm") == 0;
+        ck_assert_int_ge(l->n_rungs, 2);
+        ck_assert_int_le(l->n_rungs, VLCACHE_MAX_RUNGS);
+        ck_assert(l->in_use >= 0 && l->in_use < l->n_rungs && l->rungs[l->in_use].available);
+        ck_assert_msg(l->rungs[l->n_rungs - 1].available, "the last rung of %s runs everywhere", l->kernel);
+        ck_assert(!l->forced && *l->work);
+    }
+    ck_assert(gemm);
+    ck_ok(vlcache_device_ladders(suite_device(), NULL, 0, &counted));
+    ck_assert_uint_eq(counted, n);
+    ck_fails(vlcache_device_ladders(suite_device(), NULL, 1, &counted), VLCACHE_E_ARGUMENT, "NULL");
+    ck_fails(vlcache_device_ladders(NULL, ladders, 1, &counted), VLCACHE_E_ARGUMENT, "NULL");
+}
+END_TEST
+
+/* Forces one rung and opens a device under it. */
+static void force_rung(const vlcache_ladder *of, size_t index, int rung) {
+    char variant[80];
+    vlcache_ladder ladders[MAX_LADDERS];
+    snprintf(variant, sizeof variant, "%s:%s", of->kernel, of->rungs[rung].name);
+    setenv("VLCACHE_VARIANT", variant, 1);
+    vlcache_device *device = NULL;
+    if (of->rungs[rung].available) {
+        ck_ok(vlcache_device_open(NULL, NULL, &device));
+        ladders_of(device, ladders);
+        ck_assert_msg(ladders[index].forced && ladders[index].in_use == rung, "%s is not in use", variant);
+        vlcache_device_destroy(&device);
+    }
+    unsetenv("VLCACHE_VARIANT");
+}
+
+START_TEST(every_rung_can_be_forced) {
+    vlcache_ladder ladders[MAX_LADDERS];
+    size_t n = ladders_of(suite_device(), ladders);
+    for (size_t i = 0; i < n; i++)
+        for (int rung = 0; rung < ladders[i].n_rungs; rung++) force_rung(&ladders[i], i, rung);
+    setenv("VLCACHE_VARIANT", "gemm:small, gemv:1,", 1);
+    const char *rung = NULL;
+    vlcache_device *device = NULL;
+    ck_ok(vlcache_device_open(NULL, NULL, &device));
+    ck_ok(vlci_rung(device, &vlci_gemm_ladder, "tile", &rung));
+    ck_assert_str_eq(rung, "small");
+    ck_ok(vlci_rung(device, &vlci_gemv_ladder, "64", &rung));
+    ck_assert_str_eq(rung, "1");
+    unsetenv("VLCACHE_VARIANT");
+    ck_ok(vlci_rung(device, &vlci_gemm_ladder, "tile", &rung));
+    ck_assert_str_eq(rung, "tile");
+    vlcache_device_destroy(&device);
+}
+END_TEST
+
+START_TEST(unknown_variants_are_refused) {
+    static const char *const wrong[][2] = {
+        {"gmem:tile", "no kernel \"gmem\""},
+        {"gemm:huge", "no rung \"huge\""},
+        {"gemm", "no rung \"\""},
+        {"gemm:tile,nothing", "\"nothing\""},
+        {"gemm:", "large, tile, small, scalar"},
+        {"gemm:tiles", "no rung \"tiles\""},
+        {":tile", "no kernel \"\""},
+    };
+    vlcache_device *device = NULL;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        setenv("VLCACHE_VARIANT", wrong[i][0], 1);
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, wrong[i][1]);
+        ck_assert_ptr_null(device);
+    }
+    unsetenv("VLCACHE_VARIANT");
+}
+END_TEST
+
+/* What a launcher is told when the variable was set after the device was opened. */
+START_TEST(late_unknown_variants_are_refused) {
+    const char *rung = NULL;
+    suite_device();
+    setenv("VLCACHE_VARIANT", "gemm:huge,norm:1", 1);
+    ck_fails(vlci_rung(suite_device(), &vlci_gemm_ladder, "tile", &rung), VLCACHE_E_ARGUMENT, "\"huge\"");
+    ck_ok(vlci_rung(suite_device(), &vlci_gemv_ladder, "64", &rung));
+    ck_assert_str_eq(rung, "64");
+    ck_ok(vlci_rung(suite_device(), &vlci_norm_ladder, "64", &rung));
+    ck_assert_str_eq(rung, "1");
+    unsetenv("VLCACHE_VARIANT");
+}
+END_TEST
+
+START_TEST(lanes_have_names) {
+    ck_assert_str_eq(vlci_lanes_name(256), "256");
+    ck_assert_str_eq(vlci_lanes_name(64), "64");
+    ck_assert_str_eq(vlci_lanes_name(100), "64");
+    ck_assert_str_eq(vlci_lanes_name(1), "1");
+    ck_assert_str_eq(vlci_lanes_name(0), "1");
+    ck_assert_str_eq(vlci_lanes_name(4096), "256");
+}
+END_TEST
+
+/* ---- engines ------------------------------------------------------------------------------------------- */
+
+static int chosen_of(const vlcache_gemm_engine engines[ENGINES]) {
+    int chosen = -1;
+    for (int i = 0; i < ENGINES; i++) {
+        ck_assert(chosen < 0 || !engines[i].chosen);
+        if (engines[i].chosen) chosen = i;
+    }
+    return chosen;
+}
+
+START_TEST(engines_are_measured_once) {
+    vlcache_gemm_engine before[ENGINES], measured[ENGINES], again[ENGINES];
+    size_t n = 0;
+    vlcache_device *device = open_fresh();
+    ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F16, false, before, ENGINES, &n));
+    ck_assert_uint_eq(n, ENGINES);
+    ck_assert_int_eq(chosen_of(before), -1);
+    for (int i = 0; i < ENGINES; i++) ck_assert(before[i].gflops == 0 && !*before[i].error);
+    ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F16, true, measured, ENGINES, &n));
+    int chosen = chosen_of(measured);
+    ck_assert_int_ge(chosen, 0);
+    for (int i = 0; i < ENGINES; i++) {
+        ck_assert(measured[i].gflops <= measured[chosen].gflops);
+        ck_assert_msg((measured[i].gflops > 0) == !*measured[i].error, "%s", measured[i].name);
+    }
+    vlcache_device_destroy(&device);
+    device = open_fresh();
+    ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F16, false, again, ENGINES, &n));
+    ck_assert_int_eq(chosen_of(again), chosen);
+    for (int i = 0; i < ENGINES; i++)
+        ck_assert(fabs(again[i].gflops - measured[i].gflops) <= 1e-5 * measured[i].gflops);
+    vlcache_device_destroy(&device);
+    scratch_clean();
+}
+END_TEST
+
+START_TEST(an_engine_can_be_forced) {
+    vlcache_gemm_engine engines[ENGINES];
+    size_t n = 0;
+    vlcache_device *device = open_fresh();
+    setenv("VLCACHE_GEMM", "clblast", 1);
+    ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n));
+    ck_assert_str_eq(engines[chosen_of(engines)].name, "clblast");
+    setenv("VLCACHE_GEMM", "fast", 1);
+    ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
+             "portable, wide or clblast");
+    unsetenv("VLCACHE_GEMM");
+    ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_AUTO, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
+             "f32, f16 or bf16");
+    ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, NULL, 1, &n), VLCACHE_E_ARGUMENT, "NULL");
+    vlcache_device_destroy(&device);
+    scratch_clean();
+}
+END_TEST
+
+/* ---- kernels and their cache ----------------------------------------------------------------------------
+ */
+
+START_TEST(build_time_is_counted) {
+    const vlci_kernel *kernel;
+    vlcache_device *device = open_fresh();
+    ck_assert(vlci_kernel_build_seconds(device) == 0);
+    ck_ok(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel));
+    double compiled = vlci_kernel_build_seconds(device);
+    ck_assert(compiled > 0 && compiled < 600);
+    ck_ok(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel));
+    ck_assert(vlci_kernel_build_seconds(device) == compiled);
+    vlcache_device_destroy(&device);
+    device = open_fresh();
+    ck_ok(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel)); /* from the cache: not free either */
+    ck_assert(vlci_kernel_build_seconds(device) > 0 && vlci_kernel_builds(device) == 0);
+    vlcache_device_destroy(&device);
+    scratch_clean();
+}
+END_TEST
+
+START_TEST(the_cache_is_counted_and_cleared) {
+    static const char *const entries[] = {"0123456789abcdef0123456789abcdef.clbin",
+                                          "0123456789abcdef0123456789abcdef.txt",
+                                          "0123456789abcdef0123456789abcdef.clbin.aB3xY9"};
+    static const char *const others[] = {"notes.txt", "0123456789abcdef0123456789abcdef",
+                                         "0123456789abcdef0123456789abcdef.txt.bak",
+                                         "0123456789abcdef0123456789abcdef0.txt"};
+    char *folder = NULL;
+    size_t files = 7;
+    uint64_t bytes = 7;
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) scratch_text(entries[i], "12345");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) scratch_text(others[i], "123");
+    ck_ok(vlcache_cache_describe(scratch_folder(), &folder, &files, &bytes));
+    ck_assert_str_eq(folder, scratch_folder());
+    ck_assert(files == 3 && bytes == 15);
+    vlcache_free(folder);
+    ck_ok(vlcache_cache_clear(scratch_folder(), &files));
+    ck_assert_uint_eq(files, 3);
+    ck_ok(vlcache_cache_clear(scratch_folder(), NULL));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", scratch_folder(), others[i]);
+        ck_assert_msg(access(path, F_OK) == 0, "%s is not a cache entry", others[i]);
+    }
+    ck_fails(vlcache_cache_describe("/dev/null", &folder, &files, &bytes), VLCACHE_E_IO, "/dev/null");
+    vlcache_free(folder);
+    ck_ok(vlcache_cache_describe("", &folder, &files, &bytes));
+    ck_assert(!folder && !files && !bytes);
+    ck_ok(vlcache_cache_describe("/no/such/folder", &folder, &files, &bytes));
+    ck_assert(!files && !bytes);
+    vlcache_free(folder);
+    scratch_clean();
+}
+END_TEST
+
+/* ---- vlcache-info ---------------------------------------------------------------------------------------
+ */
+
+static void run_info(process *p, const char *a, const char *b, const char *c, const char *d) {
+    const char *const argv[] = {VLCACHE_BINARY_DIR "/vlcache-info", a, b, c, d, NULL};
+    process_run(p, argv, NULL, 0);
+}
+
+/* The one device of the object that vlcache-info prints for the device under test. */
+static json_t *run_json(const char *a, const char *b, const char *c, json_t **device) {
+    process p;
+    run_info(&p, "--json", a, b, c);
+    ck_assert_msg(p.code == 0, "%s", p.err);
+    json_error_t error;
+    json_t *object = json_loads(p.out, JSON_REJECT_DUPLICATES, &error);
+    ck_assert_msg(object != NULL, "%s in %s", error.text, p.out);
+    *device = json_array_get(json_object_get(object, "devices"), 0);
+    ck_assert_ptr_nonnull(*device);
+    process_release(&p);
+    return object;
+}
+
+/* Measures into the cache that the tool will look at, so that it need not. */
+static void measure_for(const char *cache, vlcache_device_info *info) {
+    vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    options.cache_dir = cache;
+    vlcache_device *device = NULL;
+    vlcache_gemm_engine engines[ENGINES];
+    size_t n;
+    ck_ok(vlcache_device_open(NULL, &options, &device));
+    vlcache_device_describe(device, info);
+    ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, true, engines, ENGINES, &n));
+    vlcache_device_destroy(&device);
+}
+
+START_TEST(tool_prints_json) {
+    vlcache_device_info info;
+    json_t *device = NULL;
+    char select[16], cache[512];
+    snprintf(cache, sizeof cache, "%s/vlcache", scratch_folder());
+    measure_for(cache, &info);
+    snprintf(select, sizeof select, "--device=%d", info.index);
+    setenv("XDG_CACHE_HOME", scratch_folder(), 1);
+    json_t *object = run_json(select, "--dtype=f32", NULL, &device);
+    ck_assert_str_eq(json_string_value(json_object_get(object, "version")), vlcache_version());
+    ck_assert_str_eq(json_string_value(json_object_get(device, "name")), info.name);
+    ck_assert_int_eq(json_integer_value(json_object_get(device, "global_memory")),
+                     (json_int_t)info.global_memory);
+    ck_assert(json_array_size(json_object_get(device, "variants")) > 0);
+    json_t *engines = json_object_get(json_object_get(device, "gemm"), "f32"), *engine;
+    ck_assert_uint_eq(json_array_size(engines), ENGINES);
+    size_t i, chosen = 0;
+    json_array_foreach(engines, i, engine) chosen += json_is_true(json_object_get(engine, "chosen"));
+    ck_assert_uint_eq(chosen, 1);
+    ck_assert_ptr_null(json_object_get(json_object_get(device, "gemm"), "bf16"));
+    ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(object, "cache"), "files")), 0);
+    json_decref(object);
+    object = run_json(select, "--clear-cache", "--no-measure", &device);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(object, "cache"), "files")), 0);
+    engine = json_array_get(json_object_get(json_object_get(device, "gemm"), "bf16"), 0);
+    ck_assert(json_is_null(json_object_get(engine, "gflops")));
+    json_decref(object);
+    unsetenv("XDG_CACHE_HOME");
+    ck_assert_int_eq(rmdir(cache), 0);
+    scratch_clean();
+}
+END_TEST
+
+START_TEST(tool_fits_the_page) {
+    process p;
+    setenv("XDG_CACHE_HOME", "/no/such/folder", 1);
+    run_info(&p, "--no-measure", NULL, NULL, NULL);
+    unsetenv("XDG_CACHE_HOME");
+    ck_assert_int_eq(p.code, 0);
+    for (const char *line = p.out; *line; line += strcspn(line, "\n") + 1) {
+        size_t length = strcspn(line, "\n");
+        ck_assert_msg(length <= 100, "%zu columns: %.*s", length, (int)length, line);
+        ck_assert_msg(!length || line[length - 1] != ' ', "ends in a blank: %.*s", (int)length, line);
+    }
+    process_release(&p);
+}
+END_TEST
+
+static const struct {
+    const char *variable, *value, *flag;
+    int code;
+    const char *says;
+} endings[] = {
+    {NULL, NULL, "--version", 0, ""},
+    {NULL, NULL, "--help", 0, ""},
+    {NULL, NULL, "--list-devices", 0, ""},
+    {NULL, NULL, "--no-such-flag", 1, "no-such-flag"},
+    {NULL, NULL, "stray", 1, "stray"},
+    {NULL, NULL, "--dtype=q4", 1, "f32, f16 or bf16"},
+    {NULL, NULL, "--device=no such device", 3, "no such device"},
+    {"VLCACHE_DEVICE", "no such device", "--no-measure", 3, "no such device"},
+    {"VLCACHE_VARIANT", "gemm:huge", "--no-measure", 1, "large, tile, small, scalar"},
+    {"OCL_ICD_VENDORS", "/no/such/folder", "--list-devices", 3, "pocl-opencl-icd"},
+    {"OCL_ICD_VENDORS", "/no/such/folder", "--json", 3, "pocl-opencl-icd"},
+};
+
+START_TEST(tool_ends_as_documented) {
+    process p;
+    if (endings[_i].variable) setenv(endings[_i].variable, endings[_i].value, 1);
+    run_info(&p, endings[_i].flag, NULL, NULL, NULL);
+    if (endings[_i].variable) unsetenv(endings[_i].variable);
+    ck_assert_msg(p.code == endings[_i].code, "exit code %d: %s", p.code, p.err);
+    ck_assert_msg(strstr(p.err, endings[_i].says) != NULL, "\"%s\" lacks \"%s\"", p.err, endings[_i].says);
+    ck_assert_int_eq(p.code == 0, p.out_bytes > 0);
+    process_release(&p);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("info");
+    TCase *all = tcase_create("info");
+    tcase_add_test(all, ladders_are_described);
+    tcase_add_test(all, every_rung_can_be_forced);
+    tcase_add_test(all, unknown_variants_are_refused);
+    tcase_add_test(all, late_unknown_variants_are_refused);
+    tcase_add_test(all, lanes_have_names);
+    tcase_add_test(all, engines_are_measured_once);
+    tcase_add_test(all, an_engine_can_be_forced);
+    tcase_add_test(all, build_time_is_counted);
+    tcase_add_test(all, the_cache_is_counted_and_cleared);
+    tcase_add_test(all, tool_prints_json);
+    tcase_add_test(all, tool_fits_the_page);
+    tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}

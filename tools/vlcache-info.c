@@ -1,0 +1,437 @@
+/*
+ * vlcache-info.c - what vlcache finds on this machine: devices, what they can do, the kernel variants and the
+ * matrix product engines that it uses on them, and its cache.
+ *
+ *     parse -> list -> for each device: open, ask, print -> the cache folder
+ */
+#include <getopt.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vlcache/vlcache.h>
+
+#include "run/console.h"
+#include "run/devices.h"
+#include "run/exit.h"
+
+enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
+
+static const vlcache_dtype dtypes[DTYPES] = {VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
+
+/* The matrix product engines for weights of one dtype. */
+typedef struct engines {
+    vlcache_gemm_engine engine[MAX_ENGINES];
+    size_t n;
+    bool asked;
+    char error[512]; /* "" where there is none */
+} engines;
+
+/* All that is said of one device. */
+typedef struct report {
+    vlcache_device_info info;
+    bool by_default; /* the one that is used where none is named */
+    int code;        /* EXIT_OK, or why it could not be opened */
+    char error[1024];
+    vlcache_ladder ladder[MAX_LADDERS];
+    size_t n_ladders;
+    engines gemm[DTYPES];
+} report;
+
+typedef struct options {
+    const char *device; /* NULL: all */
+    bool json, list, measure, clear;
+    bool dtype[DTYPES];
+} options;
+
+static console terminal;
+
+/* ---- command line -------------------------------------------------------------------------------------- */
+
+static const char help[] =
+    "vlcache-info " VLCACHE_VERSION
+    " - OpenCL devices, and the kernels that vlcache runs on them\n"
+    "\n"
+    "Usage: vlcache-info [options]\n"
+    "\n"
+    "      --device SEL     only this device: its index, or part of its or its platform's name\n"
+    "      --dtype T        only matrix products of weights in f32, f16 or bf16 [all three]\n"
+    "      --no-measure     do not measure matrix products: show only what is in the cache\n"
+    "      --json           one JSON object on standard output\n"
+    "      --list-devices   a line for each device, and nothing else\n"
+    "      --clear-cache    delete the cached kernels and measurements first\n"
+    "  -h, --help           this text\n"
+    "      --version        version of the tool and of the library\n"
+    "\n"
+    "The first run on a device builds kernels and measures matrix products, for some seconds; it remembers\n"
+    "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it again.\n"
+    "\n"
+    "Environment\n"
+    "  VLCACHE_DEVICE       the device that is used where none is named\n"
+    "  VLCACHE_VARIANT      kernel:rung[,kernel:rung...] forces variants of kernels\n"
+    "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
+    "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
+    "\n"
+    "Exit codes: 0; 1 usage; 2 cache folder; 3 no device, or the device or its driver failed; 4 out of "
+    "memory\n";
+
+static int parse_dtype(const char *name, options *o) {
+    for (int i = 0; i < DTYPES; i++) o->dtype[i] = strcmp(name, vlcache_dtype_name(dtypes[i])) == 0;
+    if (o->dtype[0] || o->dtype[1] || o->dtype[2]) return EXIT_OK;
+    return console_fail(&terminal, EXIT_USAGE, "--dtype %s: give f32, f16 or bf16", name);
+}
+
+/* `*told`: the answer is out already. */
+static int parse(int argc, char **argv, options *o, bool *told) {
+    enum { DEVICE = 256, DTYPE, NO_MEASURE, JSON, LIST, CLEAR, VERSION };
+    static const struct option names[] = {{"device", required_argument, NULL, DEVICE},
+                                          {"dtype", required_argument, NULL, DTYPE},
+                                          {"no-measure", no_argument, NULL, NO_MEASURE},
+                                          {"json", no_argument, NULL, JSON},
+                                          {"list-devices", no_argument, NULL, LIST},
+                                          {"clear-cache", no_argument, NULL, CLEAR},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {"version", no_argument, NULL, VERSION},
+                                          {NULL, 0, NULL, 0}};
+    *o = (options){.measure = true, .dtype = {true, true, true}};
+    int code = EXIT_OK;
+    for (int name; !code && !*told && (name = getopt_long(argc, argv, "h", names, NULL)) != -1;) {
+        if (name == DEVICE) o->device = optarg;
+        if (name == DTYPE) code = parse_dtype(optarg, o);
+        if (name == NO_MEASURE) o->measure = false;
+        if (name == JSON) o->json = true;
+        if (name == LIST) o->list = true;
+        if (name == CLEAR) o->clear = true;
+        if (name == 'h') *told = fputs(help, stdout) >= 0;
+        if (name == VERSION)
+            *told = printf("vlcache-info %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version()) > 0;
+        if (name == '?') code = console_fail(&terminal, EXIT_USAGE, "see --help");
+    }
+    if (!code && !*told && optind < argc)
+        code = console_fail(&terminal, EXIT_USAGE, "\"%s\": not an option; see --help", argv[optind]);
+    return code;
+}
+
+/* ---- asking -------------------------------------------------------------------------------------------- */
+
+static void ask_gemm(vlcache_device *device, const options *o, report *r) {
+    for (int i = 0; i < DTYPES; i++) {
+        engines *e = &r->gemm[i];
+        if (!o->dtype[i]) continue;
+        e->asked = true;
+        if (vlcache_device_gemm(device, dtypes[i], o->measure, e->engine, MAX_ENGINES, &e->n)) {
+            snprintf(e->error, sizeof e->error, "%s", vlcache_error_message());
+            e->n = 0;
+        }
+        if (e->n > MAX_ENGINES) e->n = MAX_ENGINES;
+    }
+}
+
+/* Opens the device and asks it; why it cannot be opened becomes part of the report. */
+static void ask_device(const options *o, report *r) {
+    char index[16];
+    snprintf(index, sizeof index, "%d", r->info.index);
+    vlcache_device_options how = VLCACHE_DEVICE_OPTIONS_INIT;
+    how.progress = console_progress;
+    how.progress_user = &terminal;
+    vlcache_device *device = NULL;
+    vlcache_status status = vlcache_device_open(index, &how, &device);
+    if (!status) status = vlcache_device_ladders(device, r->ladder, MAX_LADDERS, &r->n_ladders);
+    if (r->n_ladders > MAX_LADDERS) r->n_ladders = MAX_LADDERS;
+    if (!status) ask_gemm(device, o, r);
+    if (status) snprintf(r->error, sizeof r->error, "%s", vlcache_error_message());
+    r->code = exit_code(status);
+    vlcache_device_destroy(&device);
+    console_erase(&terminal);
+}
+
+/* ---- for people ---------------------------------------------------------------------------------------- */
+
+enum { WIDTH = 100, INDENT = 3, LABEL = 18 };
+
+/* "label   text", broken at spaces before column WIDTH. */
+static void field(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void field(const char *label, const char *format, ...) {
+    char text[1400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (size_t end = strlen(text); end && text[end - 1] == ' ';) text[--end] = 0;
+    printf("%*s%-*s", INDENT, "", LABEL, label);
+    size_t room = WIDTH - INDENT - LABEL;
+    for (const char *at = text; *at;) {
+        size_t length = strlen(at);
+        if (length > room) {
+            length = room;
+            while (length && at[length] != ' ') length--;
+            if (!length) length = room;
+        }
+        printf("%.*s\n", (int)length, at);
+        at += length + strspn(at + length, " ");
+        if (*at) printf("%*s", INDENT + LABEL, "");
+    }
+    if (!*text) putchar('\n');
+}
+
+static void print_capabilities(const vlcache_device_info *info) {
+    char memory[32], allocation[32], local[32];
+    console_bytes(info->global_memory, memory);
+    console_bytes(info->max_allocation, allocation);
+    console_bytes(info->local_memory, local);
+    field("platform", "%s, %s", info->platform, info->version);
+    field("type", "%s of %s, %u compute unit%s", device_type_name(info->type), info->vendor,
+          info->compute_units, info->compute_units == 1 ? "" : "s");
+    field("driver", "%s", info->driver);
+    field("memory", "%s%s, at most %s in one allocation", memory,
+          info->unified_memory ? " shared with the host" : "", allocation);
+    field("work-group", "at most %zu work-items, %s of local memory", info->max_work_group, local);
+    field("16-bit floats", info->fp16 ? "yes" : "in storage only (no cl_khr_fp16)");
+    field("subgroups", info->subgroups ? "yes" : "no");
+}
+
+/* "large  [tile]  small  scalar": the rung in use in brackets, those the device cannot take struck out by ().
+ */
+static void print_ladder(const vlcache_ladder *l) {
+    char label[64], text[512] = "";
+    snprintf(label, sizeof label, "  %-11s", l->kernel);
+    for (int i = 0; i < l->n_rungs; i++) {
+        const vlcache_rung *rung = &l->rungs[i];
+        const char *frame = i == l->in_use ? "[]" : rung->available ? "" : "()";
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%s%.1s%s%s", i ? "  " : "", frame, rung->name,
+                 *frame ? frame + 1 : "");
+    }
+    field(label, "%-18s%s%s", l->work, text, l->forced ? "  forced" : "");
+}
+
+static void print_ladders(const report *r) {
+    putchar('\n');
+    field("kernel variants", "%-18s%s", "for", "[in use], (not on this device)");
+    for (size_t i = 0; i < r->n_ladders; i++) print_ladder(&r->ladder[i]);
+}
+
+/* "225.1 *" */
+static void speed_text(const vlcache_gemm_engine *e, char text[16]) {
+    char speed[12] = "-";
+    if (*e->error) snprintf(speed, sizeof speed, "failed");
+    if (e->gflops > 0)
+        snprintf(speed, sizeof speed, e->gflops < 1 ? "%.2g" : e->gflops < 1000 ? "%.1f" : "%.0f", e->gflops);
+    snprintf(text, 16, "%9s %c", speed, e->chosen ? '*' : ' ');
+}
+
+static void print_engine(const report *r, const engines *first, size_t row) {
+    char label[64], line[64] = "", speed[16];
+    snprintf(label, sizeof label, "  %s", first->engine[row].name);
+    for (int i = 0; i < DTYPES; i++) {
+        if (!r->gemm[i].asked) continue;
+        bool there = row < r->gemm[i].n;
+        if (there) speed_text(&r->gemm[i].engine[row], speed);
+        snprintf(line + strlen(line), sizeof line - strlen(line), "%-11s", there ? speed : "");
+    }
+    field(label, "%s", line);
+}
+
+static void print_engines(const report *r) {
+    char heads[64] = "";
+    const engines *first = NULL;
+    for (int i = 0; i < DTYPES; i++) {
+        if (!r->gemm[i].asked) continue;
+        if (!first || !first->n) first = &r->gemm[i];
+        snprintf(heads + strlen(heads), sizeof heads - strlen(heads), "%9s  ", vlcache_dtype_name(dtypes[i]));
+    }
+    putchar('\n');
+    field("matrix products", "%s%s", heads, "GFLOP/s, * in use, - not measured");
+    for (size_t row = 0; first && row < first->n; row++) print_engine(r, first, row);
+    for (int i = 0; i < DTYPES; i++) {
+        const engines *e = &r->gemm[i];
+        for (size_t row = 0; row < e->n; row++)
+            if (*e->engine[row].error)
+                field("", "%s, %s: %s", e->engine[row].name, vlcache_dtype_name(dtypes[i]),
+                      e->engine[row].error);
+        if (*e->error) field("", "%s: %s", vlcache_dtype_name(dtypes[i]), e->error);
+    }
+}
+
+static void print_report(const report *r) {
+    printf("\n%-*d%s%s\n", INDENT, r->info.index, r->info.name,
+           r->by_default ? "  (used where no device is named)" : "");
+    print_capabilities(&r->info);
+    if (r->code) {
+        putchar('\n');
+        field("cannot be used", "%s", r->error);
+        return;
+    }
+    print_ladders(r);
+    print_engines(r);
+}
+
+static void print_cache(const char *folder, size_t files, uint64_t bytes) {
+    char size[32];
+    console_bytes(bytes, size);
+    printf("\ncache%*s", INDENT + LABEL - 5, "");
+    if (folder)
+        printf("%s, %zu file%s, %s\n", folder, files, files == 1 ? "" : "s", size);
+    else
+        printf("none: neither XDG_CACHE_HOME nor HOME names a folder\n");
+}
+
+/* ---- for programs -------------------------------------------------------------------------------------- */
+
+/* Drivers promise no encoding: what is not UTF-8 loses its bytes above ASCII. */
+static json_t *text_json(const char *text) {
+    json_t *json = json_string(text);
+    if (json) return json;
+    char copy[1024];
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    return json_string(copy);
+}
+
+static json_t *info_json(const vlcache_device_info *info) {
+    return json_pack("{s:i, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "index",
+                     info->index, "name", text_json(info->name), "platform", text_json(info->platform),
+                     "vendor", text_json(info->vendor), "type", device_type_name(info->type), "driver",
+                     text_json(info->driver), "version", text_json(info->version), "compute_units",
+                     (json_int_t)info->compute_units, "global_memory", (json_int_t)info->global_memory,
+                     "max_allocation", (json_int_t)info->max_allocation, "local_memory",
+                     (json_int_t)info->local_memory, "max_work_group", (json_int_t)info->max_work_group,
+                     "fp16", info->fp16, "subgroups", info->subgroups, "unified_memory",
+                     info->unified_memory);
+}
+
+static json_t *ladders_json(const report *r) {
+    json_t *all = json_array();
+    for (size_t i = 0; i < r->n_ladders; i++) {
+        const vlcache_ladder *l = &r->ladder[i];
+        json_t *rungs = json_array();
+        for (int k = 0; k < l->n_rungs; k++)
+            json_array_append_new(rungs, json_pack("{s:s, s:b}", "rung", l->rungs[k].name, "available",
+                                                   l->rungs[k].available));
+        json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:b, s:o}", "kernel", l->kernel, "work",
+                                             l->work, "rung", l->rungs[l->in_use].name, "forced", l->forced,
+                                             "rungs", rungs));
+    }
+    return all;
+}
+
+static json_t *engines_json(const engines *e) {
+    if (*e->error) return json_pack("{s:o}", "error", text_json(e->error));
+    json_t *all = json_array();
+    for (size_t i = 0; i < e->n; i++) {
+        const vlcache_gemm_engine *engine = &e->engine[i];
+        json_t *speed = engine->gflops > 0 ? json_real(engine->gflops) : json_null();
+        json_t *one =
+            json_pack("{s:s, s:o, s:b}", "engine", engine->name, "gflops", speed, "chosen", engine->chosen);
+        if (*engine->error) json_object_set_new(one, "error", text_json(engine->error));
+        json_array_append_new(all, one);
+    }
+    return all;
+}
+
+static json_t *report_json(const report *r) {
+    json_t *object = info_json(&r->info);
+    json_object_set_new(object, "default", json_boolean(r->by_default));
+    if (r->code) {
+        json_object_set_new(object, "error", text_json(r->error));
+        return object;
+    }
+    json_object_set_new(object, "variants", ladders_json(r));
+    json_t *gemm = json_object();
+    for (int i = 0; i < DTYPES; i++)
+        if (r->gemm[i].asked)
+            json_object_set_new(gemm, vlcache_dtype_name(dtypes[i]), engines_json(&r->gemm[i]));
+    json_object_set_new(object, "gemm", gemm);
+    return object;
+}
+
+static int print_json(json_t *devices, const char *folder, size_t files, uint64_t bytes) {
+    json_t *object =
+        json_pack("{s:s, s:o, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices", devices, "cache",
+                  "folder", folder, "files", (json_int_t)files, "bytes", (json_int_t)bytes);
+    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+    int code = text ? EXIT_OK : console_fail(&terminal, EXIT_MEMORY, "out of host memory");
+    if (text) puts(text);
+    free(text);
+    json_decref(object);
+    return code;
+}
+
+/* ---- main ---------------------------------------------------------------------------------------------- */
+
+/* The index that opening `select` gives, or -1: the library resolves it. */
+static vlcache_status resolve(const char *select, int *index) {
+    vlcache_device *device = NULL;
+    vlcache_device_info info;
+    *index = -1;
+    vlcache_status status = vlcache_device_open(select, NULL, &device);
+    if (status) return status;
+    vlcache_device_describe(device, &info);
+    *index = info.index;
+    vlcache_device_destroy(&device);
+    return VLCACHE_OK;
+}
+
+/* Good when at least one of the devices asked for can be used. */
+static int report_all(const options *o, const vlcache_device_info *infos, size_t n, int only,
+                      int by_default) {
+    json_t *devices = o->json ? json_array() : NULL;
+    static report r;
+    int code = EXIT_DEVICE, first = EXIT_OK;
+    for (size_t i = 0; i < n; i++) {
+        if (only >= 0 && infos[i].index != only) continue;
+        memset(&r, 0, sizeof r);
+        r.info = infos[i];
+        r.by_default = infos[i].index == by_default;
+        ask_device(o, &r);
+        if (!r.code) code = EXIT_OK;
+        if (!first) first = r.code;
+        if (devices) json_array_append_new(devices, report_json(&r));
+        if (!devices) print_report(&r);
+    }
+    if (code) code = first ? first : code;
+    char *folder = NULL;
+    size_t files = 0;
+    uint64_t bytes = 0;
+    vlcache_status status = vlcache_cache_describe(NULL, &folder, &files, &bytes);
+    if (status && !code) code = console_fail_status(&terminal, status);
+    if (devices && print_json(devices, folder, files, bytes)) code = EXIT_MEMORY;
+    if (!devices) print_cache(folder, files, bytes);
+    vlcache_free(folder);
+    return code;
+}
+
+static void print_head(size_t n) {
+    printf("vlcache %s, %zu OpenCL device%s\n", vlcache_version(), n, n == 1 ? "" : "s");
+}
+
+static int run(const options *o) {
+    static vlcache_device_info infos[MAX_DEVICES];
+    size_t n = 0;
+    int only = -1, by_default = -1;
+    vlcache_status status = o->clear ? vlcache_cache_clear(NULL, NULL) : VLCACHE_OK;
+    if (!status && o->list) return devices_print(&terminal);
+    if (!status) status = vlcache_device_list(infos, MAX_DEVICES, &n);
+    if (n > MAX_DEVICES) n = MAX_DEVICES;
+
+    if (!status && o->device) status = resolve(o->device, &only);
+    if (status) return console_fail_status(&terminal, status);
+    status = resolve(NULL, &by_default);
+    bool misnamed = status == VLCACHE_E_NO_DEVICE || status == VLCACHE_E_ARGUMENT; /* in the environment */
+    if (misnamed && !o->device) return console_fail_status(&terminal, status);
+    if (!o->json) print_head(n);
+    return report_all(o, infos, n, only, by_default);
+}
+
+int main(int argc, char **argv) {
+    options o;
+    bool told = false;
+    console_open(&terminal, false, false);
+    int code = parse(argc, argv, &o, &told);
+    if (!code && !told) code = run(&o);
+    console_end_line(&terminal);
+    return code ? code : console_check_output(&terminal);
+}
