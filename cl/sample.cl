@@ -109,6 +109,13 @@ WITH_LOCAL ulong goal_of(__local const uint *low, __local const uint *high, int 
     return share ? total - share_of(total, 0u - share) : min((ulong)top_k, total);
 }
 
+/* The first stretch at which the running sum exceeds `left`; `left` becomes what it has to exceed within that one. */
+WITH_LOCAL int find_stretch(__local const ulong *sums, ulong *left) {
+    int s = 0;
+    while (s < LANES - 1 && *left >= sums[s]) *left -= sums[s++];
+    return s;
+}
+
 /* top_k 0: all; share: top_p in units of 2^-32, 0: all. n at most 2^23, so that sums of W stay below 2^64. */
 __kernel void sample(__global const float *logits, int n, float scale, int top_k, uint share, __global const float *u,
                      __global int *out) {
@@ -116,6 +123,7 @@ __kernel void sample(__global const float *logits, int n, float scale, int top_k
     __local int ids[LANES];
     __local ulong sums[LANES], shared_left;
     __local uint shared_prefix;
+    __local int shared_owner;
     const int t = get_local_id(0);
     const size_t r = get_group_id(0);
     __global const float *x = logits + r * n;
@@ -153,18 +161,23 @@ __kernel void sample(__global const float *logits, int n, float scale, int top_k
     for (int level = 0; level < (LANES > 1 ? 2 : 1); level++) {
         const int stretch = (max(until - from, 0) + LANES - 1) / LANES;
         const int begin = from + t * stretch, end = min(begin + stretch, until);
-        ulong sum = 0, total = 0;
+        ulong sum = 0;
         for (int i = begin; i < end; i++)
             if (key_of(x[i]) >= least) sum += weight(x[i], top, scale);
         sums[t] = sum;
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int s = 0; s < LANES; s++) total += sums[s];
-        if (level == 0) left = share_of(total, draw); /* below the total: an id is found */
-        int owner = 0;
-        while (owner < LANES - 1 && left >= sums[owner]) left -= sums[owner++];
-        from += owner * stretch;
+        if (t == 0) {
+            if (level == 0) { /* below the total: an id is found */
+                for (int s = 1; s < LANES; s++) sum += sums[s];
+                left = share_of(sum, draw);
+            }
+            shared_owner = find_stretch(sums, &left);
+            shared_left = left;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        left = shared_left;
+        from += shared_owner * stretch;
         until = min(from + stretch, until);
-        barrier(CLK_LOCAL_MEM_FENCE); /* sums is used again */
     }
     if (t == 0) {
         int id = best; /* all are NaN */
