@@ -53,10 +53,11 @@ vlcache_status vlci_norm_rows(vlcache_device *device, cl_mem x, const vlci_norm 
 vlcache_status vlci_gated_act(vlcache_device *device, cl_mem x, cl_mem y, int rows, int n,
                               vlci_activation act) {
     const vlci_kernel *kernel;
-    vlcache_status status = vlci_kernel_get(device, "act.cl", "gated_act", "", &kernel);
+    char options[16];
+    snprintf(options, sizeof options, "-DACT=%d", (int)act);
+    vlcache_status status = vlci_kernel_get(device, "act.cl", "gated_act", options, &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(kernel, n, rows, 1), VLCI_MEM(x), VLCI_MEM(y),
-                       VLCI_I32(n), VLCI_I32(act));
+    return VLCI_LAUNCH(device, kernel, element_grid(device, n, rows), VLCI_MEM(x), VLCI_MEM(y), VLCI_I32(n));
 }
 
 vlcache_status vlci_embed_rows(vlcache_device *device, const vlci_matrix *table, cl_mem features, cl_mem ids,

@@ -172,7 +172,7 @@ START_TEST(test_profile) {
     ck_ok(vlci_fill(device, memory, 0, 4096 * 3 * sizeof(float), 0));
     for (int i = 0; i < 3; i++)
         ck_ok(VLCI_LAUNCH(device, kernel, VLCI_GRID(1024, 1, 1, 1, 1, 1), VLCI_MEM(memory), VLCI_MEM(memory),
-                          VLCI_I32(1024), VLCI_I32(1)));
+                          VLCI_I32(1024)));
     ck_ok(vlcache_device_profile(device, profile, 4, &count));
     ck_assert_uint_eq(count, 1);
     ck_assert_str_eq(profile[0].name, "gated_act");
