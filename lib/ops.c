@@ -57,7 +57,8 @@ vlcache_status vlci_gated_act(vlcache_device *device, cl_mem x, cl_mem y, int ro
     snprintf(options, sizeof options, "-DACT=%d", (int)act);
     vlcache_status status = vlci_kernel_get(device, "act.cl", "gated_act", options, &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, element_grid(device, n, rows), VLCI_MEM(x), VLCI_MEM(y), VLCI_I32(n));
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, n, rows, 1), VLCI_MEM(x), VLCI_MEM(y),
+                       VLCI_I32(n));
 }
 
 vlcache_status vlci_embed_rows(vlcache_device *device, const vlci_matrix *table, cl_mem features, cl_mem ids,
