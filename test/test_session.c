@@ -266,7 +266,7 @@ END_TEST
 /* ---- one prompt, several ways ----------------------------------------------------------------------------
  */
 
-enum { MOST_VARIANTS = 12 };
+enum { MOST_VARIANTS = 16 };
 
 /* What a comparison said of each variant, to hold against asking. */
 typedef struct variants {
@@ -339,13 +339,21 @@ START_TEST(comparing_is_asking) {
     static const char *const texts[] = {"What is the Due date?", "Describe the image."};
     vlcache_compress_options o[MOST_VARIANTS];
     size_t n = 0;
-    for (const char *name; (name = vlcache_policy_name(n)) && n < MOST_VARIANTS - 3; n++)
+    for (const char *name; (name = vlcache_policy_name(n)) && n < MOST_VARIANTS - 6; n++)
         o[n] = variant_of(name, 0.10);
     o[n] = variant_of("vlcache", 0.05);
     o[n].selection = "per-layer";
     o[n++].pooling = "grid:1x5";
     o[n] = variant_of("h2o", 0.2);
     o[n++].allocation = "mixed:0.5";
+    o[n] = variant_of("vlcache", 0.05);
+    o[n].pooling = "grid:1x5";
+    o[n].defer = "4";
+    o[n++].summary = "kmeans:0.25";
+    o[n] = variant_of("h2o", 0.1);
+    o[n++].defer = "60:1"; /* longer than the answer: compressed at its end */
+    o[n] = variant_of("streamingllm", 0.1);
+    o[n++].summary = "kmeans:0.5:1";
     o[n++] = variant_of("full", 1.0);
     vlcache_image *image = sample_image(images[_i]);
     variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
@@ -364,6 +372,10 @@ START_TEST(all_is_full) {
     vlcache_compress_options o[MOST_VARIANTS];
     size_t n = 0;
     for (const char *name; (name = vlcache_policy_name(n)); n++) o[n] = variant_of(name, 1.0);
+    o[n] = variant_of("vlcache", 1.0);
+    o[n].defer = "3";
+    o[n].pooling = "grid:3x3";
+    o[n++].summary = "kmeans:0.5";
     vlcache_image *image = sample_image("captions-0.png");
     variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
     ck_ok(compare(&v, n, image, "Describe the image."));
@@ -403,6 +415,61 @@ START_TEST(comparing_leaves_no_trace) {
     ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
     vlcache_session_destroy(&plain);
     vlcache_session_destroy(&v.session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Turn after turn over a cache with centroids, which a second compression leaves as they are. Where little is
+ * dropped, the answers are those of the full cache. */
+START_TEST(turns_with_summaries) {
+    static const char *const texts[] = {"What is the Due date?", "What is the heading?",
+                                        "What is the Due date?"};
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *small = NULL, *full = open_session(demo_model(), "full", 1.0);
+    const vlcache_answer *a = NULL, *b = NULL;
+    options.compress.budget = 0.9;
+    options.compress.allocation = "uniform";
+    options.compress.summary = "kmeans:0.3:2";
+    options.compress.defer = "2";
+    ck_ok(vlcache_session_create(demo_model(), &options, &small));
+    for (int turn = 0; turn < 3; turn++) {
+        const vlcache_image *seen = turn == 1 ? NULL : image;
+        ck_ok(ask(full, seen, texts[turn], NULL, 100, &a));
+        ck_ok(ask(small, seen, texts[turn], NULL, 100, &b));
+        ck_assert(b->compressed == (turn != 1));
+        if (turn < 2) ck_assert_str_eq(a->text, b->text); /* then the model itself is at a loss */
+        ck_assert_int_gt(b->n_tokens, 0);
+    }
+    vlcache_compress_layer layer;
+    ck_ok(vlcache_session_layer(small, 0, &layer));
+    ck_assert_int_gt(layer.centroids, 50);
+    ck_assert_uint_lt(b->kv_bytes, a->kv_bytes);
+    vlcache_session_destroy(&small);
+    vlcache_session_destroy(&full);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Compression waits for as many tokens as it was told to, and not beyond the answer. */
+START_TEST(deferred) {
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *session = NULL;
+    const vlcache_answer *a = NULL;
+    options.compress.defer = "4";
+    ck_ok(vlcache_session_create(demo_model(), &options, &session));
+    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    ck_assert_int_eq(a->compress.deferred, 4);
+    ck_assert_double_eq_tol(a->compress.budget_kept, 0.10, 0.02);
+    ck_assert_uint_lt(a->kv_bytes * 4, a->kv_bytes_peak);
+    vlcache_session_clear(session);
+    ck_ok(ask(session, image, "What is the Due date?", NULL, 2, &a));
+    ck_assert_int_eq(a->compress.deferred, 1); /* the second has not been through the model */
+    ck_assert_uint_lt(a->kv_bytes * 4, a->kv_bytes_peak);
+    ck_ok(ask(session, NULL, "What is the heading?", NULL, 64, &a));
+    ck_assert(!a->compressed);
+    vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
 }
 END_TEST
@@ -589,6 +656,8 @@ int main(void) {
     tcase_add_test(all, all_is_full);
     tcase_add_test(all, comparing_leaves_no_trace);
     tcase_add_test(all, comparing_a_later_turn);
+    tcase_add_test(all, turns_with_summaries);
+    tcase_add_test(all, deferred);
     tcase_add_test(all, cancelled_while_reading);
     tcase_add_test(all, stopped_by_the_listener);
     tcase_add_test(all, cancelled_from_another_thread);

@@ -88,5 +88,6 @@ vlcache_status vlci_compress_layer(vlci_compress *p, int layer, const vlci_atten
     if (!status) status = gather(p, layer, a, to, false);
     if (!status) status = gather(p, layer, a, to, true);
     if (!status) status = move_biases(p, layer, bias, bias_capacity, to);
+    if (!status) status = vlci_summary(p, layer, a, to);
     return status;
 }

@@ -129,8 +129,9 @@ typedef struct vlci_compress {
     bool planned;
     cl_mem tokens_on, before_on, grids_on;   /**< int[batch], int[layers][batch][kv_heads], int[n_grids][5] */
     cl_mem kept_on, recent_on, centroids_on; /**< int[layers][batch], after vlci_compress_plan() */
-    cl_mem merged, pooled; /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
-    cl_mem *kept;          /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
+    cl_mem merged, pooled;         /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
+    cl_mem evicted, labels, means; /**< of one layer: int[batch][kv_heads][max_tokens] twice, f32 */
+    cl_mem *kept; /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
 } vlci_compress;
 
 /**
@@ -214,6 +215,11 @@ void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int st
 /** pool.c: the scores that a layer's tokens are chosen by; `*out` is `score` itself where nothing is pooled.
  */
 vlcache_status vlci_pool(vlci_compress *plan, cl_mem score, cl_mem *out);
+
+/** summary.c: writes a layer's centroids and their biases behind the kept rows, whose positions are chosen.
+ */
+vlcache_status vlci_summary(vlci_compress *plan, int layer, const vlci_attention *a,
+                            const vlci_compact_to *to);
 
 /** topk.c: for each (b, h): the recent[b] last of tokens[b], the first `sinks` and the best-scored others,
  * kept[b] in all, ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last.

@@ -132,8 +132,6 @@ vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *r
                                     vlci_compress *const *others, size_t n_others, vlci_compress **out) {
     *out = NULL;
     if (!recipe->compresses) return VLCACHE_OK;
-    if (recipe->centroids > 0.0)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: summary: no kernels for it yet");
     vlcache_status status = check_shape(shape, prompt);
     if (status) return status;
     vlci_compress *p = vlci_calloc(1, sizeof *p);
@@ -212,7 +210,8 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_compress *p = *plan;
     for (int l = 0; p->kept && l < p->shape.layers; l++) vlci_memory_release(p->device, &p->kept[l]);
     cl_mem *memory[] = {&p->tokens_on, &p->before_on,    &p->grids_on, &p->kept_on,
-                        &p->recent_on, &p->centroids_on, &p->merged,   &p->pooled};
+                        &p->recent_on, &p->centroids_on, &p->merged,   &p->pooled,
+                        &p->evicted,   &p->labels,       &p->means};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(p->device, memory[i]);
     vlci_scores_release(&p->seen);
     vlci_free(p->tokens);

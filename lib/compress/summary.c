@@ -1,0 +1,124 @@
+/*
+ * summary.c - centroids that stand for the rows a layer does not keep.
+ *
+ *     evicted rows -> runs of neighbours -> means -> (nearest mean -> means) x iterations -> rows and biases
+ *
+ * In: full-size K and V, the kept positions. Out: the centroids' rows in the new buffers, behind the kept
+ * ones, and their logit biases. Scratch lives in the plan and serves one layer after the other.
+ */
+#include <stdio.h>
+
+#include "compress/compress.h"
+
+enum { LANES = 16, KEYS = 4, GROUP = 64, CHUNK = 8 };
+
+static int most_centroids(const vlci_compress *p, int layer) {
+    int most = 0;
+    for (int b = 0; b < p->shape.batch; b++) {
+        int n = p->layer[layer * p->shape.batch + b].centroids;
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+/* Means of one (sequence, kv head), in floats. */
+static size_t means_stride(const vlci_compress *p, int centroids) {
+    return (size_t)(centroids + LANES - 1) / LANES * LANES * (size_t)p->shape.head_dim;
+}
+
+static vlcache_status make_room(vlci_compress *p) {
+    int most = 0;
+    size_t rows = (size_t)p->shape.batch * (size_t)p->shape.kv_heads;
+    size_t list = (rows * (size_t)p->max_tokens + LANES) * sizeof(cl_int);
+    if (p->means) return VLCACHE_OK;
+    for (int l = 0; l < p->shape.layers; l++)
+        if (most_centroids(p, l) > most) most = most_centroids(p, l);
+    size_t means = rows * means_stride(p, most) * sizeof(cl_float);
+    vlcache_status status = vlci_memory_create(p->device, list, "compression: evicted rows", &p->evicted);
+    if (!status) status = vlci_memory_create(p->device, list, "compression: labels", &p->labels);
+    if (!status) status = vlci_memory_create(p->device, means, "compression: centroids", &p->means);
+    if (!status) status = vlci_fill(p->device, p->means, 0, means, 0);
+    return status;
+}
+
+static vlcache_status get(vlci_compress *p, const char *name, const vlci_kernel **kernel) {
+    char options[64];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DKEYS=%d", (int)p->shape.kv_dtype,
+             p->shape.head_dim, KEYS);
+    return vlci_kernel_get(p->device, "kmeans.cl", name, options, kernel);
+}
+
+/* Where a layer's rows and lists are: the arguments that all steps begin with. */
+#define ROWS_OF(p, layer, a, buffer, offset)                                                                 \
+    VLCI_MEM(buffer), VLCI_U32(offset), VLCI_U32((a)->seq_stride), VLCI_U32((a)->head_stride),               \
+        VLCI_U32((a)->row_stride), VLCI_MEM((p)->before_on),                                                 \
+        VLCI_I32((layer) * (p)->shape.batch * (p)->shape.kv_heads), VLCI_MEM((p)->tokens_on),                \
+        VLCI_MEM((p)->kept_on), VLCI_MEM((p)->centroids_on), VLCI_U32((layer) * (p)->shape.batch),           \
+        VLCI_I32((p)->shape.kv_heads), VLCI_MEM((p)->evicted), VLCI_MEM((p)->labels),                        \
+        VLCI_U32((p)->max_tokens), VLCI_MEM((p)->means), VLCI_U32(means_stride(p, most_centroids(p, layer)))
+
+static size_t heads(const vlci_compress *p) {
+    return (size_t)p->shape.batch * (size_t)p->shape.kv_heads;
+}
+
+static vlci_grid centroid_grid(const vlci_compress *p, int layer) {
+    size_t chunks = (size_t)p->shape.head_dim / CHUNK, across = GROUP / CHUNK;
+    size_t n = (size_t)most_centroids(p, layer);
+    return VLCI_GRID((chunks + CHUNK - 1) / CHUNK, (n + across - 1) / across, heads(p), CHUNK, across, 1);
+}
+
+static vlcache_status seed(vlci_compress *p, int layer) {
+    const vlci_kernel *kernel = NULL;
+    size_t gaps = (size_t)vlci_compress_kept_rows(p, layer) + 1;
+    vlcache_status status = get(p, "kmeans_evicted", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID((gaps + GROUP - 1) / GROUP, heads(p), 1, GROUP, 1, 1),
+                       VLCI_MEM(p->kept[layer]), VLCI_U32(vlci_compress_kept_rows(p, layer)),
+                       VLCI_MEM(p->tokens_on), VLCI_MEM(p->kept_on), VLCI_MEM(p->centroids_on),
+                       VLCI_U32(layer * p->shape.batch), VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->evicted),
+                       VLCI_MEM(p->labels), VLCI_U32(p->max_tokens));
+}
+
+static vlcache_status find_means(vlci_compress *p, int layer, const vlci_attention *a) {
+    const vlci_kernel *kernel = NULL;
+    vlcache_status status = get(p, "kmeans_means", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, centroid_grid(p, layer), ROWS_OF(p, layer, a, a->k, a->k_offset));
+}
+
+static vlcache_status assign(vlci_compress *p, int layer, const vlci_attention *a) {
+    const vlci_kernel *kernel = NULL;
+    size_t items = (size_t)(p->max_tokens + KEYS - 1) / KEYS;
+    vlcache_status status = get(p, "kmeans_assign", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID((items + GROUP - 1) / GROUP, heads(p), 1, GROUP, 1, 1),
+                       ROWS_OF(p, layer, a, a->k, a->k_offset));
+}
+
+static vlcache_status write_rows(vlci_compress *p, int layer, const vlci_attention *a,
+                                 const vlci_compact_to *to) {
+    const vlci_kernel *kernel = NULL;
+    vlcache_status status = get(p, "kmeans_write", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, centroid_grid(p, layer), ROWS_OF(p, layer, a, a->v, a->v_offset),
+                       VLCI_MEM(to->k), VLCI_U32(to->k_offset), VLCI_MEM(to->v), VLCI_U32(to->v_offset),
+                       VLCI_U32(to->seq_stride), VLCI_U32(to->head_stride), VLCI_U32(to->row_stride),
+                       VLCI_MEM(to->bias), VLCI_I32(to->capacity));
+}
+
+vlcache_status vlci_summary(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to) {
+    if (!most_centroids(p, layer)) return VLCACHE_OK;
+    if (!to->bias)
+        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: centroids need room for biases", layer);
+    if (p->shape.head_dim % CHUNK)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: summary: head_dim %d: takes multiples of %d",
+                         p->shape.head_dim, CHUNK);
+    vlcache_status status = make_room(p);
+    if (!status) status = seed(p, layer);
+    if (!status) status = find_means(p, layer, a);
+    for (int i = 0; i < p->recipe.iterations && !status; i++) {
+        status = assign(p, layer, a);
+        if (!status) status = find_means(p, layer, a);
+    }
+    return status ? status : write_rows(p, layer, a, to);
+}
