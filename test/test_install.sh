@@ -41,7 +41,9 @@ example() {
     sed -n '/^ \*     #include/,/^ \*\//s/^ \*\( \{5\}\|$\)//p' "$source/include/vlcache/vlcache.h"
 }
 
-ask() { # PROGRAM: its answer without the newline in front of the end
+ask() { # PROGRAM PREFIX: its answer; a shared library is in no folder that the loader looks into
+    LD_LIBRARY_PATH=$(dirname "$(find "$2" -name 'libvlcache.*' | head -n 1)")
+    export LD_LIBRARY_PATH
     answer=$("$1" "$source/tools/demo/model" "$source/tools/demo/samples/$(field image)" "$(field question)") ||
         fail "$1: $answer"
     printf '%s' "$answer"
@@ -80,7 +82,7 @@ pkgconfig)
     lines=$(example | wc -l)
     [ "$lines" -gt 20 ] || fail "no program in the head comment of vlcache.h"
     build_with_pkgconfig "$prefix" "$here/ask" "$@"
-    expect "$(ask "$here/ask")" "$(field answers)"
+    expect "$(ask "$here/ask" "$prefix")" "$(field answers)"
     ;;
 cmake)
     mkdir -p "$here/project"
@@ -94,7 +96,7 @@ target_link_libraries(ask PRIVATE vlcache::vlcache)
 END
     cmake -S "$here/project" -B "$here/project/build" "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_C_FLAGS=$*" >/dev/null
     cmake --build "$here/project/build" >/dev/null
-    expect "$(ask "$here/project/build/ask")" "$(field answers)"
+    expect "$(ask "$here/project/build/ask" "$prefix")" "$(field answers)"
     ;;
 tools)
     expect "$("$prefix/bin/vlcache-run" --quiet --image "$source/tools/demo/samples/$(field image)" -p "$(field question)")" \
@@ -112,10 +114,7 @@ shared)
     sed -n 's/^VLCACHE_API .*[ *]\(vlcache_[a-z0-9_]*\)(.*/\1/p' "$source"/include/vlcache/*.h | sort >"$shared/public"
     diff "$shared/public" "$shared/exported" || fail "the library does not export the public functions (<) but these (>)"
     build_with_pkgconfig "$shared/prefix" "$shared/ask"
-    LD_LIBRARY_PATH=$(dirname "$library")
-    export LD_LIBRARY_PATH
-    expect "$(ask "$shared/ask")" "$(field answers)"
-    unset LD_LIBRARY_PATH
+    expect "$(ask "$shared/ask" "$shared/prefix")" "$(field answers)"
     "$shared/prefix/bin/vlcache-info" --list-devices
     ;;
 *)
