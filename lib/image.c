@@ -101,7 +101,7 @@ static void gate_clear(void) {
 #define STBI_MALLOC(bytes)                    gate_resize(NULL, 0, bytes)
 #define STBI_REALLOC_SIZED(block, old, bytes) gate_resize(block, old, bytes)
 #define STBI_FREE(block)                      gate_free(block)
-#define stbi_set_unpremultiply_on_load_thread stbi_set_unpremultiply_on_load // declared there, never defined
+#define stbi__unpremultiply_on_load_thread    stbi_set_unpremultiply_on_load_thread // 2.27 misnames it
 #include <stb/stb_image.h>
 #if defined(__GNUC__)
 #pragma GCC diagnostic pop
