@@ -102,6 +102,15 @@ vlcache_status vlci_assemble(vlcache_device *device, cl_mem patches, cl_mem clas
                        VLCI_I32(per_tile), VLCI_I32(hidden));
 }
 
+vlcache_status vlci_rope_phase(vlcache_device *device, cl_mem inv_freq, cl_mem row_position, cl_mem phase,
+                               int rows, int head_dim) {
+    const vlci_kernel *kernel;
+    vlcache_status status = vlci_kernel_get(device, "rope.cl", "rope_phase", "", &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(device, kernel, element_grid(kernel, head_dim / 2, rows, 1), VLCI_MEM(inv_freq),
+                       VLCI_MEM(row_position), VLCI_MEM(phase));
+}
+
 vlcache_status vlci_rope_append(vlcache_device *device, const vlci_append *a) {
     const vlci_kernel *kernel;
     char options[32];
@@ -110,9 +119,8 @@ vlcache_status vlci_rope_append(vlcache_device *device, const vlci_append *a) {
     if (status) return status;
     return VLCI_LAUNCH(device, kernel,
                        element_grid(kernel, a->head_dim / 2, a->heads + 2 * a->kv_heads, a->rows),
-                       VLCI_MEM(a->qkv), VLCI_MEM(a->inv_freq), VLCI_MEM(a->row_position),
-                       VLCI_MEM(a->row_sequence), VLCI_MEM(a->seq_start), VLCI_MEM(a->past),
-                       VLCI_I32(a->past_offset), VLCI_MEM(a->k), VLCI_MEM(a->v), VLCI_I32(a->heads),
-                       VLCI_I32(a->kv_heads), VLCI_U32(a->seq_stride), VLCI_U32(a->head_stride),
-                       VLCI_U32(a->row_stride));
+                       VLCI_MEM(a->qkv), VLCI_MEM(a->phase), VLCI_MEM(a->row_sequence),
+                       VLCI_MEM(a->seq_start), VLCI_MEM(a->past), VLCI_I32(a->past_offset), VLCI_MEM(a->k),
+                       VLCI_MEM(a->v), VLCI_I32(a->heads), VLCI_I32(a->kv_heads), VLCI_U32(a->seq_stride),
+                       VLCI_U32(a->head_stride), VLCI_U32(a->row_stride));
 }

@@ -46,14 +46,17 @@ typedef struct vlci_append {
     vlcache_dtype kv_dtype;
     size_t seq_stride, head_stride, row_stride;
     cl_mem qkv;          /**< f32 [rows][(heads + 2 kv_heads) * head_dim]; its q part is rotated in place */
-    cl_mem inv_freq;     /**< f32 [head_dim / 2] */
-    cl_mem row_position; /**< int [rows]: logical positions */
+    cl_mem phase;        /**< f32 [rows][head_dim], of vlci_rope_phase() */
     cl_mem row_sequence; /**< int [rows] */
     cl_mem seq_start;    /**< int [batch + 1] */
     cl_mem past;         /**< int [batch * kv_heads]: rows that are there already */
     int past_offset;     /**< first element of `past` */
     cl_mem k, v;
 } vlci_append;
+
+/** phase [rows][head_dim]: cosines, then sines of row_position[r] * inv_freq[d], d < head_dim / 2. */
+vlcache_status vlci_rope_phase(vlcache_device *device, cl_mem inv_freq, cl_mem row_position, cl_mem phase,
+                               int rows, int head_dim);
 
 /** Rotates q and k and appends k and v to the cache. */
 vlcache_status vlci_rope_append(vlcache_device *device, const vlci_append *a);

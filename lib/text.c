@@ -60,7 +60,7 @@ typedef struct room {
     size_t width; /* 4-byte elements a row */
 } room;
 
-enum { N_ROOMS = 11 };
+enum { N_ROOMS = 12 };
 
 static void rooms(vlci_text *t, room out[N_ROOMS]) {
     const vlci_text_config *c = &t->model->config.text;
@@ -73,6 +73,7 @@ static void rooms(vlci_text *t, room out[N_ROOMS]) {
                                {&t->gated, (size_t)c->intermediate},
                                {&t->ids, 1},
                                {&t->row_position, 1},
+                               {&t->phase, (size_t)c->head_dim},
                                {&t->row_sequence, 1},
                                {&t->row_max, (size_t)c->heads},
                                {&t->row_lse, (size_t)c->heads}};
@@ -131,6 +132,16 @@ static vlcache_status check_rows(const vlci_text *t, const vlci_kv *kv, const in
     return VLCACHE_OK;
 }
 
+/* What every layer needs of the rows: x, and the rotations of their positions. */
+static vlcache_status enter_rows(vlci_text *t, cl_mem features) {
+    const vlci_text_config *c = &t->model->config.text;
+    vlcache_status status = vlci_embed_rows(t->device, &t->model->embedding, features, t->ids, t->x, t->rows);
+    if (!status)
+        status = vlci_rope_phase(t->device, t->inv_freq, t->row_position, t->phase, t->rows, c->head_dim);
+    if (!status) vlci_tap(t->device, t->x, t->rows, c->hidden, "embed");
+    return status;
+}
+
 vlcache_status vlci_text_begin(vlci_text *t, vlci_kv *kv, const int32_t *ids, const int *rows,
                                cl_mem features) {
     int most = 0;
@@ -145,11 +156,7 @@ vlcache_status vlci_text_begin(vlci_text *t, vlci_kv *kv, const int32_t *ids, co
     if (!status) status = vlci_kv_reserve(kv, most);
     if (!status) status = write_rows(t, kv, ids);
     if (!status) status = vlci_kv_sync(kv);
-    if (!status)
-        status = vlci_embed_rows(t->device, &t->model->embedding, features ? features : t->x, t->ids, t->x,
-                                 t->rows);
-    if (!status) vlci_tap(t->device, t->x, t->rows, t->model->config.text.hidden, "embed");
-    return status;
+    return status ? status : enter_rows(t, features ? features : t->x);
 }
 
 static vlcache_status append_rows(vlci_text *t, vlci_kv *kv, int layer) {
@@ -159,8 +166,7 @@ static vlcache_status append_rows(vlci_text *t, vlci_kv *kv, int layer) {
                      .head_dim = kv->head_dim,
                      .kv_dtype = kv->dtype,
                      .qkv = t->qkv,
-                     .inv_freq = t->inv_freq,
-                     .row_position = t->row_position,
+                     .phase = t->phase,
                      .row_sequence = t->row_sequence,
                      .seq_start = t->seq_start,
                      .past = kv->past,
@@ -262,7 +268,7 @@ vlcache_status vlci_text_step(vlci_text *t, vlci_kv *kv, cl_mem tokens) {
         status = VLCI_LAUNCH(t->device, kernel, VLCI_GRID((size_t)n, 1, 1, 1, 1, 1), VLCI_MEM(tokens),
                              VLCI_MEM(t->ids), VLCI_MEM(t->row_position), VLCI_I32(t->batch),
                              VLCI_MEM(kv->past), VLCI_I32(lengths));
-    if (!status) status = vlci_embed_rows(t->device, &t->model->embedding, t->x, t->ids, t->x, t->rows);
+    if (!status) status = enter_rows(t, t->x);
     for (int i = 0; i < c->layers && !status; i++) status = vlci_text_layer_run(t, kv, i);
     return status ? status : vlci_text_end(t, kv);
 }

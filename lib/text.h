@@ -16,10 +16,11 @@ typedef struct vlci_text {
     cl_mem x;                  /**< f32 [rows][hidden]: input, then output of the layers */
     cl_mem norm, qkv, attended, gate_up, gated;
     cl_mem ids, row_position, row_sequence, seq_start;
-    cl_mem row_max, row_lse;                         /**< f32 [rows][heads]: of the layer that ran last */
-    cl_mem last, logits;                             /**< f32 [batch][hidden], [batch][vocab] */
-    cl_mem inv_freq;                                 /**< f32 [head_dim / 2] */
-    int *host_rows;                                  /**< [batch] */
+    cl_mem phase;            /**< f32 [rows][head_dim]: rotations of the rows' positions */
+    cl_mem row_max, row_lse; /**< f32 [rows][heads]: of the layer that ran last */
+    cl_mem last, logits;     /**< f32 [batch][hidden], [batch][vocab] */
+    cl_mem inv_freq;         /**< f32 [head_dim / 2] */
+    int *host_rows;          /**< [batch] */
     bool (*watch)(void *user, int done, int layers); /**< asked between the layers of a prefill, when the
                                                           device has caught up: false ends it; NULL: none */
     void *watch_user;

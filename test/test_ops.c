@@ -349,8 +349,10 @@ static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dty
     size_t bytes = t.n_cache * vlci_dtype_bytes(dtype);
     rotation_expect(&t);
     t.a.qkv = upload(t.qkv, t.n_qkv);
-    t.a.inv_freq = upload(t.inv_freq, (size_t)head_dim / 2);
-    t.a.row_position = suite_upload(row_position, sizeof row_position);
+    cl_mem inv_freq = upload(t.inv_freq, (size_t)head_dim / 2);
+    cl_mem position = suite_upload(row_position, sizeof row_position);
+    t.a.phase = suite_poison(sizeof(float) * NEW_ROWS * (size_t)head_dim);
+    ck_ok(vlci_rope_phase(suite_device(), inv_freq, position, t.a.phase, NEW_ROWS, head_dim));
     t.a.row_sequence = suite_upload(row_sequence, sizeof row_sequence);
     t.a.seq_start = suite_upload(seq_start, sizeof seq_start);
     t.a.past = suite_upload(t.past, sizeof t.past);
@@ -358,7 +360,7 @@ static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dty
     t.a.v = suite_poison(bytes);
     ck_ok(vlci_rope_append(suite_device(), &t.a));
     rotation_check(&t);
-    cl_mem all[] = {t.a.inv_freq, t.a.row_position, t.a.row_sequence, t.a.seq_start, t.a.past, t.a.k, t.a.v};
+    cl_mem all[] = {inv_freq, position, t.a.phase, t.a.row_sequence, t.a.seq_start, t.a.past, t.a.k, t.a.v};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
     free(t.qkv);
     free(t.inv_freq);
