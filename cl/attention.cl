@@ -6,8 +6,9 @@
  *         s[8] = scale * q . k[j .. j+7]       m' = max(m, max s)     l = l e^(m-m') + sum e^(s-m')
  *         acc[D] = acc e^(m-m') + sum_j e^(s_j-m') v[j]               out = acc / l
  *
- *     m is the row's largest logit, m + log l its log-sum-exp. No barrier, no local memory. Only acc stays in registers (D/8
- *     vectors of 8 floats); q is read again for each block. Rows beyond the last repeat it with a logit of minus infinity.
+ *     m is the row's largest logit, m + log l its log-sum-exp. No barrier, no local memory. Only acc stays in registers
+ *     (D/8 vectors of 8 floats); q is read again for each block. Rows beyond the last repeat it with a logit of minus
+ *     infinity.
  *
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80 -DBIAS=1
@@ -31,7 +32,8 @@ static inline float dot8(float8 a, float8 b) {
 }
 
 /* s[t] = scale * q . k[min(t, n-1)] */
-static inline void dot_rows(__global const float *q, float scale, __global const kv_t *k, size_t stride, int n, float *s) {
+static inline void dot_rows(__global const float *q, float scale, __global const kv_t *k, size_t stride, int n,
+                            float *s) {
 #pragma unroll
     for (int t = 0; t < BLOCK; t++) s[t] = 0.0f;
     for (int c = 0; c < CHUNKS; c++) {
@@ -41,11 +43,12 @@ static inline void dot_rows(__global const float *q, float scale, __global const
     }
 }
 
-__kernel void attention_rows(__global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-                             __global const int *seq_start, __global const int *past, int past_offset,
-                             __global const float *bias, uint bias_stride, __global float *row_max, __global float *row_lse,
-                             int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, uint k_offset,
-                             uint v_offset, uint seq_stride, uint head_stride, uint row_stride) {
+__kernel void attention_rows(
+    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
+    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
+    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
+    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
+    uint row_stride) {
     const int i = (int)get_global_id(0), h = (int)get_global_id(1), b = (int)get_global_id(2);
     const int first = seq_start[b], rows = seq_start[b + 1] - first, kv = h / (heads / kv_heads);
     if (i >= rows) return;

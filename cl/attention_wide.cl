@@ -1,16 +1,16 @@
 /*
- * attention_wide.cl - softmax(scale q k^T) v over cached rows, for processors with wide vectors and no use for work-groups.
+ * attention_wide.cl - softmax(scale q k^T) v over cached rows, for processors: wide vectors, no use for work-groups.
  *
  *     Lanes: the rows of all query heads that share kv head kv of sequence b. Lane t is row t / group of head
- *     kv * group + t % group. A vector holds one value of each of 16 lanes, so K and V are read as they lie, an element at
- *     a time, and no sum runs across a vector:
+ *     kv * group + t % group. A vector holds one value of each of 16 lanes, so K and V are read as they lie, an element
+ *     at a time, and no sum runs across a vector:
  *
  *           16 lanes                  BLOCK keys          s[j]   = k[j][d] q[d] + ...          (16 logits)
  *         d [q q q ... q]          j [k k k ... k] d      m'     = max(m, s)    p[j] = e^(s[j]-m')
  *           [acc . . acc]            [v v v ... v]        acc[d] = acc[d] e^(m-m') + v[j][d] p[j] + ...
  *
- *     out = acc / l with l = sum p; m is a lane's largest logit, m + log l its log-sum-exp. Lanes beyond the last repeat it
- *     and are not stored; a key that a lane must not see gets a logit of minus infinity.
+ *     out = acc / l with l = sum p; m is a lane's largest logit, m + log l its log-sum-exp. Lanes beyond the last
+ *     repeat it and are not stored; a key that a lane must not see gets a logit of minus infinity.
  *
  * Work: one work-item for TILES tiles of 16 lanes, so that a block of K and V is widened once for all of them.
  * Dimension 0 = tiles / TILES (the longest first), 1 = kv heads, 2 = sequences.
@@ -127,11 +127,12 @@ static inline void attend(tile_t *tile, const float *k, const float *v, int j, i
 }
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-attention_wide(__global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-               __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
-               uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
-               float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
-               uint row_stride) {
+attention_wide(
+    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
+    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
+    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
+    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
+    uint row_stride) {
     const int kv = (int)get_group_id(1), b = (int)get_group_id(2), group = heads / kv_heads;
     const int first = seq_start[b], rows = seq_start[b + 1] - first;
     const int lane = (int)(get_num_groups(0) - 1 - get_group_id(0)) * LANES * TILES;

@@ -6,10 +6,12 @@
  * elements of the KV dtype. Query i of sequence b and kv head h sees rows j <= past[b * kv_heads + h] + i
  * when causal, else all past[b * kv_heads + h] + (rows of b) rows. past NULL: zeros.
  *
- * The ladder, lowest rung first; VLCACHE_VARIANT=attention:RUNG forces one:
+ * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
- *     rows     a work-item for each query row and head; runs anywhere
- *     wide     a work-item for 32 rows, 16 in a vector: processors with wide vectors
+ *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
+ *     decode   split       a work-group for a share of the keys
+ *              split_wide  a work-item for a share of the keys: processors with wide vectors
+ *     both     rows        a work-item for each query row and head: runs anywhere
  */
 #ifndef VLCI_ATTENTION_H
 #define VLCI_ATTENTION_H
@@ -34,14 +36,19 @@ typedef struct vlci_attention {
     cl_mem bias;                                /**< f32 [batch][kv_heads][bias_stride] or NULL: added to the
                                                    scaled logits of each cached row, for all its queries */
     size_t bias_stride;                         /**< at least the longest row count */
+    int max_keys;   /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    cl_mem scratch; /**< vlci_attention_scratch_bytes(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
 
+/** Bytes of `scratch` for decode with these shapes, whatever the number of cached rows; may be 0. */
+size_t vlci_attention_scratch_bytes(const vlcache_device *device, int batch, int heads, int kv_heads,
+                                    int head_dim);
+
 /**
  * Enqueues attention for any number of query rows: the whole prompt, or one row a sequence in decode. Errors:
- * VLCACHE_E_UNSUPPORTED (a shape no rung takes), VLCACHE_E_ARGUMENT (an unknown rung is forced), the
- * device's.
+ * VLCACHE_E_UNSUPPORTED (a shape no rung takes), the device's.
  */
 vlcache_status vlci_attention_run(vlcache_device *device, const vlci_attention *a);
 

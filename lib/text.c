@@ -50,6 +50,8 @@ vlcache_status vlci_text_create(const vlcache_model *model, int batch, vlci_text
     if (!status)
         status =
             vlci_memory_create(out->device, (n + 1) * sizeof(int32_t), "sequence starts", &out->seq_start);
+    size_t scratch = vlci_attention_scratch_bytes(out->device, batch, c->heads, c->kv_heads, c->head_dim);
+    if (!status) status = vlci_memory_create(out->device, scratch, "attention scratch", &out->scratch);
     if (status) vlci_text_release(out);
     return status;
 }
@@ -179,6 +181,16 @@ static vlcache_status append_rows(vlci_text *t, vlci_kv *kv, int layer) {
     return vlci_rope_append(t->device, &a);
 }
 
+/* Most rows that any head of a layer holds when this walk's are appended. */
+static int most_keys(const vlci_text *t, const vlci_kv *kv, int layer) {
+    int most = 0, n = kv->batch * kv->kv_heads;
+    for (int i = 0; i < n; i++) {
+        int keys = kv->length[layer * n + i] + t->host_rows[i / kv->kv_heads];
+        if (keys > most) most = keys;
+    }
+    return most;
+}
+
 vlci_attention vlci_text_attention(const vlci_text *t, const vlci_kv *kv, int layer) {
     const vlci_text_config *c = &t->model->config.text;
     vlci_attention a = {.batch = t->batch,
@@ -199,6 +211,8 @@ vlci_attention vlci_text_attention(const vlci_text *t, const vlci_kv *kv, int la
                         .past_offset = layer * kv->batch * kv->kv_heads,
                         .bias = kv->layer[layer].bias,
                         .bias_stride = (size_t)kv->layer[layer].capacity,
+                        .max_keys = most_keys(t, kv, layer),
+                        .scratch = t->scratch,
                         .row_max = t->row_max,
                         .row_lse = t->row_lse};
     a.head_stride = (size_t)kv->layer[layer].capacity * a.row_stride;
@@ -282,6 +296,7 @@ void vlci_text_release(vlci_text *t) {
     vlci_memory_release(t->device, &t->last);
     vlci_memory_release(t->device, &t->logits);
     vlci_memory_release(t->device, &t->inv_freq);
+    vlci_memory_release(t->device, &t->scratch);
     vlci_free(t->host_rows);
     *t = (vlci_text){0};
 }

@@ -17,6 +17,7 @@ typedef struct vlci_text {
     cl_mem norm, qkv, attended, gate_up, gated;
     cl_mem ids, row_position, row_sequence, seq_start;
     cl_mem phase;            /**< f32 [rows][head_dim]: rotations of the rows' positions */
+    cl_mem scratch;          /**< of attention in decode */
     cl_mem row_max, row_lse; /**< f32 [rows][heads]: of the layer that ran last */
     cl_mem last, logits;     /**< f32 [batch][hidden], [batch][vocab] */
     cl_mem inv_freq;         /**< f32 [head_dim / 2] */

@@ -217,6 +217,9 @@ static arrays *arrays_create(const problem *p) {
     s->a.past_offset = 1;
     if (any_past(p)) s->a.past = keep(s, suite_upload(s->past, sizeof s->past));
     s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
+    s->a.max_keys = s->keys;
+    s->a.scratch = keep(s, suite_poison(vlci_attention_scratch_bytes(suite_device(), p->batch, p->heads,
+                                                                     p->kv_heads, p->head_dim)));
     if (p->flags & NO_STATS) return s;
     s->a.row_max = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
     s->a.row_lse = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
@@ -275,7 +278,7 @@ static void force(const char *rung) {
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 /* The empty one is what the device's capabilities choose. */
-static const char *const rungs[] = {"", "rows", "wide"};
+static const char *const rungs[] = {"", "rows", "wide", "split", "split_wide"};
 enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 
 START_TEST(agrees_with_the_oracle) {
@@ -291,6 +294,30 @@ START_TEST(agrees_with_the_oracle) {
 }
 END_TEST
 
+/* A device of 64 compute units divides keys into many shares. Twice the same bits: shares are merged in
+ * order. */
+START_TEST(divides_keys) {
+    unsigned units = suite_device()->caps.info.compute_units;
+    suite_device()->caps.info.compute_units = 64;
+    for (int i = 0; i < n_problems(); i++) {
+        arrays *s = arrays_create(&problems[i]);
+        size_t bytes = (size_t)s->rows * (size_t)(s->a.heads * s->a.head_dim) * sizeof(float);
+        void *once = calloc(2, bytes), *again = (char *)once + bytes;
+        force(_i ? "split_wide" : "split");
+        ck_ok(vlci_attention_run(suite_device(), &s->a));
+        check_outputs(&problems[i], s, _i ? "split_wide" : "split");
+        suite_download(s->a.out, once, bytes);
+        ck_ok(vlci_attention_run(suite_device(), &s->a));
+        suite_download(s->a.out, again, bytes);
+        ck_assert_mem_eq(once, again, bytes);
+        free(once);
+        arrays_release(s);
+    }
+    force("");
+    suite_device()->caps.info.compute_units = units;
+}
+END_TEST
+
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention good = {.batch = 1, .heads = 4, .kv_heads = 2, .head_dim = 64, .kv_dtype = F32}, a = good;
     a.head_dim = 12;
@@ -301,9 +328,6 @@ START_TEST(refuses_what_it_cannot_do) {
     a = good;
     a.seq_stride = (size_t)1 << 32;
     ck_fails(vlci_attention_run(suite_device(), &a), VLCACHE_E_UNSUPPORTED, "4294967296");
-    force("best");
-    ck_fails(vlci_attention_run(suite_device(), &good), VLCACHE_E_ARGUMENT, "\"best\"");
-    force("");
 }
 END_TEST
 
@@ -311,6 +335,7 @@ int main(void) {
     Suite *suite = suite_create("attention");
     TCase *all = tcase_create("attention");
     tcase_add_loop_test(all, agrees_with_the_oracle, 0, RUNGS);
+    tcase_add_loop_test(all, divides_keys, 0, 2);
     tcase_add_test(all, refuses_what_it_cannot_do);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -9,8 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder, &vlci_gemv_ladder,   &vlci_attention_ladder,
-                                             &vlci_norm_ladder, &vlci_sample_ladder, &vlci_score_ladder,
+static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder,
+                                             &vlci_gemv_ladder,
+                                             &vlci_attention_prefill_ladder,
+                                             &vlci_attention_decode_ladder,
+                                             &vlci_norm_ladder,
+                                             &vlci_sample_ladder,
+                                             &vlci_score_ladder,
                                              &vlci_topk_ladder};
 enum { LADDERS = sizeof ladders / sizeof ladders[0] };
 

@@ -20,12 +20,12 @@ typedef struct vlci_ladder {
                                                                        that fills the device */
 } vlci_ladder;
 
-extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder; /* gemm.c */
-extern const vlci_ladder vlci_attention_ladder;              /* attention.c */
-extern const vlci_ladder vlci_norm_ladder;                   /* ops.c */
-extern const vlci_ladder vlci_sample_ladder;                 /* sample.c */
-extern const vlci_ladder vlci_score_ladder;                  /* compress/score.c */
-extern const vlci_ladder vlci_topk_ladder;                   /* compress/topk.c */
+extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder;                          /* gemm.c */
+extern const vlci_ladder vlci_attention_prefill_ladder, vlci_attention_decode_ladder; /* attention.c */
+extern const vlci_ladder vlci_norm_ladder;                                            /* ops.c */
+extern const vlci_ladder vlci_sample_ladder;                                          /* sample.c */
+extern const vlci_ladder vlci_score_ladder;                                           /* compress/score.c */
+extern const vlci_ladder vlci_topk_ladder;                                            /* compress/topk.c */
 
 /**
  * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder.

@@ -1,0 +1,366 @@
+/*
+ * attention_split.cl - softmax(scale q k^T) v for few query rows and many cached ones (decode): the keys are divided.
+ *
+ *     Lanes: the rows of all query heads that share kv head kv of sequence b. Lane t is row t / group of head
+ *     kv * group + t % group; HEADS lanes go together, so that K and V are read once for all of them.
+ *
+ *     keys  | share 0 | share 1 | ...    one piece of work each: m = max s   l = sum e^(s-m)   acc = sum e^(s-m) v
+ *
+ *     attention_merge, over the shares in their order:  M = max m    out = sum e^(m-M) acc / sum e^(m-M) l
+ *
+ *     A share of keys that a lane does not see has m = -infinity, l = 0 and acc = 0. One share alone needs no merging.
+ *
+ * attention_split: a share is a work-group's. LANES work-items = SLOTS keys at a time x CHUNKS chunks of 8 dimensions,
+ * so that neighbours read neighbouring elements; for each SPAN of keys:
+ *
+ *     partial dots | sums over chunks, maximum of a few | p = e^(s-m) | acc += p v, 8 dimensions an item
+ *
+ * attention_split_wide: a share is a work-item's, for processors with wide vectors.
+ *
+ * Partial results: [piece][HEADS][HEAD_DIM + 2] floats: acc, m, l. Pieces are counted as work-groups, shares fastest.
+ *
+ * Work: dimension 0 = shares, 1 = kv heads * lane groups, 2 = sequences.
+ *
+ * build: -DHEAD_DIM=64 -DHEADS=2
+ * build: -DHEAD_DIM=80 -DHEADS=1 -DBIAS=1
+ * build: -DHEAD_DIM=128 -DHEADS=4
+ */
+#ifndef HEAD_DIM
+#define HEAD_DIM 64 /* a multiple of 8 */
+#endif
+#ifndef BIAS
+#define BIAS 0 /* 1: bias[b][kv][j] is added to the logits of key j */
+#endif
+#ifndef HEADS
+#define HEADS 2 /* lanes that go together: 1, 2 or 4 */
+#endif
+#ifndef LANES
+#define LANES 128 /* work-items of a work-group: at least HEAD_DIM / 8, a multiple of HEADS */
+#endif
+#define CHUNKS (HEAD_DIM / 8)
+#define SLOTS  (LANES / CHUNKS)
+#define RECORD (HEAD_DIM + 2) /* floats of a lane's partial result */
+#define OWN    ((SPAN * HEADS + LANES - 1) / LANES)             /* keys of a SPAN that an item weighs, for one lane */
+#define TOPS   (LANES / HEADS < SPAN ? LANES / HEADS : SPAN)    /* items that have any */
+enum { SPAN = 64, BLOCK = 16 };
+
+/* See gemm_wide.cl. */
+#if defined(__has_attribute)
+#if __has_attribute(min_vector_width)
+#define KEEP_WIDE __attribute__((min_vector_width(512)))
+#endif
+#endif
+#ifndef KEEP_WIDE
+#define KEEP_WIDE
+#endif
+
+static inline float8 kv_load8(__global const kv_t *p, size_t i) { return (float8)(KV_LOAD4(p, i), KV_LOAD4(p, i + 4)); }
+
+static inline float sum8(float8 c) {
+    const float4 d = c.lo + c.hi;
+    return (d.x + d.y) + (d.z + d.w);
+}
+
+/* e^(x - top), 0 for what is not seen, also where nothing is. */
+static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
+
+/* Where lane t of a piece goes: one share alone to the outputs, else to the partial results. */
+typedef struct {
+    __global float *to, *row_max, *row_lse;
+    int partial;
+} place_t;
+
+static inline place_t place(__global float *out, __global float *row_max, __global float *row_lse,
+                            __global float *parts, size_t row, int t) {
+    place_t p = {out + row * HEAD_DIM, row_max ? row_max + row : row_max, row_lse ? row_lse + row : row_lse, 0};
+    if (get_num_groups(0) == 1) return p;
+    const size_t piece = (get_group_id(2) * get_num_groups(1) + get_group_id(1)) * get_num_groups(0) + get_group_id(0);
+    p.to = parts + (piece * HEADS + t) * RECORD;
+    p.partial = 1;
+    return p;
+}
+
+static inline void put_stats(place_t p, float m, float l) {
+    if (p.partial) {
+        p.to[HEAD_DIM] = m;
+        p.to[HEAD_DIM + 1] = l;
+        return;
+    }
+    if (p.row_max) *p.row_max = m;
+    if (p.row_lse) *p.row_lse = m + log(l);
+}
+
+/* The queries of a piece of work, and the keys of its share. */
+typedef struct {
+    int kv, group, first, count; /* kv head, query heads that share it, first row of the sequence, lanes */
+    int lane, visible, from, to; /* first lane, keys that its row sees, keys of this share */
+    int causal;
+    size_t base; /* of K and V */
+} piece_t;
+
+static inline piece_t find_piece(__global const int *seq_start, __global const int *past, int past_offset, int heads,
+                                 int kv_heads, int causal, int share, uint seq_stride, uint head_stride) {
+    const int b = (int)get_group_id(2), lane_groups = (int)get_num_groups(1) / kv_heads, s = (int)get_group_id(0);
+    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, seq_start[b], 0, 0, 0, s * share, 0, causal, 0};
+    const int rows = seq_start[b + 1] - p.first, before = past ? past[past_offset + b * kv_heads + p.kv] : 0;
+    p.lane = (int)get_group_id(1) % lane_groups * HEADS;
+    p.count = min(rows * p.group - p.lane, (int)HEADS);
+    p.base = (size_t)b * seq_stride + (size_t)p.kv * head_stride;
+    p.visible = before + (causal ? p.lane / p.group + 1 : rows);
+    const int last = before + (causal ? (p.lane + p.count - 1) / p.group + 1 : rows);
+    if (p.count > 0) p.to = s + 1 == (int)get_num_groups(0) ? last : min(last, p.from + share);
+    return p;
+}
+
+/* Lanes beyond the last repeat it. */
+static inline int row_of(const piece_t *p, int t) { return (p->lane + min(t, p->count - 1)) / p->group; }
+static inline int head_of(const piece_t *p, int t) {
+    return p->kv * p->group + (p->lane + min(t, p->count - 1)) % p->group;
+}
+static inline int sees(const piece_t *p, int t) {
+    return p->visible + (p->causal ? row_of(p, t) - p->lane / p->group : 0);
+}
+
+__attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
+attention_split(
+    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
+    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
+    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
+    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
+    uint row_stride, __global float *parts, int share) {
+    __local float dots[SPAN * (CHUNKS + 1) > LANES * 8 ? SPAN * HEADS * (CHUNKS + 1) : LANES * HEADS * 8];
+    __local float weights[SPAN * HEADS], tops[LANES], keep[HEADS];
+    const int item = (int)get_local_id(0), chunk = item % CHUNKS, slot = item / CHUNKS;
+    const int mine = item % HEADS, nth = item / HEADS; /* in the softmax an item has some keys of one lane */
+    const piece_t p =
+        find_piece(seq_start, past, past_offset, heads, kv_heads, causal, share, seq_stride, head_stride);
+    float8 query[HEADS], acc[HEADS];
+    float m = -INFINITY, l = 0.0f, s[OWN];
+    int visible = 0;
+    if (p.count > 0) visible = sees(&p, mine);
+#pragma unroll
+    for (int t = 0; t < HEADS; t++) {
+        query[t] = acc[t] = 0.0f;
+        if (p.count > 0)
+            query[t] = scale * vload8(chunk, q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride +
+                                                 (size_t)head_of(&p, t) * HEAD_DIM);
+    }
+    k += (size_t)k_offset + p.base;
+    v += (size_t)v_offset + p.base;
+#if BIAS
+    bias += (size_t)((int)get_group_id(2) * kv_heads + p.kv) * bias_stride;
+#endif
+    for (int j = p.from; j < p.to; j += SPAN) {
+        const int n = min((int)SPAN, p.to - j);
+        for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
+            const float8 row = kv_load8(k, (size_t)(j + i) * row_stride + chunk * 8);
+#pragma unroll
+            for (int t = 0; t < HEADS; t++) dots[(i * HEADS + t) * (CHUNKS + 1) + chunk] = sum8(query[t] * row);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        float top = m;
+#pragma unroll
+        for (int r = 0; r < OWN; r++) {
+            const int i = nth + r * (LANES / HEADS);
+            s[r] = -INFINITY;
+            if (i < n && j + i < visible) {
+                s[r] = 0.0f;
+                for (int c = 0; c < CHUNKS; c++) s[r] += dots[(i * HEADS + mine) * (CHUNKS + 1) + c];
+#if BIAS
+                s[r] += bias[j + i];
+#endif
+            }
+            top = fmax(top, s[r]);
+        }
+        if (nth < TOPS) tops[mine * TOPS + nth] = top;
+        barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 8
+        for (int i = 0; i < TOPS; i++) top = fmax(top, tops[mine * TOPS + i]);
+        const float factor = weight(m, top);
+        if (nth == 0) keep[mine] = factor;
+        m = top;
+        l *= factor;
+#pragma unroll
+        for (int r = 0; r < OWN; r++) {
+            const int i = nth + r * (LANES / HEADS);
+            const float w = weight(s[r], top);
+            l += w;
+            if (i < SPAN) weights[i * HEADS + mine] = w;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
+        for (int t = 0; t < HEADS; t++) acc[t] *= keep[t];
+        for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
+            const float8 row = kv_load8(v, (size_t)(j + i) * row_stride + chunk * 8);
+#pragma unroll
+            for (int t = 0; t < HEADS; t++) acc[t] += weights[i * HEADS + t] * row;
+        }
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (slot < SLOTS)
+        for (int t = 0; t < HEADS; t++) vstore8(acc[t], 0, dots + (slot * HEADS + t) * HEAD_DIM + chunk * 8);
+    tops[mine * (LANES / HEADS) + nth] = l;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (nth == 0 && mine < p.count) {
+        float sum = 0.0f;
+        for (int i = 0; i < LANES / HEADS; i++) sum += tops[mine * (LANES / HEADS) + i];
+        const size_t row = (size_t)(p.first + row_of(&p, mine)) * heads + head_of(&p, mine);
+        put_stats(place(out, row_max, row_lse, parts, row, mine), m, sum);
+        keep[mine] = get_num_groups(0) == 1 ? 1.0f / sum : 1.0f;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = item; i < p.count * HEAD_DIM; i += LANES) {
+        const int t = i / HEAD_DIM, d = i % HEAD_DIM;
+        const size_t row = (size_t)(p.first + row_of(&p, t)) * heads + head_of(&p, t);
+        float sum = 0.0f;
+        for (int u = 0; u < SLOTS; u++) sum += dots[(u * HEADS + t) * HEAD_DIM + d];
+        place(out, row_max, row_lse, parts, row, t).to[d] = sum * keep[t];
+    }
+}
+
+/* ---- the same on a processor ----------------------------------------------------------------------------- */
+
+#if HEAD_DIM % 16
+typedef float8 wide_t;
+enum { WIDTH = 8 };
+static inline wide_t kv_load(__global const kv_t *p, int c) { return kv_load8(p, c * 8); }
+static inline float sum_wide(wide_t x) { return sum8(x); }
+#else
+typedef float16 wide_t;
+enum { WIDTH = 16 };
+static inline wide_t kv_load(__global const kv_t *p, int c) { return KV_LOAD16(p, c * 16); }
+static inline float sum_wide(wide_t x) { return sum8(x.lo + x.hi); }
+#endif
+enum { VECTORS = HEAD_DIM / WIDTH };
+
+typedef union {
+    wide_t all[VECTORS];
+    float d[HEAD_DIM];
+} row_t;
+
+static inline void q_load(__global const float *q, float scale, row_t *to) {
+    for (int d = 0; d < HEAD_DIM; d++) to->d[d] = q[d] * scale;
+}
+
+/* BLOCK values: of the keys of a block. */
+typedef union {
+    float16 all;
+    float key[BLOCK];
+} keys_t;
+
+static inline float max16(float16 x) {
+    const float8 a = fmax(x.lo, x.hi);
+    const float4 b = fmax(a.lo, a.hi);
+    return fmax(fmax(b.x, b.y), fmax(b.z, b.w));
+}
+
+/* Logits of n keys for each lane. */
+static inline void dot_block(const row_t *query, __global const kv_t *k, size_t stride, int n, keys_t *s) {
+    for (int i = 0; i < n; i++, k += stride) {
+        wide_t sum[HEADS];
+#pragma unroll
+        for (int t = 0; t < HEADS; t++) sum[t] = 0.0f;
+        for (int c = 0; c < VECTORS; c++) {
+            const wide_t row = kv_load(k, c);
+#pragma unroll
+            for (int t = 0; t < HEADS; t++) sum[t] += query[t].all[c] * row;
+        }
+#pragma unroll
+        for (int t = 0; t < HEADS; t++) s[t].key[i] = sum_wide(sum[t]);
+    }
+}
+
+/* acc = acc keep + sum p v, n keys further. */
+static inline void add_block(const keys_t *p, const float *keep, __global const kv_t *v, size_t stride, int n,
+                             row_t *acc) {
+    for (int c = 0; c < VECTORS; c++) {
+        wide_t sum[HEADS];
+#pragma unroll
+        for (int t = 0; t < HEADS; t++) sum[t] = acc[t].all[c] * keep[t];
+        for (int i = 0; i < n; i++) {
+            const wide_t row = kv_load(v + (size_t)i * stride, c);
+#pragma unroll
+            for (int t = 0; t < HEADS; t++) sum[t] += p[t].key[i] * row;
+        }
+#pragma unroll
+        for (int t = 0; t < HEADS; t++) acc[t].all[c] = sum[t];
+    }
+}
+
+KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+attention_split_wide(
+    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
+    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
+    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
+    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
+    uint row_stride, __global float *parts, int share) {
+    const piece_t p =
+        find_piece(seq_start, past, past_offset, heads, kv_heads, causal, share, seq_stride, head_stride);
+    if (p.count <= 0) return;
+    const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    row_t query[HEADS], acc[HEADS];
+    keys_t s[HEADS];
+    float m[HEADS], l[HEADS], keep[HEADS];
+    for (int t = 0; t < HEADS; t++) {
+        q_load(q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride + (size_t)head_of(&p, t) * HEAD_DIM, scale,
+               &query[t]);
+        for (int c = 0; c < VECTORS; c++) acc[t].all[c] = 0.0f;
+        m[t] = -INFINITY;
+        l[t] = 0.0f;
+        s[t].all = 0.0f;
+    }
+    k += (size_t)k_offset + p.base;
+    v += (size_t)v_offset + p.base;
+#if BIAS
+    bias += (size_t)((int)get_group_id(2) * kv_heads + p.kv) * bias_stride;
+#endif
+    for (int j = p.from; j < p.to; j += BLOCK) {
+        const int n = min((int)BLOCK, p.to - j);
+        dot_block(query, k + (size_t)j * row_stride, row_stride, n, s);
+        for (int t = 0; t < HEADS; t++) {
+#if BIAS
+            for (int i = 0; i < n; i++) s[t].key[i] += bias[j + i];
+#endif
+            s[t].all = select(s[t].all, (float16)(-INFINITY), nth >= min(n, sees(&p, t) - j));
+            const float top = fmax(m[t], max16(s[t].all));
+            keep[t] = weight(m[t], top);
+            s[t].all = exp(s[t].all - (top == -INFINITY ? 0.0f : top));
+            l[t] = l[t] * keep[t] + sum8(s[t].all.lo + s[t].all.hi);
+            m[t] = top;
+        }
+        add_block(s, keep, v + (size_t)j * row_stride, row_stride, n, acc);
+    }
+    for (int t = 0; t < p.count; t++) {
+        const size_t row = (size_t)(p.first + row_of(&p, t)) * heads + head_of(&p, t);
+        const place_t to = place(out, row_max, row_lse, parts, row, t);
+        const float factor = to.partial ? 1.0f : 1.0f / l[t];
+        for (int d = 0; d < HEAD_DIM; d++) to.to[d] = acc[t].d[d] * factor;
+        put_stats(to, m[t], l[t]);
+    }
+}
+
+/* ---- the shares of a lane together ------------------------------------------------------------------------- */
+
+/* Work: dimension 0 = HEADS * HEAD_DIM values, 1 = kv heads * lane groups, 2 = sequences. */
+__kernel void attention_merge(__global const float *parts, int shares, __global float *out,
+                              __global const int *seq_start, __global float *row_max, __global float *row_lse,
+                              int heads, int kv_heads) {
+    const int i = (int)get_global_id(0), t = i / HEAD_DIM, d = i % HEAD_DIM, b = (int)get_group_id(2);
+    const int lane_groups = (int)get_num_groups(1) / kv_heads, kv = (int)get_group_id(1) / lane_groups;
+    const int lane = (int)get_group_id(1) % lane_groups * HEADS + t, group = heads / kv_heads;
+    if (t >= HEADS || lane >= (seq_start[b + 1] - seq_start[b]) * group) return;
+    const size_t row = (size_t)(seq_start[b] + lane / group) * heads + kv * group + lane % group;
+    float m = -INFINITY, l = 0.0f, sum = 0.0f;
+    parts += ((size_t)(b * get_num_groups(1) + get_group_id(1)) * shares * HEADS + t) * RECORD;
+    for (int s = 0; s < shares; s++) m = fmax(m, parts[(size_t)s * HEADS * RECORD + HEAD_DIM]);
+    for (int s = 0; s < shares; s++) {
+        __global const float *part = parts + (size_t)s * HEADS * RECORD;
+        const float w = weight(part[HEAD_DIM], m);
+        sum += w * part[d];
+        l += w * part[HEAD_DIM + 1];
+    }
+    out[row * HEAD_DIM + d] = sum / l;
+    if (d) return;
+    if (row_max) row_max[row] = m;
+    if (row_lse) row_lse[row] = m + log(l);
+}
