@@ -1,0 +1,332 @@
+/*
+ * ask.c - a question with one turn goes through vlcache_session_compare(): one prefill for all variants. One
+ * with several is asked turn by turn, in a session of its own for each variant, since every later turn reads
+ * the cache that this variant has kept.
+ */
+#include "eval/ask.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "run/exit.h"
+#include "run/interrupt.h"
+#include "run/kept.h"
+
+/* A question being asked. */
+typedef struct question {
+    asker *a;
+    const item *it;
+    bool gallery;
+    vlcache_image **images;
+    size_t n_images;
+    vlcache_session *session; /* that speaks of the answer at hand */
+    json_t *record, *runs;
+    size_t turn;
+    int code;
+} question;
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* ---- the record --------------------------------------------------------------------------------------- */
+
+/* Takes `value` over; running out of memory ends the question. */
+static void set(question *q, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value)) q->code = EXIT_MEMORY;
+}
+
+static void append(question *q, json_t *array, json_t *value) {
+    if (json_array_append_new(array, value)) q->code = EXIT_MEMORY;
+}
+
+/* A model may answer with bytes that are no text; JSON holds texts only. */
+static json_t *text_json(const char *text) {
+    json_t *value = json_string(text);
+    return value ? value : json_string("\xef\xbf\xbd");
+}
+
+/* What all variants share. */
+static void note_prompt(question *q, const vlcache_answer *answer) {
+    set(q, q->record, "prompt",
+        json_pack("{s:i, s:i, s:i}", "tokens", answer->prompt_tokens, "visual", answer->visual_tokens,
+                  "post_vision", answer->post_vision_tokens));
+    set(q, q->record, "bytes", json_integer((json_int_t)answer->compress.bytes_full));
+}
+
+/* Rows of each layer, and the sparsity behind them where this threshold has none yet. */
+static void note_layers(question *q, const variant *v, const vlcache_answer *answer, json_t *run) {
+    char threshold[32];
+    json_t *rows = json_array(), *sparsity = json_array(), *all = json_object_get(q->record, "sparsity");
+    snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
+    for (int l = 0; l < answer->compress.layers; l++) {
+        vlcache_compress_layer layer;
+        if (vlcache_session_layer(q->session, l, &layer)) break;
+        append(q, rows, json_integer(layer.kept + layer.centroids));
+        if (!isnan(layer.sparsity)) append(q, sparsity, json_real(layer.sparsity));
+    }
+    set(q, run, "layers", rows);
+    bool measured = answer->compress.layers && (int)json_array_size(sparsity) == answer->compress.layers;
+    if (measured && !json_object_get(all, threshold))
+        set(q, all, threshold, sparsity);
+    else
+        json_decref(sparsity);
+}
+
+/* ---- for the gallery ---------------------------------------------------------------------------------- */
+
+static double tenth(float x) {
+    return round(10.0 * (double)x) / 10.0;
+}
+
+static void note_cells(question *q, const vlcache_answer *answer) {
+    json_t *cells = json_array();
+    for (int i = 0; i < answer->visual_tokens; i++) {
+        vlcache_visual_token t;
+        if (vlcache_session_visual(q->session, i, &t)) break;
+        append(q, cells,
+               json_pack("[i, f, f, f, f]", t.image, tenth(t.x0), tenth(t.y0), tenth(t.x1), tenth(t.y1)));
+    }
+    set(q, q->record, "cells", cells);
+}
+
+/* In how many (layer, kv head) pairs each position is kept. New memory. */
+static int *count_positions(const kept *k, int tokens) {
+    int *counts = calloc((size_t)tokens + 1, sizeof *counts);
+    for (int i = 0; i < k->layers * k->heads && counts; i++)
+        for (size_t p = 0; p < k->n[i]; p++) {
+            int32_t position = k->positions[k->first[i] + p];
+            if (position >= 0 && position < tokens) counts[position]++;
+        }
+    return counts;
+}
+
+static void note_seen(question *q, const vlcache_answer *answer, json_t *run) {
+    kept k = {0};
+    int *counts = NULL, visual = answer->visual_tokens, most = (int)strlen(SEEN_DIGITS) - 1;
+    char *digits = calloc((size_t)visual + 1, 1);
+    q->code = kept_read(q->session, answer, &k, q->a->console);
+    if (!q->code) counts = count_positions(&k, answer->prompt_tokens);
+    if (!q->code && (!counts || !digits)) q->code = EXIT_MEMORY;
+    int pairs = k.layers * k.heads;
+    for (int i = 0; i < visual && !q->code; i++) {
+        vlcache_visual_token t;
+        bool known = !vlcache_session_visual(q->session, i, &t) && t.position < answer->prompt_tokens;
+        digits[i] = SEEN_DIGITS[known && pairs ? (counts[t.position] * most + pairs - 1) / pairs : 0];
+    }
+    if (!q->code) set(q, run, "seen", json_string(digits));
+    free(counts);
+    free(digits);
+    kept_release(&k);
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------ */
+
+static void note_first(question *q, size_t variant_index, const vlcache_answer *answer) {
+    const variant *v = &q->a->options->variants.items[variant_index];
+    json_t *run = json_pack("{s:[], s:[], s:f, s:I}", "text", "tokens", "kept", answer->compress.budget_kept,
+                            "bytes", (json_int_t)answer->compress.bytes_kept);
+    append(q, q->runs, run);
+    if (q->code) return;
+    if (variant_index == 0) note_prompt(q, answer);
+    note_layers(q, v, answer, run);
+    if (q->gallery && variant_index == 0) note_cells(q, answer);
+    if (q->gallery && variant_index > 0) note_seen(q, answer, run);
+}
+
+static void note_answer(question *q, size_t variant_index, const vlcache_answer *answer) {
+    if (q->turn == 0) note_first(q, variant_index, answer);
+    json_t *run = json_array_get(q->runs, variant_index);
+    append(q, json_object_get(run, "text"), text_json(answer->text));
+    append(q, json_object_get(run, "tokens"), json_integer(answer->n_tokens));
+}
+
+/* The bar: answers of this run, and the time that the others will take at this rate. */
+static void show_progress(asker *a) {
+    double passed = seconds() - a->start, done = (double)a->answers;
+    double left = done > 0 ? passed / done * ((double)a->answers_total - done) : 0.0;
+    if (left < 90)
+        snprintf(a->console->note, sizeof a->console->note, " answers, %.0f s left", left);
+    else if (left < 5400)
+        snprintf(a->console->note, sizeof a->console->note, " answers, %.0f min left", left / 60);
+    else
+        snprintf(a->console->note, sizeof a->console->note, " answers, %.1f h left", left / 3600);
+    console_progress(a->console, "asking", a->answers, a->answers_total);
+}
+
+static bool on_variant(void *user, size_t variant_index, const vlcache_answer *answer) {
+    question *q = user;
+    note_answer(q, variant_index, answer);
+    q->a->answers++;
+    show_progress(q->a);
+    return !q->code && !interrupt_seen();
+}
+
+static vlcache_generate_options how(const question *q) {
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    generate.max_tokens = q->it->max_tokens ? q->it->max_tokens : q->a->options->predict;
+    return generate;
+}
+
+static vlcache_prompt prompt_of(const question *q) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    prompt.text = q->it->turns[q->turn].question;
+    prompt.images = (const vlcache_image *const *)q->images;
+    prompt.n_images = q->turn == 0 ? q->n_images : 0;
+    return prompt;
+}
+
+static vlcache_status ask_once(question *q) {
+    const variants *v = &q->a->options->variants;
+    vlcache_compress_options *ways = calloc(v->n, sizeof *ways);
+    if (!ways) return q->code = EXIT_MEMORY, VLCACHE_OK;
+    for (size_t i = 0; i < v->n; i++) ways[i] = v->items[i].options;
+    vlcache_generate_options generate = how(q);
+    vlcache_prompt prompt = prompt_of(q);
+    q->session = q->a->session;
+    interrupt_cancels(q->session);
+    if (interrupt_seen()) vlcache_session_cancel(q->session);
+    vlcache_status status =
+        vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
+    interrupt_cancels(NULL);
+    free(ways);
+    return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
+}
+
+static vlcache_status begin_session(const asker *a, const vlcache_compress_options *compress,
+                                    vlcache_session **out) {
+    vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
+    o.chat_template = a->options->chat_template;
+    if (compress) o.compress = *compress;
+    return vlcache_session_create(a->model, &o, out);
+}
+
+/* The conversation of one variant. */
+static vlcache_status ask_turns(question *q, size_t variant_index) {
+    vlcache_generate_options generate = how(q);
+    vlcache_status status =
+        begin_session(q->a, &q->a->options->variants.items[variant_index].options, &q->session);
+    interrupt_cancels(q->session);
+    for (q->turn = 0; q->turn < q->it->n_turns && !status && !q->code; q->turn++) {
+        const vlcache_answer *answer = NULL;
+        vlcache_prompt prompt = prompt_of(q);
+        if (interrupt_seen()) vlcache_session_cancel(q->session);
+        status = vlcache_session_ask(q->session, &prompt, &generate, &answer);
+        if (!status && answer->finish == VLCACHE_FINISH_CANCELLED) status = VLCACHE_E_CANCELLED;
+        if (!status) note_answer(q, variant_index, answer);
+    }
+    interrupt_cancels(NULL);
+    vlcache_session_destroy(&q->session);
+    q->a->answers++;
+    show_progress(q->a);
+    return status;
+}
+
+/* ---- a question --------------------------------------------------------------------------------------- */
+
+static vlcache_status load_images(question *q) {
+    vlcache_status status = VLCACHE_OK;
+    q->images = calloc(q->it->n_images + 1, sizeof *q->images);
+    if (!q->images) q->code = EXIT_MEMORY;
+    for (; q->n_images < q->it->n_images && !status && !q->code; q->n_images += !status)
+        status = vlcache_image_load(q->it->images[q->n_images], &q->images[q->n_images]);
+    return status;
+}
+
+static vlcache_status ask_all(question *q) {
+    vlcache_status status = load_images(q);
+    if (status || q->code) return status;
+    if (q->it->n_turns == 1) return ask_once(q);
+    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++) status = ask_turns(q, i);
+    return status;
+}
+
+/* What is wrong with this question, not with the device, the memory or the user's patience. */
+static bool is_of_question(vlcache_status status) {
+    return status == VLCACHE_E_ARGUMENT || status == VLCACHE_E_CONTEXT_FULL || status == VLCACHE_E_IO ||
+           status == VLCACHE_E_FORMAT || status == VLCACHE_E_UNSUPPORTED;
+}
+
+static int skip(question *q) {
+    bool strict = q->a->options->strict;
+    console_fail(q->a->console, 0, "%s:%d: %s%s", q->a->options->data, q->it->line, vlcache_error_message(),
+                 strict ? "" : " (skipped)");
+    if (strict) return EXIT_INPUT;
+    json_object_del(q->record, "runs");
+    json_object_del(q->record, "cells");
+    set(q, q->record, "error", text_json(vlcache_error_message()));
+    return q->code;
+}
+
+static int fail(question *q, vlcache_status status) {
+    const char *message = vlcache_error_message();
+    if (status == VLCACHE_E_CANCELLED || interrupt_seen()) return EXIT_INTERRUPT;
+    if (!status) return console_fail(q->a->console, EXIT_MEMORY, "out of host memory");
+    return console_fail(q->a->console, exit_code(status), "%s:%d: %s", q->a->options->data, q->it->line,
+                        *message ? message : vlcache_status_text(status));
+}
+
+int asker_ask(asker *a, const item *it, bool gallery, json_t **record) {
+    question q = {.a = a, .it = it, .gallery = gallery};
+    size_t answers = a->answers + a->options->variants.n;
+    q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
+    q.runs = json_object_get(q.record, "runs");
+    show_progress(a);
+    vlcache_status status = q.record ? ask_all(&q) : VLCACHE_OK;
+    if (!q.record) q.code = EXIT_MEMORY;
+    if (!q.code && status && is_of_question(status) && !interrupt_seen())
+        q.code = skip(&q);
+    else if (q.code == EXIT_MEMORY || (!q.code && status))
+        q.code = fail(&q, status);
+    a->answers = answers; /* also where the question was skipped */
+    for (size_t i = 0; i < q.n_images; i++) vlcache_image_destroy(&q.images[i]);
+    free(q.images);
+    if (q.code) json_decref(q.record);
+    *record = q.code ? NULL : q.record;
+    return q.code;
+}
+
+/* ---- device and model --------------------------------------------------------------------------------- */
+
+static int check(const asker *a, vlcache_status status) {
+    const char *message = vlcache_error_message();
+    if (!status) return EXIT_OK;
+    if (status == VLCACHE_E_CANCELLED) return EXIT_INTERRUPT;
+    return console_fail(a->console, exit_code(status), "%s",
+                        *message ? message : vlcache_status_text(status));
+}
+
+int asker_open(asker *a, const options *o, const char *folder, console *c) {
+    vlcache_device_options device = VLCACHE_DEVICE_OPTIONS_INIT;
+    vlcache_model_options model = VLCACHE_MODEL_OPTIONS_INIT;
+    *a = (asker){.options = o, .console = c};
+    device.progress = model.progress = console_progress;
+    device.progress_user = model.progress_user = c;
+    model.dtype = o->dtype;
+    int code = check(a, vlcache_device_open(o->device, &device, &a->device));
+    if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
+    if (!code) code = check(a, begin_session(a, NULL, &a->session));
+    a->start = seconds();
+    return code;
+}
+
+void asker_device_name(const options *o, char *name, size_t room) {
+    vlcache_device *device = NULL;
+    vlcache_device_info info;
+    *name = 0;
+    if (vlcache_device_open(o->device, NULL, &device)) return;
+    vlcache_device_describe(device, &info);
+    snprintf(name, room, "%s", info.name);
+    vlcache_device_destroy(&device);
+}
+
+void asker_close(asker *a) {
+    vlcache_session_destroy(&a->session);
+    vlcache_model_destroy(&a->model);
+    vlcache_device_destroy(&a->device);
+}

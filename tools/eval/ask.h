@@ -1,0 +1,46 @@
+/**
+ * ask.h - one question, answered in every way, as a record of the results.
+ *
+ *     {"line", "id", "prompt": {"tokens", "visual", "post_vision"}, "bytes": KV bytes of the full cache,
+ *      "sparsity": [of each layer in prefill], "cells": [[picture, x0, y0, x1, y1], ...],
+ *      "runs": [of each variant {"text": [of each turn], "tokens": [of each turn], "kept": share,
+ *               "bytes", "layers": [rows a kv head keeps in each layer], "seen": "how often ..."}]}
+ *
+ * sparsity is there where a variant measured it; cells and seen are only for the gallery: of each visual
+ * token where it lies in its picture, and how many (layer, kv head) pairs keep it, as a digit of SEEN_DIGITS
+ * (0: none, the last: all).
+ */
+#ifndef EVAL_ASK_H
+#define EVAL_ASK_H
+
+#include "eval/data.h"
+#include "eval/options.h"
+
+#define SEEN_DIGITS "0123456789abcdefghijklmnopqrstuvwxyz"
+
+/** Everything that asking needs, open. */
+typedef struct asker {
+    const options *options;
+    console *console;
+    vlcache_device *device;
+    vlcache_model *model;
+    vlcache_session *session;
+    size_t answers, answers_total; /* of this run, every variant one: for the bar */
+    double start;
+} asker;
+
+/** Opens device and model. Returns an exit code; asker_close() in any case. */
+int asker_open(asker *a, const options *o, const char *folder, console *c);
+
+/** Name of the device that --device names, without opening it; "" when there is none. */
+void asker_device_name(const options *o, char *name, size_t room);
+
+/**
+ * Asks. `*record` is new; a question that cannot be asked (picture, context, marks) gets a record that says
+ * why, and is told on standard error. Returns an exit code; with --strict EXIT_INPUT for such a question.
+ */
+int asker_ask(asker *a, const item *it, bool gallery, json_t **record);
+
+void asker_close(asker *a);
+
+#endif

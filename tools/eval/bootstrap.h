@@ -1,0 +1,17 @@
+/**
+ * bootstrap.h - means and their 95% intervals by resampling the questions of a group.
+ */
+#ifndef EVAL_BOOTSTRAP_H
+#define EVAL_BOOTSTRAP_H
+
+#include "eval/score.h"
+
+enum { RESAMPLES = 2000 };
+
+/** Fills score and retention of every cell from the scores of the sheet. False when memory runs out. */
+bool bootstrap(sheet *s, size_t n_variants, uint64_t seed);
+
+/** Pearson's r of n pairs with its 95% interval (Fisher's z); NaN with fewer than 4 pairs or no spread. */
+estimate correlation(const double *x, const double *y, size_t n);
+
+#endif

@@ -1,0 +1,257 @@
+/*
+ * data.c - from a file of JSON lines to items; every refusal names file, line and field.
+ */
+#include "eval/data.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run/exit.h"
+
+enum { WHY_BYTES = 256, MOST_TOKENS = 1 << 20 };
+
+/* A file being read. `why` is empty as long as the line is good. */
+typedef struct reader {
+    data *data;
+    char why[WHY_BYTES];
+    bool no_memory;
+} reader;
+
+static bool refuse(reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool refuse(reader *r, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(r->why, sizeof r->why, format, args);
+    va_end(args);
+    return false;
+}
+
+static bool no_memory(reader *r) {
+    r->no_memory = true;
+    return refuse(r, "out of host memory");
+}
+
+/* ---- one line -------------------------------------------------------------------------------------------
+ */
+
+/* PATH of a picture: beside the data file, unless it is absolute. New memory, NULL when there is none. */
+static char *picture_path(const char *file, const char *image) {
+    const char *slash = strrchr(file, '/');
+    size_t folder = *image == '/' || !slash ? 0 : (size_t)(slash - file) + 1;
+    char *path = malloc(folder + strlen(image) + 1);
+    if (path) {
+        memcpy(path, file, folder);
+        strcpy(path + folder, image);
+    }
+    return path;
+}
+
+static bool take_picture(reader *r, item *it, const json_t *name, const char *field) {
+    if (!json_is_string(name) || !*json_string_value(name))
+        return refuse(r, "\"%s\": must be the path of a picture", field);
+    char *path = picture_path(r->data->path, json_string_value(name));
+    if (!path) return no_memory(r);
+    it->images[it->n_images++] = path;
+    if (access(path, R_OK)) return refuse(r, "picture %s: %s", path, strerror(errno));
+    return true;
+}
+
+static bool take_pictures(reader *r, item *it) {
+    const json_t *one = json_object_get(it->json, "image"), *many = json_object_get(it->json, "images");
+    if (one && many) return refuse(r, "\"image\" and \"images\": give one of them");
+    if (many && !json_is_array(many)) return refuse(r, "\"images\": must be an array of paths");
+    if (!one && !many) return refuse(r, "\"image\": missing");
+    it->images = calloc(json_array_size(many) + 1, sizeof *it->images);
+    if (!it->images) return no_memory(r);
+    if (one) return take_picture(r, it, one, "image");
+    for (size_t i = 0; i < json_array_size(many); i++)
+        if (!take_picture(r, it, json_array_get(many, i), "images")) return false;
+    return true;
+}
+
+static bool take_turn(reader *r, const json_t *object, turn *t) {
+    const json_t *answers = json_object_get(object, "answers");
+    t->question = json_string_value(json_object_get(object, "question"));
+    if (!t->question) return refuse(r, "\"question\": must be a text");
+    if (!json_array_size(answers)) return refuse(r, "\"answers\": must be an array of at least one text");
+    t->answers = calloc(json_array_size(answers), sizeof *t->answers);
+    if (!t->answers) return no_memory(r);
+    for (; t->n_answers < json_array_size(answers); t->n_answers++) {
+        t->answers[t->n_answers] = json_string_value(json_array_get(answers, t->n_answers));
+        if (!t->answers[t->n_answers]) return refuse(r, "\"answers\": must be an array of texts");
+    }
+    return true;
+}
+
+static bool take_turns(reader *r, item *it) {
+    const json_t *turns = json_object_get(it->json, "turns");
+    if (turns && json_object_get(it->json, "question"))
+        return refuse(r, "\"question\" and \"turns\": give one of them");
+    if (turns && !json_array_size(turns))
+        return refuse(r, "\"turns\": must be an array of at least one {\"question\", \"answers\"}");
+    size_t n = turns ? json_array_size(turns) : 1;
+    it->turns = calloc(n, sizeof *it->turns);
+    if (!it->turns) return no_memory(r);
+    for (; it->n_turns < n; it->n_turns++)
+        if (!take_turn(r, turns ? json_array_get(turns, it->n_turns) : it->json, &it->turns[it->n_turns]))
+            return it->n_turns++, false; /* what it holds is released with the others */
+    return true;
+}
+
+/* The text of an id, which may be a number in the data; without one the number of the line. */
+static bool take_id(reader *r, item *it) {
+    const json_t *id = json_object_get(it->json, "id");
+    char number[32];
+    snprintf(number, sizeof number, "%lld", id ? (long long)json_integer_value(id) : it->line);
+    if (id && !json_is_string(id) && !json_is_integer(id))
+        return refuse(r, "\"id\": must be a text or a whole number");
+    it->id = strdup(json_is_string(id) ? json_string_value(id) : number);
+    return it->id ? true : no_memory(r);
+}
+
+static bool take_max_tokens(reader *r, item *it) {
+    const json_t *most = json_object_get(it->json, "max_tokens");
+    json_int_t value = json_integer_value(most);
+    if (most && (!json_is_integer(most) || value < 1 || value > MOST_TOKENS))
+        return refuse(r, "\"max_tokens\": must be a whole number from 1 to %d", MOST_TOKENS);
+    it->max_tokens = (int)value;
+    return true;
+}
+
+/* ---- groups ---------------------------------------------------------------------------------------------
+ */
+
+/* "questions" of "/data/questions.jsonl". New memory. */
+static char *stem_of(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    return strndup(name, dot && dot != name ? (size_t)(dot - name) : strlen(name));
+}
+
+static bool add_group(reader *r, const char *task, metric m) {
+    data *d = r->data;
+    group *grown = realloc(d->groups, (d->n_groups + 1) * sizeof *grown);
+    if (!grown) return no_memory(r);
+    d->groups = grown;
+    d->groups[d->n_groups] = (group){.metric = m, .task = task ? strdup(task) : stem_of(d->path)};
+    group *made = &d->groups[d->n_groups];
+    if (!made->task) return no_memory(r);
+    for (size_t g = 0; g < d->n_groups; g++)
+        if (strcmp(d->groups[g].task, made->task) == 0) d->groups[g].shared_name = made->shared_name = true;
+    d->n_groups++;
+    return true;
+}
+
+static bool take_group(reader *r, item *it) {
+    const json_t *task = json_object_get(it->json, "task");
+    const char *name = json_string_value(json_object_get(it->json, "metric"));
+    metric m = name ? metric_find(name) : METRICS;
+    if (!name) return refuse(r, "\"metric\": must be anls, exact, relaxed, cider or contains");
+    if (m == METRICS)
+        return refuse(r, "\"metric\": \"%.40s\" must be anls, exact, relaxed, cider or contains", name);
+    if (task && (!json_is_string(task) || !*json_string_value(task)))
+        return refuse(r, "\"task\": must be a name");
+    char *stem = task ? NULL : stem_of(r->data->path);
+    const char *wanted = task ? json_string_value(task) : stem;
+    it->group = -1;
+    for (size_t g = 0; g < r->data->n_groups && wanted; g++)
+        if (r->data->groups[g].metric == m && strcmp(r->data->groups[g].task, wanted) == 0)
+            it->group = (int)g;
+    bool good = wanted || no_memory(r);
+    if (good && it->group < 0) {
+        it->group = (int)r->data->n_groups;
+        good = add_group(r, wanted, m);
+    }
+    free(stem);
+    return good;
+}
+
+/* ---- the file -------------------------------------------------------------------------------------------
+ */
+
+static void item_release(item *it) {
+    for (size_t i = 0; i < it->n_images; i++) free(it->images[i]);
+    for (size_t i = 0; i < it->n_turns; i++) free(it->turns[i].answers);
+    free(it->images);
+    free(it->turns);
+    free(it->id);
+    json_decref(it->json);
+}
+
+static bool add_item(reader *r, const item *it) {
+    data *d = r->data;
+    if ((d->n & (d->n - 1)) == 0) { /* grows at the powers of two */
+        item *grown = realloc(d->items, (d->n ? 2 * d->n : 1) * sizeof *grown);
+        if (!grown) return no_memory(r);
+        d->items = grown;
+    }
+    d->items[d->n++] = *it;
+    d->groups[it->group].n++;
+    return true;
+}
+
+static bool parse(reader *r, const char *text, size_t length, item *it) {
+    json_error_t error;
+    it->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+    if (!it->json) return refuse(r, "no JSON: %s (column %d)", error.text, error.column);
+    if (!json_is_object(it->json)) return refuse(r, "must be a JSON object");
+    return take_id(r, it) && take_turns(r, it) && take_max_tokens(r, it) && take_pictures(r, it) &&
+           take_group(r, it);
+}
+
+/* A line of the file into an item, or over the limit, or refused. */
+static bool take_line(reader *r, const char *text, size_t length, int line, size_t limit) {
+    item it = {.line = line};
+    r->why[0] = 0;
+    r->data->lines++;
+    bool good = parse(r, text, length, &it);
+    bool over = good && limit && r->data->groups[it.group].n >= limit;
+    if (over) r->data->limited++;
+    if (good && !over) good = add_item(r, &it);
+    if (!good || over) item_release(&it);
+    return good;
+}
+
+static bool is_blank(const char *text) {
+    return text[strspn(text, " \t\r\n")] == 0;
+}
+
+static int read_lines(reader *r, FILE *file, size_t limit, bool strict, console *c) {
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length;
+    int code = EXIT_OK;
+    for (int line = 1; !code && (length = getline(&text, &room, file)) >= 0; line++) {
+        if (is_blank(text) && (size_t)length == strlen(text)) continue;
+        if (take_line(r, text, (size_t)length, line, limit)) continue;
+        r->data->bad++;
+        if (r->no_memory) code = console_fail(c, EXIT_MEMORY, "%s", r->why);
+        if (!code) console_fail(c, 0, "%s:%d: %s%s", r->data->path, line, r->why, strict ? "" : " (skipped)");
+        if (!code && strict) code = EXIT_INPUT;
+    }
+    if (!code && ferror(file)) code = console_fail(c, EXIT_INPUT, "%s: %s", r->data->path, strerror(errno));
+    free(text);
+    return code;
+}
+
+int data_read(const char *path, size_t limit, bool strict, console *c, data *out) {
+    reader r = {.data = out};
+    *out = (data){.path = path};
+    FILE *file = fopen(path, "r");
+    if (!file) return console_fail(c, EXIT_INPUT, "%s: %s", path, strerror(errno));
+    int code = read_lines(&r, file, limit, strict, c);
+    fclose(file);
+    if (!code && !out->n) code = console_fail(c, EXIT_INPUT, "%s: has no question that can be asked", path);
+    return code;
+}
+
+void data_release(data *d) {
+    for (size_t i = 0; i < d->n; i++) item_release(&d->items[i]);
+    for (size_t g = 0; g < d->n_groups; g++) free(d->groups[g].task);
+    free(d->items);
+    free(d->groups);
+    *d = (data){0};
+}

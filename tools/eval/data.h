@@ -1,0 +1,71 @@
+/**
+ * data.h - the questions: a file of JSON lines.
+ *
+ *     {"id": "p1", "image": "p1.png", "question": "What is the total?", "answers": ["12.50"], "metric":
+ * "anls"}
+ *
+ * image: one picture, or images: several (paths relative to the file); question with answers, or turns:
+ * [{"question": ..., "answers": [...]}, ...], one conversation over the same pictures; metric: anls, exact,
+ * relaxed, cider or contains. May be left out: id (the number of the line), task (a name under which scores
+ * are put together; the name of the file), max_tokens. Other fields are not read.
+ */
+#ifndef EVAL_DATA_H
+#define EVAL_DATA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "eval/metric.h"
+#include "run/console.h"
+
+/** One question of a conversation and the answers that are right. Strings live as long as the data. */
+typedef struct turn {
+    const char *question;
+    const char **answers;
+    size_t n_answers;
+} turn;
+
+/** One line: one conversation, most often of one turn. */
+typedef struct item {
+    int line; /* from 1 */
+    char *id;
+    int group; /* index in data.groups */
+    char **images;
+    size_t n_images;
+    turn *turns;
+    size_t n_turns;
+    int max_tokens; /* 0: not said */
+    json_t *json;   /* owns the strings of turns */
+} item;
+
+/** Questions whose scores are put together: of one task and one metric. */
+typedef struct group {
+    char *task;
+    metric metric;
+    bool shared_name; /* another group has this task and another metric */
+    size_t n;         /* items */
+} group;
+
+typedef struct data {
+    const char *path;
+    item *items;
+    size_t n;
+    group *groups;
+    size_t n_groups;
+    size_t lines;   /* not empty */
+    size_t bad;     /* of these, skipped because they are wrong */
+    size_t limited; /* and beyond --limit */
+} data;
+
+/**
+ * Reads the file. `limit`: at most so many questions of each task, the first ones; 0: all. A line that is
+ * wrong, or whose picture is not there, is named on standard error and skipped, or ends it all (`strict`).
+ * Returns an exit code; data_release() in any case.
+ */
+int data_read(const char *path, size_t limit, bool strict, console *c, data *out);
+
+void data_release(data *d);
+
+#endif

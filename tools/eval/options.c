@@ -1,0 +1,133 @@
+/*
+ * options.c - the flags of vlcache-eval, and --help.
+ */
+#include "eval/options.h"
+
+#include <stdio.h>
+
+#include "common/flag.h"
+#include "run/exit.h"
+
+#define FIELD(member) offsetof(options, member)
+enum { MOST = 1 << 20 };
+
+/* clang-format off */
+static const flag flags[] = {
+    {FLAG_GROUP, .name = "What is asked"},
+    {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
+     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model; the one that ships\nwhere it is not given"},
+    {FLAG_TEXT, .name = "data", .argument = "FILE.jsonl", .offset = FIELD(data),
+     .help = "the questions, one JSON object a line (below)"},
+    {FLAG_WHOLE, .name = "limit", .argument = "N", .offset = FIELD(limit), .high = MOST,
+     .help = "at most N questions of each task, the first ones; 0: all"},
+    {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "MAX", .offset = FIELD(predict), .low = 1, .high = MOST,
+     .help = "most tokens of an answer whose line has no max_tokens"},
+    {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
+     .help = "vicuna, mistral, chatml, llama3 or plain; the checkpoint's own where it\nis not given"},
+    {FLAG_SWITCH, .name = "strict", .offset = FIELD(strict),
+     .help = "stop at a line that is wrong or a picture that cannot be read (exit\ncode 2), instead of naming it and going on"},
+
+    {FLAG_GROUP, .name = "What is compared"},
+    {FLAG_TEXT, .name = "policy", .argument = "A,B,...", .offset = FIELD(policies),
+     .help = "policies, each perhaps with axes: vlcache@pooling=grid:1x5,defer=4; all\nof the library's where it is not given. full is always compared"},
+    {FLAG_TEXT, .name = "budget", .argument = "X,Y,...", .offset = FIELD(budgets),
+     .help = "shares of the cache to keep, each above 0 and at most 1"},
+
+    {FLAG_GROUP, .name = "What comes out"},
+    {FLAG_CHOICE, 'o', "output", .argument = "FORMAT", .offset = FIELD(format), .choices = "md|csv|json",
+     .help = "tables on standard output: md, csv or json"},
+    {FLAG_TEXT, .name = "results", .argument = "FILE", .offset = FIELD(results),
+     .help = "keep every answer here, line by line; an existing file is gone on\n"
+             "with, if it is of the same model, data and options"},
+    {FLAG_SEED, .name = "seed", .argument = "N", .offset = FIELD(seed),
+     .help = "of the resampling behind the confidence intervals"},
+    {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
+     .help = "no progress bar and no summary on standard error"},
+
+    {FLAG_GROUP, .name = "Device"},
+    {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
+     .help = "index, or part of the name of a device or platform (vlcache-run\n--list-devices); the first where it is not given"},
+    {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
+     .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
+
+    {FLAG_GROUP, .name = "Other"},
+    {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP, .help = "this text"},
+    {FLAG_ACTION, .name = "version", .offset = FIELD(action), .low = ACTION_VERSION, .help = "version of tool and library"},
+    {FLAG_END, .name = NULL},
+};
+/* clang-format on */
+
+static const char usage[] =
+    "vlcache-eval " VLCACHE_VERSION
+    ": what a small KV cache costs in quality, measured on your questions.\n"
+    "\n"
+    "Usage:\n"
+    "  vlcache-eval [-m DIR] --data FILE.jsonl [--policy A,B,...] [--budget X,Y,...]\n"
+    "               [-o md|csv|json] [--results FILE]\n";
+
+static const char rest[] =
+    "\n"
+    "Data: one JSON object a line\n"
+    "  {\"id\": \"p1\", \"image\": \"p1.png\", \"question\": \"What is the total?\", \"answers\": "
+    "[\"12.50\"],\n"
+    "   \"metric\": \"anls\"}\n"
+    "  image       a picture, or images: [...]; paths are relative to the file. Pictures stand before the\n"
+    "              question, or where it has <image> marks\n"
+    "  question    with answers, every accepted one; or turns: [{\"question\", \"answers\"}, ...], asked "
+    "one\n"
+    "              after another on one compressed cache; its score is the mean over them\n"
+    "  metric      anls      ANLS, threshold 0.5 (DocVQA)\n"
+    "              exact     equal, but for case and white space\n"
+    "              relaxed   numbers within 5%, everything else exact (ChartQA)\n"
+    "              cider     CIDEr-D, document frequencies from the references of the task (COCO)\n"
+    "              contains  an accepted answer occurs in the answer, case put aside (OCRBench)\n"
+    "  id, task, max_tokens   may be left out; scores are put together by task and metric\n"
+    "\n"
+    "Axes of a policy, behind @\n"
+    "  allocation, scoring, selection, pooling, summary, defer, threshold, recent, sinks (as in\n"
+    "  vlcache/compress.h), and label, the name that tables give it\n"
+    "\n"
+    "Scores are 100 times the metric, so CIDEr-D is on the scale of the literature. Retention is the score "
+    "over\n"
+    "that of the full cache. Intervals are 95% ones, of 2,000 resamplings of the questions (the same for "
+    "every\n"
+    "policy, so differences between policies are surer than the intervals look). Answers are greedy; a run\n"
+    "on the same device gives the same output to the byte.\n"
+    "\n"
+    "Exit codes\n"
+    "  0     done; lines that were skipped are counted on standard error\n"
+    "  1     usage: a flag, a policy, a budget; results of another run in --results\n"
+    "  2     a file: data, picture (with --strict), model; output that cannot be written\n"
+    "  3     no such device, or the device or its driver failed\n"
+    "  4     out of host or device memory\n"
+    "  130   Ctrl-C: what is answered stays in --results\n"
+    "\n"
+    "Examples\n"
+    "  vlcache-eval --data questions.jsonl --policy vlcache,h2o --budget .05,.1,.2\n"
+    "  vlcache-eval -m llava-1.5-7b-hf --data docvqa.jsonl --results docvqa.results\n"
+    "  vlcache-eval --data q.jsonl --budget .1 --policy \\\n"
+    "    vlcache,vlcache@allocation=uniform,h2o,h2o@allocation=sparsity\n";
+
+static void set_defaults(options *o) {
+    *o = (options){.predict = 256, .format = "md", .budgets = ".01,.05,.1,.2,.4,1"};
+}
+
+void help_print(void) {
+    options defaults;
+    set_defaults(&defaults);
+    fputs(usage, stdout);
+    flags_print(flags, &defaults);
+    fputs(rest, stdout);
+}
+
+int options_parse(int argc, char **argv, options *o) {
+    set_defaults(o);
+    int code = flags_parse(flags, argc, argv, o);
+    if (code || o->action != ACTION_EVALUATE) return code;
+    if (!o->data) return flag_refuse("--data: missing; it names the questions");
+    return variants_parse(o->policies, o->budgets, &o->variants);
+}
+
+void options_release(options *o) {
+    variants_release(&o->variants);
+}

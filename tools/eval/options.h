@@ -1,0 +1,33 @@
+/**
+ * options.h - what the command line of vlcache-eval asks for.
+ */
+#ifndef EVAL_OPTIONS_H
+#define EVAL_OPTIONS_H
+
+#include <vlcache/vlcache.h>
+
+#include "eval/variant.h"
+
+typedef enum action { ACTION_EVALUATE, ACTION_HELP, ACTION_VERSION } action;
+
+/** Texts point into argv. */
+typedef struct options {
+    int action;
+    const char *model; /* NULL: the model that ships */
+    const char *data, *policies, *budgets, *format, *results, *device, *chat_template;
+    int limit, predict;
+    uint64_t seed;
+    vlcache_dtype dtype;
+    bool strict, quiet;
+    variants variants;
+} options;
+
+/** Reads the command line. Returns an exit code; options_release() in any case. */
+int options_parse(int argc, char **argv, options *o);
+
+void options_release(options *o);
+
+/** --help, on standard output. */
+void help_print(void);
+
+#endif

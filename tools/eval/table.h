@@ -1,0 +1,28 @@
+/**
+ * table.h - the scores as text.
+ */
+#ifndef EVAL_TABLE_H
+#define EVAL_TABLE_H
+
+#include <stdio.h>
+
+#include "eval/score.h"
+
+/** Everything that tables and reports speak of. */
+typedef struct outcome {
+    const data *data;
+    const results *results;
+    const variants *variants;
+    const scores *scores;
+} outcome;
+
+/** Writes in a format: "md", "csv" or "json". Returns an exit code. */
+int table_write(const outcome *o, const char *format, FILE *out, console *c);
+
+/** "pages (ANLS)": what a group is called. */
+void table_group_name(const group *g, char *text, size_t room);
+
+/** "10%", "2.5%": a share as people write it. */
+void table_share(double share, char text[16]);
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * variant.c - from "--policy a,b@axis=value" and "--budget x,y" to compression options.
+ */
+#include "eval/variant.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/flag.h"
+#include "run/exit.h"
+
+enum { MOST_POLICIES = 64, MOST_BUDGETS = 64 };
+
+/* What may stand behind the @ of a policy. */
+static const struct axis {
+    const char *name;
+    enum { AXIS_TEXT, AXIS_REAL, AXIS_WHOLE } kind;
+    size_t offset;
+} axes[] = {
+#define AXIS(kind, field)                                                                                    \
+    { #field, kind, offsetof(vlcache_compress_options, field) }
+    AXIS(AXIS_TEXT, allocation), AXIS(AXIS_TEXT, scoring), AXIS(AXIS_TEXT, selection),
+    AXIS(AXIS_TEXT, pooling),    AXIS(AXIS_TEXT, defer),   AXIS(AXIS_TEXT, summary),
+    AXIS(AXIS_REAL, threshold),  AXIS(AXIS_REAL, recent),  AXIS(AXIS_WHOLE, sinks),
+#undef AXIS
+};
+enum { AXES = sizeof axes / sizeof *axes };
+
+/* One entry of --policy; its texts lie in variants.text. */
+typedef struct spec {
+    const char *label;
+    vlcache_compress_options options;
+} spec;
+
+/* ---- one policy --------------------------------------------------------------------------------------- */
+
+static const struct axis *find_axis(const char *name) {
+    for (size_t i = 0; i < AXES; i++)
+        if (strcmp(axes[i].name, name) == 0) return &axes[i];
+    return NULL;
+}
+
+static int refuse_axis(const char *name) {
+    char names[256] = "label";
+    for (size_t i = 0; i < AXES; i++) {
+        strcat(names, i + 1 < AXES ? ", " : " and ");
+        strcat(names, axes[i].name);
+    }
+    return flag_refuse("--policy: \"%s\": no such axis; there are %s", name, names);
+}
+
+/* "key=value"; cuts the text at its "=". */
+static int take_axis(char *text, spec *s) {
+    double number = 0.0;
+    char *equals = strchr(text, '=');
+    if (!equals || !equals[1]) return flag_refuse("--policy: \"%s\": must be axis=value", text);
+    *equals = 0;
+    const char *value = equals + 1;
+    if (strcmp(text, "label") == 0) {
+        s->label = value;
+        return EXIT_OK;
+    }
+    const struct axis *a = find_axis(text);
+    if (!a) return refuse_axis(text);
+    void *field = (char *)&s->options + a->offset;
+    if (a->kind == AXIS_TEXT) {
+        *(const char **)field = value;
+        return EXIT_OK;
+    }
+    if (!flag_read_number(value, &number))
+        return flag_refuse("--policy: %s=%s: must be a number", text, value);
+    if (a->kind == AXIS_REAL) *(double *)field = number;
+    if (a->kind == AXIS_WHOLE && (number != floor(number) || fabs(number) > 1e6))
+        return flag_refuse("--policy: %s=%s: must be a whole number", text, value);
+    if (a->kind == AXIS_WHOLE) *(int *)field = (int)number;
+    return EXIT_OK;
+}
+
+/* "name@key=value,key=value", a copy of which is `label`. */
+static int take_policy(char *text, const char *label, spec *s) {
+    int code = EXIT_OK;
+    char *at = strchr(text, '@');
+    if (at) *at++ = 0;
+    *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT};
+    s->options.policy = text;
+    while (at && !code) {
+        char *comma = strchr(at, ',');
+        if (comma) *comma++ = 0;
+        code = take_axis(at, s);
+        at = comma;
+    }
+    if (code) return code;
+    if (vlcache_compress_check(&s->options))
+        return flag_refuse("--policy %s: %s", label, vlcache_error_message());
+    return EXIT_OK;
+}
+
+/* ---- the lists ---------------------------------------------------------------------------------------- */
+
+/* Length of the entry that begins at `text`: a comma ends it, except before "key=value", which belongs to the
+ * policy before. */
+static size_t entry_length(const char *text) {
+    size_t end = strcspn(text, ",");
+    while (text[end]) {
+        size_t piece = strcspn(text + end + 1, ",@=");
+        if (text[end + 1 + piece] != '=') break;
+        end += 1 + strcspn(text + end + 1, ",");
+    }
+    return end;
+}
+
+/* Appends a copy of n bytes to the pool of texts; its address. */
+static char *keep(char **pool, const char *text, size_t n) {
+    char *copy = memcpy(*pool, text, n);
+    copy[n] = 0;
+    *pool += n + 1;
+    return copy;
+}
+
+static bool is_known(const spec *specs, size_t n, const char *label) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(specs[i].label, label) == 0) return true;
+    return false;
+}
+
+/* "full" stands first already; given again it is passed over. */
+static int take_policies(const char *text, char **pool, spec *specs, size_t *n) {
+    specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT};
+    specs[0].options.policy = "full";
+    *n = 1;
+    for (bool more = true; more;) {
+        size_t length = entry_length(text);
+        char *label = keep(pool, text, length), *cut = keep(pool, text, length);
+        if (*n == MOST_POLICIES) return flag_refuse("--policy: more than %d policies", MOST_POLICIES - 1);
+        if (strcmp(label, "full") != 0) {
+            int code = take_policy(cut, label, &specs[*n]);
+            if (code) return code;
+            if (is_known(specs, *n, specs[*n].label))
+                return flag_refuse("--policy: \"%s\" stands there twice", specs[*n].label);
+            ++*n;
+        }
+        more = text[length] != 0;
+        text += length + more;
+    }
+    return EXIT_OK;
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int take_budgets(const char *text, double *budgets, size_t *n) {
+    for (bool more = true; more;) {
+        char piece[32];
+        size_t length = strcspn(text, ",");
+        double value = 0.0;
+        snprintf(piece, sizeof piece, "%.*s", (int)length, text);
+        if (length >= sizeof piece || !flag_read_number(piece, &value) || value <= 0.0 || value > 1.0)
+            return flag_refuse("--budget \"%s\": must be a share above 0 and at most 1", piece);
+        if (*n == MOST_BUDGETS) return flag_refuse("--budget: more than %d budgets", MOST_BUDGETS);
+        budgets[(*n)++] = value;
+        more = text[length] != 0;
+        text += length + more;
+    }
+    qsort(budgets, *n, sizeof *budgets, compare_numbers);
+    size_t kept = 0;
+    for (size_t i = 0; i < *n; i++)
+        if (!i || budgets[i] != budgets[i - 1]) budgets[kept++] = budgets[i];
+    *n = kept;
+    return EXIT_OK;
+}
+
+/* Every name of the library, comma-separated. */
+static void all_policies(char *text, size_t room) {
+    size_t used = 0;
+    for (size_t i = 0; vlcache_policy_name(i) && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? "," : "", vlcache_policy_name(i));
+}
+
+static void cross(const spec *specs, size_t n, variants *v) {
+    v->n = 0;
+    for (size_t p = 0; p < n; p++)
+        for (size_t b = 0; b < (p ? v->n_budgets : 1); b++) {
+            variant *made = &v->items[v->n++];
+            *made = (variant){specs[p].label, (int)p, specs[p].options};
+            made->options.budget = p ? v->budgets[b] : 1.0;
+        }
+}
+
+static bool reserve(size_t n_policies, variants *v) {
+    v->labels = calloc(n_policies, sizeof *v->labels);
+    v->items = calloc(1 + n_policies * v->n_budgets, sizeof *v->items);
+    return v->labels && v->items;
+}
+
+int variants_parse(const char *policies, const char *budgets, variants *out) {
+    char every[512];
+    spec specs[MOST_POLICIES];
+    *out = (variants){0};
+    all_policies(every, sizeof every);
+    if (!policies) policies = every;
+    char *pool = out->text = malloc(4 * strlen(policies) + 4 * MOST_POLICIES);
+    out->budgets = calloc(MOST_BUDGETS, sizeof *out->budgets);
+    if (!pool || !out->budgets) goto no_memory;
+    int code = take_policies(policies, &pool, specs, &out->n_policies);
+    if (!code) code = take_budgets(budgets, out->budgets, &out->n_budgets);
+    if (code) return code;
+    if (!reserve(out->n_policies, out)) goto no_memory;
+    for (size_t p = 0; p < out->n_policies; p++) out->labels[p] = specs[p].label;
+    cross(specs, out->n_policies, out);
+    return EXIT_OK;
+no_memory:
+    fprintf(stderr, "%s: out of host memory\n", program_invocation_short_name);
+    return EXIT_MEMORY;
+}
+
+size_t variants_at(const variants *v, size_t policy, size_t budget) {
+    return policy ? 1 + (policy - 1) * v->n_budgets + budget : 0;
+}
+
+void variants_release(variants *v) {
+    free(v->items);
+    free(v->labels);
+    free(v->budgets);
+    free(v->text);
+    *v = (variants){0};
+}
+
+json_t *variant_json(const variant *v) {
+    vlcache_compress_options all;
+    json_t *object = json_pack("{s:s, s:s, s:f}", "label", v->label, "policy", v->options.policy, "budget",
+                               v->options.budget);
+    if (!object || vlcache_compress_resolve(&v->options, &all)) return object;
+    for (size_t i = 0; i < AXES && strcmp(all.policy, "full") != 0; i++) {
+        const void *field = (const char *)&all + axes[i].offset;
+        json_t *value = axes[i].kind == AXIS_REAL    ? json_real(*(const double *)field)
+                        : axes[i].kind == AXIS_WHOLE ? json_integer(*(const int *)field)
+                                                     : json_string(*(const char *const *)field);
+        if (value) json_object_set_new(object, axes[i].name, value);
+    }
+    return object;
+}

@@ -1,0 +1,47 @@
+/**
+ * variant.h - the ways to keep the cache that are compared: each policy at each budget.
+ *
+ *     --policy vlcache,h2o@recent=0.2,vlcache@label=mine,threshold=0.1
+ *
+ * A policy is a name of the library, and behind @ any axes of it, key=value, parted by commas. "full", the
+ * whole cache, is always the first variant: everything is measured against it.
+ */
+#ifndef EVAL_VARIANT_H
+#define EVAL_VARIANT_H
+
+#include <stddef.h>
+
+#include <jansson.h>
+#include <vlcache/compress.h>
+
+/** One way. */
+typedef struct variant {
+    const char *label; /* of its policy: "h2o@recent=0.2", or what label= says */
+    int policy;        /* which of --policy it is, "full" being 0 */
+    vlcache_compress_options options;
+} variant;
+
+typedef struct variants {
+    variant *items; /* policy by policy, budgets ascending */
+    size_t n;
+    const char **labels; /* of each policy */
+    size_t n_policies;
+    double *budgets; /* ascending */
+    size_t n_budgets;
+    char *text; /* what the strings of the options point into */
+} variants;
+
+/** Reads both lists; NULL policies: every policy of the library. Returns an exit code; variants_release() in
+ * any case. */
+int variants_parse(const char *policies, const char *budgets, variants *out);
+
+/** Index of the variant of a policy at a budget, both by their index; of "full" for any budget. */
+size_t variants_at(const variants *v, size_t policy, size_t budget);
+
+/** {"label": ..., "policy": ..., "budget": ..., and every axis}: what a results file says of it. New, NULL
+ * when memory runs out. */
+json_t *variant_json(const variant *v);
+
+void variants_release(variants *v);
+
+#endif

@@ -1,0 +1,159 @@
+/*
+ * vlcache-eval.c - what a small KV cache costs in quality.
+ *
+ *     data --> ask every question in every way --> results --> scores --> tables
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "eval/ask.h"
+#include "eval/fingerprint.h"
+#include "eval/score.h"
+#include "eval/table.h"
+#include "run/exit.h"
+#include "run/folder.h"
+#include "run/interrupt.h"
+
+enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens are noted */
+
+/* The whole program. */
+typedef struct program {
+    options options;
+    console console;
+    char folder[FOLDER_BYTES];
+    data data;
+    results results;
+    asker asker;
+    scores scores;
+} program;
+
+static int find_model(program *p) {
+    if (!p->options.model && folder_of_model(p->folder)) return EXIT_OK;
+    if (!p->options.model)
+        return console_fail(
+            &p->console, EXIT_INPUT,
+            "no model: the one that ships is not where it was installed; name one with -m DIR");
+    if (snprintf(p->folder, sizeof p->folder, "%s", p->options.model) < (int)sizeof p->folder) return EXIT_OK;
+    return console_fail(&p->console, EXIT_INPUT, "-m: the path is too long");
+}
+
+/* The last part of a path. */
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static json_t *variants_json(const variants *v) {
+    json_t *array = json_array();
+    for (size_t i = 0; i < v->n; i++) json_array_append_new(array, variant_json(&v->items[i]));
+    return array;
+}
+
+/* What tells this run from others. --limit is not in it: a run may go on with more questions. */
+static int make_header(program *p, json_t **out) {
+    const options *o = &p->options;
+    char of_data[FINGERPRINT_BYTES], of_model[FINGERPRINT_BYTES], device[160];
+    if (!fingerprint_file(o->data, of_data))
+        return console_fail(&p->console, EXIT_INPUT, "%s: %s", o->data, strerror(errno));
+    if (!fingerprint_model(p->folder, of_model))
+        return console_fail(&p->console, EXIT_INPUT, "%s/config.json: %s", p->folder, strerror(errno));
+    asker_device_name(o, device, sizeof device);
+    *out = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", 1, "model", of_model,
+                     "model_name", base_name(p->folder), "data", of_data, "device", device, "dtype",
+                     vlcache_dtype_name(o->dtype), "max_tokens", o->predict, "chat_template",
+                     o->chat_template ? o->chat_template : "", "variants", variants_json(&o->variants));
+    return *out ? EXIT_OK : console_fail(&p->console, EXIT_MEMORY, "out of host memory");
+}
+
+static int open_results(program *p) {
+    json_t *header = NULL;
+    int code = find_model(p);
+    if (!code)
+        code = data_read(p->options.data, (size_t)p->options.limit, p->options.strict, &p->console, &p->data);
+    if (!code) code = make_header(p, &header);
+    if (!code) code = results_open(p->options.results, header, &p->data, &p->console, &p->results);
+    return code;
+}
+
+/* Whether `index` is among the first questions of its group. */
+static bool in_gallery(const data *d, size_t index) {
+    size_t before = 0;
+    for (size_t i = 0; i < index; i++) before += d->items[i].group == d->items[index].group;
+    return before < GALLERY_CANDIDATES;
+}
+
+static int ask_all(program *p) {
+    results *r = &p->results;
+    if (r->done == r->n) return EXIT_OK;
+    int code = asker_open(&p->asker, &p->options, p->folder, &p->console);
+    p->asker.answers_total = (r->n - r->done) * p->options.variants.n;
+    for (size_t i = 0; i < r->n && !code; i++) {
+        json_t *record = NULL;
+        if (r->records[i]) continue;
+        code = asker_ask(&p->asker, &p->data.items[i], in_gallery(&p->data, i), &record);
+        if (!code) code = results_add(r, i, record, &p->console);
+    }
+    console_erase(&p->console);
+    return code;
+}
+
+/* What stands in the file, when it was not enough. */
+static void tell_interrupted(program *p) {
+    if (p->console.quiet || !p->results.n) return;
+    console_end_line(&p->console);
+    fprintf(stderr, "vlcache-eval: interrupted, %zu of %zu questions answered%s%s%s\n", p->results.done,
+            p->results.n,
+            p->results.path ? "; the same command goes on, with " : "; they are lost without --results",
+            p->results.path ? p->results.path : "", p->results.path ? "" : " FILE");
+}
+
+static void tell_summary(program *p) {
+    const scores *s = &p->scores;
+    if (p->console.quiet) return;
+    console_end_line(&p->console);
+    fprintf(stderr, "%zu question%s answered in %zu way%s", s->answered, s->answered == 1 ? "" : "s",
+            s->n_variants, s->n_variants == 1 ? "" : "s");
+    if (p->data.bad) fprintf(stderr, " | %zu of %zu lines skipped", p->data.bad, p->data.lines);
+    if (s->skipped)
+        fprintf(stderr, " | %zu question%s could not be asked", s->skipped, s->skipped == 1 ? "" : "s");
+    if (p->data.limited) fprintf(stderr, " | %zu beyond --limit", p->data.limited);
+    fputc('\n', stderr);
+}
+
+static int put_out(program *p) {
+    outcome o = {&p->data, &p->results, &p->options.variants, &p->scores};
+    int code =
+        scores_make(&p->data, &p->results, &p->options.variants, p->options.seed, &p->console, &p->scores);
+    if (!code && !p->scores.answered)
+        return console_fail(&p->console, EXIT_INPUT, "%s: no question could be asked", p->options.data);
+    if (!code) code = table_write(&o, p->options.format, stdout, &p->console);
+    if (!code) tell_summary(p);
+    return code;
+}
+
+static int evaluate(program *p) {
+    int code = open_results(p);
+    if (!code) code = ask_all(p);
+    if (code == EXIT_INTERRUPT) tell_interrupted(p);
+    return code ? code : put_out(p);
+}
+
+int main(int argc, char **argv) {
+    program p = {.options = {.action = ACTION_EVALUATE}};
+    int code = options_parse(argc, argv, &p.options);
+    console_open(&p.console, p.options.quiet, false);
+    interrupt_install();
+    if (!code && p.options.action == ACTION_HELP)
+        help_print();
+    else if (!code && p.options.action == ACTION_VERSION)
+        printf("vlcache-eval %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+    else if (!code)
+        code = evaluate(&p);
+    scores_release(&p.scores);
+    results_close(&p.results);
+    asker_close(&p.asker);
+    data_release(&p.data);
+    options_release(&p.options);
+    return code;
+}
