@@ -97,7 +97,7 @@ START_TEST(help) {
     snprintf(names_of_templates, sizeof names_of_templates, "%s", vlcache_chat_template_names());
     for (char *name = strtok(names_of_templates, ", "); name; name = strtok(NULL, ", "))
         ck_assert_msg(strstr(p.out, name) != NULL, "--help lacks template %s", name);
-    ck_assert(strstr(p.out, "[256]") && strstr(p.out, "[0.95]") && strstr(p.out, "[vlcache]"));
+    ck_assert(strstr(p.out, "[256]") && strstr(p.out, "[0.95]") && strstr(p.out, "[vlcache+]"));
     for (char *line = p.out, *end; (end = strchr(line, '\n')); line = end + 1)
         ck_assert_msg(end - line <= 100 || strstr(line, "without -m"), "wide: %.*s", (int)(end - line), line);
     process_release(&p);
@@ -356,7 +356,8 @@ static void check_budget(const json_t *object, int layers, int heads, int row_by
     ck_assert_uint_eq(json_array_size(list), (size_t)layers);
     for (int l = 0; l < layers; l++) {
         const json_t *layer = json_array_get(list, (size_t)l), *kept = get(layer, "kept", JSON_ARRAY);
-        ck_assert_uint_eq(json_object_size(layer), 3);
+        ck_assert_uint_eq(json_object_size(layer), 4);
+        ck_assert_int_eq(whole(layer, "centroids"), 0);
         ck_assert_uint_eq(json_array_size(kept), (size_t)heads);
         double beta = real(layer, "budget");
         for (int h = 0; h < heads; h++) {
@@ -373,8 +374,25 @@ static void check_budget(const json_t *object, int layers, int heads, int row_by
     ck_assert_int_ge(whole(bytes, "peak"), whole(bytes, "kept"));
 }
 
+/* The default policy: rows and the centroids that stand for the others, together within the budget. */
+START_TEST(json_of_the_default_policy) {
+    json_t *object = ASK_JSON(ASK, "-n", "12");
+    const json_t *list = get(object, "layers", JSON_ARRAY), *policy = get(object, "policy", JSON_OBJECT);
+    int tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
+    ck_assert_str_eq(json_string_value(get(policy, "name", JSON_STRING)), "vlcache+");
+    for (size_t l = 0; l < json_array_size(list); l++) {
+        const json_t *layer = json_array_get(list, l);
+        int kept = (int)json_integer_value(json_array_get(get(layer, "kept", JSON_ARRAY), 0));
+        ck_assert_int_ge(whole(layer, "centroids"), 1);
+        ck_assert(fabs(kept + whole(layer, "centroids") - real(layer, "budget") * tokens) <= 1.0);
+    }
+    json_decref(object);
+}
+END_TEST
+
 START_TEST(json_compressed) {
-    json_t *object = ASK_JSON(ASK, "-n", "12", "--budget", "0.3", "--threshold", "0.02", "--recent", "0.2");
+    json_t *object = ASK_JSON(ASK, "-n", "12", "--policy", "vlcache", "--budget", "0.3", "--threshold",
+                              "0.02", "--recent", "0.2");
     const json_t *prompt = get(object, "prompt", JSON_OBJECT), *policy = get(object, "policy", JSON_OBJECT);
     check_shape(object, 11);
     check_tokens(object, 12);
@@ -434,7 +452,7 @@ static void check_kept(const json_t *object) {
 }
 
 START_TEST(json_kept) {
-    json_t *some = ASK_JSON(ASK, "-n", "12", "--budget", "0.3", "--dump-kept");
+    json_t *some = ASK_JSON(ASK, "-n", "12", "--policy", "vlcache", "--budget", "0.3", "--dump-kept");
     json_t *all = ASK_JSON(ASK, "-n", "12", "--policy", "full", "--dump-kept");
     check_shape(some, 12);
     check_shape(all, 12);
@@ -625,6 +643,7 @@ int main(void) {
     tcase_add_test(tcase, picture_from_input);
     tcase_add_test(tcase, sampling);
     tcase_add_test(tcase, raw_prompt);
+    tcase_add_test(tcase, json_of_the_default_policy);
     tcase_add_test(tcase, json_compressed);
     tcase_add_test(tcase, json_full);
     tcase_add_test(tcase, json_kept);

@@ -16,6 +16,18 @@
 extern "C" {
 #endif
 
+/**
+ * The policies, with their axes as defined below:
+ *
+ *     vlcache       sparsity, post-vision (arXiv 2410.23317)
+ *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, kmeans:0.25: our own
+ *     full          everything is kept
+ *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
+ *     h2o           uniform, accumulated (arXiv 2306.14048)
+ *     snapkv        uniform, window:32, 1d:7 (arXiv 2404.14469)
+ *     pyramidkv     pyramid, window:8, 1d:7 (arXiv 2406.02069)
+ */
+
 /** For vlcache_compress_options.sinks: as the policy has it. */
 #define VLCACHE_AS_POLICY (-1)
 

@@ -42,8 +42,8 @@ static json_t *policy_json(const vlcache_compress_options *o) {
 static json_t *layer_json(const vlcache_compress_layer *layer, int kv_heads) {
     json_t *rows = json_array();
     for (int h = 0; h < kv_heads; h++) json_array_append_new(rows, json_integer(layer->kept));
-    return json_pack("{s:o, s:o, s:o}", "sparsity", real(layer->sparsity), "budget", real(layer->budget),
-                     "kept", rows);
+    return json_pack("{s:o, s:o, s:o, s:i}", "sparsity", real(layer->sparsity), "budget", real(layer->budget),
+                     "kept", rows, "centroids", layer->centroids);
 }
 
 static vlcache_status layers_json(const vlcache_session *session, const vlcache_answer *a, json_t *list) {

@@ -33,6 +33,7 @@ void options_default(options *o) {
                    .top_p = (double)generate.top_p,
                    .seed = generate.seed,
                    .compress = compress};
+    o->compress.policy = DEFAULT_POLICY;
     o->compress.budget = DEFAULT_BUDGET;
 }
 

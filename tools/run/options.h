@@ -6,7 +6,12 @@
 
 #include <vlcache/vlcache.h>
 
-/** Share of the KV cache that is kept unless --budget says otherwise; the one place for it. */
+/**
+ * How the KV cache is compressed unless --policy and --budget say otherwise; the one place for it. Of the
+ * budgets measured on the shipped model's pages (100 held-out questions, README.md), 0.10 is the smallest at
+ * which this policy keeps 95% of the full cache's score.
+ */
+#define DEFAULT_POLICY "vlcache+"
 #define DEFAULT_BUDGET 0.10
 
 typedef enum action {
