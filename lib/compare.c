@@ -1,7 +1,7 @@
 /*
  * compare.c - one prompt, read once, answered with each of several ways to compress its cache.
  *
- *     prompt -> prefill, observed by every variant's plan -> logits, kept aside
+ *     prompt -> prefill, observed by every variant's plan -> logits, kept aside (-> a probe of decode)
  *     each variant:   (decode on the full cache) -> copies of its kept rows -> decode there -> answer
  *                     the full cache's lengths go back to those after the prompt
  *
@@ -79,6 +79,28 @@ static vlcache_status read_once(comparison *c) {
     return status ? status : vlci_copy(s->model->device, s->text.logits, 0, c->logits, 0, logit_bytes(s));
 }
 
+/* The full cache's answer once more, looked at step by step. */
+static vlcache_status probe(comparison *c) {
+    vlcache_session *s = c->ask.session;
+    const vlcache_generate_options *how = &c->ask.how;
+    vlci_sampling sampling = {how->temperature, how->top_k, how->top_p};
+    vlci_probe_options options = {s->prompt.n, c->before.length, c->recipes, c->n};
+    vlci_decode decode = {0};
+    int32_t token = 0;
+    vlcache_status status = vlci_probe_create(&s->text, &s->kv, &options, &s->probe);
+    if (!status) status = vlci_decode_create(&s->text, &s->kv, &sampling, how->seed, &decode);
+    for (int i = 0; i < how->max_tokens && s->kv.position[0] < s->context && !status; i++) {
+        status = vlci_decode_choose(&decode, &token);
+        if (!status && vlci_session_cancelled(s))
+            status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
+        if (status || vlci_session_ends(s, token)) break;
+        status = vlci_probe_step(s->probe, &s->text, &s->kv, token);
+    }
+    vlci_decode_release(&decode);
+    go_back(&s->kv, &c->after);
+    return status;
+}
+
 /* ---- one variant --------------------------------------------------------------------------------------- */
 
 static vlcache_status begin(comparison *c, size_t variant, vlci_kv *small) {
@@ -87,6 +109,7 @@ static vlcache_status begin(comparison *c, size_t variant, vlci_kv *small) {
     vlci_session_forget_answer(s);
     s->answer.timings = c->shared;
     s->plan = c->plans[variant];
+    s->variant = &c->recipes[variant];
     s->open = -1;
     *t = (vlci_ask){.session = s,
                     .asked = t->asked,
@@ -125,6 +148,7 @@ static vlcache_status run(comparison *c) {
     vlcache_status status = read_recipes(c);
     if (!status) status = set_mark(&s->kv, &c->before);
     if (!status) status = read_once(c);
+    if (!status && c->ask.how.probe) status = probe(c);
     for (size_t i = 0; i < c->n && !status; i++) status = run_variant(c, i);
     return status;
 }
@@ -136,6 +160,8 @@ static void restore(comparison *c) {
     for (size_t i = 0; c->plans && i < c->n; i++) vlci_compress_destroy(&c->plans[i]);
     if (c->before.length) go_back(&s->kv, &c->before);
     if (s->kv.position[0] == 0) vlci_kv_clear(&s->kv);
+    vlci_probe_destroy(&s->probe);
+    s->variant = NULL;
     s->open = c->open;
     s->text.watch = NULL;
     vlci_memory_release(s->model->device, &c->logits);

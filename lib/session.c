@@ -152,6 +152,14 @@ vlcache_status vlcache_session_layer(const vlcache_session *session, int layer, 
     return VLCACHE_OK;
 }
 
+vlcache_status vlcache_session_probe(vlcache_session *session, int layer, vlcache_probe_layer *out) {
+    vlcache_status status = check_layer(session, layer);
+    if (status) return status;
+    if (!session->probe)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "session: no probe: ask for one in vlcache_session_compare()");
+    return vlci_probe_layer(session->probe, session->plan, session->variant->threshold, layer, out);
+}
+
 vlcache_status vlcache_session_kept(vlcache_session *session, int layer, int kv_head, int32_t *positions,
                                     size_t capacity, size_t *n) {
     vlcache_status status = check_layer(session, layer);

@@ -8,6 +8,7 @@
 
 #include "decode.h"
 #include "prefill.h"
+#include "probe.h"
 #include "prompt.h"
 
 struct vlcache_session {
@@ -20,8 +21,10 @@ struct vlcache_session {
     atomic_bool cancel;
     int32_t open; /* last token of the answer before, not yet in the cache; -1: none */
 
-    vlci_prompt prompt;  /* of the last turn */
-    vlci_compress *plan; /* of the last turn; NULL when it was not compressed */
+    vlci_prompt prompt;         /* of the last turn */
+    vlci_compress *plan;        /* of the last turn; NULL when it was not compressed */
+    vlci_probe *probe;          /* of the comparison that is running, which owns it; NULL: none */
+    const vlci_recipe *variant; /* that the comparison speaks of */
     bool answered;
     vlcache_answer answer;
     char *said; /* answer.text */
@@ -62,6 +65,9 @@ vlcache_status vlci_session_compress(vlci_ask *ask);
 
 /** Generates from text->logits, compressing on the way where that waits, and describes the answer. */
 vlcache_status vlci_session_answer(vlci_ask *ask);
+
+/** Whether a token ends an answer. */
+bool vlci_session_ends(const vlcache_session *session, int32_t token);
 
 /** Drops the answer that the caller may have read, and with it the prompt. */
 void vlci_session_forget_answer(vlcache_session *session);

@@ -120,9 +120,9 @@ vlcache_status vlci_session_compress(vlci_ask *t) {
 
 /* ---- the answer ---------------------------------------------------------------------------------------- */
 
-static bool ends(const vlcache_model *model, int32_t token) {
-    for (int i = 0; i < model->config.n_eos_tokens; i++)
-        if (model->config.eos_tokens[i] == token) return true;
+bool vlci_session_ends(const vlcache_session *s, int32_t token) {
+    for (int i = 0; i < s->model->config.n_eos_tokens; i++)
+        if (s->model->config.eos_tokens[i] == token) return true;
     return false;
 }
 
@@ -185,7 +185,7 @@ static vlcache_status generate(vlci_ask *t) {
         if (status) break;
         if (!a->timings.first_token) a->timings.first_token = vlci_clock_ms() - t->start;
         s->open = -1;
-        if (ends(s->model, token)) {
+        if (vlci_session_ends(s, token)) {
             a->finish = VLCACHE_FINISH_STOP;
             break;
         }

@@ -474,6 +474,59 @@ START_TEST(deferred) {
 }
 END_TEST
 
+/* ---- probes -------------------------------------------------------------------------------------------- */
+
+static bool hear_probe(void *user, size_t variant, const vlcache_answer *a) {
+    vlcache_session *session = user;
+    vlcache_probe_layer first, p;
+    double hits[2] = {0, 0};
+    ck_ok(vlcache_session_probe(session, 0, &first));
+    for (int layer = 0; layer < a->compress.layers; layer++) {
+        ck_ok(vlcache_session_probe(session, layer, &p));
+        ck_assert_int_eq(p.steps, first.steps);
+        ck_assert(p.sparsity > 0.0 && p.sparsity < 1.0);
+        ck_assert(p.hit_first >= 0.0 && p.hit_first <= 1.0 + 1e-9);
+        ck_assert(p.hit_all >= 0.0 && p.hit_all <= 1.0 + 1e-9);
+        hits[0] += p.hit_first / a->compress.layers;
+        hits[1] += p.hit_all / a->compress.layers;
+    }
+    ck_fails(vlcache_session_probe(session, a->compress.layers, &p), VLCACHE_E_ARGUMENT, "layer");
+    if (variant < 2) /* both keep everything */
+        ck_assert(fabs(hits[0] - 1.0) < 1e-9 && fabs(hits[1] - 1.0) < 1e-9);
+    else
+        ck_assert(hits[0] > 0.2 && hits[0] < 1.0 && hits[1] > 0.2 && hits[1] < 1.0);
+    if (variant == 0) ck_assert_int_eq(p.steps, a->n_tokens); /* the end token is not run */
+    return true;
+}
+
+/* A higher threshold calls more insignificant; everything kept is everything hit; answers do not change. */
+START_TEST(probes) {
+    vlcache_compress_options o[] = {variant_of("full", 1.0), variant_of("h2o", 1.0),
+                                    variant_of("vlcache", 0.1), variant_of("snapkv", 0.1)};
+    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_session *session = open_session(demo_model(), "vlcache", 0.1);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    uint64_t before = vlci_memory_now(suite_device());
+    vlcache_probe_layer p;
+    prompt.text = "What is the Due date?";
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    generate.max_tokens = 64;
+    generate.probe = true;
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, o, 4, hear_probe, session));
+    ck_fails(vlcache_session_probe(session, 0, &p), VLCACHE_E_ARGUMENT, "no turn");
+    vlcache_session_destroy(&session);
+    session = open_session(demo_model(), "vlcache", 0.1);
+    ck_assert_uint_le(vlci_memory_now(suite_device()), before);
+    const vlcache_answer *a = NULL;
+    ck_ok(ask(session, image, "What is the Due date?", NULL, 4, &a));
+    ck_fails(vlcache_session_probe(session, 0, &p), VLCACHE_E_ARGUMENT, "no probe");
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* A second turn with a picture is compared as it would be asked. */
 START_TEST(comparing_a_later_turn) {
     vlcache_compress_options o[] = {variant_of("full", 1.0), variant_of("vlcache", 0.5)};
@@ -656,6 +709,7 @@ int main(void) {
     tcase_add_test(all, all_is_full);
     tcase_add_test(all, comparing_leaves_no_trace);
     tcase_add_test(all, comparing_a_later_turn);
+    tcase_add_test(all, probes);
     tcase_add_test(all, turns_with_summaries);
     tcase_add_test(all, deferred);
     tcase_add_test(all, cancelled_while_reading);

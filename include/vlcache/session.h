@@ -57,9 +57,11 @@ typedef struct vlcache_generate_options {
     vlcache_progress_fn progress; /**< stages "looking at pictures" (tiles) and "reading the prompt" (layers);
                                        NULL: none */
     void *user;                   /**< of both callbacks */
+    bool probe;                   /**< in vlcache_session_compare(): measure decode too, for
+                                       vlcache_session_probe(); false */
 } vlcache_generate_options;
 #define VLCACHE_GENERATE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, NULL, NULL, NULL }
+    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, NULL, NULL, NULL, false }
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {
@@ -149,6 +151,27 @@ VLCACHE_API vlcache_status vlcache_session_compare(vlcache_session *session, con
                                                    const vlcache_generate_options *generate,
                                                    const vlcache_compress_options *variants,
                                                    size_t n_variants, vlcache_variant_fn each, void *user);
+
+/** What the full cache attends to while it answers, and how much of that a variant has kept: one layer. A
+ * step is one decoded token's way through the model; all numbers are NaN when there was none. */
+typedef struct vlcache_probe_layer {
+    int steps;
+    double sparsity;  /**< share of the prompt's tokens whose attention is below the variant's threshold times
+                           the row's maximum, mean over steps and query heads */
+    double hit_first; /**< cache hit rate of the first step: of the k tokens of the prompt that a kv head
+                           attends to most, the share that the variant has kept, k being how many that is
+                           (centroids are no tokens); mean over kv heads */
+    double hit_all;   /**< the same, mean over all steps */
+} vlcache_probe_layer;
+
+/**
+ * A layer of the variant that vlcache_session_compare() speaks of, when the options asked for `probe`: the
+ * answer is decoded once more with the full cache, observed step by step, for all variants together (host
+ * memory: 4 bytes for each step, layer, kv head and token of the prompt). Reads from the device: blocks.
+ * Errors: VLCACHE_E_ARGUMENT (no probe, no such layer), VLCACHE_E_DEVICE.
+ */
+VLCACHE_API vlcache_status vlcache_session_probe(vlcache_session *session, int layer,
+                                                 vlcache_probe_layer *out);
 
 /** Ends the turn that is running, at the next layer or token; without one, the next turn. From any thread and
  * from a signal handler. */

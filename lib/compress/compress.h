@@ -34,7 +34,7 @@ typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlc
 /** Options with every axis filled in, as numbers. No strings but static ones. */
 typedef struct vlci_recipe {
     const char *policy;
-    bool compresses; /**< false: "full"; nothing below counts */
+    bool compresses; /**< false: "full"; of what is below only the threshold counts, for probes */
     double budget, threshold, recent;
     int sinks;
     vlci_allocation allocation;

@@ -252,13 +252,13 @@ static vlcache_status resolve(const vlcache_compress_options *o, vlcache_compres
     if (status) return status;
     *all = *o;
     fill_in(all, row);
-    *r = (vlci_recipe){.policy = row->policy, .compresses = row->allocation != NULL};
+    *r = (vlci_recipe){
+        .policy = row->policy, .compresses = row->allocation != NULL, .threshold = o->threshold};
     if (!r->compresses) return check_full(all);
     status = check_numbers(o);
     if (!status) status = read_axes(all, r);
     if (!status) status = check_together(all, r);
     r->budget = o->budget;
-    r->threshold = o->threshold;
     r->recent = o->recent;
     r->sinks = all->sinks;
     return status;
