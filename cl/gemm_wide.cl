@@ -4,18 +4,24 @@
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
  * W lies in panels of 32 of its rows: element (c, k) at ((c / 32) * K + k) * 32 + c % 32, zero-padded. One work-item
- * computes ROWS_A_TILE x 32 outputs and needs no barrier:
+ * computes ROWS_A_TILE x 16 VECTORS_A_TILE outputs, all of them in registers, and needs no barrier:
  *
  *                 panel of W: K x 32 (stays in cache while the row tiles run over it)
  *                 +----------------+----------------+
  *                 | float16        | float16        |  <- one k
- *   x: 12 rows    +----------------+----------------+
- *   x[r][k] ----> | acc[r][0]      | acc[r][1]      |  12 x 2 accumulators in registers
+ *   x: rows       +----------------+----------------+
+ *   x[r][k] ----> | acc[r][0]      | acc[r][1]      |  12 x 2 vectors of 512 bits, or 6 x 1 of twice 256
  *
- * Work: dimension 0 = row tiles, dimension 1 = panels.
+ * Work: dimension 0 = row tiles, dimension 1 = panels, or halves of panels.
+ *
+ * build: -DROWS_A_TILE=12 -DVECTORS_A_TILE=2
+ * build: -DROWS_A_TILE=6 -DVECTORS_A_TILE=1
  */
 #ifndef ROWS_A_TILE
-#define ROWS_A_TILE 12 /* 24 accumulators and 2 vectors of the panel fit 32 vector registers */
+#define ROWS_A_TILE 12 /* 24 accumulators and 2 vectors of the panel fit 32 registers of 512 bits */
+#endif
+#ifndef VECTORS_A_TILE
+#define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
 
 /* Where the compiler halves vectors of 512 bits on its own account, ask it not to. */
@@ -48,38 +54,37 @@ static inline void store16(float16 v, __global float *y, __global const float *b
     }
 }
 
-/* y is the tile's row r at column c; a panel has up to 32 columns left. */
-static inline void store_row(float16 lo, float16 hi, __global float *y, __global const float *bias, int columns, int act,
-                             int accumulate) {
-    store16(lo, y, bias, columns, act, accumulate);
-    if (columns > 16) store16(hi, y + 16, bias ? bias + 16 : bias, columns - 16, act, accumulate);
-}
-
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    const int row = (int)get_group_id(0) * ROWS_A_TILE, column = (int)get_group_id(1) * 32;
-    __global const w_t *panel = w + (size_t)column * (size_t)k;
+    const int row = (int)get_group_id(0) * ROWS_A_TILE, column = (int)get_group_id(1) * 16 * VECTORS_A_TILE;
+    if (column >= n) return; /* the second half of the last panel */
+    __global const w_t *panel = w + (size_t)(column / 32) * 32 * (size_t)k + column % 32;
     __global const float *xr[ROWS_A_TILE]; /* rows beyond the last repeat it, and are not stored */
-    float16 lo[ROWS_A_TILE], hi[ROWS_A_TILE];
+    float16 acc[ROWS_A_TILE][VECTORS_A_TILE];
 #pragma unroll
     for (int r = 0; r < ROWS_A_TILE; r++) {
         xr[r] = x + (size_t)x_offset + (size_t)min(row + r, m - 1) * (size_t)k;
-        lo[r] = 0.0f;
-        hi[r] = 0.0f;
+#pragma unroll
+        for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] = 0.0f;
     }
     for (int i = 0; i < k; i++) {
-        const float16 b0 = W_LOAD16(panel, 0), b1 = W_LOAD16(panel, 16);
+        float16 b[VECTORS_A_TILE];
+#pragma unroll
+        for (int v = 0; v < VECTORS_A_TILE; v++) b[v] = W_LOAD16(panel, v * 16);
         panel += 32;
 #pragma unroll
-        for (int r = 0; r < ROWS_A_TILE; r++) {
-            lo[r] += xr[r][i] * b0;
-            hi[r] += xr[r][i] * b1;
-        }
+        for (int r = 0; r < ROWS_A_TILE; r++)
+#pragma unroll
+            for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] += xr[r][i] * b[v];
     }
     y += (size_t)y_offset + (size_t)row * (size_t)n + (size_t)column;
     if (bias) bias += column;
 #pragma unroll
     for (int r = 0; r < ROWS_A_TILE; r++)
-        if (row + r < m) store_row(lo[r], hi[r], y + (size_t)r * (size_t)n, bias, n - column, act, accumulate);
+#pragma unroll
+        for (int v = 0; v < VECTORS_A_TILE; v++)
+            if (row + r < m && column + v * 16 < n)
+                store16(acc[r][v], y + (size_t)r * (size_t)n + v * 16, bias ? bias + v * 16 : bias, n - column - v * 16,
+                        act, accumulate);
 }

@@ -221,8 +221,13 @@ START_TEST(portable_scalar_multiplies) {
 }
 END_TEST
 
-START_TEST(wide_multiplies) {
-    run_shapes("wide", NULL);
+START_TEST(wide_512_bits_multiplies) {
+    run_shapes("wide", "gemm:12x32");
+}
+END_TEST
+
+START_TEST(wide_256_bits_multiplies) {
+    run_shapes("wide", "gemm:6x16");
 }
 END_TEST
 
@@ -363,7 +368,8 @@ int main(void) {
     tcase_add_test(cases, portable_large_multiplies);
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
-    tcase_add_test(cases, wide_multiplies);
+    tcase_add_test(cases, wide_512_bits_multiplies);
+    tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, clblast_multiplies);
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);

@@ -24,9 +24,10 @@ typedef struct vlci_caps {
     vlcache_device_info info;
     bool wide_vectors; /**< a CPU: one work-item per tile with float16 vectors beats work-groups with barriers
                         */
-    size_t local_bytes; /**< usable local memory of one work-group */
-    size_t max_group;   /**< largest work-group */
-    size_t alignment;   /**< of sub-buffers, bytes */
+    unsigned vector_floats; /**< floats of a native vector: 16 where registers have 512 bits */
+    size_t local_bytes;     /**< usable local memory of one work-group */
+    size_t max_group;       /**< largest work-group */
+    size_t alignment;       /**< of sub-buffers, bytes */
 } vlci_caps;
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);

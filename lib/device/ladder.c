@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder,
+                                             &vlci_gemm_wide_ladder,
                                              &vlci_gemv_ladder,
                                              &vlci_attention_prefill_ladder,
                                              &vlci_attention_decode_ladder,

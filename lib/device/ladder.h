@@ -20,7 +20,7 @@ typedef struct vlci_ladder {
                                                                        that fills the device */
 } vlci_ladder;
 
-extern const vlci_ladder vlci_gemm_ladder, vlci_gemv_ladder;                          /* gemm.c */
+extern const vlci_ladder vlci_gemm_ladder, vlci_gemm_wide_ladder, vlci_gemv_ladder;   /* gemm.c */
 extern const vlci_ladder vlci_attention_prefill_ladder, vlci_attention_decode_ladder; /* attention.c */
 extern const vlci_ladder vlci_norm_ladder;                                            /* ops.c */
 extern const vlci_ladder vlci_sample_ladder;                                          /* sample.c */
