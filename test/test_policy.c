@@ -23,7 +23,8 @@ START_TEST(test_names) {
     ck_assert_str_eq(r.policy, "vlcache");
     ck_assert_str_eq(vlcache_policy_name(0), "vlcache");
     options = options_of("Full");
-    ck_fails(vlci_policy_read(&options, &r), VLCACHE_E_ARGUMENT, "vlcache, vlcache+, full, streamingllm, h2o");
+    ck_fails(vlci_policy_read(&options, &r), VLCACHE_E_ARGUMENT,
+             "vlcache, vlcache+, full, streamingllm, h2o");
     size_t n = 0;
     for (const char *name; (name = vlcache_policy_name(n)); n++) { /* every row reads */
         options = options_of(name);
