@@ -168,18 +168,12 @@ static vlcache_status pick_rung(const vlcache_device *device, const product *p, 
     return status;
 }
 
-/* One work-item for each element of [rows][columns], in work-groups along the columns. */
-static vlci_grid grid_of(const vlci_kernel *kernel, size_t columns, size_t rows) {
-    size_t width = kernel->max_group < 64 ? kernel->max_group : 64;
-    return VLCI_GRID(ceil_div(columns, width), rows, 1, width, 1, 1);
-}
-
 static vlcache_status run_scalar(vlcache_device *device, const product *p) {
     const vlci_kernel *kernel;
     vlcache_status status =
         get_kernel(device, p->w->dtype, "gemm.cl", "gemm_scalar", " -DGROUP=1 -DWORK=1 -DTILE_K=1", &kernel);
     if (status) return status;
-    return launch(device, kernel, grid_of(kernel, (size_t)p->w->n, (size_t)p->m), p);
+    return launch(device, kernel, vlci_grid_over(kernel, (size_t)p->w->n, (size_t)p->m, 1), p);
 }
 
 static vlcache_status run_portable(vlcache_device *device, const product *p) {
@@ -209,7 +203,7 @@ static vlcache_status multiply_block(vlcache_device *device, const product *p, c
     vlcache_status status =
         get_kernel(device, p->w->dtype, "gemm.cl", "gemm_widen", " -DGROUP=1 -DWORK=1 -DTILE_K=1", &widen);
     if (!status)
-        status = VLCI_LAUNCH(device, widen, grid_of(widen, k, (size_t)rows), VLCI_MEM(p->w->data),
+        status = VLCI_LAUNCH(device, widen, vlci_grid_over(widen, k, (size_t)rows, 1), VLCI_MEM(p->w->data),
                              VLCI_MEM(wide), VLCI_I32(first), VLCI_I32(rows), VLCI_I32(p->w->k));
     if (status) return status;
     CLBlastStatusCode code =
@@ -228,9 +222,9 @@ static vlcache_status finish_clblast(vlcache_device *device, const product *p) {
     vlcache_status status = get_kernel(device, p->w->dtype, "gemm.cl", "gemm_epilogue",
                                        " -DGROUP=1 -DWORK=1 -DTILE_K=1", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(device, kernel, grid_of(kernel, (size_t)p->w->n, (size_t)p->m), VLCI_MEM(p->y),
-                       VLCI_U32(p->y_offset), VLCI_MEM(p->w->bias), VLCI_I32(p->m), VLCI_I32(p->w->n),
-                       VLCI_I32(p->act));
+    return VLCI_LAUNCH(device, kernel, vlci_grid_over(kernel, (size_t)p->w->n, (size_t)p->m, 1),
+                       VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_MEM(p->w->bias), VLCI_I32(p->m),
+                       VLCI_I32(p->w->n), VLCI_I32(p->act));
 }
 
 static vlcache_status run_clblast(vlcache_device *device, const product *p) {

@@ -9,7 +9,7 @@
 
 #include "compress/compress.h"
 
-enum { GROUP = 64, MAX_GROUPS = 256 };
+enum { MAX_GROUPS = 256 };
 
 static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to,
                              bool value) {
@@ -20,7 +20,8 @@ static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *
     vlcache_status status = vlci_kernel_get(p->device, "compact.cl", "compact", options, &kernel);
     if (status) return status;
     size_t groups = to->capacity < MAX_GROUPS ? (size_t)to->capacity : MAX_GROUPS;
-    vlci_grid grid = VLCI_GRID(groups, (size_t)s->kv_heads, (size_t)s->batch, GROUP, 1, 1);
+    vlci_grid grid =
+        VLCI_GRID(groups, (size_t)s->kv_heads, (size_t)s->batch, vlci_group_width(kernel, 64), 1, 1);
     return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(value ? a->v : a->k),
                        VLCI_U32(value ? a->v_offset : a->k_offset), VLCI_U32(a->seq_stride),
                        VLCI_U32(a->head_stride), VLCI_U32(a->row_stride), VLCI_MEM(p->before_on),
@@ -40,8 +41,7 @@ static vlcache_status move_biases(vlci_compress *p, int layer, cl_mem bias, int 
     vlcache_status status =
         vlci_kernel_get(p->device, "compact.cl", "compact_bias", "-DKV_DTYPE=1 -DHEAD_DIM=8", &kernel);
     if (status) return status;
-    vlci_grid grid = VLCI_GRID((size_t)(to->capacity + GROUP - 1) / GROUP,
-                               (size_t)s->batch * (size_t)s->kv_heads, 1, GROUP, 1, 1);
+    vlci_grid grid = vlci_grid_over(kernel, (size_t)to->capacity, (size_t)s->batch * (size_t)s->kv_heads, 1);
     return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(bias), VLCI_I32(bias_capacity),
                        VLCI_MEM(p->before_on), VLCI_I32(layer * s->batch * s->kv_heads),
                        VLCI_I32(s->kv_heads), VLCI_MEM(to->bias), VLCI_I32(to->capacity));

@@ -7,8 +7,6 @@
  */
 #include "compress/compress.h"
 
-enum { GROUP = 64 };
-
 static vlcache_status room(vlci_compress *p, cl_mem *out) {
     const vlci_compress_shape *s = &p->shape;
     if (*out) return VLCACHE_OK;
@@ -16,28 +14,27 @@ static vlcache_status room(vlci_compress *p, cl_mem *out) {
     return vlci_memory_create(p->device, n * sizeof(cl_float), "compression: pooled scores", out);
 }
 
-static vlci_grid columns(const vlci_compress *p, size_t rows) {
-    return VLCI_GRID((size_t)(p->max_tokens + GROUP - 1) / GROUP, rows, 1, GROUP, 1, 1);
-}
-
 static vlcache_status merge(vlci_compress *p, cl_mem score) {
     const vlci_kernel *kernel = NULL;
     vlcache_status status = room(p, &p->merged);
     if (!status) status = vlci_kernel_get(p->device, "pool.cl", "pool_heads", "", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, columns(p, (size_t)p->shape.batch), VLCI_MEM(score),
-                       VLCI_U32(p->max_tokens), VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->merged));
+    return VLCI_LAUNCH(p->device, kernel,
+                       vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch, 1),
+                       VLCI_MEM(score), VLCI_U32(p->max_tokens), VLCI_I32(p->shape.kv_heads),
+                       VLCI_MEM(p->merged));
 }
 
 static vlcache_status pool(vlci_compress *p, cl_mem score) {
     const vlci_recipe *r = &p->recipe;
     const vlci_kernel *kernel = NULL;
     bool line = r->pooling == VLCI_POOL_LINE;
-    vlci_grid grid = columns(p, (size_t)p->shape.batch * (size_t)p->shape.kv_heads);
     vlcache_status status = room(p, &p->pooled);
     if (!status)
         status = vlci_kernel_get(p->device, "pool.cl", line ? "pool_line" : "pool_grid", "", &kernel);
     if (status) return status;
+    vlci_grid grid =
+        vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch * (size_t)p->shape.kv_heads, 1);
     if (line)
         return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(score), VLCI_U32(p->max_tokens),
                            VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->tokens_on), VLCI_I32(r->pool_columns),

@@ -16,7 +16,7 @@
 #include "core/alloc.h"
 #include "device/ladder.h"
 
-enum { TILE_COLS = 64, WIDE_COLS = 16, ROW_BLOCK = 128, SUM_GROUP = 64 };
+enum { TILE_COLS = 64, WIDE_COLS = 16, ROW_BLOCK = 128 };
 
 /* ---- what is seen -------------------------------------------------------------------------------------- */
 
@@ -146,6 +146,7 @@ static vlcache_status check(const vlci_scores *p, int layer, const vlci_attentio
 /* How the work is cut, which depends on the rung. */
 typedef struct cut {
     bool wide;
+    const vlci_kernel *kernel;
     int tiles, blocks;
     cl_mem sums; /* where the row blocks' sums go */
 } cut;
@@ -162,11 +163,27 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits, choose};
 
+static vlcache_status get_score(const vlci_scores *s, cut *c) {
+    const vlci_compress_shape *shape = &s->shape;
+    char options[160];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d -DROW_BLOCK=%d",
+             (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads, ROW_BLOCK);
+    return vlci_kernel_get(s->device, c->wide ? "score_wide.cl" : "score.cl",
+                           c->wide ? "score_wide" : "score", options, &c->kernel);
+}
+
+/* A kernel may take smaller work-groups than its device: "tile" gives way to "wide" then. */
 static vlcache_status cut_work(const vlci_scores *s, const vlci_attention *a, cut *c) {
     const char *rung;
     vlcache_status status = vlci_rung(s->device, &vlci_score_ladder, choose(s->device), &rung);
     if (status) return status;
     *c = (cut){.wide = strcmp(rung, "wide") == 0};
+    status = get_score(s, c);
+    if (!status && !c->wide && c->kernel->max_group < TILE_COLS) {
+        c->wide = true;
+        status = get_score(s, c);
+    }
+    if (status) return status;
     int columns = c->wide ? WIDE_COLS : TILE_COLS;
     int rows = a->max_rows < s->max_rows ? a->max_rows : s->max_rows;
     c->tiles = (s->max_tokens + columns - 1) / columns;
@@ -187,17 +204,10 @@ static vlcache_status make_room(vlci_scores *s, size_t bytes, const char *what, 
 static vlcache_status launch_score(vlci_scores *s, int layer, const vlci_attention *a, const cut *c,
                                    bool count) {
     const vlci_compress_shape *shape = &s->shape;
-    const vlci_kernel *kernel = NULL;
-    char options[160];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d -DROW_BLOCK=%d",
-             (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads, ROW_BLOCK);
-    vlcache_status status = vlci_kernel_get(s->device, c->wide ? "score_wide.cl" : "score.cl",
-                                            c->wide ? "score_wide" : "score", options, &kernel);
-    if (status) return status;
     vlci_grid grid = VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), (size_t)shape->batch,
                                c->wide ? 1 : TILE_COLS, 1, 1);
-    return VLCI_LAUNCH(s->device, kernel, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset), VLCI_U32(a->q_stride),
-                       VLCI_MEM(a->k), VLCI_U32(a->k_offset), VLCI_U32(a->seq_stride),
+    return VLCI_LAUNCH(s->device, c->kernel, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
+                       VLCI_U32(a->q_stride), VLCI_MEM(a->k), VLCI_U32(a->k_offset), VLCI_U32(a->seq_stride),
                        VLCI_U32(a->head_stride), VLCI_U32(a->row_stride), VLCI_MEM(a->row_max),
                        VLCI_MEM(a->row_lse), VLCI_MEM(a->seq_start), VLCI_MEM(a->past),
                        VLCI_I32(a->past_offset), VLCI_MEM(s->before_on),
@@ -213,9 +223,9 @@ static vlcache_status launch_sum(vlci_scores *s, int layer, const cut *c, double
         vlci_kernel_get(s->device, "score.cl", "score_sum", "-DHEADS=1 -DKV_HEADS=1", &kernel);
     if (status) return status;
     size_t n = layer_floats(s);
-    return VLCI_LAUNCH(s->device, kernel, VLCI_GRID((n + SUM_GROUP - 1) / SUM_GROUP, 1, 1, SUM_GROUP, 1, 1),
-                       VLCI_MEM(c->sums), VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)weight),
-                       VLCI_I32(add), VLCI_MEM(s->score[layer]));
+    return VLCI_LAUNCH(s->device, kernel, vlci_grid_over(kernel, n, 1, 1), VLCI_MEM(c->sums),
+                       VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)weight), VLCI_I32(add),
+                       VLCI_MEM(s->score[layer]));
 }
 
 /* Scores go where they belong at once when there is nothing to add up. */

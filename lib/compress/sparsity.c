@@ -7,9 +7,11 @@
  * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their
  * mean.
  */
+#include <stdio.h>
+
 #include "compress/compress.h"
 
-enum { FALLBACK_ROWS = 32, SUM_GROUP = 64 };
+enum { FALLBACK_ROWS = 32 };
 
 int vlci_sparsity_rows(int tokens, int text, bool *fallback) {
     *fallback = text == 0;
@@ -31,9 +33,16 @@ double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries) {
 vlcache_status vlci_sparsity_sum(vlci_scores *s, int layer, int tiles) {
     const vlci_kernel *kernel = NULL;
     size_t rows = (size_t)s->shape.batch * (size_t)s->shape.heads;
-    vlcache_status status =
-        vlci_kernel_get(s->device, "sparsity.cl", "sparsity_sum", "-DSUM_GROUP=64", &kernel);
+    size_t group = 64, fits = 64;
+    vlcache_status status = VLCACHE_OK;
+    do { /* smaller, until the kernel built for a group takes it */
+        char options[32];
+        group = fits;
+        snprintf(options, sizeof options, "-DSUM_GROUP=%zu", group);
+        status = vlci_kernel_get(s->device, "sparsity.cl", "sparsity_sum", options, &kernel);
+        if (!status) fits = vlci_group_width(kernel, group);
+    } while (!status && fits < group);
     if (status) return status;
-    return VLCI_LAUNCH(s->device, kernel, VLCI_GRID(rows, 1, 1, SUM_GROUP, 1, 1), VLCI_MEM(s->partial),
+    return VLCI_LAUNCH(s->device, kernel, VLCI_GRID(rows, 1, 1, group, 1, 1), VLCI_MEM(s->partial),
                        VLCI_I32(tiles), VLCI_MEM(s->counts), VLCI_U32((size_t)layer * rows));
 }

@@ -10,7 +10,7 @@
 
 #include "compress/compress.h"
 
-enum { LANES = 16, KEYS = 4, GROUP = 64, CHUNK = 8 };
+enum { LANES = 16, KEYS = 4, CHUNK = 8 };
 
 static int most_centroids(const vlci_compress *p, int layer) {
     int most = 0;
@@ -61,10 +61,11 @@ static size_t heads(const vlci_compress *p) {
     return (size_t)p->shape.batch * (size_t)p->shape.kv_heads;
 }
 
-static vlci_grid centroid_grid(const vlci_compress *p, int layer) {
-    size_t chunks = (size_t)p->shape.head_dim / CHUNK, across = GROUP / CHUNK;
-    size_t n = (size_t)most_centroids(p, layer);
-    return VLCI_GRID((chunks + CHUNK - 1) / CHUNK, (n + across - 1) / across, heads(p), CHUNK, across, 1);
+/* A work-item for each 8 elements of each centroid. */
+static vlci_grid centroid_grid(const vlci_kernel *kernel, const vlci_compress *p, int layer) {
+    size_t chunks = (size_t)p->shape.head_dim / CHUNK, n = (size_t)most_centroids(p, layer);
+    size_t along = vlci_group_width(kernel, 8), across = vlci_group_width(kernel, 64) / along;
+    return VLCI_GRID((chunks + along - 1) / along, (n + across - 1) / across, heads(p), along, across, 1);
 }
 
 static vlcache_status seed(vlci_compress *p, int layer) {
@@ -72,18 +73,19 @@ static vlcache_status seed(vlci_compress *p, int layer) {
     size_t gaps = (size_t)vlci_compress_kept_rows(p, layer) + 1;
     vlcache_status status = get(p, "kmeans_evicted", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID((gaps + GROUP - 1) / GROUP, heads(p), 1, GROUP, 1, 1),
-                       VLCI_MEM(p->kept[layer]), VLCI_U32(vlci_compress_kept_rows(p, layer)),
-                       VLCI_MEM(p->tokens_on), VLCI_MEM(p->kept_on), VLCI_MEM(p->centroids_on),
-                       VLCI_U32(layer * p->shape.batch), VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->evicted),
-                       VLCI_MEM(p->labels), VLCI_U32(p->max_tokens));
+    return VLCI_LAUNCH(p->device, kernel, vlci_grid_over(kernel, gaps, heads(p), 1), VLCI_MEM(p->kept[layer]),
+                       VLCI_U32(vlci_compress_kept_rows(p, layer)), VLCI_MEM(p->tokens_on),
+                       VLCI_MEM(p->kept_on), VLCI_MEM(p->centroids_on), VLCI_U32(layer * p->shape.batch),
+                       VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->evicted), VLCI_MEM(p->labels),
+                       VLCI_U32(p->max_tokens));
 }
 
 static vlcache_status find_means(vlci_compress *p, int layer, const vlci_attention *a) {
     const vlci_kernel *kernel = NULL;
     vlcache_status status = get(p, "kmeans_means", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, centroid_grid(p, layer), ROWS_OF(p, layer, a, a->k, a->k_offset));
+    return VLCI_LAUNCH(p->device, kernel, centroid_grid(kernel, p, layer),
+                       ROWS_OF(p, layer, a, a->k, a->k_offset));
 }
 
 static vlcache_status assign(vlci_compress *p, int layer, const vlci_attention *a) {
@@ -91,7 +93,7 @@ static vlcache_status assign(vlci_compress *p, int layer, const vlci_attention *
     size_t items = (size_t)(p->max_tokens + KEYS - 1) / KEYS;
     vlcache_status status = get(p, "kmeans_assign", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID((items + GROUP - 1) / GROUP, heads(p), 1, GROUP, 1, 1),
+    return VLCI_LAUNCH(p->device, kernel, vlci_grid_over(kernel, items, heads(p), 1),
                        ROWS_OF(p, layer, a, a->k, a->k_offset));
 }
 
@@ -100,10 +102,11 @@ static vlcache_status write_rows(vlci_compress *p, int layer, const vlci_attenti
     const vlci_kernel *kernel = NULL;
     vlcache_status status = get(p, "kmeans_write", &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, centroid_grid(p, layer), ROWS_OF(p, layer, a, a->v, a->v_offset),
-                       VLCI_MEM(to->k), VLCI_U32(to->k_offset), VLCI_MEM(to->v), VLCI_U32(to->v_offset),
-                       VLCI_U32(to->seq_stride), VLCI_U32(to->head_stride), VLCI_U32(to->row_stride),
-                       VLCI_MEM(to->bias), VLCI_I32(to->capacity));
+    return VLCI_LAUNCH(p->device, kernel, centroid_grid(kernel, p, layer),
+                       ROWS_OF(p, layer, a, a->v, a->v_offset), VLCI_MEM(to->k), VLCI_U32(to->k_offset),
+                       VLCI_MEM(to->v), VLCI_U32(to->v_offset), VLCI_U32(to->seq_stride),
+                       VLCI_U32(to->head_stride), VLCI_U32(to->row_stride), VLCI_MEM(to->bias),
+                       VLCI_I32(to->capacity));
 }
 
 vlcache_status vlci_summary(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to) {

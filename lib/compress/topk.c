@@ -32,15 +32,23 @@ static vlcache_status group_size(const vlcache_device *device, size_t *group) {
     return status;
 }
 
+static vlcache_status get_kernel(vlcache_device *device, size_t group, const vlci_kernel **kernel) {
+    char options[32];
+    snprintf(options, sizeof options, "-DTOPK_GROUP=%zu", group);
+    return vlci_kernel_get(device, "topk.cl", "topk", options, kernel);
+}
+
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
                          cl_mem tokens, cl_mem kept, cl_mem recent, int first, int sinks, cl_mem out,
                          int rows) {
     const vlci_kernel *kernel = NULL;
-    char options[32];
     size_t group = 0;
     vlcache_status status = group_size(device, &group);
-    snprintf(options, sizeof options, "-DTOPK_GROUP=%zu", group);
-    if (!status) status = vlci_kernel_get(device, "topk.cl", "topk", options, &kernel);
+    if (!status) status = get_kernel(device, group, &kernel);
+    if (!status && kernel->max_group < group) { /* a kernel may take fewer than its device */
+        group = 1;
+        status = get_kernel(device, group, &kernel);
+    }
     if (status) return status;
     vlci_grid grid = VLCI_GRID((size_t)kv_heads, (size_t)batch, 1, group, 1, 1);
     return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(score), VLCI_U32(stride), VLCI_I32(kv_heads),

@@ -98,6 +98,13 @@ typedef struct vlci_grid {
 
 #define VLCI_GRID(gx, gy, gz, lx, ly, lz) ((vlci_grid){{(gx), (gy), (gz)}, {(lx), (ly), (lz)}})
 
+/** Work-items along x of a work-group: the largest power of two up to `want` that the kernel takes there. A
+ * kernel may take fewer than its device. */
+size_t vlci_group_width(const vlci_kernel *kernel, size_t want);
+
+/** One work-item for each of [nz][ny][nx], in work-groups along x; beyond nx the kernel does nothing. */
+vlci_grid vlci_grid_over(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz);
+
 /**
  * Enqueues one kernel on the device's in-order queue; does not block. A grid with no groups is no work.
  * Limits and the number of arguments are checked. Errors: VLCACHE_E_DEVICE, VLCACHE_E_DEVICE_MEMORY (kernel

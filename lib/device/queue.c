@@ -51,6 +51,16 @@ static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel,
     return code ? fail_call(device, kernel->name, code) : VLCACHE_OK;
 }
 
+size_t vlci_group_width(const vlci_kernel *kernel, size_t want) {
+    while (want > 1 && want > kernel->max_group) want /= 2;
+    return want;
+}
+
+vlci_grid vlci_grid_over(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz) {
+    size_t width = vlci_group_width(kernel, 64);
+    return VLCI_GRID((nx + width - 1) / width, ny, nz, width, 1, 1);
+}
+
 vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                            const vlci_arg *args, size_t n_args) {
     size_t global[3], items = 1, groups = 1;
