@@ -36,7 +36,7 @@ vlcache_status vlci_sparsity_sum(vlci_scores *s, int layer, int tiles) {
     size_t group = 64, fits = 64;
     vlcache_status status = VLCACHE_OK;
     do { /* smaller, until the kernel built for a group takes it */
-        char options[32];
+        char options[48];
         group = fits;
         snprintf(options, sizeof options, "-DSUM_GROUP=%zu", group);
         status = vlci_kernel_get(s->device, "sparsity.cl", "sparsity_sum", options, &kernel);
