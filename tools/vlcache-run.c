@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "common/devices.h"
+#include "common/exit.h"
+#include "common/folder.h"
+#include "common/interrupt.h"
 #include "run/chat.h"
-#include "run/devices.h"
-#include "run/exit.h"
-#include "run/folder.h"
 #include "run/heatmap.h"
 #include "run/help.h"
-#include "run/interrupt.h"
 #include "run/json.h"
 #include "run/profile.h"
 #include "run/turn.h"

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "run/exit.h"
-#include "run/interrupt.h"
-#include "run/kept.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
+#include "common/kept.h"
 
 /* A question being asked. */
 typedef struct question {

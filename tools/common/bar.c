@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "run/console.h"
-#include "run/interrupt.h"
+#include "common/console.h"
+#include "common/interrupt.h"
 
 enum { LINE_BYTES = 512, MAX_BAR = 40, MIN_BAR = 8, DRAWS_A_SECOND = 10 };
 
