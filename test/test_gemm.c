@@ -11,6 +11,7 @@
 
 #include "gemm.h"
 #include "ref/ref_gemm.h"
+#include "support/suite.h"
 
 /* ---- support ------------------------------------------------------------------------------------------- */
 
@@ -361,7 +362,6 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("gemm");
     TCase *cases = tcase_create("gemm");
-    tcase_set_timeout(cases, 0);
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_test(cases, bytes_of_a_matrix);
     tcase_add_test(cases, portable_tile_multiplies);
@@ -378,10 +378,5 @@ int main(void) {
     tcase_add_test(cases, plan_reads_the_cache_and_doubts_it);
     tcase_add_test(cases, plan_refuses);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_set_fork_status(runner, CK_NOFORK); /* OpenCL drivers do not survive fork */
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }
