@@ -368,7 +368,6 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("gemm");
     TCase *cases = tcase_create("gemm");
-    tcase_set_timeout(cases, 0);
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_test(cases, bytes_of_a_matrix);
     tcase_add_test(cases, portable_tile_multiplies);

@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/exit.h"
+#include "common/kept.h"
 #include "run/canvas.h"
-#include "run/exit.h"
-#include "run/kept.h"
 #include "run/legend.h"
 
 enum { MIN_WIDTH = 672, MAX_SIDE = 2048, UNSEEN = -1 };
