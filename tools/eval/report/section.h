@@ -1,0 +1,25 @@
+/**
+ * section.h - the sections of a report (eval/report.h), each written to a stream.
+ */
+#ifndef REPORT_SECTION_H
+#define REPORT_SECTION_H
+
+#include "eval/report.h"
+#include "eval/report/page.h"
+#include "eval/report/svg.h"
+
+void section_scores(const report *r, FILE *out);
+void section_retention(const report *r, FILE *out);
+void section_ablation(const report *r, FILE *out);
+void section_sparsity(const report *r, FILE *out);
+void section_hits(const report *r, FILE *out);
+void section_threshold(const report *r, FILE *out);
+void section_gallery(const report *r, FILE *out);
+
+/** "<h3>pages <small>ANLS, 100 questions</small></h3>" */
+void section_task(FILE *out, const sheet *s);
+
+/** Names of budgets as ticks at 0, 1 ...; `texts` holds them. */
+void section_budget_ticks(const variants *v, char (*texts)[16], svg_tick *ticks);
+
+#endif
