@@ -28,7 +28,8 @@ static const char *header_text(const report *r, const char *key) {
 static void model_fact(const report *r, FILE *out) {
     char text[512];
     size_t layers = layers_count(r->outcome->results);
-    int n = snprintf(text, sizeof text, "%s, weights %s, fingerprint %s", header_text(r, "model_name"),
+    int n = snprintf(text, sizeof text, "%s, dtype %s, fingerprint %s",
+                     r->options->model ? header_text(r, "model_name") : "the demonstration model that ships",
                      header_text(r, "dtype"), header_text(r, "model"));
     if (layers && n > 0 && (size_t)n < sizeof text)
         snprintf(text + n, sizeof text - (size_t)n, ", %zu layers", layers);
@@ -49,7 +50,7 @@ static void questions_fact(const report *r, FILE *out) {
         table_group_name(s->sheets[i].group, name, sizeof name);
         fputs(i ? ", " : "", out);
         page_text(out, name);
-        fprintf(out, " %zu", s->sheets[i].n);
+        fprintf(out, ": %zu", s->sheets[i].n);
     }
     size_t skipped = s->skipped + r->outcome->data->bad;
     if (skipped) fprintf(out, "; %zu could not be asked", skipped);
@@ -144,6 +145,16 @@ void section_task(FILE *out, const sheet *s) {
     page_text(out, s->group->task);
     fprintf(out, " <small>%s, %zu question%s</small></h3>\n", metric_title(s->group->metric), s->n,
             s->n == 1 ? "" : "s");
+}
+
+void section_table_head(const variants *v, FILE *out) {
+    fputs("<div class=\"table\"><table>\n<thead><tr><th scope=\"col\">policy</th>", out);
+    for (size_t b = 0; b < v->n_budgets; b++) {
+        char share[16];
+        table_share(v->budgets[b], share);
+        fprintf(out, "<th scope=\"col\">%s</th>", share);
+    }
+    fputs("</tr></thead>\n<tbody>\n", out);
 }
 
 void section_budget_ticks(const variants *v, char (*texts)[16], svg_tick *ticks) {

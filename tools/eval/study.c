@@ -28,11 +28,14 @@ void studies_begin(const variants *v, studies *out) {
         if (fabs(log(v->budgets[b] / 0.1)) < fabs(log(v->budgets[out->budget] / 0.1))) out->budget = b;
 }
 
-/* Whether two variants are the same way, whatever they are called. */
+/* Whether two variants are the same way, whatever they are called: a policy is no more than its axes. */
 static bool same(const variant *a, const variant *b) {
     json_t *left = variant_json(a), *right = variant_json(b);
-    json_object_del(left, "label");
-    json_object_del(right, "label");
+    static const char *const names[] = {"label", "policy"};
+    for (size_t i = 0; i < 2; i++) {
+        json_object_del(left, names[i]);
+        json_object_del(right, names[i]);
+    }
     bool equal = left && json_equal(left, right);
     json_decref(left);
     json_decref(right);

@@ -60,6 +60,7 @@ static void draw_corners(const report *r, FILE *out) {
                        .n_ticks = n,
                        .series = series,
                        .n_series = ticks && points ? CORNERS : 0,
+                       .wide = true,
                        .dodge = true,
                        .from_zero = true,
                        .unit = "%",
@@ -72,16 +73,29 @@ static void draw_corners(const report *r, FILE *out) {
     free(points);
 }
 
-static void estimate_cell(FILE *out, const estimate *e, const char *format) {
-    if (isnan(e->mean)) {
+static void retention_cell(FILE *out, const estimate *e) {
+    if (isnan(e->mean))
         fputs("<td>-</td>", out);
-        return;
-    }
-    char numbers[3][16];
-    const double values[3] = {e->mean, e->low, e->high};
-    for (int i = 0; i < 3; i++)
-        snprintf(numbers[i], sizeof numbers[i], format[0] == '+' ? "%+.1f" : "%.0f", values[i]);
-    fprintf(out, "<td>%s <small>%s to %s</small></td>", numbers[0], numbers[1], numbers[2]);
+    else
+        fprintf(out, "<td>%.0f <small>%.0f\u2013%.0f</small></td>", e->mean, e->low, e->high);
+}
+
+/* A number with its sign; 0 has none. */
+static void signed_number(FILE *out, double value) {
+    double shown = rint(10.0 * value) / 10.0;
+    fprintf(out, "%s%.1f", shown > 0 ? "+" : shown < 0 ? "\u2212" : "", fabs(shown));
+}
+
+/* Bold where its interval leaves out 0. */
+static void effect_cell(FILE *out, const estimate *e) {
+    bool there = e->low > 0.0 || e->high < 0.0;
+    fputs(there ? "<td class=\"effect\"><b>" : "<td class=\"effect\">", out);
+    signed_number(out, e->mean);
+    fputs(there ? "</b> <small>" : " <small>", out);
+    signed_number(out, e->low);
+    fputs(" to ", out);
+    signed_number(out, e->high);
+    fputs("</small></td>", out);
 }
 
 static estimate percent(estimate e) {
@@ -105,11 +119,11 @@ static void ablation_row(const report *r, const sheet *s, FILE *out) {
     fputs("</th>", out);
     for (int i = 0; i < CORNERS; i++) {
         estimate e = percent(s->cells[corner(&r->options->studies, i)].retention);
-        estimate_cell(out, &e, "");
+        retention_cell(out, &e);
     }
     for (int i = 1; i >= 0; i--) {
         estimate e = effect(r, s, i == 1);
-        estimate_cell(out, &e, "+");
+        effect_cell(out, &e);
     }
     fputs("</tr>\n", out);
 }
@@ -134,8 +148,8 @@ void section_ablation(const report *r, FILE *out) {
     page_section(
         out, "ablation", "Which half of VL-Cache does it: budgets or scores?",
         "Its two ideas apart: each task has four points, from uniform budgets to those by sparsity and "
-        "from scores over all rows to those over the rows after the picture; an effect whose interval "
-        "leaves out 0 is there.");
+        "from scores over all rows to those over the rows after the picture; an effect is bold where "
+        "its interval leaves out 0.");
     draw_corners(r, out);
     ablation_table(r, out);
     name_budget(

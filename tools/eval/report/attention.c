@@ -139,6 +139,29 @@ void section_sparsity(const report *r, FILE *out) {
 
 /* ---- hit rate ----------------------------------------------------------------------------------------- */
 
+/* A percentage, and the quartiles over the questions. */
+static void hit_cell(const report *r, const char *which, size_t index, FILE *out) {
+    spread s = layers_hit_of_all(r->outcome->results, which, index);
+    if (s.n)
+        fprintf(out, "<td>%.0f<small>%.0f\u2013%.0f</small></td>", 100.0 * s.mean, 100.0 * s.low,
+                100.0 * s.high);
+    else
+        fputs("<td>-</td>", out);
+}
+
+static void hits_table(const report *r, const char *which, FILE *out) {
+    const variants *v = r->outcome->variants;
+    section_table_head(v, out);
+    for (size_t p = 1; p < v->n_policies; p++) {
+        fputs("<tr><th scope=\"row\">", out);
+        page_text(out, v->labels[p]);
+        fputs("</th>", out);
+        for (size_t b = 0; b < v->n_budgets; b++) hit_cell(r, which, variants_at(v, p, b), out);
+        fputs("</tr>\n", out);
+    }
+    fputs("</tbody>\n</table></div>\n", out);
+}
+
 static void draw_hits(const report *r, const layer_axis *a, const char *which, const char *heading,
                       FILE *out) {
     const variants *v = r->outcome->variants;
@@ -165,40 +188,13 @@ static void draw_hits(const report *r, const layer_axis *a, const char *which, c
                        .from_zero = true,
                        .unit = "%",
                        .whole = NAN};
-    fprintf(out, "<figure>\n<h3>%s</h3>\n", heading);
+    fprintf(out, "<article>\n<h3>%s</h3>\n<figure>\n", heading);
     svg_write(out, &chart);
     fputs("</figure>\n", out);
+    hits_table(r, which, out);
+    fputs("</article>\n", out);
     free(points);
     free(series);
-}
-
-/* Mean over layers, and the quartiles over questions of the mean over layers. */
-static void hit_cell(const report *r, size_t index, FILE *out) {
-    spread all = layers_hit_of_all(r->outcome->results, "hit", index);
-    spread first = layers_hit_of_all(r->outcome->results, "hit_first", index);
-    if (!all.n)
-        fputs("<td>-</td>", out);
-    else
-        fprintf(out, "<td>%.0f <small>first %.0f</small></td>", 100.0 * all.mean, 100.0 * first.mean);
-}
-
-static void hits_table(const report *r, FILE *out) {
-    const variants *v = r->outcome->variants;
-    fputs("<div class=\"table\"><table id=\"hits-table\">\n<thead><tr><th scope=\"col\">policy</th>", out);
-    for (size_t b = 0; b < v->n_budgets; b++) {
-        char share[16];
-        table_share(v->budgets[b], share);
-        fprintf(out, "<th scope=\"col\">%s</th>", share);
-    }
-    fputs("</tr></thead>\n<tbody>\n", out);
-    for (size_t p = 1; p < v->n_policies; p++) {
-        fputs("<tr><th scope=\"row\">", out);
-        page_text(out, v->labels[p]);
-        fputs("</th>", out);
-        for (size_t b = 0; b < v->n_budgets; b++) hit_cell(r, variants_at(v, p, b), out);
-        fputs("</tr>\n", out);
-    }
-    fputs("</tbody>\n</table></div>\n", out);
 }
 
 static void hits_note(const report *r, FILE *out) {
@@ -206,9 +202,10 @@ static void hits_note(const report *r, FILE *out) {
     table_share(r->outcome->variants->budgets[r->options->studies.budget], share);
     fprintf(
         out,
-        "<p class=\"note\">Charts at %s of the cache; the table has percentages, means over layers and "
-        "questions, of all %zu decoded steps and of the first step alone, which is what the paper reports. "
-        "k is the number of tokens a head has kept as they were: centroids are no tokens.</p>\n",
+        "<p class=\"note\">Charts at %s of the cache; in the tables are percentages, means over layers and "
+        "questions, with their quartiles over the questions. The paper reports the first step alone; all are "
+        "%zu decoded steps. k is the number of tokens a head has kept as they were: centroids are no tokens. "
+        "Steps that a policy which waits still answers with the full cache count like all others.</p>\n",
         share, layers_steps(r->outcome->results));
 }
 
@@ -224,8 +221,9 @@ void section_hits(const report *r, FILE *out) {
         draw_hits(r, &a, "hit", "All decoded steps", out);
         draw_hits(r, &a, "hit_first", "The first step alone", out);
         fputs("</div>\n", out);
-        hits_table(r, out);
         hits_note(r, out);
+    } else {
+        fputs("<p class=\"note\">Nothing to compare.</p>\n", out);
     }
     axis_release(&a);
     page_section_end(out);

@@ -70,16 +70,6 @@ static void draw(const variants *v, const lines *l, svg_chart chart, FILE *out) 
 
 /* ---- tables ------------------------------------------------------------------------------------------- */
 
-static void table_head(const variants *v, FILE *out) {
-    fputs("<div class=\"table\"><table>\n<thead><tr><th scope=\"col\">policy</th>", out);
-    for (size_t b = 0; b < v->n_budgets; b++) {
-        char share[16];
-        table_share(v->budgets[b], share);
-        fprintf(out, "<th scope=\"col\">%s</th>", share);
-    }
-    fputs("</tr></thead>\n<tbody>\n", out);
-}
-
 /* Of all policies at one budget, as it is printed. */
 static double best_of(const variants *v, const sheet *s, size_t budget) {
     double best = -INFINITY;
@@ -97,7 +87,7 @@ static void retention_cell(const cell *c, FILE *out) {
     if (isnan(c->retention.mean))
         fputs("<td>-</td>", out);
     else
-        fprintf(out, "<td>%.0f <small>%.0f to %.0f</small></td>", 100.0 * c->retention.mean,
+        fprintf(out, "<td>%.0f <small>%.0f\u2013%.0f</small></td>", 100.0 * c->retention.mean,
                 100.0 * c->retention.low, 100.0 * c->retention.high);
 }
 
@@ -118,7 +108,7 @@ static void table_rows(const variants *v, const sheet *s, bool retention, FILE *
 }
 
 static void write_table(const variants *v, const sheet *s, bool retention, FILE *out) {
-    table_head(v, out);
+    section_table_head(v, out);
     table_rows(v, s, retention, out);
     fputs("</tbody>\n</table></div>\n", out);
 }

@@ -19,6 +19,9 @@ void section_gallery(const report *r, FILE *out);
 /** "<h3>pages <small>ANLS, 100 questions</small></h3>" */
 void section_task(FILE *out, const sheet *s);
 
+/** The beginning of a table of policies by budgets, up to its rows. */
+void section_table_head(const variants *v, FILE *out);
+
 /** Names of budgets as ticks at 0, 1 ...; `texts` holds them. */
 void section_budget_ticks(const variants *v, char (*texts)[16], svg_tick *ticks);
 

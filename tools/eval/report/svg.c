@@ -14,7 +14,7 @@
 
 #include "eval/report/page.h"
 
-enum { WIDTH = 560, HEIGHT = 318, LEFT = 54, RIGHT = 16, TOP = 12, BOTTOM = 50, SPANS = 5 };
+enum { WIDTH = 560, WIDE = 1124, HEIGHT = 318, LEFT = 54, RIGHT = 16, TOP = 12, BOTTOM = 50, SPANS = 5 };
 
 typedef struct axis {
     double low, high, step;
@@ -25,6 +25,7 @@ typedef struct plot {
     FILE *out;
     const svg_chart *chart;
     axis x, y;
+    int width;
     double gap; /* between points that are drawn beside one another */
 } plot;
 
@@ -62,8 +63,8 @@ static bool find_axes(plot *p) {
             widen(at->low, &low, &high);
             widen(at->high, &low, &high);
         }
-    widen(c->whole, &low, &high);
     if (left > right || low > high) return false;
+    widen(c->whole, &low, &high);
     if (c->from_zero) low = fmin(low, 0.0);
     p->y = axis_over(low, high);
     p->x = axis_over(left, right);
@@ -75,7 +76,7 @@ static bool find_axes(plot *p) {
 }
 
 static double x_of(const plot *p, double value) {
-    return LEFT + (value - p->x.low) / (p->x.high - p->x.low) * (WIDTH - LEFT - RIGHT);
+    return LEFT + (value - p->x.low) / (p->x.high - p->x.low) * (p->width - LEFT - RIGHT);
 }
 
 static double y_of(const plot *p, double value) {
@@ -86,7 +87,7 @@ static void draw_y_axis(const plot *p) {
     for (double v = p->y.low; v <= p->y.high + p->y.step * 1e-6; v += p->y.step) {
         double y = y_of(p, v);
         fprintf(p->out, "<line class=\"grid-line\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT,
-                WIDTH - RIGHT, y, y);
+                p->width - RIGHT, y, y);
         fprintf(p->out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%.*f%s</text>\n", LEFT - 8, y + 4,
                 p->y.decimals, fabs(v) < 1e-9 ? 0.0 : v, p->chart->unit);
     }
@@ -95,7 +96,7 @@ static void draw_y_axis(const plot *p) {
 static void draw_tick(const plot *p, double at, const char *name) {
     double x = x_of(p, at), y = HEIGHT - BOTTOM;
     fprintf(p->out, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, y, y + 4);
-    fprintf(p->out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", x, y + 18);
+    fprintf(p->out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", x, y + 20);
     page_text(p->out, name);
     fputs("</text>\n", p->out);
 }
@@ -112,7 +113,7 @@ static double longest_name(const svg_chart *c) {
 static void draw_x_axis(const plot *p) {
     const svg_chart *c = p->chart;
     char number[32];
-    double room = WIDTH - LEFT - RIGHT, each = c->n_ticks ? room / (double)c->n_ticks : room;
+    double room = p->width - LEFT - RIGHT, each = c->n_ticks ? room / (double)c->n_ticks : room;
     size_t stride = c->n_ticks ? (size_t)ceil(longest_name(c) / each) : 1;
     if (stride < 1) stride = 1;
     for (size_t i = 0; i < c->n_ticks; i += stride) draw_tick(p, c->ticks[i].at, c->ticks[i].name);
@@ -120,13 +121,13 @@ static void draw_x_axis(const plot *p) {
         snprintf(number, sizeof number, "%.*f%s", p->x.decimals, v, c->x_unit ? c->x_unit : "");
         draw_tick(p, v, number);
     }
-    fprintf(p->out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT, WIDTH - RIGHT,
-            HEIGHT - BOTTOM, HEIGHT - BOTTOM);
+    fprintf(p->out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT,
+            p->width - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM);
 }
 
 static void draw_titles(const plot *p) {
     fprintf(p->out, "<text class=\"title\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
-            (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8);
+            (LEFT + p->width - RIGHT) / 2, HEIGHT - 8);
     page_text(p->out, p->chart->x_title);
     fprintf(p->out,
             "</text>\n<text class=\"title\" transform=\"translate(12 %d) rotate(-90)\" "
@@ -247,7 +248,7 @@ static box box_of_point(const plot *p, const svg_series *s) {
 }
 
 static bool is_free(const plot *p, const box *b, const box *names, size_t n) {
-    if (b->x0 < LEFT || b->x1 > WIDTH || b->y0 < 0 || b->y1 > HEIGHT - BOTTOM) return false;
+    if (b->x0 < LEFT || b->x1 > p->width || b->y0 < 0 || b->y1 > HEIGHT - BOTTOM) return false;
     for (size_t i = 0; i < n; i++)
         if (meet(b, &names[i])) return false;
     for (size_t s = 0; s < p->chart->n_series; s++) {
@@ -282,7 +283,7 @@ static void draw_names(const plot *p) {
 static void draw_whole(const plot *p) {
     double y = y_of(p, p->chart->whole);
     fprintf(p->out, "<line class=\"whole\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"><title>", LEFT,
-            WIDTH - RIGHT, y, y);
+            p->width - RIGHT, y, y);
     page_text(p->out, p->chart->whole_name);
     fputs("</title></line>\n", p->out);
 }
@@ -318,23 +319,25 @@ static size_t count_points(const svg_chart *c) {
     return n;
 }
 
-static double choose_gap(const svg_chart *c) {
+/* Lines stay near their x; points alone may spread. */
+static double choose_gap(const svg_chart *c, int width) {
     double slots = c->n_ticks ? (double)c->n_ticks : 1.0;
-    double gap = 0.74 * (WIDTH - LEFT - RIGHT) / slots / (double)(c->n_series ? c->n_series : 1);
-    return fmin(gap, 15.0);
+    double gap = 0.74 * (width - LEFT - RIGHT) / slots / (double)(c->n_series ? c->n_series : 1);
+    return fmin(gap, c->lines ? 7.0 : 16.0);
 }
 
 void svg_write(FILE *out, const svg_chart *chart) {
-    plot p = {.out = out, .chart = chart, .gap = choose_gap(chart)};
+    plot p = {.out = out, .chart = chart, .width = chart->wide ? WIDE : WIDTH};
+    p.gap = choose_gap(chart, p.width);
     if (!find_axes(&p)) {
-        fputs("<p class=\"note\">Nothing was measured.</p>\n", out);
+        fputs("<p class=\"note\">Nothing to draw: no value is known.</p>\n", out);
         return;
     }
     write_legend(out, chart);
     fprintf(out,
-            "<svg class=\"chart\" id=\"chart-%s\" viewBox=\"0 0 %d %d\" role=\"img\" data-series=\"%zu\" "
+            "<svg class=\"chart%s\" id=\"chart-%s\" viewBox=\"0 0 %d %d\" role=\"img\" data-series=\"%zu\" "
             "data-points=\"%zu\" aria-label=\"",
-            chart->id, WIDTH, HEIGHT, chart->n_series, count_points(chart));
+            chart->wide ? " wide" : "", chart->id, p.width, HEIGHT, chart->n_series, count_points(chart));
     page_text(out, chart->title);
     fputs("\">\n", out);
     draw_y_axis(&p);

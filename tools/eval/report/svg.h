@@ -35,6 +35,7 @@ typedef struct svg_chart {
     size_t n_ticks;
     const svg_series *series;
     size_t n_series;
+    bool wide;          /* as wide as the page, not half of it */
     bool lines;         /* joins the points of a series */
     bool dodge;         /* draws points that share an x beside one another */
     bool named;         /* writes the last word of each name beside its first point; no legend */
