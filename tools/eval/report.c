@@ -4,6 +4,7 @@
 #include "eval/report.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -145,6 +146,21 @@ void section_task(FILE *out, const sheet *s) {
     page_text(out, s->group->task);
     fprintf(out, " <small>%s, %zu question%s</small></h3>\n", metric_title(s->group->metric), s->n,
             s->n == 1 ? "" : "s");
+}
+
+estimate section_percent(const sheet *s, estimate e) {
+    bool alone = s->n < 2;
+    return (estimate){100.0 * e.mean, alone ? NAN : 100.0 * e.low, alone ? NAN : 100.0 * e.high};
+}
+
+void section_interval_cell(FILE *out, const estimate *percent) {
+    if (isnan(percent->mean)) {
+        fputs("<td>-</td>", out);
+        return;
+    }
+    fprintf(out, "<td>%.0f", percent->mean);
+    if (!isnan(percent->low)) fprintf(out, "<small>%.0f\u2013%.0f</small>", percent->low, percent->high);
+    fputs("</td>", out);
 }
 
 void section_table_head(const variants *v, FILE *out) {

@@ -17,8 +17,9 @@ static size_t count_groups(const scores *s) {
     return n;
 }
 
-static svg_point point_at(double x, const estimate *e) {
-    return (svg_point){x, 100.0 * e->mean, 100.0 * e->low, 100.0 * e->high};
+static svg_point retention_at(double x, const sheet *s, size_t way) {
+    estimate e = section_percent(s, s->cells[way].retention);
+    return (svg_point){x, e.mean, e.low, e.high};
 }
 
 static void name_budget(const report *r, FILE *out, const char *before, const char *after) {
@@ -47,7 +48,7 @@ static void draw_corners(const report *r, FILE *out) {
         ticks[at] = (svg_tick){(double)at, s->sheets[g].group->task};
         for (int i = 0; i < CORNERS; i++)
             points[(size_t)i * n + at] =
-                point_at((double)at, &s->sheets[g].cells[corner(&r->options->studies, i)].retention);
+                retention_at((double)at, &s->sheets[g], corner(&r->options->studies, i));
         at++;
     }
     for (int i = 0; i < CORNERS && points; i++)
@@ -73,13 +74,6 @@ static void draw_corners(const report *r, FILE *out) {
     free(points);
 }
 
-static void retention_cell(FILE *out, const estimate *e) {
-    if (isnan(e->mean))
-        fputs("<td>-</td>", out);
-    else
-        fprintf(out, "<td>%.0f <small>%.0f\u2013%.0f</small></td>", e->mean, e->low, e->high);
-}
-
 /* A number with its sign; 0 has none. */
 static void signed_number(FILE *out, double value) {
     double shown = rint(10.0 * value) / 10.0;
@@ -89,17 +83,17 @@ static void signed_number(FILE *out, double value) {
 /* Bold where its interval leaves out 0. */
 static void effect_cell(FILE *out, const estimate *e) {
     bool there = e->low > 0.0 || e->high < 0.0;
-    fputs(there ? "<td class=\"effect\"><b>" : "<td class=\"effect\">", out);
+    fputs(there ? "<td><b>" : "<td>", out);
     signed_number(out, e->mean);
-    fputs(there ? "</b> <small>" : " <small>", out);
-    signed_number(out, e->low);
-    fputs(" to ", out);
-    signed_number(out, e->high);
-    fputs("</small></td>", out);
-}
-
-static estimate percent(estimate e) {
-    return (estimate){100.0 * e.mean, 100.0 * e.low, 100.0 * e.high};
+    fputs(there ? "</b>" : "", out);
+    if (!isnan(e->low)) {
+        fputs("<small>", out);
+        signed_number(out, e->low);
+        fputs(" to ", out);
+        signed_number(out, e->high);
+        fputs("</small>", out);
+    }
+    fputs("</td>", out);
 }
 
 /* What one axis does, the mean over both values of the other. */
@@ -110,7 +104,7 @@ static estimate effect(const report *r, const sheet *s, bool of_allocation) {
         plus[i] = of_allocation ? t->ablation[1][i] : t->ablation[i][0];
         minus[i] = of_allocation ? t->ablation[0][i] : t->ablation[i][1];
     }
-    return percent(bootstrap_contrast(s, plus, minus, 2, r->options->seed));
+    return section_percent(s, bootstrap_contrast(s, plus, minus, 2, r->options->seed));
 }
 
 static void ablation_row(const report *r, const sheet *s, FILE *out) {
@@ -118,8 +112,8 @@ static void ablation_row(const report *r, const sheet *s, FILE *out) {
     page_text(out, s->group->task);
     fputs("</th>", out);
     for (int i = 0; i < CORNERS; i++) {
-        estimate e = percent(s->cells[corner(&r->options->studies, i)].retention);
-        retention_cell(out, &e);
+        estimate e = section_percent(s, s->cells[corner(&r->options->studies, i)].retention);
+        section_interval_cell(out, &e);
     }
     for (int i = 1; i >= 0; i--) {
         estimate e = effect(r, s, i == 1);
@@ -178,7 +172,7 @@ static void draw_retention(const report *r, FILE *out) {
         if (!s->sheets[g].n) continue;
         for (int t = 0; t < STUDY_THRESHOLDS; t++)
             points[at * STUDY_THRESHOLDS + (size_t)t] =
-                point_at(t, &s->sheets[g].cells[r->options->studies.threshold[t]].retention);
+                retention_at(t, &s->sheets[g], r->options->studies.threshold[t]);
         series[at] =
             (svg_series){s->sheets[g].group->task, (int)at, points + at * STUDY_THRESHOLDS, STUDY_THRESHOLDS};
         at++;

@@ -142,11 +142,8 @@ void section_sparsity(const report *r, FILE *out) {
 /* A percentage, and the quartiles over the questions. */
 static void hit_cell(const report *r, const char *which, size_t index, FILE *out) {
     spread s = layers_hit_of_all(r->outcome->results, which, index);
-    if (s.n)
-        fprintf(out, "<td>%.0f<small>%.0f\u2013%.0f</small></td>", 100.0 * s.mean, 100.0 * s.low,
-                100.0 * s.high);
-    else
-        fputs("<td>-</td>", out);
+    estimate e = {100.0 * s.mean, s.n < 2 ? NAN : 100.0 * s.low, s.n < 2 ? NAN : 100.0 * s.high};
+    section_interval_cell(out, &e);
 }
 
 static void hits_table(const report *r, const char *which, FILE *out) {

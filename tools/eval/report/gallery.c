@@ -156,8 +156,11 @@ static void put_picture(gallery *g, const shown *s, const char *seen, size_t ima
 
 /* ---- words -------------------------------------------------------------------------------------------- */
 
-static void put_verdict(FILE *out, double score) {
-    if (score >= 1.0 - 1e-9)
+/* CIDEr-D has no right and wrong: it is a number alone. */
+static void put_verdict(FILE *out, metric m, double score) {
+    if (m == METRIC_CIDER)
+        fprintf(out, "<span class=\"verdict partly\">%s %.0f</span>", metric_title(m), 100.0 * score);
+    else if (score >= 1.0 - 1e-9)
         fputs("<span class=\"verdict right\">✓ right</span>", out);
     else if (score <= 1e-9)
         fputs("<span class=\"verdict wrong\">✗ wrong</span>", out);
@@ -184,7 +187,7 @@ static void put_way(gallery *g, const shown *s, size_t way, const char *name) {
     fputs("<figcaption><b>", g->out);
     page_text(g->out, name);
     fputs("</b> ", g->out);
-    put_verdict(g->out, score_at(s, way));
+    put_verdict(g->out, s->sheet->group->metric, score_at(s, way));
     put_answer(g->out, run);
     fputs("</figcaption></figure>\n", g->out);
 }

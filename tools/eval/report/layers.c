@@ -24,6 +24,7 @@ enum { ALL_LAYERS = -1 };
 static const json_t *find_sparsity(const json_t *record, const void *what) {
     const of_sparsity *s = what;
     char key[32];
+    if (!json_integer_value(json_object_get(record, "steps"))) return NULL; /* both or neither */
     snprintf(key, sizeof key, "%g", s->threshold);
     return json_object_get(json_object_get(record, s->when), key);
 }

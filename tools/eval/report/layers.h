@@ -15,7 +15,8 @@ typedef struct spread {
 /** Layers of the model; 0 when no question was answered. */
 size_t layers_count(const results *r);
 
-/** Sparsity of a layer; `when`: "sparsity" (in prefill) or "decode". */
+/** Sparsity of a layer; `when`: "sparsity" (in prefill) or "decode"; of the questions whose decode was
+ * probed. */
 spread layers_sparsity(const results *r, const char *when, double threshold, size_t layer);
 
 /** The same, mean over the layers of each question first. */

@@ -6,19 +6,17 @@
 
 #include "eval/report/section.h"
 
+enum { FEW_QUESTIONS = 20 };
+
 /* What a chart and its table show of a cell, as a percentage. */
-typedef estimate (*taker)(const cell *c);
+typedef estimate (*taker)(const sheet *s, size_t way);
 
-static estimate percent(estimate e) {
-    return (estimate){100.0 * e.mean, 100.0 * e.low, 100.0 * e.high};
+static estimate take_score(const sheet *s, size_t way) {
+    return section_percent(s, s->cells[way].score);
 }
 
-static estimate take_score(const cell *c) {
-    return percent(c->score);
-}
-
-static estimate take_retention(const cell *c) {
-    return percent(c->retention);
+static estimate take_retention(const sheet *s, size_t way) {
+    return section_percent(s, s->cells[way].retention);
 }
 
 /* ---- charts ------------------------------------------------------------------------------------------- */
@@ -49,7 +47,7 @@ static void fill(const variants *v, const sheet *s, taker take, bool intervals, 
         svg_point *points = l->points + (p - 1) * v->n_budgets;
         l->series[p - 1] = (svg_series){v->labels[p], (int)p - 1, points, v->n_budgets};
         for (size_t b = 0; b < v->n_budgets; b++) {
-            estimate e = take(&s->cells[variants_at(v, p, b)]);
+            estimate e = take(s, variants_at(v, p, b));
             points[b] = (svg_point){(double)b, e.mean, intervals ? e.low : NAN, intervals ? e.high : NAN};
         }
     }
@@ -83,25 +81,18 @@ static void score_cell(const cell *c, double best, FILE *out) {
     fprintf(out, "<td>%s%.1f%s</td>", bold ? "<b>" : "", 100.0 * c->score.mean, bold ? "</b>" : "");
 }
 
-static void retention_cell(const cell *c, FILE *out) {
-    if (isnan(c->retention.mean))
-        fputs("<td>-</td>", out);
-    else
-        fprintf(out, "<td>%.0f <small>%.0f\u2013%.0f</small></td>", 100.0 * c->retention.mean,
-                100.0 * c->retention.low, 100.0 * c->retention.high);
-}
-
 static void table_rows(const variants *v, const sheet *s, bool retention, FILE *out) {
     for (size_t p = 1; p < v->n_policies; p++) {
         fputs("<tr><th scope=\"row\">", out);
         page_text(out, v->labels[p]);
         fputs("</th>", out);
         for (size_t b = 0; b < v->n_budgets; b++) {
-            const cell *c = &s->cells[variants_at(v, p, b)];
+            size_t way = variants_at(v, p, b);
+            estimate e = take_retention(s, way);
             if (retention)
-                retention_cell(c, out);
+                section_interval_cell(out, &e);
             else
-                score_cell(c, best_of(v, s, b), out);
+                score_cell(&s->cells[way], best_of(v, s, b), out);
         }
         fputs("</tr>\n", out);
     }
@@ -117,11 +108,13 @@ static void write_table(const variants *v, const sheet *s, bool retention, FILE 
 
 static void task_scores(const report *r, const sheet *s, size_t index, FILE *out) {
     const variants *v = r->outcome->variants;
-    estimate full = percent(s->cells[0].score);
+    estimate full = take_score(s, 0);
     lines l;
     char id[32], whole[96];
     snprintf(id, sizeof id, "score-%zu", index);
-    snprintf(whole, sizeof whole, "full cache %.1f (%.1f to %.1f)", full.mean, full.low, full.high);
+    int n = snprintf(whole, sizeof whole, "full cache %.1f", full.mean);
+    if (!isnan(full.low))
+        snprintf(whole + n, sizeof whole - (size_t)n, " (%.1f to %.1f)", full.low, full.high);
     if (lines_make(v, &l)) {
         fill(v, s, take_score, false, &l);
         draw(v, &l,
@@ -174,6 +167,13 @@ static void each_task(const report *r, void (*write)(const report *, const sheet
     fputs("</div>\n", out);
 }
 
+static size_t fewest(const scores *s) {
+    size_t n = FEW_QUESTIONS;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->sheets[i].n < n) n = s->sheets[i].n;
+    return n;
+}
+
 void section_scores(const report *r, FILE *out) {
     page_section(
         out, "scores", "Score against budget",
@@ -190,5 +190,10 @@ void section_retention(const report *r, FILE *out) {
         "policies answer the same questions, so differences between them are surer than the overlap "
         "of their whiskers suggests.");
     each_task(r, task_retention, out);
+    if (fewest(r->outcome->scores) < FEW_QUESTIONS)
+        fputs(
+            "<p class=\"note\">Intervals of few questions are rough: the resamples can only hold what was "
+            "asked, and answers that are all alike leave no width at all.</p>\n",
+            out);
     page_section_end(out);
 }

@@ -19,6 +19,12 @@ void section_gallery(const report *r, FILE *out);
 /** "<h3>pages <small>ANLS, 100 questions</small></h3>" */
 void section_task(FILE *out, const sheet *s);
 
+/** As percentages; of one question there is no interval, low and high become NaN. */
+estimate section_percent(const sheet *s, estimate e);
+
+/** "<td>97<small>91–100</small></td>", without what is NaN. */
+void section_interval_cell(FILE *out, const estimate *percent);
+
 /** The beginning of a table of policies by budgets, up to its rows. */
 void section_table_head(const variants *v, FILE *out);
 
