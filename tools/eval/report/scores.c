@@ -6,7 +6,7 @@
 
 #include "eval/report/section.h"
 
-enum { FEW_QUESTIONS = 20 };
+enum { FEW_QUESTIONS = 20, MANY_BUDGETS = 7, MANY_POLICIES = 9 };
 
 /* What a chart and its table show of a cell, as a percentage. */
 typedef estimate (*taker)(const sheet *s, size_t way);
@@ -54,6 +54,11 @@ static void fill(const variants *v, const sheet *s, taker take, bool intervals, 
     section_budget_ticks(v, l->names, l->ticks);
 }
 
+/* More than half the page has room for. */
+static bool is_crowded(const variants *v) {
+    return v->n_budgets > MANY_BUDGETS || v->n_policies > MANY_POLICIES;
+}
+
 static void draw(const variants *v, const lines *l, svg_chart chart, FILE *out) {
     chart.x_title = "Share of the cache";
     chart.ticks = l->ticks;
@@ -61,6 +66,7 @@ static void draw(const variants *v, const lines *l, svg_chart chart, FILE *out) 
     chart.series = l->series;
     chart.n_series = v->n_policies - 1;
     chart.lines = chart.from_zero = true;
+    chart.wide = is_crowded(v);
     fputs("<figure>\n", out);
     svg_write(out, &chart);
     fputs("</figure>\n", out);
@@ -154,7 +160,7 @@ static void task_retention(const report *r, const sheet *s, size_t index, FILE *
 static void each_task(const report *r, void (*write)(const report *, const sheet *, size_t, FILE *),
                       FILE *out) {
     const scores *s = r->outcome->scores;
-    fputs("<div class=\"grid\">\n", out);
+    fputs(is_crowded(r->outcome->variants) ? "<div class=\"grid one\">\n" : "<div class=\"grid\">\n", out);
     for (size_t i = 0; i < s->n; i++) {
         fputs("<article>\n", out);
         section_task(out, &s->sheets[i]);
