@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "run/exit.h"
-#include "run/interrupt.h"
-#include "run/kept.h"
+#include "common/clock.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
+#include "common/kept.h"
 
 /* A question being asked. */
 typedef struct question {
@@ -27,12 +27,6 @@ typedef struct question {
     size_t turn;
     int code;
 } question;
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- the record --------------------------------------------------------------------------------------- */
 
@@ -49,6 +43,11 @@ static void append(question *q, json_t *array, json_t *value) {
 static json_t *text_json(const char *text) {
     json_t *value = json_string(text);
     return value ? value : json_string("\xef\xbf\xbd");
+}
+
+/* A conversation has no prefill that its variants share, and so no probe. */
+static bool is_probed(const question *q) {
+    return q->a->options->studies.on && q->it->n_turns == 1;
 }
 
 /* What all variants share. */
@@ -76,6 +75,34 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
         set(q, all, threshold, sparsity);
     else
         json_decref(sparsity);
+}
+
+/* ---- the probe of decode ------------------------------------------------------------------------------ */
+
+/* Shares have more digits than anyone reads. */
+static json_t *share_json(double share) {
+    return json_real(round(1e5 * share) / 1e5);
+}
+
+static void note_probe(question *q, const variant *v, const vlcache_answer *answer, json_t *run) {
+    char threshold[32];
+    vlcache_probe_layer probe = {0};
+    json_t *all = json_array(), *first = json_array(), *sparsity = json_array();
+    json_t *decode = json_object_get(q->record, "decode");
+    snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
+    for (int l = 0; l < answer->compress.layers; l++) {
+        if (vlcache_session_probe(q->session, l, &probe) || !probe.steps) break;
+        append(q, all, share_json(probe.hit_all));
+        append(q, first, share_json(probe.hit_first));
+        append(q, sparsity, share_json(probe.sparsity));
+    }
+    set(q, run, "hit", all);
+    set(q, run, "hit_first", first);
+    set(q, q->record, "steps", json_integer(probe.steps));
+    if (json_object_get(decode, threshold))
+        json_decref(sparsity);
+    else
+        set(q, decode, threshold, sparsity);
 }
 
 /* ---- for the gallery ---------------------------------------------------------------------------------- */
@@ -135,8 +162,9 @@ static void note_first(question *q, size_t variant_index, const vlcache_answer *
     if (q->code) return;
     if (variant_index == 0) note_prompt(q, answer);
     note_layers(q, v, answer, run);
+    if (is_probed(q)) note_probe(q, v, answer, run);
     if (q->gallery && variant_index == 0) note_cells(q, answer);
-    if (q->gallery && variant_index > 0) note_seen(q, answer, run);
+    if (q->gallery && variant_index > 0 && v->policy != VARIANT_OF_STUDY) note_seen(q, answer, run);
 }
 
 static void note_answer(question *q, size_t variant_index, const vlcache_answer *answer) {
@@ -148,7 +176,7 @@ static void note_answer(question *q, size_t variant_index, const vlcache_answer 
 
 /* The bar: answers of this run, and the time that the others will take at this rate. */
 static void show_progress(asker *a) {
-    double passed = seconds() - a->start, done = (double)a->answers;
+    double passed = clock_seconds() - a->start, done = (double)a->answers;
     double left = done > 0 ? passed / done * ((double)a->answers_total - done) : 0.0;
     if (left < 90)
         snprintf(a->console->note, sizeof a->console->note, " answers, %.0f s left", left);
@@ -170,6 +198,7 @@ static bool on_variant(void *user, size_t variant_index, const vlcache_answer *a
 static vlcache_generate_options how(const question *q) {
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     generate.max_tokens = q->it->max_tokens ? q->it->max_tokens : q->a->options->predict;
+    generate.probe = is_probed(q);
     return generate;
 }
 
@@ -276,6 +305,7 @@ int asker_ask(asker *a, const item *it, bool gallery, json_t **record) {
     size_t answers = a->answers + a->options->variants.n;
     q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
     q.runs = json_object_get(q.record, "runs");
+    if (q.record && is_probed(&q)) set(&q, q.record, "decode", json_object());
     show_progress(a);
     vlcache_status status = q.record ? ask_all(&q) : VLCACHE_OK;
     if (!q.record) q.code = EXIT_MEMORY;
@@ -311,7 +341,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
     if (!code) code = check(a, begin_session(a, NULL, &a->session));
-    a->start = seconds();
+    a->start = clock_seconds();
     return code;
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 enum { LINE_FLAGS = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9) };
 
@@ -129,6 +129,19 @@ static int go_on(results *r, const data *d, console *c) {
     }
     json_decref(found);
     return code;
+}
+
+bool results_have_studies(const char *path, bool otherwise) {
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length = file ? getline(&text, &room, file) : 0;
+    json_t *found = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
+    bool have = found ? json_is_true(json_object_get(found, "studies")) : otherwise;
+    json_decref(found);
+    free(text);
+    if (file) fclose(file);
+    return have;
 }
 
 int results_open(const char *path, json_t *header, const data *d, console *c, results *out) {

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/exit.h"
 #include "common/flag.h"
-#include "run/exit.h"
 
 enum { MOST_POLICIES = 64, MOST_BUDGETS = 64 };
 
@@ -221,6 +221,10 @@ no_memory:
 
 size_t variants_at(const variants *v, size_t policy, size_t budget) {
     return policy ? 1 + (policy - 1) * v->n_budgets + budget : 0;
+}
+
+size_t variants_compared(const variants *v) {
+    return 1 + (v->n_policies - 1) * v->n_budgets;
 }
 
 void variants_release(variants *v) {
