@@ -632,8 +632,8 @@ START_TEST(paths_are_relative_to_the_data) {
     process p;
     RUN_EVAL(&p, "--data", SAMPLES "samples.jsonl", "--limit", "1", "-n", "2", "--policy", "full", "-o",
              "csv");
-    expect(&p, 0, "6 questions answered in 1 way | 9 beyond --limit");
-    ck_assert_int_eq(count_of(p.out, "\n"), 7);
+    expect(&p, 0, "9 questions answered in 1 way | 9 beyond --limit");
+    ck_assert_int_eq(count_of(p.out, "\n"), 10);
     process_release(&p);
 }
 END_TEST
@@ -685,14 +685,21 @@ START_TEST(bad_usage_is_refused) {
 }
 END_TEST
 
+/* Without --data: a conversation of each task that ships. */
+START_TEST(questions_ship) {
+    process p;
+    RUN_EVAL(&p, "-m", TINY, "--limit", "1", "--predict", "4", "--policy", "full", "-o", "csv");
+    expect(&p, 0, "10 questions answered");
+    ck_assert_ptr_nonnull(strstr(p.out, "\ninterleaved-3,anls,full,"));
+    process_release(&p);
+}
+END_TEST
+
 START_TEST(exit_codes_are_as_documented) {
     char empty[512];
     process p;
     scratch_text("empty.jsonl", "\n \n");
     in_scratch("empty.jsonl", empty);
-    RUN_EVAL(&p, "--policy", "full");
-    expect(&p, 1, "--data: missing");
-    process_release(&p);
     RUN_EVAL(&p, "--data", "no-such-file.jsonl");
     expect(&p, 2, "no-such-file.jsonl: No such file");
     process_release(&p);
@@ -771,6 +778,7 @@ int main(void) {
     tcase_add_test(all, what_cannot_be_asked_is_skipped);
     tcase_add_test(all, paths_are_relative_to_the_data);
     tcase_add_loop_test(all, bad_usage_is_refused, 0, sizeof bad_usage / sizeof *bad_usage);
+    tcase_add_test(all, questions_ship);
     tcase_add_test(all, exit_codes_are_as_documented);
     tcase_add_test(all, output_that_fails);
     tcase_add_test(all, help_and_version);

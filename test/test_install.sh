@@ -74,7 +74,8 @@ install)
     cmake --install "$build" --prefix "$here/first" >/dev/null
     ! grep -rIl "$here/first" "$here/first" | grep -v '/install_manifest' || fail "these files know the prefix"
     mv "$here/first" "$prefix"
-    for file in bin/vlcache-run bin/vlcache-info include/vlcache/vlcache.h share/vlcache/model/config.json; do
+    for file in bin/vlcache-run bin/vlcache-info include/vlcache/vlcache.h share/vlcache/model/config.json \
+        share/vlcache/questions/questions.jsonl; do
         [ -s "$prefix/$file" ] || fail "$file is not installed"
     done
     ;;

@@ -22,7 +22,7 @@ enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens ar
 typedef struct program {
     options options;
     console console;
-    char folder[FOLDER_BYTES];
+    char folder[FOLDER_BYTES], questions[FOLDER_BYTES];
     data data;
     results results;
     asker asker;
@@ -39,6 +39,16 @@ static int find_model(program *p) {
             "no model: the one that ships is not where it was installed; name one with -m DIR");
     if (snprintf(p->folder, sizeof p->folder, "%s", p->options.model) < (int)sizeof p->folder) return EXIT_OK;
     return console_fail(&p->console, EXIT_INPUT, "-m: the path is too long");
+}
+
+static int find_questions(program *p) {
+    if (p->options.data) return EXIT_OK;
+    if (!file_of_questions(p->questions))
+        return console_fail(
+            &p->console, EXIT_INPUT,
+            "no questions: those that ship are not where they were installed; name a file with --data");
+    p->options.data = p->questions;
+    return EXIT_OK;
 }
 
 /* The last part of a path. */
@@ -80,6 +90,7 @@ static int choose_studies(program *p) {
 static int open_results(program *p) {
     json_t *header = NULL;
     int code = find_model(p);
+    if (!code) code = find_questions(p);
     if (!code)
         code = data_read(p->options.data, (size_t)p->options.limit, p->options.strict, &p->console, &p->data);
     if (!code) code = choose_studies(p);

@@ -1,5 +1,5 @@
 /*
- * folder.c - the model that ships, wherever the program was put.
+ * folder.c - the model and the questions that ship, wherever the program was put.
  */
 #include "common/folder.h"
 
@@ -9,40 +9,47 @@
 #include <unistd.h>
 
 static const char *const built_in[] = {
-#ifdef VLCACHE_DEFAULT_MODEL
-    VLCACHE_DEFAULT_MODEL, /* the source tree's */
+#ifdef VLCACHE_SOURCE_SHARE
+    VLCACHE_SOURCE_SHARE, /* the source tree's */
 #endif
-#ifdef VLCACHE_INSTALLED_MODEL
-    VLCACHE_INSTALLED_MODEL, /* $datadir/vlcache/model, where datadir is not ../share */
+#ifdef VLCACHE_INSTALLED_SHARE
+    VLCACHE_INSTALLED_SHARE, /* $datadir/vlcache, where datadir is not ../share */
 #endif
     NULL,
 };
 
-static bool is_model(const char *folder) {
-    char file[FOLDER_BYTES + 16];
-    snprintf(file, sizeof file, "%s/config.json", folder);
-    return access(file, R_OK) == 0;
+/* The program's own path is the kernel's to tell: argv[0] may be anything. */
+static bool share_beside_program(char path[FOLDER_BYTES]) {
+    ssize_t length = readlink("/proc/self/exe", path, FOLDER_BYTES - 1);
+    if (length <= 0) return false;
+    path[length] = 0;
+    char *slash = strrchr(path, '/');
+    if (!slash) return false;
+    size_t left = FOLDER_BYTES - (size_t)(slash - path);
+    return snprintf(slash, left, "/../share/vlcache") < (int)left;
 }
 
-/* The program's own path is the kernel's to tell: argv[0] may be anything. */
-static bool beside_program(char path[FOLDER_BYTES]) {
-    char program[FOLDER_BYTES - 32];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return false;
-    program[length] = 0;
-    char *slash = strrchr(program, '/');
-    if (!slash) return false;
-    snprintf(path, FOLDER_BYTES, "%.*s/../share/vlcache/model", (int)(slash - program), program);
-    return is_model(path);
+/* Whether `folder` holds `file`; `path` is where. */
+static bool holds(const char *folder, const char *file, char path[FOLDER_BYTES]) {
+    return snprintf(path, FOLDER_BYTES, "%s/%s", folder, file) < FOLDER_BYTES && access(path, R_OK) == 0;
+}
+
+static bool find(const char *file, char path[FOLDER_BYTES]) {
+    char share[FOLDER_BYTES];
+    if (share_beside_program(share) && holds(share, file, path)) return true;
+    for (const char *const *folder = built_in; *folder; folder++)
+        if (holds(*folder, file, path)) return true;
+    return false;
 }
 
 bool folder_of_model(char path[FOLDER_BYTES]) {
     const char *asked = getenv("VLCACHE_MODEL");
     if (asked && *asked) return snprintf(path, FOLDER_BYTES, "%s", asked) < FOLDER_BYTES;
-    if (beside_program(path)) return true;
-    for (const char *const *folder = built_in; *folder; folder++) {
-        snprintf(path, FOLDER_BYTES, "%s", *folder);
-        if (is_model(path)) return true;
-    }
-    return false;
+    if (!find("model/config.json", path)) return false;
+    *strrchr(path, '/') = 0;
+    return true;
+}
+
+bool file_of_questions(char path[FOLDER_BYTES]) {
+    return find("questions/questions.jsonl", path);
 }

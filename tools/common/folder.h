@@ -1,5 +1,5 @@
 /**
- * folder.h - where the model is that answers without -m.
+ * folder.h - where the model is that answers without -m, and the questions that are asked without --data.
  */
 #ifndef COMMON_FOLDER_H
 #define COMMON_FOLDER_H
@@ -11,5 +11,8 @@ enum { FOLDER_BYTES = 4096 };
 /** The first there is of: $VLCACHE_MODEL (taken as it stands); ../share/vlcache/model beside the folder of
  * the program; the folders known when it was built. False when there is none. */
 bool folder_of_model(char path[FOLDER_BYTES]);
+
+/** questions.jsonl in ../share/vlcache/questions, else as known when the program was built. */
+bool file_of_questions(char path[FOLDER_BYTES]);
 
 #endif

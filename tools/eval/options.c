@@ -17,7 +17,7 @@ static const flag flags[] = {
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
      .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model; the one that ships\nwhere it is not given"},
     {FLAG_TEXT, .name = "data", .argument = "FILE.jsonl", .offset = FIELD(data),
-     .help = "the questions, one JSON object a line (below)"},
+     .help = "the questions, one JSON object a line (below); the 160 that ship, for the\nmodel that ships, where it is not given"},
     {FLAG_WHOLE, .name = "limit", .argument = "N", .offset = FIELD(limit), .high = MOST,
      .help = "at most N questions of each task, the first ones; 0: all"},
     {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "MAX", .offset = FIELD(predict), .low = 1, .high = MOST,
@@ -64,7 +64,7 @@ static const char usage[] =
     ": what a small KV cache costs in quality, measured on your questions.\n"
     "\n"
     "Usage:\n"
-    "  vlcache-eval [-m DIR] --data FILE.jsonl [--policy A,B,...] [--budget X,Y,...]\n"
+    "  vlcache-eval [-m DIR] [--data FILE.jsonl] [--policy A,B,...] [--budget X,Y,...]\n"
     "               [-o md|csv|json] [--results FILE] [--report OUT.html]\n";
 
 static const char rest[] =
@@ -113,6 +113,7 @@ static const char rest[] =
     "  130   Ctrl-C: what is answered stays in --results\n"
     "\n"
     "Examples\n"
+    "  vlcache-eval --limit 2 --policy vlcache,vlcache+,h2o --budget .1\n"
     "  vlcache-eval --data questions.jsonl --policy vlcache,h2o --budget .05,.1,.2\n"
     "  vlcache-eval -m llava-1.5-7b-hf --data docvqa.jsonl --results docvqa.results --report docvqa.html\n"
     "  vlcache-eval --data q.jsonl --budget .1 --policy \\\n"
@@ -134,7 +135,6 @@ int options_parse(int argc, char **argv, options *o) {
     set_defaults(o);
     int code = flags_parse(flags, argc, argv, o);
     if (code || o->action != ACTION_EVALUATE) return code;
-    if (!o->data) return flag_refuse("--data: missing; it names the questions");
     code = variants_parse(o->policies, o->budgets, &o->variants);
     if (!code) studies_begin(&o->variants, &o->studies);
     return code;

@@ -15,7 +15,8 @@ typedef enum action { ACTION_EVALUATE, ACTION_HELP, ACTION_VERSION } action;
 typedef struct options {
     int action;
     const char *model; /* NULL: the model that ships */
-    const char *data, *policies, *budgets, *format, *results, *report, *device, *chat_template;
+    const char *data;  /* NULL: the questions that ship */
+    const char *policies, *budgets, *format, *results, *report, *device, *chat_template;
     int limit, predict;
     uint64_t seed;
     vlcache_dtype dtype;
