@@ -18,7 +18,8 @@ typedef struct vlci_turn {
 
 typedef struct vlci_prompt {
     int32_t *ids;                /**< [n]: a token, or -1 - row of the features */
-    int n, visual, after;        /**< all, visual ones, those after the last visual one (n without any) */
+    int n, visual, after;        /**< all, visual ones, those after the last visual one (n without any): the
+                                      post-vision rows, as vlcache/compress.h defines them */
     vlcache_visual_token *where; /**< [visual] */
     vlci_image_plan *plan;       /**< [n_images] */
     size_t n_images;

@@ -186,6 +186,9 @@ START_TEST(prompts) {
         ck_ok(vlci_prompt_create(demo_model(), &asked, &turn, &prompt));
         json_t *ids = prompt_ids(&prompt);
         ck_assert_msg(json_equal(ids, json_object_get(item, "ids")), "\"%s\": other ids", asked.text);
+        size_t last = json_array_size(ids); /* post-vision rows: behind the last picture, not between two */
+        while (last && json_integer_value(json_array_get(ids, last - 1)) >= 0) last--;
+        ck_assert_uint_eq((size_t)prompt.after, json_array_size(ids) - last);
         json_decref(ids);
         vlci_prompt_release(&prompt);
     }

@@ -31,12 +31,24 @@ extern "C" {
 /** For vlcache_compress_options.sinks: as the policy has it. */
 #define VLCACHE_AS_POLICY (-1)
 
+/*
+ * Post-vision rows. They are the tau rows of a prompt that follow its last visual token, whichever picture
+ * that is of: with pictures in one block before the question, as chat templates put them, all the text behind
+ * the block. Where text stands between pictures ("First: <image> Second: <image> Which ...?") each
+ * post-vision row still follows, and sees, every picture; " Second: " and the line ends between pictures are
+ * left out, since rows that see only the pictures before them would favour those. So a question belongs
+ * behind the pictures that it is about: one in front of the last picture does not choose among tokens. A
+ * prompt that ends with a picture has no such row, and its last 32 rows, most often visual ones, stand for
+ * them. Only rows of the new turn are meant, and a turn without a picture is not compressed.
+ */
+
 /**
  * How a session compresses its KV cache; start from VLCACHE_COMPRESS_OPTIONS_INIT. A policy is a row of a
  * table that gives each axis a value; an axis that is not NULL here replaces the row's. Strings are borrowed
  * for the call that they are given to, except that a session copies what it needs.
  *
- * N: new tokens of the prompt. tau: those after its last visual token (0: the last 32 are taken instead).
+ * N: new tokens of the prompt. tau: its post-vision rows, those after its last visual token (where there are
+ * none, the last 32, or all of fewer).
  * L: layers. A(t, h, j): attention that row t of the prompt pays, in query head h, to token j. Rows of
  * earlier turns are kept as they are.
  */
