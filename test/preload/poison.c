@@ -1,10 +1,11 @@
 /*
- * poison.c - fills each new OpenCL buffer with 0xff bytes, for use with LD_PRELOAD: what a kernel reads and nobody wrote
- * is then a NaN, or an index far outside, on any device.
+ * poison.c - fills each new OpenCL buffer with 0xff bytes, for use with LD_PRELOAD: what a kernel reads and
+ * nobody wrote is then a NaN, or an index far outside, on any device.
  *
- * Oclgrind 21.10 needs more than that: it follows initialised bytes only in buffers that the host has written from
- * their first to their last byte in one command, and a shorter write or a fill makes it forget the others. So here each
- * write, fill and copy becomes a write of the whole buffer. That is slow, and meant for small tests.
+ * Oclgrind 21.10 needs more than that: it follows initialised bytes only in buffers that the host has written
+ * from their first to their last byte in one command, and a shorter write or a fill makes it forget the
+ * others. So here each write, fill and copy becomes a write of the whole buffer. That is slow, and meant for
+ * small tests.
  */
 #define _GNU_SOURCE
 #define CL_TARGET_OPENCL_VERSION 120
@@ -35,8 +36,8 @@ typedef cl_int (*write_buffer)(cl_command_queue, cl_mem, cl_bool, size_t, size_t
                                const cl_event *, cl_event *);
 
 /* Commands go on in the queue that the context got first: buffers made before it are not poisoned. */
-cl_command_queue clCreateCommandQueue(cl_context context, cl_device_id device, cl_command_queue_properties properties,
-                                      cl_int *code) {
+cl_command_queue clCreateCommandQueue(cl_context context, cl_device_id device,
+                                      cl_command_queue_properties properties, cl_int *code) {
     cl_command_queue queue = NEXT(create_queue, clCreateCommandQueue)(context, device, properties, code);
     if (queue && queues < QUEUES) {
         seen[queues].context = context;
@@ -80,11 +81,13 @@ cl_mem clCreateBuffer(cl_context context, cl_mem_flags flags, size_t size, void 
     return memory;
 }
 
-cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem memory, cl_bool blocking, size_t offset, size_t bytes,
-                            const void *from, cl_uint waits, const cl_event *wait, cl_event *event) {
+cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem memory, cl_bool blocking, size_t offset,
+                            size_t bytes, const void *from, cl_uint waits, const cl_event *wait,
+                            cl_event *event) {
     size_t n = size_of(memory);
     if (!offset && bytes == n)
-        return NEXT(write_buffer, clEnqueueWriteBuffer)(queue, memory, blocking, 0, n, from, waits, wait, event);
+        return NEXT(write_buffer, clEnqueueWriteBuffer)(queue, memory, blocking, 0, n, from, waits, wait,
+                                                        event);
     if (waits || event || bytes > n || offset > n - bytes) abort();
     unsigned char *all = read_whole(queue, memory, n);
     memcpy(all + offset, from, bytes);
@@ -94,7 +97,8 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem memory, cl_bool block
 }
 
 cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem memory, const void *pattern, size_t pattern_bytes,
-                           size_t offset, size_t bytes, cl_uint waits, const cl_event *wait, cl_event *event) {
+                           size_t offset, size_t bytes, cl_uint waits, const cl_event *wait,
+                           cl_event *event) {
     (void)wait;
     size_t n = size_of(memory);
     if (waits || event || bytes > n || offset > n - bytes || bytes % pattern_bytes) abort();
@@ -105,12 +109,14 @@ cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem memory, const void *pa
     return code;
 }
 
-cl_int clEnqueueCopyBuffer(cl_command_queue queue, cl_mem from, cl_mem to, size_t from_offset, size_t to_offset,
-                           size_t bytes, cl_uint waits, const cl_event *wait, cl_event *event) {
+cl_int clEnqueueCopyBuffer(cl_command_queue queue, cl_mem from, cl_mem to, size_t from_offset,
+                           size_t to_offset, size_t bytes, cl_uint waits, const cl_event *wait,
+                           cl_event *event) {
     size_t n = size_of(from);
     if (bytes > n || from_offset > n - bytes) abort();
     unsigned char *all = read_whole(queue, from, n);
-    cl_int code = clEnqueueWriteBuffer(queue, to, CL_TRUE, to_offset, bytes, all + from_offset, waits, wait, event);
+    cl_int code =
+        clEnqueueWriteBuffer(queue, to, CL_TRUE, to_offset, bytes, all + from_offset, waits, wait, event);
     free(all);
     return code;
 }
