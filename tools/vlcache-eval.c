@@ -1,7 +1,7 @@
 /*
  * vlcache-eval.c - what a small KV cache costs in quality.
  *
- *     data --> ask every question in every way --> results --> scores --> tables
+ *     data --> ask every question in every way --> results --> scores --> tables, report
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include "common/interrupt.h"
 #include "eval/ask.h"
 #include "eval/fingerprint.h"
+#include "eval/report.h"
 #include "eval/score.h"
 #include "eval/table.h"
 
@@ -25,6 +26,8 @@ typedef struct program {
     data data;
     results results;
     asker asker;
+    int argc;
+    char **argv;
     scores scores;
 } program;
 
@@ -63,7 +66,15 @@ static int make_header(program *p, json_t **out) {
                      "model_name", base_name(p->folder), "data", of_data, "device", device, "dtype",
                      vlcache_dtype_name(o->dtype), "max_tokens", o->predict, "chat_template",
                      o->chat_template ? o->chat_template : "", "variants", variants_json(&o->variants));
+    if (o->studies.on) json_object_set_new(*out, "studies", json_true());
     return *out ? EXIT_OK : console_fail(&p->console, EXIT_MEMORY, "out of host memory");
+}
+
+/* With a report, unless the results were begun without them; and where they were begun with them. */
+static int choose_studies(program *p) {
+    options *o = &p->options;
+    if (!results_have_studies(o->results, o->report != NULL)) return EXIT_OK;
+    return studies_add(&o->variants, &o->studies);
 }
 
 static int open_results(program *p) {
@@ -71,6 +82,7 @@ static int open_results(program *p) {
     int code = find_model(p);
     if (!code)
         code = data_read(p->options.data, (size_t)p->options.limit, p->options.strict, &p->console, &p->data);
+    if (!code) code = choose_studies(p);
     if (!code) code = make_header(p, &header);
     if (!code) code = results_open(p->options.results, header, &p->data, &p->console, &p->results);
     return code;
@@ -121,6 +133,11 @@ static void tell_summary(program *p) {
     fputc('\n', stderr);
 }
 
+static int put_report(program *p, const outcome *o) {
+    report r = {o, &p->options, p->argc, p->argv};
+    return p->options.report ? report_write(&r, &p->console) : EXIT_OK;
+}
+
 static int put_out(program *p) {
     outcome o = {&p->data, &p->results, &p->options.variants, &p->scores};
     int code =
@@ -128,19 +145,21 @@ static int put_out(program *p) {
     if (!code && !p->scores.answered)
         return console_fail(&p->console, EXIT_INPUT, "%s: no question could be asked", p->options.data);
     if (!code) code = table_write(&o, p->options.format, stdout, &p->console);
+    if (!code) code = put_report(p, &o);
     if (!code) tell_summary(p);
     return code;
 }
 
 static int evaluate(program *p) {
-    int code = open_results(p);
+    int code = p->options.report ? report_check(p->options.report, &p->console) : EXIT_OK;
+    if (!code) code = open_results(p);
     if (!code) code = ask_all(p);
     if (code == EXIT_INTERRUPT) tell_interrupted(p);
     return code ? code : put_out(p);
 }
 
 int main(int argc, char **argv) {
-    program p = {.options = {.action = ACTION_EVALUATE}};
+    program p = {.options = {.action = ACTION_EVALUATE}, .argc = argc, .argv = argv};
     int code = options_parse(argc, argv, &p.options);
     console_open(&p.console, p.options.quiet, false);
     interrupt_install();

@@ -45,6 +45,11 @@ static json_t *text_json(const char *text) {
     return value ? value : json_string("\xef\xbf\xbd");
 }
 
+/* A conversation has no prefill that its variants share, and so no probe. */
+static bool is_probed(const question *q) {
+    return q->a->options->studies.on && q->it->n_turns == 1;
+}
+
 /* What all variants share. */
 static void note_prompt(question *q, const vlcache_answer *answer) {
     set(q, q->record, "prompt",
@@ -70,6 +75,34 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
         set(q, all, threshold, sparsity);
     else
         json_decref(sparsity);
+}
+
+/* ---- the probe of decode ------------------------------------------------------------------------------ */
+
+/* Shares have more digits than anyone reads. */
+static json_t *share_json(double share) {
+    return json_real(round(1e5 * share) / 1e5);
+}
+
+static void note_probe(question *q, const variant *v, const vlcache_answer *answer, json_t *run) {
+    char threshold[32];
+    vlcache_probe_layer probe = {0};
+    json_t *all = json_array(), *first = json_array(), *sparsity = json_array();
+    json_t *decode = json_object_get(q->record, "decode");
+    snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
+    for (int l = 0; l < answer->compress.layers; l++) {
+        if (vlcache_session_probe(q->session, l, &probe) || !probe.steps) break;
+        append(q, all, share_json(probe.hit_all));
+        append(q, first, share_json(probe.hit_first));
+        append(q, sparsity, share_json(probe.sparsity));
+    }
+    set(q, run, "hit", all);
+    set(q, run, "hit_first", first);
+    set(q, q->record, "steps", json_integer(probe.steps));
+    if (json_object_get(decode, threshold))
+        json_decref(sparsity);
+    else
+        set(q, decode, threshold, sparsity);
 }
 
 /* ---- for the gallery ---------------------------------------------------------------------------------- */
@@ -129,8 +162,9 @@ static void note_first(question *q, size_t variant_index, const vlcache_answer *
     if (q->code) return;
     if (variant_index == 0) note_prompt(q, answer);
     note_layers(q, v, answer, run);
+    if (is_probed(q)) note_probe(q, v, answer, run);
     if (q->gallery && variant_index == 0) note_cells(q, answer);
-    if (q->gallery && variant_index > 0) note_seen(q, answer, run);
+    if (q->gallery && variant_index > 0 && v->policy != VARIANT_OF_STUDY) note_seen(q, answer, run);
 }
 
 static void note_answer(question *q, size_t variant_index, const vlcache_answer *answer) {
@@ -164,6 +198,7 @@ static bool on_variant(void *user, size_t variant_index, const vlcache_answer *a
 static vlcache_generate_options how(const question *q) {
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     generate.max_tokens = q->it->max_tokens ? q->it->max_tokens : q->a->options->predict;
+    generate.probe = is_probed(q);
     return generate;
 }
 
@@ -270,6 +305,7 @@ int asker_ask(asker *a, const item *it, bool gallery, json_t **record) {
     size_t answers = a->answers + a->options->variants.n;
     q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
     q.runs = json_object_get(q.record, "runs");
+    if (q.record && is_probed(&q)) set(&q, q.record, "decode", json_object());
     show_progress(a);
     vlcache_status status = q.record ? ask_all(&q) : VLCACHE_OK;
     if (!q.record) q.code = EXIT_MEMORY;

@@ -77,6 +77,23 @@ bool bootstrap(sheet *s, size_t n_variants, uint64_t seed) {
     return good;
 }
 
+estimate bootstrap_contrast(const sheet *s, const size_t *plus, const size_t *minus, size_t n,
+                            uint64_t seed) {
+    double *difference = calloc(s->n + RESAMPLES, sizeof *difference), *samples;
+    estimate e = {NAN, NAN, NAN};
+    if (!difference || !s->n) goto done;
+    samples = difference + s->n;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t k = 0; k < n; k++)
+            difference[i] += (s->scores[plus[k] * s->n + i] - s->scores[minus[k] * s->n + i]) / (double)n;
+    for (size_t b = 0; b < RESAMPLES; b++)
+        for (size_t i = 0; i < s->n; i++) samples[b] += difference[draw(&seed) % s->n] / (double)s->n;
+    e = interval(mean_of(difference, NULL, s->n), samples, RESAMPLES);
+done:
+    free(difference);
+    return e;
+}
+
 estimate correlation(const double *x, const double *y, size_t n) {
     double mx = 0.0, my = 0.0, xx = 0.0, yy = 0.0, xy = 0.0;
     for (size_t i = 0; i < n; i++) {

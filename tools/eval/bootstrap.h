@@ -11,6 +11,12 @@ enum { RESAMPLES = 2000 };
 /** Fills score and retention of every cell from the scores of the sheet. False when memory runs out. */
 bool bootstrap(sheet *s, size_t n_variants, uint64_t seed);
 
+/**
+ * The mean over the questions of the score of n variants less that of n others, and its interval by the same
+ * resamples. NaN when memory runs out.
+ */
+estimate bootstrap_contrast(const sheet *s, const size_t *plus, const size_t *minus, size_t n, uint64_t seed);
+
 /** Pearson's r of n pairs with its 95% interval (Fisher's z); NaN with fewer than 4 pairs or no spread. */
 estimate correlation(const double *x, const double *y, size_t n);
 

@@ -39,6 +39,8 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "results", .argument = "FILE", .offset = FIELD(results),
      .help = "keep every answer here, line by line; an existing file is gone on\n"
              "with, if it is of the same model, data and options"},
+    {FLAG_TEXT, .name = "report", .argument = "OUT.html", .offset = FIELD(report),
+     .help = "a report in one file, with charts and pictures; asks for the studies\n(below) too"},
     {FLAG_SEED, .name = "seed", .argument = "N", .offset = FIELD(seed),
      .help = "of the resampling behind the confidence intervals"},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
@@ -63,7 +65,7 @@ static const char usage[] =
     "\n"
     "Usage:\n"
     "  vlcache-eval [-m DIR] --data FILE.jsonl [--policy A,B,...] [--budget X,Y,...]\n"
-    "               [-o md|csv|json] [--results FILE]\n";
+    "               [-o md|csv|json] [--results FILE] [--report OUT.html]\n";
 
 static const char rest[] =
     "\n"
@@ -94,6 +96,14 @@ static const char rest[] =
     "policy, so differences between policies are surer than the intervals look). Answers are greedy; a run\n"
     "on the same device gives the same output to the byte.\n"
     "\n"
+    "Studies, asked with --report at the budget nearest to 10%\n"
+    "  ablation    vlcache with allocation uniform or sparsity, and scoring post-vision or accumulated\n"
+    "  threshold   vlcache with p = .001, .003, .01, .03 and .1\n"
+    "  probe       the full cache's answer decoded once more, to see what it attends to at every step\n"
+    "  At most 8 further answers a question, fewer where --policy names some of them; csv and json list\n"
+    "  them too. --results remembers whether they were asked: a report of a file without them does\n"
+    "  without their sections.\n"
+    "\n"
     "Exit codes\n"
     "  0     done; lines that were skipped are counted on standard error\n"
     "  1     usage: a flag, a policy, a budget; results of another run in --results\n"
@@ -104,7 +114,7 @@ static const char rest[] =
     "\n"
     "Examples\n"
     "  vlcache-eval --data questions.jsonl --policy vlcache,h2o --budget .05,.1,.2\n"
-    "  vlcache-eval -m llava-1.5-7b-hf --data docvqa.jsonl --results docvqa.results\n"
+    "  vlcache-eval -m llava-1.5-7b-hf --data docvqa.jsonl --results docvqa.results --report docvqa.html\n"
     "  vlcache-eval --data q.jsonl --budget .1 --policy \\\n"
     "    vlcache,vlcache@allocation=uniform,h2o,h2o@allocation=sparsity\n";
 
@@ -125,7 +135,9 @@ int options_parse(int argc, char **argv, options *o) {
     int code = flags_parse(flags, argc, argv, o);
     if (code || o->action != ACTION_EVALUATE) return code;
     if (!o->data) return flag_refuse("--data: missing; it names the questions");
-    return variants_parse(o->policies, o->budgets, &o->variants);
+    code = variants_parse(o->policies, o->budgets, &o->variants);
+    if (!code) studies_begin(&o->variants, &o->studies);
+    return code;
 }
 
 void options_release(options *o) {

@@ -6,6 +6,7 @@
 
 #include <vlcache/vlcache.h>
 
+#include "eval/study.h"
 #include "eval/variant.h"
 
 typedef enum action { ACTION_EVALUATE, ACTION_HELP, ACTION_VERSION } action;
@@ -14,12 +15,13 @@ typedef enum action { ACTION_EVALUATE, ACTION_HELP, ACTION_VERSION } action;
 typedef struct options {
     int action;
     const char *model; /* NULL: the model that ships */
-    const char *data, *policies, *budgets, *format, *results, *device, *chat_template;
+    const char *data, *policies, *budgets, *format, *results, *report, *device, *chat_template;
     int limit, predict;
     uint64_t seed;
     vlcache_dtype dtype;
     bool strict, quiet;
     variants variants;
+    studies studies;
 } options;
 
 /** Reads the command line. Returns an exit code; options_release() in any case. */

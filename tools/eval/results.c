@@ -131,6 +131,19 @@ static int go_on(results *r, const data *d, console *c) {
     return code;
 }
 
+bool results_have_studies(const char *path, bool otherwise) {
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length = file ? getline(&text, &room, file) : 0;
+    json_t *found = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
+    bool have = found ? json_is_true(json_object_get(found, "studies")) : otherwise;
+    json_decref(found);
+    free(text);
+    if (file) fclose(file);
+    return have;
+}
+
 int results_open(const char *path, json_t *header, const data *d, console *c, results *out) {
     *out = (results){.path = path, .header = as_written(header), .n = d->n};
     out->records = calloc(d->n + 1, sizeof *out->records);

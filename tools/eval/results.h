@@ -27,6 +27,10 @@ typedef struct results {
  */
 int results_open(const char *path, json_t *header, const data *d, console *c, results *out);
 
+/** Whether a file's run asked for the studies; `otherwise` where there is no such file, or no header in it
+ * yet. */
+bool results_have_studies(const char *path, bool otherwise);
+
 /** Appends the record (taken over) of item `index`. Returns an exit code. */
 int results_add(results *r, size_t index, json_t *record, console *c);
 

@@ -80,7 +80,7 @@ static void md_sheet(const outcome *o, const sheet *s, FILE *out) {
     }
     fprintf(out, "n = %zu questions. Full cache: %.1f (95%% interval %.1f to %.1f).\n\n", s->n,
             100.0 * full->mean, 100.0 * full->low, 100.0 * full->high);
-    if (o->variants->n == 1) return;
+    if (o->variants->n_policies == 1) return;
     fputs("Score (retention) by share of the cache asked for:\n\n", out);
     md_rows(o->variants, s, md_score, out);
     fputs("\n95% interval of retention:\n\n", out);

@@ -223,6 +223,10 @@ size_t variants_at(const variants *v, size_t policy, size_t budget) {
     return policy ? 1 + (policy - 1) * v->n_budgets + budget : 0;
 }
 
+size_t variants_compared(const variants *v) {
+    return 1 + (v->n_policies - 1) * v->n_budgets;
+}
+
 void variants_release(variants *v) {
     free(v->items);
     free(v->labels);

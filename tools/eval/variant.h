@@ -14,15 +14,18 @@
 #include <jansson.h>
 #include <vlcache/compress.h>
 
+/** The policy of a variant that no --policy asked for: study.h. */
+enum { VARIANT_OF_STUDY = -1 };
+
 /** One way. */
 typedef struct variant {
     const char *label; /* of its policy: "h2o@recent=0.2", or what label= says */
-    int policy;        /* which of --policy it is, "full" being 0 */
+    int policy;        /* which of --policy it is, "full" being 0; VARIANT_OF_STUDY */
     vlcache_compress_options options;
 } variant;
 
 typedef struct variants {
-    variant *items; /* policy by policy, budgets ascending */
+    variant *items; /* policy by policy, budgets ascending; behind them those of the studies */
     size_t n;
     const char **labels; /* of each policy */
     size_t n_policies;
@@ -37,6 +40,9 @@ int variants_parse(const char *policies, const char *budgets, variants *out);
 
 /** Index of the variant of a policy at a budget, both by their index; of "full" for any budget. */
 size_t variants_at(const variants *v, size_t policy, size_t budget);
+
+/** How many of the variants the command line asked for: they stand first. */
+size_t variants_compared(const variants *v);
 
 /** {"label": ..., "policy": ..., "budget": ..., and every axis}: what a results file says of it. New, NULL
  * when memory runs out. */
