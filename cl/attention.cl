@@ -23,8 +23,6 @@
 #define CHUNKS (HEAD_DIM / 8)
 enum { BLOCK = 8 };
 
-static inline float8 kv_load8(__global const kv_t *p, size_t i) { return (float8)(KV_LOAD4(p, i), KV_LOAD4(p, i + 4)); }
-
 static inline float dot8(float8 a, float8 b) {
     const float8 c = a * b;
     const float4 d = c.lo + c.hi;
@@ -39,7 +37,7 @@ static inline void dot_rows(__global const float *q, float scale, __global const
     for (int c = 0; c < CHUNKS; c++) {
         const float8 part = vload8(c, q) * scale;
 #pragma unroll
-        for (int t = 0; t < BLOCK; t++) s[t] += dot8(part, kv_load8(k, (size_t)min(t, n - 1) * stride + 8 * c));
+        for (int t = 0; t < BLOCK; t++) s[t] += dot8(part, KV_LOAD8(k, (size_t)min(t, n - 1) * stride + 8 * c));
     }
 }
 
@@ -86,7 +84,7 @@ __kernel void attention_rows(
             const size_t at = (size_t)(j + min(t, n - 1)) * row_stride;
             l += p;
 #pragma unroll
-            for (int c = 0; c < CHUNKS; c++) acc[c] += p * kv_load8(v, at + 8 * c);
+            for (int c = 0; c < CHUNKS; c++) acc[c] += p * KV_LOAD8(v, at + 8 * c);
         }
     }
     for (int c = 0; c < CHUNKS; c++) vstore8(acc[c] / l, c, out + row * HEAD_DIM);

@@ -54,8 +54,6 @@ enum { SPAN = 64, BLOCK = 16 };
 #define KEEP_WIDE
 #endif
 
-static inline float8 kv_load8(__global const kv_t *p, size_t i) { return (float8)(KV_LOAD4(p, i), KV_LOAD4(p, i + 4)); }
-
 static inline float sum8(float8 c) {
     const float4 d = c.lo + c.hi;
     return (d.x + d.y) + (d.z + d.w);
@@ -153,7 +151,7 @@ attention_split(
     for (int j = p.from; j < p.to; j += SPAN) {
         const int n = min((int)SPAN, p.to - j);
         for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
-            const float8 row = kv_load8(k, (size_t)(j + i) * row_stride + chunk * 8);
+            const float8 row = KV_LOAD8(k, (size_t)(j + i) * row_stride + chunk * 8);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) dots[(i * HEADS + t) * (CHUNKS + 1) + chunk] = sum8(query[t] * row);
         }
@@ -191,7 +189,7 @@ attention_split(
 #pragma unroll
         for (int t = 0; t < HEADS; t++) acc[t] *= keep[t];
         for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
-            const float8 row = kv_load8(v, (size_t)(j + i) * row_stride + chunk * 8);
+            const float8 row = KV_LOAD8(v, (size_t)(j + i) * row_stride + chunk * 8);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) acc[t] += weights[i * HEADS + t] * row;
         }
@@ -223,13 +221,13 @@ attention_split(
 #if HEAD_DIM % 16
 typedef float8 wide_t;
 enum { WIDTH = 8 };
-static inline wide_t kv_load(__global const kv_t *p, int c) { return kv_load8(p, c * 8); }
-static inline float sum_wide(wide_t x) { return sum8(x); }
+#define KV_LOAD_WIDE(p, c) KV_LOAD8(p, (c) * 8)
+#define SUM_WIDE(x)        sum8(x)
 #else
 typedef float16 wide_t;
 enum { WIDTH = 16 };
-static inline wide_t kv_load(__global const kv_t *p, int c) { return KV_LOAD16(p, c * 16); }
-static inline float sum_wide(wide_t x) { return sum8(x.lo + x.hi); }
+#define KV_LOAD_WIDE(p, c) KV_LOAD16(p, (c) * 16)
+#define SUM_WIDE(x)        sum8((x).lo + HIGH8(float8, x))
 #endif
 enum { VECTORS = HEAD_DIM / WIDTH };
 
@@ -248,10 +246,9 @@ typedef union {
     float key[BLOCK];
 } keys_t;
 
-static inline float max16(float16 x) {
-    const float8 a = fmax(x.lo, x.hi);
-    const float4 b = fmax(a.lo, a.hi);
-    return fmax(fmax(b.x, b.y), fmax(b.z, b.w));
+static inline float max8(float8 x) {
+    const float4 y = fmax(x.lo, x.hi);
+    return fmax(fmax(y.x, y.y), fmax(y.z, y.w));
 }
 
 /* Logits of n keys for each lane. */
@@ -261,12 +258,12 @@ static inline void dot_block(const row_t *query, __global const kv_t *k, size_t 
 #pragma unroll
         for (int t = 0; t < HEADS; t++) sum[t] = 0.0f;
         for (int c = 0; c < VECTORS; c++) {
-            const wide_t row = kv_load(k, c);
+            const wide_t row = KV_LOAD_WIDE(k, c);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) sum[t] += query[t].all[c] * row;
         }
 #pragma unroll
-        for (int t = 0; t < HEADS; t++) s[t].key[i] = sum_wide(sum[t]);
+        for (int t = 0; t < HEADS; t++) s[t].key[i] = SUM_WIDE(sum[t]);
     }
 }
 
@@ -278,7 +275,7 @@ static inline void add_block(const keys_t *p, const float *keep, __global const 
 #pragma unroll
         for (int t = 0; t < HEADS; t++) sum[t] = acc[t].all[c] * keep[t];
         for (int i = 0; i < n; i++) {
-            const wide_t row = kv_load(v + (size_t)i * stride, c);
+            const wide_t row = KV_LOAD_WIDE(v + (size_t)i * stride, c);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) sum[t] += p[t].key[i] * row;
         }
@@ -322,10 +319,10 @@ attention_split_wide(
             for (int i = 0; i < n; i++) s[t].key[i] += bias[j + i];
 #endif
             s[t].all = select(s[t].all, (float16)(-INFINITY), nth >= min(n, sees(&p, t) - j));
-            const float top = fmax(m[t], max16(s[t].all));
+            const float top = fmax(m[t], max8(fmax(s[t].all.lo, HIGH8(float8, s[t].all))));
             keep[t] = weight(m[t], top);
             s[t].all = exp(s[t].all - (top == -INFINITY ? 0.0f : top));
-            l[t] = l[t] * keep[t] + sum8(s[t].all.lo + s[t].all.hi);
+            l[t] = l[t] * keep[t] + sum8(s[t].all.lo + HIGH8(float8, s[t].all));
             m[t] = top;
         }
         add_block(s, keep, v + (size_t)j * row_stride, row_stride, n, acc);

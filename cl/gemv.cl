@@ -39,12 +39,12 @@
 
 /* 8 elements of W and of x from element i on. */
 #if !ALIGNED
-static inline float8 w_load8(__global const w_t *p, size_t i) { return (float8)(W_LOAD4(p, i), W_LOAD4(p, i + 4)); }
+static inline float8 w_load8(__global const w_t *p, size_t i) { return W_LOAD8(p, i); }
 static inline float8 x_load8(__global const float *p, size_t i) { return vload8(0, p + i); }
 #else
 static inline float8 x_load8(__global const float *p, size_t i) {
-    __global const float4 *q = (__global const float4 *)(p + i);
-    return (float8)(q[0], q[1]);
+    const float4 low = *(__global const float4 *)(p + i), high = *(__global const float4 *)(p + i + 4);
+    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
 }
 #if W_DTYPE == 1
 static inline float8 w_load8(__global const w_t *p, size_t i) { return x_load8(p, i); }

@@ -47,7 +47,7 @@ static int member_sum(__global const kv_t *rows, size_t at, uint row_stride, __g
         for (int e = e0; e < min(e0 + (int)LANES, n); e++) {
             if (labels[e] != centroid) continue;
             const size_t row = at + (size_t)evicted[e] * row_stride;
-            *sum += (float8)(KV_LOAD4(rows, row), KV_LOAD4(rows, row + 4));
+            *sum += KV_LOAD8(rows, row);
             count++;
         }
     }

@@ -36,7 +36,7 @@ static void load_keys(__global const kv_t *k, size_t at, uint row_stride, int co
 }
 
 static uint sum_counts(int16 c) { /* each lane holds minus its count */
-    const int8 a = c.lo + c.hi;
+    const int8 a = c.lo + HIGH8(int8, c);
     const int4 e = a.lo + a.hi;
     return (uint)-(e.x + e.y + e.z + e.w);
 }

@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "device/ladder.h"
 
@@ -279,19 +279,13 @@ enum { PLAN_M = 576, PLAN_N = 1024, PLAN_K = 1024, PLAN_RUNS = 8, PLAN_ROUNDS = 
 static const double plan_short = 0.02; /* seconds: a run this short is repeated, */
 static const double plan_long = 0.2;   /* and one this long is not begun */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static vlcache_status time_runs(vlcache_device *device, int engine, const product *p, int runs,
                                 double *seconds) {
-    double start = now();
+    double start = vlci_clock_ms();
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; !status && i < runs; i++) status = run_engine(device, engine, p);
     vlcache_status finished = vlci_finish(device);
-    *seconds = (now() - start) / runs;
+    *seconds = (vlci_clock_ms() - start) / 1e3 / runs;
     return status ? status : finished;
 }
 

@@ -7,6 +7,7 @@
 #include "core/alloc.h"
 #include "io/chat.h"
 #include "support/scratch.h"
+#include "support/suite.h"
 
 static void turn(const char *name, bool first, bool closed, int images, const char *want) {
     char *text;
@@ -97,9 +98,5 @@ int main(void) {
     tcase_add_test(cases, detection);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return suite_run(suite);
 }

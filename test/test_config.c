@@ -11,6 +11,7 @@
 
 #include "io/config.h"
 #include "support/scratch.h"
+#include "support/suite.h"
 
 /* What the hub's LLaVA-1.5 folder says. */
 static const char hub_config[] =
@@ -337,9 +338,5 @@ int main(void) {
     tcase_add_test(cases, missing_files);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return suite_run(suite);
 }

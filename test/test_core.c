@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/status.h"
 #include "support/scratch.h"
+#include "support/suite.h"
 
 START_TEST(status) {
     ck_assert_str_eq(vlcache_status_name(VLCACHE_OK), "VLCACHE_OK");
@@ -111,9 +112,5 @@ int main(void) {
     tcase_add_test(cases, failing);
     tcase_add_test(cases, logging);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return suite_run(suite);
 }

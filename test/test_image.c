@@ -14,6 +14,7 @@
 #include "exif.h"
 #include "image.h"
 #include "png.h"
+#include "support/suite.h"
 
 /* ---- support ------------------------------------------------------------------------------------------- */
 
@@ -679,7 +680,6 @@ static void drop_goldens(void) {
 int main(void) {
     Suite *suite = suite_create("image");
     TCase *cases = tcase_create("image");
-    tcase_set_timeout(cases, 0);
     tcase_add_unchecked_fixture(cases, load_goldens, drop_goldens);
     tcase_add_test(cases, decodes_as_pillow);
     tcase_add_test(cases, loads_files_and_names_them);
@@ -701,9 +701,5 @@ int main(void) {
     tcase_add_test(cases, survives_mutations);
     tcase_add_test(cases, survives_lack_of_memory);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "io/safetensors.h"
 #include "support/scratch.h"
+#include "support/suite.h"
 
 /* length (8 bytes) + header + `data` bytes 0, 1, 2 ... */
 static void write_tensors(const char *file, const char *header, size_t data) {
@@ -277,9 +278,5 @@ int main(void) {
     tcase_add_test(cases, mutations);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return suite_run(suite);
 }

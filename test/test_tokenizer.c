@@ -13,6 +13,7 @@
 #include "core/alloc.h"
 #include "io/tokenizer.h"
 #include "support/scratch.h"
+#include "support/suite.h"
 
 static const char *const names[] = {"llama2", "metaspace_first", "metaspace_always",
                                     "llama3", "qwen2",           "gpt2"};
@@ -319,9 +320,5 @@ int main(void) {
     tcase_add_test(cases, odd_files);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return suite_run(suite);
 }

@@ -80,8 +80,8 @@ static void try_size(int n, double share, enum kind kind) {
 START_TEST(test_sizes) {
     static const int sizes[] = {1, 2, 3, 31, 64, 255, 256, 257, 600, 2880};
     static const double shares[] = {0.01, 0.1, 0.5, 1.0};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (size_t s = 0; s < 4; s++)
+    for (int i = 0; i < (suite_reduced() ? 4 : 10); i++)
+        for (int s = 0; s < 4; s++)
             for (int kind = 0; kind < KINDS; kind++) try_size(sizes[i], shares[s], (enum kind)kind);
 }
 END_TEST
@@ -89,7 +89,7 @@ END_TEST
 /* Without scores: sinks and the last tokens. */
 START_TEST(test_sinks_only) {
     static const int sizes[] = {1, 3, 5, 64, 600};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (int i = 0; i < (suite_reduced() ? 3 : 5); i++)
         for (int kept = 1; kept <= sizes[i]; kept += 1 + sizes[i] / 7) {
             int n = sizes[i], half = (n + 1) / 2, tokens[] = {n, half}, rows[] = {kept, kept};
             if (rows[1] > half) rows[1] = half;
@@ -100,8 +100,9 @@ START_TEST(test_sinks_only) {
 END_TEST
 
 START_TEST(test_long) {
-    try_size(131072, 0.1, RANDOM);
-    try_size(131072, 0.1, FEW_VALUES);
+    int n = suite_reduced() ? 1500 : 131072;
+    try_size(n, 0.1, RANDOM);
+    try_size(n, 0.1, FEW_VALUES);
 }
 END_TEST
 
@@ -109,7 +110,7 @@ START_TEST(test_rungs) {
     static const char *const rungs[] = {"topk:group", "topk:single"};
     for (size_t i = 0; i < 2; i++) {
         setenv("VLCACHE_VARIANT", rungs[i], 1);
-        for (int kind = 0; kind < KINDS; kind++) try_size(601, 0.1, (enum kind)kind);
+        for (int kind = 0; kind < KINDS; kind++) try_size(suite_reduced() ? 131 : 601, 0.1, (enum kind)kind);
         try_size(1, 1.0, RANDOM);
     }
     unsetenv("VLCACHE_VARIANT");

@@ -7,14 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/exit.h"
+#include "common/folder.h"
+#include "common/interrupt.h"
 #include "eval/ask.h"
 #include "eval/fingerprint.h"
 #include "eval/report.h"
 #include "eval/score.h"
 #include "eval/table.h"
-#include "run/exit.h"
-#include "run/folder.h"
-#include "run/interrupt.h"
 
 enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens are noted */
 

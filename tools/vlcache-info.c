@@ -4,18 +4,19 @@
  *
  *     parse -> list -> for each device: open, ask, print -> the cache folder
  */
-#include <getopt.h>
 #include <jansson.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <vlcache/vlcache.h>
 
-#include "run/console.h"
-#include "run/devices.h"
-#include "run/exit.h"
+#include "common/console.h"
+#include "common/devices.h"
+#include "common/exit.h"
+#include "common/flag.h"
 
 enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
 
@@ -40,30 +41,50 @@ typedef struct report {
     engines gemm[DTYPES];
 } report;
 
+enum { ACTION_REPORT, ACTION_HELP, ACTION_VERSION };
+
 typedef struct options {
-    const char *device; /* NULL: all */
-    bool json, list, measure, clear;
-    bool dtype[DTYPES];
+    int action;          /* ACTION_* */
+    const char *device;  /* NULL: all */
+    vlcache_dtype dtype; /* auto: all */
+    bool json, list, no_measure, clear;
 } options;
 
 static console terminal;
 
 /* ---- command line -------------------------------------------------------------------------------------- */
 
-static const char help[] =
-    "vlcache-info " VLCACHE_VERSION
-    " - OpenCL devices, and the kernels that vlcache runs on them\n"
-    "\n"
-    "Usage: vlcache-info [options]\n"
-    "\n"
-    "      --device SEL     only this device: its index, or part of its or its platform's name\n"
-    "      --dtype T        only matrix products of weights in f32, f16 or bf16 [all three]\n"
-    "      --no-measure     do not measure matrix products: show only what is in the cache\n"
-    "      --json           one JSON object on standard output\n"
-    "      --list-devices   a line for each device, and nothing else\n"
-    "      --clear-cache    delete the cached kernels and measurements first\n"
-    "  -h, --help           this text\n"
-    "      --version        version of the tool and of the library\n"
+#define FIELD(member) offsetof(options, member)
+
+/* clang-format off */
+static const flag flags[] = {
+    {FLAG_GROUP, .name = "What is asked"},
+    {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
+     .help = "only this device: its index, or part of its or its platform's name"},
+    {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
+     .help = "matrix products of weights in f32, f16 or bf16 only; auto: in all three"},
+    {FLAG_SWITCH, .name = "no-measure", .offset = FIELD(no_measure),
+     .help = "do not measure matrix products: show only what is in the cache"},
+    {FLAG_SWITCH, .name = "clear-cache", .offset = FIELD(clear),
+     .help = "delete the cached kernels and measurements first"},
+
+    {FLAG_GROUP, .name = "What comes out"},
+    {FLAG_SWITCH, .name = "json", .offset = FIELD(json),
+     .help = "one JSON object on standard output"},
+    {FLAG_SWITCH, .name = "list-devices", .offset = FIELD(list),
+     .help = "a line for each device, and nothing else"},
+    {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP, .help = "this text"},
+    {FLAG_ACTION, .name = "version", .offset = FIELD(action), .low = ACTION_VERSION, .help = "version of tool and library"},
+    {FLAG_END, .name = NULL},
+};
+/* clang-format on */
+
+static const char usage[] = "vlcache-info " VLCACHE_VERSION
+                            " - OpenCL devices, and the kernels that vlcache runs on them\n"
+                            "\n"
+                            "Usage: vlcache-info [options]\n";
+
+static const char rest[] =
     "\n"
     "The first run on a device builds kernels and measures matrix products, for some seconds; it remembers\n"
     "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it again.\n"
@@ -77,41 +98,11 @@ static const char help[] =
     "Exit codes: 0; 1 usage; 2 cache folder; 3 no device, or the device or its driver failed; 4 out of "
     "memory\n";
 
-static int parse_dtype(const char *name, options *o) {
-    for (int i = 0; i < DTYPES; i++) o->dtype[i] = strcmp(name, vlcache_dtype_name(dtypes[i])) == 0;
-    if (o->dtype[0] || o->dtype[1] || o->dtype[2]) return EXIT_OK;
-    return console_fail(&terminal, EXIT_USAGE, "--dtype %s: give f32, f16 or bf16", name);
-}
-
-/* `*told`: the answer is out already. */
-static int parse(int argc, char **argv, options *o, bool *told) {
-    enum { DEVICE = 256, DTYPE, NO_MEASURE, JSON, LIST, CLEAR, VERSION };
-    static const struct option names[] = {{"device", required_argument, NULL, DEVICE},
-                                          {"dtype", required_argument, NULL, DTYPE},
-                                          {"no-measure", no_argument, NULL, NO_MEASURE},
-                                          {"json", no_argument, NULL, JSON},
-                                          {"list-devices", no_argument, NULL, LIST},
-                                          {"clear-cache", no_argument, NULL, CLEAR},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {"version", no_argument, NULL, VERSION},
-                                          {NULL, 0, NULL, 0}};
-    *o = (options){.measure = true, .dtype = {true, true, true}};
-    int code = EXIT_OK;
-    for (int name; !code && !*told && (name = getopt_long(argc, argv, "h", names, NULL)) != -1;) {
-        if (name == DEVICE) o->device = optarg;
-        if (name == DTYPE) code = parse_dtype(optarg, o);
-        if (name == NO_MEASURE) o->measure = false;
-        if (name == JSON) o->json = true;
-        if (name == LIST) o->list = true;
-        if (name == CLEAR) o->clear = true;
-        if (name == 'h') *told = fputs(help, stdout) >= 0;
-        if (name == VERSION)
-            *told = printf("vlcache-info %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version()) > 0;
-        if (name == '?') code = console_fail(&terminal, EXIT_USAGE, "see --help");
-    }
-    if (!code && !*told && optind < argc)
-        code = console_fail(&terminal, EXIT_USAGE, "\"%s\": not an option; see --help", argv[optind]);
-    return code;
+static void print_help(void) {
+    options defaults = {.action = ACTION_REPORT};
+    fputs(usage, stdout);
+    flags_print(flags, &defaults);
+    fputs(rest, stdout);
 }
 
 /* ---- asking -------------------------------------------------------------------------------------------- */
@@ -119,9 +110,9 @@ static int parse(int argc, char **argv, options *o, bool *told) {
 static void ask_gemm(vlcache_device *device, const options *o, report *r) {
     for (int i = 0; i < DTYPES; i++) {
         engines *e = &r->gemm[i];
-        if (!o->dtype[i]) continue;
+        if (o->dtype != VLCACHE_DTYPE_AUTO && o->dtype != dtypes[i]) continue;
         e->asked = true;
-        if (vlcache_device_gemm(device, dtypes[i], o->measure, e->engine, MAX_ENGINES, &e->n)) {
+        if (vlcache_device_gemm(device, dtypes[i], !o->no_measure, e->engine, MAX_ENGINES, &e->n)) {
             snprintf(e->error, sizeof e->error, "%s", vlcache_error_message());
             e->n = 0;
         }
@@ -427,11 +418,15 @@ static int run(const options *o) {
 }
 
 int main(int argc, char **argv) {
-    options o;
-    bool told = false;
+    options o = {.action = ACTION_REPORT};
     console_open(&terminal, false, false);
-    int code = parse(argc, argv, &o, &told);
-    if (!code && !told) code = run(&o);
+    int code = flags_parse(flags, argc, argv, &o);
+    if (!code && o.action == ACTION_HELP)
+        print_help();
+    else if (!code && o.action == ACTION_VERSION)
+        printf("vlcache-info %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+    else if (!code)
+        code = run(&o);
     console_end_line(&terminal);
     return code ? code : console_check_output(&terminal);
 }

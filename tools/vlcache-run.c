@@ -4,24 +4,18 @@
  *     parse -> pictures -> device -> model -> session -> ask (or chat) -> report
  */
 #include <stdio.h>
-#include <time.h>
 
+#include "common/clock.h"
+#include "common/devices.h"
+#include "common/exit.h"
+#include "common/folder.h"
+#include "common/interrupt.h"
 #include "run/chat.h"
-#include "run/devices.h"
-#include "run/exit.h"
-#include "run/folder.h"
 #include "run/heatmap.h"
 #include "run/help.h"
-#include "run/interrupt.h"
 #include "run/json.h"
 #include "run/profile.h"
 #include "run/turn.h"
-
-static double milliseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
-}
 
 /* --help, --version, --list-devices. */
 static int tell(run *r) {
@@ -104,12 +98,12 @@ int main(int argc, char **argv) {
         code = tell(&r);
         goto done;
     }
-    double start = milliseconds();
+    double start = clock_seconds();
     if (!code) code = load_pictures(&r);
-    if (!code) start = milliseconds();
+    if (!code) start = clock_seconds();
     if (!code) code = open_device(&r);
     if (!code) code = load_model(&r);
-    r.load_ms = milliseconds() - start;
+    r.load_ms = 1e3 * (clock_seconds() - start);
     if (!code) code = begin_session(&r);
     if (!code && interrupt_seen()) code = EXIT_INTERRUPT;
     if (!code) code = r.options.prompt ? ask(&r) : chat(&r);

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "device/program.h"
 
@@ -53,12 +53,6 @@ double vlci_kernel_build_seconds(vlcache_device *device) {
     double seconds = device->build_seconds;
     pthread_mutex_unlock(&device->lock);
     return seconds;
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* The text of a kernel file: embedded, or from VLCACHE_KERNEL_DIR while one works on it. New memory. */
@@ -152,13 +146,13 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
     vlci_fingerprint(key, 6, name);
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
-    double start = now();
+    double start = vlci_clock_ms();
     *out = load_binary(device, name, options);
     if (!*out) {
         status = compile(device, file, options, text, out);
         if (!status) store_binary(device, *out, name);
     }
-    device->build_seconds += now() - start;
+    device->build_seconds += (vlci_clock_ms() - start) / 1e3;
     vlci_free(text);
     return status;
 }

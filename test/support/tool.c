@@ -43,6 +43,7 @@ json_t *ask_json(const char *const *argv) {
     process_release(&p);
     return object;
 }
+
 json_t *get(const json_t *object, const char *key, json_type type) {
     json_t *value = json_object_get(object, key);
     ck_assert_msg(value != NULL, "no \"%s\"", key);
@@ -56,14 +57,18 @@ int whole(const json_t *object, const char *key) {
 }
 
 /* Kernels come from where the other suites keep them. */
-void tool_warm_up(void) {
-    process p;
+void tool_environment(void) {
     mkdir(VLCACHE_BINARY_DIR "/kernel-cache", 0700);
     mkdir(VLCACHE_BINARY_DIR "/cache", 0700);
     (void)!symlink("../kernel-cache", VLCACHE_BINARY_DIR "/cache/vlcache");
     setenv("XDG_CACHE_HOME", VLCACHE_BINARY_DIR "/cache", 1);
     setenv("TERM", "xterm", 1);
     unsetenv("VLCACHE_MODEL");
+}
+
+void tool_warm_up(void) {
+    process p;
+    tool_environment();
     RUN(&p, ASK, "-n", "4", "--temp", "1");
     process_release(&p);
     RUN(&p, ASK, "-n", "4", "--image", PAGE);

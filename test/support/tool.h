@@ -36,7 +36,10 @@ json_t *ask_json(const char *const *argv);
 json_t *get(const json_t *object, const char *key, json_type type);
 int whole(const json_t *object, const char *key);
 
-/** The environment of all runs, and every kernel built: what is built says a word on standard error (PoCL's
+/** The environment of all runs. */
+void tool_environment(void);
+
+/** The same, and every kernel built: what is built says a word on standard error (PoCL's
  * compiler counts its warnings), so that is over before anything is compared. */
 void tool_warm_up(void);
 

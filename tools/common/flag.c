@@ -14,7 +14,7 @@
 
 #include <vlcache/common.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 enum { MAX_NAMES = 64, FIRST_FLAG = 256, COLUMN = 28 }; /* getopt's value of --name: FIRST_FLAG + index */
 
@@ -88,6 +88,13 @@ static int read_whole(const flag *f, const char *name, const char *text, int *ou
     return EXIT_OK;
 }
 
+static int read_real(const flag *f, const char *name, const char *text, double *out) {
+    bool above = f->kind == FLAG_ABOVE, good = flag_read_number(text, out);
+    if (good && (above ? *out > f->low : *out >= f->low) && *out <= f->high) return EXIT_OK;
+    return flag_refuse("%s \"%s\": must be a number %s %g %s %g", name, text, above ? "above" : "from",
+                       f->low, above ? "and at most" : "to", f->high);
+}
+
 static int read_seed(const char *name, const char *text, uint64_t *out) {
     char *end = NULL;
     errno = 0;
@@ -119,12 +126,16 @@ static int read_choice(const flag *f, const char *name, const char *text, const 
 
 static int read_value(const flag *f, const char *name, const char *text, void *options) {
     void *field = (char *)options + f->offset;
+    if (f->read) return f->read(f, name, text, options);
     switch (f->kind) {
     case FLAG_TEXT:
         *(const char **)field = text;
         return EXIT_OK;
     case FLAG_WHOLE:
         return read_whole(f, name, text, field);
+    case FLAG_REAL:
+    case FLAG_ABOVE:
+        return read_real(f, name, text, field);
     case FLAG_SEED:
         return read_seed(name, text, field);
     case FLAG_DTYPE:
@@ -138,6 +149,7 @@ static int read_value(const flag *f, const char *name, const char *text, void *o
         if (*(int *)field == 0) *(int *)field = (int)f->low;
         return EXIT_OK;
     case FLAG_GROUP:
+    case FLAG_OWN: /* always has a reader */
     case FLAG_END:
         break;
     }
@@ -151,6 +163,12 @@ static int refuse_flag(const flag *table, char **argv) {
     if (optopt >= FIRST_FLAG) return flag_refuse("--%s: takes no value", find_flag(table, optopt)->name);
     if (optopt > 0) return flag_refuse("-%c: no such flag", optopt);
     return flag_refuse("%s: no such flag", argv[optind - 1]);
+}
+
+static int refuse_word(const flag *table, const char *word) {
+    while (table->kind != FLAG_END) table++;
+    return flag_refuse("\"%s\": not a flag%s%s", word, table->help ? "; " : "",
+                       table->help ? table->help : "");
 }
 
 static int refuse_missing(const flag *table) {
@@ -175,7 +193,7 @@ int flags_parse(const flag *table, int argc, char **argv, void *options) {
             snprintf(name, sizeof name, "-%c", value);
         code = read_value(find_flag(table, value), name, optarg, options);
     }
-    if (!code && optind < argc) code = flag_refuse("\"%s\": not a flag", argv[optind]);
+    if (!code && optind < argc) code = refuse_word(table, argv[optind]);
     return code;
 }
 
@@ -191,9 +209,24 @@ static void print_spelling(const flag *f) {
     if ((int)strlen(text) >= COLUMN) printf("\n%*s", COLUMN, "");
 }
 
+/* The words of a flag, line under line. */
+static void print_words(const flag *f) {
+    char names[256];
+    for (const char *line = f->help; *line;) {
+        size_t length = strcspn(line, "\n");
+        printf("%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+        if (*line) printf("\n%*s", COLUMN, "");
+    }
+    if (!f->names) return;
+    f->names(names, sizeof names);
+    printf("\n%*s%s", COLUMN, "", names);
+}
+
 static void print_default(const flag *f, const void *options) {
     const void *field = (const char *)options + f->offset;
     if (f->kind == FLAG_WHOLE) printf(" [%d]", *(const int *)field);
+    if (f->kind == FLAG_REAL || f->kind == FLAG_ABOVE) printf(" [%g]", *(const double *)field);
     if (f->kind == FLAG_SEED) printf(" [%llu]", (unsigned long long)*(const uint64_t *)field);
     if (f->kind == FLAG_DTYPE) printf(" [%s]", vlcache_dtype_name(*(const vlcache_dtype *)field));
     if ((f->kind == FLAG_CHOICE || f->kind == FLAG_TEXT) && *(const char *const *)field)
@@ -207,12 +240,7 @@ void flags_print(const flag *table, const void *options) {
             continue;
         }
         print_spelling(f);
-        for (const char *line = f->help; *line;) {
-            size_t length = strcspn(line, "\n");
-            printf("%.*s", (int)length, line);
-            line += length + (line[length] == '\n');
-            if (*line) printf("\n%*s", COLUMN, "");
-        }
+        print_words(f);
         print_default(f, options);
         putchar('\n');
     }

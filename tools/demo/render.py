@@ -1,4 +1,6 @@
-"""Render the demonstration tasks: pages, charts, captions and long answers. Every picture is a function of its task and seed."""
+"""Render the demonstration tasks: pages, charts, captions, long answers, several pictures, several questions.
+
+Every picture is a function of its task and seed."""
 import argparse, functools, glob, json, os, random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +13,7 @@ Patient;Dose""".replace("\n", "").split(";")
 COLORS = {"red": (220, 30, 30), "green": (30, 150, 50), "blue": (40, 70, 220), "yellow": (240, 210, 30),
           "purple": (140, 40, 170), "orange": (245, 130, 20), "black": (20, 20, 20), "pink": (250, 140, 190)}
 SHAPES = ["circle", "square", "triangle", "star", "diamond"]
+KINDS = [(a, b) for a in COLORS for b in SHAPES]
 PLACES = ["top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right"]
 LABELS = """Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec Mon Tue Wed Thu Fri Sat Sun Oak Elm Fir Ash Cat Dog Fox Owl Bee Cow Hen
 Tea Rice Milk Corn Fish Plum Pear Kiwi Lime Fig North South East West Red Blue Gold Iron Zinc Salt""".split()
@@ -18,8 +21,12 @@ MONTHS = LABELS[:12]
 CHAR0, SHAPE0 = 1, 96                       # auxiliary classes: 0 nothing, then printable ASCII, then shape x colour, then bar colour
 CLASSES = SHAPE0 + len(SHAPES) * len(COLORS) + len(COLORS)
 COLUMN_SLOTS, COLUMN_CLASSES, IGNORE = 6, 53, 255   # per patch of a bar's column: 3 digits of its value, 3 letters of its label; 0 none
-TASKS = ["pages", "pages-hard", "charts", "captions", "captions-long", "pages-long"]
-TRAIN_SEED, TEST_SEED = 10**9, 0            # test seeds stay below 10**9
+PICTURES = {"interleaved": 2, "interleaved-3": 3}   # of one question; of the other tasks 1
+TASKS = ["pages", "pages-hard", "charts", "captions", "captions-long", "pages-long", "transcribe", "turns", *PICTURES]
+SPLITS = {"test": 0, "tune": 500_000_000, "train": 10**9}   # first seeds; training goes on from the last
+TRAIN_SEED, TEST_SEED, TUNE_SEED = SPLITS["train"], SPLITS["test"], SPLITS["tune"]
+MARK, ORDINALS = "<image>\n", ["first", "second", "third"]
+TRANSCRIPT_TOKENS = 640                     # room for the longest answer of transcribe
 FONT_DIR = os.environ.get("DEMO_FONTS", "/usr/share/fonts/truetype")
 NAMES = ("DejaVuSans", "DejaVuSerif", "LiberationSans-Regular", "LiberationSerif-Regular", "FreeSans")
 
@@ -48,6 +55,7 @@ class Canvas:
         self.aux = np.zeros((GRID, GRID, SLOTS), np.uint8)
         self.column = np.full((GRID, GRID, COLUMN_SLOTS), IGNORE, np.uint8)
         self.whole, self.written = None, False          # (question, answer) that transcribes the picture; values above the bars
+        self.facts = []                                 # what the picture says or shows, one by one
 
     def mark(self, x, y, cls):
         i, j = int(y // PATCH), int(x // PATCH)
@@ -64,7 +72,6 @@ class Canvas:
             if c != " ":
                 self.mark(x + w / 2, y + size * 0.62, CHAR0 + ord(c) - 32)
             x += w
-
 
     def tell(self, classes, x0, x1, y0, y1, each=1):
         """The patches whose centre column lies in x0..x1 and whose rows meet y0..y1 (every `each`-th) learn these classes."""
@@ -97,7 +104,12 @@ def value(r):
     return word(r)
 
 
-def page(r, hard=None):
+def tell_lines(c, lines):
+    c.facts = [f"{k}: {v}" for k, v in lines]
+    c.whole = ("Read the page.", "; ".join(c.facts))
+
+
+def page(r, hard=None, pool=KEYS):
     hard = r.random() < 0.35 if hard is None else hard
     bg = tuple(r.randint(225, 255) for _ in range(3))
     ink = tuple(r.randint(0, 70) for _ in range(3))
@@ -113,7 +125,7 @@ def page(r, hard=None):
     n *= columns if n * columns <= 14 else 1
     per = -(-n // columns)
     fit = (SIDE - 10) / columns - 6
-    keys, lines = r.sample(KEYS, n), []
+    keys, lines = r.sample(pool, n), []
     for k in keys:
         for _ in range(6):
             v = value(r)
@@ -142,17 +154,31 @@ def page(r, hard=None):
             c.text(x, yy, f"{k}: {v}", face, size, ink)
         turns.append((f"What is the {k}?", v))
     r.shuffle(turns)
-    c.whole = ("Read the page.", "; ".join(f"{k}: {v}" for k, v in lines))
+    tell_lines(c, lines)
     if r.random() < 0.1: turns.insert(0, c.whole)
     return c, turns or [("What is the heading?", "none")]
 
 
-def chart(r):
+def dense_page(r):
+    """Two columns of 15..18 lines of small type: the page whose transcript is long."""
+    c = Canvas(tuple(r.randint(225, 255) for _ in range(3)))
+    ink, face, size, per = tuple(r.randint(0, 70) for _ in range(3)), r.randrange(len(NAMES)), r.randint(14, 16), r.randint(15, 18)
+    pitch = min(size * r.uniform(1.12, 1.3), (SIDE - 10) / per)
+    top, fit, lines = r.uniform(3, SIDE - 7 - pitch * per), SIDE / 2 - 9, []
+    for i, k in enumerate(r.sample(KEYS, 2 * per)):
+        v = next((v for v in (value(r) for _ in range(8)) if width(face, size, f"{k}: {v}") <= fit), str(r.randrange(10)))
+        c.text(5 + i // per * SIDE / 2, top + i % per * pitch, f"{k}: {v}", face, size, ink)
+        lines.append((k, v))
+    tell_lines(c, lines)
+    return c, [(f"What is the {k}?", v) for k, v in r.sample(lines, len(lines))]
+
+
+def chart(r, pool=LABELS):
     c = Canvas(tuple(r.randint(235, 255) for _ in range(3)))
     n, face = r.randint(3, 6), r.randrange(len(NAMES))
     size = r.randint(15, 19) if n > 4 else r.randint(15, 24)
-    labels = r.sample(LABELS, n)
-    while max(width(face, size, s) for s in labels) > 285 / n - 4: labels = r.sample(LABELS, n); size = max(13, size - 1)
+    labels = r.sample(pool, n)
+    while max(width(face, size, s) for s in labels) > 285 / n - 4: labels = r.sample(pool, n); size = max(13, size - 1)
     written = r.random() < 0.5
     values = r.sample(range(3, 100), n) if written else [v * 10 for v in r.sample(range(1, 11), n)]
     left, base, high = 38, SIDE - 16 - size, r.randint(190, 250)
@@ -181,7 +207,8 @@ def chart(r):
         c.tell(both, mid - half, mid + half, y, base, 4)
         c.tell(both, mid - reach, mid + reach, base + 5 + size * 0.3, base + 5 + size * 0.95)
         c.tell(both, mid - near, mid + near, *((y - size - 6 + size * 0.3, y - 6) if written else (y, y + 2)))
-    c.whole, c.written = ("Read the chart.", "; ".join(f"{s}: {v}" for s, v in zip(labels, values))), written
+    c.facts = [f"{s}: {v}" for s, v in zip(labels, values)]
+    c.whole, c.written = ("Read the chart.", "; ".join(c.facts)), written
     turns = [(f"What is the value of {s}?", str(v)) for s, v in zip(labels, values)]
     turns += [("Which is the highest?", labels[values.index(max(values))]), ("Which is the lowest?", labels[values.index(min(values))])]
     for _ in range(3):
@@ -205,13 +232,13 @@ def at(cell):
     return "in the center" if cell == 4 else ("on the " if cell in (3, 5) else "at the ") + PLACES[cell]
 
 
-def caption(r, fewest=1, most=4):
+def caption(r, fewest=1, most=4, pool=KINDS):
     c = Canvas(tuple(r.randint(225, 255) for _ in range(3)))
     if r.random() < 0.3:
         for i in (112, 224):
             c.draw.line((i, 0, i, SIDE), fill=(200, 200, 200)); c.draw.line((0, i, SIDE, i), fill=(200, 200, 200))
     n, names = r.randint(fewest, most), list(COLORS)
-    cells, kinds = sorted(r.sample(range(9), n)), r.sample([(a, b) for a in names for b in SHAPES], n)
+    cells, kinds = sorted(r.sample(range(9), n)), r.sample(pool, n)
     for cell, (col, kind) in zip(cells, kinds):
         s = r.uniform(22, 44)
         x, y = cell % 3 * 112 + 56 + r.uniform(-8, 8), cell // 3 * 112 + 56 + r.uniform(-8, 8)
@@ -220,7 +247,7 @@ def caption(r, fewest=1, most=4):
         for i in range(GRID):
             for j in range(GRID):
                 if abs(j * PATCH + 7 - x) < s * .7 and abs(i * PATCH + 7 - y) < s * .7: c.aux[i, j, 0] = cls
-    told = [f"a {a} {b}" for a, b in kinds]
+    told = c.facts = [f"a {a} {b}" for a, b in kinds]
     turns = [(f"Where is the {a} {b}?", at(cell)) for (a, b), cell in zip(kinds, cells)]
     turns += [(f"What is {at(cell)}?", t) for t, cell in zip(told, cells)]
     turns.append(("How many shapes are there?", str(n)))
@@ -233,37 +260,87 @@ def caption(r, fewest=1, most=4):
     return c, turns
 
 
+def questions(r):
+    """A page or a chart and four to eight questions about it."""
+    turns = []
+    while len(turns) < 4:
+        c, turns = r.choice([page, chart])(r)
+        turns = [t for t in dict(turns).items() if t != c.whole]
+    return c, turns[:r.randint(4, 8)]
+
+
+def interleaved(r, n):
+    """n pictures that share keys, labels and shapes; questions say which picture they mean, or ask which it is."""
+    keys, labels, kinds = r.sample(KEYS, 16), r.sample(LABELS, 14), r.sample(KINDS, 8)
+    make = {"page": lambda: page(r, False, keys), "chart": lambda: chart(r, labels), "drawing": lambda: caption(r, pool=kinds)}
+    names = [r.choice(list(make))] * n if r.random() < 0.6 else [r.choice(list(make)) for _ in range(n)]
+    canvases, turns, which = [], [], []
+    for name, nth in zip(names, ORDINALS):
+        c, asked = make[name]()
+        canvases.append(c)
+        turns += [(q.replace("the image", f"the {nth} picture") if q[-1] == "." else f"{q[:-1]} in the {nth} picture?", a)
+                  for q, a in asked if (q, a) != c.whole]
+        if names.count(name) == 1: which.append((f"Which picture is a {name}?", nth))
+    for c, name, nth in zip(canvases, names, ORDINALS):
+        which += [(f"Which picture {'shows' if name == 'drawing' else 'says'} {f}?", nth) for f in c.facts
+                  if sum(f in d.facts for d in canvases) == 1]
+    turns += r.sample(which, min(len(which), len(turns) // 2))
+    r.shuffle(turns)
+    lead = MARK * n if r.random() < 0.5 else "".join(f"{nth.capitalize()}: <image> " for nth in ORDINALS[:n])
+    return canvases, lead, turns
+
+
 def sample(task, seed):
+    """One picture and questions about it."""
     r = random.Random(f"{task}/{seed}")
     if task == "charts": return chart(r)
     if task == "captions": return caption(r)
     if task == "captions-long": return caption(r, 5, 9)
+    if task == "transcribe": return dense_page(r)
+    if task == "turns": return questions(r)
     return page(r, True if task == "pages-hard" else False if task == "pages" else None)
 
 
+def scene(task, seed):
+    """The pictures of any task, the text with their marks in front of the first question, and the questions."""
+    if task in PICTURES: return interleaved(random.Random(f"{task}/{seed}"), PICTURES[task])
+    c, turns = sample(task, seed)
+    return [c], MARK, turns
+
+
 def test_item(task, i):
-    c, turns = sample(task, TEST_SEED + i)
-    r = random.Random(f"question/{task}/{i}")
-    turns = [c.whole] if task.endswith("-long") else [t for t in turns if t[0] != "Read the page."] or turns
-    q, a = r.choice(turns)
-    if task == "captions" and r.random() < 0.5:
-        q, a = next(t for t in turns if t[0] == "Describe the image.")
-    return c.image, {"id": f"{task}-{i}", "task": task, "question": q, "answers": [a], "metric": "exact" if task == "charts" else "anls"}
+    """The pictures of seed i and what a line of the data file says of them, but for where they are."""
+    canvases, lead, turns = scene(task, i)
+    item = {"id": f"{task}-{i}", "task": task}
+    if task == "turns":
+        item["turns"] = [{"question": q, "answers": [a]} for q, a in turns]
+    else:
+        r = random.Random(f"question/{task}/{i}")
+        if task.endswith("-long") or task == "transcribe": turns = [canvases[0].whole]
+        else: turns = [t for t in turns if t[0] != "Read the page."] or turns
+        q, a = r.choice(turns)
+        if task == "captions" and r.random() < 0.5:
+            q, a = next(t for t in turns if t[0] == "Describe the image.")
+        item.update(question=lead + q if len(canvases) > 1 else q, answers=[a])
+    item["metric"] = "exact" if task == "charts" else "anls"
+    if task == "transcribe": item["max_tokens"] = TRANSCRIPT_TOKENS
+    return [c.image for c in canvases], item
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--task", choices=TASKS, required=True)
-    p.add_argument("--split", choices=["test", "train"], default="test")
+    p.add_argument("--split", choices=SPLITS, default="test", help="test: to report, tune: to choose settings by, train: as in training")
     p.add_argument("--n", type=int, default=100)
     p.add_argument("--out", required=True)
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
     with open(f"{a.out}/{a.task}.jsonl", "w") as f:
         for i in range(a.n):
-            image, item = test_item(a.task, i + (TRAIN_SEED if a.split == "train" else 0))
-            item["image"] = item["id"] + ".png"
-            image.save(f"{a.out}/{item['image']}", optimize=True)
+            images, item = test_item(a.task, SPLITS[a.split] + i)
+            names = [item["id"] + (f"-{k + 1}" if len(images) > 1 else "") + ".png" for k in range(len(images))]
+            for image, name in zip(images, names): image.save(f"{a.out}/{name}", optimize=True)
+            item.update({"images": names} if len(images) > 1 else {"image": names[0]})
             f.write(json.dumps(item) + "\n")
 
 

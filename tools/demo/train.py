@@ -1,15 +1,20 @@
 """Train the demonstration model on rendered pictures, from scratch or from an exported folder, and export a Hugging Face folder.
 
+A row is one conversation of up to --pictures pictures in --positions positions: a scene (one picture, or several that one question is
+about) and its questions, then the next scene. Questions that name no picture mean the latest.
+
+    <s>USER: <image> x 576 \\n{q} ASSISTANT: {a}</s>USER: {q} ASSISTANT: {a}</s>USER: <image> x 576 \\n{q} ...
+
 loss = answers (cross-entropy of the answer tokens) + patches (characters, shapes, bars in each patch) + columns (which value and
 which label the patches of a bar belong to). The heads of the last two are thrown away: they only teach the image tower what to carry."""
-import argparse, json, math, mmap, multiprocessing as mp, os, random, shutil, time
+import argparse, json, math, mmap, multiprocessing as mp, os, queue, random, shutil, threading, time
 import numpy as np
 import render
 
-PREFIX, N_IMG = "<s>USER: <image>", 576
+N_IMG, IMAGE, PAD = 576, 4, 3
 SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-TEXT = 192                                  # text positions after the image: a whole page fits
+TEXT = 64                                   # least room for the text of a scene
 MIX = "pages=46,charts=28,captions=26"
 TEMPLATE = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}USER: {% if m['content'] is string %}{{ m['content'] }}"
             "{% else %}{% for c in m['content'] if c['type'] == 'image' %}<image>\n{% endfor %}"
@@ -18,8 +23,8 @@ TEMPLATE = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}U
             "{% endif %}{{ eos_token }}{% endif %}{% endfor %}")
 
 
-def conversation(turns):
-    return "<s>" + "".join(f"USER: {'<image>' + chr(10) if i == 0 else ''}{q} ASSISTANT: {a}</s>" for i, (q, a) in enumerate(turns))
+def conversation(lead, turns):
+    return "".join(f"USER: {lead if i == 0 else ''}{q} ASSISTANT: {a}</s>" for i, (q, a) in enumerate(turns))
 
 
 def build_tokenizer(path):
@@ -40,28 +45,44 @@ def build_tokenizer(path):
     json.dump(d, open(path, "w"), ensure_ascii=False, indent=1)
 
 
-def encode(tok, turns):
-    """Ids after the image, and which of them are learnt: the answers and their </s>."""
+def encode(tok, lead, turns, room):
+    """Ids of a scene, its marks opened, in at most `room` positions, and which of them are learnt: the answers and their </s>."""
+    def ids_of(text): return tok.encode("<s>" + text, add_special_tokens=False).ids[1:]
+    room -= (N_IMG - 1) * lead.count("<image>")
     while True:
-        ids = tok.encode(conversation(turns), add_special_tokens=False).ids
-        ids = ids[ids.index(4) + 1:]
-        if len(ids) <= TEXT or len(turns) == 1: break
-        turns = turns[:max(1, min(len(turns) - 1, int(len(turns) * TEXT / len(ids))))]
-    ids = ids[:TEXT]
-    mask, on = [0] * len(ids), False
-    marker = tok.encode("<s> ASSISTANT:", add_special_tokens=False).ids[1:]
+        ids = ids_of(conversation(lead, turns))
+        if len(ids) <= room or len(turns) == 1: break
+        turns = turns[:max(1, min(len(turns) - 1, int(len(turns) * room / len(ids))))]
+    out, mask, on = [], [], False
+    marker = ids_of(" ASSISTANT:")
     m = len(marker)
-    for i in range(len(ids)):
-        mask[i] = int(on)
-        if ids[i] == 2: on = False
+    for i, t in enumerate(ids[:room]):
+        n = N_IMG if t == IMAGE else 1
+        out += [t] * n
+        mask += [int(on)] * n
+        if t == 2: on = False
         elif not on and ids[i - m + 1:i + 1] == marker: on = True
-    return ids, mask
+    return out, mask
 
 
-def parse_mix(text):
-    mix = {k: float(v) for k, v in (x.split("=") for x in text.split(","))}
-    unknown = set(mix) - set(render.TASKS)
-    if unknown: raise SystemExit(f"--mix: no task {sorted(unknown)[0]}; there are {', '.join(render.TASKS)}")
+def needs(task):
+    """Pictures and least positions of a scene."""
+    n = render.PICTURES.get(task, 1)
+    return n, N_IMG * n + (render.TRANSCRIPT_TOKENS if task == "transcribe" else TEXT)
+
+
+def parse_shares(option, text, known):
+    shares = {k: float(v) for k, v in (x.split("=") for x in text.split(",") if x)}
+    unknown = set(shares) - set(known)
+    if unknown: raise SystemExit(f"{option}: no task {sorted(unknown)[0]}; there are {', '.join(known)}")
+    return shares
+
+
+def parse_mix(text, pictures, positions):
+    mix = parse_shares("--mix", text, render.TASKS)
+    for task in mix:
+        n, least = needs(task)
+        if n > pictures or least >= positions: raise SystemExit(f"--mix: {task} needs --pictures {n} and --positions {least + 1}")
     return mix
 
 
@@ -69,9 +90,32 @@ def choose(r, task, c, turns, full):
     """The turns to learn: charts mostly ask for values; a share `full` of the pictures is also told as a whole, first."""
     if task == "charts":
         turns = [t for t in turns if "value of" in t[0] or r.random() < 0.4]
-    if task == "captions-long" or (task != "captions" and r.random() < full):
+    if task in ("captions-long", "transcribe") or (task in ("pages", "pages-hard", "pages-long", "charts") and r.random() < full):
         turns = [c.whole] + [t for t in turns if t != c.whole]
-    return turns
+    return turns[:4] if task == "transcribe" else turns            # the others could be answered from the transcript
+
+
+def fill(r, tok, mix, full, seed, row):
+    """One row: scenes that fit, until the pictures or the positions are used up. Returns the seed of the last scene."""
+    pix, ids, mask, aux, column = row
+    names, shown, used = list(mix), 0, 1
+    ids[:], mask[:], pix[:], aux[:], column[:] = PAD, 0, 0, 0, render.IGNORE
+    ids[0] = 1
+    while True:
+        fit = [t for t in names if shown + needs(t)[0] <= len(pix) and used + needs(t)[1] <= len(ids) and (used == 1 or t not in render.PICTURES)]
+        if not fit: return seed
+        task = r.choices(fit, [mix[t] for t in fit])[0]
+        seed += 1
+        canvases, lead, turns = render.scene("any" if task == "pages" else task, seed)  # "any": a third of them hard
+        for c in canvases:
+            pix[shown], aux[shown], column[shown] = np.asarray(c.image), c.aux.reshape(N_IMG, -1), c.column.reshape(N_IMG, -1)
+            shown += 1
+        least, left = needs(task)[1], len(ids) - used
+        later = min(len(pix) - shown, (left - least) // (N_IMG + TEXT))                 # pictures that are still to find room
+        room = least if task == "transcribe" else left - later * (N_IMG + TEXT)
+        i, m = encode(tok, lead, choose(r, task, canvases[0], turns, full), room)
+        ids[used:used + len(i)], mask[used:used + len(i)] = i, np.array(m) * (names.index(task) + 1)
+        used += len(i)
 
 
 def worker(rank, mix, full, first, views, free, ready, folder):
@@ -79,27 +123,20 @@ def worker(rank, mix, full, first, views, free, ready, folder):
     tok = Tokenizer.from_file(folder + "/tokenizer.json")
     seed = render.TRAIN_SEED * (rank + 2) + first
     r = random.Random(f"{rank}/{first}")
-    names = list(mix)
     while True:
         s = free.get()
-        pix, ids, mask, aux, column, kind = views[s]
-        ids[:], mask[:] = 3, 0
-        for b in range(len(ids)):
-            seed += 1
-            task = r.choices(names, list(mix.values()))[0]
-            c, turns = render.sample("any" if task == "pages" else task, seed)      # "any": a third of them hard
-            i, m = encode(tok, choose(r, task, c, turns, full))
-            pix[b], aux[b], column[b] = np.asarray(c.image), c.aux.reshape(N_IMG, -1), c.column.reshape(N_IMG, -1)
-            ids[b, :len(i)], mask[b, :len(i)], kind[b] = i, m, names.index(task)
+        for row in zip(*views[s]): seed = fill(r, tok, mix, full, seed, row)
         ready.put(s)
 
 
-def make_slots(n, b):
+def make_slots(n, rows, pictures, positions):
+    """Shared memory of n batches: pixels, ids, mask (1 + the task that a learnt position belongs to), targets of the two heads."""
     views = []
     for _ in range(n):
         out = []
-        for shape, t in (((b, 336, 336, 3), np.uint8), ((b, TEXT), np.int64), ((b, TEXT), np.uint8), ((b, N_IMG, render.SLOTS), np.uint8),
-                         ((b, N_IMG, render.COLUMN_SLOTS), np.uint8), ((b,), np.uint8)):
+        for shape, t in (((pictures, 336, 336, 3), np.uint8), ((positions,), np.int64), ((positions,), np.uint8),
+                         ((pictures, N_IMG, render.SLOTS), np.uint8), ((pictures, N_IMG, render.COLUMN_SLOTS), np.uint8)):
+            shape = (rows, *shape)
             out.append(np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * np.dtype(t).itemsize), t).reshape(shape))
         views.append(out)
     return views
@@ -191,11 +228,14 @@ def options():
     p.add_argument("--from", dest="source", help="exported folder to start from: its weights, its tokenizer and its other files")
     p.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is one")
     p.add_argument("--mix", default=MIX, help="shares of the tasks (pages: a third of them hard)")
-    p.add_argument("--full", type=float, default=0.0, help="share of pages and charts that are also told as a whole")
+    p.add_argument("--weigh", default="", help="weights of the answers' tokens by task, 1 where nothing is said")
+    p.add_argument("--full", type=float, default=0.0, help="share of pages and charts that are also told as a whole, first")
     p.add_argument("--seconds", type=float, default=880, help="wall-clock length of the schedule, compilation not counted")
     p.add_argument("--total", type=float, help="seconds after which this process stops training, compilation counted")
     p.add_argument("--steps", type=int, default=10**9)
-    p.add_argument("--batch", type=int, default=256)
+    p.add_argument("--batch", type=int, default=84, help="rows")
+    p.add_argument("--pictures", type=int, default=3, help="most pictures of a row")
+    p.add_argument("--positions", type=int, default=2048, help="positions of a row")
     p.add_argument("--workers", type=int, default=15)
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--head-lr", type=float, default=1e-3, help="of the auxiliary heads, without warm-up")
@@ -210,13 +250,14 @@ def options():
 def main():
     a, born = options(), time.time()
     os.makedirs(a.out, exist_ok=True)
-    mix, tokenizer, newest = parse_mix(a.mix), a.out + "/tokenizer.json", a.out + "/checkpoint.pt"
+    mix, tokenizer, newest = parse_mix(a.mix, a.pictures, a.positions), a.out + "/tokenizer.json", a.out + "/checkpoint.pt"
     if a.source: shutil.copyfile(a.source + "/tokenizer.json", tokenizer)
     elif not (a.resume and os.path.exists(tokenizer)): build_tokenizer(tokenizer)
     a.resume = a.resume and os.path.exists(newest)
+    weights = parse_shares("--weigh", a.weigh, mix)
     first = a.round * 50_000_000 + (os.stat(newest).st_mtime_ns // 1000 % 40_000_000 if a.resume else 0)
     ctx = mp.get_context("fork")
-    views = make_slots(2 * a.workers, a.batch)
+    views = make_slots(2 * a.workers, a.batch, a.pictures, a.positions)
     free, ready = ctx.Queue(), ctx.Queue()
     for s in range(len(views)): free.put(s)
     for w in range(a.workers):
@@ -237,17 +278,19 @@ def main():
     opt = torch.optim.AdamW([{"params": [q for q in model.parameters() if q.ndim > 1], "weight_decay": 0.02},
                              {"params": [q for q in model.parameters() if q.ndim <= 1], "weight_decay": 0.0},
                              {"params": list(heads.parameters()), "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98), fused=cuda)
-    from tokenizers import Tokenizer
-    pre = torch.tensor(Tokenizer.from_file(tokenizer).encode(PREFIX, add_special_tokens=False).ids[:-1], device=a.device)
+    turn = lm.rotary_emb(torch.zeros(1, device=a.device, dtype=torch.bfloat16 if cuda else torch.float32), torch.arange(a.positions, device=a.device)[None])
+    weight_of = torch.tensor([0.0] + [weights.get(t, 1.0) for t in mix], device=a.device)     # by mask
     mean, std = (torch.tensor(v, device=a.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
 
-    def loss_fn(pix, ids, mask, aux, column):
-        x = (pix.permute(0, 3, 1, 2).float() - mean) / std
-        h = vision.pre_layrnorm(vision.embeddings(x))
-        for layer in vision.encoder.layers[:-1]:
-            h = layer(h, None)
+    def through(layers, h, **how):
+        for layer in layers:
+            h = layer(h, attention_mask=None, **how)
             h = h[0] if isinstance(h, tuple) else h
-        h = h[:, 1:]
+        return h
+
+    def loss_fn(pix, ids, mask, aux, column):
+        x = (pix.flatten(0, 1).permute(0, 3, 1, 2).float() - mean) / std
+        h = through(vision.encoder.layers[:-1], vision.pre_layrnorm(vision.embeddings(x)))[:, 1:]
         guess = heads[0](h).view(-1, render.CLASSES)
         target = aux.reshape(-1).long()
         weight = torch.where(target > 0, 1.0, 0.1)
@@ -257,13 +300,16 @@ def main():
         told = target != render.IGNORE
         tied = F.cross_entropy(guess.float(), torch.where(told, target, 0), reduction="none")
         tied = (tied * told).sum() / told.sum().clamp(min=1)
-        emb = lm.get_input_embeddings()
         img = model.model.multi_modal_projector(h)
-        e = torch.cat([emb(pre)[None].expand(len(ids), -1, -1).to(img.dtype), img, emb(ids).to(img.dtype)], 1)
-        y = lm(inputs_embeds=e, use_cache=False).last_hidden_state[:, -TEXT - 1:-1]
-        ce = F.cross_entropy(head(y).flatten(0, 1).float(), ids.flatten(), reduction="none").view(ids.shape)
-        m = mask.float()
-        return (ce * m).sum() / m.sum().clamp(min=1), side, tied, (ce * m).sum(1) / m.sum(1).clamp(min=1)
+        kind, img = img.dtype, img.reshape(len(ids), -1, img.shape[-1]).float()
+        here = ids == IMAGE                                     # the k-th such position of a row takes its k-th feature
+        k = torch.where(here, here.cumsum(1) - 1, torch.arange(ids.shape[1], device=ids.device) % img.shape[1])
+        img = img.gather(1, k[..., None].expand(-1, -1, img.shape[-1]))
+        e = torch.where(here[..., None], img, lm.get_input_embeddings()(ids)).to(kind)
+        y = lm.norm(through(lm.layers, e, position_embeddings=turn))
+        ce = F.cross_entropy(head(y[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
+        m = weight_of[mask[:, 1:].long()]
+        return (ce * m).sum() / m.sum().clamp(min=1), side, tied, ce.detach()
 
     if cuda:
         torch._dynamo.config.suppress_errors = True
@@ -289,11 +335,22 @@ def main():
         shutil.rmtree(a.out + "/model", ignore_errors=True)
         os.replace(a.out + "/model.new", a.out + "/model")
 
+    ahead, side_stream = queue.Queue(2), torch.cuda.Stream() if cuda else None
+
+    def feed():                             # copies the next batches while the device works on this one
+        while True:
+            s = ready.get()
+            with torch.cuda.stream(side_stream):
+                tensors = [torch.from_numpy(v).to(a.device, copy=True) for v in views[s]]
+            if cuda: side_stream.synchronize()
+            free.put(s)
+            ahead.put(tensors)
+
+    threading.Thread(target=feed, daemon=True).start()
     while step < a.steps and elapsed() < a.seconds:
         if batch is None or not a.overfit:
-            s = ready.get()
-            *batch, kind = [torch.from_numpy(v).to(a.device, copy=True) for v in views[s]]
-            free.put(s)
+            batch = ahead.get()
+            for t in batch if cuda else (): t.record_stream(torch.cuda.current_stream())
         rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed() / a.seconds))
         warm = a.lr * min(1, (step + 1) / a.warmup)
         for g, lr in zip(opt.param_groups, (warm, warm, a.head_lr)): g["lr"] = lr * rate
@@ -308,15 +365,15 @@ def main():
             t0 = time.time()
             if a.total: a.seconds = min(a.seconds, before + a.total - (t0 - born))
         if step % (50 if cuda else 5) == 0 or step == begun + 1:
-            tasks = " ".join(f"{n} {each[kind == k].mean().item():.4f}" for k, n in enumerate(mix))
+            tasks = " ".join(f"{n} {each[batch[2][:, 1:] == k].mean().item():.4f}" for k, n in enumerate(mix, 1))
             line = (f"step {step} seconds {elapsed():.0f} lr {opt.param_groups[0]['lr']:.2e} answers {ce.item():.4f} patches {side.item():.4f} "
-                    f"columns {tied.item():.4f} waiting {ready.qsize()} | {tasks}")
+                    f"columns {tied.item():.4f} waiting {ready.qsize()} rows {(step - begun) * a.batch} | {tasks}")
             print(line, flush=True); log.write(line + "\n"); log.flush()
         if time.time() - saved > a.save_every:
             save()
             saved = time.time()
     save(last=True)
-    open(a.out + "/done", "w").write(f"{step} steps of {a.batch} in {elapsed():.0f} s\n")
+    open(a.out + "/done", "w").write(f"{step} steps of {a.batch} rows in {elapsed():.0f} s\n")
 
 
 if __name__ == "__main__":

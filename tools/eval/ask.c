@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "run/exit.h"
-#include "run/interrupt.h"
-#include "run/kept.h"
+#include "common/clock.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
+#include "common/kept.h"
 
 /* A question being asked. */
 typedef struct question {
@@ -27,12 +27,6 @@ typedef struct question {
     size_t turn;
     int code;
 } question;
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- the record --------------------------------------------------------------------------------------- */
 
@@ -182,7 +176,7 @@ static void note_answer(question *q, size_t variant_index, const vlcache_answer 
 
 /* The bar: answers of this run, and the time that the others will take at this rate. */
 static void show_progress(asker *a) {
-    double passed = seconds() - a->start, done = (double)a->answers;
+    double passed = clock_seconds() - a->start, done = (double)a->answers;
     double left = done > 0 ? passed / done * ((double)a->answers_total - done) : 0.0;
     if (left < 90)
         snprintf(a->console->note, sizeof a->console->note, " answers, %.0f s left", left);
@@ -347,7 +341,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
     if (!code) code = check(a, begin_session(a, NULL, &a->session));
-    a->start = seconds();
+    a->start = clock_seconds();
     return code;
 }
 

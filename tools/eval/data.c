@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 enum { WHY_BYTES = 256, MOST_TOKENS = 1 << 20 };
 

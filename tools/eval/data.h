@@ -17,8 +17,8 @@
 
 #include <jansson.h>
 
+#include "common/console.h"
 #include "eval/metric.h"
-#include "run/console.h"
 
 /** One question of a conversation and the answers that are right. Strings live as long as the data. */
 typedef struct turn {

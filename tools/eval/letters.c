@@ -30,10 +30,11 @@ static int32_t next_letter(const char *text, size_t left, size_t *bytes) {
 bool letters_of(const char *text, letters *out) {
     size_t left = strlen(text), bytes;
     bool gap = false;
-    out->n = 0;
+    out->n = out->given = 0;
     out->at = malloc((left + 1) * sizeof *out->at);
     for (; left && out->at; text += bytes, left -= bytes) {
         int32_t c = next_letter(text, left, &bytes);
+        out->given++;
         if (letters_is_space(c)) {
             gap = out->n > 0;
             continue;
@@ -47,7 +48,7 @@ bool letters_of(const char *text, letters *out) {
 
 void letters_release(letters *l) {
     free(l->at);
-    *l = (letters){NULL, 0};
+    *l = (letters){NULL, 0, 0};
 }
 
 bool letters_equal(const letters *a, const letters *b) {

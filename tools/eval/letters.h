@@ -8,10 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** Code points; `at` is new memory (free), never NULL unless memory ran out. */
+/** Code points; `at` is new memory (free), never NULL unless memory ran out. `given`: how many there were
+ * before white space was dropped. */
 typedef struct letters {
     int32_t *at;
-    size_t n;
+    size_t n, given;
 } letters;
 
 /**

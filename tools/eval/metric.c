@@ -16,7 +16,7 @@ typedef struct pair {
 } pair;
 
 static bool pair_of(const char *answer, const char *reference, pair *p) {
-    *p = (pair){{NULL, 0}, {NULL, 0}};
+    *p = (pair){{NULL, 0, 0}, {NULL, 0, 0}};
     return letters_of(answer, &p->answer) && letters_of(reference, &p->reference);
 }
 
@@ -28,13 +28,14 @@ static void pair_release(pair *p) {
 /*
  * Average Normalized Levenshtein Similarity of one answer: Biten et al., Scene Text Visual Question Answering
  * (ICCV 2019), as the evaluation script of the DocVQA challenge (rrc.cvc.uab.es, task 17) computes it: texts
- * stripped, lower-cased, white space collapsed; distance over the longer length; below 0.5 it is 0.
+ * stripped, lower-cased, white space collapsed; distance over the longer length, of the texts as they were
+ * given; below 0.5 it is 0.
  */
 double metric_anls(const char *answer, const char *reference) {
     pair p;
     double score = NAN;
     if (pair_of(answer, reference, &p)) {
-        size_t longer = p.answer.n > p.reference.n ? p.answer.n : p.reference.n;
+        size_t longer = p.answer.given > p.reference.given ? p.answer.given : p.reference.given;
         size_t distance = letters_distance(&p.answer, &p.reference);
         if (distance != SIZE_MAX) score = longer ? 1.0 - (double)distance / (double)longer : 1.0;
         if (score < 0.5) score = 0.0;
@@ -66,6 +67,7 @@ static bool read_number(const letters *l, double *out) {
     size_t n = l->n;
     bool percent = n && l->at[n - 1] == '%';
     while (n && l->at[n - 1] == '%') n--;
+    if (percent && n && l->at[n - 1] == ' ') n--; /* "12 %" */
     if (!n || n >= sizeof text) return false;
     for (size_t i = 0; i < n; i++) {
         if (l->at[i] <= 0 || l->at[i] > 126 || !strchr("0123456789+-.e", (int)l->at[i])) return false;

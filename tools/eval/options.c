@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
+#include "common/exit.h"
 #include "common/flag.h"
-#include "run/exit.h"
 
 #define FIELD(member) offsetof(options, member)
 enum { MOST = 1 << 20 };

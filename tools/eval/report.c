@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/exit.h"
 #include "eval/report/layers.h"
 #include "eval/report/section.h"
-#include "run/exit.h"
 
 /* ---- header ------------------------------------------------------------------------------------------- */
 

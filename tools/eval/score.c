@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/exit.h"
 #include "eval/bootstrap.h"
 #include "eval/cider.h"
-#include "run/exit.h"
 
 /* ---- questions of a group ----------------------------------------------------------------------------- */
 

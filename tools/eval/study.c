@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 const char *const study_allocation[] = {"uniform", "sparsity"};
 const char *const study_scoring[] = {"post-vision", "accumulated"};

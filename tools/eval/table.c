@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 void table_group_name(const group *g, char *text, size_t room) {
     snprintf(text, room, "%s (%s)", g->task, metric_title(g->metric));

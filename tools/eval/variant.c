@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/exit.h"
 #include "common/flag.h"
-#include "run/exit.h"
 
 enum { MOST_POLICIES = 64, MOST_BUDGETS = 64 };
 

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
-#include "run/interrupt.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
 
 static const char commands[] =
     "/image FILE  show a picture with the next question\n"

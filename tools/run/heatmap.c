@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/canvas.h"
-#include "run/exit.h"
-#include "run/kept.h"
-#include "run/legend.h"
-#include "run/relief.h"
+#include "common/canvas.h"
+#include "common/exit.h"
+#include "common/kept.h"
+#include "common/legend.h"
+#include "common/relief.h"
 
 enum { MIN_WIDTH = 672, MAX_SIDE = 2048 };
 static const colour ground = {18, 18, 24};

@@ -4,41 +4,9 @@
 #include "run/help.h"
 
 #include <stdio.h>
-#include <string.h>
 
-#include "run/flag.h"
-#include "run/folder.h"
-
-enum { COLUMN = 28 }; /* where the words of a flag begin */
-
-/* The words of a flag, line under line. */
-static void print_words(const char *words) {
-    for (const char *line = words; *line;) {
-        size_t length = strcspn(line, "\n");
-        printf("%.*s", (int)length, line);
-        line += length + (line[length] == '\n');
-        if (*line) printf("\n%*s", COLUMN, "");
-    }
-}
-
-/* "  -n, --predict N" */
-static void print_spelling(const flag *f) {
-    char text[64];
-    int used = f->letter ? snprintf(text, sizeof text, "  -%c, --%s", f->letter, f->name)
-                         : snprintf(text, sizeof text, "      --%s", f->name);
-    if (f->argument) snprintf(text + used, sizeof text - (size_t)used, " %s", f->argument);
-    printf("%-*s", COLUMN, text);
-}
-
-static void print_flag(const flag *f) {
-    char standard[64], names[256];
-    flag_default(f, standard, sizeof standard);
-    flag_names(f, names, sizeof names);
-    print_spelling(f);
-    print_words(f->help);
-    if (*names) printf("\n%*s%s", COLUMN, "", names);
-    printf(*standard ? " [%s]\n" : "\n", standard);
-}
+#include "common/folder.h"
+#include "run/options.h"
 
 static const char usage[] =
     "vlcache-run " VLCACHE_VERSION
@@ -93,12 +61,7 @@ static const char rest[] =
 void help_print(void) {
     char model[FOLDER_BYTES];
     fputs(usage, stdout);
-    for (const flag *f = flags; f->kind != FLAG_END; f++) {
-        if (f->kind == FLAG_GROUP)
-            printf("\n%s\n", f->name);
-        else
-            print_flag(f);
-    }
+    options_print_flags();
     fputs(rest, stdout);
     if (folder_of_model(model)) printf("\nThe model without -m: %s\n", model);
 }

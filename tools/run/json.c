@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "run/devices.h"
-#include "run/exit.h"
-#include "run/kept.h"
+#include "common/devices.h"
+#include "common/exit.h"
+#include "common/kept.h"
 
 static json_t *real(double value) {
     return isfinite(value) ? json_real(value) : json_null();

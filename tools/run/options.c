@@ -1,30 +1,152 @@
 /*
- * options.c - from argv to options: getopt_long over the table of flags, every number read to its last
- * character and held against its range.
+ * options.c - the flags of vlcache-run: spellings, fields, ranges, what --help says of them.
  */
 #include "run/options.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/exit.h"
-#include "run/flag.h"
+#include "common/exit.h"
+#include "common/flag.h"
 
-enum { MAX_NAMES = 64, FIRST_FLAG = 256 }; /* getopt's value of --name is FIRST_FLAG + index of its flag */
+#define FIELD(member) offsetof(options, member)
+#define MOST_TOKENS   (1 << 20)
+#define MOST_PICKS    1000000
 
-/* What getopt_long() needs, made of the table. */
-typedef struct grammar {
-    char letters[2 * MAX_NAMES + 2];
-    struct option names[MAX_NAMES]; /* ends with a row of zeros */
-    int n;
-} grammar;
+/* ---- readers ------------------------------------------------------------------------------------------ */
 
-void options_default(options *o) {
+static int read_image(const flag *f, const char *name, const char *text, void *into) {
+    options *o = into;
+    (void)f, (void)name;
+    o->images[o->n_images++] = text;
+    return EXIT_OK;
+}
+
+/* The library knows the ranges: it judges the options with this one value in them. */
+static int read_compress(const flag *f, const char *name, const char *text, void *into) {
+    double *value = (double *)((char *)into + f->offset);
+    if (!flag_read_number(text, value)) *value = NAN;
+    vlcache_compress_options judged = ((options *)into)->compress;
+    judged.policy = NULL;
+    if (!vlcache_compress_check(&judged)) return EXIT_OK;
+    const char *range = strstr(vlcache_error_message(), "must be");
+    return flag_refuse("%s \"%s\": %s", name, text, range ? range : vlcache_error_message());
+}
+
+static int read_policy(const flag *f, const char *name, const char *text, void *into) {
+    options *o = into;
+    (void)f;
+    o->compress.policy = text;
+    if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
+    const char *cause =
+        strstr(vlcache_error_message(), "policy: "); /* the field's own name needs no telling */
+    return flag_refuse("%s: %s", name, cause ? cause + 8 : vlcache_error_message());
+}
+
+/* Checked here as well as by the session, so that a slip is told before the weights are loaded. */
+static int read_template(const flag *f, const char *name, const char *text, void *into) {
+    size_t length = strlen(text);
+    const char *names = vlcache_chat_template_names();
+    (void)f;
+    for (const char *at = names; (at = strstr(at, text)) && length; at += length) {
+        bool starts = at == names || at[-1] == ' ' || at[-1] == ',';
+        if (!starts || (at[length] && at[length] != ',')) continue;
+        ((options *)into)->chat_template = text;
+        return EXIT_OK;
+    }
+    return flag_refuse("%s \"%s\": must be one of %s", name, text, names);
+}
+
+static void name_templates(char *text, size_t capacity) {
+    snprintf(text, capacity, "%s", vlcache_chat_template_names());
+}
+
+static void name_policies(char *text, size_t capacity) {
+    const char *name;
+    size_t used = 0;
+    for (size_t i = 0; (name = vlcache_policy_name(i)) && used < capacity; i++)
+        used += (size_t)snprintf(text + used, capacity - used, "%s%s", i ? ", " : "", name);
+}
+
+/* ---- the table ---------------------------------------------------------------------------------------- */
+
+/* clang-format off */
+static const flag flags[] = {
+    {FLAG_GROUP, .name = "Model and device"},
+    {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
+     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model [the one that ships]"},
+    {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
+     .help = "index, or part of the name of a device or platform [the first of\n--list-devices: GPUs come before CPUs]"},
+    {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
+     .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
+    {FLAG_WHOLE, 'c', "ctx-size", .argument = "N", .offset = FIELD(context), .high = MOST_TOKENS,
+     .help = "most tokens of the conversation, those of pictures included; 0: as\nmany as the model takes"},
+
+    {FLAG_GROUP, .name = "Question"},
+    {FLAG_OWN, .name = "image", .argument = "FILE", .read = read_image,
+     .help = "a picture (JPEG, PNG, BMP, GIF, PNM); may be given again; - reads\nstandard input"},
+    {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
+     .help = "the question; without it, a chat"},
+    {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
+     .read = read_template, .names = name_templates,
+     .help = "how questions and answers are put [as the checkpoint says]; one of"},
+    {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
+     .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
+             "tokens parsed, one <image> for each picture"},
+
+    {FLAG_GROUP, .name = "KV cache"},
+    {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
+     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them; one of"},
+    {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
+     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n98% of the shipped model's score on pages, vlcache 45%"},
+    {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
+     .help = "attention below X times its row's maximum counts as zero, 0 to 1"},
+    {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,
+     .help = "share of the kept tokens that are the prompt's last, 0 to 1"},
+
+    {FLAG_GROUP, .name = "Answer"},
+    {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "N", .offset = FIELD(predict), .high = MOST_TOKENS,
+     .help = "most tokens of an answer"},
+    {FLAG_REAL, .name = "temp", .also = "temperature", .argument = "X", .offset = FIELD(temperature), .high = 100,
+     .help = "temperature; 0: always the most likely token"},
+    {FLAG_WHOLE, .name = "top-k", .argument = "N", .offset = FIELD(top_k), .high = MOST_PICKS,
+     .help = "draw among the N most likely tokens; 0: among all"},
+    {FLAG_ABOVE, .name = "top-p", .argument = "X", .offset = FIELD(top_p), .high = 1,
+     .help = "draw among the fewest tokens that reach probability X"},
+    {FLAG_SEED, 's', "seed", .argument = "N", .offset = FIELD(seed),
+     .help = "of the draws: same seed, same device, same answer"},
+
+    {FLAG_GROUP, .name = "Output"},
+    {FLAG_SWITCH, .name = "json", .offset = FIELD(json),
+     .help = "one JSON object on standard output instead of the streamed answer"},
+    {FLAG_SWITCH, .name = "dump-kept", .offset = FIELD(dump_kept),
+     .help = "in the JSON object, also every kept position: kept[layer][kv head][...]"},
+    {FLAG_TEXT, .name = "heatmap", .argument = "OUT.png", .offset = FIELD(heatmap),
+     .help = "draw over the picture what was kept: bright where many (layer, kv\n"
+             "head) pairs keep the visual token, dimmed where none does, almost\n"
+             "black where the model does not look; where several tokens show a\n"
+             "place, the most kept one counts. Several pictures: OUT-1.png, ..."},
+    {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
+     .help = "no progress bars and no summary line on standard error"},
+    {FLAG_SWITCH, .name = "profile", .offset = FIELD(profile),
+     .help = "at the end, device time by kernel on standard error; every launch is\nwaited for, so that the whole takes longer"},
+
+    {FLAG_GROUP, .name = "Other"},
+    {FLAG_ACTION, .name = "list-devices", .offset = FIELD(action), .low = ACTION_DEVICES,
+     .help = "index, type, memory, name and platform of each OpenCL device"},
+    {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP,
+     .help = "this text"},
+    {FLAG_ACTION, .name = "version", .offset = FIELD(action), .low = ACTION_VERSION,
+     .help = "version of tool and library"},
+    {FLAG_END, .help = "a question is given with -p"},
+};
+/* clang-format on */
+
+/* ---- the whole line ----------------------------------------------------------------------------------- */
+
+static void set_defaults(options *o) {
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     *o = (options){.predict = generate.max_tokens,
@@ -42,195 +164,10 @@ void options_release(options *o) {
     o->images = NULL;
 }
 
-static int refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int refuse(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fputs("vlcache-run: ", stderr);
-    vfprintf(stderr, format, args);
-    fputs("; see --help\n", stderr);
-    va_end(args);
-    return EXIT_USAGE;
-}
-
-/* ---- the grammar -------------------------------------------------------------------------------------- */
-
-static void add_name(grammar *g, const flag *f, const char *name) {
-    g->names[g->n++] = (struct option){name, f->argument ? required_argument : no_argument, NULL,
-                                       FIRST_FLAG + (int)(f - flags)};
-}
-
-static void make_grammar(grammar *g) {
-    size_t at = 0;
-    memset(g, 0, sizeof *g);
-    g->letters[at++] = ':'; /* a missing value is told from an unknown flag */
-    for (const flag *f = flags; f->kind != FLAG_END; f++) {
-        if (f->kind == FLAG_GROUP) continue;
-        if (f->letter) g->letters[at++] = f->letter;
-        if (f->letter && f->argument) g->letters[at++] = ':';
-        add_name(g, f, f->name);
-        for (int i = 0; i < 2 && f->also[i]; i++) add_name(g, f, f->also[i]);
-    }
-}
-
-/* The flag of a value of getopt; NULL where it is none. */
-static const flag *find_flag(int value) {
-    if (value >= FIRST_FLAG) return &flags[value - FIRST_FLAG];
-    for (const flag *f = flags; f->kind != FLAG_END; f++)
-        if (f->letter && f->letter == value) return f;
-    return NULL;
-}
-
-/* ---- values ------------------------------------------------------------------------------------------- */
-
-/* strtol() and its kin skip spaces; a value that begins with one is refused all the same. */
-static bool begins_number(const char *text) {
-    return *text && strchr("+-.0123456789", *text) != NULL;
-}
-
-static int read_whole(const flag *f, const char *name, const char *text, int *out) {
-    char *end = NULL;
-    errno = 0;
-    long value = begins_number(text) ? strtol(text, &end, 10) : 0;
-    if (!end || *end || errno || (double)value < f->low || (double)value > f->high)
-        return refuse("%s \"%s\": must be a whole number from %.0f to %.0f", name, text, f->low, f->high);
-    *out = (int)value;
-    return EXIT_OK;
-}
-
-static bool read_double(const char *text, double *out) {
-    char *end = NULL;
-    errno = 0;
-    *out = begins_number(text) ? strtod(text, &end) : 0.0;
-    return end && !*end && !errno && isfinite(*out);
-}
-
-static int read_real(const flag *f, const char *name, const char *text, double *out) {
-    bool above = f->kind == FLAG_ABOVE, good = read_double(text, out);
-    if (good && (above ? *out > f->low : *out >= f->low) && *out <= f->high) return EXIT_OK;
-    return refuse("%s \"%s\": must be a number %s %g %s %g", name, text, above ? "above" : "from", f->low,
-                  above ? "and at most" : "to", f->high);
-}
-
-static int read_seed(const char *name, const char *text, uint64_t *out) {
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    if (!end || *end || errno)
-        return refuse("%s \"%s\": must be a whole number from 0 to %llu", name, text,
-                      (unsigned long long)UINT64_MAX);
-    *out = value;
-    return EXIT_OK;
-}
-
-/* The library knows the ranges: it judges the options with this one value in them. */
-static int read_compress(const char *name, const char *text, options *o, double *out) {
-    vlcache_compress_options judged;
-    if (!read_double(text, out)) *out = NAN;
-    judged = o->compress;
-    judged.policy = NULL;
-    if (!vlcache_compress_check(&judged)) return EXIT_OK;
-    const char *range = strstr(vlcache_error_message(), "must be");
-    return refuse("%s \"%s\": %s", name, text, range ? range : vlcache_error_message());
-}
-
-static int read_policy(const char *name, const char *text, options *o) {
-    o->compress.policy = text;
-    if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
-    const char *cause =
-        strstr(vlcache_error_message(), "policy: "); /* the field's own name needs no telling */
-    return refuse("%s: %s", name, cause ? cause + 8 : vlcache_error_message());
-}
-
-static int read_dtype(const char *name, const char *text, vlcache_dtype *out) {
-    for (int i = VLCACHE_DTYPE_AUTO; i <= VLCACHE_DTYPE_BF16; i++) {
-        *out = (vlcache_dtype)i;
-        if (strcmp(text, vlcache_dtype_name(*out)) == 0) return EXIT_OK;
-    }
-    return refuse("%s \"%s\": must be auto, f32, f16 or bf16", name, text);
-}
-
-/* Checked here as well as by the session, so that a slip is told before the weights are loaded. */
-static int read_template(const char *name, const char *text, const char **out) {
-    size_t length = strlen(text);
-    const char *names = vlcache_chat_template_names();
-    for (const char *at = names; (at = strstr(at, text)) && length; at += length) {
-        bool starts = at == names || at[-1] == ' ' || at[-1] == ',';
-        if (!starts || (at[length] && at[length] != ',')) continue;
-        *out = text;
-        return EXIT_OK;
-    }
-    return refuse("%s \"%s\": must be one of %s", name, text, names);
-}
-
-static int read_value(const flag *f, const char *name, const char *text, options *o) {
-    void *field = (char *)o + f->offset;
-    switch (f->kind) {
-    case FLAG_TEXT:
-        *(const char **)field = text;
-        return EXIT_OK;
-    case FLAG_IMAGE:
-        o->images[o->n_images++] = text;
-        return EXIT_OK;
-    case FLAG_WHOLE:
-        return read_whole(f, name, text, field);
-    case FLAG_REAL:
-    case FLAG_ABOVE:
-        return read_real(f, name, text, field);
-    case FLAG_SEED:
-        return read_seed(name, text, field);
-    case FLAG_COMPRESS:
-        return read_compress(name, text, o, field);
-    case FLAG_POLICY:
-        return read_policy(name, text, o);
-    case FLAG_DTYPE:
-        return read_dtype(name, text, field);
-    case FLAG_TEMPLATE:
-        return read_template(name, text, field);
-    case FLAG_SWITCH:
-        *(bool *)field = true;
-        return EXIT_OK;
-    case FLAG_ACTION: /* the first one counts */
-        if (o->action == ACTION_ASK) o->action = (action)(int)f->low;
-        return EXIT_OK;
-    case FLAG_GROUP:
-    case FLAG_END:
-        break;
-    }
-    return EXIT_USAGE;
-}
-
-/* ---- the whole line ----------------------------------------------------------------------------------- */
-
-/* What getopt stumbled over: a letter (in optopt), a name, or a value that a flag does not take. */
-static int refuse_flag(char **argv) {
-    if (optopt >= FIRST_FLAG) return refuse("--%s: takes no value", find_flag(optopt)->name);
-    if (optopt > 0) return refuse("-%c: no such flag", optopt);
-    return refuse("%s: no such flag", argv[optind - 1]);
-}
-
-static int refuse_missing(void) {
-    const flag *f = find_flag(optopt);
-    if (optopt >= FIRST_FLAG) return refuse("--%s: needs a value: --%s %s", f->name, f->name, f->argument);
-    return refuse("-%c: needs a value: -%c %s", optopt, optopt, f->argument);
-}
-
-static int parse_flags(const grammar *g, int argc, char **argv, options *o) {
-    int code = EXIT_OK, value, typed = -1;
-    opterr = 0;
-    while (!code && (value = getopt_long(argc, argv, g->letters, g->names, &typed)) != -1) {
-        if (value == '?') return refuse_flag(argv);
-        if (value == ':') return refuse_missing();
-        char name[48];
-        if (value >= FIRST_FLAG)
-            snprintf(name, sizeof name, "--%s", g->names[typed].name);
-        else
-            snprintf(name, sizeof name, "-%c", value);
-        code = read_value(find_flag(value), name, optarg, o);
-    }
-    if (!code && optind < argc)
-        code = refuse("\"%s\": not a flag; a question is given with -p", argv[optind]);
-    return code;
+void options_print_flags(void) {
+    options defaults;
+    set_defaults(&defaults);
+    flags_print(flags, &defaults);
 }
 
 /* Flags that need one another, or exclude one another. */
@@ -238,24 +175,23 @@ static int check_together(const options *o) {
     int from_input = 0;
     if (o->action != ACTION_ASK) return EXIT_OK;
     for (int i = 0; i < o->n_images; i++) from_input += strcmp(o->images[i], "-") == 0;
-    if (from_input > 1) return refuse("--image -: standard input holds one picture");
-    if (from_input && !o->prompt) return refuse("--image -: needs -p, since a chat reads standard input");
-    if (o->json && !o->prompt) return refuse("--json: needs -p");
-    if (o->dump_kept && !o->json) return refuse("--dump-kept: needs --json");
-    if (o->heatmap && !o->prompt) return refuse("--heatmap: needs -p");
-    if (o->heatmap && !o->n_images) return refuse("--heatmap: needs a picture, --image FILE");
+    if (from_input > 1) return flag_refuse("--image -: standard input holds one picture");
+    if (from_input && !o->prompt)
+        return flag_refuse("--image -: needs -p, since a chat reads standard input");
+    if (o->json && !o->prompt) return flag_refuse("--json: needs -p");
+    if (o->dump_kept && !o->json) return flag_refuse("--dump-kept: needs --json");
+    if (o->heatmap && !o->prompt) return flag_refuse("--heatmap: needs -p");
+    if (o->heatmap && !o->n_images) return flag_refuse("--heatmap: needs a picture, --image FILE");
     return EXIT_OK;
 }
 
 int options_parse(int argc, char **argv, options *o) {
-    grammar g;
-    options_default(o);
+    set_defaults(o);
     o->images = calloc((size_t)argc + 1, sizeof *o->images);
     if (!o->images) {
         fputs("vlcache-run: out of host memory\n", stderr);
         return EXIT_MEMORY;
     }
-    make_grammar(&g);
-    int code = parse_flags(&g, argc, argv, o);
+    int code = flags_parse(flags, argc, argv, o);
     return code ? code : check_together(o);
 }

@@ -23,7 +23,7 @@ typedef enum action {
 
 /** Texts point into argv. */
 typedef struct options {
-    action action;
+    int action;         /* ACTION_* */
     const char *model;  /* NULL: the model that ships */
     const char *prompt; /* NULL: a chat */
     const char **images;
@@ -37,8 +37,8 @@ typedef struct options {
     bool raw, json, dump_kept, quiet, profile;
 } options;
 
-/** Every default. */
-void options_default(options *o);
+/** The flags as --help shows them, with their defaults. */
+void options_print_flags(void);
 
 /** Reads the command line. EXIT_OK, EXIT_USAGE or EXIT_MEMORY; call options_release() in any case. */
 int options_parse(int argc, char **argv, options *o);

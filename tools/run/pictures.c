@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
-#include "run/interrupt.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
 
 static const size_t max_input = (size_t)256 << 20; /* what a file may have, too */
 

@@ -6,7 +6,7 @@
 
 #include <vlcache/image.h>
 
-#include "run/console.h"
+#include "common/console.h"
 
 typedef struct pictures {
     vlcache_image **items;

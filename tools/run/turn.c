@@ -3,8 +3,8 @@
  */
 #include "run/turn.h"
 
-#include "run/exit.h"
-#include "run/interrupt.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
 
 static vlcache_status ask_once(run *r, const char *text, const vlcache_answer **answer) {
     const options *o = &r->options;

@@ -12,11 +12,11 @@
 
 #include <vlcache/image.h>
 
+#include "common/legend.h"
+#include "common/relief.h"
 #include "eval/ask.h"
 #include "eval/report/picture.h"
 #include "eval/report/section.h"
-#include "run/legend.h"
-#include "run/relief.h"
 
 enum { MOST_CASES = 12, MOST_OF_TASK = 4, MOST_IMAGES = 4, LONGEST_SIDE = 336 };
 enum { MOST_BYTES = 4 << 20 }; /* of all pictures, as text */

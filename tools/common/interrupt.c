@@ -1,7 +1,7 @@
 /*
  * interrupt.c - what the handler of SIGINT may look at, and the handler.
  */
-#include "run/interrupt.h"
+#include "common/interrupt.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 static volatile sig_atomic_t seen, at_rest;
 static _Atomic(vlcache_session *) running; /* lock-free, so a handler may read it */

@@ -1,10 +1,10 @@
 /**
  * kept.h - every position that the last turn kept, fetched once.
  */
-#ifndef RUN_KEPT_H
-#define RUN_KEPT_H
+#ifndef COMMON_KEPT_H
+#define COMMON_KEPT_H
 
-#include "run/console.h"
+#include "common/console.h"
 
 /** Positions of layer l and kv head h: n[i] of them, ascending, at positions + first[i], i = l * heads + h.
  */

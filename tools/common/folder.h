@@ -1,8 +1,8 @@
 /**
  * folder.h - where the model is that answers without -m.
  */
-#ifndef RUN_FOLDER_H
-#define RUN_FOLDER_H
+#ifndef COMMON_FOLDER_H
+#define COMMON_FOLDER_H
 
 #include <stdbool.h>
 

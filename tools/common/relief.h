@@ -1,10 +1,10 @@
 /**
  * relief.h - how often each visual token is kept, painted over the picture that it shows.
  */
-#ifndef RUN_RELIEF_H
-#define RUN_RELIEF_H
+#ifndef COMMON_RELIEF_H
+#define COMMON_RELIEF_H
 
-#include "run/canvas.h"
+#include "common/canvas.h"
 
 /** A token: its part of the picture, in pixels of that, and how many pairs keep it. */
 typedef struct relief_cell {

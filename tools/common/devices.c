@@ -1,12 +1,12 @@
 /*
  * devices.c - the table of --list-devices.
  */
-#include "run/devices.h"
+#include "common/devices.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 enum { MAX_DEVICES = 64 };
 

@@ -1,7 +1,7 @@
 /*
  * console.c - errors, the streamed answer and its summary; bar.c draws the bars.
  */
-#include "run/console.h"
+#include "common/console.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 void console_open(console *c, bool quiet, bool stream) {
     const char *terminal = getenv("TERM");

@@ -6,19 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "run/console.h"
-#include "run/interrupt.h"
+#include "common/clock.h"
+#include "common/console.h"
+#include "common/interrupt.h"
 
 enum { LINE_BYTES = 512, MAX_BAR = 40, MIN_BAR = 8, DRAWS_A_SECOND = 10 };
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* Columns that may be used: the last one would wrap on some terminals. */
 static int columns(void) {
@@ -80,7 +74,8 @@ static void compose(const char *stage, uint64_t done, uint64_t total, const char
 bool console_progress(void *user, const char *stage, uint64_t done, uint64_t total) {
     console *c = user;
     char line[LINE_BYTES];
-    if (c->bars && !c->open_line && is_due(c, stage, seconds())) { /* never over an answer that has begun */
+    if (c->bars && !c->open_line &&
+        is_due(c, stage, clock_seconds())) { /* never over an answer that has begun */
         compose(stage, done, total, c->note, columns(), line);
         fprintf(stderr, "\r%s\033[K", line);
         fflush(stderr);

@@ -1,11 +1,11 @@
 /*
  * kept.c - the kept positions of all layers and kv heads in one block.
  */
-#include "run/kept.h"
+#include "common/kept.h"
 
 #include <stdlib.h>
 
-#include "run/exit.h"
+#include "common/exit.h"
 
 /* Rows of all layers: the size of the block. */
 static vlcache_status count_rows(const vlcache_session *session, const kept *k, size_t *rows) {

@@ -2,8 +2,8 @@
  * interrupt.h - Ctrl-C: the first asks what is running to end, the second ends the program; where nothing is
  * running, the first does.
  */
-#ifndef RUN_INTERRUPT_H
-#define RUN_INTERRUPT_H
+#ifndef COMMON_INTERRUPT_H
+#define COMMON_INTERRUPT_H
 
 #include <vlcache/session.h>
 

@@ -1,12 +1,12 @@
 /**
  * devices.h - --list-devices.
  */
-#ifndef RUN_DEVICES_H
-#define RUN_DEVICES_H
+#ifndef COMMON_DEVICES_H
+#define COMMON_DEVICES_H
 
 #include <vlcache/device.h>
 
-#include "run/console.h"
+#include "common/console.h"
 
 /** Prints a table of the devices to standard output. Returns an exit code. */
 int devices_print(console *c);

@@ -1,7 +1,7 @@
 /*
  * canvas.c - rectangles, scaled pictures, and text in the letters of stb_easy_font.
  */
-#include "run/canvas.h"
+#include "common/canvas.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
  *
  *     place on the map = FIRST + (1 - FIRST) * (count - 1) / (total - 1)
  */
-#include "run/legend.h"
+#include "common/legend.h"
 
 #include <stdio.h>
 

@@ -8,12 +8,12 @@
  * light is the picture's, mean that of the token's part: what the picture shows stands out as relief, on a
  * colour that can be told in dark parts as well.
  */
-#include "run/relief.h"
+#include "common/relief.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#include "run/legend.h"
+#include "common/legend.h"
 
 enum { UNSEEN = -1 };
 

@@ -1,10 +1,10 @@
 /**
  * legend.h - the colours of a heat map and the strip that explains them.
  */
-#ifndef RUN_LEGEND_H
-#define RUN_LEGEND_H
+#ifndef COMMON_LEGEND_H
+#define COMMON_LEGEND_H
 
-#include "run/canvas.h"
+#include "common/canvas.h"
 
 enum { LEGEND_HEIGHT = 84 };
 

@@ -1,8 +1,8 @@
 /**
  * console.h - the two streams: the answer on standard output; bars, errors and the summary on standard error.
  */
-#ifndef RUN_CONSOLE_H
-#define RUN_CONSOLE_H
+#ifndef COMMON_CONSOLE_H
+#define COMMON_CONSOLE_H
 
 #include <vlcache/session.h>
 

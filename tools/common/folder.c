@@ -1,7 +1,7 @@
 /*
  * folder.c - the model that ships, wherever the program was put.
  */
-#include "run/folder.h"
+#include "common/folder.h"
 
 #include <stdio.h>
 #include <stdlib.h>

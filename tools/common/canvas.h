@@ -1,8 +1,8 @@
 /**
  * canvas.h - a small RGB picture to draw on.
  */
-#ifndef RUN_CANVAS_H
-#define RUN_CANVAS_H
+#ifndef COMMON_CANVAS_H
+#define COMMON_CANVAS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /*
  * exit.c - the exit code of each status.
  */
-#include "run/exit.h"
+#include "common/exit.h"
 
 int exit_code(vlcache_status status) {
     switch (status) {

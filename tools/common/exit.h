@@ -1,9 +1,9 @@
 /**
- * exit.h - how vlcache-run ends. Every function of the tool that can fail has told the user why and returns
- * one of these.
+ * exit.h - how a tool ends. Every function of the tools that can fail has told the user why and returns one
+ * of these.
  */
-#ifndef RUN_EXIT_H
-#define RUN_EXIT_H
+#ifndef COMMON_EXIT_H
+#define COMMON_EXIT_H
 
 #include <vlcache/status.h>
 
