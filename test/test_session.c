@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "prompt.h"
 #include "support/suite.h"
 #include "vlcache/vlcache.h"
 
@@ -89,25 +90,52 @@ static vlcache_status ask(vlcache_session *session, const vlcache_image *image, 
 
 /* ---- answers ------------------------------------------------------------------------------------------- */
 
-static void check_sample(const json_t *item, vlcache_session *full, vlcache_session *small) {
-    const char *want = json_string_value(json_array_get(json_object_get(item, "answers"), 0));
-    const char *question = json_string_value(json_object_get(item, "question"));
-    vlcache_image *image = sample_image(json_string_value(json_object_get(item, "image")));
+/* Pictures of a sample, in new memory. */
+static size_t sample_images(const json_t *item, vlcache_image *images[4]) {
+    const json_t *one = json_object_get(item, "image"), *many = json_object_get(item, "images");
+    size_t n = one ? 1 : json_array_size(many);
+    ck_assert_uint_le(n, 4);
+    for (size_t i = 0; i < n; i++)
+        images[i] = sample_image(json_string_value(one ? one : json_array_get(many, i)));
+    return n;
+}
+
+/* One question of a sample: right in full, and the same tokens where everything is kept. */
+static void check_turn(const json_t *turn, vlcache_image *const *images, size_t n_images, int most,
+                       vlcache_session *full, vlcache_session *small) {
+    const char *want = json_string_value(json_array_get(json_object_get(turn, "answers"), 0));
     const vlcache_answer *a = NULL, *b = NULL;
     listener l = {.text = ""};
-    ck_ok(ask(full, image, question, &l, 256, &a));
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    generate.max_tokens = most;
+    prompt.text = json_string_value(json_object_get(turn, "question"));
+    prompt.images = (const vlcache_image *const *)images;
+    prompt.n_images = n_images;
+    ck_ok(vlcache_session_ask(small, &prompt, &generate, &b));
+    generate.on_text = listen;
+    generate.user = &l;
+    ck_ok(vlcache_session_ask(full, &prompt, &generate, &a));
     ck_assert_str_eq(a->text, want);
     ck_assert_str_eq(a->text, l.text);
     ck_assert_int_eq(a->finish, VLCACHE_FINISH_STOP);
     ck_assert(!a->compressed && a->compress.bytes_kept == a->compress.bytes_full);
-    ck_assert_int_eq(a->visual_tokens, 576);
-    ck_ok(ask(small, image, question, NULL, 256, &b)); /* everything is kept: the same tokens */
+    ck_assert_int_eq(a->visual_tokens, 576 * (int)n_images);
     ck_assert_int_eq(a->n_tokens, b->n_tokens);
     ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
-    ck_assert(b->compressed && b->compress.budget_kept == 1.0);
+    ck_assert(b->compressed == (n_images > 0) && b->compress.budget_kept == 1.0);
+}
+
+static void check_sample(const json_t *item, vlcache_session *full, vlcache_session *small) {
+    const json_t *turns = json_object_get(item, "turns"), *most = json_object_get(item, "max_tokens");
+    vlcache_image *images[4];
+    size_t n = sample_images(item, images);
+    for (size_t i = 0; i < (turns ? json_array_size(turns) : 1); i++)
+        check_turn(turns ? json_array_get(turns, i) : item, images, i ? 0 : n,
+                   most ? (int)json_integer_value(most) : 256, full, small);
     vlcache_session_clear(full);
     vlcache_session_clear(small);
-    vlcache_image_destroy(&image);
+    for (size_t i = 0; i < n; i++) vlcache_image_destroy(&images[i]);
 }
 
 START_TEST(samples) {
@@ -123,6 +151,46 @@ START_TEST(samples) {
     ck_assert_int_ge(n, 8);
     vlcache_session_destroy(&full);
     vlcache_session_destroy(&small);
+}
+END_TEST
+
+/* Tokens of the prompt as the goldens write them: n visual tokens in a row as -n. */
+static json_t *prompt_ids(const vlci_prompt *prompt) {
+    json_t *ids = json_array();
+    int visual = 0;
+    for (int i = 0; i < prompt->n; i++) {
+        bool picture = prompt->ids[i] < 0;
+        if (picture) ck_assert_int_eq(prompt->where[-1 - prompt->ids[i]].position, i);
+        visual = picture ? visual + 1 : 0;
+        if (picture && (i + 1 == prompt->n || prompt->ids[i + 1] >= 0))
+            json_array_append_new(ids, json_integer(-visual));
+        if (!picture) json_array_append_new(ids, json_integer(prompt->ids[i]));
+    }
+    return ids;
+}
+
+/* Wherever its marks stand, a question becomes the ids that transformers' processor makes of it. */
+START_TEST(prompts) {
+    vlcache_image *image = sample_image("pages-2.png");
+    const vlcache_image *images[3] = {image, image, image};
+    const vlci_turn turn = {.chat = demo_model()->chat, .first = true, .open = -1};
+    json_t *all = json_load_file(VLCACHE_TEST_DATA "/prompts.json", 0, NULL), *item;
+    size_t k;
+    ck_assert_uint_gt(json_array_size(all), 5);
+    json_array_foreach(all, k, item) {
+        vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+        vlci_prompt prompt;
+        asked.text = json_string_value(json_object_get(item, "question"));
+        asked.images = images;
+        asked.n_images = (size_t)json_integer_value(json_object_get(item, "images"));
+        ck_ok(vlci_prompt_create(demo_model(), &asked, &turn, &prompt));
+        json_t *ids = prompt_ids(&prompt);
+        ck_assert_msg(json_equal(ids, json_object_get(item, "ids")), "\"%s\": other ids", asked.text);
+        json_decref(ids);
+        vlci_prompt_release(&prompt);
+    }
+    json_decref(all);
+    vlcache_image_destroy(&image);
 }
 END_TEST
 
@@ -700,6 +768,7 @@ int main(void) {
     Suite *suite = suite_create("session");
     TCase *all = tcase_create("session");
     tcase_add_test(all, samples);
+    tcase_add_test(all, prompts);
     tcase_add_test(all, kept_rows);
     tcase_add_test(all, visual_tokens);
     tcase_add_test(all, turns_equal_one_prompt);

@@ -327,21 +327,26 @@ def test_item(task, i):
     return [c.image for c in canvases], item
 
 
+def write(task, i, folder, f):
+    """Draws seed i of a task into the folder; its line goes to f."""
+    images, item = test_item(task, i)
+    names = [item["id"] + (f"-{k + 1}" if len(images) > 1 else "") + ".png" for k in range(len(images))]
+    for image, name in zip(images, names): image.save(f"{folder}/{name}", optimize=True)
+    item.update({"images": names} if len(images) > 1 else {"image": names[0]})
+    f.write(json.dumps(item) + "\n")
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--task", choices=TASKS, required=True)
+    p.add_argument("--task", choices=[*TASKS, "all"], required=True, help="all: every task, in one questions.jsonl")
     p.add_argument("--split", choices=SPLITS, default="test", help="test: to report, tune: to choose settings by, train: as in training")
-    p.add_argument("--n", type=int, default=100)
+    p.add_argument("--n", type=int, default=100, help="pictures, or conversations, of each task")
     p.add_argument("--out", required=True)
     a = p.parse_args()
     os.makedirs(a.out, exist_ok=True)
-    with open(f"{a.out}/{a.task}.jsonl", "w") as f:
-        for i in range(a.n):
-            images, item = test_item(a.task, SPLITS[a.split] + i)
-            names = [item["id"] + (f"-{k + 1}" if len(images) > 1 else "") + ".png" for k in range(len(images))]
-            for image, name in zip(images, names): image.save(f"{a.out}/{name}", optimize=True)
-            item.update({"images": names} if len(images) > 1 else {"image": names[0]})
-            f.write(json.dumps(item) + "\n")
+    with open(f"{a.out}/{'questions' if a.task == 'all' else a.task}.jsonl", "w") as f:
+        for task in TASKS if a.task == "all" else [a.task]:
+            for i in range(a.n): write(task, SPLITS[a.split] + i, a.out, f)
 
 
 if __name__ == "__main__":
