@@ -23,12 +23,6 @@
 #define CHUNKS (HEAD_DIM / 8)
 enum { BLOCK = 8 };
 
-static inline float dot8(float8 a, float8 b) {
-    const float8 c = a * b;
-    const float4 d = c.lo + c.hi;
-    return (d.x + d.y) + (d.z + d.w);
-}
-
 /* s[t] = scale * q . k[min(t, n-1)] */
 static inline void dot_rows(__global const float *q, float scale, __global const kv_t *k, size_t stride, int n,
                             float *s) {
@@ -37,7 +31,7 @@ static inline void dot_rows(__global const float *q, float scale, __global const
     for (int c = 0; c < CHUNKS; c++) {
         const float8 part = vload8(c, q) * scale;
 #pragma unroll
-        for (int t = 0; t < BLOCK; t++) s[t] += dot8(part, KV_LOAD8(k, (size_t)min(t, n - 1) * stride + 8 * c));
+        for (int t = 0; t < BLOCK; t++) s[t] += sum8(part * KV_LOAD8(k, (size_t)min(t, n - 1) * stride + 8 * c));
     }
 }
 

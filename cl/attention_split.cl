@@ -44,21 +44,6 @@
 #define TOPS   (LANES / HEADS < SPAN ? LANES / HEADS : SPAN)    /* items that have any */
 enum { SPAN = 64, BLOCK = 16 };
 
-/* See gemm_wide.cl. */
-#if defined(__has_attribute)
-#if __has_attribute(min_vector_width)
-#define KEEP_WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef KEEP_WIDE
-#define KEEP_WIDE
-#endif
-
-static inline float sum8(float8 c) {
-    const float4 d = c.lo + c.hi;
-    return (d.x + d.y) + (d.z + d.w);
-}
-
 /* e^(x - top), 0 for what is not seen, also where nothing is. */
 static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
 

@@ -37,16 +37,6 @@
 #endif
 enum { LANES = 16, BLOCK = 32 /* a multiple of UNROLL */ };
 
-/* See gemm_wide.cl. */
-#if defined(__has_attribute)
-#if __has_attribute(min_vector_width)
-#define KEEP_WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef KEEP_WIDE
-#define KEEP_WIDE
-#endif
-
 /* HEAD_DIM values of each of 16 lanes, and one value of each. */
 typedef union {
     float16 d[HEAD_DIM];

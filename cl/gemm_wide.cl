@@ -24,16 +24,6 @@
 #define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
 
-/* Where the compiler halves vectors of 512 bits on its own account, ask it not to. */
-#if defined(__has_attribute)
-#if __has_attribute(min_vector_width)
-#define KEEP_WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef KEEP_WIDE
-#define KEEP_WIDE
-#endif
-
 static inline void store16(float16 v, __global float *y, __global const float *bias, int count, int act,
                            int accumulate) {
     float part[16], old[16];

@@ -27,16 +27,6 @@
 #define ALIGNED 0 /* 1: k and x_offset are multiples of 8, so that runs of 8 elements may be read 16 bytes at a time */
 #endif
 
-/* See gemm_wide.cl. */
-#if defined(__has_attribute)
-#if __has_attribute(min_vector_width)
-#define KEEP_WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef KEEP_WIDE
-#define KEEP_WIDE
-#endif
-
 /* 8 elements of W and of x from element i on. */
 #if !ALIGNED
 static inline float8 w_load8(__global const w_t *p, size_t i) { return W_LOAD8(p, i); }
@@ -62,11 +52,6 @@ static inline float8 w_load8(__global const w_t *p, size_t i) {
 }
 #endif
 #endif
-
-static inline float sum8(float8 v) {
-    const float4 a = v.lo + v.hi;
-    return (a.x + a.y) + (a.z + a.w);
-}
 
 static inline void put(float sum, __global float *y, __global const float *bias, int c, int act, int accumulate) {
     const float v = activate(bias ? sum + bias[c] : sum, act);

@@ -242,6 +242,65 @@ START_TEST(charts_hold_the_table) {
 }
 END_TEST
 
+/* ---- layers ------------------------------------------------------------------------------------------- */
+
+/* The header and the records of the results. */
+static json_t *read_results(void) {
+    char *text = read_file(results_path, NULL);
+    json_t *lines = json_array();
+    for (char *at = text; *at; at = strchr(at, '\n') + 1)
+        json_array_append_new(lines, json_loadb(at, strcspn(at, "\n"), 0, NULL));
+    free(text);
+    return lines;
+}
+
+static size_t variant_of(const json_t *lines, const char *label, double budget) {
+    const json_t *all = json_object_get(json_array_get(lines, 0), "variants");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *v = json_array_get(all, i);
+        if (strcmp(json_string_value(json_object_get(v, "label")), label) == 0 &&
+            fabs(json_number_value(json_object_get(v, "budget")) - budget) < 1e-9)
+            return i;
+    }
+    ck_abort_msg("no %s", label);
+}
+
+/* Whether a chart holds a point whose tip begins so. */
+static void has_tip(const char *chart, const char *series, size_t layer, double percent) {
+    char said[96];
+    snprintf(said, sizeof said, "<title>%s, Layer %zu: %.1f%%", series, layer, percent);
+    ck_assert_msg(strstr(chart, said) != NULL, "no %s", said);
+}
+
+/* Means over the questions, from the records themselves. */
+START_TEST(layers_agree) {
+    char *hits = chart_of("hits"), *sparsity = chart_of("sparsity");
+    json_t *lines = read_results();
+    size_t way = variant_of(lines, "vlcache+", 0.1), n = json_array_size(lines) - 1;
+    ck_assert_uint_eq(n, QUESTIONS);
+    for (size_t l = 0; l < LAYERS; l++) {
+        double hit = 0, decode = 0, prefill = 0;
+        for (size_t i = 1; i <= n; i++) {
+            const json_t *record = json_array_get(lines, i);
+            const json_t *run = json_array_get(get(record, "runs", JSON_ARRAY), way);
+            ck_assert_int_ge(whole(record, "steps"), 1);
+            hit += json_number_value(json_array_get(get(run, "hit", JSON_ARRAY), l));
+            decode += json_number_value(
+                json_array_get(get(get(record, "decode", JSON_OBJECT), "0.01", JSON_ARRAY), l));
+            prefill += json_number_value(
+                json_array_get(get(get(record, "sparsity", JSON_OBJECT), "0.01", JSON_ARRAY), l));
+        }
+        has_tip(hits, "vlcache+", l, 100 * hit / (double)n);
+        has_tip(sparsity, "decode", l, 100 * decode / (double)n);
+        has_tip(sparsity, "prefill, rows after the picture", l, 100 * prefill / (double)n);
+    }
+    ck_assert_ptr_nonnull(strstr(html, "<b id=\"correlation\">r = "));
+    json_decref(lines);
+    free(hits);
+    free(sparsity);
+}
+END_TEST
+
 /* ---- gallery ------------------------------------------------------------------------------------------ */
 
 static int digit_of(char c) {
@@ -479,6 +538,7 @@ int main(void) {
     tcase_add_loop_test(tcase, chart_holds, 0, CHARTS);
     tcase_add_test(tcase, all_charts);
     tcase_add_test(tcase, charts_hold_the_table);
+    tcase_add_test(tcase, layers_agree);
     tcase_add_test(tcase, gallery_shows);
     tcase_add_test(tcase, made_again);
     tcase_add_test(tcase, without_studies);
