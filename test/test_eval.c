@@ -689,7 +689,7 @@ END_TEST
 START_TEST(questions_ship) {
     process p;
     RUN_EVAL(&p, "-m", TINY, "--limit", "1", "--predict", "4", "--policy", "full", "-o", "csv");
-    expect(&p, 0, "10 questions answered");
+    expect(&p, 0, "10 questions answered in 1 way | 150 beyond --limit");
     ck_assert_ptr_nonnull(strstr(p.out, "\ninterleaved-3,anls,full,"));
     process_release(&p);
 }
