@@ -467,6 +467,10 @@ START_TEST(results_of_another_run_are_refused) {
     begin_results("no JSON\n", 8);
     REFUSED(1, "no file of vlcache-eval", EVALUATE());
     forget_results();
+    process endless;
+    RUN_EVAL(&endless, EVALUATE(), "--results", "/dev/zero");
+    expect(&endless, 2, "/dev/zero: is no regular file");
+    process_release(&endless);
 }
 END_TEST
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/exit.h"
@@ -131,8 +132,14 @@ static int go_on(results *r, const data *d, console *c) {
     return code;
 }
 
+/* A file that a run can go on with; a device or a pipe might never end. */
+static bool is_regular(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISREG(s.st_mode);
+}
+
 bool results_have_studies(const char *path, bool otherwise) {
-    FILE *file = path ? fopen(path, "r") : NULL;
+    FILE *file = path && is_regular(path) ? fopen(path, "r") : NULL;
     char *text = NULL;
     size_t room = 0;
     ssize_t length = file ? getline(&text, &room, file) : 0;
@@ -149,6 +156,9 @@ int results_open(const char *path, json_t *header, const data *d, console *c, re
     out->records = calloc(d->n + 1, sizeof *out->records);
     if (!out->header || !out->records) return fail_memory(c);
     if (!path) return EXIT_OK;
+    if (access(path, F_OK) == 0 && !is_regular(path))
+        return console_fail(c, EXIT_INPUT,
+                            "--results %s: is no regular file; name one that can be gone on with", path);
     out->file = fopen(path, "a+"); /* made where it is not there, kept where it is */
     if (out->file) fclose(out->file);
     out->file = fopen(path, "r+");
