@@ -36,10 +36,10 @@ extern "C" {
  * that is of: with pictures in one block before the question, as chat templates put them, all the text behind
  * the block. Where text stands between pictures ("First: <image> Second: <image> Which ...?") each
  * post-vision row still follows, and sees, every picture; " Second: " and the line ends between pictures are
- * left out, since rows that see only the pictures before them would favour those. So a question belongs
- * behind the pictures that it is about: one in front of the last picture does not choose among tokens. A
- * prompt that ends with a picture has no such row, and its last 32 rows, most often visual ones, stand for
- * them. Only rows of the new turn are meant, and a turn without a picture is not compressed.
+ * left out, since such a row sees only the pictures before it. So a question belongs behind the pictures that
+ * it is about: where one stands in front of the last picture, its rows do not score. A prompt that ends with
+ * a picture has no post-vision row, and its last 32 rows, most often visual ones, stand for them. Only rows
+ * of the new turn are meant, and a turn without a picture is not compressed.
  */
 
 /**
