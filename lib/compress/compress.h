@@ -47,6 +47,7 @@ typedef struct vlci_recipe {
     int defer; /**< decoded tokens before compression; 0: none */
     double defer_weight;
     double centroids; /**< share of a layer's rows; 0: none */
+    bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
 } vlci_recipe;
 
@@ -131,6 +132,7 @@ typedef struct vlci_compress {
     cl_mem kept_on, recent_on, centroids_on; /**< int[layers][batch], after vlci_compress_plan() */
     cl_mem merged, pooled;         /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
     cl_mem evicted, labels, means; /**< of one layer: int[batch][kv_heads][max_tokens] twice, f32 */
+    cl_mem distances;              /**< f32 [batch][kv_heads][max_tokens], to the nearest seed */
     cl_mem *kept; /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
 } vlci_compress;
 

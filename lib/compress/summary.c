@@ -1,14 +1,19 @@
 /*
  * summary.c - centroids that stand for the rows a layer does not keep.
  *
- *     evicted rows -> runs of neighbours -> means -> (nearest mean -> means) x iterations -> rows and biases
+ *     evicted rows -> seeds -> means -> (nearest mean -> means) x iterations -> rows and biases
  *
- * In: full-size K and V, the kept positions. Out: the centroids' rows in the new buffers, behind the kept
- * ones, and their logit biases. Scratch lives in the plan and serves one layer after the other.
+ * Seeds are runs of neighbours ("kmeans"), or rows far from one another ("spread"). In: full-size K and V,
+ * the kept positions, the scores. Out: the centroids' rows in the new buffers, behind the kept ones, and
+ * their logit biases. Scratch lives in the plan and serves one layer after the other. The search for seeds
+ * has two rungs: "group", a work-group for each kv head, and "single", one work-item, where that is a whole
+ * core.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "compress/compress.h"
+#include "device/ladder.h"
 
 enum { LANES = 16, KEYS = 4, CHUNK = 8 };
 
@@ -38,6 +43,8 @@ static vlcache_status make_room(vlci_compress *p) {
     if (!status) status = vlci_memory_create(p->device, list, "compression: labels", &p->labels);
     if (!status) status = vlci_memory_create(p->device, means, "compression: centroids", &p->means);
     if (!status) status = vlci_fill(p->device, p->means, 0, means, 0);
+    if (!status && p->recipe.spread)
+        status = vlci_memory_create(p->device, list, "compression: distances", &p->distances);
     return status;
 }
 
@@ -68,7 +75,7 @@ static vlci_grid centroid_grid(const vlci_kernel *kernel, const vlci_compress *p
     return VLCI_GRID((chunks + along - 1) / along, (n + across - 1) / across, heads(p), along, across, 1);
 }
 
-static vlcache_status seed(vlci_compress *p, int layer) {
+static vlcache_status list_evicted(vlci_compress *p, int layer) {
     const vlci_kernel *kernel = NULL;
     size_t gaps = (size_t)vlci_compress_kept_rows(p, layer) + 1;
     vlcache_status status = get(p, "kmeans_evicted", &kernel);
@@ -79,6 +86,50 @@ static vlcache_status seed(vlci_compress *p, int layer) {
                        VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->evicted), VLCI_MEM(p->labels),
                        VLCI_U32(p->max_tokens));
 }
+
+/* ---- seeds far from one another ------------------------------------------------------------------------ */
+
+static const char *const rungs[] = {"group", "single", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, "single") == 0 || device->caps.max_group >= 64;
+}
+
+static const char *choose(const vlcache_device *device) {
+    return device->caps.wide_vectors || !rung_fits(device, "group") ? "single" : "group";
+}
+
+const vlci_ladder vlci_spread_ladder = {"spread", "compression", rungs, rung_fits, choose};
+
+/* As large a work-group as the rung has and the kernel built for it takes. */
+static vlcache_status get_spread(const vlci_compress *p, size_t *group, const vlci_kernel **kernel) {
+    const char *rung;
+    vlcache_status status = vlci_rung(p->device, &vlci_spread_ladder, choose(p->device), &rung);
+    if (status) return status;
+    size_t fits = strcmp(rung, "single") == 0 ? 1 : p->device->caps.max_group >= 256 ? 256 : 64;
+    do {
+        char options[80];
+        *group = fits;
+        snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DSPREAD_GROUP=%zu",
+                 (int)p->shape.kv_dtype, p->shape.head_dim, *group);
+        status = vlci_kernel_get(p->device, "spread.cl", "kmeans_spread", options, kernel);
+        if (!status) fits = vlci_group_width(*kernel, *group);
+    } while (!status && fits < *group);
+    return status;
+}
+
+static vlcache_status spread(vlci_compress *p, int layer, const vlci_attention *a) {
+    const vlci_kernel *kernel = NULL;
+    size_t group = 0;
+    vlcache_status status = get_spread(p, &group, &kernel);
+    if (status) return status;
+    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID(heads(p), 1, 1, group, 1, 1),
+                       ROWS_OF(p, layer, a, a->k, a->k_offset),
+                       VLCI_MEM(p->seen ? p->seen->score[layer] : NULL), VLCI_U32(p->max_tokens),
+                       VLCI_MEM(p->distances));
+}
+
+/* ---- k-means ------------------------------------------------------------------------------------------- */
 
 static vlcache_status find_means(vlci_compress *p, int layer, const vlci_attention *a) {
     const vlci_kernel *kernel = NULL;
@@ -117,7 +168,8 @@ vlcache_status vlci_summary(vlci_compress *p, int layer, const vlci_attention *a
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: summary: head_dim %d: takes multiples of %d",
                          p->shape.head_dim, CHUNK);
     vlcache_status status = make_room(p);
-    if (!status) status = seed(p, layer);
+    if (!status) status = list_evicted(p, layer);
+    if (!status && p->recipe.spread) status = spread(p, layer, a);
     if (!status) status = find_means(p, layer, a);
     for (int i = 0; i < p->recipe.iterations && !status; i++) {
         status = assign(p, layer, a);
