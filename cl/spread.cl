@@ -2,7 +2,7 @@
  * spread.cl - seeds for kmeans.cl that lie far from one another: a farthest-first traversal (Gonzalez 1985) of the keys
  * of the evicted rows of one layer, for each kv head by itself, in which rows weigh more the more they are attended to.
  *
- *     weight(e)   = 1 + score(e) / mean score of the evicted rows                 1 without scores
+ *     weight(e)   = 1 + score(e) / mean score of the evicted rows                 as rows are chosen by; 1 without
  *     seed(0)     = the largest weight
  *     distance(e) = min over the seeds so far of |key(e) - seed|^2;  label(e) = that seed, the first of equals
  *     seed(c)     = the largest weight(e) distance(e)                             ties: the lower e

@@ -219,8 +219,8 @@ void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int st
 vlcache_status vlci_pool(vlci_compress *plan, cl_mem score, cl_mem *out);
 
 /** summary.c: writes a layer's centroids and their biases behind the kept rows, whose positions are chosen.
- */
-vlcache_status vlci_summary(vlci_compress *plan, int layer, const vlci_attention *a,
+ * score: what they were chosen by, f32 [batch][kv_heads][max_tokens]; NULL: none. */
+vlcache_status vlci_summary(vlci_compress *plan, int layer, cl_mem score, const vlci_attention *a,
                             const vlci_compact_to *to);
 
 /** topk.c: for each (b, h): the recent[b] last of tokens[b], the first `sinks` and the best-scored others,

@@ -118,14 +118,13 @@ static vlcache_status get_spread(const vlci_compress *p, size_t *group, const vl
     return status;
 }
 
-static vlcache_status spread(vlci_compress *p, int layer, const vlci_attention *a) {
+static vlcache_status spread(vlci_compress *p, int layer, cl_mem score, const vlci_attention *a) {
     const vlci_kernel *kernel = NULL;
     size_t group = 0;
     vlcache_status status = get_spread(p, &group, &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel, VLCI_GRID(heads(p), 1, 1, group, 1, 1),
-                       ROWS_OF(p, layer, a, a->k, a->k_offset),
-                       VLCI_MEM(p->seen ? p->seen->score[layer] : NULL), VLCI_U32(p->max_tokens),
+                       ROWS_OF(p, layer, a, a->k, a->k_offset), VLCI_MEM(score), VLCI_U32(p->max_tokens),
                        VLCI_MEM(p->distances));
 }
 
@@ -160,7 +159,8 @@ static vlcache_status write_rows(vlci_compress *p, int layer, const vlci_attenti
                        VLCI_I32(to->capacity));
 }
 
-vlcache_status vlci_summary(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to) {
+vlcache_status vlci_summary(vlci_compress *p, int layer, cl_mem score, const vlci_attention *a,
+                            const vlci_compact_to *to) {
     if (!most_centroids(p, layer)) return VLCACHE_OK;
     if (!to->bias)
         return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: centroids need room for biases", layer);
@@ -169,7 +169,7 @@ vlcache_status vlci_summary(vlci_compress *p, int layer, const vlci_attention *a
                          p->shape.head_dim, CHUNK);
     vlcache_status status = make_room(p);
     if (!status) status = list_evicted(p, layer);
-    if (!status && p->recipe.spread) status = spread(p, layer, a);
+    if (!status && p->recipe.spread) status = spread(p, layer, score, a);
     if (!status) status = find_means(p, layer, a);
     for (int i = 0; i < p->recipe.iterations && !status; i++) {
         status = assign(p, layer, a);
