@@ -12,15 +12,15 @@
  *
  *     rows of a lane   e = lane, lane + SPREAD_GROUP, ...     each lane's best -> tree in local memory -> the next seed
  *
- * `distance` is scratch like labels: [row][stride]. The means start as the seeds, for one that comes to stand for no row.
+ * `distance` is scratch of [row][distance_stride]. The means start as the seeds, for one that comes to stand for no row.
  * build: -DHEAD_DIM=64
- * build: -DHEAD_DIM=128 -DSPREAD_GROUP=1
+ * build: -DHEAD_DIM=128 -DSPREAD_GROUP=64
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
 #ifndef SPREAD_GROUP
-#define SPREAD_GROUP 256 /* work-items; a power of two; 1 where a work-item is a whole core */
+#define SPREAD_GROUP 256 /* work-items; a power of two */
 #endif
 enum { LANES = 16 }; /* of a row of means: see kmeans.cl */
 
@@ -74,11 +74,11 @@ WITH_LOCAL float squared_distance(__global const kv_t *key, __local const float 
 }
 
 __kernel __attribute__((reqd_work_group_size(SPREAD_GROUP, 1, 1))) void
-kmeans_spread(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_stride, uint row_stride,
-              __global const int *before, int before_offset, __global const int *tokens, __global const int *kept,
-              __global const int *centroids, uint layer, int kv_heads, __global const int *evicted, __global int *labels,
-              uint stride, __global float *means, uint means_stride, __global const float *scores, uint scores_stride,
-              __global float *distance) {
+spread(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_stride, uint row_stride,
+       __global const int *before, int before_offset, __global const int *tokens, __global const int *kept,
+       __global const int *centroids, uint layer, int kv_heads, __global const int *evicted, __global int *labels,
+       uint stride, __global float *means, uint means_stride, __global const float *scores, uint scores_stride,
+       __global float *distance, uint distance_stride) {
     __local float seed[HEAD_DIM] __attribute__((aligned(128)));
     __local float bests[SPREAD_GROUP];
     __local int places[SPREAD_GROUP];
@@ -88,7 +88,7 @@ kmeans_spread(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_
     k += k_offset + (size_t)b * seq_stride + (size_t)(row % kv_heads) * head_stride + first * row_stride;
     evicted += (size_t)row * stride;
     labels += (size_t)row * stride;
-    distance += (size_t)row * stride;
+    distance += (size_t)row * distance_stride;
     means += (size_t)row * means_stride;
 
     float sum = 0.0f, best = -1.0f;

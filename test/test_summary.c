@@ -323,7 +323,7 @@ static void check_spread(const cache *c) {
 }
 
 START_TEST(test_spread) {
-    static const char *const rungs[] = {"spread:group", "spread:single"};
+    static const char *const rungs[] = {"spread:group", "spread:wide"};
     setenv("VLCACHE_VARIANT", rungs[_i % 2], 1);
     for (int kind = 0; kind < KINDS; kind++) {
         static const int dims[] = {8, 24, 64};

@@ -132,7 +132,7 @@ typedef struct vlci_compress {
     cl_mem kept_on, recent_on, centroids_on; /**< int[layers][batch], after vlci_compress_plan() */
     cl_mem merged, pooled;         /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
     cl_mem evicted, labels, means; /**< of one layer: int[batch][kv_heads][max_tokens] twice, f32 */
-    cl_mem distances;              /**< f32 [batch][kv_heads][max_tokens], to the nearest seed */
+    cl_mem distances;              /**< f32, to the nearest seed, or the scratch that a rung finds them in */
     cl_mem *kept; /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
 } vlci_compress;
 

@@ -6,8 +6,8 @@
  * Seeds are runs of neighbours ("kmeans"), or rows far from one another ("spread"). In: full-size K and V,
  * the kept positions, the scores. Out: the centroids' rows in the new buffers, behind the kept ones, and
  * their logit biases. Scratch lives in the plan and serves one layer after the other. The search for seeds
- * has two rungs: "group", a work-group for each kv head, and "single", one work-item, where that is a whole
- * core.
+ * has two rungs: "group", a work-group for each kv head, and "wide", one work-item, where that is a vector
+ * unit.
  */
 #include <stdio.h>
 #include <string.h>
@@ -43,16 +43,21 @@ static vlcache_status make_room(vlci_compress *p) {
     if (!status) status = vlci_memory_create(p->device, list, "compression: labels", &p->labels);
     if (!status) status = vlci_memory_create(p->device, means, "compression: centroids", &p->means);
     if (!status) status = vlci_fill(p->device, p->means, 0, means, 0);
-    if (!status && p->recipe.spread)
-        status = vlci_memory_create(p->device, list, "compression: distances", &p->distances);
     return status;
 }
 
-static vlcache_status get(vlci_compress *p, const char *name, const vlci_kernel **kernel) {
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DKEYS=%d", (int)p->shape.kv_dtype,
-             p->shape.head_dim, KEYS);
-    return vlci_kernel_get(p->device, "kmeans.cl", name, options, kernel);
+static vlcache_status get(vlci_compress *p, const char *file, const char *name, const char *option,
+                          const vlci_kernel **kernel) {
+    char options[96];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d%s", (int)p->shape.kv_dtype,
+             p->shape.head_dim, option);
+    return vlci_kernel_get(p->device, file, name, options, kernel);
+}
+
+static vlcache_status get_kmeans(vlci_compress *p, const char *name, const vlci_kernel **kernel) {
+    char option[16];
+    snprintf(option, sizeof option, " -DKEYS=%d", KEYS);
+    return get(p, "kmeans.cl", name, option, kernel);
 }
 
 /* Where a layer's rows and lists are: the arguments that all steps begin with. */
@@ -78,7 +83,7 @@ static vlci_grid centroid_grid(const vlci_kernel *kernel, const vlci_compress *p
 static vlcache_status list_evicted(vlci_compress *p, int layer) {
     const vlci_kernel *kernel = NULL;
     size_t gaps = (size_t)vlci_compress_kept_rows(p, layer) + 1;
-    vlcache_status status = get(p, "kmeans_evicted", &kernel);
+    vlcache_status status = get_kmeans(p, "kmeans_evicted", &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel, vlci_grid_over(kernel, gaps, heads(p), 1), VLCI_MEM(p->kept[layer]),
                        VLCI_U32(vlci_compress_kept_rows(p, layer)), VLCI_MEM(p->tokens_on),
@@ -89,50 +94,63 @@ static vlcache_status list_evicted(vlci_compress *p, int layer) {
 
 /* ---- seeds far from one another ------------------------------------------------------------------------ */
 
-static const char *const rungs[] = {"group", "single", NULL};
+static const char *const rungs[] = {"group", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
-    return strcmp(rung, "single") == 0 || device->caps.max_group >= 64;
+    return strcmp(rung, "wide") == 0 || device->caps.max_group >= 64;
 }
 
 static const char *choose(const vlcache_device *device) {
-    return device->caps.wide_vectors || !rung_fits(device, "group") ? "single" : "group";
+    return device->caps.wide_vectors || !rung_fits(device, "group") ? "wide" : "group";
 }
 
 const vlci_ladder vlci_spread_ladder = {"spread", "compression", rungs, rung_fits, choose};
 
-/* As large a work-group as the rung has and the kernel built for it takes. */
-static vlcache_status get_spread(const vlci_compress *p, size_t *group, const vlci_kernel **kernel) {
+typedef struct seeker {
+    const vlci_kernel *kernel;
+    size_t group, scratch; /* work-items; floats of one (sequence, kv head) */
+} seeker;
+
+static vlcache_status get_wide(vlci_compress *p, seeker *s) {
+    s->group = 1;
+    s->scratch = (size_t)(p->max_tokens + LANES - 1) / LANES * LANES * (size_t)(p->shape.head_dim + 3);
+    return get(p, "spread_wide.cl", "spread", "", &s->kernel);
+}
+
+/* As large a work-group as there is that the kernel built for it takes. */
+static vlcache_status get_seeker(vlci_compress *p, seeker *s) {
     const char *rung;
     vlcache_status status = vlci_rung(p->device, &vlci_spread_ladder, choose(p->device), &rung);
-    if (status) return status;
-    size_t fits = strcmp(rung, "single") == 0 ? 1 : p->device->caps.max_group >= 256 ? 256 : 64;
+    if (status || strcmp(rung, "wide") == 0) return status ? status : get_wide(p, s);
+    size_t fits = p->device->caps.max_group >= 256 ? 256 : 64;
+    s->scratch = (size_t)p->max_tokens;
     do {
-        char options[80];
-        *group = fits;
-        snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DSPREAD_GROUP=%zu",
-                 (int)p->shape.kv_dtype, p->shape.head_dim, *group);
-        status = vlci_kernel_get(p->device, "spread.cl", "kmeans_spread", options, kernel);
-        if (!status) fits = vlci_group_width(*kernel, *group);
-    } while (!status && fits < *group);
+        char option[40];
+        s->group = fits;
+        snprintf(option, sizeof option, " -DSPREAD_GROUP=%zu", s->group);
+        status = get(p, "spread.cl", "spread", option, &s->kernel);
+        if (!status) fits = vlci_group_width(s->kernel, s->group);
+    } while (!status && fits < s->group);
     return status;
 }
 
 static vlcache_status spread(vlci_compress *p, int layer, cl_mem score, const vlci_attention *a) {
-    const vlci_kernel *kernel = NULL;
-    size_t group = 0;
-    vlcache_status status = get_spread(p, &group, &kernel);
+    seeker s = {0};
+    vlcache_status status = get_seeker(p, &s);
+    if (!status && !p->distances)
+        status = vlci_memory_create(p->device, heads(p) * s.scratch * sizeof(cl_float),
+                                    "compression: distances", &p->distances);
     if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel, VLCI_GRID(heads(p), 1, 1, group, 1, 1),
+    return VLCI_LAUNCH(p->device, s.kernel, VLCI_GRID(heads(p), 1, 1, s.group, 1, 1),
                        ROWS_OF(p, layer, a, a->k, a->k_offset), VLCI_MEM(score), VLCI_U32(p->max_tokens),
-                       VLCI_MEM(p->distances));
+                       VLCI_MEM(p->distances), VLCI_U32(s.scratch));
 }
 
 /* ---- k-means ------------------------------------------------------------------------------------------- */
 
 static vlcache_status find_means(vlci_compress *p, int layer, const vlci_attention *a) {
     const vlci_kernel *kernel = NULL;
-    vlcache_status status = get(p, "kmeans_means", &kernel);
+    vlcache_status status = get_kmeans(p, "kmeans_means", &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel, centroid_grid(kernel, p, layer),
                        ROWS_OF(p, layer, a, a->k, a->k_offset));
@@ -141,7 +159,7 @@ static vlcache_status find_means(vlci_compress *p, int layer, const vlci_attenti
 static vlcache_status assign(vlci_compress *p, int layer, const vlci_attention *a) {
     const vlci_kernel *kernel = NULL;
     size_t items = (size_t)(p->max_tokens + KEYS - 1) / KEYS;
-    vlcache_status status = get(p, "kmeans_assign", &kernel);
+    vlcache_status status = get_kmeans(p, "kmeans_assign", &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel, vlci_grid_over(kernel, items, heads(p), 1),
                        ROWS_OF(p, layer, a, a->k, a->k_offset));
@@ -150,7 +168,7 @@ static vlcache_status assign(vlci_compress *p, int layer, const vlci_attention *
 static vlcache_status write_rows(vlci_compress *p, int layer, const vlci_attention *a,
                                  const vlci_compact_to *to) {
     const vlci_kernel *kernel = NULL;
-    vlcache_status status = get(p, "kmeans_write", &kernel);
+    vlcache_status status = get_kmeans(p, "kmeans_write", &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel, centroid_grid(kernel, p, layer),
                        ROWS_OF(p, layer, a, a->v, a->v_offset), VLCI_MEM(to->k), VLCI_U32(to->k_offset),
