@@ -17,6 +17,11 @@
 
 enum { LANES = 16, KEYS = 4, CHUNK = 8 };
 
+/* Dimensions of a centroid that a work-item adds up: on a processor all, so that labels are read once. */
+static int part_of(const vlci_compress *p) {
+    return p->device->caps.wide_vectors ? p->shape.head_dim : CHUNK;
+}
+
 static int most_centroids(const vlci_compress *p, int layer) {
     int most = 0;
     for (int b = 0; b < p->shape.batch; b++) {
@@ -55,8 +60,8 @@ static vlcache_status get(vlci_compress *p, const char *file, const char *name, 
 }
 
 static vlcache_status get_kmeans(vlci_compress *p, const char *name, const vlci_kernel **kernel) {
-    char option[16];
-    snprintf(option, sizeof option, " -DKEYS=%d", KEYS);
+    char option[48];
+    snprintf(option, sizeof option, " -DKEYS=%d -DPART=%d", KEYS, part_of(p));
     return get(p, "kmeans.cl", name, option, kernel);
 }
 
@@ -73,11 +78,12 @@ static size_t heads(const vlci_compress *p) {
     return (size_t)p->shape.batch * (size_t)p->shape.kv_heads;
 }
 
-/* A work-item for each 8 elements of each centroid. */
+/* A work-item for each part of each centroid. */
 static vlci_grid centroid_grid(const vlci_kernel *kernel, const vlci_compress *p, int layer) {
-    size_t chunks = (size_t)p->shape.head_dim / CHUNK, n = (size_t)most_centroids(p, layer);
-    size_t along = vlci_group_width(kernel, 8), across = vlci_group_width(kernel, 64) / along;
-    return VLCI_GRID((chunks + along - 1) / along, (n + across - 1) / across, heads(p), along, across, 1);
+    size_t parts = (size_t)(p->shape.head_dim / part_of(p)), n = (size_t)most_centroids(p, layer);
+    size_t along = parts < 8 ? 1 : vlci_group_width(kernel, 8),
+           across = vlci_group_width(kernel, 8 * along) / along;
+    return VLCI_GRID((parts + along - 1) / along, (n + across - 1) / across, heads(p), along, across, 1);
 }
 
 static vlcache_status list_evicted(vlci_compress *p, int layer) {
