@@ -11,13 +11,26 @@
 
 enum { MAX_GROUPS = 256 };
 
+static vlcache_status get(const vlci_compress *p, const char *name, const vlci_kernel **kernel) {
+    char options[64];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)p->shape.kv_dtype,
+             p->shape.head_dim);
+    return vlci_kernel_get(p->device, "compact.cl", name, options, kernel);
+}
+
+vlcache_status vlci_compress_build(vlci_compress *p) {
+    const vlci_kernel *kernel = NULL;
+    vlcache_status status = get(p, "compact", &kernel);
+    if (!status) status = vlci_pool_build(p);
+    if (!status) status = vlci_topk_build(p->device);
+    return status ? status : vlci_summary_build(p);
+}
+
 static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to,
                              bool value) {
     const vlci_compress_shape *s = &p->shape;
     const vlci_kernel *kernel = NULL;
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
-    vlcache_status status = vlci_kernel_get(p->device, "compact.cl", "compact", options, &kernel);
+    vlcache_status status = get(p, "compact", &kernel);
     if (status) return status;
     size_t groups = to->capacity < MAX_GROUPS ? (size_t)to->capacity : MAX_GROUPS;
     vlci_grid grid =
@@ -38,8 +51,7 @@ static vlcache_status move_biases(vlci_compress *p, int layer, cl_mem bias, int 
     const vlci_compress_shape *s = &p->shape;
     const vlci_kernel *kernel = NULL;
     if (!to->bias) return VLCACHE_OK;
-    vlcache_status status =
-        vlci_kernel_get(p->device, "compact.cl", "compact_bias", "-DKV_DTYPE=1 -DHEAD_DIM=8", &kernel);
+    vlcache_status status = get(p, "compact_bias", &kernel);
     if (status) return status;
     vlci_grid grid = vlci_grid_over(kernel, (size_t)to->capacity, (size_t)s->batch * (size_t)s->kv_heads, 1);
     return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(bias), VLCI_I32(bias_capacity),

@@ -142,6 +142,7 @@ vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *r
     status = create_host(p, prompt);
     if (!status) status = create_device(p, prompt);
     if (!status) status = find_scores(p, prompt, others, n_others);
+    if (!status) status = vlci_compress_build(p);
     if (status)
         vlci_compress_destroy(&p);
     else

@@ -183,6 +183,14 @@ static vlcache_status write_rows(vlci_compress *p, int layer, const vlci_attenti
                        VLCI_I32(to->capacity));
 }
 
+vlcache_status vlci_summary_build(vlci_compress *p) {
+    const vlci_kernel *kernel = NULL;
+    seeker s;
+    if (p->recipe.centroids == 0.0 || p->shape.head_dim % CHUNK) return VLCACHE_OK;
+    vlcache_status status = get_kmeans(p, "kmeans_means", &kernel);
+    return status || !p->recipe.spread ? status : get_seeker(p, &s);
+}
+
 vlcache_status vlci_summary(vlci_compress *p, int layer, cl_mem score, const vlci_attention *a,
                             const vlci_compact_to *to) {
     if (!most_centroids(p, layer)) return VLCACHE_OK;
