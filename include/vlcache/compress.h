@@ -20,7 +20,7 @@ extern "C" {
  * The policies, with their axes as defined below:
  *
  *     vlcache       sparsity, post-vision (arXiv 2410.23317)
- *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.5: our own
+ *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own
  *     full          everything is kept
  *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
  *     h2o           uniform, accumulated (arXiv 2306.14048)

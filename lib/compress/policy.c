@@ -17,7 +17,7 @@
 static const vlcache_compress_options policies[] = {
     /* name, sinks            allocation  scoring        selection   pooling  defer   summary */
     {ROW("vlcache", 0), "sparsity", "post-vision", "per-head", "none", "none", "none"},
-    {ROW("vlcache+", 0), "uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.5"},
+    {ROW("vlcache+", 0), "uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75"},
     {ROW("full", 0), NULL, NULL, NULL, NULL, NULL, NULL},
     {ROW("streamingllm", 4), "uniform", "sink+recent", "per-head", "none", "none", "none"},
     {ROW("h2o", 0), "uniform", "accumulated", "per-head", "none", "none", "none"},
