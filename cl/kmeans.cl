@@ -3,7 +3,7 @@
  * kv head by itself.
  *
  *     evicted   e = 0 .. E - 1: the prompt's positions that are not kept, ascending        E = tokens - kept
- *     seeds     label(e) = floor(e * C / E): C runs of neighbours                          C = centroids, E > C
+ *     seeds     label(e) = floor(e * C / E): C runs of neighbours, or as spread.cl has it  C = centroids, E > C
  *     means     mean(c)  = mean of the keys with label c; one without keys stays as it is
  *     assign    label(e) = the c nearest to key(e): largest key . mean(c) - |mean(c)|^2 / 2; ties: the lower
  *     write     rows: mean key, mean value; bias = log(count): softmax then counts a centroid as often as it stands for
@@ -12,9 +12,14 @@
  * in the order of positions; there are no atomics and no barriers. `layer` + b is a sequence's place in kept and centroids.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
+ * build: -DHEAD_DIM=64 -DPART=64
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
+#endif
+#ifndef PART
+#define PART 8 /* dimensions of a centroid that a work-item adds up: a divisor of HEAD_DIM and a multiple of 8; all of them
+                  where a work-item is a whole core */
 #endif
 #ifndef KEYS
 #define KEYS 4 /* rows that share one load of 16 means */
@@ -37,39 +42,44 @@ __kernel void kmeans_evicted(__global const int *positions, uint positions_strid
     }
 }
 
-/* One work-item for 8 dimensions of a centroid. Adds up the members' rows, in order; returns how many. */
+/* PART dimensions of a sum of rows. */
+typedef union {
+    float8 all[PART / 8];
+    float d[PART];
+} part_t;
+
+/* Adds up the members' rows, in order; returns how many. */
 static int member_sum(__global const kv_t *rows, size_t at, uint row_stride, __global const int *evicted,
-                      __global const int *labels, int n, int centroid, float8 *sum) {
+                      __global const int *labels, int n, int centroid, part_t *sum) {
     int count = 0;
-    *sum = 0.0f;
+    for (int i = 0; i < PART / 8; i++) sum->all[i] = 0.0f;
     for (int e0 = 0; e0 < n; e0 += LANES) {
         if (e0 + LANES <= n && !any(vload16(0, labels + e0) == centroid)) continue;
         for (int e = e0; e < min(e0 + (int)LANES, n); e++) {
             if (labels[e] != centroid) continue;
             const size_t row = at + (size_t)evicted[e] * row_stride;
-            *sum += KV_LOAD8(rows, row);
+            for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(rows, row + 8 * i);
             count++;
         }
     }
     return count;
 }
 
+/* One work-item for PART dimensions of a centroid. */
 __kernel void kmeans_means(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_stride, uint row_stride,
                            __global const int *before, int before_offset, __global const int *tokens,
                            __global const int *kept, __global const int *centroids, uint layer, int kv_heads,
                            __global const int *evicted, __global const int *labels, uint stride, __global float *means,
                            uint means_stride) {
-    const int d = get_global_id(0) * 8, centroid = get_global_id(1), row = get_global_id(2), b = row / kv_heads;
+    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2), b = row / kv_heads;
     if (d >= HEAD_DIM || centroid >= centroids[layer + b]) return;
     const size_t first = before[before_offset + row], list = (size_t)row * stride;
     const size_t at = k_offset + (size_t)b * seq_stride + (size_t)(row % kv_heads) * head_stride + first * row_stride + d;
-    float8 sum;
+    part_t sum;
     const int count = member_sum(k, at, row_stride, evicted + list, labels + list, tokens[b] - kept[layer + b], centroid, &sum);
     if (!count) return;
-    float mean[8];
-    vstore8(sum / (float)count, 0, mean);
     __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
-    for (int i = 0; i < 8; i++) to[(d + i) * LANES] = mean[i];
+    for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
 }
 
 /* One work-item for KEYS evicted rows. Lanes beyond the last centroid never win. */
@@ -120,7 +130,7 @@ __kernel void kmeans_assign(__global const kv_t *k, uint k_offset, uint seq_stri
     }
 }
 
-/* One work-item for 8 dimensions of a centroid: its row behind the kept ones. bias: [row][capacity]. */
+/* One work-item for PART dimensions of a centroid: its row behind the kept ones. bias: [row][capacity]. */
 __kernel void kmeans_write(__global const kv_t *v, uint v_offset, uint seq_stride, uint head_stride, uint row_stride,
                            __global const int *before, int before_offset, __global const int *tokens,
                            __global const int *kept, __global const int *centroids, uint layer, int kv_heads,
@@ -128,21 +138,19 @@ __kernel void kmeans_write(__global const kv_t *v, uint v_offset, uint seq_strid
                            __global const float *means, uint means_stride, __global kv_t *to_k, uint to_k_offset,
                            __global kv_t *to_v, uint to_v_offset, uint to_seq, uint to_head, uint to_row,
                            __global float *bias, int capacity) {
-    const int d = get_global_id(0) * 8, centroid = get_global_id(1), row = get_global_id(2), b = row / kv_heads;
+    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2), b = row / kv_heads;
     if (d >= HEAD_DIM || centroid >= centroids[layer + b]) return;
     const int first = before[before_offset + row], stay = kept[layer + b], h = row % kv_heads;
     const size_t list = (size_t)row * stride, target = first + stay + centroid;
     const size_t at = v_offset + (size_t)b * seq_stride + (size_t)h * head_stride + (size_t)first * row_stride + d;
-    float8 sum;
+    part_t sum;
     const int count = member_sum(v, at, row_stride, evicted + list, labels + list, tokens[b] - stay, centroid, &sum);
-    float value[8];
-    vstore8(sum / (float)max(count, 1), 0, value);
     __global const float *mean =
         means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
     const size_t to = (size_t)b * to_seq + (size_t)h * to_head + target * to_row + d;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < PART; i++) {
         KV_STORE(mean[(d + i) * LANES], to_k, to_k_offset + to + i);
-        KV_STORE(value[i], to_v, to_v_offset + to + i);
+        KV_STORE(sum.d[i] / (float)max(count, 1), to_v, to_v_offset + to + i);
     }
     if (d == 0) bias[(size_t)row * capacity + target] = count ? log((float)count) : NOTHING;
 }

@@ -48,6 +48,10 @@ START_TEST(test_rows_of_the_table) {
     ck_assert(r.allocation == VLCI_ALLOCATE_MIXED && r.uniform == 0.0);
     ck_assert(r.scoring == VLCI_SCORE_POST_VISION && r.per_head && r.pooling == VLCI_POOL_NONE);
     ck_assert(r.sinks == 0 && r.defer == 0 && r.centroids == 0.0 && r.recent == 0.10);
+    r = recipe_of("vlcache+");
+    ck_assert(r.uniform == 1.0 && r.scoring == VLCI_SCORE_POST_VISION && r.per_head && r.defer == 4);
+    ck_assert(r.pooling == VLCI_POOL_GRID && r.pool_rows == 1 && r.pool_columns == 5);
+    ck_assert(r.spread && fabs(r.centroids - 0.75) < 1e-9 && r.iterations == 0);
     r = recipe_of("streamingllm");
     ck_assert(r.scoring == VLCI_SCORE_NONE && r.sinks == 4 && r.uniform == 1.0);
     r = recipe_of("h2o");
@@ -78,7 +82,13 @@ START_TEST(test_axes) {
     o.defer = "2";
     o.summary = "kmeans:0.25";
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.uniform == 0.8 && r.defer == 2 && r.defer_weight == 4.0 && r.iterations == 3);
+    ck_assert(r.uniform == 0.8 && r.defer == 2 && r.defer_weight == 4.0 && r.iterations == 3 && !r.spread);
+    o.summary = "spread:0.25";
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.spread && r.centroids == 0.25 && r.iterations == 0);
+    o.summary = "spread:0.5:2";
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.spread && r.iterations == 2);
     o = options_of("h2o");
     o.pooling = "1d:3";
     ck_ok(vlcache_compress_resolve(&o, &all));
@@ -106,8 +116,9 @@ START_TEST(test_bad_axes) {
     static const char *const poolings[] = {"1d:4",     "1d:",      "grid:3", "grid:2x3",
                                            "grid:3x4", "grid:0x1", "1d:257", "grid:1x5x5"};
     static const char *const defers[] = {"0", "4:", "-1", "4:x", "four", "99999999999999999999"};
-    static const char *const summaries[] = {"kmeans", "kmeans:0", "kmeans:1",
-                                            "kmeans:0.5:", "kmeans:0.5:101"};
+    static const char *const summaries[] = {"kmeans",         "kmeans:0",         "kmeans:1", "kmeans:0.5:",
+                                            "kmeans:0.5:101", "spread",           "spread:",  "spread:1.5",
+                                            "spread:0.5:x",   "spread:kmeans:0.5"};
 #define EACH(texts, field, why)                                                                              \
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++)                                             \
     refused(offsetof(vlcache_compress_options, field), (texts)[i], why)
@@ -115,7 +126,7 @@ START_TEST(test_bad_axes) {
     EACH(scorings, scoring, "post-vision, accumulated, window");
     EACH(poolings, pooling, "none, 1d:W or grid:HxW");
     EACH(defers, defer, "none or D[:WEIGHT]");
-    EACH(summaries, summary, "none or kmeans:SHARE");
+    EACH(summaries, summary, "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
     refused(offsetof(vlcache_compress_options, selection), "head", "per-head or per-layer");
 }
 END_TEST

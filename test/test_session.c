@@ -424,7 +424,7 @@ START_TEST(comparing_is_asking) {
     o[n] = variant_of("h2o", 0.1);
     o[n++].defer = "60:1"; /* longer than the answer: compressed at its end */
     o[n] = variant_of("streamingllm", 0.1);
-    o[n++].summary = "kmeans:0.5:1";
+    o[n++].summary = "spread:0.5:1";
     o[n++] = variant_of("full", 1.0);
     vlcache_image *image = sample_image(images[_i]);
     variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};

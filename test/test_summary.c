@@ -1,6 +1,6 @@
 /*
- * test_summary.c - centroids of evicted rows: labels, means and biases against double, iterations that never
- * make it worse, and attention that cannot tell a summary of equal rows from the rows themselves.
+ * test_summary.c - centroids of evicted rows: seeds, labels, means and biases against double, iterations that
+ * never make it worse, and attention that cannot tell a summary of equal rows from the rows themselves.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -15,6 +15,18 @@ enum { ROWS = LONG + PAST + BATCH * KV + DECODED };
 
 static const int tokens[BATCH] = {LONG, 60}, text[BATCH] = {8, 5};
 
+/* What rows and scores are made of. */
+enum kind {
+    RANDOM,
+    EQUAL,
+    FEW,       /* three different rows */
+    NO_SCORES, /* sinks and recent tokens only */
+    ZEROS,     /* scores */
+    NANS,      /* some scores */
+    PEAK,      /* one score is all there is, others are least numbers */
+    KINDS
+};
+
 /* A full cache, what it is compressed to, and what the device said on the way. */
 typedef struct cache {
     vlcache_dtype dtype;
@@ -23,6 +35,7 @@ typedef struct cache {
     vlci_compress *plan;
     vlci_attention full;
     vlci_compact_to small;
+    float *scores;                   /* [BATCH][KV][LONG]; NULL: none */
     float *small_k, *small_v, *bias; /* [BATCH][KV][capacity][dim], [BATCH][KV][capacity] */
     int32_t *evicted, *labels;       /* [BATCH][KV][LONG] */
 } cache;
@@ -48,37 +61,51 @@ static float *download_rows(cl_mem memory, size_t n, vlcache_dtype dtype) {
     return out;
 }
 
-/* One layer with random scores; budget and summary as asked. */
-static void make_plan(cache *c, const char *summary, double budget, bool later) {
+static void make_scores(cache *c, enum kind kind) {
+    uint64_t seed = 5;
+    int n = BATCH * KV * LONG;
+    c->scores = malloc((size_t)n * sizeof *c->scores);
+    for (int i = 0; i < n; i++) {
+        c->scores[i] = fabsf(suite_random(&seed));
+        if (kind == ZEROS) c->scores[i] = 0.0f;
+        if (kind == NANS && i % 7 == 3) c->scores[i] = NAN;
+        if (kind == PEAK) c->scores[i] = i % LONG == 11 ? 1e30f : 1e-38f;
+    }
+}
+
+/* One layer; budget and summary as asked. */
+static void make_plan(cache *c, const char *summary, double budget, bool later, enum kind kind) {
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlci_compress_shape shape = {1, BATCH, HEADS, KV, c->dim, c->dtype};
     int32_t past[BATCH * KV];
-    float scores[BATCH * KV * LONG];
-    uint64_t seed = 5;
     vlci_recipe recipe;
     options.allocation = "uniform";
-    options.scoring = "window:4";
+    options.scoring = kind == NO_SCORES ? "sink+recent" : "window:4";
     options.summary = summary;
     options.budget = budget;
     ck_ok(vlci_policy_read(&options, &recipe));
     for (int g = 0; g < BATCH * KV; g++) past[g] = later ? PAST + g : 0;
-    for (int i = 0; i < BATCH * KV * LONG; i++) scores[i] = suite_random(&seed);
     vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .past = past};
     ck_ok(vlci_compress_create(suite_device(), &recipe, &shape, &prompt, NULL, 0, &c->plan));
-    c->plan->seen->score[0] = suite_upload(scores, sizeof scores);
-    c->plan->seen->observed = 1;
+    if (kind != NO_SCORES) {
+        make_scores(c, kind);
+        c->plan->seen->score[0] = suite_upload(c->scores, BATCH * KV * LONG * sizeof *c->scores);
+        c->plan->seen->observed = 1;
+    }
     c->plan->decoded = later ? DECODED : 0;
     ck_ok(vlci_compress_plan(c->plan));
 }
 
-static void make_rows(cache *c, bool equal) {
+static void make_rows(cache *c, enum kind kind) {
     size_t n = (size_t)(BATCH * KV * ROWS * c->dim);
     uint64_t seed = 9;
     c->k = malloc(n * sizeof *c->k);
     c->v = malloc(n * sizeof *c->v);
     for (size_t i = 0; i < n; i++) {
-        c->k[i] = equal ? sinf((float)(i % (size_t)c->dim)) : 2.0f * suite_random(&seed);
-        c->v[i] = equal ? cosf((float)(i % (size_t)c->dim)) : suite_random(&seed);
+        size_t same = i % (size_t)c->dim + (kind == FEW ? i / (size_t)c->dim % 3 * 7 : 0);
+        bool random = kind != EQUAL && kind != FEW;
+        c->k[i] = random ? 2.0f * suite_random(&seed) : sinf((float)same);
+        c->v[i] = random ? suite_random(&seed) : cosf((float)same);
     }
     void *k = suite_store(c->k, n, c->dtype), *v = suite_store(c->v, n, c->dtype);
     c->full = (vlci_attention){.batch = BATCH,
@@ -117,19 +144,20 @@ static void compress(cache *c) {
     suite_download(c->plan->labels, c->labels, BATCH * KV * LONG * sizeof *c->labels);
 }
 
-static cache make(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later, bool equal) {
+static cache make(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
+                  enum kind kind) {
     cache c = {.dtype = dtype, .dim = dim};
-    make_plan(&c, summary, budget, later);
-    make_rows(&c, equal);
+    make_plan(&c, summary, budget, later, kind);
+    make_rows(&c, kind);
     compress(&c);
     return c;
 }
 
 static void release(cache *c) {
     cl_mem memory[] = {c->full.k, c->full.v, c->small.k, c->small.v, c->small.bias};
-    float *floats[] = {c->k, c->v, c->small_k, c->small_v, c->bias};
+    float *floats[] = {c->k, c->v, c->small_k, c->small_v, c->bias, c->scores};
     for (size_t i = 0; i < 5; i++) suite_release(memory[i]);
-    for (size_t i = 0; i < 5; i++) free(floats[i]);
+    for (size_t i = 0; i < 6; i++) free(floats[i]);
     free(c->evicted);
     free(c->labels);
     vlci_compress_destroy(&c->plan);
@@ -213,7 +241,7 @@ static double check_heads(const cache *c, double rtol) {
 
 /* Without iterations: runs of neighbours. */
 START_TEST(test_seeds) {
-    cache c = make(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, false);
+    cache c = make(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, RANDOM);
     check_heads(&c, 1e-6);
     for (int g = 0; g < BATCH * KV; g++) {
         head h = head_of(&c, g);
@@ -225,7 +253,7 @@ END_TEST
 
 /* One iteration: the nearest of the seeds' means, but for rows that two are as near to. */
 START_TEST(test_nearest) {
-    cache c = make(24, VLCACHE_DTYPE_F32, "kmeans:0.7:1", 0.3, true, false);
+    cache c = make(24, VLCACHE_DTYPE_F32, "kmeans:0.7:1", 0.3, true, RANDOM);
     int compared = 0;
     check_heads(&c, 1e-6);
     for (int g = 0; g < BATCH * KV; g++) {
@@ -260,19 +288,65 @@ START_TEST(test_nearest) {
 END_TEST
 
 START_TEST(test_iterations) {
-    static const char *const summaries[] = {"kmeans:0.5:0", "kmeans:0.5:1", "kmeans:0.5:3", "kmeans:0.5:30"};
+    static const char *const summaries[2][4] = {
+        {"kmeans:0.5:0", "kmeans:0.5:1", "kmeans:0.5:3", "kmeans:0.5:30"},
+        {"spread:0.5:0", "spread:0.5:1", "spread:0.5:3", "spread:0.5:30"}};
     double before = INFINITY;
     int dim = suite_reduced() ? 16 : 64;
     for (int i = 0; i < (suite_reduced() ? 2 : 4); i++) {
-        cache c = make(dim, VLCACHE_DTYPE_F32, summaries[i], 0.25, true, false);
+        cache c = make(dim, VLCACHE_DTYPE_F32, summaries[_i][i], 0.25, true, RANDOM);
         double squares = check_heads(&c, 1e-6);
         ck_assert_double_le(squares, before);
         before = squares;
         release(&c);
     }
     cache c = make(dim, VLCACHE_DTYPE_BF16, suite_reduced() ? "kmeans:0.5:1" : "kmeans:0.5:3", 0.25, true,
-                   false); /* rounded once, when stored */
+                   RANDOM); /* rounded once, when stored */
     check_heads(&c, 1.0 / 256);
+    release(&c);
+}
+END_TEST
+
+/* Seeds far from one another, against a traversal in double. */
+static void check_spread(const cache *c) {
+    for (int g = 0; g < BATCH * KV; g++) {
+        head h = head_of(c, g);
+        float *rows = calloc((size_t)(h.evicted * c->dim), sizeof *rows), scores[LONG];
+        int want[LONG];
+        for (int e = 0; e < h.evicted; e++) {
+            memcpy(rows + e * c->dim, h.k + h.position[e] * c->dim, (size_t)c->dim * sizeof *rows);
+            if (c->scores) scores[e] = c->scores[g * LONG + h.position[e]];
+        }
+        ref_spread(rows, c->scores ? scores : NULL, h.evicted, c->dim, h.centroids, want);
+        for (int e = 0; e < h.evicted; e++) ck_assert_int_eq(h.label[e], want[e]);
+        free(rows);
+    }
+}
+
+START_TEST(test_spread) {
+    static const char *const rungs[] = {"spread:group", "spread:wide"};
+    setenv("VLCACHE_VARIANT", rungs[_i % 2], 1);
+    for (int kind = 0; kind < KINDS; kind++) {
+        static const int dims[] = {8, 24, 64};
+        for (int i = 0; i < 3; i++) {
+            cache c = make(dims[i], VLCACHE_DTYPE_F32, "spread:0.5", _i < 2 ? 0.2 : 0.04, i > 0, kind);
+            check_heads(&c, 1e-6);
+            check_spread(&c);
+            release(&c);
+        }
+    }
+    cache c = make(64, VLCACHE_DTYPE_BF16, "spread:0.7", 0.3, true, RANDOM);
+    check_heads(&c, 1.0 / 256);
+    check_spread(&c);
+    release(&c);
+    unsetenv("VLCACHE_VARIANT");
+}
+END_TEST
+
+/* Few rows that differ are found whatever their scores are: what they stand for is exact. */
+START_TEST(test_few_rows) {
+    cache c = make(16, VLCACHE_DTYPE_F32, "spread:0.5:2", 0.2, true, FEW);
+    ck_assert_double_le(check_heads(&c, 1e-6), 1e-9);
     release(&c);
 }
 END_TEST
@@ -281,7 +355,8 @@ END_TEST
 START_TEST(test_budgets) {
     static const double budgets[] = {0.02, 0.5, 1.0, 0.01, 0.1, 0.97};
     for (int i = 0; i < (suite_reduced() ? 3 : 6); i++) {
-        cache c = make(8, VLCACHE_DTYPE_F32, "kmeans:0.9:2", budgets[i], false, false);
+        const char *summary = _i ? "spread:0.9" : "kmeans:0.9:2";
+        cache c = make(8, VLCACHE_DTYPE_F32, summary, budgets[i], false, RANDOM);
         for (int b = 0; b < BATCH; b++) {
             const vlcache_compress_layer *l = &c.plan->layer[b];
             ck_assert_int_le(l->kept + l->centroids, (int)fmax(1.0, budgets[i] * tokens[b] + 0.5));
@@ -325,7 +400,8 @@ static void attend(const cache *c, bool small, const float *query, float *out) {
 
 /* Rows that are all equal are represented exactly: one centroid counts for all, the others for nothing. */
 START_TEST(test_equal_rows) {
-    cache c = make(16, VLCACHE_DTYPE_F32, "kmeans:0.5:3", 0.2, _i == 1, true);
+    static const char *const summaries[] = {"kmeans:0.5:3", "spread:0.5", "spread:0.5:3"};
+    cache c = make(16, VLCACHE_DTYPE_F32, summaries[_i / 2], 0.2, _i % 2 == 1, EQUAL);
     float query[BATCH * HEADS * 16], full[BATCH * HEADS * 16], small[BATCH * HEADS * 16];
     double want[BATCH * HEADS * 16];
     uint64_t seed = 3;
@@ -350,9 +426,11 @@ int main(void) {
     TCase *all = tcase_create("summary");
     tcase_add_test(all, test_seeds);
     tcase_add_test(all, test_nearest);
-    tcase_add_test(all, test_iterations);
-    tcase_add_test(all, test_budgets);
-    tcase_add_loop_test(all, test_equal_rows, 0, 2);
+    tcase_add_loop_test(all, test_iterations, 0, 2);
+    tcase_add_loop_test(all, test_spread, 0, 4);
+    tcase_add_test(all, test_few_rows);
+    tcase_add_loop_test(all, test_budgets, 0, 2);
+    tcase_add_loop_test(all, test_equal_rows, 0, 6);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

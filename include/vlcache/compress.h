@@ -20,7 +20,7 @@ extern "C" {
  * The policies, with their axes as defined below:
  *
  *     vlcache       sparsity, post-vision (arXiv 2410.23317)
- *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, kmeans:0.25: our own
+ *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own
  *     full          everything is kept
  *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
  *     h2o           uniform, accumulated (arXiv 2306.14048)
@@ -98,10 +98,14 @@ typedef struct vlcache_compress_options {
      */
     const char *defer;
     /**
-     * Rows that stand for those not kept, out of the same budget: "none" or "kmeans:SHARE[:ITERATIONS]",
-     * SHARE of a layer's rows, above 0 and below 1, being centroids: k-means (3 iterations) over the rotated
-     * keys of the evicted rows, for each kv head; mean key, mean value, and log(count) added to the logit.
-     * NULL
+     * Rows that stand for those not kept, out of the same budget: centroids of the rotated keys of the
+     * evicted rows, for each kv head; mean key, mean value, and log(count) added to the logit. SHARE of a
+     * layer's rows are centroids, above 0 and below 1; ITERATIONS of k-means, up to 100. NULL or
+     * "none"
+     * "kmeans:SHARE[:ITERATIONS]"  from runs of neighbours in the prompt; 3
+     * "spread:SHARE[:ITERATIONS]"  from seeds far from one another (farthest-first traversal), the squared
+     *                              distance weighted by 1 + score / mean score, so that what is unlike all
+     *                              else, or much attended to, has a centroid of its own; 0
      */
     const char *summary;
 } vlcache_compress_options;

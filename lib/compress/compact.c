@@ -11,13 +11,26 @@
 
 enum { MAX_GROUPS = 256 };
 
+static vlcache_status get(const vlci_compress *p, const char *name, const vlci_kernel **kernel) {
+    char options[64];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)p->shape.kv_dtype,
+             p->shape.head_dim);
+    return vlci_kernel_get(p->device, "compact.cl", name, options, kernel);
+}
+
+vlcache_status vlci_compress_build(vlci_compress *p) {
+    const vlci_kernel *kernel = NULL;
+    vlcache_status status = get(p, "compact", &kernel);
+    if (!status) status = vlci_pool_build(p);
+    if (!status) status = vlci_topk_build(p->device);
+    return status ? status : vlci_summary_build(p);
+}
+
 static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to,
                              bool value) {
     const vlci_compress_shape *s = &p->shape;
     const vlci_kernel *kernel = NULL;
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
-    vlcache_status status = vlci_kernel_get(p->device, "compact.cl", "compact", options, &kernel);
+    vlcache_status status = get(p, "compact", &kernel);
     if (status) return status;
     size_t groups = to->capacity < MAX_GROUPS ? (size_t)to->capacity : MAX_GROUPS;
     vlci_grid grid =
@@ -38,8 +51,7 @@ static vlcache_status move_biases(vlci_compress *p, int layer, cl_mem bias, int 
     const vlci_compress_shape *s = &p->shape;
     const vlci_kernel *kernel = NULL;
     if (!to->bias) return VLCACHE_OK;
-    vlcache_status status =
-        vlci_kernel_get(p->device, "compact.cl", "compact_bias", "-DKV_DTYPE=1 -DHEAD_DIM=8", &kernel);
+    vlcache_status status = get(p, "compact_bias", &kernel);
     if (status) return status;
     vlci_grid grid = vlci_grid_over(kernel, (size_t)to->capacity, (size_t)s->batch * (size_t)s->kv_heads, 1);
     return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(bias), VLCI_I32(bias_capacity),
@@ -47,17 +59,17 @@ static vlcache_status move_biases(vlci_compress *p, int layer, cl_mem bias, int 
                        VLCI_I32(s->kv_heads), VLCI_MEM(to->bias), VLCI_I32(to->capacity));
 }
 
-static vlcache_status choose(vlci_compress *p, int layer) {
+/* `*score`: what tokens are chosen by, good until the next layer. */
+static vlcache_status choose(vlci_compress *p, int layer, cl_mem *score) {
     const vlci_compress_shape *s = &p->shape;
     size_t rows = (size_t)vlci_compress_kept_rows(p, layer);
-    cl_mem score = NULL;
     vlcache_status status = VLCACHE_OK;
     if (!p->kept[layer])
         status = vlci_memory_create(p->device, (size_t)s->batch * (size_t)s->kv_heads * rows * sizeof(cl_int),
                                     "compression: kept positions", &p->kept[layer]);
-    if (!status) status = vlci_pool(p, p->seen ? p->seen->score[layer] : NULL, &score);
+    if (!status) status = vlci_pool(p, p->seen ? p->seen->score[layer] : NULL, score);
     if (!status)
-        status = vlci_topk(p->device, score, s->batch, s->kv_heads, p->max_tokens, p->tokens_on, p->kept_on,
+        status = vlci_topk(p->device, *score, s->batch, s->kv_heads, p->max_tokens, p->tokens_on, p->kept_on,
                            p->recent_on, layer * s->batch, p->recipe.sinks, p->kept[layer], (int)rows);
     return status;
 }
@@ -83,11 +95,12 @@ static vlcache_status check(const vlci_compress *p, int layer, const vlci_attent
 
 vlcache_status vlci_compress_layer(vlci_compress *p, int layer, const vlci_attention *a, cl_mem bias,
                                    int bias_capacity, const vlci_compact_to *to) {
+    cl_mem score = NULL;
     vlcache_status status = check(p, layer, a, to);
-    if (!status) status = choose(p, layer);
+    if (!status) status = choose(p, layer, &score);
     if (!status) status = gather(p, layer, a, to, false);
     if (!status) status = gather(p, layer, a, to, true);
     if (!status) status = move_biases(p, layer, bias, bias_capacity, to);
-    if (!status) status = vlci_summary(p, layer, a, to);
+    if (!status) status = vlci_summary(p, layer, score, a, to);
     return status;
 }

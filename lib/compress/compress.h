@@ -47,6 +47,7 @@ typedef struct vlci_recipe {
     int defer; /**< decoded tokens before compression; 0: none */
     double defer_weight;
     double centroids; /**< share of a layer's rows; 0: none */
+    bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
 } vlci_recipe;
 
@@ -131,6 +132,7 @@ typedef struct vlci_compress {
     cl_mem kept_on, recent_on, centroids_on; /**< int[layers][batch], after vlci_compress_plan() */
     cl_mem merged, pooled;         /**< f32 [batch][kv_heads][max_tokens] of one layer, where needed */
     cl_mem evicted, labels, means; /**< of one layer: int[batch][kv_heads][max_tokens] twice, f32 */
+    cl_mem distances;              /**< f32, to the nearest seed, or the scratch that a rung finds them in */
     cl_mem *kept; /**< [layers]: int [batch][kv_heads][vlci_compress_kept_rows()], once chosen */
 } vlci_compress;
 
@@ -183,6 +185,9 @@ typedef struct vlci_compact_to {
 vlcache_status vlci_compress_layer(vlci_compress *plan, int layer, const vlci_attention *a, cl_mem bias,
                                    int bias_capacity, const vlci_compact_to *to);
 
+/** Builds the kernels that vlci_compress_layer() will launch, so that no answer halts for it midway. */
+vlcache_status vlci_compress_build(vlci_compress *plan);
+
 /** Positions kept (ascending, from the prompt's first token) by a head of a compacted layer; blocks. kept()
  * values. */
 vlcache_status vlci_compress_positions(vlci_compress *plan, int layer, int sequence, int kv_head, int *out);
@@ -214,17 +219,20 @@ void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int st
 
 /** pool.c: the scores that a layer's tokens are chosen by; `*out` is `score` itself where nothing is pooled.
  */
+vlcache_status vlci_pool_build(const vlci_compress *plan);
 vlcache_status vlci_pool(vlci_compress *plan, cl_mem score, cl_mem *out);
 
 /** summary.c: writes a layer's centroids and their biases behind the kept rows, whose positions are chosen.
- */
-vlcache_status vlci_summary(vlci_compress *plan, int layer, const vlci_attention *a,
+ * score: what they were chosen by, f32 [batch][kv_heads][max_tokens]; NULL: none. */
+vlcache_status vlci_summary_build(vlci_compress *plan);
+vlcache_status vlci_summary(vlci_compress *plan, int layer, cl_mem score, const vlci_attention *a,
                             const vlci_compact_to *to);
 
 /** topk.c: for each (b, h): the recent[b] last of tokens[b], the first `sinks` and the best-scored others,
  * kept[b] in all, ascending, into out[(b * kv_heads + h) * rows]; ties: the lower position; NaN scores last.
  * tokens: int[batch] on the device; kept and recent too, from element `first` on. score: f32
  * [batch][kv_heads][stride], or NULL: sinks only. */
+vlcache_status vlci_topk_build(vlcache_device *device);
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
                          cl_mem tokens, cl_mem kept, cl_mem recent, int first, int sinks, cl_mem out,
                          int rows);

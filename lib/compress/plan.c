@@ -142,6 +142,7 @@ vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *r
     status = create_host(p, prompt);
     if (!status) status = create_device(p, prompt);
     if (!status) status = find_scores(p, prompt, others, n_others);
+    if (!status) status = vlci_compress_build(p);
     if (status)
         vlci_compress_destroy(&p);
     else
@@ -211,7 +212,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     for (int l = 0; p->kept && l < p->shape.layers; l++) vlci_memory_release(p->device, &p->kept[l]);
     cl_mem *memory[] = {&p->tokens_on, &p->before_on,    &p->grids_on, &p->kept_on,
                         &p->recent_on, &p->centroids_on, &p->merged,   &p->pooled,
-                        &p->evicted,   &p->labels,       &p->means};
+                        &p->evicted,   &p->labels,       &p->means,    &p->distances};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(p->device, memory[i]);
     vlci_scores_release(&p->seen);
     vlci_free(p->tokens);

@@ -17,7 +17,7 @@
 static const vlcache_compress_options policies[] = {
     /* name, sinks            allocation  scoring        selection   pooling  defer   summary */
     {ROW("vlcache", 0), "sparsity", "post-vision", "per-head", "none", "none", "none"},
-    {ROW("vlcache+", 0), "uniform", "post-vision", "per-head", "grid:1x5", "4:4", "kmeans:0.25"},
+    {ROW("vlcache+", 0), "uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75"},
     {ROW("full", 0), NULL, NULL, NULL, NULL, NULL, NULL},
     {ROW("streamingllm", 4), "uniform", "sink+recent", "per-head", "none", "none", "none"},
     {ROW("h2o", 0), "uniform", "accumulated", "per-head", "none", "none", "none"},
@@ -165,14 +165,16 @@ static vlcache_status read_defer(const char *text, vlci_recipe *r) {
 static vlcache_status read_summary(const char *text, vlci_recipe *r) {
     const char *at = text;
     r->centroids = 0.0;
-    r->iterations = 3;
     if (strcmp(text, "none") == 0) return VLCACHE_OK;
-    if (word(&at, "kmeans:") && real(&at, &r->centroids) &&
+    r->spread = word(&at, "spread:");
+    r->iterations = r->spread ? 0 : 3;
+    if ((r->spread || word(&at, "kmeans:")) && real(&at, &r->centroids) &&
         (ended(at) || (word(&at, ":") && whole(&at, 0, 100, &r->iterations) && ended(at))) &&
         r->centroids > 0.0 && r->centroids < 1.0)
         return VLCACHE_OK;
     return refuse("summary", text,
-                  "none or kmeans:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS from 0 to 100");
+                  "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, "
+                  "ITERATIONS from 0 to 100");
 }
 
 /* ---- together ------------------------------------------------------------------------------------------ */

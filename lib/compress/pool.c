@@ -14,10 +14,20 @@ static vlcache_status room(vlci_compress *p, cl_mem *out) {
     return vlci_memory_create(p->device, n * sizeof(cl_float), "compression: pooled scores", out);
 }
 
+static vlcache_status get(const vlci_compress *p, const char *name, const vlci_kernel **kernel) {
+    return vlci_kernel_get(p->device, "pool.cl", name, "", kernel);
+}
+
+vlcache_status vlci_pool_build(const vlci_compress *p) {
+    const vlci_kernel *kernel = NULL;
+    bool used = !p->recipe.per_head || p->recipe.pooling != VLCI_POOL_NONE;
+    return used ? get(p, "pool_heads", &kernel) : VLCACHE_OK;
+}
+
 static vlcache_status merge(vlci_compress *p, cl_mem score) {
     const vlci_kernel *kernel = NULL;
     vlcache_status status = room(p, &p->merged);
-    if (!status) status = vlci_kernel_get(p->device, "pool.cl", "pool_heads", "", &kernel);
+    if (!status) status = get(p, "pool_heads", &kernel);
     if (status) return status;
     return VLCI_LAUNCH(p->device, kernel,
                        vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch, 1),
@@ -30,8 +40,7 @@ static vlcache_status pool(vlci_compress *p, cl_mem score) {
     const vlci_kernel *kernel = NULL;
     bool line = r->pooling == VLCI_POOL_LINE;
     vlcache_status status = room(p, &p->pooled);
-    if (!status)
-        status = vlci_kernel_get(p->device, "pool.cl", line ? "pool_line" : "pool_grid", "", &kernel);
+    if (!status) status = get(p, line ? "pool_line" : "pool_grid", &kernel);
     if (status) return status;
     vlci_grid grid =
         vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch * (size_t)p->shape.kv_heads, 1);

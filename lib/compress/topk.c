@@ -38,17 +38,28 @@ static vlcache_status get_kernel(vlcache_device *device, size_t group, const vlc
     return vlci_kernel_get(device, "topk.cl", "topk", options, kernel);
 }
 
+static vlcache_status find_kernel(vlcache_device *device, size_t *group, const vlci_kernel **kernel) {
+    vlcache_status status = group_size(device, group);
+    if (!status) status = get_kernel(device, *group, kernel);
+    if (!status && (*kernel)->max_group < *group) { /* a kernel may take fewer than its device */
+        *group = 1;
+        status = get_kernel(device, *group, kernel);
+    }
+    return status;
+}
+
+vlcache_status vlci_topk_build(vlcache_device *device) {
+    const vlci_kernel *kernel = NULL;
+    size_t group = 0;
+    return find_kernel(device, &group, &kernel);
+}
+
 vlcache_status vlci_topk(vlcache_device *device, cl_mem score, int batch, int kv_heads, int stride,
                          cl_mem tokens, cl_mem kept, cl_mem recent, int first, int sinks, cl_mem out,
                          int rows) {
     const vlci_kernel *kernel = NULL;
     size_t group = 0;
-    vlcache_status status = group_size(device, &group);
-    if (!status) status = get_kernel(device, group, &kernel);
-    if (!status && kernel->max_group < group) { /* a kernel may take fewer than its device */
-        group = 1;
-        status = get_kernel(device, group, &kernel);
-    }
+    vlcache_status status = find_kernel(device, &group, &kernel);
     if (status) return status;
     vlci_grid grid = VLCI_GRID((size_t)kv_heads, (size_t)batch, 1, group, 1, 1);
     return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(score), VLCI_U32(stride), VLCI_I32(kv_heads),

@@ -17,7 +17,8 @@ static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder,
                                              &vlci_norm_ladder,
                                              &vlci_sample_ladder,
                                              &vlci_score_ladder,
-                                             &vlci_topk_ladder};
+                                             &vlci_topk_ladder,
+                                             &vlci_spread_ladder};
 enum { LADDERS = sizeof ladders / sizeof ladders[0] };
 
 /* ---- what VLCACHE_VARIANT says ------------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ extern const vlci_ladder vlci_norm_ladder;                                      
 extern const vlci_ladder vlci_sample_ladder;                                          /* sample.c */
 extern const vlci_ladder vlci_score_ladder;                                           /* compress/score.c */
 extern const vlci_ladder vlci_topk_ladder;                                            /* compress/topk.c */
+extern const vlci_ladder vlci_spread_ladder;                                          /* compress/summary.c */
 
 /**
  * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder.

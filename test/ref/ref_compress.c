@@ -111,3 +111,36 @@ void ref_pool_grid(const float *score, int first, int rows, int columns, int str
                     if (abs(v - y) <= height / 2 && abs(u - x) <= width / 2 && other > *own) *own = other;
                 }
 }
+
+static double apart(const float *a, const float *b, int head_dim) {
+    double sum = 0.0;
+    for (int d = 0; d < head_dim; d++) sum += pow((double)a[d] - (double)b[d], 2.0);
+    return sum;
+}
+
+static int largest(const double *weight, const double *distance, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (weight[i] * distance[i] > weight[best] * distance[best]) best = i;
+    return best;
+}
+
+void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label) {
+    double *weight = malloc(2 * (size_t)n * sizeof *weight), *distance = weight + n, sum = 0.0;
+    for (int i = 0; score && i < n; i++) sum += (double)score[i];
+    for (int i = 0; i < n; i++) {
+        weight[i] = sum > 0.0 ? 1.0 + (double)score[i] * n / sum : 1.0;
+        distance[i] = 1.0;
+    }
+    for (int s = 0; s < seeds; s++) {
+        int seed = largest(weight, distance, n);
+        for (int i = 0; i < n; i++) {
+            double d =
+                apart(rows + (size_t)i * (size_t)head_dim, rows + (size_t)seed * (size_t)head_dim, head_dim);
+            if (s > 0 && d >= distance[i]) continue;
+            distance[i] = d;
+            label[i] = s;
+        }
+    }
+    free(weight);
+}

@@ -44,4 +44,11 @@ void ref_pool_line(const float *score, int tokens, int width, float *out);
 void ref_pool_grid(const float *score, int first, int rows, int columns, int stride, int height, int width,
                    float *out);
 
+/**
+ * Farthest-first traversal of n rows of head_dim: `seeds` of them, the first the one of the largest weight,
+ * each further one of the largest weight times squared distance to the nearest seed; ties: the lower. weight:
+ * 1 + score / mean score; 1 where score is NULL or its sum is not above 0. label: nearest seed of each row.
+ */
+void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label);
+
 #endif
