@@ -1,7 +1,7 @@
 /*
  * score.cl - one pass over a layer's keys that yields both the scores of its tokens and the raw material of its sparsity.
  *
- *     s(t, h, j)        = scale * q(t, h) . k(h / GROUP, j)         the last query rows t, the prompt's columns j, causal
+ *     s(t, h, j)        = scale * q(t, h) . k(h / GROUP, j)         the listed query rows t, the prompt's columns j, causal
  *     sums(x, kv, j)    = sum over the scored t of row block x and over the heads h of group kv of exp(s - lse(t, h))
  *     partial(h, x, y)  = number of counted (t, j) in row block x, column tile y with s < max(t, h) + log(p)
  *
@@ -10,14 +10,14 @@
  * no atomics.
  *
  *                 columns j ->  tile y = TILE_COLS work-items
- *     (t) rows   +---------+---------+---
+ *     listed t   +---------+---------+---
  *     block x    | ROWS x  |         |       for each head of the group, ROWS rows at a time:
  *         |      | TILE_D  |         |       q and k pass through local memory in slices of TILE_D dimensions
  *         v      +---------+---------+---
  *
- * The prompt's columns are the tokens[b] cache rows from before[b, kv] on. The rows looked at are the last of this walk's:
- * scored[b] of them are added up, counted[b] of them are counted. The last row sees cache row past + rows - 1: in a prefill
- * that is the prompt's own last, in decode one beyond it.
+ * The prompt's columns are the tokens[b] cache rows from before[b, kv] on. The rows looked at are listed, ascending and
+ * with gaps, as row * 4 + (1: it is added up) + (2: it is counted); those of sequence b stand from starts[b] to
+ * starts[b + 1]. Row i of this walk sees cache rows up to past + i: in a prefill its own, in decode one beyond the prompt.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -44,26 +44,39 @@
 #endif
 #define GROUP (HEADS / KV_HEADS)
 
+/* The first entry of [from, until) whose row is at least `row`. */
+static int first_from(__global const int *list, int from, int until, int row) {
+    while (from < until) {
+        const int middle = (from + until) / 2;
+        if (list[middle] / 4 < row)
+            from = middle + 1;
+        else
+            until = middle;
+    }
+    return from;
+}
+
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset, uint seq_stride,
       uint head_stride, uint row_stride, __global const float *row_max, __global const float *row_lse,
       __global const int *seq_start, __global const int *past, int past_offset, __global const int *before,
-      int before_offset, __global const int *tokens, __global const int *scored, __global const int *counted,
-      __global float *sums, uint score_stride, int blocks, __global uint *partial, float scale, float log_p) {
+      int before_offset, __global const int *tokens, __global const int *listed, __global const int *starts,
+      int starts_offset, __global float *sums, uint score_stride, int blocks, __global uint *partial, float scale,
+      float log_p) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
     const int lane = get_local_id(0), tile = get_group_id(0), b = get_group_id(2);
     const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
-    const int n = tokens[b], rows = seq_start[b + 1] - seq_start[b];
-    const int t_n = min(max(scored[b], counted[b]), rows), score_from = t_n - scored[b], count_from = t_n - counted[b];
+    const int n = tokens[b], listed_from = starts[starts_offset + b], t_n = starts[starts_offset + b + 1] - listed_from;
+    __global const int *list = listed + listed_from;
     const int first = before[before_offset + b * KV_HEADS + kv]; /* cache row of column 0 */
-    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) + rows - t_n - first; /* last column of t = 0 */
+    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) - first; /* last column that row 0 sees */
     const int column = tile * TILE_COLS + lane;
     const size_t key = k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
-    const size_t last = (size_t)seq_start[b + 1] - t_n; /* query row of t = 0 */
-    const int from = max(block * ROW_BLOCK, tile * TILE_COLS - sees);
+    const size_t row0 = (size_t)seq_start[b];
     const int until = tile * TILE_COLS < n ? min((block + 1) * ROW_BLOCK, t_n) : 0; /* no rows in a tile past the prompt */
+    const int from = first_from(list, block * ROW_BLOCK, until, tile * TILE_COLS - sees);
     float sum = 0.0f;
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
@@ -83,19 +96,19 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
                     const int t = t0 + e / TILE_D, d = d0 + e % TILE_D;
                     const bool inside = (t < until) & (d < HEAD_DIM);
                     queries[e / TILE_D][e % TILE_D] =
-                        inside ? q[q_offset + (last + t) * q_stride + h * HEAD_DIM + d] : 0.0f;
+                        inside ? q[q_offset + (row0 + list[t] / 4) * q_stride + h * HEAD_DIM + d] : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (int d = 0; d < TILE_D; d++)
                     for (int r = 0; r < ROWS; r++) dot_qk[r] += queries[r][d] * keys[d][lane];
             }
             for (int r = 0; r < ROWS; r++) {
-                const int t = t0 + r;
-                if ((t < until) & (column <= sees + t) & (column < n)) {
+                const int entry = t0 + r < until ? list[t0 + r] : 0, row = entry / 4;
+                if ((entry != 0) & (column <= sees + row) & (column < n)) {
                     const float s = dot_qk[r] * scale;
-                    const size_t at = (last + t) * HEADS + h;
-                    if (t >= count_from) count += s < row_max[at] + log_p;
-                    if (t >= score_from) sum += exp(s - row_lse[at]);
+                    const size_t at = (row0 + row) * HEADS + h;
+                    if (entry & 2) count += s < row_max[at] + log_p;
+                    if (entry & 1) sum += exp(s - row_lse[at]);
                 }
             }
         }

@@ -35,6 +35,18 @@ static void load_keys(__global const kv_t *k, size_t at, uint row_stride, int co
     }
 }
 
+/* The first entry of [from, until) whose row is at least `row`. */
+static int first_from(__global const int *list, int from, int until, int row) {
+    while (from < until) {
+        const int middle = (from + until) / 2;
+        if (list[middle] / 4 < row)
+            from = middle + 1;
+        else
+            until = middle;
+    }
+    return from;
+}
+
 static uint sum_counts(int16 c) { /* each lane holds minus its count */
     const int8 a = c.lo + HIGH8(int8, c);
     const int4 e = a.lo + a.hi;
@@ -45,16 +57,17 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
                          uint seq_stride, uint head_stride, uint row_stride, __global const float *row_max,
                          __global const float *row_lse, __global const int *seq_start, __global const int *past,
                          int past_offset, __global const int *before, int before_offset, __global const int *tokens,
-                         __global const int *scored, __global const int *counted, __global float *sums, uint score_stride,
-                         int blocks, __global uint *partial, float scale, float log_p) {
+                         __global const int *listed, __global const int *starts, int starts_offset, __global float *sums,
+                         uint score_stride, int blocks, __global uint *partial, float scale, float log_p) {
     const int tile = get_group_id(0), b = get_group_id(2);
     const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
-    const int n = tokens[b], rows = seq_start[b + 1] - seq_start[b], column = tile * WIDE_COLS;
-    const int t_n = min(max(scored[b], counted[b]), rows), score_from = t_n - scored[b], count_from = t_n - counted[b];
-    const int first = before[before_offset + b * KV_HEADS + kv];
-    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) + rows - t_n - first;
-    const size_t last = (size_t)seq_start[b + 1] - t_n;
-    const int from = max(block * ROW_BLOCK, column - sees), until = column < n ? min((block + 1) * ROW_BLOCK, t_n) : 0;
+    const int listed_from = starts[starts_offset + b], t_n = starts[starts_offset + b + 1] - listed_from;
+    __global const int *list = listed + listed_from;
+    const int n = tokens[b], column = tile * WIDE_COLS, first = before[before_offset + b * KV_HEADS + kv];
+    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) - first;
+    const size_t row0 = (size_t)seq_start[b];
+    const int until = column < n ? min((block + 1) * ROW_BLOCK, t_n) : 0;
+    const int from = first_from(list, block * ROW_BLOCK, until, column - sees);
     const int16 columns = column + (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     float keys[HEAD_DIM * WIDE_COLS];
     float16 sum = 0.0f;
@@ -68,7 +81,7 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
             float16 dots[ROWS_WIDE];
             __global const float *query[ROWS_WIDE];
             for (int r = 0; r < ROWS_WIDE; r++) {
-                query[r] = q + q_offset + (last + min(t0 + r, until - 1)) * q_stride + h * HEAD_DIM;
+                query[r] = q + q_offset + (row0 + list[min(t0 + r, until - 1)] / 4) * q_stride + h * HEAD_DIM;
                 dots[r] = 0.0f;
             }
             for (int d = 0; d < HEAD_DIM; d++) {
@@ -76,12 +89,12 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
                 for (int r = 0; r < ROWS_WIDE; r++) dots[r] = fma((float16)query[r][d], key, dots[r]);
             }
             for (int r = 0; r < min((int)ROWS_WIDE, until - t0); r++) {
-                const int t = t0 + r;
-                const size_t at = (last + t) * HEADS + h;
-                const int16 seen = (columns <= min(sees + t, n - 1));
+                const int entry = list[t0 + r], row = entry / 4;
+                const size_t at = (row0 + row) * HEADS + h;
+                const int16 seen = (columns <= min(sees + row, n - 1));
                 const float16 s = dots[r] * scale;
-                if (t >= count_from) count += seen & (s < row_max[at] + log_p);
-                if (t >= score_from) sum += select((float16)0.0f, exp(s - row_lse[at]), seen);
+                if (entry & 2) count += seen & (s < row_max[at] + log_p);
+                if (entry & 1) sum += select((float16)0.0f, exp(s - row_lse[at]), seen);
             }
         }
         if (partial)

@@ -12,9 +12,8 @@
 /* ---- the walk ------------------------------------------------------------------------------------------ */
 
 vlcache_status vlci_prefill_plan(const vlci_text *text, const vlci_kv *kv, const vlci_recipe *recipe,
-                                 const int *rows, const int *text_after, const vlci_token_grid *grids,
-                                 int n_grids, vlci_compress *const *others, size_t n_others,
-                                 vlci_compress **plan) {
+                                 const vlci_compress_prompt *prompt, vlci_compress *const *others,
+                                 size_t n_others, vlci_compress **plan) {
     const vlci_text_config *c = &text->model->config.text;
     vlci_compress_shape shape = {.layers = c->layers,
                                  .batch = text->batch,
@@ -22,9 +21,9 @@ vlcache_status vlci_prefill_plan(const vlci_text *text, const vlci_kv *kv, const
                                  .kv_heads = c->kv_heads,
                                  .head_dim = c->head_dim,
                                  .kv_dtype = kv->dtype};
-    vlci_compress_prompt prompt = {
-        .tokens = rows, .text = text_after, .past = kv->length, .grids = grids, .n_grids = n_grids};
-    return vlci_compress_create(text->device, recipe, &shape, &prompt, others, n_others, plan);
+    vlci_compress_prompt behind = *prompt;
+    behind.past = kv->length;
+    return vlci_compress_create(text->device, recipe, &shape, &behind, others, n_others, plan);
 }
 
 /* Lets the device catch up, so that the answer is about what is done, and asks. */

@@ -9,9 +9,9 @@
 #include "text.h"
 
 /**
- * The steps of a prefill. plan: what the recipe needs to know of the batch: rows[b] new rows of sequence b,
- * text_after[b] of them after its last visual one, the pictures' grids among them. `*plan` stays NULL when
- * the policy never compresses. `others`: plans for the same prompt.
+ * The steps of a prefill. plan: what the recipe needs to know of the batch; what the cache holds before the
+ * prompt is read from it. `*plan` stays NULL when the policy never compresses. `others`: plans for the same
+ * prompt.
  * walk: runs the new rows (ids, rows, features as vlci_text_begin()) through all layers, observed by every
  * plan (NULL ones are skipped), and computes the logits of each sequence's last row. text->watch is asked
  * between layers.
@@ -22,9 +22,8 @@
  * dropped. Errors: those of vlci_text_run() and of compression; VLCACHE_E_CANCELLED (watch).
  */
 vlcache_status vlci_prefill_plan(const vlci_text *text, const vlci_kv *kv, const vlci_recipe *recipe,
-                                 const int *rows, const int *text_after, const vlci_token_grid *grids,
-                                 int n_grids, vlci_compress *const *others, size_t n_others,
-                                 vlci_compress **plan);
+                                 const vlci_compress_prompt *prompt, vlci_compress *const *others,
+                                 size_t n_others, vlci_compress **plan);
 vlcache_status vlci_prefill_walk(vlci_text *text, vlci_kv *kv, const int32_t *ids, const int *rows,
                                  cl_mem features, vlci_compress *const *plans, size_t n_plans);
 vlcache_status vlci_prefill_step(vlci_text *text, vlci_kv *kv, const int32_t *tokens, vlci_compress *plan);

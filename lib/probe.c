@@ -42,14 +42,15 @@ typedef struct entry {
 
 static vlcache_status add_watch(vlci_probe *p, vlcache_device *device, const vlci_compress_prompt *prompt,
                                 double threshold) {
-    const int one = 1;
+    int start[] = {0, 1}; /* the only row of a step */
+    int32_t only = VLCI_ROW(0, VLCI_ROW_SCORED | VLCI_ROW_COUNTED);
     for (size_t i = 0; i < p->n_watches; i++)
         if (p->watches[i].threshold == threshold) return VLCACHE_OK;
     watch *w = &p->watches[p->n_watches++];
     w->threshold = threshold;
     w->insignificant = vlci_calloc((size_t)p->shape.layers, sizeof *w->insignificant);
     if (!w->insignificant) return vlci_fail_memory("probe");
-    return vlci_scores_create(device, &p->shape, prompt, &one, &one, threshold, &w->scores);
+    return vlci_scores_create(device, &p->shape, prompt, &(vlci_rows){start, &only}, threshold, &w->scores);
 }
 
 static vlcache_status create_host(vlci_probe *p, size_t n) {
@@ -156,7 +157,7 @@ vlcache_status vlci_probe_step(vlci_probe *p, vlci_text *text, vlci_kv *kv, int3
         status = vlci_text_layer_run(text, kv, l);
         vlci_attention a = vlci_text_attention(text, kv, l);
         for (size_t i = 0; i < p->n_watches && !status; i++)
-            status = vlci_scores_observe(p->watches[i].scores, l, &a, 1.0, false, true);
+            status = vlci_scores_observe(p->watches[i].scores, l, &a);
         if (!status) status = rank_layer(p, text->device, l, rank);
     }
     for (size_t i = 0; i < p->n_watches && !status; i++) status = count(p, text->device, &p->watches[i]);

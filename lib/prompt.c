@@ -89,7 +89,12 @@ static void place_picture(vlci_prompt *out, int image, int *row) {
         out->where[*row] = (vlcache_visual_token){out->n, image, cell[0], cell[1], cell[2], cell[3]};
         out->ids[out->n++] = -1 - *row;
     }
-    out->after = 0;
+    if (image == 0) out->after = 0; /* what stands before the first picture does not see any */
+}
+
+static void place_text(vlci_prompt *out, int32_t id) {
+    out->after_at[out->after++] = out->n;
+    out->ids[out->n++] = id;
 }
 
 static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn, const int32_t *ids, size_t n,
@@ -97,14 +102,14 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
     int row = 0, image = 0;
     out->where = vlci_alloc((size_t)out->visual + 1, sizeof *out->where);
     out->ids = vlci_alloc(n + (size_t)out->visual + 1, sizeof *out->ids);
-    if (!out->where || !out->ids) return vlci_fail_memory("prompt");
-    if (turn->open >= 0) out->ids[out->n++] = turn->open;
-    out->after = out->n;
+    out->after_at = vlci_alloc(n + 1, sizeof *out->after_at);
+    if (!out->where || !out->ids || !out->after_at) return vlci_fail_memory("prompt");
+    if (turn->open >= 0) place_text(out, turn->open);
     for (size_t i = 0; i < n; i++) {
         if (ids[i] == model->config.image_token)
             place_picture(out, image++, &row);
         else
-            out->ids[out->n++] = ids[i], out->after++;
+            place_text(out, ids[i]);
     }
     return out->n ? VLCACHE_OK : vlci_fail(VLCACHE_E_ARGUMENT, "the prompt is empty");
 }
@@ -143,6 +148,7 @@ void vlci_prompt_release(vlci_prompt *prompt) {
     vlci_free(prompt->plan);
     vlci_free(prompt->ids);
     vlci_free(prompt->where);
+    vlci_free(prompt->after_at);
     *prompt = (vlci_prompt){0};
 }
 

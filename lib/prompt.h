@@ -17,9 +17,10 @@ typedef struct vlci_turn {
 } vlci_turn;
 
 typedef struct vlci_prompt {
-    int32_t *ids;                /**< [n]: a token, or -1 - row of the features */
-    int n, visual, after;        /**< all, visual ones, those after the last visual one (n without any): the
-                                      post-vision rows, as vlcache/compress.h defines them */
+    int32_t *ids;         /**< [n]: a token, or -1 - row of the features */
+    int n, visual, after; /**< all, visual ones, text behind any picture (n without one): the post-vision
+                               rows, as vlcache/compress.h defines them */
+    int *after_at;        /**< [after]: where those stand, ascending */
     vlcache_visual_token *where; /**< [visual] */
     vlci_image_plan *plan;       /**< [n_images] */
     size_t n_images;

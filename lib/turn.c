@@ -56,11 +56,12 @@ static vlcache_status make_plans(vlci_ask *t, const vlci_prompt *prompt, const v
                                  vlci_compress **plans, size_t n) {
     vlcache_session *s = t->session;
     vlci_token_grid *grids = NULL;
-    int n_grids = 0;
-    vlcache_status status = vlci_token_grids(&s->model->config, prompt, &grids, &n_grids);
+    vlci_compress_prompt asked = {
+        .tokens = &prompt->n, .text = &prompt->after, .text_rows = prompt->after_at};
+    vlcache_status status = vlci_token_grids(&s->model->config, prompt, &grids, &asked.n_grids);
+    asked.grids = grids;
     for (size_t i = 0; i < n && !status; i++)
-        status = vlci_prefill_plan(&s->text, &s->kv, &recipes[i], &prompt->n, &prompt->after, grids, n_grids,
-                                   plans, i, &plans[i]);
+        status = vlci_prefill_plan(&s->text, &s->kv, &recipes[i], &asked, plans, i, &plans[i]);
     vlci_free(grids);
     return status;
 }

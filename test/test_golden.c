@@ -333,6 +333,16 @@ static void assert_kept(const fixture *f, vlci_compress *plan, const taps *golde
     }
 }
 
+/* The golden's runs of rows are the text rows, unless there are none. */
+static void assert_text_rows(const taps *golden, const int *text_rows, int n) {
+    const tap *runs = taps_find(golden, "vlcache.rows");
+    int next = 0;
+    for (size_t i = 0; n && i < runs->n; i += 2)
+        for (int row = runs->i32[i]; row < runs->i32[i + 1]; row++, next++)
+            ck_assert_int_eq(text_rows[next], row);
+    ck_assert_int_eq(next, n);
+}
+
 /* Greedy tokens after prefill at a budget; the first comes from the prefill's own logits. */
 static void run_budget(const fixture *f, const vlcache_model *model, const taps *golden, cl_mem visual,
                        double budget, const tap *tokens, int percent) {
@@ -347,13 +357,15 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
     ck_ok(vlci_kv_create(model, 1, &kv));
     ck_ok(vlci_text_create(model, 1, &text));
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
-    int rows = (int)prompt->n, after = 0;
+    int *text_rows = malloc(prompt->n * sizeof *text_rows), rows = (int)prompt->n, after = 0;
     for (size_t i = 0; i < prompt->n; i++) {
         bool picture = prompt->i32[i] == f->config.image_token;
         ids[i] = picture ? -1 - seen++ : prompt->i32[i];
-        after = picture ? 0 : after + 1;
+        if (!picture && seen) text_rows[after++] = (int)i;
     }
-    ck_ok(vlci_prefill_plan(&text, &kv, &recipe, &rows, &after, NULL, 0, NULL, 0, &plan));
+    assert_text_rows(golden, text_rows, after);
+    vlci_compress_prompt asked = {.tokens = &rows, .text = &after, .text_rows = text_rows};
+    ck_ok(vlci_prefill_plan(&text, &kv, &recipe, &asked, NULL, 0, &plan));
     ck_ok(vlci_prefill_walk(&text, &kv, ids, &rows, visual, &plan, 1));
     ck_ok(vlci_prefill_compress(&text, &kv, 24, plan, &kv));
     if (percent) assert_kept(f, plan, golden, percent);
@@ -369,6 +381,7 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
         ck_ok(vlci_text_run(&text, &kv, &token, &rows, NULL));
     }
     vlci_compress_destroy(&plan);
+    free(text_rows);
     free(ids);
     vlci_text_release(&text);
     vlci_kv_release(&kv);

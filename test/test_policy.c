@@ -181,7 +181,7 @@ START_TEST(test_create) {
     vlci_compress *plan = NULL;
     uint64_t before = vlci_memory_now(suite_device());
     ck_fails(vlci_compress_create(suite_device(), &r, &shape, &prompt, NULL, 0, &plan), VLCACHE_E_ARGUMENT,
-             "11 tokens after");
+             "11 tokens of text");
     text = 3;
     bad.kv_heads = 3;
     ck_fails(vlci_compress_create(suite_device(), &r, &bad, &prompt, NULL, 0, &plan), VLCACHE_E_ARGUMENT,
@@ -197,6 +197,66 @@ START_TEST(test_create) {
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
 }
 END_TEST
+
+/* Lists are the union of what scores and what is counted; a sequence without text rows has its last ones. */
+START_TEST(test_rows) {
+    enum { S = VLCI_ROW_SCORED, C = VLCI_ROW_COUNTED };
+    static const struct {
+        const char *policy;
+        int window; /* scores come from this many last rows; 0: as the policy has it */
+        int entry[2][12];
+        int listed[2];
+    } wants[] = {
+        {"vlcache",
+         0,
+         {{VLCI_ROW(3, S | C), VLCI_ROW(4, S | C), VLCI_ROW(8, S | C)},
+          {VLCI_ROW(0, S | C), VLCI_ROW(1, S | C), VLCI_ROW(2, S | C)}},
+         {3, 3}},
+        {"h2o",
+         0,
+         {{VLCI_ROW(0, S), VLCI_ROW(1, S), VLCI_ROW(2, S), VLCI_ROW(3, S | C), VLCI_ROW(4, S | C),
+           VLCI_ROW(5, S), VLCI_ROW(6, S), VLCI_ROW(7, S), VLCI_ROW(8, S | C), VLCI_ROW(9, S)},
+          {VLCI_ROW(0, S | C), VLCI_ROW(1, S | C), VLCI_ROW(2, S | C)}},
+         {10, 3}},
+        {"pyramidkv",
+         0,
+         {{VLCI_ROW(2, S), VLCI_ROW(3, S), VLCI_ROW(4, S), VLCI_ROW(5, S), VLCI_ROW(6, S), VLCI_ROW(7, S),
+           VLCI_ROW(8, S), VLCI_ROW(9, S)},
+          {VLCI_ROW(0, S), VLCI_ROW(1, S), VLCI_ROW(2, S)}},
+         {8, 3}},
+        {"vlcache",
+         2,
+         {{VLCI_ROW(3, C), VLCI_ROW(4, C), VLCI_ROW(8, S | C), VLCI_ROW(9, S)},
+          {VLCI_ROW(0, C), VLCI_ROW(1, S | C), VLCI_ROW(2, S | C)}},
+         {4, 3}},
+        {"streamingllm", 0, {{0}}, {0, 0}},
+    };
+    int tokens[] = {10, 3}, text[] = {3, 0}, text_rows[] = {3, 4, 8};
+    vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .text_rows = text_rows};
+    for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+        vlci_recipe r = recipe_of(wants[i].policy);
+        vlci_rows rows, again;
+        if (wants[i].window) r.scoring = VLCI_SCORE_WINDOW, r.window = wants[i].window;
+        ck_ok(vlci_rows_create(&r, &prompt, 2, &rows));
+        for (int b = 0; b < 2; b++) {
+            ck_assert_int_eq(rows.start[b + 1] - rows.start[b], wants[i].listed[b]);
+            for (int t = 0; t < wants[i].listed[b]; t++)
+                ck_assert_int_eq(rows.entry[rows.start[b] + t], wants[i].entry[b][t]);
+        }
+        ck_ok(vlci_rows_copy(&rows, 2, &again));
+        ck_assert(vlci_rows_equal(&rows, &again, 2));
+        vlci_rows_release(&rows);
+        vlci_rows_release(&again);
+    }
+}
+END_TEST
+
+static int listed(const vlci_compress *plan, int flag) {
+    const vlci_rows *rows = &plan->seen->rows;
+    int n = 0;
+    for (int i = rows->start[0]; i < rows->start[1]; i++) n += (rows->entry[i] & flag) != 0;
+    return n;
+}
 
 /* Plans that look at the same rows share what they see; sinks and recent tokens need to see nothing. */
 START_TEST(test_shared) {
@@ -216,10 +276,10 @@ START_TEST(test_shared) {
     ck_assert_ptr_ne(plans[0]->seen, plans[1]->seen);
     ck_assert_ptr_ne(plans[0]->seen, plans[5]->seen);
     ck_assert_ptr_null(plans[3]->seen);
-    ck_assert_int_eq(plans[0]->seen->scored[0], 5);
-    ck_assert_int_eq(plans[1]->seen->scored[0], 100);
-    ck_assert_int_eq(plans[1]->seen->counted[0], 5);
-    ck_assert_int_eq(plans[5]->seen->scored[0], 32);
+    ck_assert_int_eq(listed(plans[0], VLCI_ROW_SCORED), 5);
+    ck_assert_int_eq(listed(plans[1], VLCI_ROW_SCORED), 100);
+    ck_assert_int_eq(listed(plans[1], VLCI_ROW_COUNTED), 5);
+    ck_assert_int_eq(listed(plans[5], VLCI_ROW_SCORED), 32);
     ck_assert(!plans[5]->seen->counts_rows);
     for (size_t i = 0; i < 6; i++) vlci_compress_destroy(&plans[i]);
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
@@ -236,6 +296,7 @@ int main(void) {
     tcase_add_test(all, test_together);
     tcase_add_test(all, test_ranges);
     tcase_add_test(all, test_create);
+    tcase_add_test(all, test_rows);
     tcase_add_test(all, test_shared);
     suite_add_tcase(suite, all);
     return suite_run(suite);

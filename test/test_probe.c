@@ -86,7 +86,8 @@ static void open_bench(bench *b) {
     compress.budget = 0.3;
     compress.threshold = threshold;
     ck_ok(vlci_policy_read(&compress, &b->recipe));
-    ck_ok(vlci_prefill_plan(&b->text, &b->kv, &b->recipe, &rows, &after, NULL, 0, NULL, 0, &b->plan));
+    vlci_compress_prompt prompt = {.tokens = &rows, .text = &after};
+    ck_ok(vlci_prefill_plan(&b->text, &b->kv, &b->recipe, &prompt, NULL, 0, &b->plan));
     vlci_probe_options watched = {N, b->kv.length, &b->recipe, 1};
     ck_ok(vlci_probe_create(&b->text, &b->kv, &watched, &b->probe));
     ck_ok(vlci_prefill_walk(&b->text, &b->kv, ids, &rows, NULL, &b->plan, 1));

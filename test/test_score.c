@@ -11,14 +11,62 @@
 #include "support/suite.h"
 
 enum { BATCH = 2 };
+static const double threshold = 0.01;
+
+/* Rows that are looked at besides the last ones. */
+typedef enum gaps { NO_GAPS, FIRST_ROW, RUNS, ODD_ROWS } gaps;
 
 typedef struct shape {
     int heads, kv_heads, head_dim;
-    int tokens[BATCH], scored[BATCH], counted[BATCH];
+    int tokens[BATCH], scored[BATCH], counted[BATCH]; /* the last of the tokens */
     int past; /* head h of sequence b holds past + b + h rows before the prompt, when past is not 0 */
     vlcache_dtype dtype;
     float amplitude;
+    gaps gaps[BATCH];
 } shape;
+
+static int flags_of(const shape *s, int b, int row) {
+    bool scored = row >= s->tokens[b] - s->scored[b], counted = row >= s->tokens[b] - s->counted[b];
+    switch (s->gaps[b]) {
+    case NO_GAPS:
+        break;
+    case FIRST_ROW:
+        scored |= row == 0;
+        counted |= row == 0;
+        break;
+    case RUNS: /* now this, now that, now both */
+        scored |= row % 37 < 23;
+        counted |= row % 29 < 11;
+        break;
+    case ODD_ROWS:
+        scored |= row % 2 == 1;
+        counted |= row % 2 == 1;
+        break;
+    }
+    return (scored ? VLCI_ROW_SCORED : 0) | (counted ? VLCI_ROW_COUNTED : 0);
+}
+
+static vlci_rows list_rows(const shape *s) {
+    size_t most = (size_t)(s->tokens[0] + s->tokens[1]);
+    vlci_rows rows = {calloc(BATCH + 1, sizeof *rows.start), calloc(most, sizeof *rows.entry)};
+    for (int b = 0, n = 0; b < BATCH; b++) {
+        for (int row = 0; row < s->tokens[b]; row++)
+            if (flags_of(s, b, row)) rows.entry[n++] = VLCI_ROW(row, flags_of(s, b, row));
+        rows.start[b + 1] = n;
+    }
+    return rows;
+}
+
+static vlci_scores *make_scores(const shape *s, const int32_t *before) {
+    vlci_compress_shape attended = {1, BATCH, s->heads, s->kv_heads, s->head_dim, s->dtype};
+    vlci_compress_prompt prompt = {.tokens = s->tokens, .past = before};
+    vlci_rows rows = list_rows(s);
+    vlci_scores *scores = NULL;
+    ck_ok(vlci_scores_create(suite_device(), &attended, &prompt, &rows, threshold, &scores));
+    free(rows.start);
+    free(rows.entry);
+    return scores;
+}
 
 /* Rows of a walk over a cache: the prompt, or one decoded token after `decoded` others. */
 typedef struct walk {
@@ -27,8 +75,6 @@ typedef struct walk {
     int start[BATCH + 1], before[BATCH * 8], past[BATCH * 8], capacity, rows;
     bool decode;
 } walk;
-
-static const double threshold = 0.01;
 
 static int longest(const shape *s) {
     return s->tokens[0] > s->tokens[1] ? s->tokens[0] : s->tokens[1];
@@ -91,11 +137,12 @@ static void see_row(walk *w, int b, int h, int row, bool scored, bool counted, d
 static void reference(walk *w, int b, double weight, seen *out) {
     const shape *s = w->s;
     double *logit = malloc((size_t)w->capacity * sizeof *logit);
-    int rows = w->start[b + 1] - w->start[b], scored = s->scored[b] < rows ? s->scored[b] : rows;
-    int counted = w->decode ? 0 : s->counted[b], looked = scored > counted ? scored : counted;
     for (int h = 0; h < s->heads; h++)
-        for (int i = rows - looked; i < rows; i++)
-            see_row(w, b, h, i, i >= rows - scored, i >= rows - counted, weight, logit, out);
+        for (int i = 0; i < w->start[b + 1] - w->start[b]; i++) {
+            int flags = w->decode ? VLCI_ROW_SCORED : flags_of(s, b, i);
+            if (flags)
+                see_row(w, b, h, i, flags & VLCI_ROW_SCORED, flags & VLCI_ROW_COUNTED, weight, logit, out);
+        }
     free(logit);
 }
 
@@ -132,7 +179,7 @@ static void observe(walk *w, vlci_scores *scores, double weight, seen *want) {
     for (int b = 0; b < BATCH; b++) reference(w, b, weight, &want[b]);
     a.row_max = suite_upload(w->max, nr);
     a.row_lse = suite_upload(w->lse, nr);
-    ck_ok(vlci_scores_observe(scores, 0, &a, weight, w->decode, !w->decode));
+    ck_ok(w->decode ? vlci_scores_observe_decode(scores, 0, &a, weight) : vlci_scores_observe(scores, 0, &a));
     cl_mem all[] = {a.q, a.k, a.seq_start, a.past, a.row_max, a.row_lse};
     for (size_t i = 0; i < 6; i++) suite_release(all[i]);
 }
@@ -161,13 +208,8 @@ static void compare(const shape *s, vlci_scores *scores, const seen *want) {
 static void try_shape(shape s) {
     seen want[BATCH] = {{0}};
     walk w;
-    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
     fill(&w, &s, 0, 7);
-    int32_t before[BATCH * 8];
-    for (int i = 0; i < BATCH * s.kv_heads; i++) before[i] = w.before[i];
-    vlci_compress_prompt prompt = {.tokens = s.tokens, .past = before};
-    vlci_scores *scores = NULL;
-    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &scores));
+    vlci_scores *scores = make_scores(&s, w.before);
     for (int b = 0; b < BATCH; b++)
         want[b].score = calloc((size_t)(s.kv_heads * s.tokens[b]), sizeof(double));
     observe(&w, scores, 1.0, want);
@@ -184,18 +226,27 @@ static void try_shape(shape s) {
 }
 
 static const shape shapes[] = {
-    {2, 2, 16, {100, 70}, {9, 20}, {9, 20}, 0, VLCACHE_DTYPE_F32, 8.0f},
-    {8, 2, 64, {150, 33}, {17, 3}, {17, 3}, 0, VLCACHE_DTYPE_BF16, 6.0f},   /* GQA, ragged */
-    {4, 1, 80, {65, 129}, {5, 1}, {5, 1}, 0, VLCACHE_DTYPE_F16, 6.0f},      /* MQA, odd head_dim */
-    {2, 2, 32, {70, 9}, {70, 9}, {70, 9}, 0, VLCACHE_DTYPE_F32, 6.0f},      /* tau = N */
-    {4, 2, 24, {20, 1}, {20, 1}, {20, 1}, 0, VLCACHE_DTYPE_F32, 6.0f},      /* N = 1 */
-    {4, 2, 16, {90, 40}, {8, 6}, {8, 6}, 11, VLCACHE_DTYPE_BF16, 6.0f},     /* a second turn */
-    {4, 2, 16, {300, 257}, {300, 257}, {7, 0}, 0, VLCACHE_DTYPE_F32, 6.0f}, /* all rows, in blocks */
-    {4, 2, 16, {300, 40}, {300, 40}, {7, 5}, 11, VLCACHE_DTYPE_F32, 6.0f},  /* the same in a second turn */
-    {2, 1, 32, {200, 90}, {8, 8}, {30, 90}, 0, VLCACHE_DTYPE_F32, 6.0f},    /* fewer scored than counted */
-    {2, 1, 32, {200, 90}, {32, 1}, {0, 0}, 0, VLCACHE_DTYPE_F32, 6.0f},     /* nothing counted */
-    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 0.0f},       /* all equal */
-    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 200.0f},     /* one spike a row */
+    {2, 2, 16, {100, 70}, {9, 20}, {9, 20}, 0, VLCACHE_DTYPE_F32, 8.0f, {0}},
+    {8, 2, 64, {150, 33}, {17, 3}, {17, 3}, 0, VLCACHE_DTYPE_BF16, 6.0f, {0}},   /* GQA, ragged */
+    {4, 1, 80, {65, 129}, {5, 1}, {5, 1}, 0, VLCACHE_DTYPE_F16, 6.0f, {0}},      /* MQA, odd head_dim */
+    {2, 2, 32, {70, 9}, {70, 9}, {70, 9}, 0, VLCACHE_DTYPE_F32, 6.0f, {0}},      /* tau = N */
+    {4, 2, 24, {20, 1}, {20, 1}, {20, 1}, 0, VLCACHE_DTYPE_F32, 6.0f, {0}},      /* N = 1 */
+    {4, 2, 16, {90, 40}, {8, 6}, {8, 6}, 11, VLCACHE_DTYPE_BF16, 6.0f, {0}},     /* a second turn */
+    {4, 2, 16, {300, 257}, {300, 257}, {7, 0}, 0, VLCACHE_DTYPE_F32, 6.0f, {0}}, /* all rows, in blocks */
+    {4, 2, 16, {300, 40}, {300, 40}, {7, 5}, 11, VLCACHE_DTYPE_F32, 6.0f, {0}},  /* the same in a second turn
+                                                                                  */
+    {2, 1, 32, {200, 90}, {8, 8}, {30, 90}, 0, VLCACHE_DTYPE_F32, 6.0f, {0}}, /* fewer scored than counted */
+    {2, 1, 32, {200, 90}, {32, 1}, {0, 0}, 0, VLCACHE_DTYPE_F32, 6.0f, {0}},  /* nothing counted */
+    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 0.0f, {0}},    /* all equal */
+    {2, 1, 16, {90, 40}, {8, 6}, {8, 6}, 0, VLCACHE_DTYPE_F32, 200.0f, {0}},  /* one spike a row */
+    {4, 2, 16, {90, 70}, {9, 4}, {9, 4}, 0, VLCACHE_DTYPE_F32, 6.0f, {RUNS, FIRST_ROW}},
+    {4, 2, 24, {75, 100}, {0, 7}, {0, 7}, 0, VLCACHE_DTYPE_BF16, 6.0f, {FIRST_ROW, RUNS}},  /* first row alone
+                                                                                             */
+    {8, 2, 32, {130, 9}, {3, 9}, {0, 9}, 11, VLCACHE_DTYPE_F16, 6.0f, {ODD_ROWS, NO_GAPS}}, /* a second turn
+                                                                                             */
+    {2, 1, 80, {500, 430}, {5, 0}, {9, 0}, 0, VLCACHE_DTYPE_F32, 6.0f, {RUNS, ODD_ROWS}},   /* in blocks */
+    {2, 2, 16, {430, 300}, {430, 1}, {0, 1}, 0, VLCACHE_DTYPE_F32, 6.0f, {RUNS, FIRST_ROW}}, /* all rows, and
+                                                                                                two */
 };
 
 /* A simulator gets every kind of shape, but no long one. */
@@ -218,19 +269,18 @@ START_TEST(test_rungs) {
 }
 END_TEST
 
-START_TEST(test_unknown_rung) {
+START_TEST(test_refused) {
     shape s = shapes[0];
     walk w;
-    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
-    vlci_compress_prompt prompt = {.tokens = s.tokens};
-    vlci_scores *scores = NULL;
     fill(&w, &s, 0, 7);
+    vlci_scores *scores = make_scores(&s, NULL);
     vlci_attention a = upload(&w);
     a.row_max = a.row_lse = a.q;
-    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &scores));
     setenv("VLCACHE_VARIANT", "score:ladder", 1);
-    ck_fails(vlci_scores_observe(scores, 0, &a, 1.0, false, true), VLCACHE_E_ARGUMENT, "ladder");
+    ck_fails(vlci_scores_observe(scores, 0, &a), VLCACHE_E_ARGUMENT, "ladder");
     unsetenv("VLCACHE_VARIANT");
+    a.max_rows--;
+    ck_fails(vlci_scores_observe(scores, 0, &a), VLCACHE_E_INTERNAL, "99 rows attended, 100 are observed");
     cl_mem all[] = {a.q, a.k, a.seq_start, a.past};
     for (size_t i = 0; i < 4; i++) suite_release(all[i]);
     vlci_scores_release(&scores);
@@ -243,13 +293,8 @@ START_TEST(test_copy) {
     shape s = shapes[suite_reduced() ? 5 : 7];
     seen want[BATCH] = {{0}}, more[BATCH];
     walk w;
-    vlci_compress_shape plan_shape = {1, BATCH, s.heads, s.kv_heads, s.head_dim, s.dtype};
     fill(&w, &s, 0, 7);
-    int32_t before[BATCH * 8];
-    for (int i = 0; i < BATCH * s.kv_heads; i++) before[i] = w.before[i];
-    vlci_compress_prompt prompt = {.tokens = s.tokens, .past = before};
-    vlci_scores *first = NULL, *copy = NULL;
-    ck_ok(vlci_scores_create(suite_device(), &plan_shape, &prompt, s.scored, s.counted, threshold, &first));
+    vlci_scores *first = make_scores(&s, w.before), *copy = NULL;
     for (int b = 0; b < BATCH; b++)
         want[b].score = calloc((size_t)(s.kv_heads * s.tokens[b]), sizeof(double));
     observe(&w, first, 1.0, want);
@@ -281,7 +326,7 @@ int main(void) {
     TCase *all = tcase_create("score");
     tcase_add_loop_test(all, test_shapes, 0, (int)(sizeof shapes / sizeof *shapes));
     tcase_add_loop_test(all, test_rungs, 0, (int)(sizeof shapes / sizeof *shapes));
-    tcase_add_test(all, test_unknown_rung);
+    tcase_add_test(all, test_refused);
     tcase_add_test(all, test_copy);
     suite_add_tcase(suite, all);
     return suite_run(suite);

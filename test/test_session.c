@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "prompt.h"
+#include "session.h"
 #include "support/suite.h"
 #include "vlcache/vlcache.h"
 
@@ -169,6 +169,24 @@ static json_t *prompt_ids(const vlci_prompt *prompt) {
     return ids;
 }
 
+/* The post-vision rows: what is no visual token, behind any picture, between two as well. */
+static void check_text_rows(const vlci_prompt *prompt, const json_t *ids) {
+    size_t k;
+    json_t *id;
+    int row = 0, n = 0;
+    bool seen = false;
+    json_array_foreach(ids, k, id) {
+        int value = (int)json_integer_value(id);
+        seen = seen || value < 0;
+        if (seen && value >= 0) {
+            ck_assert_int_lt(n, prompt->after);
+            ck_assert_int_eq(prompt->after_at[n++], row);
+        }
+        row += value < 0 ? -value : 1;
+    }
+    ck_assert_int_eq(n, prompt->after);
+}
+
 /* Wherever its marks stand, a question becomes the ids that transformers' processor makes of it. */
 START_TEST(prompts) {
     vlcache_image *image = sample_image("pages-2.png");
@@ -186,9 +204,7 @@ START_TEST(prompts) {
         ck_ok(vlci_prompt_create(demo_model(), &asked, &turn, &prompt));
         json_t *ids = prompt_ids(&prompt);
         ck_assert_msg(json_equal(ids, json_object_get(item, "ids")), "\"%s\": other ids", asked.text);
-        size_t last = json_array_size(ids); /* post-vision rows: behind the last picture, not between two */
-        while (last && json_integer_value(json_array_get(ids, last - 1)) >= 0) last--;
-        ck_assert_uint_eq((size_t)prompt.after, json_array_size(ids) - last);
+        check_text_rows(&prompt, ids);
         json_decref(ids);
         vlci_prompt_release(&prompt);
     }
@@ -255,6 +271,51 @@ START_TEST(visual_tokens) {
     ck_assert_int_eq(last.position + a->post_vision_tokens + 1, a->prompt_tokens);
     ck_fails(vlcache_session_visual(session, a->visual_tokens, &last), VLCACHE_E_ARGUMENT, "576");
     vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Rows of a turn with two pictures, whole or in tiles: text between them and behind them, and the last rows
+ * where there is none. vlcache_session_visual() says where the pictures stand. */
+static void check_post_vision(vlcache_session *session, const vlcache_image *image, const char *text,
+                              bool has_text) {
+    const vlcache_image *images[] = {image, image};
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    vlcache_visual_token first;
+    const vlcache_answer *a = NULL;
+    prompt.text = text;
+    prompt.images = images;
+    prompt.n_images = 2;
+    prompt.raw = true;
+    generate.max_tokens = 3;
+    vlcache_session_clear(session);
+    ck_ok(vlcache_session_ask(session, &prompt, &generate, &a));
+    ck_ok(vlcache_session_visual(session, 0, &first));
+    ck_assert_int_eq(a->post_vision_tokens, a->prompt_tokens - a->visual_tokens - first.position);
+    ck_assert(a->compress.fallback == !has_text);
+    ck_assert(has_text == (a->post_vision_tokens > 0));
+    ck_assert_int_eq(a->compress.tau, has_text ? a->post_vision_tokens : 32);
+    const vlci_rows *rows = &session->plan->seen->rows;
+    ck_assert_int_eq(rows->start[1], a->compress.tau);
+    for (int i = 0; i < rows->start[1] && has_text; i++)
+        ck_assert_int_ge(session->prompt.ids[rows->entry[i] >> VLCI_ROW_SHIFT], 0);
+}
+
+START_TEST(post_vision_between_pictures) {
+    static const char *const folders[] = {"llava-mistral-gqa4", "next-llama-bias"};
+    vlcache_model *model = NULL;
+    char folder[300];
+    snprintf(folder, sizeof folder, "%s/models/%s", VLCACHE_TEST_DATA, folders[_i]);
+    vlcache_image *image = sample_image("pages-2.png");
+    ck_ok(vlcache_model_load(suite_device(), folder, NULL, &model));
+    vlcache_session *session = open_session(model, "vlcache", 0.3);
+    check_post_vision(session, image, "<s>Look: <image> and <image> Compare.", true);
+    check_post_vision(session, image, "<s>Look: <image><image> Compare.", true);
+    check_post_vision(session, image, "<s>Look: <image> and <image>", true);
+    check_post_vision(session, image, "<s>Look: <image><image>", false);
+    vlcache_session_destroy(&session);
+    vlcache_model_destroy(&model);
     vlcache_image_destroy(&image);
 }
 END_TEST
@@ -774,6 +835,7 @@ int main(void) {
     tcase_add_test(all, prompts);
     tcase_add_test(all, kept_rows);
     tcase_add_test(all, visual_tokens);
+    tcase_add_loop_test(all, post_vision_between_pictures, 0, 2);
     tcase_add_test(all, turns_equal_one_prompt);
     tcase_add_test(all, length_then_more);
     tcase_add_test(all, turn_after_compression);

@@ -20,13 +20,17 @@ START_TEST(test_rows) {
 END_TEST
 
 START_TEST(test_entries) {
-    for (int n = 1; n < 40; n++)
-        for (int tau = 1; tau <= n; tau++) {
-            uint64_t want = 0;
-            for (int i = n - tau; i < n; i++) want += (uint64_t)i + 1;
-            ck_assert_uint_eq(vlci_sparsity_entries(n, tau), want);
-        }
-    ck_assert_uint_eq(vlci_sparsity_entries(131072, 131072), 8590000128u); /* beyond 32 bits */
+    enum { MANY = 131072 };
+    vlci_rows rows = {(int[]){0, 2, 5, 5 + MANY}, calloc(5 + MANY, sizeof(int32_t))};
+    const int some[] = {0, 7, 3, 4, 9};
+    for (int i = 0; i < 5; i++) rows.entry[i] = VLCI_ROW(some[i], VLCI_ROW_COUNTED);
+    for (int i = 0; i < MANY; i++) rows.entry[5 + i] = VLCI_ROW(i, VLCI_ROW_SCORED | VLCI_ROW_COUNTED);
+    ck_assert_uint_eq(vlci_sparsity_entries(&rows, 0), 1 + 8);
+    ck_assert_uint_eq(vlci_sparsity_entries(&rows, 1), 4 + 5 + 10);
+    ck_assert_uint_eq(vlci_sparsity_entries(&rows, 2), 8590000128u); /* beyond 32 bits */
+    rows.entry[3] = VLCI_ROW(4, VLCI_ROW_SCORED);
+    ck_assert_uint_eq(vlci_sparsity_entries(&rows, 1), 4 + 10);
+    free(rows.entry);
 }
 END_TEST
 
@@ -41,10 +45,11 @@ END_TEST
 START_TEST(test_sum) {
     enum { ROWS = 6, TILES = 79 };
     vlci_compress_shape shape = {2, 2, 3, 1, 16, VLCACHE_DTYPE_F32};
-    int tokens[] = {5000, 64}, rows[] = {5, 5};
-    vlci_compress_prompt prompt = {.tokens = tokens, .text = rows};
+    int tokens[] = {5000, 64}, start[] = {0, 1, 2};
+    int32_t entries[] = {VLCI_ROW(5, VLCI_ROW_COUNTED), VLCI_ROW(5, VLCI_ROW_COUNTED)};
+    vlci_compress_prompt prompt = {.tokens = tokens};
     vlci_scores *s = NULL;
-    ck_ok(vlci_scores_create(suite_device(), &shape, &prompt, rows, rows, 0.01, &s));
+    ck_ok(vlci_scores_create(suite_device(), &shape, &prompt, &(vlci_rows){start, entries}, 0.01, &s));
     uint32_t partial[ROWS * TILES];
     uint64_t got[2 * ROWS], want[ROWS] = {0}, seed = 3;
     for (int i = 0; i < ROWS * TILES; i++) {

@@ -32,14 +32,14 @@ extern "C" {
 #define VLCACHE_AS_POLICY (-1)
 
 /*
- * Post-vision rows. They are the tau rows of a prompt that follow its last visual token, whichever picture
- * that is of: with pictures in one block before the question, as chat templates put them, all the text behind
- * the block. Where text stands between pictures ("First: <image> Second: <image> Which ...?") each
- * post-vision row still follows, and sees, every picture; " Second: " and the line ends between pictures are
- * left out, since such a row sees only the pictures before it. So a question belongs behind the pictures that
- * it is about: where one stands in front of the last picture, its rows do not score. A prompt that ends with
- * a picture has no post-vision row, and its last 32 rows, most often visual ones, stand for them. Only rows
- * of the new turn are meant, and a turn without a picture is not compressed.
+ * Post-vision rows. They are the tau text rows of a prompt that follow any of its pictures: all that is no
+ * visual token, from the first visual one on (the row ends of a picture in tiles are visual tokens: they
+ * belong to it). With pictures in one block before the question, as chat templates put them, that is all the
+ * text behind the first, line ends between pictures included; where text stands between pictures ("First:
+ * <image> Second: <image> Which ...?") " Second: " is among them, although such a row sees only the pictures
+ * before it. So a question scores wherever it follows a picture; in front of all pictures it does not. A
+ * prompt without text behind a picture has no post-vision row, and its last 32 rows, most often visual ones,
+ * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed.
  */
 
 /**
@@ -47,8 +47,8 @@ extern "C" {
  * table that gives each axis a value; an axis that is not NULL here replaces the row's. Strings are borrowed
  * for the call that they are given to, except that a session copies what it needs.
  *
- * N: new tokens of the prompt. tau: its post-vision rows, those after its last visual token (where there are
- * none, the last 32, or all of fewer).
+ * N: new tokens of the prompt. tau: its post-vision rows, the text behind any picture (where there is none,
+ * the last 32 rows, or all of fewer).
  * L: layers. A(t, h, j): attention that row t of the prompt pays, in query head h, to token j. Rows of
  * earlier turns are kept as they are.
  */
@@ -129,10 +129,10 @@ typedef struct vlcache_compress_layer {
 /** A whole compressed prompt (one sequence). Bytes are of keys and values, all layers, without spare room. */
 typedef struct vlcache_compress_stats {
     int layers, kv_heads;
-    int tokens;    /**< N: new tokens of the prompt */
-    int tau;       /**< tokens after the last visual one, or what stands for them */
-    bool fallback; /**< no token follows the last visual one: tau is the last rows (at most 32) instead */
-    int deferred;  /**< tokens that were decoded before compression */
+    int tokens;          /**< N: new tokens of the prompt */
+    int tau;             /**< text tokens behind any picture, or what stands for them */
+    bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
+    int deferred;        /**< tokens that were decoded before compression */
     double budget_asked; /**< alpha */
     double budget_kept;  /**< sum of n(l) over L * N: rounding and clipping move it from alpha */
     uint64_t bytes_full; /**< of the prompt's rows before compression */

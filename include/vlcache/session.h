@@ -102,7 +102,7 @@ typedef struct vlcache_answer {
     vlcache_finish finish;
     int prompt_tokens;      /**< of this turn */
     int visual_tokens;      /**< of these, tokens of pictures */
-    int post_vision_tokens; /**< of these, tokens after the last visual one; all when there is none */
+    int post_vision_tokens; /**< of these, text behind any picture; all without a picture */
     int context_tokens;     /**< logical length of the conversation now */
     vlcache_logit first_logits[VLCACHE_FIRST_LOGITS]; /**< the best of the first generated position, sorted */
     int n_first_logits;

@@ -64,7 +64,7 @@ void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int st
 static void share_sequences(vlci_compress *p, const uint64_t *counts) {
     const vlci_compress_shape *s = &p->shape;
     for (int b = 0; b < s->batch; b++) {
-        uint64_t entries = vlci_sparsity_entries(p->tokens[b], p->tau[b]);
+        uint64_t entries = counts ? vlci_sparsity_entries(&p->seen->rows, b) : 0;
         for (int l = 0; l < s->layers; l++) {
             size_t at = (size_t)l * (size_t)s->batch + (size_t)b;
             p->layer[at].sparsity =

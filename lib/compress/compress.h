@@ -69,12 +69,34 @@ typedef struct vlci_token_grid {
 
 /** A batch of prompts; borrowed for the call. */
 typedef struct vlci_compress_prompt {
-    const int *tokens;            /**< N of each sequence [batch] */
-    const int *text;              /**< of these, those after the last visual one [batch] */
-    const int32_t *past;          /**< cache rows before the prompt [layers][batch][kv_heads]; NULL: none */
+    const int *tokens;    /**< N of each sequence [batch] */
+    const int *text;      /**< of these, post-vision rows: text behind any picture [batch] */
+    const int *text_rows; /**< which those are, ascending, text[0] of the first sequence, then the next's;
+                             NULL: the last text[b] of each */
+    const int32_t *past;  /**< cache rows before the prompt [layers][batch][kv_heads]; NULL: none */
     const vlci_token_grid *grids; /**< disjoint */
     int n_grids;
 } vlci_compress_prompt;
+
+/* ---- rows.c: which rows are looked at ---------------------------------------------------------------------
+ */
+
+/** An entry of a list of rows, as the kernels read it: a row of the walk, and what it is for. */
+enum { VLCI_ROW_SCORED = 1, VLCI_ROW_COUNTED = 2, VLCI_ROW_SHIFT = 2 };
+#define VLCI_ROW(row, flags) ((row) << VLCI_ROW_SHIFT | (flags))
+
+/** Rows of each sequence, ascending: the entries of sequence b are those from start[b] to start[b + 1]. */
+typedef struct vlci_rows {
+    int *start;     /**< [batch + 1] */
+    int32_t *entry; /**< [start[batch]] */
+} vlci_rows;
+
+/** The rows of a prompt that a recipe looks at, or a copy, in new memory. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt, int batch,
+                                vlci_rows *out);
+vlcache_status vlci_rows_copy(const vlci_rows *from, int batch, vlci_rows *out);
+bool vlci_rows_equal(const vlci_rows *a, const vlci_rows *b, int batch);
+void vlci_rows_release(vlci_rows *rows);
 
 /* ---- score.c: what rows attend to, layer by layer ---------------------------------------------------------
  */
@@ -84,12 +106,17 @@ typedef struct vlci_scores {
     vlcache_device *device; /**< borrowed */
     vlci_compress_shape shape;
     int references;
-    int max_tokens, max_rows;       /**< max_rows: most rows that any sequence has looked at */
-    int *tokens, *scored, *counted; /**< [batch]: N, and the last rows that score, and that count */
-    bool counts_rows;               /**< whether any row counts */
+    int max_tokens, max_rows; /**< max_rows: most rows that any sequence has looked at */
+    int reach;                /**< rows that a walk needs to hold them all */
+    int *tokens;              /**< N [batch] */
+    vlci_rows rows;
+    bool scores_rows, counts_rows; /**< whether any row does */
     double threshold;
     int observed; /**< layers so far */
-    cl_mem tokens_on, scored_on, counted_on;
+    cl_mem tokens_on;
+    cl_mem rows_on;   /**< the entries, and one more for each sequence: its row in decode */
+    cl_mem starts_on; /**< int[2][batch + 1]: where the entries of each sequence begin, the prompt's and
+                         decode's */
     cl_mem before_on; /**< int[layers][batch][kv_heads]: cache rows before the prompt */
     cl_mem partial;   /**< uint[batch][heads][row blocks][tiles]: counts of one layer */
     cl_mem sums;      /**< f32 [row blocks][batch][kv_heads][max_tokens] of one layer, where needed */
@@ -97,17 +124,21 @@ typedef struct vlci_scores {
     cl_mem *score;    /**< [layers]: f32 [batch][kv_heads][max_tokens] */
 } vlci_scores;
 
-/** Rows to look at and room for what is seen; scored and counted: [batch], copied. */
+/** Room for what the rows see; they are copied. */
 vlcache_status vlci_scores_create(vlcache_device *device, const vlci_compress_shape *shape,
-                                  const vlci_compress_prompt *prompt, const int *scored, const int *counted,
-                                  double threshold, vlci_scores **out);
+                                  const vlci_compress_prompt *prompt, const vlci_rows *rows, double threshold,
+                                  vlci_scores **out);
 
 /** A copy of the scores seen so far that more can be added to; shares nothing. */
 vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out);
 
-/** Enqueues a layer: scores = (scores +) weight * what the rows of `a` attend to; counts where `count`. */
-vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_attention *a, double weight,
-                                   bool add, bool count);
+/** Enqueues a layer: scores = what the rows looked at attend to, and their counts. */
+vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_attention *a);
+
+/** Enqueues a layer: scores += weight * what the one row of each sequence, decoded after the prompt, attends
+ * to. */
+vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_attention *a,
+                                          double weight);
 
 /** Gives up one reference, NULLs; NULL accepted. */
 void vlci_scores_release(vlci_scores **scores);
@@ -137,10 +168,10 @@ typedef struct vlci_compress {
 } vlci_compress;
 
 /**
- * Prepares one prefill (no text after the last visual token: the last 32 rows stand for it, and the
- * statistics say so). Looks at the prompt through the scores of one of the `n_others` plans for the same
- * prompt where it can. `*out` stays NULL, with VLCACHE_OK, when the policy never compresses. Errors:
- * VLCACHE_E_ARGUMENT, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
+ * Prepares one prefill (no text behind any picture: the last 32 rows stand for it, and the statistics say
+ * so). Looks at the prompt through the scores of one of the `n_others` plans for the same prompt where it
+ * can. `*out` stays NULL, with VLCACHE_OK, when the policy never compresses. Errors: VLCACHE_E_ARGUMENT,
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
  */
 vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *recipe,
                                     const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
@@ -148,9 +179,8 @@ vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *r
 
 /**
  * Enqueues sparsity counts and scores of a layer, after its prefill attention `a`: rotated q, K, row_max,
- * row_lse, seq_start, past, strides. A prefill in chunks calls it with the last chunk, which must hold the
- * rows that are looked at. Layers come in order; one that shared scores have seen already costs nothing.
- * Does not block.
+ * row_lse, seq_start, past, strides. The walk holds the whole prompt. Layers come in order; one that shared
+ * scores have seen already costs nothing. Does not block.
  */
 vlcache_status vlci_compress_observe(vlci_compress *plan, int layer, const vlci_attention *a);
 
@@ -201,10 +231,10 @@ void vlci_compress_destroy(vlci_compress **plan);
 /* ---- the steps, each tested alone -------------------------------------------------------------------------
  */
 
-/** sparsity.c: rows to look at, `*fallback` when text is 0. */
+/** sparsity.c: tau of a prompt with `text` post-vision rows, `*fallback` when there are none. */
 int vlci_sparsity_rows(int tokens, int text, bool *fallback);
-/** Causal entries of the last tau rows of n. */
-uint64_t vlci_sparsity_entries(int n, int tau);
+/** Causal entries of the counted rows of a sequence. */
+uint64_t vlci_sparsity_entries(const vlci_rows *rows, int sequence);
 /** Mean over heads of count / entries. */
 double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries);
 /** Enqueues the sums of `tiles` partial counts for each head into the counts of a layer. */

@@ -18,59 +18,31 @@ static vlcache_status check_shape(const vlci_compress_shape *s, const vlci_compr
     for (int b = 0; b < s->batch; b++)
         if (prompt->tokens[b] < 1 || prompt->text[b] < 0 || prompt->text[b] > prompt->tokens[b])
             return vlci_fail(VLCACHE_E_ARGUMENT,
-                             "compress: sequence %d: %d tokens after the last visual one in a prompt of %d",
-                             b, prompt->text[b], prompt->tokens[b]);
+                             "compress: sequence %d: %d tokens of text behind a picture in a prompt of %d", b,
+                             prompt->text[b], prompt->tokens[b]);
     return VLCACHE_OK;
 }
 
 /* ---- rows to look at ----------------------------------------------------------------------------------- */
 
-static int scored_rows(const vlci_recipe *r, int tokens, int tau) {
-    switch (r->scoring) {
-    case VLCI_SCORE_NONE:
-        return 0;
-    case VLCI_SCORE_ACCUMULATED:
-        return tokens;
-    case VLCI_SCORE_WINDOW:
-        return r->window < tokens ? r->window : tokens;
-    case VLCI_SCORE_POST_VISION:
-        break;
-    }
-    return tau;
-}
-
-/* Sparsity is measured where budgets depend on it, and where the same rows are looked at anyway. */
-static bool counts(const vlci_recipe *r) {
-    return (r->allocation == VLCI_ALLOCATE_MIXED && r->uniform < 1.0) ||
-           r->scoring == VLCI_SCORE_POST_VISION || r->scoring == VLCI_SCORE_ACCUMULATED;
-}
-
-static bool same(const vlci_scores *s, int batch, const int *scored, const int *counted, double threshold) {
-    size_t bytes = (size_t)batch * sizeof *scored;
-    return s && memcmp(s->scored, scored, bytes) == 0 && memcmp(s->counted, counted, bytes) == 0 &&
-           (!s->counts_rows || s->threshold == threshold);
+static bool same(const vlci_scores *s, int batch, const vlci_rows *rows, double threshold) {
+    return s && vlci_rows_equal(&s->rows, rows, batch) && (!s->counts_rows || s->threshold == threshold);
 }
 
 static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *prompt,
                                   vlci_compress *const *others, size_t n_others) {
-    int batch = p->shape.batch, all = 0;
-    int *scored = vlci_alloc(2 * (size_t)batch, sizeof *scored), *counted = scored + batch;
-    if (!scored) return vlci_fail_memory("compression rows");
-    for (int b = 0; b < batch; b++) {
-        scored[b] = scored_rows(&p->recipe, p->tokens[b], p->tau[b]);
-        counted[b] = counts(&p->recipe) ? p->tau[b] : 0;
-        all += scored[b] + counted[b];
-    }
+    int batch = p->shape.batch;
+    double threshold = p->recipe.threshold;
+    vlci_rows rows;
+    vlcache_status status = vlci_rows_create(&p->recipe, prompt, batch, &rows);
+    if (status) return status;
     for (size_t i = 0; i < n_others && !p->seen; i++)
-        if (others[i] && same(others[i]->seen, batch, scored, counted, p->recipe.threshold))
-            p->seen = others[i]->seen;
-    vlcache_status status = VLCACHE_OK;
+        if (others[i] && same(others[i]->seen, batch, &rows, threshold)) p->seen = others[i]->seen;
     if (p->seen)
         p->seen->references++;
-    else if (all)
-        status =
-            vlci_scores_create(p->device, &p->shape, prompt, scored, counted, p->recipe.threshold, &p->seen);
-    vlci_free(scored);
+    else if (rows.start[batch])
+        status = vlci_scores_create(p->device, &p->shape, prompt, &rows, threshold, &p->seen);
+    vlci_rows_release(&rows);
     return status;
 }
 

@@ -1,8 +1,7 @@
 /*
  * sparsity.c - how sparse the attention of the post-vision rows is.
  *
- *     sparsity(l) = mean over heads of  insignificant causal entries / causal entries,  over the last tau
- * rows
+ *     sparsity(l) = mean over heads of  insignificant causal entries / causal entries,  over the tau rows
  *
  * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their
  * mean.
@@ -19,9 +18,11 @@ int vlci_sparsity_rows(int tokens, int text, bool *fallback) {
     return tokens < FALLBACK_ROWS ? tokens : FALLBACK_ROWS;
 }
 
-uint64_t vlci_sparsity_entries(int n, int tau) {
-    uint64_t rows = (uint64_t)tau, first = (uint64_t)n - rows + 1;
-    return rows * first + rows * (rows - 1) / 2;
+uint64_t vlci_sparsity_entries(const vlci_rows *rows, int sequence) {
+    uint64_t entries = 0;
+    for (int i = rows->start[sequence]; i < rows->start[sequence + 1]; i++)
+        if (rows->entry[i] & VLCI_ROW_COUNTED) entries += (uint64_t)(rows->entry[i] >> VLCI_ROW_SHIFT) + 1;
+    return entries;
 }
 
 double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries) {

@@ -228,13 +228,13 @@ def tiles_of(stages, pictures):
 def vlcache(stages, ids, image_token, alphas, out):
     """Adds VL-Cache's taps: sparsity, then budgets, kept sets and the compacted decode for every alpha."""
     n, config = len(ids), stages.model.config.text_config
-    rows = vl.score_rows(n, max(i for i, t in enumerate(ids) if t == image_token))
+    rows = vl.score_rows(list(ids), image_token)
     attention = [WATCH.attention[i] for i in range(config.num_hidden_layers)]
     measured = [vl.sparsity(a, rows, THRESHOLD) for a in attention]
     layer_scores = [vl.scores(a, rows, config.num_key_value_heads) for a in attention]
     if any(near for _, _, near in measured):
         raise Near("an attention weight is at the threshold")
-    out["vlcache.rows"] = np.array([rows.start, rows.stop])
+    out["vlcache.rows"] = np.array(vl.runs_of(rows))
     out["vlcache.sparsity"] = np.array([m[0] for m in measured])
     out["vlcache.count"] = np.stack([m[1] for m in measured])
     out["vlcache.near"] = np.array([m[2] for m in measured])
@@ -301,9 +301,9 @@ def check_float32(model, processor, prompt, images, taps_made):
     error = np.abs(run.logits[0, -1].numpy() - taps_made["logits"]).max() / np.abs(taps_made["logits"]).max()
     assert error < 1e-4, f"float32 logits differ by {error}"
     if images:
-        first, last = taps_made["vlcache.rows"]
+        rows = vl.score_rows(list(ids), model.config.image_token_id)
         for layer, a in enumerate(run.attentions):
-            counts = vl.sparsity(a[0].numpy(), range(first, last), THRESHOLD)[1]
+            counts = vl.sparsity(a[0].numpy(), rows, THRESHOLD)[1]
             assert np.array_equal(counts, taps_made["vlcache.count"][layer]), "float32 counts differ"
     return error
 

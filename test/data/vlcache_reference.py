@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-FALLBACK_ROWS = 32  # rows looked at when no text follows the last picture
+FALLBACK_ROWS = 32  # rows looked at when no text follows any picture
 
 
 def round_half_up(x):
@@ -16,10 +16,18 @@ def round_half_up(x):
     return int(math.floor(x + 0.5))
 
 
-def score_rows(n_tokens, last_visual):
-    """The post-vision rows: those after the last visual token, else the last FALLBACK_ROWS of the prompt."""
-    first = last_visual + 1
-    return range(first, n_tokens) if first < n_tokens else range(max(0, n_tokens - FALLBACK_ROWS), n_tokens)
+def score_rows(ids, image_token):
+    """The post-vision rows: text behind any picture, else the last FALLBACK_ROWS of the prompt."""
+    first, n = ids.index(image_token), len(ids)
+    rows = [i for i in range(first, n) if ids[i] != image_token]
+    return rows or list(range(max(0, n - FALLBACK_ROWS), n))
+
+
+def runs_of(rows):
+    """Begin and end of each run of successive rows."""
+    begins = [i for i in rows if i - 1 not in rows]
+    ends = [i + 1 for i in rows if i + 1 not in rows]
+    return [edge for run in zip(begins, ends) for edge in run]
 
 
 def sparsity(attention, rows, threshold, near=1e-4):

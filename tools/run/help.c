@@ -36,6 +36,7 @@ static const char rest[] =
     "  token, tokens a second after it, and how much of the prompt's keys and values was kept.\n"
     "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
     "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
+    "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
     "\n"
     "Environment\n"
     "  VLCACHE_DEVICE            as --device, where that is not given\n"
