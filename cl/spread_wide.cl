@@ -15,16 +15,6 @@
 #endif
 enum { LANES = 16, WEIGHT = HEAD_DIM, DISTANCE, LABEL, LINES };
 
-/* See gemm_wide.cl. */
-#if defined(__has_attribute)
-#if __has_attribute(min_vector_width)
-#define KEEP_WIDE __attribute__((min_vector_width(512)))
-#endif
-#endif
-#ifndef KEEP_WIDE
-#define KEEP_WIDE
-#endif
-
 /* Rows e0 .. e0 + 15 of n side by side. scale: 1 / mean score; 0: none. */
 static void lay_block(__global const kv_t *k, uint row_stride, __global const int *evicted, __global const float *score,
                       float scale, int e0, int n, __global float *block) {
