@@ -100,7 +100,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
      .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them; one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
-     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n98% of the shipped model's score on pages, vlcache 45%"},
+     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
      .help = "attention below X times its row's maximum counts as zero, 0 to 1"},
     {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,
