@@ -3,6 +3,7 @@
  * program: whatever ends a run, the same command goes on and comes to the same bytes.
  */
 #include <check.h>
+#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
@@ -708,15 +709,26 @@ START_TEST(jobs_go_on_with_what_one_began) {
 }
 END_TEST
 
+/* What began a process; 0 where it is none, or is gone. */
+static pid_t parent_of(const char *pid) {
+    char path[300], *text;
+    int parent = 0;
+    snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    text = slurp(path);
+    const char *name_end = strrchr(text, ')');
+    if (name_end && sscanf(name_end, ") %*c %d", &parent) != 1) parent = 0;
+    free(text);
+    return parent;
+}
+
 /* The processes that a process has begun; as many as fit. */
 static int children_of(pid_t pid, pid_t *children, int most) {
-    char path[64];
+    DIR *list = opendir("/proc");
     int n = 0;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
-    FILE *file = fopen(path, "r");
-    ck_assert_msg(file != NULL, "%s cannot be read", path);
-    while (n < most && fscanf(file, "%d", &children[n]) == 1) n++;
-    fclose(file);
+    ck_assert_ptr_nonnull(list);
+    for (struct dirent *entry; n < most && (entry = readdir(list));)
+        if (atoi(entry->d_name) > 0 && parent_of(entry->d_name) == pid) children[n++] = atoi(entry->d_name);
+    closedir(list);
     return n;
 }
 
