@@ -10,13 +10,11 @@
 #include "common/exit.h"
 #include "common/folder.h"
 #include "common/interrupt.h"
-#include "eval/ask.h"
 #include "eval/fingerprint.h"
+#include "eval/jobs.h"
 #include "eval/report.h"
 #include "eval/score.h"
 #include "eval/table.h"
-
-enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens are noted */
 
 /* The whole program. */
 typedef struct program {
@@ -25,7 +23,6 @@ typedef struct program {
     char folder[FOLDER_BYTES], questions[FOLDER_BYTES];
     data data;
     results results;
-    asker asker;
     int argc;
     char **argv;
     scores scores;
@@ -71,7 +68,7 @@ static int make_header(program *p, json_t **out) {
         return console_fail(&p->console, EXIT_INPUT, "%s: %s", o->data, strerror(errno));
     if (!fingerprint_model(p->folder, of_model))
         return console_fail(&p->console, EXIT_INPUT, "%s/config.json: %s", p->folder, strerror(errno));
-    asker_device_name(o, device, sizeof device);
+    jobs_device_name(o, device, sizeof device);
     *out = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", 1, "model", of_model,
                      "model_name", base_name(p->folder), "data", of_data, "device", device, "dtype",
                      vlcache_dtype_name(o->dtype), "max_tokens", o->predict, "chat_template",
@@ -96,28 +93,6 @@ static int open_results(program *p) {
     if (!code) code = choose_studies(p);
     if (!code) code = make_header(p, &header);
     if (!code) code = results_open(p->options.results, header, &p->data, &p->console, &p->results);
-    return code;
-}
-
-/* Whether `index` is among the first questions of its group. */
-static bool in_gallery(const data *d, size_t index) {
-    size_t before = 0;
-    for (size_t i = 0; i < index; i++) before += d->items[i].group == d->items[index].group;
-    return before < GALLERY_CANDIDATES;
-}
-
-static int ask_all(program *p) {
-    results *r = &p->results;
-    if (r->done == r->n) return EXIT_OK;
-    int code = asker_open(&p->asker, &p->options, p->folder, &p->console);
-    p->asker.answers_total = (r->n - r->done) * p->options.variants.n;
-    for (size_t i = 0; i < r->n && !code; i++) {
-        json_t *record = NULL;
-        if (r->records[i]) continue;
-        code = asker_ask(&p->asker, &p->data.items[i], in_gallery(&p->data, i), &record);
-        if (!code) code = results_add(r, i, record, &p->console);
-    }
-    console_erase(&p->console);
     return code;
 }
 
@@ -164,7 +139,7 @@ static int put_out(program *p) {
 static int evaluate(program *p) {
     int code = p->options.report ? report_check(p->options.report, &p->console) : EXIT_OK;
     if (!code) code = open_results(p);
-    if (!code) code = ask_all(p);
+    if (!code) code = jobs_ask(&p->options, p->folder, &p->data, &p->results, &p->console);
     if (code == EXIT_INTERRUPT) tell_interrupted(p);
     return code ? code : put_out(p);
 }
@@ -182,7 +157,6 @@ int main(int argc, char **argv) {
         code = evaluate(&p);
     scores_release(&p.scores);
     results_close(&p.results);
-    asker_close(&p.asker);
     data_release(&p.data);
     options_release(&p.options);
     return code;

@@ -64,12 +64,13 @@ int console_check_output(console *c) {
 
 int console_fail(console *c, int code, const char *format, ...) {
     va_list args;
+    FILE *words = c->words ? c->words : stderr;
     console_end_line(c);
+    fprintf(words, "%s: ", program_invocation_short_name);
     va_start(args, format);
-    fprintf(stderr, "%s: ", program_invocation_short_name);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vfprintf(words, format, args);
     va_end(args);
+    fputc('\n', words);
     return code;
 }
 

@@ -4,9 +4,11 @@
 #ifndef COMMON_CONSOLE_H
 #define COMMON_CONSOLE_H
 
+#include <stdio.h>
 #include <vlcache/session.h>
 
 typedef struct console {
+    FILE *words;   /* where errors go; NULL: standard error */
     bool quiet;    /* no bars, no summary */
     bool bars;     /* standard error is a terminal that can redraw a line */
     bool stream;   /* pieces of the answer go to standard output as they come */
@@ -35,7 +37,8 @@ void console_end_line(console *c);
 void console_erase(console *c);
 
 /** "vlcache-run: ..." (the name of the program) on standard error; returns `code`. */
-int console_fail(console *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int console_fail(console *c, int code, const char *format, ...)
+    __attribute__((nonnull(3), format(printf, 3, 4)));
 
 /** The library's own message for a status, with the flag that helps where one does; returns the exit code. */
 int console_fail_status(console *c, vlcache_status status);

@@ -15,6 +15,8 @@
 #include "common/interrupt.h"
 #include "common/kept.h"
 
+enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens are noted */
+
 /* A question being asked. */
 typedef struct question {
     asker *a;
@@ -174,17 +176,20 @@ static void note_answer(question *q, size_t variant_index, const vlcache_answer 
     append(q, json_object_get(run, "tokens"), json_integer(answer->n_tokens));
 }
 
-/* The bar: answers of this run, and the time that the others will take at this rate. */
-static void show_progress(asker *a) {
-    double passed = clock_seconds() - a->start, done = (double)a->answers;
-    double left = done > 0 ? passed / done * ((double)a->answers_total - done) : 0.0;
+void asker_progress(console *c, size_t answers, size_t total, double start) {
+    double passed = clock_seconds() - start, done = (double)answers;
+    double left = done > 0 ? passed / done * ((double)total - done) : 0.0;
     if (left < 90)
-        snprintf(a->console->note, sizeof a->console->note, " answers, %.0f s left", left);
+        snprintf(c->note, sizeof c->note, " answers, %.0f s left", left);
     else if (left < 5400)
-        snprintf(a->console->note, sizeof a->console->note, " answers, %.0f min left", left / 60);
+        snprintf(c->note, sizeof c->note, " answers, %.0f min left", left / 60);
     else
-        snprintf(a->console->note, sizeof a->console->note, " answers, %.1f h left", left / 3600);
-    console_progress(a->console, "asking", a->answers, a->answers_total);
+        snprintf(c->note, sizeof c->note, " answers, %.1f h left", left / 3600);
+    console_progress(c, "asking", answers, total);
+}
+
+static void show_progress(const asker *a) {
+    asker_progress(a->console, a->answers, a->answers_total, a->start);
 }
 
 static bool on_variant(void *user, size_t variant_index, const vlcache_answer *answer) {
@@ -300,8 +305,16 @@ static int fail(question *q, vlcache_status status) {
                         *message ? message : vlcache_status_text(status));
 }
 
-int asker_ask(asker *a, const item *it, bool gallery, json_t **record) {
-    question q = {.a = a, .it = it, .gallery = gallery};
+/* Whether `index` is among the first questions of its group. */
+static bool in_gallery(const data *d, size_t index) {
+    size_t before = 0;
+    for (size_t i = 0; i < index; i++) before += d->items[i].group == d->items[index].group;
+    return before < GALLERY_CANDIDATES;
+}
+
+int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
+    const item *it = &d->items[index];
+    question q = {.a = a, .it = it, .gallery = in_gallery(d, index)};
     size_t answers = a->answers + a->options->variants.n;
     q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
     q.runs = json_object_get(q.record, "runs");

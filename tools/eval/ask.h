@@ -39,10 +39,14 @@ int asker_open(asker *a, const options *o, const char *folder, console *c);
 void asker_device_name(const options *o, char *name, size_t room);
 
 /**
- * Asks. `*record` is new; a question that cannot be asked (picture, context, marks) gets a record that says
- * why, and is told on standard error. Returns an exit code; with --strict EXIT_INPUT for such a question.
+ * Asks item `index`. `*record` is new; a question that cannot be asked (picture, context, marks) gets a
+ * record that says why, and is told on standard error. Returns an exit code; with --strict EXIT_INPUT for
+ * such a question.
  */
-int asker_ask(asker *a, const item *it, bool gallery, json_t **record);
+int asker_ask(asker *a, const data *d, size_t index, json_t **record);
+
+/** The bar: answers of this run, and the time that the others will take at this rate. */
+void asker_progress(console *c, size_t answers, size_t total, double start);
 
 void asker_close(asker *a);
 

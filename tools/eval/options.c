@@ -51,6 +51,10 @@ static const flag flags[] = {
      .help = "index, or part of the name of a device or platform (vlcache-run\n--list-devices); the first where it is not given"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
      .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
+    {FLAG_WHOLE, .name = "jobs", .argument = "N", .offset = FIELD(jobs), .low = 1, .high = JOBS_MAX,
+     .help = "questions asked at a time, each by a process of its own that loads the\n"
+             "model once more: pays where a small model leaves a GPU idle and N times\n"
+             "its memory is there; on a CPU, whose cores one job takes, 1 is best"},
 
     {FLAG_GROUP, .name = "Other"},
     {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP, .help = "this text"},
@@ -94,7 +98,8 @@ static const char rest[] =
     "that of the full cache. Intervals are 95% ones, of 2,000 resamplings of the questions (the same for "
     "every\n"
     "policy, so differences between policies are surer than the intervals look). Answers are greedy; a run\n"
-    "on the same device gives the same output to the byte.\n"
+    "on the same device gives the same output to the byte, whatever --jobs is; only the lines of --results\n"
+    "stand there as they were finished.\n"
     "\n"
     "Studies, asked with --report at the budget nearest to 10%\n"
     "  ablation    vlcache with allocation uniform or sparsity, and scoring post-vision or accumulated\n"
@@ -108,7 +113,7 @@ static const char rest[] =
     "  0     done; lines that were skipped are counted on standard error\n"
     "  1     usage: a flag, a policy, a budget; results of another run in --results\n"
     "  2     a file: data, picture (with --strict), model; output that cannot be written\n"
-    "  3     no such device, or the device or its driver failed\n"
+    "  3     no such device, or the device or its driver failed; a job that was ended from outside\n"
     "  4     out of host or device memory\n"
     "  130   Ctrl-C: what is answered stays in --results\n"
     "\n"
@@ -120,7 +125,7 @@ static const char rest[] =
     "    vlcache,vlcache@allocation=uniform,h2o,h2o@allocation=sparsity\n";
 
 static void set_defaults(options *o) {
-    *o = (options){.predict = 256, .format = "md", .budgets = ".01,.05,.1,.2,.4,1"};
+    *o = (options){.predict = 256, .jobs = 1, .format = "md", .budgets = ".01,.05,.1,.2,.4,1"};
 }
 
 void help_print(void) {

@@ -11,13 +11,15 @@
 
 typedef enum action { ACTION_EVALUATE, ACTION_HELP, ACTION_VERSION } action;
 
+enum { JOBS_MAX = 64 };
+
 /** Texts point into argv. */
 typedef struct options {
     int action;
     const char *model; /* NULL: the model that ships */
     const char *data;  /* NULL: the questions that ship */
     const char *policies, *budgets, *format, *results, *report, *device, *chat_template;
-    int limit, predict;
+    int limit, predict, jobs;
     uint64_t seed;
     vlcache_dtype dtype;
     bool strict, quiet;
