@@ -44,18 +44,6 @@
 #endif
 #define GROUP (HEADS / KV_HEADS)
 
-/* The first entry of [from, until) whose row is at least `row`. */
-static int first_from(__global const int *list, int from, int until, int row) {
-    while (from < until) {
-        const int middle = (from + until) / 2;
-        if (list[middle] / 4 < row)
-            from = middle + 1;
-        else
-            until = middle;
-    }
-    return from;
-}
-
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset, uint seq_stride,
       uint head_stride, uint row_stride, __global const float *row_max, __global const float *row_lse,

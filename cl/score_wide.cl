@@ -35,18 +35,6 @@ static void load_keys(__global const kv_t *k, size_t at, uint row_stride, int co
     }
 }
 
-/* The first entry of [from, until) whose row is at least `row`. */
-static int first_from(__global const int *list, int from, int until, int row) {
-    while (from < until) {
-        const int middle = (from + until) / 2;
-        if (list[middle] / 4 < row)
-            from = middle + 1;
-        else
-            until = middle;
-    }
-    return from;
-}
-
 static uint sum_counts(int16 c) { /* each lane holds minus its count */
     const int8 a = c.lo + HIGH8(int8, c);
     const int4 e = a.lo + a.hi;

@@ -319,7 +319,7 @@ END_TEST
 
 START_TEST(tool_fits_the_page) {
     process p;
-    setenv("XDG_CACHE_HOME", "/no/such/folder", 1);
+    setenv("XDG_CACHE_HOME", scratch_folder(), 1);
     run_info(&p, "--no-measure", NULL, NULL, NULL);
     unsetenv("XDG_CACHE_HOME");
     ck_assert_int_eq(p.code, 0);
@@ -329,6 +329,7 @@ START_TEST(tool_fits_the_page) {
         ck_assert_msg(!length || line[length - 1] != ' ', "ends in a blank: %.*s", (int)length, line);
     }
     process_release(&p);
+    scratch_clean();
 }
 END_TEST
 

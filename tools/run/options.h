@@ -8,8 +8,8 @@
 
 /**
  * How the KV cache is compressed unless --policy and --budget say otherwise; the one place for it. Of the
- * budgets measured on the shipped model (1 to 5%, 10%, 20%; 100 held-out questions each, README.md), 0.10 is
- * the smallest at which this policy keeps 95% of the full cache's score on pages and on hard pages.
+ * budgets measured on the shipped model (100 held-out questions a task, README.md), 0.10 is the smallest at
+ * which this policy keeps 95% of the full cache's score on pages and on hard pages.
  */
 #define DEFAULT_POLICY "vlcache+"
 #define DEFAULT_BUDGET 0.10
