@@ -9,7 +9,7 @@
  * build: -DACT=3
  */
 #ifndef ACT
-#define ACT 1 /* as activate() numbers them: 1 silu */
+#define ACT VLCI_ACT_SILU
 #endif
 
 __kernel void gated_act(__global const float *x, __global float *y, int n) {

@@ -4,8 +4,7 @@
  *     embed:  y[r] = table[ids[r]] for ids[r] >= 0, else features[-1 - ids[r]]
  *     gather: y[r] = x[source[r]] for source[r] >= 0, else other
  *
- *     work-item (i, r) copies element i of row r. PANELS: the table lies in panels of 32 rows, element (n, k) at
- *     ((n / 32) * K + k) * 32 + n % 32.
+ *     work-item (i, r) copies element i of row r. PANELS: the table lies in panels (shared.h).
  *
  * build: -DPANELS=0
  * build: -DPANELS=1
@@ -21,7 +20,7 @@ __kernel void embed(__global const w_t *table, __global const float *features, _
     if (id < 0)
         y[to] = features[(size_t)(-1 - id) * k + i];
     else if (PANELS)
-        y[to] = W_LOAD(table, ((size_t)(id / 32) * k + i) * 32 + id % 32);
+        y[to] = W_LOAD(table, VLCI_PANEL_AT(id, i, k));
     else
         y[to] = W_LOAD(table, (size_t)id * k + i);
 }

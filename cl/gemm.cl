@@ -22,7 +22,7 @@
 #define WORK 4 /* outputs along each side of a work-item's share */
 #endif
 #ifndef TILE_K
-#define TILE_K 16 /* depth of a step; local memory: 2 * TILE_K * (TILE + 1) * 4 bytes */
+#define TILE_K 16 /* depth of a step; local memory: VLCI_GEMM_LOCAL_FLOATS(TILE_K, TILE) */
 #endif
 #define TILE (GROUP * WORK)
 #define SLOTS ((TILE * TILE_K) / (GROUP * GROUP)) /* elements of each operand that one work-item brings */
@@ -35,7 +35,7 @@ static inline void put(float sum, __global float *y, __global const float *bias,
 __attribute__((reqd_work_group_size(GROUP, GROUP, 1))) __kernel void
 gemm_tile(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    __local float xs[TILE_K][TILE + 1], ws[TILE_K][TILE + 1];
+    __local float xs[TILE_K][VLCI_GEMM_TILE_ROW(TILE)], ws[TILE_K][VLCI_GEMM_TILE_ROW(TILE)];
     const int j = (int)get_local_id(0), i = (int)get_local_id(1), item = i * GROUP + j;
     const int row = (int)get_group_id(1) * TILE, column = (int)get_group_id(0) * TILE;
     float acc[WORK][WORK];

@@ -3,8 +3,7 @@
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
- * W lies in panels of 32 of its rows: element (c, k) at ((c / 32) * K + k) * 32 + c % 32, zero-padded. One work-item
- * computes ROWS_A_TILE x 16 VECTORS_A_TILE outputs, all of them in registers, and needs no barrier:
+ * W lies in panels of 32 of its rows (shared.h). One work-item computes ROWS_A_TILE x 16 VECTORS_A_TILE outputs, all of them in registers, and needs no barrier:
  *
  *                 panel of W: K x 32 (stays in cache while the row tiles run over it)
  *                 +----------------+----------------+
@@ -49,7 +48,7 @@ gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, _
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
     const int row = (int)get_group_id(0) * ROWS_A_TILE, column = (int)get_group_id(1) * 16 * VECTORS_A_TILE;
     if (column >= n) return; /* the second half of the last panel */
-    __global const w_t *panel = w + (size_t)(column / 32) * 32 * (size_t)k + column % 32;
+    __global const w_t *panel = w + VLCI_PANEL_AT(column, 0, k);
     __global const float *xr[ROWS_A_TILE]; /* rows beyond the last repeat it, and are not stored */
     float16 acc[ROWS_A_TILE][VECTORS_A_TILE];
 #pragma unroll
@@ -62,7 +61,7 @@ gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, _
         float16 b[VECTORS_A_TILE];
 #pragma unroll
         for (int v = 0; v < VECTORS_A_TILE; v++) b[v] = W_LOAD16(panel, v * 16);
-        panel += 32;
+        panel += VLCI_PANEL;
 #pragma unroll
         for (int r = 0; r < ROWS_A_TILE; r++)
 #pragma unroll

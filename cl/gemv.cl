@@ -15,14 +15,12 @@
  * Rows of x beyond m repeat the last one and are not stored.
  */
 #ifndef ROWS
-#define ROWS 1 /* of x that a kernel is built for: 1, 2, 4 or 8 */
+#define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
 #endif
 #ifndef LANES
-#define LANES 64 /* work-items of a work-group; a power of two */
+#define LANES VLCI_GEMV_LANES /* work-items of a work-group; a power of two */
 #endif
-#ifndef COLUMNS
-#define COLUMNS 2 /* outputs of a work-group for each row: x is read once for all of them */
-#endif
+#define COLUMNS VLCI_GEMV_COLUMNS /* outputs of a work-group for each row: x is read once for all of them */
 #ifndef ALIGNED
 #define ALIGNED 0 /* 1: k and x_offset are multiples of 8, so that runs of 8 elements may be read 16 bytes at a time */
 #endif
@@ -71,7 +69,7 @@ static inline void reduce(__local float *partial, int lane) {
 KEEP_WIDE __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 gemv_rows(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    __local float partial[COLUMNS * ROWS * LANES];
+    __local float partial[VLCI_GEMV_LOCAL_FLOATS(ROWS, LANES)];
     const int lane = (int)get_local_id(0), column = (int)get_group_id(0) * COLUMNS, runs = k / 8;
     float8 acc[COLUMNS][ROWS];
     for (int c = 0; c < COLUMNS; c++)
@@ -106,8 +104,8 @@ gemv_rows(__global const w_t *restrict w, __global const float *restrict bias, _
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 gemv_panels(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
             uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    const int column = (int)get_group_id(0) * 32;
-    __global const w_t *panel = w + (size_t)column * (size_t)k;
+    const int column = (int)get_group_id(0) * VLCI_PANEL;
+    __global const w_t *panel = w + VLCI_PANEL_AT(column, 0, k);
     __global const float *xr[ROWS];
     float16 lo[ROWS], hi[ROWS];
     for (int r = 0; r < ROWS; r++) {
@@ -117,7 +115,7 @@ gemv_panels(__global const w_t *restrict w, __global const float *restrict bias,
     }
     for (int i = 0; i < k; i++) {
         const float16 b0 = W_LOAD16(panel, 0), b1 = W_LOAD16(panel, 16);
-        panel += 32;
+        panel += VLCI_PANEL;
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             lo[r] += xr[r][i] * b0;
@@ -126,10 +124,10 @@ gemv_panels(__global const w_t *restrict w, __global const float *restrict bias,
     }
     y += y_offset;
     for (int r = 0; r < ROWS && r < m; r++) {
-        float sums[32];
+        float sums[VLCI_PANEL];
         vstore16(lo[r], 0, sums);
         vstore16(hi[r], 1, sums);
-        for (int c = 0; c < 32 && column + c < n; c++)
+        for (int c = 0; c < VLCI_PANEL && column + c < n; c++)
             put(sums[c], y + (size_t)r * (size_t)n, bias, column + c, act, accumulate);
     }
 }

@@ -10,7 +10,7 @@
  * build: -DLANES=64
  */
 #ifndef LANES
-#define LANES 64 /* work-items a row, a power of two; 1 on CPUs, where a barrier costs a loop */
+#define LANES VLCI_NORM_LANES /* work-items a row, a power of two; 1 on CPUs, where a barrier costs a loop */
 #endif
 
 WITH_LOCAL float group_sum(float value, __local float *scratch) {

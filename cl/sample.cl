@@ -116,7 +116,7 @@ WITH_LOCAL int find_stretch(__local const ulong *sums, ulong *left) {
     return s;
 }
 
-/* top_k 0: all; share: top_p in units of 2^-32, 0: all. n at most 2^23, so that sums of W stay below 2^64. */
+/* top_k 0: all; share: top_p in units of 2^-32, 0: all. n at most VLCI_LOGITS_MAX, so that sums of W stay below 2^64. */
 __kernel void sample(__global const float *logits, int n, float scale, int top_k, uint share, __global const float *u,
                      __global int *out) {
     __local uint low[BINS], high[BINS], keys[LANES];

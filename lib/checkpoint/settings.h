@@ -4,7 +4,7 @@
 #ifndef VLCI_CHECKPOINT_SETTINGS_H
 #define VLCI_CHECKPOINT_SETTINGS_H
 
-#include "compute/act.h"
+#include "cl/shared.h"
 #include "core/status.h"
 
 typedef enum vlci_family { VLCI_LLAVA, VLCI_LLAVA_NEXT } vlci_family;

@@ -22,7 +22,7 @@
 enum { PORTABLE, WIDE, CLBLAST, ENGINES = VLCI_GEMM_ENGINES };
 static const char *const engine_names[ENGINES] = {"portable", "wide", "clblast"};
 
-enum { GEMV_ROWS_MAX = 8, GEMV_LANES = 64, WIDEN_BYTES = 64 << 20 };
+enum { WIDEN_BYTES = 64 << 20 };
 
 /* One product as asked for. */
 typedef struct product {
@@ -60,7 +60,7 @@ static vlcache_status launch(vlcache_device *device, const vlci_kernel *kernel, 
 }
 
 static const char *choose_gemv(const vlcache_device *device) {
-    return vlci_lanes_name(device->caps.wide_vectors ? 1 : GEMV_LANES);
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : VLCI_GEMV_LANES);
 }
 
 const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose_gemv};
@@ -71,8 +71,9 @@ static vlcache_status gemv_lanes(const vlcache_device *device, int rows, int *la
     vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, choose_gemv(device), &rung);
     if (status) return status;
     *lanes = atoi(rung);
-    while (*lanes > 1 && ((size_t)*lanes > device->caps.max_group ||
-                          (size_t)(*lanes * rows * 2) * sizeof(float) > device->caps.local_bytes))
+    while (*lanes > 1 &&
+           ((size_t)*lanes > device->caps.max_group ||
+            (size_t)VLCI_GEMV_LOCAL_FLOATS(rows, *lanes) * sizeof(float) > device->caps.local_bytes))
         *lanes /= 2;
     return VLCACHE_OK;
 }
@@ -88,12 +89,11 @@ static vlcache_status run_gemv(vlcache_device *device, const product *p) {
         if (status) return status;
         return launch(device, kernel, VLCI_GRID(ceil_div((size_t)p->w->n, VLCI_PANEL), 1, 1, 1, 1, 1), p);
     }
-    int lanes, columns = 2;
+    int lanes, columns = VLCI_GEMV_COLUMNS;
     vlcache_status status = gemv_lanes(device, rows, &lanes);
     if (status) return status;
     bool aligned = p->w->k % 8 == 0 && p->x_offset % 8 == 0;
-    snprintf(options, sizeof options, " -DROWS=%d -DLANES=%d -DCOLUMNS=%d -DALIGNED=%d", rows, lanes, columns,
-             aligned);
+    snprintf(options, sizeof options, " -DROWS=%d -DLANES=%d -DALIGNED=%d", rows, lanes, aligned);
     status = get_kernel(device, p->w->dtype, "gemv.cl", "gemv_rows", options, &kernel);
     if (status) return status;
     size_t groups = ceil_div((size_t)p->w->n, (size_t)columns);
@@ -142,7 +142,7 @@ static const rung *find_rung(const char *name) {
 static bool rung_fits(const vlcache_device *device, const char *name) {
     const rung *r = find_rung(name);
     if (!r) return true;
-    size_t local = 2 * sizeof(float) * (size_t)r->tile_k * (size_t)(r->group * r->work + 1);
+    size_t local = sizeof(float) * (size_t)VLCI_GEMM_LOCAL_FLOATS(r->tile_k, r->group * r->work);
     return (size_t)(r->group * r->group) <= device->caps.max_group && local <= device->caps.local_bytes;
 }
 
@@ -268,8 +268,8 @@ vlcache_status vlci_gemm(vlcache_device *device, const vlci_matrix *w, cl_mem x,
                          m, w->k, w->n, w->k, vlcache_dtype_name(w->dtype));
     if (m == 0) return VLCACHE_OK;
     product p = {w, x, y, (uint32_t)x_offset, (uint32_t)y_offset, m, (int)act, accumulate};
-    return m <= GEMV_ROWS_MAX ? run_gemv(device, &p)
-                              : run_engine(device, planned_engine(device, w->dtype), &p);
+    return m <= VLCI_GEMV_ROWS_MAX ? run_gemv(device, &p)
+                                   : run_engine(device, planned_engine(device, w->dtype), &p);
 }
 
 /* ---- planning ------------------------------------------------------------------------------------------ */

@@ -11,13 +11,13 @@
 #ifndef VLCI_COMPUTE_LINEAR_H
 #define VLCI_COMPUTE_LINEAR_H
 
+#include "cl/shared.h"
 #include "device/ladder.h"
 
 extern const vlci_ladder vlci_gemm_ladder, vlci_gemm_wide_ladder, vlci_gemv_ladder;
 #include "compute/act.h"
 
 typedef enum vlci_layout { VLCI_ROWS, VLCI_PANELS } vlci_layout;
-enum { VLCI_PANEL = 32 };
 
 /** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. */
 typedef struct vlci_matrix {

@@ -29,7 +29,7 @@ static vlci_grid element_grid(const vlci_kernel *kernel, int nx, int ny, int nz)
 
 /* One on CPUs, where the barriers of a group cost more than they save. */
 static const char *choose_norm(const vlcache_device *device) {
-    return vlci_lanes_name(device->caps.wide_vectors ? 1 : 64);
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : VLCI_NORM_LANES);
 }
 
 const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit,

@@ -7,8 +7,6 @@
 
 #include "compute/ops.h"
 
-enum { ENTRIES_MAX = 1 << 23 }; /* of a row: weights of up to 2^40 are summed in 64 bits */
-
 /* 64 work-items on a CPU, though one is as fast there (1 to 2 ms for 32,000 logits with PoCL on two cores):
  * the loops of each stay short, and one software driver ends a work-item's loops, unasked, after 65,535
  * turns. */
@@ -36,8 +34,8 @@ vlcache_status vlci_argmax(vlcache_device *device, cl_mem logits, int rows, int 
 }
 
 static vlcache_status check_options(int n, const vlci_sampling *how) {
-    if (n < 1 || n > ENTRIES_MAX)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "sampling: %d logits a row: needs 1 to %d", n, ENTRIES_MAX);
+    if (n < 1 || n > VLCI_LOGITS_MAX)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "sampling: %d logits a row: needs 1 to %d", n, VLCI_LOGITS_MAX);
     if (!(how->temperature > 0) || how->top_k < 0 || !(how->top_p > 0 && how->top_p <= 1))
         return vlci_fail(
             VLCACHE_E_ARGUMENT,

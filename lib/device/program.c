@@ -72,10 +72,14 @@ static char *source_text(const char *file) {
     return NULL;
 }
 
-/* common.clh and the file in one text; #line keeps the compiler's messages true. */
+/* shared.h, common.clh and the file in one text; #line keeps the compiler's messages true. */
 static char *program_text(const char *file) {
-    char *common = source_text("common.clh"), *own = source_text(file);
-    char *text = common && own ? vlci_format("%s\n#line 1 \"%s\"\n%s", common, file, own) : NULL;
+    char *shared = source_text("shared.h"), *common = source_text("common.clh"), *own = source_text(file);
+    char *text = shared && common && own
+                     ? vlci_format("#line 1 \"shared.h\"\n%s\n#line 1 \"common.clh\"\n%s\n#line 1 \"%s\"\n%s",
+                                   shared, common, file, own)
+                     : NULL;
+    vlci_free(shared);
     vlci_free(common);
     vlci_free(own);
     return text;

@@ -1,7 +1,12 @@
 /*
  * tensor.c - device memory, counted: "memory before and after" is a number, not a belief.
  */
+#include "cl/shared.h"
 #include "device/device.h"
+
+_Static_assert(VLCI_DTYPE_F32 == VLCACHE_DTYPE_F32 && VLCI_DTYPE_F16 == VLCACHE_DTYPE_F16 &&
+                   VLCI_DTYPE_BF16 == VLCACHE_DTYPE_BF16,
+               "cl/shared.h numbers dtypes as vlcache_dtype does");
 
 vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const char *what, cl_mem *out) {
     *out = NULL;

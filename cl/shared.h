@@ -1,0 +1,65 @@
+/*
+ * shared.h - what host and kernels agree on: constants, and structs that travel between them. Compiled as C
+ * ("cl/shared.h") and as OpenCL C (in front of every program, before common.clh). A section for each noun.
+ *
+ * Numbers that #if must know, or that options bring (-DW_DTYPE=3), are macros; the rest may be enums.
+ */
+#ifndef VLCI_CL_SHARED_H
+#define VLCI_CL_SHARED_H
+
+/* Types of the same width on both sides, for structs in buffers. */
+#ifdef __OPENCL_VERSION__
+typedef int vlci_i32;
+typedef uint vlci_u32;
+typedef float vlci_f32;
+#else
+#include <stddef.h>
+#include <stdint.h>
+typedef int32_t vlci_i32;
+typedef uint32_t vlci_u32;
+typedef float vlci_f32;
+#endif
+
+/* ---- dtypes: vlcache_dtype, as W_DTYPE and KV_DTYPE name one (asserted in lib/device/tensor.c) --------- */
+
+#define VLCI_DTYPE_F32  1
+#define VLCI_DTYPE_F16  2
+#define VLCI_DTYPE_BF16 3
+
+/* ---- act ----------------------------------------------------------------------------------------------- */
+
+typedef enum vlci_activation {
+    VLCI_ACT_NONE,
+    VLCI_ACT_SILU,
+    VLCI_ACT_GELU,
+    VLCI_ACT_GELU_TANH,
+    VLCI_ACT_QUICK_GELU
+} vlci_activation;
+
+/* ---- linear -------------------------------------------------------------------------------------------- */
+
+/* Weights in panels of 32 of their rows: element (n, k) of a matrix [..][depth] is the VLCI_PANEL_AT-th; the
+ * last panel is padded with zeros. */
+#define VLCI_PANEL 32
+#define VLCI_PANEL_AT(n, k, depth)                                                                           \
+    (((size_t)((n) / VLCI_PANEL) * (size_t)(depth) + (size_t)(k)) * VLCI_PANEL + (size_t)((n) % VLCI_PANEL))
+
+/* Rows of x that the matrix-vector kernels take; work-items of a work-group, and the columns it computes. */
+#define VLCI_GEMV_ROWS_MAX                  8
+#define VLCI_GEMV_LANES                     64
+#define VLCI_GEMV_COLUMNS                   2
+#define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
+
+/* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
+#define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
+#define VLCI_GEMM_LOCAL_FLOATS(tile_k, tile) (2 * (tile_k)*VLCI_GEMM_TILE_ROW(tile))
+
+/* ---- norm ---------------------------------------------------------------------------------------------- */
+
+#define VLCI_NORM_LANES 64 /* work-items a row; 1 on processors */
+
+/* ---- sample -------------------------------------------------------------------------------------------- */
+
+#define VLCI_LOGITS_MAX (1 << 23) /* of a row: weights of up to 2^40 are summed in 64 bits */
+
+#endif
