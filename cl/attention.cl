@@ -11,59 +11,48 @@
  *     infinity.
  *
  * build: -DHEAD_DIM=64
- * build: -DHEAD_DIM=80 -DBIAS=1
+ * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-#ifndef BIAS
-#define BIAS 0 /* 1: bias[b][kv][j] is added to the logits of key j */
-#endif
 #define CHUNKS (HEAD_DIM / 8)
-enum { BLOCK = 8 };
+enum { BLOCK = 8 /* divides VLCI_KV_PAGE */ };
 
-/* s[t] = scale * q . k[min(t, n-1)] */
-static inline void dot_rows(__global const float *q, float scale, __global const kv_t *k, size_t stride, int n,
-                            float *s) {
+/* s[t] = scale * q . k[min(t, n-1)], from element `at` on: a block lies within a page */
+static inline void dot_rows(__global const float *q, float scale, const kv_view *h, size_t at, int n, float *s) {
 #pragma unroll
     for (int t = 0; t < BLOCK; t++) s[t] = 0.0f;
     for (int c = 0; c < CHUNKS; c++) {
         const float8 part = vload8(c, q) * scale;
 #pragma unroll
-        for (int t = 0; t < BLOCK; t++) s[t] += sum8(part * KV_LOAD8(k, (size_t)min(t, n - 1) * stride + 8 * c));
+        for (int t = 0; t < BLOCK; t++)
+            s[t] += sum8(part * KV_LOAD8(h->k, at + (size_t)min(t, n - 1) * h->row_stride + 8 * c));
     }
 }
 
 __kernel void attention_rows(
-    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
-    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
-    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
-    uint row_stride) {
+    __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS) {
     const int i = (int)get_global_id(0), h = (int)get_global_id(1), b = (int)get_global_id(2);
     const int first = seq_start[b], rows = seq_start[b + 1] - first, kv = h / (heads / kv_heads);
     if (i >= rows) return;
-    const int visible = (past ? past[past_offset + b * kv_heads + kv] : 0) + (causal ? i + 1 : rows);
-    const size_t base = (size_t)b * seq_stride + (size_t)kv * head_stride, row = (size_t)(first + i) * heads + h;
+    const kv_view kv_rows = kv_find(KV_PASS, b, kv, kv_heads);
+    const int visible = kv_rows.rows + (causal ? i + 1 : rows);
+    const size_t row = (size_t)(first + i) * heads + h;
     q += (size_t)q_offset + (size_t)(first + i) * q_stride + (size_t)h * HEAD_DIM;
-    k += (size_t)k_offset + base;
-    v += (size_t)v_offset + base;
-#if BIAS
-    bias += (size_t)(b * kv_heads + kv) * bias_stride;
-#endif
     float8 acc[CHUNKS];
     for (int c = 0; c < CHUNKS; c++) acc[c] = 0.0f;
     float m = -INFINITY, l = 0.0f;
     for (int j = 0; j < visible; j += BLOCK) {
         const int n = min((int)BLOCK, visible - j);
+        const size_t at = kv_at(&kv_rows, j);
         float s[BLOCK], top = m;
-        dot_rows(q, scale, k + (size_t)j * row_stride, row_stride, n, s);
+        dot_rows(q, scale, &kv_rows, at, n, s);
 #pragma unroll
         for (int t = 0; t < BLOCK; t++) {
-#if BIAS
-            s[t] += bias[j + min(t, n - 1)];
-#endif
+            if (kv_rows.bias) s[t] += kv_rows.bias[kv_row(&kv_rows, j) + min(t, n - 1)];
             s[t] = t < n ? s[t] : -INFINITY;
             top = fmax(top, s[t]);
         }
@@ -75,10 +64,10 @@ __kernel void attention_rows(
 #pragma unroll
         for (int t = 0; t < BLOCK; t++) {
             const float p = exp(s[t] - m);
-            const size_t at = (size_t)(j + min(t, n - 1)) * row_stride;
+            const size_t value = at + (size_t)min(t, n - 1) * row_stride;
             l += p;
 #pragma unroll
-            for (int c = 0; c < CHUNKS; c++) acc[c] += p * KV_LOAD8(v, at + 8 * c);
+            for (int c = 0; c < CHUNKS; c++) acc[c] += p * KV_LOAD8(kv_rows.v, value + 8 * c);
         }
     }
     for (int c = 0; c < CHUNKS; c++) vstore8(acc[c] / l, c, out + row * HEAD_DIM);

@@ -22,27 +22,24 @@
  * Work: dimension 0 = shares, 1 = kv heads * lane groups, 2 = sequences.
  *
  * build: -DHEAD_DIM=64 -DHEADS=2
- * build: -DHEAD_DIM=80 -DHEADS=1 -DBIAS=1
+ * build: -DHEAD_DIM=80 -DHEADS=1
  * build: -DHEAD_DIM=128 -DHEADS=4
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-#ifndef BIAS
-#define BIAS 0 /* 1: bias[b][kv][j] is added to the logits of key j */
-#endif
 #ifndef HEADS
 #define HEADS 2 /* lanes that go together: 1, 2 or 4 */
 #endif
 #ifndef LANES
-#define LANES 128 /* work-items of a work-group: at least HEAD_DIM / 8, a multiple of HEADS */
+#define LANES VLCI_ATTENTION_LANES /* work-items of a work-group: at least HEAD_DIM / 8, a multiple of HEADS */
 #endif
 #define CHUNKS (HEAD_DIM / 8)
 #define SLOTS  (LANES / CHUNKS)
-#define RECORD (HEAD_DIM + 2) /* floats of a lane's partial result */
+#define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
 #define OWN    ((SPAN * HEADS + LANES - 1) / LANES)             /* keys of a SPAN that an item weighs, for one lane */
 #define TOPS   (LANES / HEADS < SPAN ? LANES / HEADS : SPAN)    /* items that have any */
-enum { SPAN = 64, BLOCK = 16 };
+enum { SPAN = VLCI_ATTENTION_SPAN, BLOCK = VLCI_KV_PAGE };
 
 /* e^(x - top), 0 for what is not seen, also where nothing is. */
 static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
@@ -78,19 +75,19 @@ typedef struct {
     int kv, group, first, count; /* kv head, query heads that share it, first row of the sequence, lanes */
     int lane, visible, from, to; /* first lane, keys that its row sees, keys of this share */
     int causal;
-    size_t base; /* of K and V */
+    kv_view rows;
 } piece_t;
 
-static inline piece_t find_piece(__global const int *seq_start, __global const int *past, int past_offset, int heads,
-                                 int kv_heads, int causal, int share, uint seq_stride, uint head_stride) {
+static inline piece_t find_piece(__global const int *seq_start, int heads, int kv_heads, int causal, int share,
+                                 KV_PARAMS) {
     const int b = (int)get_group_id(2), lane_groups = (int)get_num_groups(1) / kv_heads, s = (int)get_group_id(0);
-    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, seq_start[b], 0, 0, 0, s * share, 0, causal, 0};
-    const int rows = seq_start[b + 1] - p.first, before = past ? past[past_offset + b * kv_heads + p.kv] : 0;
+    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, seq_start[b], 0, 0, 0, s * share, 0, causal};
+    p.rows = kv_find(KV_PASS, b, p.kv, kv_heads);
+    const int rows = seq_start[b + 1] - p.first;
     p.lane = (int)get_group_id(1) % lane_groups * HEADS;
     p.count = min(rows * p.group - p.lane, (int)HEADS);
-    p.base = (size_t)b * seq_stride + (size_t)p.kv * head_stride;
-    p.visible = before + (causal ? p.lane / p.group + 1 : rows);
-    const int last = before + (causal ? (p.lane + p.count - 1) / p.group + 1 : rows);
+    p.visible = p.rows.rows + (causal ? p.lane / p.group + 1 : rows);
+    const int last = p.rows.rows + (causal ? (p.lane + p.count - 1) / p.group + 1 : rows);
     if (p.count > 0) p.to = s + 1 == (int)get_num_groups(0) ? last : min(last, p.from + share);
     return p;
 }
@@ -106,17 +103,14 @@ static inline int sees(const piece_t *p, int t) {
 
 __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 attention_split(
-    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
-    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
-    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
-    uint row_stride, __global float *parts, int share) {
-    __local float dots[SPAN * (CHUNKS + 1) > LANES * 8 ? SPAN * HEADS * (CHUNKS + 1) : LANES * HEADS * 8];
+    __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS, __global float *parts, int share) {
+    __local float dots[VLCI_ATTENTION_DOTS(LANES, HEADS, HEAD_DIM)];
     __local float weights[SPAN * HEADS], tops[LANES], keep[HEADS];
     const int item = (int)get_local_id(0), chunk = item % CHUNKS, slot = item / CHUNKS;
     const int mine = item % HEADS, nth = item / HEADS; /* in the softmax an item has some keys of one lane */
     const piece_t p =
-        find_piece(seq_start, past, past_offset, heads, kv_heads, causal, share, seq_stride, head_stride);
+        find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS);
     float8 query[HEADS], acc[HEADS];
     float m = -INFINITY, l = 0.0f, s[OWN];
     int visible = 0;
@@ -128,15 +122,10 @@ attention_split(
             query[t] = scale * vload8(chunk, q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride +
                                                  (size_t)head_of(&p, t) * HEAD_DIM);
     }
-    k += (size_t)k_offset + p.base;
-    v += (size_t)v_offset + p.base;
-#if BIAS
-    bias += (size_t)((int)get_group_id(2) * kv_heads + p.kv) * bias_stride;
-#endif
     for (int j = p.from; j < p.to; j += SPAN) {
         const int n = min((int)SPAN, p.to - j);
         for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
-            const float8 row = KV_LOAD8(k, (size_t)(j + i) * row_stride + chunk * 8);
+            const float8 row = KV_LOAD8(p.rows.k, kv_at(&p.rows, j + i) + chunk * 8);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) dots[(i * HEADS + t) * (CHUNKS + 1) + chunk] = sum8(query[t] * row);
         }
@@ -149,9 +138,7 @@ attention_split(
             if (i < n && j + i < visible) {
                 s[r] = 0.0f;
                 for (int c = 0; c < CHUNKS; c++) s[r] += dots[(i * HEADS + mine) * (CHUNKS + 1) + c];
-#if BIAS
-                s[r] += bias[j + i];
-#endif
+                if (p.rows.bias) s[r] += kv_bias(&p.rows, j + i);
             }
             top = fmax(top, s[r]);
         }
@@ -174,7 +161,7 @@ attention_split(
 #pragma unroll
         for (int t = 0; t < HEADS; t++) acc[t] *= keep[t];
         for (int i = slot; i < n && slot < SLOTS; i += SLOTS) {
-            const float8 row = KV_LOAD8(v, (size_t)(j + i) * row_stride + chunk * 8);
+            const float8 row = KV_LOAD8(p.rows.v, kv_at(&p.rows, j + i) + chunk * 8);
 #pragma unroll
             for (int t = 0; t < HEADS; t++) acc[t] += weights[i * HEADS + t] * row;
         }
@@ -271,13 +258,10 @@ static inline void add_block(const keys_t *p, const float *keep, __global const 
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_split_wide(
-    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
-    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
-    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
-    uint row_stride, __global float *parts, int share) {
+    __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS, __global float *parts, int share) {
     const piece_t p =
-        find_piece(seq_start, past, past_offset, heads, kv_heads, causal, share, seq_stride, head_stride);
+        find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS);
     if (p.count <= 0) return;
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     row_t query[HEADS], acc[HEADS];
@@ -291,18 +275,12 @@ attention_split_wide(
         l[t] = 0.0f;
         s[t].all = 0.0f;
     }
-    k += (size_t)k_offset + p.base;
-    v += (size_t)v_offset + p.base;
-#if BIAS
-    bias += (size_t)((int)get_group_id(2) * kv_heads + p.kv) * bias_stride;
-#endif
     for (int j = p.from; j < p.to; j += BLOCK) {
         const int n = min((int)BLOCK, p.to - j);
-        dot_block(query, k + (size_t)j * row_stride, row_stride, n, s);
+        const size_t at = kv_at(&p.rows, j); /* a block is a page */
+        dot_block(query, p.rows.k + at, row_stride, n, s);
         for (int t = 0; t < HEADS; t++) {
-#if BIAS
-            for (int i = 0; i < n; i++) s[t].key[i] += bias[j + i];
-#endif
+            for (int i = 0; p.rows.bias && i < n; i++) s[t].key[i] += kv_bias(&p.rows, j + i);
             s[t].all = select(s[t].all, (float16)(-INFINITY), nth >= min(n, sees(&p, t) - j));
             const float top = fmax(m[t], max8(fmax(s[t].all.lo, HIGH8(float8, s[t].all))));
             keep[t] = weight(m[t], top);
@@ -310,7 +288,7 @@ attention_split_wide(
             l[t] = l[t] * keep[t] + sum8(s[t].all.lo + HIGH8(float8, s[t].all));
             m[t] = top;
         }
-        add_block(s, keep, v + (size_t)j * row_stride, row_stride, n, acc);
+        add_block(s, keep, p.rows.v + at, row_stride, n, acc);
     }
     for (int t = 0; t < p.count; t++) {
         const size_t row = (size_t)(p.first + row_of(&p, t)) * heads + head_of(&p, t);

@@ -16,18 +16,13 @@
  * Dimension 0 = tiles / TILES (the longest first), 1 = kv heads, 2 = sequences.
  *
  * build: -DHEAD_DIM=64
- * build: -DHEAD_DIM=80 -DBIAS=1
+ * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-#ifndef BIAS
-#define BIAS 0 /* 1: bias[b][kv][j] is added to the logits of key j */
-#endif
-#ifndef TILES
-#define TILES 2
-#endif
+#define TILES VLCI_ATTENTION_WIDE_TILES
 #ifndef UNROLL /* sums of 16 floats beside their operands: 4 fit 16 registers of 256 bits, 8 fit 32 of 512 */
 #ifdef __AVX512F__
 #define UNROLL 8
@@ -54,10 +49,10 @@ typedef struct {
     int visible[LANES]; /* keys that a lane sees; ascends */
 } tile_t;
 
-/* n rows of K or V as floats; the last is repeated up to a multiple of UNROLL. */
-static inline void widen_rows(__global const kv_t *from, size_t stride, int n, float *to) {
+/* n rows of K or V from row j on as floats; the last is repeated up to a multiple of UNROLL. */
+static inline void widen_rows(const kv_view *h, __global const kv_t *from, int j, int n, float *to) {
     for (int t = 0; t < (n + UNROLL - 1) / UNROLL * UNROLL; t++) {
-        __global const kv_t *row = from + (size_t)min(t, n - 1) * stride;
+        __global const kv_t *row = from + kv_at(h, j + min(t, n - 1));
 #if HEAD_DIM % 16
         for (int d = 0; d < HEAD_DIM; d += 4) vstore4(KV_LOAD4(row, d), 0, to + t * HEAD_DIM + d);
 #else
@@ -95,14 +90,12 @@ static inline void add_values(const float16 *p, const float *v, int n, float16 k
 }
 
 /* One tile, keys j .. j+n-1 further. */
-static inline void attend(tile_t *tile, const float *k, const float *v, int j, int n, __global const float *bias) {
+static inline void attend(tile_t *tile, const float *k, const float *v, int j, int n, const kv_view *h) {
     float16 s[BLOCK], top = tile->m.all, sum = 0.0f;
     const int16 visible = vload16(0, tile->visible);
     for (int t = 0; t < n; t += UNROLL) dot_keys(&tile->q, k + t * HEAD_DIM, s + t);
     for (int t = 0; t < n; t++) {
-#if BIAS
-        s[t] += bias[j + t];
-#endif
+        if (h->bias) s[t] += kv_bias(h, j + t);
         s[t] = select(s[t], (float16)(-INFINITY), visible <= j + t);
         top = select(top, s[t], s[t] > top);
     }
@@ -118,16 +111,13 @@ static inline void attend(tile_t *tile, const float *k, const float *v, int j, i
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_wide(
-    __global const float *q, __global const kv_t *k, __global const kv_t *v, __global float *out,
-    __global const int *seq_start, __global const int *past, int past_offset, __global const float *bias,
-    uint bias_stride, __global float *row_max, __global float *row_lse, int heads, int kv_heads, int causal,
-    float scale, uint q_offset, uint q_stride, uint k_offset, uint v_offset, uint seq_stride, uint head_stride,
-    uint row_stride) {
+    __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS) {
     const int kv = (int)get_group_id(1), b = (int)get_group_id(2), group = heads / kv_heads;
     const int first = seq_start[b], rows = seq_start[b + 1] - first;
     const int lane = (int)(get_num_groups(0) - 1 - get_group_id(0)) * LANES * TILES;
     const int count = min(rows * group - lane, (int)LANES * TILES), tiles = (count + LANES - 1) / LANES;
-    const int before = past ? past[past_offset + b * kv_heads + kv] : 0;
+    const kv_view h = kv_find(KV_PASS, b, kv, kv_heads);
     tile_t tile[TILES];
     float keys[BLOCK * HEAD_DIM], values[BLOCK * HEAD_DIM];
     int last = 0; /* keys that the last lane sees: the others see no more */
@@ -139,19 +129,14 @@ attention_wide(
         for (int d = 0; d < HEAD_DIM; d++) to->acc.lane[d][t % LANES] = 0.0f;
         to->m.lane[t % LANES] = -INFINITY;
         to->l.lane[t % LANES] = 0.0f;
-        to->visible[t % LANES] = last = before + (causal ? row + 1 : rows);
+        to->visible[t % LANES] = last = h.rows + (causal ? row + 1 : rows);
     }
-    k += (size_t)k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
-    v += (size_t)v_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
-#if BIAS
-    bias += (size_t)(b * kv_heads + kv) * bias_stride;
-#endif
     for (int j = 0; j < last; j += BLOCK) {
         const int n = min((int)BLOCK, last - j);
-        widen_rows(k + (size_t)j * row_stride, row_stride, n, keys);
-        widen_rows(v + (size_t)j * row_stride, row_stride, n, values);
+        widen_rows(&h, h.k, j, n, keys);
+        widen_rows(&h, h.v, j, n, values);
         for (int i = 0; i < tiles; i++)
-            if (j < tile[i].visible[LANES - 1]) attend(tile + i, keys, values, j, n, bias);
+            if (j < tile[i].visible[LANES - 1]) attend(tile + i, keys, values, j, n, &h);
     }
     for (int t = 0; t < count; t++) {
         const tile_t *from = tile + t / LANES;

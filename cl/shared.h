@@ -54,6 +54,62 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
 #define VLCI_GEMM_LOCAL_FLOATS(tile_k, tile) (2 * (tile_k)*VLCI_GEMM_TILE_ROW(tile))
 
+/* ---- kv ------------------------------------------------------------------------------------------------ */
+
+#define VLCI_KV_PAGE                                                                                         \
+    16 /* rows of a page: a power of two; attention's blocks of 8, 16 and 32 keys divide it or are           \
+          divided by it */
+
+/* A kv head of one layer and sequence: the rows it holds and where its list of pages stands in the table. */
+typedef struct vlci_kv_head {
+    vlci_i32 rows, first;
+    vlci_i32 biased; /* 1: some rows have a bias on their logits */
+    vlci_i32 unused;
+} vlci_kv_head;
+
+/* ---- attention ----------------------------------------------------------------------------------------- */
+
+/* attention_split: work-items of a work-group, keys that it takes at a time; floats of a lane's partial
+ * result; local memory for `heads` lanes that go together. */
+#define VLCI_ATTENTION_LANES            128
+#define VLCI_ATTENTION_SPAN             64
+#define VLCI_ATTENTION_RECORD(head_dim) ((head_dim) + 2)
+#define VLCI_ATTENTION_DOTS(lanes, heads, head_dim)                                                          \
+    (VLCI_ATTENTION_SPAN * ((head_dim) / 8 + 1) > (lanes)*8                                                  \
+         ? VLCI_ATTENTION_SPAN * (heads) * ((head_dim) / 8 + 1)                                              \
+         : (lanes) * (heads)*8)
+#define VLCI_ATTENTION_LOCAL_FLOATS(lanes, heads, head_dim)                                                  \
+    (size_t)(VLCI_ATTENTION_DOTS(lanes, heads, head_dim) + (heads) * (VLCI_ATTENTION_SPAN + 1) + (lanes))
+#define VLCI_ATTENTION_WIDE_SPAN  256 /* keys of the shortest share of attention_split_wide */
+#define VLCI_ATTENTION_WIDE_TILES 2   /* of 16 lanes, of a work-item of attention_wide */
+#define VLCI_ATTENTION_WIDE_LANES (16 * VLCI_ATTENTION_WIDE_TILES)
+
+/* ---- compression --------------------------------------------------------------------------------------- */
+
+/* An entry of a list of rows: a row of the prompt, and what it is looked at for. */
+#define VLCI_ROW_SCORED     1
+#define VLCI_ROW_COUNTED    2
+#define VLCI_ROW_SHIFT      2
+#define VLCI_ROW(row, what) ((row) << VLCI_ROW_SHIFT | (what))
+
+#define VLCI_SCORE_COLUMNS      64  /* columns of a work-group of score.cl */
+#define VLCI_SCORE_WIDE_COLUMNS 16  /* of a work-item of score_wide.cl */
+#define VLCI_SCORE_ROWS         128 /* rows of either */
+#define VLCI_MEAN_LANES         16  /* centroids whose means lie side by side */
+#define VLCI_SPREAD_LINES       3   /* lines of a block of spread_wide.cl beside its dimensions */
+
+/* What a kv head of a layer keeps of a prompt; `before`: its rows of earlier turns; `first`: of its
+ * positions, among those of all heads. kept + centroids = n, recent and sinks are among kept. */
+typedef struct vlci_keep {
+    vlci_i32 kept, recent, sinks, centroids, before, first;
+    vlci_i32 unused[2];
+} vlci_keep;
+
+/* Visual tokens that lie as their patches do: token (y, x) at first + y * stride + x of the prompt. */
+typedef struct vlci_token_grid {
+    vlci_i32 first, rows, columns, stride;
+} vlci_token_grid;
+
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
 #define VLCI_NORM_LANES 64 /* work-items a row; 1 on processors */

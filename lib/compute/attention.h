@@ -1,10 +1,9 @@
 /**
- * attention.h (internal) - attention over cached rows, for prefill, decode and the vision tower. Never N x N.
+ * attention.h (internal) - attention over cached rows, for prefill, decode and the towers. Never N x N.
  *
  * Rows of queries: [rows][heads * head_dim] f32, sequences one after another (ragged batch). Keys and values:
- * element (sequence b, kv head h, row j, d) at b * seq_stride + h * head_stride + j * row_stride + d,
- * elements of the KV dtype. Query i of sequence b and kv head h sees rows j <= past[b * kv_heads + h] + i
- * when causal, else all past[b * kv_heads + h] + (rows of b) rows. past NULL: zeros.
+ * where kv/view.h says. Query i of sequence b sees the rows that its kv head held before this walk and, when
+ * causal, the new rows 0 .. i, else all of them.
  *
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
@@ -17,41 +16,59 @@
 #define VLCI_COMPUTE_ATTENTION_H
 
 #include "device/ladder.h"
+#include "kv/view.h"
 
 extern const vlci_ladder vlci_attention_prefill_ladder, vlci_attention_decode_ladder;
 
+typedef struct vlci_attention_shape {
+    int heads, kv_heads, head_dim;
+    vlcache_dtype kv_dtype;
+} vlci_attention_shape;
+
+/** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
+typedef struct vlci_attention_rung {
+    int rung; /**< of attention.c */
+    const vlci_kernel *kernel[3],
+        *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the first */
+} vlci_attention_rung;
+
+/** Attention of one shape, opened. */
+typedef struct vlci_attention_kernels {
+    vlcache_device *device;
+    vlci_attention_shape shape;
+    vlci_attention_rung many, few,
+        few_full; /**< query rows of a sequence; few_full: few that fill wide's vectors */
+    int lanes;    /**< of a work-group of split */
+} vlci_attention_kernels;
+
 typedef struct vlci_attention {
     int batch; /**< sequences */
-    int heads, kv_heads, head_dim;
     bool causal;
     float scale; /**< 1 / sqrt(head_dim) */
-    vlcache_dtype kv_dtype;
-    size_t k_offset, v_offset;                  /**< first element in k and v */
-    size_t seq_stride, head_stride, row_stride; /**< elements */
-    size_t q_stride;                            /**< elements between query rows */
-    size_t q_offset;                            /**< first element in q */
-    int max_rows;                               /**< most query rows of any sequence */
-    cl_mem q, k, v, out;                        /**< out: [rows][heads * head_dim] f32 */
-    cl_mem seq_start;                           /**< int[batch + 1]: first query row of each sequence */
-    cl_mem past;                                /**< int[batch * kv_heads], or NULL */
-    int past_offset;                            /**< first element of `past` */
-    cl_mem bias;                                /**< f32 [batch][kv_heads][bias_stride] or NULL: added to the
-                                                   scaled logits of each cached row, for all its queries */
-    size_t bias_stride;                         /**< at least the longest row count */
-    int max_keys;   /**< no query sees more rows than this; 0: not known, and keys are not divided */
-    cl_mem scratch; /**< vlci_attention_scratch_bytes(), or NULL: keys are not divided */
+    vlci_kv_view kv;
+    size_t q_stride;  /**< elements between query rows */
+    size_t q_offset;  /**< first element in q */
+    int max_rows;     /**< most query rows of any sequence */
+    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
+    cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
+    int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    cl_mem scratch;   /**< vlci_attention_scratch_bytes(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
 
-/** Bytes of `scratch` for decode with these shapes, whatever the number of cached rows; may be 0. */
-size_t vlci_attention_scratch_bytes(const vlcache_device *device, int batch, int heads, int kv_heads,
-                                    int head_dim);
+/** Chooses rungs and builds their kernels. Errors: VLCACHE_E_UNSUPPORTED (a shape no rung takes),
+ * VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
+vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_shape *shape,
+                                   vlci_attention_kernels *out);
+
+/** Bytes of `scratch` for decode of up to `batch` sequences, whatever the number of cached rows. */
+size_t vlci_attention_scratch_bytes(const vlci_attention_kernels *kernels, int batch);
 
 /**
- * Enqueues attention for any number of query rows: the whole prompt, or one row a sequence in decode. Errors:
- * VLCACHE_E_UNSUPPORTED (a shape no rung takes), the device's.
+ * Enqueues attention for any number of query rows: part of a prompt, or one row a sequence in decode.
+ * Allocates nothing. Errors: the device's.
  */
-vlcache_status vlci_attention_run(vlcache_device *device, const vlci_attention *a);
+vlcache_status vlci_attention_run(const vlci_attention_kernels *kernels, const vlci_attention *a);
 
 #endif

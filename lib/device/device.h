@@ -54,8 +54,8 @@ typedef struct vlci_kernel {
 
 /**
  * The kernel `name` of cl/`file` built with `options` (e.g. "-DW_DTYPE=3 -DHEAD_DIM=64"), from memory, from
- * the binary cache, or built and cached. shared.h and common.clh are in front of every program. Owned by the
- * device, valid as long as it. Errors: VLCACHE_E_BUILD (message: file, options, build log),
+ * the binary cache, or built and cached. shared.h, common.clh and kv.clh are in front of every program. Owned
+ * by the device, valid as long as it. Errors: VLCACHE_E_BUILD (message: file, options, build log),
  * VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
@@ -128,6 +128,16 @@ vlcache_status vlci_copy(vlcache_device *device, cl_mem from, size_t from_offset
                          size_t bytes);
 vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_t bytes, uint32_t pattern);
 
+/**
+ * A write that does not wait (staging.c): `from` is copied aside at once and may change after the call. Waits only when
+ * more than a megabyte has been set aside since the device was last waited for. Errors: as vlci_write(),
+ * VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_write_later(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes);
+
+/** The failure to return where an OpenCL call gave `code`; `what` was tried. */
+vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code);
+
 /** Name of an OpenCL error code, "CL_OUT_OF_RESOURCES" (static storage). */
 const char *vlci_cl_error(cl_int code);
 
@@ -166,6 +176,8 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     uint64_t memory_now, memory_peak;
+    unsigned char *staging; /**< of vlci_write_later(): a ring that the queue reads from */
+    size_t staged;          /**< bytes of it in use */
     int gemm_engine[4]; /**< by dtype: 1 + the engine that vlci_gemm_plan() chose; 0: not planned yet */
     int references;
 };

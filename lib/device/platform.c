@@ -187,5 +187,6 @@ void vlcache_device_destroy(vlcache_device **handle) {
     if (device->context) clReleaseContext(device->context);
     pthread_mutex_destroy(&device->lock);
     vlci_free(device->cache_dir);
+    vlci_free(device->staging);
     vlci_free(device);
 }

@@ -72,16 +72,20 @@ static char *source_text(const char *file) {
     return NULL;
 }
 
-/* shared.h, common.clh and the file in one text; #line keeps the compiler's messages true. */
-static char *program_text(const char *file) {
-    char *shared = source_text("shared.h"), *common = source_text("common.clh"), *own = source_text(file);
-    char *text = shared && common && own
-                     ? vlci_format("#line 1 \"shared.h\"\n%s\n#line 1 \"common.clh\"\n%s\n#line 1 \"%s\"\n%s",
-                                   shared, common, file, own)
-                     : NULL;
-    vlci_free(shared);
-    vlci_free(common);
+/* `more` behind `text`, which is freed; #line keeps the compiler's messages true. NULL when out of memory. */
+static char *append_file(char *text, const char *file) {
+    char *own = source_text(file);
+    char *longer = text && own ? vlci_format("%s#line 1 \"%s\"\n%s\n", text, file, own) : NULL;
     vlci_free(own);
+    vlci_free(text);
+    return longer;
+}
+
+/* What stands in front of every program, and the file, in one text. */
+static char *program_text(const char *file) {
+    const char *const files[] = {"shared.h", "common.clh", "kv.clh", file};
+    char *text = vlci_strdup("");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) text = append_file(text, files[i]);
     return text;
 }
 

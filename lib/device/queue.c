@@ -19,7 +19,7 @@ static cl_int set_argument(cl_kernel kernel, cl_uint index, const vlci_arg *arg)
     return CL_INVALID_ARG_VALUE;
 }
 
-static vlcache_status fail_call(const vlcache_device *device, const char *what, cl_int code) {
+vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code) {
     bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
     return vlci_fail(memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE, "%s on \"%s\": %s", what,
                      device->caps.info.name, vlci_cl_error(code));
@@ -48,7 +48,7 @@ static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel,
     cl_int code = clEnqueueNDRangeKernel(device->queue, kernel->handle, 3, NULL, global, local, 0, NULL,
                                          device->profile ? &event : NULL);
     if (event) account(kernel, event);
-    return code ? fail_call(device, kernel->name, code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, kernel->name, code) : VLCACHE_OK;
 }
 
 size_t vlci_group_width(const vlci_kernel *kernel, size_t want) {
@@ -86,33 +86,33 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 
 vlcache_status vlci_finish(vlcache_device *device) {
     cl_int code = clFinish(device->queue);
-    return code ? fail_call(device, "waiting for the device", code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
     cl_int code = clEnqueueReadBuffer(device->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
-    return code ? fail_call(device, "reading a buffer", code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, "reading a buffer", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
     cl_int code = clEnqueueWriteBuffer(device->queue, to, CL_TRUE, offset, bytes, from, 0, NULL, NULL);
-    return code ? fail_call(device, "writing a buffer", code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, "writing a buffer", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_copy(vlcache_device *device, cl_mem from, size_t from_offset, cl_mem to, size_t to_offset,
                          size_t bytes) {
     if (!bytes) return VLCACHE_OK;
     cl_int code = clEnqueueCopyBuffer(device->queue, from, to, from_offset, to_offset, bytes, 0, NULL, NULL);
-    return code ? fail_call(device, "copying a buffer", code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, "copying a buffer", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_t bytes, uint32_t pattern) {
     if (!bytes) return VLCACHE_OK;
     cl_int code =
         clEnqueueFillBuffer(device->queue, to, &pattern, sizeof pattern, offset, bytes, 0, NULL, NULL);
-    return code ? fail_call(device, "filling a buffer", code) : VLCACHE_OK;
+    return code ? vlci_fail_call(device, "filling a buffer", code) : VLCACHE_OK;
 }
 
 /* Every error of OpenCL 1.2 and the loader's own. */

@@ -1,12 +1,12 @@
 /**
- * view.h (internal) - where the keys and values of one layer lie, as every kernel that touches them is told: the
- * arguments that KV_PARAMS of cl/kv.clh declares.
+ * view.h (internal) - where the keys and values of one layer lie, as every kernel that touches them is told:
+ * the arguments that KV_PARAMS of cl/kv.clh declares.
  *
  * Paged: rows lie in pages of a pool (`table` is not NULL). Head kv of sequence b is the entry
  * (slots[b] * layers + layer) * kv_heads + kv of `heads`; row j of it is row j % VLCI_KV_PAGE of page
  * table[first + j / VLCI_KV_PAGE].
- * Dense: element (b, kv, row j, d) stands at b * seq_stride + kv * head_stride + j * row_stride + d, which is how the
- * towers of pictures have them.
+ * Dense: element (b, kv, row j, d) stands at b * seq_stride + kv * head_stride + j * row_stride + d, which is
+ * how the towers of pictures have them.
  */
 #ifndef VLCI_KV_VIEW_H
 #define VLCI_KV_VIEW_H
@@ -22,14 +22,15 @@ typedef struct vlci_kv_view {
     cl_mem slots;      /**< int[batch] */
     cl_mem table;      /**< int: pages; NULL: dense */
     int layer, layers; /**< this one, of how many */
-    int ahead;         /**< rows of each head beyond what `heads` says: earlier rows of a prompt that is being read */
+    int ahead; /**< rows of each head beyond what `heads` says: earlier rows of a prompt that is being read */
     size_t k_offset, v_offset;                  /**< dense: first element */
     size_t seq_stride, head_stride, row_stride; /**< elements; paged: row_stride is head_dim */
 } vlci_kv_view;
 
 enum { VLCI_KV_ARGS = 14 };
 
-/** The arguments, in the order of KV_PARAMS. Errors: VLCACHE_E_UNSUPPORTED (an offset or stride beyond 32 bits). */
+/** The arguments, in the order of KV_PARAMS. Errors: VLCACHE_E_UNSUPPORTED (an offset or stride beyond 32
+ * bits). */
 vlcache_status vlci_kv_args(const vlci_kv_view *view, vlci_arg out[VLCI_KV_ARGS]);
 
 #endif

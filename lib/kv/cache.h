@@ -1,0 +1,118 @@
+/**
+ * cache.h (internal) - the KV cache of one sequence. How many rows each (layer, kv head) holds is one thing,
+ * the logical position of the next token another: compaction changes the first, never the second.
+ *
+ *     vlci_kv_reserve(&kv, 0, layers, n);   pages for n more rows;  vlci_kv_view(&kv, layer, &view);  kernels
+ * append rows vlci_kv_append(&kv, 0, layers, n);    now they count
+ */
+#ifndef VLCI_KV_CACHE_H
+#define VLCI_KV_CACHE_H
+
+#include "kv/pool.h"
+#include "kv/view.h"
+
+/** What a head holds: `pages` of a run of 2^size entries of the table. */
+typedef struct vlci_kv_list {
+    int first, size, pages, rows;
+    bool biased;
+} vlci_kv_list;
+
+typedef struct vlci_kv {
+    vlci_kv_pool *pool;
+    int slot;           /**< of its heads on the device; -1: none, as of a mark */
+    int32_t position;   /**< next logical position */
+    int held;           /**< pages, shared ones included */
+    bool behind;        /**< the device counts one row a head less than there are: vlci_kv_advance() */
+    vlci_kv_list *list; /**< [layers][kv_heads] */
+    struct vlci_kv *next, *before;
+} vlci_kv;
+
+/** An empty cache. `out` stays where it is until it is released. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_kv_create(vlci_kv_pool *pool, vlci_kv *out);
+
+/** Pages that vlci_kv_reserve() would take. */
+int vlci_kv_reserve_pages(const vlci_kv *kv, int layer, int layers, int rows);
+
+/**
+ * Room for `rows` more rows in every head of `layers` layers from `layer` on; a page that is shared and would
+ * be written to is copied. On failure the cache holds what it held, some heads perhaps more room. Errors:
+ * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_kv_reserve(vlci_kv *kv, int layer, int layers, int rows);
+
+/** Rows that every head has room for beyond those it holds. */
+int vlci_kv_room(const vlci_kv *kv);
+
+/** Counts rows that were appended to every head of these layers. Positions are the caller's. */
+void vlci_kv_append(vlci_kv *kv, int layer, int layers, int rows);
+
+/** As vlci_kv_append() of one row to all, where the device counts it itself with the next vlci_kv_advance().
+ */
+void vlci_kv_append_behind(vlci_kv *kv);
+
+/** What vlci_kv_append_behind() has counted reaches the device with the next vlci_kv_pool_sync(). */
+void vlci_kv_catch_up(vlci_kv *kv);
+
+/**
+ * Between two steps of the same sequences: the device counts the rows of the step before, and takes its
+ * tokens as input. tokens, ids: int[n]; row_position: int[n][3]; slots: int[n], the slots of kv[0..n-1].
+ * Errors: the device's.
+ */
+vlcache_status vlci_kv_advance(vlci_kv *const *kv, int n, cl_mem tokens, cl_mem ids, cl_mem row_position,
+                               cl_mem slots);
+
+/** What kernels are told of a layer, `slots` and `ahead` excepted; good until the pool changes. */
+vlci_kv_view vlci_kv_layer(const vlci_kv *kv, int layer);
+
+/** First entry of `heads` of a layer of this sequence. */
+static inline size_t vlci_kv_heads_at(const vlci_kv *kv, int layer) {
+    return ((size_t)kv->slot * (size_t)kv->pool->shape.layers + (size_t)layer) *
+           (size_t)kv->pool->shape.kv_heads;
+}
+
+static inline vlci_kv_list *vlci_kv_list_of(const vlci_kv *kv, int layer, int kv_head) {
+    return &kv->list[layer * kv->pool->shape.kv_heads + kv_head];
+}
+
+/** Most rows that a head of a layer holds. */
+int vlci_kv_most_rows(const vlci_kv *kv, int layer);
+
+/** Another cache that holds the same rows at the same positions, in the same pages until one of both changes.
+ * Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_kv_fork(const vlci_kv *kv, vlci_kv *out);
+
+/** As a fork, without a place on the device: what to go back to. */
+vlcache_status vlci_kv_mark(const vlci_kv *kv, vlci_kv *out);
+
+/** `kv` holds what `mark` holds, which is released. Cannot fail. */
+void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark);
+
+/**
+ * Lists that are to take the place of those of some layers: head i of them holds rows[i] rows, the first
+ * keep[i] of which are rows it has already, and stay in their pages as far as these are full of them.
+ * vlci_kv_replace() writes their heads, so that kernels can fill them from the rows there are, to `to`
+ * (vlci_kv_head [layers * kv_heads]); vlci_kv_replaced() puts them in place and gives the old pages back:
+ * kernels enqueued before still find what they need.
+ */
+typedef struct vlci_kv_next {
+    int layer, layers;
+    vlci_kv_list *list; /**< [layers * kv_heads] */
+} vlci_kv_next;
+
+/** Pages that a replacement takes while the old ones are there too. */
+int vlci_kv_replace_pages(const vlci_kv *kv, int heads, const int *rows, const int *keep);
+
+/** Errors: VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_NO_MEMORY; the cache is as it was then. */
+vlcache_status vlci_kv_replace(vlci_kv *kv, int layer, int layers, const int *rows, const int *keep,
+                               bool biased, cl_mem to, vlci_kv_next *out);
+void vlci_kv_replaced(vlci_kv *kv, vlci_kv_next *next);
+
+/** Gives a replacement up. */
+void vlci_kv_next_release(vlci_kv *kv, vlci_kv_next *next);
+
+/** Forgets all rows; position 0. */
+void vlci_kv_clear(vlci_kv *kv);
+
+void vlci_kv_release(vlci_kv *kv);
+
+#endif

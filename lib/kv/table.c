@@ -1,0 +1,87 @@
+/*
+ * table.c - lists of pages in runs of one array.
+ */
+#include "kv/table.h"
+
+#include "core/alloc.h"
+
+enum { FIRST_ROOM = 1024 };
+
+void vlci_kv_table_create(vlcache_device *device, vlci_kv_table *out) {
+    *out = (vlci_kv_table){.device = device};
+    for (int i = 0; i < VLCI_KV_RUN_SIZES; i++) out->free_run[i] = -1;
+}
+
+int vlci_kv_run_size(int entries) {
+    int size = 0;
+    while (size < VLCI_KV_RUN_SIZES - 1 && 1 << size < entries) size++;
+    return size;
+}
+
+static vlcache_status grow(vlci_kv_table *t, int entries) {
+    int room = t->room ? t->room : FIRST_ROOM;
+    while (room < entries) room = room > INT32_MAX / 2 ? INT32_MAX : 2 * room;
+    int32_t *more = vlci_realloc(t->entry, (size_t)room, sizeof *more);
+    if (!more) return vlci_fail_memory("table of KV pages");
+    for (int i = t->room; i < room; i++) more[i] = 0;
+    t->entry = more;
+    t->room = room;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_kv_run_take(vlci_kv_table *t, int size, int *first) {
+    *first = t->free_run[size];
+    if (*first >= 0) {
+        t->free_run[size] = t->entry[*first];
+        return VLCACHE_OK;
+    }
+    int entries = 1 << size;
+    if (t->used > INT32_MAX - entries)
+        return vlci_fail(VLCACHE_E_NO_MEMORY, "table of KV pages: more than 2^31 entries");
+    if (t->used + entries > t->room) {
+        vlcache_status status = grow(t, t->used + entries);
+        if (status) return status;
+    }
+    *first = t->used;
+    t->used += entries;
+    return VLCACHE_OK;
+}
+
+void vlci_kv_run_give(vlci_kv_table *t, int size, int first) {
+    t->entry[first] = t->free_run[size];
+    t->free_run[size] = first;
+}
+
+void vlci_kv_table_set(vlci_kv_table *t, int at, int32_t page) {
+    t->entry[at] = page;
+    if (t->changed_from == t->changed_until) t->changed_from = t->changed_until = at;
+    if (at < t->changed_from) t->changed_from = at;
+    if (at >= t->changed_until) t->changed_until = at + 1;
+}
+
+/* A table that has grown is made anew on the device. */
+static vlcache_status make_room(vlci_kv_table *t) {
+    if (t->on && t->room_on == t->room) return VLCACHE_OK;
+    vlci_memory_release(t->device, &t->on);
+    t->changed_from = 0;
+    t->changed_until = t->used;
+    t->room_on = t->room;
+    return vlci_memory_create(t->device, (size_t)t->room * sizeof *t->entry, "table of KV pages", &t->on);
+}
+
+vlcache_status vlci_kv_table_sync(vlci_kv_table *t) {
+    if (t->changed_from == t->changed_until) return VLCACHE_OK;
+    vlcache_status status = make_room(t);
+    size_t from = (size_t)t->changed_from, n = (size_t)(t->changed_until - t->changed_from);
+    if (!status)
+        status = vlci_write_later(t->device, t->on, from * sizeof *t->entry, t->entry + from,
+                                  n * sizeof *t->entry);
+    if (!status) t->changed_from = t->changed_until = 0;
+    return status;
+}
+
+void vlci_kv_table_release(vlci_kv_table *t) {
+    vlci_memory_release(t->device, &t->on);
+    vlci_free(t->entry);
+    vlci_kv_table_create(t->device, t);
+}
