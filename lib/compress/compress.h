@@ -16,45 +16,10 @@
 #ifndef VLCI_COMPRESS_COMPRESS_H
 #define VLCI_COMPRESS_COMPRESS_H
 
+#include "compress/policy.h"
 #include "compute/attention.h"
-#include "vlcache/compress.h"
 
 extern const vlci_ladder vlci_score_ladder, vlci_topk_ladder, vlci_spread_ladder;
-
-/* ---- policy.c: a policy is a row of a table ---------------------------------------------------------------
- */
-
-typedef enum vlci_allocation { VLCI_ALLOCATE_MIXED, VLCI_ALLOCATE_PYRAMID } vlci_allocation;
-typedef enum vlci_scoring {
-    VLCI_SCORE_NONE,
-    VLCI_SCORE_POST_VISION,
-    VLCI_SCORE_ACCUMULATED,
-    VLCI_SCORE_WINDOW
-} vlci_scoring;
-typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlci_pooling;
-
-/** Options with every axis filled in, as numbers. No strings but static ones. */
-typedef struct vlci_recipe {
-    const char *policy;
-    bool compresses; /**< false: "full"; of what is below only the threshold counts, for probes */
-    double budget, threshold, recent;
-    int sinks;
-    vlci_allocation allocation;
-    double uniform; /**< of a mixed allocation: 1 uniform, 0 by sparsity */
-    vlci_scoring scoring;
-    int window;
-    bool per_head;
-    vlci_pooling pooling;
-    int pool_rows, pool_columns;
-    int defer; /**< decoded tokens before compression; 0: none */
-    double defer_weight;
-    double centroids; /**< share of a layer's rows; 0: none */
-    bool spread;      /**< seeds lie far from one another instead of side by side */
-    int iterations;
-} vlci_recipe;
-
-/** Errors: those of vlcache_compress_check(). */
-vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out);
 
 /* ---- a prompt ---------------------------------------------------------------------------------------------
  */

@@ -5,11 +5,13 @@
  * heads choose together, how scores are pooled, when the cache is compressed, and what stands for the rest.
  * The rows are written in the words that a caller uses, and read by the same parser.
  */
+#include "compress/policy.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "compress/compress.h"
+#include "core/status.h"
 
 /* size, policy, budget, threshold, recent, sinks: of these only the name and the sinks count. */
 #define ROW(name, sinks) sizeof(vlcache_compress_options), name, 0.10, 0.01, 0.10, sinks

@@ -1,0 +1,45 @@
+/**
+ * policy.h - from the options that a caller gives to a recipe, in which every axis has a value.
+ */
+#ifndef VLCI_COMPRESS_POLICY_H
+#define VLCI_COMPRESS_POLICY_H
+
+#include "vlcache/compress.h"
+
+typedef enum vlci_allocation { VLCI_ALLOCATE_MIXED, VLCI_ALLOCATE_PYRAMID } vlci_allocation;
+typedef enum vlci_scoring {
+    VLCI_SCORE_NONE,
+    VLCI_SCORE_POST_VISION,
+    VLCI_SCORE_ACCUMULATED,
+    VLCI_SCORE_WINDOW
+} vlci_scoring;
+typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlci_pooling;
+
+/** Options with every axis filled in, as numbers. No strings but static ones. */
+typedef struct vlci_recipe {
+    const char *policy;
+    bool compresses; /**< false: "full"; of what is below only the threshold counts, for probes */
+    double budget, threshold, recent;
+    int sinks;
+    vlci_allocation allocation;
+    double uniform; /**< of a mixed allocation: 1 uniform, 0 by sparsity */
+    vlci_scoring scoring;
+    int window;
+    bool per_head;
+    bool adaptive; /**< of per_head: a layer's budget is shared over its kv heads by where the best scores
+                      fall (Ada-KV, arXiv 2407.11550) */
+    double floor;  /**< of adaptive: share of an even part that every head keeps at least, 0..1 */
+    vlci_pooling pooling;
+    int pool_rows, pool_columns;
+    int defer; /**< decoded tokens before compression; 0: none */
+    double defer_weight;
+    double centroids; /**< share of a layer's rows; 0: none */
+    bool spread;      /**< seeds lie far from one another instead of side by side */
+    int iterations;
+} vlci_recipe;
+
+/** Reads options, every axis that is not given from the policy's row. Errors: those of
+ * vlcache_compress_check(). */
+vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out);
+
+#endif
