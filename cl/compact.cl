@@ -1,53 +1,115 @@
 /*
- * compact.cl - gathers the rows of K or V of one layer that stay into a smaller buffer. Rows are moved as bits: never
- * rounded, never rotated again.
+ * compact.cl - gathers the rows of some layers that stay into other pages. Rows are moved as 32-bit words: never rounded,
+ * never rotated again. row_stride counts words.
  *
- *     from  | earlier | . x . . x x . . . x | decoded |          the prompt's tokens[b] rows begin at before[b, h]
- *     to    | earlier | x x x x | centroids | decoded | room |   kmeans.cl writes the centroids
+ *     from  | earlier | . x . . x x . . . x | decoded |          the prompt's n rows begin at keep[..].before
+ *     to    | earlier | x x x x | centroids | decoded |          kmeans.cl writes the centroids
  *
- * A work-group copies rows group, group + groups, ... of one (kv head, sequence), its work-items along the dimensions.
+ * Where held[..].kept is not 0, of the prompt only the rows of held_positions are there any more, in that order; those that
+ * stay are among them. Whole pages of earlier rows are the same in both lists and stay where they are.
+ *
+ * compact: a work-group copies rows group, group + groups, ... of one head, its work-items along the words.
+ * squeeze: the same within the pages that a head has. No row moves up, so a few rows are read, then written, then the next
+ * few: one work-group for each head and for K (0) and V (1). There are no centroids then, and no biases among the rows.
+ *
+ * build: -DSQUEEZE_GROUP=1
  */
-#ifndef HEAD_DIM
-#define HEAD_DIM 64
+#ifndef SQUEEZE_GROUP
+#define SQUEEZE_GROUP 64 /* work-items; 1 where one is a whole core */
 #endif
-#if KV_DTYPE == 1
-typedef uint bits_t;
-#else
-typedef ushort bits_t;
-#endif
+enum { SQUEEZE_WORDS = 8 /* that a work-item holds at a time */ };
 
-/* Row of the old buffer that comes to row r of the new one; -1: none does. */
-static int source_row(int r, int first, int tokens, int kept, int centroids, int decoded, __global const int *position) {
-    if (r < first) return r;
-    if (r < first + kept) return first + position[r - first];
-    const int i = r - first - kept - centroids;
-    return i >= 0 && i < decoded ? first + tokens + i : -1;
+/* Where `wanted` stands among n ascending positions. */
+static int place_of(__global const int *positions, int n, int wanted) {
+    int from = 0;
+    while (n > 1) {
+        const int half_way = n / 2;
+        if (positions[from + half_way] <= wanted) {
+            from += half_way;
+            n -= half_way;
+        } else
+            n = half_way;
+    }
+    return from;
 }
 
-__kernel void compact(__global const bits_t *from, uint from_offset, uint from_seq, uint from_head, uint from_row,
-                      __global const int *before, int before_offset, __global const int *tokens,
-                      __global const int *kept, __global const int *centroids, uint layer, int decoded,
-                      __global const int *positions, uint positions_stride, int kv_heads, __global bits_t *to,
-                      uint to_offset, uint to_seq, uint to_head, uint to_row, int capacity) {
-    const int h = get_group_id(1), b = get_group_id(2);
-    const int first = before[before_offset + b * kv_heads + h], stay = kept[layer + b], means = centroids[layer + b];
-    const int rows = min(first + stay + means + decoded, capacity);
-    __global const int *position = positions + ((size_t)b * kv_heads + h) * positions_stride;
-    from += from_offset + (size_t)b * from_seq + (size_t)h * from_head;
-    to += to_offset + (size_t)b * to_seq + (size_t)h * to_head;
-    for (int r = get_group_id(0); r < rows; r += get_num_groups(0)) {
-        const int source = source_row(r, first, tokens[b], stay, means, decoded, position);
-        for (int d = get_local_id(0); source >= 0 && d < HEAD_DIM; d += get_local_size(0))
-            to[(size_t)r * to_row + d] = from[(size_t)source * from_row + d];
+/* What a head holds, and the row that comes to row r of what it keeps; -1: none does. */
+typedef struct {
+    int first, kept, centroids, last; /* rows: earlier ones, then those kept, ... up to */
+    int there, packed;                /* rows of the prompt there are; whether they are held positions */
+    __global const int *positions, *held;
+} plan_t;
+
+static plan_t find_plan(__global const vlci_keep *keep, __global const vlci_keep *held, uint at, int n, int decoded,
+                        __global const int *positions, __global const int *held_positions) {
+    const vlci_keep own = keep[at], old = held[at];
+    plan_t p;
+    p.first = own.before;
+    p.kept = own.kept;
+    p.centroids = own.centroids;
+    p.last = own.before + own.kept + own.centroids + decoded;
+    p.packed = old.kept != 0;
+    p.there = p.packed ? old.kept : n;
+    p.positions = positions + own.first;
+    p.held = held_positions + (p.packed ? old.first : 0);
+    return p;
+}
+
+static int source_of(const plan_t *p, int r) {
+    if (r < p->first) return r;
+    if (r < p->first + p->kept) {
+        const int position = p->positions[r - p->first];
+        return p->first + (p->packed ? place_of(p->held, p->there, position) : position);
+    }
+    const int decoded = r - (p->first + p->kept + p->centroids);
+    return decoded < 0 ? -1 : p->first + p->there + decoded;
+}
+
+__kernel void compact(KV_POOL_PARAMS, __global const vlci_kv_head *to_of, __global const vlci_keep *keep,
+                      __global const vlci_keep *held, uint keep_at, int n, int decoded, __global const int *positions,
+                      __global const int *held_positions) {
+    const int head = get_group_id(1);
+    const kv_view from = kv_nth(KV_POOL_PASS, head), to = kv_of(k, v, bias, to_of + head, table, row_stride);
+    const plan_t p = find_plan(keep, held, keep_at + head, n, decoded, positions, held_positions);
+    for (int r = p.first / VLCI_KV_PAGE * VLCI_KV_PAGE + (int)get_group_id(0); r < p.last; r += get_num_groups(0)) {
+        const int source = source_of(&p, r);
+        if (source < 0) continue;
+        const size_t at = kv_at(&from, source), target = kv_at(&to, r);
+        for (uint d = get_local_id(0); d < row_stride; d += get_local_size(0)) {
+            ((__global uint *)to.k)[target + d] = ((__global const uint *)from.k)[at + d];
+            ((__global uint *)to.v)[target + d] = ((__global const uint *)from.v)[at + d];
+        }
+        if (bias && get_local_id(0) == 0) bias[kv_row(&to, r)] = r < p.first ? kv_bias(&from, r) : 0.0f;
     }
 }
 
-/* Logit biases [batch][kv_heads][capacity] of the new buffer: those of earlier rows stay, all others are zero. One
- * work-item a row. */
-__kernel void compact_bias(__global const float *from, int from_capacity, __global const int *before, int before_offset,
-                           int kv_heads, __global float *to, int capacity) {
-    const int r = get_global_id(0), row = get_global_id(1);
-    if (r >= capacity) return;
-    const int first = before[before_offset + row];
-    to[(size_t)row * capacity + r] = from && r < first ? from[(size_t)row * from_capacity + r] : 0.0f;
+__kernel __attribute__((reqd_work_group_size(SQUEEZE_GROUP, 1, 1))) void
+squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep *held, uint keep_at, int n, int decoded,
+        __global const int *positions, __global const int *held_positions) {
+    const int head = get_group_id(0), lane = get_local_id(0), words = (int)row_stride;
+    const kv_view rows = kv_nth(KV_POOL_PASS, head);
+    const plan_t p = find_plan(keep, held, keep_at + head, n, decoded, positions, held_positions);
+    __global uint *data = (__global uint *)(get_group_id(1) ? rows.v : rows.k);
+#if SQUEEZE_GROUP == 1
+    for (int r = p.first; r < p.last; r++) {
+        const size_t at = kv_at(&rows, source_of(&p, r)), target = kv_at(&rows, r);
+        for (int d = 0; d < words; d++) data[target + d] = data[at + d];
+    }
+#else
+    const int at_once = max(1, SQUEEZE_GROUP * SQUEEZE_WORDS / words);
+    for (int r = p.first; r < p.last; r += at_once) {
+        const int until = min(at_once, p.last - r) * words;
+        uint word[SQUEEZE_WORDS];
+        for (int i = 0; i < SQUEEZE_WORDS; i++) {
+            const int e = lane + i * SQUEEZE_GROUP;
+            if (e < until) word[i] = data[kv_at(&rows, source_of(&p, r + e / words)) + e % words];
+        }
+        barrier(CLK_GLOBAL_MEM_FENCE);
+        for (int i = 0; i < SQUEEZE_WORDS; i++) {
+            const int e = lane + i * SQUEEZE_GROUP;
+            if (e < until) data[kv_at(&rows, r + e / words) + e % words] = word[i];
+        }
+        barrier(CLK_GLOBAL_MEM_FENCE);
+    }
+#endif
 }

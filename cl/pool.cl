@@ -6,45 +6,46 @@
  *     grid(y, x) = max over |u| <= rows / 2, |v| <= columns / 2 of score(y + u, x + v)
  *                                                                               neighbours in the picture
  *
- * A grid is {sequence, first token, rows, columns, stride}: token (y, x) stands at first + y * stride + x; tokens in no
+ * A grid is a vlci_token_grid: token (y, x) stands at first + y * stride + x; tokens in no
  * grid (text, a class token, the end-of-row token at x = columns) keep their score. Windows end at the borders. One
  * work-item a column; NaN loses against any number.
  */
 
-/* The sum over kv heads, in the order of the heads, stands for each of them. */
-__kernel void pool_heads(__global const float *scores, uint stride, int kv_heads, __global float *out) {
-    const size_t column = get_global_id(0), b = get_global_id(1);
-    if (column >= stride) return;
-    const size_t at = b * kv_heads * stride + column;
+/* The sum over kv heads, in the order of the heads, stands for each of them. n: columns. */
+__kernel void pool_heads(__global const float *scores, uint scores_at, int n, int kv_heads, __global float *out) {
+    const size_t column = get_global_id(0), layer = get_global_id(1);
+    if (column >= n) return;
+    const size_t at = layer * kv_heads * n + column;
     float sum = 0.0f;
-    for (int kv = 0; kv < kv_heads; kv++) sum += scores[at + (size_t)kv * stride];
-    for (int kv = 0; kv < kv_heads; kv++) out[at + (size_t)kv * stride] = sum;
+    for (int kv = 0; kv < kv_heads; kv++) sum += scores[scores_at + at + (size_t)kv * n];
+    for (int kv = 0; kv < kv_heads; kv++) out[at + (size_t)kv * n] = sum;
 }
 
-__kernel void pool_line(__global const float *scores, uint stride, int kv_heads, __global const int *tokens, int width,
-                        __global float *out) {
-    const int column = get_global_id(0), row = get_global_id(1), n = tokens[row / kv_heads];
+__kernel void pool_line(__global const float *scores, uint scores_at, int n, int width, __global float *out) {
+    const int column = get_global_id(0);
+    const size_t row = (size_t)get_global_id(1) * n;
     if (column >= n) return;
-    __global const float *score = scores + (size_t)row * stride;
+    __global const float *score = scores + scores_at + row;
     float best = score[column];
     for (int j = max(0, column - width / 2); j <= min(n - 1, column + width / 2); j++) best = fmax(best, score[j]);
-    out[(size_t)row * stride + column] = best;
+    out[row + column] = best;
 }
 
-__kernel void pool_grid(__global const float *scores, uint stride, int kv_heads, __global const int *tokens,
-                        __global const int *grids, int n_grids, int rows, int columns, __global float *out) {
-    const int column = get_global_id(0), row = get_global_id(1), b = row / kv_heads;
-    if (column >= tokens[b]) return;
-    __global const float *score = scores + (size_t)row * stride;
+__kernel void pool_grid(__global const float *scores, uint scores_at, int n, __global const vlci_token_grid *grids,
+                        int n_grids, int rows, int columns, __global float *out) {
+    const int column = get_global_id(0);
+    const size_t row = (size_t)get_global_id(1) * n;
+    if (column >= n) return;
+    __global const float *score = scores + scores_at + row;
     float best = score[column];
     for (int g = 0; g < n_grids; g++) {
-        const int first = grids[5 * g + 1], height = grids[5 * g + 2], width = grids[5 * g + 3], step = grids[5 * g + 4];
-        const int y = (column - first) / step, x = (column - first) % step;
-        if (grids[5 * g] != b || column < first || y >= height || x >= width) continue;
-        for (int u = max(0, y - rows / 2); u <= min(height - 1, y + rows / 2); u++)
-            for (int v = max(0, x - columns / 2); v <= min(width - 1, x + columns / 2); v++)
-                best = fmax(best, score[first + u * step + v]);
+        const vlci_token_grid grid = grids[g];
+        const int y = (column - grid.first) / grid.stride, x = (column - grid.first) % grid.stride;
+        if (column < grid.first || y >= grid.rows || x >= grid.columns) continue;
+        for (int u = max(0, y - rows / 2); u <= min(grid.rows - 1, y + rows / 2); u++)
+            for (int v = max(0, x - columns / 2); v <= min(grid.columns - 1, x + columns / 2); v++)
+                best = fmax(best, score[grid.first + u * grid.stride + v]);
         break;
     }
-    out[(size_t)row * stride + column] = best;
+    out[row + column] = best;
 }

@@ -15,9 +15,9 @@
  *         |      | TILE_D  |         |       q and k pass through local memory in slices of TILE_D dimensions
  *         v      +---------+---------+---
  *
- * The prompt's columns are the tokens[b] cache rows from before[b, kv] on. The rows looked at are listed, ascending and
- * with gaps, as row * 4 + (1: it is added up) + (2: it is counted); those of sequence b stand from starts[b] to
- * starts[b + 1]. Row i of this walk sees cache rows up to past + i: in a prefill its own, in decode one beyond the prompt.
+ * The prompt's columns are the n cache rows from keep[..].before on. The rows looked at are listed, ascending and with gaps,
+ * as VLCI_ROW(row, what); row `row` of the prompt is query row q_row + row of the walk, and sees columns up to sees + row: in
+ * a prefill itself, in decode all of them.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -31,7 +31,7 @@
 #define KV_HEADS 8
 #endif
 #ifndef TILE_COLS
-#define TILE_COLS 64 /* columns, and work-items, of a work-group */
+#define TILE_COLS VLCI_SCORE_COLUMNS /* columns, and work-items, of a work-group */
 #endif
 #ifndef TILE_D
 #define TILE_D 32 /* dimensions in local memory at a time: 8.5 KiB of keys */
@@ -40,31 +40,25 @@
 #define ROWS 8 /* queries that share one load of the keys */
 #endif
 #ifndef ROW_BLOCK
-#define ROW_BLOCK 128 /* rows of one work-group */
+#define ROW_BLOCK VLCI_SCORE_ROWS /* rows of one work-group */
 #endif
 #define GROUP (HEADS / KV_HEADS)
 
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
-score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset, uint seq_stride,
-      uint head_stride, uint row_stride, __global const float *row_max, __global const float *row_lse,
-      __global const int *seq_start, __global const int *past, int past_offset, __global const int *before,
-      int before_offset, __global const int *tokens, __global const int *listed, __global const int *starts,
-      int starts_offset, __global float *sums, uint score_stride, int blocks, __global uint *partial, float scale,
-      float log_p) {
+score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
+      __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
+      int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks, __global uint *partial,
+      float scale, float log_p) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
-    const int lane = get_local_id(0), tile = get_group_id(0), b = get_group_id(2);
+    const int lane = get_local_id(0), tile = get_group_id(0);
     const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
-    const int n = tokens[b], listed_from = starts[starts_offset + b], t_n = starts[starts_offset + b + 1] - listed_from;
-    __global const int *list = listed + listed_from;
-    const int first = before[before_offset + b * KV_HEADS + kv]; /* cache row of column 0 */
-    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) - first; /* last column that row 0 sees */
-    const int column = tile * TILE_COLS + lane;
-    const size_t key = k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride;
-    const size_t row0 = (size_t)seq_start[b];
+    const kv_view rows = kv_nth(KV_POOL_PASS, kv);
+    listed += entry_0;
+    const int first = keep[keep_at + kv].before, column = tile * TILE_COLS + lane;
     const int until = tile * TILE_COLS < n ? min((block + 1) * ROW_BLOCK, t_n) : 0; /* no rows in a tile past the prompt */
-    const int from = first_from(list, block * ROW_BLOCK, until, tile * TILE_COLS - sees);
+    const int from = first_from(listed, block * ROW_BLOCK, until, tile * TILE_COLS - sees);
     float sum = 0.0f;
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
@@ -78,25 +72,25 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
                     const int j = tile * TILE_COLS + e / TILE_D, d = d0 + e % TILE_D;
                     const bool inside = (j < n) & (d < HEAD_DIM);
                     keys[e % TILE_D][e / TILE_D] =
-                        inside ? KV_LOAD(k, key + (size_t)(first + j) * row_stride + d) : 0.0f;
+                        inside ? KV_LOAD(rows.k, kv_at(&rows, first + j) + d) : 0.0f;
                 }
                 for (uint e = lane; e < ROWS * TILE_D; e += TILE_COLS) {
                     const int t = t0 + e / TILE_D, d = d0 + e % TILE_D;
                     const bool inside = (t < until) & (d < HEAD_DIM);
                     queries[e / TILE_D][e % TILE_D] =
-                        inside ? q[q_offset + (row0 + list[t] / 4) * q_stride + h * HEAD_DIM + d] : 0.0f;
+                        inside ? q[q_offset + (size_t)(q_row + (listed[t] >> VLCI_ROW_SHIFT)) * q_stride + h * HEAD_DIM + d] : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (int d = 0; d < TILE_D; d++)
                     for (int r = 0; r < ROWS; r++) dot_qk[r] += queries[r][d] * keys[d][lane];
             }
             for (int r = 0; r < ROWS; r++) {
-                const int entry = t0 + r < until ? list[t0 + r] : 0, row = entry / 4;
+                const int entry = t0 + r < until ? listed[t0 + r] : 0, row = entry >> VLCI_ROW_SHIFT;
                 if ((entry != 0) & (column <= sees + row) & (column < n)) {
                     const float s = dot_qk[r] * scale;
-                    const size_t at = (row0 + row) * HEADS + h;
-                    if (entry & 2) count += s < row_max[at] + log_p;
-                    if (entry & 1) sum += exp(s - row_lse[at]);
+                    const size_t at = (size_t)(q_row + row) * HEADS + h;
+                    if (entry & VLCI_ROW_COUNTED) count += s < row_max[at] + log_p;
+                    if (entry & VLCI_ROW_SCORED) sum += exp(s - row_lse[at]);
                 }
             }
         }
@@ -108,18 +102,17 @@ score(__global const float *q, uint q_offset, uint q_stride, __global const kv_t
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         if (lane == 0 && partial)
-            partial[(((size_t)b * HEADS + h) * blocks + block) * get_num_groups(0) + tile] = counts[0];
+            partial[((size_t)h * blocks + block) * get_num_groups(0) + tile] = counts[0];
     }
-    if (column < n)
-        sums[(((size_t)block * get_num_groups(2) + b) * KV_HEADS + kv) * score_stride + column] = sum;
+    if (column < n) sums[sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column] = sum;
 }
 
 /* scores = (scores +) weight * the row blocks' sums, in the order of the blocks. One work-item a column. */
 __kernel void score_sum(__global const float *sums, int blocks, uint block_stride, float weight, int add,
-                        __global float *scores) {
+                        __global float *scores, uint scores_at) {
     const size_t at = get_global_id(0);
     if (at >= block_stride) return;
     float sum = 0.0f;
     for (int x = 0; x < blocks; x++) sum += sums[x * (size_t)block_stride + at];
-    scores[at] = add ? scores[at] + weight * sum : weight * sum;
+    scores[scores_at + at] = add ? scores[scores_at + at] + weight * sum : weight * sum;
 }

@@ -23,15 +23,15 @@
 #define ROWS_WIDE 8 /* queries at a time: as many accumulators of 16 */
 #endif
 #ifndef ROW_BLOCK
-#define ROW_BLOCK 128
+#define ROW_BLOCK VLCI_SCORE_ROWS
 #endif
 #define GROUP (HEADS / KV_HEADS)
-enum { WIDE_COLS = 16 };
+enum { WIDE_COLS = VLCI_SCORE_WIDE_COLUMNS };
 
-static void load_keys(__global const kv_t *k, size_t at, uint row_stride, int columns, float *keys) {
+static void load_keys(const kv_view *rows, int first, int columns, float *keys) {
     for (int c = 0; c < WIDE_COLS; c++) {
-        const size_t row = at + (size_t)min(c, columns - 1) * row_stride;
-        for (int d = 0; d < HEAD_DIM; d++) keys[d * WIDE_COLS + c] = KV_LOAD(k, row + d);
+        const size_t at = kv_at(rows, first + min(c, columns - 1));
+        for (int d = 0; d < HEAD_DIM; d++) keys[d * WIDE_COLS + c] = KV_LOAD(rows->k, at + d);
     }
 }
 
@@ -41,27 +41,20 @@ static uint sum_counts(int16 c) { /* each lane holds minus its count */
     return (uint)-(e.x + e.y + e.z + e.w);
 }
 
-__kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, __global const kv_t *k, uint k_offset,
-                         uint seq_stride, uint head_stride, uint row_stride, __global const float *row_max,
-                         __global const float *row_lse, __global const int *seq_start, __global const int *past,
-                         int past_offset, __global const int *before, int before_offset, __global const int *tokens,
-                         __global const int *listed, __global const int *starts, int starts_offset, __global float *sums,
-                         uint score_stride, int blocks, __global uint *partial, float scale, float log_p) {
-    const int tile = get_group_id(0), b = get_group_id(2);
-    const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
-    const int listed_from = starts[starts_offset + b], t_n = starts[starts_offset + b + 1] - listed_from;
-    __global const int *list = listed + listed_from;
-    const int n = tokens[b], column = tile * WIDE_COLS, first = before[before_offset + b * KV_HEADS + kv];
-    const int sees = (past ? past[past_offset + b * KV_HEADS + kv] : 0) - first;
-    const size_t row0 = (size_t)seq_start[b];
+__kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
+                         __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
+                         int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks, __global uint *partial,
+                         float scale, float log_p) {
+    const int tile = get_group_id(0), kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
+    const kv_view rows = kv_nth(KV_POOL_PASS, kv);
+    listed += entry_0;
+    const int column = tile * WIDE_COLS, first = keep[keep_at + kv].before;
     const int until = column < n ? min((block + 1) * ROW_BLOCK, t_n) : 0;
-    const int from = first_from(list, block * ROW_BLOCK, until, column - sees);
+    const int from = first_from(listed, block * ROW_BLOCK, until, column - sees);
     const int16 columns = column + (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     float keys[HEAD_DIM * WIDE_COLS];
     float16 sum = 0.0f;
-    if (from < until)
-        load_keys(k, k_offset + (size_t)b * seq_stride + (size_t)kv * head_stride + (size_t)(first + column) * row_stride,
-                  row_stride, n - column, keys);
+    if (from < until) load_keys(&rows, first + column, n - column, keys);
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
         int16 count = 0;
@@ -69,7 +62,8 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
             float16 dots[ROWS_WIDE];
             __global const float *query[ROWS_WIDE];
             for (int r = 0; r < ROWS_WIDE; r++) {
-                query[r] = q + q_offset + (row0 + list[min(t0 + r, until - 1)] / 4) * q_stride + h * HEAD_DIM;
+                query[r] = q + q_offset + (size_t)(q_row + (listed[min(t0 + r, until - 1)] >> VLCI_ROW_SHIFT)) * q_stride +
+                           h * HEAD_DIM;
                 dots[r] = 0.0f;
             }
             for (int d = 0; d < HEAD_DIM; d++) {
@@ -77,20 +71,20 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
                 for (int r = 0; r < ROWS_WIDE; r++) dots[r] = fma((float16)query[r][d], key, dots[r]);
             }
             for (int r = 0; r < min((int)ROWS_WIDE, until - t0); r++) {
-                const int entry = list[t0 + r], row = entry / 4;
-                const size_t at = (row0 + row) * HEADS + h;
+                const int entry = listed[t0 + r], row = entry >> VLCI_ROW_SHIFT;
+                const size_t at = (size_t)(q_row + row) * HEADS + h;
                 const int16 seen = (columns <= min(sees + row, n - 1));
                 const float16 s = dots[r] * scale;
-                if (entry & 2) count += seen & (s < row_max[at] + log_p);
-                if (entry & 1) sum += select((float16)0.0f, exp(s - row_lse[at]), seen);
+                if (entry & VLCI_ROW_COUNTED) count += seen & (s < row_max[at] + log_p);
+                if (entry & VLCI_ROW_SCORED) sum += select((float16)0.0f, exp(s - row_lse[at]), seen);
             }
         }
         if (partial)
-            partial[(((size_t)b * HEADS + h) * blocks + block) * get_num_groups(0) + tile] = sum_counts(count);
+            partial[((size_t)h * blocks + block) * get_num_groups(0) + tile] = sum_counts(count);
     }
     if (column >= n) return;
     float out[WIDE_COLS];
     vstore16(sum, 0, out);
-    __global float *to = sums + (((size_t)block * get_num_groups(2) + b) * KV_HEADS + kv) * score_stride + column;
+    __global float *to = sums + sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column;
     for (int c = 0; c < min((int)WIDE_COLS, n - column); c++) to[c] = out[c];
 }

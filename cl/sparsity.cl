@@ -1,16 +1,16 @@
 /*
  * sparsity.cl - adds up score.cl's counts of insignificant entries.
  *
- *     counts(b, h) = sum over column tiles x of partial(b, h, x)        exact: 64-bit integers
+ *     counts(h) (+)= sum over column tiles x of partial(h, x)           exact: 64-bit integers
  *
- * One work-group for each (head, sequence); `first` is the layer's place in the counts of all layers.
+ * One work-group for each head; `first` is the layer's place in the counts of all layers.
  */
 #ifndef SUM_GROUP
 #define SUM_GROUP 64
 #endif
 
 __kernel __attribute__((reqd_work_group_size(SUM_GROUP, 1, 1))) void
-sparsity_sum(__global const uint *partial, int tiles, __global ulong *counts, uint first) {
+sparsity_sum(__global const uint *partial, int tiles, __global ulong *counts, uint first, int add) {
     __local ulong sums[SUM_GROUP];
     const int lane = get_local_id(0);
     const size_t row = get_group_id(0);
@@ -22,5 +22,5 @@ sparsity_sum(__global const uint *partial, int tiles, __global ulong *counts, ui
         if (lane < half_group) sums[lane] += sums[lane + half_group];
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    if (lane == 0) counts[first + row] = sums[0];
+    if (lane == 0) counts[first + row] = add ? counts[first + row] + sums[0] : sums[0];
 }

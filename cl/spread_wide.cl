@@ -1,7 +1,7 @@
 /*
  * spread_wide.cl - spread.cl for devices whose work-items are vector units (CPUs): same arguments, same seeds, no barrier.
  *
- *     One work-item walks all evicted rows of one (kv head, sequence), 16 at a time. They are laid side by side in scratch
+ *     One work-item walks all evicted rows of one head, 16 at a time. They are laid side by side in scratch
  *     first, so that one fused multiply-add serves one dimension of 16 rows:
  *
  *         block   | dimension 0 of 16 rows | ... | HEAD_DIM - 1 | weight | distance | label |       each line 16 floats
@@ -13,14 +13,15 @@
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-enum { LANES = 16, WEIGHT = HEAD_DIM, DISTANCE, LABEL, LINES };
+enum { LANES = VLCI_MEAN_LANES, WEIGHT = HEAD_DIM, DISTANCE, LABEL, LINES = HEAD_DIM + VLCI_SPREAD_LINES };
 
 /* Rows e0 .. e0 + 15 of n side by side. scale: 1 / mean score; 0: none. */
-static void lay_block(__global const kv_t *k, uint row_stride, __global const int *evicted, __global const float *score,
+static void lay_block(const kv_view *rows, int first, __global const int *evicted, __global const float *score,
                       float scale, int e0, int n, __global float *block) {
     for (int i = 0; i < LANES; i++) {
         const int j = evicted[min(e0 + i, n - 1)];
-        for (int d = 0; d < HEAD_DIM; d++) block[d * LANES + i] = KV_LOAD(k, (size_t)j * row_stride + d);
+        const size_t at = kv_at(rows, first + j);
+        for (int d = 0; d < HEAD_DIM; d++) block[d * LANES + i] = KV_LOAD(rows->k, at + d);
         block[WEIGHT * LANES + i] = e0 + i >= n ? -INFINITY : scale > 0.0f ? fma(score[j], scale, 1.0f) : 1.0f;
     }
     vstore16((float16)INFINITY, DISTANCE, block);
@@ -54,22 +55,20 @@ static inline int winner(float16 best, int16 at) {
 }
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-spread(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_stride, uint row_stride,
-       __global const int *before, int before_offset, __global const int *tokens, __global const int *kept,
-       __global const int *centroids, uint layer, int kv_heads, __global const int *evicted, __global int *labels,
-       uint stride, __global float *means, uint means_stride, __global const float *scores, uint scores_stride,
-       __global float *scratch, uint scratch_stride) {
-    const int row = get_group_id(0), b = row / kv_heads;
-    const int n = tokens[b] - kept[layer + b], c_n = n > 0 ? centroids[layer + b] : 0;
+spread(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global int *evicted, __global int *labels,
+       __global float *means, uint means_stride, __global const float *scores, uint scores_at, __global float *scratch,
+       uint scratch_stride) {
+    const int row = get_group_id(0);
+    const vlci_keep own = keep[keep_at + row];
+    const int n = tokens - own.kept, c_n = n > 0 ? own.centroids : 0;
     if (!c_n) return;
+    const kv_view rows = kv_nth(KV_POOL_PASS, row);
     const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    k += k_offset + (size_t)b * seq_stride + (size_t)(row % kv_heads) * head_stride +
-         (size_t)before[before_offset + row] * row_stride;
-    evicted += (size_t)row * stride;
-    labels += (size_t)row * stride;
+    evicted += (size_t)row * tokens;
+    labels += (size_t)row * tokens;
     means += (size_t)row * means_stride;
     scratch += (size_t)row * scratch_stride;
-    if (scores) scores += (size_t)row * scores_stride;
+    if (scores) scores += scores_at + (size_t)row * tokens;
 
     float sum = 0.0f, top = -INFINITY;
     int at = 0;
@@ -80,7 +79,7 @@ spread(__global const kv_t *k, uint k_offset, uint seq_stride, uint head_stride,
         top = scores[evicted[e]];
         at = e;
     }
-    for (int e = 0; e < n; e += LANES) lay_block(k, row_stride, evicted, scores, scale, e, n, scratch + (size_t)e * LINES);
+    for (int e = 0; e < n; e += LANES) lay_block(&rows, own.before, evicted, scores, scale, e, n, scratch + (size_t)e * LINES);
     for (int c = 0; c < c_n; c++) {
         __global const float *chosen = scratch + (size_t)(at / LANES) * LANES * LINES + at % LANES;
         __global float *mean = means + (size_t)(c / LANES) * HEAD_DIM * LANES + c % LANES;

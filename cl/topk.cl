@@ -4,7 +4,7 @@
  *     older = n - recent,  k = kept - recent
  *     out   = { j < older : key(j) > T }  +  the first ties with key(j) = T, k in all  +  { older .. n - 1 }
  *
- * One work-group for each (kv head, sequence b); `first` + b is its place in kept and recent. Radix select: four histograms
+ * One work-group for each head; keep[keep_at + head] says how many, and from where on in `out` they stand. Radix select: four histograms
  * of 8 bits, from the top, find T, the k-th largest key; key(j) is the score's bits made to order as unsigned integers do,
  * 0 for NaN and without scores, the largest of all for a sink. Then each work-item owns one stretch of columns, a prefix
  * sum over the stretches' counts says where it writes, and the order of positions is kept:
@@ -34,15 +34,16 @@ static inline uint find_digit(__local const uint *histogram, uint remaining, uin
 }
 
 __kernel __attribute__((reqd_work_group_size(TOPK_GROUP, 1, 1))) void
-topk(__global const float *scores, uint score_stride, int kv_heads, __global const int *tokens, __global const int *kept,
-     __global const int *recent, uint first, int sinks, __global int *out, uint out_stride) {
+topk(__global const float *scores, uint scores_at, int n, __global const vlci_keep *keep, uint keep_at,
+     __global int *out) {
     __local uint histogram[256];
     __local uint greater[TOPK_GROUP], ties[TOPK_GROUP];
     __local uint shared_prefix, shared_remaining;
-    const int lane = get_local_id(0), kv = get_group_id(0), b = get_group_id(1);
-    const int last = recent[first + b], older = tokens[b] - last, k = kept[first + b] - last;
-    __global const float *score = scores ? scores + ((size_t)b * kv_heads + kv) * score_stride : 0;
-    __global int *to = out + ((size_t)b * kv_heads + kv) * out_stride;
+    const int lane = get_local_id(0), head = get_group_id(0);
+    const vlci_keep own = keep[keep_at + head];
+    const int last = own.recent, older = n - last, k = own.kept - last, sinks = own.sinks;
+    __global const float *score = scores ? scores + scores_at + (size_t)head * n : 0;
+    __global int *to = out + own.first;
 
     uint prefix = 0, mask = 0, remaining = k;
     for (int shift = 24; shift >= 0; shift -= 8) {

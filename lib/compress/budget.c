@@ -1,5 +1,5 @@
 /*
- * budget.c - how many rows each layer keeps.
+ * budget.c - how many rows each layer keeps, and each kv head of it.
  *
  *     density(l) = 1 - sparsity(l)
  *     sparse(l)  = clip(density(l) / sum density * alpha * L, 0.01, 1)
@@ -10,9 +10,11 @@
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */
-#include <math.h>
+#include "compress/budget.h"
 
-#include "compress/compress.h"
+#include <math.h>
+#include <stdlib.h>
+
 #include "core/alloc.h"
 
 #define PYRAMID_BETA 20.0 /* the last layer keeps 1/20 of the mean */
@@ -46,61 +48,71 @@ static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at)
     at->sinks = r->sinks < at->kept - at->recent ? r->sinks : at->kept - at->recent;
 }
 
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int stride,
-                       vlcache_compress_layer *layer) {
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all, vlcache_compress_layer *layer) {
     double density_sum = 0.0;
-    for (int l = 0; l < layers; l++) density_sum += 1.0 - layer[l * stride].sparsity;
+    for (int l = 0; l < layers; l++) density_sum += 1.0 - layer[l].sparsity;
     for (int l = 0; l < layers; l++) {
-        vlcache_compress_layer *at = &layer[l * stride];
+        vlcache_compress_layer *at = &layer[l];
         at->budget = recipe->budget >= 1.0 ? 1.0
                      : recipe->allocation == VLCI_ALLOCATE_PYRAMID
-                         ? pyramid(recipe, l, layers)
-                         : mixed(recipe, at->sparsity, density_sum, layers);
+                         ? pyramid(recipe, l, all)
+                         : mixed(recipe, at->sparsity, density_sum, all);
         divide(recipe, tokens, at);
     }
 }
 
-/* counts: [layers][batch][heads], or NULL: not measured. */
-static void share_sequences(vlci_compress *p, const uint64_t *counts) {
-    const vlci_compress_shape *s = &p->shape;
-    for (int b = 0; b < s->batch; b++) {
-        uint64_t entries = counts ? vlci_sparsity_entries(&p->seen->rows, b) : 0;
-        for (int l = 0; l < s->layers; l++) {
-            size_t at = (size_t)l * (size_t)s->batch + (size_t)b;
-            p->layer[at].sparsity =
-                counts ? vlci_sparsity_mean(counts + at * (size_t)s->heads, s->heads, entries) : (double)NAN;
-        }
-        vlci_budget_share(&p->recipe, p->tokens[b], s->layers, s->batch, p->layer + b);
+/* ---- heads --------------------------------------------------------------------------------------------- */
+
+void vlci_budget_even(const vlcache_compress_layer *layer, int kv_heads, vlci_keep *out) {
+    for (int h = 0; h < kv_heads; h++) {
+        out[h].kept = layer->kept;
+        out[h].recent = layer->recent;
+        out[h].sinks = layer->sinks;
+        out[h].centroids = layer->centroids;
     }
 }
 
-/* One number of every layer and sequence, for the kernels. */
-static vlcache_status upload(vlci_compress *p, size_t member, cl_mem to) {
-    size_t n = (size_t)p->shape.layers * (size_t)p->shape.batch;
-    cl_int *numbers = vlci_alloc(n, sizeof *numbers);
-    if (!numbers) return vlci_fail_memory("compression budgets");
-    for (size_t i = 0; i < n; i++) numbers[i] = *(const int *)((const char *)&p->layer[i] + member);
-    vlcache_status status = vlci_write(p->device, to, 0, numbers, n * sizeof *numbers);
-    vlci_free(numbers);
-    return status;
+/* A row that may be kept beyond what its head is sure of. */
+typedef struct candidate {
+    float score;
+    int head, position;
+} candidate;
+
+static int better_first(const void *left, const void *right) {
+    const candidate *a = left, *b = right;
+    bool no_a = isnan(a->score), no_b = isnan(b->score);
+    if (no_a != no_b) return no_a - no_b;
+    if (!no_a && a->score != b->score) return a->score > b->score ? -1 : 1;
+    return a->head != b->head ? a->head - b->head : a->position - b->position;
 }
 
-vlcache_status vlci_compress_plan(vlci_compress *p) {
-    size_t n = (size_t)p->shape.layers * (size_t)p->shape.batch * (size_t)p->shape.heads;
-    uint64_t *counts = NULL;
-    vlcache_status status = VLCACHE_OK;
-    if (p->seen && p->seen->observed < p->shape.layers)
-        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not observed", p->seen->observed);
-    if (p->seen && p->seen->counts_rows) {
-        counts = vlci_alloc(n, sizeof *counts);
-        status = counts ? vlci_read(p->device, p->seen->counts, 0, counts, n * sizeof *counts)
-                        : vlci_fail_memory("compression counts");
+/* The rows of a head that are neither sinks nor recent, best first. */
+static void list_head(const vlcache_compress_layer *layer, int tokens, const float *score, int head, candidate *out) {
+    int n = 0;
+    for (int j = layer->sinks; j < tokens - layer->recent; j++)
+        out[n++] = (candidate){score[(size_t)head * (size_t)tokens + (size_t)j], head, j};
+    qsort(out, (size_t)n, sizeof *out, better_first);
+}
+
+vlcache_status vlci_budget_adapt(const vlcache_compress_layer *layer, double floor_share, int tokens,
+                                 const float *score, int kv_heads, vlci_keep *out) {
+    int open = tokens - layer->sinks - layer->recent, fixed = layer->sinks + layer->recent;
+    int sure = share(floor_share, layer->kept, fixed, layer->kept) - fixed, n = 0;
+    size_t all = (size_t)kv_heads * (size_t)(open > 0 ? open : 0) + 1;
+    candidate *list = vlci_alloc(all, sizeof *list);
+    if (!list) return vlci_fail_memory("budgets of heads");
+    vlci_budget_even(layer, kv_heads, out);
+    for (int h = 0; h < kv_heads; h++) {
+        list_head(layer, tokens, score, h, list + n);
+        for (int i = sure; i < open; i++) list[n + i - sure] = list[n + i];
+        n += open - sure;
+        out[h].kept = fixed + sure;
     }
-    if (!status) share_sequences(p, counts);
-    if (!status) status = upload(p, offsetof(vlcache_compress_layer, kept), p->kept_on);
-    if (!status) status = upload(p, offsetof(vlcache_compress_layer, recent), p->recent_on);
-    if (!status) status = upload(p, offsetof(vlcache_compress_layer, centroids), p->centroids_on);
-    p->planned = !status;
-    vlci_free(counts);
-    return status;
+    qsort(list, (size_t)n, sizeof *list, better_first);
+    int left = kv_heads * (layer->kept - fixed - sure);
+    for (int i = 0; i < left && i < n; i++) out[list[i].head].kept++;
+    for (int h = 0; h < kv_heads; h++)
+        if (tokens - out[h].kept <= out[h].centroids) out[h].centroids = 0; /* too few rows to stand for */
+    vlci_free(list);
+    return VLCACHE_OK;
 }

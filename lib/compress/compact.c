@@ -1,106 +1,65 @@
 /*
- * compact.c - one layer's cache shrinks to the rows that are kept.
+ * compact.c - a cache shrinks to the rows that are kept.
  *
- * In: full-size K and V, the layer's scores and budget. Out: rows of earlier turns, the kept rows, ascending,
- * centroids of the others, and the rows decoded since, in the caller's new buffers, after which the full ones
- * can go.
+ * In: the rows of some heads, the positions that they keep. Out: rows of earlier turns, the kept rows, ascending, room for
+ * centroids of the others, and the rows decoded since; in other pages, or in the same.
  */
+#include "compress/compact.h"
+
 #include <stdio.h>
 
-#include "compress/compress.h"
+enum { MAX_GROUPS = 256, SQUEEZE_GROUP = 64, SQUEEZE_WORDS_MAX = 512 };
 
-enum { MAX_GROUPS = 256 };
-
-static vlcache_status get(const vlci_compress *p, const char *name, const vlci_kernel **kernel) {
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)p->shape.kv_dtype,
-             p->shape.head_dim);
-    return vlci_kernel_get(p->device, "compact.cl", name, options, kernel);
+/* 32-bit words of a row. */
+static size_t words(const vlci_compress_shape *s) {
+    return (size_t)s->head_dim * vlci_dtype_bytes(s->kv_dtype) / sizeof(cl_uint);
 }
 
-vlcache_status vlci_compress_build(vlci_compress *p) {
-    const vlci_kernel *kernel = NULL;
-    vlcache_status status = get(p, "compact", &kernel);
-    if (!status) status = vlci_pool_build(p);
-    if (!status) status = vlci_topk_build(p->device);
-    return status ? status : vlci_summary_build(p);
+static vlcache_status get_squeeze(vlcache_device *device, vlci_compact_kernels *k) {
+    char options[48];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, k->group);
+    return vlci_kernel_get(device, "compact.cl", "squeeze", options, &k->squeeze);
 }
 
-static vlcache_status gather(vlci_compress *p, int layer, const vlci_attention *a, const vlci_compact_to *to,
-                             bool value) {
-    const vlci_compress_shape *s = &p->shape;
-    const vlci_kernel *kernel = NULL;
-    vlcache_status status = get(p, "compact", &kernel);
-    if (status) return status;
-    size_t groups = to->capacity < MAX_GROUPS ? (size_t)to->capacity : MAX_GROUPS;
-    vlci_grid grid =
-        VLCI_GRID(groups, (size_t)s->kv_heads, (size_t)s->batch, vlci_group_width(kernel, 64), 1, 1);
-    return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(value ? a->v : a->k),
-                       VLCI_U32(value ? a->v_offset : a->k_offset), VLCI_U32(a->seq_stride),
-                       VLCI_U32(a->head_stride), VLCI_U32(a->row_stride), VLCI_MEM(p->before_on),
-                       VLCI_I32(layer * s->batch * s->kv_heads), VLCI_MEM(p->tokens_on), VLCI_MEM(p->kept_on),
-                       VLCI_MEM(p->centroids_on), VLCI_U32(layer * s->batch), VLCI_I32(p->decoded),
-                       VLCI_MEM(p->kept[layer]), VLCI_U32(vlci_compress_kept_rows(p, layer)),
-                       VLCI_I32(s->kv_heads), VLCI_MEM(value ? to->v : to->k),
-                       VLCI_U32(value ? to->v_offset : to->k_offset), VLCI_U32(to->seq_stride),
-                       VLCI_U32(to->head_stride), VLCI_U32(to->row_stride), VLCI_I32(to->capacity));
+vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_shape *shape,
+                                 vlci_compact_kernels *out) {
+    out->group = device->caps.wide_vectors || words(shape) > SQUEEZE_WORDS_MAX ? 1 : SQUEEZE_GROUP;
+    vlcache_status status = get_squeeze(device, out);
+    if (!status && out->squeeze->max_group < out->group) {
+        out->group = 1;
+        status = get_squeeze(device, out);
+    }
+    char options[48];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, out->group);
+    return status ? status : vlci_kernel_get(device, "compact.cl", "compact", options, &out->compact);
 }
 
-static vlcache_status move_biases(vlci_compress *p, int layer, cl_mem bias, int bias_capacity,
-                                  const vlci_compact_to *to) {
-    const vlci_compress_shape *s = &p->shape;
-    const vlci_kernel *kernel = NULL;
-    if (!to->bias) return VLCACHE_OK;
-    vlcache_status status = get(p, "compact_bias", &kernel);
-    if (status) return status;
-    vlci_grid grid = vlci_grid_over(kernel, (size_t)to->capacity, (size_t)s->batch * (size_t)s->kv_heads, 1);
-    return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(bias), VLCI_I32(bias_capacity),
-                       VLCI_MEM(p->before_on), VLCI_I32(layer * s->batch * s->kv_heads),
-                       VLCI_I32(s->kv_heads), VLCI_MEM(to->bias), VLCI_I32(to->capacity));
+/* Rows are moved as words. */
+static vlci_kv_view in_words(const vlci_heads *h) {
+    vlci_kv_view view = h->kv;
+    view.row_stride = words(&h->shape);
+    return view;
 }
 
-/* `*score`: what tokens are chosen by, good until the next layer. */
-static vlcache_status choose(vlci_compress *p, int layer, cl_mem *score) {
-    const vlci_compress_shape *s = &p->shape;
-    size_t rows = (size_t)vlci_compress_kept_rows(p, layer);
-    vlcache_status status = VLCACHE_OK;
-    if (!p->kept[layer])
-        status = vlci_memory_create(p->device, (size_t)s->batch * (size_t)s->kv_heads * rows * sizeof(cl_int),
-                                    "compression: kept positions", &p->kept[layer]);
-    if (!status) status = vlci_pool(p, p->seen ? p->seen->score[layer] : NULL, score);
-    if (!status)
-        status = vlci_topk(p->device, *score, s->batch, s->kv_heads, p->max_tokens, p->tokens_on, p->kept_on,
-                           p->recent_on, layer * s->batch, p->recipe.sinks, p->kept[layer], (int)rows);
-    return status;
+vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay, cl_mem to) {
+    vlci_kv_view view = in_words(h);
+    size_t most = 1;
+    for (int i = 0; i < vlci_heads_n(h); i++) {
+        const vlci_keep *own = &h->own[vlci_heads_first(h) + i];
+        size_t rows = (size_t)(own->before % VLCI_KV_PAGE + own->kept + own->centroids + stay->decoded);
+        if (rows > most) most = rows;
+    }
+    vlci_grid grid = VLCI_GRID(most < MAX_GROUPS ? most : MAX_GROUPS, (size_t)vlci_heads_n(h), 1,
+                               vlci_group_width(k->compact, 32), 1, 1);
+    return VLCI_LAUNCH(h->device, k->compact, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(to),
+                       VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
+                       VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));
 }
 
-static bool fits(size_t value) {
-    return value <= UINT32_MAX;
-}
-
-static vlcache_status check(const vlci_compress *p, int layer, const vlci_attention *a,
-                            const vlci_compact_to *to) {
-    if (!p->planned || layer < 0 || layer >= p->shape.layers)
-        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: not planned", layer);
-    if (to->capacity < vlci_compress_most_rows(p, layer))
-        return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: capacity %d, %d rows are kept", layer,
-                         to->capacity, vlci_compress_most_rows(p, layer));
-    if (!fits(a->k_offset) || !fits(a->v_offset) || !fits(a->seq_stride) || !fits(a->head_stride) ||
-        !fits(a->row_stride) || !fits(to->k_offset) || !fits(to->v_offset) || !fits(to->seq_stride) ||
-        !fits(to->head_stride) || !fits(to->row_stride))
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: layer %d: an offset or stride exceeds 32 bits",
-                         layer);
-    return VLCACHE_OK;
-}
-
-vlcache_status vlci_compress_layer(vlci_compress *p, int layer, const vlci_attention *a, cl_mem bias,
-                                   int bias_capacity, const vlci_compact_to *to) {
-    cl_mem score = NULL;
-    vlcache_status status = check(p, layer, a, to);
-    if (!status) status = choose(p, layer, &score);
-    if (!status) status = gather(p, layer, a, to, false);
-    if (!status) status = gather(p, layer, a, to, true);
-    if (!status) status = move_biases(p, layer, bias, bias_capacity, to);
-    if (!status) status = vlci_summary(p, layer, score, a, to);
-    return status;
+vlcache_status vlci_squeeze(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay) {
+    vlci_kv_view view = in_words(h);
+    vlci_grid grid = VLCI_GRID((size_t)vlci_heads_n(h), 2, 1, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->squeeze, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(h->keep),
+                       VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
+                       VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));
 }

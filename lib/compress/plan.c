@@ -1,120 +1,113 @@
 /*
- * plan.c - the plan of one prefill: made before the walk, asked after it.
- *
- * In: a recipe, a batch of prompts. Out: which rows to look at, and room for budgets and choices.
+ * plan.c - the plan of one prompt: which rows are looked at, what each layer may keep, and the order of the steps.
  */
+#include "compress/plan.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "compress/compress.h"
 #include "core/alloc.h"
 
-static vlcache_status check_shape(const vlci_compress_shape *s, const vlci_compress_prompt *prompt) {
-    if (s->layers < 1 || s->batch < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->heads < s->kv_heads ||
-        s->heads % s->kv_heads != 0)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "compress: shape: %d layers, batch %d, %d heads over %d kv heads of %d", s->layers,
-                         s->batch, s->heads, s->kv_heads, s->head_dim);
-    for (int b = 0; b < s->batch; b++)
-        if (prompt->tokens[b] < 1 || prompt->text[b] < 0 || prompt->text[b] > prompt->tokens[b])
-            return vlci_fail(VLCACHE_E_ARGUMENT,
-                             "compress: sequence %d: %d tokens of text behind a picture in a prompt of %d", b,
-                             prompt->text[b], prompt->tokens[b]);
+static const vlci_compress_shape *shape_of(const vlci_compress *p) {
+    return &p->kernels->shape;
+}
+
+static int n_heads(const vlci_compress *p) {
+    return shape_of(p)->layers * shape_of(p)->kv_heads;
+}
+
+static vlcache_device *device_of(const vlci_compress *p) {
+    return p->kernels->device;
+}
+
+/* ---- kernels ------------------------------------------------------------------------------------------- */
+
+static vlcache_status check_shape(const vlci_compress_shape *s) {
+    if (s->layers < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->heads < s->kv_heads || s->heads % s->kv_heads)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "compress: shape: %d layers, %d heads over %d kv heads of %d",
+                         s->layers, s->heads, s->kv_heads, s->head_dim);
     return VLCACHE_OK;
 }
 
-/* ---- rows to look at ----------------------------------------------------------------------------------- */
-
-static bool same(const vlci_scores *s, int batch, const vlci_rows *rows, double threshold) {
-    return s && vlci_rows_equal(&s->rows, rows, batch) && (!s->counts_rows || s->threshold == threshold);
-}
-
-static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *prompt,
-                                  vlci_compress *const *others, size_t n_others) {
-    int batch = p->shape.batch;
-    double threshold = p->recipe.threshold;
-    vlci_rows rows;
-    vlcache_status status = vlci_rows_create(&p->recipe, prompt, batch, &rows);
+vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape,
+                                  const vlci_recipe *recipe, vlci_compress_kernels *k) {
+    vlcache_status status = check_shape(shape);
     if (status) return status;
-    for (size_t i = 0; i < n_others && !p->seen; i++)
-        if (others[i] && same(others[i]->seen, batch, &rows, threshold)) p->seen = others[i]->seen;
-    if (p->seen)
-        p->seen->references++;
-    else if (rows.start[batch])
-        status = vlci_scores_create(p->device, &p->shape, prompt, &rows, threshold, &p->seen);
-    vlci_rows_release(&rows);
-    return status;
+    k->device = device;
+    k->shape = *shape;
+    status = vlci_score_open(device, shape, &k->score);
+    if (status || !recipe->compresses) return status; /* probes look at full caches too */
+    status = vlci_pool_open(device, recipe, &k->pool);
+    if (!status) status = vlci_topk_open(device, &k->topk);
+    if (!status) status = vlci_compact_open(device, shape, &k->compact);
+    return status ? status : vlci_summary_open(device, shape, recipe, &k->summary);
 }
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
-static size_t n_lengths(const vlci_compress *p) {
-    return (size_t)p->shape.layers * (size_t)p->shape.batch * (size_t)p->shape.kv_heads;
+static bool same(const vlci_scores *s, const vlci_rows *rows, double threshold) {
+    return s && vlci_rows_equal(&s->rows, rows) && (!s->counted || s->threshold == threshold);
 }
 
-static vlcache_status create_host(vlci_compress *p, const vlci_compress_prompt *prompt) {
-    size_t batch = (size_t)p->shape.batch, layers = (size_t)p->shape.layers;
-    p->tokens = vlci_calloc(batch, sizeof *p->tokens);
-    p->tau = vlci_calloc(batch, sizeof *p->tau);
-    p->fallback = vlci_calloc(batch, sizeof *p->fallback);
-    p->layer = vlci_calloc(batch * layers, sizeof *p->layer);
-    p->kept = vlci_calloc(layers, sizeof *p->kept);
-    p->before = vlci_calloc(n_lengths(p), sizeof *p->before);
-    if (!p->tokens || !p->tau || !p->fallback || !p->layer || !p->kept || !p->before)
-        return vlci_fail_memory("compression plan");
-    if (prompt->past) memcpy(p->before, prompt->past, n_lengths(p) * sizeof *p->before);
-    for (int b = 0; b < p->shape.batch; b++) {
-        p->tokens[b] = prompt->tokens[b];
-        p->tau[b] = vlci_sparsity_rows(prompt->tokens[b], prompt->text[b], &p->fallback[b]);
-        if (p->tokens[b] > p->max_tokens) p->max_tokens = p->tokens[b];
-    }
-    return VLCACHE_OK;
-}
-
-static vlcache_status create_device(vlci_compress *p, const vlci_compress_prompt *prompt) {
-    size_t batch = (size_t)p->shape.batch, layers = (size_t)p->shape.layers;
-    size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
-    struct {
-        size_t bytes;
-        const char *what;
-        cl_mem *memory;
-        const void *values; /* NULL: written later, or zeros */
-    } wanted[] = {
-        {batch * sizeof(cl_int), "compression: prompt lengths", &p->tokens_on, p->tokens},
-        {n_lengths(p) * sizeof(cl_int), "compression: earlier rows", &p->before_on, p->before},
-        {layers * batch * sizeof(cl_int), "compression: budgets", &p->kept_on, NULL},
-        {layers * batch * sizeof(cl_int), "compression: recent rows", &p->recent_on, NULL},
-        {layers * batch * sizeof(cl_int), "compression: centroids", &p->centroids_on, NULL},
-        {n_grids * sizeof *prompt->grids, "compression: token grids", &p->grids_on, prompt->grids},
-    };
-    vlcache_status status = VLCACHE_OK;
-    p->n_grids = (int)n_grids;
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted && !status; i++) {
-        status = vlci_memory_create(p->device, wanted[i].bytes, wanted[i].what, wanted[i].memory);
-        if (status || !wanted[i].bytes) continue;
-        status = wanted[i].values
-                     ? vlci_write(p->device, *wanted[i].memory, 0, wanted[i].values, wanted[i].bytes)
-                     : vlci_fill(p->device, *wanted[i].memory, 0, wanted[i].bytes, 0);
-    }
+static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *prompt,
+                                  vlci_compress *const *others, size_t n_others) {
+    double threshold = p->recipe.threshold;
+    int decoded = p->recipe.scoring == VLCI_SCORE_NONE ? 0 : VLCI_ROW_SCORED;
+    vlci_rows rows;
+    vlcache_status status = vlci_rows_create(&p->recipe, prompt, &rows);
+    if (status) return status;
+    for (size_t i = 0; i < n_others && !p->seen; i++)
+        if (others[i] && same(others[i]->seen, &rows, threshold)) p->seen = others[i]->seen;
+    p->looks = !p->seen && rows.n;
+    if (p->seen)
+        p->seen->references++;
+    else if (rows.n)
+        status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded, threshold,
+                                    &p->seen);
+    vlci_rows_release(&rows);
     return status;
 }
 
-vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *recipe,
-                                    const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
-                                    vlci_compress *const *others, size_t n_others, vlci_compress **out) {
+static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_kept *out) {
+    size_t n = (size_t)n_heads(p), bytes = n * sizeof *out->own;
+    out->own = vlci_calloc(n, sizeof *out->own);
+    if (!out->own) return vlci_fail_memory("compression plan");
+    for (size_t i = 0; i < n && past; i++) out->own[i].before = past[i];
+    vlcache_status status = vlci_memory_create(device_of(p), bytes, "compression: what heads keep", &out->keep);
+    if (!status) status = vlci_write_later(device_of(p), out->keep, 0, out->own, bytes);
+    return status;
+}
+
+static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
+    size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
+    size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
+    p->tokens = prompt->tokens;
+    p->tau = vlci_rows_tau(prompt->tokens, prompt->text, &p->fallback);
+    p->n_grids = (int)n_grids;
+    p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
+    vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
+    if (!status) status = create_kept(p, prompt->past, &p->now);
+    if (!status) status = create_kept(p, prompt->past, &p->before);
+    if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
+    if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
+    if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
+    return status;
+}
+
+vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const vlci_recipe *recipe,
+                                    const vlci_compress_prompt *prompt, vlci_compress *const *others,
+                                    size_t n_others, vlci_compress **out) {
     *out = NULL;
     if (!recipe->compresses) return VLCACHE_OK;
-    vlcache_status status = check_shape(shape, prompt);
-    if (status) return status;
+    if (prompt->tokens < 1 || prompt->text < 0 || prompt->text > prompt->tokens)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "compress: %d tokens of text behind a picture in a prompt of %d",
+                         prompt->text, prompt->tokens);
     vlci_compress *p = vlci_calloc(1, sizeof *p);
     if (!p) return vlci_fail_memory("compression plan");
-    p->device = device;
+    p->kernels = kernels;
     p->recipe = *recipe;
-    p->shape = *shape;
-    status = create_host(p, prompt);
-    if (!status) status = create_device(p, prompt);
+    vlcache_status status = create(p, prompt);
     if (!status) status = find_scores(p, prompt, others, n_others);
-    if (!status) status = vlci_compress_build(p);
     if (status)
         vlci_compress_destroy(&p);
     else
@@ -122,77 +115,281 @@ vlcache_status vlci_compress_create(vlcache_device *device, const vlci_recipe *r
     return status;
 }
 
-/* ---- what it came to ----------------------------------------------------------------------------------- */
-
-static const vlcache_compress_layer *layer_of(const vlci_compress *p, int layer, int sequence) {
-    return &p->layer[layer * p->shape.batch + sequence];
-}
-
-int vlci_compress_kept(const vlci_compress *p, int layer, int sequence) {
-    return layer_of(p, layer, sequence)->kept;
-}
-
-int vlci_compress_rows(const vlci_compress *p, int layer, int sequence) {
-    const vlcache_compress_layer *l = layer_of(p, layer, sequence);
-    return l->kept + l->centroids + p->decoded;
-}
-
-static int most(const vlci_compress *p, int layer, int (*of)(const vlci_compress *, int, int)) {
-    int n = 0;
-    for (int b = 0; b < p->shape.batch; b++) {
-        int rows = of(p, layer, b);
-        if (rows > n) n = rows;
-    }
-    return n;
-}
-
-int vlci_compress_kept_rows(const vlci_compress *p, int layer) {
-    return most(p, layer, vlci_compress_kept);
-}
-
-int vlci_compress_most_rows(const vlci_compress *p, int layer) {
-    return most(p, layer, vlci_compress_rows);
-}
-
-void vlci_compress_stats(const vlci_compress *p, int sequence, vlcache_compress_stats *out) {
-    const vlci_compress_shape *s = &p->shape;
-    uint64_t rows = 0, biases = 0, n = (uint64_t)p->tokens[sequence], heads = (uint64_t)s->kv_heads;
-    uint64_t row_bytes = heads * (uint64_t)s->head_dim * 2 * vlci_dtype_bytes(s->kv_dtype);
-    for (int l = 0; l < s->layers; l++) {
-        const vlcache_compress_layer *at = layer_of(p, l, sequence);
-        rows += (uint64_t)(at->kept + at->centroids);
-        if (at->centroids) biases += (uint64_t)(at->kept + at->centroids);
-    }
-    *out = (vlcache_compress_stats){
-        .layers = s->layers,
-        .kv_heads = s->kv_heads,
-        .tokens = p->tokens[sequence],
-        .tau = p->tau[sequence],
-        .fallback = p->fallback[sequence],
-        .deferred = p->decoded,
-        .budget_asked = p->recipe.budget,
-        .budget_kept = (double)rows / ((double)n * s->layers),
-        .bytes_full = n * (uint64_t)s->layers * row_bytes,
-        .bytes_kept = rows * row_bytes + biases * heads * sizeof(cl_float),
-        .bytes_peak = vlci_memory_peak(p->device),
-    };
+static void release_kept(vlcache_device *device, vlci_kept *kept) {
+    vlci_free(kept->own);
+    vlci_memory_release(device, &kept->keep);
+    vlci_memory_release(device, &kept->positions);
 }
 
 void vlci_compress_destroy(vlci_compress **plan) {
     if (!plan || !*plan) return;
     vlci_compress *p = *plan;
-    for (int l = 0; p->kept && l < p->shape.layers; l++) vlci_memory_release(p->device, &p->kept[l]);
-    cl_mem *memory[] = {&p->tokens_on, &p->before_on,    &p->grids_on, &p->kept_on,
-                        &p->recent_on, &p->centroids_on, &p->merged,   &p->pooled,
-                        &p->evicted,   &p->labels,       &p->means,    &p->distances};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(p->device, memory[i]);
+    release_kept(device_of(p), &p->now);
+    release_kept(device_of(p), &p->before);
+    vlci_memory_release(device_of(p), &p->to);
+    vlci_memory_release(device_of(p), &p->grids);
+    vlci_pooled_release(device_of(p), &p->pooled);
+    vlci_summary_release(device_of(p), &p->room);
     vlci_scores_release(&p->seen);
-    vlci_free(p->tokens);
-    vlci_free(p->tau);
-    vlci_free(p->fallback);
     vlci_free(p->layer);
-    vlci_free(p->before);
-    vlci_free(p->kept);
     vlci_free(p);
     *plan = NULL;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_compress_observe(vlci_compress *p, int layer, const vlci_look *look) {
+    return p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
+}
+
+/* Scores that others look at too are left to them. */
+static vlcache_status own_scores(vlci_compress *p) {
+    vlci_scores *copy = NULL;
+    if (!p->seen || p->seen->references == 1) return VLCACHE_OK;
+    vlcache_status status = vlci_scores_copy(p->seen, &copy);
+    if (status) return status;
+    vlci_scores_release(&p->seen);
+    p->seen = copy;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_compress_observe_decode(vlci_compress *p, int layer, const vlci_look *look) {
+    vlcache_status status = own_scores(p);
+    if (!status && p->seen)
+        status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
+    if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
+    return status;
+}
+
+/* ---- budgets ------------------------------------------------------------------------------------------- */
+
+bool vlci_compress_by_layer(const vlci_recipe *r) {
+    if (!r->compresses || r->defer) return false;
+    return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
+}
+
+int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
+    double share = r->budget * layers;
+    if (vlci_policy_measures(r)) share += 0.01 * layers; /* the clip of step 2 */
+    if (share > layers) share = layers;
+    return (int64_t)ceil(share * tokens) + layers;
+}
+
+/* Sparsity of layers from .. until - 1, where it is counted. */
+static vlcache_status measure(vlci_compress *p, int from, int until) {
+    int heads = shape_of(p)->heads;
+    for (int l = from; l < until; l++) p->layer[l].sparsity = (double)NAN;
+    if (!p->seen || !p->seen->counted || from == until) return VLCACHE_OK;
+    uint64_t *counts = vlci_alloc((size_t)(until - from) * (size_t)heads, sizeof *counts);
+    if (!counts) return vlci_fail_memory("compression counts");
+    uint64_t entries = vlci_sparsity_entries(&p->seen->rows);
+    vlcache_status status = vlci_scores_counts(p->seen, from, until - from, counts);
+    for (int l = from; l < until && !status; l++)
+        p->layer[l].sparsity = vlci_sparsity_mean(counts + (size_t)(l - from) * (size_t)heads, heads, entries);
+    vlci_free(counts);
+    return status;
+}
+
+/* What each head of the layers of `h` keeps, and where its positions go. Adaptive budgets look at the scores. */
+static vlcache_status share_heads(vlci_compress *p, vlci_heads *h, cl_mem score, size_t at) {
+    int heads = shape_of(p)->kv_heads;
+    size_t n = (size_t)heads * (size_t)p->tokens;
+    float *values = NULL;
+    vlcache_status status = VLCACHE_OK;
+    bool adapt = p->recipe.adaptive && score;
+    if (adapt && !(values = vlci_alloc(n, sizeof *values))) return vlci_fail_memory("scores of a layer");
+    for (int l = h->layer; l < h->layer + h->layers && !status; l++) {
+        vlci_keep *own = p->now.own + l * heads;
+        size_t from = (at + (size_t)(l - h->layer) * n) * sizeof *values;
+        if (adapt) status = vlci_read(device_of(p), score, from, values, n * sizeof *values);
+        if (!adapt)
+            vlci_budget_even(&p->layer[l], heads, own);
+        else if (!status)
+            status = vlci_budget_adapt(&p->layer[l], p->recipe.floor, p->tokens, values, heads, own);
+    }
+    vlci_free(values);
+    return status;
+}
+
+/* Positions of all heads stand one after another. */
+static vlcache_status place_positions(vlci_compress *p) {
+    size_t n = 0;
+    for (int i = 0; i < n_heads(p); i++) {
+        p->now.own[i].first = (vlci_i32)n;
+        n += (size_t)p->now.own[i].kept;
+    }
+    vlcache_status status = VLCACHE_OK;
+    if (n > p->now.positions_room) {
+        vlci_memory_release(device_of(p), &p->now.positions);
+        p->now.positions_room = 0;
+        status = vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions",
+                                    &p->now.positions);
+        if (!status) p->now.positions_room = n;
+    }
+    size_t bytes = (size_t)n_heads(p) * sizeof *p->now.own;
+    return status ? status : vlci_write_later(device_of(p), p->now.keep, 0, p->now.own, bytes);
+}
+
+/* ---- choosing and moving ------------------------------------------------------------------------------- */
+
+static vlci_heads heads_of(vlci_compress *p, const vlci_kv *kv, int layer, int layers) {
+    return (vlci_heads){.device = device_of(p),
+                        .shape = *shape_of(p),
+                        .layer = layer,
+                        .layers = layers,
+                        .tokens = p->tokens,
+                        .own = p->now.own,
+                        .keep = p->now.keep,
+                        .kv = vlci_kv_layer(kv, layer),
+                        .heads_at = vlci_kv_heads_at(kv, layer)};
+}
+
+/* Budgets of the heads, then their positions. `*score`, `*at`: what they were chosen by. */
+static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, size_t *at) {
+    *score = p->seen ? p->seen->score : NULL;
+    *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
+    vlcache_status status = vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
+    if (!status) status = share_heads(p, h, *score, *at);
+    if (!status) status = place_positions(p);
+    return status ? status : vlci_topk(h, &p->kernels->topk, *score, *at, p->now.positions);
+}
+
+static vlci_stay stay_of(const vlci_compress *p) {
+    return (vlci_stay){p->now.positions, p->before.keep,
+                       p->before.positions ? p->before.positions : p->now.positions, p->decoded};
+}
+
+/* Rows of a head when it is compressed. */
+static int rows_of(const vlci_compress *p, int head) {
+    const vlci_keep *own = &p->now.own[head];
+    return own->before + own->kept + own->centroids + p->decoded;
+}
+
+/* Within the pages that there are. */
+static vlcache_status squeeze(vlci_compress *p, vlci_heads *h, vlci_kv *kv) {
+    vlci_stay stay = stay_of(p);
+    vlcache_status status = vlci_squeeze(h, &p->kernels->compact, &stay);
+    for (int i = 0; i < vlci_heads_n(h) && !status; i++)
+        vlci_kv_cut(kv, h->layer, i, rows_of(p, vlci_heads_first(h) + i));
+    return status;
+}
+
+/* Into other pages, with centroids. */
+static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem score, size_t at) {
+    int n = vlci_heads_n(h), first = vlci_heads_first(h);
+    vlci_kv_next next = {0};
+    bool biased = false;
+    int *rows = vlci_alloc(2 * (size_t)n, sizeof *rows);
+    if (!rows) return vlci_fail_memory("compressed rows");
+    for (int i = 0; i < n; i++) {
+        rows[i] = rows_of(p, first + i);
+        rows[n + i] = p->now.own[first + i].before;
+        biased |= p->now.own[first + i].centroids > 0;
+    }
+    vlci_stay stay = stay_of(p);
+    vlcache_status status = vlci_kv_replace(kv, h->layer, h->layers, rows, rows + n, biased, p->to, &next);
+    if (!status) {
+        h->kv = vlci_kv_layer(kv, h->layer); /* the pool may have grown */
+        status = vlci_compact(h, &p->kernels->compact, &stay, p->to);
+    }
+    if (!status)
+        status = vlci_summary(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
+    if (status)
+        vlci_kv_next_release(kv, &next);
+    else
+        vlci_kv_replaced(kv, &next);
+    vlci_free(rows);
+    return status;
+}
+
+/* Layers whose budgets are known shrink. */
+static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads h = heads_of(p, kv, layer, layers);
+    bool in_place = p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
+    int at_once = p->recipe.centroids > 0.0 ? vlci_summary_layers(&h, &p->kernels->summary) : layers;
+    for (int l = layer; l < layer + layers && !status; l += at_once) {
+        int n = layer + layers - l < at_once ? layer + layers - l : at_once;
+        cl_mem score;
+        size_t at;
+        h = heads_of(p, kv, l, n);
+        status = choose(p, &h, &score, &at);
+        if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv, score, at);
+    }
+    return status;
+}
+
+/* What is kept now is what there is when budgets shrink again. */
+static void turn_over(vlci_compress *p) {
+    vlci_kept now = p->now;
+    p->now = p->before;
+    p->before = now;
+    memcpy(p->now.own, p->before.own, (size_t)n_heads(p) * sizeof *p->now.own);
+}
+
+vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
+    int all = shape_of(p)->layers, first = layer;
+    vlcache_status status = measure(p, layer, layer + 1);
+    if (status) return status;
+    p->read = layer + 1;
+    if (vlci_policy_measures(&p->recipe)) {
+        vlci_budget_share(&p->recipe, p->tokens, layer + 1, all, p->layer);
+        if (layer) turn_over(p);
+        first = 0;
+    } else {
+        vlcache_compress_layer *at = vlci_alloc((size_t)all, sizeof *at);
+        if (!at) return vlci_fail_memory("compression budgets");
+        memcpy(at, p->layer, (size_t)all * sizeof *at);
+        vlci_budget_share(&p->recipe, p->tokens, all, all, at);
+        at[layer].sparsity = p->layer[layer].sparsity;
+        p->layer[layer] = at[layer];
+        vlci_free(at);
+    }
+    status = shrink(p, kv, first, layer + 1 - first);
+    p->applied = !status && p->read == all;
+    return status;
+}
+
+vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
+    int layers = shape_of(p)->layers;
+    vlcache_status status = measure(p, 0, layers);
+    if (status) return status;
+    vlci_budget_share(&p->recipe, p->tokens, layers, layers, p->layer);
+    status = shrink(p, kv, 0, layers);
+    p->applied = !status;
+    return status;
+}
+
+/* ---- what it came to ----------------------------------------------------------------------------------- */
+
+vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head, int *out, int *n) {
+    const vlci_keep *own = &p->now.own[layer * shape_of(p)->kv_heads + kv_head];
+    *n = own->kept;
+    if (!p->applied) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
+    return vlci_read(device_of(p), p->now.positions, (size_t)own->first * sizeof(cl_int), out,
+                     (size_t)own->kept * sizeof(cl_int));
+}
+
+void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
+    const vlci_compress_shape *s = shape_of(p);
+    uint64_t rows = 0, biases = 0, n = (uint64_t)p->tokens, heads = (uint64_t)s->kv_heads;
+    uint64_t row_bytes = (uint64_t)s->head_dim * 2 * vlci_dtype_bytes(s->kv_dtype);
+    for (int i = 0; i < n_heads(p); i++) {
+        const vlci_keep *own = &p->now.own[i];
+        rows += (uint64_t)(own->kept + own->centroids);
+        if (own->centroids) biases += (uint64_t)(own->kept + own->centroids);
+    }
+    *out = (vlcache_compress_stats){
+        .layers = s->layers,
+        .kv_heads = s->kv_heads,
+        .tokens = p->tokens,
+        .tau = p->tau,
+        .fallback = p->fallback,
+        .deferred = p->decoded,
+        .budget_asked = p->recipe.budget,
+        .budget_kept = (double)rows / ((double)(n * heads) * s->layers),
+        .bytes_full = n * (uint64_t)s->layers * heads * row_bytes,
+        .bytes_kept = rows * row_bytes + biases * sizeof(cl_float),
+        .bytes_peak = vlci_memory_peak(device_of(p)),
+    };
 }

@@ -1,70 +1,69 @@
 /*
  * pool.c - the scores that tokens are chosen by, from those that were seen.
  *
- *     seen [kv heads][N] -> (summed over kv heads) -> (largest of each window) -> chosen by
+ *     seen [heads][N] -> (summed over kv heads) -> (largest of each window) -> chosen by
  *
- * In: a layer's raw scores, which stay as they are. Out: the plan's own buffer, good until the next layer.
+ * In: raw scores of some layers, which stay as they are. Out: buffers of their own, good until the next call.
  */
-#include "compress/compress.h"
+#include "compress/pool.h"
 
-static vlcache_status room(vlci_compress *p, cl_mem *out) {
-    const vlci_compress_shape *s = &p->shape;
-    if (*out) return VLCACHE_OK;
-    size_t n = (size_t)s->batch * (size_t)s->kv_heads * (size_t)p->max_tokens;
-    return vlci_memory_create(p->device, n * sizeof(cl_float), "compression: pooled scores", out);
-}
-
-static vlcache_status get(const vlci_compress *p, const char *name, const vlci_kernel **kernel) {
-    return vlci_kernel_get(p->device, "pool.cl", name, "", kernel);
-}
-
-vlcache_status vlci_pool_build(const vlci_compress *p) {
-    const vlci_kernel *kernel = NULL;
-    bool used = !p->recipe.per_head || p->recipe.pooling != VLCI_POOL_NONE;
-    return used ? get(p, "pool_heads", &kernel) : VLCACHE_OK;
-}
-
-static vlcache_status merge(vlci_compress *p, cl_mem score) {
-    const vlci_kernel *kernel = NULL;
-    vlcache_status status = room(p, &p->merged);
-    if (!status) status = get(p, "pool_heads", &kernel);
-    if (status) return status;
-    return VLCI_LAUNCH(p->device, kernel,
-                       vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch, 1),
-                       VLCI_MEM(score), VLCI_U32(p->max_tokens), VLCI_I32(p->shape.kv_heads),
-                       VLCI_MEM(p->merged));
-}
-
-static vlcache_status pool(vlci_compress *p, cl_mem score) {
-    const vlci_recipe *r = &p->recipe;
-    const vlci_kernel *kernel = NULL;
-    bool line = r->pooling == VLCI_POOL_LINE;
-    vlcache_status status = room(p, &p->pooled);
-    if (!status) status = get(p, line ? "pool_line" : "pool_grid", &kernel);
-    if (status) return status;
-    vlci_grid grid =
-        vlci_grid_over(kernel, (size_t)p->max_tokens, (size_t)p->shape.batch * (size_t)p->shape.kv_heads, 1);
-    if (line)
-        return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(score), VLCI_U32(p->max_tokens),
-                           VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->tokens_on), VLCI_I32(r->pool_columns),
-                           VLCI_MEM(p->pooled));
-    return VLCI_LAUNCH(p->device, kernel, grid, VLCI_MEM(score), VLCI_U32(p->max_tokens),
-                       VLCI_I32(p->shape.kv_heads), VLCI_MEM(p->tokens_on), VLCI_MEM(p->grids_on),
-                       VLCI_I32(p->n_grids), VLCI_I32(r->pool_rows), VLCI_I32(r->pool_columns),
-                       VLCI_MEM(p->pooled));
-}
-
-vlcache_status vlci_pool(vlci_compress *p, cl_mem score, cl_mem *out) {
+vlcache_status vlci_pool_open(vlcache_device *device, const vlci_recipe *r, vlci_pool_kernels *k) {
     vlcache_status status = VLCACHE_OK;
-    *out = score;
-    if (!score) return VLCACHE_OK;
-    if (!p->recipe.per_head) {
-        status = merge(p, score);
-        *out = p->merged;
+    if (!r->per_head) status = vlci_kernel_get(device, "pool.cl", "pool_heads", "", &k->heads);
+    if (!status && r->pooling == VLCI_POOL_LINE) status = vlci_kernel_get(device, "pool.cl", "pool_line", "", &k->line);
+    if (!status && r->pooling == VLCI_POOL_GRID) status = vlci_kernel_get(device, "pool.cl", "pool_grid", "", &k->grid);
+    return status;
+}
+
+void vlci_pooled_release(vlcache_device *device, vlci_pooled *p) {
+    vlci_memory_release(device, &p->merged);
+    vlci_memory_release(device, &p->windows);
+    *p = (vlci_pooled){0};
+}
+
+static vlcache_status make_room(const vlci_heads *h, const vlci_recipe *r, vlci_pooled *p) {
+    size_t bytes = (size_t)vlci_heads_n(h) * (size_t)h->tokens * sizeof(cl_float);
+    if (vlci_heads_n(h) <= p->heads) return VLCACHE_OK;
+    vlci_pooled_release(h->device, p);
+    vlcache_status status = VLCACHE_OK;
+    if (!r->per_head) status = vlci_memory_create(h->device, bytes, "compression: merged scores", &p->merged);
+    if (!status && r->pooling != VLCI_POOL_NONE)
+        status = vlci_memory_create(h->device, bytes, "compression: pooled scores", &p->windows);
+    if (!status) p->heads = vlci_heads_n(h);
+    return status;
+}
+
+static vlcache_status merge(const vlci_heads *h, const vlci_kernel *kernel, cl_mem score, size_t at, cl_mem out) {
+    return VLCI_LAUNCH(h->device, kernel, vlci_grid_over(kernel, (size_t)h->tokens, (size_t)h->layers, 1),
+                       VLCI_MEM(score), VLCI_U32(at), VLCI_I32(h->tokens), VLCI_I32(h->shape.kv_heads),
+                       VLCI_MEM(out));
+}
+
+static vlcache_status pool(const vlci_heads *h, const vlci_pool_kernels *k, const vlci_recipe *r, cl_mem grids,
+                           int n_grids, cl_mem score, size_t at, cl_mem out) {
+    const vlci_kernel *kernel = r->pooling == VLCI_POOL_LINE ? k->line : k->grid;
+    vlci_grid grid = vlci_grid_over(kernel, (size_t)h->tokens, (size_t)vlci_heads_n(h), 1);
+    if (r->pooling == VLCI_POOL_LINE)
+        return VLCI_LAUNCH(h->device, kernel, grid, VLCI_MEM(score), VLCI_U32(at), VLCI_I32(h->tokens),
+                           VLCI_I32(r->pool_columns), VLCI_MEM(out));
+    return VLCI_LAUNCH(h->device, kernel, grid, VLCI_MEM(score), VLCI_U32(at), VLCI_I32(h->tokens),
+                       VLCI_MEM(grids), VLCI_I32(n_grids), VLCI_I32(r->pool_rows), VLCI_I32(r->pool_columns),
+                       VLCI_MEM(out));
+}
+
+vlcache_status vlci_pool(const vlci_heads *h, const vlci_pool_kernels *k, const vlci_recipe *r, cl_mem grids,
+                         int n_grids, vlci_pooled *p, cl_mem *score, size_t *at) {
+    if (!*score || (r->per_head && r->pooling == VLCI_POOL_NONE)) return VLCACHE_OK;
+    vlcache_status status = make_room(h, r, p);
+    if (!status && !r->per_head) {
+        status = merge(h, k->heads, *score, *at, p->merged);
+        *score = p->merged;
+        *at = 0;
     }
-    if (!status && p->recipe.pooling != VLCI_POOL_NONE) {
-        status = pool(p, *out);
-        *out = p->pooled;
+    if (!status && r->pooling != VLCI_POOL_NONE) {
+        status = pool(h, k, r, grids, n_grids, *score, *at, p->windows);
+        *score = p->windows;
+        *at = 0;
     }
     return status;
 }

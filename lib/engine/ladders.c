@@ -2,7 +2,7 @@
  * ladders.c - every kernel with variants, in the order of the pipeline: what VLCACHE_VARIANT may name,
  * vlcache-info lists and tests run.
  */
-#include "compress/compress.h"
+#include "compress/plan.h"
 #include "compute/attention.h"
 #include "compute/ops.h"
 #include "compute/sample.h"

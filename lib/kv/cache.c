@@ -255,6 +255,24 @@ void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     changed(kv);
 }
 
+/* ---- shrinking in place -------------------------------------------------------------------------------- */
+
+bool vlci_kv_shared(const vlci_kv *kv, int layer, int layers, const vlci_keep *keep) {
+    int heads = kv->pool->shape.kv_heads;
+    for (int i = layer * heads; i < (layer + layers) * heads; i++)
+        for (int page = keep[i].before / VLCI_KV_PAGE; page < kv->list[i].pages; page++)
+            if (kv->pool->owners[kv->pool->table.entry[kv->list[i].first + page]] > 1) return true;
+    return false;
+}
+
+void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows) {
+    vlci_kv_list *list = vlci_kv_list_of(kv, layer, head);
+    list->rows = rows;
+    for (; list->pages > vlci_kv_pages(rows); kv->held--)
+        vlci_kv_page_give(kv->pool, kv->pool->table.entry[list->first + --list->pages]);
+    changed(kv);
+}
+
 /* ---- replacing ----------------------------------------------------------------------------------------- */
 
 int vlci_kv_replace_pages(const vlci_kv *kv, int heads, const int *rows, const int *keep) {

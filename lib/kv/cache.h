@@ -87,6 +87,13 @@ vlcache_status vlci_kv_mark(const vlci_kv *kv, vlci_kv *out);
 /** `kv` holds what `mark` holds, which is released. Cannot fail. */
 void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark);
 
+/** Whether rows of these layers behind the first keep[..].before of each head are in pages that others own too; `keep`:
+ * of all heads. */
+bool vlci_kv_shared(const vlci_kv *kv, int layer, int layers, const vlci_keep *keep);
+
+/** Head `head`, counted from the first of `layer` on, has only `rows` rows any more; pages behind them are given back. */
+void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows);
+
 /**
  * Lists that are to take the place of those of some layers: head i of them holds rows[i] rows, the first
  * keep[i] of which are rows it has already, and stay in their pages as far as these are full of them.

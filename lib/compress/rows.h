@@ -1,0 +1,40 @@
+/**
+ * rows.h (internal) - which rows of a prompt are looked at, and what each is looked at for.
+ */
+#ifndef VLCI_COMPRESS_ROWS_H
+#define VLCI_COMPRESS_ROWS_H
+
+#include "cl/shared.h"
+#include "compress/policy.h"
+#include "core/status.h"
+
+/** A prompt; borrowed for the call. */
+typedef struct vlci_compress_prompt {
+    int tokens;                   /**< N */
+    int text;                     /**< of these, post-vision rows: text behind any picture */
+    const int *text_rows;         /**< which those are, ascending; NULL: the last */
+    const int32_t *past;          /**< cache rows before the prompt [layers][kv_heads]; NULL: none */
+    const vlci_token_grid *grids; /**< disjoint */
+    int n_grids;
+} vlci_compress_prompt;
+
+/** Entries VLCI_ROW(row, what), rows ascending. */
+typedef struct vlci_rows {
+    int n;
+    int32_t *entry;
+} vlci_rows;
+
+/** tau of a prompt with `text` post-vision rows; `*fallback` when there are none and the last rows stand for them. */
+int vlci_rows_tau(int tokens, int text, bool *fallback);
+
+/** The rows of a prompt that a recipe looks at, or a copy, in new memory. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt, vlci_rows *out);
+vlcache_status vlci_rows_copy(const vlci_rows *from, vlci_rows *out);
+bool vlci_rows_equal(const vlci_rows *a, const vlci_rows *b);
+
+/** Index of the first entry of a row that is at least `row`; n: none is. */
+int vlci_rows_from(const vlci_rows *rows, int row);
+
+void vlci_rows_release(vlci_rows *rows);
+
+#endif

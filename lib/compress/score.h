@@ -1,0 +1,75 @@
+/**
+ * score.h (internal) - what the rows that are looked at attend to: scores of tokens, and counts of insignificant entries.
+ *
+ * One object for a prompt, fed layer by layer, part by part of the prompt, and then by decoded rows. Plans of a
+ * comparison that look at the same rows share one.
+ */
+#ifndef VLCI_COMPRESS_SCORE_H
+#define VLCI_COMPRESS_SCORE_H
+
+#include "compress/heads.h"
+#include "compress/rows.h"
+#include "compress/sparsity.h"
+#include "compute/attention.h"
+
+extern const vlci_ladder vlci_score_ladder;
+
+typedef struct vlci_score_kernels {
+    bool wide; /**< rung */
+    const vlci_kernel *score, *sum;
+    vlci_sparsity_kernels sparsity;
+} vlci_score_kernels;
+
+/** Chooses the rung and builds its kernels. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
+vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape *shape, vlci_score_kernels *out);
+
+typedef struct vlci_scores {
+    vlcache_device *device;            /**< borrowed */
+    const vlci_score_kernels *kernels; /**< borrowed */
+    vlci_compress_shape shape;
+    int references;
+    int tokens; /**< N */
+    vlci_rows rows;
+    int decoded;     /**< what a decoded row is looked at for: VLCI_ROW_... */
+    bool counted;    /**< whether any row is */
+    double threshold;
+    bool *begun;     /**< [layers]: something was seen */
+    cl_mem rows_on;  /**< the entries, and one more: of a decoded row */
+    cl_mem before;   /**< vlci_keep [layers][kv_heads], of which only `before` counts */
+    cl_mem partial, sums; /**< scratch, and its bytes */
+    size_t partial_bytes, sums_bytes;
+    cl_mem counts; /**< ulong [layers][heads]; NULL where nothing is counted */
+    cl_mem score;  /**< f32 [layers][kv_heads][N] */
+} vlci_scores;
+
+/** A part of the prompt in a walk whose attention has just run. */
+typedef struct vlci_look {
+    const vlci_attention *a;
+    size_t heads_at; /**< first entry of a->kv.heads of this layer of the sequence */
+    int row;         /**< of the walk: the part's first */
+    int from, n;     /**< rows of the prompt: from, from + 1, ...; a decoded row: 0, 1 */
+} vlci_look;
+
+/** Room for what the rows see; they are copied. `decoded`: what decoded rows are looked at for. Errors:
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kernels *kernels,
+                                  const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
+                                  const vlci_rows *rows, int decoded, double threshold, vlci_scores **out);
+
+/** A copy of what was seen so far, to which more can be added; shares nothing. */
+vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out);
+
+/** Enqueues a layer: scores += what the listed rows among `look` attend to, and their counts. */
+vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_look *look);
+
+/** Enqueues a layer: scores = (scores +) weight * what one decoded row attends to. */
+vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look, double weight,
+                                          bool add);
+
+/** Counts of a layer, [heads]; blocks. */
+vlcache_status vlci_scores_counts(const vlci_scores *scores, int layer, int layers, uint64_t *out);
+
+/** Gives up one reference, NULLs; NULL accepted. */
+void vlci_scores_release(vlci_scores **scores);
+
+#endif
