@@ -78,6 +78,14 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     return status;
 }
 
+/* Budgets that depend on nothing but the prompt's length. */
+static void share_known(vlci_compress *p) {
+    int layers = shape_of(p)->layers, heads = shape_of(p)->kv_heads;
+    if (vlci_policy_measures(&p->recipe)) return;
+    vlci_budget_share(&p->recipe, p->tokens, layers, layers, p->layer);
+    for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
@@ -88,6 +96,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
+    if (!status) share_known(p);
     if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
     if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
     if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
@@ -336,14 +345,6 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
         vlci_budget_share(&p->recipe, p->tokens, layer + 1, all, p->layer);
         if (layer) turn_over(p);
         first = 0;
-    } else {
-        vlcache_compress_layer *at = vlci_alloc((size_t)all, sizeof *at);
-        if (!at) return vlci_fail_memory("compression budgets");
-        memcpy(at, p->layer, (size_t)all * sizeof *at);
-        vlci_budget_share(&p->recipe, p->tokens, all, all, at);
-        at[layer].sparsity = p->layer[layer].sparsity;
-        p->layer[layer] = at[layer];
-        vlci_free(at);
     }
     status = shrink(p, kv, first, layer + 1 - first);
     p->applied = !status && p->read == all;
