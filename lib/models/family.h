@@ -58,6 +58,8 @@ typedef struct vlci_family {
     const char *mark; /**< the text that stands for one picture in a prompt: "<image>"; the tokenizer makes
                            config->image_token of it */
 
+    const vlci_naming *names; /**< how checkpoints call its tensors (see vlci_checkpoint_name()) */
+
     /**
      * Reads what the folder says into `config`, whose `family` is set: text, image_token, text_model_type,
      * and config->eyes (new memory). What the family's files leave out gets its classes' defaults; what is
@@ -65,7 +67,7 @@ typedef struct vlci_family {
      * Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY. On failure
      * release() still follows.
      */
-    vlcache_status (*settings)(const vlci_hub *hub, vlci_config *config);
+    vlcache_status (*settings)(vlci_hub *hub, vlci_config *config);
 
     /**
      * Uploads tower and projector into config->eyes, and keeps the device (up->device) for look(). What the
