@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "checkpoint/safetensors.h"
+#include "models/llava.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
@@ -98,6 +99,7 @@ START_TEST(schemes) {
         strcat(header, "}");
         write_tensors("model.safetensors", header, 10);
         vlci_checkpoint *checkpoint = open_good();
+        vlci_checkpoint_name(checkpoint, vlci_llava_names);
         for (int i = 0; i < 5; i++) {
             vlci_weight_view view;
             ck_assert_msg(vlci_checkpoint_find(checkpoint, canonical[i], &view), "%s", named[s][i]);

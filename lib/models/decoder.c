@@ -3,6 +3,7 @@
  */
 #include "models/decoder.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/alloc.h"
@@ -144,6 +145,12 @@ vlcache_status vlci_text_config_read(const vlci_scope *root, vlci_text_config *t
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
+static void skip(vlci_upload *up, const char *prefix, const char *name) {
+    char full[160];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    vlci_checkpoint_skip(up->checkpoint, full);
+}
+
 vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, const char *prefix,
                                     vlci_text_layer *layer) {
     int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
@@ -165,6 +172,7 @@ vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, 
     if (!status)
         status = vlci_upload_matrix(up, prefix, VLCI_PARTS({"mlp.down_proj", c->hidden}), c->intermediate,
                                     c->mlp_bias, &layer->down);
+    skip(up, prefix, "self_attn.rotary_emb."); /* a buffer that old files store */
     return status;
 }
 
