@@ -13,6 +13,7 @@
 #include "support/folder.h"
 #include "support/scratch.h"
 #include "support/suite.h"
+#include "vlcache/vlcache.h"
 
 static const char *const folders[] = {"llava-llama-full", "llava-llama-mha", "llava-mistral-gqa4",
                                       "next-llama-bias",  "next-llama-mqa",  "next-mistral-gqa2",
@@ -198,7 +199,7 @@ static void compare_exactly(const vlci_checkpoint *checkpoint, const vlci_matrix
     free(stored);
 }
 
-static void make_mixed(test_folder *f) {
+static void make_mixed(test_folder *f, const char *said) {
     folder_open(f, folder_path(1));
     folder_narrow(f, LAYER "self_attn.k_proj", VLCACHE_DTYPE_F16); /* beside q and v in f32 */
     folder_narrow(f, LAYER "mlp.gate_proj", VLCACHE_DTYPE_F16);    /* beside up in bf16 */
@@ -207,7 +208,7 @@ static void make_mixed(test_folder *f) {
     folder_narrow(f, "language_model.model.embed_tokens", VLCACHE_DTYPE_BF16);
     folder_narrow(f, TOWER "encoder.layers.0.mlp", VLCACHE_DTYPE_F16);
     folder_narrow(f, "multi_modal_projector.linear_1", VLCACHE_DTYPE_BF16);
-    folder_set("torch_dtype", "\"bfloat16\"");
+    folder_set("torch_dtype", said);
     folder_write(f, true, NULL);
     folder_close(f);
 }
@@ -217,7 +218,7 @@ static void make_mixed(test_folder *f) {
 START_TEST(test_mixed_dtypes) {
     test_folder f;
     setenv("VLCACHE_GEMM", _i ? "wide" : "portable", 1);
-    make_mixed(&f);
+    make_mixed(&f, "\"bfloat16\"");
     vlcache_model *model = load_scratch(VLCACHE_DTYPE_AUTO);
     vlci_checkpoint *c = open_checkpoint(scratch_folder());
     const vlci_text_config *text = &model->config.text;
@@ -252,7 +253,7 @@ END_TEST
 /* A dtype that is asked for holds for every matrix. */
 START_TEST(test_mixed_to_one) {
     test_folder f;
-    make_mixed(&f);
+    make_mixed(&f, "\"bfloat16\"");
     vlcache_model *model = load_scratch(VLCACHE_DTYPE_F16);
     vlci_checkpoint *checkpoint = open_checkpoint(scratch_folder());
     check_model(model, checkpoint);
@@ -261,6 +262,44 @@ START_TEST(test_mixed_to_one) {
     ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_F16);
     vlci_checkpoint_close(&checkpoint);
     vlcache_model_destroy(&model);
+    scratch_clean();
+}
+END_TEST
+
+/* The logits of the first token of an answer about a picture. */
+static void first_logits(vlcache_dtype dtype, vlcache_logit *best, int *n) {
+    static const uint8_t rgb[40 * 30 * 3] = {200, 30, 90};
+    vlcache_model *model = load_scratch(dtype);
+    vlcache_session *session = NULL;
+    vlcache_image *image = NULL;
+    const vlcache_answer *answer = NULL;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    ck_ok(vlcache_image_from_rgb(rgb, 40, 30, 0, &image));
+    ck_ok(vlcache_session_create(model, NULL, &session));
+    prompt.text = "What is it?";
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    ck_ok(vlcache_session_ask(session, &prompt, NULL, &answer));
+    *n = answer->n_first_logits;
+    memcpy(best, answer->first_logits, (size_t)*n * sizeof *best);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+    vlcache_model_destroy(&model);
+}
+
+/* Mixed matrices answer as the same numbers do in f32. */
+START_TEST(test_mixed_answers) {
+    test_folder f;
+    vlcache_logit mixed[VLCACHE_FIRST_LOGITS], wide[VLCACHE_FIRST_LOGITS];
+    int n = 0, n_wide = 0;
+    make_mixed(&f, "\"float32\"");
+    first_logits(VLCACHE_DTYPE_AUTO, mixed, &n);
+    first_logits(VLCACHE_DTYPE_F32, wide, &n_wide);
+    ck_assert(n > 1 && n == n_wide);
+    for (int i = 0; i < n; i++) {
+        ck_assert_int_eq(mixed[i].token, wide[i].token);
+        ck_assert_float_eq_tol(mixed[i].logit, wide[i].logit, 1e-4f);
+    }
     scratch_clean();
 }
 END_TEST
@@ -412,6 +451,7 @@ int main(void) {
     tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 6);
     tcase_add_loop_test(all, test_mixed_dtypes, 0, 2);
     tcase_add_test(all, test_mixed_to_one);
+    tcase_add_test(all, test_mixed_answers);
     tcase_add_loop_test(all, test_stored_head, 0, 2);
     tcase_add_test(all, test_unused_tensors);
     tcase_add_loop_test(all, test_nothing_unused, 0, N_FOLDERS);
