@@ -9,7 +9,8 @@
 
 #include <jansson.h>
 
-#include "checkpoint/config.h"
+#include "models/families.h"
+#include "models/llava.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
@@ -43,6 +44,11 @@ static const char next_images[] =
     "336,"
     "\"crop_size\":336,\"image_grid_pinpoints\":[[336,672],[672,336]]}}";
 
+/* What the family keeps for itself. */
+static const vlci_llava *eyes_of(const vlci_config *config) {
+    return config->eyes;
+}
+
 static vlcache_status load(const char *config, const char *images, vlci_config *out) {
     scratch_text("config.json", config);
     scratch_text("preprocessor_config.json", images);
@@ -53,12 +59,12 @@ START_TEST(hub_llava) {
     vlci_config c;
     scratch_text("generation_config.json", "{\"eos_token_id\":[2,7],\"bos_token_id\":1}");
     ck_assert_msg(load(hub_config, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
-    ck_assert_int_eq(c.family, VLCI_LLAVA);
-    ck_assert_int_eq(c.vision.hidden, 1024);
-    ck_assert_int_eq(c.vision.head_dim, 64);
-    ck_assert_int_eq(c.vision.run_layers, 23);
-    ck_assert(!c.vision.keep_class);
-    ck_assert_int_eq(c.vision.act, VLCI_ACT_QUICK_GELU);
+    ck_assert_str_eq(c.family->name, "llava");
+    ck_assert_int_eq(eyes_of(&c)->vision.hidden, 1024);
+    ck_assert_int_eq(eyes_of(&c)->vision.head_dim, 64);
+    ck_assert_int_eq(eyes_of(&c)->vision.run_layers, 23);
+    ck_assert(!eyes_of(&c)->keep_class);
+    ck_assert_int_eq(eyes_of(&c)->vision.act, VLCI_ACT_QUICK_GELU);
     ck_assert_int_eq(c.text.hidden, 4096);
     ck_assert_int_eq(c.text.layers, 32);
     ck_assert_int_eq(c.text.kv_heads, 32);
@@ -68,19 +74,19 @@ START_TEST(hub_llava) {
     ck_assert(c.text.norm_eps == 1e-5f && c.text.rope_theta == 10000.0f);
     ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_PLAIN);
     ck_assert(!c.text.tied && !c.text.qkv_bias && !c.text.mlp_bias);
-    ck_assert_int_eq(c.projector_act, VLCI_ACT_GELU);
-    ck_assert(c.projector_bias);
+    ck_assert_int_eq(eyes_of(&c)->projector_act, VLCI_ACT_GELU);
+    ck_assert(eyes_of(&c)->projector_bias);
     ck_assert_int_eq(c.image_token, 32000);
     ck_assert_int_eq(c.bos_token, 1);
     ck_assert_int_eq(c.n_eos_tokens, 2);
     ck_assert_int_eq(c.eos_tokens[1], 7);
     ck_assert_int_eq(c.dtype, VLCACHE_DTYPE_F16);
     ck_assert_str_eq(c.text_model_type, "llama");
-    ck_assert_int_eq(c.image.shortest_edge, 336);
-    ck_assert_int_eq(c.image.crop_height, 336);
-    ck_assert_int_eq(c.image.resample, 3);
-    ck_assert(c.image.mean[0] == 0.48145466f && c.image.std[2] == 0.27577711f);
-    ck_assert_ptr_null(c.image.pinpoints);
+    ck_assert_int_eq(eyes_of(&c)->processor.shortest_edge, 336);
+    ck_assert_int_eq(eyes_of(&c)->processor.crop_height, 336);
+    ck_assert_int_eq(eyes_of(&c)->processor.resample, 3);
+    ck_assert(eyes_of(&c)->processor.mean[0] == 0.48145466f && eyes_of(&c)->processor.std[2] == 0.27577711f);
+    ck_assert_ptr_null(eyes_of(&c)->pinpoints);
     vlci_config_release(&c);
     vlci_config_release(&c);
 }
@@ -91,9 +97,9 @@ START_TEST(next_nested) {
     scratch_text("config.json", next_config);
     scratch_text("processor_config.json", next_images);
     ck_assert_msg(vlci_config_load(scratch_folder(), &c) == VLCACHE_OK, "%s", vlcache_error_message());
-    ck_assert_int_eq(c.family, VLCI_LLAVA_NEXT);
-    ck_assert_int_eq(c.vision.hidden, 1024); /* LlavaNextConfig's own default tower */
-    ck_assert_int_eq(c.vision.patch_size, 14);
+    ck_assert_str_eq(c.family->name, "llava_next");
+    ck_assert_int_eq(eyes_of(&c)->vision.hidden, 1024); /* LlavaNextConfig's own default tower */
+    ck_assert_int_eq(eyes_of(&c)->vision.patch_size, 14);
     ck_assert_int_eq(c.text.kv_heads, 8);
     ck_assert_int_eq(c.text.intermediate, 14336);
     ck_assert_int_eq(c.text.max_positions, 32768);
@@ -101,10 +107,10 @@ START_TEST(next_nested) {
     ck_assert_int_eq(c.dtype, VLCACHE_DTYPE_BF16);
     ck_assert_int_eq(c.n_eos_tokens, 1);
     ck_assert_int_eq(c.eos_tokens[0], 2);
-    ck_assert_int_eq(c.image.n_pinpoints, 2);
-    ck_assert_int_eq(c.image.pinpoints[0][0], 336);
-    ck_assert_int_eq(c.image.pinpoints[0][1], 672);
-    ck_assert(!c.image.pad_square);
+    ck_assert_int_eq(eyes_of(&c)->n_pinpoints, 2);
+    ck_assert_int_eq(eyes_of(&c)->pinpoints[0][0], 336);
+    ck_assert_int_eq(eyes_of(&c)->pinpoints[0][1], 672);
+    ck_assert(!eyes_of(&c)->processor.pad_square);
     vlci_config_release(&c);
 }
 END_TEST
@@ -227,7 +233,7 @@ START_TEST(pinpoints) {
         ck_assert_int_eq(load(text, images, &c), VLCACHE_E_FORMAT);
         ck_assert_msg(strstr(vlcache_error_message(), cases[i].why), "%s", vlcache_error_message());
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "image_grid_pinpoints"));
-        ck_assert_ptr_null(c.image.pinpoints);
+        ck_assert_ptr_null(c.eyes);
         free(text);
     }
     char *other = changed(images, "image_grid_pinpoints", "[[336,1008]]");
@@ -258,12 +264,12 @@ START_TEST(variants) {
     free(one);
     one = changed(hub_config, "vision_feature_layer", "[-1]");
     ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
-    ck_assert_int_eq(c.vision.run_layers, 24);
+    ck_assert_int_eq(eyes_of(&c)->vision.run_layers, 24);
     vlci_config_release(&c);
     free(one);
     one = changed(hub_config, "vision_feature_layer", "0");
     ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
-    ck_assert_int_eq(c.vision.run_layers, 0);
+    ck_assert_int_eq(eyes_of(&c)->vision.run_layers, 0);
     vlci_config_release(&c);
     free(one);
     one = changed(hub_config, "text_config.tie_word_embeddings", "true");
@@ -279,8 +285,8 @@ START_TEST(variants) {
     char *images = changed(hub_images, "image_processor_type", "\"LlavaImageProcessorFast\"");
     one = changed(images, "do_pad", "true");
     ck_assert_int_eq(load(hub_config, one, &c), VLCACHE_OK);
-    ck_assert(c.image.pad_square);
-    ck_assert_int_eq(c.image.background[0], 122);
+    ck_assert(eyes_of(&c)->processor.pad_square);
+    ck_assert_int_eq(eyes_of(&c)->processor.background[0], 122);
     vlci_config_release(&c);
     free(one);
     free(images);

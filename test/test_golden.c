@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint/config.h"
-#include "checkpoint/safetensors.h"
 #include "engine/prefill.h"
 #include "engine/text.h"
-#include "models/vision.h"
-#include "picture/image.h"
+#include "models/families.h"
+#include "models/gather.h"
+#include "models/llava.h"
+#include "models/llava_next.h"
+#include "models/model.h"
 #include "support/suite.h"
 #include "support/taps.h"
 
@@ -65,6 +66,10 @@ static vlcache_image *open_picture(const fixture *f, const json_t *file) {
     return image;
 }
 
+static const vlci_llava *eyes_of(const vlci_config *config) {
+    return config->eyes;
+}
+
 /** |got - want| <= atol + rtol * |want| everywhere; NaN fails. */
 static void assert_near(const char *what, const float *got, const float *want, size_t n, double atol,
                         double rtol) {
@@ -89,9 +94,10 @@ START_TEST(config_shapes_taps) {
         ck_assert_ptr_null(taps_findf(&golden, "layer.%d.hidden", f.config.text.layers));
         const tap *features = taps_find(&golden, "vision.features");
         if (features) {
-            int side = f.config.vision.image_size / f.config.vision.patch_size;
-            ck_assert_uint_eq(features->dim[1], (size_t)(side * side + f.config.vision.keep_class));
-            ck_assert_uint_eq(features->dim[2], (size_t)f.config.vision.hidden);
+            const vlci_llava *eyes = eyes_of(&f.config);
+            int side = eyes->vision.image_size / eyes->vision.patch_size;
+            ck_assert_uint_eq(features->dim[1], (size_t)(side * side + eyes->keep_class));
+            ck_assert_uint_eq(features->dim[2], (size_t)eyes->vision.hidden);
         }
         taps_release(&golden);
     }
@@ -101,7 +107,7 @@ END_TEST
 
 /* ---- every weight is found, whatever the folder calls it ---- */
 
-static void assert_weight(const vlci_checkpoint *checkpoint, const char *name, int n_dims, size_t rows,
+static void assert_weight(vlci_checkpoint *checkpoint, const char *name, int n_dims, size_t rows,
                           size_t columns) {
     vlci_weight_view view;
     size_t dims[2] = {rows, columns};
@@ -110,7 +116,7 @@ static void assert_weight(const vlci_checkpoint *checkpoint, const char *name, i
                       rows * (n_dims == 2 ? columns : 1) * (view.dtype == VLCACHE_DTYPE_F32 ? 4 : 2));
 }
 
-static void assert_text_layer(const vlci_checkpoint *checkpoint, const vlci_text_config *t, int layer) {
+static void assert_text_layer(vlci_checkpoint *checkpoint, const vlci_text_config *t, int layer) {
     static const char *const PART[] = {"q_proj", "k_proj", "v_proj"};
     char name[160];
     size_t hidden = (size_t)t->hidden, head_dim = (size_t)t->head_dim;
@@ -131,7 +137,8 @@ START_TEST(weights_are_found) {
     vlci_weight_view view;
     open_fixture(&f, _i);
     ck_ok(vlci_checkpoint_open(f.folder, &checkpoint));
-    size_t hidden = (size_t)f.config.text.hidden, width = (size_t)f.config.vision.hidden;
+    vlci_checkpoint_name(checkpoint, f.config.family->names);
+    size_t hidden = (size_t)f.config.text.hidden, width = (size_t)eyes_of(&f.config)->vision.hidden;
     assert_weight(checkpoint, "language_model.model.embed_tokens.weight", 2, (size_t)f.config.text.vocab,
                   hidden);
     assert_weight(checkpoint, "multi_modal_projector.linear_1.weight", 2, hidden, width);
@@ -141,9 +148,9 @@ START_TEST(weights_are_found) {
     ck_assert_int_eq(vlci_checkpoint_find(checkpoint, "language_model.lm_head.weight", &view),
                      !f.config.text.tied);
     ck_assert_int_eq(vlci_checkpoint_find(checkpoint, "image_newline", &view),
-                     f.config.family == VLCI_LLAVA_NEXT);
+                     f.config.family == &vlci_family_llava_next);
     ck_assert_int_eq(vlci_checkpoint_find(checkpoint, "multi_modal_projector.linear_1.bias", &view),
-                     f.config.projector_bias);
+                     eyes_of(&f.config)->projector_bias);
     vlci_checkpoint_close(&checkpoint);
     close_fixture(&f);
 }
@@ -152,12 +159,12 @@ END_TEST
 /* ---- pixels, tiles and number of visual tokens of every picture ---- */
 
 static size_t visual_tokens(const fixture *f, const vlcache_image *image) {
-    vlci_image_plan plan;
+    vlci_picture_layout plan;
     int width, height;
     vlcache_image_size(image, &width, &height);
-    ck_ok(vlci_image_plan_make(&f->config, width, height, &plan));
+    ck_ok(f->config.family->layout(&f->config, width, height, &plan));
     size_t n = (size_t)plan.n_tokens;
-    vlci_image_plan_release(&plan);
+    vlci_picture_layout_release(&plan);
     return n;
 }
 
@@ -181,10 +188,10 @@ START_TEST(pixels) {
         for (size_t i = 0; i < json_array_size(files); i++) {
             vlcache_image *image = open_picture(&f, json_array_get(files, i));
             vlci_pixels got;
-            ck_ok(vlci_image_prepare(&f.config, image, &got));
+            ck_ok(f.config.family->prepare(&f.config, image, &got));
             ck_assert_int_eq(got.tiles, tiles->i32[i]);
-            ck_assert_uint_eq((size_t)got.side, want->dim[3]);
-            size_t n = (size_t)got.tiles * 3 * (size_t)got.side * (size_t)got.side;
+            ck_assert_uint_eq((size_t)got.width, want->dim[3]);
+            size_t n = (size_t)got.tiles * 3 * (size_t)got.height * (size_t)got.width;
             assert_near("pixels", got.data, want->f32 + at, n, 1e-5, 1e-5);
             at += n;
             visual += visual_tokens(&f, image);
@@ -218,8 +225,12 @@ static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const j
     cl_mem features = NULL, selected = NULL, projected = NULL;
     int all = 0;
     for (size_t i = 0; i < tiles->n; i++) all += tiles->i32[i];
-    ck_ok(vlci_vision_run(model, prepared->f32, all, &features));
-    ck_ok(vlci_projector_run(model, features, all, &selected, &projected));
+    const vlci_llava *eyes = eyes_of(&model->config);
+    vlci_pixels seen = {all, eyes->vision.image_size, eyes->vision.image_size, (float *)prepared->f32};
+    int rows = 0;
+    ck_ok(vlci_clip_run(&eyes->tower, &seen, &features));
+    ck_ok(vlci_clip_select(&eyes->tower, features, all, eyes->keep_class, &rows, &selected));
+    ck_ok(vlci_projector_run(&eyes->projector, selected, rows, &projected));
     assert_tap("vision.features", selected, taps_find(golden, "vision.features"), 2e-4, 1e-3);
     assert_tap("projector.features", projected, taps_find(golden, "projector.features"), 2e-4, 1e-3);
     size_t row = (size_t)f->config.text.hidden * sizeof(float), at = 0, from = 0,
@@ -230,17 +241,18 @@ static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const j
         vlcache_image *image = open_picture(f, json_array_get(json_object_get(item, "images"), i));
         int width, height;
         vlcache_image_size(image, &width, &height);
-        vlci_image_plan plan;
-        ck_ok(vlci_image_plan_make(&f->config, width, height, &plan));
+        vlci_picture_layout plan;
+        ck_ok(f->config.family->layout(&f->config, width, height, &plan));
         for (int t = 0; t < plan.n_tokens; t++)
             if (plan.source[t] >= 0) plan.source[t] += (int32_t)from;
         cl_mem arranged = NULL;
-        ck_ok(vlci_projector_arrange(model, projected, &plan, &arranged));
+        ck_ok(vlci_gather(suite_device(), projected, eyes->newline, plan.source, plan.n_tokens,
+                          f->config.text.hidden, &arranged));
         ck_ok(vlci_copy(suite_device(), arranged, 0, tokens, at * row, (size_t)plan.n_tokens * row));
         at += (size_t)plan.n_tokens;
         from += (size_t)tiles->i32[i] * tile_rows;
         suite_release(arranged);
-        vlci_image_plan_release(&plan);
+        vlci_picture_layout_release(&plan);
         vlcache_image_destroy(&image);
     }
     suite_release(features);

@@ -1,7 +1,6 @@
 /*
- * test_image.c - pictures: decoding against Pillow, preparing and token order against transformers (goldens
- * of data/make_image_goldens.py), hostile files, mutations, and memory that runs out at every single
- * allocation.
+ * test_image.c - pictures: decoding against Pillow (goldens of data/make_image_goldens.py), hostile files,
+ * mutations, and memory that runs out at every single allocation.
  */
 #include <check.h>
 #include <math.h>
@@ -12,9 +11,10 @@
 #include <unistd.h>
 
 #include "picture/exif.h"
-#include "picture/image.h"
 #include "picture/png.h"
+#include "support/picture.h"
 #include "support/suite.h"
+#include "vlcache/image.h"
 
 /* ---- support ------------------------------------------------------------------------------------------- */
 
@@ -35,43 +35,6 @@ static void counted_release(void *user, void *block) {
     free(block);
 }
 
-static uint8_t *read_file(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
-    ck_assert_msg(file != NULL, "%s: missing", path);
-    fseek(file, 0, SEEK_END);
-    *bytes = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *data = malloc(*bytes + 1);
-    ck_assert_uint_eq(fread(data, 1, *bytes, file), *bytes);
-    fclose(file);
-    return data;
-}
-
-static int32_t take(const uint8_t **p) {
-    int32_t value;
-    memcpy(&value, *p, 4);
-    *p += 4;
-    return value;
-}
-
-/* The procedural picture of make_image_goldens.py. */
-static vlcache_image *picture(int width, int height) {
-    uint8_t *rgb = malloc((size_t)width * (size_t)height * 3), *p = rgb;
-    for (int y = 0; y < height; y++) {
-        for (int x = 0; x < width; x++) {
-            for (int c = 0; c < 3; c++) {
-                uint32_t h = (uint32_t)x * 73856093u ^ (uint32_t)y * 19349663u ^ (uint32_t)c * 83492791u;
-                h = (h ^ h >> 13) * 1274126177u;
-                *p++ = (uint8_t)((x / 8 + y / 8) & 1 ? h >> 16 : (uint32_t)(x * 5 + y * 3 + c * 40));
-            }
-        }
-    }
-    vlcache_image *image = NULL;
-    ck_assert_int_eq(vlcache_image_from_rgb(rgb, width, height, 0, &image), VLCACHE_OK);
-    free(rgb);
-    return image;
-}
-
 static uint32_t random_state;
 
 static uint32_t random_next(uint32_t limit) {
@@ -88,20 +51,19 @@ typedef struct sample {
 
 static sample samples[64];
 static int n_samples;
-static uint8_t *samples_file, *prepare_file;
+static uint8_t *samples_file;
 
 static void load_goldens(void) {
     size_t bytes;
-    prepare_file = read_file(VLCACHE_TEST_DATA "/image/prepare.bin", &bytes);
-    samples_file = read_file(VLCACHE_TEST_DATA "/image/files.bin", &bytes);
+    samples_file = golden_read(VLCACHE_TEST_DATA "/image/files.bin", &bytes);
     for (const uint8_t *p = samples_file; p < samples_file + bytes;) {
         sample *s = &samples[n_samples++];
         memcpy(s->name, p, 32);
         p += 32;
-        s->tolerance = take(&p);
-        s->width = take(&p);
-        s->height = take(&p);
-        s->bytes = take(&p);
+        s->tolerance = golden_take(&p);
+        s->width = golden_take(&p);
+        s->height = golden_take(&p);
+        s->bytes = golden_take(&p);
         s->data = p;
         s->rgb = p + s->bytes;
         p = s->rgb + (size_t)s->width * (size_t)s->height * 3;
@@ -213,7 +175,7 @@ START_TEST(writes_png) {
     snprintf(path, sizeof path, "/tmp/vlcache-image-%ld.png", (long)getpid());
     for (int i = 0; i < 4; i++) {
         int w = sizes[i][0], h = sizes[i][1];
-        vlcache_image *image = picture(w, h), *back = NULL;
+        vlcache_image *image = golden_picture(w, h), *back = NULL;
         ck_assert_int_eq(vlcache_image_write_png(path, vlcache_image_pixels(image), w, h), VLCACHE_OK);
         ck_assert_msg(vlcache_image_load(path, &back) == VLCACHE_OK, "%s", vlcache_error_message());
         ck_assert_mem_eq(vlcache_image_pixels(back), vlcache_image_pixels(image), (size_t)(w * h * 3));
@@ -229,192 +191,6 @@ START_TEST(writes_png) {
     ck_assert_int_eq(vlcache_image_write_png("/nowhere/at/all.png", black, 64, 64), VLCACHE_E_IO);
     ck_assert_int_eq(vlcache_image_write_png(path, black, 0, 64), VLCACHE_E_ARGUMENT);
     ck_assert_int_eq(vlcache_image_write_png(NULL, black, 64, 64), VLCACHE_E_ARGUMENT);
-}
-END_TEST
-
-/* ---- preparing ----------------------------------------------------------------------------------------- */
-
-static int pinpoints[5][2] = {{28, 56}, {56, 28}, {56, 56}, {84, 28}, {28, 84}};
-
-static vlci_config config_make(int family, int side, int patch) {
-    vlci_config config = {.family = family ? VLCI_LLAVA_NEXT : VLCI_LLAVA};
-    config.vision.image_size = side;
-    config.vision.patch_size = patch;
-    config.image = (vlci_image_config){.resize = true, .shortest_edge = side, .resample = 3, .crop = true};
-    config.image.crop_width = config.image.crop_height = side;
-    config.image.rescale_factor = 1.0f / 255.0f;
-    if (family) {
-        config.image.pinpoints = pinpoints;
-        config.image.n_pinpoints = 5;
-    }
-    return config;
-}
-
-/* One record of prepare.bin: pixels to the bit, token order exactly. */
-static void check_record(const uint8_t **p, int side, int patch, int family) {
-    vlci_config config = config_make(family, side, patch);
-    int width = take(p), height = take(p);
-    config.image.resample = take(p);
-    config.image.shortest_edge = take(p);
-    config.image.resize_width = take(p);
-    config.image.resize_height = take(p);
-    config.image.crop = take(p) != 0;
-    config.image.pad_square = take(p) != 0;
-    for (int c = 0; c < 3; c++) config.image.background[c] = take(p);
-    int tiles = take(p), tokens = take(p);
-    vlcache_image *image = picture(width, height);
-    vlci_image_plan plan;
-    vlci_pixels pixels;
-    ck_assert_msg(vlci_image_plan_make(&config, width, height, &plan) == VLCACHE_OK, "%s",
-                  vlcache_error_message());
-    ck_assert_msg(vlci_image_prepare(&config, image, &pixels) == VLCACHE_OK, "%s", vlcache_error_message());
-    ck_assert_int_eq(plan.n_tokens, tokens);
-    ck_assert_int_eq(plan.tiles, tiles);
-    ck_assert_int_eq(pixels.tiles, tiles);
-    ck_assert_int_eq(pixels.side, side);
-    for (int i = 0; i < tokens; i++) ck_assert_int_eq(plan.source[i], take(p));
-    for (int i = 0; i < tiles * 3 * side * side; i++)
-        ck_assert_msg(pixels.data[i] == (float)(*p)[i],
-                      "%d x %d, family %d, resample %d, value %d: %g, golden %d", width, height, family,
-                      config.image.resample, i, pixels.data[i], (*p)[i]);
-    *p += tiles * 3 * side * side;
-    vlci_pixels_release(&pixels);
-    vlci_image_plan_release(&plan);
-    vlcache_image_destroy(&image);
-}
-
-START_TEST(prepares_as_transformers) {
-    const uint8_t *p = prepare_file;
-    int side = take(&p), patch = take(&p), records = 0;
-    for (int family; (family = take(&p)) >= 0; records++) check_record(&p, side, patch, family);
-    ck_assert_int_gt(records, 55);
-}
-END_TEST
-
-START_TEST(normalises) {
-    const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f},
-                std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
-    vlci_config config = config_make(0, 28, 7);
-    vlcache_image *image = picture(28, 28);
-    vlci_pixels pixels;
-    config.image.rescale = config.image.normalize = true;
-    memcpy(config.image.mean, mean, sizeof mean);
-    memcpy(config.image.std, std, sizeof std);
-    ck_assert_int_eq(vlci_image_prepare(&config, image, &pixels), VLCACHE_OK);
-    const uint8_t *rgb = vlcache_image_pixels(image);
-    for (int i = 0; i < 28 * 28; i++) {
-        for (int c = 0; c < 3; c++) {
-            double expect = (rgb[i * 3 + c] / 255.0 - mean[c]) / std[c];
-            ck_assert_float_eq_tol(pixels.data[c * 28 * 28 + i], (float)expect, 1e-5f);
-        }
-    }
-    vlci_pixels_release(&pixels);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-/* Cells lie in the picture; the ones of the whole picture and of the grid each tile it without gap or
- * overlap. */
-static void check_cells(int family, int width, int height) {
-    vlci_config config = config_make(family, 28, 7);
-    config.image.pad_square = !family;
-    vlci_image_plan plan;
-    ck_assert_int_eq(vlci_image_plan_make(&config, width, height, &plan), VLCACHE_OK);
-    double area[2] = {0, 0};
-    for (int i = 0; i < plan.n_tokens; i++) {
-        const float *c = plan.cell[i];
-        ck_assert(c[0] >= 0 && c[1] >= 0 && c[2] <= (float)width && c[3] <= (float)height && c[0] <= c[2] &&
-                  c[1] <= c[3]);
-        if (plan.source[i] < 0) ck_assert(c[2] == 0 && c[3] == 0);
-        area[i >= 16] += (double)(c[2] - c[0]) * (double)(c[3] - c[1]);
-    }
-    double all = (double)width * height;
-    ck_assert_msg(fabs(area[0] - all) < 1e-3 * all, "%d x %d: %g of %g", width, height, area[0], all);
-    // unpad_image may drop a patch row that shows a sliver of the picture
-    if (family)
-        ck_assert_msg(area[1] > 0.7 * all && area[1] < 1.001 * all, "%d x %d: %g", width, height,
-                      area[1] / all);
-    vlci_image_plan_release(&plan);
-}
-
-START_TEST(cells_cover_the_picture) {
-    const int sizes[][2] = {{28, 28}, {56, 28}, {112, 56}, {100, 100}, {333, 500}, {500, 333}, {640, 260}};
-    for (int i = 0; i < 7; i++) {
-        check_cells(0, sizes[i][0], sizes[i][1]);
-        check_cells(1, sizes[i][0], sizes[i][1]);
-    }
-    vlci_config config = config_make(0, 28, 7); // centre crop of a 56 x 28 picture: columns 14..42
-    vlci_image_plan plan;
-    config.vision.keep_class = true;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 56, 28, &plan), VLCACHE_OK);
-    ck_assert_int_eq(plan.n_tokens, 17);
-    ck_assert_int_eq(plan.source[0], 0);
-    ck_assert_float_eq(plan.cell[0][2], 0);
-    ck_assert_float_eq(plan.cell[1][0], 14);
-    ck_assert_float_eq(plan.cell[1][2], 21);
-    ck_assert_float_eq(plan.cell[16][2], 42);
-    ck_assert_float_eq(plan.cell[16][3], 28);
-    vlci_image_plan_release(&plan);
-}
-END_TEST
-
-START_TEST(keeps_the_class_token_once) {
-    vlci_config config = config_make(1, 28, 7);
-    vlci_image_plan plain, kept;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 100, 60, &plain), VLCACHE_OK);
-    config.vision.keep_class = true;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 100, 60, &kept), VLCACHE_OK);
-    ck_assert_int_eq(kept.n_tokens, plain.n_tokens + 1);
-    ck_assert_int_eq(kept.source[0], 0);
-    for (int i = 0; i < plain.n_tokens; i++) {
-        int row = plain.source[i], expect = row < 0 ? -1 : row / 16 * 17 + 1 + row % 16;
-        ck_assert_int_eq(kept.source[i + 1], expect);
-    }
-    vlci_image_plan_release(&kept);
-    vlci_image_plan_release(&plain);
-}
-END_TEST
-
-START_TEST(refuses_sizes_that_do_not_fit) {
-    vlci_config config = config_make(0, 28, 7);
-    vlci_image_plan plan;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 0, 5, &plan), VLCACHE_E_ARGUMENT);
-    ck_assert_int_eq(vlci_image_plan_make(&config, 5, 70000, &plan), VLCACHE_E_ARGUMENT);
-    config.image.crop_width = 14;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 5, 5, &plan), VLCACHE_E_UNSUPPORTED);
-    config = config_make(0, 28, 7);
-    config.image.crop = false; // the short side only: not square
-    ck_assert_int_eq(vlci_image_plan_make(&config, 50, 60, &plan), VLCACHE_E_UNSUPPORTED);
-    config = config_make(1, 28, 7);
-    config.image.n_pinpoints = 0;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 50, 60, &plan), VLCACHE_E_UNSUPPORTED);
-    int odd[1][2] = {{30, 60}};
-    config.image.pinpoints = odd;
-    config.image.n_pinpoints = 1;
-    ck_assert_int_eq(vlci_image_plan_make(&config, 50, 60, &plan), VLCACHE_E_UNSUPPORTED);
-    config = config_make(0, 28, 7);
-    config.image.resample = 9;
-    vlcache_image *image = picture(5, 5);
-    vlci_pixels pixels;
-    ck_assert_int_eq(vlci_image_prepare(&config, image, &pixels), VLCACHE_E_ARGUMENT);
-    ck_assert_ptr_null(pixels.data);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-START_TEST(long_thin_pictures_cost_little) {
-    const int sizes[][2] = {{1, 60000}, {60000, 1}, {65535, 2}};
-    for (int i = 0; i < 3; i++) {
-        vlcache_image *image = picture(sizes[i][0], sizes[i][1]);
-        for (int mode = 0; mode < 3; mode++) {
-            vlci_config config = config_make(mode == 2, 28, 7);
-            config.image.pad_square = mode == 1;
-            vlci_pixels pixels;
-            ck_assert_int_eq(vlci_image_prepare(&config, image, &pixels), VLCACHE_OK);
-            vlci_pixels_release(&pixels);
-        }
-        vlcache_image_destroy(&image);
-    }
 }
 END_TEST
 
@@ -622,21 +398,6 @@ static vlcache_status work_decode(const void *with) {
     return status;
 }
 
-static vlcache_status work_prepare(const void *with) {
-    vlci_config config = config_make(1, 28, 7);
-    vlci_image_plan plan = {0};
-    vlci_pixels pixels = {0};
-    vlcache_status status = vlci_image_prepare(&config, with, &pixels);
-    if (!status) status = vlci_image_plan_make(&config, 50, 90, &plan);
-    config = config_make(0, 28, 7);
-    config.image.resample = 0;
-    vlci_pixels_release(&pixels);
-    if (!status) status = vlci_image_prepare(&config, with, &pixels);
-    vlci_image_plan_release(&plan);
-    vlci_pixels_release(&pixels);
-    return status;
-}
-
 static vlcache_status work_write(const void *with) {
     const char *path = "/tmp/vlcache-image-memory.png";
     vlcache_status status = vlcache_image_write_png(path, vlcache_image_pixels(with), 50, 90);
@@ -662,10 +423,9 @@ static void walk(vlcache_status (*work)(const void *), const void *with) {
 }
 
 START_TEST(survives_lack_of_memory) {
-    vlcache_image *image = picture(50, 90);
+    vlcache_image *image = golden_picture(50, 90);
     vlcache_set_allocator(counted_resize, counted_release, NULL);
     for (int i = 0; i < n_samples; i++) walk(work_decode, &samples[i]);
-    walk(work_prepare, image);
     walk(work_write, image);
     vlcache_set_allocator(NULL, NULL, NULL);
     vlcache_image_destroy(&image);
@@ -674,7 +434,6 @@ END_TEST
 
 static void drop_goldens(void) {
     free(samples_file);
-    free(prepare_file);
 }
 
 int main(void) {
@@ -685,12 +444,6 @@ int main(void) {
     tcase_add_test(cases, loads_files_and_names_them);
     tcase_add_test(cases, takes_raw_pixels);
     tcase_add_test(cases, writes_png);
-    tcase_add_test(cases, prepares_as_transformers);
-    tcase_add_test(cases, normalises);
-    tcase_add_test(cases, cells_cover_the_picture);
-    tcase_add_test(cases, keeps_the_class_token_once);
-    tcase_add_test(cases, refuses_sizes_that_do_not_fit);
-    tcase_add_test(cases, long_thin_pictures_cost_little);
     tcase_add_test(cases, refuses_truncated_files);
     tcase_add_test(cases, refuses_what_is_no_picture);
     tcase_add_test(cases, refuses_cmyk_of_unknown_meaning);

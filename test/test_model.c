@@ -7,8 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "models/llava.h"
+#include "models/llava_next.h"
 #include "models/model.h"
+#include "support/folder.h"
+#include "support/scratch.h"
 #include "support/suite.h"
+#include "vlcache/vlcache.h"
 
 static const char *const folders[] = {"llava-llama-full", "llava-llama-mha", "llava-mistral-gqa4",
                                       "next-llama-bias",  "next-llama-mqa",  "next-mistral-gqa2",
@@ -69,6 +74,17 @@ static void compare(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix
     free(stored);
 }
 
+static const vlci_llava *eyes_of(const vlcache_model *model) {
+    return model->config.eyes;
+}
+
+static vlci_checkpoint *open_checkpoint(const char *folder) {
+    vlci_checkpoint *checkpoint = NULL;
+    ck_ok(vlci_checkpoint_open(folder, &checkpoint));
+    vlci_checkpoint_name(checkpoint, vlci_llava_names);
+    return checkpoint;
+}
+
 static void check_model(const vlcache_model *model, const vlci_checkpoint *checkpoint) {
     const vlci_text_config *text = &model->config.text;
     const vlci_text_layer *last = &model->text[text->layers - 1];
@@ -84,19 +100,21 @@ static void check_model(const vlcache_model *model, const vlci_checkpoint *check
     snprintf(name, sizeof name, "language_model.model.layers.%d.mlp.up_proj.weight", text->layers - 1);
     compare(checkpoint, &last->gate_up, name, text->intermediate, text->intermediate);
     compare(checkpoint, &model->embedding, "language_model.model.embed_tokens.weight", 0, text->vocab);
-    compare(checkpoint, &model->patch, "vision_tower.vision_model.embeddings.patch_embedding.weight", 0,
-            model->config.vision.hidden);
-    compare(checkpoint, &model->projector2, "multi_modal_projector.linear_2.weight", 0, text->hidden);
+    compare(checkpoint, &eyes_of(model)->tower.patch,
+            "vision_tower.vision_model.embeddings.patch_embedding.weight", 0, eyes_of(model)->vision.hidden);
+    compare(checkpoint, &eyes_of(model)->projector.second, "multi_modal_projector.linear_2.weight", 0,
+            text->hidden);
     ck_assert_int_eq(model->head.data == NULL, text->tied);
     ck_assert_int_eq(last->qkv.bias != NULL, text->qkv_bias);
-    ck_assert_int_eq(model->image_newline != NULL, model->config.family == VLCI_LLAVA_NEXT);
+    ck_assert_int_eq(eyes_of(model)->newline != NULL, model->family == &vlci_family_llava_next);
 }
 
 /* A bias of three parts, and a norm, as f32. */
 static void check_vectors(const vlcache_model *model, const vlci_checkpoint *checkpoint) {
-    if (!model->config.vision.run_layers) return;
-    const vlci_vision_layer *layer = &model->vision[0];
-    int inner = model->config.vision.heads * model->config.vision.head_dim;
+    const vlci_clip_config *vision = &eyes_of(model)->vision;
+    if (!vision->run_layers) return;
+    const vlci_clip_layer *layer = &eyes_of(model)->tower.layer[0];
+    int inner = vision->heads * vision->head_dim;
     float *bias = malloc((size_t)inner * 3 * sizeof *bias);
     suite_download(layer->qkv.bias, bias, (size_t)inner * 3 * sizeof *bias);
     static const char *const parts[] = {"q_proj", "k_proj", "v_proj"};
@@ -118,9 +136,8 @@ START_TEST(test_weights) {
     setenv("VLCACHE_GEMM", _i % 2 ? "wide" : "portable", 1);
     uint64_t before = vlci_memory_now(suite_device());
     vlcache_model *model = load(folder, dtypes[dtype]);
-    ck_assert_int_eq(model->layout, _i % 2 ? VLCI_PANELS : VLCI_ROWS);
-    vlci_checkpoint *checkpoint = NULL;
-    ck_ok(vlci_checkpoint_open(folder_path(folder), &checkpoint));
+    ck_assert_int_eq(model->embedding.layout, _i % 2 ? VLCI_PANELS : VLCI_ROWS);
+    vlci_checkpoint *checkpoint = open_checkpoint(folder_path(folder));
     check_model(model, checkpoint);
     check_vectors(model, checkpoint);
     vlci_checkpoint_close(&checkpoint);
@@ -132,6 +149,224 @@ START_TEST(test_weights) {
     ck_assert_ptr_null(model);
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
     unsetenv("VLCACHE_GEMM");
+}
+END_TEST
+
+/* ---- checkpoints that are not of one piece ---------------------------------------------------------------
+ */
+
+#define LAYER "language_model.model.layers.0."
+#define TOWER "vision_tower.vision_model."
+
+static int warnings;
+static char warning[1200];
+
+static void keep_warning(void *user, vlcache_log_level level, const char *line) {
+    (void)user;
+    if (level != VLCACHE_LOG_WARN) return;
+    warnings++;
+    snprintf(warning, sizeof warning, "%s", line);
+}
+
+/* Loads the scratch folder; warnings are kept. */
+static vlcache_model *load_scratch(vlcache_dtype dtype) {
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    vlcache_model *model = NULL;
+    options.dtype = dtype;
+    warnings = 0;
+    vlcache_set_log(keep_warning, NULL);
+    vlcache_status status = vlcache_model_load(suite_device(), scratch_folder(), &options, &model);
+    vlcache_set_log(NULL, NULL);
+    ck_ok(status);
+    return model;
+}
+
+/* Rows of a matrix must be the stored values to the bit, in their own dtype. */
+static void compare_exactly(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix, vlcache_dtype dtype,
+                            const char *name, int first, int n) {
+    vlci_weight_view view;
+    ck_assert(vlci_checkpoint_find(checkpoint, name, &view));
+    ck_assert_msg(matrix->dtype == dtype, "%s is %s", name, vlcache_dtype_name(matrix->dtype));
+    size_t bytes = vlci_matrix_bytes(matrix->n, matrix->k, matrix->dtype, matrix->layout),
+           k = (size_t)matrix->k;
+    unsigned char *stored = malloc(bytes);
+    suite_download(matrix->data, stored, bytes);
+    for (size_t i = 0; i < (size_t)n * k; i++) {
+        size_t row = (size_t)first + i / k, at = row * k + i % k;
+        if (matrix->layout == VLCI_PANELS) at = (row / 32 * k + i % k) * 32 + row % 32;
+        ck_assert_double_eq(element(view.data, view.dtype, i), element(stored, dtype, at));
+    }
+    free(stored);
+}
+
+static void make_mixed(test_folder *f, const char *said) {
+    folder_open(f, folder_path(1));
+    folder_narrow(f, LAYER "self_attn.k_proj", VLCACHE_DTYPE_F16); /* beside q and v in f32 */
+    folder_narrow(f, LAYER "mlp.gate_proj", VLCACHE_DTYPE_F16);    /* beside up in bf16 */
+    folder_narrow(f, LAYER "mlp", VLCACHE_DTYPE_BF16);
+    folder_narrow(f, "language_model.lm_head", VLCACHE_DTYPE_F16);
+    folder_narrow(f, "language_model.model.embed_tokens", VLCACHE_DTYPE_BF16);
+    folder_narrow(f, TOWER "encoder.layers.0.mlp", VLCACHE_DTYPE_F16);
+    folder_narrow(f, "multi_modal_projector.linear_1", VLCACHE_DTYPE_BF16);
+    folder_set("torch_dtype", said);
+    folder_write(f, true, NULL);
+    folder_close(f);
+}
+
+/* Each matrix keeps the dtype that it is stored in, f32 where its parts differ; KV rows take config.json's.
+ */
+START_TEST(test_mixed_dtypes) {
+    test_folder f;
+    setenv("VLCACHE_GEMM", _i ? "wide" : "portable", 1);
+    make_mixed(&f, "\"bfloat16\"");
+    vlcache_model *model = load_scratch(VLCACHE_DTYPE_AUTO);
+    vlci_checkpoint *c = open_checkpoint(scratch_folder());
+    const vlci_text_config *text = &model->config.text;
+    const vlci_text_layer *layer = &model->text[0];
+    const vlci_llava *eyes = eyes_of(model);
+    int q = text->heads * text->head_dim, kv = text->kv_heads * text->head_dim;
+    compare_exactly(c, &layer->qkv, VLCACHE_DTYPE_F32, LAYER "self_attn.q_proj.weight", 0, q);
+    compare_exactly(c, &layer->qkv, VLCACHE_DTYPE_F32, LAYER "self_attn.k_proj.weight", q, kv);
+    compare_exactly(c, &layer->out, VLCACHE_DTYPE_F32, LAYER "self_attn.o_proj.weight", 0, text->hidden);
+    compare_exactly(c, &layer->gate_up, VLCACHE_DTYPE_F32, LAYER "mlp.gate_proj.weight", 0,
+                    text->intermediate);
+    compare_exactly(c, &layer->gate_up, VLCACHE_DTYPE_F32, LAYER "mlp.up_proj.weight", text->intermediate,
+                    text->intermediate);
+    compare_exactly(c, &layer->down, VLCACHE_DTYPE_BF16, LAYER "mlp.down_proj.weight", 0, text->hidden);
+    compare_exactly(c, &model->head, VLCACHE_DTYPE_F16, "language_model.lm_head.weight", 0, text->vocab);
+    compare_exactly(c, &model->embedding, VLCACHE_DTYPE_BF16, "language_model.model.embed_tokens.weight", 0,
+                    text->vocab);
+    compare_exactly(c, &eyes->tower.layer[0].fc1, VLCACHE_DTYPE_F16, TOWER "encoder.layers.0.mlp.fc1.weight",
+                    0, eyes->vision.intermediate);
+    compare_exactly(c, &eyes->projector.first, VLCACHE_DTYPE_BF16, "multi_modal_projector.linear_1.weight", 0,
+                    text->hidden);
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= VLCACHE_DTYPE_BF16; dtype++) ck_assert(model->occurs[dtype]);
+    ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_BF16);
+    ck_assert_int_eq(warnings, 0);
+    vlci_checkpoint_close(&c);
+    vlcache_model_destroy(&model);
+    scratch_clean();
+    unsetenv("VLCACHE_GEMM");
+}
+END_TEST
+
+/* A dtype that is asked for holds for every matrix. */
+START_TEST(test_mixed_to_one) {
+    test_folder f;
+    make_mixed(&f, "\"bfloat16\"");
+    vlcache_model *model = load_scratch(VLCACHE_DTYPE_F16);
+    vlci_checkpoint *checkpoint = open_checkpoint(scratch_folder());
+    check_model(model, checkpoint);
+    ck_assert(model->occurs[VLCACHE_DTYPE_F16] && !model->occurs[VLCACHE_DTYPE_F32]);
+    ck_assert_int_eq(model->text[0].qkv.dtype, VLCACHE_DTYPE_F16);
+    ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_F16);
+    vlci_checkpoint_close(&checkpoint);
+    vlcache_model_destroy(&model);
+    scratch_clean();
+}
+END_TEST
+
+/* The logits of the first token of an answer about a picture. */
+static void first_logits(vlcache_dtype dtype, vlcache_logit *best, int *n) {
+    static const uint8_t rgb[40 * 30 * 3] = {200, 30, 90};
+    vlcache_model *model = load_scratch(dtype);
+    vlcache_session *session = NULL;
+    vlcache_image *image = NULL;
+    const vlcache_answer *answer = NULL;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    ck_ok(vlcache_image_from_rgb(rgb, 40, 30, 0, &image));
+    ck_ok(vlcache_session_create(model, NULL, &session));
+    prompt.text = "What is it?";
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    ck_ok(vlcache_session_ask(session, &prompt, NULL, &answer));
+    *n = answer->n_first_logits;
+    memcpy(best, answer->first_logits, (size_t)*n * sizeof *best);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+    vlcache_model_destroy(&model);
+}
+
+/* Mixed matrices answer as the same numbers do in f32. */
+START_TEST(test_mixed_answers) {
+    test_folder f;
+    vlcache_logit mixed[VLCACHE_FIRST_LOGITS], wide[VLCACHE_FIRST_LOGITS];
+    int n = 0, n_wide = 0;
+    make_mixed(&f, "\"float32\"");
+    first_logits(VLCACHE_DTYPE_AUTO, mixed, &n);
+    first_logits(VLCACHE_DTYPE_F32, wide, &n_wide);
+    ck_assert(n > 1 && n == n_wide);
+    for (int i = 0; i < n; i++) {
+        ck_assert_int_eq(mixed[i].token, wide[i].token);
+        ck_assert_float_eq_tol(mixed[i].logit, wide[i].logit, 1e-4f);
+    }
+    scratch_clean();
+}
+END_TEST
+
+/* "tie_word_embeddings": a head that is stored and differs counts; one that is the embedding is it. */
+START_TEST(test_stored_head) {
+    static const char *const fields[] = {"tie_word_embeddings", "text_config.tie_word_embeddings"};
+    test_folder f;
+    for (int differs = 0; differs < 2; differs++) {
+        folder_open(&f, folder_path(1));
+        folder_tensor *head = folder_find(&f, "language_model.lm_head.weight");
+        const folder_tensor *embedding = folder_find(&f, "language_model.model.embed_tokens.weight");
+        memcpy(head->data, embedding->data, head->bytes);
+        head->data[head->bytes - 2] ^= (unsigned char)differs; /* in the last number */
+        folder_set(fields[_i], "true");
+        folder_write(&f, false, NULL);
+        folder_close(&f);
+        vlcache_model *model = load_scratch(VLCACHE_DTYPE_AUTO);
+        ck_assert_int_eq(model->config.text.tied, !differs);
+        ck_assert_int_eq(model->head.data != NULL, differs);
+        ck_assert_int_eq(warnings, 0);
+        vlci_checkpoint *checkpoint = open_checkpoint(scratch_folder());
+        if (differs)
+            compare_exactly(checkpoint, &model->head, VLCACHE_DTYPE_F32, "language_model.lm_head.weight", 0,
+                            model->config.text.vocab);
+        vlci_checkpoint_close(&checkpoint);
+        vlcache_model_destroy(&model);
+        scratch_clean();
+    }
+}
+END_TEST
+
+/* What is stored and not used is named, once; what every checkpoint of a family has in excess is not. */
+START_TEST(test_unused_tensors) {
+    test_folder f;
+    folder_open(&f, folder_path(1));
+    folder_copy(&f, LAYER "self_attn.q_proj.weight", LAYER "self_attn.q_norm.weight");
+    folder_copy(&f, LAYER "self_attn.q_proj.weight", "aside"); /* which the index leaves out */
+    folder_write(&f, true, "aside");
+    vlcache_model *model = load_scratch(VLCACHE_DTYPE_AUTO);
+    ck_assert_int_eq(warnings, 1);
+    ck_assert_msg(strstr(warning, "2 tensors") && strstr(warning, LAYER "self_attn.q_norm.weight") &&
+                      strstr(warning, "aside") && !strstr(warning, "..."),
+                  "%s", warning);
+    vlcache_model_destroy(&model);
+    for (int i = 0; i < 9; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "vision_tower.extra.%d.weight", i);
+        folder_copy(&f, LAYER "self_attn.q_proj.weight", name);
+    }
+    folder_write(&f, true, NULL);
+    model = load_scratch(VLCACHE_DTYPE_AUTO);
+    ck_assert_int_eq(warnings, 1);
+    ck_assert_msg(strstr(warning, "11 tensors") && strstr(warning, ", ..."), "%s", warning);
+    folder_close(&f);
+    vlcache_model_destroy(&model);
+    scratch_clean();
+}
+END_TEST
+
+START_TEST(test_nothing_unused) {
+    vlcache_set_log(keep_warning, NULL);
+    warnings = 0;
+    vlcache_model *model = load(_i, VLCACHE_DTYPE_AUTO);
+    vlcache_set_log(NULL, NULL);
+    ck_assert_msg(warnings == 0, "%s", warning);
+    vlcache_model_destroy(&model);
 }
 END_TEST
 
@@ -214,6 +449,12 @@ int main(void) {
     Suite *suite = suite_create("model");
     TCase *all = tcase_create("model");
     tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 6);
+    tcase_add_loop_test(all, test_mixed_dtypes, 0, 2);
+    tcase_add_test(all, test_mixed_to_one);
+    tcase_add_test(all, test_mixed_answers);
+    tcase_add_loop_test(all, test_stored_head, 0, 2);
+    tcase_add_test(all, test_unused_tensors);
+    tcase_add_loop_test(all, test_nothing_unused, 0, N_FOLDERS);
     tcase_add_test(all, test_cancel);
     tcase_add_test(all, test_missing_folder);
     tcase_add_test(all, test_half_round_trip);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "checkpoint/safetensors.h"
+#include "models/llava.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
@@ -98,6 +99,7 @@ START_TEST(schemes) {
         strcat(header, "}");
         write_tensors("model.safetensors", header, 10);
         vlci_checkpoint *checkpoint = open_good();
+        vlci_checkpoint_name(checkpoint, vlci_llava_names);
         for (int i = 0; i < 5; i++) {
             vlci_weight_view view;
             ck_assert_msg(vlci_checkpoint_find(checkpoint, canonical[i], &view), "%s", named[s][i]);
@@ -105,6 +107,40 @@ START_TEST(schemes) {
         }
         vlci_checkpoint_close(&checkpoint);
     }
+}
+END_TEST
+
+/* Tensors are used when they are taken, known when they are skipped under any of their names, and named when
+ * neither. */
+START_TEST(unused) {
+    static const vlci_naming names[] = {{{"part.", "model.part.", "old."}}, {{NULL}}};
+    char text[64], few[8];
+    vlci_weight_view view;
+    write_tensors("model.safetensors",
+                  "{\"a\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]},"
+                  "\"model.part.b\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[2,4]},"
+                  "\"old.c.1\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[4,12]},"
+                  "\"old.c.2\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[12,14]}}",
+                  14);
+    vlci_checkpoint *checkpoint = open_good();
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, text, sizeof text), 4);
+    ck_assert_str_eq(text, "a, model.part.b, old.c.1, old.c.2");
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, few, sizeof few), 4);
+    ck_assert_str_eq(few, "a, mode");
+    ck_assert(!vlci_checkpoint_find(checkpoint, "part.b", &view));
+    vlci_checkpoint_name(checkpoint, names);
+    ck_assert(vlci_checkpoint_find(checkpoint, "part.b", &view)); /* looking is not using */
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, text, sizeof text), 4);
+    ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "part.b", 1, (size_t[]){2}, &view), VLCACHE_E_FORMAT);
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, text, sizeof text), 4);
+    ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "part.b", 1, (size_t[]){1}, &view), VLCACHE_OK);
+    vlci_checkpoint_skip(checkpoint, "part.c.");
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, text, sizeof text), 1);
+    ck_assert_str_eq(text, "a");
+    vlci_checkpoint_skip(checkpoint, "a");
+    ck_assert_uint_eq(vlci_checkpoint_unused(checkpoint, text, sizeof text), 0);
+    ck_assert_str_eq(text, "");
+    vlci_checkpoint_close(&checkpoint);
 }
 END_TEST
 
@@ -271,6 +307,7 @@ int main(void) {
     tcase_add_checked_fixture(cases, NULL, scratch_clean);
     tcase_add_test(cases, good_file);
     tcase_add_test(cases, schemes);
+    tcase_add_test(cases, unused);
     tcase_add_test(cases, shards);
     tcase_add_test(cases, bad_index);
     tcase_add_test(cases, bad_header);

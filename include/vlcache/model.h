@@ -16,7 +16,8 @@ typedef struct vlcache_model vlcache_model;
 /** Options of vlcache_model_load(); start from VLCACHE_MODEL_OPTIONS_INIT. */
 typedef struct vlcache_model_options {
     size_t size;                  /**< sizeof(vlcache_model_options) */
-    vlcache_dtype dtype;          /**< storage of weights and KV rows; AUTO: the checkpoint's */
+    vlcache_dtype dtype;          /**< storage of weights and KV rows; AUTO: of each matrix as the
+                                     checkpoint stores it, of KV rows as config.json says */
     vlcache_progress_fn progress; /**< stage "loading weights", in bytes of the checkpoint; NULL: none */
     void *progress_user;
 } vlcache_model_options;
@@ -25,9 +26,9 @@ typedef struct vlcache_model_options {
 
 /** What a model is. */
 typedef struct vlcache_model_info {
-    const char *family;    /**< "llava" or "llava_next" (static storage) */
+    const char *family;    /**< "model_type" of config.json, e.g. "llava" (static storage) */
     const char *text_type; /**< "llama" or "mistral" (owned by the model) */
-    vlcache_dtype dtype;   /**< as stored on the device */
+    vlcache_dtype dtype;   /**< of KV rows, and of weights unless AUTO left them mixed */
     int layers, heads, kv_heads, head_dim, hidden, vocabulary;
     int max_positions;          /**< longest context in tokens */
     int image_side, patch_side; /**< pixels */

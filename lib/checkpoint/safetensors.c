@@ -36,15 +36,17 @@ typedef struct tensor {
     char *name;
     char type[12]; /* as the header says it */
     size_t begin;  /* in the data section */
+    bool used;
 } tensor;
 
 struct vlci_checkpoint {
     char *folder;
     shard *shards;
     size_t n_shards;
-    const tensor **tensors; /* all, sorted by name; they live in the shards */
+    tensor **tensors; /* all, sorted by name; they live in the shards */
     size_t n_tensors;
     uint64_t bytes;
+    const vlci_naming *names; /* NULL: none */
 };
 
 /* Bytes of one element; 0 for a dtype that is not known here: its size cannot be checked, nor will it be
@@ -225,7 +227,7 @@ static void release_shard(shard *file) {
     vlci_free(file->name);
 }
 
-static const tensor *find_in(const shard *file, const char *name) {
+static tensor *find_in(const shard *file, const char *name) {
     tensor key = {.name = (char *)name};
     return file->n_tensors ? bsearch(&key, file->tensors, file->n_tensors, sizeof key, by_name) : NULL;
 }
@@ -280,7 +282,7 @@ static vlcache_status map_shards(vlci_checkpoint *checkpoint, const vlci_scope *
 }
 
 static int by_name_indirect(const void *a, const void *b) {
-    return strcmp((*(const tensor *const *)a)->name, (*(const tensor *const *)b)->name);
+    return strcmp((*(tensor *const *)a)->name, (*(tensor *const *)b)->name);
 }
 
 /* Only what the index names is used; each must be where it says. */
@@ -300,7 +302,7 @@ static vlcache_status open_index(vlci_checkpoint *checkpoint, const char *path) 
     if (status) goto done;
     json_object_foreach((json_t *)map.object, key, value) {
         const shard *file = find_shard(checkpoint, json_string_value(value));
-        const tensor *found = find_in(file, key);
+        tensor *found = find_in(file, key);
         if (!found) {
             status = vlci_json_bad(&map, key, "%s has no such tensor", file->path);
             goto done;
@@ -354,36 +356,39 @@ void vlci_checkpoint_close(vlci_checkpoint **handle) {
     *handle = NULL;
 }
 
-static const tensor *find_exact(const vlci_checkpoint *checkpoint, const char *name) {
-    const tensor key = {.name = (char *)name}, *pointer = &key;
+/* ---- tensors by name ----------------------------------------------------------------------------------- */
+
+static tensor *find_exact(const vlci_checkpoint *checkpoint, const char *name) {
+    tensor key = {.name = (char *)name}, *pointer = &key;
     if (!checkpoint->n_tensors) return NULL;
-    const tensor **found = bsearch(&pointer, checkpoint->tensors, checkpoint->n_tensors,
-                                   sizeof *checkpoint->tensors, by_name_indirect);
+    tensor **found = bsearch(&pointer, checkpoint->tensors, checkpoint->n_tensors,
+                             sizeof *checkpoint->tensors, by_name_indirect);
     return found ? *found : NULL;
 }
 
-/* What each part of a model is called: hub checkpoints first, then what transformers 5 holds in memory and
- * saves (save_original_format false), then its middle forms (CLIP without "vision_model."). */
-static const char *const schemes[][5] = {
-    {"language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."},
-    {"language_model.lm_head.", "lm_head.", "model.lm_head."},
-    {"vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
-     "model.vision_tower.vision_model."},
-    {"multi_modal_projector.", "model.multi_modal_projector."},
-    {"image_newline", "model.image_newline"},
-};
+void vlci_checkpoint_name(vlci_checkpoint *checkpoint, const vlci_naming *names) {
+    checkpoint->names = names;
+}
 
-static const tensor *find_any(const vlci_checkpoint *checkpoint, const char *name) {
-    const tensor *found = find_exact(checkpoint, name);
-    for (size_t i = 0; !found && i < sizeof schemes / sizeof *schemes; i++) {
-        size_t length = strlen(schemes[i][0]);
-        if (strncmp(name, schemes[i][0], length) != 0) continue;
-        for (int j = 1; !found && j < 5 && schemes[i][j]; j++) {
-            char other[512];
-            int wanted = snprintf(other, sizeof other, "%s%s", schemes[i][j], name + length);
-            if (wanted > 0 && (size_t)wanted < sizeof other) found = find_exact(checkpoint, other);
+/* The next way to write a canonical name, after `*naming` and `*at` ({names, 0} at first): false when there
+ * is none. */
+static bool next_name(const char *name, const vlci_naming **naming, int *at, char out[static 512]) {
+    for (; *naming && (*naming)->prefix[0]; (*naming)++, *at = 0) {
+        size_t length = strlen((*naming)->prefix[0]);
+        if (strncmp(name, (*naming)->prefix[0], length) != 0) continue;
+        while ((*naming)->prefix[++*at]) {
+            int wanted = snprintf(out, 512, "%s%s", (*naming)->prefix[*at], name + length);
+            if (wanted > 0 && wanted < 512) return true;
         }
     }
+    return false;
+}
+
+static tensor *find_any(const vlci_checkpoint *checkpoint, const char *name) {
+    const vlci_naming *naming = checkpoint->names;
+    char other[512];
+    tensor *found = find_exact(checkpoint, name);
+    for (int at = 0; !found && next_name(name, &naming, &at, other);) found = find_exact(checkpoint, other);
     return found;
 }
 
@@ -401,11 +406,11 @@ static const char *shape_text(char text[static 256], int n, const size_t *dims) 
     return n ? text : "scalar";
 }
 
-vlcache_status vlci_checkpoint_get(const vlci_checkpoint *checkpoint, const char *name, int n_dims,
+vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
                                    const size_t *dims, vlci_weight_view *out) {
     char has[256], wants[256];
     memset(out, 0, sizeof *out);
-    const tensor *found = find_any(checkpoint, name);
+    tensor *found = find_any(checkpoint, name);
     if (!found) return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\" is missing", checkpoint->folder, name);
     const vlci_weight_view *view = &found->view;
     if (view->dtype == VLCACHE_DTYPE_AUTO)
@@ -416,8 +421,39 @@ vlcache_status vlci_checkpoint_get(const vlci_checkpoint *checkpoint, const char
         return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\": shape is %s, the configuration asks for %s",
                          view->file, view->name, shape_text(has, view->n_dims, view->dim),
                          shape_text(wants, n_dims, dims));
+    found->used = true;
     *out = *view;
     return VLCACHE_OK;
+}
+
+static void skip_exact(vlci_checkpoint *checkpoint, const char *prefix) {
+    size_t length = strlen(prefix);
+    for (size_t i = 0; i < checkpoint->n_shards; i++)
+        for (size_t k = 0; k < checkpoint->shards[i].n_tensors; k++) {
+            tensor *t = &checkpoint->shards[i].tensors[k];
+            t->used |= strncmp(t->name, prefix, length) == 0;
+        }
+}
+
+void vlci_checkpoint_skip(vlci_checkpoint *checkpoint, const char *prefix) {
+    const vlci_naming *naming = checkpoint->names;
+    char other[512];
+    skip_exact(checkpoint, prefix);
+    for (int at = 0; next_name(prefix, &naming, &at, other);) skip_exact(checkpoint, other);
+}
+
+size_t vlci_checkpoint_unused(const vlci_checkpoint *checkpoint, char *text, size_t bytes) {
+    size_t n = 0, at = 0;
+    if (bytes) text[0] = '\0';
+    for (size_t i = 0; i < checkpoint->n_shards; i++)
+        for (size_t k = 0; k < checkpoint->shards[i].n_tensors; k++) {
+            const tensor *t = &checkpoint->shards[i].tensors[k];
+            if (t->used) continue;
+            if (n < VLCI_UNUSED_NAMED && at < bytes)
+                at += (size_t)snprintf(text + at, bytes - at, "%s%.100s", n ? ", " : "", t->name);
+            n++;
+        }
+    return n;
 }
 
 void vlci_checkpoint_drop(const vlci_weight_view *view) {

@@ -27,23 +27,38 @@ typedef struct vlci_checkpoint vlci_checkpoint;
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out);
 
+/** What one part of a model is called: the canonical prefix first, then others that checkpoints have; ends
+ * with NULL. */
+typedef struct vlci_naming {
+    const char *prefix[6];
+} vlci_naming;
+
+/** Sets the names that the checkpoint may have for canonical ones: static storage, ends with a naming whose
+ * first prefix is NULL. None are known before. */
+void vlci_checkpoint_name(vlci_checkpoint *checkpoint, const vlci_naming *names);
+
 /**
- * Finds a tensor by its Hugging Face name under any of the known prefix schemes: `name` is the canonical form
- * ("language_model.model.layers.0.self_attn.q_proj.weight", "vision_tower.vision_model.encoder.layers.0...",
- * "multi_modal_projector.linear_1.weight", "language_model.lm_head.weight", "image_newline"); the schemes of
- * hub checkpoints and of transformers 5 ("model.language_model.layers...", "lm_head.weight",
- * "model.vision_tower...", "model.multi_modal_projector...", with and without "vision_model.") are tried in
- * turn. Returns false when absent.
+ * Finds a tensor by its canonical name, which counts as stored under any of the known prefixes; they are
+ * tried in turn. Returns false when absent.
  */
 bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out);
 
 /**
- * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow).
- * Errors: VLCACHE_E_FORMAT naming tensor, file, found and expected shape; VLCACHE_E_UNSUPPORTED for other
- * dtypes.
+ * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow); it counts
+ * as used. Errors: VLCACHE_E_FORMAT naming tensor, file, found and expected shape; VLCACHE_E_UNSUPPORTED for
+ * other dtypes.
  */
-vlcache_status vlci_checkpoint_get(const vlci_checkpoint *checkpoint, const char *name, int n_dims,
+vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
                                    const size_t *dims, vlci_weight_view *out);
+
+/** Says that tensors whose canonical names begin with `prefix` are known and rightly left alone. */
+void vlci_checkpoint_skip(vlci_checkpoint *checkpoint, const char *prefix);
+
+enum { VLCI_UNUSED_NAMED = 4 };
+
+/** How many tensors of the files opened were neither taken nor skipped, those that an index leaves out among
+ * them; `text` gets the names of the first VLCI_UNUSED_NAMED, comma-separated. */
+size_t vlci_checkpoint_unused(const vlci_checkpoint *checkpoint, char *text, size_t bytes);
 
 /** Tells the system that a tensor's pages are not needed any more (they can be read again from the file). */
 void vlci_checkpoint_drop(const vlci_weight_view *view);

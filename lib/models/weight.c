@@ -142,11 +142,11 @@ static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int a
 /* Streams the parts' rows through the slab: slabs start at multiples of a panel whatever the parts' heights
  * are. */
 static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                  int n_parts, slab *s, const vlci_matrix *matrix) {
+                                  size_t n_parts, slab *s, const vlci_matrix *matrix) {
     vlcache_status status = VLCACHE_OK;
     size_t k = (size_t)matrix->k;
     int filled = 0, stored = 0;
-    for (int p = 0; p < n_parts && !status; p++) {
+    for (size_t p = 0; p < n_parts && !status; p++) {
         size_t row_bytes = k * vlci_dtype_bytes(views[p].dtype);
         for (int row = 0; row < parts[p].n && !status;) {
             int take = s->rows - filled < parts[p].n - row ? s->rows - filled : parts[p].n - row;
@@ -165,24 +165,24 @@ static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views
     return status;
 }
 
-static vlcache_status get_part(vlci_upload *up, const vlci_part *part, const char *suffix, int n_dims,
-                               const size_t *dims, vlci_weight_view *view) {
-    char *name = vlci_format("%s%s", part->name, suffix);
+static vlcache_status get_part(vlci_upload *up, const char *prefix, const vlci_part *part, const char *suffix,
+                               int n_dims, const size_t *dims, vlci_weight_view *view) {
+    char *name = vlci_format("%s%s%s", prefix, part->name, suffix);
     if (!name) return vlci_fail_memory("tensor name");
     vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, view);
     vlci_free(name);
     return status;
 }
 
-static vlcache_status upload_biases(vlci_upload *up, const vlci_part *parts, int n_parts,
-                                    vlci_matrix *matrix) {
+static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const vlci_part *parts,
+                                    size_t n_parts, vlci_matrix *matrix) {
     float *bias = vlci_alloc((size_t)matrix->n, sizeof(float));
     vlcache_status status = bias ? VLCACHE_OK : vlci_fail_memory("bias");
     size_t at = 0;
-    for (int p = 0; p < n_parts && !status; p++) {
+    for (size_t p = 0; p < n_parts && !status; p++) {
         vlci_weight_view view;
         size_t n = (size_t)parts[p].n;
-        status = get_part(up, &parts[p], ".bias", 1, &n, &view);
+        status = get_part(up, prefix, &parts[p], ".bias", 1, &n, &view);
         if (status) break;
         vlci_widen(view.data, view.dtype, bias + at, n);
         at += n;
@@ -195,12 +195,27 @@ static vlcache_status upload_biases(vlci_upload *up, const vlci_part *parts, int
     return status;
 }
 
-/* Uploads found views, one below the other; `out` says n, k, dtype and layout. */
+/* The dtype that a matrix gets, and the layout that goes with it: planned when a dtype first occurs. */
+static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views, size_t n,
+                                  vlci_matrix *matrix) {
+    vlcache_dtype dtype = up->dtype != VLCACHE_DTYPE_AUTO ? up->dtype : views[0].dtype;
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 1; i < n && up->dtype == VLCACHE_DTYPE_AUTO; i++)
+        if (views[i].dtype != dtype) dtype = VLCACHE_DTYPE_F32; /* which holds either exactly */
+    if (!up->occurs[dtype]) status = vlci_gemm_plan(up->device, dtype, &up->layout[dtype], NULL);
+    up->occurs[dtype] |= !status;
+    matrix->dtype = dtype;
+    matrix->layout = up->layout[dtype];
+    return status;
+}
+
+/* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                   int n_parts, vlci_matrix *out) {
+                                   size_t n_parts, vlci_matrix *out) {
     slab s = {0};
+    vlcache_status status = choose_form(up, views, n_parts, out);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
-    vlcache_status status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
+    if (!status) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
     if (!status) status = slab_create(&s, out->k);
     if (!status) status = stream_rows(up, views, parts, n_parts, &s, out);
     if (!status) up->device_bytes += bytes;
@@ -208,41 +223,44 @@ static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *view
     return status;
 }
 
-vlcache_status vlci_upload_view(vlci_upload *up, const vlci_weight_view *view, int n, int k,
-                                vlci_matrix *out) {
-    *out = (vlci_matrix){.n = n, .k = k, .dtype = up->dtype, .layout = up->layout};
-    vlci_part part = {view->name, n};
-    vlcache_status status = upload_views(up, view, &part, 1, out);
+vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
+                                  int k, vlci_matrix *out) {
+    vlci_weight_view view;
+    *out = (vlci_matrix){.n = n, .k = k};
+    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
+    vlci_part part = {name, n};
+    if (!status) status = upload_views(up, &view, &part, 1, out);
     if (status) vlci_matrix_release(up->device, out);
     return status;
 }
 
-vlcache_status vlci_upload_matrix(vlci_upload *up, const vlci_part *parts, int n_parts, int k, bool bias,
-                                  vlci_matrix *out) {
+vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
+                                  int k, bool bias, vlci_matrix *out) {
     enum { MAX_PARTS = 4 };
     vlci_weight_view views[MAX_PARTS];
-    *out = (vlci_matrix){.k = k, .dtype = up->dtype, .layout = up->layout};
-    if (n_parts > MAX_PARTS) return vlci_fail(VLCACHE_E_INTERNAL, "a matrix of %d parts", n_parts);
+    *out = (vlci_matrix){.k = k};
+    if (n_parts > MAX_PARTS) return vlci_fail(VLCACHE_E_INTERNAL, "a matrix of %zu parts", n_parts);
     vlcache_status status = VLCACHE_OK;
-    for (int p = 0; p < n_parts && !status; p++) {
+    for (size_t p = 0; p < n_parts && !status; p++) {
         size_t dims[2] = {(size_t)parts[p].n, (size_t)k};
-        status = get_part(up, &parts[p], ".weight", 2, dims, &views[p]);
+        status = get_part(up, prefix, &parts[p], ".weight", 2, dims, &views[p]);
         out->n += parts[p].n;
     }
     if (!status) status = upload_views(up, views, parts, n_parts, out);
-    if (!status && bias) status = upload_biases(up, parts, n_parts, out);
+    if (!status && bias) status = upload_biases(up, prefix, parts, n_parts, out);
     if (status) vlci_matrix_release(up->device, out);
     return status;
 }
 
-vlcache_status vlci_upload_vector(vlci_upload *up, const char *name, int n_dims, const size_t *dims,
-                                  cl_mem *out) {
+vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, cl_mem *out) {
     *out = NULL;
     size_t n = 1;
     for (int d = 0; d < n_dims; d++) n *= dims[d];
+    vlci_part part = {name, 1};
     vlci_weight_view view;
     float *wide = NULL;
-    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
+    vlcache_status status = get_part(up, prefix, &part, "", n_dims, dims, &view);
     if (status) return status;
     wide = vlci_alloc(n, sizeof(float));
     if (!wide) return vlci_fail_memory(name);
@@ -256,8 +274,24 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *name, int n_dims,
     return status;
 }
 
+vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char *name, int n, bool bias,
+                                vlci_norm *out) {
+    size_t dim = (size_t)n;
+    char *full = vlci_format("%s%s.", prefix, name);
+    if (!full) return vlci_fail_memory("tensor name");
+    vlcache_status status = vlci_upload_vector(up, full, "weight", 1, &dim, &out->weight);
+    if (!status && bias) status = vlci_upload_vector(up, full, "bias", 1, &dim, &out->bias);
+    vlci_free(full);
+    return status;
+}
+
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix) {
     vlci_memory_release(device, &matrix->data);
     vlci_memory_release(device, &matrix->bias);
     *matrix = (vlci_matrix){0};
+}
+
+void vlci_norm_release(vlcache_device *device, vlci_norm *norm) {
+    vlci_memory_release(device, &norm->weight);
+    vlci_memory_release(device, &norm->bias);
 }

@@ -7,14 +7,15 @@
 #define VLCI_MODELS_WEIGHT_H
 
 #include "checkpoint/safetensors.h"
-#include "compute/linear.h"
+#include "compute/ops.h"
 
 /** One upload of a checkpoint: where it goes, and how far it is. */
 typedef struct vlci_upload {
     vlcache_device *device;
-    const vlci_checkpoint *checkpoint;
-    vlcache_dtype dtype; /**< of matrices */
-    vlci_layout layout;  /**< of matrices */
+    vlci_checkpoint *checkpoint;
+    vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ */
+    vlci_layout layout[VLCACHE_DTYPE_BF16 + 1]; /**< of the matrices of a dtype, once that occurs: */
+    bool occurs[VLCACHE_DTYPE_BF16 + 1];
     vlcache_progress_fn progress;
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
@@ -23,28 +24,38 @@ typedef struct vlci_upload {
 
 /** One part of a matrix that is stored as several tensors (q, k and v): rows [n][k]. */
 typedef struct vlci_part {
-    const char *name; /**< without ".weight" or ".bias" */
+    const char *name; /**< without the prefix, ".weight" and ".bias" */
     int n;
 } vlci_part;
 
-/**
- * Uploads the parts one below the other as one matrix [sum n][k]; with `bias`, the parts' biases as one f32
- * vector. Errors: those of vlci_checkpoint_get() and of the device, VLCACHE_E_NO_MEMORY, VLCACHE_E_CANCELLED.
- */
-vlcache_status vlci_upload_matrix(vlci_upload *up, const vlci_part *parts, int n_parts, int k, bool bias,
-                                  vlci_matrix *out);
+/** The parts and how many they are: VLCI_PARTS({"q_proj", 64}, {"k_proj", 16}). */
+#define VLCI_PARTS(...)                                                                                      \
+    (const vlci_part[]){__VA_ARGS__}, sizeof((const vlci_part[]){__VA_ARGS__}) / sizeof(vlci_part)
 
-/** Uploads a found tensor of n * k elements as a matrix, whatever its own shape. Errors as
- * vlci_upload_matrix(). */
-vlcache_status vlci_upload_view(vlci_upload *up, const vlci_weight_view *view, int n, int k,
-                                vlci_matrix *out);
+/**
+ * Uploads the parts, whose names begin with `prefix`, one below the other as one matrix [sum n][k]; with
+ * `bias`, the parts' biases as one f32 vector. Errors: those of vlci_checkpoint_get() and of the device,
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_CANCELLED.
+ */
+vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
+                                  int k, bool bias, vlci_matrix *out);
+
+/** Uploads a tensor of exactly these dims as a matrix [n][k] of as many elements (a convolution's kernel).
+ * Errors as vlci_upload_matrix(). */
+vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
+                                  int k, vlci_matrix *out);
 
 /** Uploads a tensor of exactly these dims as f32. Errors as vlci_upload_matrix(). */
-vlcache_status vlci_upload_vector(vlci_upload *up, const char *name, int n_dims, const size_t *dims,
-                                  cl_mem *out);
+vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, cl_mem *out);
 
-/** Releases a matrix's memory and zeroes it. */
+/** Uploads "weight" and, where the norm has one, "bias" of n values. Errors as vlci_upload_matrix(). */
+vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char *name, int n, bool bias,
+                                vlci_norm *out);
+
+/** Release memory and zero what held it. */
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix);
+void vlci_norm_release(vlcache_device *device, vlci_norm *norm);
 
 /** Widens `n` stored elements to f32, and narrows them (round to nearest, ties to even). */
 void vlci_widen(const void *from, vlcache_dtype dtype, float *to, size_t n);

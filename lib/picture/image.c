@@ -7,7 +7,7 @@
  * (where CVE-2023-45661, -45664, -45666 and -45667 live), and allocates through a gate with a ceiling that
  * follows from the header, so that a few bytes of deflate cannot grow to gigabytes.
  */
-#include "picture/image.h"
+#include "vlcache/image.h"
 
 #include <errno.h>
 #include <fcntl.h>

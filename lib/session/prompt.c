@@ -11,13 +11,11 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
-#include "models/vision.h"
 
-static const char MARK[] = "<image>";
-
-static size_t count_marks(const char *text) {
+static size_t count_marks(const vlcache_model *model, const char *text) {
+    const char *mark = model->family->mark;
     size_t n = 0;
-    for (const char *at = text; (at = strstr(at, MARK)); at += sizeof MARK - 1) n++;
+    for (const char *at = text; (at = strstr(at, mark)); at += strlen(mark)) n++;
     return n;
 }
 
@@ -31,7 +29,7 @@ static vlcache_status turn_text(const vlcache_model *model, const vlcache_prompt
         *text = vlci_strdup(asked->text);
         return *text ? VLCACHE_OK : vlci_fail_memory("prompt");
     }
-    int marks = count_marks(asked->text) ? 0 : (int)asked->n_images;
+    int marks = count_marks(model, asked->text) ? 0 : (int)asked->n_images;
     const char *bos = vlci_chat_bos(turn->chat);
     if (turn->first && *bos && vlci_tokenizer_id(model->tokenizer, bos) < 0) *start = strlen(bos);
     return vlci_chat_turn(turn->chat, turn->first, false, marks, asked->text, text);
@@ -51,45 +49,39 @@ static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt 
 /* A mark for each picture, as many as were tokenised. */
 static vlcache_status check_marks(const vlcache_model *model, const vlcache_prompt *asked, const int32_t *ids,
                                   size_t n) {
+    const char *mark = model->family->mark;
     size_t marks = 0;
     for (size_t i = 0; i < n; i++) marks += ids[i] == model->config.image_token;
     if (marks == asked->n_images) return VLCACHE_OK;
-    if (vlci_tokenizer_id(model->tokenizer, MARK) != model->config.image_token)
+    if (vlci_tokenizer_id(model->tokenizer, mark) != model->config.image_token)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
-                         "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", MARK,
-                         (int)vlci_tokenizer_id(model->tokenizer, MARK), model->config.image_token);
-    return vlci_fail(VLCACHE_E_ARGUMENT, "the prompt has %zu %s mark%s for %zu picture%s", marks, MARK,
+                         "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", mark,
+                         (int)vlci_tokenizer_id(model->tokenizer, mark), model->config.image_token);
+    return vlci_fail(VLCACHE_E_ARGUMENT, "the prompt has %zu %s mark%s for %zu picture%s", marks, mark,
                      marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
 }
 
 /* ---- layout -------------------------------------------------------------------------------------------- */
 
 static vlcache_status plan_images(const vlcache_model *model, const vlcache_prompt *asked, vlci_prompt *out) {
-    out->plan = vlci_calloc(asked->n_images + 1, sizeof *out->plan);
-    if (!out->plan) return vlci_fail_memory("picture plans");
-    int64_t visual = 0;
+    out->layout = vlci_calloc(asked->n_images, sizeof *out->layout);
+    out->picture = vlci_calloc(asked->n_images, sizeof *out->picture);
+    if (!out->layout || !out->picture) return vlci_fail_memory("layouts of pictures");
+    int64_t rows = 0;
     for (; out->n_images < asked->n_images; out->n_images++) {
         int width, height;
+        vlci_picture_layout *layout = &out->layout[out->n_images];
         vlcache_image_size(asked->images[out->n_images], &width, &height);
-        vlcache_status status =
-            vlci_image_plan_make(&model->config, width, height, &out->plan[out->n_images]);
+        vlcache_status status = model->family->layout(&model->config, width, height, layout);
         if (status) return status;
-        visual += out->plan[out->n_images].n_tokens;
+        out->picture[out->n_images].layout = layout;
+        out->n_grids += layout->n_grids;
+        rows += layout->n;
+        if (rows > INT32_MAX / 2)
+            return vlci_fail(VLCACHE_E_CONTEXT_FULL, "the pictures give %lld rows", (long long)rows);
+        out->visual += layout->n_tokens;
     }
-    if (visual > INT32_MAX / 2)
-        return vlci_fail(VLCACHE_E_CONTEXT_FULL, "the pictures give %lld visual tokens", (long long)visual);
-    out->visual = (int)visual;
     return VLCACHE_OK;
-}
-
-static void place_picture(vlci_prompt *out, int image, int *row) {
-    const vlci_image_plan *plan = &out->plan[image];
-    for (int t = 0; t < plan->n_tokens; t++, (*row)++) {
-        const float *cell = plan->cell[t];
-        out->where[*row] = (vlcache_visual_token){out->n, image, cell[0], cell[1], cell[2], cell[3]};
-        out->ids[out->n++] = -1 - *row;
-    }
-    if (image == 0) out->after = 0; /* what stands before the first picture does not see any */
 }
 
 static void place_text(vlci_prompt *out, int32_t id) {
@@ -97,17 +89,48 @@ static void place_text(vlci_prompt *out, int32_t id) {
     out->ids[out->n++] = id;
 }
 
+static void place_token(vlci_prompt *out, int image, int token, int *seen) {
+    const float *cell = out->layout[image].cell[token];
+    if (!*seen) out->after = 0; /* what stands before the first visual token does not see any */
+    out->where[*seen] = (vlcache_visual_token){out->n, image, cell[0], cell[1], cell[2], cell[3]};
+    out->ids[out->n++] = -1 - (*seen)++;
+}
+
+static void place_picture(vlci_prompt *out, int image, int *seen, int *grids) {
+    const vlci_picture_layout *layout = &out->layout[image];
+    int row = out->picture[image].row = out->n;
+    for (int i = 0; i < layout->n_grids; i++) {
+        const vlci_layout_grid *g = &layout->grids[i];
+        out->grids[(*grids)++] = (vlci_token_grid){0, row + g->first, g->rows, g->columns, g->stride};
+    }
+    for (int i = 0; i < layout->n; i++) {
+        int32_t entry = layout->entry[i];
+        if (entry < 0)
+            place_token(out, image, -1 - entry, seen);
+        else
+            place_text(out, entry);
+    }
+}
+
+/* Rows of the prompt: a picture's mark becomes its layout's entries. */
+static size_t count_rows(const vlci_prompt *out, size_t n) {
+    for (size_t i = 0; i < out->n_images; i++) n += (size_t)out->layout[i].n;
+    return n;
+}
+
 static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn, const int32_t *ids, size_t n,
                               vlci_prompt *out) {
-    int row = 0, image = 0;
-    out->where = vlci_alloc((size_t)out->visual + 1, sizeof *out->where);
-    out->ids = vlci_alloc(n + (size_t)out->visual + 1, sizeof *out->ids);
-    out->after_at = vlci_alloc(n + 1, sizeof *out->after_at);
-    if (!out->where || !out->ids || !out->after_at) return vlci_fail_memory("prompt");
+    int seen = 0, image = 0, grids = 0;
+    size_t rows = count_rows(out, n + 1);
+    out->where = vlci_alloc((size_t)out->visual, sizeof *out->where);
+    out->ids = vlci_alloc(rows, sizeof *out->ids);
+    out->after_at = vlci_alloc(rows - (size_t)out->visual, sizeof *out->after_at);
+    out->grids = vlci_alloc((size_t)out->n_grids, sizeof *out->grids);
+    if (!out->where || !out->ids || !out->after_at || !out->grids) return vlci_fail_memory("prompt");
     if (turn->open >= 0) place_text(out, turn->open);
     for (size_t i = 0; i < n; i++) {
         if (ids[i] == model->config.image_token)
-            place_picture(out, image++, &row);
+            place_picture(out, image++, &seen, &grids);
         else
             place_text(out, ids[i]);
     }
@@ -144,8 +167,10 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
 }
 
 void vlci_prompt_release(vlci_prompt *prompt) {
-    for (size_t i = 0; i < prompt->n_images; i++) vlci_image_plan_release(&prompt->plan[i]);
-    vlci_free(prompt->plan);
+    for (size_t i = 0; i < prompt->n_images; i++) vlci_picture_layout_release(&prompt->layout[i]);
+    vlci_free(prompt->layout);
+    vlci_free(prompt->picture);
+    vlci_free(prompt->grids);
     vlci_free(prompt->ids);
     vlci_free(prompt->where);
     vlci_free(prompt->after_at);
@@ -154,22 +179,17 @@ void vlci_prompt_release(vlci_prompt *prompt) {
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-/* One picture's visual tokens, f32 [plan->n_tokens][hidden], in new memory. */
+/* One picture's visual tokens, f32 [layout->n_tokens][hidden], in new memory. */
 static vlcache_status look_at(const vlcache_model *model, const vlcache_image *image,
-                              const vlci_image_plan *plan, vlcache_timings *timings, cl_mem *tokens) {
+                              const vlci_picture_layout *layout, vlcache_timings *timings, cl_mem *tokens) {
     vlci_pixels pixels = {0};
-    cl_mem features = NULL, projected = NULL;
     double start = vlci_clock_ms();
-    vlcache_status status = vlci_image_prepare(&model->config, image, &pixels);
+    vlcache_status status = model->family->prepare(&model->config, image, &pixels);
     double prepared = vlci_clock_ms();
     timings->image += prepared - start;
-    if (!status) status = vlci_vision_run(model, pixels.data, pixels.tiles, &features);
-    if (!status) status = vlci_projector_run(model, features, pixels.tiles, NULL, &projected);
-    if (!status) status = vlci_projector_arrange(model, projected, plan, tokens);
+    if (!status) status = model->family->look(&model->config, &pixels, layout, tokens);
     if (!status) status = vlci_finish(model->device);
     timings->vision += vlci_clock_ms() - prepared;
-    vlci_memory_release(model->device, &projected);
-    vlci_memory_release(model->device, &features);
     vlci_pixels_release(&pixels);
     return status;
 }
@@ -197,8 +217,8 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while looking at pictures");
         if (status || i == prompt->n_images) break;
         cl_mem tokens = NULL;
-        status = look_at(model, asked->images[i], &prompt->plan[i], timings, &tokens);
-        if (!status) status = append(model, tokens, prompt->plan[i].n_tokens, *features, &at);
+        status = look_at(model, asked->images[i], &prompt->layout[i], timings, &tokens);
+        if (!status) status = append(model, tokens, prompt->layout[i].n_tokens, *features, &at);
         vlci_memory_release(model->device, &tokens);
     }
     if (status) vlci_memory_release(model->device, features);

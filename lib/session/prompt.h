@@ -5,8 +5,9 @@
 #ifndef VLCI_SESSION_PROMPT_H
 #define VLCI_SESSION_PROMPT_H
 
+#include "compress/compress.h"
 #include "models/model.h"
-#include "picture/image.h"
+#include "picture/prepare.h"
 #include "vlcache/session.h"
 
 /** How the text becomes a turn of its conversation. */
@@ -21,9 +22,12 @@ typedef struct vlci_prompt {
     int n, visual, after; /**< all, visual ones, text behind any picture (n without one): the post-vision
                                rows, as vlcache/compress.h defines them */
     int *after_at;        /**< [after]: where those stand, ascending */
-    vlcache_visual_token *where; /**< [visual] */
-    vlci_image_plan *plan;       /**< [n_images] */
+    vlcache_visual_token *where;  /**< [visual] */
+    vlci_picture_layout *layout;  /**< [n_images] */
+    vlci_placed_picture *picture; /**< [n_images]: where each stands, for positions() */
     size_t n_images;
+    vlci_token_grid *grids; /**< [n_grids]: of all pictures, by rows of the prompt */
+    int n_grids;
 } vlci_prompt;
 
 /**

@@ -57,10 +57,6 @@ vlcache_status vlci_session_check(const vlcache_generate_options *generate);
  */
 vlcache_status vlci_session_read(vlci_ask *ask, const vlci_recipe *recipes, vlci_compress **plans, size_t n);
 
-/** token_grid.c: the grids of a prompt's pictures, in new memory. Errors: VLCACHE_E_NO_MEMORY. */
-vlcache_status vlci_token_grids(const vlci_config *config, const vlci_prompt *prompt, vlci_token_grid **out,
-                                int *n);
-
 /** Compresses into ask->small with session->plan, and decodes there from now on. */
 vlcache_status vlci_session_compress(vlci_ask *ask);
 

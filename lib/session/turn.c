@@ -55,14 +55,14 @@ static int full_room(const vlci_ask *t, const vlci_prompt *prompt, const vlci_re
 static vlcache_status make_plans(vlci_ask *t, const vlci_prompt *prompt, const vlci_recipe *recipes,
                                  vlci_compress **plans, size_t n) {
     vlcache_session *s = t->session;
-    vlci_token_grid *grids = NULL;
-    vlci_compress_prompt asked = {
-        .tokens = &prompt->n, .text = &prompt->after, .text_rows = prompt->after_at};
-    vlcache_status status = vlci_token_grids(&s->model->config, prompt, &grids, &asked.n_grids);
-    asked.grids = grids;
+    vlci_compress_prompt asked = {.tokens = &prompt->n,
+                                  .text = &prompt->after,
+                                  .text_rows = prompt->after_at,
+                                  .grids = prompt->grids,
+                                  .n_grids = prompt->n_grids};
+    vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < n && !status; i++)
         status = vlci_prefill_plan(&s->text, &s->kv, &recipes[i], &asked, plans, i, &plans[i]);
-    vlci_free(grids);
     return status;
 }
 

@@ -18,8 +18,7 @@ struct vlci_chat_template {
     const char *mark[4];
 };
 
-/* The forms of the Hugging Face conversions: llava-1.5 and llava-v1.6-vicuna, llava-v1.6-mistral,
- * llava-v1.6-34b, llama3-llava-next. Most telling marks first. */
+/* The forms that Hugging Face conversions have. Most telling marks first. */
 static const vlci_chat_template templates[] = {
     {"llama3",
      "<|begin_of_text|>",
@@ -93,13 +92,13 @@ static const vlci_chat_template *recognise_file(const char *folder, const char *
     return found;
 }
 
-const vlci_chat_template *vlci_chat_detect(const char *folder, const vlci_config *config) {
+const vlci_chat_template *vlci_chat_detect(const char *folder, const char *text_type) {
     static const char *const files[] = {"chat_template.jinja", "chat_template.json", "tokenizer_config.json",
                                         "processor_config.json"};
     const vlci_chat_template *found = NULL;
     for (int i = 0; i < 4 && !found; i++) found = recognise_file(folder, files[i]);
     if (found) return found;
-    bool mistral = config->text_model_type && strcmp(config->text_model_type, "mistral") == 0;
+    bool mistral = text_type && strcmp(text_type, "mistral") == 0;
     return vlci_chat_find(mistral ? "mistral" : "vicuna");
 }
 

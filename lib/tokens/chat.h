@@ -4,7 +4,6 @@
 #ifndef VLCI_TOKENS_CHAT_H
 #define VLCI_TOKENS_CHAT_H
 
-#include "checkpoint/config.h"
 #include "core/status.h"
 
 typedef struct vlci_chat_template vlci_chat_template;
@@ -29,10 +28,10 @@ const char *vlci_chat_names(void);
  * The template that fits a checkpoint: from the chat_template text in chat_template.jinja /
  * chat_template.json / tokenizer_config.json / processor_config.json if one is there (recognised by its
  * marks: "USER:", "[INST]",
- * "<|im_start|>", "<|start_header_id|>"), else from the text model type (llama -> vicuna, mistral ->
- * mistral).
+ * "<|im_start|>", "<|start_header_id|>"), else from the text model type (NULL: unknown; llama -> vicuna,
+ * mistral -> mistral).
  */
-const vlci_chat_template *vlci_chat_detect(const char *folder, const vlci_config *config);
+const vlci_chat_template *vlci_chat_detect(const char *folder, const char *text_type);
 
 /**
  * One turn as text, special tokens spelled out, to be tokenised with special tokens parsed and nothing added,

@@ -1,0 +1,149 @@
+/*
+ * hub.c - opens the settings files of a Hugging Face folder, and takes the fields that every model of
+ * transformers writes in the same words, old (4.x) or new (5.x).
+ */
+#include "checkpoint/hub.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+
+enum { CONFIG, GENERATION, IMAGE, JOINT, FILE_LIMIT = 16 << 20, MAX_IDS = 1024 };
+
+/* ---- the files ----------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
+    static const char *const names[] = {"config.json", "generation_config.json", "preprocessor_config.json",
+                                        "processor_config.json"};
+    vlcache_status status = VLCACHE_OK;
+    *hub = (vlci_hub){0};
+    for (int i = CONFIG; i <= JOINT && !status; i++) status = vlci_path_join(folder, names[i], &hub->path[i]);
+    if (!status) status = vlci_json_load(hub->path[CONFIG], FILE_LIMIT, &hub->file[CONFIG]);
+    if (!status && vlci_path_exists(hub->path[GENERATION]))
+        status = vlci_json_load(hub->path[GENERATION], FILE_LIMIT, &hub->file[GENERATION]);
+    hub->config = vlci_scope_of(hub->path[CONFIG], hub->file[CONFIG]);
+    hub->generation = vlci_scope_of(hub->path[GENERATION], hub->file[GENERATION]);
+    return status;
+}
+
+/* Puts a file in the place of the image processor's. */
+static vlcache_status load_image(vlci_hub *hub, const char *path) {
+    json_decref(hub->file[IMAGE]);
+    return vlci_json_load(path, FILE_LIMIT, &hub->file[IMAGE]);
+}
+
+vlcache_status vlci_hub_image(vlci_hub *hub, vlci_scope *image) {
+    vlcache_status status = VLCACHE_OK;
+    *image = (vlci_scope){0};
+    if (vlci_path_exists(hub->path[JOINT])) {
+        status = load_image(hub, hub->path[JOINT]);
+        vlci_scope whole = vlci_scope_of(hub->path[JOINT], hub->file[IMAGE]);
+        if (!status) status = vlci_json_object(&whole, "image_processor", image);
+    }
+    if (status || image->object) return status;
+    status = load_image(hub, hub->path[IMAGE]);
+    *image = vlci_scope_of(hub->path[IMAGE], hub->file[IMAGE]);
+    return status;
+}
+
+void vlci_hub_close(vlci_hub *hub) {
+    for (int i = CONFIG; i <= IMAGE; i++) json_decref(hub->file[i]);
+    for (int i = CONFIG; i <= JOINT; i++) vlci_free(hub->path[i]);
+    *hub = (vlci_hub){0};
+}
+
+/* ---- the fields ---------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_hub_activation(const vlci_scope *scope, const char *key, vlci_activation *value) {
+    static const struct {
+        const char *name;
+        vlci_activation act;
+    } names[] = {
+        {"silu", VLCI_ACT_SILU},
+        {"swish", VLCI_ACT_SILU},
+        {"gelu", VLCI_ACT_GELU},
+        {"gelu_python", VLCI_ACT_GELU},
+        {"quick_gelu", VLCI_ACT_QUICK_GELU},
+        {"gelu_new", VLCI_ACT_GELU_TANH},
+        {"gelu_fast", VLCI_ACT_GELU_TANH},
+        {"gelu_accurate", VLCI_ACT_GELU_TANH},
+        {"gelu_pytorch_tanh", VLCI_ACT_GELU_TANH},
+        {"gelu_python_tanh", VLCI_ACT_GELU_TANH},
+    };
+    const char *name = NULL;
+    vlcache_status status = vlci_json_string(scope, key, &name);
+    if (status || !name) return status;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i].name) == 0) {
+            *value = names[i].act;
+            return VLCACHE_OK;
+        }
+    return vlci_json_unsupported(scope, key,
+                                 "activation \"%.64s\"; silu, gelu, gelu_pytorch_tanh and quick_gelu are "
+                                 "supported",
+                                 name);
+}
+
+/* A side that old files give as a number, new ones also as [side, side]. */
+vlcache_status vlci_hub_side(const vlci_scope *scope, const char *key, int high, int *value) {
+    const json_t *found = vlci_json_value(scope, key);
+    if (!json_is_array(found)) return vlci_json_int(scope, key, 1, high, value);
+    const json_t *first = json_array_get(found, 0);
+    if (json_array_size(found) != 2 || !json_equal(first, json_array_get(found, 1)))
+        return vlci_json_unsupported(scope, key, "only squares are supported");
+    json_int_t number = json_integer_value(first);
+    if (number < 1 || number > high) return vlci_json_bad(scope, key, "must be from 1 to %d", high);
+    *value = (int)number;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_hub_heads(const vlci_scope *scope, int hidden, int heads) {
+    if (hidden % heads == 0) return VLCACHE_OK;
+    return vlci_json_bad(scope, "num_attention_heads", "is %d, which does not divide hidden_size %d", heads,
+                         hidden);
+}
+
+vlcache_status vlci_hub_unquantised(const vlci_scope *scope) {
+    if (!vlci_json_value(scope, "quantization_config")) return VLCACHE_OK;
+    return vlci_json_unsupported(scope, "quantization_config", "quantised weights are not supported");
+}
+
+vlcache_status vlci_hub_ids(const vlci_scope *scope, const char *key, int vocab, int **out, int *count) {
+    const json_t *value = vlci_json_value(scope, key);
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    *out = NULL;
+    *count = 0;
+    if (!value) return VLCACHE_OK;
+    if (n == 0 || n > MAX_IDS) return vlci_json_bad(scope, key, "must hold from 1 to %d ids", MAX_IDS);
+    int *ids = vlci_alloc(n, sizeof *ids);
+    if (!ids) return vlci_fail_memory(key);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= vocab) {
+            vlci_free(ids);
+            return vlci_json_bad(scope, key, "must hold ids from 0 to %d", vocab - 1);
+        }
+        ids[i] = (int)json_integer_value(id);
+    }
+    *out = ids;
+    *count = (int)n;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_hub_dtype(const vlci_scope *scope, vlcache_dtype *dtype) {
+    const char *name = NULL;
+    vlcache_status status = vlci_json_string(scope, "torch_dtype", &name);
+    if (!status) status = vlci_json_string(scope, "dtype", &name);
+    if (status || !name || strcmp(name, "auto") == 0) return status;
+    if (strncmp(name, "torch.", 6) == 0) name += 6;
+    if (strcmp(name, "float32") == 0)
+        *dtype = VLCACHE_DTYPE_F32;
+    else if (strcmp(name, "float16") == 0)
+        *dtype = VLCACHE_DTYPE_F16;
+    else if (strcmp(name, "bfloat16") == 0)
+        *dtype = VLCACHE_DTYPE_BF16;
+    else
+        return vlci_json_unsupported(scope, "dtype", "\"%.64s\"; float32, float16 and bfloat16 are supported",
+                                     name);
+    return VLCACHE_OK;
+}

@@ -1,0 +1,36 @@
+/**
+ * config.h (internal) - what a checkpoint says of its model, checked. A field that changes the result is
+ * honoured or refused by name, never ignored. families.h has vlci_config_load().
+ */
+#ifndef VLCI_MODELS_CONFIG_H
+#define VLCI_MODELS_CONFIG_H
+
+#include "models/decoder.h"
+#include "models/family.h"
+
+/** A model folder's configuration. Owned by the caller's struct; vlci_config_release() frees what it points
+ * to. */
+struct vlci_config {
+    const vlci_family *family;
+    void *eyes; /**< the family's own: tower, projector, how pictures are prepared; NULL: none */
+    vlci_text_config text;
+    char *text_model_type; /**< "llama" or "mistral", owned */
+    int image_token;       /**< id of the family's mark */
+    int bos_token;         /**< -1: none */
+    int *eos_tokens;       /**< generation_config.json, else config.json; owned */
+    int n_eos_tokens;
+    vlcache_dtype dtype; /**< dtype / torch_dtype; AUTO when absent */
+};
+
+/** For families, once `text` is read: the mark's id ("image_token_id", "image_token_index"), `usual` where
+ * neither is there. Errors: VLCACHE_E_FORMAT. */
+vlcache_status vlci_config_read_image_token(const vlci_scope *root, int usual, vlci_config *config);
+
+/** What all families share, once `text` is read: bos, eos and dtype. Errors: VLCACHE_E_FORMAT,
+ * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_config_read_common(const vlci_hub *hub, vlci_config *config);
+
+/** Frees what `config` points to, its family's own with it, and zeroes it. */
+void vlci_config_release(vlci_config *config);
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * families.c - a row for each family of models, and which row a folder means.
+ */
+#include "models/families.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "models/llava.h"
+#include "models/llava_next.h"
+
+const vlci_family *const vlci_families[] = {
+    &vlci_family_llava,
+    &vlci_family_llava_next,
+    NULL,
+};
+
+const vlci_family *vlci_family_find(const char *name) {
+    for (const vlci_family *const *row = vlci_families; *row; row++)
+        if (strcmp((*row)->name, name) == 0) return *row;
+    return NULL;
+}
+
+/* "llava and llava_next": all names, for messages. */
+static const char *all_names(char text[static 256]) {
+    size_t at = 0;
+    for (const vlci_family *const *row = vlci_families; *row && at < 256; row++)
+        at += (size_t)snprintf(text + at, 256 - at, "%s%s",
+                               row == vlci_families ? ""
+                               : row[1]             ? ", "
+                                                    : " and ",
+                               (*row)->name);
+    return text;
+}
+
+static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
+    char names[256];
+    const char *type = NULL;
+    *family = NULL;
+    vlcache_status status = vlci_json_string(root, "model_type", &type);
+    if (status) return status;
+    if (!type) return vlci_json_bad(root, "model_type", "is missing; %s are supported", all_names(names));
+    *family = vlci_family_find(type);
+    if (!*family)
+        return vlci_json_unsupported(root, "model_type",
+                                     "\"%.64s\"; %s (Hugging Face conversions) are supported", type,
+                                     all_names(names));
+    return vlci_hub_unquantised(root);
+}
+
+vlcache_status vlci_config_load(const char *folder, vlci_config *out) {
+    vlci_hub hub;
+    *out = (vlci_config){0};
+    vlcache_status status = vlci_hub_open(folder, &hub);
+    if (!status) status = find(&hub.config, &out->family);
+    if (!status) status = out->family->settings(&hub, out);
+    if (!status) status = vlci_config_read_common(&hub, out);
+    vlci_hub_close(&hub);
+    if (status) vlci_config_release(out);
+    return status;
+}

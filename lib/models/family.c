@@ -1,0 +1,35 @@
+/*
+ * family.c - what families share: room for a picture's layout, positions that count up.
+ */
+#include "models/family.h"
+
+#include "core/alloc.h"
+
+vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool sources,
+                                          vlci_picture_layout *out) {
+    *out = (vlci_picture_layout){.n = n, .n_tokens = n_tokens, .n_grids = n_grids};
+    out->entry = vlci_calloc((size_t)n, sizeof *out->entry);
+    out->cell = vlci_calloc((size_t)n_tokens, sizeof *out->cell);
+    out->grids = vlci_calloc((size_t)n_grids, sizeof *out->grids);
+    if (sources) out->source = vlci_calloc((size_t)n_tokens, sizeof *out->source);
+    if (out->entry && out->cell && out->grids && (out->source || !sources)) return VLCACHE_OK;
+    vlci_picture_layout_release(out);
+    return vlci_fail_memory("layout of a picture's tokens");
+}
+
+void vlci_picture_layout_release(vlci_picture_layout *layout) {
+    if (!layout) return;
+    vlci_free(layout->entry);
+    vlci_free(layout->cell);
+    vlci_free(layout->grids);
+    vlci_free(layout->source);
+    *layout = (vlci_picture_layout){0};
+}
+
+void vlci_positions_count(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
+                          int32_t start, int n, int32_t (*position)[3], int32_t *next) {
+    (void)config, (void)pictures, (void)n_pictures;
+    for (int i = 0; i < n; i++)
+        for (int axis = 0; axis < 3; axis++) position[i][axis] = start + i;
+    *next = start + n;
+}

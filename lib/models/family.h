@@ -1,0 +1,127 @@
+/**
+ * family.h (internal) - what a family of models is, as an object: everything in which LLaVA differs from the
+ * next. families.c lists them; a family is a row there and a file of this folder, over shared blocks.
+ *
+ *     folder --settings--> vlci_config --load--> weights on the device
+ *     width, height --layout--> the rows that a picture becomes in the prompt, and what each shows
+ *     picture --prepare--> pixels (host) --look--> visual tokens (device), in the layout's order
+ *     rows of a prompt --positions--> what RoPE turns them by
+ *
+ * A family reaches its own settings and weights through config->eyes, which nobody else looks into. All
+ * functions but load() and release() may run in several threads on one model.
+ */
+#ifndef VLCI_MODELS_FAMILY_H
+#define VLCI_MODELS_FAMILY_H
+
+#include "device/device.h"
+#include "models/weight.h"
+#include "tokens/tokenizer.h"
+#include "vlcache/image.h"
+#include "vlcache/model.h"
+
+typedef struct vlci_config vlci_config; /* models/config.h */
+typedef struct vlci_hub vlci_hub;       /* checkpoint/hub.h */
+typedef struct vlci_pixels vlci_pixels; /* picture/prepare.h */
+
+/** Visual tokens that lie as what they show: the token of row y and column x is entry first + y * stride + x
+ * of its layout. */
+typedef struct vlci_layout_grid {
+    int first, rows, columns, stride;
+} vlci_layout_grid;
+
+/**
+ * What one picture becomes in a prompt, in place of its mark. `entry` lists the rows in order: a text token
+ * (id >= 0), or visual token t as -1 - t; visual tokens count up from 0, text may stand before, between and
+ * behind them (tile names, row ends that are words). A learned vector that is no word (image_newline) is a
+ * visual token which shows nothing.
+ */
+typedef struct vlci_picture_layout {
+    int n;                   /**< entries: rows of the prompt */
+    int32_t *entry;          /**< [n], owned */
+    int n_tokens;            /**< visual ones among them: rows of what look() gives */
+    float (*cell)[4];        /**< [n_tokens], owned: what a token shows, as x0, y0, x1, y1 in pixels of the
+                                  picture; all 0 where it shows nothing */
+    vlci_layout_grid *grids; /**< [n_grids], owned: disjoint; pooling works along them, M-RoPE counts them */
+    int n_grids;
+    int tiles;       /**< tiles that the tower sees, as prepare() gives them */
+    int32_t *source; /**< the family's own: where look() takes each token from; owned, may be NULL */
+} vlci_picture_layout;
+
+/** A picture where it stands: its layout's entries are the prompt's rows row .. row + layout->n - 1. */
+typedef struct vlci_placed_picture {
+    int row;
+    const vlci_picture_layout *layout; /**< borrowed */
+} vlci_placed_picture;
+
+typedef struct vlci_family {
+    const char *name; /**< "model_type" of config.json, and vlcache_model_info.family */
+    const char *mark; /**< the text that stands for one picture in a prompt: "<image>"; the tokenizer makes
+                           config->image_token of it */
+
+    const vlci_naming *names; /**< how checkpoints call its tensors (see vlci_checkpoint_name()) */
+
+    /**
+     * Reads what the folder says into `config`, whose `family` is set: text, image_token, text_model_type,
+     * and config->eyes (new memory). What the family's files leave out gets its classes' defaults; what is
+     * not supported is refused. The fields that all families share (dtype, bos, eos) are read by the caller.
+     * Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY. On failure
+     * release() still follows.
+     */
+    vlcache_status (*settings)(vlci_hub *hub, vlci_config *config);
+
+    /**
+     * Uploads tower and projector into config->eyes, and keeps the device (up->device) for look(). What the
+     * checkpoint stores for it and it does not need is told to vlci_checkpoint_skip(). `tokenizer`: for the
+     * ids of a layout's text. Errors: those of vlci_upload_matrix(). On failure release() still follows.
+     */
+    vlcache_status (*load)(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
+
+    /** Releases config->eyes, loaded or not, and NULLs it; NULL accepted. */
+    void (*release)(vlci_config *config);
+
+    /** Adds what only the family knows: image_side, patch_side. */
+    void (*describe)(const vlci_config *config, vlcache_model_info *info);
+
+    /**
+     * Lays out a picture of width x height; needs no pixels and no weights. Release with
+     * vlci_picture_layout_release(). Errors: VLCACHE_E_ARGUMENT (sides), VLCACHE_E_UNSUPPORTED (the
+     * processor's sizes do not give what the tower takes), VLCACHE_E_NO_MEMORY; `*out` is then zeroed.
+     */
+    vlcache_status (*layout)(const vlci_config *config, int width, int height, vlci_picture_layout *out);
+
+    /**
+     * Prepares the pixels on the host, as the family's processor does. Release with vlci_pixels_release().
+     * Errors: those of layout().
+     */
+    vlcache_status (*prepare)(const vlci_config *config, const vlcache_image *image, vlci_pixels *out);
+
+    /**
+     * Runs tower and projector over prepare()'s pixels and puts the result in the layout's order: `*tokens`
+     * is new memory, f32 [layout->n_tokens][text hidden]. Enqueues; the caller waits where it must. Errors:
+     * the device's, VLCACHE_E_NO_MEMORY.
+     */
+    vlcache_status (*look)(const vlci_config *config, const vlci_pixels *pixels,
+                           const vlci_picture_layout *layout, cl_mem *tokens);
+
+    /**
+     * The positions of a prompt's n rows, the first of which comes at `start`: position[i] holds three
+     * numbers (time, height, width; all equal where a family has one), and `*next` is where the row after
+     * the prompt comes, which may be less than start + n. Pictures ascend by row. Cannot fail.
+     */
+    void (*positions)(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
+                      int32_t start, int n, int32_t (*position)[3], int32_t *next);
+} vlci_family;
+
+/** Room for a layout of `n` entries, `n_tokens` of them visual, and `n_grids` grids; all zero, with source
+ * where `sources`. Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */
+vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool sources,
+                                          vlci_picture_layout *out);
+
+/** Frees what the layout points to and zeroes it; NULL accepted. */
+void vlci_picture_layout_release(vlci_picture_layout *layout);
+
+/** positions() of a family whose rows simply count up: start, start + 1, ... */
+void vlci_positions_count(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
+                          int32_t start, int n, int32_t (*position)[3], int32_t *next);
+
+#endif
