@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "core/alloc.h"
+#include "core/options.h"
 
 /* ---- one function for each shape of thing, so that the lists below read as the model does
  * ------------------- */
@@ -192,28 +193,39 @@ static vlcache_dtype stored_dtype(const vlci_config *config, const vlci_checkpoi
     return found && view.dtype != VLCACHE_DTYPE_AUTO ? view.dtype : VLCACHE_DTYPE_F32;
 }
 
+VLCI_OPTIONS_END(vlcache_model_options, progress_user);
+
+static vlcache_status take_options(const vlcache_model_options *from, vlcache_model_options *to) {
+    vlcache_status status =
+        VLCI_OPTIONS_TAKE("model", vlcache_model_options, dtype, VLCACHE_MODEL_OPTIONS_INIT, from, to);
+    if (status || (to->dtype >= VLCACHE_DTYPE_AUTO && to->dtype <= VLCACHE_DTYPE_BF16)) return status;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "model.dtype", VLCI_VALUE("%d", (int)to->dtype),
+                       "must be a value of vlcache_dtype");
+}
+
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                   const vlcache_model_options *options, vlcache_model **out) {
-    vlcache_model_options defaults = VLCACHE_MODEL_OPTIONS_INIT;
+    vlcache_model_options taken;
     if (!device || !folder || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
     *out = NULL;
-    if (!options) options = &defaults;
+    vlcache_status status = take_options(options, &taken);
+    if (status) return status;
     vlci_checkpoint *checkpoint = NULL;
     vlcache_model *model = vlci_calloc(1, sizeof *model);
     if (!model) return vlci_fail_memory("model");
     model->references = 1;
     model->device = vlci_device_retain(device);
-    vlcache_status status = vlci_config_load(folder, &model->config);
+    status = vlci_config_load(folder, &model->config);
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
     if (!status) model->chat = vlci_chat_detect(folder, &model->config);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) {
         model->dtype =
-            options->dtype != VLCACHE_DTYPE_AUTO ? options->dtype : stored_dtype(&model->config, checkpoint);
+            taken.dtype != VLCACHE_DTYPE_AUTO ? taken.dtype : stored_dtype(&model->config, checkpoint);
         status = vlci_gemm_plan(device, model->dtype, &model->layout, NULL);
     }
-    if (!status) status = load_weights(model, checkpoint, options);
+    if (!status) status = load_weights(model, checkpoint, &taken);
     vlci_checkpoint_close(&checkpoint);
     if (status)
         vlcache_model_destroy(&model);

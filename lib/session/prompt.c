@@ -58,8 +58,10 @@ static vlcache_status check_marks(const vlcache_model *model, const vlcache_prom
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", MARK,
                          (int)vlci_tokenizer_id(model->tokenizer, MARK), model->config.image_token);
-    return vlci_fail(VLCACHE_E_ARGUMENT, "the prompt has %zu %s mark%s for %zu picture%s", marks, MARK,
-                     marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
+    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           VLCI_VALUE("must be %zu, the %s marks", marks, MARK),
+                           "the prompt has %zu %s mark%s for %zu picture%s", marks, MARK,
+                           marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
 }
 
 /* ---- layout -------------------------------------------------------------------------------------------- */
@@ -111,20 +113,22 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
         else
             place_text(out, ids[i]);
     }
-    return out->n ? VLCACHE_OK : vlci_fail(VLCACHE_E_ARGUMENT, "the prompt is empty");
+    return out->n ? VLCACHE_OK
+                  : vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.text", "", "say something",
+                                    "the prompt is empty");
 }
 
 static vlcache_status check_prompt(const vlcache_prompt *asked) {
-    if (!asked || !asked->text || (asked->n_images && !asked->images))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: text or images is NULL");
-    if (asked->size != sizeof *asked)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "prompt: size: is %zu, must be %zu: start from VLCACHE_PROMPT_INIT", asked->size,
-                         sizeof *asked);
+    if (!asked->text || (asked->n_images && !asked->images))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, asked->text ? "prompt.images" : "prompt.text", NULL,
+                           "is NULL: give it");
     if (asked->n_images > 4096)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: %zu pictures, at most 4096", asked->n_images);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           "must be at most 4096");
     for (size_t i = 0; i < asked->n_images; i++)
-        if (!asked->images[i]) return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: picture %zu is NULL", i);
+        if (!asked->images[i])
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.images[%zu]", i), NULL,
+                               "is NULL: give a picture");
     return VLCACHE_OK;
 }
 
