@@ -1,13 +1,16 @@
 /*
- * test_core.c - status texts, messages, memory and the log.
+ * test_core.c - status texts, errors, options of other versions, memory and the log.
  */
 #include <check.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 
 #include "core/alloc.h"
 #include "core/log.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "support/scratch.h"
 #include "support/suite.h"
@@ -41,6 +44,139 @@ START_TEST(messages) {
     ck_assert_uint_eq(strlen(vlcache_error_message()), 2047);
     ck_assert_int_eq(vlci_fail_memory("thing"), VLCACHE_E_NO_MEMORY);
     ck_assert_str_eq(vlcache_error_message(), "out of host memory for the thing");
+}
+END_TEST
+
+static void check_error(vlcache_status code, const char *file, const char *field, const char *value,
+                        const char *hint, const char *message) {
+    const vlcache_error *e = vlcache_last_error();
+    ck_assert_uint_eq(e->size, sizeof *e);
+    ck_assert_int_eq(e->status, code);
+    ck_assert_str_eq(e->file, file);
+    ck_assert_str_eq(e->field, field);
+    ck_assert_str_eq(e->value, value);
+    ck_assert_str_eq(e->hint, hint);
+    ck_assert_str_eq(e->message, message);
+    ck_assert_ptr_eq(e->message, vlcache_error_message());
+}
+
+START_TEST(error_fields) {
+    vlci_refuse(VLCACHE_E_FORMAT, "m/config.json", "a.b", VLCI_VALUE("%d", 7), "must be %d", 8);
+    check_error(VLCACHE_E_FORMAT, "m/config.json", "a.b", "7", "must be 8",
+                "m/config.json: a.b: is 7, must be 8");
+    vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.budget", "2", "must be at most 1");
+    check_error(VLCACHE_E_ARGUMENT, "", "compress.budget", "2", "must be at most 1",
+                "compress: budget: is 2, must be at most 1");
+    vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.text", NULL, "is NULL: give it");
+    check_error(VLCACHE_E_ARGUMENT, "", "prompt.text", "", "is NULL: give it",
+                "prompt: text: is NULL: give it");
+    vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", "best", "must be portable");
+    check_error(VLCACHE_E_ARGUMENT, "", "VLCACHE_GEMM", "best", "must be portable",
+                "VLCACHE_GEMM: is \"best\", must be portable");
+    vlci_fail_file(VLCACHE_E_IO, "a.png", "copy it again", "ends at %d", 3);
+    check_error(VLCACHE_E_IO, "a.png", "", "", "copy it again", "a.png: ends at 3: copy it again");
+    vlci_fail_file(VLCACHE_E_IO, "a.png", NULL, "ends");
+    check_error(VLCACHE_E_IO, "a.png", "", "", "", "a.png: ends");
+    vlci_refuse(VLCACHE_E_FORMAT, "f", "k", "1", "must be 2");
+    vlci_fail_context(VLCACHE_E_FORMAT, "variant %d", 3); /* the fields stay */
+    check_error(VLCACHE_E_FORMAT, "f", "k", "1", "must be 2", "variant 3: f: k: is 1, must be 2");
+    /* those of the error before may be arguments */
+    const vlcache_error *e = vlcache_last_error();
+    vlci_fail_field(VLCACHE_E_IO, e->field, e->file, e->hint, e->value, "%s", e->message);
+    check_error(VLCACHE_E_IO, "k", "f", "must be 2", "1", "variant 3: f: k: is 1, must be 2");
+    vlci_fail(VLCACHE_E_DEVICE, "else"); /* nothing of them is left */
+    check_error(VLCACHE_E_DEVICE, "", "", "", "", "else");
+}
+END_TEST
+
+static int fail_elsewhere(void *unused) {
+    (void)unused;
+    ck_assert_str_eq(vlcache_last_error()->field, "");
+    ck_assert_int_eq(vlcache_last_error()->status, VLCACHE_OK);
+    vlci_refuse(VLCACHE_E_IO, "there", "b", "2", "no");
+    return 0;
+}
+
+START_TEST(error_of_its_thread) {
+    thrd_t thread;
+    vlci_refuse(VLCACHE_E_FORMAT, "here", "a", "1", "yes");
+    ck_assert_int_eq(thrd_create(&thread, fail_elsewhere, NULL), thrd_success);
+    ck_assert_int_eq(thrd_join(thread, NULL), thrd_success);
+    check_error(VLCACHE_E_FORMAT, "here", "a", "1", "yes", "here: a: is 1, yes");
+}
+END_TEST
+
+/* ---- options of other versions ------------------------------------------------------------------------- */
+
+/* As the library has them; the version before had no `late`, the one after has `new`. */
+typedef struct wish {
+    size_t size;
+    const char *name;
+    int early, middle;
+    double late;
+} wish;
+typedef struct later_wish {
+    wish known;
+    double new[3];
+} later_wish;
+#define WISH_INIT                                                                                            \
+    { sizeof(wish), "default", 1, 2, 3.0 }
+
+static vlcache_status take(const void *from, wish *to) {
+    memset(to, 0xff, sizeof *to);
+    return VLCI_OPTIONS_TAKE("wish", wish, early, WISH_INIT, from, to);
+}
+
+static void refused(const void *from, size_t size, const char *part) {
+    wish to;
+    ck_fails(take(from, &to), VLCACHE_E_ARGUMENT, part);
+    ck_assert_str_eq(vlcache_last_error()->field, "wish.size");
+    ck_assert_uint_eq(strtoull(vlcache_last_error()->value, NULL, 10), size);
+    ck_assert_ptr_nonnull(strstr(vlcache_last_error()->hint, "WISH_INIT"));
+}
+
+START_TEST(options_of_other_versions) {
+    later_wish from = {{sizeof(wish), "asked", 4, 5, 6.0}, {0}};
+    wish to;
+    ck_ok(take(NULL, &to));
+    ck_assert(to.size == sizeof to && strcmp(to.name, "default") == 0 && to.middle == 2 && to.late == 3.0);
+    ck_ok(take(&from, &to));
+    ck_assert(to.early == 4 && to.middle == 5 && to.late == 6.0);
+    from.known.size = offsetof(wish, late); /* older: a default for what it has not */
+    ck_ok(take(&from, &to));
+    ck_assert(to.size == sizeof to && to.early == 4 && to.middle == 5 && to.late == 3.0);
+    from.known.size = offsetof(wish, early); /* no more than has to be given */
+    ck_ok(take(&from, &to));
+    ck_assert(strcmp(to.name, "asked") == 0 && to.early == 1 && to.middle == 2 && to.late == 3.0);
+    from.known.size = sizeof from; /* newer, and leaves what is new alone */
+    ck_ok(take(&from, &to));
+    ck_assert(to.size == sizeof to && to.late == 6.0);
+    memset((char *)&from + sizeof from - 1, 1, 1); /* the very last byte says something */
+    refused(&from, sizeof from, "too old for");
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), VLCI_VALUE("byte %zu", sizeof from - 1)));
+    from.new[2] = 0.0;
+    from.new[0] = 1.0;
+    refused(&from, sizeof from, "too old for");
+}
+END_TEST
+
+START_TEST(options_of_no_version) {
+    static const size_t sizes[] = {0,
+                                   1,
+                                   8,
+                                   offsetof(wish, early) - 1,
+                                   offsetof(wish, early) + 1,
+                                   sizeof(wish) - 1,
+                                   sizeof(wish) + 1,
+                                   4097,
+                                   1u << 20,
+                                   SIZE_MAX / 2,
+                                   SIZE_MAX - 7};
+    wish from = WISH_INIT;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        from.size = sizes[i];
+        refused(&from, sizes[i], "wish: size: is ");
+    }
 }
 END_TEST
 
@@ -108,6 +244,10 @@ int main(void) {
     TCase *cases = tcase_create("all");
     tcase_add_test(cases, status);
     tcase_add_test(cases, messages);
+    tcase_add_test(cases, error_fields);
+    tcase_add_test(cases, error_of_its_thread);
+    tcase_add_test(cases, options_of_other_versions);
+    tcase_add_test(cases, options_of_no_version);
     tcase_add_test(cases, memory);
     tcase_add_test(cases, failing);
     tcase_add_test(cases, logging);

@@ -328,11 +328,11 @@ static vlci_compress *make_plan(const policy *p, const scene *s, double budget, 
     o.budget = budget;
     o.threshold = threshold;
     o.recent = recent;
-    o.allocation = p->allocation;
-    o.selection = p->selection;
-    o.pooling = p->pooling;
-    o.defer = p->defer;
-    o.summary = p->summary;
+    ck_ok(vlcache_compress_set(&o, "allocation", p->allocation));
+    ck_ok(vlcache_compress_set(&o, "selection", p->selection));
+    ck_ok(vlcache_compress_set(&o, "pooling", p->pooling));
+    ck_ok(vlcache_compress_set(&o, "defer", p->defer));
+    ck_ok(vlcache_compress_set(&o, "summary", p->summary));
     ck_ok(vlci_policy_read(&o, &recipe));
     ck_ok(vlci_compress_create(suite_device(), &recipe, &shape, &prompt, others, n, &plan));
     return plan;

@@ -3,6 +3,8 @@
  * look through the same scores.
  */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "compress/compress.h"
@@ -25,6 +27,9 @@ START_TEST(test_names) {
     options = options_of("Full");
     ck_fails(vlci_policy_read(&options, &r), VLCACHE_E_ARGUMENT,
              "vlcache, vlcache+, full, streamingllm, h2o");
+    ck_assert_str_eq(vlcache_last_error()->field, "compress.policy");
+    ck_assert_str_eq(vlcache_last_error()->value, "Full");
+    ck_assert(strncmp(vlcache_last_error()->hint, "use one of vlcache, ", 20) == 0);
     size_t n = 0;
     for (const char *name; (name = vlcache_policy_name(n)); n++) { /* every row reads */
         options = options_of(name);
@@ -64,85 +69,325 @@ START_TEST(test_rows_of_the_table) {
 }
 END_TEST
 
+/* What is given replaces the policy's; a number that is not is the policy's where the axis is, else the
+ * usual. */
 START_TEST(test_axes) {
     vlci_recipe r;
-    vlcache_compress_options o = options_of("vlcache"), all;
-    o.allocation = "mixed:0.25";
-    o.scoring = "window:16";
-    o.selection = "per-layer";
-    o.pooling = "grid:3x5";
-    o.defer = "4:2.5";
-    o.summary = "kmeans:0.5:7";
+    vlcache_compress_options o = options_of("vlcache");
+    o.allocation = VLCACHE_ALLOCATION_MIXED;
+    o.uniform = 0.25;
+    o.scoring = VLCACHE_SCORING_WINDOW;
+    o.window = 16;
+    o.selection = VLCACHE_SELECTION_PER_LAYER;
+    o.pooling = VLCACHE_POOLING_GRID;
+    o.pool_rows = 3;
+    o.pool_columns = 5;
+    o.defer = 4;
+    o.defer_weight = 2.5;
+    o.summary = VLCACHE_SUMMARY_KMEANS;
+    o.centroids = 0.5;
+    o.iterations = 7;
     o.sinks = 3;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.uniform == 0.25 && r.window == 16 && !r.per_head && r.sinks == 3);
+    ck_assert(r.uniform == 0.25 && r.window == 16 && !r.per_head && !r.adaptive && r.sinks == 3);
     ck_assert(r.pooling == VLCI_POOL_GRID && r.pool_rows == 3 && r.pool_columns == 5);
-    ck_assert(r.defer == 4 && r.defer_weight == 2.5 && r.centroids == 0.5 && r.iterations == 7);
-    o.allocation = "mixed";
-    o.defer = "2";
-    o.summary = "kmeans:0.25";
+    ck_assert(r.defer == 4 && r.defer_weight == 2.5 && r.centroids == 0.5 && r.iterations == 7 && !r.spread);
+    o.uniform = o.defer_weight = o.iterations = VLCACHE_AS_POLICY;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.uniform == 0.8 && r.defer == 2 && r.defer_weight == 4.0 && r.iterations == 3 && !r.spread);
-    o.summary = "spread:0.25";
+    ck_assert(r.uniform == 0.8 && r.defer_weight == 4.0 && r.iterations == 3);
+    o.summary = VLCACHE_SUMMARY_SPREAD;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.spread && r.centroids == 0.25 && r.iterations == 0);
-    o.summary = "spread:0.5:2";
+    ck_assert(r.spread && r.centroids == 0.5 && r.iterations == 0);
+    o = options_of("vlcache+");
+    o.centroids = 0.5;
+    o.pool_columns = 9;
+    o.defer = 2;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.spread && r.iterations == 2);
-    o = options_of("h2o");
-    o.pooling = "1d:3";
-    ck_ok(vlcache_compress_resolve(&o, &all));
-    ck_assert_str_eq(all.allocation, "uniform");
-    ck_assert_str_eq(all.scoring, "accumulated");
-    ck_assert_str_eq(all.pooling, "1d:3");
-    ck_assert_int_eq(all.sinks, 0);
-    o = options_of("full");
-    ck_ok(vlcache_compress_resolve(&o, &all));
-    ck_assert_ptr_null(all.allocation);
+    ck_assert(r.spread && r.centroids == 0.5 && r.pool_rows == 1 && r.pool_columns == 9);
+    ck_assert(r.defer == 2 && r.defer_weight == 4.0 && r.iterations == 0);
+    o = options_of("pyramidkv");
+    o.window = 16;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.window == 16 && r.pooling == VLCI_POOL_LINE && r.pool_columns == 7);
 }
 END_TEST
 
-static void refused(size_t field, const char *text, const char *why) {
+START_TEST(test_adaptive) {
+    vlci_recipe r = recipe_of("vlcache");
     vlcache_compress_options o = options_of("vlcache");
-    memcpy((char *)&o + field, &text, sizeof text);
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, why);
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, text);
+    ck_assert(r.per_head && !r.adaptive);
+    o.selection = VLCACHE_SELECTION_ADAPTIVE;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.per_head && r.adaptive && r.floor == 0.2);
+    o.floor = 0.0;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.adaptive && r.floor == 0.0);
+    o = options_of("streamingllm");
+    o.selection = VLCACHE_SELECTION_ADAPTIVE;
+    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT,
+             "must be per-head or per-layer with scoring sink+rec");
+}
+END_TEST
+
+START_TEST(test_resolve) {
+    vlcache_compress_options o = options_of("h2o"), all = VLCACHE_COMPRESS_OPTIONS_INIT, again = all;
+    o.pooling = VLCACHE_POOLING_LINE;
+    o.pool_columns = 3;
+    ck_ok(vlcache_compress_resolve(&o, &all));
+    ck_assert(all.allocation == VLCACHE_ALLOCATION_UNIFORM && all.scoring == VLCACHE_SCORING_ACCUMULATED);
+    ck_assert(all.pooling == VLCACHE_POOLING_LINE && all.pool_columns == 3 && all.sinks == 0);
+    ck_assert(all.uniform == VLCACHE_AS_POLICY && all.pool_rows == VLCACHE_AS_POLICY && all.defer == 0);
+    ck_ok(vlcache_compress_resolve(&all, &again)); /* it may go in again */
+    ck_assert_mem_eq(&again, &all, sizeof all);
+    o = options_of("full");
+    ck_ok(vlcache_compress_resolve(&o, &all));
+    ck_assert(all.allocation == VLCACHE_ALLOCATION_AS_POLICY && all.defer == VLCACHE_AS_POLICY);
+    ck_ok(vlcache_compress_resolve(&all, &again));
+    again.size = 0;
+    ck_fails(vlcache_compress_resolve(&o, &again), VLCACHE_E_ARGUMENT, "size");
+}
+END_TEST
+
+/* ---- axes as text -------------------------------------------------------------------------------------- */
+
+static const char *const axis_names[] = {"allocation", "scoring", "selection", "pooling", "defer", "summary"};
+
+/* The table's rows as results files have had them from the first. */
+START_TEST(test_texts_of_the_table) {
+    static const struct {
+        const char *policy, *text[6];
+    } rows[] = {
+        {"vlcache", {"sparsity", "post-vision", "per-head", "none", "none", "none"}},
+        {"vlcache+", {"uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75"}},
+        {"full", {"", "", "", "", "", ""}},
+        {"streamingllm", {"uniform", "sink+recent", "per-head", "none", "none", "none"}},
+        {"h2o", {"uniform", "accumulated", "per-head", "none", "none", "none"}},
+        {"snapkv", {"uniform", "window:32", "per-head", "1d:7", "none", "none"}},
+        {"pyramidkv", {"pyramid", "window:8", "per-head", "1d:7", "none", "none"}},
+    };
+    char text[VLCACHE_AXIS_BYTES];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        vlcache_compress_options o = options_of(rows[i].policy);
+        ck_assert_str_eq(vlcache_policy_name(i), rows[i].policy);
+        for (size_t axis = 0; axis < 6; axis++) {
+            ck_ok(vlcache_compress_get(&o, axis_names[axis], text));
+            ck_assert_str_eq(text, rows[i].text[axis]);
+        }
+    }
+}
+END_TEST
+
+/* What is set comes back, in one spelling, and that reads as the same. */
+START_TEST(test_texts) {
+    static const struct {
+        const char *axis, *given, *back;
+    } texts[] = {
+        {"allocation", "uniform", "uniform"},
+        {"allocation", "mixed", "mixed:0.8"},
+        {"allocation", "mixed:0.50", "mixed:0.5"},
+        {"allocation", "mixed:1", "mixed:1"},
+        {"allocation", "mixed:0", "mixed:0"},
+        {"allocation", "pyramid", "pyramid"},
+        {"allocation", "mixed:0.1", "mixed:0.1"},
+        {"allocation", "mixed:0.123456789012", "mixed:0.123456789012"},
+        {"scoring", "accumulated", "accumulated"},
+        {"scoring", "window:1", "window:1"},
+        {"scoring", "window:1048576", "window:1048576"},
+        {"selection", "per-layer", "per-layer"},
+        {"selection", "adaptive", "adaptive:0.2"},
+        {"selection", "adaptive:0.35", "adaptive:0.35"},
+        {"pooling", "none", "none"},
+        {"pooling", "1d:255", "1d:255"},
+        {"pooling", "grid:3x1", "grid:3x1"},
+        {"defer", "none", "none"},
+        {"defer", "4", "4:4"},
+        {"defer", "65536:1000000", "65536:1000000"},
+        {"defer", "3:2.5", "3:2.5"},
+        {"defer", "3:0", "3:0"},
+        {"summary", "none", "none"},
+        {"summary", "kmeans:0.25", "kmeans:0.25"},
+        {"summary", "kmeans:0.25:3", "kmeans:0.25"},
+        {"summary", "kmeans:0.25:0", "kmeans:0.25:0"},
+        {"summary", "spread:0.7:0", "spread:0.7"},
+        {"summary", "spread:0.05:100", "spread:0.05:100"},
+    };
+    char text[VLCACHE_AXIS_BYTES];
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        vlcache_compress_options o = options_of("vlcache"), again = o;
+        ck_ok(vlcache_compress_set(&o, texts[i].axis, texts[i].given));
+        ck_ok(vlcache_compress_get(&o, texts[i].axis, text));
+        ck_assert_str_eq(text, texts[i].back);
+        ck_ok(vlcache_compress_set(&again, texts[i].axis, text));
+        ck_assert_mem_eq(&o, &again, sizeof o);
+        ck_ok(vlcache_compress_set(&o, texts[i].axis, NULL)); /* and is gone again */
+        again = options_of("vlcache");
+        ck_assert_mem_eq(&o, &again, sizeof o);
+    }
+}
+END_TEST
+
+/* A share is the very number that C reads in its place, in every locale. */
+START_TEST(test_shares_are_exact) {
+    vlcache_compress_options o = options_of("vlcache");
+    char given[32], text[VLCACHE_AXIS_BYTES];
+    for (int i = 1; i < 1000; i++) {
+        snprintf(given, sizeof given, "spread:0.%03d", i);
+        ck_ok(vlcache_compress_set(&o, "summary", given));
+        ck_assert(o.centroids == strtod(given + 7, NULL));
+        ck_ok(vlcache_compress_get(&o, "summary", text));
+        ck_assert(strtod(text + 7, NULL) == o.centroids && strlen(text) <= strlen(given));
+    }
+}
+END_TEST
+
+static void refused(const char *axis, const char *text, const char *why) {
+    vlcache_compress_options o = options_of("vlcache"), before = o;
+    char field[64];
+    snprintf(field, sizeof field, "compress.%s", axis);
+    ck_fails(vlcache_compress_set(&o, axis, text), VLCACHE_E_ARGUMENT, why);
+    ck_fails(vlcache_compress_set(&o, axis, text), VLCACHE_E_ARGUMENT, text);
+    ck_assert_str_eq(vlcache_last_error()->field, field);
+    ck_assert_str_eq(vlcache_last_error()->value, text);
+    ck_assert_ptr_nonnull(strstr(vlcache_last_error()->hint, why));
+    ck_assert_mem_eq(&o, &before, sizeof o);
 }
 
-START_TEST(test_bad_axes) {
-    static const char *const allocations[] = {"",           "Uniform",    "mixed:",   "mixed:1.1",
-                                              "mixed:0.5x", "mixed:-0.5", "mixed:.5", "uniform "};
-    static const char *const scorings[] = {"", "window", "window:0", "window:8x", "window: 8", "h2o"};
+START_TEST(test_bad_texts) {
+    static const char *const allocations[] = {
+        "",           "Uniform",  "mixed:",   "mixed:1.1",  "mixed:0.5x",
+        "mixed:-0.5", "mixed:.5", "uniform ", "mixed:1e-1", "mixed:99999999999999999999999"};
+    static const char *const scorings[] = {"",          "window", "window:0", "window:8x",
+                                           "window: 8", "h2o",    "window:"};
+    static const char *const selections[] = {"",           "head",     "adaptive:", "adaptive:1.5",
+                                             "adaptive:x", "adaptivex"};
     static const char *const poolings[] = {"1d:4",     "1d:",      "grid:3", "grid:2x3",
                                            "grid:3x4", "grid:0x1", "1d:257", "grid:1x5x5"};
-    static const char *const defers[] = {"0", "4:", "-1", "4:x", "four", "99999999999999999999"};
+    static const char *const defers[] = {"0", "4:", "-1", "4:x", "four", "99999999999999999999", "4:1000001"};
     static const char *const summaries[] = {"kmeans",         "kmeans:0",         "kmeans:1", "kmeans:0.5:",
                                             "kmeans:0.5:101", "spread",           "spread:",  "spread:1.5",
                                             "spread:0.5:x",   "spread:kmeans:0.5"};
-#define EACH(texts, field, why)                                                                              \
-    for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++)                                             \
-    refused(offsetof(vlcache_compress_options, field), (texts)[i], why)
-    EACH(allocations, allocation, "uniform, sparsity, pyramid or mixed");
-    EACH(scorings, scoring, "post-vision, accumulated, window");
-    EACH(poolings, pooling, "none, 1d:W or grid:HxW");
-    EACH(defers, defer, "none or D[:WEIGHT]");
-    EACH(summaries, summary, "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
-    refused(offsetof(vlcache_compress_options, selection), "head", "per-head or per-layer");
+#define EACH(texts, axis, why)                                                                               \
+    for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
+    EACH(allocations, "allocation", "uniform, sparsity, pyramid or mixed");
+    EACH(scorings, "scoring", "post-vision, accumulated, window");
+    EACH(selections, "selection", "per-head, per-layer or adaptive");
+    EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
+    EACH(defers, "defer", "none or D[:WEIGHT]");
+    EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
+#undef EACH
+}
+END_TEST
+
+START_TEST(test_no_such_axis) {
+    vlcache_compress_options o = options_of("vlcache");
+    char text[VLCACHE_AXIS_BYTES] = "left";
+    ck_fails(vlcache_compress_set(&o, "pool", "none"), VLCACHE_E_ARGUMENT,
+             "must be one of allocation, scoring, selection, pooling, defer, summary");
+    ck_fails(vlcache_compress_get(&o, "pool", text), VLCACHE_E_ARGUMENT, "\"pool\"");
+    ck_assert_str_eq(text, "");
+    ck_fails(vlcache_compress_set(&o, NULL, "none"), VLCACHE_E_ARGUMENT, "NULL");
+    ck_fails(vlcache_compress_set(NULL, "pooling", "none"), VLCACHE_E_ARGUMENT, "NULL");
+    ck_fails(vlcache_compress_get(&o, "pooling", NULL), VLCACHE_E_ARGUMENT, "NULL");
+    o.budget = 2.0;
+    ck_fails(vlcache_compress_get(&o, "pooling", text), VLCACHE_E_ARGUMENT, "budget");
+}
+END_TEST
+
+/* ---- what is refused ----------------------------------------------------------------------------------- */
+
+/* A field of an otherwise good set of options. */
+#define REFUSED(policy_name, part, ...)                                                                      \
+    do {                                                                                                     \
+        vlcache_compress_options bad_ = options_of(policy_name);                                             \
+        __VA_ARGS__;                                                                                         \
+        ck_fails(vlcache_compress_check(&bad_), VLCACHE_E_ARGUMENT, part);                                   \
+    } while (0)
+
+START_TEST(test_bad_values) {
+    REFUSED("vlcache", "allocation: is 9", bad_.allocation = (vlcache_allocation)9);
+    REFUSED("vlcache", "scoring: is 5", bad_.scoring = (vlcache_scoring)5);
+    REFUSED("vlcache", "selection: is 4", bad_.selection = (vlcache_selection)4);
+    REFUSED("vlcache", "pooling: is 4", bad_.pooling = (vlcache_pooling)4);
+    REFUSED("vlcache", "summary: is -1", bad_.summary = (vlcache_summary)-1);
+    REFUSED("vlcache", "vlcache_summary", bad_.summary = (vlcache_summary)4);
+    REFUSED("vlcache", "uniform: is 1.5, must be from 0 to 1", bad_.allocation = VLCACHE_ALLOCATION_MIXED,
+            bad_.uniform = 1.5);
+    REFUSED("snapkv", "window: is 0, must be from 1 to 1048576", bad_.window = 0);
+    REFUSED("vlcache", "window: is -1, must be from 1", bad_.scoring = VLCACHE_SCORING_WINDOW);
+    REFUSED("vlcache", "floor: is nan", bad_.selection = VLCACHE_SELECTION_ADAPTIVE,
+            bad_.floor = (double)NAN);
+    REFUSED("snapkv", "pool_columns: is 4, must be odd, from 1 to 255", bad_.pool_columns = 4);
+    REFUSED("snapkv", "pool_rows: is -1", bad_.pooling = VLCACHE_POOLING_GRID, bad_.pool_columns = 3);
+    REFUSED("vlcache", "defer: is 65537", bad_.defer = 65537);
+    REFUSED("vlcache", "defer: is -2", bad_.defer = -2);
+    REFUSED("vlcache+", "defer_weight: is -2", bad_.defer_weight = -2.0);
+    REFUSED("vlcache+", "centroids: is 1, must be above 0 and below 1", bad_.centroids = 1.0);
+    REFUSED("vlcache", "centroids: is -1", bad_.summary = VLCACHE_SUMMARY_KMEANS);
+    REFUSED("vlcache+", "iterations: is 101, must be from 0 to 100", bad_.iterations = 101);
+}
+END_TEST
+
+/* A number that nothing asks for is a slip. */
+START_TEST(test_numbers_without_use) {
+    REFUSED("vlcache", "must not be given: allocation", bad_.uniform = 0.5);
+    REFUSED("vlcache", "must not be given: scoring", bad_.window = 8);
+    REFUSED("vlcache", "must not be given: selection", bad_.floor = 0.2);
+    REFUSED("snapkv", "must not be given: pooling", bad_.pool_rows = 1);
+    REFUSED("vlcache", "must not be given: pooling", bad_.pool_columns = 1);
+    REFUSED("vlcache", "must not be given: defer", bad_.defer_weight = 1.0);
+    REFUSED("vlcache", "must not be given: summary", bad_.iterations = 1);
+    REFUSED("vlcache", "must not be given: summary", bad_.centroids = 0.5);
 }
 END_TEST
 
 START_TEST(test_together) {
+    REFUSED("streamingllm", "\"1d:3\", must be none with scoring sink+recent",
+            bad_.pooling = VLCACHE_POOLING_LINE, bad_.pool_columns = 3);
+    REFUSED("streamingllm", "defer: is \"4:4\", must be none", bad_.defer = 4);
+    REFUSED("full", "summary: is \"none\", must not be given: policy \"full\" keeps everything",
+            bad_.summary = VLCACHE_SUMMARY_NONE);
+    REFUSED("full", "keeps everything", bad_.defer = 0);
+    REFUSED("full", "window: is 8, must not be given", bad_.window = 8);
     vlcache_compress_options o = options_of("streamingllm");
-    o.pooling = "1d:3";
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be none with scoring sink+recent");
-    o = options_of("streamingllm");
-    o.defer = "4";
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "defer");
-    o.scoring = "post-vision";
+    o.defer = 4;
+    o.scoring = VLCACHE_SCORING_POST_VISION;
     ck_ok(vlcache_compress_check(&o));
-    o = options_of("full");
-    o.summary = "none";
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "keeps everything");
+}
+END_TEST
+
+/* Options of another version of the library: see test_core.c. */
+START_TEST(test_sizes) {
+    struct {
+        vlcache_compress_options known;
+        double more[2];
+    } newer = {VLCACHE_COMPRESS_OPTIONS_INIT, {0.0, 0.0}};
+    vlcache_compress_options o = options_of("vlcache+");
+    vlci_recipe r;
+    newer.known.size = sizeof newer;
+    newer.known.policy = "h2o";
+    ck_ok(vlci_policy_read(&newer.known, &r));
+    ck_assert_str_eq(r.policy, "h2o");
+    ck_ok(vlcache_compress_set(&newer.known, "pooling", "1d:3"));
+    ck_assert(newer.known.size == sizeof newer && newer.known.pool_columns == 3);
+    newer.more[1] = 1.0;
+    ck_fails(vlci_policy_read(&newer.known, &r), VLCACHE_E_ARGUMENT, "too old for");
+    newer.known.size = sizeof newer.known;
+    ck_ok(vlcache_compress_resolve(&o, &newer.known)); /* no further than its size */
+    ck_assert(newer.more[1] == 1.0 && newer.known.centroids == 0.75);
+    newer.more[1] = 0.0;
+    newer.known.size = sizeof newer;
+    ck_ok(vlcache_compress_resolve(&o, &newer.known));
+    ck_assert_uint_eq(newer.known.size, sizeof newer);
+    o.size = offsetof(vlcache_compress_options, sinks); /* axes were not there yet */
+    o.budget = 0.5;
+    o.allocation = (vlcache_allocation)99;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.uniform == 1.0 && r.budget == 0.5 && r.spread);
+    o.size = offsetof(vlcache_compress_options, policy);
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert_str_eq(r.policy, "vlcache");
+    o.size = 0;
+    ck_fails(vlci_policy_read(&o, &r), VLCACHE_E_ARGUMENT, "start from VLCACHE_COMPRESS_OPTIONS_INIT");
 }
 END_TEST
 
@@ -164,9 +409,9 @@ START_TEST(test_ranges) {
     options = fresh;
     options.sinks = -2;
     ck_fails(vlcache_compress_check(&options), VLCACHE_E_ARGUMENT, "sinks");
-    options = fresh;
-    options.size = 8;
-    ck_fails(vlcache_compress_check(&options), VLCACHE_E_ARGUMENT, "size");
+    ck_assert_str_eq(vlcache_last_error()->field, "compress.sinks");
+    ck_assert_str_eq(vlcache_last_error()->value, "-2");
+    ck_assert_str_eq(vlcache_last_error()->hint, "must be from 0 to 1048576");
     ck_fails(vlcache_compress_check(NULL), VLCACHE_E_ARGUMENT, "NULL");
 }
 END_TEST
@@ -292,8 +537,17 @@ int main(void) {
     tcase_add_test(all, test_names);
     tcase_add_test(all, test_rows_of_the_table);
     tcase_add_test(all, test_axes);
-    tcase_add_test(all, test_bad_axes);
+    tcase_add_test(all, test_adaptive);
+    tcase_add_test(all, test_resolve);
+    tcase_add_test(all, test_texts_of_the_table);
+    tcase_add_test(all, test_texts);
+    tcase_add_test(all, test_shares_are_exact);
+    tcase_add_test(all, test_bad_texts);
+    tcase_add_test(all, test_no_such_axis);
+    tcase_add_test(all, test_bad_values);
+    tcase_add_test(all, test_numbers_without_use);
     tcase_add_test(all, test_together);
+    tcase_add_test(all, test_sizes);
     tcase_add_test(all, test_ranges);
     tcase_add_test(all, test_create);
     tcase_add_test(all, test_rows);

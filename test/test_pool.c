@@ -26,8 +26,8 @@ static vlci_compress *make_plan(const char *pooling, const char *selection) {
     vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .grids = grids, .n_grids = 4};
     vlci_recipe recipe;
     vlci_compress *p = NULL;
-    options.pooling = pooling;
-    options.selection = selection;
+    ck_ok(vlcache_compress_set(&options, "pooling", pooling));
+    ck_ok(vlcache_compress_set(&options, "selection", selection));
     ck_ok(vlci_policy_read(&options, &recipe));
     ck_ok(vlci_compress_create(suite_device(), &recipe, &shape, &prompt, NULL, 0, &p));
     return p;

@@ -135,14 +135,30 @@ START_TEST(test_last_layer) {
     free(want.score);
     vlci_kv_release(&small);
     close_bench(&b);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+}
+END_TEST
+
+/* Of equal scores the lower position ranks higher, wherever they lie: as top-k has it. */
+START_TEST(test_ties) {
+    static const float score[] = {0.5f, 1.0f, 0.5f, 0.0f, 1.0f, 0.5f, 0.0f, 0.0f};
+    static const int32_t want[] = {2, 0, 3, 5, 1, 4, 6, 7};
+    enum { TIED = 100 };
+    vlci_probe_entry scratch[TIED];
+    float equal[TIED] = {0};
+    int32_t rank[TIED];
+    vlci_probe_rank(score, 8, scratch, rank);
+    ck_assert_mem_eq(rank, want, sizeof want);
+    vlci_probe_rank(equal, TIED, scratch, rank);
+    for (int32_t i = 0; i < TIED; i++) ck_assert_int_eq(rank[i], i);
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("probe");
     TCase *all = tcase_create("probe");
+    suite_balance(all);
     tcase_add_test(all, test_last_layer);
+    tcase_add_test(all, test_ties);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

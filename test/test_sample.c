@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "compute/sample.h"
+#include "engine/decode.h"
 #include "ref/ref_sample.h"
 #include "support/suite.h"
 
@@ -204,6 +205,30 @@ START_TEST(refuses_impossible_options) {
 }
 END_TEST
 
+/* The best of a row: largest first, of equal ones the lower id, which came first; what comes after that, and
+ * is no better than the last, is left out. */
+START_TEST(the_best_are_sorted) {
+    static const float row[] = {1, 3, 1, 3, 2, 1, 3, 2, 0, 3};
+    static const int32_t want[] = {1, 3, 6, 9, 4};
+    enum { SORTED = 5 };
+    vlcache_logit best[SORTED + 1];
+    for (int n = 1; n <= SORTED; n++) {
+        int found = 0;
+        memset(best, 0xff, sizeof best);
+        for (int i = 0; i < 10; i++) vlci_decode_insert(best, n, &found, (vlcache_logit){i, row[i]});
+        ck_assert_int_eq(found, n);
+        for (int i = 0; i < n; i++) {
+            ck_assert_int_eq(best[i].token, want[i]);
+            ck_assert(best[i].logit == row[want[i]]);
+        }
+        ck_assert_int_eq(best[n].token, -1); /* nothing behind them is touched */
+    }
+    int found = 0;
+    for (int i = 0; i < 3; i++) vlci_decode_insert(best, SORTED, &found, (vlcache_logit){i, 7});
+    ck_assert(found == 3 && best[0].token == 0 && best[1].token == 1 && best[2].token == 2);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sample");
     TCase *c = tcase_create("sample");
@@ -212,6 +237,7 @@ int main(void) {
     tcase_add_loop_test(c, draws_follow_the_distribution, 0, widths_tested());
     tcase_add_test(c, shares_come_out);
     tcase_add_test(c, refuses_impossible_options);
+    tcase_add_test(c, the_best_are_sorted);
     suite_add_tcase(suite, c);
     return suite_run(suite);
 }

@@ -14,7 +14,7 @@
 
 #define DEMO VLCACHE_SOURCE_DIR "/tools/demo/"
 
-static vlcache_model *demo, *tiny; /* opened by the first test that needs them, closed by the last */
+static vlcache_model *demo, *tiny; /* opened by the first test that needs them */
 
 static vlcache_model *open_model(vlcache_model **model, const char *folder, vlcache_dtype dtype) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
@@ -41,9 +41,11 @@ static vlcache_image *sample_image(const char *file) {
 
 static vlcache_session *open_session(vlcache_model *model, const char *policy, double budget) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlcache_session *session = NULL;
-    options.compress.policy = policy;
-    options.compress.budget = budget;
+    compress.policy = policy;
+    compress.budget = budget;
+    options.compress = &compress;
     ck_ok(vlcache_session_create(model, &options, &session));
     return session;
 }
@@ -446,7 +448,7 @@ static void check_variant(const variants *v, size_t i, const vlcache_image *imag
     const vlcache_answer *a = NULL;
     int32_t kept[1024];
     size_t n = 0;
-    options.compress = v->options[i];
+    options.compress = &v->options[i];
     ck_ok(vlcache_session_create(demo_model(), &options, &session));
     ck_ok(ask(session, image, text, NULL, 64, &a));
     ck_assert_int_eq(a->n_tokens, v->n_tokens[i]);
@@ -466,6 +468,17 @@ static vlcache_compress_options variant_of(const char *policy, double budget) {
     return o;
 }
 
+static void set_grid(vlcache_compress_options *o, int rows, int columns) {
+    o->pooling = VLCACHE_POOLING_GRID;
+    o->pool_rows = rows;
+    o->pool_columns = columns;
+}
+
+static void set_summary(vlcache_compress_options *o, vlcache_summary summary, double centroids) {
+    o->summary = summary;
+    o->centroids = centroids;
+}
+
 START_TEST(comparing_is_asking) {
     static const char *const images[] = {"pages-2.png", "captions-0.png"};
     static const char *const texts[] = {"What is the Due date?", "Describe the image."};
@@ -474,18 +487,21 @@ START_TEST(comparing_is_asking) {
     for (const char *name; (name = vlcache_policy_name(n)) && n < MOST_VARIANTS - 6; n++)
         o[n] = variant_of(name, 0.10);
     o[n] = variant_of("vlcache", 0.05);
-    o[n].selection = "per-layer";
-    o[n++].pooling = "grid:1x5";
+    o[n].selection = VLCACHE_SELECTION_PER_LAYER;
+    set_grid(&o[n++], 1, 5);
     o[n] = variant_of("h2o", 0.2);
-    o[n++].allocation = "mixed:0.5";
+    o[n].allocation = VLCACHE_ALLOCATION_MIXED;
+    o[n++].uniform = 0.5;
     o[n] = variant_of("vlcache", 0.05);
-    o[n].pooling = "grid:1x5";
-    o[n].defer = "4";
-    o[n++].summary = "kmeans:0.25";
+    set_grid(&o[n], 1, 5);
+    o[n].defer = 4;
+    set_summary(&o[n++], VLCACHE_SUMMARY_KMEANS, 0.25);
     o[n] = variant_of("h2o", 0.1);
-    o[n++].defer = "60:1"; /* longer than the answer: compressed at its end */
+    o[n].defer_weight = 1.0;
+    o[n++].defer = 60; /* longer than the answer: compressed at its end */
     o[n] = variant_of("streamingllm", 0.1);
-    o[n++].summary = "spread:0.5:1";
+    o[n].iterations = 1;
+    set_summary(&o[n++], VLCACHE_SUMMARY_SPREAD, 0.5);
     o[n++] = variant_of("full", 1.0);
     vlcache_image *image = sample_image(images[_i]);
     variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
@@ -505,9 +521,9 @@ START_TEST(all_is_full) {
     size_t n = 0;
     for (const char *name; (name = vlcache_policy_name(n)); n++) o[n] = variant_of(name, 1.0);
     o[n] = variant_of("vlcache", 1.0);
-    o[n].defer = "3";
-    o[n].pooling = "grid:3x3";
-    o[n++].summary = "kmeans:0.5";
+    o[n].defer = 3;
+    set_grid(&o[n], 3, 3);
+    set_summary(&o[n++], VLCACHE_SUMMARY_KMEANS, 0.5);
     vlcache_image *image = sample_image("captions-0.png");
     variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
     ck_ok(compare(&v, n, image, "Describe the image."));
@@ -538,8 +554,13 @@ START_TEST(comparing_leaves_no_trace) {
     ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_CANCELLED, "variant 1");
     ck_assert_int_eq(v.heard, 2);
     ck_fails(compare(&v, 3, image, "<image> <image>"), VLCACHE_E_ARGUMENT, "2 <image> marks");
-    o[1].pooling = "2d";
+    o[1].pooling = (vlcache_pooling)99;
     ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_ARGUMENT, "variant 1");
+    ck_assert_str_eq(vlcache_last_error()->field, "compress.pooling");
+    o[1].pooling = VLCACHE_POOLING_AS_POLICY;
+    o[1].size -= 8;
+    ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_ARGUMENT,
+             "as the first variant has it");
     ck_ok(ask(plain, NULL, "What is the heading?", NULL, 64, &a));
     ck_ok(ask(v.session, NULL, "What is the heading?", NULL, 64, &b));
     ck_assert_int_eq(a->context_tokens, b->context_tokens);
@@ -560,10 +581,12 @@ START_TEST(turns_with_summaries) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *small = NULL, *full = open_session(demo_model(), "full", 1.0);
     const vlcache_answer *a = NULL, *b = NULL;
-    options.compress.budget = 0.9;
-    options.compress.allocation = "uniform";
-    options.compress.summary = "kmeans:0.3:2";
-    options.compress.defer = "2";
+    vlcache_compress_options compress = variant_of("vlcache", 0.9);
+    compress.allocation = VLCACHE_ALLOCATION_UNIFORM;
+    set_summary(&compress, VLCACHE_SUMMARY_KMEANS, 0.3);
+    compress.iterations = 2;
+    compress.defer = 2;
+    options.compress = &compress;
     ck_ok(vlcache_session_create(demo_model(), &options, &small));
     for (int turn = 0; turn < 3; turn++) {
         const vlcache_image *seen = turn == 1 ? NULL : image;
@@ -589,7 +612,9 @@ START_TEST(deferred) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *session = NULL;
     const vlcache_answer *a = NULL;
-    options.compress.defer = "4";
+    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+    compress.defer = 4;
+    options.compress = &compress;
     ck_ok(vlcache_session_create(demo_model(), &options, &session));
     ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
     ck_assert_int_eq(a->compress.deferred, 4);
@@ -738,7 +763,8 @@ START_TEST(context_is_respected) {
     ck_fails(ask(session, image, "What is the heading?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "576");
     vlcache_session_destroy(&session);
     options.context = 595;
-    options.compress.policy = "full";
+    vlcache_compress_options full = variant_of("full", 1.0);
+    options.compress = &full;
     ck_ok(vlcache_session_create(demo_model(), &options, &session));
     ck_ok(ask(session, image, "Read the page.", NULL, 64, &a));
     ck_assert_int_eq(a->finish, VLCACHE_FINISH_CONTEXT);
@@ -759,9 +785,13 @@ START_TEST(bad_arguments) {
     options.context = -1;
     ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "context");
     options.context = 0;
-    options.compress.budget = (double)NAN;
+    vlcache_compress_options compress = variant_of("vlcache", (double)NAN);
+    options.compress = &compress;
     ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "budget");
     ck_assert_ptr_null(session);
+    options.size = 0;
+    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT,
+             "start from VLCACHE_SESSION_OPTIONS_INIT");
     session = open_session(tiny_model(), "full", 1.0);
     ck_fails(ask(session, image, "<image> and <image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
              "2 <image> marks");
@@ -812,25 +842,34 @@ START_TEST(seeds) {
 }
 END_TEST
 
+/* On a device of its own: what a test that failed has left on the suite's is no failure of this one. */
 START_TEST(nothing_is_left_behind) {
+    vlcache_device *device = suite_open();
+    vlcache_model *model = NULL;
     vlcache_image *image = sample_image("pages-0.png");
-    vlcache_model *model = demo_model();
-    uint64_t before = vlci_memory_now(suite_device());
+    ck_ok(vlcache_model_load(device, DEMO "model", NULL, &model));
+    uint64_t before = vlci_memory_now(device);
     vlcache_session *session = open_session(model, "vlcache", 0.10);
     ck_ok(ask(session, image, "What is the heading?", NULL, 64, NULL));
-    ck_assert_uint_gt(vlci_memory_now(suite_device()), before);
+    ck_assert_uint_gt(vlci_memory_now(device), before);
     vlcache_session_destroy(&session);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+    ck_assert_uint_eq(vlci_memory_now(device), before);
     vlcache_image_destroy(&image);
-    vlcache_model_destroy(&demo);
-    vlcache_model_destroy(&tiny);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+    vlcache_model_destroy(&model);
+    ck_assert_uint_eq(vlci_memory_now(device), 0);
+    vlcache_device_destroy(&device);
 }
 END_TEST
+
+static void close_models(void) {
+    vlcache_model_destroy(&demo);
+    vlcache_model_destroy(&tiny);
+}
 
 int main(void) {
     Suite *suite = suite_create("session");
     TCase *all = tcase_create("session");
+    tcase_add_unchecked_fixture(all, NULL, close_models);
     tcase_add_test(all, samples);
     tcase_add_test(all, prompts);
     tcase_add_test(all, kept_rows);

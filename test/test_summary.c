@@ -79,9 +79,10 @@ static void make_plan(cache *c, const char *summary, double budget, bool later, 
     vlci_compress_shape shape = {1, BATCH, HEADS, KV, c->dim, c->dtype};
     int32_t past[BATCH * KV];
     vlci_recipe recipe;
-    options.allocation = "uniform";
-    options.scoring = kind == NO_SCORES ? "sink+recent" : "window:4";
-    options.summary = summary;
+    options.allocation = VLCACHE_ALLOCATION_UNIFORM;
+    options.scoring = kind == NO_SCORES ? VLCACHE_SCORING_SINK_RECENT : VLCACHE_SCORING_WINDOW;
+    if (kind != NO_SCORES) options.window = 4;
+    ck_ok(vlcache_compress_set(&options, "summary", summary));
     options.budget = budget;
     ck_ok(vlci_policy_read(&options, &recipe));
     for (int g = 0; g < BATCH * KV; g++) past[g] = later ? PAST + g : 0;

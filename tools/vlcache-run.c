@@ -64,7 +64,7 @@ static int begin_session(run *r) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;
     o.chat_template = r->options.chat_template;
-    o.compress = r->options.compress;
+    o.compress = &r->options.compress;
     vlcache_status status = vlcache_session_create(r->model, &o, &r->session);
     console_erase(&r->console);
     return status ? console_fail_status(&r->console, status) : EXIT_OK;

@@ -28,7 +28,7 @@ extern "C" {
  *     pyramidkv     pyramid, window:8, 1d:7 (arXiv 2406.02069)
  */
 
-/** For vlcache_compress_options.sinks: as the policy has it. */
+/** Of a number: as the policy has it. Of an axis: its own value _AS_POLICY, which is 0. */
 #define VLCACHE_AS_POLICY (-1)
 
 /*
@@ -42,77 +42,120 @@ extern "C" {
  * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed.
  */
 
-/**
- * How a session compresses its KV cache; start from VLCACHE_COMPRESS_OPTIONS_INIT. A policy is a row of a
- * table that gives each axis a value; an axis that is not NULL here replaces the row's. Strings are borrowed
- * for the call that they are given to, except that a session copies what it needs.
+/*
+ * The axes. Behind each value stand its text, as vlcache_compress_set() reads it, and the numbers that it
+ * takes; those are fields beside the axis.
  *
  * N: new tokens of the prompt. tau: its post-vision rows, the text behind any picture (where there is none,
- * the last 32 rows, or all of fewer).
- * L: layers. A(t, h, j): attention that row t of the prompt pays, in query head h, to token j. Rows of
- * earlier turns are kept as they are.
+ * the last 32 rows, or all of fewer). L: layers. A(t, h, j): attention that row t of the prompt pays, in
+ * query head h, to token j. Rows of earlier turns are kept as they are.
+ */
+
+/** Share beta(l) of the N tokens that layer l keeps; 1 everywhere when the budget is 1. */
+typedef enum vlcache_allocation {
+    VLCACHE_ALLOCATION_AS_POLICY,
+    VLCACHE_ALLOCATION_UNIFORM,  /**< "uniform": alpha */
+    VLCACHE_ALLOCATION_SPARSITY, /**< "sparsity": clip(density(l) / sum of densities * alpha * L, 0.01, 1),
+                                      density = 1 - sparsity of the tau rows (VL-Cache, step 2) */
+    VLCACHE_ALLOCATION_PYRAMID,  /**< "pyramid": falls evenly from layer 0 to the last, whose share is alpha /
+                                    20  (PyramidKV, arXiv 2406.02069, beta = 20; no layer above 1) */
+    VLCACHE_ALLOCATION_MIXED,    /**< "mixed[:UNIFORM]": UNIFORM of uniform + (1 - UNIFORM) of sparsity
+                                      (EffiVLM-Bench, arXiv 2506.00479) */
+} vlcache_allocation;
+
+/** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
+typedef enum vlcache_scoring {
+    VLCACHE_SCORING_AS_POLICY,
+    VLCACHE_SCORING_POST_VISION, /**< "post-vision": the tau rows (VL-Cache, step 3) */
+    VLCACHE_SCORING_ACCUMULATED, /**< "accumulated": all N rows (H2O, arXiv 2306.14048) */
+    VLCACHE_SCORING_WINDOW,      /**< "window:WINDOW": the last WINDOW rows (SnapKV, arXiv 2404.14469;
+                                      PyramidKV) */
+    VLCACHE_SCORING_SINK_RECENT, /**< "sink+recent": nothing, only sinks and the last tokens are kept
+                                      (StreamingLLM, arXiv 2309.17453): no pooling, no defer */
+} vlcache_scoring;
+
+/** Which kv heads choose together. */
+typedef enum vlcache_selection {
+    VLCACHE_SELECTION_AS_POLICY,
+    VLCACHE_SELECTION_PER_HEAD,  /**< "per-head": each kv head keeps its own set, all of one size */
+    VLCACHE_SELECTION_PER_LAYER, /**< "per-layer": one set, scores summed over kv heads */
+    VLCACHE_SELECTION_ADAPTIVE,  /**< "adaptive[:FLOOR]": each kv head keeps its own set, of its own size: a
+                                      layer's budget is shared over its kv heads by where the best scores fall,
+                                      and each keeps at least FLOOR of an even share (Ada-KV, arXiv
+                                    2407.11550);  not with scoring "sink+recent", which has no scores */
+} vlcache_selection;
+
+/** Scores of neighbours seen together: each becomes the largest of a window around it. */
+typedef enum vlcache_pooling {
+    VLCACHE_POOLING_AS_POLICY,
+    VLCACHE_POOLING_NONE, /**< "none" */
+    VLCACHE_POOLING_LINE, /**< "1d:COLUMNS": that many tokens in the order of the prompt (SnapKV: maximum
+                               pooling) */
+    VLCACHE_POOLING_GRID, /**< "grid:ROWSxCOLUMNS": a window of patches of the token's own picture, or of its
+                               tile grid (anyres); text, class and end-of-row tokens stay as they are */
+} vlcache_pooling;
+
+/**
+ * Rows that stand for those not kept, out of the same budget: centroids of the rotated keys of the evicted
+ * rows, for each kv head; mean key, mean value, and log(count) added to the logit.
+ */
+typedef enum vlcache_summary {
+    VLCACHE_SUMMARY_AS_POLICY,
+    VLCACHE_SUMMARY_NONE,   /**< "none" */
+    VLCACHE_SUMMARY_KMEANS, /**< "kmeans:CENTROIDS[:ITERATIONS]": from runs of neighbours in the prompt */
+    VLCACHE_SUMMARY_SPREAD, /**< "spread:CENTROIDS[:ITERATIONS]": from seeds far from one another
+                                 (farthest-first traversal), the squared distance weighted by 1 + score / mean
+                                 score, so that what is unlike all else, or much attended to, has a centroid
+                               of its own */
+} vlcache_summary;
+
+/**
+ * How a session compresses its KV cache; start from VLCACHE_COMPRESS_OPTIONS_INIT. A policy is a row of a
+ * table that gives each axis a value; an axis or a number that is not "as the policy" here replaces the
+ * row's. A number is refused where the axis, as it comes out, has no use for it; where neither options nor
+ * policy say it, it is the usual one below ("usually"), or has to be given. Strings are borrowed for the call
+ * that they are given to: a session copies what it needs.
  */
 typedef struct vlcache_compress_options {
-    size_t size;        /**< sizeof(vlcache_compress_options) */
+    size_t size;        /**< sizeof(vlcache_compress_options); see common.h */
     const char *policy; /**< a name that vlcache_policy_name() lists; NULL: "vlcache". "full" keeps everything
                              and takes no axes */
     double budget;      /**< alpha: share of the whole cache to keep, above 0, at most 1; 0.10 */
     double threshold;   /**< p: an attention entry below p times its row's maximum is insignificant; 0..1;
                              0.01 */
     double recent;      /**< share of a layer's rows that are the last tokens of the prompt, at least one;
-                             with "sink+recent" all that are no sinks; 0.10 */
+                             with scoring "sink+recent" all that are no sinks; 0..1; 0.10 */
     int sinks;          /**< first tokens of the prompt that are always kept (StreamingLLM, arXiv 2309.17453);
-                             VLCACHE_AS_POLICY */
-    /**
-     * Share beta(l) of the N tokens that layer l keeps; 1 everywhere when the budget is 1. NULL or
-     * "uniform"        alpha
-     * "sparsity"       clip(density(l) / sum of densities * alpha * L, 0.01, 1), density = 1 - sparsity of
-     *                  the tau rows (VL-Cache, step 2)
-     * "pyramid"        falls evenly from layer 0 to the last, whose share is alpha / 20 (PyramidKV, arXiv
-     *                  2406.02069, beta = 20; no layer above 1)
-     * "mixed[:SHARE]"  SHARE of uniform + (1 - SHARE) of sparsity, 0..1; 0.8 (EffiVLM-Bench, arXiv
-     *                  2506.00479)
-     */
-    const char *allocation;
-    /**
-     * What a token is scored by: the sum over the query heads of its kv head and over rows t of A. NULL or
-     * "post-vision"    the tau rows (VL-Cache, step 3)
-     * "accumulated"    all N rows (H2O, arXiv 2306.14048)
-     * "window:W"       the last W rows (SnapKV, arXiv 2404.14469; PyramidKV)
-     * "sink+recent"    nothing: sinks and the last tokens (StreamingLLM)
-     */
-    const char *scoring;
-    /** "per-head": each kv head keeps its own set; "per-layer": one set, scores summed over kv heads; NULL */
-    const char *selection;
-    /**
-     * Scores of neighbours seen together: each becomes the largest of a window around it. NULL or
-     * "none"
-     * "1d:W"           W tokens in the order of the prompt, W odd (SnapKV: maximum pooling)
-     * "grid:HxW"       H rows of W patches of the token's own picture, or of its tile grid (anyres), both
-     *                  odd; text, class and end-of-row tokens stay as they are
-     */
-    const char *pooling;
-    /**
-     * When: "none" once the prompt is read; "D[:WEIGHT]" after D decoded tokens, whose attention to the
-     * prompt is added to the scores, WEIGHT times (4). Decoded rows themselves are always kept. NULL
-     */
-    const char *defer;
-    /**
-     * Rows that stand for those not kept, out of the same budget: centroids of the rotated keys of the
-     * evicted rows, for each kv head; mean key, mean value, and log(count) added to the logit. SHARE of a
-     * layer's rows are centroids, above 0 and below 1; ITERATIONS of k-means, up to 100. NULL or
-     * "none"
-     * "kmeans:SHARE[:ITERATIONS]"  from runs of neighbours in the prompt; 3
-     * "spread:SHARE[:ITERATIONS]"  from seeds far from one another (farthest-first traversal), the squared
-     *                              distance weighted by 1 + score / mean score, so that what is unlike all
-     *                              else, or much attended to, has a centroid of its own; 0
-     */
-    const char *summary;
+                             0..1048576; VLCACHE_AS_POLICY */
+
+    vlcache_allocation allocation; /**< VLCACHE_ALLOCATION_AS_POLICY */
+    double uniform;                /**< of "mixed": share of uniform, 0..1; VLCACHE_AS_POLICY, usually 0.8 */
+    vlcache_scoring scoring;       /**< VLCACHE_SCORING_AS_POLICY */
+    int window;                    /**< of "window": rows, 1..1048576; VLCACHE_AS_POLICY */
+    vlcache_selection selection;   /**< VLCACHE_SELECTION_AS_POLICY */
+    double floor;                  /**< of "adaptive": share of an even part of the layer's budget that every
+                                        kv head keeps at least, 0..1; VLCACHE_AS_POLICY, usually 0.2 */
+    vlcache_pooling pooling;       /**< VLCACHE_POOLING_AS_POLICY */
+    int pool_rows;                 /**< of "grid": odd, 1..255; VLCACHE_AS_POLICY */
+    int pool_columns;              /**< of "1d" and "grid": odd, 1..255; VLCACHE_AS_POLICY */
+    int defer; /**< 0, "none": compress once the prompt is read; else, "DEFER[:WEIGHT]", after that many
+                  decoded tokens, 1..65536, whose attention to the prompt is added to the scores; decoded rows
+                    themselves are always kept; VLCACHE_AS_POLICY */
+    double
+        defer_weight; /**< of `defer`: how many times it is added, 0..1000000; VLCACHE_AS_POLICY, usually 4 */
+    vlcache_summary summary; /**< VLCACHE_SUMMARY_AS_POLICY */
+    int iterations;   /**< of "kmeans" and "spread": of k-means, 0..100; VLCACHE_AS_POLICY, usually 3 for
+                           "kmeans" and 0 for "spread" */
+    double centroids; /**< of "kmeans" and "spread": share of a layer's rows that are centroids, above 0
+                           and below 1; VLCACHE_AS_POLICY */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
-        sizeof(vlcache_compress_options), "vlcache", 0.10, 0.01, 0.10, VLCACHE_AS_POLICY, NULL, NULL, NULL,  \
-            NULL, NULL, NULL                                                                                 \
+        sizeof(vlcache_compress_options), "vlcache", 0.10, 0.01, 0.10, VLCACHE_AS_POLICY,                    \
+            VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
+            VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY                                                             \
     }
 
 /** One layer of one compressed prompt. */
@@ -141,18 +184,44 @@ typedef struct vlcache_compress_stats {
 } vlcache_compress_stats;
 
 /**
- * Checks options: known policy, ranges, axes and whether they go together, size. Does not block. Errors:
- * VLCACHE_E_ARGUMENT (field, value and what it may be; an unknown policy's message lists the names).
+ * Checks options: size, known policy, ranges, axes and whether they go together. Does not block. Errors:
+ * VLCACHE_E_ARGUMENT; vlcache_last_error() has field ("compress.budget"), value and what it may be (of a
+ * policy, the names).
  */
 VLCACHE_API vlcache_status vlcache_compress_check(const vlcache_compress_options *options);
 
 /**
- * Checks options and fills `*out` with what they come to: every axis the policy's where it was NULL (strings
- * static, or those of `options`), the policy's sinks. With "full" axes stay NULL. Errors: as
- * vlcache_compress_check().
+ * Checks options and fills `*out` with what they come to: every axis and number the policy's or the usual one
+ * where it was not given, and the name of the policy (static storage). With "full" axes stay as they are, and
+ * a number that an axis has no use for stays VLCACHE_AS_POLICY: what comes out may go in again. `out->size`
+ * says how much there is room for, as for options that go in; what the struct has beyond this library's is
+ * zeroed. Errors: as vlcache_compress_check().
  */
 VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_options *options,
                                                     vlcache_compress_options *out);
+
+/**
+ * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer" and "summary", with its
+ * numbers, from its text, as the axes above say it: "mixed:0.8", "window:32", "adaptive:0.2", "grid:1x5",
+ * "4:4", "spread:0.75". Shares and weights are digits, perhaps with a point and more of them, in every
+ * locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go
+ * together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
+ * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, or a text that is none of its values; field
+ * "compress.pooling", value, what it may be).
+ */
+VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
+                                                const char *text);
+
+/** Room for the text of any axis, the zero behind it included. */
+enum { VLCACHE_AXIS_BYTES = 64 };
+
+/**
+ * What options come to on one of these axes, as text, in the one spelling that vlcache_compress_set() reads
+ * back as the same; "" with policy "full". Errors: VLCACHE_E_ARGUMENT (NULL axis or text, no such axis), and
+ * as vlcache_compress_check().
+ */
+VLCACHE_API vlcache_status vlcache_compress_get(const vlcache_compress_options *options, const char *axis,
+                                                char text[VLCACHE_AXIS_BYTES]);
 
 /** Name of policy `index` from 0 (static storage), NULL past the last. */
 VLCACHE_API const char *vlcache_policy_name(size_t index);

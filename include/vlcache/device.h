@@ -39,16 +39,16 @@ typedef struct vlcache_device_info {
 
 /** Options of vlcache_device_open() and vlcache_device_wrap(); start from VLCACHE_DEVICE_OPTIONS_INIT. */
 typedef struct vlcache_device_options {
-    size_t size; /**< sizeof(vlcache_device_options) */
-    const char
-        *cache_dir; /**< kernel binaries; NULL: $XDG_CACHE_HOME/vlcache or ~/.cache/vlcache; "": no cache */
-    vlcache_progress_fn progress; /**< stage "building kernels"; NULL: none */
-    void *progress_user;
+    size_t size;           /**< sizeof(vlcache_device_options); see common.h */
+    const char *cache_dir; /**< kernel binaries; NULL: $XDG_CACHE_HOME/vlcache or ~/.cache/vlcache; "": no
+                                cache; NULL */
     bool profile; /**< count calls and device time of each kernel, for vlcache_device_profile(): every launch
-                     is then waited for */
+                     is then waited for; false */
+    vlcache_progress_fn progress; /**< stage "building kernels"; NULL: none; NULL */
+    void *progress_user;          /**< handed to it; NULL */
 } vlcache_device_options;
 #define VLCACHE_DEVICE_OPTIONS_INIT                                                                          \
-    { sizeof(vlcache_device_options), NULL, NULL, NULL, false }
+    { sizeof(vlcache_device_options), NULL, false, NULL, NULL }
 
 /**
  * Describes up to `capacity` devices of all platforms, GPUs first, in a stable order; `*count` is how many

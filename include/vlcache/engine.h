@@ -14,16 +14,16 @@ extern "C" {
 
 /** One turn; start from VLCACHE_PROMPT_INIT. Everything is borrowed for the call. */
 typedef struct vlcache_prompt {
-    size_t size;                        /**< sizeof(vlcache_prompt) */
-    const char *text;                   /**< UTF-8 */
-    const vlcache_image *const *images; /**< n_images pictures in the order of their marks */
-    size_t n_images;
+    size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
+    const char *text; /**< UTF-8, not NULL */
     bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, one
                    "<image>" for each picture. Otherwise the chat template makes a turn of it, with the
-                   pictures in front; a text that holds "<image>" marks itself says where they go. */
+                   pictures in front; a text that holds "<image>" marks itself says where they go. false */
+    const vlcache_image *const *images; /**< n_images pictures in the order of their marks; NULL */
+    size_t n_images;                    /**< 0..4096; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
-    { sizeof(vlcache_prompt), NULL, NULL, 0, false }
+    { sizeof(vlcache_prompt), NULL, false, NULL, 0 }
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {
@@ -38,21 +38,21 @@ typedef bool (*vlcache_text_fn)(void *user, const char *piece);
 
 /** How an answer is made; start from VLCACHE_GENERATE_OPTIONS_INIT (greedy, at most 256 tokens). */
 typedef struct vlcache_generate_options {
-    size_t size;                  /**< sizeof(vlcache_generate_options) */
-    int max_tokens;               /**< 0: none, the prompt is read only; 256 */
-    float temperature;            /**< 0: the most likely token; 0 */
-    int top_k;                    /**< draw among the k most likely; 0: all; 40 */
-    float top_p;                  /**< draw among the fewest that reach this probability, in (0, 1]; 0.95 */
-    uint64_t seed;                /**< of the draws: same seed, same device, same answer; 0 */
-    vlcache_text_fn on_text;      /**< NULL: none */
+    size_t size;       /**< sizeof(vlcache_generate_options); see common.h */
+    int max_tokens;    /**< 0: none, the prompt is read only; 0..16777216; 256 */
+    float temperature; /**< 0: the most likely token; 0 or more, finite; 0 */
+    int top_k;         /**< draw among the k most likely; 0: all; 0 or more; 40 */
+    float top_p;       /**< draw among the fewest that reach this probability, in (0, 1]; 0.95 */
+    uint64_t seed;     /**< of the draws: same seed, same device, same answer; 0 */
+    bool probe;        /**< in vlcache_session_compare(): measure decode too, for vlcache_session_probe();
+                            false */
+    vlcache_text_fn on_text;      /**< NULL: none; NULL */
     vlcache_progress_fn progress; /**< stages "looking at pictures" (tiles) and "reading the prompt" (layers);
-                                       NULL: none */
-    void *user;                   /**< of both callbacks */
-    bool probe;                   /**< in vlcache_session_compare(): measure decode too, for
-                                       vlcache_session_probe(); false */
+                                       NULL: none; NULL */
+    void *user;                   /**< of both callbacks; NULL */
 } vlcache_generate_options;
 #define VLCACHE_GENERATE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, NULL, NULL, NULL, false }
+    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL }
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {

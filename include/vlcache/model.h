@@ -15,11 +15,12 @@ typedef struct vlcache_model vlcache_model;
 
 /** Options of vlcache_model_load(); start from VLCACHE_MODEL_OPTIONS_INIT. */
 typedef struct vlcache_model_options {
-    size_t size;                  /**< sizeof(vlcache_model_options) */
-    vlcache_dtype dtype;          /**< storage of weights and KV rows; AUTO: of each matrix as the
-                                     checkpoint stores it, of KV rows as config.json says */
-    vlcache_progress_fn progress; /**< stage "loading weights", in bytes of the checkpoint; NULL: none */
-    void *progress_user;
+    size_t size;         /**< sizeof(vlcache_model_options); see common.h */
+    vlcache_dtype dtype; /**< storage of weights and KV rows; AUTO: of each matrix as the checkpoint stores
+                              it, of KV rows as config.json says; AUTO */
+    vlcache_progress_fn
+        progress;        /**< stage "loading weights", in bytes of the checkpoint; NULL: none; NULL */
+    void *progress_user; /**< handed to it; NULL */
 } vlcache_model_options;
 #define VLCACHE_MODEL_OPTIONS_INIT                                                                           \
     { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL }

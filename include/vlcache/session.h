@@ -16,15 +16,15 @@ typedef struct vlcache_session vlcache_session;
 
 /** Options of vlcache_session_create(); start from VLCACHE_SESSION_OPTIONS_INIT. */
 typedef struct vlcache_session_options {
-    size_t size; /**< sizeof(vlcache_session_options) */
-    int context; /**< most tokens of the conversation, visual ones included; 0: the model's
-                      max_position_embeddings (or its sliding window, where smaller) */
-    const char
-        *chat_template; /**< "vicuna", "mistral", "chatml", "llama3", "plain"; NULL: the checkpoint's */
-    vlcache_compress_options compress; /**< VL-Cache at 10% by default */
+    size_t size;               /**< sizeof(vlcache_session_options); see common.h */
+    int context;               /**< most tokens of the conversation, visual ones included, up to the model's
+                                    max_position_embeddings (or its sliding window, where smaller); 0: that; 0 */
+    const char *chat_template; /**< one of vlcache_chat_template_names(); NULL: the checkpoint's; NULL */
+    const vlcache_compress_options *compress; /**< read by the call; NULL: VLCACHE_COMPRESS_OPTIONS_INIT,
+                                                   VL-Cache at 10%; NULL */
 } vlcache_session_options;
 #define VLCACHE_SESSION_OPTIONS_INIT                                                                         \
-    { sizeof(vlcache_session_options), 0, NULL, VLCACHE_COMPRESS_OPTIONS_INIT }
+    { sizeof(vlcache_session_options), 0, NULL, NULL }
 
 /**
  * Begins a conversation. `options` may be NULL. Allocates little: the KV cache grows with the prompt. Errors:
@@ -56,7 +56,8 @@ typedef bool (*vlcache_variant_fn)(void *user, size_t variant, const vlcache_ans
 /**
  * One prompt, read once, answered with each of `n_variants` ways to compress its cache: every variant starts
  * from the same prefill, and its answer is the one vlcache_session_ask() would give with these options. The
- * conversation is left as it was. timings.prefill is the shared one. Errors: as vlcache_session_ask();
+ * conversation is left as it was. timings.prefill is the shared one. The variants stand side by side, each as
+ * large as the `size` of the first says, which all must have. Errors: as vlcache_session_ask();
  * VLCACHE_E_CANCELLED when `each` returns false.
  */
 VLCACHE_API vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_prompt *prompt,

@@ -41,9 +41,34 @@ VLCACHE_API const char *vlcache_status_name(vlcache_status status);
 VLCACHE_API const char *vlcache_status_text(vlcache_status status);
 
 /**
+ * The last failure on this thread, taken apart, so that a program need not search prose. No text is ever
+ * NULL;
+ * "" stands for what is not known or does not apply. Texts are cut at a bound (message 2,047 bytes, file
+ * 4,095, field and value 255, hint 1,023).
+ *
+ *     llava/config.json: text_config.num_hidden_layers: is 0, must be from 1 to 1024
+ *     ^ file             ^ field                           ^ value ^ hint
+ */
+typedef struct vlcache_error {
+    size_t size;           /**< how many bytes of this struct the library fills; fields are only ever added */
+    vlcache_status status; /**< what the call returned; VLCACHE_OK before any failure */
+    const char *message;   /**< all of it in words, as vlcache_error_message() gives it */
+    const char *file;      /**< path of the file that is at fault, or the name given to a picture in memory */
+    const char *field;     /**< what in that file: a setting ("text_config.hidden_size"), a tensor; without a
+                                file an option ("compress.budget", "generate.top_p"), an argument
+                                ("session.layer") or a variable of the environment ("VLCACHE_GEMM") */
+    const char *value;     /**< what it is, as text: "0", "best" */
+    const char *hint;      /**< what it must be, or what to do: "must be from 1 to 1024" */
+} vlcache_error;
+
+/** The last failure on this thread. Never NULL; it and its texts are valid until the next failing call on
+ * this thread. A call that succeeds leaves it as it is. */
+VLCACHE_API const vlcache_error *vlcache_last_error(void);
+
+/**
  * The cause of the last failure on this thread in full: file, field, tensor, kernel, OpenCL error name, and
- * the fix where one is known. Never NULL; "" before any failure. Valid until the next failing call on this
- * thread.
+ * the fix where one is known: vlcache_last_error()->message. Never NULL; "" before any failure. Valid until
+ * the next failing call on this thread.
  */
 VLCACHE_API const char *vlcache_error_message(void);
 

@@ -111,11 +111,28 @@ const json_t *vlci_json_value(const vlci_scope *scope, const char *key) {
     return json_is_null(value) ? NULL : value;
 }
 
+/* The value as text, where it is a number, a word or a truth: what a message may end with. */
+static const char *value_text(const json_t *value, char text[VLCI_VALUE_BYTES]) {
+    if (json_is_string(value)) return vlci_value(text, "%s", json_string_value(value));
+    if (json_is_integer(value)) return vlci_value(text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    if (json_is_real(value)) return vlci_value(text, "%.10g", json_real_value(value));
+    if (json_is_boolean(value)) return json_is_true(value) ? "true" : "false";
+    return NULL;
+}
+
+/* "is VALUE, HINT", "VALUE; HINT", or a hint alone. */
+static const char *hint_in(const char *text) {
+    const char *parted = strstr(text, strncmp(text, "is ", 3) == 0 ? ", " : "; ");
+    return parted ? parted + 2 : text;
+}
+
 static vlcache_status refuse(vlcache_status status, const vlci_scope *scope, const char *key,
                              const char *format, va_list args) {
-    char text[1024];
+    char text[1024], value[VLCI_VALUE_BYTES];
     vsnprintf(text, sizeof text, format, args);
-    return vlci_fail(status, "%s: %s%s: %s", scope->file, scope->path, key, text);
+    return vlci_fail_field(status, scope->file, VLCI_VALUE("%s%s", scope->path, key),
+                           value_text(vlci_json_value(scope, key), value), hint_in(text), "%s: %s%s: %s",
+                           scope->file, scope->path, key, text);
 }
 
 vlcache_status vlci_json_bad(const vlci_scope *scope, const char *key, const char *format, ...) {

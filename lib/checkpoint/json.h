@@ -46,11 +46,12 @@ vlci_scope vlci_scope_of(const char *file, const json_t *object);
 /** A field's value; NULL when it is absent or null. */
 const json_t *vlci_json_value(const vlci_scope *scope, const char *key);
 
-/** VLCACHE_E_FORMAT "file: path.key: text". */
+/** VLCACHE_E_FORMAT "file: path.key: text", the text being "is VALUE, HINT", "VALUE; HINT" or a hint alone:
+ * vlcache_last_error() has file, field, value and hint. */
 vlcache_status vlci_json_bad(const vlci_scope *scope, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/** VLCACHE_E_UNSUPPORTED "file: path.key: text". */
+/** The same with VLCACHE_E_UNSUPPORTED. */
 vlcache_status vlci_json_unsupported(const vlci_scope *scope, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

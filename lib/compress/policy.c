@@ -1,31 +1,46 @@
 /*
- * policy.c - which policies there are, the axes they are made of, and how their names become numbers.
+ * policy.c - which policies there are, and from a caller's options to a recipe.
+ *
+ *     options -> of this version -> axes and numbers that are not given: the policy's, or the usual
+ *             -> ranges, and what goes together -> recipe
  *
  * A policy is a row of a table: how budgets are shared over layers, what tokens are scored by, whether kv
  * heads choose together, how scores are pooled, when the cache is compressed, and what stands for the rest.
- * The rows are written in the words that a caller uses, and read by the same parser.
  */
 #include "compress/policy.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "core/status.h"
+#include "compress/axis.h"
 
-/* size, policy, budget, threshold, recent, sinks: of these only the name and the sinks count. */
-#define ROW(name, sinks) sizeof(vlcache_compress_options), name, 0.10, 0.01, 0.10, sinks
+/* size, policy, budget, threshold, recent, sinks: of these only the name and the sinks count. Then an axis
+ * with its numbers each. */
+#define NOT                   VLCACHE_AS_POLICY
+#define ROW(name, sinks)      sizeof(vlcache_compress_options), name, 0.10, 0.01, 0.10, sinks
+#define ALLOCATE(how)         VLCACHE_ALLOCATION_##how, NOT
+#define SCORE(how)            VLCACHE_SCORING_##how, NOT
+#define WINDOW(rows)          VLCACHE_SCORING_WINDOW, rows
+#define SELECT(how)           VLCACHE_SELECTION_##how, NOT
+#define SINGLY                VLCACHE_POOLING_NONE, NOT, NOT
+#define LINE(columns)         VLCACHE_POOLING_LINE, NOT, columns
+#define GRID(rows, columns)   VLCACHE_POOLING_GRID, rows, columns
+#define AT_ONCE               0, NOT
+#define AFTER(tokens, weight) tokens, weight
+#define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
+#define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
 
+/* clang-format off */
 static const vlcache_compress_options policies[] = {
-    /* name, sinks            allocation  scoring        selection   pooling  defer   summary */
-    {ROW("vlcache", 0), "sparsity", "post-vision", "per-head", "none", "none", "none"},
-    {ROW("vlcache+", 0), "uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75"},
-    {ROW("full", 0), NULL, NULL, NULL, NULL, NULL, NULL},
-    {ROW("streamingllm", 4), "uniform", "sink+recent", "per-head", "none", "none", "none"},
-    {ROW("h2o", 0), "uniform", "accumulated", "per-head", "none", "none", "none"},
-    {ROW("snapkv", 0), "uniform", "window:32", "per-head", "1d:7", "none", "none"},
-    {ROW("pyramidkv", 0), "pyramid", "window:8", "per-head", "1d:7", "none", "none"},
+    {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
+    {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75)},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT},
+    {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
+    {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
+    {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY},
+    {ROW("pyramidkv", 0), ALLOCATE(PYRAMID), WINDOW(8), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY},
 };
+/* clang-format on */
 #define N_POLICIES (sizeof policies / sizeof *policies)
 
 const char *vlcache_policy_name(size_t index) {
@@ -44,195 +59,39 @@ static vlcache_status find(const char *name, const vlcache_compress_options **ou
         int wrote = snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", policies[i].policy);
         used += wrote > 0 && (size_t)wrote < sizeof names - used ? (size_t)wrote : 0;
     }
-    return vlci_fail(VLCACHE_E_ARGUMENT, "compress: policy: \"%.64s\" is unknown: use one of %s", name,
-                     names);
+    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "compress.policy", name,
+                           VLCI_VALUE("use one of %s", names),
+                           "compress: policy: \"%.64s\" is unknown: use one of %s", name, names);
 }
 
-/* ---- words and numbers --------------------------------------------------------------------------------- */
+/* ---- what is not given --------------------------------------------------------------------------------- */
 
-/* Steps over `word` where the text begins with it. */
-static bool word(const char **at, const char *expected) {
-    size_t n = strlen(expected);
-    if (strncmp(*at, expected, n) != 0) return false;
-    *at += n;
-    return true;
+/* A number that its axis needs: the policy's where that has the same axis, or the usual one. */
+static void fill_real(double *value, bool needed, bool same, double policy, double usual) {
+    if (*value == VLCACHE_AS_POLICY && needed) *value = same ? policy : usual;
 }
 
-static bool digit(char c) {
-    return c >= '0' && c <= '9';
+static void fill_whole(int *value, bool needed, bool same, int policy, int usual) {
+    if (*value == VLCACHE_AS_POLICY && needed) *value = same ? policy : usual;
 }
 
-/* A whole number from low to high, and nothing like a sign or a space before it. */
-static bool whole(const char **at, int low, int high, int *out) {
-    const char *c = *at;
-    long value = 0;
-    if (!digit(*c)) return false;
-    for (; digit(*c); c++)
-        if (value <= high) value = value * 10 + (*c - '0');
-    *at = c;
-    *out = (int)(value < INT_MAX ? value : INT_MAX);
-    return value >= low && value <= high;
+static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_options *row) {
+    bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
+    bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
+    bool pools_same = o->pooling == row->pooling, sums_same = o->summary == row->summary;
+    fill_real(&o->uniform, o->allocation == VLCACHE_ALLOCATION_MIXED, o->allocation == row->allocation,
+              row->uniform, VLCI_USUAL_UNIFORM);
+    fill_whole(&o->window, o->scoring == VLCACHE_SCORING_WINDOW, o->scoring == row->scoring, row->window,
+               NOT);
+    fill_real(&o->floor, o->selection == VLCACHE_SELECTION_ADAPTIVE, o->selection == row->selection,
+              row->floor, VLCI_USUAL_FLOOR);
+    fill_whole(&o->pool_rows, o->pooling == VLCACHE_POOLING_GRID, pools_same, row->pool_rows, NOT);
+    fill_whole(&o->pool_columns, pooled, pools_same, row->pool_columns, NOT);
+    fill_real(&o->defer_weight, o->defer > 0, row->defer > 0, row->defer_weight, VLCI_USUAL_DEFER_WEIGHT);
+    fill_whole(&o->iterations, summed, sums_same, row->iterations, vlci_usual_iterations(o->summary));
+    fill_real(&o->centroids, summed, sums_same, row->centroids, NOT);
 }
 
-/* Digits, perhaps a point and more of them: the same in every locale. */
-static bool real(const char **at, double *out) {
-    const char *c = *at;
-    double unit = 1.0;
-    *out = 0.0;
-    if (!digit(*c)) return false;
-    for (; digit(*c); c++) *out = *out * 10.0 + (*c - '0');
-    if (*c == '.')
-        for (c++; digit(*c); c++) *out += (*c - '0') * (unit /= 10.0);
-    *at = c;
-    return true;
-}
-
-static bool ended(const char *at) {
-    return *at == 0;
-}
-
-static vlcache_status refuse(const char *axis, const char *text, const char *accepted) {
-    return vlci_fail(VLCACHE_E_ARGUMENT, "compress: %s: is \"%.64s\", must be %s", axis, text, accepted);
-}
-
-/* ---- axes ---------------------------------------------------------------------------------------------- */
-
-static vlcache_status read_allocation(const char *text, vlci_recipe *r) {
-    const char *at = text;
-    r->uniform = 0.0;
-    if (strcmp(text, "uniform") == 0) {
-        r->allocation = VLCI_ALLOCATE_MIXED;
-        r->uniform = 1.0;
-        return VLCACHE_OK;
-    }
-    if (strcmp(text, "pyramid") == 0) {
-        r->allocation = VLCI_ALLOCATE_PYRAMID;
-        return VLCACHE_OK;
-    }
-    r->allocation = VLCI_ALLOCATE_MIXED;
-    if (strcmp(text, "sparsity") == 0) return VLCACHE_OK;
-    r->uniform = 0.8;
-    if (word(&at, "mixed") && (ended(at) || (word(&at, ":") && real(&at, &r->uniform) && ended(at))) &&
-        r->uniform <= 1.0)
-        return VLCACHE_OK;
-    return refuse("allocation", text, "uniform, sparsity, pyramid or mixed[:SHARE], SHARE from 0 to 1");
-}
-
-static vlcache_status read_scoring(const char *text, vlci_recipe *r) {
-    const char *at = text;
-    r->window = 0;
-    r->scoring = VLCI_SCORE_POST_VISION;
-    if (strcmp(text, "post-vision") == 0) return VLCACHE_OK;
-    r->scoring = VLCI_SCORE_ACCUMULATED;
-    if (strcmp(text, "accumulated") == 0) return VLCACHE_OK;
-    r->scoring = VLCI_SCORE_NONE;
-    if (strcmp(text, "sink+recent") == 0) return VLCACHE_OK;
-    r->scoring = VLCI_SCORE_WINDOW;
-    if (word(&at, "window:") && whole(&at, 1, 1 << 20, &r->window) && ended(at)) return VLCACHE_OK;
-    return refuse("scoring", text, "post-vision, accumulated, window:W (W from 1) or sink+recent");
-}
-
-static vlcache_status read_selection(const char *text, vlci_recipe *r) {
-    r->per_head = strcmp(text, "per-head") == 0;
-    if (r->per_head || strcmp(text, "per-layer") == 0) return VLCACHE_OK;
-    return refuse("selection", text, "per-head or per-layer");
-}
-
-static vlcache_status read_pooling(const char *text, vlci_recipe *r) {
-    const char *at = text;
-    int rows = 1, columns = 1;
-    r->pooling = VLCI_POOL_NONE;
-    if (strcmp(text, "none") == 0) return VLCACHE_OK;
-    bool line = word(&at, "1d:"), grid = !line && word(&at, "grid:");
-    r->pooling = line ? VLCI_POOL_LINE : VLCI_POOL_GRID;
-    bool good = (line || (grid && whole(&at, 1, 255, &rows) && word(&at, "x"))) &&
-                whole(&at, 1, 255, &columns) && ended(at);
-    r->pool_rows = rows;
-    r->pool_columns = columns;
-    if (good && rows % 2 && columns % 2) return VLCACHE_OK;
-    return refuse("pooling", text, "none, 1d:W or grid:HxW, sizes odd and at most 255");
-}
-
-static vlcache_status read_defer(const char *text, vlci_recipe *r) {
-    const char *at = text;
-    r->defer = 0;
-    r->defer_weight = 4.0;
-    if (strcmp(text, "none") == 0) return VLCACHE_OK;
-    if (whole(&at, 1, 1 << 16, &r->defer) &&
-        (ended(at) || (word(&at, ":") && real(&at, &r->defer_weight) && ended(at))) && r->defer_weight <= 1e6)
-        return VLCACHE_OK;
-    return refuse("defer", text, "none or D[:WEIGHT], D from 1 decoded tokens");
-}
-
-static vlcache_status read_summary(const char *text, vlci_recipe *r) {
-    const char *at = text;
-    r->centroids = 0.0;
-    if (strcmp(text, "none") == 0) return VLCACHE_OK;
-    r->spread = word(&at, "spread:");
-    r->iterations = r->spread ? 0 : 3;
-    if ((r->spread || word(&at, "kmeans:")) && real(&at, &r->centroids) &&
-        (ended(at) || (word(&at, ":") && whole(&at, 0, 100, &r->iterations) && ended(at))) &&
-        r->centroids > 0.0 && r->centroids < 1.0)
-        return VLCACHE_OK;
-    return refuse("summary", text,
-                  "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, "
-                  "ITERATIONS from 0 to 100");
-}
-
-/* ---- together ------------------------------------------------------------------------------------------ */
-
-static vlcache_status read_axes(const vlcache_compress_options *o, vlci_recipe *r) {
-    vlcache_status status = read_allocation(o->allocation, r);
-    if (!status) status = read_scoring(o->scoring, r);
-    if (!status) status = read_selection(o->selection, r);
-    if (!status) status = read_pooling(o->pooling, r);
-    if (!status) status = read_defer(o->defer, r);
-    if (!status) status = read_summary(o->summary, r);
-    return status;
-}
-
-/* What does not go together, and why. */
-static vlcache_status check_together(const vlcache_compress_options *o, const vlci_recipe *r) {
-    if (r->scoring != VLCI_SCORE_NONE) return VLCACHE_OK;
-    const char *axis = r->pooling != VLCI_POOL_NONE ? "pooling" : r->defer ? "defer" : NULL;
-    const char *text = r->pooling != VLCI_POOL_NONE ? o->pooling : o->defer;
-    if (!axis) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_ARGUMENT,
-                     "compress: %s: is \"%.64s\", must be none with scoring sink+recent, which has no scores",
-                     axis, text);
-}
-
-/* Negated comparisons, so that NaN is refused too. */
-static vlcache_status check_numbers(const vlcache_compress_options *o) {
-    if (!(o->budget > 0.0 && o->budget <= 1.0))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "compress: budget: is %g, must be above 0 and at most 1",
-                         o->budget);
-    if (!(o->threshold >= 0.0 && o->threshold <= 1.0))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "compress: threshold: is %g, must be from 0 to 1", o->threshold);
-    if (!(o->recent >= 0.0 && o->recent <= 1.0))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "compress: recent: is %g, must be from 0 to 1", o->recent);
-    if (o->sinks != VLCACHE_AS_POLICY && (o->sinks < 0 || o->sinks > 1 << 20))
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "compress: sinks: is %d, must be 0 to %d, or VLCACHE_AS_POLICY (%d)", o->sinks,
-                         1 << 20, VLCACHE_AS_POLICY);
-    return VLCACHE_OK;
-}
-
-/* The policy that keeps everything takes nothing else. */
-static vlcache_status check_full(const vlcache_compress_options *o) {
-    const struct {
-        const char *axis, *text;
-    } given[] = {{"allocation", o->allocation}, {"scoring", o->scoring}, {"selection", o->selection},
-                 {"pooling", o->pooling},       {"defer", o->defer},     {"summary", o->summary}};
-    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
-        if (given[i].text)
-            return vlci_fail(VLCACHE_E_ARGUMENT,
-                             "compress: %s: is \"%.64s\", must not be given: policy \"%s\" keeps everything",
-                             given[i].axis, given[i].text, o->policy);
-    return VLCACHE_OK;
-}
-
-/* Every axis that is not given becomes the policy's. */
 static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
     o->policy = row->policy;
     if (o->sinks == VLCACHE_AS_POLICY) o->sinks = row->sinks;
@@ -240,50 +99,215 @@ static void fill_in(vlcache_compress_options *o, const vlcache_compress_options 
     if (!o->scoring) o->scoring = row->scoring;
     if (!o->selection) o->selection = row->selection;
     if (!o->pooling) o->pooling = row->pooling;
-    if (!o->defer) o->defer = row->defer;
+    if (o->defer == VLCACHE_AS_POLICY) o->defer = row->defer;
     if (!o->summary) o->summary = row->summary;
+    fill_numbers(o, row);
 }
 
-static vlcache_status resolve(const vlcache_compress_options *o, vlcache_compress_options *all,
-                              vlci_recipe *r) {
-    const vlcache_compress_options *row = NULL;
-    if (!o) return vlci_fail(VLCACHE_E_ARGUMENT, "compress: options: is NULL");
-    if (o->size != sizeof *o)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "compress: size: is %zu, must be %zu: start from VLCACHE_COMPRESS_OPTIONS_INIT",
-                         o->size, sizeof *o);
-    vlcache_status status = find(o->policy, &row);
-    if (status) return status;
-    *all = *o;
-    fill_in(all, row);
-    *r = (vlci_recipe){
-        .policy = row->policy, .compresses = row->allocation != NULL, .threshold = o->threshold};
-    if (!r->compresses) return check_full(all);
-    status = check_numbers(o);
-    if (!status) status = read_axes(all, r);
-    if (!status) status = check_together(all, r);
-    r->budget = o->budget;
-    r->recent = o->recent;
-    r->sinks = all->sinks;
+/* ---- ranges -------------------------------------------------------------------------------------------- */
+
+static vlcache_status check_values(const vlcache_compress_options *o) {
+    const struct {
+        const char *name;
+        int value, last;
+    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_MIXED},
+                 {"scoring", (int)o->scoring, VLCACHE_SCORING_SINK_RECENT},
+                 {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
+                 {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
+                 {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD}};
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+        if (given[i].value < 0 || given[i].value > given[i].last)
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", given[i].name),
+                               VLCI_VALUE("%d", given[i].value), "must be a value of vlcache_%s",
+                               given[i].name);
+    return VLCACHE_OK;
+}
+
+/* A number of an axis, or one that stands alone. */
+typedef struct number {
+    const char *name, *axis; /* NULL: alone */
+    bool needed;
+    double value, low, high;
+    enum { ANY, ODD, ABOVE, BETWEEN } kind; /* ABOVE: low itself is too low; BETWEEN: high too high as well */
+} number;
+
+static vlcache_status refuse_number(const number *n, const char *hint) {
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", n->name),
+                       VLCI_VALUE("%.10g", n->value), "%s", hint);
+}
+
+/* Negated comparisons, so that NaN is refused too. */
+static vlcache_status check_number(const number *n) {
+    bool above = n->kind == ABOVE || n->kind == BETWEEN, below = n->kind == BETWEEN;
+    if (!n->needed && n->value == VLCACHE_AS_POLICY) return VLCACHE_OK;
+    if (!n->needed)
+        return refuse_number(n, VLCI_VALUE("must not be given: %s as it is has no use for it", n->axis));
+    if ((above ? n->value > n->low : n->value >= n->low) &&
+        (below ? n->value < n->high : n->value <= n->high) && (n->kind != ODD || (int)n->value % 2))
+        return VLCACHE_OK;
+    return refuse_number(n, VLCI_VALUE("must be %s%s %.10g %s %.10g", n->kind == ODD ? "odd, " : "",
+                                       above ? "above" : "from", n->low,
+                                       below   ? "and below"
+                                       : above ? "and at most"
+                                               : "to",
+                                       n->high));
+}
+
+static vlcache_status check_numbers(const vlcache_compress_options *o) {
+    bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
+    bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
+    const number numbers[] = {
+        {"budget", NULL, true, o->budget, 0, 1, ABOVE},
+        {"threshold", NULL, true, o->threshold, 0, 1, ANY},
+        {"recent", NULL, true, o->recent, 0, 1, ANY},
+        {"sinks", NULL, true, o->sinks, 0, 1 << 20, ANY},
+        {"uniform", "allocation", o->allocation == VLCACHE_ALLOCATION_MIXED, o->uniform, 0, 1, ANY},
+        {"window", "scoring", o->scoring == VLCACHE_SCORING_WINDOW, o->window, 1, 1 << 20, ANY},
+        {"floor", "selection", o->selection == VLCACHE_SELECTION_ADAPTIVE, o->floor, 0, 1, ANY},
+        {"pool_rows", "pooling", o->pooling == VLCACHE_POOLING_GRID, o->pool_rows, 1, 255, ODD},
+        {"pool_columns", "pooling", pooled, o->pool_columns, 1, 255, ODD},
+        {"defer", NULL, true, o->defer, 0, 1 << 16, ANY},
+        {"defer_weight", "defer", o->defer > 0, o->defer_weight, 0, 1e6, ANY},
+        {"iterations", "summary", summed, o->iterations, 0, 100, ANY},
+        {"centroids", "summary", summed, o->centroids, 0, 1, BETWEEN},
+    };
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
+        status = check_number(&numbers[i]);
     return status;
+}
+
+/* ---- together ------------------------------------------------------------------------------------------ */
+
+static vlcache_status refuse_axis(const vlcache_compress_options *o, size_t axis, const char *hint) {
+    char text[VLCACHE_AXIS_BYTES];
+    vlci_axis_text(o, axis, text);
+    return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", vlci_axis_name(axis)), text,
+                            "%s", hint);
+}
+
+/* What needs scores, where there are none. */
+static vlcache_status check_together(const vlcache_compress_options *o) {
+    const struct {
+        const char *axis, *instead;
+        bool scored;
+    } needs[] = {{"selection", "per-head or per-layer", o->selection == VLCACHE_SELECTION_ADAPTIVE},
+                 {"pooling", "none", o->pooling != VLCACHE_POOLING_NONE},
+                 {"defer", "none", o->defer > 0}};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs && o->scoring == VLCACHE_SCORING_SINK_RECENT; i++) {
+        size_t axis = 0;
+        if (!needs[i].scored) continue;
+        vlcache_status status = vlci_axis_find(needs[i].axis, &axis);
+        return status ? status
+                      : refuse_axis(o, axis,
+                                    VLCI_VALUE("must be %s with scoring sink+recent, which has no scores",
+                                               needs[i].instead));
+    }
+    return VLCACHE_OK;
+}
+
+/* The policy that keeps everything takes nothing else. */
+static vlcache_status check_full(const vlcache_compress_options *o) {
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"uniform", o->uniform},
+                   {"window", o->window},
+                   {"floor", o->floor},
+                   {"pool_rows", o->pool_rows},
+                   {"pool_columns", o->pool_columns},
+                   {"defer_weight", o->defer_weight},
+                   {"iterations", o->iterations},
+                   {"centroids", o->centroids}};
+    const char *hint = VLCI_VALUE("must not be given: policy \"%s\" keeps everything", o->policy);
+    char text[VLCACHE_AXIS_BYTES];
+    for (size_t i = 0; vlci_axis_name(i); i++) {
+        vlci_axis_text(o, i, text);
+        if (*text) return refuse_axis(o, i, hint);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].value != VLCACHE_AS_POLICY)
+            return refuse_number(&(number){.name = numbers[i].name, .value = numbers[i].value}, hint);
+    return VLCACHE_OK;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------- */
+
+static vlcache_status resolve(const vlcache_compress_options *options, vlcache_compress_options *all) {
+    const vlcache_compress_options *row = NULL;
+    vlcache_status status = vlci_axes_take(options, all);
+    if (!status) status = find(all->policy, &row);
+    if (!status) status = check_values(all);
+    if (status) return status;
+    fill_in(all, row);
+    if (!row->allocation) return check_full(all);
+    status = check_numbers(all);
+    return status ? status : check_together(all);
+}
+
+static vlci_recipe recipe_of(const vlcache_compress_options *o) {
+    static const vlci_scoring scorings[] = {VLCI_SCORE_NONE, VLCI_SCORE_POST_VISION, VLCI_SCORE_ACCUMULATED,
+                                            VLCI_SCORE_WINDOW, VLCI_SCORE_NONE};
+    bool mixed = o->allocation == VLCACHE_ALLOCATION_MIXED, deferred = o->defer > 0;
+    bool pooled = o->pooling != VLCACHE_POOLING_NONE, summed = o->summary != VLCACHE_SUMMARY_NONE;
+    return (vlci_recipe){.policy = o->policy,
+                         .compresses = true,
+                         .budget = o->budget,
+                         .threshold = o->threshold,
+                         .recent = o->recent,
+                         .sinks = o->sinks,
+                         .allocation = o->allocation == VLCACHE_ALLOCATION_PYRAMID ? VLCI_ALLOCATE_PYRAMID
+                                                                                   : VLCI_ALLOCATE_MIXED,
+                         .uniform = mixed                                         ? o->uniform
+                                    : o->allocation == VLCACHE_ALLOCATION_UNIFORM ? 1.0
+                                                                                  : 0.0,
+                         .scoring = scorings[o->scoring],
+                         .window = o->scoring == VLCACHE_SCORING_WINDOW ? o->window : 0,
+                         .per_head = o->selection != VLCACHE_SELECTION_PER_LAYER,
+                         .adaptive = o->selection == VLCACHE_SELECTION_ADAPTIVE,
+                         .floor = o->selection == VLCACHE_SELECTION_ADAPTIVE ? o->floor : 0.0,
+                         .pooling = !pooled                              ? VLCI_POOL_NONE
+                                    : o->pooling == VLCACHE_POOLING_LINE ? VLCI_POOL_LINE
+                                                                         : VLCI_POOL_GRID,
+                         .pool_rows = o->pooling == VLCACHE_POOLING_GRID ? o->pool_rows : 1,
+                         .pool_columns = pooled ? o->pool_columns : 1,
+                         .defer = o->defer,
+                         .defer_weight = deferred ? o->defer_weight : 0.0,
+                         .centroids = summed ? o->centroids : 0.0,
+                         .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
+                         .iterations = summed ? o->iterations : 0};
 }
 
 vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {
     vlcache_compress_options all;
-    return resolve(options, &all, out);
+    vlcache_status status = resolve(options, &all);
+    if (status) return status;
+    *out = all.allocation ? recipe_of(&all) : (vlci_recipe){.policy = all.policy, .threshold = all.threshold};
+    return VLCACHE_OK;
 }
 
 vlcache_status vlcache_compress_check(const vlcache_compress_options *options) {
-    vlci_recipe recipe;
-    return vlci_policy_read(options, &recipe);
+    vlcache_compress_options all;
+    return resolve(options, &all);
 }
 
 vlcache_status vlcache_compress_resolve(const vlcache_compress_options *options,
                                         vlcache_compress_options *out) {
-    vlci_recipe recipe;
+    vlcache_compress_options all, room;
+    vlcache_status status = resolve(options, &all);
+    if (!status) status = vlci_axes_take(out, &room);
+    if (!status) vlci_axes_give(&all, out);
+    return status;
+}
+
+vlcache_status vlcache_compress_get(const vlcache_compress_options *options, const char *axis,
+                                    char text[VLCACHE_AXIS_BYTES]) {
+    size_t index = 0;
     vlcache_compress_options all;
-    if (!out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_compress_resolve: out is NULL");
-    vlcache_status status = resolve(options, &all, &recipe);
-    if (!status) *out = all;
+    if (!text) return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.text", NULL, "is NULL: give it room");
+    *text = 0;
+    vlcache_status status = vlci_axis_find(axis, &index);
+    if (!status) status = resolve(options, &all);
+    if (!status) vlci_axis_text(&all, index, text);
     return status;
 }

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "core/alloc.h"
+#include "core/options.h"
 #include "device/ladder.h"
 #include "device/program.h"
 
@@ -34,10 +35,10 @@ static size_t enumerate(cl_device_id *devices) {
 }
 
 static vlcache_status fail_none(void) {
-    return vlci_fail(
-        VLCACHE_E_NO_DEVICE,
-        "no OpenCL device found: install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
-        "(Debian and Ubuntu: apt install pocl-opencl-icd)");
+    static const char hint[] =
+        "install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
+        "(Debian and Ubuntu: apt install pocl-opencl-icd)";
+    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, NULL, NULL, hint, "no OpenCL device found: %s", hint);
 }
 
 vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, size_t *count) {
@@ -90,17 +91,19 @@ static vlcache_status fail_select(const cl_device_id *devices, size_t n, const c
         snprintf(list + used, sizeof list - used, "%s%zu: %s (%s)", i ? ", " : "", i, caps.info.name,
                  caps.info.platform);
     }
-    return vlci_fail(VLCACHE_E_NO_DEVICE, "no OpenCL device matches \"%s\"; there is %s", select, list);
+    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, "device.select", select, list,
+                           "no OpenCL device matches \"%s\"; there is %s", select, list);
+}
+
+VLCI_OPTIONS_END(vlcache_device_options, progress_user);
+
+static vlcache_status take_options(const vlcache_device_options *from, vlcache_device_options *to) {
+    return VLCI_OPTIONS_TAKE("device", vlcache_device_options, cache_dir, VLCACHE_DEVICE_OPTIONS_INIT, from,
+                             to);
 }
 
 static vlcache_status open_device(cl_device_id id, cl_context context, cl_command_queue queue,
                                   const vlcache_device_options *options, int index, vlcache_device **out) {
-    vlcache_device_options defaults = VLCACHE_DEVICE_OPTIONS_INIT;
-    if (!options) options = &defaults;
-    if (options->size != sizeof *options)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "device: size: is %zu, must be %zu: start from VLCACHE_DEVICE_OPTIONS_INIT",
-                         options->size, sizeof *options);
     vlcache_device *device = vlci_calloc(1, sizeof *device);
     if (!device) return vlci_fail_memory("device");
     device->references = 1;
@@ -140,32 +143,38 @@ done:
 
 vlcache_status vlcache_device_open(const char *select, const vlcache_device_options *options,
                                    vlcache_device **out) {
+    vlcache_device_options taken;
     if (!out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_open: out is NULL");
     *out = NULL;
+    vlcache_status status = take_options(options, &taken);
+    if (status) return status;
     if (!select || !*select) select = getenv("VLCACHE_DEVICE");
     cl_device_id devices[MAX_DEVICES];
     size_t n = enumerate(devices);
     if (!n) return fail_none();
     int index = pick(devices, n, select);
     if (index < 0) return fail_select(devices, n, select);
-    return open_device(devices[index], NULL, NULL, options, index, out);
+    return open_device(devices[index], NULL, NULL, &taken, index, out);
 }
 
 vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_command_queue queue,
                                    const vlcache_device_options *options, vlcache_device **out) {
+    vlcache_device_options taken;
     if (!out || !context || !id || !queue)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_wrap: context, device, queue or out is NULL");
     *out = NULL;
+    vlcache_status status = take_options(options, &taken);
+    if (status) return status;
     cl_command_queue_properties properties = 0;
     cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
     if (code) return vlci_fail(VLCACHE_E_DEVICE, "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
     if (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_device_wrap: the queue runs out of order: bring an in-order one");
-    if (options && options->profile && !(properties & CL_QUEUE_PROFILING_ENABLE))
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "vlcache_device_wrap: profile: the queue lacks CL_QUEUE_PROFILING_ENABLE");
-    return open_device(id, context, queue, options, -1, out);
+    if (taken.profile && !(properties & CL_QUEUE_PROFILING_ENABLE))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "device.profile", "true",
+                           "must be false with a queue that lacks CL_QUEUE_PROFILING_ENABLE");
+    return open_device(id, context, queue, &taken, -1, out);
 }
 
 void vlcache_device_describe(const vlcache_device *device, vlcache_device_info *info) {

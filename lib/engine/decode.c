@@ -49,8 +49,7 @@ vlcache_status vlci_decode_step(vlci_decode *d, int32_t token) {
     return status;
 }
 
-/* Puts one logit where it belongs among the best so far. */
-static void insert(vlcache_logit *best, int n, int *found, vlcache_logit one) {
+void vlci_decode_insert(vlcache_logit *best, int n, int *found, vlcache_logit one) {
     int at = *found < n ? (*found)++ : n;
     while (at > 0 && best[at - 1].logit < one.logit) {
         if (at < n) best[at] = best[at - 1];
@@ -66,7 +65,7 @@ vlcache_status vlci_decode_best(const vlci_decode *d, int n, vlcache_logit *best
     if (!logits) return vlci_fail_memory("logits");
     vlcache_status status = vlci_read(d->text->device, d->text->logits, 0, logits, vocab * sizeof *logits);
     for (size_t i = 0; !status && i < vocab; i++)
-        if (!isnan(logits[i])) insert(best, n, found, (vlcache_logit){(int32_t)i, logits[i]});
+        if (!isnan(logits[i])) vlci_decode_insert(best, n, found, (vlcache_logit){(int32_t)i, logits[i]});
     vlci_free(logits);
     return status;
 }

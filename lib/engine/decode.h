@@ -31,6 +31,10 @@ vlcache_status vlci_decode_step(vlci_decode *decode, int32_t token);
  * many. */
 vlcache_status vlci_decode_best(const vlci_decode *decode, int n, vlcache_logit *best, int *found);
 
+/** Puts one logit where it belongs among the best so far, `*found` of at most n, behind its equals: tokens
+ * that come in the order of their ids tie to the lower id. */
+void vlci_decode_insert(vlcache_logit *best, int n, int *found, vlcache_logit one);
+
 void vlci_decode_release(vlci_decode *decode);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "core/log.h"
+#include "core/options.h"
 #include "models/families.h"
 
 /* ---- the text model ------------------------------------------------------------------------------------ */
@@ -98,13 +99,24 @@ static vlcache_dtype stored_dtype(const vlcache_model *model) {
     return model->embedding.dtype;
 }
 
+VLCI_OPTIONS_END(vlcache_model_options, progress_user);
+
+static vlcache_status take_options(const vlcache_model_options *from, vlcache_model_options *to) {
+    vlcache_status status =
+        VLCI_OPTIONS_TAKE("model", vlcache_model_options, dtype, VLCACHE_MODEL_OPTIONS_INIT, from, to);
+    if (status || (to->dtype >= VLCACHE_DTYPE_AUTO && to->dtype <= VLCACHE_DTYPE_BF16)) return status;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "model.dtype", VLCI_VALUE("%d", (int)to->dtype),
+                       "must be a value of vlcache_dtype");
+}
+
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                   const vlcache_model_options *options, vlcache_model **out) {
-    vlcache_model_options defaults = VLCACHE_MODEL_OPTIONS_INIT;
+    vlcache_model_options taken;
     if (!device || !folder || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
     *out = NULL;
-    if (!options) options = &defaults;
+    vlcache_status status = take_options(options, &taken);
+    if (status) return status;
     vlci_checkpoint *checkpoint = NULL;
     vlcache_model *model = vlci_calloc(1, sizeof *model);
     if (!model) return vlci_fail_memory("model");

@@ -20,7 +20,7 @@ typedef struct mark {
 
 typedef struct comparison {
     vlci_ask ask;
-    const vlcache_compress_options *variants;
+    const vlcache_compress_options *variants; /* of the caller's version: see variant_at() */
     size_t n;
     vlcache_variant_fn each;
     void *user;
@@ -57,12 +57,22 @@ static size_t logit_bytes(const vlcache_session *s) {
 
 /* ---- what is shared ------------------------------------------------------------------------------------ */
 
+/* Another version's options stand as far apart as they say themselves; one of another size among them is not
+ * looked for. */
+static const vlcache_compress_options *variant_at(const comparison *c, size_t i) {
+    return (const vlcache_compress_options *)((const char *)c->variants + i * c->variants->size);
+}
+
 static vlcache_status read_recipes(comparison *c) {
     c->recipes = vlci_calloc(c->n, sizeof *c->recipes);
     c->plans = vlci_calloc(c->n, sizeof *c->plans);
     if (!c->recipes || !c->plans) return vlci_fail_memory("variants");
     for (size_t i = 0; i < c->n; i++) {
-        vlcache_status status = vlci_policy_read(&c->variants[i], &c->recipes[i]);
+        vlcache_status status = vlci_policy_read(variant_at(c, i), &c->recipes[i]);
+        if (!status && variant_at(c, i)->size != c->variants->size)
+            status = vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size",
+                                 VLCI_VALUE("%zu", variant_at(c, i)->size),
+                                 "must be %zu, as the first variant has it", c->variants->size);
         if (status) return vlci_fail_context(status, "variant %zu", i);
     }
     return VLCACHE_OK;
@@ -176,17 +186,16 @@ vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_p
                                        const vlcache_generate_options *generate,
                                        const vlcache_compress_options *variants, size_t n_variants,
                                        vlcache_variant_fn each, void *user) {
-    const vlcache_generate_options defaults = VLCACHE_GENERATE_OPTIONS_INIT;
     if (!session || !variants || !n_variants)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_session_compare: session or variants is NULL, or there are none");
-    comparison c = {.ask = {.session = session, .asked = prompt, .how = generate ? *generate : defaults},
+    comparison c = {.ask = {.session = session},
                     .variants = variants,
                     .n = n_variants,
                     .each = each,
                     .user = user,
                     .open = session->open};
-    vlcache_status status = vlci_session_check(&c.ask.how);
+    vlcache_status status = vlci_session_take(&c.ask, prompt, generate);
     if (status) return status;
     vlci_session_forget(session);
     vlci_kv_watch(&session->kv);

@@ -28,15 +28,10 @@ struct vlci_probe {
     int32_t **rank; /* [steps]: [layers][kv_heads][tokens] */
     watch *watches; /* one for each threshold; the first ranks too */
     size_t n_watches;
-    float *score;     /* [kv_heads][tokens] of one layer */
-    uint64_t *counts; /* [layers][heads] */
-    void *sorted;     /* [tokens] */
+    float *score;             /* [kv_heads][tokens] of one layer */
+    uint64_t *counts;         /* [layers][heads] */
+    vlci_probe_entry *sorted; /* [tokens] */
 };
-
-typedef struct entry {
-    float score;
-    int32_t position;
-} entry;
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
@@ -58,7 +53,7 @@ static vlcache_status create_host(vlci_probe *p, size_t n) {
     p->watches = vlci_calloc(n, sizeof *p->watches);
     p->score = vlci_alloc((size_t)p->shape.kv_heads * tokens, sizeof *p->score);
     p->counts = vlci_alloc(layers * (size_t)p->shape.heads, sizeof *p->counts);
-    p->sorted = vlci_alloc(tokens, sizeof(entry));
+    p->sorted = vlci_alloc(tokens, sizeof *p->sorted);
     return p->watches && p->score && p->counts && p->sorted ? VLCACHE_OK : vlci_fail_memory("probe");
 }
 
@@ -106,16 +101,15 @@ void vlci_probe_destroy(vlci_probe **handle) {
 /* ---- a step -------------------------------------------------------------------------------------------- */
 
 static int better_first(const void *left, const void *right) {
-    const entry *a = left, *b = right;
+    const vlci_probe_entry *a = left, *b = right;
     if (a->score != b->score) return a->score > b->score ? -1 : 1;
     return a->position - b->position;
 }
 
-static void rank_head(vlci_probe *p, const float *score, int32_t *rank) {
-    entry *sorted = p->sorted;
-    for (int32_t j = 0; j < p->tokens; j++) sorted[j] = (entry){score[j], j};
-    qsort(sorted, (size_t)p->tokens, sizeof *sorted, better_first);
-    for (int32_t i = 0; i < p->tokens; i++) rank[sorted[i].position] = i;
+void vlci_probe_rank(const float *score, int n, vlci_probe_entry *sorted, int32_t *rank) {
+    for (int32_t j = 0; j < n; j++) sorted[j] = (vlci_probe_entry){score[j], j};
+    qsort(sorted, (size_t)n, sizeof *sorted, better_first);
+    for (int32_t i = 0; i < n; i++) rank[sorted[i].position] = i;
 }
 
 static vlcache_status rank_layer(vlci_probe *p, vlcache_device *device, int layer, int32_t *rank) {
@@ -123,7 +117,7 @@ static vlcache_status rank_layer(vlci_probe *p, vlcache_device *device, int laye
     vlcache_status status =
         vlci_read(device, p->watches[0].scores->score[layer], 0, p->score, heads * n * sizeof *p->score);
     for (size_t h = 0; h < heads && !status; h++)
-        rank_head(p, p->score + h * n, rank + ((size_t)layer * heads + h) * n);
+        vlci_probe_rank(p->score + h * n, p->tokens, p->sorted, rank + ((size_t)layer * heads + h) * n);
     return status;
 }
 

@@ -29,6 +29,14 @@ vlcache_status vlci_probe_step(vlci_probe *probe, vlci_text *text, vlci_kv *kv, 
 vlcache_status vlci_probe_layer(const vlci_probe *probe, vlci_compress *plan, double threshold, int layer,
                                 vlcache_probe_layer *out);
 
+/** One head's tokens by their scores: rank[j] is how many score higher than j, ties: the lower position
+ * first. `sorted`: room for n. */
+typedef struct vlci_probe_entry {
+    float score;
+    int32_t position;
+} vlci_probe_entry;
+void vlci_probe_rank(const float *score, int n, vlci_probe_entry *sorted, int32_t *rank);
+
 void vlci_probe_destroy(vlci_probe **probe);
 
 #endif

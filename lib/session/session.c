@@ -14,6 +14,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/options.h"
 
 const char *vlcache_finish_name(vlcache_finish finish) {
     static const char *const names[] = {"stop", "length", "context", "cancelled"};
@@ -30,33 +31,35 @@ const char *vlcache_session_chat_template(const vlcache_session *session) {
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
-static vlcache_status take_options(vlcache_session *s, const vlcache_session_options *o) {
+VLCI_OPTIONS_END(vlcache_session_options, compress);
+
+static vlcache_status take_options(vlcache_session *s, const vlcache_session_options *options) {
+    const vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     const vlci_text_config *c = &s->model->config.text;
-    if (o->size != sizeof *o)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "session: size: is %zu, must be %zu: start from VLCACHE_SESSION_OPTIONS_INIT",
-                         o->size, sizeof *o);
-    if (o->context < 0 || o->context > c->max_positions)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "session: context: is %d, the model takes 1 to %d (0: that)",
-                         o->context, c->max_positions);
-    s->chat = o->chat_template ? vlci_chat_find(o->chat_template) : s->model->chat;
+    vlcache_session_options o;
+    vlcache_status status = VLCI_OPTIONS_TAKE("session", vlcache_session_options, context,
+                                              VLCACHE_SESSION_OPTIONS_INIT, options, &o);
+    if (status) return status;
+    if (o.context < 0 || o.context > c->max_positions)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.context", VLCI_VALUE("%d", o.context),
+                           "must be from 1 to %d, what the model takes, or 0 for that", c->max_positions);
+    s->chat = o.chat_template ? vlci_chat_find(o.chat_template) : s->model->chat;
     if (!s->chat)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "session: chat_template: \"%.64s\" is unknown: use one of %s",
-                         o->chat_template, vlci_chat_names());
-    s->context = o->context ? o->context : c->max_positions;
-    return vlci_policy_read(&o->compress, &s->recipe);
+        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", o.chat_template,
+                                "must be one of %s", vlci_chat_names());
+    s->context = o.context ? o.context : c->max_positions;
+    return vlci_policy_read(o.compress ? o.compress : &compress, &s->recipe);
 }
 
 vlcache_status vlcache_session_create(vlcache_model *model, const vlcache_session_options *options,
                                       vlcache_session **out) {
-    const vlcache_session_options defaults = VLCACHE_SESSION_OPTIONS_INIT;
     if (!model || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_session_create: model or out is NULL");
     *out = NULL;
     vlcache_session *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("session");
     s->model = vlci_model_retain(model);
     s->open = -1;
-    vlcache_status status = take_options(s, options ? options : &defaults);
+    vlcache_status status = take_options(s, options);
     if (!status) status = vlci_text_cache(model, 1, &s->kv);
     if (!status) status = vlci_text_create(model, 1, &s->text);
     if (status)
@@ -88,15 +91,10 @@ static vlcache_status run_turn(vlci_ask *t) {
 
 vlcache_status vlcache_session_ask(vlcache_session *session, const vlcache_prompt *prompt,
                                    const vlcache_generate_options *generate, const vlcache_answer **answer) {
-    const vlcache_generate_options defaults = VLCACHE_GENERATE_OPTIONS_INIT;
     if (answer) *answer = NULL;
     if (!session) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_session_ask: session is NULL");
-    vlci_ask t = {.session = session,
-                  .asked = prompt,
-                  .how = generate ? *generate : defaults,
-                  .kv = &session->kv,
-                  .small = &session->kv};
-    vlcache_status status = vlci_session_check(&t.how);
+    vlci_ask t = {.session = session, .kv = &session->kv, .small = &session->kv};
+    vlcache_status status = vlci_session_take(&t, prompt, generate);
     if (status) return status;
     vlci_session_forget(session);
     vlci_kv_watch(&session->kv);
@@ -138,7 +136,8 @@ static vlcache_status check_layer(const vlcache_session *s, int layer) {
     if (!s || !s->answered) return vlci_fail(VLCACHE_E_ARGUMENT, "session: no turn has been answered");
     int layers = s->model->config.text.layers;
     if (layer >= 0 && layer < layers) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_ARGUMENT, "session: layer %d, the model has %d", layer, layers);
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.layer", VLCI_VALUE("%d", layer),
+                       "must be from 0 to %d", layers - 1);
 }
 
 vlcache_status vlcache_session_layer(const vlcache_session *session, int layer, vlcache_compress_layer *out) {
@@ -165,8 +164,8 @@ vlcache_status vlcache_session_kept(vlcache_session *session, int layer, int kv_
     vlcache_status status = check_layer(session, layer);
     if (status) return status;
     if (kv_head < 0 || kv_head >= session->kv.kv_heads)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "session: kv head %d, the model has %d", kv_head,
-                         session->kv.kv_heads);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
+                           "must be from 0 to %d", session->kv.kv_heads - 1);
     *n = (size_t)(session->plan ? vlci_compress_kept(session->plan, layer, 0) : session->prompt.n);
     int *all = vlci_alloc(*n, sizeof *all);
     if (!all) return vlci_fail_memory("kept positions");
@@ -181,8 +180,8 @@ vlcache_status vlcache_session_visual(const vlcache_session *session, int index,
     vlcache_status status = check_layer(session, 0);
     if (status) return status;
     if (index < 0 || index >= session->prompt.visual)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "session: visual token %d, the prompt has %d", index,
-                         session->prompt.visual);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),
+                           "must be below %d, the visual tokens of the prompt", session->prompt.visual);
     *out = session->prompt.where[index];
     return VLCACHE_OK;
 }

@@ -36,7 +36,7 @@ struct vlcache_session {
 /** One turn while it runs. */
 typedef struct vlci_ask {
     vlcache_session *session;
-    const vlcache_prompt *asked;
+    vlcache_prompt asked;
     vlcache_generate_options how;
     vlci_decode decode;
     vlci_detokenizer *stream;
@@ -47,8 +47,10 @@ typedef struct vlci_ask {
     double start, build;
 } vlci_ask;
 
-/** Ranges of the options. */
-vlcache_status vlci_session_check(const vlcache_generate_options *generate);
+/** Sets `asked` and `how` from what a caller gives, of any version, NULL `generate`: the defaults. Errors:
+ * VLCACHE_E_ARGUMENT (sizes, ranges of the options). */
+vlcache_status vlci_session_take(vlci_ask *ask, const vlcache_prompt *prompt,
+                                 const vlcache_generate_options *generate);
 
 /**
  * From the asked text and pictures to the logits of the first token, observed by a plan for each of the n

@@ -10,6 +10,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/options.h"
 #include "session/session.h"
 
 enum { ROOM = 32 }; /* spare rows of a compacted layer; kv.c grows it when they are used up */
@@ -87,10 +88,10 @@ vlcache_status vlci_session_read(vlci_ask *t, const vlci_recipe *recipes, vlci_c
     vlci_prompt prompt = {0};
     cl_mem features = NULL;
     for (size_t i = 0; i < n; i++) plans[i] = NULL;
-    vlcache_status status = vlci_prompt_create(s->model, t->asked, &place, &prompt);
+    vlcache_status status = vlci_prompt_create(s->model, &t->asked, &place, &prompt);
     if (!status) status = check_context(s, &prompt);
     if (!status)
-        status = vlci_prompt_look(s->model, t->asked, &prompt, report, t, &s->answer.timings, &features);
+        status = vlci_prompt_look(s->model, &t->asked, &prompt, report, t, &s->answer.timings, &features);
     if (!status) status = prefill(t, &prompt, features, recipes, plans, n);
     vlci_memory_release(s->model->device, &features);
     if (status) {
@@ -265,23 +266,33 @@ vlcache_status vlci_session_answer(vlci_ask *t) {
     return status;
 }
 
-vlcache_status vlci_session_check(const vlcache_generate_options *g) {
-    if (g->size != sizeof *g)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "generate: size: is %zu, must be %zu: start from VLCACHE_GENERATE_OPTIONS_INIT",
-                         g->size, sizeof *g);
+VLCI_OPTIONS_END(vlcache_prompt, n_images);
+VLCI_OPTIONS_END(vlcache_generate_options, user);
+
+static vlcache_status check_generate(const vlcache_generate_options *g) {
     if (g->max_tokens < 0 || g->max_tokens > 1 << 24)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "generate: max_tokens: is %d, must be 0 to %d", g->max_tokens,
-                         1 << 24);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.max_tokens", VLCI_VALUE("%d", g->max_tokens),
+                           "must be 0 to %d", 1 << 24);
     if (!(g->temperature >= 0.0f) || isinf(g->temperature))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "generate: temperature: is %g, must be 0 or more",
-                         (double)g->temperature);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.temperature",
+                           VLCI_VALUE("%g", (double)g->temperature), "must be 0 or more");
     if (g->top_k < 0)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "generate: top_k: is %d, must be 0 or more", g->top_k);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_k", VLCI_VALUE("%d", g->top_k),
+                           "must be 0 or more");
     if (!(g->top_p > 0.0f && g->top_p <= 1.0f))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "generate: top_p: is %g, must be above 0 and at most 1",
-                         (double)g->top_p);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_p", VLCI_VALUE("%g", (double)g->top_p),
+                           "must be above 0 and at most 1");
     return VLCACHE_OK;
+}
+
+vlcache_status vlci_session_take(vlci_ask *t, const vlcache_prompt *prompt,
+                                 const vlcache_generate_options *generate) {
+    vlcache_status status =
+        VLCI_OPTIONS_TAKE("prompt", vlcache_prompt, raw, VLCACHE_PROMPT_INIT, prompt, &t->asked);
+    if (!status)
+        status = VLCI_OPTIONS_TAKE("generate", vlcache_generate_options, max_tokens,
+                                   VLCACHE_GENERATE_OPTIONS_INIT, generate, &t->how);
+    return status ? status : check_generate(&t->how);
 }
 
 /* ---- what the turn before left for the caller to read ----------------------------------------------------

@@ -14,13 +14,34 @@ bool suite_reduced(void) {
     return asked && *asked && strcmp(asked, "0") != 0;
 }
 
-vlcache_device *suite_device(void) {
-    if (device) return device;
+vlcache_device *suite_open(void) {
     vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    vlcache_device *opened = NULL;
     /* A simulator's build options are its own: the cache's key does not know them. */
     options.cache_dir = suite_reduced() ? "" : VLCACHE_BINARY_DIR "/kernel-cache";
-    ck_ok(vlcache_device_open(NULL, &options, &device));
+    ck_ok(vlcache_device_open(NULL, &options, &opened));
+    return opened;
+}
+
+vlcache_device *suite_device(void) {
+    if (!device) device = suite_open();
     return device;
+}
+
+static uint64_t held;
+
+static void count_before(void) {
+    held = vlci_memory_now(suite_device());
+}
+
+static void count_after(void) {
+    uint64_t now = vlci_memory_now(suite_device());
+    ck_assert_msg(now == held, "%llu bytes of device memory before, %llu after", (unsigned long long)held,
+                  (unsigned long long)now);
+}
+
+void suite_balance(TCase *tests) {
+    tcase_add_checked_fixture(tests, count_before, count_after);
 }
 
 void suite_force(const char *choice) {

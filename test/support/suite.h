@@ -30,6 +30,14 @@
 /** The device under test: $VLCACHE_DEVICE or the first; opened once, kernels cached in the build folder. */
 vlcache_device *suite_device(void);
 
+/** The same once more, for a test that counts what is held: what others have left does not show. To be
+ * destroyed. */
+vlcache_device *suite_open(void);
+
+/** Each test of a case leaves as much device memory held as it found. One that fails is one failure: those
+ * after it count from what it has left. */
+void suite_balance(TCase *tests);
+
 /**
  * Whether VLCACHE_TEST_REDUCED asks for a small selection of sizes that still visits every kernel, rung and
  * branch: simulated devices are some thousand times slower.

@@ -236,7 +236,7 @@ static vlcache_status begin_session(const asker *a, const vlcache_compress_optio
                                     vlcache_session **out) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.chat_template = a->options->chat_template;
-    if (compress) o.compress = *compress;
+    o.compress = compress;
     return vlcache_session_create(a->model, &o, out);
 }
 

@@ -10,8 +10,9 @@
 
 #include "common/exit.h"
 
-const char *const study_allocation[] = {"uniform", "sparsity"};
-const char *const study_scoring[] = {"post-vision", "accumulated"};
+static const vlcache_allocation study_allocation[] = {VLCACHE_ALLOCATION_UNIFORM,
+                                                      VLCACHE_ALLOCATION_SPARSITY};
+static const vlcache_scoring study_scoring[] = {VLCACHE_SCORING_POST_VISION, VLCACHE_SCORING_ACCUMULATED};
 const double study_threshold[] = {0.001, 0.003, 0.01, 0.03, 0.1};
 
 static const char *const ablation_label[STUDY_ALLOCATIONS][STUDY_SCORINGS] = {

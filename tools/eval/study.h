@@ -15,7 +15,6 @@
 
 enum { STUDY_ALLOCATIONS = 2, STUDY_SCORINGS = 2, STUDY_THRESHOLDS = 5 };
 
-extern const char *const study_allocation[STUDY_ALLOCATIONS], *const study_scoring[STUDY_SCORINGS];
 extern const double study_threshold[STUDY_THRESHOLDS];
 
 /** Which variants they are, by index. */

@@ -23,9 +23,9 @@ static const struct axis {
 } axes[] = {
 #define AXIS(kind, field)                                                                                    \
     { #field, kind, offsetof(vlcache_compress_options, field) }
-    AXIS(AXIS_TEXT, allocation), AXIS(AXIS_TEXT, scoring), AXIS(AXIS_TEXT, selection),
-    AXIS(AXIS_TEXT, pooling),    AXIS(AXIS_TEXT, defer),   AXIS(AXIS_TEXT, summary),
-    AXIS(AXIS_REAL, threshold),  AXIS(AXIS_REAL, recent),  AXIS(AXIS_WHOLE, sinks),
+    {"allocation", AXIS_TEXT, 0}, {"scoring", AXIS_TEXT, 0}, {"selection", AXIS_TEXT, 0},
+    {"pooling", AXIS_TEXT, 0},    {"defer", AXIS_TEXT, 0},   {"summary", AXIS_TEXT, 0},
+    AXIS(AXIS_REAL, threshold),   AXIS(AXIS_REAL, recent),   AXIS(AXIS_WHOLE, sinks),
 #undef AXIS
 };
 enum { AXES = sizeof axes / sizeof *axes };
@@ -67,10 +67,10 @@ static int take_axis(char *text, spec *s) {
     const struct axis *a = find_axis(text);
     if (!a) return refuse_axis(text);
     void *field = (char *)&s->options + a->offset;
-    if (a->kind == AXIS_TEXT) {
-        *(const char **)field = value;
-        return EXIT_OK;
-    }
+    if (a->kind == AXIS_TEXT)
+        return vlcache_compress_set(&s->options, text, value)
+                   ? flag_refuse("--policy %s: %s", s->label, vlcache_error_message())
+                   : EXIT_OK;
     if (!flag_read_number(value, &number))
         return flag_refuse("--policy: %s=%s: must be a number", text, value);
     if (a->kind == AXIS_REAL) *(double *)field = number;
@@ -236,15 +236,17 @@ void variants_release(variants *v) {
 }
 
 json_t *variant_json(const variant *v) {
-    vlcache_compress_options all;
+    char text[VLCACHE_AXIS_BYTES] = "";
+    vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;
     json_t *object = json_pack("{s:s, s:s, s:f}", "label", v->label, "policy", v->options.policy, "budget",
                                v->options.budget);
     if (!object || vlcache_compress_resolve(&v->options, &all)) return object;
     for (size_t i = 0; i < AXES && strcmp(all.policy, "full") != 0; i++) {
         const void *field = (const char *)&all + axes[i].offset;
+        if (axes[i].kind == AXIS_TEXT && vlcache_compress_get(&all, axes[i].name, text)) return object;
         json_t *value = axes[i].kind == AXIS_REAL    ? json_real(*(const double *)field)
                         : axes[i].kind == AXIS_WHOLE ? json_integer(*(const int *)field)
-                                                     : json_string(*(const char *const *)field);
+                                                     : json_string(text);
         if (value) json_object_set_new(object, axes[i].name, value);
     }
     return object;

@@ -31,8 +31,7 @@ static int read_compress(const flag *f, const char *name, const char *text, void
     vlcache_compress_options judged = ((options *)into)->compress;
     judged.policy = NULL;
     if (!vlcache_compress_check(&judged)) return EXIT_OK;
-    const char *range = strstr(vlcache_error_message(), "must be");
-    return flag_refuse("%s \"%s\": %s", name, text, range ? range : vlcache_error_message());
+    return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
 
 static int read_policy(const flag *f, const char *name, const char *text, void *into) {
@@ -40,9 +39,7 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     (void)f;
     o->compress.policy = text;
     if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
-    const char *cause =
-        strstr(vlcache_error_message(), "policy: "); /* the field's own name needs no telling */
-    return flag_refuse("%s: %s", name, cause ? cause + 8 : vlcache_error_message());
+    return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
 }
 
 /* Checked here as well as by the session, so that a slip is told before the weights are loaded. */
