@@ -14,17 +14,9 @@ extern "C" {
 /** A conversation. One thread at a time uses it, except vlcache_session_cancel(); keeps its model alive. */
 typedef struct vlcache_session vlcache_session;
 
-/** Options of vlcache_session_create(); start from VLCACHE_SESSION_OPTIONS_INIT. */
-typedef struct vlcache_session_options {
-    size_t size;               /**< sizeof(vlcache_session_options); see common.h */
-    int context;               /**< most tokens of the conversation, visual ones included, up to the model's
-                                    max_position_embeddings (or its sliding window, where smaller); 0: that; 0 */
-    const char *chat_template; /**< one of vlcache_chat_template_names(); NULL: the checkpoint's; NULL */
-    const vlcache_compress_options *compress; /**< read by the call; NULL: VLCACHE_COMPRESS_OPTIONS_INIT,
-                                                   VL-Cache at 10%; NULL */
-} vlcache_session_options;
-#define VLCACHE_SESSION_OPTIONS_INIT                                                                         \
-    { sizeof(vlcache_session_options), 0, NULL, NULL }
+/** Options of vlcache_session_create(): those of a sequence. */
+typedef vlcache_sequence_options vlcache_session_options;
+#define VLCACHE_SESSION_OPTIONS_INIT VLCACHE_SEQUENCE_OPTIONS_INIT
 
 /**
  * Begins a conversation. `options` may be NULL. Allocates little: the KV cache grows with the prompt. Errors:
@@ -38,7 +30,7 @@ VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
 /**
  * One turn: prepares the pictures, reads the prompt, compresses, generates. Blocks until the answer is whole;
  * text streams through `generate->on_text` (`generate` may be NULL). A turn that fails leaves the
- * conversation as it was before, except where the message says that it was cleared.
+ * conversation as it was before.
  * Errors: VLCACHE_E_ARGUMENT (marks and pictures do not agree, an option out of range),
  * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_CANCELLED (while
  * the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED), VLCACHE_E_UNSUPPORTED,

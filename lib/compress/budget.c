@@ -48,7 +48,8 @@ static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at)
     at->sinks = r->sinks < at->kept - at->recent ? r->sinks : at->kept - at->recent;
 }
 
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all, vlcache_compress_layer *layer) {
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
+                       vlcache_compress_layer *layer) {
     double density_sum = 0.0;
     for (int l = 0; l < layers; l++) density_sum += 1.0 - layer[l].sparsity;
     for (int l = 0; l < layers; l++) {
@@ -87,7 +88,8 @@ static int better_first(const void *left, const void *right) {
 }
 
 /* The rows of a head that are neither sinks nor recent, best first. */
-static void list_head(const vlcache_compress_layer *layer, int tokens, const float *score, int head, candidate *out) {
+static void list_head(const vlcache_compress_layer *layer, int tokens, const float *score, int head,
+                      candidate *out) {
     int n = 0;
     for (int j = layer->sinks; j < tokens - layer->recent; j++)
         out[n++] = (candidate){score[(size_t)head * (size_t)tokens + (size_t)j], head, j};

@@ -9,23 +9,26 @@
 #include "core/status.h"
 
 /**
- * beta, kept, recent, sinks and centroids of layers 0 .. layers - 1 (of their sparsity where the allocation needs it),
- * of a model of `all` layers. layers < all: no layer's sparsity is known beyond these, which then may keep no less than
- * they will when all is known: densities only add up. Rounds halves up, as C's round() does for what is not negative.
- * When no layer has any density the budget is shared evenly. A budget of 1 keeps every row of every layer: the clip of
- * step 2 would take rows from sparse layers that no other could use.
+ * beta, kept, recent, sinks and centroids of layers 0 .. layers - 1 (of their sparsity where the allocation
+ * needs it), of a model of `all` layers. layers < all: no layer's sparsity is known beyond these, which then
+ * may keep no less than they will when all is known: densities only add up. Rounds halves up, as C's round()
+ * does for what is not negative. When no layer has any density the budget is shared evenly. A budget of 1
+ * keeps every row of every layer: the clip of step 2 would take rows from sparse layers that no other could
+ * use.
  */
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all, vlcache_compress_layer *layer);
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
+                       vlcache_compress_layer *layer);
 
 /** What the kv heads of a layer keep when they share evenly: kept, recent, sinks, centroids of each. */
 void vlci_budget_even(const vlcache_compress_layer *layer, int kv_heads, vlci_keep *out);
 
 /**
- * What they keep when a layer's rows go where the best scores are (Ada-KV, arXiv 2407.11550): each head its recent rows,
- * its sinks and the best of the others up to `floor` of an even share, then the best of all heads' others together; ties:
- * the lower head, then the lower position. score: f32 [kv_heads][tokens]; NaN scores last. Errors: VLCACHE_E_NO_MEMORY.
+ * What they keep when a layer's rows go where the best scores are (Ada-KV, arXiv 2407.11550): each head its
+ * recent rows, its sinks and the best of the others up to `floor` of an even share, then the best of all
+ * heads' others together; ties: the lower head, then the lower position. score: f32 [kv_heads][tokens]; NaN
+ * scores last. Errors: VLCACHE_E_NO_MEMORY.
  */
-vlcache_status vlci_budget_adapt(const vlcache_compress_layer *layer, double floor, int tokens, const float *score,
-                                 int kv_heads, vlci_keep *out);
+vlcache_status vlci_budget_adapt(const vlcache_compress_layer *layer, double floor, int tokens,
+                                 const float *score, int kv_heads, vlci_keep *out);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * compact.c - a cache shrinks to the rows that are kept.
  *
- * In: the rows of some heads, the positions that they keep. Out: rows of earlier turns, the kept rows, ascending, room for
- * centroids of the others, and the rows decoded since; in other pages, or in the same.
+ * In: the rows of some heads, the positions that they keep. Out: rows of earlier turns, the kept rows,
+ * ascending, room for centroids of the others, and the rows decoded since; in other pages, or in the same.
  */
 #include "compress/compact.h"
 
@@ -41,7 +41,8 @@ static vlci_kv_view in_words(const vlci_heads *h) {
     return view;
 }
 
-vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay, cl_mem to) {
+vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay,
+                            cl_mem to) {
     vlci_kv_view view = in_words(h);
     size_t most = 1;
     for (int i = 0; i < vlci_heads_n(h); i++) {
@@ -52,8 +53,9 @@ vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, 
     vlci_grid grid = VLCI_GRID(most < MAX_GROUPS ? most : MAX_GROUPS, (size_t)vlci_heads_n(h), 1,
                                vlci_group_width(k->compact, 32), 1, 1);
     return VLCI_LAUNCH(h->device, k->compact, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(to),
-                       VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
-                       VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));
+                       VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)),
+                       VLCI_I32(h->tokens), VLCI_I32(stay->decoded), VLCI_MEM(stay->positions),
+                       VLCI_MEM(stay->held_positions));
 }
 
 vlcache_status vlci_squeeze(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay) {

@@ -17,18 +17,20 @@ vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_sha
 
 /** What stays, and what of the prompt is there. */
 typedef struct vlci_stay {
-    cl_mem positions;      /**< kept ones, ascending: of head i from keep[i].first on */
-    cl_mem held;           /**< vlci_keep of all heads: where kept is not 0, only these rows of the prompt are there */
+    cl_mem positions; /**< kept ones, ascending: of head i from keep[i].first on */
+    cl_mem held; /**< vlci_keep of all heads: where kept is not 0, only these rows of the prompt are there */
     cl_mem held_positions; /**< which those are */
     int decoded;           /**< rows behind the prompt's */
 } vlci_stay;
 
-/** Enqueues the copy of earlier rows (those that are not in whole pages), kept and decoded ones into the pages of the
- * heads `to` (vlci_kv_head of these heads, from 0 on); where biases are, those of the prompt's rows become 0. */
-vlcache_status vlci_compact(const vlci_heads *heads, const vlci_compact_kernels *kernels, const vlci_stay *stay,
-                            cl_mem to);
+/** Enqueues the copy of earlier rows (those that are not in whole pages), kept and decoded ones into the
+ * pages of the heads `to` (vlci_kv_head of these heads, from 0 on); where biases are, those of the prompt's
+ * rows become 0. */
+vlcache_status vlci_compact(const vlci_heads *heads, const vlci_compact_kernels *kernels,
+                            const vlci_stay *stay, cl_mem to);
 
 /** Enqueues the same within the heads' own pages. There are no centroids. */
-vlcache_status vlci_squeeze(const vlci_heads *heads, const vlci_compact_kernels *kernels, const vlci_stay *stay);
+vlcache_status vlci_squeeze(const vlci_heads *heads, const vlci_compact_kernels *kernels,
+                            const vlci_stay *stay);
 
 #endif

@@ -1,6 +1,6 @@
 /**
- * heads.h (internal) - what every step of compressing knows: the shape of a model's cache, and the kv heads of some
- * layers of one sequence, whose rows of a prompt it chooses among.
+ * heads.h (internal) - what every step of compressing knows: the shape of a model's cache, and the kv heads
+ * of some layers of one sequence, whose rows of a prompt it chooses among.
  */
 #ifndef VLCI_COMPRESS_HEADS_H
 #define VLCI_COMPRESS_HEADS_H

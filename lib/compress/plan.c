@@ -1,5 +1,6 @@
 /*
- * plan.c - the plan of one prompt: which rows are looked at, what each layer may keep, and the order of the steps.
+ * plan.c - the plan of one prompt: which rows are looked at, what each layer may keep, and the order of the
+ * steps.
  */
 #include "compress/plan.h"
 
@@ -23,7 +24,8 @@ static vlcache_device *device_of(const vlci_compress *p) {
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
 static vlcache_status check_shape(const vlci_compress_shape *s) {
-    if (s->layers < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->heads < s->kv_heads || s->heads % s->kv_heads)
+    if (s->layers < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->heads < s->kv_heads ||
+        s->heads % s->kv_heads)
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: shape: %d layers, %d heads over %d kv heads of %d",
                          s->layers, s->heads, s->kv_heads, s->head_dim);
     return VLCACHE_OK;
@@ -62,8 +64,8 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
     if (p->seen)
         p->seen->references++;
     else if (rows.n)
-        status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded, threshold,
-                                    &p->seen);
+        status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded,
+                                    threshold, &p->seen);
     vlci_rows_release(&rows);
     return status;
 }
@@ -73,7 +75,8 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     out->own = vlci_calloc(n, sizeof *out->own);
     if (!out->own) return vlci_fail_memory("compression plan");
     for (size_t i = 0; i < n && past; i++) out->own[i].before = past[i];
-    vlcache_status status = vlci_memory_create(device_of(p), bytes, "compression: what heads keep", &out->keep);
+    vlcache_status status =
+        vlci_memory_create(device_of(p), bytes, "compression: what heads keep", &out->keep);
     if (!status) status = vlci_write_later(device_of(p), out->keep, 0, out->own, bytes);
     return status;
 }
@@ -194,12 +197,14 @@ static vlcache_status measure(vlci_compress *p, int from, int until) {
     uint64_t entries = vlci_sparsity_entries(&p->seen->rows);
     vlcache_status status = vlci_scores_counts(p->seen, from, until - from, counts);
     for (int l = from; l < until && !status; l++)
-        p->layer[l].sparsity = vlci_sparsity_mean(counts + (size_t)(l - from) * (size_t)heads, heads, entries);
+        p->layer[l].sparsity =
+            vlci_sparsity_mean(counts + (size_t)(l - from) * (size_t)heads, heads, entries);
     vlci_free(counts);
     return status;
 }
 
-/* What each head of the layers of `h` keeps, and where its positions go. Adaptive budgets look at the scores. */
+/* What each head of the layers of `h` keeps, and where its positions go. Adaptive budgets look at the scores.
+ */
 static vlcache_status share_heads(vlci_compress *p, vlci_heads *h, cl_mem score, size_t at) {
     int heads = shape_of(p)->kv_heads;
     size_t n = (size_t)heads * (size_t)p->tokens;
@@ -257,7 +262,8 @@ static vlci_heads heads_of(vlci_compress *p, const vlci_kv *kv, int layer, int l
 static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, size_t *at) {
     *score = p->seen ? p->seen->score : NULL;
     *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
-    vlcache_status status = vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
+    vlcache_status status =
+        vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
     if (!status) status = share_heads(p, h, *score, *at);
     if (!status) status = place_positions(p);
     return status ? status : vlci_topk(h, &p->kernels->topk, *score, *at, p->now.positions);
@@ -302,7 +308,8 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
         status = vlci_compact(h, &p->kernels->compact, &stay, p->to);
     }
     if (!status)
-        status = vlci_summary(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
+        status =
+            vlci_summary(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
     if (status)
         vlci_kv_next_release(kv, &next);
     else

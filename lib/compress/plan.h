@@ -1,22 +1,23 @@
 /**
- * plan.h (internal) - from a prompt's attention to a smaller cache: made before the prompt is read, fed while it is, and
- * then applied to the cache of its sequence.
+ * plan.h (internal) - from a prompt's attention to a smaller cache: made before the prompt is read, fed while
+ * it is, and then applied to the cache of its sequence.
  *
  *     vlci_compress_open(device, &shape, &recipe, &kernels);       when a model or a policy is opened
  *     vlci_compress_create(&kernels, &recipe, &prompt, others, n, &plan);
  *     for each layer and part of the prompt:   attention;  vlci_compress_observe(plan, layer, &look);
- *     either, after each layer:                vlci_compress_read(plan, layer, kv);       where vlci_compress_by_layer()
- *     or, when all is read:                    (recipe.defer times, for each layer of a step:
- *                                                   vlci_compress_observe_decode(plan, layer, &look);)
- *                                              vlci_compress_all(plan, kv);
+ *     either, after each layer:                vlci_compress_read(plan, layer, kv);       where
+ * vlci_compress_by_layer() or, when all is read:                    (recipe.defer times, for each layer of a
+ * step: vlci_compress_observe_decode(plan, layer, &look);) vlci_compress_all(plan, kv);
  *
- * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are neither
- * candidates nor counted entries: only the N new rows are. With an empty cache that is the paper exactly.
+ * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are
+ * neither candidates nor counted entries: only the N new rows are. With an empty cache that is the paper
+ * exactly.
  *
- * By layer: a layer shrinks as soon as it is read, so that no more than one layer is there in full. Budgets that depend on
- * the sparsity of all layers are bounded from above by those of the layers read so far (densities only add up), and shrink
- * with each layer; the rows that a smaller budget keeps are among those of a larger one, so that what stays in the end is
- * the published set. Together the layers read hold alpha * L * N rows at any time, which is what all of them keep.
+ * By layer: a layer shrinks as soon as it is read, so that no more than one layer is there in full. Budgets
+ * that depend on the sparsity of all layers are bounded from above by those of the layers read so far
+ * (densities only add up), and shrink with each layer; the rows that a smaller budget keeps are among those
+ * of a larger one, so that what stays in the end is the published set. Together the layers read hold alpha *
+ * L * N rows at any time, which is what all of them keep.
  */
 #ifndef VLCI_COMPRESS_PLAN_H
 #define VLCI_COMPRESS_PLAN_H
@@ -40,16 +41,17 @@ typedef struct vlci_compress_kernels {
     vlci_summary_kernels summary;
 } vlci_compress_kernels;
 
-/** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and shape. Errors:
- * VLCACHE_E_ARGUMENT (VLCACHE_VARIANT; a shape that is none), VLCACHE_E_UNSUPPORTED, VLCACHE_E_BUILD. */
-vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape, const vlci_recipe *recipe,
-                                  vlci_compress_kernels *kernels);
+/** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and
+ * shape. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT; a shape that is none), VLCACHE_E_UNSUPPORTED,
+ * VLCACHE_E_BUILD. */
+vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape,
+                                  const vlci_recipe *recipe, vlci_compress_kernels *kernels);
 
 /** Budgets, kept positions: of now, and of before they shrank. */
 typedef struct vlci_kept {
-    vlci_keep *own;      /**< [layers * kv_heads] */
-    cl_mem keep;         /**< the same on the device */
-    cl_mem positions;    /**< int: of head i from own[i].first on */
+    vlci_keep *own;   /**< [layers * kv_heads] */
+    cl_mem keep;      /**< the same on the device */
+    cl_mem positions; /**< int: of head i from own[i].first on */
     size_t positions_room;
 } vlci_kept;
 
@@ -62,9 +64,9 @@ typedef struct vlci_compress {
     bool fallback;
     int n_grids;
     cl_mem grids;
-    int read;      /**< layers of the prompt that are read */
-    int decoded;   /**< tokens decoded since the prompt */
-    bool applied;  /**< the cache is compressed */
+    int read;                      /**< layers of the prompt that are read */
+    int decoded;                   /**< tokens decoded since the prompt */
+    bool applied;                  /**< the cache is compressed */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;
     cl_mem to; /**< vlci_kv_head: heads that are being filled */
@@ -73,37 +75,39 @@ typedef struct vlci_compress {
 } vlci_compress;
 
 /**
- * Prepares one prompt (no text behind any picture: the last 32 rows stand for it, and the statistics say so). Looks at the
- * prompt through the scores of one of the `n_others` plans for the same prompt where it can. `*out` stays NULL, with
- * VLCACHE_OK, when the policy never compresses. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
+ * Prepares one prompt (no text behind any picture: the last 32 rows stand for it, and the statistics say so).
+ * Looks at the prompt through the scores of one of the `n_others` plans for the same prompt where it can.
+ * `*out` stays NULL, with VLCACHE_OK, when the policy never compresses. Errors: VLCACHE_E_ARGUMENT,
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
  */
 vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const vlci_recipe *recipe,
                                     const vlci_compress_prompt *prompt, vlci_compress *const *others,
                                     size_t n_others, vlci_compress **out);
 
-/** Enqueues sparsity counts and scores of a layer, after the attention of a part of the prompt. Shared scores are fed by
- * one of their plans only. Does not block. */
+/** Enqueues sparsity counts and scores of a layer, after the attention of a part of the prompt. Shared scores
+ * are fed by one of their plans only. Does not block. */
 vlcache_status vlci_compress_observe(vlci_compress *plan, int layer, const vlci_look *look);
 
-/** The same for one decoded row, added with the recipe's weight. After the last layer the token counts as decoded. */
+/** The same for one decoded row, added with the recipe's weight. After the last layer the token counts as
+ * decoded. */
 vlcache_status vlci_compress_observe_decode(vlci_compress *plan, int layer, const vlci_look *look);
 
 /** Whether layers shrink as they are read: nothing is waited for, and what goes is not needed later. */
 bool vlci_compress_by_layer(const vlci_recipe *recipe);
 
-/** Rows that a head of a layer keeps at most while a prompt of `tokens` is read by layer, all layers together: what it
- * takes beyond one layer in full. */
+/** Rows that a head of a layer keeps at most while a prompt of `tokens` is read by layer, all layers
+ * together: what it takes beyond one layer in full. */
 int64_t vlci_compress_rows_bound(const vlci_recipe *recipe, int tokens, int layers);
 
-/** Layer `layer` of the prompt has been read, and its rows count in `kv`: it shrinks, and earlier ones with it. Blocks
- * where budgets depend on counts. Errors: the device's, VLCACHE_E_NO_MEMORY. */
+/** Layer `layer` of the prompt has been read, and its rows count in `kv`: it shrinks, and earlier ones with
+ * it. Blocks where budgets depend on counts. Errors: the device's, VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
 
 /** Compresses every layer. Blocks where budgets depend on counts. */
 vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
 
-/** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending; how many, in `*n`. `out`
- * has room for N. Blocks. */
+/** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending; how many, in
+ * `*n`. `out` has room for N. Blocks. */
 vlcache_status vlci_compress_positions(vlci_compress *plan, int layer, int kv_head, int *out, int *n);
 
 /** Totals. */

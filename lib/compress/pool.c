@@ -10,8 +10,10 @@
 vlcache_status vlci_pool_open(vlcache_device *device, const vlci_recipe *r, vlci_pool_kernels *k) {
     vlcache_status status = VLCACHE_OK;
     if (!r->per_head) status = vlci_kernel_get(device, "pool.cl", "pool_heads", "", &k->heads);
-    if (!status && r->pooling == VLCI_POOL_LINE) status = vlci_kernel_get(device, "pool.cl", "pool_line", "", &k->line);
-    if (!status && r->pooling == VLCI_POOL_GRID) status = vlci_kernel_get(device, "pool.cl", "pool_grid", "", &k->grid);
+    if (!status && r->pooling == VLCI_POOL_LINE)
+        status = vlci_kernel_get(device, "pool.cl", "pool_line", "", &k->line);
+    if (!status && r->pooling == VLCI_POOL_GRID)
+        status = vlci_kernel_get(device, "pool.cl", "pool_grid", "", &k->grid);
     return status;
 }
 
@@ -33,14 +35,15 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_recipe *r, vlci_
     return status;
 }
 
-static vlcache_status merge(const vlci_heads *h, const vlci_kernel *kernel, cl_mem score, size_t at, cl_mem out) {
+static vlcache_status merge(const vlci_heads *h, const vlci_kernel *kernel, cl_mem score, size_t at,
+                            cl_mem out) {
     return VLCI_LAUNCH(h->device, kernel, vlci_grid_over(kernel, (size_t)h->tokens, (size_t)h->layers, 1),
                        VLCI_MEM(score), VLCI_U32(at), VLCI_I32(h->tokens), VLCI_I32(h->shape.kv_heads),
                        VLCI_MEM(out));
 }
 
-static vlcache_status pool(const vlci_heads *h, const vlci_pool_kernels *k, const vlci_recipe *r, cl_mem grids,
-                           int n_grids, cl_mem score, size_t at, cl_mem out) {
+static vlcache_status pool(const vlci_heads *h, const vlci_pool_kernels *k, const vlci_recipe *r,
+                           cl_mem grids, int n_grids, cl_mem score, size_t at, cl_mem out) {
     const vlci_kernel *kernel = r->pooling == VLCI_POOL_LINE ? k->line : k->grid;
     vlci_grid grid = vlci_grid_over(kernel, (size_t)h->tokens, (size_t)vlci_heads_n(h), 1);
     if (r->pooling == VLCI_POOL_LINE)

@@ -21,9 +21,9 @@ typedef struct vlci_pooled {
 } vlci_pooled;
 
 /**
- * Enqueues the pooling of some heads' scores, f32 [..][tokens] from `*at` on. `*score`, `*at`: in, all scores and the
- * first of these heads'; out, where pooled ones are, the same where nothing is pooled (or score is NULL). Errors:
- * VLCACHE_E_DEVICE_MEMORY.
+ * Enqueues the pooling of some heads' scores, f32 [..][tokens] from `*at` on. `*score`, `*at`: in, all scores
+ * and the first of these heads'; out, where pooled ones are, the same where nothing is pooled (or score is
+ * NULL). Errors: VLCACHE_E_DEVICE_MEMORY.
  */
 vlcache_status vlci_pool(const vlci_heads *heads, const vlci_pool_kernels *kernels, const vlci_recipe *recipe,
                          cl_mem grids, int n_grids, vlci_pooled *pooled, cl_mem *score, size_t *at);

@@ -1,5 +1,6 @@
 /*
- * rows.c - which rows of a prompt are looked at: those that score its tokens, those whose sparsity is counted.
+ * rows.c - which rows of a prompt are looked at: those that score its tokens, those whose sparsity is
+ * counted.
  *
  *     post-vision rows    14 15       23 24 25         text behind a picture
  *     window:4                        22 23 24 25
@@ -23,8 +24,8 @@ int vlci_rows_tau(int tokens, int text, bool *fallback) {
 
 /* Sparsity is measured where budgets depend on it, and where the same rows are looked at anyway. */
 static bool counts(const vlci_recipe *r) {
-    return (r->allocation == VLCI_ALLOCATE_MIXED && r->uniform < 1.0) || r->scoring == VLCI_SCORE_POST_VISION ||
-           r->scoring == VLCI_SCORE_ACCUMULATED;
+    return (r->allocation == VLCI_ALLOCATE_MIXED && r->uniform < 1.0) ||
+           r->scoring == VLCI_SCORE_POST_VISION || r->scoring == VLCI_SCORE_ACCUMULATED;
 }
 
 static bool scores(const vlci_recipe *r, int row, int tokens, bool post_vision) {
@@ -53,7 +54,8 @@ static void list_rows(const vlci_recipe *r, int tokens, const int *text, int tau
     }
 }
 
-vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt, vlci_rows *out) {
+vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt,
+                                vlci_rows *out) {
     bool fallback;
     int tau = vlci_rows_tau(prompt->tokens, prompt->text, &fallback);
     *out = (vlci_rows){.entry = vlci_alloc((size_t)prompt->tokens, sizeof *out->entry)};

@@ -24,11 +24,13 @@ typedef struct vlci_rows {
     int32_t *entry;
 } vlci_rows;
 
-/** tau of a prompt with `text` post-vision rows; `*fallback` when there are none and the last rows stand for them. */
+/** tau of a prompt with `text` post-vision rows; `*fallback` when there are none and the last rows stand for
+ * them. */
 int vlci_rows_tau(int tokens, int text, bool *fallback);
 
 /** The rows of a prompt that a recipe looks at, or a copy, in new memory. Errors: VLCACHE_E_NO_MEMORY. */
-vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt, vlci_rows *out);
+vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt,
+                                vlci_rows *out);
 vlcache_status vlci_rows_copy(const vlci_rows *from, vlci_rows *out);
 bool vlci_rows_equal(const vlci_rows *a, const vlci_rows *b);
 

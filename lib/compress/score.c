@@ -1,11 +1,12 @@
 /*
- * score.c - how much the rows of a prompt attend to each of its tokens, and the counts behind the sparsity, in one pass.
+ * score.c - how much the rows of a prompt attend to each of its tokens, and the counts behind the sparsity,
+ * in one pass.
  *
  *     score(kv, j) = sum over the scored rows t and the heads h of group kv of A(t, h, j)
  *
- * In: rotated queries, keys, row maxima and log-sum-exps of one layer's attention, a list of rows. Out: its scores, which
- * stay on the device, and its counts. O(rows * N) work, O(N) memory. Two rungs: "tile", work-groups with local memory, and
- * "wide", one work-item for 16 columns, where work-items are vector units.
+ * In: rotated queries, keys, row maxima and log-sum-exps of one layer's attention, a list of rows. Out: its
+ * scores, which stay on the device, and its counts. O(rows * N) work, O(N) memory. Two rungs: "tile",
+ * work-groups with local memory, and "wide", one work-item for 16 columns, where work-items are vector units.
  */
 #include "compress/score.h"
 
@@ -29,7 +30,8 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits, choose};
 
-static vlcache_status get_score(vlcache_device *device, const vlci_compress_shape *shape, vlci_score_kernels *k) {
+static vlcache_status get_score(vlcache_device *device, const vlci_compress_shape *shape,
+                                vlci_score_kernels *k) {
     char options[128];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d",
              (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads);
@@ -38,7 +40,8 @@ static vlcache_status get_score(vlcache_device *device, const vlci_compress_shap
 }
 
 /* A kernel may take smaller work-groups than its device: "tile" gives way to "wide" then. */
-vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape *shape, vlci_score_kernels *out) {
+vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape *shape,
+                               vlci_score_kernels *out) {
     const char *rung;
     vlcache_status status = vlci_rung(device, &vlci_score_ladder, choose(device), &rung);
     if (status) return status;
@@ -48,7 +51,8 @@ vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape
         out->wide = true;
         status = get_score(device, shape, out);
     }
-    if (!status) status = vlci_kernel_get(device, "score.cl", "score_sum", "-DHEADS=1 -DKV_HEADS=1", &out->sum);
+    if (!status)
+        status = vlci_kernel_get(device, "score.cl", "score_sum", "-DHEADS=1 -DKV_HEADS=1", &out->sum);
     return status ? status : vlci_sparsity_open(device, &out->sparsity);
 }
 
@@ -127,8 +131,8 @@ vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kerne
 
 vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out) {
     const vlci_compress_prompt prompt = {.tokens = from->tokens};
-    vlcache_status status = vlci_scores_create(from->device, from->kernels, &from->shape, &prompt, &from->rows,
-                                               from->decoded, from->threshold, out);
+    vlcache_status status = vlci_scores_create(from->device, from->kernels, &from->shape, &prompt,
+                                               &from->rows, from->decoded, from->threshold, out);
     if (status) return status;
     vlci_scores *s = *out;
     size_t layers = (size_t)s->shape.layers;
@@ -136,7 +140,8 @@ vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out) {
     status = vlci_copy(s->device, from->before, 0, s->before, 0, n_heads(s) * sizeof(vlci_keep));
     if (!status && s->counts) status = vlci_copy(s->device, from->counts, 0, s->counts, 0, counts_bytes(s));
     if (!status)
-        status = vlci_copy(s->device, from->score, 0, s->score, 0, layers * layer_floats(s) * sizeof(cl_float));
+        status =
+            vlci_copy(s->device, from->score, 0, s->score, 0, layers * layer_floats(s) * sizeof(cl_float));
     if (status) vlci_scores_release(out);
     return status;
 }
@@ -168,12 +173,14 @@ static vlcache_status check(const vlci_scores *s, int layer, const vlci_attentio
     if (!a->row_max || !a->row_lse)
         return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d: row_max and row_lse are needed", layer);
     if (a->q_offset > UINT32_MAX || a->q_stride > UINT32_MAX)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: layer %d: an offset or stride exceeds 32 bits", layer);
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: layer %d: an offset or stride exceeds 32 bits",
+                         layer);
     return VLCACHE_OK;
 }
 
 /* Grows `memory` to `bytes`; what it holds is lost. */
-static vlcache_status make_room(vlci_scores *s, size_t bytes, const char *what, cl_mem *memory, size_t *have) {
+static vlcache_status make_room(vlci_scores *s, size_t bytes, const char *what, cl_mem *memory,
+                                size_t *have) {
     if (*have >= bytes) return VLCACHE_OK;
     vlci_memory_release(s->device, memory);
     *have = 0;
@@ -190,27 +197,27 @@ static vlcache_status launch_score(vlci_scores *s, int layer, const vlci_look *l
     vlci_grid grid = VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), 1,
                                s->kernels->wide ? 1 : VLCI_SCORE_COLUMNS, 1, 1);
     return VLCI_LAUNCH(s->device, s->kernels->score, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
-                       VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from), VLCI_POOL_OF(&a->kv, look->heads_at),
-                       VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse), VLCI_MEM(s->before),
-                       VLCI_U32(layer * shape->kv_heads), VLCI_I32(s->tokens), VLCI_MEM(list), VLCI_I32(c->entry),
-                       VLCI_I32(c->n), VLCI_I32(c->sees), VLCI_MEM(c->direct ? s->score : s->sums), VLCI_U32(at),
-                       VLCI_U32(s->tokens), VLCI_I32(c->blocks), VLCI_MEM(c->count ? s->partial : NULL),
-                       VLCI_F32(a->scale), VLCI_F32((float)log(s->threshold)));
+                       VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
+                       VLCI_POOL_OF(&a->kv, look->heads_at), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse),
+                       VLCI_MEM(s->before), VLCI_U32(layer * shape->kv_heads), VLCI_I32(s->tokens),
+                       VLCI_MEM(list), VLCI_I32(c->entry), VLCI_I32(c->n), VLCI_I32(c->sees),
+                       VLCI_MEM(c->direct ? s->score : s->sums), VLCI_U32(at), VLCI_U32(s->tokens),
+                       VLCI_I32(c->blocks), VLCI_MEM(c->count ? s->partial : NULL), VLCI_F32(a->scale),
+                       VLCI_F32((float)log(s->threshold)));
 }
 
 static vlcache_status launch_sum(vlci_scores *s, int layer, const cut *c, double weight) {
     size_t n = layer_floats(s);
-    return VLCI_LAUNCH(s->device, s->kernels->sum, vlci_grid_over(s->kernels->sum, n, 1, 1), VLCI_MEM(s->sums),
-                       VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)weight), VLCI_I32(c->add),
-                       VLCI_MEM(s->score), VLCI_U32((size_t)layer * n));
+    return VLCI_LAUNCH(s->device, s->kernels->sum, vlci_grid_over(s->kernels->sum, n, 1, 1),
+                       VLCI_MEM(s->sums), VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)weight),
+                       VLCI_I32(c->add), VLCI_MEM(s->score), VLCI_U32((size_t)layer * n));
 }
 
 static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
     size_t partial = (size_t)s->shape.heads * (size_t)(c->blocks * c->tiles) * sizeof(cl_uint);
     size_t sums = layer_floats(s) * (size_t)c->blocks * sizeof(cl_float);
     vlcache_status status = VLCACHE_OK;
-    if (!c->direct)
-        status = make_room(s, sums, "compression: sums of row blocks", &s->sums, &s->sums_bytes);
+    if (!c->direct) status = make_room(s, sums, "compression: sums of row blocks", &s->sums, &s->sums_bytes);
     if (!status && c->count)
         status = make_room(s, partial, "compression: partial counts", &s->partial, &s->partial_bytes);
     return status;
@@ -226,8 +233,8 @@ static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, 
     if (!status) status = launch_score(s, layer, look, c);
     if (!status && !c->direct) status = launch_sum(s, layer, c, weight);
     if (!status && c->count)
-        status = vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles, s->counts,
-                                   layer * s->shape.heads, s->shape.heads, c->add);
+        status = vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles,
+                                   s->counts, layer * s->shape.heads, s->shape.heads, c->add);
     return status;
 }
 

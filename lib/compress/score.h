@@ -1,8 +1,9 @@
 /**
- * score.h (internal) - what the rows that are looked at attend to: scores of tokens, and counts of insignificant entries.
+ * score.h (internal) - what the rows that are looked at attend to: scores of tokens, and counts of
+ * insignificant entries.
  *
- * One object for a prompt, fed layer by layer, part by part of the prompt, and then by decoded rows. Plans of a
- * comparison that look at the same rows share one.
+ * One object for a prompt, fed layer by layer, part by part of the prompt, and then by decoded rows. Plans of
+ * a comparison that look at the same rows share one.
  */
 #ifndef VLCI_COMPRESS_SCORE_H
 #define VLCI_COMPRESS_SCORE_H
@@ -21,7 +22,8 @@ typedef struct vlci_score_kernels {
 } vlci_score_kernels;
 
 /** Chooses the rung and builds its kernels. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
-vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape *shape, vlci_score_kernels *out);
+vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape *shape,
+                               vlci_score_kernels *out);
 
 typedef struct vlci_scores {
     vlcache_device *device;            /**< borrowed */
@@ -30,12 +32,12 @@ typedef struct vlci_scores {
     int references;
     int tokens; /**< N */
     vlci_rows rows;
-    int decoded;     /**< what a decoded row is looked at for: VLCI_ROW_... */
-    bool counted;    /**< whether any row is */
+    int decoded;  /**< what a decoded row is looked at for: VLCI_ROW_... */
+    bool counted; /**< whether any row is */
     double threshold;
-    bool *begun;     /**< [layers]: something was seen */
-    cl_mem rows_on;  /**< the entries, and one more: of a decoded row */
-    cl_mem before;   /**< vlci_keep [layers][kv_heads], of which only `before` counts */
+    bool *begun;          /**< [layers]: something was seen */
+    cl_mem rows_on;       /**< the entries, and one more: of a decoded row */
+    cl_mem before;        /**< vlci_keep [layers][kv_heads], of which only `before` counts */
     cl_mem partial, sums; /**< scratch, and its bytes */
     size_t partial_bytes, sums_bytes;
     cl_mem counts; /**< ulong [layers][heads]; NULL where nothing is counted */
@@ -63,8 +65,8 @@ vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out);
 vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_look *look);
 
 /** Enqueues a layer: scores = (scores +) weight * what one decoded row attends to. */
-vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look, double weight,
-                                          bool add);
+vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look,
+                                          double weight, bool add);
 
 /** Counts of a layer, [heads]; blocks. */
 vlcache_status vlci_scores_counts(const vlci_scores *scores, int layer, int layers, uint64_t *out);

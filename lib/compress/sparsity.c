@@ -3,7 +3,8 @@
  *
  *     sparsity(l) = mean over heads of  insignificant causal entries / causal entries,  over the tau rows
  *
- * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their mean.
+ * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their
+ * mean.
  */
 #include "compress/sparsity.h"
 

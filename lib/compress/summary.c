@@ -3,9 +3,10 @@
  *
  *     evicted rows -> seeds -> means -> (nearest mean -> means) x iterations -> rows and biases
  *
- * Seeds are runs of neighbours ("kmeans"), or rows far from one another ("spread"). In: the rows of some heads, the kept
- * positions, the scores. Out: the centroids' rows in other pages, behind the kept ones, and their logit biases. The search
- * for seeds has two rungs: "group", a work-group for each kv head, and "wide", one work-item, where that is a vector unit.
+ * Seeds are runs of neighbours ("kmeans"), or rows far from one another ("spread"). In: the rows of some
+ * heads, the kept positions, the scores. Out: the centroids' rows in other pages, behind the kept ones, and
+ * their logit biases. The search for seeds has two rungs: "group", a work-group for each kv head, and "wide",
+ * one work-item, where that is a vector unit.
  */
 #include "compress/summary.h"
 
@@ -29,15 +30,16 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_spread_ladder = {"spread", "compression", rungs, rung_fits, choose};
 
-static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, const char *file, const char *name,
-                          const char *option, const vlci_kernel **kernel) {
+static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, const char *file,
+                          const char *name, const char *option, const vlci_kernel **kernel) {
     char options[96];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d%s", (int)s->kv_dtype, s->head_dim, option);
     return vlci_kernel_get(device, file, name, options, kernel);
 }
 
 /* As large a work-group as there is that the kernel built for it takes. */
-static vlcache_status open_spread(vlcache_device *device, const vlci_compress_shape *s, vlci_summary_kernels *k) {
+static vlcache_status open_spread(vlcache_device *device, const vlci_compress_shape *s,
+                                  vlci_summary_kernels *k) {
     const char *rung;
     vlcache_status status = vlci_rung(device, &vlci_spread_ladder, choose(device), &rung);
     if (status) return status;
@@ -82,7 +84,8 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
 static int most_centroids(const vlci_heads *h) {
     int most = 0;
     for (int i = 0; i < vlci_heads_n(h); i++)
-        if (h->own[vlci_heads_first(h) + i].centroids > most) most = h->own[vlci_heads_first(h) + i].centroids;
+        if (h->own[vlci_heads_first(h) + i].centroids > most)
+            most = h->own[vlci_heads_first(h) + i].centroids;
     return most;
 }
 
@@ -145,12 +148,13 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
         VLCI_U32(means_stride(h, (room)->centroids))
 
 /* A work-item for each part of each centroid. */
-static vlci_grid centroid_grid(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_kernel *kernel) {
+static vlci_grid centroid_grid(const vlci_heads *h, const vlci_summary_kernels *k,
+                               const vlci_kernel *kernel) {
     size_t parts = (size_t)(h->shape.head_dim / k->part), n = (size_t)most_centroids(h);
     size_t along = parts < 8 ? 1 : vlci_group_width(kernel, 8);
     size_t across = vlci_group_width(kernel, 8 * along) / along;
-    return VLCI_GRID((parts + along - 1) / along, (n + across - 1) / across, (size_t)vlci_heads_n(h), along, across,
-                     1);
+    return VLCI_GRID((parts + along - 1) / along, (n + across - 1) / across, (size_t)vlci_heads_n(h), along,
+                     across, 1);
 }
 
 static vlcache_status list_evicted(const vlci_heads *h, const vlci_summary_kernels *k, cl_mem positions,
@@ -168,11 +172,13 @@ static vlcache_status spread(const vlci_heads *h, const vlci_summary_kernels *k,
                        VLCI_U32(distances_stride(h, k)));
 }
 
-static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_summary_room *room) {
+static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels *k,
+                                 const vlci_summary_room *room) {
     return VLCI_LAUNCH(h->device, k->means, centroid_grid(h, k, k->means), ROWS_OF(h, room));
 }
 
-static vlcache_status assign(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_summary_room *room) {
+static vlcache_status assign(const vlci_heads *h, const vlci_summary_kernels *k,
+                             const vlci_summary_room *room) {
     size_t items = (size_t)(h->tokens + KEYS - 1) / KEYS;
     return VLCI_LAUNCH(h->device, k->assign, vlci_grid_over(k->assign, items, (size_t)vlci_heads_n(h), 1),
                        ROWS_OF(h, room));

@@ -1,10 +1,11 @@
 /*
  * topk.c - which tokens each kv head keeps.
  *
- *     kept(kv) = the recent(l) last tokens, the sinks and the best-scored others, ascending; ties: the lower wins
+ *     kept(kv) = the recent(l) last tokens, the sinks and the best-scored others, ascending; ties: the lower
+ * wins
  *
- * In: scores, on the device. Out: positions, on the device. Two rungs: "group", a work-group for each kv head, and
- * "single", one work-item, where that is a whole core.
+ * In: scores, on the device. Out: positions, on the device. Two rungs: "group", a work-group for each kv
+ * head, and "single", one work-item, where that is a whole core.
  */
 #include "compress/topk.h"
 
@@ -40,7 +41,8 @@ vlcache_status vlci_topk_open(vlcache_device *device, vlci_topk_kernels *out) {
     return get_kernel(device, out);
 }
 
-vlcache_status vlci_topk(const vlci_heads *h, const vlci_topk_kernels *k, cl_mem score, size_t at, cl_mem out) {
+vlcache_status vlci_topk(const vlci_heads *h, const vlci_topk_kernels *k, cl_mem score, size_t at,
+                         cl_mem out) {
     return VLCI_LAUNCH(h->device, k->topk, VLCI_GRID((size_t)vlci_heads_n(h), 1, 1, k->group, 1, 1),
                        VLCI_MEM(score), VLCI_U32(at), VLCI_I32(h->tokens), VLCI_KEEP_OF(h), VLCI_MEM(out));
 }

@@ -18,9 +18,9 @@ typedef struct vlci_topk_kernels {
 vlcache_status vlci_topk_open(vlcache_device *device, vlci_topk_kernels *out);
 
 /**
- * Enqueues, for each head: its `recent` last tokens, its first `sinks` and its best-scored others, `kept` in all,
- * ascending, into out[first ..]; ties: the lower position; NaN scores last. score: f32 [heads][tokens] from `at` on, or
- * NULL: sinks only.
+ * Enqueues, for each head: its `recent` last tokens, its first `sinks` and its best-scored others, `kept` in
+ * all, ascending, into out[first ..]; ties: the lower position; NaN scores last. score: f32 [heads][tokens]
+ * from `at` on, or NULL: sinks only.
  */
 vlcache_status vlci_topk(const vlci_heads *heads, const vlci_topk_kernels *kernels, cl_mem score, size_t at,
                          cl_mem out);

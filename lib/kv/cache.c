@@ -57,7 +57,7 @@ void vlci_kv_clear(vlci_kv *kv) {
     if (!kv->pool) return;
     for (int i = 0; i < n_lists(kv); i++) list_release(kv->pool, &kv->list[i]);
     kv->held = 0;
-    kv->position = 0;
+    kv->position = kv->length = 0;
     kv->behind = false;
     changed(kv);
 }
@@ -132,6 +132,7 @@ static vlcache_status grow(vlci_kv *kv, vlci_kv_list *list, int rows) {
     if (!status && is_shared(kv, list)) status = own_last(kv, list);
     for (; !status && list->pages < pages; list->pages++, kv->held++)
         vlci_kv_table_set(&p->table, list->first + list->pages, vlci_kv_page_take(p));
+    if (kv->held > kv->most) kv->most = kv->held;
     changed(kv);
     return status;
 }
@@ -225,6 +226,7 @@ static vlcache_status share_all(const vlci_kv *kv, vlci_kv *out) {
         out->held += pages;
     }
     out->position = kv->position;
+    out->length = kv->length;
     if (status)
         vlci_kv_release(out);
     else
@@ -248,6 +250,7 @@ void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     kv->list = mark->list;
     kv->held = mark->held;
     kv->position = mark->position;
+    kv->length = mark->length;
     kv->behind = false;
     mark->list = list;
     mark->held = held;
@@ -306,12 +309,13 @@ static vlcache_status write_next(vlci_kv *kv, const vlci_kv_next *next, cl_mem t
 
 vlcache_status vlci_kv_replace(vlci_kv *kv, int layer, int layers, const int *rows, const int *keep,
                                bool biased, cl_mem to, vlci_kv_next *out) {
-    int n = layers * kv->pool->shape.kv_heads;
+    int n = layers * kv->pool->shape.kv_heads, more = vlci_kv_replace_pages(kv, n, rows, keep);
     *out = (vlci_kv_next){.layer = layer, .layers = layers};
     out->list = vlci_calloc((size_t)n, sizeof *out->list);
     vlcache_status status = out->list ? VLCACHE_OK : vlci_fail_memory("KV lists");
     if (!status && biased) status = vlci_kv_pool_bias(kv->pool);
-    if (!status) status = vlci_kv_pool_need(kv->pool, vlci_kv_replace_pages(kv, n, rows, keep));
+    if (!status) status = vlci_kv_pool_need(kv->pool, more);
+    if (kv->held + more > kv->most) kv->most = kv->held + more;
     for (int i = 0; i < n && !status; i++)
         status = make_list(kv, vlci_kv_list_of(kv, layer, i), rows[i], keep[i], biased, &out->list[i]);
     if (!status) status = vlci_kv_pool_sync(kv->pool);

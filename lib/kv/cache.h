@@ -21,7 +21,8 @@ typedef struct vlci_kv {
     vlci_kv_pool *pool;
     int slot;           /**< of its heads on the device; -1: none, as of a mark */
     int32_t position;   /**< next logical position */
-    int held;           /**< pages, shared ones included */
+    int32_t length;     /**< tokens of the conversation, kept or not */
+    int held, most;     /**< pages, shared ones included: now, and most since somebody set it */
     bool behind;        /**< the device counts one row a head less than there are: vlci_kv_advance() */
     vlci_kv_list *list; /**< [layers][kv_heads] */
     struct vlci_kv *next, *before;
@@ -87,11 +88,12 @@ vlcache_status vlci_kv_mark(const vlci_kv *kv, vlci_kv *out);
 /** `kv` holds what `mark` holds, which is released. Cannot fail. */
 void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark);
 
-/** Whether rows of these layers behind the first keep[..].before of each head are in pages that others own too; `keep`:
- * of all heads. */
+/** Whether rows of these layers behind the first keep[..].before of each head are in pages that others own
+ * too; `keep`: of all heads. */
 bool vlci_kv_shared(const vlci_kv *kv, int layer, int layers, const vlci_keep *keep);
 
-/** Head `head`, counted from the first of `layer` on, has only `rows` rows any more; pages behind them are given back. */
+/** Head `head`, counted from the first of `layer` on, has only `rows` rows any more; pages behind them are
+ * given back. */
 void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows);
 
 /**

@@ -29,6 +29,14 @@ void vlci_kv_pool_watch(vlci_kv_pool *p) {
     p->most_bytes = vlci_kv_pool_bytes(p);
 }
 
+uint64_t vlci_kv_pool_rows(const vlci_kv_pool *p) {
+    int lists = p->shape.layers * p->shape.kv_heads;
+    uint64_t rows = 0;
+    for (const vlci_kv *kv = p->first; kv; kv = kv->next)
+        for (int i = 0; kv->slot >= 0 && i < lists; i++) rows += (uint64_t)kv->list[i].rows;
+    return rows;
+}
+
 /* ---- planes: keys, values and biases of all pages ------------------------------------------------------ */
 
 typedef struct planes {

@@ -96,6 +96,9 @@ void vlci_kv_pool_watch(vlci_kv_pool *pool);
 /** Bytes of keys, values and biases on the device now. */
 uint64_t vlci_kv_pool_bytes(const vlci_kv_pool *pool);
 
+/** Rows that are there; those in pages of several owners once for each of their lists but not for marks. */
+uint64_t vlci_kv_pool_rows(const vlci_kv_pool *pool);
+
 /** All caches of the pool must be released already. */
 void vlci_kv_pool_release(vlci_kv_pool *pool);
 

@@ -5,7 +5,7 @@
  *     <s> USER :  <image>  \n What ...           ids from the tokenizer
  *     <s> USER :  -1 -2 -3 ... -576  \n What ... each mark becomes the tokens of its picture
  */
-#include "session/prompt.h"
+#include "engine/prompt.h"
 
 #include <string.h>
 
@@ -57,8 +57,10 @@ static vlcache_status check_marks(const vlcache_model *model, const vlcache_prom
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", mark,
                          (int)vlci_tokenizer_id(model->tokenizer, mark), model->config.image_token);
-    return vlci_fail(VLCACHE_E_ARGUMENT, "the prompt has %zu %s mark%s for %zu picture%s", marks, mark,
-                     marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
+    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           VLCI_VALUE("must be %zu, the %s marks", marks, mark),
+                           "the prompt has %zu %s mark%s for %zu picture%s", marks, mark,
+                           marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
 }
 
 /* ---- layout -------------------------------------------------------------------------------------------- */
@@ -101,7 +103,7 @@ static void place_picture(vlci_prompt *out, int image, int *seen, int *grids) {
     int row = out->picture[image].row = out->n;
     for (int i = 0; i < layout->n_grids; i++) {
         const vlci_layout_grid *g = &layout->grids[i];
-        out->grids[(*grids)++] = (vlci_token_grid){0, row + g->first, g->rows, g->columns, g->stride};
+        out->grids[(*grids)++] = (vlci_token_grid){row + g->first, g->rows, g->columns, g->stride};
     }
     for (int i = 0; i < layout->n; i++) {
         int32_t entry = layout->entry[i];
@@ -134,20 +136,22 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
         else
             place_text(out, ids[i]);
     }
-    return out->n ? VLCACHE_OK : vlci_fail(VLCACHE_E_ARGUMENT, "the prompt is empty");
+    return out->n ? VLCACHE_OK
+                  : vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.text", "", "say something",
+                                    "the prompt is empty");
 }
 
 static vlcache_status check_prompt(const vlcache_prompt *asked) {
-    if (!asked || !asked->text || (asked->n_images && !asked->images))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: text or images is NULL");
-    if (asked->size != sizeof *asked)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "prompt: size: is %zu, must be %zu: start from VLCACHE_PROMPT_INIT", asked->size,
-                         sizeof *asked);
+    if (!asked->text || (asked->n_images && !asked->images))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, asked->text ? "prompt.images" : "prompt.text", NULL,
+                           "is NULL: give it");
     if (asked->n_images > 4096)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: %zu pictures, at most 4096", asked->n_images);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           "must be at most 4096");
     for (size_t i = 0; i < asked->n_images; i++)
-        if (!asked->images[i]) return vlci_fail(VLCACHE_E_ARGUMENT, "prompt: picture %zu is NULL", i);
+        if (!asked->images[i])
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.images[%zu]", i), NULL,
+                               "is NULL: give a picture");
     return VLCACHE_OK;
 }
 

@@ -2,13 +2,13 @@
  * prompt.h (internal) - one turn as the text model takes it: token ids with visual tokens among them, and
  * those tokens' features.
  */
-#ifndef VLCI_SESSION_PROMPT_H
-#define VLCI_SESSION_PROMPT_H
+#ifndef VLCI_ENGINE_PROMPT_H
+#define VLCI_ENGINE_PROMPT_H
 
-#include "compress/compress.h"
+#include "cl/shared.h"
 #include "models/model.h"
 #include "picture/prepare.h"
-#include "vlcache/session.h"
+#include "vlcache/engine.h"
 
 /** How the text becomes a turn of its conversation. */
 typedef struct vlci_turn {

@@ -1,0 +1,277 @@
+/*
+ * engine.c - many sequences: who begins, who reads, who gets a token.
+ *
+ *     step:   begin those that wait, in their order, as memory allows  ->  a piece of the oldest prompt  ->
+ * a token each
+ *
+ * A turn begins when the pages that it may ever come to need are free and not promised to turns that run
+ * already: so none has to be stopped on its way for lack of memory, and nobody overtakes who waits.
+ */
+#include "engine/engine.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+#include "core/options.h"
+
+/* ---- creation ------------------------------------------------------------------------------------------ */
+
+VLCI_OPTIONS_END(vlcache_engine_options, prefill_tokens);
+
+static vlcache_status take_options(const vlcache_engine_options *options, vlcache_engine_options *o) {
+    vlcache_status status = VLCI_OPTIONS_TAKE("engine", vlcache_engine_options, kv_bytes,
+                                              VLCACHE_ENGINE_OPTIONS_INIT, options, o);
+    if (status) return status;
+    if (o->max_sequences < 1 || o->max_sequences > VLCI_STEP_MAX)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "engine.max_sequences",
+                           VLCI_VALUE("%d", o->max_sequences), "must be from 1 to %d", VLCI_STEP_MAX);
+    if (o->prefill_tokens < 1)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "engine.prefill_tokens",
+                           VLCI_VALUE("%d", o->prefill_tokens), "must be 1 or more");
+    return VLCACHE_OK;
+}
+
+static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_pool *out) {
+    const vlci_text_config *c = &model->config.text;
+    const vlci_kv_shape shape = {c->layers, c->kv_heads, c->head_dim, model->dtype};
+    uint64_t pages = bytes / vlci_kv_page_bytes(&shape, false);
+    if (bytes && (!pages || pages > INT32_MAX / VLCI_KV_PAGE))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "engine.kv_bytes",
+                           VLCI_VALUE("%llu", (unsigned long long)bytes),
+                           "must hold from 1 to %d pages of %llu bytes", INT32_MAX / VLCI_KV_PAGE,
+                           (unsigned long long)vlci_kv_page_bytes(&shape, false));
+    return vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
+}
+
+/* Probes and policies that keep everything look at attention too. */
+static vlcache_status open_kernels(vlci_shared *shared, const vlci_recipe *recipe) {
+    const vlci_text_config *c = &shared->model->config.text;
+    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, shared->model->dtype};
+    return vlci_compress_open(shared->model->device, &shape, recipe, &shared->compress);
+}
+
+static vlcache_status create(vlcache_engine *e, const vlcache_engine_options *o) {
+    vlci_shared *shared = &e->shared;
+    e->max_sequences = o->max_sequences;
+    e->prefill_tokens = o->prefill_tokens;
+    e->list = vlci_calloc((size_t)o->max_sequences, sizeof *e->list);
+    vlcache_status status = e->list ? VLCACHE_OK : vlci_fail_memory("engine");
+    if (!status) status = create_pool(shared->model, o->kv_bytes, &shared->pool);
+    if (!status) status = vlci_text_create(shared->model, o->max_sequences, o->max_sequences, &shared->text);
+    if (!status) status = vlci_step_create(&shared->text, o->max_sequences, &shared->step);
+    return status ? status : open_kernels(shared, &(const vlci_recipe){0});
+}
+
+vlcache_status vlcache_engine_create(vlcache_model *model, const vlcache_engine_options *options,
+                                     vlcache_engine **out) {
+    vlcache_engine_options o;
+    if (!model || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_engine_create: model or out is NULL");
+    *out = NULL;
+    vlcache_status status = take_options(options, &o);
+    if (status) return status;
+    vlcache_engine *e = vlci_calloc(1, sizeof *e);
+    if (!e) return vlci_fail_memory("engine");
+    e->shared.model = vlci_model_retain(model);
+    status = create(e, &o);
+    if (status)
+        vlcache_engine_destroy(&e);
+    else
+        *out = e;
+    return status;
+}
+
+void vlcache_engine_destroy(vlcache_engine **handle) {
+    if (!handle || !*handle) return;
+    vlcache_engine *e = *handle;
+    *handle = NULL;
+    while (e->first) {
+        vlcache_sequence *s = e->first;
+        vlcache_sequence_destroy(&s);
+    }
+    vlci_step_release(&e->shared.step);
+    vlci_text_release(&e->shared.text);
+    vlci_kv_pool_release(&e->shared.pool);
+    vlcache_model_destroy(&e->shared.model);
+    vlci_free(e->list);
+    vlci_free(e);
+}
+
+/* ---- sequences ----------------------------------------------------------------------------------------- */
+
+static void append(vlcache_engine *e, vlcache_sequence *s) {
+    vlcache_sequence **end = &e->first;
+    while (*end) end = &(*end)->next;
+    *end = s;
+    s->engine = e;
+}
+
+vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlcache_sequence_options *options,
+                                  vlcache_sequence **out) {
+    if (!engine || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_engine_add: engine or out is NULL");
+    *out = NULL;
+    vlcache_sequence *s = vlci_calloc(1, sizeof *s);
+    if (!s) return vlci_fail_memory("sequence");
+    vlcache_status status = vlci_sequence_take(engine->shared.model, options, s);
+    if (!status) status = open_kernels(&engine->shared, &s->recipe);
+    if (!status) status = vlci_sequence_create(&engine->shared, s);
+    if (status) {
+        vlci_sequence_release(s);
+        vlci_free(s);
+        return status;
+    }
+    append(engine, s);
+    *out = s;
+    return VLCACHE_OK;
+}
+
+void vlcache_sequence_destroy(vlcache_sequence **handle) {
+    if (!handle || !*handle) return;
+    vlcache_sequence *s = *handle, **at = &s->engine->first;
+    *handle = NULL;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+    vlci_sequence_release(s);
+    vlci_free(s);
+}
+
+vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_sequence **out) {
+    if (out) *out = NULL;
+    if (!from || !out || from->state != VLCACHE_SEQUENCE_IDLE)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_fork: %s",
+                         from && out ? "a turn runs: wait for its end" : "sequence or out is NULL");
+    vlcache_sequence *s = vlci_calloc(1, sizeof *s);
+    if (!s) return vlci_fail_memory("sequence");
+    s->shared = from->shared;
+    s->chat = from->chat;
+    s->recipe = from->recipe;
+    s->context = from->context;
+    s->open = from->open;
+    atomic_init(&s->cancel, false);
+    vlcache_status status = vlci_kv_fork(&from->kv, &s->kv);
+    if (status) {
+        vlci_free(s);
+        return status;
+    }
+    append(from->engine, s);
+    *out = s;
+    return VLCACHE_OK;
+}
+
+/* ---- the queue ----------------------------------------------------------------------------------------- */
+
+static vlcache_status check_fits(const vlcache_sequence *s) {
+    const vlci_kv_pool *pool = &s->shared->pool;
+    int64_t pages = vlci_turn_pages(s) + s->kv.held;
+    uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
+    if (pool->elastic || pages <= pool->pages) return VLCACHE_OK;
+    return vlci_fail(
+        VLCACHE_E_DEVICE_MEMORY,
+        "the turn may need %llu bytes of KV memory (%lld pages of 16 rows; %d of them held already), the "
+        "engine has %llu: give it more (kv_bytes), ask for fewer tokens or a smaller budget",
+        (unsigned long long)pages * page, (long long)pages, s->kv.held,
+        (unsigned long long)pool->pages * page);
+}
+
+vlcache_status vlcache_sequence_ask(vlcache_sequence *sequence, const vlcache_prompt *prompt,
+                                    const vlcache_generate_options *generate) {
+    if (!sequence) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_ask: sequence is NULL");
+    if (sequence->state != VLCACHE_SEQUENCE_IDLE)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_ask: a turn runs: wait for its end");
+    vlcache_status status = vlci_turn_ask(sequence, prompt, generate);
+    if (!status) status = check_fits(sequence);
+    if (status) {
+        sequence->state = VLCACHE_SEQUENCE_IDLE;
+        return status;
+    }
+    sequence->ticket = ++sequence->engine->tickets;
+    return VLCACHE_OK;
+}
+
+/* The one that has waited, or read, for longest; NULL: none does. */
+static vlcache_sequence *oldest(const vlcache_engine *e, vlcache_sequence_state state) {
+    vlcache_sequence *found = NULL;
+    for (vlcache_sequence *s = e->first; s; s = s->next)
+        if (s->state == state && (!found || s->ticket < found->ticket)) found = s;
+    return found;
+}
+
+static int count(const vlcache_engine *e, vlcache_sequence_state state) {
+    int n = 0;
+    for (const vlcache_sequence *s = e->first; s; s = s->next) n += s->state == state;
+    return n;
+}
+
+/* Pages that are neither held nor promised. */
+static int64_t unpromised(const vlcache_engine *e) {
+    int64_t pages = e->shared.pool.pages - e->shared.pool.held;
+    for (const vlcache_sequence *s = e->first; s; s = s->next) {
+        bool runs = s->state == VLCACHE_SEQUENCE_READING || s->state == VLCACHE_SEQUENCE_ANSWERING;
+        if (runs && s->pages > s->kv.held) pages -= s->pages - s->kv.held;
+    }
+    return pages;
+}
+
+static vlcache_status fail_for_memory(const vlcache_engine *e, const vlcache_sequence *s) {
+    const vlci_kv_pool *pool = &e->shared.pool;
+    return vlci_fail(
+        VLCACHE_E_DEVICE_MEMORY,
+        "the turn may need %lld more pages of KV memory, and of %d no more than %lld are free: %d are "
+        "held by conversations that do nothing (vlcache_sequence_clear gives them back)",
+        (long long)vlci_turn_pages(s), pool->pages, (long long)unpromised(e), pool->held);
+}
+
+/* Turns begin in their order. One that cannot while nobody runs never will: what is held then stays held. */
+static void admit(vlcache_engine *e) {
+    for (vlcache_sequence *s; (s = oldest(e, VLCACHE_SEQUENCE_WAITING));) {
+        int running = count(e, VLCACHE_SEQUENCE_READING) + count(e, VLCACHE_SEQUENCE_ANSWERING);
+        bool fits = e->shared.pool.elastic || vlci_turn_pages(s) <= unpromised(e);
+        vlcache_status status = VLCACHE_OK;
+        if (atomic_load(&s->cancel))
+            status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while waiting");
+        else if (running == e->max_sequences || (running && !fits))
+            return;
+        else
+            status = fits ? vlci_turn_begin(s) : fail_for_memory(e, s);
+        if (status) vlci_turn_end(s, status);
+    }
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------- */
+
+/* A piece of the oldest prompt; all of it where nobody else waits for a token. */
+static void read_on(vlcache_engine *e, bool alone) {
+    vlcache_sequence *s = oldest(e, VLCACHE_SEQUENCE_READING);
+    bool done;
+    if (!s) return;
+    int64_t work = (int64_t)e->prefill_tokens * vlci_sequence_text(s)->layers;
+    vlcache_status status = vlci_turn_read(s, alone ? INT64_MAX : work, &done);
+    if (status)
+        vlci_turn_end(s, status);
+    else if (done)
+        vlci_turn_answer(s);
+}
+
+vlcache_status vlcache_engine_step(vlcache_engine *engine, int *busy) {
+    if (busy) *busy = 0;
+    if (!engine) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_engine_step: engine is NULL");
+    int n = 0, left = 0;
+    admit(engine);
+    for (vlcache_sequence *s = engine->first; s; s = s->next)
+        if (s->state == VLCACHE_SEQUENCE_ANSWERING) engine->list[n++] = s;
+    read_on(engine, n == 0);
+    if (n) vlci_turn_step(&engine->shared, engine->list, n);
+    for (vlcache_sequence *s = engine->first; s; s = s->next) left += s->state != VLCACHE_SEQUENCE_IDLE;
+    if (busy) *busy = left;
+    return VLCACHE_OK;
+}
+
+void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memory *out) {
+    *out = (vlcache_engine_memory){0};
+    if (!engine) return;
+    const vlci_kv_pool *pool = &engine->shared.pool;
+    uint64_t page = vlci_kv_page_bytes(&pool->shape, pool->bias != NULL);
+    *out = (vlcache_engine_memory){.total = vlci_kv_pool_bytes(pool),
+                                   .held = (uint64_t)pool->held * page,
+                                   .rows = vlci_kv_pool_rows(pool) * page / VLCI_KV_PAGE,
+                                   .peak = (uint64_t)pool->most * page};
+}

@@ -1,0 +1,158 @@
+/*
+ * sequence.c - a conversation of an engine: its options, what can be asked of it, and what its last turn came
+ * to.
+ */
+#include "engine/sequence.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "core/options.h"
+
+const char *vlcache_finish_name(vlcache_finish finish) {
+    static const char *const names[] = {"stop", "length", "context", "cancelled"};
+    return (unsigned)finish < sizeof names / sizeof *names ? names[finish] : "?";
+}
+
+/* ---- options ------------------------------------------------------------------------------------------- */
+
+VLCI_OPTIONS_END(vlcache_sequence_options, compress);
+
+vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequence_options *options,
+                                  vlcache_sequence *out) {
+    const vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+    const vlci_text_config *c = &model->config.text;
+    vlcache_sequence_options o;
+    vlcache_status status = VLCI_OPTIONS_TAKE("session", vlcache_sequence_options, context,
+                                              VLCACHE_SEQUENCE_OPTIONS_INIT, options, &o);
+    if (status) return status;
+    if (o.context < 0 || o.context > c->max_positions)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.context", VLCI_VALUE("%d", o.context),
+                           "must be from 1 to %d, what the model takes, or 0 for that", c->max_positions);
+    out->chat = o.chat_template ? vlci_chat_find(o.chat_template) : model->chat;
+    if (!out->chat)
+        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", o.chat_template,
+                                "must be one of %s", vlci_chat_names());
+    out->context = o.context ? o.context : c->max_positions;
+    return vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
+}
+
+vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) {
+    out->shared = shared;
+    out->open = -1;
+    atomic_init(&out->cancel, false);
+    return vlci_kv_create(&shared->pool, &out->kv);
+}
+
+/* ---- what the last turn left --------------------------------------------------------------------------- */
+
+void vlci_sequence_forget(vlcache_sequence *s) {
+    vlci_prompt_release(&s->prompt);
+    vlci_compress_destroy(&s->own[0]);
+    vlci_free(s->images);
+    vlci_free(s->message);
+    vlci_free(s->said);
+    vlci_free(s->tokens);
+    s->images = NULL;
+    s->message = s->said = NULL;
+    s->said_bytes = 0;
+    s->tokens = NULL;
+    s->answer = (vlcache_answer){0};
+    s->status = VLCACHE_OK;
+    s->ended = s->looked = s->waiting = s->stopped = false;
+}
+
+void vlci_sequence_release(vlcache_sequence *s) {
+    if (!s->shared) return;
+    vlci_kv_release(&s->mark);
+    vlci_reading_release(&s->reading);
+    vlci_memory_release(s->shared->model->device, &s->features);
+    vlci_detokenizer_destroy(&s->stream);
+    vlci_sequence_forget(s);
+    vlci_kv_release(&s->kv);
+    vlci_step_forget(&s->shared->step);
+}
+
+vlcache_sequence_state vlcache_sequence_state_of(const vlcache_sequence *sequence) {
+    return sequence ? sequence->state : VLCACHE_SEQUENCE_IDLE;
+}
+
+vlcache_status vlcache_sequence_answer(const vlcache_sequence *sequence, const vlcache_answer **answer) {
+    if (answer) *answer = NULL;
+    if (!sequence || !sequence->ended)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_answer: %s",
+                         sequence ? "no turn has ended" : "sequence is NULL");
+    if (sequence->status) {
+        if (sequence->message) vlci_fail(sequence->status, "%s", sequence->message);
+        return sequence->status;
+    }
+    if (answer) *answer = &sequence->answer;
+    return VLCACHE_OK;
+}
+
+static vlcache_status check_layer(const vlcache_sequence *s, int layer) {
+    if (!s || !s->ended || s->status)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "session: no turn has been answered");
+    int layers = vlci_sequence_text(s)->layers;
+    if (layer >= 0 && layer < layers) return VLCACHE_OK;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.layer", VLCI_VALUE("%d", layer),
+                       "must be from 0 to %d, the model has %d", layers - 1, layers);
+}
+
+vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
+                                      vlcache_compress_layer *out) {
+    vlcache_status status = check_layer(sequence, layer);
+    if (status) return status;
+    const vlci_compress *plan = vlci_sequence_plan(sequence);
+    *out = plan ? plan->layer[layer]
+                : (vlcache_compress_layer){.sparsity = (double)NAN,
+                                           .budget = 1.0,
+                                           .kept = sequence->prompt.n,
+                                           .recent = sequence->prompt.n};
+    return VLCACHE_OK;
+}
+
+vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head, int32_t *positions,
+                                     size_t capacity, size_t *n) {
+    vlcache_status status = check_layer(sequence, layer);
+    if (status) return status;
+    int heads = vlci_sequence_text(sequence)->kv_heads, kept = sequence->prompt.n;
+    if (kv_head < 0 || kv_head >= heads)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
+                           "must be from 0 to %d, the model has %d", heads - 1, heads);
+    int *all = vlci_alloc((size_t)kept, sizeof *all);
+    if (!all) return vlci_fail_memory("kept positions");
+    for (int i = 0; i < kept; i++) all[i] = i;
+    vlci_compress *plan = vlci_sequence_plan(sequence);
+    if (plan) status = vlci_compress_positions(plan, layer, kv_head, all, &kept);
+    *n = (size_t)kept;
+    for (size_t i = 0; i < *n && i < capacity && !status; i++) positions[i] = all[i];
+    vlci_free(all);
+    return status;
+}
+
+vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int index,
+                                       vlcache_visual_token *out) {
+    vlcache_status status = check_layer(sequence, 0);
+    if (status) return status;
+    if (index < 0 || index >= sequence->prompt.visual)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),
+                           "must be below %d, the visual tokens of the prompt", sequence->prompt.visual);
+    *out = sequence->prompt.where[index];
+    return VLCACHE_OK;
+}
+
+/* ---- calls --------------------------------------------------------------------------------------------- */
+
+void vlcache_sequence_cancel(vlcache_sequence *sequence) {
+    if (sequence) atomic_store(&sequence->cancel, true);
+}
+
+void vlcache_sequence_clear(vlcache_sequence *sequence) {
+    if (!sequence || sequence->state != VLCACHE_SEQUENCE_IDLE) return;
+    vlci_sequence_forget(sequence);
+    vlci_kv_clear(&sequence->kv);
+    vlci_kv_pool_shrink(&sequence->shared->pool, 0);
+    sequence->open = -1;
+}

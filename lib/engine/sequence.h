@@ -1,0 +1,124 @@
+/**
+ * sequence.h (internal) - a conversation of an engine, and the turn that it is in.
+ *
+ *     idle --ask--> waiting --begin--> reading (look, read) --(compress)--> answering --(compress)--> idle
+ *                                          any failure: back to the mark of the beginning
+ */
+#ifndef VLCI_ENGINE_SEQUENCE_H
+#define VLCI_ENGINE_SEQUENCE_H
+
+#include <stdatomic.h>
+
+#include "compress/plan.h"
+#include "engine/prompt.h"
+#include "engine/read.h"
+#include "engine/step.h"
+#include "vlcache/engine.h"
+
+/** What the sequences of an engine share. */
+typedef struct vlci_shared {
+    vlcache_model *model; /**< retained */
+    vlci_kv_pool pool;
+    vlci_text text;
+    vlci_step step;
+    vlci_compress_kernels compress;
+} vlci_shared;
+
+struct vlcache_sequence {
+    vlci_shared *shared;
+    vlcache_engine *engine;
+    vlcache_sequence *next; /* of the engine, in the order in which they came */
+    const vlci_chat_template *chat;
+    vlci_recipe recipe;
+    int context;
+    vlci_kv kv;
+    int32_t open; /* last token of the answer before, not yet in the cache; -1: none */
+    atomic_bool cancel;
+
+    /* the turn */
+    vlcache_sequence_state state;
+    uint64_t ticket; /* its place in the queue */
+    vlcache_prompt asked;
+    const vlcache_image **images; /* asked.images, copied */
+    vlcache_generate_options how;
+    vlci_choice choice;
+    vlci_kv mark;   /* the cache before it; pool NULL: not begun */
+    int32_t opened; /* `open` before it */
+    int row;        /* in the batch of this step */
+    int64_t pages;  /* that it may come to hold, beyond which the engine promises none */
+    vlci_prompt prompt;
+    cl_mem features;
+    bool looked;
+    vlci_reading reading;
+    vlci_compress *own[1]; /* where the plan stands for whoever reads */
+    vlci_compress **plans; /* that look on while the prompt is read: own, or a comparison's */
+    const vlci_recipe *recipes;
+    size_t n_plans;
+    bool waiting; /* compression waits for decoded tokens */
+    bool stopped; /* on_text wants no more */
+    vlci_detokenizer *stream;
+    double start, built; /* when it was asked; build milliseconds before */
+
+    /* what became of it */
+    bool ended;
+    vlcache_status status;
+    char *message; /* of a failure */
+    vlcache_answer answer;
+    char *said; /* answer.text */
+    size_t said_bytes;
+    int32_t *tokens; /* answer.tokens */
+};
+
+/** Layer and head count for messages and checks. */
+static inline const vlci_text_config *vlci_sequence_text(const vlcache_sequence *s) {
+    return &s->shared->model->config.text;
+}
+
+/** The plan of the last turn; NULL when it was not compressed. */
+static inline vlci_compress *vlci_sequence_plan(const vlcache_sequence *s) {
+    return s->own[0];
+}
+
+/** Reads options. Errors: VLCACHE_E_ARGUMENT. */
+vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequence_options *options,
+                                  vlcache_sequence *out);
+
+/** A sequence without engine: options are taken already; the cache is made. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out);
+
+/** Drops what the last turn left for the caller. */
+void vlci_sequence_forget(vlcache_sequence *sequence);
+
+/** Releases all but the sequence itself. */
+void vlci_sequence_release(vlcache_sequence *sequence);
+
+/* ---- turn.c: the parts of a turn, in their order ------------------------------------------------------- */
+
+/** Lays the turn out; state: waiting. Errors: those of vlcache_sequence_ask() but memory; nothing has changed
+ * then. */
+vlcache_status vlci_turn_ask(vlcache_sequence *sequence, const vlcache_prompt *prompt,
+                             const vlcache_generate_options *generate);
+
+/** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
+ */
+int64_t vlci_turn_pages(const vlcache_sequence *sequence);
+
+/** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
+vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
+
+/** Looks at pictures, then reads `work` rows and layers of the prompt. `*done`: it is read, logits are there.
+ */
+vlcache_status vlci_turn_read(vlcache_sequence *sequence, int64_t work, bool *done);
+
+/** The prompt is read: compresses where that does not wait, notes the best logits and chooses the first
+ * token; state: answering, or idle where that is all. What goes wrong ends the turn. */
+void vlci_turn_answer(vlcache_sequence *sequence);
+
+/** Another token for each of n sequences that answer, all in one batch; those that end with it become idle.
+ * What goes wrong ends the turns that it is about. `list` is reordered. */
+void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n);
+
+/** The turn is over; state: idle. On failure the conversation goes back to where it was. */
+void vlci_turn_end(vlcache_sequence *sequence, vlcache_status status);
+
+#endif

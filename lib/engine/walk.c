@@ -1,0 +1,82 @@
+/*
+ * walk.c - rows through the layers, part by part, and who looks on.
+ */
+#include "engine/walk.h"
+
+/* Most rows that a query of this part sees. */
+static int most_keys(const vlci_walk *w, int rows) {
+    int most = 0;
+    for (int b = 0; b < w->batch; b++) {
+        int keys = vlci_kv_most_rows(w->kv[b], w->layer);
+        if (keys > most) most = keys;
+    }
+    return most + (w->batch == 1 ? w->row + rows : 1);
+}
+
+/* The parts of a prompt stand behind one another; the rows of several sequences are one each. */
+static vlci_text_rows next_part(const vlci_walk *w, int rows) {
+    vlci_text_rows part = {.stream = w->stream,
+                           .first = w->row,
+                           .rows = rows,
+                           .batch = w->batch,
+                           .row_sequence = w->row_sequence,
+                           .seq_start = w->seq_start,
+                           .max_rows = w->batch == 1 ? rows : 1,
+                           .max_keys = most_keys(w, rows),
+                           .kv = vlci_kv_layer(w->kv[0], w->layer)};
+    part.kv.slots = w->slots;
+    part.kv.ahead = w->row;
+    return part;
+}
+
+/* Where sequences start, for a part of another size than the one before. */
+static vlcache_status tell_rows(vlci_walk *w, int rows) {
+    const cl_int start[2] = {0, rows};
+    if (w->batch > 1 || rows == w->told) return VLCACHE_OK;
+    w->told = rows;
+    return vlci_write_later(w->text->model->device, w->seq_start, 0, start, sizeof start);
+}
+
+static vlcache_status run_part(vlci_walk *w, int rows) {
+    vlcache_status status = tell_rows(w, rows);
+    if (status) return status;
+    vlci_text_rows part = next_part(w, rows);
+    status = vlci_text_layer_run(w->text, w->layer, &part);
+    vlci_attention attention = vlci_text_attention(w->text, &part);
+    for (int i = 0; i < w->n_observers && !status; i++) {
+        const vlci_observer *o = &w->observer[i];
+        if (o->part) status = o->part(o->user, w->layer, &attention, w->row, rows);
+    }
+    return status;
+}
+
+static vlcache_status enter(vlci_walk *w) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < w->n_observers && !status; i++)
+        if (w->observer[i].enter) status = w->observer[i].enter(w->observer[i].user, w->layer);
+    return status;
+}
+
+static vlcache_status leave(vlci_walk *w) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < w->n_observers && !status; i++)
+        if (w->observer[i].leave) status = w->observer[i].leave(w->observer[i].user, w->layer);
+    return status;
+}
+
+vlcache_status vlci_walk_go(vlci_walk *w, int64_t work) {
+    vlcache_status status = VLCACHE_OK;
+    while (!status && !vlci_walk_done(w) && work > 0) {
+        int rows = w->rows - w->row < w->at_once ? w->rows - w->row : w->at_once;
+        if (w->row == 0) status = enter(w);
+        if (!status) status = run_part(w, rows);
+        if (status) break;
+        work -= rows;
+        w->row += rows;
+        if (w->row < w->rows) continue;
+        status = leave(w);
+        w->layer++;
+        w->row = 0;
+    }
+    return status;
+}

@@ -1,0 +1,211 @@
+/*
+ * text.c - the Llama / Mistral text transformer over some rows.
+ */
+#include "models/text.h"
+
+#include <math.h>
+
+#include "core/alloc.h"
+
+static vlcache_device *device_of(const vlci_text *t) {
+    return t->model->device;
+}
+
+/* ---- rotations ----------------------------------------------------------------------------------------- */
+
+/* Inverse frequencies theta^(-2d/D), scaled as the config says ("linear", and Llama 3's smooth blend by
+ * wavelength). */
+static float inverse_frequency(const vlci_text_config *c, int d) {
+    double f = pow((double)c->rope_theta, -2.0 * d / c->head_dim), factor = (double)c->rope_factor;
+    if (c->rope_kind == VLCI_ROPE_LINEAR) return (float)(f / factor);
+    if (c->rope_kind != VLCI_ROPE_LLAMA3) return (float)f;
+    double low = (double)c->rope_low_factor, high = (double)c->rope_high_factor;
+    double wraps = c->rope_original_positions * f / (2.0 * 3.14159265358979323846);
+    double smooth = (wraps - low) / (high - low);
+    if (wraps < low) return (float)(f / factor);
+    return wraps > high ? (float)f : (float)((1.0 - smooth) * f / factor + smooth * f);
+}
+
+static vlcache_status create_frequencies(vlci_text *t) {
+    const vlci_text_config *c = &t->model->config.text;
+    size_t n = (size_t)c->head_dim / 2;
+    float *values = vlci_alloc(n, sizeof *values);
+    if (!values) return vlci_fail_memory("rotary frequencies");
+    for (size_t d = 0; d < n; d++) values[d] = inverse_frequency(c, (int)d);
+    vlcache_status status =
+        vlci_memory_create(device_of(t), n * sizeof *values, "rotary frequencies", &t->inv_freq);
+    if (!status) status = vlci_write(device_of(t), t->inv_freq, 0, values, n * sizeof *values);
+    if (!status) status = vlci_memory_create(device_of(t), n * sizeof(cl_int), "rotary axes", &t->axis);
+    if (!status)
+        status = vlci_fill(device_of(t), t->axis, 0, n * sizeof(cl_int), 0); /* one axis: all by the first */
+    vlci_free(values);
+    return status;
+}
+
+/* ---- creation ------------------------------------------------------------------------------------------ */
+
+vlcache_status vlci_stream_create(const vlcache_model *model, int rows, vlci_stream *out) {
+    const vlci_text_config *c = &model->config.text;
+    size_t n = (size_t)rows;
+    *out = (vlci_stream){.room = rows};
+    vlcache_status status = vlci_memory_create(model->device, n * sizeof(cl_int), "token ids", &out->ids);
+    if (!status)
+        status = vlci_memory_create(model->device, 3 * n * sizeof(cl_int), "positions", &out->position);
+    if (!status)
+        status = vlci_memory_create(model->device, n * (size_t)c->head_dim * sizeof(float), "rotations",
+                                    &out->phase);
+    if (!status)
+        status = vlci_memory_create(model->device, n * (size_t)c->hidden * sizeof(float), "text activations",
+                                    &out->x);
+    if (status) vlci_stream_release(model, out);
+    return status;
+}
+
+void vlci_stream_release(const vlcache_model *model, vlci_stream *s) {
+    cl_mem *all[] = {&s->ids, &s->position, &s->phase, &s->x};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(model->device, all[i]);
+    *s = (vlci_stream){0};
+}
+
+/* What is sized by the number of rows. */
+typedef struct room {
+    cl_mem *memory;
+    size_t width; /* floats a row */
+} room;
+
+enum { N_ROOMS = 7 };
+
+static void rooms(vlci_text *t, room out[N_ROOMS]) {
+    const vlci_text_config *c = &t->model->config.text;
+    size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
+    const room all[N_ROOMS] = {{&t->norm, (size_t)c->hidden},
+                               {&t->qkv, q + 2 * kv},
+                               {&t->attended, q},
+                               {&t->gate_up, 2 * (size_t)c->intermediate},
+                               {&t->gated, (size_t)c->intermediate},
+                               {&t->row_max, (size_t)c->heads},
+                               {&t->row_lse, (size_t)c->heads}};
+    for (int i = 0; i < N_ROOMS; i++) out[i] = all[i];
+}
+
+vlcache_status vlci_text_room(vlci_text *t, int rows) {
+    if (rows <= t->rows) return VLCACHE_OK;
+    room all[N_ROOMS];
+    rooms(t, all);
+    vlcache_status status = VLCACHE_OK;
+    t->rows = 0;
+    for (int i = 0; i < N_ROOMS && !status; i++) {
+        vlci_memory_release(device_of(t), all[i].memory);
+        status = vlci_memory_create(device_of(t), (size_t)rows * all[i].width * sizeof(float),
+                                    "text activations", all[i].memory);
+    }
+    if (!status) t->rows = rows;
+    return status;
+}
+
+vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch, vlci_text *out) {
+    const vlci_text_config *c = &model->config.text;
+    *out = (vlci_text){.model = model, .batch = batch};
+    size_t n = (size_t)batch, scratch = vlci_attention_scratch_bytes(&model->compute.attention, batch);
+    vlcache_status status = create_frequencies(out);
+    if (!status)
+        status =
+            vlci_memory_create(model->device, n * (size_t)c->hidden * sizeof(float), "last rows", &out->last);
+    if (!status)
+        status =
+            vlci_memory_create(model->device, n * (size_t)c->vocab * sizeof(float), "logits", &out->logits);
+    if (!status) status = vlci_memory_create(model->device, scratch, "attention scratch", &out->scratch);
+    if (!status) status = vlci_text_room(out, rows);
+    if (status) vlci_text_release(out);
+    return status;
+}
+
+void vlci_text_release(vlci_text *t) {
+    if (!t->model) return;
+    room all[N_ROOMS];
+    rooms(t, all);
+    for (int i = 0; i < N_ROOMS; i++) vlci_memory_release(device_of(t), all[i].memory);
+    cl_mem *others[] = {&t->scratch, &t->last, &t->logits, &t->inv_freq, &t->axis};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) vlci_memory_release(device_of(t), others[i]);
+    *t = (vlci_text){0};
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_text_enter(const vlci_text *t, const vlci_stream *s, int rows, cl_mem features) {
+    const vlci_compute *k = &t->model->compute;
+    vlcache_status status =
+        vlci_embed_run(&k->embed, &t->model->embedding, features ? features : s->x, s->ids, s->x, rows);
+    if (!status)
+        status = vlci_rope_phase(&k->rope, t->inv_freq, t->axis, s->position, s->phase, rows,
+                                 t->model->config.text.head_dim);
+    return status;
+}
+
+vlci_attention vlci_text_attention(const vlci_text *t, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    return (vlci_attention){.batch = r->batch,
+                            .causal = true,
+                            .scale = 1.0f / sqrtf((float)c->head_dim),
+                            .kv = r->kv,
+                            .q_stride = ((size_t)c->heads + 2 * (size_t)c->kv_heads) * (size_t)c->head_dim,
+                            .max_rows = r->max_rows,
+                            .q = t->qkv,
+                            .out = t->attended,
+                            .seq_start = r->seq_start,
+                            .max_keys = r->max_keys,
+                            .scratch = t->scratch,
+                            .row_max = t->row_max,
+                            .row_lse = t->row_lse};
+}
+
+static vlcache_status append_rows(const vlci_text *t, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    vlci_append a = {.rows = r->rows,
+                     .heads = c->heads,
+                     .kv_heads = c->kv_heads,
+                     .head_dim = c->head_dim,
+                     .qkv = t->qkv,
+                     .phase = r->stream->phase,
+                     .phase_row = r->first,
+                     .row_sequence = r->row_sequence,
+                     .seq_start = r->seq_start,
+                     .kv = r->kv};
+    return vlci_rope_append(&t->model->compute.rope, &a);
+}
+
+vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_text_layer *w = &t->model->text[layer];
+    const vlci_compute *k = &t->model->compute;
+    cl_mem x = r->stream->x;
+    size_t at = (size_t)r->first * (size_t)c->hidden;
+    vlci_attention attention = vlci_text_attention(t, r);
+    vlcache_status status =
+        vlci_norm_run(&k->norm, x, at, &w->norm1, t->norm, r->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(&k->linear, &w->qkv, t->norm, 0, t->qkv, 0, r->rows, VLCI_ACT_NONE, false);
+    if (!status) status = append_rows(t, r);
+    if (!status) status = vlci_attention_run(&k->attention, &attention);
+    if (!status)
+        status = vlci_linear_run(&k->linear, &w->out, t->attended, 0, x, at, r->rows, VLCI_ACT_NONE, true);
+    if (!status) status = vlci_norm_run(&k->norm, x, at, &w->norm2, t->norm, r->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(&k->linear, &w->gate_up, t->norm, 0, t->gate_up, 0, r->rows, VLCI_ACT_NONE,
+                                 false);
+    if (!status) status = vlci_act_run(&k->gate, t->gate_up, t->gated, r->rows, c->intermediate);
+    if (!status)
+        status = vlci_linear_run(&k->linear, &w->down, t->gated, 0, x, at, r->rows, VLCI_ACT_NONE, true);
+    return status;
+}
+
+vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int first, int n) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_compute *k = &t->model->compute;
+    const vlci_matrix *head = c->tied ? &t->model->embedding : &t->model->head;
+    vlcache_status status = vlci_norm_run(&k->norm, s->x, (size_t)first * (size_t)c->hidden,
+                                          &t->model->final_norm, t->last, n, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(&k->linear, head, t->last, 0, t->logits, 0, n, VLCI_ACT_NONE, false);
+    return status;
+}

@@ -1,0 +1,75 @@
+/**
+ * text.h (internal) - running the text model's blocks over some rows: one layer, the ends before and behind
+ * them.
+ *
+ *     x = embedding rows, visual tokens among them                                vlci_text_enter()
+ *     each layer: x += out(attention(rope(qkv(RMS(x)))))      x += down(act(gate(RMS(x))) * up(RMS(x)))
+ *     logits = head(RMS(x of the last rows))                                      vlci_text_logits()
+ *
+ * Scratch is sized once; a run allocates nothing.
+ */
+#ifndef VLCI_MODELS_TEXT_H
+#define VLCI_MODELS_TEXT_H
+
+#include "models/model.h"
+
+/** Rows on their way through the layers. */
+typedef struct vlci_stream {
+    int room;        /**< rows */
+    cl_mem ids;      /**< int [room]: a token, or -1 - row of the features */
+    cl_mem position; /**< int [room][3] */
+    cl_mem phase;    /**< f32 [room][head_dim]: rotations of the positions */
+    cl_mem x;        /**< f32 [room][hidden] */
+} vlci_stream;
+
+/** What layers need beside the rows: for at most `rows` rows of `batch` sequences at a time. */
+typedef struct vlci_text {
+    const vlcache_model *model; /**< borrowed */
+    int rows, batch;
+    cl_mem norm, qkv, attended, gate_up, gated; /**< f32 [rows][..] */
+    cl_mem row_max, row_lse;                    /**< f32 [rows][heads]: of the layer that ran last */
+    cl_mem scratch;                             /**< of attention in decode */
+    cl_mem last, logits;                        /**< f32 [batch][hidden], [batch][vocab] */
+    cl_mem inv_freq, axis; /**< f32, int [head_dim / 2]: frequencies, and which of the three
+                                numbers of a position each turns by */
+} vlci_text;
+
+/** Which rows a layer runs over: rows first .. first + rows - 1 of a stream, of `batch` sequences. */
+typedef struct vlci_text_rows {
+    const vlci_stream *stream;
+    int first, rows, batch;
+    cl_mem row_sequence; /**< int [rows] */
+    cl_mem seq_start;    /**< int [batch + 1] */
+    int max_rows;        /**< most rows of a sequence */
+    int max_keys;        /**< most rows of the cache that any of them sees */
+    vlci_kv_view kv;
+} vlci_text_rows;
+
+/** Errors: VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_stream_create(const vlcache_model *model, int rows, vlci_stream *out);
+void vlci_stream_release(const vlcache_model *model, vlci_stream *stream);
+
+/** Errors: VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch, vlci_text *out);
+
+/** Makes room for `rows` rows at a time. Errors: the device's; there is room for none then. */
+vlcache_status vlci_text_room(vlci_text *text, int rows);
+
+/** Enqueues x and phase of rows 0 .. rows - 1 of a stream from its ids and positions. `features`: f32
+ * [..][hidden], NULL where no id is negative. */
+vlcache_status vlci_text_enter(const vlci_text *text, const vlci_stream *stream, int rows, cl_mem features);
+
+/** The attention of some rows: what vlci_text_layer() runs, and what is looked at afterwards, before the next
+ * layer. */
+vlci_attention vlci_text_attention(const vlci_text *text, const vlci_text_rows *rows);
+
+/** Enqueues one layer: appends keys and values behind the rows that `rows->kv` says there are, and changes x.
+ */
+vlcache_status vlci_text_layer_run(const vlci_text *text, int layer, const vlci_text_rows *rows);
+
+/** Enqueues the logits of n rows of a stream, from row `first` on. */
+vlcache_status vlci_text_logits(const vlci_text *text, const vlci_stream *stream, int first, int n);
+
+void vlci_text_release(vlci_text *text);
+
+#endif
