@@ -62,4 +62,12 @@ typedef enum vlci_activation {
 
 #define VLCI_LOGITS_MAX (1 << 23) /* of a row: weights of up to 2^40 are summed in 64 bits */
 
+/* How one row's token is chosen. */
+typedef struct vlci_draw {
+    vlci_f32 scale; /* log2(e) / temperature; below 0: the largest is taken */
+    vlci_i32 top_k; /* 0: all */
+    vlci_u32 share; /* top_p in units of 2^-32; 0: all */
+    vlci_f32 u;     /* the draw, in [0, 1) */
+} vlci_draw;
+
 #endif

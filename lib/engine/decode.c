@@ -14,7 +14,7 @@ vlcache_status vlci_decode_create(vlci_text *text, vlci_kv *kv, const vlci_sampl
                                   vlci_decode *out) {
     *out = (vlci_decode){.text = text, .kv = kv, .how = *how, .random = seed};
     vlcache_status status = vlci_memory_create(text->device, sizeof(int32_t), "chosen token", &out->chosen);
-    if (!status) status = vlci_memory_create(text->device, sizeof(float), "random draw", &out->draw);
+    if (!status) status = vlci_memory_create(text->device, sizeof(vlci_draw), "random draw", &out->draw);
     if (status) vlci_decode_release(out);
     return status;
 }
@@ -31,12 +31,14 @@ vlcache_status vlci_decode_choose(vlci_decode *d, int32_t *token) {
     vlcache_device *device = d->text->device;
     int vocab = d->text->model->config.text.vocab;
     vlcache_status status = VLCACHE_OK;
+    const vlci_sample_kernels *sample = &d->text->model->compute.sample;
     if (d->how.temperature > 0) {
-        float u = next_draw(&d->random);
-        status = vlci_write(device, d->draw, 0, &u, sizeof u);
-        if (!status) status = vlci_sample(device, d->text->logits, 1, vocab, &d->how, d->draw, d->chosen);
+        vlci_draw draw;
+        status = vlci_sample_draw(&d->how, next_draw(&d->random), &draw);
+        if (!status) status = vlci_write(device, d->draw, 0, &draw, sizeof draw);
+        if (!status) status = vlci_sample_run(sample, d->text->logits, 1, vocab, d->draw, d->chosen);
     } else {
-        status = vlci_argmax(device, d->text->logits, 1, vocab, d->chosen);
+        status = vlci_argmax_run(sample, d->text->logits, 1, vocab, d->chosen);
     }
     return status ? status : vlci_read(device, d->chosen, 0, token, sizeof *token);
 }

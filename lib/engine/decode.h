@@ -13,7 +13,7 @@ typedef struct vlci_decode {
     vlci_kv *kv;         /**< both borrowed */
     vlci_sampling how;   /**< temperature 0: the largest logit */
     uint64_t random;     /**< state of the draws */
-    cl_mem chosen, draw; /**< int[1], f32[1] */
+    cl_mem chosen, draw; /**< int[1], vlci_draw[1] */
     bool rolling;        /**< the step before was one of this decode's */
 } vlci_decode;
 

@@ -9,7 +9,6 @@
 
 #include <math.h>
 
-#include "compute/ops.h"
 #include "core/alloc.h"
 #include "device/tap.h"
 
@@ -148,9 +147,11 @@ static vlcache_status check_rows(const vlci_text *t, const vlci_kv *kv, const in
 /* What every layer needs of the rows: x, and the rotations of their positions. */
 static vlcache_status enter_rows(vlci_text *t, cl_mem features) {
     const vlci_text_config *c = &t->model->config.text;
-    vlcache_status status = vlci_embed_rows(t->device, &t->model->embedding, features, t->ids, t->x, t->rows);
+    vlcache_status status =
+        vlci_embed_run(&t->model->compute.embed, &t->model->embedding, features, t->ids, t->x, t->rows);
     if (!status)
-        status = vlci_rope_phase(t->device, t->inv_freq, t->row_position, t->phase, t->rows, c->head_dim);
+        status = vlci_rope_phase(&t->model->compute.rope, t->inv_freq, t->row_position, t->phase, t->rows,
+                                 c->head_dim);
     if (!status) vlci_tap(t->device, t->x, t->rows, c->hidden, "embed");
     return status;
 }
@@ -236,18 +237,26 @@ vlci_attention vlci_text_attention(const vlci_text *t, const vlci_kv *kv, int la
 vlcache_status vlci_text_layer_run(vlci_text *t, vlci_kv *kv, int layer) {
     const vlci_text_config *c = &t->model->config.text;
     const vlci_text_layer *w = &t->model->text[layer];
-    vlcache_device *d = t->device;
-    vlcache_status status = vlci_norm_rows(d, t->x, &w->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &w->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
+    const vlci_compute *compute = &t->model->compute;
+    const vlci_linear *linear = &compute->linear;
+    vlcache_status status =
+        vlci_norm_run(&compute->norm, t->x, &w->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(linear, &w->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
     if (!status) status = append_rows(t, kv, layer);
     vlci_attention attention = vlci_text_attention(t, kv, layer);
-    if (!status) status = vlci_attention_run(d, &attention);
-    if (!status) status = vlci_gemm(d, &w->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
-    if (!status) status = vlci_norm_rows(d, t->x, &w->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &w->gate_up, t->norm, 0, t->gate_up, 0, t->rows, VLCI_ACT_NONE, false);
-    if (!status) status = vlci_gated_act(d, t->gate_up, t->gated, t->rows, c->intermediate, c->act);
-    if (!status) status = vlci_gemm(d, &w->down, t->gated, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
-    if (!status) vlci_tap(d, t->x, t->rows, c->hidden, "layer.%d.hidden", layer);
+    if (!status) status = vlci_attention_run(t->device, &attention);
+    if (!status)
+        status = vlci_linear_run(linear, &w->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status)
+        status = vlci_norm_run(&compute->norm, t->x, &w->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status =
+            vlci_linear_run(linear, &w->gate_up, t->norm, 0, t->gate_up, 0, t->rows, VLCI_ACT_NONE, false);
+    if (!status) status = vlci_act_run(&compute->gate, t->gate_up, t->gated, t->rows, c->intermediate);
+    if (!status)
+        status = vlci_linear_run(linear, &w->down, t->gated, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status) vlci_tap(t->device, t->x, t->rows, c->hidden, "layer.%d.hidden", layer);
     return status;
 }
 
@@ -261,12 +270,13 @@ vlcache_status vlci_text_end(vlci_text *t, vlci_kv *kv) {
     }
     vlci_kv_advance(kv, t->host_rows);
     if (!status)
-        status = vlci_norm_rows(t->device, t->last, &t->model->final_norm, t->last, t->batch, c->hidden,
-                                c->norm_eps);
+        status = vlci_norm_run(&t->model->compute.norm, t->last, &t->model->final_norm, t->last, t->batch,
+                               c->hidden, c->norm_eps);
     if (!status) vlci_tap(t->device, t->last, t->batch, c->hidden, "norm");
     const vlci_matrix *head = c->tied ? &t->model->embedding : &t->model->head;
     if (!status)
-        status = vlci_gemm(t->device, head, t->last, 0, t->logits, 0, t->batch, VLCI_ACT_NONE, false);
+        status = vlci_linear_run(&t->model->compute.linear, head, t->last, 0, t->logits, 0, t->batch,
+                                 VLCI_ACT_NONE, false);
     if (!status) vlci_tap(t->device, t->logits, t->batch, c->vocab, "logits");
     return status;
 }

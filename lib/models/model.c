@@ -192,6 +192,15 @@ static vlcache_dtype stored_dtype(const vlci_config *config, const vlci_checkpoi
     return found && view.dtype != VLCACHE_DTYPE_AUTO ? view.dtype : VLCACHE_DTYPE_F32;
 }
 
+/* All that the model will compute with, before anything is enqueued. */
+static vlcache_status open_compute(vlcache_model *model) {
+    vlci_compute_options options = {
+        .dtypes = {model->dtype}, .embedding = model->dtype, .gate = model->config.text.act};
+    vlcache_status status = vlci_compute_open(model->device, &options, &model->compute);
+    if (!status) model->layout = vlci_linear_layout(&model->compute.linear, model->dtype);
+    return status;
+}
+
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                   const vlcache_model_options *options, vlcache_model **out) {
     vlcache_model_options defaults = VLCACHE_MODEL_OPTIONS_INIT;
@@ -211,7 +220,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     if (!status) {
         model->dtype =
             options->dtype != VLCACHE_DTYPE_AUTO ? options->dtype : stored_dtype(&model->config, checkpoint);
-        status = vlci_gemm_plan(device, model->dtype, &model->layout, NULL);
+        status = open_compute(model);
     }
     if (!status) status = load_weights(model, checkpoint, options);
     vlci_checkpoint_close(&checkpoint);
@@ -294,6 +303,7 @@ void vlcache_model_destroy(vlcache_model **handle) {
     vlci_matrix_release(model->device, &model->projector2);
     vlci_memory_release(model->device, &model->image_newline);
     text_release(model->device, model);
+    vlci_compute_close(&model->compute);
     vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
     vlcache_device_destroy(&model->device);

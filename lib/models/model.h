@@ -5,7 +5,7 @@
 #ifndef VLCI_MODELS_MODEL_H
 #define VLCI_MODELS_MODEL_H
 
-#include "compute/ops.h"
+#include "compute/compute.h"
 #include "models/weight.h"
 #include "tokens/chat.h"
 #include "tokens/tokenizer.h"
@@ -28,6 +28,7 @@ struct vlcache_model {
     const vlci_chat_template *chat; /**< as the checkpoint has it */
     vlcache_dtype dtype;
     vlci_layout layout;
+    vlci_compute compute; /**< what runs it, open as long as the model */
     uint64_t weight_bytes;
     int references;
 

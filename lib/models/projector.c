@@ -2,7 +2,6 @@
  * projector.c - from the tower's rows to visual tokens: select, two matrices with an activation between, put
  * in order.
  */
-#include "compute/ops.h"
 #include "core/alloc.h"
 #include "device/tap.h"
 #include "models/vision.h"
@@ -18,7 +17,7 @@ static vlcache_status gather(const vlcache_model *model, cl_mem x, cl_mem other,
     if (!status)
         status =
             vlci_memory_create(device, (size_t)rows * (size_t)width * sizeof(float), "visual tokens", out);
-    if (!status) status = vlci_gather_rows(device, x, other, index, *out, rows, width);
+    if (!status) status = vlci_gather_run(&model->compute.embed, x, other, index, *out, rows, width);
     vlci_memory_release(device, &index);
     if (status) vlci_memory_release(device, out);
     return status;
@@ -43,6 +42,7 @@ static vlcache_status select_rows(const vlcache_model *model, cl_mem features, i
 vlcache_status vlci_projector_run(const vlcache_model *model, cl_mem features, int tiles, cl_mem *selected,
                                   cl_mem *projected) {
     vlcache_device *device = model->device;
+    const vlci_linear *linear = &model->compute.linear;
     cl_mem rows_in = NULL, hidden = NULL;
     int rows = 0;
     *projected = NULL;
@@ -51,10 +51,11 @@ vlcache_status vlci_projector_run(const vlcache_model *model, cl_mem features, i
     if (!status) status = vlci_memory_create(device, bytes, "projector activations", &hidden);
     if (!status) status = vlci_memory_create(device, bytes, "visual tokens", projected);
     if (!status)
-        status = vlci_gemm(device, &model->projector1, rows_in, 0, hidden, 0, rows,
-                           model->config.projector_act, false);
+        status = vlci_linear_run(linear, &model->projector1, rows_in, 0, hidden, 0, rows,
+                                 model->config.projector_act, false);
     if (!status)
-        status = vlci_gemm(device, &model->projector2, hidden, 0, *projected, 0, rows, VLCI_ACT_NONE, false);
+        status =
+            vlci_linear_run(linear, &model->projector2, hidden, 0, *projected, 0, rows, VLCI_ACT_NONE, false);
     if (!status) vlci_tap(device, rows_in, rows, model->config.vision.hidden, "vision.features");
     if (!status) vlci_tap(device, *projected, rows, model->config.text.hidden, "projector.features");
     vlci_memory_release(device, &hidden);

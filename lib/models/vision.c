@@ -9,7 +9,6 @@
 #include <math.h>
 
 #include "compute/attention.h"
-#include "compute/ops.h"
 #include "core/alloc.h"
 
 /* Scratch of one run; rows = tiles * (1 + patches). */
@@ -60,20 +59,23 @@ static vlcache_status tower_create(tower *t) {
 static vlcache_status embed_patches(tower *t, const float *pixels) {
     const vlci_vision_config *c = t->config;
     size_t bytes = (size_t)t->tiles * 3 * (size_t)c->image_size * (size_t)c->image_size * sizeof(float);
+    const vlci_compute *compute = &t->model->compute;
     cl_mem uploaded = NULL;
     int patches = t->tiles * t->per_tile;
     vlcache_status status = vlci_memory_create(t->device, bytes, "pixels", &uploaded);
     if (!status) status = vlci_write(t->device, uploaded, 0, pixels, bytes);
     if (!status)
-        status = vlci_patchify(t->device, uploaded, t->inner, t->tiles, c->image_size, c->patch_size);
+        status =
+            vlci_patch_split(&compute->patch, uploaded, t->inner, t->tiles, c->image_size, c->patch_size);
+    if (!status)
+        status = vlci_linear_run(&compute->linear, &t->model->patch, t->inner, 0, t->norm, 0, patches,
+                                 VLCI_ACT_NONE, false);
+    if (!status)
+        status = vlci_patch_assemble(&compute->patch, t->norm, t->model->class_embedding,
+                                     t->model->position_embedding, t->x, t->tiles, t->per_tile, c->hidden);
     if (!status)
         status =
-            vlci_gemm(t->device, &t->model->patch, t->inner, 0, t->norm, 0, patches, VLCI_ACT_NONE, false);
-    if (!status)
-        status = vlci_assemble(t->device, t->norm, t->model->class_embedding, t->model->position_embedding,
-                               t->x, t->tiles, t->per_tile, c->hidden);
-    if (!status)
-        status = vlci_norm_rows(t->device, t->x, &t->model->pre_norm, t->x, t->rows, c->hidden, c->norm_eps);
+            vlci_norm_run(&compute->norm, t->x, &t->model->pre_norm, t->x, t->rows, c->hidden, c->norm_eps);
     vlci_memory_release(t->device, &uploaded);
     return status;
 }
@@ -104,14 +106,20 @@ static vlcache_status attend(tower *t) {
 
 static vlcache_status run_layer(tower *t, const vlci_vision_layer *layer) {
     const vlci_vision_config *c = t->config;
-    vlcache_device *d = t->device;
-    vlcache_status status = vlci_norm_rows(d, t->x, &layer->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &layer->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
+    const vlci_linear *linear = &t->model->compute.linear;
+    const vlci_norm_kernels *norms = &t->model->compute.norm;
+    vlcache_status status =
+        vlci_norm_run(norms, t->x, &layer->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(linear, &layer->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
     if (!status) status = attend(t);
-    if (!status) status = vlci_gemm(d, &layer->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
-    if (!status) status = vlci_norm_rows(d, t->x, &layer->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &layer->fc1, t->norm, 0, t->inner, 0, t->rows, c->act, false);
-    if (!status) status = vlci_gemm(d, &layer->fc2, t->inner, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status)
+        status = vlci_linear_run(linear, &layer->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status) status = vlci_norm_run(norms, t->x, &layer->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(linear, &layer->fc1, t->norm, 0, t->inner, 0, t->rows, c->act, false);
+    if (!status)
+        status = vlci_linear_run(linear, &layer->fc2, t->inner, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
     return status;
 }
 
