@@ -8,7 +8,7 @@
 #define VLCI_CL_SHARED_H
 
 /* Types of the same width on both sides, for structs in buffers. */
-#ifdef __OPENCL_VERSION__
+#if defined(__OPENCL_C_VERSION__) || defined(__OPENCL_VERSION__)
 typedef int vlci_i32;
 typedef uint vlci_u32;
 typedef float vlci_f32;
