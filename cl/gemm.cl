@@ -27,11 +27,6 @@
 #define TILE (GROUP * WORK)
 #define SLOTS ((TILE * TILE_K) / (GROUP * GROUP)) /* elements of each operand that one work-item brings */
 
-static inline void put(float sum, __global float *y, __global const float *bias, int c, int act, int accumulate) {
-    const float v = activate(bias ? sum + bias[c] : sum, act);
-    y[c] = accumulate ? y[c] + v : v;
-}
-
 __attribute__((reqd_work_group_size(GROUP, GROUP, 1))) __kernel void
 gemm_tile(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {

@@ -1,16 +1,13 @@
 /*
  * gemv.cl - y = act(x W^T + bias) (+ y) for few rows of x (decode): W is read once, for all rows.
  *
- *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
+ *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n;  W row-major [n][k]
  *
- * gemv_rows (row-major W): a work-group of LANES work-items computes COLUMNS neighbouring outputs of each row. Lane l
- * takes the runs of 8 elements at l * 8, (l + LANES) * 8, ... of the COLUMNS rows of W, then the lanes' partial sums
- * meet in local memory:
+ * A work-group of LANES work-items computes COLUMNS neighbouring outputs of each row. Lane l takes the runs of 8 elements
+ * at l * 8, (l + LANES) * 8, ... of the COLUMNS rows of W, then the lanes' partial sums meet in local memory:
  *
  *   W row c    |lane 0: 8|lane 1: 8| ... |lane 63: 8|lane 0: 8| ...
  *   W row c+1  |         |
- *
- * gemv_panels (W in panels of 32 rows, see gemm_wide.cl): one work-item, one panel; two float16 sums for each row of x.
  *
  * Rows of x beyond m repeat the last one and are not stored.
  */
@@ -50,11 +47,6 @@ static inline float8 w_load8(__global const w_t *p, size_t i) {
 }
 #endif
 #endif
-
-static inline void put(float sum, __global float *y, __global const float *bias, int c, int act, int accumulate) {
-    const float v = activate(bias ? sum + bias[c] : sum, act);
-    y[c] = accumulate ? y[c] + v : v;
-}
 
 /* partial[lane] -> partial[0], for each of the COLUMNS * ROWS sums that lie LANES apart. */
 static inline void reduce(__local float *partial, int lane) {
@@ -97,37 +89,5 @@ gemv_rows(__global const w_t *restrict w, __global const float *restrict bias, _
     for (int s = lane; s < COLUMNS * ROWS; s += LANES) {
         const int c = column + s / ROWS, r = s % ROWS;
         if (c < n && r < m) put(partial[s * LANES], y + (size_t)y_offset + (size_t)r * (size_t)n, bias, c, act, accumulate);
-    }
-}
-
-/* Work: one work-item for each panel. */
-KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-gemv_panels(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
-            uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    const int column = (int)get_group_id(0) * VLCI_PANEL;
-    __global const w_t *panel = w + VLCI_PANEL_AT(column, 0, k);
-    __global const float *xr[ROWS];
-    float16 lo[ROWS], hi[ROWS];
-    for (int r = 0; r < ROWS; r++) {
-        xr[r] = x + (size_t)x_offset + (size_t)min(r, m - 1) * (size_t)k;
-        lo[r] = 0.0f;
-        hi[r] = 0.0f;
-    }
-    for (int i = 0; i < k; i++) {
-        const float16 b0 = W_LOAD16(panel, 0), b1 = W_LOAD16(panel, 16);
-        panel += VLCI_PANEL;
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            lo[r] += xr[r][i] * b0;
-            hi[r] += xr[r][i] * b1;
-        }
-    }
-    y += y_offset;
-    for (int r = 0; r < ROWS && r < m; r++) {
-        float sums[VLCI_PANEL];
-        vstore16(lo[r], 0, sums);
-        vstore16(hi[r], 1, sums);
-        for (int c = 0; c < VLCI_PANEL && column + c < n; c++)
-            put(sums[c], y + (size_t)r * (size_t)n, bias, column + c, act, accumulate);
     }
 }

@@ -30,9 +30,9 @@ WITH_LOCAL float group_sum(float value, __local float *scratch) {
 #endif
 }
 
-__kernel void rms_norm(__global const float *x, __global const float *weight, __global float *y, int n, float eps) {
+__kernel void rms_norm(__global const float *x, uint x_offset, __global const float *weight, __global float *y, int n, float eps) {
     __local float scratch[LANES];
-    __global const float *row = x + (size_t)get_group_id(0) * n;
+    __global const float *row = x + x_offset + (size_t)get_group_id(0) * n;
     __global float *out = y + (size_t)get_group_id(0) * n;
     float squares = 0.0f;
     for (int i = get_local_id(0); i < n; i += LANES) squares += row[i] * row[i];
@@ -40,10 +40,10 @@ __kernel void rms_norm(__global const float *x, __global const float *weight, __
     for (int i = get_local_id(0); i < n; i += LANES) out[i] = row[i] * scale * weight[i];
 }
 
-__kernel void layer_norm(__global const float *x, __global const float *weight, __global const float *bias,
+__kernel void layer_norm(__global const float *x, uint x_offset, __global const float *weight, __global const float *bias,
                          __global float *y, int n, float eps) {
     __local float scratch[LANES];
-    __global const float *row = x + (size_t)get_group_id(0) * n;
+    __global const float *row = x + x_offset + (size_t)get_group_id(0) * n;
     __global float *out = y + (size_t)get_group_id(0) * n;
     float sum = 0.0f, squares = 0.0f;
     for (int i = get_local_id(0); i < n; i += LANES) sum += row[i];

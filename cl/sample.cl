@@ -116,9 +116,8 @@ WITH_LOCAL int find_stretch(__local const ulong *sums, ulong *left) {
     return s;
 }
 
-/* top_k 0: all; share: top_p in units of 2^-32, 0: all. n at most VLCI_LOGITS_MAX, so that sums of W stay below 2^64. */
-__kernel void sample(__global const float *logits, int n, float scale, int top_k, uint share, __global const float *u,
-                     __global int *out) {
+/* Each row as its draw says. n at most VLCI_LOGITS_MAX, so that sums of W stay below 2^64. */
+__kernel void sample(__global const float *logits, int n, __global const vlci_draw *draws, __global int *out) {
     __local uint low[BINS], high[BINS], keys[LANES];
     __local int ids[LANES];
     __local ulong sums[LANES], shared_left;
@@ -127,13 +126,17 @@ __kernel void sample(__global const float *logits, int n, float scale, int top_k
     const int t = get_local_id(0);
     const size_t r = get_group_id(0);
     __global const float *x = logits + r * n;
-    const int best = largest(x, n, keys, ids);
+    const float scale = draws[r].scale;
+    const int top_k = draws[r].top_k, best = largest(x, n, keys, ids);
+    const uint share = draws[r].share;
+    const bool drawn = scale >= 0.0f; /* else nothing is left to do below */
     const float top = x[best];
 
     /* Passes 0 to 3 find top-k's cut, 4 to 7 that of top-p, 8 bits each. */
     uint least = 1, prefix = 0; /* 1: all but NaN */
     ulong left = 0;
-    for (int pass = 0 < top_k && top_k < n ? 0 : 4; pass < (share ? 8 : 4); pass++) {
+    const int passes = !drawn ? 0 : share ? 8 : 4;
+    for (int pass = 0 < top_k && top_k < n ? 0 : 4; pass < passes; pass++) {
         const int shift = 24 - pass % 4 * 8;
         const uint mask = shift == 24 ? 0u : ~0u << (shift + 8);
         for (int d = t; d < BINS; d += LANES) low[d] = high[d] = 0;
@@ -156,9 +159,10 @@ __kernel void sample(__global const float *logits, int n, float scale, int top_k
         if (shift == 0) least = max(prefix, 1u);
     }
 
-    const uint draw = convert_uint_sat(u[r] * 4294967296.0f);
-    int from = 0, until = n;
-    for (int level = 0; level < (LANES > 1 ? 2 : 1); level++) {
+    const uint draw = convert_uint_sat(draws[r].u * 4294967296.0f);
+    const int levels = !drawn ? 0 : LANES > 1 ? 2 : 1;
+    int from = 0, until = drawn ? n : 0;
+    for (int level = 0; level < levels; level++) {
         const int stretch = (max(until - from, 0) + LANES - 1) / LANES;
         const int begin = from + t * stretch, end = min(begin + stretch, until);
         ulong sum = 0;
@@ -180,7 +184,7 @@ __kernel void sample(__global const float *logits, int n, float scale, int top_k
         until = min(from + stretch, until);
     }
     if (t == 0) {
-        int id = best; /* all are NaN */
+        int id = best; /* not drawn, or all are NaN */
         for (int i = from; i < until; i++) {
             const ulong w = key_of(x[i]) >= least ? weight(x[i], top, scale) : 0;
             if (left < w) {

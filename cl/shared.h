@@ -8,7 +8,7 @@
 #define VLCI_CL_SHARED_H
 
 /* Types of the same width on both sides, for structs in buffers. */
-#if defined(__OPENCL_VERSION__) || defined(__OPENCL_C_VERSION__)
+#if defined(__OPENCL_C_VERSION__) || defined(__OPENCL_VERSION__)
 typedef int vlci_i32;
 typedef uint vlci_u32;
 typedef float vlci_f32;
@@ -117,5 +117,13 @@ typedef struct vlci_token_grid {
 /* ---- sample -------------------------------------------------------------------------------------------- */
 
 #define VLCI_LOGITS_MAX (1 << 23) /* of a row: weights of up to 2^40 are summed in 64 bits */
+
+/* How one row's token is chosen. */
+typedef struct vlci_draw {
+    vlci_f32 scale; /* log2(e) / temperature; below 0: the largest is taken */
+    vlci_i32 top_k; /* 0: all */
+    vlci_u32 share; /* top_p in units of 2^-32; 0: all */
+    vlci_f32 u;     /* the draw, in [0, 1) */
+} vlci_draw;
 
 #endif

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "compute/linear.h"
-#include "compute/ops.h"
+#include "compute/norm.h"
 #include "support/process.h"
 #include "support/scratch.h"
 #include "support/suite.h"

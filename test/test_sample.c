@@ -25,11 +25,15 @@ static int widths_tested(void) {
     return suite_reduced() ? 3 : WIDTHS;
 }
 
+static vlci_sample_kernels kernels; /* as force_lanes() opened them last */
+
 /* A work-item gets few entries, as in use: a software driver ends its loops after 65,535 turns in all. */
 static bool force_lanes(int rung, int n) {
     char choice[32];
     snprintf(choice, sizeof choice, "sample:%d", lanes[rung]);
     suite_force(choice);
+    ck_ok(vlci_sample_open(suite_device(), &kernels));
+    suite_force(NULL); /* what is open stays as it was opened */
     return n <= lanes[rung] * 2000 && (lanes[rung] <= 64 || !suite_reduced());
 }
 
@@ -50,6 +54,16 @@ static void fill(int n) {
     }
 }
 
+/* The same way for each row, with draws of its own. */
+static cl_mem upload_draws(const vlci_sampling *how, const float *u, size_t rows) {
+    vlci_draw *draws = malloc(rows * sizeof *draws);
+    ck_assert_ptr_nonnull(draws);
+    for (size_t r = 0; r < rows; r++) ck_ok(vlci_sample_draw(how, u[r], &draws[r]));
+    cl_mem memory = suite_upload(draws, rows * sizeof *draws);
+    free(draws);
+    return memory;
+}
+
 START_TEST(argmax_takes_the_first_of_the_largest) {
     int n = widths[_i], got[ROWS];
     fill(n);
@@ -57,7 +71,7 @@ START_TEST(argmax_takes_the_first_of_the_largest) {
     for (int rung = 0; rung < RUNGS; rung++) {
         if (!force_lanes(rung, n)) continue;
         cl_mem out = suite_poison(sizeof got);
-        ck_ok(vlci_argmax(suite_device(), x, ROWS, n, out));
+        ck_ok(vlci_argmax_run(&kernels, x, ROWS, n, out));
         suite_download(out, got, sizeof got);
         for (int r = 0; r < ROWS; r++)
             ck_assert_msg(got[r] == ref_argmax(logits + r * n, n), "n %d, %d lanes, row %d: %d, expected %d",
@@ -69,19 +83,21 @@ START_TEST(argmax_takes_the_first_of_the_largest) {
 END_TEST
 
 START_TEST(nothing_but_nan_or_minus_infinity) {
-    float x[] = {NAN, NAN, NAN, NAN, -INFINITY, -INFINITY}, draws[] = {0.9f, 0.9f};
+    float x[] = {NAN, NAN, NAN, NAN, -INFINITY, -INFINITY}, u[] = {0.9f, 0.9f};
     vlci_sampling ways[] = {{1, 0, 1}, {1, 2, 1}, {1, 0, 0.5f}, {1, 1, 0.5f}};
     int got[2];
-    cl_mem in = suite_upload(x, sizeof x), u = suite_upload(draws, sizeof draws);
+    cl_mem in = suite_upload(x, sizeof x);
     for (int rung = 0; rung < RUNGS; rung++) {
         force_lanes(rung, 3);
         cl_mem out = suite_poison(sizeof got);
-        ck_ok(vlci_argmax(suite_device(), in, 2, 3, out));
+        ck_ok(vlci_argmax_run(&kernels, in, 2, 3, out));
         suite_download(out, got, sizeof got);
         ck_assert_int_eq(got[0], 0);
         ck_assert_int_eq(got[1], 1);
         for (int i = 0; i < 4; i++) {
-            ck_ok(vlci_sample(suite_device(), in, 2, 3, &ways[i], u, out));
+            cl_mem draws = upload_draws(&ways[i], u, 2);
+            ck_ok(vlci_sample_run(&kernels, in, 2, 3, draws, out));
+            suite_release(draws);
             suite_download(out, got, sizeof got);
             ck_assert_int_eq(got[0], 0);
             ck_assert_int_eq(got[1], 2); /* the second of two that are as likely */
@@ -89,7 +105,6 @@ START_TEST(nothing_but_nan_or_minus_infinity) {
         suite_release(out);
     }
     suite_release(in);
-    suite_release(u);
 }
 END_TEST
 
@@ -117,8 +132,8 @@ static void check_draw(const float *x, int n, const vlci_sampling *how, float u,
 }
 
 static void sample_rows(cl_mem x, int n, const vlci_sampling *how, const float *u, int *got) {
-    cl_mem draws = suite_upload(u, ROWS * sizeof *u), out = suite_poison(ROWS * sizeof *got);
-    ck_ok(vlci_sample(suite_device(), x, ROWS, n, how, draws, out));
+    cl_mem draws = upload_draws(how, u, ROWS), out = suite_poison(ROWS * sizeof *got);
+    ck_ok(vlci_sample_run(&kernels, x, ROWS, n, draws, out));
     suite_download(out, got, ROWS * sizeof *got);
     suite_release(draws);
     suite_release(out);
@@ -178,10 +193,11 @@ START_TEST(shares_come_out) {
         memcpy(rows + 4 * i, x, sizeof x);
         u[i] = ((float)i + 0.5f) / DRAWS;
     }
-    suite_force("sample:16");
-    cl_mem in = suite_upload(rows, DRAWS * sizeof x), draws = suite_upload(u, DRAWS * sizeof *u);
+    force_lanes(1, 4);
+    cl_mem in = suite_upload(rows, DRAWS * sizeof x),
+           draws = upload_draws(&(vlci_sampling){1, 0, 1}, u, DRAWS);
     cl_mem out = suite_poison(DRAWS * sizeof *got);
-    ck_ok(vlci_sample(suite_device(), in, DRAWS, 4, &(vlci_sampling){1, 0, 1}, draws, out));
+    ck_ok(vlci_sample_run(&kernels, in, DRAWS, 4, draws, out));
     suite_download(out, got, DRAWS * sizeof *got);
     for (int i = 0; i < DRAWS; i++) count[got[i]]++;
     for (int i = 0; i < 4; i++) ck_assert_int_le(abs(count[i] - (int)lround(DRAWS * exp((double)x[i]))), 2);
@@ -194,14 +210,45 @@ START_TEST(shares_come_out) {
 }
 END_TEST
 
+/* Rows of one launch, each with options of its own, are drawn as if they were alone; temperature 0 takes the
+ * largest. */
+START_TEST(rows_have_options_of_their_own) {
+    static const vlci_sampling ways[ROWS] = {{1, 0, 1},    {0, 0, 1},     {0.5f, 3, 1},
+                                             {0, 5, 0.5f}, {1, 0, 0.5f},  {1.5f, 7, 0.9f},
+                                             {0, 0, 1},    {1e30f, 0, 1}, {0.7f, 1, 1}};
+    int n = 257, alone[ROWS], got[ROWS];
+    vlci_draw draws[ROWS];
+    fill(n);
+    cl_mem x = suite_upload(logits, sizeof *logits * (size_t)(ROWS * n));
+    for (int rung = 0; rung < RUNGS; rung++) {
+        if (!force_lanes(rung, n)) continue;
+        for (int r = 0; r < ROWS; r++) ck_ok(vlci_sample_draw(&ways[r], (float)r / ROWS, &draws[r]));
+        cl_mem on_device = suite_upload(draws, sizeof draws), out = suite_poison(sizeof got);
+        ck_ok(vlci_sample_run(&kernels, x, ROWS, n, on_device, out));
+        suite_download(out, got, sizeof got);
+        for (int r = 0; r < ROWS; r++) {
+            float u[ROWS];
+            for (int i = 0; i < ROWS; i++) u[i] = (float)r / ROWS;
+            sample_rows(x, n, &ways[r], u, alone);
+            ck_assert_int_eq(got[r], alone[r]);
+            if (!(ways[r].temperature > 0)) ck_assert_int_eq(got[r], ref_argmax(logits + r * n, n));
+        }
+        suite_release(on_device);
+        suite_release(out);
+    }
+    suite_release(x);
+}
+END_TEST
+
 START_TEST(refuses_impossible_options) {
-    static const vlci_sampling ways[] = {{0, 0, 1},    {1, -1, 1},  {1, 0, 0},
+    static const vlci_sampling ways[] = {{-1, 0, 1},   {1, -1, 1},  {1, 0, 0},
                                          {1, 0, 1.5f}, {NAN, 0, 1}, {1, 0, NAN}};
+    vlci_draw draw;
+    ck_ok(vlci_sample_open(suite_device(), &kernels));
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        ck_fails(vlci_sample(suite_device(), NULL, 1, 1, &ways[i], NULL, NULL), VLCACHE_E_ARGUMENT, "top_p");
-    ck_fails(vlci_sample(suite_device(), NULL, 1, 0, &ways[0], NULL, NULL), VLCACHE_E_ARGUMENT, "logits");
-    ck_fails(vlci_sample(suite_device(), NULL, 1, 1 << 24, &ways[0], NULL, NULL), VLCACHE_E_ARGUMENT,
-             "logits");
+        ck_fails(vlci_sample_draw(&ways[i], 0, &draw), VLCACHE_E_ARGUMENT, "top_p");
+    ck_fails(vlci_sample_run(&kernels, NULL, 1, 0, NULL, NULL), VLCACHE_E_ARGUMENT, "logits");
+    ck_fails(vlci_sample_run(&kernels, NULL, 1, 1 << 24, NULL, NULL), VLCACHE_E_ARGUMENT, "logits");
 }
 END_TEST
 
@@ -236,6 +283,7 @@ int main(void) {
     tcase_add_test(c, nothing_but_nan_or_minus_infinity);
     tcase_add_loop_test(c, draws_follow_the_distribution, 0, widths_tested());
     tcase_add_test(c, shares_come_out);
+    tcase_add_test(c, rows_have_options_of_their_own);
     tcase_add_test(c, refuses_impossible_options);
     tcase_add_test(c, the_best_are_sorted);
     suite_add_tcase(suite, c);

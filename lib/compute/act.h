@@ -1,9 +1,21 @@
 /**
- * act.h (internal) - the activations, numbered for activate() of cl/common.clh too.
+ * act.h (internal) - the gated activation between the two matrices of a text model's MLP.
  */
 #ifndef VLCI_COMPUTE_ACT_H
 #define VLCI_COMPUTE_ACT_H
 
 #include "cl/shared.h"
+#include "device/device.h"
+
+typedef struct vlci_act_kernels {
+    vlcache_device *device;
+    const vlci_kernel *gated;
+} vlci_act_kernels;
+
+/** Opens one kind of activation. Errors: those of vlci_kernel_get(). */
+vlcache_status vlci_act_open(vlcache_device *device, vlci_activation act, vlci_act_kernels *out);
+
+/** Enqueues y[r][i] = act(x[r][i]) * x[r][n + i]; x [rows][2n], y [rows][n]. Errors: the device's. */
+vlcache_status vlci_act_run(const vlci_act_kernels *kernels, cl_mem x, cl_mem y, int rows, int n);
 
 #endif

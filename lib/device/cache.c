@@ -124,17 +124,55 @@ static void text_name(const vlcache_device *device, const char *key, char out[40
     strcat(out, ".txt");
 }
 
-bool vlci_cache_read(const vlcache_device *device, const char *key, char **text) {
+/* A blob that was written since the device was opened: there may be no cache on disk, or none that can be
+ * written. */
+typedef struct vlci_note {
+    struct vlci_note *next;
     char name[40];
-    text_name(device, key, name);
+    char text[];
+} vlci_note;
+
+static bool read_note(vlcache_device *device, const char *name, char **text) {
+    pthread_mutex_lock(&device->lock);
+    const vlci_note *note = device->notes; /* the newest of a name comes first */
+    while (note && strcmp(note->name, name)) note = note->next;
+    *text = note ? vlci_strdup(note->text) : NULL;
+    pthread_mutex_unlock(&device->lock);
+    return *text != NULL;
+}
+
+static void write_note(vlcache_device *device, const char *name, const char *text) {
+    vlci_note *note = vlci_calloc(1, sizeof *note + strlen(text) + 1);
+    if (!note) return;
+    strcpy(note->name, name);
+    strcpy(note->text, text);
+    pthread_mutex_lock(&device->lock);
+    note->next = device->notes;
+    device->notes = note;
+    pthread_mutex_unlock(&device->lock);
+}
+
+void vlci_notes_release(vlcache_device *device) {
+    while (device->notes) {
+        vlci_note *next = device->notes->next;
+        vlci_free(device->notes);
+        device->notes = next;
+    }
+}
+
+bool vlci_cache_read(vlcache_device *device, const char *key, char **text) {
+    char name[40];
     size_t bytes = 0;
+    text_name(device, key, name);
+    if (read_note(device, name, text)) return true;
     *text = (char *)vlci_cache_load(device, name, &bytes);
     return *text != NULL;
 }
 
-void vlci_cache_write(const vlcache_device *device, const char *key, const char *text) {
+void vlci_cache_write(vlcache_device *device, const char *key, const char *text) {
     char name[40];
     text_name(device, key, name);
+    write_note(device, name, text);
     vlci_cache_store(device, name, text, strlen(text));
 }
 

@@ -45,10 +45,13 @@ typedef struct vlci_kernel_source {
  * instead. */
 extern const vlci_kernel_source vlci_kernel_sources[];
 
+/** A kernel, and what there is to know of it: asked for when it is made, not when it is launched. */
 typedef struct vlci_kernel {
     cl_kernel handle;
     const char *name;              /**< for messages and profiles */
     size_t max_group;              /**< CL_KERNEL_WORK_GROUP_SIZE */
+    size_t n_args;                 /**< CL_KERNEL_NUM_ARGS */
+    struct vlci_arguments *set;    /**< as the last launch left them */
     vlcache_kernel_profile *usage; /**< counted when the device profiles */
 } vlci_kernel;
 
@@ -67,16 +70,16 @@ unsigned vlci_kernel_builds(const vlcache_device *device);
 /** Seconds since the device was opened that went into programs: loading binaries, compiling, storing them. */
 double vlci_kernel_build_seconds(vlcache_device *device);
 
-/** Small text blobs beside the binaries (GEMM measurements): false when absent or corrupt. `text` is new
- * memory. */
-bool vlci_cache_read(const vlcache_device *device, const char *key, char **text);
-void vlci_cache_write(const vlcache_device *device, const char *key, const char *text);
+/** Small text blobs beside the binaries (GEMM measurements), which the device keeps, too, until it is closed:
+ * false when absent or corrupt. `text` is new memory. */
+bool vlci_cache_read(vlcache_device *device, const char *key, char **text);
+void vlci_cache_write(vlcache_device *device, const char *key, const char *text);
 
 /* ---- enqueueing (queue.c)
  * ----------------------------------------------------------------------------------- */
 
 typedef struct vlci_arg {
-    enum { VLCI_ARG_MEM, VLCI_ARG_I32, VLCI_ARG_U32, VLCI_ARG_F32, VLCI_ARG_LOCAL } kind;
+    enum { VLCI_ARG_UNSET, VLCI_ARG_MEM, VLCI_ARG_I32, VLCI_ARG_U32, VLCI_ARG_F32, VLCI_ARG_LOCAL } kind;
     union {
         cl_mem mem; /**< may be NULL: a NULL __global pointer */
         int32_t i32;
@@ -92,6 +95,15 @@ typedef struct vlci_arg {
 #define VLCI_F32(v)   ((vlci_arg){.kind = VLCI_ARG_F32, .as.f32 = (v)})
 #define VLCI_LOCAL(b) ((vlci_arg){.kind = VLCI_ARG_LOCAL, .as.local = (b)})
 
+/**
+ * The arguments that an OpenCL kernel has: a launch sets only those that differ. A buffer is set again when
+ * any was released since (`epoch` is the device's of then): a new one may have the handle of an old one.
+ */
+typedef struct vlci_arguments {
+    uint64_t epoch;
+    vlci_arg last[]; /**< of VLCI_ARG_UNSET: not known */
+} vlci_arguments;
+
 /** Work: `groups` work-groups of `group` work-items in each dimension (unused ones 1). */
 typedef struct vlci_grid {
     size_t groups[3], group[3];
@@ -106,10 +118,14 @@ size_t vlci_group_width(const vlci_kernel *kernel, size_t want);
 /** One work-item for each of [nz][ny][nx], in work-groups along x; beyond nx the kernel does nothing. */
 vlci_grid vlci_grid_over(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz);
 
+/** The same with no work-item beyond nx: the work-groups' width divides it. */
+vlci_grid vlci_grid_exact(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz);
+
 /**
- * Enqueues one kernel on the device's in-order queue; does not block. A grid with no groups is no work.
- * Limits and the number of arguments are checked. Errors: VLCACHE_E_DEVICE, VLCACHE_E_DEVICE_MEMORY (kernel
- * and OpenCL error named).
+ * Enqueues one kernel on the device's in-order queue; does not block, allocates nothing, and tells the driver
+ * only what changed since the kernel's last launch. A grid with no groups is no work. Limits and the number
+ * of arguments are checked. Errors: VLCACHE_E_DEVICE, VLCACHE_E_DEVICE_MEMORY (kernel and OpenCL error
+ * named).
  */
 vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                            const vlci_arg *args, size_t n_args);
@@ -129,11 +145,12 @@ vlcache_status vlci_copy(vlcache_device *device, cl_mem from, size_t from_offset
 vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_t bytes, uint32_t pattern);
 
 /**
- * A write that does not wait (staging.c): `from` is copied aside at once and may change after the call. Waits only when
- * more than a megabyte has been set aside since the device was last waited for. Errors: as vlci_write(),
- * VLCACHE_E_NO_MEMORY.
+ * A write that does not wait (staging.c): `from` is copied aside at once and may change after the call. Waits
+ * only when more than a megabyte has been set aside since the device was last waited for. Errors: as
+ * vlci_write(), VLCACHE_E_NO_MEMORY.
  */
-vlcache_status vlci_write_later(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes);
+vlcache_status vlci_write_later(vlcache_device *device, cl_mem to, size_t offset, const void *from,
+                                size_t bytes);
 
 /** The failure to return where an OpenCL call gave `code`; `what` was tried. */
 vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code);
@@ -176,9 +193,10 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     uint64_t memory_now, memory_peak;
-    unsigned char *staging; /**< of vlci_write_later(): a ring that the queue reads from */
-    size_t staged;          /**< bytes of it in use */
-    int gemm_engine[4]; /**< by dtype: 1 + the engine that vlci_gemm_plan() chose; 0: not planned yet */
+    unsigned char *staging;  /**< of vlci_write_later(): a ring that the queue reads from */
+    size_t staged;           /**< bytes of it in use */
+    uint64_t memory_epoch;   /**< counts released buffers */
+    struct vlci_note *notes; /**< what vlci_cache_write() was given */
     int references;
 };
 

@@ -192,6 +192,7 @@ void vlcache_device_destroy(vlcache_device **handle) {
     *handle = NULL;
     if (__atomic_sub_fetch(&device->references, 1, __ATOMIC_ACQ_REL)) return;
     vlci_programs_release(device);
+    vlci_notes_release(device);
     if (device->queue) clReleaseCommandQueue(device->queue);
     if (device->context) clReleaseContext(device->context);
     pthread_mutex_destroy(&device->lock);

@@ -28,6 +28,7 @@ typedef struct vlci_program {
 static void program_release(vlci_program *program) {
     for (int i = 0; i < program->n_kernels; i++) {
         clReleaseKernel(program->kernels[i].handle);
+        vlci_free(program->kernels[i].set);
         vlci_free(program->names[i]);
     }
     if (program->handle) clReleaseProgram(program->handle);
@@ -192,6 +193,36 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     return VLCACHE_OK;
 }
 
+/* Makes the program's next kernel; what the driver knows of it is asked for here, and never again. */
+static vlcache_status make_kernel(vlcache_device *device, vlci_program *program, const char *name) {
+    cl_int code = CL_SUCCESS;
+    cl_uint n_args = 0;
+    int at = program->n_kernels;
+    vlci_kernel kernel = {.handle = clCreateKernel(program->handle, name, &code)};
+    char *copy = vlci_strdup(name);
+    if (!code) code = clGetKernelInfo(kernel.handle, CL_KERNEL_NUM_ARGS, sizeof n_args, &n_args, NULL);
+    if (!code && clGetKernelWorkGroupInfo(kernel.handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
+                                          sizeof kernel.max_group, &kernel.max_group, NULL))
+        kernel.max_group = device->caps.max_group;
+    kernel.set = vlci_calloc(1, sizeof *kernel.set + n_args * sizeof kernel.set->last[0]);
+    if (code || !copy || !kernel.set) {
+        if (kernel.handle) clReleaseKernel(kernel.handle);
+        vlci_free(kernel.set);
+        vlci_free(copy);
+        return code ? vlci_fail(VLCACHE_E_BUILD, "kernel %s of %s: %s", name, program->file,
+                                vlci_cl_error(code))
+                    : vlci_fail_memory("kernel");
+    }
+    kernel.name = copy;
+    kernel.n_args = n_args;
+    kernel.usage = &program->usage[at];
+    kernel.usage->name = copy;
+    program->names[at] = copy;
+    program->kernels[at] = kernel;
+    program->n_kernels++;
+    return VLCACHE_OK;
+}
+
 static vlcache_status find_kernel(vlcache_device *device, vlci_program *program, const char *name,
                                   const vlci_kernel **out) {
     for (int i = 0; i < program->n_kernels; i++) {
@@ -202,25 +233,9 @@ static vlcache_status find_kernel(vlcache_device *device, vlci_program *program,
     if (program->n_kernels == MAX_KERNELS)
         return vlci_fail(VLCACHE_E_INTERNAL, "kernel file %s has more than %d kernels", program->file,
                          MAX_KERNELS);
-    cl_int code = CL_SUCCESS;
-    vlci_kernel kernel = {.handle = clCreateKernel(program->handle, name, &code)};
-    if (code)
-        return vlci_fail(VLCACHE_E_BUILD, "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
-    if (clGetKernelWorkGroupInfo(kernel.handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
-                                 sizeof kernel.max_group, &kernel.max_group, NULL))
-        kernel.max_group = device->caps.max_group;
-    char *copy = vlci_strdup(name);
-    if (!copy) {
-        clReleaseKernel(kernel.handle);
-        return vlci_fail_memory("kernel name");
-    }
-    kernel.name = copy;
-    kernel.usage = &program->usage[program->n_kernels];
-    kernel.usage->name = copy;
-    program->names[program->n_kernels] = copy;
-    program->kernels[program->n_kernels] = kernel;
-    *out = &program->kernels[program->n_kernels++];
-    return VLCACHE_OK;
+    vlcache_status status = make_kernel(device, program, name);
+    if (!status) *out = &program->kernels[program->n_kernels - 1];
+    return status;
 }
 
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,

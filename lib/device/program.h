@@ -7,6 +7,9 @@
 
 #include "device/device.h"
 
+/** Releases what a device keeps of vlci_cache_write(). */
+void vlci_notes_release(vlcache_device *device);
+
 /** Releases every program and kernel of a device. */
 void vlci_programs_release(vlcache_device *device);
 

@@ -3,8 +3,14 @@
  */
 #include "device/device.h"
 
+#include <string.h>
+
+/* ---- arguments ----------------------------------------------------------------------------------------- */
+
 static cl_int set_argument(cl_kernel kernel, cl_uint index, const vlci_arg *arg) {
     switch (arg->kind) {
+    case VLCI_ARG_UNSET:
+        break;
     case VLCI_ARG_MEM:
         return clSetKernelArg(kernel, index, sizeof(cl_mem), arg->as.mem ? &arg->as.mem : NULL);
     case VLCI_ARG_I32:
@@ -18,6 +24,54 @@ static cl_int set_argument(cl_kernel kernel, cl_uint index, const vlci_arg *arg)
     }
     return CL_INVALID_ARG_VALUE;
 }
+
+/* Bit by bit: NaN is itself, and 0 is not -0. */
+static bool same(const vlci_arg *a, const vlci_arg *b) {
+    if (a->kind != b->kind) return false;
+    switch (a->kind) {
+    case VLCI_ARG_UNSET:
+        return false;
+    case VLCI_ARG_MEM:
+        return a->as.mem == b->as.mem;
+    case VLCI_ARG_LOCAL:
+        return a->as.local == b->as.local;
+    default:
+        return memcmp(&a->as, &b->as, sizeof(uint32_t)) == 0;
+    }
+}
+
+static void forget(const vlci_kernel *kernel) {
+    for (size_t i = 0; i < kernel->n_args; i++) kernel->set->last[i].kind = VLCI_ARG_UNSET;
+}
+
+/* Buffers, when one was released since they were set. */
+static void forget_stale(const vlcache_device *device, const vlci_kernel *kernel) {
+    uint64_t epoch = __atomic_load_n(&device->memory_epoch, __ATOMIC_SEQ_CST);
+    if (kernel->set->epoch == epoch) return;
+    kernel->set->epoch = epoch;
+    for (size_t i = 0; i < kernel->n_args; i++)
+        if (kernel->set->last[i].kind == VLCI_ARG_MEM && kernel->set->last[i].as.mem)
+            kernel->set->last[i].kind = VLCI_ARG_UNSET;
+}
+
+static vlcache_status set_arguments(const vlcache_device *device, const vlci_kernel *kernel,
+                                    const vlci_arg *args) {
+    vlci_arg *last = kernel->set->last;
+    forget_stale(device, kernel);
+    for (size_t i = 0; i < kernel->n_args; i++) {
+        if (same(&last[i], &args[i])) continue;
+        cl_int code = set_argument(kernel->handle, (cl_uint)i, &args[i]);
+        if (code) {
+            forget(kernel);
+            return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
+                             vlci_cl_error(code));
+        }
+        last[i] = args[i];
+    }
+    return VLCACHE_OK;
+}
+
+/* ---- launches ------------------------------------------------------------------------------------------ */
 
 vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code) {
     bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
@@ -37,17 +91,14 @@ static void account(const vlci_kernel *kernel, cl_event event) {
 }
 
 static vlcache_status enqueue(vlcache_device *device, const vlci_kernel *kernel, const size_t *global,
-                              const size_t *local, const vlci_arg *args, size_t n_args) {
-    for (size_t i = 0; i < n_args; i++) {
-        cl_int code = set_argument(kernel->handle, (cl_uint)i, &args[i]);
-        if (code)
-            return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
-                             vlci_cl_error(code));
-    }
+                              const size_t *local, const vlci_arg *args) {
+    vlcache_status status = set_arguments(device, kernel, args);
+    if (status) return status;
     cl_event event = NULL;
     cl_int code = clEnqueueNDRangeKernel(device->queue, kernel->handle, 3, NULL, global, local, 0, NULL,
                                          device->profile ? &event : NULL);
     if (event) account(kernel, event);
+    if (code) forget(kernel);
     return code ? vlci_fail_call(device, kernel->name, code) : VLCACHE_OK;
 }
 
@@ -59,6 +110,12 @@ size_t vlci_group_width(const vlci_kernel *kernel, size_t want) {
 vlci_grid vlci_grid_over(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz) {
     size_t width = vlci_group_width(kernel, 64);
     return VLCI_GRID((nx + width - 1) / width, ny, nz, width, 1, 1);
+}
+
+vlci_grid vlci_grid_exact(const vlci_kernel *kernel, size_t nx, size_t ny, size_t nz) {
+    size_t width = vlci_group_width(kernel, 64);
+    while (nx % width) width /= 2;
+    return VLCI_GRID(nx / width, ny, nz, width, 1, 1);
 }
 
 vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
@@ -73,16 +130,16 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
     if (!items || items > kernel->max_group)
         return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s: a work-group of %zu, the device takes %zu",
                          kernel->name, items, kernel->max_group);
-    cl_uint expected = 0;
-    clGetKernelInfo(kernel->handle, CL_KERNEL_NUM_ARGS, sizeof expected, &expected, NULL);
-    if (expected != n_args)
-        return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s takes %u arguments, not %zu", kernel->name, expected,
-                         n_args);
+    if (kernel->n_args != n_args)
+        return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s takes %zu arguments, not %zu", kernel->name,
+                         kernel->n_args, n_args);
     pthread_mutex_lock(&device->lock);
-    vlcache_status status = enqueue(device, kernel, global, grid.group, args, n_args);
+    vlcache_status status = enqueue(device, kernel, global, grid.group, args);
     pthread_mutex_unlock(&device->lock);
     return status;
 }
+
+/* ---- waiting and copying ------------------------------------------------------------------------------- */
 
 vlcache_status vlci_finish(vlcache_device *device) {
     cl_int code = clFinish(device->queue);
@@ -114,6 +171,8 @@ vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_
         clEnqueueFillBuffer(device->queue, to, &pattern, sizeof pattern, offset, bytes, 0, NULL, NULL);
     return code ? vlci_fail_call(device, "filling a buffer", code) : VLCACHE_OK;
 }
+
+/* ---- errors -------------------------------------------------------------------------------------------- */
 
 /* Every error of OpenCL 1.2 and the loader's own. */
 /* clang-format off */

@@ -34,6 +34,7 @@ void vlci_memory_release(vlcache_device *device, cl_mem *memory) {
     if (!memory || !*memory) return;
     size_t bytes = 0;
     clGetMemObjectInfo(*memory, CL_MEM_SIZE, sizeof bytes, &bytes, NULL);
+    __atomic_add_fetch(&device->memory_epoch, 1, __ATOMIC_SEQ_CST); /* before the handle can be another's */
     clReleaseMemObject(*memory);
     __atomic_sub_fetch(&device->memory_now, bytes, __ATOMIC_RELAXED);
     *memory = NULL;

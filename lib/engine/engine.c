@@ -43,11 +43,11 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
     return vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
 }
 
-/* Probes and policies that keep everything look at attention too. */
-static vlcache_status open_kernels(vlci_shared *shared, const vlci_recipe *recipe) {
-    const vlci_text_config *c = &shared->model->config.text;
-    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, shared->model->dtype};
-    return vlci_compress_open(shared->model->device, &shape, recipe, &shared->compress);
+vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
+    const vlcache_model *model = e->shared.model;
+    const vlci_text_config *c = &model->config.text;
+    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
+    return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 
 static vlcache_status create(vlcache_engine *e, const vlcache_engine_options *o) {
@@ -59,7 +59,7 @@ static vlcache_status create(vlcache_engine *e, const vlcache_engine_options *o)
     if (!status) status = create_pool(shared->model, o->kv_bytes, &shared->pool);
     if (!status) status = vlci_text_create(shared->model, o->max_sequences, o->max_sequences, &shared->text);
     if (!status) status = vlci_step_create(&shared->text, o->max_sequences, &shared->step);
-    return status ? status : open_kernels(shared, &(const vlci_recipe){0});
+    return status ? status : vlci_engine_open(e, &(const vlci_recipe){0}); /* probes look at attention too */
 }
 
 vlcache_status vlcache_engine_create(vlcache_model *model, const vlcache_engine_options *options,
@@ -112,7 +112,7 @@ vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlcache_sequence
     vlcache_sequence *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("sequence");
     vlcache_status status = vlci_sequence_take(engine->shared.model, options, s);
-    if (!status) status = open_kernels(&engine->shared, &s->recipe);
+    if (!status) status = vlci_engine_open(engine, &s->recipe);
     if (!status) status = vlci_sequence_create(&engine->shared, s);
     if (status) {
         vlci_sequence_release(s);

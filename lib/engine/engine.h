@@ -14,4 +14,7 @@ struct vlcache_engine {
     vlcache_sequence **list; /* [max_sequences]: of a step */
 };
 
+/** Builds or loads what a recipe launches. Errors: those of vlci_compress_open(). */
+vlcache_status vlci_engine_open(vlcache_engine *engine, const vlci_recipe *recipe);
+
 #endif

@@ -4,7 +4,9 @@
  */
 #include "compress/plan.h"
 #include "compute/attention.h"
-#include "compute/ops.h"
+#include "compute/gemm.h"
+#include "compute/gemv.h"
+#include "compute/norm.h"
 #include "compute/sample.h"
 
 const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,

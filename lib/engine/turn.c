@@ -108,7 +108,7 @@ static int answer_rows(const vlcache_sequence *s, int length) {
 }
 
 static bool by_layer(const vlcache_sequence *s) {
-    return s->n_plans == 1 && s->prompt.visual && vlci_compress_by_layer(&s->recipes[0]);
+    return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, and each ends somewhere within a

@@ -108,9 +108,11 @@ static void skip_rest(vlci_upload *up, const vlci_clip_config *c) {
 
 vlcache_status vlci_clip_load(vlci_upload *up, const vlci_clip_config *config, vlci_clip *clip) {
     char prefix[80];
-    *clip = (vlci_clip){.config = *config, .device = up->device};
+    *clip = (vlci_clip){.config = *config, .compute = up->compute};
+    const vlci_attention_shape shape = {config->heads, config->heads, config->head_dim, VLCACHE_DTYPE_F32};
     clip->layer = vlci_calloc((size_t)config->run_layers, sizeof *clip->layer);
     vlcache_status status = clip->layer ? VLCACHE_OK : vlci_fail_memory("vision layers");
+    if (!status) status = vlci_attention_open(up->device, &shape, &clip->attention);
     if (!status) status = load_embeddings(up, config, clip);
     for (int i = 0; i < config->run_layers && !status; i++)
         status = load_layer(up, config, layer_prefix(prefix, i), &clip->layer[i]);
@@ -119,7 +121,7 @@ vlcache_status vlci_clip_load(vlci_upload *up, const vlci_clip_config *config, v
 }
 
 void vlci_clip_release(vlci_clip *clip) {
-    vlcache_device *device = clip->device;
+    vlcache_device *device = clip->compute ? clip->compute->device : NULL;
     for (int i = 0; clip->layer && i < clip->config.run_layers; i++) {
         vlci_clip_layer *layer = &clip->layer[i];
         vlci_norm_release(device, &layer->norm1);
@@ -144,6 +146,7 @@ void vlci_clip_release(vlci_clip *clip) {
 /* Scratch of one run; rows = tiles * (1 + patches). */
 typedef struct tower {
     const vlci_clip *clip;
+    const vlci_compute *compute;
     vlcache_device *device;
     const vlci_clip_config *config;
     int tiles, per_tile, rows;
@@ -194,15 +197,17 @@ static vlcache_status embed_patches(tower *t, const vlci_pixels *pixels) {
     vlcache_status status = vlci_memory_create(t->device, bytes, "pixels", &uploaded);
     if (!status) status = vlci_write(t->device, uploaded, 0, pixels->data, bytes);
     if (!status)
-        status = vlci_patchify(t->device, uploaded, t->inner, t->tiles, c->image_size, c->patch_size);
-    if (!status)
         status =
-            vlci_gemm(t->device, &t->clip->patch, t->inner, 0, t->norm, 0, patches, VLCI_ACT_NONE, false);
+            vlci_patch_split(&t->compute->patch, uploaded, t->inner, t->tiles, c->image_size, c->patch_size);
     if (!status)
-        status = vlci_assemble(t->device, t->norm, t->clip->class_embedding, t->clip->position_embedding,
-                               t->x, t->tiles, t->per_tile, c->hidden);
+        status = vlci_linear_run(&t->compute->linear, &t->clip->patch, t->inner, 0, t->norm, 0, patches,
+                                 VLCI_ACT_NONE, false);
     if (!status)
-        status = vlci_norm_rows(t->device, t->x, &t->clip->pre_norm, t->x, t->rows, c->hidden, c->norm_eps);
+        status = vlci_patch_assemble(&t->compute->patch, t->norm, t->clip->class_embedding,
+                                     t->clip->position_embedding, t->x, t->tiles, t->per_tile, c->hidden);
+    if (!status)
+        status = vlci_norm_run(&t->compute->norm, t->x, 0, &t->clip->pre_norm, t->x, t->rows, c->hidden,
+                               c->norm_eps);
     vlci_memory_release(t->device, &uploaded);
     return status;
 }
@@ -211,36 +216,43 @@ static vlcache_status attend(tower *t) {
     const vlci_clip_config *c = t->config;
     size_t inner = (size_t)c->heads * (size_t)c->head_dim;
     vlci_attention a = {.batch = t->tiles,
-                        .heads = c->heads,
-                        .kv_heads = c->heads,
-                        .head_dim = c->head_dim,
                         .scale = 1.0f / sqrtf((float)c->head_dim),
-                        .kv_dtype = VLCACHE_DTYPE_F32,
-                        .k_offset = inner,
-                        .v_offset = 2 * inner,
-                        .seq_stride = (size_t)(t->per_tile + 1) * 3 * inner,
-                        .head_stride = (size_t)c->head_dim,
-                        .row_stride = 3 * inner,
+                        .kv = {.dtype = VLCACHE_DTYPE_F32,
+                               .k = t->qkv,
+                               .v = t->qkv,
+                               .k_offset = inner,
+                               .v_offset = 2 * inner,
+                               .seq_stride = (size_t)(t->per_tile + 1) * 3 * inner,
+                               .head_stride = (size_t)c->head_dim,
+                               .row_stride = 3 * inner},
                         .q_stride = 3 * inner,
                         .max_rows = t->per_tile + 1,
                         .q = t->qkv,
-                        .k = t->qkv,
-                        .v = t->qkv,
                         .out = t->attended,
                         .seq_start = t->seq_start};
-    return vlci_attention_run(t->device, &a);
+    return vlci_attention_run(&t->clip->attention, &a);
 }
 
 static vlcache_status run_layer(tower *t, const vlci_clip_layer *layer) {
     const vlci_clip_config *c = t->config;
-    vlcache_device *d = t->device;
-    vlcache_status status = vlci_norm_rows(d, t->x, &layer->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &layer->qkv, t->norm, 0, t->qkv, 0, t->rows, VLCI_ACT_NONE, false);
+    vlcache_status status =
+        vlci_norm_run(&t->compute->norm, t->x, 0, &layer->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(&t->compute->linear, &layer->qkv, t->norm, 0, t->qkv, 0, t->rows,
+                                 VLCI_ACT_NONE, false);
     if (!status) status = attend(t);
-    if (!status) status = vlci_gemm(d, &layer->out, t->attended, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
-    if (!status) status = vlci_norm_rows(d, t->x, &layer->norm2, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status) status = vlci_gemm(d, &layer->fc1, t->norm, 0, t->inner, 0, t->rows, c->act, false);
-    if (!status) status = vlci_gemm(d, &layer->fc2, t->inner, 0, t->x, 0, t->rows, VLCI_ACT_NONE, true);
+    if (!status)
+        status = vlci_linear_run(&t->compute->linear, &layer->out, t->attended, 0, t->x, 0, t->rows,
+                                 VLCI_ACT_NONE, true);
+    if (!status)
+        status = vlci_norm_run(&t->compute->norm, t->x, 0, &layer->norm2, t->norm, t->rows, c->hidden,
+                               c->norm_eps);
+    if (!status)
+        status = vlci_linear_run(&t->compute->linear, &layer->fc1, t->norm, 0, t->inner, 0, t->rows, c->act,
+                                 false);
+    if (!status)
+        status = vlci_linear_run(&t->compute->linear, &layer->fc2, t->inner, 0, t->x, 0, t->rows,
+                                 VLCI_ACT_NONE, true);
     return status;
 }
 
@@ -248,8 +260,12 @@ vlcache_status vlci_clip_run(const vlci_clip *clip, const vlci_pixels *pixels, c
     *features = NULL;
     const vlci_clip_config *c = &clip->config;
     int side = vlci_clip_side(c);
-    tower t = {
-        .clip = clip, .device = clip->device, .config = c, .tiles = pixels->tiles, .per_tile = side * side};
+    tower t = {.clip = clip,
+               .compute = clip->compute,
+               .device = clip->compute->device,
+               .config = c,
+               .tiles = pixels->tiles,
+               .per_tile = side * side};
     t.rows = t.tiles * (t.per_tile + 1);
     vlcache_status status = tower_create(&t);
     if (!status) status = embed_patches(&t, pixels);
@@ -272,7 +288,7 @@ vlcache_status vlci_clip_select(const vlci_clip *clip, cl_mem features, int tile
     for (int tile = 0; tile < tiles; tile++)
         for (int row = first; row < all; row++) source[n++] = tile * all + row;
     vlcache_status status =
-        vlci_gather(clip->device, features, NULL, source, *rows, clip->config.hidden, out);
+        vlci_gather(clip->compute, features, NULL, source, *rows, clip->config.hidden, out);
     vlci_free(source);
     return status;
 }

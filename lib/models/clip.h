@@ -30,7 +30,8 @@ typedef struct vlci_clip_layer {
 
 typedef struct vlci_clip {
     vlci_clip_config config;
-    vlcache_device *device;    /**< borrowed */
+    const vlci_compute *compute; /**< borrowed */
+    vlci_attention_kernels attention;
     vlci_matrix patch;         /**< [hidden][3 * patch * patch] */
     cl_mem class_embedding;    /**< f32 [hidden] */
     cl_mem position_embedding; /**< f32 [1 + patches][hidden] */

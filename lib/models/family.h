@@ -70,9 +70,9 @@ typedef struct vlci_family {
     vlcache_status (*settings)(vlci_hub *hub, vlci_config *config);
 
     /**
-     * Uploads tower and projector into config->eyes, and keeps the device (up->device) for look(). What the
-     * checkpoint stores for it and it does not need is told to vlci_checkpoint_skip(). `tokenizer`: for the
-     * ids of a layout's text. Errors: those of vlci_upload_matrix(). On failure release() still follows.
+     * Uploads tower and projector into config->eyes, and keeps what computes (up->compute) for look(). What
+     * the checkpoint stores for it and it does not need is told to vlci_checkpoint_skip(). `tokenizer`: for
+     * the ids of a layout's text. Errors: those of vlci_upload_matrix(). On failure release() still follows.
      */
     vlcache_status (*load)(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
 

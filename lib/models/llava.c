@@ -147,7 +147,7 @@ vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer,
 void vlci_llava_release(vlci_config *config) {
     vlci_llava *eyes = config->eyes;
     if (!eyes) return;
-    if (eyes->newline) vlci_memory_release(eyes->tower.device, &eyes->newline);
+    if (eyes->newline) vlci_memory_release(eyes->tower.compute->device, &eyes->newline);
     vlci_projector_release(&eyes->projector);
     vlci_clip_release(&eyes->tower);
     vlci_free(eyes->pinpoints);
@@ -226,7 +226,7 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
 vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pixels,
                                const vlci_picture_layout *layout_of, cl_mem *tokens) {
     const vlci_llava *eyes = config->eyes;
-    vlcache_device *device = eyes->tower.device;
+    vlcache_device *device = eyes->tower.compute->device;
     cl_mem features = NULL, selected = NULL, projected = NULL;
     int rows = 0, width = config->text.hidden;
     *tokens = NULL;
@@ -237,8 +237,8 @@ vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pix
     if (!status) status = vlci_projector_run(&eyes->projector, selected, rows, &projected);
     if (!status) vlci_tap(device, projected, rows, width, "projector.features");
     if (!status)
-        status = vlci_gather(device, projected, eyes->newline, layout_of->source, layout_of->n_tokens, width,
-                             tokens);
+        status = vlci_gather(eyes->tower.compute, projected, eyes->newline, layout_of->source,
+                             layout_of->n_tokens, width, tokens);
     vlci_memory_release(device, &projected);
     vlci_memory_release(device, &selected);
     vlci_memory_release(device, &features);

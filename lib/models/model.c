@@ -78,6 +78,7 @@ static void warn_of_rest(const char *folder, const vlci_checkpoint *checkpoint) 
 static vlcache_status load_weights(vlcache_model *model, const char *folder, vlci_checkpoint *checkpoint,
                                    const vlcache_model_options *options) {
     vlci_upload up = {.device = model->device,
+                      .compute = &model->compute,
                       .checkpoint = checkpoint,
                       .dtype = options->dtype,
                       .progress = options->progress,
@@ -88,7 +89,6 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
     if (!status) status = load_text(&up, model);
     if (!status) status = vlci_finish(model->device);
     if (!status) warn_of_rest(folder, checkpoint);
-    memcpy(model->occurs, up.occurs, sizeof model->occurs);
     model->weight_bytes = up.device_bytes;
     return status;
 }
@@ -109,6 +109,17 @@ static vlcache_status take_options(const vlcache_model_options *from, vlcache_mo
                        "must be a value of vlcache_dtype");
 }
 
+/* What depends on the weights, once they are there. All is open before anything is enqueued but uploads. */
+static vlcache_status open_rest(vlcache_model *model) {
+    const vlci_text_config *c = &model->config.text;
+    vlci_compute *k = &model->compute;
+    const vlci_attention_shape shape = {c->heads, c->kv_heads, c->head_dim, model->dtype};
+    vlcache_status status =
+        vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
+    if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
+    return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
+}
+
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                   const vlcache_model_options *options, vlcache_model **out) {
     vlcache_model_options taken;
@@ -116,20 +127,22 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
     *out = NULL;
     vlcache_status status = take_options(options, &taken);
-    if (status) return status;
     vlci_checkpoint *checkpoint = NULL;
+    if (status) return status;
     vlcache_model *model = vlci_calloc(1, sizeof *model);
     if (!model) return vlci_fail_memory("model");
     model->references = 1;
     model->device = vlci_device_retain(device);
-    vlcache_status status = vlci_config_load(folder, &model->config);
+    status = vlci_config_load(folder, &model->config);
     model->family = model->config.family;
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
     if (!status) model->chat = vlci_chat_detect(folder, model->config.text_model_type);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
-    if (!status) status = load_weights(model, folder, checkpoint, options);
+    if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
+    if (!status) status = load_weights(model, folder, checkpoint, &taken);
     vlci_checkpoint_close(&checkpoint);
-    model->dtype = options->dtype != VLCACHE_DTYPE_AUTO ? options->dtype : stored_dtype(model);
+    if (!status) model->dtype = taken.dtype != VLCACHE_DTYPE_AUTO ? taken.dtype : stored_dtype(model);
+    if (!status) status = open_rest(model);
     if (status)
         vlcache_model_destroy(&model);
     else
@@ -166,6 +179,7 @@ void vlcache_model_destroy(vlcache_model **handle) {
     *handle = NULL;
     if (__atomic_sub_fetch(&model->references, 1, __ATOMIC_ACQ_REL)) return;
     text_release(model->device, model);
+    vlci_compute_close(&model->compute);
     vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
     vlcache_device_destroy(&model->device);

@@ -5,7 +5,7 @@
 
 vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from, int to, bool bias,
                                    vlci_activation act, vlci_projector *out) {
-    *out = (vlci_projector){.device = up->device, .act = act};
+    *out = (vlci_projector){.compute = up->compute, .act = act};
     vlcache_status status =
         vlci_upload_matrix(up, prefix, VLCI_PARTS({"linear_1", to}), from, bias, &out->first);
     if (!status)
@@ -14,23 +14,26 @@ vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from
 }
 
 vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int rows, cl_mem *projected) {
-    vlcache_device *device = p->device;
+    vlcache_device *device = p->compute->device;
     cl_mem hidden = NULL;
     size_t bytes = (size_t)rows * (size_t)p->first.n * sizeof(float);
     *projected = NULL;
     vlcache_status status = vlci_memory_create(device, bytes, "projector activations", &hidden);
     if (!status) status = vlci_memory_create(device, bytes, "visual tokens", projected);
-    if (!status) status = vlci_gemm(device, &p->first, features, 0, hidden, 0, rows, p->act, false);
-    if (!status) status = vlci_gemm(device, &p->second, hidden, 0, *projected, 0, rows, VLCI_ACT_NONE, false);
+    if (!status)
+        status = vlci_linear_run(&p->compute->linear, &p->first, features, 0, hidden, 0, rows, p->act, false);
+    if (!status)
+        status = vlci_linear_run(&p->compute->linear, &p->second, hidden, 0, *projected, 0, rows,
+                                 VLCI_ACT_NONE, false);
     vlci_memory_release(device, &hidden);
     if (status) vlci_memory_release(device, projected);
     return status;
 }
 
 void vlci_projector_release(vlci_projector *p) {
-    if (p->device) {
-        vlci_matrix_release(p->device, &p->first);
-        vlci_matrix_release(p->device, &p->second);
+    if (p->compute) {
+        vlci_matrix_release(p->compute->device, &p->first);
+        vlci_matrix_release(p->compute->device, &p->second);
     }
     *p = (vlci_projector){0};
 }

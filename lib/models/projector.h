@@ -7,7 +7,7 @@
 #include "models/weight.h"
 
 typedef struct vlci_projector {
-    vlcache_device *device; /**< borrowed */
+    const vlci_compute *compute; /**< borrowed */
     vlci_matrix first, second;
     vlci_activation act;
 } vlci_projector;

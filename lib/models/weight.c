@@ -195,17 +195,16 @@ static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const v
     return status;
 }
 
-/* The dtype that a matrix gets, and the layout that goes with it: planned when a dtype first occurs. */
+/* The dtype that a matrix gets, and the layout that goes with it. */
 static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views, size_t n,
                                   vlci_matrix *matrix) {
     vlcache_dtype dtype = up->dtype != VLCACHE_DTYPE_AUTO ? up->dtype : views[0].dtype;
-    vlcache_status status = VLCACHE_OK;
+    vlcache_status status;
     for (size_t i = 1; i < n && up->dtype == VLCACHE_DTYPE_AUTO; i++)
         if (views[i].dtype != dtype) dtype = VLCACHE_DTYPE_F32; /* which holds either exactly */
-    if (!up->occurs[dtype]) status = vlci_gemm_plan(up->device, dtype, &up->layout[dtype], NULL);
-    up->occurs[dtype] |= !status;
+    status = vlci_linear_open(up->device, dtype, &up->compute->linear);
     matrix->dtype = dtype;
-    matrix->layout = up->layout[dtype];
+    if (!status) matrix->layout = vlci_linear_layout(&up->compute->linear, dtype);
     return status;
 }
 

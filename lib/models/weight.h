@@ -7,15 +7,14 @@
 #define VLCI_MODELS_WEIGHT_H
 
 #include "checkpoint/safetensors.h"
-#include "compute/ops.h"
+#include "compute/compute.h"
 
 /** One upload of a checkpoint: where it goes, and how far it is. */
 typedef struct vlci_upload {
     vlcache_device *device;
+    vlci_compute *compute; /**< what will run them: products with a dtype are opened when it first occurs */
     vlci_checkpoint *checkpoint;
     vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ */
-    vlci_layout layout[VLCACHE_DTYPE_BF16 + 1]; /**< of the matrices of a dtype, once that occurs: */
-    bool occurs[VLCACHE_DTYPE_BF16 + 1];
     vlcache_progress_fn progress;
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */

@@ -2,8 +2,7 @@
  * compare.c - one prompt, read once, answered with each of several ways to compress its cache.
  *
  *     prompt -> prefill, observed by every variant's plan -> logits, kept aside (-> a probe of decode)
- *     each variant:   (decode on the full cache) -> copies of its kept rows -> decode there -> answer
- *                     the full cache's lengths go back to those after the prompt
+ *     each variant:   a fork of the full cache -> (decode there) -> what it keeps -> decode there -> answer
  *
  * The conversation ends as it began.
  */
@@ -13,46 +12,25 @@
 #include "core/clock.h"
 #include "session/session.h"
 
-/* Where a cache stood: what comes later is overwritten. */
-typedef struct mark {
-    int32_t *length, position;
-} mark;
-
 typedef struct comparison {
-    vlci_ask ask;
+    vlcache_session *session;
+    vlcache_sequence *read;                   /* the session's, which holds the full cache */
     const vlcache_compress_options *variants; /* of the caller's version: see variant_at() */
     size_t n;
     vlcache_variant_fn each;
     void *user;
     vlci_recipe *recipes;
     vlci_compress **plans;
-    mark before, after; /* the prompt */
-    int32_t open;       /* of the conversation */
-    cl_mem logits;      /* after the prompt */
-    vlcache_timings shared;
-    double read; /* milliseconds that reading took */
+    cl_mem logits;    /* after the prompt */
+    double read_time; /* milliseconds that reading took */
 } comparison;
 
-static size_t n_lengths(const vlci_kv *kv) {
-    return (size_t)kv->layers * (size_t)kv->batch * (size_t)kv->kv_heads;
+static vlci_shared *shared_of(const comparison *c) {
+    return c->read->shared;
 }
 
-static vlcache_status set_mark(const vlci_kv *kv, mark *out) {
-    size_t n = n_lengths(kv);
-    out->position = kv->position[0];
-    out->length = vlci_alloc(n, sizeof *out->length);
-    if (!out->length) return vlci_fail_memory("lengths of the KV cache");
-    memcpy(out->length, kv->length, n * sizeof *out->length);
-    return VLCACHE_OK;
-}
-
-static void go_back(vlci_kv *kv, const mark *to) {
-    memcpy(kv->length, to->length, n_lengths(kv) * sizeof *to->length);
-    kv->position[0] = to->position;
-}
-
-static size_t logit_bytes(const vlcache_session *s) {
-    return (size_t)s->model->config.text.vocab * sizeof(float);
+static size_t logit_bytes(const comparison *c) {
+    return (size_t)vlci_sequence_text(c->read)->vocab * sizeof(float);
 }
 
 /* ---- what is shared ------------------------------------------------------------------------------------ */
@@ -63,123 +41,156 @@ static const vlcache_compress_options *variant_at(const comparison *c, size_t i)
     return (const vlcache_compress_options *)((const char *)c->variants + i * c->variants->size);
 }
 
+static vlcache_status read_recipe(comparison *c, size_t i) {
+    vlcache_status status = vlci_policy_read(variant_at(c, i), &c->recipes[i]);
+    if (!status && variant_at(c, i)->size != c->variants->size)
+        status =
+            vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size", VLCI_VALUE("%zu", variant_at(c, i)->size),
+                        "must be %zu, as the first variant has it", c->variants->size);
+    if (!status) status = vlci_engine_open(c->session->engine, &c->recipes[i]);
+    return status ? vlci_fail_context(status, "variant %zu", i) : VLCACHE_OK;
+}
+
 static vlcache_status read_recipes(comparison *c) {
     c->recipes = vlci_calloc(c->n, sizeof *c->recipes);
     c->plans = vlci_calloc(c->n, sizeof *c->plans);
-    if (!c->recipes || !c->plans) return vlci_fail_memory("variants");
-    for (size_t i = 0; i < c->n; i++) {
-        vlcache_status status = vlci_policy_read(variant_at(c, i), &c->recipes[i]);
-        if (!status && variant_at(c, i)->size != c->variants->size)
-            status = vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size",
-                                 VLCI_VALUE("%zu", variant_at(c, i)->size),
-                                 "must be %zu, as the first variant has it", c->variants->size);
-        if (status) return vlci_fail_context(status, "variant %zu", i);
-    }
-    return VLCACHE_OK;
+    vlcache_status status = c->recipes && c->plans ? VLCACHE_OK : vlci_fail_memory("variants");
+    for (size_t i = 0; i < c->n && !status; i++) status = read_recipe(c, i);
+    return status;
 }
 
+/* The prompt's rows in the session's own cache, whole, and the logits behind it. */
 static vlcache_status read_once(comparison *c) {
-    vlcache_session *s = c->ask.session;
-    vlcache_status status = vlci_session_read(&c->ask, c->recipes, c->plans, c->n);
-    if (status) return status;
-    c->shared = s->answer.timings;
-    c->read = vlci_clock_ms() - c->ask.start;
-    status = set_mark(&s->kv, &c->after);
-    if (!status) status = vlci_memory_create(s->model->device, logit_bytes(s), "logits", &c->logits);
-    return status ? status : vlci_copy(s->model->device, s->text.logits, 0, c->logits, 0, logit_bytes(s));
+    vlcache_sequence *s = c->read;
+    bool done = false;
+    s->recipes = c->recipes;
+    s->plans = c->plans;
+    s->n_plans = c->n;
+    vlcache_status status = vlci_turn_begin(s);
+    while (!status && !done) status = vlci_turn_read(s, INT64_MAX, &done);
+    c->read_time = vlci_clock_ms() - s->start;
+    vlcache_device *device = s->shared->model->device;
+    if (!status) status = vlci_memory_create(device, logit_bytes(c), "logits", &c->logits);
+    return status ? status : vlci_copy(device, s->shared->text.logits, 0, c->logits, 0, logit_bytes(c));
 }
 
-/* The full cache's answer once more, looked at step by step. */
-static vlcache_status probe(comparison *c) {
-    vlcache_session *s = c->ask.session;
-    const vlcache_generate_options *how = &c->ask.how;
-    vlci_sampling sampling = {how->temperature, how->top_k, how->top_p};
-    vlci_probe_options options = {s->prompt.n, c->before.length, c->recipes, c->n};
-    vlci_decode decode = {0};
+static bool cancelled(const comparison *c) {
+    return atomic_load(&c->read->cancel);
+}
+
+static bool ends(const comparison *c, int32_t token) {
+    const vlci_config *config = &shared_of(c)->model->config;
+    for (int i = 0; i < config->n_eos_tokens; i++)
+        if (config->eos_tokens[i] == token) return true;
+    return false;
+}
+
+/* The full cache's answer, looked at step by step, on a fork. */
+static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
+    vlci_step *step = &shared_of(c)->step;
+    vlci_choice choice = c->read->choice, *choices[] = {&choice};
     int32_t token = 0;
-    vlcache_status status = vlci_probe_create(&s->text, &s->kv, &options, &s->probe);
-    if (!status) status = vlci_decode_create(&s->text, &s->kv, &sampling, how->seed, &decode);
-    for (int i = 0; i < how->max_tokens && s->kv.position[0] < s->context && !status; i++) {
-        status = vlci_decode_choose(&decode, &token);
-        if (!status && vlci_session_cancelled(s))
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < c->read->how.max_tokens && kv->length < c->read->context && !status; i++) {
+        status = vlci_step_choose(step, choices, 1, &token);
+        if (!status && cancelled(c))
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
-        if (status || vlci_session_ends(s, token)) break;
-        status = vlci_probe_step(s->probe, &s->text, &s->kv, token);
+        if (status || ends(c, token)) break;
+        status = vlci_probe_step(c->session->probe, step, kv, token);
     }
-    vlci_decode_release(&decode);
-    go_back(&s->kv, &c->after);
+    vlci_step_forget(step);
+    return status;
+}
+
+static vlcache_status probe(comparison *c) {
+    const vlci_kv *mark = &c->read->mark;
+    size_t n = (size_t)mark->pool->shape.layers * (size_t)mark->pool->shape.kv_heads;
+    vlci_kv kv = {0};
+    int32_t *before = vlci_alloc(n, sizeof *before);
+    if (!before) return vlci_fail_memory("lengths of the KV cache");
+    for (size_t i = 0; i < n; i++) before[i] = mark->list[i].rows;
+    vlci_probe_options options = {c->read->prompt.n, before, c->recipes, c->n};
+    vlcache_status status = vlci_probe_create(&shared_of(c)->compress, &options, &c->session->probe);
+    if (!status) status = vlci_kv_fork(&c->read->kv, &kv);
+    if (!status) status = probe_on(c, &kv);
+    vlci_kv_release(&kv);
+    vlci_free(before);
     return status;
 }
 
 /* ---- one variant --------------------------------------------------------------------------------------- */
 
-static vlcache_status begin(comparison *c, size_t variant, vlci_kv *small) {
-    vlcache_session *s = c->ask.session;
-    vlci_ask *t = &c->ask;
-    vlci_session_forget_answer(s);
-    s->answer.timings = c->shared;
-    s->plan = c->plans[variant];
-    s->variant = &c->recipes[variant];
-    s->open = -1;
-    *t = (vlci_ask){.session = s,
-                    .asked = t->asked,
-                    .how = t->how,
-                    .kv = &s->kv,
-                    .small = small,
-                    .waiting = s->plan && c->recipes[variant].defer > 0,
-                    .start = vlci_clock_ms() - c->read,
-                    .build = t->build};
-    vlcache_status status = vlci_copy(s->model->device, c->logits, 0, s->text.logits, 0, logit_bytes(s));
-    if (!status && s->plan) status = vlci_kv_fork(&s->kv, small);
+/* A sequence of its own that stands behind the prompt; the prompt stays the reader's. */
+static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) {
+    const vlcache_sequence *s = c->read;
+    v->engine = s->engine;
+    v->shared = s->shared;
+    v->chat = s->chat;
+    v->recipe = c->recipes[variant];
+    v->context = s->context;
+    v->open = -1;
+    v->how = s->how;
+    v->choice = s->choice;
+    v->prompt = s->prompt;
+    v->own[0] = c->plans[variant];
+    c->plans[variant] = NULL;
+    v->answer.timings = s->answer.timings;
+    v->start = vlci_clock_ms() - c->read_time;
+    v->built = s->built;
+    atomic_init(&v->cancel, false);
+    vlci_kv_pool_watch(&s->shared->pool);
+    vlcache_device *device = s->shared->model->device;
+    vlcache_status status = vlci_copy(device, c->logits, 0, s->shared->text.logits, 0, logit_bytes(c));
+    return status ? status : vlci_kv_fork(&s->kv, &v->kv);
+}
+
+static vlcache_status answer(comparison *c, size_t variant, vlcache_sequence *v) {
+    vlci_turn_answer(v);
+    while (v->state == VLCACHE_SEQUENCE_ANSWERING) {
+        vlcache_sequence *list[] = {v};
+        if (cancelled(c)) vlcache_sequence_cancel(v);
+        vlci_turn_step(v->shared, list, 1);
+    }
+    vlcache_status status = vlcache_sequence_answer(v, NULL);
+    if (!status && cancelled(c))
+        status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while answering variant %zu", variant);
     return status;
 }
 
 static vlcache_status run_variant(comparison *c, size_t variant) {
-    vlcache_session *s = c->ask.session;
-    vlci_kv small = {0};
-    vlcache_status status = begin(c, variant, &small);
-    if (!status && s->plan && !c->ask.waiting) status = vlci_session_compress(&c->ask);
-    if (!status) status = vlci_session_answer(&c->ask);
-    if (!status && vlci_session_cancelled(s))
-        status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while answering variant %zu", variant);
-    if (!status && c->each && !c->each(c->user, variant, &s->answer))
+    vlcache_sequence *v = vlci_calloc(1, sizeof *v);
+    if (!v) return vlci_fail_memory("variant");
+    vlcache_status status = begin(c, variant, v);
+    if (!status) status = answer(c, variant, v);
+    c->session->speaker = v;
+    c->session->variant = &c->recipes[variant];
+    if (!status && c->each && !c->each(c->user, variant, &v->answer))
         status = vlci_fail(VLCACHE_E_CANCELLED, "the listener ended the comparison at variant %zu", variant);
-    s->plan = NULL;
-    vlci_compress_destroy(&c->plans[variant]);
-    vlci_kv_release(&small);
-    go_back(&s->kv, &c->after);
+    c->session->speaker = c->read;
+    v->prompt = (vlci_prompt){0};
+    vlci_sequence_release(v);
+    vlci_free(v);
     return status;
 }
 
 /* ---- all of them --------------------------------------------------------------------------------------- */
 
 static vlcache_status run(comparison *c) {
-    vlcache_session *s = c->ask.session;
-    vlcache_status status = read_recipes(c);
-    if (!status) status = set_mark(&s->kv, &c->before);
-    if (!status) status = read_once(c);
-    if (!status && c->ask.how.probe) status = probe(c);
+    vlcache_status status = read_once(c);
+    if (!status && c->read->how.probe) status = probe(c);
     for (size_t i = 0; i < c->n && !status; i++) status = run_variant(c, i);
     return status;
 }
 
-/* The conversation as it was; a cache that held nothing holds nothing. */
-static void restore(comparison *c) {
-    vlcache_session *s = c->ask.session;
-    vlci_session_forget(s);
-    for (size_t i = 0; c->plans && i < c->n; i++) vlci_compress_destroy(&c->plans[i]);
-    if (c->before.length) go_back(&s->kv, &c->before);
-    if (s->kv.position[0] == 0) vlci_kv_clear(&s->kv);
-    vlci_probe_destroy(&s->probe);
-    s->variant = NULL;
-    s->open = c->open;
-    s->text.watch = NULL;
-    vlci_memory_release(s->model->device, &c->logits);
-    vlci_free(c->before.length);
-    vlci_free(c->after.length);
-    vlci_free(c->recipes);
-    vlci_free(c->plans);
-    atomic_store(&s->cancel, false);
+/* The conversation as it was. */
+static void restore(comparison *c, vlcache_status status) {
+    vlci_turn_end(c->read, status ? status : VLCACHE_E_CANCELLED);
+    vlci_sequence_forget(c->read);
+    vlci_kv_pool_shrink(&shared_of(c)->pool, 0);
+    for (size_t i = 0; i < c->n; i++) vlci_compress_destroy(&c->plans[i]);
+    vlci_probe_destroy(&c->session->probe);
+    c->session->variant = NULL;
+    vlci_memory_release(shared_of(c)->model->device, &c->logits);
 }
 
 vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_prompt *prompt,
@@ -189,20 +200,19 @@ vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_p
     if (!session || !variants || !n_variants)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_session_compare: session or variants is NULL, or there are none");
-    comparison c = {.ask = {.session = session},
+    comparison c = {.session = session,
+                    .read = session->sequence,
                     .variants = variants,
                     .n = n_variants,
                     .each = each,
-                    .user = user,
-                    .open = session->open};
-    vlcache_status status = vlci_session_take(&c.ask, prompt, generate);
-    if (status) return status;
-    vlci_session_forget(session);
-    vlci_kv_watch(&session->kv);
-    c.ask.kv = c.ask.small = &session->kv;
-    c.ask.start = vlci_clock_ms();
-    c.ask.build = vlci_kernel_build_seconds(session->model->device) * 1e3;
-    status = run(&c);
-    restore(&c);
+                    .user = user};
+    vlcache_status status = read_recipes(&c);
+    if (!status) status = vlci_turn_ask(c.read, prompt, generate);
+    if (!status) {
+        status = run(&c);
+        restore(&c, status);
+    }
+    vlci_free(c.recipes);
+    vlci_free(c.plans);
     return status;
 }

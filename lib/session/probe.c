@@ -23,7 +23,9 @@ typedef struct watch {
 } watch;
 
 struct vlci_probe {
+    const vlci_compress_kernels *kernels; /* borrowed */
     vlci_compress_shape shape;
+    const vlci_kv *kv; /* of the step that runs */
     int tokens, steps, room;
     int32_t **rank; /* [steps]: [layers][kv_heads][tokens] */
     watch *watches; /* one for each threshold; the first ranks too */
@@ -35,17 +37,16 @@ struct vlci_probe {
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
-static vlcache_status add_watch(vlci_probe *p, vlcache_device *device, const vlci_compress_prompt *prompt,
-                                double threshold) {
-    int start[] = {0, 1}; /* the only row of a step */
-    int32_t only = VLCI_ROW(0, VLCI_ROW_SCORED | VLCI_ROW_COUNTED);
+static vlcache_status add_watch(vlci_probe *p, const vlci_compress_prompt *prompt, double threshold) {
+    const vlci_rows none = {0}; /* decoded rows are looked at only */
     for (size_t i = 0; i < p->n_watches; i++)
         if (p->watches[i].threshold == threshold) return VLCACHE_OK;
     watch *w = &p->watches[p->n_watches++];
     w->threshold = threshold;
     w->insignificant = vlci_calloc((size_t)p->shape.layers, sizeof *w->insignificant);
     if (!w->insignificant) return vlci_fail_memory("probe");
-    return vlci_scores_create(device, &p->shape, prompt, &(vlci_rows){start, &only}, threshold, &w->scores);
+    return vlci_scores_create(p->kernels->device, &p->kernels->score, &p->shape, prompt, &none,
+                              VLCI_ROW_SCORED | VLCI_ROW_COUNTED, threshold, &w->scores);
 }
 
 static vlcache_status create_host(vlci_probe *p, size_t n) {
@@ -57,23 +58,18 @@ static vlcache_status create_host(vlci_probe *p, size_t n) {
     return p->watches && p->score && p->counts && p->sorted ? VLCACHE_OK : vlci_fail_memory("probe");
 }
 
-vlcache_status vlci_probe_create(vlci_text *text, const vlci_kv *kv, const vlci_probe_options *options,
+vlcache_status vlci_probe_create(const vlci_compress_kernels *kernels, const vlci_probe_options *options,
                                  vlci_probe **out) {
-    const vlci_text_config *c = &text->model->config.text;
-    vlci_compress_prompt prompt = {.tokens = &options->tokens, .past = options->before};
+    vlci_compress_prompt prompt = {.tokens = options->tokens, .past = options->before};
     *out = NULL;
     vlci_probe *p = vlci_calloc(1, sizeof *p);
     if (!p) return vlci_fail_memory("probe");
+    p->kernels = kernels;
+    p->shape = kernels->shape;
     p->tokens = options->tokens;
-    p->shape = (vlci_compress_shape){.layers = c->layers,
-                                     .batch = 1,
-                                     .heads = c->heads,
-                                     .kv_heads = c->kv_heads,
-                                     .head_dim = c->head_dim,
-                                     .kv_dtype = kv->dtype};
     vlcache_status status = create_host(p, options->n);
     for (size_t i = 0; i < options->n && !status; i++)
-        status = add_watch(p, text->device, &prompt, options->recipes[i].threshold);
+        status = add_watch(p, &prompt, options->recipes[i].threshold);
     if (status)
         vlci_probe_destroy(&p);
     else
@@ -112,18 +108,19 @@ void vlci_probe_rank(const float *score, int n, vlci_probe_entry *sorted, int32_
     for (int32_t i = 0; i < n; i++) rank[sorted[i].position] = i;
 }
 
-static vlcache_status rank_layer(vlci_probe *p, vlcache_device *device, int layer, int32_t *rank) {
-    size_t heads = (size_t)p->shape.kv_heads, n = (size_t)p->tokens;
+static vlcache_status rank_layer(vlci_probe *p, int layer, int32_t *rank) {
+    size_t heads = (size_t)p->shape.kv_heads, n = (size_t)p->tokens, floats = heads * n;
     vlcache_status status =
-        vlci_read(device, p->watches[0].scores->score[layer], 0, p->score, heads * n * sizeof *p->score);
+        vlci_read(p->kernels->device, p->watches[0].scores->score, (size_t)layer * floats * sizeof *p->score,
+                  p->score, floats * sizeof *p->score);
     for (size_t h = 0; h < heads && !status; h++)
         vlci_probe_rank(p->score + h * n, p->tokens, p->sorted, rank + ((size_t)layer * heads + h) * n);
     return status;
 }
 
-static vlcache_status count(vlci_probe *p, vlcache_device *device, watch *w) {
+static vlcache_status count(vlci_probe *p, watch *w) {
     size_t heads = (size_t)p->shape.heads, n = (size_t)p->shape.layers * heads;
-    vlcache_status status = vlci_read(device, w->scores->counts, 0, p->counts, n * sizeof *p->counts);
+    vlcache_status status = vlci_scores_counts(w->scores, 0, p->shape.layers, p->counts);
     for (size_t i = 0; i < n && !status; i++) w->insignificant[i / heads] += p->counts[i];
     return status;
 }
@@ -141,21 +138,28 @@ static vlcache_status make_room(vlci_probe *p) {
     return p->rank[p->steps] ? VLCACHE_OK : vlci_fail_memory("probe: ranks of a step");
 }
 
-vlcache_status vlci_probe_step(vlci_probe *p, vlci_text *text, vlci_kv *kv, int32_t token) {
-    const int one = 1;
+/* What every threshold sees of a layer, and the ranks of the first. */
+static vlcache_status observe(void *user, int layer, const vlci_attention *a, int from, int rows) {
+    vlci_probe *p = user;
+    vlci_look look = {.a = a, .heads_at = vlci_kv_heads_at(p->kv, layer), .n = 1};
+    vlcache_status status = VLCACHE_OK;
+    (void)from, (void)rows;
+    for (size_t i = 0; i < p->n_watches && !status; i++)
+        status = vlci_scores_observe_decode(p->watches[i].scores, layer, &look, 1.0, false);
+    return status ? status : rank_layer(p, layer, p->rank[p->steps - 1]);
+}
+
+vlcache_status vlci_probe_step(vlci_probe *p, vlci_step *step, vlci_kv *kv, int32_t token) {
     vlcache_status status = make_room(p);
     if (status) return status;
-    int32_t *rank = p->rank[p->steps++];
-    status = vlci_text_begin(text, kv, &token, &one, NULL);
-    for (int l = 0; l < kv->layers && !status; l++) {
-        status = vlci_text_layer_run(text, kv, l);
-        vlci_attention a = vlci_text_attention(text, kv, l);
-        for (size_t i = 0; i < p->n_watches && !status; i++)
-            status = vlci_scores_observe(p->watches[i].scores, l, &a);
-        if (!status) status = rank_layer(p, text->device, l, rank);
-    }
-    for (size_t i = 0; i < p->n_watches && !status; i++) status = count(p, text->device, &p->watches[i]);
-    return status ? status : vlci_text_end(text, kv);
+    p->steps++;
+    p->kv = kv;
+    step->kv[0] = kv;
+    step->observer[0] = (vlci_observer){.user = p, .part = observe};
+    status = vlci_kv_reserve(kv, 0, p->shape.layers, 1);
+    if (!status) status = vlci_step_run(step, &token, 1, 1);
+    for (size_t i = 0; i < p->n_watches && !status; i++) status = count(p, &p->watches[i]);
+    return status;
 }
 
 /* ---- a variant ----------------------------------------------------------------------------------------- */
@@ -177,9 +181,9 @@ static int hits(const vlci_probe *p, int step, int layer, int head, const int *k
 
 static vlcache_status add_head(const vlci_probe *p, vlci_compress *plan, int layer, int head, int *kept,
                                vlcache_probe_layer *out) {
-    int k = vlci_compress_kept(plan, layer, 0);
+    int k = 0;
+    vlcache_status status = vlci_compress_positions(plan, layer, head, kept, &k);
     double share = 1.0 / k / p->shape.kv_heads;
-    vlcache_status status = vlci_compress_positions(plan, layer, 0, head, kept);
     for (int s = 0; s < p->steps && !status; s++) {
         double hit = share * hits(p, s, layer, head, kept, k);
         if (s == 0) out->hit_first += hit;

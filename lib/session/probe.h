@@ -4,8 +4,7 @@
 #ifndef VLCI_SESSION_PROBE_H
 #define VLCI_SESSION_PROBE_H
 
-#include "compress/compress.h"
-#include "engine/decode.h"
+#include "engine/sequence.h"
 #include "vlcache/session.h"
 
 typedef struct vlci_probe vlci_probe;
@@ -19,13 +18,14 @@ typedef struct vlci_probe_options {
 } vlci_probe_options;
 
 /** Nothing seen yet. Errors: VLCACHE_E_NO_MEMORY, the device's. */
-vlcache_status vlci_probe_create(vlci_text *text, const vlci_kv *kv, const vlci_probe_options *options,
+vlcache_status vlci_probe_create(const vlci_compress_kernels *kernels, const vlci_probe_options *options,
                                  vlci_probe **out);
 
-/** Runs a token through the model on the full cache, looking on. Blocks. Errors: those of a walk. */
-vlcache_status vlci_probe_step(vlci_probe *probe, vlci_text *text, vlci_kv *kv, int32_t token);
+/** Runs a token through the model on the full cache `kv`, looking on. Blocks. Errors: those of
+ * vlci_step_run(). */
+vlcache_status vlci_probe_step(vlci_probe *probe, vlci_step *step, vlci_kv *kv, int32_t token);
 
-/** A layer as a variant stands to it: `plan` NULL keeps everything; `recipe` its own. Blocks. */
+/** A layer as a variant stands to it: `plan` NULL keeps everything; `threshold` its own. Blocks. */
 vlcache_status vlci_probe_layer(const vlci_probe *probe, vlci_compress *plan, double threshold, int layer,
                                 vlcache_probe_layer *out);
 

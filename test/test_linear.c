@@ -1,5 +1,5 @@
 /*
- * test_gemm.c - every engine and rung x dtype x ragged shape against the double oracle: with and without
+ * test_linear.c - every engine and rung x dtype x ragged shape against the double oracle: with and without
  * bias, each activation, accumulation, offsets; extreme values stay in their row; nothing outside y is
  * written; the plan is forced, cached, and refuses what it does not know.
  */
@@ -9,14 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/gemm_plan.h"
 #include "compute/linear.h"
-#include "ref/ref_gemm.h"
+#include "ref/ref_linear.h"
 #include "support/suite.h"
 
 /* ---- support ------------------------------------------------------------------------------------------- */
 
 static vlcache_device *device;
-static char cache_dir[] = "/tmp/vlcache-test-gemm-XXXXXX";
+static vlci_linear linear; /* as force() opened it last */
+static char cache_dir[] = "/tmp/vlcache-test-linear-XXXXXX";
 
 static void open_device(void) {
     vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
@@ -36,6 +38,7 @@ static void count_after(void) {
 }
 
 static void close_device(void) {
+    vlci_linear_close(&linear);
     vlcache_device_destroy(&device);
     char command[96];
     snprintf(command, sizeof command, "rm -r '%s'", cache_dir);
@@ -142,8 +145,8 @@ static void arrays_release(arrays *a) {
 
 /* Runs and compares; what y held before is NaN unless it is added to, and what lies around it must stay. */
 static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
-    ref_gemm(a->w, p->bias ? a->bias : NULL, a->x + p->x_offset, p->accumulate ? a->old : NULL, a->want,
-             a->scale, p->m, p->n, p->k, p->act);
+    ref_linear(a->w, p->bias ? a->bias : NULL, a->x + p->x_offset, p->accumulate ? a->old : NULL, a->want,
+               a->scale, p->m, p->n, p->k, p->act);
     int64_t end = p->y_offset + (int64_t)p->m * p->n;
     for (int64_t i = 0; i < a->y_count; i++) {
         bool inside = i >= p->y_offset && i < end;
@@ -154,8 +157,8 @@ static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
     if (p->bias) w.bias = upload(a->bias, (size_t)p->n * sizeof(float));
     cl_mem x = upload(a->x, (size_t)a->x_count * sizeof(float));
     cl_mem y = upload(a->y, (size_t)a->y_count * sizeof(float));
-    must(vlci_gemm(device, &w, x, (size_t)p->x_offset, y, (size_t)p->y_offset, p->m, (vlci_activation)p->act,
-                   p->accumulate));
+    must(vlci_linear_run(&linear, &w, x, (size_t)p->x_offset, y, (size_t)p->y_offset, p->m,
+                         (vlci_activation)p->act, p->accumulate));
     must(vlci_read(device, y, 0, a->y, (size_t)a->y_count * sizeof(float)));
     for (int64_t i = 0; i < a->y_count; i++)
         if (i < p->y_offset || i >= end) ck_assert_msg(a->y[i] == 12345.0f, "wrote outside y, at %d", (int)i);
@@ -172,16 +175,22 @@ static void run(const problem *p, vlci_layout layout) {
     arrays_release(&a);
 }
 
-/* Forces an engine (and a rung of the portable one) and says in which layout it wants W. */
+/* Opens products anew. */
+static vlci_layout reopen(vlcache_dtype dtype) {
+    vlci_linear_close(&linear);
+    must(vlci_linear_open(device, dtype, &linear));
+    return vlci_linear_layout(&linear, dtype);
+}
+
+/* Opens them with an engine (and a rung of it), and says in which layout it wants W. The environment has its
+ * say when they are opened, and none after. */
 static vlci_layout force(const char *engine, const char *variant, vlcache_dtype dtype) {
-    vlci_layout layout;
     setenv("VLCACHE_GEMM", engine, 1);
-    if (variant)
-        setenv("VLCACHE_VARIANT", variant, 1);
-    else
-        unsetenv("VLCACHE_VARIANT");
-    must(vlci_gemm_plan(device, dtype, &layout, NULL));
+    if (variant) setenv("VLCACHE_VARIANT", variant, 1);
+    vlci_layout layout = reopen(dtype);
     ck_assert_int_eq(layout, strcmp(engine, "wide") ? VLCI_ROWS : VLCI_PANELS);
+    unsetenv("VLCACHE_VARIANT");
+    unsetenv("VLCACHE_GEMM");
     return layout;
 }
 
@@ -206,8 +215,6 @@ static void run_shapes(const char *engine, const char *variant) {
             run(&p, layout);
         }
     }
-    unsetenv("VLCACHE_VARIANT");
-    unsetenv("VLCACHE_GEMM");
 }
 
 /* ---- the engines --------------------------------------------------------------------------------------- */
@@ -247,8 +254,9 @@ START_TEST(clblast_multiplies) {
 }
 END_TEST
 
-START_TEST(few_rows_multiply) {
-    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+static void run_few_rows(const char *engine, const char *variant, vlcache_dtype first) {
+    for (int dtype = (int)first; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
         for (int m = 1; m <= 8; m += suite_reduced() ? 3 : 1) {
             for (int kind = 0; kind < (suite_reduced() ? 3 : 6); kind++) {
                 static const int nk[][2] = {{1, 1}, {33, 64}, {31, 7}, {65, 259}, {7, 9}, {64, 1024}};
@@ -256,11 +264,16 @@ START_TEST(few_rows_multiply) {
                 p.value = kind % 2 ? hard_value : plain_value;
                 p.bias = kind != 3, p.act = p.value == plain_value ? kind % 5 : 0;
                 p.accumulate = kind == 1 || kind == 4, p.x_offset = kind % 3 * 4, p.y_offset = kind;
-                run(&p, VLCI_ROWS);
-                run(&p, VLCI_PANELS);
+                run(&p, layout);
             }
         }
     }
+}
+
+START_TEST(few_rows_multiply) {
+    run_few_rows("portable", NULL, VLCACHE_DTYPE_F32);
+    run_few_rows("wide", NULL, VLCACHE_DTYPE_F32);
+    if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16);
 }
 END_TEST
 
@@ -274,12 +287,14 @@ START_TEST(every_activation_is_applied) {
                      .dtype = VLCACHE_DTYPE_F16};
         p.value = plain_value;
         static const char *const engines[] = {"portable", "wide", "clblast"};
-        for (int e = 0; e < (suite_reduced() ? 2 : 3); e++) run(&p, force(engines[e], NULL, p.dtype));
-        p.m = 2;
-        run(&p, VLCI_ROWS);
-        run(&p, VLCI_PANELS);
+        for (int e = 0; e < (suite_reduced() ? 2 : 3); e++) {
+            vlci_layout layout = force(engines[e], NULL, p.dtype);
+            p.m = 11;
+            run(&p, layout);
+            p.m = 2;
+            run(&p, layout);
+        }
     }
-    unsetenv("VLCACHE_GEMM");
 }
 END_TEST
 
@@ -297,18 +312,17 @@ START_TEST(infinity_stays_in_its_row) {
             arrays_release(&a);
         }
     }
-    unsetenv("VLCACHE_GEMM");
 }
 END_TEST
 
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
 START_TEST(plan_measures_once) {
-    vlci_layout layout, again;
+    vlci_gemm_engine engine, again;
     vlcache_gemm_engine reports[3], cached[3];
-    must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &layout, reports));
+    must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &engine, reports));
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &again, cached));
-    ck_assert_int_eq(layout, again);
+    ck_assert_int_eq(engine, again);
     int chosen = 0;
     for (int i = 0; i < 3; i++) {
         ck_assert_str_eq(reports[i].name, cached[i].name);
@@ -322,7 +336,8 @@ START_TEST(plan_measures_once) {
     }
     ck_assert_int_eq(chosen, 1);
     problem p = {.m = 20, .n = 50, .k = 30, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
-    run(&p, layout);
+    run(&p, reopen(p.dtype));
+    ck_assert_int_eq(linear.of[p.dtype].gemm.engine, engine);
 }
 END_TEST
 
@@ -337,33 +352,72 @@ START_TEST(plan_reads_the_cache_and_doubts_it) {
                                       "portable 1000\nwide 2\nclblast 3 but failed\n",
                                       "portable 1000 wide 2 clblast 3"};
     const char *key = "gemm engines " VLCACHE_VERSION " f32";
-    vlci_layout layout;
+    vlci_gemm_engine engine;
     vlcache_gemm_engine reports[3];
     vlci_cache_write(device, key, "portable 1000.00\nwide 2.00\nclblast 0.00 it broke: -54\n");
-    must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));
-    ck_assert(reports[0].chosen && reports[0].gflops == 1000 && layout == VLCI_ROWS);
+    must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &engine, reports));
+    ck_assert(reports[0].chosen && reports[0].gflops == 1000 && engine == VLCI_GEMM_PORTABLE);
     ck_assert_str_eq(reports[2].error, "it broke: -54");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i += 3) {
         vlci_cache_write(device, key, bad[i + seed % 3]);
-        must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, reports));
+        must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &engine, reports));
         ck_assert(reports[0].gflops > 0 && reports[0].gflops != 1000 && reports[1].gflops > 0 &&
                   reports[1].gflops != 2);
     }
 }
 END_TEST
 
-START_TEST(plan_refuses) {
-    vlci_layout layout;
-    ck_assert_int_eq(vlci_gemm_plan(device, VLCACHE_DTYPE_AUTO, &layout, NULL), VLCACHE_E_ARGUMENT);
+START_TEST(opening_refuses) {
+    vlci_gemm_engine engine;
+    vlci_linear closed = {0};
+    ck_fails(vlci_gemm_plan(device, VLCACHE_DTYPE_AUTO, &engine, NULL), VLCACHE_E_ARGUMENT,
+             "f32, f16 or bf16");
+    ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_AUTO, &closed), VLCACHE_E_ARGUMENT, "f32, f16 or bf16");
     setenv("VLCACHE_GEMM", "fast", 1);
-    ck_assert_int_eq(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &layout, NULL), VLCACHE_E_ARGUMENT);
-    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "VLCACHE_GEMM"));
+    ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "VLCACHE_GEMM");
+    setenv("VLCACHE_GEMM", "portable", 1);
+    setenv("VLCACHE_VARIANT", "gemm:huge", 1);
+    ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "\"huge\"");
+    setenv("VLCACHE_VARIANT", "gemv:3", 1);
+    ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "\"3\"");
+    unsetenv("VLCACHE_VARIANT");
     unsetenv("VLCACHE_GEMM");
-    vlci_matrix w = {.n = 4, .k = 0, .dtype = VLCACHE_DTYPE_F32};
-    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, 1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT);
-    w.k = 4;
-    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, -1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT);
-    ck_assert_int_eq(vlci_gemm(device, &w, NULL, 0, NULL, 0, 0, VLCI_ACT_NONE, false), VLCACHE_OK);
+    vlci_matrix w = {.n = 4, .k = 4, .dtype = VLCACHE_DTYPE_F32};
+    ck_fails(vlci_linear_run(&closed, &w, NULL, 0, NULL, 0, 1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT,
+             "not opened");
+}
+END_TEST
+
+START_TEST(running_refuses) {
+    vlci_matrix w[] = {{.n = 4, .k = 0, .dtype = VLCACHE_DTYPE_F32},
+                       {.n = 4, .k = 4, .dtype = VLCACHE_DTYPE_F32},
+                       {.n = 4, .k = 4, .dtype = VLCACHE_DTYPE_F32, .layout = VLCI_PANELS},
+                       {.n = 4, .k = 4, .dtype = VLCACHE_DTYPE_F16}};
+    w[0].layout = w[1].layout = force("portable", NULL, VLCACHE_DTYPE_F32);
+    static const int rows[] = {1, -1, 1, 1};
+    static const char *const says[] = {"shape", "shape", "panels", "f16"};
+    for (int i = 0; i < 4; i++)
+        ck_fails(vlci_linear_run(&linear, &w[i], NULL, 0, NULL, 0, rows[i], VLCI_ACT_NONE, false),
+                 VLCACHE_E_ARGUMENT, says[i]);
+    must(vlci_linear_run(&linear, &w[1], NULL, 0, NULL, 0, 0, VLCI_ACT_NONE, false));
+}
+END_TEST
+
+/* Two dtypes in one object, each by its own engine; closing gives all memory back. */
+START_TEST(dtypes_stand_side_by_side) {
+    uint64_t before = vlci_memory_now(device);
+    problem p = {.m = 20, .n = 50, .k = 30, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
+    vlci_layout panels = force("wide", NULL, VLCACHE_DTYPE_BF16);
+    setenv("VLCACHE_GEMM", suite_reduced() ? "portable" : "clblast", 1);
+    must(vlci_linear_open(device, VLCACHE_DTYPE_F32, &linear));
+    must(vlci_linear_open(device, VLCACHE_DTYPE_BF16, &linear)); /* open already: stays with its engine */
+    unsetenv("VLCACHE_GEMM");
+    ck_assert_int_eq(vlci_linear_layout(&linear, VLCACHE_DTYPE_BF16), panels);
+    run(&p, panels);
+    p.dtype = VLCACHE_DTYPE_F32;
+    run(&p, VLCI_ROWS);
+    vlci_linear_close(&linear);
+    ck_assert_uint_eq(vlci_memory_now(device), before);
 }
 END_TEST
 
@@ -375,8 +429,8 @@ START_TEST(bytes_of_a_matrix) {
 END_TEST
 
 int main(void) {
-    Suite *suite = suite_create("gemm");
-    TCase *cases = tcase_create("gemm");
+    Suite *suite = suite_create("linear");
+    TCase *cases = tcase_create("linear");
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_checked_fixture(cases, count_before, count_after);
     tcase_add_test(cases, bytes_of_a_matrix);
@@ -389,7 +443,9 @@ int main(void) {
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);
     tcase_add_test(cases, infinity_stays_in_its_row);
-    tcase_add_test(cases, plan_refuses);
+    tcase_add_test(cases, opening_refuses);
+    tcase_add_test(cases, running_refuses);
+    tcase_add_test(cases, dtypes_stand_side_by_side);
     if (!suite_reduced()) { /* what a simulator would take hours for, and kernels that are not ours */
         tcase_add_test(cases, clblast_multiplies);
         tcase_add_test(cases, plan_measures_once);

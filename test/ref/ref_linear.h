@@ -1,8 +1,8 @@
 /*
- * ref_gemm.h - y = act(x W^T + bias) (+ y) as written, in double, and the storage of 16-bit floats.
+ * ref_linear.h - y = act(x W^T + bias) (+ y) as written, in double, and the storage of 16-bit floats.
  */
-#ifndef REF_GEMM_H
-#define REF_GEMM_H
+#ifndef REF_LINEAR_H
+#define REF_LINEAR_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,8 +16,8 @@ double ref_activate(double x, int act);
  * y[m][n]; bias may be NULL; old may be NULL (no accumulation). `scale` receives, for each output, the sum of
  * the magnitudes that went into it: what a rounding error is relative to.
  */
-void ref_gemm(const double *w, const float *bias, const float *x, const float *old, double *y, double *scale,
-              int m, int n, int k, int act);
+void ref_linear(const double *w, const float *bias, const float *x, const float *old, double *y,
+                double *scale, int m, int n, int k, int act);
 
 /** Element i of an array of `dtype`, stored from and read back into a number. Storing rounds to nearest even.
  */

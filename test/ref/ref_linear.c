@@ -1,7 +1,7 @@
 /*
- * ref_gemm.c - the matrix product as its definition reads.
+ * ref_linear.c - the matrix product as its definition reads.
  */
-#include "ref/ref_gemm.h"
+#include "ref/ref_linear.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,8 +21,8 @@ double ref_activate(double x, int act) {
     return x;
 }
 
-void ref_gemm(const double *w, const float *bias, const float *x, const float *old, double *y, double *scale,
-              int m, int n, int k, int act) {
+void ref_linear(const double *w, const float *bias, const float *x, const float *old, double *y,
+                double *scale, int m, int n, int k, int act) {
     for (int r = 0; r < m; r++) {
         for (int c = 0; c < n; c++) {
             double sum = bias ? bias[c] : 0, size = fabs(sum);

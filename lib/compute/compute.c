@@ -1,0 +1,19 @@
+/*
+ * compute.c - opens what a model computes with, part by part.
+ */
+#include "compute/compute.h"
+
+vlcache_status vlci_compute_open(vlcache_device *device, vlci_activation gate, vlci_compute *out) {
+    *out = (vlci_compute){.device = device};
+    vlcache_status status = vlci_norm_open(device, &out->norm);
+    if (!status) status = vlci_act_open(device, gate, &out->gate);
+    if (!status) status = vlci_patch_open(device, &out->patch);
+    if (!status) status = vlci_sample_open(device, &out->sample);
+    if (status) vlci_compute_close(out);
+    return status;
+}
+
+void vlci_compute_close(vlci_compute *compute) {
+    vlci_linear_close(&compute->linear);
+    *compute = (vlci_compute){0};
+}

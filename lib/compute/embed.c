@@ -1,0 +1,33 @@
+/*
+ * embed.c - rows by index: a work-item for each element.
+ */
+#include "compute/embed.h"
+
+#include <stdio.h>
+
+vlcache_status vlci_embed_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
+                               vlci_embed_kernels *out) {
+    char options[24];
+    *out = (vlci_embed_kernels){.device = device, .dtype = dtype, .layout = layout};
+    snprintf(options, sizeof options, " -DPANELS=%d", layout == VLCI_PANELS);
+    vlcache_status status = vlci_matrix_kernel(device, dtype, "embed.cl", "embed", options, &out->embed);
+    return status ? status : vlci_matrix_kernel(device, dtype, "embed.cl", "gather", options, &out->gather);
+}
+
+vlcache_status vlci_embed_run(const vlci_embed_kernels *kernels, const vlci_matrix *table, cl_mem features,
+                              cl_mem ids, cl_mem y, int rows) {
+    if (table->dtype != kernels->dtype || table->layout != kernels->layout)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "embedding: a table of %s, or its layout, which was not opened",
+                         vlcache_dtype_name(table->dtype));
+    return VLCI_LAUNCH(kernels->device, kernels->embed,
+                       vlci_grid_exact(kernels->embed, (size_t)table->k, (size_t)rows, 1),
+                       VLCI_MEM(table->data), VLCI_MEM(features), VLCI_MEM(ids), VLCI_MEM(y),
+                       VLCI_I32(table->k));
+}
+
+vlcache_status vlci_gather_run(const vlci_embed_kernels *kernels, cl_mem x, cl_mem other, cl_mem source,
+                               cl_mem y, int rows, int n) {
+    return VLCI_LAUNCH(kernels->device, kernels->gather,
+                       vlci_grid_exact(kernels->gather, (size_t)n, (size_t)rows, 1), VLCI_MEM(x),
+                       VLCI_MEM(other), VLCI_MEM(source), VLCI_MEM(y), VLCI_I32(n));
+}

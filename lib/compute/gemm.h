@@ -1,0 +1,49 @@
+/**
+ * gemm.h (internal) - products with many rows of x, by one of three engines: "portable" (tiles in local
+ * memory, W in rows), "wide" (float16 vectors, W in panels), "clblast" (W in rows, widened to f32 first).
+ */
+#ifndef VLCI_COMPUTE_GEMM_H
+#define VLCI_COMPUTE_GEMM_H
+
+#include "compute/matrix.h"
+#include "device/ladder.h"
+
+extern const vlci_ladder vlci_gemm_ladder, vlci_gemm_wide_ladder;
+
+typedef enum vlci_gemm_engine { VLCI_GEMM_PORTABLE, VLCI_GEMM_WIDE, VLCI_GEMM_CLBLAST } vlci_gemm_engine;
+enum { VLCI_GEMM_ENGINES = 3 };
+extern const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES];
+
+/** The layout in which an engine reads W. */
+vlci_layout vlci_gemm_layout(vlci_gemm_engine engine);
+
+/** A kernel of gemm.cl: work-groups of group x group items, each of tiles of side x side outputs; side 0: an
+ * item an output. */
+typedef struct vlci_gemm_tile {
+    const vlci_kernel *kernel;
+    size_t group, side;
+} vlci_gemm_tile;
+
+/** What an engine needs for weights of one dtype. */
+typedef struct vlci_gemm {
+    vlcache_device *device;
+    vlci_gemm_engine engine;
+    vlci_gemm_tile few, many; /**< portable: few tiles, and as many large ones as fill the device */
+    const vlci_kernel *wide;
+    size_t wide_rows, wide_columns; /**< outputs of a work-item */
+    const vlci_kernel *widen, *epilogue;
+    struct vlci_gemm_scratch *scratch; /**< clblast: widened weights */
+} vlci_gemm;
+
+/** Opens an engine. Errors: those of vlci_rung(), vlci_kernel_get() and vlci_memory_create(); nothing is left
+ * open. */
+vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype,
+                              vlci_gemm *out);
+
+/** Enqueues a product; W must lie as the engine reads it. Errors: the device's. */
+vlcache_status vlci_gemm_run(const vlci_gemm *gemm, const vlci_product *p);
+
+/** Releases what an engine holds beside kernels; zeroes it. All zero: nothing to do. */
+void vlci_gemm_close(vlci_gemm *gemm);
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * gemv.c - the matrix-vector kernels: by layout of W, rows of x (rounded up to a power of two), and
+ * alignment.
+ */
+#include "compute/gemv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *choose(const vlcache_device *device) {
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : VLCI_GEMV_LANES);
+}
+
+const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose};
+
+/* A work-item takes a panel. */
+static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
+    char options[32];
+    snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
+    gemv->height[i].lanes = 1;
+    return vlci_matrix_kernel(gemv->device, dtype, "gemv_wide.cl", "gemv_wide", options,
+                              &gemv->height[i].any);
+}
+
+static vlcache_status open_lanes(vlci_gemv *gemv, vlcache_dtype dtype, int i, bool aligned,
+                                 const vlci_kernel **out) {
+    char options[64];
+    snprintf(options, sizeof options, " -DROWS=%d -DLANES=%zu -DALIGNED=%d", 1 << i, gemv->height[i].lanes,
+             aligned);
+    return vlci_matrix_kernel(gemv->device, dtype, "gemv.cl", "gemv_rows", options, out);
+}
+
+/* As many lanes as the rung says, or as the device and the kernels take. */
+static vlcache_status open_rows(vlci_gemv *gemv, vlcache_dtype dtype, int i, size_t lanes) {
+    const vlci_caps *caps = &gemv->device->caps;
+    while (lanes > 1 &&
+           (lanes > caps->max_group ||
+            (size_t)VLCI_GEMV_LOCAL_FLOATS((size_t)1 << i, lanes) * sizeof(float) > caps->local_bytes))
+        lanes /= 2;
+    for (;; lanes /= 2) {
+        gemv->height[i].lanes = lanes;
+        vlcache_status status = open_lanes(gemv, dtype, i, false, &gemv->height[i].any);
+        if (!status) status = open_lanes(gemv, dtype, i, true, &gemv->height[i].aligned);
+        if (status || lanes == 1) return status;
+        if (lanes <= gemv->height[i].any->max_group && lanes <= gemv->height[i].aligned->max_group)
+            return status;
+    }
+}
+
+vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
+                              vlci_gemv *out) {
+    *out = (vlci_gemv){.device = device, .layout = layout};
+    const char *rung;
+    vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, choose(device), &rung);
+    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++)
+        status =
+            layout == VLCI_PANELS ? open_panels(out, dtype, i) : open_rows(out, dtype, i, (size_t)atoi(rung));
+    return status;
+}
+
+vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p) {
+    int i = 0;
+    while (1 << i < p->m) i++;
+    bool aligned = gemv->height[i].aligned && p->w->k % 8 == 0 && p->x_offset % 8 == 0;
+    size_t columns = gemv->layout == VLCI_PANELS ? VLCI_PANEL : VLCI_GEMV_COLUMNS;
+    vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->w->n, columns), 1, 1, gemv->height[i].lanes, 1, 1);
+    return vlci_product_launch(gemv->device, aligned ? gemv->height[i].aligned : gemv->height[i].any, grid,
+                               p);
+}

@@ -1,0 +1,33 @@
+/**
+ * gemv.h (internal) - products with few rows of x, which read W once for all of them.
+ */
+#ifndef VLCI_COMPUTE_GEMV_H
+#define VLCI_COMPUTE_GEMV_H
+
+#include "compute/matrix.h"
+#include "device/ladder.h"
+
+extern const vlci_ladder vlci_gemv_ladder;
+
+/** Kernels for 1, 2, 4 .. VLCI_GEMV_ROWS_MAX rows of x. */
+enum { VLCI_GEMV_HEIGHTS = 4 };
+_Static_assert(VLCI_GEMV_ROWS_MAX == 1 << (VLCI_GEMV_HEIGHTS - 1), "a kernel for each power of two");
+
+/** The kernels for weights of one dtype and layout. */
+typedef struct vlci_gemv {
+    vlcache_device *device;
+    vlci_layout layout;
+    struct {
+        const vlci_kernel *any, *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels */
+        size_t lanes;                     /**< of both */
+    } height[VLCI_GEMV_HEIGHTS];          /**< by log2 of the rows */
+} vlci_gemv;
+
+/** Errors: those of vlci_rung() and vlci_kernel_get(). */
+vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
+                              vlci_gemv *out);
+
+/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows. */
+vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * matrix.c - what the kernels of matrix products have in common.
+ */
+#include "compute/matrix.h"
+
+#include <stdio.h>
+
+size_t vlci_matrix_bytes(int n, int k, vlcache_dtype dtype, vlci_layout layout) {
+    size_t rows = layout == VLCI_PANELS ? vlci_ceil_div((size_t)n, VLCI_PANEL) * VLCI_PANEL : (size_t)n;
+    return rows * (size_t)k * vlci_dtype_bytes(dtype);
+}
+
+vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, const char *file,
+                                  const char *name, const char *options, const vlci_kernel **out) {
+    char all[128];
+    snprintf(all, sizeof all, "-DW_DTYPE=%d%s", (int)dtype, options);
+    return vlci_kernel_get(device, file, name, all, out);
+}
+
+vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                                   const vlci_product *p) {
+    return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x),
+                       VLCI_U32(p->x_offset), VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_I32(p->m),
+                       VLCI_I32(p->w->n), VLCI_I32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
+}

@@ -1,0 +1,39 @@
+/*
+ * norm.c - norms: a work-group for each row.
+ */
+#include "compute/norm.h"
+
+#include "cl/shared.h"
+
+/* One on CPUs, where the barriers of a group cost more than they save. */
+static const char *choose(const vlcache_device *device) {
+    return vlci_lanes_name(device->caps.wide_vectors ? 1 : VLCI_NORM_LANES);
+}
+
+const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit, choose};
+
+vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
+    *out = (vlci_norm_kernels){.device = device};
+    vlcache_status status =
+        vlci_kernel_lanes(device, "norm.cl", "rms_norm", &vlci_norm_ladder, &out->rms, &out->rms_lanes);
+    if (!status)
+        status = vlci_kernel_lanes(device, "norm.cl", "layer_norm", &vlci_norm_ladder, &out->layer,
+                                   &out->layer_lanes);
+    return status;
+}
+
+vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
+                             const vlci_norm *norm, cl_mem y, int rows, int n, float eps) {
+    if (x_offset > UINT32_MAX)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "norm: an offset of %zu elements, kernels take less than 2^32", x_offset);
+    if (!norm->bias)
+        return VLCI_LAUNCH(kernels->device, kernels->rms,
+                           VLCI_GRID((size_t)rows, 1, 1, kernels->rms_lanes, 1, 1), VLCI_MEM(x),
+                           VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(y), VLCI_I32(n),
+                           VLCI_F32(eps));
+    return VLCI_LAUNCH(kernels->device, kernels->layer,
+                       VLCI_GRID((size_t)rows, 1, 1, kernels->layer_lanes, 1, 1), VLCI_MEM(x),
+                       VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(norm->bias), VLCI_MEM(y),
+                       VLCI_I32(n), VLCI_F32(eps));
+}

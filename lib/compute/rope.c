@@ -1,0 +1,36 @@
+/*
+ * rope.c - rotary positions: a work-item for each pair of elements.
+ */
+#include "compute/rope.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { OWN_ARGS = 7 };
+
+vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vlci_rope_kernels *out) {
+    char options[32];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d", (int)kv_dtype);
+    *out = (vlci_rope_kernels){.device = device};
+    vlcache_status status = vlci_kernel_get(device, "rope.cl", "rope_phase", options, &out->phase);
+    return status ? status : vlci_kernel_get(device, "rope.cl", "rope_append", options, &out->append);
+}
+
+vlcache_status vlci_rope_phase(const vlci_rope_kernels *k, cl_mem inv_freq, cl_mem axis, cl_mem row_position,
+                               cl_mem phase, int rows, int head_dim) {
+    return VLCI_LAUNCH(k->device, k->phase, vlci_grid_exact(k->phase, (size_t)head_dim / 2, (size_t)rows, 1),
+                       VLCI_MEM(inv_freq), VLCI_MEM(axis), VLCI_MEM(row_position), VLCI_MEM(phase));
+}
+
+vlcache_status vlci_rope_append(const vlci_rope_kernels *k, const vlci_append *a) {
+    size_t heads = (size_t)a->heads + 2 * (size_t)a->kv_heads;
+    const vlci_arg own[OWN_ARGS] = {VLCI_MEM(a->qkv),          VLCI_MEM(a->phase),     VLCI_U32(a->phase_row),
+                                    VLCI_MEM(a->row_sequence), VLCI_MEM(a->seq_start), VLCI_I32(a->heads),
+                                    VLCI_I32(a->kv_heads)};
+    vlci_arg args[OWN_ARGS + VLCI_KV_ARGS];
+    memcpy(args, own, sizeof own);
+    vlcache_status status = vlci_kv_args(&a->kv, args + OWN_ARGS);
+    if (status) return status;
+    vlci_grid grid = vlci_grid_exact(k->append, (size_t)a->head_dim / 2, heads, (size_t)a->rows);
+    return vlci_launch(k->device, k->append, grid, args, OWN_ARGS + VLCI_KV_ARGS);
+}

@@ -1,0 +1,37 @@
+/**
+ * rope.h (internal) - rotary positions: the phases of rows, and rotating new rows into the cache.
+ */
+#ifndef VLCI_COMPUTE_ROPE_H
+#define VLCI_COMPUTE_ROPE_H
+
+#include "kv/view.h"
+
+typedef struct vlci_rope_kernels {
+    vlcache_device *device;
+    const vlci_kernel *phase, *append;
+} vlci_rope_kernels;
+
+/** For a cache of one dtype. Errors: those of vlci_kernel_get(). */
+vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vlci_rope_kernels *out);
+
+/** Enqueues phase [rows][head_dim]: cosines, then sines of row_position[r][axis[d]] * inv_freq[d], d <
+ * head_dim / 2; row_position: int[rows][3]. Errors: the device's. */
+vlcache_status vlci_rope_phase(const vlci_rope_kernels *kernels, cl_mem inv_freq, cl_mem axis,
+                               cl_mem row_position, cl_mem phase, int rows, int head_dim);
+
+/** Where new rows go, and who the rows are. */
+typedef struct vlci_append {
+    int rows, heads, kv_heads, head_dim;
+    cl_mem qkv;          /**< f32 [rows][(heads + 2 kv_heads) * head_dim]; its q part is rotated in place */
+    cl_mem phase;        /**< f32 [..][head_dim], of vlci_rope_phase() */
+    int phase_row;       /**< of phase that belongs to row 0 */
+    cl_mem row_sequence; /**< int [rows] */
+    cl_mem seq_start;    /**< int [batch + 1] */
+    vlci_kv_view kv;     /**< of the layer */
+} vlci_append;
+
+/** Enqueues: rotates q and k, and appends k and v to the cache. Errors: VLCACHE_E_UNSUPPORTED (strides), the
+ * device's. */
+vlcache_status vlci_rope_append(const vlci_rope_kernels *kernels, const vlci_append *a);
+
+#endif

@@ -1,0 +1,13 @@
+/**
+ * ref_rope.h - the rotation of a head as its definition reads, in double.
+ */
+#ifndef REF_ROPE_H
+#define REF_ROPE_H
+
+/**
+ * One head, rotated to a position. The angle is the product rounded to f32, as in the models' own code; its
+ * sine and cosine are exact.
+ */
+void ref_rotate(const float *x, const float *inv_freq, int position, double *y, int head_dim);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * test_embed.c - rows by index against copies: tables of each dtype and layout with visual tokens among them,
+ * gathering.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compute/embed.h"
+#include "ref/ref_linear.h"
+#include "support/floats.h"
+#include "support/suite.h"
+
+static uint64_t seed = 11;
+
+enum { VOCABULARY = 45, FEATURES = 4 }; /* the last panel of the table is not full */
+
+static void embed(vlcache_dtype dtype, vlci_layout layout, int k) {
+    static const int ids[] = {0, 44, -1, 31, 32, -4, 7, -2, 33};
+    enum { IDS = sizeof ids / sizeof *ids };
+    float *table = floats_random(&seed, (size_t)(VOCABULARY * k), 3, 0),
+          *want = malloc(sizeof *want * (size_t)(IDS * k));
+    float *features = floats_random(&seed, (size_t)(FEATURES * k), 1, 0);
+    size_t bytes = vlci_matrix_bytes(VOCABULARY, k, dtype, layout);
+    void *stored = calloc(1, bytes);
+    for (int row = 0; row < VOCABULARY; row++)
+        for (int i = 0; i < k; i++) {
+            int at = layout == VLCI_PANELS ? (row / 32 * k + i) * 32 + row % 32 : row * k + i;
+            ref_store(stored, at, table[row * k + i], dtype);
+            table[row * k + i] = (float)ref_load(stored, at, dtype);
+        }
+    for (int r = 0; r < IDS; r++)
+        memcpy(want + r * k, ids[r] < 0 ? features + (-1 - ids[r]) * k : table + ids[r] * k,
+               sizeof *want * (size_t)k);
+    vlci_matrix matrix = {
+        .data = suite_upload(stored, bytes), .n = VOCABULARY, .k = k, .dtype = dtype, .layout = layout};
+    cl_mem on_features = floats_upload(features, (size_t)(FEATURES * k)),
+           on_ids = suite_upload(ids, sizeof ids);
+    cl_mem out = floats_poisoned((size_t)(IDS * k));
+    vlci_embed_kernels kernels;
+    ck_ok(vlci_embed_open(suite_device(), dtype, layout, &kernels));
+    ck_ok(vlci_embed_run(&kernels, &matrix, on_features, on_ids, out, IDS));
+    matrix.layout = layout == VLCI_ROWS ? VLCI_PANELS : VLCI_ROWS;
+    ck_fails(vlci_embed_run(&kernels, &matrix, on_features, on_ids, out, IDS), VLCACHE_E_ARGUMENT, "layout");
+    float *got = floats_take(out, (size_t)(IDS * k));
+    floats_same("embed", got, want, (size_t)(IDS * k));
+    suite_release(matrix.data);
+    suite_release(on_features);
+    suite_release(on_ids);
+    free(table);
+    free(features);
+    free(want);
+    free(stored);
+    free(got);
+}
+
+START_TEST(embeddings) {
+    static const int sizes[] = {1, 7, 64, 80};
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++)
+        for (int i = 0; i < (suite_reduced() ? 2 : 4); i++) {
+            embed((vlcache_dtype)dtype, VLCI_ROWS, sizes[i]);
+            embed((vlcache_dtype)dtype, VLCI_PANELS, sizes[i]);
+        }
+}
+END_TEST
+
+START_TEST(gathered_rows) {
+    static const int source[] = {3, -1, 0, 0, 4, -7, 2}, sizes[] = {1, 9, 64, 100};
+    enum { ROWS = sizeof source / sizeof *source, FROM = 5 };
+    vlci_embed_kernels kernels;
+    ck_ok(vlci_embed_open(suite_device(), VLCACHE_DTYPE_F16, VLCI_ROWS, &kernels));
+    for (int s = 0; s < 4; s++) {
+        int n = sizes[s];
+        float *x = floats_random(&seed, (size_t)(FROM * n), 1, 0),
+              *other = floats_random(&seed, (size_t)n, 1, 5);
+        float *want = malloc(sizeof *want * (size_t)(ROWS * n));
+        for (int r = 0; r < ROWS; r++)
+            memcpy(want + r * n, source[r] < 0 ? other : x + source[r] * n, sizeof *want * (size_t)n);
+        cl_mem in = floats_upload(x, (size_t)(FROM * n)), on_other = floats_upload(other, (size_t)n);
+        cl_mem on_source = suite_upload(source, sizeof source), out = floats_poisoned((size_t)(ROWS * n));
+        ck_ok(vlci_gather_run(&kernels, in, on_other, on_source, out, ROWS, n));
+        float *got = floats_take(out, (size_t)(ROWS * n));
+        floats_same("gather", got, want, (size_t)(ROWS * n));
+        suite_release(in);
+        suite_release(on_other);
+        suite_release(on_source);
+        free(x);
+        free(other);
+        free(want);
+        free(got);
+    }
+}
+END_TEST
+
+START_TEST(nothing_leaks) {
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("embed");
+    TCase *c = tcase_create("embed");
+    tcase_add_test(c, embeddings);
+    tcase_add_test(c, gathered_rows);
+    tcase_add_test(c, nothing_leaks);
+    suite_add_tcase(suite, c);
+    return suite_run(suite);
+}

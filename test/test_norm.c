@@ -1,0 +1,79 @@
+/*
+ * test_norm.c - norms against their definitions in double: 1 and 64 work-items a row, odd sizes, in place.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "compute/norm.h"
+#include "ref/ref_norm.h"
+#include "support/floats.h"
+#include "support/suite.h"
+
+static uint64_t seed = 11;
+
+static vlci_norm_kernels kernels;
+
+/* `rows` rows of n numbers around `offset`; in place or not. */
+static void norm_rows(int rows, int n, bool layer, float scale, float offset, float eps, bool in_place) {
+    size_t count = (size_t)rows * (size_t)n;
+    float *x = floats_random(&seed, count, scale, offset), *weight = floats_random(&seed, (size_t)n, 1, 1);
+    float *bias = floats_random(&seed, (size_t)n, 1, 0);
+    double *want = malloc(count * sizeof *want);
+    for (int r = 0; r < rows; r++)
+        if (layer)
+            ref_layer_norm(x + r * n, weight, bias, want + r * n, n, (double)eps);
+        else
+            ref_rms_norm(x + r * n, weight, want + r * n, n, (double)eps);
+    vlci_norm norm = {.weight = floats_upload(weight, (size_t)n),
+                      .bias = layer ? floats_upload(bias, (size_t)n) : NULL};
+    cl_mem in = floats_upload(x, count), out = in_place ? in : floats_poisoned(count);
+    ck_ok(vlci_norm_run(&kernels, in, &norm, out, rows, n, eps));
+    float *got = floats_take(out, count);
+    /* What an offset loses: its own rounding, relative to the spread. */
+    double lost = layer && scale > 0 ? 3e-7 * fabs((double)offset) / (double)scale : 0;
+    suite_close(layer ? "layer_norm" : "rms_norm", got, want, count, 3e-6 + 4 * lost, 1e-5);
+    if (!in_place) suite_release(in);
+    suite_release(norm.weight);
+    suite_release(norm.bias);
+    free(x);
+    free(weight);
+    free(bias);
+    free(want);
+    free(got);
+}
+
+static const char *const norm_rungs[] = {"norm:1", "norm:64"};
+
+START_TEST(norms) {
+    static const int sizes[] = {1, 3, 63, 64, 65, 200, 257, 1024};
+    int n_sizes = suite_reduced() ? 5 : 8;
+    suite_force(norm_rungs[_i]);
+    ck_ok(vlci_norm_open(suite_device(), &kernels));
+    ck_assert_uint_eq(kernels.rms_lanes, _i ? 64 : 1);
+    suite_force(NULL); /* what is open stays as it was opened */
+    for (int i = 0; i < n_sizes; i++)
+        for (int layer = 0; layer < 2; layer++) {
+            norm_rows(3, sizes[i], layer, 1, 0, 1e-5f, false);
+            norm_rows(1, sizes[i], layer, 3, 0.5f, 1e-6f, true);
+            norm_rows(2, sizes[i], layer, 1, 100, 1e-5f, false);
+            norm_rows(2, sizes[i], layer, 0, 0, 1e-5f, false); /* all zero: eps saves the division */
+            norm_rows(2, sizes[i], layer, 1e-4f, 0, 1e-5f, false);
+            norm_rows(2, sizes[i], layer, 1e15f, 0, 1e-5f, true);
+        }
+}
+END_TEST
+
+START_TEST(nothing_leaks) {
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("norm");
+    TCase *c = tcase_create("norm");
+    tcase_add_loop_test(c, norms, 0, sizeof norm_rungs / sizeof *norm_rungs);
+    tcase_add_test(c, nothing_leaks);
+    suite_add_tcase(suite, c);
+    return suite_run(suite);
+}
