@@ -11,23 +11,6 @@
 #include "kv/pool.h"
 #include "kv/view.h"
 
-/** What a head holds: `pages` of a run of 2^size entries of the table. */
-typedef struct vlci_kv_list {
-    int first, size, pages, rows;
-    bool biased;
-} vlci_kv_list;
-
-typedef struct vlci_kv {
-    vlci_kv_pool *pool;
-    int slot;           /**< of its heads on the device; -1: none, as of a mark */
-    int32_t position;   /**< next logical position */
-    int32_t length;     /**< tokens of the conversation, kept or not */
-    int held, most;     /**< pages, shared ones included: now, and most since somebody set it */
-    bool behind;        /**< the device counts one row a head less than there are: vlci_kv_advance() */
-    vlci_kv_list *list; /**< [layers][kv_heads] */
-    struct vlci_kv *next, *before;
-} vlci_kv;
-
 /** An empty cache. `out` stays where it is until it is released. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_kv_create(vlci_kv_pool *pool, vlci_kv *out);
 

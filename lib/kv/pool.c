@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/alloc.h"
-#include "kv/cache.h"
 
 static size_t plane_bytes(const vlci_kv_shape *s, int pages) {
     return (size_t)pages * VLCI_KV_PAGE * (size_t)s->head_dim * vlci_dtype_bytes(s->dtype);

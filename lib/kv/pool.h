@@ -14,6 +14,7 @@
 #define VLCI_KV_POOL_H
 
 #include "cl/shared.h"
+#include "kv/list.h"
 #include "kv/table.h"
 
 /** Of every sequence of a pool. */
@@ -21,8 +22,6 @@ typedef struct vlci_kv_shape {
     int layers, kv_heads, head_dim;
     vlcache_dtype dtype;
 } vlci_kv_shape;
-
-struct vlci_kv;
 
 typedef struct vlci_kv_pool {
     vlcache_device *device;
@@ -44,8 +43,8 @@ typedef struct vlci_kv_pool {
     int pairs, pairs_room;
     cl_mem pairs_on;
     size_t pairs_bytes;
-    struct vlci_kv *first; /**< every cache of this pool, linked */
-    const struct vlci_kernel *advance, *copy, *move;
+    vlci_kv *first; /**< every cache of this pool, linked */
+    const vlci_kernel *advance, *copy, *move;
 } vlci_kv_pool;
 
 /** Bytes of a page: keys, values, and biases where asked for. */
