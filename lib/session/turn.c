@@ -30,10 +30,12 @@ static bool watch_layers(void *user, int done, int layers) {
 static vlcache_status check_context(const vlcache_session *s, const vlci_prompt *prompt) {
     int held = s->kv.position[0];
     if (prompt->n <= s->context - held) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_CONTEXT_FULL,
-                     "the prompt has %d tokens, %d of them of pictures; with %d held already they exceed the "
-                     "context of %d (the model takes %d)",
-                     prompt->n, prompt->visual, held, s->context, s->model->config.text.max_positions);
+    return vlci_fail_field(
+        VLCACHE_E_CONTEXT_FULL, NULL, "session.context", VLCI_VALUE("%d", s->context),
+        VLCI_VALUE("must be at least %lld", (long long)prompt->n + held),
+        "the prompt has %d tokens, %d of them of pictures; with %d held already they exceed the "
+        "context of %d (the model takes %d)",
+        prompt->n, prompt->visual, held, s->context, s->model->config.text.max_positions);
 }
 
 /* Rows that decode will need from here, as far as is known. */
