@@ -383,6 +383,10 @@ START_TEST(test_sizes) {
     o.allocation = (vlcache_allocation)99;
     ck_ok(vlci_policy_read(&o, &r));
     ck_assert(r.uniform == 1.0 && r.budget == 0.5 && r.spread);
+    ck_fails(vlcache_compress_set(&o, "pooling", "1d:3"), VLCACHE_E_ARGUMENT, "or more to hold pooling");
+    o.size = offsetof(vlcache_compress_options, defer_weight);
+    ck_ok(vlcache_compress_set(&o, "pooling", "1d:3"));
+    ck_assert(o.pool_columns == 3);
     o.size = offsetof(vlcache_compress_options, policy);
     ck_ok(vlci_policy_read(&o, &r));
     ck_assert_str_eq(r.policy, "vlcache");

@@ -15,11 +15,11 @@ typedef struct vlcache_model vlcache_model;
 
 /** Options of vlcache_model_load(); start from VLCACHE_MODEL_OPTIONS_INIT. */
 typedef struct vlcache_model_options {
-    size_t size;         /**< sizeof(vlcache_model_options); see common.h */
-    vlcache_dtype dtype; /**< storage of weights and KV rows; AUTO: the checkpoint's; AUTO */
-    vlcache_progress_fn
-        progress;        /**< stage "loading weights", in bytes of the checkpoint; NULL: none; NULL */
-    void *progress_user; /**< handed to it; NULL */
+    size_t size;                  /**< sizeof(vlcache_model_options); see common.h */
+    vlcache_dtype dtype;          /**< storage of weights and KV rows; AUTO: the checkpoint's; AUTO */
+    vlcache_progress_fn progress; /**< stage "loading weights", in bytes of the checkpoint; NULL: none;
+                                       NULL */
+    void *progress_user;          /**< handed to it; NULL */
 } vlcache_model_options;
 #define VLCACHE_MODEL_OPTIONS_INIT                                                                           \
     { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL }
