@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "checkpoint/json.h"
 #include "models/families.h"
 #include "models/llava.h"
 #include "support/scratch.h"
@@ -215,7 +216,50 @@ START_TEST(refusals) {
     ck_assert_msg(strstr(message, m->file == 'c' ? "/config.json" : "/preprocessor_config.json"), "%s",
                   message);
     ck_assert_ptr_null(c.eos_tokens);
+    const vlcache_error *e = vlcache_last_error();
+    ck_assert_int_eq(e->status, m->status);
+    ck_assert_msg(strncmp(message, e->file, strlen(e->file)) == 0 && strrchr(e->file, '/'), "%s", e->file);
+    ck_assert_msg(*e->hint, "%s", message);
     free(text);
+}
+END_TEST
+
+static void check_fields(const char *file, const char *field, const char *value, const char *hint) {
+    const vlcache_error *e = vlcache_last_error();
+    ck_assert_ptr_nonnull(strrchr(e->file, '/'));
+    ck_assert_str_eq(strrchr(e->file, '/') + 1, file);
+    ck_assert_str_eq(e->field, field);
+    ck_assert_str_eq(e->value, value);
+    ck_assert_str_eq(e->hint, hint);
+}
+
+/* What a program can read of such a failure without its prose. */
+START_TEST(error_fields) {
+    vlci_scope top, inner;
+    json_t *root = json_pack("{s:{s:i, s:s, s:f, s:b, s:[i]}}", "text_config", "layers", 0, "type", "gpt",
+                             "eps", 0.25, "tied", 1, "list", 3);
+    int number = 1;
+    const char *text = "";
+    float real = 0.0f;
+    ck_assert_ptr_nonnull(root);
+    top = vlci_scope_of("m/config.json", root);
+    ck_assert_int_eq(vlci_json_object(&top, "text_config", &inner), VLCACHE_OK);
+    ck_assert_int_eq(vlci_json_int(&inner, "layers", 1, 9, &number), VLCACHE_E_FORMAT);
+    check_fields("config.json", "text_config.layers", "0", "must be from 1 to 9");
+    ck_assert_int_eq(vlci_json_string(&inner, "tied", &text), VLCACHE_E_FORMAT);
+    check_fields("config.json", "text_config.tied", "true", "must be a string");
+    ck_assert_int_eq(vlci_json_float(&inner, "eps", 1, 2, &real), VLCACHE_E_FORMAT);
+    check_fields("config.json", "text_config.eps", "0.25", "must be from 1 to 2");
+    vlci_json_unsupported(&inner, "type", "text model \"%s\"; llama is supported", "gpt");
+    check_fields("config.json", "text_config.type", "gpt", "llama is supported");
+    vlci_json_bad(&inner, "list", "must hold 3 numbers");
+    check_fields("config.json", "text_config.list", "", "must hold 3 numbers");
+    vlci_json_bad(&inner, "none", "is missing");
+    check_fields("config.json", "text_config.none", "", "is missing");
+    json_decref(root);
+    vlci_config c;
+    ck_assert_int_eq(vlci_config_load("/nonexistent/folder", &c), VLCACHE_E_IO);
+    check_fields("config.json", "", "", "");
 }
 END_TEST
 
@@ -339,6 +383,7 @@ int main(void) {
     tcase_add_test(cases, hub_llava);
     tcase_add_test(cases, next_nested);
     tcase_add_loop_test(cases, refusals, 0, sizeof llava_cases / sizeof *llava_cases);
+    tcase_add_test(cases, error_fields);
     tcase_add_test(cases, pinpoints);
     tcase_add_test(cases, variants);
     tcase_add_test(cases, missing_files);

@@ -175,7 +175,7 @@ START_TEST(options_of_no_version) {
     wish from = WISH_INIT;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         from.size = sizes[i];
-        refused(&from, sizes[i], "wish: size: is ");
+        refused(&from, sizes[i], "or that of another version: start from");
     }
 }
 END_TEST

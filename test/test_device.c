@@ -180,20 +180,6 @@ START_TEST(test_profile) {
     ck_assert(profile[0].ms > 0.0 && profile[0].ms < 10000.0);
     vlci_memory_release(device, &memory);
     vlcache_device_destroy(&device);
-    struct {
-        vlcache_device_options known;
-        void *more;
-    } newer = {VLCACHE_DEVICE_OPTIONS_INIT, NULL};
-    newer.known.size = sizeof newer;
-    newer.known.cache_dir = "";
-    ck_ok(vlcache_device_open(NULL, &newer.known, &device));
-    vlcache_device_destroy(&device);
-    newer.more = &newer;
-    ck_fails(vlcache_device_open(NULL, &newer.known, &device), VLCACHE_E_ARGUMENT, "too old for");
-    options.size = offsetof(vlcache_device_options, profile);
-    ck_ok(vlcache_device_open(NULL, &options, &device));
-    ck_assert(!device->profile);
-    vlcache_device_destroy(&device);
     ck_fails(vlcache_device_open("nothing like that", NULL, &device), VLCACHE_E_NO_DEVICE,
              "no OpenCL device matches");
     ck_assert_str_eq(vlcache_last_error()->value, "nothing like that");

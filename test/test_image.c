@@ -94,6 +94,7 @@ static vlcache_status decode(const uint8_t *data, size_t bytes, const char *name
     } else {
         ck_assert_msg(strstr(vlcache_error_message(), name), "message does not name %s: %s", name,
                       vlcache_error_message());
+        if (status == VLCACHE_E_FORMAT) ck_assert_str_eq(vlcache_last_error()->file, name);
     }
     vlcache_image_destroy(&image);
     return status;

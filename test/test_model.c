@@ -400,21 +400,6 @@ START_TEST(test_missing_folder) {
 }
 END_TEST
 
-START_TEST(test_options) {
-    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
-    vlcache_model *model = NULL;
-    options.dtype = (vlcache_dtype)4;
-    ck_fails(vlcache_model_load(suite_device(), folder_path(0), &options, &model), VLCACHE_E_ARGUMENT,
-             "model: dtype: is 4");
-    options.size = offsetof(vlcache_model_options, dtype);
-    ck_ok(vlcache_model_load(suite_device(), folder_path(0), &options, &model));
-    vlcache_model_destroy(&model);
-    options.size = 0;
-    ck_fails(vlcache_model_load(suite_device(), folder_path(0), &options, &model), VLCACHE_E_ARGUMENT,
-             "VLCACHE_MODEL_OPTIONS_INIT");
-}
-END_TEST
-
 /* Every f16 bit pattern survives the way to f32 and back. */
 START_TEST(test_half_round_trip) {
     for (unsigned h = 0; h < 0x10000u; h++) {
@@ -472,7 +457,6 @@ int main(void) {
     tcase_add_loop_test(all, test_nothing_unused, 0, N_FOLDERS);
     tcase_add_test(all, test_cancel);
     tcase_add_test(all, test_missing_folder);
-    tcase_add_test(all, test_options);
     tcase_add_test(all, test_half_round_trip);
     tcase_add_test(all, test_rounding);
     suite_add_tcase(suite, all);

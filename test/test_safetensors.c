@@ -39,6 +39,9 @@ static void refused(vlcache_status expected, const char *file, const char *why) 
     ck_assert_ptr_null(checkpoint);
     ck_assert_msg(strstr(message, file) && strstr(message, why), "\"%s\" lacks \"%s\" or \"%s\"", message,
                   file, why);
+    ck_assert(strncmp(message, vlcache_last_error()->file, strlen(vlcache_last_error()->file)) == 0 ||
+              strstr(message, "safetensors header: "));
+    ck_assert_str_ne(vlcache_last_error()->file, "");
 }
 
 START_TEST(good_file) {
@@ -65,10 +68,16 @@ START_TEST(good_file) {
     /* other dtypes: only when asked for */
     ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "x", 1, (size_t[]){9}, &view), VLCACHE_E_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "F4_NEW"));
+    ck_assert_str_eq(vlcache_last_error()->field, "x");
+    ck_assert_str_eq(vlcache_last_error()->value, "F4_NEW");
     ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "a", 1, (size_t[]){3}, &view), VLCACHE_E_FORMAT);
     ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "shape is 2, the configuration asks for 3"));
+    ck_assert_str_eq(vlcache_last_error()->field, "a");
+    ck_assert_str_eq(vlcache_last_error()->value, "2");
+    ck_assert_str_eq(vlcache_last_error()->hint, "the configuration asks for 3");
     ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "none", 1, (size_t[]){3}, &view), VLCACHE_E_FORMAT);
     ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "\"none\" is missing"));
+    ck_assert_str_eq(vlcache_last_error()->field, "none");
     vlci_checkpoint_close(&checkpoint);
     ck_assert_ptr_null(checkpoint);
     vlci_checkpoint_close(&checkpoint);

@@ -10,85 +10,7 @@
 
 #include "session/session.h"
 #include "support/suite.h"
-#include "vlcache/vlcache.h"
-
-#define DEMO VLCACHE_SOURCE_DIR "/tools/demo/"
-
-static vlcache_model *demo, *tiny; /* opened by the first test that needs them */
-
-static vlcache_model *open_model(vlcache_model **model, const char *folder, vlcache_dtype dtype) {
-    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
-    options.dtype = dtype;
-    if (!*model) ck_ok(vlcache_model_load(suite_device(), folder, &options, model));
-    return *model;
-}
-
-static vlcache_model *demo_model(void) {
-    return open_model(&demo, DEMO "model", VLCACHE_DTYPE_AUTO);
-}
-
-static vlcache_model *tiny_model(void) {
-    return open_model(&tiny, VLCACHE_TEST_DATA "/models/llava-llama-mha", VLCACHE_DTYPE_F32);
-}
-
-static vlcache_image *sample_image(const char *file) {
-    char path[600];
-    vlcache_image *image = NULL;
-    snprintf(path, sizeof path, DEMO "samples/%s", file);
-    ck_ok(vlcache_image_load(path, &image));
-    return image;
-}
-
-static vlcache_session *open_session(vlcache_model *model, const char *policy, double budget) {
-    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
-    vlcache_session *session = NULL;
-    compress.policy = policy;
-    compress.budget = budget;
-    options.compress = &compress;
-    ck_ok(vlcache_session_create(model, &options, &session));
-    return session;
-}
-
-/* What streamed, and how it is stopped. */
-typedef struct listener {
-    char text[4096];
-    int pieces, stop_after, stages;
-    vlcache_session *cancel_in_prefill;
-} listener;
-
-static bool listen(void *user, const char *piece) {
-    listener *l = user;
-    ck_assert_uint_lt(strlen(l->text) + strlen(piece), sizeof l->text);
-    strcat(l->text, piece);
-    l->pieces++;
-    return !l->stop_after || l->pieces < l->stop_after;
-}
-
-static bool watch(void *user, const char *stage, uint64_t done, uint64_t total) {
-    listener *l = user;
-    ck_assert_uint_le(done, total);
-    l->stages++;
-    if (l->cancel_in_prefill && strcmp(stage, "reading the prompt") == 0)
-        vlcache_session_cancel(l->cancel_in_prefill);
-    return true;
-}
-
-static vlcache_status ask(vlcache_session *session, const vlcache_image *image, const char *text, listener *l,
-                          int max_tokens, const vlcache_answer **answer) {
-    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    prompt.text = text;
-    prompt.images = &image;
-    prompt.n_images = image != NULL;
-    generate.max_tokens = max_tokens;
-    if (l) {
-        generate.on_text = listen;
-        generate.progress = watch;
-        generate.user = l;
-    }
-    return vlcache_session_ask(session, &prompt, &generate, answer);
-}
+#include "support/talk.h"
 
 /* ---- answers ------------------------------------------------------------------------------------------- */
 
@@ -98,7 +20,7 @@ static size_t sample_images(const json_t *item, vlcache_image *images[4]) {
     size_t n = one ? 1 : json_array_size(many);
     ck_assert_uint_le(n, 4);
     for (size_t i = 0; i < n; i++)
-        images[i] = sample_image(json_string_value(one ? one : json_array_get(many, i)));
+        images[i] = talk_picture(json_string_value(one ? one : json_array_get(many, i)));
     return n;
 }
 
@@ -107,7 +29,7 @@ static void check_turn(const json_t *turn, vlcache_image *const *images, size_t 
                        vlcache_session *full, vlcache_session *small) {
     const char *want = json_string_value(json_array_get(json_object_get(turn, "answers"), 0));
     const vlcache_answer *a = NULL, *b = NULL;
-    listener l = {.text = ""};
+    talk_listener l = {.text = ""};
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     generate.max_tokens = most;
@@ -115,7 +37,7 @@ static void check_turn(const json_t *turn, vlcache_image *const *images, size_t 
     prompt.images = (const vlcache_image *const *)images;
     prompt.n_images = n_images;
     ck_ok(vlcache_session_ask(small, &prompt, &generate, &b));
-    generate.on_text = listen;
+    generate.on_text = talk_listen;
     generate.user = &l;
     ck_ok(vlcache_session_ask(full, &prompt, &generate, &a));
     ck_assert_str_eq(a->text, want);
@@ -141,8 +63,8 @@ static void check_sample(const json_t *item, vlcache_session *full, vlcache_sess
 }
 
 START_TEST(samples) {
-    vlcache_session *full = open_session(demo_model(), "full", 1.0);
-    vlcache_session *small = open_session(demo_model(), "vlcache", 1.0);
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *small = talk_open(talk_demo(), "vlcache", 1.0);
     json_error_t error;
     FILE *file = fopen(DEMO "samples/samples.jsonl", "r");
     ck_assert_ptr_nonnull(file);
@@ -191,9 +113,9 @@ static void check_text_rows(const vlci_prompt *prompt, const json_t *ids) {
 
 /* Wherever its marks stand, a question becomes the ids that transformers' processor makes of it. */
 START_TEST(prompts) {
-    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_image *image = talk_picture("pages-2.png");
     const vlcache_image *images[3] = {image, image, image};
-    const vlci_turn turn = {.chat = demo_model()->chat, .first = true, .open = -1};
+    const vlci_turn turn = {.chat = talk_demo()->chat, .first = true, .open = -1};
     json_t *all = json_load_file(VLCACHE_TEST_DATA "/prompts.json", 0, NULL), *item;
     size_t k;
     ck_assert_uint_gt(json_array_size(all), 5);
@@ -203,7 +125,7 @@ START_TEST(prompts) {
         asked.text = json_string_value(json_object_get(item, "question"));
         asked.images = images;
         asked.n_images = (size_t)json_integer_value(json_object_get(item, "images"));
-        ck_ok(vlci_prompt_create(demo_model(), &asked, &turn, &prompt));
+        ck_ok(vlci_prompt_create(talk_demo(), &asked, &turn, &prompt));
         json_t *ids = prompt_ids(&prompt);
         ck_assert_msg(json_equal(ids, json_object_get(item, "ids")), "\"%s\": other ids", asked.text);
         check_text_rows(&prompt, ids);
@@ -234,12 +156,12 @@ static void check_layer(vlcache_session *session, int layer, const vlcache_answe
 }
 
 START_TEST(kept_rows) {
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *full = open_session(demo_model(), "full", 1.0);
-    vlcache_session *small = open_session(demo_model(), "vlcache", 0.10);
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *small = talk_open(talk_demo(), "vlcache", 0.10);
     const vlcache_answer *a = NULL, *b = NULL;
-    ck_ok(ask(full, image, "What is the Due date?", NULL, 8, &a));
-    ck_ok(ask(small, image, "What is the Due date?", NULL, 8, &b));
+    ck_ok(talk_ask(full, image, "What is the Due date?", NULL, 8, &a));
+    ck_ok(talk_ask(small, image, "What is the Due date?", NULL, 8, &b));
     double rows = 0;
     for (int layer = 0; layer < b->compress.layers; layer++) check_layer(small, layer, b, &rows);
     ck_assert_double_eq_tol(b->compress.budget_kept, rows / b->compress.layers / b->prompt_tokens, 1e-9);
@@ -257,12 +179,12 @@ START_TEST(kept_rows) {
 END_TEST
 
 START_TEST(visual_tokens) {
-    vlcache_image *image = sample_image("charts-2.png");
-    vlcache_session *session = open_session(demo_model(), "vlcache", 0.10);
+    vlcache_image *image = talk_picture("charts-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.10);
     const vlcache_answer *a = NULL;
     vlcache_visual_token first, last;
     ck_fails(vlcache_session_visual(session, 0, &first), VLCACHE_E_ARGUMENT, "no turn");
-    ck_ok(ask(session, image, "Which is the highest?", NULL, 0, &a));
+    ck_ok(talk_ask(session, image, "Which is the highest?", NULL, 0, &a));
     ck_assert_int_eq(a->n_tokens, 0);
     ck_assert_int_eq(a->n_first_logits, VLCACHE_FIRST_LOGITS);
     ck_ok(vlcache_session_visual(session, 0, &first));
@@ -309,9 +231,9 @@ START_TEST(post_vision_between_pictures) {
     vlcache_model *model = NULL;
     char folder[300];
     snprintf(folder, sizeof folder, "%s/models/%s", VLCACHE_TEST_DATA, folders[_i]);
-    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_image *image = talk_picture("pages-2.png");
     ck_ok(vlcache_model_load(suite_device(), folder, NULL, &model));
-    vlcache_session *session = open_session(model, "vlcache", 0.3);
+    vlcache_session *session = talk_open(model, "vlcache", 0.3);
     check_post_vision(session, image, "<s>Look: <image> and <image> Compare.", true);
     check_post_vision(session, image, "<s>Look: <image><image> Compare.", true);
     check_post_vision(session, image, "<s>Look: <image> and <image>", true);
@@ -326,16 +248,16 @@ END_TEST
 
 /* The same conversation at once, raw, and turn by turn: the same cache, the same tokens. */
 START_TEST(turns_equal_one_prompt) {
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *turns = open_session(demo_model(), "full", 1.0);
-    vlcache_session *once = open_session(demo_model(), "full", 1.0);
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *turns = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *once = talk_open(talk_demo(), "full", 1.0);
     const vlcache_answer *a = NULL, *b = NULL;
     char raw[600];
-    ck_ok(ask(turns, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(talk_ask(turns, image, "What is the Due date?", NULL, 64, &a));
     snprintf(raw, sizeof raw, "<s>USER: <image>\nWhat is the Due date? ASSISTANT: %s%s", a->text,
              "</s>USER: What is the heading? ASSISTANT:");
     int held = a->context_tokens;
-    ck_ok(ask(turns, NULL, "What is the heading?", NULL, 64, &a));
+    ck_ok(talk_ask(turns, NULL, "What is the heading?", NULL, 64, &a));
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     prompt.text = raw;
     prompt.images = (const vlcache_image *const *)&image;
@@ -353,12 +275,12 @@ END_TEST
 
 /* An answer cut off by its length goes on where it was: the token that was open is read first. */
 START_TEST(length_then_more) {
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *whole = open_session(demo_model(), "full", 1.0);
-    vlcache_session *parts = open_session(demo_model(), "full", 1.0);
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *whole = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *parts = talk_open(talk_demo(), "full", 1.0);
     const vlcache_answer *a = NULL, *b = NULL;
-    ck_ok(ask(whole, image, "What is the Due date?", NULL, 64, &a));
-    ck_ok(ask(parts, image, "What is the Due date?", NULL, 3, &b));
+    ck_ok(talk_ask(whole, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(talk_ask(parts, image, "What is the Due date?", NULL, 3, &b));
     ck_assert_int_eq(b->finish, VLCACHE_FINISH_LENGTH);
     ck_assert_int_eq(b->n_tokens, 3);
     ck_assert_mem_eq(a->tokens, b->tokens, 3 * sizeof *a->tokens);
@@ -377,197 +299,22 @@ END_TEST
 
 /* After compression: later turns are whole, earlier rows stay. */
 START_TEST(turn_after_compression) {
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *session = open_session(demo_model(), "vlcache", 0.5);
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.5);
     const vlcache_answer *a = NULL;
-    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, 64, &a));
     uint64_t bytes = a->compress.bytes_kept;
-    ck_ok(ask(session, NULL, "What is the heading?", NULL, 64, &a));
+    ck_ok(talk_ask(session, NULL, "What is the heading?", NULL, 64, &a));
     ck_assert(!a->compressed);
     ck_assert_int_gt(a->n_tokens, 0);
-    ck_ok(
-        ask(session, image, "What is the Due date?", NULL, 64, &a)); /* the picture again, in a later turn */
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, 64,
+                   &a)); /* the picture again, in a later turn */
     ck_assert(a->compressed);
     ck_assert_uint_gt(a->kv_bytes, bytes);
     vlcache_session_clear(session);
-    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, 64, &a));
     ck_assert_uint_eq(a->compress.bytes_kept, bytes);
     vlcache_session_destroy(&session);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-/* ---- one prompt, several ways ----------------------------------------------------------------------------
- */
-
-enum { MOST_VARIANTS = 16 };
-
-/* What a comparison said of each variant, to hold against asking. */
-typedef struct variants {
-    vlcache_session *session;
-    const vlcache_compress_options *options;
-    int heard, stop_after;
-    int n_tokens[MOST_VARIANTS];
-    int32_t tokens[MOST_VARIANTS][64], kept[MOST_VARIANTS][1024];
-    size_t n_kept[MOST_VARIANTS];
-    uint64_t bytes_kept[MOST_VARIANTS], kv_bytes[MOST_VARIANTS];
-    double budget_kept[MOST_VARIANTS], sparsity[MOST_VARIANTS];
-} variants;
-
-static bool hear(void *user, size_t variant, const vlcache_answer *a) {
-    variants *v = user;
-    vlcache_compress_layer layer;
-    ck_assert_uint_eq(variant, (size_t)v->heard);
-    v->n_tokens[variant] = a->n_tokens;
-    memcpy(v->tokens[variant], a->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
-    v->bytes_kept[variant] = a->compress.bytes_kept;
-    v->budget_kept[variant] = a->compress.budget_kept;
-    v->kv_bytes[variant] = a->kv_bytes;
-    ck_ok(vlcache_session_layer(v->session, 3, &layer));
-    v->sparsity[variant] = layer.sparsity;
-    ck_ok(vlcache_session_kept(v->session, 3, 1, v->kept[variant], 1024, &v->n_kept[variant]));
-    ck_assert_int_eq(layer.kept, (int)v->n_kept[variant]);
-    return ++v->heard != v->stop_after;
-}
-
-static vlcache_status compare(variants *v, size_t n, const vlcache_image *image, const char *text) {
-    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    prompt.text = text;
-    prompt.images = &image;
-    prompt.n_images = image != NULL;
-    generate.max_tokens = 64;
-    v->heard = 0;
-    return vlcache_session_compare(v->session, &prompt, &generate, v->options, n, hear, v);
-}
-
-/* The same turn asked of a session of its own. */
-static void check_variant(const variants *v, size_t i, const vlcache_image *image, const char *text) {
-    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_session *session = NULL;
-    const vlcache_answer *a = NULL;
-    int32_t kept[1024];
-    size_t n = 0;
-    options.compress = &v->options[i];
-    ck_ok(vlcache_session_create(demo_model(), &options, &session));
-    ck_ok(ask(session, image, text, NULL, 64, &a));
-    ck_assert_int_eq(a->n_tokens, v->n_tokens[i]);
-    ck_assert_mem_eq(a->tokens, v->tokens[i], (size_t)a->n_tokens * sizeof *a->tokens);
-    ck_assert_uint_eq(a->compress.bytes_kept, v->bytes_kept[i]);
-    if (a->compressed) ck_assert_uint_eq(a->kv_bytes, v->kv_bytes[i]);
-    ck_ok(vlcache_session_kept(session, 3, 1, kept, 1024, &n));
-    ck_assert_uint_eq(n, v->n_kept[i]);
-    ck_assert_mem_eq(kept, v->kept[i], n * sizeof *kept);
-    vlcache_session_destroy(&session);
-}
-
-static vlcache_compress_options variant_of(const char *policy, double budget) {
-    vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
-    o.policy = policy;
-    o.budget = budget;
-    return o;
-}
-
-static void set_grid(vlcache_compress_options *o, int rows, int columns) {
-    o->pooling = VLCACHE_POOLING_GRID;
-    o->pool_rows = rows;
-    o->pool_columns = columns;
-}
-
-static void set_summary(vlcache_compress_options *o, vlcache_summary summary, double centroids) {
-    o->summary = summary;
-    o->centroids = centroids;
-}
-
-START_TEST(comparing_is_asking) {
-    static const char *const images[] = {"pages-2.png", "captions-0.png"};
-    static const char *const texts[] = {"What is the Due date?", "Describe the image."};
-    vlcache_compress_options o[MOST_VARIANTS];
-    size_t n = 0;
-    for (const char *name; (name = vlcache_policy_name(n)) && n < MOST_VARIANTS - 6; n++)
-        o[n] = variant_of(name, 0.10);
-    o[n] = variant_of("vlcache", 0.05);
-    o[n].selection = VLCACHE_SELECTION_PER_LAYER;
-    set_grid(&o[n++], 1, 5);
-    o[n] = variant_of("h2o", 0.2);
-    o[n].allocation = VLCACHE_ALLOCATION_MIXED;
-    o[n++].uniform = 0.5;
-    o[n] = variant_of("vlcache", 0.05);
-    set_grid(&o[n], 1, 5);
-    o[n].defer = 4;
-    set_summary(&o[n++], VLCACHE_SUMMARY_KMEANS, 0.25);
-    o[n] = variant_of("h2o", 0.1);
-    o[n].defer_weight = 1.0;
-    o[n++].defer = 60; /* longer than the answer: compressed at its end */
-    o[n] = variant_of("streamingllm", 0.1);
-    o[n].iterations = 1;
-    set_summary(&o[n++], VLCACHE_SUMMARY_SPREAD, 0.5);
-    o[n++] = variant_of("full", 1.0);
-    vlcache_image *image = sample_image(images[_i]);
-    variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
-    uint64_t before = vlci_memory_now(suite_device());
-    ck_ok(compare(&v, n, image, texts[_i]));
-    ck_assert_int_eq(v.heard, (int)n);
-    ck_assert_uint_le(vlci_memory_now(suite_device()), before + (64u << 20));
-    for (size_t i = 0; i < n; i++) check_variant(&v, i, image, texts[_i]);
-    vlcache_session_destroy(&v.session);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-/* Every policy at budget 1 gives the full cache's tokens. */
-START_TEST(all_is_full) {
-    vlcache_compress_options o[MOST_VARIANTS];
-    size_t n = 0;
-    for (const char *name; (name = vlcache_policy_name(n)); n++) o[n] = variant_of(name, 1.0);
-    o[n] = variant_of("vlcache", 1.0);
-    o[n].defer = 3;
-    set_grid(&o[n], 3, 3);
-    set_summary(&o[n++], VLCACHE_SUMMARY_KMEANS, 0.5);
-    vlcache_image *image = sample_image("captions-0.png");
-    variants v = {.session = open_session(demo_model(), "vlcache", 0.10), .options = o};
-    ck_ok(compare(&v, n, image, "Describe the image."));
-    for (size_t i = 1; i < n; i++) {
-        ck_assert_int_eq(v.n_tokens[i], v.n_tokens[0]);
-        ck_assert_mem_eq(v.tokens[i], v.tokens[0], (size_t)v.n_tokens[0] * sizeof v.tokens[0][0]);
-        ck_assert(v.budget_kept[i] == 1.0);
-    }
-    vlcache_session_destroy(&v.session);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-/* A comparison in the middle of a conversation leaves it as it was, in cache and answers. */
-START_TEST(comparing_leaves_no_trace) {
-    vlcache_compress_options o[] = {variant_of("full", 1.0), variant_of("vlcache", 0.3),
-                                    variant_of("h2o", 0.1)};
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *plain = open_session(demo_model(), "vlcache", 0.5);
-    variants v = {.session = open_session(demo_model(), "vlcache", 0.5), .options = o};
-    const vlcache_answer *a = NULL, *b = NULL;
-    vlcache_compress_layer layer;
-    ck_ok(ask(plain, image, "What is the Due date?", NULL, 64, &a));
-    ck_ok(ask(v.session, image, "What is the Due date?", NULL, 64, &b));
-    ck_ok(compare(&v, 3, image, "What is the heading?"));
-    ck_fails(vlcache_session_layer(v.session, 0, &layer), VLCACHE_E_ARGUMENT, "no turn");
-    v.stop_after = 2;
-    ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_CANCELLED, "variant 1");
-    ck_assert_int_eq(v.heard, 2);
-    ck_fails(compare(&v, 3, image, "<image> <image>"), VLCACHE_E_ARGUMENT, "2 <image> marks");
-    o[1].pooling = (vlcache_pooling)99;
-    ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_ARGUMENT, "variant 1");
-    ck_assert_str_eq(vlcache_last_error()->field, "compress.pooling");
-    o[1].pooling = VLCACHE_POOLING_AS_POLICY;
-    o[1].size -= 8;
-    ck_fails(compare(&v, 3, image, "What is the heading?"), VLCACHE_E_ARGUMENT,
-             "as the first variant has it");
-    ck_ok(ask(plain, NULL, "What is the heading?", NULL, 64, &a));
-    ck_ok(ask(v.session, NULL, "What is the heading?", NULL, 64, &b));
-    ck_assert_int_eq(a->context_tokens, b->context_tokens);
-    ck_assert_int_eq(a->n_tokens, b->n_tokens);
-    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
-    vlcache_session_destroy(&plain);
-    vlcache_session_destroy(&v.session);
     vlcache_image_destroy(&image);
 }
 END_TEST
@@ -577,21 +324,21 @@ END_TEST
 START_TEST(turns_with_summaries) {
     static const char *const texts[] = {"What is the Due date?", "What is the heading?",
                                         "What is the Due date?"};
-    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_session *small = NULL, *full = open_session(demo_model(), "full", 1.0);
+    vlcache_session *small = NULL, *full = talk_open(talk_demo(), "full", 1.0);
     const vlcache_answer *a = NULL, *b = NULL;
-    vlcache_compress_options compress = variant_of("vlcache", 0.9);
+    vlcache_compress_options compress = talk_way("vlcache", 0.9);
     compress.allocation = VLCACHE_ALLOCATION_UNIFORM;
-    set_summary(&compress, VLCACHE_SUMMARY_KMEANS, 0.3);
+    talk_summary(&compress, VLCACHE_SUMMARY_KMEANS, 0.3);
     compress.iterations = 2;
     compress.defer = 2;
     options.compress = &compress;
-    ck_ok(vlcache_session_create(demo_model(), &options, &small));
+    ck_ok(vlcache_session_create(talk_demo(), &options, &small));
     for (int turn = 0; turn < 3; turn++) {
         const vlcache_image *seen = turn == 1 ? NULL : image;
-        ck_ok(ask(full, seen, texts[turn], NULL, 100, &a));
-        ck_ok(ask(small, seen, texts[turn], NULL, 100, &b));
+        ck_ok(talk_ask(full, seen, texts[turn], NULL, 100, &a));
+        ck_ok(talk_ask(small, seen, texts[turn], NULL, 100, &b));
         ck_assert(b->compressed == (turn != 1));
         if (turn < 2) ck_assert_str_eq(a->text, b->text); /* then the model itself is at a loss */
         ck_assert_int_gt(b->n_tokens, 0);
@@ -608,125 +355,53 @@ END_TEST
 
 /* Compression waits for as many tokens as it was told to, and not beyond the answer. */
 START_TEST(deferred) {
-    vlcache_image *image = sample_image("pages-2.png");
+    vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *session = NULL;
     const vlcache_answer *a = NULL;
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     compress.defer = 4;
     options.compress = &compress;
-    ck_ok(vlcache_session_create(demo_model(), &options, &session));
-    ck_ok(ask(session, image, "What is the Due date?", NULL, 64, &a));
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, 64, &a));
     ck_assert_int_eq(a->compress.deferred, 4);
     ck_assert_double_eq_tol(a->compress.budget_kept, 0.10, 0.02);
     ck_assert_uint_lt(a->kv_bytes * 4, a->kv_bytes_peak);
     vlcache_session_clear(session);
-    ck_ok(ask(session, image, "What is the Due date?", NULL, 2, &a));
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, 2, &a));
     ck_assert_int_eq(a->compress.deferred, 1); /* the second has not been through the model */
     ck_assert_uint_lt(a->kv_bytes * 4, a->kv_bytes_peak);
-    ck_ok(ask(session, NULL, "What is the heading?", NULL, 64, &a));
+    ck_ok(talk_ask(session, NULL, "What is the heading?", NULL, 64, &a));
     ck_assert(!a->compressed);
     vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
 }
 END_TEST
 
-/* ---- probes -------------------------------------------------------------------------------------------- */
-
-static bool hear_probe(void *user, size_t variant, const vlcache_answer *a) {
-    vlcache_session *session = user;
-    vlcache_probe_layer first, p;
-    double hits[2] = {0, 0};
-    ck_ok(vlcache_session_probe(session, 0, &first));
-    for (int layer = 0; layer < a->compress.layers; layer++) {
-        ck_ok(vlcache_session_probe(session, layer, &p));
-        ck_assert_int_eq(p.steps, first.steps);
-        ck_assert(p.sparsity > 0.0 && p.sparsity < 1.0);
-        ck_assert(p.hit_first >= 0.0 && p.hit_first <= 1.0 + 1e-9);
-        ck_assert(p.hit_all >= 0.0 && p.hit_all <= 1.0 + 1e-9);
-        hits[0] += p.hit_first / a->compress.layers;
-        hits[1] += p.hit_all / a->compress.layers;
-    }
-    ck_fails(vlcache_session_probe(session, a->compress.layers, &p), VLCACHE_E_ARGUMENT, "layer");
-    if (variant < 2) /* both keep everything */
-        ck_assert(fabs(hits[0] - 1.0) < 1e-9 && fabs(hits[1] - 1.0) < 1e-9);
-    else
-        ck_assert(hits[0] > 0.2 && hits[0] < 1.0 && hits[1] > 0.2 && hits[1] < 1.0);
-    if (variant == 0) ck_assert_int_eq(p.steps, a->n_tokens); /* the end token is not run */
-    return true;
-}
-
-/* A higher threshold calls more insignificant; everything kept is everything hit; answers do not change. */
-START_TEST(probes) {
-    vlcache_compress_options o[] = {variant_of("full", 1.0), variant_of("h2o", 1.0),
-                                    variant_of("vlcache", 0.1), variant_of("snapkv", 0.1)};
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *session = open_session(demo_model(), "vlcache", 0.1);
-    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    uint64_t before = vlci_memory_now(suite_device());
-    vlcache_probe_layer p;
-    prompt.text = "What is the Due date?";
-    prompt.images = (const vlcache_image *const *)&image;
-    prompt.n_images = 1;
-    generate.max_tokens = 64;
-    generate.probe = true;
-    ck_ok(vlcache_session_compare(session, &prompt, &generate, o, 4, hear_probe, session));
-    ck_fails(vlcache_session_probe(session, 0, &p), VLCACHE_E_ARGUMENT, "no turn");
-    vlcache_session_destroy(&session);
-    session = open_session(demo_model(), "vlcache", 0.1);
-    ck_assert_uint_le(vlci_memory_now(suite_device()), before);
-    const vlcache_answer *a = NULL;
-    ck_ok(ask(session, image, "What is the Due date?", NULL, 4, &a));
-    ck_fails(vlcache_session_probe(session, 0, &p), VLCACHE_E_ARGUMENT, "no probe");
-    vlcache_session_destroy(&session);
-    vlcache_image_destroy(&image);
-}
-END_TEST
-
-/* A second turn with a picture is compared as it would be asked. */
-START_TEST(comparing_a_later_turn) {
-    vlcache_compress_options o[] = {variant_of("full", 1.0), variant_of("vlcache", 0.5)};
-    vlcache_image *image = sample_image("pages-2.png"), *other = sample_image("pages-0.png");
-    variants v = {.session = open_session(demo_model(), "vlcache", 0.5), .options = o};
-    const vlcache_answer *a = NULL;
-    ck_ok(ask(v.session, image, "What is the Due date?", NULL, 64, &a));
-    ck_ok(compare(&v, 2, other, "What is the heading?"));
-    ck_ok(ask(v.session, other, "What is the heading?", NULL, 64, &a));
-    ck_assert_int_eq(a->n_tokens, v.n_tokens[1]);
-    ck_assert_mem_eq(a->tokens, v.tokens[1], (size_t)a->n_tokens * sizeof *a->tokens);
-    ck_assert_uint_eq(a->kv_bytes, v.kv_bytes[1]);
-    ck_fails(compare(&v, 0, image, "x"), VLCACHE_E_ARGUMENT, "none");
-    vlcache_session_destroy(&v.session);
-    vlcache_image_destroy(&image);
-    vlcache_image_destroy(&other);
-}
-END_TEST
-
 /* ---- endings ------------------------------------------------------------------------------------------- */
 
 START_TEST(cancelled_while_reading) {
-    vlcache_image *image = sample_image("pages-0.png");
-    vlcache_session *session = open_session(demo_model(), "vlcache", 0.10);
-    listener l = {.cancel_in_prefill = session};
+    vlcache_image *image = talk_picture("pages-0.png");
+    vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.10);
+    talk_listener l = {.cancel_in_prefill = session};
     const vlcache_answer *a = (const vlcache_answer *)&l;
-    ck_fails(ask(session, image, "What is the heading?", &l, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
+    ck_fails(talk_ask(session, image, "What is the heading?", &l, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
     ck_assert_ptr_null(a);
-    ck_ok(ask(session, image, "What is the heading?", NULL, 64, &a)); /* once is once */
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 64, &a)); /* once is once */
     ck_assert_int_eq(a->prompt_tokens + a->n_tokens, a->context_tokens);
     vlcache_session_cancel(session);
-    ck_fails(ask(session, NULL, "What is the heading?", NULL, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
+    ck_fails(talk_ask(session, NULL, "What is the heading?", NULL, 64, &a), VLCACHE_E_CANCELLED, "cancelled");
     vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
 }
 END_TEST
 
 START_TEST(stopped_by_the_listener) {
-    vlcache_image *image = sample_image("pages-2.png");
-    vlcache_session *session = open_session(demo_model(), "full", 1.0);
-    listener l = {.stop_after = 2};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
+    talk_listener l = {.stop_after = 2};
     const vlcache_answer *a = NULL;
-    ck_ok(ask(session, image, "What is the Due date?", &l, 64, &a));
+    ck_ok(talk_ask(session, image, "What is the Due date?", &l, 64, &a));
     ck_assert_int_eq(a->finish, VLCACHE_FINISH_CANCELLED);
     ck_assert_int_eq(l.pieces, 2);
     ck_assert_str_eq(a->text, l.text);
@@ -742,11 +417,11 @@ static void *cancel_soon(void *session) {
 }
 
 START_TEST(cancelled_from_another_thread) {
-    vlcache_session *session = open_session(tiny_model(), "full", 1.0);
+    vlcache_session *session = talk_open(talk_tiny(), "full", 1.0);
     pthread_t thread;
     const vlcache_answer *a = NULL;
     ck_assert_int_eq(pthread_create(&thread, NULL, cancel_soon, session), 0);
-    vlcache_status status = ask(session, NULL, "on and on", NULL, 1 << 20, &a);
+    vlcache_status status = talk_ask(session, NULL, "on and on", NULL, 1 << 20, &a);
     pthread_join(thread, NULL);
     ck_assert(status == VLCACHE_E_CANCELLED || (a && a->finish != VLCACHE_FINISH_LENGTH));
     vlcache_session_destroy(&session);
@@ -754,51 +429,48 @@ START_TEST(cancelled_from_another_thread) {
 END_TEST
 
 START_TEST(context_is_respected) {
-    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_image *image = talk_picture("pages-0.png");
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *session = NULL;
     const vlcache_answer *a = NULL;
     options.context = 500;
-    ck_ok(vlcache_session_create(demo_model(), &options, &session));
-    ck_fails(ask(session, image, "What is the heading?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "576");
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    ck_fails(talk_ask(session, image, "What is the heading?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "576");
     vlcache_session_destroy(&session);
     options.context = 595;
-    vlcache_compress_options full = variant_of("full", 1.0);
+    vlcache_compress_options full = talk_way("full", 1.0);
     options.compress = &full;
-    ck_ok(vlcache_session_create(demo_model(), &options, &session));
-    ck_ok(ask(session, image, "Read the page.", NULL, 64, &a));
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    ck_ok(talk_ask(session, image, "Read the page.", NULL, 64, &a));
     ck_assert_int_eq(a->finish, VLCACHE_FINISH_CONTEXT);
     ck_assert_int_le(a->context_tokens, 596);
-    ck_fails(ask(session, NULL, "More?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "held already");
+    ck_fails(talk_ask(session, NULL, "More?", NULL, 64, &a), VLCACHE_E_CONTEXT_FULL, "held already");
     vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
 }
 END_TEST
 
 START_TEST(bad_arguments) {
-    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_image *image = talk_picture("pages-0.png");
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *session = NULL;
     options.chat_template = "esperanto";
-    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "vicuna");
+    ck_fails(vlcache_session_create(talk_tiny(), &options, &session), VLCACHE_E_ARGUMENT, "vicuna");
     options.chat_template = NULL;
     options.context = -1;
-    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "context");
+    ck_fails(vlcache_session_create(talk_tiny(), &options, &session), VLCACHE_E_ARGUMENT, "context");
     options.context = 0;
-    vlcache_compress_options compress = variant_of("vlcache", (double)NAN);
+    vlcache_compress_options compress = talk_way("vlcache", (double)NAN);
     options.compress = &compress;
-    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT, "budget");
+    ck_fails(vlcache_session_create(talk_tiny(), &options, &session), VLCACHE_E_ARGUMENT, "budget");
     ck_assert_ptr_null(session);
-    options.size = 0;
-    ck_fails(vlcache_session_create(tiny_model(), &options, &session), VLCACHE_E_ARGUMENT,
-             "start from VLCACHE_SESSION_OPTIONS_INIT");
-    session = open_session(tiny_model(), "full", 1.0);
-    ck_fails(ask(session, image, "<image> and <image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
+    session = talk_open(talk_tiny(), "full", 1.0);
+    ck_fails(talk_ask(session, image, "<image> and <image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
              "2 <image> marks");
-    ck_fails(ask(session, NULL, "<image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
+    ck_fails(talk_ask(session, NULL, "<image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
              "1 <image> mark for 0 pictures");
-    ck_fails(ask(session, NULL, "x", NULL, -1, NULL), VLCACHE_E_ARGUMENT, "max_tokens");
-    ck_fails(ask(session, NULL, NULL, NULL, 1, NULL), VLCACHE_E_ARGUMENT, "NULL");
+    ck_fails(talk_ask(session, NULL, "x", NULL, -1, NULL), VLCACHE_E_ARGUMENT, "max_tokens");
+    ck_fails(talk_ask(session, NULL, NULL, NULL, 1, NULL), VLCACHE_E_ARGUMENT, "NULL");
     vlcache_session_destroy(&session);
     vlcache_session_destroy(NULL);
     vlcache_image_destroy(&image);
@@ -824,7 +496,7 @@ static void sample_answer(vlcache_session *session, uint64_t seed, int top_k, in
 }
 
 START_TEST(seeds) {
-    vlcache_session *session = open_session(tiny_model(), "full", 1.0);
+    vlcache_session *session = talk_open(talk_tiny(), "full", 1.0);
     int32_t one[16], again[16], other[16], best[16];
     sample_answer(session, 1, 0, one);
     sample_answer(session, 1, 0, again);
@@ -833,10 +505,10 @@ START_TEST(seeds) {
     ck_assert_mem_ne(one, other, sizeof one);
     const vlcache_answer *a = NULL;
     vlcache_session_clear(session);
-    ck_ok(ask(session, NULL, "some words", NULL, 16, &a));
+    ck_ok(talk_ask(session, NULL, "some words", NULL, 16, &a));
     sample_answer(session, 3, 1, best); /* the best one only: greedy */
     vlcache_session_clear(session);
-    ck_ok(ask(session, NULL, "some words", NULL, 16, &a));
+    ck_ok(talk_ask(session, NULL, "some words", NULL, 16, &a));
     ck_assert_mem_eq(a->tokens, best, (size_t)a->n_tokens * sizeof *best);
     vlcache_session_destroy(&session);
 }
@@ -846,11 +518,11 @@ END_TEST
 START_TEST(nothing_is_left_behind) {
     vlcache_device *device = suite_open();
     vlcache_model *model = NULL;
-    vlcache_image *image = sample_image("pages-0.png");
+    vlcache_image *image = talk_picture("pages-0.png");
     ck_ok(vlcache_model_load(device, DEMO "model", NULL, &model));
     uint64_t before = vlci_memory_now(device);
-    vlcache_session *session = open_session(model, "vlcache", 0.10);
-    ck_ok(ask(session, image, "What is the heading?", NULL, 64, NULL));
+    vlcache_session *session = talk_open(model, "vlcache", 0.10);
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 64, NULL));
     ck_assert_uint_gt(vlci_memory_now(device), before);
     vlcache_session_destroy(&session);
     ck_assert_uint_eq(vlci_memory_now(device), before);
@@ -861,15 +533,10 @@ START_TEST(nothing_is_left_behind) {
 }
 END_TEST
 
-static void close_models(void) {
-    vlcache_model_destroy(&demo);
-    vlcache_model_destroy(&tiny);
-}
-
 int main(void) {
     Suite *suite = suite_create("session");
     TCase *all = tcase_create("session");
-    tcase_add_unchecked_fixture(all, NULL, close_models);
+    talk_models(all);
     tcase_add_test(all, samples);
     tcase_add_test(all, prompts);
     tcase_add_test(all, kept_rows);
@@ -878,11 +545,6 @@ int main(void) {
     tcase_add_test(all, turns_equal_one_prompt);
     tcase_add_test(all, length_then_more);
     tcase_add_test(all, turn_after_compression);
-    tcase_add_loop_test(all, comparing_is_asking, 0, 2);
-    tcase_add_test(all, all_is_full);
-    tcase_add_test(all, comparing_leaves_no_trace);
-    tcase_add_test(all, comparing_a_later_turn);
-    tcase_add_test(all, probes);
     tcase_add_test(all, turns_with_summaries);
     tcase_add_test(all, deferred);
     tcase_add_test(all, cancelled_while_reading);

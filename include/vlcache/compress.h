@@ -53,14 +53,15 @@ extern "C" {
 
 /** Share beta(l) of the N tokens that layer l keeps; 1 everywhere when the budget is 1. */
 typedef enum vlcache_allocation {
-    VLCACHE_ALLOCATION_AS_POLICY,
-    VLCACHE_ALLOCATION_UNIFORM,  /**< "uniform": alpha */
-    VLCACHE_ALLOCATION_SPARSITY, /**< "sparsity": clip(density(l) / sum of densities * alpha * L, 0.01, 1),
-                                      density = 1 - sparsity of the tau rows (VL-Cache, step 2) */
-    VLCACHE_ALLOCATION_PYRAMID,  /**< "pyramid": falls evenly from layer 0 to the last, whose share is alpha /
-                                    20  (PyramidKV, arXiv 2406.02069, beta = 20; no layer above 1) */
-    VLCACHE_ALLOCATION_MIXED,    /**< "mixed[:UNIFORM]": UNIFORM of uniform + (1 - UNIFORM) of sparsity
-                                      (EffiVLM-Bench, arXiv 2506.00479) */
+    VLCACHE_ALLOCATION_AS_POLICY, /**< what the policy's row has; so for each axis below */
+    VLCACHE_ALLOCATION_UNIFORM,   /**< "uniform": alpha */
+    VLCACHE_ALLOCATION_SPARSITY,  /**< "sparsity": clip(density(l) / sum of densities * alpha * L, 0.01, 1),
+                                       density = 1 - sparsity of the tau rows (VL-Cache, step 2) */
+    VLCACHE_ALLOCATION_PYRAMID,   /**< "pyramid": falls evenly from layer 0 to the last, whose share is
+                                       alpha / 20 (PyramidKV, arXiv 2406.02069, beta = 20; no layer above
+                                       1) */
+    VLCACHE_ALLOCATION_MIXED,     /**< "mixed[:UNIFORM]": UNIFORM of uniform + (1 - UNIFORM) of sparsity
+                                       (EffiVLM-Bench, arXiv 2506.00479) */
 } vlcache_allocation;
 
 /** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
@@ -79,10 +80,10 @@ typedef enum vlcache_selection {
     VLCACHE_SELECTION_AS_POLICY,
     VLCACHE_SELECTION_PER_HEAD,  /**< "per-head": each kv head keeps its own set, all of one size */
     VLCACHE_SELECTION_PER_LAYER, /**< "per-layer": one set, scores summed over kv heads */
-    VLCACHE_SELECTION_ADAPTIVE,  /**< "adaptive[:FLOOR]": each kv head keeps its own set, of its own size: a
-                                      layer's budget is shared over its kv heads by where the best scores fall,
-                                      and each keeps at least FLOOR of an even share (Ada-KV, arXiv
-                                    2407.11550);  not with scoring "sink+recent", which has no scores */
+    VLCACHE_SELECTION_ADAPTIVE,  /**< "adaptive[:FLOOR]": each kv head keeps its own set, of its own size:
+                                      a layer's budget is shared over its kv heads by where the best scores
+                                      fall, and each keeps at least FLOOR of an even share (Ada-KV, arXiv
+                                      2407.11550); not with scoring "sink+recent" */
 } vlcache_selection;
 
 /** Scores of neighbours seen together: each becomes the largest of a window around it. */
@@ -104,9 +105,9 @@ typedef enum vlcache_summary {
     VLCACHE_SUMMARY_NONE,   /**< "none" */
     VLCACHE_SUMMARY_KMEANS, /**< "kmeans:CENTROIDS[:ITERATIONS]": from runs of neighbours in the prompt */
     VLCACHE_SUMMARY_SPREAD, /**< "spread:CENTROIDS[:ITERATIONS]": from seeds far from one another
-                                 (farthest-first traversal), the squared distance weighted by 1 + score / mean
-                                 score, so that what is unlike all else, or much attended to, has a centroid
-                               of its own */
+                                 (farthest-first traversal), the squared distance weighted by 1 + score /
+                                 mean score, so that what is unlike all else, or much attended to, has a
+                                 centroid of its own */
 } vlcache_summary;
 
 /**
@@ -138,11 +139,11 @@ typedef struct vlcache_compress_options {
     vlcache_pooling pooling;       /**< VLCACHE_POOLING_AS_POLICY */
     int pool_rows;                 /**< of "grid": odd, 1..255; VLCACHE_AS_POLICY */
     int pool_columns;              /**< of "1d" and "grid": odd, 1..255; VLCACHE_AS_POLICY */
-    int defer; /**< 0, "none": compress once the prompt is read; else, "DEFER[:WEIGHT]", after that many
-                  decoded tokens, 1..65536, whose attention to the prompt is added to the scores; decoded rows
-                    themselves are always kept; VLCACHE_AS_POLICY */
-    double
-        defer_weight; /**< of `defer`: how many times it is added, 0..1000000; VLCACHE_AS_POLICY, usually 4 */
+    int defer;           /**< 0, "none": compress once the prompt is read; else, "DEFER[:WEIGHT]", after that
+                              many decoded tokens, 1..65536, whose attention to the prompt is added to the
+                              scores; decoded rows themselves are always kept; VLCACHE_AS_POLICY */
+    double defer_weight; /**< of `defer`: how many times it is added, 0..1000000; VLCACHE_AS_POLICY, usually
+                              4 */
     vlcache_summary summary; /**< VLCACHE_SUMMARY_AS_POLICY */
     int iterations;   /**< of "kmeans" and "spread": of k-means, 0..100; VLCACHE_AS_POLICY, usually 3 for
                            "kmeans" and 0 for "spread" */
@@ -206,8 +207,8 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
  * "4:4", "spread:0.75". Shares and weights are digits, perhaps with a point and more of them, in every
  * locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go
  * together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
- * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, or a text that is none of its values; field
- * "compress.pooling", value, what it may be).
+ * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a text that is
+ * none of its values; field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

@@ -42,9 +42,8 @@ VLCACHE_API const char *vlcache_status_text(vlcache_status status);
 
 /**
  * The last failure on this thread, taken apart, so that a program need not search prose. No text is ever
- * NULL;
- * "" stands for what is not known or does not apply. Texts are cut at a bound (message 2,047 bytes, file
- * 4,095, field and value 255, hint 1,023).
+ * NULL: "" stands for what is not known or does not apply. Texts are cut at a bound (message 2,047 bytes,
+ * file 4,095, field and value 255, hint 1,023).
  *
  *     llava/config.json: text_config.num_hidden_layers: is 0, must be from 1 to 1024
  *     ^ file             ^ field                           ^ value ^ hint
@@ -61,14 +60,14 @@ typedef struct vlcache_error {
     const char *hint;      /**< what it must be, or what to do: "must be from 1 to 1024" */
 } vlcache_error;
 
-/** The last failure on this thread. Never NULL; it and its texts are valid until the next failing call on
- * this thread. A call that succeeds leaves it as it is. */
+/** The last failure on this thread: to be asked after a call that failed. Never NULL; it and its texts are
+ * owned by the library and valid until the next call on this thread. */
 VLCACHE_API const vlcache_error *vlcache_last_error(void);
 
 /**
  * The cause of the last failure on this thread in full: file, field, tensor, kernel, OpenCL error name, and
  * the fix where one is known: vlcache_last_error()->message. Never NULL; "" before any failure. Valid until
- * the next failing call on this thread.
+ * the next call on this thread.
  */
 VLCACHE_API const char *vlcache_error_message(void);
 

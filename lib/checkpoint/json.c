@@ -72,7 +72,7 @@ vlcache_status vlci_file_read(const char *path, size_t limit, char **data, size_
 done:
     vlci_free(block);
     if (file >= 0) close(file);
-    return status;
+    return vlci_fail_in(status, path);
 }
 
 vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes, json_t **out) {
@@ -99,7 +99,7 @@ vlcache_status vlci_json_load(const char *path, size_t limit, json_t **out) {
     vlcache_status status = vlci_file_read(path, limit, &text, &bytes);
     if (!status) status = vlci_json_parse(path, text, bytes, out);
     vlci_free(text);
-    return status;
+    return vlci_fail_in(status, path);
 }
 
 vlci_scope vlci_scope_of(const char *file, const json_t *object) {

@@ -76,7 +76,8 @@ static size_t type_bytes(const char *type, vlcache_dtype *dtype) {
 }
 
 static vlcache_status bad(const shard *file, const char *name, const char *what) {
-    return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%.200s\": %s", file->path, name, what);
+    return vlci_fail_field(VLCACHE_E_FORMAT, file->path, name, NULL, what, "%s: tensor \"%.200s\": %s",
+                           file->path, name, what);
 }
 
 /* An integer of the header that fits a size_t. */
@@ -216,7 +217,7 @@ static vlcache_status map_shard(const char *folder, const char *name, shard *fil
     status = read_header(file);
 done:
     if (handle >= 0) close(handle);
-    return status;
+    return vlci_fail_in(status, file->path);
 }
 
 static void release_shard(shard *file) {
@@ -332,7 +333,8 @@ vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
     else if (vlci_path_exists(index))
         status = open_index(checkpoint, index);
     else
-        status = vlci_fail(VLCACHE_E_IO, "%s: holds neither %s nor %s", folder, single_name, index_name);
+        status =
+            vlci_fail_file(VLCACHE_E_IO, folder, NULL, "holds neither %s nor %s", single_name, index_name);
     for (size_t i = 0; i < checkpoint->n_tensors; i++)
         checkpoint->bytes += checkpoint->tensors[i]->view.bytes;
 done:
@@ -411,16 +413,21 @@ vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name
     char has[256], wants[256];
     memset(out, 0, sizeof *out);
     tensor *found = find_any(checkpoint, name);
-    if (!found) return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\" is missing", checkpoint->folder, name);
+    if (!found)
+        return vlci_fail_field(VLCACHE_E_FORMAT, checkpoint->folder, name, NULL, "is missing",
+                               "%s: tensor \"%s\" is missing", checkpoint->folder, name);
     const vlci_weight_view *view = &found->view;
     if (view->dtype == VLCACHE_DTYPE_AUTO)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED,
-                         "%s: tensor \"%s\": dtype %s; F32, F16 and BF16 are supported", view->file,
-                         view->name, found->type);
+        return vlci_fail_field(VLCACHE_E_UNSUPPORTED, view->file, view->name, found->type,
+                               "F32, F16 and BF16 are supported",
+                               "%s: tensor \"%s\": dtype %s; F32, F16 and BF16 are supported", view->file,
+                               view->name, found->type);
+    const char *is = shape_text(has, view->n_dims, view->dim), *asked = shape_text(wants, n_dims, dims);
     if (view->n_dims != n_dims || memcmp(view->dim, dims, (size_t)n_dims * sizeof *dims) != 0)
-        return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\": shape is %s, the configuration asks for %s",
-                         view->file, view->name, shape_text(has, view->n_dims, view->dim),
-                         shape_text(wants, n_dims, dims));
+        return vlci_fail_field(VLCACHE_E_FORMAT, view->file, view->name, is,
+                               VLCI_VALUE("the configuration asks for %s", asked),
+                               "%s: tensor \"%s\": shape is %s, the configuration asks for %s", view->file,
+                               view->name, is, asked);
     found->used = true;
     *out = *view;
     return VLCACHE_OK;

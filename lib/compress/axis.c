@@ -249,20 +249,25 @@ static void write_summary(const vlcache_compress_options *o, char text[VLCACHE_A
         snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":%d", o->iterations);
 }
 
+#define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
+
 static const struct axis {
     const char *name;
+    size_t end; /* of its last number in the options */
     bool (*read)(const char *text, vlcache_compress_options *o);
     void (*write)(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]);
     const char *accepted;
 } axes[] = {
-    {"allocation", read_allocation, write_allocation,
+    {"allocation", UP_TO(uniform), read_allocation, write_allocation,
      "uniform, sparsity, pyramid or mixed[:UNIFORM], UNIFORM from 0 to 1"},
-    {"scoring", read_scoring, write_scoring, "post-vision, accumulated, window:W (W from 1) or sink+recent"},
-    {"selection", read_selection, write_selection,
+    {"scoring", UP_TO(window), read_scoring, write_scoring,
+     "post-vision, accumulated, window:W (W from 1) or sink+recent"},
+    {"selection", UP_TO(floor), read_selection, write_selection,
      "per-head, per-layer or adaptive[:FLOOR], FLOOR from 0 to 1"},
-    {"pooling", read_pooling, write_pooling, "none, 1d:W or grid:HxW, sizes odd and at most 255"},
-    {"defer", read_defer, write_defer, "none or D[:WEIGHT], D from 1 decoded tokens"},
-    {"summary", read_summary, write_summary,
+    {"pooling", UP_TO(pool_columns), read_pooling, write_pooling,
+     "none, 1d:W or grid:HxW, sizes odd and at most 255"},
+    {"defer", UP_TO(defer_weight), read_defer, write_defer, "none or D[:WEIGHT], D from 1 decoded tokens"},
+    {"summary", UP_TO(centroids), read_summary, write_summary,
      "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS "
      "from 0 to 100"},
 };
@@ -299,6 +304,10 @@ vlcache_status vlcache_compress_set(vlcache_compress_options *options, const cha
     if (!axes[index].read(text, &all))
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", axis), text, "must be %s",
                                 axes[index].accepted);
+    if (options->size < axes[index].end)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size", VLCI_VALUE("%zu", options->size),
+                           "must be %zu or more to hold %s: start from VLCACHE_COMPRESS_OPTIONS_INIT",
+                           axes[index].end, axis);
     vlci_axes_give(&all, options);
     return VLCACHE_OK;
 }

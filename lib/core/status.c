@@ -124,6 +124,12 @@ vlcache_status vlci_fail_file(vlcache_status status, const char *file, const cha
                            hint ? hint : "");
 }
 
+vlcache_status vlci_fail_in(vlcache_status status, const char *file) {
+    bool contents = status == VLCACHE_E_IO || status == VLCACHE_E_FORMAT || status == VLCACHE_E_UNSUPPORTED;
+    if (contents && !*last.file) put(last.file, sizeof last.file, file);
+    return status;
+}
+
 vlcache_status vlci_fail_context(vlcache_status status, const char *format, ...) {
     char context[MESSAGE_BYTES];
     va_list args;

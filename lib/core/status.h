@@ -34,6 +34,10 @@ vlcache_status vlci_refuse_text(vlcache_status status, const char *file, const c
 vlcache_status vlci_fail_file(vlcache_status status, const char *file, const char *hint, const char *text,
                               ...) __attribute__((format(printf, 4, 5)));
 
+/** Names the file of a failure of its contents (VLCACHE_E_IO, _FORMAT, _UNSUPPORTED) that has none yet; other
+ * failures, success among them, and the message stay as they are. Returns `status`. */
+vlcache_status vlci_fail_in(vlcache_status status, const char *file);
+
 /** A value as text, for those above: VLCI_VALUE("%d", n). It lives as long as the block around it. */
 enum { VLCI_VALUE_BYTES = 256 };
 #define VLCI_VALUE(...) vlci_value((char[VLCI_VALUE_BYTES]){0}, __VA_ARGS__)

@@ -69,11 +69,14 @@ static vlcache_status fail_wish(const vlcache_device *device, const wish *w) {
             if (fits(device, vlci_ladders[i], *r)) list_name(rungs, sizeof rungs, *r);
     }
     if (!*rungs)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: no kernel \"%s\" with variants; there is %s",
-                         w->kernel, kernels);
-    return vlci_fail(VLCACHE_E_ARGUMENT,
-                     "VLCACHE_VARIANT: kernel \"%s\" has no rung \"%s\" on \"%s\"; there is %s", w->kernel,
-                     w->rung, device->caps.info.name, rungs);
+        return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_VARIANT", w->kernel,
+                               VLCI_VALUE("there is %s", kernels),
+                               "VLCACHE_VARIANT: no kernel \"%s\" with variants; there is %s", w->kernel,
+                               kernels);
+    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_VARIANT", w->rung,
+                           VLCI_VALUE("there is %s", rungs),
+                           "VLCACHE_VARIANT: kernel \"%s\" has no rung \"%s\" on \"%s\"; there is %s",
+                           w->kernel, w->rung, device->caps.info.name, rungs);
 }
 
 /* The rung of this ladder that VLCACHE_VARIANT forces, or NULL. One of another ladder of the same kernel is

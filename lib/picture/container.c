@@ -44,14 +44,13 @@ static uint32_t little32(const uint8_t *p) {
 }
 
 static vlcache_status truncated(const file *f, const char *where) {
-    return vlci_fail(VLCACHE_E_FORMAT,
-                     "%s: the file ends inside %s after %zu bytes: it is truncated; copy it again", f->name,
-                     where, f->bytes);
+    return vlci_fail_file(VLCACHE_E_FORMAT, f->name, "it is truncated; copy it again",
+                          "the file ends inside %s after %zu bytes", where, f->bytes);
 }
 
 static vlcache_status malformed(const file *f, const char *what) {
-    return vlci_fail(VLCACHE_E_FORMAT, "%s: %s: save the picture again as an ordinary PNG or JPEG file",
-                     f->name, what);
+    return vlci_fail_file(VLCACHE_E_FORMAT, f->name, "save the picture again as an ordinary PNG or JPEG file",
+                          "%s", what);
 }
 
 /* ---- JPEG ---------------------------------------------------------------------------------------------- */

@@ -262,8 +262,8 @@ vlcache_status vlcache_image_decode(const void *data, size_t bytes, const char *
     if (!name) name = "picture in memory";
     if (!data && bytes) return vlci_fail(VLCACHE_E_ARGUMENT, "%s: data is NULL", name);
     if (bytes > MAX_FILE_BYTES)
-        return vlci_fail(VLCACHE_E_FORMAT, "%s: %zu bytes, at most %zu are read: scale the picture down",
-                         name, bytes, MAX_FILE_BYTES);
+        return vlci_fail_file(VLCACHE_E_FORMAT, name, "scale the picture down",
+                              "%zu bytes, at most %zu are read", bytes, MAX_FILE_BYTES);
     vlci_container header;
     vlcache_image *image = NULL;
     vlcache_status status = vlci_container_read(data, bytes, name, &header);
@@ -274,7 +274,7 @@ vlcache_status vlcache_image_decode(const void *data, size_t bytes, const char *
     if (!status) status = turn_upright(&image, header.orientation);
     if (status) vlcache_image_destroy(&image);
     *out = image;
-    return status;
+    return vlci_fail_in(status, name);
 }
 
 /* ---- files --------------------------------------------------------------------------------------------- */
@@ -340,7 +340,7 @@ vlcache_status vlcache_image_load(const char *path, vlcache_image **out) {
     vlcache_status status = read_file(path, &data, &bytes);
     if (!status) status = vlcache_image_decode(data, bytes, path, out);
     vlci_free(data);
-    return status;
+    return vlci_fail_in(status, path);
 }
 
 /* Writes all of it to a new file; removes what it began when that fails. */

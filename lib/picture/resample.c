@@ -279,9 +279,9 @@ vlcache_status vlci_resample(const vlci_canvas *canvas, vlci_filter filter, cons
                              uint8_t *out, size_t stride) {
     if (filter == VLCI_FILTER_NEAREST) return nearest(canvas, window, out, stride);
     if ((int)filter < VLCI_FILTER_LANCZOS || filter > VLCI_FILTER_HAMMING)
-        return vlci_fail(VLCACHE_E_ARGUMENT,
-                         "preprocessor_config.json: resample is %d: it must be 0 (nearest), 1 (lanczos), 2 "
-                         "(bilinear), 3 (bicubic), 4 (box) or 5 (hamming)",
-                         (int)filter);
+        return vlci_refuse(VLCACHE_E_ARGUMENT, "preprocessor_config.json", "resample",
+                           VLCI_VALUE("%d", (int)filter),
+                           "must be 0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic), 4 (box) or 5 "
+                           "(hamming)");
     return smooth(canvas, filter, window, out, stride);
 }
