@@ -212,6 +212,30 @@ START_TEST(long_thin_pictures_cost_little) {
 }
 END_TEST
 
+/* Tiles need not be square: a picture as it is, cut into 3 x 2 of them, behind one that stays untouched. */
+START_TEST(oblong_tiles) {
+    const vlci_processor as_it_is = {0};
+    vlcache_image *image = golden_picture(36, 10);
+    vlci_pixels pixels;
+    vlci_view view;
+    ck_ok(vlci_view_make(&as_it_is, 36, 10, &view));
+    ck_ok(vlci_pixels_create(7, 12, 5, &pixels));
+    for (int i = 0; i < 3 * 12 * 5; i++) pixels.data[i] = -1;
+    ck_ok(vlci_pixels_fill(&as_it_is, image, &view, 1, &pixels));
+    for (int i = 0; i < 3 * 12 * 5; i++) ck_assert_float_eq(pixels.data[i], -1);
+    const uint8_t *rgb = vlcache_image_pixels(image);
+    for (int y = 0; y < 10; y++)
+        for (int x = 0; x < 36; x++)
+            for (int c = 0; c < 3; c++) {
+                int tile = 1 + y / 5 * 3 + x / 12;
+                ck_assert_float_eq(pixels.data[((tile * 3 + c) * 5 + y % 5) * 12 + x % 12],
+                                   rgb[(y * 36 + x) * 3 + c]);
+            }
+    vlci_pixels_release(&pixels);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Grids list every token that shows something, once, where its cell lies. */
 static void check_grids(int family, bool class_token, int width, int height) {
     config_make(family, 28, 7);
@@ -443,6 +467,7 @@ int main(void) {
     tcase_add_test(cases, keeps_the_class_token_once);
     tcase_add_test(cases, refuses_sizes_that_do_not_fit);
     tcase_add_test(cases, long_thin_pictures_cost_little);
+    tcase_add_test(cases, oblong_tiles);
     tcase_add_test(cases, grids);
     tcase_add_test(cases, table);
     tcase_add_test(cases, positions_count);
