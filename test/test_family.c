@@ -212,6 +212,30 @@ START_TEST(long_thin_pictures_cost_little) {
 }
 END_TEST
 
+/* Tiles need not be square: a picture as it is, cut into 3 x 2 of them, behind one that stays untouched. */
+START_TEST(oblong_tiles) {
+    const vlci_processor as_it_is = {0};
+    vlcache_image *image = golden_picture(36, 10);
+    vlci_pixels pixels;
+    vlci_view view;
+    ck_ok(vlci_view_make(&as_it_is, 36, 10, &view));
+    ck_ok(vlci_pixels_create(7, 12, 5, &pixels));
+    for (int i = 0; i < 3 * 12 * 5; i++) pixels.data[i] = -1;
+    ck_ok(vlci_pixels_fill(&as_it_is, image, &view, 1, &pixels));
+    for (int i = 0; i < 3 * 12 * 5; i++) ck_assert_float_eq(pixels.data[i], -1);
+    const uint8_t *rgb = vlcache_image_pixels(image);
+    for (int y = 0; y < 10; y++)
+        for (int x = 0; x < 36; x++)
+            for (int c = 0; c < 3; c++) {
+                int tile = 1 + y / 5 * 3 + x / 12;
+                ck_assert_float_eq(pixels.data[((tile * 3 + c) * 5 + y % 5) * 12 + x % 12],
+                                   rgb[(y * 36 + x) * 3 + c]);
+            }
+    vlci_pixels_release(&pixels);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Grids list every token that shows something, once, where its cell lies. */
 static void check_grids(int family, bool class_token, int width, int height) {
     config_make(family, 28, 7);
@@ -349,6 +373,61 @@ START_TEST(text_among_visual_tokens) {
 }
 END_TEST
 
+/* A picture's visual tokens, looked at alone. */
+static float *look_alone(const vlcache_model *model, const vlcache_image *image, size_t *n) {
+    vlci_picture_layout alone;
+    vlci_pixels pixels;
+    cl_mem tokens = NULL;
+    int width, height;
+    vlcache_image_size(image, &width, &height);
+    ck_ok(model->family->layout(&model->config, width, height, &alone));
+    ck_ok(model->family->prepare(&model->config, image, &pixels));
+    ck_ok(model->family->look(&model->config, &pixels, &alone, &tokens));
+    *n = (size_t)alone.n_tokens * (size_t)model->config.text.hidden;
+    float *values = malloc(*n * sizeof *values);
+    suite_download(tokens, values, *n * sizeof *values);
+    suite_release(tokens);
+    vlci_pixels_release(&pixels);
+    vlci_picture_layout_release(&alone);
+    return values;
+}
+
+/* Pictures of two shapes in one prompt: each is what it is alone. */
+START_TEST(pictures_side_by_side) {
+    vlcache_model *model = NULL;
+    ck_ok(vlcache_model_load(suite_device(), VLCACHE_TEST_DATA "/models/next-llama-mqa", NULL, &model));
+    vlcache_image *one = golden_picture(100, 60), *two = golden_picture(31, 90);
+    const vlcache_image *images[] = {one, two};
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    asked.text = "What?";
+    asked.images = images;
+    asked.n_images = 2;
+    vlci_turn turn = {.chat = model->chat, .first = true, .open = -1};
+    vlci_prompt p;
+    vlcache_timings timings = {0};
+    cl_mem features = NULL;
+    ck_ok(vlci_prompt_create(model, &asked, &turn, &p));
+    ck_ok(vlci_prompt_look(model, &asked, &p, NULL, NULL, &timings, &features));
+    size_t all = (size_t)p.visual * (size_t)model->config.text.hidden, at = 0;
+    float *got = malloc(all * sizeof *got);
+    suite_download(features, got, all * sizeof *got);
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        float *want = look_alone(model, images[i], &n);
+        for (size_t k = 0; k < n; k++) ck_assert_float_eq_tol(got[at + k], want[k], 1e-5f);
+        at += n;
+        free(want);
+    }
+    ck_assert_uint_eq(at, all);
+    free(got);
+    suite_release(features);
+    vlci_prompt_release(&p);
+    vlcache_image_destroy(&one);
+    vlcache_image_destroy(&two);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 static vlcache_status work(const vlcache_image *image) {
@@ -388,10 +467,12 @@ int main(void) {
     tcase_add_test(cases, keeps_the_class_token_once);
     tcase_add_test(cases, refuses_sizes_that_do_not_fit);
     tcase_add_test(cases, long_thin_pictures_cost_little);
+    tcase_add_test(cases, oblong_tiles);
     tcase_add_test(cases, grids);
     tcase_add_test(cases, table);
     tcase_add_test(cases, positions_count);
     tcase_add_test(cases, text_among_visual_tokens);
+    tcase_add_test(cases, pictures_side_by_side);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

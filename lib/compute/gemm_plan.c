@@ -197,7 +197,7 @@ static vlcache_status forced_engine(int *engine) {
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
     if (*engine < ENGINES) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_GEMM: \"%s\": give portable, wide or clblast", name);
+    return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", name, "must be portable, wide or clblast");
 }
 
 /* ENGINES when none is measured. */

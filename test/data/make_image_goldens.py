@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes test/data/image/{prepare,files}.bin, the goldens of test_image.c.
+"""Writes test/data/image/{prepare,files}.bin, the goldens of test_image.c and test_family.c.
 
     pip install torch torchvision transformers==5.17 pillow numpy;  python3 test/data/make_image_goldens.py
 
@@ -44,7 +44,7 @@ PINPOINTS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
 
 
 def picture(width, height):
-    """The procedural picture; test_image.c draws the same."""
+    """The procedural picture; test/support/picture.c draws the same."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     h = (x * 73856093 ^ y * 19349663 ^ c * 83492791).astype(np.uint64) & 0xFFFFFFFF
     h = (h ^ (h >> 13)) * 1274126177 & 0xFFFFFFFF
