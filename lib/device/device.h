@@ -182,8 +182,9 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     uint64_t memory_now, memory_peak;
-    uint64_t memory_epoch;   /**< counts released buffers */
-    struct vlci_note *notes; /**< what vlci_cache_write() was given */
+    uint64_t memory_epoch;         /**< counts released buffers */
+    struct vlci_note *notes;       /**< what vlci_cache_write() was given */
+    char *tap_patterns, *tap_file; /**< NULL: no taps */
     int references;
 };
 

@@ -23,6 +23,10 @@ vlcache_device *suite_device(void) {
     return device;
 }
 
+void suite_close_device(void) {
+    vlcache_device_destroy(&device);
+}
+
 void suite_force(const char *choice) {
     ck_assert_int_eq(choice ? setenv("VLCACHE_VARIANT", choice, 1) : unsetenv("VLCACHE_VARIANT"), 0);
 }
@@ -110,6 +114,6 @@ int suite_run(Suite *suite) {
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
-    vlcache_device_destroy(&device);
+    suite_close_device();
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -30,6 +30,9 @@
 /** The device under test: $VLCACHE_DEVICE or the first; opened once, kernels cached in the build folder. */
 vlcache_device *suite_device(void);
 
+/** Closes it: the next use opens it anew, as the environment says then. */
+void suite_close_device(void);
+
 /**
  * Whether VLCACHE_TEST_REDUCED asks for a small selection of sizes that still visits every kernel, rung and
  * branch: simulated devices are some thousand times slower.
