@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "support/scratch.h"
 #include "support/suite.h"
 
 static char folder[] = "/tmp/vlcache-test-XXXXXX";
@@ -97,6 +98,41 @@ START_TEST(test_kernel_cache) {
         ck_assert_uint_eq(vlci_kernel_builds(third), 1);
         vlcache_device_destroy(&third);
     }
+    empty_folder();
+}
+END_TEST
+
+/* Programs compiled for the probe by a fresh device, with the kernels of the scratch folder. */
+static unsigned builds_of_probe(void) {
+    const vlci_kernel *kernel = NULL;
+    vlcache_device *device = open_cached();
+    ck_ok(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel));
+    unsigned builds = vlci_kernel_builds(device);
+    vlcache_device_destroy(&device);
+    return builds;
+}
+
+/* Whatever stands in front of a kernel file is part of its program: when it changes, so does the binary. */
+START_TEST(test_cache_knows_the_whole_text) {
+    empty_folder();
+    scratch_text("shared.h", "#define FACTOR 1\n");
+    scratch_text("common.clh", "#define TWICE(x) (2 * (x))\n");
+    scratch_text("probe.cl", "__kernel void probe(__global float *out) { *out = TWICE(FACTOR); }\n");
+    setenv("VLCACHE_KERNEL_DIR", scratch_folder(), 1);
+    ck_assert_uint_eq(builds_of_probe(), 1);
+    ck_assert_uint_eq(builds_of_probe(), 0);
+    scratch_text("shared.h", "#define FACTOR 2\n");
+    ck_assert_uint_eq(builds_of_probe(), 1);
+    scratch_text("common.clh", "#define TWICE(x) ((x) + (x))\n");
+    ck_assert_uint_eq(builds_of_probe(), 1);
+    ck_assert_uint_eq(builds_of_probe(), 0);
+    scratch_remove("shared.h");
+    const vlci_kernel *kernel = NULL;
+    vlcache_device *device = open_cached();
+    ck_fails(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel), VLCACHE_E_BUILD, "not there");
+    vlcache_device_destroy(&device);
+    unsetenv("VLCACHE_KERNEL_DIR");
+    scratch_clean();
     empty_folder();
 }
 END_TEST
@@ -194,6 +230,7 @@ int main(void) {
     TCase *all = tcase_create("device");
     tcase_add_test(all, test_list_and_open);
     tcase_add_test(all, test_kernel_cache);
+    tcase_add_test(all, test_cache_knows_the_whole_text);
     tcase_add_test(all, test_kernel_failures);
     tcase_add_test(all, test_launch);
     tcase_add_test(all, test_memory_counts);

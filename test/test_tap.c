@@ -13,7 +13,7 @@
 #define FOLDER VLCACHE_TEST_DATA "/models/llava-llama-mha"
 #define DUMP   VLCACHE_BINARY_DIR "/test.taps"
 
-/* The golden case "middle", read only. */
+/* The golden case "middle", read only, by a device that is opened for it. */
 static void read_prompt(void) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
@@ -23,6 +23,7 @@ static void read_prompt(void) {
     vlcache_session *session = NULL;
     options.dtype = VLCACHE_DTYPE_F32;
     generate.max_tokens = 0;
+    suite_close_device();
     ck_ok(vlcache_model_load(suite_device(), FOLDER, &options, &model));
     ck_ok(vlcache_image_load(FOLDER "/golden/middle.0.png", &image));
     ck_ok(vlcache_session_create(model, NULL, &session));

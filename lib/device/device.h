@@ -193,10 +193,11 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     uint64_t memory_now, memory_peak;
-    unsigned char *staging;  /**< of vlci_write_later(): a ring that the queue reads from */
-    size_t staged;           /**< bytes of it in use */
-    uint64_t memory_epoch;   /**< counts released buffers */
-    struct vlci_note *notes; /**< what vlci_cache_write() was given */
+    unsigned char *staging;        /**< of vlci_write_later(): a ring that the queue reads from */
+    size_t staged;                 /**< bytes of it in use */
+    uint64_t memory_epoch;         /**< counts released buffers */
+    struct vlci_note *notes;       /**< what vlci_cache_write() was given */
+    char *tap_patterns, *tap_file; /**< NULL: no taps */
     int references;
 };
 

@@ -11,6 +11,7 @@
 #include "core/options.h"
 #include "device/ladder.h"
 #include "device/program.h"
+#include "device/tap.h"
 
 enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
 
@@ -133,6 +134,7 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     device->progress_user = options->progress_user;
     device->cache_dir = vlci_cache_folder(options->cache_dir);
     status = vlci_ladders_check(device);
+    if (!status) status = vlci_tap_open(device);
     if (status) goto done;
     *out = device;
     device = NULL;
@@ -193,6 +195,7 @@ void vlcache_device_destroy(vlcache_device **handle) {
     if (__atomic_sub_fetch(&device->references, 1, __ATOMIC_ACQ_REL)) return;
     vlci_programs_release(device);
     vlci_notes_release(device);
+    vlci_tap_close(device);
     if (device->queue) clReleaseCommandQueue(device->queue);
     if (device->context) clReleaseContext(device->context);
     pthread_mutex_destroy(&device->lock);

@@ -15,8 +15,20 @@
 #include "core/alloc.h"
 #include "core/log.h"
 
-static bool wanted(const char *name) {
-    const char *patterns = getenv("VLCACHE_DUMP");
+vlcache_status vlci_tap_open(vlcache_device *device) {
+    const char *patterns = getenv("VLCACHE_DUMP"), *file = getenv("VLCACHE_DUMP_FILE");
+    if (!patterns || !*patterns) return VLCACHE_OK;
+    device->tap_patterns = vlci_strdup(patterns);
+    device->tap_file = vlci_strdup(file && *file ? file : "vlcache.taps");
+    return device->tap_patterns && device->tap_file ? VLCACHE_OK : vlci_fail_memory("taps");
+}
+
+void vlci_tap_close(vlcache_device *device) {
+    vlci_free(device->tap_patterns);
+    vlci_free(device->tap_file);
+}
+
+static bool wanted(const char *patterns, const char *name) {
     for (const char *at = patterns; at && *at;
          at += at[strcspn(at, ",")] == ',' ? strcspn(at, ",") + 1 : strlen(at)) {
         char pattern[128];
@@ -40,9 +52,8 @@ static bool write_record(FILE *file, const char *name, int rows, int columns, co
 }
 
 static void dump(vlcache_device *device, cl_mem memory, int rows, int columns, const char *name) {
-    const char *path = getenv("VLCACHE_DUMP_FILE");
+    const char *path = device->tap_file;
     size_t n = (size_t)rows * (size_t)columns;
-    if (!path || !*path) path = "vlcache.taps";
     float *data = vlci_alloc(n, sizeof *data);
     FILE *file = data && !vlci_read(device, memory, 0, data, n * sizeof *data) ? fopen(path, "ab") : NULL;
     bool written = file && write_record(file, name, rows, columns, data);
@@ -54,9 +65,9 @@ static void dump(vlcache_device *device, cl_mem memory, int rows, int columns, c
 void vlci_tap(vlcache_device *device, cl_mem memory, int rows, int columns, const char *format, ...) {
     char name[64];
     va_list list;
-    if (!getenv("VLCACHE_DUMP")) return;
+    if (!device->tap_patterns) return;
     va_start(list, format);
     vsnprintf(name, sizeof name, format, list);
     va_end(list);
-    if (wanted(name)) dump(device, memory, rows, columns, name);
+    if (wanted(device->tap_patterns, name)) dump(device, memory, rows, columns, name);
 }

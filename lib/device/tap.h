@@ -12,6 +12,11 @@
 
 #include "device/device.h"
 
+/** Reads what the environment asks for, once, when a device is opened; close gives it back. Errors:
+ * VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_tap_open(vlcache_device *device);
+void vlci_tap_close(vlcache_device *device);
+
 /**
  * Writes f32 [rows][columns] under a name made as printf() does, when it is asked for; waits for the device
  * then. What goes wrong is logged, never returned: a dump does not end a run.

@@ -28,6 +28,10 @@ vlcache_device *suite_device(void) {
     return device;
 }
 
+void suite_close_device(void) {
+    vlcache_device_destroy(&device);
+}
+
 static uint64_t held;
 
 static void count_before(void) {
@@ -131,6 +135,6 @@ int suite_run(Suite *suite) {
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
-    vlcache_device_destroy(&device);
+    suite_close_device();
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

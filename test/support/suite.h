@@ -38,6 +38,9 @@ vlcache_device *suite_open(void);
  * after it count from what it has left. */
 void suite_balance(TCase *tests);
 
+/** Closes it: the next use opens it anew, as the environment says then. */
+void suite_close_device(void);
+
 /**
  * Whether VLCACHE_TEST_REDUCED asks for a small selection of sizes that still visits every kernel, rung and
  * branch: simulated devices are some thousand times slower.
