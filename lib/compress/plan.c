@@ -81,11 +81,11 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     return status;
 }
 
-/* Budgets that depend on nothing but the prompt's length. */
-static void share_known(vlci_compress *p) {
-    int layers = shape_of(p)->layers, heads = shape_of(p)->kv_heads;
-    if (vlci_policy_measures(&p->recipe)) return;
-    vlci_budget_share(&p->recipe, p->tokens, layers, layers, p->layer);
+/* Budgets of the first `layers` layers, as far as they are known then. Heads that do not share theirs evenly
+ * keep as many rows together: positions find their places before any is chosen. */
+static void share_layers(vlci_compress *p, int layers) {
+    int heads = shape_of(p)->kv_heads;
+    vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
@@ -99,7 +99,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
-    if (!status) share_known(p);
+    if (!status && !vlci_policy_measures(&p->recipe)) share_layers(p, shape_of(p)->layers);
     if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
     if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
     if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
