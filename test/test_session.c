@@ -220,10 +220,10 @@ static void check_post_vision(vlcache_session *session, const vlcache_image *ima
     ck_assert(a->compress.fallback == !has_text);
     ck_assert(has_text == (a->post_vision_tokens > 0));
     ck_assert_int_eq(a->compress.tau, has_text ? a->post_vision_tokens : 32);
-    const vlci_rows *rows = &session->plan->seen->rows;
-    ck_assert_int_eq(rows->start[1], a->compress.tau);
-    for (int i = 0; i < rows->start[1] && has_text; i++)
-        ck_assert_int_ge(session->prompt.ids[rows->entry[i] >> VLCI_ROW_SHIFT], 0);
+    const vlci_rows *rows = &vlci_sequence_plan(session->sequence)->seen->rows;
+    ck_assert_int_eq(rows->n, a->compress.tau);
+    for (int i = 0; i < rows->n && has_text; i++)
+        ck_assert_int_ge(session->sequence->prompt.ids[rows->entry[i] >> VLCI_ROW_SHIFT], 0);
 }
 
 START_TEST(post_vision_between_pictures) {
