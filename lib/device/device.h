@@ -193,6 +193,8 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     uint64_t memory_now, memory_peak;
+    struct vlci_buffer *buffers; /**< that are held: tensor.c */
+    size_t n_buffers, buffers_room;
     unsigned char *staging;        /**< of vlci_write_later(): a ring that the queue reads from */
     size_t staged;                 /**< bytes of it in use */
     uint64_t memory_epoch;         /**< counts released buffers */

@@ -15,7 +15,8 @@
 #include "core/options.h"
 #include "engine/sequence.h"
 
-enum { ROOM = 32 }; /* rows that a cache grows by while it answers */
+/* ROOM: rows that a cache grows by while it answers; SAID_ROOM: bytes of text to begin with. */
+enum { ROOM = 32, SAID_ROOM = 1024 };
 
 static vlcache_device *device_of(const vlcache_sequence *s) {
     return s->shared->model->device;
@@ -285,13 +286,23 @@ static bool ends(const vlcache_sequence *s, int32_t token) {
     return false;
 }
 
+/* Room for n more bytes and a zero: twice as much as before, so that few tokens allocate. */
+static vlcache_status make_said_room(vlcache_sequence *s, size_t n) {
+    size_t room = s->said_room ? s->said_room : SAID_ROOM;
+    if (s->said && s->said_bytes + n < s->said_room) return VLCACHE_OK;
+    while (room <= s->said_bytes + n) room *= 2;
+    char *longer = vlci_realloc(s->said, room, 1);
+    if (!longer) return vlci_fail_memory("answer");
+    s->said = longer;
+    s->said_room = room;
+    return VLCACHE_OK;
+}
+
 static vlcache_status say(vlcache_sequence *s, const char *piece) {
     size_t n = strlen(piece);
-    if (!n) return VLCACHE_OK;
-    char *longer = vlci_realloc(s->said, s->said_bytes + n + 1, 1);
-    if (!longer) return vlci_fail_memory("answer");
-    memcpy(longer + s->said_bytes, piece, n + 1);
-    s->said = longer;
+    vlcache_status status = make_said_room(s, n);
+    if (status || !n) return status;
+    memcpy(s->said + s->said_bytes, piece, n + 1);
     s->said_bytes += n;
     if (s->how.on_text && !s->how.on_text(s->how.user, piece)) s->stopped = true;
     return VLCACHE_OK;
@@ -331,8 +342,8 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
 
 static vlcache_status begin_answer(vlcache_sequence *s) {
     s->tokens = vlci_alloc((size_t)s->how.max_tokens + 1, sizeof *s->tokens);
-    s->said = vlci_strdup("");
-    vlcache_status status = s->tokens && s->said ? VLCACHE_OK : vlci_fail_memory("answer");
+    vlcache_status status = s->tokens ? make_said_room(s, 0) : vlci_fail_memory("answer");
+    if (!status) s->said[0] = 0;
     if (!status) status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
     if (!status)
         status = vlci_step_best(&s->shared->step, VLCACHE_FIRST_LOGITS, s->answer.first_logits,
