@@ -1,12 +1,14 @@
 /*
  * test_launch.c - launches are resolved once: what is opened only runs, without a question to the driver, an
  * allocation or a look at the environment, and a launch sets the arguments that changed, no more and no less:
- * buffers again when one was released since, all of them after a failure, and each thread's own.
+ * buffers again when one was released since, all of them after a failure, and each thread's own. Writes that
+ * do not wait are what they were when they were asked for, however late the device comes to them.
  */
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "compute/compute.h"
 #include "support/calls.h"
@@ -206,6 +208,47 @@ START_TEST(threads_have_their_own_arguments) {
 }
 END_TEST
 
+/* ---- writes that do not wait --------------------------------------------------------------------------- */
+
+enum { WRITES = 4096, WORDS = 100, LARGE = 200000 };
+
+/* Lets the queue go on, some time after it was held. */
+static void *let_go(void *user) {
+    usleep(50000);
+    clSetUserEventStatus(user, CL_COMPLETE);
+    return NULL;
+}
+
+/* More than fits beside the queue while it is held, from memory that changes at once, and one large piece. */
+START_TEST(late_writes_are_whole) {
+    vlcache_device *device = suite_device();
+    uint32_t piece[WORDS], *all = calloc(WRITES * WORDS + LARGE, sizeof *all);
+    cl_mem memory = suite_poison((WRITES * WORDS + LARGE) * sizeof *all);
+    cl_int code;
+    cl_event event = clCreateUserEvent(device->context, &code);
+    pthread_t thread;
+    ck_assert_int_eq(code, CL_SUCCESS);
+    ck_ok(vlci_finish(device));
+    ck_assert_int_eq(clEnqueueMarkerWithWaitList(device->queue, 1, &event, NULL), CL_SUCCESS);
+    ck_assert_int_eq(pthread_create(&thread, NULL, let_go, event), 0);
+    for (uint32_t i = 0; i < WRITES; i++) {
+        for (uint32_t j = 0; j < WORDS; j++) piece[j] = i * WORDS + j;
+        ck_ok(vlci_write_later(device, memory, i * sizeof piece, piece, sizeof piece));
+    }
+    for (uint32_t j = 0; j < LARGE; j++) all[j] = ~j;
+    ck_ok(vlci_write_later(device, memory, WRITES * sizeof piece, all, LARGE * sizeof *all));
+    memset(all, 0, LARGE * sizeof *all);
+    pthread_join(thread, NULL);
+    clReleaseEvent(event);
+    suite_download(memory, all, (WRITES * WORDS + LARGE) * sizeof *all);
+    for (uint32_t j = 0; j < WRITES * WORDS; j++) ck_assert_uint_eq(all[j], j);
+    for (uint32_t j = 0; j < LARGE; j++) ck_assert_uint_eq(all[WRITES * WORDS + j], ~j);
+    ck_ok(vlci_write_later(device, memory, 0, NULL, 0)); /* nothing */
+    suite_release(memory);
+    free(all);
+}
+END_TEST
+
 /* ---- everything that a model computes with ------------------------------------------------------------- */
 
 enum { HEADS = 4, KV_HEADS = 2, HEAD_DIM = 16, SEQUENCES = 2, CACHED = 5 };
@@ -316,6 +359,7 @@ int main(void) {
     tcase_add_test(c, bits_decide);
     tcase_add_test(c, failures_are_not_remembered);
     tcase_add_test(c, threads_have_their_own_arguments);
+    tcase_add_test(c, late_writes_are_whole);
     tcase_add_loop_test(c, what_is_open_only_runs, 0, 2);
     suite_add_tcase(suite, c);
     return suite_run(suite);

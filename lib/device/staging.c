@@ -14,8 +14,9 @@ static vlcache_status make_room(vlcache_device *device, size_t bytes) {
     if (!device->staging) device->staging = vlci_alloc(RING, 1);
     if (!device->staging) return vlci_fail_memory("staging");
     if (device->staged + bytes <= RING) return VLCACHE_OK;
-    device->staged = 0;
-    return vlci_finish(device);
+    vlcache_status status = vlci_finish(device);
+    if (!status) device->staged = 0;
+    return status;
 }
 
 static vlcache_status enqueue(vlcache_device *device, cl_mem to, size_t offset, const void *from,
