@@ -240,7 +240,7 @@ START_TEST(test_mixed_dtypes) {
                     0, eyes->vision.intermediate);
     compare_exactly(c, &eyes->projector.first, VLCACHE_DTYPE_BF16, "multi_modal_projector.linear_1.weight", 0,
                     text->hidden);
-    for (int dtype = VLCACHE_DTYPE_F32; dtype <= VLCACHE_DTYPE_BF16; dtype++) ck_assert(model->occurs[dtype]);
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= VLCACHE_DTYPE_BF16; dtype++) ck_assert(model->compute.linear.of[dtype].open);
     ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_BF16);
     ck_assert_int_eq(warnings, 0);
     vlci_checkpoint_close(&c);
@@ -257,7 +257,7 @@ START_TEST(test_mixed_to_one) {
     vlcache_model *model = load_scratch(VLCACHE_DTYPE_F16);
     vlci_checkpoint *checkpoint = open_checkpoint(scratch_folder());
     check_model(model, checkpoint);
-    ck_assert(model->occurs[VLCACHE_DTYPE_F16] && !model->occurs[VLCACHE_DTYPE_F32]);
+    ck_assert(model->compute.linear.of[VLCACHE_DTYPE_F16].open && !model->compute.linear.of[VLCACHE_DTYPE_F32].open);
     ck_assert_int_eq(model->text[0].qkv.dtype, VLCACHE_DTYPE_F16);
     ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_F16);
     vlci_checkpoint_close(&checkpoint);

@@ -69,7 +69,7 @@ static float value_of(int list, int row, int d, int value) {
     return (float)((int)(hash >> 24) - 128) / 64.0f;
 }
 
-/* Rows from .. of one list, a page at a time. */
+/* Rows from .. of one list, a page at a time, with no bias, as those that a kernel appends. */
 static void write_list(world *w, int list, int from) {
     const vlci_kv_list *at = &w->kv.list[list];
     int dim = w->shape.head_dim;
@@ -79,6 +79,10 @@ static void write_list(world *w, int list, int from) {
         int in_page = row % VLCI_KV_PAGE;
         size_t page = (size_t)w->pool.table.entry[at->first + row / VLCI_KV_PAGE];
         n = VLCI_KV_PAGE - in_page < at->rows - row ? VLCI_KV_PAGE - in_page : at->rows - row;
+        if (w->pool.bias)
+            ck_ok(vlci_fill(suite_device(), w->pool.bias,
+                            (page * VLCI_KV_PAGE + (size_t)in_page) * sizeof(float),
+                            (size_t)n * sizeof(float), 0));
         for (int value = 0; value < 2; value++) {
             for (int i = 0; i < n * dim; i++) rows[i] = value_of(list, row + i / dim, i % dim, value);
             void *stored = suite_store(rows, (size_t)(n * dim), w->shape.kv_dtype);
@@ -377,6 +381,26 @@ START_TEST(test_layers_in_turns) {
 }
 END_TEST
 
+/* Where budgets do not depend on them, counts are read behind the last layer: nothing waits for those of one
+ * before. */
+START_TEST(test_counts_at_last) {
+    uint64_t seed = 47, late[3 * 4] = {0};
+    vlci_recipe recipe = recipe_of("uniform", "per-head", "none", 0.2);
+    vlci_compress_kernels kernels = {0};
+    world *w = make((vlci_compress_shape){3, 4, 2, 16, VLCACHE_DTYPE_F32}, 40, 0, RANDOM, &seed);
+    vlci_compress *plan = make_plan(w, &recipe, &kernels);
+    for (int l = 0; l < 3; l++) {
+        append(w, l, 1, w->tokens);
+        if (l == 2) ck_ok(vlci_write(suite_device(), plan->seen->counts, 0, late, sizeof late));
+        ck_ok(vlci_compress_read(plan, l, &w->kv));
+    }
+    for (int l = 0; l < 3; l++) ck_assert_double_eq(plan->layer[l].sparsity, 0.0);
+    vlci_compress_destroy(&plan);
+    vlci_kv_clear(&w->kv);
+    release(w);
+}
+END_TEST
+
 /* ---- heads that share ---------------------------------------------------------------------------------- */
 
 START_TEST(test_adaptive) {
@@ -643,6 +667,7 @@ int main(void) {
     tcase_add_loop_test(all, test_pages_by_layer, 0, 4);
     tcase_add_loop_test(all, test_centroids_by_layer, 0, 2);
     tcase_add_test(all, test_layers_in_turns);
+    tcase_add_test(all, test_counts_at_last);
     tcase_add_loop_test(all, test_adaptive, 0, 2 * KINDS);
     tcase_add_loop_test(all, test_shared_pages, 0, 4);
     tcase_add_loop_test(all, test_shared_past, 0, 4);

@@ -179,9 +179,9 @@ void vlcache_model_destroy(vlcache_model **handle) {
     *handle = NULL;
     if (__atomic_sub_fetch(&model->references, 1, __ATOMIC_ACQ_REL)) return;
     text_release(model->device, model);
-    vlci_compute_close(&model->compute);
     vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
+    vlci_compute_close(&model->compute);
     vlcache_device_destroy(&model->device);
     vlci_free(model);
 }

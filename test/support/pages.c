@@ -249,6 +249,33 @@ void pages_check_owners(const vlci_kv_pool *pool) {
     free(owners);
 }
 
+void pages_check_copies(const vlci_kv_pool *pool) {
+    for (int i = 0; i < pool->pairs; i++)
+        for (int j = 0; j < pool->pairs; j++) {
+            ck_assert_int_ne(pool->pair[2 * i], pool->pair[2 * j + 1]);
+            if (i != j) ck_assert_int_ne(pool->pair[2 * i + 1], pool->pair[2 * j + 1]);
+        }
+}
+
+static void count_run(unsigned char *times, const vlci_kv_table *table, int first, int size) {
+    ck_assert_int_le(first + (1 << size), table->used);
+    for (int i = 0; i < 1 << size; i++) times[first + i]++;
+}
+
+void pages_check_runs(const vlci_kv_pool *pool) {
+    const vlci_kv_table *table = &pool->table;
+    unsigned char *times = calloc(1, (size_t)table->used + 1);
+    int lists = pool->shape.layers * pool->shape.kv_heads;
+    for (const vlci_kv *kv = pool->first; kv; kv = kv->next)
+        for (int i = 0; i < lists; i++)
+            if (kv->list[i].size) count_run(times, table, kv->list[i].first, kv->list[i].size);
+    for (int size = 0; size < VLCI_KV_RUN_SIZES; size++)
+        for (int first = table->free_run[size]; first >= 0; first = table->entry[first])
+            count_run(times, table, first, size);
+    for (int i = 0; i < table->used; i++) ck_assert_int_eq(times[i], 1);
+    free(times);
+}
+
 void pages_destroy(pages *p) {
     for (int b = 0; b < p->n; b++) vlci_kv_release(&p->kv[b]);
     pages_check_owners(&p->pool);

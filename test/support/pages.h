@@ -72,6 +72,12 @@ int pages_read(const vlci_kv *kv, int layer, int head, float *k, float *v, float
 /** Fails unless every page has as many owners as lists hold it, and the counts of pages are right. */
 void pages_check_owners(const vlci_kv_pool *pool);
 
+/** Fails unless the copies of pages that wait for the next kernel can run in any order. */
+void pages_check_copies(const vlci_kv_pool *pool);
+
+/** Fails unless each entry of the table belongs to one list, or to one free run. */
+void pages_check_runs(const vlci_kv_pool *pool);
+
 /** Releases the caches, fails if they leave a page or a slot held, and releases the pool. */
 void pages_destroy(pages *p);
 
