@@ -117,6 +117,7 @@ START_TEST(test_cache_knows_the_whole_text) {
     empty_folder();
     scratch_text("shared.h", "#define FACTOR 1\n");
     scratch_text("common.clh", "#define TWICE(x) (2 * (x))\n");
+    scratch_text("kv.clh", "/* nothing */\n");
     scratch_text("probe.cl", "__kernel void probe(__global float *out) { *out = TWICE(FACTOR); }\n");
     setenv("VLCACHE_KERNEL_DIR", scratch_folder(), 1);
     ck_assert_uint_eq(builds_of_probe(), 1);
@@ -124,6 +125,8 @@ START_TEST(test_cache_knows_the_whole_text) {
     scratch_text("shared.h", "#define FACTOR 2\n");
     ck_assert_uint_eq(builds_of_probe(), 1);
     scratch_text("common.clh", "#define TWICE(x) ((x) + (x))\n");
+    ck_assert_uint_eq(builds_of_probe(), 1);
+    scratch_text("kv.clh", "/* something */\n");
     ck_assert_uint_eq(builds_of_probe(), 1);
     ck_assert_uint_eq(builds_of_probe(), 0);
     scratch_remove("shared.h");

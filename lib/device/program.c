@@ -149,7 +149,7 @@ static vlcache_status compile(vlcache_device *device, const char *file, const ch
 static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, cl_program *out) {
     char *text = program_text(file);
     if (!text)
-        return vlci_fail(VLCACHE_E_BUILD, "kernel file %s, or shared.h or common.clh before it, is not there",
+        return vlci_fail(VLCACHE_E_BUILD, "kernel file %s, or shared.h, common.clh or kv.clh before it, is not there",
                          file);
     const vlcache_device_info *info = &device->caps.info;
     const char *key[] = {text, options, info->platform, info->name, info->driver, info->version};
