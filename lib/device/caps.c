@@ -61,17 +61,41 @@ static void read_info(cl_device_id device, vlcache_device_info *info) {
     info->subgroups = has_extension(extensions, "cl_khr_subgroups");
 }
 
+vlcache_status vlci_cl_status(cl_int code) {
+    if (code == CL_OUT_OF_HOST_MEMORY) return VLCACHE_E_NO_MEMORY;
+    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
+    return memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE;
+}
+
+/* What kernels cannot do without. A device that gives no answer has not said no. */
+static vlcache_status check_needs(cl_device_id device, const char *name) {
+    static const struct {
+        cl_device_info what;
+        const char *asked, *lack;
+        vlcache_status status;
+    } needs[] = {
+        {CL_DEVICE_AVAILABLE, "AVAILABLE", "says that it is not available", VLCACHE_E_NO_DEVICE},
+        {CL_DEVICE_COMPILER_AVAILABLE, "COMPILER_AVAILABLE",
+         "has no kernel compiler: install the full driver", VLCACHE_E_NO_DEVICE},
+        {CL_DEVICE_ENDIAN_LITTLE, "ENDIAN_LITTLE", "is big-endian", VLCACHE_E_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        cl_bool has = CL_FALSE;
+        cl_int code = clGetDeviceInfo(device, needs[i].what, sizeof has, &has, NULL);
+        if (code)
+            return vlci_fail(vlci_cl_status(code), "device \"%s\" does not answer to CL_DEVICE_%s: %s", name,
+                             needs[i].asked, vlci_cl_error(code));
+        if (!has) return vlci_fail(needs[i].status, "device \"%s\" %s", name, needs[i].lack);
+    }
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     memset(out, 0, sizeof *out);
     vlcache_device_info *info = &out->info;
     read_info(device, info);
-    if (!read_number(device, CL_DEVICE_AVAILABLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" says that it is not available", info->name);
-    if (!read_number(device, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" has no kernel compiler: install the full driver",
-                         info->name);
-    if (!read_number(device, CL_DEVICE_ENDIAN_LITTLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "device \"%s\" is big-endian", info->name);
+    vlcache_status status = check_needs(device, info->name);
+    if (status) return status;
     out->wide_vectors = info->type == VLCACHE_DEVICE_CPU;
     /* Some runtimes keep a few bytes of local memory to themselves (NVIDIA's: 4) without saying so. */
     out->local_bytes = info->local_memory > 256 ? (size_t)info->local_memory - 128 : 0;

@@ -122,7 +122,7 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     }
     device->profile = options->profile;
     if (code) {
-        status = vlci_fail(VLCACHE_E_DEVICE, "device \"%s\" cannot be opened: %s", device->caps.info.name,
+        status = vlci_fail(vlci_cl_status(code), "device \"%s\" cannot be opened: %s", device->caps.info.name,
                            vlci_cl_error(code));
         goto done;
     }
@@ -158,7 +158,8 @@ vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_comma
     *out = NULL;
     cl_command_queue_properties properties = 0;
     cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
-    if (code) return vlci_fail(VLCACHE_E_DEVICE, "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
+    if (code)
+        return vlci_fail(vlci_cl_status(code), "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
     if (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_device_wrap: the queue runs out of order: bring an in-order one");

@@ -19,6 +19,7 @@ typedef struct vlci_program {
     struct vlci_program *next;
     char *file, *options;
     cl_program handle;
+    bool cached; /* handle comes from the binary cache */
     vlci_kernel kernels[MAX_KERNELS];
     char *names[MAX_KERNELS];
     vlcache_kernel_profile usage[MAX_KERNELS];
@@ -137,9 +138,18 @@ static vlcache_status compile(vlcache_device *device, const char *file, const ch
     return VLCACHE_OK;
 }
 
-static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, cl_program *out) {
+static vlcache_status fail_source(const char *file) {
+    const char *folder = getenv("VLCACHE_KERNEL_DIR");
+    for (const vlci_kernel_source *s = vlci_kernel_sources; s->name && !(folder && *folder); s++)
+        if (strcmp(s->name, file) == 0) return vlci_fail_memory("kernel source");
+    return vlci_fail(VLCACHE_E_BUILD, "kernel file %s is not there", file);
+}
+
+/* From the cache where `*cached` allows it; tells whether it came from there. */
+static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, bool *cached,
+                             cl_program *out) {
     char *text = program_text(file);
-    if (!text) return vlci_fail(VLCACHE_E_BUILD, "kernel file %s is not there", file);
+    if (!text) return fail_source(file);
     const vlcache_device_info *info = &device->caps.info;
     const char *key[] = {text, options, info->platform, info->name, info->driver, info->version};
     char name[40];
@@ -147,13 +157,23 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
     double start = vlci_clock_ms();
-    *out = load_binary(device, name, options);
+    *out = *cached ? load_binary(device, name, options) : NULL;
+    *cached = *out != NULL;
     if (!*out) {
         status = compile(device, file, options, text, out);
         if (!status) store_binary(device, *out, name);
     }
     device->build_seconds += (vlci_clock_ms() - start) / 1e3;
     vlci_free(text);
+    return status;
+}
+
+/* The program's handle, built with its options and those of all programs. */
+static vlcache_status obtain_with(vlcache_device *device, vlci_program *program) {
+    char *all = vlci_format("-cl-std=CL1.2 -w %s", program->options);
+    if (!all) return vlci_fail_memory("kernel options");
+    vlcache_status status = obtain(device, program->file, all, &program->cached, &program->handle);
+    vlci_free(all);
     return status;
 }
 
@@ -170,10 +190,8 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     program->options = vlci_strdup(options);
     vlcache_status status =
         program->file && program->options ? VLCACHE_OK : vlci_fail_memory("kernel program");
-    char *all = vlci_format("-cl-std=CL1.2 -w %s", options);
-    if (!status && !all) status = vlci_fail_memory("kernel options");
-    if (!status) status = obtain(device, file, all, &program->handle);
-    vlci_free(all);
+    program->cached = true;
+    if (!status) status = obtain_with(device, program);
     if (status) {
         program_release(program);
         return status;
@@ -182,6 +200,26 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     device->programs = program;
     *out = program;
     return VLCACHE_OK;
+}
+
+/* A kernel of the program. A sealed binary that lacks it is none of ours: built again. */
+static vlcache_status create_kernel(vlcache_device *device, vlci_program *program, const char *name,
+                                    cl_kernel *out) {
+    cl_int code = CL_INVALID_PROGRAM;
+    if (program->handle) *out = clCreateKernel(program->handle, name, &code);
+    if (code && (program->cached || !program->handle)) {
+        vlci_log(VLCACHE_LOG_WARN, "the cached binary of %s lacks kernel %s: built again", program->file,
+                 name);
+        if (program->handle) clReleaseProgram(program->handle); /* kernels made from it hold it */
+        program->handle = NULL;
+        program->cached = false;
+        vlcache_status status = obtain_with(device, program);
+        if (status) return status;
+        *out = clCreateKernel(program->handle, name, &code);
+    }
+    if (!code) return VLCACHE_OK;
+    return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_BUILD,
+                     "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
 }
 
 static vlcache_status find_kernel(vlcache_device *device, vlci_program *program, const char *name,
@@ -194,10 +232,9 @@ static vlcache_status find_kernel(vlcache_device *device, vlci_program *program,
     if (program->n_kernels == MAX_KERNELS)
         return vlci_fail(VLCACHE_E_INTERNAL, "kernel file %s has more than %d kernels", program->file,
                          MAX_KERNELS);
-    cl_int code = CL_SUCCESS;
-    vlci_kernel kernel = {.handle = clCreateKernel(program->handle, name, &code)};
-    if (code)
-        return vlci_fail(VLCACHE_E_BUILD, "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
+    vlci_kernel kernel = {0};
+    vlcache_status status = create_kernel(device, program, name, &kernel.handle);
+    if (status) return status;
     if (clGetKernelWorkGroupInfo(kernel.handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
                                  sizeof kernel.max_group, &kernel.max_group, NULL))
         kernel.max_group = device->caps.max_group;
