@@ -49,11 +49,18 @@ static double element(const unsigned char *stored, vlcache_dtype dtype, size_t i
     return h & 0x8000u ? -value : value;
 }
 
+/* A tensor of the checkpoint with its data. */
+static vlci_weight_view stored_tensor(const vlci_checkpoint *checkpoint, const char *name) {
+    vlci_weight_view found, view;
+    ck_assert_msg(vlci_checkpoint_find(checkpoint, name, &found), "%s is not there", name);
+    ck_ok(vlci_checkpoint_get(checkpoint, name, found.n_dims, found.dim, &view));
+    return view;
+}
+
 /* Rows first..first+n of a matrix on the device against a tensor of the checkpoint. */
 static void compare(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix, const char *name, int first,
                     int n) {
-    vlci_weight_view view;
-    ck_assert_msg(vlci_checkpoint_find(checkpoint, name, &view), "%s is not there", name);
+    vlci_weight_view view = stored_tensor(checkpoint, name);
     size_t bytes = vlci_matrix_bytes(matrix->n, matrix->k, matrix->dtype, matrix->layout),
            k = (size_t)matrix->k;
     unsigned char *stored = malloc(bytes);
@@ -102,9 +109,8 @@ static void check_vectors(const vlcache_model *model, const vlci_checkpoint *che
     static const char *const parts[] = {"q_proj", "k_proj", "v_proj"};
     for (int p = 0; p < 3; p++) {
         char name[128];
-        vlci_weight_view view;
         snprintf(name, sizeof name, "vision_tower.vision_model.encoder.layers.0.self_attn.%s.bias", parts[p]);
-        ck_assert(vlci_checkpoint_find(checkpoint, name, &view));
+        vlci_weight_view view = stored_tensor(checkpoint, name);
         for (int i = 0; i < inner; i++)
             ck_assert_double_eq((double)bias[p * inner + i], element(view.data, view.dtype, (size_t)i));
     }

@@ -249,6 +249,21 @@ START_TEST(bad_files) {
 }
 END_TEST
 
+/* What stands there without a tokenizer.json, named. */
+START_TEST(older_files) {
+    static const char *const older[] = {"tokenizer.model", "vocab.json"};
+    vlci_tokenizer *t;
+    for (int i = 0; i < 2; i++) {
+        scratch_text(older[i], "x");
+        ck_fails(vlci_tokenizer_load(scratch_folder(), &t), VLCACHE_E_IO, older[i]);
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "save_pretrained"));
+        scratch_remove(older[i]);
+    }
+    ck_fails(vlci_tokenizer_load(scratch_folder(), &t), VLCACHE_E_IO, "cannot be opened");
+    scratch_clean();
+}
+END_TEST
+
 /* A merge that makes what it is made of, and byte tokens that are none. */
 START_TEST(odd_files) {
     scratch_text("tokenizer.json",
@@ -317,6 +332,7 @@ int main(void) {
     tcase_add_loop_test(cases, broken_utf8, 0, N_NAMES);
     tcase_add_loop_test(cases, long_lines, 0, N_NAMES);
     tcase_add_test(cases, bad_files);
+    tcase_add_test(cases, older_files);
     tcase_add_test(cases, odd_files);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);

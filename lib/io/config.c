@@ -334,6 +334,14 @@ static vlcache_status read_family(const vlci_scope *root, vlci_config *config) {
     vlcache_status status = vlci_json_string(root, "model_type", &type);
     if (status) return status;
     if (!type) return vlci_json_bad(root, "model_type", "is missing; llava and llava_next are supported");
+    if (strncmp(type, "llava_l", 7) == 0 || strncmp(type, "llava_m", 7) == 0 ||
+        json_object_get(root->object, "mm_vision_tower"))
+        return vlci_json_unsupported(
+            root, "model_type",
+            "\"%.64s\"; llava and llava_next are supported: this folder is an original LLaVA checkpoint, "
+            "take "
+            "its Hugging Face conversion (llava-hf/llava-1.5-7b-hf for liuhaotian/llava-v1.5-7b, and so on)",
+            type);
     if (strcmp(type, "llava") == 0)
         config->family = VLCI_LLAVA;
     else if (strcmp(type, "llava_next") == 0)
@@ -372,6 +380,20 @@ static vlcache_status read_root(const vlci_scope *root, vlci_config *config) {
     return status;
 }
 
+/* What the path is, when it is no folder with a config.json. */
+static vlcache_status check_folder(const char *folder, const char *config_path) {
+    static const char gguf[] = "GGUF files are not read: take the model's Hugging Face folder";
+    char name[256];
+    if (vlci_path_exists(config_path)) return VLCACHE_OK;
+    if (vlci_folder_has(folder, ".gguf", name))
+        return vlci_fail(VLCACHE_E_IO, "%s: has no config.json, but %.200s: %s", folder, name, gguf);
+    if (!vlci_path_is_file(folder)) return VLCACHE_OK; /* reading config.json says why it cannot */
+    const char *dot = strrchr(folder, '.');
+    bool is_gguf = dot && strcmp(dot, ".gguf") == 0;
+    return vlci_fail(VLCACHE_E_IO, "%s: is a file, not a model's folder%s%s", folder, is_gguf ? "; " : "",
+                     is_gguf ? gguf : "");
+}
+
 vlcache_status vlci_config_load(const char *folder, vlci_config *out) {
     char *path = NULL, *generation_path = NULL;
     json_t *root = NULL, *generation = NULL;
@@ -379,6 +401,7 @@ vlcache_status vlci_config_load(const char *folder, vlci_config *out) {
     out->bos_token = -1;
     vlcache_status status = vlci_path_join(folder, "config.json", &path);
     if (!status) status = vlci_path_join(folder, "generation_config.json", &generation_path);
+    if (!status) status = check_folder(folder, path);
     if (!status) status = vlci_json_load(path, FILE_LIMIT, &root);
     if (!status && vlci_path_exists(generation_path))
         status = vlci_json_load(generation_path, FILE_LIMIT, &generation);

@@ -196,6 +196,21 @@ static vlcache_status read_tokenizer(const vlci_scope *root, vlci_tokenizer *tok
     return status;
 }
 
+/* Folders from before tokenizer.json: named, with the way out. */
+static vlcache_status check_file(const char *folder, const char *path) {
+    static const char *const older[] = {"tokenizer.model", "vocab.json"};
+    char name[256];
+    if (vlci_path_exists(path)) return VLCACHE_OK;
+    for (int i = 0; i < 2; i++)
+        if (vlci_folder_has(folder, older[i], name))
+            return vlci_fail(VLCACHE_E_IO,
+                             "%s: is missing; %.200s alone is not read: make it (in Python: "
+                             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)) or take the "
+                             "Hugging Face conversion",
+                             path, name);
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_tokenizer_load(const char *folder, vlci_tokenizer **out) {
     char *path = NULL;
     json_t *root = NULL;
@@ -203,6 +218,7 @@ vlcache_status vlci_tokenizer_load(const char *folder, vlci_tokenizer **out) {
     vlci_tokenizer *tokenizer = vlci_calloc(1, sizeof *tokenizer);
     if (!tokenizer) return vlci_fail_memory("tokenizer");
     vlcache_status status = vlci_path_join(folder, "tokenizer.json", &path);
+    if (!status) status = check_file(folder, path);
     if (!status) status = vlci_json_load(path, FILE_LIMIT, &root);
     if (!status) {
         vlci_scope scope = vlci_scope_of(path, root);
