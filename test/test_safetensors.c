@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "io/safetensors.h"
+#include "checkpoint/safetensors.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
