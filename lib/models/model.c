@@ -206,7 +206,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     model->device = vlci_device_retain(device);
     vlcache_status status = vlci_config_load(folder, &model->config);
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
-    if (!status) model->chat = vlci_chat_detect(folder, &model->config);
+    if (!status) status = vlci_chat_detect(folder, &model->config, &model->chat);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) {
         model->dtype =
