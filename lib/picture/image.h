@@ -9,6 +9,9 @@
 #include "checkpoint/config.h"
 #include "vlcache/image.h"
 
+/** The formats that this build reads, for messages and help: "JPEG, PNG, ..." (static storage). */
+const char *vlci_picture_formats(void);
+
 /** Shape: tiles x 3 x side x side, f32, host memory, owned. llava: one tile. llava_next: the whole picture
  * first, then the grid's tiles row by row. */
 typedef struct vlci_pixels {
