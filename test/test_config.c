@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "checkpoint/config.h"
+#include "checkpoint/json.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
@@ -352,6 +353,38 @@ START_TEST(other_folders) {
 }
 END_TEST
 
+static long json_left;
+
+static void *json_alloc(size_t bytes) {
+    return json_left-- == 0 ? NULL : malloc(bytes);
+}
+
+/* jansson's own memory fails once, at each of its allocations in turn: it may blame the
+ * text for it, but no byte of the file is lost. */
+START_TEST(memory_of_jansson) {
+    static const char text[] =
+        "{\"a\":[1,\"x\",{\"long enough to grow \\u00e9\\ud83d\\ude00\\n\":\"a string that is longer than "
+        "all that came before it, \xc3\xa9\"}]}";
+    json_t *want = NULL, *got = NULL;
+    ck_ok(vlci_json_parse("a file", text, sizeof text - 1, &want));
+    json_set_alloc_funcs(json_alloc, free);
+    int failures = 0, whole = 0;
+    for (long at = 0; at < 100; at++) {
+        json_left = at;
+        vlcache_status status = vlci_json_parse("a file", text, sizeof text - 1, &got);
+        ck_assert(!status || status == VLCACHE_E_NO_MEMORY || status == VLCACHE_E_FORMAT);
+        ck_assert(status || json_equal(got, want));
+        failures += status != VLCACHE_OK;
+        whole += status == VLCACHE_OK;
+        json_decref(got);
+    }
+    json_set_alloc_funcs(malloc, free);
+    ck_assert_int_ge(failures, 10);
+    ck_assert_int_ge(whole, 10);
+    json_decref(want);
+}
+END_TEST
+
 START_TEST(memory) {
     scratch_text("config.json", next_config);
     scratch_text("processor_config.json", next_images);
@@ -379,6 +412,7 @@ int main(void) {
     tcase_add_test(cases, missing_files);
     tcase_add_test(cases, beyond_json);
     tcase_add_test(cases, other_folders);
+    tcase_add_test(cases, memory_of_jansson);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

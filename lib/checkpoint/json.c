@@ -197,8 +197,53 @@ static char *tamed(const char *text, size_t bytes) {
     return copy;
 }
 
+/* ---- parsing ------------------------------------------------------------------------------------------- */
+
+/* Bytes that the escape at text[at], a backslash, stands for; steps over it. */
+static size_t unescaped(const char *text, size_t bytes, size_t *at) {
+    unsigned code = 0, low = 0;
+    int read = 0;
+    if (*at + 1 >= bytes || text[*at + 1] != 'u' || *at + 6 > bytes) return *at += 2, 1;
+    if (sscanf(text + *at, "\\u%4x%n", &code, &read) != 1 || read != 6) return *at += 2, 1;
+    *at += 6;
+    if (code >= 0xd800 && code < 0xdc00 && *at + 6 <= bytes && sscanf(text + *at, "\\u%4x", &low) == 1 &&
+        low >= 0xdc00 && low < 0xe000)
+        return *at += 6, 4;
+    return code < 0x80 ? 1 : code < 0x800 ? 2 : 3;
+}
+
+/* Bytes of all strings of a text that is JSON. */
+static uint64_t bytes_said(const char *text, size_t bytes) {
+    uint64_t sum = 0;
+    for (size_t at = 0; at < bytes; at++) {
+        if (text[at] != '"') continue;
+        for (at++; at < bytes && text[at] != '"';) {
+            if (text[at] == '\\')
+                sum += unescaped(text, bytes, &at);
+            else
+                at++, sum++;
+        }
+    }
+    return sum;
+}
+
+/* Bytes of all strings that were built of it. */
+static uint64_t bytes_built(const json_t *value) {
+    const char *key;
+    json_t *member;
+    uint64_t sum = json_is_string(value) ? json_string_length(value) : 0;
+    for (size_t i = 0; i < json_array_size(value); i++) sum += bytes_built(json_array_get(value, i));
+    json_object_foreach((json_t *)value, key, member) sum += strlen(key) + bytes_built(member);
+    return sum;
+}
+
+/* jansson 2.14 drops a byte of a string where its buffer cannot grow, and goes on. */
+static bool is_complete(const json_t *root, const char *text, size_t bytes) {
+    return bytes_built(root) == bytes_said(text, bytes);
+}
+
 vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes, json_t **out) {
-    json_error_t error;
+    json_error_t error = {.text = ""};
     char *copy = NULL;
     *out = NULL;
     if (vlci_is_lfs_pointer(text, bytes)) return vlci_fail_lfs_pointer(file);
@@ -207,13 +252,18 @@ vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes,
     vlcache_status status = check_survey(file, &s, bytes);
     if (status) return status;
     if (s.beyond && !(copy = tamed(text, bytes))) return vlci_fail_memory(file);
-    json_t *root = json_loadb(copy ? copy : text, bytes, JSON_REJECT_DUPLICATES, &error);
+    if (copy) text = copy;
+    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    bool short_of_memory = root ? !is_complete(root, text, bytes)
+                                : !error.text[0] || json_error_code(&error) == json_error_out_of_memory;
     vlci_free(copy);
-    if (!root) {
-        if (json_error_code(&error) == json_error_out_of_memory) return vlci_fail_memory(file);
+    if (short_of_memory) {
+        json_decref(root);
+        return vlci_fail_memory(file);
+    }
+    if (!root)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: line %d, column %d: %s", file, error.line, error.column,
                          error.text);
-    }
     if (!json_is_object(root)) {
         json_decref(root);
         return vlci_fail(VLCACHE_E_FORMAT, "%s: must hold a JSON object", file);

@@ -3,7 +3,9 @@
  * messages name the file and the field ("m/config.json: text_config.hidden_size: ...").
  *
  * jansson keeps its own (short-lived) memory: its allocator is a process-wide setting that belongs to the
- * host program, so it is left alone.
+ * host program, so it is left alone. Where that fails, jansson 2.14 frees what it should, but may go on
+ * without a byte of a string, or give no error code: both are taken for lack of memory here. It may also
+ * blame the text.
  */
 #ifndef VLCI_CHECKPOINT_JSON_H
 #define VLCI_CHECKPOINT_JSON_H
