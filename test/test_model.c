@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "models/model.h"
+#include "session/prompt.h"
+#include "support/scratch.h"
 #include "support/suite.h"
 
 static const char *const folders[] = {"llava-llama-full", "llava-llama-mha", "llava-mistral-gqa4",
@@ -163,6 +166,33 @@ START_TEST(test_cancel) {
 }
 END_TEST
 
+/* A token beside tokenizer.json whose id has no row in the embedding: refused, not read from beyond it. */
+START_TEST(test_id_without_row) {
+    static const char *const files[] = {"config.json", "generation_config.json", "preprocessor_config.json",
+                                        "model.safetensors", "tokenizer.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char from[600], to[600];
+        snprintf(from, sizeof from, "%s/%s", folder_path(1), files[i]);
+        snprintf(to, sizeof to, "%s/%s", scratch_folder(), files[i]);
+        ck_assert_int_eq(symlink(from, to), 0);
+    }
+    scratch_text("added_tokens.json", "{\"<far>\": 9999999}");
+    vlcache_model *model = NULL;
+    vlci_prompt laid;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlci_turn turn = {.chat = vlci_chat_find("plain"), .first = true, .open = -1};
+    ck_ok(vlcache_model_load(suite_device(), scratch_folder(), NULL, &model));
+    prompt.raw = true;
+    prompt.text = "a <far>";
+    ck_fails(vlci_prompt_create(model, &prompt, &turn, &laid), VLCACHE_E_FORMAT, "id 9999999");
+    prompt.text = "a far";
+    ck_ok(vlci_prompt_create(model, &prompt, &turn, &laid));
+    vlci_prompt_release(&laid);
+    vlcache_model_destroy(&model);
+    scratch_clean();
+}
+END_TEST
+
 START_TEST(test_missing_folder) {
     vlcache_model *model = NULL;
     ck_fails(vlcache_model_load(suite_device(), "/no/such/folder", NULL, &model), VLCACHE_E_IO,
@@ -221,6 +251,7 @@ int main(void) {
     TCase *all = tcase_create("model");
     tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 6);
     tcase_add_test(all, test_cancel);
+    tcase_add_test(all, test_id_without_row);
     tcase_add_test(all, test_missing_folder);
     tcase_add_test(all, test_half_round_trip);
     tcase_add_test(all, test_rounding);
