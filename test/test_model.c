@@ -193,6 +193,22 @@ START_TEST(test_id_without_row) {
 }
 END_TEST
 
+/* Whichever allocation fails, and all behind it: memory is said to be short, and nothing stays behind. */
+START_TEST(test_load_memory) {
+    bool failed = true;
+    vlcache_model_destroy(&(vlcache_model *){load(1, VLCACHE_DTYPE_AUTO)}); /* kernels are built */
+    for (long at = 0, step = 1; failed; at += step, step = 1 + at / (suite_reduced() ? 8 : 256)) {
+        vlcache_model *model = NULL;
+        failing_start(at);
+        vlcache_status status = vlcache_model_load(suite_device(), folder_path(1), NULL, &model);
+        vlcache_model_destroy(&model);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_msg(status == (failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK), "allocation %ld: %s: %s", at,
+                      vlcache_status_name(status), vlcache_error_message());
+    }
+}
+END_TEST
+
 START_TEST(test_missing_folder) {
     vlcache_model *model = NULL;
     ck_fails(vlcache_model_load(suite_device(), "/no/such/folder", NULL, &model), VLCACHE_E_IO,
@@ -252,6 +268,7 @@ int main(void) {
     tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 6);
     tcase_add_test(all, test_cancel);
     tcase_add_test(all, test_id_without_row);
+    tcase_add_test(all, test_load_memory);
     tcase_add_test(all, test_missing_folder);
     tcase_add_test(all, test_half_round_trip);
     tcase_add_test(all, test_rounding);
