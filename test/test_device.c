@@ -50,6 +50,24 @@ static vlcache_device *open_cached(void) {
     return opened;
 }
 
+/* The same for the lists of platforms and devices. */
+static cl_int list_code[2];
+
+CL_API_ENTRY cl_int CL_API_CALL clGetPlatformIDs(cl_uint room, cl_platform_id *ids, cl_uint *n) {
+    static cl_int (*next)(cl_uint, cl_platform_id *, cl_uint *);
+    if (list_code[0]) return list_code[0];
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clGetPlatformIDs");
+    return next(room, ids, n);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clGetDeviceIDs(cl_platform_id platform, cl_device_type type, cl_uint room,
+                                               cl_device_id *ids, cl_uint *n) {
+    static cl_int (*next)(cl_platform_id, cl_device_type, cl_uint, cl_device_id *, cl_uint *);
+    if (list_code[1]) return list_code[1];
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clGetDeviceIDs");
+    return next(platform, type, room, ids, n);
+}
+
 /* Overwrites bytes of every cached file with `write_at`, to see that it is not believed. */
 static int damage(long at, const char *with) {
     DIR *dir = opendir(folder);
@@ -244,7 +262,27 @@ START_TEST(test_deaf_device) {
         ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_DEVICE_MEMORY, "does not answer");
         ck_assert_ptr_null(device);
     }
+    /* lack of memory is not the lack of a device, nor another name of it */
+    static const cl_device_info names[] = {CL_DEVICE_NAME, CL_DRIVER_VERSION, CL_DEVICE_EXTENSIONS,
+                                           CL_DEVICE_PLATFORM, CL_DEVICE_GLOBAL_MEM_SIZE};
+    vlcache_device_info info;
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        deaf.what = names[i];
+        deaf.code = CL_OUT_OF_HOST_MEMORY;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_open("a name", NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+    }
     deaf.code = 0;
+    for (int i = 0; i < 2; i++) {
+        list_code[i] = CL_OUT_OF_HOST_MEMORY;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        list_code[i] = i ? CL_DEVICE_NOT_FOUND : -1001;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_DEVICE, "no OpenCL device");
+        list_code[i] = 0;
+    }
     for (cl_int code = -1; code >= -19; code--)
         ck_assert_msg(!strstr(vlci_cl_error(code), "unknown"), "%d has no name", code);
     for (cl_int code = -30; code >= -68; code--)
