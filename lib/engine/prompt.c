@@ -46,6 +46,18 @@ static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt 
     return status;
 }
 
+/* An id that has no row in the embedding would be read from beyond it. */
+static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, size_t n) {
+    int vocab = model->config.text.vocab;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= vocab)
+            return vlci_fail(VLCACHE_E_FORMAT,
+                             "the prompt holds a token of the tokenizer with id %d, config.json's "
+                             "text_config.vocab_size is %d: they belong to different models",
+                             (int)ids[i], vocab);
+    return VLCACHE_OK;
+}
+
 /* A mark for each picture, as many as were tokenised. */
 static vlcache_status check_marks(const vlcache_model *model, const vlcache_prompt *asked, const int32_t *ids,
                                   size_t n) {
@@ -162,6 +174,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     *out = (vlci_prompt){0};
     vlcache_status status = check_prompt(asked);
     if (!status) status = tokenize(model, asked, turn, &ids, &n);
+    if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
     if (!status) status = plan_images(model, asked, out);
     if (!status) status = lay_out(model, turn, ids, n, out);

@@ -21,6 +21,13 @@ const char *vlci_chat_name(const vlci_chat_template *chat);
  */
 const char *vlci_chat_bos(const vlci_chat_template *chat);
 
+/**
+ * The template's own end of a turn ("<|eot_id|>"), which ends an answer as much as config.json's end tokens
+ * do;
+ * "" for none (static storage). Look it up with vlci_tokenizer_id().
+ */
+const char *vlci_chat_end(const vlci_chat_template *chat);
+
 /** All names, comma-separated, for messages and help (static storage). */
 const char *vlci_chat_names(void);
 
@@ -29,9 +36,37 @@ const char *vlci_chat_names(void);
  * chat_template.json / tokenizer_config.json / processor_config.json if one is there (recognised by its
  * marks: "USER:", "[INST]",
  * "<|im_start|>", "<|start_header_id|>"), else from the text model type (NULL: unknown; llama -> vicuna,
- * mistral -> mistral).
+ * mistral -> mistral). A file of these that is no JSON is passed over, with a warning. Errors: VLCACHE_E_IO
+ * (one is there and cannot be read), VLCACHE_E_NO_MEMORY; `*out` is NULL then.
  */
-const vlci_chat_template *vlci_chat_detect(const char *folder, const char *text_type);
+vlcache_status vlci_chat_detect(const char *folder, const char *text_type, const vlci_chat_template **out);
+
+/** Whose text a part is: only the template's and a picture's mark may hold control tokens. */
+typedef enum vlci_chat_kind { VLCI_CHAT_TEMPLATE, VLCI_CHAT_USER, VLCI_CHAT_PICTURE } vlci_chat_kind;
+
+/** A stretch of a turn; `text` is the template's (static storage) or the user's (borrowed). */
+typedef struct vlci_chat_part {
+    vlci_chat_kind kind;
+    const char *text;
+    size_t bytes; /**< at least 1 */
+} vlci_chat_part;
+
+typedef struct vlci_chat_parts {
+    vlci_chat_part *at;
+    size_t n, room;
+} vlci_chat_parts;
+
+/**
+ * One turn in parts, in the order of their text. A first turn's BOS, where the template has one, is the first
+ * part by itself. Each picture is a part "<image>": `n_images` of them in front of the user's words, a line
+ * each, and one for each `mark` (NULL: none) in the words; a backslash in front of a mark makes it words, and
+ * is taken out. Otherwise as vlci_chat_turn(), which joins the parts. Errors: VLCACHE_E_ARGUMENT (more than
+ * 4096 images), VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, bool answer_closed,
+                                    int n_images, const char *user, const char *mark, vlci_chat_parts *out);
+
+void vlci_chat_parts_release(vlci_chat_parts *parts);
 
 /**
  * One turn as text, special tokens spelled out, to be tokenised with special tokens parsed and nothing added,
