@@ -68,6 +68,34 @@ CL_API_ENTRY cl_int CL_API_CALL clGetDeviceIDs(cl_platform_id platform, cl_devic
     return next(platform, type, room, ids, n);
 }
 
+/* And for what needs memory of the host: it is short. */
+static bool starved;
+
+CL_API_ENTRY cl_mem CL_API_CALL clCreateBuffer(cl_context context, cl_mem_flags flags, size_t bytes,
+                                               void *from, cl_int *code) {
+    static cl_mem (*next)(cl_context, cl_mem_flags, size_t, void *, cl_int *);
+    if (starved) return *code = CL_OUT_OF_HOST_MEMORY, NULL;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clCreateBuffer");
+    return next(context, flags, bytes, from, code);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clSetKernelArg(cl_kernel kernel, cl_uint index, size_t bytes,
+                                               const void *value) {
+    static cl_int (*next)(cl_kernel, cl_uint, size_t, const void *);
+    if (starved) return CL_OUT_OF_HOST_MEMORY;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clSetKernelArg");
+    return next(kernel, index, bytes, value);
+}
+
+CL_API_ENTRY cl_program CL_API_CALL clCreateProgramWithSource(cl_context context, cl_uint n,
+                                                              const char **texts, const size_t *bytes,
+                                                              cl_int *code) {
+    static cl_program (*next)(cl_context, cl_uint, const char **, const size_t *, cl_int *);
+    if (starved) return *code = CL_OUT_OF_HOST_MEMORY, NULL;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clCreateProgramWithSource");
+    return next(context, n, texts, bytes, code);
+}
+
 /* Overwrites bytes of every cached file with `write_at`, to see that it is not believed. */
 static int damage(long at, const char *with) {
     DIR *dir = opendir(folder);
@@ -374,6 +402,30 @@ START_TEST(test_launch) {
 }
 END_TEST
 
+/* The host's memory is not the device's, nor are kernels bad that there was no room for. */
+START_TEST(test_starved_host) {
+    const vlci_kernel *kernel = NULL, *other = NULL;
+    vlcache_device *dev = suite_device();
+    cl_mem memory = NULL, out = suite_poison(64);
+    ck_fails(vlci_fail_call(dev, "x", CL_OUT_OF_HOST_MEMORY), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+    ck_fails(vlci_fail_call(dev, "x", CL_OUT_OF_RESOURCES), VLCACHE_E_DEVICE_MEMORY, "x on");
+    ck_fails(vlci_fail_call(dev, "x", CL_INVALID_VALUE), VLCACHE_E_DEVICE, "x on");
+    ck_ok(vlci_kernel_get(dev, "probe.cl", "probe", "", &kernel));
+    starved = true;
+    vlcache_status created = vlci_memory_create(dev, 64, "starved", &memory);
+    vlcache_status built = vlci_kernel_get(dev, "probe.cl", "probe", "-DSTARVED", &other);
+    vlcache_status run =
+        VLCI_LAUNCH(dev, kernel, VLCI_GRID(1, 1, 1, 1, 1, 1), VLCI_MEM(out), VLCI_F32(0.25f));
+    starved = false;
+    ck_assert_int_eq(created, VLCACHE_E_NO_MEMORY);
+    ck_assert_int_eq(built, VLCACHE_E_NO_MEMORY);
+    ck_assert_int_eq(run, VLCACHE_E_NO_MEMORY);
+    ck_assert(!memory && !other);
+    ck_ok(VLCI_LAUNCH(dev, kernel, VLCI_GRID(1, 1, 1, 1, 1, 1), VLCI_MEM(out), VLCI_F32(0.25f)));
+    suite_release(out);
+}
+END_TEST
+
 START_TEST(test_memory_counts) {
     vlcache_device *dev = suite_device();
     uint64_t before = vlci_memory_now(dev);
@@ -447,6 +499,7 @@ int main(void) {
     tcase_add_test(all, test_open_memory);
     tcase_add_test(all, test_kernel_failures);
     tcase_add_test(all, test_launch);
+    tcase_add_test(all, test_starved_host);
     tcase_add_test(all, test_memory_counts);
     tcase_add_test(all, test_wrap);
     tcase_add_test(all, test_profile);

@@ -3,6 +3,7 @@
  * mutations, and memory that runs out at every single allocation.
  */
 #include <check.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "picture/exif.h"
 #include "picture/png.h"
 #include "support/picture.h"
+#include "support/scratch.h"
 #include "support/suite.h"
 #include "vlcache/image.h"
 
@@ -197,6 +199,39 @@ START_TEST(writes_png) {
     ck_assert_int_eq(vlcache_image_write_png("/nowhere/at/all.png", black, 64, 64), VLCACHE_E_IO);
     ck_assert_int_eq(vlcache_image_write_png(path, black, 0, 64), VLCACHE_E_ARGUMENT);
     ck_assert_int_eq(vlcache_image_write_png(NULL, black, 64, 64), VLCACHE_E_ARGUMENT);
+}
+END_TEST
+
+/* What a file is made from bears no name that others could have taken; what is no file stays what it is. */
+START_TEST(writes_beside_and_into) {
+    static const uint8_t black[8 * 8 * 3];
+    char path[600], taken[700];
+    struct stat facts;
+    uint8_t bytes[4096];
+    scratch_text("kept", "");
+    snprintf(path, sizeof path, "%s/a.png", scratch_folder());
+    snprintf(taken, sizeof taken, "%s.%ld.part", path, (long)getpid());
+    ck_assert_int_eq(symlink("/nowhere", taken), 0);
+    ck_ok(vlcache_image_write_png(path, black, 8, 8));
+    ck_assert(stat(path, &facts) == 0 && S_ISREG(facts.st_mode));
+    ck_assert_int_eq(unlink(taken), 0);
+    unlink(path);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_fails(vlcache_image_write_png(path, black, 8, 8), VLCACHE_E_IO, "cannot be opened");
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    ck_ok(vlcache_image_write_png(path, black, 8, 8));
+    ssize_t got = read(reader, bytes, sizeof bytes);
+    close(reader);
+    ck_assert(stat(path, &facts) == 0 && S_ISFIFO(facts.st_mode));
+    vlcache_image *back = NULL;
+    ck_ok(vlcache_image_decode(bytes, (size_t)got, "what came through", &back));
+    vlcache_image_destroy(&back);
+    unlink(path);
+    ck_fails(vlcache_image_write_png(scratch_folder(), black, 8, 8), VLCACHE_E_IO, "directory");
+    ck_assert_str_eq(vlcache_last_error()->file, scratch_folder());
+    scratch_remove("kept");
+    ck_assert_int_eq(rmdir(scratch_folder()), 0); /* nothing is left there */
+    scratch_clean();
 }
 END_TEST
 
@@ -514,6 +549,7 @@ int main(void) {
     tcase_add_test(cases, loads_files_and_names_them);
     tcase_add_test(cases, takes_raw_pixels);
     tcase_add_test(cases, writes_png);
+    tcase_add_test(cases, writes_beside_and_into);
     tcase_add_test(cases, refuses_truncated_files);
     tcase_add_test(cases, reads_jpeg_without_end);
     tcase_add_test(cases, refuses_what_is_no_picture);

@@ -190,10 +190,9 @@ static vlcache_model *load_scratch(vlcache_dtype dtype) {
 }
 
 /* Rows of a matrix must be the stored values to the bit, in their own dtype. */
-static void compare_exactly(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix, vlcache_dtype dtype,
+static void compare_exactly(vlci_checkpoint *checkpoint, const vlci_matrix *matrix, vlcache_dtype dtype,
                             const char *name, int first, int n) {
-    vlci_weight_view view;
-    ck_assert(vlci_checkpoint_find(checkpoint, name, &view));
+    vlci_weight_view view = stored_tensor(checkpoint, name);
     ck_assert_msg(matrix->dtype == dtype, "%s is %s", name, vlcache_dtype_name(matrix->dtype));
     size_t bytes = vlci_matrix_bytes(matrix->n, matrix->k, matrix->dtype, matrix->layout),
            k = (size_t)matrix->k;

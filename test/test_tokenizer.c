@@ -249,6 +249,35 @@ START_TEST(bad_files) {
 }
 END_TEST
 
+/* A pattern that is none, and one that ends on no text: each by its field. */
+START_TEST(bad_patterns) {
+    static const char *const regex[] = {"(", "(x?(?1))"};
+    for (int i = 0; i < 2; i++) {
+        char text[512];
+        vlci_tokenizer *t = NULL;
+        int32_t *ids = NULL;
+        size_t n;
+        snprintf(text, sizeof text,
+                 "{" MODEL
+                 ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},"
+                 "\"behavior\":\"Isolated\"}}",
+                 regex[i]);
+        scratch_text("tokenizer.json", text);
+        vlcache_status status = vlci_tokenizer_load(scratch_folder(), &t);
+        ck_assert_int_eq(status, i ? VLCACHE_OK : VLCACHE_E_UNSUPPORTED);
+        if (!status) status = vlci_tokenizer_encode(t, "ab", 2, false, &ids, &n);
+        ck_assert_int_eq(status, VLCACHE_E_UNSUPPORTED);
+        const vlcache_error *error = vlcache_last_error();
+        ck_assert_ptr_nonnull(strstr(error->file, "tokenizer.json"));
+        ck_assert_str_eq(error->field, "pre_tokenizer.pattern.Regex");
+        ck_assert_str_eq(error->value, regex[i]);
+        ck_assert_ptr_nonnull(strstr(error->hint, i ? "shorten" : "parenthesis"));
+        vlci_tokenizer_destroy(&t);
+    }
+    scratch_clean();
+}
+END_TEST
+
 /* What stands there without a tokenizer.json, named. */
 START_TEST(older_files) {
     static const char *const older[] = {"tokenizer.model", "vocab.json"};
@@ -527,6 +556,7 @@ int main(void) {
     tcase_add_loop_test(cases, broken_utf8, 0, N_NAMES);
     tcase_add_loop_test(cases, long_lines, 0, N_NAMES);
     tcase_add_test(cases, bad_files);
+    tcase_add_test(cases, bad_patterns);
     tcase_add_test(cases, older_files);
     tcase_add_test(cases, odd_files);
     tcase_add_test(cases, added_beside);

@@ -47,7 +47,11 @@ VLCACHE_API void vlcache_image_size(const vlcache_image *image, int *width, int 
 /** Pixels as tightly packed RGB rows; owned by the image. */
 VLCACHE_API const uint8_t *vlcache_image_pixels(const vlcache_image *image);
 
-/** Writes a PNG of tightly packed RGB rows, atomically (temporary file, then rename). VLCACHE_E_IO. */
+/**
+ * Writes a PNG of tightly packed RGB rows: a file whole or not at all (a temporary file beside it, then
+ * rename), what is there and is no regular file (a pipe, /dev/stdout) as it comes. Errors:
+ * VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
+ */
 VLCACHE_API vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width,
                                                    int height);
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -235,24 +236,63 @@ vlcache_status vlcache_image_load(const char *path, vlcache_image **out) {
     return vlci_fail_in(status, path);
 }
 
-/* Writes all of it to a new file; removes what it began when that fails. */
-static vlcache_status write_new(const char *path, const uint8_t *data, size_t bytes) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return vlci_fail(VLCACHE_E_IO, "%s: cannot be created: %s", path, strerror(errno));
-    bool good = true;
-    for (size_t done = 0; good && done < bytes;) {
+static vlcache_status fail_write(const char *path, const char *what, int cause) {
+    return vlci_fail_file(VLCACHE_E_IO, path, NULL, "%s: %s", what, strerror(cause));
+}
+
+/* Writes all of it and closes; errno of the failure, or 0. */
+static int write_all(int fd, const uint8_t *data, size_t bytes) {
+    int cause = 0;
+    for (size_t done = 0; !cause && done < bytes;) {
         ssize_t put = write(fd, data + done, bytes - done);
         if (put > 0) done += (size_t)put;
-        good = put > 0 || (put < 0 && errno == EINTR);
+        if (put <= 0 && errno != EINTR) cause = errno;
     }
-    int cause = errno;
-    if (close(fd) != 0 && good) {
-        cause = errno;
-        good = false;
+    return close(fd) != 0 && !cause ? errno : cause;
+}
+
+/* A new file in the folder of `path`, under a name that nobody can have foreseen; -1 where there can be none.
+ */
+static int create_beside(const char *path, char **temporary) {
+    const char *slash = strrchr(path, '/');
+    int folder = slash ? (int)(slash - path) + 1 : 0;
+    for (int attempt = 0; attempt < 16; attempt++) {
+        uint32_t random;
+        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
+        *temporary = vlci_format("%.*s.vlcache-%08x.part", folder, path, random);
+        if (!*temporary) return errno = ENOMEM, -1;
+        int fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) return fd;
+        vlci_free(*temporary);
+        *temporary = NULL;
     }
-    if (good) return VLCACHE_OK;
-    unlink(path);
-    return vlci_fail(VLCACHE_E_IO, "%s: cannot be written: %s", path, strerror(cause));
+    return -1;
+}
+
+static vlcache_status replace(const char *path, const uint8_t *data, size_t bytes) {
+    char *temporary = NULL;
+    vlcache_status status = VLCACHE_OK;
+    int cause, fd = create_beside(path, &temporary);
+    if (fd < 0) {
+        status = temporary ? fail_write(path, "cannot be created", errno) : vlci_fail_memory("PNG file");
+    } else if ((cause = write_all(fd, data, bytes))) {
+        status = fail_write(path, "cannot be written", cause);
+    } else if (rename(temporary, path) != 0) {
+        status = fail_write(path, "cannot be put in place", errno);
+    }
+    if (status && fd >= 0) unlink(temporary);
+    vlci_free(temporary);
+    return status;
+}
+
+/* What is no regular file (a pipe, /dev/stdout) is written to, never replaced; nothing is waited for. */
+static vlcache_status write_into(const char *path, const uint8_t *data, size_t bytes) {
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) return fail_write(path, "cannot be opened", errno);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0) fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    int cause = write_all(fd, data, bytes);
+    return cause ? fail_write(path, "cannot be written", cause) : VLCACHE_OK;
 }
 
 vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width, int height) {
@@ -261,20 +301,11 @@ vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int
         return vlci_fail(VLCACHE_E_ARGUMENT, "%s: %d x %d: sides must be 1..%d, pixels at most %u", path,
                          width, height, VLCI_IMAGE_MAX_SIDE, VLCACHE_IMAGE_MAX_PIXELS);
     size_t bytes = 0;
-    vlcache_status status = VLCACHE_OK;
+    struct stat facts;
     uint8_t *file = vlci_png_encode(rgb, width, height, &bytes);
-    char *temporary = vlci_format("%s.%ld.part", path, (long)getpid());
-    if (!file || !temporary) {
-        status = vlci_fail_memory("PNG file");
-        goto done;
-    }
-    if ((status = write_new(temporary, file, bytes))) goto done;
-    if (rename(temporary, path) != 0) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be put in place: %s", path, strerror(errno));
-        unlink(temporary);
-    }
-done:
-    vlci_free(temporary);
+    if (!file) return vlci_fail_memory("PNG file");
+    bool special = stat(path, &facts) == 0 && !S_ISREG(facts.st_mode);
+    vlcache_status status = special ? write_into(path, file, bytes) : replace(path, file, bytes);
     vlci_free(file);
     return status;
 }

@@ -9,8 +9,6 @@
 #include "core/alloc.h"
 #include "core/log.h"
 
-static const char picture_mark[] = "<image>"; /* what the tokenizers call a picture's token */
-
 struct vlci_chat_template {
     const char *name;
     const char *bos;    /* opens the first turn */
@@ -140,39 +138,54 @@ static vlcache_status add_template(vlci_chat_parts *parts, const char *text) {
     return add_part(parts, VLCI_CHAT_TEMPLATE, text, strlen(text));
 }
 
-/* The user's words; each mark in them is a picture, unless a backslash in front says that it is words too. */
-static vlcache_status add_words(vlci_chat_parts *parts, const char *words, const char *mark) {
+/* The next mark in the words from `at` on, and whether a backslash in front says that it is words too. */
+static const char *next_mark(const char *words, const char *at, const char *mark, bool *escaped) {
+    const char *found = strstr(at, mark);
+    *escaped = found && found > words && found[-1] == '\\';
+    return found;
+}
+
+static int count_marks(const char *words, const char *mark) {
+    bool escaped;
+    int n = 0;
+    for (const char *at = words; (at = next_mark(words, at, mark, &escaped)); at += strlen(mark))
+        n += !escaped;
+    return n;
+}
+
+/* The user's words; with `places` each mark in them is a picture. */
+static vlcache_status add_words(vlci_chat_parts *parts, const char *words, const char *mark, bool places) {
     vlcache_status status = VLCACHE_OK;
-    size_t length = mark ? strlen(mark) : 0;
+    bool escaped;
+    size_t length = strlen(mark);
     const char *done = words, *at = words;
-    while (length && !status && (at = strstr(at, mark))) {
-        bool escaped = at > done && at[-1] == '\\';
+    for (; !status && (at = next_mark(words, at, mark, &escaped)); at += length) {
+        if (!escaped && !places) continue;
         status = add_part(parts, VLCI_CHAT_USER, done, (size_t)(at - done) - escaped);
-        if (!status && !escaped)
-            status = add_part(parts, VLCI_CHAT_PICTURE, picture_mark, sizeof picture_mark - 1);
+        if (!status && !escaped) status = add_part(parts, VLCI_CHAT_PICTURE, mark, length);
         done = escaped ? at : at + length;
-        at += length;
     }
     return status ? status : add_part(parts, VLCI_CHAT_USER, done, strlen(done));
 }
 
-vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, bool answer_closed,
-                                    int n_images, const char *user, const char *mark, vlci_chat_parts *out) {
-    *out = (vlci_chat_parts){0};
-    if (n_images < 0 || n_images > 4096)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "chat: %d images in one turn", n_images);
+static vlcache_status add_pictures(vlci_chat_parts *parts, int n, const char *mark) {
     vlcache_status status = VLCACHE_OK;
-    if (first)
-        status = add_template(out, chat->bos);
-    else if (!answer_closed)
-        status = add_template(out, chat->close);
+    for (int i = 0; i < n && !status; i++) {
+        status = add_part(parts, VLCI_CHAT_PICTURE, mark, strlen(mark));
+        if (!status) status = add_template(parts, "\n");
+    }
+    return status;
+}
+
+vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, int n_images,
+                                    const char *user, const char *mark, vlci_chat_parts *out) {
+    bool places = n_images > 0 && count_marks(user, mark) == n_images;
+    *out = (vlci_chat_parts){0};
+    vlcache_status status = add_template(out, first ? chat->bos : chat->close);
     if (!status && !first) status = add_template(out, chat->gap);
     if (!status) status = add_template(out, chat->before);
-    for (int i = 0; i < n_images && !status; i++) {
-        status = add_part(out, VLCI_CHAT_PICTURE, picture_mark, sizeof picture_mark - 1);
-        if (!status) status = add_template(out, "\n");
-    }
-    if (!status) status = add_words(out, user, mark);
+    if (!status && !places) status = add_pictures(out, n_images, mark);
+    if (!status) status = add_words(out, user, mark, places);
     if (!status) status = add_template(out, chat->after);
     if (status) vlci_chat_parts_release(out);
     return status;
@@ -181,20 +194,4 @@ vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, 
 void vlci_chat_parts_release(vlci_chat_parts *parts) {
     vlci_free(parts->at);
     *parts = (vlci_chat_parts){0};
-}
-
-vlcache_status vlci_chat_turn(const vlci_chat_template *chat, bool first, bool answer_closed, int n_images,
-                              const char *user, char **text) {
-    vlci_chat_parts parts;
-    size_t n = 0;
-    *text = NULL;
-    vlcache_status status = vlci_chat_parts_make(chat, first, answer_closed, n_images, user, NULL, &parts);
-    if (status) return status;
-    for (size_t i = 0; i < parts.n; i++) n += parts.at[i].bytes;
-    char *at = *text = vlci_alloc(n + 1, 1);
-    for (size_t i = 0; i < parts.n && at; at += parts.at[i++].bytes)
-        memcpy(at, parts.at[i].text, parts.at[i].bytes);
-    if (at) *at = '\0';
-    vlci_chat_parts_release(&parts);
-    return *text ? VLCACHE_OK : vlci_fail_memory("prompt");
 }

@@ -153,7 +153,8 @@ struct vlci_pattern {
     char *literal;
     size_t n;
     pcre2_general_context *memory;
-    pcre2_code *code; /* NULL: literal */
+    pcre2_code *code;   /* NULL: literal */
+    char *file, *field; /* where it was read, for messages; NULL: nowhere */
 };
 
 static void *regex_alloc(PCRE2_SIZE bytes, void *user) {
@@ -210,7 +211,8 @@ static vlcache_status compile(vlci_pattern *pattern, const char *text) {
     } else {
         PCRE2_UCHAR why[128] = "";
         pcre2_get_error_message(error, why, sizeof why);
-        status = vlci_fail(VLCACHE_E_UNSUPPORTED, "regular expression \"%.300s\": %s", text, (char *)why);
+        status = vlci_refuse_text(VLCACHE_E_UNSUPPORTED, pattern->file, pattern->field, text,
+                                  "which PCRE2 does not take for a regular expression: %s", (char *)why);
     }
 done:
     pcre2_compile_context_free(context);
@@ -218,18 +220,27 @@ done:
     return status;
 }
 
-vlcache_status vlci_pattern_make(const char *text, bool regex, vlci_pattern **out) {
+/* `file` and `field`: where it stands; NULL for the library's own. */
+static vlcache_status make(const char *file, const char *field, const char *text, bool regex,
+                           vlci_pattern **out) {
     *out = NULL;
     vlci_pattern *pattern = vlci_calloc(1, sizeof *pattern);
     if (!pattern) return vlci_fail_memory("pattern");
     vlcache_status status = VLCACHE_OK;
     pattern->n = strlen(text);
     pattern->literal = vlci_strdup(text);
-    if (!pattern->literal) status = vlci_fail_memory("pattern");
+    if (file) pattern->file = vlci_strdup(file);
+    if (field) pattern->field = vlci_strdup(field);
+    if (!pattern->literal || (file && !pattern->file) || (field && !pattern->field))
+        status = vlci_fail_memory("pattern");
     if (!status && regex) status = compile(pattern, text);
     if (status) vlci_pattern_destroy(&pattern);
     *out = pattern;
     return status;
+}
+
+vlcache_status vlci_pattern_make(const char *text, bool regex, vlci_pattern **out) {
+    return make(NULL, NULL, text, regex, out);
 }
 
 void vlci_pattern_destroy(vlci_pattern **pattern) {
@@ -237,6 +248,8 @@ void vlci_pattern_destroy(vlci_pattern **pattern) {
     pcre2_code_free((*pattern)->code);
     pcre2_general_context_free((*pattern)->memory);
     vlci_free((*pattern)->literal);
+    vlci_free((*pattern)->file);
+    vlci_free((*pattern)->field);
     vlci_free(*pattern);
     *pattern = NULL;
 }
@@ -251,13 +264,20 @@ vlcache_status vlci_pattern_read(const vlci_scope *scope, const char *key, vlci_
     if (status) return status;
     const char *text = regex ? regex : literal;
     if (!text || !*text) return vlci_json_bad(scope, key, "must hold a String or a Regex that is not empty");
-    status = vlci_pattern_make(text, regex != NULL, out);
-    return status ? vlci_fail_context(status, "%s: %s%s", scope->file, scope->path, key) : VLCACHE_OK;
+    char *field = vlci_format("%s%s", pattern.path, regex ? "Regex" : "String");
+    status = field ? make(scope->file, field, text, regex != NULL, out) : vlci_fail_memory("pattern");
+    vlci_free(field);
+    return status;
 }
 
 bool vlci_pattern_is_char(const vlci_pattern *pattern) {
     uint32_t code;
     return !pattern->code && (size_t)vlci_utf8_char(pattern->literal, pattern->n, &code) == pattern->n;
+}
+
+static vlcache_status fail_match(const vlci_pattern *pattern, int error) {
+    return vlci_refuse_text(VLCACHE_E_UNSUPPORTED, pattern->file, pattern->field, pattern->literal,
+                            "which takes too long on this text (PCRE2's error %d): shorten its words", error);
 }
 
 /* The next match at or after `from`; *begin is n where there is none. */
@@ -276,9 +296,7 @@ static vlcache_status find(const vlci_pattern *pattern, pcre2_match_data *data, 
     if (got == PCRE2_ERROR_NOMATCH) return VLCACHE_OK;
     if (got == PCRE2_ERROR_NOMEMORY || got == PCRE2_ERROR_HEAPLIMIT)
         return vlci_fail_memory("pattern matching");
-    if (got < 0)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "regular expression \"%.300s\": gave up on a text (error %d)",
-                         pattern->literal, got);
+    if (got < 0) return fail_match(pattern, got);
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(data);
     *begin = bounds[0];
     *end = bounds[1];
