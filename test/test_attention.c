@@ -1,7 +1,9 @@
 /*
- * test_attention.c - every rung of attention against the double oracle: ragged batches, rows cached before,
- * GQA, head_dim 8 to 128, each KV dtype, packed and cached layouts, a bias on the logits, hostile logits.
- * Cached rows that no query sees are NaN, and nothing beyond the outputs may be written.
+ * test_attention.c - every rung of attention against the double oracle: ragged batches, rows cached before in
+ * pages in any order, heads of one layer with different lengths, earlier rows that are not counted yet, GQA,
+ * head_dim 8 to 128, each KV dtype, dense layouts, a bias on the logits of some heads, hostile logits. What
+ * no query sees is NaN, biases of heads that have none among it, and nothing beyond the outputs may be
+ * written.
  */
 #include <check.h>
 #include <math.h>
@@ -10,14 +12,15 @@
 #include <string.h>
 
 #include "ref/ref_attention.h"
-#include "support/suite.h"
+#include "support/pages.h"
 
 /* ---- problems ------------------------------------------------------------------------------------------ */
 
-enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64 };
+enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 5 };
 
-/* PACKED: q, k and v side by side, as in the vision tower. NO_STATS: row_max and row_lse are NULL. */
-enum { PACKED = 1, BIASED = 2, NO_STATS = 4 };
+/* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower. NO_STATS:
+ * row_max and row_lse are NULL. */
+enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8 };
 
 typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE } kind;
 
@@ -26,9 +29,10 @@ typedef struct problem {
     int batch, heads, kv_heads, head_dim;
     bool causal;
     vlcache_dtype dtype;
-    int rows[SEQUENCES], past[SEQUENCES]; /* kv head h has past[b] + h rows before, if any at all */
+    int rows[SEQUENCES], past[SEQUENCES]; /* kv head h has past[b] + 5 h rows before, if any at all */
     unsigned flags;
     kind values;
+    int ahead; /* of the rows before */
 } problem;
 
 #define F32  VLCACHE_DTYPE_F32
@@ -37,40 +41,49 @@ typedef struct problem {
 
 /* The first SMALL ones are enough for a simulator. */
 static const problem problems[] = {
-    {"ragged", 3, 4, 2, 8, true, F32, {5, 1, 18}, {3, 0, 0}, BIASED, RANDOM},
-    {"decode", 2, 4, 1, 16, true, BF16, {1, 1}, {69, 0}, BIASED, RANDOM},
-    {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM},
-    {"one row", 1, 8, 1, 80, true, BF16, {1}, {0}, 0, RANDOM},
-    {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM},
-    {"clip", 2, 2, 2, 64, false, F32, {67, 67}, {0}, PACKED | NO_STATS, RANDOM},
-    {"second turn", 2, 8, 2, 128, true, F16, {3, 19}, {100, 45}, BIASED, RANDOM},
-    {"long decode", 3, 4, 2, 128, true, BF16, {1, 1, 1}, {900, 12, 257}, 0, RANDOM},
-    {"biased decode", 1, 8, 8, 96, true, F32, {1}, {613}, BIASED, RANDOM},
-    {"no sequence", 3, 8, 1, 80, true, F16, {9, 0, 130}, {0, 7, 0}, 0, RANDOM},
-    {"seen whole", 2, 4, 4, 96, false, BF16, {21, 5}, {64, 31}, 0, RANDOM},
-    {"few rows", 2, 6, 2, 64, true, BF16, {4, 2}, {257, 300}, NO_STATS, RANDOM},
-    {"equal keys", 1, 4, 2, 64, true, F32, {40}, {30}, 0, EQUAL_KEYS},
-    {"one huge", 1, 4, 2, 64, true, F32, {40}, {30}, 0, ONE_HUGE},
-    {"very negative", 1, 4, 2, 64, true, F32, {40}, {30}, 0, VERY_NEGATIVE},
-    {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS},
-    {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE},
-    {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE},
+    {"ragged", 3, 4, 2, 8, true, F32, {5, 1, 18}, {3, 0, 0}, BIASED, RANDOM, 0},
+    {"decode", 2, 4, 1, 16, true, BF16, {1, 1}, {69, 0}, BIASED, RANDOM, 0},
+    {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM, 0},
+    {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED, RANDOM, 36},
+    {"one row", 1, 8, 1, 80, true, BF16, {1}, {0}, 0, RANDOM, 0},
+    {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM, 0},
+    {"dense prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, DENSE, RANDOM, 0},
+    {"dense row", 2, 4, 2, 64, true, F16, {1, 1}, {0}, DENSE, RANDOM, 0},
+    {"dense halves", 2, 6, 3, 40, false, F16, {11, 7}, {0}, DENSE, RANDOM, 0},
+    {"clip", 2, 2, 2, 64, false, F32, {67, 67}, {0}, PACKED | NO_STATS, RANDOM, 0},
+    {"second turn", 2, 8, 2, 128, true, F16, {3, 19}, {100, 45}, BIASED, RANDOM, 0},
+    {"long decode", 3, 4, 2, 128, true, BF16, {1, 1, 1}, {900, 12, 257}, 0, RANDOM, 0},
+    {"biased decode", 1, 8, 8, 96, true, F32, {1}, {613}, BIASED, RANDOM, 0},
+    {"whole pages", 2, 4, 2, 64, true, F32, {16, 32}, {64, 16}, BIASED, RANDOM, 0},
+    {"third part", 2, 4, 2, 64, true, BF16, {40, 40}, {80, 97}, BIASED, RANDOM, 80},
+    {"late decode", 2, 8, 4, 64, true, F32, {1, 1}, {300, 17}, BIASED, RANDOM, 17},
+    {"no sequence", 3, 8, 1, 80, true, F16, {9, 0, 130}, {0, 7, 0}, 0, RANDOM, 0},
+    {"seen whole", 2, 4, 4, 96, false, BF16, {21, 5}, {64, 31}, 0, RANDOM, 0},
+    {"few rows", 2, 6, 2, 64, true, BF16, {4, 2}, {257, 300}, NO_STATS, RANDOM, 0},
+    {"equal keys", 1, 4, 2, 64, true, F32, {40}, {30}, 0, EQUAL_KEYS, 0},
+    {"one huge", 1, 4, 2, 64, true, F32, {40}, {30}, 0, ONE_HUGE, 0},
+    {"very negative", 1, 4, 2, 64, true, F32, {40}, {30}, 0, VERY_NEGATIVE, 0},
+    {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0},
+    {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0},
+    {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0},
 };
-enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 3 };
+enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 4 };
 
 static int n_problems(void) {
-    const char *reduced = getenv("VLCACHE_TEST_REDUCED");
-    return reduced && strcmp(reduced, "1") == 0 ? SMALL : PROBLEMS;
+    return suite_reduced() ? SMALL : PROBLEMS;
 }
 
 /* ---- one problem, on both sides --------------------------------------------------------------------- */
 
 typedef struct arrays {
+    vlci_attention_kernels kernels;
     vlci_attention a;
     int rows, keys; /* query rows in all, most cached rows of any head */
     float *q, *k, *v, *bias;
-    int32_t seq_start[SEQUENCES + 1], past[1 + SEQUENCES * KV_HEADS];
-    cl_mem memory[11];
+    int32_t seq_start[SEQUENCES + 1];
+    ref_rows head[SEQUENCES * KV_HEADS];
+    pages *pages;
+    cl_mem memory[8];
     int n_memory;
 } arrays;
 
@@ -99,79 +112,97 @@ static float query_value(kind values) {
 }
 
 static float *all_nan(size_t n) {
-    float *data = malloc(n * sizeof *data);
+    float *data = malloc((n + 1) * sizeof *data);
     ck_assert_ptr_nonnull(data);
     for (size_t i = 0; i < n; i++) data[i] = NAN;
     return data;
 }
 
 static int past_of(const problem *p, int b, int h) {
-    return p->past[b] ? p->past[b] + h : 0;
+    return p->past[b] ? p->past[b] + 5 * h : 0;
 }
 
-static bool any_past(const problem *p) {
-    return p->past[0] || p->past[1] || p->past[2];
-}
-
-static void count_rows(const problem *p, arrays *s) {
-    s->past[0] = 1 << 30; /* before past_offset */
-    for (int b = 0; b < p->batch; b++) {
-        s->seq_start[b + 1] = s->seq_start[b] + p->rows[b];
-        if (p->rows[b] > s->a.max_rows) s->a.max_rows = p->rows[b];
-        for (int h = 0; h < p->kv_heads; h++) {
-            int past = s->past[1 + b * p->kv_heads + h] = past_of(p, b, h);
-            if (past + p->rows[b] > s->keys) s->keys = past + p->rows[b];
-        }
-    }
-    s->rows = s->seq_start[p->batch];
-}
-
-/* Strides of both layouts, with something before the first element and between rows. */
-static void lay_out(const problem *p, arrays *s) {
-    vlci_attention *a = &s->a;
-    size_t inner = (size_t)p->heads * (size_t)p->head_dim, d = (size_t)p->head_dim;
-    a->q_offset = (p->flags & PACKED) ? 0 : 8;
-    a->q_stride = (p->flags & PACKED) ? 3 * inner : inner + 8;
-    a->k_offset = (p->flags & PACKED) ? inner : 24;
-    a->v_offset = (p->flags & PACKED) ? 2 * inner : 8;
-    a->row_stride = (p->flags & PACKED) ? 3 * inner : d;
-    a->head_stride = (p->flags & PACKED) ? d : d * (size_t)(s->keys + 2);
-    a->seq_stride =
-        (p->flags & PACKED) ? (size_t)a->max_rows * 3 * inner : a->head_stride * (size_t)p->kv_heads;
-    a->bias_stride = (size_t)s->keys + 3;
-}
-
-static void fill_keys(const problem *p, arrays *s, float *k, float *v) {
-    const vlci_attention *a = &s->a;
-    for (int b = 0; b < p->batch; b++)
-        for (int h = 0; h < p->kv_heads; h++)
-            for (int j = 0; j < past_of(p, b, h) + p->rows[b]; j++) {
-                size_t at =
-                    (size_t)b * a->seq_stride + (size_t)h * a->head_stride + (size_t)j * a->row_stride;
-                for (int d = 0; d < p->head_dim; d++) {
-                    k[a->k_offset + at + (size_t)d] = key_value(p->values, j, d);
-                    v[a->v_offset + at + (size_t)d] = suite_random(&seed);
-                }
-            }
-}
-
-static void fill_queries(const problem *p, arrays *s) {
-    size_t inner = (size_t)p->heads * (size_t)p->head_dim;
-    for (size_t i = 0; i < (size_t)s->rows; i++)
-        for (size_t d = 0; d < inner; d++)
-            s->q[s->a.q_offset + i * s->a.q_stride + d] = query_value(p->values);
-}
-
-static void fill_bias(const problem *p, arrays *s) {
-    for (int b = 0; b < p->batch; b++)
-        for (int h = 0; h < p->kv_heads; h++)
-            for (int j = 0; j < past_of(p, b, h) + p->rows[b]; j++)
-                s->bias[(size_t)(b * p->kv_heads + h) * s->a.bias_stride + (size_t)j] =
-                    1.0f + suite_random(&seed);
+static bool is_paged(const problem *p) {
+    return !(p->flags & (DENSE | PACKED));
 }
 
 static cl_mem keep(arrays *s, cl_mem memory) {
     return s->memory[s->n_memory++] = memory;
+}
+
+static void count_rows(const problem *p, arrays *s) {
+    for (int b = 0; b < p->batch; b++) {
+        s->seq_start[b + 1] = s->seq_start[b] + p->rows[b];
+        if (p->rows[b] > s->a.max_rows) s->a.max_rows = p->rows[b];
+        for (int h = 0; h < p->kv_heads; h++)
+            if (past_of(p, b, h) + p->rows[b] > s->keys) s->keys = past_of(p, b, h) + p->rows[b];
+    }
+    s->rows = s->seq_start[p->batch];
+}
+
+static void fill_row(const problem *p, int j, float *k, float *v) {
+    for (int d = 0; d < p->head_dim; d++) {
+        k[d] = key_value(p->values, j, d);
+        v[d] = suite_random(&seed);
+    }
+}
+
+/* ---- in pages ------------------------------------------------------------------------------------------ */
+
+/* Where biases are, every third head has none: its place in the pool is NaN. */
+static bool is_biased(const problem *p, int i) {
+    return (p->flags & BIASED) && i % 3 != 1;
+}
+
+/* Lists as the host has them; those of other layers have some rows, too. */
+static void fill_lists(const problem *p, arrays *s, int *rows, bool *biased) {
+    int lists = SEQUENCES * LAYERS * KV_HEADS;
+    size_t most = (size_t)lists * (size_t)(s->keys + BESIDE), at = 0;
+    s->k = all_nan(most * (size_t)p->head_dim);
+    s->v = all_nan(most * (size_t)p->head_dim);
+    s->bias = all_nan(most);
+    for (int i = 0; i < p->batch * LAYERS * p->kv_heads; i++) {
+        int h = i % p->kv_heads, layer = i / p->kv_heads % LAYERS, b = i / p->kv_heads / LAYERS;
+        size_t from = at * (size_t)p->head_dim;
+        rows[i] = layer == LAYER ? past_of(p, b, h) + p->rows[b] : p->ahead + p->rows[b] + BESIDE;
+        biased[i] = is_biased(p, i);
+        if (layer == LAYER)
+            s->head[b * p->kv_heads + h] = (ref_rows){past_of(p, b, h), (size_t)p->head_dim, s->k + from,
+                                                      s->v + from, biased[i] ? s->bias + at : NULL};
+        for (int j = 0; j < rows[i]; j++, at++) {
+            fill_row(p, j, s->k + at * (size_t)p->head_dim, s->v + at * (size_t)p->head_dim);
+            if (biased[i]) s->bias[at] = 1.0f + suite_random(&seed);
+        }
+    }
+}
+
+/* The new rows are in the cache, but not counted: nor are those `ahead`. */
+static void put_in_pages(const problem *p, arrays *s) {
+    int rows[SEQUENCES * LAYERS * KV_HEADS];
+    bool biased[SEQUENCES * LAYERS * KV_HEADS];
+    const vlci_kv_shape shape = {LAYERS, p->kv_heads, p->head_dim, p->dtype};
+    fill_lists(p, s, rows, biased);
+    s->pages = pages_create(&shape, p->batch,
+                            &(pages_rows){rows, s->k, s->v, p->flags & BIASED ? s->bias : NULL, biased}, 3);
+    for (int b = 0; b < p->batch; b++) vlci_kv_append(&s->pages->kv[b], 0, LAYERS, -(p->rows[b] + p->ahead));
+    ck_ok(vlci_kv_pool_sync(&s->pages->pool));
+    s->a.kv = pages_view(s->pages, LAYER);
+    s->a.kv.ahead = p->ahead;
+}
+
+/* ---- dense --------------------------------------------------------------------------------------------- */
+
+/* Strides of both layouts, with something before the first element and between rows. */
+static void lay_out(const problem *p, arrays *s) {
+    vlci_kv_view *kv = &s->a.kv;
+    size_t inner = (size_t)p->heads * (size_t)p->head_dim, d = (size_t)p->head_dim;
+    bool packed = p->flags & PACKED;
+    *kv = (vlci_kv_view){.dtype = p->dtype, .layers = 1};
+    kv->k_offset = packed ? inner : 24;
+    kv->v_offset = packed ? 2 * inner : 8;
+    kv->row_stride = packed ? 3 * inner : d + 8;
+    kv->head_stride = packed ? d : kv->row_stride * (size_t)(s->keys + 2);
+    kv->seq_stride = packed ? (size_t)s->a.max_rows * 3 * inner : kv->head_stride * (size_t)p->kv_heads + 16;
 }
 
 static cl_mem upload_stored(arrays *s, float *data, size_t n, vlcache_dtype dtype) {
@@ -181,56 +212,87 @@ static cl_mem upload_stored(arrays *s, float *data, size_t n, vlcache_dtype dtyp
     return memory;
 }
 
-static void fill_host(const problem *p, arrays *s) {
-    size_t n_kv = 24 + (size_t)p->batch * s->a.seq_stride;
-    size_t n_q = s->a.q_offset + (size_t)s->rows * s->a.q_stride;
-    size_t n_bias = (size_t)(p->batch * p->kv_heads) * s->a.bias_stride;
-    s->q = all_nan((p->flags & PACKED) ? n_kv : n_q);
-    s->k = (p->flags & PACKED) ? s->q : all_nan(n_kv);
-    s->v = (p->flags & PACKED) ? s->q : all_nan(n_kv);
-    s->bias = all_nan(n_bias);
-    fill_queries(p, s);
-    fill_keys(p, s, s->k, s->v);
-    fill_bias(p, s);
-    s->a.q = keep(s, suite_upload(s->q, ((p->flags & PACKED) ? n_kv : n_q) * sizeof(float)));
-    s->a.k = (p->flags & PACKED) ? s->a.q : upload_stored(s, s->k, n_kv, p->dtype);
-    s->a.v = (p->flags & PACKED) ? s->a.q : upload_stored(s, s->v, n_kv, p->dtype);
-    if (p->flags & BIASED) s->a.bias = keep(s, suite_upload(s->bias, n_bias * sizeof(float)));
+/* How many elements; PACKED: q's memory is that of the others, too. */
+static size_t put_dense(const problem *p, arrays *s) {
+    vlci_kv_view *kv = &s->a.kv;
+    lay_out(p, s);
+    size_t n = 24 + (size_t)p->batch * kv->seq_stride;
+    s->k = all_nan(n);
+    s->v = p->flags & PACKED ? s->k : all_nan(n);
+    for (int i = 0; i < p->batch * p->kv_heads; i++) {
+        int b = i / p->kv_heads;
+        size_t at = (size_t)b * kv->seq_stride + (size_t)(i % p->kv_heads) * kv->head_stride;
+        float *k = s->k + kv->k_offset + at, *v = s->v + kv->v_offset + at;
+        s->head[i] = (ref_rows){0, kv->row_stride, k, v, NULL};
+        for (int j = 0; j < p->rows[b]; j++)
+            fill_row(p, j, k + (size_t)j * kv->row_stride, v + (size_t)j * kv->row_stride);
+    }
+    if (p->flags & PACKED) return n;
+    kv->k = upload_stored(s, s->k, n, p->dtype);
+    kv->v = upload_stored(s, s->v, n, p->dtype);
+    return n;
 }
 
-static arrays *arrays_create(const problem *p) {
+/* ---- the rest of it ------------------------------------------------------------------------------------ */
+
+static void put_queries(const problem *p, arrays *s, size_t packed) {
+    vlci_attention *a = &s->a;
+    size_t inner = (size_t)p->heads * (size_t)p->head_dim, n = packed;
+    a->q_offset = packed ? 0 : 8;
+    a->q_stride = packed ? 3 * inner : inner + 8;
+    if (!packed) n = a->q_offset + (size_t)s->rows * a->q_stride;
+    s->q = packed ? s->k : all_nan(n);
+    for (size_t i = 0; i < (size_t)s->rows; i++)
+        for (size_t d = 0; d < inner; d++) s->q[a->q_offset + i * a->q_stride + d] = query_value(p->values);
+    a->q = keep(s, suite_upload(s->q, n * sizeof *s->q));
+    if (packed) a->kv.k = a->kv.v = a->q;
+}
+
+static void put_outputs(const problem *p, arrays *s) {
+    size_t outputs = (size_t)s->rows * (size_t)p->heads;
+    s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
+    s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
+    s->a.max_keys = s->keys;
+    s->a.scratch = keep(s, suite_poison(vlci_attention_scratch_bytes(&s->kernels, p->batch)));
+    if (p->flags & NO_STATS) return;
+    s->a.row_max = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
+    s->a.row_lse = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
+}
+
+static void force(const char *rung) {
+    char variant[48];
+    snprintf(variant, sizeof variant, "attention:%s", rung);
+    suite_force(rung[0] ? variant : NULL);
+}
+
+/* Opened with a rung forced. */
+static arrays *arrays_create(const problem *p, const char *rung) {
     arrays *s = calloc(1, sizeof *s);
     ck_assert_ptr_nonnull(s);
     seed = 7;
-    s->a = (vlci_attention){.batch = p->batch,
-                            .heads = p->heads,
-                            .kv_heads = p->kv_heads,
-                            .head_dim = p->head_dim,
-                            .causal = p->causal,
-                            .scale = 1.0f / sqrtf((float)p->head_dim),
-                            .kv_dtype = p->dtype};
+    s->a =
+        (vlci_attention){.batch = p->batch, .causal = p->causal, .scale = 1.0f / sqrtf((float)p->head_dim)};
+    force(rung);
+    ck_ok(vlci_attention_open(
+        suite_device(), &(vlci_attention_shape){p->heads, p->kv_heads, p->head_dim, p->dtype}, &s->kernels));
+    force(""); /* what is open stays as it was opened */
     count_rows(p, s);
-    lay_out(p, s);
-    fill_host(p, s);
-    size_t outputs = (size_t)s->rows * (size_t)p->heads;
-    s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
-    s->a.past_offset = 1;
-    if (any_past(p)) s->a.past = keep(s, suite_upload(s->past, sizeof s->past));
-    s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
-    s->a.max_keys = s->keys;
-    s->a.scratch = keep(s, suite_poison(vlci_attention_scratch_bytes(suite_device(), p->batch, p->heads,
-                                                                     p->kv_heads, p->head_dim)));
-    if (p->flags & NO_STATS) return s;
-    s->a.row_max = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
-    s->a.row_lse = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
+    size_t n = 0;
+    if (is_paged(p))
+        put_in_pages(p, s);
+    else
+        n = put_dense(p, s);
+    put_queries(p, s, p->flags & PACKED ? n : 0);
+    put_outputs(p, s);
     return s;
 }
 
 static void arrays_release(arrays *s) {
     for (int i = 0; i < s->n_memory; i++) suite_release(s->memory[i]);
-    if (s->k != s->q) free(s->k);
-    if (s->v != s->q) free(s->v);
-    free(s->q);
+    if (s->pages) pages_destroy(s->pages);
+    if (s->v != s->k) free(s->v);
+    if (s->q != s->k) free(s->q);
+    free(s->k);
     free(s->bias);
     free(s);
 }
@@ -254,9 +316,7 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     char what[96];
     size_t outputs = (size_t)s->rows * (size_t)p->heads, values = outputs * (size_t)p->head_dim;
     double *out = calloc(values + 2 * outputs, sizeof *out), *max = out + values, *lse = max + outputs;
-    ref_inputs in = {
-        s->q, s->k, s->v, p->flags & BIASED ? s->bias : NULL, s->seq_start, s->a.past ? s->past : NULL};
-    ref_attention(&s->a, &in, out, max, lse);
+    ref_attention(&s->kernels.shape, &s->a, &(ref_inputs){s->q, s->seq_start, s->head}, out, max, lse);
     snprintf(what, sizeof what, "%s, %s: out", rung, p->name);
     compare(what, s->a.out, out, values);
     snprintf(what, sizeof what, "%s, %s: row_max", rung, p->name);
@@ -264,15 +324,6 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     snprintf(what, sizeof what, "%s, %s: row_lse", rung, p->name);
     compare(what, s->a.row_lse, lse, outputs);
     free(out);
-}
-
-static void force(const char *rung) {
-    char variant[48];
-    snprintf(variant, sizeof variant, "attention:%s", rung);
-    if (rung[0])
-        setenv("VLCACHE_VARIANT", variant, 1);
-    else
-        unsetenv("VLCACHE_VARIANT");
 }
 
 /* ---- tests --------------------------------------------------------------------------------------------- */
@@ -284,13 +335,11 @@ enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 START_TEST(agrees_with_the_oracle) {
     const char *rung = rungs[_i];
     for (int i = 0; i < n_problems(); i++) {
-        arrays *s = arrays_create(&problems[i]);
-        force(rung);
-        ck_ok(vlci_attention_run(suite_device(), &s->a));
+        arrays *s = arrays_create(&problems[i], rung);
+        ck_ok(vlci_attention_run(&s->kernels, &s->a));
         check_outputs(&problems[i], s, rung);
         arrays_release(s);
     }
-    force("");
 }
 END_TEST
 
@@ -300,40 +349,52 @@ START_TEST(divides_keys) {
     unsigned units = suite_device()->caps.info.compute_units;
     suite_device()->caps.info.compute_units = 64;
     for (int i = 0; i < n_problems(); i++) {
-        arrays *s = arrays_create(&problems[i]);
-        size_t bytes = (size_t)s->rows * (size_t)(s->a.heads * s->a.head_dim) * sizeof(float);
+        arrays *s = arrays_create(&problems[i], _i ? "split_wide" : "split");
+        size_t bytes =
+            (size_t)s->rows * (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim) * sizeof(float);
         void *once = calloc(2, bytes), *again = (char *)once + bytes;
-        force(_i ? "split_wide" : "split");
-        ck_ok(vlci_attention_run(suite_device(), &s->a));
+        ck_ok(vlci_attention_run(&s->kernels, &s->a));
         check_outputs(&problems[i], s, _i ? "split_wide" : "split");
         suite_download(s->a.out, once, bytes);
-        ck_ok(vlci_attention_run(suite_device(), &s->a));
+        ck_ok(vlci_attention_run(&s->kernels, &s->a));
         suite_download(s->a.out, again, bytes);
         ck_assert_mem_eq(once, again, bytes);
         free(once);
         arrays_release(s);
     }
-    force("");
     suite_device()->caps.info.compute_units = units;
 }
 END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
-    vlci_attention good = {.batch = 1, .heads = 4, .kv_heads = 2, .head_dim = 64, .kv_dtype = F32}, a = good;
-    a.head_dim = 12;
-    ck_fails(vlci_attention_run(suite_device(), &a), VLCACHE_E_UNSUPPORTED, "head_dim 12");
-    a = good;
-    a.kv_heads = 3;
-    ck_fails(vlci_attention_run(suite_device(), &a), VLCACHE_E_UNSUPPORTED, "4 query heads");
-    a = good;
-    a.seq_stride = (size_t)1 << 32;
-    ck_fails(vlci_attention_run(suite_device(), &a), VLCACHE_E_UNSUPPORTED, "4294967296");
+    vlci_attention_kernels kernels;
+    vlci_attention_shape good = {4, 2, 64, F32}, shape = good;
+    vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
+    shape.head_dim = 12;
+    ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");
+    shape = good;
+    shape.kv_heads = 3;
+    ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "4 query heads");
+    suite_force("attention:fast");
+    ck_fails(vlci_attention_open(suite_device(), &good, &kernels), VLCACHE_E_ARGUMENT, "split_wide");
+    suite_force(NULL);
+    ck_ok(vlci_attention_open(suite_device(), &good, &kernels));
+    size_t *const numbers[] = {&a.kv.seq_stride, &a.kv.head_stride, &a.kv.row_stride, &a.kv.k_offset,
+                               &a.kv.v_offset,   &a.q_stride,       &a.q_offset};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char number[24];
+        *numbers[i] = ((size_t)1 << 32) + i;
+        snprintf(number, sizeof number, "%zu", *numbers[i]);
+        ck_fails(vlci_attention_run(&kernels, &a), VLCACHE_E_UNSUPPORTED, number);
+        *numbers[i] = 0;
+    }
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("attention");
     TCase *all = tcase_create("attention");
+    suite_balance(all);
     tcase_add_loop_test(all, agrees_with_the_oracle, 0, RUNGS);
     tcase_add_loop_test(all, divides_keys, 0, 2);
     tcase_add_test(all, refuses_what_it_cannot_do);

@@ -340,8 +340,8 @@ static void assert_text_rows(const taps *golden, const int *text_rows, int n) {
 }
 
 /* Greedy tokens after prefill at a budget; the first comes from the prefill's own logits. */
-static void run_budget(const fixture *f, vlcache_model *model, const taps *golden, cl_mem visual, double budget,
-                       const tap *tokens, int percent) {
+static void run_budget(const fixture *f, vlcache_model *model, const taps *golden, cl_mem visual,
+                       double budget, const tap *tokens, int percent) {
     const tap *prompt = taps_find(golden, "prompt.ids");
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
     rig r;

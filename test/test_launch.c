@@ -1,16 +1,18 @@
 /*
  * test_launch.c - launches are resolved once: what is opened only runs, without a question to the driver, an
  * allocation or a look at the environment, and a launch sets the arguments that changed, no more and no less:
- * buffers again when one was released since, all of them after a failure, and each thread's own.
+ * buffers again when one was released since, all of them after a failure, and each thread's own. Writes that
+ * do not wait are what they were when they were asked for, however late the device comes to them.
  */
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "compute/compute.h"
 #include "support/calls.h"
-#include "support/suite.h"
+#include "support/pages.h"
 
 enum { N = 48, K = 64, ROWS = 20, BYTES = 64 * 1024, ARGS = 11 /* of a product */ };
 static const char *const engines[] = {"portable", "wide"};
@@ -206,7 +208,87 @@ START_TEST(threads_have_their_own_arguments) {
 }
 END_TEST
 
+/* ---- writes that do not wait --------------------------------------------------------------------------- */
+
+enum { WRITES = 4096, WORDS = 100, LARGE = 200000 };
+
+/* Lets the queue go on, some time after it was held. */
+static void *let_go(void *user) {
+    usleep(50000);
+    clSetUserEventStatus(user, CL_COMPLETE);
+    return NULL;
+}
+
+/* More than fits beside the queue while it is held, from memory that changes at once, and one large piece. */
+START_TEST(late_writes_are_whole) {
+    vlcache_device *device = suite_device();
+    uint32_t piece[WORDS], *all = calloc(WRITES * WORDS + LARGE, sizeof *all);
+    cl_mem memory = suite_poison((WRITES * WORDS + LARGE) * sizeof *all);
+    cl_int code;
+    cl_event event = clCreateUserEvent(device->context, &code);
+    pthread_t thread;
+    ck_assert_int_eq(code, CL_SUCCESS);
+    ck_ok(vlci_finish(device));
+    ck_assert_int_eq(clEnqueueMarkerWithWaitList(device->queue, 1, &event, NULL), CL_SUCCESS);
+    ck_assert_int_eq(pthread_create(&thread, NULL, let_go, event), 0);
+    for (uint32_t i = 0; i < WRITES; i++) {
+        for (uint32_t j = 0; j < WORDS; j++) piece[j] = i * WORDS + j;
+        ck_ok(vlci_write_later(device, memory, i * sizeof piece, piece, sizeof piece));
+    }
+    for (uint32_t j = 0; j < LARGE; j++) all[j] = ~j;
+    ck_ok(vlci_write_later(device, memory, WRITES * sizeof piece, all, LARGE * sizeof *all));
+    memset(all, 0, LARGE * sizeof *all);
+    pthread_join(thread, NULL);
+    clReleaseEvent(event);
+    suite_download(memory, all, (WRITES * WORDS + LARGE) * sizeof *all);
+    for (uint32_t j = 0; j < WRITES * WORDS; j++) ck_assert_uint_eq(all[j], j);
+    for (uint32_t j = 0; j < LARGE; j++) ck_assert_uint_eq(all[WRITES * WORDS + j], ~j);
+    ck_ok(vlci_write_later(device, memory, 0, NULL, 0)); /* nothing */
+    suite_release(memory);
+    free(all);
+}
+END_TEST
+
 /* ---- everything that a model computes with ------------------------------------------------------------- */
+
+enum { HEADS = 4, KV_HEADS = 2, HEAD_DIM = 16, SEQUENCES = 2, CACHED = 5 };
+
+/* Caches of two sequences, with room in their last pages. */
+static pages *cached;
+
+/* Attention and the cache: part of a prompt, a few rows, one; no row of these is any sequence's. */
+static vlcache_status run_cached(const vlci_compute *c) {
+    static const int rows[] = {1, 2, 5, 40};
+    const vlci_append append = {1, HEADS, KV_HEADS, HEAD_DIM, x, y, 0, bias, bias, pages_view(cached, 0)};
+    vlcache_status status = vlci_rope_append(&c->rope, &append);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && !status; i++) {
+        const vlci_attention a = {.batch = SEQUENCES,
+                                  .causal = true,
+                                  .scale = 1,
+                                  .kv = pages_view(cached, 0),
+                                  .q_stride = HEADS * HEAD_DIM,
+                                  .max_rows = rows[i],
+                                  .q = x,
+                                  .out = y,
+                                  .seq_start = bias,
+                                  .max_keys = CACHED + 1};
+        status = vlci_attention_run(&c->attention, &a);
+    }
+    return status;
+}
+
+/* Rows are counted and the device follows, as between two steps of a decode. */
+static vlcache_status step(void) {
+    vlci_kv *all[SEQUENCES];
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < SEQUENCES && !status; i++) {
+        all[i] = &cached->kv[i];
+        status = vlci_kv_reserve(all[i], 0, 1, 1);
+        vlci_kv_append_behind(all[i]);
+    }
+    if (!status) status = vlci_kv_advance(all, SEQUENCES, x, y, other.data, cached->slots);
+    return status ? status : vlci_kv_pool_sync(&cached->pool);
+}
 
 /* One run of each part, over zeros. */
 static vlcache_status run_all(const vlci_compute *c) {
@@ -219,28 +301,41 @@ static vlcache_status run_all(const vlci_compute *c) {
             status = vlci_linear_run(&c->linear, &ragged, x, 1, y, 0, m, VLCI_ACT_GELU, false);
         }
     if (!status) status = vlci_linear_run(&c->linear, &w, x, 0, y, 0, 4 * ROWS, VLCI_ACT_NONE, true);
-    if (!status) status = vlci_norm_run(&c->norm, x, &rms, y, 2, N, 1e-5f);
-    if (!status) status = vlci_norm_run(&c->norm, x, &layer, y, 2, N, 1e-5f);
+    if (!status) status = vlci_norm_run(&c->norm, x, 3, &rms, y, 2, N, 1e-5f);
+    if (!status) status = vlci_norm_run(&c->norm, x, 0, &layer, y, 2, N, 1e-5f);
     if (!status) status = vlci_act_run(&c->gate, x, y, 2, N);
     if (!status) status = vlci_embed_run(&c->embed, &w, x, bias, y, 2);
     if (!status) status = vlci_gather_run(&c->embed, x, x, bias, y, 2, N);
     if (!status) status = vlci_patch_split(&c->patch, x, y, 1, 8, 4);
     if (!status) status = vlci_patch_assemble(&c->patch, x, bias, w.data, y, 1, 4, N);
-    if (!status) status = vlci_rope_phase(&c->rope, x, bias, y, 2, N);
+    if (!status) status = vlci_rope_phase(&c->rope, x, bias, bias, y, 2, N);
+    if (!status) status = run_cached(c);
+    if (!status) status = step();
     if (!status) status = vlci_argmax_run(&c->sample, x, 2, N, y);
     if (!status) status = vlci_sample_run(&c->sample, x, 2, N, bias, y);
     return status;
 }
 
+/* As a model opens them. */
+static void open_all(const char *engine, vlci_compute *c) {
+    const vlci_attention_shape shape = {HEADS, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
+    const vlci_kv_shape kv = {1, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
+    const int rows[] = {CACHED, CACHED, CACHED, CACHED};
+    ck_ok(vlci_compute_open(suite_device(), VLCI_ACT_SILU, c));
+    setenv("VLCACHE_GEMM", engine, 1);
+    ck_ok(vlci_linear_open(suite_device(), VLCACHE_DTYPE_F32, &c->linear));
+    unsetenv("VLCACHE_GEMM");
+    ck_ok(vlci_embed_open(suite_device(), w.dtype, w.layout, &c->embed));
+    ck_ok(vlci_rope_open(suite_device(), kv.dtype, &c->rope));
+    ck_ok(vlci_attention_open(suite_device(), &shape, &c->attention));
+    cached = pages_create(&kv, SEQUENCES, &(pages_rows){.rows = rows}, 0);
+}
+
 /* Runs find all that they need, from the very first on. */
 START_TEST(what_is_open_only_runs) {
-    const vlci_compute_options options = {
-        .dtypes = {VLCACHE_DTYPE_F32}, .embedding = VLCACHE_DTYPE_F32, .gate = VLCI_ACT_SILU};
     vlci_compute compute;
     begin(engines[_i]);
-    setenv("VLCACHE_GEMM", engines[_i], 1);
-    ck_ok(vlci_compute_open(suite_device(), &options, &compute));
-    unsetenv("VLCACHE_GEMM");
+    open_all(engines[_i], &compute);
     for (int again = 0; again < 2; again++) {
         calls_start();
         vlcache_status status = run_all(&compute);
@@ -249,6 +344,7 @@ START_TEST(what_is_open_only_runs) {
         if (calls_counted()) calls_only_run(again ? "again" : "at first");
     }
     ck_ok(vlci_finish(suite_device()));
+    pages_destroy(cached);
     vlci_compute_close(&compute);
     end();
 }
@@ -263,6 +359,7 @@ int main(void) {
     tcase_add_test(c, bits_decide);
     tcase_add_test(c, failures_are_not_remembered);
     tcase_add_test(c, threads_have_their_own_arguments);
+    tcase_add_test(c, late_writes_are_whole);
     tcase_add_loop_test(c, what_is_open_only_runs, 0, 2);
     suite_add_tcase(suite, c);
     return suite_run(suite);

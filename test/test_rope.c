@@ -1,5 +1,7 @@
 /*
- * test_rope.c - rotation into the caches of ragged sequences against its definition in double.
+ * test_rope.c - rotation into the pages of ragged sequences against its definition in double: positions of
+ * three numbers, part of a prompt's phases, rows ahead of those that are counted, biases of new rows. Nothing
+ * else in the pool may change.
  */
 #include <check.h>
 #include <math.h>
@@ -10,150 +12,209 @@
 #include "ref/ref_linear.h"
 #include "ref/ref_rope.h"
 #include "support/floats.h"
-#include "support/suite.h"
+#include "support/pages.h"
 
 static uint64_t seed = 11;
 
-enum { BATCH = 3, PAST_OFFSET = 5, MOST_PAST = 4 };
-static const int seq_start[BATCH + 1] = {0, 1, 6, 8}; /* 1, 5 and 2 new rows */
-enum { NEW_ROWS = 8 };
-static const int row_sequence[NEW_ROWS] = {0, 1, 1, 1, 1, 1, 2, 2};
-static const int row_position[NEW_ROWS] = {2047, 0, 1, 2, 3, 4, 131070, 131071};
+enum { BATCH = 3, LAYERS = 2, LAYER = 1, KV_HEADS = 4, NEW_ROWS = 22, PHASES_BEFORE = 3 };
+static const int seq_start[BATCH + 1] = {0, 1, 20, 22}; /* 1, 19 and 2 new rows */
 
 /* One problem: its shape as the library takes it, and the host's side of each buffer. */
 typedef struct rotation {
     vlci_append a;
-    int past[PAST_OFFSET + BATCH * 8];
-    float *qkv, *inv_freq, *want_v;
-    double *want_q, *want_k; /* NaN where a cache must stay as it was */
-    size_t n_qkv, n_cache;
+    pages *pages;
+    int past[BATCH * LAYERS * KV_HEADS], row_sequence[NEW_ROWS];
+    int row_position[PHASES_BEFORE + NEW_ROWS][3];
+    float *qkv, *inv_freq;
+    int *axis;
+    double *want_q, *want_k, *want_v, *want_bias; /* of the whole pool: NaN where it must stay as it was */
+    size_t n_qkv, n_rows, n_pool;                 /* rows and elements of the pool */
 } rotation;
 
-static rotation rotation_create(int heads, int kv_heads, int head_dim, vlcache_dtype dtype) {
-    rotation t = {.a = {.rows = NEW_ROWS, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim}};
-    t.a.kv_dtype = dtype;
-    t.a.past_offset = PAST_OFFSET;
-    t.a.row_stride = (size_t)head_dim + 3; /* gaps everywhere */
-    t.a.head_stride = t.a.row_stride * (MOST_PAST + 5) + 2;
-    t.a.seq_stride = t.a.head_stride * (size_t)kv_heads + 1;
-    for (int i = 0; i < PAST_OFFSET + BATCH * 8; i++)
-        t.past[i] = i < PAST_OFFSET ? 1 << 20 : i * 7 % (MOST_PAST + 1);
-    t.n_qkv = (size_t)(NEW_ROWS * (heads + 2 * kv_heads) * head_dim);
-    t.n_cache = t.a.seq_stride * BATCH;
-    t.qkv = floats_random(&seed, t.n_qkv, 2, 0);
-    t.inv_freq = malloc(sizeof *t.inv_freq * (size_t)head_dim);
-    for (int d = 0; d < head_dim / 2; d++) t.inv_freq[d] = powf(10000, -2.0f * (float)d / (float)head_dim);
-    t.want_q = malloc(t.n_qkv * sizeof *t.want_q);
-    t.want_k = malloc(t.n_cache * sizeof *t.want_k);
-    t.want_v = malloc(t.n_cache * sizeof *t.want_v);
-    for (size_t i = 0; i < t.n_cache; i++) t.want_k[i] = (double)(t.want_v[i] = NAN);
+/* ---- the problem --------------------------------------------------------------------------------------- */
+
+/* Heads with room for the new rows behind `ahead` and what they hold; the whole pool is NaN. */
+static void make_pages(rotation *t, vlcache_dtype dtype, bool biased) {
+    const vlci_kv_shape shape = {LAYERS, t->a.kv_heads, t->a.head_dim, dtype};
+    int lists = pages_lists(&shape, BATCH);
+    for (int i = 0; i < lists; i++) t->past[i] = i * 7 % 23;
+    size_t n = pages_first(t->past, lists);
+    float *bias = malloc((n + 1) * sizeof *bias);
+    for (size_t i = 0; i < n; i++) bias[i] = NAN;
+    t->pages = pages_create(&shape, BATCH, &(pages_rows){.rows = t->past, .bias = biased ? bias : NULL},
+                            BATCH * KV_HEADS * 5);
+    free(bias);
+    for (int b = 0; b < BATCH; b++)
+        ck_ok(vlci_kv_reserve(&t->pages->kv[b], LAYER, 1, t->a.kv.ahead + seq_start[b + 1] - seq_start[b]));
+    ck_ok(vlci_kv_pool_sync(&t->pages->pool));
+    int ahead = t->a.kv.ahead;
+    t->a.kv = pages_view(t->pages, LAYER);
+    t->a.kv.ahead = ahead;
+    t->n_rows = (size_t)t->pages->pool.pages * VLCI_KV_PAGE;
+    t->n_pool = t->n_rows * (size_t)t->a.head_dim;
+}
+
+/* Rows of one sequence after another, at positions that grow or stand still, large ones among them. */
+static void place_rows(rotation *t) {
+    static const int first[BATCH] = {2047, 0, 131069};
+    for (int r = 0; r < PHASES_BEFORE + NEW_ROWS; r++) {
+        int b = 0, row = r - PHASES_BEFORE;
+        while (row >= seq_start[b + 1]) b++;
+        if (row >= 0) t->row_sequence[row] = b;
+        for (int axis = 0; axis < 3; axis++)
+            t->row_position[r][axis] = row < 0 ? 5 : first[b] + (row - seq_start[b]) / (axis + 1) + axis;
+    }
+}
+
+static double *nothing(size_t n) {
+    double *all = malloc((n + 1) * sizeof *all);
+    for (size_t i = 0; i < n; i++) all[i] = NAN;
+    return all;
+}
+
+static rotation *rotation_create(int heads, int kv_heads, int head_dim, vlcache_dtype dtype, bool biased) {
+    rotation *t = calloc(1, sizeof *t);
+    size_t half = (size_t)head_dim / 2;
+    t->a = (vlci_append){.rows = NEW_ROWS, .heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
+    t->a.kv.ahead = biased ? 2 : 0;
+    t->a.phase_row = PHASES_BEFORE;
+    make_pages(t, dtype, biased);
+    place_rows(t);
+    t->n_qkv = (size_t)(NEW_ROWS * (heads + 2 * kv_heads) * head_dim);
+    t->qkv = floats_random(&seed, t->n_qkv, 2, 0);
+    t->inv_freq = malloc(sizeof *t->inv_freq * half);
+    t->axis = malloc(sizeof *t->axis * half);
+    for (size_t d = 0; d < half; d++) {
+        t->inv_freq[d] = powf(10000, -2.0f * (float)d / (float)head_dim);
+        t->axis[d] = (int)(d * 3 / half + d % 2) % 3;
+    }
+    t->want_q = nothing(t->n_qkv);
+    t->want_k = nothing(t->n_pool);
+    t->want_v = nothing(t->n_pool);
+    t->want_bias = nothing(t->n_rows);
     return t;
 }
 
-/* The expected queries and cache rows. */
-static void rotation_expect(rotation *t) {
-    const vlci_append *a = &t->a;
-    int all = a->heads + 2 * a->kv_heads, dim = a->head_dim;
-    for (int r = 0; r < NEW_ROWS; r++)
-        for (int head = 0; head < all; head++) {
-            size_t from = (size_t)((r * all + head) * dim);
-            const float *x = t->qkv + from;
-            int b = row_sequence[r], kv = (head - a->heads) % a->kv_heads;
-            for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] = (double)x[d]; /* k and v stay */
-            if (head < a->heads) {
-                ref_rotate(x, t->inv_freq, row_position[r], t->want_q + from, dim);
-                continue;
-            }
-            int row = t->past[PAST_OFFSET + b * a->kv_heads + kv] + r - seq_start[b];
-            size_t at = (size_t)b * a->seq_stride + (size_t)kv * a->head_stride + (size_t)row * a->row_stride;
-            if (head < a->heads + a->kv_heads)
-                ref_rotate(x, t->inv_freq, row_position[r], t->want_k + at, dim);
-            else
-                memcpy(t->want_v + at, x, sizeof *x * (size_t)dim);
-        }
+static void rotation_release(rotation *t) {
+    pages_destroy(t->pages);
+    free(t->qkv);
+    free(t->inv_freq);
+    free(t->axis);
+    free(t->want_q);
+    free(t->want_k);
+    free(t->want_v);
+    free(t->want_bias);
+    free(t);
 }
 
-/* A cache against what is expected: exact within `rtol`; what is not expected must still be poison. */
-static void check_cache(const char *what, const rotation *t, cl_mem memory, const double *want, double rtol) {
-    size_t size = vlci_dtype_bytes(t->a.kv_dtype), bytes = t->n_cache * size;
-    unsigned char *got = malloc(bytes);
-    suite_download(memory, got, bytes);
-    for (size_t i = 0; i < t->n_cache; i++) {
-        if (isnan(want[i])) {
-            for (size_t j = 0; j < size; j++)
-                ck_assert_msg(got[i * size + j] == 0xff, "%s[%zu] was overwritten", what, i);
-            continue;
-        }
-        double value = ref_load(got, (int64_t)i, t->a.kv_dtype);
-        ck_assert_msg(fabs(value - want[i]) <= 1e-6 + rtol * fabs(want[i]), "%s[%zu]: %.9g, expected %.9g",
-                      what, i, value, want[i]);
+/* ---- what is expected ---------------------------------------------------------------------------------- */
+
+/* Where a new row goes, among all rows of the pool. */
+static size_t place_of(const rotation *t, int r, int kv) {
+    int b = t->row_sequence[r];
+    const vlci_kv_list *list = vlci_kv_list_of(&t->pages->kv[b], LAYER, kv);
+    int row = t->past[(b * LAYERS + LAYER) * t->a.kv_heads + kv] + t->a.kv.ahead + r - seq_start[b];
+    return (size_t)t->pages->pool.table.entry[list->first + row / VLCI_KV_PAGE] * VLCI_KV_PAGE +
+           (size_t)(row % VLCI_KV_PAGE);
+}
+
+/* Queries are rotated in place; the fused product's keys and values stay; the cache has both. */
+static void expect_head(rotation *t, int r, int head) {
+    const vlci_append *a = &t->a;
+    int dim = a->head_dim;
+    size_t from = (size_t)((r * (a->heads + 2 * a->kv_heads) + head) * dim);
+    const float *x = t->qkv + from;
+    const int *position = t->row_position[PHASES_BEFORE + r];
+    for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] = (double)x[d];
+    if (head < a->heads) {
+        ref_rotate(x, t->inv_freq, t->axis, position, t->want_q + from, dim);
+        return;
+    }
+    size_t row = place_of(t, r, (head - a->heads) % a->kv_heads), at = row * (size_t)dim;
+    t->want_bias[row] = 0;
+    if (head < a->heads + a->kv_heads) ref_rotate(x, t->inv_freq, t->axis, position, t->want_k + at, dim);
+    for (int d = 0; d < dim && head >= a->heads + a->kv_heads; d++) { /* rounded to nearest even */
+        float stored;
+        ref_store(&stored, 0, x[d], a->kv.dtype);
+        t->want_v[at + (size_t)d] = ref_load(&stored, 0, a->kv.dtype);
+    }
+}
+
+/* A plane of the pool: exact within `rtol`; what is not expected must still be poison. */
+static void check_plane(const char *what, cl_mem plane, const double *want, size_t n, vlcache_dtype dtype,
+                        double rtol) {
+    size_t size = vlci_dtype_bytes(dtype);
+    unsigned char *got = malloc(n * size);
+    suite_download(plane, got, n * size);
+    for (size_t i = 0; i < n; i++) {
+        double value = ref_load(got, (int64_t)i, dtype);
+        if (isnan(want[i]))
+            ck_assert_msg(isnan(value), "%s[%zu] was overwritten: %.9g", what, i, value);
+        else
+            ck_assert_msg(fabs(value - want[i]) <= rtol * (1 + fabs(want[i])), "%s[%zu]: %.9g, expected %.9g",
+                          what, i, value, want[i]);
     }
     free(got);
 }
 
 static void rotation_check(rotation *t) {
     static const double half_step[] = {0, 0, 0x1p-11, 0x1p-8}; /* by dtype */
+    const vlci_kv_view *kv = &t->a.kv;
+    for (int r = 0; r < NEW_ROWS; r++)
+        for (int head = 0; head < t->a.heads + 2 * t->a.kv_heads; head++) expect_head(t, r, head);
     float *qkv = floats_take(t->a.qkv, t->n_qkv);
     suite_close("q", qkv, t->want_q, t->n_qkv, 2e-6, 1e-6);
-    check_cache("k", t, t->a.k, t->want_k, half_step[t->a.kv_dtype] * 1.01 + 1e-6);
-    double *want = malloc(t->n_cache * sizeof *want); /* v: stored exactly as rounding to nearest even says */
-    for (size_t i = 0; i < t->n_cache; i++) {
-        float stored;
-        want[i] = (double)t->want_v[i];
-        if (isnan(want[i])) continue;
-        ref_store(&stored, 0, t->want_v[i], t->a.kv_dtype);
-        want[i] = ref_load(&stored, 0, t->a.kv_dtype);
-    }
-    check_cache("v", t, t->a.v, want, 0);
-    free(want);
+    check_plane("k", kv->k, t->want_k, t->n_pool, kv->dtype, half_step[kv->dtype] * 1.01 + 1e-6);
+    check_plane("v", kv->v, t->want_v, t->n_pool, kv->dtype, 0);
+    if (kv->bias) check_plane("bias", kv->bias, t->want_bias, t->n_rows, VLCACHE_DTYPE_F32, 0);
     free(qkv);
 }
 
-static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dtype dtype) {
-    rotation t = rotation_create(heads, kv_heads, head_dim, dtype);
-    size_t bytes = t.n_cache * vlci_dtype_bytes(dtype);
-    rotation_expect(&t);
-    t.a.qkv = floats_upload(t.qkv, t.n_qkv);
-    cl_mem inv_freq = floats_upload(t.inv_freq, (size_t)head_dim / 2);
-    cl_mem position = suite_upload(row_position, sizeof row_position);
+/* ---- tests --------------------------------------------------------------------------------------------- */
+
+static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dtype dtype, bool biased) {
+    rotation *t = rotation_create(heads, kv_heads, head_dim, dtype, biased);
+    int rows = PHASES_BEFORE + NEW_ROWS;
     vlci_rope_kernels kernels;
-    ck_ok(vlci_rope_open(suite_device(), &kernels));
-    t.a.phase = suite_poison(sizeof(float) * NEW_ROWS * (size_t)head_dim);
-    ck_ok(vlci_rope_phase(&kernels, inv_freq, position, t.a.phase, NEW_ROWS, head_dim));
-    t.a.row_sequence = suite_upload(row_sequence, sizeof row_sequence);
-    t.a.seq_start = suite_upload(seq_start, sizeof seq_start);
-    t.a.past = suite_upload(t.past, sizeof t.past);
-    t.a.k = suite_poison(bytes);
-    t.a.v = suite_poison(bytes);
-    ck_ok(vlci_rope_append(suite_device(), &t.a));
-    rotation_check(&t);
-    cl_mem all[] = {inv_freq, position, t.a.phase, t.a.row_sequence, t.a.seq_start, t.a.past, t.a.k, t.a.v};
+    ck_ok(vlci_rope_open(suite_device(), dtype, &kernels));
+    t->a.qkv = floats_upload(t->qkv, t->n_qkv);
+    cl_mem inv_freq = floats_upload(t->inv_freq, (size_t)head_dim / 2);
+    cl_mem axis = suite_upload(t->axis, sizeof *t->axis * (size_t)head_dim / 2);
+    cl_mem position = suite_upload(t->row_position, sizeof t->row_position);
+    t->a.phase = floats_poisoned((size_t)(rows * head_dim));
+    ck_ok(vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim));
+    t->a.row_sequence = suite_upload(t->row_sequence, sizeof t->row_sequence);
+    t->a.seq_start = suite_upload(seq_start, sizeof seq_start);
+    ck_ok(vlci_rope_append(&kernels, &t->a));
+    rotation_check(t);
+    cl_mem all[] = {inv_freq, axis, position, t->a.phase, t->a.row_sequence, t->a.seq_start};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
-    free(t.qkv);
-    free(t.inv_freq);
-    free(t.want_q);
-    free(t.want_k);
-    free(t.want_v);
+    rotation_release(t);
 }
 
 START_TEST(rotation_appends_to_ragged_caches) {
     static const int shapes[][3] = {{4, 2, 6}, {3, 3, 2}, {6, 1, 40}, {4, 4, 64}, {8, 2, 80}, {4, 1, 128}};
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++)
         for (int i = 0; i < (suite_reduced() ? 3 : 6); i++)
-            rotate_and_append(shapes[i][0], shapes[i][1], shapes[i][2], (vlcache_dtype)dtype);
+            rotate_and_append(shapes[i][0], shapes[i][1], shapes[i][2], (vlcache_dtype)dtype, i % 2 == 1);
 }
 END_TEST
 
-START_TEST(nothing_leaks) {
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+START_TEST(strides_beyond_32_bits_are_refused) {
+    vlci_rope_kernels kernels;
+    vlci_append a = {.rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 8, .kv = {.layers = 1}};
+    a.kv.row_stride = (size_t)1 << 32;
+    ck_ok(vlci_rope_open(suite_device(), VLCACHE_DTYPE_F32, &kernels));
+    ck_fails(vlci_rope_append(&kernels, &a), VLCACHE_E_UNSUPPORTED, "4294967296");
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("rope");
     TCase *c = tcase_create("rope");
+    suite_balance(c);
     tcase_add_test(c, rotation_appends_to_ragged_caches);
-    tcase_add_test(c, nothing_leaks);
+    tcase_add_test(c, strides_beyond_32_bits_are_refused);
     suite_add_tcase(suite, c);
     return suite_run(suite);
 }

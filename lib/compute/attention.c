@@ -146,7 +146,8 @@ static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_atte
         VLCI_F32(a->scale),   VLCI_U32(a->q_offset),    VLCI_U32(a->q_stride)};
     if (a->q_stride > UINT32_MAX || a->q_offset > UINT32_MAX)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
-                         "attention: a stride of %zu elements, kernels take less than 2^32", a->q_stride);
+                         "attention: an offset or stride of %zu elements, kernels take less than 2^32",
+                         a->q_stride > UINT32_MAX ? a->q_stride : a->q_offset);
     memcpy(out, own, sizeof own);
     return vlci_kv_args(&a->kv, out + OWN_ARGS);
 }

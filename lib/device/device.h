@@ -195,7 +195,10 @@ struct vlcache_device {
     struct vlci_program *programs;
     unsigned builds;
     double build_seconds;
+    double waited_ms; /**< for the queue, by all threads */
     uint64_t memory_now, memory_peak;
+    struct vlci_buffer *buffers; /**< that are held: tensor.c */
+    size_t n_buffers, buffers_room;
     unsigned char *staging;        /**< of vlci_write_later(): a ring that the queue reads from */
     size_t staged;                 /**< bytes of it in use */
     uint64_t memory_epoch;         /**< counts released buffers */

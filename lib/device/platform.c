@@ -216,5 +216,6 @@ void vlcache_device_destroy(vlcache_device **handle) {
     pthread_mutex_destroy(&device->lock);
     vlci_free(device->cache_dir);
     vlci_free(device->staging);
+    vlci_free(device->buffers);
     vlci_free(device);
 }

@@ -57,7 +57,7 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     vlci_free(s->tokens);
     s->images = NULL;
     s->message = s->said = NULL;
-    s->said_bytes = 0;
+    s->said_bytes = s->said_room = 0;
     s->tokens = NULL;
     s->answer = (vlcache_answer){0};
     s->status = VLCACHE_OK;

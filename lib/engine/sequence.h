@@ -66,7 +66,7 @@ struct vlcache_sequence {
     char *message; /* of a failure */
     vlcache_answer answer;
     char *said; /* answer.text */
-    size_t said_bytes;
+    size_t said_bytes, said_room;
     int32_t *tokens; /* answer.tokens */
 };
 

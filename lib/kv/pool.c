@@ -218,10 +218,39 @@ void vlci_kv_page_share(vlci_kv_pool *p, int32_t page) {
 void vlci_kv_page_give(vlci_kv_pool *p, int32_t page) {
     if (--p->owners[page]) return;
     p->held--;
+    p->given = true;
     p->spare[p->pages - p->held - 1] = page;
 }
 
+/* ---- copies of pages ----------------------------------------------------------------------------------- */
+
+/* All at once, and in no order: no page is copied both from and to, or to twice. */
+static vlcache_status copy_pages(vlci_kv_pool *p) {
+    if (!p->pairs) return VLCACHE_OK;
+    size_t bytes = 2 * (size_t)p->pairs * sizeof *p->pair,
+           words = plane_bytes(&p->shape, 1) / sizeof(cl_uint);
+    vlcache_status status = VLCACHE_OK;
+    if (p->pairs_bytes < bytes) {
+        vlci_memory_release(p->device, &p->pairs_on);
+        p->pairs_bytes = 0;
+        status = vlci_memory_create(p->device, bytes, "KV pages to copy", &p->pairs_on);
+        if (!status) p->pairs_bytes = bytes;
+    }
+    if (!status) status = vlci_write_later(p->device, p->pairs_on, 0, p->pair, bytes);
+    if (!status)
+        status = VLCI_LAUNCH(
+            p->device, p->copy,
+            vlci_grid_over(p->copy, words < VLCI_KV_PAGE ? VLCI_KV_PAGE : words, (size_t)p->pairs, 1),
+            VLCI_MEM(p->k), VLCI_MEM(p->v), VLCI_MEM(p->bias), VLCI_MEM(p->pairs_on), VLCI_U32(words));
+    if (!status) p->pairs = 0;
+    return status;
+}
+
 vlcache_status vlci_kv_page_copy(vlci_kv_pool *p, int32_t from, int32_t to) {
+    if (p->given && p->pairs) {
+        vlcache_status status = copy_pages(p);
+        if (status) return status;
+    }
     if (p->pairs == p->pairs_room) {
         int room = p->pairs_room ? 2 * p->pairs_room : 64;
         int32_t *more = vlci_realloc(p->pair, 2 * (size_t)room, sizeof *more);
@@ -229,6 +258,7 @@ vlcache_status vlci_kv_page_copy(vlci_kv_pool *p, int32_t from, int32_t to) {
         p->pair = more;
         p->pairs_room = room;
     }
+    if (!p->pairs) p->given = false;
     p->pair[2 * p->pairs] = from;
     p->pair[2 * p->pairs++ + 1] = to;
     return VLCACHE_OK;
@@ -250,8 +280,7 @@ static vlcache_status more_slots(vlci_kv_pool *p) {
     memset(head + (size_t)p->slots * slot_heads(p), 0,
            (size_t)(slots - p->slots) * slot_heads(p) * sizeof *head);
     for (int slot = slots - 1; slot >= p->slots; slot--) free_slot[p->n_free_slots++] = slot;
-    p->slots = slots;
-    vlci_memory_release(p->device, &p->heads); /* made anew when it is needed */
+    p->slots = slots; /* the device has room for them when it is told of them */
     return VLCACHE_OK;
 }
 
@@ -279,39 +308,23 @@ static void write_heads(vlci_kv_pool *p) {
 }
 
 static vlcache_status sync_heads(vlci_kv_pool *p) {
-    vlcache_status status = VLCACHE_OK;
     size_t slot = slot_heads(p) * sizeof *p->head;
-    if (!p->heads && p->slots) {
-        status = vlci_memory_create(p->device, (size_t)p->slots * slot, "KV heads", &p->heads);
+    if (p->slots_on < p->slots) {
+        cl_mem heads;
+        vlcache_status status = vlci_memory_create(p->device, (size_t)p->slots * slot, "KV heads", &heads);
+        if (status) return status;
+        vlci_memory_release(p->device, &p->heads);
+        p->heads = heads;
+        p->slots_on = p->slots;
         p->changed_from = 0;
         p->changed_until = p->slots;
     }
-    if (status || p->changed_from == p->changed_until) return status;
+    if (p->changed_from == p->changed_until) return VLCACHE_OK;
     write_heads(p);
     size_t from = (size_t)p->changed_from, n = (size_t)(p->changed_until - p->changed_from);
-    status = vlci_write_later(p->device, p->heads, from * slot, p->head + from * slot_heads(p), n * slot);
+    vlcache_status status =
+        vlci_write_later(p->device, p->heads, from * slot, p->head + from * slot_heads(p), n * slot);
     if (!status) p->changed_from = p->changed_until = 0;
-    return status;
-}
-
-static vlcache_status copy_pages(vlci_kv_pool *p) {
-    if (!p->pairs) return VLCACHE_OK;
-    size_t bytes = 2 * (size_t)p->pairs * sizeof *p->pair,
-           words = plane_bytes(&p->shape, 1) / sizeof(cl_uint);
-    vlcache_status status = VLCACHE_OK;
-    if (p->pairs_bytes < bytes) {
-        vlci_memory_release(p->device, &p->pairs_on);
-        p->pairs_bytes = 0;
-        status = vlci_memory_create(p->device, bytes, "KV pages to copy", &p->pairs_on);
-        if (!status) p->pairs_bytes = bytes;
-    }
-    if (!status) status = vlci_write_later(p->device, p->pairs_on, 0, p->pair, bytes);
-    if (!status)
-        status = VLCI_LAUNCH(
-            p->device, p->copy,
-            vlci_grid_over(p->copy, words < VLCI_KV_PAGE ? VLCI_KV_PAGE : words, (size_t)p->pairs, 1),
-            VLCI_MEM(p->k), VLCI_MEM(p->v), VLCI_MEM(p->bias), VLCI_MEM(p->pairs_on), VLCI_U32(words));
-    if (!status) p->pairs = 0;
     return status;
 }
 

@@ -35,12 +35,13 @@ typedef struct vlci_kv_pool {
     int32_t *spare;        /**< [pages]: the first pages - held have no owner; taken from the end */
     vlci_kv_table table;
     vlci_kv_head *head; /**< [slots][layers][kv_heads], as the device is to have them */
-    cl_mem heads;       /**< the same there */
+    cl_mem heads;       /**< the same there, of the first slots_on slots */
     int32_t *free_slot; /**< [slots]: the first n_free_slots are free */
-    int slots, n_free_slots;
+    int slots, slots_on, n_free_slots;
     int changed_from, changed_until; /**< slots that the device does not have yet */
     int32_t *pair;                   /**< pages to copy before they are written to: from, to */
     int pairs, pairs_room;
+    bool given; /**< pages were given back since the first of the pairs: one of them may be taken again */
     cl_mem pairs_on;
     size_t pairs_bytes;
     vlci_kv *first; /**< every cache of this pool, linked */
@@ -79,7 +80,7 @@ void vlci_kv_page_share(vlci_kv_pool *pool, int32_t page);
 void vlci_kv_page_give(vlci_kv_pool *pool, int32_t page);
 
 /** Page `from` is to be copied to page `to` before the next kernel runs: vlci_kv_pool_sync() does. Errors:
- * VLCACHE_E_NO_MEMORY. */
+ * VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_kv_page_copy(vlci_kv_pool *pool, int32_t from, int32_t to);
 
 /** A place for a sequence's heads on the device. Errors: VLCACHE_E_NO_MEMORY. */

@@ -75,5 +75,6 @@ double ref_load(const void *data, int64_t i, vlcache_dtype dtype) {
     }
     int exponent = u >> 10 & 31, fraction = u & 1023;
     double magnitude = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+    if (exponent == 31) magnitude = fraction ? NAN : INFINITY;
     return u & 0x8000 ? -magnitude : magnitude;
 }

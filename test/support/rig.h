@@ -1,6 +1,6 @@
 /**
- * rig.h - a model's text part without an engine around it: a prompt of given ids is read part by part, compressed by a
- * plan or not, and tokens go through one by one.
+ * rig.h - a model's text part without an engine around it: a prompt of given ids is read part by part,
+ * compressed by a plan or not, and tokens go through one by one.
  */
 #ifndef TEST_SUPPORT_RIG_H
 #define TEST_SUPPORT_RIG_H

@@ -91,6 +91,7 @@ void suite_close(const char *what, const float *got, const double *want, size_t 
 static uint16_t to_bf16(float value) {
     uint32_t u;
     memcpy(&u, &value, 4);
+    if (isnan(value)) return 0x7fc0;
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
@@ -104,12 +105,14 @@ static float from_bf16(uint16_t h) {
 static float from_f16(uint16_t h) {
     int exponent = (h >> 10) & 31, mantissa = h & 1023;
     float value = exponent ? ldexpf((float)(mantissa + 1024), exponent - 25) : ldexpf((float)mantissa, -24);
+    if (exponent == 31) value = mantissa ? NAN : INFINITY;
     return h & 0x8000 ? -value : value;
 }
 
-/* Values of tests stay within f16's range: no infinities are made here. */
+/* Values of tests stay within f16's range, or are NaN: no infinities are made here. */
 static uint16_t to_f16(float value) {
     int exponent;
+    if (isnan(value)) return 0x7e00;
     float magnitude = fabsf(value);
     frexpf(magnitude, &exponent);
     int shift = exponent < -13 ? -24 : exponent - 11; /* of the last mantissa bit */
