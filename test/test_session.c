@@ -466,10 +466,6 @@ START_TEST(bad_arguments) {
     ck_fails(vlcache_session_create(talk_tiny(), &options, &session), VLCACHE_E_ARGUMENT, "budget");
     ck_assert_ptr_null(session);
     session = talk_open(talk_tiny(), "full", 1.0);
-    ck_fails(talk_ask(session, image, "<image> and <image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
-             "2 <image> marks");
-    ck_fails(talk_ask(session, NULL, "<image>", NULL, 1, NULL), VLCACHE_E_ARGUMENT,
-             "1 <image> mark for 0 pictures");
     ck_fails(talk_ask(session, NULL, "x", NULL, -1, NULL), VLCACHE_E_ARGUMENT, "max_tokens");
     ck_fails(talk_ask(session, NULL, NULL, NULL, 1, NULL), VLCACHE_E_ARGUMENT, "NULL");
     vlcache_session_destroy(&session);

@@ -32,6 +32,9 @@ typedef struct vlci_caps {
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
 
+/** The status that a failing OpenCL call means: host memory, device memory, or the device itself. */
+vlcache_status vlci_cl_status(cl_int code);
+
 /* ---- kernels (program.c, cache.c)
  * --------------------------------------------------------------------------- */
 

@@ -64,8 +64,8 @@ static vlcache_status set_arguments(const vlcache_device *device, const vlci_ker
         cl_int code = set_argument(kernel->handle, (cl_uint)i, &args[i]);
         if (code) {
             forget(kernel);
-            return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
-                             vlci_cl_error(code));
+            return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_INTERNAL,
+                             "kernel %s, argument %zu: %s", kernel->name, i, vlci_cl_error(code));
         }
         last[i] = args[i];
     }
@@ -75,9 +75,8 @@ static vlcache_status set_arguments(const vlcache_device *device, const vlci_ker
 /* ---- launches ------------------------------------------------------------------------------------------ */
 
 vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code) {
-    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
-    return vlci_fail(memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE, "%s on \"%s\": %s", what,
-                     device->caps.info.name, vlci_cl_error(code));
+    return vlci_fail(vlci_cl_status(code), "%s on \"%s\": %s", what, device->caps.info.name,
+                     vlci_cl_error(code));
 }
 
 /* Waits for a launch and adds its time on the device to the kernel's account. */
@@ -197,12 +196,18 @@ vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_
 #define CL_ERRORS(X) \
     X(CL_DEVICE_NOT_FOUND) X(CL_DEVICE_NOT_AVAILABLE) X(CL_COMPILER_NOT_AVAILABLE) \
     X(CL_MEM_OBJECT_ALLOCATION_FAILURE) X(CL_OUT_OF_RESOURCES) X(CL_OUT_OF_HOST_MEMORY) \
+    X(CL_PROFILING_INFO_NOT_AVAILABLE) X(CL_IMAGE_FORMAT_MISMATCH) X(CL_IMAGE_FORMAT_NOT_SUPPORTED) \
+    X(CL_DEVICE_PARTITION_FAILED) X(CL_KERNEL_ARG_INFO_NOT_AVAILABLE) \
     X(CL_MEM_COPY_OVERLAP) X(CL_BUILD_PROGRAM_FAILURE) X(CL_MAP_FAILURE) \
     X(CL_MISALIGNED_SUB_BUFFER_OFFSET) X(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST) \
     X(CL_COMPILE_PROGRAM_FAILURE) X(CL_LINKER_NOT_AVAILABLE) X(CL_LINK_PROGRAM_FAILURE) \
     X(CL_INVALID_VALUE) X(CL_INVALID_DEVICE_TYPE) X(CL_INVALID_PLATFORM) X(CL_INVALID_DEVICE) \
     X(CL_INVALID_CONTEXT) X(CL_INVALID_QUEUE_PROPERTIES) X(CL_INVALID_COMMAND_QUEUE) \
-    X(CL_INVALID_HOST_PTR) X(CL_INVALID_MEM_OBJECT) X(CL_INVALID_BINARY) X(CL_INVALID_PROGRAM) \
+    X(CL_INVALID_HOST_PTR) X(CL_INVALID_MEM_OBJECT) X(CL_INVALID_IMAGE_FORMAT_DESCRIPTOR) \
+    X(CL_INVALID_IMAGE_SIZE) X(CL_INVALID_SAMPLER) X(CL_INVALID_BINARY) X(CL_INVALID_BUILD_OPTIONS) \
+    X(CL_INVALID_GL_OBJECT) X(CL_INVALID_MIP_LEVEL) X(CL_INVALID_IMAGE_DESCRIPTOR) \
+    X(CL_INVALID_COMPILER_OPTIONS) X(CL_INVALID_LINKER_OPTIONS) X(CL_INVALID_DEVICE_PARTITION_COUNT) \
+    X(CL_INVALID_PROGRAM) \
     X(CL_INVALID_PROGRAM_EXECUTABLE) X(CL_INVALID_KERNEL_NAME) X(CL_INVALID_KERNEL_DEFINITION) \
     X(CL_INVALID_KERNEL) X(CL_INVALID_ARG_INDEX) X(CL_INVALID_ARG_VALUE) X(CL_INVALID_ARG_SIZE) \
     X(CL_INVALID_KERNEL_ARGS) X(CL_INVALID_WORK_DIMENSION) X(CL_INVALID_WORK_GROUP_SIZE) \

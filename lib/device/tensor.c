@@ -49,7 +49,7 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
     cl_int code = CL_SUCCESS;
     *out = clCreateBuffer(device->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
     if (code)
-        return vlci_fail(VLCACHE_E_DEVICE_MEMORY,
+        return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_DEVICE_MEMORY,
                          "%s: %zu bytes more than the %llu in use of %llu on \"%s\": %s", what, bytes,
                          (unsigned long long)vlci_memory_now(device), (unsigned long long)info->global_memory,
                          info->name, vlci_cl_error(code));

@@ -279,8 +279,10 @@ static vlcache_status compress(vlcache_sequence *s) {
 
 /* ---- answering ----------------------------------------------------------------------------------------- */
 
+/* By the settings, or by the template: a checkpoint that ends turns with another token need not list it. */
 static bool ends(const vlcache_sequence *s, int32_t token) {
     const vlci_config *c = &s->shared->model->config;
+    if (token == s->end) return true;
     for (int i = 0; i < c->n_eos_tokens; i++)
         if (c->eos_tokens[i] == token) return true;
     return false;
