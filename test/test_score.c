@@ -400,7 +400,7 @@ static seen copy_seen(const shape *s, const seen *from) {
 
 /* A copy holds what was seen, half a prompt too, and what it sees later is its own. */
 START_TEST(test_copy) {
-    shape s = shapes[suite_reduced() ? 11 : 14];
+    shape s = shapes[suite_reduced() ? 23 : 14];
     int half = s.tokens / 2;
     seen want[LAYERS], more[LAYERS];
     scene c = make_scene(&s);
