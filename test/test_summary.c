@@ -556,10 +556,10 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
-    tcase_add_loop_test(all, test_uneven, 0, 4);
-    tcase_add_loop_test(all, test_layers, 0, 4);
+    tcase_add_loop_test(all, test_uneven, suite_reduced() ? 2 : 0, 4);
+    tcase_add_loop_test(all, test_layers, 0, suite_reduced() ? 1 : 4);
     tcase_add_test(all, test_at_once);
-    tcase_add_loop_test(all, test_equal_rows, 0, 6);
+    tcase_add_loop_test(all, test_equal_rows, 0, suite_reduced() ? 3 : 6);
     tcase_add_test(all, test_refused);
     suite_balance(all);
     suite_add_tcase(suite, all);
