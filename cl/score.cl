@@ -17,7 +17,8 @@
  *
  * The prompt's columns are the n cache rows from keep[..].before on. The rows looked at are listed, ascending and with gaps,
  * as VLCI_ROW(row, what); row `row` of the prompt is query row q_row + row of the walk, and sees columns up to sees + row: in
- * a prefill itself, in decode all of them.
+ * a prefill itself, in decode all of them. Columns that no listed row sees may not be in the cache yet: a prompt is read
+ * in parts.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -59,6 +60,7 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
     const int first = keep[keep_at + kv].before, column = tile * TILE_COLS + lane;
     const int until = tile * TILE_COLS < n ? min((block + 1) * ROW_BLOCK, t_n) : 0; /* no rows in a tile past the prompt */
     const int from = first_from(listed, block * ROW_BLOCK, until, tile * TILE_COLS - sees);
+    const int there = from < until ? min(n, sees + (listed[until - 1] >> VLCI_ROW_SHIFT) + 1) : 0; /* columns any sees */
     float sum = 0.0f;
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
@@ -70,7 +72,7 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (uint e = lane; e < TILE_COLS * TILE_D; e += TILE_COLS) {
                     const int j = tile * TILE_COLS + e / TILE_D, d = d0 + e % TILE_D;
-                    const bool inside = (j < n) & (d < HEAD_DIM);
+                    const bool inside = (j < there) & (d < HEAD_DIM);
                     keys[e % TILE_D][e / TILE_D] =
                         inside ? KV_LOAD(rows.k, kv_at(&rows, first + j) + d) : 0.0f;
                 }

@@ -6,7 +6,7 @@
  *
  *         keys[d] = 16 columns            dots[r] += q(t + r, d) * keys[d]        ROWS_WIDE queries share a load of keys[d]
  *
- * Columns of a cut-off tile repeat the prompt's last one and are masked. The order of additions is fixed.
+ * Columns of a cut-off tile repeat the last that any listed row sees, and are masked. The order of additions is fixed.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -54,7 +54,8 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
     const int16 columns = column + (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     float keys[HEAD_DIM * WIDE_COLS];
     float16 sum = 0.0f;
-    if (from < until) load_keys(&rows, first + column, n - column, keys);
+    if (from < until)
+        load_keys(&rows, first + column, min(n, sees + (listed[until - 1] >> VLCI_ROW_SHIFT) + 1) - column, keys);
     for (int g = 0; g < GROUP; g++) {
         const int h = kv * GROUP + g;
         int16 count = 0;

@@ -1,9 +1,11 @@
 /*
- * test_budget.c - layer budgets of every allocation against the formula, and its edges.
+ * test_budget.c - layer budgets of every allocation against the formula, its edges, and what is known of them
+ * while layers are still to be read; how the kv heads of a layer share its rows.
  */
 #include <math.h>
+#include <stdlib.h>
 
-#include "compress/compress.h"
+#include "compress/budget.h"
 #include "ref/ref_compress.h"
 #include "support/suite.h"
 
@@ -20,7 +22,7 @@ static void compare(vlci_recipe recipe, const double *sparsity, int layers, int 
                       .sinks = recipe.sinks,
                       .sink_recent = recipe.scoring == VLCI_SCORE_NONE};
     for (int l = 0; l < layers; l++) layer[l] = (vlcache_compress_layer){.sparsity = sparsity[l]};
-    vlci_budget_share(&recipe, tokens, layers, 1, layer);
+    vlci_budget_share(&recipe, tokens, layers, layers, layer);
     ref_budget(&how, sparsity, layers, tokens, want);
     for (int l = 0; l < layers; l++) {
         ck_assert_double_eq_tol(layer[l].budget, want[l].beta, 1e-12);
@@ -69,7 +71,7 @@ START_TEST(test_edges) {
 
     vlcache_compress_layer layer[4] = {{.sparsity = 1}, {.sparsity = 1}, {.sparsity = 0}, {.sparsity = 1}};
     vlci_recipe r = recipe_of(0.1, 0.1);
-    vlci_budget_share(&r, 1000, 4, 1, layer);
+    vlci_budget_share(&r, 1000, 4, 4, layer);
     ck_assert_int_eq(layer[0].kept, 10); /* the floor of 1% */
     ck_assert_int_eq(layer[2].kept, 400);
     ck_assert_int_eq(layer[2].recent, 40);
@@ -86,14 +88,14 @@ START_TEST(test_pyramid) {
     vlci_recipe r = recipe_of(0.1, 0.1);
     int all = 0;
     r.allocation = VLCI_ALLOCATE_PYRAMID;
-    vlci_budget_share(&r, 1000, 20, 1, layer);
+    vlci_budget_share(&r, 1000, 20, 20, layer);
     for (int l = 0; l < 20; l++) all += layer[l].kept;
     ck_assert_int_eq(layer[0].kept, 195);
     ck_assert_int_eq(layer[19].kept, 5);
     ck_assert_int_eq(layer[10].kept, 95);
     ck_assert_int_eq(all, 2000);
     r.budget = 0.8; /* no layer above all of it */
-    vlci_budget_share(&r, 1000, 20, 1, layer);
+    vlci_budget_share(&r, 1000, 20, 20, layer);
     ck_assert_int_eq(layer[0].kept, 1000);
     ck_assert_int_eq(layer[19].kept, 600);
 }
@@ -112,7 +114,7 @@ START_TEST(test_grows) {
             r.allocation = kind == 3 ? VLCI_ALLOCATE_PYRAMID : VLCI_ALLOCATE_MIXED;
             r.uniform = kind == 0 ? 1.0 : kind == 1 ? 0.0 : 0.8;
             for (int l = 0; l < 12; l++) layer[l] = (vlcache_compress_layer){.sparsity = sparsity[l]};
-            vlci_budget_share(&r, 605, 12, 1, layer);
+            vlci_budget_share(&r, 605, 12, 12, layer);
             for (int l = 0; l < 12; l++) {
                 ck_assert_int_ge(layer[l].kept, before[l]);
                 if (percent == 100) ck_assert_int_eq(layer[l].kept, 605);
@@ -123,6 +125,133 @@ START_TEST(test_grows) {
 }
 END_TEST
 
+/* Of the first layers of more, no less than they keep when all are known, and together no more than that is
+ * to be in all, but for the clip and rounding. */
+START_TEST(test_first_layers) {
+    enum { ALL = 24, TOKENS = 700 };
+    uint64_t seed = 17;
+    for (int round = 0; round < 300; round++) {
+        vlcache_compress_layer known[ALL], part[ALL];
+        vlci_recipe r = recipe_of(0.01 + 0.99 * fabs((double)suite_random(&seed)), round % 7 / 6.0);
+        r.allocation = round % 4 ? VLCI_ALLOCATE_MIXED : VLCI_ALLOCATE_PYRAMID;
+        r.uniform = round % 4 == 1 ? 1.0 : round % 4 == 2 ? 0.0 : 0.8;
+        r.sinks = round % 5 ? 0 : 4;
+        if (round % 50 == 49) r.budget = 1.0;
+        for (int l = 0; l < ALL; l++)
+            known[l] = (vlcache_compress_layer){.sparsity = pow(fabs((double)suite_random(&seed)), 0.2)};
+        vlci_budget_share(&r, TOKENS, ALL, ALL, known);
+        for (int n = 1; n <= ALL; n++) {
+            double all = 0.0;
+            for (int l = 0; l < n; l++) part[l] = (vlcache_compress_layer){.sparsity = known[l].sparsity};
+            vlci_budget_share(&r, TOKENS, n, ALL, part);
+            for (int l = 0; l < n; l++) {
+                ck_assert_int_ge(part[l].kept, known[l].kept);
+                ck_assert_int_ge(part[l].recent, known[l].recent);
+                ck_assert_int_ge(part[l].sinks, known[l].sinks);
+                ck_assert_int_ge(part[l].kept - part[l].recent, known[l].kept - known[l].recent);
+                all += part[l].kept;
+            }
+            ck_assert_double_le(all, ALL * (r.budget * TOKENS + 1.0) + n * 0.01 * TOKENS);
+        }
+        for (int l = 0; l < ALL; l++) ck_assert_int_eq(part[l].kept, known[l].kept);
+    }
+}
+END_TEST
+
+/* ---- heads --------------------------------------------------------------------------------------------- */
+
+enum { HEADS = 5, TOKENS = 60 };
+enum kind { RANDOM, EQUAL, FEW_VALUES, ODD_FLOATS, ALL_NAN, ONE_HEAD, KINDS };
+
+static float score_of(enum kind kind, uint64_t *seed, int head) {
+    static const float odd[] = {NAN, -0.0f, 0.0f, INFINITY, -INFINITY, 1e-45f, 3.0f, -3.0f};
+    float r = suite_random(seed);
+    switch (kind) {
+    case RANDOM:
+        return r * r * r * (float)(1 + head);
+    case EQUAL:
+        return 0.25f;
+    case FEW_VALUES:
+        return floorf(r * 3.0f);
+    case ODD_FLOATS:
+        return odd[(int)((r + 1.0f) * 4.0f) & 7];
+    case ALL_NAN:
+        return NAN;
+    default:
+        return head == 3 ? 1.0f + r : -1.0f - r;
+    }
+}
+
+static void try_heads(enum kind kind, double budget, double floor, int sinks, double centroids) {
+    float score[HEADS * TOKENS];
+    int kept[HEADS], all = 0;
+    uint64_t seed = 23 + (uint64_t)kind;
+    vlcache_compress_layer layer = {0};
+    vlci_keep got[HEADS];
+    vlci_recipe r = recipe_of(budget, 0.1);
+    r.uniform = 1.0;
+    r.sinks = sinks;
+    r.centroids = centroids;
+    vlci_budget_share(&r, TOKENS, 1, 1, &layer);
+    for (int i = 0; i < HEADS * TOKENS; i++) score[i] = score_of(kind, &seed, i / TOKENS);
+    for (int i = 0; i < HEADS; i++) got[i] = (vlci_keep){.before = 100 + i, .first = 200 + i};
+    ck_ok(vlci_budget_adapt(&layer, floor, TOKENS, score, HEADS, got));
+    ref_adapt(score, HEADS, TOKENS, &(ref_rows){0, layer.kept, layer.recent, layer.sinks, 0}, floor, kept);
+    for (int h = 0; h < HEADS; h++) {
+        int evicted = TOKENS - kept[h];
+        ck_assert_msg(got[h].kept == kept[h], "kind %d, floor %g: head %d keeps %d, expected %d", (int)kind,
+                      floor, h, got[h].kept, kept[h]);
+        ck_assert(got[h].recent == layer.recent && got[h].sinks == layer.sinks);
+        ck_assert_int_eq(got[h].centroids, evicted > layer.centroids ? layer.centroids : 0);
+        ck_assert(got[h].before == 100 + h && got[h].first == 200 + h);
+        if (floor == 1.0) ck_assert_int_eq(kept[h], layer.kept);
+        all += kept[h];
+    }
+    ck_assert_int_eq(all, HEADS * layer.kept);
+}
+
+START_TEST(test_adaptive) {
+    static const double budgets[] = {0.01, 0.1, 0.3, 0.9, 1.0}, floors[] = {0.0, 0.2, 0.5, 0.99, 1.0};
+    for (int b = 0; b < 5; b++)
+        for (int f = 0; f < 5; f++)
+            for (int sinks = 0; sinks <= 4; sinks += 4) {
+                try_heads((enum kind)_i, budgets[b], floors[f], sinks, 0.0);
+                try_heads((enum kind)_i, budgets[b], floors[f], sinks, 0.4);
+            }
+}
+END_TEST
+
+/* Hand-computed: 2 heads of 10 tokens keep 4 each, the last of which is recent. */
+START_TEST(test_adaptive_by_hand) {
+    const float score[20] = {9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5, 0, 5, 0, 0, 0, 0, 0, 0, 99};
+    const struct {
+        double floor;
+        int kept[2];
+    } cases[] = {{0.0, {6, 2}},  /* recent; 9 8 7 6 and the tied 5 of head 0, one of head 1 */
+                 {0.25, {6, 2}}, /* the same: recent is the floor */
+                 {0.75, {5, 3}}, /* 2 others each; 7 6 */
+                 {1.0, {4, 4}}};
+    vlcache_compress_layer layer = {.kept = 4, .recent = 1};
+    for (int i = 0; i < 4; i++) {
+        vlci_keep got[2] = {{0}};
+        ck_ok(vlci_budget_adapt(&layer, cases[i].floor, 10, score, 2, got));
+        ck_assert_int_eq(got[0].kept, cases[i].kept[0]);
+        ck_assert_int_eq(got[1].kept, cases[i].kept[1]);
+    }
+}
+END_TEST
+
+/* As many rows in each head, whatever they had before. */
+START_TEST(test_even) {
+    vlcache_compress_layer layer = {.kept = 7, .recent = 2, .sinks = 1, .centroids = 3};
+    vlci_keep got[3] = {{.kept = 9, .before = 4, .first = 5}, {0}, {.centroids = 1}};
+    vlci_budget_even(&layer, 3, got);
+    for (int h = 0; h < 3; h++)
+        ck_assert(got[h].kept == 7 && got[h].recent == 2 && got[h].sinks == 1 && got[h].centroids == 3);
+    ck_assert(got[0].before == 4 && got[0].first == 5);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("budget");
     TCase *all = tcase_create("budget");
@@ -130,6 +259,10 @@ int main(void) {
     tcase_add_test(all, test_edges);
     tcase_add_test(all, test_pyramid);
     tcase_add_test(all, test_grows);
+    tcase_add_test(all, test_first_layers);
+    tcase_add_loop_test(all, test_adaptive, 0, KINDS);
+    tcase_add_test(all, test_adaptive_by_hand);
+    tcase_add_test(all, test_even);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

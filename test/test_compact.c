@@ -1,166 +1,319 @@
 /*
- * test_compact.c - a planned prompt of two ragged sequences becomes small buffers with exactly the rows
- * chosen, those before the prompt and those decoded after it, bit for bit.
+ * test_compact.c - rows that stay, moved to other pages and within their own: exactly those, bit for bit,
+ * those of earlier turns and the decoded ones with them, each head as many as it likes; once more when some
+ * are gone already; and nothing else is touched.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "compress/compress.h"
-#include "ref/ref_compress.h"
-#include "support/suite.h"
+#include "compress/compact.h"
+#include "support/pages.h"
 
-enum { LAYERS = 2, BATCH = 2, HEADS = 4, KV = 2, DIM = 24, ROOM = 3, LONG = 90, PAST = 7, DECODED = 3 };
-enum { ROWS = LONG + PAST + BATCH * KV + DECODED }; /* of the full cache */
+enum { LAYERS = 3, KV = 2, HEADS = LAYERS * KV, CENTROIDS = 5, LONG = 5000 };
 
-static const int tokens[BATCH] = {LONG, 41}, text[BATCH] = {0, 6};
+/* What is compressed, and how. */
+typedef struct scenario {
+    int dim;
+    vlcache_dtype dtype;
+    int tokens, past, decoded;
+    bool biases, centroids;
+} scenario;
 
-/* A plan whose layer 1 is denser than layer 0, with random scores instead of observed ones. */
-static vlci_compress *make_plan(double budget, vlcache_dtype dtype, const int32_t *past, float *scores) {
-    vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
-    options.budget = budget;
-    vlci_recipe recipe;
-    ck_ok(vlci_policy_read(&options, &recipe));
-    vlci_compress_shape shape = {LAYERS, BATCH, HEADS, KV, DIM, dtype};
-    vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .past = past};
-    uint64_t seed = 11, counts[LAYERS * BATCH * HEADS];
-    vlci_compress *p = NULL;
-    ck_ok(vlci_compress_create(suite_device(), &recipe, &shape, &prompt, NULL, 0, &p));
-    for (int i = 0; i < LAYERS * BATCH * KV * LONG; i++) scores[i] = suite_random(&seed) + 1.0f;
-    for (int l = 0; l < LAYERS; l++)
-        p->seen->score[l] = suite_upload(scores + l * BATCH * KV * LONG, BATCH * KV * LONG * sizeof *scores);
-    for (int i = 0; i < LAYERS * BATCH * HEADS; i++)
-        counts[i] = i < HEADS ? 2000 : i < BATCH * HEADS ? 200 : 60;
-    ck_ok(vlci_write(suite_device(), p->seen->counts, 0, counts, sizeof counts));
-    p->seen->observed = LAYERS;
-    ck_ok(vlci_compress_plan(p));
-    return p;
+/* Two sequences with the same rows; the second is the one that shrinks. order[i]: which rows list i of it has
+ * now, as rows of the first; -1: a centroid's place. */
+typedef struct world {
+    scenario s;
+    pages *p;
+    int rows[2 * HEADS], before[HEADS];
+    float *k, *v, *bias;
+    int *order[HEADS], n[HEADS];
+    vlci_keep own[HEADS];
+    int *positions;
+    cl_mem keep_on, positions_on, held_on, held_positions_on;
+} world;
+
+static vlci_kv *mine(world *w) {
+    return &w->p->kv[1];
 }
 
-/* Rows as they lie: [BATCH][KV][ROWS][DIM] of a dtype, values one row after the keys. */
-typedef struct rows {
-    unsigned char *data;
-    float *bias; /* [BATCH][KV][ROWS] */
-    size_t row;  /* bytes */
-} rows;
-
-/* Which old row comes to row r of a head; -1: none. */
-static int source_of(const vlci_compress *p, int layer, int g, const int *want, int r) {
-    int b = g / KV, first = p->before[layer * BATCH * KV + g], kept = vlci_compress_kept(p, layer, b);
-    if (r < first) return r;
-    if (r < first + kept) return first + want[r - first];
-    return r < first + kept + p->decoded ? first + tokens[b] + r - first - kept : -1;
-}
-
-/* The new buffers against the old rows, moved on the host; what lies beyond is untouched. */
-static void check_head(vlci_compress *p, int layer, int g, const int *want, const rows *from, bool value,
-                       const unsigned char *moved, int capacity) {
-    unsigned char untouched[DIM * 4];
-    memset(untouched, 0xff, sizeof untouched);
-    for (int r = 0; r < capacity; r++) {
-        int source = source_of(p, layer, g, want, r);
-        const unsigned char *expect =
-            source < 0 ? untouched : from->data + (size_t)(g * ROWS + source + value) * from->row;
-        ck_assert_mem_eq(moved + ((size_t)(g * capacity) + (size_t)r) * from->row, expect, from->row);
+static void fill_rows(world *w) {
+    size_t lists = 2 * HEADS, n = pages_first(w->rows, lists), half = n / 2;
+    size_t dim = (size_t)w->s.dim;
+    uint64_t seed = 13;
+    w->k = malloc(n * dim * sizeof *w->k);
+    w->v = malloc(n * dim * sizeof *w->v);
+    w->bias = malloc(n * sizeof *w->bias);
+    for (size_t i = 0; i < half * dim; i++) {
+        w->k[i] = w->k[i + half * dim] = suite_random(&seed);
+        w->v[i] = w->v[i + half * dim] = suite_random(&seed);
     }
-}
-
-static void check_biases(const vlci_compress *p, int layer, const rows *from, cl_mem bias, int capacity) {
-    float got[BATCH * KV * (ROWS + ROOM)];
-    suite_download(bias, got, (size_t)(BATCH * KV * capacity) * sizeof *got);
-    for (int g = 0; g < BATCH * KV; g++)
-        for (int r = 0; r < capacity; r++) {
-            float want = r < p->before[layer * BATCH * KV + g] ? from->bias[g * ROWS + r] : 0.0f;
-            ck_assert_float_eq(got[g * capacity + r], want);
+    for (int i = 0; i < HEADS; i++) /* earlier rows only have biases */
+        for (int r = 0; r < w->rows[i]; r++) {
+            size_t at = pages_first(w->rows, i) + (size_t)r;
+            w->bias[at] = w->bias[at + half] = r < w->before[i] ? suite_random(&seed) : 0.0f;
         }
 }
 
-static void check_layer(vlci_compress *p, int layer, const float *scores, const rows *from, cl_mem bias,
-                        const vlci_attention *a) {
-    int capacity = vlci_compress_most_rows(p, layer) + PAST + BATCH * KV + ROOM, want[LONG], got[LONG];
-    size_t bytes = (size_t)(BATCH * KV * capacity) * from->row;
-    unsigned char *moved = malloc(bytes);
-    vlci_compact_to to = {.row_stride = DIM, .head_stride = DIM * (size_t)capacity, .capacity = capacity};
-    to.seq_stride = KV * to.head_stride;
-    to.k = suite_poison(bytes);
-    to.v = suite_poison(bytes);
-    to.bias = suite_poison((size_t)(BATCH * KV * capacity) * sizeof(float));
-    ck_ok(vlci_compress_layer(p, layer, a, bias, ROWS, &to));
-    for (int value = 0; value < 2; value++) {
-        suite_download(value ? to.v : to.k, moved, bytes);
-        for (int g = 0; g < BATCH * KV; g++) {
-            int b = g / KV, kept = vlci_compress_kept(p, layer, b);
-            ref_topk(scores + (layer * BATCH * KV + g) * LONG, tokens[b], kept,
-                     p->layer[layer * BATCH + b].recent, 0, want);
-            ck_ok(vlci_compress_positions(p, layer, b, g % KV, got));
-            ck_assert_mem_eq(got, want, (size_t)kept * sizeof *got);
-            check_head(p, layer, g, want, from, value, moved, capacity);
-        }
+static world make(scenario s) {
+    world w = {.s = s};
+    vlci_kv_shape shape = {LAYERS, KV, s.dim, s.dtype};
+    int most = 0;
+    for (int i = 0; i < 2 * HEADS; i++) {
+        int before = s.past ? s.past + 7 * (i % HEADS) : 0;
+        w.before[i % HEADS] = before;
+        w.rows[i] = before + s.tokens + s.decoded;
+        if (i < HEADS) most += vlci_kv_pages(w.rows[i]) + 1;
     }
-    check_biases(p, layer, from, to.bias, capacity);
-    suite_release(to.k);
-    suite_release(to.v);
-    suite_release(to.bias);
-    free(moved);
+    fill_rows(&w);
+    for (int i = 0; i < HEADS; i++) {
+        w.n[i] = w.rows[i];
+        w.order[i] = malloc((size_t)(w.n[i] + CENTROIDS) * sizeof **w.order);
+        for (int r = 0; r < w.n[i]; r++) w.order[i][r] = r;
+    }
+    w.p = pages_create(
+        &shape, 2, &(pages_rows){.rows = w.rows, .k = w.k, .v = w.v, .bias = s.biases ? w.bias : NULL}, most);
+    w.positions = calloc((size_t)(HEADS * s.tokens), sizeof *w.positions);
+    w.held_on = suite_upload(w.own, sizeof w.own); /* nothing is gone yet */
+    return w;
 }
 
-static void check_stats(vlci_compress *p, double budget, vlcache_dtype dtype) {
-    vlcache_compress_stats stats;
-    vlci_compress_stats(p, 0, &stats);
-    ck_assert(stats.fallback && stats.tau == 32 && stats.tokens == LONG);
-    ck_assert_uint_eq(stats.bytes_full, (uint64_t)LAYERS * LONG * KV * DIM * 2 * vlci_dtype_bytes(dtype));
-    int kept0 = vlci_compress_kept(p, 0, 0), kept1 = vlci_compress_kept(p, 1, 0);
-    if (budget == 1.0)
-        ck_assert(kept0 == LONG && kept1 == LONG);
-    else
-        ck_assert_int_lt(kept0, kept1);
-    vlci_compress_stats(p, 1, &stats);
-    ck_assert(!stats.fallback && stats.tau == 6);
+static void release(world *w) {
+    float *floats[] = {w->k, w->v, w->bias};
+    cl_mem memory[] = {w->keep_on, w->positions_on, w->held_on, w->held_positions_on};
+    for (size_t i = 0; i < 3; i++) free(floats[i]);
+    for (size_t i = 0; i < 4; i++)
+        if (memory[i]) suite_release(memory[i]);
+    for (int i = 0; i < HEADS; i++) free(w->order[i]);
+    free(w->positions);
+    pages_destroy(w->p);
 }
 
-static void try_plan(double budget, vlcache_dtype dtype, bool second_turn, int decoded) {
-    static float scores[LAYERS * BATCH * KV * LONG], biases[BATCH * KV * ROWS];
-    int32_t past[LAYERS * BATCH * KV];
-    uint64_t seed = 13, before = vlci_memory_now(suite_device());
-    rows from = {.bias = biases, .row = DIM * vlci_dtype_bytes(dtype)};
-    size_t bytes = (size_t)(BATCH * KV * ROWS + 1) * from.row;
-    from.data = malloc(bytes);
-    for (size_t i = 0; i < bytes; i++) from.data[i] = (unsigned char)(suite_random(&seed) * 127.0f);
-    for (int i = 0; i < BATCH * KV * ROWS; i++) biases[i] = suite_random(&seed);
-    for (int g = 0; g < LAYERS * BATCH * KV; g++) past[g] = second_turn ? PAST + g % (BATCH * KV) : 0;
-    vlci_compress *p = make_plan(budget, dtype, past, scores);
-    p->decoded = decoded;
-    vlci_attention a = {.batch = BATCH,
-                        .heads = HEADS,
-                        .kv_heads = KV,
-                        .head_dim = DIM,
-                        .kv_dtype = dtype,
-                        .v_offset = DIM,
-                        .row_stride = DIM,
-                        .head_stride = (size_t)ROWS * DIM};
-    a.seq_stride = KV * a.head_stride;
-    a.k = a.v = suite_upload(from.data, bytes);
-    cl_mem bias = suite_upload(biases, sizeof biases);
-    for (int l = 0; l < LAYERS; l++) check_layer(p, l, scores, &from, bias, &a);
-    check_stats(p, budget, dtype);
-    vlci_compress_destroy(&p);
-    suite_release(a.k);
-    suite_release(bias);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
-    free(from.data);
+/* ---- what stays ---------------------------------------------------------------------------------------- */
+
+/* Of the rows of the prompt that a head has: about share of them, never none. */
+static int choose(const world *w, int i, double share, uint64_t *seed, int *out) {
+    int n = 0;
+    for (int r = 0; r < w->n[i]; r++) {
+        int position = w->order[i][r] - w->before[i];
+        bool last = r + 1 == w->n[i] - w->s.decoded;
+        if (w->order[i][r] < w->before[i] || position >= w->s.tokens) continue;
+        if (0.5 * ((double)suite_random(seed) + 1.0) < share || (last && !n)) out[n++] = position;
+    }
+    return n;
 }
 
-START_TEST(test_rows) {
-    try_plan(0.1, VLCACHE_DTYPE_F32, false, 0);
-    try_plan(0.3, VLCACHE_DTYPE_F16, true, 0);
-    try_plan(0.5, VLCACHE_DTYPE_BF16, false, 3);
-    try_plan(1.0, VLCACHE_DTYPE_F32, true, 2);
+/* Each head of `layers` layers from the first on another share of its rows: most, one, all, few. What was
+ * chosen before is what is held. */
+static void choose_all(world *w, int layers, uint64_t *seed) {
+    static const double shares[] = {0.7, 0.0, 1.0, 0.1, 0.95};
+    int at = 0;
+    if (w->keep_on) {
+        suite_release(w->held_on);
+        if (w->held_positions_on) suite_release(w->held_positions_on);
+        w->held_on = w->keep_on;
+        w->held_positions_on = w->positions_on;
+    }
+    for (int i = 0; i < layers * KV; i++) {
+        w->own[i] = (vlci_keep){.before = w->before[i], .first = at};
+        w->own[i].kept = choose(w, i, shares[(i + (int)(*seed % 5)) % 5], seed, w->positions + at);
+        w->own[i].centroids = w->s.centroids ? i % CENTROIDS : 0;
+        at += w->own[i].kept;
+    }
+    w->keep_on = suite_upload(w->own, sizeof w->own);
+    w->positions_on = suite_upload(w->positions, (size_t)at * sizeof *w->positions);
+}
+
+/* The same on the host. */
+static void keep_order(world *w, int i) {
+    const vlci_keep *own = &w->own[i];
+    int n = 0, *to = malloc((size_t)(w->n[i] + CENTROIDS) * sizeof *to);
+    for (int r = 0; r < w->before[i]; r++) to[n++] = r;
+    for (int r = 0; r < own->kept; r++) to[n++] = w->before[i] + w->positions[own->first + r];
+    for (int r = 0; r < own->centroids; r++) to[n++] = -1;
+    for (int r = 0; r < w->s.decoded; r++) to[n++] = w->before[i] + w->s.tokens + r;
+    free(w->order[i]);
+    w->order[i] = to;
+    w->n[i] = n;
+}
+
+/* ---- the library --------------------------------------------------------------------------------------- */
+
+static vlci_compress_shape shape_of(const scenario *s) {
+    return (vlci_compress_shape){LAYERS, KV, KV, s->dim, s->dtype};
+}
+
+static vlci_heads heads_of(world *w, int layer, int layers) {
+    return (vlci_heads){.device = suite_device(),
+                        .shape = shape_of(&w->s),
+                        .layer = layer,
+                        .layers = layers,
+                        .tokens = w->s.tokens,
+                        .own = w->own,
+                        .keep = w->keep_on,
+                        .kv = vlci_kv_layer(mine(w), layer),
+                        .heads_at = vlci_kv_heads_at(mine(w), layer)};
+}
+
+static vlci_stay stay_of(const world *w) {
+    cl_mem held = w->held_positions_on ? w->held_positions_on : w->positions_on;
+    return (vlci_stay){w->positions_on, w->held_on, held, w->s.decoded};
+}
+
+static void squeeze(world *w, const vlci_compact_kernels *kernels, int layer, int layers) {
+    vlci_heads h = heads_of(w, layer, layers);
+    vlci_stay stay = stay_of(w);
+    ck_ok(vlci_squeeze(&h, kernels, &stay));
+    for (int i = 0; i < layers * KV; i++) {
+        keep_order(w, layer * KV + i);
+        vlci_kv_cut(mine(w), layer, i, w->n[layer * KV + i]);
+    }
+}
+
+/* Whole pages of earlier rows stay where they are. */
+static void check_stay(world *w, int i, const int32_t *pages_before) {
+    const vlci_kv_list *list = &mine(w)->list[i];
+    for (int page = 0; page < w->before[i] / VLCI_KV_PAGE; page++)
+        ck_assert_int_eq(w->p->pool.table.entry[list->first + page], pages_before[page]);
+}
+
+static void move(world *w, const vlci_compact_kernels *kernels, int layer, int layers) {
+    int rows[HEADS], keep[HEADS], n = layers * KV, first = layer * KV;
+    static int32_t old[HEADS][8];
+    cl_mem to = suite_poison(HEADS * sizeof(vlci_kv_head));
+    vlci_kv_next next;
+    for (int i = 0; i < n; i++) {
+        const vlci_kv_list *list = &mine(w)->list[first + i];
+        keep_order(w, first + i);
+        rows[i] = w->n[first + i];
+        keep[i] = w->before[first + i];
+        for (int page = 0; page < keep[i] / VLCI_KV_PAGE; page++)
+            old[i][page] = w->p->pool.table.entry[list->first + page];
+    }
+    vlci_stay stay = stay_of(w);
+    ck_ok(vlci_kv_replace(mine(w), layer, layers, rows, keep, w->s.centroids, to, &next));
+    vlci_heads h = heads_of(w, layer, layers);
+    ck_ok(vlci_compact(&h, kernels, &stay, to));
+    vlci_kv_replaced(mine(w), &next);
+    for (int i = 0; i < n; i++) check_stay(w, first + i, old[i]);
+    suite_release(to);
+}
+
+/* ---- checks -------------------------------------------------------------------------------------------- */
+
+static void check_row(const world *w, int i, int r, const float *k, const float *v, const float *bias) {
+    int from = w->order[i][r];
+    size_t row = pages_first(w->rows, i) + (size_t)(from < 0 ? 0 : from), dim = (size_t)w->s.dim;
+    if (from < 0) return;
+    ck_assert_msg(memcmp(k + (size_t)r * dim, w->k + row * dim, dim * sizeof *k) == 0 &&
+                      memcmp(v + (size_t)r * dim, w->v + row * dim, dim * sizeof *v) == 0,
+                  "list %d: row %d is not row %d", i, r, from);
+    ck_assert_float_eq(bias[r], w->s.biases ? w->bias[row] : 0.0f);
+}
+
+/* Both sequences. */
+static void check(world *w) {
+    for (int i = 0; i < HEADS; i++) {
+        size_t most = (size_t)(w->rows[i] + CENTROIDS), at = pages_first(w->rows, i) * (size_t)w->s.dim;
+        float *k = malloc(most * (size_t)w->s.dim * sizeof *k),
+              *v = malloc(most * (size_t)w->s.dim * sizeof *v);
+        float *bias = malloc(most * sizeof *bias);
+        ck_assert_int_eq(pages_read(mine(w), i / KV, i % KV, k, v, bias), w->n[i]);
+        ck_assert_int_eq(mine(w)->list[i].pages, vlci_kv_pages(w->n[i]));
+        for (int r = 0; r < w->n[i]; r++) check_row(w, i, r, k, v, bias);
+        ck_assert_int_eq(pages_read(&w->p->kv[0], i / KV, i % KV, k, v, bias), w->rows[i]);
+        ck_assert_mem_eq(k, w->k + at, (size_t)(w->rows[i] * w->s.dim) * sizeof *k);
+        ck_assert_mem_eq(v, w->v + at, (size_t)(w->rows[i] * w->s.dim) * sizeof *v);
+        free(k);
+        free(v);
+        free(bias);
+    }
+    pages_check_owners(&w->p->pool);
+}
+
+/* Some layers first, one of the others, and then all of them a second and a third time: what is chosen is
+ * among what was chosen before. */
+static void try(scenario s, bool in_place, bool wide) {
+    vlcache_device *device = suite_device();
+    bool was = device->caps.wide_vectors;
+    vlci_compact_kernels kernels;
+    vlci_compress_shape shape = shape_of(&s);
+    uint64_t seed = 31 + (uint64_t)s.tokens;
+    world w = make(s);
+    device->caps.wide_vectors = wide;
+    ck_ok(vlci_compact_open(device, &shape, &kernels));
+    device->caps.wide_vectors = was;
+    void (*shrink)(world *, const vlci_compact_kernels *, int, int) = in_place ? squeeze : move;
+    choose_all(&w, LAYERS - 1, &seed);
+    shrink(&w, &kernels, 0, 1);
+    check(&w);
+    shrink(&w, &kernels, 1, LAYERS - 2);
+    check(&w);
+    for (int times = 0; times < 2 && !s.centroids; times++) { /* where the last layer still has all rows */
+        choose_all(&w, LAYERS, &seed);
+        shrink(&w, &kernels, 0, LAYERS);
+        check(&w);
+    }
+    release(&w);
+}
+
+static const scenario scenarios[] = {
+    {24, VLCACHE_DTYPE_F32, 90, 0, 0, false, false},   {64, VLCACHE_DTYPE_F32, 90, 7, 3, true, false},
+    {64, VLCACHE_DTYPE_F16, 75, 0, 1, false, false},   {64, VLCACHE_DTYPE_BF16, 33, 16, 0, true, false},
+    {80, VLCACHE_DTYPE_F32, 50, 40, 2, false, false},  {80, VLCACHE_DTYPE_F16, 130, 5, 4, true, false},
+    {80, VLCACHE_DTYPE_BF16, 16, 0, 17, false, false}, {128, VLCACHE_DTYPE_F32, 64, 1, 0, false, false},
+    {128, VLCACHE_DTYPE_F16, 100, 32, 2, true, false}, {128, VLCACHE_DTYPE_BF16, 90, 0, 3, false, false},
+    {8, VLCACHE_DTYPE_BF16, 1, 3, 1, true, false},     {512, VLCACHE_DTYPE_F32, 40, 9, 1, false, false},
+};
+enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
+
+/* A simulator gets a short prompt. */
+static scenario scenario_of(int i) {
+    scenario s = scenarios[i];
+    if (suite_reduced() && s.tokens > 35) s.tokens = 35;
+    return s;
+}
+
+START_TEST(test_squeeze) {
+    try(scenario_of(_i), true, true);
+    try(scenario_of(_i), true, false);
+}
+END_TEST
+
+START_TEST(test_compact) {
+    scenario s = scenario_of(_i);
+    try(s, false, true);
+    try(s, false, false);
+    s.centroids = s.biases = true;
+    try(s, false, true);
+}
+END_TEST
+
+/* Rows wider than the squeeze of a work-group can hold are moved by one work-item. */
+START_TEST(test_wide_rows) {
+    vlci_compact_kernels kernels;
+    vlci_compress_shape shape = {1, 1, 1, 1024, VLCACHE_DTYPE_F32};
+    ck_ok(vlci_compact_open(suite_device(), &shape, &kernels));
+    ck_assert_uint_eq(kernels.group, 1);
+    try((scenario){1024, VLCACHE_DTYPE_F32, 20, 3, 1, false, false}, true, false);
+}
+END_TEST
+
+START_TEST(test_long) {
+    scenario s = {16, VLCACHE_DTYPE_BF16, suite_reduced() ? 60 : LONG, 19, 5, true, false};
+    try(s, true, _i);
+    try(s, false, _i);
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("compact");
     TCase *all = tcase_create("compact");
-    tcase_add_test(all, test_rows);
+    tcase_add_loop_test(all, test_squeeze, 0, SCENARIOS);
+    tcase_add_loop_test(all, test_compact, 0, SCENARIOS);
+    tcase_add_test(all, test_wide_rows);
+    tcase_add_loop_test(all, test_long, 0, 2);
+    suite_balance(all);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

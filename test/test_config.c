@@ -361,6 +361,79 @@ START_TEST(missing_files) {
 }
 END_TEST
 
+/* A byte order mark, and what Python writes for numbers that are none, in fields that are not used. */
+START_TEST(beyond_json) {
+    vlci_config c;
+    char *text = malloc(sizeof hub_config + 128);
+    sprintf(text, "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"}],%s",
+            hub_config + 1);
+    ck_assert_msg(load(text, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
+    ck_assert_int_eq(c.text.hidden, 4096);
+    vlci_config_release(&c);
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    for (int i = 0; i < 3; i++) {
+        sprintf(text, "{\"multimodal_projector_bias\":%s,%s", words[i], hub_config + 1);
+        ck_fails(load(text, hub_images, &c), VLCACHE_E_FORMAT, "multimodal_projector_bias: must be true");
+        sprintf(text, "{\"rescale_factor\":%s}", words[i]);
+        ck_fails(load(hub_config, text, &c), VLCACHE_E_FORMAT, "rescale_factor: must be a number");
+    }
+    free(text);
+}
+END_TEST
+
+/* Folders and files that are not what is read here, each by its name. */
+START_TEST(other_folders) {
+    vlci_config c;
+    char path[512];
+    scratch_text("ggml-model.gguf", "GGUF");
+    ck_fails(vlci_config_load(scratch_folder(), &c), VLCACHE_E_IO,
+             "ggml-model.gguf: GGUF files are not read");
+    snprintf(path, sizeof path, "%s/ggml-model.gguf", scratch_folder());
+    ck_fails(vlci_config_load(path, &c), VLCACHE_E_IO, "is a file, not a model's folder: GGUF");
+    static const char *const originals[] = {"{\"model_type\":\"llava_llama\"}",
+                                            "{\"model_type\":\"llava_mistral\"}",
+                                            "{\"model_type\":\"llava\",\"mm_vision_tower\":\"openai/clip\"}"};
+    for (int i = 0; i < 3; i++)
+        ck_fails(load(originals[i], hub_images, &c), VLCACHE_E_UNSUPPORTED, "an original LLaVA checkpoint");
+    snprintf(path, sizeof path, "%s/config.json", scratch_folder());
+    ck_fails(vlci_config_load(path, &c), VLCACHE_E_IO, "is a file, not a model's folder");
+    ck_fails(load("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", hub_images, &c),
+             VLCACHE_E_FORMAT, "git lfs pull");
+}
+END_TEST
+
+static long json_left;
+
+static void *json_alloc(size_t bytes) {
+    return json_left-- == 0 ? NULL : malloc(bytes);
+}
+
+/* jansson's own memory fails once, at each of its allocations in turn: it may blame the
+ * text for it, but no byte of the file is lost. */
+START_TEST(memory_of_jansson) {
+    static const char text[] =
+        "{\"a\":[1,\"x\",{\"long enough to grow \\u00e9\\ud83d\\ude00\\n\":\"a string that is longer than "
+        "all that came before it, \xc3\xa9\"}]}";
+    json_t *want = NULL, *got = NULL;
+    ck_ok(vlci_json_parse("a file", text, sizeof text - 1, &want));
+    json_set_alloc_funcs(json_alloc, free);
+    int failures = 0, whole = 0;
+    for (long at = 0; at < 100; at++) {
+        json_left = at;
+        vlcache_status status = vlci_json_parse("a file", text, sizeof text - 1, &got);
+        ck_assert(!status || status == VLCACHE_E_NO_MEMORY || status == VLCACHE_E_FORMAT);
+        ck_assert(status || json_equal(got, want));
+        failures += status != VLCACHE_OK;
+        whole += status == VLCACHE_OK;
+        json_decref(got);
+    }
+    json_set_alloc_funcs(malloc, free);
+    ck_assert_int_ge(failures, 10);
+    ck_assert_int_ge(whole, 10);
+    json_decref(want);
+}
+END_TEST
+
 START_TEST(memory) {
     scratch_text("config.json", next_config);
     scratch_text("processor_config.json", next_images);
@@ -387,6 +460,9 @@ int main(void) {
     tcase_add_test(cases, pinpoints);
     tcase_add_test(cases, variants);
     tcase_add_test(cases, missing_files);
+    tcase_add_test(cases, beyond_json);
+    tcase_add_test(cases, other_folders);
+    tcase_add_test(cases, memory_of_jansson);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

@@ -1,16 +1,34 @@
 /*
- * test_device.c - opening devices, building and caching kernels, enqueueing, memory counts.
+ * test_device.c - opening devices, building and caching kernels, whom the cache trusts, enqueueing, memory
+ * counts.
  */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "device/program.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
 static char folder[] = "/tmp/vlcache-test-XXXXXX";
+
+/* In front of the loader's own: one query fails with a code of our choice. */
+static struct {
+    cl_device_info what;
+    cl_int code;
+} deaf;
+
+CL_API_ENTRY cl_int CL_API_CALL clGetDeviceInfo(cl_device_id id, cl_device_info what, size_t bytes,
+                                                void *value, size_t *needs) {
+    static cl_int (*next)(cl_device_id, cl_device_info, size_t, void *, size_t *);
+    if (deaf.code && what == deaf.what) return deaf.code;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clGetDeviceInfo");
+    return next(id, what, bytes, value, needs);
+}
 
 static void empty_folder(void) {
     DIR *dir = opendir(folder);
@@ -30,6 +48,52 @@ static vlcache_device *open_cached(void) {
     vlcache_device *opened = NULL;
     ck_ok(vlcache_device_open(NULL, &options, &opened));
     return opened;
+}
+
+/* The same for the lists of platforms and devices. */
+static cl_int list_code[2];
+
+CL_API_ENTRY cl_int CL_API_CALL clGetPlatformIDs(cl_uint room, cl_platform_id *ids, cl_uint *n) {
+    static cl_int (*next)(cl_uint, cl_platform_id *, cl_uint *);
+    if (list_code[0]) return list_code[0];
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clGetPlatformIDs");
+    return next(room, ids, n);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clGetDeviceIDs(cl_platform_id platform, cl_device_type type, cl_uint room,
+                                               cl_device_id *ids, cl_uint *n) {
+    static cl_int (*next)(cl_platform_id, cl_device_type, cl_uint, cl_device_id *, cl_uint *);
+    if (list_code[1]) return list_code[1];
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clGetDeviceIDs");
+    return next(platform, type, room, ids, n);
+}
+
+/* And for what needs memory of the host: it is short. */
+static bool starved;
+
+CL_API_ENTRY cl_mem CL_API_CALL clCreateBuffer(cl_context context, cl_mem_flags flags, size_t bytes,
+                                               void *from, cl_int *code) {
+    static cl_mem (*next)(cl_context, cl_mem_flags, size_t, void *, cl_int *);
+    if (starved) return *code = CL_OUT_OF_HOST_MEMORY, NULL;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clCreateBuffer");
+    return next(context, flags, bytes, from, code);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clSetKernelArg(cl_kernel kernel, cl_uint index, size_t bytes,
+                                               const void *value) {
+    static cl_int (*next)(cl_kernel, cl_uint, size_t, const void *);
+    if (starved) return CL_OUT_OF_HOST_MEMORY;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clSetKernelArg");
+    return next(kernel, index, bytes, value);
+}
+
+CL_API_ENTRY cl_program CL_API_CALL clCreateProgramWithSource(cl_context context, cl_uint n,
+                                                              const char **texts, const size_t *bytes,
+                                                              cl_int *code) {
+    static cl_program (*next)(cl_context, cl_uint, const char **, const size_t *, cl_int *);
+    if (starved) return *code = CL_OUT_OF_HOST_MEMORY, NULL;
+    if (!next) *(void **)&next = dlsym(RTLD_NEXT, "clCreateProgramWithSource");
+    return next(context, n, texts, bytes, code);
 }
 
 /* Overwrites bytes of every cached file with `write_at`, to see that it is not believed. */
@@ -117,6 +181,7 @@ START_TEST(test_cache_knows_the_whole_text) {
     empty_folder();
     scratch_text("shared.h", "#define FACTOR 1\n");
     scratch_text("common.clh", "#define TWICE(x) (2 * (x))\n");
+    scratch_text("kv.clh", "");
     scratch_text("probe.cl", "__kernel void probe(__global float *out) { *out = TWICE(FACTOR); }\n");
     setenv("VLCACHE_KERNEL_DIR", scratch_folder(), 1);
     ck_assert_uint_eq(builds_of_probe(), 1);
@@ -124,6 +189,8 @@ START_TEST(test_cache_knows_the_whole_text) {
     scratch_text("shared.h", "#define FACTOR 2\n");
     ck_assert_uint_eq(builds_of_probe(), 1);
     scratch_text("common.clh", "#define TWICE(x) ((x) + (x))\n");
+    ck_assert_uint_eq(builds_of_probe(), 1);
+    scratch_text("kv.clh", "#define ROW(x) (x)\n");
     ck_assert_uint_eq(builds_of_probe(), 1);
     ck_assert_uint_eq(builds_of_probe(), 0);
     scratch_remove("shared.h");
@@ -133,6 +200,176 @@ START_TEST(test_cache_knows_the_whole_text) {
     vlcache_device_destroy(&device);
     unsetenv("VLCACHE_KERNEL_DIR");
     scratch_clean();
+    empty_folder();
+}
+END_TEST
+
+/* The one entry of the cache that holds a binary. */
+static void entry_path(char path[512]) {
+    DIR *dir = opendir(folder);
+    path[0] = 0;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (strstr(entry->d_name, ".clbin")) snprintf(path, 512, "%s/%s", folder, entry->d_name);
+    closedir(dir);
+    ck_assert_msg(path[0], "nothing was cached");
+}
+
+/* Gets the kernel with a new device, which must compile `builds` times. */
+static void get_probe(unsigned builds) {
+    ck_assert_uint_eq(builds_of_probe(), builds);
+}
+
+static char last_log[1024];
+
+static void keep_log(void *user, vlcache_log_level level, const char *line) {
+    (void)user;
+    if (level == VLCACHE_LOG_WARN) snprintf(last_log, sizeof last_log, "%s", line);
+}
+
+/* An entry that others could have put there is not run, but built again; a folder, not used at all. */
+START_TEST(test_cache_trust) {
+    char entry[512], kept[512];
+    empty_folder();
+    vlcache_set_log(keep_log, NULL);
+    get_probe(1);
+    get_probe(0);
+    entry_path(entry);
+    snprintf(kept, sizeof kept, "%s/kept", folder);
+    ck_assert_int_eq(chmod(entry, 0620), 0);
+    get_probe(1);
+    ck_assert_ptr_nonnull(strstr(last_log, "written by others"));
+    get_probe(0); /* what replaced it is ours alone */
+    ck_assert_int_eq(chmod(entry, 0602), 0);
+    get_probe(1);
+    if (geteuid() == 0) {
+        ck_assert_int_eq(chown(entry, 1234, 0), 0);
+        get_probe(1);
+        ck_assert_ptr_nonnull(strstr(last_log, "another user"));
+    }
+    ck_assert_int_eq(rename(entry, kept), 0);
+    ck_assert_int_eq(symlink(kept, entry), 0);
+    get_probe(1);
+    unlink(entry);
+    ck_assert_int_eq(mkfifo(entry, 0600), 0);
+    get_probe(1); /* and does not wait for a writer */
+    get_probe(0);
+    ck_assert_int_eq(chmod(folder, 0770), 0);
+    get_probe(1);
+    ck_assert_ptr_nonnull(strstr(last_log, "is not used"));
+    get_probe(1); /* nothing was stored there either */
+    ck_assert_int_eq(chmod(folder, 0700), 0);
+    get_probe(0);
+    vlcache_set_log(NULL, NULL);
+    empty_folder();
+}
+END_TEST
+
+/* A seal says that a file is whole, not that the driver takes it, nor that it holds our kernels. */
+START_TEST(test_cache_unusable) {
+    char probe[512], act[512];
+    const vlci_kernel *kernel = NULL;
+    empty_folder();
+    get_probe(1);
+    entry_path(probe);
+    vlcache_device *device = open_cached();
+    vlci_cache_store(device, strrchr(probe, '/') + 1, "no program", 10);
+    vlcache_device_destroy(&device);
+    get_probe(1);
+    get_probe(0);
+    unlink(probe);
+    device = open_cached();
+    ck_ok(vlci_kernel_get(device, "act.cl", "gated_act", "", &kernel));
+    vlcache_device_destroy(&device);
+    entry_path(act);
+    ck_assert_int_eq(rename(act, probe), 0);
+    get_probe(1);
+    get_probe(0);
+    empty_folder();
+}
+END_TEST
+
+/* What was built by one driver for one device is not taken for another. */
+START_TEST(test_cache_key) {
+    empty_folder();
+    get_probe(1);
+    for (int i = 0; i < 4; i++) {
+        const vlci_kernel *kernel = NULL;
+        char *text = NULL;
+        vlcache_device *device = open_cached();
+        vlcache_device_info *info = &device->caps.info;
+        char *fields[] = {info->platform, info->name, info->driver, info->version};
+        vlci_cache_write(device, "key", "measured");
+        strcat(fields[i], "+1");
+        ck_assert(!vlci_cache_read(device, "key", &text));
+        ck_ok(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel));
+        ck_assert_msg(vlci_kernel_builds(device) == 1, "field %d is not in the key", i);
+        vlcache_device_destroy(&device);
+    }
+    empty_folder();
+}
+END_TEST
+
+/* A device that does not answer is not therefore big-endian, or gone. */
+START_TEST(test_deaf_device) {
+    static const cl_device_info asked[] = {CL_DEVICE_AVAILABLE, CL_DEVICE_COMPILER_AVAILABLE,
+                                           CL_DEVICE_ENDIAN_LITTLE};
+    vlcache_device *device = NULL;
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        deaf.what = asked[i];
+        deaf.code = CL_INVALID_DEVICE;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_DEVICE, "CL_INVALID_DEVICE");
+        deaf.code = CL_OUT_OF_HOST_MEMORY;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        deaf.code = CL_OUT_OF_RESOURCES;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_DEVICE_MEMORY, "does not answer");
+        ck_assert_ptr_null(device);
+    }
+    /* lack of memory is not the lack of a device, nor another name of it */
+    static const cl_device_info names[] = {CL_DEVICE_NAME, CL_DRIVER_VERSION, CL_DEVICE_EXTENSIONS,
+                                           CL_DEVICE_PLATFORM, CL_DEVICE_GLOBAL_MEM_SIZE};
+    vlcache_device_info info;
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        deaf.what = names[i];
+        deaf.code = CL_OUT_OF_HOST_MEMORY;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_open("a name", NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+    }
+    deaf.code = 0;
+    for (int i = 0; i < 2; i++) {
+        list_code[i] = CL_OUT_OF_HOST_MEMORY;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+        list_code[i] = i ? CL_DEVICE_NOT_FOUND : -1001;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_DEVICE, "no OpenCL device");
+        list_code[i] = 0;
+    }
+    for (cl_int code = -1; code >= -19; code--)
+        ck_assert_msg(!strstr(vlci_cl_error(code), "unknown"), "%d has no name", code);
+    for (cl_int code = -30; code >= -68; code--)
+        ck_assert_msg(!strstr(vlci_cl_error(code), "unknown"), "%d has no name", code);
+}
+END_TEST
+
+/* Whichever allocation fails, the device is opened and the kernel got, or memory is said to be short. */
+START_TEST(test_open_memory) {
+    bool failed = true;
+    empty_folder();
+    get_probe(1);
+    for (long at = 0; failed; at++) {
+        vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+        vlcache_device *device = NULL;
+        const vlci_kernel *kernel = NULL;
+        options.cache_dir = folder;
+        failing_start(at);
+        vlcache_status status = vlcache_device_open(NULL, &options, &device);
+        if (!status) status = vlci_kernel_get(device, "probe.cl", "probe", "", &kernel);
+        vlcache_device_destroy(&device);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_msg(!status || (failed && status == VLCACHE_E_NO_MEMORY), "allocation %ld: %s: %s", at,
+                      vlcache_status_name(status), vlcache_error_message());
+    }
     empty_folder();
 }
 END_TEST
@@ -161,6 +398,30 @@ START_TEST(test_launch) {
     ck_fails(VLCI_LAUNCH(suite_device(), kernel, VLCI_GRID(1, 1, 1, 1 << 20, 1, 1), VLCI_MEM(out),
                          VLCI_F32(1)),
              VLCACHE_E_INTERNAL, "work-group");
+    suite_release(out);
+}
+END_TEST
+
+/* The host's memory is not the device's, nor are kernels bad that there was no room for. */
+START_TEST(test_starved_host) {
+    const vlci_kernel *kernel = NULL, *other = NULL;
+    vlcache_device *dev = suite_device();
+    cl_mem memory = NULL, out = suite_poison(64);
+    ck_fails(vlci_fail_call(dev, "x", CL_OUT_OF_HOST_MEMORY), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
+    ck_fails(vlci_fail_call(dev, "x", CL_OUT_OF_RESOURCES), VLCACHE_E_DEVICE_MEMORY, "x on");
+    ck_fails(vlci_fail_call(dev, "x", CL_INVALID_VALUE), VLCACHE_E_DEVICE, "x on");
+    ck_ok(vlci_kernel_get(dev, "probe.cl", "probe", "", &kernel));
+    starved = true;
+    vlcache_status created = vlci_memory_create(dev, 64, "starved", &memory);
+    vlcache_status built = vlci_kernel_get(dev, "probe.cl", "probe", "-DSTARVED", &other);
+    vlcache_status run =
+        VLCI_LAUNCH(dev, kernel, VLCI_GRID(1, 1, 1, 1, 1, 1), VLCI_MEM(out), VLCI_F32(0.25f));
+    starved = false;
+    ck_assert_int_eq(created, VLCACHE_E_NO_MEMORY);
+    ck_assert_int_eq(built, VLCACHE_E_NO_MEMORY);
+    ck_assert_int_eq(run, VLCACHE_E_NO_MEMORY);
+    ck_assert(!memory && !other);
+    ck_ok(VLCI_LAUNCH(dev, kernel, VLCI_GRID(1, 1, 1, 1, 1, 1), VLCI_MEM(out), VLCI_F32(0.25f)));
     suite_release(out);
 }
 END_TEST
@@ -231,8 +492,14 @@ int main(void) {
     tcase_add_test(all, test_list_and_open);
     tcase_add_test(all, test_kernel_cache);
     tcase_add_test(all, test_cache_knows_the_whole_text);
+    tcase_add_test(all, test_cache_trust);
+    tcase_add_test(all, test_cache_unusable);
+    tcase_add_test(all, test_cache_key);
+    tcase_add_test(all, test_deaf_device);
+    tcase_add_test(all, test_open_memory);
     tcase_add_test(all, test_kernel_failures);
     tcase_add_test(all, test_launch);
+    tcase_add_test(all, test_starved_host);
     tcase_add_test(all, test_memory_counts);
     tcase_add_test(all, test_wrap);
     tcase_add_test(all, test_profile);

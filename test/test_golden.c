@@ -9,13 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/prefill.h"
-#include "engine/text.h"
 #include "models/families.h"
 #include "models/gather.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
 #include "models/model.h"
+#include "support/rig.h"
 #include "support/suite.h"
 #include "support/taps.h"
 
@@ -246,7 +245,7 @@ static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const j
         for (int t = 0; t < plan.n_tokens; t++)
             if (plan.source[t] >= 0) plan.source[t] += (int32_t)from;
         cl_mem arranged = NULL;
-        ck_ok(vlci_gather(suite_device(), projected, eyes->newline, plan.source, plan.n_tokens,
+        ck_ok(vlci_gather(&model->compute, projected, eyes->newline, plan.source, plan.n_tokens,
                           f->config.text.hidden, &arranged));
         ck_ok(vlci_copy(suite_device(), arranged, 0, tokens, at * row, (size_t)plan.n_tokens * row));
         at += (size_t)plan.n_tokens;
@@ -261,49 +260,33 @@ static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const j
     return tokens;
 }
 
-static int32_t best_token(cl_mem logits, size_t vocab) {
-    float *values = malloc(vocab * sizeof *values);
-    size_t best = 0;
-    suite_download(logits, values, vocab * sizeof *values);
-    for (size_t i = 1; i < vocab; i++)
-        if (values[i] > values[best]) best = i;
-    free(values);
-    return (int32_t)best;
-}
-
-static void run_case(const fixture *f, const vlcache_model *model, const json_t *item) {
+static void run_case(const fixture *f, vlcache_model *model, const json_t *item) {
     taps golden;
     open_taps(f, item, &golden);
     const tap *prompt = taps_find(&golden, "prompt.ids"), *greedy = taps_find(&golden, "greedy.tokens");
     cl_mem visual = run_pictures(f, model, item, &golden);
-    vlci_kv kv;
-    vlci_text text;
-    ck_ok(vlci_text_cache(model, 1, &kv));
-    ck_ok(vlci_text_create(model, 1, &text));
+    rig r;
+    rig_create(&r, model, NULL);
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
     for (size_t i = 0; i < prompt->n; i++)
         ids[i] = prompt->i32[i] == f->config.image_token ? -1 - seen++ : prompt->i32[i];
-    int rows = (int)prompt->n;
-    ck_ok(vlci_text_begin(&text, &kv, ids, &rows, visual));
-    assert_tap("embed", text.x, taps_find(&golden, "embed"), 2e-4, 1e-3);
+    rig_begin(&r, ids, (int)prompt->n, NULL, (int)prompt->n, visual);
+    assert_tap("embed", r.reading.stream.x, taps_find(&golden, "embed"), 2e-4, 1e-3);
     for (int layer = 0; layer < f->config.text.layers; layer++) {
-        ck_ok(vlci_text_layer_run(&text, &kv, layer));
-        assert_tap("hidden", text.x, taps_findf(&golden, "layer.%d.hidden", layer), 5e-4, 1e-3);
+        ck_assert(rig_layer(&r) == (layer < f->config.text.layers - 1));
+        assert_tap("hidden", r.reading.stream.x, taps_findf(&golden, "layer.%d.hidden", layer), 5e-4, 1e-3);
     }
-    ck_ok(vlci_text_end(&text, &kv));
-    assert_tap("norm", text.last, taps_find(&golden, "norm"), 5e-4, 1e-3);
-    assert_tap("logits", text.logits, taps_find(&golden, "logits"), 5e-4, 1e-3);
+    assert_tap("norm", r.shared.text.last, taps_find(&golden, "norm"), 5e-4, 1e-3);
+    assert_tap("logits", r.shared.text.logits, taps_find(&golden, "logits"), 5e-4, 1e-3);
     for (size_t i = 0; i < greedy->n; i++) {
-        int32_t token = best_token(text.logits, (size_t)f->config.text.vocab);
+        int32_t token = rig_best(&r);
         ck_assert_msg(token == greedy->i32[i], "%s: token %zu is %d, not %d", f->folder, i, token,
                       greedy->i32[i]);
-        rows = 1;
-        ck_ok(vlci_text_run(&text, &kv, &token, &rows, NULL));
+        rig_step(&r, token);
     }
-    ck_assert_int_eq(kv.position[0], (int)(prompt->n + greedy->n));
+    ck_assert_int_eq(r.kv.position, (int)(prompt->n + greedy->n));
     free(ids);
-    vlci_text_release(&text);
-    vlci_kv_release(&kv);
+    rig_release(&r);
     if (visual) suite_release(visual);
     taps_release(&golden);
 }
@@ -332,13 +315,14 @@ static void assert_kept(const fixture *f, vlci_compress *plan, const taps *golde
     const tap *sparsity = taps_find(golden, "vlcache.sparsity");
     for (int layer = 0; layer < f->config.text.layers; layer++) {
         ck_assert_double_eq_tol(plan->layer[layer].sparsity, (double)sparsity->f32[layer], 1e-5);
-        ck_assert_int_eq(vlci_compress_kept(plan, layer, 0), budgets->i32[layer]);
+        ck_assert_int_eq(plan->layer[layer].kept, budgets->i32[layer]);
         const tap *want = taps_findf(golden, "vlcache.%d.kept.%d", percent, layer);
         size_t n = (size_t)budgets->i32[layer];
         ck_assert_uint_eq(want->n, n * (size_t)f->config.text.kv_heads);
-        int *got = malloc(n * sizeof *got);
+        int *got = malloc((size_t)plan->tokens * sizeof *got), kept;
         for (int head = 0; head < f->config.text.kv_heads; head++) {
-            ck_ok(vlci_compress_positions(plan, layer, 0, head, got));
+            ck_ok(vlci_compress_positions(plan, layer, head, got, &kept));
+            ck_assert_uint_eq((size_t)kept, n);
             for (size_t i = 0; i < n; i++) ck_assert_int_eq(got[i], want->i32[(size_t)head * n + i]);
         }
         free(got);
@@ -356,47 +340,37 @@ static void assert_text_rows(const taps *golden, const int *text_rows, int n) {
 }
 
 /* Greedy tokens after prefill at a budget; the first comes from the prefill's own logits. */
-static void run_budget(const fixture *f, const vlcache_model *model, const taps *golden, cl_mem visual,
+static void run_budget(const fixture *f, vlcache_model *model, const taps *golden, cl_mem visual,
                        double budget, const tap *tokens, int percent) {
     const tap *prompt = taps_find(golden, "prompt.ids");
-    vlci_kv kv;
-    vlci_text text;
-    vlci_compress *plan = NULL;
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
-    vlci_recipe recipe;
+    rig r;
     options.budget = budget;
-    ck_ok(vlci_policy_read(&options, &recipe));
-    ck_ok(vlci_text_cache(model, 1, &kv));
-    ck_ok(vlci_text_create(model, 1, &text));
+    rig_create(&r, model, &options);
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
-    int *text_rows = malloc(prompt->n * sizeof *text_rows), rows = (int)prompt->n, after = 0;
+    int *text_rows = malloc(prompt->n * sizeof *text_rows), after = 0;
     for (size_t i = 0; i < prompt->n; i++) {
         bool picture = prompt->i32[i] == f->config.image_token;
         ids[i] = picture ? -1 - seen++ : prompt->i32[i];
         if (!picture && seen) text_rows[after++] = (int)i;
     }
     assert_text_rows(golden, text_rows, after);
-    vlci_compress_prompt asked = {.tokens = &rows, .text = &after, .text_rows = text_rows};
-    ck_ok(vlci_prefill_plan(&text, &kv, &recipe, &asked, NULL, 0, &plan));
-    ck_ok(vlci_prefill_walk(&text, &kv, ids, &rows, visual, &plan, 1));
-    ck_ok(vlci_prefill_compress(&text, &kv, 24, plan, &kv));
-    if (percent) assert_kept(f, plan, golden, percent);
+    rig_read(&r, ids, (int)prompt->n, text_rows, after, visual);
+    if (percent) assert_kept(f, r.plan, golden, percent);
     vlcache_compress_stats stats;
-    vlci_compress_stats(plan, 0, &stats);
-    size_t row = 2 * (size_t)kv.kv_heads * (size_t)kv.head_dim * vlci_dtype_bytes(kv.dtype);
-    ck_assert_uint_eq(kv.bytes, stats.bytes_kept + (size_t)kv.layers * 24 * row);
+    vlci_compress_stats(r.plan, &stats);
+    const vlci_kv_shape *shape = &r.shared.pool.shape;
+    uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
+    ck_assert_uint_eq(vlci_kv_pool_rows(&r.shared.pool) * row, stats.bytes_kept);
     for (size_t i = 0; i < tokens->n && i < 24; i++) {
-        int32_t token = best_token(text.logits, (size_t)f->config.text.vocab);
+        int32_t token = rig_best(&r);
         ck_assert_msg(token == tokens->i32[i], "%s at %g: token %zu is %d, not %d", f->folder, budget, i,
                       token, tokens->i32[i]);
-        rows = 1;
-        ck_ok(vlci_text_run(&text, &kv, &token, &rows, NULL));
+        rig_step(&r, token);
     }
-    vlci_compress_destroy(&plan);
     free(text_rows);
     free(ids);
-    vlci_text_release(&text);
-    vlci_kv_release(&kv);
+    rig_release(&r);
 }
 
 START_TEST(compressed_decode) {

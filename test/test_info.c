@@ -15,6 +15,7 @@
 #include "support/process.h"
 #include "support/scratch.h"
 #include "support/suite.h"
+#include "vlcache/image.h"
 
 enum { MAX_LADDERS = 32, ENGINES = 3 };
 
@@ -306,6 +307,10 @@ START_TEST(tool_prints_json) {
     ck_assert_uint_eq(chosen, 1);
     ck_assert_ptr_null(json_object_get(json_object_get(device, "gemm"), "bf16"));
     ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(object, "cache"), "files")), 0);
+    json_t *pictures = json_object_get(object, "pictures");
+    ck_assert_uint_ge(json_array_size(pictures), 5);
+    ck_assert_str_eq(json_string_value(json_array_get(pictures, 0)), "JPEG");
+    ck_assert_str_eq(json_string_value(json_array_get(pictures, 4)), "PNM");
     json_decref(object);
     object = run_json(select, "--clear-cache", "--no-measure", &device);
     ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(object, "cache"), "files")), 0);
@@ -324,6 +329,7 @@ START_TEST(tool_fits_the_page) {
     run_info(&p, "--no-measure", NULL, NULL, NULL);
     unsetenv("XDG_CACHE_HOME");
     ck_assert_int_eq(p.code, 0);
+    ck_assert_ptr_nonnull(strstr(p.out, vlcache_image_formats()));
     for (const char *line = p.out; *line; line += strcspn(line, "\n") + 1) {
         size_t length = strcspn(line, "\n");
         ck_assert_msg(length <= 100, "%zu columns: %.*s", length, (int)length, line);

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "engine/prompt.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
 #include "models/model.h"
@@ -54,11 +56,18 @@ static double element(const unsigned char *stored, vlcache_dtype dtype, size_t i
     return h & 0x8000u ? -value : value;
 }
 
+/* A tensor of the checkpoint with its data. */
+static vlci_weight_view stored_tensor(vlci_checkpoint *checkpoint, const char *name) {
+    vlci_weight_view found, view;
+    ck_assert_msg(vlci_checkpoint_find(checkpoint, name, &found), "%s is not there", name);
+    ck_ok(vlci_checkpoint_get(checkpoint, name, found.n_dims, found.dim, &view));
+    return view;
+}
+
 /* Rows first..first+n of a matrix on the device against a tensor of the checkpoint. */
-static void compare(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix, const char *name, int first,
+static void compare(vlci_checkpoint *checkpoint, const vlci_matrix *matrix, const char *name, int first,
                     int n) {
-    vlci_weight_view view;
-    ck_assert_msg(vlci_checkpoint_find(checkpoint, name, &view), "%s is not there", name);
+    vlci_weight_view view = stored_tensor(checkpoint, name);
     size_t bytes = vlci_matrix_bytes(matrix->n, matrix->k, matrix->dtype, matrix->layout),
            k = (size_t)matrix->k;
     unsigned char *stored = malloc(bytes);
@@ -85,7 +94,7 @@ static vlci_checkpoint *open_checkpoint(const char *folder) {
     return checkpoint;
 }
 
-static void check_model(const vlcache_model *model, const vlci_checkpoint *checkpoint) {
+static void check_model(const vlcache_model *model, vlci_checkpoint *checkpoint) {
     const vlci_text_config *text = &model->config.text;
     const vlci_text_layer *last = &model->text[text->layers - 1];
     int q = text->heads * text->head_dim, kv = text->kv_heads * text->head_dim;
@@ -110,7 +119,7 @@ static void check_model(const vlcache_model *model, const vlci_checkpoint *check
 }
 
 /* A bias of three parts, and a norm, as f32. */
-static void check_vectors(const vlcache_model *model, const vlci_checkpoint *checkpoint) {
+static void check_vectors(const vlcache_model *model, vlci_checkpoint *checkpoint) {
     const vlci_clip_config *vision = &eyes_of(model)->vision;
     if (!vision->run_layers) return;
     const vlci_clip_layer *layer = &eyes_of(model)->tower.layer[0];
@@ -120,9 +129,8 @@ static void check_vectors(const vlcache_model *model, const vlci_checkpoint *che
     static const char *const parts[] = {"q_proj", "k_proj", "v_proj"};
     for (int p = 0; p < 3; p++) {
         char name[128];
-        vlci_weight_view view;
         snprintf(name, sizeof name, "vision_tower.vision_model.encoder.layers.0.self_attn.%s.bias", parts[p]);
-        ck_assert(vlci_checkpoint_find(checkpoint, name, &view));
+        vlci_weight_view view = stored_tensor(checkpoint, name);
         for (int i = 0; i < inner; i++)
             ck_assert_double_eq((double)bias[p * inner + i], element(view.data, view.dtype, (size_t)i));
     }
@@ -182,10 +190,9 @@ static vlcache_model *load_scratch(vlcache_dtype dtype) {
 }
 
 /* Rows of a matrix must be the stored values to the bit, in their own dtype. */
-static void compare_exactly(const vlci_checkpoint *checkpoint, const vlci_matrix *matrix, vlcache_dtype dtype,
+static void compare_exactly(vlci_checkpoint *checkpoint, const vlci_matrix *matrix, vlcache_dtype dtype,
                             const char *name, int first, int n) {
-    vlci_weight_view view;
-    ck_assert(vlci_checkpoint_find(checkpoint, name, &view));
+    vlci_weight_view view = stored_tensor(checkpoint, name);
     ck_assert_msg(matrix->dtype == dtype, "%s is %s", name, vlcache_dtype_name(matrix->dtype));
     size_t bytes = vlci_matrix_bytes(matrix->n, matrix->k, matrix->dtype, matrix->layout),
            k = (size_t)matrix->k;
@@ -240,7 +247,8 @@ START_TEST(test_mixed_dtypes) {
                     0, eyes->vision.intermediate);
     compare_exactly(c, &eyes->projector.first, VLCACHE_DTYPE_BF16, "multi_modal_projector.linear_1.weight", 0,
                     text->hidden);
-    for (int dtype = VLCACHE_DTYPE_F32; dtype <= VLCACHE_DTYPE_BF16; dtype++) ck_assert(model->occurs[dtype]);
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= VLCACHE_DTYPE_BF16; dtype++)
+        ck_assert(model->compute.linear.of[dtype].open);
     ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_BF16);
     ck_assert_int_eq(warnings, 0);
     vlci_checkpoint_close(&c);
@@ -257,7 +265,8 @@ START_TEST(test_mixed_to_one) {
     vlcache_model *model = load_scratch(VLCACHE_DTYPE_F16);
     vlci_checkpoint *checkpoint = open_checkpoint(scratch_folder());
     check_model(model, checkpoint);
-    ck_assert(model->occurs[VLCACHE_DTYPE_F16] && !model->occurs[VLCACHE_DTYPE_F32]);
+    ck_assert(model->compute.linear.of[VLCACHE_DTYPE_F16].open &&
+              !model->compute.linear.of[VLCACHE_DTYPE_F32].open);
     ck_assert_int_eq(model->text[0].qkv.dtype, VLCACHE_DTYPE_F16);
     ck_assert_int_eq(model->dtype, VLCACHE_DTYPE_F16);
     vlci_checkpoint_close(&checkpoint);
@@ -392,6 +401,49 @@ START_TEST(test_cancel) {
 }
 END_TEST
 
+/* A token beside tokenizer.json whose id has no row in the embedding: refused, not read from beyond it. */
+START_TEST(test_id_without_row) {
+    static const char *const files[] = {"config.json", "generation_config.json", "preprocessor_config.json",
+                                        "model.safetensors", "tokenizer.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char from[600], to[600];
+        snprintf(from, sizeof from, "%s/%s", folder_path(1), files[i]);
+        snprintf(to, sizeof to, "%s/%s", scratch_folder(), files[i]);
+        ck_assert_int_eq(symlink(from, to), 0);
+    }
+    scratch_text("added_tokens.json", "{\"<far>\": 9999999}");
+    vlcache_model *model = NULL;
+    vlci_prompt laid;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlci_turn turn = {.chat = vlci_chat_find("plain"), .first = true, .open = -1};
+    ck_ok(vlcache_model_load(suite_device(), scratch_folder(), NULL, &model));
+    prompt.raw = true;
+    prompt.text = "a <far>";
+    ck_fails(vlci_prompt_create(model, &prompt, &turn, &laid), VLCACHE_E_FORMAT, "id 9999999");
+    prompt.text = "a far";
+    ck_ok(vlci_prompt_create(model, &prompt, &turn, &laid));
+    vlci_prompt_release(&laid);
+    vlcache_model_destroy(&model);
+    scratch_clean();
+}
+END_TEST
+
+/* Whichever allocation fails, and all behind it: memory is said to be short, and nothing stays behind. */
+START_TEST(test_load_memory) {
+    bool failed = true;
+    vlcache_model_destroy(&(vlcache_model *){load(1, VLCACHE_DTYPE_AUTO)}); /* kernels are built */
+    for (long at = 0, step = 1; failed; at += step, step = 1 + at / (suite_reduced() ? 8 : 256)) {
+        vlcache_model *model = NULL;
+        failing_start(at);
+        vlcache_status status = vlcache_model_load(suite_device(), folder_path(1), NULL, &model);
+        vlcache_model_destroy(&model);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_msg(status == (failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK), "allocation %ld: %s: %s", at,
+                      vlcache_status_name(status), vlcache_error_message());
+    }
+}
+END_TEST
+
 START_TEST(test_missing_folder) {
     vlcache_model *model = NULL;
     ck_fails(vlcache_model_load(suite_device(), "/no/such/folder", NULL, &model), VLCACHE_E_IO,
@@ -456,6 +508,8 @@ int main(void) {
     tcase_add_test(all, test_unused_tensors);
     tcase_add_loop_test(all, test_nothing_unused, 0, N_FOLDERS);
     tcase_add_test(all, test_cancel);
+    tcase_add_test(all, test_id_without_row);
+    tcase_add_test(all, test_load_memory);
     tcase_add_test(all, test_missing_folder);
     tcase_add_test(all, test_half_round_trip);
     tcase_add_test(all, test_rounding);

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/prefill.h"
 #include "models/model.h"
 #include "ref/ref_compress.h"
 #include "session/probe.h"
+#include "support/rig.h"
 #include "support/suite.h"
 
 enum { N = 90, STEPS = 3, KEPT_MOST = N };
@@ -29,17 +29,31 @@ static float *download_f32(cl_mem memory, size_t n) {
     return out;
 }
 
+/* The keys of a head of the cache, row after row. */
+static float *head_keys(const vlci_kv *kv, int layer, int head, int rows) {
+    size_t width = (size_t)kv->pool->shape.head_dim;
+    const vlci_kv_list *list = vlci_kv_list_of(kv, layer, head);
+    float *pool = download_f32(kv->pool->k, (size_t)kv->pool->pages * VLCI_KV_PAGE * width);
+    float *keys = malloc((size_t)rows * width * sizeof *keys);
+    for (int j = 0; j < rows; j++) {
+        size_t page = (size_t)kv->pool->table.entry[list->first + j / VLCI_KV_PAGE];
+        memcpy(keys + (size_t)j * width, pool + (page * VLCI_KV_PAGE + (size_t)(j % VLCI_KV_PAGE)) * width,
+               width * sizeof *keys);
+    }
+    free(pool);
+    return keys;
+}
+
 /* One layer of one decoded row, from its query and the cache as it stands. */
 static void attend(const vlci_text *text, const vlci_kv *kv, int layer, int visible, seen *out) {
     const vlci_text_config *c = &text->model->config.text;
-    int group = c->heads / c->kv_heads, capacity = kv->layer[layer].capacity;
+    int group = c->heads / c->kv_heads;
     float *q = download_f32(text->qkv, (size_t)(c->heads * c->head_dim));
-    float *k = download_f32(kv->layer[layer].k, (size_t)(c->kv_heads * capacity * c->head_dim));
     double *logit = malloc((size_t)visible * sizeof *logit);
     memset(out->score, 0, (size_t)(c->kv_heads * N) * sizeof *out->score);
     for (int h = 0; h < c->heads; h++) {
         double max, lse;
-        const float *keys = k + (size_t)(h / group * capacity * c->head_dim);
+        float *keys = head_keys(kv, layer, h / group, visible);
         ref_logits(q + h * c->head_dim, keys, (size_t)c->head_dim, visible, c->head_dim,
                    1.0 / sqrt(c->head_dim), logit);
         ref_row(logit, visible, &max, &lse);
@@ -47,9 +61,9 @@ static void attend(const vlci_text *text, const vlci_kv *kv, int layer, int visi
             out->insignificant += logit[j] < max + log(threshold);
             out->score[h / group * N + j] += exp(logit[j] - lse);
         }
+        free(keys);
     }
     free(q);
-    free(k);
     free(logit);
 }
 
@@ -65,66 +79,59 @@ static double hit_rate(const double *score, const int *kept, int k) {
 
 typedef struct bench {
     vlcache_model *model;
-    vlci_text text;
-    vlci_kv kv;
-    vlci_compress *plan;
+    rig rig;
     vlci_probe *probe;
-    vlci_recipe recipe;
+    vlci_kv full; /* the cache before it was compressed */
 } bench;
 
 static void open_bench(bench *b) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     int32_t ids[N];
-    int rows = N, after = 20;
     options.dtype = VLCACHE_DTYPE_F32;
     ck_ok(vlcache_model_load(suite_device(), VLCACHE_TEST_DATA "/models/llava-mistral-gqa4", &options,
                              &b->model));
-    ck_ok(vlci_text_cache(b->model, 1, &b->kv));
-    ck_ok(vlci_text_create(b->model, 1, &b->text));
     for (int i = 0; i < N; i++) ids[i] = (i * 37 + 11) % (b->model->config.text.vocab - 1);
     compress.budget = 0.3;
     compress.threshold = threshold;
-    ck_ok(vlci_policy_read(&compress, &b->recipe));
-    vlci_compress_prompt prompt = {.tokens = &rows, .text = &after};
-    ck_ok(vlci_prefill_plan(&b->text, &b->kv, &b->recipe, &prompt, NULL, 0, &b->plan));
-    vlci_probe_options watched = {N, b->kv.length, &b->recipe, 1};
-    ck_ok(vlci_probe_create(&b->text, &b->kv, &watched, &b->probe));
-    ck_ok(vlci_prefill_walk(&b->text, &b->kv, ids, &rows, NULL, &b->plan, 1));
+    compress.defer = 1; /* the rows stay until vlci_compress_all() */
+    rig_create(&b->rig, b->model, &compress);
+    vlci_probe_options watched = {N, NULL, &b->rig.recipe, 1};
+    ck_ok(vlci_probe_create(&b->rig.shared.compress, &watched, &b->probe));
+    rig_read(&b->rig, ids, N, NULL, 20, NULL);
+    ck_ok(vlci_kv_fork(&b->rig.kv, &b->full));
+    ck_ok(vlci_compress_all(b->rig.plan, &b->rig.kv));
 }
 
 static void close_bench(bench *b) {
     vlci_probe_destroy(&b->probe);
-    vlci_compress_destroy(&b->plan);
-    vlci_text_release(&b->text);
-    vlci_kv_release(&b->kv);
+    vlci_kv_release(&b->full);
+    rig_release(&b->rig);
     vlcache_model_destroy(&b->model);
 }
 
 /* The probe's own steps leave the last layer's query behind; so each layer is checked when it is the last. */
 START_TEST(test_last_layer) {
     bench b = {0};
-    vlci_kv small;
-    int kept[KEPT_MOST];
+    int kept[KEPT_MOST], k;
     vlcache_probe_layer got;
     open_bench(&b);
     const vlci_text_config *c = &b.model->config.text;
+    vlci_compress *plan = b.rig.plan;
     int last = c->layers - 1;
-    ck_ok(vlci_kv_fork(&b.kv, &small));
-    ck_ok(vlci_prefill_compress(&b.text, &b.kv, 1, b.plan, &small));
-    int k = vlci_compress_kept(b.plan, last, 0);
     seen want = {.score = malloc((size_t)(c->kv_heads * N) * sizeof(double))};
-    ck_ok(vlci_probe_layer(b.probe, b.plan, threshold, last, &got));
+    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, &got));
     ck_assert(got.steps == 0 && isnan(got.hit_first) && isnan(got.hit_all) && isnan(got.sparsity));
     for (int s = 0; s < STEPS; s++) {
-        ck_ok(vlci_probe_step(b.probe, &b.text, &b.kv, 5 + s));
-        attend(&b.text, &b.kv, last, N + s + 1, &want);
+        ck_ok(vlci_probe_step(b.probe, &b.rig.shared.step, &b.full, 5 + s));
+        vlci_step_forget(&b.rig.shared.step);
+        attend(&b.rig.shared.text, &b.full, last, N + s + 1, &want);
         for (int h = 0; h < c->kv_heads; h++) {
-            ck_ok(vlci_compress_positions(b.plan, last, 0, h, kept));
+            ck_ok(vlci_compress_positions(plan, last, h, kept, &k));
             want.hit[s] += hit_rate(want.score + h * N, kept, k) / c->kv_heads;
         }
     }
-    ck_ok(vlci_probe_layer(b.probe, b.plan, threshold, last, &got));
+    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, &got));
     ck_assert_int_eq(got.steps, STEPS);
     ck_assert_double_eq_tol(got.hit_first, want.hit[0], 1e-9);
     ck_assert_double_eq_tol(got.hit_all, (want.hit[0] + want.hit[1] + want.hit[2]) / 3.0, 1e-9);
@@ -133,7 +140,6 @@ START_TEST(test_last_layer) {
     ck_ok(vlci_probe_layer(b.probe, NULL, threshold, last, &got));
     ck_assert(got.hit_first == 1.0 && got.hit_all == 1.0);
     free(want.score);
-    vlci_kv_release(&small);
     close_bench(&b);
 }
 END_TEST

@@ -160,7 +160,7 @@ START_TEST(bad_pictures) {
     static const unsigned char cut[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10";
     char path[512];
     FAILS(2, "no-picture.png: cannot be opened", "-m", TINY, "-p", "x", "--image", "no-picture.png");
-    FAILS(2, "neither a file nor a pipe", "-m", TINY, "-p", "x", "--image", "/");
+    FAILS(2, "is no regular file", "-m", TINY, "-p", "x", "--image", "/");
     scratch_text("empty.png", "");
     FAILS(2, "empty.png", "-m", TINY, "-p", "x", "--image", in_scratch("empty.png", path));
     scratch_text("text.png", "this is no picture at all, whatever its name says");

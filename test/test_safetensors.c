@@ -2,10 +2,13 @@
  * test_safetensors.c - good files under every naming scheme, files that lie, and memory that runs out.
  */
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "checkpoint/safetensors.h"
 #include "models/llava.h"
@@ -61,6 +64,7 @@ START_TEST(good_file) {
     ck_assert_uint_eq(view.bytes, 12);
     for (int i = 0; i < 12; i++) ck_assert_int_eq(((const unsigned char *)view.data)[i], 8 + i);
     vlci_checkpoint_drop(&view);
+    ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "b", 2, (size_t[]){2, 3}, &view), VLCACHE_OK);
     ck_assert_int_eq(((const unsigned char *)view.data)[11], 19);
     ck_assert_int_eq(vlci_checkpoint_get(checkpoint, "e", 2, (size_t[]){0, 4}, &view), VLCACHE_OK);
     ck_assert(!vlci_checkpoint_find(checkpoint, "c", &view));
@@ -112,6 +116,7 @@ START_TEST(schemes) {
         for (int i = 0; i < 5; i++) {
             vlci_weight_view view;
             ck_assert_msg(vlci_checkpoint_find(checkpoint, canonical[i], &view), "%s", named[s][i]);
+            ck_ok(vlci_checkpoint_get(checkpoint, canonical[i], 1, (size_t[]){1}, &view));
             ck_assert_int_eq(*(const unsigned char *)view.data, 2 * i);
         }
         vlci_checkpoint_close(&checkpoint);
@@ -269,6 +274,103 @@ START_TEST(bad_length) {
 }
 END_TEST
 
+/* A file that is cut, or written anew, between its header and its tensors: said, and no signal. */
+START_TEST(changed_file) {
+    enum { BYTES = 1 << 20 };
+    char path[512];
+    vlci_weight_view view;
+    write_tensors("model.safetensors",
+                  "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+                  "\"b\":{\"dtype\":\"F16\",\"shape\":[524286],\"data_offsets\":[4,1048576]}}",
+                  BYTES);
+    snprintf(path, sizeof path, "%s/model.safetensors", scratch_folder());
+    vlci_checkpoint *checkpoint = open_good();
+    ck_ok(vlci_checkpoint_get(checkpoint, "a", 1, (size_t[]){2}, &view));
+    ck_assert_int_eq(truncate(path, BYTES / 2), 0);
+    ck_fails(vlci_checkpoint_get(checkpoint, "b", 1, (size_t[]){524286}, &view), VLCACHE_E_IO,
+             "changed while it was loaded");
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), path));
+    vlci_checkpoint_close(&checkpoint);
+    write_tensors("model.safetensors", one_a, 4);
+    checkpoint = open_good();
+    const struct timespec times[2] = {{1, 0}, {1, 0}};
+    ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+    ck_fails(vlci_checkpoint_get(checkpoint, "a", 1, (size_t[]){2}, &view), VLCACHE_E_IO,
+             "changed while it was loaded");
+    vlci_checkpoint_close(&checkpoint);
+}
+END_TEST
+
+/* Two tensors that hold the same, and two that only look so. */
+START_TEST(equal_tensors) {
+    static const char header[] =
+        "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+        "\"b\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[4,8]},"
+        "\"c\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[8,12]},"
+        "\"d\":{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[12,16]}}";
+    unsigned char file[8 + sizeof header - 1 + 16] = {(unsigned char)(sizeof header - 1)};
+    memcpy(file + 8, header, sizeof header - 1);
+    file[sizeof file - 5] = 7; /* the last byte of c */
+    scratch_write("model.safetensors", file, sizeof file);
+    vlci_checkpoint *checkpoint = open_good();
+    static const char *const other[] = {"b", "c", "d", "e"};
+    for (int i = 0; i < 4; i++) {
+        bool same = false;
+        ck_ok(vlci_checkpoint_same(checkpoint, "a", other[i], &same));
+        ck_assert_int_eq(same, i == 0);
+    }
+    vlci_checkpoint_close(&checkpoint);
+}
+END_TEST
+
+/* What stands in place of the weights is named, with the way out. */
+START_TEST(other_files) {
+    static const struct {
+        const char *file, *why;
+    } cases[] = {{"llava-7b.Q4_K.gguf", "GGUF files are not read"},
+                 {"pytorch_model-00001-of-00002.bin", "save_pretrained"},
+                 {"consolidated.00.pth", ".pth"},
+                 {"model-00001-of-00002.safetensors", "model.safetensors.index.json too"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch_text(cases[i].file, "x");
+        refused(VLCACHE_E_IO, cases[i].file, cases[i].why);
+        scratch_remove(cases[i].file);
+    }
+    static const char pointer[] =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 14000000000\n";
+    scratch_text("model.safetensors", pointer);
+    refused(VLCACHE_E_FORMAT, "model.safetensors", "git lfs pull");
+    scratch_remove("model.safetensors");
+    scratch_text("model.safetensors.index.json", pointer);
+    refused(VLCACHE_E_FORMAT, "model.safetensors.index.json", "git lfs pull");
+    scratch_text("model.safetensors.index.json", good_index);
+    scratch_text("m-1.safetensors", pointer);
+    refused(VLCACHE_E_FORMAT, "m-1.safetensors", "Git LFS pointer");
+}
+END_TEST
+
+/* A header that would take forty times its size, or a hundred levels and more, is not built. */
+START_TEST(greedy_header) {
+    size_t n = 8 << 20;
+    char *header = malloc(n + 1);
+    memcpy(header, "{\"a\":[", 6);
+    for (size_t i = 6; i < n - 2; i += 3) memcpy(header + i, "[],", 3);
+    strcpy(header + n - 4, "0]}");
+    write_tensors("model.safetensors", header, 0);
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
+    refused(VLCACHE_E_FORMAT, "model.safetensors", "MiB of memory");
+    getrusage(RUSAGE_SELF, &after);
+    ck_assert_int_lt(after.ru_maxrss - before.ru_maxrss, 64 << 10); /* parsed, it takes more than 370 MiB */
+    memset(header, '[', 400);
+    memcpy(header, "{\"a\":", 5);
+    header[400] = 0;
+    write_tensors("model.safetensors", header, 0);
+    refused(VLCACHE_E_FORMAT, "model.safetensors", "nested 396 deep");
+    free(header);
+}
+END_TEST
+
 /* Every byte of a small good file, changed at random: no crash, and whatever opens is within the file. */
 START_TEST(mutations) {
     char header[] =
@@ -302,7 +404,11 @@ START_TEST(memory) {
     for (long at = 0; failed; at++) {
         vlci_checkpoint *checkpoint = NULL;
         failing_start(at);
+        vlci_weight_view view;
+        bool same;
         vlcache_status status = vlci_checkpoint_open(scratch_folder(), &checkpoint);
+        if (!status) status = vlci_checkpoint_get(checkpoint, "a", 1, (size_t[]){2}, &view);
+        if (!status) status = vlci_checkpoint_same(checkpoint, "a", "a", &same);
         vlci_checkpoint_close(&checkpoint);
         ck_assert_int_eq(failing_stop(&failed), 0);
         ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
@@ -321,6 +427,10 @@ int main(void) {
     tcase_add_test(cases, bad_index);
     tcase_add_test(cases, bad_header);
     tcase_add_test(cases, bad_length);
+    tcase_add_test(cases, changed_file);
+    tcase_add_test(cases, equal_tensors);
+    tcase_add_test(cases, other_files);
+    tcase_add_test(cases, greedy_header);
     tcase_add_test(cases, mutations);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);

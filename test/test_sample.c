@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "compute/sample.h"
-#include "engine/decode.h"
+#include "engine/step.h"
 #include "ref/ref_sample.h"
 #include "support/suite.h"
 
@@ -262,7 +262,7 @@ START_TEST(the_best_are_sorted) {
     for (int n = 1; n <= SORTED; n++) {
         int found = 0;
         memset(best, 0xff, sizeof best);
-        for (int i = 0; i < 10; i++) vlci_decode_insert(best, n, &found, (vlcache_logit){i, row[i]});
+        for (int i = 0; i < 10; i++) vlci_step_insert(best, n, &found, (vlcache_logit){i, row[i]});
         ck_assert_int_eq(found, n);
         for (int i = 0; i < n; i++) {
             ck_assert_int_eq(best[i].token, want[i]);
@@ -271,7 +271,7 @@ START_TEST(the_best_are_sorted) {
         ck_assert_int_eq(best[n].token, -1); /* nothing behind them is touched */
     }
     int found = 0;
-    for (int i = 0; i < 3; i++) vlci_decode_insert(best, SORTED, &found, (vlcache_logit){i, 7});
+    for (int i = 0; i < 3; i++) vlci_step_insert(best, SORTED, &found, (vlcache_logit){i, 7});
     ck_assert(found == 3 && best[0].token == 0 && best[1].token == 1 && best[2].token == 2);
 }
 END_TEST

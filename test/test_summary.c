@@ -1,19 +1,21 @@
 /*
  * test_summary.c - centroids of evicted rows: seeds, labels, means and biases against double, iterations that
- * never make it worse, and attention that cannot tell a summary of equal rows from the rows themselves.
+ * never make it worse, layers at once and one by one, and attention that cannot tell a summary of equal rows
+ * from the rows themselves.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "compress/compress.h"
+#include "compress/budget.h"
+#include "compress/compact.h"
+#include "compress/summary.h"
+#include "compute/attention.h"
 #include "ref/ref_compress.h"
-#include "support/suite.h"
+#include "support/pages.h"
 
-enum { BATCH = 2, HEADS = 4, KV = 2, ROOM = 3, LONG = 170, PAST = 5, MOST_DIM = 64, DECODED = 2 };
-enum { ROWS = LONG + PAST + BATCH * KV + DECODED };
-
-static const int tokens[BATCH] = {LONG, 60}, text[BATCH] = {8, 5};
+enum { LAYERS = 2, QUERY_HEADS = 4, KV = 2, HEADS = LAYERS * KV, LONG = 170, PAST = 5, MOST_DIM = 64 };
+enum { DECODED = 2 };
 
 /* What rows and scores are made of. */
 enum kind {
@@ -27,141 +29,185 @@ enum kind {
     KINDS
 };
 
-/* A full cache, what it is compressed to, and what the device said on the way. */
+/* Two sequences with the same rows, the second compressed, and what the device said on the way. */
 typedef struct cache {
     vlcache_dtype dtype;
-    int dim;
-    float *k, *v; /* [BATCH][KV][ROWS][dim], as stored */
-    vlci_compress *plan;
-    vlci_attention full;
-    vlci_compact_to small;
-    float *scores;                   /* [BATCH][KV][LONG]; NULL: none */
-    float *small_k, *small_v, *bias; /* [BATCH][KV][capacity][dim], [BATCH][KV][capacity] */
-    int32_t *evicted, *labels;       /* [BATCH][KV][LONG] */
+    int dim, tokens, decoded;
+    enum kind kind;
+    vlci_recipe recipe;
+    vlcache_compress_layer layer;
+    vlci_keep own[HEADS];
+    vlci_summary_kernels kernels;
+    pages *p;
+    int rows[2 * HEADS];
+    float *k, *v;   /* rows of all lists, as they are stored */
+    float *scores;  /* [HEADS][tokens]; NULL: none */
+    int *positions; /* kept ones: of head g from own[g].first on */
+    float *small_k[HEADS], *small_v[HEADS], *bias[HEADS];
+    int32_t *evicted, *labels; /* [heads summed up last][tokens] */
 } cache;
 
-static float widen(const void *data, size_t i, vlcache_dtype dtype) {
-    float value;
-    if (dtype == VLCACHE_DTYPE_F32) {
-        memcpy(&value, (const float *)data + i, sizeof value);
-        return value;
-    }
-    uint32_t bits = (uint32_t)((const uint16_t *)data)[i] << 16; /* BF16: the tests use no other */
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float *download_rows(cl_mem memory, size_t n, vlcache_dtype dtype) {
-    size_t bytes = n * vlci_dtype_bytes(dtype);
-    unsigned char *raw = malloc(bytes);
-    float *out = malloc(n * sizeof *out);
-    suite_download(memory, raw, bytes);
-    for (size_t i = 0; i < n; i++) out[i] = widen(raw, i, dtype);
-    free(raw);
-    return out;
-}
-
-static void make_scores(cache *c, enum kind kind) {
+static void make_scores(cache *c) {
     uint64_t seed = 5;
-    int n = BATCH * KV * LONG;
+    int n = HEADS * c->tokens;
+    if (c->kind == NO_SCORES) return;
     c->scores = malloc((size_t)n * sizeof *c->scores);
     for (int i = 0; i < n; i++) {
         c->scores[i] = fabsf(suite_random(&seed));
-        if (kind == ZEROS) c->scores[i] = 0.0f;
-        if (kind == NANS && i % 7 == 3) c->scores[i] = NAN;
-        if (kind == PEAK) c->scores[i] = i % LONG == 11 ? 1e30f : 1e-38f;
+        if (c->kind == ZEROS) c->scores[i] = 0.0f;
+        if (c->kind == NANS && i % 7 == 3) c->scores[i] = NAN;
+        if (c->kind == PEAK) c->scores[i] = i % c->tokens == 11 ? 1e30f : 1e-38f;
     }
 }
 
-/* One layer; budget and summary as asked. */
-static void make_plan(cache *c, const char *summary, double budget, bool later, enum kind kind) {
+static void read_recipe(cache *c, const char *summary, double budget) {
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
-    vlci_compress_shape shape = {1, BATCH, HEADS, KV, c->dim, c->dtype};
-    int32_t past[BATCH * KV];
-    vlci_recipe recipe;
     options.allocation = VLCACHE_ALLOCATION_UNIFORM;
-    options.scoring = kind == NO_SCORES ? VLCACHE_SCORING_SINK_RECENT : VLCACHE_SCORING_WINDOW;
-    if (kind != NO_SCORES) options.window = 4;
+    options.scoring = c->kind == NO_SCORES ? VLCACHE_SCORING_SINK_RECENT : VLCACHE_SCORING_WINDOW;
+    if (c->kind != NO_SCORES) options.window = 4;
     ck_ok(vlcache_compress_set(&options, "summary", summary));
     options.budget = budget;
-    ck_ok(vlci_policy_read(&options, &recipe));
-    for (int g = 0; g < BATCH * KV; g++) past[g] = later ? PAST + g : 0;
-    vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .past = past};
-    ck_ok(vlci_compress_create(suite_device(), &recipe, &shape, &prompt, NULL, 0, &c->plan));
-    if (kind != NO_SCORES) {
-        make_scores(c, kind);
-        c->plan->seen->score[0] = suite_upload(c->scores, BATCH * KV * LONG * sizeof *c->scores);
-        c->plan->seen->observed = 1;
-    }
-    c->plan->decoded = later ? DECODED : 0;
-    ck_ok(vlci_compress_plan(c->plan));
+    ck_ok(vlci_policy_read(&options, &c->recipe));
 }
 
-static void make_rows(cache *c, enum kind kind) {
-    size_t n = (size_t)(BATCH * KV * ROWS * c->dim);
+/* What the heads keep: as the budget says, some of them fewer rows, as when they share by their scores. */
+static void choose(cache *c, bool later) {
+    int at = 0;
+    vlci_budget_share(&c->recipe, c->tokens, 1, 1, &c->layer);
+    vlci_budget_even(&c->layer, KV, c->own);
+    vlci_budget_even(&c->layer, KV, c->own + KV);
+    c->positions = calloc((size_t)(HEADS * c->tokens), sizeof *c->positions);
+    for (int g = 0; g < HEADS; g++) {
+        vlci_keep *own = &c->own[g];
+        own->before = later ? PAST + 6 * g : 0;
+        own->first = at;
+        for (int less = g % 3; less && own->kept > own->recent + own->sinks; less--) own->kept--;
+        ref_topk(c->scores ? c->scores + g * c->tokens : NULL, c->tokens, own->kept, own->recent, own->sinks,
+                 c->positions + at);
+        at += own->kept;
+        c->rows[g] = c->rows[HEADS + g] = own->before + c->tokens + c->decoded;
+    }
+}
+
+static void make_rows(cache *c) {
+    size_t n = pages_first(c->rows, HEADS) * (size_t)c->dim;
+    vlci_kv_shape shape = {LAYERS, KV, c->dim, c->dtype};
     uint64_t seed = 9;
-    c->k = malloc(n * sizeof *c->k);
-    c->v = malloc(n * sizeof *c->v);
+    c->k = malloc(2 * n * sizeof *c->k);
+    c->v = malloc(2 * n * sizeof *c->v);
     for (size_t i = 0; i < n; i++) {
-        size_t same = i % (size_t)c->dim + (kind == FEW ? i / (size_t)c->dim % 3 * 7 : 0);
-        bool random = kind != EQUAL && kind != FEW;
-        c->k[i] = random ? 2.0f * suite_random(&seed) : sinf((float)same);
-        c->v[i] = random ? suite_random(&seed) : cosf((float)same);
+        size_t same = i % (size_t)c->dim + (c->kind == FEW ? i / (size_t)c->dim % 3 * 7 : 0);
+        bool random = c->kind != EQUAL && c->kind != FEW;
+        c->k[i] = c->k[n + i] = random ? 2.0f * suite_random(&seed) : sinf((float)same);
+        c->v[i] = c->v[n + i] = random ? suite_random(&seed) : cosf((float)same);
     }
-    void *k = suite_store(c->k, n, c->dtype), *v = suite_store(c->v, n, c->dtype);
-    c->full = (vlci_attention){.batch = BATCH,
-                               .heads = HEADS,
-                               .kv_heads = KV,
-                               .head_dim = c->dim,
-                               .kv_dtype = c->dtype,
-                               .row_stride = (size_t)c->dim,
-                               .head_stride = (size_t)(ROWS * c->dim),
-                               .seq_stride = (size_t)(KV * ROWS * c->dim)};
-    c->full.k = suite_upload(k, n * vlci_dtype_bytes(c->dtype));
-    c->full.v = suite_upload(v, n * vlci_dtype_bytes(c->dtype));
-    free(k);
-    free(v);
+    c->p = pages_create(&shape, 2, &(pages_rows){.rows = c->rows, .k = c->k, .v = c->v},
+                        HEADS * vlci_kv_pages(c->rows[HEADS - 1]));
 }
 
-static void compress(cache *c) {
-    int capacity = vlci_compress_most_rows(c->plan, 0) + PAST + BATCH * KV + ROOM;
-    size_t n = (size_t)(BATCH * KV * capacity);
-    c->small = (vlci_compact_to){.row_stride = (size_t)c->dim,
-                                 .head_stride = (size_t)(capacity * c->dim),
-                                 .seq_stride = (size_t)(KV * capacity * c->dim),
-                                 .capacity = capacity};
-    c->small.k = suite_poison(n * (size_t)c->dim * vlci_dtype_bytes(c->dtype));
-    c->small.v = suite_poison(n * (size_t)c->dim * vlci_dtype_bytes(c->dtype));
-    c->small.bias = suite_poison(n * sizeof(float));
-    ck_ok(vlci_compress_layer(c->plan, 0, &c->full, NULL, 0, &c->small));
-    c->small_k = download_rows(c->small.k, n * (size_t)c->dim, c->dtype);
-    c->small_v = download_rows(c->small.v, n * (size_t)c->dim, c->dtype);
-    c->bias = malloc(n * sizeof *c->bias);
-    suite_download(c->small.bias, c->bias, n * sizeof *c->bias);
-    if (!c->plan->evicted) return;
-    c->evicted = malloc(BATCH * KV * LONG * sizeof *c->evicted);
-    c->labels = malloc(BATCH * KV * LONG * sizeof *c->labels);
-    suite_download(c->plan->evicted, c->evicted, BATCH * KV * LONG * sizeof *c->evicted);
-    suite_download(c->plan->labels, c->labels, BATCH * KV * LONG * sizeof *c->labels);
+/* ---- the library --------------------------------------------------------------------------------------- */
+
+static vlci_compress_shape shape_of(const cache *c) {
+    return (vlci_compress_shape){LAYERS, QUERY_HEADS, KV, c->dim, c->dtype};
+}
+
+static vlci_heads heads_of(cache *c, int layer, int layers, cl_mem keep) {
+    return (vlci_heads){.device = suite_device(),
+                        .shape = shape_of(c),
+                        .layer = layer,
+                        .layers = layers,
+                        .tokens = c->tokens,
+                        .own = c->own,
+                        .keep = keep,
+                        .kv = vlci_kv_layer(&c->p->kv[1], layer),
+                        .heads_at = vlci_kv_heads_at(&c->p->kv[1], layer)};
+}
+
+/* Some layers: rows that stay, then centroids. */
+static void compress_layers(cache *c, int layer, int layers, cl_mem score, vlci_summary_room *room) {
+    int rows[HEADS], keep[HEADS];
+    vlci_keep none[HEADS] = {{0}};
+    vlci_compact_kernels compact;
+    vlci_compress_shape shape = shape_of(c);
+    vlci_kv_next next;
+    for (int i = 0; i < layers * KV; i++) {
+        const vlci_keep *own = &c->own[layer * KV + i];
+        rows[i] = own->before + own->kept + own->centroids + c->decoded;
+        keep[i] = own->before;
+    }
+    cl_mem to = suite_poison(HEADS * sizeof(vlci_kv_head)), on = suite_upload(c->own, sizeof c->own);
+    cl_mem held = suite_upload(none, sizeof none);
+    cl_mem positions = suite_upload(c->positions, (size_t)(HEADS * c->tokens) * sizeof *c->positions);
+    vlci_stay stay = {positions, held, positions, c->decoded};
+    ck_ok(vlci_compact_open(suite_device(), &shape, &compact));
+    ck_ok(vlci_kv_replace(&c->p->kv[1], layer, layers, rows, keep, true, to, &next));
+    vlci_heads h = heads_of(c, layer, layers, on);
+    ck_ok(vlci_compact(&h, &compact, &stay, to));
+    ck_ok(vlci_summary(&h, &c->kernels, &c->recipe, positions, score, (size_t)(layer * KV * c->tokens), to,
+                       room));
+    vlci_kv_replaced(&c->p->kv[1], &next);
+    cl_mem all[] = {to, on, held, positions};
+    for (size_t i = 0; i < 4; i++) suite_release(all[i]);
+}
+
+/* at_once: layers. */
+static void compress(cache *c, int at_once) {
+    vlci_compress_shape shape = shape_of(c);
+    vlci_summary_room room = {0};
+    size_t list = (size_t)(at_once * KV * c->tokens) * sizeof(int32_t);
+    cl_mem score =
+        c->scores ? suite_upload(c->scores, (size_t)(HEADS * c->tokens) * sizeof *c->scores) : NULL;
+    ck_ok(vlci_summary_open(suite_device(), &shape, &c->recipe, &c->kernels));
+    for (int l = 0; l < LAYERS; l += at_once) compress_layers(c, l, at_once, score, &room);
+    for (int g = 0; g < HEADS; g++) {
+        size_t n = (size_t)c->rows[g] + 1;
+        c->small_k[g] = malloc(n * (size_t)c->dim * sizeof(float));
+        c->small_v[g] = malloc(n * (size_t)c->dim * sizeof(float));
+        c->bias[g] = malloc(n * sizeof(float));
+        pages_read(&c->p->kv[1], g / KV, g % KV, c->small_k[g], c->small_v[g], c->bias[g]);
+    }
+    if (room.evicted) {
+        c->evicted = malloc(list);
+        c->labels = malloc(list);
+        suite_download(room.evicted, c->evicted, list);
+        suite_download(room.labels, c->labels, list);
+    }
+    vlci_summary_release(suite_device(), &room);
+    if (score) suite_release(score);
+}
+
+/* Rows and choices; nothing is compressed yet. */
+static cache begin(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
+                   enum kind kind) {
+    cache c = {.dtype = dtype, .dim = dim, .tokens = later ? LONG : 60, .kind = kind};
+    c.decoded = later ? DECODED : 0;
+    make_scores(&c);
+    read_recipe(&c, summary, budget);
+    choose(&c, later);
+    make_rows(&c);
+    return c;
 }
 
 static cache make(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
                   enum kind kind) {
-    cache c = {.dtype = dtype, .dim = dim};
-    make_plan(&c, summary, budget, later, kind);
-    make_rows(&c, kind);
-    compress(&c);
+    cache c = begin(dim, dtype, summary, budget, later, kind);
+    compress(&c, LAYERS);
     return c;
 }
 
 static void release(cache *c) {
-    cl_mem memory[] = {c->full.k, c->full.v, c->small.k, c->small.v, c->small.bias};
-    float *floats[] = {c->k, c->v, c->small_k, c->small_v, c->bias, c->scores};
-    for (size_t i = 0; i < 5; i++) suite_release(memory[i]);
-    for (size_t i = 0; i < 6; i++) free(floats[i]);
+    for (int g = 0; g < HEADS; g++) {
+        free(c->small_k[g]);
+        free(c->small_v[g]);
+        free(c->bias[g]);
+    }
+    free(c->k);
+    free(c->v);
+    free(c->scores);
+    free(c->positions);
     free(c->evicted);
     free(c->labels);
-    vlci_compress_destroy(&c->plan);
+    pages_destroy(c->p);
 }
 
 /* ---- one head ------------------------------------------------------------------------------------------ */
@@ -174,20 +220,22 @@ typedef struct head {
 } head;
 
 static head head_of(const cache *c, int g) {
-    head h = {.c = c, .g = g, .first = c->plan->before[g], .n = tokens[g / KV]};
-    h.kept = c->plan->layer[g / KV].kept;
-    h.centroids = c->plan->layer[g / KV].centroids;
+    head h = {.c = c, .g = g, .first = c->own[g].before, .n = c->tokens};
+    size_t at = (pages_first(c->rows, g) + (size_t)h.first) * (size_t)c->dim;
+    h.kept = c->own[g].kept;
+    h.centroids = c->own[g].centroids;
     h.evicted = h.n - h.kept;
-    h.k = c->k + (size_t)(g * ROWS + h.first) * (size_t)c->dim;
-    h.v = c->v + (size_t)(g * ROWS + h.first) * (size_t)c->dim;
-    h.position = c->evicted + g * LONG;
-    h.label = c->labels + g * LONG;
+    h.k = c->k + at;
+    h.v = c->v + at;
+    h.position = c->evicted + g * c->tokens;
+    h.label = c->labels + g * c->tokens;
     return h;
 }
 
+/* Those not kept, in order; and rows that stay, with no bias. */
 static void check_evicted(const head *h) {
-    int kept[LONG], at = 0, e = 0;
-    ck_ok(vlci_compress_positions(h->c->plan, 0, h->g / KV, h->g % KV, kept));
+    const int *kept = h->c->positions + h->c->own[h->g].first;
+    int at = 0, e = 0;
     for (int j = 0; j < h->n; j++) {
         if (at < h->kept && kept[at] == j)
             at++;
@@ -195,13 +243,18 @@ static void check_evicted(const head *h) {
             ck_assert_int_eq(h->position[e++], j);
     }
     ck_assert_int_eq(e, h->evicted);
+    for (int i = 0; i < h->kept; i++) {
+        size_t dim = (size_t)h->c->dim, row = (size_t)(h->first + i);
+        ck_assert_mem_eq(h->c->small_k[h->g] + row * dim, h->k + (size_t)kept[i] * dim, dim * sizeof *h->k);
+        ck_assert_float_eq(h->c->bias[h->g][row], 0.0f);
+    }
 }
 
 /* Means of the device's own labels, in double: rows, and biases. Returns the sum of squared distances. */
 static double check_centroid(const head *h, int centroid, double rtol) {
     const cache *c = h->c;
     double mean[2][MOST_DIM] = {{0}}, squares = 0.0;
-    int count = 0, capacity = c->small.capacity, row = h->first + h->kept + centroid;
+    int count = 0, row = h->first + h->kept + centroid;
     for (int e = 0; e < h->evicted; e++) {
         if (h->label[e] != centroid) continue;
         for (int d = 0; d < c->dim; d++) {
@@ -210,7 +263,7 @@ static double check_centroid(const head *h, int centroid, double rtol) {
         }
         count++;
     }
-    float bias = c->bias[h->g * capacity + row];
+    float bias = c->bias[h->g][row];
     if (!count) {
         ck_assert(bias <= -1e29f && !isinf(bias));
         return 0.0;
@@ -218,9 +271,9 @@ static double check_centroid(const head *h, int centroid, double rtol) {
     ck_assert_float_eq_tol(bias, logf((float)count), 1e-5f);
     for (int i = 0; i < 2; i++)
         for (int d = 0; d < c->dim; d++) mean[i][d] /= count;
-    size_t at = (size_t)(h->g * capacity + row) * (size_t)c->dim;
-    suite_close("mean key", c->small_k + at, mean[0], (size_t)c->dim, 2e-5 + rtol, rtol);
-    suite_close("mean value", c->small_v + at, mean[1], (size_t)c->dim, 2e-5 + rtol, rtol);
+    size_t at = (size_t)row * (size_t)c->dim;
+    suite_close("mean key", c->small_k[h->g] + at, mean[0], (size_t)c->dim, 2e-5 + rtol, rtol);
+    suite_close("mean value", c->small_v[h->g] + at, mean[1], (size_t)c->dim, 2e-5 + rtol, rtol);
     for (int e = 0; e < h->evicted; e++)
         for (int d = 0; d < c->dim && h->label[e] == centroid; d++)
             squares += pow((double)h->k[h->position[e] * c->dim + d] - mean[0][d], 2.0);
@@ -229,7 +282,7 @@ static double check_centroid(const head *h, int centroid, double rtol) {
 
 static double check_heads(const cache *c, double rtol) {
     double squares = 0.0;
-    for (int g = 0; g < BATCH * KV; g++) {
+    for (int g = 0; g < HEADS; g++) {
         head h = head_of(c, g);
         ck_assert_int_gt(h.centroids, 0);
         check_evicted(&h);
@@ -244,7 +297,7 @@ static double check_heads(const cache *c, double rtol) {
 START_TEST(test_seeds) {
     cache c = make(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, RANDOM);
     check_heads(&c, 1e-6);
-    for (int g = 0; g < BATCH * KV; g++) {
+    for (int g = 0; g < HEADS; g++) {
         head h = head_of(&c, g);
         for (int e = 0; e < h.evicted; e++) ck_assert_int_eq(h.label[e], e * h.centroids / h.evicted);
     }
@@ -257,7 +310,7 @@ START_TEST(test_nearest) {
     cache c = make(24, VLCACHE_DTYPE_F32, "kmeans:0.7:1", 0.3, true, RANDOM);
     int compared = 0;
     check_heads(&c, 1e-6);
-    for (int g = 0; g < BATCH * KV; g++) {
+    for (int g = 0; g < HEADS; g++) {
         head h = head_of(&c, g);
         double *mean = calloc((size_t)(h.centroids * c.dim), sizeof *mean);
         int *count = calloc((size_t)h.centroids, sizeof *count);
@@ -310,13 +363,13 @@ END_TEST
 
 /* Seeds far from one another, against a traversal in double. */
 static void check_spread(const cache *c) {
-    for (int g = 0; g < BATCH * KV; g++) {
+    for (int g = 0; g < HEADS; g++) {
         head h = head_of(c, g);
         float *rows = calloc((size_t)(h.evicted * c->dim), sizeof *rows), scores[LONG];
         int want[LONG];
         for (int e = 0; e < h.evicted; e++) {
             memcpy(rows + e * c->dim, h.k + h.position[e] * c->dim, (size_t)c->dim * sizeof *rows);
-            if (c->scores) scores[e] = c->scores[g * LONG + h.position[e]];
+            if (c->scores) scores[e] = c->scores[g * c->tokens + h.position[e]];
         }
         ref_spread(rows, c->scores ? scores : NULL, h.evicted, c->dim, h.centroids, want);
         for (int e = 0; e < h.evicted; e++) ck_assert_int_eq(h.label[e], want[e]);
@@ -326,7 +379,7 @@ static void check_spread(const cache *c) {
 
 START_TEST(test_spread) {
     static const char *const rungs[] = {"spread:group", "spread:wide"};
-    setenv("VLCACHE_VARIANT", rungs[_i % 2], 1);
+    suite_force(rungs[_i % 2]);
     for (int kind = 0; kind < KINDS; kind++) {
         static const int dims[] = {8, 24, 64};
         for (int i = 0; i < (suite_reduced() ? 1 : 3); i++) {
@@ -342,7 +395,7 @@ START_TEST(test_spread) {
     check_heads(&c, 1.0 / 256);
     check_spread(&c);
     release(&c);
-    unsetenv("VLCACHE_VARIANT");
+    suite_force(NULL);
 }
 END_TEST
 
@@ -359,45 +412,100 @@ START_TEST(test_budgets) {
     static const double budgets[] = {0.02, 0.1, 1.0, 0.01, 0.5, 0.97};
     for (int i = 0; i < (suite_reduced() ? 3 : 6); i++) {
         const char *summary = _i ? "spread:0.9" : "kmeans:0.9:2";
-        cache c = make(8, VLCACHE_DTYPE_F32, summary, budgets[i], false, RANDOM);
-        for (int b = 0; b < BATCH; b++) {
-            const vlcache_compress_layer *l = &c.plan->layer[b];
-            ck_assert_int_le(l->kept + l->centroids, (int)fmax(1.0, budgets[i] * tokens[b] + 0.5));
+        for (int later = 0; later < 2; later++) {
+            cache c = make(8, VLCACHE_DTYPE_F32, summary, budgets[i], later, RANDOM);
+            const vlcache_compress_layer *l = &c.layer;
+            ck_assert_int_le(l->kept + l->centroids, (int)fmax(1.0, budgets[i] * c.tokens + 0.5));
             ck_assert_int_ge(l->kept, l->recent);
             ck_assert(budgets[i] < 1.0 || l->centroids == 0);
+            ck_assert(!c.evicted == !l->centroids);
+            if (l->centroids) check_heads(&c, 1e-6);
+            release(&c);
         }
-        release(&c);
     }
 }
 END_TEST
 
-static void attend(const cache *c, bool small, const float *query, float *out) {
-    int start[BATCH + 1] = {0, 1, 2}, past[BATCH * KV];
-    for (int g = 0; g < BATCH * KV; g++) {
-        int rows = small ? vlci_compress_rows(c->plan, 0, g / KV) : tokens[g / KV] + c->plan->decoded;
-        past[g] = c->plan->before[g] + rows - 1;
+/* Heads of one layer with centroids, with other numbers of them, without, and with no row to stand for. */
+START_TEST(test_uneven) {
+    static const char *const rungs[] = {"spread:group", "spread:wide"}, *const summaries[] = {"kmeans:0.5:2",
+                                                                                              "spread:0.5:1"};
+    suite_force(rungs[_i % 2]);
+    cache c = begin(16, VLCACHE_DTYPE_F32, summaries[_i / 2], 0.2, true, RANDOM);
+    c.own[0].centroids = 0;
+    c.own[1].centroids = 40;
+    c.own[2].centroids = 0;
+    c.own[2].kept = c.tokens;
+    for (int g = 2, at = c.own[2].first; g < HEADS; at += c.own[g++].kept) {
+        c.own[g].first = at;
+        ref_topk(c.scores + g * c.tokens, c.tokens, c.own[g].kept, c.own[g].recent, 0, c.positions + at);
     }
-    vlci_attention a = c->full;
-    size_t n = (size_t)(BATCH * HEADS * c->dim) * sizeof *query;
-    if (small) {
-        a.k = c->small.k;
-        a.v = c->small.v;
-        a.bias = c->small.bias;
-        a.bias_stride = (size_t)c->small.capacity;
-        a.head_stride = c->small.head_stride;
-        a.seq_stride = c->small.seq_stride;
+    compress(&c, LAYERS);
+    for (int g = 0; g < HEADS; g++) {
+        head h = head_of(&c, g);
+        check_evicted(&h);
+        for (int i = 0; i < h.centroids; i++) check_centroid(&h, i, 1e-6);
     }
-    a.causal = true;
-    a.scale = 0.5f;
-    a.max_rows = 1;
-    a.q_stride = (size_t)(HEADS * c->dim);
+    release(&c);
+    suite_force(NULL);
+}
+END_TEST
+
+/* Layers one after another come to the same as all at once. */
+START_TEST(test_layers) {
+    static const char *const rungs[] = {"spread:group", "spread:wide"}, *const summaries[] = {"kmeans:0.5:2",
+                                                                                              "spread:0.5:1"};
+    suite_force(rungs[_i % 2]);
+    cache all = make(24, VLCACHE_DTYPE_BF16, summaries[_i / 2], 0.15, true, RANDOM);
+    cache each = begin(24, VLCACHE_DTYPE_BF16, summaries[_i / 2], 0.15, true, RANDOM);
+    compress(&each, 1);
+    for (int g = 0; g < HEADS; g++) {
+        size_t rows = (size_t)each.p->kv[1].list[g].rows, row = 24 * sizeof(float);
+        ck_assert_int_eq((int)rows, all.p->kv[1].list[g].rows);
+        ck_assert_mem_eq(each.small_k[g], all.small_k[g], rows * row);
+        ck_assert_mem_eq(each.small_v[g], all.small_v[g], rows * row);
+        ck_assert_mem_eq(each.bias[g], all.bias[g], rows * sizeof(float));
+    }
+    release(&all);
+    release(&each);
+    suite_force(NULL);
+}
+END_TEST
+
+/* As many layers as there is a moderate amount of scratch for. */
+START_TEST(test_at_once) {
+    vlci_summary_kernels kernels = {.group = 1};
+    vlci_heads h = {.layers = 32, .tokens = 1000, .shape = {.kv_heads = 8, .head_dim = 64}};
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 30); /* of 277 KB a head */
+    h.layers = 5;
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 5);
+    h.tokens = 1 << 20;
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 1);
+}
+END_TEST
+
+/* One query a sequence, over all rows it has. */
+static void attend(cache *c, int sequence, int layer, const float *query, float *out) {
+    int start[] = {0, 1};
+    size_t n = (size_t)(QUERY_HEADS * c->dim) * sizeof *query;
+    vlci_attention_shape shape = {QUERY_HEADS, KV, c->dim, c->dtype};
+    vlci_attention_kernels kernels = {0};
+    ck_ok(vlci_attention_open(suite_device(), &shape, &kernels));
+    ck_ok(vlci_kv_pool_sync(&c->p->pool));
+    vlci_attention a = {.batch = 1,
+                        .causal = true,
+                        .scale = 0.5f,
+                        .kv = vlci_kv_layer(&c->p->kv[sequence], layer),
+                        .q_stride = (size_t)(QUERY_HEADS * c->dim),
+                        .max_rows = 1};
+    a.kv.ahead = -1; /* the last row is the query's own */
+    a.kv.slots = suite_upload(&c->p->kv[sequence].slot, sizeof c->p->kv[sequence].slot);
     a.q = suite_upload(query, n);
     a.out = suite_poison(n);
     a.seq_start = suite_upload(start, sizeof start);
-    a.past = suite_upload(past, sizeof past);
-    ck_ok(vlci_attention_run(suite_device(), &a));
+    ck_ok(vlci_attention_run(&kernels, &a));
     suite_download(a.out, out, n);
-    cl_mem all[] = {a.q, a.out, a.seq_start, a.past};
+    cl_mem all[] = {a.kv.slots, a.q, a.out, a.seq_start};
     for (size_t i = 0; i < 4; i++) suite_release(all[i]);
 }
 
@@ -405,21 +513,36 @@ static void attend(const cache *c, bool small, const float *query, float *out) {
 START_TEST(test_equal_rows) {
     static const char *const summaries[] = {"kmeans:0.5:3", "spread:0.5", "spread:0.5:3"};
     cache c = make(16, VLCACHE_DTYPE_F32, summaries[_i / 2], 0.2, _i % 2 == 1, EQUAL);
-    float query[BATCH * HEADS * 16], full[BATCH * HEADS * 16], small[BATCH * HEADS * 16];
-    double want[BATCH * HEADS * 16];
+    float query[QUERY_HEADS * 16], full[QUERY_HEADS * 16], small[QUERY_HEADS * 16];
+    double want[QUERY_HEADS * 16];
     uint64_t seed = 3;
-    for (int i = 0; i < BATCH * HEADS * 16; i++) query[i] = suite_random(&seed);
-    for (int g = 0; g < BATCH * KV; g++) {
+    for (int i = 0; i < QUERY_HEADS * 16; i++) query[i] = suite_random(&seed);
+    for (int g = 0; g < HEADS; g++) {
         head h = head_of(&c, g);
         int used = 0;
-        for (int i = 0; i < h.centroids; i++)
-            used += c.bias[g * c.small.capacity + h.first + h.kept + i] > -1e29f;
+        for (int i = 0; i < h.centroids; i++) used += c.bias[g][h.first + h.kept + i] > -1e29f;
         ck_assert_int_eq(used, 1);
     }
-    attend(&c, false, query, full);
-    attend(&c, true, query, small);
-    for (int i = 0; i < BATCH * HEADS * 16; i++) want[i] = (double)full[i];
-    suite_close("attention", small, want, BATCH * HEADS * 16, 1e-5, 1e-5);
+    for (int l = 0; l < LAYERS; l++) {
+        attend(&c, 0, l, query, full);
+        attend(&c, 1, l, query, small);
+        for (int i = 0; i < QUERY_HEADS * 16; i++) want[i] = (double)full[i];
+        suite_close("attention", small, want, QUERY_HEADS * 16, 1e-5, 1e-5);
+    }
+    release(&c);
+}
+END_TEST
+
+/* Without room for biases there can be no centroids. */
+START_TEST(test_refused) {
+    cache c = begin(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, RANDOM);
+    vlci_summary_room room = {0};
+    vlci_heads h = heads_of(&c, 0, LAYERS, c.p->slots);
+    ck_fails(vlci_summary(&h, &c.kernels, &c.recipe, NULL, NULL, 0, NULL, &room), VLCACHE_E_INTERNAL,
+             "room for biases");
+    vlci_compress_shape shape = {1, 1, 1, 12, VLCACHE_DTYPE_F32};
+    ck_fails(vlci_summary_open(suite_device(), &shape, &c.recipe, &c.kernels), VLCACHE_E_UNSUPPORTED,
+             "head_dim 12");
     release(&c);
 }
 END_TEST
@@ -433,7 +556,12 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
+    tcase_add_loop_test(all, test_uneven, 0, 4);
+    tcase_add_loop_test(all, test_layers, 0, 4);
+    tcase_add_test(all, test_at_once);
     tcase_add_loop_test(all, test_equal_rows, 0, 6);
+    tcase_add_test(all, test_refused);
+    suite_balance(all);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

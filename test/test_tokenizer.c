@@ -249,6 +249,50 @@ START_TEST(bad_files) {
 }
 END_TEST
 
+/* A pattern that is none, and one that ends on no text: each by its field. */
+START_TEST(bad_patterns) {
+    static const char *const regex[] = {"(", "(x?(?1))"};
+    for (int i = 0; i < 2; i++) {
+        char text[512];
+        vlci_tokenizer *t = NULL;
+        int32_t *ids = NULL;
+        size_t n;
+        snprintf(text, sizeof text,
+                 "{" MODEL
+                 ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},"
+                 "\"behavior\":\"Isolated\"}}",
+                 regex[i]);
+        scratch_text("tokenizer.json", text);
+        vlcache_status status = vlci_tokenizer_load(scratch_folder(), &t);
+        ck_assert_int_eq(status, i ? VLCACHE_OK : VLCACHE_E_UNSUPPORTED);
+        if (!status) status = vlci_tokenizer_encode(t, "ab", 2, false, &ids, &n);
+        ck_assert_int_eq(status, VLCACHE_E_UNSUPPORTED);
+        const vlcache_error *error = vlcache_last_error();
+        ck_assert_ptr_nonnull(strstr(error->file, "tokenizer.json"));
+        ck_assert_str_eq(error->field, "pre_tokenizer.pattern.Regex");
+        ck_assert_str_eq(error->value, regex[i]);
+        ck_assert_ptr_nonnull(strstr(error->hint, i ? "shorten" : "parenthesis"));
+        vlci_tokenizer_destroy(&t);
+    }
+    scratch_clean();
+}
+END_TEST
+
+/* What stands there without a tokenizer.json, named. */
+START_TEST(older_files) {
+    static const char *const older[] = {"tokenizer.model", "vocab.json"};
+    vlci_tokenizer *t;
+    for (int i = 0; i < 2; i++) {
+        scratch_text(older[i], "x");
+        ck_fails(vlci_tokenizer_load(scratch_folder(), &t), VLCACHE_E_IO, older[i]);
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "save_pretrained"));
+        scratch_remove(older[i]);
+    }
+    ck_fails(vlci_tokenizer_load(scratch_folder(), &t), VLCACHE_E_IO, "cannot be opened");
+    scratch_clean();
+}
+END_TEST
+
 /* A merge that makes what it is made of, and byte tokens that are none. */
 START_TEST(odd_files) {
     scratch_text("tokenizer.json",
@@ -274,6 +318,194 @@ START_TEST(odd_files) {
 }
 END_TEST
 
+/* ---- added tokens -------------------------------------------------------------------------------------- */
+
+static void encodes_parts(const vlci_tokenizer *t, const vlci_text_part *parts, size_t n_parts,
+                          const char *want) {
+    int32_t *ids;
+    size_t n;
+    char got[512] = "";
+    ck_ok(vlci_tokenizer_encode_parts(t, parts, n_parts, false, &ids, &n));
+    for (size_t i = 0; i < n; i++) sprintf(got + strlen(got), "%s%d", i ? " " : "", ids[i]);
+    ck_assert_str_eq(got, want);
+    vlci_free(ids);
+}
+
+static void encodes(const vlci_tokenizer *t, const char *text, const char *want) {
+    encodes_parts(t, &(vlci_text_part){text, strlen(text), false}, 1, want);
+}
+
+#define LETTERS                                                                                              \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<\":1,\"p\":2,\">\":3,\"_\":4,\"ab\":5},\"merges\":[" \
+    "]}"
+
+/* What tokenizer.json does not say of added tokens, the files beside it do. */
+START_TEST(added_beside) {
+    vlci_tokenizer *t;
+    scratch_text("tokenizer.json",
+                 LETTERS ",\"added_tokens\":[{\"id\":6,\"content\":\"<a>\",\"special\":true}]}");
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    encodes(t, "<a><p>", "6 1 2 3");
+    vlci_tokenizer_destroy(&t);
+    scratch_text("added_tokens.json", "{\"<p>\":7,\"pp\":8,\"<a>\":6,\"ab\":5}");
+    scratch_text("special_tokens_map.json", "{\"pad_token\":{\"content\":\"<p>\"},\"x\":[\"pp\"]}");
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    encodes(t, "<a><p>ppab", "6 7 8 5");
+    ck_assert(vlci_tokenizer_is_special(t, 7));
+    ck_assert(!vlci_tokenizer_is_special(t, 8));
+    ck_assert(!vlci_tokenizer_is_special(t, 5));
+    ck_assert_int_eq(vlci_tokenizer_id(t, "<p>"), 7);
+    ck_assert_uint_eq(vlci_tokenizer_size(t), 9);
+    vlci_tokenizer_destroy(&t);
+    /* tokenizer_config.json counts before added_tokens.json, tokenizer.json before both */
+    scratch_text("tokenizer_config.json",
+                 "{\"added_tokens_decoder\":{\"9\":{\"content\":\"<p>\",\"special\":true,\"lstrip\":true},"
+                 "\"10\":{\"content\":\"<a>\"},\"11\":{\"content\":\"a\"}}}");
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    encodes(t, "a <p>pp<a>", "0 9 2 2 6");
+    vlci_tokenizer_destroy(&t);
+    static const char *const bad[][2] = {
+        {"{\"added_tokens_decoder\":{\"6\":{\"content\":\"<p>\"}}}", "share the id 6"},
+        {"{\"added_tokens_decoder\":{\"3\":{\"content\":\"<p>\"}}}", "model.vocab says otherwise"},
+        {"{\"added_tokens_decoder\":{\"x\":{\"content\":\"<p>\"}}}", "must be an id"},
+        {"{\"added_tokens_decoder\":{\"99999999\":{\"content\":\"<p>\"}}}", "must be an id"},
+        {"{\"added_tokens_decoder\":{\"9\":{}}}", "added_tokens_decoder.9.content"},
+        {"{\"added_tokens_decoder\":[]}", "added_tokens_decoder: must be an object"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        scratch_text("tokenizer_config.json", bad[i][0]);
+        ck_fails(vlci_tokenizer_load(scratch_folder(), &t), VLCACHE_E_FORMAT, bad[i][1]);
+    }
+    scratch_clean();
+}
+END_TEST
+
+/* The longest token at a place counts, and of equals the one with the lowest id. */
+START_TEST(longest_match) {
+    vlci_tokenizer *t;
+    scratch_text(
+        "tokenizer.json",
+        "{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]},\"normalizer\":{\"type\":\"Lowercase\"},"
+        "\"added_tokens\":[{\"id\":9,\"content\":\"AA\",\"normalized\":true},"
+        "{\"id\":8,\"content\":\"aA\",\"normalized\":true},{\"id\":7,\"content\":\"aaaa\",\"normalized\":"
+        "true},"
+        "{\"id\":6,\"content\":\"BB\",\"normalized\":false},{\"id\":5,\"content\":\"B\",\"normalized\":false}"
+        "]}");
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    encodes(t, "a", "0");
+    encodes(t, "aaa", "8 0");
+    encodes(t, "Aaaaa", "7 0");
+    encodes(t, "abaaBBBb", "0 1 8 6 5 1");
+    vlci_tokenizer_destroy(&t);
+    scratch_clean();
+}
+END_TEST
+
+/* Control tokens in a user's words are words; all else is encoded as if the parts were one text. */
+START_TEST(words_are_words) {
+    static const char *const words[] = {"What is this?",           " two  blanks ",   "\n", "foo",
+                                        "caf\xc3\xa9\xef\xb7\x90", "\xcc\x81 accent", "",   "\xff"};
+    vlci_tokenizer *t = load(names[_i]);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        const vlci_text_part parts[] = {{"USER: ", 6, false},
+                                        {words[i], strlen(words[i]), true},
+                                        {" <image>\n", 9, false},
+                                        {words[i], strlen(words[i]), true},
+                                        {" ASSISTANT:", 11, false}};
+        char joined[256] = "";
+        int32_t *ids, *want;
+        size_t n, n_want;
+        for (int k = 0; k < 5; k++) strcat(joined, parts[k].text);
+        ck_ok(vlci_tokenizer_encode(t, joined, strlen(joined), true, &want, &n_want));
+        ck_ok(vlci_tokenizer_encode_parts(t, parts, 5, true, &ids, &n));
+        ck_assert_msg(n == n_want && memcmp(ids, want, n * sizeof *ids) == 0, "%s: \"%s\"", names[_i],
+                      joined);
+        vlci_free(ids);
+        vlci_free(want);
+    }
+    static const char *const controls[] = {
+        "<image>", "<s>", "</s>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|begin_of_text|>", "<pad>"};
+    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++) {
+        int32_t id = vlci_tokenizer_id(t, controls[i]), *ids;
+        const vlci_text_part parts[] = {{controls[i], strlen(controls[i]), true},
+                                        {controls[i], strlen(controls[i]), false}};
+        size_t n, found = 0;
+        char *back;
+        if (id < 0) continue;
+        ck_ok(vlci_tokenizer_encode_parts(t, parts, 2, false, &ids, &n));
+        for (size_t k = 0; k < n; k++) found += ids[k] == id;
+        ck_assert_msg(found == 1 && ids[n - 1] == id, "%s: %s was found %zu times", names[_i], controls[i],
+                      found);
+        ck_ok(vlci_tokenizer_decode(t, ids, n, &back));
+        char *to = back; /* one of them puts blanks everywhere */
+        for (const char *from = back; *from; from++)
+            if (*from != ' ') *to++ = *from;
+        *to = 0;
+        ck_assert_msg(strstr(back, controls[i]), "%s: %s came back as \"%s\"", names[_i], controls[i], back);
+        vlci_free(back);
+        vlci_free(ids);
+    }
+    vlci_tokenizer_destroy(&t);
+}
+END_TEST
+
+/* A control token that is matched in normalized text, and one that half belongs to the template. */
+START_TEST(words_in_normalized_text) {
+    vlci_tokenizer *t;
+    scratch_text(
+        "tokenizer.json",
+        "{\"model\":{\"vocab\":{\"_\":0,\"<\":1,\"p\":2,\">\":3},\"merges\":[]},\"normalizer\":{\"type\":"
+        "\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"_\"},{\"type\":\"Lowercase\"}]},"
+        "\"added_tokens\":[{\"id\":4,\"content\":\"<P>\",\"normalized\":true},"
+        "{\"id\":5,\"content\":\"pp\",\"normalized\":false}]}");
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    /* the normalizer prepends to the match as well */
+    encodes(t, "<p>", "4");
+    encodes_parts(t, &(vlci_text_part){"<p>", 3, true}, 1, "0 1 2 3");
+    encodes_parts(t, &(vlci_text_part){"<P>", 3, true}, 1, "0 1 2 3");
+    encodes_parts(t, (vlci_text_part[]){{"<p", 2, false}, {">", 1, true}}, 2, "0 1 2 3");
+    encodes_parts(t, &(vlci_text_part){"pp", 2, true}, 1, "5"); /* nothing is left to prepend to */
+    encodes_parts(t, (vlci_text_part[]){{"", 0, true}, {"", 0, false}}, 2, "");
+    char all[3 * 32 + 1] = "";
+    for (int i = 0; i < 32; i++) sprintf(all + 3 * i, "\xef\xb7%c", 0x90 + i);
+    int32_t *ids;
+    size_t n;
+    ck_fails(vlci_tokenizer_encode_parts(t, &(vlci_text_part){all, 96, true}, 1, false, &ids, &n),
+             VLCACHE_E_UNSUPPORTED, "U+FDD0");
+    vlci_tokenizer_destroy(&t);
+    scratch_clean();
+}
+END_TEST
+
+/* 200,000 added tokens and half a megabyte that begins like all of them at each byte: minutes, token by
+ * token. */
+START_TEST(many_added_tokens) {
+    enum { TOKENS = 200000, BYTES = 1 << 19 };
+    char *file = malloc(64 * (size_t)TOKENS + 1024), *at = file, *text = malloc(BYTES);
+    at += sprintf(at, LETTERS ",\"added_tokens\":[");
+    for (int i = 0; i < TOKENS; i++)
+        at += sprintf(at, "%s{\"id\":%d,\"content\":\"aaaaaaaa%d_\"}", i ? "," : "", 10 + i, i);
+    sprintf(at, "]}");
+    scratch_text("tokenizer.json", file);
+    vlci_tokenizer *t;
+    int32_t *ids;
+    size_t n;
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    memset(text, 'a', BYTES);
+    memcpy(text + BYTES - 8, "a199999_", 8);
+    clock_t start = clock();
+    ck_ok(vlci_tokenizer_encode(t, text, BYTES, false, &ids, &n));
+    ck_assert_msg(clock() - start < 60 * (clock_t)CLOCKS_PER_SEC, "too slow");
+    ck_assert_uint_eq(n, BYTES - 15 + 1);
+    ck_assert_int_eq(ids[n - 1], 10 + 199999);
+    vlci_free(ids);
+    vlci_tokenizer_destroy(&t);
+    scratch_clean();
+    free(file);
+    free(text);
+}
+END_TEST
+
 static const char small[] =
     "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\xe2\x96\x81\":3},\"merges\":[\"a "
     "b\"]},"
@@ -287,6 +519,8 @@ static const char small[] =
 
 START_TEST(memory) {
     scratch_text("tokenizer.json", small);
+    scratch_text("added_tokens.json", "{\"<s>\":4,\"<q>\":6}");
+    scratch_text("tokenizer_config.json", "{\"pad_token\":\"<q>\"}");
     bool failed = true;
     for (long at = 0; failed; at++) {
         vlci_tokenizer *t = NULL;
@@ -297,6 +531,11 @@ START_TEST(memory) {
         vlcache_status status = vlci_tokenizer_load(scratch_folder(), &t);
         if (!status) status = vlci_tokenizer_encode(t, "<s>abx bb a\xcc\x81", 14, true, &ids, &n);
         if (!status) status = vlci_tokenizer_decode(t, ids, n, &text);
+        vlci_free(ids);
+        ids = NULL;
+        if (!status)
+            status = vlci_tokenizer_encode_parts(t, (vlci_text_part[]){{"a", 1, false}, {"<s>bb", 5, true}},
+                                                 2, true, &ids, &n);
         vlci_free(text);
         vlci_free(ids);
         vlci_tokenizer_destroy(&t);
@@ -317,7 +556,14 @@ int main(void) {
     tcase_add_loop_test(cases, broken_utf8, 0, N_NAMES);
     tcase_add_loop_test(cases, long_lines, 0, N_NAMES);
     tcase_add_test(cases, bad_files);
+    tcase_add_test(cases, bad_patterns);
+    tcase_add_test(cases, older_files);
     tcase_add_test(cases, odd_files);
+    tcase_add_test(cases, added_beside);
+    tcase_add_test(cases, longest_match);
+    tcase_add_loop_test(cases, words_are_words, 0, N_NAMES);
+    tcase_add_test(cases, words_in_normalized_text);
+    tcase_add_test(cases, many_added_tokens);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

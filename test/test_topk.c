@@ -6,40 +6,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compress/compress.h"
+#include "compress/topk.h"
 #include "ref/ref_compress.h"
 #include "support/suite.h"
 
-enum { BATCH = 2, HEADS = 3 };
+enum { LAYERS = 3, KV = 3, HEADS = LAYERS * KV, GAP = 2 };
 
-/* scores: [BATCH][HEADS][stride]. Sequence 1 is half as long. */
-static void compare(const float *scores, int stride, const int *tokens, const int *kept, const int *recent,
-                    int sinks) {
-    int rows = kept[0] > kept[1] ? kept[0] : kept[1];
-    size_t n_out = (size_t)BATCH * HEADS * (size_t)rows;
-    int *got = malloc(n_out * sizeof *got), *want = malloc((size_t)rows * sizeof *want);
-    int shifted_kept[] = {-1, kept[0], kept[1]}, shifted_recent[] = {-1, recent[0], recent[1]};
-    cl_mem score =
-        scores ? suite_upload(scores, (size_t)BATCH * HEADS * (size_t)stride * sizeof *scores) : NULL;
-    cl_mem on_tokens = suite_upload(tokens, BATCH * sizeof *tokens);
-    cl_mem on_kept = suite_upload(shifted_kept, sizeof shifted_kept);
-    cl_mem on_recent = suite_upload(shifted_recent, sizeof shifted_recent);
-    cl_mem out = suite_poison(n_out * sizeof *got);
-    ck_ok(vlci_topk(suite_device(), score, BATCH, HEADS, stride, on_tokens, on_kept, on_recent, 1, sinks, out,
-                    rows));
+/* Head h of a layer keeps what `keep` says; scores: [layers][KV][tokens]. Layers from `layer` on: scores and
+ * places of the others are not touched, and places between two heads' either. */
+static void compare(const float *scores, int tokens, const vlci_keep *own, int layer, int layers) {
+    size_t n_out = 0;
+    vlci_topk_kernels kernels;
+    vlci_keep keep[HEADS];
+    for (int h = 0; h < HEADS; h++) {
+        keep[h] = own[h];
+        keep[h].first = (vlci_i32)n_out;
+        n_out += (size_t)own[h].kept + GAP;
+    }
+    int *got = malloc(n_out * sizeof *got), *want = malloc((size_t)tokens * sizeof *want);
+    cl_mem score = scores ? suite_upload(scores, (size_t)HEADS * (size_t)tokens * sizeof *scores) : NULL;
+    cl_mem out = suite_poison(n_out * sizeof *got), on = suite_upload(keep, sizeof keep);
+    vlci_heads heads = {.device = suite_device(),
+                        .shape = {.layers = LAYERS, .kv_heads = KV},
+                        .layer = layer,
+                        .layers = layers,
+                        .tokens = tokens,
+                        .own = keep,
+                        .keep = on};
+    ck_ok(vlci_topk_open(suite_device(), &kernels));
+    ck_ok(vlci_topk(&heads, &kernels, score, (size_t)(layer * KV * tokens), out));
     suite_download(out, got, n_out * sizeof *got);
-    for (int b = 0; b < BATCH; b++)
-        for (int h = 0; h < HEADS; h++) {
-            size_t row = (size_t)b * HEADS + (size_t)h;
-            ref_topk(scores ? scores + row * (size_t)stride : NULL, tokens[b], kept[b], recent[b], sinks,
-                     want);
-            for (int i = 0; i < rows; i++)
-                ck_assert_msg(got[row * (size_t)rows + (size_t)i] == (i < kept[b] ? want[i] : -1),
-                              "sequence %d head %d place %d of %d: %d, expected %d", b, h, i, kept[b],
-                              got[row * (size_t)rows + (size_t)i], i < kept[b] ? want[i] : -1);
-        }
-    cl_mem all[] = {score, on_tokens, on_kept, on_recent, out};
-    for (size_t i = scores ? 0 : 1; i < 5; i++) suite_release(all[i]);
+    for (int h = 0; h < HEADS; h++) {
+        const vlci_keep *k = &keep[h];
+        bool meant = h >= layer * KV && h < (layer + layers) * KV;
+        ref_topk(scores ? scores + (size_t)h * (size_t)tokens : NULL, tokens, k->kept, k->recent, k->sinks,
+                 want);
+        for (int i = 0; i < k->kept + GAP; i++)
+            ck_assert_msg(got[k->first + i] == (meant && i < k->kept ? want[i] : -1),
+                          "head %d place %d of %d: %d, expected %d", h, i, k->kept, got[k->first + i],
+                          meant && i < k->kept ? want[i] : -1);
+    }
+    cl_mem all[] = {out, on, score};
+    for (size_t i = 0; i < (scores ? 3 : 2); i++) suite_release(all[i]);
     free(got);
     free(want);
 }
@@ -63,17 +71,28 @@ static float value(enum kind kind, uint64_t *seed, int j, int n) {
     }
 }
 
-static void try_size(int n, double share, enum kind kind) {
-    int tokens[] = {n, (n + 1) / 2}, kept[BATCH], recent[BATCH];
-    float *scores = malloc((size_t)BATCH * HEADS * (size_t)n * sizeof *scores);
-    uint64_t seed = (uint64_t)n * 31 + (uint64_t)kind;
-    for (int row = 0; row < BATCH * HEADS; row++)
-        for (int j = 0; j < n; j++) scores[(size_t)row * (size_t)n + (size_t)j] = value(kind, &seed, j, n);
-    for (int b = 0; b < BATCH; b++) {
-        kept[b] = (int)fmax(1.0, round(share * tokens[b]));
-        recent[b] = (int)fmax(1.0, round(0.1 * kept[b]));
+/* Every head of another budget: the first the whole share, others less of it, one row, none beyond the
+ * recent, all. */
+static void spread_budgets(int n, double share, int sinks, vlci_keep *own) {
+    for (int h = 0; h < HEADS; h++) {
+        int whole = (int)fmax(1.0, round(share * n));
+        int kept = h % 4 == 0 ? whole : h % 4 == 1 ? (whole + 1) / 2 : h % 4 == 2 ? 1 : n;
+        int recent = (int)fmax(1.0, round(0.1 * kept));
+        if (h == 6) recent = kept;
+        own[h] = (vlci_keep){.kept = kept, .recent = recent};
+        own[h].sinks = sinks < kept - recent ? sinks : kept - recent;
     }
-    compare(scores, n, tokens, kept, recent, kind == FEW_VALUES || kind == ODD_FLOATS ? 4 : 0);
+}
+
+static void try_size(int n, double share, enum kind kind) {
+    float *scores = malloc((size_t)HEADS * (size_t)n * sizeof *scores);
+    uint64_t seed = (uint64_t)n * 31 + (uint64_t)kind;
+    vlci_keep own[HEADS];
+    for (int h = 0; h < HEADS; h++)
+        for (int j = 0; j < n; j++) scores[(size_t)h * (size_t)n + (size_t)j] = value(kind, &seed, j, n);
+    spread_budgets(n, share, kind == FEW_VALUES || kind == ODD_FLOATS ? 4 : 0, own);
+    compare(scores, n, own, 0, LAYERS);
+    compare(scores, n, own, 1, 1);
     free(scores);
 }
 
@@ -91,10 +110,13 @@ START_TEST(test_sinks_only) {
     static const int sizes[] = {1, 3, 5, 64, 600};
     for (int i = 0; i < (suite_reduced() ? 3 : 5); i++)
         for (int kept = 1; kept <= sizes[i]; kept += 1 + sizes[i] / 7) {
-            int n = sizes[i], half = (n + 1) / 2, tokens[] = {n, half}, rows[] = {kept, kept};
-            if (rows[1] > half) rows[1] = half;
-            int recent[] = {rows[0] > 4 ? rows[0] - 4 : 1, rows[1] > 4 ? rows[1] - 4 : 1};
-            compare(NULL, n, tokens, rows, recent, 4);
+            vlci_keep own[HEADS];
+            for (int h = 0; h < HEADS; h++) {
+                int rows = kept > h ? kept - h : 1, recent = rows > 4 ? rows - 4 : 1;
+                own[h] = (vlci_keep){.kept = rows, .recent = recent};
+                own[h].sinks = rows - recent < 4 ? rows - recent : 4;
+            }
+            compare(NULL, sizes[i], own, i % 2, LAYERS - i % 2);
         }
 }
 END_TEST
@@ -124,6 +146,7 @@ int main(void) {
     tcase_add_test(all, test_sinks_only);
     tcase_add_test(all, test_long);
     tcase_add_test(all, test_rungs);
+    suite_balance(all);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -1,8 +1,8 @@
 /*
  * vlcache-info.c - what vlcache finds on this machine: devices, what they can do, the kernel variants and the
- * matrix product engines that it uses on them, and its cache.
+ * matrix product engines that it uses on them, the pictures that it reads, and its cache.
  *
- *     parse -> list -> for each device: open, ask, print -> the cache folder
+ *     parse -> list -> for each device: open, ask, print -> picture formats -> the cache folder
  */
 #include <jansson.h>
 #include <stdarg.h>
@@ -269,6 +269,10 @@ static void print_cache(const char *folder, size_t files, uint64_t bytes) {
         printf("none: neither XDG_CACHE_HOME nor HOME names a folder\n");
 }
 
+static void print_formats(void) {
+    printf("\npictures%*s%s\n", INDENT + LABEL - 8, "", vlcache_image_formats());
+}
+
 /* ---- for programs -------------------------------------------------------------------------------------- */
 
 /* Drivers promise no encoding: what is not UTF-8 loses its bytes above ASCII. */
@@ -339,10 +343,21 @@ static json_t *report_json(const report *r) {
     return object;
 }
 
+/* ["JPEG", "PNG", ...] */
+static json_t *formats_json(void) {
+    json_t *all = json_array();
+    for (const char *at = vlcache_image_formats(); *at;) {
+        size_t n = strcspn(at, ",");
+        json_array_append_new(all, json_stringn(at, n));
+        at += n + strspn(at + n, ", ");
+    }
+    return all;
+}
+
 static int print_json(json_t *devices, const char *folder, size_t files, uint64_t bytes) {
-    json_t *object =
-        json_pack("{s:s, s:o, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices", devices, "cache",
-                  "folder", folder, "files", (json_int_t)files, "bytes", (json_int_t)bytes);
+    json_t *object = json_pack("{s:s, s:o, s:o, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices",
+                               devices, "pictures", formats_json(), "cache", "folder", folder, "files",
+                               (json_int_t)files, "bytes", (json_int_t)bytes);
     char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
     int code = text ? EXIT_OK : console_fail(&terminal, EXIT_MEMORY, "out of host memory");
     if (text) puts(text);
@@ -390,6 +405,7 @@ static int report_all(const options *o, const vlcache_device_info *infos, size_t
     vlcache_status status = vlcache_cache_describe(NULL, &folder, &files, &bytes);
     if (status && !code) code = console_fail_status(&terminal, status);
     if (devices && print_json(devices, folder, files, bytes)) code = EXIT_MEMORY;
+    if (!devices) print_formats();
     if (!devices) print_cache(folder, files, bytes);
     vlcache_free(folder);
     return code;

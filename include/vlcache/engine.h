@@ -26,8 +26,11 @@ typedef struct vlcache_prompt {
     size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
     const char *text; /**< UTF-8, not NULL */
     bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, one
-                   "<image>" for each picture. Otherwise the chat template makes a turn of it, with the
-                   pictures in front; a text that holds "<image>" marks itself says where they go. false */
+                   "<image>" for each picture. Otherwise the chat template makes a turn of it, and the text
+                   is words, special tokens in it ("</s>") too. Where it holds as many "<image>" as there
+                   are pictures, those say where the pictures go; otherwise the pictures stand in front,
+                   and "<image>" is a word like any other. "\<image>" is always that word, without the
+                   backslash. false */
     const vlcache_image *const *images; /**< n_images pictures in the order of their marks; NULL */
     size_t n_images;                    /**< 0..4096; 0 */
 } vlcache_prompt;
@@ -65,7 +68,7 @@ typedef struct vlcache_generate_options {
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {
-    VLCACHE_FINISH_STOP,      /**< an end token of the model */
+    VLCACHE_FINISH_STOP,      /**< an end token of the model or of the chat template */
     VLCACHE_FINISH_LENGTH,    /**< max_tokens */
     VLCACHE_FINISH_CONTEXT,   /**< the context is full */
     VLCACHE_FINISH_CANCELLED, /**< vlcache_session_cancel(), or on_text said so */
@@ -174,8 +177,8 @@ VLCACHE_API vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlca
 /**
  * Queues a turn of an idle sequence; the prompt is tokenised and laid out at once, pictures are borrowed until the turn
  * has ended. `generate` may be NULL. Its callbacks run inside vlcache_engine_step(), and may call
- * vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks and pictures do
- * not agree, an option out of range, the sequence is not idle), VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of
+ * vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks and pictures of a
+ * raw prompt do not agree, an option out of range, the sequence is not idle), VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of
  * them are visual), VLCACHE_E_DEVICE_MEMORY (the engine's memory would not do if it were all free: the numbers),
  * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY.
  */

@@ -19,11 +19,16 @@ typedef struct vlcache_image vlcache_image;
  * header (VLCACHE_E_FORMAT). */
 #define VLCACHE_IMAGE_MAX_PIXELS (64u << 20)
 
+/** The formats that this build reads, for messages and help: "JPEG, PNG, BMP, GIF, PNM, WebP" (static
+ * storage). WebP, HEIC and AVIF are among them where libwebp and libheif were there when it was built. */
+VLCACHE_API const char *vlcache_image_formats(void);
+
 /**
- * Loads a JPEG, PNG, BMP, GIF (first frame) or PNM file. The header is checked before anything is decoded,
- * EXIF orientation is honoured, alpha is composed on white, 16-bit channels are reduced to 8. Errors:
- * VLCACHE_E_ARGUMENT, VLCACHE_E_IO (cannot be read), VLCACHE_E_FORMAT (not a picture, truncated, absurd
- * size), VLCACHE_E_NO_MEMORY. `*out` is NULL on failure; release it with vlcache_image_destroy().
+ * Loads a file of one of these formats, of which the first frame where it has several. The header is checked
+ * before anything is decoded, EXIF orientation is honoured, alpha is composed on white, 16-bit channels are
+ * reduced to 8. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO (cannot be read), VLCACHE_E_FORMAT (not a picture,
+ * truncated, absurd size), VLCACHE_E_UNSUPPORTED (a format that is known by name, and not read),
+ * VLCACHE_E_NO_MEMORY. `*out` is NULL on failure; release it with vlcache_image_destroy().
  */
 VLCACHE_API vlcache_status vlcache_image_load(const char *path, vlcache_image **out);
 
@@ -42,7 +47,11 @@ VLCACHE_API void vlcache_image_size(const vlcache_image *image, int *width, int 
 /** Pixels as tightly packed RGB rows; owned by the image. */
 VLCACHE_API const uint8_t *vlcache_image_pixels(const vlcache_image *image);
 
-/** Writes a PNG of tightly packed RGB rows, atomically (temporary file, then rename). VLCACHE_E_IO. */
+/**
+ * Writes a PNG of tightly packed RGB rows: a file whole or not at all (a temporary file beside it, then
+ * rename), what is there and is no regular file (a pipe, /dev/stdout) as it comes. Errors:
+ * VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
+ */
 VLCACHE_API vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width,
                                                    int height);
 

@@ -38,10 +38,10 @@ typedef struct vlcache_model_info {
 
 /**
  * Loads config.json, preprocessor_config.json, generation_config.json, tokenizer.json, the chat template and
- * the safetensors of `folder` onto `device`. Files are mapped, uploaded and dropped: weights are never held
- * twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_FORMAT,
- * VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY,
- * VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED. `*out` is NULL on failure.
+ * the safetensors of `folder` onto `device`. Tensors are read, uploaded and dropped one by one: weights are
+ * never held twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO,
+ * VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
+ * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED. `*out` is NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                               const vlcache_model_options *options, vlcache_model **out);

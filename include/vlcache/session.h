@@ -31,7 +31,7 @@ VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
  * One turn: prepares the pictures, reads the prompt, compresses, generates. Blocks until the answer is whole;
  * text streams through `generate->on_text` (`generate` may be NULL). A turn that fails leaves the
  * conversation as it was before.
- * Errors: VLCACHE_E_ARGUMENT (marks and pictures do not agree, an option out of range),
+ * Errors: VLCACHE_E_ARGUMENT (marks and pictures of a raw prompt do not agree, an option out of range),
  * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_CANCELLED (while
  * the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED), VLCACHE_E_UNSUPPORTED,
  * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*answer` (may be NULL) is

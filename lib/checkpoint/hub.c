@@ -12,12 +12,27 @@ enum { CONFIG, GENERATION, IMAGE, JOINT, FILE_LIMIT = 16 << 20, MAX_IDS = 1024 }
 
 /* ---- the files ----------------------------------------------------------------------------------------- */
 
+/* What the path is, when it is no folder with a config.json. */
+static vlcache_status check_folder(const char *folder, const char *config) {
+    static const char gguf[] = "GGUF files are not read: take the model's Hugging Face folder";
+    char name[256];
+    if (vlci_path_exists(config)) return VLCACHE_OK;
+    if (vlci_folder_has(folder, ".gguf", name))
+        return vlci_fail_file(VLCACHE_E_IO, folder, gguf, "has no config.json, but %.200s", name);
+    if (!vlci_path_is_file(folder)) return VLCACHE_OK; /* reading config.json says why it cannot */
+    const char *dot = strrchr(folder, '.');
+    bool is_gguf = dot && strcmp(dot, ".gguf") == 0;
+    return vlci_fail_file(VLCACHE_E_IO, folder, is_gguf ? gguf : "give the folder",
+                          "is a file, not a model's folder");
+}
+
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
     static const char *const names[] = {"config.json", "generation_config.json", "preprocessor_config.json",
                                         "processor_config.json"};
     vlcache_status status = VLCACHE_OK;
     *hub = (vlci_hub){0};
     for (int i = CONFIG; i <= JOINT && !status; i++) status = vlci_path_join(folder, names[i], &hub->path[i]);
+    if (!status) status = check_folder(folder, hub->path[CONFIG]);
     if (!status) status = vlci_json_load(hub->path[CONFIG], FILE_LIMIT, &hub->file[CONFIG]);
     if (!status && vlci_path_exists(hub->path[GENERATION]))
         status = vlci_json_load(hub->path[GENERATION], FILE_LIMIT, &hub->file[GENERATION]);

@@ -22,7 +22,8 @@ typedef struct vlci_hub {
 
 /**
  * Opens config.json and, when it is there, generation_config.json. Errors: VLCACHE_E_IO (which file is
- * missing), VLCACHE_E_FORMAT (file, line, column), VLCACHE_E_NO_MEMORY. vlci_hub_close() follows in any case.
+ * missing; what the folder holds in its place, where that is known), VLCACHE_E_FORMAT (file, line, column),
+ * VLCACHE_E_NO_MEMORY. vlci_hub_close() follows in any case.
  */
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *out);
 

@@ -1,8 +1,13 @@
 /*
  * json.c - files in, checked fields out.
+ *
+ * Text is surveyed before it is parsed: nothing is built of a file whose values would take far more memory
+ * than its bytes, and what Python writes beyond JSON (a byte order mark, NaN, Infinity) does not cost the
+ * file.
  */
 #include "checkpoint/json.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -24,6 +29,36 @@ vlcache_status vlci_path_join(const char *folder, const char *name, char **path)
 bool vlci_path_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0;
+}
+
+bool vlci_path_is_file(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+bool vlci_folder_has(const char *folder, const char *ending, char name[static 256]) {
+    size_t length = strlen(ending);
+    bool found = false;
+    DIR *list = opendir(folder);
+    for (struct dirent *entry; list && !found && (entry = readdir(list));) {
+        size_t n = strlen(entry->d_name);
+        found = n >= length && strcmp(entry->d_name + n - length, ending) == 0;
+        if (found) snprintf(name, 256, "%s", entry->d_name);
+    }
+    if (list) closedir(list);
+    return found;
+}
+
+bool vlci_is_lfs_pointer(const void *data, size_t bytes) {
+    static const char head[] = "version https://git-lfs.github.com/spec/";
+    return bytes >= sizeof head - 1 && memcmp(data, head, sizeof head - 1) == 0;
+}
+
+vlcache_status vlci_fail_lfs_pointer(const char *path) {
+    return vlci_fail_file(VLCACHE_E_FORMAT, path,
+                          "run \"git lfs install\" and \"git lfs pull\" in its folder, or download the file "
+                          "again",
+                          "is a Git LFS pointer, not the file itself");
 }
 
 static vlcache_status read_all(int file, const char *path, char *data, size_t bytes) {
@@ -75,15 +110,160 @@ done:
     return vlci_fail_in(status, path);
 }
 
+/* ---- the survey ---------------------------------------------------------------------------------------- */
+
+/* What jansson takes for a value, with the allocator's own share; and how much of that a file may ask for. */
+enum { ARRAY_BYTES = 128, OBJECT_BYTES = 224, KEY_BYTES = 96, STRING_BYTES = 80, NUMBER_BYTES = 32 };
+enum { SLOT_BYTES = 16, MAX_DEPTH = 128, MAX_GROWTH = 32, FREE_BYTES = 1 << 20, MAX_BYTES = 1 << 30 };
+
+typedef struct survey {
+    uint64_t cost; /* bytes of memory */
+    int depth, deepest;
+    bool beyond; /* NaN or Infinity stand in it */
+} survey;
+
+/* The end of the string that begins behind text[at - 1], or of the text. */
+static size_t string_end(const char *text, size_t bytes, size_t at) {
+    while (at < bytes && text[at] != '"') at += text[at] == '\\' ? 2 : 1;
+    return at < bytes ? at + 1 : bytes;
+}
+
+/* Length of the word NaN or Infinity at text[at]; 0: neither. */
+static size_t beyond_json(const char *text, size_t bytes, size_t at) {
+    if (bytes - at >= 3 && memcmp(text + at, "NaN", 3) == 0) return 3;
+    return bytes - at >= 8 && memcmp(text + at, "Infinity", 8) == 0 ? 8 : 0;
+}
+
+/* Everything that a parser would build, counted; text that is no JSON is left to the parser to say so. */
+static survey take_survey(const char *text, size_t bytes) {
+    survey s = {0};
+    for (size_t at = 0; at < bytes;) {
+        char c = text[at++];
+        size_t begin = at;
+        if (c == '"') {
+            at = string_end(text, bytes, at);
+            s.cost += STRING_BYTES + (at - begin);
+        } else if (c == '[' || c == '{') {
+            s.cost += c == '[' ? ARRAY_BYTES : OBJECT_BYTES;
+            if (++s.depth > s.deepest) s.deepest = s.depth;
+        } else if (c == ']' || c == '}') {
+            s.depth--;
+        } else if (c == ',') {
+            s.cost += SLOT_BYTES;
+        } else if (c == ':') {
+            s.cost += KEY_BYTES - STRING_BYTES; /* the string before it was a key */
+        } else if (c == '-' || (c >= '0' && c <= '9')) {
+            while (at < bytes && strchr("0123456789+-.eE", text[at]) && text[at]) at++;
+            s.cost += NUMBER_BYTES;
+        } else if (c == 'N' || c == 'I') {
+            s.beyond |= beyond_json(text, bytes, at - 1) > 0;
+        }
+    }
+    return s;
+}
+
+static vlcache_status check_survey(const char *file, const survey *s, size_t bytes) {
+    uint64_t most = (uint64_t)bytes * MAX_GROWTH + FREE_BYTES;
+    if (most > MAX_BYTES) most = MAX_BYTES;
+    if (s->deepest > MAX_DEPTH)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: JSON nested %d deep, at most %d are accepted", file,
+                         s->deepest, MAX_DEPTH);
+    if (s->cost <= most) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_FORMAT,
+                     "%s: %zu bytes of JSON would take about %llu MiB of memory, at most %llu are given: a "
+                     "hostile file",
+                     file, bytes, (unsigned long long)(s->cost >> 20), (unsigned long long)(most >> 20));
+}
+
+/* A copy in which NaN, Infinity and -Infinity are strings: of the same length, and not to be taken for a
+ * number by any field that is used. */
+static char *tamed(const char *text, size_t bytes) {
+    char *copy = vlci_alloc(bytes + 1, 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, bytes);
+    for (size_t at = 0; at < bytes;) {
+        size_t length = text[at] == '"' ? 0 : beyond_json(text, bytes, at);
+        if (text[at] == '"') {
+            at = string_end(text, bytes, at + 1);
+        } else if (length) {
+            bool minus = at > 0 && text[at - 1] == '-';
+            if (minus) copy[at - 1] = ' ';
+            memcpy(copy + at, length == 3 ? "\"?\"" : minus ? "\"-inf\"  " : "\"inf\"   ", length);
+            at += length;
+        } else {
+            at++;
+        }
+    }
+    return copy;
+}
+
+/* ---- parsing ------------------------------------------------------------------------------------------- */
+
+/* Bytes that the escape at text[at], a backslash, stands for; steps over it. */
+static size_t unescaped(const char *text, size_t bytes, size_t *at) {
+    unsigned code = 0, low = 0;
+    int read = 0;
+    if (*at + 1 >= bytes || text[*at + 1] != 'u' || *at + 6 > bytes) return *at += 2, 1;
+    if (sscanf(text + *at, "\\u%4x%n", &code, &read) != 1 || read != 6) return *at += 2, 1;
+    *at += 6;
+    if (code >= 0xd800 && code < 0xdc00 && *at + 6 <= bytes && sscanf(text + *at, "\\u%4x", &low) == 1 &&
+        low >= 0xdc00 && low < 0xe000)
+        return *at += 6, 4;
+    return code < 0x80 ? 1 : code < 0x800 ? 2 : 3;
+}
+
+/* Bytes of all strings of a text that is JSON. */
+static uint64_t bytes_said(const char *text, size_t bytes) {
+    uint64_t sum = 0;
+    for (size_t at = 0; at < bytes; at++) {
+        if (text[at] != '"') continue;
+        for (at++; at < bytes && text[at] != '"';) {
+            if (text[at] == '\\')
+                sum += unescaped(text, bytes, &at);
+            else
+                at++, sum++;
+        }
+    }
+    return sum;
+}
+
+/* Bytes of all strings that were built of it. */
+static uint64_t bytes_built(const json_t *value) {
+    const char *key;
+    json_t *member;
+    uint64_t sum = json_is_string(value) ? json_string_length(value) : 0;
+    for (size_t i = 0; i < json_array_size(value); i++) sum += bytes_built(json_array_get(value, i));
+    json_object_foreach((json_t *)value, key, member) sum += strlen(key) + bytes_built(member);
+    return sum;
+}
+
+/* jansson 2.14 drops a byte of a string where its buffer cannot grow, and goes on. */
+static bool is_complete(const json_t *root, const char *text, size_t bytes) {
+    return bytes_built(root) == bytes_said(text, bytes);
+}
+
 vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes, json_t **out) {
-    json_error_t error;
+    json_error_t error = {.text = ""};
+    char *copy = NULL;
     *out = NULL;
+    if (vlci_is_lfs_pointer(text, bytes)) return vlci_fail_lfs_pointer(file);
+    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, bytes -= 3;
+    survey s = take_survey(text, bytes);
+    vlcache_status status = check_survey(file, &s, bytes);
+    if (status) return status;
+    if (s.beyond && !(copy = tamed(text, bytes))) return vlci_fail_memory(file);
+    if (copy) text = copy;
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!root) {
-        if (json_error_code(&error) == json_error_out_of_memory) return vlci_fail_memory(file);
+    bool short_of_memory = root ? !is_complete(root, text, bytes)
+                                : !error.text[0] || json_error_code(&error) == json_error_out_of_memory;
+    vlci_free(copy);
+    if (short_of_memory) {
+        json_decref(root);
+        return vlci_fail_memory(file);
+    }
+    if (!root)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: line %d, column %d: %s", file, error.line, error.column,
                          error.text);
-    }
     if (!json_is_object(root)) {
         json_decref(root);
         return vlci_fail(VLCACHE_E_FORMAT, "%s: must hold a JSON object", file);

@@ -3,7 +3,9 @@
  * messages name the file and the field ("m/config.json: text_config.hidden_size: ...").
  *
  * jansson keeps its own (short-lived) memory: its allocator is a process-wide setting that belongs to the
- * host program, so it is left alone.
+ * host program, so it is left alone. Where that fails, jansson 2.14 frees what it should, but may go on
+ * without a byte of a string, or give no error code: both are taken for lack of memory here. It may also
+ * blame the text.
  */
 #ifndef VLCI_CHECKPOINT_JSON_H
 #define VLCI_CHECKPOINT_JSON_H
@@ -27,13 +29,28 @@ vlcache_status vlci_path_join(const char *folder, const char *name, char **path)
 /** Whether something of that name is there (of any kind). */
 bool vlci_path_exists(const char *path);
 
+/** Whether a regular file of that name is there. */
+bool vlci_path_is_file(const char *path);
+
+/** Whether the folder holds something whose name ends so, and its name. */
+bool vlci_folder_has(const char *folder, const char *ending, char name[static 256]);
+
+/** Whether these are the first bytes of what Git LFS leaves in place of a file that was not downloaded, and
+ * the failure to return then. */
+bool vlci_is_lfs_pointer(const void *data, size_t bytes);
+vlcache_status vlci_fail_lfs_pointer(const char *path);
+
 /**
  * The bytes of a regular file, followed by a zero that is not counted; new memory.
  * Errors: VLCACHE_E_IO (missing, unreadable, a directory), VLCACHE_E_FORMAT (larger than `limit`).
  */
 vlcache_status vlci_file_read(const char *path, size_t limit, char **data, size_t *bytes);
 
-/** Parses text that must be a JSON object without duplicate keys. VLCACHE_E_FORMAT names file, line, column.
+/**
+ * Parses text that must be a JSON object without duplicate keys. A byte order mark is stepped over. NaN,
+ * Infinity and -Infinity, which Python writes, are read as strings, so that a field that is used refuses
+ * them. Errors: VLCACHE_E_FORMAT naming file, line, column; also where values are nested more than 128 deep,
+ * or would take more memory than 32 times the text (and 1 GiB): nothing is built then.
  */
 vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes, json_t **out);
 

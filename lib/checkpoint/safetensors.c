@@ -1,9 +1,12 @@
 /*
- * safetensors.c - maps model.safetensors, or the shards that model.safetensors.index.json names, and checks
- * every claim of their headers before a pointer into the mapping leaves this file.
+ * safetensors.c - reads model.safetensors, or the shards that model.safetensors.index.json names, and checks
+ * every claim of their headers before a tensor leaves this file.
  *
  * A file is: header length (8 bytes, little-endian), header (JSON: name -> dtype, shape, data_offsets), data.
  * The ranges of the tensors must tile the data exactly: no overlap, no hole, nothing left over.
+ *
+ * Files are read, not mapped: one that is cut or replaced while it is loaded would be a SIGBUS in a mapping,
+ * or a model made of two; here it is a failure that says so.
  */
 #include "checkpoint/safetensors.h"
 
@@ -12,31 +15,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoint/json.h"
 #include "core/alloc.h"
 
-static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json",
+                  reload[] = "load it again when it is whole";
 enum { HEADER_LIMIT = 100000000, INDEX_LIMIT = 100000000 };
 
-/* One mapped file; its views are sorted by name once it is read. */
+/* One open file; its tensors are sorted by name once it is read. */
 typedef struct shard {
     char *path, *name; /* name: as the index says it */
-    unsigned char *map;
-    size_t bytes;
+    int handle;        /* -1: none */
+    size_t bytes, data_at;
+    struct timespec changed; /* when it was opened */
     struct tensor *tensors;
     size_t n_tensors;
 } shard;
 
 typedef struct tensor {
-    vlci_weight_view view;
+    vlci_weight_view view; /* data: NULL, or what was read and not dropped yet */
     char *name;
     char type[12]; /* as the header says it */
     size_t begin;  /* in the data section */
-    bool used;
+    bool used;     /* was taken, or is known to be left alone */
 } tensor;
 
 struct vlci_checkpoint {
@@ -102,10 +106,10 @@ static vlcache_status read_shape(const shard *file, tensor *t, const json_t *sha
     return VLCACHE_OK;
 }
 
-static vlcache_status read_tensor(const shard *file, size_t data_at, const json_t *entry, tensor *t) {
+static vlcache_status read_tensor(const shard *file, const json_t *entry, tensor *t) {
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     const json_t *offsets = json_object_get(entry, "data_offsets");
-    size_t count = 0, end = 0, bytes, available = file->bytes - data_at;
+    size_t count = 0, end = 0, bytes, available = file->bytes - file->data_at;
     if (!json_is_object(entry)) return bad(file, t->name, "must be an object");
     if (!type) return bad(file, t->name, "dtype: must be a string");
     snprintf(t->type, sizeof t->type, "%s", type);
@@ -123,7 +127,6 @@ static vlcache_status read_tensor(const shard *file, size_t data_at, const json_
         return bad(file, t->name, "data_offsets: the range is not shape times dtype");
     t->view.name = t->name;
     t->view.file = file->path;
-    t->view.data = file->map + data_at + t->begin;
     return VLCACHE_OK;
 }
 
@@ -154,7 +157,7 @@ static vlcache_status check_tiling(shard *file, size_t available) {
     return VLCACHE_OK;
 }
 
-static vlcache_status read_tensors(shard *file, size_t data_at, json_t *header) {
+static vlcache_status read_tensors(shard *file, json_t *header) {
     const char *name;
     json_t *entry;
     file->tensors = vlci_calloc(json_object_size(header), sizeof *file->tensors);
@@ -164,66 +167,83 @@ static vlcache_status read_tensors(shard *file, size_t data_at, json_t *header) 
         tensor *t = &file->tensors[file->n_tensors++];
         t->name = vlci_strdup(name);
         if (!t->name) return vlci_fail_memory("name of a tensor");
-        vlcache_status status = read_tensor(file, data_at, entry, t);
+        vlcache_status status = read_tensor(file, entry, t);
         if (status) return status;
     }
-    return check_tiling(file, file->bytes - data_at);
+    return check_tiling(file, file->bytes - file->data_at);
+}
+
+/* Bytes [at, at + bytes) of the file. */
+static vlcache_status read_at(const shard *file, size_t at, void *to, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t got = pread(file->handle, (char *)to + done, bytes - done, (off_t)(at + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return vlci_fail_file(VLCACHE_E_IO, file->path, NULL, "cannot be read: %s", strerror(errno));
+        if (got == 0)
+            return vlci_fail_file(VLCACHE_E_IO, file->path, reload,
+                                  "changed while it was loaded, became shorter");
+        done += (size_t)got;
+    }
+    return VLCACHE_OK;
 }
 
 static vlcache_status read_header(shard *file) {
+    unsigned char head[64] = {0};
     uint64_t length = 0;
     json_t *header = NULL;
+    vlcache_status status = read_at(file, 0, head, file->bytes < sizeof head ? file->bytes : sizeof head);
+    if (status) return status;
+    if (vlci_is_lfs_pointer(head, sizeof head)) return vlci_fail_lfs_pointer(file->path);
     if (file->bytes < 8)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: is %zu bytes long, too short for a safetensors file",
                          file->path, file->bytes);
-    for (int i = 0; i < 8; i++) length |= (uint64_t)file->map[i] << 8 * i;
+    for (int i = 0; i < 8; i++) length |= (uint64_t)head[i] << 8 * i;
     if (length > HEADER_LIMIT)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: header: claims %llu bytes, at most %d are accepted",
                          file->path, (unsigned long long)length, HEADER_LIMIT);
     if (length > file->bytes - 8)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: header: claims %llu bytes, the file has %zu (truncated?)",
                          file->path, (unsigned long long)length, file->bytes - 8);
-    vlcache_status status = vlci_json_parse(file->path, (const char *)file->map + 8, (size_t)length, &header);
+    file->data_at = (size_t)length + 8;
+    char *text = vlci_alloc((size_t)length, 1);
+    if (!text) return vlci_fail_memory("safetensors header");
+    status = read_at(file, 8, text, (size_t)length);
+    if (!status) status = vlci_json_parse(file->path, text, (size_t)length, &header);
+    vlci_free(text);
     if (status) return vlci_fail_context(status, "safetensors header");
-    status = read_tensors(file, (size_t)length + 8, header);
+    status = read_tensors(file, header);
     json_decref(header);
     return status;
 }
 
-static vlcache_status map_shard(const char *folder, const char *name, shard *file) {
+static vlcache_status open_shard(const char *folder, const char *name, shard *file) {
     struct stat info;
-    void *map = MAP_FAILED;
-    int handle = -1;
     vlcache_status status = vlci_path_join(folder, name, &file->path);
     if (status) return status;
     file->name = vlci_strdup(name);
     if (!file->name) return vlci_fail_memory("name of a file");
-    handle = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (handle < 0 || fstat(handle, &info) != 0) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", file->path, strerror(errno));
-        goto done;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: is not a regular file", file->path);
-        goto done;
-    }
+    file->handle = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file->handle < 0 || fstat(file->handle, &info) != 0)
+        return vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", file->path, strerror(errno));
+    if (!S_ISREG(info.st_mode)) return vlci_fail(VLCACHE_E_IO, "%s: is not a regular file", file->path);
     file->bytes = (size_t)info.st_size;
-    if (file->bytes) map = mmap(NULL, file->bytes, PROT_READ, MAP_PRIVATE, handle, 0);
-    if (file->bytes && map == MAP_FAILED) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be mapped: %s", file->path, strerror(errno));
-        goto done;
-    }
-    file->map = file->bytes ? map : NULL;
-    status = read_header(file);
-done:
-    if (handle >= 0) close(handle);
-    return vlci_fail_in(status, file->path);
+    file->changed = info.st_mtim;
+    return read_header(file);
+}
+
+static void release_data(tensor *t) {
+    vlci_free((void *)t->view.data);
+    t->view.data = NULL;
 }
 
 static void release_shard(shard *file) {
-    for (size_t i = 0; i < file->n_tensors; i++) vlci_free(file->tensors[i].name);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        release_data(&file->tensors[i]);
+        vlci_free(file->tensors[i].name);
+    }
     vlci_free(file->tensors);
-    if (file->map) munmap(file->map, file->bytes);
+    if (file->handle >= 0) close(file->handle);
     vlci_free(file->path);
     vlci_free(file->name);
 }
@@ -238,8 +258,9 @@ static vlcache_status add_shard(vlci_checkpoint *checkpoint, const char *name, s
     if (!grown) return vlci_fail_memory("list of weight files");
     checkpoint->shards = grown;
     *out = &grown[checkpoint->n_shards++];
-    memset(*out, 0, sizeof **out);
-    return map_shard(checkpoint->folder, name, *out);
+    **out = (shard){.handle = -1};
+    vlcache_status status = open_shard(checkpoint->folder, name, *out);
+    return vlci_fail_in(status, (*out)->path);
 }
 
 static shard *find_shard(const vlci_checkpoint *checkpoint, const char *name) {
@@ -270,7 +291,7 @@ static vlcache_status shard_name(const vlci_scope *map, const char *tensor_name,
     return VLCACHE_OK;
 }
 
-static vlcache_status map_shards(vlci_checkpoint *checkpoint, const vlci_scope *map) {
+static vlcache_status open_shards(vlci_checkpoint *checkpoint, const vlci_scope *map) {
     const char *key, *name;
     json_t *value;
     json_object_foreach((json_t *)map->object, key, value) {
@@ -296,7 +317,7 @@ static vlcache_status open_index(vlci_checkpoint *checkpoint, const char *path) 
     vlci_scope top = vlci_scope_of(path, root);
     status = vlci_json_object(&top, "weight_map", &map);
     if (!status && !map.object) status = vlci_json_bad(&top, "weight_map", "is missing");
-    if (!status) status = map_shards(checkpoint, &map);
+    if (!status) status = open_shards(checkpoint, &map);
     if (status) goto done;
     checkpoint->tensors = vlci_alloc(json_object_size(map.object), sizeof *checkpoint->tensors);
     if (!checkpoint->tensors) status = vlci_fail_memory("table of tensors");
@@ -317,6 +338,30 @@ done:
     return status;
 }
 
+/* Neither file is there: what is, and the way from it to one that is read. */
+static vlcache_status fail_absent(const char *folder) {
+    static const struct {
+        const char *ending, *way;
+    } kinds[] = {
+        {".gguf", "GGUF files are not read: take the model's Hugging Face folder"},
+        {".bin",
+         "PyTorch's .bin files are not read, they may hold code: save the model as safetensors (in "
+         "Python: LlavaForConditionalGeneration.from_pretrained(folder).save_pretrained(new_folder))"},
+        {".pth",
+         "PyTorch's .pth files are not read, they may hold code: take the Hugging Face folder, with "
+         "safetensors"},
+        {".safetensors",
+         "without an index the parts do not say that they are all: download "
+         "model.safetensors.index.json too"},
+    };
+    char name[256];
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (vlci_folder_has(folder, kinds[i].ending, name))
+            return vlci_fail_file(VLCACHE_E_IO, folder, kinds[i].way, "holds neither %s nor %s, but %.200s",
+                                  single_name, index_name, name);
+    return vlci_fail_file(VLCACHE_E_IO, folder, NULL, "holds neither %s nor %s", single_name, index_name);
+}
+
 vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
     char *single = NULL, *index = NULL;
     *out = NULL;
@@ -333,8 +378,7 @@ vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
     else if (vlci_path_exists(index))
         status = open_index(checkpoint, index);
     else
-        status =
-            vlci_fail_file(VLCACHE_E_IO, folder, NULL, "holds neither %s nor %s", single_name, index_name);
+        status = fail_absent(folder);
     for (size_t i = 0; i < checkpoint->n_tensors; i++)
         checkpoint->bytes += checkpoint->tensors[i]->view.bytes;
 done:
@@ -400,6 +444,38 @@ bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, v
     return found != NULL;
 }
 
+/* The shard that a tensor lives in. */
+static const shard *shard_of(const vlci_checkpoint *checkpoint, const tensor *t) {
+    const shard *file = checkpoint->shards;
+    while (file->path != t->view.file) file++;
+    return file;
+}
+
+/* The file must be the one that was opened, not only at its end. */
+static vlcache_status check_unchanged(const shard *file) {
+    struct stat now;
+    if (fstat(file->handle, &now))
+        return vlci_fail_file(VLCACHE_E_IO, file->path, NULL, "cannot be read: %s", strerror(errno));
+    if ((uint64_t)now.st_size == file->bytes && now.st_mtim.tv_sec == file->changed.tv_sec &&
+        now.st_mtim.tv_nsec == file->changed.tv_nsec)
+        return VLCACHE_OK;
+    return vlci_fail_file(VLCACHE_E_IO, file->path, reload, "changed while it was loaded");
+}
+
+static vlcache_status load_data(const vlci_checkpoint *checkpoint, tensor *t) {
+    const shard *file = shard_of(checkpoint, t);
+    if (t->view.data) return VLCACHE_OK;
+    vlcache_status status = check_unchanged(file);
+    if (status) return status;
+    void *data = vlci_alloc(t->view.bytes, 1);
+    if (!data) return vlci_fail_memory(t->name);
+    status = read_at(file, file->data_at + t->begin, data, t->view.bytes);
+    if (!status) status = check_unchanged(file);
+    t->view.data = data;
+    if (status) release_data(t);
+    return status;
+}
+
 static const char *shape_text(char text[static 256], int n, const size_t *dims) {
     size_t at = 0;
     text[0] = '\0';
@@ -428,8 +504,11 @@ vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name
                                VLCI_VALUE("the configuration asks for %s", asked),
                                "%s: tensor \"%s\": shape is %s, the configuration asks for %s", view->file,
                                view->name, is, asked);
+    vlcache_status status = load_data(checkpoint, found);
+    if (status) return status;
     found->used = true;
     *out = *view;
+    out->owner = found;
     return VLCACHE_OK;
 }
 
@@ -464,10 +543,32 @@ size_t vlci_checkpoint_unused(const vlci_checkpoint *checkpoint, char *text, siz
 }
 
 void vlci_checkpoint_drop(const vlci_weight_view *view) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)view->data + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)view->data + view->bytes) / page * page;
-    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+    if (view->owner) release_data(view->owner);
+}
+
+/* Whether two tensors of one shape hold the same bytes, a block at a time. */
+static vlcache_status compare(const vlci_checkpoint *checkpoint, const tensor *a, const tensor *b,
+                              bool *same) {
+    enum { BLOCK = 1 << 20 };
+    const shard *file_a = shard_of(checkpoint, a), *file_b = shard_of(checkpoint, b);
+    char *blocks = vlci_alloc(2, BLOCK);
+    vlcache_status status = blocks ? VLCACHE_OK : vlci_fail_memory("comparing weights");
+    for (size_t at = 0; !status && *same && at < a->view.bytes; at += BLOCK) {
+        size_t n = a->view.bytes - at < BLOCK ? a->view.bytes - at : BLOCK;
+        status = read_at(file_a, file_a->data_at + a->begin + at, blocks, n);
+        if (!status) status = read_at(file_b, file_b->data_at + b->begin + at, blocks + BLOCK, n);
+        *same = !status && memcmp(blocks, blocks + BLOCK, n) == 0;
+    }
+    vlci_free(blocks);
+    return status;
+}
+
+vlcache_status vlci_checkpoint_same(const vlci_checkpoint *checkpoint, const char *a, const char *b,
+                                    bool *same) {
+    const tensor *x = find_any(checkpoint, a), *y = find_any(checkpoint, b);
+    *same = x && y && x->view.n_dims == y->view.n_dims && strcmp(x->type, y->type) == 0 &&
+            memcmp(x->view.dim, y->view.dim, sizeof x->view.dim) == 0;
+    return *same ? compare(checkpoint, x, y, same) : VLCACHE_OK;
 }
 
 uint64_t vlci_checkpoint_bytes(const vlci_checkpoint *checkpoint) {

@@ -1,6 +1,6 @@
 /**
- * safetensors.h - a checkpoint's weights, mapped into memory: model.safetensors, or the shards that
- * model.safetensors.index.json names. Nothing is copied; files are untrusted and checked before use.
+ * safetensors.h - a checkpoint's weights: model.safetensors, or the shards that model.safetensors.index.json
+ * names. A tensor is read when it is asked for; files are untrusted and checked before use.
  */
 #ifndef VLCI_CHECKPOINT_SAFETENSORS_H
 #define VLCI_CHECKPOINT_SAFETENSORS_H
@@ -9,16 +9,18 @@
 
 enum { VLCI_TENSOR_MAX_DIMS = 8 };
 
-/** One tensor of a mapped file; `data` is little-endian, row-major, valid while the checkpoint is open. */
+/** One tensor; `data` is little-endian, row-major. */
 typedef struct vlci_weight_view {
     const char *name;
     vlcache_dtype
         dtype; /**< F32, F16 or BF16; other dtypes are an error only when such a tensor is asked for */
     int n_dims;
     size_t dim[VLCI_TENSOR_MAX_DIMS];
-    const void *data;
+    const void *data; /**< from vlci_checkpoint_get() until vlci_checkpoint_drop() or the checkpoint is
+                         closed; NULL from vlci_checkpoint_find() */
     size_t bytes;
     const char *file; /**< for messages */
+    void *owner;      /**< the checkpoint's own */
 } vlci_weight_view;
 
 typedef struct vlci_checkpoint vlci_checkpoint;
@@ -39,14 +41,15 @@ void vlci_checkpoint_name(vlci_checkpoint *checkpoint, const vlci_naming *names)
 
 /**
  * Finds a tensor by its canonical name, which counts as stored under any of the known prefixes; they are
- * tried in turn. Returns false when absent.
+ * tried in turn. Reads nothing. Returns false when absent.
  */
 bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out);
 
 /**
- * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow); it counts
- * as used. Errors: VLCACHE_E_FORMAT naming tensor, file, found and expected shape; VLCACHE_E_UNSUPPORTED for
- * other dtypes.
+ * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow), and its
+ * data are read into memory of the checkpoint; it counts as used. Errors: VLCACHE_E_FORMAT naming tensor,
+ * file, found and expected shape; VLCACHE_E_UNSUPPORTED for other dtypes; VLCACHE_E_IO where the file cannot
+ * be read or has changed since it was opened; VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
                                    const size_t *dims, vlci_weight_view *out);
@@ -60,13 +63,20 @@ enum { VLCI_UNUSED_NAMED = 4 };
  * them; `text` gets the names of the first VLCI_UNUSED_NAMED, comma-separated. */
 size_t vlci_checkpoint_unused(const vlci_checkpoint *checkpoint, char *text, size_t bytes);
 
-/** Tells the system that a tensor's pages are not needed any more (they can be read again from the file). */
+/** Frees a tensor's data; vlci_checkpoint_get() reads them again. */
 void vlci_checkpoint_drop(const vlci_weight_view *view);
 
 /** Sum of all tensor bytes. */
 uint64_t vlci_checkpoint_bytes(const vlci_checkpoint *checkpoint);
 
-/** Unmaps and NULLs; NULL accepted. */
+/**
+ * Whether two tensors, named as for vlci_checkpoint_find(), are there with one dtype, one shape and the same
+ * bytes: a stored output matrix that is the embedding once more. Errors: VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_checkpoint_same(const vlci_checkpoint *checkpoint, const char *a, const char *b,
+                                    bool *same);
+
+/** Closes, frees all tensors' data and NULLs; NULL accepted. */
 void vlci_checkpoint_close(vlci_checkpoint **checkpoint);
 
 #endif

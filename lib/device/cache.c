@@ -4,6 +4,9 @@
  * A cached file is a seal and the content: "VLCACHE1", content length (8 bytes), FNV-1a of the content (8
  * bytes), content. Whatever does not fit its seal counts as absent, is rebuilt and written again. Names are
  * fingerprints of all that the content depends on.
+ *
+ * What lies here is run as code, and the seal keeps out accidents, not people: folder and entries count only
+ * when the user or root owns them and nobody else may write to them.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -11,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,19 +48,49 @@ char *vlci_cache_folder(const char *asked) {
     return home && *home ? vlci_format("%s/.cache/vlcache", home) : NULL;
 }
 
-/* mkdir -p, with the last folder private to the user: what lies there is loaded as code. */
-static bool make_folder(const char *path) {
+/* mkdir -p, with the last folder private to the user. */
+static void make_folder(const char *path) {
     char *copy = vlci_strdup(path);
-    if (!copy) return false;
+    if (!copy) return;
     for (char *c = copy + 1; *c; c++) {
         if (*c != '/') continue;
         *c = 0;
         mkdir(copy, 0777);
         *c = '/';
     }
-    bool made = mkdir(copy, 0700) == 0 || errno == EEXIST;
+    mkdir(copy, 0700); /* whether it is there now, opening it tells */
     vlci_free(copy);
-    return made;
+}
+
+/* Why what is open there may not be believed; NULL: it may. */
+static const char *distrust(int file, mode_t kind) {
+    struct stat about;
+    if (fstat(file, &about)) return "cannot be examined";
+    if ((about.st_mode & S_IFMT) != kind) return kind == S_IFDIR ? "is no folder" : "is no regular file";
+    if (about.st_uid != 0 && about.st_uid != geteuid()) return "belongs to another user";
+    return about.st_mode & 022 ? "may be written by others (chmod go-w)" : NULL;
+}
+
+/* Said once for each folder in a row, not for each of its kernels. */
+static void warn_of_folder(const char *folder, const char *why) {
+    static uint64_t told;
+    uint64_t now = fnv(fnv(0xcbf29ce484222325u, folder, strlen(folder)), why, strlen(why));
+    if (__atomic_exchange_n(&told, now, __ATOMIC_RELAXED) == now) return;
+    vlci_log(VLCACHE_LOG_WARN, "%s: %s: the kernel cache is not used", folder, why);
+}
+
+/* The folder of the cache, open; -1: none, or one that is not to be trusted. */
+static int open_folder(const char *folder) {
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
+    if (dir < 0) {
+        if (errno != ENOENT) warn_of_folder(folder, strerror(errno));
+        return -1;
+    }
+    const char *why = distrust(dir, S_IFDIR);
+    if (!why) return dir;
+    warn_of_folder(folder, why);
+    close(dir);
+    return -1;
 }
 
 static unsigned char *read_sealed(FILE *file, size_t *bytes) {
@@ -79,14 +113,26 @@ static unsigned char *read_sealed(FILE *file, size_t *bytes) {
     return data;
 }
 
+/* An entry to read; NULL: none, or one that is not to be trusted. A FIFO must not make us wait. */
+static FILE *open_entry(int dir, const char *folder, const char *name) {
+    int entry = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (entry < 0 && errno == ENOENT) return NULL;
+    const char *why = entry < 0 ? strerror(errno) : distrust(entry, S_IFREG);
+    FILE *file = why ? NULL : fdopen(entry, "rb");
+    if (why) vlci_log(VLCACHE_LOG_WARN, "%s/%s: %s: not used, built again", folder, name, why);
+    if (!file && entry >= 0) close(entry);
+    return file;
+}
+
 unsigned char *vlci_cache_load(const vlcache_device *device, const char *name, size_t *bytes) {
-    if (!device->cache_dir) return NULL;
-    char *path = vlci_format("%s/%s", device->cache_dir, name);
-    FILE *file = path ? fopen(path, "rb") : NULL;
+    const char *folder = device->cache_dir;
+    int dir = folder ? open_folder(folder) : -1;
+    if (dir < 0) return NULL;
+    FILE *file = open_entry(dir, folder, name);
     unsigned char *data = file ? read_sealed(file, bytes) : NULL;
-    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s: corrupt cache entry, built again", path);
+    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s/%s: corrupt cache entry, built again", folder, name);
     if (file) fclose(file);
-    vlci_free(path);
+    close(dir);
     return data;
 }
 
@@ -96,25 +142,35 @@ static bool write_sealed(FILE *file, const void *data, size_t bytes) {
            fwrite(&sum, 8, 1, file) == 1 && fwrite(data, 1, bytes, file) == bytes;
 }
 
-void vlci_cache_store(const vlcache_device *device, const char *name, const void *data, size_t bytes) {
-    if (!device->cache_dir || !make_folder(device->cache_dir)) return;
-    char *path = vlci_format("%s/%s", device->cache_dir, name);
-    char *temporary = vlci_format("%s/%s.XXXXXX", device->cache_dir, name);
-    int descriptor = path && temporary ? mkstemp(temporary) : -1;
-    FILE *file = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
-    if (file) {
-        bool written = write_sealed(file, data, bytes);
-        written = fclose(file) == 0 && written;
-        if (!written || rename(temporary, path)) {
-            vlci_log(VLCACHE_LOG_WARN, "%s: cannot be written: %s", path, strerror(errno));
-            unlink(temporary);
-        }
-    } else if (descriptor >= 0) {
-        close(descriptor);
-        unlink(temporary);
+/* A new file `name`.xxxxxx that nobody can have foreseen; -1 where there can be none. */
+static int create_temporary(int dir, const char *name, char temporary[64]) {
+    for (int attempt = 0; attempt < 16; attempt++) {
+        unsigned char random[3];
+        if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
+        snprintf(temporary, 64, "%.40s.%02x%02x%02x", name, random[0], random[1], random[2]);
+        int file = openat(dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (file >= 0 || errno != EEXIST) return file;
     }
-    vlci_free(path);
-    vlci_free(temporary);
+    return -1;
+}
+
+void vlci_cache_store(const vlcache_device *device, const char *name, const void *data, size_t bytes) {
+    const char *folder = device->cache_dir;
+    char temporary[64];
+    if (!folder) return;
+    make_folder(folder);
+    int dir = open_folder(folder);
+    if (dir < 0) return;
+    int created = create_temporary(dir, name, temporary);
+    FILE *file = created >= 0 ? fdopen(created, "wb") : NULL;
+    bool written = file && write_sealed(file, data, bytes);
+    if (file) written = fclose(file) == 0 && written;
+    if (created >= 0 && !file) close(created);
+    if (!written || renameat(dir, temporary, dir, name)) {
+        vlci_log(VLCACHE_LOG_WARN, "%s/%s: cannot be written: %s", folder, name, strerror(errno));
+        if (created >= 0) unlinkat(dir, temporary, 0);
+    }
+    close(dir);
 }
 
 static void text_name(const vlcache_device *device, const char *key, char out[40]) {

@@ -9,22 +9,34 @@
 
 #include "device/device.h"
 
-static void read_text(cl_device_id device, cl_device_info what, char *text, size_t capacity) {
+/* Asks a device; `starved`: an answer was lost to lack of host memory, which is no property of the device. */
+typedef struct query {
+    cl_device_id device;
+    bool starved;
+} query;
+
+static bool ask(query *q, cl_device_info what, size_t bytes, void *value) {
+    cl_int code = clGetDeviceInfo(q->device, what, bytes, value, NULL);
+    q->starved |= code == CL_OUT_OF_HOST_MEMORY;
+    return code == CL_SUCCESS;
+}
+
+static void read_text(query *q, cl_device_info what, char *text, size_t capacity) {
     text[0] = 0;
     char buffer[1024] = "";
-    if (clGetDeviceInfo(device, what, sizeof buffer - 1, buffer, NULL) != CL_SUCCESS) return;
+    if (!ask(q, what, sizeof buffer - 1, buffer)) return;
     size_t length = strnlen(buffer, capacity - 1);
     memcpy(text, buffer, length);
     text[length] = 0;
 }
 
-static cl_ulong read_number(cl_device_id device, cl_device_info what, size_t bytes) {
+static cl_ulong read_number(query *q, cl_device_info what, size_t bytes) {
     cl_ulong value = 0; /* little-endian hosts: a narrower answer fills the low bytes */
-    return clGetDeviceInfo(device, what, bytes, &value, NULL) == CL_SUCCESS ? value : 0;
+    return ask(q, what, bytes, &value) ? value : 0;
 }
 
-static vlcache_device_type type_of(cl_device_id device) {
-    cl_device_type type = (cl_device_type)read_number(device, CL_DEVICE_TYPE, sizeof type);
+static vlcache_device_type type_of(query *q) {
+    cl_device_type type = (cl_device_type)read_number(q, CL_DEVICE_TYPE, sizeof type);
     if (type & CL_DEVICE_TYPE_GPU) return VLCACHE_DEVICE_GPU;
     return type & CL_DEVICE_TYPE_CPU ? VLCACHE_DEVICE_CPU : VLCACHE_DEVICE_OTHER;
 }
@@ -38,46 +50,74 @@ static bool has_extension(const char *extensions, const char *name) {
     return false;
 }
 
-static void read_info(cl_device_id device, vlcache_device_info *info) {
+static void read_info(query *q, vlcache_device_info *info) {
     info->index = -1;
-    info->type = type_of(device);
-    read_text(device, CL_DEVICE_NAME, info->name, sizeof info->name);
-    read_text(device, CL_DEVICE_VENDOR, info->vendor, sizeof info->vendor);
-    read_text(device, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
-    read_text(device, CL_DEVICE_VERSION, info->version, sizeof info->version);
+    info->type = type_of(q);
+    read_text(q, CL_DEVICE_NAME, info->name, sizeof info->name);
+    read_text(q, CL_DEVICE_VENDOR, info->vendor, sizeof info->vendor);
+    read_text(q, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    read_text(q, CL_DEVICE_VERSION, info->version, sizeof info->version);
     cl_platform_id platform = NULL;
-    if (clGetDeviceInfo(device, CL_DEVICE_PLATFORM, sizeof(platform), &platform, NULL) == CL_SUCCESS)
-        clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof info->platform, info->platform, NULL);
+    if (ask(q, CL_DEVICE_PLATFORM, sizeof(platform), &platform) &&
+        clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof info->platform, info->platform, NULL) ==
+            CL_OUT_OF_HOST_MEMORY)
+        q->starved = true;
     info->platform[sizeof info->platform - 1] = 0;
-    info->compute_units = (unsigned)read_number(device, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
-    info->global_memory = read_number(device, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
-    info->max_allocation = read_number(device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
-    info->local_memory = read_number(device, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
-    info->max_work_group = (size_t)read_number(device, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof(size_t));
-    info->unified_memory = read_number(device, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
+    info->compute_units = (unsigned)read_number(q, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
+    info->global_memory = read_number(q, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
+    info->max_allocation = read_number(q, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
+    info->local_memory = read_number(q, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
+    info->max_work_group = (size_t)read_number(q, CL_DEVICE_MAX_WORK_GROUP_SIZE, sizeof(size_t));
+    info->unified_memory = read_number(q, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
     char extensions[8192];
-    read_text(device, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
+    read_text(q, CL_DEVICE_EXTENSIONS, extensions, sizeof extensions);
     info->fp16 = has_extension(extensions, "cl_khr_fp16");
     info->subgroups = has_extension(extensions, "cl_khr_subgroups");
+}
+
+vlcache_status vlci_cl_status(cl_int code) {
+    if (code == CL_OUT_OF_HOST_MEMORY) return VLCACHE_E_NO_MEMORY;
+    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
+    return memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE;
+}
+
+/* What kernels cannot do without. A device that gives no answer has not said no. */
+static vlcache_status check_needs(cl_device_id device, const char *name) {
+    static const struct {
+        cl_device_info what;
+        const char *asked, *lack;
+        vlcache_status status;
+    } needs[] = {
+        {CL_DEVICE_AVAILABLE, "AVAILABLE", "says that it is not available", VLCACHE_E_NO_DEVICE},
+        {CL_DEVICE_COMPILER_AVAILABLE, "COMPILER_AVAILABLE",
+         "has no kernel compiler: install the full driver", VLCACHE_E_NO_DEVICE},
+        {CL_DEVICE_ENDIAN_LITTLE, "ENDIAN_LITTLE", "is big-endian", VLCACHE_E_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        cl_bool has = CL_FALSE;
+        cl_int code = clGetDeviceInfo(device, needs[i].what, sizeof has, &has, NULL);
+        if (code)
+            return vlci_fail(vlci_cl_status(code), "device \"%s\" does not answer to CL_DEVICE_%s: %s", name,
+                             needs[i].asked, vlci_cl_error(code));
+        if (!has) return vlci_fail(needs[i].status, "device \"%s\" %s", name, needs[i].lack);
+    }
+    return VLCACHE_OK;
 }
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     memset(out, 0, sizeof *out);
     vlcache_device_info *info = &out->info;
-    read_info(device, info);
-    if (!read_number(device, CL_DEVICE_AVAILABLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" says that it is not available", info->name);
-    if (!read_number(device, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_NO_DEVICE, "device \"%s\" has no kernel compiler: install the full driver",
-                         info->name);
-    if (!read_number(device, CL_DEVICE_ENDIAN_LITTLE, sizeof(cl_bool)))
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "device \"%s\" is big-endian", info->name);
+    query q = {.device = device};
+    read_info(&q, info);
+    vlcache_status status = check_needs(device, info->name);
+    if (status) return status;
     out->wide_vectors = info->type == VLCACHE_DEVICE_CPU;
     /* Some runtimes keep a few bytes of local memory to themselves (NVIDIA's: 4) without saying so. */
     out->local_bytes = info->local_memory > 256 ? (size_t)info->local_memory - 128 : 0;
-    out->vector_floats = (unsigned)read_number(device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof(cl_uint));
+    out->vector_floats = (unsigned)read_number(&q, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof(cl_uint));
     out->max_group = info->max_work_group ? info->max_work_group : 1;
-    cl_ulong align_bits = read_number(device, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
+    cl_ulong align_bits = read_number(&q, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
     out->alignment = align_bits ? (size_t)align_bits / 8 : 128;
-    return VLCACHE_OK;
+    if (!q.starved) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_NO_MEMORY, "device \"%s\" does not answer: CL_OUT_OF_HOST_MEMORY", info->name);
 }

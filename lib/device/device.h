@@ -32,6 +32,9 @@ typedef struct vlci_caps {
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
 
+/** The status that a failing OpenCL call means: host memory, device memory, or the device itself. */
+vlcache_status vlci_cl_status(cl_int code);
+
 /* ---- kernels (program.c, cache.c)
  * --------------------------------------------------------------------------- */
 
@@ -192,7 +195,10 @@ struct vlcache_device {
     struct vlci_program *programs;
     unsigned builds;
     double build_seconds;
+    double waited_ms; /**< for the queue, by all threads */
     uint64_t memory_now, memory_peak;
+    struct vlci_buffer *buffers; /**< that are held: tensor.c */
+    size_t n_buffers, buffers_room;
     unsigned char *staging;        /**< of vlci_write_later(): a ring that the queue reads from */
     size_t staged;                 /**< bytes of it in use */
     uint64_t memory_epoch;         /**< counts released buffers */

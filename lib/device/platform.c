@@ -15,24 +15,30 @@
 
 enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
 
-/* All devices of all platforms: GPUs first, CPUs last, otherwise in the loader's order. */
-static size_t enumerate(cl_device_id *devices) {
+/* All devices of all platforms: GPUs first, CPUs last, otherwise in the loader's order. A driver that fails
+ * is passed over; host memory that runs out must not make us take another device than asked for. */
+static vlcache_status enumerate(cl_device_id *devices, size_t *n) {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint n_platforms = 0;
-    if (clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms) != CL_SUCCESS) return 0;
+    *n = 0;
+    cl_int code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
+    if (code == CL_OUT_OF_HOST_MEMORY)
+        return vlci_fail(VLCACHE_E_NO_MEMORY, "OpenCL platforms: CL_OUT_OF_HOST_MEMORY");
+    if (code) return VLCACHE_OK;
     if (n_platforms > MAX_PLATFORMS) n_platforms = MAX_PLATFORMS;
     static const cl_device_type order[] = {CL_DEVICE_TYPE_GPU, CL_DEVICE_TYPE_ACCELERATOR,
                                            CL_DEVICE_TYPE_CPU};
-    size_t n = 0;
     for (size_t t = 0; t < sizeof order / sizeof *order; t++) {
-        for (cl_uint p = 0; p < n_platforms && n < MAX_DEVICES; p++) {
+        for (cl_uint p = 0; p < n_platforms && *n < MAX_DEVICES; p++) {
             cl_uint found = 0;
-            cl_uint room = (cl_uint)(MAX_DEVICES - n);
-            if (clGetDeviceIDs(platforms[p], order[t], room, devices + n, &found) != CL_SUCCESS) continue;
-            n += found < room ? found : room;
+            cl_uint room = (cl_uint)(MAX_DEVICES - *n);
+            code = clGetDeviceIDs(platforms[p], order[t], room, devices + *n, &found);
+            if (code == CL_OUT_OF_HOST_MEMORY)
+                return vlci_fail(VLCACHE_E_NO_MEMORY, "OpenCL devices: CL_OUT_OF_HOST_MEMORY");
+            if (code == CL_SUCCESS) *n += found < room ? found : room;
         }
     }
-    return n;
+    return VLCACHE_OK;
 }
 
 static vlcache_status fail_none(void) {
@@ -46,11 +52,13 @@ vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, 
     if (!count || (capacity && !infos))
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_list: count or infos is NULL");
     cl_device_id devices[MAX_DEVICES];
-    *count = enumerate(devices);
+    vlcache_status status = enumerate(devices, count);
+    if (status) return status;
     if (!*count) return fail_none();
     for (size_t i = 0; i < *count && i < capacity; i++) {
         vlci_caps caps;
-        vlci_caps_read(devices[i], &caps); /* a device that cannot run kernels is still shown */
+        status = vlci_caps_read(devices[i], &caps); /* a device that cannot run kernels is still shown */
+        if (status == VLCACHE_E_NO_MEMORY) return status;
         infos[i] = caps.info;
         infos[i].index = (int)i;
     }
@@ -71,16 +79,18 @@ static bool is_index(const char *select) {
 }
 
 /* The position of the device that `select` names, or -1. */
-static int pick(const cl_device_id *devices, size_t n, const char *select) {
-    if (!select || !*select) return 0;
-    if (is_index(select)) return (size_t)atoi(select) < n ? atoi(select) : -1;
-    for (size_t i = 0; i < n; i++) {
+static vlcache_status pick(const cl_device_id *devices, size_t n, const char *select, int *index) {
+    *index = 0;
+    if (!select || !*select) return VLCACHE_OK;
+    *index = is_index(select) && (size_t)atoi(select) < n ? atoi(select) : -1;
+    for (size_t i = 0; i < n && *index < 0 && !is_index(select); i++) {
         vlci_caps caps;
-        vlci_caps_read(devices[i], &caps);
+        vlcache_status status = vlci_caps_read(devices[i], &caps);
+        if (status == VLCACHE_E_NO_MEMORY) return status;
         if (contains_no_case(caps.info.name, select) || contains_no_case(caps.info.platform, select))
-            return (int)i;
+            *index = (int)i;
     }
-    return -1;
+    return VLCACHE_OK;
 }
 
 static vlcache_status fail_select(const cl_device_id *devices, size_t n, const char *select) {
@@ -126,13 +136,13 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     }
     device->profile = options->profile;
     if (code) {
-        status = vlci_fail(VLCACHE_E_DEVICE, "device \"%s\" cannot be opened: %s", device->caps.info.name,
+        status = vlci_fail(vlci_cl_status(code), "device \"%s\" cannot be opened: %s", device->caps.info.name,
                            vlci_cl_error(code));
         goto done;
     }
     device->progress = options->progress;
     device->progress_user = options->progress_user;
-    device->cache_dir = vlci_cache_folder(options->cache_dir);
+    device->cache_dir = vlci_cache_folder(options->cache_dir); /* without memory for it: no cache */
     status = vlci_ladders_check(device);
     if (!status) status = vlci_tap_open(device);
     if (status) goto done;
@@ -152,9 +162,13 @@ vlcache_status vlcache_device_open(const char *select, const vlcache_device_opti
     if (status) return status;
     if (!select || !*select) select = getenv("VLCACHE_DEVICE");
     cl_device_id devices[MAX_DEVICES];
-    size_t n = enumerate(devices);
+    size_t n = 0;
+    int index = 0;
+    status = enumerate(devices, &n);
+    if (status) return status;
     if (!n) return fail_none();
-    int index = pick(devices, n, select);
+    status = pick(devices, n, select, &index);
+    if (status) return status;
     if (index < 0) return fail_select(devices, n, select);
     return open_device(devices[index], NULL, NULL, &taken, index, out);
 }
@@ -169,7 +183,8 @@ vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_comma
     if (status) return status;
     cl_command_queue_properties properties = 0;
     cl_int code = clGetCommandQueueInfo(queue, CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
-    if (code) return vlci_fail(VLCACHE_E_DEVICE, "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
+    if (code)
+        return vlci_fail(vlci_cl_status(code), "vlcache_device_wrap: the queue: %s", vlci_cl_error(code));
     if (properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE)
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "vlcache_device_wrap: the queue runs out of order: bring an in-order one");
@@ -193,6 +208,7 @@ void vlcache_device_destroy(vlcache_device **handle) {
     vlcache_device *device = *handle;
     *handle = NULL;
     if (__atomic_sub_fetch(&device->references, 1, __ATOMIC_ACQ_REL)) return;
+    if (device->queue) clFinish(device->queue); /* it may still read what was staged */
     vlci_programs_release(device);
     vlci_notes_release(device);
     vlci_tap_close(device);
@@ -201,5 +217,6 @@ void vlcache_device_destroy(vlcache_device **handle) {
     pthread_mutex_destroy(&device->lock);
     vlci_free(device->cache_dir);
     vlci_free(device->staging);
+    vlci_free(device->buffers);
     vlci_free(device);
 }

@@ -19,6 +19,7 @@ typedef struct vlci_program {
     struct vlci_program *next;
     char *file, *options;
     cl_program handle;
+    bool cached; /* handle comes from the binary cache */
     vlci_kernel kernels[MAX_KERNELS];
     char *names[MAX_KERNELS];
     vlcache_kernel_profile usage[MAX_KERNELS];
@@ -90,6 +91,11 @@ static char *program_text(const char *file) {
     return text;
 }
 
+/* Kernels that cannot be had are no good ones, unless it was memory that they lacked. */
+static vlcache_status build_status(cl_int code) {
+    return code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_BUILD;
+}
+
 static vlcache_status fail_build(vlcache_device *device, cl_program program, const char *file,
                                  const char *options, cl_int code) {
     size_t bytes = 0;
@@ -97,7 +103,7 @@ static vlcache_status fail_build(vlcache_device *device, cl_program program, con
     char *log = bytes ? vlci_calloc(bytes + 1, 1) : NULL;
     if (log) clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
     vlcache_status status =
-        vlci_fail(VLCACHE_E_BUILD, "kernel file %s (%s) does not build on \"%s\": %s: %s", file, options,
+        vlci_fail(build_status(code), "kernel file %s (%s) does not build on \"%s\": %s: %s", file, options,
                   device->caps.info.name, vlci_cl_error(code), log ? log : "no log");
     vlci_free(log);
     return status;
@@ -134,7 +140,7 @@ static vlcache_status compile(vlcache_device *device, const char *file, const ch
         return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while building kernels");
     cl_int code = CL_SUCCESS;
     cl_program program = clCreateProgramWithSource(device->context, 1, &text, NULL, &code);
-    if (code) return vlci_fail(VLCACHE_E_DEVICE, "kernel file %s: %s", file, vlci_cl_error(code));
+    if (code) return vlci_fail(vlci_cl_status(code), "kernel file %s: %s", file, vlci_cl_error(code));
     device->builds++;
     code = clBuildProgram(program, 1, &device->id, options, NULL, NULL);
     if (code) {
@@ -146,11 +152,19 @@ static vlcache_status compile(vlcache_device *device, const char *file, const ch
     return VLCACHE_OK;
 }
 
-static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, cl_program *out) {
+static vlcache_status fail_source(const char *file) {
+    const char *folder = getenv("VLCACHE_KERNEL_DIR");
+    for (const vlci_kernel_source *s = vlci_kernel_sources; s->name && !(folder && *folder); s++)
+        if (strcmp(s->name, file) == 0) return vlci_fail_memory("kernel source");
+    return vlci_fail(VLCACHE_E_BUILD,
+                     "kernel file %s, or one that stands before it in every program, is not there", file);
+}
+
+/* From the cache where `*cached` allows it; tells whether it came from there. */
+static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, bool *cached,
+                             cl_program *out) {
     char *text = program_text(file);
-    if (!text)
-        return vlci_fail(VLCACHE_E_BUILD, "kernel file %s, or shared.h or common.clh before it, is not there",
-                         file);
+    if (!text) return fail_source(file);
     const vlcache_device_info *info = &device->caps.info;
     const char *key[] = {text, options, info->platform, info->name, info->driver, info->version};
     char name[40];
@@ -158,13 +172,23 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
     double start = vlci_clock_ms();
-    *out = load_binary(device, name, options);
+    *out = *cached ? load_binary(device, name, options) : NULL;
+    *cached = *out != NULL;
     if (!*out) {
         status = compile(device, file, options, text, out);
         if (!status) store_binary(device, *out, name);
     }
     device->build_seconds += (vlci_clock_ms() - start) / 1e3;
     vlci_free(text);
+    return status;
+}
+
+/* The program's handle, built with its options and those of all programs. */
+static vlcache_status obtain_with(vlcache_device *device, vlci_program *program) {
+    char *all = vlci_format("-cl-std=CL1.2 -w %s", program->options);
+    if (!all) return vlci_fail_memory("kernel options");
+    vlcache_status status = obtain(device, program->file, all, &program->cached, &program->handle);
+    vlci_free(all);
     return status;
 }
 
@@ -181,10 +205,8 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     program->options = vlci_strdup(options);
     vlcache_status status =
         program->file && program->options ? VLCACHE_OK : vlci_fail_memory("kernel program");
-    char *all = vlci_format("-cl-std=CL1.2 -w %s", options);
-    if (!status && !all) status = vlci_fail_memory("kernel options");
-    if (!status) status = obtain(device, file, all, &program->handle);
-    vlci_free(all);
+    program->cached = true;
+    if (!status) status = obtain_with(device, program);
     if (status) {
         program_release(program);
         return status;
@@ -195,28 +217,56 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     return VLCACHE_OK;
 }
 
-/* Makes the program's next kernel; what the driver knows of it is asked for here, and never again. */
-static vlcache_status make_kernel(vlcache_device *device, vlci_program *program, const char *name) {
-    cl_int code = CL_SUCCESS;
+/* The program's handle of a kernel. A sealed binary that lacks it is none of ours: built again. */
+static vlcache_status create_handle(vlcache_device *device, vlci_program *program, const char *name,
+                                    cl_kernel *out) {
+    cl_int code = CL_INVALID_PROGRAM;
+    if (program->handle) *out = clCreateKernel(program->handle, name, &code);
+    if (code && (program->cached || !program->handle)) {
+        vlci_log(VLCACHE_LOG_WARN, "the cached binary of %s lacks kernel %s: built again", program->file,
+                 name);
+        if (program->handle) clReleaseProgram(program->handle); /* kernels made from it hold it */
+        program->handle = NULL;
+        program->cached = false;
+        vlcache_status status = obtain_with(device, program);
+        if (status) return status;
+        *out = clCreateKernel(program->handle, name, &code);
+    }
+    if (!code) return VLCACHE_OK;
+    *out = NULL;
+    return vlci_fail(build_status(code), "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
+}
+
+/* What the driver knows of a kernel is asked for here, and never again. */
+static vlcache_status describe_kernel(vlcache_device *device, const vlci_program *program, const char *name,
+                                      vlci_kernel *kernel) {
     cl_uint n_args = 0;
+    cl_int code = clGetKernelInfo(kernel->handle, CL_KERNEL_NUM_ARGS, sizeof n_args, &n_args, NULL);
+    if (code)
+        return vlci_fail(build_status(code), "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
+    if (clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
+                                 sizeof kernel->max_group, &kernel->max_group, NULL))
+        kernel->max_group = device->caps.max_group;
+    kernel->n_args = n_args;
+    kernel->set = vlci_calloc(1, sizeof *kernel->set + n_args * sizeof kernel->set->last[0]);
+    return kernel->set ? VLCACHE_OK : vlci_fail_memory("kernel");
+}
+
+/* Makes the program's next kernel. */
+static vlcache_status make_kernel(vlcache_device *device, vlci_program *program, const char *name) {
+    vlci_kernel kernel = {0};
     int at = program->n_kernels;
-    vlci_kernel kernel = {.handle = clCreateKernel(program->handle, name, &code)};
     char *copy = vlci_strdup(name);
-    if (!code) code = clGetKernelInfo(kernel.handle, CL_KERNEL_NUM_ARGS, sizeof n_args, &n_args, NULL);
-    if (!code && clGetKernelWorkGroupInfo(kernel.handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
-                                          sizeof kernel.max_group, &kernel.max_group, NULL))
-        kernel.max_group = device->caps.max_group;
-    kernel.set = vlci_calloc(1, sizeof *kernel.set + n_args * sizeof kernel.set->last[0]);
-    if (code || !copy || !kernel.set) {
+    vlcache_status status = copy ? VLCACHE_OK : vlci_fail_memory("kernel name");
+    if (!status) status = create_handle(device, program, name, &kernel.handle);
+    if (!status) status = describe_kernel(device, program, name, &kernel);
+    if (status) {
         if (kernel.handle) clReleaseKernel(kernel.handle);
         vlci_free(kernel.set);
         vlci_free(copy);
-        return code ? vlci_fail(VLCACHE_E_BUILD, "kernel %s of %s: %s", name, program->file,
-                                vlci_cl_error(code))
-                    : vlci_fail_memory("kernel");
+        return status;
     }
     kernel.name = copy;
-    kernel.n_args = n_args;
     kernel.usage = &program->usage[at];
     kernel.usage->name = copy;
     program->names[at] = copy;

@@ -1,6 +1,7 @@
 /*
  * queue.c - the one way to enqueue: kernels with typed arguments, copies, and waiting.
  */
+#include "core/clock.h"
 #include "device/device.h"
 
 #include <string.h>
@@ -63,8 +64,8 @@ static vlcache_status set_arguments(const vlcache_device *device, const vlci_ker
         cl_int code = set_argument(kernel->handle, (cl_uint)i, &args[i]);
         if (code) {
             forget(kernel);
-            return vlci_fail(VLCACHE_E_INTERNAL, "kernel %s, argument %zu: %s", kernel->name, i,
-                             vlci_cl_error(code));
+            return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_INTERNAL,
+                             "kernel %s, argument %zu: %s", kernel->name, i, vlci_cl_error(code));
         }
         last[i] = args[i];
     }
@@ -74,9 +75,8 @@ static vlcache_status set_arguments(const vlcache_device *device, const vlci_ker
 /* ---- launches ------------------------------------------------------------------------------------------ */
 
 vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code) {
-    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_RESOURCES;
-    return vlci_fail(memory ? VLCACHE_E_DEVICE_MEMORY : VLCACHE_E_DEVICE, "%s on \"%s\": %s", what,
-                     device->caps.info.name, vlci_cl_error(code));
+    return vlci_fail(vlci_cl_status(code), "%s on \"%s\": %s", what, device->caps.info.name,
+                     vlci_cl_error(code));
 }
 
 /* Waits for a launch and adds its time on the device to the kernel's account. */
@@ -141,20 +141,37 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 
 /* ---- waiting and copying ------------------------------------------------------------------------------- */
 
+/* Adds what has passed since `start` to the time that was waited. */
+static void waited(vlcache_device *device, double start) {
+    pthread_mutex_lock(&device->lock);
+    device->waited_ms += vlci_clock_ms() - start;
+    pthread_mutex_unlock(&device->lock);
+}
+
+double vlcache_device_waited(const vlcache_device *device) {
+    return device ? device->waited_ms : 0.0;
+}
+
 vlcache_status vlci_finish(vlcache_device *device) {
+    double start = vlci_clock_ms();
     cl_int code = clFinish(device->queue);
+    waited(device, start);
     return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
+    double start = vlci_clock_ms();
     cl_int code = clEnqueueReadBuffer(device->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
+    waited(device, start);
     return code ? vlci_fail_call(device, "reading a buffer", code) : VLCACHE_OK;
 }
 
 vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
+    double start = vlci_clock_ms();
     cl_int code = clEnqueueWriteBuffer(device->queue, to, CL_TRUE, offset, bytes, from, 0, NULL, NULL);
+    waited(device, start);
     return code ? vlci_fail_call(device, "writing a buffer", code) : VLCACHE_OK;
 }
 
@@ -179,12 +196,18 @@ vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_
 #define CL_ERRORS(X) \
     X(CL_DEVICE_NOT_FOUND) X(CL_DEVICE_NOT_AVAILABLE) X(CL_COMPILER_NOT_AVAILABLE) \
     X(CL_MEM_OBJECT_ALLOCATION_FAILURE) X(CL_OUT_OF_RESOURCES) X(CL_OUT_OF_HOST_MEMORY) \
+    X(CL_PROFILING_INFO_NOT_AVAILABLE) X(CL_IMAGE_FORMAT_MISMATCH) X(CL_IMAGE_FORMAT_NOT_SUPPORTED) \
+    X(CL_DEVICE_PARTITION_FAILED) X(CL_KERNEL_ARG_INFO_NOT_AVAILABLE) \
     X(CL_MEM_COPY_OVERLAP) X(CL_BUILD_PROGRAM_FAILURE) X(CL_MAP_FAILURE) \
     X(CL_MISALIGNED_SUB_BUFFER_OFFSET) X(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST) \
     X(CL_COMPILE_PROGRAM_FAILURE) X(CL_LINKER_NOT_AVAILABLE) X(CL_LINK_PROGRAM_FAILURE) \
     X(CL_INVALID_VALUE) X(CL_INVALID_DEVICE_TYPE) X(CL_INVALID_PLATFORM) X(CL_INVALID_DEVICE) \
     X(CL_INVALID_CONTEXT) X(CL_INVALID_QUEUE_PROPERTIES) X(CL_INVALID_COMMAND_QUEUE) \
-    X(CL_INVALID_HOST_PTR) X(CL_INVALID_MEM_OBJECT) X(CL_INVALID_BINARY) X(CL_INVALID_PROGRAM) \
+    X(CL_INVALID_HOST_PTR) X(CL_INVALID_MEM_OBJECT) X(CL_INVALID_IMAGE_FORMAT_DESCRIPTOR) \
+    X(CL_INVALID_IMAGE_SIZE) X(CL_INVALID_SAMPLER) X(CL_INVALID_BINARY) X(CL_INVALID_BUILD_OPTIONS) \
+    X(CL_INVALID_GL_OBJECT) X(CL_INVALID_MIP_LEVEL) X(CL_INVALID_IMAGE_DESCRIPTOR) \
+    X(CL_INVALID_COMPILER_OPTIONS) X(CL_INVALID_LINKER_OPTIONS) X(CL_INVALID_DEVICE_PARTITION_COUNT) \
+    X(CL_INVALID_PROGRAM) \
     X(CL_INVALID_PROGRAM_EXECUTABLE) X(CL_INVALID_KERNEL_NAME) X(CL_INVALID_KERNEL_DEFINITION) \
     X(CL_INVALID_KERNEL) X(CL_INVALID_ARG_INDEX) X(CL_INVALID_ARG_VALUE) X(CL_INVALID_ARG_SIZE) \
     X(CL_INVALID_KERNEL_ARGS) X(CL_INVALID_WORK_DIMENSION) X(CL_INVALID_WORK_GROUP_SIZE) \

@@ -14,9 +14,10 @@ static vlcache_status make_room(vlcache_device *device, size_t bytes) {
     if (!device->staging) device->staging = vlci_alloc(RING, 1);
     if (!device->staging) return vlci_fail_memory("staging");
     if (device->staged + bytes <= RING) return VLCACHE_OK;
-    vlcache_status status = vlci_finish(device);
-    if (!status) device->staged = 0;
-    return status;
+    cl_int code = clFinish(device->queue);
+    if (code) return vlci_fail_call(device, "waiting for the device", code);
+    device->staged = 0;
+    return VLCACHE_OK;
 }
 
 static vlcache_status enqueue(vlcache_device *device, cl_mem to, size_t offset, const void *from,

@@ -2,11 +2,42 @@
  * tensor.c - device memory, counted: "memory before and after" is a number, not a belief.
  */
 #include "cl/shared.h"
+#include "core/alloc.h"
 #include "device/device.h"
 
 _Static_assert(VLCI_DTYPE_F32 == VLCACHE_DTYPE_F32 && VLCI_DTYPE_F16 == VLCACHE_DTYPE_F16 &&
                    VLCI_DTYPE_BF16 == VLCACHE_DTYPE_BF16,
                "cl/shared.h numbers dtypes as vlcache_dtype does");
+
+/* A buffer and its size, so that no driver has to be asked when it goes. */
+struct vlci_buffer {
+    cl_mem memory;
+    size_t bytes;
+};
+
+/* Counts a buffer in. */
+static vlcache_status note(vlcache_device *device, cl_mem memory, size_t bytes) {
+    if (device->n_buffers == device->buffers_room) {
+        size_t room = device->buffers_room ? 2 * device->buffers_room : 256;
+        struct vlci_buffer *more = vlci_realloc(device->buffers, room, sizeof *more);
+        if (!more) return vlci_fail_memory("list of buffers");
+        device->buffers = more;
+        device->buffers_room = room;
+    }
+    device->buffers[device->n_buffers++] = (struct vlci_buffer){memory, bytes};
+    device->memory_now += bytes;
+    if (device->memory_now > device->memory_peak) device->memory_peak = device->memory_now;
+    return VLCACHE_OK;
+}
+
+/* Counts it out: the latest are looked through first. */
+static void strike(vlcache_device *device, cl_mem memory) {
+    size_t at = device->n_buffers;
+    while (at > 0 && device->buffers[at - 1].memory != memory) at--;
+    if (!at) return;
+    device->memory_now -= device->buffers[at - 1].bytes;
+    device->buffers[at - 1] = device->buffers[--device->n_buffers];
+}
 
 vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const char *what, cl_mem *out) {
     *out = NULL;
@@ -18,25 +49,26 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
     cl_int code = CL_SUCCESS;
     *out = clCreateBuffer(device->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
     if (code)
-        return vlci_fail(VLCACHE_E_DEVICE_MEMORY,
+        return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_DEVICE_MEMORY,
                          "%s: %zu bytes more than the %llu in use of %llu on \"%s\": %s", what, bytes,
                          (unsigned long long)vlci_memory_now(device), (unsigned long long)info->global_memory,
                          info->name, vlci_cl_error(code));
-    uint64_t now = __atomic_add_fetch(&device->memory_now, bytes, __ATOMIC_RELAXED);
-    uint64_t peak = __atomic_load_n(&device->memory_peak, __ATOMIC_RELAXED);
-    while (now > peak && !__atomic_compare_exchange_n(&device->memory_peak, &peak, now, true,
-                                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        continue;
-    return VLCACHE_OK;
+    pthread_mutex_lock(&device->lock);
+    vlcache_status status = note(device, *out, bytes);
+    pthread_mutex_unlock(&device->lock);
+    if (!status) return VLCACHE_OK;
+    clReleaseMemObject(*out);
+    *out = NULL;
+    return status;
 }
 
 void vlci_memory_release(vlcache_device *device, cl_mem *memory) {
     if (!memory || !*memory) return;
-    size_t bytes = 0;
-    clGetMemObjectInfo(*memory, CL_MEM_SIZE, sizeof bytes, &bytes, NULL);
+    pthread_mutex_lock(&device->lock);
+    strike(device, *memory);
+    pthread_mutex_unlock(&device->lock);
     __atomic_add_fetch(&device->memory_epoch, 1, __ATOMIC_SEQ_CST); /* before the handle can be another's */
     clReleaseMemObject(*memory);
-    __atomic_sub_fetch(&device->memory_now, bytes, __ATOMIC_RELAXED);
     *memory = NULL;
 }
 

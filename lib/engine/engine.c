@@ -143,6 +143,7 @@ vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_seque
     if (!s) return vlci_fail_memory("sequence");
     s->shared = from->shared;
     s->chat = from->chat;
+    s->end = from->end;
     s->recipe = from->recipe;
     s->context = from->context;
     s->open = from->open;

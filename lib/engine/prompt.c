@@ -4,6 +4,9 @@
  *     "USER: <image>\nWhat is this? ASSISTANT:"
  *     <s> USER :  <image>  \n What ...           ids from the tokenizer
  *     <s> USER :  -1 -2 -3 ... -576  \n What ... each mark becomes the tokens of its picture
+ *
+ * The template places the marks; what the user writes is words, marks among them only where they are as many
+ * as the pictures.
  */
 #include "engine/prompt.h"
 
@@ -12,38 +15,50 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 
-static size_t count_marks(const vlcache_model *model, const char *text) {
-    const char *mark = model->family->mark;
-    size_t n = 0;
-    for (const char *at = text; (at = strstr(at, mark)); at += strlen(mark)) n++;
-    return n;
-}
-
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
-/* The text of the turn; `*start` skips a BOS that the tokenizer does not have as one token. */
-static vlcache_status turn_text(const vlcache_model *model, const vlcache_prompt *asked,
-                                const vlci_turn *turn, char **text, size_t *start) {
-    *start = 0;
-    if (asked->raw) {
-        *text = vlci_strdup(asked->text);
-        return *text ? VLCACHE_OK : vlci_fail_memory("prompt");
-    }
-    int marks = count_marks(model, asked->text) ? 0 : (int)asked->n_images;
+/* A turn in the template's form, in new memory: the user's words are plain, whatever tokens they spell. A BOS
+ * that the tokenizer does not have as one token is left out. */
+static vlcache_status turn_parts(const vlcache_model *model, const vlcache_prompt *asked,
+                                 const vlci_turn *turn, vlci_text_part **parts, size_t *n) {
+    vlci_chat_parts made;
     const char *bos = vlci_chat_bos(turn->chat);
-    if (turn->first && *bos && vlci_tokenizer_id(model->tokenizer, bos) < 0) *start = strlen(bos);
-    return vlci_chat_turn(turn->chat, turn->first, false, marks, asked->text, text);
+    size_t skip = turn->first && *bos && vlci_tokenizer_id(model->tokenizer, bos) < 0;
+    vlcache_status status = vlci_chat_parts_make(turn->chat, turn->first, (int)asked->n_images, asked->text,
+                                                 model->family->mark, &made);
+    if (status) return status;
+    *n = made.n - skip;
+    *parts = vlci_alloc(*n, sizeof **parts);
+    for (size_t i = 0; *parts && i < *n; i++) {
+        const vlci_chat_part *part = &made.at[skip + i];
+        (*parts)[i] = (vlci_text_part){part->text, part->bytes, part->kind == VLCI_CHAT_USER};
+    }
+    vlci_chat_parts_release(&made);
+    return *parts ? VLCACHE_OK : vlci_fail_memory("prompt");
 }
 
 static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt *asked, const vlci_turn *turn,
                                int32_t **ids, size_t *n) {
-    char *text = NULL;
-    size_t start = 0;
-    vlcache_status status = turn_text(model, asked, turn, &text, &start);
-    if (!status)
-        status = vlci_tokenizer_encode(model->tokenizer, text + start, strlen(text + start), false, ids, n);
-    vlci_free(text);
+    vlci_text_part *parts = NULL;
+    size_t n_parts = 0;
+    if (asked->raw)
+        return vlci_tokenizer_encode(model->tokenizer, asked->text, strlen(asked->text), false, ids, n);
+    vlcache_status status = turn_parts(model, asked, turn, &parts, &n_parts);
+    if (!status) status = vlci_tokenizer_encode_parts(model->tokenizer, parts, n_parts, false, ids, n);
+    vlci_free(parts);
     return status;
+}
+
+/* An id that has no row in the embedding would be read from beyond it. */
+static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, size_t n) {
+    int vocab = model->config.text.vocab;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= vocab)
+            return vlci_fail(VLCACHE_E_FORMAT,
+                             "the prompt holds a token of the tokenizer with id %d, config.json's "
+                             "text_config.vocab_size is %d: they belong to different models",
+                             (int)ids[i], vocab);
+    return VLCACHE_OK;
 }
 
 /* A mark for each picture, as many as were tokenised. */
@@ -162,6 +177,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     *out = (vlci_prompt){0};
     vlcache_status status = check_prompt(asked);
     if (!status) status = tokenize(model, asked, turn, &ids, &n);
+    if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
     if (!status) status = plan_images(model, asked, out);
     if (!status) status = lay_out(model, turn, ids, n, out);

@@ -32,8 +32,8 @@ typedef struct vlci_prompt {
 
 /**
  * Lays the turn out: template, tokens, a place for each visual token. Needs no pixels, so that a prompt which
- * does not fit is refused before any work. Errors: VLCACHE_E_ARGUMENT (marks and pictures do not agree),
- * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. Release on success only.
+ * does not fit is refused before any work. Errors: VLCACHE_E_ARGUMENT (marks and pictures of a raw prompt do
+ * not agree), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. Release on success only.
  */
 vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prompt *asked,
                                   const vlci_turn *turn, vlci_prompt *out);

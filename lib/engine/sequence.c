@@ -34,6 +34,7 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     if (!out->chat)
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", o.chat_template,
                                 "must be one of %s", vlci_chat_names());
+    out->end = *vlci_chat_end(out->chat) ? vlci_tokenizer_id(model->tokenizer, vlci_chat_end(out->chat)) : -1;
     out->context = o.context ? o.context : c->max_positions;
     return vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
 }
@@ -56,7 +57,7 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     vlci_free(s->tokens);
     s->images = NULL;
     s->message = s->said = NULL;
-    s->said_bytes = 0;
+    s->said_bytes = s->said_room = 0;
     s->tokens = NULL;
     s->answer = (vlcache_answer){0};
     s->status = VLCACHE_OK;

@@ -29,6 +29,7 @@ struct vlcache_sequence {
     vlcache_engine *engine;
     vlcache_sequence *next; /* of the engine, in the order in which they came */
     const vlci_chat_template *chat;
+    int32_t end; /* token that ends a turn of the template; -1: none of the tokenizer's */
     vlci_recipe recipe;
     int context;
     vlci_kv kv;
@@ -65,7 +66,7 @@ struct vlcache_sequence {
     char *message; /* of a failure */
     vlcache_answer answer;
     char *said; /* answer.text */
-    size_t said_bytes;
+    size_t said_bytes, said_room;
     int32_t *tokens; /* answer.tokens */
 };
 

@@ -15,7 +15,8 @@
 #include "core/options.h"
 #include "engine/sequence.h"
 
-enum { ROOM = 32 }; /* rows that a cache grows by while it answers */
+/* ROOM: rows that a cache grows by while it answers; SAID_ROOM: bytes of text to begin with. */
+enum { ROOM = 32, SAID_ROOM = 1024 };
 
 static vlcache_device *device_of(const vlcache_sequence *s) {
     return s->shared->model->device;
@@ -111,28 +112,49 @@ static bool by_layer(const vlcache_sequence *s) {
     return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe);
 }
 
-/* Pages that all lists take when `rows` more rows are spread over them, and each ends somewhere within a
- * page. */
-static int64_t spread_pages(const vlcache_sequence *s, int64_t rows) {
+/* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
+ * shared. */
+static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) {
     const vlci_kv_shape *shape = &s->shared->pool.shape;
-    return shape->kv_heads * (rows / VLCI_KV_PAGE + 2 * (int64_t)shape->layers);
+    return shape->kv_heads * ((rows + VLCI_KV_PAGE - 1) / VLCI_KV_PAGE + (int64_t)loose * shape->layers);
+}
+
+/* While the prompt is read: all of it, or its largest layer beside what the others keep. */
+static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
+    int layers = s->shared->pool.shape.layers, n = s->prompt.n, most = 0;
+    if (!by_layer(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + until);
+    for (int l = 0; l < layers; l++) {
+        int pages = vlci_kv_reserve_pages(&s->kv, l, 1, n);
+        if (pages > most) most = pages;
+    }
+    return kept + most;
+}
+
+static bool compresses(const vlcache_sequence *s) {
+    return s->prompt.visual && s->recipe.compresses;
+}
+
+/* Rows that are decoded before compression, or all when there is none. */
+static int full_rows(const vlcache_sequence *s) {
+    int answer = answer_rows(s, s->kv.length + s->prompt.n);
+    return compresses(s) && s->recipe.defer < answer ? s->recipe.defer : answer;
 }
 
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
-    const vlci_kv *kv = &s->kv;
-    int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, kv->length + n);
-    bool elastic = s->shared->pool.elastic, compresses = s->prompt.visual && s->recipe.compresses;
-    if (elastic && answer > ROOM) answer = ROOM;
-    int until = compresses ? (s->recipe.defer < answer ? s->recipe.defer : answer) : answer;
-    int64_t growth = spread_pages(s, (int64_t)layers * answer);
-    if (!compresses) return vlci_kv_reserve_pages(kv, 0, layers, n + answer);
-    int64_t kept = spread_pages(s, vlci_compress_rows_bound(&s->recipe, n, layers)), reading = 0;
-    for (int l = 0; by_layer(s) && l < layers; l++) {
-        int pages = vlci_kv_reserve_pages(kv, l, 1, n);
-        if (pages > reading) reading = pages;
-    }
-    if (!by_layer(s)) reading = vlci_kv_reserve_pages(kv, 0, layers, n + until);
-    return kept + (reading > growth ? reading : growth);
+    int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
+    if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer);
+    int64_t kept = spread_pages(s, vlci_compress_rows_bound(&s->recipe, n, layers), 2);
+    int64_t reading = reading_pages(s, kept, full_rows(s)),
+            growth = spread_pages(s, (int64_t)layers * answer, 1);
+    if (!by_layer(s)) reading += kept; /* what is kept is copied from what there was */
+    return reading > kept + growth ? reading : kept + growth;
+}
+
+/* An elastic pool begins with what reading takes, as far as that can be told, and grows where it was not. */
+static int64_t elastic_pages(const vlcache_sequence *s) {
+    int64_t rows = vlci_compress_rows_bound(&s->recipe, s->prompt.n, s->shared->pool.shape.layers);
+    int until = full_rows(s);
+    return reading_pages(s, compresses(s) ? spread_pages(s, rows, 1) : 0, until < ROOM ? until : ROOM);
 }
 
 /* In an elastic pool: what has become free goes back, but for room for the next rows. */
@@ -197,7 +219,7 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     s->kv.most = s->kv.held;
     if (pool->elastic) vlci_kv_pool_watch(pool);
     vlcache_status status = vlci_kv_mark(&s->kv, &s->mark);
-    if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)(s->pages - s->kv.held));
+    if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)elastic_pages(s));
     return status ? status : make_plans(s);
 }
 
@@ -250,27 +272,39 @@ static vlcache_status compress(vlcache_sequence *s) {
     if (!status) status = vlci_finish(device_of(s));
     s->waiting = false;
     s->pages =
-        s->kv.held + spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length));
+        s->kv.held + spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
     s->answer.timings.compress += vlci_clock_ms() - start;
     return status;
 }
 
 /* ---- answering ----------------------------------------------------------------------------------------- */
 
+/* By the settings, or by the template: a checkpoint that ends turns with another token need not list it. */
 static bool ends(const vlcache_sequence *s, int32_t token) {
     const vlci_config *c = &s->shared->model->config;
+    if (token == s->end) return true;
     for (int i = 0; i < c->n_eos_tokens; i++)
         if (c->eos_tokens[i] == token) return true;
     return false;
 }
 
+/* Room for n more bytes and a zero: twice as much as before, so that few tokens allocate. */
+static vlcache_status make_said_room(vlcache_sequence *s, size_t n) {
+    size_t room = s->said_room ? s->said_room : SAID_ROOM;
+    if (s->said && s->said_bytes + n < s->said_room) return VLCACHE_OK;
+    while (room <= s->said_bytes + n) room *= 2;
+    char *longer = vlci_realloc(s->said, room, 1);
+    if (!longer) return vlci_fail_memory("answer");
+    s->said = longer;
+    s->said_room = room;
+    return VLCACHE_OK;
+}
+
 static vlcache_status say(vlcache_sequence *s, const char *piece) {
     size_t n = strlen(piece);
-    if (!n) return VLCACHE_OK;
-    char *longer = vlci_realloc(s->said, s->said_bytes + n + 1, 1);
-    if (!longer) return vlci_fail_memory("answer");
-    memcpy(longer + s->said_bytes, piece, n + 1);
-    s->said = longer;
+    vlcache_status status = make_said_room(s, n);
+    if (status || !n) return status;
+    memcpy(s->said + s->said_bytes, piece, n + 1);
     s->said_bytes += n;
     if (s->how.on_text && !s->how.on_text(s->how.user, piece)) s->stopped = true;
     return VLCACHE_OK;
@@ -310,8 +344,8 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
 
 static vlcache_status begin_answer(vlcache_sequence *s) {
     s->tokens = vlci_alloc((size_t)s->how.max_tokens + 1, sizeof *s->tokens);
-    s->said = vlci_strdup("");
-    vlcache_status status = s->tokens && s->said ? VLCACHE_OK : vlci_fail_memory("answer");
+    vlcache_status status = s->tokens ? make_said_room(s, 0) : vlci_fail_memory("answer");
+    if (!status) s->said[0] = 0;
     if (!status) status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
     if (!status)
         status = vlci_step_best(&s->shared->step, VLCACHE_FIRST_LOGITS, s->answer.first_logits,
@@ -420,7 +454,7 @@ static void describe_cache(vlcache_sequence *s) {
 
 static void describe(vlcache_sequence *s) {
     const vlci_kv_pool *pool = &s->shared->pool;
-    uint64_t page = vlci_kv_page_bytes(&pool->shape, pool->bias != NULL);
+    uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
     vlcache_answer *a = &s->answer;
     describe_cache(s);
     a->text = s->said;
@@ -430,7 +464,7 @@ static void describe(vlcache_sequence *s) {
     a->post_vision_tokens = s->prompt.after;
     a->context_tokens = s->kv.length + (s->open >= 0);
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
-    a->kv_bytes = (uint64_t)s->kv.held * page;
+    a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->kv_bytes_peak = pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page;
 }
 

@@ -195,6 +195,13 @@ vlci_kv_view vlci_kv_layer(const vlci_kv *kv, int layer) {
                           .row_stride = (size_t)p->shape.head_dim};
 }
 
+uint64_t vlci_kv_bytes(const vlci_kv *kv) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < n_lists(kv); i++)
+        bytes += (uint64_t)kv->list[i].pages * vlci_kv_page_bytes(&kv->pool->shape, kv->list[i].biased);
+    return bytes;
+}
+
 int vlci_kv_most_rows(const vlci_kv *kv, int layer) {
     int most = 0;
     for (int h = 0; h < kv->pool->shape.kv_heads; h++)

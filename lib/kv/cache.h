@@ -58,6 +58,9 @@ static inline vlci_kv_list *vlci_kv_list_of(const vlci_kv *kv, int layer, int kv
     return &kv->list[layer * kv->pool->shape.kv_heads + kv_head];
 }
 
+/** Bytes of the pages that a cache holds: keys, values, and the biases of heads that have some. */
+uint64_t vlci_kv_bytes(const vlci_kv *kv);
+
 /** Most rows that a head of a layer holds. */
 int vlci_kv_most_rows(const vlci_kv *kv, int layer);
 

@@ -33,6 +33,12 @@ static const char *all_names(char text[static 256]) {
     return text;
 }
 
+/* What LLaVA's own code writes: model types of its own, later "llava", and a field that no conversion has. */
+static bool is_original(const vlci_scope *root, const char *type) {
+    return strncmp(type, "llava_l", 7) == 0 || strncmp(type, "llava_m", 7) == 0 ||
+           vlci_json_value(root, "mm_vision_tower");
+}
+
 static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
     char names[256];
     const char *type = NULL;
@@ -40,6 +46,12 @@ static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
     vlcache_status status = vlci_json_string(root, "model_type", &type);
     if (status) return status;
     if (!type) return vlci_json_bad(root, "model_type", "is missing; %s are supported", all_names(names));
+    if (is_original(root, type))
+        return vlci_json_unsupported(root, "model_type",
+                                     "\"%.64s\"; %s are supported: this folder is an original LLaVA "
+                                     "checkpoint, take its Hugging Face conversion (llava-hf/llava-1.5-7b-hf "
+                                     "for liuhaotian/llava-v1.5-7b, and so on)",
+                                     type, all_names(names));
     *family = vlci_family_find(type);
     if (!*family)
         return vlci_json_unsupported(root, "model_type",

@@ -1,7 +1,7 @@
 /*
  * model.c - loads a Hugging Face folder onto a device.
  *
- * folder -> config -> checkpoint (mapped) -> one upload after the other -> model; nothing of the checkpoint
+ * folder -> config -> checkpoint (opened) -> one upload after the other -> model; nothing of the checkpoint
  * stays on the host.
  */
 #include "models/model.h"
@@ -20,18 +20,24 @@ static const char embedding_name[] = "language_model.model.embed_tokens.weight",
                   head_name[] = "language_model.lm_head.weight";
 
 /* Whether the checkpoint stores a head that is not the embedding once more. */
-static bool has_own_head(const vlci_checkpoint *checkpoint) {
-    vlci_weight_view embedding, head;
-    if (!vlci_checkpoint_find(checkpoint, head_name, &head)) return false;
-    return !vlci_checkpoint_find(checkpoint, embedding_name, &embedding) || head.dtype != embedding.dtype ||
-           head.bytes != embedding.bytes || memcmp(head.data, embedding.data, head.bytes) != 0;
+static vlcache_status has_own_head(const vlci_checkpoint *checkpoint, bool *own) {
+    vlci_weight_view head;
+    bool same = false;
+    *own = vlci_checkpoint_find(checkpoint, head_name, &head);
+    if (!*own) return VLCACHE_OK;
+    vlcache_status status = vlci_checkpoint_same(checkpoint, head_name, embedding_name, &same);
+    *own = !same;
+    return status;
 }
 
 /* Tied by the settings, the head is the embedding, unless another one is stored: then that one counts, as in
  * transformers 5. */
 static vlcache_status load_head(vlci_upload *up, vlcache_model *model) {
     vlci_text_config *c = &model->config.text;
-    c->tied = c->tied && !has_own_head(up->checkpoint);
+    bool own = true;
+    vlcache_status status = c->tied ? has_own_head(up->checkpoint, &own) : VLCACHE_OK;
+    if (status) return status;
+    c->tied = !own;
     if (c->tied) vlci_checkpoint_skip(up->checkpoint, head_name);
     return c->tied ? VLCACHE_OK
                    : vlci_upload_matrix(up, "language_model.", VLCI_PARTS({"lm_head", c->vocab}), c->hidden,
@@ -136,7 +142,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     status = vlci_config_load(folder, &model->config);
     model->family = model->config.family;
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
-    if (!status) model->chat = vlci_chat_detect(folder, model->config.text_model_type);
+    if (!status) status = vlci_chat_detect(folder, model->config.text_model_type, &model->chat);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, folder, checkpoint, &taken);
@@ -179,9 +185,9 @@ void vlcache_model_destroy(vlcache_model **handle) {
     *handle = NULL;
     if (__atomic_sub_fetch(&model->references, 1, __ATOMIC_ACQ_REL)) return;
     text_release(model->device, model);
-    vlci_compute_close(&model->compute);
     vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
+    vlci_compute_close(&model->compute);
     vlcache_device_destroy(&model->device);
     vlci_free(model);
 }

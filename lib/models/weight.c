@@ -54,7 +54,7 @@ static uint16_t f32_to_bf16(float value) {
 }
 
 void vlci_widen(const void *from, vlcache_dtype dtype, float *to, size_t n) {
-    const unsigned char *bytes = from; /* a mapped tensor need not be aligned */
+    const unsigned char *bytes = from; /* of any alignment: rows of a tensor */
     if (dtype == VLCACHE_DTYPE_F32) {
         memcpy(to, from, n * 4);
         return;

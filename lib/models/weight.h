@@ -1,7 +1,7 @@
 /**
- * weight.h (internal) - from a mapped checkpoint to the device: matrices in the layout and dtype that the
- * device's matrix product wants, vectors as f32. Rows travel through a small staging buffer, so weights are
- * never held twice on the host.
+ * weight.h (internal) - from an open checkpoint to the device: matrices in the layout and dtype that the
+ * device's matrix product wants, vectors as f32. A tensor is read, travels through a small staging buffer
+ * and is dropped, so the host never holds more than one matrix.
  */
 #ifndef VLCI_MODELS_WEIGHT_H
 #define VLCI_MODELS_WEIGHT_H

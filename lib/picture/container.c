@@ -14,8 +14,10 @@
 #include <string.h>
 
 #include "picture/exif.h"
+#include "picture/heif.h"
 #include "picture/png.h"
 #include "picture/pnm.h"
+#include "picture/webp.h"
 #include "vlcache/image.h"
 
 /* A progressive JPEG may ask for any number of passes over all its blocks; real ones have about ten. */
@@ -55,8 +57,36 @@ static vlcache_status malformed(const file *f, const char *what) {
 
 /* ---- JPEG ---------------------------------------------------------------------------------------------- */
 
+/* What the scans so far have brought: of each component the coefficients (bits 0..63) that are exact. */
+typedef struct jpeg_scans {
+    int n;
+    uint8_t id[4];
+    uint64_t exact[4];
+} jpeg_scans;
+
+/* A scan header: components, then the first and last coefficient and how many of their bits are still to
+ * come.
+ */
+static void jpeg_scan(const uint8_t *body, size_t length, int components, jpeg_scans *scans) {
+    size_t n = length ? body[0] : 0;
+    scans->n++;
+    if (length < 2 * n + 4) return; /* the decoder refuses it */
+    unsigned from = body[2 * n + 1], to = body[2 * n + 2], left = body[2 * n + 3] & 15;
+    if (left || from > to || to > 63) return;
+    uint64_t band = (to == 63 ? UINT64_MAX : ((uint64_t)1 << (to + 1)) - 1) & ~(((uint64_t)1 << from) - 1);
+    for (size_t i = 0; i < n; i++)
+        for (int c = 0; c < components; c++)
+            if (scans->id[c] == body[1 + 2 * i]) scans->exact[c] |= band;
+}
+
+static bool jpeg_is_complete(const jpeg_scans *scans, int components) {
+    bool all = scans->n > 0;
+    for (int c = 0; c < components; c++) all = all && scans->exact[c] == UINT64_MAX;
+    return all;
+}
+
 static vlcache_status jpeg_frame(const file *f, const uint8_t *body, size_t length, int marker,
-                                 vlci_container *out) {
+                                 jpeg_scans *scans, vlci_container *out) {
     if (marker > 0xC2)
         return malformed(f, "lossless, hierarchical or arithmetic-coded JPEG is not supported");
     if (out->width) return malformed(f, "JPEG with two frame headers");
@@ -68,6 +98,7 @@ static vlcache_status jpeg_frame(const file *f, const uint8_t *body, size_t leng
     if (body[5] != 1 && body[5] != 3 && body[5] != 4)
         return malformed(f, "JPEG has neither 1, 3 nor 4 colour components");
     out->components = body[5];
+    for (size_t c = 0; c < body[5] && 8 + 3 * c < length; c++) scans->id[c] = body[6 + 3 * c];
     return VLCACHE_OK;
 }
 
@@ -108,7 +139,8 @@ static bool is_frame(int marker) {
 }
 
 /* One segment of known length; `at` stands on its length field. */
-static vlcache_status jpeg_segment(const file *f, int marker, size_t *at, vlci_container *out) {
+static vlcache_status jpeg_segment(const file *f, int marker, size_t *at, jpeg_scans *scans,
+                                   vlci_container *out) {
     if (f->bytes - *at < 2) return truncated(f, "a JPEG segment");
     size_t length = big16(f->data + *at);
     if (length < 2) return malformed(f, "JPEG segment length is below 2");
@@ -117,15 +149,16 @@ static vlcache_status jpeg_segment(const file *f, int marker, size_t *at, vlci_c
     *at += length;
     length -= 2;
     if (marker == 0xC4) return jpeg_huffman(f, body, length);
-    if (is_frame(marker)) return jpeg_frame(f, body, length, marker, out);
+    if (is_frame(marker)) return jpeg_frame(f, body, length, marker, scans, out);
+    if (marker == 0xDA) jpeg_scan(body, length, out->components, scans);
     if (marker == 0xE1 && length > 6 && memcmp(body, "Exif\0\0", 6) == 0)
         out->orientation = vlci_exif_orientation(body + 6, length - 6);
     if (marker == 0xEE && length >= 12 && memcmp(body, "Adobe", 5) == 0) out->adobe = true;
     return VLCACHE_OK;
 }
 
-static vlcache_status jpeg_end(const file *f, int scans, const vlci_container *c) {
-    if (!scans) return malformed(f, "JPEG ends without any picture data");
+static vlcache_status jpeg_end(const file *f, const jpeg_scans *scans, const vlci_container *c) {
+    if (!scans->n) return malformed(f, "JPEG ends without any picture data");
     if (c->components == 4 && !c->adobe)
         return malformed(f, "JPEG has four colour components and no Adobe marker to say which");
     return VLCACHE_OK;
@@ -133,22 +166,24 @@ static vlcache_status jpeg_end(const file *f, int scans, const vlci_container *c
 
 static vlcache_status read_jpeg(const file *f, vlci_container *out) {
     vlcache_status status = VLCACHE_OK;
-    int scans = 0;
+    jpeg_scans scans = {0};
     size_t at = 2;
     while (at + 1 < f->bytes) {
         if (f->data[at] != 0xFF) return malformed(f, "JPEG has bytes that belong to no segment");
         int marker = f->data[++at];
         if (marker == 0xFF) continue; // fill byte
         at++;
-        if (marker == 0xD9) return jpeg_end(f, scans, out);
+        if (marker == 0xD9) return jpeg_end(f, &scans, out);
         if (marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8)) continue;
-        if ((status = jpeg_segment(f, marker, &at, out))) return status;
+        if ((status = jpeg_segment(f, marker, &at, &scans, out))) return status;
         if (marker != 0xDA) continue;
         if (!out->width) return malformed(f, "JPEG picture data precedes the frame header");
-        if (++scans > MAX_SCANS) return malformed(f, "JPEG has more than 100 scans");
+        if (scans.n > MAX_SCANS) return malformed(f, "JPEG has more than 100 scans");
         at = jpeg_skip_entropy(f, at);
+        out->open_ended = at == f->bytes;
     }
-    return truncated(f, "the JPEG data");
+    if (!out->open_ended || !jpeg_is_complete(&scans, out->components)) return truncated(f, "the JPEG data");
+    return jpeg_end(f, &scans, out);
 }
 
 /* ---- PNG ----------------------------------------------------------------------------------------------- */
@@ -254,6 +289,55 @@ static vlcache_status read_bmp(const file *f, vlci_container *out) {
     return VLCACHE_OK;
 }
 
+/* ---- others ---------------------------------------------------------------------------------------------
+ */
+
+/* Formats that are none of ours, by name; NULL: unknown. */
+static const char *foreign_kind(const uint8_t *data, size_t bytes) {
+    static const struct {
+        const char *kind, *magic;
+        size_t at, bytes;
+    } kinds[] = {
+        {"TIFF", "II*\0", 0, 4},
+        {"TIFF", "MM\0*", 0, 4},
+        {"BigTIFF", "II+\0", 0, 4},
+        {"BigTIFF", "MM\0+", 0, 4},
+        {"JPEG XL", "\xFF\x0A", 0, 2},
+        {"JPEG XL", "JXL \r\n", 4, 6},
+        {"JPEG 2000", "jP  \r\n", 4, 6},
+        {"JPEG 2000", "\xFF\x4F\xFF\x51", 0, 4},
+        {"Photoshop", "8BPS", 0, 4},
+        {"OpenEXR", "v/1\x01", 0, 4},
+        {"Radiance HDR", "#?RADIANCE", 0, 10},
+        {"icon", "\0\0\1\0", 0, 4},
+        {"QOI", "qoif", 0, 4},
+        {"SVG", "<svg", 0, 4},
+        {"PDF", "%PDF-", 0, 5},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (bytes >= kinds[i].at + kinds[i].bytes &&
+            memcmp(data + kinds[i].at, kinds[i].magic, kinds[i].bytes) == 0)
+            return kinds[i].kind;
+    return NULL;
+}
+
+static vlcache_status refuse_foreign(const file *f) {
+    static const char lfs[] = "version https://git-lfs.github.com/spec/";
+    const char *kind = foreign_kind(f->data, f->bytes);
+    if (kind)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "%s: %s is not read: save the picture as PNG or JPEG",
+                         f->name, kind);
+    if (f->bytes >= sizeof lfs - 1 && memcmp(f->data, lfs, sizeof lfs - 1) == 0)
+        return vlci_fail(VLCACHE_E_FORMAT,
+                         "%s: is a Git LFS pointer, not the picture: run \"git lfs pull\" in its folder",
+                         f->name);
+    return vlci_fail(
+        VLCACHE_E_FORMAT,
+        "%s: not a picture that is read here: JPEG, PNG, BMP, GIF and PNM are, WebP, HEIC and AVIF "
+        "where built in (told by content, not by name)",
+        f->name);
+}
+
 /* ---- all ----------------------------------------------------------------------------------------------- */
 
 static vlcache_status check_size(const file *f, const vlci_container *c) {
@@ -293,12 +377,12 @@ vlcache_status vlci_container_read(const uint8_t *data, size_t bytes, const char
         status = read_bmp(&f, out);
     } else if (bytes > 2 && data[0] == 'P' && data[1] >= '1' && data[1] <= '6') {
         status = vlci_pnm_header(data, bytes, name, out);
+    } else if (bytes >= 12 && memcmp(data, "RIFF", 4) == 0 && memcmp(data + 8, "WEBP", 4) == 0) {
+        status = vlci_webp_header(data, bytes, name, out);
+    } else if (vlci_heif_kind(data, bytes)) {
+        status = vlci_heif_header(data, bytes, name, out);
     } else {
-        return vlci_fail(
-            VLCACHE_E_FORMAT,
-            "%s: not a picture that is read here: JPEG, PNG, BMP, GIF and PNM are (told by content, "
-            "not by name)",
-            name);
+        status = refuse_foreign(&f);
     }
     return status ? status : check_size(&f, out);
 }

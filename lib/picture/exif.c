@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, ENTRY_BYTES = 12 };
+enum { TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4, ENTRY_BYTES = 12 };
 
 static uint32_t read16(const uint8_t *p, bool big) {
     return big ? (uint32_t)p[0] << 8 | p[1] : (uint32_t)p[1] << 8 | p[0];
@@ -32,8 +32,9 @@ int vlci_exif_orientation(const uint8_t *tiff, size_t bytes) {
     for (; entries > 0 && bytes - at >= ENTRY_BYTES; entries--, at += ENTRY_BYTES) {
         const uint8_t *entry = tiff + at;
         if (read16(entry, big) != TAG_ORIENTATION) continue;
-        if (read16(entry + 2, big) != TYPE_SHORT || read32(entry + 4, big) != 1) return 1;
-        uint32_t value = read16(entry + 8, big);
+        uint32_t type = read16(entry + 2, big); /* SHORT by the standard, LONG by some writers */
+        if ((type != TYPE_SHORT && type != TYPE_LONG) || read32(entry + 4, big) != 1) return 1;
+        uint32_t value = type == TYPE_SHORT ? read16(entry + 8, big) : read32(entry + 8, big);
         return value >= 1 && value <= 8 ? (int)value : 1;
     }
     return 1;

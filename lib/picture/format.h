@@ -14,7 +14,9 @@ typedef enum vlci_container_kind {
     VLCI_CONTAINER_PNG,
     VLCI_CONTAINER_GIF,
     VLCI_CONTAINER_BMP,
-    VLCI_CONTAINER_PNM
+    VLCI_CONTAINER_PNM,
+    VLCI_CONTAINER_WEBP,
+    VLCI_CONTAINER_HEIF
 } vlci_container_kind;
 
 /** Facts of the header. */
@@ -24,9 +26,20 @@ typedef struct vlci_container {
     int orientation;        /**< EXIF, 1..8 */
     int components;         /**< JPEG: 1, 3 or 4 */
     bool adobe;             /**< JPEG: has Adobe's APP14, which says what 4 components mean */
-    size_t pixels_at;       /**< PNM: offset of the first sample */
-    uint32_t maxval;        /**< PNM: 1..65535; 1 for bitmaps */
-    char form;              /**< PNM: '1'..'6' */
+    bool open_ended;  /**< JPEG: the end marker is missing; whether the pixels are whole, decoding tells */
+    bool alpha;       /**< WebP, HEIF: has an alpha channel */
+    bool animated;    /**< WebP: the first of several frames is read */
+    size_t pixels_at; /**< PNM: offset of the first sample */
+    uint32_t maxval;  /**< PNM: 1..65535; 1 for bitmaps */
+    char form;        /**< PNM: '1'..'6' */
 } vlci_container;
+
+/** Composes RGBA on white: out = (c * a + 255 * (255 - a)) / 255, rounded. */
+static inline void vlci_compose_on_white(const uint8_t *rgba, size_t pixels, uint8_t *rgb) {
+    for (size_t i = 0; i < pixels; i++, rgba += 4, rgb += 3) {
+        unsigned a = rgba[3];
+        for (int c = 0; c < 3; c++) rgb[c] = (uint8_t)((rgba[c] * a + 255u * (255u - a) + 127u) / 255u);
+    }
+}
 
 #endif

@@ -1,11 +1,7 @@
 /*
  * image.c - from an encoded file to upright 8-bit RGB.
  *
- *     file -> container (whole? sane size?) -> stb_image or pnm -> alpha on white -> EXIF orientation
- *
- * stb_image is fed only files whose structure has been walked to the end, never its multi-frame GIF entry
- * (where CVE-2023-45661, -45664, -45666 and -45667 live), and allocates through a gate with a ceiling that
- * follows from the header, so that a few bytes of deflate cannot grow to gigabytes.
+ *     file -> container (whole? sane size?) -> a decoder -> alpha on white -> EXIF orientation
  */
 #include "vlcache/image.h"
 
@@ -13,99 +9,17 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
 #include "picture/container.h"
+#include "picture/heif.h"
 #include "picture/png.h"
 #include "picture/pnm.h"
-
-/* ---- stb_image ----------------------------------------------------------------------------------------- */
-
-/* A block of the decoder's memory, in the list of those that live. */
-typedef struct block {
-    struct block *next, **link; /* link: what points to this block */
-    _Alignas(16) uint8_t bytes[];
-} block;
-
-/* One decode, on this thread: its blocks (some of the decoder's error paths forget theirs), the largest that
- * it may ask for, and why it got none. */
-static _Thread_local struct {
-    block *blocks;
-    size_t ceiling;
-    bool refused, exhausted;
-} gate;
-
-static void gate_link(block *b) {
-    b->next = gate.blocks;
-    b->link = &gate.blocks;
-    if (b->next) b->next->link = &b->next;
-    gate.blocks = b;
-}
-
-static void gate_unlink(block *b) {
-    *b->link = b->next;
-    if (b->next) b->next->link = b->link;
-}
-
-static block *block_of(void *bytes) {
-    return (block *)((uint8_t *)bytes - offsetof(block, bytes));
-}
-
-/* New bytes are zeroed: what a damaged file leaves out must not show old memory. */
-static void *gate_resize(void *old, size_t old_bytes, size_t bytes) {
-    block *b = old ? block_of(old) : NULL, *grown = NULL;
-    if (bytes > gate.ceiling) {
-        gate.refused = true;
-        return NULL;
-    }
-    if (b) gate_unlink(b);
-    grown = vlci_realloc(b, sizeof *b + bytes, 1);
-    if (!grown) gate.exhausted = true;
-    if (grown && bytes > old_bytes) memset(grown->bytes + old_bytes, 0, bytes - old_bytes);
-    if (grown || b) gate_link(grown ? grown : b);
-    return grown ? grown->bytes : NULL;
-}
-
-static void gate_free(void *bytes) {
-    if (!bytes) return;
-    gate_unlink(block_of(bytes));
-    vlci_free(block_of(bytes));
-}
-
-static void gate_clear(void) {
-    while (gate.blocks) gate_free(gate.blocks->bytes);
-}
-
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wall"
-#pragma GCC diagnostic ignored "-Wextra"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wsign-compare"
-#endif
-#define STB_IMAGE_IMPLEMENTATION
-#define STBIDEF static __attribute__((unused)) // local, and part of it only is called
-#define STBI_ONLY_JPEG
-#define STBI_ONLY_PNG
-#define STBI_ONLY_GIF
-#define STBI_ONLY_BMP
-#define STBI_NO_STDIO
-#define STBI_NO_LINEAR
-#define STBI_NO_HDR
-#define STBI_MAX_DIMENSIONS                   VLCI_IMAGE_MAX_SIDE
-#define STBI_ASSERT(x)                        ((void)0)
-#define STBI_MALLOC(bytes)                    gate_resize(NULL, 0, bytes)
-#define STBI_REALLOC_SIZED(block, old, bytes) gate_resize(block, old, bytes)
-#define STBI_FREE(block)                      gate_free(block)
-#define stbi__unpremultiply_on_load_thread    stbi_set_unpremultiply_on_load_thread // 2.27 misnames it
-#include <stb/stb_image.h>
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
+#include "picture/stb.h"
+#include "picture/webp.h"
 
 /* ---- the handle ---------------------------------------------------------------------------------------- */
 
@@ -170,56 +84,6 @@ vlcache_status vlcache_image_from_rgb(const uint8_t *rgb, int width, int height,
     return VLCACHE_OK;
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------ */
-
-/* Composes RGBA on white: out = (c * a + 255 * (255 - a)) / 255, rounded. */
-static void compose(const uint8_t *rgba, size_t pixels, uint8_t *rgb) {
-    for (size_t i = 0; i < pixels; i++, rgba += 4, rgb += 3) {
-        unsigned a = rgba[3];
-        for (int c = 0; c < 3; c++) rgb[c] = (uint8_t)((rgba[c] * a + 255u * (255u - a) + 127u) / 255u);
-    }
-}
-
-/* The largest single block an honest file of this size needs: a progressive JPEG holds 2 bytes a coefficient,
- * a 16-bit RGBA PNG inflates to 8 bytes a pixel in a buffer that doubles, its IDAT chunks are gathered in
- * another. */
-static size_t decode_ceiling(const vlci_container *header, size_t bytes) {
-    return ((size_t)16 << 20) + (size_t)header->width * header->height * 24 + bytes * 2;
-}
-
-static vlcache_status stb_failure(const char *name) {
-    if (gate.refused)
-        return vlci_fail(VLCACHE_E_FORMAT,
-                         "%s: unpacks to far more than its header's size: a damaged or hostile file", name);
-    if (gate.exhausted) return vlci_fail_memory("picture's decoding");
-    const char *why = stbi_failure_reason();
-    return vlci_fail(VLCACHE_E_FORMAT,
-                     "%s: cannot be decoded (%s): save the picture again as an ordinary PNG or JPEG file",
-                     name, why && *why ? why : "damaged data");
-}
-
-static vlcache_status decode_stb(const uint8_t *file, size_t bytes, const char *name,
-                                 const vlci_container *header, uint8_t *rgb) {
-    int width = 0, height = 0, channels = 0, wanted = header->kind == VLCI_CONTAINER_JPEG ? 3 : 4;
-    vlcache_status status = VLCACHE_OK;
-    gate.ceiling = decode_ceiling(header, bytes);
-    gate.refused = gate.exhausted = false;
-    stbi__g_failure_reason = NULL;
-    uint8_t *pixels = stbi_load_from_memory(file, (int)bytes, &width, &height, &channels, wanted);
-    if (!pixels) {
-        status = stb_failure(name);
-    } else if ((uint32_t)width != header->width || (uint32_t)height != header->height) {
-        status = vlci_fail(VLCACHE_E_FORMAT, "%s: decodes to %d x %d pixels, its header says %u x %u", name,
-                           width, height, header->width, header->height);
-    } else if (wanted == 4) {
-        compose(pixels, (size_t)width * (size_t)height, rgb);
-    } else {
-        memcpy(rgb, pixels, (size_t)width * (size_t)height * 3);
-    }
-    gate_clear();
-    return status;
-}
-
 /* ---- orientation --------------------------------------------------------------------------------------- */
 
 /* Where pixel (x, y) of the upright picture lies in the stored one, EXIF 2.32 orientation 1..8. */
@@ -253,6 +117,37 @@ static vlcache_status turn_upright(vlcache_image **image, int orientation) {
     return VLCACHE_OK;
 }
 
+/* ---- decoding ------------------------------------------------------------------------------------------ */
+
+const char *vlcache_image_formats(void) {
+    return "JPEG, PNG, BMP, GIF, PNM"
+#ifdef VLCI_WITH_WEBP
+           ", WebP"
+#endif
+#ifdef VLCI_WITH_HEIF
+           ", HEIC, AVIF"
+#endif
+        ;
+}
+
+static vlcache_status decode_pixels(const uint8_t *file, size_t bytes, const char *name,
+                                    const vlci_container *header, uint8_t *rgb) {
+    switch (header->kind) {
+    case VLCI_CONTAINER_PNM:
+        return vlci_pnm_decode(file, bytes, name, header, rgb);
+    case VLCI_CONTAINER_WEBP:
+        return vlci_webp_decode(file, bytes, name, header, rgb);
+    case VLCI_CONTAINER_HEIF:
+        return vlci_heif_decode(file, bytes, name, header, rgb);
+    case VLCI_CONTAINER_JPEG:
+    case VLCI_CONTAINER_PNG:
+    case VLCI_CONTAINER_GIF:
+    case VLCI_CONTAINER_BMP:
+        break;
+    }
+    return vlci_stb_decode(file, bytes, name, header, rgb);
+}
+
 /* Largest encoded file: far above any honest picture of VLCACHE_IMAGE_MAX_PIXELS, and within an int. */
 #define MAX_FILE_BYTES ((size_t)256 << 20)
 
@@ -268,9 +163,7 @@ vlcache_status vlcache_image_decode(const void *data, size_t bytes, const char *
     vlcache_image *image = NULL;
     vlcache_status status = vlci_container_read(data, bytes, name, &header);
     if (!status) status = image_make((int)header.width, (int)header.height, &image);
-    if (!status)
-        status = header.kind == VLCI_CONTAINER_PNM ? vlci_pnm_decode(data, bytes, name, &header, image->rgb)
-                                                   : decode_stb(data, bytes, name, &header, image->rgb);
+    if (!status) status = decode_pixels(data, bytes, name, &header, image->rgb);
     if (!status) status = turn_upright(&image, header.orientation);
     if (status) vlcache_image_destroy(&image);
     *out = image;
@@ -315,17 +208,17 @@ static vlcache_status read_all(int fd, const char *path, size_t expected, uint8_
 static vlcache_status read_file(const char *path, uint8_t **data, size_t *bytes) {
     vlcache_status status;
     struct stat facts;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not make us wait for a writer
     if (fd < 0) return vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &facts) != 0) {
         status = vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", path, strerror(errno));
-    } else if (!S_ISREG(facts.st_mode) && !S_ISFIFO(facts.st_mode)) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: neither a file nor a pipe: name a picture file", path);
+    } else if (!S_ISREG(facts.st_mode)) {
+        status = vlci_fail(VLCACHE_E_IO, "%s: is no regular file: name a picture file", path);
     } else if (facts.st_size > (off_t)MAX_FILE_BYTES) {
         status = vlci_fail(VLCACHE_E_FORMAT, "%s: more than %zu bytes: scale the picture down", path,
                            MAX_FILE_BYTES);
     } else {
-        status = read_all(fd, path, S_ISREG(facts.st_mode) ? (size_t)facts.st_size : 65535, data, bytes);
+        status = read_all(fd, path, (size_t)facts.st_size, data, bytes);
     }
     close(fd);
     return status;
@@ -343,24 +236,63 @@ vlcache_status vlcache_image_load(const char *path, vlcache_image **out) {
     return vlci_fail_in(status, path);
 }
 
-/* Writes all of it to a new file; removes what it began when that fails. */
-static vlcache_status write_new(const char *path, const uint8_t *data, size_t bytes) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return vlci_fail(VLCACHE_E_IO, "%s: cannot be created: %s", path, strerror(errno));
-    bool good = true;
-    for (size_t done = 0; good && done < bytes;) {
+static vlcache_status fail_write(const char *path, const char *what, int cause) {
+    return vlci_fail_file(VLCACHE_E_IO, path, NULL, "%s: %s", what, strerror(cause));
+}
+
+/* Writes all of it and closes; errno of the failure, or 0. */
+static int write_all(int fd, const uint8_t *data, size_t bytes) {
+    int cause = 0;
+    for (size_t done = 0; !cause && done < bytes;) {
         ssize_t put = write(fd, data + done, bytes - done);
         if (put > 0) done += (size_t)put;
-        good = put > 0 || (put < 0 && errno == EINTR);
+        if (put <= 0 && errno != EINTR) cause = errno;
     }
-    int cause = errno;
-    if (close(fd) != 0 && good) {
-        cause = errno;
-        good = false;
+    return close(fd) != 0 && !cause ? errno : cause;
+}
+
+/* A new file in the folder of `path`, under a name that nobody can have foreseen; -1 where there can be none.
+ */
+static int create_beside(const char *path, char **temporary) {
+    const char *slash = strrchr(path, '/');
+    int folder = slash ? (int)(slash - path) + 1 : 0;
+    for (int attempt = 0; attempt < 16; attempt++) {
+        uint32_t random;
+        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) return -1;
+        *temporary = vlci_format("%.*s.vlcache-%08x.part", folder, path, random);
+        if (!*temporary) return errno = ENOMEM, -1;
+        int fd = open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST) return fd;
+        vlci_free(*temporary);
+        *temporary = NULL;
     }
-    if (good) return VLCACHE_OK;
-    unlink(path);
-    return vlci_fail(VLCACHE_E_IO, "%s: cannot be written: %s", path, strerror(cause));
+    return -1;
+}
+
+static vlcache_status replace(const char *path, const uint8_t *data, size_t bytes) {
+    char *temporary = NULL;
+    vlcache_status status = VLCACHE_OK;
+    int cause, fd = create_beside(path, &temporary);
+    if (fd < 0) {
+        status = temporary ? fail_write(path, "cannot be created", errno) : vlci_fail_memory("PNG file");
+    } else if ((cause = write_all(fd, data, bytes))) {
+        status = fail_write(path, "cannot be written", cause);
+    } else if (rename(temporary, path) != 0) {
+        status = fail_write(path, "cannot be put in place", errno);
+    }
+    if (status && fd >= 0) unlink(temporary);
+    vlci_free(temporary);
+    return status;
+}
+
+/* What is no regular file (a pipe, /dev/stdout) is written to, never replaced; nothing is waited for. */
+static vlcache_status write_into(const char *path, const uint8_t *data, size_t bytes) {
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) return fail_write(path, "cannot be opened", errno);
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0) fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    int cause = write_all(fd, data, bytes);
+    return cause ? fail_write(path, "cannot be written", cause) : VLCACHE_OK;
 }
 
 vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width, int height) {
@@ -369,20 +301,11 @@ vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int
         return vlci_fail(VLCACHE_E_ARGUMENT, "%s: %d x %d: sides must be 1..%d, pixels at most %u", path,
                          width, height, VLCI_IMAGE_MAX_SIDE, VLCACHE_IMAGE_MAX_PIXELS);
     size_t bytes = 0;
-    vlcache_status status = VLCACHE_OK;
+    struct stat facts;
     uint8_t *file = vlci_png_encode(rgb, width, height, &bytes);
-    char *temporary = vlci_format("%s.%ld.part", path, (long)getpid());
-    if (!file || !temporary) {
-        status = vlci_fail_memory("PNG file");
-        goto done;
-    }
-    if ((status = write_new(temporary, file, bytes))) goto done;
-    if (rename(temporary, path) != 0) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be put in place: %s", path, strerror(errno));
-        unlink(temporary);
-    }
-done:
-    vlci_free(temporary);
+    if (!file) return vlci_fail_memory("PNG file");
+    bool special = stat(path, &facts) == 0 && !S_ISREG(facts.st_mode);
+    vlcache_status status = special ? write_into(path, file, bytes) : replace(path, file, bytes);
     vlci_free(file);
     return status;
 }

@@ -138,12 +138,13 @@ static int paeth(int a, int b, int c) {
 }
 
 static void filter_rows(uint8_t *out, const uint8_t *rgb, size_t row, int height) {
-    for (int y = 0; y < height; y++, rgb += row) {
+    const uint8_t *above = NULL;
+    for (int y = 0; y < height; y++, above = rgb, rgb += row) {
         *out++ = 4;
         for (size_t i = 0; i < row; i++) {
             int left = i >= 3 ? rgb[i - 3] : 0;
-            int up = y ? rgb[i - row] : 0;
-            int corner = y && i >= 3 ? rgb[i - row - 3] : 0;
+            int up = above ? above[i] : 0;
+            int corner = above && i >= 3 ? above[i - 3] : 0;
             *out++ = (uint8_t)(rgb[i] - paeth(left, up, corner));
         }
     }

@@ -126,6 +126,7 @@ static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) 
     v->engine = s->engine;
     v->shared = s->shared;
     v->chat = s->chat;
+    v->end = s->end;
     v->recipe = c->recipes[variant];
     v->context = s->context;
     v->open = -1;

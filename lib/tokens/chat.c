@@ -7,6 +7,7 @@
 
 #include "checkpoint/json.h"
 #include "core/alloc.h"
+#include "core/log.h"
 
 struct vlci_chat_template {
     const char *name;
@@ -54,6 +55,10 @@ const char *vlci_chat_names(void) {
     return "vicuna, mistral, chatml, llama3, plain";
 }
 
+const char *vlci_chat_end(const vlci_chat_template *chat) {
+    return chat->close;
+}
+
 const char *vlci_chat_bos(const vlci_chat_template *chat) {
     return chat->bos;
 }
@@ -65,58 +70,128 @@ static const vlci_chat_template *recognise(const char *text) {
     return NULL;
 }
 
-/* "chat_template": a text, or a list of {"name", "template"}; the first that is recognised counts. */
-static const vlci_chat_template *recognise_json(const char *text, size_t bytes, const char *path) {
-    const vlci_chat_template *found = NULL;
+/* "chat_template": a text, or a list of {"name", "template"}; the first that is recognised counts. A file
+ * that is no JSON is not the one that says: it is named in the log. */
+static vlcache_status recognise_json(const char *text, size_t bytes, const char *path,
+                                     const vlci_chat_template **found) {
     json_t *root = NULL;
-    if (vlci_json_parse(path, text, bytes, &root)) return NULL;
+    vlcache_status status = vlci_json_parse(path, text, bytes, &root);
+    if (status == VLCACHE_E_FORMAT) {
+        vlci_log(VLCACHE_LOG_WARN, "%s: not read for its chat template", vlcache_error_message());
+        return VLCACHE_OK;
+    }
+    if (status) return status;
     const json_t *value = json_object_get(root, "chat_template");
-    if (json_is_string(value)) found = recognise(json_string_value(value));
-    for (size_t i = 0; i < json_array_size(value) && !found; i++) {
+    if (json_is_string(value)) *found = recognise(json_string_value(value));
+    for (size_t i = 0; i < json_array_size(value) && !*found; i++) {
         const char *one = json_string_value(json_object_get(json_array_get(value, i), "template"));
-        if (one) found = recognise(one);
+        if (one) *found = recognise(one);
     }
     json_decref(root);
-    return found;
+    return VLCACHE_OK;
 }
 
-static const vlci_chat_template *recognise_file(const char *folder, const char *name) {
-    const vlci_chat_template *found = NULL;
+static vlcache_status recognise_file(const char *folder, const char *name, const vlci_chat_template **found) {
     char *path = NULL, *text = NULL;
-    size_t bytes;
-    if (!vlci_path_join(folder, name, &path) && vlci_path_exists(path) &&
-        !vlci_file_read(path, FILE_LIMIT, &text, &bytes))
-        found = strstr(name, ".jinja") ? recognise(text) : recognise_json(text, bytes, path);
+    size_t bytes = 0;
+    vlcache_status status = vlci_path_join(folder, name, &path);
+    if (status || !vlci_path_exists(path)) goto done;
+    status = vlci_file_read(path, FILE_LIMIT, &text, &bytes);
+    if (status) goto done;
+    if (strstr(name, ".jinja"))
+        *found = recognise(text);
+    else
+        status = recognise_json(text, bytes, path, found);
+done:
     vlci_free(path);
     vlci_free(text);
+    return status;
+}
+
+vlcache_status vlci_chat_detect(const char *folder, const char *text_type, const vlci_chat_template **out) {
+    static const char *const files[] = {"chat_template.jinja", "chat_template.json", "tokenizer_config.json",
+                                        "processor_config.json"};
+    vlcache_status status = VLCACHE_OK;
+    *out = NULL;
+    for (int i = 0; i < 4 && !status && !*out; i++) status = recognise_file(folder, files[i], out);
+    if (status || *out) return status;
+    bool mistral = text_type && strcmp(text_type, "mistral") == 0;
+    *out = vlci_chat_find(mistral ? "mistral" : "vicuna");
+    return VLCACHE_OK;
+}
+
+/* ---- turns --------------------------------------------------------------------------------------------- */
+
+static vlcache_status add_part(vlci_chat_parts *parts, vlci_chat_kind kind, const char *text, size_t bytes) {
+    if (!bytes) return VLCACHE_OK;
+    if (parts->n == parts->room) {
+        vlci_chat_part *grown = vlci_realloc(parts->at, 2 * parts->room + 8, sizeof *grown);
+        if (!grown) return vlci_fail_memory("prompt");
+        parts->at = grown;
+        parts->room = 2 * parts->room + 8;
+    }
+    parts->at[parts->n++] = (vlci_chat_part){kind, text, bytes};
+    return VLCACHE_OK;
+}
+
+static vlcache_status add_template(vlci_chat_parts *parts, const char *text) {
+    return add_part(parts, VLCI_CHAT_TEMPLATE, text, strlen(text));
+}
+
+/* The next mark in the words from `at` on, and whether a backslash in front says that it is words too. */
+static const char *next_mark(const char *words, const char *at, const char *mark, bool *escaped) {
+    const char *found = strstr(at, mark);
+    *escaped = found && found > words && found[-1] == '\\';
     return found;
 }
 
-const vlci_chat_template *vlci_chat_detect(const char *folder, const char *text_type) {
-    static const char *const files[] = {"chat_template.jinja", "chat_template.json", "tokenizer_config.json",
-                                        "processor_config.json"};
-    const vlci_chat_template *found = NULL;
-    for (int i = 0; i < 4 && !found; i++) found = recognise_file(folder, files[i]);
-    if (found) return found;
-    bool mistral = text_type && strcmp(text_type, "mistral") == 0;
-    return vlci_chat_find(mistral ? "mistral" : "vicuna");
+static int count_marks(const char *words, const char *mark) {
+    bool escaped;
+    int n = 0;
+    for (const char *at = words; (at = next_mark(words, at, mark, &escaped)); at += strlen(mark))
+        n += !escaped;
+    return n;
 }
 
-vlcache_status vlci_chat_turn(const vlci_chat_template *chat, bool first, bool answer_closed, int n_images,
-                              const char *user, char **text) {
-    static const char mark[] = "<image>\n";
-    *text = NULL;
-    if (n_images < 0 || n_images > 4096)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "chat: %d images in one turn", n_images);
-    char *marks = vlci_alloc((size_t)n_images * (sizeof mark - 1) + 1, 1);
-    if (!marks) return vlci_fail_memory("prompt");
-    marks[0] = '\0';
-    for (int i = 0; i < n_images; i++) memcpy(marks + (size_t)i * (sizeof mark - 1), mark, sizeof mark);
-    *text = vlci_format("%s%s%s%s%s%s",
-                        first           ? chat->bos
-                        : answer_closed ? ""
-                                        : chat->close,
-                        first ? "" : chat->gap, chat->before, marks, user, chat->after);
-    vlci_free(marks);
-    return *text ? VLCACHE_OK : vlci_fail_memory("prompt");
+/* The user's words; with `places` each mark in them is a picture. */
+static vlcache_status add_words(vlci_chat_parts *parts, const char *words, const char *mark, bool places) {
+    vlcache_status status = VLCACHE_OK;
+    bool escaped;
+    size_t length = strlen(mark);
+    const char *done = words, *at = words;
+    for (; !status && (at = next_mark(words, at, mark, &escaped)); at += length) {
+        if (!escaped && !places) continue;
+        status = add_part(parts, VLCI_CHAT_USER, done, (size_t)(at - done) - escaped);
+        if (!status && !escaped) status = add_part(parts, VLCI_CHAT_PICTURE, mark, length);
+        done = escaped ? at : at + length;
+    }
+    return status ? status : add_part(parts, VLCI_CHAT_USER, done, strlen(done));
+}
+
+static vlcache_status add_pictures(vlci_chat_parts *parts, int n, const char *mark) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < n && !status; i++) {
+        status = add_part(parts, VLCI_CHAT_PICTURE, mark, strlen(mark));
+        if (!status) status = add_template(parts, "\n");
+    }
+    return status;
+}
+
+vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, int n_images,
+                                    const char *user, const char *mark, vlci_chat_parts *out) {
+    bool places = n_images > 0 && count_marks(user, mark) == n_images;
+    *out = (vlci_chat_parts){0};
+    vlcache_status status = add_template(out, first ? chat->bos : chat->close);
+    if (!status && !first) status = add_template(out, chat->gap);
+    if (!status) status = add_template(out, chat->before);
+    if (!status && !places) status = add_pictures(out, n_images, mark);
+    if (!status) status = add_words(out, user, mark, places);
+    if (!status) status = add_template(out, chat->after);
+    if (status) vlci_chat_parts_release(out);
+    return status;
+}
+
+void vlci_chat_parts_release(vlci_chat_parts *parts) {
+    vlci_free(parts->at);
+    *parts = (vlci_chat_parts){0};
 }

@@ -1,5 +1,6 @@
 /**
- * strings.h - growing byte strings, UTF-8, and patterns (literal or regular expression) that cut text.
+ * strings.h - what all of a tokenizer is made of: growing byte strings and ids, UTF-8, and patterns (literal
+ * or regular expression) that cut text.
  */
 #ifndef VLCI_TOKENS_STRINGS_H
 #define VLCI_TOKENS_STRINGS_H
@@ -45,6 +46,20 @@ typedef struct vlci_spans {
 } vlci_spans;
 
 vlcache_status vlci_spans_add(vlci_spans *spans, size_t begin, size_t end, bool flag);
+
+/** The visible character of a byte, and back (-1: none), as GPT-2 maps them. */
+uint32_t vlci_byte_to_char(unsigned char byte);
+int vlci_char_to_byte(uint32_t code);
+
+/** Token ids that grow. Release with vlci_free(at). */
+typedef struct vlci_ids {
+    int32_t *at;
+    size_t n, room;
+} vlci_ids;
+
+vlcache_status vlci_ids_add(vlci_ids *ids, int32_t id);
+
+enum { VLCI_MAX_STEPS = 32, VLCI_MAX_TOKEN_ID = (1 << 24) - 1 };
 
 /** Immutable, shareable between threads. */
 typedef struct vlci_pattern vlci_pattern;

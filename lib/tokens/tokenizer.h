@@ -5,13 +5,14 @@
 #ifndef VLCI_TOKENS_TOKENIZER_H
 #define VLCI_TOKENS_TOKENIZER_H
 
-#include "core/status.h"
+#include "tokens/decode.h"
 
 /** Immutable after loading, shareable between threads. */
 typedef struct vlci_tokenizer vlci_tokenizer;
 
-/** Loads `folder`/tokenizer.json. Errors: VLCACHE_E_IO, VLCACHE_E_FORMAT (field named), VLCACHE_E_UNSUPPORTED
- * (component named), VLCACHE_E_NO_MEMORY. */
+/** Loads `folder`/tokenizer.json, and the added tokens that it lacks from the files beside it. Errors:
+ * VLCACHE_E_IO, VLCACHE_E_FORMAT (field named), VLCACHE_E_UNSUPPORTED (component named), VLCACHE_E_NO_MEMORY.
+ */
 vlcache_status vlci_tokenizer_load(const char *folder, vlci_tokenizer **out);
 
 /**
@@ -22,6 +23,21 @@ vlcache_status vlci_tokenizer_load(const char *folder, vlci_tokenizer **out);
  */
 vlcache_status vlci_tokenizer_encode(const vlci_tokenizer *tokenizer, const char *text, size_t bytes,
                                      bool add_special, int32_t **ids, size_t *n);
+
+/** A stretch of a text. */
+typedef struct vlci_text_part {
+    const char *text;
+    size_t bytes;
+    bool plain; /**< a user's words: control tokens in them ("</s>", "<image>") are text like any other */
+} vlci_text_part;
+
+/**
+ * As vlci_tokenizer_encode() for all parts in a row: without control tokens in plain parts the ids are those
+ * of the joined text. Added tokens that control nothing are parsed everywhere. A control token is one marked
+ * special, or one written as such: <name>.
+ */
+vlcache_status vlci_tokenizer_encode_parts(const vlci_tokenizer *tokenizer, const vlci_text_part *parts,
+                                           size_t n_parts, bool add_special, int32_t **ids, size_t *n);
 
 /** Id of a token by its exact content, -1 when absent. */
 int32_t vlci_tokenizer_id(const vlci_tokenizer *tokenizer, const char *content);
@@ -37,19 +53,10 @@ bool vlci_tokenizer_is_special(const vlci_tokenizer *tokenizer, int32_t id);
 vlcache_status vlci_tokenizer_decode(const vlci_tokenizer *tokenizer, const int32_t *ids, size_t n,
                                      char **text);
 
-/** Streaming decoder: gives text as soon as it is whole UTF-8; concatenated pieces equal
- * vlci_tokenizer_decode(). */
-typedef struct vlci_detokenizer vlci_detokenizer;
+/** A stream of vlci_detokenizer_push() (decode.h) whose pieces make up vlci_tokenizer_decode(). The tokenizer
+ * must outlive it. */
 vlcache_status vlci_detokenizer_create(const vlci_tokenizer *tokenizer, vlci_detokenizer **out);
 
-/** Takes one id; `*piece` (owned by the decoder, valid until the next call, may be "") is the text that
- * became certain. */
-vlcache_status vlci_detokenizer_push(vlci_detokenizer *stream, int32_t id, const char **piece);
-
-/** Ends the stream: what was held back, broken UTF-8 as U+FFFD. */
-vlcache_status vlci_detokenizer_flush(vlci_detokenizer *stream, const char **piece);
-
-void vlci_detokenizer_destroy(vlci_detokenizer **stream);
 void vlci_tokenizer_destroy(vlci_tokenizer **tokenizer);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * count.c - counts calls that must not happen in a hot path, for use with LD_PRELOAD: OpenCL's, getenv, and
- * allocations.
+ * allocations; and lets one of OpenCL's fail, as if a driver had.
  *
  * Only calls of the thread that asked are counted, and none that happen inside of a call of OpenCL: what a
- * driver allocates is its own affair. A suite looks the three functions up (test/support/calls.h), so that it
+ * driver allocates is its own affair. A suite looks the functions up (test/support/calls.h), so that it
  * runs without.
  */
 #define _GNU_SOURCE
@@ -39,38 +39,52 @@
                             const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
     X(clFlush, (cl_command_queue a), (a)) \
     X(clFinish, (cl_command_queue a), (a)) \
-    X(clWaitForEvents, (cl_uint a, const cl_event *b), (a, b)) \
+    X(clWaitForEvents, (cl_uint a, const cl_event *b), (a, b))
+/* What gives back never fails. */
+#define RELEASES(X) \
     X(clReleaseMemObject, (cl_mem a), (a)) \
     X(clReleaseKernel, (cl_kernel a), (a)) \
     X(clReleaseProgram, (cl_program a), (a)) \
     X(clReleaseEvent, (cl_event a), (a))
 #define HANDLES(X) \
-    X(cl_mem, clCreateBuffer, (cl_context a, cl_mem_flags b, size_t c, void *d, cl_int *e), (a, b, c, d, e)) \
-    X(cl_kernel, clCreateKernel, (cl_program a, const char *b, cl_int *c), (a, b, c)) \
+    X(cl_mem, clCreateBuffer, (cl_context a, cl_mem_flags b, size_t c, void *d, cl_int *e), (a, b, c, d, e), e) \
+    X(cl_kernel, clCreateKernel, (cl_program a, const char *b, cl_int *c), (a, b, c), c) \
     X(cl_program, clCreateProgramWithSource, (cl_context a, cl_uint b, const char **c, const size_t *d, cl_int *e), \
-      (a, b, c, d, e)) \
+      (a, b, c, d, e), e) \
     X(cl_program, clCreateProgramWithBinary, (cl_context a, cl_uint b, const cl_device_id *c, const size_t *d, \
                                               const unsigned char **e, cl_int *f, cl_int *g), \
-      (a, b, c, d, e, f, g))
+      (a, b, c, d, e, f, g), g)
 /* clang-format on */
 
 #define NUMBER_CODE(name, ...)         AT_##name,
 #define NUMBER_HANDLE(type, name, ...) AT_##name,
-enum { CODES(NUMBER_CODE) HANDLES(NUMBER_HANDLE) AT_getenv, AT_malloc, AT_calloc, AT_realloc, COUNTERS };
+enum {
+    CODES(NUMBER_CODE) RELEASES(NUMBER_CODE) HANDLES(NUMBER_HANDLE) AT_getenv,
+    AT_malloc,
+    AT_calloc,
+    AT_realloc,
+    COUNTERS
+};
 
 #define NAME_CODE(name, ...)         #name,
 #define NAME_HANDLE(type, name, ...) #name,
-static const char *const names[] = {CODES(NAME_CODE) HANDLES(NAME_HANDLE) "getenv", "malloc", "calloc",
-                                    "realloc"};
+static const char *const names[] = {CODES(NAME_CODE) RELEASES(NAME_CODE) HANDLES(NAME_HANDLE) "getenv",
+                                    "malloc", "calloc", "realloc"};
 
 /* Storage that needs no allocation of its own: malloc is counted. */
 #define OF_THREAD static __thread __attribute__((tls_model("initial-exec")))
 OF_THREAD bool counting;
 OF_THREAD int inside; /* calls of OpenCL under way */
 OF_THREAD long counts[COUNTERS];
+OF_THREAD long fail_at, calls; /* the call of OpenCL that fails, 0: none does; how many there were */
 
 static void count(int at) {
     if (counting && !inside) counts[at]++;
+}
+
+/* Whether this call of OpenCL, which may, fails. */
+static bool fails(void) {
+    return counting && !inside && ++calls == fail_at;
 }
 
 /* ---- what a suite calls -------------------------------------------------------------------------------- */
@@ -79,9 +93,23 @@ __attribute__((visibility("default"))) void vlci_count_start(void);
 __attribute__((visibility("default"))) void vlci_count_stop(void);
 __attribute__((visibility("default"))) long vlci_count_get(const char *name);
 
+__attribute__((visibility("default"))) void vlci_count_fail(long at);
+__attribute__((visibility("default"))) long vlci_count_calls(void);
+
+/* Call `at` of OpenCL after the next start fails, counted from 1; 0: none does. */
+void vlci_count_fail(long at) {
+    fail_at = at;
+}
+
+/* Calls of OpenCL that could have failed since the last start. */
+long vlci_count_calls(void) {
+    return calls;
+}
+
 /* From here on, from zero, for this thread. */
 void vlci_count_start(void) {
     memset(counts, 0, sizeof counts);
+    calls = 0;
     counting = true;
 }
 
@@ -106,19 +134,29 @@ static void *next(const char *name) {
     return found;
 }
 
-#define DEFINE(type, name, takes, given)                                                                     \
+#define DEFINE(type, name, takes, given, on_failure)                                                         \
     type name takes {                                                                                        \
         static type(*behind) takes;                                                                          \
         if (!behind) behind = (type(*) takes)next(#name);                                                    \
         count(AT_##name);                                                                                    \
+        on_failure;                                                                                          \
         inside++;                                                                                            \
         type result = behind given;                                                                          \
         inside--;                                                                                            \
         return result;                                                                                       \
     }
-#define DEFINE_CODE(name, takes, given) DEFINE(cl_int, name, takes, given)
+#define DEFINE_CODE(name, takes, given)                                                                      \
+    DEFINE(cl_int, name, takes, given, if (fails()) return CL_OUT_OF_RESOURCES)
+#define DEFINE_RELEASE(name, takes, given) DEFINE(cl_int, name, takes, given, (void)0)
+#define DEFINE_HANDLE(type, name, takes, given, error)                                                       \
+    DEFINE(                                                                                                  \
+        type, name, takes, given, if (fails()) {                                                             \
+            if (error) *error = CL_OUT_OF_RESOURCES;                                                         \
+            return NULL;                                                                                     \
+        })
 CODES(DEFINE_CODE)
-HANDLES(DEFINE)
+RELEASES(DEFINE_RELEASE)
+HANDLES(DEFINE_HANDLE)
 
 char *getenv(const char *name) {
     static char *(*behind)(const char *);

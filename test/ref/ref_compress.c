@@ -93,6 +93,39 @@ void ref_topk(const float *score, int tokens, int kept, int recent, int sinks, i
     free(entries);
 }
 
+/* Whether a is the better score; equal ones and NaNs are not. */
+static bool better(float a, float b) {
+    return isnan(b) ? !isnan(a) : a > b;
+}
+
+/* Takes the best token not taken yet of heads from .. until - 1; returns its head. */
+static int take_best(const float *score, bool *taken, int tokens, int from, int until) {
+    int best = -1;
+    for (int i = from * tokens; i < until * tokens; i++)
+        if (!taken[i] && (best < 0 || better(score[i], score[best]))) best = i;
+    if (best < 0) abort();
+    taken[best] = true;
+    return best / tokens;
+}
+
+void ref_adapt(const float *score, int heads, int tokens, const ref_rows *layer, double floor, int *kept) {
+    bool *taken = calloc((size_t)(heads * tokens), sizeof *taken);
+    int left = heads * layer->kept;
+    if (!taken) abort();
+    for (int h = 0; h < heads; h++) {
+        for (int j = 0; j < tokens; j++)
+            taken[h * tokens + j] = j < layer->sinks || j >= tokens - layer->recent;
+        kept[h] = layer->sinks + layer->recent;
+        while (kept[h] < rounded(floor, layer->kept, 0, layer->kept)) {
+            take_best(score, taken, tokens, h, h + 1);
+            kept[h]++;
+        }
+        left -= kept[h];
+    }
+    for (; left > 0; left--) kept[take_best(score, taken, tokens, 0, heads)]++;
+    free(taken);
+}
+
 void ref_pool_line(const float *score, int tokens, int width, float *out) {
     for (int j = 0; j < tokens; j++) {
         out[j] = score[j];

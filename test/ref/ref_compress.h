@@ -36,6 +36,14 @@ void ref_budget(const ref_shares *how, const double *sparsity, int layers, int t
  * worst, ties: the lower. score NULL: nothing but recent and sinks is wanted. */
 void ref_topk(const float *score, int tokens, int kept, int recent, int sinks, int *out);
 
+/**
+ * Rows that each of some kv heads keeps when they share heads * kept rows by their scores [heads][tokens]:
+ * all `recent` last and `sinks` first ones, each head its best others until it has floor * kept (rounded)
+ * rows in all, then the best of what is left, whatever its head, one by one; NaN is worst, ties: the lower
+ * head, then the lower token.
+ */
+void ref_adapt(const float *score, int heads, int tokens, const ref_rows *layer, double floor, int *kept);
+
 /** Largest of the window of `width` around each score. */
 void ref_pool_line(const float *score, int tokens, int width, float *out);
 

@@ -29,6 +29,16 @@ void calls_stop(void) {
     if (stop) stop();
 }
 
+void calls_fail(long at) {
+    void (*fail_at)(long) = (void (*)(long))find("vlci_count_fail");
+    if (fail_at) fail_at(at);
+}
+
+long calls_failable(void) {
+    long (*calls)(void) = (long (*)(void))find("vlci_count_calls");
+    return calls ? calls() : 0;
+}
+
 long calls_of(const char *name) {
     long (*get)(const char *) = (long (*)(const char *))find("vlci_count_get");
     long n = get ? get(name) : 0;

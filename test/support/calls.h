@@ -14,6 +14,12 @@ bool calls_counted(void);
 void calls_start(void);
 void calls_stop(void);
 
+/** Call `at` of OpenCL between the next start and stop fails, counted from 1; 0: none does. */
+void calls_fail(long at);
+
+/** Calls of OpenCL that could have failed between start and stop. */
+long calls_failable(void);
+
 /** Calls of a function ("clSetKernelArg", "malloc") between start and stop. */
 long calls_of(const char *name);
 

@@ -116,7 +116,7 @@ static uint16_t to_f16(float value) {
     float magnitude = fabsf(value);
     if (magnitude == 0) return signbit(value) ? 0x8000 : 0;
     frexpf(magnitude, &exponent);
-    int shift = exponent < -13 ? -24 : exponent - 11; /* of the last mantissa bit */
+    int shift = exponent < -13 || magnitude == 0.0f ? -24 : exponent - 11; /* of the last mantissa bit */
     uint32_t units = (uint32_t)rintf(ldexpf(magnitude, -shift));
     uint32_t bits = shift == -24 ? units : units + ((uint32_t)(shift + 24) << 10);
     return (uint16_t)(bits | (signbit(value) ? 0x8000u : 0));

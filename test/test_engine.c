@@ -1,0 +1,500 @@
+/*
+ * test_engine.c - many sequences at once: each one's tokens are those it gets alone, memory is shared,
+ * promised and given back, and nobody waits for ever.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "support/suite.h"
+#include "support/talk.h"
+
+/* ---- questions, and what they come to alone -------------------------------------------------------------
+ */
+
+typedef struct question {
+    const char *text, *picture; /* picture NULL: none */
+    const char *policy;
+    double budget;
+    int tokens;
+    float temperature;
+} question;
+
+static const question questions[] = {
+    {"What is in the picture?", "pages-2.png", "vlcache", 0.3, 9, 0},
+    {"Describe the image in full.", "charts-3.png", "vlcache+", 0.4, 12, 0},
+    {"Say something long.", NULL, "full", 1.0, 14, 0},
+    {"Who?", "captions-0.png", "h2o", 0.5, 7, 0},
+    {"Where is it, and why?", "pages-2.png", "full", 1.0, 11, 0},
+    {"What is the value?", "charts-3.png", "snapkv", 0.25, 10, 0},
+    {"Read the page.", "pages-0.png", "pyramidkv", 0.5, 3, 0},
+    {"One, two, three", "captions-0.png", "vlcache+", 0.2, 2, 0}, /* ends before it is compressed */
+    {"Once upon a time", NULL, "vlcache", 0.1, 6, 0.9f},
+    {"What is in the picture?", "charts-3.png", "streamingllm", 0.3, 8, 0.7f},
+};
+enum { QUESTIONS = sizeof questions / sizeof *questions, TOKENS_MOST = 32 };
+
+static vlcache_image *pictures[QUESTIONS];
+static int32_t alone[QUESTIONS][TOKENS_MOST];
+static int n_alone[QUESTIONS];
+
+static vlcache_compress_options policy_of(const question *q) {
+    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+    compress.policy = q->policy;
+    compress.budget = q->budget;
+    return compress;
+}
+
+static vlcache_generate_options way_of(const question *q) {
+    vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+    how.max_tokens = q->tokens;
+    how.temperature = q->temperature;
+    how.seed = 7;
+    return how;
+}
+
+static vlcache_status ask(vlcache_sequence *s, int i) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options how = way_of(&questions[i]);
+    prompt.text = questions[i].text;
+    prompt.images = (const vlcache_image *const *)&pictures[i];
+    prompt.n_images = pictures[i] ? 1 : 0;
+    return vlcache_sequence_ask(s, &prompt, &how);
+}
+
+static vlcache_sequence *add(vlcache_engine *engine, int i) {
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = policy_of(&questions[i]);
+    vlcache_sequence *s = NULL;
+    options.compress = &compress;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    return s;
+}
+
+static vlcache_engine *open_engine(vlcache_model *model, uint64_t bytes, int sequences, int prefill) {
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_engine *engine = NULL;
+    options.kv_bytes = bytes;
+    options.max_sequences = sequences;
+    options.prefill_tokens = prefill;
+    ck_ok(vlcache_engine_create(model, &options, &engine));
+    return engine;
+}
+
+static void run_out(vlcache_engine *engine) {
+    int busy = 1;
+    for (int steps = 0; busy; steps++) {
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_lt(steps, 10000);
+    }
+}
+
+static void ask_alone(void) {
+    for (int i = 0; i < QUESTIONS; i++) {
+        const vlcache_answer *a;
+        if (questions[i].picture) pictures[i] = talk_picture(questions[i].picture);
+        vlcache_engine *engine = open_engine(talk_tiny(), 0, 1, 1);
+        vlcache_sequence *s = add(engine, i);
+        ck_ok(ask(s, i));
+        run_out(engine);
+        ck_ok(vlcache_sequence_answer(s, &a));
+        n_alone[i] = a->n_tokens;
+        ck_assert_int_gt(a->n_tokens, 0);
+        memcpy(alone[i], a->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        vlcache_engine_destroy(&engine);
+    }
+}
+
+static void forget_alone(void) {
+    for (int i = 0; i < QUESTIONS; i++) vlcache_image_destroy(&pictures[i]);
+}
+
+static void check_answer(const vlcache_sequence *s, int i) {
+    const vlcache_answer *a;
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_assert_int_eq(a->n_tokens, n_alone[i]);
+    for (int t = 0; t < a->n_tokens; t++)
+        ck_assert_msg(a->tokens[t] == alone[i][t], "question %d: token %d is %d, alone %d", i, t,
+                      a->tokens[t], alone[i][t]);
+}
+
+/* Nothing is held, and every page is free. */
+static void check_empty(const vlcache_engine *engine) {
+    const vlci_kv_pool *pool = &engine->shared.pool;
+    vlcache_engine_memory memory;
+    vlcache_engine_memory_of(engine, &memory);
+    ck_assert_uint_eq(memory.held, 0);
+    ck_assert_uint_eq(memory.rows, 0);
+    ck_assert_int_eq(pool->held, 0);
+    for (int p = 0; p < pool->pages; p++) ck_assert_uint_eq(pool->owners[p], 0);
+}
+
+/* ---- together --------------------------------------------------------------------------------------------
+ */
+
+START_TEST(together_as_alone) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 64, 24);
+    vlcache_sequence *s[2 * QUESTIONS];
+    for (int i = 0; i < 2 * QUESTIONS; i++) s[i] = add(engine, i % QUESTIONS);
+    for (int i = 0; i < 2 * QUESTIONS; i++) ck_ok(ask(s[i], i % QUESTIONS));
+    run_out(engine);
+    for (int i = 0; i < 2 * QUESTIONS; i++) check_answer(s[i], i % QUESTIONS);
+    for (int i = 0; i < 2 * QUESTIONS; i++) vlcache_sequence_destroy(&s[i]);
+    check_empty(engine);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* A later question, on what the first one left, in a batch with others. */
+START_TEST(later_turns) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 8, 64), *single = open_engine(talk_tiny(), 0, 1, 64);
+    vlcache_sequence *s[3], *one;
+    const vlcache_answer *a, *b;
+    for (int i = 0; i < 3; i++) s[i] = add(engine, i);
+    for (int i = 0; i < 3; i++) ck_ok(ask(s[i], i));
+    run_out(engine);
+    for (int i = 0; i < 3; i++) ck_ok(ask(s[i], (i + 1) % 3));
+    run_out(engine);
+    for (int i = 0; i < 3; i++) {
+        one = add(single, i);
+        ck_ok(ask(one, i));
+        run_out(single);
+        ck_ok(ask(one, (i + 1) % 3));
+        run_out(single);
+        ck_ok(vlcache_sequence_answer(one, &a));
+        ck_ok(vlcache_sequence_answer(s[i], &b));
+        ck_assert_int_eq(a->n_tokens, b->n_tokens);
+        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        ck_assert_int_eq(a->context_tokens, b->context_tokens);
+        vlcache_sequence_destroy(&one);
+    }
+    vlcache_engine_destroy(&engine);
+    vlcache_engine_destroy(&single);
+}
+END_TEST
+
+/* ---- a random schedule ------------------------------------------------------------------------------------
+ */
+
+enum { LIVE = 9, EVENTS = 260 };
+
+typedef struct live {
+    vlcache_sequence *sequence;
+    int question; /* of its first turn */
+    bool spoiled; /* cancelled, or not the first turn: its tokens are not checked */
+} live;
+
+static int pick(uint64_t *random, int n) {
+    int at = (int)((suite_random(random) + 1.0f) * 0.5f * (float)n);
+    return at < n ? at : n - 1;
+}
+
+static void end_turn(live *l) {
+    const vlcache_answer *a;
+    if (vlcache_sequence_state_of(l->sequence) != VLCACHE_SEQUENCE_IDLE) return;
+    vlcache_status status = vlcache_sequence_answer(l->sequence, &a);
+    ck_assert(status == VLCACHE_OK || (status == VLCACHE_E_CANCELLED && l->spoiled));
+    if (!l->spoiled) check_answer(l->sequence, l->question);
+}
+
+static void begin(vlcache_engine *engine, live *l, uint64_t *random) {
+    *l = (live){.question = pick(random, QUESTIONS)};
+    l->sequence = add(engine, l->question);
+    ck_ok(ask(l->sequence, l->question));
+}
+
+/* What happens to a sequence between two steps. */
+static void happen(vlcache_engine *engine, live *l, live *free_place, uint64_t *random) {
+    bool idle = vlcache_sequence_state_of(l->sequence) == VLCACHE_SEQUENCE_IDLE;
+    switch (pick(random, 6)) {
+    case 0:
+        l->spoiled |= !idle;
+        if (!idle) vlcache_sequence_cancel(l->sequence);
+        break;
+    case 1:
+        vlcache_sequence_destroy(&l->sequence);
+        break;
+    case 2:
+        if (!idle || !free_place) break;
+        *free_place = (live){.question = 2, .spoiled = true};
+        ck_ok(vlcache_sequence_fork(l->sequence, &free_place->sequence));
+        if (ask(free_place->sequence, 2))
+            vlcache_sequence_destroy(&free_place->sequence); /* its context is full */
+        break;
+    case 3:
+        if (!idle) break;
+        l->spoiled = true;
+        if (ask(l->sequence, 2)) vlcache_sequence_clear(l->sequence);
+        break;
+    case 4:
+        vlcache_sequence_clear(l->sequence); /* while it runs: nothing */
+        if (idle) vlcache_sequence_destroy(&l->sequence);
+        break;
+    }
+    (void)engine;
+}
+
+static void random_schedule(uint64_t bytes, int sequences, int prefill, uint64_t seed) {
+    vlcache_engine *engine = open_engine(talk_tiny(), bytes, sequences, prefill);
+    live all[LIVE] = {{0}};
+    uint64_t random = seed;
+    int checked = 0;
+    for (int event = 0; event < EVENTS; event++) {
+        int i = pick(&random, LIVE), other = pick(&random, LIVE), busy;
+        if (!all[i].sequence)
+            begin(engine, &all[i], &random);
+        else if (pick(&random, 3) == 0)
+            happen(engine, &all[i], all[other].sequence ? NULL : &all[other], &random);
+        ck_ok(vlcache_engine_step(engine, &busy));
+        for (int l = 0; l < LIVE; l++) {
+            if (!all[l].sequence || vlcache_sequence_state_of(all[l].sequence)) continue;
+            end_turn(&all[l]);
+            checked += !all[l].spoiled;
+            if (!all[l].spoiled && pick(&random, 2)) vlcache_sequence_destroy(&all[l].sequence);
+        }
+    }
+    for (int l = 0; l < LIVE; l++) vlcache_sequence_destroy(&all[l].sequence);
+    ck_assert_int_gt(checked, 10);
+    check_empty(engine);
+    vlcache_engine_destroy(&engine);
+}
+
+/* Bytes that the largest of the questions may need, times n. */
+static uint64_t room_for(double n) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 1, 64);
+    int64_t most = 0;
+    for (int i = 0; i < QUESTIONS; i++) {
+        vlcache_sequence *s = add(engine, i);
+        ck_ok(ask(s, i));
+        if (vlci_turn_pages(s) > most) most = vlci_turn_pages(s);
+        vlcache_sequence_destroy(&s);
+    }
+    uint64_t page = vlci_kv_page_bytes(&engine->shared.pool.shape, false);
+    vlcache_engine_destroy(&engine);
+    return (uint64_t)(n * (double)most) * page;
+}
+
+START_TEST(random_in_plenty) {
+    random_schedule(0, 16, 40, 11 + (uint64_t)_i);
+}
+END_TEST
+
+/* Turns wait for memory, and conversations that do nothing hold some. */
+START_TEST(random_in_short_memory) {
+    random_schedule(room_for(LIVE * 0.75), 4, 17, 101 + (uint64_t)_i);
+}
+END_TEST
+
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------ */
+
+START_TEST(what_never_fits_is_refused) {
+    vlcache_engine *engine = open_engine(talk_tiny(), room_for(0.5), 4, 64);
+    vlcache_sequence *s = add(engine, 4), *small = add(engine, 2);
+    ck_fails(ask(s, 4), VLCACHE_E_DEVICE_MEMORY, "kv_bytes");
+    ck_assert_int_eq(vlcache_sequence_state_of(s), VLCACHE_SEQUENCE_IDLE);
+    ck_ok(ask(small, 2));
+    run_out(engine);
+    check_answer(small, 2);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* Strictly one after the other, in the order in which they were asked: the second is small and would fit. */
+START_TEST(nobody_overtakes) {
+    vlcache_engine *engine = open_engine(talk_tiny(), room_for(1.0), 8, 64);
+    vlcache_sequence *first = add(engine, 4), *large = add(engine, 4), *small = add(engine, 2);
+    ck_ok(ask(first, 4));
+    ck_ok(ask(large, 4));
+    ck_ok(ask(small, 2));
+    int busy;
+    ck_ok(vlcache_engine_step(engine, &busy));
+    ck_assert_int_ne(vlcache_sequence_state_of(first), VLCACHE_SEQUENCE_WAITING);
+    ck_assert_int_eq(vlcache_sequence_state_of(large), VLCACHE_SEQUENCE_WAITING);
+    ck_assert_int_eq(vlcache_sequence_state_of(small), VLCACHE_SEQUENCE_WAITING);
+    while (vlcache_sequence_state_of(first)) ck_ok(vlcache_engine_step(engine, &busy));
+    vlcache_sequence_clear(first);
+    run_out(engine);
+    check_answer(large, 4);
+    check_answer(small, 2);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* Memory that idle conversations hold does not come back by itself: who waits for it is told. */
+START_TEST(idle_conversations_hold_memory) {
+    vlcache_engine *roomy = open_engine(talk_tiny(), 0, 1, 64);
+    vlcache_sequence *one = add(roomy, 4), *first, *second;
+    vlcache_engine_memory held;
+    ck_ok(ask(one, 4));
+    int64_t need = vlci_turn_pages(one);
+    run_out(roomy);
+    vlcache_engine_memory_of(roomy, &held);
+    uint64_t page = vlci_kv_page_bytes(&roomy->shared.pool.shape, false);
+    vlcache_engine_destroy(&roomy);
+    vlcache_engine *engine = open_engine(talk_tiny(), ((uint64_t)need - 1) * page + held.held, 8, 64);
+    first = add(engine, 4);
+    second = add(engine, 4);
+    ck_ok(ask(first, 4));
+    run_out(engine);
+    ck_ok(ask(second, 4));
+    run_out(engine);
+    ck_fails(vlcache_sequence_answer(second, NULL), VLCACHE_E_DEVICE_MEMORY, "do nothing");
+    vlcache_sequence_clear(first);
+    ck_ok(ask(second, 4));
+    run_out(engine);
+    check_answer(second, 4);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* Forks hold the same pages until they differ. */
+START_TEST(forks_share) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 8, 64);
+    vlcache_sequence *s = add(engine, 4), *fork[4];
+    vlcache_engine_memory one, all;
+    const vlcache_answer *a, *b;
+    ck_ok(ask(s, 4));
+    run_out(engine);
+    vlcache_engine_memory_of(engine, &one);
+    for (int i = 0; i < 4; i++) ck_ok(vlcache_sequence_fork(s, &fork[i]));
+    vlcache_engine_memory_of(engine, &all);
+    ck_assert_uint_eq(all.held, one.held);
+    for (int i = 0; i < 4; i++) ck_ok(ask(fork[i], i < 3 ? 2 : 8));
+    ck_ok(ask(s, 2));
+    run_out(engine);
+    vlcache_engine_memory_of(engine, &all);
+    ck_ok(vlcache_sequence_answer(s, &a));
+    for (int i = 0; i < 3; i++) {
+        ck_ok(vlcache_sequence_answer(fork[i], &b));
+        ck_assert_int_eq(a->n_tokens, b->n_tokens);
+        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+    }
+    for (int i = 0; i < 4; i++) vlcache_sequence_destroy(&fork[i]);
+    vlcache_engine_memory_of(engine, &one);
+    ck_assert_uint_lt(all.held, 5 * one.held); /* less than five conversations of their own */
+    vlcache_sequence_destroy(&s);
+    check_empty(engine);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* ---- a long prompt does not stall the others
+ * ---------------------------------------------------------------- */
+
+static bool count_piece(void *user, const char *piece) {
+    *(int *)user += piece[0] != 0;
+    return true;
+}
+
+START_TEST(reading_does_not_stall) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 8, 8);
+    vlcache_sequence *talker = add(engine, 2), *reader = add(engine, 4);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+    int busy, pieces = 0, steps = 0, layers = talk_tiny()->config.text.layers;
+    how.max_tokens = 40;
+    how.on_text = count_piece;
+    how.user = &pieces;
+    prompt.text = questions[2].text;
+    ck_ok(vlcache_sequence_ask(talker, &prompt, &how));
+    while (vlcache_sequence_state_of(talker) != VLCACHE_SEQUENCE_ANSWERING)
+        ck_ok(vlcache_engine_step(engine, &busy));
+    ck_ok(ask(reader, 4));
+    while (vlcache_sequence_state_of(reader) != VLCACHE_SEQUENCE_ANSWERING) {
+        int before = talker->answer.n_tokens;
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_eq(talker->answer.n_tokens,
+                         before + 1); /* one token with each step, however long the prompt */
+        steps++;
+    }
+    ck_assert_int_ge(steps, layers); /* a layer a step: the prompt is longer than 8 tokens */
+    run_out(engine);
+    check_answer(reader, 4);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* ---- two engines, two threads
+ * -------------------------------------------------------------------------------- */
+
+static void *run_engine(void *user) {
+    vlcache_engine *engine = user;
+    int busy = 1;
+    while (busy && !vlcache_engine_step(engine, &busy)) continue;
+    return NULL;
+}
+
+START_TEST(two_engines_two_threads) {
+    vlcache_engine *engine[2];
+    vlcache_sequence *s[2][QUESTIONS];
+    pthread_t thread[2];
+    for (int e = 0; e < 2; e++) {
+        engine[e] = open_engine(talk_tiny(), 0, 8, 30);
+        for (int i = 0; i < QUESTIONS; i++) s[e][i] = add(engine[e], i);
+        for (int i = 0; i < QUESTIONS; i++) ck_ok(ask(s[e][i], i));
+    }
+    for (int e = 0; e < 2; e++) ck_assert_int_eq(pthread_create(&thread[e], NULL, run_engine, engine[e]), 0);
+    for (int e = 0; e < 2; e++) pthread_join(thread[e], NULL);
+    for (int e = 0; e < 2; e++) {
+        for (int i = 0; i < QUESTIONS; i++) check_answer(s[e][i], i);
+        vlcache_engine_destroy(&engine[e]);
+    }
+}
+END_TEST
+
+/* ---- options and calls
+ * ---------------------------------------------------------------------------------------- */
+
+START_TEST(bad_calls) {
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s = NULL, *fork = NULL;
+    const vlcache_answer *a;
+    options.max_sequences = 0;
+    ck_fails(vlcache_engine_create(talk_tiny(), &options, &engine), VLCACHE_E_ARGUMENT, "max_sequences");
+    options.max_sequences = 1;
+    options.prefill_tokens = 0;
+    ck_fails(vlcache_engine_create(talk_tiny(), &options, &engine), VLCACHE_E_ARGUMENT, "prefill_tokens");
+    options.prefill_tokens = 1;
+    options.kv_bytes = 1;
+    ck_fails(vlcache_engine_create(talk_tiny(), &options, &engine), VLCACHE_E_ARGUMENT, "kv_bytes");
+    ck_assert_ptr_null(engine);
+    engine = open_engine(talk_tiny(), 0, 2, 64);
+    s = add(engine, 2);
+    ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_ARGUMENT, "no turn");
+    ck_ok(ask(s, 2));
+    ck_fails(ask(s, 2), VLCACHE_E_ARGUMENT, "a turn runs");
+    ck_fails(vlcache_sequence_fork(s, &fork), VLCACHE_E_ARGUMENT, "a turn runs");
+    vlcache_sequence_cancel(s);
+    run_out(engine);
+    ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "waiting");
+    ck_ok(ask(s, 2));
+    run_out(engine);
+    check_answer(s, 2);
+    ck_fails(vlcache_engine_step(NULL, NULL), VLCACHE_E_ARGUMENT, "NULL");
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("engine");
+    TCase *all = tcase_create("engine");
+    talk_models(all);
+    tcase_add_unchecked_fixture(all, ask_alone, forget_alone);
+    tcase_add_test(all, together_as_alone);
+    tcase_add_test(all, later_turns);
+    tcase_add_loop_test(all, random_in_plenty, 0, 2);
+    tcase_add_loop_test(all, random_in_short_memory, 0, 2);
+    tcase_add_test(all, what_never_fits_is_refused);
+    tcase_add_test(all, nobody_overtakes);
+    tcase_add_test(all, idle_conversations_hold_memory);
+    tcase_add_test(all, forks_share);
+    tcase_add_test(all, reading_does_not_stall);
+    tcase_add_test(all, two_engines_two_threads);
+    tcase_add_test(all, bad_calls);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}

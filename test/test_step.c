@@ -1,0 +1,119 @@
+/*
+ * test_step.c - a decoded token costs launches and nothing else: no memory, no questions to the driver or the
+ * environment, no argument that has not changed.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "support/calls.h"
+#include "support/suite.h"
+#include "support/talk.h"
+
+enum { WARM = 4, COUNTED = 8 };
+
+static vlcache_sequence *add(vlcache_engine *engine, const char *policy, const vlcache_image *image) {
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+    vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_sequence *s = NULL;
+    compress.policy = policy;
+    options.compress = &compress;
+    how.max_tokens = 64;
+    prompt.text = "Describe the image in full.";
+    prompt.images = &image;
+    prompt.n_images = 1;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    ck_ok(vlcache_sequence_ask(s, &prompt, &how));
+    return s;
+}
+
+/* Steps until every sequence has a few tokens and none will grow, or be compressed, for a while. */
+static void warm_up(vlcache_engine *engine, vlcache_sequence *const *s, int n) {
+    int busy, least = 0;
+    while (least < WARM + 4) {
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_eq(busy, n);
+        least = s[0]->answer.n_tokens;
+        for (int i = 1; i < n; i++)
+            if (s[i]->answer.n_tokens < least) least = s[i]->answer.n_tokens;
+    }
+    for (int i = 0; i < n; i++) ck_ok(vlci_kv_reserve(&s[i]->kv, 0, engine->shared.pool.shape.layers, 32));
+    for (int i = 0; i < WARM; i++) ck_ok(vlcache_engine_step(engine, &busy));
+}
+
+static void count_steps(vlcache_model *model, int n) {
+    static const char *const policies[] = {"full", "vlcache", "vlcache+"};
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s[6];
+    vlcache_image *image = talk_picture("captions-long-0.png");
+    ck_ok(vlcache_engine_create(model, NULL, &engine));
+    for (int i = 0; i < n; i++) s[i] = add(engine, policies[i % 3], image);
+    warm_up(engine, s, n);
+    vlcache_status status = VLCACHE_OK;
+    calls_start();
+    for (int i = 0; i < COUNTED && !status; i++) status = vlcache_engine_step(engine, NULL);
+    calls_stop();
+    ck_ok(status);
+    for (int i = 0; i < n; i++) ck_assert_int_eq(vlcache_sequence_state_of(s[i]), VLCACHE_SEQUENCE_ANSWERING);
+    if (calls_counted()) {
+        long launches = calls_of("clEnqueueNDRangeKernel"), set = calls_of("clSetKernelArg");
+        calls_only_run("decode");
+        ck_assert_int_eq(calls_of("clEnqueueWriteBuffer"), 0);
+        ck_assert_int_eq(calls_of("clEnqueueReadBuffer"), COUNTED);
+        ck_assert_int_gt(launches, COUNTED * model->config.text.layers * 6);
+        ck_assert_int_le(launches, COUNTED * (model->config.text.layers * 10 + 6));
+        ck_assert_int_lt(set, launches * 4); /* of 10 to 27 that a kernel has */
+    }
+    vlcache_engine_destroy(&engine);
+    vlcache_image_destroy(&image);
+}
+
+START_TEST(one_sequence) {
+    count_steps(talk_demo(), 1);
+}
+END_TEST
+
+START_TEST(several_sequences) {
+    count_steps(talk_demo(), 6);
+}
+END_TEST
+
+/* A whole turn, pictures and compression included, builds, loads and looks up nothing: that was when it was
+ * opened. */
+START_TEST(a_turn_opens_nothing) {
+    static const char *const policies[] = {"vlcache", "vlcache+",  "h2o",
+                                           "snapkv",  "pyramidkv", "streamingllm"};
+    static const char *const names[] = {
+        "clCreateKernel",  "clCreateProgramWithSource", "clCreateProgramWithBinary",
+        "clBuildProgram",  "clGetKernelInfo",           "clGetKernelWorkGroupInfo",
+        "clGetDeviceInfo", "clGetMemObjectInfo",        "getenv"};
+    vlcache_engine *engine = NULL;
+    vlcache_image *image = talk_picture("charts-3.png");
+    ck_ok(vlcache_engine_create(talk_demo(), NULL, &engine));
+    vlcache_sequence *s = add(engine, policies[_i], image);
+    vlcache_status status = VLCACHE_OK;
+    int busy = 1;
+    calls_start();
+    while (busy && !status) status = vlcache_engine_step(engine, &busy);
+    calls_stop();
+    ck_ok(status);
+    ck_ok(vlcache_sequence_answer(s, NULL));
+    for (size_t i = 0; i < sizeof names / sizeof *names && calls_counted(); i++)
+        ck_assert_msg(!calls_of(names[i]), "%s: %ld calls of %s", policies[_i], calls_of(names[i]), names[i]);
+    vlcache_engine_destroy(&engine);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("step");
+    TCase *all = tcase_create("step");
+    talk_models(all);
+    tcase_add_test(all, one_sequence);
+    tcase_add_test(all, several_sequences);
+    tcase_add_loop_test(all, a_turn_opens_nothing, 0, 6);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
