@@ -20,12 +20,11 @@
 /* --help, --version, --list-devices. */
 static int tell(run *r) {
     int code = EXIT_OK;
-    if (r->options.action == ACTION_HELP) help_print();
+    if (r->options.action == ACTION_HELP) help_print(&r->console);
     if (r->options.action == ACTION_VERSION)
-        printf("vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+        console_print(&r->console, "vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
     if (r->options.action == ACTION_DEVICES) code = devices_print(&r->console);
-    console_end_line(&r->console);
-    return code ? code : console_check_output(&r->console);
+    return code;
 }
 
 static int load_pictures(run *r) {
@@ -110,5 +109,5 @@ int main(int argc, char **argv) {
     if (!code && r.options.profile) code = profile_print(&r);
 done:
     close_all(&r);
-    return code;
+    return console_close(&r.console, code);
 }

@@ -260,6 +260,7 @@ int jobs_ask(const options *o, const char *folder, const data *d, results *r, co
         .work = {.options = o, .folder = folder, .data = d, .results = r}, .results = r, .console = c};
     all.answers_total = (r->n - r->done) * o->variants.n;
     int code = o->jobs == 1 ? ask_alone(&all) : ask_together(&all);
+    int kept = results_sync(r, c);
     console_erase(c);
-    return code;
+    return code ? code : kept;
 }

@@ -4,7 +4,6 @@
  */
 #include "eval/table.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,14 +177,18 @@ static int write_json(const outcome *o, FILE *out) {
 
 /* ---- all of them -------------------------------------------------------------------------------------- */
 
-int table_write(const outcome *o, const char *format, FILE *out, console *c) {
-    int code = EXIT_OK;
-    errno = 0;
-    if (strcmp(format, "md") == 0) code = write_md(o, out);
-    if (strcmp(format, "csv") == 0) code = write_csv(o, out);
-    if (strcmp(format, "json") == 0) code = write_json(o, out);
-    if (fflush(out) || ferror(out)) /* whoever stops reading has what he wanted */
-        return errno == EPIPE ? EXIT_OK
-                              : console_fail(c, EXIT_INPUT, "tables cannot be written: %s", strerror(errno));
-    return code ? console_fail(c, code, "tables: out of host memory") : EXIT_OK;
+static int write_as(const outcome *o, const char *format, FILE *out) {
+    if (strcmp(format, "csv") == 0) return write_csv(o, out);
+    return strcmp(format, "json") == 0 ? write_json(o, out) : write_md(o, out);
+}
+
+int table_write(const outcome *o, const char *format, console *c) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    int code = out ? write_as(o, format, out) : EXIT_MEMORY;
+    if (out && fclose(out)) code = EXIT_MEMORY;
+    if (!code) console_print(c, "%s", text);
+    free(text);
+    return code ? console_fail(c, code, "tables: out of host memory") : console_check_output(c);
 }

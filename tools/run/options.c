@@ -10,6 +10,7 @@
 
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/template.h"
 
 #define FIELD(member) offsetof(options, member)
 #define MOST_TOKENS   (1 << 20)
@@ -45,24 +46,6 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     return flag_refuse("%s: %s", name, cause ? cause + 8 : vlcache_error_message());
 }
 
-/* Checked here as well as by the session, so that a slip is told before the weights are loaded. */
-static int read_template(const flag *f, const char *name, const char *text, void *into) {
-    size_t length = strlen(text);
-    const char *names = vlcache_chat_template_names();
-    (void)f;
-    for (const char *at = names; (at = strstr(at, text)) && length; at += length) {
-        bool starts = at == names || at[-1] == ' ' || at[-1] == ',';
-        if (!starts || (at[length] && at[length] != ',')) continue;
-        ((options *)into)->chat_template = text;
-        return EXIT_OK;
-    }
-    return flag_refuse("%s \"%s\": must be one of %s", name, text, names);
-}
-
-static void name_templates(char *text, size_t capacity) {
-    snprintf(text, capacity, "%s", vlcache_chat_template_names());
-}
-
 static void name_policies(char *text, size_t capacity) {
     const char *name;
     size_t used = 0;
@@ -90,7 +73,7 @@ static const flag flags[] = {
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
     {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
-     .read = read_template, .names = name_templates,
+     .read = template_read, .names = template_names,
      .help = "how questions and answers are put [as the checkpoint says]; one of"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"

@@ -12,6 +12,7 @@
 
 #include <vlcache/image.h>
 
+#include "common/infile.h"
 #include "common/legend.h"
 #include "common/relief.h"
 #include "eval/ask.h"
@@ -137,21 +138,24 @@ static void put_uri(gallery *g, const canvas *c, const char *alt) {
                 alt);
         g->bytes += bytes;
     } else {
-        fputs("<p class=\"note\">The picture does not fit.</p>\n", g->out);
+        fprintf(g->out, "<p class=\"note\">%s</p>\n",
+                uri ? "The picture does not fit." : "There was no memory for the picture.");
     }
     free(uri);
 }
 
 static void put_picture(gallery *g, const shown *s, const char *seen, size_t image) {
     vlcache_image *loaded = NULL;
+    infile file;
     canvas c = {0};
     float scale;
-    if (vlcache_image_load(s->item->images[image], &loaded))
+    if (infile_picture(s->item->images[image], &file, &loaded))
         fputs("<p class=\"note\">The picture cannot be read any more.</p>\n", g->out);
     else if (draw_picture(loaded, &c, &scale) && paint(s, seen, image, &c, scale))
         put_uri(g, &c, seen ? "what was kept of the picture" : "the picture");
     canvas_release(&c);
     vlcache_image_destroy(&loaded);
+    infile_release(&file);
 }
 
 /* ---- words -------------------------------------------------------------------------------------------- */
