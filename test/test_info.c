@@ -363,6 +363,21 @@ START_TEST(tool_ends_as_documented) {
 }
 END_TEST
 
+/* Whatever it prints, and however much of it. */
+static const char *const printed[] = {"--json", "--no-measure", "--list-devices", "--help", "--version"};
+
+START_TEST(tool_checks_what_it_prints) {
+    process p;
+    process_run(&p,
+                (const char *const[]){"/bin/sh", "-c", "exec \"$0\" --no-measure \"$1\" >/dev/full",
+                                      VLCACHE_BINARY_DIR "/vlcache-info", printed[_i], NULL},
+                "", 0);
+    ck_assert_msg(p.code == 2 && strstr(p.err, "standard output cannot be written: No space left on device"),
+                  "exit code %d: %s", p.code, p.err);
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("info");
     TCase *all = tcase_create("info");
@@ -378,6 +393,7 @@ int main(void) {
     tcase_add_test(all, tool_prints_json);
     tcase_add_test(all, tool_fits_the_page);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
+    tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -423,6 +423,48 @@ START_TEST(unwritable) {
 }
 END_TEST
 
+/* The report of the finished results, written elsewhere. */
+static void report_to(process *p, const char *path) {
+    process_run(p,
+                (const char *const[]){EVAL, "--data", data_path, "--policy",
+                                      "vlcache,vlcache+,h2o@label=<i>&\"mine\"", "--budget", ".1,.2",
+                                      "--results", results_path, "--report", path, "-o", "csv", NULL},
+                "", 0);
+}
+
+/* A user's own OUT.new, a link that somebody has put there, a device: all stay what they are. */
+START_TEST(what_is_there_stays) {
+    char out[512], path[512];
+    struct stat s;
+    process p;
+    scratch_text("precious", "precious");
+    scratch_text("mine.html.new", "mine");
+    report_to(&p, in_scratch("mine.html", out));
+    ended(&p, 0);
+    process_release(&p);
+    char *kept = read_file(in_scratch("mine.html.new", path), NULL);
+    ck_assert_str_eq(kept, "mine");
+    free(kept);
+    ck_assert_int_eq(remove(path), 0);
+    ck_assert_int_eq(symlink(in_scratch("precious", out), path), 0);
+    report_to(&p, path);
+    expect(&p, 2, "mine.html.new: is a symbolic link to ");
+    ck_assert_str_eq(p.out, ""); /* before anything was asked */
+    process_release(&p);
+    report_to(&p, in_scratch("mine.html", out));
+    ended(&p, 0);
+    process_release(&p);
+    kept = read_file(in_scratch("precious", out), NULL);
+    ck_assert_str_eq(kept, "precious");
+    free(kept);
+    ck_assert(lstat(path, &s) == 0 && S_ISLNK(s.st_mode));
+    report_to(&p, "/dev/full");
+    expect(&p, 2, "--report /dev/full: No space left on device");
+    process_release(&p);
+    ck_assert(lstat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
+}
+END_TEST
+
 /* Two layers, one question, full alone: sections that have nothing to show say so. */
 START_TEST(little_to_show) {
     char out[512];
@@ -544,6 +586,7 @@ int main(void) {
     tcase_add_test(tcase, without_studies);
     tcase_add_test(tcase, studies_stay);
     tcase_add_test(tcase, unwritable);
+    tcase_add_test(tcase, what_is_there_stays);
     tcase_add_test(tcase, little_to_show);
     tcase_add_loop_test(tcase, browser_draws, 0, sizeof views / sizeof *views);
     suite_add_tcase(suite, tcase);
