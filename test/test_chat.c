@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "core/alloc.h"
-#include "io/chat.h"
 #include "support/scratch.h"
 #include "support/suite.h"
+#include "tokens/chat.h"
 
 static void turn(const char *name, bool first, bool closed, int images, const char *want) {
     char *text;

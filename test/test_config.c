@@ -9,7 +9,7 @@
 
 #include <jansson.h>
 
-#include "io/config.h"
+#include "checkpoint/config.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gemm.h"
+#include "compute/linear.h"
 #include "ref/ref_gemm.h"
 #include "support/suite.h"
 

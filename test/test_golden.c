@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image.h"
-#include "io/config.h"
-#include "io/safetensors.h"
-#include "prefill.h"
+#include "checkpoint/config.h"
+#include "checkpoint/safetensors.h"
+#include "engine/prefill.h"
+#include "engine/text.h"
+#include "models/vision.h"
+#include "picture/image.h"
 #include "support/suite.h"
 #include "support/taps.h"
-#include "text.h"
-#include "vision.h"
 
 static const char *const MODELS[] = {
     "llava-llama-mha",  "llava-mistral-gqa4", "next-mistral-gqa2", "next-llama-bias",
@@ -266,7 +266,7 @@ static void run_case(const fixture *f, const vlcache_model *model, const json_t 
     cl_mem visual = run_pictures(f, model, item, &golden);
     vlci_kv kv;
     vlci_text text;
-    ck_ok(vlci_kv_create(model, 1, &kv));
+    ck_ok(vlci_text_cache(model, 1, &kv));
     ck_ok(vlci_text_create(model, 1, &text));
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
     for (size_t i = 0; i < prompt->n; i++)
@@ -354,7 +354,7 @@ static void run_budget(const fixture *f, const vlcache_model *model, const taps 
     vlci_recipe recipe;
     options.budget = budget;
     ck_ok(vlci_policy_read(&options, &recipe));
-    ck_ok(vlci_kv_create(model, 1, &kv));
+    ck_ok(vlci_text_cache(model, 1, &kv));
     ck_ok(vlci_text_create(model, 1, &text));
     int32_t *ids = malloc(prompt->n * sizeof *ids), seen = 0;
     int *text_rows = malloc(prompt->n * sizeof *text_rows), rows = (int)prompt->n, after = 0;

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "exif.h"
-#include "image.h"
-#include "png.h"
+#include "picture/exif.h"
+#include "picture/image.h"
+#include "picture/png.h"
 #include "support/suite.h"
 
 /* ---- support ------------------------------------------------------------------------------------------- */

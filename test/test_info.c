@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "device/ladder.h"
+#include "compute/linear.h"
+#include "compute/ops.h"
 #include "support/process.h"
 #include "support/scratch.h"
 #include "support/suite.h"

@@ -3,17 +3,18 @@
  */
 #include <string.h>
 
-#include "kv.h"
+#include "kv/cache.h"
 #include "support/suite.h"
 
 enum { LAYERS = 2, BATCH = 2, KV = 3, DIM = 8 };
 
-static vlcache_model shape_only(void) {
-    vlcache_model model = {.device = suite_device(), .dtype = VLCACHE_DTYPE_F32};
-    model.config.text.layers = LAYERS;
-    model.config.text.kv_heads = KV;
-    model.config.text.head_dim = DIM;
-    return model;
+static vlci_kv empty(void) {
+    return (vlci_kv){.device = suite_device(),
+                     .layers = LAYERS,
+                     .batch = BATCH,
+                     .kv_heads = KV,
+                     .head_dim = DIM,
+                     .dtype = VLCACHE_DTYPE_F32};
 }
 
 static void write_rows(cl_mem memory, int capacity, int width, float offset) {
@@ -33,11 +34,10 @@ static void check_rows(cl_mem memory, int was, int capacity, int width, float of
 }
 
 START_TEST(test_growth) {
-    vlcache_model model = shape_only();
-    vlci_kv kv;
+    vlci_kv kv = empty();
     uint64_t before = vlci_memory_now(suite_device());
     const int rows[BATCH] = {5, 5};
-    ck_ok(vlci_kv_create(&model, BATCH, &kv));
+    ck_ok(vlci_kv_create(&kv));
     uint64_t row = BATCH * KV * DIM * 2 * sizeof(float);
     ck_ok(vlci_kv_layer_create(&kv, 5, true, &kv.layer[0]));
     ck_ok(vlci_kv_layer_create(&kv, 7, false, &kv.layer[1]));
@@ -67,10 +67,9 @@ START_TEST(test_growth) {
 END_TEST
 
 START_TEST(test_fork) {
-    vlcache_model model = shape_only();
-    vlci_kv kv, other;
+    vlci_kv kv = empty(), other;
     const int rows[BATCH] = {3, 4};
-    ck_ok(vlci_kv_create(&model, BATCH, &kv));
+    ck_ok(vlci_kv_create(&kv));
     ck_ok(vlci_kv_reserve(&kv, 4));
     vlci_kv_advance(&kv, rows);
     ck_ok(vlci_kv_fork(&kv, &other));

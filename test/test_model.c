@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model.h"
+#include "models/model.h"
 #include "support/suite.h"
 
 static const char *const folders[] = {"llava-llama-full", "llava-llama-mha", "llava-mistral-gqa4",

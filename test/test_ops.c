@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ops.h"
+#include "compute/ops.h"
 #include "ref/ref_gemm.h"
 #include "ref/ref_ops.h"
 #include "support/suite.h"

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model.h"
-#include "prefill.h"
-#include "probe.h"
+#include "engine/prefill.h"
+#include "models/model.h"
 #include "ref/ref_compress.h"
+#include "session/probe.h"
 #include "support/suite.h"
 
 enum { N = 90, STEPS = 3, KEPT_MOST = N };
@@ -80,7 +80,7 @@ static void open_bench(bench *b) {
     options.dtype = VLCACHE_DTYPE_F32;
     ck_ok(vlcache_model_load(suite_device(), VLCACHE_TEST_DATA "/models/llava-mistral-gqa4", &options,
                              &b->model));
-    ck_ok(vlci_kv_create(b->model, 1, &b->kv));
+    ck_ok(vlci_text_cache(b->model, 1, &b->kv));
     ck_ok(vlci_text_create(b->model, 1, &b->text));
     for (int i = 0; i < N; i++) ids[i] = (i * 37 + 11) % (b->model->config.text.vocab - 1);
     compress.budget = 0.3;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "io/safetensors.h"
+#include "checkpoint/safetensors.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/sample.h"
 #include "ref/ref_sample.h"
-#include "sample.h"
 #include "support/suite.h"
 
 enum { ROWS = 9, MOST = 32000, TURNS = 3 };

@@ -11,9 +11,9 @@
 #include <jansson.h>
 
 #include "core/alloc.h"
-#include "io/tokenizer.h"
 #include "support/scratch.h"
 #include "support/suite.h"
+#include "tokens/tokenizer.h"
 
 static const char *const names[] = {"llama2", "metaspace_first", "metaspace_always",
                                     "llama3", "qwen2",           "gpt2"};

@@ -41,6 +41,7 @@
 #include "common.h"
 #include "compress.h"
 #include "device.h"
+#include "engine.h"
 #include "image.h"
 #include "model.h"
 #include "session.h"

@@ -1,5 +1,5 @@
 /**
- * compress/compress.h (internal) - from the prefill's attention to a smaller cache.
+ * compress.h (internal) - from the prefill's attention to a smaller cache.
  *
  *     vlci_policy_read(options, &recipe);
  *     vlci_compress_create(device, &recipe, &shape, &prompt, &plan);
@@ -16,8 +16,10 @@
 #ifndef VLCI_COMPRESS_COMPRESS_H
 #define VLCI_COMPRESS_COMPRESS_H
 
-#include "attention.h"
+#include "compute/attention.h"
 #include "vlcache/compress.h"
+
+extern const vlci_ladder vlci_score_ladder, vlci_topk_ladder, vlci_spread_ladder;
 
 /* ---- policy.c: a policy is a row of a table ---------------------------------------------------------------
  */

@@ -1,5 +1,5 @@
 /**
- * core/alloc.h - the library's host memory; tests replace it through vlcache_set_allocator() to make it fail.
+ * alloc.h - the library's host memory; tests replace it through vlcache_set_allocator() to make it fail.
  */
 #ifndef VLCI_CORE_ALLOC_H
 #define VLCI_CORE_ALLOC_H

@@ -1,5 +1,5 @@
 /**
- * core/clock.h - wall-clock time for what is measured.
+ * clock.h - wall-clock time for what is measured.
  */
 #ifndef VLCI_CORE_CLOCK_H
 #define VLCI_CORE_CLOCK_H

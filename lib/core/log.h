@@ -1,5 +1,5 @@
 /**
- * core/log.h - the library never prints: it hands lines to the callback of vlcache_set_log().
+ * log.h - the library never prints: it hands lines to the callback of vlcache_set_log().
  */
 #ifndef VLCI_CORE_LOG_H
 #define VLCI_CORE_LOG_H

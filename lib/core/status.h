@@ -1,5 +1,5 @@
 /**
- * core/status.h - how a failure is raised inside the library.
+ * status.h - how a failure is raised inside the library.
  *
  *     if (bad) return vlci_fail(VLCACHE_E_FORMAT, "%s: field \"%s\" is %d, must be at least 1", file, field,
  * v);

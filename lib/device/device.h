@@ -1,5 +1,5 @@
 /**
- * device/device.h (internal) - the opened device: what it can do, its kernels, its one way to enqueue, its
+ * device.h (internal) - the opened device: what it can do, its kernels, its one way to enqueue, its
  * memory.
  *
  *     const vlci_kernel *k;

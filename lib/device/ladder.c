@@ -9,18 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const vlci_ladder *const ladders[] = {&vlci_gemm_ladder,
-                                             &vlci_gemm_wide_ladder,
-                                             &vlci_gemv_ladder,
-                                             &vlci_attention_prefill_ladder,
-                                             &vlci_attention_decode_ladder,
-                                             &vlci_norm_ladder,
-                                             &vlci_sample_ladder,
-                                             &vlci_score_ladder,
-                                             &vlci_topk_ladder,
-                                             &vlci_spread_ladder};
-enum { LADDERS = sizeof ladders / sizeof ladders[0] };
-
 /* ---- what VLCACHE_VARIANT says ------------------------------------------------------------------------- */
 
 /* One "kernel:rung" of the list; `rung` NULL where there is no colon. */
@@ -56,10 +44,10 @@ static bool fits(const vlcache_device *device, const vlci_ladder *ladder, const 
 
 /* Several ladders may share a kernel's name: a wish is good when one of them has the rung, and it fits. */
 static bool is_granted(const vlcache_device *device, const wish *w) {
-    for (size_t i = 0; i < LADDERS; i++) {
-        if (strcmp(ladders[i]->kernel, w->kernel)) continue;
-        const char *rung = own_name(ladders[i], w->rung);
-        if (rung && fits(device, ladders[i], rung)) return true;
+    for (size_t i = 0; vlci_ladders[i]; i++) {
+        if (strcmp(vlci_ladders[i]->kernel, w->kernel)) continue;
+        const char *rung = own_name(vlci_ladders[i], w->rung);
+        if (rung && fits(device, vlci_ladders[i], rung)) return true;
     }
     return false;
 }
@@ -74,11 +62,11 @@ static void list_name(char *list, size_t capacity, const char *name) {
 
 static vlcache_status fail_wish(const vlcache_device *device, const wish *w) {
     char kernels[256] = "", rungs[256] = "";
-    for (size_t i = 0; i < LADDERS; i++) {
-        list_name(kernels, sizeof kernels, ladders[i]->kernel);
-        if (strcmp(ladders[i]->kernel, w->kernel)) continue;
-        for (const char *const *r = ladders[i]->rungs; *r; r++)
-            if (fits(device, ladders[i], *r)) list_name(rungs, sizeof rungs, *r);
+    for (size_t i = 0; vlci_ladders[i]; i++) {
+        list_name(kernels, sizeof kernels, vlci_ladders[i]->kernel);
+        if (strcmp(vlci_ladders[i]->kernel, w->kernel)) continue;
+        for (const char *const *r = vlci_ladders[i]->rungs; *r; r++)
+            if (fits(device, vlci_ladders[i], *r)) list_name(rungs, sizeof rungs, *r);
     }
     if (!*rungs)
         return vlci_fail(VLCACHE_E_ARGUMENT, "VLCACHE_VARIANT: no kernel \"%s\" with variants; there is %s",
@@ -151,9 +139,9 @@ vlcache_status vlcache_device_ladders(const vlcache_device *device, vlcache_ladd
                                       size_t *count) {
     if (!device || !count || (capacity && !out))
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_ladders: device, ladders or count is NULL");
-    *count = LADDERS;
+    for (*count = 0; vlci_ladders[*count];) *count += 1;
     vlcache_status status = VLCACHE_OK;
-    for (size_t i = 0; !status && i < LADDERS && i < capacity; i++)
-        status = describe(device, ladders[i], &out[i]);
+    for (size_t i = 0; !status && vlci_ladders[i] && i < capacity; i++)
+        status = describe(device, vlci_ladders[i], &out[i]);
     return status;
 }

@@ -1,10 +1,11 @@
 /**
- * device/ladder.h - ladders: the variants of a kernel, which of them a device can take, and which one its
+ * ladder.h - ladders: the variants of a kernel, which of them a device can take, and which one its
  * capabilities choose.
  *
- * A launcher with variants defines its ladder beside the code that launches it, names it below and in the
- * list of ladder.c, and asks vlci_rung() before each launch. vlcache_device_ladders(), the check of
- * VLCACHE_VARIANT when a device is opened, and tests that run every rung, all read that list.
+ * A launcher with variants defines its ladder beside the code that launches it, declares it in its own
+ * header, names it in the list of engine/ladders.c, and asks vlci_rung() when it opens.
+ * vlcache_device_ladders(), the check of VLCACHE_VARIANT when a device is opened, and tests that run every
+ * rung, all read that list.
  */
 #ifndef VLCI_DEVICE_LADDER_H
 #define VLCI_DEVICE_LADDER_H
@@ -20,13 +21,8 @@ typedef struct vlci_ladder {
                                                                        that fills the device */
 } vlci_ladder;
 
-extern const vlci_ladder vlci_gemm_ladder, vlci_gemm_wide_ladder, vlci_gemv_ladder;   /* gemm.c */
-extern const vlci_ladder vlci_attention_prefill_ladder, vlci_attention_decode_ladder; /* attention.c */
-extern const vlci_ladder vlci_norm_ladder;                                            /* ops.c */
-extern const vlci_ladder vlci_sample_ladder;                                          /* sample.c */
-extern const vlci_ladder vlci_score_ladder;                                           /* compress/score.c */
-extern const vlci_ladder vlci_topk_ladder;                                            /* compress/topk.c */
-extern const vlci_ladder vlci_spread_ladder;                                          /* compress/summary.c */
+/** Every ladder there is, ended by NULL: engine/ladders.c. */
+extern const vlci_ladder *const vlci_ladders[];
 
 /**
  * The rung to launch: `chosen`, unless VLCACHE_VARIANT="kernel:rung,..." forces another rung of this ladder.

@@ -1,5 +1,5 @@
 /**
- * device/program.h - what the files of lib/device share among themselves: built programs and their place on
+ * program.h - what the files of lib/device share among themselves: built programs and their place on
  * disk.
  */
 #ifndef VLCI_DEVICE_PROGRAM_H

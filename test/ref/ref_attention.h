@@ -4,7 +4,7 @@
 #ifndef TEST_REF_ATTENTION_H
 #define TEST_REF_ATTENTION_H
 
-#include "attention.h"
+#include "compute/attention.h"
 
 /** What the buffers of a vlci_attention hold, on the host and as floats. past and bias may be NULL. */
 typedef struct ref_inputs {

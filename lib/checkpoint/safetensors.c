@@ -1,0 +1,432 @@
+/*
+ * safetensors.c - maps model.safetensors, or the shards that model.safetensors.index.json names, and checks
+ * every claim of their headers before a pointer into the mapping leaves this file.
+ *
+ * A file is: header length (8 bytes, little-endian), header (JSON: name -> dtype, shape, data_offsets), data.
+ * The ranges of the tensors must tile the data exactly: no overlap, no hole, nothing left over.
+ */
+#include "checkpoint/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "checkpoint/json.h"
+#include "core/alloc.h"
+
+static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+enum { HEADER_LIMIT = 100000000, INDEX_LIMIT = 100000000 };
+
+/* One mapped file; its views are sorted by name once it is read. */
+typedef struct shard {
+    char *path, *name; /* name: as the index says it */
+    unsigned char *map;
+    size_t bytes;
+    struct tensor *tensors;
+    size_t n_tensors;
+} shard;
+
+typedef struct tensor {
+    vlci_weight_view view;
+    char *name;
+    char type[12]; /* as the header says it */
+    size_t begin;  /* in the data section */
+} tensor;
+
+struct vlci_checkpoint {
+    char *folder;
+    shard *shards;
+    size_t n_shards;
+    const tensor **tensors; /* all, sorted by name; they live in the shards */
+    size_t n_tensors;
+    uint64_t bytes;
+};
+
+/* Bytes of one element; 0 for a dtype that is not known here: its size cannot be checked, nor will it be
+ * read. */
+static size_t type_bytes(const char *type, vlcache_dtype *dtype) {
+    static const struct {
+        const char *name;
+        size_t bytes;
+        vlcache_dtype dtype;
+    } types[] = {
+        {"F32", 4, VLCACHE_DTYPE_F32},      {"F16", 2, VLCACHE_DTYPE_F16},
+        {"BF16", 2, VLCACHE_DTYPE_BF16},    {"F64", 8, VLCACHE_DTYPE_AUTO},
+        {"I64", 8, VLCACHE_DTYPE_AUTO},     {"U64", 8, VLCACHE_DTYPE_AUTO},
+        {"I32", 4, VLCACHE_DTYPE_AUTO},     {"U32", 4, VLCACHE_DTYPE_AUTO},
+        {"I16", 2, VLCACHE_DTYPE_AUTO},     {"U16", 2, VLCACHE_DTYPE_AUTO},
+        {"I8", 1, VLCACHE_DTYPE_AUTO},      {"U8", 1, VLCACHE_DTYPE_AUTO},
+        {"BOOL", 1, VLCACHE_DTYPE_AUTO},    {"F8_E4M3", 1, VLCACHE_DTYPE_AUTO},
+        {"F8_E5M2", 1, VLCACHE_DTYPE_AUTO}, {"C64", 8, VLCACHE_DTYPE_AUTO},
+    };
+    *dtype = VLCACHE_DTYPE_AUTO;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(type, types[i].name) == 0) {
+            *dtype = types[i].dtype;
+            return types[i].bytes;
+        }
+    return 0;
+}
+
+static vlcache_status bad(const shard *file, const char *name, const char *what) {
+    return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%.200s\": %s", file->path, name, what);
+}
+
+/* An integer of the header that fits a size_t. */
+static bool take_size(const json_t *value, size_t *size) {
+    if (!json_is_integer(value) || json_integer_value(value) < 0) return false;
+    *size = (size_t)json_integer_value(value);
+    return true;
+}
+
+static vlcache_status read_shape(const shard *file, tensor *t, const json_t *shape, size_t *count) {
+    if (!json_is_array(shape)) return bad(file, t->name, "shape: must be a list");
+    if (json_array_size(shape) > VLCI_TENSOR_MAX_DIMS)
+        return bad(file, t->name, "shape: has more than 8 dimensions");
+    t->view.n_dims = (int)json_array_size(shape);
+    *count = 1;
+    for (int i = 0; i < t->view.n_dims; i++) {
+        if (!take_size(json_array_get(shape, (size_t)i), &t->view.dim[i]))
+            return bad(file, t->name, "shape: must hold integers of at least 0");
+        if (__builtin_mul_overflow(*count, t->view.dim[i], count))
+            return bad(file, t->name, "shape: the number of elements overflows");
+    }
+    return VLCACHE_OK;
+}
+
+static vlcache_status read_tensor(const shard *file, size_t data_at, const json_t *entry, tensor *t) {
+    const char *type = json_string_value(json_object_get(entry, "dtype"));
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    size_t count = 0, end = 0, bytes, available = file->bytes - data_at;
+    if (!json_is_object(entry)) return bad(file, t->name, "must be an object");
+    if (!type) return bad(file, t->name, "dtype: must be a string");
+    snprintf(t->type, sizeof t->type, "%s", type);
+    vlcache_status status = read_shape(file, t, json_object_get(entry, "shape"), &count);
+    if (status) return status;
+    if (json_array_size(offsets) != 2 || !take_size(json_array_get(offsets, 0), &t->begin) ||
+        !take_size(json_array_get(offsets, 1), &end))
+        return bad(file, t->name, "data_offsets: must be two integers of at least 0");
+    if (t->begin > end) return bad(file, t->name, "data_offsets: begin lies after end");
+    if (end > available)
+        return bad(file, t->name, "data_offsets: end lies behind the end of the file (is it truncated?)");
+    size_t element = type_bytes(type, &t->view.dtype);
+    t->view.bytes = end - t->begin;
+    if (element && (__builtin_mul_overflow(count, element, &bytes) || bytes != t->view.bytes))
+        return bad(file, t->name, "data_offsets: the range is not shape times dtype");
+    t->view.name = t->name;
+    t->view.file = file->path;
+    t->view.data = file->map + data_at + t->begin;
+    return VLCACHE_OK;
+}
+
+static int by_begin(const void *a, const void *b) {
+    const tensor *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return (x->view.bytes > y->view.bytes) - (x->view.bytes < y->view.bytes);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
+}
+
+/* The ranges must tile [0, available). */
+static vlcache_status check_tiling(shard *file, size_t available) {
+    size_t at = 0;
+    if (file->n_tensors) qsort(file->tensors, file->n_tensors, sizeof *file->tensors, by_begin);
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        const tensor *t = &file->tensors[i];
+        if (t->begin < at) return bad(file, t->name, "data_offsets: overlaps another tensor");
+        if (t->begin > at) return bad(file, t->name, "data_offsets: a hole lies in front of it");
+        at = t->begin + t->view.bytes;
+    }
+    if (at != available)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: %zu bytes at the end belong to no tensor", file->path,
+                         available - at);
+    if (file->n_tensors) qsort(file->tensors, file->n_tensors, sizeof *file->tensors, by_name);
+    return VLCACHE_OK;
+}
+
+static vlcache_status read_tensors(shard *file, size_t data_at, json_t *header) {
+    const char *name;
+    json_t *entry;
+    file->tensors = vlci_calloc(json_object_size(header), sizeof *file->tensors);
+    if (!file->tensors) return vlci_fail_memory("list of tensors");
+    json_object_foreach(header, name, entry) {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        tensor *t = &file->tensors[file->n_tensors++];
+        t->name = vlci_strdup(name);
+        if (!t->name) return vlci_fail_memory("name of a tensor");
+        vlcache_status status = read_tensor(file, data_at, entry, t);
+        if (status) return status;
+    }
+    return check_tiling(file, file->bytes - data_at);
+}
+
+static vlcache_status read_header(shard *file) {
+    uint64_t length = 0;
+    json_t *header = NULL;
+    if (file->bytes < 8)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: is %zu bytes long, too short for a safetensors file",
+                         file->path, file->bytes);
+    for (int i = 0; i < 8; i++) length |= (uint64_t)file->map[i] << 8 * i;
+    if (length > HEADER_LIMIT)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: header: claims %llu bytes, at most %d are accepted",
+                         file->path, (unsigned long long)length, HEADER_LIMIT);
+    if (length > file->bytes - 8)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: header: claims %llu bytes, the file has %zu (truncated?)",
+                         file->path, (unsigned long long)length, file->bytes - 8);
+    vlcache_status status = vlci_json_parse(file->path, (const char *)file->map + 8, (size_t)length, &header);
+    if (status) return vlci_fail_context(status, "safetensors header");
+    status = read_tensors(file, (size_t)length + 8, header);
+    json_decref(header);
+    return status;
+}
+
+static vlcache_status map_shard(const char *folder, const char *name, shard *file) {
+    struct stat info;
+    void *map = MAP_FAILED;
+    int handle = -1;
+    vlcache_status status = vlci_path_join(folder, name, &file->path);
+    if (status) return status;
+    file->name = vlci_strdup(name);
+    if (!file->name) return vlci_fail_memory("name of a file");
+    handle = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (handle < 0 || fstat(handle, &info) != 0) {
+        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", file->path, strerror(errno));
+        goto done;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        status = vlci_fail(VLCACHE_E_IO, "%s: is not a regular file", file->path);
+        goto done;
+    }
+    file->bytes = (size_t)info.st_size;
+    if (file->bytes) map = mmap(NULL, file->bytes, PROT_READ, MAP_PRIVATE, handle, 0);
+    if (file->bytes && map == MAP_FAILED) {
+        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be mapped: %s", file->path, strerror(errno));
+        goto done;
+    }
+    file->map = file->bytes ? map : NULL;
+    status = read_header(file);
+done:
+    if (handle >= 0) close(handle);
+    return status;
+}
+
+static void release_shard(shard *file) {
+    for (size_t i = 0; i < file->n_tensors; i++) vlci_free(file->tensors[i].name);
+    vlci_free(file->tensors);
+    if (file->map) munmap(file->map, file->bytes);
+    vlci_free(file->path);
+    vlci_free(file->name);
+}
+
+static const tensor *find_in(const shard *file, const char *name) {
+    tensor key = {.name = (char *)name};
+    return file->n_tensors ? bsearch(&key, file->tensors, file->n_tensors, sizeof key, by_name) : NULL;
+}
+
+static vlcache_status add_shard(vlci_checkpoint *checkpoint, const char *name, shard **out) {
+    shard *grown = vlci_realloc(checkpoint->shards, checkpoint->n_shards + 1, sizeof *grown);
+    if (!grown) return vlci_fail_memory("list of weight files");
+    checkpoint->shards = grown;
+    *out = &grown[checkpoint->n_shards++];
+    memset(*out, 0, sizeof **out);
+    return map_shard(checkpoint->folder, name, *out);
+}
+
+static shard *find_shard(const vlci_checkpoint *checkpoint, const char *name) {
+    for (size_t i = 0; i < checkpoint->n_shards; i++)
+        if (strcmp(checkpoint->shards[i].name, name) == 0) return &checkpoint->shards[i];
+    return NULL;
+}
+
+static vlcache_status open_single(vlci_checkpoint *checkpoint) {
+    shard *file;
+    vlcache_status status = add_shard(checkpoint, single_name, &file);
+    if (status) return status;
+    checkpoint->tensors = vlci_alloc(file->n_tensors, sizeof *checkpoint->tensors);
+    if (!checkpoint->tensors) return vlci_fail_memory("table of tensors");
+    for (size_t i = 0; i < file->n_tensors; i++)
+        checkpoint->tensors[checkpoint->n_tensors++] = &file->tensors[i];
+    return VLCACHE_OK;
+}
+
+/* The file an index entry names: a plain name in the same folder, nothing that could lead out of it. */
+static vlcache_status shard_name(const vlci_scope *map, const char *tensor_name, const json_t *value,
+                                 const char **name) {
+    *name = json_string_value(value);
+    if (!*name) return vlci_json_bad(map, tensor_name, "must name a file");
+    if (!**name || strchr(*name, '/') || strchr(*name, '\\') || strstr(*name, ".."))
+        return vlci_json_bad(map, tensor_name, "\"%.200s\" must be the name of a file in the same folder",
+                             *name);
+    return VLCACHE_OK;
+}
+
+static vlcache_status map_shards(vlci_checkpoint *checkpoint, const vlci_scope *map) {
+    const char *key, *name;
+    json_t *value;
+    json_object_foreach((json_t *)map->object, key, value) {
+        shard *file;
+        vlcache_status status = shard_name(map, key, value, &name);
+        if (!status && !find_shard(checkpoint, name)) status = add_shard(checkpoint, name, &file);
+        if (status) return status;
+    }
+    return VLCACHE_OK;
+}
+
+static int by_name_indirect(const void *a, const void *b) {
+    return strcmp((*(const tensor *const *)a)->name, (*(const tensor *const *)b)->name);
+}
+
+/* Only what the index names is used; each must be where it says. */
+static vlcache_status open_index(vlci_checkpoint *checkpoint, const char *path) {
+    json_t *root = NULL, *value;
+    const char *key;
+    vlci_scope map;
+    vlcache_status status = vlci_json_load(path, INDEX_LIMIT, &root);
+    if (status) return status;
+    vlci_scope top = vlci_scope_of(path, root);
+    status = vlci_json_object(&top, "weight_map", &map);
+    if (!status && !map.object) status = vlci_json_bad(&top, "weight_map", "is missing");
+    if (!status) status = map_shards(checkpoint, &map);
+    if (status) goto done;
+    checkpoint->tensors = vlci_alloc(json_object_size(map.object), sizeof *checkpoint->tensors);
+    if (!checkpoint->tensors) status = vlci_fail_memory("table of tensors");
+    if (status) goto done;
+    json_object_foreach((json_t *)map.object, key, value) {
+        const shard *file = find_shard(checkpoint, json_string_value(value));
+        const tensor *found = find_in(file, key);
+        if (!found) {
+            status = vlci_json_bad(&map, key, "%s has no such tensor", file->path);
+            goto done;
+        }
+        checkpoint->tensors[checkpoint->n_tensors++] = found;
+    }
+    if (checkpoint->n_tensors)
+        qsort(checkpoint->tensors, checkpoint->n_tensors, sizeof *checkpoint->tensors, by_name_indirect);
+done:
+    json_decref(root);
+    return status;
+}
+
+vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
+    char *single = NULL, *index = NULL;
+    *out = NULL;
+    vlci_checkpoint *checkpoint = vlci_calloc(1, sizeof *checkpoint);
+    if (!checkpoint) return vlci_fail_memory("checkpoint");
+    vlcache_status status = VLCACHE_OK;
+    checkpoint->folder = vlci_strdup(folder);
+    if (!checkpoint->folder) status = vlci_fail_memory("path of a folder");
+    if (!status) status = vlci_path_join(folder, single_name, &single);
+    if (!status) status = vlci_path_join(folder, index_name, &index);
+    if (status) goto done;
+    if (vlci_path_exists(single))
+        status = open_single(checkpoint);
+    else if (vlci_path_exists(index))
+        status = open_index(checkpoint, index);
+    else
+        status = vlci_fail(VLCACHE_E_IO, "%s: holds neither %s nor %s", folder, single_name, index_name);
+    for (size_t i = 0; i < checkpoint->n_tensors; i++)
+        checkpoint->bytes += checkpoint->tensors[i]->view.bytes;
+done:
+    vlci_free(single);
+    vlci_free(index);
+    if (status)
+        vlci_checkpoint_close(&checkpoint);
+    else
+        *out = checkpoint;
+    return status;
+}
+
+void vlci_checkpoint_close(vlci_checkpoint **handle) {
+    if (!handle || !*handle) return;
+    vlci_checkpoint *checkpoint = *handle;
+    for (size_t i = 0; i < checkpoint->n_shards; i++) release_shard(&checkpoint->shards[i]);
+    vlci_free(checkpoint->shards);
+    vlci_free(checkpoint->tensors);
+    vlci_free(checkpoint->folder);
+    vlci_free(checkpoint);
+    *handle = NULL;
+}
+
+static const tensor *find_exact(const vlci_checkpoint *checkpoint, const char *name) {
+    const tensor key = {.name = (char *)name}, *pointer = &key;
+    if (!checkpoint->n_tensors) return NULL;
+    const tensor **found = bsearch(&pointer, checkpoint->tensors, checkpoint->n_tensors,
+                                   sizeof *checkpoint->tensors, by_name_indirect);
+    return found ? *found : NULL;
+}
+
+/* What each part of a model is called: hub checkpoints first, then what transformers 5 holds in memory and
+ * saves (save_original_format false), then its middle forms (CLIP without "vision_model."). */
+static const char *const schemes[][5] = {
+    {"language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."},
+    {"language_model.lm_head.", "lm_head.", "model.lm_head."},
+    {"vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
+     "model.vision_tower.vision_model."},
+    {"multi_modal_projector.", "model.multi_modal_projector."},
+    {"image_newline", "model.image_newline"},
+};
+
+static const tensor *find_any(const vlci_checkpoint *checkpoint, const char *name) {
+    const tensor *found = find_exact(checkpoint, name);
+    for (size_t i = 0; !found && i < sizeof schemes / sizeof *schemes; i++) {
+        size_t length = strlen(schemes[i][0]);
+        if (strncmp(name, schemes[i][0], length) != 0) continue;
+        for (int j = 1; !found && j < 5 && schemes[i][j]; j++) {
+            char other[512];
+            int wanted = snprintf(other, sizeof other, "%s%s", schemes[i][j], name + length);
+            if (wanted > 0 && (size_t)wanted < sizeof other) found = find_exact(checkpoint, other);
+        }
+    }
+    return found;
+}
+
+bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out) {
+    const tensor *found = find_any(checkpoint, name);
+    if (found) *out = found->view;
+    return found != NULL;
+}
+
+static const char *shape_text(char text[static 256], int n, const size_t *dims) {
+    size_t at = 0;
+    text[0] = '\0';
+    for (int i = 0; i < n && at < 230; i++)
+        at += (size_t)snprintf(text + at, 256 - at, "%s%zu", i ? " x " : "", dims[i]);
+    return n ? text : "scalar";
+}
+
+vlcache_status vlci_checkpoint_get(const vlci_checkpoint *checkpoint, const char *name, int n_dims,
+                                   const size_t *dims, vlci_weight_view *out) {
+    char has[256], wants[256];
+    memset(out, 0, sizeof *out);
+    const tensor *found = find_any(checkpoint, name);
+    if (!found) return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\" is missing", checkpoint->folder, name);
+    const vlci_weight_view *view = &found->view;
+    if (view->dtype == VLCACHE_DTYPE_AUTO)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "%s: tensor \"%s\": dtype %s; F32, F16 and BF16 are supported", view->file,
+                         view->name, found->type);
+    if (view->n_dims != n_dims || memcmp(view->dim, dims, (size_t)n_dims * sizeof *dims) != 0)
+        return vlci_fail(VLCACHE_E_FORMAT, "%s: tensor \"%s\": shape is %s, the configuration asks for %s",
+                         view->file, view->name, shape_text(has, view->n_dims, view->dim),
+                         shape_text(wants, n_dims, dims));
+    *out = *view;
+    return VLCACHE_OK;
+}
+
+void vlci_checkpoint_drop(const vlci_weight_view *view) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)view->data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)view->data + view->bytes) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+uint64_t vlci_checkpoint_bytes(const vlci_checkpoint *checkpoint) {
+    return checkpoint->bytes;
+}

@@ -1,0 +1,20 @@
+/*
+ * ladders.c - every kernel with variants, in the order of the pipeline: what VLCACHE_VARIANT may name,
+ * vlcache-info lists and tests run.
+ */
+#include "compress/compress.h"
+#include "compute/attention.h"
+#include "compute/ops.h"
+#include "compute/sample.h"
+
+const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
+                                           &vlci_gemm_wide_ladder,
+                                           &vlci_gemv_ladder,
+                                           &vlci_attention_prefill_ladder,
+                                           &vlci_attention_decode_ladder,
+                                           &vlci_norm_ladder,
+                                           &vlci_sample_ladder,
+                                           &vlci_score_ladder,
+                                           &vlci_topk_ladder,
+                                           &vlci_spread_ladder,
+                                           NULL};

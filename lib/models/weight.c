@@ -1,0 +1,263 @@
+/*
+ * weight.c - uploads weights: convert the dtype, arrange the layout, a slab of rows at a time.
+ *
+ *     ROWS:   element (n, k) at n * K + k
+ *     PANELS: element (n, k) at ((n / 32) * K + k) * 32 + n % 32, the last panel padded with zeros
+ */
+#include "models/weight.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+
+enum { SLAB_FLOATS = 1 << 20 }; /* 4 MiB of staging */
+
+static float f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu, bits;
+    if (rest >= 0x7c00u) {
+        bits = 0x7f800000u | (rest & 0x3ffu) << 13;
+    } else if (rest >= 0x400u) {
+        bits = (rest << 13) + 0x38000000u;
+    } else { /* subnormal: exact in f32 */
+        float tiny = (float)rest * 0x1p-24f;
+        memcpy(&bits, &tiny, 4);
+    }
+    bits |= sign;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static uint16_t f32_to_f16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) return sign | 0x7e00u;
+    if (bits >= 0x477ff000u) return sign | 0x7c00u; /* rounds beyond the largest */
+    if (bits < 0x38800000u) {                       /* subnormal: adding 0.5 shifts the last bit to 2^-24 */
+        float magnitude;
+        memcpy(&magnitude, &bits, 4);
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, 4);
+        return sign | (uint16_t)(bits - 0x3f000000u);
+    }
+    bits += 0xfffu + (bits >> 13 & 1u);
+    return sign | (uint16_t)((bits - 0x38000000u) >> 13);
+}
+
+static uint16_t f32_to_bf16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 64u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+void vlci_widen(const void *from, vlcache_dtype dtype, float *to, size_t n) {
+    const unsigned char *bytes = from; /* a mapped tensor need not be aligned */
+    if (dtype == VLCACHE_DTYPE_F32) {
+        memcpy(to, from, n * 4);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, bytes + 2 * i, 2);
+        uint32_t wide = (uint32_t)h << 16;
+        if (dtype == VLCACHE_DTYPE_F16)
+            to[i] = f16_to_f32(h);
+        else
+            memcpy(to + i, &wide, 4);
+    }
+}
+
+void vlci_narrow(const float *from, void *to, vlcache_dtype dtype, size_t n) {
+    uint16_t *halves = to;
+    if (dtype == VLCACHE_DTYPE_F32)
+        memcpy(to, from, n * 4);
+    else if (dtype == VLCACHE_DTYPE_F16)
+        for (size_t i = 0; i < n; i++) halves[i] = f32_to_f16(from[i]);
+    else
+        for (size_t i = 0; i < n; i++) halves[i] = f32_to_bf16(from[i]);
+}
+
+static vlcache_status advance(vlci_upload *up, const vlci_weight_view *view) {
+    vlci_checkpoint_drop(view);
+    up->done += view->bytes;
+    if (up->progress && !up->progress(up->progress_user, "loading weights", up->done, up->total))
+        return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while loading weights");
+    return VLCACHE_OK;
+}
+
+/* Staging memory for one slab of rows: as f32, arranged, and in the stored dtype. */
+typedef struct slab {
+    float *wide, *arranged;
+    void *stored;
+    int rows; /* a multiple of VLCI_PANEL */
+} slab;
+
+static void slab_release(slab *s) {
+    vlci_free(s->wide);
+    vlci_free(s->arranged);
+    vlci_free(s->stored);
+}
+
+static vlcache_status slab_create(slab *s, int k) {
+    *s = (slab){0};
+    int panels = SLAB_FLOATS / (VLCI_PANEL * k);
+    s->rows = VLCI_PANEL * (panels > 1 ? panels : 1);
+    size_t floats = (size_t)s->rows * (size_t)k;
+    s->wide = vlci_alloc(floats, sizeof(float));
+    s->arranged = vlci_alloc(floats, sizeof(float));
+    s->stored = vlci_alloc(floats, sizeof(float));
+    return s->wide && s->arranged && s->stored ? VLCACHE_OK
+                                               : vlci_fail_memory("weights on their way to the device");
+}
+
+/* The slab's rows as panels; rows past `rows` are zeros. */
+static void arrange_panels(const slab *s, int rows, int k) {
+    int whole = (rows + VLCI_PANEL - 1) / VLCI_PANEL * VLCI_PANEL;
+    for (int row = 0; row < whole; row++) {
+        float *panel = s->arranged + (size_t)(row / VLCI_PANEL) * VLCI_PANEL * (size_t)k + row % VLCI_PANEL;
+        const float *source = s->wide + (size_t)row * (size_t)k;
+        for (int i = 0; i < k; i++) panel[(size_t)i * VLCI_PANEL] = row < rows ? source[i] : 0.0f;
+    }
+}
+
+/* Stores the first `rows` rows of the slab at matrix row `at`. */
+static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int at,
+                                 const vlci_matrix *matrix) {
+    size_t k = (size_t)matrix->k, element = vlci_dtype_bytes(matrix->dtype);
+    int whole = rows;
+    const float *from = s->wide;
+    if (matrix->layout == VLCI_PANELS) {
+        whole = (rows + VLCI_PANEL - 1) / VLCI_PANEL * VLCI_PANEL;
+        arrange_panels(s, rows, matrix->k);
+        from = s->arranged;
+    }
+    vlci_narrow(from, s->stored, matrix->dtype, (size_t)whole * k);
+    return vlci_write(up->device, matrix->data, (size_t)at * k * element, s->stored,
+                      (size_t)whole * k * element);
+}
+
+/* Streams the parts' rows through the slab: slabs start at multiples of a panel whatever the parts' heights
+ * are. */
+static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
+                                  int n_parts, slab *s, const vlci_matrix *matrix) {
+    vlcache_status status = VLCACHE_OK;
+    size_t k = (size_t)matrix->k;
+    int filled = 0, stored = 0;
+    for (int p = 0; p < n_parts && !status; p++) {
+        size_t row_bytes = k * vlci_dtype_bytes(views[p].dtype);
+        for (int row = 0; row < parts[p].n && !status;) {
+            int take = s->rows - filled < parts[p].n - row ? s->rows - filled : parts[p].n - row;
+            vlci_widen((const char *)views[p].data + (size_t)row * row_bytes, views[p].dtype,
+                       s->wide + (size_t)filled * k, (size_t)take * k);
+            row += take;
+            filled += take;
+            if (filled < s->rows) continue;
+            status = slab_store(up, s, filled, stored, matrix);
+            stored += filled;
+            filled = 0;
+        }
+        if (!status) status = advance(up, &views[p]);
+    }
+    if (!status && filled) status = slab_store(up, s, filled, stored, matrix);
+    return status;
+}
+
+static vlcache_status get_part(vlci_upload *up, const vlci_part *part, const char *suffix, int n_dims,
+                               const size_t *dims, vlci_weight_view *view) {
+    char *name = vlci_format("%s%s", part->name, suffix);
+    if (!name) return vlci_fail_memory("tensor name");
+    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, view);
+    vlci_free(name);
+    return status;
+}
+
+static vlcache_status upload_biases(vlci_upload *up, const vlci_part *parts, int n_parts,
+                                    vlci_matrix *matrix) {
+    float *bias = vlci_alloc((size_t)matrix->n, sizeof(float));
+    vlcache_status status = bias ? VLCACHE_OK : vlci_fail_memory("bias");
+    size_t at = 0;
+    for (int p = 0; p < n_parts && !status; p++) {
+        vlci_weight_view view;
+        size_t n = (size_t)parts[p].n;
+        status = get_part(up, &parts[p], ".bias", 1, &n, &view);
+        if (status) break;
+        vlci_widen(view.data, view.dtype, bias + at, n);
+        at += n;
+        status = advance(up, &view);
+    }
+    if (!status) status = vlci_memory_create(up->device, at * sizeof(float), parts[0].name, &matrix->bias);
+    if (!status) status = vlci_write(up->device, matrix->bias, 0, bias, at * sizeof(float));
+    if (!status) up->device_bytes += at * sizeof(float);
+    vlci_free(bias);
+    return status;
+}
+
+/* Uploads found views, one below the other; `out` says n, k, dtype and layout. */
+static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
+                                   int n_parts, vlci_matrix *out) {
+    slab s = {0};
+    size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
+    vlcache_status status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
+    if (!status) status = slab_create(&s, out->k);
+    if (!status) status = stream_rows(up, views, parts, n_parts, &s, out);
+    if (!status) up->device_bytes += bytes;
+    slab_release(&s);
+    return status;
+}
+
+vlcache_status vlci_upload_view(vlci_upload *up, const vlci_weight_view *view, int n, int k,
+                                vlci_matrix *out) {
+    *out = (vlci_matrix){.n = n, .k = k, .dtype = up->dtype, .layout = up->layout};
+    vlci_part part = {view->name, n};
+    vlcache_status status = upload_views(up, view, &part, 1, out);
+    if (status) vlci_matrix_release(up->device, out);
+    return status;
+}
+
+vlcache_status vlci_upload_matrix(vlci_upload *up, const vlci_part *parts, int n_parts, int k, bool bias,
+                                  vlci_matrix *out) {
+    enum { MAX_PARTS = 4 };
+    vlci_weight_view views[MAX_PARTS];
+    *out = (vlci_matrix){.k = k, .dtype = up->dtype, .layout = up->layout};
+    if (n_parts > MAX_PARTS) return vlci_fail(VLCACHE_E_INTERNAL, "a matrix of %d parts", n_parts);
+    vlcache_status status = VLCACHE_OK;
+    for (int p = 0; p < n_parts && !status; p++) {
+        size_t dims[2] = {(size_t)parts[p].n, (size_t)k};
+        status = get_part(up, &parts[p], ".weight", 2, dims, &views[p]);
+        out->n += parts[p].n;
+    }
+    if (!status) status = upload_views(up, views, parts, n_parts, out);
+    if (!status && bias) status = upload_biases(up, parts, n_parts, out);
+    if (status) vlci_matrix_release(up->device, out);
+    return status;
+}
+
+vlcache_status vlci_upload_vector(vlci_upload *up, const char *name, int n_dims, const size_t *dims,
+                                  cl_mem *out) {
+    *out = NULL;
+    size_t n = 1;
+    for (int d = 0; d < n_dims; d++) n *= dims[d];
+    vlci_weight_view view;
+    float *wide = NULL;
+    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
+    if (status) return status;
+    wide = vlci_alloc(n, sizeof(float));
+    if (!wide) return vlci_fail_memory(name);
+    vlci_widen(view.data, view.dtype, wide, n);
+    status = vlci_memory_create(up->device, n * sizeof(float), name, out);
+    if (!status) status = vlci_write(up->device, *out, 0, wide, n * sizeof(float));
+    if (!status) status = advance(up, &view);
+    if (!status) up->device_bytes += n * sizeof(float);
+    if (status) vlci_memory_release(up->device, out);
+    vlci_free(wide);
+    return status;
+}
+
+void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix) {
+    vlci_memory_release(device, &matrix->data);
+    vlci_memory_release(device, &matrix->bias);
+    *matrix = (vlci_matrix){0};
+}

@@ -1,0 +1,48 @@
+/**
+ * prompt.h (internal) - one turn as the text model takes it: token ids with visual tokens among them, and
+ * those tokens' features.
+ */
+#ifndef VLCI_SESSION_PROMPT_H
+#define VLCI_SESSION_PROMPT_H
+
+#include "models/model.h"
+#include "picture/image.h"
+#include "vlcache/session.h"
+
+/** How the text becomes a turn of its conversation. */
+typedef struct vlci_turn {
+    const vlci_chat_template *chat;
+    bool first;   /**< opens the conversation */
+    int32_t open; /**< token of the answer before that the text model has not seen yet; -1: none */
+} vlci_turn;
+
+typedef struct vlci_prompt {
+    int32_t *ids;         /**< [n]: a token, or -1 - row of the features */
+    int n, visual, after; /**< all, visual ones, text behind any picture (n without one): the post-vision
+                               rows, as vlcache/compress.h defines them */
+    int *after_at;        /**< [after]: where those stand, ascending */
+    vlcache_visual_token *where; /**< [visual] */
+    vlci_image_plan *plan;       /**< [n_images] */
+    size_t n_images;
+} vlci_prompt;
+
+/**
+ * Lays the turn out: template, tokens, a place for each visual token. Needs no pixels, so that a prompt which
+ * does not fit is refused before any work. Errors: VLCACHE_E_ARGUMENT (marks and pictures do not agree),
+ * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. Release on success only.
+ */
+vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prompt *asked,
+                                  const vlci_turn *turn, vlci_prompt *out);
+
+/**
+ * Runs the pictures through the vision tower: f32 [visual][hidden] in new memory, NULL without pictures.
+ * `progress` (may be NULL) is told how many pictures are done; milliseconds of host preparation and of the
+ * tower are added to the timings. Errors: the device's, VLCACHE_E_CANCELLED.
+ */
+vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
+                                const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
+                                vlcache_timings *timings, cl_mem *features);
+
+void vlci_prompt_release(vlci_prompt *prompt);
+
+#endif
