@@ -10,6 +10,7 @@
 #include "common/exit.h"
 #include "common/folder.h"
 #include "common/interrupt.h"
+#include "common/memory.h"
 #include "common/printable.h"
 #include "eval/fingerprint.h"
 #include "eval/jobs.h"
@@ -156,6 +157,7 @@ static int evaluate(program *p) {
 
 int main(int argc, char **argv) {
     program p = {.options = {.action = ACTION_EVALUATE}, .argc = argc, .argv = argv};
+    memory_guard_json();
     int code = options_parse(argc, argv, &p.options);
     console_open(&p.console, p.options.quiet, false);
     interrupt_install();

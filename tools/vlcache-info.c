@@ -17,6 +17,7 @@
 #include "common/devices.h"
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/memory.h"
 
 enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
 
@@ -419,6 +420,7 @@ static int run(const options *o) {
 
 int main(int argc, char **argv) {
     options o = {.action = ACTION_REPORT};
+    memory_guard_json();
     console_open(&terminal, false, false);
     int code = flags_parse(flags, argc, argv, &o);
     if (!code && o.action == ACTION_HELP)

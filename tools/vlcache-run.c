@@ -10,6 +10,7 @@
 #include "common/exit.h"
 #include "common/folder.h"
 #include "common/interrupt.h"
+#include "common/memory.h"
 #include "run/chat.h"
 #include "run/heatmap.h"
 #include "run/help.h"
@@ -90,6 +91,7 @@ static void close_all(run *r) {
 
 int main(int argc, char **argv) {
     run r = {.console = {.quiet = false}};
+    memory_guard_json();
     int code = options_parse(argc, argv, &r.options);
     console_open(&r.console, r.options.quiet, !r.options.json);
     interrupt_install();
