@@ -75,7 +75,8 @@ static int make_header(program *p, json_t **out) {
     char of_data[FINGERPRINT_BYTES], of_model[FINGERPRINT_BYTES], device[160];
     fingerprint_text(p->data.hash, of_data);
     if (!fingerprint_model(p->folder, of_model))
-        return console_fail(&p->console, EXIT_INPUT, "%s: cannot be read: %s", p->folder, strerror(errno));
+        return console_fail(&p->console, exit_code_errno(errno), "%s: cannot be read: %s", p->folder,
+                            strerror(errno));
     jobs_device_name(o, device, sizeof device);
     *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", RESULTS_VERSION,
                      "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",

@@ -1,5 +1,5 @@
 /*
- * memory.c - jansson's allocator, which does not return without memory.
+ * memory.c - allocators that do not return without memory.
  */
 #include "common/memory.h"
 
@@ -13,13 +13,23 @@
 #include "common/exit.h"
 
 /* Nothing that may ask for memory again, or that waits for the device. */
-static void *allocate(size_t bytes) {
+void memory_out(void) {
     static const char said[] = ": out of host memory\n";
-    void *block = malloc(bytes ? bytes : 1);
-    if (block) return block;
     (void)!write(STDERR_FILENO, program_invocation_short_name, strlen(program_invocation_short_name));
     (void)!write(STDERR_FILENO, said, sizeof said - 1);
     _exit(EXIT_MEMORY);
+}
+
+void *memory_take(size_t n, size_t bytes) {
+    void *block = calloc(n ? n : 1, bytes);
+    if (!block) memory_out();
+    return block;
+}
+
+static void *allocate(size_t bytes) {
+    void *block = malloc(bytes ? bytes : 1);
+    if (!block) memory_out();
+    return block;
 }
 
 void memory_guard_json(void) {

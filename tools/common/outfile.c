@@ -16,7 +16,7 @@
 typedef enum kind { KIND_FILE, KIND_DESCRIPTOR, KIND_STREAM, KIND_LINK, KIND_OTHER, KIND_ERROR } kind;
 
 static int fail(const outfile *o, console *c) {
-    return console_fail(c, EXIT_INPUT, "%s %s: %s", o->flag, o->path, strerror(errno));
+    return console_fail(c, exit_code_errno(errno), "%s %s: %s", o->flag, o->path, strerror(errno));
 }
 
 /* The descriptor of this program that a name stands for, whatever is open there; -1: none. */

@@ -211,9 +211,16 @@ int report_check(const char *path, console *c) {
 }
 
 int report_write(const report *r, console *c) {
-    outfile file;
-    int code = outfile_open(&file, "--report", r->options->report, c);
-    if (!code) write_all(r, file.file);
+    outfile file = {.fd = -1};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *whole = open_memstream(&text, &bytes); /* complete before anything stands on the disk */
+    if (whole) write_all(r, whole);
+    int code =
+        !whole || fclose(whole) ? console_fail(c, EXIT_MEMORY, "--report: out of host memory") : EXIT_OK;
+    if (!code) code = outfile_open(&file, "--report", r->options->report, c);
+    if (!code) fwrite(text, 1, bytes, file.file);
     int closed = outfile_close(&file, !code, c);
+    free(text);
     return code ? code : closed;
 }

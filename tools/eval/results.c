@@ -20,7 +20,7 @@ enum { SYNC_SECONDS = 1 };
 enum { LINE_FLAGS = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9) };
 
 static int fail_file(const results *r, console *c) {
-    return console_fail(c, EXIT_INPUT, "--results %s: %s", r->path, strerror(errno));
+    return console_fail(c, exit_code_errno(errno), "--results %s: %s", r->path, strerror(errno));
 }
 
 static int fail_memory(console *c) {
