@@ -70,17 +70,16 @@ void console_print(console *c, const char *format, ...) {
     va_list args;
     console_erase(c);
     va_start(args, format);
-    if (c->sanitise)
-        printable_vprintf(stdout, format, args);
-    else
-        vprintf(format, args);
+    bool whole = c->sanitise ? printable_vprintf(stdout, format, args) : vprintf(format, args) >= 0;
+    if (!whole && !ferror(stdout) && !c->failure) c->failure = ENOMEM;
     va_end(args);
     flush(c);
 }
 
 int console_check_output(console *c) {
     if (!c->failure || c->failure == EPIPE) return EXIT_OK;
-    return console_fail(c, EXIT_INPUT, "standard output cannot be written: %s", strerror(c->failure));
+    return console_fail(c, exit_code_errno(c->failure), "standard output cannot be written: %s",
+                        strerror(c->failure));
 }
 
 /* Some file systems tell of a failed write only when the file is closed. */

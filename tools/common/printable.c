@@ -6,7 +6,6 @@
  */
 #include "common/printable.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -38,7 +37,7 @@ void printable_put(FILE *out, const char *text) {
     }
 }
 
-void printable_vprintf(FILE *out, const char *format, va_list args) {
+bool printable_vprintf(FILE *out, const char *format, va_list args) {
     char *text = NULL, cut[1024];
     va_list again;
     va_copy(again, args);
@@ -47,8 +46,10 @@ void printable_vprintf(FILE *out, const char *format, va_list args) {
         vsnprintf(cut, sizeof cut, format, again); /* without memory, as much of it as fits */
     }
     va_end(again);
-    printable_put(out, text ? text : cut);
+    bool whole = text != NULL;
+    printable_put(out, whole ? text : cut);
     free(text);
+    return whole;
 }
 
 char *printable_utf8(char *text) {

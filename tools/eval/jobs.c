@@ -175,6 +175,8 @@ static void see_off(crew *c, job *j) {
     if (WIFSIGNALED(status))
         c->code = console_fail(c->console, EXIT_DEVICE, "a job was ended by signal %d (%s)", WTERMSIG(status),
                                strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) == EXIT_MEMORY)
+        c->code = EXIT_MEMORY; /* it has said so itself */
     else if (WEXITSTATUS(status))
         c->code = console_fail(c->console, EXIT_DEVICE, "a job ended with exit code %d", WEXITSTATUS(status));
 }

@@ -9,6 +9,7 @@
 
 #include "common/exit.h"
 #include "common/outfile.h"
+#include "common/paper.h"
 #include "eval/report/layers.h"
 #include "eval/report/section.h"
 
@@ -212,15 +213,13 @@ int report_check(const char *path, console *c) {
 
 int report_write(const report *r, console *c) {
     outfile file = {.fd = -1};
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *whole = open_memstream(&text, &bytes); /* complete before anything stands on the disk */
-    if (whole) write_all(r, whole);
-    int code =
-        !whole || fclose(whole) ? console_fail(c, EXIT_MEMORY, "--report: out of host memory") : EXIT_OK;
-    if (!code) code = outfile_open(&file, "--report", r->options->report, c);
-    if (!code) fwrite(text, 1, bytes, file.file);
+    paper whole; /* before anything stands on the disk */
+    paper_begin(&whole);
+    write_all(r, whole.out);
+    paper_end(&whole);
+    int code = outfile_open(&file, "--report", r->options->report, c);
+    if (!code) fwrite(whole.text, 1, whole.bytes, file.file);
     int closed = outfile_close(&file, !code, c);
-    free(text);
+    paper_release(&whole);
     return code ? code : closed;
 }

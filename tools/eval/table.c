@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/exit.h"
+#include "common/paper.h"
 
 void table_group_name(const group *g, char *text, size_t room) {
     snprintf(text, room, "%s (%s)", g->task, metric_title(g->metric));
@@ -183,12 +184,11 @@ static int write_as(const outcome *o, const char *format, FILE *out) {
 }
 
 int table_write(const outcome *o, const char *format, console *c) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    int code = out ? write_as(o, format, out) : EXIT_MEMORY;
-    if (out && fclose(out)) code = EXIT_MEMORY;
-    if (!code) console_print(c, "%s", text);
-    free(text);
+    paper whole;
+    paper_begin(&whole);
+    int code = write_as(o, format, whole.out);
+    paper_end(&whole);
+    if (!code) console_print(c, "%s", whole.text);
+    paper_release(&whole);
     return code ? console_fail(c, code, "tables: out of host memory") : console_check_output(c);
 }
