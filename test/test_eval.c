@@ -375,6 +375,27 @@ START_TEST(pictures_that_never_come) {
 }
 END_TEST
 
+/* Tables on a terminal, here by way of standard error: what a task is called does not clear the screen. */
+START_TEST(tables_do_not_steer_a_terminal) {
+    char path[512], command[2048];
+    process p;
+    scratch_text("steer.jsonl", ASKED("a", "pages-0.png", "What is the heading?", "Mon",
+                                      "anls") ", \"task\": \"a\\u001b[2Jb\\u009bHc\"}\n");
+    snprintf(command, sizeof command, "exec %s --data %s -m %s --policy full -n 1 --quiet >&2", EVAL,
+             in_scratch("steer.jsonl", path), TINY);
+    process_start_terminal(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, 100);
+    process_finish(&p);
+    expect(&p, 0, "## a\xef\xbf\xbd[2Jb\xef\xbf\xbdHc (ANLS)");
+    ck_assert_ptr_null(strchr(p.err, '\033'));
+    process_release(&p);
+    snprintf(command, sizeof command, "exec %s --data %s -m %s --policy full -n 1 --quiet", EVAL, path, TINY);
+    process_run(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
+    ended(&p, 0);
+    ck_assert_ptr_nonnull(strstr(p.out, "## a\033[2Jb\xc2\x9bHc (ANLS)")); /* a file gets it as it is */
+    process_release(&p);
+}
+END_TEST
+
 START_TEST(paths_are_relative_to_the_data) {
     process p;
     RUN_EVAL(&p, "--data", SAMPLES "samples.jsonl", "--limit", "1", "-n", "2", "--policy", "full", "-o",
@@ -532,6 +553,7 @@ int main(void) {
     tcase_add_test(all, a_byte_order_mark_is_no_question);
     tcase_add_test(all, data_from_elsewhere);
     tcase_add_test(all, pictures_that_never_come);
+    tcase_add_test(all, tables_do_not_steer_a_terminal);
     tcase_add_test(all, paths_are_relative_to_the_data);
     tcase_add_loop_test(all, bad_usage_is_refused, 0, sizeof bad_usage / sizeof *bad_usage);
     tcase_add_test(all, questions_ship);

@@ -191,6 +191,29 @@ START_TEST(heatmap_on_standard_output) {
 }
 END_TEST
 
+START_TEST(heatmap_is_not_its_picture) {
+    static char bytes[1 << 20];
+    char path[512], other[512];
+    struct stat s;
+    process p;
+    FILE *file = fopen(PICTURE, "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    scratch_write("own.png", bytes, n);
+    scratch_write("own-1.png", bytes, n);
+    in_scratch("own.png", path);
+    in_scratch("./own-1.png", other);
+    RUN(&p, "-m", TINY, "--image", path, "-p", "x", "-n", "1", "--heatmap", path);
+    expect(&p, 1, "own.png: is the picture itself: name another file");
+    process_release(&p);
+    RUN(&p, "-m", TINY, "--image", path, "--image", other, "-p", "x", "-n", "1", "--heatmap", path);
+    expect(&p, 1, "own-1.png: is the picture itself: name another file");
+    process_release(&p);
+    ck_assert(stat(path, &s) == 0 && s.st_size == (off_t)n);
+    ck_assert(stat(other, &s) == 0 && s.st_size == (off_t)n);
+}
+END_TEST
+
 /* What was there keeps who may read it, and stays where the disk is full. */
 START_TEST(heatmap_takes_its_place) {
     char path[512];
@@ -224,6 +247,7 @@ int main(void) {
     tcase_add_test(tcase, heatmap_is_no_link);
     tcase_add_test(tcase, heatmap_through_a_pipe);
     tcase_add_test(tcase, heatmap_on_standard_output);
+    tcase_add_test(tcase, heatmap_is_not_its_picture);
     tcase_add_test(tcase, heatmap_takes_its_place);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);

@@ -458,6 +458,11 @@ START_TEST(what_is_there_stays) {
     ck_assert_str_eq(kept, "precious");
     free(kept);
     ck_assert(lstat(path, &s) == 0 && S_ISLNK(s.st_mode));
+    for (int i = 0; i < 2; i++) {
+        report_to(&p, i ? data_path : results_path);
+        expect(&p, 1, "is a file that is read: name another");
+        process_release(&p);
+    }
     report_to(&p, "/dev/full");
     expect(&p, 2, "--report /dev/full: No space left on device");
     process_release(&p);

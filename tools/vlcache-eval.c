@@ -11,6 +11,7 @@
 #include "common/folder.h"
 #include "common/interrupt.h"
 #include "common/memory.h"
+#include "common/outfile.h"
 #include "common/printable.h"
 #include "eval/fingerprint.h"
 #include "eval/jobs.h"
@@ -148,8 +149,19 @@ static int put_out(program *p) {
     return code;
 }
 
+/* The report can be written, and takes the place of nothing that is read. */
+static int check_report(program *p) {
+    const options *o = &p->options;
+    const char *read[] = {o->results, o->data};
+    for (size_t i = 0; i < sizeof read / sizeof *read && o->report; i++)
+        if (read[i] && outfile_replaces(o->report, read[i]))
+            return console_fail(&p->console, EXIT_USAGE, "--report %s: is a file that is read: name another",
+                                o->report);
+    return o->report ? report_check(o->report, &p->console) : EXIT_OK;
+}
+
 static int evaluate(program *p) {
-    int code = p->options.report ? report_check(p->options.report, &p->console) : EXIT_OK;
+    int code = check_report(p);
     if (!code) code = open_results(p);
     if (!code) code = jobs_ask(&p->options, p->folder, &p->data, &p->results, &p->console);
     if (code == EXIT_INTERRUPT) tell_interrupted(p);

@@ -48,6 +48,14 @@ bool outfile_is_stream(const char *path) {
     return k == KIND_DESCRIPTOR || k == KIND_STREAM;
 }
 
+/* Of files that are there, whatever they are called; of others, by name. */
+bool outfile_replaces(const char *path, const char *other) {
+    struct stat ours, theirs;
+    bool there = lstat(path, &ours) == 0;
+    if (!there || stat(other, &theirs)) return !there && strcmp(path, other) == 0;
+    return S_ISREG(ours.st_mode) && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
+}
+
 static int refuse(const outfile *o, kind k, const struct stat *s, console *c) {
     char target[512];
     if (k == KIND_ERROR) return fail(o, c);

@@ -30,6 +30,9 @@ int outfile_open(outfile *o, const char *flag, const char *path, console *c);
  * stays. Returns an exit code, EXIT_OK where a reader has left. */
 int outfile_close(outfile *o, bool keep, console *c);
 
+/** Whether it would take the place of `other`, or is going to be the same file: something that is read. */
+bool outfile_replaces(const char *path, const char *other);
+
 /** Whether it would be written through: such a name stands for one file, and for no others beside it. */
 bool outfile_is_stream(const char *path);
 

@@ -126,6 +126,15 @@ done:
     return code;
 }
 
+/* The picture that is drawn over is not drawn onto. */
+static int check_name(run *r, const char *name) {
+    for (int i = 0; i < r->options.n_images; i++)
+        if (outfile_replaces(name, r->options.images[i]))
+            return console_fail(&r->console, EXIT_USAGE,
+                                "--heatmap %s: is the picture itself: name another file", name);
+    return EXIT_OK;
+}
+
 int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
     kept k = {0};
     int *counts = NULL, code = EXIT_OK;
@@ -137,8 +146,10 @@ int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
     if (!code) counts = count_positions(&k, answer->prompt_tokens);
     for (size_t i = 0; i < r->pictures.n && !code; i++) {
         char *name = counts ? file_name(path, i, r->pictures.n) : NULL;
-        code = name ? write_one(r, answer, (int)i, counts, name)
-                    : console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
+        if (name) code = check_name(r, name);
+        if (!code)
+            code = name ? write_one(r, answer, (int)i, counts, name)
+                        : console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
         free(name);
     }
     free(counts);
