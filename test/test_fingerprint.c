@@ -78,21 +78,21 @@ START_TEST(models_by_their_files) {
     char before[FINGERPRINT_BYTES], now[FINGERPRINT_BYTES];
     scratch_text("config.json", "{}");
     scratch_text("model-00001-of-00002.safetensors", "weights");
-    ck_assert(fingerprint_model(scratch_folder(), before));
+    ck_assert(fingerprint_model(scratch_folder(), NULL, before));
     scratch_text("README.md", "read me");
     scratch_text("pytorch_model.bin", "weights");
-    ck_assert(fingerprint_model(scratch_folder(), now));
+    ck_assert(fingerprint_model(scratch_folder(), NULL, now));
     ck_assert_str_eq(now, before);
     static const char *const names[] = {"config.json",    "model-00001-of-00002.safetensors",
                                         "tokenizer.json", "chat_template.jinja",
                                         "merges.txt",     "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         scratch_text(names[i], "changed");
-        ck_assert(fingerprint_model(scratch_folder(), now));
+        ck_assert(fingerprint_model(scratch_folder(), NULL, now));
         ck_assert_str_ne(now, before);
         strcpy(before, now);
     }
-    ck_assert(!fingerprint_model("/no/such/folder", now));
+    ck_assert(!fingerprint_model("/no/such/folder", NULL, now));
     scratch_clean();
 }
 END_TEST

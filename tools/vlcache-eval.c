@@ -75,7 +75,10 @@ static int make_header(program *p, json_t **out) {
     const options *o = &p->options;
     char of_data[FINGERPRINT_BYTES], of_model[FINGERPRINT_BYTES], device[160];
     fingerprint_text(p->data.hash, of_data);
-    if (!fingerprint_model(p->folder, of_model))
+    bool known = fingerprint_model(p->folder, &p->console, of_model);
+    console_erase(&p->console);
+    if (!known && interrupt_seen()) return EXIT_INTERRUPT;
+    if (!known)
         return console_fail(&p->console, exit_code_errno(errno), "%s: cannot be read: %s", p->folder,
                             strerror(errno));
     jobs_device_name(o, device, sizeof device);

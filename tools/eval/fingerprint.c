@@ -152,17 +152,23 @@ static void remember(const entry *e, const struct stat *s) {
     known.changed = true;
 }
 
-static bool hash_open(int fd, uint64_t *out) {
+/* In MiB; false once Ctrl-C was pressed. */
+static bool show(console *c, uint64_t done, uint64_t size) {
+    if (!c || console_progress(c, "reading the model", done >> 20, size >> 20)) return true;
+    errno = EINTR;
+    return false;
+}
+
+static bool hash_open(int fd, uint64_t size, console *c, uint64_t *out) {
     uint8_t *block = malloc(BLOCK_BYTES);
     ssize_t got = block ? 1 : -1;
     hashing h;
     hash_begin(&h);
     while (got > 0) {
-        got = read(fd, block, BLOCK_BYTES);
-        if (got < 0 && errno == EINTR)
-            got = 1;
-        else if (got > 0)
-            hash_add(&h, block, (size_t)got);
+        do got = read(fd, block, BLOCK_BYTES);
+        while (got < 0 && errno == EINTR);
+        if (got > 0) hash_add(&h, block, (size_t)got);
+        if (got > 0 && !show(c, h.bytes, size)) got = -1;
     }
     free(block);
     *out = hash_end(&h);
@@ -170,14 +176,14 @@ static bool hash_open(int fd, uint64_t *out) {
 }
 
 /* Nothing but a regular file: anything else might never end, or never begin. */
-static bool hash_file(const char *path, uint64_t *out) {
+static bool hash_file(const char *path, console *c, uint64_t *out) {
     struct stat s, after;
     entry e;
     int fd = stat(path, &s) == 0 && S_ISREG(s.st_mode) ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
     bool good = fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode);
     if (good) facts_of(&s, &e);
     if (good && !recall(&e)) {
-        good = hash_open(fd, &e.hash) && fstat(fd, &after) == 0;
+        good = hash_open(fd, (uint64_t)s.st_size, c, &e.hash) && fstat(fd, &after) == 0;
         bool still = good && after.st_size == s.st_size && after.st_ctim.tv_sec == s.st_ctim.tv_sec &&
                      after.st_ctim.tv_nsec == s.st_ctim.tv_nsec;
         if (still) remember(&e, &s);
@@ -195,7 +201,7 @@ void fingerprint_text(uint64_t hash, char text[FINGERPRINT_BYTES]) {
 
 bool fingerprint_file(const char *path, char text[FINGERPRINT_BYTES]) {
     uint64_t hash;
-    bool good = hash_file(path, &hash);
+    bool good = hash_file(path, NULL, &hash);
     fingerprint_text(hash, text);
     return good;
 }
@@ -216,26 +222,28 @@ static int by_bytes(const struct dirent **a, const struct dirent **b) {
 }
 
 /* A folder that is called like a file of a model, or a link that leads nowhere, is none. */
-static bool add_file(hashing *all, const char *folder, const char *name) {
+static bool add_file(hashing *all, const char *folder, const char *name, console *c) {
     char path[4096], text[FINGERPRINT_BYTES];
+    uint64_t hash;
     struct stat s;
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return errno = ENAMETOOLONG, false;
     if (stat(path, &s) || !S_ISREG(s.st_mode)) return true;
-    if (!fingerprint_file(path, text)) return false;
+    if (!hash_file(path, c, &hash)) return false;
+    fingerprint_text(hash, text);
     hash_add(all, name, strlen(name) + 1);
     hash_add(all, text, strlen(text));
     return true;
 }
 
-bool fingerprint_model(const char *folder, char text[FINGERPRINT_BYTES]) {
+bool fingerprint_model(const char *folder, console *c, char text[FINGERPRINT_BYTES]) {
     struct dirent **entries = NULL;
     hashing all;
     hash_begin(&all);
     int n = scandir(folder, &entries, is_of_model, by_bytes);
     bool good = n >= 0;
     for (int i = 0; i < n; i++) {
-        good = good && add_file(&all, folder, entries[i]->d_name);
+        good = good && add_file(&all, folder, entries[i]->d_name, c);
         free(entries[i]);
     }
     free(entries);

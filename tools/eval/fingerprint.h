@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/console.h"
+
 enum { FINGERPRINT_BYTES = 17 };
 
 /** 16 hexadecimal digits. */
@@ -19,8 +21,9 @@ void fingerprint_text(uint64_t hash, char text[FINGERPRINT_BYTES]);
 bool fingerprint_file(const char *path, char text[FINGERPRINT_BYTES]);
 
 /** Of a model folder: names and bytes of all files that a model is read from: weights, configuration,
- * vocabulary, template. False when the folder or one of them cannot be read (errno). */
-bool fingerprint_model(const char *folder, char text[FINGERPRINT_BYTES]);
+ * vocabulary, template. The console shows a bar meanwhile; NULL: none. False when the folder or one of
+ * them cannot be read (errno). */
+bool fingerprint_model(const char *folder, console *c, char text[FINGERPRINT_BYTES]);
 
 /** Remembers for the next run what this one has hashed, where there is a cache folder. */
 void fingerprint_keep(void);
