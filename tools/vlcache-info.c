@@ -96,8 +96,8 @@ static const char rest[] =
     "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
     "\n"
-    "Exit codes: 0; 1 usage; 2 cache folder; 3 no device, or the device or its driver failed; 4 out of "
-    "memory\n";
+    "Exit codes: 0; 1 usage; 2 cache folder, or output that cannot be written; 3 no device, or\n"
+    "the device or its driver failed; 4 out of memory\n";
 
 static void print_help(void) {
     options defaults = {.action = ACTION_REPORT};
