@@ -263,6 +263,14 @@ START_TEST(bad_output) {
                 "", 0);
     expect(&p, 2, "standard output cannot be written: No space");
     process_release(&p);
+    /* more than any buffer holds, so that it does not fail at the end */
+    process_run(&p,
+                (const char *const[]){"/bin/sh", "-c", "exec \"$0\" \"$@\" > /dev/full", TOOL, "--image",
+                                      PAGE, "-p", "What is the heading?", "--policy", "full", "--json",
+                                      "--dump-kept", NULL},
+                "", 0);
+    expect(&p, 2, "standard output cannot be written: No space");
+    process_release(&p);
 }
 END_TEST
 

@@ -70,8 +70,9 @@ void console_print(console *c, const char *format, ...) {
     va_list args;
     console_erase(c);
     va_start(args, format);
+    errno = 0;
     bool whole = c->sanitise ? printable_vprintf(stdout, format, args) : vprintf(format, args) >= 0;
-    if (!whole && !ferror(stdout) && !c->failure) c->failure = ENOMEM;
+    if ((!whole || ferror(stdout)) && !c->failure) c->failure = errno ? errno : EIO;
     va_end(args);
     flush(c);
 }
