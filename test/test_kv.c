@@ -189,7 +189,7 @@ END_TEST
  */
 START_TEST(test_shrink) {
     uint64_t seed = 5;
-    vlci_kv a, b, c, mark;
+    vlci_kv a, b, c, d, mark;
     begin(40 * LISTS, true);
     pages_scramble(&pool, &seed);
     ck_ok(vlci_kv_pool_bias(&pool));
@@ -198,10 +198,14 @@ START_TEST(test_shrink) {
     append(&a, 3 * PAGE, 1);
     append(&b, 40, 2);
     ck_ok(vlci_kv_fork(&b, &c));
-    append(&c, 5, 3); /* copies, which wait for the next kernel */
+    append(&c, 5, 3);
     ck_ok(vlci_kv_mark(&a, &mark));
     vlci_kv_clear(&a);
-    append(&a, 2, 4);
+    append(&a, 2 + PAGE, 4);
+    for (int i = 0; i < LISTS; i++) vlci_kv_cut(&a, i / HEADS, i % HEADS, 2); /* pages are given back */
+    ck_ok(vlci_kv_fork(&c, &d));
+    ck_ok(vlci_kv_reserve(&d, 0, LAYERS, 1));
+    ck_assert_int_eq(pool.pairs, LISTS); /* copies wait for the next kernel */
     int held = pool.held;
     vlci_kv_pool_watch(&pool);
     ck_ok(vlci_kv_pool_shrink(&pool, 3));
@@ -214,6 +218,8 @@ START_TEST(test_shrink) {
     check_rows(&b, 0, 40, 2);
     check_rows(&c, 0, 40, 2);
     check_rows(&c, 40, 45, 3);
+    check_rows(&d, 0, 40, 2);
+    check_rows(&d, 40, 45, 3);
     vlci_kv_go_back(&a, &mark);
     check_rows(&a, 0, 3 * PAGE, 1);
     ck_ok(vlci_kv_pool_shrink(&pool, pool.pages)); /* nothing to give */
@@ -221,6 +227,7 @@ START_TEST(test_shrink) {
     vlci_kv_release(&a);
     vlci_kv_release(&b);
     vlci_kv_release(&c);
+    vlci_kv_release(&d);
     ck_ok(vlci_kv_pool_shrink(&pool, 0));
     ck_assert_uint_eq(vlci_kv_pool_bytes(&pool), 0);
     end();

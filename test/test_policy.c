@@ -1,13 +1,12 @@
 /*
- * test_policy.c - names, axes, ranges, what does not go together, plans that cannot be made, and plans that
- * look through the same scores.
+ * test_policy.c - names, axes, ranges, what does not go together, and the rows that a policy looks at.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "compress/compress.h"
+#include "compress/rows.h"
 #include "support/suite.h"
 
 static vlcache_compress_options options_of(const char *policy) {
@@ -433,34 +432,9 @@ START_TEST(test_ranges) {
 }
 END_TEST
 
-/* ---- plans --------------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
-START_TEST(test_create) {
-    vlci_recipe r = recipe_of("vlcache");
-    vlci_compress_shape shape = {2, 1, 4, 2, 16, VLCACHE_DTYPE_F32}, bad = shape;
-    int tokens = 10, text = 11;
-    vlci_compress_prompt prompt = {.tokens = &tokens, .text = &text};
-    vlci_compress *plan = NULL;
-    uint64_t before = vlci_memory_now(suite_device());
-    ck_fails(vlci_compress_create(suite_device(), &r, &shape, &prompt, NULL, 0, &plan), VLCACHE_E_ARGUMENT,
-             "11 tokens of text");
-    text = 3;
-    bad.kv_heads = 3;
-    ck_fails(vlci_compress_create(suite_device(), &r, &bad, &prompt, NULL, 0, &plan), VLCACHE_E_ARGUMENT,
-             "3 kv heads");
-    ck_ok(vlci_compress_create(suite_device(), &r, &shape, &prompt, NULL, 0, &plan));
-    ck_fails(vlci_compress_plan(plan), VLCACHE_E_INTERNAL, "layer 0 was not observed");
-    vlci_compress_destroy(&plan);
-    ck_assert_ptr_null(plan);
-    vlci_compress_destroy(&plan);
-    r = recipe_of("full");
-    ck_ok(vlci_compress_create(suite_device(), &r, &shape, &prompt, NULL, 0, &plan));
-    ck_assert_ptr_null(plan);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
-}
-END_TEST
-
-/* Lists are the union of what scores and what is counted; a sequence without text rows has its last ones. */
+/* Lists are the union of what scores and what is counted; a prompt without text rows has its last ones. */
 START_TEST(test_rows) {
     enum { S = VLCI_ROW_SCORED, C = VLCI_ROW_COUNTED };
     static const struct {
@@ -493,58 +467,23 @@ START_TEST(test_rows) {
          {4, 3}},
         {"streamingllm", 0, {{0}}, {0, 0}},
     };
-    int tokens[] = {10, 3}, text[] = {3, 0}, text_rows[] = {3, 4, 8};
-    vlci_compress_prompt prompt = {.tokens = tokens, .text = text, .text_rows = text_rows};
-    for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
-        vlci_recipe r = recipe_of(wants[i].policy);
-        vlci_rows rows, again;
-        if (wants[i].window) r.scoring = VLCI_SCORE_WINDOW, r.window = wants[i].window;
-        ck_ok(vlci_rows_create(&r, &prompt, 2, &rows));
+    static const int text_rows[] = {3, 4, 8};
+    const vlci_compress_prompt prompts[] = {{.tokens = 10, .text = 3, .text_rows = text_rows},
+                                            {.tokens = 3, .text = 0}};
+    for (size_t i = 0; i < sizeof wants / sizeof *wants; i++)
         for (int b = 0; b < 2; b++) {
-            ck_assert_int_eq(rows.start[b + 1] - rows.start[b], wants[i].listed[b]);
+            vlci_recipe r = recipe_of(wants[i].policy);
+            vlci_rows rows, again;
+            if (wants[i].window) r.scoring = VLCI_SCORE_WINDOW, r.window = wants[i].window;
+            ck_ok(vlci_rows_create(&r, &prompts[b], &rows));
+            ck_assert_int_eq(rows.n, wants[i].listed[b]);
             for (int t = 0; t < wants[i].listed[b]; t++)
-                ck_assert_int_eq(rows.entry[rows.start[b] + t], wants[i].entry[b][t]);
+                ck_assert_int_eq(rows.entry[t], wants[i].entry[b][t]);
+            ck_ok(vlci_rows_copy(&rows, &again));
+            ck_assert(vlci_rows_equal(&rows, &again));
+            vlci_rows_release(&rows);
+            vlci_rows_release(&again);
         }
-        ck_ok(vlci_rows_copy(&rows, 2, &again));
-        ck_assert(vlci_rows_equal(&rows, &again, 2));
-        vlci_rows_release(&rows);
-        vlci_rows_release(&again);
-    }
-}
-END_TEST
-
-static int listed(const vlci_compress *plan, int flag) {
-    const vlci_rows *rows = &plan->seen->rows;
-    int n = 0;
-    for (int i = rows->start[0]; i < rows->start[1]; i++) n += (rows->entry[i] & flag) != 0;
-    return n;
-}
-
-/* Plans that look at the same rows share what they see; sinks and recent tokens need to see nothing. */
-START_TEST(test_shared) {
-    static const char *const names[] = {"vlcache", "h2o", "vlcache", "streamingllm", "h2o", "snapkv"};
-    vlci_compress_shape shape = {2, 1, 4, 2, 16, VLCACHE_DTYPE_F32};
-    int tokens = 100, text = 5;
-    vlci_compress_prompt prompt = {.tokens = &tokens, .text = &text};
-    vlci_compress *plans[6];
-    uint64_t before = vlci_memory_now(suite_device());
-    for (size_t i = 0; i < 6; i++) {
-        vlci_recipe r = recipe_of(names[i]);
-        r.budget = 0.05 * (double)(i + 1);
-        ck_ok(vlci_compress_create(suite_device(), &r, &shape, &prompt, plans, i, &plans[i]));
-    }
-    ck_assert_ptr_eq(plans[0]->seen, plans[2]->seen);
-    ck_assert_ptr_eq(plans[1]->seen, plans[4]->seen);
-    ck_assert_ptr_ne(plans[0]->seen, plans[1]->seen);
-    ck_assert_ptr_ne(plans[0]->seen, plans[5]->seen);
-    ck_assert_ptr_null(plans[3]->seen);
-    ck_assert_int_eq(listed(plans[0], VLCI_ROW_SCORED), 5);
-    ck_assert_int_eq(listed(plans[1], VLCI_ROW_SCORED), 100);
-    ck_assert_int_eq(listed(plans[1], VLCI_ROW_COUNTED), 5);
-    ck_assert_int_eq(listed(plans[5], VLCI_ROW_SCORED), 32);
-    ck_assert(!plans[5]->seen->counts_rows);
-    for (size_t i = 0; i < 6; i++) vlci_compress_destroy(&plans[i]);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
 }
 END_TEST
 
@@ -566,9 +505,7 @@ int main(void) {
     tcase_add_test(all, test_together);
     tcase_add_test(all, test_sizes);
     tcase_add_test(all, test_ranges);
-    tcase_add_test(all, test_create);
     tcase_add_test(all, test_rows);
-    tcase_add_test(all, test_shared);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -80,12 +80,40 @@ START_TEST(several_sequences) {
 }
 END_TEST
 
+/* A whole turn, pictures and compression included, builds, loads and looks up nothing: that was when it was
+ * opened. */
+START_TEST(a_turn_opens_nothing) {
+    static const char *const policies[] = {"vlcache", "vlcache+",  "h2o",
+                                           "snapkv",  "pyramidkv", "streamingllm"};
+    static const char *const names[] = {
+        "clCreateKernel",  "clCreateProgramWithSource", "clCreateProgramWithBinary",
+        "clBuildProgram",  "clGetKernelInfo",           "clGetKernelWorkGroupInfo",
+        "clGetDeviceInfo", "clGetMemObjectInfo",        "getenv"};
+    vlcache_engine *engine = NULL;
+    vlcache_image *image = talk_picture("charts-3.png");
+    ck_ok(vlcache_engine_create(talk_demo(), NULL, &engine));
+    vlcache_sequence *s = add(engine, policies[_i], image);
+    vlcache_status status = VLCACHE_OK;
+    int busy = 1;
+    calls_start();
+    while (busy && !status) status = vlcache_engine_step(engine, &busy);
+    calls_stop();
+    ck_ok(status);
+    ck_ok(vlcache_sequence_answer(s, NULL));
+    for (size_t i = 0; i < sizeof names / sizeof *names && calls_counted(); i++)
+        ck_assert_msg(!calls_of(names[i]), "%s: %ld calls of %s", policies[_i], calls_of(names[i]), names[i]);
+    vlcache_engine_destroy(&engine);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("step");
     TCase *all = tcase_create("step");
     talk_models(all);
     tcase_add_test(all, one_sequence);
     tcase_add_test(all, several_sequences);
+    tcase_add_loop_test(all, a_turn_opens_nothing, 0, 6);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -91,7 +91,7 @@ static void try_size(int n, double share, enum kind kind) {
     for (int h = 0; h < HEADS; h++)
         for (int j = 0; j < n; j++) scores[(size_t)h * (size_t)n + (size_t)j] = value(kind, &seed, j, n);
     spread_budgets(n, share, kind == FEW_VALUES || kind == ODD_FLOATS ? 4 : 0, own);
-    compare(scores, n, own, 0, LAYERS);
+    if (!suite_reduced()) compare(scores, n, own, 0, LAYERS);
     compare(scores, n, own, 1, 1);
     free(scores);
 }
@@ -100,7 +100,7 @@ START_TEST(test_sizes) {
     static const int sizes[] = {1, 2, 3, 31, 64, 255, 256, 257, 600, 2880};
     static const double shares[] = {0.01, 0.1, 0.5, 1.0};
     for (int i = 0; i < (suite_reduced() ? 4 : 10); i++)
-        for (int s = 0; s < 4; s++)
+        for (int s = 0; s < 4; s += suite_reduced() ? 2 : 1)
             for (int kind = 0; kind < KINDS; kind++) try_size(sizes[i], shares[s], (enum kind)kind);
 }
 END_TEST

@@ -81,11 +81,11 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     return status;
 }
 
-/* Budgets that depend on nothing but the prompt's length. */
-static void share_known(vlci_compress *p) {
-    int layers = shape_of(p)->layers, heads = shape_of(p)->kv_heads;
-    if (vlci_policy_measures(&p->recipe)) return;
-    vlci_budget_share(&p->recipe, p->tokens, layers, layers, p->layer);
+/* Budgets of the first `layers` layers, as far as they are known then. Heads that do not share theirs evenly
+ * keep as many rows together: positions find their places before any is chosen. */
+static void share_layers(vlci_compress *p, int layers) {
+    int heads = shape_of(p)->kv_heads;
+    vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
@@ -99,7 +99,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
-    if (!status) share_known(p);
+    if (!status && !vlci_policy_measures(&p->recipe)) share_layers(p, shape_of(p)->layers);
     if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
     if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
     if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
@@ -182,7 +182,8 @@ bool vlci_compress_by_layer(const vlci_recipe *r) {
 
 int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
     double share = r->budget * layers;
-    if (vlci_policy_measures(r)) share += 0.01 * layers; /* the clip of step 2 gives at most that to sparse ones */
+    if (vlci_policy_measures(r))
+        share += 0.01 * layers; /* the clip of step 2 gives at most that to sparse ones */
     if (share > layers) share = layers;
     return (int64_t)ceil(share * tokens) + layers;
 }
@@ -203,23 +204,19 @@ static vlcache_status measure(vlci_compress *p, int from, int until) {
     return status;
 }
 
-/* What each head of the layers of `h` keeps, and where its positions go. Adaptive budgets look at the scores.
- */
-static vlcache_status share_heads(vlci_compress *p, vlci_heads *h, cl_mem score, size_t at) {
+/* Adaptive budgets of the heads of some layers look at the scores. */
+static vlcache_status adapt_heads(vlci_compress *p, const vlci_heads *h, cl_mem score, size_t at) {
     int heads = shape_of(p)->kv_heads;
     size_t n = (size_t)heads * (size_t)p->tokens;
-    float *values = NULL;
-    vlcache_status status = VLCACHE_OK;
-    bool adapt = p->recipe.adaptive && score;
-    if (adapt && !(values = vlci_alloc(n, sizeof *values))) return vlci_fail_memory("scores of a layer");
+    if (!p->recipe.adaptive || !score) return VLCACHE_OK;
+    float *values = vlci_alloc(n, sizeof *values);
+    vlcache_status status = values ? VLCACHE_OK : vlci_fail_memory("scores of a layer");
     for (int l = h->layer; l < h->layer + h->layers && !status; l++) {
-        vlci_keep *own = p->now.own + l * heads;
         size_t from = (at + (size_t)(l - h->layer) * n) * sizeof *values;
-        if (adapt) status = vlci_read(device_of(p), score, from, values, n * sizeof *values);
-        if (!adapt)
-            vlci_budget_even(&p->layer[l], heads, own);
-        else if (!status)
-            status = vlci_budget_adapt(&p->layer[l], p->recipe.floor, p->tokens, values, heads, own);
+        status = vlci_read(device_of(p), score, from, values, n * sizeof *values);
+        if (!status)
+            status = vlci_budget_adapt(&p->layer[l], p->recipe.floor, p->tokens, values, heads,
+                                       p->now.own + l * heads);
     }
     vlci_free(values);
     return status;
@@ -264,7 +261,7 @@ static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, siz
     *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
     vlcache_status status =
         vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
-    if (!status) status = share_heads(p, h, *score, *at);
+    if (!status) status = adapt_heads(p, h, *score, *at);
     if (!status) status = place_positions(p);
     return status ? status : vlci_topk(h, &p->kernels->topk, *score, *at, p->now.positions);
 }
@@ -345,12 +342,14 @@ static void turn_over(vlci_compress *p) {
 
 vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     int all = shape_of(p)->layers, first = layer;
-    vlcache_status status = measure(p, layer, layer + 1);
+    bool measures = vlci_policy_measures(&p->recipe);
+    vlcache_status status = VLCACHE_OK; /* where budgets do not depend on them, counts are not waited for */
+    if (measures || layer == all - 1) status = measure(p, measures ? layer : 0, layer + 1);
     if (status) return status;
     p->read = layer + 1;
-    if (vlci_policy_measures(&p->recipe)) {
-        vlci_budget_share(&p->recipe, p->tokens, layer + 1, all, p->layer);
+    if (measures) {
         if (layer) turn_over(p);
+        share_layers(p, layer + 1);
         first = 0;
     }
     status = shrink(p, kv, first, layer + 1 - first);
@@ -362,7 +361,7 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
     int layers = shape_of(p)->layers;
     vlcache_status status = measure(p, 0, layers);
     if (status) return status;
-    vlci_budget_share(&p->recipe, p->tokens, layers, layers, p->layer);
+    share_layers(p, layers);
     status = shrink(p, kv, 0, layers);
     p->applied = !status;
     return status;

@@ -100,7 +100,8 @@ bool vlci_compress_by_layer(const vlci_recipe *recipe);
 int64_t vlci_compress_rows_bound(const vlci_recipe *recipe, int tokens, int layers);
 
 /** Layer `layer` of the prompt has been read, and its rows count in `kv`: it shrinks, and earlier ones with
- * it. Blocks where budgets depend on counts. Errors: the device's, VLCACHE_E_NO_MEMORY. */
+ * it. Blocks where budgets depend on counts, and after the last layer, whose statistics tell of all. Errors:
+ * the device's, VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
 
 /** Compresses every layer. Blocks where budgets depend on counts. */

@@ -208,6 +208,7 @@ void vlcache_device_destroy(vlcache_device **handle) {
     vlcache_device *device = *handle;
     *handle = NULL;
     if (__atomic_sub_fetch(&device->references, 1, __ATOMIC_ACQ_REL)) return;
+    if (device->queue) clFinish(device->queue); /* it may still read what was staged */
     vlci_programs_release(device);
     vlci_notes_release(device);
     vlci_tap_close(device);

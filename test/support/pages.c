@@ -62,7 +62,7 @@ static void write_plane(vlci_kv_pool *pool, cl_mem plane, size_t at, const float
     ck_assert_uint_le((size_t)s->head_dim, sizeof copy / sizeof *copy);
     memcpy(copy, row, (size_t)s->head_dim * sizeof *copy);
     void *stored = suite_store(copy, (size_t)s->head_dim, s->dtype);
-    ck_ok(vlci_write(pool->device, plane, at * row_bytes(s), stored, row_bytes(s)));
+    ck_ok(vlci_write_later(pool->device, plane, at * row_bytes(s), stored, row_bytes(s)));
     free(stored);
 }
 
@@ -71,7 +71,7 @@ void pages_write_list_row(vlci_kv_pool *pool, const vlci_kv_list *list, int row,
     size_t at = place(pool, list, row);
     if (k) write_plane(pool, pool->k, at, k);
     if (v) write_plane(pool, pool->v, at, v);
-    if (pool->bias) ck_ok(vlci_write(pool->device, pool->bias, at * sizeof bias, &bias, sizeof bias));
+    if (pool->bias) ck_ok(vlci_write_later(pool->device, pool->bias, at * sizeof bias, &bias, sizeof bias));
 }
 
 void pages_write_row(const vlci_kv *kv, int layer, int head, int row, const float *k, const float *v,

@@ -114,8 +114,9 @@ static uint16_t to_f16(float value) {
     int exponent;
     if (isnan(value)) return 0x7e00;
     float magnitude = fabsf(value);
+    if (magnitude == 0) return signbit(value) ? 0x8000 : 0;
     frexpf(magnitude, &exponent);
-    int shift = exponent < -13 ? -24 : exponent - 11; /* of the last mantissa bit */
+    int shift = exponent < -13 || magnitude == 0.0f ? -24 : exponent - 11; /* of the last mantissa bit */
     uint32_t units = (uint32_t)rintf(ldexpf(magnitude, -shift));
     uint32_t bits = shift == -24 ? units : units + ((uint32_t)(shift + 24) << 10);
     return (uint16_t)(bits | (signbit(value) ? 0x8000u : 0));
