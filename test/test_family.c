@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/prompt.h"
 #include "models/families.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
-#include "engine/prompt.h"
 #include "support/picture.h"
 #include "support/scratch.h"
 #include "support/suite.h"

@@ -2,8 +2,11 @@
  * test_heatmap.c - the pictures that vlcache-run --heatmap draws agree with the positions that it says it
  * kept.
  */
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "support/scratch.h"
@@ -112,6 +115,128 @@ START_TEST(heatmap_sizes) {
 }
 END_TEST
 
+/* ---- where it goes ------------------------------------------------------------------------------------- */
+
+/* Nothing that a run began is left in the folder. */
+static void no_drafts(void) {
+    DIR *list = opendir(scratch_folder());
+    ck_assert_ptr_nonnull(list);
+    for (struct dirent *entry; (entry = readdir(list));)
+        ck_assert_msg(strncmp(entry->d_name, ".vlcache-", 9), "%s is left", entry->d_name);
+    closedir(list);
+}
+
+static void refused(const char *path, const char *said) {
+    process p;
+    RUN(&p, ASK, "-n", "1", "--heatmap", path);
+    expect(&p, 2, said);
+    process_release(&p);
+    no_drafts();
+}
+
+static bool is_png(const char *bytes) {
+    return memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0;
+}
+
+/* A link is not followed, and not replaced; what it leads to stays. */
+START_TEST(heatmap_is_no_link) {
+    char target[512], link[512], text[16] = "";
+    struct stat s;
+    scratch_text("target", "precious");
+    ck_assert_int_eq(symlink(in_scratch("target", target), in_scratch("link.png", link)), 0);
+    refused(link, "link.png: is a symbolic link to ");
+    ck_assert(lstat(link, &s) == 0 && S_ISLNK(s.st_mode));
+    FILE *file = fopen(target, "r");
+    ck_assert(fgets(text, sizeof text, file) && strcmp(text, "precious") == 0);
+    fclose(file);
+    refused(scratch_folder(), "is a folder: name a file");
+}
+END_TEST
+
+/* A pipe and a device are written to, and stay. */
+START_TEST(heatmap_through_a_pipe) {
+    char path[512], out[512], command[4096];
+    struct stat s;
+    process p;
+    ck_assert_int_eq(mkfifo(in_scratch("pipe", path), 0600), 0);
+    refused(path, "pipe: nobody reads this pipe");
+    snprintf(command, sizeof command, "cat %s >%s & %s -m %s --image %s -p x -n 1 --heatmap %s; wait", path,
+             in_scratch("through.png", out), TOOL, TINY, PICTURE, path);
+    process_run(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
+    expect(&p, 0, "1 token");
+    process_release(&p);
+    vlcache_image *image = NULL;
+    ck_ok(vlcache_image_load(out, &image));
+    vlcache_image_destroy(&image);
+    ck_assert(lstat(path, &s) == 0 && S_ISFIFO(s.st_mode));
+    refused("/dev/full", "--heatmap /dev/full: No space left on device");
+    ck_assert(lstat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
+    scratch_remove("pipe");
+}
+END_TEST
+
+/* Behind the answer, which went there first; the link that /dev/stdout is stays. */
+START_TEST(heatmap_on_standard_output) {
+    struct stat s;
+    process p;
+    RUN(&p, ASK, "-n", "1", "--heatmap", "/dev/stdout");
+    expect(&p, 0, "1 token");
+    const char *line = memchr(p.out, '\n', p.out_bytes);
+    ck_assert(line && p.out_bytes - (size_t)(line - p.out) > 1000 && is_png(line + 1));
+    process_release(&p);
+    ck_assert(lstat("/dev/stdout", &s) == 0 && S_ISLNK(s.st_mode));
+    RUN(&p, ASK, "--image", PICTURE, "-n", "1", "--heatmap", "/dev/fd/1");
+    expect(&p, 1, "--heatmap /dev/fd/1: takes one picture, and there are 2");
+    process_release(&p);
+}
+END_TEST
+
+START_TEST(heatmap_is_not_its_picture) {
+    static char bytes[1 << 20];
+    char path[512], other[512];
+    struct stat s;
+    process p;
+    FILE *file = fopen(PICTURE, "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    scratch_write("own.png", bytes, n);
+    scratch_write("own-1.png", bytes, n);
+    in_scratch("own.png", path);
+    in_scratch("./own-1.png", other);
+    RUN(&p, "-m", TINY, "--image", path, "-p", "x", "-n", "1", "--heatmap", path);
+    expect(&p, 1, "own.png: is the picture itself: name another file");
+    process_release(&p);
+    RUN(&p, "-m", TINY, "--image", path, "--image", other, "-p", "x", "-n", "1", "--heatmap", path);
+    expect(&p, 1, "own-1.png: is the picture itself: name another file");
+    process_release(&p);
+    ck_assert(stat(path, &s) == 0 && s.st_size == (off_t)n);
+    ck_assert(stat(other, &s) == 0 && s.st_size == (off_t)n);
+}
+END_TEST
+
+/* What was there keeps who may read it, and stays where the disk is full. */
+START_TEST(heatmap_takes_its_place) {
+    char path[512];
+    struct stat s;
+    process p;
+    scratch_text("place.png", "old");
+    ck_assert_int_eq(chmod(in_scratch("place.png", path), 0640), 0);
+    RUN(&p, ASK, "-n", "1", "--heatmap", path);
+    expect(&p, 0, "1 token");
+    process_release(&p);
+    ck_assert(stat(path, &s) == 0 && (s.st_mode & 0777) == 0640 && s.st_size > 1000);
+    scratch_text("place.png", "old");
+    process_run(&p,
+                (const char *const[]){"/bin/sh", "-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" \"$@\"", TOOL,
+                                      ASK, "-n", "1", "--heatmap", path, NULL},
+                "", 0);
+    expect(&p, 2, "place.png: File too large");
+    process_release(&p);
+    ck_assert(stat(path, &s) == 0 && s.st_size == 3);
+    no_drafts();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("heatmap");
     TCase *tcase = tcase_create("heatmap");
@@ -119,6 +244,11 @@ int main(void) {
     tcase_add_test(tcase, heatmap_tells);
     tcase_add_test(tcase, heatmap_files);
     tcase_add_loop_test(tcase, heatmap_sizes, 0, 4);
+    tcase_add_test(tcase, heatmap_is_no_link);
+    tcase_add_test(tcase, heatmap_through_a_pipe);
+    tcase_add_test(tcase, heatmap_on_standard_output);
+    tcase_add_test(tcase, heatmap_is_not_its_picture);
+    tcase_add_test(tcase, heatmap_takes_its_place);
     suite_add_tcase(suite, tcase);
     return suite_run(suite);
 }

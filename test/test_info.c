@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "compute/linear.h"
@@ -340,6 +341,28 @@ START_TEST(tool_fits_the_page) {
 }
 END_TEST
 
+/* What the library warns of comes on standard error, and the answer is what it is. */
+START_TEST(tool_warns) {
+    process p;
+    char cache[600];
+    setenv("XDG_CACHE_HOME", scratch_folder(), 1);
+    snprintf(cache, sizeof cache, "%s/vlcache", scratch_folder());
+    ck_assert_int_eq(mkdir(cache, 0700), 0);
+    ck_assert_int_eq(chmod(cache, 0777), 0);
+    run_info(&p, "--no-measure", "--dtype=f32", "--json", NULL);
+    unsetenv("XDG_CACHE_HOME");
+    ck_assert_int_eq(p.code, 0);
+    ck_assert_msg(strncmp(p.err, "vlcache-info: warning: ", 23) == 0 && strstr(p.err, "chmod go-w"), "%s",
+                  p.err);
+    json_t *object = json_loads(p.out, 0, NULL);
+    ck_assert_ptr_nonnull(object);
+    json_decref(object);
+    process_release(&p);
+    ck_assert_int_eq(rmdir(cache), 0);
+    scratch_clean();
+}
+END_TEST
+
 static const struct {
     const char *variable, *value, *flag;
     int code;
@@ -370,6 +393,21 @@ START_TEST(tool_ends_as_documented) {
 }
 END_TEST
 
+/* Whatever it prints, and however much of it. */
+static const char *const printed[] = {"--json", "--no-measure", "--list-devices", "--help", "--version"};
+
+START_TEST(tool_checks_what_it_prints) {
+    process p;
+    process_run(&p,
+                (const char *const[]){"/bin/sh", "-c", "exec \"$0\" --no-measure \"$1\" >/dev/full",
+                                      VLCACHE_BINARY_DIR "/vlcache-info", printed[_i], NULL},
+                "", 0);
+    ck_assert_msg(p.code == 2 && strstr(p.err, "standard output cannot be written: No space left on device"),
+                  "exit code %d: %s", p.code, p.err);
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("info");
     TCase *all = tcase_create("info");
@@ -384,7 +422,9 @@ int main(void) {
     tcase_add_test(all, the_cache_is_counted_and_cleared);
     tcase_add_test(all, tool_prints_json);
     tcase_add_test(all, tool_fits_the_page);
+    tcase_add_test(all, tool_warns);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
+    tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

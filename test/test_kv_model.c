@@ -29,7 +29,7 @@ static vlci_kv_pool pool;
 static pair caches[CACHES];
 static uint64_t seed;
 static int next_number, refused, advanced;
-static cl_mem heads_to, numbers, slots;
+static cl_mem heads_to, slots, tokens, ids, positions;
 
 static int draw(int below) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
@@ -156,7 +156,7 @@ static void do_advance(void) {
         }
     if (!n) return;
     ck_ok(vlci_write_later(suite_device(), slots, 0, slot, (size_t)n * sizeof *slot));
-    ck_ok(vlci_kv_advance(on, n, numbers, numbers, numbers, slots));
+    ck_ok(vlci_kv_advance(on, n, tokens, ids, positions, slots));
     advanced += n;
 }
 
@@ -271,7 +271,9 @@ static void begin(int case_of) {
     ck_ok(vlci_kv_pool_create(suite_device(), &shapes[case_of % 3], elastic ? 0 : 100, elastic, &pool));
     pages_scramble(&pool, &seed);
     heads_to = suite_poison(LISTS * sizeof(vlci_kv_head));
-    numbers = suite_poison(3 * CACHES * sizeof(int));
+    tokens = suite_poison(CACHES * sizeof(int));
+    ids = suite_poison(CACHES * sizeof(int));
+    positions = suite_poison(3 * CACHES * sizeof(int));
     slots = suite_poison(CACHES * sizeof(int));
 }
 
@@ -287,9 +289,8 @@ static void end(void) {
     ck_assert(!pool.elastic || vlci_kv_pool_bytes(&pool) == 0);
     ck_assert_int_le(pool.table.used, 2 * CACHES * LISTS * 2 * 32); /* runs served again */
     vlci_kv_pool_release(&pool);
-    suite_release(heads_to);
-    suite_release(numbers);
-    suite_release(slots);
+    cl_mem all[] = {heads_to, slots, tokens, ids, positions};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
 }
 
 START_TEST(agrees_with_the_model) {

@@ -423,6 +423,99 @@ START_TEST(unwritable) {
 }
 END_TEST
 
+/* The report of the finished results, written elsewhere. */
+static void report_to(process *p, const char *path) {
+    process_run(p,
+                (const char *const[]){EVAL, "--data", data_path, "--policy",
+                                      "vlcache,vlcache+,h2o@label=<i>&\"mine\"", "--budget", ".1,.2",
+                                      "--results", results_path, "--report", path, "-o", "csv", NULL},
+                "", 0);
+}
+
+/* A user's own OUT.new, a link that somebody has put there, a device: all stay what they are. */
+START_TEST(what_is_there_stays) {
+    char out[512], path[512];
+    struct stat s;
+    process p;
+    scratch_text("precious", "precious");
+    scratch_text("mine.html.new", "mine");
+    report_to(&p, in_scratch("mine.html", out));
+    ended(&p, 0);
+    process_release(&p);
+    char *kept = read_file(in_scratch("mine.html.new", path), NULL);
+    ck_assert_str_eq(kept, "mine");
+    free(kept);
+    ck_assert_int_eq(remove(path), 0);
+    ck_assert_int_eq(symlink(in_scratch("precious", out), path), 0);
+    report_to(&p, path);
+    expect(&p, 2, "mine.html.new: is a symbolic link to ");
+    ck_assert_str_eq(p.out, ""); /* before anything was asked */
+    process_release(&p);
+    report_to(&p, in_scratch("mine.html", out));
+    ended(&p, 0);
+    process_release(&p);
+    kept = read_file(in_scratch("precious", out), NULL);
+    ck_assert_str_eq(kept, "precious");
+    free(kept);
+    ck_assert(lstat(path, &s) == 0 && S_ISLNK(s.st_mode));
+    for (int i = 0; i < 2; i++) {
+        report_to(&p, i ? data_path : results_path);
+        expect(&p, 1, "is a file that is read: name another");
+        process_release(&p);
+    }
+    report_to(&p, "/dev/full");
+    expect(&p, 2, "--report /dev/full: No space left on device");
+    process_release(&p);
+    ck_assert(lstat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
+}
+END_TEST
+
+#ifndef __SANITIZE_ADDRESS__ /* which has an allocator of its own */
+/* From a finished run, so that nothing but results, scores and report is made. */
+static void run_starved(process *p, const char *environment, long at, const char *out) {
+    char command[4096];
+    snprintf(command, sizeof command,
+             "%s%ld LD_PRELOAD=" VLCACHE_BINARY_DIR
+             "/libvlcache_starved.so exec %s --data %s --policy vlcache --budget .1 --limit 1 -n 4 --results "
+             "%s/starved --report %s -o json --quiet",
+             environment, at, EVAL, data_path, scratch_folder(), out);
+    process_run(p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
+}
+
+/* Wherever memory runs out: the exit code says so, and what was there stays; or nothing was lost by it.
+ * Sampled, most densely at the end, where the report is; VLCACHE_TEST_EVERY=1 takes every point. */
+START_TEST(memory_runs_out) {
+    char out[512], says[512], environment[600];
+    process p, good;
+    in_scratch("starved.html", out);
+    in_scratch("count", says);
+    snprintf(environment, sizeof environment, "STARVED_SAYS=%s STARVED_AT=-", says);
+    run_starved(&p, environment, 1, out); /* makes the results */
+    process_release(&p);
+    run_starved(&good, environment, 1, out);
+    ended(&good, 0);
+    char *whole_report = read_file(out, NULL), *number = read_file(says, NULL);
+    long points = atol(number), last = points - 200;
+    bool every = getenv("VLCACHE_TEST_EVERY") != NULL;
+    ck_assert_int_gt(points, 1000);
+    for (long k = 0; k < (every ? points : 37); k++) {
+        long at = every ? k : k < 15 ? k * last / 15 : last + 9 * (k - 15);
+        run_starved(&p, "STARVED_AT=", at, out);
+        ck_assert_msg(p.code == 4 || p.code == 0, "allocation %ld: exit code %d: %s", at, p.code, p.err);
+        ck_assert_msg(p.code == 0 || strstr(p.err, "memory"), "allocation %ld: %s", at, p.err);
+        if (!p.code) ck_assert_str_eq(p.out, good.out);
+        char *report = read_file(out, NULL);
+        ck_assert_msg(strcmp(report, whole_report) == 0, "allocation %ld: another report", at);
+        free(report);
+        process_release(&p);
+    }
+    free(number);
+    free(whole_report);
+    process_release(&good);
+}
+END_TEST
+#endif
+
 /* Two layers, one question, full alone: sections that have nothing to show say so. */
 START_TEST(little_to_show) {
     char out[512];
@@ -544,6 +637,10 @@ int main(void) {
     tcase_add_test(tcase, without_studies);
     tcase_add_test(tcase, studies_stay);
     tcase_add_test(tcase, unwritable);
+    tcase_add_test(tcase, what_is_there_stays);
+#ifndef __SANITIZE_ADDRESS__
+    tcase_add_test(tcase, memory_runs_out);
+#endif
     tcase_add_test(tcase, little_to_show);
     tcase_add_loop_test(tcase, browser_draws, 0, sizeof views / sizeof *views);
     suite_add_tcase(suite, tcase);

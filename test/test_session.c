@@ -169,7 +169,8 @@ START_TEST(kept_rows) {
     ck_assert_uint_lt(b->compress.bytes_kept * 8, b->compress.bytes_full);
     ck_assert_uint_lt(b->kv_bytes * 4, a->kv_bytes); /* the full-size buffers are gone */
     ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
-    ck_assert_uint_lt(b->kv_bytes_peak * 2, b->compress.bytes_full); /* nor were they ever there: layer by layer */
+    ck_assert_uint_lt(b->kv_bytes_peak * 2,
+                      b->compress.bytes_full); /* nor were they ever there: layer by layer */
     ck_assert_int_eq(a->first_logits[0].token, a->tokens[0]);
     for (int i = 0; i < VLCACHE_FIRST_LOGITS; i++)
         ck_assert_float_eq(a->first_logits[i].logit, b->first_logits[i].logit);

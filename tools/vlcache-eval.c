@@ -10,6 +10,9 @@
 #include "common/exit.h"
 #include "common/folder.h"
 #include "common/interrupt.h"
+#include "common/memory.h"
+#include "common/outfile.h"
+#include "common/printable.h"
 #include "eval/fingerprint.h"
 #include "eval/jobs.h"
 #include "eval/report.h"
@@ -48,32 +51,46 @@ static int find_questions(program *p) {
     return EXIT_OK;
 }
 
-/* The last part of a path. */
-static const char *base_name(const char *path) {
+/* The last part of a path, as UTF-8. New. */
+static json_t *base_name(const char *path) {
+    char name[FOLDER_BYTES];
     const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
+    snprintf(name, sizeof name, "%s", slash && slash[1] ? slash + 1 : path);
+    return json_string(printable_utf8(name));
 }
 
+/* NULL where one of them is missing: without it the results of another run would pass. */
 static json_t *variants_json(const variants *v) {
     json_t *array = json_array();
-    for (size_t i = 0; i < v->n; i++) json_array_append_new(array, variant_json(&v->items[i]));
-    return array;
+    bool good = array != NULL;
+    for (size_t i = 0; i < v->n && good; i++)
+        good = json_array_append_new(array, variant_json(&v->items[i])) == 0;
+    if (good) return array;
+    json_decref(array);
+    return NULL;
 }
 
 /* What tells this run from others. --limit is not in it: a run may go on with more questions. */
 static int make_header(program *p, json_t **out) {
     const options *o = &p->options;
     char of_data[FINGERPRINT_BYTES], of_model[FINGERPRINT_BYTES], device[160];
-    if (!fingerprint_file(o->data, of_data))
-        return console_fail(&p->console, EXIT_INPUT, "%s: %s", o->data, strerror(errno));
-    if (!fingerprint_model(p->folder, of_model))
-        return console_fail(&p->console, EXIT_INPUT, "%s/config.json: %s", p->folder, strerror(errno));
+    fingerprint_text(p->data.hash, of_data);
+    bool known = fingerprint_model(p->folder, &p->console, of_model);
+    console_erase(&p->console);
+    if (!known && interrupt_seen()) return EXIT_INTERRUPT;
+    if (!known)
+        return console_fail(&p->console, exit_code_errno(errno), "%s: cannot be read: %s", p->folder,
+                            strerror(errno));
     jobs_device_name(o, device, sizeof device);
-    *out = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", 1, "model", of_model,
-                     "model_name", base_name(p->folder), "data", of_data, "device", device, "dtype",
-                     vlcache_dtype_name(o->dtype), "max_tokens", o->predict, "chat_template",
-                     o->chat_template ? o->chat_template : "", "variants", variants_json(&o->variants));
-    if (o->studies.on) json_object_set_new(*out, "studies", json_true());
+    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", RESULTS_VERSION,
+                     "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",
+                     printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
+                     "chat_template", o->chat_template ? o->chat_template : "", "variants",
+                     variants_json(&o->variants));
+    if (*out && o->studies.on && json_object_set_new(*out, "studies", json_true())) {
+        json_decref(*out);
+        *out = NULL;
+    }
     return *out ? EXIT_OK : console_fail(&p->console, EXIT_MEMORY, "out of host memory");
 }
 
@@ -99,11 +116,10 @@ static int open_results(program *p) {
 /* What stands in the file, when it was not enough. */
 static void tell_interrupted(program *p) {
     if (p->console.quiet || !p->results.n) return;
-    console_end_line(&p->console);
-    fprintf(stderr, "vlcache-eval: interrupted, %zu of %zu questions answered%s%s%s\n", p->results.done,
-            p->results.n,
-            p->results.path ? "; the same command goes on, with " : "; they are lost without --results",
-            p->results.path ? p->results.path : "", p->results.path ? "" : " FILE");
+    console_say(&p->console, "vlcache-eval: interrupted, %zu of %zu questions answered%s%s%s\n",
+                p->results.done, p->results.n,
+                p->results.path ? "; the same command goes on, with " : "; they are lost without --results",
+                p->results.path ? p->results.path : "", p->results.path ? "" : " FILE");
 }
 
 static void tell_summary(program *p) {
@@ -130,14 +146,25 @@ static int put_out(program *p) {
         scores_make(&p->data, &p->results, &p->options.variants, p->options.seed, &p->console, &p->scores);
     if (!code && !p->scores.answered)
         return console_fail(&p->console, EXIT_INPUT, "%s: no question could be asked", p->options.data);
-    if (!code) code = table_write(&o, p->options.format, stdout, &p->console);
+    if (!code) code = table_write(&o, p->options.format, &p->console);
     if (!code) code = put_report(p, &o);
     if (!code) tell_summary(p);
     return code;
 }
 
+/* The report can be written, and takes the place of nothing that is read. */
+static int check_report(program *p) {
+    const options *o = &p->options;
+    const char *read[] = {o->results, o->data};
+    for (size_t i = 0; i < sizeof read / sizeof *read && o->report; i++)
+        if (read[i] && outfile_replaces(o->report, read[i]))
+            return console_fail(&p->console, EXIT_USAGE, "--report %s: is a file that is read: name another",
+                                o->report);
+    return o->report ? report_check(o->report, &p->console) : EXIT_OK;
+}
+
 static int evaluate(program *p) {
-    int code = p->options.report ? report_check(p->options.report, &p->console) : EXIT_OK;
+    int code = check_report(p);
     if (!code) code = open_results(p);
     if (!code) code = jobs_ask(&p->options, p->folder, &p->data, &p->results, &p->console);
     if (code == EXIT_INTERRUPT) tell_interrupted(p);
@@ -146,18 +173,20 @@ static int evaluate(program *p) {
 
 int main(int argc, char **argv) {
     program p = {.options = {.action = ACTION_EVALUATE}, .argc = argc, .argv = argv};
+    memory_guard_json();
     int code = options_parse(argc, argv, &p.options);
     console_open(&p.console, p.options.quiet, false);
     interrupt_install();
     if (!code && p.options.action == ACTION_HELP)
         help_print();
     else if (!code && p.options.action == ACTION_VERSION)
-        printf("vlcache-eval %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+        console_print(&p.console, "vlcache-eval %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
     else if (!code)
         code = evaluate(&p);
     scores_release(&p.scores);
     results_close(&p.results);
+    fingerprint_keep();
     data_release(&p.data);
     options_release(&p.options);
-    return code;
+    return console_close(&p.console, code);
 }

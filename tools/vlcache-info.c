@@ -17,6 +17,7 @@
 #include "common/devices.h"
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/memory.h"
 
 enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
 
@@ -95,8 +96,8 @@ static const char rest[] =
     "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
     "\n"
-    "Exit codes: 0; 1 usage; 2 cache folder; 3 no device, or the device or its driver failed; 4 out of "
-    "memory\n";
+    "Exit codes: 0; 1 usage; 2 cache folder, or output that cannot be written; 3 no device, or\n"
+    "the device or its driver failed; 4 out of memory\n";
 
 static void print_help(void) {
     options defaults = {.action = ACTION_REPORT};
@@ -151,7 +152,7 @@ static void field(const char *label, const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     for (size_t end = strlen(text); end && text[end - 1] == ' ';) text[--end] = 0;
-    printf("%*s%-*s", INDENT, "", LABEL, label);
+    console_print(&terminal, "%*s%-*s", INDENT, "", LABEL, label);
     size_t room = WIDTH - INDENT - LABEL;
     for (const char *at = text; *at;) {
         size_t length = strlen(at);
@@ -160,11 +161,11 @@ static void field(const char *label, const char *format, ...) {
             while (length && at[length] != ' ') length--;
             if (!length) length = room;
         }
-        printf("%.*s\n", (int)length, at);
+        console_print(&terminal, "%.*s\n", (int)length, at);
         at += length + strspn(at + length, " ");
-        if (*at) printf("%*s", INDENT + LABEL, "");
+        if (*at) console_print(&terminal, "%*s", INDENT + LABEL, "");
     }
-    if (!*text) putchar('\n');
+    if (!*text) console_print(&terminal, "\n");
 }
 
 static void print_capabilities(const vlcache_device_info *info) {
@@ -199,7 +200,7 @@ static void print_ladder(const vlcache_ladder *l) {
 }
 
 static void print_ladders(const report *r) {
-    putchar('\n');
+    console_print(&terminal, "\n");
     field("kernel variants", "%-18s%s", "for", "[in use], (not on this device)");
     for (size_t i = 0; i < r->n_ladders; i++) print_ladder(&r->ladder[i]);
 }
@@ -233,7 +234,7 @@ static void print_engines(const report *r) {
         if (!first || !first->n) first = &r->gemm[i];
         snprintf(heads + strlen(heads), sizeof heads - strlen(heads), "%9s  ", vlcache_dtype_name(dtypes[i]));
     }
-    putchar('\n');
+    console_print(&terminal, "\n");
     field("matrix products", "%s%s", heads, "GFLOP/s, * in use, - not measured");
     for (size_t row = 0; first && row < first->n; row++) print_engine(r, first, row);
     for (int i = 0; i < DTYPES; i++) {
@@ -247,11 +248,11 @@ static void print_engines(const report *r) {
 }
 
 static void print_report(const report *r) {
-    printf("\n%-*d%s%s\n", INDENT, r->info.index, r->info.name,
-           r->by_default ? "  (used where no device is named)" : "");
+    console_print(&terminal, "\n%-*d%s%s\n", INDENT, r->info.index, r->info.name,
+                  r->by_default ? "  (used where no device is named)" : "");
     print_capabilities(&r->info);
     if (r->code) {
-        putchar('\n');
+        console_print(&terminal, "\n");
         field("cannot be used", "%s", r->error);
         return;
     }
@@ -262,15 +263,15 @@ static void print_report(const report *r) {
 static void print_cache(const char *folder, size_t files, uint64_t bytes) {
     char size[32];
     console_bytes(bytes, size);
-    printf("\ncache%*s", INDENT + LABEL - 5, "");
+    console_print(&terminal, "\ncache%*s", INDENT + LABEL - 5, "");
     if (folder)
-        printf("%s, %zu file%s, %s\n", folder, files, files == 1 ? "" : "s", size);
+        console_print(&terminal, "%s, %zu file%s, %s\n", folder, files, files == 1 ? "" : "s", size);
     else
-        printf("none: neither XDG_CACHE_HOME nor HOME names a folder\n");
+        console_print(&terminal, "none: neither XDG_CACHE_HOME nor HOME names a folder\n");
 }
 
 static void print_formats(void) {
-    printf("\npictures%*s%s\n", INDENT + LABEL - 8, "", vlcache_image_formats());
+    console_print(&terminal, "\npictures%*s%s\n", INDENT + LABEL - 8, "", vlcache_image_formats());
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
@@ -360,7 +361,7 @@ static int print_json(json_t *devices, const char *folder, size_t files, uint64_
                                (json_int_t)files, "bytes", (json_int_t)bytes);
     char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
     int code = text ? EXIT_OK : console_fail(&terminal, EXIT_MEMORY, "out of host memory");
-    if (text) puts(text);
+    if (text) console_print(&terminal, "%s\n", text);
     free(text);
     json_decref(object);
     return code;
@@ -412,7 +413,7 @@ static int report_all(const options *o, const vlcache_device_info *infos, size_t
 }
 
 static void print_head(size_t n) {
-    printf("vlcache %s, %zu OpenCL device%s\n", vlcache_version(), n, n == 1 ? "" : "s");
+    console_print(&terminal, "vlcache %s, %zu OpenCL device%s\n", vlcache_version(), n, n == 1 ? "" : "s");
 }
 
 static int run(const options *o) {
@@ -435,14 +436,14 @@ static int run(const options *o) {
 
 int main(int argc, char **argv) {
     options o = {.action = ACTION_REPORT};
+    memory_guard_json();
     console_open(&terminal, false, false);
     int code = flags_parse(flags, argc, argv, &o);
     if (!code && o.action == ACTION_HELP)
         print_help();
     else if (!code && o.action == ACTION_VERSION)
-        printf("vlcache-info %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+        console_print(&terminal, "vlcache-info %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
     else if (!code)
         code = run(&o);
-    console_end_line(&terminal);
-    return code ? code : console_check_output(&terminal);
+    return console_close(&terminal, code);
 }

@@ -10,6 +10,7 @@
 #include "common/exit.h"
 #include "common/folder.h"
 #include "common/interrupt.h"
+#include "common/memory.h"
 #include "run/chat.h"
 #include "run/heatmap.h"
 #include "run/help.h"
@@ -20,12 +21,11 @@
 /* --help, --version, --list-devices. */
 static int tell(run *r) {
     int code = EXIT_OK;
-    if (r->options.action == ACTION_HELP) help_print();
+    if (r->options.action == ACTION_HELP) help_print(&r->console);
     if (r->options.action == ACTION_VERSION)
-        printf("vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+        console_print(&r->console, "vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
     if (r->options.action == ACTION_DEVICES) code = devices_print(&r->console);
-    console_end_line(&r->console);
-    return code ? code : console_check_output(&r->console);
+    return code;
 }
 
 static int load_pictures(run *r) {
@@ -91,6 +91,7 @@ static void close_all(run *r) {
 
 int main(int argc, char **argv) {
     run r = {.console = {.quiet = false}};
+    memory_guard_json();
     int code = options_parse(argc, argv, &r.options);
     console_open(&r.console, r.options.quiet, !r.options.json);
     interrupt_install();
@@ -110,5 +111,5 @@ int main(int argc, char **argv) {
     if (!code && r.options.profile) code = profile_print(&r);
 done:
     close_all(&r);
-    return code;
+    return console_close(&r.console, code);
 }

@@ -160,8 +160,8 @@ VLCACHE_API vlcache_status vlcache_cache_describe(const char *cache_dir, char **
  * while the library runs. Errors: as vlcache_cache_describe(), VLCACHE_E_IO with the file. */
 VLCACHE_API vlcache_status vlcache_cache_clear(const char *cache_dir, size_t *files);
 
-/** Milliseconds that threads have waited for the device so far: reading back, writing, and waiting for the queue to be
- * done. What is left of a step's time is the host's own. */
+/** Milliseconds that threads have waited for the device so far: reading back, writing, and waiting for the
+ * queue to be done. What is left of a step's time is the host's own. */
 VLCACHE_API double vlcache_device_waited(const vlcache_device *device);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /**
- * engine.h - many sequences of one model at once: conversations that share its weights and a budget of KV memory. Each step
- * gives every sequence that is answering one more token, reading the weights once for all of them.
+ * engine.h - many sequences of one model at once: conversations that share its weights and a budget of KV
+ * memory. Each step gives every sequence that is answering one more token, reading the weights once for all
+ * of them.
  *
  *     vlcache_engine_create(model, &options, &engine);
  *     vlcache_engine_add(engine, NULL, &sequence);               any number of them, at any time
@@ -8,7 +9,8 @@
  *     while (!vlcache_engine_step(engine, &busy) && busy) ...    tokens come through generate.on_text
  *     vlcache_sequence_answer(sequence, &answer);                of the turn that has ended
  *
- * vlcache_session (session.h) is a sequence of an engine of its own, for who has only one conversation and waits for it.
+ * vlcache_session (session.h) is a sequence of an engine of its own, for who has only one conversation and
+ * waits for it.
  */
 #ifndef VLCACHE_ENGINE_H
 #define VLCACHE_ENGINE_H
@@ -118,7 +120,8 @@ typedef struct vlcache_answer {
 } vlcache_answer;
 
 /** The sequences of a model and their KV memory. One thread at a time uses it and its sequences, except
- * vlcache_sequence_cancel(); several engines of one device may run in several threads. Keeps its model alive. */
+ * vlcache_sequence_cancel(); several engines of one device may run in several threads. Keeps its model alive.
+ */
 typedef struct vlcache_engine vlcache_engine;
 
 /** One conversation of an engine. */
@@ -127,12 +130,13 @@ typedef struct vlcache_sequence vlcache_sequence;
 /** Options of vlcache_engine_create(); start from VLCACHE_ENGINE_OPTIONS_INIT. */
 typedef struct vlcache_engine_options {
     size_t size;       /**< sizeof(vlcache_engine_options); see common.h */
-    uint64_t kv_bytes; /**< keys and values of all sequences together, allocated at once, in whole pages of 16 rows of a kv
-                            head; biases of centroids come on top, at most 4 bytes a row. 0: memory grows and shrinks with
-                            what is needed, and nothing ever waits for it; 0 */
+    uint64_t kv_bytes; /**< keys and values of all sequences together, allocated at once, in whole pages of 16
+                          rows of a kv head; biases of centroids come on top, at most 4 bytes a row. 0: memory
+                          grows and shrinks with what is needed, and nothing ever waits for it; 0 */
     int max_sequences; /**< that read or answer at once, the others wait; 1..1024; 64 */
-    int prefill_tokens; /**< while others answer, a step reads no more of a prompt than about so many tokens' worth of work
-                             in all layers, at least one layer of one part (2,048 rows) of it; 1 or more; 512 */
+    int prefill_tokens; /**< while others answer, a step reads no more of prompts than about so many tokens'
+                           worth of work in all layers, at least one layer of one part (2,048 rows) of one;
+                           looking at pictures counts like reading their tokens; 1 or more; 512 */
 } vlcache_engine_options;
 #define VLCACHE_ENGINE_OPTIONS_INIT                                                                          \
     { sizeof(vlcache_engine_options), 0, 64, 512 }
@@ -159,14 +163,15 @@ typedef enum vlcache_sequence_state {
 
 /**
  * Opens an engine: every kernel that answering needs is built or loaded here. `options` may be NULL. Errors:
- * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY (kv_bytes more than the
- * device allocates at once: keys and values are one buffer each), VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*out` is NULL on
- * failure; release it with vlcache_engine_destroy().
+ * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY (kv_bytes more
+ * than the device allocates at once: keys and values are one buffer each), VLCACHE_E_DEVICE, VLCACHE_E_BUILD.
+ * `*out` is NULL on failure; release it with vlcache_engine_destroy().
  */
 VLCACHE_API vlcache_status vlcache_engine_create(vlcache_model *model, const vlcache_engine_options *options,
                                                  vlcache_engine **out);
 
-/** Drops all sequences, whatever they do, releases everything and NULLs the handle; NULL and a NULL handle are accepted. */
+/** Drops all sequences, whatever they do, releases everything and NULLs the handle; NULL and a NULL handle
+ * are accepted. */
 VLCACHE_API void vlcache_engine_destroy(vlcache_engine **engine);
 
 /** A new, empty conversation; kernels of its policy are built or loaded here. `options` may be NULL. Errors:
@@ -175,49 +180,53 @@ VLCACHE_API vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlca
                                               vlcache_sequence **out);
 
 /**
- * Queues a turn of an idle sequence; the prompt is tokenised and laid out at once, pictures are borrowed until the turn
- * has ended. `generate` may be NULL. Its callbacks run inside vlcache_engine_step(), and may call
- * vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks and pictures of a
- * raw prompt do not agree, an option out of range, the sequence is not idle), VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of
- * them are visual), VLCACHE_E_DEVICE_MEMORY (the engine's memory would not do if it were all free: the numbers),
- * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY.
+ * Queues a turn of an idle sequence; the prompt is tokenised and laid out at once, pictures are borrowed
+ * until the turn has ended. `generate` may be NULL. Its callbacks run inside vlcache_engine_step(), and may
+ * call vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks
+ * and pictures of a raw prompt do not agree, an option out of range, the sequence is not idle),
+ * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_DEVICE_MEMORY (the
+ * engine's memory would not do if it were all free: the numbers), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_sequence_ask(vlcache_sequence *sequence, const vlcache_prompt *prompt,
                                                 const vlcache_generate_options *generate);
 
 /**
- * One step: turns that wait begin, in the order in which they were asked, as far as there is memory for all that each may
- * come to need (none overtakes another); the oldest prompt that is being read goes on, one prompt at a time; every
- * sequence that answers gets a token, all in one batch. `*busy` (may be NULL): how many sequences are not idle after it.
- * What goes wrong with one sequence ends its turn and is told by its vlcache_sequence_answer(); an error here means that
- * nothing could go on: VLCACHE_E_ARGUMENT (engine is NULL).
+ * One step: turns that wait begin, in the order in which they were asked, as far as there is memory for all
+ * that each may come to need (none overtakes another); the oldest prompt that is being read goes on, one
+ * prompt at a time; every sequence that answers gets a token, all in one batch. `*busy` (may be NULL): how
+ * many sequences are not idle after it. What goes wrong with one sequence ends its turn and is told by its
+ * vlcache_sequence_answer(); an error here means that nothing could go on: VLCACHE_E_ARGUMENT (engine is
+ * NULL).
  */
 VLCACHE_API vlcache_status vlcache_engine_step(vlcache_engine *engine, int *busy);
 
 VLCACHE_API vlcache_sequence_state vlcache_sequence_state_of(const vlcache_sequence *sequence);
 
 /**
- * What became of the last turn: VLCACHE_OK and `*answer`, owned by the sequence and valid until its next call that
- * changes it; or the error that ended it, after which the conversation is as it was before that turn. Errors: those of
- * vlcache_session_ask(); VLCACHE_E_ARGUMENT (no turn has ended).
+ * What became of the last turn: VLCACHE_OK and `*answer`, owned by the sequence and valid until its next call
+ * that changes it; or the error that ended it, after which the conversation is as it was before that turn.
+ * Errors: those of vlcache_session_ask(); VLCACHE_E_ARGUMENT (no turn has ended).
  */
-VLCACHE_API vlcache_status vlcache_sequence_answer(const vlcache_sequence *sequence, const vlcache_answer **answer);
+VLCACHE_API vlcache_status vlcache_sequence_answer(const vlcache_sequence *sequence,
+                                                   const vlcache_answer **answer);
 
-/** Ends the turn at the next layer or token: VLCACHE_E_CANCELLED while it waits or reads, VLCACHE_FINISH_CANCELLED later.
- * Without a turn: the next one. From any thread and from a signal handler. */
+/** Ends the turn at the next layer or token: VLCACHE_E_CANCELLED while it waits or reads,
+ * VLCACHE_FINISH_CANCELLED later. Without a turn: the next one. From any thread and from a signal handler. */
 VLCACHE_API void vlcache_sequence_cancel(vlcache_sequence *sequence);
 
 /**
- * Another conversation that goes on from where an idle one stands, with the same options: several questions about one
- * picture. Rows are shared until one of both changes them: memory is taken for what differs. Errors: VLCACHE_E_ARGUMENT
- * (not idle), VLCACHE_E_NO_MEMORY.
+ * Another conversation that goes on from where an idle one stands, with the same options: several questions
+ * about one picture. Rows are shared until one of both changes them: memory is taken for what differs.
+ * Errors: VLCACHE_E_ARGUMENT (not idle), VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_sequence_fork(const vlcache_sequence *sequence, vlcache_sequence **out);
 
-/** Forgets an idle conversation and gives its memory back; the options stay. Does nothing while a turn runs. */
+/** Forgets an idle conversation and gives its memory back; the options stay. Does nothing while a turn runs.
+ */
 VLCACHE_API void vlcache_sequence_clear(vlcache_sequence *sequence);
 
-/** Drops a sequence, whatever it does, gives its memory back and NULLs the handle; NULL and a NULL handle are accepted. */
+/** Drops a sequence, whatever it does, gives its memory back and NULLs the handle; NULL and a NULL handle are
+ * accepted. */
 VLCACHE_API void vlcache_sequence_destroy(vlcache_sequence **sequence);
 
 /** A layer of the last turn: sparsity (NaN where it was not measured), budget, rows kept. Errors:
@@ -226,14 +235,15 @@ VLCACHE_API vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequen
                                                   vlcache_compress_layer *out);
 
 /**
- * Positions in the last turn's prompt (0 its first token) that a kv head of a layer has kept, ascending: up to `capacity`
- * of them into `positions`, `*n` how many there are. Reads from the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn,
- * no such layer or head), VLCACHE_E_DEVICE.
+ * Positions in the last turn's prompt (0 its first token) that a kv head of a layer has kept, ascending: up
+ * to `capacity` of them into `positions`, `*n` how many there are. Reads from the device: blocks. Errors:
+ * VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
  */
 VLCACHE_API vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head,
                                                  int32_t *positions, size_t capacity, size_t *n);
 
-/** Visual token `index`, 0 <= index < visual_tokens, in the order of the prompt. Errors: VLCACHE_E_ARGUMENT. */
+/** Visual token `index`, 0 <= index < visual_tokens, in the order of the prompt. Errors: VLCACHE_E_ARGUMENT.
+ */
 VLCACHE_API vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int index,
                                                    vlcache_visual_token *out);
 
@@ -241,8 +251,9 @@ VLCACHE_API vlcache_status vlcache_sequence_visual(const vlcache_sequence *seque
 typedef struct vlcache_engine_memory {
     uint64_t total; /**< allocated */
     uint64_t held;  /**< by pages that some sequence holds */
-    uint64_t rows;  /**< of these, rows that are there: the rest is ends of pages and room for the next tokens */
-    uint64_t peak;  /**< most that was held since the engine was created */
+    uint64_t
+        rows; /**< of these, rows that are there: the rest is ends of pages and room for the next tokens */
+    uint64_t peak; /**< most that was held since the engine was created */
 } vlcache_engine_memory;
 
 VLCACHE_API void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memory *out);

@@ -197,7 +197,8 @@ static vlcache_status forced_engine(int *engine) {
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
     if (*engine < ENGINES) return VLCACHE_OK;
-    return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", name, "must be portable, wide or clblast");
+    return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", name,
+                            "must be portable, wide or clblast");
 }
 
 /* ENGINES when none is measured. */

@@ -239,17 +239,18 @@ static void admit(vlcache_engine *e) {
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
 
-/* A piece of the oldest prompt; all of it where nobody else waits for a token. */
+/* The oldest prompt, and those behind it, as far as a step goes; all of the oldest where nobody waits for a
+ * token. */
 static void read_on(vlcache_engine *e, bool alone) {
-    vlcache_sequence *s = oldest(e, VLCACHE_SEQUENCE_READING);
-    bool done;
-    if (!s) return;
-    int64_t work = (int64_t)e->prefill_tokens * vlci_sequence_text(s)->layers;
-    vlcache_status status = vlci_turn_read(s, alone ? INT64_MAX : work, &done);
-    if (status)
-        vlci_turn_end(s, status);
-    else if (done)
-        vlci_turn_answer(s);
+    int64_t work = alone ? INT64_MAX : (int64_t)e->prefill_tokens * e->shared.pool.shape.layers;
+    bool done = false;
+    for (vlcache_sequence *s; work > 0 && (s = oldest(e, VLCACHE_SEQUENCE_READING)) && !(alone && done);) {
+        vlcache_status status = vlci_turn_read(s, &work, &done);
+        if (status)
+            vlci_turn_end(s, status);
+        else if (done)
+            vlci_turn_answer(s);
+    }
 }
 
 vlcache_status vlcache_engine_step(vlcache_engine *engine, int *busy) {

@@ -119,7 +119,7 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     return status;
 }
 
-vlcache_status vlci_reading_go(vlci_reading *r, int64_t work, bool *done) {
+vlcache_status vlci_reading_go(vlci_reading *r, int64_t *work, bool *done) {
     const vlcache_model *model = r->text->model;
     const vlci_text_config *c = &model->config.text;
     vlcache_status status = vlci_walk_go(&r->walk, work);

@@ -37,7 +37,7 @@ vlcache_status vlci_reading_begin(vlci_reading *reading, cl_mem features);
 
 /** Goes on: `work` as of vlci_walk_go(). Once it is done, the logits of the last row are in text->logits, and
  * the cache's position is that behind the prompt. Errors: also VLCACHE_E_CANCELLED (watch). */
-vlcache_status vlci_reading_go(vlci_reading *reading, int64_t work, bool *done);
+vlcache_status vlci_reading_go(vlci_reading *reading, int64_t *work, bool *done);
 
 /** Rows of a part of a prompt of n. */
 int vlci_reading_part(int n);

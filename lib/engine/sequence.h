@@ -107,9 +107,9 @@ int64_t vlci_turn_pages(const vlcache_sequence *sequence);
 /** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
 vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
 
-/** Looks at pictures, then reads `work` rows and layers of the prompt. `*done`: it is read, logits are there.
- */
-vlcache_status vlci_turn_read(vlcache_sequence *sequence, int64_t work, bool *done);
+/** Looks at pictures and reads the prompt while there is `*work` left, as of vlci_walk_go(); looking takes
+ * what reading the visual tokens will. `*done`: it is read, logits are there. */
+vlcache_status vlci_turn_read(vlcache_sequence *sequence, int64_t *work, bool *done);
 
 /** The prompt is read: compresses where that does not wait, notes the best logits and chooses the first
  * token; state: answering, or idle where that is all. What goes wrong ends the turn. */

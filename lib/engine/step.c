@@ -112,13 +112,14 @@ vlcache_status vlci_step_run(vlci_step *s, const int32_t *tokens, int n, int n_o
                       .observer = s->observer,
                       .n_observers = n_observers};
     bool on = goes_on(s, n);
+    int64_t work = INT64_MAX;
     vlcache_status status =
         on ? vlci_kv_advance(s->kv, n, s->chosen, s->stream.ids, s->stream.position, s->slots)
            : write_rows(s, tokens, n);
     s->n_before = 0;
     if (!status) status = vlci_kv_pool_sync(s->kv[0]->pool);
     if (!status) status = vlci_text_enter(s->text, &s->stream, n, NULL);
-    if (!status) status = vlci_walk_go(&walk, INT64_MAX);
+    if (!status) status = vlci_walk_go(&walk, &work);
     if (!status) status = vlci_text_logits(s->text, &s->stream, 0, n);
     if (!status) vlci_tap(device_of(s), s->text->logits, n, c->vocab, "logits");
     if (!status) count_rows(s, n);

@@ -243,12 +243,14 @@ static vlcache_status look(vlcache_sequence *s) {
     return status;
 }
 
-vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t work, bool *done) {
+vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     *done = false;
     vlci_step_forget(&s->shared->step);
     if (!s->looked) {
         vlcache_status status = look(s);
-        if (status || s->prompt.visual) return status; /* looking was this step's work */
+        if (status) return status;
+        *work -= (int64_t)s->prompt.visual * s->shared->pool.shape.layers;
+        if (*work <= 0) return VLCACHE_OK;
     }
     double start = vlci_clock_ms();
     vlcache_status status = vlci_reading_go(&s->reading, work, done);

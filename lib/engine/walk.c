@@ -64,14 +64,14 @@ static vlcache_status leave(vlci_walk *w) {
     return status;
 }
 
-vlcache_status vlci_walk_go(vlci_walk *w, int64_t work) {
+vlcache_status vlci_walk_go(vlci_walk *w, int64_t *work) {
     vlcache_status status = VLCACHE_OK;
-    while (!status && !vlci_walk_done(w) && work > 0) {
+    while (!status && !vlci_walk_done(w) && *work > 0) {
         int rows = w->rows - w->row < w->at_once ? w->rows - w->row : w->at_once;
         if (w->row == 0) status = enter(w);
         if (!status) status = run_part(w, rows);
         if (status) break;
-        work -= rows;
+        *work -= rows;
         w->row += rows;
         if (w->row < w->rows) continue;
         status = leave(w);

@@ -39,9 +39,9 @@ typedef struct vlci_walk {
     int layer, row; /**< where it stands: the next part */
 } vlci_walk;
 
-/** Goes on until `work` rows have been through a layer, at least one part, or all have been through all:
- * layer == layers then. Errors: those of the layers and the observers. */
-vlcache_status vlci_walk_go(vlci_walk *walk, int64_t work);
+/** Goes on while there is `*work` left, of which a row takes 1 in each layer; the last part may take more
+ * than is left. All have been through all: layer == layers. Errors: those of the layers and the observers. */
+vlcache_status vlci_walk_go(vlci_walk *walk, int64_t *work);
 
 /** Whether it is done. */
 static inline bool vlci_walk_done(const vlci_walk *walk) {

@@ -87,7 +87,8 @@ void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows);
  * keep[i] of which are rows it has already, and stay in their pages as far as these are full of them.
  * vlci_kv_replace() writes their heads, so that kernels can fill them from the rows there are, to `to`
  * (vlci_kv_head [layers * kv_heads]); vlci_kv_replaced() puts them in place and gives the old pages back:
- * kernels enqueued before still find what they need.
+ * kernels enqueued before still find what they need. The pool must not be shrunk in between: it knows nothing
+ * of these lists.
  */
 typedef struct vlci_kv_next {
     int layer, layers;

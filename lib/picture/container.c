@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "checkpoint/json.h"
 #include "picture/exif.h"
 #include "picture/heif.h"
 #include "picture/png.h"
@@ -322,20 +323,13 @@ static const char *foreign_kind(const uint8_t *data, size_t bytes) {
 }
 
 static vlcache_status refuse_foreign(const file *f) {
-    static const char lfs[] = "version https://git-lfs.github.com/spec/";
+    static const char again[] = "save the picture as PNG or JPEG";
     const char *kind = foreign_kind(f->data, f->bytes);
-    if (kind)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "%s: %s is not read: save the picture as PNG or JPEG",
-                         f->name, kind);
-    if (f->bytes >= sizeof lfs - 1 && memcmp(f->data, lfs, sizeof lfs - 1) == 0)
-        return vlci_fail(VLCACHE_E_FORMAT,
-                         "%s: is a Git LFS pointer, not the picture: run \"git lfs pull\" in its folder",
-                         f->name);
-    return vlci_fail(
-        VLCACHE_E_FORMAT,
-        "%s: not a picture that is read here: JPEG, PNG, BMP, GIF and PNM are, WebP, HEIC and AVIF "
-        "where built in (told by content, not by name)",
-        f->name);
+    if (kind) return vlci_fail_file(VLCACHE_E_UNSUPPORTED, f->name, again, "%s is not read", kind);
+    if (vlci_is_lfs_pointer(f->data, f->bytes)) return vlci_fail_lfs_pointer(f->name);
+    return vlci_fail_file(VLCACHE_E_FORMAT, f->name, again,
+                          "not a picture that is read here (%s; told by content, not by name)",
+                          vlcache_image_formats());
 }
 
 /* ---- all ----------------------------------------------------------------------------------------------- */

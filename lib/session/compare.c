@@ -62,12 +62,13 @@ static vlcache_status read_recipes(comparison *c) {
 /* The prompt's rows in the session's own cache, whole, and the logits behind it. */
 static vlcache_status read_once(comparison *c) {
     vlcache_sequence *s = c->read;
+    int64_t work = INT64_MAX;
     bool done = false;
     s->recipes = c->recipes;
     s->plans = c->plans;
     s->n_plans = c->n;
     vlcache_status status = vlci_turn_begin(s);
-    while (!status && !done) status = vlci_turn_read(s, INT64_MAX, &done);
+    while (!status && !done) status = vlci_turn_read(s, &work, &done);
     c->read_time = vlci_clock_ms() - s->start;
     vlcache_device *device = s->shared->model->device;
     if (!status) status = vlci_memory_create(device, logit_bytes(c), "logits", &c->logits);

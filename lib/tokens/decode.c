@@ -129,6 +129,7 @@ struct vlci_detokenizer {
     struct held {
         vlci_string bytes;   /* held back */
         vlci_string scratch; /* what is passed on */
+        vlci_spans spans;    /* replace: where the pattern stands; kept, so that a token allocates nothing */
         bool started;        /* something came in */
         int cut;             /* strip: characters taken off the start; -1: it has ended */
     } held[VLCI_MAX_STEPS];
@@ -139,15 +140,13 @@ static vlcache_status feed(vlci_detokenizer *d, int i, const char *token, size_t
 static vlcache_status feed_replaced(vlci_detokenizer *d, int i, const char *token, size_t n, const char *by) {
     const step *s = &d->decoder->step[i];
     struct held *h = &d->held[i];
-    vlci_spans spans = {0};
-    h->scratch.n = 0;
-    vlcache_status status = vlci_pattern_cut(s->pattern, token, n, &spans);
-    for (size_t k = 0; k < spans.n && !status; k++) {
-        vlci_span part = spans.at[k];
+    h->scratch.n = h->spans.n = 0;
+    vlcache_status status = vlci_pattern_cut(s->pattern, token, n, &h->spans);
+    for (size_t k = 0; k < h->spans.n && !status; k++) {
+        vlci_span part = h->spans.at[k];
         status = part.flag ? vlci_string_add(&h->scratch, by, strlen(by))
                            : vlci_string_add(&h->scratch, token + part.begin, part.end - part.begin);
     }
-    vlci_free(spans.at);
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
 }
 
@@ -308,6 +307,7 @@ void vlci_detokenizer_destroy(vlci_detokenizer **stream) {
     for (int i = 0; i < VLCI_MAX_STEPS; i++) {
         vlci_free((*stream)->held[i].bytes.data);
         vlci_free((*stream)->held[i].scratch.data);
+        vlci_free((*stream)->held[i].spans.at);
     }
     vlci_free((*stream)->out.data);
     vlci_free(*stream);

@@ -38,8 +38,9 @@ void rig_begin(rig *r, const int32_t *ids, int n, const int *text_rows, int text
 }
 
 bool rig_layer(rig *r) {
+    int64_t work = r->prompt.n;
     bool done;
-    ck_ok(vlci_reading_go(&r->reading, r->prompt.n, &done));
+    ck_ok(vlci_reading_go(&r->reading, &work, &done));
     return !done;
 }
 

@@ -1,9 +1,10 @@
 /*
- * console.c - errors, the streamed answer and its summary; bar.c draws the bars.
+ * console.c - errors, the streamed answer, what else is printed, the summary; bar.c draws the bars.
  */
 #include "common/console.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,39 +12,64 @@
 #include <unistd.h>
 
 #include "common/exit.h"
+#include "common/printable.h"
+
+/* A stream that is closed gets a place, the wrong way round, so that reading and writing still fail. */
+static void hold_streams(void) {
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+    static char buffer[1 << 16]; /* what fits fails, if it does, in flush(), where the cause is known */
+    static bool held;
+    if (held) return;
+    held = true;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) return;
+    if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
+}
+
+/* A vlcache_log_fn: what the library warns of, in a line by itself. The answer on standard output stays
+ * whole. */
+static void warn(void *user, vlcache_log_level level, const char *line) {
+    console *c = user;
+    FILE *words = c->words ? c->words : stderr;
+    if (level > VLCACHE_LOG_WARN) return;
+    console_erase(c);
+    if (c->open_line && c->sanitise && isatty(STDERR_FILENO)) fputc('\n', words);
+    printable_put(words, program_invocation_short_name);
+    fputs(": warning: ", words);
+    printable_put(words, line);
+    fputc('\n', words);
+}
 
 void console_open(console *c, bool quiet, bool stream) {
     const char *terminal = getenv("TERM");
     *c = (console){.quiet = quiet, .stream = stream};
+    hold_streams();
     c->bars = !quiet && isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0;
     c->sanitise = isatty(STDOUT_FILENO);
+    vlcache_set_log(warn, c);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------------- */
+/* ---- standard output ---------------------------------------------------------------------------------- */
 
-/* A model repeats what a picture says, and a picture may say an escape sequence: control characters other
- * than newline and tab do not reach a terminal. C1 ones are U+0080..U+009F, in UTF-8 C2 80..C2 9F. */
-static void put_sanitised(const char *text) {
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        bool c0 = (*at < 0x20 && *at != '\n' && *at != '\t') || *at == 0x7f;
-        bool c1 = at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f;
-        if (c1) at++;
-        if (c0 || c1)
-            fputs("\xef\xbf\xbd", stdout); /* U+FFFD */
-        else
-            putchar(*at);
-    }
+/* A model repeats what a picture says, and a picture may say an escape sequence. */
+static void put(const console *c, const char *text) {
+    if (c->sanitise)
+        printable_put(stdout, text);
+    else
+        fputs(text, stdout);
+}
+
+static void flush(console *c) {
+    errno = 0;
+    if ((fflush(stdout) || ferror(stdout)) && !c->failure) c->failure = errno ? errno : EIO;
 }
 
 bool console_text(void *user, const char *piece) {
     console *c = user;
     if (!c->stream || !*piece) return !c->failure;
     console_erase(c);
-    if (c->sanitise)
-        put_sanitised(piece);
-    else
-        fputs(piece, stdout);
-    if (fflush(stdout) && !c->failure) c->failure = errno;
+    put(c, piece);
+    flush(c);
     c->open_line = piece[strlen(piece) - 1] != '\n';
     return !c->failure;
 }
@@ -51,13 +77,33 @@ bool console_text(void *user, const char *piece) {
 void console_end_line(console *c) {
     console_erase(c);
     if (c->open_line) putchar('\n');
-    if (fflush(stdout) && !c->failure) c->failure = errno;
+    flush(c);
     c->open_line = false;
+}
+
+void console_print(console *c, const char *format, ...) {
+    va_list args;
+    console_erase(c);
+    va_start(args, format);
+    errno = 0;
+    bool whole = c->sanitise ? printable_vprintf(stdout, format, args) : vprintf(format, args) >= 0;
+    if ((!whole || ferror(stdout)) && !c->failure) c->failure = errno ? errno : EIO;
+    va_end(args);
+    flush(c);
 }
 
 int console_check_output(console *c) {
     if (!c->failure || c->failure == EPIPE) return EXIT_OK;
-    return console_fail(c, EXIT_INPUT, "standard output cannot be written: %s", strerror(c->failure));
+    return console_fail(c, exit_code_errno(c->failure), "standard output cannot be written: %s",
+                        strerror(c->failure));
+}
+
+/* Some file systems tell of a failed write only when the file is closed. */
+int console_close(console *c, int code) {
+    console_end_line(c);
+    int copy = dup(STDOUT_FILENO);
+    if (copy >= 0 && close(copy) && !c->failure) c->failure = errno;
+    return code ? code : console_check_output(c);
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------- */
@@ -66,12 +112,21 @@ int console_fail(console *c, int code, const char *format, ...) {
     va_list args;
     FILE *words = c->words ? c->words : stderr;
     console_end_line(c);
-    fprintf(words, "%s: ", program_invocation_short_name);
+    printable_put(words, program_invocation_short_name);
+    fputs(": ", words);
     va_start(args, format);
-    vfprintf(words, format, args);
+    printable_vprintf(words, format, args);
     va_end(args);
     fputc('\n', words);
     return code;
+}
+
+void console_say(console *c, const char *format, ...) {
+    va_list args;
+    console_end_line(c);
+    va_start(args, format);
+    printable_vprintf(c->words ? c->words : stderr, format, args);
+    va_end(args);
 }
 
 int console_fail_status(console *c, vlcache_status status) {
@@ -116,16 +171,15 @@ static const char *finish_note(vlcache_finish finish) {
     return "";
 }
 
-void console_summary(console *c, const vlcache_answer *answer) {
-    const vlcache_compress_stats *kv = &answer->compress;
-    char kept[32], full[32];
+void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, uint64_t full) {
+    char of_kept[32], of_full[32];
     if (c->quiet) return;
     console_end_line(c);
-    console_bytes(kv->bytes_kept, kept);
-    console_bytes(kv->bytes_full, full);
+    console_bytes(kept, of_kept);
+    console_bytes(full, of_full);
     fprintf(stderr, "%d token%s%s | first after %.0f ms", answer->n_tokens, answer->n_tokens == 1 ? "" : "s",
             finish_note(answer->finish), answer->timings.first_token);
     if (answer->timings.per_token > 0) fprintf(stderr, " | %.1f tokens/s", 1e3 / answer->timings.per_token);
-    fprintf(stderr, " | KV kept %s of %s (%.1f%%)\n", kept, full,
-            kv->bytes_full ? 100.0 * (double)kv->bytes_kept / (double)kv->bytes_full : 100.0);
+    fprintf(stderr, " | KV kept %s of %s (%.1f%%)\n", of_kept, of_full,
+            full ? 100.0 * (double)kept / (double)full : 100.0);
 }

@@ -22,6 +22,8 @@ typedef struct console {
     int failure;    /* errno of standard output; 0: it works */
 } console;
 
+/** Before any file is opened: a stream that was closed is given a place, lest a file take it. From now on the
+ * library's warnings go where errors go, as long as the console lasts. */
 void console_open(console *c, bool quiet, bool stream);
 
 /** A vlcache_progress_fn; `user` is the console. False once Ctrl-C was pressed. */
@@ -43,11 +45,20 @@ int console_fail(console *c, int code, const char *format, ...)
 /** The library's own message for a status, with the flag that helps where one does; returns the exit code. */
 int console_fail_status(console *c, vlcache_status status);
 
+/** What a program prints besides an answer, on standard output; made fit for a terminal where that is one. */
+void console_print(console *c, const char *format, ...) __attribute__((nonnull(2), format(printf, 2, 3)));
+
+/** What a program says besides errors, on standard error. */
+void console_say(console *c, const char *format, ...) __attribute__((nonnull(2), format(printf, 2, 3)));
+
 /** EXIT_OK, or what a failed standard output means: nothing to say when its reader has left. */
 int console_check_output(console *c);
 
-/** One line: tokens, time to the first, tokens a second, bytes kept. */
-void console_summary(console *c, const vlcache_answer *answer);
+/** The end of a program: `code`, or where that is EXIT_OK, what became of all that it printed. */
+int console_close(console *c, int code);
+
+/** One line: tokens, time to the first, tokens a second, bytes kept of the full cache's. */
+void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, uint64_t full);
 
 /** "1.25 MiB"; the numeral has three digits. */
 void console_bytes(uint64_t bytes, char text[32]);

@@ -23,12 +23,12 @@ int devices_print(console *c) {
     if (n > MAX_DEVICES) n = MAX_DEVICES;
     for (size_t i = 0; i < n; i++)
         if ((int)strlen(infos[i].name) > widest) widest = (int)strlen(infos[i].name);
-    printf("%5s  %-5s  %9s  %-*s  %s\n", "index", "type", "memory", widest, "name", "platform");
+    console_print(c, "%5s  %-5s  %9s  %-*s  %s\n", "index", "type", "memory", widest, "name", "platform");
     for (size_t i = 0; i < n; i++) {
         char memory[32];
         console_bytes(infos[i].global_memory, memory);
-        printf("%5d  %-5s  %9s  %-*s  %s\n", infos[i].index, device_type_name(infos[i].type), memory, widest,
-               infos[i].name, infos[i].platform);
+        console_print(c, "%5d  %-5s  %9s  %-*s  %s\n", infos[i].index, device_type_name(infos[i].type),
+                      memory, widest, infos[i].name, infos[i].platform);
     }
     return EXIT_OK;
 }

@@ -3,6 +3,8 @@
  */
 #include "common/exit.h"
 
+#include <errno.h>
+
 int exit_code(vlcache_status status) {
     switch (status) {
     case VLCACHE_OK:
@@ -26,4 +28,8 @@ int exit_code(vlcache_status status) {
         break;
     }
     return EXIT_DEVICE;
+}
+
+int exit_code_errno(int number) {
+    return number == ENOMEM ? EXIT_MEMORY : EXIT_INPUT;
 }

@@ -19,4 +19,7 @@ enum {
 /** The exit code of a status of the library. */
 int exit_code(vlcache_status status);
 
+/** The exit code of what a system call says of a file: EXIT_INPUT, or that memory ran out. */
+int exit_code_errno(int number);
+
 #endif

@@ -15,6 +15,7 @@
 #include <vlcache/common.h>
 
 #include "common/exit.h"
+#include "common/printable.h"
 
 enum { MAX_NAMES = 64, FIRST_FLAG = 256, COLUMN = 28 }; /* getopt's value of --name: FIRST_FLAG + index */
 
@@ -28,8 +29,9 @@ typedef struct grammar {
 int flag_refuse(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", program_invocation_short_name);
-    vfprintf(stderr, format, args);
+    printable_put(stderr, program_invocation_short_name);
+    fputs(": ", stderr);
+    printable_vprintf(stderr, format, args);
     fputs("; see --help\n", stderr);
     va_end(args);
     return EXIT_USAGE;

@@ -12,8 +12,12 @@
 
 #include "common/clock.h"
 #include "common/exit.h"
+#include "common/infile.h"
 #include "common/interrupt.h"
 #include "common/kept.h"
+#include "common/printable.h"
+#include "eval/fingerprint.h"
+#include "eval/hash.h"
 
 enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens are noted */
 
@@ -28,6 +32,7 @@ typedef struct question {
     json_t *record, *runs;
     size_t turn;
     int code;
+    infile file; /* the picture that was read last; why it could not be */
 } question;
 
 /* ---- the record --------------------------------------------------------------------------------------- */
@@ -41,10 +46,13 @@ static void append(question *q, json_t *array, json_t *value) {
     if (json_array_append_new(array, value)) q->code = EXIT_MEMORY;
 }
 
-/* A model may answer with bytes that are no text; JSON holds texts only. */
+/* A model may answer with bytes that are no text, and a path may be one; JSON holds texts only. */
 static json_t *text_json(const char *text) {
     json_t *value = json_string(text);
-    return value ? value : json_string("\xef\xbf\xbd");
+    char *copy = value ? NULL : strdup(text);
+    if (copy) value = json_string(printable_utf8(copy));
+    free(copy);
+    return value;
 }
 
 /* A conversation has no prefill that its variants share, and so no probe. */
@@ -263,13 +271,28 @@ static vlcache_status ask_turns(question *q, size_t variant_index) {
 
 /* ---- a question --------------------------------------------------------------------------------------- */
 
+/* The bytes that are hashed are those that are shown. A file that is no picture has a hash too. */
+static int load_image(question *q, const char *path, json_t *pictures) {
+    char text[FINGERPRINT_BYTES];
+    int code = infile_picture(path, &q->file, &q->images[q->n_images]);
+    fingerprint_text(hash_of(q->file.data, q->file.bytes), text);
+    append(q, pictures, code && !q->file.data ? json_null() : json_string(text));
+    infile_release(&q->file);
+    q->n_images++;
+    return code;
+}
+
+/* VLCACHE_E_IO: q->file.why says why. */
 static vlcache_status load_images(question *q) {
-    vlcache_status status = VLCACHE_OK;
+    int code = EXIT_OK;
+    json_t *pictures = json_array();
     q->images = calloc(q->it->n_images + 1, sizeof *q->images);
     if (!q->images) q->code = EXIT_MEMORY;
-    for (; q->n_images < q->it->n_images && !status && !q->code; q->n_images += !status)
-        status = vlcache_image_load(q->it->images[q->n_images], &q->images[q->n_images]);
-    return status;
+    for (size_t i = 0; i < q->it->n_images && !code && !q->code; i++)
+        code = load_image(q, q->it->images[i], pictures);
+    set(q, q->record, "pictures", pictures);
+    if (code == EXIT_MEMORY) q->code = code;
+    return code == EXIT_INTERRUPT ? VLCACHE_E_CANCELLED : code ? VLCACHE_E_IO : VLCACHE_OK;
 }
 
 static vlcache_status ask_all(question *q) {
@@ -288,12 +311,13 @@ static bool is_of_question(vlcache_status status) {
 
 static int skip(question *q) {
     bool strict = q->a->options->strict;
-    console_fail(q->a->console, 0, "%s:%d: %s%s", q->a->options->data, q->it->line, vlcache_error_message(),
+    const char *why = *q->file.why ? q->file.why : vlcache_error_message();
+    console_fail(q->a->console, 0, "%s:%d: %s%s", q->a->options->data, q->it->line, why,
                  strict ? "" : " (skipped)");
     if (strict) return EXIT_INPUT;
     json_object_del(q->record, "runs");
     json_object_del(q->record, "cells");
-    set(q, q->record, "error", text_json(vlcache_error_message()));
+    set(q, q->record, "error", text_json(why));
     return q->code;
 }
 

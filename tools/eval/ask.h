@@ -1,12 +1,12 @@
 /**
  * ask.h - one question, answered in every way, as a record of the results.
  *
- *     {"line", "id", "prompt": {"tokens", "visual", "post_vision"}, "bytes": KV bytes of the full cache,
- *      "sparsity": {threshold: [of each layer in prefill]}, "cells": [[picture, x0, y0, x1, y1], ...],
- *      "steps": decoded steps that were probed, "decode": {threshold: [sparsity of each layer in decode]},
- *      "runs": [of each variant {"text": [of each turn], "tokens": [of each turn], "kept": share,
- *               "bytes", "layers": [rows a kv head keeps in each layer], "seen": "how often ...",
- *               "hit", "hit_first": [hit rate of each layer, of all steps and of the first]}]}
+ *     {"line", "id", "pictures": [hash of each file, null where it could not be read], "prompt": {"tokens",
+ * "visual", "post_vision"}, "bytes": KV bytes of the full cache, "sparsity": {threshold: [of each layer in
+ * prefill]}, "cells": [[picture, x0, y0, x1, y1], ...], "steps": decoded steps that were probed, "decode":
+ * {threshold: [sparsity of each layer in decode]}, "runs": [of each variant {"text": [of each turn],
+ * "tokens": [of each turn], "kept": share, "bytes", "layers": [rows a kv head keeps in each layer], "seen":
+ * "how often ...", "hit", "hit_first": [hit rate of each layer, of all steps and of the first]}]}
  *
  * post_vision: text tokens behind any picture. sparsity is there where a variant measured it, of each
  * threshold; steps, decode and hits only where decode was probed: with the studies, for questions of one
@@ -39,7 +39,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c);
 void asker_device_name(const options *o, char *name, size_t room);
 
 /**
- * Asks item `index`. `*record` is new; a question that cannot be asked (picture, context, marks) gets a
+ * Asks item `index`. `*record` is new; a question that cannot be asked (picture, context) gets a
  * record that says why, and is told on standard error. Returns an exit code; with --strict EXIT_INPUT for
  * such a question.
  */

@@ -13,6 +13,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
+
 /* Sebastiano Vigna's SplitMix64 (public domain algorithm). */
 static uint64_t draw(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -79,9 +81,9 @@ bool bootstrap(sheet *s, size_t n_variants, uint64_t seed) {
 
 estimate bootstrap_contrast(const sheet *s, const size_t *plus, const size_t *minus, size_t n,
                             uint64_t seed) {
-    double *difference = calloc(s->n + RESAMPLES, sizeof *difference), *samples;
+    double *difference = memory_take(s->n + RESAMPLES, sizeof *difference), *samples;
     estimate e = {NAN, NAN, NAN};
-    if (!difference || !s->n) goto done;
+    if (!s->n) goto done;
     samples = difference + s->n;
     for (size_t i = 0; i < s->n; i++)
         for (size_t k = 0; k < n; k++)

@@ -13,7 +13,7 @@ bool bootstrap(sheet *s, size_t n_variants, uint64_t seed);
 
 /**
  * The mean over the questions of the score of n variants less that of n others, and its interval by the same
- * resamples. NaN when memory runs out.
+ * resamples. NaN without questions.
  */
 estimate bootstrap_contrast(const sheet *s, const size_t *plus, const size_t *minus, size_t n, uint64_t seed);
 

@@ -11,6 +11,10 @@
 #include <unistd.h>
 
 #include "common/exit.h"
+#include "common/infile.h"
+#include "common/interrupt.h"
+#include "common/printable.h"
+#include "eval/hash.h"
 
 enum { WHY_BYTES = 256, MOST_TOKENS = 1 << 20 };
 
@@ -125,10 +129,11 @@ static bool take_max_tokens(reader *r, item *it) {
 /* ---- groups ---------------------------------------------------------------------------------------------
  */
 
-/* "questions" of "/data/questions.jsonl". New memory. */
+/* "questions" of "/data/questions.jsonl", as UTF-8: it goes into JSON. New memory. */
 static char *stem_of(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-    return strndup(name, dot && dot != name ? (size_t)(dot - name) : strlen(name));
+    char *stem = strndup(name, dot && dot != name ? (size_t)(dot - name) : strlen(name));
+    return stem ? printable_utf8(stem) : NULL;
 }
 
 static bool add_group(reader *r, const char *task, metric m) {
@@ -215,35 +220,45 @@ static bool take_line(reader *r, const char *text, size_t length, int line, size
     return good;
 }
 
-static bool is_blank(const char *text) {
-    return text[strspn(text, " \t\r\n")] == 0;
+static bool is_blank(const char *text, size_t length) {
+    while (length && strchr(" \t\r\n", text[length - 1]) && text[length - 1]) length--;
+    return length == 0;
 }
 
-static int read_lines(reader *r, FILE *file, size_t limit, bool strict, console *c) {
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t length;
+/* A line that is wrong: named, and skipped or the end of it all. */
+static int tell_bad(reader *r, int line, bool strict, console *c) {
+    r->data->bad++;
+    if (r->no_memory) return console_fail(c, EXIT_MEMORY, "%s", r->why);
+    console_fail(c, 0, "%s:%d: %s%s", r->data->path, line, r->why, strict ? "" : " (skipped)");
+    return strict ? EXIT_INPUT : EXIT_OK;
+}
+
+static int take_lines(reader *r, const infile *file, size_t limit, bool strict, console *c) {
+    static const char mark[] = "\xef\xbb\xbf"; /* of byte order, which says nothing in UTF-8 */
+    const char *at = (const char *)file->data, *end = at + file->bytes;
     int code = EXIT_OK;
-    for (int line = 1; !code && (length = getline(&text, &room, file)) >= 0; line++) {
-        if (is_blank(text) && (size_t)length == strlen(text)) continue;
-        if (take_line(r, text, (size_t)length, line, limit)) continue;
-        r->data->bad++;
-        if (r->no_memory) code = console_fail(c, EXIT_MEMORY, "%s", r->why);
-        if (!code) console_fail(c, 0, "%s:%d: %s%s", r->data->path, line, r->why, strict ? "" : " (skipped)");
-        if (!code && strict) code = EXIT_INPUT;
+    if (file->bytes >= 3 && memcmp(at, mark, 3) == 0) at += 3;
+    for (int line = 1; at < end && !code; line++) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        size_t length = (size_t)((stop ? stop : end) - at);
+        if (!is_blank(at, length) && !take_line(r, at, length, line, limit))
+            code = tell_bad(r, line, strict, c);
+        at += length + (stop != NULL);
     }
-    if (!code && ferror(file)) code = console_fail(c, EXIT_INPUT, "%s: %s", r->data->path, strerror(errno));
-    free(text);
     return code;
 }
 
 int data_read(const char *path, size_t limit, bool strict, console *c, data *out) {
     reader r = {.data = out};
+    infile file;
     *out = (data){.path = path};
-    FILE *file = fopen(path, "r");
-    if (!file) return console_fail(c, EXIT_INPUT, "%s: %s", path, strerror(errno));
-    int code = read_lines(&r, file, limit, strict, c);
-    fclose(file);
+    interrupt_ends(true); /* a pipe may keep us waiting */
+    int code = infile_read(path, SIZE_MAX / 4, &file);
+    interrupt_ends(false);
+    if (code) console_fail(c, code, "%s", file.why);
+    if (!code) out->hash = hash_of(file.data, file.bytes);
+    if (!code) code = take_lines(&r, &file, limit, strict, c);
+    infile_release(&file);
     if (!code && !out->n) code = console_fail(c, EXIT_INPUT, "%s: has no question that can be asked", path);
     return code;
 }

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -50,6 +51,7 @@ typedef struct group {
 
 typedef struct data {
     const char *path;
+    uint64_t hash; /* of the file's bytes */
     item *items;
     size_t n;
     group *groups;
@@ -60,9 +62,9 @@ typedef struct data {
 } data;
 
 /**
- * Reads the file. `limit`: at most so many questions of each task, the first ones; 0: all. A line that is
- * wrong, or whose picture is not there, is named on standard error and skipped, or ends it all (`strict`).
- * Returns an exit code; data_release() in any case.
+ * Reads the file, or a pipe that somebody writes into. `limit`: at most so many questions of each task, the
+ * first ones; 0: all. A line that is wrong, or whose picture is not there, is named on standard error and
+ * skipped, or ends it all (`strict`). Returns an exit code; data_release() in any case.
  */
 int data_read(const char *path, size_t limit, bool strict, console *c, data *out);
 

@@ -1,18 +1,31 @@
 /**
- * fingerprint.h - short texts that tell one data file, or one model, from another.
+ * fingerprint.h - short texts that tell contents apart: one model from another, one picture from another.
+ *
+ * Contents are hashed, and what a file's hash was is remembered from run to run by everything that the file
+ * system says of it: a checkpoint of many gigabytes is read once.
  */
 #ifndef EVAL_FINGERPRINT_H
 #define EVAL_FINGERPRINT_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "common/console.h"
 
 enum { FINGERPRINT_BYTES = 17 };
 
-/** Of a file: 64-bit FNV-1a of its bytes, 16 hexadecimal digits. False when it cannot be read (errno). */
+/** 16 hexadecimal digits. */
+void fingerprint_text(uint64_t hash, char text[FINGERPRINT_BYTES]);
+
+/** Of a regular file's bytes. False when it cannot be read (errno). */
 bool fingerprint_file(const char *path, char text[FINGERPRINT_BYTES]);
 
-/** Of a model folder: the bytes of config.json, and the name and size of every file, by name. The weights
- * themselves are not read. False when the folder or its config.json cannot be read (errno). */
-bool fingerprint_model(const char *folder, char text[FINGERPRINT_BYTES]);
+/** Of a model folder: names and bytes of all files that a model is read from: weights, configuration,
+ * vocabulary, template. The console shows a bar meanwhile; NULL: none. False when the folder or one of
+ * them cannot be read (errno). */
+bool fingerprint_model(const char *folder, console *c, char text[FINGERPRINT_BYTES]);
+
+/** Remembers for the next run what this one has hashed, where there is a cache folder. */
+void fingerprint_keep(void);
 
 #endif

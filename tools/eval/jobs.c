@@ -76,6 +76,7 @@ static void name_in_process(const options *o, char *name, size_t room) {
     pid_t pid = begin_process(&end);
     if (pid < 0) return;
     if (pid == 0) {
+        vlcache_set_log(NULL, NULL); /* whoever uses the device in earnest will say it */
         asker_device_name(o, name, room);
         _exit(write(end, name, strlen(name)) < 0);
     }
@@ -139,9 +140,11 @@ static void add_record(crew *c, size_t index, const char *text, size_t bytes) {
     c->answers += c->work.options->variants.n;
 }
 
+/* What is said: the first failure; of the warnings of all that open the same model, those of one. */
 static void take_message(crew *c, const message *m, const char *payload) {
-    if (c->start == 0.0) c->start = clock_seconds();
-    if (m->said && (!m->code || !c->code)) {
+    bool first = c->start == 0.0, opening = !m->code && !m->record;
+    if (first) c->start = clock_seconds();
+    if (m->said && (m->code ? !c->code : !opening || first)) {
         console_erase(c->console);
         fwrite(payload, 1, m->said, stderr);
     }
@@ -175,6 +178,8 @@ static void see_off(crew *c, job *j) {
     if (WIFSIGNALED(status))
         c->code = console_fail(c->console, EXIT_DEVICE, "a job was ended by signal %d (%s)", WTERMSIG(status),
                                strsignal(WTERMSIG(status)));
+    else if (WEXITSTATUS(status) == EXIT_MEMORY)
+        c->code = EXIT_MEMORY; /* it has said so itself */
     else if (WEXITSTATUS(status))
         c->code = console_fail(c->console, EXIT_DEVICE, "a job ended with exit code %d", WEXITSTATUS(status));
 }
@@ -260,6 +265,7 @@ int jobs_ask(const options *o, const char *folder, const data *d, results *r, co
         .work = {.options = o, .folder = folder, .data = d, .results = r}, .results = r, .console = c};
     all.answers_total = (r->n - r->done) * o->variants.n;
     int code = o->jobs == 1 ? ask_alone(&all) : ask_together(&all);
+    int kept = results_sync(r, c);
     console_erase(c);
-    return code;
+    return code ? code : kept;
 }

@@ -7,6 +7,7 @@
 
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/template.h"
 
 #define FIELD(member) offsetof(options, member)
 enum { MOST = 1 << 20 };
@@ -23,7 +24,8 @@ static const flag flags[] = {
     {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "MAX", .offset = FIELD(predict), .low = 1, .high = MOST,
      .help = "most tokens of an answer whose line has no max_tokens"},
     {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
-     .help = "vicuna, mistral, chatml, llama3 or plain; the checkpoint's own where it\nis not given"},
+     .read = template_read, .names = template_names,
+     .help = "how questions and answers are put; the checkpoint's own where it is not\ngiven; one of"},
     {FLAG_SWITCH, .name = "strict", .offset = FIELD(strict),
      .help = "stop at a line that is wrong or a picture that cannot be read (exit\ncode 2), instead of naming it and going on"},
 
@@ -78,7 +80,7 @@ static const char rest[] =
     "[\"12.50\"],\n"
     "   \"metric\": \"anls\"}\n"
     "  image       a picture, or images: [...]; paths are relative to the file. Pictures stand before the\n"
-    "              question, or where it has <image> marks\n"
+    "              question, or where it has as many <image> marks\n"
     "  question    with answers, every accepted one; or turns: [{\"question\", \"answers\"}, ...], asked "
     "one\n"
     "              after another on one compressed cache; its score is the mean over them\n"
@@ -111,8 +113,9 @@ static const char rest[] =
     "\n"
     "Exit codes\n"
     "  0     done; lines that were skipped are counted on standard error\n"
-    "  1     usage: a flag, a policy, a budget; results of another run in --results\n"
-    "  2     a file: data, picture (with --strict), model; output that cannot be written\n"
+    "  1     usage: a flag, a policy, a budget; results of another run, or of other pictures, in --results\n"
+    "  2     a file: data, picture (with --strict), model; output that cannot be written; a --results file\n"
+    "        that another run is at, or that is none\n"
     "  3     no such device, or the device or its driver failed; a job that was ended from outside\n"
     "  4     out of host or device memory\n"
     "  130   Ctrl-C: what is answered stays in --results\n"

@@ -3,13 +3,13 @@
  */
 #include "eval/report.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/exit.h"
+#include "common/outfile.h"
+#include "common/paper.h"
 #include "eval/report/layers.h"
 #include "eval/report/section.h"
 
@@ -207,43 +207,19 @@ static void write_all(const report *r, FILE *out) {
 
 /* ---- the file ----------------------------------------------------------------------------------------- */
 
-static int fail(const char *path, console *c) {
-    return console_fail(c, EXIT_INPUT, "--report %s: %s", path, strerror(errno));
-}
-
-/* Beside it, so that it can take its place. New memory. */
-static char *draft_of(const char *path) {
-    char *draft = malloc(strlen(path) + 5);
-    if (draft) sprintf(draft, "%s.new", path);
-    return draft;
-}
-
 int report_check(const char *path, console *c) {
-    char *draft = draft_of(path);
-    FILE *file = draft ? fopen(draft, "w") : NULL;
-    int code = !draft ? console_fail(c, EXIT_MEMORY, "--report: out of host memory")
-               : file ? EXIT_OK
-                      : fail(path, c);
-    if (file) {
-        fclose(file);
-        unlink(draft);
-    }
-    free(draft);
-    return code;
+    return outfile_check("--report", path, c);
 }
 
 int report_write(const report *r, console *c) {
-    const char *path = r->options->report;
-    char *draft = draft_of(path);
-    FILE *file = draft ? fopen(draft, "w") : NULL;
-    int code = file ? EXIT_OK : fail(path, c);
-    if (file) {
-        write_all(r, file);
-        bool bad = ferror(file) != 0;
-        bad = fclose(file) != 0 || bad;
-        if (bad || rename(draft, path)) code = fail(path, c);
-        if (code) unlink(draft);
-    }
-    free(draft);
-    return code;
+    outfile file = {.fd = -1};
+    paper whole; /* before anything stands on the disk */
+    paper_begin(&whole);
+    write_all(r, whole.out);
+    paper_end(&whole);
+    int code = outfile_open(&file, "--report", r->options->report, c);
+    if (!code) fwrite(whole.text, 1, whole.bytes, file.file);
+    int closed = outfile_close(&file, !code, c);
+    paper_release(&whole);
+    return code ? code : closed;
 }

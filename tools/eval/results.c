@@ -1,30 +1,45 @@
 /*
- * results.c - header, lines, and what to do with a torn last one.
+ * results.c - header, lines, what to do with a torn last one, and keeping others out.
  */
 #include "eval/results.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/exit.h"
+#include "common/outfile.h"
+#include "eval/fingerprint.h"
 
+enum { SYNC_SECONDS = 1 };
 enum { LINE_FLAGS = JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9) };
 
 static int fail_file(const results *r, console *c) {
-    return console_fail(c, EXIT_INPUT, "--results %s: %s", r->path, strerror(errno));
+    return console_fail(c, exit_code_errno(errno), "--results %s: %s", r->path, strerror(errno));
 }
 
 static int fail_memory(console *c) {
     return console_fail(c, EXIT_MEMORY, "results: out of host memory");
 }
 
+int results_sync(results *r, console *c) {
+    if (!r->file || !r->dirty) return EXIT_OK;
+    if (fdatasync(fileno(r->file))) return fail_file(r, c);
+    if (r->made) outfile_sync_folder(r->path);
+    r->made = r->dirty = false;
+    r->synced = clock_seconds();
+    return EXIT_OK;
+}
+
 /* Writes one line and hands it to the system before returning. */
 static int write_line(results *r, const json_t *value, console *c) {
     if (!r->file) return EXIT_OK;
+    r->dirty = true;
     if (json_dumpf(value, r->file, LINE_FLAGS) || fputc('\n', r->file) == EOF || fflush(r->file))
         return fail_file(r, c);
     return EXIT_OK;
@@ -42,12 +57,15 @@ static json_t *as_written(json_t *value) {
 
 /* ---- reading back ------------------------------------------------------------------------------------- */
 
+static int refuse_foreign(const results *r, console *c) {
+    return console_fail(c, EXIT_USAGE, "--results %s: is no file of vlcache-eval; name another", r->path);
+}
+
 /* A header of another run, and which field says so. */
 static int check_header(const results *r, const json_t *found, console *c) {
     const char *key;
     json_t *value;
-    if (!json_is_object(found) || !json_object_get(found, "vlcache_eval"))
-        return console_fail(c, EXIT_USAGE, "--results %s: is no file of vlcache-eval", r->path);
+    if (!json_is_object(found) || !json_object_get(found, "vlcache_eval")) return refuse_foreign(r, c);
     json_object_foreach(r->header, key, value) {
         if (strcmp(key, "device") == 0 || strcmp(key, "model_name") == 0) continue;
         if (!json_equal(value, json_object_get(found, key)))
@@ -66,8 +84,26 @@ static int check_device(const results *r, const json_t *found, console *c) {
                         json_string_value(theirs), json_string_value(ours));
 }
 
+/* The pictures of a record, by their contents, are those that the data names now. */
+static int check_pictures(const results *r, const item *it, const json_t *record, console *c) {
+    const json_t *seen = json_object_get(record, "pictures"), *hash;
+    size_t i;
+    json_array_foreach(seen, i, hash) {
+        char now[FINGERPRINT_BYTES];
+        const char *then = json_string_value(hash);
+        if (i < it->n_images && then && fingerprint_file(it->images[i], now) && strcmp(now, then) == 0)
+            continue;
+        if (i < it->n_images && !then) continue; /* it could not be read then */
+        return console_fail(c, EXIT_USAGE,
+                            "--results %s: the question of line %d was asked of another picture: %s has "
+                            "changed since; name another file, or put the picture back",
+                            r->path, it->line, i < it->n_images ? it->images[i] : "one");
+    }
+    return EXIT_OK;
+}
+
 /* The item that a record is of: its line. */
-static bool place_record(results *r, const data *d, json_t *record) {
+static int place_record(results *r, const data *d, json_t *record, console *c) {
     json_int_t line = json_integer_value(json_object_get(record, "line"));
     size_t low = 0, high = d->n;
     while (low < high) {
@@ -77,10 +113,10 @@ static bool place_record(results *r, const data *d, json_t *record) {
         else
             high = middle;
     }
-    if (low == d->n || d->items[low].line != line || r->records[low]) return false;
+    if (low == d->n || d->items[low].line != line || r->records[low]) return EXIT_OK;
     r->records[low] = json_incref(record);
     r->done++;
-    return true;
+    return check_pictures(r, &d->items[low], record, c);
 }
 
 /* One line after the header. Lines of questions beyond this run's --limit are left alone. */
@@ -90,9 +126,17 @@ static int take_line(results *r, const data *d, const char *text, size_t length,
     if (!record)
         return console_fail(c, EXIT_INPUT, "--results %s: a line in its middle is damaged: %s", r->path,
                             error.text);
-    place_record(r, d, record);
+    int code = place_record(r, d, record, c);
     json_decref(record);
-    return EXIT_OK;
+    return code;
+}
+
+/* A header that a run like this one left unfinished is the beginning of ours. */
+static int check_torn_header(const results *r, const char *text, size_t bytes, console *c) {
+    char *ours = json_dumps(r->header, LINE_FLAGS);
+    bool torn = ours && bytes <= strlen(ours) && memcmp(ours, text, bytes) == 0;
+    free(ours);
+    return torn ? EXIT_OK : refuse_foreign(r, c);
 }
 
 /* Reads all whole lines; `*good` is where the last of them ends. */
@@ -101,7 +145,13 @@ static int read_lines(results *r, const data *d, json_t **found, long *good, con
     size_t room = 0;
     ssize_t length;
     int code = EXIT_OK;
-    while (!code && (length = getline(&text, &room, r->file)) > 0 && text[length - 1] == '\n') {
+    while (!code && (length = getline(&text, &room, r->file)) > 0) {
+        bool torn = text[length - 1] != '\n';
+        if (torn && *found) break;
+        if (torn) {
+            code = check_torn_header(r, text, (size_t)length, c);
+            break;
+        }
         if (!*found) {
             *found = json_loadb(text, (size_t)length, 0, NULL);
             code = check_header(r, *found, c);
@@ -151,18 +201,55 @@ bool results_have_studies(const char *path, bool otherwise) {
     return have;
 }
 
+/* No other run may be at it. The lock ends with this process, however that ends; jobs have no part in it. */
+static int lock(const results *r, console *c) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET}, held = whole;
+    if (fcntl(fileno(r->file), F_SETLK, &whole) == 0) return EXIT_OK;
+    if (errno != EACCES && errno != EAGAIN) {
+        console_say(c,
+                    "vlcache-eval: --results %s: cannot be locked (%s): see that no other run writes to it\n",
+                    r->path, strerror(errno));
+        return EXIT_OK;
+    }
+    bool known = fcntl(fileno(r->file), F_GETLK, &held) == 0 && held.l_type != F_UNLCK && held.l_pid > 0;
+    if (known)
+        return console_fail(c, EXIT_INPUT,
+                            "--results %s: process %ld is at it: wait for its end, or name another file",
+                            r->path, (long)held.l_pid);
+    return console_fail(
+        c, EXIT_INPUT, "--results %s: another run is at it: wait for its end, or name another file", r->path);
+}
+
+/* Makes the file where it is not there. */
+static int open_file(results *r, console *c) {
+    int flags = O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, fd = -1;
+    struct stat s;
+    bool there = stat(r->path, &s) == 0;
+    if (!there && errno != ENOENT) return fail_file(r, c);
+    if (!there || S_ISREG(s.st_mode)) {
+        fd = open(r->path, flags | (there ? 0 : O_CREAT | O_EXCL), 0666);
+        if (fd < 0 && errno != EEXIST) return fail_file(r, c);
+        if (fd < 0) fd = open(r->path, flags);
+    }
+    if (fd < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) {
+        if (fd >= 0) close(fd);
+        return console_fail(c, EXIT_INPUT,
+                            "--results %s: is no regular file; name one that can be gone on with", r->path);
+    }
+    r->made = !there;
+    r->file = fdopen(fd, "r+");
+    if (r->file) return lock(r, c);
+    close(fd);
+    return fail_memory(c);
+}
+
 int results_open(const char *path, json_t *header, const data *d, console *c, results *out) {
     *out = (results){.path = path, .header = as_written(header), .n = d->n};
     out->records = calloc(d->n + 1, sizeof *out->records);
     if (!out->header || !out->records) return fail_memory(c);
     if (!path) return EXIT_OK;
-    if (access(path, F_OK) == 0 && !is_regular(path))
-        return console_fail(c, EXIT_INPUT,
-                            "--results %s: is no regular file; name one that can be gone on with", path);
-    out->file = fopen(path, "a+"); /* made where it is not there, kept where it is */
-    if (out->file) fclose(out->file);
-    out->file = fopen(path, "r+");
-    return out->file ? go_on(out, d, c) : fail_file(out, c);
+    int code = open_file(out, c);
+    return code ? code : go_on(out, d, c);
 }
 
 int results_add(results *r, size_t index, json_t *record, console *c) {
@@ -172,7 +259,9 @@ int results_add(results *r, size_t index, json_t *record, console *c) {
     r->done++;
     int code = r->fresh ? write_line(r, r->header, c) : EXIT_OK;
     r->fresh = false;
-    return code ? code : write_line(r, record, c);
+    if (!code) code = write_line(r, record, c);
+    if (!code && clock_seconds() - r->synced >= SYNC_SECONDS) code = results_sync(r, c);
+    return code;
 }
 
 const char *results_error(const results *r, size_t index) {

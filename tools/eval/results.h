@@ -4,13 +4,18 @@
  *     {"data": "9f...", "device": ..., "model": "51...", "variants": [{"budget": 1.0, "label": "full"}, ...]}
  *     {"id": "p1", "line": 1, "runs": [{"text": ["12.50"], "tokens": [5], "kept": 1.0, ...}, ...]}
  *
- * Every line is flushed before the next question begins. A last line that a killed run left unfinished is
- * dropped; a file of another run is refused.
+ * Every line is handed to the system before the next question begins, and to the disk at least once a second
+ * and at the end. A last line that a killed run left unfinished is dropped; a file of another run, of other
+ * pictures under the same names, of anything else, or one that another run is at, is refused and stays as it
+ * is.
  */
 #ifndef EVAL_RESULTS_H
 #define EVAL_RESULTS_H
 
 #include "eval/data.h"
+
+/** Of the format, in the header. */
+enum { RESULTS_VERSION = 2 };
 
 typedef struct results {
     const char *path; /* NULL: kept in memory only */
@@ -18,7 +23,10 @@ typedef struct results {
     json_t *header;
     json_t **records; /* of each item of the data; NULL: not answered yet */
     size_t n, done;
-    bool fresh; /* the file has no header yet: it comes with the first record */
+    bool fresh;    /* the file has no header yet: it comes with the first record */
+    bool made;     /* the file was not there before */
+    bool dirty;    /* something is not on the disk yet */
+    double synced; /* when it last was */
 } results;
 
 /**
@@ -33,6 +41,9 @@ bool results_have_studies(const char *path, bool otherwise);
 
 /** Appends the record (taken over) of item `index`. Returns an exit code. */
 int results_add(results *r, size_t index, json_t *record, console *c);
+
+/** Everything that was added is on the disk. Returns an exit code. */
+int results_sync(results *r, console *c);
 
 void results_close(results *r);
 

@@ -4,12 +4,12 @@
  */
 #include "eval/table.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/exit.h"
+#include "common/paper.h"
 
 void table_group_name(const group *g, char *text, size_t room) {
     snprintf(text, room, "%s (%s)", g->task, metric_title(g->metric));
@@ -178,14 +178,17 @@ static int write_json(const outcome *o, FILE *out) {
 
 /* ---- all of them -------------------------------------------------------------------------------------- */
 
-int table_write(const outcome *o, const char *format, FILE *out, console *c) {
-    int code = EXIT_OK;
-    errno = 0;
-    if (strcmp(format, "md") == 0) code = write_md(o, out);
-    if (strcmp(format, "csv") == 0) code = write_csv(o, out);
-    if (strcmp(format, "json") == 0) code = write_json(o, out);
-    if (fflush(out) || ferror(out)) /* whoever stops reading has what he wanted */
-        return errno == EPIPE ? EXIT_OK
-                              : console_fail(c, EXIT_INPUT, "tables cannot be written: %s", strerror(errno));
-    return code ? console_fail(c, code, "tables: out of host memory") : EXIT_OK;
+static int write_as(const outcome *o, const char *format, FILE *out) {
+    if (strcmp(format, "csv") == 0) return write_csv(o, out);
+    return strcmp(format, "json") == 0 ? write_json(o, out) : write_md(o, out);
+}
+
+int table_write(const outcome *o, const char *format, console *c) {
+    paper whole;
+    paper_begin(&whole);
+    int code = write_as(o, format, whole.out);
+    paper_end(&whole);
+    if (!code) console_print(c, "%s", whole.text);
+    paper_release(&whole);
+    return code ? console_fail(c, code, "tables: out of host memory") : console_check_output(c);
 }

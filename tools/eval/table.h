@@ -16,8 +16,8 @@ typedef struct outcome {
     const scores *scores;
 } outcome;
 
-/** Writes in a format: "md", "csv" or "json". Returns an exit code. */
-int table_write(const outcome *o, const char *format, FILE *out, console *c);
+/** Prints them in a format, "md", "csv" or "json", whole or not at all. Returns an exit code. */
+int table_write(const outcome *o, const char *format, console *c);
 
 /** "pages (ANLS)": what a group is called. */
 void table_group_name(const group *g, char *text, size_t room);

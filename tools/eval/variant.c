@@ -127,6 +127,15 @@ static bool is_known(const spec *specs, size_t n, const char *label) {
     return false;
 }
 
+/* Results are JSON, which holds no other texts: one that is left out would let another run's pass as its own.
+ */
+static int check_utf8(const char *policies) {
+    json_t *text = json_string(policies);
+    bool good = text != NULL;
+    json_decref(text);
+    return good ? EXIT_OK : flag_refuse("--policy \"%s\": must be UTF-8", policies);
+}
+
 /* "full" stands first already; given again it is passed over. */
 static int take_policies(const char *text, char **pool, spec *specs, size_t *n) {
     specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT};
@@ -207,7 +216,8 @@ int variants_parse(const char *policies, const char *budgets, variants *out) {
     char *pool = out->text = malloc(4 * strlen(policies) + 4 * MOST_POLICIES);
     out->budgets = calloc(MOST_BUDGETS, sizeof *out->budgets);
     if (!pool || !out->budgets) goto no_memory;
-    int code = take_policies(policies, &pool, specs, &out->n_policies);
+    int code = check_utf8(policies);
+    if (!code) code = take_policies(policies, &pool, specs, &out->n_policies);
     if (!code) code = take_budgets(budgets, out->budgets, &out->n_budgets);
     if (code) return code;
     if (!reserve(out->n_policies, out)) goto no_memory;

@@ -11,22 +11,21 @@
 #include <unistd.h>
 
 #include "common/exit.h"
+#include "common/paper.h"
 #include "eval/ask.h"
 
 typedef struct worker {
     const work *work;
     int pipe;
     console console;
-    char *said; /* since the last message */
-    size_t said_bytes;
+    paper said; /* since the last message */
     asker asker;
 } worker;
 
-/* What is said from now on goes into the next message. Without memory for it, straight to standard error. */
+/* What is said from now on goes into the next message. */
 static void listen_to(worker *w) {
-    w->said = NULL;
-    w->said_bytes = 0;
-    w->console.words = open_memstream(&w->said, &w->said_bytes);
+    paper_begin(&w->said);
+    w->console.words = w->said.out;
 }
 
 /* False where nobody reads any more. */
@@ -47,11 +46,11 @@ static int tell(worker *w, size_t index, int code, json_t *record) {
     char *text = record ? json_dumps(record, JSON_COMPACT) : NULL;
     if (record && !text) code = console_fail(&w->console, EXIT_MEMORY, "out of host memory");
     json_decref(record);
-    if (w->console.words) fclose(w->console.words);
-    message m = {.index = index, .code = code, .said = w->said_bytes, .record = text ? strlen(text) : 0};
-    bool heard = put(w, &m, sizeof m) && put(w, w->said, m.said) && put(w, text, m.record);
+    paper_end(&w->said);
+    message m = {.index = index, .code = code, .said = w->said.bytes, .record = text ? strlen(text) : 0};
+    bool heard = put(w, &m, sizeof m) && put(w, w->said.text, m.said) && put(w, text, m.record);
     free(text);
-    free(w->said);
+    paper_release(&w->said);
     listen_to(w);
     return heard ? code : EXIT_INPUT;
 }
@@ -78,7 +77,6 @@ int worker_run(const work *given, int pipe) {
         code = tell(&w, i, code, record);
     }
     asker_close(&w.asker);
-    if (w.console.words) fclose(w.console.words);
-    free(w.said);
+    paper_release(&w.said);
     return code;
 }

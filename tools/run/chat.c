@@ -18,15 +18,17 @@ static const char commands[] =
     "/help        this text\n"
     "/quit        end\n";
 
-/* The next line without its end; false at the end of input, and when Ctrl-C came before one waited for it. */
-static bool read_line(bool terminal, char **line, size_t *room) {
+/* The next line without its end, `*bytes` of it; false at the end of input, and when Ctrl-C came before
+ * one waited for it. */
+static bool read_line(bool terminal, char **line, size_t *room, size_t *bytes) {
     if (terminal) fputs("> ", stderr);
     interrupt_ends(true);
     ssize_t length = interrupt_seen() ? -1 : getline(line, room, stdin);
     interrupt_ends(false);
     if (length < 0 && terminal) fputc('\n', stderr);
     if (length < 0) return false;
-    while (length > 0 && strchr("\r\n", (*line)[length - 1])) (*line)[--length] = 0;
+    while (length > 0 && ((*line)[length - 1] == '\n' || (*line)[length - 1] == '\r')) (*line)[--length] = 0;
+    *bytes = (size_t)length;
     return true;
 }
 
@@ -50,7 +52,7 @@ static int show_picture(run *r, const char *path) {
     if (code || r->console.quiet) return code;
     int width, height;
     vlcache_image_size(r->pictures.items[r->pictures.n - 1], &width, &height);
-    fprintf(stderr, "%s: %d x %d pixels\n", path, width, height);
+    console_say(&r->console, "%s: %d x %d pixels\n", path, width, height);
     return EXIT_OK;
 }
 
@@ -78,16 +80,23 @@ static int ask(run *r, const char *line) {
     return code;
 }
 
+/* A command, a question, or nothing. What follows a zero byte would be lost in silence. */
+static int take_line(run *r, char *line, size_t bytes, bool *quit) {
+    size_t blank = strspn(line, " \t");
+    if (strlen(line) != bytes)
+        return console_fail(&r->console, EXIT_USAGE, "a line with a zero byte is no text; it was not asked");
+    if (!line[blank]) return EXIT_OK;
+    return line[blank] == '/' ? obey(r, line + blank, quit) : ask(r, line);
+}
+
 int chat(run *r) {
     bool terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO), quit = false;
     char *line = NULL;
-    size_t room = 0;
+    size_t room = 0, bytes = 0;
     int last = EXIT_OK;
     if (terminal && !r->console.quiet) fputs("A question a line; /help lists the commands.\n", stderr);
-    while (!quit && read_line(terminal, &line, &room)) {
-        size_t blank = strspn(line, " \t");
-        if (!line[blank]) continue;
-        int code = line[blank] == '/' ? obey(r, line + blank, &quit) : ask(r, line);
+    while (!quit && read_line(terminal, &line, &room, &bytes)) {
+        int code = take_line(r, line, bytes, &quit);
         if (code) last = code;
         if (r->console.failure || (code == EXIT_INTERRUPT && !terminal)) break;
     }

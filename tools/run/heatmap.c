@@ -15,6 +15,8 @@
 #include "common/exit.h"
 #include "common/kept.h"
 #include "common/legend.h"
+#include "common/outfile.h"
+#include "common/png.h"
 #include "common/relief.h"
 
 enum { MIN_WIDTH = 672, MAX_SIDE = 2048 };
@@ -90,6 +92,18 @@ static char *file_name(const char *path, size_t i, size_t n) {
     return name;
 }
 
+static int write_png(const canvas *drawn, const char *path, console *c) {
+    outfile file = {.fd = -1};
+    size_t bytes = 0;
+    uint8_t *png = png_encode(drawn->rgb, drawn->width, drawn->height, &bytes);
+    int code = png ? EXIT_OK : console_fail(c, EXIT_MEMORY, "--heatmap: out of host memory");
+    if (!code) code = outfile_open(&file, "--heatmap", path, c);
+    if (!code) fwrite(png, 1, bytes, file.file);
+    int closed = outfile_close(&file, !code, c);
+    free(png);
+    return code ? code : closed;
+}
+
 static int write_one(run *r, const vlcache_answer *a, int image, const int *counts, const char *path) {
     sheet s = {0};
     char note[96];
@@ -105,22 +119,37 @@ static int write_one(run *r, const vlcache_answer *a, int image, const int *coun
     }
     snprintf(note, sizeof note, "Kept by how many of %d (layer, KV head) pairs", total);
     legend_draw(&s.canvas, total, note);
-    vlcache_status status = vlcache_image_write_png(path, s.canvas.rgb, s.canvas.width, s.canvas.height);
-    if (status) code = console_fail_status(&r->console, status);
+    code = write_png(&s.canvas, path, &r->console);
 done:
     canvas_release(&s.canvas);
     free(cells);
     return code;
 }
 
+/* The picture that is drawn over is not drawn onto. */
+static int check_name(run *r, const char *name) {
+    for (int i = 0; i < r->options.n_images; i++)
+        if (outfile_replaces(name, r->options.images[i]))
+            return console_fail(&r->console, EXIT_USAGE,
+                                "--heatmap %s: is the picture itself: name another file", name);
+    return EXIT_OK;
+}
+
 int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
     kept k = {0};
-    int *counts = NULL, code = kept_read(r->session, answer, &k, &r->console);
+    int *counts = NULL, code = EXIT_OK;
+    if (r->pictures.n > 1 && outfile_is_stream(path))
+        return console_fail(&r->console, EXIT_USAGE,
+                            "--heatmap %s: takes one picture, and there are %zu: name a file", path,
+                            r->pictures.n);
+    code = kept_read(r->session, answer, &k, &r->console);
     if (!code) counts = count_positions(&k, answer->prompt_tokens);
     for (size_t i = 0; i < r->pictures.n && !code; i++) {
         char *name = counts ? file_name(path, i, r->pictures.n) : NULL;
-        code = name ? write_one(r, answer, (int)i, counts, name)
-                    : console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
+        if (name) code = check_name(r, name);
+        if (!code)
+            code = name ? write_one(r, answer, (int)i, counts, name)
+                        : console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
         free(name);
     }
     free(counts);

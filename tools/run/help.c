@@ -33,7 +33,8 @@ static const char rest[] =
     "What goes where\n"
     "  Standard output holds the answer and nothing else, piece by piece as it is generated. Standard\n"
     "  error holds progress bars (on a terminal only) and one summary line: tokens, time to the first\n"
-    "  token, tokens a second after it, and how much of the prompt's keys and values was kept.\n"
+    "  token, tokens a second after it, and how much of the prompt's keys and values was kept; in a chat,\n"
+    "  of those of the whole conversation.\n"
     "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
     "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
     "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
@@ -46,7 +47,7 @@ static const char rest[] =
     "\n"
     "Exit codes\n"
     "  0     the answer is complete, or the reader of standard output has left\n"
-    "  1     usage: a flag; pictures that do not fit their <image> marks; a prompt too long for the context\n"
+    "  1     usage: a flag; pictures without their marks in a --raw prompt; a prompt beyond the context\n"
     "  2     a file: model or picture missing, malformed or not supported; output that cannot be written\n"
     "  3     no such device, or the device or its driver failed\n"
     "  4     out of host or device memory\n"
@@ -59,10 +60,10 @@ static const char rest[] =
     "  vlcache-run --image page.png -p 'What is the heading?' --json | jq .kv_bytes\n"
     "  curl -s https://example.org/cat.jpg | vlcache-run --image - -p 'What is this?'\n";
 
-void help_print(void) {
+void help_print(console *c) {
     char model[FOLDER_BYTES];
     fputs(usage, stdout);
     options_print_flags();
     fputs(rest, stdout);
-    if (folder_of_model(model)) printf("\nThe model without -m: %s\n", model);
+    if (folder_of_model(model)) console_print(c, "\nThe model without -m: %s\n", model);
 }

@@ -5,7 +5,6 @@
  */
 #include "run/json.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -122,7 +121,7 @@ static int add_kept(run *r, const vlcache_answer *a, json_t *object) {
 static int print(console *c, const json_t *object) {
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text) return console_fail(c, EXIT_MEMORY, "--json: out of host memory");
-    if ((puts(text) < 0 || fflush(stdout)) && !c->failure) c->failure = errno;
+    console_print(c, "%s\n", text);
     free(text);
     return console_check_output(c);
 }

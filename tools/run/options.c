@@ -10,6 +10,7 @@
 
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/template.h"
 
 #define FIELD(member) offsetof(options, member)
 #define MOST_TOKENS   (1 << 20)
@@ -42,22 +43,8 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
 }
 
-/* Checked here as well as by the session, so that a slip is told before the weights are loaded. */
-static int read_template(const flag *f, const char *name, const char *text, void *into) {
-    size_t length = strlen(text);
-    const char *names = vlcache_chat_template_names();
-    (void)f;
-    for (const char *at = names; (at = strstr(at, text)) && length; at += length) {
-        bool starts = at == names || at[-1] == ' ' || at[-1] == ',';
-        if (!starts || (at[length] && at[length] != ',')) continue;
-        ((options *)into)->chat_template = text;
-        return EXIT_OK;
-    }
-    return flag_refuse("%s \"%s\": must be one of %s", name, text, names);
-}
-
-static void name_templates(char *text, size_t capacity) {
-    snprintf(text, capacity, "%s", vlcache_chat_template_names());
+static void name_formats(char *text, size_t capacity) {
+    snprintf(text, capacity, "%s", vlcache_image_formats());
 }
 
 static void name_policies(char *text, size_t capacity) {
@@ -83,11 +70,13 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "Question"},
     {FLAG_OWN, .name = "image", .argument = "FILE", .read = read_image,
-     .help = "a picture (JPEG, PNG, BMP, GIF, PNM); may be given again; - reads\nstandard input"},
+     .names = name_formats,
+     .help = "a picture; may be given again; - reads standard input. It stands before\nthe question, or where that "
+             "has as many <image> marks as there are\npictures. Read are"},
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
     {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
-     .read = read_template, .names = name_templates,
+     .read = template_read, .names = template_names,
      .help = "how questions and answers are put [as the checkpoint says]; one of"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"

@@ -25,6 +25,19 @@ static vlcache_status ask_once(run *r, const char *text, const vlcache_answer **
     return vlcache_session_ask(r->session, &prompt, &generate, answer);
 }
 
+/* The rows of this answer's prompt join those of the conversation, which began with it where the context
+ * holds no more; the answer's own rows are all kept and count from the next turn on. */
+static void sum_up(run *r, const vlcache_answer *a) {
+    const vlcache_compress_stats *kv = &a->compress;
+    uint64_t row = a->prompt_tokens ? kv->bytes_full / (uint64_t)a->prompt_tokens : 0;
+    if (a->context_tokens - a->prompt_tokens - a->n_tokens <= 1) r->kv_kept = r->kv_full = 0;
+    r->kv_kept += kv->bytes_kept;
+    r->kv_full += kv->bytes_full;
+    console_summary(&r->console, a, r->kv_kept, r->kv_full);
+    r->kv_kept += row * (uint64_t)a->n_tokens;
+    r->kv_full += row * (uint64_t)a->n_tokens;
+}
+
 int turn_ask(run *r, const char *text, const vlcache_answer **answer) {
     vlcache_status status;
     interrupt_cancels(r->session);
@@ -37,6 +50,6 @@ int turn_ask(run *r, const char *text, const vlcache_answer **answer) {
     if (status) return console_fail_status(&r->console, status);
     console_end_line(&r->console);
     if (r->console.failure) return console_check_output(&r->console);
-    console_summary(&r->console, *answer);
+    sum_up(r, *answer);
     return (*answer)->finish == VLCACHE_FINISH_CANCELLED ? EXIT_INTERRUPT : EXIT_OK;
 }

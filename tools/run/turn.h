@@ -15,7 +15,8 @@ typedef struct run {
     vlcache_device *device;
     vlcache_model *model;
     vlcache_session *session;
-    double load_ms; /* opening the device and loading the model */
+    double load_ms;            /* opening the device and loading the model */
+    uint64_t kv_kept, kv_full; /* of the conversation: bytes of the rows before the next turn, and of all */
 } run;
 
 /** Asks `text` about the pictures, streams the answer, says the summary. `*answer` is NULL on failure, else

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
 #include "eval/bootstrap.h"
 #include "eval/report/layers.h"
 #include "eval/report/section.h"
@@ -40,10 +41,10 @@ static void draw_corners(const report *r, FILE *out) {
                                                "sparsity, accumulated"};
     const scores *s = r->outcome->scores;
     size_t n = count_groups(s), at = 0;
-    svg_tick *ticks = calloc(n + 1, sizeof *ticks);
-    svg_point *points = calloc(CORNERS * n + 1, sizeof *points);
+    svg_tick *ticks = memory_take(n + 1, sizeof *ticks);
+    svg_point *points = memory_take(CORNERS * n + 1, sizeof *points);
     svg_series series[CORNERS];
-    for (size_t g = 0; g < s->n && ticks && points; g++) {
+    for (size_t g = 0; g < s->n; g++) {
         if (!s->sheets[g].n) continue;
         ticks[at] = (svg_tick){(double)at, s->sheets[g].group->task};
         for (int i = 0; i < CORNERS; i++)
@@ -51,8 +52,7 @@ static void draw_corners(const report *r, FILE *out) {
                 retention_at((double)at, &s->sheets[g], corner(&r->options->studies, i));
         at++;
     }
-    for (int i = 0; i < CORNERS && points; i++)
-        series[i] = (svg_series){names[i], i, points + (size_t)i * n, n};
+    for (int i = 0; i < CORNERS; i++) series[i] = (svg_series){names[i], i, points + (size_t)i * n, n};
     svg_chart chart = {.id = "ablation",
                        .title = "Retention of each task with four combinations of allocation and scoring",
                        .x_title = "Task",
@@ -165,10 +165,10 @@ static void draw_retention(const report *r, FILE *out) {
     const scores *s = r->outcome->scores;
     size_t n = count_groups(s), at = 0;
     svg_tick ticks[STUDY_THRESHOLDS];
-    svg_point *points = calloc(STUDY_THRESHOLDS * n + 1, sizeof *points);
-    svg_series *series = calloc(n + 1, sizeof *series);
+    svg_point *points = memory_take(STUDY_THRESHOLDS * n + 1, sizeof *points);
+    svg_series *series = memory_take(n + 1, sizeof *series);
     threshold_ticks(ticks);
-    for (size_t g = 0; g < s->n && points && series; g++) {
+    for (size_t g = 0; g < s->n; g++) {
         if (!s->sheets[g].n) continue;
         for (int t = 0; t < STUDY_THRESHOLDS; t++)
             points[at * STUDY_THRESHOLDS + (size_t)t] =

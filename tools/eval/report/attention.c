@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
 #include "eval/bootstrap.h"
 #include "eval/report/layers.h"
 #include "eval/report/section.h"
@@ -19,13 +20,13 @@ typedef struct layer_axis {
 
 static bool axis_make(const results *r, layer_axis *a) {
     a->n = layers_count(r);
-    a->ticks = calloc(a->n + 1, sizeof *a->ticks);
-    a->names = calloc(a->n + 1, sizeof *a->names);
-    for (size_t l = 0; l < a->n && a->ticks && a->names; l++) {
+    a->ticks = memory_take(a->n + 1, sizeof *a->ticks);
+    a->names = memory_take(a->n + 1, sizeof *a->names);
+    for (size_t l = 0; l < a->n; l++) {
         snprintf(a->names[l], sizeof a->names[l], "%zu", l);
         a->ticks[l] = (svg_tick){(double)l, a->names[l]};
     }
-    return a->n && a->ticks && a->names;
+    return a->n > 0;
 }
 
 static void axis_release(layer_axis *a) {
@@ -38,12 +39,12 @@ static svg_point point_of(double x, spread s) {
 }
 
 static double correlate(const svg_point *a, const svg_point *b, size_t n, estimate *out) {
-    double *x = calloc(2 * n + 1, sizeof *x);
-    for (size_t i = 0; i < n && x; i++) {
+    double *x = memory_take(2 * n + 1, sizeof *x);
+    for (size_t i = 0; i < n; i++) {
         x[i] = a[i].y;
         x[n + i] = b[i].y;
     }
-    *out = x ? correlation(x, x + n, n) : (estimate){NAN, NAN, NAN};
+    *out = correlation(x, x + n, n);
     free(x);
     return out->mean;
 }
@@ -71,11 +72,10 @@ static void draw_profile(const layer_axis *a, const svg_point *prefill, const sv
 }
 
 static void draw_scatter(const layer_axis *a, const svg_point *prefill, const svg_point *decode, FILE *out) {
-    svg_point *pairs = calloc(a->n + 1, sizeof *pairs);
-    svg_series *series = calloc(a->n + 1, sizeof *series);
-    char(*names)[32] = calloc(a->n + 1, sizeof *names);
-    bool good = pairs && series && names;
-    for (size_t l = 0; l < a->n && good; l++) {
+    svg_point *pairs = memory_take(a->n + 1, sizeof *pairs);
+    svg_series *series = memory_take(a->n + 1, sizeof *series);
+    char(*names)[32] = memory_take(a->n + 1, sizeof *names);
+    for (size_t l = 0; l < a->n; l++) {
         pairs[l] = (svg_point){prefill[l].y, decode[l].y, NAN, NAN};
         snprintf(names[l], sizeof names[l], "layer %zu", l);
         series[l] = (svg_series){names[l], 2, &pairs[l], 1};
@@ -85,7 +85,7 @@ static void draw_scatter(const layer_axis *a, const svg_point *prefill, const sv
                        .x_title = "Sparsity in prefill",
                        .y_title = "Sparsity in decode",
                        .series = series,
-                       .n_series = good ? a->n : 0,
+                       .n_series = a->n,
                        .unit = "%",
                        .x_unit = "%",
                        .named = true,
@@ -120,12 +120,12 @@ void section_sparsity(const report *r, FILE *out) {
                  "The share of the prompt that a layer's attention passes over: where the two lines go "
                  "together, prefill says which layers can do with few tokens in decode.");
     bool good = axis_make(found, &a);
-    svg_point *points = calloc(2 * a.n + 1, sizeof *points);
-    for (size_t l = 0; l < a.n && points && good; l++) {
+    svg_point *points = memory_take(2 * a.n + 1, sizeof *points);
+    for (size_t l = 0; l < a.n; l++) {
         points[l] = point_of((double)l, layers_sparsity(found, "sparsity", published, l));
         points[a.n + l] = point_of((double)l, layers_sparsity(found, "decode", published, l));
     }
-    if (points && good) {
+    if (good) {
         fputs("<div class=\"grid\">\n", out);
         draw_profile(&a, points, points + a.n, out);
         draw_scatter(&a, points, points + a.n, out);
@@ -162,9 +162,9 @@ static void hits_table(const report *r, const char *which, FILE *out) {
 static void draw_hits(const report *r, const layer_axis *a, const char *which, const char *heading,
                       FILE *out) {
     const variants *v = r->outcome->variants;
-    svg_point *points = calloc(v->n_policies * a->n + 1, sizeof *points);
-    svg_series *series = calloc(v->n_policies, sizeof *series);
-    for (size_t p = 1; p < v->n_policies && points && series; p++) {
+    svg_point *points = memory_take(v->n_policies * a->n + 1, sizeof *points);
+    svg_series *series = memory_take(v->n_policies, sizeof *series);
+    for (size_t p = 1; p < v->n_policies; p++) {
         svg_point *own = points + (p - 1) * a->n;
         series[p - 1] = (svg_series){v->labels[p], (int)p - 1, own, a->n};
         for (size_t l = 0; l < a->n; l++) {
@@ -180,7 +180,7 @@ static void draw_hits(const report *r, const layer_axis *a, const char *which, c
                        .ticks = a->ticks,
                        .n_ticks = a->n,
                        .series = series,
-                       .n_series = points && series ? v->n_policies - 1 : 0,
+                       .n_series = v->n_policies - 1,
                        .lines = true,
                        .from_zero = true,
                        .unit = "%",

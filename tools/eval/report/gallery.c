@@ -12,7 +12,10 @@
 
 #include <vlcache/image.h>
 
+#include "common/exit.h"
+#include "common/infile.h"
 #include "common/legend.h"
+#include "common/memory.h"
 #include "common/relief.h"
 #include "eval/ask.h"
 #include "eval/report/picture.h"
@@ -106,9 +109,9 @@ static int digit_of(char c) {
 static relief_cell *make_cells(const json_t *record, const char *seen, size_t image, size_t *n) {
     const json_t *all = json_object_get(record, "cells");
     size_t tokens = json_array_size(all), digits = strlen(seen);
-    relief_cell *cells = calloc(tokens + 1, sizeof *cells);
+    relief_cell *cells = memory_take(tokens + 1, sizeof *cells);
     *n = 0;
-    for (size_t i = 0; i < tokens && i < digits && cells; i++) {
+    for (size_t i = 0; i < tokens && i < digits; i++) {
         const json_t *one = json_array_get(all, i);
         float at[4];
         if ((size_t)json_integer_value(json_array_get(one, 0)) != image) continue;
@@ -124,15 +127,16 @@ static bool paint(const shown *s, const char *seen, size_t image, canvas *c, flo
     size_t n;
     relief_cell *cells = make_cells(s->record, seen, image, &n);
     relief_place place = {0, c->width, c->height, (int)strlen(SEEN_DIGITS) - 1, scale};
-    bool good = cells && relief_paint(c, &place, cells, n);
+    bool good = relief_paint(c, &place, cells, n);
     free(cells);
     return good;
 }
 
 static void put_uri(gallery *g, const canvas *c, const char *alt) {
     char *uri = picture_uri(c->rgb, c->width, c->height);
-    size_t bytes = uri ? strlen(uri) : 0;
-    if (uri && g->bytes + bytes <= MOST_BYTES) {
+    if (!uri) memory_out();
+    size_t bytes = strlen(uri);
+    if (g->bytes + bytes <= MOST_BYTES) {
         fprintf(g->out, "<img src=\"%s\" width=\"%d\" height=\"%d\" alt=\"%s\"/>\n", uri, c->width, c->height,
                 alt);
         g->bytes += bytes;
@@ -144,14 +148,20 @@ static void put_uri(gallery *g, const canvas *c, const char *alt) {
 
 static void put_picture(gallery *g, const shown *s, const char *seen, size_t image) {
     vlcache_image *loaded = NULL;
+    infile file;
     canvas c = {0};
     float scale;
-    if (vlcache_image_load(s->item->images[image], &loaded))
+    int code = infile_picture(s->item->images[image], &file, &loaded);
+    if (code == EXIT_MEMORY) memory_out();
+    if (code)
         fputs("<p class=\"note\">The picture cannot be read any more.</p>\n", g->out);
-    else if (draw_picture(loaded, &c, &scale) && paint(s, seen, image, &c, scale))
+    else if (!draw_picture(loaded, &c, &scale) || !paint(s, seen, image, &c, scale))
+        memory_out();
+    else
         put_uri(g, &c, seen ? "what was kept of the picture" : "the picture");
     canvas_release(&c);
     vlcache_image_destroy(&loaded);
+    infile_release(&file);
 }
 
 /* ---- words -------------------------------------------------------------------------------------------- */
@@ -230,9 +240,8 @@ static void put_scale(FILE *out) {
         rgb[3 * i + 2] = c.b;
     }
     char *uri = picture_uri(rgb, STEPS, 1);
-    if (uri)
-        fprintf(
-            out,
+    if (!uri) memory_out();
+    fprintf(out,
             "<p class=\"scale\"><span>kept by few</span><img src=\"%s\" alt=\"colours from dark violet to "
             "light yellow\"/><span>by all (layer, KV head) pairs; grey: dropped by all</span></p>\n",
             uri);
@@ -240,8 +249,8 @@ static void put_scale(FILE *out) {
 }
 
 static void put_task(gallery *g, const sheet *s, size_t most) {
-    bool *taken = calloc(s->n + 1, sizeof *taken);
-    for (size_t k = 0; k < most && taken; k++) {
+    bool *taken = memory_take(s->n + 1, sizeof *taken);
+    for (size_t k = 0; k < most; k++) {
         size_t at = next_of(g->report, s, taken);
         if (at == s->n) break;
         shown it = shown_at(g->report, s, at);

@@ -2,6 +2,7 @@
  * layers.c - one number of each record, put together.
  */
 #include "eval/report/layers.h"
+#include "common/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -57,8 +58,8 @@ static double quantile(const double *sorted, size_t n, double q) {
 
 static spread spread_of(const results *r, finder find, const void *what, int layer) {
     spread s = {NAN, NAN, NAN, 0};
-    double sum = 0.0, *values = calloc(r->n + 1, sizeof *values);
-    for (size_t i = 0; i < r->n && values; i++) {
+    double sum = 0.0, *values = memory_take(r->n + 1, sizeof *values);
+    for (size_t i = 0; i < r->n; i++) {
         double value = number_of(find(r->records[i], what), layer);
         if (isnan(value)) continue;
         values[s.n++] = value;

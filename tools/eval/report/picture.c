@@ -4,36 +4,13 @@
  */
 #include "eval/report/picture.h"
 
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
+#include "common/png.h"
+#include "eval/report/jpeg.h"
 
 enum { JPEG_QUALITY = 82 };
-
-/* Bytes that grow. */
-typedef struct pile {
-    unsigned char *bytes;
-    size_t n, room;
-    bool failed;
-} pile;
-
-static void add(void *context, void *data, int size) {
-    pile *p = context;
-    size_t needed = p->n + (size_t)size;
-    if (needed > p->room) {
-        unsigned char *more = realloc(p->bytes, 2 * needed);
-        p->failed = p->failed || !more;
-        if (!more) return;
-        p->bytes = more;
-        p->room = 2 * needed;
-    }
-    memcpy(p->bytes + p->n, data, (size_t)size);
-    p->n = needed;
-}
 
 static char *base64(const char *head, const unsigned char *bytes, size_t n) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -54,15 +31,15 @@ static char *base64(const char *head, const unsigned char *bytes, size_t n) {
 }
 
 char *picture_uri(const uint8_t *rgb, int width, int height) {
-    pile png = {0}, jpeg = {0};
-    char *uri = NULL;
-    bool have_png = stbi_write_png_to_func(add, &png, width, height, 3, rgb, 3 * width) && !png.failed;
-    bool have_jpeg = stbi_write_jpg_to_func(add, &jpeg, width, height, 3, rgb, JPEG_QUALITY) && !jpeg.failed;
-    if (have_png && (!have_jpeg || png.n <= jpeg.n))
-        uri = base64("data:image/png;base64,", png.bytes, png.n);
-    else if (have_jpeg)
-        uri = base64("data:image/jpeg;base64,", jpeg.bytes, jpeg.n);
-    free(png.bytes);
-    free(jpeg.bytes);
+    size_t png_bytes = 0, jpeg_bytes = 0;
+    uint8_t *png = png_encode(rgb, width, height, &png_bytes);
+    uint8_t *jpeg = jpeg_encode(rgb, width, height, JPEG_QUALITY, &jpeg_bytes);
+    char *uri = NULL; /* of both or of none: the same pictures always give the same bytes */
+    if (png && jpeg && png_bytes <= jpeg_bytes)
+        uri = base64("data:image/png;base64,", png, png_bytes);
+    else if (png && jpeg)
+        uri = base64("data:image/jpeg;base64,", jpeg, jpeg_bytes);
+    free(png);
+    free(jpeg);
     return uri;
 }

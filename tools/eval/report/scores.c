@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
 #include "eval/report/section.h"
 
 enum { FEW_QUESTIONS = 20, MANY_BUDGETS = 7, MANY_POLICIES = 9 };
@@ -29,10 +30,9 @@ typedef struct lines {
     char (*names)[16];
 } lines;
 
-static bool lines_make(const variants *v, lines *l) {
-    *l = (lines){calloc(v->n + 1, sizeof *l->points), calloc(v->n_policies, sizeof *l->series),
-                 calloc(v->n_budgets, sizeof *l->ticks), calloc(v->n_budgets, sizeof *l->names)};
-    return l->points && l->series && l->ticks && l->names;
+static void lines_make(const variants *v, lines *l) {
+    *l = (lines){memory_take(v->n + 1, sizeof *l->points), memory_take(v->n_policies, sizeof *l->series),
+                 memory_take(v->n_budgets, sizeof *l->ticks), memory_take(v->n_budgets, sizeof *l->names)};
 }
 
 static void lines_release(lines *l) {
@@ -121,17 +121,16 @@ static void task_scores(const report *r, const sheet *s, size_t index, FILE *out
     int n = snprintf(whole, sizeof whole, "full cache %.1f", full.mean);
     if (!isnan(full.low))
         snprintf(whole + n, sizeof whole - (size_t)n, " (%.1f to %.1f)", full.low, full.high);
-    if (lines_make(v, &l)) {
-        fill(v, s, take_score, false, &l);
-        draw(v, &l,
-             (svg_chart){.id = id,
-                         .title = "Score against the share of the cache, a line for each policy",
-                         .y_title = "Score",
-                         .unit = "",
-                         .whole = full.mean,
-                         .whole_name = whole},
-             out);
-    }
+    lines_make(v, &l);
+    fill(v, s, take_score, false, &l);
+    draw(v, &l,
+         (svg_chart){.id = id,
+                     .title = "Score against the share of the cache, a line for each policy",
+                     .y_title = "Score",
+                     .unit = "",
+                     .whole = full.mean,
+                     .whole_name = whole},
+         out);
     lines_release(&l);
     write_table(v, s, false, out);
 }
@@ -141,18 +140,17 @@ static void task_retention(const report *r, const sheet *s, size_t index, FILE *
     lines l;
     char id[32];
     snprintf(id, sizeof id, "retention-%zu", index);
-    if (lines_make(v, &l)) {
-        fill(v, s, take_retention, true, &l);
-        draw(v, &l,
-             (svg_chart){.id = id,
-                         .title = "Retention against the share of the cache, with intervals",
-                         .y_title = "Retention",
-                         .unit = "%",
-                         .dodge = true,
-                         .whole = 100.0,
-                         .whole_name = "full cache"},
-             out);
-    }
+    lines_make(v, &l);
+    fill(v, s, take_retention, true, &l);
+    draw(v, &l,
+         (svg_chart){.id = id,
+                     .title = "Retention against the share of the cache, with intervals",
+                     .y_title = "Retention",
+                     .unit = "%",
+                     .dodge = true,
+                     .whole = 100.0,
+                     .whole_name = "full cache"},
+         out);
     lines_release(&l);
     write_table(v, s, true, out);
 }

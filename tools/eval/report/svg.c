@@ -7,6 +7,7 @@
  * Axes end at round numbers: steps of 1, 2 or 5 times a power of ten, about SPANS of them.
  */
 #include "eval/report/svg.h"
+#include "common/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -275,8 +276,8 @@ static void draw_name(const plot *p, const svg_series *s, box *names, size_t *n)
 
 static void draw_names(const plot *p) {
     size_t n = 0;
-    box *names = calloc(p->chart->n_series + 1, sizeof *names);
-    for (size_t s = 0; s < p->chart->n_series && names; s++) draw_name(p, &p->chart->series[s], names, &n);
+    box *names = memory_take(p->chart->n_series + 1, sizeof *names);
+    for (size_t s = 0; s < p->chart->n_series; s++) draw_name(p, &p->chart->series[s], names, &n);
     free(names);
 }
 
