@@ -88,10 +88,7 @@ START_TEST(jobs_warn_once) {
     ck_assert_ptr_null(strstr(strstr(p.err, "warning: ") + 1, "warning: "));
     ck_assert_str_eq(p.out, first.out);
     process_release(&p);
-    strcat(cache, "/fingerprints"); /* the tool's own, where it had the time for it */
-    unlink(cache);
-    *strrchr(cache, '/') = 0;
-    ck_assert(rmdir(cache) == 0 && rmdir(folder) == 0);
+    scratch_remove("open");
     forget_results();
 }
 END_TEST

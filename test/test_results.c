@@ -231,6 +231,7 @@ START_TEST(two_runs_do_not_share_results) {
     process_start(&one, (const char *const[]){EVAL, EVALUATE(), "--results", results, "--jobs",
                                               _i ? "2" : "1", "-n", "64", NULL});
     await_lines(2);
+    process_signal(&one, SIGSTOP); /* a fast device would be done before it is killed */
     RUN_EVAL(&other, EVALUATE(), "--results", results, "-n", "64");
     snprintf(said, sizeof said, "process %ld is at it: wait for its end, or name another file",
              (long)one.pid);

@@ -4,6 +4,7 @@
 #include "support/scratch.h"
 
 #include <dirent.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,15 @@ void scratch_text(const char *name, const char *text) {
     scratch_write(name, text, strlen(text));
 }
 
+static int drop(const char *path, const struct stat *at, int type, struct FTW *walk) {
+    (void)at, (void)type, (void)walk;
+    return remove(path);
+}
+
 void scratch_remove(const char *name) {
     char path[512];
     place(path, name);
-    if (remove(path) != 0) return;
+    nftw(path, drop, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 void scratch_clean(void) {

@@ -15,7 +15,7 @@ const char *scratch_folder(void);
 void scratch_write(const char *name, const void *data, size_t bytes);
 void scratch_text(const char *name, const char *text);
 
-/** Removes one file or empty folder, or all with the folder. */
+/** Removes one file, or a folder with what is in it; or all with the folder. */
 void scratch_remove(const char *name);
 void scratch_clean(void);
 
