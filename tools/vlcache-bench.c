@@ -1,10 +1,10 @@
 /*
- * vlcache-bench.c - how fast many sequences go together, what the host's own part of a step is, and how many
+ * vlcache-bench.c - how fast many sequences go together, how much of a step the host is at work, how many
  * fit.
  *
- *     speed:  for each policy and number of sequences: all ask the same, -n tokens each; tokens a second
- * while all answer fit:    with --kv-mib: conversations are added, one after another, until the memory is
- * full
+ * Speed: for each policy and number of sequences all ask the same, and what is timed is the steps in which
+ * all answer. Fit (--kv-mib): conversations are added and answered, one after another, until the memory is
+ * full.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,12 +32,12 @@ enum { ACTION_MEASURE, ACTION_HELP, ACTION_VERSION };
 
 #define AT(field) offsetof(options, field)
 static const flag table[] = {
-    {.kind = FLAG_GROUP, .help = "What is asked"},
+    {.kind = FLAG_GROUP, .name = "What is asked"},
     {FLAG_TEXT, 'm', "model", NULL, "DIR", AT(model), .help = "Hugging Face folder; the model that ships"},
     {FLAG_TEXT, 0, "image", NULL, "FILE", AT(image), .help = "picture of every question; none"},
     {FLAG_TEXT, 'p', "prompt", NULL, "TEXT", AT(prompt), .help = "the question"},
     {FLAG_WHOLE, 'n', "tokens", NULL, "N", AT(tokens), 1, 1 << 20, .help = "tokens of an answer at most"},
-    {.kind = FLAG_GROUP, .help = "What is compared"},
+    {.kind = FLAG_GROUP, .name = "What is compared"},
     {FLAG_TEXT, 0, "policy", NULL, "LIST", AT(policies), .help = "policies, parted by commas"},
     {FLAG_ABOVE, 0, "budget", NULL, "X", AT(budget), 0, 1, .help = "share of the cache that they keep"},
     {FLAG_TEXT, 'b', "sequences", NULL, "LIST", AT(sequences),
@@ -46,7 +46,7 @@ static const flag table[] = {
      .help = "KV memory in MiB: tells how many conversations fit into it,\ninstead of how fast they are"},
     {FLAG_WHOLE, 'r', "repetitions", NULL, "N", AT(repetitions), 1, MOST_RUNS,
      .help = "runs; the median is told"},
-    {.kind = FLAG_GROUP, .help = "How"},
+    {.kind = FLAG_GROUP, .name = "How"},
     {FLAG_TEXT, 0, "device", NULL, "NAME", AT(device), .help = "index or part of a name; the first"},
     {FLAG_DTYPE, 0, "dtype", NULL, "TYPE", AT(dtype), .help = "auto, f32, f16 or bf16"},
     {FLAG_SWITCH, 'q', "quiet", NULL, NULL, AT(quiet), .help = "no bars"},
@@ -106,6 +106,7 @@ static vlcache_status ask(bench *b, vlcache_sequence *s) {
 /* One run: while all answer. */
 typedef struct speed {
     double tokens_a_second, step_ms, host_ms;
+    uint64_t kv_bytes; /* held by all, at the end of these steps */
 } speed;
 
 static int answering(vlcache_sequence *const *s, int n) {
@@ -127,7 +128,11 @@ static vlcache_status measure(bench *b, vlcache_engine *engine, vlcache_sequence
     }
     double seconds = clock_seconds() - start;
     waited = vlcache_device_waited(b->device) - waited;
-    if (steps) *out = (speed){n * steps / seconds, 1e3 * seconds / steps, (1e3 * seconds - waited) / steps};
+    vlcache_engine_memory memory;
+    vlcache_engine_memory_of(engine, &memory);
+    if (steps)
+        *out = (speed){n * steps / seconds, 1e3 * seconds / steps, (1e3 * seconds - waited) / steps,
+                       memory.held};
     while (!status && busy) status = vlcache_engine_step(engine, &busy);
     for (int i = 0; i < n && !status; i++) status = vlcache_sequence_answer(s[i], NULL);
     return status;
@@ -158,13 +163,18 @@ static int tell_speed(bench *b, const char *policy, int n, double *one) {
         vlcache_status status = run_once(b, policy, n, &runs[i < 0 ? 0 : i]);
         if (status) return console_fail_status(&b->console, status);
         if (interrupt_seen()) return EXIT_INTERRUPT;
+        if (runs[i < 0 ? 0 : i].step_ms == 0)
+            return console_fail(&b->console, EXIT_INPUT,
+                                "%d sequences: the first has ended before the last answers: ask for more "
+                                "(-n) or of fewer (-b)",
+                                n);
     }
     qsort(runs, (size_t)r, sizeof *runs, faster);
     const speed *m = &runs[r / 2];
     if (*one == 0) *one = m->tokens_a_second;
-    printf("| %s | %d | %.0f (%.0f..%.0f) | %.2f | %.3f | %.3f |\n", policy, n, m->tokens_a_second,
+    printf("| %s | %d | %.0f (%.0f..%.0f) | %.2f | %.3f | %.3f | %.2f |\n", policy, n, m->tokens_a_second,
            runs[0].tokens_a_second, runs[r - 1].tokens_a_second, m->tokens_a_second / *one, m->step_ms,
-           m->host_ms);
+           m->host_ms, (double)m->kv_bytes / (1024 * 1024));
     fflush(stdout);
     return EXIT_OK;
 }
@@ -227,12 +237,12 @@ static int run(bench *b) {
     int one = 0, code = open_all(b);
     if (code) return code;
     if (b->options.kv_mib > 0)
-        printf("| policy | conversations in %.4g MiB | times | page ends and room |\n|---|--:|--:|--:|\n",
+        printf("| policy | conversations in %.4g MiB | times | page ends |\n|---|--:|--:|--:|\n",
                b->options.kv_mib);
     else
         puts(
-            "| policy | sequences | tokens/s (least..most) | times | ms a step | host's own ms "
-            "|\n|---|--:|--:|--:|--:|--:|");
+            "| policy | sequences | tokens/s (least..most) | times | ms a step | host ms | KV MiB |\n"
+            "|---|--:|--:|--:|--:|--:|--:|");
     for (const char *at = b->options.policies; !code && next_word(&at, policy);)
         code = b->options.kv_mib > 0 ? tell_fit(b, policy, &one) : speeds_of(b, policy);
     return code ? code : console_check_output(&b->console);
@@ -242,7 +252,10 @@ static void help(const options *o) {
     puts(
         "vlcache-bench - tokens a second of several sequences at once, or how many fit into memory\n\n"
         "    vlcache-bench --image page.png -b 1,4,16,64\n"
-        "    vlcache-bench --image page.png -n 8 --policy full,vlcache --kv-mib 28\n");
+        "    vlcache-bench --image page.png -n 8 --policy full,vlcache --kv-mib 32\n\n"
+        "\"host ms\" is what a step takes without waiting for the device: the library's own work and the "
+        "driver's\n"
+        "for its launches. \"page ends\" are rows of memory that are held and hold nothing.\n");
     flags_print(table, o);
 }
 
