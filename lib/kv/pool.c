@@ -111,10 +111,15 @@ static vlcache_status grow(vlci_kv_pool *p, int pages) {
     return status;
 }
 
+/* Growing and shrinking move everything: sequences that come and go together do not do so page by page. */
+static int slack(const vlci_kv_pool *p) {
+    return p->slots - p->n_free_slots > 1 ? p->held / 4 : 0;
+}
+
 vlcache_status vlci_kv_pool_need(vlci_kv_pool *p, int pages) {
     int short_of = pages - (p->pages - p->held);
     if (short_of <= 0) return VLCACHE_OK;
-    if (p->elastic) return grow(p, p->pages + short_of);
+    if (p->elastic) return grow(p, p->pages + short_of + slack(p) / 2);
     return vlci_fail(VLCACHE_E_DEVICE_MEMORY,
                      "KV cache: %d pages are needed, %d of %d are free (%llu bytes each)", pages,
                      p->pages - p->held, p->pages,
@@ -181,7 +186,7 @@ static vlcache_status shrink(vlci_kv_pool *p, int pages, int32_t *source, int32_
 
 vlcache_status vlci_kv_pool_shrink(vlci_kv_pool *p, int spare) {
     int pages = p->held + spare;
-    if (!p->elastic || pages >= p->pages) return VLCACHE_OK;
+    if (!p->elastic || pages + slack(p) >= p->pages) return VLCACHE_OK;
     vlcache_status status = vlci_kv_pool_sync(p); /* copies speak of pages by their old numbers */
     if (status) return status;
     int32_t *source = vlci_alloc((size_t)p->pages + 1, sizeof *source);

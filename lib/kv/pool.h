@@ -8,7 +8,8 @@
  *
  * A pool of a fixed size never allocates after it was made (biases excepted: they come with the first row
  * that has one). An elastic one grows when pages are short and shrinks when it is told to, so that a single
- * conversation takes what it needs.
+ * conversation takes what it needs; with several sequences it grows by an eighth of what is held beyond that,
+ * and keeps up to a quarter.
  */
 #ifndef VLCI_KV_POOL_H
 #define VLCI_KV_POOL_H
