@@ -56,22 +56,31 @@ static size_t place(const vlci_kv_pool *pool, const vlci_kv_list *list, int row)
            (size_t)(row % VLCI_KV_PAGE);
 }
 
-static void write_plane(vlci_kv_pool *pool, cl_mem plane, size_t at, const float *row) {
+/* n rows behind one another. */
+static void write_plane(vlci_kv_pool *pool, cl_mem plane, size_t at, const float *rows, int n) {
     const vlci_kv_shape *s = &pool->shape;
-    float copy[1024];
-    ck_assert_uint_le((size_t)s->head_dim, sizeof copy / sizeof *copy);
-    memcpy(copy, row, (size_t)s->head_dim * sizeof *copy);
-    void *stored = suite_store(copy, (size_t)s->head_dim, s->dtype);
-    ck_ok(vlci_write_later(pool->device, plane, at * row_bytes(s), stored, row_bytes(s)));
+    size_t floats = (size_t)n * (size_t)s->head_dim;
+    float *copy = malloc(floats * sizeof *copy);
+    memcpy(copy, rows, floats * sizeof *copy);
+    void *stored = suite_store(copy, floats, s->dtype);
+    ck_ok(vlci_write_later(pool->device, plane, at * row_bytes(s), stored, (size_t)n * row_bytes(s)));
     free(stored);
+    free(copy);
+}
+
+/* n rows of a page. */
+static void write_rows(vlci_kv_pool *pool, const vlci_kv_list *list, int row, const float *k, const float *v,
+                       const float *bias, int n) {
+    size_t at = place(pool, list, row);
+    if (k) write_plane(pool, pool->k, at, k, n);
+    if (v) write_plane(pool, pool->v, at, v, n);
+    if (pool->bias)
+        ck_ok(vlci_write_later(pool->device, pool->bias, at * sizeof *bias, bias, (size_t)n * sizeof *bias));
 }
 
 void pages_write_list_row(vlci_kv_pool *pool, const vlci_kv_list *list, int row, const float *k,
                           const float *v, float bias) {
-    size_t at = place(pool, list, row);
-    if (k) write_plane(pool, pool->k, at, k);
-    if (v) write_plane(pool, pool->v, at, v);
-    if (pool->bias) ck_ok(vlci_write_later(pool->device, pool->bias, at * sizeof bias, &bias, sizeof bias));
+    write_rows(pool, list, row, k, v, &bias, 1);
 }
 
 void pages_write_row(const vlci_kv *kv, int layer, int head, int row, const float *k, const float *v,
@@ -146,11 +155,15 @@ static void write_list(pages *p, int b, int layer, int head, const pages_rows *w
     vlci_kv *kv = &p->kv[b];
     int i = (b * s->layers + layer) * s->kv_heads + head;
     vlci_kv_list *list = vlci_kv_list_of(kv, layer, head);
-    size_t first = pages_first(what->rows, i), at = first * (size_t)s->head_dim;
+    size_t first = pages_first(what->rows, i);
     list->biased = what->bias && (!what->biased || what->biased[i]);
-    for (int row = 0; row < what->rows[i]; row++, first++, at += (size_t)s->head_dim)
-        pages_write_list_row(&p->pool, list, row, what->k ? what->k + at : NULL,
-                             what->v ? what->v + at : NULL, what->bias ? what->bias[first] : 0.0f);
+    for (int row = 0, n; row < what->rows[i]; row += n, first += (size_t)n) {
+        static const float none[VLCI_KV_PAGE] = {0};
+        size_t at = first * (size_t)s->head_dim;
+        n = what->rows[i] - row < VLCI_KV_PAGE ? what->rows[i] - row : VLCI_KV_PAGE;
+        write_rows(&p->pool, list, row, what->k ? what->k + at : NULL, what->v ? what->v + at : NULL,
+                   what->bias ? what->bias + first : none, n);
+    }
 }
 
 /* All heads of a layer are given as many rows as the longest has, then cut. */
