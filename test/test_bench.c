@@ -69,6 +69,8 @@ static const struct {
     {1, "-b", "2,many", "numbers of sequences from 1 to 1024"},
     {1, "-n", "0", "from 1"},
     {1, "--budget", "1.5", "budget"},
+    {1, "-c", "few", "few"},
+    {1, "-c", "8", "-c N sets the context"},
     {2, "-m", "/no/such/folder", "/no/such/folder"},
     {2, "--image", "/no/such/picture", "/no/such/picture"},
     {3, "--device", "no such device", "no such device"},

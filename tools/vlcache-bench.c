@@ -24,7 +24,7 @@ typedef struct options {
     const char *model, *device, *image, *prompt, *policies, *sequences;
     vlcache_dtype dtype;
     double budget, kv_mib;
-    int tokens, repetitions, action;
+    int context, tokens, repetitions, action;
     bool quiet;
 } options;
 
@@ -36,6 +36,8 @@ static const flag table[] = {
     {FLAG_TEXT, 'm', "model", NULL, "DIR", AT(model), .help = "Hugging Face folder; the model that ships"},
     {FLAG_TEXT, 0, "image", NULL, "FILE", AT(image), .help = "picture of every question; none"},
     {FLAG_TEXT, 'p', "prompt", NULL, "TEXT", AT(prompt), .help = "the question"},
+    {FLAG_WHOLE, 'c', "context", NULL, "N", AT(context), 0, 1 << 30,
+     .help = "tokens of a conversation at most; 0: the model's"},
     {FLAG_WHOLE, 'n', "tokens", NULL, "N", AT(tokens), 1, 1 << 20, .help = "tokens of an answer at most"},
     {.kind = FLAG_GROUP, .name = "What is compared"},
     {FLAG_TEXT, 0, "policy", NULL, "LIST", AT(policies), .help = "policies, parted by commas"},
@@ -88,6 +90,7 @@ static vlcache_status add(bench *b, vlcache_engine *engine, const char *policy, 
     compress.policy = policy;
     compress.budget = b->options.budget;
     o.compress = &compress;
+    o.context = b->options.context;
     return vlcache_engine_add(engine, &o, out);
 }
 
