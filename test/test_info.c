@@ -381,8 +381,23 @@ static const struct {
     {"OCL_ICD_VENDORS", "/dev", "--json", 3, "pocl-opencl-icd"},
 };
 
+/* Some loaders read /etc/OpenCL/vendors whatever the environment says. */
+static bool loader_obeys(void) {
+    process with, without;
+    run_info(&without, "--list-devices", NULL, NULL, NULL);
+    setenv("OCL_ICD_VENDORS", "/dev", 1);
+    run_info(&with, "--list-devices", NULL, NULL, NULL);
+    unsetenv("OCL_ICD_VENDORS");
+    bool obeys = strcmp(with.out, without.out) != 0;
+    process_release(&with);
+    process_release(&without);
+    return obeys;
+}
+
 START_TEST(tool_ends_as_documented) {
     process p;
+    if (endings[_i].variable && strcmp(endings[_i].variable, "OCL_ICD_VENDORS") == 0 && !loader_obeys())
+        return;
     if (endings[_i].variable) setenv(endings[_i].variable, endings[_i].value, 1);
     run_info(&p, endings[_i].flag, NULL, NULL, NULL);
     if (endings[_i].variable) unsetenv(endings[_i].variable);
