@@ -358,7 +358,7 @@ static vlcache_status begin_answer(vlcache_sequence *s) {
 /* A token for each of n sequences, sequence i from row i of the logits. own[i]: what went wrong with it
  * before. */
 static void choose(vlci_shared *shared, vlcache_sequence **list, int n, const vlcache_status *own) {
-    vlci_choice *choices[VLCI_STEP_MAX];
+    vlci_choice *choices[VLCI_STEP_MAX] = {NULL};
     int32_t token[VLCI_STEP_MAX];
     for (int i = 0; i < n; i++) choices[i] = &list[i]->choice;
     vlcache_status status = vlci_step_choose(&shared->step, choices, n, token);
