@@ -397,7 +397,11 @@ END_TEST
 /* Two dtypes in one object, each by its own engine; closing gives all memory back. */
 START_TEST(dtypes_stand_side_by_side) {
     uint64_t before = vlci_memory_now(device);
-    problem p = {.m = 20, .n = 50, .k = 30, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
+    problem p = {.m = suite_reduced() ? 9 : 20,
+                 .n = suite_reduced() ? 3 : 50,
+                 .k = suite_reduced() ? 3 : 30,
+                 .dtype = VLCACHE_DTYPE_BF16,
+                 .value = plain_value};
     vlci_layout panels = force("wide", NULL, VLCACHE_DTYPE_BF16);
     setenv("VLCACHE_GEMM", suite_reduced() ? "portable" : "clblast", 1);
     must(vlci_linear_open(device, VLCACHE_DTYPE_F32, &linear));
