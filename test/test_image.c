@@ -199,6 +199,11 @@ START_TEST(writes_png) {
     ck_assert_int_eq(vlcache_image_write_png("/nowhere/at/all.png", black, 64, 64), VLCACHE_E_IO);
     ck_assert_int_eq(vlcache_image_write_png(path, black, 0, 64), VLCACHE_E_ARGUMENT);
     ck_assert_int_eq(vlcache_image_write_png(NULL, black, 64, 64), VLCACHE_E_ARGUMENT);
+    uint8_t *none = file;
+    ck_assert_int_eq(vlcache_image_encode_png(black, 64, -1, &none, &bytes), VLCACHE_E_ARGUMENT);
+    ck_assert(!none && !bytes);
+    ck_assert_int_eq(vlcache_image_encode_png(NULL, 64, 64, &none, &bytes), VLCACHE_E_ARGUMENT);
+    ck_assert_int_eq(vlcache_image_encode_png(black, 64, 64, NULL, &bytes), VLCACHE_E_ARGUMENT);
 }
 END_TEST
 

@@ -55,6 +55,13 @@ VLCACHE_API const uint8_t *vlcache_image_pixels(const vlcache_image *image);
 VLCACHE_API vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width,
                                                    int height);
 
+/**
+ * A PNG of tightly packed RGB rows, in new memory for vlcache_free(): `*bytes` of it; NULL and 0 on an error.
+ * Errors: VLCACHE_E_ARGUMENT (NULL, sides, pixels), VLCACHE_E_NO_MEMORY.
+ */
+VLCACHE_API vlcache_status vlcache_image_encode_png(const uint8_t *rgb, int width, int height, uint8_t **out,
+                                                    size_t *bytes);
+
 /** Releases and NULLs the handle; NULL and a NULL handle are accepted. */
 VLCACHE_API void vlcache_image_destroy(vlcache_image **image);
 

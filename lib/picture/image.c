@@ -295,15 +295,31 @@ static vlcache_status write_into(const char *path, const uint8_t *data, size_t b
     return cause ? fail_write(path, "cannot be written", cause) : VLCACHE_OK;
 }
 
+static vlcache_status encode(const char *name, const uint8_t *rgb, int width, int height, uint8_t **out,
+                             size_t *bytes) {
+    if (!size_is_sane(width, height))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "%s: %d x %d: sides must be 1..%d, pixels at most %u", name,
+                         width, height, VLCI_IMAGE_MAX_SIDE, VLCACHE_IMAGE_MAX_PIXELS);
+    *out = vlci_png_encode(rgb, width, height, bytes);
+    return *out ? VLCACHE_OK : vlci_fail_memory("PNG file");
+}
+
+vlcache_status vlcache_image_encode_png(const uint8_t *rgb, int width, int height, uint8_t **out,
+                                        size_t *bytes) {
+    if (out) *out = NULL;
+    if (bytes) *bytes = 0;
+    if (!rgb || !out || !bytes)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_image_encode_png: rgb, out or bytes is NULL");
+    return encode("encode PNG", rgb, width, height, out, bytes);
+}
+
 vlcache_status vlcache_image_write_png(const char *path, const uint8_t *rgb, int width, int height) {
     if (!path || !rgb) return vlci_fail(VLCACHE_E_ARGUMENT, "write PNG: path or rgb is NULL");
-    if (!size_is_sane(width, height))
-        return vlci_fail(VLCACHE_E_ARGUMENT, "%s: %d x %d: sides must be 1..%d, pixels at most %u", path,
-                         width, height, VLCI_IMAGE_MAX_SIDE, VLCACHE_IMAGE_MAX_PIXELS);
     size_t bytes = 0;
     struct stat facts;
-    uint8_t *file = vlci_png_encode(rgb, width, height, &bytes);
-    if (!file) return vlci_fail_memory("PNG file");
+    uint8_t *file = NULL;
+    vlcache_status invalid = encode(path, rgb, width, height, &file, &bytes);
+    if (invalid) return invalid;
     bool special = stat(path, &facts) == 0 && !S_ISREG(facts.st_mode);
     vlcache_status status = special ? write_into(path, file, bytes) : replace(path, file, bytes);
     vlci_free(file);

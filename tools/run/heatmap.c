@@ -16,7 +16,6 @@
 #include "common/kept.h"
 #include "common/legend.h"
 #include "common/outfile.h"
-#include "common/png.h"
 #include "common/relief.h"
 
 enum { MIN_WIDTH = 672, MAX_SIDE = 2048 };
@@ -95,12 +94,13 @@ static char *file_name(const char *path, size_t i, size_t n) {
 static int write_png(const canvas *drawn, const char *path, console *c) {
     outfile file = {.fd = -1};
     size_t bytes = 0;
-    uint8_t *png = png_encode(drawn->rgb, drawn->width, drawn->height, &bytes);
-    int code = png ? EXIT_OK : console_fail(c, EXIT_MEMORY, "--heatmap: out of host memory");
+    uint8_t *png;
+    vlcache_status status = vlcache_image_encode_png(drawn->rgb, drawn->width, drawn->height, &png, &bytes);
+    int code = status ? console_fail_status(c, status) : EXIT_OK;
     if (!code) code = outfile_open(&file, "--heatmap", path, c);
     if (!code) fwrite(png, 1, bytes, file.file);
     int closed = outfile_close(&file, !code, c);
-    free(png);
+    vlcache_free(png);
     return code ? code : closed;
 }
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/png.h"
 #include "eval/report/jpeg.h"
+#include "vlcache/image.h"
 
 enum { JPEG_QUALITY = 82 };
 
@@ -32,14 +32,15 @@ static char *base64(const char *head, const unsigned char *bytes, size_t n) {
 
 char *picture_uri(const uint8_t *rgb, int width, int height) {
     size_t png_bytes = 0, jpeg_bytes = 0;
-    uint8_t *png = png_encode(rgb, width, height, &png_bytes);
+    uint8_t *png = NULL;
+    vlcache_image_encode_png(rgb, width, height, &png, &png_bytes);
     uint8_t *jpeg = jpeg_encode(rgb, width, height, JPEG_QUALITY, &jpeg_bytes);
     char *uri = NULL; /* of both or of none: the same pictures always give the same bytes */
     if (png && jpeg && png_bytes <= jpeg_bytes)
         uri = base64("data:image/png;base64,", png, png_bytes);
     else if (png && jpeg)
         uri = base64("data:image/jpeg;base64,", jpeg, jpeg_bytes);
-    free(png);
+    vlcache_free(png);
     free(jpeg);
     return uri;
 }
