@@ -381,13 +381,24 @@ static const struct {
     {"OCL_ICD_VENDORS", "/dev", "--json", 3, "pocl-opencl-icd"},
 };
 
+/* Runs the tool with a variable of its own; what the variable was before it is again. */
+static void run_with(process *p, const char *variable, const char *value, const char *flag) {
+    const char *was = variable ? getenv(variable) : NULL;
+    char *before = was ? strdup(was) : NULL;
+    if (variable) setenv(variable, value, 1);
+    run_info(p, flag, NULL, NULL, NULL);
+    if (before)
+        setenv(variable, before, 1);
+    else if (variable)
+        unsetenv(variable);
+    free(before);
+}
+
 /* Some loaders read /etc/OpenCL/vendors whatever the environment says. */
 static bool loader_obeys(void) {
     process with, without;
-    run_info(&without, "--list-devices", NULL, NULL, NULL);
-    setenv("OCL_ICD_VENDORS", "/dev", 1);
-    run_info(&with, "--list-devices", NULL, NULL, NULL);
-    unsetenv("OCL_ICD_VENDORS");
+    run_with(&without, NULL, NULL, "--list-devices");
+    run_with(&with, "OCL_ICD_VENDORS", "/dev", "--list-devices");
     bool obeys = strcmp(with.out, without.out) != 0;
     process_release(&with);
     process_release(&without);
@@ -396,11 +407,9 @@ static bool loader_obeys(void) {
 
 START_TEST(tool_ends_as_documented) {
     process p;
-    if (endings[_i].variable && strcmp(endings[_i].variable, "OCL_ICD_VENDORS") == 0 && !loader_obeys())
-        return;
-    if (endings[_i].variable) setenv(endings[_i].variable, endings[_i].value, 1);
-    run_info(&p, endings[_i].flag, NULL, NULL, NULL);
-    if (endings[_i].variable) unsetenv(endings[_i].variable);
+    const char *variable = endings[_i].variable;
+    if (variable && strcmp(variable, "OCL_ICD_VENDORS") == 0 && !loader_obeys()) return;
+    run_with(&p, variable, endings[_i].value, endings[_i].flag);
     ck_assert_msg(p.code == endings[_i].code, "exit code %d: %s", p.code, p.err);
     ck_assert_msg(strstr(p.err, endings[_i].says) != NULL, "\"%s\" lacks \"%s\"", p.err, endings[_i].says);
     ck_assert_int_eq(p.code == 0, p.out_bytes > 0);
