@@ -37,8 +37,8 @@
 #define ACT VLCI_ACT_NONE
 #endif
 #if W_DTYPE == VLCI_DTYPE_F16
-#define TYPE        "f16"
-#define PAIR(a, b)  ptx_f16x2(fmin(fmax(a, -65504.0f), 65504.0f), fmin(fmax(b, -65504.0f), 65504.0f))
+#define TYPE       "f16"
+#define PAIR(a, b) ptx_f16x2(to_f16_range(a), to_f16_range(b))
 #else
 #define TYPE       "bf16"
 #define PAIR(a, b) ptx_bf16x2(a, b)

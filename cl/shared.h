@@ -44,6 +44,11 @@ typedef enum vlci_activation {
 
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
+/* How weights lie: vlci_layout. Rows: element (n, k) is the n * depth + k-th. */
+#define VLCI_LAYOUT_ROWS   0
+#define VLCI_LAYOUT_PANELS 1
+#define VLCI_LAYOUT_BLOCKS 2
+
 /* Weights in panels of 32 of their rows: element (n, k) of a matrix [..][depth] is the VLCI_PANEL_AT-th; the
  * last panel is padded with zeros. */
 #define VLCI_PANEL 32
@@ -77,6 +82,7 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_ROWS_MAX                  8
 #define VLCI_GEMV_LANES                     64
 #define VLCI_GEMV_COLUMNS                   2
+#define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
