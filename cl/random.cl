@@ -25,8 +25,9 @@ static inline float uniform_at(uint seed, size_t i) {
     return (float)(int)scatter((uint)i ^ scatter(seed + (uint)(i >> 32))) * 0x1p-31f;
 }
 
-__kernel void random_matrix(__global kv_t *w, int depth, uint seed, float scale) {
-    const int k = get_global_id(0), n = get_global_id(1);
+/* Rows from `first` on. */
+__kernel void random_matrix(__global kv_t *w, int first, int depth, uint seed, float scale) {
+    const int k = get_global_id(0), n = first + (int)get_global_id(1);
     const size_t i = (size_t)n * depth + k;
     KV_STORE(scale * uniform_at(seed, i), w, PANELS ? VLCI_PANEL_AT(n, k, depth) : i); /* KV_DTYPE is W_DTYPE here */
 }

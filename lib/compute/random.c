@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+enum { ROWS = 1 << 15 }; /* of a launch: GPUs have no more than 65,535 groups along y */
+
 /* The last panel's rows that the matrix does not have. */
 static vlcache_status clear_padding(vlcache_device *device, const vlci_matrix *m) {
     size_t whole = vlci_matrix_bytes(m->n, m->k, m->dtype, m->layout);
@@ -19,9 +21,13 @@ vlcache_status vlci_random_matrix(vlcache_device *device, const vlci_matrix *m, 
     vlcache_status status =
         vlci_matrix_kernel(device, m->dtype, "random.cl", "random_matrix", options, &kernel);
     if (!status) status = clear_padding(device, m);
-    if (status) return status;
-    return VLCI_LAUNCH(device, kernel, vlci_grid_exact(kernel, (size_t)m->k, (size_t)m->n, 1),
-                       VLCI_MEM(m->data), VLCI_I32(m->k), VLCI_U32(seed), VLCI_F32(scale));
+    for (int first = 0; first < m->n && !status; first += ROWS) {
+        int rows = m->n - first < ROWS ? m->n - first : ROWS;
+        status = VLCI_LAUNCH(device, kernel, vlci_grid_exact(kernel, (size_t)m->k, (size_t)rows, 1),
+                             VLCI_MEM(m->data), VLCI_I32(first), VLCI_I32(m->k), VLCI_U32(seed),
+                             VLCI_F32(scale));
+    }
+    return status;
 }
 
 vlcache_status vlci_random_floats(vlcache_device *device, cl_mem y, size_t n, uint32_t seed, float mean,
