@@ -10,16 +10,6 @@
  * build: -DLAYOUT=1
  * build: -DLAYOUT=2
  */
-#ifndef LAYOUT
-#define LAYOUT VLCI_LAYOUT_ROWS
-#endif
-#if LAYOUT == VLCI_LAYOUT_PANELS
-#define TABLE_AT(row, i, k) VLCI_PANEL_AT(row, i, k)
-#elif LAYOUT == VLCI_LAYOUT_BLOCKS
-#define TABLE_AT(row, i, k) VLCI_BLOCK_AT(row, i, k)
-#else
-#define TABLE_AT(row, i, k) ((size_t)(row) * (k) + (i))
-#endif
 
 __kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids,
                     __global float *y, int k) {
@@ -28,7 +18,7 @@ __kernel void embed(__global const w_t *table, __global const float *features, _
     if (id < 0)
         y[to] = features[(size_t)(-1 - id) * k + i];
     else
-        y[to] = W_LOAD(table, TABLE_AT(id, i, k));
+        y[to] = W_LOAD(table, W_AT(id, i, k));
 }
 
 __kernel void gather(__global const float *x, __global const float *other, __global const int *source,

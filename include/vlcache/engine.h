@@ -23,10 +23,13 @@
 extern "C" {
 #endif
 
+/** Among the tokens of a prompt: the next picture. */
+enum { VLCACHE_TOKEN_IMAGE = -1 };
+
 /** One turn; start from VLCACHE_PROMPT_INIT. Everything is borrowed for the call. */
 typedef struct vlcache_prompt {
     size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
-    const char *text; /**< UTF-8, not NULL */
+    const char *text; /**< UTF-8; NULL where there are `tokens` in its place */
     bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, one
                    "<image>" for each picture. Otherwise the chat template makes a turn of it, and the text
                    is words, special tokens in it ("</s>") too. Where it holds as many "<image>" as there
@@ -35,9 +38,12 @@ typedef struct vlcache_prompt {
                    backslash. false */
     const vlcache_image *const *images; /**< n_images pictures in the order of their marks; NULL */
     size_t n_images;                    /**< 0..4096; 0 */
+    const int32_t *tokens; /**< n_tokens ids in place of a text, taken as they stand (no template, nothing
+                                added); VLCACHE_TOKEN_IMAGE stands for each picture. NULL: the text; NULL */
+    size_t n_tokens;       /**< 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
-    { sizeof(vlcache_prompt), NULL, false, NULL, 0 }
+    { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0 }
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {
@@ -64,9 +70,11 @@ typedef struct vlcache_generate_options {
     vlcache_progress_fn progress; /**< stages "looking at pictures" (tiles) and "reading the prompt" (layers);
                                        NULL: none; NULL */
     void *user;                   /**< of both callbacks; NULL */
+    size_t min_tokens;            /**< an end token before so many tokens is a token like any other, for
+                                       answers of a length (measurements); 0 */
 } vlcache_generate_options;
 #define VLCACHE_GENERATE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL }
+    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL, 0 }
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {

@@ -30,7 +30,7 @@ typedef struct vlcache_model_info {
     const char *family;    /**< "model_type" of config.json, e.g. "llava" (static storage) */
     const char *text_type; /**< "llama" or "mistral" (owned by the model) */
     vlcache_dtype dtype;   /**< of KV rows, and of weights unless AUTO left them mixed */
-    int layers, heads, kv_heads, head_dim, hidden, vocabulary;
+    int layers, heads, kv_heads, head_dim, hidden, intermediate, vocabulary;
     int max_positions;          /**< longest context in tokens */
     int image_side, patch_side; /**< pixels */
     uint64_t weight_bytes;      /**< on the device */
@@ -45,6 +45,24 @@ typedef struct vlcache_model_info {
  */
 VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                               const vlcache_model_options *options, vlcache_model **out);
+
+/**
+ * A model of a geometry, with random weights that are made on the device: for measurements, of models that
+ * need not be there. `config`: the path of a config.json as the hub has it, or its text, which begins with
+ * "{". It says all: settings of the picture processor may stand in it as "image_processor", and are else
+ * CLIP's, to the side of vision_config.image_size, which must be there. Matrices are uniform with a standard
+ * deviation of 1 / sqrt(columns), so that numbers stay finite through any number of layers, and depend on
+ * nothing but their names, their shapes and the dtype (AUTO: what the config says, else bf16).
+ *
+ * Such a model has no tokenizer: prompts are token ids (vlcache_prompt.tokens), answers have ids and no text,
+ * no token ends one, and a prompt with text is VLCACHE_E_UNSUPPORTED. `options->progress` is not called.
+ * Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_FORMAT,
+ * VLCACHE_E_UNSUPPORTED (field named), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE,
+ * VLCACHE_E_BUILD. `*out` is NULL on failure.
+ */
+VLCACHE_API vlcache_status vlcache_model_create_random(vlcache_device *device, const char *config,
+                                                       const vlcache_model_options *options,
+                                                       vlcache_model **out);
 
 /** Describes a model. */
 VLCACHE_API void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info);

@@ -10,6 +10,9 @@
 
 enum { CONFIG, GENERATION, IMAGE, JOINT, FILE_LIMIT = 16 << 20, MAX_IDS = 1024 };
 
+static const char *const file_names[] = {"config.json", "generation_config.json", "preprocessor_config.json",
+                                         "processor_config.json"};
+
 /* ---- the files ----------------------------------------------------------------------------------------- */
 
 /* What the path is, when it is no folder with a config.json. */
@@ -27,11 +30,10 @@ static vlcache_status check_folder(const char *folder, const char *config) {
 }
 
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
-    static const char *const names[] = {"config.json", "generation_config.json", "preprocessor_config.json",
-                                        "processor_config.json"};
     vlcache_status status = VLCACHE_OK;
     *hub = (vlci_hub){0};
-    for (int i = CONFIG; i <= JOINT && !status; i++) status = vlci_path_join(folder, names[i], &hub->path[i]);
+    for (int i = CONFIG; i <= JOINT && !status; i++)
+        status = vlci_path_join(folder, file_names[i], &hub->path[i]);
     if (!status) status = check_folder(folder, hub->path[CONFIG]);
     if (!status) status = vlci_json_load(hub->path[CONFIG], FILE_LIMIT, &hub->file[CONFIG]);
     if (!status && vlci_path_exists(hub->path[GENERATION]))
@@ -39,6 +41,35 @@ vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
     hub->config = vlci_scope_of(hub->path[CONFIG], hub->file[CONFIG]);
     hub->generation = vlci_scope_of(hub->path[GENERATION], hub->file[GENERATION]);
     return status;
+}
+
+vlcache_status vlci_hub_open_alone(const char *config, vlci_hub *hub) {
+    bool text = config[strspn(config, " \t\r\n")] == '{';
+    *hub = (vlci_hub){.alone = true};
+    hub->path[CONFIG] = vlci_strdup(text ? file_names[CONFIG] : config);
+    if (!hub->path[CONFIG]) return vlci_fail_memory("path of a configuration");
+    vlcache_status status =
+        text ? vlci_json_parse(hub->path[CONFIG], config, strlen(config), &hub->file[CONFIG])
+             : vlci_json_load(config, FILE_LIMIT, &hub->file[CONFIG]);
+    hub->config = vlci_scope_of(hub->path[CONFIG], hub->file[CONFIG]);
+    hub->generation = vlci_scope_of(hub->path[CONFIG], NULL);
+    return status;
+}
+
+/* The processor of a configuration that stands alone: its own, or one to the tower's side. */
+static vlcache_status image_alone(vlci_hub *hub, vlci_scope *image) {
+    vlci_scope vision;
+    int side = 0;
+    vlcache_status status = vlci_json_object(&hub->config, "image_processor", image);
+    if (status || image->object) return status;
+    status = vlci_json_object(&hub->config, "vision_config", &vision);
+    if (!status) status = vlci_hub_side(&vision, "image_size", VLCI_MAX_WIDTH, &side);
+    if (status) return status;
+    if (!side) return vlci_json_bad(&hub->config, "vision_config.image_size", "is missing");
+    json_decref(hub->file[IMAGE]);
+    hub->file[IMAGE] = json_pack("{s:{s:i},s:i}", "size", "shortest_edge", side, "crop_size", side);
+    *image = vlci_scope_of(hub->path[CONFIG], hub->file[IMAGE]);
+    return hub->file[IMAGE] ? VLCACHE_OK : vlci_fail_memory("settings of an image processor");
 }
 
 /* Puts a file in the place of the image processor's. */
@@ -50,6 +81,7 @@ static vlcache_status load_image(vlci_hub *hub, const char *path) {
 vlcache_status vlci_hub_image(vlci_hub *hub, vlci_scope *image) {
     vlcache_status status = VLCACHE_OK;
     *image = (vlci_scope){0};
+    if (hub->alone) return image_alone(hub, image);
     if (vlci_path_exists(hub->path[JOINT])) {
         status = load_image(hub, hub->path[JOINT]);
         vlci_scope whole = vlci_scope_of(hub->path[JOINT], hub->file[IMAGE]);

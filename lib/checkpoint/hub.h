@@ -18,6 +18,7 @@ typedef struct vlci_hub {
     vlci_scope generation; /**< generation_config.json; its object is NULL when there is none */
     char *path[4];         /**< the hub's own: config, generation, preprocessor, processor */
     json_t *file[3];       /**< its own: config, generation, the image processor's */
+    bool alone;            /**< config.json and no folder: vlci_hub_open_alone() */
 } vlci_hub;
 
 /**
@@ -26,6 +27,13 @@ typedef struct vlci_hub {
  * VLCACHE_E_NO_MEMORY. vlci_hub_close() follows in any case.
  */
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *out);
+
+/**
+ * A config.json without the files that stand beside one: the path of it, or its text ("{"). What the image
+ * processor does it says itself, as "image_processor"; where it does not, vlci_hub_image() gives sizes that
+ * come to vision_config.image_size, and nothing else. Errors as vlci_hub_open(), which it stands for.
+ */
+vlcache_status vlci_hub_open_alone(const char *config, vlci_hub *out);
 
 /**
  * The settings of the image processor, read when asked for: the nested "image_processor" of

@@ -439,7 +439,7 @@ static tensor *find_any(const vlci_checkpoint *checkpoint, const char *name) {
 }
 
 bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out) {
-    const tensor *found = find_any(checkpoint, name);
+    const tensor *found = checkpoint ? find_any(checkpoint, name) : NULL;
     if (found) *out = found->view;
     return found != NULL;
 }
@@ -522,6 +522,7 @@ static void skip_exact(vlci_checkpoint *checkpoint, const char *prefix) {
 }
 
 void vlci_checkpoint_skip(vlci_checkpoint *checkpoint, const char *prefix) {
+    if (!checkpoint) return;
     const vlci_naming *naming = checkpoint->names;
     char other[512];
     skip_exact(checkpoint, prefix);

@@ -41,7 +41,7 @@ void vlci_checkpoint_name(vlci_checkpoint *checkpoint, const vlci_naming *names)
 
 /**
  * Finds a tensor by its canonical name, which counts as stored under any of the known prefixes; they are
- * tried in turn. Reads nothing. Returns false when absent.
+ * tried in turn. Reads nothing. Returns false when absent, and of NULL, which is no checkpoint.
  */
 bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out);
 
@@ -54,7 +54,8 @@ bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, v
 vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
                                    const size_t *dims, vlci_weight_view *out);
 
-/** Says that tensors whose canonical names begin with `prefix` are known and rightly left alone. */
+/** Says that tensors whose canonical names begin with `prefix` are known and rightly left alone. NULL
+ * accepted. */
 void vlci_checkpoint_skip(vlci_checkpoint *checkpoint, const char *prefix);
 
 enum { VLCI_UNUSED_NAMED = 4 };

@@ -195,6 +195,9 @@ void vlci_memory_release(vlcache_device *device, cl_mem *memory);
 uint64_t vlci_memory_now(const vlcache_device *device);
 uint64_t vlci_memory_peak(const vlcache_device *device);
 
+/** The peak counts from what is allocated now on: for measurements one after another. */
+void vlci_memory_restart(vlcache_device *device);
+
 size_t vlci_dtype_bytes(vlcache_dtype dtype);
 
 /* ---- the device

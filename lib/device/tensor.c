@@ -80,6 +80,12 @@ uint64_t vlci_memory_peak(const vlcache_device *device) {
     return __atomic_load_n(&device->memory_peak, __ATOMIC_RELAXED);
 }
 
+void vlci_memory_restart(vlcache_device *device) {
+    pthread_mutex_lock(&device->lock);
+    device->memory_peak = device->memory_now;
+    pthread_mutex_unlock(&device->lock);
+}
+
 size_t vlci_dtype_bytes(vlcache_dtype dtype) {
     return dtype == VLCACHE_DTYPE_F32 ? 4 : 2;
 }

@@ -37,10 +37,32 @@ static vlcache_status turn_parts(const vlcache_model *model, const vlcache_promp
     return *parts ? VLCACHE_OK : vlci_fail_memory("prompt");
 }
 
+/* Ids that the caller has, with the model's own mark for each picture. */
+static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt *asked, int32_t **ids,
+                               size_t *n) {
+    int vocab = model->config.text.vocab;
+    *ids = vlci_alloc(asked->n_tokens, sizeof **ids);
+    if (!*ids) return vlci_fail_memory("prompt");
+    *n = asked->n_tokens;
+    for (size_t i = 0; i < *n; i++) {
+        int32_t id = asked->tokens[i];
+        if (id != VLCACHE_TOKEN_IMAGE && (id < 0 || id >= vocab))
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.tokens[%zu]", i),
+                               VLCI_VALUE("%d", (int)id),
+                               "must be from 0 to %d, or VLCACHE_TOKEN_IMAGE for a picture", vocab - 1);
+        (*ids)[i] = id == VLCACHE_TOKEN_IMAGE ? model->config.image_token : id;
+    }
+    return VLCACHE_OK;
+}
+
 static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt *asked, const vlci_turn *turn,
                                int32_t **ids, size_t *n) {
     vlci_text_part *parts = NULL;
     size_t n_parts = 0;
+    if (asked->tokens) return copy_ids(model, asked, ids, n);
+    if (!model->tokenizer)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.text", NULL,
+                           "the model has random weights and no tokenizer: give token ids (prompt.tokens)");
     if (asked->raw)
         return vlci_tokenizer_encode(model->tokenizer, asked->text, strlen(asked->text), false, ids, n);
     vlcache_status status = turn_parts(model, asked, turn, &parts, &n_parts);
@@ -68,7 +90,7 @@ static vlcache_status check_marks(const vlcache_model *model, const vlcache_prom
     size_t marks = 0;
     for (size_t i = 0; i < n; i++) marks += ids[i] == model->config.image_token;
     if (marks == asked->n_images) return VLCACHE_OK;
-    if (vlci_tokenizer_id(model->tokenizer, mark) != model->config.image_token)
+    if (!asked->tokens && vlci_tokenizer_id(model->tokenizer, mark) != model->config.image_token)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", mark,
                          (int)vlci_tokenizer_id(model->tokenizer, mark), model->config.image_token);
@@ -157,8 +179,12 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
 }
 
 static vlcache_status check_prompt(const vlcache_prompt *asked) {
-    if (!asked->text || (asked->n_images && !asked->images))
-        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, asked->text ? "prompt.images" : "prompt.text", NULL,
+    if (asked->text && asked->tokens)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.tokens", NULL,
+                           "stand beside a text: give one of both");
+    if ((!asked->text && !asked->tokens) || (asked->n_images && !asked->images))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL,
+                           asked->text || asked->tokens ? "prompt.images" : "prompt.text", NULL,
                            "is NULL: give it");
     if (asked->n_images > 4096)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),

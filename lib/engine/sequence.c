@@ -34,7 +34,8 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     if (!out->chat)
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", o.chat_template,
                                 "must be one of %s", vlci_chat_names());
-    out->end = *vlci_chat_end(out->chat) ? vlci_tokenizer_id(model->tokenizer, vlci_chat_end(out->chat)) : -1;
+    bool named = model->tokenizer && *vlci_chat_end(out->chat);
+    out->end = named ? vlci_tokenizer_id(model->tokenizer, vlci_chat_end(out->chat)) : -1;
     out->context = o.context ? o.context : c->max_positions;
     return vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
 }

@@ -28,8 +28,8 @@ static bool cancelled(vlcache_sequence *s) {
 
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_prompt, n_images);
-VLCI_OPTIONS_END(vlcache_generate_options, user);
+VLCI_OPTIONS_END(vlcache_prompt, n_tokens);
+VLCI_OPTIONS_END(vlcache_generate_options, min_tokens);
 
 static vlcache_status check_generate(const vlcache_generate_options *g) {
     if (g->max_tokens < 0 || g->max_tokens > 1 << 24)
@@ -332,7 +332,7 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
     const char *piece = "";
     *more = false;
     if (!a->timings.first_token) a->timings.first_token = vlci_clock_ms() - s->start;
-    if (ends(s, token)) {
+    if ((size_t)a->n_tokens >= s->how.min_tokens && ends(s, token)) {
         s->open = -1;
         a->finish = VLCACHE_FINISH_STOP;
         return VLCACHE_OK;
@@ -340,7 +340,7 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
     s->tokens[a->n_tokens++] = token;
     s->open = token;
     *more = true;
-    vlcache_status status = vlci_detokenizer_push(s->stream, token, &piece);
+    vlcache_status status = s->stream ? vlci_detokenizer_push(s->stream, token, &piece) : VLCACHE_OK;
     return status ? status : say(s, piece);
 }
 
@@ -348,7 +348,8 @@ static vlcache_status begin_answer(vlcache_sequence *s) {
     s->tokens = vlci_alloc((size_t)s->how.max_tokens + 1, sizeof *s->tokens);
     vlcache_status status = s->tokens ? make_said_room(s, 0) : vlci_fail_memory("answer");
     if (!status) s->said[0] = 0;
-    if (!status) status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
+    if (!status && s->shared->model->tokenizer)
+        status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
     if (!status)
         status = vlci_step_best(&s->shared->step, VLCACHE_FIRST_LOGITS, s->answer.first_logits,
                                 &s->answer.n_first_logits);
@@ -474,7 +475,7 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
     vlcache_answer *a = &s->answer;
     const char *rest = "";
     vlcache_status status = s->waiting ? compress(s) : VLCACHE_OK; /* the answer was too short to wait for */
-    if (!status) status = vlci_detokenizer_flush(s->stream, &rest);
+    if (!status && s->stream) status = vlci_detokenizer_flush(s->stream, &rest);
     if (!status) status = say(s, rest);
     double done = vlci_clock_ms();
     if (!a->timings.first_token) a->timings.first_token = done - s->start;

@@ -60,14 +60,23 @@ static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
     return vlci_hub_unquantised(root);
 }
 
-vlcache_status vlci_config_load(const char *folder, vlci_config *out) {
-    vlci_hub hub;
+/* What the open hub says, and closes it; `status`: how it was opened. */
+static vlcache_status read(vlcache_status status, vlci_hub *hub, vlci_config *out) {
     *out = (vlci_config){0};
-    vlcache_status status = vlci_hub_open(folder, &hub);
-    if (!status) status = find(&hub.config, &out->family);
-    if (!status) status = out->family->settings(&hub, out);
-    if (!status) status = vlci_config_read_common(&hub, out);
-    vlci_hub_close(&hub);
+    if (!status) status = find(&hub->config, &out->family);
+    if (!status) status = out->family->settings(hub, out);
+    if (!status) status = vlci_config_read_common(hub, out);
+    vlci_hub_close(hub);
     if (status) vlci_config_release(out);
     return status;
+}
+
+vlcache_status vlci_config_load(const char *folder, vlci_config *out) {
+    vlci_hub hub;
+    return read(vlci_hub_open(folder, &hub), &hub, out);
+}
+
+vlcache_status vlci_config_load_alone(const char *config, vlci_config *out) {
+    vlci_hub hub;
+    return read(vlci_hub_open_alone(config, &hub), &hub, out);
 }

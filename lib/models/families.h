@@ -19,4 +19,7 @@ const vlci_family *vlci_family_find(const char *name);
  */
 vlcache_status vlci_config_load(const char *folder, vlci_config *out);
 
+/** The same of a config.json that stands alone, its path or its text: vlci_hub_open_alone(). */
+vlcache_status vlci_config_load_alone(const char *config, vlci_config *out);
+
 #endif

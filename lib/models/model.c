@@ -1,8 +1,8 @@
 /*
- * model.c - loads a Hugging Face folder onto a device.
+ * model.c - loads a Hugging Face folder onto a device, or makes a model of a geometry there.
  *
  * folder -> config -> checkpoint (opened) -> one upload after the other -> model; nothing of the checkpoint
- * stays on the host.
+ * stays on the host. Without a checkpoint weights are made in the same places.
  */
 #include "models/model.h"
 
@@ -81,6 +81,7 @@ static void warn_of_rest(const char *folder, const vlci_checkpoint *checkpoint) 
                  n == 1 ? "" : "s", n == 1 ? "is" : "are", names, n > VLCI_UNUSED_NAMED ? ", ..." : "");
 }
 
+/* `folder` is for messages; `checkpoint` NULL: weights are made. */
 static vlcache_status load_weights(vlcache_model *model, const char *folder, vlci_checkpoint *checkpoint,
                                    const vlcache_model_options *options) {
     vlci_upload up = {.device = model->device,
@@ -89,12 +90,12 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
                       .dtype = options->dtype,
                       .progress = options->progress,
                       .progress_user = options->progress_user,
-                      .total = vlci_checkpoint_bytes(checkpoint)};
-    vlci_checkpoint_name(checkpoint, model->family->names);
+                      .total = checkpoint ? vlci_checkpoint_bytes(checkpoint) : 0};
+    if (checkpoint) vlci_checkpoint_name(checkpoint, model->family->names);
     vlcache_status status = model->family->load(&up, model->tokenizer, &model->config);
     if (!status) status = load_text(&up, model);
     if (!status) status = vlci_finish(model->device);
-    if (!status) warn_of_rest(folder, checkpoint);
+    if (!status && checkpoint) warn_of_rest(folder, checkpoint);
     model->weight_bytes = up.device_bytes;
     return status;
 }
@@ -126,19 +127,42 @@ static vlcache_status open_rest(vlcache_model *model) {
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }
 
-vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
-                                  const vlcache_model_options *options, vlcache_model **out) {
-    vlcache_model_options taken;
-    if (!device || !folder || !out)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
+/* A model of a device that holds nothing yet. */
+static vlcache_status begin(vlcache_device *device, const vlcache_model_options *options,
+                            vlcache_model_options *taken, vlcache_model **out) {
     *out = NULL;
-    vlcache_status status = take_options(options, &taken);
-    vlci_checkpoint *checkpoint = NULL;
+    vlcache_status status = take_options(options, taken);
     if (status) return status;
     vlcache_model *model = vlci_calloc(1, sizeof *model);
     if (!model) return vlci_fail_memory("model");
     model->references = 1;
     model->device = vlci_device_retain(device);
+    *out = model;
+    return VLCACHE_OK;
+}
+
+/* The weights are there, or not: what is left to do, and whose the model is. */
+static vlcache_status end(vlcache_model *model, vlcache_dtype dtype, vlcache_status status,
+                          vlcache_model **out) {
+    if (!status) model->dtype = dtype != VLCACHE_DTYPE_AUTO ? dtype : stored_dtype(model);
+    if (!status) status = open_rest(model);
+    if (status)
+        vlcache_model_destroy(&model);
+    else
+        *out = model;
+    return status;
+}
+
+vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
+                                  const vlcache_model_options *options, vlcache_model **out) {
+    vlcache_model_options taken;
+    vlcache_model *model = NULL;
+    vlci_checkpoint *checkpoint = NULL;
+    if (!device || !folder || !out)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
+    *out = NULL;
+    vlcache_status status = begin(device, options, &taken, &model);
+    if (status) return status;
     status = vlci_config_load(folder, &model->config);
     model->family = model->config.family;
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
@@ -147,13 +171,27 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, folder, checkpoint, &taken);
     vlci_checkpoint_close(&checkpoint);
-    if (!status) model->dtype = taken.dtype != VLCACHE_DTYPE_AUTO ? taken.dtype : stored_dtype(model);
-    if (!status) status = open_rest(model);
-    if (status)
-        vlcache_model_destroy(&model);
-    else
-        *out = model;
-    return status;
+    return end(model, taken.dtype, status, out);
+}
+
+vlcache_status vlcache_model_create_random(vlcache_device *device, const char *config,
+                                           const vlcache_model_options *options, vlcache_model **out) {
+    vlcache_model_options taken;
+    vlcache_model *model = NULL;
+    if (!device || !config || !out)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_create_random: device, config or out is NULL");
+    *out = NULL;
+    vlcache_status status = begin(device, options, &taken, &model);
+    if (status) return status;
+    status = vlci_config_load_alone(config, &model->config);
+    model->family = model->config.family;
+    model->chat = vlci_chat_find("plain");
+    model->config.n_eos_tokens = 0; /* random tokens end nothing */
+    if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = model->config.dtype;
+    if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = VLCACHE_DTYPE_BF16;
+    if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
+    if (!status) status = load_weights(model, NULL, NULL, &taken);
+    return end(model, taken.dtype, status, out);
 }
 
 void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info) {
@@ -167,6 +205,7 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
         .kv_heads = text->kv_heads,
         .head_dim = text->head_dim,
         .hidden = text->hidden,
+        .intermediate = text->intermediate,
         .vocabulary = text->vocab,
         .max_positions = text->max_positions,
         .weight_bytes = model->weight_bytes,

@@ -242,6 +242,7 @@ static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *view
 vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
                                   int k, vlci_matrix *out) {
     vlci_weight_view view;
+    if (!up->checkpoint) return vlci_make_matrix(up, "", name, n, k, false, out);
     *out = (vlci_matrix){.n = n, .k = k};
     vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
     vlci_part part = {name, n};
@@ -255,6 +256,8 @@ vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlc
     enum { MAX_PARTS = 4 };
     vlci_weight_view views[MAX_PARTS];
     *out = (vlci_matrix){.k = k};
+    for (size_t p = 0; !up->checkpoint && p < n_parts; p++) out->n += parts[p].n;
+    if (!up->checkpoint) return vlci_make_matrix(up, prefix, parts[0].name, out->n, k, bias, out);
     if (n_parts > MAX_PARTS) return vlci_fail(VLCACHE_E_INTERNAL, "a matrix of %zu parts", n_parts);
     vlcache_status status = VLCACHE_OK;
     for (size_t p = 0; p < n_parts && !status; p++) {
@@ -273,6 +276,7 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
     *out = NULL;
     size_t n = 1;
     for (int d = 0; d < n_dims; d++) n *= dims[d];
+    if (!up->checkpoint) return vlci_make_vector(up, prefix, name, n, out);
     vlci_part part = {name, 1};
     vlci_weight_view view;
     float *wide = NULL;

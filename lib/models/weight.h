@@ -8,13 +8,15 @@
 
 #include "checkpoint/safetensors.h"
 #include "compute/compute.h"
+#include "compute/random.h"
 
 /** One upload of a checkpoint: where it goes, and how far it is. */
 typedef struct vlci_upload {
     vlcache_device *device;
     vlci_compute *compute; /**< what will run them: products with a dtype are opened when it first occurs */
-    vlci_checkpoint *checkpoint;
-    vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ */
+    vlci_checkpoint *checkpoint; /**< NULL: there is none, and weights are made (random.c) */
+    vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ;
+                              never AUTO without a checkpoint */
     vlcache_progress_fn progress;
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
@@ -51,6 +53,15 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
 /** Uploads "weight" and, where the norm has one, "bias" of n values. Errors as vlci_upload_matrix(). */
 vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char *name, int n, bool bias,
                                 vlci_norm *out);
+
+/**
+ * What takes the place of the above where there is no checkpoint: a matrix of that name in the form that its
+ * products want, and a vector, f32; both random and the same each time. Errors: those of vlci_linear_open(),
+ * vlci_random_matrix() and the device's.
+ */
+vlcache_status vlci_make_matrix(vlci_upload *up, const char *prefix, const char *name, int n, int k,
+                                bool bias, vlci_matrix *out);
+vlcache_status vlci_make_vector(vlci_upload *up, const char *prefix, const char *name, size_t n, cl_mem *out);
 
 /** Release memory and zero what held it. */
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix);

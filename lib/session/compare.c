@@ -96,7 +96,7 @@ static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
         status = vlci_step_choose(step, choices, 1, &token);
         if (!status && cancelled(c))
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
-        if (status || ends(c, token)) break;
+        if (status || ((size_t)i >= c->read->how.min_tokens && ends(c, token))) break;
         status = vlci_probe_step(c->session->probe, step, kv, token);
     }
     vlci_step_forget(step);

@@ -1,0 +1,59 @@
+/*
+ * geometry.c - a row for each geometry: its config.json, in which only sizes matter.
+ *
+ * Positions reach as far as the longest prompt that anybody measures: with random weights it is the cost of a
+ * context that counts, not what the checkpoint was trained on.
+ */
+#include "bench/geometry.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* clang-format off */
+#define CLIP_L                                                                                               \
+    "\"vision_config\": {\"hidden_size\": 1024, \"num_hidden_layers\": 24, \"num_attention_heads\": 16, "      \
+    "\"intermediate_size\": 4096, \"image_size\": 336, \"patch_size\": 14}, "
+
+#define ALL "\"torch_dtype\": \"bfloat16\", \"projector_hidden_act\": \"gelu\", "
+
+static const struct {
+    const char *name, *config;
+} rows[] = {
+    {"llava-1.5-7b",
+     "{\"model_type\": \"llava\", \"image_token_index\": 32000, " ALL CLIP_L
+     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 32, \"hidden_size\": 4096, "
+     "\"num_attention_heads\": 32, \"num_key_value_heads\": 32, \"intermediate_size\": 11008, "
+     "\"vocab_size\": 32064, \"max_position_embeddings\": 262144}}"},
+    {"llava-mistral-7b",
+     "{\"model_type\": \"llava\", \"image_token_index\": 32000, " ALL CLIP_L
+     "\"text_config\": {\"model_type\": \"mistral\", \"num_hidden_layers\": 32, \"hidden_size\": 4096, "
+     "\"num_attention_heads\": 32, \"num_key_value_heads\": 8, \"intermediate_size\": 14336, "
+     "\"sliding_window\": null, \"rope_theta\": 1e6, \"vocab_size\": 32064, "
+     "\"max_position_embeddings\": 262144}}"},
+    {"llava-1.6-34b",
+     "{\"model_type\": \"llava_next\", \"image_token_index\": 64000, " ALL CLIP_L
+     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 60, \"hidden_size\": 7168, "
+     "\"num_attention_heads\": 56, \"num_key_value_heads\": 8, \"intermediate_size\": 20480, "
+     "\"rope_theta\": 5e6, \"vocab_size\": 64064, \"max_position_embeddings\": 262144}}"},
+    {"tiny",
+     "{\"model_type\": \"llava\", \"image_token_index\": 500, " ALL
+     "\"vision_config\": {\"hidden_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "
+     "\"intermediate_size\": 256, \"image_size\": 56, \"patch_size\": 14}, "
+     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 3, \"hidden_size\": 256, "
+     "\"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"intermediate_size\": 512, "
+     "\"vocab_size\": 512, \"max_position_embeddings\": 8192}}"},
+};
+/* clang-format on */
+enum { ROWS = sizeof rows / sizeof *rows };
+
+const char *geometry_find(const char *name) {
+    for (int i = 0; i < ROWS; i++)
+        if (strcmp(rows[i].name, name) == 0) return rows[i].config;
+    return NULL;
+}
+
+void geometry_names(char *text, size_t capacity) {
+    size_t at = 0;
+    for (int i = 0; i < ROWS && at < capacity; i++)
+        at += (size_t)snprintf(text + at, capacity - at, "%s%s", i ? ", " : "", rows[i].name);
+}

@@ -1,0 +1,45 @@
+/*
+ * kernels.c - checks and times each rung of each kernel, as the tests check them, with a clock.
+ */
+#include "bench/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench/ceiling.h"
+#include "bench/kernels/trial.h"
+#include "bench/speed.h"
+#include "common/exit.h"
+#include "common/interrupt.h"
+
+static const column columns[] = {
+    {"kernel", "kernel", NULL}, {"rung", "rung", NULL},        {"chosen", "", NULL},
+    {"shape", "shape", NULL},   {"ms", "ms", "%.4f"},          {"ms_min", NULL, "%.4f"},
+    {"ms_max", NULL, "%.4f"},   {"tflops", "TFLOP/s", "%.2f"}, {"gb_per_s", "GB/s", "%.1f"},
+    {"share", "share", "%.2f"}, {"error", "error", "%.1e"},    {"note", "note", NULL},
+    {NULL, NULL, NULL},
+};
+
+static vlcache_status all_trials(trials *t) {
+    vlcache_status status = linear_trials(t);
+    if (!status) status = attention_trials(t);
+    return status ? status : row_trials(t);
+}
+
+int kernels_tell(bench *b) {
+    const char *variant = getenv("VLCACHE_VARIANT");
+    vlcache_dtype dtype = b->options.dtype == VLCACHE_DTYPE_AUTO ? VLCACHE_DTYPE_BF16 : b->options.dtype;
+    trials t = {.b = b, .device = b->device, .dtype = dtype};
+    snprintf(t.before, sizeof t.before, "%s", variant ? variant : "");
+    vlcache_status status = b->options.plain ? VLCACHE_OK : ceiling_measure(b->device, dtype, &b->ceiling);
+    console_erase(&b->console);
+    if (status) return console_fail_status(&b->console, status);
+    t.table = table_begin(columns, b->options.format, speed_head(b));
+    status = all_trials(&t);
+    table_end(&t.table);
+    if (interrupt_seen()) return EXIT_INTERRUPT;
+    if (status) return console_fail_status(&b->console, status);
+    if (!t.wrong) return EXIT_OK;
+    return console_fail(&b->console, EXIT_DEVICE,
+                        "%d lines are WRONG: further from doubles than rounding explains", t.wrong);
+}

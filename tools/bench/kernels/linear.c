@@ -1,0 +1,249 @@
+/*
+ * linear.c - matrix products: every engine and rung on the shapes of a 7B model's prompts, and the
+ * matrix-vector kernels on the same matrices.
+ *
+ *     error: |got - want| over the sum of the magnitudes that went into it, the worst of some outputs. It is
+ *            wrong from 0.02 / sqrt(K) on: x and y rounded to bf16 stay below half of that, and an output of
+ *            another row or column, or of none, is some fifty times further off
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/kernels/trial.h"
+#include "common/memory.h"
+#include "compute/gemm_plan.h"
+#include "compute/gemv.h"
+#include "compute/linear.h"
+#include "compute/random.h"
+#include "models/weight.h"
+
+enum { SAMPLES = 48, FEW_ROWS = 32 };
+#define TOO_LONG 5.0 /* seconds of a launch that is not worth the wait */
+
+/* One product, its operands, and the same weights in rows, which say what an element is. */
+typedef struct product {
+    trials *t;
+    char shape[64];
+    int m, n, k, rows; /* rows: of x that a launch takes, of m */
+    vlci_matrix w, plain;
+    cl_mem x, y;
+    vlci_layout packed; /* in which the device's own engine wants weights */
+    vlci_gemm gemm;
+    vlci_gemv gemv;
+} product;
+
+/* ---- operands ------------------------------------------------------------------------------------------ */
+
+static vlcache_status make_matrix(product *p, vlci_layout layout, vlci_matrix *out) {
+    vlcache_device *device = p->t->device;
+    *out = (vlci_matrix){.n = p->n, .k = p->k, .dtype = p->t->dtype, .layout = layout};
+    size_t bytes = vlci_matrix_bytes(p->n, p->k, out->dtype, layout);
+    vlcache_status status = vlci_memory_create(device, bytes, "weights of a trial", &out->data);
+    return status ? status : vlci_random_matrix(device, out, 5, 1.0f);
+}
+
+static vlcache_status open_product(product *p) {
+    snprintf(p->shape, sizeof p->shape, "%d x %d x %d %s", p->m, p->n, p->k, vlcache_dtype_name(p->t->dtype));
+    vlcache_status status = make_matrix(p, VLCI_ROWS, &p->plain);
+    if (!status) status = trial_floats(p->t, (size_t)p->m * (size_t)p->k, 6, &p->x);
+    if (!status) status = trial_poisoned(p->t, (size_t)p->m * (size_t)p->n, &p->y);
+    return status;
+}
+
+static void close_product(product *p) {
+    vlci_memory_release(p->t->device, &p->plain.data);
+    vlci_memory_release(p->t->device, &p->x);
+    vlci_memory_release(p->t->device, &p->y);
+}
+
+/* ---- the error ----------------------------------------------------------------------------------------- */
+
+/* Output (row, column) against doubles. */
+static vlcache_status check_one(const product *p, int row, int at, float *x, float *w, void *stored,
+                                double *error) {
+    vlcache_device *device = p->t->device;
+    size_t k = (size_t)p->k, element = vlci_dtype_bytes(p->plain.dtype);
+    double sum = 0, magnitude = 1e-30;
+    float got = 0;
+    vlcache_status status = vlci_read(device, p->plain.data, (size_t)at * k * element, stored, k * element);
+    if (!status) status = vlci_read(device, p->x, (size_t)row * k * sizeof *x, x, k * sizeof *x);
+    if (!status)
+        status =
+            vlci_read(device, p->y, ((size_t)row * (size_t)p->n + (size_t)at) * sizeof got, &got, sizeof got);
+    vlci_widen(stored, p->plain.dtype, w, k);
+    for (size_t i = 0; i < k; i++) {
+        sum += (double)x[i] * (double)w[i];
+        magnitude += fabs((double)x[i] * (double)w[i]);
+    }
+    *error = trial_worse(fabs((double)got - sum) / magnitude, *error);
+    return status;
+}
+
+static vlcache_status check(const product *p, trial_launch *launch, double *error) {
+    size_t floats = (size_t)p->m * (size_t)p->n;
+    float *x = memory_take((size_t)p->k, sizeof *x), *w = memory_take((size_t)p->k, sizeof *w);
+    void *stored = memory_take((size_t)p->k, sizeof(float));
+    *error = 0;
+    vlcache_status status = vlci_fill(p->t->device, p->y, 0, floats * sizeof(float), 0xffffffffu);
+    if (!status) status = launch((void *)(uintptr_t)p);
+    for (size_t i = 0; i < SAMPLES && !status; i++)
+        status = check_one(p, (int)trial_sample(i * 7 % SAMPLES, SAMPLES, (size_t)p->m),
+                           (int)trial_sample(i, SAMPLES, (size_t)p->n), x, w, stored, error);
+    free(x);
+    free(w);
+    free(stored);
+    return status;
+}
+
+static vlcache_status tell(product *p, trial *what, trial_launch *launch) {
+    what->shape = p->shape;
+    what->tolerance = 0.02 / sqrt((double)p->k);
+    if (!check(p, launch, &what->error)) return trial_tell(p->t, what, launch, p);
+    trial_fail(p->t, what);
+    return VLCACHE_OK;
+}
+
+/* ---- gemm ---------------------------------------------------------------------------------------------- */
+
+static vlcache_status launch_gemm(void *work) {
+    const product *p = work;
+    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->rows};
+    return vlci_gemm_run(&p->gemm, &asked);
+}
+
+/* As an engine that is made for another device may take minutes, a few rows tell first how long all will. */
+static vlcache_status tell_gemm(product *p, trial *what) {
+    double seconds = 0;
+    p->rows = p->m < FEW_ROWS ? p->m : FEW_ROWS;
+    if (trial_time(p->t, launch_gemm, p, &seconds)) {
+        trial_fail(p->t, what);
+        return VLCACHE_OK;
+    }
+    double all = seconds * p->m / p->rows;
+    char why[64];
+    p->rows = p->m;
+    if (all <= TOO_LONG) return tell(p, what, launch_gemm);
+    snprintf(why, sizeof why, "left out: about %.0f s a launch", all);
+    trial_leave_out(p->t, what, why);
+    return VLCACHE_OK;
+}
+
+/* An engine as it stands, perhaps with a rung forced. */
+static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *rung, bool chosen) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s%s", vlci_gemm_engine_names[engine], rung ? " " : "", rung ? rung : "");
+    trial what = {.kernel = "gemm",
+                  .rung = name,
+                  .shape = p->shape,
+                  .chosen = chosen,
+                  .amount = 2.0 * p->m * p->n * (double)p->k};
+    vlcache_status status = vlci_gemm_open(p->t->device, engine, p->t->dtype, &p->gemm);
+    if (!status) status = make_matrix(p, vlci_gemm_layout(engine), &p->w);
+    if (status)
+        trial_fail(p->t, &what);
+    else
+        status = tell_gemm(p, &what);
+    vlci_memory_release(p->t->device, &p->w.data);
+    vlci_gemm_close(&p->gemm);
+    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+}
+
+/* The ladder of an engine: its work is "engine NAME"; NULL: it has none. */
+static const vlci_ladder *ladder_of(vlci_gemm_engine engine) {
+    for (const vlci_ladder *const *l = vlci_ladders; *l; l++)
+        if (strcmp((*l)->kernel, "gemm") == 0 && strncmp((*l)->work, "engine ", 7) == 0 &&
+            strcmp((*l)->work + 7, vlci_gemm_engine_names[engine]) == 0)
+            return *l;
+    return NULL;
+}
+
+typedef struct engine_trial {
+    product *p;
+    vlci_gemm_engine engine;
+    bool chosen;
+} engine_trial;
+
+static vlcache_status try_rung(trials *t, const char *rung, bool chosen, void *user) {
+    const engine_trial *e = user;
+    (void)t;
+    return try_gemm(e->p, e->engine, rung, chosen && e->chosen);
+}
+
+static vlcache_status try_engines(product *p, vlci_gemm_engine best) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < VLCI_GEMM_ENGINES && !status; i++) {
+        engine_trial e = {p, (vlci_gemm_engine)i, (vlci_gemm_engine)i == best};
+        const vlci_ladder *ladder = ladder_of(e.engine);
+        status = ladder ? trial_rungs(p->t, ladder, try_rung, &e) : try_gemm(p, e.engine, NULL, e.chosen);
+    }
+    return status;
+}
+
+/* ---- gemv ---------------------------------------------------------------------------------------------- */
+
+static vlcache_status launch_gemv(void *work) {
+    const product *p = work;
+    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->m};
+    return vlci_gemv_run(&p->gemv, &asked);
+}
+
+static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung, bool chosen) {
+    trial what = {.kernel = "gemv",
+                  .rung = rung,
+                  .shape = p->shape,
+                  .chosen = chosen,
+                  .bytes = true,
+                  .amount = (double)p->n * p->k * (double)vlci_dtype_bytes(p->t->dtype)};
+    vlcache_status status = vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
+    if (!status) status = make_matrix(p, layout, &p->w);
+    if (status)
+        trial_fail(p->t, &what);
+    else
+        status = tell(p, &what, launch_gemv);
+    vlci_memory_release(p->t->device, &p->w.data);
+    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+}
+
+static vlcache_status try_lanes(trials *t, const char *rung, bool chosen, void *user) {
+    product *p = user;
+    (void)t;
+    return try_gemv(p, VLCI_ROWS, rung, chosen && p->packed == VLCI_ROWS);
+}
+
+/* ---- shapes -------------------------------------------------------------------------------------------- */
+
+/* LLaVA-Mistral-7B: qkv, out, gate and up, down. */
+static const int widths[][2] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
+static const int quick_widths[][2] = {{96, 64}, {70, 256}};
+static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8};
+
+static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best) {
+    product p = {.t = t, .m = m, .n = width[0], .k = width[1], .packed = vlci_gemm_layout(best)};
+    bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
+    trial what = {.kernel = few_rows ? "gemv" : "gemm", .rung = "any", .shape = p.shape};
+    vlcache_status status = VLCACHE_OK;
+    if (open_product(&p))
+        trial_fail(t, &what);
+    else if (few_rows)
+        status = trial_rungs(t, &vlci_gemv_ladder, try_lanes, &p);
+    else
+        status = try_engines(&p, best);
+    if (!status && few_rows && p.packed != VLCI_ROWS && p.y) status = try_gemv(&p, p.packed, "packed", true);
+    close_product(&p);
+    return status;
+}
+
+vlcache_status linear_trials(trials *t) {
+    bool quick = t->b->options.quick;
+    const int(*width)[2] = quick ? quick_widths : widths;
+    int n_widths = quick ? 2 : 4, n_heights = quick ? 1 : 2;
+    vlci_gemm_engine best = VLCI_GEMM_PORTABLE;
+    vlcache_status status = vlci_gemm_plan(t->device, t->dtype, &best, NULL);
+    for (int h = 0; h < n_heights && !status; h++)
+        for (int w = 0; w < n_widths && !status; w++)
+            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best);
+    for (int h = 0; h < 2 && !status; h++)
+        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best);
+    return status;
+}

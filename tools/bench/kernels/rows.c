@@ -1,0 +1,210 @@
+/*
+ * rows.c - what goes over rows once: the norm, and rotary positions with the cache's new rows.
+ *
+ *     error: of the norm, |got - want| over the largest output of the row; of rotations, over the root mean
+ *            square of what they turn
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "bench/kernels/trial.h"
+#include "common/memory.h"
+#include "compute/norm.h"
+#include "compute/random.h"
+#include "compute/rope.h"
+#include "kv/cache.h"
+
+enum { SAMPLES = 5 };
+#define TOLERANCE 1e-4
+#define EPSILON   1e-5f
+
+/* ---- norm ---------------------------------------------------------------------------------------------- */
+
+typedef struct norm_work {
+    trials *t;
+    int rows, n;
+    char name[48];
+    cl_mem x, y;
+    vlci_norm norm;
+    vlci_norm_kernels kernels;
+} norm_work;
+
+static vlcache_status launch_norm(void *work) {
+    const norm_work *w = work;
+    return vlci_norm_run(&w->kernels, w->x, 0, &w->norm, w->y, w->rows, w->n, EPSILON);
+}
+
+static vlcache_status check_row(const norm_work *w, int row, float *x, float *y, float *weight,
+                                double *error) {
+    size_t n = (size_t)w->n, bytes = n * sizeof *x, at = (size_t)row * bytes;
+    double squares = 0, most = 1e-30, off = 0;
+    vlcache_status status = vlci_read(w->t->device, w->x, at, x, bytes);
+    if (!status) status = vlci_read(w->t->device, w->y, at, y, bytes);
+    if (!status) status = vlci_read(w->t->device, w->norm.weight, 0, weight, bytes);
+    for (size_t i = 0; i < n; i++) squares += (double)x[i] * (double)x[i];
+    double scale = 1 / sqrt(squares / (double)n + (double)EPSILON);
+    for (size_t i = 0; i < n; i++) {
+        double want = (double)x[i] * scale * (double)weight[i];
+        most = trial_worse(fabs(want), most);
+        off = trial_worse(fabs((double)y[i] - want), off);
+    }
+    *error = trial_worse(off / most, *error);
+    return status;
+}
+
+static vlcache_status check_norm(norm_work *w, double *error) {
+    size_t n = (size_t)w->n;
+    float *block = memory_take(3 * n, sizeof *block);
+    *error = 0;
+    vlcache_status status =
+        vlci_fill(w->t->device, w->y, 0, (size_t)w->rows * n * sizeof(float), 0xffffffffu);
+    if (!status) status = launch_norm(w);
+    for (size_t i = 0; i < SAMPLES && !status; i++)
+        status = check_row(w, (int)trial_sample(i, SAMPLES, (size_t)w->rows), block, block + n, block + 2 * n,
+                           error);
+    free(block);
+    return status;
+}
+
+static vlcache_status try_norm(trials *t, const char *rung, bool chosen, void *user) {
+    norm_work *w = user;
+    trial what = {.kernel = "norm",
+                  .rung = rung,
+                  .shape = w->name,
+                  .chosen = chosen,
+                  .bytes = true,
+                  .amount = 8.0 * w->rows * w->n,
+                  .tolerance = TOLERANCE};
+    vlcache_status status = vlci_norm_open(t->device, &w->kernels);
+    if (!status) status = check_norm(w, &what.error);
+    if (!status) return trial_tell(t, &what, launch_norm, w);
+    trial_fail(t, &what);
+    return VLCACHE_OK;
+}
+
+static vlcache_status try_norms(trials *t, int rows, int n) {
+    norm_work w = {.t = t, .rows = rows, .n = n};
+    size_t floats = (size_t)rows * (size_t)n;
+    snprintf(w.name, sizeof w.name, "%d rows of %d", rows, n);
+    vlcache_status status = trial_floats(t, floats, 21, &w.x);
+    if (!status) status = trial_poisoned(t, floats, &w.y);
+    if (!status) status = trial_floats(t, (size_t)n, 22, &w.norm.weight);
+    if (!status) status = trial_rungs(t, &vlci_norm_ladder, try_norm, &w);
+    vlci_memory_release(t->device, &w.x);
+    vlci_memory_release(t->device, &w.y);
+    vlci_memory_release(t->device, &w.norm.weight);
+    return status;
+}
+
+/* ---- rope ---------------------------------------------------------------------------------------------- */
+
+typedef struct rope_work {
+    trials *t;
+    char name[48];
+    vlci_rope_kernels kernels;
+    vlci_kv_pool pool;
+    vlci_kv kv;
+    vlci_append a;
+    cl_mem qkv, phase, zeros, starts;
+} rope_work;
+
+static vlcache_status launch_rope(void *work) {
+    const rope_work *w = work;
+    return vlci_rope_append(&w->kernels, &w->a);
+}
+
+static vlcache_status make_cache(rope_work *w) {
+    vlci_kv_shape shape = {1, w->a.kv_heads, w->a.head_dim, w->t->dtype};
+    vlcache_status status =
+        vlci_kv_pool_create(w->t->device, &shape, w->a.kv_heads * vlci_kv_pages(w->a.rows), false, &w->pool);
+    if (!status) status = vlci_kv_create(&w->pool, &w->kv);
+    if (!status) status = vlci_kv_reserve(&w->kv, 0, 1, w->a.rows);
+    return status ? status : vlci_kv_pool_sync(&w->pool);
+}
+
+static vlcache_status open_rope(rope_work *w) {
+    vlcache_device *device = w->t->device;
+    size_t rows = (size_t)w->a.rows, wide = (size_t)(w->a.heads + 2 * w->a.kv_heads) * (size_t)w->a.head_dim;
+    const cl_int starts[2] = {0, w->a.rows};
+    vlcache_status status = make_cache(w);
+    if (!status) status = trial_floats(w->t, rows * wide, 31, &w->qkv);
+    if (!status) status = trial_floats(w->t, rows * (size_t)w->a.head_dim, 32, &w->phase);
+    if (!status) status = vlci_memory_create(device, rows * sizeof(cl_int), "sequences of rows", &w->zeros);
+    if (!status) status = vlci_fill(device, w->zeros, 0, rows * sizeof(cl_int), 0);
+    if (!status) status = vlci_memory_create(device, sizeof starts, "sequence starts", &w->starts);
+    if (!status) status = vlci_write(device, w->starts, 0, starts, sizeof starts);
+    if (!status) status = vlci_rope_open(device, w->t->dtype, &w->kernels);
+    if (status) return status;
+    w->a.qkv = w->qkv;
+    w->a.phase = w->phase;
+    w->a.row_sequence = w->zeros;
+    w->a.seq_start = w->starts;
+    w->a.kv = vlci_kv_layer(&w->kv, 0);
+    w->a.kv.slots = w->zeros; /* the first cache of a pool has slot 0 */
+    return VLCACHE_OK;
+}
+
+static void close_rope(rope_work *w) {
+    cl_mem *all[] = {&w->qkv, &w->phase, &w->zeros, &w->starts};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(w->t->device, all[i]);
+    vlci_kv_release(&w->kv);
+    vlci_kv_pool_release(&w->pool);
+}
+
+/* The last row's first query head, before and after. */
+static vlcache_status check_rope(rope_work *w, double *error) {
+    size_t dim = (size_t)w->a.head_dim, half = dim / 2, bytes = dim * sizeof(float),
+           last = (size_t)w->a.rows - 1;
+    size_t wide = (size_t)(w->a.heads + 2 * w->a.kv_heads) * bytes;
+    float *block = memory_take(3 * dim, sizeof *block), *x = block, *y = block + dim, *turn = y + dim;
+    double squares = 1e-30, off = 0;
+    vlcache_status status = vlci_read(w->t->device, w->qkv, last * wide, x, bytes);
+    if (!status) status = launch_rope(w);
+    if (!status) status = vlci_read(w->t->device, w->qkv, last * wide, y, bytes);
+    if (!status) status = vlci_read(w->t->device, w->phase, last * bytes, turn, bytes);
+    for (size_t d = 0; d < half; d++) {
+        double c = (double)turn[d], s = (double)turn[half + d], low = (double)x[d],
+               high = (double)x[half + d];
+        off = trial_worse(fabs((double)y[d] - (low * c - high * s)), off);
+        off = trial_worse(fabs((double)y[half + d] - (high * c + low * s)), off);
+        squares += low * low + high * high;
+    }
+    *error = off / sqrt(squares / (double)dim);
+    free(block);
+    return status;
+}
+
+static vlcache_status try_rope(trials *t, int rows) {
+    bool quick = t->b->options.quick;
+    rope_work w = {.t = t};
+    w.a = (vlci_append){
+        .rows = rows, .heads = quick ? 4 : 32, .kv_heads = quick ? 2 : 8, .head_dim = quick ? 64 : 128};
+    double pairs = (double)rows * w.a.head_dim, kv = 2.0 * w.a.kv_heads,
+           element = (double)vlci_dtype_bytes(t->dtype);
+    trial what = {.kernel = "rope and append",
+                  .rung = "portable",
+                  .shape = w.name,
+                  .chosen = true,
+                  .bytes = true,
+                  .amount = pairs * (4 + 8.0 * w.a.heads + kv * (4 + element)),
+                  .tolerance = TOLERANCE};
+    snprintf(w.name, sizeof w.name, "%d rows in %d/%d heads of %d", rows, w.a.heads, w.a.kv_heads,
+             w.a.head_dim);
+    vlcache_status status = open_rope(&w);
+    if (!status) status = check_rope(&w, &what.error);
+    if (status)
+        trial_fail(t, &what);
+    else
+        status = trial_tell(t, &what, launch_rope, &w);
+    close_rope(&w);
+    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+}
+
+vlcache_status row_trials(trials *t) {
+    bool quick = t->b->options.quick;
+    int many = quick ? 33 : 2048, width = quick ? 96 : 4096;
+    vlcache_status status = try_norms(t, 1, width);
+    if (!status) status = try_norms(t, many, width);
+    if (!status) status = try_rope(t, 1);
+    return status ? status : try_rope(t, many);
+}

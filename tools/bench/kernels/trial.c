@@ -1,0 +1,144 @@
+/*
+ * trial.c - a clock around launches, and a line of the table.
+ */
+#include "bench/kernels/trial.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/interrupt.h"
+#include "compute/random.h"
+
+#define LONG_ENOUGH 0.004 /* seconds of a measurement */
+#define TOO_LONG    0.5   /* seconds of a launch that is not repeated */
+
+/* ---- rungs --------------------------------------------------------------------------------------------- */
+
+void trial_force(const trials *t, const char *kernel, const char *rung) {
+    char forced[128];
+    snprintf(forced, sizeof forced, "%s:%s", kernel ? kernel : "", rung ? rung : "");
+    if (rung)
+        setenv("VLCACHE_VARIANT", forced, 1);
+    else if (*t->before)
+        setenv("VLCACHE_VARIANT", t->before, 1);
+    else
+        unsetenv("VLCACHE_VARIANT");
+}
+
+vlcache_status trial_rungs(trials *t, const vlci_ladder *ladder, trial_rung *each, void *user) {
+    vlcache_status status = VLCACHE_OK;
+    const char *own = ladder->choose(t->device);
+    for (const char *const *r = ladder->rungs; *r && !status; r++) {
+        if (ladder->fits && !ladder->fits(t->device, *r)) continue;
+        trial_force(t, ladder->kernel, *r);
+        status = each(t, *r, strcmp(*r, own) == 0, user);
+        trial_force(t, NULL, NULL);
+    }
+    return status;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------- */
+
+vlcache_status trial_floats(trials *t, size_t n, uint32_t seed, cl_mem *out) {
+    vlcache_status status = vlci_memory_create(t->device, n * sizeof(float), "input of a trial", out);
+    return status ? status : vlci_random_floats(t->device, *out, n, seed, 0.0f, 1.0f);
+}
+
+vlcache_status trial_poisoned(trials *t, size_t n, cl_mem *out) {
+    vlcache_status status = vlci_memory_create(t->device, n * sizeof(float), "output of a trial", out);
+    return status ? status : vlci_fill(t->device, *out, 0, n * sizeof(float), 0xffffffffu);
+}
+
+size_t trial_sample(size_t i, size_t samples, size_t n) {
+    return samples > 1 ? i * (n - 1) / (samples - 1) : n - 1;
+}
+
+double trial_worse(double a, double b) {
+    return isnan(a) || a > b ? a : b;
+}
+
+/* ---- time ---------------------------------------------------------------------------------------------- */
+
+static vlcache_status time_once(trials *t, trial_launch *launch, void *work, int n, double *seconds) {
+    double start = clock_seconds();
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < n && !status; i++) status = launch(work);
+    if (!status) status = vlci_finish(t->device);
+    *seconds = (clock_seconds() - start) / n;
+    return status;
+}
+
+vlcache_status trial_time(trials *t, trial_launch *launch, void *work, double *seconds) {
+    vlcache_status status = time_once(t, launch, work, 1, seconds);
+    return status ? status : time_once(t, launch, work, 1, seconds);
+}
+
+static int by_time(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* Sorted times of `*n` measurements. */
+static vlcache_status measure(trials *t, trial_launch *launch, void *work, double times[MOST_RUNS], int *n) {
+    double once = 0;
+    vlcache_status status = time_once(t, launch, work, 1, &once);
+    if (!status && once < TOO_LONG) status = time_once(t, launch, work, 1, &once);
+    int launches = once < LONG_ENOUGH ? (int)(LONG_ENOUGH / (once + 1e-7)) + 1 : 1;
+    times[0] = once;
+    *n = once < TOO_LONG ? t->b->options.repetitions : 1;
+    for (int i = 0; i < *n && once < TOO_LONG && !status; i++)
+        status = time_once(t, launch, work, launches, &times[i]);
+    qsort(times, (size_t)*n, sizeof *times, by_time);
+    return status;
+}
+
+/* ---- lines --------------------------------------------------------------------------------------------- */
+
+static void begin_line(trials *t, const trial *what) {
+    table_text(&t->table, what->kernel);
+    table_text(&t->table, what->rung);
+    table_text(&t->table, what->chosen ? "*" : "");
+    table_text(&t->table, what->shape);
+}
+
+void trial_leave_out(trials *t, const trial *what, const char *why) {
+    begin_line(t, what);
+    for (int i = 0; i < 7; i++) table_none(&t->table);
+    table_text(&t->table, why);
+    table_end_row(&t->table);
+}
+
+void trial_fail(trials *t, const trial *what) {
+    trial_leave_out(t, what, vlcache_error_message());
+}
+
+static void tell(trials *t, const trial *what, const double *times, int n) {
+    double ms = 1e3 * times[n / 2], rate = what->amount / times[n / 2];
+    double most = what->bytes ? t->b->ceiling.copy : t->b->ceiling.product;
+    bool good = what->error <= what->tolerance;
+    begin_line(t, what);
+    table_spread(&t->table, ms, 1e3 * times[0], 1e3 * times[n - 1]);
+    if (what->bytes) table_none(&t->table);
+    table_number(&t->table, rate * (what->bytes ? 1e-9 : 1e-12));
+    if (!what->bytes) table_none(&t->table);
+    if (most > 0)
+        table_number(&t->table, rate / most);
+    else
+        table_none(&t->table);
+    table_number(&t->table, what->error);
+    table_text(&t->table, good ? "" : "WRONG");
+    table_end_row(&t->table);
+    t->wrong += !good;
+}
+
+vlcache_status trial_tell(trials *t, const trial *what, trial_launch *launch, void *work) {
+    double times[MOST_RUNS];
+    int n = 0;
+    if (measure(t, launch, work, times, &n))
+        trial_fail(t, what);
+    else
+        tell(t, what, times, n);
+    return interrupt_seen() ? VLCACHE_E_CANCELLED : VLCACHE_OK;
+}

@@ -1,0 +1,69 @@
+/**
+ * trial.h - what the trials of all kernels share: forcing a rung, timing a launch, telling a line.
+ */
+#ifndef BENCH_KERNELS_TRIAL_H
+#define BENCH_KERNELS_TRIAL_H
+
+#include "bench/bench.h"
+#include "bench/table.h"
+#include "device/ladder.h"
+
+/** All trials of a run. */
+typedef struct trials {
+    bench *b;
+    vlcache_device *device;
+    vlcache_dtype dtype; /* of weights and KV rows */
+    table table;
+    char before[512]; /* VLCACHE_VARIANT as it was */
+    int wrong;
+} trials;
+
+/** What a line says beside its times. */
+typedef struct trial {
+    const char *kernel, *rung, *shape;
+    bool chosen;      /* the device's own choice */
+    double amount;    /* operations, or bytes, of one launch */
+    bool bytes;       /* which of them */
+    double error;     /* of the sampled outputs; NAN counts as wrong */
+    double tolerance; /* from which it is wrong */
+} trial;
+
+/** Enqueues the work once. */
+typedef vlcache_status trial_launch(void *work);
+
+/** Times it: as many launches in a row as take some milliseconds, --repetitions times, and tells the line.
+ * What fails is told as a line, too; only an interruption (VLCACHE_E_CANCELLED) comes back. */
+vlcache_status trial_tell(trials *t, const trial *what, trial_launch *launch, void *work);
+
+/** A line for what cannot be tried: the last error says why; and for what is not, with a note of one's own.
+ */
+void trial_fail(trials *t, const trial *what);
+void trial_leave_out(trials *t, const trial *what, const char *why);
+
+/** Seconds of one launch, after one that warms up. */
+vlcache_status trial_time(trials *t, trial_launch *launch, void *work, double *seconds);
+
+/** VLCACHE_VARIANT=kernel:rung for what is opened next; NULL: what it was before. */
+void trial_force(const trials *t, const char *kernel, const char *rung);
+
+/** Rungs of a ladder that the device can take: calls `each` with the rung forced. */
+typedef vlcache_status trial_rung(trials *t, const char *rung, bool chosen, void *user);
+vlcache_status trial_rungs(trials *t, const vlci_ladder *ladder, trial_rung *each, void *user);
+
+/** Memory with random floats in [-1, 1), or all NaN. */
+vlcache_status trial_floats(trials *t, size_t n, uint32_t seed, cl_mem *out);
+vlcache_status trial_poisoned(trials *t, size_t n, cl_mem *out);
+
+/** Sample `i` of `samples` out of n: spread evenly, the first and the last among them. */
+size_t trial_sample(size_t i, size_t samples, size_t n);
+
+/** The larger of both; NAN if one is. */
+double trial_worse(double a, double b);
+
+/* ---- the kernels --------------------------------------------------------------------------------------- */
+
+vlcache_status linear_trials(trials *t);    /* gemm, gemv */
+vlcache_status attention_trials(trials *t); /* prefill, decode */
+vlcache_status row_trials(trials *t);       /* norm, rope */
+
+#endif

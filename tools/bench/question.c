@@ -1,0 +1,73 @@
+/*
+ * question.c - lays a prompt out to a number of rows.
+ */
+#include "bench/question.h"
+
+#include <stdlib.h>
+
+#include "common/exit.h"
+#include "common/flag.h"
+#include "common/memory.h"
+
+enum { QUESTION = 32, FIRST_ID = 3 /* behind what vocabularies begin with: pad, begin, end */ };
+
+/* Never the mark of a picture. */
+static int32_t random_id(const bench *b, uint32_t *state) {
+    int first = b->info.vocabulary > FIRST_ID ? FIRST_ID : 0, range = b->info.vocabulary - first;
+    *state = *state * 1664525u + 1013904223u;
+    int id = first + (int)((*state >> 8) % (uint32_t)range);
+    if (id != b->picture_token) return id;
+    return id > first ? id - 1 : id + 1;
+}
+
+/* How many pictures; -1, told: so many do not fit. */
+static int count_pictures(const bench *b, int asked, int *tokens) {
+    int each = b->picture_tokens;
+    if (asked == AS_MANY_AS_FIT) {
+        asked = *tokens > QUESTION ? (*tokens - QUESTION) / each : 0;
+        return asked > 4096 ? 4096 : asked;
+    }
+    if (!*tokens) *tokens = asked * each + QUESTION;
+    if ((int64_t)asked * each < *tokens) return asked;
+    flag_refuse("-p %d: %d pictures of %d tokens take %lld, and a question takes one more", *tokens, asked,
+                each, (long long)asked * each);
+    return -1;
+}
+
+int question_make(const bench *b, int tokens, int pictures, question *q) {
+    uint32_t seed = (uint32_t)tokens;
+    *q = (question){.prompt = VLCACHE_PROMPT_INIT};
+    int n = count_pictures(b, pictures, &tokens), text = tokens - n * b->picture_tokens;
+    if (n < 0) return EXIT_USAGE;
+    int behind = text < QUESTION ? text : QUESTION, at = 0;
+    q->tokens = tokens;
+    q->pictures = n;
+    q->ids = memory_take((size_t)(text + n), sizeof *q->ids);
+    q->images = memory_take((size_t)n, sizeof *q->images);
+    while (at < text - behind) q->ids[at++] = random_id(b, &seed);
+    for (int i = 0; i < n; i++) {
+        q->images[i] = b->image;
+        q->ids[at++] = VLCACHE_TOKEN_IMAGE;
+    }
+    for (int i = 0; i < behind; i++) q->ids[at++] = random_id(b, &seed);
+    q->prompt.tokens = q->ids;
+    q->prompt.n_tokens = (size_t)at;
+    q->prompt.images = q->images;
+    q->prompt.n_images = (size_t)n;
+    return EXIT_OK;
+}
+
+void question_words(const bench *b, question *q) {
+    *q = (question){.prompt = VLCACHE_PROMPT_INIT, .pictures = b->image != NULL};
+    q->images = memory_take(1, sizeof *q->images);
+    q->images[0] = b->image;
+    q->prompt.text = b->options.prompt;
+    q->prompt.images = q->images;
+    q->prompt.n_images = b->image != NULL;
+}
+
+void question_release(question *q) {
+    free(q->ids);
+    free(q->images);
+    *q = (question){.prompt = VLCACHE_PROMPT_INIT};
+}
