@@ -92,6 +92,7 @@ static const char rest[] =
     "\n"
     "Environment\n"
     "  VLCACHE_DEVICE       the device that is used where none is named\n"
+    "  VLCACHE_MATRIX_UNITS none: kernels go without the device's matrix units\n"
     "  VLCACHE_VARIANT      kernel:rung[,kernel:rung...] forces variants of kernels\n"
     "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"

@@ -289,6 +289,12 @@ static vlcache_status describe_kernel(vlcache_device *device, const vlci_program
     if (clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
                                  sizeof kernel->max_group, &kernel->max_group, NULL))
         kernel->max_group = device->caps.max_group;
+    /* A size that the source demands is not limited by what the driver would choose. */
+    size_t own[3] = {0};
+    if (!clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_COMPILE_WORK_GROUP_SIZE, sizeof own,
+                                  own, NULL) &&
+        own[0] * own[1] * own[2] > kernel->max_group)
+        kernel->max_group = own[0] * own[1] * own[2];
     kernel->n_args = n_args;
     kernel->set = vlci_calloc(1, sizeof *kernel->set + n_args * sizeof kernel->set->last[0]);
     return kernel->set ? VLCACHE_OK : vlci_fail_memory("kernel");
