@@ -131,6 +131,7 @@ static void ask_device(const options *o, report *r) {
     how.progress_user = &terminal;
     vlcache_device *device = NULL;
     vlcache_status status = vlcache_device_open(index, &how, &device);
+    if (!status) vlcache_device_describe(device, &r->info); /* with what opening it has shown */
     if (!status) status = vlcache_device_ladders(device, r->ladder, MAX_LADDERS, &r->n_ladders);
     if (r->n_ladders > MAX_LADDERS) r->n_ladders = MAX_LADDERS;
     if (!status) ask_gemm(device, o, r);
