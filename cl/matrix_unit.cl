@@ -13,8 +13,8 @@
 #ifdef TRIAL_MMA
 __attribute__((reqd_work_group_size(32, 1, 1))) __kernel void
 trial_mma(__global const uchar *a, __global const uchar *b, __global float *out) {
-    __local uchar tile[24 * 128] __attribute__((aligned(128))); /* 16 rows of a, 8 of b */
-    const uint lane = ptx_lane(), at = (uint)tile;
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024))); /* 16 rows of a, 8 of b */
+    const uint lane = ptx_lane(), at = (uint)smem;
     for (uint i = lane; i < 24 * 8; i += 32)
         ptx_copy16(at + i * 16, i < 16 * 8 ? a + i * 16 : b + (i - 16 * 8) * 16, 16);
     __asm__ volatile("cp.async.commit_group;\n\tcp.async.wait_group 0;\n\tbar.sync 0;" ::: "memory");

@@ -85,6 +85,9 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
+/* Side of gemm_large's tiles, and its work-items. */
+#define VLCI_GEMM_LARGE 128
+
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
 #define VLCI_GEMM_LOCAL_FLOATS(tile_k, tile) (2 * (tile_k)*VLCI_GEMM_TILE_ROW(tile))

@@ -151,7 +151,7 @@ END_TEST
 
 START_TEST(failures_are_not_remembered) {
     begin("portable");
-    const vlci_kernel *kernel = linear.of[VLCACHE_DTYPE_F32].gemm.few.kernel;
+    const vlci_kernel *kernel = linear.of[VLCACHE_DTYPE_F32].gemm.few.kernel[0][0];
     ck_ok(multiply(&w, ROWS));
     vlci_product p = {.w = &w, .x = x, .y = y, .m = ROWS};
     if (kernel->max_group > 1 &&

@@ -258,13 +258,17 @@ START_TEST(matrix_blocks_multiply) {
 }
 END_TEST
 
-START_TEST(matrix_wgmma_multiplies) {
+START_TEST(matrix_units_multiply) {
+    static const struct {
+        const char *variant;
+        bool wgmma;
+    } units[] = {{"gemm:mma", false}, {"gemm:wgmma", true}};
     static const int more[][3] = {{16, 128, 64}, {127, 200, 72},  {333, 520, 1000}, {520, 1032, 136},
                                   {9, 64, 2048}, {256, 256, 256}, {1000, 72, 40},   {161, 4096, 320}};
-    if (!device->caps.wgmma) return; /* no such unit */
-    run_shapes("matrix", "gemm:wgmma");
+    if (units[_i].wgmma ? !device->caps.wgmma : !device->caps.mma) return; /* no such unit */
+    run_shapes("matrix", units[_i].variant);
     for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
-        vlci_layout layout = force("matrix", "gemm:wgmma", (vlcache_dtype)dtype);
+        vlci_layout layout = force("matrix", units[_i].variant, (vlcache_dtype)dtype);
         for (size_t s = 0; s < sizeof more / sizeof *more; s++) {
             problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = (vlcache_dtype)dtype};
             p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
@@ -474,7 +478,7 @@ int main(void) {
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
-    tcase_add_test(cases, matrix_wgmma_multiplies);
+    tcase_add_loop_test(cases, matrix_units_multiply, 0, 2);
     tcase_add_test(cases, wide_512_bits_multiplies);
     tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, few_rows_multiply);

@@ -172,14 +172,19 @@ static void run(const problem *p) {
 
 static const struct {
     const char *engine, *variant;
-} engines[] = {{"portable", NULL}, {"wide", NULL}, {"matrix", "gemm:blocks"}, {"matrix", "gemm:wgmma"}};
+} engines[] = {{"portable", NULL},
+               {"wide", NULL},
+               {"matrix", "gemm:blocks"},
+               {"matrix", "gemm:mma"},
+               {"matrix", "gemm:wgmma"}};
 enum { ENGINES = sizeof engines / sizeof *engines };
 
 static const int rows[] = {1, 3, 8, 9, 33, 130};
 
 static bool there(int engine) {
-    return !engines[engine].variant || strcmp(engines[engine].variant, "gemm:wgmma") ||
-           suite_device()->caps.wgmma;
+    const char *unit = engines[engine].variant;
+    if (unit && strcmp(unit, "gemm:mma") == 0) return suite_device()->caps.mma;
+    return !unit || strcmp(unit, "gemm:wgmma") || suite_device()->caps.wgmma;
 }
 
 static void with(int engine, vlcache_dtype dtype, vlci_activation gate, const problem *p, int n_rows) {

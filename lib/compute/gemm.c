@@ -2,7 +2,7 @@
  * gemm.c - the engines of matrix products.
  *
  *     wide      gemm_wide, rung "12x32" | "6x16"
- *     portable  gemm_tile, rung "large" | "tile" | "small", else gemm_scalar
+ *     portable  gemm_large, rung "large"; gemm_tile, "tile" | "small"; else gemm_scalar
  *     clblast   gemm_widen, CLBlastSgemm, gemm_epilogue: a block of W at a time
  *     matrix    gemm_matrix.c
  */
@@ -57,13 +57,18 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
 
 /* ---- portable ------------------------------------------------------------------------------------------ */
 
-/* A rung of gemm_tile: work-groups of group x group items, each with work x work outputs. */
+/* A rung of gemm_tile: work-groups of group x group items, each with work x work outputs; group 0:
+ * gemm_large. */
 typedef struct rung {
     const char *name;
     int group, work, tile_k;
 } rung;
-static const rung rungs[] = {{"large", 16, 8, 16}, {"tile", 16, 4, 16}, {"small", 8, 4, 16}};
-enum { LARGE, RUNGS = sizeof rungs / sizeof rungs[0] };
+static const rung rungs[] = {{"large", 0, 0, 0}, {"tile", 16, 4, 16}, {"small", 8, 4, 16}};
+enum {
+    LARGE,
+    RUNGS = sizeof rungs / sizeof rungs[0],
+    LARGE_LOCAL = 33792 /* bytes: two buffers of two operands */
+};
 
 static const char *const rung_names[] = {"large", "tile", "small", "scalar", NULL};
 
@@ -79,6 +84,8 @@ static const rung *find_rung(const char *name) {
 static bool rung_fits(const vlcache_device *device, const char *name) {
     const rung *r = find_rung(name);
     if (!r) return true;
+    if (r == &rungs[LARGE])
+        return device->caps.max_group >= VLCI_GEMM_LARGE && device->caps.local_bytes >= LARGE_LOCAL;
     size_t local = sizeof(float) * (size_t)VLCI_GEMM_LOCAL_FLOATS(r->tile_k, r->group * r->work);
     return (size_t)(r->group * r->group) <= device->caps.max_group && local <= device->caps.local_bytes;
 }
@@ -96,20 +103,42 @@ static const char *choose_rung(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemm_ladder = {"gemm", "engine portable", rung_names, rung_fits, choose_rung};
 
+static vlcache_status open_large(const vlci_gemm *g, vlcache_dtype dtype, vlci_gemm_tile *out) {
+    vlcache_status status = VLCACHE_OK;
+    *out = (vlci_gemm_tile){.side = VLCI_GEMM_LARGE};
+    for (int i = 0; i < 4 && !status; i++) {
+        char options[40];
+        snprintf(options, sizeof options, " -DALIGNED=%d -DACTS=%d", i / 2, i % 2);
+        status = vlci_matrix_kernel(g->device, dtype, "gemm_large.cl", "gemm_large", options,
+                                    &out->kernel[i / 2][i % 2]);
+    }
+    return status;
+}
+
+/* One kernel for all products. */
+static vlcache_status open_plain(const vlci_gemm *g, vlcache_dtype dtype, const char *name,
+                                 const char *options, vlci_gemm_tile *out) {
+    vlcache_status status =
+        vlci_matrix_kernel(g->device, dtype, "gemm.cl", name, options, &out->kernel[0][0]);
+    for (int i = 1; i < 4; i++) out->kernel[i / 2][i % 2] = out->kernel[0][0];
+    return status;
+}
+
 static vlcache_status open_tile(const vlci_gemm *g, vlcache_dtype dtype, bool fills, vlci_gemm_tile *out) {
     const char *name;
     vlcache_status status = vlci_rung(g->device, &vlci_gemm_ladder, best_rung(g->device, fills), &name);
     if (status) return status;
     const rung *r = find_rung(name);
+    if (r == &rungs[LARGE]) return open_large(g, dtype, out);
     if (r) {
         char options[64];
         snprintf(options, sizeof options, " -DGROUP=%d -DWORK=%d -DTILE_K=%d", r->group, r->work, r->tile_k);
         *out = (vlci_gemm_tile){.group = (size_t)r->group, .side = (size_t)(r->group * r->work)};
-        status = vlci_matrix_kernel(g->device, dtype, "gemm.cl", "gemm_tile", options, &out->kernel);
-        if (status || out->group * out->group <= out->kernel->max_group) return status;
+        status = open_plain(g, dtype, "gemm_tile", options, out);
+        if (status || out->group * out->group <= out->kernel[0][0]->max_group) return status;
     }
     *out = (vlci_gemm_tile){0}; /* "scalar", or too many registers for a group of that size */
-    return vlci_matrix_kernel(g->device, dtype, "gemm.cl", "gemm_scalar", no_tiles, &out->kernel);
+    return open_plain(g, dtype, "gemm_scalar", no_tiles, out);
 }
 
 static vlcache_status open_portable(vlci_gemm *g, vlcache_dtype dtype) {
@@ -118,13 +147,17 @@ static vlcache_status open_portable(vlci_gemm *g, vlcache_dtype dtype) {
 }
 
 static vlcache_status run_portable(const vlci_gemm *g, const vlci_product *p) {
-    size_t large = (size_t)(rungs[LARGE].group * rungs[LARGE].work), m = (size_t)p->m, n = (size_t)p->w->n;
-    bool fills = vlci_ceil_div(m, large) * vlci_ceil_div(n, large) >= g->device->caps.info.compute_units;
-    const vlci_gemm_tile *t = fills ? &g->many : &g->few;
-    vlci_grid grid =
-        t->side ? VLCI_GRID(vlci_ceil_div(n, t->side), vlci_ceil_div(m, t->side), 1, t->group, t->group, 1)
-                : vlci_grid_over(t->kernel, n, m, 1);
-    return vlci_product_launch(g->device, t->kernel, grid, p);
+    size_t m = (size_t)p->m, n = (size_t)p->w->n;
+    size_t large = vlci_ceil_div(m, VLCI_GEMM_LARGE) * vlci_ceil_div(n, VLCI_GEMM_LARGE);
+    const vlci_gemm_tile *t = large >= g->device->caps.info.compute_units ? &g->many : &g->few;
+    bool aligned = p->w->k % 8 == 0 && p->x_offset % 4 == 0;
+    const vlci_kernel *kernel = t->kernel[aligned][p->act != VLCI_ACT_NONE];
+    vlci_grid grid = vlci_grid_over(kernel, n, m, 1);
+    if (t->group)
+        grid = VLCI_GRID(vlci_ceil_div(n, t->side), vlci_ceil_div(m, t->side), 1, t->group, t->group, 1);
+    else if (t->side)
+        grid = VLCI_GRID(large, 1, 1, VLCI_GEMM_LARGE, 1, 1);
+    return vlci_product_launch(g->device, kernel, grid, p);
 }
 
 /* ---- CLBlast ------------------------------------------------------------------------------------------- */

@@ -26,10 +26,11 @@ vlci_layout vlci_gemm_layout(vlci_gemm_engine engine);
 /** Whether an engine is worth asking on a device; one that is not may be forced all the same. */
 bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype);
 
-/** A kernel of gemm.cl: work-groups of group x group items, each of tiles of side x side outputs; side 0: an
- * item an output. */
+/** A way to multiply in tiles of side x side outputs: work-groups of group x group items, or of gemm_large
+ * where group is 0; side 0: an item an output. */
 typedef struct vlci_gemm_tile {
-    const vlci_kernel *kernel;
+    const vlci_kernel
+        *kernel[2][2]; /**< [aligned][with activations]; the same one where it makes no difference */
     size_t group, side;
 } vlci_gemm_tile;
 

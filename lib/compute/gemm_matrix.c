@@ -11,15 +11,16 @@
 
 /* ---- rungs --------------------------------------------------------------------------------------------- */
 
-enum { WGMMA, BLOCKS };
-static const char *const rungs[] = {"wgmma", "blocks", NULL};
+enum { WGMMA, MMA, BLOCKS };
+static const char *const rungs[] = {"wgmma", "mma", "blocks", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
-    return strcmp(rung, rungs[WGMMA]) != 0 || device->caps.wgmma;
+    if (strcmp(rung, rungs[WGMMA]) == 0) return device->caps.wgmma;
+    return strcmp(rung, rungs[MMA]) != 0 || device->caps.mma;
 }
 
 static const char *choose(const vlcache_device *device) {
-    return rungs[device->caps.wgmma ? WGMMA : BLOCKS];
+    return rungs[device->caps.wgmma ? WGMMA : device->caps.mma ? MMA : BLOCKS];
 }
 
 const vlci_ladder vlci_gemm_matrix_ladder = {"gemm", "engine matrix", rungs, rung_fits, choose};
@@ -33,7 +34,7 @@ bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype) {
 /* What a product's y is: OUT of the kernels. */
 enum { OUT_FLOATS, OUT_STRIPES, OUT_GATED, OUTS, ACTS = VLCI_ACT_QUICK_GELU + 1 };
 
-/* Rows of x, and blocks of W for each of two warpgroups. */
+/* Of wgmma: rows of x, and blocks of W for each of two warpgroups. */
 typedef struct tile {
     int rows, blocks;
 } tile;
@@ -50,7 +51,8 @@ struct vlci_gemm_matrix {
     vlcache_device *device;
     vlcache_dtype dtype;
     int rung;
-    const vlci_kernel *kernel[OUTS][ACTS][TILES]; /* NULL: not asked for yet; of BLOCKS, the first tile */
+    const vlci_kernel
+        *kernel[OUTS][ACTS][TILES]; /* NULL: not asked for yet; of other rungs than wgmma, the first tile */
     const vlci_kernel *to_stripes;
     pthread_mutex_t
         lock; /* a brought x is one product's from the launch that fills it to the one that reads it */
@@ -89,7 +91,7 @@ static double cost(const tile *t, double m, double columns, double k, int out, d
 static int best_tile(const vlci_gemm_matrix *g, const vlci_product *p, int out) {
     double columns = p->gated ? p->w->n / 2 : p->w->n, least = INFINITY;
     int best = 0;
-    for (int i = 0; i < TILES && g->rung != BLOCKS; i++) {
+    for (int i = 0; i < TILES && g->rung == WGMMA; i++) {
         if (out == OUT_GATED && tiles[i].blocks != 2) continue;
         double c = cost(&tiles[i], p->m, columns, p->w->k, out, g->device->caps.info.compute_units);
         if (c >= least) continue;
@@ -97,6 +99,25 @@ static int best_tile(const vlci_gemm_matrix *g, const vlci_product *p, int out) 
         best = i;
     }
     return best;
+}
+
+/* Of mma: 128 rows by 64 columns a warp, as many warps and stages as there is local memory for. */
+static void mma_shape(const vlci_gemm_matrix *g, int *warps, size_t *stages) {
+    size_t local = g->device->caps.ptx_local;
+    *warps = local >= (size_t)3 * 384 * 128 ? 4 : 2;
+    *stages = local / ((128 + 64 * (size_t)*warps) * 128);
+    if (*stages > 4) *stages = 4;
+}
+
+static vlcache_status get_mma(vlci_gemm_matrix *g, int out, int act, const vlci_kernel **kernel) {
+    char options[128];
+    int warps;
+    size_t stages;
+    mma_shape(g, &warps, &stages);
+    vlci_ptx ptx = {.target = "", .local_bytes = stages * (128 + 64 * (size_t)warps) * 128};
+    snprintf(options, sizeof options, "-DW_DTYPE=%d -DWARPS_R=2 -DWARPS_C=%d -DSTAGES=%zu -DOUT=%d -DACT=%d",
+             (int)g->dtype, warps, stages, out, act);
+    return vlci_kernel_get_ptx(g->device, "gemm_mma.cl", "gemm_mma", options, &ptx, kernel);
 }
 
 static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, const vlci_kernel **kernel) {
@@ -109,6 +130,8 @@ static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, 
     if (g->rung == BLOCKS) {
         snprintf(options, sizeof options, " -DOUT=%d -DACT=%d", out, act);
         status = vlci_matrix_kernel(g->device, g->dtype, "gemm_blocks.cl", "gemm_blocks", options, kernel);
+    } else if (g->rung == MMA) {
+        status = get_mma(g, out, act, kernel);
     } else {
         vlci_ptx ptx = {.target = "sm_90a",
                         .local_bytes = stages * (stage_bytes(t) + 16) + pass_bytes(t, out)};
@@ -133,8 +156,8 @@ vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype
     if (status) return status;
     vlci_gemm_matrix *g = vlci_calloc(1, sizeof *g);
     if (!g) return vlci_fail_memory("matrix product");
-    *g = (vlci_gemm_matrix){
-        .device = device, .dtype = dtype, .rung = strcmp(rung, rungs[BLOCKS]) ? WGMMA : BLOCKS};
+    *g = (vlci_gemm_matrix){.device = device, .dtype = dtype};
+    while (rungs[g->rung] && strcmp(rung, rungs[g->rung])) g->rung++;
     pthread_mutex_init(&g->lock, NULL);
     status =
         vlci_matrix_kernel(device, dtype, "gemm_blocks.cl", "to_stripes", " -DOUT=0 -DACT=0", &g->to_stripes);
@@ -156,6 +179,24 @@ void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
 
 /* ---- running ------------------------------------------------------------------------------------------- */
 
+static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, int out, int at, size_t m,
+                         size_t columns) {
+    size_t units = g->device->caps.info.compute_units, wide, n, stages;
+    int warps;
+    switch (g->rung) {
+    case WGMMA:
+        wide = out == OUT_GATED ? 128 : 128 * (size_t)tiles[at].blocks;
+        n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide);
+        return VLCI_GRID(n < units ? n : units, 1, 1, ITEMS, 1, 1);
+    case MMA:
+        mma_shape(g, &warps, &stages);
+        wide = (out == OUT_GATED ? 32 : 64) * (size_t)warps;
+        return VLCI_GRID(vlci_ceil_div(m, 128) * vlci_ceil_div(columns, wide), 1, 1, 64 * (size_t)warps, 1,
+                         1);
+    }
+    return vlci_grid_over(kernel, out == OUT_FLOATS ? columns : VLCI_BLOCKS(columns) * VLCI_BLOCK, m, 1);
+}
+
 static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem x) {
     int out = p->gated ? OUT_GATED : p->y_form == VLCI_STRIPES ? OUT_STRIPES : OUT_FLOATS;
     int at = best_tile(g, p, out);
@@ -163,17 +204,9 @@ static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem 
     const vlci_kernel *kernel;
     vlcache_status status = get_kernel(g, out, (int)p->act, at, &kernel);
     if (status) return status;
-    vlci_grid grid =
-        vlci_grid_over(kernel, out == OUT_FLOATS ? columns : VLCI_BLOCKS(columns) * VLCI_BLOCK, m, 1);
-    if (g->rung == WGMMA) {
-        size_t wide = out == OUT_GATED ? 128 : 128 * (size_t)tiles[at].blocks,
-               units = g->device->caps.info.compute_units;
-        size_t n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide);
-        grid = VLCI_GRID(n < units ? n : units, 1, 1, ITEMS, 1, 1);
-    }
-    return VLCI_LAUNCH(g->device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(x),
-                       VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_U32(p->m), VLCI_U32(p->w->n),
-                       VLCI_U32(p->w->k), VLCI_U32(p->accumulate));
+    return VLCI_LAUNCH(g->device, kernel, grid_of(g, kernel, out, at, m, columns), VLCI_MEM(p->w->data),
+                       VLCI_MEM(p->w->bias), VLCI_MEM(x), VLCI_MEM(p->y), VLCI_U32(p->y_offset),
+                       VLCI_U32(p->m), VLCI_U32(p->w->n), VLCI_U32(p->w->k), VLCI_U32(p->accumulate));
 }
 
 /* Brings x into stripes, in memory of the engine's own, and multiplies. */

@@ -5,6 +5,7 @@
  * Its rungs, VLCACHE_VARIANT=gemm:RUNG:
  *
  *     wgmma   Hopper's, a warpgroup at a time (caps.wgmma)
+ *     mma     of NVIDIA's GPUs since sm_80 (caps.mma)
  *     blocks  none: a work-item an output, anywhere; what the others are held against
  */
 #ifndef VLCI_COMPUTE_GEMM_MATRIX_H

@@ -29,6 +29,7 @@ typedef struct vlci_caps {
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
+    size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);

@@ -2,7 +2,7 @@
  * trial.c - which matrix units a device lets kernels use. No query tells: a tiny program is built, run, and
  * its sums are checked; what was found is kept beside the binaries.
  *
- *     found: "mma yes\nwgmma yes\n", or in place of a yes why not
+ *     found: a line for each unit, "wgmma yes", or in place of a yes why not
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "core/log.h"
 #include "device/program.h"
 
-enum { DEPTH = 64, ROWS = 8, WHY = 120, LOCAL_MOST = 231424 /* 227 KiB, less what aligning costs */ };
+enum { DEPTH = 64, ROWS = 8, WHY = 120 };
 
 /* A unit: the kernel that tries it multiplies `rows` rows by ROWS. */
 typedef struct unit {
@@ -23,8 +23,13 @@ typedef struct unit {
 } unit;
 
 static const unit units[] = {
-    {"mma", "trial_mma", "-DTRIAL_MMA", {.target = ""}, 16},
-    {"wgmma", "trial_wgmma", "-DTRIAL_WGMMA", {.target = "sm_90a", .local_bytes = LOCAL_MOST}, 64},
+    {"wgmma",
+     "trial_wgmma",
+     "-DTRIAL_WGMMA",
+     {.target = "sm_90a", .local_bytes = 231424},
+     64}, /* 227 KiB, less alignment */
+    {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16},
+    {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16},
 };
 enum { UNITS = sizeof units / sizeof units[0] };
 
@@ -155,8 +160,11 @@ static void tell(vlcache_device *device, const found *f) {
                                  units[i].name, has[i] ? "" : ": ", has[i] ? "" : f->why[i]);
         if (used >= room) used = room - 1;
     }
-    device->caps.mma = has[0];
-    device->caps.wgmma = has[0] && has[1];
+    device->caps.wgmma = has[0];
+    device->caps.mma = has[1] || has[2];
+    for (int i = UNITS; i--;)
+        if (has[i] && units[i].ptx.local_bytes > device->caps.ptx_local)
+            device->caps.ptx_local = units[i].ptx.local_bytes;
 }
 
 vlcache_status vlci_trial(vlcache_device *device) {

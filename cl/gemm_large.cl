@@ -1,0 +1,127 @@
+/*
+ * gemm_large.cl - y = act(x W^T + bias) (+ y) by large tiles in registers, for GPUs of any vendor.
+ *
+ *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n;  W row-major [n][k]
+ *
+ * A work-group of 128 computes 128 x 128 outputs, a work-item 8 rows x 16 columns of them as vectors of 4 columns. 16 k of both
+ * operands at a time lie in local memory, k-major, in one of two buffers, while the next 16 are on their way in registers:
+ *
+ *       W: 128 columns                work-item t loads row t of x and row t of W, 16 k of each;
+ *     +-----------------+             it owns rows 4 ty .. + 3 and 64 + 4 ty .. + 3, columns 4 tx .. + 3, and + 32, 64, 96.
+ *   x | 8 x 16          |             tx, ty: 32 neighbours are 8 x 4, so that they read few different vectors
+ *     +-----------------+
+ *
+ * Tiles go in bands of BAND tiles of rows down all of W, so that what runs at once shares both in the cache.
+ * ACTS 0 leaves out the activations, which few products have.
+ *
+ * build: -DACTS=0 -DALIGNED=1
+ * build: -DACTS=1 -DALIGNED=0
+ */
+#ifndef ACTS
+#define ACTS 1
+#endif
+#ifndef ALIGNED
+#define ALIGNED 0 /* 1: k is a multiple of 8, x_offset of 4 */
+#endif
+enum { BAND = 8, SIDE = VLCI_GEMM_LARGE, DEPTH = 16, PITCH = SIDE + 4 };
+
+/* 8 numbers of a row from k number i on; zeros where the row, or its k, is not there. */
+static inline float8 x_run(__global const float *row, int i, int k, bool there) {
+#if ALIGNED
+    if (!there || i >= k) return (float8)(0.0f);
+    const float4 low = *(__global const float4 *)(row + i), high = *(__global const float4 *)(row + i + 4);
+    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+#else
+    float v[8];
+    for (int j = 0; j < 8; j++) v[j] = there && i + j < k ? row[i + j] : 0.0f;
+    return vload8(0, v);
+#endif
+}
+static inline float8 w_run(__global const w_t *row, int i, int k, bool there) {
+#if ALIGNED && W_DTYPE == VLCI_DTYPE_BF16
+    if (!there || i >= k) return (float8)(0.0f);
+    const uint4 u = *(__global const uint4 *)(row + i), low = u << 16, high = u & 0xffff0000u;
+    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
+#elif ALIGNED
+    if (!there || i >= k) return (float8)(0.0f);
+    return W_LOAD8(row, i);
+#else
+    float v[8];
+    for (int j = 0; j < 8; j++) v[j] = there && i + j < k ? W_LOAD(row, i + j) : 0.0f;
+    return vload8(0, v);
+#endif
+}
+
+/* 8 numbers down a column of a buffer. */
+WITH_LOCAL void spread(__local float *at, float8 v) {
+    at[0] = v.s0;
+    at[PITCH] = v.s1;
+    at[2 * PITCH] = v.s2;
+    at[3 * PITCH] = v.s3;
+    at[4 * PITCH] = v.s4;
+    at[5 * PITCH] = v.s5;
+    at[6 * PITCH] = v.s6;
+    at[7 * PITCH] = v.s7;
+}
+
+__attribute__((reqd_work_group_size(VLCI_GEMM_LARGE, 1, 1))) __kernel void
+gemm_large(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
+           uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
+    __local float xs[2][DEPTH * PITCH] __attribute__((aligned(16))), ws[2][DEPTH * PITCH] __attribute__((aligned(16)));
+    const int t = get_local_id(0), tx = t & 7, ty = t >> 3;
+    const int row_tiles = (m + SIDE - 1) / SIDE, column_tiles = (n + SIDE - 1) / SIDE, id = get_group_id(0);
+    const int per = BAND * column_tiles, band = id / per, in = id - band * per, in_band = min((int)BAND, row_tiles - band * BAND);
+    const int row = (band * BAND + in % in_band) * SIDE, column = in / in_band * SIDE;
+    const bool x_there = row + t < m, w_there = column + t < n;
+    __global const float *x_row = x + x_offset + (size_t)(x_there ? row + t : 0) * (size_t)k;
+    __global const w_t *w_row = w + (size_t)(w_there ? column + t : 0) * (size_t)k;
+    float4 sum[8][4];
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) sum[i][j] = (float4)(0.0f);
+    float8 x0 = x_run(x_row, 0, k, x_there), x1 = x_run(x_row, 8, k, x_there);
+    float8 w0 = w_run(w_row, 0, k, w_there), w1 = w_run(w_row, 8, k, w_there);
+    int now = 0;
+    for (int base = 0; base < k; base += DEPTH) {
+        spread(xs[now] + t, x0);
+        spread(xs[now] + 8 * PITCH + t, x1);
+        spread(ws[now] + t, w0);
+        spread(ws[now] + 8 * PITCH + t, w1);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (base + DEPTH < k) {
+            x0 = x_run(x_row, base + DEPTH, k, x_there);
+            x1 = x_run(x_row, base + DEPTH + 8, k, x_there);
+            w0 = w_run(w_row, base + DEPTH, k, w_there);
+            w1 = w_run(w_row, base + DEPTH + 8, k, w_there);
+        }
+        __local const float *xp = xs[now] + 4 * ty, *wp = ws[now] + 4 * tx;
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            const float4 a0 = *(__local const float4 *)(xp + d * PITCH), a1 = *(__local const float4 *)(xp + d * PITCH + 64);
+            const float a[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float4 b = *(__local const float4 *)(wp + d * PITCH + 32 * j);
+#pragma unroll
+                for (int i = 0; i < 8; i++) sum[i][j] = mad((float4)(a[i]), b, sum[i][j]);
+            }
+        }
+        now ^= 1; /* the other buffer was read before the barrier that lies behind */
+    }
+    y += y_offset;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int r = row + 4 * ty + (i & 3) + (i >> 2) * 64;
+        if (r >= m) continue;
+        __global float *to = y + (size_t)r * (size_t)n;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int c = column + 4 * tx + 32 * j;
+            const float v[4] = {sum[i][j].x, sum[i][j].y, sum[i][j].z, sum[i][j].w};
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (c + e < n) put(v[e], to, bias, c + e, ACTS ? act : VLCI_ACT_NONE, accumulate);
+        }
+    }
+}
