@@ -134,6 +134,14 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_TILE_LOCAL_FLOATS(keys, head_dim)                                                     \
     (size_t)(VLCI_ATTENTION_TILE_SHARED(keys, head_dim) + 64 * (VLCI_ATTENTION_TILE_LANES + 4))
 
+/* attention_wgmma: work-items of a work-group, query rows of heads of a piece of its work, buffers of each of
+ * q, k and v; local memory. */
+#define VLCI_ATTENTION_WGMMA_ITEMS   384
+#define VLCI_ATTENTION_WGMMA_LANES   128
+#define VLCI_ATTENTION_WGMMA_BUFFERS 2
+#define VLCI_ATTENTION_WGMMA_LOCAL(head_dim)                                                                 \
+    ((size_t)VLCI_ATTENTION_WGMMA_BUFFERS * (3 * 128 * 128 * (((size_t)(head_dim) + 63) / 64) + 6 * 8))
+
 /* ---- compression --------------------------------------------------------------------------------------- */
 
 /* An entry of a list of rows: a row of the prompt, and what it is looked at for. */

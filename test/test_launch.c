@@ -318,7 +318,7 @@ static vlcache_status run_all(const vlci_compute *c) {
 
 /* As a model opens them. */
 static void open_all(const char *engine, vlci_compute *c) {
-    const vlci_attention_shape shape = {HEADS, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
+    const vlci_attention_shape shape = {HEADS, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32};
     const vlci_kv_shape kv = {1, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
     const int rows[] = {CACHED, CACHED, CACHED, CACHED};
     ck_ok(vlci_compute_open(suite_device(), VLCI_ACT_SILU, c));

@@ -2,7 +2,8 @@
  * attention.c - launches attention over cached rows: which rung, and in which pieces.
  *
  *     few query rows ----> split, or split_wide on processors; attention_merge when the keys are divided
- *     many query rows ---> wide on processors, tile where a work-group can have one, else rows
+ *     many query rows ---> wide on processors, wgmma where the device and the shape allow it, tile where a
+ * work-group can have one, else rows
  */
 #include "compute/attention.h"
 
@@ -23,7 +24,7 @@ enum {
     SPILL_MAX = 64 /* bytes of a work-item that a tile may keep outside registers */
 };
 
-enum { WIDE, TILE, SPLIT, SPLIT_WIDE, ROWS };
+enum { WIDE, WGMMA, TILE, SPLIT, SPLIT_WIDE, ROWS };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -81,6 +82,25 @@ static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_
     return open_rows(k, out);
 }
 
+static bool wgmma_takes(const vlci_attention_shape *s) {
+    vlcache_dtype read = s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
+    return (read == VLCACHE_DTYPE_F16 || read == VLCACHE_DTYPE_BF16) &&
+           (s->head_dim == 64 || s->head_dim == 80 || s->head_dim == 128);
+}
+
+static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+    const vlci_attention_shape *s = &k->shape;
+    const vlci_ptx ptx = {
+        .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
+    char options[OPTIONS];
+    if (!wgmma_takes(s)) return open_tile(k, TILE_KEYS, out);
+    *out = (vlci_attention_rung){.rung = WGMMA};
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d", s->head_dim,
+             (int)s->kv_dtype, (int)(s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype));
+    return vlci_kernel_get_ptx(k->device, "attention_wgmma.cl", "attention_wgmma", options, &ptx,
+                               &out->kernel[0]);
+}
+
 /* Whether a work-group of split can do the shape at all. */
 static bool split_takes(const vlci_attention_kernels *k) {
     size_t local = VLCI_ATTENTION_LOCAL_FLOATS(k->lanes, HEADS_MAX, k->shape.head_dim) * sizeof(float);
@@ -105,6 +125,7 @@ static vlcache_status open_split(const vlci_attention_kernels *k, int rung, vlci
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
     if (strcmp(name, "wide") == 0) return open_wide(k, out);
+    if (strcmp(name, "wgmma") == 0) return open_wgmma(k, out);
     if (strcmp(name, "tile") == 0) return open_tile(k, TILE_KEYS, out);
     if (strcmp(name, "tile_small") == 0) return open_tile(k, TILE_SMALL_KEYS, out);
     if (strcmp(name, "split") == 0) return open_split(k, SPLIT, out);
@@ -114,17 +135,19 @@ static vlcache_status open_rung(const vlci_attention_kernels *k, const char *nam
 
 /* ---- the ladders --------------------------------------------------------------------------------------- */
 
-static const char *const prefill_rungs[] = {"wide", "tile", "tile_small", "rows", NULL};
+static const char *const prefill_rungs[] = {"wide", "wgmma", "tile", "tile_small", "rows", NULL};
 static const char *const decode_rungs[] = {"split", "split_wide", "wide", "rows", NULL};
 
 /* Work-groups of less than 16 items are not worth their barriers. */
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, "wgmma") == 0) return device->caps.wgmma;
     if (strncmp(rung, "tile", 4) == 0) return tile_takes(device, TILE_SMALL_KEYS, 8);
     return strcmp(rung, "split") != 0 || split_lanes(device) >= 16;
 }
 
 static const char *choose_prefill(const vlcache_device *device) {
     if (device->caps.wide_vectors) return "wide";
+    if (rung_fits(device, "wgmma")) return "wgmma";
     return rung_fits(device, "tile") ? "tile" : "rows";
 }
 
@@ -195,18 +218,36 @@ static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kerne
     return vlci_launch(k->device, kernel, grid, args, ARGS);
 }
 
+/* Both kinds of tiles read 8 elements at a time. */
+static vlcache_status check_aligned(const vlci_attention *a) {
+    size_t all = a->kv.k_offset | a->kv.v_offset | a->kv.seq_stride | a->kv.head_stride | a->kv.row_stride |
+                 a->q_stride | a->q_offset;
+    if (all % 8 == 0) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                     "attention: an offset or stride that is no multiple of 8 elements");
+}
+
 /* Dimension 2 goes slowest: the longest tiles of all heads and sequences come first. */
 static vlcache_status run_tile(const vlci_attention_kernels *k, const vlci_kernel *kernel,
                                const vlci_attention *a, const vlci_arg *args) {
-    size_t lanes = (size_t)a->max_rows * (size_t)group_of(k), unit = 8;
-    size_t all = a->kv.k_offset | a->kv.v_offset | a->kv.seq_stride | a->kv.head_stride | a->kv.row_stride |
-                 a->q_stride | a->q_offset;
-    if (all % unit)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "attention: offsets and strides that are no multiples of %zu",
-                         unit);
+    size_t lanes = (size_t)a->max_rows * (size_t)group_of(k);
     vlci_grid grid = VLCI_GRID((size_t)k->shape.kv_heads, (size_t)a->batch,
                                ceil_div(lanes, VLCI_ATTENTION_TILE_LANES), VLCI_ATTENTION_TILE_ITEMS, 1, 1);
-    return vlci_launch(k->device, kernel, grid, args, ARGS);
+    vlcache_status status = check_aligned(a);
+    return status ? status : vlci_launch(k->device, kernel, grid, args, ARGS);
+}
+
+/* A work-group for each unit, but none without work. */
+static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kernel *kernel,
+                                const vlci_attention *a, vlci_arg *args) {
+    size_t blocks = ceil_div((size_t)a->max_rows * (size_t)group_of(k), VLCI_ATTENTION_WGMMA_LANES);
+    size_t pieces = blocks * (size_t)k->shape.kv_heads * (size_t)a->batch;
+    size_t units = (size_t)k->device->caps.info.compute_units;
+    args[ARGS] = VLCI_I32(a->batch);
+    args[ARGS + 1] = VLCI_I32(blocks);
+    vlci_grid grid = VLCI_GRID(pieces < units ? pieces : units, 1, 1, VLCI_ATTENTION_WGMMA_ITEMS, 1, 1);
+    vlcache_status status = check_aligned(a);
+    return status ? status : vlci_launch(k->device, kernel, grid, args, ARGS + 2);
 }
 
 /* ---- decode: keys divided into shares ------------------------------------------------------------------ */
@@ -283,6 +324,8 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     switch (r->rung) {
     case WIDE:
         return run_wide(k, r->kernel[0], a, args);
+    case WGMMA:
+        return run_wgmma(k, r->kernel[0], a, args);
     case TILE:
         return run_tile(k, r->kernel[0], a, args);
     case ROWS:

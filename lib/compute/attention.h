@@ -8,6 +8,7 @@
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
  *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
+ *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper
  *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
  *              tile_small  the same in tiles of 64 keys: where registers do not suffice
  *     decode   split       a work-group for a share of the keys
@@ -25,6 +26,7 @@ extern const vlci_ladder vlci_attention_prefill_ladder, vlci_attention_decode_la
 typedef struct vlci_attention_shape {
     int heads, kv_heads, head_dim;
     vlcache_dtype kv_dtype;
+    vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
 } vlci_attention_shape;
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */

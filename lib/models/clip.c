@@ -109,13 +109,17 @@ static void skip_rest(vlci_upload *up, const vlci_clip_config *c) {
 vlcache_status vlci_clip_load(vlci_upload *up, const vlci_clip_config *config, vlci_clip *clip) {
     char prefix[80];
     *clip = (vlci_clip){.config = *config, .compute = up->compute};
-    const vlci_attention_shape shape = {config->heads, config->heads, config->head_dim, VLCACHE_DTYPE_F32};
+    vlci_attention_shape shape = {.heads = config->heads,
+                                  .kv_heads = config->heads,
+                                  .head_dim = config->head_dim,
+                                  .kv_dtype = VLCACHE_DTYPE_F32};
     clip->layer = vlci_calloc((size_t)config->run_layers, sizeof *clip->layer);
     vlcache_status status = clip->layer ? VLCACHE_OK : vlci_fail_memory("vision layers");
-    if (!status) status = vlci_attention_open(up->device, &shape, &clip->attention);
     if (!status) status = load_embeddings(up, config, clip);
     for (int i = 0; i < config->run_layers && !status; i++)
         status = load_layer(up, config, layer_prefix(prefix, i), &clip->layer[i]);
+    if (config->run_layers) shape.rounded = clip->layer[0].qkv.dtype; /* no finer than what made them */
+    if (!status) status = vlci_attention_open(up->device, &shape, &clip->attention);
     skip_rest(up, config);
     return status;
 }

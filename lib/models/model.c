@@ -120,7 +120,8 @@ static vlcache_status take_options(const vlcache_model_options *from, vlcache_mo
 static vlcache_status open_rest(vlcache_model *model) {
     const vlci_text_config *c = &model->config.text;
     vlci_compute *k = &model->compute;
-    const vlci_attention_shape shape = {c->heads, c->kv_heads, c->head_dim, model->dtype};
+    const vlci_attention_shape shape = {
+        .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .kv_dtype = model->dtype};
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);

@@ -230,7 +230,10 @@ static vlcache_status try_shape(trials *t, const shape *of) {
     scene *s = memory_take(1, sizeof *s);
     s->t = t;
     s->of = *of;
-    s->heads = (vlci_attention_shape){quick ? 4 : 32, quick ? 2 : 8, quick ? 64 : 128, t->dtype};
+    s->heads = (vlci_attention_shape){.heads = quick ? 4 : 32,
+                                      .kv_heads = quick ? 2 : 8,
+                                      .head_dim = quick ? 64 : 128,
+                                      .kv_dtype = t->dtype};
     snprintf(s->name, sizeof s->name, "%d x %d rows over %d keys in %d/%d heads of %d", of->batch, of->rows,
              of->past + of->rows, s->heads.heads, s->heads.kv_heads, s->heads.head_dim);
     vlcache_status status = VLCACHE_OK;
