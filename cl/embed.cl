@@ -4,14 +4,12 @@
  *     embed:  y[r] = table[ids[r]] for ids[r] >= 0, else features[-1 - ids[r]]
  *     gather: y[r] = x[source[r]] for source[r] >= 0, else other
  *
- *     work-item (i, r) copies element i of row r. PANELS: the table lies in panels (shared.h).
+ *     work-item (i, r) copies element i of row r. LAYOUT: how the table lies (shared.h).
  *
- * build: -DPANELS=0
- * build: -DPANELS=1
+ * build: -DLAYOUT=0
+ * build: -DLAYOUT=1
+ * build: -DLAYOUT=2
  */
-#ifndef PANELS
-#define PANELS 0
-#endif
 
 __kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids,
                     __global float *y, int k) {
@@ -19,10 +17,8 @@ __kernel void embed(__global const w_t *table, __global const float *features, _
     size_t to = (size_t)r * k + i;
     if (id < 0)
         y[to] = features[(size_t)(-1 - id) * k + i];
-    else if (PANELS)
-        y[to] = W_LOAD(table, VLCI_PANEL_AT(id, i, k));
     else
-        y[to] = W_LOAD(table, (size_t)id * k + i);
+        y[to] = W_LOAD(table, W_AT(id, i, k));
 }
 
 __kernel void gather(__global const float *x, __global const float *other, __global const int *source,

@@ -6,7 +6,10 @@
  *
  *     work-group r, LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
  *
+ * y is f32 rows, or stripes (common.clh).
+ *
  * build: -DLANES=1
+ * build: -DLANES=64 -DSTRIPES=1 -DW_DTYPE=3
  * build: -DLANES=64
  */
 #ifndef LANES
@@ -30,25 +33,27 @@ WITH_LOCAL float group_sum(float value, __local float *scratch) {
 #endif
 }
 
-__kernel void rms_norm(__global const float *x, uint x_offset, __global const float *weight, __global float *y, int n, float eps) {
+__kernel void rms_norm(__global const float *x, uint x_offset, __global const float *weight, __global void *y, int n, float eps) {
     __local float scratch[LANES];
-    __global const float *row = x + x_offset + (size_t)get_group_id(0) * n;
-    __global float *out = y + (size_t)get_group_id(0) * n;
+    const int r = get_group_id(0), m = get_num_groups(0);
+    __global const float *row = x + x_offset + (size_t)r * n;
     float squares = 0.0f;
     for (int i = get_local_id(0); i < n; i += LANES) squares += row[i] * row[i];
     float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
-    for (int i = get_local_id(0); i < n; i += LANES) out[i] = row[i] * scale * weight[i];
+    for (int i = get_local_id(0); i < A_WIDTH(n); i += LANES)
+        A_PUT(i < n ? row[i] * scale * weight[i] : 0.0f, y, m, n, r, i);
 }
 
 __kernel void layer_norm(__global const float *x, uint x_offset, __global const float *weight, __global const float *bias,
-                         __global float *y, int n, float eps) {
+                         __global void *y, int n, float eps) {
     __local float scratch[LANES];
-    __global const float *row = x + x_offset + (size_t)get_group_id(0) * n;
-    __global float *out = y + (size_t)get_group_id(0) * n;
+    const int r = get_group_id(0), m = get_num_groups(0);
+    __global const float *row = x + x_offset + (size_t)r * n;
     float sum = 0.0f, squares = 0.0f;
     for (int i = get_local_id(0); i < n; i += LANES) sum += row[i];
     float mean = group_sum(sum, scratch) / (float)n;
     for (int i = get_local_id(0); i < n; i += LANES) squares += (row[i] - mean) * (row[i] - mean);
     float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
-    for (int i = get_local_id(0); i < n; i += LANES) out[i] = (row[i] - mean) * scale * weight[i] + bias[i];
+    for (int i = get_local_id(0); i < A_WIDTH(n); i += LANES)
+        A_PUT(i < n ? (row[i] - mean) * scale * weight[i] + bias[i] : 0.0f, y, m, n, r, i);
 }

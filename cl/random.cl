@@ -7,12 +7,9 @@
  *     u: uniform in [-1, 1), a hash of a counter: element by element, in any order, the same on any device and in
  *     any layout. A work-item makes one element (k, n); padding is not touched.
  *
- * build: -DPANELS=0
- * build: -DPANELS=1
+ * build: -DLAYOUT=0
+ * build: -DLAYOUT=2
  */
-#ifndef PANELS
-#define PANELS 0
-#endif
 
 /* 32 bits in, 32 bits out, each of which depends on all: xor-shifts and odd multipliers in turn. */
 static inline uint scatter(uint x) {
@@ -26,10 +23,10 @@ static inline float uniform_at(uint seed, size_t i) {
 }
 
 /* Rows from `first` on. */
-__kernel void random_matrix(__global kv_t *w, int first, int depth, uint seed, float scale) {
+__kernel void random_matrix(__global w_t *w, int first, int depth, uint seed, float scale) {
     const int k = get_global_id(0), n = first + (int)get_global_id(1);
     const size_t i = (size_t)n * depth + k;
-    KV_STORE(scale * uniform_at(seed, i), w, PANELS ? VLCI_PANEL_AT(n, k, depth) : i); /* KV_DTYPE is W_DTYPE here */
+    W_STORE(scale * uniform_at(seed, i), w, W_AT(n, k, depth));
 }
 
 __kernel void random_vector(__global float *y, uint seed, float mean, float scale) {

@@ -26,6 +26,12 @@ typedef float vlci_f32;
 #define VLCI_DTYPE_F16  2
 #define VLCI_DTYPE_BF16 3
 
+/* ---- matrix units through PTX ---------------------------------------------------------------------------
+ */
+
+#define VLCI_PTX_LOCAL                                                                                       \
+    1024 /* bytes that a kernel declares of its local array, before lib/device/ptx.c enlarges it */
+
 /* ---- act ----------------------------------------------------------------------------------------------- */
 
 typedef enum vlci_activation {
@@ -38,16 +44,45 @@ typedef enum vlci_activation {
 
 /* ---- linear -------------------------------------------------------------------------------------------- */
 
+/* How weights lie: vlci_layout. Rows: element (n, k) is the n * depth + k-th. */
+#define VLCI_LAYOUT_ROWS   0
+#define VLCI_LAYOUT_PANELS 1
+#define VLCI_LAYOUT_BLOCKS 2
+
 /* Weights in panels of 32 of their rows: element (n, k) of a matrix [..][depth] is the VLCI_PANEL_AT-th; the
  * last panel is padded with zeros. */
 #define VLCI_PANEL 32
 #define VLCI_PANEL_AT(n, k, depth)                                                                           \
     (((size_t)((n) / VLCI_PANEL) * (size_t)(depth) + (size_t)(k)) * VLCI_PANEL + (size_t)((n) % VLCI_PANEL))
 
+/*
+ * Weights of 16 bits in blocks of 64 of their rows by 64 elements: a row of a block is 128 bytes, whose runs
+ * of 8 elements lie swizzled, run c of row r in place c ^ (r & 7), as matrix units read them. Element (n, k)
+ * is the VLCI_BLOCK_AT-th; blocks are whole, padded with zeros.
+ */
+#define VLCI_BLOCK             64
+#define VLCI_BLOCKS(n)         (((size_t)(n) + VLCI_BLOCK - 1) / VLCI_BLOCK)
+#define VLCI_BLOCK_RUN(row, k) (((((k) / 8) ^ (row)) & 7) * 8 + (k) % 8)
+#define VLCI_BLOCK_AT(n, k, depth)                                                                           \
+    ((((size_t)((n) / VLCI_BLOCK) * VLCI_BLOCKS(depth) + (size_t)((k) / VLCI_BLOCK)) * VLCI_BLOCK +          \
+      (size_t)((n) % VLCI_BLOCK)) *                                                                          \
+         VLCI_BLOCK +                                                                                        \
+     (size_t)VLCI_BLOCK_RUN(n, k))
+
+/*
+ * Rows of x for such weights in stripes of 64 elements: [stripe][VLCI_STRIPE_ROWS(m)][64] of 16 bits,
+ * swizzled alike. A tile of any number of rows is one stretch of memory; what lies beyond the last row is
+ * read, and not used.
+ */
+#define VLCI_STRIPE_ROWS(m) (((size_t)(m) + 255) / 256 * 256 + 256)
+#define VLCI_STRIPE_AT(m, k, rows)                                                                           \
+    (((size_t)((k) / VLCI_BLOCK) * (rows) + (size_t)(m)) * VLCI_BLOCK + (size_t)VLCI_BLOCK_RUN(m, k))
+
 /* Rows of x that the matrix-vector kernels take; work-items of a work-group, and the columns it computes. */
 #define VLCI_GEMV_ROWS_MAX                  8
 #define VLCI_GEMV_LANES                     64
 #define VLCI_GEMV_COLUMNS                   2
+#define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */

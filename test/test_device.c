@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/alloc.h"
 #include "device/program.h"
 #include "support/scratch.h"
 #include "support/suite.h"
@@ -485,11 +486,59 @@ START_TEST(test_profile) {
 }
 END_TEST
 
+/* ---- PTX ----------------------------------------------------------------------------------------------- */
+
+static const char ptx_text[] =
+    "//\n.version 8.8\n.target sm_90, texmode_independent\n.entry k(\n)\n.reqntid 384, 1, 1\n{\n"
+    ".shared .align 1024 .b8 k_$_smem[1024];\n//~ wgmma.fence;\n\t//~ wgmma.wait;\n// kept\n}\n";
+
+START_TEST(test_ptx_edit) {
+    const vlci_ptx whole = {.target = "sm_90a", .local_bytes = 200000, .one_group = true};
+    char *edited = NULL;
+    ck_ok(vlci_ptx_edit(ptx_text, &whole, &edited));
+    ck_assert_str_eq(edited,
+                     "//\n.version 8.8\n.target sm_90a, texmode_independent\n.entry k(\n)\n.minnctapersm 1\n"
+                     ".reqntid 384, 1, 1\n{\n.shared .align 1024 .b8 k_$_smem[200000];\n    wgmma.fence;\n"
+                     "\t    wgmma.wait;\n// kept\n}\n");
+    vlci_free(edited);
+    ck_ok(
+        vlci_ptx_edit(ptx_text, &(vlci_ptx){.target = ""}, &edited)); /* the driver's own target, as large */
+    ck_assert_ptr_nonnull(strstr(edited, ".target sm_90, tex"));
+    ck_assert_ptr_nonnull(strstr(edited, "smem[1024]"));
+    ck_assert_ptr_null(strstr(edited, ".minnctapersm"));
+    vlci_free(edited);
+    ck_fails(vlci_ptx_edit("\177ELF", &whole, &edited), VLCACHE_E_BUILD, "no PTX");
+    ck_fails(vlci_ptx_edit(".version 8.0\n.target sm_90\n", &whole, &edited), VLCACHE_E_BUILD,
+             "no array smem");
+    ck_assert_ptr_null(edited);
+}
+END_TEST
+
+/* A device whose binaries are something else has no such kernels, and says so; one that has matrix units has
+ * shown it. */
+START_TEST(test_matrix_units) {
+    vlcache_device *device = suite_device();
+    const vlci_kernel *kernel;
+    vlcache_device_info info;
+    vlcache_device_describe(device, &info);
+    if (!device->caps.mma)
+        ck_fails(vlci_kernel_get_ptx(device, "probe.cl", "probe", "", &(vlci_ptx){.target = ""}, &kernel),
+                 VLCACHE_E_BUILD, "");
+    else
+        ck_assert_ptr_nonnull(strstr(info.matrix_units, "mma"));
+    ck_assert(!device->caps.wgmma || device->caps.mma);
+    if (device->caps.wide_vectors) ck_assert_str_eq(info.matrix_units, "");
+    printf("matrix units: %s\n", info.matrix_units);
+}
+END_TEST
+
 int main(void) {
     if (!mkdtemp(folder)) return EXIT_FAILURE;
     Suite *suite = suite_create("device");
     TCase *all = tcase_create("device");
     tcase_add_test(all, test_list_and_open);
+    tcase_add_test(all, test_ptx_edit);
+    tcase_add_test(all, test_matrix_units);
     tcase_add_test(all, test_kernel_cache);
     tcase_add_test(all, test_cache_knows_the_whole_text);
     tcase_add_test(all, test_cache_trust);

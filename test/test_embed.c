@@ -25,7 +25,7 @@ static void embed(vlcache_dtype dtype, vlci_layout layout, int k) {
     void *stored = calloc(1, bytes);
     for (int row = 0; row < VOCABULARY; row++)
         for (int i = 0; i < k; i++) {
-            int at = layout == VLCI_PANELS ? (row / 32 * k + i) * 32 + row % 32 : row * k + i;
+            int at = (int)ref_weight_at((int)layout, row, i, k);
             ref_store(stored, at, table[row * k + i], dtype);
             table[row * k + i] = (float)ref_load(stored, at, dtype);
         }
@@ -60,6 +60,7 @@ START_TEST(embeddings) {
         for (int i = 0; i < (suite_reduced() ? 2 : 4); i++) {
             embed((vlcache_dtype)dtype, VLCI_ROWS, sizes[i]);
             embed((vlcache_dtype)dtype, VLCI_PANELS, sizes[i]);
+            embed((vlcache_dtype)dtype, VLCI_BLOCKS, sizes[i]);
         }
 }
 END_TEST

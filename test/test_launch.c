@@ -153,7 +153,7 @@ START_TEST(failures_are_not_remembered) {
     begin("portable");
     const vlci_kernel *kernel = linear.of[VLCACHE_DTYPE_F32].gemm.few.kernel;
     ck_ok(multiply(&w, ROWS));
-    vlci_product p = {&w, x, y, 0, 0, ROWS, VLCI_ACT_NONE, false};
+    vlci_product p = {.w = &w, .x = x, .y = y, .m = ROWS};
     if (kernel->max_group > 1 &&
         linear.of[VLCACHE_DTYPE_F32].gemm.few.group > 1) { /* of a size that it must have */
         ck_fails(vlci_product_launch(suite_device(), kernel, VLCI_GRID(1, 1, 1, 1, 1, 1), &p),

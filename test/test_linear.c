@@ -79,8 +79,7 @@ static cl_mem upload_weights(const double *w, int n, int k, vlcache_dtype dtype,
     void *data = calloc(1, bytes);
     for (int64_t r = 0; r < n; r++)
         for (int64_t c = 0; c < k; c++)
-            ref_store(data, layout == VLCI_PANELS ? (r / 32 * k + c) * 32 + r % 32 : r * k + c,
-                      (float)w[r * k + c], dtype);
+            ref_store(data, ref_weight_at((int)layout, (int)r, (int)c, k), (float)w[r * k + c], dtype);
     cl_mem memory = upload(data, bytes);
     free(data);
     return memory;
@@ -134,8 +133,19 @@ static void arrays_release(arrays *a) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
+/* Products of many rows in stripes have x in 16 bits. */
+static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
+    float stored;
+    if (layout != VLCI_BLOCKS || p->m <= VLCI_GEMV_ROWS_MAX) return;
+    for (int64_t i = p->x_offset; i < a->x_count; i++) {
+        ref_store(&stored, 0, a->x[i], p->dtype);
+        a->x[i] = (float)ref_load(&stored, 0, p->dtype);
+    }
+}
+
 /* Runs and compares; what y held before is NaN unless it is added to, and what lies around it must stay. */
 static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
+    round_rows(p, a, layout);
     ref_linear(a->w, p->bias ? a->bias : NULL, a->x + p->x_offset, p->accumulate ? a->old : NULL, a->want,
                a->scale, p->m, p->n, p->k, p->act);
     int64_t end = p->y_offset + (int64_t)p->m * p->n;
@@ -179,7 +189,9 @@ static vlci_layout force(const char *engine, const char *variant, vlcache_dtype 
     setenv("VLCACHE_GEMM", engine, 1);
     if (variant) setenv("VLCACHE_VARIANT", variant, 1);
     vlci_layout layout = reopen(dtype);
-    ck_assert_int_eq(layout, strcmp(engine, "wide") ? VLCI_ROWS : VLCI_PANELS);
+    ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? VLCI_PANELS
+                             : strcmp(engine, "matrix") == 0 ? VLCI_BLOCKS
+                                                             : VLCI_ROWS);
     unsetenv("VLCACHE_VARIANT");
     unsetenv("VLCACHE_GEMM");
     return layout;
@@ -190,7 +202,8 @@ static const int shapes[][3] = {{9, 1, 1},    {13, 31, 5},    {10, 33, 17}, {64,
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static void run_shapes(const char *engine, const char *variant) {
-    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype += suite_reduced() ? 2 : 1) {
+    int first = strcmp(engine, "matrix") ? VLCACHE_DTYPE_F32 : VLCACHE_DTYPE_F16; /* its units take no f32 */
+    for (int dtype = first; dtype <= (int)VLCACHE_DTYPE_BF16; dtype += suite_reduced() ? 2 : 1) {
         vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
         for (int s = 0; s < (suite_reduced() ? 3 : SHAPES); s++) {
             int kind = s;
@@ -240,6 +253,28 @@ START_TEST(wide_256_bits_multiplies) {
 }
 END_TEST
 
+START_TEST(matrix_blocks_multiply) {
+    run_shapes("matrix", "gemm:blocks");
+}
+END_TEST
+
+START_TEST(matrix_wgmma_multiplies) {
+    static const int more[][3] = {{16, 128, 64}, {127, 200, 72},  {333, 520, 1000}, {520, 1032, 136},
+                                  {9, 64, 2048}, {256, 256, 256}, {1000, 72, 40},   {161, 4096, 320}};
+    if (!device->caps.wgmma) return; /* no such unit */
+    run_shapes("matrix", "gemm:wgmma");
+    for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        vlci_layout layout = force("matrix", "gemm:wgmma", (vlcache_dtype)dtype);
+        for (size_t s = 0; s < sizeof more / sizeof *more; s++) {
+            problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = (vlcache_dtype)dtype};
+            p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
+            p.x_offset = (int)s, p.y_offset = 4 * (int)s;
+            run(&p, layout);
+        }
+    }
+}
+END_TEST
+
 START_TEST(clblast_multiplies) {
     run_shapes("clblast", NULL);
 }
@@ -264,6 +299,7 @@ static void run_few_rows(const char *engine, const char *variant, vlcache_dtype 
 START_TEST(few_rows_multiply) {
     run_few_rows("portable", NULL, VLCACHE_DTYPE_F32);
     run_few_rows("wide", NULL, VLCACHE_DTYPE_F32);
+    run_few_rows("matrix", "gemm:blocks", VLCACHE_DTYPE_F16);
     if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16);
 }
 END_TEST
@@ -291,8 +327,8 @@ END_TEST
 
 /* An infinity or NaN in a row of x reaches that row of y and no other. */
 START_TEST(infinity_stays_in_its_row) {
-    static const char *const engines[] = {"portable", "wide"};
-    for (int e = 0; e < 2; e++) {
+    static const char *const engines[] = {"portable", "wide", "matrix"};
+    for (int e = 0; e < 3; e++) {
         for (int m = 3; m <= 17; m += 14) {
             problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
             vlci_layout layout = force(engines[e], NULL, p.dtype);
@@ -310,17 +346,17 @@ END_TEST
 
 START_TEST(plan_measures_once) {
     vlci_gemm_engine engine, again;
-    vlcache_gemm_engine reports[3], cached[3];
+    vlcache_gemm_engine reports[VLCI_GEMM_ENGINES], cached[VLCI_GEMM_ENGINES];
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &engine, reports));
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_BF16, &again, cached));
     ck_assert_int_eq(engine, again);
     int chosen = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < VLCI_GEMM_ENGINES; i++) {
         ck_assert_str_eq(reports[i].name, cached[i].name);
         ck_assert_int_eq(reports[i].chosen, cached[i].chosen);
         ck_assert(fabs(reports[i].gflops - cached[i].gflops) <= 1e-5 * reports[i].gflops);
         chosen += reports[i].chosen;
-        for (int j = 0; j < 3; j++)
+        for (int j = 0; j < VLCI_GEMM_ENGINES; j++)
             if (reports[i].chosen) ck_assert(reports[i].gflops >= reports[j].gflops);
         printf("gemm bf16 %s: %.1f GFLOP/s%s\n", reports[i].name, reports[i].gflops,
                reports[i].chosen ? " (chosen)" : "");
@@ -335,17 +371,18 @@ END_TEST
 START_TEST(plan_reads_the_cache_and_doubts_it) {
     static const char *const bad[] = {"",
                                       "portable x",
-                                      "portable 1000\nwide nan\nclblast 3\n",
-                                      "portable -1\nwide 2\nclblast 3\n",
-                                      "portable 0 slow\nwide 0 slow\nclblast 0 slow\n",
-                                      "portable 1000\nwide 2\nclblast 3\nand more",
-                                      "portable 1000\nwide 2\nclblast 0\n",
-                                      "portable 1000\nwide 2\nclblast 3 but failed\n",
-                                      "portable 1000 wide 2 clblast 3"};
+                                      "portable 1000\nwide nan\nclblast 3\nmatrix 4\n",
+                                      "portable -1\nwide 2\nclblast 3\nmatrix 4\n",
+                                      "portable 0 slow\nwide 0 slow\nclblast 0 slow\nmatrix 0 none\n",
+                                      "portable 1000\nwide 2\nclblast 3\nmatrix 4\nand more",
+                                      "portable 1000\nwide 2\nclblast 3\nmatrix 0\n",
+                                      "portable 1000\nwide 2\nclblast 3\n",
+                                      "portable 1000 wide 2 clblast 3 matrix 4"};
     const char *key = "gemm engines " VLCACHE_VERSION " f32";
     vlci_gemm_engine engine;
-    vlcache_gemm_engine reports[3];
-    vlci_cache_write(device, key, "portable 1000.00\nwide 2.00\nclblast 0.00 it broke: -54\n");
+    vlcache_gemm_engine reports[VLCI_GEMM_ENGINES];
+    vlci_cache_write(device, key,
+                     "portable 1000.00\nwide 2.00\nclblast 0.00 it broke: -54\nmatrix 0 no unit\n");
     must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &engine, reports));
     ck_assert(reports[0].chosen && reports[0].gflops == 1000 && engine == VLCI_GEMM_PORTABLE);
     ck_assert_str_eq(reports[2].error, "it broke: -54");
@@ -419,6 +456,10 @@ END_TEST
 START_TEST(bytes_of_a_matrix) {
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_ROWS), 660);
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_PANELS), 1280);
+    ck_assert_uint_eq(vlci_matrix_bytes(65, 10, VLCACHE_DTYPE_BF16, VLCI_BLOCKS), 2 * 64 * 64 * 2);
+    ck_assert_uint_eq(vlci_operand_bytes(3, 65),
+                      2 * 512 * 64 * 2); /* stripes of 64, of whole tiles of rows */
+    ck_assert_uint_eq(vlci_operand_bytes(100000, 64), (size_t)100000 * 64 * 4);
     ck_assert_uint_eq(vlci_matrix_bytes(1 << 17, 1 << 13, VLCACHE_DTYPE_F32, VLCI_ROWS), (size_t)1 << 32);
 }
 END_TEST
@@ -432,6 +473,8 @@ int main(void) {
     tcase_add_test(cases, portable_large_multiplies);
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
+    tcase_add_test(cases, matrix_blocks_multiply);
+    tcase_add_test(cases, matrix_wgmma_multiplies);
     tcase_add_test(cases, wide_512_bits_multiplies);
     tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, few_rows_multiply);

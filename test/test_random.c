@@ -20,10 +20,7 @@
 
 /* Element (row, column) of what was filled, as its layout says. */
 static double element(const void *stored, const vlci_matrix *m, int row, int column) {
-    size_t at = m->layout == VLCI_PANELS
-                    ? ((size_t)(row / 32) * (size_t)m->k + (size_t)column) * 32 + (size_t)(row % 32)
-                    : (size_t)row * (size_t)m->k + (size_t)column;
-    return ref_load(stored, (int)at, m->dtype);
+    return ref_load(stored, ref_weight_at((int)m->layout, row, column, m->k), m->dtype);
 }
 
 /* A filled matrix as rows of doubles; what its layout has beyond must be zero. New memory (free). */

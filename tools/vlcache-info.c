@@ -182,6 +182,7 @@ static void print_capabilities(const vlcache_device_info *info) {
     field("work-group", "at most %zu work-items, %s of local memory", info->max_work_group, local);
     field("16-bit floats", info->fp16 ? "yes" : "in storage only (no cl_khr_fp16)");
     field("subgroups", info->subgroups ? "yes" : "no");
+    if (*info->matrix_units) field("matrix units", "%s", info->matrix_units);
 }
 
 /* "large  [tile]  small  scalar": the rung in use in brackets, those the device cannot take struck out by ().
@@ -288,15 +289,16 @@ static json_t *text_json(const char *text) {
 }
 
 static json_t *info_json(const vlcache_device_info *info) {
-    return json_pack("{s:i, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b}", "index",
-                     info->index, "name", text_json(info->name), "platform", text_json(info->platform),
-                     "vendor", text_json(info->vendor), "type", device_type_name(info->type), "driver",
-                     text_json(info->driver), "version", text_json(info->version), "compute_units",
-                     (json_int_t)info->compute_units, "global_memory", (json_int_t)info->global_memory,
-                     "max_allocation", (json_int_t)info->max_allocation, "local_memory",
-                     (json_int_t)info->local_memory, "max_work_group", (json_int_t)info->max_work_group,
-                     "fp16", info->fp16, "subgroups", info->subgroups, "unified_memory",
-                     info->unified_memory);
+    return json_pack("{s:i, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}",
+                     "index", info->index, "name", text_json(info->name), "platform",
+                     text_json(info->platform), "vendor", text_json(info->vendor), "type",
+                     device_type_name(info->type), "driver", text_json(info->driver), "version",
+                     text_json(info->version), "compute_units", (json_int_t)info->compute_units,
+                     "global_memory", (json_int_t)info->global_memory, "max_allocation",
+                     (json_int_t)info->max_allocation, "local_memory", (json_int_t)info->local_memory,
+                     "max_work_group", (json_int_t)info->max_work_group, "fp16", info->fp16, "subgroups",
+                     info->subgroups, "unified_memory", info->unified_memory, "matrix_units",
+                     text_json(info->matrix_units));
 }
 
 static json_t *ladders_json(const report *r) {

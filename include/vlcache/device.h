@@ -34,7 +34,9 @@ typedef struct vlcache_device_info {
     uint64_t global_memory, max_allocation, local_memory;
     size_t max_work_group;
     bool fp16, subgroups,
-        unified_memory; /**< unified: host and device share memory (CPUs, integrated GPUs) */
+        unified_memory;     /**< unified: host and device share memory (CPUs, integrated GPUs) */
+    char matrix_units[280]; /**< of an opened device: what its kernels may multiply matrices with, and why not
+                               with the others; "" before a trial has shown it, and for processors */
 } vlcache_device_info;
 
 /** Options of vlcache_device_open() and vlcache_device_wrap(); start from VLCACHE_DEVICE_OPTIONS_INIT. */

@@ -13,6 +13,14 @@ vlcache_status vlci_compute_open(vlcache_device *device, vlci_activation gate, v
     return status;
 }
 
+vlcache_status vlci_compute_open_dtype(vlci_compute *k, vlcache_dtype dtype) {
+    vlcache_status status = vlci_linear_open(k->device, dtype, &k->linear);
+    if (status || vlci_linear_layout(&k->linear, dtype) != VLCI_BLOCKS || k->stripes[dtype].norm.rms)
+        return status;
+    status = vlci_norm_open_stripes(k->device, dtype, &k->stripes[dtype].norm);
+    return status ? status : vlci_act_open_stripes(k->device, k->gate.act, dtype, &k->stripes[dtype].gate);
+}
+
 void vlci_compute_close(vlci_compute *compute) {
     vlci_linear_close(&compute->linear);
     *compute = (vlci_compute){0};

@@ -23,6 +23,10 @@ typedef struct vlci_compute {
     vlci_sample_kernels sample;
     /* what depends on the weights, opened while and after they are loaded */
     vlci_linear linear;
+    struct {
+        vlci_norm_kernels norm;
+        vlci_act_kernels gate;
+    } stripes[4]; /**< of dtypes whose products read stripes, by vlcache_dtype */
     vlci_embed_kernels embed;
     vlci_rope_kernels rope;
     vlci_attention_kernels attention; /**< of the text model */
@@ -33,6 +37,10 @@ typedef struct vlci_compute {
  * Errors: those of vlci_rung() and vlci_kernel_get(); nothing is left open.
  */
 vlcache_status vlci_compute_open(vlcache_device *device, vlci_activation gate, vlci_compute *out);
+
+/** Opens products with weights of one more dtype, and what brings rows into the form that they read. Errors:
+ * those of vlci_linear_open(). */
+vlcache_status vlci_compute_open_dtype(vlci_compute *compute, vlcache_dtype dtype);
 
 /** Zeroes it; all zero: nothing to do. */
 void vlci_compute_close(vlci_compute *compute);

@@ -9,7 +9,7 @@ vlcache_status vlci_embed_open(vlcache_device *device, vlcache_dtype dtype, vlci
                                vlci_embed_kernels *out) {
     char options[24];
     *out = (vlci_embed_kernels){.device = device, .dtype = dtype, .layout = layout};
-    snprintf(options, sizeof options, " -DPANELS=%d", layout == VLCI_PANELS);
+    snprintf(options, sizeof options, " -DLAYOUT=%d", (int)layout);
     vlcache_status status = vlci_matrix_kernel(device, dtype, "embed.cl", "embed", options, &out->embed);
     return status ? status : vlci_matrix_kernel(device, dtype, "embed.cl", "gather", options, &out->gather);
 }

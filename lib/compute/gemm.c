@@ -4,6 +4,7 @@
  *     wide      gemm_wide, rung "12x32" | "6x16"
  *     portable  gemm_tile, rung "large" | "tile" | "small", else gemm_scalar
  *     clblast   gemm_widen, CLBlastSgemm, gemm_epilogue: a block of W at a time
+ *     matrix    gemm_matrix.c
  */
 #include "compute/gemm.h"
 
@@ -14,10 +15,15 @@
 
 #include "core/alloc.h"
 
-const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES] = {"portable", "wide", "clblast"};
+const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES] = {"portable", "wide", "clblast", "matrix"};
 
 vlci_layout vlci_gemm_layout(vlci_gemm_engine engine) {
+    if (engine == VLCI_GEMM_MATRIX) return VLCI_BLOCKS;
     return engine == VLCI_GEMM_WIDE ? VLCI_PANELS : VLCI_ROWS;
+}
+
+bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype) {
+    return engine != VLCI_GEMM_MATRIX || vlci_gemm_matrix_fits(device, dtype);
 }
 
 /* ---- wide ---------------------------------------------------------------------------------------------- */
@@ -182,12 +188,22 @@ static vlcache_status run_clblast(const vlci_gemm *g, const vlci_product *p) {
     return status ? status : finish_clblast(g, p);
 }
 
+/* ---- matrix -------------------------------------------------------------------------------------------- */
+
+static vlcache_status open_matrix(vlci_gemm *g, vlcache_dtype dtype) {
+    return vlci_gemm_matrix_open(g->device, dtype, &g->matrix);
+}
+
+static vlcache_status run_matrix(const vlci_gemm *g, const vlci_product *p) {
+    return vlci_gemm_matrix_run(g->matrix, p);
+}
+
 /* ---- an engine ----------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype,
                               vlci_gemm *out) {
     static vlcache_status (*const open[VLCI_GEMM_ENGINES])(vlci_gemm *, vlcache_dtype) = {
-        open_portable, open_wide, open_clblast};
+        open_portable, open_wide, open_clblast, open_matrix};
     *out = (vlci_gemm){.device = device, .engine = engine};
     vlcache_status status = open[engine](out, dtype);
     if (status) vlci_gemm_close(out);
@@ -196,7 +212,7 @@ vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, v
 
 vlcache_status vlci_gemm_run(const vlci_gemm *gemm, const vlci_product *p) {
     static vlcache_status (*const run[VLCI_GEMM_ENGINES])(const vlci_gemm *, const vlci_product *) = {
-        run_portable, run_wide, run_clblast};
+        run_portable, run_wide, run_clblast, run_matrix};
     return run[gemm->engine](gemm, p);
 }
 
@@ -206,5 +222,6 @@ void vlci_gemm_close(vlci_gemm *gemm) {
         pthread_mutex_destroy(&gemm->scratch->lock);
         vlci_free(gemm->scratch);
     }
+    vlci_gemm_matrix_close(&gemm->matrix);
     *gemm = (vlci_gemm){0};
 }

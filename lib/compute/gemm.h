@@ -1,21 +1,30 @@
 /**
- * gemm.h (internal) - products with many rows of x, by one of three engines: "portable" (tiles in local
- * memory, W in rows), "wide" (float16 vectors, W in panels), "clblast" (W in rows, widened to f32 first).
+ * gemm.h (internal) - products with many rows of x, by one of four engines: "portable" (tiles in local
+ * memory, W in rows), "wide" (float16 vectors, W in panels), "clblast" (W in rows, widened to f32 first),
+ * "matrix" (matrix units, W in blocks).
  */
 #ifndef VLCI_COMPUTE_GEMM_H
 #define VLCI_COMPUTE_GEMM_H
 
-#include "compute/matrix.h"
+#include "compute/gemm_matrix.h"
 #include "device/ladder.h"
 
 extern const vlci_ladder vlci_gemm_ladder, vlci_gemm_wide_ladder;
 
-typedef enum vlci_gemm_engine { VLCI_GEMM_PORTABLE, VLCI_GEMM_WIDE, VLCI_GEMM_CLBLAST } vlci_gemm_engine;
-enum { VLCI_GEMM_ENGINES = 3 };
+typedef enum vlci_gemm_engine {
+    VLCI_GEMM_PORTABLE,
+    VLCI_GEMM_WIDE,
+    VLCI_GEMM_CLBLAST,
+    VLCI_GEMM_MATRIX
+} vlci_gemm_engine;
+enum { VLCI_GEMM_ENGINES = 4 };
 extern const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES];
 
 /** The layout in which an engine reads W. */
 vlci_layout vlci_gemm_layout(vlci_gemm_engine engine);
+
+/** Whether an engine is worth asking on a device; one that is not may be forced all the same. */
+bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype);
 
 /** A kernel of gemm.cl: work-groups of group x group items, each of tiles of side x side outputs; side 0: an
  * item an output. */
@@ -33,6 +42,7 @@ typedef struct vlci_gemm {
     size_t wide_rows, wide_columns; /**< outputs of a work-item */
     const vlci_kernel *widen, *epilogue;
     struct vlci_gemm_scratch *scratch; /**< clblast: widened weights */
+    vlci_gemm_matrix *matrix;
 } vlci_gemm;
 
 /** Opens an engine. Errors: those of vlci_rung(), vlci_kernel_get() and vlci_memory_create(); nothing is left
@@ -40,7 +50,9 @@ typedef struct vlci_gemm {
 vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype,
                               vlci_gemm *out);
 
-/** Enqueues a product; W must lie as the engine reads it. Errors: the device's. */
+/** Enqueues a product; W must lie as the engine reads it; only "matrix" takes stripes, and gated ones.
+ * Errors: the device's.
+ */
 vlcache_status vlci_gemm_run(const vlci_gemm *gemm, const vlci_product *p);
 
 /** Releases what an engine holds beside kernels; zeroes it. All zero: nothing to do. */

@@ -108,6 +108,10 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
     if (!status) status = vlci_fill(device, p.x, 0, x_bytes, 0x3f800000u);
     bool works = false;
     for (int i = 0; !status && i < ENGINES; i++) {
+        if (!vlci_gemm_fits(device, (vlci_gemm_engine)i, dtype)) {
+            snprintf(engines[i].error, sizeof engines[i].error, "no unit for %s", vlcache_dtype_name(dtype));
+            continue;
+        }
         w.layout = vlci_gemm_layout((vlci_gemm_engine)i);
         vlcache_status failed = measure_engine(device, (vlci_gemm_engine)i, &p, &engines[i].gflops);
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
@@ -198,7 +202,7 @@ static vlcache_status forced_engine(int *engine) {
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
     if (*engine < ENGINES) return VLCACHE_OK;
     return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", name,
-                            "must be portable, wide or clblast");
+                            "must be portable, wide, clblast or matrix");
 }
 
 /* ENGINES when none is measured. */

@@ -22,6 +22,31 @@ static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
                               &gemv->height[i].any);
 }
 
+static vlcache_status open_blocks(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
+    const vlci_kernel **all[] = {&gemv->height[i].any, &gemv->height[i].aligned, &gemv->height[i].gated,
+                                 &gemv->height[i].gated_aligned};
+    vlcache_status status = VLCACHE_OK;
+    gemv->height[i].lanes = VLCI_GEMV_BLOCK_LANES;
+    for (int j = 0; j < 4 && !status; j++) {
+        char options[64];
+        snprintf(options, sizeof options, " -DROWS=%d -DALIGNED=%d -DGATED=%d", 1 << i, j % 2, j / 2);
+        status = vlci_matrix_kernel(gemv->device, dtype, "gemv_blocks.cl", "gemv_blocks", options, all[j]);
+    }
+    return status;
+}
+
+static vlcache_status run_blocks(const vlci_gemv *gemv, const vlci_product *p, int i, bool aligned) {
+    const vlci_kernel *plain = aligned ? gemv->height[i].aligned : gemv->height[i].any;
+    const vlci_kernel *gated = aligned ? gemv->height[i].gated_aligned : gemv->height[i].gated;
+    size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n);
+    return VLCI_LAUNCH(gemv->device, p->gated ? gated : plain,
+                       VLCI_GRID(vlci_ceil_div(columns, 8), 1, 1, gemv->height[i].lanes, 1, 1),
+                       VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x), VLCI_U32(p->x_offset),
+                       VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_U32(p->m), VLCI_U32(p->w->n),
+                       VLCI_U32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate),
+                       VLCI_MEM(p->norm ? p->norm->weight : NULL), VLCI_F32(p->eps));
+}
+
 static vlcache_status open_lanes(vlci_gemv *gemv, vlcache_dtype dtype, int i, bool aligned,
                                  const vlci_kernel **out) {
     char options[64];
@@ -53,8 +78,9 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
     const char *rung;
     vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, choose(device), &rung);
     for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++)
-        status =
-            layout == VLCI_PANELS ? open_panels(out, dtype, i) : open_rows(out, dtype, i, (size_t)atoi(rung));
+        status = layout == VLCI_PANELS   ? open_panels(out, dtype, i)
+                 : layout == VLCI_BLOCKS ? open_blocks(out, dtype, i)
+                                         : open_rows(out, dtype, i, (size_t)atoi(rung));
     return status;
 }
 
@@ -62,6 +88,7 @@ vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p) {
     int i = 0;
     while (1 << i < p->m) i++;
     bool aligned = gemv->height[i].aligned && p->w->k % 8 == 0 && p->x_offset % 8 == 0;
+    if (gemv->layout == VLCI_BLOCKS) return run_blocks(gemv, p, i, aligned);
     size_t columns = gemv->layout == VLCI_PANELS ? VLCI_PANEL : VLCI_GEMV_COLUMNS;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->w->n, columns), 1, 1, gemv->height[i].lanes, 1, 1);
     return vlci_product_launch(gemv->device, aligned ? gemv->height[i].aligned : gemv->height[i].any, grid,

@@ -19,15 +19,17 @@ typedef struct vlci_gemv {
     vlci_layout layout;
     struct {
         const vlci_kernel *any, *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels */
-        size_t lanes;                     /**< of both */
-    } height[VLCI_GEMV_HEIGHTS];          /**< by log2 of the rows */
+        const vlci_kernel *gated, *gated_aligned; /**< in blocks */
+        size_t lanes;                             /**< of all */
+    } height[VLCI_GEMV_HEIGHTS];                  /**< by log2 of the rows */
 } vlci_gemv;
 
 /** Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
                               vlci_gemv *out);
 
-/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows. */
+/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks also a gated one where n / 2 is
+ * a multiple of VLCI_BLOCK, and with RMSNorm in front. */
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
 
 #endif

@@ -37,6 +37,27 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
     return linear->of[dtype].layout;
 }
 
+static bool few(const vlci_product *p) {
+    return p->m <= VLCI_GEMV_ROWS_MAX;
+}
+
+static bool in_blocks(const vlci_linear *linear, vlcache_dtype dtype) {
+    return linear->of[dtype].layout == VLCI_BLOCKS;
+}
+
+vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m) {
+    return in_blocks(linear, dtype) && m > VLCI_GEMV_ROWS_MAX ? VLCI_STRIPES : VLCI_FLOATS;
+}
+
+bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
+    return in_blocks(linear, p->w->dtype) && few(p) && !p->norm->bias;
+}
+
+bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
+    bool form = few(p) ? p->y_form == VLCI_FLOATS : p->y_form == VLCI_STRIPES;
+    return in_blocks(linear, p->w->dtype) && form && p->w->n / 2 % VLCI_BLOCK == 0;
+}
+
 static vlcache_status check(const vlci_linear *linear, const vlci_matrix *w, size_t x_offset, size_t y_offset,
                             int m) {
     if (!is_open(linear, w->dtype))
@@ -47,18 +68,41 @@ static vlcache_status check(const vlci_linear *linear, const vlci_matrix *w, siz
                          m, w->k, w->n, w->k, vlcache_dtype_name(w->dtype));
     if (w->layout != linear->of[w->dtype].layout)
         return vlci_fail(VLCACHE_E_ARGUMENT, "matrix product: weights of %s in %s, the engine takes %s",
-                         vlcache_dtype_name(w->dtype), w->layout == VLCI_PANELS ? "panels" : "rows",
-                         w->layout == VLCI_PANELS ? "rows" : "panels");
+                         vlcache_dtype_name(w->dtype), vlci_layout_names[w->layout],
+                         vlci_layout_names[linear->of[w->dtype].layout]);
     return VLCACHE_OK;
+}
+
+/* What a caller has to do by itself where this product does not take it. */
+static vlcache_status check_extras(const vlci_linear *linear, const vlci_product *p) {
+    bool stripes = vlci_linear_form(linear, p->w->dtype, p->m) == VLCI_STRIPES;
+    bool good = stripes || (p->x_form == VLCI_FLOATS && p->y_form == VLCI_FLOATS);
+    if (p->y_form == VLCI_STRIPES) good &= !p->accumulate;
+    if (p->norm) good &= vlci_linear_takes_norm(linear, p);
+    if (p->gated) good &= vlci_linear_takes_gate(linear, p) && !p->accumulate && !p->w->bias;
+    return good ? VLCACHE_OK
+                : vlci_fail(VLCACHE_E_ARGUMENT,
+                            "matrix product: a form of rows, a norm or a gate that is none of its own");
+}
+
+vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p) {
+    vlcache_status status = check(linear, p->w, p->x_offset, p->y_offset, p->m);
+    if (!status) status = check_extras(linear, p);
+    if (status || p->m == 0) return status;
+    return few(p) ? vlci_gemv_run(&linear->of[p->w->dtype].gemv, p)
+                  : vlci_gemm_run(&linear->of[p->w->dtype].gemm, p);
 }
 
 vlcache_status vlci_linear_run(const vlci_linear *linear, const vlci_matrix *w, cl_mem x, size_t x_offset,
                                cl_mem y, size_t y_offset, int m, vlci_activation act, bool accumulate) {
-    vlcache_status status = check(linear, w, x_offset, y_offset, m);
-    if (status || m == 0) return status;
-    vlci_product p = {w, x, y, (uint32_t)x_offset, (uint32_t)y_offset, m, act, accumulate};
-    return m <= VLCI_GEMV_ROWS_MAX ? vlci_gemv_run(&linear->of[w->dtype].gemv, &p)
-                                   : vlci_gemm_run(&linear->of[w->dtype].gemm, &p);
+    return vlci_linear_product(linear, &(vlci_product){.w = w,
+                                                       .x = x,
+                                                       .y = y,
+                                                       .x_offset = x_offset,
+                                                       .y_offset = y_offset,
+                                                       .m = m,
+                                                       .act = act,
+                                                       .accumulate = accumulate});
 }
 
 void vlci_linear_close(vlci_linear *linear) {

@@ -1,10 +1,8 @@
 /**
- * linear.h (internal) - y = act(x W^T + bias) (+ y): x [m][k] f32, W [n][k] stored in 16 or 32 bits, y [m][n]
- * f32.
+ * linear.h (internal) - y = act(x W^T + bias) (+ y): x [m][k], W [n][k] stored in 16 or 32 bits, y [m][n].
  *
  * Opened for each dtype of weights: one engine is chosen for a device and dtype by a short measurement, kept
- * beside the kernel binaries; it fixes the layout weights are uploaded in. All kernels that any shape can
- * need are built or loaded then.
+ * beside the kernel binaries; it fixes the layout weights are uploaded in, and the form in which it reads x.
  */
 #ifndef VLCI_COMPUTE_LINEAR_H
 #define VLCI_COMPUTE_LINEAR_H
@@ -32,11 +30,23 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
 /** The layout in which weights of an open dtype must lie. */
 vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype);
 
-/**
- * Enqueues y = act(x W^T + bias), or y += ... with `accumulate`. x rows start at element x_offset, y
- * likewise. m small (up to VLCI_GEMV_ROWS_MAX) takes the matrix-vector kernels, which read W once for all
- * rows. Errors: VLCACHE_E_ARGUMENT (shape, dtype, layout), the device's.
+/** The form in which a product of m rows with weights of an open dtype reads x; floats it takes at any time.
  */
+vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m);
+
+/** What one launch may do beside the product: a norm of x in front of it, and being gated. */
+bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p);
+bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p);
+
+/**
+ * Enqueues a product. m small (up to VLCI_GEMV_ROWS_MAX) takes the matrix-vector kernels, which read W once
+ * for all rows. Errors: VLCACHE_E_ARGUMENT (shape, dtype, layout; a form, a norm or a gate that this product
+ * does not take), the device's.
+ */
+vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p);
+
+/** The same with x and y in floats: y = act(x W^T + bias), or y += ... with `accumulate`; x rows start at
+ * element x_offset, y likewise. */
 vlcache_status vlci_linear_run(const vlci_linear *linear, const vlci_matrix *w, cl_mem x, size_t x_offset,
                                cl_mem y, size_t y_offset, int m, vlci_activation act, bool accumulate);
 

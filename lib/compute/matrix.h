@@ -5,10 +5,20 @@
 #define VLCI_COMPUTE_MATRIX_H
 
 #include "cl/shared.h"
-#include "device/device.h"
+#include "compute/norm.h"
 
-/** Rows: element (n, k) at n * K + k. Panels: at VLCI_PANEL_AT(n, k, K), zero-padded to whole panels. */
-typedef enum vlci_layout { VLCI_ROWS, VLCI_PANELS } vlci_layout;
+/** Rows: element (n, k) at n * K + k. Panels: at VLCI_PANEL_AT(n, k, K), zero-padded to whole panels. Blocks,
+ * of 16-bit weights: at VLCI_BLOCK_AT(n, k, K), zero-padded to whole blocks. */
+typedef enum vlci_layout {
+    VLCI_ROWS = VLCI_LAYOUT_ROWS,
+    VLCI_PANELS = VLCI_LAYOUT_PANELS,
+    VLCI_BLOCKS = VLCI_LAYOUT_BLOCKS
+} vlci_layout;
+extern const char *const vlci_layout_names[3];
+
+/** How rows of activations lie: f32, one after another; or 16 bits of the weights' dtype at VLCI_STRIPE_AT().
+ */
+typedef enum vlci_form { VLCI_FLOATS, VLCI_STRIPES } vlci_form;
 
 /** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. */
 typedef struct vlci_matrix {
@@ -18,18 +28,30 @@ typedef struct vlci_matrix {
     vlci_layout layout;
 } vlci_matrix;
 
-/** y = act(x W^T + bias), or y += ... with `accumulate`; x [m][k] and y [m][n] from these elements on. */
+/**
+ * y = act(x W^T + bias), or y += ... with `accumulate`; x [m][k] and y [m][n] from these elements on (floats;
+ * stripes begin at 0). With `norm`, x is RMSNorm(x), or LayerNorm(x) where the norm has a bias. Gated: W is
+ * [gate | up] and y [m][n / 2] = act(gate) * up; then there is no bias, and nothing is added to.
+ */
 typedef struct vlci_product {
     const vlci_matrix *w;
     cl_mem x, y;
-    uint32_t x_offset, y_offset;
+    size_t x_offset, y_offset;
     int m;
     vlci_activation act;
-    bool accumulate;
+    bool accumulate, gated;
+    vlci_form x_form, y_form;
+    const vlci_norm *norm; /**< NULL: x as it is, else f32 */
+    float eps;
+    cl_mem normed; /**< scratch for it: vlci_operand_bytes(m, k) */
+    cl_mem wide;   /**< scratch of gated: f32 [m][n] */
 } vlci_product;
 
 /** Bytes of a matrix [n][k] in a layout. */
 size_t vlci_matrix_bytes(int n, int k, vlcache_dtype dtype, vlci_layout layout);
+
+/** Bytes of up to `rows` rows of k activations, whatever their form. */
+size_t vlci_operand_bytes(int rows, int k);
 
 /** The kernel `name` of a file built for weights of a dtype; `options`: further ones, each with a blank
  * before it. */

@@ -3,6 +3,8 @@
  */
 #include "compute/norm.h"
 
+#include <stdio.h>
+
 #include "cl/shared.h"
 
 /* One on CPUs, where the barriers of a group cost more than they save. */
@@ -12,14 +14,24 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit, choose};
 
-vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
+static vlcache_status open_norms(vlcache_device *device, const char *options, vlci_norm_kernels *out) {
     *out = (vlci_norm_kernels){.device = device};
-    vlcache_status status =
-        vlci_kernel_lanes(device, "norm.cl", "rms_norm", &vlci_norm_ladder, &out->rms, &out->rms_lanes);
+    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", "rms_norm", options, &vlci_norm_ladder,
+                                              &out->rms, &out->rms_lanes);
     if (!status)
-        status = vlci_kernel_lanes(device, "norm.cl", "layer_norm", &vlci_norm_ladder, &out->layer,
+        status = vlci_kernel_lanes(device, "norm.cl", "layer_norm", options, &vlci_norm_ladder, &out->layer,
                                    &out->layer_lanes);
     return status;
+}
+
+vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
+    return open_norms(device, "", out);
+}
+
+vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out) {
+    char options[40];
+    snprintf(options, sizeof options, "-DSTRIPES=1 -DW_DTYPE=%d", (int)dtype);
+    return open_norms(device, options, out);
 }
 
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,

@@ -13,17 +13,22 @@ typedef struct vlci_norm {
     cl_mem weight, bias; /**< f32; bias NULL for RMSNorm */
 } vlci_norm;
 
+/** Of one form of y. */
 typedef struct vlci_norm_kernels {
     vlcache_device *device;
     const vlci_kernel *rms, *layer;
     size_t rms_lanes, layer_lanes; /**< work-items a row */
 } vlci_norm_kernels;
 
-/** Errors: those of vlci_rung() and vlci_kernel_get(). */
+/** y in floats. Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out);
 
+/** y in stripes of `dtype`. Errors: the same. */
+vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out);
+
 /** Enqueues y = RMSNorm(x), or LayerNorm(x) where the norm has a bias; [rows][n], x from element x_offset on.
- * y may be x where that is 0. Errors: VLCACHE_E_UNSUPPORTED (an offset beyond 32 bits), the device's. */
+ * y may be x where that is 0 and y is floats. Errors: VLCACHE_E_UNSUPPORTED (an offset beyond 32 bits), the
+ * device's. */
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
                              const vlci_norm *norm, cl_mem y, int rows, int n, float eps);
 

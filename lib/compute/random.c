@@ -7,7 +7,7 @@
 
 enum { ROWS = 1 << 15 }; /* of a launch: GPUs have no more than 65,535 groups along y */
 
-/* The last panel's rows that the matrix does not have. */
+/* What panels and blocks have beyond the matrix. */
 static vlcache_status clear_padding(vlcache_device *device, const vlci_matrix *m) {
     size_t whole = vlci_matrix_bytes(m->n, m->k, m->dtype, m->layout);
     size_t used = (size_t)m->n * (size_t)m->k * vlci_dtype_bytes(m->dtype);
@@ -17,7 +17,7 @@ static vlcache_status clear_padding(vlcache_device *device, const vlci_matrix *m
 vlcache_status vlci_random_matrix(vlcache_device *device, const vlci_matrix *m, uint32_t seed, float scale) {
     const vlci_kernel *kernel = NULL;
     char options[24];
-    snprintf(options, sizeof options, " -DPANELS=%d", m->layout == VLCI_PANELS);
+    snprintf(options, sizeof options, " -DLAYOUT=%d", (int)m->layout);
     vlcache_status status =
         vlci_matrix_kernel(device, m->dtype, "random.cl", "random_matrix", options, &kernel);
     if (!status) status = clear_padding(device, m);

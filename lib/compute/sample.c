@@ -16,10 +16,10 @@ const vlci_ladder vlci_sample_ladder = {"sample", "decode", vlci_lane_rungs, vlc
 
 vlcache_status vlci_sample_open(vlcache_device *device, vlci_sample_kernels *out) {
     *out = (vlci_sample_kernels){.device = device};
-    vlcache_status status = vlci_kernel_lanes(device, "sample.cl", "argmax", &vlci_sample_ladder,
+    vlcache_status status = vlci_kernel_lanes(device, "sample.cl", "argmax", "", &vlci_sample_ladder,
                                               &out->argmax, &out->argmax_lanes);
     if (!status)
-        status = vlci_kernel_lanes(device, "sample.cl", "sample", &vlci_sample_ladder, &out->sample,
+        status = vlci_kernel_lanes(device, "sample.cl", "sample", "", &vlci_sample_ladder, &out->sample,
                                    &out->sample_lanes);
     return status;
 }

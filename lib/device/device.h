@@ -28,6 +28,7 @@ typedef struct vlci_caps {
     size_t local_bytes;     /**< usable local memory of one work-group */
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
+    bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
 } vlci_caps;
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
@@ -66,6 +67,23 @@ typedef struct vlci_kernel {
  */
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
                                const char *options, const vlci_kernel **out);
+
+/**
+ * How a program is changed where the driver's binary is PTX text: what OpenCL C cannot say (ptx.c). All zero:
+ * not at all.
+ */
+typedef struct vlci_ptx {
+    const char *target; /**< "sm_90a", or "" for the driver's own; static storage. ptx.clh is in front of the
+                             program, and what stands behind "//~ " in inline assembly is opened */
+    size_t
+        local_bytes; /**< of the kernel's one array `__local uchar smem[VLCI_PTX_LOCAL]`; 0: as it stands */
+    bool one_group;  /**< one work-group a unit: setmaxnreg needs the promise */
+} vlci_ptx;
+
+/** As vlci_kernel_get(), of a program that is changed so. Errors: those, and VLCACHE_E_BUILD where the
+ * driver's binary is no PTX. */
+vlcache_status vlci_kernel_get_ptx(vlcache_device *device, const char *file, const char *name,
+                                   const char *options, const vlci_ptx *ptx, const vlci_kernel **out);
 
 /** Number of programs compiled from source since the device was opened (0 on a warm cache). */
 unsigned vlci_kernel_builds(const vlcache_device *device);

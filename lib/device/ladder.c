@@ -124,14 +124,15 @@ bool vlci_lanes_fit(const vlcache_device *device, const char *rung) {
 }
 
 vlcache_status vlci_kernel_lanes(vlcache_device *device, const char *file, const char *name,
-                                 const vlci_ladder *ladder, const vlci_kernel **kernel, size_t *lanes) {
+                                 const char *options, const vlci_ladder *ladder, const vlci_kernel **kernel,
+                                 size_t *lanes) {
     const char *rung;
-    char options[32];
+    char all[96];
     vlcache_status status = vlci_rung(device, ladder, ladder->choose(device), &rung);
     if (status) return status;
     for (*lanes = (size_t)atoi(rung);; *lanes /= 2) {
-        snprintf(options, sizeof options, "-DLANES=%zu", *lanes);
-        status = vlci_kernel_get(device, file, name, options, kernel);
+        snprintf(all, sizeof all, "-DLANES=%zu%s%s", *lanes, *options ? " " : "", options);
+        status = vlci_kernel_get(device, file, name, all, kernel);
         if (status || *lanes == 1 || *lanes <= (*kernel)->max_group) return status;
     }
 }

@@ -46,12 +46,13 @@ extern const char *const vlci_lane_rungs[];
 const char *vlci_lanes_name(size_t lanes);
 
 /**
- * The kernel `name` of a file that is built with -DLANES work-items in a group: the rung of `ladder`, whose
- * rungs are numbers of them, or as many as the kernel can have at most on this device. Errors: those of
- * vlci_rung() and vlci_kernel_get().
+ * The kernel `name` of a file that is built with `options` and -DLANES work-items in a group: the rung of
+ * `ladder`, whose rungs are numbers of them, or as many as the kernel can have at most on this device.
+ * Errors: those of vlci_rung() and vlci_kernel_get().
  */
 vlcache_status vlci_kernel_lanes(vlcache_device *device, const char *file, const char *name,
-                                 const vlci_ladder *ladder, const vlci_kernel **kernel, size_t *lanes);
+                                 const char *options, const vlci_ladder *ladder, const vlci_kernel **kernel,
+                                 size_t *lanes);
 
 /** Whether the device takes work-groups of that many work-items. */
 bool vlci_lanes_fit(const vlcache_device *device, const char *rung);

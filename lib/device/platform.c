@@ -143,7 +143,8 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     device->progress = options->progress;
     device->progress_user = options->progress_user;
     device->cache_dir = vlci_cache_folder(options->cache_dir); /* without memory for it: no cache */
-    status = vlci_ladders_check(device);
+    status = vlci_trial(device);
+    if (!status) status = vlci_ladders_check(device);
     if (!status) status = vlci_tap_open(device);
     if (status) goto done;
     *out = device;

@@ -1,7 +1,7 @@
 /*
  * program.c - kernels by file, name and options: from memory, from the binary cache, or compiled now.
  *
- * The key of a cached binary: source text, options, platform, device, driver.
+ * The key of a cached binary: source text, options, how its PTX is changed, platform, device, driver.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ enum { MAX_KERNELS = 16 };
 typedef struct vlci_program {
     struct vlci_program *next;
     char *file, *options;
+    vlci_ptx ptx; /* how the driver's text is changed; all zero: not at all */
     cl_program handle;
     bool cached; /* handle comes from the binary cache */
     vlci_kernel kernels[MAX_KERNELS];
@@ -84,10 +85,12 @@ static char *append_file(char *text, const char *file) {
 }
 
 /* What stands in front of every program, and the file, in one text. */
-static char *program_text(const char *file) {
-    const char *const files[] = {"shared.h", "common.clh", "kv.clh", file};
+static char *program_text(const vlci_program *program) {
+    const char *const files[] = {"shared.h", "common.clh", "kv.clh", program->ptx.target ? "ptx.clh" : NULL,
+                                 program->file};
     char *text = vlci_strdup("");
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) text = append_file(text, files[i]);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (files[i]) text = append_file(text, files[i]);
     return text;
 }
 
@@ -109,29 +112,63 @@ static vlcache_status fail_build(vlcache_device *device, cl_program program, con
     return status;
 }
 
+/* A program of a binary, built; NULL and the driver's code where it is refused. */
+static cl_program build_binary(const vlcache_device *device, const void *data, size_t bytes,
+                               const char *options, cl_int *code) {
+    const unsigned char *binary = data;
+    cl_int loaded = CL_SUCCESS;
+    cl_program program =
+        clCreateProgramWithBinary(device->context, 1, &device->id, &bytes, &binary, &loaded, code);
+    if (!*code) *code = loaded ? loaded : clBuildProgram(program, 1, &device->id, options, NULL, NULL);
+    if (*code && program) clReleaseProgram(program);
+    return *code ? NULL : program;
+}
+
 static cl_program load_binary(vlcache_device *device, const char *name, const char *options) {
     size_t bytes = 0;
+    cl_int code = CL_SUCCESS;
     unsigned char *data = vlci_cache_load(device, name, &bytes);
     if (!data) return NULL;
-    cl_int loaded = CL_SUCCESS, code = CL_SUCCESS;
-    cl_program program = clCreateProgramWithBinary(device->context, 1, &device->id, &bytes,
-                                                   (const unsigned char **)&data, &loaded, &code);
+    cl_program program = build_binary(device, data, bytes, options, &code);
     vlci_free(data);
-    if (code || loaded || clBuildProgram(program, 1, &device->id, options, NULL, NULL)) {
-        if (program) clReleaseProgram(program);
-        vlci_log(VLCACHE_LOG_WARN, "cached binary %s is refused by the driver, built again", name);
-        return NULL;
-    }
+    if (!program) vlci_log(VLCACHE_LOG_WARN, "cached binary %s is refused by the driver, built again", name);
     return program;
+}
+
+char *vlci_program_binary(cl_program program, size_t *bytes) {
+    *bytes = 0;
+    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof *bytes, bytes, NULL) || !*bytes)
+        return NULL;
+    unsigned char *data = vlci_calloc(*bytes + 1, 1);
+    if (data && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL))
+        return (char *)data;
+    vlci_free(data);
+    return NULL;
 }
 
 static void store_binary(vlcache_device *device, cl_program program, const char *name) {
     size_t bytes = 0;
-    if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) || !bytes) return;
-    unsigned char *data = vlci_alloc(bytes, 1);
-    if (data && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL))
-        vlci_cache_store(device, name, data, bytes);
+    char *data = vlci_program_binary(program, &bytes);
+    if (data) vlci_cache_store(device, name, data, bytes);
     vlci_free(data);
+}
+
+/* The program that the driver makes of the changed text of `*program`, which is released. */
+static vlcache_status reload(vlcache_device *device, const char *file, const char *options,
+                             const vlci_ptx *ptx, cl_program *program) {
+    size_t bytes = 0;
+    char *text = vlci_program_binary(*program, &bytes), *edited = NULL;
+    cl_int code = CL_SUCCESS;
+    clReleaseProgram(*program);
+    *program = NULL;
+    vlcache_status status = text ? vlci_ptx_edit(text, ptx, &edited) : vlci_fail_memory("PTX of a kernel");
+    if (!status) *program = build_binary(device, edited, strlen(edited), options, &code);
+    if (code)
+        status = vlci_fail(build_status(code), "kernel file %s (%s) as %s does not load on \"%s\": %s", file,
+                           options, ptx->target, device->caps.info.name, vlci_cl_error(code));
+    vlci_free(edited);
+    vlci_free(text);
+    return status;
 }
 
 static vlcache_status compile(vlcache_device *device, const char *file, const char *options, const char *text,
@@ -160,15 +197,18 @@ static vlcache_status fail_source(const char *file) {
                      "kernel file %s, or one that stands before it in every program, is not there", file);
 }
 
-/* From the cache where `*cached` allows it; tells whether it came from there. */
-static vlcache_status obtain(vlcache_device *device, const char *file, const char *options, bool *cached,
-                             cl_program *out) {
-    char *text = program_text(file);
+/* From the cache where `program->cached` allows it; tells there whether it came from there. */
+static vlcache_status obtain(vlcache_device *device, vlci_program *program, const char *options) {
+    const char *file = program->file;
+    cl_program *out = &program->handle;
+    bool *cached = &program->cached;
+    char *text = program_text(program);
     if (!text) return fail_source(file);
     const vlcache_device_info *info = &device->caps.info;
-    const char *key[] = {text, options, info->platform, info->name, info->driver, info->version};
-    char name[40];
-    vlci_fingerprint(key, 6, name);
+    char name[40], change[VLCI_PTX_NAME];
+    vlci_ptx_name(&program->ptx, change);
+    const char *key[] = {text, options, change, info->platform, info->name, info->driver, info->version};
+    vlci_fingerprint(key, sizeof key / sizeof *key, name);
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
     double start = vlci_clock_ms();
@@ -176,6 +216,7 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
     *cached = *out != NULL;
     if (!*out) {
         status = compile(device, file, options, text, out);
+        if (!status && program->ptx.target) status = reload(device, file, options, &program->ptx, out);
         if (!status) store_binary(device, *out, name);
     }
     device->build_seconds += (vlci_clock_ms() - start) / 1e3;
@@ -187,15 +228,15 @@ static vlcache_status obtain(vlcache_device *device, const char *file, const cha
 static vlcache_status obtain_with(vlcache_device *device, vlci_program *program) {
     char *all = vlci_format("-cl-std=CL1.2 -w %s", program->options);
     if (!all) return vlci_fail_memory("kernel options");
-    vlcache_status status = obtain(device, program->file, all, &program->cached, &program->handle);
+    vlcache_status status = obtain(device, program, all);
     vlci_free(all);
     return status;
 }
 
 static vlcache_status find_program(vlcache_device *device, const char *file, const char *options,
-                                   vlci_program **out) {
+                                   const vlci_ptx *ptx, vlci_program **out) {
     for (vlci_program *p = device->programs; p; p = p->next) {
-        if (strcmp(p->file, file) || strcmp(p->options, options)) continue;
+        if (strcmp(p->file, file) || strcmp(p->options, options) || !vlci_ptx_same(&p->ptx, ptx)) continue;
         *out = p;
         return VLCACHE_OK;
     }
@@ -206,6 +247,7 @@ static vlcache_status find_program(vlcache_device *device, const char *file, con
     vlcache_status status =
         program->file && program->options ? VLCACHE_OK : vlci_fail_memory("kernel program");
     program->cached = true;
+    program->ptx = *ptx;
     if (!status) status = obtain_with(device, program);
     if (status) {
         program_release(program);
@@ -292,10 +334,15 @@ static vlcache_status find_kernel(vlcache_device *device, vlci_program *program,
 
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
                                const char *options, const vlci_kernel **out) {
+    return vlci_kernel_get_ptx(device, file, name, options, &(vlci_ptx){0}, out);
+}
+
+vlcache_status vlci_kernel_get_ptx(vlcache_device *device, const char *file, const char *name,
+                                   const char *options, const vlci_ptx *ptx, const vlci_kernel **out) {
     *out = NULL;
     pthread_mutex_lock(&device->lock);
     vlci_program *program = NULL;
-    vlcache_status status = find_program(device, file, options ? options : "", &program);
+    vlcache_status status = find_program(device, file, options ? options : "", ptx, &program);
     if (!status) status = find_kernel(device, program, name, out);
     pthread_mutex_unlock(&device->lock);
     return status;

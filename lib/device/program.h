@@ -17,6 +17,26 @@ void vlci_programs_release(vlcache_device *device);
  * created yet. */
 char *vlci_cache_folder(const char *asked);
 
+/** Whether a program's binary is PTX text. */
+bool vlci_ptx_is(const char *text);
+
+/** The PTX, changed as `how` says, in new memory. Errors: VLCACHE_E_BUILD (no PTX, no array to enlarge),
+ * VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out);
+
+bool vlci_ptx_same(const vlci_ptx *a, const vlci_ptx *b);
+
+/** What tells such a program from others, for keys and messages; "" where `how` changes nothing. */
+enum { VLCI_PTX_NAME = 64 };
+void vlci_ptx_name(const vlci_ptx *how, char name[VLCI_PTX_NAME]);
+
+/** The text of a program's binary, with a zero behind it, in new memory; NULL where there is none. */
+char *vlci_program_binary(cl_program program, size_t *bytes);
+
+/** Learns the device's matrix units into its caps, by trial or from the cache. Errors: VLCACHE_E_NO_MEMORY,
+ * VLCACHE_E_CANCELLED. */
+vlcache_status vlci_trial(vlcache_device *device);
+
 /** 128-bit fingerprint as 32 hexadecimal digits and a zero. Two independent 64-bit FNV-1a sums. */
 void vlci_fingerprint(const char *const *texts, size_t n, char out[33]);
 

@@ -11,6 +11,7 @@
 
 const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_gemm_wide_ladder,
+                                           &vlci_gemm_matrix_ladder,
                                            &vlci_gemv_ladder,
                                            &vlci_attention_prefill_ladder,
                                            &vlci_attention_decode_ladder,

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "compute/attention.h"
+#include "compute/product.h"
 #include "core/alloc.h"
 #include "models/gather.h"
 
@@ -163,6 +163,10 @@ static vlcache_status create_rows(const tower *t, int width, cl_mem *out) {
     return vlci_memory_create(t->device, bytes, "vision activations", out);
 }
 
+static vlcache_status create_operand(const tower *t, int width, cl_mem *out) {
+    return vlci_memory_create(t->device, vlci_operand_bytes(t->rows, width), "vision activations", out);
+}
+
 /* Each tile is a sequence of its own. */
 static vlcache_status create_starts(tower *t) {
     size_t bytes = ((size_t)t->tiles + 1) * sizeof(int32_t);
@@ -181,10 +185,10 @@ static vlcache_status tower_create(tower *t) {
     int wide = c->intermediate > 3 * c->patch_size * c->patch_size ? c->intermediate
                                                                    : 3 * c->patch_size * c->patch_size;
     vlcache_status status = create_rows(t, c->hidden, &t->x);
-    if (!status) status = create_rows(t, c->hidden, &t->norm);
+    if (!status) status = create_operand(t, c->hidden, &t->norm);
     if (!status) status = create_rows(t, 3 * inner, &t->qkv);
     if (!status) status = create_rows(t, inner, &t->attended);
-    if (!status) status = create_rows(t, wide, &t->inner);
+    if (!status) status = create_operand(t, wide, &t->inner);
     if (!status) status = create_starts(t);
     return status;
 }
@@ -235,25 +239,31 @@ static vlcache_status attend(tower *t) {
 
 static vlcache_status run_layer(tower *t, const vlci_clip_layer *layer) {
     const vlci_clip_config *c = t->config;
-    vlcache_status status =
-        vlci_norm_run(&t->compute->norm, t->x, 0, &layer->norm1, t->norm, t->rows, c->hidden, c->norm_eps);
-    if (!status)
-        status = vlci_linear_run(&t->compute->linear, &layer->qkv, t->norm, 0, t->qkv, 0, t->rows,
-                                 VLCI_ACT_NONE, false);
+    vlci_form form = vlci_linear_form(&t->compute->linear, layer->fc2.dtype, t->rows);
+    const vlci_product
+        qkv = {.w = &layer->qkv,
+               .x = t->x,
+               .norm = &layer->norm1,
+               .eps = c->norm_eps,
+               .normed = t->norm,
+               .y = t->qkv,
+               .m = t->rows},
+        out = {.w = &layer->out, .x = t->attended, .y = t->x, .m = t->rows, .accumulate = true},
+        fc1 = {.w = &layer->fc1,
+               .x = t->x,
+               .norm = &layer->norm2,
+               .eps = c->norm_eps,
+               .normed = t->norm,
+               .act = c->act,
+               .y = t->inner,
+               .y_form = form,
+               .m = t->rows},
+        fc2 = {.w = &layer->fc2, .x = t->inner, .x_form = form, .y = t->x, .m = t->rows, .accumulate = true};
+    vlcache_status status = vlci_product_run(t->compute, &qkv);
     if (!status) status = attend(t);
-    if (!status)
-        status = vlci_linear_run(&t->compute->linear, &layer->out, t->attended, 0, t->x, 0, t->rows,
-                                 VLCI_ACT_NONE, true);
-    if (!status)
-        status = vlci_norm_run(&t->compute->norm, t->x, 0, &layer->norm2, t->norm, t->rows, c->hidden,
-                               c->norm_eps);
-    if (!status)
-        status = vlci_linear_run(&t->compute->linear, &layer->fc1, t->norm, 0, t->inner, 0, t->rows, c->act,
-                                 false);
-    if (!status)
-        status = vlci_linear_run(&t->compute->linear, &layer->fc2, t->inner, 0, t->x, 0, t->rows,
-                                 VLCI_ACT_NONE, true);
-    return status;
+    if (!status) status = vlci_product_run(t->compute, &out);
+    if (!status) status = vlci_product_run(t->compute, &fc1);
+    return status ? status : vlci_product_run(t->compute, &fc2);
 }
 
 vlcache_status vlci_clip_run(const vlci_clip *clip, const vlci_pixels *pixels, cl_mem *features) {

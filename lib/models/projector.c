@@ -3,6 +3,8 @@
  */
 #include "models/projector.h"
 
+#include "compute/product.h"
+
 vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from, int to, bool bias,
                                    vlci_activation act, vlci_projector *out) {
     *out = (vlci_projector){.compute = up->compute, .act = act};
@@ -16,15 +18,21 @@ vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from
 vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int rows, cl_mem *projected) {
     vlcache_device *device = p->compute->device;
     cl_mem hidden = NULL;
-    size_t bytes = (size_t)rows * (size_t)p->first.n * sizeof(float);
+    size_t bytes = (size_t)rows * (size_t)p->second.n * sizeof(float);
     *projected = NULL;
-    vlcache_status status = vlci_memory_create(device, bytes, "projector activations", &hidden);
+    vlcache_status status =
+        vlci_memory_create(device, vlci_operand_bytes(rows, p->first.n), "projector activations", &hidden);
     if (!status) status = vlci_memory_create(device, bytes, "visual tokens", projected);
-    if (!status)
-        status = vlci_linear_run(&p->compute->linear, &p->first, features, 0, hidden, 0, rows, p->act, false);
-    if (!status)
-        status = vlci_linear_run(&p->compute->linear, &p->second, hidden, 0, *projected, 0, rows,
-                                 VLCI_ACT_NONE, false);
+    vlci_form form = vlci_linear_form(&p->compute->linear, p->second.dtype, rows);
+    const vlci_product first = {.w = &p->first,
+                                .x = features,
+                                .act = p->act,
+                                .y = hidden,
+                                .y_form = form,
+                                .m = rows},
+                       second = {.w = &p->second, .x = hidden, .x_form = form, .y = *projected, .m = rows};
+    if (!status) status = vlci_product_run(p->compute, &first);
+    if (!status) status = vlci_product_run(p->compute, &second);
     vlci_memory_release(device, &hidden);
     if (status) vlci_memory_release(device, projected);
     return status;

@@ -36,7 +36,7 @@ static const float small = 0.02f;
 vlcache_status vlci_make_matrix(vlci_upload *up, const char *prefix, const char *name, int n, int k,
                                 bool bias, vlci_matrix *out) {
     *out = (vlci_matrix){.n = n, .k = k, .dtype = up->dtype};
-    vlcache_status status = vlci_linear_open(up->device, up->dtype, &up->compute->linear);
+    vlcache_status status = vlci_compute_open_dtype(up->compute, up->dtype);
     if (!status) out->layout = vlci_linear_layout(&up->compute->linear, up->dtype);
     size_t bytes = vlci_matrix_bytes(n, k, out->dtype, out->layout);
     if (!status) status = vlci_memory_create(up->device, bytes, name, &out->data);

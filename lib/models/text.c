@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "compute/product.h"
 #include "core/alloc.h"
 
 static vlcache_device *device_of(const vlci_text *t) {
@@ -67,10 +68,11 @@ void vlci_stream_release(const vlcache_model *model, vlci_stream *s) {
     *s = (vlci_stream){0};
 }
 
-/* What is sized by the number of rows. */
+/* What is sized by the number of rows: `width` floats, or an operand of a product. */
 typedef struct room {
     cl_mem *memory;
-    size_t width; /* floats a row */
+    size_t width;
+    bool operand;
 } room;
 
 enum { N_ROOMS = 7 };
@@ -78,13 +80,15 @@ enum { N_ROOMS = 7 };
 static void rooms(vlci_text *t, room out[N_ROOMS]) {
     const vlci_text_config *c = &t->model->config.text;
     size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
-    const room all[N_ROOMS] = {{&t->norm, (size_t)c->hidden},
-                               {&t->qkv, q + 2 * kv},
-                               {&t->attended, q},
-                               {&t->gate_up, 2 * (size_t)c->intermediate},
-                               {&t->gated, (size_t)c->intermediate},
-                               {&t->row_max, (size_t)c->heads},
-                               {&t->row_lse, (size_t)c->heads}};
+    size_t wide =
+        vlci_product_gates(&t->model->compute, &t->model->text[0].gate_up) ? 0 : 2 * (size_t)c->intermediate;
+    const room all[N_ROOMS] = {{&t->norm, (size_t)c->hidden, true},
+                               {&t->qkv, q + 2 * kv, false},
+                               {&t->attended, q, true},
+                               {&t->gate_up, wide, false},
+                               {&t->gated, (size_t)c->intermediate, true},
+                               {&t->row_max, (size_t)c->heads, false},
+                               {&t->row_lse, (size_t)c->heads, false}};
     for (int i = 0; i < N_ROOMS; i++) out[i] = all[i];
 }
 
@@ -96,8 +100,9 @@ vlcache_status vlci_text_room(vlci_text *t, int rows) {
     t->rows = 0;
     for (int i = 0; i < N_ROOMS && !status; i++) {
         vlci_memory_release(device_of(t), all[i].memory);
-        status = vlci_memory_create(device_of(t), (size_t)rows * all[i].width * sizeof(float),
-                                    "text activations", all[i].memory);
+        size_t bytes = all[i].operand ? vlci_operand_bytes(rows, (int)all[i].width)
+                                      : (size_t)rows * all[i].width * sizeof(float);
+        status = vlci_memory_create(device_of(t), bytes, "text activations", all[i].memory);
     }
     if (!status) t->rows = rows;
     return status;
@@ -110,7 +115,7 @@ vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch,
     vlcache_status status = create_frequencies(out);
     if (!status)
         status =
-            vlci_memory_create(model->device, n * (size_t)c->hidden * sizeof(float), "last rows", &out->last);
+            vlci_memory_create(model->device, vlci_operand_bytes(batch, c->hidden), "last rows", &out->last);
     if (!status)
         status =
             vlci_memory_create(model->device, n * (size_t)c->vocab * sizeof(float), "logits", &out->logits);
@@ -174,38 +179,69 @@ static vlcache_status append_rows(const vlci_text *t, const vlci_text_rows *r) {
     return vlci_rope_append(&t->model->compute.rope, &a);
 }
 
-vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
-    const vlci_text_config *c = &t->model->config.text;
-    const vlci_text_layer *w = &t->model->text[layer];
+/* x += out(attention(rope(qkv(RMS(x))))) */
+static vlcache_status attend(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
-    cl_mem x = r->stream->x;
-    size_t at = (size_t)r->first * (size_t)c->hidden;
+    size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
+    vlci_product qkv = {.w = &w->qkv,
+                        .x = r->stream->x,
+                        .x_offset = at,
+                        .norm = &w->norm1,
+                        .eps = t->model->config.text.norm_eps,
+                        .normed = t->norm,
+                        .y = t->qkv,
+                        .m = r->rows};
+    vlci_product out = {
+        .w = &w->out, .x = t->attended, .y = r->stream->x, .y_offset = at, .m = r->rows, .accumulate = true};
     vlci_attention attention = vlci_text_attention(t, r);
-    vlcache_status status =
-        vlci_norm_run(&k->norm, x, at, &w->norm1, t->norm, r->rows, c->hidden, c->norm_eps);
-    if (!status)
-        status = vlci_linear_run(&k->linear, &w->qkv, t->norm, 0, t->qkv, 0, r->rows, VLCI_ACT_NONE, false);
+    vlcache_status status = vlci_product_run(k, &qkv);
     if (!status) status = append_rows(t, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
-    if (!status)
-        status = vlci_linear_run(&k->linear, &w->out, t->attended, 0, x, at, r->rows, VLCI_ACT_NONE, true);
-    if (!status) status = vlci_norm_run(&k->norm, x, at, &w->norm2, t->norm, r->rows, c->hidden, c->norm_eps);
-    if (!status)
-        status = vlci_linear_run(&k->linear, &w->gate_up, t->norm, 0, t->gate_up, 0, r->rows, VLCI_ACT_NONE,
-                                 false);
-    if (!status) status = vlci_act_run(&k->gate, t->gate_up, t->gated, r->rows, c->intermediate);
-    if (!status)
-        status = vlci_linear_run(&k->linear, &w->down, t->gated, 0, x, at, r->rows, VLCI_ACT_NONE, true);
-    return status;
+    return status ? status : vlci_product_run(k, &out);
+}
+
+/* x += down(act(gate(RMS(x))) * up(RMS(x))) */
+static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+    const vlci_compute *k = &t->model->compute;
+    size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
+    vlci_form form = vlci_linear_form(&k->linear, w->down.dtype, r->rows);
+    vlci_product gate_up = {.w = &w->gate_up,
+                            .x = r->stream->x,
+                            .x_offset = at,
+                            .norm = &w->norm2,
+                            .eps = t->model->config.text.norm_eps,
+                            .normed = t->norm,
+                            .gated = true,
+                            .wide = t->gate_up,
+                            .y = t->gated,
+                            .y_form = form,
+                            .m = r->rows};
+    vlci_product down = {.w = &w->down,
+                         .x = t->gated,
+                         .x_form = form,
+                         .y = r->stream->x,
+                         .y_offset = at,
+                         .m = r->rows,
+                         .accumulate = true};
+    vlcache_status status = vlci_product_run(k, &gate_up);
+    return status ? status : vlci_product_run(k, &down);
+}
+
+vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_text_layer *w = &t->model->text[layer];
+    vlcache_status status = attend(t, w, r);
+    return status ? status : think(t, w, r);
 }
 
 vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int first, int n) {
     const vlci_text_config *c = &t->model->config.text;
-    const vlci_compute *k = &t->model->compute;
-    const vlci_matrix *head = c->tied ? &t->model->embedding : &t->model->head;
-    vlcache_status status = vlci_norm_run(&k->norm, s->x, (size_t)first * (size_t)c->hidden,
-                                          &t->model->final_norm, t->last, n, c->hidden, c->norm_eps);
-    if (!status)
-        status = vlci_linear_run(&k->linear, head, t->last, 0, t->logits, 0, n, VLCI_ACT_NONE, false);
-    return status;
+    vlci_product logits = {.w = c->tied ? &t->model->embedding : &t->model->head,
+                           .x = s->x,
+                           .x_offset = (size_t)first * (size_t)c->hidden,
+                           .norm = &t->model->final_norm,
+                           .eps = c->norm_eps,
+                           .normed = t->last,
+                           .y = t->logits,
+                           .m = n};
+    return vlci_product_run(&t->model->compute, &logits);
 }

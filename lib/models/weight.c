@@ -2,7 +2,8 @@
  * weight.c - uploads weights: convert the dtype, arrange the layout, a slab of rows at a time.
  *
  *     ROWS:   element (n, k) at n * K + k
- *     PANELS: element (n, k) at ((n / 32) * K + k) * 32 + n % 32, the last panel padded with zeros
+ *     PANELS: element (n, k) at VLCI_PANEL_AT(n, k, K), the last panel padded with zeros
+ *     BLOCKS: at VLCI_BLOCK_AT(n, k, K), the last blocks padded with zeros
  */
 #include "models/weight.h"
 
@@ -92,7 +93,7 @@ static vlcache_status advance(vlci_upload *up, const vlci_weight_view *view) {
 typedef struct slab {
     float *wide, *arranged;
     void *stored;
-    int rows; /* a multiple of VLCI_PANEL */
+    int rows; /* a multiple of VLCI_BLOCK, which whole panels make up */
 } slab;
 
 static void slab_release(slab *s) {
@@ -103,9 +104,9 @@ static void slab_release(slab *s) {
 
 static vlcache_status slab_create(slab *s, int k) {
     *s = (slab){0};
-    int panels = SLAB_FLOATS / (VLCI_PANEL * k);
-    s->rows = VLCI_PANEL * (panels > 1 ? panels : 1);
-    size_t floats = (size_t)s->rows * (size_t)k;
+    int blocks = SLAB_FLOATS / (VLCI_BLOCK * k);
+    s->rows = VLCI_BLOCK * (blocks > 1 ? blocks : 1);
+    size_t floats = (size_t)s->rows * VLCI_BLOCKS(k) * VLCI_BLOCK;
     s->wide = vlci_alloc(floats, sizeof(float));
     s->arranged = vlci_alloc(floats, sizeof(float));
     s->stored = vlci_alloc(floats, sizeof(float));
@@ -123,10 +124,20 @@ static void arrange_panels(const slab *s, int rows, int k) {
     }
 }
 
+/* The slab's rows as blocks, a run of 8 at a time; what pads them is zero. */
+static void arrange_blocks(const slab *s, int rows, int k) {
+    size_t whole = VLCI_BLOCKS(rows) * VLCI_BLOCK, width = VLCI_BLOCKS(k) * VLCI_BLOCK;
+    memset(s->arranged, 0, whole * width * sizeof(float));
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < k; i += 8)
+            memcpy(s->arranged + VLCI_BLOCK_AT(row, i, k), s->wide + (size_t)row * (size_t)k + (size_t)i,
+                   (size_t)(k - i < 8 ? k - i : 8) * sizeof(float));
+}
+
 /* Stores the first `rows` rows of the slab at matrix row `at`. */
 static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int at,
                                  const vlci_matrix *matrix) {
-    size_t k = (size_t)matrix->k, element = vlci_dtype_bytes(matrix->dtype);
+    size_t width = (size_t)matrix->k, element = vlci_dtype_bytes(matrix->dtype);
     int whole = rows;
     const float *from = s->wide;
     if (matrix->layout == VLCI_PANELS) {
@@ -134,9 +145,15 @@ static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int a
         arrange_panels(s, rows, matrix->k);
         from = s->arranged;
     }
-    vlci_narrow(from, s->stored, matrix->dtype, (size_t)whole * k);
-    return vlci_write(up->device, matrix->data, (size_t)at * k * element, s->stored,
-                      (size_t)whole * k * element);
+    if (matrix->layout == VLCI_BLOCKS) {
+        whole = (int)VLCI_BLOCKS(rows) * VLCI_BLOCK;
+        width = VLCI_BLOCKS(matrix->k) * VLCI_BLOCK;
+        arrange_blocks(s, rows, matrix->k);
+        from = s->arranged;
+    }
+    vlci_narrow(from, s->stored, matrix->dtype, (size_t)whole * width);
+    return vlci_write(up->device, matrix->data, (size_t)at * width * element, s->stored,
+                      (size_t)whole * width * element);
 }
 
 /* Streams the parts' rows through the slab: slabs start at multiples of a panel whatever the parts' heights
@@ -202,7 +219,7 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
     vlcache_status status;
     for (size_t i = 1; i < n && up->dtype == VLCACHE_DTYPE_AUTO; i++)
         if (views[i].dtype != dtype) dtype = VLCACHE_DTYPE_F32; /* which holds either exactly */
-    status = vlci_linear_open(up->device, dtype, &up->compute->linear);
+    status = vlci_compute_open_dtype(up->compute, dtype);
     matrix->dtype = dtype;
     if (!status) matrix->layout = vlci_linear_layout(&up->compute->linear, dtype);
     return status;

@@ -78,3 +78,23 @@ double ref_load(const void *data, int64_t i, vlcache_dtype dtype) {
     if (exponent == 31) magnitude = fraction ? NAN : INFINITY;
     return u & 0x8000 ? -magnitude : magnitude;
 }
+
+/* A run of 8 of a row of 128 bytes, in its swizzled place. */
+static int64_t in_row(int row, int k) {
+    int run = k % 64 / 8, place = 0;
+    for (int bit = 1; bit < 8; bit *= 2)
+        if ((run / bit % 2) != (row / bit % 2)) place += bit;
+    return place * 8 + k % 8;
+}
+
+int64_t ref_weight_at(int layout, int row, int k, int depth) {
+    if (layout == 0) return (int64_t)row * depth + k;
+    if (layout == 1) return ((int64_t)(row / 32) * depth + k) * 32 + row % 32;
+    int64_t across = depth / 64 + (depth % 64 > 0), block = row / 64 * across + k / 64;
+    return block * 64 * 64 + row % 64 * 64 + in_row(row, k);
+}
+
+int64_t ref_stripe_at(int row, int k, int m) {
+    int64_t rows = (m / 256 + (m % 256 > 0) + 1) * 256;
+    return (k / 64 * rows + row) * 64 + in_row(row, k);
+}

@@ -1,0 +1,252 @@
+/*
+ * gemm_wgmma.cl - y = act(x W^T + bias) (+ y) on Hopper's matrix units; W and x of 16 bits, sums in f32.
+ *
+ *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
+ *
+ * W lies in blocks, x in stripes (shared.h). The roles are swapped: W is wgmma's a (64 of its rows an instruction) and
+ * the rows of x its n, so that a ragged m wastes little and the tile of rows can be chosen to fill the device:
+ *
+ *            stripes of x: TOKENS rows x 64           a work-group, 384 work-items, walks over tiles:
+ *            +---------------------------+              warpgroups 0, 1   BLOCKS * 64 columns of y each
+ *   blocks   | warpgroup 0: BLOCKS x 64  |              warpgroup 2       one lane brings STAGES stages of W and x
+ *   of W     +---------------------------+                                by bulk copies, as far ahead as there is room
+ *            | warpgroup 1: BLOCKS x 64  |
+ *            +---------------------------+
+ *
+ * OUT 0: y is f32 rows. 1: y is stripes of 16 bits, what the next product reads. 2: gated, stripes: W is [gate | up],
+ * BLOCKS is 2, and y[r][c] = act(gate[r][c]) * up[r][c], c < n / 2, the n / 2 a multiple of 64.
+ * Tiles go in bands of BAND tiles of rows down all of W, so that what runs at once shares both in the cache.
+ *
+ * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=256 -DBLOCKS=1 -DSTAGES=4 -DOUT=0 -DACT=0
+ * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=160 -DBLOCKS=1 -DSTAGES=5 -DOUT=1 -DACT=4
+ * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=128 -DBLOCKS=2 -DSTAGES=4 -DOUT=2 -DACT=1
+ */
+#ifndef TOKENS
+#define TOKENS 128 /* rows of x of a tile: a multiple of 16, at most 256 / BLOCKS */
+#endif
+#ifndef BLOCKS
+#define BLOCKS 1 /* of W, of a warpgroup */
+#endif
+#ifndef STAGES
+#define STAGES 4 /* of 64 k, on their way or in use */
+#endif
+#ifndef OUT
+#define OUT 0
+#endif
+#ifndef ACT
+#define ACT VLCI_ACT_NONE
+#endif
+#if W_DTYPE == VLCI_DTYPE_F16
+#define TYPE       "f16"
+#define PAIR(a, b) ptx_f16x2(to_f16_range(a), to_f16_range(b))
+#else
+#define TYPE       "bf16"
+#define PAIR(a, b) ptx_bf16x2(a, b)
+#endif
+
+enum {
+    BAND = 8,
+    SIDE = 2 * BLOCKS,                                 /* blocks of W of a tile */
+    X_BYTES = (TOKENS * 128 + 1023) / 1024 * 1024,
+    STAGE = SIDE * 8192 + X_BYTES,
+    WIDE = OUT == 2 ? 1 : BLOCKS,                      /* blocks of columns that a warpgroup stores */
+    PASS = 32 / WIDE,                                  /* rows of y of a pass through local memory */
+    PASS_ROW = WIDE * 128 + 16,                        /* bytes of one */
+    PASS_BYTES = PASS * PASS_ROW,
+    PASSES = (TOKENS + PASS - 1) / PASS,
+    AT_OUT = STAGES * STAGE,                           /* two buffers of a pass for each warpgroup */
+    AT_BARRIERS = AT_OUT + (OUT ? 4 * PASS_BYTES : 0)  /* full and empty, of each stage: VLCI_WGMMA_LOCAL in all */
+};
+
+/* Tile i: which rows of x, which columns of y. */
+typedef struct {
+    uint rows, columns;
+} tile_t;
+PTX_CALL tile_t tile_of(uint i, uint row_tiles, uint column_tiles) {
+    const uint per = BAND * column_tiles, band = i / per, in = i - band * per, width = min((uint)BAND, row_tiles - band * BAND);
+    tile_t t;
+    t.columns = in / width;
+    t.rows = band * BAND + in - t.columns * width;
+    return t;
+}
+
+#if OUT == 0
+/* Of 8 rows of x, a lane holds columns lane / 4 and + 8, rows 2 (lane % 4) and + 1. */
+PTX_CALL void store_rows(const float *d, __global float *y, __global const float *bias, uint row, uint column, uint m,
+                         uint n, uint accumulate) {
+    const uint lane = ptx_lane(), c = column + (lane >> 2);
+    const float b0 = bias && c < n ? bias[c] : 0.0f, b1 = bias && c + 8 < n ? bias[c + 8] : 0.0f;
+#pragma unroll
+    for (uint j = 0; j < TOKENS / 8; j++)
+#pragma unroll
+        for (uint e = 0; e < 2; e++) {
+            const uint r = row + 8 * j + 2 * (lane & 3) + e;
+            if (r >= m) continue;
+            __global float *at = y + (size_t)r * n + c;
+            const float v0 = activate(d[4 * j + e] + b0, ACT), v1 = activate(d[4 * j + 2 + e] + b1, ACT);
+            if (c < n) at[0] = accumulate ? at[0] + v0 : v0;
+            if (c + 8 < n) at[8] = accumulate ? at[8] + v1 : v1;
+        }
+}
+#else
+/*
+ * PASS rows at a time, transposed by stmatrix into [row][column] and stored as runs of 16 bytes. value(b, i): number i of the
+ * warpgroup's columns b, activated.
+ */
+#if OUT == 2
+#define VALUE(b, i) (activate(d0[i], ACT) * d1[i])
+#elif BLOCKS == 2
+#define VALUE(b, i) activate(((b) ? d1[i] : d0[i]) + ((i) & 2 ? bias_high[b] : bias_low[b]), ACT)
+#else
+#define VALUE(b, i) activate(d0[i] + ((i) & 2 ? bias_high[b] : bias_low[b]), ACT)
+#endif
+#define VALUES(b, i) PAIR(VALUE(b, i), VALUE(b, (i) + 1))
+#endif
+
+__attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
+gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias, __global const uchar *restrict x,
+           __global uchar *restrict y, uint y_offset, uint m, uint n, uint k, uint accumulate) {
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
+    const uint at = (uint)smem, full = at + AT_BARRIERS, empty = full + 8 * STAGES, item = ptx_item();
+    const uint columns = OUT == 2 ? n / 2 : n, depth = (k + 63) / 64, blocks = (n + 63) / 64;
+    const uint row_tiles = (m + TOKENS - 1) / TOKENS, width = OUT == 2 ? 128 : SIDE * 64;
+    const uint column_tiles = (columns + width - 1) / width, tiles = row_tiles * column_tiles;
+    if (item == 0) {
+        for (uint s = 0; s < STAGES; s++) {
+            ptx_barrier_init(full + 8 * s, 1);
+            ptx_barrier_init(empty + 8 * s, 8); /* a lane of each warp that reads */
+        }
+        __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __asm__ volatile("bar.sync 0;" ::: "memory");
+
+    if (item >= 256) { /* ---- brings ---- */
+        if (item > 256) return;
+        const uint x_rows = (uint)VLCI_STRIPE_ROWS(m);
+        uint stage = 0, phase = 1;
+        for (uint i = ptx_group(); i < tiles; i += ptx_groups()) {
+            const tile_t t = tile_of(i, row_tiles, column_tiles);
+#if OUT == 2 /* gate, up; gate, up */
+            const uint first = t.columns * 2, ups = columns / 64, there = min(2u, ups - first) * 2;
+#define BLOCK_OF(b) (first + (b) / 2 + ((b) & 1) * ups)
+#else
+            const uint first = t.columns * SIDE, there = min((uint)SIDE, blocks - first);
+#define BLOCK_OF(b) (first + (b))
+#endif
+            for (uint d = 0; d < depth; d++) {
+                const uint to = at + stage * STAGE;
+                ptx_barrier_wait(empty + 8 * stage, phase);
+                ptx_barrier_expect(full + 8 * stage, there * 8192 + TOKENS * 128);
+                ptx_bulk_copy(to + SIDE * 8192, x + ((size_t)d * x_rows + t.rows * TOKENS) * 128, TOKENS * 128, full + 8 * stage);
+                for (uint b = 0; b < there; b++)
+                    ptx_bulk_copy(to + b * 8192, w + ((size_t)BLOCK_OF(b) * depth + d) * 8192, 8192, full + 8 * stage);
+                if (++stage == STAGES) {
+                    stage = 0;
+                    phase ^= 1;
+                }
+            }
+        }
+        return;
+    }
+    /* ---- multiplies ---- */
+    const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
+    uint stage = 0, phase = 0;
+#if OUT
+    uint flip = 0;
+#endif
+    for (uint i = ptx_group(); i < tiles; i += ptx_groups()) {
+        const tile_t t = tile_of(i, row_tiles, column_tiles);
+        float d0[TOKENS / 2];
+#if BLOCKS == 2
+        float d1[TOKENS / 2];
+#endif
+#pragma unroll
+        for (uint j = 0; j < TOKENS / 2; j++) {
+            d0[j] = 0.0f;
+#if BLOCKS == 2
+            d1[j] = 0.0f;
+#endif
+        }
+        uint before = 0;
+        for (uint d = 0; d < depth; d++) {
+            const uint from = at + stage * STAGE;
+            const ulong a = PTX_TILE_ROWS(from + group * (BLOCKS * 8192)), b = PTX_TILE_ROWS(from + SIDE * 8192);
+            ptx_barrier_wait(full + 8 * stage, phase);
+            PTX_WGMMA_FENCE();
+#pragma unroll
+            for (uint j = 0; j < 4; j++) { /* 16 k are 32 bytes further */
+                PTX_WGMMA(TYPE, TOKENS, d0, a + 2 * j, b + 2 * j);
+#if BLOCKS == 2
+                PTX_WGMMA(TYPE, TOKENS, d1, a + 512 + 2 * j, b + 2 * j);
+#endif
+            }
+            PTX_WGMMA_COMMIT();
+            PTX_WGMMA_WAIT(1);
+            if (d && lane == 0) ptx_barrier_arrive(empty + 8 * before); /* the stage before is read */
+            before = stage;
+            if (++stage == STAGES) {
+                stage = 0;
+                phase ^= 1;
+            }
+        }
+        PTX_WGMMA_WAIT(0);
+        if (lane == 0) ptx_barrier_arrive(empty + 8 * before);
+#pragma unroll
+        for (uint j = 0; j < TOKENS / 2; j++) {
+            PTX_KEEP(d0[j]);
+#if BLOCKS == 2
+            PTX_KEEP(d1[j]);
+#endif
+        }
+        const uint row = t.rows * TOKENS, column = (t.columns * 2 + group) * (WIDE * 64);
+#if OUT == 0
+        __global float *to = (__global float *)y + y_offset;
+        store_rows(d0, to, bias, row, column + warp * 16, m, n, accumulate);
+#if BLOCKS == 2
+        store_rows(d1, to, bias, row, column + 64 + warp * 16, m, n, accumulate);
+#endif
+#else
+        const uint y_rows = (uint)VLCI_STRIPE_ROWS(m), buffers = at + AT_OUT + group * 2 * PASS_BYTES;
+#if OUT == 1
+        float bias_low[WIDE], bias_high[WIDE];
+#pragma unroll
+        for (uint b = 0; b < WIDE; b++) {
+            const uint c = column + b * 64 + warp * 16 + (lane >> 2);
+            bias_low[b] = bias && c < n ? bias[c] : 0.0f;
+            bias_high[b] = bias && c + 8 < n ? bias[c + 8] : 0.0f;
+        }
+#endif
+        /* lanes 0-7 address columns 0-7 of rows 0-7, 8-15 columns 8-15 of them, 16-31 the same of rows 8-15 */
+        const uint put_at = ((lane >> 4) * 8 + (lane & 7)) * PASS_ROW + warp * 32 + (lane >> 3 & 1) * 16;
+#pragma unroll
+        for (uint p = 0; p < PASSES; p++) {
+            const uint buffer = buffers + ((p ^ flip) & 1) * PASS_BYTES;
+#pragma unroll
+            for (uint h = 0; h < PASS / 16; h++)
+#pragma unroll
+                for (uint b = 0; b < WIDE; b++) {
+                    const uint j = 4 * (p * (PASS / 8) + h * 2); /* TOKENS is a multiple of 16 */
+                    if (2 * j < TOKENS)
+                        __asm__ volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                                             buffer + put_at + h * 16 * PASS_ROW + b * 128),
+                                         "r"(VALUES(b, j)), "r"(VALUES(b, j + 2)), "r"(VALUES(b, j + 4)),
+                                         "r"(VALUES(b, j + 6))
+                                         : "memory");
+                }
+            __asm__ volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
+#pragma unroll
+            for (uint q = item & 127; q < PASS * WIDE * 8; q += 128) {
+                const uint r = q / (WIDE * 8), run = q % (WIDE * 8), c = column + run * 8, of = p * PASS + r;
+                uint v0, v1, v2, v3;
+                __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                                 : "=r"(v0), "=r"(v1), "=r"(v2), "=r"(v3)
+                                 : "r"(buffer + r * PASS_ROW + run * 16)
+                                 : "memory");
+                if (of < TOKENS && row + of < m && c < (columns + 63) / 64 * 64)
+                    *(__global uint4 *)(y + 2 * VLCI_STRIPE_AT(row + of, c, y_rows)) = (uint4)(v0, v1, v2, v3);
+            }
+        }
+        flip ^= PASSES & 1; /* an odd number of passes: the next tile begins in the other buffer */
+#endif
+    }
+}

@@ -1,0 +1,118 @@
+/*
+ * gemv_blocks.cl - y = act(norm(x) W^T + bias) (+ y) for few rows of x (decode), W in blocks: it is read once, for all rows.
+ *
+ *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])              r < m <= ROWS, c < n
+ *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]                 c < n / 2, W = [gate | up], n / 2 a multiple of 64
+ *   with `norm`, x is RMSNorm(x): sum_k x[k] norm[k] W[c][k] / sqrt(mean_k x[k]^2 + eps), all in the one pass
+ *
+ * A work-group computes 8 neighbouring columns. 64 work-items read 8 rows of a block, 1 KiB in a row, 16 bytes each; the
+ * work-group's strips of 64 take every STRIPS-th block. Then the partial sums meet in local memory:
+ *
+ *   strip 0: block 0, STRIPS, ..     row of the block: item / 8 % 8     run of 8 k: item % 8, swizzled
+ *   strip 1: block 1, ..
+ *
+ * Rows of x beyond m repeat the last one and are not stored.
+ *
+ * build: -DROWS=1 -DGATED=0 -DALIGNED=1
+ * build: -DROWS=8 -DGATED=1 -DALIGNED=0
+ */
+#ifndef ROWS
+#define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
+#endif
+#ifndef GATED
+#define GATED 0
+#endif
+#ifndef ALIGNED
+#define ALIGNED 0 /* 1: k and x_offset are multiples of 8 */
+#endif
+#define STRIPS (VLCI_GEMV_BLOCK_LANES / 64)
+#define PARTS  (8 * STRIPS)            /* partial sums of one output */
+#define SUMS   (8 * ROWS * (1 + GATED)) /* outputs; behind them, the squares of ROWS rows */
+
+#if W_DTYPE == VLCI_DTYPE_BF16
+static inline float8 w_run(__global const w_t *p) {
+    const uint4 u = *(__global const uint4 *)p, low = u << 16, high = u & 0xffff0000u;
+    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
+}
+#else
+static inline float8 w_run(__global const w_t *p) { return W_LOAD8(p, 0); }
+#endif
+
+/* 8 of a row's k numbers from i on, zeros behind the last. */
+static inline float8 x_run(__global const float *x, uint i, uint k) {
+#if ALIGNED
+    const float4 low = *(__global const float4 *)(x + i), high = *(__global const float4 *)(x + i + 4);
+    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+#else
+    float v[8];
+    for (uint j = 0; j < 8; j++) v[j] = i + j < k ? x[i + j] : 0.0f;
+    return vload8(0, v);
+#endif
+}
+
+__attribute__((reqd_work_group_size(VLCI_GEMV_BLOCK_LANES, 1, 1))) __kernel void
+gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
+            uint x_offset, __global float *restrict y, uint y_offset, uint m, uint n, uint k, int act, int accumulate,
+            __global const float *restrict norm, float eps) {
+    __local float partial[(SUMS + ROWS) * (PARTS + 1)];
+    const uint lane = get_local_id(0), row = lane / 8 % 8, place = lane % 8, strip = lane / 64, run = place ^ row;
+    const uint column = get_group_id(0) * 8, columns = GATED ? n / 2 : n, depth = (k + 63) / 64;
+    __global const w_t *from = w + ((size_t)(column / 64) * depth * 64 + column % 64 + row) * 64 + place * 8;
+    float4 acc[1 + GATED][ROWS];
+    float squares[ROWS];
+    for (uint r = 0; r < ROWS; r++) {
+        for (uint g = 0; g <= GATED; g++) acc[g][r] = 0.0f;
+        squares[r] = 0.0f;
+    }
+    x += x_offset;
+#pragma unroll 4
+    for (uint d = strip; d < depth; d += STRIPS) {
+        const uint i = d * 64 + run * 8;
+        if (i >= k) continue;
+        float8 wide[1 + GATED];
+        wide[0] = w_run(from + (size_t)d * 4096);
+#if GATED
+        wide[1] = w_run(from + ((size_t)(columns / 64) * depth + d) * 4096);
+#endif
+        const float8 scale = norm ? x_run(norm, i, k) : (float8)(1.0f);
+#pragma unroll
+        for (uint r = 0; r < ROWS; r++) {
+            float8 v = x_run(x + (size_t)min(r, m - 1) * k, i, k);
+            if (norm) {
+                const float4 s = v.lo * v.lo + v.hi * v.hi;
+                squares[r] += (s.x + s.y) + (s.z + s.w);
+                v *= scale;
+            }
+#pragma unroll
+            for (uint g = 0; g <= GATED; g++) acc[g][r] += wide[g].lo * v.lo + wide[g].hi * v.hi;
+        }
+    }
+    const uint part = strip * 8 + place;
+    for (uint r = 0; r < ROWS; r++) {
+        for (uint g = 0; g <= GATED; g++)
+            partial[((g * ROWS + r) * 8 + row) * (PARTS + 1) + part] =
+                (acc[g][r].x + acc[g][r].y) + (acc[g][r].z + acc[g][r].w);
+        if (row == 0) partial[(SUMS + r) * (PARTS + 1) + part] = squares[r];
+    }
+    const uint outputs = norm ? SUMS + ROWS : SUMS;
+    for (uint reach = PARTS / 2; reach; reach /= 2) {
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (uint i = lane; i < outputs * reach; i += VLCI_GEMV_BLOCK_LANES) {
+            __local float *at = partial + i / reach * (PARTS + 1) + i % reach;
+            at[0] += at[reach];
+        }
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint i = lane; i < 8 * ROWS; i += VLCI_GEMV_BLOCK_LANES) {
+        const uint r = i / 8, c = column + i % 8;
+        if (r >= m || c >= columns) continue;
+        const float scale = norm ? 1.0f / sqrt(partial[(SUMS + r) * (PARTS + 1)] / (float)k + eps) : 1.0f;
+        const float sum = partial[i * (PARTS + 1)] * scale;
+        __global float *at = y + (size_t)y_offset + (size_t)r * columns;
+#if GATED
+        at[c] = activate(sum, act) * (partial[(8 * ROWS + i) * (PARTS + 1)] * scale);
+#else
+        put(sum, at, bias, c, act, accumulate);
+#endif
+    }
+}

@@ -1,0 +1,201 @@
+/*
+ * gemm_matrix.c - which tile multiplies, and its launch.
+ */
+#include "compute/gemm_matrix.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/alloc.h"
+
+/* ---- rungs --------------------------------------------------------------------------------------------- */
+
+enum { WGMMA, BLOCKS };
+static const char *const rungs[] = {"wgmma", "blocks", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, rungs[WGMMA]) != 0 || device->caps.wgmma;
+}
+
+static const char *choose(const vlcache_device *device) {
+    return rungs[device->caps.wgmma ? WGMMA : BLOCKS];
+}
+
+const vlci_ladder vlci_gemm_matrix_ladder = {"gemm", "engine matrix", rungs, rung_fits, choose};
+
+bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype) {
+    return (dtype == VLCACHE_DTYPE_BF16 || dtype == VLCACHE_DTYPE_F16) && choose(device) != rungs[BLOCKS];
+}
+
+/* ---- tiles --------------------------------------------------------------------------------------------- */
+
+/* What a product's y is: OUT of the kernels. */
+enum { OUT_FLOATS, OUT_STRIPES, OUT_GATED, OUTS, ACTS = VLCI_ACT_QUICK_GELU + 1 };
+
+/* Rows of x, and blocks of W for each of two warpgroups. */
+typedef struct tile {
+    int rows, blocks;
+} tile;
+static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
+                             {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
+enum {
+    TILES = sizeof tiles / sizeof tiles[0],
+    LOCAL_MOST = 231424, /* 227 KiB, less what aligning costs: shown to be there by the trial of wgmma */
+    STAGES_MOST = 8,
+    ITEMS = 384
+};
+
+struct vlci_gemm_matrix {
+    vlcache_device *device;
+    vlcache_dtype dtype;
+    int rung;
+    const vlci_kernel *kernel[OUTS][ACTS][TILES]; /* NULL: not asked for yet; of BLOCKS, the first tile */
+    const vlci_kernel *to_stripes;
+    pthread_mutex_t
+        lock; /* a brought x is one product's from the launch that fills it to the one that reads it */
+    cl_mem brought;
+    size_t room; /* bytes of it */
+};
+
+static size_t pass_bytes(const tile *t, int out) {
+    size_t wide = out == OUT_GATED ? 1 : (size_t)t->blocks;
+    return out == OUT_FLOATS ? 0 : 4 * (32 / wide) * (wide * 128 + 16);
+}
+
+static size_t stage_bytes(const tile *t) {
+    return 2 * (size_t)t->blocks * 8192 + ((size_t)t->rows * 128 + 1023) / 1024 * 1024;
+}
+
+static size_t stages_of(const tile *t, int out) {
+    size_t stages = (LOCAL_MOST - pass_bytes(t, out)) / (stage_bytes(t) + 16);
+    return stages < STAGES_MOST ? stages : STAGES_MOST;
+}
+
+/*
+ * Clocks of a product: rounds of tiles times those of a tile. 16 k of 64 rows of W take rows / 2 clocks of
+ * the matrix unit and 16 + rows / 4 of local memory; measured, the two add like a 4-norm. What is stored, and
+ * each round, costs beside it.
+ */
+static double cost(const tile *t, double m, double columns, double k, int out, double units) {
+    double wide = out == OUT_GATED ? 128 : 128.0 * t->blocks;
+    double n = ceil(m / t->rows) * ceil(columns / wide), rounds = ceil(n / units);
+    double unit = t->rows / 2.0, local = 16 + t->rows / 4.0;
+    double both = pow(pow(unit, 4) + pow(local, 4), 0.25) * 2 * t->blocks * k / 16;
+    double stored = (out == OUT_FLOATS ? 12.0 : 4.0) * t->rows * (wide / 128);
+    return rounds * (both + stored + 1500) + n * 1e-3;
+}
+
+static int best_tile(const vlci_gemm_matrix *g, const vlci_product *p, int out) {
+    double columns = p->gated ? p->w->n / 2 : p->w->n, least = INFINITY;
+    int best = 0;
+    for (int i = 0; i < TILES && g->rung != BLOCKS; i++) {
+        if (out == OUT_GATED && tiles[i].blocks != 2) continue;
+        double c = cost(&tiles[i], p->m, columns, p->w->k, out, g->device->caps.info.compute_units);
+        if (c >= least) continue;
+        least = c;
+        best = i;
+    }
+    return best;
+}
+
+static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, const vlci_kernel **kernel) {
+    char options[128];
+    const tile *t = &tiles[at];
+    size_t stages = stages_of(t, out);
+    *kernel = __atomic_load_n(&g->kernel[out][act][at], __ATOMIC_ACQUIRE);
+    if (*kernel) return VLCACHE_OK;
+    vlcache_status status;
+    if (g->rung == BLOCKS) {
+        snprintf(options, sizeof options, " -DOUT=%d -DACT=%d", out, act);
+        status = vlci_matrix_kernel(g->device, g->dtype, "gemm_blocks.cl", "gemm_blocks", options, kernel);
+    } else {
+        vlci_ptx ptx = {.target = "sm_90a",
+                        .local_bytes = stages * (stage_bytes(t) + 16) + pass_bytes(t, out)};
+        snprintf(options, sizeof options,
+                 "-DW_DTYPE=%d -DTOKENS=%d -DBLOCKS=%d -DSTAGES=%zu -DOUT=%d -DACT=%d", (int)g->dtype,
+                 t->rows, t->blocks, stages, out, act);
+        status = vlci_kernel_get_ptx(g->device, "gemm_wgmma.cl", "gemm_wgmma", options, &ptx, kernel);
+    }
+    if (!status) __atomic_store_n(&g->kernel[out][act][at], *kernel, __ATOMIC_RELEASE);
+    return status;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype, vlci_gemm_matrix **out) {
+    const char *rung;
+    *out = NULL;
+    if (dtype != VLCACHE_DTYPE_BF16 && dtype != VLCACHE_DTYPE_F16)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "matrix units take bf16 and f16, not %s",
+                         vlcache_dtype_name(dtype));
+    vlcache_status status = vlci_rung(device, &vlci_gemm_matrix_ladder, choose(device), &rung);
+    if (status) return status;
+    vlci_gemm_matrix *g = vlci_calloc(1, sizeof *g);
+    if (!g) return vlci_fail_memory("matrix product");
+    *g = (vlci_gemm_matrix){
+        .device = device, .dtype = dtype, .rung = strcmp(rung, rungs[BLOCKS]) ? WGMMA : BLOCKS};
+    pthread_mutex_init(&g->lock, NULL);
+    status =
+        vlci_matrix_kernel(device, dtype, "gemm_blocks.cl", "to_stripes", " -DOUT=0 -DACT=0", &g->to_stripes);
+    if (status)
+        vlci_gemm_matrix_close(&g);
+    else
+        *out = g;
+    return status;
+}
+
+void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
+    vlci_gemm_matrix *g = *handle;
+    *handle = NULL;
+    if (!g) return;
+    vlci_memory_release(g->device, &g->brought);
+    pthread_mutex_destroy(&g->lock);
+    vlci_free(g);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem x) {
+    int out = p->gated ? OUT_GATED : p->y_form == VLCI_STRIPES ? OUT_STRIPES : OUT_FLOATS;
+    int at = best_tile(g, p, out);
+    size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), m = (size_t)p->m;
+    const vlci_kernel *kernel;
+    vlcache_status status = get_kernel(g, out, (int)p->act, at, &kernel);
+    if (status) return status;
+    vlci_grid grid =
+        vlci_grid_over(kernel, out == OUT_FLOATS ? columns : VLCI_BLOCKS(columns) * VLCI_BLOCK, m, 1);
+    if (g->rung == WGMMA) {
+        size_t wide = out == OUT_GATED ? 128 : 128 * (size_t)tiles[at].blocks,
+               units = g->device->caps.info.compute_units;
+        size_t n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide);
+        grid = VLCI_GRID(n < units ? n : units, 1, 1, ITEMS, 1, 1);
+    }
+    return VLCI_LAUNCH(g->device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(x),
+                       VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_U32(p->m), VLCI_U32(p->w->n),
+                       VLCI_U32(p->w->k), VLCI_U32(p->accumulate));
+}
+
+/* Brings x into stripes, in memory of the engine's own, and multiplies. */
+static vlcache_status bring(vlci_gemm_matrix *g, const vlci_product *p) {
+    size_t bytes = vlci_operand_bytes(p->m, p->w->k), runs = VLCI_BLOCKS(p->w->k) * VLCI_BLOCK / 8;
+    vlcache_status status = VLCACHE_OK;
+    pthread_mutex_lock(&g->lock);
+    if (bytes > g->room) {
+        g->room = 0;
+        vlci_memory_release(g->device, &g->brought);
+        status = vlci_memory_create(g->device, bytes, "rows in stripes", &g->brought);
+        if (!status) g->room = bytes;
+    }
+    if (!status)
+        status = VLCI_LAUNCH(g->device, g->to_stripes, vlci_grid_over(g->to_stripes, runs, (size_t)p->m, 1),
+                             VLCI_MEM(p->x), VLCI_U32(p->x_offset), VLCI_MEM(g->brought), VLCI_U32(p->m),
+                             VLCI_U32(p->w->k));
+    if (!status) status = launch(g, p, g->brought);
+    pthread_mutex_unlock(&g->lock);
+    return status;
+}
+
+vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p) {
+    return p->x_form == VLCI_STRIPES ? launch(g, p, p->x) : bring(g, p);
+}

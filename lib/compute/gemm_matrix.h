@@ -1,0 +1,37 @@
+/**
+ * gemm_matrix.h (internal) - the engine of matrix products for matrix units: W in blocks, x in stripes, 16
+ * bits.
+ *
+ * Its rungs, VLCACHE_VARIANT=gemm:RUNG:
+ *
+ *     wgmma   Hopper's, a warpgroup at a time (caps.wgmma)
+ *     blocks  none: a work-item an output, anywhere; what the others are held against
+ */
+#ifndef VLCI_COMPUTE_GEMM_MATRIX_H
+#define VLCI_COMPUTE_GEMM_MATRIX_H
+
+#include "compute/matrix.h"
+#include "device/ladder.h"
+
+extern const vlci_ladder vlci_gemm_matrix_ladder;
+
+typedef struct vlci_gemm_matrix vlci_gemm_matrix;
+
+/** Whether the device has matrix units for weights of `dtype`. */
+bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype);
+
+/** Errors: VLCACHE_E_UNSUPPORTED (dtype), VLCACHE_E_NO_MEMORY, those of vlci_rung() and
+ * vlci_kernel_get_ptx(). */
+vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype, vlci_gemm_matrix **out);
+
+/**
+ * Enqueues a product, gated too where n / 2 is a multiple of VLCI_BLOCK. x in floats is brought into stripes
+ * first; y is floats, or stripes for what is not added to and gated. A shape that comes for the first time
+ * may build its kernel. Errors: the device's, those of vlci_kernel_get_ptx().
+ */
+vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p);
+
+/** NULL accepted. */
+void vlci_gemm_matrix_close(vlci_gemm_matrix **g);
+
+#endif

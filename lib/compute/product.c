@@ -1,0 +1,41 @@
+/*
+ * product.c - [norm ->] product [-> gate].
+ */
+#include "compute/product.h"
+
+static vlcache_status norm_first(const vlci_compute *k, vlci_product *p) {
+    p->x_form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
+    const vlci_norm_kernels *norm = p->x_form == VLCI_STRIPES ? &k->stripes[p->w->dtype].norm : &k->norm;
+    vlcache_status status = vlci_norm_run(norm, p->x, p->x_offset, p->norm, p->normed, p->m, p->w->k, p->eps);
+    p->x = p->normed;
+    p->x_offset = 0;
+    p->norm = NULL;
+    return status;
+}
+
+/* The product as it is, wide, then the gate. */
+static vlcache_status gate_behind(const vlci_compute *k, vlci_product p) {
+    const vlci_act_kernels *gate = p.y_form == VLCI_STRIPES ? &k->stripes[p.w->dtype].gate : &k->gate;
+    cl_mem y = p.y;
+    p.gated = false;
+    p.act = VLCI_ACT_NONE;
+    p.y = p.wide;
+    p.y_form = VLCI_FLOATS;
+    p.y_offset = 0;
+    vlcache_status status = vlci_linear_product(&k->linear, &p);
+    return status ? status : vlci_act_run(gate, p.wide, y, p.m, p.w->n / 2);
+}
+
+vlcache_status vlci_product_run(const vlci_compute *k, const vlci_product *product) {
+    vlci_product p = *product;
+    vlcache_status status = VLCACHE_OK;
+    if (p.gated) p.act = k->gate.act;
+    if (p.norm && !vlci_linear_takes_norm(&k->linear, &p)) status = norm_first(k, &p);
+    if (status) return status;
+    return p.gated && !vlci_linear_takes_gate(&k->linear, &p) ? gate_behind(k, p)
+                                                              : vlci_linear_product(&k->linear, &p);
+}
+
+bool vlci_product_gates(const vlci_compute *k, const vlci_matrix *w) {
+    return vlci_linear_takes_gate(&k->linear, &(vlci_product){.w = w, .m = 1, .y_form = VLCI_FLOATS});
+}

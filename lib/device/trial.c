@@ -1,0 +1,174 @@
+/*
+ * trial.c - which matrix units a device lets kernels use. No query tells: a tiny program is built, run, and
+ * its sums are checked; what was found is kept beside the binaries.
+ *
+ *     found: "mma yes\nwgmma yes\n", or in place of a yes why not
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cl/shared.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "device/program.h"
+
+enum { DEPTH = 64, ROWS = 8, WHY = 120, LOCAL_MOST = 231424 /* 227 KiB, less what aligning costs */ };
+
+/* A unit: the kernel that tries it multiplies `rows` rows by ROWS. */
+typedef struct unit {
+    const char *name, *kernel, *options;
+    vlci_ptx ptx;
+    int rows;
+} unit;
+
+static const unit units[] = {
+    {"mma", "trial_mma", "-DTRIAL_MMA", {.target = ""}, 16},
+    {"wgmma", "trial_wgmma", "-DTRIAL_WGMMA", {.target = "sm_90a", .local_bytes = LOCAL_MOST}, 64},
+};
+enum { UNITS = sizeof units / sizeof units[0] };
+
+/* ---- one trial ----------------------------------------------------------------------------------------- */
+
+/* Whole numbers small enough that every sum of products is exact. */
+static int element(int which, int row, int k) {
+    return which ? (row * 5 + k * 2) % 7 - 3 : (row * 7 + k * 3) % 11 - 5;
+}
+
+/* Rows of a block, swizzled, in bf16. */
+static vlcache_status write_operand(vlcache_device *device, int which, int rows, cl_mem *out) {
+    uint16_t block[VLCI_BLOCK * DEPTH] = {0};
+    for (int row = 0; row < rows; row++)
+        for (int k = 0; k < DEPTH; k++) {
+            float value = (float)element(which, row, k);
+            uint32_t bits;
+            memcpy(&bits, &value, 4);
+            block[VLCI_BLOCK_AT(row, k, DEPTH)] = (uint16_t)(bits >> 16);
+        }
+    size_t bytes = (size_t)rows * DEPTH * 2;
+    vlcache_status status = vlci_memory_create(device, bytes, "trial of matrix units", out);
+    return status ? status : vlci_write(device, *out, 0, block, bytes);
+}
+
+static vlcache_status check_sums(vlcache_device *device, cl_mem out, int rows) {
+    float sums[ROWS * VLCI_BLOCK];
+    vlcache_status status = vlci_read(device, out, 0, sums, (size_t)(ROWS * rows) * sizeof *sums);
+    for (int n = 0; !status && n < ROWS; n++)
+        for (int r = 0; !status && r < rows; r++) {
+            int want = 0;
+            for (int k = 0; k < DEPTH; k++) want += element(0, r, k) * element(1, n, k);
+            if (sums[n * rows + r] != (float)want)
+                status = vlci_fail(VLCACHE_E_DEVICE, "wrong sum: %g, %d expected", (double)sums[n * rows + r],
+                                   want);
+        }
+    return status;
+}
+
+static vlcache_status try_unit(vlcache_device *device, const unit *u) {
+    cl_mem a = NULL, b = NULL, out = NULL;
+    size_t bytes = (size_t)(ROWS * u->rows) * sizeof(float);
+    const vlci_kernel *kernel;
+    vlcache_status status =
+        vlci_kernel_get_ptx(device, "matrix_unit.cl", u->kernel, u->options, &u->ptx, &kernel);
+    if (!status) status = write_operand(device, 0, u->rows, &a);
+    if (!status) status = write_operand(device, 1, ROWS, &b);
+    if (!status) status = vlci_memory_create(device, bytes, "trial of matrix units", &out);
+    if (!status) status = vlci_fill(device, out, 0, bytes, 0x7fc00000u);
+    if (!status)
+        status = VLCI_LAUNCH(device, kernel, VLCI_GRID(1, 1, 1, u->rows == 16 ? 32 : 128, 1, 1), VLCI_MEM(a),
+                             VLCI_MEM(b), VLCI_MEM(out));
+    if (!status) status = check_sums(device, out, u->rows);
+    vlci_memory_release(device, &a);
+    vlci_memory_release(device, &b);
+    vlci_memory_release(device, &out);
+    return status;
+}
+
+/* Whether the driver's binary of a plain program is PTX; other compilers are not shown inline PTX at all. */
+static vlcache_status speaks_ptx(vlcache_device *device, bool *speaks) {
+    const vlci_kernel *kernel;
+    cl_program program = NULL;
+    size_t bytes = 0;
+    *speaks = false;
+    vlcache_status status = vlci_kernel_get(device, "probe.cl", "probe", "", &kernel);
+    if (status) return status;
+    if (clGetKernelInfo(kernel->handle, CL_KERNEL_PROGRAM, sizeof program, &program, NULL)) return VLCACHE_OK;
+    char *text = vlci_program_binary(program, &bytes);
+    if (text && strlen(text) == bytes) *speaks = vlci_ptx_is(text);
+    vlci_free(text);
+    return VLCACHE_OK;
+}
+
+/* ---- what was found ------------------------------------------------------------------------------------ */
+
+typedef struct found {
+    char why[UNITS][WHY]; /* "yes", or why not */
+} found;
+
+static void keep_reason(char why[WHY], const char *reason) {
+    snprintf(why, WHY, "%s", reason);
+    for (char *c = why; *c; c++)
+        if ((unsigned char)*c < ' ') *c = ' ';
+}
+
+static vlcache_status try_all(vlcache_device *device, found *f) {
+    bool speaks = false;
+    vlcache_status status = speaks_ptx(device, &speaks);
+    for (int i = 0; !status && i < UNITS; i++) {
+        vlcache_status failed = speaks ? try_unit(device, &units[i]) : VLCACHE_OK;
+        if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
+        keep_reason(f->why[i], !speaks  ? "the driver's binaries are no PTX"
+                               : failed ? vlcache_error_message()
+                                        : "yes");
+    }
+    return status;
+}
+
+/* "mma yes\nwgmma ..." into f. */
+static bool parse_found(const char *text, found *f) {
+    for (int i = 0; i < UNITS; i++) {
+        size_t name = strlen(units[i].name), length = strcspn(text, "\n");
+        if (strncmp(text, units[i].name, name) || text[name] != ' ' || !text[length] || length - name > WHY)
+            return false;
+        snprintf(f->why[i], WHY, "%.*s", (int)(length - name - 1), text + name + 1);
+        text += length + 1;
+    }
+    return !*text;
+}
+
+static void write_found(vlcache_device *device, const char *key, const found *f) {
+    char text[UNITS * (WHY + 16)];
+    int used = 0;
+    for (int i = 0; i < UNITS; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s %s\n", units[i].name, f->why[i]);
+    vlci_cache_write(device, key, text);
+}
+
+/* Into the caps: the flags, and the sentence for people. */
+static void tell(vlcache_device *device, const found *f) {
+    char *text = device->caps.info.matrix_units;
+    size_t room = sizeof device->caps.info.matrix_units, used = 0;
+    bool has[UNITS];
+    for (int i = 0; i < UNITS; i++) {
+        has[i] = strcmp(f->why[i], "yes") == 0;
+        used += (size_t)snprintf(text + used, room - used, "%s%s%s%s%s", i ? ", " : "", has[i] ? "" : "no ",
+                                 units[i].name, has[i] ? "" : ": ", has[i] ? "" : f->why[i]);
+        if (used >= room) used = room - 1;
+    }
+    device->caps.mma = has[0];
+    device->caps.wgmma = has[0] && has[1];
+}
+
+vlcache_status vlci_trial(vlcache_device *device) {
+    found f = {0};
+    char key[64], *text = NULL;
+    vlcache_status status = VLCACHE_OK;
+    if (device->caps.wide_vectors) return VLCACHE_OK; /* a processor */
+    snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION);
+    if (!vlci_cache_read(device, key, &text) || !parse_found(text, &f)) {
+        status = try_all(device, &f);
+        if (!status) write_found(device, key, &f);
+    }
+    vlci_free(text);
+    if (!status) tell(device, &f);
+    return status;
+}

@@ -1,0 +1,266 @@
+/*
+ * test_product.c - products with what stands around them, on every engine: a norm in front, a gate behind,
+ * rows in stripes; in one launch or several, the numbers are those of the parts.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compute/product.h"
+#include "ref/ref_linear.h"
+#include "ref/ref_norm.h"
+#include "support/floats.h"
+#include "support/suite.h"
+
+static uint64_t seed = 5;
+static vlci_compute compute;
+static const float eps = 1e-5f;
+
+static void open_engine(const char *engine, vlcache_dtype dtype, vlci_activation gate) {
+    setenv("VLCACHE_GEMM", engine, 1);
+    ck_ok(vlci_compute_open(suite_device(), gate, &compute));
+    ck_ok(vlci_compute_open_dtype(&compute, dtype));
+    ck_ok(vlci_compute_open_dtype(&compute, dtype)); /* again: nothing */
+    unsetenv("VLCACHE_GEMM");
+}
+
+/* ---- what goes in, and what must come out -------------------------------------------------------------- */
+
+typedef struct problem {
+    int m, n, k;
+    vlcache_dtype dtype;
+    int norm;                  /* 0 none, 1 RMS, 2 layer */
+    bool gated, bias, stripes; /* stripes: y in the form that the next product reads */
+    vlci_activation act;
+} problem;
+
+static float rounded(float v, vlcache_dtype dtype) {
+    float stored;
+    ref_store(&stored, 0, v, dtype);
+    return (float)ref_load(&stored, 0, dtype);
+}
+
+static cl_mem put_weights(double *w, int n, int k, vlcache_dtype dtype, vlci_layout layout) {
+    size_t bytes = vlci_matrix_bytes(n, k, dtype, layout);
+    void *data = calloc(1, bytes);
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < k; i++) {
+            double *at = &w[(size_t)r * (size_t)k + (size_t)i];
+            ref_store(data, ref_weight_at((int)layout, r, i, k), (float)*at, dtype);
+            *at = ref_load(data, ref_weight_at((int)layout, r, i, k), dtype);
+        }
+    cl_mem memory = suite_upload(data, bytes);
+    free(data);
+    return memory;
+}
+
+/* x as the product reads it: normed, and in 16 bits where rows are in stripes. */
+static float *inputs(const problem *p, const float *x, const float *weight, const float *bias) {
+    size_t k = (size_t)p->k;
+    double *row = malloc(k * sizeof *row);
+    float *all = malloc((size_t)p->m * k * sizeof *all);
+    bool stripes = vlci_linear_form(&compute.linear, p->dtype, p->m) == VLCI_STRIPES;
+    for (int r = 0; r < p->m; r++) {
+        const float *from = x + (size_t)r * k;
+        if (p->norm == 1) ref_rms_norm(from, weight, row, p->k, (double)eps);
+        if (p->norm == 2) ref_layer_norm(from, weight, bias, row, p->k, (double)eps);
+        for (size_t i = 0; i < k; i++) {
+            float v = p->norm ? (float)row[i] : from[i];
+            all[(size_t)r * k + i] = stripes ? rounded(v, p->dtype) : v;
+        }
+    }
+    free(row);
+    return all;
+}
+
+/* want and scale, [m][n] or [m][n / 2]. */
+static void expect(const problem *p, const double *w, const float *bias, const float *x, double *want,
+                   double *scale) {
+    size_t n = (size_t)p->n, all = (size_t)p->m * n;
+    if (!p->gated) {
+        ref_linear(w, bias, x, NULL, want, scale, p->m, p->n, p->k, (int)p->act);
+        return;
+    }
+    double *wide = malloc(all * sizeof *wide), *reach = malloc(all * sizeof *reach);
+    ref_linear(w, NULL, x, NULL, wide, reach, p->m, p->n, p->k, 0);
+    for (int r = 0; r < p->m; r++)
+        for (size_t c = 0; c < n / 2; c++) {
+            size_t gate = (size_t)r * n + c, up = gate + n / 2, at = (size_t)r * (n / 2) + c;
+            want[at] = ref_activate(wide[gate], (int)p->act) * wide[up];
+            scale[at] = reach[gate] * (1 + fabs(wide[up])) + (1 + fabs(wide[gate])) * reach[up];
+        }
+    free(wide);
+    free(reach);
+}
+
+/* y as the device left it, in rows of floats; what pads a stripe must be zero. */
+static float *outputs(const problem *p, cl_mem y, int columns, vlci_form form) {
+    size_t bytes = vlci_operand_bytes(p->m, columns), count = (size_t)p->m * (size_t)columns;
+    float *got = malloc(count * sizeof *got);
+    void *data = malloc(bytes);
+    suite_download(y, data, bytes);
+    for (int r = 0; r < p->m; r++)
+        for (int c = 0; c < columns; c++)
+            got[(size_t)r * (size_t)columns + (size_t)c] =
+                form == VLCI_STRIPES ? (float)ref_load(data, ref_stripe_at(r, c, p->m), p->dtype)
+                                     : ((float *)data)[(size_t)r * (size_t)columns + (size_t)c];
+    for (int r = 0; form == VLCI_STRIPES && r < p->m; r++)
+        for (int c = columns; c % 64; c++)
+            ck_assert_double_eq(ref_load(data, ref_stripe_at(r, c, p->m), p->dtype), 0.0);
+    free(data);
+    return got;
+}
+
+static void compare(const problem *p, const float *got, const double *want, const double *scale, int columns,
+                    vlci_form form) {
+    bool short_rows = vlci_linear_form(&compute.linear, p->dtype, p->m) == VLCI_STRIPES;
+    double unit = p->dtype == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
+    double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.06 : 0);
+    for (int i = 0; i < p->m * columns; i++) {
+        double most = 2e-6 + step * scale[i] + (form == VLCI_STRIPES ? unit * fabs(want[i]) : 0);
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= most,
+                      "m %d n %d k %d %s norm %d gated %d act %d: y[%d][%d] = %g, want %g (+- %g)", p->m,
+                      p->n, p->k, vlcache_dtype_name(p->dtype), p->norm, p->gated, (int)p->act, i / columns,
+                      i % columns, (double)got[i], want[i], most);
+    }
+}
+
+static void run(const problem *p) {
+    size_t n = (size_t)p->n, k = (size_t)p->k, m = (size_t)p->m;
+    int columns = p->gated ? p->n / 2 : p->n;
+    float *drawn = floats_random(&seed, n * k, 1, 0), *x = floats_random(&seed, m * k, 2, 0);
+    float *weight = floats_random(&seed, k, 1, 1), *shift = floats_random(&seed, k, 1, 0),
+          *bias = floats_random(&seed, n, 1, 0);
+    double *w = malloc(n * k * sizeof *w), *want = malloc(m * n * sizeof *want),
+           *scale = malloc(m * n * sizeof *scale);
+    for (size_t i = 0; i < n * k; i++) w[i] = (double)drawn[i];
+    vlci_matrix matrix = {
+        .n = p->n, .k = p->k, .dtype = p->dtype, .layout = vlci_linear_layout(&compute.linear, p->dtype)};
+    matrix.data = put_weights(w, p->n, p->k, p->dtype, matrix.layout);
+    if (p->bias) matrix.bias = floats_upload(bias, n);
+    float *read = inputs(p, x, weight, shift);
+    expect(p, w, p->bias ? bias : NULL, read, want, scale);
+    vlci_norm norm = {.weight = floats_upload(weight, k),
+                      .bias = p->norm == 2 ? floats_upload(shift, k) : NULL};
+    cl_mem in = floats_upload(x, m * k), normed = floats_poisoned(vlci_operand_bytes(p->m, p->k) / 4),
+           wide = floats_poisoned(m * n), y = floats_poisoned(vlci_operand_bytes(p->m, p->n) / 4);
+    vlci_form form = p->stripes ? vlci_linear_form(&compute.linear, p->dtype, p->m) : VLCI_FLOATS;
+    bool fused = p->gated && vlci_product_gates(&compute, &matrix);
+    vlci_product product = {.w = &matrix,
+                            .x = in,
+                            .norm = p->norm ? &norm : NULL,
+                            .eps = eps,
+                            .normed = normed,
+                            .wide = fused && p->stripes ? NULL : wide,
+                            .y = y,
+                            .y_form = form,
+                            .m = p->m,
+                            .act = p->act,
+                            .gated = p->gated};
+    ck_ok(vlci_product_run(&compute, &product));
+    float *got = outputs(p, y, columns, form);
+    compare(p, got, want, scale, columns, form);
+    cl_mem all[] = {matrix.data, matrix.bias, norm.weight, norm.bias, in, normed, wide, y};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]) suite_release(all[i]);
+    void *arrays[] = {drawn, x, weight, shift, bias, w, want, scale, read, got};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+}
+
+/* ---- cases --------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *engine, *variant;
+} engines[] = {{"portable", NULL}, {"wide", NULL}, {"matrix", "gemm:blocks"}, {"matrix", "gemm:wgmma"}};
+enum { ENGINES = sizeof engines / sizeof *engines };
+
+static const int rows[] = {1, 3, 8, 9, 33, 130};
+
+static bool there(int engine) {
+    return !engines[engine].variant || strcmp(engines[engine].variant, "gemm:wgmma") ||
+           suite_device()->caps.wgmma;
+}
+
+static void with(int engine, vlcache_dtype dtype, vlci_activation gate, const problem *p, int n_rows) {
+    suite_force(engines[engine].variant);
+    open_engine(engines[engine].engine, dtype, gate);
+    for (int i = 0; i < n_rows; i++) {
+        problem one = *p;
+        one.dtype = dtype;
+        one.m = rows[suite_reduced() ? 2 * i % 5 : i];
+        run(&one);
+    }
+    vlci_compute_close(&compute);
+    suite_force(NULL);
+}
+
+enum { FEW = 3, ALL = sizeof rows / sizeof *rows };
+
+START_TEST(norms_stand_in_front) {
+    int many = suite_reduced() ? FEW : ALL;
+    if (!there(_i)) return;
+    with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU, &(problem){.n = 72, .k = 136, .norm = 1}, many);
+    with(_i, VLCACHE_DTYPE_F16, VLCI_ACT_SILU, &(problem){.n = 65, .k = 67, .norm = 1, .bias = true}, many);
+    with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU,
+         &(problem){.n = 130, .k = 64, .norm = 2, .bias = true, .act = VLCI_ACT_QUICK_GELU, .stripes = true},
+         many);
+}
+END_TEST
+
+START_TEST(gates_stand_behind) {
+    int many = suite_reduced() ? FEW : ALL;
+    if (!there(_i)) return;
+    with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU,
+         &(problem){.n = 128, .k = 72, .gated = true, .act = VLCI_ACT_SILU, .stripes = true}, many);
+    with(_i, VLCACHE_DTYPE_F16, VLCI_ACT_GELU_TANH,
+         &(problem){.n = 384, .k = 130, .norm = 1, .gated = true, .act = VLCI_ACT_GELU_TANH, .stripes = true},
+         many);
+    with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU, /* not of whole blocks: two launches */
+         &(problem){.n = 72, .k = 64, .norm = 1, .gated = true, .act = VLCI_ACT_SILU, .stripes = true}, many);
+    with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU,
+         &(problem){.n = 128, .k = 64, .gated = true, .act = VLCI_ACT_SILU}, many);
+}
+END_TEST
+
+START_TEST(stripes_come_out) {
+    int many = suite_reduced() ? FEW : ALL;
+    if (!there(_i)) return;
+    for (int act = 0; act <= VLCI_ACT_QUICK_GELU; act += suite_reduced() ? 4 : 1)
+        with(_i, act % 2 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_BF16, VLCI_ACT_SILU,
+             &(problem){
+                 .n = 60 + 70 * act, .k = 80, .bias = act != 1, .act = (vlci_activation)act, .stripes = true},
+             many);
+}
+END_TEST
+
+START_TEST(what_a_product_cannot_is_refused) {
+    open_engine("portable", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
+    vlci_matrix w = {.n = 128, .k = 64, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS};
+    vlci_norm norm = {0};
+    const vlci_product bad[] = {{.w = &w, .m = 9, .x_form = VLCI_STRIPES},
+                                {.w = &w, .m = 9, .y_form = VLCI_STRIPES},
+                                {.w = &w, .m = 1, .norm = &norm},
+                                {.w = &w, .m = 1, .gated = true}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_fails(vlci_linear_product(&compute.linear, &bad[i]), VLCACHE_E_ARGUMENT, "none of its own");
+    vlci_compute_close(&compute);
+}
+END_TEST
+
+START_TEST(nothing_leaks) {
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("product");
+    TCase *c = tcase_create("product");
+    tcase_add_loop_test(c, norms_stand_in_front, 0, ENGINES);
+    tcase_add_loop_test(c, gates_stand_behind, 0, ENGINES);
+    tcase_add_loop_test(c, stripes_come_out, 0, ENGINES);
+    tcase_add_test(c, what_a_product_cannot_is_refused);
+    tcase_add_test(c, nothing_leaks);
+    suite_add_tcase(suite, c);
+    return suite_run(suite);
+}
