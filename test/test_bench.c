@@ -122,6 +122,11 @@ START_TEST(ids_are_asked) {
     ck_assert_int_eq(count_of(p.out, "\n"), 2);
     ck_assert_ptr_nonnull(strstr(p.out, "\nvlcache,1,80,3,0,"));
     process_release(&p);
+    RUN_BENCH(&p, "-m", TINY, "-q", "-d", "50", "-b", "1", "-n", "3", "-r", "1", "--policy", "full", "-o",
+              "csv");
+    ended(&p, 0); /* words behind ids, and no picture at all */
+    ck_assert_ptr_nonnull(strstr(p.out, ",0,50,"));
+    process_release(&p);
 }
 END_TEST
 
@@ -308,6 +313,7 @@ static const struct {
     {1, "-n", "-1", "from 0"},
     {1, "-r", "0", "from 1"},
     {1, "--images", "-2", "from -1"},
+    {1, "--policy", "", "parted by commas"},
     {1, "--budget", "1.5", "budget"},
     {1, "-o", "xml", "md|csv|json"},
     {1, "-c", "few", "few"},

@@ -23,9 +23,9 @@ vlcache_status vlci_random_matrix(vlcache_device *device, const vlci_matrix *m, 
     if (!status) status = clear_padding(device, m);
     for (int first = 0; first < m->n && !status; first += ROWS) {
         int rows = m->n - first < ROWS ? m->n - first : ROWS;
-        status = VLCI_LAUNCH(device, kernel, vlci_grid_exact(kernel, (size_t)m->k, (size_t)rows, 1),
-                             VLCI_MEM(m->data), VLCI_I32(first), VLCI_I32(m->k), VLCI_U32(seed),
-                             VLCI_F32(scale));
+        status =
+            VLCI_LAUNCH(device, kernel, vlci_grid_exact(kernel, (size_t)m->k, (size_t)rows, 1),
+                        VLCI_MEM(m->data), VLCI_I32(first), VLCI_I32(m->k), VLCI_U32(seed), VLCI_F32(scale));
     }
     return status;
 }

@@ -123,7 +123,7 @@ static int tell_sequences(bench *b, table *t, const char *policy, int prompt, in
     double one = 0;
     int code = EXIT_OK;
     for (int i = 0; i < o->sequences.n && !code; i++) {
-        const setup s = {policy, o->budget, o->sequences.at[i], prompt, depth, o->tokens};
+        const setup s = {policy, o->budget, o->sequences.at[i], prompt, depth, o->tokens, false};
         result r;
         code = result_measure(b, &s, NULL, &r);
         if (code) break;
