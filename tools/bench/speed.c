@@ -27,7 +27,7 @@ static const column columns[] = {
     {"vision_ms", "vision", "%.1f"},
     SPREAD("prefill_ms", "prefill", "%.1f"),
     {"compress_ms", "compress", "%.2f"},
-    {"prefill_tokens_per_s", "tokens/s", "%.0f"},
+    {"prefill_tokens_per_s", "prefill tokens/s", "%.0f"},
     {"prefill_flops", NULL, "%.4g"},
     {"prefill_share", "of product", "%.2f"},
     SPREAD("token_ms", "ms a token", "%.3f"),
