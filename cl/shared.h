@@ -119,6 +119,18 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_WIDE_TILES 2   /* of 16 lanes, of a work-item of attention_wide */
 #define VLCI_ATTENTION_WIDE_LANES (16 * VLCI_ATTENTION_WIDE_TILES)
 
+/* attention_tile: work-items of a work-group, query rows of heads that it takes together; local memory that
+ * Q and K, V, and parts of maxima and sums have in turn; with the weights of 64 keys, all of it. */
+#define VLCI_ATTENTION_TILE_ITEMS       128
+#define VLCI_ATTENTION_TILE_LANES       64
+#define VLCI_ATTENTION_TILE_QK(keys)    (16 * ((keys) + VLCI_ATTENTION_TILE_LANES + 8))
+#define VLCI_ATTENTION_TILE_V(head_dim) (((head_dim) + 15) / 16 * 256)
+#define VLCI_ATTENTION_TILE_SHARED(keys, head_dim)                                                           \
+    (VLCI_ATTENTION_TILE_QK(keys) > VLCI_ATTENTION_TILE_V(head_dim) ? VLCI_ATTENTION_TILE_QK(keys)           \
+                                                                    : VLCI_ATTENTION_TILE_V(head_dim))
+#define VLCI_ATTENTION_TILE_LOCAL_FLOATS(keys, head_dim)                                                     \
+    (size_t)(VLCI_ATTENTION_TILE_SHARED(keys, head_dim) + 64 * (VLCI_ATTENTION_TILE_LANES + 4))
+
 /* ---- compression --------------------------------------------------------------------------------------- */
 
 /* An entry of a list of rows: a row of the prompt, and what it is looked at for. */

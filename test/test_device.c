@@ -517,7 +517,12 @@ END_TEST
 /* A device whose binaries are something else has no such kernels, and says so; one that has matrix units has
  * shown it. */
 START_TEST(test_matrix_units) {
-    vlcache_device *device = suite_device();
+    vlcache_device *device = NULL;
+    setenv("VLCACHE_MATRIX_UNITS", "some", 1);
+    if (!suite_device()->caps.wide_vectors)
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
+    unsetenv("VLCACHE_MATRIX_UNITS");
+    device = open_cached();
     const vlci_kernel *kernel;
     vlcache_device_info info;
     vlcache_device_describe(device, &info);
@@ -529,11 +534,15 @@ START_TEST(test_matrix_units) {
     ck_assert(!device->caps.wgmma || device->caps.mma);
     if (device->caps.wide_vectors) ck_assert_str_eq(info.matrix_units, "");
     printf("matrix units: %s\n", info.matrix_units);
+    vlcache_device_destroy(&device);
+    setenv("VLCACHE_MATRIX_UNITS", "none", 1);
+    empty_folder();
 }
 END_TEST
 
 int main(void) {
     if (!mkdtemp(folder)) return EXIT_FAILURE;
+    setenv("VLCACHE_MATRIX_UNITS", "none", 1); /* their trials would be among the builds that are counted */
     Suite *suite = suite_create("device");
     TCase *all = tcase_create("device");
     tcase_add_test(all, test_list_and_open);

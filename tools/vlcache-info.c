@@ -92,6 +92,7 @@ static const char rest[] =
     "\n"
     "Environment\n"
     "  VLCACHE_DEVICE       the device that is used where none is named\n"
+    "  VLCACHE_MATRIX_UNITS none: kernels go without the device's matrix units\n"
     "  VLCACHE_VARIANT      kernel:rung[,kernel:rung...] forces variants of kernels\n"
     "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
@@ -130,6 +131,7 @@ static void ask_device(const options *o, report *r) {
     how.progress_user = &terminal;
     vlcache_device *device = NULL;
     vlcache_status status = vlcache_device_open(index, &how, &device);
+    if (!status) vlcache_device_describe(device, &r->info); /* with what opening it has shown */
     if (!status) status = vlcache_device_ladders(device, r->ladder, MAX_LADDERS, &r->n_ladders);
     if (r->n_ladders > MAX_LADDERS) r->n_ladders = MAX_LADDERS;
     if (!status) ask_gemm(device, o, r);

@@ -2,7 +2,7 @@
  * attention.c - launches attention over cached rows: which rung, and in which pieces.
  *
  *     few query rows ----> split, or split_wide on processors; attention_merge when the keys are divided
- *     many query rows ---> wide on processors, else rows
+ *     many query rows ---> wide on processors, tile where a work-group can have one, else rows
  */
 #include "compute/attention.h"
 
@@ -17,10 +17,13 @@ enum {
     OPTIONS = 96,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
-    SHARES_MAX = 256
+    SHARES_MAX = 256,
+    TILE_KEYS = 128,
+    TILE_SMALL_KEYS = 64,
+    SPILL_MAX = 64 /* bytes of a work-item that a tile may keep outside registers */
 };
 
-enum { WIDE, SPLIT, SPLIT_WIDE, ROWS };
+enum { WIDE, TILE, SPLIT, SPLIT_WIDE, ROWS };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -58,6 +61,26 @@ static vlcache_status open_wide(const vlci_attention_kernels *k, vlci_attention_
     return get_kernel(k, "attention_wide.cl", "attention_wide", "", &out->kernel[0]);
 }
 
+static bool tile_takes(const vlcache_device *device, int keys, int head_dim) {
+    return VLCI_ATTENTION_TILE_LOCAL_FLOATS(keys, head_dim) * sizeof(float) <= device->caps.local_bytes &&
+           VLCI_ATTENTION_TILE_ITEMS <= device->caps.max_group;
+}
+
+/* Smaller tiles where larger ones do not stay in registers; rows where a work-group cannot have any. */
+static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_attention_rung *out) {
+    *out = (vlci_attention_rung){.rung = TILE};
+    for (; keys >= TILE_SMALL_KEYS; keys /= 2) {
+        char more[24];
+        if (!tile_takes(k->device, keys, k->shape.head_dim)) continue;
+        snprintf(more, sizeof more, " -DKEYS=%d", keys);
+        vlcache_status status = get_kernel(k, "attention_tile.cl", "attention_tile", more, &out->kernel[0]);
+        if (status) return status;
+        bool stays = out->kernel[0]->private_bytes <= SPILL_MAX || keys == TILE_SMALL_KEYS;
+        if (stays && out->kernel[0]->max_group >= VLCI_ATTENTION_TILE_ITEMS) return VLCACHE_OK;
+    }
+    return open_rows(k, out);
+}
+
 /* Whether a work-group of split can do the shape at all. */
 static bool split_takes(const vlci_attention_kernels *k) {
     size_t local = VLCI_ATTENTION_LOCAL_FLOATS(k->lanes, HEADS_MAX, k->shape.head_dim) * sizeof(float);
@@ -82,6 +105,8 @@ static vlcache_status open_split(const vlci_attention_kernels *k, int rung, vlci
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
     if (strcmp(name, "wide") == 0) return open_wide(k, out);
+    if (strcmp(name, "tile") == 0) return open_tile(k, TILE_KEYS, out);
+    if (strcmp(name, "tile_small") == 0) return open_tile(k, TILE_SMALL_KEYS, out);
     if (strcmp(name, "split") == 0) return open_split(k, SPLIT, out);
     if (strcmp(name, "split_wide") == 0) return open_split(k, SPLIT_WIDE, out);
     return open_rows(k, out);
@@ -89,16 +114,18 @@ static vlcache_status open_rung(const vlci_attention_kernels *k, const char *nam
 
 /* ---- the ladders --------------------------------------------------------------------------------------- */
 
-static const char *const prefill_rungs[] = {"wide", "rows", NULL};
+static const char *const prefill_rungs[] = {"wide", "tile", "tile_small", "rows", NULL};
 static const char *const decode_rungs[] = {"split", "split_wide", "wide", "rows", NULL};
-
-static const char *choose_prefill(const vlcache_device *device) {
-    return device->caps.wide_vectors ? "wide" : "rows";
-}
 
 /* Work-groups of less than 16 items are not worth their barriers. */
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strncmp(rung, "tile", 4) == 0) return tile_takes(device, TILE_SMALL_KEYS, 8);
     return strcmp(rung, "split") != 0 || split_lanes(device) >= 16;
+}
+
+static const char *choose_prefill(const vlcache_device *device) {
+    if (device->caps.wide_vectors) return "wide";
+    return rung_fits(device, "tile") ? "tile" : "rows";
 }
 
 static const char *choose_decode(const vlcache_device *device) {
@@ -165,6 +192,20 @@ static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kerne
     size_t lanes = (size_t)a->max_rows * (size_t)group_of(k);
     vlci_grid grid = VLCI_GRID(ceil_div(lanes, VLCI_ATTENTION_WIDE_LANES), (size_t)k->shape.kv_heads,
                                (size_t)a->batch, 1, 1, 1);
+    return vlci_launch(k->device, kernel, grid, args, ARGS);
+}
+
+/* Dimension 2 goes slowest: the longest tiles of all heads and sequences come first. */
+static vlcache_status run_tile(const vlci_attention_kernels *k, const vlci_kernel *kernel,
+                               const vlci_attention *a, const vlci_arg *args) {
+    size_t lanes = (size_t)a->max_rows * (size_t)group_of(k), unit = 8;
+    size_t all = a->kv.k_offset | a->kv.v_offset | a->kv.seq_stride | a->kv.head_stride | a->kv.row_stride |
+                 a->q_stride | a->q_offset;
+    if (all % unit)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "attention: offsets and strides that are no multiples of %zu",
+                         unit);
+    vlci_grid grid = VLCI_GRID((size_t)k->shape.kv_heads, (size_t)a->batch,
+                               ceil_div(lanes, VLCI_ATTENTION_TILE_LANES), VLCI_ATTENTION_TILE_ITEMS, 1, 1);
     return vlci_launch(k->device, kernel, grid, args, ARGS);
 }
 
@@ -242,6 +283,8 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     switch (r->rung) {
     case WIDE:
         return run_wide(k, r->kernel[0], a, args);
+    case TILE:
+        return run_tile(k, r->kernel[0], a, args);
     case ROWS:
         return run_rows(k, r->kernel[0], a, args);
     }

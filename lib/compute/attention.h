@@ -8,6 +8,8 @@
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
  *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
+ *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
+ *              tile_small  the same in tiles of 64 keys: where registers do not suffice
  *     decode   split       a work-group for a share of the keys
  *              split_wide  a work-item for a share of the keys: processors with wide vectors
  *     both     rows        a work-item for each query row and head: runs anywhere

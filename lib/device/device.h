@@ -54,6 +54,7 @@ typedef struct vlci_kernel {
     cl_kernel handle;
     const char *name;              /**< for messages and profiles */
     size_t max_group;              /**< CL_KERNEL_WORK_GROUP_SIZE */
+    size_t private_bytes;          /**< CL_KERNEL_PRIVATE_MEM_SIZE: of a work-item, beside its registers */
     size_t n_args;                 /**< CL_KERNEL_NUM_ARGS */
     struct vlci_arguments *set;    /**< as the last launch left them */
     vlcache_kernel_profile *usage; /**< counted when the device profiles */

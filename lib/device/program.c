@@ -283,12 +283,23 @@ static vlcache_status create_handle(vlcache_device *device, vlci_program *progra
 static vlcache_status describe_kernel(vlcache_device *device, const vlci_program *program, const char *name,
                                       vlci_kernel *kernel) {
     cl_uint n_args = 0;
+    cl_ulong private_bytes = 0;
     cl_int code = clGetKernelInfo(kernel->handle, CL_KERNEL_NUM_ARGS, sizeof n_args, &n_args, NULL);
     if (code)
         return vlci_fail(build_status(code), "kernel %s of %s: %s", name, program->file, vlci_cl_error(code));
     if (clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_WORK_GROUP_SIZE,
                                  sizeof kernel->max_group, &kernel->max_group, NULL))
         kernel->max_group = device->caps.max_group;
+    /* A size that the source demands is not limited by what the driver would choose. */
+    size_t own[3] = {0};
+    if (!clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_COMPILE_WORK_GROUP_SIZE, sizeof own,
+                                  own, NULL) &&
+        own[0] * own[1] * own[2] > kernel->max_group)
+        kernel->max_group = own[0] * own[1] * own[2];
+    if (clGetKernelWorkGroupInfo(kernel->handle, device->id, CL_KERNEL_PRIVATE_MEM_SIZE, sizeof private_bytes,
+                                 &private_bytes, NULL))
+        private_bytes = 0;
+    kernel->private_bytes = (size_t)private_bytes;
     kernel->n_args = n_args;
     kernel->set = vlci_calloc(1, sizeof *kernel->set + n_args * sizeof kernel->set->last[0]);
     return kernel->set ? VLCACHE_OK : vlci_fail_memory("kernel");

@@ -5,6 +5,7 @@
  *     found: "mma yes\nwgmma yes\n", or in place of a yes why not
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cl/shared.h"
@@ -93,7 +94,7 @@ static vlcache_status speaks_ptx(vlcache_device *device, bool *speaks) {
     if (status) return status;
     if (clGetKernelInfo(kernel->handle, CL_KERNEL_PROGRAM, sizeof program, &program, NULL)) return VLCACHE_OK;
     char *text = vlci_program_binary(program, &bytes);
-    if (text && strlen(text) == bytes) *speaks = vlci_ptx_is(text);
+    if (text) *speaks = vlci_ptx_is(text);
     vlci_free(text);
     return VLCACHE_OK;
 }
@@ -162,7 +163,15 @@ vlcache_status vlci_trial(vlcache_device *device) {
     found f = {0};
     char key[64], *text = NULL;
     vlcache_status status = VLCACHE_OK;
+    const char *said = getenv("VLCACHE_MATRIX_UNITS");
     if (device->caps.wide_vectors) return VLCACHE_OK; /* a processor */
+    if (said && strcmp(said, "none") == 0) {
+        keep_reason(device->caps.info.matrix_units, "none: VLCACHE_MATRIX_UNITS says so");
+        return VLCACHE_OK;
+    }
+    if (said && *said)
+        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_MATRIX_UNITS", said,
+                                "must be none, or not set");
     snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION);
     if (!vlci_cache_read(device, key, &text) || !parse_found(text, &f)) {
         status = try_all(device, &f);
