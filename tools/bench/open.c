@@ -35,8 +35,10 @@ static vlcache_status open_model(bench *b, const char *folder) {
                  : vlcache_model_load(b->device, folder, &m, &b->model);
     console_erase(&b->console);
     b->load_seconds = clock_seconds() - start;
-    if (!status) vlcache_model_describe(b->model, &b->info);
-    return status;
+    if (status) return status;
+    vlcache_model_describe(b->model, &b->info);
+    b->picture_token = inside_picture_token(b->model);
+    return VLCACHE_OK;
 }
 
 /* Pixels at random, of the tower's side. */
@@ -61,7 +63,6 @@ static vlcache_status open_image(bench *b) {
     else if (!options_words(&b->options))
         status = make_image(b);
     if (status || !b->image) return status;
-    b->picture_token = inside_picture_token(b->model);
     return inside_picture_tokens(b->model, b->image, &b->picture_tokens);
 }
 

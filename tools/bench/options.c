@@ -109,6 +109,8 @@ static int settle(options *o) {
                            o->geometry ? "--geometry" : "-p or --images");
     if (!o->prompt) o->prompt = "Describe the image in full.";
     if (!o->policies) o->policies = o->action == ACTION_PAPER ? "vlcache" : "full,vlcache,vlcache+";
+    if (!*o->policies || *o->policies == ',')
+        return flag_refuse("--policy \"%s\": names of policies, parted by commas", o->policies);
     if (!o->lengths.n && !words && o->images == AS_MANY_AS_FIT) o->lengths = (list){1, {2048}};
     if (!o->sequences.n) o->sequences = words ? (list){4, {1, 4, 16, 64}} : (list){1, {1}};
     if (!o->depths.n) o->depths = (list){1, {0}};

@@ -24,7 +24,7 @@ static int32_t random_id(const bench *b, uint32_t *state) {
 static int count_pictures(const bench *b, int asked, int *tokens) {
     int each = b->picture_tokens;
     if (asked == AS_MANY_AS_FIT) {
-        asked = *tokens > QUESTION ? (*tokens - QUESTION) / each : 0;
+        asked = *tokens > QUESTION && each ? (*tokens - QUESTION) / each : 0; /* each 0: there is none */
         return asked > 4096 ? 4096 : asked;
     }
     if (!*tokens) *tokens = asked * each + QUESTION;

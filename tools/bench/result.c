@@ -101,7 +101,7 @@ int result_measure(bench *b, const setup *s, bool *fits, result *out) {
     int n = b->options.repetitions, code = run_open(b, s, &r);
     vlcache_status status = VLCACHE_OK;
     *out = (result){.setup = *s};
-    for (int i = b->options.cold ? 0 : -1; i < n && !code && !status; i++) {
+    for (int i = b->options.cold || s->cold ? 0 : -1; i < n && !code && !status; i++) {
         status = run_once(&r, &runs[i < 0 ? 0 : i]);
         if (interrupt_seen()) code = EXIT_INTERRUPT;
     }

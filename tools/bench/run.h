@@ -14,6 +14,7 @@ typedef struct setup {
     int prompt; /* rows of it; 0: as the pictures need, or words */
     int depth;  /* rows that are held before */
     int tokens; /* of an answer */
+    bool cold;  /* without a run before the first that counts: it is long, and what it needs is there */
 } setup;
 
 /** What came out, in milliseconds: of all sequences together. */

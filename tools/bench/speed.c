@@ -27,7 +27,7 @@ static const column columns[] = {
     {"vision_ms", "vision", "%.1f"},
     SPREAD("prefill_ms", "prefill", "%.1f"),
     {"compress_ms", "compress", "%.2f"},
-    {"prefill_tokens_per_s", "tokens/s", "%.0f"},
+    {"prefill_tokens_per_s", "prefill tokens/s", "%.0f"},
     {"prefill_flops", NULL, "%.4g"},
     {"prefill_share", "of product", "%.2f"},
     SPREAD("token_ms", "ms a token", "%.3f"),
@@ -123,7 +123,7 @@ static int tell_sequences(bench *b, table *t, const char *policy, int prompt, in
     double one = 0;
     int code = EXIT_OK;
     for (int i = 0; i < o->sequences.n && !code; i++) {
-        const setup s = {policy, o->budget, o->sequences.at[i], prompt, depth, o->tokens};
+        const setup s = {policy, o->budget, o->sequences.at[i], prompt, depth, o->tokens, false};
         result r;
         code = result_measure(b, &s, NULL, &r);
         if (code) break;

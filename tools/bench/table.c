@@ -31,6 +31,7 @@ table table_begin(const column *columns, const char *format, json_t *head) {
     table t = {.columns = columns, .format = format, .head = head};
     if (is(&t, "md")) head_md(columns);
     if (is(&t, "csv")) head_csv(columns);
+    fflush(stdout); /* the first line may take a while */
     if (is(&t, "json")) {
         t.all = json_array();
         if (!t.all) memory_out();

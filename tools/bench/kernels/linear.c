@@ -27,8 +27,9 @@ typedef struct product {
     char shape[64];
     int m, n, k, rows; /* rows: of x that a launch takes, of m */
     vlci_matrix w, plain;
-    cl_mem x, y;
-    vlci_layout packed; /* in which the device's own engine wants weights */
+    cl_mem x, y, stripes; /* x; the same in the form that matrix units read; NULL: not asked for */
+    vlci_form form;       /* which of both */
+    vlci_layout packed;   /* in which the device's own engine wants weights */
     vlci_gemm gemm;
     vlci_gemv gemv;
 } product;
@@ -59,20 +60,31 @@ static void close_product(product *p) {
 
 /* ---- the error ----------------------------------------------------------------------------------------- */
 
-/* Output (row, column) against doubles. */
-static vlcache_status check_one(const product *p, int row, int at, float *x, float *w, void *stored,
+/* Row `row` of x as it lies in `all`. */
+static void take_row(const product *p, const void *all, int row, float *x) {
+    size_t k = (size_t)p->k;
+    if (p->form == VLCI_FLOATS) memcpy(x, (const float *)all + (size_t)row * k, k * sizeof *x);
+    for (size_t i = 0; i < k && p->form == VLCI_STRIPES; i++)
+        vlci_widen((const uint16_t *)all + VLCI_STRIPE_AT((size_t)row, i, VLCI_STRIPE_ROWS(p->m)),
+                   p->plain.dtype, x + i, 1);
+}
+
+/* Row `row` of W, into w. */
+static vlcache_status take_weights(const product *p, int row, void *stored, float *w) {
+    size_t k = (size_t)p->k, bytes = k * vlci_dtype_bytes(p->plain.dtype);
+    vlcache_status status = vlci_read(p->t->device, p->plain.data, (size_t)row * bytes, stored, bytes);
+    if (!status) vlci_widen(stored, p->plain.dtype, w, k);
+    return status;
+}
+
+/* Output (row, at) against doubles. */
+static vlcache_status check_one(const product *p, int row, int at, const float *x, const float *w,
                                 double *error) {
-    vlcache_device *device = p->t->device;
-    size_t k = (size_t)p->k, element = vlci_dtype_bytes(p->plain.dtype);
     double sum = 0, magnitude = 1e-30;
     float got = 0;
-    vlcache_status status = vlci_read(device, p->plain.data, (size_t)at * k * element, stored, k * element);
-    if (!status) status = vlci_read(device, p->x, (size_t)row * k * sizeof *x, x, k * sizeof *x);
-    if (!status)
-        status =
-            vlci_read(device, p->y, ((size_t)row * (size_t)p->n + (size_t)at) * sizeof got, &got, sizeof got);
-    vlci_widen(stored, p->plain.dtype, w, k);
-    for (size_t i = 0; i < k; i++) {
+    size_t place = ((size_t)row * (size_t)p->n + (size_t)at) * sizeof got;
+    vlcache_status status = vlci_read(p->t->device, p->y, place, &got, sizeof got);
+    for (int i = 0; i < p->k; i++) {
         sum += (double)x[i] * (double)w[i];
         magnitude += fabs((double)x[i] * (double)w[i]);
     }
@@ -80,20 +92,37 @@ static vlcache_status check_one(const product *p, int row, int at, float *x, flo
     return status;
 }
 
-static vlcache_status check(const product *p, trial_launch *launch, double *error) {
-    size_t floats = (size_t)p->m * (size_t)p->n;
+static size_t x_bytes(const product *p) {
+    return p->form == VLCI_STRIPES ? vlci_operand_bytes(p->m, p->k)
+                                   : (size_t)p->m * (size_t)p->k * sizeof(float);
+}
+
+static vlcache_status check_some(const product *p, double *error) {
     float *x = memory_take((size_t)p->k, sizeof *x), *w = memory_take((size_t)p->k, sizeof *w);
-    void *stored = memory_take((size_t)p->k, sizeof(float));
-    *error = 0;
-    vlcache_status status = vlci_fill(p->t->device, p->y, 0, floats * sizeof(float), 0xffffffffu);
-    if (!status) status = launch((void *)(uintptr_t)p);
-    for (size_t i = 0; i < SAMPLES && !status; i++)
-        status = check_one(p, (int)trial_sample(i * 7 % SAMPLES, SAMPLES, (size_t)p->m),
-                           (int)trial_sample(i, SAMPLES, (size_t)p->n), x, w, stored, error);
+    void *stored = memory_take((size_t)p->k, sizeof(float)), *all = memory_take(x_bytes(p), 1);
+    vlcache_status status =
+        vlci_read(p->t->device, p->form == VLCI_STRIPES ? p->stripes : p->x, 0, all, x_bytes(p));
+    for (size_t i = 0; i < SAMPLES && !status; i++) {
+        int row = (int)trial_sample(i * 7 % SAMPLES, SAMPLES, (size_t)p->m),
+            at = (int)trial_sample(i, SAMPLES, (size_t)p->n);
+        take_row(p, all, row, x);
+        status = take_weights(p, at, stored, w);
+        if (!status) status = check_one(p, row, at, x, w, error);
+    }
     free(x);
     free(w);
     free(stored);
+    free(all);
     return status;
+}
+
+/* All of y is NaN before; the worst of some outputs. */
+static vlcache_status check(product *p, trial_launch *launch, double *error) {
+    size_t floats = (size_t)p->m * (size_t)p->n;
+    *error = 0;
+    vlcache_status status = vlci_fill(p->t->device, p->y, 0, floats * sizeof(float), 0xffffffffu);
+    if (!status) status = launch(p);
+    return status ? status : check_some(p, error);
 }
 
 static vlcache_status tell(product *p, trial *what, trial_launch *launch) {
@@ -108,7 +137,8 @@ static vlcache_status tell(product *p, trial *what, trial_launch *launch) {
 
 static vlcache_status launch_gemm(void *work) {
     const product *p = work;
-    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->rows};
+    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->rows, .x_form = p->form};
+    if (p->form == VLCI_STRIPES) asked.x = p->stripes;
     return vlci_gemm_run(&p->gemm, &asked);
 }
 
@@ -129,6 +159,27 @@ static vlcache_status tell_gemm(product *p, trial *what) {
     return VLCACHE_OK;
 }
 
+/* The same product where x lies in stripes already, as inside a model. */
+static vlcache_status tell_stripes(product *p, const trial *like) {
+    char name[96];
+    trial what = *like;
+    size_t bytes = vlci_operand_bytes(p->m, p->k);
+    vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
+    snprintf(name, sizeof name, "%s, 16-bit x", like->rung);
+    what.rung = name;
+    vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in stripes", &p->stripes);
+    rows.data = p->stripes;
+    if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
+    p->form = VLCI_STRIPES;
+    if (status)
+        trial_fail(p->t, &what);
+    else
+        status = tell(p, &what, launch_gemm);
+    p->form = VLCI_FLOATS;
+    vlci_memory_release(p->t->device, &p->stripes);
+    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+}
+
 /* An engine as it stands, perhaps with a rung forced. */
 static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *rung, bool chosen) {
     char name[64];
@@ -144,6 +195,7 @@ static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *
         trial_fail(p->t, &what);
     else
         status = tell_gemm(p, &what);
+    if (!status && vlci_gemm_layout(engine) == VLCI_BLOCKS) status = tell_stripes(p, &what);
     vlci_memory_release(p->t->device, &p->w.data);
     vlci_gemm_close(&p->gemm);
     return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
