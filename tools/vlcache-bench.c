@@ -10,6 +10,7 @@
 #include "common/exit.h"
 #include "common/interrupt.h"
 #include "common/memory.h"
+#include "common/profile.h"
 
 /* What a table to read does not have in its lines. */
 static void say_what(bench *b) {
@@ -45,6 +46,7 @@ int main(int argc, char **argv) {
         printf("vlcache-bench %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
     else if (!code)
         code = run(&b);
+    if (!code && b.options.profile && b.device) code = profile_print(&b.console, b.device);
     bench_close(&b);
     return console_close(&b.console, code);
 }

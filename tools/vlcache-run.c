@@ -11,11 +11,11 @@
 #include "common/folder.h"
 #include "common/interrupt.h"
 #include "common/memory.h"
+#include "common/profile.h"
 #include "run/chat.h"
 #include "run/heatmap.h"
 #include "run/help.h"
 #include "run/json.h"
-#include "run/profile.h"
 #include "run/turn.h"
 
 /* --help, --version, --list-devices. */
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     if (!code) code = begin_session(&r);
     if (!code && interrupt_seen()) code = EXIT_INTERRUPT;
     if (!code) code = r.options.prompt ? ask(&r) : chat(&r);
-    if (!code && r.options.profile) code = profile_print(&r);
+    if (!code && r.options.profile) code = profile_print(&r.console, r.device);
 done:
     close_all(&r);
     return console_close(&r.console, code);

@@ -16,6 +16,7 @@ int bench_open_device(bench *b) {
     vlcache_device_options d = VLCACHE_DEVICE_OPTIONS_INIT;
     d.progress = console_progress;
     d.progress_user = &b->console;
+    d.profile = b->options.profile;
     vlcache_status status = vlcache_device_open(b->options.device, &d, &b->device);
     console_erase(&b->console);
     if (status) return console_fail_status(&b->console, status);

@@ -82,6 +82,8 @@ static const flag table[] = {
     {FLAG_SWITCH, .name = "no-warmup", .offset = AT(cold), .help = "no run before the first that counts"},
     {FLAG_SWITCH, .name = "no-ceiling", .offset = AT(plain),
      .help = "do not measure what the device can do; no shares of it are told"},
+    {FLAG_SWITCH, .name = "profile", .offset = AT(profile),
+     .help = "device time by kernel at the end, over all that ran; every launch is\nwaited for, so other times are longer"},
     {FLAG_SWITCH, .name = "quick", .offset = AT(quick), .help = "--kernels and --paper: small shapes, to try them out"},
     {FLAG_CHOICE, 'o', "output", .argument = "FORMAT", .offset = AT(format), .choices = "md|csv|json", .help = "md, csv or json"},
     {FLAG_TEXT, .name = "device", .argument = "NAME", .offset = AT(device), .help = "index or part of a name; the first"},

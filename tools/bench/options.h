@@ -29,7 +29,7 @@ typedef struct options {
     double budget, kv_mib;
     list lengths, sequences, depths; /* -p, -b, -d */
     int images, context, tokens, repetitions, action;
-    bool quick, quiet, cold, plain; /* plain: no ceilings are measured */
+    bool quick, quiet, cold, plain, profile; /* plain: no ceilings are measured */
 } options;
 
 /** Reads the command line over the defaults. EXIT_OK or EXIT_USAGE, told. */

@@ -1,18 +1,18 @@
 /*
  * profile.c - device time by kernel, the costliest first, with its share of the sum.
  */
-#include "run/profile.h"
+#include "common/profile.h"
 
 #include <stdio.h>
 
 enum { MOST_KERNELS = 128 };
 
-int profile_print(run *r) {
+int profile_print(console *terminal, vlcache_device *device) {
     vlcache_kernel_profile kernels[MOST_KERNELS];
     size_t n = 0;
     double sum = 0;
-    vlcache_status status = vlcache_device_profile(r->device, kernels, MOST_KERNELS, &n);
-    if (status) return console_fail_status(&r->console, status);
+    vlcache_status status = vlcache_device_profile(device, kernels, MOST_KERNELS, &n);
+    if (status) return console_fail_status(terminal, status);
     if (n > MOST_KERNELS) n = MOST_KERNELS;
     for (size_t i = 0; i < n; i++) sum += kernels[i].ms;
     fprintf(stderr, "%-20s %8s %12s %8s\n", "kernel", "calls", "ms", "share");
