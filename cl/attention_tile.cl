@@ -77,12 +77,18 @@ static inline raw8 raw_pair(__global const float4 *p) {
 #endif
 #endif
 
-typedef union {
-    float4 four;
-    float one[4];
-} pack4;
+/* In front of a function whose arrays stay in registers: it must become part of the kernel. */
+#define IN_PLACE static inline __attribute__((always_inline))
 
-WITH_LOCAL void put8(__local float *to, int line, float4 low, float4 high) {
+IN_PLACE void unpack(__local const float *from, float to[4]) {
+    const float4 x = *(__local const float4 *)from;
+    to[0] = x.x;
+    to[1] = x.y;
+    to[2] = x.z;
+    to[3] = x.w;
+}
+
+IN_PLACE void put8(__local float *to, int line, float4 low, float4 high) {
     to[0] = low.x;
     to[line] = low.y;
     to[2 * line] = low.z;
@@ -108,7 +114,7 @@ typedef struct {
     raw8 part[K_CHUNKS];
 } fetch_t;
 
-static inline void fetch_qk(fetch_t *f, int d, int t) {
+IN_PLACE void fetch_qk(fetch_t *f, int d, int t) {
     const int qd = d + t / LANES * 8;
     f->q_low = f->q_high = 0.0f;
     if (f->q && qd < HEAD_DIM) {
@@ -124,23 +130,23 @@ static inline void fetch_qk(fetch_t *f, int d, int t) {
 }
 
 /* s += q . k over 16 dimensions in local memory */
-WITH_LOCAL void dot16(__local const float *q, __local const float *k, int tx, int ty, float s[8][OWN]) {
+IN_PLACE void dot16(__local const float *q, __local const float *k, int tx, int ty, float s[8][OWN]) {
 #pragma unroll
     for (int d = 0; d < 16; d++) {
-        pack4 a[2], b[OWN / 4];
+        float a[8], b[OWN];
 #pragma unroll
-        for (int i = 0; i < 2; i++) a[i].four = *(__local const float4 *)(q + d * Q_LINE + i * 32 + ty * 4);
+        for (int i = 0; i < 2; i++) unpack(q + d * Q_LINE + i * 32 + ty * 4, a + 4 * i);
 #pragma unroll
-        for (int j = 0; j < OWN / 4; j++) b[j].four = *(__local const float4 *)(k + d * K_LINE + j * 64 + tx * 4);
+        for (int j = 0; j < OWN / 4; j++) unpack(k + d * K_LINE + j * 64 + tx * 4, b + 4 * j);
 #pragma unroll
         for (int i = 0; i < 8; i++)
 #pragma unroll
-            for (int j = 0; j < OWN; j++) s[i][j] = mad(a[i / 4].one[i % 4], b[j / 4].one[j % 4], s[i][j]);
+            for (int j = 0; j < OWN; j++) s[i][j] = mad(a[i], b[j], s[i][j]);
     }
 }
 
 /* s = scale q . k of a tile, from key `from` on */
-WITH_LOCAL void dot_tile(fetch_t *f, const kv_view *h, int from, int last, float scale, __local float *shared, int t,
+IN_PLACE void dot_tile(fetch_t *f, const kv_view *h, int from, int last, float scale, __local float *shared, int t,
                          int tx, int ty, float s[8][OWN]) {
     __local float *q = shared, *k = shared + 16 * Q_LINE;
 #pragma unroll
@@ -168,7 +174,7 @@ WITH_LOCAL void dot_tile(fetch_t *f, const kv_view *h, int from, int last, float
     }
 }
 
-static inline void add_biases(const kv_view *h, int from, int last, int tx, float s[8][OWN]) {
+IN_PLACE void add_biases(const kv_view *h, int from, int last, int tx, float s[8][OWN]) {
 #pragma unroll
     for (int j = 0; j < OWN; j++) {
         const float bias = from + KEY(j) < last ? kv_bias(h, from + KEY(j)) : 0.0f;
@@ -184,7 +190,7 @@ typedef struct {
 
 static inline int sees(const sight_t *w, int lane) { return w->seen + (w->causal ? (w->first + lane) / w->group : 0); }
 
-static inline void mask(const sight_t *w, int from, int tx, int ty, float s[8][OWN]) {
+IN_PLACE void mask(const sight_t *w, int from, int tx, int ty, float s[8][OWN]) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const int until = sees(w, LANE(i)) - from;
@@ -194,18 +200,18 @@ static inline void mask(const sight_t *w, int from, int tx, int ty, float s[8][O
 }
 
 /* 16 parts of each lane's number; what they are together, by fmax or by +. */
-WITH_LOCAL void put_parts(__local float *parts, int tx, int ty, const float x[8]) {
+IN_PLACE void put_parts(__local float *parts, int tx, int ty, const float x[8]) {
 #pragma unroll
     for (int i = 0; i < 8; i++) parts[LANE(i) * TOPS + tx] = x[i];
 }
 
-WITH_LOCAL float max_parts(__local const float *parts) {
+IN_PLACE float max_parts(__local const float *parts) {
     __local const float4 *p = (__local const float4 *)parts;
     const float4 x = fmax(fmax(p[0], p[1]), fmax(p[2], p[3]));
     return fmax(fmax(x.x, x.y), fmax(x.z, x.w));
 }
 
-WITH_LOCAL float sum_parts(__local const float *parts) {
+IN_PLACE float sum_parts(__local const float *parts) {
     __local const float4 *p = (__local const float4 *)parts;
     const float4 x = (p[0] + p[1]) + (p[2] + p[3]);
     return (x.x + x.y) + (x.z + x.w);
@@ -219,7 +225,7 @@ typedef struct {
 } acc_t;
 
 /* s becomes p; sums and accumulators follow the new maxima. */
-WITH_LOCAL void soften(__local float *shared, int tx, int ty, float s[8][OWN], acc_t *a) {
+IN_PLACE void soften(__local float *shared, int tx, int ty, float s[8][OWN], acc_t *a) {
     float top[8];
 #pragma unroll
     for (int i = 0; i < 8; i++) {
@@ -249,7 +255,7 @@ WITH_LOCAL void soften(__local float *shared, int tx, int ty, float s[8][OWN], a
 }
 
 /* 8 elements of V at a time, of the 16 keys from `from` on: a page. */
-static inline void fetch_v(const kv_view *h, int from, int last, int t, raw8 part[V_CHUNKS]) {
+IN_PLACE void fetch_v(const kv_view *h, int from, int last, int t, raw8 part[V_CHUNKS]) {
     const size_t at = from < last ? kv_at(h, from) : 0;
 #pragma unroll
     for (int i = 0; i < V_CHUNKS; i++) {
@@ -261,29 +267,29 @@ static inline void fetch_v(const kv_view *h, int from, int last, int t, raw8 par
 }
 
 /* acc += p v, 16 keys in local memory */
-WITH_LOCAL void add16(__local const float *p, __local const float *v, int tx, int ty, acc_t *a) {
+IN_PLACE void add16(__local const float *p, __local const float *v, int tx, int ty, acc_t *a) {
 #pragma unroll
     for (int key = 0; key < 16; key++) {
-        pack4 w[2];
+        float w[8];
 #pragma unroll
-        for (int i = 0; i < 2; i++) w[i].four = *(__local const float4 *)(p + key * Q_LINE + i * 32 + ty * 4);
+        for (int i = 0; i < 2; i++) unpack(p + key * Q_LINE + i * 32 + ty * 4, w + 4 * i);
 #pragma unroll
         for (int c = 0; c < FOURS; c++) {
             const float4 x = *(__local const float4 *)(v + key * PADDED + c * 64 + tx * 4);
 #pragma unroll
-            for (int i = 0; i < 8; i++) a->four[i][c] = mad((float4)(w[i / 4].one[i % 4]), x, a->four[i][c]);
+            for (int i = 0; i < 8; i++) a->four[i][c] = mad((float4)(w[i]), x, a->four[i][c]);
         }
 #pragma unroll
         for (int c = 0; c < ONES; c++) {
             const float x = v[key * PADDED + FOURS * 64 + c * 16 + tx];
 #pragma unroll
-            for (int i = 0; i < 8; i++) a->one[i][c] = mad(w[i / 4].one[i % 4], x, a->one[i][c]);
+            for (int i = 0; i < 8; i++) a->one[i][c] = mad(w[i], x, a->one[i][c]);
         }
     }
 }
 
 /* acc += p v, 64 keys from `from` on: those that stand in s from `own` on */
-WITH_LOCAL void add_tile(const kv_view *h, int from, int last, __local float *weights, __local float *shared, int t,
+IN_PLACE void add_tile(const kv_view *h, int from, int last, __local float *weights, __local float *shared, int t,
                          int tx, int ty, float s[8][OWN], int own, acc_t *a) {
     raw8 part[V_CHUNKS];
 #pragma unroll
