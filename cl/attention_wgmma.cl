@@ -44,11 +44,12 @@
 #define PAIR(a, b) ptx_bf16x2(a, b)
 #define ROUND(a, b) ptx_bf16x2(a, b)
 #endif
+/* Of 384 work-items, 168 registers each: what the bringers give up is all that the others can have, or they wait for ever. */
 #if KV_DTYPE == VLCI_DTYPE_F32
-#define BRINGER_REGISTERS  "96" /* more loads on their way */
+#define BRINGER_REGISTERS  "88" /* more loads on their way */
 #define CONSUMER_REGISTERS "208"
 #else
-#define BRINGER_REGISTERS  "64"
+#define BRINGER_REGISTERS  "56"
 #define CONSUMER_REGISTERS "224"
 #endif
 #define KEYS 128

@@ -116,7 +116,7 @@ static void compare(const problem *p, const float *got, const double *want, cons
                     vlci_form form) {
     bool short_rows = vlci_linear_form(&compute.linear, p->dtype, p->m) == VLCI_STRIPES;
     double unit = p->dtype == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
-    double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.06 : 0);
+    double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.12 : 0);
     for (int i = 0; i < p->m * columns; i++) {
         double most = 2e-6 + step * scale[i] + (form == VLCI_STRIPES ? unit * fabs(want[i]) : 0);
         ck_assert_msg(fabs((double)got[i] - want[i]) <= most,
