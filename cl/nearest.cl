@@ -68,7 +68,7 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
             }
             for (int i = lane; i < SEEDS * TILE_D; i += GROUP) {
                 const int c = c0 + i % SEEDS, d = d0 + i / SEEDS;
-                seeds[i] = (c < until) & (d < HEAD_DIM) ? means[((size_t)(c / LANES) * HEAD_DIM + d) * LANES + c % LANES] : 0.0f;
+                seeds[i] = c < until && d < HEAD_DIM ? means[((size_t)(c / LANES) * HEAD_DIM + d) * LANES + c % LANES] : 0.0f;
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             for (int d = 0; d < TILE_D; d++) {

@@ -454,6 +454,24 @@ START_TEST(test_many_seeds) {
 }
 END_TEST
 
+/* Matrix units, where there are any: keys of 16 bits, rounds of a few seeds and of more than go together. */
+START_TEST(test_matrix_units) {
+    static const enum kind kinds[] = {RANDOM, GRID, FEW};
+    vlcache_dtype dtype = _i % 2 ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
+    if (!suite_device()->caps.mma) return;
+    suite_force("nearest:mma");
+    for (int kind = 0; kind < 3; kind++) {
+        cache c = begin_of(_i < 2 ? LONG : 900, 64, dtype, "spread:0.5", 0.05, true, kinds[kind]);
+        for (int g = 0; g < HEADS && _i > 1; g++) c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
+        compress(&c, LAYERS);
+        check_heads(&c, 1.0 / 256);
+        check_spread(&c);
+        release(&c);
+    }
+    suite_force(NULL);
+}
+END_TEST
+
 /* Few rows that differ are found whatever their scores are: what they stand for is exact. */
 START_TEST(test_few_rows) {
     cache c = make(16, VLCACHE_DTYPE_F32, "spread:0.5:2", 0.2, true, FEW);
@@ -617,6 +635,7 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_loop_test(all, test_rounds, 0, suite_reduced() ? 2 : 4);
     tcase_add_loop_test(all, test_many_seeds, 0, suite_reduced() ? 0 : 4);
+    tcase_add_loop_test(all, test_matrix_units, 0, 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
     tcase_add_loop_test(all, test_uneven, suite_reduced() ? 2 : 0, 4);
