@@ -15,7 +15,7 @@
  * build: -DSQUEEZE_GROUP=1
  */
 #ifndef SQUEEZE_GROUP
-#define SQUEEZE_GROUP 64 /* work-items; 1 where one is a whole core */
+#define SQUEEZE_GROUP 256 /* work-items; 1 where one is a whole core */
 #endif
 enum { SQUEEZE_WORDS = 8 /* that a work-item holds at a time */ };
 

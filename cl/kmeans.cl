@@ -4,15 +4,17 @@
  *
  *     evicted   e = 0 .. E - 1: the prompt's positions that are not kept, ascending        E = tokens - kept
  *     seeds     label(e) = floor(e * C / E): C runs of neighbours, or as spread.cl has it  C = centroids, E > C
- *     means     mean(c)  = mean of the keys with label c; one without keys stays as it is
- *     assign    label(e) = the c nearest to key(e): largest key . mean(c) - |mean(c)|^2 / 2; ties: the lower
+ *     members   the evicted rows sorted by label, then by position: members of c are order[starts[c]] .. order[starts[c + 1]] - 1
+ *     means     mean(c)  = mean of its members' keys; one without members stays as it is
+ *     assign    label(e) = the c nearest to key(e): nearest.cl
  *     write     rows: mean key, mean value; bias = log(count): softmax then counts a centroid as often as it stands for
  *
  * Means lie transposed, [C / 16][HEAD_DIM][16], so that one vector operation serves one dimension of 16 centroids. Sums run
- * in the order of positions; there are no atomics and no barriers. keep[keep_at + head] says what a head keeps.
+ * in the order of positions and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DPART=64
+ * build: -DHEAD_DIM=64 -DMEMBERS_GROUP=1
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -21,10 +23,10 @@
 #define PART 8 /* dimensions of a centroid that a work-item adds up: a divisor of HEAD_DIM and a multiple of 8; all of them
                   where a work-item is a whole core */
 #endif
-#ifndef KEYS
-#define KEYS 4 /* rows that share one load of 16 means */
+#ifndef MEMBERS_GROUP
+#define MEMBERS_GROUP 256 /* work-items that sort the rows of a head; a power of two; 1 where one is a whole core */
 #endif
-enum { LANES = VLCI_MEAN_LANES };
+enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS };
 #define NOTHING (-1e30f) /* logit bias of a centroid that stands for no row: finite, so that no NaN comes of it */
 
 /* One work-item for each gap between kept positions. */
@@ -42,6 +44,67 @@ __kernel void kmeans_evicted(__global const int *positions, __global const vlci_
     }
 }
 
+/*
+ * One work-group for each head sorts its rows by their labels, 4 bits after 4 bits from the lowest; rows of equal digits
+ * keep their order. Each work-item owns one stretch of the rows; a prefix sum over all its counts says where they go:
+ *
+ *     count   | digit 0: work-item 0, 1, ... | digit 1: 0, 1, ... | ... | digit 15 |
+ *
+ * order: two lists of `tokens` for each head, of which the first is the result; starts: [row][starts_stride].
+ */
+__kernel __attribute__((reqd_work_group_size(MEMBERS_GROUP, 1, 1))) void
+kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted, __global const int *labels,
+               __global int *order, __global int *starts, uint starts_stride) {
+    __local uint count[DIGITS * MEMBERS_GROUP], sums[MEMBERS_GROUP];
+    const int lane = get_local_id(0), row = get_group_id(0);
+    const vlci_keep own = keep[keep_at + row];
+    const int n = tokens - own.kept, c_n = own.centroids;
+    const int stretch = (n + MEMBERS_GROUP - 1) / MEMBERS_GROUP, first = min(lane * stretch, n), last = min(first + stretch, n);
+    evicted += (size_t)row * tokens;
+    labels += (size_t)row * tokens;
+    order += (size_t)row * 2 * tokens;
+    starts += (size_t)row * starts_stride;
+    if (!c_n) return;
+    int passes = 1;
+    while (passes * DIGIT_BITS < 31 && c_n > 1 << passes * DIGIT_BITS) passes++;
+    for (int p = 0; p < passes; p++) {
+        __global int *from = order + (passes - p) % 2 * tokens, *to = order + (passes - p - 1) % 2 * tokens;
+        const int shift = p * DIGIT_BITS;
+        for (int digit = 0; digit < DIGITS; digit++) count[digit * MEMBERS_GROUP + lane] = 0;
+        for (int i = first; i < last; i++)
+            count[(labels[p ? from[i] : i] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        uint sum = 0;
+        for (int i = 0; i < DIGITS; i++) sum += count[lane * DIGITS + i];
+        sums[lane] = sum;
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int step = 1; step < MEMBERS_GROUP; step <<= 1) {
+            const uint add = lane >= step ? sums[lane - step] : 0u;
+            barrier(CLK_LOCAL_MEM_FENCE);
+            sums[lane] += add;
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
+        uint before = sums[lane] - sum;
+        for (int i = 0; i < DIGITS; i++) {
+            const uint here = count[lane * DIGITS + i];
+            count[lane * DIGITS + i] = before;
+            before += here;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int i = first; i < last; i++) {
+            const int e = p ? from[i] : i;
+            to[count[(labels[e] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++] = e;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
+    }
+    for (int i = lane; i <= n; i += MEMBERS_GROUP) {
+        const int label = i < n ? labels[order[i]] : c_n;
+        for (int c = i ? labels[order[i - 1]] + 1 : 0; c <= label; c++) starts[c] = i;
+    }
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    for (int i = lane; i < n; i += MEMBERS_GROUP) order[i] = evicted[order[i]];
+}
+
 /* PART dimensions of a sum of rows. */
 typedef union {
     float8 all[PART / 8];
@@ -49,94 +112,44 @@ typedef union {
 } part_t;
 
 /* Adds up the members' rows of K or V (`of`), PART dimensions from d on, in order; returns how many. */
-static int member_sum(const kv_view *rows, __global const kv_t *of, int first, int d, __global const int *evicted,
-                      __global const int *labels, int n, int centroid, part_t *sum) {
-    int count = 0;
+static int member_sum(const kv_view *rows, __global const kv_t *of, int first, int d, __global const int *order,
+                      __global const int *starts, int centroid, part_t *sum) {
+    const int from = starts[centroid], until = starts[centroid + 1];
     for (int i = 0; i < PART / 8; i++) sum->all[i] = 0.0f;
-    for (int e0 = 0; e0 < n; e0 += LANES) {
-        if (e0 + LANES <= n && !any(vload16(0, labels + e0) == centroid)) continue;
-        for (int e = e0; e < min(e0 + (int)LANES, n); e++) {
-            if (labels[e] != centroid) continue;
-            const size_t at = kv_at(rows, first + evicted[e]) + d;
-            for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(of, at + 8 * i);
-            count++;
-        }
+    for (int m = from; m < until; m++) {
+        const size_t at = kv_at(rows, first + order[m]) + d;
+        for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(of, at + 8 * i);
     }
-    return count;
+    return until - from;
 }
 
-#define HEAD_PARAMS                                                                                                  \
-    KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,           \
-        __global int *labels, __global float *means, uint means_stride
+#define CENTROID_PARAMS                                                                                              \
+    KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *order,             \
+        __global const int *starts, uint starts_stride, __global float *means, uint means_stride
 
 /* One work-item for PART dimensions of a centroid. */
-__kernel void kmeans_means(HEAD_PARAMS) {
+__kernel void kmeans_means(CENTROID_PARAMS) {
     const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
     if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    const size_t list = (size_t)row * tokens;
     part_t sum;
-    const int count = member_sum(&rows, rows.k, own.before, d, evicted + list, labels + list, tokens - own.kept, centroid, &sum);
+    const int count = member_sum(&rows, rows.k, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
+                                 centroid, &sum);
     if (!count) return;
     __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
     for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
 }
 
-/* One work-item for KEYS evicted rows. Lanes beyond the last centroid never win. */
-__kernel void kmeans_assign(HEAD_PARAMS) {
-    const int e0 = get_global_id(0) * KEYS, row = get_global_id(1);
-    const vlci_keep own = keep[keep_at + row];
-    const int n = tokens - own.kept, c_n = own.centroids;
-    if (e0 >= n || !c_n) return;
-    const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    const size_t list = (size_t)row * tokens;
-    const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    size_t key[KEYS];
-    float16 best[KEYS];
-    int16 label[KEYS];
-    for (int i = 0; i < KEYS; i++) {
-        key[i] = kv_at(&rows, own.before + evicted[list + min(e0 + i, n - 1)]);
-        best[i] = -INFINITY;
-        label[i] = 0;
-    }
-    for (int c0 = 0; c0 < c_n; c0 += LANES) {
-        __global const float *mean = means + (size_t)row * means_stride + (size_t)c0 * HEAD_DIM;
-        float16 dots[KEYS], norm = 0.0f;
-        for (int i = 0; i < KEYS; i++) dots[i] = 0.0f;
-        for (int d = 0; d < HEAD_DIM; d++) {
-            const float16 m = vload16(d, mean);
-            norm = fma(m, m, norm);
-            for (int i = 0; i < KEYS; i++) dots[i] = fma((float16)KV_LOAD(rows.k, key[i] + d), m, dots[i]);
-        }
-        for (int i = 0; i < KEYS; i++) {
-            const float16 near = dots[i] - 0.5f * norm;
-            const int16 nearer = (near > best[i]) & (c0 + lanes < c_n);
-            best[i] = select(best[i], near, nearer);
-            label[i] = select(label[i], c0 + lanes, nearer);
-        }
-    }
-    for (int i = 0; i < KEYS && e0 + i < n; i++) {
-        float nearness[LANES];
-        int which[LANES], winner = 0;
-        vstore16(best[i], 0, nearness);
-        vstore16(label[i], 0, which);
-        for (int lane = 1; lane < min(c_n, (int)LANES); lane++)
-            if (nearness[lane] > nearness[winner] || (nearness[lane] == nearness[winner] && which[lane] < which[winner]))
-                winner = lane;
-        labels[list + e0 + i] = which[winner];
-    }
-}
-
 /* One work-item for PART dimensions of a centroid: its row behind the kept ones. */
-__kernel void kmeans_write(HEAD_PARAMS, __global const vlci_kv_head *to_of) {
+__kernel void kmeans_write(CENTROID_PARAMS, __global const vlci_kv_head *to_of) {
     const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
     if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row), to = kv_of(k, v, bias, to_of + row, table, row_stride);
-    const size_t list = (size_t)row * tokens;
     part_t sum;
-    const int count = member_sum(&rows, rows.v, own.before, d, evicted + list, labels + list, tokens - own.kept, centroid, &sum);
+    const int count = member_sum(&rows, rows.v, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
+                                 centroid, &sum);
     __global const float *mean =
         means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
     const int target = own.before + own.kept + centroid;

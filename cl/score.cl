@@ -5,7 +5,8 @@
  *     sums(x, kv, j)    = sum over the scored t of row block x and over the heads h of group kv of exp(s - lse(t, h))
  *     partial(h, x, y)  = number of counted (t, j) in row block x, column tile y with s < max(t, h) + log(p)
  *
- * Both need the same dot products, so they share one pass; score_sum adds row blocks up, sparsity.cl the counts. A is never
+ * Both need the same dot products, so they share one pass; score_sum adds row blocks up, sparsity.cl the counts. One block is
+ * no block: its sums, times `weight`, are (`add`: added to) the scores themselves. A is never
  * stored: one work-item owns one column and keeps its sum in a register, so the order of additions is fixed and there are
  * no atomics.
  *
@@ -49,7 +50,7 @@ __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
       __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
       int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks, __global uint *partial,
-      float scale, float log_p) {
+      float scale, float log_p, float weight, int add) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
@@ -106,7 +107,8 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
         if (lane == 0 && partial)
             partial[((size_t)h * blocks + block) * get_num_groups(0) + tile] = counts[0];
     }
-    if (column < n) sums[sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column] = sum;
+    const size_t at = sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column;
+    if (column < n) sums[at] = add ? sums[at] + weight * sum : weight * sum;
 }
 
 /* scores = (scores +) weight * the row blocks' sums, in the order of the blocks. One work-item a column. */

@@ -44,7 +44,7 @@ static uint sum_counts(int16 c) { /* each lane holds minus its count */
 __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
                          __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
                          int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks, __global uint *partial,
-                         float scale, float log_p) {
+                         float scale, float log_p, float weight, int add) {
     const int tile = get_group_id(0), kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
     const kv_view rows = kv_nth(KV_POOL_PASS, kv);
     listed += entry_0;
@@ -87,5 +87,5 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
     float out[WIDE_COLS];
     vstore16(sum, 0, out);
     __global float *to = sums + sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column;
-    for (int c = 0; c < min((int)WIDE_COLS, n - column); c++) to[c] = out[c];
+    for (int c = 0; c < min((int)WIDE_COLS, n - column); c++) to[c] = add ? to[c] + weight * out[c] : weight * out[c];
 }

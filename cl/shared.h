@@ -154,7 +154,27 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_WIDE_COLUMNS 16  /* of a work-item of score_wide.cl */
 #define VLCI_SCORE_ROWS         128 /* rows of either */
 #define VLCI_MEAN_LANES         16  /* centroids whose means lie side by side */
-#define VLCI_SPREAD_LINES       3   /* lines of a block of spread_wide.cl beside its dimensions */
+#define VLCI_NEAREST_ROWS       128 /* rows of a work-group of nearest.cl, and its work-items */
+#define VLCI_NEAREST_GROUP      64
+#define VLCI_NEAREST_MMA_GROUP  128 /* of as many rows, in nearest_mma.cl */
+#define VLCI_NEAREST_WIDE_ROWS  32  /* rows of a work-item of nearest_wide.cl */
+
+/*
+ * Seeds of a head with c centroids come in rounds (spread.cl): eight of them, fewer where there are fewer
+ * seeds than that, more where a round would have more than VLCI_SPREAD_SEEDS. Before round 0 there is one
+ * seed; VLCI_SPREAD_UNTIL says how many there are after a round, VLCI_SPREAD_CANDIDATES among how many rows a
+ * round looks for its own. A kernel's `round` may also be all centroids together, or the first seed.
+ */
+#define VLCI_SPREAD_SEEDS 128
+#define VLCI_SPREAD_ROUNDS(c)                                                                                \
+    ((c)-1 <= 8                       ? (c)-1                                                                \
+     : (c)-1 <= 8 * VLCI_SPREAD_SEEDS ? 8                                                                    \
+                                      : ((c)-2 + VLCI_SPREAD_SEEDS) / VLCI_SPREAD_SEEDS)
+#define VLCI_SPREAD_UNTIL(c, round)                                                                          \
+    ((round) + 1 >= VLCI_SPREAD_ROUNDS(c) ? (c) : 1 + ((c)-1) * ((round) + 1) / VLCI_SPREAD_ROUNDS(c))
+#define VLCI_SPREAD_CANDIDATES(seeds) (4 * (seeds))
+#define VLCI_SPREAD_FIRST             (-1)
+#define VLCI_SPREAD_ALL               (-2)
 
 /* What a kv head of a layer keeps of a prompt; `before`: its rows of earlier turns; `first`: of its
  * positions, among those of all heads. kept + centroids = n, recent and sinks are among kept. */

@@ -26,6 +26,7 @@ enum kind {
     ZEROS,     /* scores */
     NANS,      /* some scores */
     PEAK,      /* one score is all there is, others are least numbers */
+    GRID,      /* rows of small whole numbers, no scores: distances are exact, and most of them ties */
     KINDS
 };
 
@@ -47,10 +48,14 @@ typedef struct cache {
     int32_t *evicted, *labels; /* [heads summed up last][tokens] */
 } cache;
 
+static bool scored(const cache *c) {
+    return c->kind != NO_SCORES && c->kind != GRID;
+}
+
 static void make_scores(cache *c) {
     uint64_t seed = 5;
     int n = HEADS * c->tokens;
-    if (c->kind == NO_SCORES) return;
+    if (!scored(c)) return;
     c->scores = malloc((size_t)n * sizeof *c->scores);
     for (int i = 0; i < n; i++) {
         c->scores[i] = fabsf(suite_random(&seed));
@@ -63,8 +68,8 @@ static void make_scores(cache *c) {
 static void read_recipe(cache *c, const char *summary, double budget) {
     vlcache_compress_options options = VLCACHE_COMPRESS_OPTIONS_INIT;
     options.allocation = VLCACHE_ALLOCATION_UNIFORM;
-    options.scoring = c->kind == NO_SCORES ? VLCACHE_SCORING_SINK_RECENT : VLCACHE_SCORING_WINDOW;
-    if (c->kind != NO_SCORES) options.window = 4;
+    options.scoring = scored(c) ? VLCACHE_SCORING_WINDOW : VLCACHE_SCORING_SINK_RECENT;
+    if (scored(c)) options.window = 4;
     ck_ok(vlcache_compress_set(&options, "summary", summary));
     options.budget = budget;
     ck_ok(vlci_policy_read(&options, &c->recipe));
@@ -100,6 +105,7 @@ static void make_rows(cache *c) {
         bool random = c->kind != EQUAL && c->kind != FEW;
         c->k[i] = c->k[n + i] = random ? 2.0f * suite_random(&seed) : sinf((float)same);
         c->v[i] = c->v[n + i] = random ? suite_random(&seed) : cosf((float)same);
+        if (c->kind == GRID) c->k[i] = c->k[n + i] = floorf(c->k[i]);
     }
     c->p = pages_create(&shape, 2, &(pages_rows){.rows = c->rows, .k = c->k, .v = c->v},
                         HEADS * vlci_kv_pages(c->rows[HEADS - 1]));
@@ -160,32 +166,37 @@ static void compress(cache *c, int at_once) {
     ck_ok(vlci_summary_open(suite_device(), &shape, &c->recipe, &c->kernels));
     for (int l = 0; l < LAYERS; l += at_once) compress_layers(c, l, at_once, score, &room);
     for (int g = 0; g < HEADS; g++) {
-        size_t n = (size_t)c->rows[g] + 1;
+        size_t n = (size_t)(c->own[g].before + c->own[g].kept + c->own[g].centroids + c->decoded) + 1;
         c->small_k[g] = malloc(n * (size_t)c->dim * sizeof(float));
         c->small_v[g] = malloc(n * (size_t)c->dim * sizeof(float));
         c->bias[g] = malloc(n * sizeof(float));
         pages_read(&c->p->kv[1], g / KV, g % KV, c->small_k[g], c->small_v[g], c->bias[g]);
     }
-    if (room.evicted) {
+    if (room.groups.evicted) {
         c->evicted = malloc(list);
         c->labels = malloc(list);
-        suite_download(room.evicted, c->evicted, list);
-        suite_download(room.labels, c->labels, list);
+        suite_download(room.groups.evicted, c->evicted, list);
+        suite_download(room.groups.labels, c->labels, list);
     }
     vlci_summary_release(suite_device(), &room);
     if (score) suite_release(score);
 }
 
 /* Rows and choices; nothing is compressed yet. */
-static cache begin(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
-                   enum kind kind) {
-    cache c = {.dtype = dtype, .dim = dim, .tokens = later ? LONG : 60, .kind = kind};
+static cache begin_of(int tokens, int dim, vlcache_dtype dtype, const char *summary, double budget,
+                      bool later, enum kind kind) {
+    cache c = {.dtype = dtype, .dim = dim, .tokens = tokens, .kind = kind};
     c.decoded = later ? DECODED : 0;
     make_scores(&c);
     read_recipe(&c, summary, budget);
     choose(&c, later);
     make_rows(&c);
     return c;
+}
+
+static cache begin(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
+                   enum kind kind) {
+    return begin_of(later ? LONG : 60, dim, dtype, summary, budget, later, kind);
 }
 
 static cache make(int dim, vlcache_dtype dtype, const char *summary, double budget, bool later,
@@ -291,6 +302,11 @@ static double check_heads(const cache *c, double rtol) {
     return squares;
 }
 
+/* All rungs of what seeds are found by; mixed, too. */
+static const char *const rungs[] = {"spread:group,nearest:tile,topk:group",
+                                    "spread:wide,nearest:wide,topk:single",
+                                    "spread:group,nearest:wide,topk:single", "spread:wide,nearest:tile"};
+
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 /* Without iterations: runs of neighbours. */
@@ -365,20 +381,24 @@ END_TEST
 static void check_spread(const cache *c) {
     for (int g = 0; g < HEADS; g++) {
         head h = head_of(c, g);
-        float *rows = calloc((size_t)(h.evicted * c->dim), sizeof *rows), scores[LONG];
-        int want[LONG];
+        float *rows = calloc((size_t)(h.evicted * c->dim), sizeof *rows);
+        float *scores = calloc((size_t)c->tokens, sizeof *scores);
+        int *want = calloc((size_t)c->tokens, sizeof *want);
         for (int e = 0; e < h.evicted; e++) {
             memcpy(rows + e * c->dim, h.k + h.position[e] * c->dim, (size_t)c->dim * sizeof *rows);
             if (c->scores) scores[e] = c->scores[g * c->tokens + h.position[e]];
         }
         ref_spread(rows, c->scores ? scores : NULL, h.evicted, c->dim, h.centroids, want);
-        for (int e = 0; e < h.evicted; e++) ck_assert_int_eq(h.label[e], want[e]);
+        for (int e = 0; e < h.evicted; e++)
+            ck_assert_msg(h.label[e] == want[e], "head %d, %d centroids, row %d of %d: seed %d, not %d", g,
+                          h.centroids, e, h.evicted, h.label[e], want[e]);
         free(rows);
+        free(scores);
+        free(want);
     }
 }
 
 START_TEST(test_spread) {
-    static const char *const rungs[] = {"spread:group", "spread:wide"};
     suite_force(rungs[_i % 2]);
     for (int kind = 0; kind < KINDS; kind++) {
         static const int dims[] = {8, 24, 64};
@@ -395,6 +415,59 @@ START_TEST(test_spread) {
     check_heads(&c, 1.0 / 256);
     check_spread(&c);
     release(&c);
+    suite_force(NULL);
+}
+END_TEST
+
+/* Rounds of one seed, of none that another head has, of unlike numbers, of more seeds than rows. */
+START_TEST(test_rounds) {
+    static const int centroids[][HEADS] = {{1, 2, 3, 8}, {9, 10, 16, 17}, {23, 41, 90, 1}, {0, 160, 7, 0}};
+    static const enum kind kinds[] = {RANDOM, GRID, EQUAL, FEW, PEAK};
+    suite_force(rungs[_i]);
+    for (int i = suite_reduced() ? 1 : 0; i < (suite_reduced() ? 2 : 4); i++)
+        for (int kind = suite_reduced() ? 1 : 0; kind < (suite_reduced() ? 2 : 5); kind++) {
+            cache c = begin(suite_reduced() ? 8 : 24, VLCACHE_DTYPE_F32, "spread:0.5", 0.05, !suite_reduced(),
+                            kinds[kind]);
+            for (int g = 0; g < HEADS; g++) c.own[g].centroids = centroids[i][g];
+            if (i == 3) c.own[1].centroids = c.tokens - c.own[1].kept + 9; /* more than rows */
+            compress(&c, LAYERS);
+            check_spread(&c);
+            for (int g = 0; g < HEADS; g++) {
+                head h = head_of(&c, g);
+                for (int s = 0; s < h.centroids; s++) check_centroid(&h, s, 1e-6);
+            }
+            release(&c);
+        }
+    suite_force(NULL);
+}
+END_TEST
+
+/* More than eight rounds, more rows than a work-group has at once, and heads with fewer. */
+START_TEST(test_many_seeds) {
+    suite_force(rungs[_i]);
+    cache c = begin_of(1400, 8, VLCACHE_DTYPE_F16, "spread:0.5", 0.02, true, _i % 2 ? GRID : RANDOM);
+    for (int g = 0; g < HEADS; g++) c.own[g].centroids = (const int[]){1100, 1025, 1026, 300}[g];
+    compress(&c, LAYERS);
+    check_spread(&c);
+    release(&c);
+    suite_force(NULL);
+}
+END_TEST
+
+/* Matrix units, where there are any: keys of 16 bits, rounds of a few seeds and of more than go together. */
+START_TEST(test_matrix_units) {
+    static const enum kind kinds[] = {RANDOM, GRID, FEW};
+    vlcache_dtype dtype = _i % 2 ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
+    if (!suite_device()->caps.mma) return;
+    suite_force("nearest:mma");
+    for (int kind = 0; kind < 3; kind++) {
+        cache c = begin_of(_i < 2 ? LONG : 900, 64, dtype, "spread:0.5", 0.05, true, kinds[kind]);
+        for (int g = 0; g < HEADS && _i > 1; g++) c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
+        compress(&c, LAYERS);
+        check_heads(&c, 1.0 / 256);
+        check_spread(&c);
+        release(&c);
+    }
     suite_force(NULL);
 }
 END_TEST
@@ -428,8 +501,7 @@ END_TEST
 
 /* Heads of one layer with centroids, with other numbers of them, without, and with no row to stand for. */
 START_TEST(test_uneven) {
-    static const char *const rungs[] = {"spread:group", "spread:wide"}, *const summaries[] = {"kmeans:0.5:2",
-                                                                                              "spread:0.5:1"};
+    static const char *const summaries[] = {"kmeans:0.5:2", "spread:0.5:1"};
     suite_force(rungs[_i % 2]);
     cache c = begin(16, VLCACHE_DTYPE_F32, summaries[_i / 2], 0.2, true, RANDOM);
     c.own[0].centroids = 0;
@@ -453,8 +525,7 @@ END_TEST
 
 /* Layers one after another come to the same as all at once. */
 START_TEST(test_layers) {
-    static const char *const rungs[] = {"spread:group", "spread:wide"}, *const summaries[] = {"kmeans:0.5:2",
-                                                                                              "spread:0.5:1"};
+    static const char *const summaries[] = {"kmeans:0.5:2", "spread:0.5:1"};
     suite_force(rungs[_i % 2]);
     cache all = make(24, VLCACHE_DTYPE_BF16, summaries[_i / 2], 0.15, true, RANDOM);
     cache each = begin(24, VLCACHE_DTYPE_BF16, summaries[_i / 2], 0.15, true, RANDOM);
@@ -472,13 +543,21 @@ START_TEST(test_layers) {
 }
 END_TEST
 
-/* As many layers as there is a moderate amount of scratch for. */
+/* As many layers as there is a moderate amount of scratch for, or a share of the cache: in even turns. */
 START_TEST(test_at_once) {
-    vlci_summary_kernels kernels = {.group = 1};
-    vlci_heads h = {.layers = 32, .tokens = 1000, .shape = {.kv_heads = 8, .head_dim = 64}};
-    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 30); /* of 277 KB a head */
+    vlci_summary_kernels kernels = {.spread.group = 256};
+    vlci_keep own[32 * 8] = {{0}};
+    vlci_heads h = {.layers = 32, .tokens = 10000, .own = own};
+    h.shape = (vlci_compress_shape){32, 8, 8, 64, VLCACHE_DTYPE_BF16};
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels),
+                     32);    /* of 240,000 bytes a head and 2.56 MB of cache */
+    own[7].centroids = 1000; /* 560,000 */
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16);
+    h.tokens = 1000;
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 344,000: of 64 MiB */
     h.layers = 5;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 5);
+    h.shape.head_dim = 8;
     h.tokens = 1 << 20;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 1);
 }
@@ -554,6 +633,9 @@ int main(void) {
     tcase_add_test(all, test_nearest);
     tcase_add_loop_test(all, test_iterations, 0, 2);
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
+    tcase_add_loop_test(all, test_rounds, 0, suite_reduced() ? 2 : 4);
+    tcase_add_loop_test(all, test_many_seeds, 0, suite_reduced() ? 0 : 4);
+    tcase_add_loop_test(all, test_matrix_units, 0, 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
     tcase_add_loop_test(all, test_uneven, suite_reduced() ? 2 : 0, 4);

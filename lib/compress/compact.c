@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { MAX_GROUPS = 256, SQUEEZE_GROUP = 64, SQUEEZE_WORDS_MAX = 512 };
+enum { MAX_GROUPS = 256, SQUEEZE_WORDS_MAX = 512 };
 
 /* 32-bit words of a row. */
 static size_t words(const vlci_compress_shape *s) {
@@ -16,20 +16,25 @@ static size_t words(const vlci_compress_shape *s) {
 }
 
 static vlcache_status get_squeeze(vlcache_device *device, vlci_compact_kernels *k) {
-    char options[48];
+    char options[64];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, k->group);
     return vlci_kernel_get(device, "compact.cl", "squeeze", options, &k->squeeze);
 }
 
+static size_t widest(const vlcache_device *device) {
+    return device->caps.max_group >= 256 ? 256 : 64;
+}
+
 vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_shape *shape,
                                  vlci_compact_kernels *out) {
-    out->group = device->caps.wide_vectors || words(shape) > SQUEEZE_WORDS_MAX ? 1 : SQUEEZE_GROUP;
-    vlcache_status status = get_squeeze(device, out);
-    if (!status && out->squeeze->max_group < out->group) {
-        out->group = 1;
+    size_t fits = device->caps.wide_vectors || words(shape) > SQUEEZE_WORDS_MAX ? 1 : widest(device);
+    vlcache_status status;
+    do { /* the more rows a work-group holds at a time, the fewer times it waits for memory */
+        out->group = fits < 64 ? 1 : fits;
         status = get_squeeze(device, out);
-    }
-    char options[48];
+        if (!status) fits = vlci_group_width(out->squeeze, out->group);
+    } while (!status && fits < out->group);
+    char options[64];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, out->group);
     return status ? status : vlci_kernel_get(device, "compact.cl", "compact", options, &out->compact);
 }

@@ -353,6 +353,7 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
         first = 0;
     }
     status = shrink(p, kv, first, layer + 1 - first);
+    if (layer == all - 1) vlci_summary_release(device_of(p), &p->room);
     p->applied = !status && p->read == all;
     return status;
 }
@@ -363,6 +364,7 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
     if (status) return status;
     share_layers(p, layers);
     status = shrink(p, kv, 0, layers);
+    vlci_summary_release(device_of(p), &p->room); /* a share of the cache: not while it is used */
     p->applied = !status;
     return status;
 }

@@ -165,6 +165,7 @@ typedef struct cut {
     int entry, n, sees; /* entries; columns that row 0 sees beyond its own */
     int tiles, blocks;
     bool direct, add, count; /* whether scores go where they belong at once, are added, rows are counted */
+    double weight;
 } cut;
 
 static vlcache_status check(const vlci_scores *s, int layer, const vlci_attention *a) {
@@ -203,13 +204,14 @@ static vlcache_status launch_score(vlci_scores *s, int layer, const vlci_look *l
                        VLCI_MEM(list), VLCI_I32(c->entry), VLCI_I32(c->n), VLCI_I32(c->sees),
                        VLCI_MEM(c->direct ? s->score : s->sums), VLCI_U32(at), VLCI_U32(s->tokens),
                        VLCI_I32(c->blocks), VLCI_MEM(c->count ? s->partial : NULL), VLCI_F32(a->scale),
-                       VLCI_F32((float)log(s->threshold)));
+                       VLCI_F32((float)log(s->threshold)), VLCI_F32(c->direct ? (float)c->weight : 1.0f),
+                       VLCI_I32(c->direct && c->add));
 }
 
-static vlcache_status launch_sum(vlci_scores *s, int layer, const cut *c, double weight) {
+static vlcache_status launch_sum(vlci_scores *s, int layer, const cut *c) {
     size_t n = layer_floats(s);
     return VLCI_LAUNCH(s->device, s->kernels->sum, vlci_grid_over(s->kernels->sum, n, 1, 1),
-                       VLCI_MEM(s->sums), VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)weight),
+                       VLCI_MEM(s->sums), VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)c->weight),
                        VLCI_I32(c->add), VLCI_MEM(s->score), VLCI_U32((size_t)layer * n));
 }
 
@@ -223,15 +225,15 @@ static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
     return status;
 }
 
-static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, cut *c, double weight) {
+static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, cut *c) {
     int columns = s->kernels->wide ? VLCI_SCORE_WIDE_COLUMNS : VLCI_SCORE_COLUMNS;
     c->tiles = (s->tokens + columns - 1) / columns;
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
-    c->direct = c->blocks == 1 && !c->add && weight == 1.0;
+    c->direct = c->blocks == 1;
     vlcache_status status = check(s, layer, look->a);
     if (!status) status = make_all_room(s, c);
     if (!status) status = launch_score(s, layer, look, c);
-    if (!status && !c->direct) status = launch_sum(s, layer, c, weight);
+    if (!status && !c->direct) status = launch_sum(s, layer, c);
     if (!status && c->count)
         status = vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles,
                                    s->counts, layer * s->shape.heads, s->shape.heads, c->add);
@@ -241,8 +243,8 @@ static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
     if (entry == until) return VLCACHE_OK;
-    cut c = {.entry = entry, .n = until - entry, .add = s->begun[layer], .count = s->counted};
-    vlcache_status status = observe(s, layer, look, &c, 1.0);
+    cut c = {.entry = entry, .n = until - entry, .add = s->begun[layer], .count = s->counted, .weight = 1.0};
+    vlcache_status status = observe(s, layer, look, &c);
     s->begun[layer] = true;
     return status;
 }
@@ -254,8 +256,9 @@ vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_
              .n = 1,
              .sees = s->tokens,
              .add = add,
-             .count = (s->decoded & VLCI_ROW_COUNTED) != 0};
-    return observe(s, layer, look, &c, weight);
+             .count = (s->decoded & VLCI_ROW_COUNTED) != 0,
+             .weight = weight};
+    return observe(s, layer, look, &c);
 }
 
 vlcache_status vlci_scores_counts(const vlci_scores *s, int layer, int layers, uint64_t *out) {

@@ -4,15 +4,14 @@
 #ifndef VLCI_COMPRESS_SUMMARY_H
 #define VLCI_COMPRESS_SUMMARY_H
 
-#include "compress/heads.h"
 #include "compress/policy.h"
-#include "device/ladder.h"
-
-extern const vlci_ladder vlci_spread_ladder;
+#include "compress/spread.h"
 
 typedef struct vlci_summary_kernels {
-    const vlci_kernel *evicted, *means, *assign, *write, *spread;
-    size_t group; /**< work-items that spread is built for; 1: the wide rung */
+    const vlci_kernel *evicted, *members, *means, *write;
+    vlci_nearest_kernels nearest;
+    vlci_spread_kernels spread;
+    size_t group; /**< work-items that members is built for */
     int part;     /**< dimensions of a centroid that a work-item adds up */
 } vlci_summary_kernels;
 
@@ -23,17 +22,18 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
 
 /** Scratch, made when it is first needed; of as many heads as are summed up at once. */
 typedef struct vlci_summary_room {
-    cl_mem evicted, labels, means, distances;
-    size_t heads, centroids; /**< that there is room for; centroids of a head */
+    vlci_groups groups;
+    vlci_spread_room spread;
 } vlci_summary_room;
 
-/** Layers that can be summed up at once with a moderate amount of scratch; at least 1. */
+/** Layers that can be summed up at once with a moderate amount of scratch: all, or the same number in each of
+ * a few turns; at least 1. */
 int vlci_summary_layers(const vlci_heads *heads, const vlci_summary_kernels *kernels);
 
 /**
  * Enqueues the centroids of some heads and their biases, behind the kept rows of the heads `to`. positions:
  * what they keep; score: what those were chosen by, f32 [heads][tokens] from `at` on, or NULL. Does nothing
- * where no head has centroids. Errors: VLCACHE_E_DEVICE_MEMORY.
+ * where no head has centroids. Errors: VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
  */
 vlcache_status vlci_summary(const vlci_heads *heads, const vlci_summary_kernels *kernels,
                             const vlci_recipe *recipe, cl_mem positions, cl_mem score, size_t at, cl_mem to,

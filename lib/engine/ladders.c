@@ -19,5 +19,6 @@ const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_sample_ladder,
                                            &vlci_score_ladder,
                                            &vlci_topk_ladder,
+                                           &vlci_nearest_ladder,
                                            &vlci_spread_ladder,
                                            NULL};

@@ -151,29 +151,67 @@ static double apart(const float *a, const float *b, int head_dim) {
     return sum;
 }
 
-static int largest(const double *weight, const double *distance, int n) {
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        if (weight[i] * distance[i] > weight[best] * distance[best]) best = i;
+/* The row of the largest weight times distance among those of `in` (NULL: all); ties: the lower. */
+static int largest(const double *weight, const double *distance, const bool *in, int n) {
+    int best = -1;
+    for (int i = 0; i < n; i++)
+        if ((!in || in[i]) && (best < 0 || weight[i] * distance[i] > weight[best] * distance[best])) best = i;
     return best;
 }
 
+/* One more seed: what changes for the rows of `in`. label NULL: distances only. */
+static void meet(const float *rows, int n, int head_dim, int seed, const bool *in, double *distance,
+                 int number, int *label) {
+    for (int i = 0; i < n; i++) {
+        double d =
+            apart(rows + (size_t)i * (size_t)head_dim, rows + (size_t)seed * (size_t)head_dim, head_dim);
+        if ((in && !in[i]) || (number > 0 && d >= distance[i])) continue;
+        distance[i] = d;
+        if (label) label[i] = number;
+    }
+}
+
+/* Marks the `wanted` rows of largest weight times distance. */
+static void mark_farthest(const double *weight, const double *distance, int n, int wanted, bool *in) {
+    bool *left = malloc((size_t)n * sizeof *left);
+    if (!left) abort();
+    for (int i = 0; i < n; i++) {
+        left[i] = true;
+        in[i] = false;
+    }
+    for (int i = 0; i < wanted && i < n; i++) {
+        int best = largest(weight, distance, left, n);
+        in[best] = true;
+        left[best] = false;
+    }
+    free(left);
+}
+
 void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label) {
-    double *weight = malloc(2 * (size_t)n * sizeof *weight), *distance = weight + n, sum = 0.0;
+    double *weight = malloc(3 * (size_t)n * sizeof *weight), *distance = weight + n, *near = distance + n;
+    bool *in = malloc((size_t)n * sizeof *in);
+    int *chosen = malloc((size_t)(seeds + 1) * sizeof *chosen), have = 1, rounds = seeds - 1;
+    double sum = 0.0;
+    if (!weight || !in || !chosen) abort();
     for (int i = 0; score && i < n; i++) sum += (double)score[i];
     for (int i = 0; i < n; i++) {
         weight[i] = sum > 0.0 ? 1.0 + (double)score[i] * n / sum : 1.0;
         distance[i] = 1.0;
     }
-    for (int s = 0; s < seeds; s++) {
-        int seed = largest(weight, distance, n);
-        for (int i = 0; i < n; i++) {
-            double d =
-                apart(rows + (size_t)i * (size_t)head_dim, rows + (size_t)seed * (size_t)head_dim, head_dim);
-            if (s > 0 && d >= distance[i]) continue;
-            distance[i] = d;
-            label[i] = s;
+    meet(rows, n, head_dim, largest(weight, distance, NULL, n), NULL, distance, 0, label);
+    if (rounds > 8) rounds = 8;
+    while (rounds * 128 < seeds - 1) rounds++;
+    for (int r = 1; r <= rounds; r++) {
+        int until = 1 + (seeds - 1) * r / rounds;
+        mark_farthest(weight, distance, n, 4 * (until - have), in);
+        for (int i = 0; i < n; i++) near[i] = distance[i];
+        for (int s = have; s < until; s++) {
+            chosen[s] = largest(weight, near, in, n);
+            meet(rows, n, head_dim, chosen[s], in, near, s, NULL);
         }
+        for (; have < until; have++) meet(rows, n, head_dim, chosen[have], NULL, distance, have, label);
     }
     free(weight);
+    free(in);
+    free(chosen);
 }
