@@ -13,11 +13,20 @@
  * few: one work-group for each head and for K (0) and V (1). There are no centroids then, and no biases among the rows.
  *
  * build: -DSQUEEZE_GROUP=1
+ * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4
  */
 #ifndef SQUEEZE_GROUP
 #define SQUEEZE_GROUP 256 /* work-items; 1 where one is a whole core */
 #endif
-enum { SQUEEZE_WORDS = 8 /* that a work-item holds at a time */ };
+#ifndef SQUEEZE_RUN
+#define SQUEEZE_RUN 1 /* words that a work-item moves together: 4 where rows are whole runs of 16 bytes */
+#endif
+#if SQUEEZE_RUN == 4
+typedef uint4 run_t;
+#else
+typedef uint run_t;
+#endif
+enum { SQUEEZE_RUNS = 8 /* that a work-item holds at a time */ };
 
 /* Where `wanted` stands among n ascending positions. */
 static int place_of(__global const int *positions, int n, int wanted) {
@@ -96,18 +105,21 @@ squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep
         for (int d = 0; d < words; d++) data[target + d] = data[at + d];
     }
 #else
-    const int at_once = max(1, SQUEEZE_GROUP * SQUEEZE_WORDS / words);
+    const int runs = words / SQUEEZE_RUN, at_once = max(1, SQUEEZE_GROUP * SQUEEZE_RUNS / runs);
+    __global run_t *pool = (__global run_t *)data;
     for (int r = p.first; r < p.last; r += at_once) {
-        const int until = min(at_once, p.last - r) * words;
-        uint word[SQUEEZE_WORDS];
-        for (int i = 0; i < SQUEEZE_WORDS; i++) {
+        const int until = min(at_once, p.last - r) * runs;
+        run_t held_runs[SQUEEZE_RUNS];
+#pragma unroll
+        for (int i = 0; i < SQUEEZE_RUNS; i++) {
             const int e = lane + i * SQUEEZE_GROUP;
-            if (e < until) word[i] = data[kv_at(&rows, source_of(&p, r + e / words)) + e % words];
+            if (e < until) held_runs[i] = pool[kv_at(&rows, source_of(&p, r + e / runs)) / SQUEEZE_RUN + e % runs];
         }
         barrier(CLK_GLOBAL_MEM_FENCE);
-        for (int i = 0; i < SQUEEZE_WORDS; i++) {
+#pragma unroll
+        for (int i = 0; i < SQUEEZE_RUNS; i++) {
             const int e = lane + i * SQUEEZE_GROUP;
-            if (e < until) data[kv_at(&rows, r + e / words) + e % words] = word[i];
+            if (e < until) pool[kv_at(&rows, r + e / runs) / SQUEEZE_RUN + e % runs] = held_runs[i];
         }
         barrier(CLK_GLOBAL_MEM_FENCE);
     }

@@ -14,10 +14,13 @@
  * Rows of x beyond m repeat the last one and are not stored.
  *
  * build: -DROWS=1 -DGATED=0 -DALIGNED=1
- * build: -DROWS=8 -DGATED=1 -DALIGNED=0
+ * build: -DROWS=8 -DGATED=1 -DALIGNED=0 -DLANES=128
  */
 #ifndef ROWS
 #define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
+#endif
+#ifndef LANES
+#define LANES VLCI_GEMV_BLOCK_LANES /* work-items of a work-group: a multiple of 64 */
 #endif
 #ifndef GATED
 #define GATED 0
@@ -25,7 +28,7 @@
 #ifndef ALIGNED
 #define ALIGNED 0 /* 1: k and x_offset are multiples of 8 */
 #endif
-#define STRIPS (VLCI_GEMV_BLOCK_LANES / 64)
+#define STRIPS (LANES / 64)
 #define PARTS  (8 * STRIPS)            /* partial sums of one output */
 #define SUMS   (8 * ROWS * (1 + GATED)) /* outputs; behind them, the squares of ROWS rows */
 
@@ -50,7 +53,7 @@ static inline float8 x_run(__global const float *x, uint i, uint k) {
 #endif
 }
 
-__attribute__((reqd_work_group_size(VLCI_GEMV_BLOCK_LANES, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
             uint x_offset, __global float *restrict y, uint y_offset, uint m, uint n, uint k, int act, int accumulate,
             __global const float *restrict norm, float eps) {
@@ -97,13 +100,13 @@ gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias,
     const uint outputs = norm ? SUMS + ROWS : SUMS;
     for (uint reach = PARTS / 2; reach; reach /= 2) {
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (uint i = lane; i < outputs * reach; i += VLCI_GEMV_BLOCK_LANES) {
+        for (uint i = lane; i < outputs * reach; i += LANES) {
             __local float *at = partial + i / reach * (PARTS + 1) + i % reach;
             at[0] += at[reach];
         }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (uint i = lane; i < 8 * ROWS; i += VLCI_GEMV_BLOCK_LANES) {
+    for (uint i = lane; i < 8 * ROWS; i += LANES) {
         const uint r = i / 8, c = column + i % 8;
         if (r >= m || c >= columns) continue;
         const float scale = norm ? 1.0f / sqrt(partial[(SUMS + r) * (PARTS + 1)] / (float)k + eps) : 1.0f;

@@ -82,7 +82,7 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_ROWS_MAX                  8
 #define VLCI_GEMV_LANES                     64
 #define VLCI_GEMV_COLUMNS                   2
-#define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks */
+#define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks: a multiple of 64 */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
 /* Side of gemm_large's tiles, and its work-items. */
@@ -152,7 +152,11 @@ typedef struct vlci_kv_head {
 
 #define VLCI_SCORE_COLUMNS      64  /* columns of a work-group of score.cl */
 #define VLCI_SCORE_WIDE_COLUMNS 16  /* of a work-item of score_wide.cl */
-#define VLCI_SCORE_ROWS         128 /* rows of either */
+#define VLCI_SCORE_MMA_COLUMNS  128 /* of a work-group of score_mma.cl, and its work-items */
+#define VLCI_SCORE_MMA_ITEMS    256
+#define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
+    (VLCI_SCORE_MMA_COLUMNS * ((head_dim) <= 64 ? 128 : 256) + 8 * VLCI_SCORE_MMA_COLUMNS * 4 + 8 * (group)*4)
+#define VLCI_SCORE_ROWS 128 /* rows of any of them */
 #define VLCI_MEAN_LANES         16  /* centroids whose means lie side by side */
 #define VLCI_NEAREST_ROWS       128 /* rows of a work-group of nearest.cl, and its work-items */
 #define VLCI_NEAREST_GROUP      64
@@ -190,7 +194,7 @@ typedef struct vlci_token_grid {
 
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
-#define VLCI_NORM_LANES 64 /* work-items a row; 1 on processors */
+#define VLCI_NORM_LANES 256 /* work-items a row; 1 on processors */
 
 /* ---- sample -------------------------------------------------------------------------------------------- */
 

@@ -136,7 +136,7 @@ static void arrays_release(arrays *a) {
 /* Products of many rows in stripes have x in 16 bits. */
 static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
     float stored;
-    if (layout != VLCI_BLOCKS || p->m <= VLCI_GEMV_ROWS_MAX) return;
+    if (layout != VLCI_BLOCKS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS) return;
     for (int64_t i = p->x_offset; i < a->x_count; i++) {
         ref_store(&stored, 0, a->x[i], p->dtype);
         a->x[i] = (float)ref_load(&stored, 0, p->dtype);

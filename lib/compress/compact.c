@@ -16,8 +16,9 @@ static size_t words(const vlci_compress_shape *s) {
 }
 
 static vlcache_status get_squeeze(vlcache_device *device, vlci_compact_kernels *k) {
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, k->group);
+    char options[80];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d", VLCI_DTYPE_F32,
+             k->group, k->run);
     return vlci_kernel_get(device, "compact.cl", "squeeze", options, &k->squeeze);
 }
 
@@ -29,13 +30,15 @@ vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_sha
                                  vlci_compact_kernels *out) {
     size_t fits = device->caps.wide_vectors || words(shape) > SQUEEZE_WORDS_MAX ? 1 : widest(device);
     vlcache_status status;
+    out->run = words(shape) % 4 ? 1 : 4;
     do { /* the more rows a work-group holds at a time, the fewer times it waits for memory */
         out->group = fits < 64 ? 1 : fits;
         status = get_squeeze(device, out);
         if (!status) fits = vlci_group_width(out->squeeze, out->group);
     } while (!status && fits < out->group);
-    char options[64];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu", VLCI_DTYPE_F32, out->group);
+    char options[80];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d", VLCI_DTYPE_F32,
+             out->group, out->run);
     return status ? status : vlci_kernel_get(device, "compact.cl", "compact", options, &out->compact);
 }
 

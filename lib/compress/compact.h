@@ -9,6 +9,7 @@
 typedef struct vlci_compact_kernels {
     const vlci_kernel *compact, *squeeze;
     size_t group; /**< work-items that squeeze is built for */
+    int run;      /**< words that one of them moves together */
 } vlci_compact_kernels;
 
 /** Errors: VLCACHE_E_BUILD. */

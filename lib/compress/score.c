@@ -5,8 +5,9 @@
  *     score(kv, j) = sum over the scored rows t and the heads h of group kv of A(t, h, j)
  *
  * In: rotated queries, keys, row maxima and log-sum-exps of one layer's attention, a list of rows. Out: its
- * scores, which stay on the device, and its counts. O(rows * N) work, O(N) memory. Two rungs: "tile",
- * work-groups with local memory, and "wide", one work-item for 16 columns, where work-items are vector units.
+ * scores, which stay on the device, and its counts. O(rows * N) work, O(N) memory. Three rungs: "mma", matrix
+ * units, "tile", work-groups with local memory, and "wide", one work-item for 16 columns, where work-items
+ * are vector units.
  */
 #include "compress/score.h"
 
@@ -18,14 +19,17 @@
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
-static const char *const rungs[] = {"tile", "wide", NULL};
+enum { MMA, TILE, WIDE };
+static const char *const rungs[] = {"mma", "tile", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
-    return strcmp(rung, "wide") == 0 || device->caps.max_group >= VLCI_SCORE_COLUMNS;
+    if (strcmp(rung, rungs[MMA]) == 0) return device->caps.mma;
+    return strcmp(rung, rungs[WIDE]) == 0 || device->caps.max_group >= VLCI_SCORE_COLUMNS;
 }
 
 static const char *choose(const vlcache_device *device) {
-    return device->caps.wide_vectors || !rung_fits(device, "tile") ? "wide" : "tile";
+    if (device->caps.mma) return rungs[MMA];
+    return rungs[device->caps.wide_vectors || !rung_fits(device, rungs[TILE]) ? WIDE : TILE];
 }
 
 const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits, choose};
@@ -35,8 +39,24 @@ static vlcache_status get_score(vlcache_device *device, const vlci_compress_shap
     char options[128];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d",
              (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads);
-    return vlci_kernel_get(device, k->wide ? "score_wide.cl" : "score.cl", k->wide ? "score_wide" : "score",
-                           options, &k->score);
+    static const struct {
+        const char *file, *name;
+        int columns, items;
+    } kernels[] = {{"score_mma.cl", "score_mma", VLCI_SCORE_MMA_COLUMNS, VLCI_SCORE_MMA_ITEMS},
+                   {"score.cl", "score", VLCI_SCORE_COLUMNS, VLCI_SCORE_COLUMNS},
+                   {"score_wide.cl", "score_wide", VLCI_SCORE_WIDE_COLUMNS, 1}};
+    size_t local = VLCI_SCORE_MMA_LOCAL((size_t)shape->head_dim, (size_t)(shape->heads / shape->kv_heads));
+    const vlci_ptx ptx = {.target = k->rung == MMA ? "" : NULL, .local_bytes = local};
+    k->columns = kernels[k->rung].columns;
+    k->items = (size_t)kernels[k->rung].items;
+    return vlci_kernel_get_ptx(device, kernels[k->rung].file, kernels[k->rung].name, options,
+                               k->rung == MMA ? &ptx : &(vlci_ptx){0}, &k->score);
+}
+
+/* Keys of 16 bits, whole steps of the matrix unit. */
+static bool mma_takes(const vlci_compress_shape *s) {
+    return s->kv_dtype != VLCACHE_DTYPE_F32 && s->head_dim % 16 == 0 && s->head_dim <= 128 &&
+           s->heads / s->kv_heads <= VLCI_SCORE_MMA_ITEMS;
 }
 
 /* A kernel may take smaller work-groups than its device: "tile" gives way to "wide" then. */
@@ -45,10 +65,11 @@ vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape
     const char *rung;
     vlcache_status status = vlci_rung(device, &vlci_score_ladder, choose(device), &rung);
     if (status) return status;
-    out->wide = strcmp(rung, "wide") == 0;
+    for (out->rung = 0; rungs[out->rung + 1] && strcmp(rung, rungs[out->rung]);) out->rung++;
+    if (out->rung == MMA && !mma_takes(shape)) out->rung = TILE;
     status = get_score(device, shape, out);
-    if (!status && !out->wide && out->score->max_group < VLCI_SCORE_COLUMNS) {
-        out->wide = true;
+    if (!status && out->rung == TILE && out->score->max_group < VLCI_SCORE_COLUMNS) {
+        out->rung = WIDE;
         status = get_score(device, shape, out);
     }
     if (!status)
@@ -195,8 +216,8 @@ static vlcache_status launch_score(vlci_scores *s, int layer, const vlci_look *l
     const vlci_attention *a = look->a;
     size_t at = c->direct ? (size_t)layer * layer_floats(s) : 0;
     cl_mem list = s->rows_on;
-    vlci_grid grid = VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), 1,
-                               s->kernels->wide ? 1 : VLCI_SCORE_COLUMNS, 1, 1);
+    vlci_grid grid =
+        VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), 1, s->kernels->items, 1, 1);
     return VLCI_LAUNCH(s->device, s->kernels->score, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
                        VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
                        VLCI_POOL_OF(&a->kv, look->heads_at), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse),
@@ -226,8 +247,7 @@ static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
 }
 
 static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, cut *c) {
-    int columns = s->kernels->wide ? VLCI_SCORE_WIDE_COLUMNS : VLCI_SCORE_COLUMNS;
-    c->tiles = (s->tokens + columns - 1) / columns;
+    c->tiles = (s->tokens + s->kernels->columns - 1) / s->kernels->columns;
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
     c->direct = c->blocks == 1;
     vlcache_status status = check(s, layer, look->a);

@@ -16,7 +16,8 @@
 extern const vlci_ladder vlci_score_ladder;
 
 typedef struct vlci_score_kernels {
-    bool wide; /**< rung */
+    int rung, columns; /**< of score.c; of a work-group */
+    size_t items;      /**< of a work-group */
     const vlci_kernel *score, *sum;
     vlci_sparsity_kernels sparsity;
 } vlci_score_kernels;

@@ -32,6 +32,9 @@ vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype
  */
 vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p);
 
+/** Rows of x from which on it is worth more than gemv_blocks. */
+int vlci_gemm_matrix_least(const vlci_gemm_matrix *g);
+
 /** NULL accepted. */
 void vlci_gemm_matrix_close(vlci_gemm_matrix **g);
 

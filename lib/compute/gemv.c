@@ -22,14 +22,16 @@ static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
                               &gemv->height[i].any);
 }
 
-static vlcache_status open_blocks(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
+/* A rung of fewer lanes than a block's 8 rows take is not there. */
+static vlcache_status open_blocks(vlci_gemv *gemv, vlcache_dtype dtype, int i, size_t lanes) {
     const vlci_kernel **all[] = {&gemv->height[i].any, &gemv->height[i].aligned, &gemv->height[i].gated,
                                  &gemv->height[i].gated_aligned};
     vlcache_status status = VLCACHE_OK;
-    gemv->height[i].lanes = VLCI_GEMV_BLOCK_LANES;
+    gemv->height[i].lanes = lanes < 64 ? 64 : lanes;
     for (int j = 0; j < 4 && !status; j++) {
-        char options[64];
-        snprintf(options, sizeof options, " -DROWS=%d -DALIGNED=%d -DGATED=%d", 1 << i, j % 2, j / 2);
+        char options[80];
+        snprintf(options, sizeof options, " -DROWS=%d -DALIGNED=%d -DGATED=%d -DLANES=%zu", 1 << i, j % 2,
+                 j / 2, gemv->height[i].lanes);
         status = vlci_matrix_kernel(gemv->device, dtype, "gemv_blocks.cl", "gemv_blocks", options, all[j]);
     }
     return status;
@@ -76,11 +78,13 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
                               vlci_gemv *out) {
     *out = (vlci_gemv){.device = device, .layout = layout};
     const char *rung;
-    vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, choose(device), &rung);
+    const char *chosen = layout == VLCI_BLOCKS ? vlci_lanes_name(VLCI_GEMV_BLOCK_LANES) : choose(device);
+    vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, chosen, &rung);
+    size_t lanes = status ? 0 : (size_t)atoi(rung);
     for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++)
         status = layout == VLCI_PANELS   ? open_panels(out, dtype, i)
-                 : layout == VLCI_BLOCKS ? open_blocks(out, dtype, i)
-                                         : open_rows(out, dtype, i, (size_t)atoi(rung));
+                 : layout == VLCI_BLOCKS ? open_blocks(out, dtype, i, lanes)
+                                         : open_rows(out, dtype, i, lanes);
     return status;
 }
 

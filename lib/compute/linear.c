@@ -1,8 +1,8 @@
 /*
  * linear.c - y = act(x W^T + bias) (+ y): which kernel computes it.
  *
- *     m <= 8 --> gemv     (W is read once for all rows)
- *     else   --> gemm, the engine that was chosen when the dtype was opened
+ *     few rows --> gemv     (W is read once for all rows)
+ *     else     --> gemm, the engine that was chosen when the dtype was opened
  */
 #include "compute/linear.h"
 
@@ -29,6 +29,7 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
     linear->of[dtype].gemm = gemm;
     linear->of[dtype].gemv = gemv;
     linear->of[dtype].layout = vlci_gemm_layout(engine);
+    linear->of[dtype].few = gemm.matrix ? vlci_gemm_matrix_least(gemm.matrix) - 1 : VLCI_GEMV_ROWS_MAX;
     linear->of[dtype].open = true;
     return VLCACHE_OK;
 }
@@ -37,8 +38,8 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
     return linear->of[dtype].layout;
 }
 
-static bool few(const vlci_product *p) {
-    return p->m <= VLCI_GEMV_ROWS_MAX;
+static bool few(const vlci_linear *linear, const vlci_product *p) {
+    return p->m <= linear->of[p->w->dtype].few;
 }
 
 static bool in_blocks(const vlci_linear *linear, vlcache_dtype dtype) {
@@ -46,15 +47,15 @@ static bool in_blocks(const vlci_linear *linear, vlcache_dtype dtype) {
 }
 
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m) {
-    return in_blocks(linear, dtype) && m > VLCI_GEMV_ROWS_MAX ? VLCI_STRIPES : VLCI_FLOATS;
+    return in_blocks(linear, dtype) && m > linear->of[dtype].few ? VLCI_STRIPES : VLCI_FLOATS;
 }
 
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
-    return in_blocks(linear, p->w->dtype) && few(p) && !p->norm->bias;
+    return in_blocks(linear, p->w->dtype) && few(linear, p) && !p->norm->bias;
 }
 
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
-    bool form = few(p) ? p->y_form == VLCI_FLOATS : p->y_form == VLCI_STRIPES;
+    bool form = few(linear, p) ? p->y_form == VLCI_FLOATS : p->y_form == VLCI_STRIPES;
     return in_blocks(linear, p->w->dtype) && form && p->w->n / 2 % VLCI_BLOCK == 0;
 }
 
@@ -89,8 +90,8 @@ vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product
     vlcache_status status = check(linear, p->w, p->x_offset, p->y_offset, p->m);
     if (!status) status = check_extras(linear, p);
     if (status || p->m == 0) return status;
-    return few(p) ? vlci_gemv_run(&linear->of[p->w->dtype].gemv, p)
-                  : vlci_gemm_run(&linear->of[p->w->dtype].gemm, p);
+    return few(linear, p) ? vlci_gemv_run(&linear->of[p->w->dtype].gemv, p)
+                          : vlci_gemm_run(&linear->of[p->w->dtype].gemm, p);
 }
 
 vlcache_status vlci_linear_run(const vlci_linear *linear, const vlci_matrix *w, cl_mem x, size_t x_offset,

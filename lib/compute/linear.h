@@ -16,6 +16,7 @@ typedef struct vlci_linear {
     struct {
         bool open;
         vlci_layout layout;
+        int few; /**< rows of x up to which gemv takes them */
         vlci_gemm gemm;
         vlci_gemv gemv;
     } of[4]; /**< by vlcache_dtype */
@@ -39,7 +40,7 @@ bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p);
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p);
 
 /**
- * Enqueues a product. m small (up to VLCI_GEMV_ROWS_MAX) takes the matrix-vector kernels, which read W once
+ * Enqueues a product. m small (up to `few`) takes the matrix-vector kernels, which read W once
  * for all rows. Errors: VLCACHE_E_ARGUMENT (shape, dtype, layout; a form, a norm or a gate that this product
  * does not take), the device's.
  */
