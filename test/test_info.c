@@ -18,7 +18,7 @@
 #include "support/suite.h"
 #include "vlcache/image.h"
 
-enum { MAX_LADDERS = 32, ENGINES = 3 };
+enum { MAX_LADDERS = 32, ENGINES = 4 };
 
 /* A device with a cache of its own, in the scratch folder. */
 static vlcache_device *open_fresh(void) {
@@ -186,7 +186,7 @@ START_TEST(an_engine_can_be_forced) {
     ck_assert_str_eq(engines[chosen_of(engines)].name, "clblast");
     setenv("VLCACHE_GEMM", "fast", 1);
     ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
-             "portable, wide or clblast");
+             "portable, wide, clblast or matrix");
     unsetenv("VLCACHE_GEMM");
     ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_AUTO, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
              "f32, f16 or bf16");

@@ -151,7 +151,7 @@ static void run(const problem *p) {
                             .x = in,
                             .norm = p->norm ? &norm : NULL,
                             .eps = eps,
-                            .normed = normed,
+                            .brought = normed,
                             .wide = fused && p->stripes ? NULL : wide,
                             .y = y,
                             .y_form = form,

@@ -94,7 +94,7 @@ static const char rest[] =
     "  VLCACHE_DEVICE       the device that is used where none is named\n"
     "  VLCACHE_MATRIX_UNITS none: kernels go without the device's matrix units\n"
     "  VLCACHE_VARIANT      kernel:rung[,kernel:rung...] forces variants of kernels\n"
-    "  VLCACHE_GEMM         portable, wide or clblast forces an engine\n"
+    "  VLCACHE_GEMM         portable, wide, clblast or matrix forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
     "\n"
     "Exit codes: 0; 1 usage; 2 cache folder, or output that cannot be written; 3 no device, or\n"
@@ -211,7 +211,7 @@ static void print_ladders(const report *r) {
 /* "225.1 *" */
 static void speed_text(const vlcache_gemm_engine *e, char text[16]) {
     char speed[12] = "-";
-    if (*e->error) snprintf(speed, sizeof speed, "failed");
+    if (*e->error) snprintf(speed, sizeof speed, e->absent ? "none" : "failed");
     if (e->gflops > 0)
         snprintf(speed, sizeof speed, e->gflops < 1 ? "%.2g" : e->gflops < 1000 ? "%.1f" : "%.0f", e->gflops);
     snprintf(text, 16, "%9s %c", speed, e->chosen ? '*' : ' ');
@@ -243,7 +243,7 @@ static void print_engines(const report *r) {
     for (int i = 0; i < DTYPES; i++) {
         const engines *e = &r->gemm[i];
         for (size_t row = 0; row < e->n; row++)
-            if (*e->engine[row].error)
+            if (*e->engine[row].error && !e->engine[row].absent)
                 field("", "%s, %s: %s", e->engine[row].name, vlcache_dtype_name(dtypes[i]),
                       e->engine[row].error);
         if (*e->error) field("", "%s: %s", vlcache_dtype_name(dtypes[i]), e->error);

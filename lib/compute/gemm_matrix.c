@@ -214,9 +214,16 @@ static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem 
                        VLCI_U32(p->m), VLCI_U32(p->w->n), VLCI_U32(p->w->k), VLCI_U32(p->accumulate));
 }
 
-/* Brings x into stripes, in memory of the engine's own, and multiplies. */
-static vlcache_status bring(vlci_gemm_matrix *g, const vlci_product *p) {
-    size_t bytes = vlci_operand_bytes(p->m, p->w->k), runs = VLCI_BLOCKS(p->w->k) * VLCI_BLOCK / 8;
+vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to) {
+    size_t runs = VLCI_BLOCKS(p->w->k) * VLCI_BLOCK / 8;
+    return VLCI_LAUNCH(g->device, g->to_stripes, vlci_grid_over(g->to_stripes, runs, (size_t)p->m, 1),
+                       VLCI_MEM(p->x), VLCI_U32(p->x_offset), VLCI_MEM(to), VLCI_U32(p->m),
+                       VLCI_U32(p->w->k));
+}
+
+/* For who brings nothing: x in stripes, in memory of the engine's own. */
+static vlcache_status bring_and_launch(vlci_gemm_matrix *g, const vlci_product *p) {
+    size_t bytes = vlci_operand_bytes(p->m, p->w->k);
     vlcache_status status = VLCACHE_OK;
     pthread_mutex_lock(&g->lock);
     if (bytes > g->room) {
@@ -225,15 +232,12 @@ static vlcache_status bring(vlci_gemm_matrix *g, const vlci_product *p) {
         status = vlci_memory_create(g->device, bytes, "rows in stripes", &g->brought);
         if (!status) g->room = bytes;
     }
-    if (!status)
-        status = VLCI_LAUNCH(g->device, g->to_stripes, vlci_grid_over(g->to_stripes, runs, (size_t)p->m, 1),
-                             VLCI_MEM(p->x), VLCI_U32(p->x_offset), VLCI_MEM(g->brought), VLCI_U32(p->m),
-                             VLCI_U32(p->w->k));
+    if (!status) status = vlci_gemm_matrix_bring(g, p, g->brought);
     if (!status) status = launch(g, p, g->brought);
     pthread_mutex_unlock(&g->lock);
     return status;
 }
 
 vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p) {
-    return p->x_form == VLCI_STRIPES ? launch(g, p, p->x) : bring(g, p);
+    return p->x_form == VLCI_STRIPES ? launch(g, p, p->x) : bring_and_launch(g, p);
 }

@@ -32,6 +32,9 @@ vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype
  */
 vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p);
 
+/** Enqueues `to` = x of a product, floats, in stripes. */
+vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to);
+
 /** Rows of x from which on it is worth more than gemv_blocks. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g);
 

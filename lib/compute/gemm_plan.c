@@ -213,6 +213,11 @@ static int fastest(const vlcache_gemm_engine engines[ENGINES]) {
     return best;
 }
 
+static void mark_absent(const vlcache_device *device, vlcache_dtype dtype,
+                        vlcache_gemm_engine engines[ENGINES]) {
+    for (int i = 0; i < ENGINES; i++) engines[i].absent = !vlci_gemm_fits(device, (vlci_gemm_engine)i, dtype);
+}
+
 static vlcache_status check_dtype(vlcache_dtype dtype) {
     if (dtype == VLCACHE_DTYPE_F32 || dtype == VLCACHE_DTYPE_F16 || dtype == VLCACHE_DTYPE_BF16)
         return VLCACHE_OK;
@@ -229,6 +234,7 @@ vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_
     if (!status && (engines || chosen == ENGINES)) {
         if (!engines) engines = own;
         status = obtain_speeds(device, dtype, engines);
+        mark_absent(device, dtype, engines);
         if (!status && chosen == ENGINES) chosen = fastest(engines);
         if (!status) engines[chosen].chosen = true;
     }
@@ -244,6 +250,7 @@ static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
     if (!status) status = forced_engine(&engine);
     if (status) return status;
     recall_speeds(device, dtype, engines);
+    mark_absent(device, dtype, engines);
     if (engine == ENGINES) engine = fastest(engines);
     if (engine < ENGINES) engines[engine].chosen = true;
     return VLCACHE_OK;

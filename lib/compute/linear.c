@@ -94,6 +94,10 @@ vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product
                           : vlci_gemm_run(&linear->of[p->w->dtype].gemm, p);
 }
 
+vlcache_status vlci_linear_bring(const vlci_linear *linear, const vlci_product *p, cl_mem to) {
+    return vlci_gemm_matrix_bring(linear->of[p->w->dtype].gemm.matrix, p, to);
+}
+
 vlcache_status vlci_linear_run(const vlci_linear *linear, const vlci_matrix *w, cl_mem x, size_t x_offset,
                                cl_mem y, size_t y_offset, int m, vlci_activation act, bool accumulate) {
     return vlci_linear_product(linear, &(vlci_product){.w = w,

@@ -46,6 +46,9 @@ bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p);
  */
 vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p);
 
+/** Enqueues `to` = the product's x, which is floats, in stripes; p->m rows. Errors: the device's. */
+vlcache_status vlci_linear_bring(const vlci_linear *linear, const vlci_product *p, cl_mem to);
+
 /** The same with x and y in floats: y = act(x W^T + bias), or y += ... with `accumulate`; x rows start at
  * element x_offset, y likewise. */
 vlcache_status vlci_linear_run(const vlci_linear *linear, const vlci_matrix *w, cl_mem x, size_t x_offset,

@@ -43,8 +43,8 @@ typedef struct vlci_product {
     vlci_form x_form, y_form;
     const vlci_norm *norm; /**< NULL: x as it is, else f32 */
     float eps;
-    cl_mem normed; /**< scratch for it: vlci_operand_bytes(m, k) */
-    cl_mem wide;   /**< scratch of gated: f32 [m][n] */
+    cl_mem brought; /**< scratch for x, normed or in another form: vlci_operand_bytes(m, k) */
+    cl_mem wide;    /**< scratch of gated: f32 [m][n] */
 } vlci_product;
 
 /** Bytes of a matrix [n][k] in a layout. */

@@ -1,16 +1,25 @@
 /*
- * product.c - [norm ->] product [-> gate].
+ * product.c - [norm, or another form of rows ->] product [-> gate].
  */
 #include "compute/product.h"
 
-static vlcache_status norm_first(const vlci_compute *k, vlci_product *p) {
-    p->x_form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
-    const vlci_norm_kernels *norm = p->x_form == VLCI_STRIPES ? &k->stripes[p->w->dtype].norm : &k->norm;
-    vlcache_status status = vlci_norm_run(norm, p->x, p->x_offset, p->norm, p->normed, p->m, p->w->k, p->eps);
-    p->x = p->normed;
+/* x, normed where it is to be, in the form that the product reads. */
+static vlcache_status bring(const vlci_compute *k, vlci_product *p) {
+    vlci_form form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
+    const vlci_norm_kernels *norm = form == VLCI_STRIPES ? &k->stripes[p->w->dtype].norm : &k->norm;
+    vlcache_status status =
+        p->norm ? vlci_norm_run(norm, p->x, p->x_offset, p->norm, p->brought, p->m, p->w->k, p->eps)
+                : vlci_linear_bring(&k->linear, p, p->brought);
+    p->x = p->brought;
+    p->x_form = form;
     p->x_offset = 0;
     p->norm = NULL;
     return status;
+}
+
+static bool is_brought(const vlci_compute *k, const vlci_product *p) {
+    if (p->norm) return vlci_linear_takes_norm(&k->linear, p);
+    return p->x_form == VLCI_STRIPES || vlci_linear_form(&k->linear, p->w->dtype, p->m) == VLCI_FLOATS;
 }
 
 /* The product as it is, wide, then the gate. */
@@ -30,7 +39,7 @@ vlcache_status vlci_product_run(const vlci_compute *k, const vlci_product *produ
     vlci_product p = *product;
     vlcache_status status = VLCACHE_OK;
     if (p.gated) p.act = k->gate.act;
-    if (p.norm && !vlci_linear_takes_norm(&k->linear, &p)) status = norm_first(k, &p);
+    if (!is_brought(k, &p)) status = bring(k, &p);
     if (status) return status;
     return p.gated && !vlci_linear_takes_gate(&k->linear, &p) ? gate_behind(k, p)
                                                               : vlci_linear_product(&k->linear, &p);

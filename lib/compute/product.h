@@ -9,8 +9,8 @@
 
 /**
  * Enqueues a product whose dtype is open. p->x_form and p->y_form are those of vlci_linear_form(), or floats.
- * p->normed is needed with a norm, p->wide with a gate, whose activation is that of `compute`. Errors: those
- * of vlci_linear_product().
+ * p->brought is needed with a norm and where floats are not what the product reads, p->wide with a gate,
+ * whose activation is that of `compute`. Errors: those of vlci_linear_product().
  */
 vlcache_status vlci_product_run(const vlci_compute *compute, const vlci_product *p);
 

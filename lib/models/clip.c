@@ -183,16 +183,19 @@ static vlcache_status create_starts(tower *t) {
     return status;
 }
 
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
 static vlcache_status tower_create(tower *t) {
     const vlci_clip_config *c = t->config;
     int inner = c->heads * c->head_dim;
-    int wide = c->intermediate > 3 * c->patch_size * c->patch_size ? c->intermediate
-                                                                   : 3 * c->patch_size * c->patch_size;
+    int patch = 3 * c->patch_size * c->patch_size;
     vlcache_status status = create_rows(t, c->hidden, &t->x);
-    if (!status) status = create_operand(t, c->hidden, &t->norm);
+    if (!status) status = create_operand(t, larger(c->hidden, inner), &t->norm);
     if (!status) status = create_rows(t, 3 * inner, &t->qkv);
-    if (!status) status = create_rows(t, inner, &t->attended);
-    if (!status) status = create_operand(t, wide, &t->inner);
+    if (!status) status = create_operand(t, larger(inner, patch), &t->attended);
+    if (!status) status = create_operand(t, larger(c->intermediate, patch), &t->inner);
     if (!status) status = create_starts(t);
     return status;
 }
@@ -207,9 +210,9 @@ static vlcache_status embed_patches(tower *t, const vlci_pixels *pixels) {
     if (!status)
         status =
             vlci_patch_split(&t->compute->patch, uploaded, t->inner, t->tiles, c->image_size, c->patch_size);
-    if (!status)
-        status = vlci_linear_run(&t->compute->linear, &t->clip->patch, t->inner, 0, t->norm, 0, patches,
-                                 VLCI_ACT_NONE, false);
+    const vlci_product product = {
+        .w = &t->clip->patch, .x = t->inner, .brought = t->attended, .y = t->norm, .m = patches};
+    if (!status) status = vlci_product_run(t->compute, &product);
     if (!status)
         status = vlci_patch_assemble(&t->compute->patch, t->norm, t->clip->class_embedding,
                                      t->clip->position_embedding, t->x, t->tiles, t->per_tile, c->hidden);
@@ -244,25 +247,34 @@ static vlcache_status attend(tower *t) {
 static vlcache_status run_layer(tower *t, const vlci_clip_layer *layer) {
     const vlci_clip_config *c = t->config;
     vlci_form form = vlci_linear_form(&t->compute->linear, layer->fc2.dtype, t->rows);
-    const vlci_product
-        qkv = {.w = &layer->qkv,
-               .x = t->x,
-               .norm = &layer->norm1,
-               .eps = c->norm_eps,
-               .normed = t->norm,
-               .y = t->qkv,
-               .m = t->rows},
-        out = {.w = &layer->out, .x = t->attended, .y = t->x, .m = t->rows, .accumulate = true},
-        fc1 = {.w = &layer->fc1,
-               .x = t->x,
-               .norm = &layer->norm2,
-               .eps = c->norm_eps,
-               .normed = t->norm,
-               .act = c->act,
-               .y = t->inner,
-               .y_form = form,
-               .m = t->rows},
-        fc2 = {.w = &layer->fc2, .x = t->inner, .x_form = form, .y = t->x, .m = t->rows, .accumulate = true};
+    const vlci_product qkv = {.w = &layer->qkv,
+                              .x = t->x,
+                              .norm = &layer->norm1,
+                              .eps = c->norm_eps,
+                              .brought = t->norm,
+                              .y = t->qkv,
+                              .m = t->rows},
+                       out = {.w = &layer->out,
+                              .x = t->attended,
+                              .brought = t->norm,
+                              .y = t->x,
+                              .m = t->rows,
+                              .accumulate = true},
+                       fc1 = {.w = &layer->fc1,
+                              .x = t->x,
+                              .norm = &layer->norm2,
+                              .eps = c->norm_eps,
+                              .brought = t->norm,
+                              .act = c->act,
+                              .y = t->inner,
+                              .y_form = form,
+                              .m = t->rows},
+                       fc2 = {.w = &layer->fc2,
+                              .x = t->inner,
+                              .x_form = form,
+                              .y = t->x,
+                              .m = t->rows,
+                              .accumulate = true};
     vlcache_status status = vlci_product_run(t->compute, &qkv);
     if (!status) status = attend(t);
     if (!status) status = vlci_product_run(t->compute, &out);

@@ -17,15 +17,19 @@ vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from
 
 vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int rows, cl_mem *projected) {
     vlcache_device *device = p->compute->device;
-    cl_mem hidden = NULL;
+    cl_mem hidden = NULL, brought = NULL;
     size_t bytes = (size_t)rows * (size_t)p->second.n * sizeof(float);
     *projected = NULL;
     vlcache_status status =
         vlci_memory_create(device, vlci_operand_bytes(rows, p->first.n), "projector activations", &hidden);
+    if (!status)
+        status = vlci_memory_create(device, vlci_operand_bytes(rows, p->first.k), "projector activations",
+                                    &brought);
     if (!status) status = vlci_memory_create(device, bytes, "visual tokens", projected);
     vlci_form form = vlci_linear_form(&p->compute->linear, p->second.dtype, rows);
     const vlci_product first = {.w = &p->first,
                                 .x = features,
+                                .brought = brought,
                                 .act = p->act,
                                 .y = hidden,
                                 .y_form = form,
@@ -34,6 +38,7 @@ vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int 
     if (!status) status = vlci_product_run(p->compute, &first);
     if (!status) status = vlci_product_run(p->compute, &second);
     vlci_memory_release(device, &hidden);
+    vlci_memory_release(device, &brought);
     if (status) vlci_memory_release(device, projected);
     return status;
 }

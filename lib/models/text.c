@@ -82,9 +82,9 @@ static void rooms(vlci_text *t, room out[N_ROOMS]) {
     size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
     size_t wide =
         vlci_product_gates(&t->model->compute, &t->model->text[0].gate_up) ? 0 : 2 * (size_t)c->intermediate;
-    const room all[N_ROOMS] = {{&t->norm, (size_t)c->hidden, true},
+    const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
-                               {&t->attended, q, true},
+                               {&t->attended, q, false},
                                {&t->gate_up, wide, false},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->row_max, (size_t)c->heads, false},
@@ -188,11 +188,16 @@ static vlcache_status attend(const vlci_text *t, const vlci_text_layer *w, const
                         .x_offset = at,
                         .norm = &w->norm1,
                         .eps = t->model->config.text.norm_eps,
-                        .normed = t->norm,
+                        .brought = t->norm,
                         .y = t->qkv,
                         .m = r->rows};
-    vlci_product out = {
-        .w = &w->out, .x = t->attended, .y = r->stream->x, .y_offset = at, .m = r->rows, .accumulate = true};
+    vlci_product out = {.w = &w->out,
+                        .x = t->attended,
+                        .brought = t->norm,
+                        .y = r->stream->x,
+                        .y_offset = at,
+                        .m = r->rows,
+                        .accumulate = true};
     vlci_attention attention = vlci_text_attention(t, r);
     vlcache_status status = vlci_product_run(k, &qkv);
     if (!status) status = append_rows(t, r);
@@ -210,7 +215,7 @@ static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const 
                             .x_offset = at,
                             .norm = &w->norm2,
                             .eps = t->model->config.text.norm_eps,
-                            .normed = t->norm,
+                            .brought = t->norm,
                             .gated = true,
                             .wide = t->gate_up,
                             .y = t->gated,
@@ -240,7 +245,7 @@ vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int fi
                            .x_offset = (size_t)first * (size_t)c->hidden,
                            .norm = &t->model->final_norm,
                            .eps = c->norm_eps,
-                           .normed = t->last,
+                           .brought = t->last,
                            .y = t->logits,
                            .m = n};
     return vlci_product_run(&t->model->compute, &logits);
