@@ -14,11 +14,17 @@ vlcache_status vlci_compute_open(vlcache_device *device, vlci_activation gate, v
 }
 
 vlcache_status vlci_compute_open_dtype(vlci_compute *k, vlcache_dtype dtype) {
+    vlci_norm_kernels norm;
+    vlci_act_kernels gate;
     vlcache_status status = vlci_linear_open(k->device, dtype, &k->linear);
     if (status || vlci_linear_layout(&k->linear, dtype) != VLCI_BLOCKS || k->stripes[dtype].norm.rms)
         return status;
-    status = vlci_norm_open_stripes(k->device, dtype, &k->stripes[dtype].norm);
-    return status ? status : vlci_act_open_stripes(k->device, k->gate.act, dtype, &k->stripes[dtype].gate);
+    status = vlci_norm_open_stripes(k->device, dtype, &norm);
+    if (!status) status = vlci_act_open_stripes(k->device, k->gate.act, dtype, &gate);
+    if (status) return status;
+    k->stripes[dtype].norm = norm;
+    k->stripes[dtype].gate = gate;
+    return VLCACHE_OK;
 }
 
 void vlci_compute_close(vlci_compute *compute) {

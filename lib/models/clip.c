@@ -118,7 +118,8 @@ vlcache_status vlci_clip_load(vlci_upload *up, const vlci_clip_config *config, v
     if (!status) status = load_embeddings(up, config, clip);
     for (int i = 0; i < config->run_layers && !status; i++)
         status = load_layer(up, config, layer_prefix(prefix, i), &clip->layer[i]);
-    if (config->run_layers) shape.rounded = clip->layer[0].qkv.dtype; /* no finer than what made them */
+    if (!status && config->run_layers)
+        shape.rounded = clip->layer[0].qkv.dtype; /* no finer than what made them */
     if (!status) status = vlci_attention_open(up->device, &shape, &clip->attention);
     skip_rest(up, config);
     return status;
