@@ -132,8 +132,9 @@ VLCACHE_API vlcache_status vlcache_device_ladders(const vlcache_device *device, 
 /** An implementation of matrix products, and how fast it is here. */
 typedef struct vlcache_gemm_engine {
     const char *name; /**< "portable", "wide", "clblast", "matrix" (static storage) */
-    double gflops;    /**< 1e9 operations a second for x [576][1024] times W [1024][1024], an engine that is
-                           slow there for fewer rows; 0: not measured, or it failed */
+    double gflops;    /**< 1e9 operations a second for x [2048][4096] times W [4096][4096] (processors:
+                         [576][1024] times    [1024][1024]), an engine that is slow there for fewer rows; 0: not
+                         measured, or it failed */
     bool chosen;      /**< in use for weights of this dtype */
     bool absent;      /**< the device has not what it needs for this dtype: not measured */
     char error[240];  /**< why it failed; "" where it did not */

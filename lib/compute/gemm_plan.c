@@ -17,8 +17,18 @@ enum { ENGINES = VLCI_GEMM_ENGINES };
 
 /* ---- measuring ----------------------------------------------------------------------------------------- */
 
-/* The product that is measured: the tokens of a CLIP picture times a square matrix. */
-enum { PLAN_M = 576, PLAN_N = 1024, PLAN_K = 1024, PLAN_RUNS = 8, PLAN_ROUNDS = 4, PLAN_TASTE = 64 };
+/* The product that is measured: on processors, the tokens of a CLIP picture times a square matrix; on others
+ * one that fills them, some pictures times a matrix of a model of 7B. */
+enum { PLAN_RUNS = 8, PLAN_ROUNDS = 4, PLAN_TASTE = 64 };
+
+static int plan_rows(const vlcache_device *device) {
+    return device->caps.wide_vectors ? 576 : 2048;
+}
+
+static int plan_side(const vlcache_device *device) {
+    return device->caps.wide_vectors ? 1024 : 4096;
+}
+
 static const double plan_short = 0.02; /* seconds: a run this short is repeated, */
 static const double plan_long = 0.2;   /* and one this long is not begun */
 
@@ -33,14 +43,14 @@ static vlcache_status time_runs(const vlci_gemm *gemm, const vlci_product *p, in
 
 /* All of x and W are 1, so every output must be K: an engine that says otherwise is none. */
 static vlcache_status check_result(vlcache_device *device, const vlci_product *p) {
-    size_t count = (size_t)p->m * PLAN_N;
+    size_t count = (size_t)p->m * (size_t)p->w->n;
     float *host = vlci_alloc(count, sizeof *host);
     if (!host) return vlci_fail_memory("matrix product measurement");
     vlcache_status status = vlci_read(device, p->y, 0, host, count * sizeof *host);
     for (size_t i = 0; !status && i < count; i++)
-        if (host[i] != (float)PLAN_K)
+        if (host[i] != (float)p->w->k)
             status = vlci_fail(VLCACHE_E_DEVICE, "wrong result: %g at %zu, %d expected", (double)host[i], i,
-                               PLAN_K);
+                               p->w->k);
     vlci_free(host);
     return status;
 }
@@ -48,7 +58,7 @@ static vlcache_status check_result(vlcache_device *device, const vlci_product *p
 /* Seconds for p once it is built and known to be right: the best of some rounds, since a machine that is busy
  * with something else only ever makes a round longer. */
 static vlcache_status measure_product(const vlci_gemm *gemm, const vlci_product *p, double *seconds) {
-    size_t y_bytes = (size_t)p->m * PLAN_N * sizeof(float);
+    size_t y_bytes = (size_t)p->m * (size_t)p->w->n * sizeof(float);
     vlcache_status status = vlci_fill(gemm->device, p->y, 0, y_bytes, 0x7fc00000u);
     if (!status) status = time_runs(gemm, p, 1, seconds); /* warm-up */
     if (!status) status = check_result(gemm->device, p);
@@ -71,11 +81,11 @@ static vlcache_status measure_engine(vlcache_device *device, vlci_gemm_engine en
     p.m = PLAN_TASTE;
     vlcache_status status = vlci_gemm_open(device, engine, p.w->dtype, &gemm);
     if (!status) status = measure_product(&gemm, &p, &seconds);
-    if (!status && seconds * PLAN_M / PLAN_TASTE < plan_long) {
-        p.m = PLAN_M;
+    if (!status && seconds * whole->m / PLAN_TASTE < plan_long) {
+        p.m = whole->m;
         status = measure_product(&gemm, &p, &seconds);
     }
-    if (!status) *gflops = 2e-9 * p.m * PLAN_N * PLAN_K / seconds;
+    if (!status) *gflops = 2e-9 * p.m * (double)p.w->n * p.w->k / seconds;
     vlci_gemm_close(&gemm);
     return status;
 }
@@ -96,11 +106,11 @@ static void keep_error(vlcache_gemm_engine *engine) {
 /* An engine that fails has an error; the whole fails when the memory is not there or no engine works. */
 static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
                               vlcache_gemm_engine engines[ENGINES]) {
-    vlci_matrix w = {.n = PLAN_N, .k = PLAN_K, .dtype = dtype};
-    vlci_product p = {.w = &w, .m = PLAN_M};
-    size_t w_bytes = vlci_matrix_bytes(PLAN_N, PLAN_K, dtype, VLCI_PANELS);
-    size_t x_bytes = (size_t)PLAN_M * PLAN_K * sizeof(float),
-           y_bytes = (size_t)PLAN_M * PLAN_N * sizeof(float);
+    int side = plan_side(device);
+    vlci_matrix w = {.n = side, .k = side, .dtype = dtype};
+    vlci_product p = {.w = &w, .m = plan_rows(device)};
+    size_t w_bytes = vlci_matrix_bytes(side, side, dtype, VLCI_PANELS);
+    size_t x_bytes = (size_t)p.m * (size_t)side * sizeof(float), y_bytes = x_bytes;
     vlcache_status status = vlci_memory_create(device, w_bytes, "matrix product measurement", &w.data);
     if (!status) status = vlci_memory_create(device, x_bytes, "matrix product measurement", &p.x);
     if (!status) status = vlci_memory_create(device, y_bytes, "matrix product measurement", &p.y);
