@@ -156,7 +156,7 @@ VLCACHE_API vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_d
 /**
  * Where the cache is and what it holds, of all devices. `cache_dir` as in vlcache_device_options. `*folder`
  * is new memory for vlcache_free(), NULL where there is no cache; it need not exist yet. Errors:
- * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read).
+ * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read), VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size_t *files,
                                                   uint64_t *bytes);
