@@ -3,11 +3,12 @@
  */
 #include "fuzz.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 char *fuzz_text(fuzz_input *in) {
@@ -32,13 +33,14 @@ unsigned fuzz_number(fuzz_input *in, unsigned most) {
 
 static char folder[64];
 
+static int drop(const char *path, const struct stat *at, int type, struct FTW *walk) {
+    (void)at, (void)type, (void)walk;
+    return remove(path);
+}
+
 /* Of libFuzzer's processes each cleans up after itself. */
 static void clean(void) {
-    DIR *list = opendir(folder);
-    for (struct dirent *entry; list && (entry = readdir(list));)
-        if (entry->d_name[0] != '.') fuzz_remove(entry->d_name);
-    if (list) closedir(list);
-    rmdir(folder);
+    nftw(folder, drop, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 const char *fuzz_folder(void) {
