@@ -177,6 +177,36 @@ START_TEST(engines_are_measured_once) {
 }
 END_TEST
 
+/* A vlcache_progress_fn that goes on until products are measured, and then `*user` times more. */
+static bool few_products(void *user, const char *stage, uint64_t done, uint64_t total) {
+    int *left = user;
+    (void)done, (void)total;
+    return strcmp(stage, "measuring matrix products") != 0 || (*left)-- > 0;
+}
+
+/* Between two products a measurement can be ended; nothing is remembered of it, and no engine has failed. */
+START_TEST(measuring_can_be_cancelled) {
+    for (int most = 0; most < 4; most++) {
+        vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+        vlcache_gemm_engine engines[ENGINES];
+        vlcache_device *device = NULL;
+        size_t n = 0;
+        int left = most;
+        options.cache_dir = scratch_folder();
+        options.progress = few_products;
+        options.progress_user = &left;
+        ck_ok(vlcache_device_open(NULL, &options, &device));
+        ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, true, engines, ENGINES, &n),
+                 VLCACHE_E_CANCELLED, "cancelled while measuring matrix products");
+        ck_assert_int_eq(left, -1); /* it was not asked again */
+        ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n));
+        for (int i = 0; i < ENGINES; i++) ck_assert(engines[i].gflops == 0 && !*engines[i].error);
+        vlcache_device_destroy(&device);
+    }
+    scratch_clean();
+}
+END_TEST
+
 START_TEST(an_engine_can_be_forced) {
     vlcache_gemm_engine engines[ENGINES];
     size_t n = 0;
@@ -441,6 +471,7 @@ int main(void) {
     tcase_add_test(all, late_unknown_variants_are_refused);
     tcase_add_test(all, lanes_have_names);
     tcase_add_test(all, engines_are_measured_once);
+    tcase_add_test(all, measuring_can_be_cancelled);
     tcase_add_test(all, an_engine_can_be_forced);
     tcase_add_test(all, build_time_is_counted);
     tcase_add_test(all, the_cache_is_counted_and_cleared);

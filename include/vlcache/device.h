@@ -46,7 +46,8 @@ typedef struct vlcache_device_options {
                                 cache; NULL */
     bool profile; /**< count calls and device time of each kernel, for vlcache_device_profile(): every launch
                      is then waited for; false */
-    vlcache_progress_fn progress; /**< stage "building kernels"; NULL: none; NULL */
+    vlcache_progress_fn progress; /**< stages "building kernels" and "measuring matrix products", before each
+                                     of them; false cancels; NULL: none; NULL */
     void *progress_user;          /**< handed to it; NULL */
 } vlcache_device_options;
 #define VLCACHE_DEVICE_OPTIONS_INIT                                                                          \

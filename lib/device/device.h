@@ -230,6 +230,10 @@ struct vlcache_device {
     int references;
 };
 
+/** Tells the device's progress callback, if there is one, how much is done of a stage of unknown length.
+ * Errors: VLCACHE_E_CANCELLED, as it asks for. */
+vlcache_status vlci_progress(const vlcache_device *device, const char *stage, uint64_t done);
+
 /** One more owner; vlcache_device_destroy() gives it up. */
 vlcache_device *vlci_device_retain(vlcache_device *device);
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,10 @@
 
 static volatile sig_atomic_t seen, at_rest;
 static _Atomic(vlcache_session *) running; /* lock-free, so a handler may read it */
+
+/* What Ctrl-C says where nothing is running that says so itself: a driver's compiler cannot be stopped half
+ * way. */
+static char word[160];
 
 static void on_interrupt(int number) {
     (void)number;
@@ -23,12 +28,17 @@ static void on_interrupt(int number) {
     }
     seen = 1;
     vlcache_session *session = atomic_load(&running);
-    if (session) vlcache_session_cancel(session);
+    if (session)
+        vlcache_session_cancel(session);
+    else
+        (void)!write(STDERR_FILENO, word, strlen(word));
     errno = saved;
 }
 
 void interrupt_install(void) {
     struct sigaction action;
+    snprintf(word, sizeof word, "%s%.64s: ends with the step that it is at; Ctrl-C again ends it at once\n",
+             isatty(STDERR_FILENO) ? "\n" : "", program_invocation_short_name);
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_flags = SA_RESTART; /* drivers need not know of Ctrl-C */

@@ -1,6 +1,6 @@
 /**
- * interrupt.h - Ctrl-C: the first asks what is running to end, the second ends the program; where nothing is
- * running, the first does.
+ * interrupt.h - Ctrl-C: the first asks what is running to end, with a word where that takes as long as a
+ * kernel takes to build; the second ends the program; where nothing is running, the first does.
  */
 #ifndef COMMON_INTERRUPT_H
 #define COMMON_INTERRUPT_H
