@@ -447,6 +447,20 @@ START_TEST(tool_ends_as_documented) {
 }
 END_TEST
 
+/* A driver that is there and has no device is not one to install. */
+START_TEST(tool_tells_of_pocl) {
+    process p;
+    run_with(&p, "POCL_CACHE_DIR", "/proc/nothing", "--list-devices");
+    if (p.code) { /* else there is another one */
+        ck_assert_int_eq(p.code, 3);
+        ck_assert_msg(strstr(p.err, "no OpenCL device found: PoCL is there but has none") &&
+                          strstr(p.err, "POCL_CACHE_DIR"),
+                      "%s", p.err);
+    }
+    process_release(&p);
+}
+END_TEST
+
 /* Whatever it prints, and however much of it. */
 static const char *const printed[] = {"--json", "--no-measure", "--list-devices", "--help", "--version"};
 
@@ -478,6 +492,7 @@ int main(void) {
     tcase_add_test(all, tool_prints_json);
     tcase_add_test(all, tool_fits_the_page);
     tcase_add_test(all, tool_warns);
+    tcase_add_test(all, tool_tells_of_pocl);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);

@@ -691,6 +691,27 @@ START_TEST(interrupted_building) {
 }
 END_TEST
 
+/* No room for the driver's own files: it fails to build, or calls exit(1), as LLVM does; that is no bad flag.
+ */
+START_TEST(driver_without_room) {
+    char command[2048], path[512];
+    process p;
+    for (int blocks = 1; blocks <= 64; blocks += 63) {
+        mkdir(in_scratch("full", path), 0700);
+        snprintf(command, sizeof command,
+                 "trap '' XFSZ; ulimit -f %d; export POCL_CACHE_DIR=%s XDG_CACHE_HOME=%s; exec " TOOL
+                 " -m " TINY " -n 2 --quiet -p 'What is it?'",
+                 blocks, path, path);
+        process_run(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
+        if (p.code)
+            expect(&p, 3,
+                   strstr(p.err, "not build") ? "kernel file" : "the OpenCL driver has ended the program");
+        process_release(&p);
+        scratch_remove("full");
+    }
+}
+END_TEST
+
 START_TEST(reader_leaves) {
     process p;
     process_start(&p, (const char *const[]){TOOL, LONG, NULL});
@@ -771,6 +792,7 @@ int main(void) {
     tcase_add_test(tcase, interrupted_json);
     tcase_add_test(tcase, interrupted_chat);
     tcase_add_test(tcase, interrupted_building);
+    tcase_add_test(tcase, driver_without_room);
     tcase_add_test(tcase, reader_leaves);
     tcase_add_loop_test(tcase, bars, 0, 2);
     suite_add_tcase(suite, tcase);

@@ -166,6 +166,28 @@ START_TEST(broken_utf8) {
 }
 END_TEST
 
+/* A token of the vocabulary is not looked for behind its end: the sanitizers' to see. */
+START_TEST(zero_bytes) {
+    static const char file[] =
+        "{\"model\":{\"type\":\"BPE\",\"ignore_merges\":true,\"merges\":[],"
+        "\"vocab\":{\"ab\":0,\"c\":1}}}";
+    static const char text[64] = "ab";
+    vlci_tokenizer *t = NULL;
+    int32_t *ids;
+    size_t n;
+    scratch_text("tokenizer.json", file);
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    ck_ok(vlci_tokenizer_encode(t, text, 2, false, &ids, &n));
+    ck_assert(n == 1 && ids[0] == 0);
+    vlci_free(ids);
+    ck_ok(vlci_tokenizer_encode(t, text, sizeof text, false, &ids, &n));
+    ck_assert_uint_eq(n, 0); /* no a, no b, no zero, and nothing for what is unknown */
+    vlci_free(ids);
+    vlci_tokenizer_destroy(&t);
+    scratch_clean();
+}
+END_TEST
+
 /* A quarter of a megabyte in one line, of one kind of character each, must not hang. */
 START_TEST(long_lines) {
     static const char kinds[] = "a \n1.\t";
@@ -562,6 +584,7 @@ int main(void) {
     tcase_add_loop_test(cases, goldens, 0, N_NAMES);
     tcase_add_test(cases, lookup);
     tcase_add_loop_test(cases, broken_utf8, 0, N_NAMES);
+    tcase_add_test(cases, zero_bytes);
     tcase_add_loop_test(cases, long_lines, 0, N_NAMES);
     tcase_add_test(cases, bad_files);
     tcase_add_test(cases, bad_patterns);

@@ -107,6 +107,18 @@ static vlcache_status check_needs(cl_device_id device, const char *name) {
     return VLCACHE_OK;
 }
 
+/* PoCL's device is the CPU, which is always there; it has none where it cannot write its cache, and does not
+ * say so. */
+const char *vlci_platform_hint(cl_platform_id platform) {
+    char name[128] = "";
+    if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL) ||
+        strcmp(name, "Portable Computing Language"))
+        return NULL;
+    return "PoCL is there but has none, as it does where it cannot write its cache: see that "
+           "$POCL_CACHE_DIR, or "
+           "$XDG_CACHE_HOME/pocl or ~/.cache/pocl, can be written";
+}
+
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     memset(out, 0, sizeof *out);
     vlcache_device_info *info = &out->info;

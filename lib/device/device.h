@@ -34,6 +34,9 @@ typedef struct vlci_caps {
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
 
+/** Why a platform may have no device, where something is known of it (static storage); NULL: nothing is. */
+const char *vlci_platform_hint(cl_platform_id platform);
+
 /** The status that a failing OpenCL call means: host memory, device memory, or the device itself. */
 vlcache_status vlci_cl_status(cl_int code);
 

@@ -17,6 +17,15 @@
 enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
 enum { CL_PLATFORM_NOT_FOUND = -1001 }; /* the loader's own */
 
+/* `hint`: why a driver that is there has no device; NULL: not known. */
+static vlcache_status fail_none(const char *hint) {
+    static const char install[] =
+        "install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
+        "(Debian and Ubuntu: apt install pocl-opencl-icd)";
+    if (!hint) hint = install;
+    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, NULL, NULL, hint, "no OpenCL device found: %s", hint);
+}
+
 /* What the loader or a driver said instead of a list. */
 static vlcache_status fail_list(const char *what, cl_int code) {
     return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_NO_DEVICE,
@@ -35,7 +44,7 @@ static vlcache_status enumerate(cl_device_id *devices, size_t *n) {
     cl_uint n_platforms = 0;
     *n = 0;
     cl_int failed = 0, code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
-    if (code) return there_is_none(code) ? VLCACHE_OK : fail_list("platforms", code);
+    if (code) return there_is_none(code) ? fail_none(NULL) : fail_list("platforms", code);
     if (n_platforms > MAX_PLATFORMS) n_platforms = MAX_PLATFORMS;
     static const cl_device_type order[] = {CL_DEVICE_TYPE_GPU, CL_DEVICE_TYPE_ACCELERATOR,
                                            CL_DEVICE_TYPE_CPU};
@@ -52,19 +61,16 @@ static vlcache_status enumerate(cl_device_id *devices, size_t *n) {
             failed = code;
         }
     }
-    return *n || !failed ? VLCACHE_OK : fail_list("devices", failed);
+    if (*n) return VLCACHE_OK;
+    if (failed) return fail_list("devices", failed);
+    const char *hint = NULL;
+    for (cl_uint p = 0; p < n_platforms && !hint; p++) hint = vlci_platform_hint(platforms[p]);
+    return fail_none(hint);
 }
 
 /* Whether a device gave no answer: what is known of it is less than what it is. */
 static bool is_silent(vlcache_status status) {
     return status == VLCACHE_E_DEVICE || status == VLCACHE_E_DEVICE_MEMORY;
-}
-
-static vlcache_status fail_none(void) {
-    static const char hint[] =
-        "install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
-        "(Debian and Ubuntu: apt install pocl-opencl-icd)";
-    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, NULL, NULL, hint, "no OpenCL device found: %s", hint);
 }
 
 vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, size_t *count) {
@@ -73,7 +79,6 @@ vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, 
     cl_device_id devices[MAX_DEVICES];
     vlcache_status status = enumerate(devices, count);
     if (status) return status;
-    if (!*count) return fail_none();
     for (size_t i = 0; i < *count && i < capacity; i++) {
         vlci_caps caps;
         status = vlci_caps_read(devices[i], &caps); /* a device that cannot run kernels is still shown */
@@ -190,7 +195,6 @@ vlcache_status vlcache_device_open(const char *select, const vlcache_device_opti
     int index = 0;
     status = enumerate(devices, &n);
     if (status) return status;
-    if (!n) return fail_none();
     status = pick(devices, n, select, &index);
     if (status) return status;
     if (index < 0) return fail_select(devices, n, select);

@@ -28,17 +28,13 @@ static void on_interrupt(int number) {
     }
     seen = 1;
     vlcache_session *session = atomic_load(&running);
-    if (session)
-        vlcache_session_cancel(session);
-    else
-        (void)!write(STDERR_FILENO, word, strlen(word));
+    if (session) vlcache_session_cancel(session);
+    if (!session && *word) (void)!write(STDERR_FILENO, word, strlen(word));
     errno = saved;
 }
 
 void interrupt_install(void) {
     struct sigaction action;
-    snprintf(word, sizeof word, "%s%.64s: ends with the step that it is at; Ctrl-C again ends it at once\n",
-             isatty(STDERR_FILENO) ? "\n" : "", program_invocation_short_name);
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_flags = SA_RESTART; /* drivers need not know of Ctrl-C */
@@ -58,6 +54,14 @@ void interrupt_forget(void) {
 
 void interrupt_cancels(vlcache_session *session) {
     atomic_store(&running, session);
+}
+
+void interrupt_says(bool so) {
+    word[0] = 0;
+    if (so)
+        snprintf(word, sizeof word,
+                 "%s%.64s: ends with the step that it is at; Ctrl-C again ends it at once\n",
+                 isatty(STDERR_FILENO) ? "\n" : "", program_invocation_short_name);
 }
 
 void interrupt_ends(bool at_once) {

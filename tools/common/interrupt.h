@@ -1,6 +1,6 @@
 /**
- * interrupt.h - Ctrl-C: the first asks what is running to end, with a word where that takes as long as a
- * kernel takes to build; the second ends the program; where nothing is running, the first does.
+ * interrupt.h - Ctrl-C: the first asks what is running to end, the second ends the program; where nothing is
+ * running, the first does.
  */
 #ifndef COMMON_INTERRUPT_H
 #define COMMON_INTERRUPT_H
@@ -16,6 +16,10 @@ void interrupt_forget(void);
 
 /** The session whose turn Ctrl-C cancels from now on; NULL: none. */
 void interrupt_cancels(vlcache_session *session);
+
+/** From now on (true) kernels may be built, so that the end can take as long as one takes: Ctrl-C is answered
+ * with a word. No longer (false). */
+void interrupt_says(bool so);
 
 /** From now on the program waits for the user (true): Ctrl-C ends it at once; or works (false). */
 void interrupt_ends(bool at_once);

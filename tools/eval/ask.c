@@ -375,21 +375,26 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     device.progress = model.progress = console_progress;
     device.progress_user = model.progress_user = c;
     model.dtype = o->dtype;
+    interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
     if (!code) code = check(a, begin_session(a, NULL, &a->session));
+    interrupt_says(false);
     a->start = clock_seconds();
     return code;
 }
 
-void asker_device_name(const options *o, char *name, size_t room) {
+int asker_device_name(const options *o, console *c, char *name, size_t room) {
     vlcache_device *device = NULL;
     vlcache_device_info info;
     *name = 0;
-    if (vlcache_device_open(o->device, NULL, &device)) return;
+    vlcache_status status = vlcache_device_open(o->device, NULL, &device);
+    if (status == VLCACHE_E_NO_DEVICE) return EXIT_OK;
+    if (status) return console_fail(c, exit_code(status), "%s", vlcache_error_message());
     vlcache_device_describe(device, &info);
     snprintf(name, room, "%s", info.name);
     vlcache_device_destroy(&device);
+    return EXIT_OK;
 }
 
 void asker_close(asker *a) {
