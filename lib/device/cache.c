@@ -97,8 +97,10 @@ static int open_folder(const char *folder) {
     return -1;
 }
 
-static unsigned char *read_sealed(FILE *file, size_t *bytes) {
+/* NULL where it is none, and `*why`. */
+static unsigned char *read_sealed(FILE *file, size_t *bytes, const char **why) {
     unsigned char seal[SEAL_BYTES];
+    *why = "corrupt cache entry";
     if (fread(seal, 1, SEAL_BYTES, file) != SEAL_BYTES || memcmp(seal, seal_magic, sizeof seal_magic))
         return NULL;
     uint64_t length, sum;
@@ -106,6 +108,7 @@ static unsigned char *read_sealed(FILE *file, size_t *bytes) {
     memcpy(&sum, seal + 16, 8);
     if (length > max_file) return NULL;
     unsigned char *data = vlci_alloc((size_t)length + 1, 1);
+    if (!data) *why = "no host memory for a cache entry";
     if (!data) return NULL;
     bool whole = fread(data, 1, (size_t)length, file) == length && fgetc(file) == EOF;
     if (!whole || fnv(0xcbf29ce484222325u, data, (size_t)length) != sum) {
@@ -133,8 +136,9 @@ unsigned char *vlci_cache_load(const vlcache_device *device, const char *name, s
     int dir = folder ? open_folder(folder) : -1;
     if (dir < 0) return NULL;
     FILE *file = open_entry(dir, folder, name);
-    unsigned char *data = file ? read_sealed(file, bytes) : NULL;
-    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s/%s: corrupt cache entry, built again", folder, name);
+    const char *why = NULL;
+    unsigned char *data = file ? read_sealed(file, bytes, &why) : NULL;
+    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s/%s: %s, built again", folder, name, why);
     if (file) fclose(file);
     close(dir);
     return data;

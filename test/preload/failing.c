@@ -31,6 +31,7 @@ static int n_ranges;
 static bool begun, goes_on;
 static long allocation_at = -1, call_at = -1, allocations, calls;
 static cl_int code = CL_OUT_OF_RESOURCES;
+static char says[4096]; /* the file of $FAILING_SAYS */
 #define OF_THREAD static __thread __attribute__((tls_model("initial-exec")))
 OF_THREAD int inside; /* of a call of OpenCL, or of what is done here */
 
@@ -66,6 +67,11 @@ static void begin(void) {
     call_at = number("FAILING_CALL", -1);
     code = (cl_int)number("FAILING_CODE", CL_OUT_OF_RESOURCES);
     goes_on = number("FAILING_ON", 0) != 0;
+    const char *file = getenv("FAILING_SAYS");
+    if (file) snprintf(says, sizeof says, "%s", file);
+    /* programs that this one begins, such as a driver's linker, are not meant */
+    static const char *const ours[] = {"LD_PRELOAD", "FAILING_ALLOCATION", "FAILING_CALL", "FAILING_SAYS"};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) unsetenv(ours[i]);
     dl_iterate_phdr(add_range, NULL);
     inside--;
 }
@@ -169,9 +175,8 @@ RELEASES(DEFINE_RELEASE)
 HANDLES(DEFINE_HANDLE)
 
 __attribute__((destructor)) static void say(void) {
-    const char *path = getenv("FAILING_SAYS");
     inside++;
-    FILE *file = path ? fopen(path, "w") : NULL;
+    FILE *file = *says ? fopen(says, "w") : NULL;
     if (file) fprintf(file, "%ld %ld\n", allocations, calls);
     if (file) fclose(file);
 }
