@@ -337,8 +337,27 @@ START_TEST(test_deaf_device) {
         ck_fails(vlcache_device_open("a name", NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
         ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
     }
+    /* nor is a device that says nothing one of 0 bytes; it may be the one that was asked for, and is listed
+     * with a word */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        deaf.what = names[i];
+        deaf.code = CL_INVALID_DEVICE;
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_DEVICE,
+                 "does not answer: CL_INVALID_DEVICE");
+        ck_fails(vlcache_device_open("a name", NULL, &device), VLCACHE_E_DEVICE, "does not answer");
+        vlcache_set_log(keep_log, NULL);
+        ck_ok(vlcache_device_list(&info, 1, &n));
+        ck_assert_ptr_nonnull(strstr(last_log, "does not answer: CL_INVALID_DEVICE"));
+        vlcache_set_log(NULL, NULL);
+        deaf.code = CL_INVALID_VALUE; /* a question that it does not know */
+        ck_ok(vlcache_device_open(NULL, NULL, &device));
+        vlcache_device_destroy(&device);
+    }
     deaf.code = 0;
     for (int i = 0; i < 2; i++) {
+        list_code[i] = CL_OUT_OF_RESOURCES;
+        ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_DEVICE, "the list of");
+        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_DEVICE, "CL_OUT_OF_RESOURCES");
         list_code[i] = CL_OUT_OF_HOST_MEMORY;
         ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");
         ck_fails(vlcache_device_list(&info, 1, &n), VLCACHE_E_NO_MEMORY, "CL_OUT_OF_HOST_MEMORY");

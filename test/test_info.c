@@ -177,6 +177,36 @@ START_TEST(engines_are_measured_once) {
 }
 END_TEST
 
+/* A vlcache_progress_fn that goes on until products are measured, and then `*user` times more. */
+static bool few_products(void *user, const char *stage, uint64_t done, uint64_t total) {
+    int *left = user;
+    (void)done, (void)total;
+    return strcmp(stage, "measuring matrix products") != 0 || (*left)-- > 0;
+}
+
+/* Between two products a measurement can be ended; nothing is remembered of it, and no engine has failed. */
+START_TEST(measuring_can_be_cancelled) {
+    for (int most = 0; most < 4; most++) {
+        vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+        vlcache_gemm_engine engines[ENGINES];
+        vlcache_device *device = NULL;
+        size_t n = 0;
+        int left = most;
+        options.cache_dir = scratch_folder();
+        options.progress = few_products;
+        options.progress_user = &left;
+        ck_ok(vlcache_device_open(NULL, &options, &device));
+        ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, true, engines, ENGINES, &n),
+                 VLCACHE_E_CANCELLED, "cancelled while measuring matrix products");
+        ck_assert_int_eq(left, -1); /* it was not asked again */
+        ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n));
+        for (int i = 0; i < ENGINES; i++) ck_assert(engines[i].gflops == 0 && !*engines[i].error);
+        vlcache_device_destroy(&device);
+    }
+    scratch_clean();
+}
+END_TEST
+
 START_TEST(an_engine_can_be_forced) {
     vlcache_gemm_engine engines[ENGINES];
     size_t n = 0;
@@ -417,6 +447,20 @@ START_TEST(tool_ends_as_documented) {
 }
 END_TEST
 
+/* A driver that is there and has no device is not one to install. */
+START_TEST(tool_tells_of_pocl) {
+    process p;
+    run_with(&p, "POCL_CACHE_DIR", "/proc/nothing", "--list-devices");
+    if (p.code) { /* else there is another one */
+        ck_assert_int_eq(p.code, 3);
+        ck_assert_msg(strstr(p.err, "no OpenCL device found: PoCL is there but has none") &&
+                          strstr(p.err, "POCL_CACHE_DIR"),
+                      "%s", p.err);
+    }
+    process_release(&p);
+}
+END_TEST
+
 /* Whatever it prints, and however much of it. */
 static const char *const printed[] = {"--json", "--no-measure", "--list-devices", "--help", "--version"};
 
@@ -441,12 +485,14 @@ int main(void) {
     tcase_add_test(all, late_unknown_variants_are_refused);
     tcase_add_test(all, lanes_have_names);
     tcase_add_test(all, engines_are_measured_once);
+    tcase_add_test(all, measuring_can_be_cancelled);
     tcase_add_test(all, an_engine_can_be_forced);
     tcase_add_test(all, build_time_is_counted);
     tcase_add_test(all, the_cache_is_counted_and_cleared);
     tcase_add_test(all, tool_prints_json);
     tcase_add_test(all, tool_fits_the_page);
     tcase_add_test(all, tool_warns);
+    tcase_add_test(all, tool_tells_of_pocl);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);

@@ -252,6 +252,24 @@ START_TEST(test_shares_are_exact) {
 }
 END_TEST
 
+/* Whatever number a text means, what comes back of it means the same: also where it has more digits than a
+ * double. */
+START_TEST(test_long_shares_come_back) {
+    vlcache_compress_options o = options_of("vlcache"), again = o;
+    char given[40], text[VLCACHE_AXIS_BYTES];
+    uint64_t state = 5;
+    for (int i = 0; i < 100000; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        snprintf(given, sizeof given, "spread:0.%0*llu", i % 18 + 1,
+                 1 + (unsigned long long)((state >> 4) % (i % 18 ? 99999999999999999u : 8)));
+        if (vlcache_compress_set(&o, "summary", given)) continue; /* 1.0 or more */
+        ck_ok(vlcache_compress_get(&o, "summary", text));
+        ck_ok(vlcache_compress_set(&again, "summary", text));
+        ck_assert_msg(again.centroids == o.centroids, "%s -> %s", given, text);
+    }
+}
+END_TEST
+
 static void refused(const char *axis, const char *text, const char *why) {
     vlcache_compress_options o = options_of("vlcache"), before = o;
     char field[64];
@@ -498,6 +516,7 @@ int main(void) {
     tcase_add_test(all, test_texts_of_the_table);
     tcase_add_test(all, test_texts);
     tcase_add_test(all, test_shares_are_exact);
+    tcase_add_test(all, test_long_shares_come_back);
     tcase_add_test(all, test_bad_texts);
     tcase_add_test(all, test_no_such_axis);
     tcase_add_test(all, test_bad_values);

@@ -476,7 +476,7 @@ static void run_starved(process *p, const char *environment, long at, const char
     char command[4096];
     snprintf(command, sizeof command,
              "%s%ld LD_PRELOAD=" VLCACHE_BINARY_DIR
-             "/libvlcache_starved.so exec %s --data %s --policy vlcache --budget .1 --limit 1 -n 4 --results "
+             "/libvlcache_failing.so exec %s --data %s --policy vlcache --budget .1 --limit 1 -n 4 --results "
              "%s/starved --report %s -o json --quiet",
              environment, at, EVAL, data_path, scratch_folder(), out);
     process_run(p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
@@ -489,7 +489,7 @@ START_TEST(memory_runs_out) {
     process p, good;
     in_scratch("starved.html", out);
     in_scratch("count", says);
-    snprintf(environment, sizeof environment, "STARVED_SAYS=%s STARVED_AT=-", says);
+    snprintf(environment, sizeof environment, "FAILING_SAYS=%s FAILING_ALLOCATION=-", says);
     run_starved(&p, environment, 1, out); /* makes the results */
     process_release(&p);
     run_starved(&good, environment, 1, out);
@@ -500,7 +500,7 @@ START_TEST(memory_runs_out) {
     ck_assert_int_gt(points, 1000);
     for (long k = 0; k < (every ? points : 37); k++) {
         long at = every ? k : k < 15 ? k * last / 15 : last + 9 * (k - 15);
-        run_starved(&p, "STARVED_AT=", at, out);
+        run_starved(&p, "FAILING_ALLOCATION=", at, out);
         ck_assert_msg(p.code == 4 || p.code == 0, "allocation %ld: exit code %d: %s", at, p.code, p.err);
         ck_assert_msg(p.code == 0 || strstr(p.err, "memory"), "allocation %ld: %s", at, p.err);
         if (!p.code) ck_assert_str_eq(p.out, good.out);

@@ -2,6 +2,7 @@
  * test_run.c - vlcache-run as its users run it: what goes to which stream, exit codes, JSON, chat, Ctrl-C,
  * bars. The tiny model answers where any answer will do, the shipped one where its words matter.
  */
+#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -661,6 +662,56 @@ START_TEST(interrupted_chat) {
 }
 END_TEST
 
+static int entries_of(const char *folder) {
+    DIR *list = opendir(folder);
+    int n = 0;
+    for (struct dirent *entry; list && (entry = readdir(list));) n += strstr(entry->d_name, ".clbin") != NULL;
+    if (list) closedir(list);
+    return n;
+}
+
+/* While kernels are built: a word at once, the end before the next but one, and what is built stays. */
+START_TEST(interrupted_building) {
+    char cache[600], path[512];
+    process p;
+    snprintf(cache, sizeof cache, "%s/vlcache", in_scratch("cold", path));
+    mkdir(path, 0700);
+    setenv("XDG_CACHE_HOME", path, 1);
+    process_start(&p, (const char *const[]){TOOL, ASK, "-n", "2", NULL});
+    tool_environment();
+    while (entries_of(cache) < 2) usleep(2000);
+    int before = entries_of(cache);
+    process_signal(&p, SIGINT);
+    process_finish(&p);
+    expect(&p, 130, "vlcache-run: ends with the step that it is at; Ctrl-C again ends it at once\n");
+    ck_assert_int_le(entries_of(cache), before + 2);
+    ck_assert_str_eq(p.out, "");
+    process_release(&p);
+    scratch_remove("cold");
+}
+END_TEST
+
+/* No room for the driver's own files: it fails to build, or calls exit(1), as LLVM does; that is no bad flag.
+ */
+START_TEST(driver_without_room) {
+    char command[2048], path[512];
+    process p;
+    for (int blocks = 1; blocks <= 64; blocks += 63) {
+        mkdir(in_scratch("full", path), 0700);
+        snprintf(command, sizeof command,
+                 "trap '' XFSZ; ulimit -f %d; export POCL_CACHE_DIR=%s XDG_CACHE_HOME=%s; exec " TOOL
+                 " -m " TINY " -n 2 --quiet -p 'What is it?'",
+                 blocks, path, path);
+        process_run(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
+        if (p.code)
+            expect(&p, 3,
+                   strstr(p.err, "not build") ? "kernel file" : "the OpenCL driver has ended the program");
+        process_release(&p);
+        scratch_remove("full");
+    }
+}
+END_TEST
+
 START_TEST(reader_leaves) {
     process p;
     process_start(&p, (const char *const[]){TOOL, LONG, NULL});
@@ -740,6 +791,8 @@ int main(void) {
     tcase_add_test(tcase, interrupted);
     tcase_add_test(tcase, interrupted_json);
     tcase_add_test(tcase, interrupted_chat);
+    tcase_add_test(tcase, interrupted_building);
+    tcase_add_test(tcase, driver_without_room);
     tcase_add_test(tcase, reader_leaves);
     tcase_add_loop_test(tcase, bars, 0, 2);
     suite_add_tcase(suite, tcase);

@@ -40,6 +40,7 @@ int main(int argc, char **argv) {
     int code = options_parse(argc, argv, &b.options);
     console_open(&b.console, b.options.quiet, false);
     interrupt_install();
+    interrupt_says(true);
     if (!code && b.options.action == ACTION_HELP)
         options_help();
     else if (!code && b.options.action == ACTION_VERSION)

@@ -81,7 +81,8 @@ static int make_header(program *p, json_t **out) {
     if (!known)
         return console_fail(&p->console, exit_code_errno(errno), "%s: cannot be read: %s", p->folder,
                             strerror(errno));
-    jobs_device_name(o, device, sizeof device);
+    int code = jobs_device_name(o, &p->console, device, sizeof device);
+    if (code) return code;
     *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", RESULTS_VERSION,
                      "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",
                      printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,

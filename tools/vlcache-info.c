@@ -109,17 +109,21 @@ static void print_help(void) {
 
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
-static void ask_gemm(vlcache_device *device, const options *o, report *r) {
-    for (int i = 0; i < DTYPES; i++) {
+/* What fails in one dtype becomes part of the report, unless it is that there is no memory to look. */
+static vlcache_status ask_gemm(vlcache_device *device, const options *o, report *r) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < DTYPES && status != VLCACHE_E_NO_MEMORY; i++) {
         engines *e = &r->gemm[i];
         if (o->dtype != VLCACHE_DTYPE_AUTO && o->dtype != dtypes[i]) continue;
         e->asked = true;
-        if (vlcache_device_gemm(device, dtypes[i], !o->no_measure, e->engine, MAX_ENGINES, &e->n)) {
+        status = vlcache_device_gemm(device, dtypes[i], !o->no_measure, e->engine, MAX_ENGINES, &e->n);
+        if (status) {
             snprintf(e->error, sizeof e->error, "%s", vlcache_error_message());
             e->n = 0;
         }
         if (e->n > MAX_ENGINES) e->n = MAX_ENGINES;
     }
+    return status == VLCACHE_E_NO_MEMORY ? status : VLCACHE_OK;
 }
 
 /* Opens the device and asks it; why it cannot be opened becomes part of the report. */
@@ -134,7 +138,7 @@ static void ask_device(const options *o, report *r) {
     if (!status) vlcache_device_describe(device, &r->info); /* with what opening it has shown */
     if (!status) status = vlcache_device_ladders(device, r->ladder, MAX_LADDERS, &r->n_ladders);
     if (r->n_ladders > MAX_LADDERS) r->n_ladders = MAX_LADDERS;
-    if (!status) ask_gemm(device, o, r);
+    if (!status) status = ask_gemm(device, o, r);
     if (status) snprintf(r->error, sizeof r->error, "%s", vlcache_error_message());
     r->code = exit_code(status);
     vlcache_device_destroy(&device);
@@ -392,6 +396,7 @@ static int report_all(const options *o, const vlcache_device_info *infos, size_t
     json_t *devices = o->json ? json_array() : NULL;
     static report r;
     int code = EXIT_DEVICE, first = EXIT_OK;
+    char why[sizeof r.error] = "no device is the one that was asked for";
     for (size_t i = 0; i < n; i++) {
         if (only >= 0 && infos[i].index != only) continue;
         memset(&r, 0, sizeof r);
@@ -399,11 +404,14 @@ static int report_all(const options *o, const vlcache_device_info *infos, size_t
         r.by_default = infos[i].index == by_default;
         ask_device(o, &r);
         if (!r.code) code = EXIT_OK;
-        if (!first) first = r.code;
+        if (!first && r.code) {
+            first = r.code;
+            memcpy(why, r.error, sizeof why);
+        }
         if (devices) json_array_append_new(devices, report_json(&r));
         if (!devices) print_report(&r);
     }
-    if (code) code = first ? first : code;
+    if (code) code = console_fail(&terminal, first ? first : code, "%s", why);
     char *folder = NULL;
     size_t files = 0;
     uint64_t bytes = 0;
@@ -433,7 +441,12 @@ static int run(const options *o) {
     if (status) return console_fail_status(&terminal, status);
     status = resolve(NULL, &by_default);
     bool misnamed = status == VLCACHE_E_NO_DEVICE || status == VLCACHE_E_ARGUMENT; /* in the environment */
-    if (misnamed && !o->device) return console_fail_status(&terminal, status);
+    if ((misnamed && !o->device) || status == VLCACHE_E_NO_MEMORY)
+        return console_fail_status(&terminal, status);
+    if (status && !misnamed)
+        console_say(&terminal,
+                    "vlcache-info: warning: which device is used where none is named is not known: %s\n",
+                    vlcache_error_message());
     if (!o->json) print_head(n);
     return report_all(o, infos, n, only, by_default);
 }

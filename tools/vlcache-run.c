@@ -102,10 +102,12 @@ int main(int argc, char **argv) {
     double start = clock_seconds();
     if (!code) code = load_pictures(&r);
     if (!code) start = clock_seconds();
+    interrupt_says(true);
     if (!code) code = open_device(&r);
     if (!code) code = load_model(&r);
     r.load_ms = 1e3 * (clock_seconds() - start);
     if (!code) code = begin_session(&r);
+    interrupt_says(false);
     if (!code && interrupt_seen()) code = EXIT_INTERRUPT;
     if (!code) code = r.options.prompt ? ask(&r) : chat(&r);
     if (!code && r.options.profile) code = profile_print(&r.console, r.device);

@@ -46,7 +46,8 @@ typedef struct vlcache_device_options {
                                 cache; NULL */
     bool profile; /**< count calls and device time of each kernel, for vlcache_device_profile(): every launch
                      is then waited for; false */
-    vlcache_progress_fn progress; /**< stage "building kernels"; NULL: none; NULL */
+    vlcache_progress_fn progress; /**< stages "building kernels" and "measuring matrix products", before each
+                                     of them; false cancels; NULL: none; NULL */
     void *progress_user;          /**< handed to it; NULL */
 } vlcache_device_options;
 #define VLCACHE_DEVICE_OPTIONS_INIT                                                                          \
@@ -157,7 +158,7 @@ VLCACHE_API vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_d
 /**
  * Where the cache is and what it holds, of all devices. `cache_dir` as in vlcache_device_options. `*folder`
  * is new memory for vlcache_free(), NULL where there is no cache; it need not exist yet. Errors:
- * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read).
+ * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read), VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size_t *files,
                                                   uint64_t *bytes);

@@ -66,7 +66,8 @@ static vlcache_status read_all(int file, const char *path, char *data, size_t by
     while (done < bytes) {
         ssize_t got = read(file, data + done, bytes - done);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", path, strerror(errno));
+        if (got < 0)
+            return vlci_fail(vlci_errno_status(errno), "%s: cannot be read: %s", path, strerror(errno));
         if (got == 0) return vlci_fail(VLCACHE_E_IO, "%s: became shorter while it was read", path);
         done += (size_t)got;
     }
@@ -82,7 +83,7 @@ vlcache_status vlci_file_read(const char *path, size_t limit, char **data, size_
     *bytes = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not make us wait */
     if (file < 0 || fstat(file, &info) != 0) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        status = vlci_fail(vlci_errno_status(errno), "%s: cannot be opened: %s", path, strerror(errno));
         goto done;
     }
     if (!S_ISREG(info.st_mode)) {

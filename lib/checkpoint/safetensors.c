@@ -179,7 +179,8 @@ static vlcache_status read_at(const shard *file, size_t at, void *to, size_t byt
         ssize_t got = pread(file->handle, (char *)to + done, bytes - done, (off_t)(at + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)
-            return vlci_fail_file(VLCACHE_E_IO, file->path, NULL, "cannot be read: %s", strerror(errno));
+            return vlci_fail_file(vlci_errno_status(errno), file->path, NULL, "cannot be read: %s",
+                                  strerror(errno));
         if (got == 0)
             return vlci_fail_file(VLCACHE_E_IO, file->path, reload,
                                   "changed while it was loaded, became shorter");
@@ -225,7 +226,7 @@ static vlcache_status open_shard(const char *folder, const char *name, shard *fi
     if (!file->name) return vlci_fail_memory("name of a file");
     file->handle = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file->handle < 0 || fstat(file->handle, &info) != 0)
-        return vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", file->path, strerror(errno));
+        return vlci_fail(vlci_errno_status(errno), "%s: cannot be opened: %s", file->path, strerror(errno));
     if (!S_ISREG(info.st_mode)) return vlci_fail(VLCACHE_E_IO, "%s: is not a regular file", file->path);
     file->bytes = (size_t)info.st_size;
     file->changed = info.st_mtim;
@@ -455,7 +456,8 @@ static const shard *shard_of(const vlci_checkpoint *checkpoint, const tensor *t)
 static vlcache_status check_unchanged(const shard *file) {
     struct stat now;
     if (fstat(file->handle, &now))
-        return vlci_fail_file(VLCACHE_E_IO, file->path, NULL, "cannot be read: %s", strerror(errno));
+        return vlci_fail_file(vlci_errno_status(errno), file->path, NULL, "cannot be read: %s",
+                              strerror(errno));
     if ((uint64_t)now.st_size == file->bytes && now.st_mtim.tv_sec == file->changed.tv_sec &&
         now.st_mtim.tv_nsec == file->changed.tv_nsec)
         return VLCACHE_OK;

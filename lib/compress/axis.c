@@ -71,8 +71,13 @@ static uint64_t power_of_ten(int n) {
     return power;
 }
 
-/* Digits, perhaps a point and more of them: the same in every locale. digits / 10^decimals is one division of
- * exact numbers where there are at most 15 digits: rounded once. */
+/* digits / 10^decimals, a division of exact numbers where a long double has 64 bits or more: with fewer, from
+ * 16 digits on a text may mean the double beside the one that C would read. */
+static double divided(uint64_t digits, int decimals) {
+    return (double)((long double)digits / (long double)power_of_ten(decimals));
+}
+
+/* Digits, perhaps a point and more of them: the same in every locale. */
 static bool real(const char **at, double *out) {
     const char *c = *at;
     uint64_t digits = 0;
@@ -91,7 +96,7 @@ static bool real(const char **at, double *out) {
                 decimals++;
             }
     *at = c;
-    *out = (double)digits / (double)power_of_ten(decimals) * beyond;
+    *out = divided(digits, decimals) * beyond;
     return true;
 }
 
@@ -100,10 +105,9 @@ static void write_real(double value, char text[32]) {
     int decimals = 0;
     uint64_t digits = 0;
     for (;; decimals++) {
-        double scaled = value * (double)power_of_ten(decimals);
-        digits = (uint64_t)(scaled + 0.5);
-        if ((double)digits / (double)power_of_ten(decimals) == value) break;
-        if (decimals == DECIMALS || scaled >= 1e16) break;
+        long double scaled = (long double)value * (long double)power_of_ten(decimals);
+        digits = (uint64_t)(scaled + 0.5L);
+        if (divided(digits, decimals) == value || decimals == DECIMALS || scaled >= 1e17L) break;
     }
     uint64_t unit = power_of_ten(decimals);
     if (decimals)

@@ -59,7 +59,8 @@ static vlcache_status check_result(vlcache_device *device, const vlci_product *p
  * with something else only ever makes a round longer. */
 static vlcache_status measure_product(const vlci_gemm *gemm, const vlci_product *p, double *seconds) {
     size_t y_bytes = (size_t)p->m * (size_t)p->w->n * sizeof(float);
-    vlcache_status status = vlci_fill(gemm->device, p->y, 0, y_bytes, 0x7fc00000u);
+    vlcache_status status = vlci_progress(gemm->device, "measuring matrix products", 0);
+    if (!status) status = vlci_fill(gemm->device, p->y, 0, y_bytes, 0x7fc00000u);
     if (!status) status = time_runs(gemm, p, 1, seconds); /* warm-up */
     if (!status) status = check_result(gemm->device, p);
     if (!status) status = time_runs(gemm, p, 1, seconds);
@@ -124,8 +125,10 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
         }
         w.layout = vlci_gemm_layout((vlci_gemm_engine)i);
         vlcache_status failed = measure_engine(device, (vlci_gemm_engine)i, &p, &engines[i].gflops);
-        if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
-        if (failed) keep_error(&engines[i]);
+        if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED)
+            status = failed;
+        else if (failed)
+            keep_error(&engines[i]);
         works |= !failed;
     }
     if (!status && !works) status = vlci_fail_context(VLCACHE_E_DEVICE, "no gemm engine works");

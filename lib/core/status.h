@@ -7,6 +7,8 @@
 #ifndef VLCI_CORE_STATUS_H
 #define VLCI_CORE_STATUS_H
 
+#include <errno.h>
+
 #include "vlcache/status.h"
 
 /** Records the cause for vlcache_error_message() and returns `status`. The text is bounded (2,047 bytes). */
@@ -37,6 +39,11 @@ vlcache_status vlci_fail_file(vlcache_status status, const char *file, const cha
 /** Names the file of a failure of its contents (VLCACHE_E_IO, _FORMAT, _UNSUPPORTED) that has none yet; other
  * failures, success among them, and the message stay as they are. Returns `status`. */
 vlcache_status vlci_fail_in(vlcache_status status, const char *file);
+
+/** What the errno of a file's failure means: lack of memory is no fault of the file. */
+static inline vlcache_status vlci_errno_status(int number) {
+    return number == ENOMEM ? VLCACHE_E_NO_MEMORY : VLCACHE_E_IO;
+}
 
 /** A value as text, for those above: VLCI_VALUE("%d", n). It lives as long as the block around it. */
 enum { VLCI_VALUE_BYTES = 256 };

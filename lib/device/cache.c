@@ -41,11 +41,15 @@ void vlci_fingerprint(const char *const *texts, size_t n, char out[33]) {
     snprintf(out, 33, "%016llx%016llx", (unsigned long long)a, (unsigned long long)b);
 }
 
-char *vlci_cache_folder(const char *asked) {
-    if (asked) return *asked ? vlci_strdup(asked) : NULL;
+vlcache_status vlci_cache_folder(const char *asked, char **folder) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (xdg && *xdg == '/') return vlci_format("%s/vlcache", xdg);
-    return home && *home ? vlci_format("%s/.cache/vlcache", home) : NULL;
+    bool none = asked ? !*asked : !(xdg && *xdg == '/') && !(home && *home);
+    *folder = NULL;
+    if (none) return VLCACHE_OK;
+    *folder = asked                ? vlci_strdup(asked)
+              : xdg && *xdg == '/' ? vlci_format("%s/vlcache", xdg)
+                                   : vlci_format("%s/.cache/vlcache", home);
+    return *folder ? VLCACHE_OK : vlci_fail_memory("name of the cache folder");
 }
 
 /* mkdir -p, with the last folder private to the user. */
@@ -93,8 +97,10 @@ static int open_folder(const char *folder) {
     return -1;
 }
 
-static unsigned char *read_sealed(FILE *file, size_t *bytes) {
+/* NULL where it is none, and `*why`. */
+static unsigned char *read_sealed(FILE *file, size_t *bytes, const char **why) {
     unsigned char seal[SEAL_BYTES];
+    *why = "corrupt cache entry";
     if (fread(seal, 1, SEAL_BYTES, file) != SEAL_BYTES || memcmp(seal, seal_magic, sizeof seal_magic))
         return NULL;
     uint64_t length, sum;
@@ -102,6 +108,7 @@ static unsigned char *read_sealed(FILE *file, size_t *bytes) {
     memcpy(&sum, seal + 16, 8);
     if (length > max_file) return NULL;
     unsigned char *data = vlci_alloc((size_t)length + 1, 1);
+    if (!data) *why = "no host memory for a cache entry";
     if (!data) return NULL;
     bool whole = fread(data, 1, (size_t)length, file) == length && fgetc(file) == EOF;
     if (!whole || fnv(0xcbf29ce484222325u, data, (size_t)length) != sum) {
@@ -129,8 +136,9 @@ unsigned char *vlci_cache_load(const vlcache_device *device, const char *name, s
     int dir = folder ? open_folder(folder) : -1;
     if (dir < 0) return NULL;
     FILE *file = open_entry(dir, folder, name);
-    unsigned char *data = file ? read_sealed(file, bytes) : NULL;
-    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s/%s: corrupt cache entry, built again", folder, name);
+    const char *why = NULL;
+    unsigned char *data = file ? read_sealed(file, bytes, &why) : NULL;
+    if (file && !data) vlci_log(VLCACHE_LOG_WARN, "%s/%s: %s, built again", folder, name, why);
     if (file) fclose(file);
     close(dir);
     return data;
@@ -248,7 +256,7 @@ static vlcache_status walk(const char *folder, bool unlink_them, size_t *files, 
     *files = 0, *bytes = 0;
     DIR *dir = opendir(folder);
     if (!dir && errno == ENOENT) return VLCACHE_OK;
-    if (!dir) return vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", folder, strerror(errno));
+    if (!dir) return vlci_fail(vlci_errno_status(errno), "%s: cannot be read: %s", folder, strerror(errno));
     vlcache_status status = VLCACHE_OK;
     for (struct dirent *entry; !status && (entry = readdir(dir));) {
         struct stat about;
@@ -257,8 +265,8 @@ static vlcache_status walk(const char *folder, bool unlink_them, size_t *files, 
             continue;
         if (unlink_them && unlinkat(dirfd(dir), entry->d_name, 0)) {
             if (errno != ENOENT)
-                status = vlci_fail(VLCACHE_E_IO, "%s/%s: cannot be deleted: %s", folder, entry->d_name,
-                                   strerror(errno));
+                status = vlci_fail(vlci_errno_status(errno), "%s/%s: cannot be deleted: %s", folder,
+                                   entry->d_name, strerror(errno));
             continue;
         }
         *files += 1;
@@ -273,15 +281,16 @@ vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size
     if (!folder || !files || !bytes)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_cache_describe: folder, files or bytes is NULL");
     *files = 0, *bytes = 0;
-    *folder = vlci_cache_folder(cache_dir);
-    return *folder ? walk(*folder, false, files, bytes) : VLCACHE_OK;
+    vlcache_status status = vlci_cache_folder(cache_dir, folder);
+    return *folder ? walk(*folder, false, files, bytes) : status;
 }
 
 vlcache_status vlcache_cache_clear(const char *cache_dir, size_t *files) {
     size_t deleted = 0;
     uint64_t bytes = 0;
-    char *folder = vlci_cache_folder(cache_dir);
-    vlcache_status status = folder ? walk(folder, true, &deleted, &bytes) : VLCACHE_OK;
+    char *folder;
+    vlcache_status status = vlci_cache_folder(cache_dir, &folder);
+    if (folder) status = walk(folder, true, &deleted, &bytes);
     if (files) *files = deleted;
     vlci_free(folder);
     return status;

@@ -9,16 +9,20 @@
 
 #include "device/device.h"
 
-/* Asks a device; `starved`: an answer was lost to lack of host memory, which is no property of the device. */
+/* Asks a device; `failed`: the first code of a question that got no answer, which says nothing of the device.
+ * Not to know the question (CL_INVALID_VALUE) is an answer. */
 typedef struct query {
     cl_device_id device;
-    bool starved;
+    cl_int failed;
 } query;
 
-static bool ask(query *q, cl_device_info what, size_t bytes, void *value) {
-    cl_int code = clGetDeviceInfo(q->device, what, bytes, value, NULL);
-    q->starved |= code == CL_OUT_OF_HOST_MEMORY;
+static bool answered(query *q, cl_int code) {
+    if (code && code != CL_INVALID_VALUE && !q->failed) q->failed = code;
     return code == CL_SUCCESS;
+}
+
+static bool ask(query *q, cl_device_info what, size_t bytes, void *value) {
+    return answered(q, clGetDeviceInfo(q->device, what, bytes, value, NULL));
 }
 
 static void read_text(query *q, cl_device_info what, char *text, size_t capacity) {
@@ -58,10 +62,9 @@ static void read_info(query *q, vlcache_device_info *info) {
     read_text(q, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
     read_text(q, CL_DEVICE_VERSION, info->version, sizeof info->version);
     cl_platform_id platform = NULL;
-    if (ask(q, CL_DEVICE_PLATFORM, sizeof(platform), &platform) &&
-        clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof info->platform, info->platform, NULL) ==
-            CL_OUT_OF_HOST_MEMORY)
-        q->starved = true;
+    if (ask(q, CL_DEVICE_PLATFORM, sizeof(platform), &platform))
+        answered(q,
+                 clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof info->platform, info->platform, NULL));
     info->platform[sizeof info->platform - 1] = 0;
     info->compute_units = (unsigned)read_number(q, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
     info->global_memory = read_number(q, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
@@ -104,6 +107,18 @@ static vlcache_status check_needs(cl_device_id device, const char *name) {
     return VLCACHE_OK;
 }
 
+/* PoCL's device is the CPU, which is always there; it has none where it cannot write its cache, and does not
+ * say so. */
+const char *vlci_platform_hint(cl_platform_id platform) {
+    char name[128] = "";
+    if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL) ||
+        strcmp(name, "Portable Computing Language"))
+        return NULL;
+    return "PoCL is there but has none, as it does where it cannot write its cache: see that "
+           "$POCL_CACHE_DIR, or "
+           "$XDG_CACHE_HOME/pocl or ~/.cache/pocl, can be written";
+}
+
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     memset(out, 0, sizeof *out);
     vlcache_device_info *info = &out->info;
@@ -118,6 +133,7 @@ vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     out->max_group = info->max_work_group ? info->max_work_group : 1;
     cl_ulong align_bits = read_number(&q, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
     out->alignment = align_bits ? (size_t)align_bits / 8 : 128;
-    if (!q.starved) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_NO_MEMORY, "device \"%s\" does not answer: CL_OUT_OF_HOST_MEMORY", info->name);
+    if (!q.failed) return VLCACHE_OK;
+    return vlci_fail(vlci_cl_status(q.failed), "device \"%s\" does not answer: %s", info->name,
+                     vlci_cl_error(q.failed));
 }

@@ -34,6 +34,9 @@ typedef struct vlci_caps {
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
 
+/** Why a platform may have no device, where something is known of it (static storage); NULL: nothing is. */
+const char *vlci_platform_hint(cl_platform_id platform);
+
 /** The status that a failing OpenCL call means: host memory, device memory, or the device itself. */
 vlcache_status vlci_cl_status(cl_int code);
 
@@ -229,6 +232,10 @@ struct vlcache_device {
     char *tap_patterns, *tap_file; /**< NULL: no taps */
     int references;
 };
+
+/** Tells the device's progress callback, if there is one, how much is done of a stage of unknown length.
+ * Errors: VLCACHE_E_CANCELLED, as it asks for. */
+vlcache_status vlci_progress(const vlcache_device *device, const char *stage, uint64_t done);
 
 /** One more owner; vlcache_device_destroy() gives it up. */
 vlcache_device *vlci_device_retain(vlcache_device *device);

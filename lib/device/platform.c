@@ -8,23 +8,43 @@
 #include <strings.h>
 
 #include "core/alloc.h"
+#include "core/log.h"
 #include "core/options.h"
 #include "device/ladder.h"
 #include "device/program.h"
 #include "device/tap.h"
 
 enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
+enum { CL_PLATFORM_NOT_FOUND = -1001 }; /* the loader's own */
+
+/* `hint`: why a driver that is there has no device; NULL: not known. */
+static vlcache_status fail_none(const char *hint) {
+    static const char install[] =
+        "install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
+        "(Debian and Ubuntu: apt install pocl-opencl-icd)";
+    if (!hint) hint = install;
+    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, NULL, NULL, hint, "no OpenCL device found: %s", hint);
+}
+
+/* What the loader or a driver said instead of a list. */
+static vlcache_status fail_list(const char *what, cl_int code) {
+    return vlci_fail(code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_NO_DEVICE,
+                     "no OpenCL device found: the list of %s: %s", what, vlci_cl_error(code));
+}
+
+static bool there_is_none(cl_int code) {
+    return code == CL_DEVICE_NOT_FOUND || code == CL_INVALID_DEVICE_TYPE || code == CL_PLATFORM_NOT_FOUND;
+}
 
 /* All devices of all platforms: GPUs first, CPUs last, otherwise in the loader's order. A driver that fails
- * is passed over; host memory that runs out must not make us take another device than asked for. */
+ * is passed over, with a word; host memory that runs out must not make us take another device than asked for.
+ */
 static vlcache_status enumerate(cl_device_id *devices, size_t *n) {
     cl_platform_id platforms[MAX_PLATFORMS];
     cl_uint n_platforms = 0;
     *n = 0;
-    cl_int code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
-    if (code == CL_OUT_OF_HOST_MEMORY)
-        return vlci_fail(VLCACHE_E_NO_MEMORY, "OpenCL platforms: CL_OUT_OF_HOST_MEMORY");
-    if (code) return VLCACHE_OK;
+    cl_int failed = 0, code = clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms);
+    if (code) return there_is_none(code) ? fail_none(NULL) : fail_list("platforms", code);
     if (n_platforms > MAX_PLATFORMS) n_platforms = MAX_PLATFORMS;
     static const cl_device_type order[] = {CL_DEVICE_TYPE_GPU, CL_DEVICE_TYPE_ACCELERATOR,
                                            CL_DEVICE_TYPE_CPU};
@@ -33,19 +53,24 @@ static vlcache_status enumerate(cl_device_id *devices, size_t *n) {
             cl_uint found = 0;
             cl_uint room = (cl_uint)(MAX_DEVICES - *n);
             code = clGetDeviceIDs(platforms[p], order[t], room, devices + *n, &found);
-            if (code == CL_OUT_OF_HOST_MEMORY)
-                return vlci_fail(VLCACHE_E_NO_MEMORY, "OpenCL devices: CL_OUT_OF_HOST_MEMORY");
+            if (code == CL_OUT_OF_HOST_MEMORY) return fail_list("devices", code);
             if (code == CL_SUCCESS) *n += found < room ? found : room;
+            if (!code || there_is_none(code)) continue;
+            vlci_log(VLCACHE_LOG_WARN, "OpenCL platform %u does not list its devices: %s", p,
+                     vlci_cl_error(code));
+            failed = code;
         }
     }
-    return VLCACHE_OK;
+    if (*n) return VLCACHE_OK;
+    if (failed) return fail_list("devices", failed);
+    const char *hint = NULL;
+    for (cl_uint p = 0; p < n_platforms && !hint; p++) hint = vlci_platform_hint(platforms[p]);
+    return fail_none(hint);
 }
 
-static vlcache_status fail_none(void) {
-    static const char hint[] =
-        "install a driver (NVIDIA, AMD or Intel), or PoCL to run on the CPU "
-        "(Debian and Ubuntu: apt install pocl-opencl-icd)";
-    return vlci_fail_field(VLCACHE_E_NO_DEVICE, NULL, NULL, NULL, hint, "no OpenCL device found: %s", hint);
+/* Whether a device gave no answer: what is known of it is less than what it is. */
+static bool is_silent(vlcache_status status) {
+    return status == VLCACHE_E_DEVICE || status == VLCACHE_E_DEVICE_MEMORY;
 }
 
 vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, size_t *count) {
@@ -54,11 +79,11 @@ vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, 
     cl_device_id devices[MAX_DEVICES];
     vlcache_status status = enumerate(devices, count);
     if (status) return status;
-    if (!*count) return fail_none();
     for (size_t i = 0; i < *count && i < capacity; i++) {
         vlci_caps caps;
         status = vlci_caps_read(devices[i], &caps); /* a device that cannot run kernels is still shown */
         if (status == VLCACHE_E_NO_MEMORY) return status;
+        if (is_silent(status)) vlci_log(VLCACHE_LOG_WARN, "%s", vlcache_error_message());
         infos[i] = caps.info;
         infos[i].index = (int)i;
     }
@@ -78,8 +103,10 @@ static bool is_index(const char *select) {
     return *select && strlen(select) < 6;
 }
 
-/* The position of the device that `select` names, or -1. */
+/* The position of the device that `select` names, or -1; where one gave no answer, it may have been that one.
+ */
 static vlcache_status pick(const cl_device_id *devices, size_t n, const char *select, int *index) {
+    vlcache_status silent = VLCACHE_OK;
     *index = 0;
     if (!select || !*select) return VLCACHE_OK;
     *index = is_index(select) && (size_t)atoi(select) < n ? atoi(select) : -1;
@@ -87,10 +114,11 @@ static vlcache_status pick(const cl_device_id *devices, size_t n, const char *se
         vlci_caps caps;
         vlcache_status status = vlci_caps_read(devices[i], &caps);
         if (status == VLCACHE_E_NO_MEMORY) return status;
+        if (is_silent(status)) silent = status;
         if (contains_no_case(caps.info.name, select) || contains_no_case(caps.info.platform, select))
             *index = (int)i;
     }
-    return VLCACHE_OK;
+    return *index < 0 ? silent : VLCACHE_OK;
 }
 
 static vlcache_status fail_select(const cl_device_id *devices, size_t n, const char *select) {
@@ -142,8 +170,8 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     }
     device->progress = options->progress;
     device->progress_user = options->progress_user;
-    device->cache_dir = vlci_cache_folder(options->cache_dir); /* without memory for it: no cache */
-    status = vlci_trial(device);
+    status = vlci_cache_folder(options->cache_dir, &device->cache_dir);
+    if (!status) status = vlci_trial(device);
     if (!status) status = vlci_ladders_check(device);
     if (!status) status = vlci_tap_open(device);
     if (status) goto done;
@@ -167,7 +195,6 @@ vlcache_status vlcache_device_open(const char *select, const vlcache_device_opti
     int index = 0;
     status = enumerate(devices, &n);
     if (status) return status;
-    if (!n) return fail_none();
     status = pick(devices, n, select, &index);
     if (status) return status;
     if (index < 0) return fail_select(devices, n, select);

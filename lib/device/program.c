@@ -171,10 +171,15 @@ static vlcache_status reload(vlcache_device *device, const char *file, const cha
     return status;
 }
 
+vlcache_status vlci_progress(const vlcache_device *device, const char *stage, uint64_t done) {
+    if (!device->progress || device->progress(device->progress_user, stage, done, 0)) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while %s", stage);
+}
+
 static vlcache_status compile(vlcache_device *device, const char *file, const char *options, const char *text,
                               cl_program *out) {
-    if (device->progress && !device->progress(device->progress_user, "building kernels", device->builds, 0))
-        return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while building kernels");
+    vlcache_status go_on = vlci_progress(device, "building kernels", device->builds);
+    if (go_on) return go_on;
     cl_int code = CL_SUCCESS;
     cl_program program = clCreateProgramWithSource(device->context, 1, &text, NULL, &code);
     if (code) return vlci_fail(vlci_cl_status(code), "kernel file %s: %s", file, vlci_cl_error(code));

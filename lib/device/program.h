@@ -14,8 +14,8 @@ void vlci_notes_release(vlcache_device *device);
 void vlci_programs_release(vlcache_device *device);
 
 /** The cache folder in new memory: `asked`, or the default of vlcache_device_options; NULL for none. Not
- * created yet. */
-char *vlci_cache_folder(const char *asked);
+ * created yet. Errors: VLCACHE_E_NO_MEMORY, `*folder` is NULL then too. */
+vlcache_status vlci_cache_folder(const char *asked, char **folder);
 
 /** Whether a program's binary is PTX text. */
 bool vlci_ptx_is(const char *text);

@@ -189,7 +189,7 @@ static vlcache_status read_all(int fd, const char *path, size_t expected, uint8_
         } while (got < 0 && errno == EINTR);
         if (got < 0) {
             vlci_free(content);
-            return vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", path, strerror(errno));
+            return vlci_fail(vlci_errno_status(errno), "%s: cannot be read: %s", path, strerror(errno));
         }
         if (got == 0) break;
         used += (size_t)got;
@@ -209,9 +209,9 @@ static vlcache_status read_file(const char *path, uint8_t **data, size_t *bytes)
     vlcache_status status;
     struct stat facts;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a FIFO must not make us wait for a writer
-    if (fd < 0) return vlci_fail(VLCACHE_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0) return vlci_fail(vlci_errno_status(errno), "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &facts) != 0) {
-        status = vlci_fail(VLCACHE_E_IO, "%s: cannot be read: %s", path, strerror(errno));
+        status = vlci_fail(vlci_errno_status(errno), "%s: cannot be read: %s", path, strerror(errno));
     } else if (!S_ISREG(facts.st_mode)) {
         status = vlci_fail(VLCACHE_E_IO, "%s: is no regular file: name a picture file", path);
     } else if (facts.st_size > (off_t)MAX_FILE_BYTES) {
@@ -237,7 +237,7 @@ vlcache_status vlcache_image_load(const char *path, vlcache_image **out) {
 }
 
 static vlcache_status fail_write(const char *path, const char *what, int cause) {
-    return vlci_fail_file(VLCACHE_E_IO, path, NULL, "%s: %s", what, strerror(cause));
+    return vlci_fail_file(vlci_errno_status(cause), path, NULL, "%s: %s", what, strerror(cause));
 }
 
 /* Writes all of it and closes; errno of the failure, or 0. */

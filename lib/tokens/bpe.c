@@ -47,11 +47,11 @@ static size_t table_size(size_t n) {
 }
 
 int32_t vlci_bpe_id(const vlci_bpe *bpe, const char *content, size_t n) {
+    if (memchr(content, 0, n)) return -1; /* no token has a zero byte, nor bytes behind one to compare with */
     for (size_t i = hash_text(content, n) & (bpe->n_slots - 1);; i = (i + 1) & (bpe->n_slots - 1)) {
         int32_t id = bpe->slots[i];
         if (id < 0) return -1;
-        if (strncmp(bpe->token[id], content, n) == 0 && bpe->token[id][n] == '\0' && !memchr(content, 0, n))
-            return id;
+        if (strncmp(bpe->token[id], content, n) == 0 && bpe->token[id][n] == '\0') return id;
     }
 }
 

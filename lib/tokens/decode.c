@@ -229,8 +229,22 @@ static vlcache_status feed_bytes(vlci_detokenizer *d, int i, const char *token, 
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
 }
 
+/* The end of the line: a C string. A zero byte, which would hide what follows, comes as U+FFFD. */
+static vlcache_status put_out(vlci_detokenizer *d, const char *text, size_t n) {
+    const char *zero;
+    vlcache_status status = VLCACHE_OK;
+    while (!status && n && (zero = memchr(text, 0, n))) {
+        size_t before = (size_t)(zero - text);
+        status = vlci_string_add(&d->out, text, before);
+        if (!status) status = vlci_string_add_char(&d->out, 0xfffd);
+        text += before + 1;
+        n -= before + 1;
+    }
+    return status ? status : vlci_string_add(&d->out, text, n);
+}
+
 static vlcache_status feed(vlci_detokenizer *d, int i, const char *token, size_t n) {
-    if (i == d->decoder->n) return vlci_string_add(&d->out, token, n);
+    if (i == d->decoder->n) return put_out(d, token, n);
     const step *s = &d->decoder->step[i];
     bool first = !d->held[i].started || s->fused;
     d->held[i].started = true;

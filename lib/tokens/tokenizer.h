@@ -48,8 +48,8 @@ size_t vlci_tokenizer_size(const vlci_tokenizer *tokenizer);
 /** Whether an id is a special token (not shown to a reader). */
 bool vlci_tokenizer_is_special(const vlci_tokenizer *tokenizer, int32_t id);
 
-/** Decodes ids at once, special tokens skipped; equals `tokenizers`' decode(skip_special_tokens=True). New
- * memory. */
+/** Decodes ids at once, special tokens skipped; equals `tokenizers`' decode(skip_special_tokens=True), but a
+ * zero byte comes as U+FFFD. New memory. */
 vlcache_status vlci_tokenizer_decode(const vlci_tokenizer *tokenizer, const int32_t *ids, size_t n,
                                      char **text);
 

@@ -7,54 +7,12 @@
  * runs without.
  */
 #define _GNU_SOURCE
-#define CL_TARGET_OPENCL_VERSION 120
-#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
-#include <CL/cl.h>
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls of OpenCL, by what they return. */
-/* clang-format off */
-#define CODES(X) \
-    X(clBuildProgram, (cl_program a, cl_uint b, const cl_device_id *c, const char *d, \
-                       void(CL_CALLBACK *e)(cl_program, void *), void *f), (a, b, c, d, e, f)) \
-    X(clGetKernelInfo, (cl_kernel a, cl_kernel_info b, size_t c, void *d, size_t *e), (a, b, c, d, e)) \
-    X(clGetKernelWorkGroupInfo, (cl_kernel a, cl_device_id b, cl_kernel_work_group_info c, size_t d, void *e, size_t *f), \
-      (a, b, c, d, e, f)) \
-    X(clGetMemObjectInfo, (cl_mem a, cl_mem_info b, size_t c, void *d, size_t *e), (a, b, c, d, e)) \
-    X(clGetDeviceInfo, (cl_device_id a, cl_device_info b, size_t c, void *d, size_t *e), (a, b, c, d, e)) \
-    X(clSetKernelArg, (cl_kernel a, cl_uint b, size_t c, const void *d), (a, b, c, d)) \
-    X(clEnqueueNDRangeKernel, (cl_command_queue a, cl_kernel b, cl_uint c, const size_t *d, const size_t *e, \
-                               const size_t *f, cl_uint g, const cl_event *h, cl_event *i), \
-      (a, b, c, d, e, f, g, h, i)) \
-    X(clEnqueueReadBuffer, (cl_command_queue a, cl_mem b, cl_bool c, size_t d, size_t e, void *f, cl_uint g, \
-                            const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
-    X(clEnqueueWriteBuffer, (cl_command_queue a, cl_mem b, cl_bool c, size_t d, size_t e, const void *f, cl_uint g, \
-                             const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
-    X(clEnqueueCopyBuffer, (cl_command_queue a, cl_mem b, cl_mem c, size_t d, size_t e, size_t f, cl_uint g, \
-                            const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
-    X(clEnqueueFillBuffer, (cl_command_queue a, cl_mem b, const void *c, size_t d, size_t e, size_t f, cl_uint g, \
-                            const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
-    X(clFlush, (cl_command_queue a), (a)) \
-    X(clFinish, (cl_command_queue a), (a)) \
-    X(clWaitForEvents, (cl_uint a, const cl_event *b), (a, b))
-/* What gives back never fails. */
-#define RELEASES(X) \
-    X(clReleaseMemObject, (cl_mem a), (a)) \
-    X(clReleaseKernel, (cl_kernel a), (a)) \
-    X(clReleaseProgram, (cl_program a), (a)) \
-    X(clReleaseEvent, (cl_event a), (a))
-#define HANDLES(X) \
-    X(cl_mem, clCreateBuffer, (cl_context a, cl_mem_flags b, size_t c, void *d, cl_int *e), (a, b, c, d, e), e) \
-    X(cl_kernel, clCreateKernel, (cl_program a, const char *b, cl_int *c), (a, b, c), c) \
-    X(cl_program, clCreateProgramWithSource, (cl_context a, cl_uint b, const char **c, const size_t *d, cl_int *e), \
-      (a, b, c, d, e), e) \
-    X(cl_program, clCreateProgramWithBinary, (cl_context a, cl_uint b, const cl_device_id *c, const size_t *d, \
-                                              const unsigned char **e, cl_int *f, cl_int *g), \
-      (a, b, c, d, e, f, g), g)
-/* clang-format on */
+#include "opencl.h"
 
 #define NUMBER_CODE(name, ...)         AT_##name,
 #define NUMBER_HANDLE(type, name, ...) AT_##name,

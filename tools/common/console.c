@@ -47,6 +47,7 @@ void console_open(console *c, bool quiet, bool stream) {
     c->bars = !quiet && isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0;
     c->sanitise = isatty(STDOUT_FILENO);
     vlcache_set_log(warn, c);
+    exit_guard(true);
 }
 
 /* ---- standard output ---------------------------------------------------------------------------------- */
@@ -103,6 +104,7 @@ int console_close(console *c, int code) {
     console_end_line(c);
     int copy = dup(STDOUT_FILENO);
     if (copy >= 0 && close(copy) && !c->failure) c->failure = errno;
+    exit_guard(false);
     return code ? code : console_check_output(c);
 }
 

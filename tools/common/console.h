@@ -23,7 +23,8 @@ typedef struct console {
 } console;
 
 /** Before any file is opened: a stream that was closed is given a place, lest a file take it. From now on the
- * library's warnings go where errors go, as long as the console lasts. */
+ * library's warnings go where errors go, as long as the console lasts; and exit() is not called but by a
+ * driver (exit_guard()) until console_close(). */
 void console_open(console *c, bool quiet, bool stream);
 
 /** A vlcache_progress_fn; `user` is the console. False once Ctrl-C was pressed. */

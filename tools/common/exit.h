@@ -5,6 +5,8 @@
 #ifndef COMMON_EXIT_H
 #define COMMON_EXIT_H
 
+#include <stdbool.h>
+
 #include <vlcache/status.h>
 
 enum {
@@ -21,5 +23,9 @@ int exit_code(vlcache_status status);
 
 /** The exit code of what a system call says of a file: EXIT_INPUT, or that memory ran out. */
 int exit_code_errno(int number);
+
+/** A driver that calls exit() itself, as LLVM in PoCL does on a full disk, may do so from now on (true) with
+ * EXIT_DEVICE and a word; its own code would mean something else here. No longer (false). */
+void exit_guard(bool on);
 
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,10 @@
 
 static volatile sig_atomic_t seen, at_rest;
 static _Atomic(vlcache_session *) running; /* lock-free, so a handler may read it */
+
+/* What Ctrl-C says where nothing is running that says so itself: a driver's compiler cannot be stopped half
+ * way. */
+static char word[160];
 
 static void on_interrupt(int number) {
     (void)number;
@@ -24,6 +29,7 @@ static void on_interrupt(int number) {
     seen = 1;
     vlcache_session *session = atomic_load(&running);
     if (session) vlcache_session_cancel(session);
+    if (!session && *word) (void)!write(STDERR_FILENO, word, strlen(word));
     errno = saved;
 }
 
@@ -48,6 +54,14 @@ void interrupt_forget(void) {
 
 void interrupt_cancels(vlcache_session *session) {
     atomic_store(&running, session);
+}
+
+void interrupt_says(bool so) {
+    word[0] = 0;
+    if (so)
+        snprintf(word, sizeof word,
+                 "%s%.64s: ends with the step that it is at; Ctrl-C again ends it at once\n",
+                 isatty(STDERR_FILENO) ? "\n" : "", program_invocation_short_name);
 }
 
 void interrupt_ends(bool at_once) {

@@ -17,6 +17,10 @@ void interrupt_forget(void);
 /** The session whose turn Ctrl-C cancels from now on; NULL: none. */
 void interrupt_cancels(vlcache_session *session);
 
+/** From now on (true) kernels may be built, so that the end can take as long as one takes: Ctrl-C is answered
+ * with a word. No longer (false). */
+void interrupt_says(bool so);
+
 /** From now on the program waits for the user (true): Ctrl-C ends it at once; or works (false). */
 void interrupt_ends(bool at_once);
 

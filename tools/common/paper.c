@@ -23,7 +23,7 @@ static ssize_t add(void *user, const char *bytes, size_t n) {
 }
 
 void paper_begin(paper *p) {
-    *p = (paper){NULL};
+    *p = (paper){0};
     add(p, "", 0);
     p->out = fopencookie(p, "w", (cookie_io_functions_t){.write = add});
     if (!p->out) memory_out();
@@ -37,5 +37,5 @@ void paper_end(paper *p) {
 void paper_release(paper *p) {
     paper_end(p);
     free(p->text);
-    *p = (paper){NULL};
+    *p = (paper){0};
 }

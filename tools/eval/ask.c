@@ -32,6 +32,7 @@ typedef struct question {
     json_t *record, *runs;
     size_t turn;
     int code;
+    bool told;   /* why */
     infile file; /* the picture that was read last; why it could not be */
 } question;
 
@@ -44,6 +45,23 @@ static void set(question *q, json_t *object, const char *key, json_t *value) {
 
 static void append(question *q, json_t *array, json_t *value) {
     if (json_array_append_new(array, value)) q->code = EXIT_MEMORY;
+}
+
+static int fail(question *q, vlcache_status status) {
+    const char *message = vlcache_error_message();
+    if (status == VLCACHE_E_CANCELLED || interrupt_seen()) return EXIT_INTERRUPT;
+    if (!status) return console_fail(q->a->console, EXIT_MEMORY, "out of host memory");
+    return console_fail(q->a->console, exit_code(status), "%s:%d: %s", q->a->options->data, q->it->line,
+                        *message ? message : vlcache_status_text(status));
+}
+
+/* Whether the library has told what was asked of it; otherwise the question ends, as it does where the answer
+ * itself fails: a record without it would pass for a whole one. */
+static bool known(question *q, vlcache_status status) {
+    if (!status) return true;
+    if (!q->code) q->code = fail(q, status);
+    q->told = true;
+    return false;
 }
 
 /* A model may answer with bytes that are no text, and a path may be one; JSON holds texts only. */
@@ -75,7 +93,7 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
     snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
     for (int l = 0; l < answer->compress.layers; l++) {
         vlcache_compress_layer layer;
-        if (vlcache_session_layer(q->session, l, &layer)) break;
+        if (!known(q, vlcache_session_layer(q->session, l, &layer))) break;
         append(q, rows, json_integer(layer.kept + layer.centroids));
         if (!isnan(layer.sparsity)) append(q, sparsity, json_real(layer.sparsity));
     }
@@ -101,7 +119,7 @@ static void note_probe(question *q, const variant *v, const vlcache_answer *answ
     json_t *decode = json_object_get(q->record, "decode");
     snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
     for (int l = 0; l < answer->compress.layers; l++) {
-        if (vlcache_session_probe(q->session, l, &probe) || !probe.steps) break;
+        if (!known(q, vlcache_session_probe(q->session, l, &probe)) || !probe.steps) break;
         append(q, all, share_json(probe.hit_all));
         append(q, first, share_json(probe.hit_first));
         append(q, sparsity, share_json(probe.sparsity));
@@ -125,7 +143,7 @@ static void note_cells(question *q, const vlcache_answer *answer) {
     json_t *cells = json_array();
     for (int i = 0; i < answer->visual_tokens; i++) {
         vlcache_visual_token t;
-        if (vlcache_session_visual(q->session, i, &t)) break;
+        if (!known(q, vlcache_session_visual(q->session, i, &t))) break;
         append(q, cells,
                json_pack("[i, f, f, f, f]", t.image, tenth(t.x0), tenth(t.y0), tenth(t.x1), tenth(t.y1)));
     }
@@ -147,14 +165,14 @@ static void note_seen(question *q, const vlcache_answer *answer, json_t *run) {
     kept k = {0};
     int *counts = NULL, visual = answer->visual_tokens, most = (int)strlen(SEEN_DIGITS) - 1;
     char *digits = calloc((size_t)visual + 1, 1);
-    q->code = kept_read(q->session, answer, &k, q->a->console);
+    if (!q->code) q->code = kept_read(q->session, answer, &k, q->a->console);
     if (!q->code) counts = count_positions(&k, answer->prompt_tokens);
     if (!q->code && (!counts || !digits)) q->code = EXIT_MEMORY;
     int pairs = k.layers * k.heads;
     for (int i = 0; i < visual && !q->code; i++) {
         vlcache_visual_token t;
-        bool known = !vlcache_session_visual(q->session, i, &t) && t.position < answer->prompt_tokens;
-        digits[i] = SEEN_DIGITS[known && pairs ? (counts[t.position] * most + pairs - 1) / pairs : 0];
+        bool seen = known(q, vlcache_session_visual(q->session, i, &t)) && t.position < answer->prompt_tokens;
+        digits[i] = SEEN_DIGITS[seen && pairs ? (counts[t.position] * most + pairs - 1) / pairs : 0];
     }
     if (!q->code) set(q, run, "seen", json_string(digits));
     free(counts);
@@ -321,14 +339,6 @@ static int skip(question *q) {
     return q->code;
 }
 
-static int fail(question *q, vlcache_status status) {
-    const char *message = vlcache_error_message();
-    if (status == VLCACHE_E_CANCELLED || interrupt_seen()) return EXIT_INTERRUPT;
-    if (!status) return console_fail(q->a->console, EXIT_MEMORY, "out of host memory");
-    return console_fail(q->a->console, exit_code(status), "%s:%d: %s", q->a->options->data, q->it->line,
-                        *message ? message : vlcache_status_text(status));
-}
-
 /* Whether `index` is among the first questions of its group. */
 static bool in_gallery(const data *d, size_t index) {
     size_t before = 0;
@@ -348,7 +358,7 @@ int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
     if (!q.record) q.code = EXIT_MEMORY;
     if (!q.code && status && is_of_question(status) && !interrupt_seen())
         q.code = skip(&q);
-    else if (q.code == EXIT_MEMORY || (!q.code && status))
+    else if ((q.code == EXIT_MEMORY && !q.told) || (!q.code && status))
         q.code = fail(&q, status);
     a->answers = answers; /* also where the question was skipped */
     for (size_t i = 0; i < q.n_images; i++) vlcache_image_destroy(&q.images[i]);
@@ -375,21 +385,26 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     device.progress = model.progress = console_progress;
     device.progress_user = model.progress_user = c;
     model.dtype = o->dtype;
+    interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
     if (!code) code = check(a, begin_session(a, NULL, &a->session));
+    interrupt_says(false);
     a->start = clock_seconds();
     return code;
 }
 
-void asker_device_name(const options *o, char *name, size_t room) {
+int asker_device_name(const options *o, console *c, char *name, size_t room) {
     vlcache_device *device = NULL;
     vlcache_device_info info;
     *name = 0;
-    if (vlcache_device_open(o->device, NULL, &device)) return;
+    vlcache_status status = vlcache_device_open(o->device, NULL, &device);
+    if (status == VLCACHE_E_NO_DEVICE) return EXIT_OK;
+    if (status) return console_fail(c, exit_code(status), "%s", vlcache_error_message());
     vlcache_device_describe(device, &info);
     snprintf(name, room, "%s", info.name);
     vlcache_device_destroy(&device);
+    return EXIT_OK;
 }
 
 void asker_close(asker *a) {

@@ -35,8 +35,9 @@ typedef struct asker {
 /** Opens device and model. Returns an exit code; asker_close() in any case. */
 int asker_open(asker *a, const options *o, const char *folder, console *c);
 
-/** Name of the device that --device names, without opening it; "" when there is none. */
-void asker_device_name(const options *o, char *name, size_t room);
+/** Name of the device that --device names, with nothing left open; "" when there is none. Returns an exit
+ * code: a device that is there and fails is another matter. */
+int asker_device_name(const options *o, console *c, char *name, size_t room);
 
 /**
  * Asks item `index`. `*record` is new; a question that cannot be asked (picture, context) gets a

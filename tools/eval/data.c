@@ -67,7 +67,7 @@ static bool take_picture(reader *r, item *it, const json_t *name, const char *fi
 static bool take_pictures(reader *r, item *it) {
     const json_t *one = json_object_get(it->json, "image"), *many = json_object_get(it->json, "images");
     if (one && many) return refuse(r, "\"image\" and \"images\": give one of them");
-    if (many && !json_is_array(many)) return refuse(r, "\"images\": must be an array of paths");
+    if (many && !json_array_size(many)) return refuse(r, "\"images\": must be an array of at least one path");
     if (!one && !many) return refuse(r, "\"image\": missing");
     it->images = calloc(json_array_size(many) + 1, sizeof *it->images);
     if (!it->images) return no_memory(r);

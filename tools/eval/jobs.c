@@ -69,31 +69,29 @@ static int end_process(pid_t pid) {
 }
 
 /* Asks the device for its name in a process that ends with it. */
-static void name_in_process(const options *o, char *name, size_t room) {
+static int name_in_process(const options *o, console *c, char *name, size_t room) {
     int end;
     ssize_t got;
     size_t bytes = 0;
     pid_t pid = begin_process(&end);
-    if (pid < 0) return;
+    if (pid < 0) return console_fail(c, EXIT_MEMORY, "a job cannot be begun: %s", strerror(errno));
     if (pid == 0) {
         vlcache_set_log(NULL, NULL); /* whoever uses the device in earnest will say it */
-        asker_device_name(o, name, room);
-        _exit(write(end, name, strlen(name)) < 0);
+        int code = asker_device_name(o, c, name, room);
+        _exit(write(end, name, strlen(name)) < 0 ? EXIT_DEVICE : code);
     }
     while (bytes < room - 1 &&
            ((got = read(end, name + bytes, room - 1 - bytes)) > 0 || (got < 0 && errno == EINTR)))
         if (got > 0) bytes += (size_t)got;
     name[bytes] = 0;
     close(end);
-    end_process(pid);
+    int status = end_process(pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_DEVICE;
 }
 
-void jobs_device_name(const options *o, char *name, size_t room) {
+int jobs_device_name(const options *o, console *c, char *name, size_t room) {
     *name = 0;
-    if (o->jobs == 1)
-        asker_device_name(o, name, room);
-    else
-        name_in_process(o, name, room);
+    return o->jobs == 1 ? asker_device_name(o, c, name, room) : name_in_process(o, c, name, room);
 }
 
 /* ---- workers ------------------------------------------------------------------------------------------ */

@@ -15,8 +15,8 @@
 #include "eval/options.h"
 #include "eval/results.h"
 
-/** Name of the device that --device names; "" when there is none. */
-void jobs_device_name(const options *o, char *name, size_t room);
+/** Name of the device that --device names; "" when there is none. Returns an exit code. */
+int jobs_device_name(const options *o, console *c, char *name, size_t room);
 
 /**
  * Asks what `r` has no record of and adds the records: in the order of the questions with one job, as they
