@@ -84,7 +84,8 @@ static scene make_scene(const shape *s) {
             free(suite_store(c.k[l][kv], n, s->dtype));
         }
         c.q[l] = random_floats(rows * heads * dim, s->amplitude, &seed);
-        free(suite_store(c.q[l], rows * heads * dim, s->dtype)); /* matrix units round queries to the keys' dtype */
+        free(suite_store(c.q[l], rows * heads * dim,
+                         s->dtype)); /* matrix units round queries to the keys' dtype */
         c.max[l] = malloc(rows * heads * sizeof(float));
         c.lse[l] = malloc(rows * heads * sizeof(float));
         for (size_t i = 0; i < rows * heads; i++) c.max[l][i] = c.lse[l][i] = NAN;
