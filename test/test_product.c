@@ -146,7 +146,7 @@ static void run(const problem *p) {
     cl_mem in = floats_upload(x, m * k), normed = floats_poisoned(vlci_operand_bytes(p->m, p->k) / 4),
            wide = floats_poisoned(m * n), y = floats_poisoned(vlci_operand_bytes(p->m, p->n) / 4);
     vlci_form form = p->stripes ? vlci_linear_form(&compute.linear, p->dtype, p->m) : VLCI_FLOATS;
-    bool fused = p->gated && vlci_product_gates(&compute, &matrix);
+    bool fused = p->gated && vlci_product_gates(&compute, &matrix, &matrix);
     vlci_product product = {.w = &matrix,
                             .x = in,
                             .norm = p->norm ? &norm : NULL,

@@ -207,13 +207,18 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
-static vlcache_status forced_engine(int *engine) {
+static vlcache_status forced_engine(vlcache_dtype dtype, int *engine) {
     const char *name = getenv("VLCACHE_GEMM");
     *engine = ENGINES;
     if (!name || !*name) return VLCACHE_OK;
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
-    if (*engine < ENGINES) return VLCACHE_OK;
+    /* No matrix unit takes f32: those weights get the best of the others. */
+    if (*engine == VLCI_GEMM_MATRIX && dtype == VLCACHE_DTYPE_F32)
+        *engine = ENGINES;
+    else if (*engine < ENGINES)
+        return VLCACHE_OK;
+    if (strcmp(name, vlci_gemm_engine_names[VLCI_GEMM_MATRIX]) == 0) return VLCACHE_OK;
     return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_GEMM", name,
                             "must be portable, wide, clblast or matrix");
 }
@@ -243,7 +248,7 @@ vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_
     int chosen = ENGINES;
     vlcache_gemm_engine own[ENGINES];
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(&chosen);
+    if (!status) status = forced_engine(dtype, &chosen);
     if (!status && (engines || chosen == ENGINES)) {
         if (!engines) engines = own;
         status = obtain_speeds(device, dtype, engines);
@@ -260,7 +265,7 @@ static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
                                   vlcache_gemm_engine engines[ENGINES]) {
     int engine = ENGINES;
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(&engine);
+    if (!status) status = forced_engine(dtype, &engine);
     if (status) return status;
     recall_speeds(device, dtype, engines);
     mark_absent(device, dtype, engines);

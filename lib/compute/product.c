@@ -45,6 +45,11 @@ vlcache_status vlci_product_run(const vlci_compute *k, const vlci_product *produ
                                                               : vlci_linear_product(&k->linear, &p);
 }
 
-bool vlci_product_gates(const vlci_compute *k, const vlci_matrix *w) {
-    return vlci_linear_takes_gate(&k->linear, &(vlci_product){.w = w, .m = 1, .y_form = VLCI_FLOATS});
+vlci_form vlci_product_form(const vlci_compute *k, const vlci_matrix *from, const vlci_matrix *to, int m) {
+    return from->dtype == to->dtype ? vlci_linear_form(&k->linear, to->dtype, m) : VLCI_FLOATS;
+}
+
+bool vlci_product_gates(const vlci_compute *k, const vlci_matrix *from, const vlci_matrix *to) {
+    return from->dtype == to->dtype &&
+           vlci_linear_takes_gate(&k->linear, &(vlci_product){.w = from, .m = 1, .y_form = VLCI_FLOATS});
 }

@@ -14,8 +14,13 @@
  */
 vlcache_status vlci_product_run(const vlci_compute *compute, const vlci_product *p);
 
-/** Whether products gated by these weights need no p->wide, whatever their m, where p->y_form is
- * vlci_linear_form() for weights of the same dtype. */
-bool vlci_product_gates(const vlci_compute *compute, const vlci_matrix *w);
+/** The form in which a product with `from` leaves m rows for one with `to`: what that reads, where both are
+ * of one dtype. */
+vlci_form vlci_product_form(const vlci_compute *compute, const vlci_matrix *from, const vlci_matrix *to,
+                            int m);
+
+/** Whether products gated by `from`, whatever their m, need no p->wide where they leave y for `to` in
+ * vlci_product_form(). */
+bool vlci_product_gates(const vlci_compute *compute, const vlci_matrix *from, const vlci_matrix *to);
 
 #endif

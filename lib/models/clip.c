@@ -193,7 +193,7 @@ static vlcache_status tower_create(tower *t) {
     int inner = c->heads * c->head_dim;
     int patch = 3 * c->patch_size * c->patch_size;
     vlcache_status status = create_rows(t, c->hidden, &t->x);
-    if (!status) status = create_operand(t, larger(c->hidden, inner), &t->norm);
+    if (!status) status = create_operand(t, larger(larger(c->hidden, inner), c->intermediate), &t->norm);
     if (!status) status = create_rows(t, 3 * inner, &t->qkv);
     if (!status) status = create_operand(t, larger(inner, patch), &t->attended);
     if (!status) status = create_operand(t, larger(c->intermediate, patch), &t->inner);
@@ -247,7 +247,7 @@ static vlcache_status attend(tower *t) {
 
 static vlcache_status run_layer(tower *t, const vlci_clip_layer *layer) {
     const vlci_clip_config *c = t->config;
-    vlci_form form = vlci_linear_form(&t->compute->linear, layer->fc2.dtype, t->rows);
+    vlci_form form = vlci_product_form(t->compute, &layer->fc1, &layer->fc2, t->rows);
     const vlci_product qkv = {.w = &layer->qkv,
                               .x = t->x,
                               .norm = &layer->norm1,
@@ -273,6 +273,7 @@ static vlcache_status run_layer(tower *t, const vlci_clip_layer *layer) {
                        fc2 = {.w = &layer->fc2,
                               .x = t->inner,
                               .x_form = form,
+                              .brought = t->norm,
                               .y = t->x,
                               .m = t->rows,
                               .accumulate = true};

@@ -23,10 +23,12 @@ vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int 
     vlcache_status status =
         vlci_memory_create(device, vlci_operand_bytes(rows, p->first.n), "projector activations", &hidden);
     if (!status)
-        status = vlci_memory_create(device, vlci_operand_bytes(rows, p->first.k), "projector activations",
-                                    &brought);
+        status =
+            vlci_memory_create(device,
+                               vlci_operand_bytes(rows, p->first.k > p->first.n ? p->first.k : p->first.n),
+                               "projector activations", &brought);
     if (!status) status = vlci_memory_create(device, bytes, "visual tokens", projected);
-    vlci_form form = vlci_linear_form(&p->compute->linear, p->second.dtype, rows);
+    vlci_form form = vlci_product_form(p->compute, &p->first, &p->second, rows);
     const vlci_product first = {.w = &p->first,
                                 .x = features,
                                 .brought = brought,
@@ -34,7 +36,12 @@ vlcache_status vlci_projector_run(const vlci_projector *p, cl_mem features, int 
                                 .y = hidden,
                                 .y_form = form,
                                 .m = rows},
-                       second = {.w = &p->second, .x = hidden, .x_form = form, .y = *projected, .m = rows};
+                       second = {.w = &p->second,
+                                 .x = hidden,
+                                 .x_form = form,
+                                 .brought = brought,
+                                 .y = *projected,
+                                 .m = rows};
     if (!status) status = vlci_product_run(p->compute, &first);
     if (!status) status = vlci_product_run(p->compute, &second);
     vlci_memory_release(device, &hidden);

@@ -77,15 +77,21 @@ typedef struct room {
 
 enum { N_ROOMS = 7 };
 
+/* Whether no layer needs room for gate and up beside each other, nor to bring what they make. */
+static bool gates_in_one(const vlcache_model *model) {
+    for (int i = 0; i < model->config.text.layers; i++)
+        if (!vlci_product_gates(&model->compute, &model->text[i].gate_up, &model->text[i].down)) return false;
+    return true;
+}
+
 static void rooms(vlci_text *t, room out[N_ROOMS]) {
     const vlci_text_config *c = &t->model->config.text;
     size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
-    size_t wide =
-        vlci_product_gates(&t->model->compute, &t->model->text[0].gate_up) ? 0 : 2 * (size_t)c->intermediate;
+    size_t wide = gates_in_one(t->model) ? 0 : 2 * (size_t)c->intermediate;
     const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
                                {&t->attended, q, false},
-                               {&t->gate_up, wide, false},
+                               {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->row_max, (size_t)c->heads, false},
                                {&t->row_lse, (size_t)c->heads, false}};
@@ -209,7 +215,7 @@ static vlcache_status attend(const vlci_text *t, const vlci_text_layer *w, const
 static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
     size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
-    vlci_form form = vlci_linear_form(&k->linear, w->down.dtype, r->rows);
+    vlci_form form = vlci_product_form(k, &w->gate_up, &w->down, r->rows);
     vlci_product gate_up = {.w = &w->gate_up,
                             .x = r->stream->x,
                             .x_offset = at,
@@ -224,6 +230,7 @@ static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const 
     vlci_product down = {.w = &w->down,
                          .x = t->gated,
                          .x_form = form,
+                         .brought = t->gate_up,
                          .y = r->stream->x,
                          .y_offset = at,
                          .m = r->rows,
