@@ -638,7 +638,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("summary");
     TCase *all = tcase_create("summary");
-    force_usual();
+    if (suite_reduced()) setenv("VLCACHE_VARIANT", rungs[1], 1);
     tcase_add_test(all, test_seeds);
     tcase_add_test(all, test_nearest);
     tcase_add_loop_test(all, test_iterations, 0, suite_reduced() ? 1 : 2);
