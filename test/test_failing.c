@@ -63,13 +63,13 @@ enum { WAYS_TO_FAIL = sizeof ways / sizeof *ways };
 
 /* Run number `slot` of those that go on at the same time. */
 static char *folder_of(int slot, char path[512]) {
-    char name[16];
+    char name[24];
     snprintf(name, sizeof name, "point-%d", slot);
     return in_scratch(name, path);
 }
 
 static void start_run(process *p, int slot, const struct run *r, const struct way *w, long at) {
-    char command[4096], path[512], name[16];
+    char command[4096], path[512], name[24];
     snprintf(name, sizeof name, "point-%d", slot);
     scratch_remove(name);
     mkdir(folder_of(slot, path), 0700);
