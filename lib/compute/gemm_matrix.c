@@ -40,12 +40,7 @@ typedef struct tile {
 } tile;
 static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
                              {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
-enum {
-    TILES = sizeof tiles / sizeof tiles[0],
-    LOCAL_MOST = 231424, /* 227 KiB, less what aligning costs: shown to be there by the trial of wgmma */
-    STAGES_MOST = 8,
-    ITEMS = 384
-};
+enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384 };
 
 struct vlci_gemm_matrix {
     vlcache_device *device;
@@ -70,7 +65,7 @@ static size_t stage_bytes(const tile *t) {
 }
 
 static size_t stages_of(const tile *t, int out) {
-    size_t stages = (LOCAL_MOST - pass_bytes(t, out)) / (stage_bytes(t) + 16);
+    size_t stages = (VLCI_PTX_LOCAL_MOST - pass_bytes(t, out)) / (stage_bytes(t) + 16);
     return stages < STAGES_MOST ? stages : STAGES_MOST;
 }
 
@@ -101,7 +96,8 @@ static int best_tile(const vlci_gemm_matrix *g, const vlci_product *p, int out) 
     return best;
 }
 
-/* Of mma: 128 rows by 64 columns a warp, as many warps and stages as there is local memory for. */
+/* Of mma: two rows of `warps` warps, each of 64 x 64; as many warps and stages as there is local memory for.
+ */
 static void mma_shape(const vlci_gemm_matrix *g, int *warps, size_t *stages) {
     size_t local = g->device->caps.ptx_local;
     *warps = local >= (size_t)3 * 384 * 128 ? 4 : 2;

@@ -73,6 +73,10 @@ typedef struct vlci_kernel {
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
                                const char *options, const vlci_kernel **out);
 
+/** Most local memory of a work-group of such a program: 227 KiB, less what aligning it costs; the trial of
+ * wgmma shows it. */
+enum { VLCI_PTX_LOCAL_MOST = 231424 };
+
 /**
  * How a program is changed where the driver's binary is PTX text: what OpenCL C cannot say (ptx.c). All zero:
  * not at all.

@@ -23,11 +23,7 @@ typedef struct unit {
 } unit;
 
 static const unit units[] = {
-    {"wgmma",
-     "trial_wgmma",
-     "-DTRIAL_WGMMA",
-     {.target = "sm_90a", .local_bytes = 231424},
-     64}, /* 227 KiB, less alignment */
+    {"wgmma", "trial_wgmma", "-DTRIAL_WGMMA", {.target = "sm_90a", .local_bytes = VLCI_PTX_LOCAL_MOST}, 64},
     {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16},
     {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16},
 };
