@@ -29,8 +29,7 @@ enum { BAND = 8, SIDE = VLCI_GEMM_LARGE, DEPTH = 16, PITCH = SIDE + 4 };
 static inline float8 x_run(__global const float *row, int i, int k, bool there) {
 #if ALIGNED
     if (!there || i >= k) return (float8)(0.0f);
-    const float4 low = *(__global const float4 *)(row + i), high = *(__global const float4 *)(row + i + 4);
-    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+    return f32_run(row + i);
 #else
     float v[8];
     for (int j = 0; j < 8; j++) v[j] = there && i + j < k ? row[i + j] : 0.0f;
@@ -38,13 +37,9 @@ static inline float8 x_run(__global const float *row, int i, int k, bool there) 
 #endif
 }
 static inline float8 w_run(__global const w_t *row, int i, int k, bool there) {
-#if ALIGNED && W_DTYPE == VLCI_DTYPE_BF16
+#if ALIGNED
     if (!there || i >= k) return (float8)(0.0f);
-    const uint4 u = *(__global const uint4 *)(row + i), low = u << 16, high = u & 0xffff0000u;
-    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
-#elif ALIGNED
-    if (!there || i >= k) return (float8)(0.0f);
-    return W_LOAD8(row, i);
+    return W_RUN(row + i);
 #else
     float v[8];
     for (int j = 0; j < 8; j++) v[j] = there && i + j < k ? W_LOAD(row, i + j) : 0.0f;

@@ -27,25 +27,8 @@
 static inline float8 w_load8(__global const w_t *p, size_t i) { return W_LOAD8(p, i); }
 static inline float8 x_load8(__global const float *p, size_t i) { return vload8(0, p + i); }
 #else
-static inline float8 x_load8(__global const float *p, size_t i) {
-    const float4 low = *(__global const float4 *)(p + i), high = *(__global const float4 *)(p + i + 4);
-    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
-}
-#if W_DTYPE == 1
-static inline float8 w_load8(__global const w_t *p, size_t i) { return x_load8(p, i); }
-#else
-static inline float8 w_load8(__global const w_t *p, size_t i) {
-    const uint4 u = *(__global const uint4 *)(p + i);
-#if W_DTYPE == 2
-    ushort s[8];
-    vstore8(as_ushort8(u), 0, s);
-    return vload_half8(0, (const half *)s);
-#else
-    const uint4 low = u << 16, high = u & 0xffff0000u;
-    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
-#endif
-}
-#endif
+static inline float8 w_load8(__global const w_t *p, size_t i) { return W_RUN(p + i); }
+static inline float8 x_load8(__global const float *p, size_t i) { return f32_run(p + i); }
 #endif
 
 /* partial[lane] -> partial[0], for each of the COLUMNS * ROWS sums that lie LANES apart. */

@@ -5,10 +5,11 @@
  *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]                 c < n / 2, W = [gate | up], n / 2 a multiple of 64
  *   with `norm`, x is RMSNorm(x): sum_k x[k] norm[k] W[c][k] / sqrt(mean_k x[k]^2 + eps), all in the one pass
  *
- * A work-group computes 8 neighbouring columns. 64 work-items read 8 rows of a block, 1 KiB in a row, 16 bytes each; the
- * work-group's strips of 64 take every STRIPS-th block. Then the partial sums meet in local memory:
+ * A work-group computes 16 sums of each row of x: of 16 neighbouring columns, or of 8 and of those they gate. 64 work-items
+ * read 8 + 8 rows of a block, 16 bytes of each; the work-group's strips of 64 take every STRIPS-th block. Then the partial
+ * sums meet in local memory:
  *
- *   strip 0: block 0, STRIPS, ..     row of the block: item / 8 % 8     run of 8 k: item % 8, swizzled
+ *   strip 0: block 0, STRIPS, ..     row of the block: item / 8 % 8, and + 8     run of 8 k: item % 8, swizzled
  *   strip 1: block 1, ..
  *
  * Rows of x beyond m repeat the last one and are not stored.
@@ -28,24 +29,28 @@
 #ifndef ALIGNED
 #define ALIGNED 0 /* 1: k and x_offset are multiples of 8 */
 #endif
+#ifndef PASSING
+#define PASSING 0 /* 1: inline PTX works; weights, which are read once, leave the nearest cache to x */
+#endif
 #define STRIPS (LANES / 64)
-#define PARTS  (8 * STRIPS)            /* partial sums of one output */
-#define SUMS   (8 * ROWS * (1 + GATED)) /* outputs; behind them, the squares of ROWS rows */
+#define PARTS  (8 * STRIPS)  /* partial sums of one output */
+#define OWN    (GATED ? 8 : 16) /* columns of a work-group */
+#define SUMS   (16 * ROWS)   /* outputs, [0 or 1][row of x][8]; behind them, the squares of ROWS rows */
 
-#if W_DTYPE == VLCI_DTYPE_BF16
+#if PASSING && W_DTYPE == VLCI_DTYPE_BF16
 static inline float8 w_run(__global const w_t *p) {
-    const uint4 u = *(__global const uint4 *)p, low = u << 16, high = u & 0xffff0000u;
-    return as_float8((uint8)(low.x, high.x, low.y, high.y, low.z, high.z, low.w, high.w));
+    uint4 u;
+    __asm__("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(u.x), "=r"(u.y), "=r"(u.z), "=r"(u.w) : "l"(p));
+    return bf16_run(u);
 }
 #else
-static inline float8 w_run(__global const w_t *p) { return W_LOAD8(p, 0); }
+static inline float8 w_run(__global const w_t *p) { return W_RUN(p); }
 #endif
 
 /* 8 of a row's k numbers from i on, zeros behind the last. */
 static inline float8 x_run(__global const float *x, uint i, uint k) {
 #if ALIGNED
-    const float4 low = *(__global const float4 *)(x + i), high = *(__global const float4 *)(x + i + 4);
-    return (float8)(low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+    return f32_run(x + i);
 #else
     float v[8];
     for (uint j = 0; j < 8; j++) v[j] = i + j < k ? x[i + j] : 0.0f;
@@ -59,24 +64,23 @@ gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias,
             __global const float *restrict norm, float eps) {
     __local float partial[(SUMS + ROWS) * (PARTS + 1)];
     const uint lane = get_local_id(0), row = lane / 8 % 8, place = lane % 8, strip = lane / 64, run = place ^ row;
-    const uint column = get_group_id(0) * 8, columns = GATED ? n / 2 : n, depth = (k + 63) / 64;
+    const uint column = get_group_id(0) * OWN, columns = GATED ? n / 2 : n, depth = (k + 63) / 64;
     __global const w_t *from = w + ((size_t)(column / 64) * depth * 64 + column % 64 + row) * 64 + place * 8;
-    float4 acc[1 + GATED][ROWS];
+    const size_t other = GATED ? (size_t)(columns / 64) * depth * 4096 : 8 * 64; /* from a run to the second one */
+    float4 acc[2][ROWS];
     float squares[ROWS];
     for (uint r = 0; r < ROWS; r++) {
-        for (uint g = 0; g <= GATED; g++) acc[g][r] = 0.0f;
+        for (uint g = 0; g < 2; g++) acc[g][r] = 0.0f;
         squares[r] = 0.0f;
     }
     x += x_offset;
-#pragma unroll 4
+#pragma unroll 2
     for (uint d = strip; d < depth; d += STRIPS) {
         const uint i = d * 64 + run * 8;
         if (i >= k) continue;
-        float8 wide[1 + GATED];
+        float8 wide[2];
         wide[0] = w_run(from + (size_t)d * 4096);
-#if GATED
-        wide[1] = w_run(from + ((size_t)(columns / 64) * depth + d) * 4096);
-#endif
+        wide[1] = w_run(from + (size_t)d * 4096 + other);
         const float8 scale = norm ? x_run(norm, i, k) : (float8)(1.0f);
 #pragma unroll
         for (uint r = 0; r < ROWS; r++) {
@@ -87,12 +91,12 @@ gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias,
                 v *= scale;
             }
 #pragma unroll
-            for (uint g = 0; g <= GATED; g++) acc[g][r] += wide[g].lo * v.lo + wide[g].hi * v.hi;
+            for (uint g = 0; g < 2; g++) acc[g][r] += wide[g].lo * v.lo + wide[g].hi * v.hi;
         }
     }
     const uint part = strip * 8 + place;
     for (uint r = 0; r < ROWS; r++) {
-        for (uint g = 0; g <= GATED; g++)
+        for (uint g = 0; g < 2; g++)
             partial[((g * ROWS + r) * 8 + row) * (PARTS + 1) + part] =
                 (acc[g][r].x + acc[g][r].y) + (acc[g][r].z + acc[g][r].w);
         if (row == 0) partial[(SUMS + r) * (PARTS + 1) + part] = squares[r];
@@ -106,8 +110,8 @@ gemv_blocks(__global const w_t *restrict w, __global const float *restrict bias,
         }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (uint i = lane; i < 8 * ROWS; i += LANES) {
-        const uint r = i / 8, c = column + i % 8;
+    for (uint i = lane; i < OWN * ROWS; i += LANES) {
+        const uint r = i / 8 % ROWS, c = column + i / (8 * ROWS) * 8 + i % 8;
         if (r >= m || c >= columns) continue;
         const float scale = norm ? 1.0f / sqrt(partial[(SUMS + r) * (PARTS + 1)] / (float)k + eps) : 1.0f;
         const float sum = partial[i * (PARTS + 1)] * scale;

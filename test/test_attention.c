@@ -275,7 +275,8 @@ static void put_outputs(const problem *p, arrays *s) {
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
     s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
     s->a.max_keys = s->keys;
-    s->a.scratch = keep(s, suite_poison(vlci_attention_scratch_bytes(&s->kernels, p->batch)));
+    ck_ok(vlci_attention_scratch_create(&s->kernels, p->batch, &s->a.scratch));
+    keep(s, s->a.scratch);
     if (p->flags & NO_STATS) return;
     s->a.row_max = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));
     s->a.row_lse = keep(s, suite_poison((outputs + GUARD) * sizeof(float)));

@@ -18,13 +18,14 @@ enum {
     OPTIONS = 96,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
+    MMA_HEADS = 8,
     SHARES_MAX = 256,
     TILE_KEYS = 128,
     TILE_SMALL_KEYS = 64,
     SPILL_MAX = 64 /* bytes of a work-item that a tile may keep outside registers */
 };
 
-enum { WIDE, WGMMA, TILE, SPLIT, SPLIT_WIDE, ROWS };
+enum { WIDE, WGMMA, TILE, MMA, SPLIT, SPLIT_WIDE, ROWS };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -123,11 +124,27 @@ static vlcache_status open_split(const vlci_attention_kernels *k, int rung, vlci
     return status;
 }
 
+static bool mma_takes(const vlci_attention_kernels *k) {
+    return k->device->caps.mma && k->shape.kv_dtype != VLCACHE_DTYPE_F32 &&
+           k->lanes == VLCI_ATTENTION_LANES && (k->shape.head_dim == 64 || k->shape.head_dim == 128);
+}
+
+static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+    char options[OPTIONS];
+    if (!mma_takes(k)) return open_split(k, SPLIT, out);
+    *out = (vlci_attention_rung){.rung = MMA};
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
+             (int)k->shape.kv_dtype, MMA_HEADS);
+    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options,
+                               &(vlci_ptx){.target = ""}, &out->kernel[0]);
+}
+
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
     if (strcmp(name, "wide") == 0) return open_wide(k, out);
     if (strcmp(name, "wgmma") == 0) return open_wgmma(k, out);
     if (strcmp(name, "tile") == 0) return open_tile(k, TILE_KEYS, out);
     if (strcmp(name, "tile_small") == 0) return open_tile(k, TILE_SMALL_KEYS, out);
+    if (strcmp(name, "mma") == 0) return open_mma(k, out);
     if (strcmp(name, "split") == 0) return open_split(k, SPLIT, out);
     if (strcmp(name, "split_wide") == 0) return open_split(k, SPLIT_WIDE, out);
     return open_rows(k, out);
@@ -136,11 +153,12 @@ static vlcache_status open_rung(const vlci_attention_kernels *k, const char *nam
 /* ---- the ladders --------------------------------------------------------------------------------------- */
 
 static const char *const prefill_rungs[] = {"wide", "wgmma", "tile", "tile_small", "rows", NULL};
-static const char *const decode_rungs[] = {"split", "split_wide", "wide", "rows", NULL};
+static const char *const decode_rungs[] = {"mma", "split", "split_wide", "wide", "rows", NULL};
 
 /* Work-groups of less than 16 items are not worth their barriers. */
 static bool rung_fits(const vlcache_device *device, const char *rung) {
     if (strcmp(rung, "wgmma") == 0) return device->caps.wgmma;
+    if (strcmp(rung, "mma") == 0) return device->caps.mma;
     if (strncmp(rung, "tile", 4) == 0) return tile_takes(device, TILE_SMALL_KEYS, 8);
     return strcmp(rung, "split") != 0 || split_lanes(device) >= 16;
 }
@@ -153,6 +171,7 @@ static const char *choose_prefill(const vlcache_device *device) {
 
 static const char *choose_decode(const vlcache_device *device) {
     if (device->caps.wide_vectors) return "split_wide";
+    if (rung_fits(device, "mma")) return "mma";
     return rung_fits(device, "split") ? "split" : "rows";
 }
 
@@ -218,7 +237,7 @@ static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kerne
     return vlci_launch(k->device, kernel, grid, args, ARGS);
 }
 
-/* Both kinds of tiles read 8 elements at a time. */
+/* What reads 8 elements at a time. */
 static vlcache_status check_aligned(const vlci_attention *a) {
     size_t all = a->kv.k_offset | a->kv.v_offset | a->kv.seq_stride | a->kv.head_stride | a->kv.row_stride |
                  a->q_stride | a->q_offset;
@@ -259,33 +278,38 @@ typedef struct division {
     int shares, share;
 } division;
 
-/* Pieces of work that keep a device busy: a work-item for each processor, or some work-groups to choose from.
- */
-static size_t pieces_wanted(const vlcache_device *device, bool wide) {
-    return (size_t)device->caps.info.compute_units * (wide ? 1 : 4);
+/* Pieces of work that keep a device busy: a work-item for each processor, as many work-groups as run at a
+ * time where that is known, or some to choose from. */
+static size_t pieces_wanted(const vlcache_device *device, int rung) {
+    return (size_t)device->caps.info.compute_units * (rung == SPLIT_WIDE ? 1 : rung == MMA ? 2 : 4);
 }
 
 /* As many shares as keep the device busy, none shorter than a span. */
-static division divide(const vlci_attention_kernels *k, const vlci_attention *a, bool wide) {
+static division divide(const vlci_attention_kernels *k, const vlci_attention_rung *r,
+                       const vlci_attention *a) {
     size_t lanes = (size_t)a->max_rows * (size_t)group_of(k), shares = 1;
-    division d = {.which = lanes > 2 ? 2 : lanes > 1 ? 1 : 0, .shares = 1};
-    d.groups = ceil_div(lanes, (size_t)1 << d.which);
+    division d = {.which = r->rung == MMA || lanes < 2 ? 0 : lanes > 2 ? 2 : 1, .shares = 1};
+    d.groups = ceil_div(lanes, r->rung == MMA ? MMA_HEADS : (size_t)1 << d.which);
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch, keys = (size_t)a->max_keys;
-    if (a->scratch && keys && pieces && a->max_rows <= FEW_ROWS)
-        shares = ceil_div(pieces_wanted(k->device, wide), pieces);
+    if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
+        shares = ceil_div(pieces_wanted(k->device, r->rung), pieces);
     if (shares > SHARES_MAX) shares = SHARES_MAX;
-    size_t span = wide ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
+    size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;
     if (shares > 1) d.shares = (int)ceil_div(keys, share);
     d.share = (int)share;
     return d;
 }
 
-size_t vlci_attention_scratch_bytes(const vlci_attention_kernels *k, int batch) {
+vlcache_status vlci_attention_scratch_create(const vlci_attention_kernels *k, int batch, cl_mem *out) {
     size_t groups = ceil_div((size_t)FEW_ROWS * (size_t)group_of(k), HEADS_MAX);
     size_t pieces = groups * (size_t)k->shape.kv_heads * (size_t)batch;
-    return (pieces_wanted(k->device, false) + pieces) * HEADS_MAX *
-           VLCI_ATTENTION_RECORD((size_t)k->shape.head_dim) * sizeof(float);
+    size_t records = (pieces_wanted(k->device, SPLIT) + pieces) * MMA_HEADS; /* enough for any rung */
+    size_t floats = VLCI_ATTENTION_COUNTERS + records * VLCI_ATTENTION_RECORD((size_t)k->shape.head_dim);
+    vlcache_status status = vlci_memory_create(k->device, floats * sizeof(float), "attention scratch", out);
+    if (!status) status = vlci_fill(k->device, *out, 0, VLCI_ATTENTION_COUNTERS * sizeof(cl_uint), 0);
+    if (status) vlci_memory_release(k->device, out);
+    return status;
 }
 
 static vlcache_status merge(const vlci_attention_kernels *k, const vlci_kernel *kernel,
@@ -301,13 +325,14 @@ static vlcache_status merge(const vlci_attention_kernels *k, const vlci_kernel *
 static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_attention_rung *r,
                                 const vlci_attention *a, vlci_arg *args) {
     size_t items = r->rung == SPLIT_WIDE ? 1 : (size_t)k->lanes;
-    division d = divide(k, a, items == 1);
+    division d = divide(k, r, a);
     args[ARGS] = VLCI_MEM(a->scratch);
     args[ARGS + 1] = VLCI_I32(d.share);
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
-    vlcache_status status = vlci_launch(k->device, r->kernel[d.which], grid, args, ARGS + 2);
-    return status || d.shares == 1 ? status : merge(k, r->merge[d.which], a, &d);
+    vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
+    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args, ARGS + 2);
+    return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
 }
 
 /* On processors, a vector of lanes pays from 9 lanes on. */

@@ -11,7 +11,8 @@
  *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper
  *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
  *              tile_small  the same in tiles of 64 keys: where registers do not suffice
- *     decode   split       a work-group for a share of the keys
+ *     decode   mma         a work-group for a share of the keys, on matrix units: NVIDIA since sm_80
+ *              split       a work-group for a share of the keys
  *              split_wide  a work-item for a share of the keys: processors with wide vectors
  *     both     rows        a work-item for each query row and head: runs anywhere
  */
@@ -56,7 +57,7 @@ typedef struct vlci_attention {
     cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
     int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
-    cl_mem scratch;   /**< vlci_attention_scratch_bytes(), or NULL: keys are not divided */
+    cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
@@ -66,8 +67,9 @@ typedef struct vlci_attention {
 vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_shape *shape,
                                    vlci_attention_kernels *out);
 
-/** Bytes of `scratch` for decode of up to `batch` sequences, whatever the number of cached rows. */
-size_t vlci_attention_scratch_bytes(const vlci_attention_kernels *kernels, int batch);
+/** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
+ * launches that follow one another. Errors: the device's. */
+vlcache_status vlci_attention_scratch_create(const vlci_attention_kernels *kernels, int batch, cl_mem *out);
 
 /**
  * Enqueues attention for any number of query rows: part of a prompt, or one row a sequence in decode.

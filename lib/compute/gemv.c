@@ -29,9 +29,9 @@ static vlcache_status open_blocks(vlci_gemv *gemv, vlcache_dtype dtype, int i, s
     vlcache_status status = VLCACHE_OK;
     gemv->height[i].lanes = lanes < 64 ? 64 : lanes;
     for (int j = 0; j < 4 && !status; j++) {
-        char options[80];
-        snprintf(options, sizeof options, " -DROWS=%d -DALIGNED=%d -DGATED=%d -DLANES=%zu", 1 << i, j % 2,
-                 j / 2, gemv->height[i].lanes);
+        char options[96];
+        snprintf(options, sizeof options, " -DROWS=%d -DALIGNED=%d -DGATED=%d -DLANES=%zu -DPASSING=%d",
+                 1 << i, j % 2, j / 2, gemv->height[i].lanes, gemv->device->caps.mma);
         status = vlci_matrix_kernel(gemv->device, dtype, "gemv_blocks.cl", "gemv_blocks", options, all[j]);
     }
     return status;
@@ -41,8 +41,9 @@ static vlcache_status run_blocks(const vlci_gemv *gemv, const vlci_product *p, i
     const vlci_kernel *plain = aligned ? gemv->height[i].aligned : gemv->height[i].any;
     const vlci_kernel *gated = aligned ? gemv->height[i].gated_aligned : gemv->height[i].gated;
     size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n);
+    size_t own = p->gated ? 8 : 16; /* columns of a work-group */
     return VLCI_LAUNCH(gemv->device, p->gated ? gated : plain,
-                       VLCI_GRID(vlci_ceil_div(columns, 8), 1, 1, gemv->height[i].lanes, 1, 1),
+                       VLCI_GRID(vlci_ceil_div(columns, own), 1, 1, gemv->height[i].lanes, 1, 1),
                        VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x), VLCI_U32(p->x_offset),
                        VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_U32(p->m), VLCI_U32(p->w->n),
                        VLCI_U32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate),

@@ -117,7 +117,7 @@ vlcache_status vlci_text_room(vlci_text *t, int rows) {
 vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch, vlci_text *out) {
     const vlci_text_config *c = &model->config.text;
     *out = (vlci_text){.model = model, .batch = batch};
-    size_t n = (size_t)batch, scratch = vlci_attention_scratch_bytes(&model->compute.attention, batch);
+    size_t n = (size_t)batch;
     vlcache_status status = create_frequencies(out);
     if (!status)
         status =
@@ -125,7 +125,7 @@ vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch,
     if (!status)
         status =
             vlci_memory_create(model->device, n * (size_t)c->vocab * sizeof(float), "logits", &out->logits);
-    if (!status) status = vlci_memory_create(model->device, scratch, "attention scratch", &out->scratch);
+    if (!status) status = vlci_attention_scratch_create(&model->compute.attention, batch, &out->scratch);
     if (!status) status = vlci_text_room(out, rows);
     if (status) vlci_text_release(out);
     return status;

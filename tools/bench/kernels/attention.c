@@ -213,8 +213,7 @@ static vlcache_status try_rung(trials *t, const char *rung, bool chosen, void *u
                   .amount = amount(s),
                   .tolerance = TOLERANCE};
     vlcache_status status = vlci_attention_open(t->device, &s->heads, &s->kernels);
-    size_t bytes = vlci_attention_scratch_bytes(&s->kernels, s->of.batch);
-    if (!status) status = vlci_memory_create(t->device, bytes, "attention scratch", &s->scratch);
+    if (!status) status = vlci_attention_scratch_create(&s->kernels, s->of.batch, &s->scratch);
     s->a.scratch = s->scratch;
     if (!status) status = check(s, &what.error);
     if (status)
