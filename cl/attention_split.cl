@@ -423,7 +423,7 @@ WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local flo
         const int t = i / HEAD_DIM, d = i % HEAD_DIM;
         const size_t row = (size_t)(p->first + row_of(p, t)) * heads + head_of(p, t);
         float4 sum = 0.0f;
-#pragma unroll 8
+#pragma unroll 16
         for (int u = t; u < n; u += HEADS) sum += room[u] * ptx_load_fresh(parts + (size_t)u * RECORD + d);
         *(__global float4 *)(out + row * HEAD_DIM + d) = sum / whole[t];
     }

@@ -9,17 +9,22 @@
  * stay are among them. Whole pages of earlier rows are the same in both lists and stay where they are.
  *
  * compact: a work-group copies rows group, group + groups, ... of one head, its work-items along the words.
- * squeeze: the same within the pages that a head has. No row moves up, so a few rows are read, then written, then the next
- * few: one work-group for each head and for K (0) and V (1). There are no centroids then, and no biases among the rows.
+ * squeeze: the same within the pages that a head has. No row moves up, so some rows are read, then written, then the next:
+ * one work-group for each head, for K (0) and V (1), and for each slice of their columns. There are no centroids then, and no
+ * biases among the rows.
  *
  * build: -DSQUEEZE_GROUP=1
  * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4
+ * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4 -DSQUEEZE_SLICE=4
  */
 #ifndef SQUEEZE_GROUP
 #define SQUEEZE_GROUP 256 /* work-items; 1 where one is a whole core */
 #endif
 #ifndef SQUEEZE_RUN
 #define SQUEEZE_RUN 1 /* words that a work-item moves together: 4 where rows are whole runs of 16 bytes */
+#endif
+#ifndef SQUEEZE_SLICE
+#define SQUEEZE_SLICE 0 /* runs of a row that a work-group moves; 0: whole rows */
 #endif
 #if SQUEEZE_RUN == 4
 typedef uint4 run_t;
@@ -105,7 +110,8 @@ squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep
         for (int d = 0; d < words; d++) data[target + d] = data[at + d];
     }
 #else
-    const int runs = words / SQUEEZE_RUN, at_once = max(1, SQUEEZE_GROUP * SQUEEZE_RUNS / runs);
+    const int runs = SQUEEZE_SLICE ? SQUEEZE_SLICE : words / SQUEEZE_RUN, first = (int)get_group_id(2) * runs;
+    const int at_once = max(1, SQUEEZE_GROUP * SQUEEZE_RUNS / runs);
     __global run_t *pool = (__global run_t *)data;
     for (int r = p.first; r < p.last; r += at_once) {
         const int until = min(at_once, p.last - r) * runs;
@@ -113,13 +119,13 @@ squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep
 #pragma unroll
         for (int i = 0; i < SQUEEZE_RUNS; i++) {
             const int e = lane + i * SQUEEZE_GROUP;
-            if (e < until) held_runs[i] = pool[kv_at(&rows, source_of(&p, r + e / runs)) / SQUEEZE_RUN + e % runs];
+            if (e < until) held_runs[i] = pool[kv_at(&rows, source_of(&p, r + e / runs)) / SQUEEZE_RUN + first + e % runs];
         }
         barrier(CLK_GLOBAL_MEM_FENCE);
 #pragma unroll
         for (int i = 0; i < SQUEEZE_RUNS; i++) {
             const int e = lane + i * SQUEEZE_GROUP;
-            if (e < until) pool[kv_at(&rows, r + e / runs) / SQUEEZE_RUN + e % runs] = held_runs[i];
+            if (e < until) pool[kv_at(&rows, r + e / runs) / SQUEEZE_RUN + first + e % runs] = held_runs[i];
         }
         barrier(CLK_GLOBAL_MEM_FENCE);
     }

@@ -25,10 +25,13 @@ static inline uint order_key(__global const float *score, int j, int sinks) {
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* The largest digit at which `remaining` keys have been passed, counting from the top. Returns what is still to find there. */
-static inline uint find_digit(__local const uint *histogram, uint remaining, uint *digit) {
-    uint d = 255;
-    while (d > 0 && histogram[d] < remaining) remaining -= histogram[d--];
+/* The largest digit at which `remaining` keys have been passed, counting from the top: first the sixteen, by their sums, then
+ * the digit among them. Returns what is still to find there. */
+static inline uint find_digit(__local const uint *histogram, __local const uint *sixteens, uint remaining, uint *digit) {
+    uint s = 15;
+    while (s > 0 && sixteens[s] < remaining) remaining -= sixteens[s--];
+    uint d = 16 * s + 15;
+    while (d > 16 * s && histogram[d] < remaining) remaining -= histogram[d--];
     *digit = d;
     return remaining;
 }
@@ -36,7 +39,7 @@ static inline uint find_digit(__local const uint *histogram, uint remaining, uin
 __kernel __attribute__((reqd_work_group_size(TOPK_GROUP, 1, 1))) void
 topk(__global const float *scores, uint scores_at, int n, __global const vlci_keep *keep, uint keep_at,
      __global int *out) {
-    __local uint histogram[256];
+    __local uint histogram[256], sixteens[16];
     __local uint greater[TOPK_GROUP], ties[TOPK_GROUP];
     __local uint shared_prefix, shared_remaining;
     const int lane = get_local_id(0), head = get_group_id(0);
@@ -54,9 +57,15 @@ topk(__global const float *scores, uint scores_at, int n, __global const vlci_ke
             if ((key & mask) == prefix) atomic_inc(&histogram[(key >> shift) & 255u]);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
+        for (int s = lane; s < 16; s += TOPK_GROUP) {
+            uint sum = 0;
+            for (int d = 0; d < 16; d++) sum += histogram[16 * s + d];
+            sixteens[s] = sum;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
         if (lane == 0) {
             uint digit;
-            shared_remaining = find_digit(histogram, remaining, &digit);
+            shared_remaining = find_digit(histogram, sixteens, remaining, &digit);
             shared_prefix = prefix | digit << shift;
         }
         barrier(CLK_LOCAL_MEM_FENCE);

@@ -73,6 +73,8 @@ static const problem problems[] = {
     {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0},
     {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0},
     {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0},
+    {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0},
+    {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0},
     {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0},
     {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0},
     {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0},
@@ -355,7 +357,8 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung) {
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 /* The empty one is what the device's capabilities choose. */
-static const char *const rungs[] = {"", "rows", "wgmma", "tile", "tile_small", "wide", "split", "split_wide"};
+static const char *const rungs[] = {"",     "rows", "wgmma", "tile",      "tile_small",
+                                    "wide", "mma",  "split", "split_wide"};
 enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 
 /* Processors never choose tiles and take long to build them: some shapes must do there. */
@@ -372,6 +375,8 @@ static bool takes_part(const char *rung, const problem *p) {
     for (int b = 0; b < p->batch; b++)
         if (p->rows[b] > most) most = p->rows[b];
     if (tiles && suite_device()->caps.wide_vectors && !is_sample(rung, p)) return false;
+    if (strcmp(rung, "mma") == 0)
+        return most <= FEW_ROWS && vlci_attention_decode_ladder.fits(suite_device(), rung);
     return !tiles || (most > FEW_ROWS && vlci_attention_prefill_ladder.fits(suite_device(), rung));
 }
 
@@ -390,15 +395,17 @@ END_TEST
 /* A device of 64 compute units divides keys into many shares. Twice the same bits: shares are merged in
  * order. */
 START_TEST(divides_keys) {
+    const char *rung = vlci_attention_decode_ladder.rungs[_i];
+    if (!vlci_attention_decode_ladder.fits(suite_device(), rung)) return;
     unsigned units = suite_device()->caps.info.compute_units;
     suite_device()->caps.info.compute_units = 64;
     for (int i = 0; i < n_problems(); i++) {
-        arrays *s = arrays_create(&problems[i], _i ? "split_wide" : "split");
+        arrays *s = arrays_create(&problems[i], rung);
         size_t bytes =
             (size_t)s->rows * (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim) * sizeof(float);
         void *once = calloc(2, bytes), *again = (char *)once + bytes;
         ck_ok(vlci_attention_run(&s->kernels, &s->a));
-        check_outputs(&problems[i], s, _i ? "split_wide" : "split");
+        check_outputs(&problems[i], s, rung);
         suite_download(s->a.out, once, bytes);
         ck_ok(vlci_attention_run(&s->kernels, &s->a));
         suite_download(s->a.out, again, bytes);
@@ -440,7 +447,7 @@ int main(void) {
     TCase *all = tcase_create("attention");
     suite_balance(all);
     tcase_add_loop_test(all, agrees_with_the_oracle, 0, RUNGS);
-    tcase_add_loop_test(all, divides_keys, 0, 2);
+    tcase_add_loop_test(all, divides_keys, 0, 3); /* mma, split, split_wide */
     tcase_add_test(all, refuses_what_it_cannot_do);
     suite_add_tcase(suite, all);
     return suite_run(suite);

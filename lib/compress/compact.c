@@ -8,18 +8,19 @@
 
 #include <stdio.h>
 
-enum { MAX_GROUPS = 256, SQUEEZE_WORDS_MAX = 512 };
+enum { MAX_GROUPS = 256, SQUEEZE_WORDS_MAX = 512, SLICE = 4 /* runs of 16 bytes */ };
 
 /* 32-bit words of a row. */
 static size_t words(const vlci_compress_shape *s) {
     return (size_t)s->head_dim * vlci_dtype_bytes(s->kv_dtype) / sizeof(cl_uint);
 }
 
-static vlcache_status get_squeeze(vlcache_device *device, vlci_compact_kernels *k) {
-    char options[80];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d", VLCI_DTYPE_F32,
-             k->group, k->run);
-    return vlci_kernel_get(device, "compact.cl", "squeeze", options, &k->squeeze);
+static vlcache_status get_kernel(vlcache_device *device, const vlci_compact_kernels *k, const char *name,
+                                 const vlci_kernel **out) {
+    char options[96];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d -DSQUEEZE_SLICE=%d",
+             VLCI_DTYPE_F32, k->group, k->run, k->slices > 1 ? SLICE : 0);
+    return vlci_kernel_get(device, "compact.cl", name, options, out);
 }
 
 static size_t widest(const vlcache_device *device) {
@@ -31,15 +32,13 @@ vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_sha
     size_t fits = device->caps.wide_vectors || words(shape) > SQUEEZE_WORDS_MAX ? 1 : widest(device);
     vlcache_status status;
     out->run = words(shape) % 4 ? 1 : 4;
+    out->slices = fits > 1 && words(shape) % (4 * SLICE) == 0 ? words(shape) / (4 * SLICE) : 1;
     do { /* the more rows a work-group holds at a time, the fewer times it waits for memory */
         out->group = fits < 64 ? 1 : fits;
-        status = get_squeeze(device, out);
+        status = get_kernel(device, out, "squeeze", &out->squeeze);
         if (!status) fits = vlci_group_width(out->squeeze, out->group);
     } while (!status && fits < out->group);
-    char options[80];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d", VLCI_DTYPE_F32,
-             out->group, out->run);
-    return status ? status : vlci_kernel_get(device, "compact.cl", "compact", options, &out->compact);
+    return status ? status : get_kernel(device, out, "compact", &out->compact);
 }
 
 /* Rows are moved as words. */
@@ -68,7 +67,7 @@ vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, 
 
 vlcache_status vlci_squeeze(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay) {
     vlci_kv_view view = in_words(h);
-    vlci_grid grid = VLCI_GRID((size_t)vlci_heads_n(h), 2, 1, k->group, 1, 1);
+    vlci_grid grid = VLCI_GRID((size_t)vlci_heads_n(h), 2, k->slices, k->group, 1, 1);
     return VLCI_LAUNCH(h->device, k->squeeze, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(h->keep),
                        VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
                        VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));

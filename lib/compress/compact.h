@@ -8,8 +8,9 @@
 
 typedef struct vlci_compact_kernels {
     const vlci_kernel *compact, *squeeze;
-    size_t group; /**< work-items that squeeze is built for */
-    int run;      /**< words that one of them moves together */
+    size_t group;  /**< work-items that squeeze is built for */
+    int run;       /**< words that one of them moves together */
+    size_t slices; /**< of columns, each a work-group's */
 } vlci_compact_kernels;
 
 /** Errors: VLCACHE_E_BUILD. */
