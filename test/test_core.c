@@ -1,5 +1,6 @@
 /*
- * test_core.c - status texts, errors, options of other versions, memory and the log.
+ * test_core.c - status texts, errors, options of other versions, memory, the log, and
+ * teams of threads.
  */
 #include <check.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/status.h"
+#include "core/team.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 
@@ -239,6 +241,64 @@ START_TEST(logging) {
 }
 END_TEST
 
+/* ---- teams --------------------------------------------------------------------------------------------- */
+
+enum { ITEMS = 1000 };
+typedef struct list {
+    int done[ITEMS], members[VLCI_TEAM_MOST];
+    size_t bad[2]; /* these fail */
+} list;
+
+static vlcache_status do_item(void *user, size_t item, int member) {
+    list *l = user;
+    __atomic_add_fetch(&l->done[item], 1, __ATOMIC_RELAXED);
+    l->members[member]++; /* nobody else's meanwhile */
+    for (int i = 0; i < 2; i++)
+        if (item == l->bad[i])
+            return vlci_refuse(VLCACHE_E_IO, "list", VLCI_VALUE("%zu", item), "1", "must be 2");
+    return VLCACHE_OK;
+}
+
+/* Each item is one member's, whatever the list's length, one list after another. */
+START_TEST(team_lists) {
+    static const int sizes[] = {1, 2, 5, VLCI_TEAM_MOST + 3};
+    vlci_team *team = NULL;
+    ck_ok(vlci_team_create(sizes[_i], &team));
+    int most = vlci_team_size(team), wanted = sizes[_i] < VLCI_TEAM_MOST ? sizes[_i] : VLCI_TEAM_MOST;
+    ck_assert_int_eq(most, wanted);
+    for (size_t n = 0; n <= ITEMS; n = n < 4 ? n + 1 : n * 5 / 2) {
+        list l = {.bad = {ITEMS, ITEMS}};
+        int sum = 0;
+        ck_ok(vlci_team_run(team, n, do_item, &l));
+        for (size_t i = 0; i < ITEMS; i++) ck_assert_int_eq(l.done[i], i < n);
+        for (int i = 0; i < VLCI_TEAM_MOST; i++) sum += l.members[i];
+        for (int i = most; i < VLCI_TEAM_MOST; i++) ck_assert_int_eq(l.members[i], 0);
+        ck_assert_uint_eq((size_t)sum, n);
+    }
+    vlci_team_destroy(&team);
+    ck_assert_ptr_null(team);
+    vlci_team_destroy(&team);
+}
+END_TEST
+
+/* The lowest failure is told on the caller's thread; the next list starts anew. */
+START_TEST(team_failures) {
+    vlci_team *team = NULL;
+    ck_ok(vlci_team_create(1 + _i, &team));
+    for (size_t at = 0; at < 300; at++) {
+        list l = {.bad = {at, at + 1}};
+        ck_assert_int_eq(vlci_team_run(team, ITEMS, do_item, &l), VLCACHE_E_IO);
+        check_error(VLCACHE_E_IO, "list", VLCI_VALUE("%zu", at), "1", "must be 2",
+                    VLCI_VALUE("list: %zu: is 1, must be 2", at));
+        for (size_t i = 0; i < ITEMS; i++) ck_assert_int_le(l.done[i], 1);
+        ck_assert_int_eq(l.done[at], 1);
+        l = (list){.bad = {ITEMS, ITEMS}};
+        ck_ok(vlci_team_run(team, 5, do_item, &l));
+    }
+    vlci_team_destroy(&team);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("core");
     TCase *cases = tcase_create("all");
@@ -251,6 +311,8 @@ int main(void) {
     tcase_add_test(cases, memory);
     tcase_add_test(cases, failing);
     tcase_add_test(cases, logging);
+    tcase_add_loop_test(cases, team_lists, 0, 4);
+    tcase_add_loop_test(cases, team_failures, 0, 4);
     suite_add_tcase(suite, cases);
     return suite_run(suite);
 }

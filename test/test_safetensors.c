@@ -276,13 +276,13 @@ END_TEST
 
 /* A file that is cut, or written anew, between its header and its tensors: said, and no signal. */
 START_TEST(changed_file) {
+    static const char two_f16[] =
+        "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+        "\"b\":{\"dtype\":\"F16\",\"shape\":[524286],\"data_offsets\":[4,1048576]}}";
     enum { BYTES = 1 << 20 };
     char path[512];
     vlci_weight_view view;
-    write_tensors("model.safetensors",
-                  "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
-                  "\"b\":{\"dtype\":\"F16\",\"shape\":[524286],\"data_offsets\":[4,1048576]}}",
-                  BYTES);
+    write_tensors("model.safetensors", two_f16, BYTES);
     snprintf(path, sizeof path, "%s/model.safetensors", scratch_folder());
     vlci_checkpoint *checkpoint = open_good();
     ck_ok(vlci_checkpoint_get(checkpoint, "a", 1, (size_t[]){2}, &view));
@@ -290,6 +290,18 @@ START_TEST(changed_file) {
     ck_fails(vlci_checkpoint_get(checkpoint, "b", 1, (size_t[]){524286}, &view), VLCACHE_E_IO,
              "changed while it was loaded");
     ck_assert_ptr_nonnull(strstr(vlcache_error_message(), path));
+    vlci_checkpoint_close(&checkpoint);
+    char part[4];
+    write_tensors("model.safetensors", two_f16, BYTES);
+    checkpoint = open_good();
+    ck_ok(vlci_checkpoint_take(checkpoint, "b", 1, (size_t[]){524286}, &view));
+    ck_assert_ptr_null(view.data);
+    ck_ok(vlci_checkpoint_read(checkpoint, &view, 2, part, 4));
+    ck_assert_mem_eq(part, "\6\7\10\11", 4);
+    ck_assert_int_eq(truncate(path, BYTES / 2), 0);
+    ck_fails(vlci_checkpoint_read(checkpoint, &view, 2, part, 4), VLCACHE_E_IO,
+             "changed while it was loaded");
+    ck_fails(vlci_checkpoint_read(checkpoint, &view, BYTES - 8, part, 4), VLCACHE_E_IO, "became shorter");
     vlci_checkpoint_close(&checkpoint);
     write_tensors("model.safetensors", one_a, 4);
     checkpoint = open_good();

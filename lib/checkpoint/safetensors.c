@@ -465,14 +465,11 @@ static vlcache_status check_unchanged(const shard *file) {
 }
 
 static vlcache_status load_data(const vlci_checkpoint *checkpoint, tensor *t) {
-    const shard *file = shard_of(checkpoint, t);
     if (t->view.data) return VLCACHE_OK;
-    vlcache_status status = check_unchanged(file);
-    if (status) return status;
     void *data = vlci_alloc(t->view.bytes, 1);
     if (!data) return vlci_fail_memory(t->name);
-    status = read_at(file, file->data_at + t->begin, data, t->view.bytes);
-    if (!status) status = check_unchanged(file);
+    vlcache_status status =
+        vlci_checkpoint_read(checkpoint, &(vlci_weight_view){.owner = t}, 0, data, t->view.bytes);
     t->view.data = data;
     if (status) release_data(t);
     return status;
@@ -486,8 +483,8 @@ static const char *shape_text(char text[static 256], int n, const size_t *dims) 
     return n ? text : "scalar";
 }
 
-vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
-                                   const size_t *dims, vlci_weight_view *out) {
+vlcache_status vlci_checkpoint_take(vlci_checkpoint *checkpoint, const char *name, int n_dims,
+                                    const size_t *dims, vlci_weight_view *out) {
     char has[256], wants[256];
     memset(out, 0, sizeof *out);
     tensor *found = find_any(checkpoint, name);
@@ -506,11 +503,31 @@ vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name
                                VLCI_VALUE("the configuration asks for %s", asked),
                                "%s: tensor \"%s\": shape is %s, the configuration asks for %s", view->file,
                                view->name, is, asked);
-    vlcache_status status = load_data(checkpoint, found);
+    const shard *file = shard_of(checkpoint, found);
+    vlcache_status status = check_unchanged(file);
     if (status) return status;
+    posix_fadvise(file->handle, (off_t)(file->data_at + found->begin), (off_t)view->bytes,
+                  POSIX_FADV_WILLNEED);
     found->used = true;
     *out = *view;
     out->owner = found;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
+                                    size_t at, void *to, size_t bytes) {
+    const tensor *t = view->owner;
+    const shard *file = shard_of(checkpoint, t);
+    vlcache_status status = read_at(file, file->data_at + t->begin + at, to, bytes);
+    return status ? status : check_unchanged(file);
+}
+
+vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
+                                   const size_t *dims, vlci_weight_view *out) {
+    vlcache_status status = vlci_checkpoint_take(checkpoint, name, n_dims, dims, out);
+    if (!status) status = load_data(checkpoint, out->owner);
+    if (status) return status;
+    out->data = ((tensor *)out->owner)->view.data;
     return VLCACHE_OK;
 }
 

@@ -1,6 +1,7 @@
 /**
  * safetensors.h - a checkpoint's weights: model.safetensors, or the shards that model.safetensors.index.json
- * names. A tensor is read when it is asked for; files are untrusted and checked before use.
+ * names. A tensor is read when it is asked for, whole or in parts; files are untrusted and checked before
+ * use.
  */
 #ifndef VLCI_CHECKPOINT_SAFETENSORS_H
 #define VLCI_CHECKPOINT_SAFETENSORS_H
@@ -46,11 +47,23 @@ void vlci_checkpoint_name(vlci_checkpoint *checkpoint, const vlci_naming *names)
 bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, vlci_weight_view *out);
 
 /**
- * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow), and its
- * data are read into memory of the checkpoint; it counts as used. Errors: VLCACHE_E_FORMAT naming tensor,
- * file, found and expected shape; VLCACHE_E_UNSUPPORTED for other dtypes; VLCACHE_E_IO where the file cannot
- * be read or has changed since it was opened; VLCACHE_E_NO_MEMORY.
+ * As vlci_checkpoint_find(), but it must be there with exactly this shape (n_dims values follow); it counts
+ * as used, and the system is told that it will be read. Errors: VLCACHE_E_FORMAT naming tensor, file, found
+ * and expected shape; VLCACHE_E_UNSUPPORTED for other dtypes; VLCACHE_E_IO where the file has changed since
+ * it was opened.
  */
+vlcache_status vlci_checkpoint_take(vlci_checkpoint *checkpoint, const char *name, int n_dims,
+                                    const size_t *dims, vlci_weight_view *out);
+
+/**
+ * Reads bytes [at, at + bytes) of a tensor that was taken; several threads may read at the same time. Errors:
+ * VLCACHE_E_IO where the file cannot be read or has changed since it was opened, VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
+                                    size_t at, void *to, size_t bytes);
+
+/** As vlci_checkpoint_take(), and its data are read into memory of the checkpoint. Errors: those,
+ * and those of vlci_checkpoint_read(). */
 vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,
                                    const size_t *dims, vlci_weight_view *out);
 

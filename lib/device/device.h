@@ -182,6 +182,9 @@ vlcache_status vlci_fill(vlcache_device *device, cl_mem to, size_t offset, size_
 vlcache_status vlci_write_later(vlcache_device *device, cl_mem to, size_t offset, const void *from,
                                 size_t bytes);
 
+/** Adds what has passed since `start`, of vlci_clock_ms(), to the time that was waited for the queue. */
+void vlci_waited(vlcache_device *device, double start);
+
 /** The failure to return where an OpenCL call gave `code`; `what` was tried. */
 vlcache_status vlci_fail_call(const vlcache_device *device, const char *what, cl_int code);
 

@@ -141,8 +141,7 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 
 /* ---- waiting and copying ------------------------------------------------------------------------------- */
 
-/* Adds what has passed since `start` to the time that was waited. */
-static void waited(vlcache_device *device, double start) {
+void vlci_waited(vlcache_device *device, double start) {
     pthread_mutex_lock(&device->lock);
     device->waited_ms += vlci_clock_ms() - start;
     pthread_mutex_unlock(&device->lock);
@@ -155,7 +154,7 @@ double vlcache_device_waited(const vlcache_device *device) {
 vlcache_status vlci_finish(vlcache_device *device) {
     double start = vlci_clock_ms();
     cl_int code = clFinish(device->queue);
-    waited(device, start);
+    vlci_waited(device, start);
     return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
 }
 
@@ -163,7 +162,7 @@ vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, voi
     if (!bytes) return VLCACHE_OK;
     double start = vlci_clock_ms();
     cl_int code = clEnqueueReadBuffer(device->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
-    waited(device, start);
+    vlci_waited(device, start);
     return code ? vlci_fail_call(device, "reading a buffer", code) : VLCACHE_OK;
 }
 
@@ -171,7 +170,7 @@ vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, cons
     if (!bytes) return VLCACHE_OK;
     double start = vlci_clock_ms();
     cl_int code = clEnqueueWriteBuffer(device->queue, to, CL_TRUE, offset, bytes, from, 0, NULL, NULL);
-    waited(device, start);
+    vlci_waited(device, start);
     return code ? vlci_fail_call(device, "writing a buffer", code) : VLCACHE_OK;
 }
 

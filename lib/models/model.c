@@ -94,6 +94,7 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
     if (checkpoint) vlci_checkpoint_name(checkpoint, model->family->names);
     vlcache_status status = model->family->load(&up, model->tokenizer, &model->config);
     if (!status) status = load_text(&up, model);
+    status = vlci_upload_end(&up, status);
     if (!status) status = vlci_finish(model->device);
     if (!status && checkpoint) warn_of_rest(folder, checkpoint);
     model->weight_bytes = up.device_bytes;

@@ -1,5 +1,10 @@
 /*
- * weight.c - uploads weights: convert the dtype, arrange the layout, a slab of rows at a time.
+ * weight.c - uploads weights: from the checkpoint into the dtype and the layout that their product reads, in
+ * one pass.
+ *
+ *     a matrix  = slabs of whole blocks, written one after another while the device takes the one before
+ *     a slab    = bands of 32 rows, of which a team does as many at a time as it has members:
+ *     a band    : read from the file --> converted, where the dtype is another --> packed into the slab
  *
  *     ROWS:   element (n, k) at n * K + k
  *     PANELS: element (n, k) at VLCI_PANEL_AT(n, k, K), the last panel padded with zeros
@@ -7,178 +12,166 @@
  */
 #include "models/weight.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/alloc.h"
 
-enum { SLAB_FLOATS = 1 << 20 }; /* 4 MiB of staging */
+enum { SLAB_BYTES = 64 << 20, MEMBERS_MOST = 16 }; /* more cores than that only wait for memory */
 
-static float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = h & 0x7fffu, bits;
-    if (rest >= 0x7c00u) {
-        bits = 0x7f800000u | (rest & 0x3ffu) << 13;
-    } else if (rest >= 0x400u) {
-        bits = (rest << 13) + 0x38000000u;
-    } else { /* subnormal: exact in f32 */
-        float tiny = (float)rest * 0x1p-24f;
-        memcpy(&bits, &tiny, 4);
-    }
-    bits |= sign;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-static uint16_t f32_to_f16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
-    bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u) return sign | 0x7e00u;
-    if (bits >= 0x477ff000u) return sign | 0x7c00u; /* rounds beyond the largest */
-    if (bits < 0x38800000u) {                       /* subnormal: adding 0.5 shifts the last bit to 2^-24 */
-        float magnitude;
-        memcpy(&magnitude, &bits, 4);
-        magnitude += 0.5f;
-        memcpy(&bits, &magnitude, 4);
-        return sign | (uint16_t)(bits - 0x3f000000u);
-    }
-    bits += 0xfffu + (bits >> 13 & 1u);
-    return sign | (uint16_t)((bits - 0x38000000u) >> 13);
-}
-
-static uint16_t f32_to_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 64u);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
-}
-
-void vlci_widen(const void *from, vlcache_dtype dtype, float *to, size_t n) {
-    const unsigned char *bytes = from; /* of any alignment: rows of a tensor */
-    if (dtype == VLCACHE_DTYPE_F32) {
-        memcpy(to, from, n * 4);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, bytes + 2 * i, 2);
-        uint32_t wide = (uint32_t)h << 16;
-        if (dtype == VLCACHE_DTYPE_F16)
-            to[i] = f16_to_f32(h);
-        else
-            memcpy(to + i, &wide, 4);
-    }
-}
-
-void vlci_narrow(const float *from, void *to, vlcache_dtype dtype, size_t n) {
-    uint16_t *halves = to;
-    if (dtype == VLCACHE_DTYPE_F32)
-        memcpy(to, from, n * 4);
-    else if (dtype == VLCACHE_DTYPE_F16)
-        for (size_t i = 0; i < n; i++) halves[i] = f32_to_f16(from[i]);
-    else
-        for (size_t i = 0; i < n; i++) halves[i] = f32_to_bf16(from[i]);
-}
-
-static vlcache_status advance(vlci_upload *up, const vlci_weight_view *view) {
-    vlci_checkpoint_drop(view);
-    up->done += view->bytes;
+/* Tells of `bytes` of the checkpoint more. */
+static vlcache_status advance(vlci_upload *up, uint64_t bytes) {
+    up->done += bytes;
     if (up->progress && !up->progress(up->progress_user, "loading weights", up->done, up->total))
         return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while loading weights");
     return VLCACHE_OK;
 }
 
-/* Staging memory for one slab of rows: as f32, arranged, and in the stored dtype. */
+/* ---- a slab -------------------------------------------------------------------------------------------- */
+
+/* Views one below the other, and the part of them that is being packed. */
 typedef struct slab {
-    float *wide, *arranged;
-    void *stored;
-    int rows; /* a multiple of VLCI_BLOCK, which whole panels make up */
+    const vlci_upload *up;
+    const vlci_weight_view *views;
+    const vlci_part *parts;
+    size_t n_parts;
+    const vlci_matrix *matrix;
+    int first, rows; /* of the matrix */
+    char *to;
 } slab;
 
-static void slab_release(slab *s) {
-    vlci_free(s->wide);
-    vlci_free(s->arranged);
-    vlci_free(s->stored);
+/* Bytes of a band at its widest: what a member reads into, and what it packs from. */
+static size_t band_bytes(int k) {
+    return (size_t)VLCI_BAND * (size_t)k * sizeof(float);
 }
 
-static vlcache_status slab_create(slab *s, int k) {
-    *s = (slab){0};
-    int blocks = SLAB_FLOATS / (VLCI_BLOCK * k);
-    s->rows = VLCI_BLOCK * (blocks > 1 ? blocks : 1);
-    size_t floats = (size_t)s->rows * VLCI_BLOCKS(k) * VLCI_BLOCK;
-    s->wide = vlci_alloc(floats, sizeof(float));
-    s->arranged = vlci_alloc(floats, sizeof(float));
-    s->stored = vlci_alloc(floats, sizeof(float));
-    return s->wide && s->arranged && s->stored ? VLCACHE_OK
-                                               : vlci_fail_memory("weights on their way to the device");
+/* Rows [row, end) of one view, in the matrix's dtype. */
+static vlcache_status read_part(const slab *s, const vlci_weight_view *view, int row, int end, void *raw,
+                                void *to) {
+    size_t n = (size_t)(end - row) * (size_t)s->matrix->k, element = vlci_dtype_bytes(view->dtype);
+    size_t at = (size_t)row * (size_t)s->matrix->k * element;
+    bool same = view->dtype == s->matrix->dtype;
+    vlcache_status status = vlci_checkpoint_read(s->up->checkpoint, view, at, same ? to : raw, n * element);
+    if (!status && !same) vlci_convert(raw, view->dtype, to, s->matrix->dtype, n);
+    return status;
 }
 
-/* The slab's rows as panels; rows past `rows` are zeros. */
-static void arrange_panels(const slab *s, int rows, int k) {
-    int whole = (rows + VLCI_PANEL - 1) / VLCI_PANEL * VLCI_PANEL;
-    for (int row = 0; row < whole; row++) {
-        float *panel = s->arranged + (size_t)(row / VLCI_PANEL) * VLCI_PANEL * (size_t)k + row % VLCI_PANEL;
-        const float *source = s->wide + (size_t)row * (size_t)k;
-        for (int i = 0; i < k; i++) panel[(size_t)i * VLCI_PANEL] = row < rows ? source[i] : 0.0f;
-    }
-}
-
-/* The slab's rows as blocks, a run of 8 at a time; what pads them is zero. */
-static void arrange_blocks(const slab *s, int rows, int k) {
-    size_t whole = VLCI_BLOCKS(rows) * VLCI_BLOCK, width = VLCI_BLOCKS(k) * VLCI_BLOCK;
-    memset(s->arranged, 0, whole * width * sizeof(float));
-    for (int row = 0; row < rows; row++)
-        for (int i = 0; i < k; i += 8)
-            memcpy(s->arranged + VLCI_BLOCK_AT(row, i, k), s->wide + (size_t)row * (size_t)k + (size_t)i,
-                   (size_t)(k - i < 8 ? k - i : 8) * sizeof(float));
-}
-
-/* Stores the first `rows` rows of the slab at matrix row `at`. */
-static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int at,
-                                 const vlci_matrix *matrix) {
-    size_t width = (size_t)matrix->k, element = vlci_dtype_bytes(matrix->dtype);
-    int whole = rows;
-    const float *from = s->wide;
-    if (matrix->layout == VLCI_PANELS) {
-        whole = (rows + VLCI_PANEL - 1) / VLCI_PANEL * VLCI_PANEL;
-        arrange_panels(s, rows, matrix->k);
-        from = s->arranged;
-    }
-    if (matrix->layout == VLCI_BLOCKS) {
-        whole = (int)VLCI_BLOCKS(rows) * VLCI_BLOCK;
-        width = VLCI_BLOCKS(matrix->k) * VLCI_BLOCK;
-        arrange_blocks(s, rows, matrix->k);
-        from = s->arranged;
-    }
-    vlci_narrow(from, s->stored, matrix->dtype, (size_t)whole * width);
-    return vlci_write(up->device, matrix->data, (size_t)at * width * element, s->stored,
-                      (size_t)whole * width * element);
-}
-
-/* Streams the parts' rows through the slab: slabs start at multiples of a panel whatever the parts' heights
- * are. */
-static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                  size_t n_parts, slab *s, const vlci_matrix *matrix) {
+/* Rows [row, end) of the matrix. */
+static vlcache_status read_rows(const slab *s, int row, int end, void *raw, char *to) {
     vlcache_status status = VLCACHE_OK;
-    size_t k = (size_t)matrix->k;
-    int filled = 0, stored = 0;
-    for (size_t p = 0; p < n_parts && !status; p++) {
-        size_t row_bytes = k * vlci_dtype_bytes(views[p].dtype);
-        for (int row = 0; row < parts[p].n && !status;) {
-            int take = s->rows - filled < parts[p].n - row ? s->rows - filled : parts[p].n - row;
-            vlci_widen((const char *)views[p].data + (size_t)row * row_bytes, views[p].dtype,
-                       s->wide + (size_t)filled * k, (size_t)take * k);
-            row += take;
-            filled += take;
-            if (filled < s->rows) continue;
-            status = slab_store(up, s, filled, stored, matrix);
-            stored += filled;
-            filled = 0;
+    size_t row_bytes = (size_t)s->matrix->k * vlci_dtype_bytes(s->matrix->dtype);
+    for (size_t p = 0; p < s->n_parts && row < end && !status; p++) {
+        int n = s->parts[p].n, stop = end < n ? end : n;
+        if (row < n) {
+            status = read_part(s, &s->views[p], row, stop, raw, to);
+            to += (size_t)(stop - row) * row_bytes;
+            row = stop;
         }
-        if (!status) status = advance(up, &views[p]);
+        row -= n; /* they count from the next part's */
+        end -= n;
     }
-    if (!status && filled) status = slab_store(up, s, filled, stored, matrix);
+    return status;
+}
+
+static vlcache_status pack_band(void *user, size_t item, int member) {
+    const slab *s = user;
+    const vlci_matrix *matrix = s->matrix;
+    int row = (int)item * VLCI_BAND, n = s->rows - row < VLCI_BAND ? s->rows - row : VLCI_BAND;
+    size_t row_bytes = (size_t)matrix->k * vlci_dtype_bytes(matrix->dtype);
+    char *raw = s->up->scratch + (size_t)member * 2 * band_bytes(matrix->k);
+    if (n < 0) n = 0; /* the lower half of the last blocks */
+    if (matrix->layout == VLCI_ROWS)
+        return read_rows(s, s->first + row, s->first + row + n, raw, s->to + (size_t)row * row_bytes);
+    char *rows = raw + band_bytes(matrix->k);
+    vlcache_status status = read_rows(s, s->first + row, s->first + row + n, raw, rows);
+    if (status) return status;
+    memset(rows + (size_t)n * row_bytes, 0, (size_t)(VLCI_BAND - n) * row_bytes);
+    vlci_pack(rows, row, matrix->k, matrix->dtype, matrix->layout, s->to);
+    return VLCACHE_OK;
+}
+
+/* ---- the team ------------------------------------------------------------------------------------------ */
+
+/* As many as VLCACHE_LOAD_THREADS says, or as there are processors. */
+static vlcache_status count_members(int *members) {
+    const char *asked = getenv("VLCACHE_LOAD_THREADS");
+    char *end;
+    *members = vlci_processors();
+    if (*members > MEMBERS_MOST) *members = MEMBERS_MOST;
+    if (!asked || !*asked) return VLCACHE_OK;
+    long number = strtol(asked, &end, 10);
+    if (*end || number < 1 || number > VLCI_TEAM_MOST)
+        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_LOAD_THREADS", asked,
+                                "must be from 1 to %d", VLCI_TEAM_MOST);
+    *members = (int)number;
+    return VLCACHE_OK;
+}
+
+/* A team, and memory for bands of k of each of its members. */
+static vlcache_status gather_team(vlci_upload *up, int k) {
+    int members;
+    vlcache_status status = VLCACHE_OK;
+    up->bulk.device = up->device;
+    if (!up->team) {
+        status = count_members(&members);
+        if (!status) status = vlci_team_create(members, &up->team);
+        if (status) return status;
+    }
+    size_t bytes = (size_t)vlci_team_size(up->team) * 2 * band_bytes(k);
+    if (bytes <= up->scratch_bytes) return VLCACHE_OK;
+    vlci_free(up->scratch);
+    up->scratch = vlci_alloc(bytes, 1);
+    up->scratch_bytes = up->scratch ? bytes : 0;
+    return up->scratch ? VLCACHE_OK : vlci_fail_memory("weights on their way to the device");
+}
+
+vlcache_status vlci_upload_end(vlci_upload *up, vlcache_status status) {
+    if (!status) status = vlci_bulk_settle(&up->bulk);
+    vlci_bulk_release(&up->bulk);
+    vlci_team_destroy(&up->team);
+    vlci_free(up->scratch);
+    up->scratch = NULL;
+    up->scratch_bytes = 0;
+    return status;
+}
+
+/* ---- matrices ------------------------------------------------------------------------------------------ */
+
+/* Packs the slab's rows and sends them. */
+static vlcache_status send_slab(vlci_upload *up, slab *s) {
+    const vlci_matrix *m = s->matrix;
+    size_t offset = vlci_matrix_bytes(s->first, m->k, m->dtype, m->layout);
+    size_t bytes = vlci_matrix_bytes(s->rows, m->k, m->dtype, m->layout);
+    size_t bands = vlci_ceil_div((size_t)s->rows, VLCI_BAND);
+    if (m->layout == VLCI_BLOCKS) bands = VLCI_BLOCKS(s->rows) * (VLCI_BLOCK / VLCI_BAND);
+    void *to;
+    vlcache_status status = vlci_bulk_begin(&up->bulk, m->data, offset, bytes, &to);
+    if (status) return status;
+    s->to = to;
+    status = vlci_team_run(up->team, bands, pack_band, s);
+    if (!status) return vlci_bulk_end(&up->bulk);
+    vlci_bulk_abandon(&up->bulk);
+    return status;
+}
+
+/* Slab by slab: of as many whole blocks of rows as it has room for. */
+static vlcache_status send_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
+                                size_t n_parts, const vlci_matrix *matrix) {
+    size_t block = vlci_matrix_bytes(VLCI_BLOCK, matrix->k, matrix->dtype, matrix->layout);
+    size_t room = up->slab_bytes ? up->slab_bytes : SLAB_BYTES;
+    int most = VLCI_BLOCK * (int)(block < room ? room / block : 1);
+    uint64_t stored = 0, told = 0;
+    for (size_t p = 0; p < n_parts; p++) stored += views[p].bytes;
+    slab s = {.up = up, .views = views, .parts = parts, .n_parts = n_parts, .matrix = matrix};
+    vlcache_status status = gather_team(up, matrix->k);
+    for (; s.first < matrix->n && !status; s.first += s.rows) {
+        s.rows = matrix->n - s.first < most ? matrix->n - s.first : most;
+        status = send_slab(up, &s);
+        uint64_t until = (uint64_t)((double)stored * (s.first + s.rows) / matrix->n);
+        if (s.first + s.rows == matrix->n) until = stored;
+        if (!status) status = advance(up, until - told);
+        told = until;
+    }
     return status;
 }
 
@@ -186,9 +179,19 @@ static vlcache_status get_part(vlci_upload *up, const char *prefix, const vlci_p
                                int n_dims, const size_t *dims, vlci_weight_view *view) {
     char *name = vlci_format("%s%s%s", prefix, part->name, suffix);
     if (!name) return vlci_fail_memory("tensor name");
-    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, view);
+    vlcache_status status = vlci_checkpoint_take(up->checkpoint, name, n_dims, dims, view);
     vlci_free(name);
     return status;
+}
+
+/* All of a tensor, as f32. */
+static vlcache_status read_floats(vlci_upload *up, const vlci_weight_view *view, float *to, size_t n) {
+    void *raw = vlci_alloc(view->bytes, 1);
+    if (!raw) return vlci_fail_memory(view->name);
+    vlcache_status status = vlci_checkpoint_read(up->checkpoint, view, 0, raw, view->bytes);
+    if (!status) vlci_widen(raw, view->dtype, to, n);
+    vlci_free(raw);
+    return status ? status : advance(up, view->bytes);
 }
 
 static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const vlci_part *parts,
@@ -200,13 +203,11 @@ static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const v
         vlci_weight_view view;
         size_t n = (size_t)parts[p].n;
         status = get_part(up, prefix, &parts[p], ".bias", 1, &n, &view);
-        if (status) break;
-        vlci_widen(view.data, view.dtype, bias + at, n);
+        if (!status) status = read_floats(up, &view, bias + at, n);
         at += n;
-        status = advance(up, &view);
     }
     if (!status) status = vlci_memory_create(up->device, at * sizeof(float), parts[0].name, &matrix->bias);
-    if (!status) status = vlci_write(up->device, matrix->bias, 0, bias, at * sizeof(float));
+    if (!status) status = vlci_write_later(up->device, matrix->bias, 0, bias, at * sizeof(float));
     if (!status) up->device_bytes += at * sizeof(float);
     vlci_free(bias);
     return status;
@@ -228,14 +229,11 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
 /* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
                                    size_t n_parts, vlci_matrix *out) {
-    slab s = {0};
     vlcache_status status = choose_form(up, views, n_parts, out);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
     if (!status) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
-    if (!status) status = slab_create(&s, out->k);
-    if (!status) status = stream_rows(up, views, parts, n_parts, &s, out);
+    if (!status) status = send_rows(up, views, parts, n_parts, out);
     if (!status) up->device_bytes += bytes;
-    slab_release(&s);
     return status;
 }
 
@@ -244,7 +242,7 @@ vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims,
     vlci_weight_view view;
     if (!up->checkpoint) return vlci_make_matrix(up, "", name, n, k, false, out);
     *out = (vlci_matrix){.n = n, .k = k};
-    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
+    vlcache_status status = vlci_checkpoint_take(up->checkpoint, name, n_dims, dims, &view);
     vlci_part part = {name, n};
     if (!status) status = upload_views(up, &view, &part, 1, out);
     if (status) vlci_matrix_release(up->device, out);
@@ -284,10 +282,9 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
     if (status) return status;
     wide = vlci_alloc(n, sizeof(float));
     if (!wide) return vlci_fail_memory(name);
-    vlci_widen(view.data, view.dtype, wide, n);
-    status = vlci_memory_create(up->device, n * sizeof(float), name, out);
-    if (!status) status = vlci_write(up->device, *out, 0, wide, n * sizeof(float));
-    if (!status) status = advance(up, &view);
+    status = read_floats(up, &view, wide, n);
+    if (!status) status = vlci_memory_create(up->device, n * sizeof(float), name, out);
+    if (!status) status = vlci_write_later(up->device, *out, 0, wide, n * sizeof(float));
     if (!status) up->device_bytes += n * sizeof(float);
     if (status) vlci_memory_release(up->device, out);
     vlci_free(wide);
@@ -304,6 +301,8 @@ vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char 
     vlci_free(full);
     return status;
 }
+
+/* ---- release ------------------------------------------------------------------------------------------- */
 
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix) {
     vlci_memory_release(device, &matrix->data);

@@ -1,14 +1,18 @@
 /**
  * weight.h (internal) - from an open checkpoint to the device: matrices in the layout and dtype that the
- * device's matrix product wants, vectors as f32. A tensor is read, travels through a small staging buffer
- * and is dropped, so the host never holds more than one matrix.
+ * device's matrix product wants, vectors as f32. What is read of a tensor goes into the device's memory, or
+ * a bounded stretch of the host's, at once: the host never holds a matrix.
  */
 #ifndef VLCI_MODELS_WEIGHT_H
 #define VLCI_MODELS_WEIGHT_H
 
 #include "checkpoint/safetensors.h"
 #include "compute/compute.h"
+#include "compute/dtype.h"
+#include "compute/pack.h"
 #include "compute/random.h"
+#include "core/team.h"
+#include "device/bulk.h"
 
 /** One upload of a checkpoint: where it goes, and how far it is. */
 typedef struct vlci_upload {
@@ -21,7 +25,18 @@ typedef struct vlci_upload {
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
     uint64_t device_bytes; /**< allocated so far */
+    size_t slab_bytes;     /**< of the host's memory that is filled at a time, about; 0: 64 MiB */
+    vlci_team *team;       /**< what follows is made when it is first needed, and zero at first */
+    vlci_bulk bulk;
+    char *scratch; /**< of the team's members */
+    size_t scratch_bytes;
 } vlci_upload;
+
+/**
+ * Ends what uploads needed, once the device has what was sent to it; checkpoint and device stay. `status`:
+ * what came of them, which is returned unless sending fails now. Errors: the device's.
+ */
+vlcache_status vlci_upload_end(vlci_upload *up, vlcache_status status);
 
 /** One part of a matrix that is stored as several tensors (q, k and v): rows [n][k]. */
 typedef struct vlci_part {
@@ -66,9 +81,5 @@ vlcache_status vlci_make_vector(vlci_upload *up, const char *prefix, const char 
 /** Release memory and zero what held it. */
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix);
 void vlci_norm_release(vlcache_device *device, vlci_norm *norm);
-
-/** Widens `n` stored elements to f32, and narrows them (round to nearest, ties to even). */
-void vlci_widen(const void *from, vlcache_dtype dtype, float *to, size_t n);
-void vlci_narrow(const float *from, void *to, vlcache_dtype dtype, size_t n);
 
 #endif

@@ -44,7 +44,9 @@
     X(clReleaseMemObject, (cl_mem a), (a)) \
     X(clReleaseKernel, (cl_kernel a), (a)) \
     X(clReleaseProgram, (cl_program a), (a)) \
-    X(clReleaseEvent, (cl_event a), (a))
+    X(clReleaseEvent, (cl_event a), (a)) \
+    X(clEnqueueUnmapMemObject, (cl_command_queue a, cl_mem b, void *c, cl_uint d, const cl_event *e, cl_event *f), \
+      (a, b, c, d, e, f))
 #define HANDLES(X) \
     X(cl_context, clCreateContext, (const cl_context_properties *a, cl_uint b, const cl_device_id *c, \
                                     void(CL_CALLBACK *d)(const char *, const void *, size_t, void *), void *e, cl_int *f), \
@@ -52,6 +54,8 @@
     X(cl_command_queue, clCreateCommandQueue, (cl_context a, cl_device_id b, cl_command_queue_properties c, cl_int *d), \
       (a, b, c, d), d) \
     X(cl_mem, clCreateBuffer, (cl_context a, cl_mem_flags b, size_t c, void *d, cl_int *e), (a, b, c, d, e), e) \
+    X(void *, clEnqueueMapBuffer, (cl_command_queue a, cl_mem b, cl_bool c, cl_map_flags d, size_t e, size_t f, cl_uint g, \
+                                   const cl_event *h, cl_event *i, cl_int *j), (a, b, c, d, e, f, g, h, i, j), j) \
     X(cl_kernel, clCreateKernel, (cl_program a, const char *b, cl_int *c), (a, b, c), c) \
     X(cl_program, clCreateProgramWithSource, (cl_context a, cl_uint b, const char **c, const size_t *d, cl_int *e), \
       (a, b, c, d, e), e) \

@@ -50,7 +50,7 @@ static uint16_t to_f16(float value) {
     int exponent = 0;
     double magnitude = fabs((double)value);
     frexp(magnitude, &exponent);
-    if (exponent < -13) exponent = -13;
+    if (exponent < -13 || magnitude == 0) exponent = -13;
     double steps = nearbyint(ldexp(magnitude, 11 - exponent));
     /* A carry out of the 11 bits is the next exponent: the sum below does it. */
     long bits = (long)steps + ((long)(exponent + 13) << 10);
