@@ -155,7 +155,10 @@ static void check_layer(vlcache_session *session, int layer, const vlcache_answe
     }
 }
 
+/* Layers shrink as they are read where all of them, in full, are more than a small part of the memory. */
 START_TEST(kept_rows) {
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    if (_i) *memory = 1;
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
     vlcache_session *small = talk_open(talk_demo(), "vlcache", 0.10);
@@ -169,11 +172,11 @@ START_TEST(kept_rows) {
     ck_assert_uint_lt(b->compress.bytes_kept * 8, b->compress.bytes_full);
     ck_assert_uint_lt(b->kv_bytes * 4, a->kv_bytes); /* the full-size buffers are gone */
     ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
-    ck_assert_uint_lt(b->kv_bytes_peak * 2,
-                      b->compress.bytes_full); /* nor were they ever there: layer by layer */
+    if (_i) ck_assert_uint_lt(b->kv_bytes_peak * 2, b->compress.bytes_full); /* nor were they ever there */
     ck_assert_int_eq(a->first_logits[0].token, a->tokens[0]);
     for (int i = 0; i < VLCACHE_FIRST_LOGITS; i++)
         ck_assert_float_eq(a->first_logits[i].logit, b->first_logits[i].logit);
+    *memory = whole;
     vlcache_session_destroy(&full);
     vlcache_session_destroy(&small);
     vlcache_image_destroy(&image);
@@ -537,7 +540,7 @@ int main(void) {
     talk_models(all);
     tcase_add_test(all, samples);
     tcase_add_test(all, prompts);
-    tcase_add_test(all, kept_rows);
+    tcase_add_loop_test(all, kept_rows, 0, 2);
     tcase_add_test(all, visual_tokens);
     tcase_add_loop_test(all, post_vision_between_pictures, 0, 2);
     tcase_add_test(all, turns_equal_one_prompt);

@@ -16,7 +16,7 @@
 #include "engine/sequence.h"
 
 /* ROOM: rows that a cache grows by while it answers; SAID_ROOM: bytes of text to begin with. */
-enum { ROOM = 32, SAID_ROOM = 1024 };
+enum { ROOM = 32, SAID_ROOM = 1024, SMALL_SHARE = 64 /* a sixty-fourth */ };
 
 static vlcache_device *device_of(const vlcache_sequence *s) {
     return s->shared->model->device;
@@ -108,8 +108,17 @@ static int answer_rows(const vlcache_sequence *s, int length) {
     return s->how.max_tokens < left ? s->how.max_tokens : left;
 }
 
+/* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at a
+ * time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
+static bool is_small(const vlcache_sequence *s) {
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype),
+             all = row * (uint64_t)shape->kv_heads * (uint64_t)shape->layers * (uint64_t)s->prompt.n;
+    return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
+}
+
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe);
+    return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe) && !is_small(s);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
