@@ -6,6 +6,9 @@
  *
  *     rope_phase: phase[r] = [cos a(r, 0) .. cos a(r, D/2 - 1) | sin a(r, 0) .. ], once a walk for all layers and heads.
  *
+ *     rope_turn: a stretch of heads of each row, rotated in place: q and k of a tower, which has no cache. Work-item
+ *     (d, head, r).
+ *
  *     rope_append: q is rotated in place; k (rotated) and v become row (rows there are) + (r - first row of its sequence) of
  *     the cache, with a bias of 0. Keys keep the phase of their logical position for good. Work-item (d, head, r) takes
  *     elements d and d + D/2, d < D/2; head counts q's heads, then k's, then v's. Rows of phase and of qkv begin at
@@ -17,6 +20,15 @@ __kernel void rope_phase(__global const float *inv_freq, __global const int *axi
     const float angle = (float)row_position[3 * r + axis[d]] * inv_freq[d];
     phase[(size_t)r * half_dim * 2 + d] = cos(angle);
     phase[(size_t)r * half_dim * 2 + half_dim + d] = sin(angle);
+}
+
+__kernel void rope_turn(__global float *x, __global const float *phase, uint stride) {
+    const int d = get_global_id(0), head = get_global_id(1), r = get_global_id(2), half_dim = get_global_size(0);
+    __global const float *turn = phase + (size_t)r * half_dim * 2 + d;
+    __global float *at = x + (size_t)r * stride + (size_t)head * half_dim * 2 + d;
+    const float c = turn[0], s = turn[half_dim], low = at[0], high = at[half_dim];
+    at[0] = low * c - high * s;
+    at[half_dim] = high * c + low * s;
 }
 
 __kernel void rope_append(__global float *qkv, __global const float *phase, uint phase_row,

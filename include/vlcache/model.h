@@ -19,11 +19,14 @@ typedef struct vlcache_model_options {
     vlcache_dtype dtype; /**< storage of weights and KV rows; AUTO: of each matrix as the checkpoint stores
                               it, of KV rows as config.json says; AUTO */
     vlcache_progress_fn
-        progress;        /**< stage "loading weights", in bytes of the checkpoint; NULL: none; NULL */
-    void *progress_user; /**< handed to it; NULL */
+        progress;               /**< stage "loading weights", in bytes of the checkpoint; NULL: none; NULL */
+    void *progress_user;        /**< handed to it; NULL */
+    int min_pixels, max_pixels; /**< of families that take pictures of any size (Qwen-VL): what a picture is
+                                   resized to has at least and at most so many, from 1 to 2^28, as multiples
+                                   of a token's side allow; 0: as preprocessor_config.json says; 0 */
 } vlcache_model_options;
 #define VLCACHE_MODEL_OPTIONS_INIT                                                                           \
-    { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL }
+    { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL, 0, 0 }
 
 /** What a model is. */
 typedef struct vlcache_model_info {
@@ -32,7 +35,7 @@ typedef struct vlcache_model_info {
     vlcache_dtype dtype;   /**< of KV rows, and of weights unless AUTO left them mixed */
     int layers, heads, kv_heads, head_dim, hidden, intermediate, vocabulary;
     int max_positions;          /**< longest context in tokens */
-    int image_side, patch_side; /**< pixels */
+    int image_side, patch_side; /**< pixels of a tile, 0 where pictures keep their size; of a patch */
     uint64_t weight_bytes;      /**< on the device */
 } vlcache_model_info;
 

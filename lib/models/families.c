@@ -8,11 +8,13 @@
 
 #include "models/llava.h"
 #include "models/llava_next.h"
+#include "models/qwen2_5_vl.h"
+#include "models/qwen2_vl.h"
+#include "models/qwen3_vl.h"
 
 const vlci_family *const vlci_families[] = {
-    &vlci_family_llava,
-    &vlci_family_llava_next,
-    NULL,
+    &vlci_family_llava,      &vlci_family_llava_next, &vlci_family_qwen2_vl,
+    &vlci_family_qwen2_5_vl, &vlci_family_qwen3_vl,   NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {

@@ -83,6 +83,12 @@ typedef struct vlci_family {
     void (*describe)(const vlci_config *config, vlcache_model_info *info);
 
     /**
+     * Bounds the pixels that pictures are resized to, instead of what the checkpoint says; 0: as it says.
+     * NULL where pictures have sizes of the family's own. Errors: VLCACHE_E_ARGUMENT.
+     */
+    vlcache_status (*bound)(vlci_config *config, int least, int most);
+
+    /**
      * Lays out a picture of width x height; needs no pixels and no weights. Release with
      * vlci_picture_layout_release(). Errors: VLCACHE_E_ARGUMENT (sides), VLCACHE_E_UNSUPPORTED (the
      * processor's sizes do not give what the tower takes), VLCACHE_E_NO_MEMORY; `*out` is then zeroed.

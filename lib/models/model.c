@@ -106,7 +106,7 @@ static vlcache_dtype stored_dtype(const vlcache_model *model) {
     return model->embedding.dtype;
 }
 
-VLCI_OPTIONS_END(vlcache_model_options, progress_user);
+VLCI_OPTIONS_END(vlcache_model_options, max_pixels);
 
 static vlcache_status take_options(const vlcache_model_options *from, vlcache_model_options *to) {
     vlcache_status status =
@@ -114,6 +114,15 @@ static vlcache_status take_options(const vlcache_model_options *from, vlcache_mo
     if (status || (to->dtype >= VLCACHE_DTYPE_AUTO && to->dtype <= VLCACHE_DTYPE_BF16)) return status;
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "model.dtype", VLCI_VALUE("%d", (int)to->dtype),
                        "must be a value of vlcache_dtype");
+}
+
+/* Pictures between the caller's bounds. */
+static vlcache_status bound_pictures(vlci_config *config, const vlcache_model_options *o) {
+    if (!o->min_pixels && !o->max_pixels) return VLCACHE_OK;
+    if (config->family->bound) return config->family->bound(config, o->min_pixels, o->max_pixels);
+    return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, o->max_pixels ? "model.max_pixels" : "model.min_pixels",
+                       VLCI_VALUE("%d", o->max_pixels ? o->max_pixels : o->min_pixels),
+                       "pictures have sizes of its own in a %s model: leave it 0", config->family->name);
 }
 
 /* What depends on the weights, once they are there. All is open before anything is enqueued but uploads. */
@@ -166,6 +175,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     if (status) return status;
     status = vlci_config_load(folder, &model->config);
     model->family = model->config.family;
+    if (!status) status = bound_pictures(&model->config, &taken);
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
     if (!status) status = vlci_chat_detect(folder, model->config.text_model_type, &model->chat);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
@@ -186,6 +196,7 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
     if (status) return status;
     status = vlci_config_load_alone(config, &model->config);
     model->family = model->config.family;
+    if (!status) status = bound_pictures(&model->config, &taken);
     model->chat = vlci_chat_find("plain");
     model->config.n_eos_tokens = 0; /* random tokens end nothing */
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = model->config.dtype;

@@ -44,4 +44,7 @@ bool vlci_processor_is(const char *type, const char *base);
  * depends on the class. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named). */
 vlcache_status vlci_processor_read(const vlci_scope *scope, vlci_processor *processor);
 
+/** The same without "size" and the crop: for families that size pictures in their own way. */
+vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *processor);
+
 #endif
