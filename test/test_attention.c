@@ -18,9 +18,9 @@
 
 enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 5, FEW_ROWS = 8 };
 
-/* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower. NO_STATS:
- * row_max and row_lse are NULL. ROUND: matrix units may. */
-enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8, ROUND_F16 = 16, ROUND_BF16 = 32 };
+/* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
+ * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. */
+enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8, ROUND_F16 = 16, ROUND_BF16 = 32, BEHIND = 64 };
 
 typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE, DEEP } kind;
 
@@ -69,6 +69,9 @@ static const problem problems[] = {
     {"halves", 2, 8, 2, 128, true, F16, {40, 260}, {116, 0}, BIASED, RANDOM, 116},
     {"whole halves", 1, 4, 4, 80, false, F16, {129}, {127}, 0, RANDOM, 0},
     {"tower", 3, 2, 2, 80, false, F32, {70, 70, 70}, {0}, PACKED | ROUND_F16, RANDOM, 0},
+    {"windows", 3, 2, 2, 64, false, F32, {64, 13, 100}, {0}, PACKED | BEHIND, RANDOM, 0},
+    {"tower's windows", 3, 2, 2, 80, false, F32, {64, 130, 32}, {0}, PACKED | BEHIND | ROUND_BF16, RANDOM, 0},
+    {"small windows", 3, 3, 3, 16, false, F32, {4, 8, 1}, {0}, PACKED | BEHIND | NO_STATS, RANDOM, 0},
     {"equal halves", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, EQUAL_KEYS, 0},
     {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0},
     {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0},
@@ -228,12 +231,14 @@ static cl_mem upload_stored(arrays *s, float *data, size_t n, vlcache_dtype dtyp
 static size_t put_dense(const problem *p, arrays *s) {
     vlci_kv_view *kv = &s->a.kv;
     lay_out(p, s);
-    size_t n = 24 + (size_t)p->batch * kv->seq_stride;
+    bool behind = p->flags & BEHIND;
+    size_t n = 24 + (behind ? (size_t)s->rows * kv->row_stride : (size_t)p->batch * kv->seq_stride);
     s->k = all_nan(n);
     s->v = p->flags & PACKED ? s->k : all_nan(n);
     for (int i = 0; i < p->batch * p->kv_heads; i++) {
         int b = i / p->kv_heads;
-        size_t at = (size_t)b * kv->seq_stride + (size_t)(i % p->kv_heads) * kv->head_stride;
+        size_t at = behind ? (size_t)s->seq_start[b] * kv->row_stride : (size_t)b * kv->seq_stride;
+        at += (size_t)(i % p->kv_heads) * kv->head_stride;
         float *k = s->k + kv->k_offset + at, *v = s->v + kv->v_offset + at;
         s->head[i] = (ref_rows){0, kv->row_stride, k, v, NULL};
         for (int j = 0; j < p->rows[b]; j++)
@@ -273,6 +278,7 @@ static void put_queries(const problem *p, arrays *s, size_t packed) {
 static void put_outputs(const problem *p, arrays *s) {
     size_t outputs = (size_t)s->rows * (size_t)p->heads;
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
+    if (p->flags & BEHIND) s->a.kv.slots = s->a.seq_start;
     s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
     s->a.max_keys = s->keys;
     s->a.scratch = keep(s, suite_poison(vlci_attention_scratch_bytes(&s->kernels, p->batch)));
