@@ -22,7 +22,7 @@ static const struct {
     const char *name;
     double pixels;
 } FOLDERS[] = {
-    {"next-vicuna", 0},
+    {"next-vicuna", 0}, {"qwen2-vl-hub", 0}, {"qwen2_5-vl", 0}, {"qwen2_5-vl-hub", 0}, {"qwen3-vl", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 
@@ -233,21 +233,28 @@ static void assert_tap(const fixture *f, const char *what, cl_mem memory, const 
     free(got);
 }
 
-/* All pictures' visual tokens in prompt order, from the golden's pixels; NULL without pictures. */
+/* All pictures' visual tokens in prompt order, from the golden's pixels, which are as many as ours; NULL
+ * without pictures. */
 static cl_mem look(const fixture *f, const golden *g) {
     const tap *prepared = taps_find(&g->taps, "vision.pixels"), *tiles = taps_find(&g->taps, "vision.tiles");
-    size_t row = (size_t)f->model->config.text.hidden * sizeof(float), at = 0, from = 0;
+    const vlci_text_config *text = &f->model->config.text;
+    size_t row = (size_t)text->hidden * (1 + (size_t)text->deepstack) * sizeof(float), at = 0, from = 0;
     if (!g->n_images) return NULL;
     cl_mem all = suite_poison((size_t)g->prompt.visual * row);
     for (size_t i = 0; i < g->n_images; i++) {
         const vlci_picture_layout *layout = &g->prompt.layout[i];
-        vlci_pixels seen = {tiles->i32[i], (int)prepared->dim[3], (int)prepared->dim[2],
-                            (float *)prepared->f32 + from};
+        vlci_pixels seen;
         cl_mem tokens = NULL;
+        ck_ok(f->model->family->prepare(&f->model->config, g->image[i], &seen));
+        size_t n = (size_t)seen.tiles * 3 * (size_t)seen.width * (size_t)seen.height;
+        ck_assert_int_eq(seen.tiles, tiles->i32[i]);
+        ck_assert_uint_le(from + n, prepared->n);
+        memcpy(seen.data, prepared->f32 + from, n * sizeof *seen.data);
         ck_ok(f->model->family->look(&f->model->config, &seen, layout, &tokens));
         ck_ok(vlci_copy(suite_device(), tokens, 0, all, at, (size_t)layout->n_tokens * row));
         at += (size_t)layout->n_tokens * row;
-        from += (size_t)seen.tiles * 3 * (size_t)seen.width * (size_t)seen.height;
+        from += n;
+        vlci_pixels_release(&seen);
         suite_release(tokens);
     }
     return all;

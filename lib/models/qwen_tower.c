@@ -173,7 +173,7 @@ void vlci_qwen_tower_release(vlci_qwen_tower *t) {
 
 /* ---- the run: memory ----------------------------------------------------------------------------------- */
 
-/* Scratch of one run. Of all rows: x, qkv, attended, phase, place; of a part: the others. */
+/* Scratch of one run. Of all rows: x, qkv, attended, phase, place; of a part: brought, inner, wide. */
 typedef struct run {
     const vlci_qwen_tower *tower;
     const vlci_qwen_tower_config *c;
@@ -181,13 +181,13 @@ typedef struct run {
     vlcache_device *device;
     const vlci_qwen_order *order;
     int rows, part, block; /* block: rows of a token */
-    cl_mem x, qkv, attended, phase, place, step, window;
+    cl_mem x, qkv, attended, phase, place, step, window, tokens;
     cl_mem brought, inner, wide;
 } run;
 
 static void run_release(run *r) {
-    cl_mem *all[] = {&r->x,    &r->qkv,    &r->attended, &r->phase, &r->place,
-                     &r->step, &r->window, &r->brought,  &r->inner, &r->wide};
+    cl_mem *all[] = {&r->x,      &r->qkv,    &r->attended, &r->phase, &r->place, &r->step,
+                     &r->window, &r->tokens, &r->brought,  &r->inner, &r->wide};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(r->device, all[i]);
 }
 
@@ -223,6 +223,7 @@ static vlcache_status run_create(run *r) {
     if (!status) status = create_rows(r, r->rows, 3 * c->hidden, &r->qkv);
     if (!status) status = create_rows(r, r->rows, c->hidden, &r->attended);
     if (!status) status = create_rows(r, r->rows, c->head_dim, &r->phase);
+    if (!status) status = create_rows(r, (1 + c->n_deep) * o->tokens, c->out, &r->tokens);
     if (!status) status = create_operand(r, larger(widest, c->hidden), &r->brought);
     if (!status) status = create_operand(r, widest, &r->inner);
     if (!status && c->form->mlp[2]) status = create_rows(r, r->part, 2 * c->intermediate, &r->wide);
@@ -268,7 +269,7 @@ static vlcache_status embed(run *r, const vlci_pixels *pixels, const vlci_qwen_g
                                   grid->rows, grid->columns, c->hidden);
     if (!status)
         status = vlci_rope_phase(&r->tower->rope, r->tower->inv_freq, r->tower->axis, r->place, r->phase,
-                                 r->rows, c->head_dim);
+                                 r->rows, c->head_dim, 1.0f);
     vlci_memory_release(r->device, &frames.pixels);
     return status;
 }
@@ -373,18 +374,20 @@ static vlcache_status run_layer(run *r, int i) {
 
 /* ---- the run: mergers ---------------------------------------------------------------------------------- */
 
-/* `each`: the norm is of a patch's row, else of all rows of a token beside each other. */
-static vlcache_status merge_part(run *r, const vlci_qwen_merger *w, bool each, int from, cl_mem to) {
+/* Into set `set` of the tokens. Set 0 is of the main merger, whose norm is of a patch's row; that of the
+ * others is of all rows of a token beside each other. */
+static vlcache_status merge_part(run *r, int set, int from) {
+    const vlci_qwen_merger *w = set ? &r->tower->deep[set - 1] : &r->tower->merger;
     int m = rows_of_part(r, from), tokens = m / r->block;
     size_t at = at_row(from, r->c->hidden);
     vlci_form form = vlci_product_form(r->compute, &w->first, &w->second, tokens);
     vlcache_status status =
-        each ? vlci_norm_run(&r->compute->norm, r->x, at, &w->norm, r->attended, m, r->c->hidden, eps)
-             : VLCACHE_OK;
+        set ? VLCACHE_OK
+            : vlci_norm_run(&r->compute->norm, r->x, at, &w->norm, r->attended, m, r->c->hidden, eps);
     const vlci_product first = {.w = &w->first,
-                                .x = each ? r->attended : r->x,
-                                .x_offset = each ? 0 : at,
-                                .norm = each ? NULL : &w->norm,
+                                .x = set ? r->x : r->attended,
+                                .x_offset = set ? at : 0,
+                                .norm = set ? &w->norm : NULL,
                                 .eps = eps,
                                 .brought = r->brought,
                                 .act = VLCI_ACT_GELU,
@@ -395,30 +398,26 @@ static vlcache_status merge_part(run *r, const vlci_qwen_merger *w, bool each, i
                                  .x = r->inner,
                                  .x_form = form,
                                  .brought = r->brought,
-                                 .y = to,
-                                 .y_offset = at_row(from / r->block, r->c->out),
+                                 .y = r->tokens,
+                                 .y_offset = at_row(set * r->order->tokens + from / r->block, r->c->out),
                                  .m = tokens};
     if (!status) status = vlci_product_run(r->compute, &first);
     return status ? status : vlci_product_run(r->compute, &second);
 }
 
-static vlcache_status merge(run *r, const vlci_qwen_merger *w, bool each, cl_mem *out) {
-    vlcache_status status = vlci_memory_create(r->device, at_row(r->order->tokens, r->c->out) * sizeof(float),
-                                               "visual tokens", out);
-    for (int from = 0; from < r->rows && !status; from += r->part)
-        status = merge_part(r, w, each, from, *out);
+static vlcache_status merge(run *r, int set) {
+    vlcache_status status = VLCACHE_OK;
+    for (int from = 0; from < r->rows && !status; from += r->part) status = merge_part(r, set, from);
     return status;
 }
 
-static vlcache_status run_layers(run *r, cl_mem *features) {
+static vlcache_status run_layers(run *r) {
     vlcache_status status = VLCACHE_OK;
     for (int i = 0, deep = 0; i < r->c->layers && !status; i++) {
         status = run_layer(r, i);
-        if (status || deep == r->c->n_deep || r->c->deep[deep] != i) continue;
-        status = merge(r, &r->tower->deep[deep], false, &features[1 + deep]);
-        deep++;
+        if (!status && deep < r->c->n_deep && r->c->deep[deep] == i) status = merge(r, 1 + deep++);
     }
-    return status;
+    return status ? status : merge(r, 0);
 }
 
 vlci_qwen_grid vlci_qwen_tower_grid(const vlci_qwen_tower_config *c, int frames, int width, int height) {
@@ -442,12 +441,11 @@ vlcache_status vlci_qwen_tower_run(const vlci_qwen_tower *tower, const vlci_pixe
              .block = c->merge * c->merge};
     r.part = PART / r.block * r.block;
     if (r.part > r.rows) r.part = r.rows;
-    for (int i = 0; i <= c->n_deep; i++) features[i] = NULL;
     vlcache_status status = run_create(&r);
     if (!status) status = embed(&r, pixels, grid);
-    if (!status) status = run_layers(&r, features);
-    if (!status) status = merge(&r, &tower->merger, true, &features[0]);
-    for (int i = 0; i <= c->n_deep && status; i++) vlci_memory_release(r.device, &features[i]);
+    if (!status) status = run_layers(&r);
+    *features = status ? NULL : r.tokens;
+    if (!status) r.tokens = NULL;
     run_release(&r);
     return status;
 }

@@ -77,10 +77,9 @@ void vlci_qwen_tower_release(vlci_qwen_tower *tower);
 vlci_qwen_grid vlci_qwen_tower_grid(const vlci_qwen_tower_config *config, int frames, int width, int height);
 
 /**
- * `features[0]`: the tokens, f32 [order->tokens][out], in the tower's order (order->block); features[1 + k]:
- * DeepStack's k-th, alike; config.n_deep + 1 in all, new memory, all NULL on failure. Frames are the pixels'
- * tiles, the grid's that of vlci_qwen_tower_grid(). Errors: the device's, VLCACHE_E_UNSUPPORTED (more than
- * kernels can address).
+ * `*features`: new memory, f32 [1 + config.n_deep][order->tokens][out]: the tokens in the tower's order
+ * (order->block), then DeepStack's features, alike. Frames are the pixels' tiles, the grid's that of
+ * vlci_qwen_tower_grid(). Errors: the device's, VLCACHE_E_UNSUPPORTED (more than kernels can address).
  */
 vlcache_status vlci_qwen_tower_run(const vlci_qwen_tower *tower, const vlci_pixels *pixels,
                                    const vlci_qwen_grid *grid, const vlci_qwen_order *order,

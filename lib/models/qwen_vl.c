@@ -103,6 +103,10 @@ static vlcache_status check_vision(const vlci_scope *vision, const vlci_config *
     if (c->out != config->text.hidden)
         return vlci_json_bad(vision, "out_hidden_size", "gives tokens of %d, the text model takes %d", c->out,
                              config->text.hidden);
+    if (c->n_deep > config->text.layers)
+        return vlci_json_unsupported(vision, "deepstack_visual_indexes",
+                                     "names %d layers, the text model has %d to take their features",
+                                     c->n_deep, config->text.layers);
     return VLCACHE_OK;
 }
 
@@ -277,23 +281,34 @@ vlcache_status vlci_qwen_vl_prepare(const vlci_config *config, const vlcache_ima
     return status;
 }
 
+/* A token's sets of features beside each other, tokens in the layout's order. */
+static vlcache_status arrange(const vlci_qwen_vl *eyes, cl_mem features, const vlci_picture_layout *layout,
+                              cl_mem *tokens) {
+    int n = layout->n_tokens, sets = 1 + eyes->vision.n_deep;
+    int32_t *source = vlci_alloc((size_t)n * sizeof *source, (size_t)sets);
+    if (!source) return vlci_fail_memory("row index");
+    for (int i = 0; i < n; i++)
+        for (int set = 0; set < sets; set++) source[i * sets + set] = set * n + layout->source[i];
+    vlcache_status status =
+        vlci_gather(eyes->tower.compute, features, NULL, source, n * sets, eyes->vision.out, tokens);
+    vlci_free(source);
+    return status;
+}
+
 vlcache_status vlci_qwen_vl_look(const vlci_config *config, const vlci_pixels *pixels,
                                  const vlci_picture_layout *layout, cl_mem *tokens) {
     const vlci_qwen_vl *eyes = config->eyes;
-    const vlci_qwen_tower *tower = &eyes->tower;
-    cl_mem features[1 + VLCI_QWEN_DEEP_MAX] = {NULL};
+    vlcache_device *device = eyes->tower.compute->device;
+    cl_mem features = NULL;
     const vlci_qwen_grid grid =
         vlci_qwen_tower_grid(&eyes->vision, pixels->tiles, pixels->width, pixels->height);
     vlci_qwen_order order = {0};
     *tokens = NULL;
     vlcache_status status = vlci_qwen_order_create(&grid, &order);
-    if (!status) status = vlci_qwen_tower_run(tower, pixels, &grid, &order, features);
-    if (!status)
-        vlci_tap(tower->compute->device, features[0], order.tokens, eyes->vision.out, "projector.features");
-    if (!status)
-        status = vlci_gather(tower->compute, features[0], NULL, layout->source, layout->n_tokens,
-                             eyes->vision.out, tokens);
-    for (int i = 0; i <= eyes->vision.n_deep; i++) vlci_memory_release(tower->compute->device, &features[i]);
+    if (!status) status = vlci_qwen_tower_run(&eyes->tower, pixels, &grid, &order, &features);
+    if (!status) vlci_tap(device, features, order.tokens, eyes->vision.out, "projector.features");
+    if (!status) status = arrange(eyes, features, layout, tokens);
+    vlci_memory_release(device, &features);
     vlci_qwen_order_release(&order);
     return status;
 }

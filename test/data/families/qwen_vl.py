@@ -138,7 +138,7 @@ FOLDERS = [
          ("three", [(30, 30), (8, 80), (16, 16)], ask("Which one is green?", 3))], settle=as_on_the_hub),
     folder(
         "qwen3-vl", processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, False, **HALF),
-        lambda t: Qwen3VLConfig(**settings(t, QWEN3, [4, 3, 3], {"num_hidden_layers": 4, "head_dim": 24, "tie_word_embeddings": True},
+        lambda t: Qwen3VLConfig(**settings(t, QWEN3, [4, 4, 4], {"num_hidden_layers": 4, "head_dim": 24, "tie_word_embeddings": True},
                                            mrope_interleaved=True)),
         [("square", [(44, 40)], ask("What is shown in this picture?", system=False)),
          *[(name, sizes, ask(question, system=False)) for name, sizes, question in ODD],
