@@ -5,8 +5,8 @@
  *     each layer: x += out(attention(turn(qkv(norm(x)))))     x += second(act(first(norm(x)))), or gated
  *     tokens = second(gelu(first(norm(x))))                    over the merge^2 rows of a token
  *
- * Products go over PART rows at a time, so that what they need beside x, q, k and v is bounded however large
- * a picture is.
+ * Products go over a part of the rows at a time, so that what they need beside x, q, k and v is bounded
+ * however large a picture is.
  */
 #include "models/qwen_tower.h"
 
@@ -16,7 +16,7 @@
 #include "compute/product.h"
 #include "core/alloc.h"
 
-enum { PART = 8192 }; /* rows, rounded down to whole tokens */
+enum { PART_TOKENS = 2048 };
 
 static const float eps = 1e-6f; /* of all norms; no file says it */
 
@@ -134,6 +134,7 @@ static vlcache_status open_kernels(vlci_upload *up, vlci_qwen_tower *t) {
 vlcache_status vlci_qwen_tower_load(vlci_upload *up, const vlci_qwen_tower_config *config,
                                     vlci_qwen_tower *t) {
     *t = (vlci_qwen_tower){.config = *config, .compute = up->compute};
+    t->part = PART_TOKENS * config->merge * config->merge;
     t->layer = vlci_calloc((size_t)config->layers, sizeof *t->layer);
     vlcache_status status = t->layer ? VLCACHE_OK : vlci_fail_memory("vision layers");
     if (!status) status = load_embedding(up, t);
@@ -439,8 +440,7 @@ vlcache_status vlci_qwen_tower_run(const vlci_qwen_tower *tower, const vlci_pixe
              .order = order,
              .rows = order->n,
              .block = c->merge * c->merge};
-    r.part = PART / r.block * r.block;
-    if (r.part > r.rows) r.part = r.rows;
+    r.part = tower->part < r.rows ? tower->part : r.rows;
     vlcache_status status = run_create(&r);
     if (!status) status = embed(&r, pixels, grid);
     if (!status) status = run_layers(&r);

@@ -54,6 +54,7 @@ typedef struct vlci_qwen_layer {
 
 typedef struct vlci_qwen_tower {
     vlci_qwen_tower_config config;
+    int part;                    /**< rows that go through a matrix at a time: whole tokens */
     const vlci_compute *compute; /**< borrowed */
     vlci_attention_kernels attention;
     vlci_rope_kernels rope;

@@ -4,10 +4,19 @@
     qwen2_5-vl      transformers 5's files; windows of 4 x 4 tokens
     qwen2_5-vl-hub  Qwen2.5-VL's files of 2025; windows of 2 x 2 tokens, three layers of four
     qwen3-vl        tied embeddings, heads that are not hidden / heads wide, three sets of DeepStack features
+
+Beside the cases, more.json of a folder has a talk of two turns and what VL-Cache keeps of a prompt, whose rows are not
+where their positions are.
 """
 import json
+import sys
+import types
 
 import common
+import make_goldens
+import numpy as np
+import taps
+import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor, Qwen2VLConfig, Qwen2VLProcessor
 from transformers import Qwen2VLVideoProcessor, Qwen3VLConfig, Qwen3VLProcessor, Qwen3VLVideoProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -65,7 +74,7 @@ def tiles(inputs, images):
         assert t == 1 and (rows[:, :, :, :, :, 0] == rows[:, :, :, :, :, 1]).all()
         out.append(rows[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6).reshape(-1))
         at += t * h * w
-    return common.torch.cat(out), [1] * len(images)
+    return torch.cat(out), [1] * len(images)
 
 
 def ask(text, pictures=1, system=True, turns=()):
@@ -146,5 +155,114 @@ FOLDERS = [
          ("none", [], ask("What is the total of the invoice?", 0, False))], hub_names=False),
 ]  # fmt: skip
 
+
+# ---- beyond one turn ----------------------------------------------------------------------------------------------
+
+ANSWER, BUDGETS = 12, [0.15, 0.4]
+TALK = [([(47, 30), (24, 64)], "Which one is green?"), ([(61, 23)], "And this one?"), ([], "Why?")]
+
+
+def joined(turns):
+    """Turns and answers, one behind the other, as one prompt."""
+    rows = ("input_ids", "mm_token_type_ids", "attention_mask")
+    names = {name for turn in turns for name in turn}
+    return {name: torch.cat([t[name] for t in turns if name in t], 1 if name in rows else 0) for name in names}
+
+
+def words(ids):
+    ids = torch.tensor([ids])
+    return {"input_ids": ids, "mm_token_type_ids": torch.zeros_like(ids), "attention_mask": torch.ones_like(ids)}
+
+
+def talk(model, processor, prompts, attempt):
+    """Three turns, answers of ANSWER tokens but the last; each is read as if all before had been one prompt."""
+    turns, made, pictures = [], {}, []
+    for k, (sizes, prompt) in enumerate(prompts):
+        images = [common.picture(7000 + 100 * attempt + 10 * k + i, *size) for i, size in enumerate(sizes)]
+        turns.append(dict(processor(text=[prompt], images=[images] if images else None, return_tensors="pt")))
+        tokens, logits = common.decode(model, joined(turns))
+        margins = [float((b[0] - b[1]) / b[0].abs()) for b in (torch.topk(step, 2).values for step in logits)]
+        if min(margins[: ANSWER + 1]) < common.MARGIN:
+            raise common.Near("two tokens are tied")
+        made[f"talk.{k}.ids"] = turns[-1]["input_ids"][0].numpy()
+        made[f"talk.{k}.tokens"] = np.array(tokens[:ANSWER])
+        turns.append(words(tokens[:ANSWER]))
+        pictures.append(images)
+    return made, pictures
+
+
+@torch.no_grad()
+def kept(watched, processor, prompt, sizes, attempt, special):
+    """VL-Cache's taps of ../README.md for one prompt."""
+    images = [common.picture(9000 + 10 * attempt + i, *size) for i, size in enumerate(sizes)]
+    inputs = {k: v.double() if v.is_floating_point() else v for k, v in
+              processor(text=[prompt], images=[images], return_tensors="pt").items()}  # fmt: skip
+    ids, watch, out, at = inputs["input_ids"][0].tolist(), make_goldens.WATCH, {}, None
+
+    def prefill():
+        watch.kept, watch.prompt, watched.model.rope_deltas = None, len(ids), None
+        made = watched(**inputs, use_cache=True)
+        return made.logits[0, -1], made.cache
+
+    logits = prefill()[0]
+    stages = types.SimpleNamespace(model=watched)
+    for at, mask in make_goldens.vlcache(stages, ids, watched.config.image_token_id, BUDGETS, out):
+        cache, step, tokens = prefill()[1], logits, []
+        watch.kept = mask
+        while True:
+            best = torch.topk(step, 2)
+            if (best.values[0] - best.values[1]) / best.values[0].abs() < common.MARGIN:
+                raise common.Near("two tokens are tied")
+            tokens.append(int(best.indices[0]))
+            if len(tokens) == make_goldens.COMPACTED:
+                break
+            step = watched(input_ids=torch.tensor([tokens[-1:]]), cache=cache, use_cache=True).logits[0, -1]
+        if set(tokens) & set(special):
+            raise common.Near("a special token was chosen")
+        out[at + "tokens"] = np.array(tokens)
+    return {"prompt.ids": np.array(ids)} | out, images
+
+
+def search(what, make):
+    for attempt in range(200):
+        try:
+            return make(attempt)
+        except (common.Near, make_goldens.Near) as why:
+            reason = why
+    raise SystemExit(f"{what}: no safe picture in 200: {reason}")
+
+
+def save(path, name, made, pictures):
+    taps.write(path / f"{name}.taps", made)
+    for i, image in enumerate(pictures):
+        image.save(path / f"{name}.{i}.png", optimize=True)
+
+
+def more(folder, system):
+    """golden/more.json of a folder, and what it names."""
+    path = common.HERE.parent / "models" / folder.name
+    processor = folder.processor()
+    exact = common.load(path, torch.float64, "sdpa")
+    watched = make_goldens.load(path, torch.float64, "watched")
+    special = [processor.tokenizer.convert_tokens_to_ids(token) for token in SPECIAL]
+    prompts, said = [], ask(TALK[0][1], len(TALK[0][0]), system)
+    for sizes, question in TALK:
+        turn = said if not prompts else "<|im_end|>\n" + ask(question, len(sizes), False)
+        prompts.append((sizes, turn))
+    made, pictures = search("talk", lambda attempt: talk(exact, processor, prompts, attempt))
+    save(path / "golden", "talk", made, [image for images in pictures for image in images])
+    prompt = ask("How many columns are there?", 2, system)
+    sizes = [(61, 40), (30, 50)]
+    made, images = search("kept", lambda attempt: kept(watched, processor, prompt, sizes, attempt, special))
+    save(path / "golden", "kept", made, images)
+    said = {"talk": [{"prompt": turn, "images": len(sizes)} for sizes, turn in prompts],
+            "kept": {"prompt": prompt, "images": len(sizes), "budgets": [round(100 * b) for b in BUDGETS]}}  # fmt: skip
+    (path / "golden" / "more.json").write_text(json.dumps(said, indent=1) + "\n")
+    print(f"{folder.name}: talk {[len(made) for made in pictures]} pictures, kept N {len(made['prompt.ids'])}")
+
+
 if __name__ == "__main__":
     common.main(FOLDERS)
+    for chosen, said in ((FOLDERS[1], True), (FOLDERS[3], False)):
+        if not sys.argv[1:] or chosen.name in sys.argv[1:]:
+            more(chosen, said)
