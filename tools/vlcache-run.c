@@ -54,6 +54,8 @@ static int load_model(run *r) {
             "no model: the one that ships is not where it was installed; name one with -m DIR");
     vlcache_model_options o = VLCACHE_MODEL_OPTIONS_INIT;
     o.dtype = r->options.dtype;
+    o.min_pixels = r->options.min_pixels;
+    o.max_pixels = r->options.max_pixels;
     o.progress = console_progress;
     o.progress_user = &r->console;
     vlcache_status status = vlcache_model_load(r->device, folder, &o, &r->model);

@@ -122,7 +122,7 @@ static vlcache_status bound_pictures(vlci_config *config, const vlcache_model_op
     if (config->family->bound) return config->family->bound(config, o->min_pixels, o->max_pixels);
     return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, o->max_pixels ? "model.max_pixels" : "model.min_pixels",
                        VLCI_VALUE("%d", o->max_pixels ? o->max_pixels : o->min_pixels),
-                       "pictures have sizes of its own in a %s model: leave it 0", config->family->name);
+                       "pictures of a %s model have sizes of its own: leave it 0", config->family->name);
 }
 
 /* What depends on the weights, once they are there. All is open before anything is enqueued but uploads. */

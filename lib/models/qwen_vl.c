@@ -188,8 +188,9 @@ vlcache_status vlci_qwen_vl_bound(vlci_config *config, int least, int most) {
     }
     if (low > high)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, most ? "model.max_pixels" : "model.min_pixels",
-                           VLCI_VALUE("%d", most ? high : low),
-                           "pictures have at least %d pixels and at most %d", low, high);
+                           VLCI_VALUE("%d", most ? most : least),
+                           "pictures would have at least %d pixels and at most %d: give the other bound, too",
+                           low, high);
     area->least = low;
     area->most = high;
     return VLCACHE_OK;

@@ -14,6 +14,7 @@
 
 #define FIELD(member) offsetof(options, member)
 #define MOST_TOKENS   (1 << 20)
+#define MOST_PIXELS   (1 << 28)
 #define MOST_PICKS    1000000
 
 /* ---- readers ------------------------------------------------------------------------------------------ */
@@ -60,13 +61,17 @@ static void name_policies(char *text, size_t capacity) {
 static const flag flags[] = {
     {FLAG_GROUP, .name = "Model and device"},
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
-     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model [the one that ships]"},
+     .help = "Hugging Face folder of a vision-language model [the one that ships]"},
     {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
      .help = "index, or part of the name of a device or platform [the first of\n--list-devices: GPUs come before CPUs]"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
      .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
     {FLAG_WHOLE, 'c', "ctx-size", .argument = "N", .offset = FIELD(context), .high = MOST_TOKENS,
      .help = "most tokens of the conversation, those of pictures included; 0: as\nmany as the model takes"},
+    {FLAG_WHOLE, .name = "min-pixels", .argument = "N", .offset = FIELD(min_pixels), .high = MOST_PIXELS,
+     .help = "resize pictures to at least N pixels, where the model takes any size\n(Qwen-VL); 0: as the checkpoint says"},
+    {FLAG_WHOLE, .name = "max-pixels", .argument = "N", .offset = FIELD(max_pixels), .high = MOST_PIXELS,
+     .help = "the same, at most N: fewer pixels are fewer tokens; Qwen2.5-VL has one for\n28 x 28; 0: as the checkpoint says"},
 
     {FLAG_GROUP, .name = "Question"},
     {FLAG_OWN, .name = "image", .argument = "FILE", .read = read_image,
@@ -80,7 +85,7 @@ static const flag flags[] = {
      .help = "how questions and answers are put [as the checkpoint says]; one of"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
-             "tokens parsed, one <image> for each picture"},
+             "tokens parsed, for each picture the model's own mark (<image>;\n<|image_pad|> of Qwen-VL)"},
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,

@@ -30,6 +30,7 @@ typedef struct options {
     int n_images;
     const char *device, *chat_template, *heatmap; /* NULL: not given */
     int predict, context, top_k;
+    int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     double temperature, top_p;
     uint64_t seed;
     vlcache_dtype dtype;
