@@ -338,7 +338,12 @@ START_TEST(spellings) {
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 65537);
     vlci_config_release(&c);
     free(images);
-    char *config = changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
+    char *config = changed(hub3, "vision_config.hidden_act", "null");
+    ck_ok(load(config, images3, &c));
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->vision.act, VLCI_ACT_GELU_TANH);
+    vlci_config_release(&c);
+    free(config);
+    config = changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
     ck_ok(load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 56 * 56);
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 28 * 28 * 1280);
@@ -370,16 +375,20 @@ END_TEST
 static const char *const folders[] = {"qwen2_5-vl", "qwen3-vl", "qwen2-vl-hub"};
 enum { TOLD = 2, FOLDERS = 3 }; /* with more.json, in all */
 
-static vlcache_model *open_model(int folder, int least, int most) {
+static vlcache_model *open_as(int folder, vlcache_dtype dtype, int least, int most) {
     char path[512];
     vlcache_model *model = NULL;
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
-    options.dtype = VLCACHE_DTYPE_F32;
+    options.dtype = dtype;
     options.min_pixels = least;
     options.max_pixels = most;
     snprintf(path, sizeof path, "%s/models/%s", VLCACHE_TEST_DATA, folders[folder]);
     ck_ok(vlcache_model_load(suite_device(), path, &options, &model));
     return model;
+}
+
+static vlcache_model *open_model(int folder, int least, int most) {
+    return open_as(folder, VLCACHE_DTYPE_F32, least, most);
 }
 
 START_TEST(bounds) {
@@ -455,6 +464,34 @@ START_TEST(parts) {
     }
     free(whole);
     vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* Where matrices read and leave rows of 16 bits, in stripes: a gate leaves them, too. */
+START_TEST(stripes) {
+    static const vlcache_dtype dtypes[] = {VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
+    const int frame[] = {0};
+    size_t n, m;
+    float largest = 0, *want = NULL;
+    vlcache_model *model = open_model(_i, 0, 0);
+    want = look(model, frame, 1, &n);
+    vlcache_model_destroy(&model);
+    for (size_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(want[i]));
+    setenv("VLCACHE_GEMM", "matrix", 1);
+    for (int dtype = 0; dtype < 2; dtype++) {
+        model = open_as(_i, dtypes[dtype], 0, 0);
+        const vlci_qwen_tower *tower = &((vlci_qwen_vl *)model->config.eyes)->tower;
+        ck_assert_int_eq(tower->layer[0].second.layout, VLCI_BLOCKS);
+        float *got = look(model, frame, 1, &m);
+        ck_assert_uint_eq(n, m);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_msg(fabsf(got[i] - want[i]) <= (dtype ? 0.03f : 0.004f) * largest, "[%zu]: %g, not %g",
+                          i, (double)got[i], (double)want[i]);
+        free(got);
+        vlcache_model_destroy(&model);
+    }
+    unsetenv("VLCACHE_GEMM");
+    free(want);
 }
 END_TEST
 
@@ -698,6 +735,7 @@ int main(void) {
     suite_balance(device);
     tcase_add_test(device, bounds);
     tcase_add_loop_test(device, parts, 0, FOLDERS);
+    tcase_add_loop_test(device, stripes, 0, FOLDERS);
     tcase_add_loop_test(device, steps, 0, FOLDERS);
     tcase_add_test(device, positions_behind_rows);
     tcase_add_loop_test(device, talks, 0, TOLD);
