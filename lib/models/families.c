@@ -8,11 +8,11 @@
 
 #include "models/llava.h"
 #include "models/llava_next.h"
+#include "models/text_only.h"
 
 const vlci_family *const vlci_families[] = {
-    &vlci_family_llava,
-    &vlci_family_llava_next,
-    NULL,
+    &vlci_family_llava, &vlci_family_llava_next, &vlci_family_llama, &vlci_family_mistral,
+    &vlci_family_qwen2, &vlci_family_qwen3,      &vlci_family_gemma, NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {
