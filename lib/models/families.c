@@ -11,10 +11,13 @@
 #include "models/qwen2_5_vl.h"
 #include "models/qwen2_vl.h"
 #include "models/qwen3_vl.h"
+#include "models/text_only.h"
 
 const vlci_family *const vlci_families[] = {
     &vlci_family_llava,      &vlci_family_llava_next, &vlci_family_qwen2_vl,
-    &vlci_family_qwen2_5_vl, &vlci_family_qwen3_vl,   NULL,
+    &vlci_family_qwen2_5_vl, &vlci_family_qwen3_vl,   &vlci_family_llama,
+    &vlci_family_mistral,    &vlci_family_qwen2,      &vlci_family_qwen3,
+    &vlci_family_gemma,      NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {
