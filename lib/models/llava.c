@@ -17,7 +17,8 @@
 const vlci_naming vlci_llava_names[] = {
     {{"language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."}},
     {{"language_model.lm_head.", "lm_head.", "model.lm_head."}},
-    {{VLCI_CLIP_PREFIX, "vision_tower.", "model.vision_tower.", "model.vision_tower.vision_model."}},
+    {{"vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
+      "model.vision_tower.vision_model."}},
     {{"multi_modal_projector.", "model.multi_modal_projector."}},
     {{"image_newline", "model.image_newline"}},
     {{NULL}},
@@ -58,7 +59,7 @@ static vlcache_status read_feature(const vlci_scope *root, vlci_llava *eyes) {
 
 /* CLIPVisionConfig's defaults, or LlavaConfig's where there is no vision_config at all. */
 static vlcache_status read_vision(const vlci_scope *root, vlci_llava *eyes) {
-    vlci_clip_config own = VLCI_CLIP_DEFAULTS;
+    vlci_vit_config own = vlci_vit_clip.defaults;
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
     if (status) return status;
@@ -67,7 +68,7 @@ static vlcache_status read_vision(const vlci_scope *root, vlci_llava *eyes) {
         own.image_size = 336, own.patch_size = 14;
     }
     eyes->vision = own;
-    status = vlci_clip_config_read(&scope, &eyes->vision);
+    status = vlci_vit_config_read(&scope, &vlci_vit_clip, &eyes->vision);
     return status ? status : read_feature(root, eyes);
 }
 
@@ -137,7 +138,7 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
     (void)tokenizer; /* no text among visual tokens */
-    vlcache_status status = vlci_clip_load(up, &eyes->vision, &eyes->tower);
+    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     if (!status)
         status = vlci_projector_load(up, "multi_modal_projector.", eyes->vision.hidden, config->text.hidden,
                                      eyes->projector_bias, eyes->projector_act, &eyes->projector);
@@ -149,7 +150,7 @@ void vlci_llava_release(vlci_config *config) {
     if (!eyes) return;
     if (eyes->newline) vlci_memory_release(eyes->tower.compute->device, &eyes->newline);
     vlci_projector_release(&eyes->projector);
-    vlci_clip_release(&eyes->tower);
+    vlci_vit_release(&eyes->tower);
     vlci_free(eyes->pinpoints);
     vlci_free(eyes);
     config->eyes = NULL;
@@ -173,7 +174,7 @@ vlcache_status vlci_llava_unfit(const vlci_llava *eyes, const char *what, int wi
 
 int vlci_llava_lay_tile(const vlci_llava *eyes, const vlci_view *view, int width, int height,
                         vlci_picture_layout *out) {
-    int n = 0, side = vlci_clip_side(&eyes->vision), patch = eyes->vision.patch_size;
+    int n = 0, side = vlci_vit_side(&eyes->vision), patch = eyes->vision.patch_size;
     if (eyes->keep_class) out->source[n++] = 0;
     out->grids[0] = (vlci_layout_grid){.first = n, .rows = side, .columns = side, .stride = side};
     for (int y = 0; y < side; y++) {
@@ -199,7 +200,7 @@ static vlcache_status tile_view(const vlci_llava *eyes, int width, int height, v
 
 static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
     const vlci_llava *eyes = config->eyes;
-    int side = vlci_clip_side(&eyes->vision), n = side * side + eyes->keep_class;
+    int side = vlci_vit_side(&eyes->vision), n = side * side + eyes->keep_class;
     vlci_view view;
     *out = (vlci_picture_layout){0};
     vlcache_status status = tile_view(eyes, width, height, &view);
@@ -230,9 +231,9 @@ vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pix
     cl_mem features = NULL, selected = NULL, projected = NULL;
     int rows = 0, width = config->text.hidden;
     *tokens = NULL;
-    vlcache_status status = vlci_clip_run(&eyes->tower, pixels, &features);
+    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
     if (!status)
-        status = vlci_clip_select(&eyes->tower, features, pixels->tiles, eyes->keep_class, &rows, &selected);
+        status = vlci_vit_select(&eyes->tower, features, pixels->tiles, eyes->keep_class, &rows, &selected);
     if (!status) vlci_tap(device, selected, rows, eyes->vision.hidden, "vision.features");
     if (!status) status = vlci_projector_run(&eyes->projector, selected, rows, &projected);
     if (!status) vlci_tap(device, projected, rows, width, "projector.features");

@@ -4,16 +4,16 @@
 #ifndef VLCI_MODELS_LLAVA_H
 #define VLCI_MODELS_LLAVA_H
 
-#include "models/clip.h"
 #include "models/config.h"
 #include "models/projector.h"
+#include "models/vit.h"
 #include "picture/prepare.h"
 
 extern const vlci_family vlci_family_llava;
 
 /** What config->eyes points to in both families. */
 typedef struct vlci_llava {
-    vlci_clip_config vision;
+    vlci_vit_config vision;
     bool keep_class; /**< select strategy "full": the class token stays in front of the patches */
     vlci_activation projector_act;
     bool projector_bias;
@@ -21,7 +21,7 @@ typedef struct vlci_llava {
     int (*pinpoints)[2]; /**< LLaVA-NeXT: {height, width} candidates, owned; else NULL */
     int n_pinpoints;
 
-    vlci_clip tower; /**< from here on: loaded */
+    vlci_vit tower; /**< from here on: loaded */
     vlci_projector projector;
     cl_mem newline; /**< f32 [text hidden]: LLaVA-NeXT's end of a row of patches; else NULL */
 } vlci_llava;

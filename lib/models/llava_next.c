@@ -173,7 +173,7 @@ static vlcache_status find_pinpoint(const vlci_llava *eyes, int width, int heigh
 static vlcache_status geometry_make(const vlci_llava *eyes, int width, int height, geometry *g) {
     const int *point = NULL;
     int side = eyes->vision.image_size;
-    *g = (geometry){.side = side, .patches = vlci_clip_side(&eyes->vision)};
+    *g = (geometry){.side = side, .patches = vlci_vit_side(&eyes->vision)};
     vlcache_status status = vlci_view_sides(width, height);
     if (!status) status = check_processor(eyes);
     if (!status) status = find_pinpoint(eyes, width, height, &point);
