@@ -23,6 +23,8 @@ static const struct {
     double pixels;
 } FOLDERS[] = {
     {"next-vicuna", 0},
+    {"smolvlm-tiles", 0},
+    {"idefics3-hub", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 

@@ -6,13 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/idefics3.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
 
 const vlci_family *const vlci_families[] = {
-    &vlci_family_llava,
-    &vlci_family_llava_next,
-    NULL,
+    &vlci_family_llava, &vlci_family_llava_next, &vlci_family_idefics3, &vlci_family_smolvlm, NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {

@@ -137,12 +137,16 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
+    const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
+                                             .first = "linear_1",
+                                             .second = "linear_2",
+                                             .from = eyes->vision.hidden,
+                                             .to = config->text.hidden,
+                                             .bias = eyes->projector_bias,
+                                             .act = eyes->projector_act};
     (void)tokenizer; /* no text among visual tokens */
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
-    if (!status)
-        status = vlci_projector_load(up, "multi_modal_projector.", eyes->vision.hidden, config->text.hidden,
-                                     eyes->projector_bias, eyes->projector_act, &eyes->projector);
-    return status;
+    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
 
 void vlci_llava_release(vlci_config *config) {
