@@ -14,6 +14,9 @@
 #include "support/floats.h"
 #include "support/pages.h"
 
+/* Of cosines and sines, as yarn has one. */
+static const double PHASE_SCALE = 1.25;
+
 static uint64_t seed = 11;
 
 enum { BATCH = 3, LAYERS = 2, LAYER = 1, KV_HEADS = 4, NEW_ROWS = 22, PHASES_BEFORE = 3 };
@@ -128,11 +131,13 @@ static void expect_head(rotation *t, int r, int head) {
     for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] = (double)x[d];
     if (head < a->heads) {
         ref_rotate(x, t->inv_freq, t->axis, position, t->want_q + from, dim);
+        for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] *= PHASE_SCALE;
         return;
     }
     size_t row = place_of(t, r, (head - a->heads) % a->kv_heads), at = row * (size_t)dim;
     t->want_bias[row] = 0;
     if (head < a->heads + a->kv_heads) ref_rotate(x, t->inv_freq, t->axis, position, t->want_k + at, dim);
+    for (int d = 0; d < dim && head < a->heads + a->kv_heads; d++) t->want_k[at + (size_t)d] *= PHASE_SCALE;
     for (int d = 0; d < dim && head >= a->heads + a->kv_heads; d++) { /* rounded to nearest even */
         float stored;
         ref_store(&stored, 0, x[d], a->kv.dtype);
@@ -182,7 +187,8 @@ static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dty
     cl_mem axis = suite_upload(t->axis, sizeof *t->axis * (size_t)head_dim / 2);
     cl_mem position = suite_upload(t->row_position, sizeof t->row_position);
     t->a.phase = floats_poisoned((size_t)(rows * head_dim));
-    ck_ok(vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim));
+    ck_ok(
+        vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim, (float)PHASE_SCALE));
     t->a.row_sequence = suite_upload(t->row_sequence, sizeof t->row_sequence);
     t->a.seq_start = suite_upload(seq_start, sizeof seq_start);
     ck_ok(vlci_rope_append(&kernels, &t->a));

@@ -17,9 +17,10 @@ vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vl
 }
 
 vlcache_status vlci_rope_phase(const vlci_rope_kernels *k, cl_mem inv_freq, cl_mem axis, cl_mem row_position,
-                               cl_mem phase, int rows, int head_dim) {
+                               cl_mem phase, int rows, int head_dim, float scale) {
     return VLCI_LAUNCH(k->device, k->phase, vlci_grid_exact(k->phase, (size_t)head_dim / 2, (size_t)rows, 1),
-                       VLCI_MEM(inv_freq), VLCI_MEM(axis), VLCI_MEM(row_position), VLCI_MEM(phase));
+                       VLCI_MEM(inv_freq), VLCI_MEM(axis), VLCI_MEM(row_position), VLCI_MEM(phase),
+                       VLCI_F32(scale));
 }
 
 vlcache_status vlci_rope_append(const vlci_rope_kernels *k, const vlci_append *a) {

@@ -15,9 +15,9 @@ typedef struct vlci_rope_kernels {
 vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vlci_rope_kernels *out);
 
 /** Enqueues phase [rows][head_dim]: cosines, then sines of row_position[r][axis[d]] * inv_freq[d], d <
- * head_dim / 2; row_position: int[rows][3]. Errors: the device's. */
+ * head_dim / 2, all times `scale`; row_position: int[rows][3]. Errors: the device's. */
 vlcache_status vlci_rope_phase(const vlci_rope_kernels *kernels, cl_mem inv_freq, cl_mem axis,
-                               cl_mem row_position, cl_mem phase, int rows, int head_dim);
+                               cl_mem row_position, cl_mem phase, int rows, int head_dim, float scale);
 
 /** Where new rows go, and who the rows are. */
 typedef struct vlci_append {

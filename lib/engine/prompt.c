@@ -225,7 +225,13 @@ void vlci_prompt_release(vlci_prompt *prompt) {
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-/* One picture's visual tokens, f32 [layout->n_tokens][hidden], in new memory. */
+/* Bytes of the features of n visual tokens, in all their sets. */
+static size_t features_bytes(const vlcache_model *model, int n) {
+    const vlci_text_config *c = &model->config.text;
+    return (size_t)n * (size_t)(1 + c->deepstack) * (size_t)c->hidden * sizeof(float);
+}
+
+/* One picture's visual tokens, features_bytes() of them, in new memory. */
 static vlcache_status look_at(const vlcache_model *model, const vlcache_image *image,
                               const vlci_picture_layout *layout, vlcache_timings *timings, cl_mem *tokens) {
     vlci_pixels pixels = {0};
@@ -241,7 +247,7 @@ static vlcache_status look_at(const vlcache_model *model, const vlcache_image *i
 }
 
 static vlcache_status append(const vlcache_model *model, cl_mem tokens, int n, cl_mem all, size_t *at) {
-    size_t bytes = (size_t)n * (size_t)model->config.text.hidden * sizeof(float);
+    size_t bytes = features_bytes(model, n);
     vlcache_status status = vlci_copy(model->device, tokens, 0, all, *at, bytes);
     *at += bytes;
     return status;
@@ -254,7 +260,7 @@ static bool go_on(vlcache_progress_fn progress, void *user, size_t done, size_t 
 vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features) {
-    size_t at = 0, bytes = (size_t)prompt->visual * (size_t)model->config.text.hidden * sizeof(float);
+    size_t at = 0, bytes = features_bytes(model, prompt->visual);
     *features = NULL;
     if (!prompt->n_images) return VLCACHE_OK;
     vlcache_status status = vlci_memory_create(model->device, bytes, "visual tokens", features);

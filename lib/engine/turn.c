@@ -194,6 +194,26 @@ static int32_t *list_rows(const vlci_kv *kv) {
     return rows;
 }
 
+/* Scores are taken of rows that see all before them: in layers with a window they do as long as it is not
+ * full. */
+static vlcache_status check_window(const vlcache_sequence *s) {
+    const vlci_text_config *c = vlci_sequence_text(s);
+    int defer = -1, rows = s->kv.length + s->prompt.n;
+    for (size_t i = 0; i < s->n_plans; i++)
+        if (s->recipes[i].compresses && s->recipes[i].defer > defer) defer = s->recipes[i].defer;
+    for (int layer = 0; layer < c->layers && defer >= 0; layer++) {
+        int window = vlci_text_window(c, layer);
+        if (window && rows + defer > window)
+            return vlci_fail(
+                VLCACHE_E_UNSUPPORTED,
+                "the prompt comes to %d rows of the cache, of which layer %d sees only the last %d "
+                "(config.json: sliding_window): such prompts are not compressed, ask without "
+                "compression",
+                rows + defer, layer, window);
+    }
+    return VLCACHE_OK;
+}
+
 static vlcache_status make_plans(vlcache_sequence *s) {
     vlci_compress_prompt asked = {.tokens = s->prompt.n,
                                   .text = s->prompt.after,
@@ -201,8 +221,10 @@ static vlcache_status make_plans(vlcache_sequence *s) {
                                   .grids = s->prompt.grids,
                                   .n_grids = s->prompt.n_grids};
     if (!s->prompt.visual) return VLCACHE_OK;
+    vlcache_status status = check_window(s);
+    if (status) return status;
     int32_t *past = list_rows(&s->kv);
-    vlcache_status status = past ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
+    status = past ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
     for (size_t i = 0; i < s->n_plans && !status; i++)
         status =

@@ -97,8 +97,10 @@ typedef struct vlci_family {
 
     /**
      * Runs tower and projector over prepare()'s pixels and puts the result in the layout's order: `*tokens`
-     * is new memory, f32 [layout->n_tokens][text hidden]. Enqueues; the caller waits where it must. Errors:
-     * the device's, VLCACHE_E_NO_MEMORY.
+     * is new memory, f32 [layout->n_tokens][1 + config->text.deepstack][text hidden]: a token's features, and
+     * behind them those of its further sets (DeepStack), of which set 1 + k is added to the rows of visual
+     * tokens behind text layer k while a prompt is read; settings() says how many there are. Enqueues; the
+     * caller waits where it must. Errors: the device's, VLCACHE_E_NO_MEMORY.
      */
     vlcache_status (*look)(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout, cl_mem *tokens);

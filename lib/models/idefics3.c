@@ -101,7 +101,8 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     config->eyes = eyes;
     *eyes = (idefics3){.scale = 2, .processor = values, .edge = 4 * 364, .tile = 364, .split = true};
     vlcache_status status = read_vision(&hub->config, eyes);
-    if (!status) status = vlci_text_config_read(&hub->config, &config->text, &config->text_model_type);
+    if (!status)
+        status = vlci_text_config_read_nested(&hub->config, "llama", &config->text, &config->text_model_type);
     if (!status) status = vlci_config_read_image_token(&hub->config, 128257, config);
     if (!status) status = vlci_hub_image(hub, &image);
     return status ? status : read_processor(&image, eyes);

@@ -80,7 +80,8 @@ vlcache_status vlci_llava_settings(const vlci_scope *root, vlci_config *config) 
     eyes->projector_bias = true;
     eyes->processor = (vlci_processor)VLCI_PROCESSOR_CLIP;
     vlcache_status status = read_vision(root, eyes);
-    if (!status) status = vlci_text_config_read(root, &config->text, &config->text_model_type);
+    if (!status)
+        status = vlci_text_config_read_nested(root, "llama", &config->text, &config->text_model_type);
     if (!status) status = vlci_hub_activation(root, "projector_hidden_act", &eyes->projector_act);
     if (!status) status = vlci_json_bool(root, "multimodal_projector_bias", &eyes->projector_bias);
     if (!status) status = vlci_config_read_image_token(root, 32000, config);

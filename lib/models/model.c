@@ -57,7 +57,7 @@ static vlcache_status load_text(vlci_upload *up, vlcache_model *model) {
         status = vlci_text_layer_load(up, c, prefix, &model->text[i]);
     }
     if (!status)
-        status = vlci_upload_norm(up, "language_model.model.", "norm", c->hidden, false, &model->final_norm);
+        status = vlci_text_norm_load(up, c, "language_model.model.", "norm", c->hidden, &model->final_norm);
     return status ? status : load_head(up, model);
 }
 
@@ -120,8 +120,11 @@ static vlcache_status take_options(const vlcache_model_options *from, vlcache_mo
 static vlcache_status open_rest(vlcache_model *model) {
     const vlci_text_config *c = &model->config.text;
     vlci_compute *k = &model->compute;
-    const vlci_attention_shape shape = {
-        .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .kv_dtype = model->dtype};
+    const vlci_attention_shape shape = {.heads = c->heads,
+                                        .kv_heads = c->kv_heads,
+                                        .head_dim = c->head_dim,
+                                        .kv_dtype = model->dtype,
+                                        .windowed = c->window > 0 && c->window < c->max_positions};
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);

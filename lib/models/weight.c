@@ -301,8 +301,9 @@ vlcache_status vlci_upload_scaled(vlci_upload *up, const char *prefix, const vlc
     return status;
 }
 
-vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
-                                  const size_t *dims, cl_mem *out) {
+/* A tensor's values with `plus` added; what is made in its place is as it should be. */
+static vlcache_status upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                    const size_t *dims, float plus, cl_mem *out) {
     *out = NULL;
     size_t n = 1;
     for (int d = 0; d < n_dims; d++) n *= dims[d];
@@ -315,12 +316,28 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
     wide = vlci_alloc(n, sizeof(float));
     if (!wide) return vlci_fail_memory(name);
     vlci_widen(view.data, view.dtype, wide, n);
+    for (size_t i = 0; plus != 0 && i < n; i++) wide[i] += plus;
     status = vlci_memory_create(up->device, n * sizeof(float), name, out);
     if (!status) status = vlci_write(up->device, *out, 0, wide, n * sizeof(float));
     if (!status) status = advance(up, &view);
     if (!status) up->device_bytes += n * sizeof(float);
     if (status) vlci_memory_release(up->device, out);
     vlci_free(wide);
+    return status;
+}
+
+vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, cl_mem *out) {
+    return upload_vector(up, prefix, name, n_dims, dims, 0.0f, out);
+}
+
+vlcache_status vlci_upload_rms_norm(vlci_upload *up, const char *prefix, const char *name, int n, float plus,
+                                    vlci_norm *out) {
+    size_t dim = (size_t)n;
+    char *full = vlci_format("%s%s.", prefix, name);
+    if (!full) return vlci_fail_memory("tensor name");
+    vlcache_status status = upload_vector(up, full, "weight", 1, &dim, plus, &out->weight);
+    vlci_free(full);
     return status;
 }
 

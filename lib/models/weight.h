@@ -59,6 +59,10 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
 vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char *name, int n, bool bias,
                                 vlci_norm *out);
 
+/** Uploads "weight" of n values, `plus` added to each. Errors as vlci_upload_matrix(). */
+vlcache_status vlci_upload_rms_norm(vlci_upload *up, const char *prefix, const char *name, int n, float plus,
+                                    vlci_norm *out);
+
 /**
  * What takes the place of the above where there is no checkpoint: a matrix of that name in the form that its
  * products want, and a vector, f32; both random and the same each time. Errors: those of vlci_linear_open(),
