@@ -25,6 +25,10 @@ static const struct {
     {"next-vicuna", 0},
     {"smolvlm-tiles", 0},
     {"idefics3-hub", 0},
+    {"internvl-hub", 0},
+    {"internvl-qknorm", 0},
+    {"paligemma-hub", 0},
+    {"paligemma-v5", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 

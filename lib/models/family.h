@@ -22,6 +22,7 @@
 typedef struct vlci_config vlci_config; /* models/config.h */
 typedef struct vlci_hub vlci_hub;       /* checkpoint/hub.h */
 typedef struct vlci_pixels vlci_pixels; /* picture/prepare.h */
+typedef struct vlci_view vlci_view;
 
 /** Visual tokens that lie as what they show: the token of row y and column x is entry first + y * stride + x
  * of its layout. */
@@ -121,6 +122,18 @@ vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool
 
 /** Frees what the layout points to and zeroes it; NULL accepted. */
 void vlci_picture_layout_release(vlci_picture_layout *layout);
+
+/** A square of visual tokens among the layout's: `side` x `side`, row by row without a gap, each of `size`
+ * pixels of a view. */
+typedef struct vlci_layout_square {
+    int side, size;
+    int entry, token; /**< of the first */
+    int x, y;         /**< where its upper left corner lies in the view, pixels */
+} vlci_layout_square;
+
+/** Makes grid `grid` of the square, and its tokens' cells, in a picture of width x height. */
+void vlci_picture_layout_square(vlci_picture_layout *layout, int grid, const vlci_layout_square *square,
+                                const vlci_view *view, int width, int height);
 
 /** positions() of a family whose rows simply count up: start, start + 1, ... */
 void vlci_positions_count(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,

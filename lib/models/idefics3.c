@@ -234,33 +234,20 @@ static vlcache_status write_grid(writing *w, const geometry *g) {
     return status;
 }
 
-/* Tile `tile`'s grid and cells; (x, y) is where it lies in its view. */
-static void show_tile(const idefics3 *eyes, const writing *w, int tile, const vlci_view *view, int x, int y,
-                      int width, int height, vlci_picture_layout *out) {
-    int size = eyes->vision.patch_size * eyes->scale, n = w->side * w->side;
-    out->grids[tile] = (vlci_layout_grid){w->first[tile], w->side, w->side, w->side};
-    for (int i = 0; i < n; i++)
-        vlci_view_cell(view, x + i % w->side * size, y + i / w->side * size, size, width, height,
-                       out->cell[tile * n + i]);
-}
-
-static vlci_view squeezed(int width, int height, int to_width, int to_height) {
-    return (vlci_view){.canvas_width = width,
-                       .canvas_height = height,
-                       .width = to_width,
-                       .height = to_height,
-                       .columns = to_width,
-                       .rows = to_height};
-}
-
+/* Grids and cells: the tiles', then those of the whole picture. */
 static void show_tiles(const idefics3 *eyes, const writing *w, const geometry *g, int width, int height,
                        vlci_picture_layout *out) {
     int tile = eyes->tile, n = g->rows * g->columns;
-    vlci_view grid = squeezed(width, height, g->width, g->height),
-              whole = squeezed(width, height, tile, tile);
-    for (int i = 0; i < n; i++)
-        show_tile(eyes, w, i, &grid, i % g->columns * tile, i / g->columns * tile, width, height, out);
-    show_tile(eyes, w, n, &whole, 0, 0, width, height, out);
+    vlci_view grid = vlci_view_squeeze(width, height, g->width, g->height),
+              whole = vlci_view_squeeze(width, height, tile, tile);
+    vlci_layout_square square = {.side = w->side, .size = eyes->vision.patch_size * eyes->scale};
+    for (int i = 0; i <= n; i++) {
+        square.entry = w->first[i];
+        square.token = i * w->side * w->side;
+        square.x = i < n ? i % g->columns * tile : 0;
+        square.y = i < n ? i / g->columns * tile : 0;
+        vlci_picture_layout_square(out, i, &square, i < n ? &grid : &whole, width, height);
+    }
     out->tiles = n + 1;
 }
 

@@ -26,29 +26,11 @@ const vlci_naming vlci_llava_names[] = {
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
-/* vision_feature_layer counts hidden states: 0 is the embedding, k comes after layer k, -1 is the last. */
+/* Which features: of which layer, with the class token or without. */
 static vlcache_status read_feature(const vlci_scope *root, vlci_llava *eyes) {
     const char *strategy = "default";
-    const json_t *value = vlci_json_value(root, "vision_feature_layer");
-    int layer = -2, states = eyes->vision.layers + 1;
-    if (json_is_array(value)) {
-        if (json_array_size(value) != 1)
-            return vlci_json_unsupported(root, "vision_feature_layer",
-                                         "a list of %zu layers; one is supported", json_array_size(value));
-        value = json_array_get(value, 0);
-    }
-    if (value && !json_is_integer(value))
-        return vlci_json_bad(root, "vision_feature_layer", "must be an integer");
-    if (value) {
-        json_int_t number = json_integer_value(value);
-        if (number < -states || number >= states)
-            return vlci_json_bad(root, "vision_feature_layer",
-                                 "is %" JSON_INTEGER_FORMAT ", must be from %d to %d", number, -states,
-                                 states - 1);
-        layer = (int)number;
-    }
-    eyes->vision.run_layers = layer < 0 ? states + layer : layer;
-    vlcache_status status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
+    vlcache_status status = vlci_vit_feature_read(root, -2, &eyes->vision);
+    if (!status) status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
     if (status) return status;
     eyes->keep_class = strcmp(strategy, "full") == 0;
     if (!eyes->keep_class && strcmp(strategy, "default") != 0)

@@ -53,6 +53,10 @@ extern const vlci_vit_kind vlci_vit_clip, vlci_vit_siglip, vlci_vit_idefics, vlc
 vlcache_status vlci_vit_config_read(const vlci_scope *scope, const vlci_vit_kind *kind,
                                     vlci_vit_config *config);
 
+/** Reads root's "vision_feature_layer" into run_layers: it counts hidden states, 0 is the embedding, k comes
+ * after layer k, -1 is the last; `usual` where it is not said. Errors as vlci_vit_config_read(). */
+vlcache_status vlci_vit_feature_read(const vlci_scope *root, int usual, vlci_vit_config *config);
+
 typedef struct vlci_vit_layer {
     vlci_norm norm1, norm2, q_norm, k_norm;
     vlci_matrix qkv;     /**< all zero with qk_norm: then apart */

@@ -163,3 +163,26 @@ vlcache_status vlci_vit_config_read(const vlci_scope *scope, const vlci_vit_kind
     if (!status) vision->head_dim = vision->hidden / vision->heads;
     return status;
 }
+
+vlcache_status vlci_vit_feature_read(const vlci_scope *root, int usual, vlci_vit_config *vision) {
+    const json_t *value = vlci_json_value(root, "vision_feature_layer");
+    int layer = usual, states = vision->layers + 1;
+    if (json_is_array(value)) {
+        if (json_array_size(value) != 1)
+            return vlci_json_unsupported(root, "vision_feature_layer",
+                                         "a list of %zu layers; one is supported", json_array_size(value));
+        value = json_array_get(value, 0);
+    }
+    if (value && !json_is_integer(value))
+        return vlci_json_bad(root, "vision_feature_layer", "must be an integer");
+    if (value) {
+        json_int_t number = json_integer_value(value);
+        if (number < -states || number >= states)
+            return vlci_json_bad(root, "vision_feature_layer",
+                                 "is %" JSON_INTEGER_FORMAT ", must be from %d to %d", number, -states,
+                                 states - 1);
+        layer = (int)number;
+    }
+    vision->run_layers = layer < 0 ? states + layer : layer;
+    return VLCACHE_OK;
+}

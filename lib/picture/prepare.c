@@ -69,6 +69,15 @@ vlcache_status vlci_view_make(const vlci_processor *processor, int width, int he
     return VLCACHE_OK;
 }
 
+vlci_view vlci_view_squeeze(int width, int height, int columns, int rows) {
+    return (vlci_view){.canvas_width = width,
+                       .canvas_height = height,
+                       .width = columns,
+                       .height = rows,
+                       .columns = columns,
+                       .rows = rows};
+}
+
 static float clamp(double value, int limit) {
     return (float)(value < 0.0 ? 0.0 : value > limit ? (double)limit : value);
 }

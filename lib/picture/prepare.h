@@ -35,6 +35,9 @@ vlcache_status vlci_view_sides(int width, int height);
  * (sides), VLCACHE_E_UNSUPPORTED (a resize beyond all bounds). */
 vlcache_status vlci_view_make(const vlci_processor *processor, int width, int height, vlci_view *out);
 
+/** The view of a whole picture squeezed to columns x rows. */
+vlci_view vlci_view_squeeze(int width, int height, int columns, int rows);
+
 /** What output pixels x .. x + size, y .. y + size of a view show, as x0, y0, x1, y1 in the picture of
  * width x height. */
 void vlci_view_cell(const vlci_view *view, int x, int y, int size, int width, int height, float cell[4]);
