@@ -10,15 +10,17 @@
 #include "models/internvl.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
+#include "models/llava_onevision.h"
 #include "models/paligemma.h"
 
 const vlci_family *const vlci_families[] = {
-    &vlci_family_llava,      // LLaVA-1.5 and all that is built as it is
-    &vlci_family_llava_next, // LLaVA-1.6
-    &vlci_family_idefics3,   // SmolVLM's first release, too
-    &vlci_family_smolvlm,    // SmolVLM2
-    &vlci_family_internvl,   // InternVL3 and 3.5, "-hf"
-    &vlci_family_paligemma,  // the first, whose text model is Gemma
+    &vlci_family_llava,           // LLaVA-1.5 and all that is built as it is
+    &vlci_family_llava_next,      // LLaVA-1.6
+    &vlci_family_llava_onevision, // and LLaVA-OV-Chat
+    &vlci_family_idefics3,        // SmolVLM's first release, too
+    &vlci_family_smolvlm,         // SmolVLM2
+    &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
+    &vlci_family_paligemma,       // the first, whose text model is Gemma
     NULL,
 };
 

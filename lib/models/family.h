@@ -54,7 +54,9 @@ typedef struct vlci_placed_picture {
     const vlci_picture_layout *layout; /**< borrowed */
 } vlci_placed_picture;
 
-typedef struct vlci_family {
+typedef struct vlci_family vlci_family;
+
+struct vlci_family {
     const char *name; /**< "model_type" of config.json, and vlcache_model_info.family */
     const char *mark; /**< the text that stands for one picture in a prompt: "<image>"; the tokenizer makes
                            config->image_token of it */
@@ -113,7 +115,16 @@ typedef struct vlci_family {
      */
     void (*positions)(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
                       int32_t start, int n, int32_t (*position)[3], int32_t *next);
-} vlci_family;
+
+    /** Whose layout(), prepare() and look() take pictures that share a prompt with others, where those are
+     * seen otherwise than one alone; the settings and weights are the same. NULL: there is no difference. */
+    const vlci_family *several;
+};
+
+/** The family that looks at each of a prompt's n pictures. */
+static inline const vlci_family *vlci_family_among(const vlci_family *family, size_t n) {
+    return n > 1 && family->several ? family->several : family;
+}
 
 /** Room for a layout of `n` entries, `n_tokens` of them visual, and `n_grids` grids; all zero, with source
  * where `sources`. Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */

@@ -27,46 +27,57 @@ const vlci_naming vlci_llava_names[] = {
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
 /* Which features: of which layer, with the class token or without. */
-static vlcache_status read_feature(const vlci_scope *root, vlci_llava *eyes) {
-    const char *strategy = "default";
-    vlcache_status status = vlci_vit_feature_read(root, -2, &eyes->vision);
+static vlcache_status read_feature(const vlci_scope *root, const vlci_llava_usual *usual, vlci_llava *eyes) {
+    const char *strategy = usual->strategy;
+    vlcache_status status = vlci_vit_feature_read(root, usual->feature_layer, &eyes->vision);
     if (!status) status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
     if (status) return status;
     eyes->keep_class = strcmp(strategy, "full") == 0;
-    if (!eyes->keep_class && strcmp(strategy, "default") != 0)
+    if (!eyes->vision.class_token && !eyes->keep_class)
+        return vlci_json_unsupported(root, "vision_feature_select_strategy",
+                                     "\"%.64s\"; full is supported: the tower has no class token", strategy);
+    eyes->keep_class &= eyes->vision.class_token;
+    if (strcmp(strategy, "full") != 0 && strcmp(strategy, "default") != 0)
         return vlci_json_bad(root, "vision_feature_select_strategy", "is \"%.64s\", must be default or full",
                              strategy);
     return VLCACHE_OK;
 }
 
-/* CLIPVisionConfig's defaults, or LlavaConfig's where there is no vision_config at all. */
-static vlcache_status read_vision(const vlci_scope *root, vlci_llava *eyes) {
-    vlci_vit_config own = vlci_vit_clip.defaults;
+/* The tower's class defaults, or LlavaConfig's where there is no vision_config at all. */
+static vlcache_status read_vision(const vlci_scope *root, const vlci_llava_usual *usual, vlci_llava *eyes) {
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
     if (status) return status;
+    eyes->vision = usual->tower->defaults;
     if (!scope.object) {
-        own.hidden = 1024, own.layers = 24, own.heads = 16, own.intermediate = 4096;
-        own.image_size = 336, own.patch_size = 14;
+        if (usual->tower != &vlci_vit_clip) return vlci_json_bad(root, "vision_config", "is missing");
+        eyes->vision.hidden = 1024, eyes->vision.layers = 24, eyes->vision.heads = 16;
+        eyes->vision.intermediate = 4096, eyes->vision.image_size = 336, eyes->vision.patch_size = 14;
     }
-    eyes->vision = own;
-    status = vlci_vit_config_read(&scope, &vlci_vit_clip, &eyes->vision);
-    return status ? status : read_feature(root, eyes);
+    status = vlci_vit_config_read(&scope, usual->tower, &eyes->vision);
+    return status ? status : read_feature(root, usual, eyes);
 }
 
-vlcache_status vlci_llava_settings(const vlci_scope *root, vlci_config *config) {
+const vlci_llava_usual vlci_llava_usual_clip = {.tower = &vlci_vit_clip,
+                                                .feature_layer = -2,
+                                                .strategy = "default",
+                                                .text = "llama",
+                                                .image_token = 32000};
+
+vlcache_status vlci_llava_settings(const vlci_scope *root, const vlci_llava_usual *usual,
+                                   vlci_config *config) {
     vlci_llava *eyes = vlci_calloc(1, sizeof *eyes);
     if (!eyes) return vlci_fail_memory("settings of a vision tower");
     config->eyes = eyes;
     eyes->projector_act = VLCI_ACT_GELU;
     eyes->projector_bias = true;
     eyes->processor = (vlci_processor)VLCI_PROCESSOR_CLIP;
-    vlcache_status status = read_vision(root, eyes);
+    vlcache_status status = read_vision(root, usual, eyes);
     if (!status)
-        status = vlci_text_config_read_nested(root, "llama", &config->text, &config->text_model_type);
+        status = vlci_text_config_read_nested(root, usual->text, &config->text, &config->text_model_type);
     if (!status) status = vlci_hub_activation(root, "projector_hidden_act", &eyes->projector_act);
     if (!status) status = vlci_json_bool(root, "multimodal_projector_bias", &eyes->projector_bias);
-    if (!status) status = vlci_config_read_image_token(root, 32000, config);
+    if (!status) status = vlci_config_read_image_token(root, usual->image_token, config);
     return status;
 }
 
@@ -108,7 +119,7 @@ static vlcache_status read_type(const vlci_scope *scope, vlci_llava *eyes) {
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     vlci_scope image;
-    vlcache_status status = vlci_llava_settings(&hub->config, config);
+    vlcache_status status = vlci_llava_settings(&hub->config, &vlci_llava_usual_clip, config);
     vlci_llava *eyes = config->eyes;
     if (!status) status = vlci_hub_image(hub, &image);
     if (!status) status = read_type(&image, eyes);

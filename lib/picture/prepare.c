@@ -82,12 +82,16 @@ static float clamp(double value, int limit) {
     return (float)(value < 0.0 ? 0.0 : value > limit ? (double)limit : value);
 }
 
-void vlci_view_cell(const vlci_view *v, int x, int y, int size, int width, int height, float cell[4]) {
+void vlci_view_area(const vlci_view *v, const double area[4], int width, int height, float cell[4]) {
     double across = (double)v->canvas_width / v->width, down = (double)v->canvas_height / v->height;
-    cell[0] = clamp((x + v->x) * across - v->left, width);
-    cell[1] = clamp((y + v->y) * down - v->top, height);
-    cell[2] = clamp((x + size + v->x) * across - v->left, width);
-    cell[3] = clamp((y + size + v->y) * down - v->top, height);
+    cell[0] = clamp((area[0] + v->x) * across - v->left, width);
+    cell[1] = clamp((area[1] + v->y) * down - v->top, height);
+    cell[2] = clamp((area[2] + v->x) * across - v->left, width);
+    cell[3] = clamp((area[3] + v->y) * down - v->top, height);
+}
+
+void vlci_view_cell(const vlci_view *v, int x, int y, int size, int width, int height, float cell[4]) {
+    vlci_view_area(v, (const double[4]){x, y, x + size, y + size}, width, height, cell);
 }
 
 /* ---- pixels -------------------------------------------------------------------------------------------- */

@@ -42,6 +42,9 @@ vlci_view vlci_view_squeeze(int width, int height, int columns, int rows);
  * width x height. */
 void vlci_view_cell(const vlci_view *view, int x, int y, int size, int width, int height, float cell[4]);
 
+/** The same of a rectangle: left, top, right and bottom in pixels of the view. */
+void vlci_view_area(const vlci_view *view, const double area[4], int width, int height, float cell[4]);
+
 /** Room for the pixels. Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */
 vlcache_status vlci_pixels_create(int tiles, int width, int height, vlci_pixels *out);
 

@@ -46,7 +46,7 @@ class Folder:
     cases: list  # (name, [(width, height), ...], prompt with a mark for each picture)
     tiles: Callable  # (inputs, images) -> pixels [tiles, 3, side, side], tiles of each picture
     text: str  # the text model below model.model: "text_model" or "language_model"
-    projector: str = "multi_modal_projector"
+    projector: str = "multi_modal_projector"  # below model.model
     special: list = dataclasses.field(default_factory=list)  # tokens that greedy decoding must not choose
     settle: Callable | None = None  # (folder): rewrites files as older versions spelled them
     hub_names: bool = True  # tensors as hub checkpoints call them, not as transformers 5 does
@@ -154,28 +154,26 @@ def inputs_of(folder, processor, prompt, images):
 
 def watch(model, folder, out):
     """Hooks that keep what passes between the stages of the first forward pass; returns their handles."""
-    text, projector = getattr(model.model, folder.text), getattr(model.model, folder.projector)
+    text, projector = model.model.get_submodule(folder.text), model.model.get_submodule(folder.projector)
     handles = []
 
     def keep(name, value):
         out.setdefault(name, value.detach())
 
-    def layer(i):
-        def hook(module, args, kwargs, output):
-            hidden = args[0] if args else kwargs["hidden_states"]
-            if i == 0:
-                keep("embed", hidden[0])
-            keep(f"layer.{i}.hidden", (output[0] if isinstance(output, tuple) else output)[0])
+    def entering(i):  # what a layer gets is what the one before leaves, with all that is added in between
+        def hook(module, args, kwargs):
+            keep(f"layer.{i - 1}.hidden" if i else "embed", (args[0] if args else kwargs["hidden_states"])[0])
 
         return hook
 
     def positions(module, args, kwargs):
         if kwargs.get("position_ids") is not None:
-            keep("positions", kwargs["position_ids"])
+            keep("positions", kwargs["position_ids"][-3:])  # four where those of text stand in front
 
     handles.append(projector.register_forward_hook(lambda m, a, o: keep("projector.features", o)))
     handles.append(text.register_forward_pre_hook(positions, with_kwargs=True))
-    handles += [layer_.register_forward_hook(layer(i), with_kwargs=True) for i, layer_ in enumerate(text.layers)]
+    stages = [*text.layers, text.norm]
+    handles += [stage.register_forward_pre_hook(entering(i), with_kwargs=True) for i, stage in enumerate(stages)]
     handles.append(text.norm.register_forward_hook(lambda m, a, o: keep("norm", o[0, -1])))
     return handles
 
