@@ -7,10 +7,13 @@
 
 #include "core/alloc.h"
 
+enum { MOST_ROWS = 1 << 24 }; /* of a picture: beyond what any text model takes */
+
 /* Room for n more. */
 static vlcache_status reserve(vlci_entries *e, size_t n) {
     size_t room = (size_t)e->n + n;
-    if (room > INT32_MAX / 2) return vlci_fail(VLCACHE_E_CONTEXT_FULL, "a picture gives %zu rows", room);
+    if (room > MOST_ROWS)
+        return vlci_fail(VLCACHE_E_CONTEXT_FULL, "a picture gives more than %zu rows", room);
     if ((int)room <= e->room) return VLCACHE_OK;
     room += room / 2;
     int32_t *at = vlci_realloc(e->at, room, sizeof *at);
@@ -44,11 +47,11 @@ vlcache_status vlci_entries_text(vlci_entries *e, const char *text) {
     return status;
 }
 
-vlcache_status vlci_entries_tokens(vlci_entries *e, int n, int *first) {
+vlcache_status vlci_entries_tokens(vlci_entries *e, int64_t n, int *first) {
     vlcache_status status = reserve(e, (size_t)n);
     if (status) return status;
     if (first) *first = e->n;
-    for (int i = 0; i < n; i++) e->at[e->n++] = -1 - e->n_tokens++;
+    for (int64_t i = 0; i < n; i++) e->at[e->n++] = -1 - e->n_tokens++;
     return VLCACHE_OK;
 }
 

@@ -16,12 +16,12 @@ typedef struct vlci_entries {
 } vlci_entries;
 
 /** Writes the ids of a text that stands between control tokens: as in "<image>\n<image>", without a beginning
- * of its own. Errors: VLCACHE_E_NO_MEMORY, those of vlci_tokenizer_encode(). */
+ * of its own. Errors: those of vlci_entries_tokens() and vlci_tokenizer_encode(). */
 vlcache_status vlci_entries_text(vlci_entries *entries, const char *text);
 
 /** Writes n visual tokens, and returns the entry of the first in `*first` (may be NULL). Errors:
- * VLCACHE_E_NO_MEMORY. */
-vlcache_status vlci_entries_tokens(vlci_entries *entries, int n, int *first);
+ * VLCACHE_E_CONTEXT_FULL (more rows than any text model takes), VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_entries_tokens(vlci_entries *entries, int64_t n, int *first);
 
 /** Makes the layout of what has been written: its entries, room for the rest. Errors:
  * VLCACHE_E_NO_MEMORY. */

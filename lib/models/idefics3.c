@@ -23,7 +23,8 @@
 #include "models/vit.h"
 #include "picture/format.h"
 
-enum { LARGEST_EDGE = 4096 }; /* of the first resize, whatever the settings say */
+/* Of the first resize, whatever the settings say; and of its tiles. */
+enum { LARGEST_EDGE = 4096, MOST_TILES = 64 };
 
 /* What config->eyes points to. */
 typedef struct idefics3 {
@@ -72,6 +73,12 @@ static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
     if (!status) status = vlci_json_bool(scope, "do_image_splitting", &eyes->split);
     if (!status && eyes->split && !eyes->processor.resize)
         status = vlci_json_unsupported(scope, "do_resize", "false with do_image_splitting");
+    int edge = eyes->edge < LARGEST_EDGE ? eyes->edge : LARGEST_EDGE;
+    if (!status && eyes->split && edge > MOST_TILES * eyes->tile)
+        status =
+            vlci_json_unsupported(scope, "max_image_size",
+                                  "longest_edge is %d, size has %d; at most %d tiles a side are supported",
+                                  eyes->tile, edge, MOST_TILES);
     if (!status && eyes->tile != eyes->vision.image_size)
         status = vlci_json_unsupported(scope, "max_image_size",
                                        "longest_edge is %d, config.json's vision_config.image_size is %d; "

@@ -221,7 +221,7 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
     *out = (vlci_picture_layout){0};
     vlcache_status status = geometry_make(eyes, width, height, &g);
     if (!status) status = vlci_entries_text(&entries, "<img>");
-    if (!status) status = vlci_entries_tokens(&entries, g.tiles * side * side, &first);
+    if (!status) status = vlci_entries_tokens(&entries, (int64_t)g.tiles * side * side, &first);
     if (!status) status = vlci_entries_text(&entries, "</img>");
     if (!status) status = vlci_entries_end(&entries, g.tiles, false, out);
     if (!status) show_tiles(eyes, &g, first, width, height, out);
