@@ -4,6 +4,7 @@
  *     embed:     y[r] = scale table[ids[r]] for ids[r] >= 0, else features[-1 - ids[r]]
  *     embed_add: y[r] += features[-1 - ids[r]] for ids[r] < 0: a further set of features (DeepStack)
  *     gather:    y[r] = x[source[r]] for source[r] >= 0, else other
+ *     blend:     y[r] = sum of source[r].weight[i] x[source[r].from[i]], else other
  *
  *     work-item (i, r) takes element i of row r. A row of features is sets * k numbers: set 0 for embed, then the others. LAYOUT: how the table lies (shared.h).
  *
@@ -32,4 +33,14 @@ __kernel void gather(__global const float *x, __global const float *other, __glo
                      __global float *y, int n) {
     int i = get_global_id(0), r = get_global_id(1), from = source[r];
     y[(size_t)r * n + i] = from < 0 ? other[i] : x[(size_t)from * n + i];
+}
+
+__kernel void blend(__global const float *x, __global const float *other, __global const vlci_blend *source,
+                    __global float *y, int n) {
+    int i = get_global_id(0), r = get_global_id(1);
+    __global const vlci_blend *b = &source[r];
+    float sum = 0.0f;
+    for (int k = 0; k < 4 && b->from[0] >= 0; k++)
+        if (b->weight[k] != 0.0f) sum += b->weight[k] * x[(size_t)b->from[k] * n + i];
+    y[(size_t)r * n + i] = b->from[0] < 0 ? other[i] : sum;
 }

@@ -3,7 +3,8 @@
  *
  *     patchify: pixels [tiles][3][S][S] -> rows [tiles * G * G][3 * p * p], columns in the order of a convolution's
  *               weights (channel, row, column); G = S / p. Work-item (column, patch).
- *     assemble: [tiles][1 + P][hidden]: class embedding or patch row, plus position embedding. Work-item (i, row).
+ *     assemble: [tiles][front + P][hidden]: class embedding (front 1) or patch row, plus position embedding.
+ *               Work-item (i, row).
  *
  * Where a tower takes any size, place[row] says which patch stands in a row: its (step in time, row, column).
  *
@@ -22,11 +23,11 @@ __kernel void patchify(__global const float *pixels, __global float *rows, int s
 }
 
 __kernel void assemble(__global const float *patches, __global const float *class_embedding,
-                       __global const float *position, __global float *y, int per_tile, int hidden) {
+                       __global const float *position, __global float *y, int front, int per_tile, int hidden) {
     int i = get_global_id(0), row = get_global_id(1);
-    int tile = row / (per_tile + 1), at = row % (per_tile + 1);
-    size_t patch = (size_t)tile * per_tile + at - 1;
-    float value = at ? patches[patch * hidden + i] : class_embedding[i];
+    int tile = row / (per_tile + front), at = row % (per_tile + front);
+    size_t patch = (size_t)tile * per_tile + at - front;
+    float value = at >= front ? patches[patch * hidden + i] : class_embedding[i];
     y[(size_t)row * hidden + i] = value + position[(size_t)at * hidden + i];
 }
 

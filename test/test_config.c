@@ -143,7 +143,7 @@ typedef struct mutation {
 
 static const mutation llava_cases[] = {
     {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
-     "model_type: \"llava_llama\"; llava, llava_next, "},
+     "model_type: \"llava_llama\"; llava, llava_next"},
     {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
     {'c', "model_type", "3", VLCACHE_E_FORMAT, "model_type: must be a string"},
     {'c', "quantization_config", "{\"bits\":4}", VLCACHE_E_UNSUPPORTED, "quantization_config"},
@@ -367,14 +367,17 @@ END_TEST
 /* A byte order mark, and what Python writes for numbers that are none, in fields that are not used. */
 START_TEST(beyond_json) {
     vlci_config c;
-    char *text = malloc(sizeof hub_config + 128);
-    sprintf(text, "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"}],%s",
+    char *text = malloc(sizeof hub_config + 256);
+    sprintf(text,
+            "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"},"
+            "1000000000000000019884624838656,-1234567890123456789,123456789012345678901.5,1e30],%s",
             hub_config + 1);
     ck_assert_msg(load(text, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
     ck_assert_int_eq(c.text.hidden, 4096);
     vlci_config_release(&c);
-    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity", "1000000000000000000",
+                                        "-1000000000000000019884624838656"};
+    for (int i = 0; i < 5; i++) {
         sprintf(text, "{\"multimodal_projector_bias\":%s,%s", words[i], hub_config + 1);
         ck_fails(load(text, hub_images, &c), VLCACHE_E_FORMAT, "multimodal_projector_bias: must be true");
         sprintf(text, "{\"rescale_factor\":%s}", words[i]);

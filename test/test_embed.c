@@ -100,6 +100,47 @@ START_TEST(gathered_rows) {
 }
 END_TEST
 
+/* What a blend of rows comes to, in double; what a weight of 0 stands before is not read. */
+static double blended(const vlci_blend *b, const float *x, const float *other, int n, int i) {
+    double sum = 0;
+    if (b->from[0] < 0) return other[i];
+    for (int k = 0; k < 4; k++)
+        if (b->weight[k] != 0) sum += (double)b->weight[k] * x[b->from[k] * n + i];
+    return sum;
+}
+
+START_TEST(blended_rows) {
+    static const vlci_blend source[] = {{{0, 1, 2, 3}, {0.1f, 0.2f, 0.3f, 0.4f}},
+                                        {{-1, -1, -1, -1}, {0, 0, 0, 0}},
+                                        {{4, 1 << 30, -7, 4}, {1, 0, 0, 0}},
+                                        {{2, 2, 2, 2}, {0.25f, 0.25f, 0.25f, 0.25f}},
+                                        {{3, 0, 0, 1}, {-2, 0, 0.5f, 3}}};
+    static const int sizes[] = {1, 9, 64};
+    enum { ROWS = sizeof source / sizeof *source, FROM = 5 };
+    vlci_embed_kernels kernels;
+    ck_ok(vlci_embed_open(suite_device(), VLCACHE_DTYPE_F32, VLCI_PANELS, &kernels));
+    for (int s = 0; s < 3; s++) {
+        int n = sizes[s];
+        float *x = floats_random(&seed, (size_t)(FROM * n), 1, 0),
+              *other = floats_random(&seed, (size_t)n, 1, 5);
+        double *want = malloc(sizeof *want * (size_t)(ROWS * n));
+        for (int i = 0; i < ROWS * n; i++) want[i] = blended(&source[i / n], x, other, n, i % n);
+        cl_mem in = floats_upload(x, (size_t)(FROM * n)), on_other = floats_upload(other, (size_t)n);
+        cl_mem on_source = suite_upload(source, sizeof source), out = floats_poisoned((size_t)(ROWS * n));
+        ck_ok(vlci_blend_run(&kernels, in, on_other, on_source, out, ROWS, n));
+        float *got = floats_take(out, (size_t)(ROWS * n));
+        suite_close("blend", got, want, (size_t)(ROWS * n), 1e-6, 1e-6);
+        suite_release(in);
+        suite_release(on_other);
+        suite_release(on_source);
+        free(x);
+        free(other);
+        free(want);
+        free(got);
+    }
+}
+END_TEST
+
 START_TEST(nothing_leaks) {
     ck_assert_uint_eq(vlci_memory_now(suite_device()), 0);
 }
@@ -110,6 +151,7 @@ int main(void) {
     TCase *c = tcase_create("embed");
     tcase_add_test(c, embeddings);
     tcase_add_test(c, gathered_rows);
+    tcase_add_test(c, blended_rows);
     tcase_add_test(c, nothing_leaks);
     suite_add_tcase(suite, c);
     return suite_run(suite);

@@ -15,6 +15,7 @@
 #include "models/families.h"
 #include "support/rig.h"
 #include "support/suite.h"
+#include "support/talk.h"
 #include "support/taps.h"
 
 /** A folder, and by how much its pixels may differ, f32: 0 where the goldens' processor computes as ours. */
@@ -22,7 +23,10 @@ static const struct {
     const char *name;
     double pixels;
 } FOLDERS[] = {
-    {"next-vicuna", 0}, {"qwen2-vl-hub", 0}, {"qwen2_5-vl", 0}, {"qwen2_5-vl-hub", 0}, {"qwen3-vl", 0},
+    {"next-vicuna", 0},  {"smolvlm-tiles", 0}, {"idefics3-hub", 0},    {"onevision-hub", 0},
+    {"onevision-v5", 0}, {"internvl-hub", 0},  {"internvl-qknorm", 0}, {"paligemma-hub", 0},
+    {"paligemma-v5", 0}, {"qwen2-vl-hub", 0},  {"qwen2_5-vl", 0},      {"qwen2_5-vl-hub", 0},
+    {"qwen3-vl", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 
@@ -39,6 +43,7 @@ typedef struct golden {
     taps taps;
     vlcache_image *image[MOST_PICTURES];
     size_t n_images;
+    const char *text;   /**< of the prompt */
     vlci_prompt prompt; /**< laid out by us */
 } golden;
 
@@ -69,7 +74,8 @@ static const char *golden_path(const fixture *f, const json_t *file, char path[s
 static void open_golden(const fixture *f, const json_t *item, golden *g) {
     char path[700], message[900];
     const json_t *files = json_object_get(item, "images");
-    *g = (golden){.n_images = json_array_size(files)};
+    *g = (golden){.n_images = json_array_size(files),
+                  .text = json_string_value(json_object_get(item, "prompt"))};
     ck_assert_msg(taps_load(golden_path(f, json_object_get(item, "taps"), path), &g->taps, message,
                             sizeof message),
                   "%s", message);
@@ -78,7 +84,7 @@ static void open_golden(const fixture *f, const json_t *item, golden *g) {
         ck_ok(vlcache_image_load(golden_path(f, json_array_get(files, i), path), &g->image[i]));
     const vlci_turn turn = {.chat = f->model->chat, .first = true, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
-    asked.text = json_string_value(json_object_get(item, "prompt"));
+    asked.text = g->text;
     asked.raw = true;
     asked.images = (const vlcache_image *const *)g->image;
     asked.n_images = g->n_images;
@@ -204,7 +210,8 @@ static void check_pixels(const fixture *f, golden *g) {
     size_t at = 0;
     for (size_t i = 0; i < g->n_images; i++) {
         vlci_pixels got;
-        ck_ok(f->model->family->prepare(&f->model->config, g->image[i], &got));
+        ck_ok(
+            vlci_family_among(f->model->family, g->n_images)->prepare(&f->model->config, g->image[i], &got));
         ck_assert_int_eq(got.tiles, tiles->i32[i]);
         ck_assert_int_eq(got.tiles, g->prompt.layout[i].tiles);
         size_t n = (size_t)got.tiles * 3 * (size_t)got.height * (size_t)got.width;
@@ -238,6 +245,7 @@ static void assert_tap(const fixture *f, const char *what, cl_mem memory, const 
 static cl_mem look(const fixture *f, const golden *g) {
     const tap *prepared = taps_find(&g->taps, "vision.pixels"), *tiles = taps_find(&g->taps, "vision.tiles");
     const vlci_text_config *text = &f->model->config.text;
+    const vlci_family *family = vlci_family_among(f->model->family, g->n_images);
     size_t row = (size_t)text->hidden * (1 + (size_t)text->deepstack) * sizeof(float), at = 0, from = 0;
     if (!g->n_images) return NULL;
     cl_mem all = suite_poison((size_t)g->prompt.visual * row);
@@ -245,12 +253,12 @@ static cl_mem look(const fixture *f, const golden *g) {
         const vlci_picture_layout *layout = &g->prompt.layout[i];
         vlci_pixels seen;
         cl_mem tokens = NULL;
-        ck_ok(f->model->family->prepare(&f->model->config, g->image[i], &seen));
+        ck_ok(family->prepare(&f->model->config, g->image[i], &seen));
         size_t n = (size_t)seen.tiles * 3 * (size_t)seen.width * (size_t)seen.height;
         ck_assert_int_eq(seen.tiles, tiles->i32[i]);
         ck_assert_uint_le(from + n, prepared->n);
         memcpy(seen.data, prepared->f32 + from, n * sizeof *seen.data);
-        ck_ok(f->model->family->look(&f->model->config, &seen, layout, &tokens));
+        ck_ok(family->look(&f->model->config, &seen, layout, &tokens));
         ck_ok(vlci_copy(suite_device(), tokens, 0, all, at, (size_t)layout->n_tokens * row));
         at += (size_t)layout->n_tokens * row;
         from += n;
@@ -304,6 +312,41 @@ START_TEST(stages_and_greedy_tokens) {
 }
 END_TEST
 
+/* ---- the engine: own pixels, and a cache that is compressed or not ---- */
+
+/* Answers the case at a budget; the tokens are compared where nothing was dropped. */
+static void ask(const fixture *f, const golden *g, const char *text, double budget) {
+    const tap *greedy = taps_find(&g->taps, "greedy.tokens");
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    const vlcache_answer *answer = NULL;
+    vlcache_session *session = talk_open(f->model, "vlcache", budget);
+    asked.text = text;
+    asked.raw = true;
+    asked.images = (const vlcache_image *const *)g->image;
+    asked.n_images = g->n_images;
+    generate.max_tokens = (int)greedy->n;
+    generate.min_tokens = greedy->n;
+    ck_ok(vlcache_session_ask(session, &asked, &generate, &answer));
+    ck_assert_int_eq(answer->prompt_tokens, g->prompt.n);
+    ck_assert_int_eq(answer->visual_tokens, g->prompt.visual);
+    ck_assert_int_eq(answer->n_tokens, (int)greedy->n);
+    for (size_t i = 0; i < greedy->n && (budget == 1 || !g->n_images); i++)
+        ck_assert_msg(answer->tokens[i] == greedy->i32[i], "%s: token %zu is %d, not %d", f->folder, i,
+                      answer->tokens[i], greedy->i32[i]);
+    vlcache_session_destroy(&session);
+}
+
+static void check_answers(const fixture *f, golden *g) {
+    ask(f, g, g->text, 1);
+    ask(f, g, g->text, 0.3);
+}
+
+START_TEST(answers) {
+    each_case(_i, check_answers);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("families");
     TCase *folders = tcase_create("folders");
@@ -311,6 +354,7 @@ int main(void) {
     tcase_add_loop_test(folders, layouts, 0, N_FOLDERS);
     tcase_add_loop_test(folders, pixels, 0, N_FOLDERS);
     tcase_add_loop_test(folders, stages_and_greedy_tokens, 0, N_FOLDERS);
+    tcase_add_loop_test(folders, answers, 0, N_FOLDERS);
     suite_add_tcase(suite, folders);
     return suite_run(suite);
 }

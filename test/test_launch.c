@@ -308,6 +308,7 @@ static vlcache_status run_all(const vlci_compute *c) {
     if (!status) status = vlci_embed_add(&c->embed, (vlci_features){x, 2}, 1, bias, y, 0, 2, N);
     if (!status) status = vlci_head_norm_run(&c->norm, x, &rms, &rms, 1, HEADS, KV_HEADS, HEAD_DIM, 1e-6f);
     if (!status) status = vlci_gather_run(&c->embed, x, x, bias, y, 2, N);
+    if (!status) status = vlci_blend_run(&c->embed, x, x, bias, y, 2, N);
     if (!status) status = vlci_patch_split(&c->patch, x, y, 1, 8, 4);
     if (!status) status = vlci_patch_assemble(&c->patch, x, bias, w.data, y, 1, 4, N);
     if (!status) status = vlci_rope_phase(&c->rope, x, bias, bias, y, 2, N, 1.0f);

@@ -39,22 +39,24 @@ START_TEST(patches) {
 END_TEST
 
 START_TEST(assembled_rows) {
-    static const int cases[][3] = {{1, 1, 1}, {2, 4, 7}, {3, 9, 64}};
-    for (int i = 0; i < 3; i++) {
-        int tiles = cases[i][0], per_tile = cases[i][1], hidden = cases[i][2];
-        size_t n = (size_t)(tiles * per_tile * hidden), m = (size_t)(tiles * (per_tile + 1) * hidden);
+    static const int cases[][4] = {{1, 1, 1, 1}, {2, 4, 7, 1}, {3, 9, 64, 1}, {1, 1, 1, 0}, {3, 4, 7, 0}};
+    for (int i = 0; i < 5; i++) {
+        int tiles = cases[i][0], per_tile = cases[i][1], hidden = cases[i][2], front = cases[i][3];
+        size_t n = (size_t)(tiles * per_tile * hidden), m = (size_t)(tiles * (per_tile + front) * hidden);
         float *rows_in = floats_random(&seed, n, 1, 0),
               *class_row = floats_random(&seed, (size_t)hidden, 1, 3), *want = malloc(m * 4);
         float *position = floats_random(&seed, (size_t)((per_tile + 1) * hidden), 1, 0), *at = want;
         for (int tile = 0; tile < tiles; tile++)
-            for (int row = 0; row <= per_tile; row++)
+            for (int row = 0; row < per_tile + front; row++)
                 for (int d = 0; d < hidden; d++)
-                    *at++ = position[row * hidden + d] +
-                            (row ? rows_in[(tile * per_tile + row - 1) * hidden + d] : class_row[d]);
+                    *at++ =
+                        position[row * hidden + d] +
+                        (row >= front ? rows_in[(tile * per_tile + row - front) * hidden + d] : class_row[d]);
         cl_mem in = floats_upload(rows_in, n), on_class = floats_upload(class_row, (size_t)hidden),
                out = floats_poisoned(m);
         cl_mem on_position = floats_upload(position, (size_t)((per_tile + 1) * hidden));
-        ck_ok(vlci_patch_assemble(kernels(), in, on_class, on_position, out, tiles, per_tile, hidden));
+        ck_ok(vlci_patch_assemble(kernels(), in, front ? on_class : NULL, on_position, out, tiles, per_tile,
+                                  hidden));
         float *got = floats_take(out, m);
         floats_same("assemble", got, want, m);
         suite_release(in);

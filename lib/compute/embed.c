@@ -12,7 +12,8 @@ vlcache_status vlci_embed_open(vlcache_device *device, vlcache_dtype dtype, vlci
     snprintf(options, sizeof options, " -DLAYOUT=%d", (int)layout);
     vlcache_status status = vlci_matrix_kernel(device, dtype, "embed.cl", "embed", options, &out->embed);
     if (!status) status = vlci_matrix_kernel(device, dtype, "embed.cl", "embed_add", options, &out->add);
-    return status ? status : vlci_matrix_kernel(device, dtype, "embed.cl", "gather", options, &out->gather);
+    if (!status) status = vlci_matrix_kernel(device, dtype, "embed.cl", "gather", options, &out->gather);
+    return status ? status : vlci_matrix_kernel(device, dtype, "embed.cl", "blend", options, &out->blend);
 }
 
 vlcache_status vlci_embed_run(const vlci_embed_kernels *kernels, const vlci_matrix *table, float scale,
@@ -38,5 +39,12 @@ vlcache_status vlci_gather_run(const vlci_embed_kernels *kernels, cl_mem x, cl_m
                                cl_mem y, int rows, int n) {
     return VLCI_LAUNCH(kernels->device, kernels->gather,
                        vlci_grid_exact(kernels->gather, (size_t)n, (size_t)rows, 1), VLCI_MEM(x),
+                       VLCI_MEM(other), VLCI_MEM(source), VLCI_MEM(y), VLCI_I32(n));
+}
+
+vlcache_status vlci_blend_run(const vlci_embed_kernels *kernels, cl_mem x, cl_mem other, cl_mem source,
+                              cl_mem y, int rows, int n) {
+    return VLCI_LAUNCH(kernels->device, kernels->blend,
+                       vlci_grid_exact(kernels->blend, (size_t)n, (size_t)rows, 1), VLCI_MEM(x),
                        VLCI_MEM(other), VLCI_MEM(source), VLCI_MEM(y), VLCI_I32(n));
 }

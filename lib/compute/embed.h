@@ -12,7 +12,7 @@ typedef struct vlci_embed_kernels {
     vlcache_device *device;
     vlcache_dtype dtype;
     vlci_layout layout;
-    const vlci_kernel *embed, *add, *gather;
+    const vlci_kernel *embed, *add, *gather, *blend;
 } vlci_embed_kernels;
 
 /** Errors: those of vlci_kernel_get(). */
@@ -36,6 +36,11 @@ vlcache_status vlci_embed_run(const vlci_embed_kernels *kernels, const vlci_matr
  * is negative; y [..][k]. Errors: the device's. */
 vlcache_status vlci_embed_add(const vlci_embed_kernels *kernels, vlci_features features, int set, cl_mem ids,
                               cl_mem y, int first, int rows, int k);
+
+/** Enqueues y[r] = the blend source[r] of x (cl/shared.h: vlci_blend), or `other` [n]. Errors: the device's.
+ */
+vlcache_status vlci_blend_run(const vlci_embed_kernels *kernels, cl_mem x, cl_mem other, cl_mem source,
+                              cl_mem y, int rows, int n);
 
 /** Enqueues y[r] = x[source[r]], or `other` [n] for negative sources. Errors: the device's. */
 vlcache_status vlci_gather_run(const vlci_embed_kernels *kernels, cl_mem x, cl_mem other, cl_mem source,

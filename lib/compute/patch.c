@@ -22,11 +22,12 @@ vlcache_status vlci_patch_split(const vlci_patch_kernels *kernels, cl_mem pixels
 
 vlcache_status vlci_patch_assemble(const vlci_patch_kernels *kernels, cl_mem patches, cl_mem class_embedding,
                                    cl_mem position, cl_mem y, int tiles, int per_tile, int hidden) {
-    size_t rows = (size_t)tiles * ((size_t)per_tile + 1);
+    int front = class_embedding ? 1 : 0;
+    size_t rows = (size_t)tiles * ((size_t)per_tile + (size_t)front);
     return VLCI_LAUNCH(kernels->device, kernels->assemble,
                        vlci_grid_exact(kernels->assemble, (size_t)hidden, rows, 1), VLCI_MEM(patches),
-                       VLCI_MEM(class_embedding), VLCI_MEM(position), VLCI_MEM(y), VLCI_I32(per_tile),
-                       VLCI_I32(hidden));
+                       VLCI_MEM(front ? class_embedding : position), VLCI_MEM(position), VLCI_MEM(y),
+                       VLCI_I32(front), VLCI_I32(per_tile), VLCI_I32(hidden));
 }
 
 vlcache_status vlci_patch_at(const vlci_patch_kernels *kernels, const vlci_patch_frames *f, cl_mem place,

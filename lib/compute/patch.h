@@ -22,8 +22,8 @@ vlcache_status vlci_patch_open(vlcache_device *device, vlci_patch_kernels *out);
 vlcache_status vlci_patch_split(const vlci_patch_kernels *kernels, cl_mem pixels, cl_mem rows, int tiles,
                                 int side, int patch);
 
-/** Enqueues y [tiles][1 + per_tile][hidden]: class embedding and patch rows, plus position embedding. Errors:
- * the device's. */
+/** Enqueues y [tiles][1 + per_tile][hidden]: class embedding and patch rows, plus position embedding; without
+ * the row in front where class_embedding is NULL. Errors: the device's. */
 vlcache_status vlci_patch_assemble(const vlci_patch_kernels *kernels, cl_mem patches, cl_mem class_embedding,
                                    cl_mem position, cl_mem y, int tiles, int per_tile, int hidden);
 

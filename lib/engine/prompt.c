@@ -107,12 +107,13 @@ static vlcache_status plan_images(const vlcache_model *model, const vlcache_prom
     out->layout = vlci_calloc(asked->n_images, sizeof *out->layout);
     out->picture = vlci_calloc(asked->n_images, sizeof *out->picture);
     if (!out->layout || !out->picture) return vlci_fail_memory("layouts of pictures");
+    const vlci_family *family = vlci_family_among(model->family, asked->n_images);
     int64_t rows = 0;
     for (; out->n_images < asked->n_images; out->n_images++) {
         int width, height;
         vlci_picture_layout *layout = &out->layout[out->n_images];
         vlcache_image_size(asked->images[out->n_images], &width, &height);
-        vlcache_status status = model->family->layout(&model->config, width, height, layout);
+        vlcache_status status = family->layout(&model->config, width, height, layout);
         if (status) return status;
         out->picture[out->n_images].layout = layout;
         out->n_grids += layout->n_grids;
@@ -237,14 +238,15 @@ static size_t features_bytes(const vlcache_model *model, int n) {
 }
 
 /* One picture's visual tokens, features_bytes() of them, in new memory. */
-static vlcache_status look_at(const vlcache_model *model, const vlcache_image *image,
-                              const vlci_picture_layout *layout, vlcache_timings *timings, cl_mem *tokens) {
+static vlcache_status look_at(const vlcache_model *model, const vlci_family *family,
+                              const vlcache_image *image, const vlci_picture_layout *layout,
+                              vlcache_timings *timings, cl_mem *tokens) {
     vlci_pixels pixels = {0};
     double start = vlci_clock_ms();
-    vlcache_status status = model->family->prepare(&model->config, image, &pixels);
+    vlcache_status status = family->prepare(&model->config, image, &pixels);
     double prepared = vlci_clock_ms();
     timings->image += prepared - start;
-    if (!status) status = model->family->look(&model->config, &pixels, layout, tokens);
+    if (!status) status = family->look(&model->config, &pixels, layout, tokens);
     if (!status) status = vlci_finish(model->device);
     timings->vision += vlci_clock_ms() - prepared;
     vlci_pixels_release(&pixels);
@@ -266,6 +268,7 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features) {
     size_t at = 0, bytes = features_bytes(model, prompt->visual);
+    const vlci_family *family = vlci_family_among(model->family, prompt->n_images);
     *features = NULL;
     if (!prompt->n_images) return VLCACHE_OK;
     vlcache_status status = vlci_memory_create(model->device, bytes, "visual tokens", features);
@@ -274,7 +277,7 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while looking at pictures");
         if (status || i == prompt->n_images) break;
         cl_mem tokens = NULL;
-        status = look_at(model, asked->images[i], &prompt->layout[i], timings, &tokens);
+        status = look_at(model, family, asked->images[i], &prompt->layout[i], timings, &tokens);
         if (!status) status = append(model, tokens, prompt->layout[i].n_tokens, *features, &at);
         vlci_memory_release(model->device, &tokens);
     }

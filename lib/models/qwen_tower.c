@@ -78,10 +78,9 @@ static vlcache_status load_embedding(vlci_upload *up, vlci_qwen_tower *t) {
     const vlci_qwen_tower_config *c = &t->config;
     size_t p = (size_t)c->patch, hidden = (size_t)c->hidden, side = (size_t)c->side;
     size_t kernel[5] = {hidden, 3, (size_t)c->step, p, p}, table[2] = {side * side, hidden};
-    vlcache_status status = vlci_upload_kernel(up, "visual.patch_embed.proj.weight", 5, kernel, c->hidden,
-                                               3 * c->step * c->patch * c->patch, &t->patch);
-    if (!status && c->form->patch_bias)
-        status = vlci_upload_vector(up, "visual.", "patch_embed.proj.bias", 1, &hidden, &t->patch.bias);
+    vlcache_status status =
+        vlci_upload_kernel(up, "visual.", "patch_embed.proj", 5, kernel, c->hidden,
+                           3 * c->step * c->patch * c->patch, c->form->patch_bias, &t->patch);
     if (!status && c->side)
         status = vlci_upload_vector(up, "visual.", "pos_embed.weight", 2, table, &t->table);
     return status;

@@ -156,10 +156,15 @@ static vlcache_status slab_store(vlci_upload *up, const slab *s, int rows, int a
                       (size_t)whole * width * element);
 }
 
+static void scale_rows(float *wide, int rows, size_t k, const float *scale) {
+    for (int row = 0; row < rows; row++)
+        for (size_t i = 0; i < k; i++) wide[(size_t)row * k + i] *= scale[row];
+}
+
 /* Streams the parts' rows through the slab: slabs start at multiples of a panel whatever the parts' heights
- * are. */
+ * are. `scale`: of each row; NULL: none. */
 static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                  size_t n_parts, slab *s, const vlci_matrix *matrix) {
+                                  size_t n_parts, const float *scale, slab *s, const vlci_matrix *matrix) {
     vlcache_status status = VLCACHE_OK;
     size_t k = (size_t)matrix->k;
     int filled = 0, stored = 0;
@@ -169,6 +174,7 @@ static vlcache_status stream_rows(vlci_upload *up, const vlci_weight_view *views
             int take = s->rows - filled < parts[p].n - row ? s->rows - filled : parts[p].n - row;
             vlci_widen((const char *)views[p].data + (size_t)row * row_bytes, views[p].dtype,
                        s->wide + (size_t)filled * k, (size_t)take * k);
+            if (scale) scale_rows(s->wide + (size_t)filled * k, take, k, scale + stored + filled);
             row += take;
             filled += take;
             if (filled < s->rows) continue;
@@ -192,7 +198,7 @@ static vlcache_status get_part(vlci_upload *up, const char *prefix, const vlci_p
 }
 
 static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const vlci_part *parts,
-                                    size_t n_parts, vlci_matrix *matrix) {
+                                    size_t n_parts, const float *scale, vlci_matrix *matrix) {
     float *bias = vlci_alloc((size_t)matrix->n, sizeof(float));
     vlcache_status status = bias ? VLCACHE_OK : vlci_fail_memory("bias");
     size_t at = 0;
@@ -205,6 +211,7 @@ static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const v
         at += n;
         status = advance(up, &view);
     }
+    if (!status && scale) scale_rows(bias, matrix->n, 1, scale);
     if (!status) status = vlci_memory_create(up->device, at * sizeof(float), parts[0].name, &matrix->bias);
     if (!status) status = vlci_write(up->device, matrix->bias, 0, bias, at * sizeof(float));
     if (!status) up->device_bytes += at * sizeof(float);
@@ -227,34 +234,55 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
 
 /* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                   size_t n_parts, vlci_matrix *out) {
+                                   size_t n_parts, const float *scale, vlci_matrix *out) {
     slab s = {0};
     vlcache_status status = choose_form(up, views, n_parts, out);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
     if (!status) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
     if (!status) status = slab_create(&s, out->k);
-    if (!status) status = stream_rows(up, views, parts, n_parts, &s, out);
+    if (!status) status = stream_rows(up, views, parts, n_parts, scale, &s, out);
     if (!status) up->device_bytes += bytes;
     slab_release(&s);
     return status;
 }
 
-vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
-                                  int k, vlci_matrix *out) {
+vlcache_status vlci_upload_kernel(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, int n, int k, bool bias, vlci_matrix *out) {
     vlci_weight_view view;
-    if (!up->checkpoint) return vlci_make_matrix(up, "", name, n, k, false, out);
-    *out = (vlci_matrix){.n = n, .k = k};
-    vlcache_status status = vlci_checkpoint_get(up->checkpoint, name, n_dims, dims, &view);
     vlci_part part = {name, n};
-    if (!status) status = upload_views(up, &view, &part, 1, out);
+    if (!up->checkpoint) return vlci_make_matrix(up, prefix, name, n, k, bias, out);
+    *out = (vlci_matrix){.n = n, .k = k};
+    vlcache_status status = get_part(up, prefix, &part, ".weight", n_dims, dims, &view);
+    if (!status) status = upload_views(up, &view, &part, 1, NULL, out);
+    if (!status && bias) status = upload_biases(up, prefix, &part, 1, NULL, out);
     if (status) vlci_matrix_release(up->device, out);
     return status;
 }
 
+/* A vector of n values as f32 on the host, in new memory. */
+static vlcache_status read_vector(vlci_upload *up, const char *prefix, const char *name, int n, float **out) {
+    size_t dim = (size_t)n;
+    vlci_part part = {name, n};
+    vlci_weight_view view;
+    *out = NULL;
+    vlcache_status status = get_part(up, prefix, &part, "", 1, &dim, &view);
+    if (status) return status;
+    *out = vlci_alloc(dim, sizeof(float));
+    if (!*out) return vlci_fail_memory(name);
+    vlci_widen(view.data, view.dtype, *out, dim);
+    return advance(up, &view);
+}
+
 vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
                                   int k, bool bias, vlci_matrix *out) {
+    return vlci_upload_scaled(up, prefix, parts, n_parts, k, bias, NULL, out);
+}
+
+vlcache_status vlci_upload_scaled(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
+                                  int k, bool bias, const char *scale, vlci_matrix *out) {
     enum { MAX_PARTS = 4 };
     vlci_weight_view views[MAX_PARTS];
+    float *scales = NULL;
     *out = (vlci_matrix){.k = k};
     for (size_t p = 0; !up->checkpoint && p < n_parts; p++) out->n += parts[p].n;
     if (!up->checkpoint) return vlci_make_matrix(up, prefix, parts[0].name, out->n, k, bias, out);
@@ -265,9 +293,11 @@ vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlc
         status = get_part(up, prefix, &parts[p], ".weight", 2, dims, &views[p]);
         out->n += parts[p].n;
     }
-    if (!status) status = upload_views(up, views, parts, n_parts, out);
-    if (!status && bias) status = upload_biases(up, prefix, parts, n_parts, out);
+    if (!status && scale) status = read_vector(up, prefix, scale, out->n, &scales);
+    if (!status) status = upload_views(up, views, parts, n_parts, scales, out);
+    if (!status && bias) status = upload_biases(up, prefix, parts, n_parts, scales, out);
     if (status) vlci_matrix_release(up->device, out);
+    vlci_free(scales);
     return status;
 }
 

@@ -51,6 +51,7 @@ class Folder:
     settle: Callable | None = None  # (folder): rewrites files as older versions spelled them
     hub_names: bool = True  # tensors as hub checkpoints call them, not as transformers 5 does
     zero_norms: tuple = ()  # norms whose gain is 1 + weight
+    embed: float | None = None  # standard deviation of the embedding, where a family scales it
     dtype: torch.dtype = torch.bfloat16
     processor_inputs: Callable | None = None  # (processor, prompt, images) -> inputs, where a family needs more
 
@@ -85,13 +86,13 @@ GAINS = {"q_proj": 1.4, "k_proj": 1.4, "v_proj": 1.0, "o_proj": 1.5, "gate_proj"
          "down_proj": 1.5, "lm_head": 2.0, "fc2": 1.3}  # fmt: skip
 
 
-def spread(name, p, tied, zero_norms):
+def spread(name, p, tied, folder):
     """Mean and standard deviation of a parameter: streams stay near 1, attention is peaked, nothing is symmetric."""
     part = name.split(".")[-2] if "." in name else name
     if "norm" in part and p.dim() == 1:
         if name.endswith("bias"):
             return 0.0, 0.1
-        return (0.0 if any(z in name for z in zero_norms) else 1.0), 0.15
+        return (0.0 if any(z in name for z in folder.zero_norms) else 1.0), 0.15
     if "lambda" in name:
         return 0.6, 0.2
     if "newline" in name:
@@ -99,7 +100,7 @@ def spread(name, p, tied, zero_norms):
     if p.dim() == 1:
         return 0.0, 0.2
     if "embed_tokens" in name:
-        return 0.0, 0.25 if tied else 1.0
+        return 0.0, folder.embed or (0.25 if tied else 1.0)
     if "position" in name or "cls_token" in name or "class_embedding" in name:
         return 0.0, 0.5
     return 0.0, GAINS.get(part, 1.0) / math.sqrt(p[0].numel())
@@ -110,7 +111,7 @@ def randomise(model, folder, special, n_tokens, seed=1):
     rng = torch.Generator().manual_seed(seed)
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     for name, p in sorted(model.named_parameters()):
-        mean, std = spread(name, p, tied, folder.zero_norms)
+        mean, std = spread(name, p, tied, folder)
         p.copy_((torch.randn(p.shape, generator=rng) * std + mean).to(folder.dtype))
     head = model.get_output_embeddings().weight
     head[special] = (head[special] * 0.01).to(folder.dtype).to(head.dtype)

@@ -29,7 +29,7 @@ def settings(tokenizer, side, patch, scale, text):
                  head_dim=16, vocab_size=vocab, rms_norm_eps=1e-5, rope_theta=10000.0, max_position_embeddings=2048)  # fmt: skip
     return dict(
         scale_factor=scale, image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        vision_config=dict(hidden_size=36, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+        vision_config=dict(hidden_size=48, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
                            image_size=side, patch_size=patch),
         text_config=dict(model_type="llama", **(shape | ids | text)),
         tie_word_embeddings=text.get("tie_word_embeddings", False),
