@@ -8,14 +8,24 @@
  *
  *     m is the row's largest logit, m + log l its log-sum-exp. No barrier, no local memory. Only acc stays in registers
  *     (D/8 vectors of 8 floats); q is read again for each block. Rows beyond the last repeat it with a logit of minus
- *     infinity.
+ *     infinity. WINDOWED: a query sees the last `window` rows that are visible to it, no others.
  *
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
+ * build: -DHEAD_DIM=256 -DWINDOWED=1
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
+#endif
+#ifndef WINDOWED
+#define WINDOWED 0
+#endif
+#if WINDOWED
+#define WINDOW_PARAM , int window
+#else
+#define WINDOW_PARAM
+enum { window = INT_MAX };
 #endif
 #define CHUNKS (HEAD_DIM / 8)
 enum { BLOCK = 8 /* divides VLCI_KV_PAGE */ };
@@ -34,18 +44,19 @@ static inline void dot_rows(__global const float *q, float scale, const kv_view 
 
 __kernel void attention_rows(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
-    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS) {
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS WINDOW_PARAM) {
     const int i = (int)get_global_id(0), h = (int)get_global_id(1), b = (int)get_global_id(2);
     const int first = seq_start[b], rows = seq_start[b + 1] - first, kv = h / (heads / kv_heads);
     if (i >= rows) return;
     const kv_view kv_rows = kv_find(KV_PASS, b, kv, kv_heads);
     const int visible = kv_rows.rows + (causal ? i + 1 : rows);
+    const int from = WINDOWED ? max(0, visible - window) : 0; /* the first that is seen */
     const size_t row = (size_t)(first + i) * heads + h;
     q += (size_t)q_offset + (size_t)(first + i) * q_stride + (size_t)h * HEAD_DIM;
     float8 acc[CHUNKS];
     for (int c = 0; c < CHUNKS; c++) acc[c] = 0.0f;
     float m = -INFINITY, l = 0.0f;
-    for (int j = 0; j < visible; j += BLOCK) {
+    for (int j = from / BLOCK * BLOCK; j < visible; j += BLOCK) {
         const int n = min((int)BLOCK, visible - j);
         const size_t at = kv_at(&kv_rows, j);
         float s[BLOCK], top = m;
@@ -53,7 +64,7 @@ __kernel void attention_rows(
 #pragma unroll
         for (int t = 0; t < BLOCK; t++) {
             if (kv_rows.bias) s[t] += kv_rows.bias[kv_row(&kv_rows, j) + min(t, n - 1)];
-            s[t] = t < n ? s[t] : -INFINITY;
+            s[t] = (t < n) & (!WINDOWED | (j + t >= from)) ? s[t] : -INFINITY;
             top = fmax(top, s[t]);
         }
         const float keep = exp(m - top);

@@ -2,9 +2,10 @@
  * norm.cl - RMSNorm and LayerNorm, a row by each work-group.
  *
  *     rms_norm:   y[r][i] = x[r][i] / sqrt(mean_i x[r][i]^2 + eps) * weight[i]
+ *     head_norm:  rms_norm of each head of q and of k, in place in a fused row [q | k | v] of heads of n elements
  *     layer_norm: y[r][i] = (x[r][i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]
  *
- *     work-group r, LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
+ *     work-group r (head_norm: (r, head)), LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
  *
  * y is f32 rows, or stripes (common.clh).
  *
@@ -42,6 +43,18 @@ __kernel void rms_norm(__global const float *x, uint x_offset, __global const fl
     float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
     for (int i = get_local_id(0); i < A_WIDTH(n); i += LANES)
         A_PUT(i < n ? row[i] * scale * weight[i] : 0.0f, y, m, n, r, i);
+}
+
+__kernel void head_norm(__global float *qkv, __global const float *q_weight, __global const float *k_weight, int heads,
+                        int kv_heads, int n, float eps) {
+    __local float scratch[LANES];
+    const int r = get_group_id(1), head = get_group_id(0);
+    __global float *x = qkv + ((size_t)r * (heads + 2 * kv_heads) + head) * n;
+    __global const float *weight = head < heads ? q_weight : k_weight;
+    float squares = 0.0f;
+    for (int i = get_local_id(0); i < n; i += LANES) squares += x[i] * x[i];
+    const float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
+    for (int i = get_local_id(0); i < n; i += LANES) x[i] *= scale * weight[i];
 }
 
 __kernel void layer_norm(__global const float *x, uint x_offset, __global const float *weight, __global const float *bias,

@@ -3,7 +3,15 @@
  *
  *     patchify: pixels [tiles][3][S][S] -> rows [tiles * G * G][3 * p * p], columns in the order of a convolution's
  *               weights (channel, row, column); G = S / p. Work-item (column, patch).
- *     assemble: [tiles][1 + P][hidden]: class embedding or patch row, plus position embedding. Work-item (i, row).
+ *     assemble: [tiles][front + P][hidden]: class embedding (front 1) or patch row, plus position embedding.
+ *               Work-item (i, row).
+ *
+ * Where a tower takes any size, place[row] says which patch stands in a row: its (step in time, row, column).
+ *
+ *     patchify_at: pixels [frames][3][H][W] -> rows [..][3 * T * p * p], columns (channel, frame of the step, row, column);
+ *                  a step is T frames, the last is repeated where they end. Work-item (column, row).
+ *     add_table:   x[row] += a table of side x side rows, stretched over the grid of rows x columns patches corner to
+ *                  corner, bilinear. Work-item (i, row).
  */
 __kernel void patchify(__global const float *pixels, __global float *rows, int side, int patch) {
     int column = get_global_id(0), row = get_global_id(1);
@@ -15,10 +23,39 @@ __kernel void patchify(__global const float *pixels, __global float *rows, int s
 }
 
 __kernel void assemble(__global const float *patches, __global const float *class_embedding,
-                       __global const float *position, __global float *y, int per_tile, int hidden) {
+                       __global const float *position, __global float *y, int front, int per_tile, int hidden) {
     int i = get_global_id(0), row = get_global_id(1);
-    int tile = row / (per_tile + 1), at = row % (per_tile + 1);
-    size_t patch = (size_t)tile * per_tile + at - 1;
-    float value = at ? patches[patch * hidden + i] : class_embedding[i];
+    int tile = row / (per_tile + front), at = row % (per_tile + front);
+    size_t patch = (size_t)tile * per_tile + at - front;
+    float value = at >= front ? patches[patch * hidden + i] : class_embedding[i];
     y[(size_t)row * hidden + i] = value + position[(size_t)at * hidden + i];
+}
+
+__kernel void patchify_at(__global const float *pixels, __global float *rows, __global const int *place, int first,
+                          int frames, int height, int width, int patch, int step) {
+    const int column = get_global_id(0), row = get_global_id(1), area = patch * patch;
+    place += 3 * (size_t)(first + row);
+    const int channel = column / (step * area), frame = place[0] * step + column / area % step;
+    const int y = place[1] * patch + column % area / patch, x = place[2] * patch + column % patch;
+    rows[(size_t)row * 3 * step * area + column] =
+        pixels[(((size_t)min(frame, frames - 1) * 3 + channel) * height + y) * width + x];
+}
+
+/* Where position `at` of `size` falls on an axis of `side` entries: entry low, and how far towards the next. */
+static inline float stretch(int at, int size, int side, int *low) {
+    const float source = (float)(at * (side - 1)) / (float)max(size - 1, 1);
+    *low = min((int)source, side - 1);
+    return source - (float)*low;
+}
+
+__kernel void add_table(__global float *x, __global const float *table, __global const int *place, int rows, int columns,
+                        int side, int hidden) {
+    const int i = get_global_id(0), row = get_global_id(1);
+    int top, left;
+    const float down = stretch(place[3 * row + 1], rows, side, &top), across = stretch(place[3 * row + 2], columns, side, &left);
+    const int below = min(top + 1, side - 1), right = min(left + 1, side - 1);
+#define ENTRY(r, c) table[((size_t)(r) * side + (c)) * hidden + i]
+    x[(size_t)row * hidden + i] += ENTRY(top, left) * ((1.0f - down) * (1.0f - across)) +
+                                   ENTRY(top, right) * ((1.0f - down) * across) +
+                                   ENTRY(below, left) * (down * (1.0f - across)) + ENTRY(below, right) * (down * across);
 }

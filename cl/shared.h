@@ -193,6 +193,15 @@ typedef struct vlci_token_grid {
     vlci_i32 first, rows, columns, stride;
 } vlci_token_grid;
 
+/* ---- embed --------------------------------------------------------------------------------------------- */
+
+/* A row made of four: the sum of weight[i] times row from[i]; a weight of 0 reads nothing. from[0] < 0: another
+ * row stands for all. */
+typedef struct vlci_blend {
+    vlci_i32 from[4];
+    vlci_f32 weight[4];
+} vlci_blend;
+
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
 #define VLCI_NORM_LANES 256 /* work-items a row; 1 on processors */

@@ -1,9 +1,9 @@
 /*
  * test_attention.c - every rung of attention against the double oracle: ragged batches, rows cached before in
  * pages in any order, heads of one layer with different lengths, earlier rows that are not counted yet, GQA,
- * head_dim 8 to 128, each KV dtype, dense layouts, a bias on the logits of some heads, hostile logits. What
- * no query sees is NaN, biases of heads that have none among it, and nothing beyond the outputs may be
- * written.
+ * head_dim 8 to 256, windows, each KV dtype, dense layouts, a bias on the logits of some heads, hostile
+ * logits. What no query sees is NaN, biases of heads that have none among it, and nothing beyond the outputs
+ * may be written.
  */
 #include <check.h>
 #include <math.h>
@@ -18,9 +18,9 @@
 
 enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 5, FEW_ROWS = 8 };
 
-/* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower. NO_STATS:
- * row_max and row_lse are NULL. ROUND: matrix units may. */
-enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8, ROUND_F16 = 16, ROUND_BF16 = 32 };
+/* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
+ * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. */
+enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8, ROUND_F16 = 16, ROUND_BF16 = 32, BEHIND = 64 };
 
 typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE, DEEP } kind;
 
@@ -32,7 +32,8 @@ typedef struct problem {
     int rows[SEQUENCES], past[SEQUENCES]; /* kv head h has past[b] + 5 h rows before, if any at all */
     unsigned flags;
     kind values;
-    int ahead; /* of the rows before */
+    int ahead;  /* of the rows before */
+    int window; /* 0: none */
 } problem;
 
 #define F32  VLCACHE_DTYPE_F32
@@ -41,45 +42,69 @@ typedef struct problem {
 
 /* The first SMALL ones are enough for a simulator. */
 static const problem problems[] = {
-    {"ragged", 3, 4, 2, 8, true, F32, {5, 1, 18}, {3, 0, 0}, BIASED, RANDOM, 0},
-    {"decode", 2, 4, 1, 16, true, BF16, {1, 1}, {69, 0}, BIASED, RANDOM, 0},
-    {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM, 0},
-    {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED, RANDOM, 36},
-    {"one row", 1, 8, 1, 80, true, BF16, {1}, {0}, 0, RANDOM, 0},
-    {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM, 0},
-    {"dense prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, DENSE, RANDOM, 0},
-    {"dense row", 2, 4, 2, 64, true, F16, {1, 1}, {0}, DENSE, RANDOM, 0},
-    {"dense halves", 2, 6, 3, 40, false, F16, {11, 7}, {0}, DENSE, RANDOM, 0},
-    {"clip", 2, 2, 2, 64, false, F32, {67, 67}, {0}, PACKED | NO_STATS | ROUND_BF16, RANDOM, 0},
-    {"second turn", 2, 8, 2, 128, true, F16, {3, 19}, {100, 45}, BIASED, RANDOM, 0},
-    {"long decode", 3, 4, 2, 128, true, BF16, {1, 1, 1}, {900, 12, 257}, 0, RANDOM, 0},
-    {"biased decode", 1, 8, 8, 96, true, F32, {1}, {613}, BIASED, RANDOM, 0},
-    {"whole pages", 2, 4, 2, 64, true, F32, {16, 32}, {64, 16}, BIASED, RANDOM, 0},
-    {"third part", 2, 4, 2, 64, true, BF16, {40, 40}, {80, 97}, BIASED, RANDOM, 80},
-    {"late decode", 2, 8, 4, 64, true, F32, {1, 1}, {300, 17}, BIASED, RANDOM, 17},
-    {"no sequence", 3, 8, 1, 80, true, F16, {9, 0, 130}, {0, 7, 0}, 0, RANDOM, 0},
-    {"seen whole", 2, 4, 4, 96, false, BF16, {21, 5}, {64, 31}, 0, RANDOM, 0},
-    {"few rows", 2, 6, 2, 64, true, BF16, {4, 2}, {257, 300}, NO_STATS, RANDOM, 0},
-    {"equal keys", 1, 4, 2, 64, true, F32, {40}, {30}, 0, EQUAL_KEYS, 0},
-    {"one huge", 1, 4, 2, 64, true, F32, {40}, {30}, 0, ONE_HUGE, 0},
-    {"very negative", 1, 4, 2, 64, true, F32, {40}, {30}, 0, VERY_NEGATIVE, 0},
-    {"long turn", 2, 8, 2, 128, true, BF16, {300, 9}, {300, 129}, 0, RANDOM, 0},
-    {"biased turn", 3, 8, 1, 128, true, BF16, {150, 9, 64}, {300, 0, 17}, BIASED, RANDOM, 0},
-    {"many heads", 2, 8, 8, 64, true, BF16, {130, 12}, {0, 128}, BIASED, RANDOM, 0},
-    {"halves", 2, 8, 2, 128, true, F16, {40, 260}, {116, 0}, BIASED, RANDOM, 116},
-    {"whole halves", 1, 4, 4, 80, false, F16, {129}, {127}, 0, RANDOM, 0},
-    {"tower", 3, 2, 2, 80, false, F32, {70, 70, 70}, {0}, PACKED | ROUND_F16, RANDOM, 0},
-    {"equal halves", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, EQUAL_KEYS, 0},
-    {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0},
-    {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0},
-    {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0},
-    {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0},
-    {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0},
-    {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0},
-    {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0},
-    {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0},
+    {"ragged", 3, 4, 2, 8, true, F32, {5, 1, 18}, {3, 0, 0}, BIASED, RANDOM, 0, 0},
+    {"decode", 2, 4, 1, 16, true, BF16, {1, 1}, {69, 0}, BIASED, RANDOM, 0, 0},
+    {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM, 0, 0},
+    {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED, RANDOM, 36, 0},
+    {"small window", 1, 4, 2, 8, true, F32, {20}, {5}, BIASED, RANDOM, 0, 7},
+    {"one row", 1, 8, 1, 80, true, BF16, {1}, {0}, 0, RANDOM, 0, 0},
+    {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM, 0, 0},
+    {"dense prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, DENSE, RANDOM, 0, 0},
+    {"dense row", 2, 4, 2, 64, true, F16, {1, 1}, {0}, DENSE, RANDOM, 0, 0},
+    {"dense halves", 2, 6, 3, 40, false, F16, {11, 7}, {0}, DENSE, RANDOM, 0, 0},
+    {"clip", 2, 2, 2, 64, false, F32, {67, 67}, {0}, PACKED | NO_STATS | ROUND_BF16, RANDOM, 0, 0},
+    {"second turn", 2, 8, 2, 128, true, F16, {3, 19}, {100, 45}, BIASED, RANDOM, 0, 0},
+    {"long decode", 3, 4, 2, 128, true, BF16, {1, 1, 1}, {900, 12, 257}, 0, RANDOM, 0, 0},
+    {"biased decode", 1, 8, 8, 96, true, F32, {1}, {613}, BIASED, RANDOM, 0, 0},
+    {"whole pages", 2, 4, 2, 64, true, F32, {16, 32}, {64, 16}, BIASED, RANDOM, 0, 0},
+    {"third part", 2, 4, 2, 64, true, BF16, {40, 40}, {80, 97}, BIASED, RANDOM, 80, 0},
+    {"late decode", 2, 8, 4, 64, true, F32, {1, 1}, {300, 17}, BIASED, RANDOM, 17, 0},
+    {"no sequence", 3, 8, 1, 80, true, F16, {9, 0, 130}, {0, 7, 0}, 0, RANDOM, 0, 0},
+    {"seen whole", 2, 4, 4, 96, false, BF16, {21, 5}, {64, 31}, 0, RANDOM, 0, 0},
+    {"few rows", 2, 6, 2, 64, true, BF16, {4, 2}, {257, 300}, NO_STATS, RANDOM, 0, 0},
+    {"equal keys", 1, 4, 2, 64, true, F32, {40}, {30}, 0, EQUAL_KEYS, 0, 0},
+    {"one huge", 1, 4, 2, 64, true, F32, {40}, {30}, 0, ONE_HUGE, 0, 0},
+    {"very negative", 1, 4, 2, 64, true, F32, {40}, {30}, 0, VERY_NEGATIVE, 0, 0},
+    {"long turn", 2, 8, 2, 128, true, BF16, {300, 9}, {300, 129}, 0, RANDOM, 0, 0},
+    {"biased turn", 3, 8, 1, 128, true, BF16, {150, 9, 64}, {300, 0, 17}, BIASED, RANDOM, 0, 0},
+    {"many heads", 2, 8, 8, 64, true, BF16, {130, 12}, {0, 128}, BIASED, RANDOM, 0, 0},
+    {"halves", 2, 8, 2, 128, true, F16, {40, 260}, {116, 0}, BIASED, RANDOM, 116, 0},
+    {"whole halves", 1, 4, 4, 80, false, F16, {129}, {127}, 0, RANDOM, 0, 0},
+    {"tower", 3, 2, 2, 80, false, F32, {70, 70, 70}, {0}, PACKED | ROUND_F16, RANDOM, 0, 0},
+    {"windows", 3, 2, 2, 64, false, F32, {64, 13, 100}, {0}, PACKED | BEHIND, RANDOM, 0, 0},
+    {"tower's windows",
+     3,
+     2,
+     2,
+     80,
+     false,
+     F32,
+     {64, 130, 32},
+     {0},
+     PACKED | BEHIND | ROUND_BF16,
+     RANDOM,
+     0,
+     0},
+    {"small windows", 3, 3, 3, 16, false, F32, {4, 8, 1}, {0}, PACKED | BEHIND | NO_STATS, RANDOM, 0, 0},
+    {"equal halves", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, EQUAL_KEYS, 0, 0},
+    {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0, 0},
+    {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0, 0},
+    {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0, 0},
+    {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0, 0},
+    {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0, 0},
+    {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0, 0},
+    {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0, 0},
+    {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0, 0},
+    {"large heads", 2, 8, 1, 256, true, BF16, {70, 9}, {0, 40}, BIASED, RANDOM, 0, 0},
+    {"large heads, decode", 2, 8, 1, 256, true, F32, {1, 1}, {300, 17}, 0, RANDOM, 0, 0},
+    {"large prefix", 1, 8, 1, 256, false, F32, {40}, {0}, 0, RANDOM, 0, 0},
+    {"window", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0, 90, 3}, BIASED, RANDOM, 0, 24},
+    {"window, decode", 2, 4, 1, 128, true, F32, {1, 1}, {300, 17}, BIASED, RANDOM, 0, 129},
+    {"window, decode in halves", 2, 8, 2, 128, true, BF16, {2, 1}, {300, 17}, BIASED, RANDOM, 0, 129},
+    {"window of one", 1, 4, 4, 40, true, F16, {40}, {100}, 0, RANDOM, 60, 1},
+    {"wide window", 1, 8, 2, 64, true, F32, {40}, {30}, 0, RANDOM, 0, 70},
 };
-enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 4 };
+enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 5 };
 
 static int n_problems(void) {
     return suite_reduced() ? SMALL : PROBLEMS;
@@ -230,12 +255,14 @@ static cl_mem upload_stored(arrays *s, float *data, size_t n, vlcache_dtype dtyp
 static size_t put_dense(const problem *p, arrays *s) {
     vlci_kv_view *kv = &s->a.kv;
     lay_out(p, s);
-    size_t n = 24 + (size_t)p->batch * kv->seq_stride;
+    bool behind = p->flags & BEHIND;
+    size_t n = 24 + (behind ? (size_t)s->rows * kv->row_stride : (size_t)p->batch * kv->seq_stride);
     s->k = all_nan(n);
     s->v = p->flags & PACKED ? s->k : all_nan(n);
     for (int i = 0; i < p->batch * p->kv_heads; i++) {
         int b = i / p->kv_heads;
-        size_t at = (size_t)b * kv->seq_stride + (size_t)(i % p->kv_heads) * kv->head_stride;
+        size_t at = behind ? (size_t)s->seq_start[b] * kv->row_stride : (size_t)b * kv->seq_stride;
+        at += (size_t)(i % p->kv_heads) * kv->head_stride;
         float *k = s->k + kv->k_offset + at, *v = s->v + kv->v_offset + at;
         s->head[i] = (ref_rows){0, kv->row_stride, k, v, NULL};
         for (int j = 0; j < p->rows[b]; j++)
@@ -275,6 +302,7 @@ static void put_queries(const problem *p, arrays *s, size_t packed) {
 static void put_outputs(const problem *p, arrays *s) {
     size_t outputs = (size_t)s->rows * (size_t)p->heads;
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
+    if (p->flags & BEHIND) s->a.kv.slots = s->a.seq_start;
     s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
     s->a.max_keys = s->keys;
     ck_ok(vlci_attention_scratch_create(&s->kernels, p->batch, &s->a.scratch));
@@ -295,10 +323,12 @@ static arrays *arrays_create(const problem *p, const char *rung) {
     arrays *s = calloc(1, sizeof *s);
     ck_assert_ptr_nonnull(s);
     seed = 7;
-    s->a =
-        (vlci_attention){.batch = p->batch, .causal = p->causal, .scale = 1.0f / sqrtf((float)p->head_dim)};
+    s->a = (vlci_attention){.batch = p->batch,
+                            .causal = p->causal,
+                            .window = p->window,
+                            .scale = 1.0f / sqrtf((float)p->head_dim)};
     vlcache_dtype rounded = p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
-    const vlci_attention_shape shape = {p->heads, p->kv_heads, p->head_dim, p->dtype, rounded};
+    const vlci_attention_shape shape = {p->heads, p->kv_heads, p->head_dim, p->dtype, rounded, p->window > 0};
     force(rung);
     ck_ok(vlci_attention_open(suite_device(), &shape, &s->kernels));
     force(""); /* what is open stays as it was opened */
@@ -419,7 +449,7 @@ END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention_kernels kernels;
-    vlci_attention_shape good = {4, 2, 64, F32, F32}, shape = good;
+    vlci_attention_shape good = {4, 2, 64, F32, F32, false}, shape = good;
     vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
     shape.head_dim = 12;
     ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");
@@ -430,6 +460,10 @@ START_TEST(refuses_what_it_cannot_do) {
     ck_fails(vlci_attention_open(suite_device(), &good, &kernels), VLCACHE_E_ARGUMENT, "split_wide");
     suite_force(NULL);
     ck_ok(vlci_attention_open(suite_device(), &good, &kernels));
+    a.causal = true;
+    a.window = 3;
+    ck_fails(vlci_attention_run(&kernels, &a), VLCACHE_E_INTERNAL, "window");
+    a.window = 0;
     size_t *const numbers[] = {&a.kv.seq_stride, &a.kv.head_stride, &a.kv.row_stride, &a.kv.k_offset,
                                &a.kv.v_offset,   &a.q_stride,       &a.q_offset};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {

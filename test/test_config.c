@@ -72,8 +72,8 @@ START_TEST(hub_llava) {
     ck_assert_int_eq(c.text.head_dim, 128);
     ck_assert_int_eq(c.text.intermediate, 11008);
     ck_assert_int_eq(c.text.max_positions, 4096);
-    ck_assert(c.text.norm_eps == 1e-5f && c.text.rope_theta == 10000.0f);
-    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_PLAIN);
+    ck_assert(c.text.norm_eps == 1e-5f && c.text.rope.theta == 10000.0f);
+    ck_assert_int_eq(c.text.rope.kind, VLCI_ROPE_PLAIN);
     ck_assert(!c.text.tied && !c.text.qkv_bias && !c.text.mlp_bias);
     ck_assert_int_eq(eyes_of(&c)->projector_act, VLCI_ACT_GELU);
     ck_assert(eyes_of(&c)->projector_bias);
@@ -104,7 +104,7 @@ START_TEST(next_nested) {
     ck_assert_int_eq(c.text.kv_heads, 8);
     ck_assert_int_eq(c.text.intermediate, 14336);
     ck_assert_int_eq(c.text.max_positions, 32768);
-    ck_assert(c.text.rope_theta == 1e6f && c.text.norm_eps == 1e-6f);
+    ck_assert(c.text.rope.theta == 1e6f && c.text.norm_eps == 1e-6f);
     ck_assert_int_eq(c.dtype, VLCACHE_DTYPE_BF16);
     ck_assert_int_eq(c.n_eos_tokens, 1);
     ck_assert_int_eq(c.eos_tokens[0], 2);
@@ -143,12 +143,13 @@ typedef struct mutation {
 
 static const mutation llava_cases[] = {
     {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
-     "model_type: \"llava_llama\"; llava and llava_next"},
+     "model_type: \"llava_llama\"; llava, llava_next"},
     {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
     {'c', "model_type", "3", VLCACHE_E_FORMAT, "model_type: must be a string"},
     {'c', "quantization_config", "{\"bits\":4}", VLCACHE_E_UNSUPPORTED, "quantization_config"},
     {'c', "text_config", "[]", VLCACHE_E_FORMAT, "text_config: must be an object"},
-    {'c', "text_config.model_type", "\"qwen2\"", VLCACHE_E_UNSUPPORTED, "text_config.model_type"},
+    {'c', "text_config.model_type", "\"phi3\"", VLCACHE_E_UNSUPPORTED, "text_config.model_type"},
+    {'c', "text_config.attention_bias", "3", VLCACHE_E_FORMAT, "text_config.attention_bias"},
     {'c', "text_config.num_hidden_layers", "0", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
     {'c', "text_config.num_hidden_layers", "1000000", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
     {'c', "text_config.hidden_size", "-4", VLCACHE_E_FORMAT, "text_config.hidden_size"},
@@ -162,10 +163,10 @@ static const mutation llava_cases[] = {
     {'c', "text_config.hidden_act", "\"relu6\"", VLCACHE_E_UNSUPPORTED, "text_config.hidden_act"},
     {'c', "text_config.rms_norm_eps", "-1", VLCACHE_E_FORMAT, "text_config.rms_norm_eps"},
     {'c', "text_config.rope_theta", "0", VLCACHE_E_FORMAT, "text_config.rope_theta"},
-    {'c', "text_config.rope_scaling", "{\"type\":\"dynamic\",\"factor\":2}", VLCACHE_E_UNSUPPORTED,
-     "\"dynamic\""},
-    {'c', "text_config.rope_parameters", "{\"rope_type\":\"yarn\"}", VLCACHE_E_UNSUPPORTED,
-     "text_config.rope_parameters.rope_type: \"yarn\""},
+    {'c', "text_config.rope_parameters", "{\"rope_type\":\"proportional\"}", VLCACHE_E_UNSUPPORTED,
+     "text_config.rope_parameters.rope_type: \"proportional\""},
+    {'c', "text_config.rope_parameters", "{\"rope_type\":\"yarn\"}", VLCACHE_E_FORMAT,
+     "text_config.rope_parameters.factor: is missing"},
     {'c', "text_config.rope_scaling", "{\"rope_type\":\"longrope\"}", VLCACHE_E_UNSUPPORTED, "\"longrope\""},
     {'c', "text_config.rope_scaling", "{\"type\":\"linear\"}", VLCACHE_E_FORMAT, "rope_scaling.factor"},
     {'c', "text_config.rope_scaling",
@@ -293,17 +294,17 @@ START_TEST(variants) {
     vlci_config c;
     char *one = changed(hub_config, "text_config.rope_scaling", "{\"type\":\"linear\",\"factor\":2.0}");
     ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
-    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_LINEAR);
-    ck_assert(c.text.rope_factor == 2);
+    ck_assert_int_eq(c.text.rope.kind, VLCI_ROPE_LINEAR);
+    ck_assert(c.text.rope.factor == 2);
     vlci_config_release(&c);
     free(one);
     one = changed(hub_config, "text_config.rope_parameters",
                   "{\"rope_type\":\"llama3\",\"rope_theta\":500000,\"factor\":8,\"low_freq_factor\":1,"
                   "\"high_freq_factor\":4,\"original_max_position_embeddings\":2048}");
     ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
-    ck_assert_int_eq(c.text.rope_kind, VLCI_ROPE_LLAMA3);
-    ck_assert_int_eq(c.text.rope_original_positions, 2048);
-    ck_assert(c.text.rope_theta == 500000 && c.text.rope_high_factor == 4);
+    ck_assert_int_eq(c.text.rope.kind, VLCI_ROPE_LLAMA3);
+    ck_assert_int_eq(c.text.rope.original_positions, 2048);
+    ck_assert(c.text.rope.theta == 500000 && c.text.rope.high_factor == 4);
     vlci_config_release(&c);
     free(one);
     one = changed(hub_config, "vision_feature_layer", "[-1]");
@@ -323,7 +324,9 @@ START_TEST(variants) {
     free(one);
     one = changed(next_config, "text_config.sliding_window", "4096");
     ck_assert_int_eq(load(one, "{\"size\":336,\"crop_size\":336}", &c), VLCACHE_OK);
-    ck_assert_int_eq(c.text.max_positions, 4096);
+    ck_assert_int_eq(c.text.max_positions, 32768);
+    ck_assert_int_eq(vlci_text_window(&c.text, 0), 4096);
+    ck_assert_int_eq(vlci_text_window(&c.text, c.text.layers - 1), 4096);
     vlci_config_release(&c);
     free(one);
     char *images = changed(hub_images, "image_processor_type", "\"LlavaImageProcessorFast\"");
@@ -364,14 +367,17 @@ END_TEST
 /* A byte order mark, and what Python writes for numbers that are none, in fields that are not used. */
 START_TEST(beyond_json) {
     vlci_config c;
-    char *text = malloc(sizeof hub_config + 128);
-    sprintf(text, "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"}],%s",
+    char *text = malloc(sizeof hub_config + 256);
+    sprintf(text,
+            "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"},"
+            "1000000000000000019884624838656,-1234567890123456789,123456789012345678901.5,1e30],%s",
             hub_config + 1);
     ck_assert_msg(load(text, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
     ck_assert_int_eq(c.text.hidden, 4096);
     vlci_config_release(&c);
-    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity", "1000000000000000000",
+                                        "-1000000000000000019884624838656"};
+    for (int i = 0; i < 5; i++) {
         sprintf(text, "{\"multimodal_projector_bias\":%s,%s", words[i], hub_config + 1);
         ck_fails(load(text, hub_images, &c), VLCACHE_E_FORMAT, "multimodal_projector_bias: must be true");
         sprintf(text, "{\"rescale_factor\":%s}", words[i]);

@@ -227,8 +227,8 @@ static cl_mem run_pictures(const fixture *f, const vlcache_model *model, const j
     const vlci_llava *eyes = eyes_of(&model->config);
     vlci_pixels seen = {all, eyes->vision.image_size, eyes->vision.image_size, (float *)prepared->f32};
     int rows = 0;
-    ck_ok(vlci_clip_run(&eyes->tower, &seen, &features));
-    ck_ok(vlci_clip_select(&eyes->tower, features, all, eyes->keep_class, &rows, &selected));
+    ck_ok(vlci_vit_run(&eyes->tower, &seen, &features));
+    ck_ok(vlci_vit_select(&eyes->tower, features, all, eyes->keep_class, &rows, &selected));
     ck_ok(vlci_projector_run(&eyes->projector, selected, rows, &projected));
     assert_tap("vision.features", selected, taps_find(golden, "vision.features"), 2e-4, 1e-3);
     assert_tap("projector.features", projected, taps_find(golden, "projector.features"), 2e-4, 1e-3);

@@ -115,6 +115,51 @@ START_TEST(heatmap_sizes) {
 }
 END_TEST
 
+/* ---- pictures of any size ------------------------------------------------------------------------------ */
+
+#define ANY_SIZE "-m", VLCACHE_TEST_DATA "/models/qwen2_5-vl", "--raw", "-n", "1"
+#define WHAT     "-p", "<|vision_start|><|image_pad|><|vision_end|>What?"
+
+/* As many tokens as there are pixels for, each where it looks. */
+START_TEST(any_size) {
+    char out[512];
+    vlcache_image *image = NULL;
+    int width, height;
+    json_t *o = ASK_JSON(ANY_SIZE, WHAT, "--image", PAGE, "--max-pixels", "40000", "--budget", "0.3",
+                         "--heatmap", in_scratch("map.png", out));
+    ck_assert_int_eq(whole(get(o, "prompt", JSON_OBJECT), "visual"),
+                     25 * 25); /* 672 x 672 becomes 200 x 200 */
+    json_decref(o);
+    ck_ok(vlcache_image_load(out, &image));
+    vlcache_image_size(image, &width, &height);
+    ck_assert(width == 672 && height == 672 + 84);
+    vlcache_image_destroy(&image);
+    o = ASK_JSON(ANY_SIZE, WHAT, "--image", PICTURE, "--max-pixels", "9000", "--min-pixels", "4096");
+    ck_assert_int_eq(whole(get(o, "prompt", JSON_OBJECT), "visual"), 8 * 8); /* 28 x 28 becomes 64 x 64 */
+    json_decref(o);
+}
+END_TEST
+
+START_TEST(sizes_are_refused) {
+    static uint8_t rgb[201 * 3];
+    char path[512];
+    process p;
+    ck_ok(vlcache_image_write_png(in_scratch("thin.png", path), rgb, 1, 201));
+    RUN(&p, ANY_SIZE, WHAT, "--image", path);
+    expect(&p, 1, "picture of 1 x 201 pixels: one side is more than 200 times the other");
+    process_release(&p);
+    RUN(&p, ANY_SIZE, WHAT, "--image", PICTURE, "--min-pixels", "5000");
+    expect(&p, 1, "model: min_pixels: is 5000, pictures would have at least 5000 pixels and at most 1920");
+    process_release(&p);
+    RUN(&p, ASK, "--max-pixels", "5000");
+    expect(&p, 2, "model: max_pixels: is 5000, pictures of a llava model have sizes of its own");
+    process_release(&p);
+    RUN(&p, ASK, "--max-pixels", "268435457");
+    expect(&p, 1, "--max-pixels");
+    process_release(&p);
+}
+END_TEST
+
 /* ---- where it goes ------------------------------------------------------------------------------------- */
 
 /* Nothing that a run began is left in the folder. */
@@ -244,6 +289,8 @@ int main(void) {
     tcase_add_test(tcase, heatmap_tells);
     tcase_add_test(tcase, heatmap_files);
     tcase_add_loop_test(tcase, heatmap_sizes, 0, 4);
+    tcase_add_test(tcase, any_size);
+    tcase_add_test(tcase, sizes_are_refused);
     tcase_add_test(tcase, heatmap_is_no_link);
     tcase_add_test(tcase, heatmap_through_a_pipe);
     tcase_add_test(tcase, heatmap_on_standard_output);

@@ -304,11 +304,14 @@ static vlcache_status run_all(const vlci_compute *c) {
     if (!status) status = vlci_norm_run(&c->norm, x, 3, &rms, y, 2, N, 1e-5f);
     if (!status) status = vlci_norm_run(&c->norm, x, 0, &layer, y, 2, N, 1e-5f);
     if (!status) status = vlci_act_run(&c->gate, x, y, 2, N);
-    if (!status) status = vlci_embed_run(&c->embed, &w, x, bias, y, 2);
+    if (!status) status = vlci_embed_run(&c->embed, &w, 1.0f, (vlci_features){x, 2}, bias, y, 2);
+    if (!status) status = vlci_embed_add(&c->embed, (vlci_features){x, 2}, 1, bias, y, 0, 2, N);
+    if (!status) status = vlci_head_norm_run(&c->norm, x, &rms, &rms, 1, HEADS, KV_HEADS, HEAD_DIM, 1e-6f);
     if (!status) status = vlci_gather_run(&c->embed, x, x, bias, y, 2, N);
+    if (!status) status = vlci_blend_run(&c->embed, x, x, bias, y, 2, N);
     if (!status) status = vlci_patch_split(&c->patch, x, y, 1, 8, 4);
     if (!status) status = vlci_patch_assemble(&c->patch, x, bias, w.data, y, 1, 4, N);
-    if (!status) status = vlci_rope_phase(&c->rope, x, bias, bias, y, 2, N);
+    if (!status) status = vlci_rope_phase(&c->rope, x, bias, bias, y, 2, N, 1.0f);
     if (!status) status = run_cached(c);
     if (!status) status = step();
     if (!status) status = vlci_argmax_run(&c->sample, x, 2, N, y);
@@ -318,7 +321,11 @@ static vlcache_status run_all(const vlci_compute *c) {
 
 /* As a model opens them. */
 static void open_all(const char *engine, vlci_compute *c) {
-    const vlci_attention_shape shape = {HEADS, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32};
+    const vlci_attention_shape shape = {.heads = HEADS,
+                                        .kv_heads = KV_HEADS,
+                                        .head_dim = HEAD_DIM,
+                                        .kv_dtype = VLCACHE_DTYPE_F32,
+                                        .rounded = VLCACHE_DTYPE_F32};
     const vlci_kv_shape kv = {1, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
     const int rows[] = {CACHED, CACHED, CACHED, CACHED};
     ck_ok(vlci_compute_open(suite_device(), VLCI_ACT_SILU, c));

@@ -121,9 +121,9 @@ static void check_model(const vlcache_model *model, vlci_checkpoint *checkpoint)
 
 /* A bias of three parts, and a norm, as f32. */
 static void check_vectors(const vlcache_model *model, vlci_checkpoint *checkpoint) {
-    const vlci_clip_config *vision = &eyes_of(model)->vision;
+    const vlci_vit_config *vision = &eyes_of(model)->vision;
     if (!vision->run_layers) return;
-    const vlci_clip_layer *layer = &eyes_of(model)->tower.layer[0];
+    const vlci_vit_layer *layer = &eyes_of(model)->tower.layer[0];
     int inner = vision->heads * vision->head_dim;
     float *bias = malloc((size_t)inner * 3 * sizeof *bias);
     suite_download(layer->qkv.bias, bias, (size_t)inner * 3 * sizeof *bias);

@@ -1,6 +1,6 @@
 /*
  * test_norm.c - norms against their definitions in double: 1 and 64 work-items a row, odd sizes, in place,
- * and rows that begin further on in their buffer.
+ * rows that begin further on in their buffer, and the heads of fused rows.
  */
 #include <check.h>
 #include <math.h>
@@ -72,6 +72,42 @@ START_TEST(norms) {
 }
 END_TEST
 
+/* Heads of q and k are normed by weights of their own, those of v stay. */
+static void norm_heads(int rows, int heads, int kv_heads, int n) {
+    int width = (heads + 2 * kv_heads) * n;
+    size_t count = (size_t)(rows * width);
+    float *x = floats_random(&seed, count, 2, 0.25f);
+    float *weight[] = {floats_random(&seed, (size_t)n, 1, 1), floats_random(&seed, (size_t)n, 1, 1)};
+    double *want = malloc(count * sizeof *want);
+    for (int i = 0; i < rows * (heads + 2 * kv_heads); i++) {
+        int head = i % (heads + 2 * kv_heads);
+        for (int d = 0; d < n; d++) want[i * n + d] = (double)x[i * n + d];
+        if (head < heads + kv_heads) ref_rms_norm(x + i * n, weight[head >= heads], want + i * n, n, 1e-6);
+    }
+    vlci_norm q = {.weight = floats_upload(weight[0], (size_t)n)},
+              k = {.weight = floats_upload(weight[1], (size_t)n)};
+    cl_mem on = floats_upload(x, count);
+    ck_ok(vlci_head_norm_run(&kernels, on, &q, &k, rows, heads, kv_heads, n, 1e-6f));
+    float *got = floats_take(on, count);
+    suite_close("head_norm", got, want, count, 3e-6, 1e-5);
+    suite_release(q.weight);
+    suite_release(k.weight);
+    free(x);
+    free(weight[0]);
+    free(weight[1]);
+    free(want);
+    free(got);
+}
+
+START_TEST(heads) {
+    static const int shapes[][4] = {{1, 2, 1, 64}, {3, 4, 4, 2}, {5, 6, 2, 80}, {2, 1, 1, 256}};
+    suite_force(norm_rungs[_i]);
+    ck_ok(vlci_norm_open(suite_device(), &kernels));
+    suite_force(NULL);
+    for (int i = 0; i < 4; i++) norm_heads(shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3]);
+}
+END_TEST
+
 START_TEST(offsets_beyond_32_bits_are_refused) {
     vlci_norm norm = {0};
     ck_ok(vlci_norm_open(suite_device(), &kernels));
@@ -84,6 +120,7 @@ int main(void) {
     Suite *suite = suite_create("norm");
     TCase *c = tcase_create("norm");
     tcase_add_loop_test(c, norms, 0, sizeof norm_rungs / sizeof *norm_rungs);
+    tcase_add_loop_test(c, heads, 0, sizeof norm_rungs / sizeof *norm_rungs);
     tcase_add_test(c, offsets_beyond_32_bits_are_refused);
     suite_balance(c);
     suite_add_tcase(suite, c);

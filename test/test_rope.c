@@ -14,6 +14,9 @@
 #include "support/floats.h"
 #include "support/pages.h"
 
+/* Of cosines and sines, as yarn has one. */
+static const double PHASE_SCALE = 1.25;
+
 static uint64_t seed = 11;
 
 enum { BATCH = 3, LAYERS = 2, LAYER = 1, KV_HEADS = 4, NEW_ROWS = 22, PHASES_BEFORE = 3 };
@@ -128,11 +131,13 @@ static void expect_head(rotation *t, int r, int head) {
     for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] = (double)x[d];
     if (head < a->heads) {
         ref_rotate(x, t->inv_freq, t->axis, position, t->want_q + from, dim);
+        for (int d = 0; d < dim; d++) t->want_q[from + (size_t)d] *= PHASE_SCALE;
         return;
     }
     size_t row = place_of(t, r, (head - a->heads) % a->kv_heads), at = row * (size_t)dim;
     t->want_bias[row] = 0;
     if (head < a->heads + a->kv_heads) ref_rotate(x, t->inv_freq, t->axis, position, t->want_k + at, dim);
+    for (int d = 0; d < dim && head < a->heads + a->kv_heads; d++) t->want_k[at + (size_t)d] *= PHASE_SCALE;
     for (int d = 0; d < dim && head >= a->heads + a->kv_heads; d++) { /* rounded to nearest even */
         float stored;
         ref_store(&stored, 0, x[d], a->kv.dtype);
@@ -182,7 +187,8 @@ static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dty
     cl_mem axis = suite_upload(t->axis, sizeof *t->axis * (size_t)head_dim / 2);
     cl_mem position = suite_upload(t->row_position, sizeof t->row_position);
     t->a.phase = floats_poisoned((size_t)(rows * head_dim));
-    ck_ok(vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim));
+    ck_ok(
+        vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim, (float)PHASE_SCALE));
     t->a.row_sequence = suite_upload(t->row_sequence, sizeof t->row_sequence);
     t->a.seq_start = suite_upload(seq_start, sizeof seq_start);
     ck_ok(vlci_rope_append(&kernels, &t->a));
@@ -200,12 +206,51 @@ START_TEST(rotation_appends_to_ragged_caches) {
 }
 END_TEST
 
+/* What stands behind the heads that turn must stay as it is. */
+START_TEST(rotation_in_place) {
+    static const int shapes[][3] = {{4, 6, 16}, {2, 3, 2}, {5, 5, 72}}; /* heads that turn, all, head_dim */
+    enum { ROWS = 9 };
+    for (int i = 0; i < 3; i++) {
+        int heads = shapes[i][0], all = shapes[i][1], dim = shapes[i][2], place[ROWS][3], axis[64];
+        size_t n = (size_t)(ROWS * all * dim);
+        float *x = floats_random(&seed, n, 2, 0), inv_freq[64];
+        double *want = malloc(n * sizeof *want);
+        for (int d = 0; d < dim / 2; d++) inv_freq[d] = 1.0f / (float)(d + 1), axis[d] = 1 + d % 2;
+        for (int r = 0; r < ROWS; r++)
+            for (int k = 0; k < 3; k++) place[r][k] = r * 7 % (k + 4);
+        for (size_t k = 0; k < n; k++) want[k] = (double)x[k];
+        for (int r = 0; r < ROWS; r++)
+            for (int h = 0; h < heads; h++) {
+                size_t at = (size_t)((r * all + h) * dim);
+                ref_rotate(x + at, inv_freq, axis, place[r], want + at, dim);
+            }
+        vlci_rope_kernels kernels;
+        ck_ok(vlci_rope_open(suite_device(), VLCACHE_DTYPE_F32, &kernels));
+        cl_mem memory = floats_upload(x, n), phase = floats_poisoned((size_t)(ROWS * dim));
+        cl_mem on_freq = floats_upload(inv_freq, (size_t)dim / 2),
+               on_axis = suite_upload(axis, sizeof *axis * (size_t)dim / 2),
+               on_place = suite_upload(place, sizeof place);
+        ck_ok(vlci_rope_phase(&kernels, on_freq, on_axis, on_place, phase, ROWS, dim, 1.0f));
+        ck_ok(vlci_rope_turn(&kernels, memory, (size_t)(all * dim), phase, ROWS, heads, dim));
+        float *got = floats_take(memory, n);
+        suite_close("turned", got, want, n, 2e-6, 1e-6);
+        cl_mem others[] = {phase, on_freq, on_axis, on_place};
+        for (int k = 0; k < 4; k++) suite_release(others[k]);
+        free(x);
+        free(want);
+        free(got);
+    }
+}
+END_TEST
+
 START_TEST(strides_beyond_32_bits_are_refused) {
     vlci_rope_kernels kernels;
     vlci_append a = {.rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 8, .kv = {.layers = 1}};
     a.kv.row_stride = (size_t)1 << 32;
     ck_ok(vlci_rope_open(suite_device(), VLCACHE_DTYPE_F32, &kernels));
     ck_fails(vlci_rope_append(&kernels, &a), VLCACHE_E_UNSUPPORTED, "4294967296");
+    ck_fails(vlci_rope_turn(&kernels, NULL, (size_t)1 << 32, NULL, 1, 1, 8), VLCACHE_E_UNSUPPORTED,
+             "4294967296");
 }
 END_TEST
 
@@ -214,6 +259,7 @@ int main(void) {
     TCase *c = tcase_create("rope");
     suite_balance(c);
     tcase_add_test(c, rotation_appends_to_ragged_caches);
+    tcase_add_test(c, rotation_in_place);
     tcase_add_test(c, strides_beyond_32_bits_are_refused);
     suite_add_tcase(suite, c);
     return suite_run(suite);

@@ -1,5 +1,5 @@
 /*
- * vlcache-run.c - asks a vision-language model about pictures.
+ * vlcache-run.c - asks a vision-language model about pictures, or a text model.
  *
  *     parse -> pictures -> device -> model -> session -> ask (or chat) -> report
  */
@@ -54,6 +54,8 @@ static int load_model(run *r) {
             "no model: the one that ships is not where it was installed; name one with -m DIR");
     vlcache_model_options o = VLCACHE_MODEL_OPTIONS_INIT;
     o.dtype = r->options.dtype;
+    o.min_pixels = r->options.min_pixels;
+    o.max_pixels = r->options.max_pixels;
     o.progress = console_progress;
     o.progress_user = &r->console;
     vlcache_status status = vlcache_model_load(r->device, folder, &o, &r->model);
@@ -61,6 +63,9 @@ static int load_model(run *r) {
 }
 
 static int begin_session(run *r) {
+    vlcache_model_info info;
+    vlcache_model_describe(r->model, &info);
+    if (!info.patch_side && !r->options.compresses) r->options.compress.policy = "full";
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;
     o.chat_template = r->options.chat_template;

@@ -30,12 +30,12 @@ enum { VLCACHE_TOKEN_IMAGE = -1 };
 typedef struct vlcache_prompt {
     size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
     const char *text; /**< UTF-8; NULL where there are `tokens` in its place */
-    bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, one
-                   "<image>" for each picture. Otherwise the chat template makes a turn of it, and the text
-                   is words, special tokens in it ("</s>") too. Where it holds as many "<image>" as there
-                   are pictures, those say where the pictures go; otherwise the pictures stand in front,
-                   and "<image>" is a word like any other. "\<image>" is always that word, without the
-                   backslash. false */
+    bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, and
+                   for each picture the family's mark ("<image>", Qwen-VL's "<|image_pad|>"). Otherwise the
+                   chat template makes a turn of it, and the text is words, special tokens in it ("</s>")
+                   too. Where it holds as many marks as there are pictures, those say where the pictures go;
+                   otherwise the pictures stand in front, and a mark is a word like any other. "\<image>" is
+                   always that word, without the backslash. false */
     const vlcache_image *const *images; /**< n_images pictures in the order of their marks; NULL */
     size_t n_images;                    /**< 0..4096; 0 */
     const int32_t *tokens; /**< n_tokens ids in place of a text, taken as they stand (no template, nothing

@@ -120,7 +120,7 @@ enum { SLOT_BYTES = 16, MAX_DEPTH = 128, MAX_GROWTH = 32, FREE_BYTES = 1 << 20, 
 typedef struct survey {
     uint64_t cost; /* bytes of memory */
     int depth, deepest;
-    bool beyond; /* NaN or Infinity stand in it */
+    bool beyond; /* NaN, Infinity or a whole number beyond 64 bits stand in it */
 } survey;
 
 /* The end of the string that begins behind text[at - 1], or of the text. */
@@ -133,6 +133,16 @@ static size_t string_end(const char *text, size_t bytes, size_t at) {
 static size_t beyond_json(const char *text, size_t bytes, size_t at) {
     if (bytes - at >= 3 && memcmp(text + at, "NaN", 3) == 0) return 3;
     return bytes - at >= 8 && memcmp(text + at, "Infinity", 8) == 0 ? 8 : 0;
+}
+
+/* Length of the whole number at text[at] where it may need more than 64 bits; 0: it does not. Transformers
+ * writes 1e30 in full where a tokenizer has no longest text. */
+static size_t beyond_int(const char *text, size_t bytes, size_t at) {
+    enum { SAFE_DIGITS = 18 };
+    size_t end = at;
+    while (end < bytes && text[end] >= '0' && text[end] <= '9') end++;
+    if (end - at <= SAFE_DIGITS || (end < bytes && strchr(".eE", text[end]) && text[end])) return 0;
+    return end - at;
 }
 
 /* Everything that a parser would build, counted; text that is no JSON is left to the parser to say so. */
@@ -154,6 +164,7 @@ static survey take_survey(const char *text, size_t bytes) {
         } else if (c == ':') {
             s.cost += KEY_BYTES - STRING_BYTES; /* the string before it was a key */
         } else if (c == '-' || (c >= '0' && c <= '9')) {
+            s.beyond |= beyond_int(text, bytes, c == '-' ? at : at - 1) > 0;
             while (at < bytes && strchr("0123456789+-.eE", text[at]) && text[at]) at++;
             s.cost += NUMBER_BYTES;
         } else if (c == 'N' || c == 'I') {
@@ -176,21 +187,33 @@ static vlcache_status check_survey(const char *file, const survey *s, size_t byt
                      file, bytes, (unsigned long long)(s->cost >> 20), (unsigned long long)(most >> 20));
 }
 
-/* A copy in which NaN, Infinity and -Infinity are strings: of the same length, and not to be taken for a
- * number by any field that is used. */
+/* What takes the place of `length` bytes at copy + at, a word or a number, and of a minus before it: a string
+ * that is as long. */
+static void tame(char *copy, size_t at, size_t length) {
+    bool minus = at > 0 && copy[at - 1] == '-', number = copy[at] != 'N' && copy[at] != 'I';
+    if (minus) copy[at - 1] = ' ';
+    if (number)
+        copy[at] = copy[at + length - 1] = '"';
+    else
+        memcpy(copy + at, length == 3 ? "\"?\"" : minus ? "\"-inf\"  " : "\"inf\"   ", length);
+}
+
+/* A copy in which NaN, Infinity, -Infinity and whole numbers beyond 64 bits are strings: of the same length,
+ * and not to be taken for a number by any field that is used. */
 static char *tamed(const char *text, size_t bytes) {
     char *copy = vlci_alloc(bytes + 1, 1);
     if (!copy) return NULL;
     memcpy(copy, text, bytes);
     for (size_t at = 0; at < bytes;) {
-        size_t length = text[at] == '"' ? 0 : beyond_json(text, bytes, at);
-        if (text[at] == '"') {
+        char c = text[at];
+        size_t length = 0;
+        if (c == '"') {
             at = string_end(text, bytes, at + 1);
-        } else if (length) {
-            bool minus = at > 0 && text[at - 1] == '-';
-            if (minus) copy[at - 1] = ' ';
-            memcpy(copy + at, length == 3 ? "\"?\"" : minus ? "\"-inf\"  " : "\"inf\"   ", length);
+        } else if ((length = beyond_json(text, bytes, at)) || (length = beyond_int(text, bytes, at))) {
+            tame(copy, at, length);
             at += length;
+        } else if (c >= '0' && c <= '9') {
+            while (at < bytes && strchr("0123456789+-.eE", text[at]) && text[at]) at++;
         } else {
             at++;
         }

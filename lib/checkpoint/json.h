@@ -48,9 +48,10 @@ vlcache_status vlci_file_read(const char *path, size_t limit, char **data, size_
 
 /**
  * Parses text that must be a JSON object without duplicate keys. A byte order mark is stepped over. NaN,
- * Infinity and -Infinity, which Python writes, are read as strings, so that a field that is used refuses
- * them. Errors: VLCACHE_E_FORMAT naming file, line, column; also where values are nested more than 128 deep,
- * or would take more memory than 32 times the text (and 1 GiB): nothing is built then.
+ * Infinity, -Infinity and whole numbers of more than 18 digits, which Python writes, are read as strings, so
+ * that a field that is used refuses them. Errors: VLCACHE_E_FORMAT naming file, line, column; also where
+ * values are nested more than 128 deep, or would take more memory than 32 times the text (and 1 GiB): nothing
+ * is built then.
  */
 vlcache_status vlci_json_parse(const char *file, const char *text, size_t bytes, json_t **out);
 

@@ -58,6 +58,12 @@ static vlcache_status open_rows(const vlci_attention_kernels *k, vlci_attention_
     return get_kernel(k, "attention.cl", "attention_rows", "", &out->kernel[0]);
 }
 
+static vlcache_status open_windowed(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+    *out = (vlci_attention_rung){.rung = ROWS};
+    if (!k->shape.windowed) return VLCACHE_OK;
+    return get_kernel(k, "attention.cl", "attention_rows", " -DWINDOWED=1", &out->kernel[0]);
+}
+
 static vlcache_status open_wide(const vlci_attention_kernels *k, vlci_attention_rung *out) {
     *out = (vlci_attention_rung){.rung = WIDE};
     return get_kernel(k, "attention_wide.cl", "attention_wide", "", &out->kernel[0]);
@@ -201,7 +207,8 @@ vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_
                            device->caps.wide_vectors ? "wide" : choose_decode(device), &full);
     if (!status) status = open_rung(out, many, &out->many);
     if (!status) status = open_rung(out, few, &out->few);
-    return status ? status : open_rung(out, full, &out->few_full);
+    if (!status) status = open_rung(out, full, &out->few_full);
+    return status ? status : open_windowed(out, &out->windowed);
 }
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
@@ -222,11 +229,18 @@ static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_atte
 }
 
 static vlcache_status run_rows(const vlci_attention_kernels *k, const vlci_kernel *kernel,
-                               const vlci_attention *a, const vlci_arg *args) {
+                               const vlci_attention *a, const vlci_arg *args, int n_args) {
     size_t items = k->device->caps.wide_vectors ? 1 : vlci_group_width(kernel, 64);
     vlci_grid grid = VLCI_GRID(ceil_div((size_t)a->max_rows, items), (size_t)k->shape.heads, (size_t)a->batch,
                                items, 1, 1);
-    return vlci_launch(k->device, kernel, grid, args, ARGS);
+    return vlci_launch(k->device, kernel, grid, args, n_args);
+}
+
+static vlcache_status run_windowed(const vlci_attention_kernels *k, const vlci_attention *a, vlci_arg *args) {
+    if (!k->windowed.kernel[0] || !a->causal)
+        return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
+    args[ARGS] = VLCI_I32(a->window);
+    return run_rows(k, k->windowed.kernel[0], a, args, ARGS + 1);
 }
 
 static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kernel *kernel,
@@ -346,6 +360,7 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     vlci_arg args[ARGS + 2];
     vlcache_status status = list_args(k, a, args);
     if (status) return status;
+    if (a->window && (!a->max_keys || a->max_keys > a->window)) return run_windowed(k, a, args);
     switch (r->rung) {
     case WIDE:
         return run_wide(k, r->kernel[0], a, args);
@@ -354,7 +369,7 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     case TILE:
         return run_tile(k, r->kernel[0], a, args);
     case ROWS:
-        return run_rows(k, r->kernel[0], a, args);
+        return run_rows(k, r->kernel[0], a, args, ARGS);
     }
     return run_split(k, r, a, args);
 }

@@ -3,7 +3,7 @@
  *
  * Rows of queries: [rows][heads * head_dim] f32, sequences one after another (ragged batch). Keys and values:
  * where kv/view.h says. Query i of sequence b sees the rows that its kv head held before this walk and, when
- * causal, the new rows 0 .. i, else all of them.
+ * causal, the new rows 0 .. i, else all of them; with a window, the last of these.
  *
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
@@ -28,6 +28,7 @@ typedef struct vlci_attention_shape {
     int heads, kv_heads, head_dim;
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
+    bool windowed;         /**< some layers may have a window */
 } vlci_attention_shape;
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
@@ -42,13 +43,15 @@ typedef struct vlci_attention_kernels {
     vlcache_device *device;
     vlci_attention_shape shape;
     vlci_attention_rung many, few,
-        few_full; /**< query rows of a sequence; few_full: few that fill wide's vectors */
-    int lanes;    /**< of a work-group of split */
+        few_full;                 /**< query rows of a sequence; few_full: few that fill wide's vectors */
+    vlci_attention_rung windowed; /**< rows; where no key lies outside of a window, it is not needed */
+    int lanes;                    /**< of a work-group of split */
 } vlci_attention_kernels;
 
 typedef struct vlci_attention {
     int batch; /**< sequences */
     bool causal;
+    int window;  /**< a query sees the last so many of its rows, itself among them; 0: all. Causal only */
     float scale; /**< 1 / sqrt(head_dim) */
     vlci_kv_view kv;
     size_t q_stride;  /**< elements between query rows */

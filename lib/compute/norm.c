@@ -25,7 +25,10 @@ static vlcache_status open_norms(vlcache_device *device, const char *options, vl
 }
 
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
-    return open_norms(device, "", out);
+    vlcache_status status = open_norms(device, "", out);
+    return status ? status
+                  : vlci_kernel_lanes(device, "norm.cl", "head_norm", "", &vlci_norm_ladder, &out->head,
+                                      &out->head_lanes);
 }
 
 vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out) {
@@ -48,4 +51,13 @@ vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t 
                        VLCI_GRID((size_t)rows, 1, 1, kernels->layer_lanes, 1, 1), VLCI_MEM(x),
                        VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(norm->bias), VLCI_MEM(y),
                        VLCI_I32(n), VLCI_F32(eps));
+}
+
+vlcache_status vlci_head_norm_run(const vlci_norm_kernels *k, cl_mem qkv, const vlci_norm *q_norm,
+                                  const vlci_norm *k_norm, int rows, int heads, int kv_heads, int head_dim,
+                                  float eps) {
+    return VLCI_LAUNCH(k->device, k->head,
+                       VLCI_GRID((size_t)heads + (size_t)kv_heads, (size_t)rows, 1, k->head_lanes, 1, 1),
+                       VLCI_MEM(qkv), VLCI_MEM(q_norm->weight), VLCI_MEM(k_norm->weight), VLCI_I32(heads),
+                       VLCI_I32(kv_heads), VLCI_I32(head_dim), VLCI_F32(eps));
 }

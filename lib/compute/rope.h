@@ -1,5 +1,6 @@
 /**
- * rope.h (internal) - rotary positions: the phases of rows, and rotating new rows into the cache.
+ * rope.h (internal) - rotary positions: the phases of rows, and rotating new rows into the cache or, of a
+ * tower that has none, in place.
  */
 #ifndef VLCI_COMPUTE_ROPE_H
 #define VLCI_COMPUTE_ROPE_H
@@ -8,16 +9,21 @@
 
 typedef struct vlci_rope_kernels {
     vlcache_device *device;
-    const vlci_kernel *phase, *append;
+    const vlci_kernel *phase, *append, *turn;
 } vlci_rope_kernels;
 
 /** For a cache of one dtype. Errors: those of vlci_kernel_get(). */
 vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vlci_rope_kernels *out);
 
 /** Enqueues phase [rows][head_dim]: cosines, then sines of row_position[r][axis[d]] * inv_freq[d], d <
- * head_dim / 2; row_position: int[rows][3]. Errors: the device's. */
+ * head_dim / 2, all times `scale`; row_position: int[rows][3]. Errors: the device's. */
 vlcache_status vlci_rope_phase(const vlci_rope_kernels *kernels, cl_mem inv_freq, cl_mem axis,
-                               cl_mem row_position, cl_mem phase, int rows, int head_dim);
+                               cl_mem row_position, cl_mem phase, int rows, int head_dim, float scale);
+
+/** Enqueues: rotates, in each of `rows` rows that are `stride` elements apart, the first `heads` heads of x
+ * (f32) by the row's phase. Errors: VLCACHE_E_UNSUPPORTED (stride), the device's. */
+vlcache_status vlci_rope_turn(const vlci_rope_kernels *kernels, cl_mem x, size_t stride, cl_mem phase,
+                              int rows, int heads, int head_dim);
 
 /** Where new rows go, and who the rows are. */
 typedef struct vlci_append {

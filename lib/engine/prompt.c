@@ -46,11 +46,12 @@ static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt 
     *n = asked->n_tokens;
     for (size_t i = 0; i < *n; i++) {
         int32_t id = asked->tokens[i];
-        if (id != VLCACHE_TOKEN_IMAGE && (id < 0 || id >= vocab))
+        bool picture = id == VLCACHE_TOKEN_IMAGE && model->config.eyes;
+        if (!picture && (id < 0 || id >= vocab))
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.tokens[%zu]", i),
-                               VLCI_VALUE("%d", (int)id),
-                               "must be from 0 to %d, or VLCACHE_TOKEN_IMAGE for a picture", vocab - 1);
-        (*ids)[i] = id == VLCACHE_TOKEN_IMAGE ? model->config.image_token : id;
+                               VLCI_VALUE("%d", (int)id), "must be from 0 to %d%s", vocab - 1,
+                               model->config.eyes ? ", or VLCACHE_TOKEN_IMAGE for a picture" : "");
+        (*ids)[i] = picture ? model->config.image_token : id;
     }
     return VLCACHE_OK;
 }
@@ -106,12 +107,13 @@ static vlcache_status plan_images(const vlcache_model *model, const vlcache_prom
     out->layout = vlci_calloc(asked->n_images, sizeof *out->layout);
     out->picture = vlci_calloc(asked->n_images, sizeof *out->picture);
     if (!out->layout || !out->picture) return vlci_fail_memory("layouts of pictures");
+    const vlci_family *family = vlci_family_among(model->family, asked->n_images);
     int64_t rows = 0;
     for (; out->n_images < asked->n_images; out->n_images++) {
         int width, height;
         vlci_picture_layout *layout = &out->layout[out->n_images];
         vlcache_image_size(asked->images[out->n_images], &width, &height);
-        vlcache_status status = model->family->layout(&model->config, width, height, layout);
+        vlcache_status status = family->layout(&model->config, width, height, layout);
         if (status) return status;
         out->picture[out->n_images].layout = layout;
         out->n_grids += layout->n_grids;
@@ -178,7 +180,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
                                     "the prompt is empty");
 }
 
-static vlcache_status check_prompt(const vlcache_prompt *asked) {
+static vlcache_status check_prompt(const vlcache_model *model, const vlcache_prompt *asked) {
     if (asked->text && asked->tokens)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.tokens", NULL,
                            "stand beside a text: give one of both");
@@ -186,6 +188,10 @@ static vlcache_status check_prompt(const vlcache_prompt *asked) {
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL,
                            asked->text || asked->tokens ? "prompt.images" : "prompt.text", NULL,
                            "is NULL: give it");
+    if (asked->n_images && !model->config.eyes)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           "must be 0: this model (%s) is a text model, it sees no pictures",
+                           model->family->name);
     if (asked->n_images > 4096)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
                            "must be at most 4096");
@@ -201,7 +207,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     int32_t *ids = NULL;
     size_t n = 0;
     *out = (vlci_prompt){0};
-    vlcache_status status = check_prompt(asked);
+    vlcache_status status = check_prompt(model, asked);
     if (!status) status = tokenize(model, asked, turn, &ids, &n);
     if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
@@ -225,15 +231,22 @@ void vlci_prompt_release(vlci_prompt *prompt) {
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-/* One picture's visual tokens, f32 [layout->n_tokens][hidden], in new memory. */
-static vlcache_status look_at(const vlcache_model *model, const vlcache_image *image,
-                              const vlci_picture_layout *layout, vlcache_timings *timings, cl_mem *tokens) {
+/* Bytes of the features of n visual tokens, in all their sets. */
+static size_t features_bytes(const vlcache_model *model, int n) {
+    const vlci_text_config *c = &model->config.text;
+    return (size_t)n * (size_t)(1 + c->deepstack) * (size_t)c->hidden * sizeof(float);
+}
+
+/* One picture's visual tokens, features_bytes() of them, in new memory. */
+static vlcache_status look_at(const vlcache_model *model, const vlci_family *family,
+                              const vlcache_image *image, const vlci_picture_layout *layout,
+                              vlcache_timings *timings, cl_mem *tokens) {
     vlci_pixels pixels = {0};
     double start = vlci_clock_ms();
-    vlcache_status status = model->family->prepare(&model->config, image, &pixels);
+    vlcache_status status = family->prepare(&model->config, image, &pixels);
     double prepared = vlci_clock_ms();
     timings->image += prepared - start;
-    if (!status) status = model->family->look(&model->config, &pixels, layout, tokens);
+    if (!status) status = family->look(&model->config, &pixels, layout, tokens);
     if (!status) status = vlci_finish(model->device);
     timings->vision += vlci_clock_ms() - prepared;
     vlci_pixels_release(&pixels);
@@ -241,7 +254,7 @@ static vlcache_status look_at(const vlcache_model *model, const vlcache_image *i
 }
 
 static vlcache_status append(const vlcache_model *model, cl_mem tokens, int n, cl_mem all, size_t *at) {
-    size_t bytes = (size_t)n * (size_t)model->config.text.hidden * sizeof(float);
+    size_t bytes = features_bytes(model, n);
     vlcache_status status = vlci_copy(model->device, tokens, 0, all, *at, bytes);
     *at += bytes;
     return status;
@@ -254,7 +267,8 @@ static bool go_on(vlcache_progress_fn progress, void *user, size_t done, size_t 
 vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features) {
-    size_t at = 0, bytes = (size_t)prompt->visual * (size_t)model->config.text.hidden * sizeof(float);
+    size_t at = 0, bytes = features_bytes(model, prompt->visual);
+    const vlci_family *family = vlci_family_among(model->family, prompt->n_images);
     *features = NULL;
     if (!prompt->n_images) return VLCACHE_OK;
     vlcache_status status = vlci_memory_create(model->device, bytes, "visual tokens", features);
@@ -263,7 +277,7 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while looking at pictures");
         if (status || i == prompt->n_images) break;
         cl_mem tokens = NULL;
-        status = look_at(model, asked->images[i], &prompt->layout[i], timings, &tokens);
+        status = look_at(model, family, asked->images[i], &prompt->layout[i], timings, &tokens);
         if (!status) status = append(model, tokens, prompt->layout[i].n_tokens, *features, &at);
         vlci_memory_release(model->device, &tokens);
     }

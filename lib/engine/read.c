@@ -94,16 +94,18 @@ static vlcache_status write_sequence(vlci_reading *r, int at_once) {
 
 vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     const vlcache_model *model = r->text->model;
-    int n = r->prompt->n, at_once = vlci_reading_part(n);
+    const vlci_text_config *c = &model->config.text;
+    int n = r->prompt->n, at_once = c->prefix_lm ? n : vlci_reading_part(n);
     r->observer[0] = (vlci_observer){.user = r, .enter = enter, .part = part, .leave = leave};
     vlcache_status status = check_ids(r, features);
     if (!status) status = vlci_text_room(r->text, at_once);
     if (!status) status = vlci_stream_create(model, n, &r->stream);
-    if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, model->config.text.layers, n);
+    r->stream.features = (vlci_features){features, 1 + c->deepstack};
+    if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, c->layers, n);
     if (!status) status = write_rows(r);
     if (!status) status = write_sequence(r, at_once);
-    if (!status) status = vlci_text_enter(r->text, &r->stream, n, features);
-    if (!status) vlci_tap(model->device, r->stream.x, n, model->config.text.hidden, "embed");
+    if (!status) status = vlci_text_enter(r->text, &r->stream, n);
+    if (!status) vlci_tap(model->device, r->stream.x, n, c->hidden, "embed");
     r->walk = (vlci_walk){.text = r->text,
                           .stream = &r->stream,
                           .kv = &r->kv,

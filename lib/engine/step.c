@@ -118,7 +118,7 @@ vlcache_status vlci_step_run(vlci_step *s, const int32_t *tokens, int n, int n_o
            : write_rows(s, tokens, n);
     s->n_before = 0;
     if (!status) status = vlci_kv_pool_sync(s->kv[0]->pool);
-    if (!status) status = vlci_text_enter(s->text, &s->stream, n, NULL);
+    if (!status) status = vlci_text_enter(s->text, &s->stream, n);
     if (!status) status = vlci_walk_go(&walk, &work);
     if (!status) status = vlci_text_logits(s->text, &s->stream, 0, n);
     if (!status) vlci_tap(device_of(s), s->text->logits, n, c->vocab, "logits");

@@ -108,8 +108,13 @@ static int answer_rows(const vlcache_sequence *s, int length) {
     return s->how.max_tokens < left ? s->how.max_tokens : left;
 }
 
-/* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at a
- * time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
+/* Turns with pictures are, and those of models that see none. */
+static bool may_compress(const vlcache_sequence *s) {
+    return s->prompt.visual || !s->shared->model->config.eyes;
+}
+
+/* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at
+ * a time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
 static bool is_small(const vlcache_sequence *s) {
     const vlci_kv_shape *shape = &s->shared->pool.shape;
     uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype),
@@ -118,7 +123,7 @@ static bool is_small(const vlcache_sequence *s) {
 }
 
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe) && !is_small(s);
+    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(&s->recipe) && !is_small(s);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -140,7 +145,7 @@ static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until)
 }
 
 static bool compresses(const vlcache_sequence *s) {
-    return s->prompt.visual && s->recipe.compresses;
+    return may_compress(s) && s->recipe.compresses;
 }
 
 /* Rows that are decoded before compression, or all when there is none. */
@@ -203,15 +208,37 @@ static int32_t *list_rows(const vlci_kv *kv) {
     return rows;
 }
 
+/* Scores are taken of rows that see all before them: in layers with a window they do as long as it is not
+ * full. */
+static vlcache_status check_window(const vlcache_sequence *s) {
+    const vlci_text_config *c = vlci_sequence_text(s);
+    int defer = -1, rows = s->kv.length + s->prompt.n;
+    for (size_t i = 0; i < s->n_plans; i++)
+        if (s->recipes[i].compresses && s->recipes[i].defer > defer) defer = s->recipes[i].defer;
+    for (int layer = 0; layer < c->layers && defer >= 0; layer++) {
+        int window = vlci_text_window(c, layer);
+        if (window && rows + defer > window)
+            return vlci_fail(
+                VLCACHE_E_UNSUPPORTED,
+                "the prompt comes to %d rows of the cache, of which layer %d sees only the last %d "
+                "(config.json: sliding_window): such prompts are not compressed, ask without "
+                "compression",
+                rows + defer, layer, window);
+    }
+    return VLCACHE_OK;
+}
+
 static vlcache_status make_plans(vlcache_sequence *s) {
     vlci_compress_prompt asked = {.tokens = s->prompt.n,
-                                  .text = s->prompt.after,
+                                  .text = s->prompt.visual ? s->prompt.after : 0,
                                   .text_rows = s->prompt.after_at,
                                   .grids = s->prompt.grids,
                                   .n_grids = s->prompt.n_grids};
-    if (!s->prompt.visual) return VLCACHE_OK;
+    if (!may_compress(s)) return VLCACHE_OK;
+    vlcache_status status = check_window(s);
+    if (status) return status;
     int32_t *past = list_rows(&s->kv);
-    vlcache_status status = past ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
+    status = past ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
     for (size_t i = 0; i < s->n_plans && !status; i++)
         status =

@@ -42,7 +42,7 @@ static vlcache_status run_part(vlci_walk *w, int rows) {
     if (status) return status;
     vlci_text_rows part = next_part(w, rows);
     status = vlci_text_layer_run(w->text, w->layer, &part);
-    vlci_attention attention = vlci_text_attention(w->text, &part);
+    vlci_attention attention = vlci_text_attention(w->text, w->layer, &part);
     for (int i = 0; i < w->n_observers && !status; i++) {
         const vlci_observer *o = &w->observer[i];
         if (o->part) status = o->part(o->user, w->layer, &attention, w->row, rows);

@@ -6,7 +6,8 @@
  * (slots[b] * layers + layer) * kv_heads + kv of `heads`; row j of it is row j % VLCI_KV_PAGE of page
  * table[first + j / VLCI_KV_PAGE].
  * Dense: element (b, kv, row j, d) stands at b * seq_stride + kv * head_stride + j * row_stride + d, which is
- * how the towers of pictures have them.
+ * how the towers of pictures have them. With `slots`, sequences of any lengths lie one behind the other, and
+ * b begins at row slots[b] instead.
  */
 #ifndef VLCI_KV_VIEW_H
 #define VLCI_KV_VIEW_H
@@ -19,7 +20,7 @@ typedef struct vlci_kv_view {
     cl_mem k, v;
     cl_mem bias;       /**< f32, a number for each row of the pool, added to its logits; NULL: none has any */
     cl_mem heads;      /**< vlci_kv_head [slots][layers][kv_heads] */
-    cl_mem slots;      /**< int[batch] */
+    cl_mem slots;      /**< int[batch]; dense: first rows, or NULL for seq_stride */
     cl_mem table;      /**< int: pages; NULL: dense */
     int layer, layers; /**< this one, of how many */
     int ahead; /**< rows of each head beyond what `heads` says: earlier rows of a prompt that is being read */

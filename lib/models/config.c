@@ -19,16 +19,18 @@ vlcache_status vlci_config_read_image_token(const vlci_scope *root, int usual, v
     return status;
 }
 
-/* What stands nowhere: the text classes' 1 and 2, unless text_config says null, which is none. */
+/* What stands nowhere: what the text class has, unless its settings say null, which is none. */
 static vlcache_status default_ends(const vlci_scope *text, bool bos, vlci_config *config) {
     int vocab = config->text.vocab;
-    if (!bos && vocab > 1 && !(text->object && json_object_get(text->object, "bos_token_id")))
-        config->bos_token = 1;
-    if (config->eos_tokens || vocab <= 2 || (text->object && json_object_get(text->object, "eos_token_id")))
+    int usual_bos = config->text.bos, usual_eos = config->text.eos;
+    if (!bos && usual_bos < vocab && !(text->object && json_object_get(text->object, "bos_token_id")))
+        config->bos_token = usual_bos;
+    if (config->eos_tokens || usual_eos < 0 || usual_eos >= vocab ||
+        (text->object && json_object_get(text->object, "eos_token_id")))
         return VLCACHE_OK;
     config->eos_tokens = vlci_alloc(1, sizeof *config->eos_tokens);
     if (!config->eos_tokens) return vlci_fail_memory("end tokens");
-    config->eos_tokens[0] = 2;
+    config->eos_tokens[0] = usual_eos;
     config->n_eos_tokens = 1;
     return VLCACHE_OK;
 }
@@ -55,6 +57,7 @@ vlcache_status vlci_config_read_common(const vlci_hub *hub, vlci_config *config)
     vlci_scope text;
     config->bos_token = -1;
     vlcache_status status = vlci_json_object(&hub->config, "text_config", &text);
+    if (config->text.flat) text = hub->config;
     if (!status) status = vlci_hub_dtype(&text, &config->dtype);
     if (!status) status = vlci_hub_dtype(&hub->config, &config->dtype);
     return status ? status : read_ends(hub, &text, config);

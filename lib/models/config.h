@@ -14,7 +14,7 @@ struct vlci_config {
     const vlci_family *family;
     void *eyes; /**< the family's own: tower, projector, how pictures are prepared; NULL: none */
     vlci_text_config text;
-    char *text_model_type; /**< "llama" or "mistral", owned */
+    char *text_model_type; /**< "llama", "qwen2", ..: as it is said; owned */
     int image_token;       /**< id of the family's mark */
     int bos_token;         /**< -1: none */
     int *eos_tokens;       /**< generation_config.json, else config.json; owned */

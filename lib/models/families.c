@@ -6,13 +6,30 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/idefics3.h"
+#include "models/internvl.h"
 #include "models/llava.h"
 #include "models/llava_next.h"
+#include "models/llava_onevision.h"
+#include "models/paligemma.h"
+#include "models/qwen2_5_vl.h"
+#include "models/qwen2_vl.h"
+#include "models/qwen3_vl.h"
+#include "models/text_only.h"
 
 const vlci_family *const vlci_families[] = {
-    &vlci_family_llava,
-    &vlci_family_llava_next,
-    NULL,
+    &vlci_family_llava,           // LLaVA-1.5 and all that is built as it is
+    &vlci_family_llava_next,      // LLaVA-1.6
+    &vlci_family_llava_onevision, // and LLaVA-OV-Chat
+    &vlci_family_idefics3,        // SmolVLM's first release, too
+    &vlci_family_smolvlm,         // SmolVLM2
+    &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
+    &vlci_family_paligemma,       // the first, whose text model is Gemma
+    &vlci_family_qwen2_vl,        // and QVQ
+    &vlci_family_qwen2_5_vl,
+    &vlci_family_qwen3_vl, // dense ones
+    &vlci_family_llama,    // text models alone, from here on
+    &vlci_family_mistral,         &vlci_family_qwen2, &vlci_family_qwen3, &vlci_family_gemma, NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {

@@ -1,9 +1,10 @@
 /*
- * family.c - what families share: room for a picture's layout, positions that count up.
+ * family.c - what families share: room for a picture's layout, squares of tokens, positions that count up.
  */
 #include "models/family.h"
 
 #include "core/alloc.h"
+#include "picture/prepare.h"
 
 vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool sources,
                                           vlci_picture_layout *out) {
@@ -24,6 +25,15 @@ void vlci_picture_layout_release(vlci_picture_layout *layout) {
     vlci_free(layout->grids);
     vlci_free(layout->source);
     *layout = (vlci_picture_layout){0};
+}
+
+void vlci_picture_layout_square(vlci_picture_layout *layout, int grid, const vlci_layout_square *square,
+                                const vlci_view *view, int width, int height) {
+    int side = square->side, size = square->size;
+    layout->grids[grid] = (vlci_layout_grid){square->entry, side, side, side};
+    for (int i = 0; i < side * side; i++)
+        vlci_view_cell(view, square->x + i % side * size, square->y + i / side * size, size, width, height,
+                       layout->cell[square->token + i]);
 }
 
 void vlci_positions_count(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,

@@ -7,6 +7,9 @@
  *     picture --prepare--> pixels (host) --look--> visual tokens (device), in the layout's order
  *     rows of a prompt --positions--> what RoPE turns them by
  *
+ * A family of text models alone has no eyes: config->eyes stays NULL, layout(), prepare() and look() are
+ * NULL, and pictures are refused before they are asked for.
+ *
  * A family reaches its own settings and weights through config->eyes, which nobody else looks into. All
  * functions but load() and release() may run in several threads on one model.
  */
@@ -22,6 +25,7 @@
 typedef struct vlci_config vlci_config; /* models/config.h */
 typedef struct vlci_hub vlci_hub;       /* checkpoint/hub.h */
 typedef struct vlci_pixels vlci_pixels; /* picture/prepare.h */
+typedef struct vlci_view vlci_view;
 
 /** Visual tokens that lie as what they show: the token of row y and column x is entry first + y * stride + x
  * of its layout. */
@@ -53,10 +57,12 @@ typedef struct vlci_placed_picture {
     const vlci_picture_layout *layout; /**< borrowed */
 } vlci_placed_picture;
 
-typedef struct vlci_family {
+typedef struct vlci_family vlci_family;
+
+struct vlci_family {
     const char *name; /**< "model_type" of config.json, and vlcache_model_info.family */
     const char *mark; /**< the text that stands for one picture in a prompt: "<image>"; the tokenizer makes
-                           config->image_token of it */
+                           config->image_token of it (-1 without eyes: it makes words of it) */
 
     const vlci_naming *names; /**< how checkpoints call its tensors (see vlci_checkpoint_name()) */
 
@@ -83,6 +89,12 @@ typedef struct vlci_family {
     void (*describe)(const vlci_config *config, vlcache_model_info *info);
 
     /**
+     * Bounds the pixels that pictures are resized to, instead of what the checkpoint says; 0: as it says.
+     * NULL where pictures have sizes of the family's own. Errors: VLCACHE_E_ARGUMENT.
+     */
+    vlcache_status (*bound)(vlci_config *config, int least, int most);
+
+    /**
      * Lays out a picture of width x height; needs no pixels and no weights. Release with
      * vlci_picture_layout_release(). Errors: VLCACHE_E_ARGUMENT (sides), VLCACHE_E_UNSUPPORTED (the
      * processor's sizes do not give what the tower takes), VLCACHE_E_NO_MEMORY; `*out` is then zeroed.
@@ -97,8 +109,10 @@ typedef struct vlci_family {
 
     /**
      * Runs tower and projector over prepare()'s pixels and puts the result in the layout's order: `*tokens`
-     * is new memory, f32 [layout->n_tokens][text hidden]. Enqueues; the caller waits where it must. Errors:
-     * the device's, VLCACHE_E_NO_MEMORY.
+     * is new memory, f32 [layout->n_tokens][1 + config->text.deepstack][text hidden]: a token's features, and
+     * behind them those of its further sets (DeepStack), of which set 1 + k is added to the rows of visual
+     * tokens behind text layer k while a prompt is read; settings() says how many there are. Enqueues; the
+     * caller waits where it must. Errors: the device's, VLCACHE_E_NO_MEMORY.
      */
     vlcache_status (*look)(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout, cl_mem *tokens);
@@ -110,7 +124,16 @@ typedef struct vlci_family {
      */
     void (*positions)(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
                       int32_t start, int n, int32_t (*position)[3], int32_t *next);
-} vlci_family;
+
+    /** Whose layout(), prepare() and look() take pictures that share a prompt with others, where those are
+     * seen otherwise than one alone; the settings and weights are the same. NULL: there is no difference. */
+    const vlci_family *several;
+};
+
+/** The family that looks at each of a prompt's n pictures. */
+static inline const vlci_family *vlci_family_among(const vlci_family *family, size_t n) {
+    return n > 1 && family->several ? family->several : family;
+}
 
 /** Room for a layout of `n` entries, `n_tokens` of them visual, and `n_grids` grids; all zero, with source
  * where `sources`. Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */
@@ -119,6 +142,18 @@ vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool
 
 /** Frees what the layout points to and zeroes it; NULL accepted. */
 void vlci_picture_layout_release(vlci_picture_layout *layout);
+
+/** A square of visual tokens among the layout's: `side` x `side`, row by row without a gap, each of `size`
+ * pixels of a view. */
+typedef struct vlci_layout_square {
+    int side, size;
+    int entry, token; /**< of the first */
+    int x, y;         /**< where its upper left corner lies in the view, pixels */
+} vlci_layout_square;
+
+/** Makes grid `grid` of the square, and its tokens' cells, in a picture of width x height. */
+void vlci_picture_layout_square(vlci_picture_layout *layout, int grid, const vlci_layout_square *square,
+                                const vlci_view *view, int width, int height);
 
 /** positions() of a family whose rows simply count up: start, start + 1, ... */
 void vlci_positions_count(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,

@@ -17,7 +17,8 @@
 const vlci_naming vlci_llava_names[] = {
     {{"language_model.model.", "model.language_model.", "language_model.", "model.language_model.model."}},
     {{"language_model.lm_head.", "lm_head.", "model.lm_head."}},
-    {{VLCI_CLIP_PREFIX, "vision_tower.", "model.vision_tower.", "model.vision_tower.vision_model."}},
+    {{"vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
+      "model.vision_tower.vision_model."}},
     {{"multi_modal_projector.", "model.multi_modal_projector."}},
     {{"image_newline", "model.image_newline"}},
     {{NULL}},
@@ -25,64 +26,58 @@ const vlci_naming vlci_llava_names[] = {
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
-/* vision_feature_layer counts hidden states: 0 is the embedding, k comes after layer k, -1 is the last. */
-static vlcache_status read_feature(const vlci_scope *root, vlci_llava *eyes) {
-    const char *strategy = "default";
-    const json_t *value = vlci_json_value(root, "vision_feature_layer");
-    int layer = -2, states = eyes->vision.layers + 1;
-    if (json_is_array(value)) {
-        if (json_array_size(value) != 1)
-            return vlci_json_unsupported(root, "vision_feature_layer",
-                                         "a list of %zu layers; one is supported", json_array_size(value));
-        value = json_array_get(value, 0);
-    }
-    if (value && !json_is_integer(value))
-        return vlci_json_bad(root, "vision_feature_layer", "must be an integer");
-    if (value) {
-        json_int_t number = json_integer_value(value);
-        if (number < -states || number >= states)
-            return vlci_json_bad(root, "vision_feature_layer",
-                                 "is %" JSON_INTEGER_FORMAT ", must be from %d to %d", number, -states,
-                                 states - 1);
-        layer = (int)number;
-    }
-    eyes->vision.run_layers = layer < 0 ? states + layer : layer;
-    vlcache_status status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
+/* Which features: of which layer, with the class token or without. */
+static vlcache_status read_feature(const vlci_scope *root, const vlci_llava_usual *usual, vlci_llava *eyes) {
+    const char *strategy = usual->strategy;
+    vlcache_status status = vlci_vit_feature_read(root, usual->feature_layer, &eyes->vision);
+    if (!status) status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
     if (status) return status;
     eyes->keep_class = strcmp(strategy, "full") == 0;
-    if (!eyes->keep_class && strcmp(strategy, "default") != 0)
+    if (!eyes->vision.class_token && !eyes->keep_class)
+        return vlci_json_unsupported(root, "vision_feature_select_strategy",
+                                     "\"%.64s\"; full is supported: the tower has no class token", strategy);
+    eyes->keep_class &= eyes->vision.class_token;
+    if (strcmp(strategy, "full") != 0 && strcmp(strategy, "default") != 0)
         return vlci_json_bad(root, "vision_feature_select_strategy", "is \"%.64s\", must be default or full",
                              strategy);
     return VLCACHE_OK;
 }
 
-/* CLIPVisionConfig's defaults, or LlavaConfig's where there is no vision_config at all. */
-static vlcache_status read_vision(const vlci_scope *root, vlci_llava *eyes) {
-    vlci_clip_config own = VLCI_CLIP_DEFAULTS;
+/* The tower's class defaults, or LlavaConfig's where there is no vision_config at all. */
+static vlcache_status read_vision(const vlci_scope *root, const vlci_llava_usual *usual, vlci_llava *eyes) {
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
     if (status) return status;
+    eyes->vision = usual->tower->defaults;
     if (!scope.object) {
-        own.hidden = 1024, own.layers = 24, own.heads = 16, own.intermediate = 4096;
-        own.image_size = 336, own.patch_size = 14;
+        if (usual->tower != &vlci_vit_clip) return vlci_json_bad(root, "vision_config", "is missing");
+        eyes->vision.hidden = 1024, eyes->vision.layers = 24, eyes->vision.heads = 16;
+        eyes->vision.intermediate = 4096, eyes->vision.image_size = 336, eyes->vision.patch_size = 14;
     }
-    eyes->vision = own;
-    status = vlci_clip_config_read(&scope, &eyes->vision);
-    return status ? status : read_feature(root, eyes);
+    status = vlci_vit_config_read(&scope, usual->tower, &eyes->vision);
+    return status ? status : read_feature(root, usual, eyes);
 }
 
-vlcache_status vlci_llava_settings(const vlci_scope *root, vlci_config *config) {
+const vlci_llava_usual vlci_llava_usual_clip = {.tower = &vlci_vit_clip,
+                                                .feature_layer = -2,
+                                                .strategy = "default",
+                                                .text = "llama",
+                                                .image_token = 32000};
+
+vlcache_status vlci_llava_settings(const vlci_scope *root, const vlci_llava_usual *usual,
+                                   vlci_config *config) {
     vlci_llava *eyes = vlci_calloc(1, sizeof *eyes);
     if (!eyes) return vlci_fail_memory("settings of a vision tower");
     config->eyes = eyes;
     eyes->projector_act = VLCI_ACT_GELU;
     eyes->projector_bias = true;
     eyes->processor = (vlci_processor)VLCI_PROCESSOR_CLIP;
-    vlcache_status status = read_vision(root, eyes);
-    if (!status) status = vlci_text_config_read(root, &config->text, &config->text_model_type);
+    vlcache_status status = read_vision(root, usual, eyes);
+    if (!status)
+        status = vlci_text_config_read_nested(root, usual->text, &config->text, &config->text_model_type);
     if (!status) status = vlci_hub_activation(root, "projector_hidden_act", &eyes->projector_act);
     if (!status) status = vlci_json_bool(root, "multimodal_projector_bias", &eyes->projector_bias);
-    if (!status) status = vlci_config_read_image_token(root, 32000, config);
+    if (!status) status = vlci_config_read_image_token(root, usual->image_token, config);
     return status;
 }
 
@@ -124,7 +119,7 @@ static vlcache_status read_type(const vlci_scope *scope, vlci_llava *eyes) {
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     vlci_scope image;
-    vlcache_status status = vlci_llava_settings(&hub->config, config);
+    vlcache_status status = vlci_llava_settings(&hub->config, &vlci_llava_usual_clip, config);
     vlci_llava *eyes = config->eyes;
     if (!status) status = vlci_hub_image(hub, &image);
     if (!status) status = read_type(&image, eyes);
@@ -136,12 +131,16 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
+    const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
+                                             .first = "linear_1",
+                                             .second = "linear_2",
+                                             .from = eyes->vision.hidden,
+                                             .to = config->text.hidden,
+                                             .bias = eyes->projector_bias,
+                                             .act = eyes->projector_act};
     (void)tokenizer; /* no text among visual tokens */
-    vlcache_status status = vlci_clip_load(up, &eyes->vision, &eyes->tower);
-    if (!status)
-        status = vlci_projector_load(up, "multi_modal_projector.", eyes->vision.hidden, config->text.hidden,
-                                     eyes->projector_bias, eyes->projector_act, &eyes->projector);
-    return status;
+    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
+    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
 
 void vlci_llava_release(vlci_config *config) {
@@ -149,7 +148,7 @@ void vlci_llava_release(vlci_config *config) {
     if (!eyes) return;
     if (eyes->newline) vlci_memory_release(eyes->tower.compute->device, &eyes->newline);
     vlci_projector_release(&eyes->projector);
-    vlci_clip_release(&eyes->tower);
+    vlci_vit_release(&eyes->tower);
     vlci_free(eyes->pinpoints);
     vlci_free(eyes);
     config->eyes = NULL;
@@ -173,7 +172,7 @@ vlcache_status vlci_llava_unfit(const vlci_llava *eyes, const char *what, int wi
 
 int vlci_llava_lay_tile(const vlci_llava *eyes, const vlci_view *view, int width, int height,
                         vlci_picture_layout *out) {
-    int n = 0, side = vlci_clip_side(&eyes->vision), patch = eyes->vision.patch_size;
+    int n = 0, side = vlci_vit_side(&eyes->vision), patch = eyes->vision.patch_size;
     if (eyes->keep_class) out->source[n++] = 0;
     out->grids[0] = (vlci_layout_grid){.first = n, .rows = side, .columns = side, .stride = side};
     for (int y = 0; y < side; y++) {
@@ -199,7 +198,7 @@ static vlcache_status tile_view(const vlci_llava *eyes, int width, int height, v
 
 static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
     const vlci_llava *eyes = config->eyes;
-    int side = vlci_clip_side(&eyes->vision), n = side * side + eyes->keep_class;
+    int side = vlci_vit_side(&eyes->vision), n = side * side + eyes->keep_class;
     vlci_view view;
     *out = (vlci_picture_layout){0};
     vlcache_status status = tile_view(eyes, width, height, &view);
@@ -230,9 +229,9 @@ vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pix
     cl_mem features = NULL, selected = NULL, projected = NULL;
     int rows = 0, width = config->text.hidden;
     *tokens = NULL;
-    vlcache_status status = vlci_clip_run(&eyes->tower, pixels, &features);
+    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
     if (!status)
-        status = vlci_clip_select(&eyes->tower, features, pixels->tiles, eyes->keep_class, &rows, &selected);
+        status = vlci_vit_select(&eyes->tower, features, pixels->tiles, eyes->keep_class, &rows, &selected);
     if (!status) vlci_tap(device, selected, rows, eyes->vision.hidden, "vision.features");
     if (!status) status = vlci_projector_run(&eyes->projector, selected, rows, &projected);
     if (!status) vlci_tap(device, projected, rows, width, "projector.features");

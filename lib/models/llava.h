@@ -4,24 +4,26 @@
 #ifndef VLCI_MODELS_LLAVA_H
 #define VLCI_MODELS_LLAVA_H
 
-#include "models/clip.h"
 #include "models/config.h"
 #include "models/projector.h"
+#include "models/vit.h"
 #include "picture/prepare.h"
 
 extern const vlci_family vlci_family_llava;
 
 /** What config->eyes points to in both families. */
 typedef struct vlci_llava {
-    vlci_clip_config vision;
+    vlci_vit_config vision;
     bool keep_class; /**< select strategy "full": the class token stays in front of the patches */
     vlci_activation projector_act;
     bool projector_bias;
     vlci_processor processor;
     int (*pinpoints)[2]; /**< LLaVA-NeXT: {height, width} candidates, owned; else NULL */
     int n_pinpoints;
+    int most; /**< LLaVA-OneVision: patches of so many tiles become visual tokens, at most (a tenth more a
+                 side) */
 
-    vlci_clip tower; /**< from here on: loaded */
+    vlci_vit tower; /**< from here on: loaded */
     vlci_projector projector;
     cl_mem newline; /**< f32 [text hidden]: LLaVA-NeXT's end of a row of patches; else NULL */
 } vlci_llava;
@@ -30,8 +32,18 @@ typedef struct vlci_llava {
  * and saves (save_original_format false), then its middle forms (CLIP without "vision_model."). */
 extern const vlci_naming vlci_llava_names[];
 
-/** The family's functions, but for what pictures look like. */
-vlcache_status vlci_llava_settings(const vlci_scope *root, vlci_config *config);
+/** What a family's classes have where a file says nothing. */
+typedef struct vlci_llava_usual {
+    const vlci_vit_kind *tower;
+    int feature_layer;
+    const char *strategy, *text; /**< vision_feature_select_strategy, text_config.model_type */
+    int image_token;
+} vlci_llava_usual;
+
+/** The families' functions, but for what pictures look like. */
+vlcache_status vlci_llava_settings(const vlci_scope *root, const vlci_llava_usual *usual,
+                                   vlci_config *config);
+extern const vlci_llava_usual vlci_llava_usual_clip; /**< of LLaVA and LLaVA-NeXT */
 vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
 void vlci_llava_release(vlci_config *config);
 void vlci_llava_describe(const vlci_config *config, vlcache_model_info *info);

@@ -57,7 +57,7 @@ static vlcache_status load_text(vlci_upload *up, vlcache_model *model) {
         status = vlci_text_layer_load(up, c, prefix, &model->text[i]);
     }
     if (!status)
-        status = vlci_upload_norm(up, "language_model.model.", "norm", c->hidden, false, &model->final_norm);
+        status = vlci_text_norm_load(up, c, "language_model.model.", "norm", c->hidden, &model->final_norm);
     return status ? status : load_head(up, model);
 }
 
@@ -107,7 +107,7 @@ static vlcache_dtype stored_dtype(const vlcache_model *model) {
     return model->embedding.dtype;
 }
 
-VLCI_OPTIONS_END(vlcache_model_options, progress_user);
+VLCI_OPTIONS_END(vlcache_model_options, max_pixels);
 
 static vlcache_status take_options(const vlcache_model_options *from, vlcache_model_options *to) {
     vlcache_status status =
@@ -117,12 +117,24 @@ static vlcache_status take_options(const vlcache_model_options *from, vlcache_mo
                        "must be a value of vlcache_dtype");
 }
 
+/* Pictures between the caller's bounds. */
+static vlcache_status bound_pictures(vlci_config *config, const vlcache_model_options *o) {
+    if (!o->min_pixels && !o->max_pixels) return VLCACHE_OK;
+    if (config->family->bound) return config->family->bound(config, o->min_pixels, o->max_pixels);
+    return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, o->max_pixels ? "model.max_pixels" : "model.min_pixels",
+                       VLCI_VALUE("%d", o->max_pixels ? o->max_pixels : o->min_pixels),
+                       "pictures of a %s model have sizes of its own: leave it 0", config->family->name);
+}
+
 /* What depends on the weights, once they are there. All is open before anything is enqueued but uploads. */
 static vlcache_status open_rest(vlcache_model *model) {
     const vlci_text_config *c = &model->config.text;
     vlci_compute *k = &model->compute;
-    const vlci_attention_shape shape = {
-        .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .kv_dtype = model->dtype};
+    const vlci_attention_shape shape = {.heads = c->heads,
+                                        .kv_heads = c->kv_heads,
+                                        .head_dim = c->head_dim,
+                                        .kv_dtype = model->dtype,
+                                        .windowed = c->window > 0 && c->window < c->max_positions};
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
@@ -167,6 +179,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     if (status) return status;
     status = vlci_config_load(folder, &model->config);
     model->family = model->config.family;
+    if (!status) status = bound_pictures(&model->config, &taken);
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
     if (!status) status = vlci_chat_detect(folder, model->config.text_model_type, &model->chat);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
@@ -187,6 +200,7 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
     if (status) return status;
     status = vlci_config_load_alone(config, &model->config);
     model->family = model->config.family;
+    if (!status) status = bound_pictures(&model->config, &taken);
     model->chat = vlci_chat_find("plain");
     model->config.n_eos_tokens = 0; /* random tokens end nothing */
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = model->config.dtype;

@@ -1,21 +1,34 @@
 /**
- * projector.h (internal) - two matrices with an activation between, from a tower's width to the text model's.
+ * projector.h (internal) - from a tower's width to the text model's: one matrix, or two with an activation
+ * between; a LayerNorm in front where a family has one.
  */
 #ifndef VLCI_MODELS_PROJECTOR_H
 #define VLCI_MODELS_PROJECTOR_H
 
 #include "models/weight.h"
 
+/** What a family's projector is made of; names are behind `prefix`. */
+typedef struct vlci_projector_config {
+    const char *prefix, *first;
+    const char *second; /**< NULL: there is only one matrix, and no activation */
+    const char *norm;   /**< LayerNorm of what comes in; NULL: none */
+    float norm_eps;
+    int from, to;
+    bool bias; /**< of the matrices */
+    vlci_activation act;
+} vlci_projector_config;
+
 typedef struct vlci_projector {
     const vlci_compute *compute; /**< borrowed */
-    vlci_matrix first, second;
+    vlci_norm norm;              /**< all zero: none */
+    float norm_eps;
+    vlci_matrix first, second; /**< second: all zero where there is one */
     vlci_activation act;
 } vlci_projector;
 
-/** Uploads "<prefix>linear_1" [to][from] and "<prefix>linear_2" [to][to]. Errors: those of
- * vlci_upload_matrix(); vlci_projector_release() follows. */
-vlcache_status vlci_projector_load(vlci_upload *up, const char *prefix, int from, int to, bool bias,
-                                   vlci_activation act, vlci_projector *out);
+/** Uploads first [to][from], second [to][to] and the norm [from]. Errors: those of vlci_upload_matrix();
+ * vlci_projector_release() follows. */
+vlcache_status vlci_projector_load(vlci_upload *up, const vlci_projector_config *config, vlci_projector *out);
 
 /** `*projected`: new memory, f32 [rows][to]. Errors: the device's. */
 vlcache_status vlci_projector_run(const vlci_projector *projector, cl_mem features, int rows,

@@ -1,5 +1,5 @@
 /*
- * text.c - the Llama / Mistral text transformer over some rows.
+ * text.c - the text transformer over some rows.
  */
 #include "models/text.h"
 
@@ -14,32 +14,23 @@ static vlcache_device *device_of(const vlci_text *t) {
 
 /* ---- rotations ----------------------------------------------------------------------------------------- */
 
-/* Inverse frequencies theta^(-2d/D), scaled as the config says ("linear", and Llama 3's smooth blend by
- * wavelength). */
-static float inverse_frequency(const vlci_text_config *c, int d) {
-    double f = pow((double)c->rope_theta, -2.0 * d / c->head_dim), factor = (double)c->rope_factor;
-    if (c->rope_kind == VLCI_ROPE_LINEAR) return (float)(f / factor);
-    if (c->rope_kind != VLCI_ROPE_LLAMA3) return (float)f;
-    double low = (double)c->rope_low_factor, high = (double)c->rope_high_factor;
-    double wraps = c->rope_original_positions * f / (2.0 * 3.14159265358979323846);
-    double smooth = (wraps - low) / (high - low);
-    if (wraps < low) return (float)(f / factor);
-    return wraps > high ? (float)f : (float)((1.0 - smooth) * f / factor + smooth * f);
+static vlcache_status write_new(vlci_text *t, const void *values, size_t bytes, const char *what,
+                                cl_mem *out) {
+    vlcache_status status = vlci_memory_create(device_of(t), bytes, what, out);
+    return status ? status : vlci_write(device_of(t), *out, 0, values, bytes);
 }
 
 static vlcache_status create_frequencies(vlci_text *t) {
     const vlci_text_config *c = &t->model->config.text;
     size_t n = (size_t)c->head_dim / 2;
     float *values = vlci_alloc(n, sizeof *values);
-    if (!values) return vlci_fail_memory("rotary frequencies");
-    for (size_t d = 0; d < n; d++) values[d] = inverse_frequency(c, (int)d);
-    vlcache_status status =
-        vlci_memory_create(device_of(t), n * sizeof *values, "rotary frequencies", &t->inv_freq);
-    if (!status) status = vlci_write(device_of(t), t->inv_freq, 0, values, n * sizeof *values);
-    if (!status) status = vlci_memory_create(device_of(t), n * sizeof(cl_int), "rotary axes", &t->axis);
-    if (!status)
-        status = vlci_fill(device_of(t), t->axis, 0, n * sizeof(cl_int), 0); /* one axis: all by the first */
+    int32_t *axis = vlci_alloc(n, sizeof *axis);
+    vlcache_status status = values && axis ? VLCACHE_OK : vlci_fail_memory("rotary frequencies");
+    if (!status) vlci_rotary_fill(&c->rope, c->head_dim, values, axis);
+    if (!status) status = write_new(t, values, n * sizeof *values, "rotary frequencies", &t->inv_freq);
+    if (!status) status = write_new(t, axis, n * sizeof *axis, "rotary axes", &t->axis);
     vlci_free(values);
+    vlci_free(axis);
     return status;
 }
 
@@ -143,20 +134,33 @@ void vlci_text_release(vlci_text *t) {
 
 /* ---- running ------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_text_enter(const vlci_text *t, const vlci_stream *s, int rows, cl_mem features) {
-    const vlci_compute *k = &t->model->compute;
+/* sqrt(hidden), in the precision of the embedding, as the models were trained. */
+static float embed_scale(const vlcache_model *model) {
+    float scale = sqrtf((float)model->config.text.hidden);
+    uint32_t stored = 0;
+    if (!model->config.text.embed_scaled) return 1.0f;
+    vlci_narrow(&scale, &stored, model->embedding.dtype, 1);
+    vlci_widen(&stored, model->embedding.dtype, &scale, 1);
+    return scale;
+}
+
+vlcache_status vlci_text_enter(const vlci_text *t, const vlci_stream *s, int rows) {
+    const vlcache_model *model = t->model;
+    const vlci_compute *k = &model->compute;
+    const vlci_text_config *c = &model->config.text;
     vlcache_status status =
-        vlci_embed_run(&k->embed, &t->model->embedding, features ? features : s->x, s->ids, s->x, rows);
+        vlci_embed_run(&k->embed, &model->embedding, embed_scale(model), s->features, s->ids, s->x, rows);
     if (!status)
-        status = vlci_rope_phase(&k->rope, t->inv_freq, t->axis, s->position, s->phase, rows,
-                                 t->model->config.text.head_dim);
+        status = vlci_rope_phase(&k->rope, t->inv_freq, t->axis, s->position, s->phase, rows, c->head_dim,
+                                 c->rope.attention_factor);
     return status;
 }
 
-vlci_attention vlci_text_attention(const vlci_text *t, const vlci_text_rows *r) {
+vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
     return (vlci_attention){.batch = r->batch,
-                            .causal = true,
+                            .causal = !c->prefix_lm, /* in decode a row is all that is new */
+                            .window = vlci_text_window(c, layer),
                             .scale = 1.0f / sqrtf((float)c->head_dim),
                             .kv = r->kv,
                             .q_stride = ((size_t)c->heads + 2 * (size_t)c->kv_heads) * (size_t)c->head_dim,
@@ -185,9 +189,18 @@ static vlcache_status append_rows(const vlci_text *t, const vlci_text_rows *r) {
     return vlci_rope_append(&t->model->compute.rope, &a);
 }
 
+/* Each head of q and k for itself, where the model does that. */
+static vlcache_status norm_heads(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    if (!c->head_norm) return VLCACHE_OK;
+    return vlci_head_norm_run(&t->model->compute.norm, t->qkv, &w->q_norm, &w->k_norm, r->rows, c->heads,
+                              c->kv_heads, c->head_dim, c->norm_eps);
+}
+
 /* x += out(attention(rope(qkv(RMS(x))))) */
-static vlcache_status attend(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
+    const vlci_text_layer *w = &t->model->text[layer];
     size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
     vlci_product qkv = {.w = &w->qkv,
                         .x = r->stream->x,
@@ -204,8 +217,9 @@ static vlcache_status attend(const vlci_text *t, const vlci_text_layer *w, const
                         .y_offset = at,
                         .m = r->rows,
                         .accumulate = true};
-    vlci_attention attention = vlci_text_attention(t, r);
+    vlci_attention attention = vlci_text_attention(t, layer, r);
     vlcache_status status = vlci_product_run(k, &qkv);
+    if (!status) status = norm_heads(t, w, r);
     if (!status) status = append_rows(t, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     return status ? status : vlci_product_run(k, &out);
@@ -239,10 +253,18 @@ static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const 
     return status ? status : vlci_product_run(k, &down);
 }
 
+/* x += set 1 + layer of the features, in the rows of visual tokens. */
+static vlcache_status add_features(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_stream *s = r->stream;
+    if (layer + 1 >= s->features.sets || !s->features.data) return VLCACHE_OK;
+    return vlci_embed_add(&t->model->compute.embed, s->features, layer + 1, s->ids, s->x, r->first, r->rows,
+                          t->model->config.text.hidden);
+}
+
 vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
-    const vlci_text_layer *w = &t->model->text[layer];
-    vlcache_status status = attend(t, w, r);
-    return status ? status : think(t, w, r);
+    vlcache_status status = attend(t, layer, r);
+    if (!status) status = think(t, &t->model->text[layer], r);
+    return status ? status : add_features(t, layer, r);
 }
 
 vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int first, int n) {

@@ -4,6 +4,7 @@
  *
  *     x = embedding rows, visual tokens among them                                vlci_text_enter()
  *     each layer: x += out(attention(rope(qkv(RMS(x)))))      x += down(act(gate(RMS(x))) * up(RMS(x)))
+ *                 x += features of set 1 + layer, in rows of visual tokens, where there are such sets
  *     logits = head(RMS(x of the last rows))                                      vlci_text_logits()
  *
  * Scratch is sized once; a run allocates nothing.
@@ -15,11 +16,13 @@
 
 /** Rows on their way through the layers. */
 typedef struct vlci_stream {
-    int room;        /**< rows */
-    cl_mem ids;      /**< int [room]: a token, or -1 - row of the features */
-    cl_mem position; /**< int [room][3] */
-    cl_mem phase;    /**< f32 [room][head_dim]: rotations of the positions */
-    cl_mem x;        /**< f32 [room][hidden] */
+    int room;               /**< rows */
+    cl_mem ids;             /**< int [room]: a token, or -1 - row of the features */
+    cl_mem position;        /**< int [room][3] */
+    cl_mem phase;           /**< f32 [room][head_dim]: rotations of the positions */
+    cl_mem x;               /**< f32 [room][hidden] */
+    vlci_features features; /**< of the visual tokens, 1 + config.text.deepstack sets of [hidden]; borrowed
+                               until all layers have run; zero where no id is negative */
 } vlci_stream;
 
 /** What layers need beside the rows: for at most `rows` rows of `batch` sequences at a time. */
@@ -55,16 +58,15 @@ vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch,
 /** Makes room for `rows` rows at a time. Errors: the device's; there is room for none then. */
 vlcache_status vlci_text_room(vlci_text *text, int rows);
 
-/** Enqueues x and phase of rows 0 .. rows - 1 of a stream from its ids and positions. `features`: f32
- * [..][hidden], NULL where no id is negative. */
-vlcache_status vlci_text_enter(const vlci_text *text, const vlci_stream *stream, int rows, cl_mem features);
+/** Enqueues x and phase of rows 0 .. rows - 1 of a stream from its ids, features and positions. */
+vlcache_status vlci_text_enter(const vlci_text *text, const vlci_stream *stream, int rows);
 
-/** The attention of some rows: what vlci_text_layer() runs, and what is looked at afterwards, before the next
- * layer. */
-vlci_attention vlci_text_attention(const vlci_text *text, const vlci_text_rows *rows);
+/** The attention of some rows in a layer: what vlci_text_layer() runs, and what is looked at afterwards,
+ * before the next layer. */
+vlci_attention vlci_text_attention(const vlci_text *text, int layer, const vlci_text_rows *rows);
 
 /** Enqueues one layer: appends keys and values behind the rows that `rows->kv` says there are, and changes x.
- */
+ * Where a prompt's rows see each other (config.text.prefix_lm), these are all rows of the prompt. */
 vlcache_status vlci_text_layer_run(const vlci_text *text, int layer, const vlci_text_rows *rows);
 
 /** Enqueues the logits of n rows of a stream, from row `first` on. */

@@ -17,7 +17,7 @@
 
 #include "core/alloc.h"
 
-enum { SLAB_BYTES = 64 << 20, MEMBERS_MOST = 16 }; /* more cores than that only wait for memory */
+enum { BANDS = 3, SLAB_BYTES = 64 << 20, MEMBERS_MOST = 16 }; /* more cores than that only wait for memory */
 
 /* Tells of `bytes` of the checkpoint more. */
 static vlcache_status advance(vlci_upload *up, uint64_t bytes) {
@@ -35,36 +35,51 @@ typedef struct slab {
     const vlci_weight_view *views;
     const vlci_part *parts;
     size_t n_parts;
+    const float *scale; /* of each row of the matrix; NULL: none */
     const vlci_matrix *matrix;
     int first, rows; /* of the matrix */
     char *to;
 } slab;
 
-/* Bytes of a band at its widest: what a member reads into, and what it packs from. */
+/* Bytes of a band at its widest. A member has BANDS of them: as read, as floats, and what it packs from. */
 static size_t band_bytes(int k) {
     return (size_t)VLCI_BAND * (size_t)k * sizeof(float);
 }
 
-/* Rows [row, end) of one view, in the matrix's dtype. */
-static vlcache_status read_part(const slab *s, const vlci_weight_view *view, int row, int end, void *raw,
-                                void *to) {
+static void scale_rows(float *wide, int rows, size_t k, const float *scale) {
+    for (int row = 0; row < rows; row++)
+        for (size_t i = 0; i < k; i++) wide[(size_t)row * k + i] *= scale[row];
+}
+
+/* Rows [row, end) of one view, in the matrix's dtype; `scale`: of each of them, or NULL. `raw`: two bands. */
+static vlcache_status read_part(const slab *s, const vlci_weight_view *view, int row, int end,
+                                const float *scale, char *raw, void *to) {
     size_t n = (size_t)(end - row) * (size_t)s->matrix->k, element = vlci_dtype_bytes(view->dtype);
     size_t at = (size_t)row * (size_t)s->matrix->k * element;
-    bool same = view->dtype == s->matrix->dtype;
+    bool same = view->dtype == s->matrix->dtype && !scale;
     vlcache_status status = vlci_checkpoint_read(s->up->checkpoint, view, at, same ? to : raw, n * element);
-    if (!status && !same) vlci_convert(raw, view->dtype, to, s->matrix->dtype, n);
-    return status;
+    if (status || same) return status;
+    if (scale) {
+        float *wide = (float *)(raw + band_bytes(s->matrix->k));
+        vlci_widen(raw, view->dtype, wide, n);
+        scale_rows(wide, end - row, (size_t)s->matrix->k, scale);
+        vlci_narrow(wide, to, s->matrix->dtype, n);
+    } else
+        vlci_convert(raw, view->dtype, to, s->matrix->dtype, n);
+    return VLCACHE_OK;
 }
 
 /* Rows [row, end) of the matrix. */
-static vlcache_status read_rows(const slab *s, int row, int end, void *raw, char *to) {
+static vlcache_status read_rows(const slab *s, int row, int end, char *raw, char *to) {
+    const float *scale = s->scale ? s->scale + row : NULL;
     vlcache_status status = VLCACHE_OK;
     size_t row_bytes = (size_t)s->matrix->k * vlci_dtype_bytes(s->matrix->dtype);
     for (size_t p = 0; p < s->n_parts && row < end && !status; p++) {
         int n = s->parts[p].n, stop = end < n ? end : n;
         if (row < n) {
-            status = read_part(s, &s->views[p], row, stop, raw, to);
+            status = read_part(s, &s->views[p], row, stop, scale, raw, to);
             to += (size_t)(stop - row) * row_bytes;
+            if (scale) scale += stop - row;
             row = stop;
         }
         row -= n; /* they count from the next part's */
@@ -78,11 +93,11 @@ static vlcache_status pack_band(void *user, size_t item, int member) {
     const vlci_matrix *matrix = s->matrix;
     int row = (int)item * VLCI_BAND, n = s->rows - row < VLCI_BAND ? s->rows - row : VLCI_BAND;
     size_t row_bytes = (size_t)matrix->k * vlci_dtype_bytes(matrix->dtype);
-    char *raw = s->up->scratch + (size_t)member * 2 * band_bytes(matrix->k);
+    char *raw = s->up->scratch + (size_t)member * BANDS * band_bytes(matrix->k);
     if (n < 0) n = 0; /* the lower half of the last blocks */
     if (matrix->layout == VLCI_ROWS)
         return read_rows(s, s->first + row, s->first + row + n, raw, s->to + (size_t)row * row_bytes);
-    char *rows = raw + band_bytes(matrix->k);
+    char *rows = raw + 2 * band_bytes(matrix->k);
     vlcache_status status = read_rows(s, s->first + row, s->first + row + n, raw, rows);
     if (status) return status;
     memset(rows + (size_t)n * row_bytes, 0, (size_t)(VLCI_BAND - n) * row_bytes);
@@ -117,7 +132,7 @@ static vlcache_status gather_team(vlci_upload *up, int k) {
         if (!status) status = vlci_team_create(members, &up->team);
         if (status) return status;
     }
-    size_t bytes = (size_t)vlci_team_size(up->team) * 2 * band_bytes(k);
+    size_t bytes = (size_t)vlci_team_size(up->team) * BANDS * band_bytes(k);
     if (bytes <= up->scratch_bytes) return VLCACHE_OK;
     vlci_free(up->scratch);
     up->scratch = vlci_alloc(bytes, 1);
@@ -156,13 +171,13 @@ static vlcache_status send_slab(vlci_upload *up, slab *s) {
 
 /* Slab by slab: of as many whole blocks of rows as it has room for. */
 static vlcache_status send_rows(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                size_t n_parts, const vlci_matrix *matrix) {
+                                size_t n_parts, const float *scale, const vlci_matrix *matrix) {
     size_t block = vlci_matrix_bytes(VLCI_BLOCK, matrix->k, matrix->dtype, matrix->layout);
     size_t room = up->slab_bytes ? up->slab_bytes : SLAB_BYTES;
     int most = VLCI_BLOCK * (int)(block < room ? room / block : 1);
     uint64_t stored = 0, told = 0;
     for (size_t p = 0; p < n_parts; p++) stored += views[p].bytes;
-    slab s = {.up = up, .views = views, .parts = parts, .n_parts = n_parts, .matrix = matrix};
+    slab s = {.up = up, .views = views, .parts = parts, .n_parts = n_parts, .scale = scale, .matrix = matrix};
     vlcache_status status = gather_team(up, matrix->k);
     for (; s.first < matrix->n && !status; s.first += s.rows) {
         s.rows = matrix->n - s.first < most ? matrix->n - s.first : most;
@@ -195,7 +210,7 @@ static vlcache_status read_floats(vlci_upload *up, const vlci_weight_view *view,
 }
 
 static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const vlci_part *parts,
-                                    size_t n_parts, vlci_matrix *matrix) {
+                                    size_t n_parts, const float *scale, vlci_matrix *matrix) {
     float *bias = vlci_alloc((size_t)matrix->n, sizeof(float));
     vlcache_status status = bias ? VLCACHE_OK : vlci_fail_memory("bias");
     size_t at = 0;
@@ -206,6 +221,7 @@ static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const v
         if (!status) status = read_floats(up, &view, bias + at, n);
         at += n;
     }
+    if (!status && scale) scale_rows(bias, matrix->n, 1, scale);
     if (!status) status = vlci_memory_create(up->device, at * sizeof(float), parts[0].name, &matrix->bias);
     if (!status) status = vlci_write_later(up->device, matrix->bias, 0, bias, at * sizeof(float));
     if (!status) up->device_bytes += at * sizeof(float);
@@ -228,31 +244,51 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
 
 /* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
-                                   size_t n_parts, vlci_matrix *out) {
+                                   size_t n_parts, const float *scale, vlci_matrix *out) {
     vlcache_status status = choose_form(up, views, n_parts, out);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
     if (!status) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
-    if (!status) status = send_rows(up, views, parts, n_parts, out);
+    if (!status) status = send_rows(up, views, parts, n_parts, scale, out);
     if (!status) up->device_bytes += bytes;
     return status;
 }
 
-vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
-                                  int k, vlci_matrix *out) {
+vlcache_status vlci_upload_kernel(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, int n, int k, bool bias, vlci_matrix *out) {
     vlci_weight_view view;
-    if (!up->checkpoint) return vlci_make_matrix(up, "", name, n, k, false, out);
-    *out = (vlci_matrix){.n = n, .k = k};
-    vlcache_status status = vlci_checkpoint_take(up->checkpoint, name, n_dims, dims, &view);
     vlci_part part = {name, n};
-    if (!status) status = upload_views(up, &view, &part, 1, out);
+    if (!up->checkpoint) return vlci_make_matrix(up, prefix, name, n, k, bias, out);
+    *out = (vlci_matrix){.n = n, .k = k};
+    vlcache_status status = get_part(up, prefix, &part, ".weight", n_dims, dims, &view);
+    if (!status) status = upload_views(up, &view, &part, 1, NULL, out);
+    if (!status && bias) status = upload_biases(up, prefix, &part, 1, NULL, out);
     if (status) vlci_matrix_release(up->device, out);
     return status;
 }
 
+/* A vector of n values as f32 on the host, in new memory. */
+static vlcache_status read_vector(vlci_upload *up, const char *prefix, const char *name, int n, float **out) {
+    size_t dim = (size_t)n;
+    vlci_part part = {name, n};
+    vlci_weight_view view;
+    *out = NULL;
+    vlcache_status status = get_part(up, prefix, &part, "", 1, &dim, &view);
+    if (status) return status;
+    *out = vlci_alloc(dim, sizeof(float));
+    if (!*out) return vlci_fail_memory(name);
+    return read_floats(up, &view, *out, dim);
+}
+
 vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
                                   int k, bool bias, vlci_matrix *out) {
+    return vlci_upload_scaled(up, prefix, parts, n_parts, k, bias, NULL, out);
+}
+
+vlcache_status vlci_upload_scaled(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
+                                  int k, bool bias, const char *scale, vlci_matrix *out) {
     enum { MAX_PARTS = 4 };
     vlci_weight_view views[MAX_PARTS];
+    float *scales = NULL;
     *out = (vlci_matrix){.k = k};
     for (size_t p = 0; !up->checkpoint && p < n_parts; p++) out->n += parts[p].n;
     if (!up->checkpoint) return vlci_make_matrix(up, prefix, parts[0].name, out->n, k, bias, out);
@@ -263,14 +299,17 @@ vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlc
         status = get_part(up, prefix, &parts[p], ".weight", 2, dims, &views[p]);
         out->n += parts[p].n;
     }
-    if (!status) status = upload_views(up, views, parts, n_parts, out);
-    if (!status && bias) status = upload_biases(up, prefix, parts, n_parts, out);
+    if (!status && scale) status = read_vector(up, prefix, scale, out->n, &scales);
+    if (!status) status = upload_views(up, views, parts, n_parts, scales, out);
+    if (!status && bias) status = upload_biases(up, prefix, parts, n_parts, scales, out);
     if (status) vlci_matrix_release(up->device, out);
+    vlci_free(scales);
     return status;
 }
 
-vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
-                                  const size_t *dims, cl_mem *out) {
+/* A tensor's values with `plus` added; what is made in its place is as it should be. */
+static vlcache_status upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                    const size_t *dims, float plus, cl_mem *out) {
     *out = NULL;
     size_t n = 1;
     for (int d = 0; d < n_dims; d++) n *= dims[d];
@@ -283,11 +322,27 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
     wide = vlci_alloc(n, sizeof(float));
     if (!wide) return vlci_fail_memory(name);
     status = read_floats(up, &view, wide, n);
+    for (size_t i = 0; plus != 0 && i < n; i++) wide[i] += plus;
     if (!status) status = vlci_memory_create(up->device, n * sizeof(float), name, out);
     if (!status) status = vlci_write_later(up->device, *out, 0, wide, n * sizeof(float));
     if (!status) up->device_bytes += n * sizeof(float);
     if (status) vlci_memory_release(up->device, out);
     vlci_free(wide);
+    return status;
+}
+
+vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, cl_mem *out) {
+    return upload_vector(up, prefix, name, n_dims, dims, 0.0f, out);
+}
+
+vlcache_status vlci_upload_rms_norm(vlci_upload *up, const char *prefix, const char *name, int n, float plus,
+                                    vlci_norm *out) {
+    size_t dim = (size_t)n;
+    char *full = vlci_format("%s%s.", prefix, name);
+    if (!full) return vlci_fail_memory("tensor name");
+    vlcache_status status = upload_vector(up, full, "weight", 1, &dim, plus, &out->weight);
+    vlci_free(full);
     return status;
 }
 

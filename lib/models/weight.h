@@ -56,10 +56,15 @@ typedef struct vlci_part {
 vlcache_status vlci_upload_matrix(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
                                   int k, bool bias, vlci_matrix *out);
 
-/** Uploads a tensor of exactly these dims as a matrix [n][k] of as many elements (a convolution's kernel).
- * Errors as vlci_upload_matrix(). */
-vlcache_status vlci_upload_kernel(vlci_upload *up, const char *name, int n_dims, const size_t *dims, int n,
-                                  int k, vlci_matrix *out);
+/** As vlci_upload_matrix(), with row i (and its bias) times element i of the vector "<prefix><scale>"; NULL:
+ * not scaled. A made matrix is not scaled. */
+vlcache_status vlci_upload_scaled(vlci_upload *up, const char *prefix, const vlci_part *parts, size_t n_parts,
+                                  int k, bool bias, const char *scale, vlci_matrix *out);
+
+/** Uploads "<prefix><name>.weight" of exactly these dims as a matrix [n][k] of as many elements (a
+ * convolution's kernel); with `bias`, its bias of n. Errors as vlci_upload_matrix(). */
+vlcache_status vlci_upload_kernel(vlci_upload *up, const char *prefix, const char *name, int n_dims,
+                                  const size_t *dims, int n, int k, bool bias, vlci_matrix *out);
 
 /** Uploads a tensor of exactly these dims as f32. Errors as vlci_upload_matrix(). */
 vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const char *name, int n_dims,
@@ -68,6 +73,10 @@ vlcache_status vlci_upload_vector(vlci_upload *up, const char *prefix, const cha
 /** Uploads "weight" and, where the norm has one, "bias" of n values. Errors as vlci_upload_matrix(). */
 vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char *name, int n, bool bias,
                                 vlci_norm *out);
+
+/** Uploads "weight" of n values, `plus` added to each. Errors as vlci_upload_matrix(). */
+vlcache_status vlci_upload_rms_norm(vlci_upload *up, const char *prefix, const char *name, int n, float plus,
+                                    vlci_norm *out);
 
 /**
  * What takes the place of the above where there is no checkpoint: a matrix of that name in the form that its

@@ -69,16 +69,29 @@ vlcache_status vlci_view_make(const vlci_processor *processor, int width, int he
     return VLCACHE_OK;
 }
 
+vlci_view vlci_view_squeeze(int width, int height, int columns, int rows) {
+    return (vlci_view){.canvas_width = width,
+                       .canvas_height = height,
+                       .width = columns,
+                       .height = rows,
+                       .columns = columns,
+                       .rows = rows};
+}
+
 static float clamp(double value, int limit) {
     return (float)(value < 0.0 ? 0.0 : value > limit ? (double)limit : value);
 }
 
-void vlci_view_cell(const vlci_view *v, int x, int y, int size, int width, int height, float cell[4]) {
+void vlci_view_area(const vlci_view *v, const double area[4], int width, int height, float cell[4]) {
     double across = (double)v->canvas_width / v->width, down = (double)v->canvas_height / v->height;
-    cell[0] = clamp((x + v->x) * across - v->left, width);
-    cell[1] = clamp((y + v->y) * down - v->top, height);
-    cell[2] = clamp((x + size + v->x) * across - v->left, width);
-    cell[3] = clamp((y + size + v->y) * down - v->top, height);
+    cell[0] = clamp((area[0] + v->x) * across - v->left, width);
+    cell[1] = clamp((area[1] + v->y) * down - v->top, height);
+    cell[2] = clamp((area[2] + v->x) * across - v->left, width);
+    cell[3] = clamp((area[3] + v->y) * down - v->top, height);
+}
+
+void vlci_view_cell(const vlci_view *v, int x, int y, int size, int width, int height, float cell[4]) {
+    vlci_view_area(v, (const double[4]){x, y, x + size, y + size}, width, height, cell);
 }
 
 /* ---- pixels -------------------------------------------------------------------------------------------- */
@@ -128,20 +141,40 @@ vlcache_status vlci_pixels_create(int tiles, int width, int height, vlci_pixels 
     return vlci_fail_memory("prepared picture");
 }
 
-vlcache_status vlci_pixels_fill(const vlci_processor *processor, const vlcache_image *image,
-                                const vlci_view *v, int first, vlci_pixels *to) {
+void vlci_pixels_cut(const vlci_processor *processor, const vlci_rgb *rgb, int first, vlci_pixels *to) {
     float table[3][256];
     size_t tile = 3 * (size_t)to->width * (size_t)to->height;
     float *out = to->data + (size_t)first * tile;
-    uint8_t *rgb = vlci_calloc((size_t)v->columns * 3, (size_t)v->rows);
-    if (!rgb) return vlci_fail_memory("prepared picture");
-    vlcache_status status = render(processor, image, v, rgb);
     value_table(processor, table);
-    for (int y = 0; !status && y < v->rows; y += to->height)
-        for (int x = 0; x < v->columns; x += to->width, out += tile)
-            planes(rgb, v->columns, x, y, table, to, out);
-    vlci_free(rgb);
+    for (int y = 0; y < rgb->height; y += to->height)
+        for (int x = 0; x < rgb->width; x += to->width, out += tile)
+            planes(rgb->data, rgb->width, x, y, table, to, out);
+}
+
+vlcache_status vlci_pixels_fill(const vlci_processor *processor, const vlcache_image *image,
+                                const vlci_view *v, int first, vlci_pixels *to) {
+    vlci_rgb rgb = {v->columns, v->rows, vlci_calloc((size_t)v->columns * 3, (size_t)v->rows)};
+    if (!rgb.data) return vlci_fail_memory("prepared picture");
+    vlcache_status status = render(processor, image, v, rgb.data);
+    if (!status) vlci_pixels_cut(processor, &rgb, first, to);
+    vlci_rgb_release(&rgb);
     return status;
+}
+
+vlcache_status vlci_rgb_squeeze(const uint8_t *rgb, int from_width, int from_height, int resample, int width,
+                                int height, vlci_rgb *out) {
+    const vlci_canvas canvas = {rgb, from_width, from_height, 0, 0, from_width, from_height, {0}};
+    const vlci_window all = {width, height, 0, 0, width, height};
+    *out = (vlci_rgb){width, height, vlci_alloc((size_t)width * 3, (size_t)height)};
+    if (!out->data) return vlci_fail_memory("prepared picture");
+    vlcache_status status = vlci_resample(&canvas, (vlci_filter)resample, &all, out->data, (size_t)width * 3);
+    if (status) vlci_rgb_release(out);
+    return status;
+}
+
+void vlci_rgb_release(vlci_rgb *rgb) {
+    vlci_free(rgb->data);
+    *rgb = (vlci_rgb){0};
 }
 
 void vlci_pixels_release(vlci_pixels *pixels) {

@@ -70,21 +70,26 @@ vlcache_status vlci_processor_type(const vlci_scope *scope, const char **type) {
     return status ? status : vlci_json_string(scope, "image_processor_type", type);
 }
 
-vlcache_status vlci_processor_read(const vlci_scope *scope, vlci_processor *image) {
-    int edge = 0;
+vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *image) {
     vlcache_status status = vlci_json_bool(scope, "do_resize", &image->resize);
-    if (!status)
-        status = read_size(scope, "size", false, &image->shortest_edge, &image->resize_height,
-                           &image->resize_width);
     if (!status) status = vlci_json_int(scope, "resample", 0, 5, &image->resample);
-    if (!status) status = vlci_json_bool(scope, "do_center_crop", &image->crop);
-    if (!status) status = read_size(scope, "crop_size", true, &edge, &image->crop_height, &image->crop_width);
-    if (!status && edge) status = vlci_json_bad(scope, "crop_size", "must hold height and width");
     if (!status) status = vlci_json_bool(scope, "do_rescale", &image->rescale);
     if (!status) status = vlci_json_float(scope, "rescale_factor", 1e-9, 1e6, &image->rescale_factor);
     if (!status) status = vlci_json_bool(scope, "do_normalize", &image->normalize);
     if (!status) status = read_channels(scope, "image_mean", false, image->mean);
     if (!status) status = read_channels(scope, "image_std", true, image->std);
     for (int i = 0; i < 3; i++) image->background[i] = (int)((double)image->mean[i] * 255);
+    return status;
+}
+
+vlcache_status vlci_processor_read(const vlci_scope *scope, vlci_processor *image) {
+    int edge = 0;
+    vlcache_status status = vlci_processor_read_values(scope, image);
+    if (!status)
+        status = read_size(scope, "size", false, &image->shortest_edge, &image->resize_height,
+                           &image->resize_width);
+    if (!status) status = vlci_json_bool(scope, "do_center_crop", &image->crop);
+    if (!status) status = read_size(scope, "crop_size", true, &edge, &image->crop_height, &image->crop_width);
+    if (!status && edge) status = vlci_json_bad(scope, "crop_size", "must hold height and width");
     return status;
 }

@@ -21,6 +21,12 @@ typedef struct vlci_processor {
     float mean[3], std[3];
 } vlci_processor;
 
+/** What SigLIP's classes, and those that came behind them, do with a value: mean and standard deviation 0.5.
+ */
+#define VLCI_PROCESSOR_HALVES                                                                                \
+    .resize = true, .rescale = true, .rescale_factor = 1 / 255.0f, .normalize = true,                        \
+    .mean = {0.5f, 0.5f, 0.5f}, .std = {0.5f, 0.5f, 0.5f}
+
 /** CLIPImageProcessor's own values. */
 #define VLCI_PROCESSOR_CLIP                                                                                  \
     {                                                                                                        \
@@ -40,8 +46,16 @@ vlcache_status vlci_processor_type(const vlci_scope *scope, const char **type);
 /** Whether a class is `base` or its Fast or Pil form, which do the same. */
 bool vlci_processor_is(const char *type, const char *base);
 
+/** Reads of the steps what every class has: "do_resize", "resample", "do_rescale", "rescale_factor",
+ * "do_normalize", "image_mean" and "image_std", over the values that are there. Errors as
+ * vlci_processor_read(). */
+vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *processor);
+
 /** Reads the steps over the values that are there; pad_square is left alone, since what "do_pad" means
  * depends on the class. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named). */
 vlcache_status vlci_processor_read(const vlci_scope *scope, vlci_processor *processor);
+
+/** The same without "size" and the crop: for families that size pictures in their own way. */
+vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *processor);
 
 #endif

@@ -6,12 +6,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* One query row against n cached rows; `logit` has room for them. */
-static void attend_row(const ref_rows *rows, const float *q, int dim, double scale, int n, double *logit,
-                       double *out, double *max, double *lse) {
+/* One query row against cached rows from .. n - 1; `logit` has room for n. */
+static void attend_row(const ref_rows *rows, const float *q, int dim, double scale, int from, int n,
+                       double *logit, double *out, double *max, double *lse) {
     double sum = 0;
     *max = -INFINITY;
-    for (int j = 0; j < n; j++) {
+    for (int j = from; j < n; j++) {
         const float *k = rows->k + (size_t)j * rows->stride;
         double dot = 0;
         for (int d = 0; d < dim; d++) dot += (double)q[d] * (double)k[d];
@@ -19,7 +19,7 @@ static void attend_row(const ref_rows *rows, const float *q, int dim, double sca
         if (logit[j] > *max) *max = logit[j];
     }
     for (int d = 0; d < dim; d++) out[d] = 0;
-    for (int j = 0; j < n; j++) {
+    for (int j = from; j < n; j++) {
         const float *v = rows->v + (size_t)j * rows->stride;
         double p = exp(logit[j] - *max);
         sum += p;
@@ -40,8 +40,10 @@ void ref_attention(const vlci_attention_shape *s, const vlci_attention *a, const
             for (int i = 0; i < rows; i++) {
                 size_t row = (size_t)(first + i) * (size_t)s->heads + (size_t)h;
                 const float *q = in->q + a->q_offset + (size_t)(first + i) * a->q_stride + (size_t)h * dim;
-                attend_row(held, q, s->head_dim, (double)a->scale, held->past + (a->causal ? i + 1 : rows),
-                           logit, out + row * dim, row_max + row, row_lse + row);
+                int seen = held->past + (a->causal ? i + 1 : rows);
+                int from = a->window && seen > a->window ? seen - a->window : 0;
+                attend_row(held, q, s->head_dim, (double)a->scale, from, seen, logit, out + row * dim,
+                           row_max + row, row_lse + row);
             }
             free(logit);
         }

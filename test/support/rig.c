@@ -37,8 +37,13 @@ void rig_begin(rig *r, const int32_t *ids, int n, const int *text_rows, int text
     ck_ok(vlci_reading_begin(&r->reading, features));
 }
 
+void rig_begin_prompt(rig *r, const vlci_prompt *prompt, cl_mem features) {
+    r->reading = (vlci_reading){.text = &r->shared.text, .kv = &r->kv, .prompt = prompt};
+    ck_ok(vlci_reading_begin(&r->reading, features));
+}
+
 bool rig_layer(rig *r) {
-    int64_t work = r->prompt.n;
+    int64_t work = r->reading.prompt->n;
     bool done;
     ck_ok(vlci_reading_go(&r->reading, &work, &done));
     return !done;

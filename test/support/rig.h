@@ -12,7 +12,7 @@ typedef struct rig {
     vlci_kv kv;
     vlci_recipe recipe;
     vlci_compress *plan; /**< of the prompt; NULL: none */
-    vlci_prompt prompt;
+    vlci_prompt prompt;  /**< of rig_begin() */
     vlci_reading reading;
 } rig;
 
@@ -21,6 +21,10 @@ void rig_create(rig *r, vlcache_model *model, const vlcache_compress_options *op
 
 /** Begins to read n ids (negative ones are rows of `features`); `text_rows`: its `text` post-vision rows. */
 void rig_begin(rig *r, const int32_t *ids, int n, const int *text_rows, int text, cl_mem features);
+
+/** The same of a prompt that is laid out, its pictures with it, since positions may go by them; borrowed
+ * until the rig is released. Nothing is compressed. */
+void rig_begin_prompt(rig *r, const vlci_prompt *prompt, cl_mem features);
 
 /** One more layer; false when all are done and the logits are there. */
 bool rig_layer(rig *r);

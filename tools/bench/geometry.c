@@ -16,6 +16,9 @@
 
 #define ALL "\"torch_dtype\": \"bfloat16\", \"projector_hidden_act\": \"gelu\", "
 
+/* Pictures of any size, up to a megapixel. */
+#define ANY_SIZE "\"image_processor\": {\"max_pixels\": 1003520}, "
+
 static const struct {
     const char *name, *config;
 } rows[] = {
@@ -35,6 +38,31 @@ static const struct {
      "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 60, \"hidden_size\": 7168, "
      "\"num_attention_heads\": 56, \"num_key_value_heads\": 8, \"intermediate_size\": 20480, "
      "\"rope_theta\": 5e6, \"vocab_size\": 64064, \"max_position_embeddings\": 262144}}"},
+    {"qwen2.5-vl-3b",
+     "{\"model_type\": \"qwen2_5_vl\", " ALL ANY_SIZE
+     "\"vision_config\": {\"depth\": 32, \"hidden_size\": 1280, \"num_heads\": 16, "
+     "\"intermediate_size\": 3420, \"out_hidden_size\": 2048, \"patch_size\": 14, \"window_size\": 112, "
+     "\"fullatt_block_indexes\": [7, 15, 23, 31]}, \"tie_word_embeddings\": true, "
+     "\"text_config\": {\"num_hidden_layers\": 36, \"hidden_size\": 2048, \"num_attention_heads\": 16, "
+     "\"num_key_value_heads\": 2, \"intermediate_size\": 11008, \"rms_norm_eps\": 1e-6, "
+     "\"vocab_size\": 151936, \"max_position_embeddings\": 262144}}"},
+    {"qwen2.5-vl-7b",
+     "{\"model_type\": \"qwen2_5_vl\", " ALL ANY_SIZE
+     "\"vision_config\": {\"depth\": 32, \"hidden_size\": 1280, \"num_heads\": 16, "
+     "\"intermediate_size\": 3420, \"out_hidden_size\": 3584, \"patch_size\": 14, \"window_size\": 112, "
+     "\"fullatt_block_indexes\": [7, 15, 23, 31]}, \"tie_word_embeddings\": false, "
+     "\"text_config\": {\"num_hidden_layers\": 28, \"hidden_size\": 3584, \"num_attention_heads\": 28, "
+     "\"num_key_value_heads\": 4, \"intermediate_size\": 18944, \"rms_norm_eps\": 1e-6, "
+     "\"vocab_size\": 152064, \"max_position_embeddings\": 262144}}"},
+    {"qwen3-vl-4b",
+     "{\"model_type\": \"qwen3_vl\", " ALL
+     "\"image_processor\": {\"patch_size\": 16, \"max_pixels\": 1048576}, "
+     "\"vision_config\": {\"depth\": 24, \"hidden_size\": 1024, \"num_heads\": 16, "
+     "\"intermediate_size\": 4096, \"out_hidden_size\": 2560, \"deepstack_visual_indexes\": [5, 11, 17]}, "
+     "\"tie_word_embeddings\": true, "
+     "\"text_config\": {\"num_hidden_layers\": 36, \"hidden_size\": 2560, \"num_attention_heads\": 32, "
+     "\"num_key_value_heads\": 8, \"head_dim\": 128, \"intermediate_size\": 9728, \"rope_theta\": 5e6, "
+     "\"vocab_size\": 151936, \"max_position_embeddings\": 262144}}"},
     {"tiny",
      "{\"model_type\": \"llava\", \"image_token_index\": 500, " ALL
      "\"vision_config\": {\"hidden_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "

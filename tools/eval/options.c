@@ -16,7 +16,7 @@ enum { MOST = 1 << 20 };
 static const flag flags[] = {
     {FLAG_GROUP, .name = "What is asked"},
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
-     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model; the one that ships\nwhere it is not given"},
+     .help = "Hugging Face folder of a vision-language model; the one that ships\nwhere it is not given"},
     {FLAG_TEXT, .name = "data", .argument = "FILE.jsonl", .offset = FIELD(data),
      .help = "the questions, one JSON object a line (below); the 160 that ship, for the\nmodel that ships, where it is not given"},
     {FLAG_WHOLE, .name = "limit", .argument = "N", .offset = FIELD(limit), .high = MOST,

@@ -14,6 +14,7 @@
 
 #define FIELD(member) offsetof(options, member)
 #define MOST_TOKENS   (1 << 20)
+#define MOST_PIXELS   (1 << 28)
 #define MOST_PICKS    1000000
 
 /* ---- readers ------------------------------------------------------------------------------------------ */
@@ -28,6 +29,7 @@ static int read_image(const flag *f, const char *name, const char *text, void *i
 /* The library knows the ranges: it judges the options with this one value in them. */
 static int read_compress(const flag *f, const char *name, const char *text, void *into) {
     double *value = (double *)((char *)into + f->offset);
+    ((options *)into)->compresses = true;
     if (!flag_read_number(text, value)) *value = NAN;
     vlcache_compress_options judged = ((options *)into)->compress;
     judged.policy = NULL;
@@ -38,6 +40,7 @@ static int read_compress(const flag *f, const char *name, const char *text, void
 static int read_policy(const flag *f, const char *name, const char *text, void *into) {
     options *o = into;
     (void)f;
+    o->compresses = true;
     o->compress.policy = text;
     if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
     return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
@@ -60,13 +63,17 @@ static void name_policies(char *text, size_t capacity) {
 static const flag flags[] = {
     {FLAG_GROUP, .name = "Model and device"},
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
-     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model [the one that ships]"},
+     .help = "Hugging Face folder of a model; README.md lists the families, and text\nmodels, which take no pictures [the one that ships]"},
     {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
      .help = "index, or part of the name of a device or platform [the first of\n--list-devices: GPUs come before CPUs]"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
      .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
     {FLAG_WHOLE, 'c', "ctx-size", .argument = "N", .offset = FIELD(context), .high = MOST_TOKENS,
      .help = "most tokens of the conversation, those of pictures included; 0: as\nmany as the model takes"},
+    {FLAG_WHOLE, .name = "min-pixels", .argument = "N", .offset = FIELD(min_pixels), .high = MOST_PIXELS,
+     .help = "resize pictures to at least N pixels, where the model takes any size\n(Qwen-VL); 0: as the checkpoint says"},
+    {FLAG_WHOLE, .name = "max-pixels", .argument = "N", .offset = FIELD(max_pixels), .high = MOST_PIXELS,
+     .help = "the same, at most N: fewer pixels are fewer tokens; Qwen2.5-VL has one for\n28 x 28; 0: as the checkpoint says"},
 
     {FLAG_GROUP, .name = "Question"},
     {FLAG_OWN, .name = "image", .argument = "FILE", .read = read_image,
@@ -80,11 +87,11 @@ static const flag flags[] = {
      .help = "how questions and answers are put [as the checkpoint says]; one of"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
-             "tokens parsed, one <image> for each picture"},
+             "tokens parsed, for each picture the model's own mark (<image>;\n<|image_pad|> of Qwen-VL)"},
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
-     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them; one of"},
+     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them (with a text model unless a policy or a budget is\ngiven); one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,

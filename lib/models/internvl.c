@@ -1,0 +1,277 @@
+/*
+ * internvl.c - the family of InternVL, as transformers has it ("-hf"): the picture in a grid of tiles of the
+ * nearest shape, then whole.
+ *
+ *     tiles:  the picture squeezed to columns x rows tiles, row by row; then, where they are several,
+ * squeezed to one more layout: <img> tokens ... </img>
+ *
+ * InternViT without its class token -> squares of patches (pixel shuffle) -> LN, two matrices.
+ */
+#include "models/internvl.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "device/tap.h"
+#include "models/config.h"
+#include "models/entries.h"
+#include "models/projector.h"
+#include "models/vit.h"
+#include "picture/prepare.h"
+
+enum { MOST_TILES = 1024 };
+
+/* What config->eyes points to. */
+typedef struct internvl {
+    vlci_vit_config vision;
+    int factor; /* patches a side of what becomes one visual token */
+    vlci_activation projector_act;
+    vlci_processor processor;
+    int least, most;                 /* tiles of the grid */
+    const vlci_tokenizer *tokenizer; /* borrowed; from here on: loaded */
+    vlci_vit tower;
+    vlci_projector projector;
+} internvl;
+
+static const vlci_naming names[] = {
+    {{"language_model.model.", "model.language_model.", "model.language_model.model."}},
+    {{"language_model.lm_head.", "lm_head.", "model.lm_head."}},
+    {{"vision_tower.", "model.vision_tower."}},
+    {{"multi_modal_projector.", "model.multi_modal_projector."}},
+    {{NULL}},
+};
+
+/* ---- settings ------------------------------------------------------------------------------------------ */
+
+/* 0.5: two patches a side become one. */
+static vlcache_status read_ratio(const vlci_scope *root, internvl *eyes) {
+    float ratio = 0.5f;
+    int side = vlci_vit_side(&eyes->vision);
+    vlcache_status status = vlci_json_float(root, "downsample_ratio", 1e-3, 1, &ratio);
+    if (status) return status;
+    eyes->factor = (int)lroundf(1 / ratio);
+    if (fabsf((float)eyes->factor * ratio - 1) > 1e-4f)
+        return vlci_json_unsupported(root, "downsample_ratio", "is %g; one in a whole number is supported",
+                                     (double)ratio);
+    if (side % eyes->factor)
+        return vlci_json_bad(root, "downsample_ratio",
+                             "is %g, which does not divide the %d patches of a side", (double)ratio, side);
+    return VLCACHE_OK;
+}
+
+static vlcache_status read_vision(const vlci_scope *root, internvl *eyes) {
+    const char *strategy = "default";
+    vlci_scope scope;
+    vlcache_status status = vlci_json_object(root, "vision_config", &scope);
+    eyes->vision = vlci_vit_intern.defaults;
+    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_intern, &eyes->vision);
+    if (!status) status = vlci_vit_feature_read(root, -1, &eyes->vision);
+    if (!status) status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
+    if (!status && strcmp(strategy, "default") != 0)
+        status = vlci_json_unsupported(root, "vision_feature_select_strategy",
+                                       "\"%.64s\"; default is supported", strategy);
+    if (!status && eyes->vision.run_layers < eyes->vision.layers) eyes->vision.post_norm = false;
+    if (!status) status = vlci_hub_activation(root, "projector_hidden_act", &eyes->projector_act);
+    return status ? status : read_ratio(root, eyes);
+}
+
+/* "crop_to_patches" is not looked at: InternVL's processor says true, whatever the file says. */
+static vlcache_status read_processor(const vlci_scope *scope, internvl *eyes) {
+    const char *type = "GotOcr2ImageProcessor";
+    vlci_processor *image = &eyes->processor;
+    int side = eyes->vision.image_size;
+    vlcache_status status = vlci_processor_type(scope, &type);
+    if (!status && !vlci_processor_is(type, "GotOcr2ImageProcessor"))
+        status = vlci_json_unsupported(scope, "image_processor_type",
+                                       "\"%.64s\"; this model type takes GotOcr2ImageProcessor", type);
+    if (!status) status = vlci_processor_read(scope, image);
+    if (!status) status = vlci_json_int(scope, "min_patches", 1, MOST_TILES, &eyes->least);
+    if (!status) status = vlci_json_int(scope, "max_patches", 1, MOST_TILES, &eyes->most);
+    if (status) return status;
+    if (eyes->least > eyes->most)
+        return vlci_json_bad(scope, "min_patches", "is %d, max_patches is %d", eyes->least, eyes->most);
+    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
+    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
+    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
+        return vlci_json_unsupported(scope, "size",
+                                     "only height and width of config.json's vision_config.image_size %d are "
+                                     "supported",
+                                     side);
+    return VLCACHE_OK;
+}
+
+static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
+    vlci_scope image;
+    vlci_processor values = VLCI_PROCESSOR_CLIP;
+    internvl *eyes = vlci_calloc(1, sizeof *eyes);
+    if (!eyes) return vlci_fail_memory("settings of a vision tower");
+    config->eyes = eyes;
+    values.crop = false;
+    values.shortest_edge = 0, values.resize_width = values.resize_height = 384;
+    *eyes = (internvl){.projector_act = VLCI_ACT_GELU, .processor = values, .least = 1, .most = 12};
+    vlcache_status status = read_vision(&hub->config, eyes);
+    if (!status)
+        status = vlci_text_config_read_nested(&hub->config, "qwen2", &config->text, &config->text_model_type);
+    if (!status && !vlci_json_value(&hub->config, "tie_word_embeddings"))
+        config->text.tied = true; /* InternVLConfig's own; where a head is stored, that one counts */
+    if (!status) status = vlci_config_read_image_token(&hub->config, 151667, config);
+    if (!status) status = vlci_hub_image(hub, &image);
+    return status ? status : read_processor(&image, eyes);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------- */
+
+static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+    internvl *eyes = config->eyes;
+    const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
+                                             .norm = "layer_norm",
+                                             .norm_eps = 1e-5f,
+                                             .first = "linear_1",
+                                             .second = "linear_2",
+                                             .from = eyes->vision.hidden * eyes->factor * eyes->factor,
+                                             .to = config->text.hidden,
+                                             .bias = true,
+                                             .act = eyes->projector_act};
+    eyes->tokenizer = tokenizer;
+    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
+    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
+}
+
+static void release(vlci_config *config) {
+    internvl *eyes = config->eyes;
+    if (!eyes) return;
+    vlci_projector_release(&eyes->projector);
+    vlci_vit_release(&eyes->tower);
+    vlci_free(eyes);
+    config->eyes = NULL;
+}
+
+static void describe(const vlci_config *config, vlcache_model_info *info) {
+    const internvl *eyes = config->eyes;
+    info->image_side = eyes->vision.image_size;
+    info->patch_side = eyes->vision.patch_size;
+}
+
+/* ---- geometry ------------------------------------------------------------------------------------------ */
+
+typedef struct geometry {
+    int rows, columns;
+    int tiles; /* the whole picture among them */
+} geometry;
+
+/* Takes a grid where its shape is nearer to the picture's than that of the one before; of equals the larger
+ * one, as long as the picture is larger than half of its pixels. */
+static void consider(const internvl *eyes, int width, int height, int columns, int rows, double *least,
+                     geometry *g) {
+    double off = fabs((double)width / height - (double)columns / rows), side = eyes->vision.image_size;
+    bool large = (double)width * height > 0.5 * side * side * columns * rows;
+    if (off > *least || (off == *least && !large)) return;
+    *least = off;
+    g->columns = columns;
+    g->rows = rows;
+}
+
+static vlcache_status geometry_make(const internvl *eyes, int width, int height, geometry *g) {
+    double least = INFINITY;
+    *g = (geometry){1, 1, 1};
+    vlcache_status status = vlci_view_sides(width, height);
+    if (status || eyes->most == 1) return status;
+    for (int area = eyes->least; area <= eyes->most; area++)
+        for (int columns = 1; columns <= area; columns++)
+            if (area % columns == 0) consider(eyes, width, height, columns, area / columns, &least, g);
+    g->tiles = g->rows * g->columns;
+    if (g->tiles > 1) g->tiles++;
+    return VLCACHE_OK;
+}
+
+/* ---- pictures ------------------------------------------------------------------------------------------ */
+
+static vlci_view grid_view(const internvl *eyes, const geometry *g, int width, int height) {
+    int side = eyes->vision.image_size;
+    return vlci_view_squeeze(width, height, g->columns * side, g->rows * side);
+}
+
+static vlci_view whole_view(const internvl *eyes, int width, int height) {
+    return vlci_view_squeeze(width, height, eyes->vision.image_size, eyes->vision.image_size);
+}
+
+/* Grids and cells: the tiles', then those of the whole picture; `first`: entry of the first token. */
+static void show_tiles(const internvl *eyes, const geometry *g, int first, int width, int height,
+                       vlci_picture_layout *out) {
+    int tile = eyes->vision.image_size, n = g->rows * g->columns;
+    vlci_view grid = grid_view(eyes, g, width, height), whole = whole_view(eyes, width, height);
+    vlci_layout_square square = {.side = vlci_vit_side(&eyes->vision) / eyes->factor,
+                                 .size = eyes->vision.patch_size * eyes->factor};
+    for (int i = 0; i < g->tiles; i++) {
+        square.token = i * square.side * square.side;
+        square.entry = first + square.token;
+        square.x = i < n ? i % g->columns * tile : 0;
+        square.y = i < n ? i / g->columns * tile : 0;
+        vlci_picture_layout_square(out, i, &square, i < n ? &grid : &whole, width, height);
+    }
+    out->tiles = g->tiles;
+}
+
+static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
+    const internvl *eyes = config->eyes;
+    int side = vlci_vit_side(&eyes->vision) / eyes->factor, first = 0;
+    vlci_entries entries = {.tokenizer = eyes->tokenizer, .mark = config->family->mark};
+    geometry g;
+    *out = (vlci_picture_layout){0};
+    vlcache_status status = geometry_make(eyes, width, height, &g);
+    if (!status) status = vlci_entries_text(&entries, "<img>");
+    if (!status) status = vlci_entries_tokens(&entries, (int64_t)g.tiles * side * side, &first);
+    if (!status) status = vlci_entries_text(&entries, "</img>");
+    if (!status) status = vlci_entries_end(&entries, g.tiles, false, out);
+    if (!status) show_tiles(eyes, &g, first, width, height, out);
+    vlci_entries_release(&entries);
+    return status;
+}
+
+static vlcache_status prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
+    const internvl *eyes = config->eyes;
+    int width, height, side = eyes->vision.image_size;
+    geometry g;
+    *out = (vlci_pixels){0};
+    vlcache_image_size(image, &width, &height);
+    vlcache_status status = geometry_make(eyes, width, height, &g);
+    if (!status) status = vlci_pixels_create(g.tiles, side, side, out);
+    vlci_view grid = grid_view(eyes, &g, width, height), whole = whole_view(eyes, width, height);
+    if (!status) status = vlci_pixels_fill(&eyes->processor, image, &grid, 0, out);
+    if (!status && g.tiles > 1) status = vlci_pixels_fill(&eyes->processor, image, &whole, g.tiles - 1, out);
+    if (status) vlci_pixels_release(out);
+    return status;
+}
+
+static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
+                           const vlci_picture_layout *layout_of, cl_mem *tokens) {
+    const internvl *eyes = config->eyes;
+    vlcache_device *device = eyes->tower.compute->device;
+    cl_mem features = NULL, squares = NULL;
+    *tokens = NULL;
+    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
+    if (!status)
+        vlci_tap(device, features, pixels->tiles * vlci_vit_rows(&eyes->vision), eyes->vision.hidden,
+                 "vision.features");
+    if (!status) status = vlci_vit_shuffle(&eyes->tower, features, pixels->tiles, eyes->factor, &squares);
+    if (!status) status = vlci_projector_run(&eyes->projector, squares, layout_of->n_tokens, tokens);
+    if (!status) vlci_tap(device, *tokens, layout_of->n_tokens, config->text.hidden, "projector.features");
+    vlci_memory_release(device, &squares);
+    vlci_memory_release(device, &features);
+    return status;
+}
+
+const vlci_family vlci_family_internvl = {
+    .name = "internvl",
+    .mark = "<IMG_CONTEXT>",
+    .names = names,
+    .settings = settings,
+    .load = load,
+    .release = release,
+    .describe = describe,
+    .layout = layout,
+    .prepare = prepare,
+    .look = look,
+    .positions = vlci_positions_count,
+};

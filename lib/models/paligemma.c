@@ -1,0 +1,168 @@
+/*
+ * paligemma.c - the family of PaliGemma: one square tile a picture, and a prompt that sees all of itself.
+ *
+ *     SigLIP's tower with its last norm -> one matrix -> visual tokens, row by row
+ *     prompt: a mark for each picture, <bos>, the question, a newline; positions count from 1
+ */
+#include "models/paligemma.h"
+
+#include "core/alloc.h"
+#include "device/tap.h"
+#include "models/config.h"
+#include "models/llava.h"
+#include "models/projector.h"
+#include "models/vit.h"
+#include "picture/prepare.h"
+
+/* What config->eyes points to. */
+typedef struct paligemma {
+    vlci_vit_config vision;
+    vlci_processor processor;
+    vlci_vit tower; /* from here on: loaded */
+    vlci_projector projector;
+} paligemma;
+
+/* ---- settings ------------------------------------------------------------------------------------------ */
+
+static vlcache_status read_vision(const vlci_scope *root, const vlci_config *config, paligemma *eyes) {
+    vlci_scope scope;
+    int width = config->text.hidden;
+    vlcache_status status = vlci_json_object(root, "vision_config", &scope);
+    eyes->vision = vlci_vit_siglip.defaults;
+    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_siglip, &eyes->vision);
+    eyes->vision.post_norm = true;
+    if (!status) status = vlci_json_int(root, "projection_dim", 1, VLCI_MAX_WIDTH, &width);
+    if (!status && width != config->text.hidden)
+        status = vlci_json_bad(root, "projection_dim", "is %d, text_config.hidden_size is %d", width,
+                               config->text.hidden);
+    return status;
+}
+
+static vlcache_status read_processor(const vlci_scope *scope, paligemma *eyes) {
+    const char *type = "SiglipImageProcessor";
+    const vlci_processor *image = &eyes->processor;
+    int side = eyes->vision.image_size;
+    vlcache_status status = vlci_processor_type(scope, &type);
+    if (!status && !vlci_processor_is(type, "SiglipImageProcessor"))
+        status = vlci_json_unsupported(scope, "image_processor_type",
+                                       "\"%.64s\"; this model type takes SiglipImageProcessor", type);
+    if (!status) status = vlci_processor_read(scope, &eyes->processor);
+    if (status) return status;
+    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
+    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
+    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
+        return vlci_json_unsupported(scope, "size",
+                                     "only height and width of config.json's vision_config.image_size %d are "
+                                     "supported",
+                                     side);
+    return VLCACHE_OK;
+}
+
+static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
+    static const vlci_processor values = {VLCI_PROCESSOR_HALVES, .resample = 3, .resize_width = 224,
+                                          .resize_height = 224};
+    vlci_scope image;
+    paligemma *eyes = vlci_calloc(1, sizeof *eyes);
+    if (!eyes) return vlci_fail_memory("settings of a vision tower");
+    config->eyes = eyes;
+    eyes->processor = values;
+    vlcache_status status =
+        vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
+    config->text.prefix_lm = true;
+    if (!status) status = read_vision(&hub->config, config, eyes);
+    if (!status) status = vlci_config_read_image_token(&hub->config, 256000, config);
+    if (!status) status = vlci_hub_image(hub, &image);
+    return status ? status : read_processor(&image, eyes);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------- */
+
+static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+    paligemma *eyes = config->eyes;
+    const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
+                                             .first = "linear",
+                                             .from = eyes->vision.hidden,
+                                             .to = config->text.hidden,
+                                             .bias = true};
+    (void)tokenizer; /* no text among visual tokens */
+    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
+    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
+}
+
+static void release(vlci_config *config) {
+    paligemma *eyes = config->eyes;
+    if (!eyes) return;
+    vlci_projector_release(&eyes->projector);
+    vlci_vit_release(&eyes->tower);
+    vlci_free(eyes);
+    config->eyes = NULL;
+}
+
+static void describe(const vlci_config *config, vlcache_model_info *info) {
+    const paligemma *eyes = config->eyes;
+    info->image_side = eyes->vision.image_size;
+    info->patch_side = eyes->vision.patch_size;
+}
+
+/* ---- pictures ------------------------------------------------------------------------------------------ */
+
+static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
+    const paligemma *eyes = config->eyes;
+    const vlci_layout_square square = {.side = vlci_vit_side(&eyes->vision), .size = eyes->vision.patch_size};
+    int tile = eyes->vision.image_size, n = square.side * square.side;
+    vlci_view view = vlci_view_squeeze(width, height, tile, tile);
+    *out = (vlci_picture_layout){0};
+    vlcache_status status = vlci_view_sides(width, height);
+    if (!status) status = vlci_picture_layout_create(n, n, 1, false, out);
+    if (status) return status;
+    out->tiles = 1;
+    for (int i = 0; i < n; i++) out->entry[i] = -1 - i;
+    vlci_picture_layout_square(out, 0, &square, &view, width, height);
+    return VLCACHE_OK;
+}
+
+static vlcache_status prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
+    const paligemma *eyes = config->eyes;
+    int width, height, tile = eyes->vision.image_size;
+    *out = (vlci_pixels){0};
+    vlcache_image_size(image, &width, &height);
+    vlci_view view = vlci_view_squeeze(width, height, tile, tile);
+    vlcache_status status = vlci_pixels_create(1, tile, tile, out);
+    if (!status) status = vlci_pixels_fill(&eyes->processor, image, &view, 0, out);
+    if (status) vlci_pixels_release(out);
+    return status;
+}
+
+static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
+                           const vlci_picture_layout *layout_of, cl_mem *tokens) {
+    const paligemma *eyes = config->eyes;
+    vlcache_device *device = eyes->tower.compute->device;
+    cl_mem features = NULL;
+    *tokens = NULL;
+    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
+    if (!status) vlci_tap(device, features, layout_of->n_tokens, eyes->vision.hidden, "vision.features");
+    if (!status) status = vlci_projector_run(&eyes->projector, features, layout_of->n_tokens, tokens);
+    if (!status) vlci_tap(device, *tokens, layout_of->n_tokens, config->text.hidden, "projector.features");
+    vlci_memory_release(device, &features);
+    return status;
+}
+
+/* From 1: what begins at 0 begins one later, and so does all that follows. */
+static void positions(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
+                      int32_t start, int n, int32_t (*position)[3], int32_t *next) {
+    vlci_positions_count(config, pictures, n_pictures, start ? start : 1, n, position, next);
+}
+
+const vlci_family vlci_family_paligemma = {
+    .name = "paligemma",
+    .mark = "<image>",
+    .names = vlci_llava_names,
+    .settings = settings,
+    .load = load,
+    .release = release,
+    .describe = describe,
+    .layout = layout,
+    .prepare = prepare,
+    .look = look,
+    .positions = positions,
+};

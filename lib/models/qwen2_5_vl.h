@@ -1,0 +1,11 @@
+/**
+ * qwen2_5_vl.h (internal) - Qwen2.5-VL as a family.
+ */
+#ifndef VLCI_MODELS_QWEN2_5_VL_H
+#define VLCI_MODELS_QWEN2_5_VL_H
+
+#include "models/family.h"
+
+extern const vlci_family vlci_family_qwen2_5_vl;
+
+#endif

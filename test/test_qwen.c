@@ -1,0 +1,745 @@
+/*
+ * test_qwen.c - what Qwen-VL has and other families have not: pictures of any size, orders of patches, towers
+ * that go in parts and see several frames, positions that stay behind the rows; talks over them and what
+ * VL-Cache keeps of them, against transformers.
+ */
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models/families.h"
+#include "models/model.h"
+#include "models/qwen_vl.h"
+#include "support/scratch.h"
+#include "support/suite.h"
+#include "support/taps.h"
+#include "vlcache/engine.h"
+
+/* ---- sizes --------------------------------------------------------------------------------------------- */
+
+/* By transformers' smart_resize(). */
+static const struct {
+    int width, height;
+    vlci_area area;
+    int to_width, to_height;
+} sizes[] = {
+    {1, 1, {28, 3136, 1003520}, 56, 56},
+    {47, 211, {28, 3136, 12845056}, 56, 224},
+    {4000, 30, {28, 3136, 1003520}, 4004, 28},
+    {30, 4000, {32, 65536, 16777216}, 32, 4000},
+    {42, 42, {28, 1, 1003520}, 56, 56},
+    {70, 70, {28, 1, 1003520}, 56, 56},
+    {98, 14, {28, 1, 100000}, 28, 28},
+    {14, 98, {28, 784, 100000}, 28, 84},
+    {13, 13, {28, 784, 100000}, 28, 28},
+    {1920, 1080, {28, 3136, 1003520}, 1316, 728},
+    {1920, 1080, {32, 65536, 16777216}, 1920, 1088},
+    {8000, 8000, {28, 3136, 12845056}, 3584, 3584},
+    {65535, 400, {28, 3136, 12845056}, 45864, 280},
+    {400, 65535, {28, 3136, 12845056}, 280, 45864},
+    {200, 1, {28, 3136, 1003520}, 812, 28},
+    {1, 200, {32, 65536, 16777216}, 32, 3648},
+    {56, 56, {28, 3136, 3136}, 56, 56},
+    {57, 57, {28, 3136, 3136}, 56, 56},
+    {84, 57, {28, 3136, 3136}, 56, 28},
+    {5, 900, {8, 256, 1920}, 8, 584},
+    {900, 5, {8, 256, 1920}, 584, 8},
+    {333, 777, {28, 200704, 1003520}, 336, 784},
+    {640, 480, {28, 200704, 1003520}, 644, 476},
+    {28, 28, {28, 784, 784}, 28, 28},
+    {29, 27, {28, 784, 784}, 28, 28},
+    {1000, 1000, {28, 1, 784}, 28, 28},
+    {3, 2, {28, 268435456, 268435456}, 20076, 13384},
+    {1024, 768, {28, 262144, 524288}, 812, 616},
+    {224, 224, {56, 3136, 1003520}, 224, 224},
+    {100, 140, {40, 1, 268435456}, 80, 160},
+};
+
+START_TEST(sizes_that_fit) {
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int width = 0, height = 0;
+        ck_ok(vlci_area_fit(&sizes[i].area, sizes[i].width, sizes[i].height, &width, &height));
+        ck_assert_msg(width == sizes[i].to_width && height == sizes[i].to_height,
+                      "%d x %d becomes %d x %d, not %d x %d", sizes[i].width, sizes[i].height, width, height,
+                      sizes[i].to_width, sizes[i].to_height);
+    }
+}
+END_TEST
+
+START_TEST(sizes_that_do_not) {
+    const vlci_area usual = {28, 3136, 1003520}, huge = {28, VLCI_AREA_MAX, VLCI_AREA_MAX};
+    int width, height;
+    ck_fails(vlci_area_fit(&usual, 201, 1, &width, &height), VLCACHE_E_ARGUMENT, "201 x 1 pixels: one side");
+    ck_fails(vlci_area_fit(&usual, 3, 601, &width, &height), VLCACHE_E_ARGUMENT, "more than 200 times");
+    ck_fails(vlci_area_fit(&huge, 1, 200, &width, &height), VLCACHE_E_UNSUPPORTED, "sides must be at most");
+}
+END_TEST
+
+/* ---- orders -------------------------------------------------------------------------------------------- */
+
+/* A patch and what it is sorted by: step, window's row and column, block's, its own. */
+typedef struct patch {
+    int key[7], place[3];
+} patch;
+
+static int by_key(const void *a, const void *b) {
+    const patch *x = a, *y = b;
+    for (int i = 0; i < 7; i++)
+        if (x->key[i] != y->key[i]) return x->key[i] - y->key[i];
+    return 0;
+}
+
+static patch *sorted(const vlci_qwen_grid *g, int n) {
+    patch *all = malloc((size_t)n * sizeof *all);
+    for (int i = 0; i < n; i++) {
+        int step = i / (g->rows * g->columns), y = i / g->columns % g->rows, x = i % g->columns;
+        int side = g->merge * (g->window ? g->window : 1 << 20);
+        all[i] = (patch){{step, y / side, x / side, y / g->merge, x / g->merge, y, x}, {step, y, x}};
+    }
+    qsort(all, (size_t)n, sizeof *all, by_key);
+    return all;
+}
+
+/* Where step or window changes, another sequence begins. */
+static void check_starts(const patch *all, int n, int keys, const int32_t *start, int most) {
+    int at = 0;
+    for (int i = 0; i < n; i++)
+        if (i == 0 || memcmp(all[i].key, all[i - 1].key, (size_t)keys * sizeof(int)) != 0) {
+            ck_assert_int_eq(start[at++], i);
+            if (at > 1) ck_assert_int_le(i - start[at - 2], most);
+        }
+    ck_assert_int_eq(start[at], n);
+}
+
+START_TEST(orders) {
+    static const vlci_qwen_grid grids[] = {{1, 2, 2, 2, 0},  {1, 6, 10, 2, 0}, {2, 4, 6, 2, 0},
+                                           {1, 16, 8, 2, 4}, {1, 18, 2, 2, 4}, {3, 10, 14, 2, 3},
+                                           {1, 2, 30, 2, 4}, {2, 9, 6, 3, 2},  {1, 5, 4, 1, 2}};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
+        const vlci_qwen_grid *g = &grids[i];
+        vlci_qwen_order o;
+        int n = g->steps * g->rows * g->columns, block = g->merge * g->merge;
+        ck_ok(vlci_qwen_order_create(g, &o));
+        ck_assert_int_eq(o.n, n);
+        ck_assert_int_eq(o.tokens, n / block);
+        patch *all = sorted(g, n);
+        for (int r = 0; r < n; r++) ck_assert_mem_eq(o.place[r], all[r].place, sizeof all[r].place);
+        for (int t = 0; t < o.tokens; t++) { /* its first patch stands where the token does */
+            int columns = g->columns / g->merge, rows = g->rows / g->merge;
+            const int32_t *place = o.place[o.block[t] * block];
+            ck_assert_int_eq(place[0], t / (rows * columns));
+            ck_assert_int_eq(place[1], t / columns % rows * g->merge);
+            ck_assert_int_eq(place[2], t % columns * g->merge);
+        }
+        check_starts(all, n, 1, o.step, n / g->steps);
+        ck_assert((o.window != NULL) == (g->window > 0));
+        if (o.window) check_starts(all, n, 3, o.window, o.longest);
+        free(all);
+        vlci_qwen_order_release(&o);
+        vlci_qwen_order_release(&o);
+    }
+}
+END_TEST
+
+/* ---- settings ------------------------------------------------------------------------------------------ */
+
+/* Hub folders of their time; text sizes are the classes' own. */
+static const char hub2[] =
+    "{\"architectures\":[\"Qwen2VLForConditionalGeneration\"],\"bos_token_id\":151643,\"eos_token_id\":"
+    "151645,"
+    "\"vision_start_token_id\":151652,\"image_token_id\":151655,\"hidden_size\":1536,\"num_attention_heads\":"
+    "12,"
+    "\"num_key_value_heads\":2,\"num_hidden_layers\":28,\"intermediate_size\":8960,\"model_type\":\"qwen2_"
+    "vl\","
+    "\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,\"sliding_window\":32768,\"use_sliding_window\":false,"
+    "\"max_window_layers\":28,\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\",\"vision_config\":{"
+    "\"depth\":32,\"embed_dim\":1280,\"mlp_ratio\":4,\"num_heads\":16,\"in_chans\":3,\"hidden_size\":1536,"
+    "\"patch_size\":14,\"spatial_merge_size\":2,\"spatial_patch_size\":14,\"temporal_patch_size\":2},"
+    "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},\"vocab_size\":151936}";
+static const char hub2_5[] =
+    "{\"bos_token_id\":151643,\"eos_token_id\":151645,\"image_token_id\":151655,\"hidden_size\":2048,"
+    "\"intermediate_size\":11008,\"max_window_layers\":70,\"model_type\":\"qwen2_5_vl\",\"num_attention_"
+    "heads\":16,"
+    "\"num_hidden_layers\":36,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,"
+    "\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\",\"vision_config\":{\"depth\":32,\"hidden_"
+    "act\":"
+    "\"silu\",\"hidden_size\":1280,\"intermediate_size\":3420,\"num_heads\":16,\"in_chans\":3,\"out_hidden_"
+    "size\":"
+    "2048,\"patch_size\":14,\"spatial_merge_size\":2,\"spatial_patch_size\":14,\"window_size\":112,"
+    "\"fullatt_block_indexes\":[7,15,23,31],\"tokens_per_second\":2,\"temporal_patch_size\":2},\"rope_"
+    "scaling\":{"
+    "\"type\":\"mrope\",\"mrope_section\":[16,24,24]},\"vocab_size\":151936}";
+static const char images2[] =
+    "{\"min_pixels\":3136,\"max_pixels\":12845056,\"patch_size\":14,\"temporal_patch_size\":2,\"merge_size\":"
+    "2,"
+    "\"image_mean\":[0.48145466,0.4578275,0.40821073],\"image_std\":[0.26862954,0.26130258,0.27577711],"
+    "\"image_processor_type\":\"Qwen2VLImageProcessor\",\"processor_class\":\"Qwen2VLProcessor\"}";
+static const char hub3[] =
+    "{\"image_token_id\":151655,\"model_type\":\"qwen3_vl\",\"text_config\":{\"bos_token_id\":151643,"
+    "\"eos_token_id\":151645,\"dtype\":\"bfloat16\",\"head_dim\":128,\"hidden_size\":2560,\"intermediate_"
+    "size\":9728,"
+    "\"max_position_embeddings\":262144,\"model_type\":\"qwen3_vl_text\",\"num_attention_heads\":32,"
+    "\"num_hidden_layers\":36,\"num_key_value_heads\":8,\"rms_norm_eps\":1e-06,\"rope_scaling\":{"
+    "\"mrope_interleaved\":true,\"mrope_section\":[24,20,20],\"rope_type\":\"default\"},\"rope_theta\":"
+    "5000000,"
+    "\"tie_word_embeddings\":true,\"vocab_size\":151936},\"tie_word_embeddings\":true,\"vision_config\":{"
+    "\"deepstack_visual_indexes\":[5,11,17],\"depth\":24,\"hidden_act\":\"gelu_pytorch_tanh\",\"hidden_"
+    "size\":1024,"
+    "\"in_channels\":3,\"intermediate_size\":4096,\"model_type\":\"qwen3_vl\",\"num_heads\":16,"
+    "\"num_position_embeddings\":2304,\"out_hidden_size\":2560,\"patch_size\":16,\"spatial_merge_size\":2,"
+    "\"temporal_patch_size\":2}}";
+static const char images3[] =
+    "{\"size\":{\"longest_edge\":16777216,\"shortest_edge\":65536},\"patch_size\":16,\"temporal_patch_size\":"
+    "2,"
+    "\"merge_size\":2,\"image_mean\":[0.5,0.5,0.5],\"image_std\":[0.5,0.5,0.5],\"image_processor_type\":"
+    "\"Qwen2VLImageProcessorFast\",\"processor_class\":\"Qwen3VLProcessor\"}";
+
+static vlcache_status load(const char *config, const char *images, vlci_config *out) {
+    scratch_text("config.json", config);
+    scratch_text("preprocessor_config.json", images);
+    return vlci_config_load(scratch_folder(), out);
+}
+
+START_TEST(hub_folders) {
+    static const struct {
+        const char *config, *images, *family;
+        int hidden, head_dim, intermediate, window, side, deep, layers, least, most;
+        vlci_activation act;
+    } cases[] = {
+        {hub2, images2, "qwen2_vl", 1280, 80, 5120, 0, 0, 0, 28, 3136, 12845056, VLCI_ACT_QUICK_GELU},
+        {hub2_5, images2, "qwen2_5_vl", 1280, 80, 3420, 4, 0, 0, 36, 3136, 12845056, VLCI_ACT_SILU},
+        {hub3, images3, "qwen3_vl", 1024, 64, 4096, 0, 48, 3, 36, 65536, 16777216, VLCI_ACT_GELU_TANH}};
+    for (int i = 0; i < 3; i++) {
+        vlci_config c;
+        ck_ok(load(cases[i].config, cases[i].images, &c));
+        const vlci_qwen_vl *eyes = c.eyes;
+        ck_assert_str_eq(c.family->name, cases[i].family);
+        ck_assert_int_eq(eyes->vision.hidden, cases[i].hidden);
+        ck_assert_int_eq(eyes->vision.head_dim, cases[i].head_dim);
+        ck_assert_int_eq(eyes->vision.intermediate, cases[i].intermediate);
+        ck_assert_int_eq(eyes->vision.window, cases[i].window);
+        ck_assert_int_eq(eyes->vision.side, cases[i].side);
+        ck_assert_int_eq(eyes->vision.n_deep, cases[i].deep);
+        ck_assert_int_eq(c.text.deepstack, cases[i].deep);
+        ck_assert_int_eq(eyes->vision.act, cases[i].act);
+        ck_assert_int_eq(eyes->vision.out, c.text.hidden);
+        ck_assert_int_eq(eyes->area.least, cases[i].least);
+        ck_assert_int_eq(eyes->area.most, cases[i].most);
+        ck_assert_int_eq(c.text.layers, cases[i].layers);
+        ck_assert(c.text.tied && c.image_token == 151655 && c.dtype == VLCACHE_DTYPE_BF16);
+        ck_assert(c.n_eos_tokens == 1 && c.eos_tokens[0] == 151645);
+        for (int layer = 0; layer < eyes->vision.layers; layer++)
+            ck_assert(eyes->vision.whole[layer] == (i == 1 && layer % 8 == 7));
+        vlci_config_release(&c);
+    }
+}
+END_TEST
+
+/* Sets a field ("a.b.c") of a JSON object to a JSON text. */
+static char *changed(const char *base, const char *path, const char *value) {
+    json_t *root = json_loads(base, 0, NULL), *at = root;
+    char copy[128], *key = copy;
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
+        *dot = '\0';
+        at = json_object_get(at, key);
+    }
+    json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
+    char *text = json_dumps(root, 0);
+    json_decref(root);
+    return text;
+}
+
+static const struct {
+    char family, file; /* 2, 5 (2.5) or 3; c: config, i: images */
+    const char *field, *value;
+    vlcache_status status;
+    const char *why;
+} refused[] = {
+    {'2', 'c', "vision_config.model_type", "\"qwen3_vl\"", VLCACHE_E_UNSUPPORTED, "qwen2_vl is supported"},
+    {'2', 'c', "vision_config.embed_dim", "1281", VLCACHE_E_FORMAT, "vision_config.num_heads: is 16"},
+    {'2', 'c', "vision_config.embed_dim", "64", VLCACHE_E_UNSUPPORTED, "makes heads of 4"},
+    {'2', 'c', "vision_config.hidden_size", "1280", VLCACHE_E_FORMAT, "gives tokens of 1280"},
+    {'2', 'c', "vision_config.mlp_ratio", "0", VLCACHE_E_FORMAT, "vision_config.mlp_ratio"},
+    {'2', 'c', "vision_config.mlp_ratio", "1000", VLCACHE_E_FORMAT, "makes a layer of 1280000"},
+    {'2', 'c', "vision_config.depth", "0", VLCACHE_E_FORMAT, "vision_config.depth"},
+    {'2', 'c', "vision_config.num_heads", "-1", VLCACHE_E_FORMAT, "vision_config.num_heads"},
+    {'2', 'c', "vision_config.in_chans", "1", VLCACHE_E_UNSUPPORTED, "vision_config.in_chans: is 1"},
+    {'2', 'c', "vision_config.in_channels", "4", VLCACHE_E_UNSUPPORTED, "vision_config.in_channels"},
+    {'2', 'c', "vision_config.patch_size", "16", VLCACHE_E_FORMAT, "vision_config.patch_size is 16"},
+    {'2', 'c', "vision_config.patch_size", "[14,16]", VLCACHE_E_UNSUPPORTED, "vision_config.patch_size"},
+    {'2', 'c', "vision_config.spatial_merge_size", "0", VLCACHE_E_FORMAT, "spatial_merge_size"},
+    {'2', 'c', "vision_config.temporal_patch_size", "99", VLCACHE_E_FORMAT, "temporal_patch_size"},
+    {'2', 'c', "vision_config.hidden_act", "\"mish\"", VLCACHE_E_UNSUPPORTED, "vision_config.hidden_act"},
+    {'2', 'c', "vision_config.rope_parameters", "{\"rope_type\":\"yarn\"}", VLCACHE_E_UNSUPPORTED, "axial"},
+    {'2', 'c', "vision_config.rope_parameters", "{\"rope_theta\":0}", VLCACHE_E_FORMAT, "rope_theta"},
+    {'2', 'c', "vision_config", "[]", VLCACHE_E_FORMAT, "vision_config: must be an object"},
+    {'2', 'c', "image_token_id", "151936", VLCACHE_E_FORMAT, "image_token_id"},
+    {'2', 'c', "hidden_size", "-4", VLCACHE_E_FORMAT, "config.json: hidden_size"},
+    {'2', 'c', "rope_scaling", "{\"type\":\"mrope\",\"mrope_section\":[1,2]}", VLCACHE_E_FORMAT,
+     "mrope_section"},
+    {'5', 'c', "vision_config.window_size", "27", VLCACHE_E_FORMAT, "a token has 28 pixels"},
+    {'5', 'c', "vision_config.window_size", "0", VLCACHE_E_FORMAT, "vision_config.window_size"},
+    {'5', 'c', "vision_config.fullatt_block_indexes", "[32]", VLCACHE_E_FORMAT, "layers from 0 to 31"},
+    {'5', 'c', "vision_config.fullatt_block_indexes", "[7,7]", VLCACHE_E_FORMAT, "ascending"},
+    {'5', 'c', "vision_config.fullatt_block_indexes", "7", VLCACHE_E_FORMAT, "must be a list"},
+    {'5', 'c', "vision_config.out_hidden_size", "3584", VLCACHE_E_FORMAT, "the text model takes 2048"},
+    {'3', 'c', "vision_config.num_position_embeddings", "2305", VLCACHE_E_UNSUPPORTED, "a square"},
+    {'3', 'c', "vision_config.num_position_embeddings", "0", VLCACHE_E_FORMAT, "num_position_embeddings"},
+    {'3', 'c', "vision_config.deepstack_visual_indexes", "[5,24]", VLCACHE_E_FORMAT, "layers from 0 to 23"},
+    {'3', 'c', "vision_config.deepstack_visual_indexes", "[\"5\"]", VLCACHE_E_FORMAT, "ascending"},
+    {'3', 'c', "vision_config.deepstack_visual_indexes", "[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]",
+     VLCACHE_E_UNSUPPORTED, "names 17 layers"},
+    {'3', 'c', "text_config.num_hidden_layers", "2", VLCACHE_E_UNSUPPORTED, "the text model has 2"},
+    {'2', 'i', "image_processor_type", "\"CLIPImageProcessor\"", VLCACHE_E_UNSUPPORTED,
+     "Qwen2VLImageProcessor"},
+    {'2', 'i', "patch_size", "16", VLCACHE_E_FORMAT, "vision_config.patch_size is 14"},
+    {'2', 'i', "merge_size", "3", VLCACHE_E_FORMAT, "vision_config.spatial_merge_size is 2"},
+    {'2', 'i', "temporal_patch_size", "1", VLCACHE_E_FORMAT, "vision_config.temporal_patch_size is 2"},
+    {'2', 'i', "do_resize", "false", VLCACHE_E_UNSUPPORTED, "multiples of 28 pixels"},
+    {'2', 'i', "min_pixels", "0", VLCACHE_E_FORMAT, "min_pixels: is 0"},
+    {'2', 'i', "max_pixels", "999999999", VLCACHE_E_FORMAT, "max_pixels"},
+    {'2', 'i', "max_pixels", "3135", VLCACHE_E_FORMAT, "max_pixels: allows at most 3135 pixels"},
+    {'3', 'i', "size", "{\"height\":336,\"width\":336}", VLCACHE_E_UNSUPPORTED, "size: height and width"},
+    {'3', 'i', "size", "{\"shortest_edge\":99,\"longest_edge\":98}", VLCACHE_E_FORMAT, "size: allows"},
+    {'3', 'i', "size", "336", VLCACHE_E_FORMAT, "size: must be an object"},
+    {'3', 'i', "resample", "7", VLCACHE_E_FORMAT, "resample"},
+    {'3', 'i', "image_std", "[0.5,0,0.5]", VLCACHE_E_FORMAT, "image_std"},
+};
+
+START_TEST(refusals) {
+    vlci_config c;
+    bool in_config = refused[_i].file == 'c';
+    char family = refused[_i].family;
+    const char *config = family == '2' ? hub2 : family == '5' ? hub2_5 : hub3;
+    const char *images = family == '3' ? images3 : images2;
+    char *text = changed(in_config ? config : images, refused[_i].field, refused[_i].value);
+    ck_fails(load(in_config ? text : config, in_config ? images : text, &c), refused[_i].status,
+             refused[_i].why);
+    ck_assert_ptr_null(c.eyes);
+    free(text);
+}
+END_TEST
+
+/* Words that mean the same. */
+START_TEST(spellings) {
+    vlci_config c;
+    char *images = changed(images3, "size", "{\"min_pixels\":4096,\"max_pixels\":8192}");
+    ck_ok(load(hub3, images, &c));
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 4096);
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 8192);
+    vlci_config_release(&c);
+    free(images);
+    images = changed(images3, "max_pixels", "65537"); /* goes before size */
+    ck_ok(load(hub3, images, &c));
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 65537);
+    vlci_config_release(&c);
+    free(images);
+    char *config = changed(hub3, "vision_config.hidden_act", "null");
+    ck_ok(load(config, images3, &c));
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->vision.act, VLCI_ACT_GELU_TANH);
+    vlci_config_release(&c);
+    free(config);
+    config = changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
+    ck_ok(load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 56 * 56);
+    ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 28 * 28 * 1280);
+    vlci_config_release(&c);
+    free(config);
+}
+END_TEST
+
+START_TEST(memory_of_settings) {
+    bool failed = true;
+    scratch_text("config.json", hub3);
+    scratch_text("preprocessor_config.json", images3);
+    for (long at = 0; failed; at++) {
+        vlci_config c;
+        vlci_picture_layout layout = {0};
+        failing_start(at);
+        vlcache_status status = vlci_config_load(scratch_folder(), &c);
+        if (!status) status = c.family->layout(&c, 200, 100, &layout);
+        vlci_picture_layout_release(&layout);
+        vlci_config_release(&c);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
+    }
+}
+END_TEST
+
+/* ---- models -------------------------------------------------------------------------------------------- */
+
+static const char *const folders[] = {"qwen2_5-vl", "qwen3-vl", "qwen2-vl-hub"};
+enum { TOLD = 2, FOLDERS = 3 }; /* with more.json, in all */
+
+static vlcache_model *open_as(int folder, vlcache_dtype dtype, int least, int most) {
+    char path[512];
+    vlcache_model *model = NULL;
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    options.dtype = dtype;
+    options.min_pixels = least;
+    options.max_pixels = most;
+    snprintf(path, sizeof path, "%s/models/%s", VLCACHE_TEST_DATA, folders[folder]);
+    ck_ok(vlcache_model_load(suite_device(), path, &options, &model));
+    return model;
+}
+
+static vlcache_model *open_model(int folder, int least, int most) {
+    return open_as(folder, VLCACHE_DTYPE_F32, least, most);
+}
+
+START_TEST(bounds) {
+    vlcache_model *model = open_model(0, 0, 1000);
+    vlci_config *c = &model->config;
+    vlci_picture_layout layout;
+    const vlci_area *area = &((vlci_qwen_vl *)c->eyes)->area;
+    ck_assert(area->least == 256 && area->most == 1000);
+    ck_ok(c->family->layout(c, 640, 480, &layout));
+    ck_assert_int_eq(layout.n, 4 * 3); /* 1000 pixels come to 36 x 27 of them, in whole tokens 32 x 24 */
+    vlci_picture_layout_release(&layout);
+    ck_fails(c->family->layout(c, 5, 1001, &layout), VLCACHE_E_ARGUMENT, "5 x 1001 pixels");
+    ck_assert_ptr_null(layout.entry);
+    ck_fails(vlci_qwen_vl_bound(c, 1001, 0), VLCACHE_E_ARGUMENT, "min_pixels: is 1001");
+    ck_fails(vlci_qwen_vl_bound(c, 0, 255), VLCACHE_E_ARGUMENT, "max_pixels: is 255");
+    ck_fails(vlci_qwen_vl_bound(c, -1, 0), VLCACHE_E_ARGUMENT, "min_pixels: is -1");
+    ck_fails(vlci_qwen_vl_bound(c, 0, VLCI_AREA_MAX + 1), VLCACHE_E_ARGUMENT, "max_pixels");
+    ck_assert(area->least == 256 && area->most == 1000);
+    vlcache_model_destroy(&model);
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    options.max_pixels = 9999;
+    ck_fails(vlcache_model_load(suite_device(), VLCACHE_TEST_DATA "/models/next-vicuna", &options, &model),
+             VLCACHE_E_UNSUPPORTED, "model: max_pixels: is 9999");
+}
+END_TEST
+
+/* All sets of features of frames of random pixels; `frame` lists which of four each is. */
+static float *look(const vlcache_model *model, const int *frame, int frames, size_t *n) {
+    const vlci_qwen_vl *eyes = model->config.eyes;
+    enum { WIDTH = 56, HEIGHT = 40 };
+    static float data[4][3 * WIDTH * HEIGHT];
+    vlci_pixels pixels;
+    vlci_qwen_order order;
+    cl_mem features = NULL;
+    uint64_t state = 9;
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 3 * WIDTH * HEIGHT; k++) data[i][k] = suite_random(&state);
+    ck_ok(vlci_pixels_create(frames, WIDTH, HEIGHT, &pixels));
+    for (int i = 0; i < frames; i++)
+        memcpy(pixels.data + (size_t)i * 3 * WIDTH * HEIGHT, data[frame[i]], sizeof data[0]);
+    const vlci_qwen_grid grid = vlci_qwen_tower_grid(&eyes->vision, frames, WIDTH, HEIGHT);
+    ck_ok(vlci_qwen_order_create(&grid, &order));
+    ck_ok(vlci_qwen_tower_run(&eyes->tower, &pixels, &grid, &order, &features));
+    *n = (size_t)(1 + eyes->vision.n_deep) * (size_t)order.tokens * (size_t)eyes->vision.out;
+    vlci_qwen_order_release(&order);
+    vlci_pixels_release(&pixels);
+    float *got = malloc(*n * sizeof *got);
+    suite_download(features, got, *n * sizeof *got);
+    suite_release(features);
+    return got;
+}
+
+static void assert_close(const char *what, const float *got, const float *want, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(fabsf(got[i] - want[i]) <= 2e-5f + 2e-5f * fabsf(want[i]), "%s[%zu]: %g, not %g", what,
+                      i, (double)got[i], (double)want[i]);
+}
+
+/* However few rows go through the matrices at a time. */
+START_TEST(parts) {
+    vlcache_model *model = open_model(_i, 0, 0);
+    vlci_qwen_tower *tower = &((vlci_qwen_vl *)model->config.eyes)->tower;
+    const int frame[] = {0};
+    size_t n, m;
+    float *whole = look(model, frame, 1, &n);
+    static const int rows[] = {4, 36, 44};
+    for (int i = 0; i < 3; i++) {
+        tower->part = rows[i];
+        float *got = look(model, frame, 1, &m);
+        ck_assert_uint_eq(n, m);
+        assert_close("parts", got, whole, n);
+        free(got);
+    }
+    free(whole);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* Where matrices read and leave rows of 16 bits, in stripes: a gate leaves them, too. */
+START_TEST(stripes) {
+    static const vlcache_dtype dtypes[] = {VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
+    const int frame[] = {0};
+    size_t n, m;
+    float largest = 0, *want = NULL;
+    vlcache_model *model = open_model(_i, 0, 0);
+    want = look(model, frame, 1, &n);
+    vlcache_model_destroy(&model);
+    for (size_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(want[i]));
+    setenv("VLCACHE_GEMM", "matrix", 1);
+    for (int dtype = 0; dtype < 2; dtype++) {
+        model = open_as(_i, dtypes[dtype], 0, 0);
+        const vlci_qwen_tower *tower = &((vlci_qwen_vl *)model->config.eyes)->tower;
+        ck_assert_int_eq(tower->layer[0].second.layout, VLCI_BLOCKS);
+        float *got = look(model, frame, 1, &m);
+        ck_assert_uint_eq(n, m);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_msg(fabsf(got[i] - want[i]) <= (dtype ? 0.03f : 0.004f) * largest, "[%zu]: %g, not %g",
+                          i, (double)got[i], (double)want[i]);
+        free(got);
+        vlcache_model_destroy(&model);
+    }
+    unsetenv("VLCACHE_GEMM");
+    free(want);
+}
+END_TEST
+
+/* Steps in time see themselves alone, and the last frame stands for one that is missing. */
+START_TEST(steps) {
+    vlcache_model *model = open_model(_i, 0, 0);
+    int sets = 1 + model->config.text.deepstack;
+    size_t n, one;
+    const int all[] = {0, 1, 2, 3}, odd[] = {0, 1, 2}, doubled[] = {0, 1, 2, 2};
+    float *both = look(model, all, 4, &n), *first = look(model, all, 2, &one),
+          *second = look(model, all + 2, 2, &one);
+    ck_assert_uint_eq(n, 2 * one);
+    for (int set = 0; set < sets; set++) {
+        size_t part = one / (size_t)sets, at = (size_t)set * part;
+        assert_close("first step", both + 2 * at, first + at, part);
+        assert_close("second step", both + 2 * at + part, second + at, part);
+    }
+    float *three = look(model, odd, 3, &one), *four = look(model, doubled, 4, &n);
+    ck_assert_uint_eq(n, one);
+    ck_assert_mem_eq(three, four, n * sizeof *three);
+    float *arrays[] = {both, first, second, three, four};
+    for (int i = 0; i < 5; i++) free(arrays[i]);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* ---- positions ----------------------------------------------------------------------------------------- */
+
+/* Text, 2 x 3 tokens, text, 1 x 1, a picture of 4 x 1 right behind it, text. */
+START_TEST(positions_behind_rows) {
+    vlcache_model *model = open_model(0, 64, 0);
+    vlci_config *c = &model->config;
+    vlci_picture_layout layout[3];
+    static const int side[3][2] = {{24, 16}, {8, 8}, {8, 32}}, row[3] = {2, 9, 10};
+    vlci_placed_picture placed[3];
+    int32_t position[16][3], next;
+    for (int i = 0; i < 3; i++) {
+        ck_ok(c->family->layout(c, side[i][0], side[i][1], &layout[i]));
+        placed[i] = (vlci_placed_picture){row[i], &layout[i]};
+    }
+    c->family->positions(c, placed, 3, 100, 16, position, &next);
+    static const int want[16][3] = {{100, 100, 100}, {101, 101, 101}, {102, 102, 102}, {102, 102, 103},
+                                    {102, 102, 104}, {102, 103, 102}, {102, 103, 103}, {102, 103, 104},
+                                    {105, 105, 105}, {106, 106, 106}, {107, 107, 107}, {107, 108, 107},
+                                    {107, 109, 107}, {107, 110, 107}, {111, 111, 111}, {112, 112, 112}};
+    for (int i = 0; i < 16; i++)
+        for (int axis = 0; axis < 3; axis++)
+            ck_assert_msg(position[i][axis] == want[i][axis], "row %d, axis %d: %d", i, axis,
+                          (int)position[i][axis]);
+    ck_assert_int_eq(next, 113); /* 16 rows further in the cache */
+    for (int i = 0; i < 3; i++) vlci_picture_layout_release(&layout[i]);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* ---- talks --------------------------------------------------------------------------------------------- */
+
+enum { PICTURES = 4 };
+
+/* more.json of a folder, a model, and the taps and pictures of one of its entries. */
+typedef struct told {
+    vlcache_model *model;
+    json_t *more;
+    taps taps;
+    vlcache_image *image[PICTURES];
+    int n_images;
+} told;
+
+static void told_open(told *t, int folder, const char *name, int n_images) {
+    char path[600], message[700];
+    *t = (told){.model = open_model(folder, 0, 0), .n_images = n_images};
+    snprintf(path, sizeof path, "%s/models/%s/golden/more.json", VLCACHE_TEST_DATA, folders[folder]);
+    ck_assert_ptr_nonnull(t->more = json_load_file(path, 0, NULL));
+    snprintf(path, sizeof path, "%s/models/%s/golden/%s.taps", VLCACHE_TEST_DATA, folders[folder], name);
+    ck_assert_msg(taps_load(path, &t->taps, message, sizeof message), "%s", message);
+    for (int i = 0; i < n_images; i++) {
+        snprintf(path, sizeof path, "%s/models/%s/golden/%s.%d.png", VLCACHE_TEST_DATA, folders[folder], name,
+                 i);
+        ck_ok(vlcache_image_load(path, &t->image[i]));
+    }
+}
+
+static void told_close(told *t) {
+    for (int i = 0; i < t->n_images; i++) vlcache_image_destroy(&t->image[i]);
+    taps_release(&t->taps);
+    json_decref(t->more);
+    vlcache_model_destroy(&t->model);
+}
+
+/* Queues an entry's question, whose pictures are those from `first` on; returns the picture behind them. */
+static int queue(const told *t, vlcache_sequence *s, const json_t *entry, int first, int n_tokens) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    prompt.text = json_string_value(json_object_get(entry, "prompt"));
+    prompt.raw = true;
+    prompt.images = (const vlcache_image *const *)t->image + first;
+    prompt.n_images = (size_t)json_integer_value(json_object_get(entry, "images"));
+    generate.max_tokens = n_tokens;
+    generate.min_tokens = (size_t)n_tokens;
+    ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
+    return first + (int)prompt.n_images;
+}
+
+static void finish(vlcache_engine *engine) {
+    int busy = 1;
+    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+}
+
+static void assert_tokens(const char *what, vlcache_sequence *s, const tap *want) {
+    const vlcache_answer *a = NULL;
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_assert_uint_eq((size_t)a->n_tokens, want->n);
+    for (int i = 0; i < a->n_tokens; i++)
+        ck_assert_msg(a->tokens[i] == want->i32[i], "%s: token %d is %d, not %d", what, i, (int)a->tokens[i],
+                      (int)want->i32[i]);
+}
+
+/* A turn that is cancelled while it is read leaves the conversation where it was. */
+static void fail_turn(const told *t, vlcache_engine *engine, vlcache_sequence *s, const json_t *turn,
+                      int first) {
+    const vlcache_answer *a = NULL;
+    queue(t, s, turn, first, 12);
+    vlcache_sequence_cancel(s);
+    finish(engine);
+    ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "cancelled");
+}
+
+/* Three turns with pictures in two of them; from the second on beside a fork. `policy` at a budget of 1. */
+static void run_talk(const told *t, const char *policy) {
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s = NULL, *fork = NULL;
+    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    const json_t *turns = json_object_get(t->more, "talk");
+    int at = 0, length = 0;
+    compress.policy = policy;
+    compress.budget = 1;
+    options.compress = &compress;
+    ck_ok(vlcache_engine_create(t->model, NULL, &engine));
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    for (size_t k = 0; k < json_array_size(turns); k++) {
+        const vlcache_answer *a = NULL;
+        const json_t *turn = json_array_get(turns, k);
+        const tap *ids = taps_findf(&t->taps, "talk.%d.ids", (int)k);
+        const tap *tokens = taps_findf(&t->taps, "talk.%d.tokens", (int)k);
+        if (k == 1) {
+            ck_ok(vlcache_sequence_fork(s, &fork));
+            fail_turn(t, engine, s, turn, at);
+        }
+        if (fork) queue(t, fork, turn, at, (int)tokens->n);
+        at = queue(t, s, turn, at, (int)tokens->n);
+        finish(engine);
+        assert_tokens("talk", s, tokens);
+        if (fork) assert_tokens("fork", fork, tokens);
+        ck_ok(vlcache_sequence_answer(s, &a));
+        ck_assert_uint_eq((size_t)a->prompt_tokens, ids->n + (k > 0)); /* and the last of the answer before */
+        length += (int)ids->n + (int)tokens->n;
+        ck_assert_int_eq(a->context_tokens, length);
+    }
+    vlcache_sequence_destroy(&fork);
+    vlcache_sequence_destroy(&s);
+    vlcache_engine_destroy(&engine);
+}
+
+START_TEST(talks) {
+    told t;
+    told_open(&t, _i, "talk", 3);
+    run_talk(&t, "full");
+    run_talk(&t, "vlcache");
+    told_close(&t);
+}
+END_TEST
+
+/* ---- VL-Cache ------------------------------------------------------------------------------------------ */
+
+static void assert_head(const told *t, vlcache_sequence *s, int layer, int head, int percent, size_t n) {
+    const tap *want = taps_findf(&t->taps, "vlcache.%d.kept.%d", percent, layer);
+    int32_t got[256];
+    size_t kept;
+    ck_ok(vlcache_sequence_kept(s, layer, head, got, 256, &kept));
+    ck_assert_uint_eq(kept, n);
+    for (size_t i = 0; i < n; i++) ck_assert_int_eq(got[i], want->i32[(size_t)head * n + i]);
+}
+
+static void assert_layers(const told *t, vlcache_sequence *s, int percent) {
+    const vlci_text_config *c = &t->model->config.text;
+    const tap *budget = taps_findf(&t->taps, "vlcache.%d.budget", percent);
+    const tap *sparsity = taps_find(&t->taps, "vlcache.sparsity");
+    for (int layer = 0; layer < c->layers; layer++) {
+        vlcache_compress_layer l;
+        ck_ok(vlcache_sequence_layer(s, layer, &l));
+        ck_assert_double_eq_tol(l.sparsity, (double)sparsity->f32[layer], 1e-5);
+        ck_assert_int_eq(l.kept, budget->i32[layer]);
+        for (int head = 0; head < c->kv_heads; head++)
+            assert_head(t, s, layer, head, percent, (size_t)budget->i32[layer]);
+    }
+}
+
+START_TEST(kept_sets) {
+    told t;
+    size_t k;
+    json_t *percent;
+    vlcache_engine *engine = NULL;
+    told_open(&t, _i, "kept", 2);
+    const json_t *entry = json_object_get(t.more, "kept");
+    ck_ok(vlcache_engine_create(t.model, NULL, &engine));
+    json_array_foreach(json_object_get(entry, "budgets"), k, percent) {
+        vlcache_sequence *s = NULL;
+        vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+        vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+        int share = (int)json_integer_value(percent);
+        const tap *tokens = taps_findf(&t.taps, "vlcache.%d.tokens", share);
+        compress.policy = "vlcache";
+        compress.budget = share / 100.0;
+        options.compress = &compress;
+        ck_ok(vlcache_engine_add(engine, &options, &s));
+        queue(&t, s, entry, 0, (int)tokens->n);
+        finish(engine);
+        assert_tokens("compacted", s, tokens);
+        assert_layers(&t, s, share);
+        vlcache_sequence_destroy(&s);
+    }
+    ck_assert_uint_eq(k, 2);
+    vlcache_engine_destroy(&engine);
+    told_close(&t);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("qwen");
+    TCase *host = tcase_create("host"), *device = tcase_create("device");
+    tcase_add_checked_fixture(host, NULL, scratch_clean);
+    tcase_add_test(host, sizes_that_fit);
+    tcase_add_test(host, sizes_that_do_not);
+    tcase_add_test(host, orders);
+    tcase_add_test(host, hub_folders);
+    tcase_add_loop_test(host, refusals, 0, sizeof refused / sizeof *refused);
+    tcase_add_test(host, spellings);
+    tcase_add_test(host, memory_of_settings);
+    suite_add_tcase(suite, host);
+    suite_balance(device);
+    tcase_add_test(device, bounds);
+    tcase_add_loop_test(device, parts, 0, FOLDERS);
+    tcase_add_loop_test(device, stripes, 0, FOLDERS);
+    tcase_add_loop_test(device, steps, 0, FOLDERS);
+    tcase_add_test(device, positions_behind_rows);
+    tcase_add_loop_test(device, talks, 0, TOLD);
+    tcase_add_loop_test(device, kept_sets, 0, TOLD);
+    suite_add_tcase(suite, device);
+    return suite_run(suite);
+}
