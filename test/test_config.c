@@ -143,12 +143,13 @@ typedef struct mutation {
 
 static const mutation llava_cases[] = {
     {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
-     "model_type: \"llava_llama\"; llava, llava_next"},
+     "model_type: \"llava_llama\"; llava, llava_next, "},
     {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
     {'c', "model_type", "3", VLCACHE_E_FORMAT, "model_type: must be a string"},
     {'c', "quantization_config", "{\"bits\":4}", VLCACHE_E_UNSUPPORTED, "quantization_config"},
     {'c', "text_config", "[]", VLCACHE_E_FORMAT, "text_config: must be an object"},
     {'c', "text_config.model_type", "\"phi3\"", VLCACHE_E_UNSUPPORTED, "text_config.model_type"},
+    {'c', "text_config.attention_bias", "3", VLCACHE_E_FORMAT, "text_config.attention_bias"},
     {'c', "text_config.num_hidden_layers", "0", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
     {'c', "text_config.num_hidden_layers", "1000000", VLCACHE_E_FORMAT, "text_config.num_hidden_layers"},
     {'c', "text_config.hidden_size", "-4", VLCACHE_E_FORMAT, "text_config.hidden_size"},

@@ -131,7 +131,7 @@ static vlci_recipe recipe_of(const char *allocation, const char *selection, cons
 /* What would have been seen: scores, and counts that come to the sparsity of each layer. */
 static void show(const world *w, vlci_compress *plan) {
     size_t n = (size_t)(w->shape.layers * w->shape.heads);
-    uint64_t *counts = calloc(n, sizeof *counts), entries = vlci_sparsity_entries(&plan->seen->rows);
+    uint64_t *counts = calloc(n, sizeof *counts), entries = vlci_sparsity_entries(&plan->seen->rows, 0);
     for (size_t i = 0; i < n; i++)
         counts[i] = (uint64_t)(w->sparsity[i / (size_t)w->shape.heads] * (double)entries);
     ck_ok(vlci_write(suite_device(), plan->seen->score, 0, w->score,
@@ -161,7 +161,7 @@ static void find_budgets(const world *w, const vlci_compress *plan, ref_rows *ro
                       .uniform = r->uniform,
                       .centroids = r->centroids,
                       .sinks = r->sinks};
-    double sparsity[64], entries = (double)vlci_sparsity_entries(&plan->seen->rows);
+    double sparsity[64], entries = (double)vlci_sparsity_entries(&plan->seen->rows, 0);
     for (int l = 0; l < w->shape.layers; l++) { /* a whole number of entries */
         sparsity[l] = plan->layer[l].sparsity;
         ck_assert_double_eq_tol(sparsity[l], w->sparsity[l], 1.0 / entries);

@@ -15,6 +15,8 @@ enum { LAYERS = 2, DECODED = 2, LEAD = 3 /* rows of others in front of a part's 
 enum { Q_AT = 5 /* first element of q */, WHOLE = 1 << 30 };
 static const double threshold = 0.01;
 
+static bool prefix; /* rows of the prompt see all of it */
+
 /* Rows that are looked at besides the last ones. */
 typedef enum gaps { NO_GAPS, FIRST_ROW, RUNS, ODD_ROWS } gaps;
 
@@ -108,7 +110,7 @@ static void release_scene(scene *c) {
 static void see_row(scene *c, int layer, int h, int row, int flags, double weight, seen *out) {
     const shape *s = c->s;
     int kv = h / (s->heads / s->kv_heads), before = c->before[layer * s->kv_heads + kv];
-    int visible = before + row + 1, at = row * s->heads + h;
+    int visible = before + (prefix && row < s->tokens ? s->tokens : row + 1), at = row * s->heads + h;
     double max, lse;
     ref_logits(c->q[layer] + (size_t)at * (size_t)s->head_dim, c->k[layer][kv], (size_t)s->head_dim, visible,
                s->head_dim, 1.0 / sqrt(s->head_dim), c->logit);
@@ -199,7 +201,7 @@ static void show(const scene *c, vlci_scores *scores, int layer, int from, int n
     int width = s->heads * s->head_dim;
     pages *p = make_pages(c, layer, from + n);
     vlci_attention a = {.batch = 2,
-                        .causal = true,
+                        .causal = !prefix,
                         .scale = (float)(1.0 / sqrt(s->head_dim)),
                         .kv = pages_view(p, layer),
                         .q_offset = Q_AT,
@@ -336,6 +338,18 @@ START_TEST(test_rungs) {
 }
 END_TEST
 
+/* As PaliGemma's prompts are; by each rung. */
+START_TEST(test_prefixes) {
+    prefix = true;
+    for (size_t i = 0; i < 2 && !too_long(&shapes[_i]); i++) {
+        suite_force(rungs[i]);
+        try_shape(shapes[_i], WHOLE);
+    }
+    suite_force(NULL);
+    prefix = false;
+}
+END_TEST
+
 /* Parts that end inside a tile and a page, at their ends, one by one; some see none of the listed rows. What
  * lies behind the rows that are there is not looked for. */
 START_TEST(test_parts) {
@@ -440,6 +454,7 @@ int main(void) {
     TCase *all = tcase_create("score");
     tcase_add_loop_test(all, test_shapes, 0, SHAPES);
     tcase_add_loop_test(all, test_rungs, 0, SHAPES);
+    tcase_add_loop_test(all, test_prefixes, 0, SHAPES);
     tcase_add_loop_test(all, test_parts, 0, SHAPES);
     tcase_add_test(all, test_counts_of_parts);
     tcase_add_test(all, test_refused);

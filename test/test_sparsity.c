@@ -47,11 +47,12 @@ START_TEST(test_entries) {
                         VLCI_ROW(9, VLCI_ROW_COUNTED)};
     vlci_rows rows = {MANY, calloc(MANY, sizeof(int32_t))};
     for (int i = 0; i < MANY; i++) rows.entry[i] = VLCI_ROW(i, VLCI_ROW_SCORED | VLCI_ROW_COUNTED);
-    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){2, some}), 1 + 8);
-    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){3, others}), 4 + 5 + 10);
-    ck_assert_uint_eq(vlci_sparsity_entries(&rows), 8590000128u); /* beyond 32 bits */
+    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){2, some}, 0), 1 + 8);
+    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){2, some}, 20), 20 + 20);
+    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){3, others}, 0), 4 + 5 + 10);
+    ck_assert_uint_eq(vlci_sparsity_entries(&rows, 0), 8590000128u); /* beyond 32 bits */
     others[1] = VLCI_ROW(4, VLCI_ROW_SCORED);
-    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){3, others}), 4 + 10);
+    ck_assert_uint_eq(vlci_sparsity_entries(&(vlci_rows){3, others}, 0), 4 + 10);
     free(rows.entry);
 }
 END_TEST

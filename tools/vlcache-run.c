@@ -1,5 +1,5 @@
 /*
- * vlcache-run.c - asks a vision-language model about pictures.
+ * vlcache-run.c - asks a vision-language model about pictures, or a text model.
  *
  *     parse -> pictures -> device -> model -> session -> ask (or chat) -> report
  */
@@ -61,6 +61,9 @@ static int load_model(run *r) {
 }
 
 static int begin_session(run *r) {
+    vlcache_model_info info;
+    vlcache_model_describe(r->model, &info);
+    if (!info.image_side && !r->options.compresses) r->options.compress.policy = "full";
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;
     o.chat_template = r->options.chat_template;

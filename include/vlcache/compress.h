@@ -39,7 +39,11 @@ extern "C" {
  * <image> Second: <image> Which ...?") " Second: " is among them, although such a row sees only the pictures
  * before it. So a question scores wherever it follows a picture; in front of all pictures it does not. A
  * prompt without text behind a picture has no post-vision row, and its last 32 rows, most often visual ones,
- * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed.
+ * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed; but
+ * with a text model alone every turn is, by its last 32 rows.
+ *
+ * Where a prompt's rows all see each other (PaliGemma), A has no causal mask in the prompt, and counts and
+ * scores are of all N entries of a row.
  */
 
 /*

@@ -1,5 +1,6 @@
 /**
- * model.h - a vision-language model from a Hugging Face folder, its weights on a device.
+ * model.h - a vision-language model, or a text model alone, from a Hugging Face folder, its weights on a
+ * device.
  */
 #ifndef VLCACHE_MODEL_H
 #define VLCACHE_MODEL_H
@@ -28,19 +29,19 @@ typedef struct vlcache_model_options {
 /** What a model is. */
 typedef struct vlcache_model_info {
     const char *family;    /**< "model_type" of config.json, e.g. "llava" (static storage) */
-    const char *text_type; /**< "llama" or "mistral" (owned by the model) */
+    const char *text_type; /**< of its text model, e.g. "llama" or "qwen2" (owned by the model) */
     vlcache_dtype dtype;   /**< of KV rows, and of weights unless AUTO left them mixed */
     int layers, heads, kv_heads, head_dim, hidden, intermediate, vocabulary;
     int max_positions;          /**< longest context in tokens */
-    int image_side, patch_side; /**< pixels */
+    int image_side, patch_side; /**< pixels; 0: a text model alone, which sees no pictures */
     uint64_t weight_bytes;      /**< on the device */
 } vlcache_model_info;
 
 /**
- * Loads config.json, preprocessor_config.json, generation_config.json, tokenizer.json, the chat template and
- * the safetensors of `folder` onto `device`. Tensors are read, uploaded and dropped one by one: weights are
- * never held twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO,
- * VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
+ * Loads config.json, preprocessor_config.json (of models that see), generation_config.json, tokenizer.json,
+ * the chat template and the safetensors of `folder` onto `device`. Tensors are read, uploaded and dropped one
+ * by one: weights are never held twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT,
+ * VLCACHE_E_IO, VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED. `*out` is NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,

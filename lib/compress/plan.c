@@ -195,7 +195,7 @@ static vlcache_status measure(vlci_compress *p, int from, int until) {
     if (!p->seen || !p->seen->counted || from == until) return VLCACHE_OK;
     uint64_t *counts = vlci_alloc((size_t)(until - from) * (size_t)heads, sizeof *counts);
     if (!counts) return vlci_fail_memory("compression counts");
-    uint64_t entries = vlci_sparsity_entries(&p->seen->rows);
+    uint64_t entries = vlci_sparsity_entries(&p->seen->rows, p->seen->whole ? p->tokens : 0);
     vlcache_status status = vlci_scores_counts(p->seen, from, until - from, counts);
     for (int l = from; l < until && !status; l++)
         p->layer[l].sparsity =

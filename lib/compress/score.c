@@ -158,6 +158,7 @@ vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out) {
     vlci_scores *s = *out;
     size_t layers = (size_t)s->shape.layers;
     memcpy(s->begun, from->begun, layers * sizeof *s->begun);
+    s->whole = from->whole;
     status = vlci_copy(s->device, from->before, 0, s->before, 0, n_heads(s) * sizeof(vlci_keep));
     if (!status && s->counts) status = vlci_copy(s->device, from->counts, 0, s->counts, 0, counts_bytes(s));
     if (!status)
@@ -263,7 +264,13 @@ static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
     if (entry == until) return VLCACHE_OK;
-    cut c = {.entry = entry, .n = until - entry, .add = s->begun[layer], .count = s->counted, .weight = 1.0};
+    s->whole = !look->a->causal;
+    cut c = {.entry = entry,
+             .n = until - entry,
+             .sees = s->whole ? s->tokens : 0,
+             .add = s->begun[layer],
+             .count = s->counted,
+             .weight = 1.0};
     vlcache_status status = observe(s, layer, look, &c);
     s->begun[layer] = true;
     return status;

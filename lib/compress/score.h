@@ -35,6 +35,7 @@ typedef struct vlci_scores {
     vlci_rows rows;
     int decoded;  /**< what a decoded row is looked at for: VLCI_ROW_... */
     bool counted; /**< whether any row is */
+    bool whole;   /**< its rows see all of the prompt, as attention was that looked: not causal */
     double threshold;
     bool *begun;          /**< [layers]: something was seen */
     cl_mem rows_on;       /**< the entries, and one more: of a decoded row */

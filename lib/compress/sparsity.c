@@ -2,6 +2,7 @@
  * sparsity.c - how sparse the attention of the post-vision rows is.
  *
  *     sparsity(l) = mean over heads of  insignificant causal entries / causal entries,  over the tau rows
+ *                   (where a prompt's rows see all of it: of all N entries of a row)
  *
  * In: the counts of column tiles from the score pass. Out: exact counts of each head, and on the host their
  * mean.
@@ -10,10 +11,11 @@
 
 #include <stdio.h>
 
-uint64_t vlci_sparsity_entries(const vlci_rows *rows) {
+uint64_t vlci_sparsity_entries(const vlci_rows *rows, int whole) {
     uint64_t entries = 0;
     for (int i = 0; i < rows->n; i++)
-        if (rows->entry[i] & VLCI_ROW_COUNTED) entries += (uint64_t)(rows->entry[i] >> VLCI_ROW_SHIFT) + 1;
+        if (rows->entry[i] & VLCI_ROW_COUNTED)
+            entries += whole ? (uint64_t)whole : (uint64_t)(rows->entry[i] >> VLCI_ROW_SHIFT) + 1;
     return entries;
 }
 

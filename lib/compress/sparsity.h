@@ -15,8 +15,9 @@ typedef struct vlci_sparsity_kernels {
 /** Errors: VLCACHE_E_BUILD. */
 vlcache_status vlci_sparsity_open(vlcache_device *device, vlci_sparsity_kernels *out);
 
-/** Causal entries of the counted rows. */
-uint64_t vlci_sparsity_entries(const vlci_rows *rows);
+/** Entries of the counted rows: those of rows that see up to themselves, or each of them `whole` ones where
+ * that is not 0. */
+uint64_t vlci_sparsity_entries(const vlci_rows *rows, int whole);
 
 /** Mean over heads of count / entries. */
 double vlci_sparsity_mean(const uint64_t *counts, int heads, uint64_t entries);

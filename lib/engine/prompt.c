@@ -46,11 +46,12 @@ static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt 
     *n = asked->n_tokens;
     for (size_t i = 0; i < *n; i++) {
         int32_t id = asked->tokens[i];
-        if (id != VLCACHE_TOKEN_IMAGE && (id < 0 || id >= vocab))
+        bool picture = id == VLCACHE_TOKEN_IMAGE && model->config.eyes;
+        if (!picture && (id < 0 || id >= vocab))
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.tokens[%zu]", i),
-                               VLCI_VALUE("%d", (int)id),
-                               "must be from 0 to %d, or VLCACHE_TOKEN_IMAGE for a picture", vocab - 1);
-        (*ids)[i] = id == VLCACHE_TOKEN_IMAGE ? model->config.image_token : id;
+                               VLCI_VALUE("%d", (int)id), "must be from 0 to %d%s", vocab - 1,
+                               model->config.eyes ? ", or VLCACHE_TOKEN_IMAGE for a picture" : "");
+        (*ids)[i] = picture ? model->config.image_token : id;
     }
     return VLCACHE_OK;
 }
@@ -179,7 +180,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
                                     "the prompt is empty");
 }
 
-static vlcache_status check_prompt(const vlcache_prompt *asked) {
+static vlcache_status check_prompt(const vlcache_model *model, const vlcache_prompt *asked) {
     if (asked->text && asked->tokens)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.tokens", NULL,
                            "stand beside a text: give one of both");
@@ -187,6 +188,10 @@ static vlcache_status check_prompt(const vlcache_prompt *asked) {
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL,
                            asked->text || asked->tokens ? "prompt.images" : "prompt.text", NULL,
                            "is NULL: give it");
+    if (asked->n_images && !model->config.eyes)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
+                           "must be 0: this model (%s) is a text model, it sees no pictures",
+                           model->family->name);
     if (asked->n_images > 4096)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
                            "must be at most 4096");
@@ -202,7 +207,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     int32_t *ids = NULL;
     size_t n = 0;
     *out = (vlci_prompt){0};
-    vlcache_status status = check_prompt(asked);
+    vlcache_status status = check_prompt(model, asked);
     if (!status) status = tokenize(model, asked, turn, &ids, &n);
     if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);

@@ -108,8 +108,13 @@ static int answer_rows(const vlcache_sequence *s, int length) {
     return s->how.max_tokens < left ? s->how.max_tokens : left;
 }
 
+/* Turns with pictures are, and those of models that see none. */
+static bool may_compress(const vlcache_sequence *s) {
+    return s->prompt.visual || !s->shared->model->config.eyes;
+}
+
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && s->prompt.visual && vlci_compress_by_layer(&s->recipe);
+    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(&s->recipe);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -131,7 +136,7 @@ static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until)
 }
 
 static bool compresses(const vlcache_sequence *s) {
-    return s->prompt.visual && s->recipe.compresses;
+    return may_compress(s) && s->recipe.compresses;
 }
 
 /* Rows that are decoded before compression, or all when there is none. */
@@ -216,11 +221,11 @@ static vlcache_status check_window(const vlcache_sequence *s) {
 
 static vlcache_status make_plans(vlcache_sequence *s) {
     vlci_compress_prompt asked = {.tokens = s->prompt.n,
-                                  .text = s->prompt.after,
+                                  .text = s->prompt.visual ? s->prompt.after : 0,
                                   .text_rows = s->prompt.after_at,
                                   .grids = s->prompt.grids,
                                   .n_grids = s->prompt.n_grids};
-    if (!s->prompt.visual) return VLCACHE_OK;
+    if (!may_compress(s)) return VLCACHE_OK;
     vlcache_status status = check_window(s);
     if (status) return status;
     int32_t *past = list_rows(&s->kv);

@@ -12,6 +12,7 @@
 #include "models/llava_next.h"
 #include "models/llava_onevision.h"
 #include "models/paligemma.h"
+#include "models/text_only.h"
 
 const vlci_family *const vlci_families[] = {
     &vlci_family_llava,           // LLaVA-1.5 and all that is built as it is
@@ -21,6 +22,11 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_smolvlm,         // SmolVLM2
     &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
     &vlci_family_paligemma,       // the first, whose text model is Gemma
+    &vlci_family_llama,           // from here on text models alone, each under its own name
+    &vlci_family_mistral,         // sliding windows
+    &vlci_family_qwen2,           // and 2.5
+    &vlci_family_qwen3,           // dense ones
+    &vlci_family_gemma,           // the first
     NULL,
 };
 

@@ -7,6 +7,9 @@
  *     picture --prepare--> pixels (host) --look--> visual tokens (device), in the layout's order
  *     rows of a prompt --positions--> what RoPE turns them by
  *
+ * A family of text models alone has no eyes: config->eyes stays NULL, layout(), prepare() and look() are
+ * NULL, and pictures are refused before they are asked for.
+ *
  * A family reaches its own settings and weights through config->eyes, which nobody else looks into. All
  * functions but load() and release() may run in several threads on one model.
  */
@@ -59,7 +62,7 @@ typedef struct vlci_family vlci_family;
 struct vlci_family {
     const char *name; /**< "model_type" of config.json, and vlcache_model_info.family */
     const char *mark; /**< the text that stands for one picture in a prompt: "<image>"; the tokenizer makes
-                           config->image_token of it */
+                           config->image_token of it (-1 without eyes: it makes words of it) */
 
     const vlci_naming *names; /**< how checkpoints call its tensors (see vlci_checkpoint_name()) */
 

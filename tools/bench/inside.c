@@ -10,6 +10,10 @@ vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_i
                                      int *tokens) {
     int width, height;
     vlci_picture_layout layout;
+    *tokens = 0;
+    if (!model->config.eyes)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "--image: the model (%s) is a text model, it sees no pictures", model->family->name);
     vlcache_image_size(image, &width, &height);
     vlcache_status status =
         vlci_family_among(model->family, n)->layout(&model->config, width, height, &layout);

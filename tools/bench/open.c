@@ -61,7 +61,7 @@ static vlcache_status open_image(bench *b) {
     vlcache_status status = VLCACHE_OK;
     if (b->options.image)
         status = vlcache_image_load(b->options.image, &b->image);
-    else if (!options_words(&b->options))
+    else if (!options_words(&b->options) && b->info.image_side)
         status = make_image(b);
     if (status || !b->image) return status;
     status = inside_picture_tokens(b->model, b->image, 1, &b->picture_tokens);

@@ -28,6 +28,7 @@ static int read_image(const flag *f, const char *name, const char *text, void *i
 /* The library knows the ranges: it judges the options with this one value in them. */
 static int read_compress(const flag *f, const char *name, const char *text, void *into) {
     double *value = (double *)((char *)into + f->offset);
+    ((options *)into)->compresses = true;
     if (!flag_read_number(text, value)) *value = NAN;
     vlcache_compress_options judged = ((options *)into)->compress;
     judged.policy = NULL;
@@ -38,6 +39,7 @@ static int read_compress(const flag *f, const char *name, const char *text, void
 static int read_policy(const flag *f, const char *name, const char *text, void *into) {
     options *o = into;
     (void)f;
+    o->compresses = true;
     o->compress.policy = text;
     if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
     return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
@@ -60,7 +62,7 @@ static void name_policies(char *text, size_t capacity) {
 static const flag flags[] = {
     {FLAG_GROUP, .name = "Model and device"},
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model),
-     .help = "Hugging Face folder of a LLaVA or LLaVA-NeXT model [the one that ships]"},
+     .help = "Hugging Face folder of a model; README.md lists the families, and text\nmodels, which take no pictures [the one that ships]"},
     {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
      .help = "index, or part of the name of a device or platform [the first of\n--list-devices: GPUs come before CPUs]"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
@@ -84,7 +86,7 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
-     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them; one of"},
+     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them (with a text model unless a policy or a budget is\ngiven); one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,

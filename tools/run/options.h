@@ -9,7 +9,8 @@
 /**
  * How the KV cache is compressed unless --policy and --budget say otherwise; the one place for it. Of the
  * budgets measured on the shipped model (100 held-out questions a task, README.md), 0.10 is the smallest at
- * which this policy keeps 95% of the full cache's score on pages and on hard pages.
+ * which this policy keeps 95% of the full cache's score on pages and on hard pages. A text model, whose
+ * prompts are short and hold no picture, is not compressed unless they are given.
  */
 #define DEFAULT_POLICY "vlcache+"
 #define DEFAULT_BUDGET 0.10
@@ -34,6 +35,7 @@ typedef struct options {
     uint64_t seed;
     vlcache_dtype dtype;
     vlcache_compress_options compress;
+    bool compresses; /* whether the line says how */
     bool raw, json, dump_kept, quiet, profile;
 } options;
 
