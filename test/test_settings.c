@@ -319,6 +319,7 @@ static const struct {
     {ONEVISION, 'i', "do_resize", "false", VLCACHE_E_UNSUPPORTED, "do_resize"},
     {ONEVISION, 'i', "image_processor_type", "\"LlavaNextImageProcessor\"", VLCACHE_E_UNSUPPORTED,
      "image_processor_type"},
+    {INTERNVL, 'c', "model_type", "\"internvl_chat\"", VLCACHE_E_UNSUPPORTED, "InternVL3-2B-hf"},
     {INTERNVL, 'c', "downsample_ratio", "0.4", VLCACHE_E_UNSUPPORTED, "downsample_ratio"},
     {INTERNVL, 'c', "downsample_ratio", "0.2", VLCACHE_E_FORMAT, "downsample_ratio"},
     {INTERNVL, 'c', "downsample_ratio", "0", VLCACHE_E_FORMAT, "downsample_ratio"},

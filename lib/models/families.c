@@ -67,6 +67,11 @@ static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
                                      "checkpoint, take its Hugging Face conversion (llava-hf/llava-1.5-7b-hf "
                                      "for liuhaotian/llava-v1.5-7b, and so on)",
                                      type, all_names(names));
+    if (strcmp(type, "internvl_chat") == 0)
+        return vlci_json_unsupported(
+            root, "model_type",
+            "\"internvl_chat\"; internvl is supported: take the folder whose name ends "
+            "in -hf (OpenGVLab/InternVL3-2B-hf for OpenGVLab/InternVL3-2B, and so on)");
     *family = vlci_family_find(type);
     if (!*family)
         return vlci_json_unsupported(root, "model_type",
