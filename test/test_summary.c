@@ -576,7 +576,11 @@ END_TEST
 static void attend(cache *c, int sequence, int layer, const float *query, float *out) {
     int start[] = {0, 1};
     size_t n = (size_t)(QUERY_HEADS * c->dim) * sizeof *query;
-    vlci_attention_shape shape = {QUERY_HEADS, KV, c->dim, c->dtype, VLCACHE_DTYPE_F32};
+    vlci_attention_shape shape = {.heads = QUERY_HEADS,
+                                  .kv_heads = KV,
+                                  .head_dim = c->dim,
+                                  .kv_dtype = c->dtype,
+                                  .rounded = VLCACHE_DTYPE_F32};
     vlci_attention_kernels kernels = {0};
     ck_ok(vlci_attention_open(suite_device(), &shape, &kernels));
     ck_ok(vlci_kv_pool_sync(&c->p->pool));
