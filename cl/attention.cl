@@ -18,15 +18,6 @@
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-#ifndef WINDOWED
-#define WINDOWED 0
-#endif
-#if WINDOWED
-#define WINDOW_PARAM , int window
-#else
-#define WINDOW_PARAM
-enum { window = INT_MAX };
-#endif
 #define CHUNKS (HEAD_DIM / 8)
 enum { BLOCK = 8 /* divides VLCI_KV_PAGE */ };
 
@@ -50,7 +41,7 @@ __kernel void attention_rows(
     if (i >= rows) return;
     const kv_view kv_rows = kv_find(KV_PASS, b, kv, kv_heads);
     const int visible = kv_rows.rows + (causal ? i + 1 : rows);
-    const int from = WINDOWED ? max(0, visible - window) : 0; /* the first that is seen */
+    const int from = FIRST_SEEN(visible);
     const size_t row = (size_t)(first + i) * heads + h;
     q += (size_t)q_offset + (size_t)(first + i) * q_stride + (size_t)h * HEAD_DIM;
     float8 acc[CHUNKS];

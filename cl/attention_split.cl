@@ -23,6 +23,8 @@
  * any order, so no keys are transposed. The work-group that is done last merges the shares, so that no other launch has to:
  * work-groups count themselves in the scratch's first VLCI_ATTENTION_COUNTERS numbers, 0 before and behind.
  *
+ * WINDOWED: keys in front of the first that any lane of a piece sees are not divided.
+ *
  * Partial results: [piece][HEADS][RECORD] floats: acc, m, l. Pieces are counted as work-groups, shares fastest.
  *
  * Work: dimension 0 = shares, 1 = kv heads * lane groups, 2 = sequences.
@@ -32,6 +34,7 @@
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=80 -DHEADS=1
  * build: -DHEAD_DIM=128 -DHEADS=4
+ * build: -DHEAD_DIM=256 -DHEADS=2 -DWINDOWED=1
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -91,7 +94,7 @@ typedef struct {
 } piece_t;
 
 static inline piece_t find_piece(__global const int *seq_start, int heads, int kv_heads, int causal, int share,
-                                 KV_PARAMS) {
+                                 KV_PARAMS WINDOW_PARAM) {
     const int b = (int)get_group_id(2), lane_groups = (int)get_num_groups(1) / kv_heads, s = (int)get_group_id(0);
     piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, seq_start[b], 0, 0, 0, s * share, 0, causal};
     p.rows = kv_find(KV_PASS, b, p.kv, kv_heads);
@@ -100,6 +103,7 @@ static inline piece_t find_piece(__global const int *seq_start, int heads, int k
     p.count = min(rows * p.group - p.lane, (int)HEADS);
     p.visible = p.rows.rows + (causal ? p.lane / p.group + 1 : rows);
     const int last = p.rows.rows + (causal ? (p.lane + p.count - 1) / p.group + 1 : rows);
+    p.from += FIRST_SEEN(p.visible) / VLCI_KV_PAGE * VLCI_KV_PAGE; /* shares begin in a page, the first in that one */
     if (p.count > 0) p.to = s + 1 == (int)get_num_groups(0) ? last : min(last, p.from + share);
     return p;
 }
@@ -128,13 +132,13 @@ typedef float8 part_t;
 __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 attention_split(__global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
                 __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
-                KV_PARAMS, __global float *scratch, int share) {
+                KV_PARAMS WINDOW_PARAM, __global float *scratch, int share) {
     __local float dots[VLCI_ATTENTION_DOTS(LANES, HEADS, HEAD_DIM)];
     __local float weights[SPAN * HEADS], tops[LANES], keep[HEADS];
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS;
     const int item = (int)get_local_id(0), chunk = item % CHUNKS, slot = item / CHUNKS;
     const int mine = item % HEADS, nth = item / HEADS; /* in the softmax an item has some keys of one lane */
-    const piece_t p = find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS);
+    const piece_t p = find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS WINDOW_PASS);
     float8 query[HEADS], acc[HEADS];
     float m = -INFINITY, l = 0.0f, s[OWN];
     int visible = 0;
@@ -170,7 +174,7 @@ attention_split(__global const float *q, __global float *out, __global const int
         for (int r = 0; r < OWN; r++) {
             const int i = nth + r * (LANES / HEADS);
             s[r] = -INFINITY;
-            if (i < n && j + i < visible) {
+            if (i < n && j + i < visible && j + i >= FIRST_SEEN(visible)) {
                 s[r] = 0.0f;
                 for (int c = 0; c < CHUNKS; c++) s[r] += dots[(i * HEADS + mine) * (CHUNKS + 1) + c];
                 if (p.rows.bias) s[r] += kv_bias(&p.rows, j + i);
@@ -297,10 +301,10 @@ static inline void add_block(const keys_t *p, const float *keep, __global const 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_split_wide(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
-    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS,
-    __global float *scratch, int share) {
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
+    KV_PARAMS WINDOW_PARAM, __global float *scratch, int share) {
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS;
-    const piece_t p = find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS);
+    const piece_t p = find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS WINDOW_PASS);
     if (p.count <= 0) return;
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     row_t query[HEADS], acc[HEADS];
@@ -321,6 +325,9 @@ attention_split_wide(
         for (int t = 0; t < HEADS; t++) {
             for (int i = 0; p.rows.bias && i < n; i++) s[t].key[i] += kv_bias(&p.rows, j + i);
             s[t].all = select(s[t].all, (float16)(-INFINITY), nth >= min(n, sees(&p, t) - j));
+#if WINDOWED
+            s[t].all = select(s[t].all, (float16)(-INFINITY), nth < FIRST_SEEN(sees(&p, t)) - j);
+#endif
             const float top = fmax(m[t], max8(fmax(s[t].all.lo, HIGH8(float8, s[t].all))));
             keep[t] = weight(m[t], top);
             s[t].all = exp(s[t].all - (top == -INFINITY ? 0.0f : top));

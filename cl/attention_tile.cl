@@ -28,6 +28,7 @@
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DKEYS=64
+ * build: -DHEAD_DIM=128 -DWINDOWED=1
  * build: -DHEAD_DIM=128 -DKEYS=64
  */
 #ifndef HEAD_DIM
@@ -190,12 +191,16 @@ typedef struct {
 
 static inline int sees(const sight_t *w, int lane) { return w->seen + (w->causal ? (w->first + lane) / w->group : 0); }
 
-IN_PLACE void mask(const sight_t *w, int from, int tx, int ty, float s[8][OWN]) {
+IN_PLACE void mask(const sight_t *w, int from, int tx, int ty, float s[8][OWN] WINDOW_PARAM) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const int until = sees(w, LANE(i)) - from;
 #pragma unroll
         for (int j = 0; j < OWN; j++) s[i][j] = KEY(j) < until ? s[i][j] : -INFINITY;
+#if WINDOWED
+#pragma unroll
+        for (int j = 0; j < OWN; j++) s[i][j] = KEY(j) >= until - window ? s[i][j] : -INFINITY;
+#endif
     }
 }
 
@@ -318,7 +323,7 @@ IN_PLACE void add_tile(const kv_view *h, int from, int last, __local float *weig
 
 __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_tile(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
-    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS) {
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS WINDOW_PARAM) {
     __local float weights[64 * Q_LINE] __attribute__((aligned(16)));
     __local float shared[VLCI_ATTENTION_TILE_SHARED(KEYS, HEAD_DIM)] __attribute__((aligned(16)));
     const int t = (int)get_local_id(0), kv = (int)get_group_id(0), b = (int)get_group_id(1), group = heads / kv_heads;
@@ -345,11 +350,11 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_tile(
 #pragma unroll
         for (int c = 0; c < SOME(ONES); c++) acc.one[i][c] = 0.0f;
     }
-    for (int from = 0; from < last; from += KEYS) {
+    for (int from = FIRST_SEEN(all) / KEYS * KEYS; from < last; from += KEYS) {
         float s[8][OWN];
         dot_tile(&f, &h, from, last, scale, shared, t, tx, ty, s);
         if (h.bias) add_biases(&h, from, last, tx, s);
-        if (from + KEYS > all) mask(&sight, from, tx, ty, s);
+        if (from + KEYS > all || from < FIRST_SEEN(last)) mask(&sight, from, tx, ty, s WINDOW_PASS);
         soften(shared, tx, ty, s, &acc);
 #pragma unroll
         for (int part = 0; part < KEYS / 64; part++)

@@ -18,6 +18,7 @@
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
+ * build: -DHEAD_DIM=64 -DWINDOWED=1
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -90,20 +91,28 @@ static inline void add_values(const float16 *p, const float *v, int n, float16 k
 }
 
 /* One tile, keys j .. j+n-1 further. */
-static inline void attend(tile_t *tile, const float *k, const float *v, int j, int n, const kv_view *h) {
+static inline void attend(tile_t *tile, const float *k, const float *v, int j, int n, const kv_view *h WINDOW_PARAM) {
     float16 s[BLOCK], top = tile->m.all, sum = 0.0f;
     const int16 visible = vload16(0, tile->visible);
     for (int t = 0; t < n; t += UNROLL) dot_keys(&tile->q, k + t * HEAD_DIM, s + t);
     for (int t = 0; t < n; t++) {
         if (h->bias) s[t] += kv_bias(h, j + t);
         s[t] = select(s[t], (float16)(-INFINITY), visible <= j + t);
+#if WINDOWED
+        s[t] = select(s[t], (float16)(-INFINITY), visible - window > j + t);
+#endif
         top = select(top, s[t], s[t] > top);
     }
+#if WINDOWED
+    const float16 from = select(top, (float16)(0.0f), top == -INFINITY); /* lanes may see none of the block */
+#else
+    const float16 from = top;
+#endif
     for (int t = 0; t < n; t++) {
-        s[t] = exp(s[t] - top);
+        s[t] = exp(s[t] - from);
         sum += s[t];
     }
-    const float16 keep = exp(tile->m.all - top);
+    const float16 keep = exp(tile->m.all - from);
     tile->m.all = top;
     tile->l.all = tile->l.all * keep + sum;
     for (int d = 0; d < HEAD_DIM; d += UNROLL) add_values(s, v + d, n, keep, tile->acc.d + d);
@@ -112,7 +121,7 @@ static inline void attend(tile_t *tile, const float *k, const float *v, int j, i
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_wide(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
-    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS) {
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS WINDOW_PARAM) {
     const int kv = (int)get_group_id(1), b = (int)get_group_id(2), group = heads / kv_heads;
     const int first = seq_start[b], rows = seq_start[b + 1] - first;
     const int lane = (int)(get_num_groups(0) - 1 - get_group_id(0)) * LANES * TILES;
@@ -121,6 +130,7 @@ attention_wide(
     tile_t tile[TILES];
     float keys[BLOCK * HEAD_DIM], values[BLOCK * HEAD_DIM];
     int last = 0; /* keys that the last lane sees: the others see no more */
+    const int start = FIRST_SEEN(h.rows + (causal ? lane / group + 1 : rows)) / BLOCK * BLOCK;
     for (int t = 0; t < tiles * LANES; t++) {
         tile_t *to = tile + t / LANES;
         const int at = lane + min(t, count - 1), row = at / group, head = kv * group + at % group;
@@ -131,12 +141,12 @@ attention_wide(
         to->l.lane[t % LANES] = 0.0f;
         to->visible[t % LANES] = last = h.rows + (causal ? row + 1 : rows);
     }
-    for (int j = 0; j < last; j += BLOCK) {
+    for (int j = start; j < last; j += BLOCK) {
         const int n = min((int)BLOCK, last - j);
         widen_rows(&h, h.k, j, n, keys);
         widen_rows(&h, h.v, j, n, values);
         for (int i = 0; i < tiles; i++)
-            if (j < tile[i].visible[LANES - 1]) attend(tile + i, keys, values, j, n, &h);
+            if (j < tile[i].visible[LANES - 1]) attend(tile + i, keys, values, j, n, &h WINDOW_PASS);
     }
     for (int t = 0; t < count; t++) {
         const tile_t *from = tile + t / LANES;

@@ -177,6 +177,8 @@ static const refusal refused[] = {
     {"qwen2", "\"num_hidden_layers\":1,\"layer_types\":[\"sliding_attention\"]", VLCACHE_E_FORMAT,
      "layer_types: has layers of sliding_attention"},
     {"llama", "\"layer_types\":3", VLCACHE_E_FORMAT, "layer_types"},
+    {"gemma", "\"use_bidirectional_attention\":true", VLCACHE_E_UNSUPPORTED,
+     "use_bidirectional_attention: true"},
     {"gemma", "\"head_dim\":15", VLCACHE_E_FORMAT, "head_dim: is 15"},
     {"gemma", "\"hidden_act\":\"relu\"", VLCACHE_E_UNSUPPORTED, "hidden_act: activation \"relu\""},
     {"qwen3", "\"num_key_value_heads\":5", VLCACHE_E_FORMAT, "num_key_value_heads: is 5"},

@@ -15,7 +15,8 @@
 #include "support/taps.h"
 
 static const char *const MODELS[] = {
-    "llama-tied", "llama-old", "mistral-window", "qwen2-yarn", "qwen2-late-window", "qwen3", "gemma",
+    "llama-tied",        "llama-old", "mistral-window", "qwen2-yarn",
+    "qwen2-late-window", "qwen3",     "gemma",          "gemma-prefix",
 };
 enum { N_MODELS = sizeof MODELS / sizeof *MODELS };
 static const char PROMPT[] = "USER: What is the total of the invoice? Read the date: 2024-03-17. ASSISTANT:";
@@ -33,6 +34,8 @@ static void open_fixture(fixture *f, const char *name) {
     options.dtype = VLCACHE_DTYPE_F32;
     snprintf(path, sizeof path, "%s/text/%s", VLCACHE_TEST_DATA, name);
     ck_ok(vlcache_model_load(suite_device(), path, &options, &f->model));
+    f->model->config.text.prefix_lm =
+        strcmp(name, "gemma-prefix") == 0; /* which a family says, not a folder */
     snprintf(path, sizeof path, "%s/text/%s/golden/text.taps", VLCACHE_TEST_DATA, name);
     ck_assert_msg(taps_load(path, &f->golden, message, sizeof message), "%s", message);
     f->prompt = taps_find(&f->golden, "prompt.ids");
@@ -127,7 +130,7 @@ START_TEST(kept_sets) {
         ran += check_budgets(&f);
         close_fixture(&f);
     }
-    ck_assert_int_eq(ran, 3);
+    ck_assert_int_eq(ran, 4);
 }
 END_TEST
 

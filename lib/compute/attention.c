@@ -14,7 +14,7 @@
  * head) that go together in the kernels of decode. */
 enum {
     OWN_ARGS = 11,
-    ARGS = OWN_ARGS + VLCI_KV_ARGS,
+    MORE_ARGS = 3, /* a window, and two of a rung's own */
     OPTIONS = 96,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
@@ -38,11 +38,11 @@ static int group_of(const vlci_attention_kernels *k) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static vlcache_status get_kernel(const vlci_attention_kernels *k, const char *file, const char *name,
-                                 const char *more, const vlci_kernel **out) {
+static vlcache_status get_kernel(const vlci_attention_kernels *k, bool windowed, const char *file,
+                                 const char *name, const char *more, const vlci_kernel **out) {
     char options[OPTIONS];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d%s", k->shape.head_dim,
-             (int)k->shape.kv_dtype, more);
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d%s%s", k->shape.head_dim,
+             (int)k->shape.kv_dtype, more, windowed ? " -DWINDOWED=1" : "");
     return vlci_kernel_get(k->device, file, name, options, out);
 }
 
@@ -53,20 +53,19 @@ static int split_lanes(const vlcache_device *device) {
     return lanes;
 }
 
-static vlcache_status open_rows(const vlci_attention_kernels *k, vlci_attention_rung *out) {
-    *out = (vlci_attention_rung){.rung = ROWS};
-    return get_kernel(k, "attention.cl", "attention_rows", "", &out->kernel[0]);
+/* Each of these keeps out->windowed. */
+static void begin_rung(int rung, vlci_attention_rung *out) {
+    *out = (vlci_attention_rung){.rung = rung, .windowed = out->windowed};
 }
 
-static vlcache_status open_windowed(const vlci_attention_kernels *k, vlci_attention_rung *out) {
-    *out = (vlci_attention_rung){.rung = ROWS};
-    if (!k->shape.windowed) return VLCACHE_OK;
-    return get_kernel(k, "attention.cl", "attention_rows", " -DWINDOWED=1", &out->kernel[0]);
+static vlcache_status open_rows(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+    begin_rung(ROWS, out);
+    return get_kernel(k, out->windowed, "attention.cl", "attention_rows", "", &out->kernel[0]);
 }
 
 static vlcache_status open_wide(const vlci_attention_kernels *k, vlci_attention_rung *out) {
-    *out = (vlci_attention_rung){.rung = WIDE};
-    return get_kernel(k, "attention_wide.cl", "attention_wide", "", &out->kernel[0]);
+    begin_rung(WIDE, out);
+    return get_kernel(k, out->windowed, "attention_wide.cl", "attention_wide", "", &out->kernel[0]);
 }
 
 static bool tile_takes(const vlcache_device *device, int keys, int head_dim) {
@@ -76,12 +75,13 @@ static bool tile_takes(const vlcache_device *device, int keys, int head_dim) {
 
 /* Smaller tiles where larger ones do not stay in registers; rows where a work-group cannot have any. */
 static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_attention_rung *out) {
-    *out = (vlci_attention_rung){.rung = TILE};
+    begin_rung(TILE, out);
     for (; keys >= TILE_SMALL_KEYS; keys /= 2) {
         char more[24];
         if (!tile_takes(k->device, keys, k->shape.head_dim)) continue;
         snprintf(more, sizeof more, " -DKEYS=%d", keys);
-        vlcache_status status = get_kernel(k, "attention_tile.cl", "attention_tile", more, &out->kernel[0]);
+        vlcache_status status =
+            get_kernel(k, out->windowed, "attention_tile.cl", "attention_tile", more, &out->kernel[0]);
         if (status) return status;
         bool stays = out->kernel[0]->private_bytes <= SPILL_MAX || keys == TILE_SMALL_KEYS;
         if (stays && out->kernel[0]->max_group >= VLCI_ATTENTION_TILE_ITEMS) return VLCACHE_OK;
@@ -100,8 +100,8 @@ static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention
     const vlci_ptx ptx = {
         .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
     char options[OPTIONS];
-    if (!wgmma_takes(s)) return open_tile(k, TILE_KEYS, out);
-    *out = (vlci_attention_rung){.rung = WGMMA};
+    if (!wgmma_takes(s) || out->windowed) return open_tile(k, TILE_KEYS, out);
+    begin_rung(WGMMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d", s->head_dim,
              (int)s->kv_dtype, (int)(s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype));
     return vlci_kernel_get_ptx(k->device, "attention_wgmma.cl", "attention_wgmma", options, &ptx,
@@ -116,14 +116,16 @@ static bool split_takes(const vlci_attention_kernels *k) {
 
 static vlcache_status open_split(const vlci_attention_kernels *k, int rung, vlci_attention_rung *out) {
     const char *name = rung == SPLIT ? "attention_split" : "attention_split_wide";
-    *out = (vlci_attention_rung){.rung = rung};
+    begin_rung(rung, out);
     if (rung == SPLIT && !split_takes(k)) return open_rows(k, out);
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < 3 && !status; i++) {
         char more[48];
         snprintf(more, sizeof more, " -DHEADS=%d -DLANES=%d", 1 << i, k->lanes);
-        status = get_kernel(k, "attention_split.cl", name, more, &out->kernel[i]);
-        if (!status) status = get_kernel(k, "attention_split.cl", "attention_merge", more, &out->merge[i]);
+        status = get_kernel(k, out->windowed, "attention_split.cl", name, more, &out->kernel[i]);
+        if (!status)
+            status =
+                get_kernel(k, out->windowed, "attention_split.cl", "attention_merge", more, &out->merge[i]);
         if (!status && rung == SPLIT && (size_t)k->lanes > out->kernel[i]->max_group)
             return open_rows(k, out); /* too many registers there */
     }
@@ -137,8 +139,8 @@ static bool mma_takes(const vlci_attention_kernels *k) {
 
 static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
     char options[OPTIONS];
-    if (!mma_takes(k)) return open_split(k, SPLIT, out);
-    *out = (vlci_attention_rung){.rung = MMA};
+    if (!mma_takes(k) || out->windowed) return open_split(k, SPLIT, out);
+    begin_rung(MMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
              (int)k->shape.kv_dtype, MMA_HEADS);
     return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options,
@@ -208,14 +210,23 @@ vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_
     if (!status) status = open_rung(out, many, &out->many);
     if (!status) status = open_rung(out, few, &out->few);
     if (!status) status = open_rung(out, full, &out->few_full);
-    return status ? status : open_windowed(out, &out->windowed);
+    if (status || !shape->windowed) return status;
+    out->many_windowed.windowed = out->few_windowed.windowed = out->full_windowed.windowed = true;
+    status = open_rung(out, many, &out->many_windowed);
+    if (!status) status = open_rung(out, few, &out->few_windowed);
+    return status ? status : open_rung(out, full, &out->full_windowed);
 }
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
 
-/* The arguments that all kernels begin with. */
-static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_attention *a,
-                                vlci_arg out[ARGS]) {
+typedef struct arguments {
+    vlci_arg at[OWN_ARGS + VLCI_KV_ARGS + MORE_ARGS];
+    int n;
+} arguments;
+
+/* The arguments that all kernels begin with; those that know windows take one more. */
+static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_attention *a, bool windowed,
+                                arguments *out) {
     const vlci_arg own[OWN_ARGS] = {
         VLCI_MEM(a->q),       VLCI_MEM(a->out),         VLCI_MEM(a->seq_start),      VLCI_MEM(a->row_max),
         VLCI_MEM(a->row_lse), VLCI_I32(k->shape.heads), VLCI_I32(k->shape.kv_heads), VLCI_I32(a->causal),
@@ -224,31 +235,26 @@ static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_atte
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "attention: an offset or stride of %zu elements, kernels take less than 2^32",
                          a->q_stride > UINT32_MAX ? a->q_stride : a->q_offset);
-    memcpy(out, own, sizeof own);
-    return vlci_kv_args(&a->kv, out + OWN_ARGS);
+    memcpy(out->at, own, sizeof own);
+    out->n = OWN_ARGS + VLCI_KV_ARGS;
+    if (windowed) out->at[out->n++] = VLCI_I32(a->window);
+    return vlci_kv_args(&a->kv, out->at + OWN_ARGS);
 }
 
 static vlcache_status run_rows(const vlci_attention_kernels *k, const vlci_kernel *kernel,
-                               const vlci_attention *a, const vlci_arg *args, int n_args) {
+                               const vlci_attention *a, const arguments *args) {
     size_t items = k->device->caps.wide_vectors ? 1 : vlci_group_width(kernel, 64);
     vlci_grid grid = VLCI_GRID(ceil_div((size_t)a->max_rows, items), (size_t)k->shape.heads, (size_t)a->batch,
                                items, 1, 1);
-    return vlci_launch(k->device, kernel, grid, args, n_args);
-}
-
-static vlcache_status run_windowed(const vlci_attention_kernels *k, const vlci_attention *a, vlci_arg *args) {
-    if (!k->windowed.kernel[0] || !a->causal)
-        return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
-    args[ARGS] = VLCI_I32(a->window);
-    return run_rows(k, k->windowed.kernel[0], a, args, ARGS + 1);
+    return vlci_launch(k->device, kernel, grid, args->at, args->n);
 }
 
 static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kernel *kernel,
-                               const vlci_attention *a, const vlci_arg *args) {
+                               const vlci_attention *a, const arguments *args) {
     size_t lanes = (size_t)a->max_rows * (size_t)group_of(k);
     vlci_grid grid = VLCI_GRID(ceil_div(lanes, VLCI_ATTENTION_WIDE_LANES), (size_t)k->shape.kv_heads,
                                (size_t)a->batch, 1, 1, 1);
-    return vlci_launch(k->device, kernel, grid, args, ARGS);
+    return vlci_launch(k->device, kernel, grid, args->at, args->n);
 }
 
 /* What reads 8 elements at a time. */
@@ -262,25 +268,25 @@ static vlcache_status check_aligned(const vlci_attention *a) {
 
 /* Dimension 2 goes slowest: the longest tiles of all heads and sequences come first. */
 static vlcache_status run_tile(const vlci_attention_kernels *k, const vlci_kernel *kernel,
-                               const vlci_attention *a, const vlci_arg *args) {
+                               const vlci_attention *a, const arguments *args) {
     size_t lanes = (size_t)a->max_rows * (size_t)group_of(k);
     vlci_grid grid = VLCI_GRID((size_t)k->shape.kv_heads, (size_t)a->batch,
                                ceil_div(lanes, VLCI_ATTENTION_TILE_LANES), VLCI_ATTENTION_TILE_ITEMS, 1, 1);
     vlcache_status status = check_aligned(a);
-    return status ? status : vlci_launch(k->device, kernel, grid, args, ARGS);
+    return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
 }
 
 /* A work-group for each unit, but none without work. */
 static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kernel *kernel,
-                                const vlci_attention *a, vlci_arg *args) {
+                                const vlci_attention *a, arguments *args) {
     size_t blocks = ceil_div((size_t)a->max_rows * (size_t)group_of(k), VLCI_ATTENTION_WGMMA_LANES);
     size_t pieces = blocks * (size_t)k->shape.kv_heads * (size_t)a->batch;
     size_t units = (size_t)k->device->caps.info.compute_units;
-    args[ARGS] = VLCI_I32(a->batch);
-    args[ARGS + 1] = VLCI_I32(blocks);
+    args->at[args->n++] = VLCI_I32(a->batch);
+    args->at[args->n++] = VLCI_I32(blocks);
     vlci_grid grid = VLCI_GRID(pieces < units ? pieces : units, 1, 1, VLCI_ATTENTION_WGMMA_ITEMS, 1, 1);
     vlcache_status status = check_aligned(a);
-    return status ? status : vlci_launch(k->device, kernel, grid, args, ARGS + 2);
+    return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
 }
 
 /* ---- decode: keys divided into shares ------------------------------------------------------------------ */
@@ -298,13 +304,19 @@ static size_t pieces_wanted(const vlcache_device *device, int rung) {
     return (size_t)device->caps.info.compute_units * (rung == SPLIT_WIDE ? 1 : rung == MMA ? 2 : 4);
 }
 
+/* Most keys that are divided: with a window from the page on in which the first that any row sees is. */
+static size_t keys_seen(const vlci_attention *a, bool windowed) {
+    int64_t keys = a->max_keys, most = (int64_t)a->window + a->max_rows + VLCI_KV_PAGE;
+    return (size_t)(windowed && most < keys ? most : keys);
+}
+
 /* As many shares as keep the device busy, none shorter than a span. */
-static division divide(const vlci_attention_kernels *k, const vlci_attention_rung *r,
-                       const vlci_attention *a) {
+static division divide(const vlci_attention_kernels *k, const vlci_attention_rung *r, const vlci_attention *a,
+                       size_t keys) {
     size_t lanes = (size_t)a->max_rows * (size_t)group_of(k), shares = 1;
     division d = {.which = r->rung == MMA || lanes < 2 ? 0 : lanes > 2 ? 2 : 1, .shares = 1};
     d.groups = ceil_div(lanes, r->rung == MMA ? MMA_HEADS : (size_t)1 << d.which);
-    size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch, keys = (size_t)a->max_keys;
+    size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
         shares = ceil_div(pieces_wanted(k->device, r->rung), pieces);
     if (shares > SHARES_MAX) shares = SHARES_MAX;
@@ -337,39 +349,47 @@ static vlcache_status merge(const vlci_attention_kernels *k, const vlci_kernel *
 }
 
 static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_attention_rung *r,
-                                const vlci_attention *a, vlci_arg *args) {
+                                const vlci_attention *a, arguments *args) {
     size_t items = r->rung == SPLIT_WIDE ? 1 : (size_t)k->lanes;
-    division d = divide(k, r, a);
-    args[ARGS] = VLCI_MEM(a->scratch);
-    args[ARGS + 1] = VLCI_I32(d.share);
+    division d = divide(k, r, a, keys_seen(a, r->windowed));
+    args->at[args->n++] = VLCI_MEM(a->scratch);
+    args->at[args->n++] = VLCI_I32(d.share);
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
     vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
-    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args, ARGS + 2);
+    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args->at, args->n);
     return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
+}
+
+/* Whether there are keys outside of a window. */
+static bool beyond_window(const vlci_attention *a) {
+    return a->window && (!a->max_keys || a->max_keys > a->window);
 }
 
 /* On processors, a vector of lanes pays from 9 lanes on. */
 static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vlci_attention *a) {
-    if (a->max_rows > FEW_ROWS) return &k->many;
-    return a->max_rows * group_of(k) > 8 ? &k->few_full : &k->few;
+    bool windowed = beyond_window(a);
+    if (a->max_rows > FEW_ROWS) return windowed ? &k->many_windowed : &k->many;
+    if (a->max_rows * group_of(k) > 8) return windowed ? &k->full_windowed : &k->few_full;
+    return windowed ? &k->few_windowed : &k->few;
 }
 
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {
     const vlci_attention_rung *r = pick(k, a);
-    vlci_arg args[ARGS + 2];
-    vlcache_status status = list_args(k, a, args);
+    arguments args;
+    if (r->windowed != beyond_window(a) || (r->windowed && !a->causal))
+        return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
+    vlcache_status status = list_args(k, a, r->windowed, &args);
     if (status) return status;
-    if (a->window && (!a->max_keys || a->max_keys > a->window)) return run_windowed(k, a, args);
     switch (r->rung) {
     case WIDE:
-        return run_wide(k, r->kernel[0], a, args);
+        return run_wide(k, r->kernel[0], a, &args);
     case WGMMA:
-        return run_wgmma(k, r->kernel[0], a, args);
+        return run_wgmma(k, r->kernel[0], a, &args);
     case TILE:
-        return run_tile(k, r->kernel[0], a, args);
+        return run_tile(k, r->kernel[0], a, &args);
     case ROWS:
-        return run_rows(k, r->kernel[0], a, args, ARGS);
+        return run_rows(k, r->kernel[0], a, &args);
     }
-    return run_split(k, r, a, args);
+    return run_split(k, r, a, &args);
 }

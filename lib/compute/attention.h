@@ -15,6 +15,8 @@
  *              split       a work-group for a share of the keys
  *              split_wide  a work-item for a share of the keys: processors with wide vectors
  *     both     rows        a work-item for each query row and head: runs anywhere
+ *
+ * Where keys lie outside of a window, the same rungs run with kernels that know it, tile in wgmma's place.
  */
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H
@@ -33,7 +35,8 @@ typedef struct vlci_attention_shape {
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
 typedef struct vlci_attention_rung {
-    int rung; /**< of attention.c */
+    int rung;      /**< of attention.c */
+    bool windowed; /**< its kernels know windows */
     const vlci_kernel *kernel[3],
         *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the first */
 } vlci_attention_rung;
@@ -43,9 +46,9 @@ typedef struct vlci_attention_kernels {
     vlcache_device *device;
     vlci_attention_shape shape;
     vlci_attention_rung many, few,
-        few_full;                 /**< query rows of a sequence; few_full: few that fill wide's vectors */
-    vlci_attention_rung windowed; /**< rows; where no key lies outside of a window, it is not needed */
-    int lanes;                    /**< of a work-group of split */
+        few_full; /**< query rows of a sequence; few_full: few that fill wide's vectors */
+    vlci_attention_rung many_windowed, few_windowed, full_windowed; /**< where keys lie outside of a window */
+    int lanes;                                                      /**< of a work-group of split */
 } vlci_attention_kernels;
 
 typedef struct vlci_attention {

@@ -216,6 +216,14 @@ static vlcache_status read_window(const vlci_scope *scope, const text_kind *kind
     return VLCACHE_OK;
 }
 
+/* Prompts whose rows see each other are a family's business: it sets prefix_lm. */
+static vlcache_status check_direction(const vlci_scope *scope, const vlci_text_config *text) {
+    bool both = false;
+    vlcache_status status = vlci_json_bool(scope, "use_bidirectional_attention", &both);
+    if (status || !both || !text->flat) return status;
+    return vlci_json_unsupported(scope, "use_bidirectional_attention", "true; a text model alone is causal");
+}
+
 static vlcache_status read_all(const vlci_scope *scope, const text_kind *kind, vlci_text_config *text) {
     *text = kind->usual;
     text->flat = !*scope->path;
@@ -225,6 +233,7 @@ static vlcache_status read_all(const vlci_scope *scope, const text_kind *kind, v
     if (!status) status = vlci_rotary_read(scope, text->head_dim, &text->max_positions, &text->rope);
     if (!status) status = read_biases(scope, kind, text);
     if (!status) status = read_window(scope, kind, text);
+    if (!status) status = check_direction(scope, text);
     if (!status) status = vlci_json_bool(scope, "tie_word_embeddings", &text->tied);
     return status ? status : vlci_hub_unquantised(scope);
 }

@@ -33,7 +33,8 @@ def ours(**more):
     return {**SMALL, **more}
 
 
-# kind: tokenizer; alphas: budgets of VL-Cache's taps; old: how the settings are rewritten
+# kind: tokenizer; alphas: budgets of VL-Cache's taps; old: how the settings are rewritten; prefix: all rows of the
+# prompt see each other, as PaliGemma's do
 MODELS = {
     "llama-tied": dict(
         type="llama", dtype="bfloat16", tokenizer="bytes", alphas=[0.3, 0.6],
@@ -63,6 +64,9 @@ MODELS = {
         type="gemma", dtype="bfloat16", tokenizer="metaspace",
         old={"hidden_act": "gelu", "hidden_activation": None, "rope_theta": 10000.0, "rope_scaling": None},
         settings=ours(head_dim=32, num_key_value_heads=1)),
+    "gemma-prefix": dict(
+        type="gemma", dtype="bfloat16", tokenizer="bytes", prefix=True, alphas=[0.4],
+        settings=ours(head_dim=16, num_key_value_heads=1)),
 }  # fmt: skip
 GAINS = {"q_proj": 1.5, "k_proj": 1.5, "v_proj": 1.0, "o_proj": 1.5, "gate_proj": 1.5, "up_proj": 1.5,
          "down_proj": 1.5, "lm_head": 2.0}  # fmt: skip
@@ -122,6 +126,13 @@ def write_folder(folder, s, seed):
 
 
 @torch.no_grad()
+def prefill(model, given, mask):
+    cache = DynamicCache()
+    run = model(input_ids=given, attention_mask=mask, past_key_values=cache, use_cache=True, output_attentions=True)
+    return run, run.logits[0, -1], cache
+
+
+@torch.no_grad()
 def greedy(model, logits, cache, unwanted):
     made, margins = [], []
     for _ in range(GREEDY):
@@ -134,11 +145,24 @@ def greedy(model, logits, cache, unwanted):
     return made
 
 
-def vlcache(run, config, n, alphas, out):
+def whole_sparsity(attention, rows, threshold, near=1e-4):
+    """vl.sparsity() where rows see all of the prompt."""
+    seen = attention[:, rows]
+    limit = threshold * seen.max(-1, keepdims=True)
+    counts = np.stack([(seen < limit).sum((1, 2)), np.full(len(seen), seen[0].size)], 1)
+    return float(np.mean(counts[:, 0] / counts[:, 1])), counts, int((np.abs(seen - limit) <= near * limit).sum())
+
+
+def whole_scores(attention, rows, kv_heads):
+    return attention[:, rows].sum(1).reshape(kv_heads, -1, attention.shape[2]).sum(1)
+
+
+def vlcache(run, config, n, alphas, prefix, out):
     """Sparsity, budgets and kept sets: no picture, so the last rows of the prompt stand for the text behind one."""
     rows = list(range(max(0, n - vl.FALLBACK_ROWS), n))
     attention = [a[0].double().numpy() for a in run.attentions]
-    measured = [vl.sparsity(a, rows, THRESHOLD) for a in attention]
+    sparsity, scores = (whole_sparsity, whole_scores) if prefix else (vl.sparsity, vl.scores)
+    measured = [sparsity(a, rows, THRESHOLD) for a in attention]
     if any(near for _, _, near in measured):
         raise Near("an attention weight is at the threshold")
     out["vlcache.sparsity"] = np.array([m[0] for m in measured])
@@ -149,7 +173,7 @@ def vlcache(run, config, n, alphas, out):
             raise Near("a budget is at a half")
         out[at + "budget"] = np.array(n_keep)
         for layer, a in enumerate(attention):
-            chosen = [vl.keep(row, n_keep[layer], RECENT) for row in vl.scores(a, rows, config.num_key_value_heads)]
+            chosen = [vl.keep(row, n_keep[layer], RECENT) for row in scores(a, rows, config.num_key_value_heads)]
             if min(gap for _, gap in chosen) < GAP:
                 raise Near("two scores are tied")
             out[f"{at}kept.{layer}"] = np.array([kept for kept, _ in chosen])
@@ -160,8 +184,8 @@ def tell(folder, ids, s, special):
     """The taps of a folder in float64, and the greedy tokens, which float32 must choose too."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     given, out = torch.tensor([ids]), {"prompt.ids": np.array(ids)}
-    single = model.generate(given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=GREEDY,
-                            eos_token_id=-1, pad_token_id=0)[0, len(ids) :].tolist()  # fmt: skip
+    mask = torch.zeros(1, 1, len(ids), len(ids)) if s.get("prefix") else None  # what is added to logits: nothing
+    single = greedy(model, *prefill(model, given, mask)[1:], special)
     model.double()
     stages = {}
     note = stages.__setitem__  # returns None: a hook that returns anything changes the run
@@ -170,16 +194,16 @@ def tell(folder, ids, s, special):
         layer.register_forward_hook(
             lambda m, args, y, i=i: note(f"layer.{i}.hidden", (y[0] if isinstance(y, tuple) else y)[0]))  # fmt: skip
     model.model.norm.register_forward_hook(lambda m, args, y: note("norm", y[0, -1]))
-    cache = DynamicCache()
-    run = model(input_ids=given, past_key_values=cache, use_cache=True, output_attentions=True)
-    logits, stages = run.logits[0, -1], dict(stages)  # of the prompt, not of what is decoded
+    run, logits, cache = prefill(model, given, None if mask is None else mask.double())
+    stages = dict(stages)  # of the prompt, not of what is decoded
     for name in ("embed", *(f"layer.{i}.hidden" for i in range(model.config.num_hidden_layers)), "norm"):
         out[name] = stages[name].numpy()
     out["logits"] = logits.numpy()
     if "alphas" in s:
-        vlcache(run, model.config, len(ids), s["alphas"], out)
+        vlcache(run, model.config, len(ids), s["alphas"], s.get("prefix"), out)
     out["greedy.tokens"] = np.array(greedy(model, logits, cache, special))
-    assert single == out["greedy.tokens"].tolist(), f"{folder.name}: float32 and float64 decode differently"
+    if single != out["greedy.tokens"].tolist():
+        raise Near("float32 and float64 decode differently")
     return out
 
 
