@@ -194,8 +194,8 @@ typedef struct vlci_token_grid {
 
 /* ---- embed --------------------------------------------------------------------------------------------- */
 
-/* A row made of four: the sum of weight[i] times row from[i]; a weight of 0 reads nothing. from[0] < 0: another
- * row stands for all. */
+/* A row made of four: the sum of weight[i] times row from[i]; a weight of 0 reads nothing. from[0] < 0:
+ * another row stands for all. */
 typedef struct vlci_blend {
     vlci_i32 from[4];
     vlci_f32 weight[4];

@@ -54,6 +54,7 @@ static const problem problems[] = {
     {"dense row", 2, 4, 2, 64, true, F16, {1, 1}, {0}, DENSE, RANDOM, 0, 0},
     {"dense halves", 2, 6, 3, 40, false, F16, {11, 7}, {0}, DENSE, RANDOM, 0, 0},
     {"clip", 2, 2, 2, 64, false, F32, {67, 67}, {0}, PACKED | NO_STATS | ROUND_BF16, RANDOM, 0, 0},
+    {"siglip", 2, 2, 2, 72, false, F32, {67, 67}, {0}, PACKED | NO_STATS | ROUND_BF16, RANDOM, 0, 0},
     {"second turn", 2, 8, 2, 128, true, F16, {3, 19}, {100, 45}, BIASED, RANDOM, 0, 0},
     {"long decode", 3, 4, 2, 128, true, BF16, {1, 1, 1}, {900, 12, 257}, 0, RANDOM, 0, 0},
     {"biased decode", 1, 8, 8, 96, true, F32, {1}, {613}, BIASED, RANDOM, 0, 0},

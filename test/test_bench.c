@@ -350,8 +350,8 @@ START_TEST(geometries_are_refused) {
     ended(&p, 0);
     ck_assert_ptr_nonnull(
         strstr(p.out,
-               "llava-1.5-7b, llava-mistral-7b, llava-1.6-34b, qwen2.5-vl-3b, qwen2.5-vl-7b, "
-               "qwen3-vl-4b, tiny"));
+               "llava-1.6-34b, llava-onevision-7b, internvl3-2b, smolvlm2-2.2b, qwen2.5-vl-3b, "
+               "qwen2.5-vl-7b, qwen3-vl-4b, tiny"));
     process_release(&p);
 }
 END_TEST

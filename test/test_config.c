@@ -143,7 +143,7 @@ typedef struct mutation {
 
 static const mutation llava_cases[] = {
     {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
-     "model_type: \"llava_llama\"; llava, llava_next"},
+     "model_type: \"llava_llama\"; llava, llava_next, "},
     {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
     {'c', "model_type", "3", VLCACHE_E_FORMAT, "model_type: must be a string"},
     {'c', "quantization_config", "{\"bits\":4}", VLCACHE_E_UNSUPPORTED, "quantization_config"},

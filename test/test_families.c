@@ -47,11 +47,11 @@ typedef struct golden {
     vlci_prompt prompt; /**< laid out by us */
 } golden;
 
-static void open_fixture(fixture *f, int folder) {
+static void open_fixture(fixture *f, int folder, vlcache_dtype dtype) {
     char path[600];
     json_error_t error;
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
-    options.dtype = VLCACHE_DTYPE_F32;
+    options.dtype = dtype;
     *f = (fixture){.pixels = FOLDERS[folder].pixels};
     snprintf(f->folder, sizeof f->folder, "%s/models/%s", VLCACHE_TEST_DATA, FOLDERS[folder].name);
     snprintf(path, sizeof path, "%s/golden/cases.json", f->folder);
@@ -103,7 +103,7 @@ static void each_case(int folder, void (*check)(const fixture *f, golden *g)) {
     size_t k;
     json_t *item;
     uint64_t before = vlci_memory_now(suite_device());
-    open_fixture(&f, folder);
+    open_fixture(&f, folder, VLCACHE_DTYPE_F32);
     json_array_foreach(f.cases, k, item) {
         golden g;
         open_golden(&f, item, &g);
@@ -312,6 +312,49 @@ START_TEST(stages_and_greedy_tokens) {
 }
 END_TEST
 
+/* ---- towers whose matrices read and leave 16 bits, in stripes, as on matrix units ---- */
+
+/* Visual tokens, the first set of their features, against the rows that transformers has at pictures' ids, by
+ * the largest of them. */
+static void check_visual(const fixture *f, const golden *g, double share) {
+    const tap *ids = taps_find(&g->taps, "prompt.ids"), *embed = taps_find(&g->taps, "embed");
+    size_t width = (size_t)f->model->config.text.hidden, sets = 1 + (size_t)f->model->config.text.deepstack;
+    size_t n = (size_t)g->prompt.visual * sets * width, at = 0;
+    float *got = malloc(n * sizeof *got);
+    double largest = 0, most = 0;
+    cl_mem visual = look(f, g);
+    suite_download(visual, got, n * sizeof *got);
+    suite_release(visual);
+    for (size_t row = 0; row < ids->n; row++) {
+        if (ids->i32[row] != f->model->config.image_token) continue;
+        for (size_t i = 0; i < width; i++) {
+            double want = embed->f32[row * width + i], error = fabs((double)got[at + i] - want);
+            if (!(error <= most)) most = error;
+            if (fabs(want) > largest) largest = fabs(want);
+        }
+        at += sets * width;
+    }
+    ck_assert_uint_eq(at, n);
+    ck_assert_msg(most <= share * largest, "%s: visual tokens differ by %g of %g", f->folder, most, largest);
+    free(got);
+}
+
+START_TEST(stripes) {
+    setenv("VLCACHE_GEMM", "matrix", 1);
+    for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        fixture f;
+        golden g;
+        open_fixture(&f, _i, (vlcache_dtype)dtype);
+        open_golden(&f, json_array_get(f.cases, 0), &g);
+        ck_assert_int_eq(f.model->text[0].qkv.layout, VLCI_BLOCKS);
+        check_visual(&f, &g, dtype == VLCACHE_DTYPE_F16 ? 0.004 : 0.03);
+        close_golden(&g);
+        close_fixture(&f);
+    }
+    unsetenv("VLCACHE_GEMM");
+}
+END_TEST
+
 /* ---- the engine: own pixels, and a cache that is compressed or not ---- */
 
 /* Answers the case at a budget; the tokens are compared where nothing was dropped. */
@@ -355,6 +398,7 @@ int main(void) {
     tcase_add_loop_test(folders, pixels, 0, N_FOLDERS);
     tcase_add_loop_test(folders, stages_and_greedy_tokens, 0, N_FOLDERS);
     tcase_add_loop_test(folders, answers, 0, N_FOLDERS);
+    tcase_add_loop_test(folders, stripes, 0, N_FOLDERS);
     suite_add_tcase(suite, folders);
     return suite_run(suite);
 }

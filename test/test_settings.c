@@ -126,7 +126,8 @@ static const folder folders[] = {
          "\"downsample_ratio\":0.5,\"projector_hidden_act\":\"gelu\",\"vision_feature_layer\":-1,"
          "\"vision_feature_select_strategy\":\"default\",\"text_config\":{\"model_type\":\"qwen2\","
          "\"hidden_size\":1536,\"intermediate_size\":8960,\"num_attention_heads\":12,"
-         "\"num_hidden_layers\":28,\"num_key_value_heads\":2,\"rope_theta\":1000000.0,"
+         "\"num_hidden_layers\":28,\"num_key_value_heads\":2,\"rope_scaling\":{\"factor\":2.0,\"rope_type\":"
+         "\"dynamic\",\"type\":\"dynamic\"},\"rope_theta\":1000000.0,"
          "\"vocab_size\":151674},\"vision_config\":{\"model_type\":\"internvl_vision\","
          "\"attention_bias\":true,\"hidden_size\":1024,\"image_size\":[448,448],\"intermediate_size\":4096,"
          "\"layer_norm_eps\":1e-06,\"norm_type\":\"layer_norm\",\"num_attention_heads\":16,"
@@ -319,6 +320,7 @@ static const struct {
     {ONEVISION, 'i', "do_resize", "false", VLCACHE_E_UNSUPPORTED, "do_resize"},
     {ONEVISION, 'i', "image_processor_type", "\"LlavaNextImageProcessor\"", VLCACHE_E_UNSUPPORTED,
      "image_processor_type"},
+    {INTERNVL, 'c', "model_type", "\"internvl_chat\"", VLCACHE_E_UNSUPPORTED, "InternVL3-2B-hf"},
     {INTERNVL, 'c', "downsample_ratio", "0.4", VLCACHE_E_UNSUPPORTED, "downsample_ratio"},
     {INTERNVL, 'c', "downsample_ratio", "0.2", VLCACHE_E_FORMAT, "downsample_ratio"},
     {INTERNVL, 'c', "downsample_ratio", "0", VLCACHE_E_FORMAT, "downsample_ratio"},

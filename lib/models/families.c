@@ -26,10 +26,14 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
     &vlci_family_paligemma,       // the first, whose text model is Gemma
     &vlci_family_qwen2_vl,        // and QVQ
-    &vlci_family_qwen2_5_vl,
-    &vlci_family_qwen3_vl, // dense ones
-    &vlci_family_llama,    // text models alone, from here on
-    &vlci_family_mistral,         &vlci_family_qwen2, &vlci_family_qwen3, &vlci_family_gemma, NULL,
+    &vlci_family_qwen2_5_vl,      // windows
+    &vlci_family_qwen3_vl,        // dense ones
+    &vlci_family_llama,           // from here on text models alone, each under its own name
+    &vlci_family_mistral,         // sliding windows
+    &vlci_family_qwen2,           // and 2.5
+    &vlci_family_qwen3,           // dense ones
+    &vlci_family_gemma,           // the first
+    NULL,
 };
 
 const vlci_family *vlci_family_find(const char *name) {
@@ -69,6 +73,11 @@ static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
                                      "checkpoint, take its Hugging Face conversion (llava-hf/llava-1.5-7b-hf "
                                      "for liuhaotian/llava-v1.5-7b, and so on)",
                                      type, all_names(names));
+    if (strcmp(type, "internvl_chat") == 0)
+        return vlci_json_unsupported(
+            root, "model_type",
+            "\"internvl_chat\"; internvl is supported: take the folder whose name ends "
+            "in -hf (OpenGVLab/InternVL3-2B-hf for OpenGVLab/InternVL3-2B, and so on)");
     *family = vlci_family_find(type);
     if (!*family)
         return vlci_json_unsupported(root, "model_type",

@@ -5,11 +5,11 @@
 #include "fuzz.h"
 #include "models/families.h"
 
-static void lay_out(const vlci_config *config, int width, int height) {
+static void lay_out(const vlci_config *config, const vlci_family *family, int width, int height) {
     vlci_picture_layout layout;
     vlcache_model_info info = {0};
-    config->family->describe(config, &info);
-    if (config->family->layout(config, width, height, &layout)) return;
+    family->describe(config, &info);
+    if (!family->layout || family->layout(config, width, height, &layout)) return;
     int visual = 0;
     for (int i = 0; i < layout.n; i++) visual += layout.entry[i] < 0;
     FUZZ_HOLDS(layout.n >= 1 && layout.n_tokens >= 1 && visual == layout.n_tokens && layout.tiles >= 1);
@@ -24,7 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     fuzz_write_text(&in, "preprocessor_config.json");
     fuzz_write_text(&in, "processor_config.json");
     int width = 1 + (int)fuzz_number(&in, 4000), height = 1 + (int)fuzz_number(&in, 4000);
-    if (!vlci_config_load(fuzz_folder(), &config)) lay_out(&config, width, height);
+    vlcache_status status = vlci_config_load(fuzz_folder(), &config);
+    for (size_t n = 1; n <= 2 && !status; n++)
+        lay_out(&config, vlci_family_among(config.family, n), width, height);
     vlci_config_release(&config);
     return 0;
 }

@@ -21,9 +21,10 @@ typedef struct bench {
     vlcache_device_info device_info;
     vlcache_model *model;
     vlcache_model_info info;
-    vlcache_image *image; /* of every question; NULL: none */
-    int picture_tokens;   /* rows of a prompt that the image becomes */
-    int picture_token;    /* the model's mark of a picture */
+    vlcache_image *image;     /* of every question; NULL: none */
+    int picture_tokens;       /* rows of a prompt that the image becomes, alone in it */
+    int picture_tokens_among; /* and with others */
+    int picture_token;        /* the model's mark of a picture */
     ceiling ceiling;
     double load_seconds;
 } bench;

@@ -6,7 +6,8 @@
 #include "device/device.h"
 #include "models/model.h"
 
-vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_image *image, int *tokens) {
+vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_image *image, size_t n,
+                                     int *tokens) {
     int width, height;
     vlci_picture_layout layout;
     *tokens = 0;
@@ -14,7 +15,8 @@ vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_i
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "--image: the model (%s) is a text model, it sees no pictures", model->family->name);
     vlcache_image_size(image, &width, &height);
-    vlcache_status status = model->family->layout(&model->config, width, height, &layout);
+    vlcache_status status =
+        vlci_family_among(model->family, n)->layout(&model->config, width, height, &layout);
     *tokens = layout.n;
     if (!status) vlci_picture_layout_release(&layout);
     return status;

@@ -7,8 +7,9 @@
 
 #include "vlcache/vlcache.h"
 
-/** Rows of a prompt that a picture becomes. Errors: those of the family's layout. */
-vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_image *image, int *tokens);
+/** Rows of a prompt that each of n pictures becomes. Errors: those of the family's layout. */
+vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_image *image, size_t n,
+                                     int *tokens);
 
 /** The id that marks a picture. */
 int inside_picture_token(const vlcache_model *model);

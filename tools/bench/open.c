@@ -66,7 +66,8 @@ static vlcache_status open_image(bench *b) {
     else if (!options_words(&b->options) && b->info.patch_side)
         status = make_image(b);
     if (status || !b->image) return status;
-    return inside_picture_tokens(b->model, b->image, &b->picture_tokens);
+    status = inside_picture_tokens(b->model, b->image, 1, &b->picture_tokens);
+    return status ? status : inside_picture_tokens(b->model, b->image, 2, &b->picture_tokens_among);
 }
 
 int bench_open(bench *b) {

@@ -20,13 +20,23 @@ static int32_t random_id(const bench *b, uint32_t *state) {
     return id > first ? id - 1 : id + 1;
 }
 
+/* Rows of each of n pictures. */
+static int rows_of(const bench *b, int n) {
+    return n > 1 ? b->picture_tokens_among : b->picture_tokens;
+}
+
+/* As many as leave room for a question; a picture of 0 rows is none. */
+static int most_pictures(const bench *b, int tokens) {
+    int room = tokens > QUESTION ? tokens - QUESTION : 0;
+    int among = rows_of(b, 2) ? room / rows_of(b, 2) : 0;
+    if (among > 1) return among > 4096 ? 4096 : among;
+    return rows_of(b, 1) && room >= rows_of(b, 1) ? 1 : 0;
+}
+
 /* How many pictures; -1, told: so many do not fit. */
 static int count_pictures(const bench *b, int asked, int *tokens) {
-    int each = b->picture_tokens;
-    if (asked == AS_MANY_AS_FIT) {
-        asked = *tokens > QUESTION && each ? (*tokens - QUESTION) / each : 0; /* each 0: there is none */
-        return asked > 4096 ? 4096 : asked;
-    }
+    int each = rows_of(b, asked);
+    if (asked == AS_MANY_AS_FIT) return most_pictures(b, *tokens);
     if (!*tokens) *tokens = asked * each + QUESTION;
     if ((int64_t)asked * each < *tokens) return asked;
     flag_refuse("-p %d: %d pictures of %d tokens take %lld, and a question takes one more", *tokens, asked,
@@ -37,7 +47,7 @@ static int count_pictures(const bench *b, int asked, int *tokens) {
 int question_make(const bench *b, int tokens, int pictures, question *q) {
     uint32_t seed = (uint32_t)tokens;
     *q = (question){.prompt = VLCACHE_PROMPT_INIT};
-    int n = count_pictures(b, pictures, &tokens), text = tokens - n * b->picture_tokens;
+    int n = count_pictures(b, pictures, &tokens), text = tokens - n * rows_of(b, n);
     if (n < 0) return EXIT_USAGE;
     int behind = text < QUESTION ? text : QUESTION, at = 0;
     q->tokens = tokens;

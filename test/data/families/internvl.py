@@ -82,7 +82,7 @@ def as_on_the_hub(path):
     text.pop("dtype", None)
     text.pop("layer_types", None)
     rope = text.pop("rope_parameters")
-    text |= {"rope_theta": rope["rope_theta"], "rope_scaling": None}
+    text |= {"rope_theta": rope["rope_theta"], "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}}
     (path / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
