@@ -47,6 +47,7 @@ static const problem problems[] = {
     {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM, 0, 0},
     {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED, RANDOM, 36, 0},
     {"small window", 1, 4, 2, 8, true, F32, {20}, {5}, BIASED, RANDOM, 0, 7},
+    {"small windows", 3, 3, 3, 16, false, F32, {4, 9, 1}, {0}, PACKED | BEHIND | NO_STATS, RANDOM, 0, 0},
     {"one row", 1, 8, 1, 80, true, BF16, {1}, {0}, 0, RANDOM, 0, 0},
     {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM, 0, 0},
     {"dense prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, DENSE, RANDOM, 0, 0},
@@ -86,7 +87,6 @@ static const problem problems[] = {
      RANDOM,
      0,
      0},
-    {"small windows", 3, 3, 3, 16, false, F32, {4, 8, 1}, {0}, PACKED | BEHIND | NO_STATS, RANDOM, 0, 0},
     {"equal halves", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, EQUAL_KEYS, 0, 0},
     {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0, 0},
     {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0, 0},
@@ -105,7 +105,7 @@ static const problem problems[] = {
     {"window of one", 1, 4, 4, 40, true, F16, {40}, {100}, 0, RANDOM, 60, 1},
     {"wide window", 1, 8, 2, 64, true, F32, {40}, {30}, 0, RANDOM, 0, 70},
 };
-enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 5 };
+enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 6 };
 
 static int n_problems(void) {
     return suite_reduced() ? SMALL : PROBLEMS;

@@ -348,9 +348,10 @@ START_TEST(geometries_are_refused) {
     process_release(&p);
     RUN_BENCH(&p, "--help");
     ended(&p, 0);
-    ck_assert_ptr_nonnull(strstr(p.out,
-                                 "llava-1.6-34b, qwen2.5-vl-3b, qwen2.5-vl-7b, "
-                                 "qwen3-vl-4b, llava-onevision-7b, internvl3-2b, smolvlm2-2.2b, tiny"));
+    ck_assert_ptr_nonnull(
+        strstr(p.out,
+               "llava-1.6-34b, llava-onevision-7b, internvl3-2b, smolvlm2-2.2b, qwen2.5-vl-3b, "
+               "qwen2.5-vl-7b, qwen3-vl-4b, tiny"));
     process_release(&p);
 }
 END_TEST

@@ -314,10 +314,12 @@ END_TEST
 
 /* ---- towers whose matrices read and leave 16 bits, in stripes, as on matrix units ---- */
 
-/* Visual tokens against the rows that transformers has at pictures' ids, by the largest of them. */
+/* Visual tokens, the first set of their features, against the rows that transformers has at pictures' ids, by
+ * the largest of them. */
 static void check_visual(const fixture *f, const golden *g, double share) {
     const tap *ids = taps_find(&g->taps, "prompt.ids"), *embed = taps_find(&g->taps, "embed");
-    size_t width = (size_t)f->model->config.text.hidden, n = (size_t)g->prompt.visual * width, at = 0;
+    size_t width = (size_t)f->model->config.text.hidden, sets = 1 + (size_t)f->model->config.text.deepstack;
+    size_t n = (size_t)g->prompt.visual * sets * width, at = 0;
     float *got = malloc(n * sizeof *got);
     double largest = 0, most = 0;
     cl_mem visual = look(f, g);
@@ -325,11 +327,12 @@ static void check_visual(const fixture *f, const golden *g, double share) {
     suite_release(visual);
     for (size_t row = 0; row < ids->n; row++) {
         if (ids->i32[row] != f->model->config.image_token) continue;
-        for (size_t i = 0; i < width; i++, at++) {
-            double want = embed->f32[row * width + i], error = fabs((double)got[at] - want);
+        for (size_t i = 0; i < width; i++) {
+            double want = embed->f32[row * width + i], error = fabs((double)got[at + i] - want);
             if (!(error <= most)) most = error;
             if (fabs(want) > largest) largest = fabs(want);
         }
+        at += sets * width;
     }
     ck_assert_uint_eq(at, n);
     ck_assert_msg(most <= share * largest, "%s: visual tokens differ by %g of %g", f->folder, most, largest);

@@ -352,6 +352,21 @@ START_TEST(spellings) {
 }
 END_TEST
 
+/* As far as its numbers are taken, a folder may ask for more than a picture can have. */
+START_TEST(too_many_patches) {
+    vlci_config c;
+    vlci_picture_layout layout;
+    char *config = changed(hub2, "vision_config.patch_size", "1");
+    char *images = changed(images2, "patch_size", "1");
+    ck_ok(load(config, images, &c));
+    ck_fails(c.family->layout(&c, 3000, 3000, &layout), VLCACHE_E_UNSUPPORTED, "becomes 9000000 patches");
+    ck_assert_ptr_null(layout.entry);
+    vlci_config_release(&c);
+    free(config);
+    free(images);
+}
+END_TEST
+
 START_TEST(memory_of_settings) {
     bool failed = true;
     scratch_text("config.json", hub3);
@@ -730,6 +745,7 @@ int main(void) {
     tcase_add_test(host, hub_folders);
     tcase_add_loop_test(host, refusals, 0, sizeof refused / sizeof *refused);
     tcase_add_test(host, spellings);
+    tcase_add_test(host, too_many_patches);
     tcase_add_test(host, memory_of_settings);
     suite_add_tcase(suite, host);
     suite_balance(device);

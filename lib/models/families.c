@@ -26,7 +26,7 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
     &vlci_family_paligemma,       // the first, whose text model is Gemma
     &vlci_family_qwen2_vl,        // and QVQ
-    &vlci_family_qwen2_5_vl,      // windows in the tower
+    &vlci_family_qwen2_5_vl,      // windows
     &vlci_family_qwen3_vl,        // dense ones
     &vlci_family_llama,           // from here on text models alone, each under its own name
     &vlci_family_mistral,         // sliding windows

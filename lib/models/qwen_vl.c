@@ -220,14 +220,24 @@ void vlci_qwen_vl_describe(const vlci_config *config, vlcache_model_info *info) 
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
+enum { MOST_PATCHES = 1 << 21 }; /* of a picture: more than any checkpoint asks for */
+
 /* The whole picture, resized to what the tower takes. */
 static vlcache_status fit(const vlci_qwen_vl *eyes, int width, int height, vlci_view *view) {
     vlcache_status status = vlci_view_sides(width, height);
+    int patch = eyes->vision.patch;
     *view = (vlci_view){.canvas_width = width, .canvas_height = height};
     if (!status) status = vlci_area_fit(&eyes->area, width, height, &view->width, &view->height);
+    if (status) return status;
+    int64_t patches = (int64_t)(view->width / patch) * (view->height / patch);
+    if (patches > MOST_PATCHES)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "picture of %d x %d pixels: becomes %lld patches of config.json's "
+                         "vision_config.patch_size %d, at most %d are taken: give smaller max_pixels",
+                         width, height, (long long)patches, patch, MOST_PATCHES);
     view->columns = view->width;
     view->rows = view->height;
-    return status;
+    return VLCACHE_OK;
 }
 
 /* Step `step` of the grid: its tokens in reading order. */

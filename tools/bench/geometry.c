@@ -43,6 +43,27 @@ static const struct {
      "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 60, \"hidden_size\": 7168, "
      "\"num_attention_heads\": 56, \"num_key_value_heads\": 8, \"intermediate_size\": 20480, "
      "\"rope_theta\": 5e6, \"vocab_size\": 64064, \"max_position_embeddings\": 262144}}"},
+    {"llava-onevision-7b",
+     "{\"model_type\": \"llava_onevision\", \"image_token_index\": 151646, " ALL SIGLIP("384", "26")
+     "\"image_processor\": {\"size\": {\"height\": 384, \"width\": 384}}, "
+     "\"text_config\": {\"model_type\": \"qwen2\", \"num_hidden_layers\": 28, \"hidden_size\": 3584, "
+     "\"num_attention_heads\": 28, \"num_key_value_heads\": 4, \"intermediate_size\": 18944, "
+     "\"rope_theta\": 1e6, \"vocab_size\": 152000, \"max_position_embeddings\": 262144}}"},
+    {"internvl3-2b",
+     "{\"model_type\": \"internvl\", \"image_token_id\": 151667, " ALL
+     "\"vision_config\": {\"model_type\": \"internvl_vision\", \"attention_bias\": true}, "
+     "\"image_processor\": {\"size\": {\"height\": 448, \"width\": 448}}, "
+     "\"text_config\": {\"model_type\": \"qwen2\", \"num_hidden_layers\": 28, \"hidden_size\": 1536, "
+     "\"num_attention_heads\": 12, \"num_key_value_heads\": 2, \"intermediate_size\": 8960, "
+     "\"rope_theta\": 1e6, \"vocab_size\": 151674, \"max_position_embeddings\": 262144}}"},
+    {"smolvlm2-2.2b",
+     "{\"model_type\": \"smolvlm\", \"image_token_id\": 49190, \"scale_factor\": 3, " ALL
+     "\"vision_config\": {\"hidden_size\": 1152, \"num_hidden_layers\": 27, \"num_attention_heads\": 16, "
+     "\"intermediate_size\": 4304, \"image_size\": 384, \"patch_size\": 14}, "
+     "\"image_processor\": {\"size\": {\"longest_edge\": 1536}, \"max_image_size\": {\"longest_edge\": 384}}, "
+     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 24, \"hidden_size\": 2048, "
+     "\"num_attention_heads\": 32, \"num_key_value_heads\": 32, \"intermediate_size\": 8192, "
+     "\"rope_theta\": 130000, \"vocab_size\": 49280, \"max_position_embeddings\": 262144}}"},
     {"qwen2.5-vl-3b",
      "{\"model_type\": \"qwen2_5_vl\", " ALL ANY_SIZE
      "\"vision_config\": {\"depth\": 32, \"hidden_size\": 1280, \"num_heads\": 16, "
@@ -68,27 +89,6 @@ static const struct {
      "\"text_config\": {\"num_hidden_layers\": 36, \"hidden_size\": 2560, \"num_attention_heads\": 32, "
      "\"num_key_value_heads\": 8, \"head_dim\": 128, \"intermediate_size\": 9728, \"rope_theta\": 5e6, "
      "\"vocab_size\": 151936, \"max_position_embeddings\": 262144}}"},
-    {"llava-onevision-7b",
-     "{\"model_type\": \"llava_onevision\", \"image_token_index\": 151646, " ALL SIGLIP("384", "26")
-     "\"image_processor\": {\"size\": {\"height\": 384, \"width\": 384}}, "
-     "\"text_config\": {\"model_type\": \"qwen2\", \"num_hidden_layers\": 28, \"hidden_size\": 3584, "
-     "\"num_attention_heads\": 28, \"num_key_value_heads\": 4, \"intermediate_size\": 18944, "
-     "\"rope_theta\": 1e6, \"vocab_size\": 152000, \"max_position_embeddings\": 262144}}"},
-    {"internvl3-2b",
-     "{\"model_type\": \"internvl\", \"image_token_id\": 151667, " ALL
-     "\"vision_config\": {\"model_type\": \"internvl_vision\", \"attention_bias\": true}, "
-     "\"image_processor\": {\"size\": {\"height\": 448, \"width\": 448}}, "
-     "\"text_config\": {\"model_type\": \"qwen2\", \"num_hidden_layers\": 28, \"hidden_size\": 1536, "
-     "\"num_attention_heads\": 12, \"num_key_value_heads\": 2, \"intermediate_size\": 8960, "
-     "\"rope_theta\": 1e6, \"vocab_size\": 151674, \"max_position_embeddings\": 262144}}"},
-    {"smolvlm2-2.2b",
-     "{\"model_type\": \"smolvlm\", \"image_token_id\": 49190, \"scale_factor\": 3, " ALL
-     "\"vision_config\": {\"hidden_size\": 1152, \"num_hidden_layers\": 27, \"num_attention_heads\": 16, "
-     "\"intermediate_size\": 4304, \"image_size\": 384, \"patch_size\": 14}, "
-     "\"image_processor\": {\"size\": {\"longest_edge\": 1536}, \"max_image_size\": {\"longest_edge\": 384}}, "
-     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 24, \"hidden_size\": 2048, "
-     "\"num_attention_heads\": 32, \"num_key_value_heads\": 32, \"intermediate_size\": 8192, "
-     "\"rope_theta\": 130000, \"vocab_size\": 49280, \"max_position_embeddings\": 262144}}"},
     {"tiny",
      "{\"model_type\": \"llava\", \"image_token_index\": 500, " ALL
      "\"vision_config\": {\"hidden_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "
