@@ -23,24 +23,22 @@
 #define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
 
+DEFINE_ACTIVATE(activate16, float16)
+
 static inline void store16(float16 v, __global float *y, __global const float *bias, int count, int act,
                            int accumulate) {
-    float part[16], old[16];
+    float part[16];
     if (count >= 16) {
         if (bias) v += vload16(0, bias);
-        vstore16(v, 0, part);
-        if (act)
-            for (int i = 0; i < 16; i++) part[i] = activate(part[i], act);
-        v = vload16(0, part);
+        v = activate16(v, act);
         if (accumulate) v += vload16(0, y);
         vstore16(v, 0, y);
         return;
     }
     vstore16(v, 0, part);
-    for (int i = 0; i < count; i++) {
-        old[i] = accumulate ? y[i] : 0.0f;
-        y[i] = activate(bias ? part[i] + bias[i] : part[i], act) + old[i];
-    }
+    for (int i = 0; bias && i < count; i++) part[i] += bias[i];
+    vstore16(activate16(vload16(0, part), act), 0, part);
+    for (int i = 0; i < count; i++) y[i] = accumulate ? y[i] + part[i] : part[i];
 }
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
@@ -69,11 +67,17 @@ gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, _
     }
     y += (size_t)y_offset + (size_t)row * (size_t)n + (size_t)column;
     if (bias) bias += column;
+    float16 sums[ROWS_A_TILE * VECTORS_A_TILE];
 #pragma unroll
     for (int r = 0; r < ROWS_A_TILE; r++)
 #pragma unroll
-        for (int v = 0; v < VECTORS_A_TILE; v++)
-            if (row + r < m && column + v * 16 < n)
-                store16(acc[r][v], y + (size_t)r * (size_t)n + v * 16, bias ? bias + v * 16 : bias, n - column - v * 16,
-                        act, accumulate);
+        for (int v = 0; v < VECTORS_A_TILE; v++) sums[r * VECTORS_A_TILE + v] = acc[r][v];
+    const int last = min(m - row, ROWS_A_TILE) * VECTORS_A_TILE;
+#pragma unroll 1 /* one copy of what the activations take */
+    for (int i = 0; i < last; i++) {
+        const int at = i % VECTORS_A_TILE * 16;
+        if (column + at < n)
+            store16(sums[i], y + (size_t)(i / VECTORS_A_TILE) * (size_t)n + at, bias ? bias + at : bias, n - column - at, act,
+                    accumulate);
+    }
 }
