@@ -420,7 +420,7 @@ START_TEST(test_id_without_row) {
     vlcache_model *model = NULL;
     vlci_prompt laid;
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlci_turn turn = {.chat = vlci_chat_find("plain"), .first = true, .open = -1};
+    vlci_turn turn = {.open = -1};
     ck_ok(vlcache_model_load(suite_device(), scratch_folder(), NULL, &model));
     prompt.raw = true;
     prompt.text = "a <far>";

@@ -154,12 +154,16 @@ typedef struct vlcache_sequence_options {
     size_t size;               /**< sizeof(vlcache_sequence_options); see common.h */
     int context;               /**< most tokens of the conversation, visual ones included, up to the model's
                                     max_position_embeddings (or its sliding window, where smaller); 0: that; 0 */
-    const char *chat_template; /**< one of vlcache_chat_template_names(); NULL: the checkpoint's; NULL */
+    const char *chat_template; /**< how questions and answers are put: one of vlcache_chat_template_names(),
+                                    the path of a file with a template in Jinja, or its text, which has "{{"
+                                    or "{%"; read by the call. NULL: the checkpoint's own; NULL */
     const vlcache_compress_options *compress; /**< read by the call; NULL: VLCACHE_COMPRESS_OPTIONS_INIT,
                                                    VL-Cache at 10%; NULL */
+    const char *system; /**< UTF-8: the system's words, with which every conversation opens, in the place
+                             that the template has for them; copied. NULL: none; NULL */
 } vlcache_sequence_options;
 #define VLCACHE_SEQUENCE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_sequence_options), 0, NULL, NULL }
+    { sizeof(vlcache_sequence_options), 0, NULL, NULL, NULL }
 
 /** What a sequence is doing. */
 typedef enum vlcache_sequence_state {

@@ -126,8 +126,7 @@ static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) 
     const vlcache_sequence *s = c->read;
     v->engine = s->engine;
     v->shared = s->shared;
-    v->chat = s->chat;
-    v->end = s->end;
+    v->chat = vlci_chat_retain(s->chat);
     v->recipe = c->recipes[variant];
     v->context = s->context;
     v->open = -1;

@@ -2,7 +2,6 @@
  * template.c - a template parsed and rendered: the one way into the interpreter, and the one out of it.
  */
 #include "tokens/template.h"
-#include "tokens/template_run.h"
 
 #include <string.h>
 

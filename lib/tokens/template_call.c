@@ -133,7 +133,7 @@ static vlci_datum get(vlci_run *run, vlci_datum of, const vlci_call *call) {
 }
 
 static vlci_datum view(vlci_run *run, vlci_datum of, const vlci_call *call, bool keys, bool values) {
-    vlci_list *list = vlci_list_new(run, VLCI_VIEW);
+    vlci_list *list = vlci_list_new(run, keys && values ? VLCI_PAIRS : keys ? VLCI_KEYS : VLCI_VALUES);
     if (call->n || call->n_named) vlci_run_fail(run, "a dict's keys, values and items take no arguments");
     for (size_t i = 0; i < of.dict->n; i++) {
         const vlci_entry *entry = &of.dict->at[i];

@@ -65,6 +65,8 @@ vlci_datum vlci_run_attribute(vlci_run *run, vlci_datum value, const vlci_words 
         found = vlci_dict_find(value.dict, name->data, name->n);
         return found ? *found : vlci_undefined(name);
     }
+    if (value.kind == VLCI_MACRO && vlci_words_are(name, "name"))
+        return vlci_text_datum(vlci_words_of(run, value.macro->node->name, value.macro->node->bytes));
     vlci_datum method = vlci_method_find(run, value, name);
     if (method.kind != VLCI_UNDEFINED) return method;
     if (value.kind == VLCI_DICT) found = vlci_dict_find(value.dict, name->data, name->n);
@@ -157,10 +159,9 @@ static vlci_datum slice(vlci_run *run, const vlci_node *node, vlci_names *names,
     if (node->c) bounds[2] = eval(run, node->c, names);
     stand(run, node);
     if (of.kind == VLCI_UNDEFINED) fail_undefined(run, of);
-    for (int i = 0; i < 3; i++) /* jinja2 takes the TypeError for an item that is not there */
-        if (bounds[i].kind > VLCI_INT || bounds[i].kind == VLCI_UNDEFINED) return vlci_undefined(NULL);
     if (of.kind == VLCI_WORDS) return slice_words(run, of.words, bounds);
-    if (of.kind != VLCI_LIST || of.list->kind > VLCI_TUPLE) return vlci_undefined(NULL);
+    if (of.kind != VLCI_LIST || of.list->kind > VLCI_TUPLE)
+        vlci_run_fail(run, "a %s has no slices", vlci_kind_name(of));
     slice_range(run, bounds, (int64_t)of.list->n, &first, &last, &step);
     vlci_list *list = vlci_list_new(run, of.list->kind);
     for (int64_t i = first; step > 0 ? i < last : i > last; i += step) {

@@ -329,9 +329,7 @@ static void resolve(vlci_parser *p, vlci_node *made) {
     bool filter = made->kind == VLCI_NODE_FILTER;
     made->which =
         filter ? vlci_filter_find(made->name, made->bytes) : vlci_test_find(made->name, made->bytes);
-    if (made->which < 0 && !p->soft)
-        vlci_run_fail(p->run, "no %s is called %.*s", filter ? "filter" : "test",
-                      (int)(made->bytes < 60 ? made->bytes : 60), made->name);
+    if (made->which < 0 && !p->soft && !p->unknown) p->unknown = made;
 }
 
 vlci_node *vlci_parser_filter(vlci_parser *p, vlci_node *of) {
@@ -492,12 +490,14 @@ vlci_node *vlci_parser_disjunction(vlci_parser *p) {
 
 vlci_node *vlci_parser_expression(vlci_parser *p) {
     vlci_run_down(p->run);
-    vlci_node *first = vlci_parser_disjunction(p);
     bool soft = p->soft;
+    const vlci_node *unknown = p->unknown;
+    vlci_node *first = vlci_parser_disjunction(p);
     for (int depth = 0; vlci_parser_is_name(p, "if"); depth++) {
         if (depth > VLCI_MOST_DEPTH / 2) vlci_run_fail(p->run, "too many operators stand in a row");
         vlci_node *made = with(vlci_parser_node(p, VLCI_NODE_EITHER), first, NULL);
         vlci_parser_next(p);
+        p->unknown = unknown;
         p->soft = true;
         made->b = vlci_parser_disjunction(p);
         if (vlci_parser_skip_name(p, "else")) made->c = vlci_parser_expression(p);

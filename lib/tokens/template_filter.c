@@ -236,6 +236,7 @@ static vlci_datum round_filter(vlci_run *run, const vlci_call *call) {
     if (vlci_words_are(method, "ceil")) return vlci_float(ceil(x * scale) / scale);
     if (vlci_words_are(method, "floor")) return vlci_float(floor(x * scale) / scale);
     if (!vlci_words_are(method, "common")) vlci_run_fail(run, "round: the method is common, ceil or floor");
+    if (call->subject.kind != VLCI_FLOAT && scale >= 1.0) return vlci_int((int64_t)x);
     return vlci_float(rint(x * scale) / scale);
 }
 
@@ -300,20 +301,36 @@ static vlci_datum items_filter(vlci_run *run, const vlci_call *call) {
     return vlci_list_datum(made);
 }
 
-/* item.a.b.0, as attributes are named in filters; an item itself without one. */
-static vlci_datum reach(vlci_run *run, vlci_datum item, vlci_datum path) {
+/* A number where it is digits only. */
+static vlci_datum part_of_path(const vlci_words *part) {
+    int64_t index = 0;
+    for (size_t i = 0; i < part->n; i++)
+        if (part->data[i] < '0' || part->data[i] > '9') return vlci_text_datum(part);
+    return parse_whole(part, 10, &index) ? vlci_int(index) : vlci_text_datum(part);
+}
+
+/* item.a.b.0, as attributes are named in filters; an item itself without one. `otherwise`: for what is
+ * undefined on the way; MISSING: that is an error, but at the end. */
+static vlci_datum reach_or(vlci_run *run, vlci_datum item, vlci_datum path, vlci_datum otherwise) {
     if (path.kind == VLCI_MISSING || path.kind == VLCI_NONE) return item;
-    if (path.kind != VLCI_WORDS) return vlci_run_item(run, item, path);
-    for (size_t at = 0; at <= path.words->n;) {
-        const char *from = path.words->data + at, *dot = memchr(from, '.', path.words->n - at);
-        size_t n = dot ? (size_t)(dot - from) : path.words->n - at;
-        int64_t index;
-        const vlci_words *part = vlci_words_cut(run, path.words, at, at + n);
-        bool digits = n > 0 && strspn(from, "0123456789") >= n && parse_whole(part, 10, &index);
-        item = vlci_run_item(run, item, digits ? vlci_int(index) : vlci_text_datum(part));
-        at += n + 1;
+    bool replaced = otherwise.kind != VLCI_MISSING && otherwise.kind != VLCI_NONE;
+    for (size_t at = 0; path.kind != VLCI_WORDS || at <= path.words->n;) {
+        if (path.kind != VLCI_WORDS) {
+            item = vlci_run_item(run, item, path);
+        } else {
+            const char *from = path.words->data + at, *dot = memchr(from, '.', path.words->n - at);
+            size_t n = dot ? (size_t)(dot - from) : path.words->n - at;
+            item = vlci_run_item(run, item, part_of_path(vlci_words_cut(run, path.words, at, at + n)));
+            at += n + 1;
+        }
+        if (replaced && item.kind == VLCI_UNDEFINED) item = otherwise;
+        if (path.kind != VLCI_WORDS) break;
     }
     return item;
+}
+
+static vlci_datum reach(vlci_run *run, vlci_datum item, vlci_datum path) {
+    return reach_or(run, item, path, (vlci_datum){.kind = VLCI_MISSING});
 }
 
 /* ---- sorting ------------------------------------------------------------------------------------------- */
@@ -506,9 +523,9 @@ static vlci_datum map_filter(vlci_run *run, const vlci_call *call) {
         inner.subject = items->at[i];
         inner.at = call->n ? call->at + 1 : NULL;
         inner.n = call->n ? call->n - 1 : 0;
-        vlci_datum value = call->n ? vlci_filter_run(run, which, &inner) : reach(run, items->at[i], v[0]);
-        bool none = value.kind == VLCI_UNDEFINED && v[1].kind != VLCI_MISSING;
-        vlci_list_add(run, made, none ? v[1] : value);
+        vlci_list_add(run, made,
+                      call->n ? vlci_filter_run(run, which, &inner)
+                              : reach_or(run, items->at[i], v[0], v[1]));
     }
     return vlci_list_datum(made);
 }

@@ -79,6 +79,8 @@ static vlci_node *parse_for(vlci_parser *p) {
     bool soft = p->soft;
     int end;
     made->a = vlci_parser_tuple(p, target_part, "in", false);
+    if (made->a->bytes == 4 && memcmp(made->a->name, "loop", 4) == 0)
+        vlci_run_fail(p->run, "a loop cannot give its items the name loop");
     vlci_parser_expect_name(p, "in");
     made->b = vlci_parser_tuple(p, vlci_parser_disjunction, "recursive", false);
     p->soft = false;
@@ -247,6 +249,15 @@ static vlci_node *print(vlci_parser *p) {
     return made;
 }
 
+static void refuse_unknown(vlci_parser *p) {
+    const vlci_node *node = p->unknown;
+    if (!node) return;
+    p->run->line = node->line;
+    p->run->column = node->column;
+    vlci_run_fail(p->run, "no %s is called %.*s", node->kind == VLCI_NODE_FILTER ? "filter" : "test",
+                  (int)(node->bytes < 60 ? node->bytes : 60), node->name);
+}
+
 static int end_word(const vlci_parser *p, const char *const *ends) {
     for (int i = 0; ends && ends[i]; i++)
         if (vlci_parser_is_name(p, ends[i])) return i;
@@ -258,6 +269,7 @@ static vlci_node *parse_statements(vlci_parser *p, const char *const *ends, int 
     vlci_nodes all = {0};
     vlci_run_down(p->run);
     for (;;) {
+        refuse_unknown(p);
         if (p->at.kind == VLCI_LEX_END && !ends) break;
         if (p->at.kind == VLCI_LEX_END) vlci_run_fail(p->run, "{%% %s %%} is missing", ends[0]);
         if (p->at.kind == VLCI_LEX_DATA) {

@@ -13,8 +13,9 @@ typedef struct vlci_parser {
     vlci_lexer lexer;
     vlci_lexeme at, ahead; /**< the token at hand, and the one behind it where `looked` */
     bool looked;
-    bool soft; /**< in an {% if %}: filters that do not exist are refused when they are used */
-    int loops; /**< around what is parsed, in this macro */
+    bool soft;                /**< in an {% if %}: filters that do not exist are refused when they are used */
+    const vlci_node *unknown; /**< the first filter or test of this expression that does not exist */
+    int loops;                /**< around what is parsed, in this macro */
 } vlci_parser;
 
 /** Nodes in a row. */

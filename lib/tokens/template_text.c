@@ -160,7 +160,7 @@ static void split_by_space(const method_call *m, vlci_list *list, int64_t most) 
     for (; at < w->n; most--) {
         size_t end = at;
         if (most == 0) {
-            add_cut(m, list, at, w->n - vlci_space_tail(w->data, w->n));
+            add_cut(m, list, at, w->n);
             return;
         }
         while (end < w->n && !vlci_space_head(w->data + end, w->n - end)) end++;

@@ -142,7 +142,8 @@ vlci_origin vlci_datum_origin(vlci_run *run, vlci_datum value) {
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
 const char *vlci_kind_name(vlci_datum value) {
-    static const char *const lists[] = {"list", "tuple", "view of a dict", "generator"};
+    static const char *const lists[] = {"list",           "tuple",         "view of keys",
+                                        "view of values", "view of items", "generator"};
     static const char *const names[] = {"nothing", "undefined value", "None",   "bool", "int",
                                         "float",   "string",          "list",   "dict", "namespace",
                                         "macro",   "function",        "method", "loop"};

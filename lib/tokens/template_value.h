@@ -67,7 +67,14 @@ typedef struct vlci_datum {
 } vlci_datum;
 
 /** What of Python's a list stands for. */
-typedef enum vlci_list_kind { VLCI_PLAIN_LIST, VLCI_TUPLE, VLCI_VIEW, VLCI_GENERATOR } vlci_list_kind;
+typedef enum vlci_list_kind {
+    VLCI_PLAIN_LIST,
+    VLCI_TUPLE,
+    VLCI_KEYS, /**< of a dict, as the next two */
+    VLCI_VALUES,
+    VLCI_PAIRS,
+    VLCI_GENERATOR
+} vlci_list_kind;
 
 struct vlci_list {
     vlci_list_kind kind;

@@ -124,7 +124,8 @@ static void repr_words(vlci_run *run, vlci_writing *to, const vlci_words *words)
 }
 
 static void repr_list(vlci_run *run, vlci_writing *to, const vlci_list *list) {
-    static const char *const open[] = {"[", "(", "dict_items(["}, *const close[] = {"]", ")", "])"};
+    static const char *const open[] = {"[", "(", "dict_keys([", "dict_values([", "dict_items(["},
+                             *const close[] = {"]", ")", "])", "])", "])"};
     if (list->kind == VLCI_GENERATOR) vlci_run_fail(run, "a generator has no text: put |list behind it");
     put_text(run, to, open[list->kind], VLCI_ORIGIN_TEMPLATE);
     for (size_t i = 0; i < list->n; i++) {

@@ -28,7 +28,7 @@ typedef struct options {
     const char *prompt; /* NULL: a chat */
     const char **images;
     int n_images;
-    const char *device, *chat_template, *heatmap; /* NULL: not given */
+    const char *device, *chat_template, *system, *heatmap; /* NULL: not given */
     int predict, context, top_k;
     double temperature, top_p;
     uint64_t seed;
