@@ -191,6 +191,7 @@ static const struct {
     {"{% for a in range(99999)|sort %}{% for b in range(99999)|sort|list %}{% endfor %}{% endfor %}", "", "",
      0},
     {"{{ 'a'.center(10 ** 15) }}", "", "", 0},
+    {"{{ 'a'.ljust(10 ** 15, '') }}", "", "", 0},
     {"{{ '%999999999s' % 'a' }}", "", "", 0},
     {"{{ 'a'|indent(10 ** 15, true) }}", "", "", 0},
 };

@@ -217,6 +217,7 @@ static bool changes(vlci_datum of, const vlci_words *name) {
 
 vlci_datum vlci_method_find(vlci_run *run, vlci_datum of, const vlci_words *name) {
     int which = -1;
+    if (of.kind == VLCI_LIST && of.list->kind > VLCI_TUPLE) return vlci_undefined(name);
     if (of.kind == VLCI_WORDS) which = vlci_text_method_find(name);
     for (int i = 0; i < N_METHODS && of.kind != VLCI_WORDS; i++)
         if (methods[i].of == of.kind && vlci_words_are(name, methods[i].name)) which = i;

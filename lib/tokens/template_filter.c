@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utf8proc.h>
+
 #include "tokens/strings.h"
 #include "tokens/template_run.h"
 
@@ -44,7 +46,7 @@ static vlci_datum capitalize(vlci_run *run, const vlci_call *call) {
     return letters(run, call, VLCI_CAPITALIZE);
 }
 static vlci_datum title(vlci_run *run, const vlci_call *call) {
-    return letters(run, call, VLCI_TITLE);
+    return letters(run, call, VLCI_WORD_TITLE);
 }
 
 static vlci_datum trim(vlci_run *run, const vlci_call *call) {
@@ -85,23 +87,33 @@ static vlci_datum tojson(vlci_run *run, const vlci_call *call) {
     return vlci_text_datum(vlci_words_json(run, call));
 }
 
-/* A blank behind every line but the last gets the width; empty lines too where `blank`. */
+/* The lines of a text with one more line's end behind it. */
+static const vlci_list *lines_of(vlci_run *run, const vlci_words *words) {
+    vlci_writing text = {0};
+    const vlci_call none = {0};
+    vlci_put_words(run, &text, words);
+    vlci_put(run, &text, "\n", 1, VLCI_ORIGIN_TEMPLATE);
+    int which = vlci_text_method_find(vlci_text_of(run, "splitlines").words);
+    return vlci_text_method_run(run, which, vlci_written(run, &text), &none).list;
+}
+
+/* The width in front of every line but the first; of empty lines too where `blank`. */
 static vlci_datum indent(vlci_run *run, const vlci_call *call) {
     vlci_datum v[3];
     vlci_writing text = {0};
     vlci_call_bind(run, call, "indent", "width first blank", 0, v);
-    const vlci_words *words = text_of(run, call->subject), *by;
+    if (call->subject.kind != VLCI_WORDS) vlci_run_fail(run, "indent: takes a string");
+    const vlci_words *words = call->subject.words, *by;
     by = v[0].kind == VLCI_WORDS
              ? v[0].words
              : vlci_run_math(run, '*', vlci_text_of(run, " "), vlci_int(whole_of(run, v[0], 4))).words;
     if (vlci_truth(v[1])) vlci_put_words(run, &text, by);
-    for (size_t i = 0; i < words->n;) {
-        const char *end = memchr(words->data + i, '\n', words->n - i);
-        size_t next = end ? (size_t)(end - words->data) + 1 : words->n;
-        vlci_put_words(run, &text, vlci_words_cut(run, words, i, next));
-        bool empty = next >= words->n || words->data[next] == '\n';
-        if (end && (vlci_truth(v[2]) || !empty)) vlci_put_words(run, &text, by);
-        i = next;
+    const vlci_list *lines = lines_of(run, words);
+    for (size_t i = 0; i < lines->n; i++) {
+        const vlci_words *line = lines->at[i].words;
+        if (i) vlci_put(run, &text, "\n", 1, VLCI_ORIGIN_TEMPLATE);
+        if (i && (vlci_truth(v[2]) || line->n)) vlci_put_words(run, &text, by);
+        vlci_put_words(run, &text, line);
     }
     return vlci_text_datum(vlci_written(run, &text));
 }
@@ -119,7 +131,9 @@ static vlci_datum truncate(vlci_run *run, const vlci_call *call) {
     vlci_datum v[4];
     vlci_writing text = {0};
     vlci_call_bind(run, call, "truncate", "length killwords end leeway", 0, v);
-    const vlci_words *words = text_of(run, call->subject);
+    if (call->subject.kind == VLCI_UNDEFINED) return call->subject;
+    if (call->subject.kind != VLCI_WORDS) vlci_run_fail(run, "truncate: takes a string");
+    const vlci_words *words = call->subject.words;
     const vlci_words *end = v[2].kind == VLCI_WORDS ? v[2].words : vlci_text_of(run, "...").words;
     int64_t most = whole_of(run, v[0], 255), leeway = whole_of(run, v[3], 5),
             n = (int64_t)vlci_words_length(words);
@@ -157,8 +171,9 @@ static vlci_datum wordcount(vlci_run *run, const vlci_call *call) {
     for (size_t i = 0; i < words->n;) {
         uint32_t code;
         i += (size_t)vlci_utf8_char(words->data + i, words->n - i, &code);
-        bool word = code == '_' || (code & ~127u) || (code >= '0' && code <= '9') ||
-                    ((code | 32) >= 'a' && (code | 32) <= 'z');
+        utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)code);
+        bool word = code == '_' || (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) ||
+                    (c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO);
         n += word && !inside;
         inside = word;
     }

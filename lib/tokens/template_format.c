@@ -115,9 +115,9 @@ const vlci_words *vlci_words_percent(vlci_run *run, const vlci_words *format, vl
         vlci_put_words(run, &p.to, vlci_words_cut(run, format, at, end));
         at = next ? put_place(&p, format, end + 1) : end;
     }
-    bool all = is_tuple(arguments)
-                   ? p.used == arguments.list->n
-                   : p.used == 1 || arguments.kind == VLCI_DICT || arguments.kind == VLCI_LIST;
+    bool all = is_tuple(arguments) ? p.used == arguments.list->n
+                                   : p.used == 1 || arguments.kind == VLCI_DICT ||
+                                         arguments.kind == VLCI_LIST || arguments.kind == VLCI_UNDEFINED;
     if (!all) vlci_run_fail(run, "%%: has more arguments than places");
     return vlci_written(run, &p.to);
 }

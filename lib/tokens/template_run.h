@@ -130,7 +130,14 @@ const vlci_words *vlci_words_strip(vlci_run *run, const vlci_words *words, const
 const vlci_words *vlci_words_replace(vlci_run *run, const vlci_words *words, const vlci_words *from,
                                      const vlci_words *to, int64_t most);
 
-typedef enum vlci_letters { VLCI_UPPER, VLCI_LOWER, VLCI_CAPITALIZE, VLCI_TITLE, VLCI_SWAP } vlci_letters;
+typedef enum vlci_letters {
+    VLCI_UPPER,
+    VLCI_LOWER,
+    VLCI_CAPITALIZE,
+    VLCI_TITLE,
+    VLCI_SWAP,
+    VLCI_WORD_TITLE
+} vlci_letters;
 
 /** With other letters: the whole is whose any byte was. */
 const vlci_words *vlci_words_letters(vlci_run *run, const vlci_words *words, vlci_letters letters);

@@ -89,7 +89,9 @@ const vlci_words *vlci_words_letters(vlci_run *run, const vlci_words *words, vlc
         bool first = letters == VLCI_CAPITALIZE ? text.n == 0 : !inside;
         bool up = letters == VLCI_UPPER || (letters >= VLCI_CAPITALIZE && first && letters != VLCI_SWAP) ||
                   (letters == VLCI_SWAP && lower == code);
-        inside = is_letter(code);
+        inside = letters == VLCI_WORD_TITLE
+                     ? !(code && code < 128 && strchr("-({[<", (int)code)) && !vlci_space(code)
+                     : is_letter(code);
         vlci_put_char(run, &text, up ? upper(code, run, &text, origin) : lower, origin);
     }
     return with_safety(vlci_written(run, &text), words->safe);
@@ -211,6 +213,11 @@ static vlci_datum rsplit(const method_call *m) {
     return vlci_list_datum(turned);
 }
 
+static bool ends_line(uint32_t code) {
+    return (code >= 10 && code <= 13) || (code >= 28 && code <= 30) || code == 0x85 || code == 0x2028 ||
+           code == 0x2029;
+}
+
 static vlci_datum splitlines(const method_call *m) {
     vlci_datum v[1];
     vlci_list *list = vlci_list_new(m->run, VLCI_PLAIN_LIST);
@@ -218,14 +225,13 @@ static vlci_datum splitlines(const method_call *m) {
     size_t n = m->of->n, begin = 0;
     vlci_call_bind(m->run, m->call, m->name, "keepends", 0, v);
     vlci_run_charge(m->run, n);
-    for (size_t i = 0; i < n; i++) {
-        size_t ends = d[i] == '\r' && i + 1 < n && d[i + 1] == '\n'
-                          ? 2
-                          : (d[i] >= 10 && d[i] <= 13) || (d[i] >= 28 && d[i] <= 30);
-        if (!ends) continue;
-        add_cut(m, list, begin, vlci_truth(v[0]) ? i + ends : i);
-        begin = i + ends;
-        i = begin - 1;
+    for (size_t i = 0, step; i < n; i += step) {
+        uint32_t code;
+        step = (size_t)vlci_utf8_char(d + i, n - i, &code);
+        if (!ends_line(code)) continue;
+        if (code == '\r' && i + 1 < n && d[i + 1] == '\n') step = 2;
+        add_cut(m, list, begin, vlci_truth(v[0]) ? i + step : i);
+        begin = i + step;
     }
     if (begin < n) add_cut(m, list, begin, n);
     return vlci_list_datum(list);
@@ -412,7 +418,9 @@ static vlci_datum justify(const method_call *m) {
     int64_t width = whole_argument(m, v[0], 0), gap = width - (int64_t)vlci_words_length(m->of);
     const vlci_words *fill = zeros ? vlci_text_of(m->run, "0").words : text_argument(m, v[1]);
     if (!fill) fill = vlci_text_of(m->run, " ").words;
+    if (vlci_words_length(fill) != 1) vlci_run_fail(m->run, "%s: fills with one character", m->name);
     size_t sign = zeros && m->of->n && strchr("+-", m->of->data[0]) && m->of->data[0];
+    if (gap <= 0) return vlci_text_datum(m->of);
     int64_t before = left ? 0 : center ? gap / 2 + (gap & width & 1) : gap;
     vlci_writing text = {0};
     vlci_put_words(m->run, &text, vlci_words_cut(m->run, m->of, 0, sign));

@@ -318,9 +318,9 @@ vlci_list *vlci_items(vlci_run *run, vlci_datum value) {
 bool vlci_words_find(vlci_run *run, const vlci_words *words, size_t from, const vlci_words *part,
                      size_t *at) {
     if (from > words->n) return false;
-    vlci_run_charge(run, words->n - from);
     const char *found =
         part->n ? memmem(words->data + from, words->n - from, part->data, part->n) : words->data + from;
+    vlci_run_charge(run, found ? (size_t)(found - words->data) - from : words->n - from);
     *at = found ? (size_t)(found - words->data) : 0;
     return found != NULL;
 }
