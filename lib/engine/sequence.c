@@ -71,6 +71,14 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     s->ended = s->looked = s->waiting = s->stopped = false;
 }
 
+bool vlci_sequence_ends(const vlcache_sequence *s, int32_t token) {
+    const vlci_config *c = &s->shared->model->config;
+    if (token == vlci_chat_end(s->chat)) return true;
+    for (int i = 0; i < c->n_eos_tokens; i++)
+        if (c->eos_tokens[i] == token) return true;
+    return false;
+}
+
 void vlci_sequence_take_back(vlcache_sequence *s) {
     vlci_conversation_cut(&s->said, s->said_before);
     s->said.lost = s->lost_before;

@@ -91,6 +91,10 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
 /** A sequence without engine: options are taken already; the cache is made. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out);
 
+/** Whether a token ends an answer: by the settings, or by the template, since a checkpoint that ends turns
+ * with another token need not list it. */
+bool vlci_sequence_ends(const vlcache_sequence *sequence, int32_t token);
+
 /** The conversation stands before the turn again. */
 void vlci_sequence_take_back(vlcache_sequence *sequence);
 

@@ -310,15 +310,6 @@ static vlcache_status compress(vlcache_sequence *s) {
 
 /* ---- answering ----------------------------------------------------------------------------------------- */
 
-/* By the settings, or by the template: a checkpoint that ends turns with another token need not list it. */
-static bool ends(const vlcache_sequence *s, int32_t token) {
-    const vlci_config *c = &s->shared->model->config;
-    if (token == vlci_chat_end(s->chat)) return true;
-    for (int i = 0; i < c->n_eos_tokens; i++)
-        if (c->eos_tokens[i] == token) return true;
-    return false;
-}
-
 /* Room for n more bytes and a zero: twice as much as before, so that few tokens allocate. */
 static vlcache_status make_text_room(vlcache_sequence *s, size_t n) {
     size_t room = s->text_room ? s->text_room : TEXT_ROOM;
@@ -361,7 +352,7 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
     const char *piece = "";
     *more = false;
     if (!a->timings.first_token) a->timings.first_token = vlci_clock_ms() - s->start;
-    if ((size_t)a->n_tokens >= s->how.min_tokens && ends(s, token)) {
+    if ((size_t)a->n_tokens >= s->how.min_tokens && vlci_sequence_ends(s, token)) {
         s->open = -1;
         a->finish = VLCACHE_FINISH_STOP;
         return VLCACHE_OK;
