@@ -96,7 +96,7 @@ struct vlci_dict {
 /** Bounds of a rendering. */
 enum {
     VLCI_MOST_STEPS = 1 << 24,
-    VLCI_MOST_DEPTH = 900,
+    VLCI_MOST_DEPTH = 500,    /**< within some 300 KiB of stack */
     VLCI_MOST_RANGE = 100000, /**< as jinja2's sandbox has it */
     VLCI_MOST_OUTPUT = 64 << 20,
     VLCI_MOST_MEMORY = 512 << 20,
