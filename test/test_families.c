@@ -82,7 +82,7 @@ static void open_golden(const fixture *f, const json_t *item, golden *g) {
     ck_assert_uint_le(g->n_images, MOST_PICTURES);
     for (size_t i = 0; i < g->n_images; i++)
         ck_ok(vlcache_image_load(golden_path(f, json_array_get(files, i), path), &g->image[i]));
-    const vlci_turn turn = {.chat = f->model->chat, .first = true, .open = -1};
+    const vlci_turn turn = {.chat = f->model->chat, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
     asked.text = g->text;
     asked.raw = true;

@@ -337,7 +337,7 @@ START_TEST(text_among_visual_tokens) {
     asked.images = images;
     asked.n_images = 2;
     asked.raw = true;
-    vlci_turn turn = {.chat = model->chat, .first = true, .open = 3};
+    vlci_turn turn = {.chat = model->chat, .open = 3};
     vlci_prompt p;
     ck_ok(vlci_prompt_create(model, &asked, &turn, &p));
     ck_assert_int_eq(p.visual, 8);
@@ -403,7 +403,7 @@ START_TEST(pictures_side_by_side) {
     asked.text = "What?";
     asked.images = images;
     asked.n_images = 2;
-    vlci_turn turn = {.chat = model->chat, .first = true, .open = -1};
+    vlci_turn turn = {.chat = model->chat, .open = -1};
     vlci_prompt p;
     vlcache_timings timings = {0};
     cl_mem features = NULL;

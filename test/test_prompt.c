@@ -18,13 +18,17 @@ static vlcache_image *picture;
 /* Lays a first turn out; `images` pictures, all the same. */
 static void lay(const char *chat, bool raw, int images, const char *text, vlci_prompt *out) {
     const vlcache_image *all[MOST] = {picture, picture, picture};
-    const vlci_turn turn = {.chat = vlci_chat_find(chat), .first = true, .open = -1};
+    const vlci_chat_for what = {talk_demo()->tokenizer, "<image>"};
+    vlci_chat *opened = NULL;
+    ck_ok(vlci_chat_open(talk_demo()->chat, chat, &what, &opened));
+    const vlci_turn turn = {.chat = opened, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
     asked.raw = raw;
     asked.text = text;
     asked.images = all;
     asked.n_images = (size_t)images;
     ck_ok(vlci_prompt_create(talk_demo(), &asked, &turn, out));
+    vlci_chat_release(&opened);
 }
 
 /* The prompt as one reads it: words decoded, each picture "@". New memory (free). */

@@ -115,7 +115,7 @@ static void check_text_rows(const vlci_prompt *prompt, const json_t *ids) {
 START_TEST(prompts) {
     vlcache_image *image = talk_picture("pages-2.png");
     const vlcache_image *images[3] = {image, image, image};
-    const vlci_turn turn = {.chat = talk_demo()->chat, .first = true, .open = -1};
+    const vlci_turn turn = {.chat = talk_demo()->chat, .open = -1};
     json_t *all = json_load_file(VLCACHE_TEST_DATA "/prompts.json", 0, NULL), *item;
     size_t k;
     ck_assert_uint_gt(json_array_size(all), 5);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/exit.h"
@@ -13,6 +14,7 @@
 #include "common/memory.h"
 #include "common/outfile.h"
 #include "common/printable.h"
+#include "common/template.h"
 #include "eval/fingerprint.h"
 #include "eval/jobs.h"
 #include "eval/report.h"
@@ -70,6 +72,25 @@ static json_t *variants_json(const variants *v) {
     return NULL;
 }
 
+/* As UTF-8; NULL is "". New. */
+static json_t *text_json(const char *text) {
+    char *copy = strdup(text ? text : "");
+    json_t *value = copy ? json_string(printable_utf8(copy)) : NULL;
+    free(copy);
+    return value;
+}
+
+/* The template by its name, or by its file's name and contents. New, or NULL. */
+static json_t *chat_template_json(const options *o) {
+    char text[FINGERPRINT_BYTES];
+    if (!template_is_file(o->chat_template)) return json_string(o->chat_template ? o->chat_template : "");
+    json_t *name = base_name(o->chat_template);
+    bool read = name && fingerprint_file(o->chat_template, text);
+    json_t *both = read ? json_sprintf("%s %s", json_string_value(name), text) : NULL;
+    json_decref(name);
+    return both;
+}
+
 /* What tells this run from others. --limit is not in it: a run may go on with more questions. */
 static int make_header(program *p, json_t **out) {
     const options *o = &p->options;
@@ -83,12 +104,13 @@ static int make_header(program *p, json_t **out) {
                             strerror(errno));
     int code = jobs_device_name(o, &p->console, device, sizeof device);
     if (code) return code;
-    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:s, s:o}", "vlcache_eval", RESULTS_VERSION,
+    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION,
                      "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",
                      printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
-                     "chat_template", o->chat_template ? o->chat_template : "", "variants",
-                     variants_json(&o->variants));
-    if (*out && o->studies.on && json_object_set_new(*out, "studies", json_true())) {
+                     "chat_template", chat_template_json(o), "variants", variants_json(&o->variants));
+    bool added = *out && (!o->studies.on || !json_object_set_new(*out, "studies", json_true())) &&
+                 !json_object_set_new(*out, "system", text_json(o->system));
+    if (!added) {
         json_decref(*out);
         *out = NULL;
     }

@@ -69,6 +69,7 @@ static int begin_session(run *r) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;
     o.chat_template = r->options.chat_template;
+    o.system = r->options.system;
     o.compress = &r->options.compress;
     vlcache_status status = vlcache_session_create(r->model, &o, &r->session);
     console_erase(&r->console);

@@ -154,12 +154,16 @@ typedef struct vlcache_sequence_options {
     size_t size;               /**< sizeof(vlcache_sequence_options); see common.h */
     int context;               /**< most tokens of the conversation, visual ones included, up to the model's
                                     max_position_embeddings (or its sliding window, where smaller); 0: that; 0 */
-    const char *chat_template; /**< one of vlcache_chat_template_names(); NULL: the checkpoint's; NULL */
+    const char *chat_template; /**< how questions and answers are put: one of vlcache_chat_template_names(),
+                                    the path of a file with a template in Jinja, or its text, which has "{{"
+                                    or "{%"; read by the call. NULL: the checkpoint's own; NULL */
     const vlcache_compress_options *compress; /**< read by the call; NULL: VLCACHE_COMPRESS_OPTIONS_INIT,
                                                    VL-Cache at 10%; NULL */
+    const char *system; /**< UTF-8: the system's words, with which every conversation opens, in the place
+                             that the template has for them; copied. NULL: none; NULL */
 } vlcache_sequence_options;
 #define VLCACHE_SEQUENCE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_sequence_options), 0, NULL, NULL }
+    { sizeof(vlcache_sequence_options), 0, NULL, NULL, NULL }
 
 /** What a sequence is doing. */
 typedef enum vlcache_sequence_state {
@@ -183,7 +187,8 @@ VLCACHE_API vlcache_status vlcache_engine_create(vlcache_model *model, const vlc
 VLCACHE_API void vlcache_engine_destroy(vlcache_engine **engine);
 
 /** A new, empty conversation; kernels of its policy are built or loaded here. `options` may be NULL. Errors:
- * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_NO_MEMORY, VLCACHE_E_BUILD. */
+ * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_FORMAT (a chat template: file, line, column),
+ * VLCACHE_E_IO (its file), VLCACHE_E_NO_MEMORY, VLCACHE_E_BUILD. */
 VLCACHE_API vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlcache_sequence_options *options,
                                               vlcache_sequence **out);
 
@@ -191,7 +196,8 @@ VLCACHE_API vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlca
  * Queues a turn of an idle sequence; the prompt is tokenised and laid out at once, pictures are borrowed
  * until the turn has ended. `generate` may be NULL. Its callbacks run inside vlcache_engine_step(), and may
  * call vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks
- * and pictures of a raw prompt do not agree, an option out of range, the sequence is not idle),
+ * and pictures of a raw prompt do not agree, an option out of range, the chat template refuses the
+ * conversation, the sequence is not idle), VLCACHE_E_FORMAT (the template cannot be run),
  * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_DEVICE_MEMORY (the
  * engine's memory would not do if it were all free: the numbers), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY.
  */

@@ -20,8 +20,9 @@ typedef vlcache_sequence_options vlcache_session_options;
 
 /**
  * Begins a conversation. `options` may be NULL. Allocates little: the KV cache grows with the prompt. Errors:
- * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY,
- * VLCACHE_E_DEVICE. `*out` is NULL on failure; release it with vlcache_session_destroy().
+ * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_FORMAT (a chat template: file, line, column),
+ * VLCACHE_E_IO (its file), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE. `*out` is NULL on
+ * failure; release it with vlcache_session_destroy().
  */
 VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
                                                   const vlcache_session_options *options,
@@ -31,11 +32,12 @@ VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
  * One turn: prepares the pictures, reads the prompt, compresses, generates. Blocks until the answer is whole;
  * text streams through `generate->on_text` (`generate` may be NULL). A turn that fails leaves the
  * conversation as it was before.
- * Errors: VLCACHE_E_ARGUMENT (marks and pictures of a raw prompt do not agree, an option out of range),
- * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_CANCELLED (while
- * the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED), VLCACHE_E_UNSUPPORTED,
- * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*answer` (may be NULL) is
- * NULL on failure.
+ * Errors: VLCACHE_E_ARGUMENT (marks and pictures of a raw prompt do not agree, an option out of range, the
+ * chat template refuses the conversation: its own words), VLCACHE_E_FORMAT (the template cannot be run: file,
+ * line, column), VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual),
+ * VLCACHE_E_CANCELLED (while the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED),
+ * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD.
+ * `*answer` (may be NULL) is NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_session_ask(vlcache_session *session, const vlcache_prompt *prompt,
                                                const vlcache_generate_options *generate,
@@ -103,10 +105,11 @@ VLCACHE_API vlcache_status vlcache_session_kept(vlcache_session *session, int la
 VLCACHE_API vlcache_status vlcache_session_visual(const vlcache_session *session, int index,
                                                   vlcache_visual_token *out);
 
-/** Name of the chat template in use (static storage). */
+/** The chat template in use: one of vlcache_chat_template_names(), or the name of the file that it stands in
+ * ("chat_template.jinja"), or "text" (owned by the session). */
 VLCACHE_API const char *vlcache_session_chat_template(const vlcache_session *session);
 
-/** Names of all chat templates, comma-separated (static storage). */
+/** Names of the chat templates that come with the library, comma-separated (static storage). */
 VLCACHE_API const char *vlcache_chat_template_names(void);
 
 /** Releases everything and NULLs the handle; NULL and a NULL handle are accepted. */

@@ -142,14 +142,19 @@ vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_seque
     vlcache_sequence *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("sequence");
     s->shared = from->shared;
-    s->chat = from->chat;
-    s->end = from->end;
+    s->chat = vlci_chat_retain(from->chat);
     s->recipe = from->recipe;
     s->context = from->context;
     s->open = from->open;
+    s->warned = from->warned;
     atomic_init(&s->cancel, false);
-    vlcache_status status = vlci_kv_fork(&from->kv, &s->kv);
+    s->system = vlci_strdup(from->system);
+    vlcache_status status = from->system && !s->system ? vlci_fail_memory("system prompt")
+                                                       : vlci_conversation_copy(&from->said, &s->said);
+    if (!status) status = vlci_kv_fork(&from->kv, &s->kv);
     if (status) {
+        s->shared = NULL;
+        vlci_sequence_release(s);
         vlci_free(s);
         return status;
     }
@@ -179,7 +184,10 @@ vlcache_status vlcache_sequence_ask(vlcache_sequence *sequence, const vlcache_pr
     if (sequence->state != VLCACHE_SEQUENCE_IDLE)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_ask: a turn runs: wait for its end");
     vlcache_status status = vlci_turn_ask(sequence, prompt, generate);
-    if (!status) status = check_fits(sequence);
+    if (!status) {
+        status = check_fits(sequence);
+        if (status) vlci_sequence_take_back(sequence);
+    }
     if (status) {
         sequence->state = VLCACHE_SEQUENCE_IDLE;
         return status;

@@ -17,26 +17,6 @@
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
-/* A turn in the template's form, in new memory: the user's words are plain, whatever tokens they spell. A BOS
- * that the tokenizer does not have as one token is left out. */
-static vlcache_status turn_parts(const vlcache_model *model, const vlcache_prompt *asked,
-                                 const vlci_turn *turn, vlci_text_part **parts, size_t *n) {
-    vlci_chat_parts made;
-    const char *bos = vlci_chat_bos(turn->chat);
-    size_t skip = turn->first && *bos && vlci_tokenizer_id(model->tokenizer, bos) < 0;
-    vlcache_status status = vlci_chat_parts_make(turn->chat, turn->first, (int)asked->n_images, asked->text,
-                                                 model->family->mark, &made);
-    if (status) return status;
-    *n = made.n - skip;
-    *parts = vlci_alloc(*n, sizeof **parts);
-    for (size_t i = 0; *parts && i < *n; i++) {
-        const vlci_chat_part *part = &made.at[skip + i];
-        (*parts)[i] = (vlci_text_part){part->text, part->bytes, part->kind == VLCI_CHAT_USER};
-    }
-    vlci_chat_parts_release(&made);
-    return *parts ? VLCACHE_OK : vlci_fail_memory("prompt");
-}
-
 /* Ids that the caller has, with the model's own mark for each picture. */
 static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt *asked, int32_t **ids,
                                size_t *n) {
@@ -57,18 +37,20 @@ static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt 
 }
 
 static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt *asked, const vlci_turn *turn,
-                               int32_t **ids, size_t *n) {
-    vlci_text_part *parts = NULL;
-    size_t n_parts = 0;
+                               int32_t **ids, size_t *n, bool *rewritten) {
+    vlci_chat_turn made;
     if (asked->tokens) return copy_ids(model, asked, ids, n);
     if (!model->tokenizer)
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.text", NULL,
                            "the model has random weights and no tokenizer: give token ids (prompt.tokens)");
     if (asked->raw)
         return vlci_tokenizer_encode(model->tokenizer, asked->text, strlen(asked->text), false, ids, n);
-    vlcache_status status = turn_parts(model, asked, turn, &parts, &n_parts);
-    if (!status) status = vlci_tokenizer_encode_parts(model->tokenizer, parts, n_parts, false, ids, n);
-    vlci_free(parts);
+    vlci_said alone = {VLCI_USER, (char *)asked->text, (int)asked->n_images};
+    const vlci_conversation opening = {.at = &alone, .n = 1};
+    vlcache_status status = vlci_chat_encode(turn->chat, turn->said ? turn->said : &opening, &made);
+    *ids = made.ids;
+    *n = made.n;
+    *rewritten = made.rewritten;
     return status;
 }
 
@@ -208,7 +190,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     size_t n = 0;
     *out = (vlci_prompt){0};
     vlcache_status status = check_prompt(model, asked);
-    if (!status) status = tokenize(model, asked, turn, &ids, &n);
+    if (!status) status = tokenize(model, asked, turn, &ids, &n, &out->rewritten);
     if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
     if (!status) status = plan_images(model, asked, out);

@@ -12,8 +12,10 @@
 
 /** How the text becomes a turn of its conversation. */
 typedef struct vlci_turn {
-    const vlci_chat_template *chat;
-    bool first;   /**< opens the conversation */
+    const vlci_chat *chat;
+    const vlci_conversation *said; /**< its last message is the text and the pictures that are asked about;
+                                        NULL: they open the conversation. Not looked at for a raw prompt or
+                                        token ids */
     int32_t open; /**< token of the answer before that the text model has not seen yet; -1: none */
 } vlci_turn;
 
@@ -28,6 +30,7 @@ typedef struct vlci_prompt {
     size_t n_images;
     vlci_token_grid *grids; /**< [n_grids]: of all pictures, by rows of the prompt */
     int n_grids;
+    bool rewritten; /**< the template shows what was said before otherwise than the cache holds it */
 } vlci_prompt;
 
 /**

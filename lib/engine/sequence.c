@@ -17,7 +17,17 @@ const char *vlcache_finish_name(vlcache_finish finish) {
 
 /* ---- options ------------------------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_sequence_options, compress);
+VLCI_OPTIONS_END(vlcache_sequence_options, system);
+
+static vlcache_status take_chat(const vlcache_model *model, const vlcache_sequence_options *o,
+                                vlcache_sequence *out) {
+    const vlci_chat_for what = {model->tokenizer, model->family->mark};
+    out->system = vlci_strdup(o->system);
+    if (o->system && !out->system) return vlci_fail_memory("system prompt");
+    if (o->chat_template) return vlci_chat_open(model->chat, o->chat_template, &what, &out->chat);
+    out->chat = vlci_chat_retain(model->chat);
+    return VLCACHE_OK;
+}
 
 vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequence_options *options,
                                   vlcache_sequence *out) {
@@ -30,12 +40,8 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     if (o.context < 0 || o.context > c->max_positions)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.context", VLCI_VALUE("%d", o.context),
                            "must be from 1 to %d, what the model takes, or 0 for that", c->max_positions);
-    out->chat = o.chat_template ? vlci_chat_find(o.chat_template) : model->chat;
-    if (!out->chat)
-        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", o.chat_template,
-                                "must be one of %s", vlci_chat_names());
-    bool named = model->tokenizer && *vlci_chat_end(out->chat);
-    out->end = named ? vlci_tokenizer_id(model->tokenizer, vlci_chat_end(out->chat)) : -1;
+    status = take_chat(model, &o, out);
+    if (status) return status;
     out->context = o.context ? o.context : c->max_positions;
     return vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
 }
@@ -54,18 +60,35 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     vlci_compress_destroy(&s->own[0]);
     vlci_free(s->images);
     vlci_free(s->message);
-    vlci_free(s->said);
+    vlci_free(s->text);
     vlci_free(s->tokens);
     s->images = NULL;
-    s->message = s->said = NULL;
-    s->said_bytes = s->said_room = 0;
+    s->message = s->text = NULL;
+    s->text_bytes = s->text_room = 0;
     s->tokens = NULL;
     s->answer = (vlcache_answer){0};
     s->status = VLCACHE_OK;
     s->ended = s->looked = s->waiting = s->stopped = false;
 }
 
+bool vlci_sequence_ends(const vlcache_sequence *s, int32_t token) {
+    const vlci_config *c = &s->shared->model->config;
+    if (token == vlci_chat_end(s->chat)) return true;
+    for (int i = 0; i < c->n_eos_tokens; i++)
+        if (c->eos_tokens[i] == token) return true;
+    return false;
+}
+
+void vlci_sequence_take_back(vlcache_sequence *s) {
+    vlci_conversation_cut(&s->said, s->said_before);
+    s->said.lost = s->lost_before;
+}
+
 void vlci_sequence_release(vlcache_sequence *s) {
+    vlci_chat_release(&s->chat);
+    vlci_conversation_release(&s->said);
+    vlci_free(s->system);
+    s->system = NULL;
     if (!s->shared) return;
     vlci_kv_release(&s->mark);
     vlci_reading_release(&s->reading);
@@ -156,5 +179,8 @@ void vlcache_sequence_clear(vlcache_sequence *sequence) {
     vlci_sequence_forget(sequence);
     vlci_kv_clear(&sequence->kv);
     vlci_kv_pool_shrink(&sequence->shared->pool, 0);
+    vlci_conversation_cut(&sequence->said, 0);
+    sequence->said.lost = sequence->lost_before = false;
+    sequence->said_before = 0;
     sequence->open = -1;
 }

@@ -28,8 +28,12 @@ struct vlcache_sequence {
     vlci_shared *shared;
     vlcache_engine *engine;
     vlcache_sequence *next; /* of the engine, in the order in which they came */
-    const vlci_chat_template *chat;
-    int32_t end; /* token that ends a turn of the template; -1: none of the tokenizer's */
+    vlci_chat *chat;        /* retained */
+    char *system;           /* opens every conversation; NULL: nothing does */
+    vlci_conversation said; /* what the cache holds, and the turn's question */
+    size_t said_before;     /* messages before the turn */
+    bool lost_before;       /* said.lost before it */
+    bool warned;            /* that the template changes what was said */
     vlci_recipe recipe;
     int context;
     vlci_kv kv;
@@ -65,8 +69,8 @@ struct vlcache_sequence {
     vlcache_status status;
     char *message; /* of a failure */
     vlcache_answer answer;
-    char *said; /* answer.text */
-    size_t said_bytes, said_room;
+    char *text; /* answer.text */
+    size_t text_bytes, text_room;
     int32_t *tokens; /* answer.tokens */
 };
 
@@ -86,6 +90,13 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
 
 /** A sequence without engine: options are taken already; the cache is made. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out);
+
+/** Whether a token ends an answer: by the settings, or by the template, since a checkpoint that ends turns
+ * with another token need not list it. */
+bool vlci_sequence_ends(const vlcache_sequence *sequence, int32_t token);
+
+/** The conversation stands before the turn again. */
+void vlci_sequence_take_back(vlcache_sequence *sequence);
 
 /** Drops what the last turn left for the caller. */
 void vlci_sequence_forget(vlcache_sequence *sequence);

@@ -12,11 +12,12 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/options.h"
 #include "engine/sequence.h"
 
-/* ROOM: rows that a cache grows by while it answers; SAID_ROOM: bytes of text to begin with. */
-enum { ROOM = 32, SAID_ROOM = 1024, SMALL_SHARE = 64 /* a sixty-fourth */ };
+/* ROOM: rows that a cache grows by while it answers; TEXT_ROOM: bytes of text to begin with. */
+enum { ROOM = 32, TEXT_ROOM = 1024, SMALL_SHARE = 64 /* a sixty-fourth */ };
 
 static vlcache_device *device_of(const vlcache_sequence *s) {
     return s->shared->model->device;
@@ -75,17 +76,45 @@ static vlcache_status keep_pictures(vlcache_sequence *s) {
     return VLCACHE_OK;
 }
 
+/* The question joins what was said, behind the system's words where it is the first; what does not go through
+ * the template leaves only that something was read. */
+static vlcache_status note_question(vlcache_sequence *s) {
+    vlcache_status status = VLCACHE_OK;
+    s->said_before = s->said.n;
+    s->lost_before = s->said.lost;
+    if (s->asked.raw || !s->asked.text) {
+        s->said.lost = true;
+        return VLCACHE_OK;
+    }
+    if (!s->said.n && !s->said.lost && s->system)
+        status = vlci_conversation_add(&s->said, VLCI_SYSTEM, s->system, 0);
+    return status ? status
+                  : vlci_conversation_add(&s->said, VLCI_USER, s->asked.text, (int)s->asked.n_images);
+}
+
+static void warn_of_rewriting(vlcache_sequence *s) {
+    if (!s->warned)
+        vlci_log(
+            VLCACHE_LOG_WARN,
+            "the chat template (%s) changes what was said in earlier turns; the cache keeps it as it was",
+            vlci_chat_name(s->chat));
+    s->warned = true;
+}
+
 vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
                              const vlcache_generate_options *generate) {
-    vlci_turn place = {.chat = s->chat, .first = s->kv.length == 0, .open = s->open};
+    vlci_turn place = {.chat = s->chat, .said = &s->said, .open = s->open};
     vlci_prompt laid = {0};
     vlcache_status status = take(s, prompt, generate);
+    if (!status) status = note_question(s);
     if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, &laid);
     if (!status) status = check_context(s, &laid);
     if (status) {
+        vlci_sequence_take_back(s);
         vlci_prompt_release(&laid);
         return status;
     }
+    if (laid.rewritten) warn_of_rewriting(s);
     vlci_sequence_forget(s);
     s->prompt = laid;
     status = keep_pictures(s);
@@ -317,33 +346,24 @@ static vlcache_status compress(vlcache_sequence *s) {
 
 /* ---- answering ----------------------------------------------------------------------------------------- */
 
-/* By the settings, or by the template: a checkpoint that ends turns with another token need not list it. */
-static bool ends(const vlcache_sequence *s, int32_t token) {
-    const vlci_config *c = &s->shared->model->config;
-    if (token == s->end) return true;
-    for (int i = 0; i < c->n_eos_tokens; i++)
-        if (c->eos_tokens[i] == token) return true;
-    return false;
-}
-
 /* Room for n more bytes and a zero: twice as much as before, so that few tokens allocate. */
-static vlcache_status make_said_room(vlcache_sequence *s, size_t n) {
-    size_t room = s->said_room ? s->said_room : SAID_ROOM;
-    if (s->said && s->said_bytes + n < s->said_room) return VLCACHE_OK;
-    while (room <= s->said_bytes + n) room *= 2;
-    char *longer = vlci_realloc(s->said, room, 1);
+static vlcache_status make_text_room(vlcache_sequence *s, size_t n) {
+    size_t room = s->text_room ? s->text_room : TEXT_ROOM;
+    if (s->text && s->text_bytes + n < s->text_room) return VLCACHE_OK;
+    while (room <= s->text_bytes + n) room *= 2;
+    char *longer = vlci_realloc(s->text, room, 1);
     if (!longer) return vlci_fail_memory("answer");
-    s->said = longer;
-    s->said_room = room;
+    s->text = longer;
+    s->text_room = room;
     return VLCACHE_OK;
 }
 
 static vlcache_status say(vlcache_sequence *s, const char *piece) {
     size_t n = strlen(piece);
-    vlcache_status status = make_said_room(s, n);
+    vlcache_status status = make_text_room(s, n);
     if (status || !n) return status;
-    memcpy(s->said + s->said_bytes, piece, n + 1);
-    s->said_bytes += n;
+    memcpy(s->text + s->text_bytes, piece, n + 1);
+    s->text_bytes += n;
     if (s->how.on_text && !s->how.on_text(s->how.user, piece)) s->stopped = true;
     return VLCACHE_OK;
 }
@@ -368,7 +388,7 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
     const char *piece = "";
     *more = false;
     if (!a->timings.first_token) a->timings.first_token = vlci_clock_ms() - s->start;
-    if ((size_t)a->n_tokens >= s->how.min_tokens && ends(s, token)) {
+    if ((size_t)a->n_tokens >= s->how.min_tokens && vlci_sequence_ends(s, token)) {
         s->open = -1;
         a->finish = VLCACHE_FINISH_STOP;
         return VLCACHE_OK;
@@ -382,8 +402,8 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
 
 static vlcache_status begin_answer(vlcache_sequence *s) {
     s->tokens = vlci_alloc((size_t)s->how.max_tokens + 1, sizeof *s->tokens);
-    vlcache_status status = s->tokens ? make_said_room(s, 0) : vlci_fail_memory("answer");
-    if (!status) s->said[0] = 0;
+    vlcache_status status = s->tokens ? make_text_room(s, 0) : vlci_fail_memory("answer");
+    if (!status) s->text[0] = 0;
     if (!status && s->shared->model->tokenizer)
         status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
     if (!status)
@@ -496,7 +516,7 @@ static void describe(vlcache_sequence *s) {
     uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
     vlcache_answer *a = &s->answer;
     describe_cache(s);
-    a->text = s->said;
+    a->text = s->text;
     a->tokens = s->tokens;
     a->prompt_tokens = s->prompt.n;
     a->visual_tokens = s->prompt.visual;
@@ -517,6 +537,8 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
     if (!a->timings.first_token) a->timings.first_token = done - s->start;
     a->timings.decode = done - s->start - a->timings.first_token;
     if (a->n_tokens > 1) a->timings.per_token = a->timings.decode / (a->n_tokens - 1);
+    if (!status && s->said.n > s->said_before)
+        status = vlci_conversation_add(&s->said, VLCI_ASSISTANT, s->text, 0);
     if (!status) describe(s);
     return status;
 }
@@ -524,6 +546,7 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
 /* The conversation as it was. */
 static void go_back(vlcache_sequence *s) {
     s->message = vlci_strdup(vlcache_error_message());
+    vlci_sequence_take_back(s);
     if (s->mark.pool) {
         vlci_kv_go_back(&s->kv, &s->mark);
         s->open = s->opened;

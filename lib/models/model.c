@@ -167,6 +167,19 @@ static vlcache_status end(vlcache_model *model, vlcache_dtype dtype, vlcache_sta
     return status;
 }
 
+/* Old folders of LLaVA come without a template: theirs is that of the text model. */
+static const char *usual_chat(const vlcache_model *model) {
+    const char *text = model->config.text_model_type;
+    const char *family = model->family->name;
+    if (strcmp(family, "llava") && strcmp(family, "llava_next")) return "plain";
+    return text && strcmp(text, "mistral") == 0 ? "mistral" : "vicuna";
+}
+
+static vlcache_status load_chat(vlcache_model *model, const char *folder) {
+    const vlci_chat_for what = {model->tokenizer, model->family->mark};
+    return vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
+}
+
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                   const vlcache_model_options *options, vlcache_model **out) {
     vlcache_model_options taken;
@@ -181,7 +194,7 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     model->family = model->config.family;
     if (!status) status = bound_pictures(&model->config, &taken);
     if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
-    if (!status) status = vlci_chat_detect(folder, model->config.text_model_type, &model->chat);
+    if (!status) status = load_chat(model, folder);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, folder, checkpoint, &taken);
@@ -201,10 +214,10 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
     status = vlci_config_load_alone(config, &model->config);
     model->family = model->config.family;
     if (!status) status = bound_pictures(&model->config, &taken);
-    model->chat = vlci_chat_find("plain");
     model->config.n_eos_tokens = 0; /* random tokens end nothing */
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = model->config.dtype;
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = VLCACHE_DTYPE_BF16;
+    if (!status) status = vlci_chat_named("plain", &model->chat);
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, NULL, NULL, &taken);
     return end(model, taken.dtype, status, out);
@@ -240,6 +253,7 @@ void vlcache_model_destroy(vlcache_model **handle) {
     *handle = NULL;
     if (__atomic_sub_fetch(&model->references, 1, __ATOMIC_ACQ_REL)) return;
     text_release(model->device, model);
+    vlci_chat_release(&model->chat);
     vlci_tokenizer_destroy(&model->tokenizer);
     vlci_config_release(&model->config);
     vlci_compute_close(&model->compute);

@@ -15,9 +15,9 @@ struct vlcache_model {
     const vlci_family *family; /**< config.family */
     vlci_config config;        /**< the family's settings and weights in it */
     vlci_tokenizer *tokenizer;
-    const vlci_chat_template *chat; /**< as the checkpoint has it */
-    vlcache_dtype dtype;            /**< of KV rows, and of matrices where the caller named one */
-    vlci_compute compute;           /**< what runs it, open as long as the model */
+    vlci_chat *chat;      /**< as the checkpoint has it */
+    vlcache_dtype dtype;  /**< of KV rows, and of matrices where the caller named one */
+    vlci_compute compute; /**< what runs it, open as long as the model */
     uint64_t weight_bytes;
     int references;
 

@@ -79,13 +79,6 @@ static bool cancelled(const comparison *c) {
     return atomic_load(&c->read->cancel);
 }
 
-static bool ends(const comparison *c, int32_t token) {
-    const vlci_config *config = &shared_of(c)->model->config;
-    for (int i = 0; i < config->n_eos_tokens; i++)
-        if (config->eos_tokens[i] == token) return true;
-    return false;
-}
-
 /* The full cache's answer, looked at step by step, on a fork. */
 static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
     vlci_step *step = &shared_of(c)->step;
@@ -96,7 +89,7 @@ static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
         status = vlci_step_choose(step, choices, 1, &token);
         if (!status && cancelled(c))
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
-        if (status || ((size_t)i >= c->read->how.min_tokens && ends(c, token))) break;
+        if (status || ((size_t)i >= c->read->how.min_tokens && vlci_sequence_ends(c->read, token))) break;
         status = vlci_probe_step(c->session->probe, step, kv, token);
     }
     vlci_step_forget(step);
@@ -126,8 +119,7 @@ static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) 
     const vlcache_sequence *s = c->read;
     v->engine = s->engine;
     v->shared = s->shared;
-    v->chat = s->chat;
-    v->end = s->end;
+    v->chat = vlci_chat_retain(s->chat);
     v->recipe = c->recipes[variant];
     v->context = s->context;
     v->open = -1;

@@ -1,5 +1,7 @@
 /*
- * chat.c - one row of a table for each chat template, and which row a checkpoint means.
+ * chat.c - where a template comes from: a checkpoint's folder, a name, a file, a text; and what it takes.
+ *
+ *     folder -> text of the template, tokens (bos_token, ...) -> parsed -> tried out: form, end
  */
 #include "tokens/chat.h"
 
@@ -9,189 +11,213 @@
 #include "core/alloc.h"
 #include "core/log.h"
 
-struct vlci_chat_template {
-    const char *name;
-    const char *bos;    /* opens the first turn */
-    const char *before; /* in front of what the user shows and says */
-    const char *after;  /* behind it; the answer follows */
-    const char *close;  /* ends the answer */
-    const char *gap;    /* between a closed answer and the next turn */
-    const char *mark[4];
-};
+enum { FILE_LIMIT = 64 << 20 };
 
-/* The forms that Hugging Face conversions have. Most telling marks first. */
-static const vlci_chat_template templates[] = {
-    {"llama3",
-     "<|begin_of_text|>",
-     "<|start_header_id|>user<|end_header_id|>\n\n",
-     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-     "<|eot_id|>",
-     "",
-     {"<|start_header_id|>"}},
-    {"chatml",
-     "",
-     "<|im_start|>user\n",
-     "<|im_end|><|im_start|>assistant\n",
-     "<|im_end|>",
-     "",
-     {"<|im_start|>"}},
-    {"mistral", "<s>", "[INST] ", " [/INST]", "</s>", "", {"[INST]"}},
-    {"vicuna", "<s>", "USER: ", " ASSISTANT:", "</s>", "", {"USER:", "ASSISTANT:", ".upper()"}},
-    {"plain", "", "", "", "", "\n", {NULL}},
-};
-enum { N_TEMPLATES = sizeof templates / sizeof *templates, FILE_LIMIT = 64 << 20 };
+/* ---- files --------------------------------------------------------------------------------------------- */
 
-const vlci_chat_template *vlci_chat_find(const char *name) {
-    for (int i = 0; i < N_TEMPLATES; i++)
-        if (strcmp(templates[i].name, name) == 0) return &templates[i];
-    return NULL;
+/* A JSON file of the folder; `*root` NULL: there is none, or it is no JSON, which the log tells. */
+static vlcache_status load_json(const char *folder, const char *name, json_t **root) {
+    char *path = NULL;
+    *root = NULL;
+    vlcache_status status = vlci_path_join(folder, name, &path);
+    if (!status && vlci_path_exists(path)) status = vlci_json_load(path, FILE_LIMIT, root);
+    if (status == VLCACHE_E_FORMAT) {
+        vlci_log(VLCACHE_LOG_WARN, "%s: not read for its chat template", vlcache_error_message());
+        status = VLCACHE_OK;
+    }
+    vlci_free(path);
+    return status;
 }
 
-const char *vlci_chat_name(const vlci_chat_template *chat) {
+/* "chat_template": a text, a list of {"name", "template"}, or an object of templates by name. NULL: none. */
+static const char *template_in(const json_t *value) {
+    const char *first = NULL, *key;
+    json_t *item;
+    if (json_is_string(value)) return json_string_value(value);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *one = json_array_get(value, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+        const char *text = json_string_value(json_object_get(one, "template"));
+        if (text && name && strcmp(name, "default") == 0) return text;
+        if (!first) first = text;
+    }
+    if (json_is_string(json_object_get(value, "default")))
+        return json_string_value(json_object_get(value, "default"));
+    if (json_is_object(value))
+        json_object_foreach((json_t *)value, key, item) if (!first) first = json_string_value(item);
+    return first;
+}
+
+/* The text of one of the files, in new memory; `*text` NULL: it has none. */
+static vlcache_status text_of_file(const char *folder, const char *name, char **text) {
+    char *path = NULL;
+    json_t *root = NULL;
+    size_t bytes;
+    *text = NULL;
+    vlcache_status status = vlci_path_join(folder, name, &path);
+    if (status || !vlci_path_exists(path)) goto done;
+    if (strstr(name, ".jinja")) {
+        status = vlci_file_read(path, FILE_LIMIT, text, &bytes);
+        goto done;
+    }
+    status = load_json(folder, name, &root);
+    const char *found = status ? NULL : template_in(json_object_get(root, "chat_template"));
+    if (found) {
+        *text = vlci_strdup(found);
+        if (!*text) status = vlci_fail_memory("chat template");
+    }
+done:
+    json_decref(root);
+    vlci_free(path);
+    return status;
+}
+
+/* The texts of an object's tokens ("...token": a text, or {"content": text}) that are not known yet. */
+static vlcache_status take_tokens(json_t *into, const json_t *from) {
+    const char *key;
+    json_t *item;
+    json_object_foreach((json_t *)from, key, item) {
+        size_t n = strlen(key);
+        const json_t *content = json_is_object(item) ? json_object_get(item, "content") : item;
+        bool token = n > 6 && strcmp(key + n - 6, "_token") == 0 && json_is_string(content);
+        if (!token || json_object_get(into, key)) continue;
+        if (json_object_set(into, key, (json_t *)content)) return vlci_fail_memory("chat template");
+    }
+    return VLCACHE_OK;
+}
+
+static vlcache_status load_tokens(const char *folder, json_t **out) {
+    static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
+    *out = json_object();
+    vlcache_status status = *out ? VLCACHE_OK : vlci_fail_memory("chat template");
+    for (int i = 0; i < 2 && !status; i++) {
+        json_t *root;
+        status = load_json(folder, files[i], &root);
+        if (!status && root) status = take_tokens(*out, root);
+        json_decref(root);
+    }
+    return status;
+}
+
+/* ---- making one ---------------------------------------------------------------------------------------- */
+
+/* A template that cannot be parsed is kept with why; `*out` owns what it is given only on success. */
+static vlcache_status make(const char *name, const char *file, const char *text, json_t *variables,
+                           const vlci_chat_for *what, vlci_chat **out) {
+    vlci_chat *chat = vlci_calloc(1, sizeof *chat);
+    if (!chat) return vlci_fail_memory("chat template");
+    chat->references = 1;
+    chat->variables = json_incref(variables);
+    chat->tokenizer = what->tokenizer;
+    chat->end = -1;
+    chat->name = vlci_strdup(name);
+    chat->mark = vlci_strdup(what->mark);
+    vlcache_status status = chat->name && chat->mark ? VLCACHE_OK : vlci_fail_memory("chat template");
+    if (!status) status = vlci_template_create(file, text, strlen(text), &chat->tpl);
+    if (status == VLCACHE_E_FORMAT) {
+        chat->failure = vlci_strdup(vlcache_error_message());
+        status = chat->failure ? VLCACHE_OK : vlci_fail_memory("chat template");
+    }
+    if (!status && chat->tpl && chat->tokenizer) status = vlci_chat_try(chat);
+    if (status)
+        vlci_chat_release(&chat);
+    else
+        *out = chat;
+    return status;
+}
+
+vlci_chat *vlci_chat_retain(vlci_chat *chat) {
+    __atomic_add_fetch(&chat->references, 1, __ATOMIC_RELAXED);
+    return chat;
+}
+
+void vlci_chat_release(vlci_chat **handle) {
+    if (!handle || !*handle) return;
+    vlci_chat *chat = *handle;
+    *handle = NULL;
+    if (__atomic_sub_fetch(&chat->references, 1, __ATOMIC_ACQ_REL)) return;
+    vlci_template_destroy(&chat->tpl);
+    json_decref(chat->variables);
+    vlci_free(chat->failure);
+    vlci_free(chat->name);
+    vlci_free(chat->mark);
+    vlci_free(chat);
+}
+
+const char *vlci_chat_name(const vlci_chat *chat) {
     return chat->name;
 }
 
-const char *vlci_chat_names(void) {
-    return "vicuna, mistral, chatml, llama3, plain";
+int32_t vlci_chat_end(const vlci_chat *chat) {
+    return chat->end;
 }
 
-const char *vlci_chat_end(const vlci_chat_template *chat) {
-    return chat->close;
+/* ---- which --------------------------------------------------------------------------------------------- */
+
+static void tell(const char *folder, const vlci_chat *chat, bool found) {
+    if (!found)
+        vlci_log(
+            VLCACHE_LOG_WARN,
+            "%.256s: has no chat template: questions are put in the form \"%s\"; where that is wrong, name "
+            "another with --chat-template (session.chat_template)",
+            folder, chat->name);
+    if (chat->failure)
+        vlci_log(VLCACHE_LOG_WARN,
+                 "%.512s: the chat template cannot be used: name another with --chat-template "
+                 "(session.chat_template)",
+                 chat->failure);
 }
 
-const char *vlci_chat_bos(const vlci_chat_template *chat) {
-    return chat->bos;
-}
-
-static const vlci_chat_template *recognise(const char *text) {
-    for (int i = 0; i < N_TEMPLATES; i++)
-        for (int k = 0; k < 4 && templates[i].mark[k]; k++)
-            if (strstr(text, templates[i].mark[k])) return &templates[i];
-    return NULL;
-}
-
-/* "chat_template": a text, or a list of {"name", "template"}; the first that is recognised counts. A file
- * that is no JSON is not the one that says: it is named in the log. */
-static vlcache_status recognise_json(const char *text, size_t bytes, const char *path,
-                                     const vlci_chat_template **found) {
-    json_t *root = NULL;
-    vlcache_status status = vlci_json_parse(path, text, bytes, &root);
-    if (status == VLCACHE_E_FORMAT) {
-        vlci_log(VLCACHE_LOG_WARN, "%s: not read for its chat template", vlcache_error_message());
-        return VLCACHE_OK;
-    }
-    if (status) return status;
-    const json_t *value = json_object_get(root, "chat_template");
-    if (json_is_string(value)) *found = recognise(json_string_value(value));
-    for (size_t i = 0; i < json_array_size(value) && !*found; i++) {
-        const char *one = json_string_value(json_object_get(json_array_get(value, i), "template"));
-        if (one) *found = recognise(one);
-    }
-    json_decref(root);
-    return VLCACHE_OK;
-}
-
-static vlcache_status recognise_file(const char *folder, const char *name, const vlci_chat_template **found) {
-    char *path = NULL, *text = NULL;
-    size_t bytes = 0;
-    vlcache_status status = vlci_path_join(folder, name, &path);
-    if (status || !vlci_path_exists(path)) goto done;
-    status = vlci_file_read(path, FILE_LIMIT, &text, &bytes);
-    if (status) goto done;
-    if (strstr(name, ".jinja"))
-        *found = recognise(text);
-    else
-        status = recognise_json(text, bytes, path, found);
-done:
-    vlci_free(path);
-    vlci_free(text);
-    return status;
-}
-
-vlcache_status vlci_chat_detect(const char *folder, const char *text_type, const vlci_chat_template **out) {
-    static const char *const files[] = {"chat_template.jinja", "chat_template.json", "tokenizer_config.json",
-                                        "processor_config.json"};
-    vlcache_status status = VLCACHE_OK;
+vlcache_status vlci_chat_load(const char *folder, const char *otherwise, const vlci_chat_for *what,
+                              vlci_chat **out) {
+    static const char *const files[] = {"chat_template.jinja", "chat_template.json", "processor_config.json",
+                                        "tokenizer_config.json"};
+    json_t *variables = NULL;
+    char *text = NULL, *path = NULL;
+    int at = -1;
     *out = NULL;
-    for (int i = 0; i < 4 && !status && !*out; i++) status = recognise_file(folder, files[i], out);
-    if (status || *out) return status;
-    bool mistral = text_type && strcmp(text_type, "mistral") == 0;
-    *out = vlci_chat_find(mistral ? "mistral" : "vicuna");
-    return VLCACHE_OK;
-}
-
-/* ---- turns --------------------------------------------------------------------------------------------- */
-
-static vlcache_status add_part(vlci_chat_parts *parts, vlci_chat_kind kind, const char *text, size_t bytes) {
-    if (!bytes) return VLCACHE_OK;
-    if (parts->n == parts->room) {
-        vlci_chat_part *grown = vlci_realloc(parts->at, 2 * parts->room + 8, sizeof *grown);
-        if (!grown) return vlci_fail_memory("prompt");
-        parts->at = grown;
-        parts->room = 2 * parts->room + 8;
-    }
-    parts->at[parts->n++] = (vlci_chat_part){kind, text, bytes};
-    return VLCACHE_OK;
-}
-
-static vlcache_status add_template(vlci_chat_parts *parts, const char *text) {
-    return add_part(parts, VLCI_CHAT_TEMPLATE, text, strlen(text));
-}
-
-/* The next mark in the words from `at` on, and whether a backslash in front says that it is words too. */
-static const char *next_mark(const char *words, const char *at, const char *mark, bool *escaped) {
-    const char *found = strstr(at, mark);
-    *escaped = found && found > words && found[-1] == '\\';
-    return found;
-}
-
-static int count_marks(const char *words, const char *mark) {
-    bool escaped;
-    int n = 0;
-    for (const char *at = words; (at = next_mark(words, at, mark, &escaped)); at += strlen(mark))
-        n += !escaped;
-    return n;
-}
-
-/* The user's words; with `places` each mark in them is a picture. */
-static vlcache_status add_words(vlci_chat_parts *parts, const char *words, const char *mark, bool places) {
-    vlcache_status status = VLCACHE_OK;
-    bool escaped;
-    size_t length = strlen(mark);
-    const char *done = words, *at = words;
-    for (; !status && (at = next_mark(words, at, mark, &escaped)); at += length) {
-        if (!escaped && !places) continue;
-        status = add_part(parts, VLCI_CHAT_USER, done, (size_t)(at - done) - escaped);
-        if (!status && !escaped) status = add_part(parts, VLCI_CHAT_PICTURE, mark, length);
-        done = escaped ? at : at + length;
-    }
-    return status ? status : add_part(parts, VLCI_CHAT_USER, done, strlen(done));
-}
-
-static vlcache_status add_pictures(vlci_chat_parts *parts, int n, const char *mark) {
-    vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < n && !status; i++) {
-        status = add_part(parts, VLCI_CHAT_PICTURE, mark, strlen(mark));
-        if (!status) status = add_template(parts, "\n");
-    }
+    vlcache_status status = load_tokens(folder, &variables);
+    for (int i = 0; i < 4 && !status && !text; i++) status = text_of_file(folder, files[at = i], &text);
+    const char *name = text ? files[at] : otherwise;
+    if (!status) status = vlci_path_join(folder, name, &path);
+    if (!status)
+        status =
+            make(name, text ? path : name, text ? text : vlci_chat_text(otherwise), variables, what, out);
+    if (!status) tell(folder, *out, text != NULL);
+    json_decref(variables);
+    vlci_free(text);
+    vlci_free(path);
     return status;
 }
 
-vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, int n_images,
-                                    const char *user, const char *mark, vlci_chat_parts *out) {
-    bool places = n_images > 0 && count_marks(user, mark) == n_images;
-    *out = (vlci_chat_parts){0};
-    vlcache_status status = add_template(out, first ? chat->bos : chat->close);
-    if (!status && !first) status = add_template(out, chat->gap);
-    if (!status) status = add_template(out, chat->before);
-    if (!status && !places) status = add_pictures(out, n_images, mark);
-    if (!status) status = add_words(out, user, mark, places);
-    if (!status) status = add_template(out, chat->after);
-    if (status) vlci_chat_parts_release(out);
+/* A failure of what the caller has chosen is the call's. */
+static vlcache_status refuse_broken(vlci_chat **chat) {
+    if (!(*chat)->failure) return VLCACHE_OK;
+    vlcache_status status = vlci_fail(VLCACHE_E_FORMAT, "%s", (*chat)->failure);
+    vlci_chat_release(chat);
     return status;
 }
 
-void vlci_chat_parts_release(vlci_chat_parts *parts) {
-    vlci_free(parts->at);
-    *parts = (vlci_chat_parts){0};
+vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vlci_chat_for *what,
+                              vlci_chat **out) {
+    const char *text = vlci_chat_text(asked);
+    bool written = strstr(asked, "{{") || strstr(asked, "{%");
+    char *file = NULL;
+    size_t bytes = 0;
+    *out = NULL;
+    if (!text && !written && !vlci_path_is_file(asked))
+        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "session.chat_template", asked,
+                                "must be one of %s, or a file with a template in Jinja", vlci_chat_names());
+    vlcache_status status = text || written ? VLCACHE_OK : vlci_file_read(asked, FILE_LIMIT, &file, &bytes);
+    const char *name = text || !written ? asked : "text";
+    if (!status) status = make(name, name, text ? text : written ? asked : file, base->variables, what, out);
+    if (!status) status = refuse_broken(out);
+    vlci_free(file);
+    return status;
+}
+
+vlcache_status vlci_chat_named(const char *name, vlci_chat **out) {
+    const vlci_chat_for nothing = {NULL, "<image>"};
+    *out = NULL;
+    return make(name, name, vlci_chat_text(name), NULL, &nothing, out);
 }

@@ -1,72 +1,109 @@
 /**
- * chat.h - chat templates by name: vicuna, mistral, chatml, llama3, plain. A table row each, no Jinja.
+ * chat.h - the chat template of a checkpoint or of the caller's choice, and a conversation in its form.
+ *
+ * A template is run as it stands (template.h): system turns, several pictures, later turns and what stands in
+ * front of an answer are its own. What kind of content it takes for each role, a text or a list of items, and
+ * whether it writes a picture's mark for an item {"type": "image"}, is tried out when it is opened.
  */
 #ifndef VLCI_TOKENS_CHAT_H
 #define VLCI_TOKENS_CHAT_H
 
-#include "core/status.h"
+#include "tokens/chat_names.h"
+#include "tokens/conversation.h"
+#include "tokens/template.h"
+#include "tokens/tokenizer.h"
 
-typedef struct vlci_chat_template vlci_chat_template;
+/** Immutable, counted, shareable between threads. */
+typedef struct vlci_chat vlci_chat;
 
-/** Template by name; NULL when unknown. */
-const vlci_chat_template *vlci_chat_find(const char *name);
-
-/** Name of a template (static storage). */
-const char *vlci_chat_name(const vlci_chat_template *chat);
-
-/**
- * The BOS text that a first turn opens with ("<s>", "<|begin_of_text|>"), "" for none (static storage). A
- * tokenizer that lacks it as a token would spell it out: look it up with vlci_tokenizer_id() and skip the
- * turn's first part where that gives -1.
- */
-const char *vlci_chat_bos(const vlci_chat_template *chat);
+/** What a template is opened for. */
+typedef struct vlci_chat_for {
+    const vlci_tokenizer *tokenizer; /**< must outlive it; NULL: it is never rendered */
+    const char *mark;                /**< the text that stands for a picture: "<image>" */
+} vlci_chat_for;
 
 /**
- * The template's own end of a turn ("<|eot_id|>"), which ends an answer as much as config.json's end tokens
- * do; "" for none (static storage). Look it up with vlci_tokenizer_id().
+ * The template of a folder: the first of chat_template.jinja, chat_template.json, processor_config.json and
+ * tokenizer_config.json that has one (in JSON "chat_template": a text, or several by name, of which "default"
+ * counts, else the first), with the tokens that tokenizer_config.json and special_tokens_map.json name
+ * (bos_token, eos_token, ...). Where there is none: the one called `otherwise`, with a warning. A JSON file
+ * that cannot be parsed is passed over, with a warning; a template that cannot be is told when it is used,
+ * since another can be chosen. Errors: VLCACHE_E_IO (one is there and cannot be read), VLCACHE_E_NO_MEMORY.
  */
-const char *vlci_chat_end(const vlci_chat_template *chat);
-
-/** All names, comma-separated, for messages and help (static storage). */
-const char *vlci_chat_names(void);
+vlcache_status vlci_chat_load(const char *folder, const char *otherwise, const vlci_chat_for *what,
+                              vlci_chat **out);
 
 /**
- * The template that fits a checkpoint: from the chat_template text in chat_template.jinja /
- * chat_template.json / tokenizer_config.json / processor_config.json if one is there (recognised by its
- * marks: "USER:", "[INST]",
- * "<|im_start|>", "<|start_header_id|>"), else from the text model type (NULL: unknown; llama -> vicuna,
- * mistral -> mistral). A file of these that is no JSON is passed over, with a warning. Errors: VLCACHE_E_IO
- * (one is there and cannot be read), VLCACHE_E_NO_MEMORY; `*out` is NULL then.
+ * A template of the caller's choice: one of vlci_chat_names(), the text of a template (it has "{{" or "{%"),
+ * or the path of a file with one; with the tokens that `base` has. Errors: VLCACHE_E_ARGUMENT (field
+ * session.chat_template: neither), VLCACHE_E_FORMAT (file, line, column), VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
  */
-vlcache_status vlci_chat_detect(const char *folder, const char *text_type, const vlci_chat_template **out);
+vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vlci_chat_for *what,
+                              vlci_chat **out);
 
-/** Whose text a part is: only the template's and a picture's mark may hold control tokens. */
-typedef enum vlci_chat_kind { VLCI_CHAT_TEMPLATE, VLCI_CHAT_USER, VLCI_CHAT_PICTURE } vlci_chat_kind;
+/** A template by name without any tokens, for a model that has none. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_chat_named(const char *name, vlci_chat **out);
 
-/** A stretch of a turn; `text` is the template's (static storage) or the user's (borrowed). */
-typedef struct vlci_chat_part {
-    vlci_chat_kind kind;
-    const char *text;
-    size_t bytes; /**< at least 1 */
-} vlci_chat_part;
+/** One more owner. */
+vlci_chat *vlci_chat_retain(vlci_chat *chat);
 
-typedef struct vlci_chat_parts {
-    vlci_chat_part *at;
-    size_t n, room;
-} vlci_chat_parts;
+/** Gives up ownership and NULLs the handle; NULL and a NULL handle are accepted. */
+void vlci_chat_release(vlci_chat **chat);
+
+/** A name of vlci_chat_names(), or of the file that it stands in, or "text". */
+const char *vlci_chat_name(const vlci_chat *chat);
+
+/** The token that the template itself ends an answer with ("<|eot_id|>"), as much as config.json's end
+ * tokens do; -1: none that controls. */
+int32_t vlci_chat_end(const vlci_chat *chat);
+
+/* ---- chat_turn.c ----------------------------------------------------------------------------------------
+ */
+
+/** The conversation in the template's form; `prompt`: with what stands in front of an answer. Errors: those
+ * of vlci_template_render(). */
+vlcache_status vlci_chat_render(const vlci_chat *chat, const vlci_conversation *conversation, bool prompt,
+                                vlci_rendered *out);
+
+/** What a new turn is, beside its ids. */
+typedef struct vlci_chat_turn {
+    int32_t *ids; /**< [n], new memory (vlci_free) */
+    size_t n;
+    bool rewritten; /**< the template changes what was said before: what the cache holds stays as it was */
+} vlci_chat_turn;
 
 /**
- * One turn in parts, in the order of their text, to be tokenised in a row with nothing added and appended to
- * what the conversation holds. The first turn opens with BOS, where the template has one, as a part by
- * itself; a later one first closes the answer before it. Each of `n_images` pictures is a part `mark`: where
- * the user's words hold as many marks, those say where the pictures go; otherwise they stand in front of the
- * words, a line each, as the model families expect ("USER: <image>\nWhat ...? ASSISTANT:"), and marks are
- * words. A backslash in front of a mark makes it words in any case, and is taken out. Release on success.
- * Errors: VLCACHE_E_NO_MEMORY.
+ * The tokens to append to what the conversation holds: of a first turn all of it, else what stands behind the
+ * last answer. The conversation ends with the user's new message. Control tokens in what was said are words.
+ * BOS, and what else the tokenizer adds, is added to a first turn unless the template begins with it, as
+ * transformers' processors do. Errors: those of vlci_template_render(), VLCACHE_E_NO_MEMORY.
  */
-vlcache_status vlci_chat_parts_make(const vlci_chat_template *chat, bool first, int n_images,
-                                    const char *user, const char *mark, vlci_chat_parts *out);
+vlcache_status vlci_chat_encode(const vlci_chat *chat, const vlci_conversation *conversation,
+                                vlci_chat_turn *out);
 
-void vlci_chat_parts_release(vlci_chat_parts *parts);
+/* ---- for the two ----------------------------------------------------------------------------------------
+ */
+
+/** What content a template takes, by trial. */
+typedef struct vlci_chat_form {
+    bool items[3];    /**< of each vlci_role: a list of items, not a text */
+    bool pictures;    /**< an item that is a picture becomes its mark */
+    bool interleaves; /**< and stands among texts as it stood among items */
+} vlci_chat_form;
+
+struct vlci_chat {
+    char *name;
+    vlci_template *tpl; /* NULL: it could not be parsed */
+    char *failure;      /* why */
+    json_t *variables;
+    const vlci_tokenizer *tokenizer;
+    char *mark;
+    vlci_chat_form form;
+    int32_t end;
+    int references;
+};
+
+/** Tries the template out: form and end. Errors: VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_chat_try(vlci_chat *chat);
 
 #endif

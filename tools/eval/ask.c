@@ -262,6 +262,7 @@ static vlcache_status begin_session(const asker *a, const vlcache_compress_optio
                                     vlcache_session **out) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.chat_template = a->options->chat_template;
+    o.system = a->options->system;
     o.compress = compress;
     return vlcache_session_create(a->model, &o, out);
 }

@@ -23,9 +23,11 @@ static const flag flags[] = {
      .help = "at most N questions of each task, the first ones; 0: all"},
     {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "MAX", .offset = FIELD(predict), .low = 1, .high = MOST,
      .help = "most tokens of an answer whose line has no max_tokens"},
-    {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
+    {FLAG_TEXT, .name = "chat-template", .argument = "NAME|FILE", .offset = FIELD(chat_template),
      .read = template_read, .names = template_names,
-     .help = "how questions and answers are put; the checkpoint's own where it is not\ngiven; one of"},
+     .help = "how questions and answers are put; the checkpoint's own where it is not\ngiven; a file with a template in Jinja, or one of"},
+    {FLAG_TEXT, .name = "system", .argument = "TEXT", .offset = FIELD(system),
+     .help = "what the model is told before each question, where its template has a\nplace for that"},
     {FLAG_SWITCH, .name = "strict", .offset = FIELD(strict),
      .help = "stop at a line that is wrong or a picture that cannot be read (exit\ncode 2), instead of naming it and going on"},
 

@@ -18,7 +18,7 @@ typedef struct options {
     int action;
     const char *model; /* NULL: the model that ships */
     const char *data;  /* NULL: the questions that ship */
-    const char *policies, *budgets, *format, *results, *report, *device, *chat_template;
+    const char *policies, *budgets, *format, *results, *report, *device, *chat_template, *system;
     int limit, predict, jobs;
     uint64_t seed;
     vlcache_dtype dtype;

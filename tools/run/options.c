@@ -82,9 +82,11 @@ static const flag flags[] = {
              "has as many <image> marks as there are\npictures. Read are"},
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
-    {FLAG_TEXT, .name = "chat-template", .argument = "NAME", .offset = FIELD(chat_template),
+    {FLAG_TEXT, .name = "chat-template", .argument = "NAME|FILE", .offset = FIELD(chat_template),
      .read = template_read, .names = template_names,
-     .help = "how questions and answers are put [as the checkpoint says]; one of"},
+     .help = "how questions and answers are put [as the checkpoint says]: a file with\na template in Jinja, or one of"},
+    {FLAG_TEXT, .name = "system", .argument = "TEXT", .offset = FIELD(system),
+     .help = "what the model is told before the conversation, where its template\nhas a place for that"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
              "tokens parsed, for each picture the model's own mark (<image>;\n<|image_pad|> of Qwen-VL)"},
