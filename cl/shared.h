@@ -112,7 +112,7 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_LANES            128
 #define VLCI_ATTENTION_SPAN             64
 #define VLCI_ATTENTION_RECORD(head_dim) ((head_dim) + 4) /* a multiple of 16 bytes */
-#define VLCI_ATTENTION_COUNTERS         4096 /* of pieces, where partial results begin */
+#define VLCI_ATTENTION_COUNTERS         4096             /* of pieces, where partial results begin */
 #define VLCI_ATTENTION_DOTS(lanes, heads, head_dim)                                                          \
     (VLCI_ATTENTION_SPAN * ((head_dim) / 8 + 1) > (lanes)*8                                                  \
          ? VLCI_ATTENTION_SPAN * (heads) * ((head_dim) / 8 + 1)                                              \
