@@ -282,7 +282,8 @@ static size_t put_dense(const problem *p, arrays *s) {
  */
 static vlcache_dtype read_as(const problem *p, const arrays *s) {
     bool units = strcmp(s->kernels.many.kernel[0]->name, "attention_wgmma") == 0;
-    if (!units || s->a.max_rows <= FEW_ROWS) return F32;
+    bool windowed = p->window && s->keys > p->window; /* which matrix units do not know */
+    if (!units || windowed || s->a.max_rows <= FEW_ROWS) return F32;
     return p->dtype == F32 ? s->kernels.shape.rounded : p->dtype;
 }
 
