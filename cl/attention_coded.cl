@@ -13,7 +13,7 @@
  *              out, row_max, row_lse = those of the rows in pages and these together
  *
  * attention_coded: a share of the runs is a work-group's. Its ITEMS work-items are dimensions, then rows, then dimensions
- * again: a tile is a run, a part of one, or several runs.
+ * again. A tile is ITEMS rows: runs are powers of two.
  * attention_coded_wide: a share is a work-item's, for processors: a block of 16 rows is a vector.
  *
  * Partial results: [piece][HEADS][HEAD_DIM + 2] floats: acc, then m and l behind HEAD_DIM of them.
@@ -21,7 +21,7 @@
  * Work: dimension 0 = shares of the runs, and one for text where there is some, 1 = kv heads * lane groups.
  *
  * build: -DHEAD_DIM=64 -DHEADS=2
- * build: -DHEAD_DIM=128 -DHEADS=4
+ * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16
  * build: -DHEAD_DIM=256 -DHEADS=1
  */
 #ifndef HEAD_DIM
@@ -29,6 +29,10 @@
 #endif
 #ifndef HEADS
 #define HEADS 2 /* lanes that go together: 1, 2 or 4 */
+#endif
+#ifndef TOGETHER
+#define TOGETHER 1 /* dimensions that a work-item of merge has at a time: 16, and attention_coded_wide, where one is a whole
+                      core */
 #endif
 #define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
 enum { HALF = HEAD_DIM / 2, PARTS = HEAD_DIM / 16, ITEMS = VLCI_CODED_ITEMS, BLOCK = VLCI_CODE_ROWS };
@@ -83,6 +87,7 @@ static inline float turned(__global const float *q, __global const float *turn, 
     return scale * (d < HALF ? low * c + high * s : high * c - low * s);
 }
 
+#if TOGETHER == 1
 /* ---- a work-group for a share ---------------------------------------------------------------------------------- */
 
 /* Level of dimension i of row r of a block of words. */
@@ -93,123 +98,55 @@ static inline float level_at(__global const uint *block, uint widths, int i, int
     return (float)(block[3 * eights + fours + i] >> (2 * r) & 3u) - 1.5f;
 }
 
-/* The largest, or the sum, of what the work-items have for each lane, in part[lane * ITEMS + item]. */
-WITH_LOCAL void together(__local float *part, int item, int sum) {
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int half_group = ITEMS / 2; half_group > 0; half_group /= 2) {
-        if (item < half_group)
-            for (int t = 0; t < HEADS; t++) {
-                const float a = part[t * ITEMS + item], b = part[t * ITEMS + item + half_group];
-                part[t * ITEMS + item] = sum ? a + b : fmax(a, b);
-            }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-}
-
 /* What a work-item has of a share, for each lane: the softmax so far, and some dimensions of acc. */
-enum { MORE = (HEAD_DIM + ITEMS - 1) / ITEMS };
+enum { MORE = (HEAD_DIM + ITEMS - 1) / ITEMS, FEW = 8 };
 typedef struct {
     float m[HEADS], l[HEADS], acc[HEADS * MORE];
 } state_t;
 
-/* Takes the logits s of a tile, a row for each work-item, into the softmax; its weights: weights[lane * ITEMS + item]. */
-WITH_LOCAL void weigh(state_t *state, float *s, __local float *weights, int item) {
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = s[t];
-    together(weights, item, 0);
-    for (int t = 0; t < HEADS; t++) {
-        const float top = fmax(state->m[t], weights[t * ITEMS]), keep = weight(state->m[t], top);
-        s[t] = weight(s[t], top);
-        state->l[t] = state->l[t] * keep + s[t];
-        state->m[t] = top;
-        for (int i = 0; i < MORE; i++) state->acc[t * MORE + i] *= keep;
+/* FEW-th parts of the largest, or the sum, of each lane's ITEMS numbers: some[lane * FEW ..]. */
+WITH_LOCAL void gather(__local const float *rows, __local float *some, int item, int sum) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (item < HEADS * FEW) {
+        __local const float *own = rows + item / FEW * ITEMS + item % FEW;
+        float all = own[0];
+        for (int i = FEW; i < ITEMS; i += FEW) all = sum ? all + own[i] : fmax(all, own[i]);
+        some[item] = all;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = s[t];
-    barrier(CLK_LOCAL_MEM_FENCE);
-}
-
-/* Partial results of `dims` dimensions, of each of which every side-th work-item has a part. */
-WITH_LOCAL void put_share(const state_t *state, int dims, int side, __local float *weights, __global float *parts, int item) {
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state->l[t];
-    together(weights, item, 1);
-    if (item < HEADS) {
-        float top = state->m[0];
-        for (int t = 1; t < HEADS; t++) top = item == t ? state->m[t] : top;
-        parts[item * RECORD + HEAD_DIM] = top;
-        parts[item * RECORD + HEAD_DIM + 1] = weights[item * ITEMS];
-    }
-    for (int i = 0; i < MORE; i++) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state->acc[t * MORE + i];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (item < side && i * ITEMS + item < dims)
-            for (int t = 0; t < HEADS; t++) {
-                float sum = 0.0f;
-                for (int other = item; other < ITEMS; other += side) sum += weights[t * ITEMS + other];
-                parts[t * RECORD + i * ITEMS + item] = sum;
-            }
-    }
-}
-
-/* Text rows; turn: [HEADS][HEAD_DIM], the queries as they are. */
-WITH_LOCAL void attend_text(state_t *state, __global const char *text, __global const float *text_scale, size_t at, int texts,
-                            __local const float *turn, __local float *weights, int item) {
-    __global const char *k = text + at * texts * HEAD_DIM, *v = k + (size_t)texts * HEAD_DIM;
-    __global const float *k_scale = text_scale + at * texts, *v_scale = k_scale + texts;
-    for (int j0 = 0; j0 < texts; j0 += ITEMS) {
-        const int j = min(j0 + item, texts - 1);
-        float s[HEADS];
-        for (int t = 0; t < HEADS; t++) s[t] = 0.0f;
-        for (int d = 0; d < HEAD_DIM; d++) {
-            const float byte = (float)k[(size_t)j * HEAD_DIM + d];
-            for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * byte;
-        }
-        for (int t = 0; t < HEADS; t++) s[t] = j0 + item < texts ? s[t] * k_scale[j] : -INFINITY;
-        weigh(state, s, weights, item);
-        for (int row = 0; row < min((int)ITEMS, texts - j0); row++)
-            for (int i = 0; i < MORE; i++)
-                if (i * ITEMS + item < HEAD_DIM) {
-                    const float value = v_scale[j0 + row] * (float)v[(size_t)(j0 + row) * HEAD_DIM + i * ITEMS + item];
-                    for (int t = 0; t < HEADS; t++) state->acc[t * MORE + i] += weights[t * ITEMS + row] * value;
-                }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
 }
 
 __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded(CODED_PARAMS, __global float *parts,
                                                                                  int share, int shares) {
     enum { RUNS = ITEMS / VLCI_CODE_RUN_MIN };
     __local float turn[HEADS * HEAD_DIM], u[RUNS * HEADS * HEAD_DIM], base[RUNS * HEADS], weights[HEADS * ITEMS];
-    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0);
+    __local float some[HEADS * FEW];
+    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), is_text = s_id >= shares;
     const piece_t p = find_piece(first_row, rows, heads, kv_heads, layer);
     const vlci_code_matrix k = matrix[p.at], v = matrix[p.at + 1];
     const int k_dims = VLCI_CODE_DIMS(k.widths), k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
-    const int v_dims = s_id < shares ? VLCI_CODE_DIMS(v.widths) : HEAD_DIM;
-    const int runs = (n + run - 1) / run, at_once = max(1, ITEMS / run); /* runs of a tile */
-    const int from = s_id * share, until = s_id < shares ? min(from + share, runs) : 0;
+    const int v_dims = is_text ? HEAD_DIM : VLCI_CODE_DIMS(v.widths);
+    const int from = is_text ? 0 : s_id * share * run, until = is_text ? texts : min(n, from + share * run);
+    __global const char *k_text = text + p.at * texts * HEAD_DIM, *v_text = k_text + (size_t)texts * HEAD_DIM;
     int side = 1; /* work-items along the dimensions of values */
     while (side < v_dims && side < ITEMS) side *= 2;
-    if (s_id >= shares) side = ITEMS;
     state_t state;
     for (int t = 0; t < HEADS; t++) {
         state.m[t] = -INFINITY;
         state.l[t] = 0.0f;
         for (int i = 0; i < MORE; i++) state.acc[t * MORE + i] = 0.0f;
     }
-    if (s_id >= shares) {
-        for (int e = item; e < HEADS * HEAD_DIM; e += ITEMS)
-            turn[e] = scale * query_of(&p, e / HEAD_DIM, q, q_offset, q_stride, first_row)[e % HEAD_DIM];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        attend_text(&state, text, text_scale, p.at, texts, turn, weights, item);
-    }
-    for (int r0 = from; r0 < until; r0 += at_once) {
-        const int some = min(at_once, until - r0);
-        for (int r = 0; r < some; r++) { /* u and c of these runs */
-            for (int e = item; e < HEADS * HEAD_DIM; e += ITEMS)
-                turn[e] = turned(query_of(&p, e / HEAD_DIM, q, q_offset, q_stride, first_row),
-                                 phase + (size_t)(r0 + r) * HEAD_DIM, scale, e % HEAD_DIM);
+    for (int j0 = from; j0 < until; j0 += ITEMS) { /* a tile: ITEMS rows, of several runs or of a part of one */
+        const int last = min(j0 + (int)ITEMS, until), own = min(j0 + item, last - 1);
+        const int runs = is_text ? j0 == from : j0 == from || j0 % run == 0 ? (last - j0 + run - 1) / run : 0;
+        for (int r = 0; r < runs; r++) { /* u and c of the runs that begin here; of text t alone */
+            for (int e = item; e < HEADS * HEAD_DIM; e += ITEMS) {
+                __global const float *row = query_of(&p, e / HEAD_DIM, q, q_offset, q_stride, first_row);
+                turn[e] = is_text ? scale * row[e % HEAD_DIM]
+                                  : turned(row, phase + (size_t)(j0 / run + r) * HEAD_DIM, scale, e % HEAD_DIM);
+            }
             barrier(CLK_LOCAL_MEM_FENCE);
-            for (int e = item; e < HEADS * (k_dims + 1); e += ITEMS) {
+            for (int e = item; e < HEADS * (k_dims + 1) && !is_text; e += ITEMS) {
                 const int i = e / HEADS, t = e % HEADS;
                 float sum = 0.0f;
                 if (i < k_dims) {
@@ -223,33 +160,75 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
             }
             barrier(CLK_LOCAL_MEM_FENCE);
         }
-        const int first = r0 * run, last = min((r0 + some) * run, n);
-        for (int j0 = first; j0 < last; j0 += ITEMS) {
-            const int j = min(j0 + item, last - 1), r = (j - first) / run;
-            __global const uint *block = words + k.words + (size_t)(j / BLOCK) * k_words;
-            float s[HEADS];
+        float s[HEADS];
+        if (is_text) {
+            for (int t = 0; t < HEADS; t++) s[t] = 0.0f;
+            for (int d = 0; d < HEAD_DIM; d++) {
+                const float byte = (float)k_text[(size_t)own * HEAD_DIM + d];
+                for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * byte;
+            }
+            for (int t = 0; t < HEADS; t++) s[t] *= text_scale[p.at * texts + own];
+        } else {
+            const int r = run < ITEMS ? (own - j0) / run : 0;
+            __global const uint *block = words + k.words + (size_t)(own / BLOCK) * k_words;
             for (int t = 0; t < HEADS; t++) s[t] = base[r * HEADS + t];
             for (int i = 0; i < k_dims; i++) {
-                const float level = level_at(block, k.widths, i, j % BLOCK);
+                const float level = level_at(block, k.widths, i, own % BLOCK);
                 for (int t = 0; t < HEADS; t++) s[t] += u[(r * HEADS + t) * HEAD_DIM + i] * level;
             }
-            for (int t = 0; t < HEADS; t++) s[t] = j0 + item < last ? s[t] : -INFINITY;
-            weigh(&state, s, weights, item);
-            for (int row = item / side; row < min((int)ITEMS, last - j0); row += ITEMS / side) {
-                block = words + v.words + (size_t)((j0 + row) / BLOCK) * v_words;
-                for (int i = 0; i < MORE; i++)
-                    if (i * ITEMS + item % side < v_dims) {
-                        const float level = level_at(block, v.widths, i * ITEMS + item % side, (j0 + row) % BLOCK);
-                        for (int t = 0; t < HEADS; t++) state.acc[t * MORE + i] += weights[t * ITEMS + row] * level;
-                    }
-            }
-            barrier(CLK_LOCAL_MEM_FENCE);
         }
+        for (int t = 0; t < HEADS; t++) {
+            s[t] = j0 + item < last ? s[t] : -INFINITY;
+            weights[t * ITEMS + item] = s[t];
+        }
+        gather(weights, some, item, 0);
+        for (int t = 0; t < HEADS; t++) {
+            float top = state.m[t];
+            for (int i = 0; i < FEW; i++) top = fmax(top, some[t * FEW + i]);
+            const float keep = weight(state.m[t], top);
+            s[t] = weight(s[t], top);
+            state.l[t] = state.l[t] * keep + s[t];
+            state.m[t] = top;
+            for (int i = 0; i < MORE; i++) state.acc[t * MORE + i] *= keep;
+            weights[t * ITEMS + item] = s[t];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int row = item / side; row < last - j0; row += ITEMS / side) {
+            __global const uint *block = words + v.words + (size_t)((j0 + row) / BLOCK) * v_words;
+            for (int i = 0; i < MORE; i++) {
+                const int d = i * ITEMS + item % side;
+                if (d >= v_dims) continue;
+                const float value = is_text ? text_scale[(p.at + 1) * texts + j0 + row] *
+                                                  (float)v_text[(size_t)(j0 + row) * HEAD_DIM + d]
+                                            : level_at(block, v.widths, d, (j0 + row) % BLOCK);
+                for (int t = 0; t < HEADS; t++) state.acc[t * MORE + i] += weights[t * ITEMS + row] * value;
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
-    put_share(&state, v_dims, side, weights,
-              parts + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD, item);
+    parts += (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
+    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state.l[t];
+    gather(weights, some, item, 1);
+    if (item == 0)
+        for (int t = 0; t < HEADS; t++) {
+            float sum = 0.0f;
+            for (int i = 0; i < FEW; i++) sum += some[t * FEW + i];
+            parts[t * RECORD + HEAD_DIM] = state.m[t];
+            parts[t * RECORD + HEAD_DIM + 1] = sum;
+        }
+    for (int i = 0; i < MORE; i++) { /* rows that were shared out among work-items come together */
+        for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state.acc[t * MORE + i];
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int t = 0; t < HEADS && item < side && i * ITEMS + item < v_dims; t++) {
+            float sum = 0.0f;
+            for (int other = item; other < ITEMS; other += side) sum += weights[t * ITEMS + other];
+            parts[t * RECORD + i * ITEMS + item] = sum;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
 }
 
+#else
 /* ---- a work-item for a share ----------------------------------------------------------------------------------- */
 
 typedef union {
@@ -260,8 +239,9 @@ typedef union {
 /* Codes of dimension i of a block. */
 static inline float16 eights_of(__global const uint *at) { return convert_float16(as_uchar16(vload4(0, at))); }
 static inline float16 fours_of(__global const uint *at) {
-    const uint8 shift = (uint8)(0, 4, 8, 12, 16, 20, 24, 28);
-    return (float16)(convert_float8(((uint8)(at[0]) >> shift) & 15u), convert_float8(((uint8)(at[1]) >> shift) & 15u));
+    const uint16 shift = (uint16)(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const uint a = at[0], b = at[1];
+    return convert_float16(((uint16)(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b) >> shift) & 15u);
 }
 static inline float16 twos_of(__global const uint *at) {
     const uint16 shift = (uint16)(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -409,7 +389,22 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
     }
 }
 
+#endif
 /* ---- shares, and rows in pages, together ----------------------------------------------------------------------- */
+
+#if TOGETHER == 16
+typedef float16 dims_t;
+#define DIMS_LOAD(p)       vload16(0, p)
+#define DIMS_STORE(x, p)   vstore16(x, 0, p)
+#define DIMS_OF_BYTES(p)   convert_float16(vload16(0, p))
+#define DIMS_OF_HALVES(p)  vload_half16(0, p)
+#else
+typedef float dims_t;
+#define DIMS_LOAD(p)      (*(p))
+#define DIMS_STORE(x, p)  (*(p) = (x))
+#define DIMS_OF_BYTES(p)  ((float)*(p))
+#define DIMS_OF_HALVES(p) vload_half(0, p)
+#endif
 
 /* A work-group for a lane: dimension 0 = HEADS, 1 = kv heads * lane groups. */
 __kernel void attention_coded_merge(__global const float *parts, int shares, int text, __global float *out,
@@ -445,11 +440,12 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     if (t >= p.count) return;
     basis += (size_t)v.dim * HEAD_DIM;
-    for (int d = item; d < HEAD_DIM; d += items) {
-        float sum = runs / l * vload_half((p.at + 1) * HEAD_DIM + d, mean);
-        if (text) sum += text_share * parts[d];
-        for (int i = 0; i < dims; i++) sum += a[i] * (float)basis[(size_t)i * HEAD_DIM + d];
-        out[row * HEAD_DIM + d] = (own_share * sum + other_share * out[row * HEAD_DIM + d]) / all;
+    for (int d = item * TOGETHER; d < HEAD_DIM; d += items * TOGETHER) {
+        __global float *to = out + row * HEAD_DIM + d;
+        dims_t sum = runs / l * DIMS_OF_HALVES(mean + (p.at + 1) * HEAD_DIM + d);
+        if (text) sum += text_share * DIMS_LOAD(parts + d);
+        for (int i = 0; i < dims; i++) sum += a[i] * DIMS_OF_BYTES(basis + (size_t)i * HEAD_DIM + d);
+        DIMS_STORE((own_share * sum + other_share * DIMS_LOAD(to)) / all, to);
     }
     if (item == 0) {
         row_lse[row] = top + log(all);

@@ -27,7 +27,7 @@
 #define HEAD_DIM 64 /* a multiple of 16, at most VLCI_CODE_DIM_MAX */
 #endif
 #ifndef CODE_GROUP
-#define CODE_GROUP 64 /* work-items of a work-group of basis and step; 1 where one is a whole core */
+#define CODE_GROUP 64 /* work-items of a work-group of centre, basis and step; 1 where one is a whole core */
 #endif
 #define LEAST 1e-6f
 enum { HALF = HEAD_DIM / 2, PARTS = HEAD_DIM / 16, TALL = 4 /* rows of C that a work-item of covariance has */ };
@@ -54,16 +54,26 @@ __kernel void code_rows(KV_POOL_PARAMS, __global const vlci_keep *keep, uint kee
     }
 }
 
-/* Work-item (d, m). What is taken off is the mean as it is kept. */
-__kernel void code_centre(__global float *x, int n, __global half *mean, uint mean_at) {
-    const int d = get_global_id(0), m = get_global_id(1);
-    float sum = 0.0f;
+/* A work-group for 16 dimensions of m. What is taken off is the mean as it is kept. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void code_centre(__global float *x, int n, __global half *mean,
+                                                                                  uint mean_at) {
+    __local float sums[CODE_GROUP * 16];
+    const int lane = get_local_id(0), d = 16 * get_group_id(0), m = get_group_id(1);
+    float16 sum = 0.0f;
     x += (size_t)m * n * HEAD_DIM + d;
-    for (int j = 0; j < n; j++) sum += x[(size_t)j * HEAD_DIM];
-    const size_t at = (size_t)mean_at + (size_t)m * HEAD_DIM + d;
-    vstore_half_rte(to_f16_range(sum / (float)n), at, mean);
-    const float kept = vload_half(at, mean);
-    for (int j = 0; j < n; j++) x[(size_t)j * HEAD_DIM] -= kept;
+    mean += (size_t)mean_at + (size_t)m * HEAD_DIM + d;
+    for (int j = lane; j < n; j += CODE_GROUP) sum += vload16(0, x + (size_t)j * HEAD_DIM);
+    vstore16(sum, lane, sums);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = lane; i < 16; i += CODE_GROUP) {
+        float all = 0.0f;
+        for (int l = 0; l < CODE_GROUP; l++) all += sums[16 * l + i];
+        vstore_half_rte(to_f16_range(all / (float)n), i, mean);
+    }
+    barrier(CLK_GLOBAL_MEM_FENCE);
+    const float16 kept = vload_half16(0, mean);
+    for (int j = lane; j < n; j += CODE_GROUP)
+        vstore16(vload16(0, x + (size_t)j * HEAD_DIM) - kept, 0, x + (size_t)j * HEAD_DIM);
 }
 
 /* Work-item (e / 16, d / TALL, m); below the diagonal C is what it is above. */

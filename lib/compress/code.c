@@ -38,7 +38,10 @@ static vlcache_status get_groups(vlcache_device *device, const vlci_compress_sha
         k->group = fits;
         status = get(device, s, k->group, "code_basis", &k->basis);
         if (!status) status = get(device, s, k->group, "code_step", &k->step);
-        if (!status && (k->basis->max_group < fits || k->step->max_group < fits)) fits = 1;
+        if (!status) status = get(device, s, k->group, "code_centre", &k->centre);
+        const vlci_kernel *const all[] = {k->basis, k->step, k->centre};
+        for (int i = 0; i < 3 && !status; i++)
+            if (all[i]->max_group < k->group) fits = 1;
     } while (!status && fits < k->group);
     return status;
 }
@@ -50,11 +53,11 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
     const struct {
         const char *name;
         const vlci_kernel **kernel;
-    } all[] = {
-        {"code_rows", &k->rows},        {"code_centre", &k->centre},   {"code_covariance", &k->covariance},
-        {"code_round", &k->round},      {"code_project", &k->project}, {"code_pack", &k->pack},
-        {"code_text", &k->text},        {"code_phases", &k->phases},   {"code_queries", &k->queries},
-        {"code_attended", &k->attended}};
+    } all[] = {{"code_rows", &k->rows},        {"code_covariance", &k->covariance},
+               {"code_round", &k->round},      {"code_project", &k->project},
+               {"code_pack", &k->pack},        {"code_text", &k->text},
+               {"code_phases", &k->phases},    {"code_queries", &k->queries},
+               {"code_attended", &k->attended}};
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
         status = get(device, shape, k->group, all[i].name, all[i].kernel);
     return status;
@@ -125,7 +128,7 @@ static vlcache_status take_rows(const vlci_code_kernels *k, const vlci_heads *h,
                     VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->positions),
                     VLCI_I32(rows->n), VLCI_I32(rows->run), VLCI_MEM(rows->phase), VLCI_MEM(room->x));
     if (status) return status;
-    return VLCI_LAUNCH(h->device, k->centre, vlci_grid_exact(k->centre, dim, n, 1), VLCI_MEM(room->x),
+    return VLCI_LAUNCH(h->device, k->centre, VLCI_GRID(dim / 16, n, 1, k->group, 1, 1), VLCI_MEM(room->x),
                        VLCI_I32(rows->n), VLCI_MEM(mean), VLCI_U32(mean_at));
 }
 

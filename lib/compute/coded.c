@@ -42,7 +42,8 @@ vlcache_status vlci_coded_check(int head_dim) {
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, const vlci_kernel **out) {
     char options[64];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d", k->shape.head_dim, k->lanes);
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d", k->shape.head_dim, k->lanes,
+             k->wide ? 16 : 1);
     return vlci_kernel_get(k->device, "attention_coded.cl", name, options, out);
 }
 
@@ -104,7 +105,7 @@ static vlcache_status attend(const vlci_codes *c, int layer, const vlci_attentio
 static vlcache_status merge(const vlci_codes *c, int layer, const vlci_attention *a, const piece *p) {
     const vlci_coded_kernels *k = c->read;
     vlci_grid grid = VLCI_GRID((size_t)k->lanes, (size_t)c->kv_heads * p->groups, 1,
-                               vlci_group_width(k->merge, MERGE_ITEMS), 1, 1);
+                               k->wide ? 1 : vlci_group_width(k->merge, MERGE_ITEMS), 1, 1);
     return VLCI_LAUNCH(k->device, k->merge, grid, VLCI_MEM(a->scratch), VLCI_I32(p->shares),
                        VLCI_I32(c->texts > 0), VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse),
                        VLCI_I32(p->first), VLCI_I32(p->rows), VLCI_I32(k->shape.heads), VLCI_I32(c->kv_heads),
