@@ -175,7 +175,7 @@ typedef struct vlcache_compress_options {
                            and below 1; VLCACHE_AS_POLICY */
     vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
     int run; /**< of "coded": rows of a run, a power of two from 16 to VLCACHE_RUN_ALL; 0: the policy's, or
-                  32 */
+                  64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
