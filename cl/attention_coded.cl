@@ -408,8 +408,8 @@ typedef float dims_t;
 
 /* A work-group for a lane: dimension 0 = HEADS, 1 = kv heads * lane groups. */
 __kernel void attention_coded_merge(__global const float *parts, int shares, int text, __global float *out,
-                                    __global float *row_max, __global float *row_lse, int first_row, int rows, int heads, int kv_heads,
-                                    __global const vlci_code_matrix *matrix, __global const half *mean,
+                                    __global float *row_max, __global float *row_lse, int first_row, int rows, int heads,
+                                    int kv_heads, __global const vlci_code_matrix *matrix, __global const half *mean,
                                     __global const char *basis, __global const float *factor, int layer) {
     __local float a[HEAD_DIM];
     const int item = (int)get_local_id(0), items = (int)get_local_size(0), t = (int)get_group_id(0);
