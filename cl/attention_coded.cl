@@ -414,7 +414,8 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
     __local float a[HEAD_DIM];
     const int item = (int)get_local_id(0), items = (int)get_local_size(0), t = (int)get_group_id(0);
     const piece_t p = find_piece(first_row, rows, heads, kv_heads, layer);
-    const size_t row = p.count > 0 ? lane_of(&p, t, first_row, heads) : 0;
+    if (t >= p.count) return; /* all of a work-group: before any barrier */
+    const size_t row = lane_of(&p, t, first_row, heads);
     const vlci_code_matrix v = matrix[p.at + 1];
     const int dims = VLCI_CODE_DIMS(v.widths);
     float m = -INFINITY, runs = 0.0f, l = 0.0f; /* runs: what l has of them */
@@ -438,7 +439,6 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
     const float lse = m + log(l), other = row_lse[row], top = fmax(lse, other);
     const float own_share = weight(lse, top), other_share = weight(other, top), all = own_share + other_share;
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (t >= p.count) return;
     basis += (size_t)v.dim * HEAD_DIM;
     for (int d = item * TOGETHER; d < HEAD_DIM; d += items * TOGETHER) {
         __global float *to = out + row * HEAD_DIM + d;
