@@ -202,6 +202,41 @@ typedef struct vlci_blend {
     vlci_f32 weight[4];
 } vlci_blend;
 
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+/*
+ * Coded rows lie in blocks of VLCI_CODE_ROWS, dimension after dimension: those of 8 bits come first, then
+ * those of 4, then those of 2, so that a dimension of b bits takes b / 2 words of a block and nothing is
+ * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
+ * lowest. A run is as many rows as are rotated together: whole blocks.
+ */
+#define VLCI_CODE_ROWS    16
+#define VLCI_CODE_RUN_MIN 16
+#define VLCI_CODE_RUN_MAX (1 << 20)
+#define VLCI_CODE_DIM_MAX 256 /* of a head */
+#define VLCI_CODE_STEPS   9   /* fractions of a dimension's largest value that are tried as its range */
+
+/* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
+#define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \
+    ((vlci_u32)(eights) | (vlci_u32)(fours) << 10 | (vlci_u32)(twos) << 20)
+#define VLCI_CODE_EIGHTS(widths) ((int)((widths)&1023))
+#define VLCI_CODE_FOURS(widths)  ((int)((widths) >> 10 & 1023))
+#define VLCI_CODE_TWOS(widths)   ((int)((widths) >> 20 & 1023))
+#define VLCI_CODE_DIMS(widths)   (VLCI_CODE_EIGHTS(widths) + VLCI_CODE_FOURS(widths) + VLCI_CODE_TWOS(widths))
+/* Words of a block. */
+#define VLCI_CODE_WORDS(widths)                                                                              \
+    (4 * VLCI_CODE_EIGHTS(widths) + 2 * VLCI_CODE_FOURS(widths) + VLCI_CODE_TWOS(widths))
+
+/* The keys (2 h) or values (2 h + 1) of kv head h, of all layers. */
+typedef struct vlci_code_matrix {
+    vlci_u32 widths;
+    vlci_u32 dim;   /* its first dimension among those of all */
+    vlci_u32 words; /* where its blocks begin */
+} vlci_code_matrix;
+
+/* attention_coded: work-items of a work-group, and rows that it takes at a time. */
+#define VLCI_CODED_ITEMS 64
+
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
 #define VLCI_NORM_LANES 256 /* work-items a row; 1 on processors */

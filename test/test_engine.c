@@ -31,6 +31,8 @@ static const question questions[] = {
     {"What is the value?", "charts-3.png", "snapkv", 0.25, 10, 0},
     {"Read the page.", "pages-0.png", "pyramidkv", 0.5, 3, 0},
     {"One, two, three", "captions-0.png", "vlcache+", 0.2, 2, 0}, /* ends before it is compressed */
+    {"What is in the picture?", "pages-2.png", "coded", 0.1, 13, 0},
+    {"Read the page.", "charts-3.png", "coded", 0.06, 9, 0},
     {"Once upon a time", NULL, "vlcache", 0.1, 6, 0.9f},
     {"What is in the picture?", "charts-3.png", "streamingllm", 0.3, 8, 0.7f},
 };

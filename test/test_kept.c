@@ -380,14 +380,14 @@ static void observe(const policy *p, const scene *s, const device_scene *d, vlci
     for (int l = 0; l < LAYERS; l++) {
         vlci_attention a = attention_of(d, l, 0);
         size_t at = vlci_kv_heads_at(&d->p->kv[0], l);
-        vlci_look first = {&a, at, 0, 0, half}, second = {&a, at, half, half, s->n - half};
+        vlci_look first = {&a, at, 0, 0, half, NULL}, second = {&a, at, half, half, s->n - half, NULL};
         ck_ok(vlci_compress_observe(plan, l, &first));
         ck_ok(vlci_compress_observe(plan, l, &second));
     }
     for (int row = s->n; row < s->n + p->decoded; row++)
         for (int l = 0; l < LAYERS; l++) {
             vlci_attention a = attention_of(d, l, 1);
-            vlci_look look = {&a, vlci_kv_heads_at(&d->p->kv[1], l), row, 0, 1};
+            vlci_look look = {&a, vlci_kv_heads_at(&d->p->kv[1], l), row, 0, 1, NULL};
             ck_ok(vlci_compress_observe_decode(plan, l, &look));
         }
 }

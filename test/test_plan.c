@@ -613,7 +613,7 @@ START_TEST(test_deferred) {
         vlci_attention a = {.kv = vlci_kv_layer(&w->kv, l), .q = query, .q_stride = 4 * DIM, .scale = 0.25f};
         a.row_max = a.row_lse = row;
         ck_assert_int_eq(second->decoded, 0);
-        vlci_look look = {&a, vlci_kv_heads_at(&w->kv, l), 0, 0, 1};
+        vlci_look look = {&a, vlci_kv_heads_at(&w->kv, l), 0, 0, 1, NULL};
         ck_ok(vlci_compress_observe_decode(second, l, &look));
     }
     ck_assert_int_eq(second->decoded, 1);

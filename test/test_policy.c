@@ -26,6 +26,7 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->pooling == b->pooling && a->pool_rows == b->pool_rows && a->pool_columns == b->pool_columns);
     ck_assert(a->defer == b->defer && a->defer_weight == b->defer_weight);
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
+    ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
 }
 
 /* ---- names and axes ------------------------------------------------------------------------------------ */
@@ -78,6 +79,10 @@ START_TEST(test_rows_of_the_table) {
     ck_assert(r.pooling == VLCI_POOL_LINE && r.pool_columns == 7);
     r = recipe_of("pyramidkv");
     ck_assert(r.allocation == VLCI_ALLOCATE_PYRAMID && r.scoring == VLCI_SCORE_WINDOW && r.window == 8);
+    ck_assert(!r.coded);
+    r = recipe_of("coded");
+    ck_assert(r.uniform == 1.0 && r.scoring == VLCI_SCORE_POST_VISION && r.per_head && r.defer == 4);
+    ck_assert(r.coded && r.run == 64 && r.bits == 0.0 && r.centroids == 0.0 && r.pooling == VLCI_POOL_NONE);
 }
 END_TEST
 
@@ -162,26 +167,29 @@ END_TEST
 
 /* ---- axes as text -------------------------------------------------------------------------------------- */
 
-static const char *const axis_names[] = {"allocation", "scoring", "selection", "pooling", "defer", "summary"};
+static const char *const axis_names[] = {"allocation", "scoring", "selection", "pooling",
+                                         "defer",      "summary", "storage"};
+enum { AXES = sizeof axis_names / sizeof *axis_names };
 
 /* The table's rows as results files have had them from the first. */
 START_TEST(test_texts_of_the_table) {
     static const struct {
-        const char *policy, *text[6];
+        const char *policy, *text[AXES];
     } rows[] = {
-        {"vlcache", {"sparsity", "post-vision", "per-head", "none", "none", "none"}},
-        {"vlcache+", {"uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75"}},
-        {"full", {"", "", "", "", "", ""}},
-        {"streamingllm", {"uniform", "sink+recent", "per-head", "none", "none", "none"}},
-        {"h2o", {"uniform", "accumulated", "per-head", "none", "none", "none"}},
-        {"snapkv", {"uniform", "window:32", "per-head", "1d:7", "none", "none"}},
-        {"pyramidkv", {"pyramid", "window:8", "per-head", "1d:7", "none", "none"}},
+        {"vlcache", {"sparsity", "post-vision", "per-head", "none", "none", "none", "exact"}},
+        {"vlcache+", {"uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75", "exact"}},
+        {"full", {"", "", "", "", "", "", ""}},
+        {"streamingllm", {"uniform", "sink+recent", "per-head", "none", "none", "none", "exact"}},
+        {"h2o", {"uniform", "accumulated", "per-head", "none", "none", "none", "exact"}},
+        {"snapkv", {"uniform", "window:32", "per-head", "1d:7", "none", "none", "exact"}},
+        {"pyramidkv", {"pyramid", "window:8", "per-head", "1d:7", "none", "none", "exact"}},
+        {"coded", {"uniform", "post-vision", "per-head", "none", "4:4", "none", "coded"}},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         vlcache_compress_options o = options_of(rows[i].policy);
         ck_assert_str_eq(vlcache_policy_name(i), rows[i].policy);
-        for (size_t axis = 0; axis < 6; axis++) {
+        for (size_t axis = 0; axis < AXES; axis++) {
             ck_ok(vlcache_compress_get(&o, axis_names[axis], text));
             ck_assert_str_eq(text, rows[i].text[axis]);
         }
@@ -222,18 +230,25 @@ START_TEST(test_texts) {
         {"summary", "kmeans:0.25:0", "kmeans:0.25:0"},
         {"summary", "spread:0.7:0", "spread:0.7"},
         {"summary", "spread:0.05:100", "spread:0.05:100"},
+        {"storage", "exact", "exact"},
+        {"storage", "coded", "coded"},
+        {"storage", "coded:blk:64", "coded"},
+        {"storage", "coded:80", "coded:80"},
+        {"storage", "coded:62.5:blk:16", "coded:62.5:blk:16"},
+        {"storage", "coded:blk:1048576", "coded:rotated"},
+        {"storage", "coded:4096:rotated", "coded:4096:rotated"},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        vlcache_compress_options o = options_of("vlcache"), again = o;
+        bool coded = strncmp(texts[i].given, "coded", 5) == 0; /* budgets by sparsity do not go with it */
+        vlcache_compress_options o = options_of(coded ? "h2o" : "vlcache"), fresh = o, again = o;
         ck_ok(vlcache_compress_set(&o, texts[i].axis, texts[i].given));
         ck_ok(vlcache_compress_get(&o, texts[i].axis, text));
         ck_assert_str_eq(text, texts[i].back);
         ck_ok(vlcache_compress_set(&again, texts[i].axis, text));
         check_same(&o, &again);
         ck_ok(vlcache_compress_set(&o, texts[i].axis, NULL)); /* and is gone again */
-        again = options_of("vlcache");
-        check_same(&o, &again);
+        check_same(&o, &fresh);
     }
 }
 END_TEST
@@ -296,6 +311,10 @@ START_TEST(test_bad_texts) {
     static const char *const summaries[] = {"kmeans",         "kmeans:0",         "kmeans:1", "kmeans:0.5:",
                                             "kmeans:0.5:101", "spread",           "spread:",  "spread:1.5",
                                             "spread:0.5:x",   "spread:kmeans:0.5"};
+    static const char *const storages[] = {
+        "",         "bits",          "coded:",          "coded:0",         "coded:4097",
+        "coded80",  "coded:80:",     "coded:80:pre",    "coded:blk:24",    "coded:blk:8",
+        "exact:80", "coded:80:blk:", "coded:blk:32:80", "coded:rotated:80"};
 #define EACH(texts, axis, why)                                                                               \
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
     EACH(allocations, "allocation", "uniform, sparsity, pyramid or mixed");
@@ -304,6 +323,7 @@ START_TEST(test_bad_texts) {
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
+    EACH(storages, "storage", "exact or coded[:BITS][:blk:RUN or :rotated]");
 #undef EACH
 }
 END_TEST
@@ -312,7 +332,7 @@ START_TEST(test_no_such_axis) {
     vlcache_compress_options o = options_of("vlcache");
     char text[VLCACHE_AXIS_BYTES] = "left";
     ck_fails(vlcache_compress_set(&o, "pool", "none"), VLCACHE_E_ARGUMENT,
-             "must be one of allocation, scoring, selection, pooling, defer, summary");
+             "must be one of allocation, scoring, selection, pooling, defer, summary, storage");
     ck_fails(vlcache_compress_get(&o, "pool", text), VLCACHE_E_ARGUMENT, "\"pool\"");
     ck_assert_str_eq(text, "");
     ck_fails(vlcache_compress_set(&o, NULL, "none"), VLCACHE_E_ARGUMENT, "NULL");
@@ -332,6 +352,45 @@ END_TEST
         __VA_ARGS__;                                                                                         \
         ck_fails(vlcache_compress_check(&bad_), VLCACHE_E_ARGUMENT, part);                                   \
     } while (0)
+
+START_TEST(test_coded) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("coded");
+    o.bits = 80.0;
+    o.run = 128;
+    o.defer = 0;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.bits == 80.0 && r.run == 128 && r.defer == 0);
+    o = options_of("h2o");
+    o.storage = VLCACHE_STORAGE_CODED;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.bits == 0.0 && r.run == 64 && r.scoring == VLCI_SCORE_ACCUMULATED);
+    o = options_of("coded");
+    o.storage = VLCACHE_STORAGE_EXACT;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(!r.coded && r.bits == 0.0);
+    REFUSED("vlcache", "allocation: is \"sparsity\", must be uniform with storage coded",
+            bad_.storage = VLCACHE_STORAGE_CODED);
+    REFUSED("vlcache+", "pooling: is \"grid:1x5\", must be none with storage coded",
+            bad_.storage = VLCACHE_STORAGE_CODED);
+    REFUSED("streamingllm", "scoring: is \"sink+recent\", must be post-vision",
+            bad_.storage = VLCACHE_STORAGE_CODED);
+    REFUSED("coded", "selection: is \"per-layer\", must be per-head",
+            bad_.selection = VLCACHE_SELECTION_PER_LAYER);
+    REFUSED("coded", "summary: is \"spread:0.5\", must be none", bad_.summary = VLCACHE_SUMMARY_SPREAD,
+            bad_.centroids = 0.5);
+    REFUSED("coded", "storage: is 3", bad_.storage = (vlcache_storage)3);
+    REFUSED("coded", "run: is 24, must be a power of two, from 16", bad_.run = 24);
+    REFUSED("coded", "run: is 8", bad_.run = 8);
+    REFUSED("coded", "bits: is 0.5", bad_.bits = 0.5);
+    REFUSED("coded", "bits: is nan", bad_.bits = (double)NAN);
+    REFUSED("h2o", "bits: is 80, must not be given", bad_.bits = 80.0);
+    REFUSED("h2o", "run: is 32, must not be given", bad_.run = 32);
+    REFUSED("full", "bits: is 80", bad_.bits = 80.0);
+    REFUSED("full", "run: is 16", bad_.run = 16);
+    REFUSED("full", "storage: is \"exact\"", bad_.storage = VLCACHE_STORAGE_EXACT);
+}
+END_TEST
 
 START_TEST(test_bad_values) {
     REFUSED("vlcache", "allocation: is 9", bad_.allocation = (vlcache_allocation)9);
@@ -519,6 +578,7 @@ int main(void) {
     tcase_add_test(all, test_long_shares_come_back);
     tcase_add_test(all, test_bad_texts);
     tcase_add_test(all, test_no_such_axis);
+    tcase_add_test(all, test_coded);
     tcase_add_test(all, test_bad_values);
     tcase_add_test(all, test_numbers_without_use);
     tcase_add_test(all, test_together);

@@ -101,6 +101,12 @@ START_TEST(after_some_tokens) {
 }
 END_TEST
 
+/* Codes of the turn before stay, those of a turn that fails go. */
+START_TEST(in_few_bits) {
+    fail_everywhere("coded", 2 * stride_of());
+}
+END_TEST
+
 START_TEST(uncompressed) {
     fail_everywhere("full", stride_of());
 }
@@ -156,6 +162,7 @@ int main(void) {
     tcase_add_unchecked_fixture(all, NULL, close_pictures);
     tcase_add_test(all, by_layer);
     tcase_add_test(all, after_some_tokens);
+    tcase_add_test(all, in_few_bits);
     tcase_add_test(all, uncompressed);
     tcase_add_test(all, batch);
     suite_add_tcase(suite, all);

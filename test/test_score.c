@@ -210,7 +210,7 @@ static void show(const scene *c, vlci_scores *scores, int layer, int from, int n
     a.q = upload_rows(c->q[layer], from, n, width, Q_AT + LEAD * width);
     a.row_max = upload_rows(c->max[layer], from, n, s->heads, LEAD * s->heads);
     a.row_lse = upload_rows(c->lse[layer], from, n, s->heads, LEAD * s->heads);
-    vlci_look look = {&a, vlci_kv_heads_at(&p->kv[1], layer), LEAD, from, n};
+    vlci_look look = {&a, vlci_kv_heads_at(&p->kv[1], layer), LEAD, from, n, NULL};
     if (from >= s->tokens) {
         look.from = 0;
         ck_ok(vlci_scores_observe_decode(scores, layer, &look, weight, true));
@@ -394,7 +394,7 @@ START_TEST(test_refused) {
     vlci_scores *scores = make_scores(&c, true);
     pages *p = make_pages(&c, 0, s.tokens);
     vlci_attention a = {.kv = pages_view(p, 0), .q = p->slots};
-    vlci_look look = {&a, 0, 0, 0, s.tokens};
+    vlci_look look = {&a, 0, 0, 0, s.tokens, NULL};
     ck_fails(vlci_scores_observe(scores, 0, &look), VLCACHE_E_INTERNAL, "row_max and row_lse are needed");
     a.row_max = a.row_lse = p->slots;
     ck_fails(vlci_scores_observe(scores, LAYERS, &look), VLCACHE_E_INTERNAL, "differ in shape");

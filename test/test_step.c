@@ -83,8 +83,8 @@ END_TEST
 /* A whole turn, pictures and compression included, builds, loads and looks up nothing: that was when it was
  * opened. */
 START_TEST(a_turn_opens_nothing) {
-    static const char *const policies[] = {"vlcache", "vlcache+",  "h2o",
-                                           "snapkv",  "pyramidkv", "streamingllm"};
+    static const char *const policies[] = {"vlcache",   "vlcache+",     "h2o",  "snapkv",
+                                           "pyramidkv", "streamingllm", "coded"};
     static const char *const names[] = {
         "clCreateKernel",  "clCreateProgramWithSource", "clCreateProgramWithBinary",
         "clBuildProgram",  "clGetKernelInfo",           "clGetKernelWorkGroupInfo",
@@ -114,7 +114,7 @@ int main(void) {
     talk_models(all);
     tcase_add_test(all, one_sequence);
     tcase_add_test(all, several_sequences);
-    tcase_add_loop_test(all, a_turn_opens_nothing, 0, 6);
+    tcase_add_loop_test(all, a_turn_opens_nothing, 0, 7);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -21,6 +21,7 @@ extern "C" {
  *
  *     vlcache       sparsity, post-vision (arXiv 2410.23317)
  *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own
+ *     coded         post-vision, defer 4:4, coded: every visual row kept, in few bits: our own
  *     full          everything is kept
  *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
  *     h2o           uniform, accumulated (arXiv 2306.14048)
@@ -115,6 +116,29 @@ typedef enum vlcache_summary {
 } vlcache_summary;
 
 /**
+ * How rows are stored. Coded ones are never brought back: attention reads them as they are.
+ *
+ * Each kv head has a basis of its own for its keys and one for its values, made from the prompt's rows; bits
+ * go to the dimensions of all heads and layers together, where they take off most error of what the text
+ * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 8 bits a number;
+ * decoded rows stay as they are, and so does all of the prompt at a budget of 1 when no BITS are given. For
+ * head_dim in multiples of 16 up to 256.
+ */
+typedef enum vlcache_storage {
+    VLCACHE_STORAGE_AS_POLICY,
+    VLCACHE_STORAGE_EXACT, /**< "exact": as they were computed */
+    VLCACHE_STORAGE_CODED, /**< "coded[:BITS][:DOMAIN]": BITS of a visual row and kv head, keys and values
+                                together; without them, as many as the budget, in bytes, has room for.
+                                DOMAIN: "blk:RUN": keys keep their rotary phase relative to the middle of
+                                their run of RUN rows; "rotated": the whole of it. It keeps every row, so it
+                                goes with allocation "uniform", selection "per-head", pooling "none" and
+                                summary "none"; scores say where bits go */
+} vlcache_storage;
+
+/** A run of all rows: DOMAIN "rotated". */
+#define VLCACHE_RUN_ALL (1 << 20)
+
+/**
  * How a session compresses its KV cache; start from VLCACHE_COMPRESS_OPTIONS_INIT. A policy is a row of a
  * table that gives each axis a value; an axis or a number that is not "as the policy" here replaces the
  * row's. A number is refused where the axis, as it comes out, has no use for it; where neither options nor
@@ -153,6 +177,10 @@ typedef struct vlcache_compress_options {
                            "kmeans" and 0 for "spread" */
     double centroids; /**< of "kmeans" and "spread": share of a layer's rows that are centroids, above 0
                            and below 1; VLCACHE_AS_POLICY */
+    vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
+    int run; /**< of "coded": rows of a run, a power of two from 16 to VLCACHE_RUN_ALL; 0: the policy's, or
+                  64 */
+    double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -160,7 +188,7 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY                                                             \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0                            \
     }
 
 /** One layer of one compressed prompt. */
@@ -168,24 +196,34 @@ typedef struct vlcache_compress_layer {
     double sparsity; /**< share of insignificant causal entries in the tau rows, mean over query heads; NaN
                           where the policy has no need to measure it */
     double budget;   /**< beta(l): share of the N tokens that this layer may keep rows for */
-    int kept;        /**< tokens kept in each kv head, as they were */
+    int kept;        /**< tokens kept in each kv head, as they were, or coded */
     int recent;      /**< of these, the last tokens of the prompt, always kept */
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
     int centroids;   /**< rows that stand for the others: kept + centroids = n(l) */
+    int coded;       /**< of kept: in few bits, with storage "coded" all or none */
 } vlcache_compress_layer;
 
-/** A whole compressed prompt (one sequence). Bytes are of keys and values, all layers, without spare room. */
+/** A whole compressed prompt (one sequence). Bytes are of keys and values, all layers, without spare room in
+ * pages. */
 typedef struct vlcache_compress_stats {
     int layers, kv_heads;
-    int tokens;          /**< N: new tokens of the prompt */
-    int tau;             /**< text tokens behind any picture, or what stands for them */
-    bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
-    int deferred;        /**< tokens that were decoded before compression */
-    double budget_asked; /**< alpha */
-    double budget_kept;  /**< sum of n(l) over L * N: rounding and clipping move it from alpha */
-    uint64_t bytes_full; /**< of the prompt's rows before compression */
-    uint64_t bytes_kept; /**< of the rows kept and the centroids with their biases */
-    uint64_t bytes_peak; /**< most device memory held by the library on this device so far */
+    int tokens;           /**< N: new tokens of the prompt */
+    int tau;              /**< text tokens behind any picture, or what stands for them */
+    bool fallback;        /**< no text follows any picture: tau is the last rows (at most 32) instead */
+    int deferred;         /**< tokens that were decoded before compression */
+    double budget_asked;  /**< alpha */
+    double budget_kept;   /**< sum of n(l) over L * N: rounding and clipping move it from alpha; with storage
+                               "coded" bytes_kept over bytes_full */
+    uint64_t bytes_full;  /**< of the prompt's rows before compression */
+    uint64_t bytes_kept;  /**< of the rows kept, the centroids with their biases, and coded rows with all that
+                               reading them needs */
+    uint64_t bytes_peak;  /**< most device memory held by the library on this device so far */
+    double bits;          /**< of a coded visual row and kv head, on average; 0: no row is coded */
+    uint64_t bytes_codes; /**< of bytes_kept: coded visual rows, */
+    uint64_t bytes_text;  /**< text rows of 8 bits a number with their scales, */
+    uint64_t bytes_bases; /**< basis vectors with their steps, */
+    uint64_t bytes_means; /**< means, */
+    uint64_t bytes_tables; /**< and where all of it stands, with phases of runs */
 } vlcache_compress_stats;
 
 /**
@@ -206,13 +244,13 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
                                                     vlcache_compress_options *out);
 
 /**
- * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer" and "summary", with its
- * numbers, from its text, as the axes above say it: "mixed:0.8", "window:32", "adaptive:0.2", "grid:1x5",
- * "4:4", "spread:0.75". Shares and weights are digits, perhaps with a point and more of them, in every
- * locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go
- * together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
- * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a text that is
- * none of its values; field "compress.pooling", value, what it may be).
+ * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary" and "storage",
+ * with its numbers, from its text, as the axes above say it: "mixed:0.8", "window:32", "adaptive:0.2",
+ * "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32". Shares and weights are digits, perhaps with a point
+ * and more of them, in every locale; one that the text leaves out is the usual one. NULL text: as the policy
+ * has it. What does not go together is found by vlcache_compress_check(). `options` stay as they are on
+ * failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a
+ * text that is none of its values; field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

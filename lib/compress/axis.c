@@ -16,7 +16,7 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, centroids);
+VLCI_OPTIONS_END(vlcache_compress_options, bits);
 
 vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_compress_options *to) {
     if (!from)
@@ -253,6 +253,41 @@ static void write_summary(const vlcache_compress_options *o, char text[VLCACHE_A
         snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":%d", o->iterations);
 }
 
+/* RUN: a power of two. */
+static bool read_domain(const char *at, vlcache_compress_options *o) {
+    if (strcmp(at, "rotated") == 0) o->run = VLCACHE_RUN_ALL;
+    if (o->run == VLCACHE_RUN_ALL) return true;
+    return word(&at, "blk:") && whole(&at, 16, VLCACHE_RUN_ALL, &o->run) && !(o->run & (o->run - 1)) &&
+           ended(at);
+}
+
+static bool read_storage(const char *at, vlcache_compress_options *o) {
+    o->storage = at ? VLCACHE_STORAGE_EXACT : VLCACHE_STORAGE_AS_POLICY;
+    o->run = 0;
+    o->bits = 0.0;
+    if (!at || strcmp(at, "exact") == 0) return true;
+    o->storage = VLCACHE_STORAGE_CODED;
+    if (!word(&at, "coded")) return false;
+    if (at[0] == ':' && digit(at[1]) &&
+        (!word(&at, ":") || !real(&at, &o->bits) || o->bits < 1.0 || o->bits > 4096.0))
+        return false;
+    if (!ended(at)) return word(&at, ":") && read_domain(at, o);
+    o->run = VLCI_USUAL_RUN;
+    return true;
+}
+
+static void write_storage(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
+    static const char *const names[] = {"", "exact", "coded"};
+    write_share(text, names[o->storage],
+                o->storage == VLCACHE_STORAGE_CODED && o->bits > 0.0 ? o->bits : -1.0);
+    size_t n = strlen(text);
+    if (o->storage != VLCACHE_STORAGE_CODED || o->run == VLCI_USUAL_RUN) return;
+    if (o->run == VLCACHE_RUN_ALL)
+        snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":rotated");
+    else
+        snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":blk:%d", o->run);
+}
+
 #define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
 
 static const struct axis {
@@ -274,6 +309,10 @@ static const struct axis {
     {"summary", UP_TO(centroids), read_summary, write_summary,
      "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS "
      "from 0 to 100"},
+    {"storage", UP_TO(bits), read_storage, write_storage,
+     "exact or coded[:BITS][:blk:RUN or :rotated], BITS from 1 to 4096 of a row and kv head, RUN a power of "
+     "two from "
+     "16"},
 };
 enum { AXES = sizeof axes / sizeof *axes };
 

@@ -42,6 +42,7 @@ vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_sh
     status = vlci_pool_open(device, recipe, &k->pool);
     if (!status) status = vlci_topk_open(device, &k->topk);
     if (!status) status = vlci_compact_open(device, shape, &k->compact);
+    if (!status && recipe->coded) status = vlci_coding_open(device, shape, &k->coding);
     return status ? status : vlci_summary_open(device, shape, recipe, &k->summary);
 }
 
@@ -81,10 +82,26 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     return status;
 }
 
+/* All rows are coded, or none is. */
+static void keep_all(vlci_compress *p) {
+    int coded = p->coding ? p->tokens : 0, heads = shape_of(p)->kv_heads;
+    for (int l = 0; l < shape_of(p)->layers; l++) {
+        vlcache_compress_layer *at = &p->layer[l];
+        at->budget = p->recipe.budget;
+        at->kept = p->tokens;
+        at->coded = coded;
+        for (int h = 0; h < heads; h++) p->now.own[l * heads + h].kept = p->tokens - coded;
+    }
+}
+
 /* Budgets of the first `layers` layers, as far as they are known then. Heads that do not share theirs evenly
  * keep as many rows together: positions find their places before any is chosen. */
 static void share_layers(vlci_compress *p, int layers) {
     int heads = shape_of(p)->kv_heads;
+    if (p->recipe.coded) {
+        keep_all(p);
+        return;
+    }
     vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
@@ -120,6 +137,8 @@ vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const 
     p->recipe = *recipe;
     vlcache_status status = create(p, prompt);
     if (!status) status = find_scores(p, prompt, others, n_others);
+    if (!status && vlci_coding_wanted(recipe))
+        status = vlci_coding_create(device_of(p), &kernels->coding, shape_of(p), recipe, prompt, &p->coding);
     if (status)
         vlci_compress_destroy(&p);
     else
@@ -143,6 +162,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_pooled_release(device_of(p), &p->pooled);
     vlci_summary_release(device_of(p), &p->room);
     vlci_scores_release(&p->seen);
+    vlci_coding_destroy(&p->coding);
     vlci_free(p->layer);
     vlci_free(p);
     *plan = NULL;
@@ -151,7 +171,8 @@ void vlci_compress_destroy(vlci_compress **plan) {
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_compress_observe(vlci_compress *p, int layer, const vlci_look *look) {
-    return p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
+    vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
+    return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
 }
 
 /* Scores that others look at too are left to them. */
@@ -169,6 +190,7 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int layer, const v
     vlcache_status status = own_scores(p);
     if (!status && p->seen)
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
+    if (!status && p->coding) status = vlci_coding_observe_decode(p->coding, layer, look, p->seen);
     if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
     return status;
 }
@@ -176,7 +198,7 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int layer, const v
 /* ---- budgets ------------------------------------------------------------------------------------------- */
 
 bool vlci_compress_by_layer(const vlci_recipe *r) {
-    if (!r->compresses || r->defer) return false;
+    if (!r->compresses || r->defer || r->coded) return false; /* bits are shared over all layers */
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }
 
@@ -255,8 +277,24 @@ static vlci_heads heads_of(vlci_compress *p, const vlci_kv *kv, int layer, int l
                         .heads_at = vlci_kv_heads_at(kv, layer)};
 }
 
+/* Where rows are coded no other is kept, else all are. */
+static vlcache_status choose_all(vlci_compress *p, const vlci_heads *h) {
+    vlcache_status status = place_positions(p);
+    int *all = vlci_alloc((size_t)p->tokens, sizeof *all);
+    if (!status && !all) status = vlci_fail_memory("kept positions");
+    for (int i = 0; i < p->tokens && !status; i++) all[i] = i;
+    for (int i = 0; i < vlci_heads_n(h) && !status; i++) {
+        const vlci_keep *own = &p->now.own[vlci_heads_first(h) + i];
+        status = vlci_write_later(device_of(p), p->now.positions, (size_t)own->first * sizeof *all, all,
+                                  (size_t)own->kept * sizeof *all);
+    }
+    vlci_free(all);
+    return status;
+}
+
 /* Budgets of the heads, then their positions. `*score`, `*at`: what they were chosen by. */
 static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, size_t *at) {
+    if (p->recipe.coded) return choose_all(p, h);
     *score = p->seen ? p->seen->score : NULL;
     *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
     vlcache_status status =
@@ -315,18 +353,31 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
     return status;
 }
 
+/* Statistics of all layers, then the bits of all. */
+static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    for (int l = 0; l < shape_of(p)->layers && !status; l++) {
+        vlci_heads h = heads_of(p, kv, l, 1);
+        status = vlci_coding_measure(p->coding, &h);
+    }
+    return status ? status : vlci_coding_share(p->coding, p->seen);
+}
+
 /* Layers whose budgets are known shrink. */
 static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     bool in_place = p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
-    int at_once = p->recipe.centroids > 0.0 ? vlci_summary_layers(&h, &p->kernels->summary) : layers;
+    int at_once = p->coding                   ? 1
+                  : p->recipe.centroids > 0.0 ? vlci_summary_layers(&h, &p->kernels->summary)
+                                              : layers;
     for (int l = layer; l < layer + layers && !status; l += at_once) {
         int n = layer + layers - l < at_once ? layer + layers - l : at_once;
-        cl_mem score;
-        size_t at;
+        cl_mem score = NULL;
+        size_t at = 0;
         h = heads_of(p, kv, l, n);
-        status = choose(p, &h, &score, &at);
+        if (p->coding) status = vlci_coding_write(p->coding, &h);
+        if (!status) status = choose(p, &h, &score, &at);
         if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv, score, at);
     }
     return status;
@@ -363,7 +414,9 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
     vlcache_status status = measure(p, 0, layers);
     if (status) return status;
     share_layers(p, layers);
-    status = shrink(p, kv, 0, layers);
+    if (p->coding) status = measure_rows(p, kv);
+    if (!status) status = shrink(p, kv, 0, layers);
+    if (!status && p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
     vlci_summary_release(device_of(p), &p->room); /* a share of the cache: not while it is used */
     p->applied = !status;
     return status;
@@ -375,8 +428,28 @@ vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head,
     const vlci_keep *own = &p->now.own[layer * shape_of(p)->kv_heads + kv_head];
     *n = own->kept;
     if (!p->applied) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
+    if (p->recipe.coded) {
+        *n = p->tokens;
+        for (int i = 0; i < *n; i++) out[i] = i;
+        return VLCACHE_OK;
+    }
     return vlci_read(device_of(p), p->now.positions, (size_t)own->first * sizeof(cl_int), out,
                      (size_t)own->kept * sizeof(cl_int));
+}
+
+/* What coded rows take beside the others: bytes are what budgets of coded rows are about. */
+static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
+    if (p->coding) {
+        const vlci_codes_bytes *bytes = &p->coding->bytes;
+        out->bits = vlci_coding_bits(p->coding);
+        out->bytes_codes = bytes->words;
+        out->bytes_text = bytes->text;
+        out->bytes_bases = bytes->bases;
+        out->bytes_means = bytes->means;
+        out->bytes_tables = bytes->tables;
+        out->bytes_kept += vlci_codes_sum(bytes);
+    }
+    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }
 
 void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
@@ -401,4 +474,5 @@ void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
         .bytes_kept = rows * row_bytes + biases * sizeof(cl_float),
         .bytes_peak = vlci_memory_peak(device_of(p)),
     };
+    if (p->recipe.coded) add_codes(p, out);
 }

@@ -23,6 +23,7 @@
 #define VLCI_COMPRESS_PLAN_H
 
 #include "compress/budget.h"
+#include "compress/coding.h"
 #include "compress/compact.h"
 #include "compress/pool.h"
 #include "compress/score.h"
@@ -39,6 +40,7 @@ typedef struct vlci_compress_kernels {
     vlci_topk_kernels topk;
     vlci_compact_kernels compact;
     vlci_summary_kernels summary;
+    vlci_coding_kernels coding;
 } vlci_compress_kernels;
 
 /** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and
@@ -72,6 +74,7 @@ typedef struct vlci_compress {
     cl_mem to; /**< vlci_kv_head: heads that are being filled */
     vlci_pooled pooled;
     vlci_summary_room room;
+    vlci_coding *coding; /**< of rows that are stored in few bits; NULL: none are */
 } vlci_compress;
 
 /**
@@ -107,8 +110,8 @@ vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
 /** Compresses every layer. Blocks where budgets depend on counts. */
 vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
 
-/** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending; how many, in
- * `*n`. `out` has room for N. Blocks. */
+/** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending, those of coded
+ * rows among them; how many, in `*n`. `out` has room for N. Blocks. */
 vlcache_status vlci_compress_positions(vlci_compress *plan, int layer, int kv_head, int *out, int *n);
 
 /** Totals. */

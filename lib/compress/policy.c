@@ -5,7 +5,8 @@
  *             -> ranges, and what goes together -> recipe
  *
  * A policy is a row of a table: how budgets are shared over layers, what tokens are scored by, whether kv
- * heads choose together, how scores are pooled, when the cache is compressed, and what stands for the rest.
+ * heads choose together, how scores are pooled, when the cache is compressed, what stands for the rest, and
+ * how rows are stored.
  */
 #include "compress/policy.h"
 
@@ -29,16 +30,19 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
+#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0
+#define CODED(run)            VLCACHE_STORAGE_CODED, run, 0
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
-    {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
-    {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75)},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT},
-    {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
-    {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY},
-    {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY},
-    {ROW("pyramidkv", 0), ALLOCATE(PYRAMID), WINDOW(8), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY},
+    {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
+    {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0},
+    {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
+    {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
+    {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
+    {ROW("pyramidkv", 0), ALLOCATE(PYRAMID), WINDOW(8), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
+    {ROW("coded", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED(64)},
 };
 /* clang-format on */
 #define N_POLICIES (sizeof policies / sizeof *policies)
@@ -90,6 +94,10 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     fill_real(&o->defer_weight, o->defer > 0, row->defer > 0, row->defer_weight, VLCI_USUAL_DEFER_WEIGHT);
     fill_whole(&o->iterations, summed, sums_same, row->iterations, vlci_usual_iterations(o->summary));
     fill_real(&o->centroids, summed, sums_same, row->centroids, NOT);
+    if (o->storage != VLCACHE_STORAGE_CODED) return;
+    bool same = row->storage == VLCACHE_STORAGE_CODED;
+    if (!o->run) o->run = same ? row->run : VLCI_USUAL_RUN;
+    if (o->bits == 0.0 && same) o->bits = row->bits;
 }
 
 static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
@@ -101,6 +109,7 @@ static void fill_in(vlcache_compress_options *o, const vlcache_compress_options 
     if (!o->pooling) o->pooling = row->pooling;
     if (o->defer == VLCACHE_AS_POLICY) o->defer = row->defer;
     if (!o->summary) o->summary = row->summary;
+    if (!o->storage) o->storage = row->storage;
     fill_numbers(o, row);
 }
 
@@ -114,7 +123,8 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
                  {"scoring", (int)o->scoring, VLCACHE_SCORING_SINK_RECENT},
                  {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
-                 {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD}};
+                 {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD},
+                 {"storage", (int)o->storage, VLCACHE_STORAGE_CODED}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value < 0 || given[i].value > given[i].last)
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", given[i].name),
@@ -128,7 +138,13 @@ typedef struct number {
     const char *name, *axis; /* NULL: alone */
     bool needed;
     double value, low, high;
-    enum { ANY, ODD, ABOVE, BETWEEN } kind; /* ABOVE: low itself is too low; BETWEEN: high too high as well */
+    enum {
+        ANY,
+        ODD,
+        POWER,
+        ABOVE,
+        BETWEEN
+    } kind; /* ABOVE: low itself is too low; BETWEEN: high too high as well */
 } number;
 
 static vlcache_status refuse_number(const number *n, const char *hint) {
@@ -143,10 +159,11 @@ static vlcache_status check_number(const number *n) {
     if (!n->needed)
         return refuse_number(n, VLCI_VALUE("must not be given: %s as it is has no use for it", n->axis));
     if ((above ? n->value > n->low : n->value >= n->low) &&
-        (below ? n->value < n->high : n->value <= n->high) && (n->kind != ODD || (int)n->value % 2))
+        (below ? n->value < n->high : n->value <= n->high) && (n->kind != ODD || (int)n->value % 2) &&
+        (n->kind != POWER || !((int)n->value & ((int)n->value - 1))))
         return VLCACHE_OK;
-    return refuse_number(n, VLCI_VALUE("must be %s%s %.10g %s %.10g", n->kind == ODD ? "odd, " : "",
-                                       above ? "above" : "from", n->low,
+    const char *what = n->kind == ODD ? "odd, " : n->kind == POWER ? "a power of two, " : "";
+    return refuse_number(n, VLCI_VALUE("must be %s%s %.10g %s %.10g", what, above ? "above" : "from", n->low,
                                        below   ? "and below"
                                        : above ? "and at most"
                                                : "to",
@@ -156,6 +173,7 @@ static vlcache_status check_number(const number *n) {
 static vlcache_status check_numbers(const vlcache_compress_options *o) {
     bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
     bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
+    bool coded = o->storage == VLCACHE_STORAGE_CODED;
     const number numbers[] = {
         {"budget", NULL, true, o->budget, 0, 1, ABOVE},
         {"threshold", NULL, true, o->threshold, 0, 1, ANY},
@@ -170,6 +188,8 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"defer_weight", "defer", o->defer > 0, o->defer_weight, 0, 1e6, ANY},
         {"iterations", "summary", summed, o->iterations, 0, 100, ANY},
         {"centroids", "summary", summed, o->centroids, 0, 1, BETWEEN},
+        {"run", "storage", coded, o->run ? o->run : NOT, 16, VLCACHE_RUN_ALL, POWER},
+        {"bits", "storage", coded && o->bits != 0.0, o->bits == 0.0 ? NOT : o->bits, 1, 4096, ANY},
     };
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
@@ -206,6 +226,30 @@ static vlcache_status check_together(const vlcache_compress_options *o) {
     return VLCACHE_OK;
 }
 
+/* What would drop, merge or share out rows, where all are kept; what needs scores to share bits out. */
+static vlcache_status check_coded(const vlcache_compress_options *o) {
+    const struct {
+        const char *axis, *must;
+        bool good;
+    } axes[] = {{"allocation", "uniform", o->allocation == VLCACHE_ALLOCATION_UNIFORM},
+                {"scoring", "post-vision, accumulated or window", o->scoring != VLCACHE_SCORING_SINK_RECENT},
+                {"selection", "per-head", o->selection == VLCACHE_SELECTION_PER_HEAD},
+                {"pooling", "none", o->pooling == VLCACHE_POOLING_NONE},
+                {"summary", "none", o->summary == VLCACHE_SUMMARY_NONE}};
+    for (size_t i = 0; i < sizeof axes / sizeof *axes && o->storage == VLCACHE_STORAGE_CODED; i++) {
+        size_t axis = 0;
+        if (axes[i].good) continue;
+        vlcache_status status = vlci_axis_find(axes[i].axis, &axis);
+        return status
+                   ? status
+                   : refuse_axis(o, axis,
+                                 VLCI_VALUE("must be %s with storage coded, which keeps every row and shares "
+                                            "bits out by scores",
+                                            axes[i].must));
+    }
+    return VLCACHE_OK;
+}
+
 /* The policy that keeps everything takes nothing else. */
 static vlcache_status check_full(const vlcache_compress_options *o) {
     const struct {
@@ -218,7 +262,9 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
                    {"pool_columns", o->pool_columns},
                    {"defer_weight", o->defer_weight},
                    {"iterations", o->iterations},
-                   {"centroids", o->centroids}};
+                   {"centroids", o->centroids},
+                   {"run", o->run ? o->run : NOT},
+                   {"bits", o->bits == 0.0 ? NOT : o->bits}};
     const char *hint = VLCI_VALUE("must not be given: policy \"%s\" keeps everything", o->policy);
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; vlci_axis_name(i); i++) {
@@ -242,6 +288,7 @@ static vlcache_status resolve(const vlcache_compress_options *options, vlcache_c
     fill_in(all, row);
     if (!row->allocation) return check_full(all);
     status = check_numbers(all);
+    if (!status) status = check_coded(all);
     return status ? status : check_together(all);
 }
 
@@ -275,7 +322,10 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                          .defer_weight = deferred ? o->defer_weight : 0.0,
                          .centroids = summed ? o->centroids : 0.0,
                          .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
-                         .iterations = summed ? o->iterations : 0};
+                         .iterations = summed ? o->iterations : 0,
+                         .coded = o->storage == VLCACHE_STORAGE_CODED,
+                         .bits = o->bits,
+                         .run = o->run};
 }
 
 vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {

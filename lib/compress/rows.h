@@ -10,10 +10,12 @@
 
 /** A prompt; borrowed for the call. */
 typedef struct vlci_compress_prompt {
-    int tokens;                   /**< N */
-    int text;                     /**< of these, post-vision rows: text behind any picture */
-    const int *text_rows;         /**< which those are, ascending; NULL: the last */
-    const int32_t *past;          /**< cache rows before the prompt [layers][kv_heads]; NULL: none */
+    int tokens;           /**< N */
+    int text;             /**< of these, post-vision rows: text behind any picture */
+    const int *text_rows; /**< which those are, ascending; NULL: the last */
+    const int32_t *past;  /**< cache rows before the prompt [layers][kv_heads]; NULL: none */
+    const int *visual;    /**< [n_visual]: visual tokens, ascending; NULL: all but the post-vision rows */
+    int n_visual;
     const vlci_token_grid *grids; /**< disjoint */
     int n_grids;
 } vlci_compress_prompt;

@@ -52,6 +52,7 @@ typedef struct vlci_look {
     size_t heads_at; /**< first entry of a->kv.heads of this layer of the sequence */
     int row;         /**< of the walk: the part's first */
     int from, n;     /**< rows of the prompt: from, from + 1, ...; a decoded row: 0, 1 */
+    cl_mem phase;    /**< f32 [tokens][head_dim]: rotations of the prompt's rows; NULL with a decoded one */
 } vlci_look;
 
 /** Room for what the rows see; they are copied. `decoded`: what decoded rows are looked at for. Errors:

@@ -4,6 +4,7 @@
  */
 #include "compress/plan.h"
 #include "compute/attention.h"
+#include "compute/coded.h"
 #include "compute/gemm.h"
 #include "compute/gemv.h"
 #include "compute/norm.h"
@@ -15,6 +16,7 @@ const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_gemv_ladder,
                                            &vlci_attention_prefill_ladder,
                                            &vlci_attention_decode_ladder,
+                                           &vlci_coded_ladder,
                                            &vlci_norm_ladder,
                                            &vlci_sample_ladder,
                                            &vlci_score_ladder,

@@ -28,7 +28,12 @@ static vlcache_status enter(void *user, int layer) {
 
 static vlcache_status part(void *user, int layer, const vlci_attention *a, int from, int rows) {
     vlci_reading *r = user;
-    vlci_look look = {.a = a, .heads_at = vlci_kv_heads_at(r->kv, layer), .row = 0, .from = from, .n = rows};
+    vlci_look look = {.a = a,
+                      .heads_at = vlci_kv_heads_at(r->kv, layer),
+                      .row = 0,
+                      .from = from,
+                      .n = rows,
+                      .phase = r->stream.phase};
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);

@@ -162,6 +162,13 @@ static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) 
     return shape->kv_heads * ((rows + VLCI_KV_PAGE - 1) / VLCI_KV_PAGE + (int64_t)loose * shape->layers);
 }
 
+/* Rows that all heads of all layers keep in pages at most, where the cache is compressed. */
+static int64_t kept_rows(const vlcache_sequence *s) {
+    int layers = s->shared->pool.shape.layers, n = s->prompt.n;
+    if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
+    return vlci_compress_rows_bound(&s->recipe, n, layers);
+}
+
 /* While the prompt is read: all of it, or its largest layer beside what the others keep. */
 static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, most = 0;
@@ -186,7 +193,7 @@ static int full_rows(const vlcache_sequence *s) {
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
     if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer);
-    int64_t kept = spread_pages(s, vlci_compress_rows_bound(&s->recipe, n, layers), 2);
+    int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
             growth = spread_pages(s, (int64_t)layers * answer, 1);
     if (!by_layer(s)) reading += kept; /* what is kept is copied from what there was */
@@ -195,9 +202,9 @@ int64_t vlci_turn_pages(const vlcache_sequence *s) {
 
 /* An elastic pool begins with what reading takes, as far as that can be told, and grows where it was not. */
 static int64_t elastic_pages(const vlcache_sequence *s) {
-    int64_t rows = vlci_compress_rows_bound(&s->recipe, s->prompt.n, s->shared->pool.shape.layers);
     int until = full_rows(s);
-    return reading_pages(s, compresses(s) ? spread_pages(s, rows, 1) : 0, until < ROOM ? until : ROOM);
+    return reading_pages(s, compresses(s) ? spread_pages(s, kept_rows(s), 1) : 0,
+                         until < ROOM ? until : ROOM);
 }
 
 /* In an elastic pool: what has become free goes back, but for room for the next rows. */
@@ -257,6 +264,13 @@ static vlcache_status check_window(const vlcache_sequence *s) {
     return VLCACHE_OK;
 }
 
+/* Rows of the visual tokens: new memory. */
+static int *list_visual(const vlci_prompt *prompt) {
+    int *rows = vlci_alloc((size_t)prompt->visual, sizeof *rows);
+    for (int i = 0; rows && i < prompt->visual; i++) rows[i] = prompt->where[i].position;
+    return rows;
+}
+
 static vlcache_status make_plans(vlcache_sequence *s) {
     vlci_compress_prompt asked = {.tokens = s->prompt.n,
                                   .text = s->prompt.visual ? s->prompt.after : 0,
@@ -267,12 +281,16 @@ static vlcache_status make_plans(vlcache_sequence *s) {
     vlcache_status status = check_window(s);
     if (status) return status;
     int32_t *past = list_rows(&s->kv);
-    status = past ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
+    int *visual = list_visual(&s->prompt);
+    status = past && visual ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
+    asked.visual = visual;
+    asked.n_visual = s->prompt.visual;
     for (size_t i = 0; i < s->n_plans && !status; i++)
         status =
             vlci_compress_create(&s->shared->compress, &s->recipes[i], &asked, s->plans, i, &s->plans[i]);
     vlci_free(past);
+    vlci_free(visual);
     return status;
 }
 
@@ -524,7 +542,8 @@ static void describe(vlcache_sequence *s) {
     a->context_tokens = s->kv.length + (s->open >= 0);
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
-    a->kv_bytes_peak = pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page;
+    a->kv_bytes_peak =
+        (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) + vlci_codes_all_bytes(s->kv.codes);
 }
 
 static vlcache_status finish_answer(vlcache_sequence *s) {

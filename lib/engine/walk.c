@@ -23,7 +23,8 @@ static vlci_text_rows next_part(const vlci_walk *w, int rows) {
                            .seq_start = w->seq_start,
                            .max_rows = w->batch == 1 ? rows : 1,
                            .max_keys = most_keys(w, rows),
-                           .kv = vlci_kv_layer(w->kv[0], w->layer)};
+                           .kv = vlci_kv_layer(w->kv[0], w->layer),
+                           .sequences = w->kv};
     part.kv.slots = w->slots;
     part.kv.ahead = w->row;
     return part;

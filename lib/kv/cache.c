@@ -56,6 +56,7 @@ static void list_release(vlci_kv_pool *p, vlci_kv_list *list) {
 void vlci_kv_clear(vlci_kv *kv) {
     if (!kv->pool) return;
     for (int i = 0; i < n_lists(kv); i++) list_release(kv->pool, &kv->list[i]);
+    vlci_codes_release(&kv->codes);
     kv->held = 0;
     kv->position = kv->length = 0;
     kv->behind = false;
@@ -196,7 +197,7 @@ vlci_kv_view vlci_kv_layer(const vlci_kv *kv, int layer) {
 }
 
 uint64_t vlci_kv_bytes(const vlci_kv *kv) {
-    uint64_t bytes = 0;
+    uint64_t bytes = vlci_codes_all_bytes(kv->codes);
     for (int i = 0; i < n_lists(kv); i++)
         bytes += (uint64_t)kv->list[i].pages * vlci_kv_page_bytes(&kv->pool->shape, kv->list[i].biased);
     return bytes;
@@ -234,6 +235,7 @@ static vlcache_status share_all(const vlci_kv *kv, vlci_kv *out) {
     }
     out->position = kv->position;
     out->length = kv->length;
+    out->codes = vlci_codes_retain(kv->codes);
     if (status)
         vlci_kv_release(out);
     else
@@ -253,8 +255,11 @@ vlcache_status vlci_kv_mark(const vlci_kv *kv, vlci_kv *out) {
 
 void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     vlci_kv_list *list = kv->list;
+    vlci_codes *codes = kv->codes;
     int held = kv->held;
     kv->list = mark->list;
+    kv->codes = mark->codes;
+    mark->codes = codes;
     kv->held = mark->held;
     kv->position = mark->position;
     kv->length = mark->length;

@@ -8,6 +8,7 @@
 #ifndef VLCI_KV_CACHE_H
 #define VLCI_KV_CACHE_H
 
+#include "kv/codes.h"
 #include "kv/pool.h"
 #include "kv/view.h"
 
@@ -58,7 +59,8 @@ static inline vlci_kv_list *vlci_kv_list_of(const vlci_kv *kv, int layer, int kv
     return &kv->list[layer * kv->pool->shape.kv_heads + kv_head];
 }
 
-/** Bytes of the pages that a cache holds: keys, values, and the biases of heads that have some. */
+/** Bytes of the pages that a cache holds: keys, values, and the biases of heads that have some; and of its
+ * coded rows. */
 uint64_t vlci_kv_bytes(const vlci_kv *kv);
 
 /** Most rows that a head of a layer holds. */

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct vlci_kv_pool;
+struct vlci_codes;
 
 /** What a head holds: `pages` of a run of 2^size entries of the table. */
 typedef struct vlci_kv_list {
@@ -17,12 +18,13 @@ typedef struct vlci_kv_list {
 
 typedef struct vlci_kv {
     struct vlci_kv_pool *pool;
-    int slot;           /**< of its heads on the device; -1: none, as of a mark */
-    int32_t position;   /**< next logical position */
-    int32_t length;     /**< tokens of the conversation, kept or not */
-    int held, most;     /**< pages, shared ones included: now, and most since somebody set it */
-    bool behind;        /**< the device counts one row a head less than there are: vlci_kv_advance() */
-    vlci_kv_list *list; /**< [layers][kv_heads] */
+    int slot;                 /**< of its heads on the device; -1: none, as of a mark */
+    int32_t position;         /**< next logical position */
+    int32_t length;           /**< tokens of the conversation, kept or not */
+    int held, most;           /**< pages, shared ones included: now, and most since somebody set it */
+    bool behind;              /**< the device counts one row a head less than there are: vlci_kv_advance() */
+    vlci_kv_list *list;       /**< [layers][kv_heads] */
+    struct vlci_codes *codes; /**< rows in few bits, in front of those; NULL: none (kv/codes.h) */
     struct vlci_kv *next, *before;
 } vlci_kv;
 

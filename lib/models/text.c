@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "compute/coded.h"
 #include "compute/product.h"
 #include "core/alloc.h"
 
@@ -197,6 +198,15 @@ static vlcache_status norm_heads(const vlci_text *t, const vlci_text_layer *w, c
                               c->kv_heads, c->head_dim, c->norm_eps);
 }
 
+/* What the rows see of codes: each sequence has its own, and as many rows as the others, or is alone. */
+static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention *a) {
+    vlcache_status status = VLCACHE_OK;
+    int each = r->batch == 1 ? r->rows : 1;
+    for (int b = 0; r->sequences && b < r->batch && !status; b++)
+        status = vlci_coded_run(r->sequences[b]->codes, r->kv.layer, a, b * each, each);
+    return status;
+}
+
 /* x += out(attention(rope(qkv(RMS(x))))) */
 static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
@@ -222,6 +232,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
     if (!status) status = norm_heads(t, w, r);
     if (!status) status = append_rows(t, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
+    if (!status) status = attend_codes(r, &attention);
     return status ? status : vlci_product_run(k, &out);
 }
 

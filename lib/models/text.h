@@ -12,6 +12,7 @@
 #ifndef VLCI_MODELS_TEXT_H
 #define VLCI_MODELS_TEXT_H
 
+#include "kv/list.h"
 #include "models/model.h"
 
 /** Rows on their way through the layers. */
@@ -46,6 +47,7 @@ typedef struct vlci_text_rows {
     int max_rows;        /**< most rows of a sequence */
     int max_keys;        /**< most rows of the cache that any of them sees */
     vlci_kv_view kv;
+    vlci_kv *const *sequences; /**< [batch]: whose coded rows they see, too; NULL: there are none */
 } vlci_text_rows;
 
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */

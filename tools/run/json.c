@@ -41,8 +41,10 @@ static json_t *policy_json(const vlcache_compress_options *o) {
 static json_t *layer_json(const vlcache_compress_layer *layer, int kv_heads) {
     json_t *rows = json_array();
     for (int h = 0; h < kv_heads; h++) json_array_append_new(rows, json_integer(layer->kept));
-    return json_pack("{s:o, s:o, s:o, s:i}", "sparsity", real(layer->sparsity), "budget", real(layer->budget),
-                     "kept", rows, "centroids", layer->centroids);
+    json_t *object = json_pack("{s:o, s:o, s:o, s:i}", "sparsity", real(layer->sparsity), "budget",
+                               real(layer->budget), "kept", rows, "centroids", layer->centroids);
+    if (object && layer->coded) json_object_set_new(object, "coded", json_integer(layer->coded));
+    return object;
 }
 
 static vlcache_status layers_json(const vlcache_session *session, const vlcache_answer *a, json_t *list) {
@@ -56,8 +58,16 @@ static vlcache_status layers_json(const vlcache_session *session, const vlcache_
 }
 
 static json_t *bytes_json(const vlcache_answer *a) {
-    return json_pack("{s:o, s:o, s:o}", "full", whole(a->compress.bytes_full), "kept",
-                     whole(a->compress.bytes_kept), "peak", whole(a->kv_bytes_peak));
+    const vlcache_compress_stats *c = &a->compress;
+    json_t *object = json_pack("{s:o, s:o, s:o}", "full", whole(c->bytes_full), "kept", whole(c->bytes_kept),
+                               "peak", whole(a->kv_bytes_peak));
+    if (!object || c->bits == 0.0) return object;
+    json_object_set_new(object, "coded",
+                        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "bits", real(c->bits), "codes",
+                                  whole(c->bytes_codes), "text", whole(c->bytes_text), "bases",
+                                  whole(c->bytes_bases), "means", whole(c->bytes_means), "tables",
+                                  whole(c->bytes_tables)));
+    return object;
 }
 
 static json_t *timings_json(double load_ms, const vlcache_timings *t) {

@@ -42,8 +42,16 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     (void)f;
     o->compresses = true;
     o->compress.policy = text;
-    if (!vlcache_compress_check(&o->compress)) return EXIT_OK;
+    vlcache_compress_options judged = o->compress; /* what goes together is looked at in the end */
+    vlcache_compress_set(&judged, "storage", NULL);
+    if (!vlcache_compress_check(&judged)) return EXIT_OK;
     return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
+}
+
+static int read_storage(const flag *f, const char *name, const char *text, void *into) {
+    (void)f;
+    if (!vlcache_compress_set(&((options *)into)->compress, "storage", text)) return EXIT_OK;
+    return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
 
 static void name_formats(char *text, size_t capacity) {
@@ -93,9 +101,11 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
-     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, full all of them (with a text model unless a policy or a budget is\ngiven); one of"},
+     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, coded all of them in few bits, full all of them (with a text model\nunless a policy or a budget is given); one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
+    {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_storage,
+     .help = "how rows are stored: exact, or coded[:BITS][:blk:RUN or :rotated], with\npolicy coded or h2o [as the policy has it]"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
      .help = "attention below X times its row's maximum counts as zero, 0 to 1"},
     {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,
@@ -169,6 +179,9 @@ void options_print_flags(void) {
 static int check_together(const options *o) {
     int from_input = 0;
     if (o->action != ACTION_ASK) return EXIT_OK;
+    if (vlcache_compress_check(&o->compress))
+        return flag_refuse("--policy %s: %s: %s", o->compress.policy, vlcache_last_error()->field,
+                           vlcache_last_error()->hint);
     for (int i = 0; i < o->n_images; i++) from_input += strcmp(o->images[i], "-") == 0;
     if (from_input > 1) return flag_refuse("--image -: standard input holds one picture");
     if (from_input && !o->prompt)

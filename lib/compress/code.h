@@ -1,0 +1,69 @@
+/**
+ * code.h (internal) - the rows of a layer -> their means, bases and energies, and then their codes: what
+ * cl/code.cl does, launched.
+ *
+ *     for each layer:   vlci_code_measure(k, &heads, &rows, &room, &measured);
+ *     energies -> bits -> codes, with their matrices and phases;   vlci_code_round(k, &measured, codes);
+ *     for each layer:   vlci_code_write(k, &heads, &rows, &room, &measured, codes);
+ */
+#ifndef VLCI_COMPRESS_CODE_H
+#define VLCI_COMPRESS_CODE_H
+
+#include "compress/heads.h"
+#include "compute/coded.h"
+
+typedef struct vlci_code_kernels {
+    const vlci_kernel *rows, *centre, *covariance, *basis, *round, *project, *step, *pack, *text;
+    const vlci_kernel *phases, *queries, *attended;
+    size_t group; /**< work-items of basis and step */
+} vlci_code_kernels;
+
+/** Errors: those of vlci_coded_check(), VLCACHE_E_BUILD. */
+vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
+                              vlci_code_kernels *out);
+
+/** Rows of a prompt, in every head: which are visual, and coded, which are text, and have 8 bits. */
+typedef struct vlci_code_rows {
+    int n, run;       /**< visual ones; run: whole blocks */
+    int texts;        /**< the others */
+    cl_mem positions; /**< int [n]: in the prompt, ascending */
+    cl_mem text_at;   /**< int [texts]: the same of the others */
+    cl_mem phase;     /**< f32 [runs][head_dim]: of the runs' middle rows */
+} vlci_code_rows;
+
+/** Scratch on the device for one layer; zero to begin with. */
+typedef struct vlci_code_room {
+    cl_mem x, mean, covariance, q, z, steps;
+    int most; /**< dimensions of a matrix that z and steps have room for */
+} vlci_code_room;
+
+/** What is measured, of all layers. */
+typedef struct vlci_code_measured {
+    int columns;          /**< basis vectors of a matrix */
+    cl_mem basis;         /**< f32 [layers * kv_heads * 2][columns][head_dim], by falling energy */
+    cl_mem energy, total; /**< f32 [..][columns], and [..]: the variances along them, and of all dimensions */
+} vlci_code_measured;
+
+/** Memory for what is measured. Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *shape, int columns,
+                               vlci_code_measured *out);
+void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
+
+/** Enqueues means, covariances and bases of the heads of one layer. Errors: VLCACHE_E_DEVICE_MEMORY, the
+ * device's. */
+vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                                 vlci_code_room *room, const vlci_code_measured *measured);
+
+/** Enqueues the bases of all layers as they are kept. codes->matrix is there. Errors: the device's. */
+vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_code_measured *measured,
+                               const vlci_codes *codes);
+
+/** Enqueues the means, steps and codes of the heads of one layer, of whose matrices none has more than `most`
+ * dimensions. Errors: as vlci_code_measure(). */
+vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                               int most, vlci_code_room *room, const vlci_code_measured *measured,
+                               const vlci_codes *codes);
+
+void vlci_code_room_release(vlcache_device *device, vlci_code_room *room);
+
+#endif

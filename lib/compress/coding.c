@@ -1,0 +1,336 @@
+/*
+ * coding.c - what a plan sees of a prompt -> how much each head's rows matter -> bits -> codes.
+ *
+ *     a(h)        = sum over the coded rows j of score(h, j)^2
+ *     weight_V(h) = a                                error of the values, where attention goes
+ *     weight_K(h) = a total_V(h) mean q^2 / d        error of the logits times what the values differ by
+ *     E           = energy weight, tempered by the matrix's total (bits.h)
+ *
+ * In: queries and phases of the prompt, scores, rows in pages. Out: codes, and which rows stay as they are.
+ */
+#include "compress/coding.h"
+
+#include <math.h>
+
+#include "compress/bits.h"
+#include "core/alloc.h"
+
+/* QUERIES: rows of a part of the prompt whose queries are looked at. COLUMNS of a basis suffice for
+ * COLUMN_BITS a row and head; beyond, all dimensions may have some. */
+enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 160 };
+
+static size_t n_heads(const vlci_coding *c) {
+    return (size_t)c->shape.layers * (size_t)c->shape.kv_heads;
+}
+
+vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
+                                vlci_coding_kernels *out) {
+    const vlci_attention_shape attention = {.heads = s->heads,
+                                            .kv_heads = s->kv_heads,
+                                            .head_dim = s->head_dim,
+                                            .kv_dtype = s->kv_dtype,
+                                            .rounded = s->kv_dtype};
+    vlcache_status status = vlci_code_open(device, s, &out->code);
+    return status ? status : vlci_coded_open(device, &attention, &out->attention);
+}
+
+/* ---- creation ------------------------------------------------------------------------------------------ */
+
+/* Whether row `row` is coded; `next`: of the list that tells. */
+static bool is_visual(const vlci_compress_prompt *p, int row, int *next) {
+    if (p->visual) return *next < p->n_visual && p->visual[*next] == row ? ++*next : false;
+    if (!p->text_rows) return row < p->tokens - p->text;
+    return *next < p->text && p->text_rows[*next] == row ? !++*next : true;
+}
+
+/* Rows of a run: a power of two, so that tiles of rows are whole runs or parts of one. */
+static int fit_run(int run, int n) {
+    int whole = VLCI_CODE_RUN_MIN;
+    while (whole < n && whole < run) whole *= 2;
+    return whole;
+}
+
+static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, int run) {
+    int n = 0, text = 0, next = 0;
+    int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual), *others = visual + p->tokens;
+    vlcache_status status = visual ? VLCACHE_OK : vlci_fail_memory("coded rows");
+    for (int row = 0; row < p->tokens && !status; row++)
+        if (is_visual(p, row, &next))
+            visual[n++] = row;
+        else
+            others[text++] = row;
+    size_t bytes = (size_t)n * sizeof *visual, more = (size_t)text * sizeof *others;
+    c->rows.n = n;
+    c->rows.texts = text;
+    c->rows.run = fit_run(run, n);
+    size_t phases = (size_t)vlci_codes_runs(n, c->rows.run) * (size_t)c->shape.head_dim * sizeof(cl_float);
+    if (!status) status = vlci_memory_create(c->device, bytes, "coding: positions", &c->rows.positions);
+    if (!status) status = vlci_write_later(c->device, c->rows.positions, 0, visual, bytes);
+    if (!status) status = vlci_memory_create(c->device, more, "coding: positions", &c->rows.text_at);
+    if (!status) status = vlci_write_later(c->device, c->rows.text_at, 0, others, more);
+    if (!status) status = vlci_memory_create(c->device, phases, "coding: phases", &c->rows.phase);
+    vlci_free(visual);
+    return status;
+}
+
+vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,
+                                  const vlci_compress_shape *shape, const vlci_recipe *recipe,
+                                  const vlci_compress_prompt *prompt, vlci_coding **out) {
+    vlci_coding *c = vlci_calloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return vlci_fail_memory("coded rows");
+    c->device = device;
+    c->kernels = kernels;
+    c->shape = *shape;
+    c->bits = recipe->bits;
+    c->budget = recipe->budget;
+    c->tokens = prompt->tokens;
+    c->n_queries = vlci_calloc((size_t)shape->layers, sizeof *c->n_queries);
+    vlcache_status status = c->n_queries ? VLCACHE_OK : vlci_fail_memory("coded rows");
+    if (!status)
+        status = vlci_memory_create(device, n_heads(c) * sizeof(cl_float), "coding: queries", &c->queries);
+    if (!status) status = list_rows(c, prompt, recipe->run);
+    if (status)
+        vlci_coding_destroy(&c);
+    else if (c->rows.n == 0) /* nothing to code */
+        vlci_coding_destroy(&c);
+    else
+        *out = c;
+    return status;
+}
+
+void vlci_coding_destroy(vlci_coding **coding) {
+    vlci_coding *c = *coding;
+    if (!c) return;
+    vlci_code_room_release(c->device, &c->room);
+    vlci_code_end(c->device, &c->measured);
+    vlci_memory_release(c->device, &c->rows.positions);
+    vlci_memory_release(c->device, &c->rows.text_at);
+    vlci_memory_release(c->device, &c->rows.phase);
+    vlci_memory_release(c->device, &c->queries);
+    vlci_codes_release(&c->codes);
+    vlci_free(c->n_queries);
+    vlci_free(c);
+    *coding = NULL;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------- */
+
+/* Entries from .. until - 1 of the list of rows. */
+static vlcache_status add_queries(vlci_coding *c, int layer, const vlci_look *look, const vlci_scores *seen,
+                                  int from, int until) {
+    const vlci_attention *a = look->a;
+    size_t heads = (size_t)c->shape.kv_heads;
+    int group = c->shape.heads / c->shape.kv_heads, add = c->n_queries[layer] > 0;
+    const vlci_kernel *k = c->kernels->code.queries;
+    if (from >= until) return VLCACHE_OK;
+    c->n_queries[layer] += (int64_t)(until - from) * group;
+    return VLCI_LAUNCH(c->device, k, vlci_grid_exact(k, heads, 1, 1), VLCI_MEM(a->q), VLCI_U32(a->q_offset),
+                       VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from), VLCI_MEM(seen->rows_on),
+                       VLCI_I32(from), VLCI_I32(until), VLCI_I32(group), VLCI_MEM(c->queries),
+                       VLCI_U32((size_t)layer * heads), VLCI_I32(add));
+}
+
+static vlcache_status take_phases(vlci_coding *c, const vlci_look *look) {
+    const vlci_kernel *k = c->kernels->code.phases;
+    size_t runs = (size_t)vlci_codes_runs(c->rows.n, c->rows.run);
+    c->phased = true;
+    return VLCI_LAUNCH(c->device, k, vlci_grid_over(k, (size_t)c->shape.head_dim, runs, 1),
+                       VLCI_MEM(look->phase), VLCI_MEM(c->rows.positions), VLCI_I32(c->rows.n),
+                       VLCI_I32(c->rows.run), VLCI_MEM(c->rows.phase));
+}
+
+vlcache_status vlci_coding_observe(vlci_coding *c, int layer, const vlci_look *look,
+                                   const vlci_scores *seen) {
+    int from = vlci_rows_from(&seen->rows, look->from);
+    int until = vlci_rows_from(&seen->rows, look->from + look->n);
+    vlcache_status status = c->phased ? VLCACHE_OK : take_phases(c, look);
+    return status ? status
+                  : add_queries(c, layer, look, seen, from > until - QUERIES ? from : until - QUERIES, until);
+}
+
+vlcache_status vlci_coding_observe_decode(vlci_coding *c, int layer, const vlci_look *look,
+                                          const vlci_scores *seen) {
+    return add_queries(c, layer, look, seen, seen->rows.n, seen->rows.n + 1);
+}
+
+/* ---- bits ---------------------------------------------------------------------------------------------- */
+
+static double row_bytes(const vlci_coding *c) {
+    return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
+}
+
+/* Rows that codes have room for. */
+static int padded(const vlci_coding *c) {
+    return (c->rows.n + VLCI_CODE_ROWS - 1) / VLCI_CODE_ROWS * VLCI_CODE_ROWS;
+}
+
+static vlci_codes shape_of(const vlci_coding *c) {
+    return (vlci_codes){.device = c->device,
+                        .read = &c->kernels->attention,
+                        .layers = c->shape.layers,
+                        .kv_heads = c->shape.kv_heads,
+                        .head_dim = c->shape.head_dim,
+                        .rows = c->rows.n,
+                        .texts = c->rows.texts,
+                        .run = c->rows.run,
+                        .runs = vlci_codes_runs(c->rows.n, c->rows.run)};
+}
+
+/* Bits of a row in all heads together that the budget leaves, and what each dimension costs beside: its
+ * vector and step. Where bits are given, they alone count. */
+static double most_bits(const vlci_coding *c, double *basis) {
+    double heads = (double)n_heads(c), rows = padded(c);
+    vlci_codes empty = shape_of(c);
+    vlci_codes_bytes fixed = vlci_codes_count(&empty);
+    double left = c->budget * c->tokens * heads * row_bytes(c) - (double)vlci_codes_sum(&fixed);
+    *basis = c->bits > 0.0 ? 0.0 : 8.0 * (c->shape.head_dim + (double)sizeof(cl_float)) / rows;
+    return c->bits > 0.0 ? c->bits * heads : left > 0.0 ? 8.0 * left / rows : 0.0;
+}
+
+vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layer) {
+    double basis, bits = most_bits(c, &basis) / (double)n_heads(c);
+    int columns = bits <= COLUMN_BITS && c->shape.head_dim > COLUMNS ? COLUMNS : c->shape.head_dim;
+    vlcache_status status = VLCACHE_OK;
+    if (!c->measured.basis) status = vlci_code_begin(c->device, &c->shape, columns, &c->measured);
+    return status ? status : vlci_code_measure(&c->kernels->code, layer, &c->rows, &c->room, &c->measured);
+}
+
+/* What came of measuring, on the host. */
+typedef struct numbers {
+    float *energy, *total, *attended, *queries; /* [matrices][columns], [matrices], [heads], [heads] */
+} numbers;
+
+static void free_numbers(numbers *n) {
+    vlci_free(n->energy);
+    *n = (numbers){0};
+}
+
+static vlcache_status read_numbers(vlci_coding *c, const vlci_scores *seen, numbers *out) {
+    const vlci_kernel *k = c->kernels->code.attended;
+    size_t heads = n_heads(c), columns = (size_t)c->measured.columns, n = 2 * heads * columns;
+    cl_mem attended = NULL;
+    out->energy = vlci_alloc(n + 4 * heads, sizeof *out->energy);
+    if (!out->energy) return vlci_fail_memory("bits of coded rows");
+    out->total = out->energy + n;
+    out->attended = out->total + 2 * heads;
+    out->queries = out->attended + heads;
+    vlcache_status status =
+        vlci_memory_create(c->device, heads * sizeof(cl_float), "coding: attention", &attended);
+    if (!status)
+        status = VLCI_LAUNCH(c->device, k, vlci_grid_over(k, heads, 1, 1), VLCI_MEM(seen->score),
+                             VLCI_I32(c->tokens), VLCI_MEM(c->rows.positions), VLCI_I32(c->rows.n),
+                             VLCI_I32(heads), VLCI_MEM(attended));
+    if (!status) status = vlci_read(c->device, attended, 0, out->attended, heads * sizeof(cl_float));
+    if (!status) status = vlci_read(c->device, c->queries, 0, out->queries, heads * sizeof(cl_float));
+    if (!status)
+        status = vlci_read(c->device, c->measured.total, 0, out->total, 2 * heads * sizeof(cl_float));
+    if (!status) status = vlci_read(c->device, c->measured.energy, 0, out->energy, n * sizeof(cl_float));
+    vlci_memory_release(c->device, &attended);
+    return status;
+}
+
+static vlcache_status check_finite(const vlci_coding *c, const numbers *n) {
+    int kv_heads = c->shape.kv_heads;
+    for (int m = 0; m < 2 * (int)n_heads(c); m++)
+        if (!isfinite(n->total[m]) || !isfinite(n->attended[m / 2]) || !isfinite(n->queries[m / 2]))
+            return vlci_fail(
+                VLCACHE_E_UNSUPPORTED,
+                "compress: storage: layer %d, kv head %d: %s that are not finite cannot be coded",
+                m / 2 / kv_heads, m / 2 % kv_heads, m % 2 ? "values" : "keys");
+    return VLCACHE_OK;
+}
+
+/* Energies in the unit of all; where no row was attended to, heads count alike. */
+static void weigh(const vlci_coding *c, const numbers *n, double *energy) {
+    int columns = c->measured.columns, heads = (int)n_heads(c);
+    double most = 0.0, dim = c->shape.head_dim;
+    for (int h = 0; h < heads; h++) most = fmax(most, (double)n->attended[h]);
+    for (int h = 0; h < heads; h++) {
+        double a = most > 0.0 ? n->attended[h] / most : 1.0;
+        int64_t rows = c->n_queries[h / c->shape.kv_heads];
+        double q2 = rows ? n->queries[h] / ((double)rows * dim) : 1.0;
+        const double weight[2] = {a * n->total[2 * h + 1] * q2 / dim, a};
+        for (int m = 2 * h; m < 2 * h + 2; m++)
+            vlci_bits_temper(n->energy + (size_t)m * (size_t)columns, columns, n->total[m], weight[m % 2],
+                             energy + (size_t)m * (size_t)columns);
+    }
+}
+
+/* Where everything of each matrix stands, from the bits of its dimensions; totals to `shape`. */
+static vlcache_status place(vlci_coding *c, const uint8_t *bits, vlci_codes *shape, vlci_code_matrix *out) {
+    int columns = c->measured.columns, blocks = padded(c) / VLCI_CODE_ROWS;
+    for (size_t m = 0; m < 2 * n_heads(c); m++) {
+        int n[9] = {0};
+        for (int i = 0; i < columns; i++) n[bits[m * (size_t)columns + (size_t)i]]++;
+        out[m] = (vlci_code_matrix){VLCI_CODE_WIDTHS(n[8], n[4], n[2]), (vlci_u32)shape->dims,
+                                    (vlci_u32)shape->n_words};
+        shape->dims += n[8] + n[4] + n[2];
+        shape->n_words += (size_t)blocks * (size_t)VLCI_CODE_WORDS(out[m].widths);
+        c->bits_used += (uint64_t)(8 * n[8] + 4 * n[4] + 2 * n[2]);
+        if (n[8] + n[4] + n[2] > c->most) c->most = n[8] + n[4] + n[2];
+        if (shape->n_words > UINT32_MAX)
+            return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: storage: codes of more than 2^32 words");
+    }
+    return VLCACHE_OK;
+}
+
+static vlcache_status make_codes(vlci_coding *c, const uint8_t *bits) {
+    size_t n = 2 * n_heads(c);
+    vlci_codes shape = shape_of(c);
+    vlci_code_matrix *matrix = vlci_alloc(n, sizeof *matrix);
+    vlcache_status status = matrix ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
+    c->bits_used = 0;
+    c->most = 0;
+    if (!status) status = place(c, bits, &shape, matrix);
+    if (!status) status = vlci_codes_create(&shape, &c->codes);
+    if (!status) status = vlci_write_later(c->device, c->codes->matrix, 0, matrix, n * sizeof *matrix);
+    if (!status)
+        status = vlci_copy(c->device, c->rows.phase, 0, c->codes->phase, 0,
+                           (size_t)shape.runs * (size_t)shape.head_dim * sizeof(cl_float));
+    if (!status) c->bytes = vlci_codes_count(c->codes);
+    vlci_free(matrix);
+    return status;
+}
+
+vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
+    size_t n = 2 * n_heads(c) * (size_t)c->measured.columns;
+    numbers read = {0};
+    vlci_bits share = {.matrices = 2 * (int)n_heads(c), .dims = c->measured.columns};
+    double *energy = vlci_alloc(n, sizeof *energy);
+    uint8_t *bits = vlci_alloc(n, sizeof *bits);
+    vlcache_status status = energy && bits ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
+    if (!status) status = read_numbers(c, seen, &read);
+    if (!status) status = check_finite(c, &read);
+    if (!status) {
+        weigh(c, &read, energy);
+        share.energy = energy;
+        share.most = most_bits(c, &share.basis);
+        status = vlci_bits_share(&share, bits);
+    }
+    if (!status) status = make_codes(c, bits);
+    if (!status && c->codes->dims) status = vlci_code_round(&c->kernels->code, &c->measured, c->codes);
+    free_numbers(&read);
+    vlci_free(energy);
+    vlci_free(bits);
+    return status;
+}
+
+/* ---- codes --------------------------------------------------------------------------------------------- */
+
+vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layer) {
+    return vlci_code_write(&c->kernels->code, layer, &c->rows, c->most, &c->room, &c->measured, c->codes);
+}
+
+vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before) {
+    vlci_codes *codes = c->codes;
+    codes->before = before;
+    c->codes = NULL;
+    vlci_code_room_release(c->device, &c->room);
+    vlci_code_end(c->device, &c->measured);
+    return codes;
+}
+
+double vlci_coding_bits(const vlci_coding *c) {
+    return (double)c->bits_used / (double)n_heads(c);
+}

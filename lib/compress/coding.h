@@ -1,0 +1,78 @@
+/**
+ * coding.h (internal) - a plan's part that stores rows in few bits: what it looks at while a prompt is read,
+ * then the bits of all dimensions, then the codes.
+ *
+ * All rows of the prompt, in every head: the visual ones are coded, text has 8 bits.
+ */
+#ifndef VLCI_COMPRESS_CODING_H
+#define VLCI_COMPRESS_CODING_H
+
+#include "compress/code.h"
+#include "compress/policy.h"
+#include "compress/score.h"
+
+typedef struct vlci_coding_kernels {
+    vlci_code_kernels code;
+    vlci_coded_kernels attention; /**< what codes are read by */
+} vlci_coding_kernels;
+
+/** Errors: those of vlci_code_open() and vlci_coded_open(). */
+vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *shape,
+                                vlci_coding_kernels *out);
+
+typedef struct vlci_coding {
+    vlcache_device *device;             /**< borrowed */
+    const vlci_coding_kernels *kernels; /**< borrowed */
+    vlci_compress_shape shape;
+    double bits, budget; /**< of a row and head, keys and values: 0: as the budget has it */
+    int tokens;
+    vlci_code_rows rows;
+    bool phased;        /**< rows.phase is written */
+    cl_mem queries;     /**< f32 [layers][kv_heads]: sums of squares */
+    int64_t *n_queries; /**< [layers]: query rows of a kv head that they are of */
+    vlci_code_room room;
+    vlci_code_measured measured;
+    int most;          /**< dimensions of a matrix */
+    vlci_codes *codes; /**< NULL before vlci_coding_share() */
+    vlci_codes_bytes bytes;
+    uint64_t bits_used; /**< of a row, of all matrices */
+} vlci_coding;
+
+/** Whether anything is coded: a budget of the whole cache needs no codes. */
+static inline bool vlci_coding_wanted(const vlci_recipe *r) {
+    return r->coded && (r->bits > 0.0 || r->budget < 1.0);
+}
+
+/** `*out` stays NULL where the prompt has no row to code. Errors: VLCACHE_E_NO_MEMORY,
+ * VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,
+                                  const vlci_compress_shape *shape, const vlci_recipe *recipe,
+                                  const vlci_compress_prompt *prompt, vlci_coding **out);
+
+/** Enqueues what is needed of a layer's queries, the prompt's or a decoded row's, of the rows that `seen`
+ * looks at; and the phases of the first layer. Errors: the device's. */
+vlcache_status vlci_coding_observe(vlci_coding *coding, int layer, const vlci_look *look,
+                                   const vlci_scores *seen);
+vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const vlci_look *look,
+                                          const vlci_scores *seen);
+
+/** Enqueues the statistics of a layer. Errors: the device's. */
+vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layer);
+
+/** Shares bits out and makes room for codes; blocks. Errors: VLCACHE_E_UNSUPPORTED (rows that are not
+ * finite), VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen);
+
+/** Enqueues the codes of a layer. Errors: the device's. */
+vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layer);
+
+/** Hands the codes over, in front of `before`, whose reference they take; scratch is released. */
+vlci_codes *vlci_coding_finish(vlci_coding *coding, vlci_codes *before);
+
+/** Bits of a coded row and kv head, keys and values together: the mean over all heads. */
+double vlci_coding_bits(const vlci_coding *coding);
+
+/** Releases and NULLs; NULL accepted. */
+void vlci_coding_destroy(vlci_coding **coding);
+
+#endif

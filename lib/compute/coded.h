@@ -1,0 +1,42 @@
+/**
+ * coded.h (internal) - attention over coded rows, behind that over the rows in pages.
+ *
+ * The ladder; VLCACHE_VARIANT=attention_coded:RUNG forces a rung:
+ *
+ *     wide    a work-item for a share of the runs: processors with wide vectors
+ *     group   a work-group for a share of the runs: GPUs, and anything else
+ */
+#ifndef VLCI_COMPUTE_CODED_H
+#define VLCI_COMPUTE_CODED_H
+
+#include "compute/attention.h"
+#include "kv/codes.h"
+
+extern const vlci_ladder vlci_coded_ladder;
+
+typedef struct vlci_coded_kernels {
+    vlcache_device *device;
+    vlci_attention_shape shape;
+    bool wide;
+    int lanes; /**< query rows of heads that go together */
+    const vlci_kernel *attend, *merge;
+} vlci_coded_kernels;
+
+/** Whether rows of this shape can be coded. Errors: VLCACHE_E_UNSUPPORTED (head_dim). */
+vlcache_status vlci_coded_check(int head_dim);
+
+/** Chooses the rung and builds its kernels. Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT
+ * (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
+vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
+                               vlci_coded_kernels *out);
+
+/**
+ * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one
+ * sequence, see the coded rows of `codes` too, those of earlier turns among them. a->out, a->row_max and
+ * a->row_lse change, and a->scratch is used: none may be NULL. Allocates nothing. Errors: the device's,
+ * VLCACHE_E_INTERNAL.
+ */
+vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
+                              int rows);
+
+#endif

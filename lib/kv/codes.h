@@ -1,0 +1,69 @@
+/**
+ * codes.h (internal) - rows that a cache keeps in few bits: of every head of every layer of one sequence, the
+ * same rows of one turn. They stand in front of the rows in pages, never change, and are shared by forks and
+ * marks.
+ *
+ *     visual   key(j) = R(ref(run of j)) (mean + sum over i of factor[i] level(j, i) basis[i])    values:
+ * without R level  = code + 1/2 - 2^(bits - 1), as cl/shared.h lays codes out text     row(j) = scale(j)
+ * byte(j, .)
+ *
+ * R turns by the phase of a run's middle row, so that a query is turned back and projected once a run.
+ */
+#ifndef VLCI_KV_CODES_H
+#define VLCI_KV_CODES_H
+
+#include "cl/shared.h"
+#include "device/device.h"
+
+typedef struct vlci_codes {
+    vlcache_device *device; /**< borrowed */
+    int references;
+    struct vlci_codes *before;             /**< of earlier turns; one reference is this one's */
+    const struct vlci_coded_kernels *read; /**< attention over them (compute/coded.h); borrowed */
+    int layers, kv_heads, head_dim;
+    int rows, run, runs; /**< visual rows of a head, of a run; runs */
+    int texts;           /**< text rows of a head */
+    int dims;            /**< of all matrices */
+    size_t n_words;
+    cl_mem matrix; /**< vlci_code_matrix [layers][kv_heads][2] */
+    cl_mem mean;   /**< f16 [layers][kv_heads][2][head_dim] */
+    cl_mem basis;  /**< int8 [dims][head_dim] */
+    cl_mem factor; /**< f32 [dims]: a basis vector's scale times its dimension's step */
+    cl_mem words;  /**< uint [n_words] */
+    cl_mem text;   /**< int8 [layers][kv_heads][2][texts][head_dim] */
+    cl_mem scale;  /**< f32 [layers][kv_heads][2][texts] */
+    cl_mem phase;  /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows */
+} vlci_codes;
+
+/** Bytes of each part, for one accountant: what is allocated is their sum. */
+typedef struct vlci_codes_bytes {
+    uint64_t words, text, bases, means, tables; /**< text: with its scales; bases: with their factors; tables:
+                                                   matrices and phases */
+} vlci_codes_bytes;
+
+static inline uint64_t vlci_codes_sum(const vlci_codes_bytes *b) {
+    return b->words + b->text + b->bases + b->means + b->tables;
+}
+
+/** What codes of this shape take, whether there is memory for them or not: all numbers count. */
+vlci_codes_bytes vlci_codes_count(const vlci_codes *codes);
+
+/** Runs of `run` rows that `rows` rows make. */
+static inline int vlci_codes_runs(int rows, int run) {
+    return rows / run + (rows % run != 0);
+}
+
+/** Codes with the numbers of `shape`, memory for them, and one reference. Errors: VLCACHE_E_NO_MEMORY,
+ * VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out);
+
+/** One more owner; NULL accepted, and given back. */
+vlci_codes *vlci_codes_retain(vlci_codes *codes);
+
+/** Gives up a reference, NULLs; NULL accepted. */
+void vlci_codes_release(vlci_codes **codes);
+
+/** Bytes of a list of codes, those of earlier turns included. */
+uint64_t vlci_codes_all_bytes(const vlci_codes *codes);
+
+#endif

@@ -1,0 +1,380 @@
+/*
+ * test_code.c - rows in few bits: bits, means, bases, steps and codes against a Python implementation of the
+ * method, hostile rows, bytes against what is allocated, and errors that fall as bits are added.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compress/bits.h"
+#include "ref/ref_codes.h"
+#include "support/coding.h"
+#include "support/taps.h"
+
+/* ---- bits ---------------------------------------------------------------------------------------------- */
+
+START_TEST(bits_go_where_they_help) {
+    const double energy[2][3] = {{100.0, 1.0, 0.01}, {40.0, 40.0, 0.0}};
+    uint8_t bits[6];
+    vlci_bits b = {.matrices = 2, .dims = 3, .energy = energy[0], .most = 6};
+    ck_ok(vlci_bits_share(&b, bits));
+    ck_assert(bits[0] == 2 && bits[3] == 2 && bits[4] == 2 && bits[1] == 0 && bits[2] == 0 && bits[5] == 0);
+    b.most = 8;
+    ck_ok(vlci_bits_share(&b, bits));
+    ck_assert(bits[0] == 4 && bits[3] == 2 && bits[4] == 2 && bits[1] == 0);
+    b.most = 1000;
+    ck_ok(vlci_bits_share(&b, bits));
+    ck_assert(bits[0] == 8 && bits[1] == 8 && bits[2] == 8 && bits[3] == 8 && bits[4] == 8 && bits[5] == 0);
+    b.most = 0;
+    ck_ok(vlci_bits_share(&b, bits));
+    for (int i = 0; i < 6; i++) ck_assert_int_eq(bits[i], 0);
+}
+END_TEST
+
+/* A new dimension costs its vector, too: then the old ones get more first. */
+START_TEST(bits_pay_for_their_basis) {
+    const double energy[1][4] = {{100.0, 10.0, 10.0, 10.0}};
+    uint8_t bits[4];
+    vlci_bits b = {.matrices = 1, .dims = 4, .energy = energy[0], .most = 30};
+    ck_ok(vlci_bits_share(&b, bits));
+    ck_assert(bits[0] == 8 && bits[1] == 8 && bits[2] == 8 && bits[3] == 4);
+    b.basis = 10;
+    ck_ok(vlci_bits_share(&b, bits));
+    ck_assert(bits[0] == 4 && bits[1] == 4 && bits[2] == 0 && bits[3] == 0);
+}
+END_TEST
+
+/* The heap takes them in the order that sorting would. */
+START_TEST(bits_of_many) {
+    enum { N = 40, DIMS = 24 };
+    static double energy[N * DIMS];
+    static uint8_t bits[N * DIMS];
+    static const double left[] = {1.0, 0.1175, 0.009497, 0.00008};
+    static const int of[] = {0, 2, 4, 8};
+    uint64_t seed = 3;
+    for (int i = 0; i < N * DIMS; i++)
+        energy[i] = (i % DIMS ? energy[i - 1] : 10.0) * (0.6 + 0.2 * suite_random(&seed));
+    vlci_bits b = {.matrices = N, .dims = DIMS, .energy = energy, .most = 900};
+    ck_ok(vlci_bits_share(&b, bits));
+    double least = INFINITY, best = 0.0;
+    int used = 0;
+    for (int i = 0; i < N * DIMS; i++)
+        for (int l = 0; l < 3; l++) {
+            double use = energy[i] * (left[l] - left[l + 1]) / (of[l + 1] - of[l]);
+            if (bits[i] > of[l])
+                least = fmin(least, use);
+            else if (of[l + 1] - of[l] <= 2)
+                best = fmax(best, use);
+            if (bits[i] > of[l]) used += of[l + 1] - of[l];
+        }
+    ck_assert_int_le(used, 900);
+    ck_assert_int_ge(used, 897);
+    ck_assert_double_ge(least,
+                        best * 0.25); /* a step of 4 that did not fit any more leaves room for two of 2 */
+    for (int i = 0; i < N * DIMS; i++) ck_assert(i % DIMS == 0 || bits[i] <= bits[i - 1]);
+}
+END_TEST
+
+/* ---- against Python ------------------------------------------------------------------------------------ */
+
+static const float *f32(const taps *t, const char *name) {
+    const tap *one = taps_find(t, name);
+    ck_assert_msg(one && one->f32, "no floats \"%s\"", name);
+    return one->f32;
+}
+
+static const int32_t *i32(const taps *t, const char *name) {
+    const tap *one = taps_find(t, name);
+    ck_assert_msg(one && one->i32, "no numbers \"%s\"", name);
+    return one->i32;
+}
+
+static coding_case case_of(const taps *t) {
+    const int32_t *s = i32(t, "shape");
+    return (coding_case){.layers = s[0],
+                         .kv_heads = s[1],
+                         .group = s[2],
+                         .head_dim = s[3],
+                         .tokens = s[4],
+                         .run = s[5],
+                         .before = 3,
+                         .dtype = VLCACHE_DTYPE_F32,
+                         .bits = (double)f32(t, "bits")[0],
+                         .budget = (double)f32(t, "budget")[0],
+                         .n_visual = (int)taps_find(t, "visual")->n,
+                         .visual = i32(t, "visual"),
+                         .rows = taps_find(t, "rows")->data,
+                         .phase = taps_find(t, "phase")->data,
+                         .score = taps_find(t, "score")->data,
+                         .query = taps_find(t, "query")->data};
+}
+
+/* Codes that stand within rounding of the next one may be that. */
+static void check_dimension(const taps *t, const ref_codes *c, int m, int i, int columns) {
+    int n = c->codes->rows, dim = c->codes->head_dim;
+    size_t at = (size_t)(m * columns + i), own = c->matrix[m].dim + (size_t)i;
+    float factor = f32(t, "factor")[at];
+    ck_assert_msg(fabsf(c->factor[own] - factor) <= 2e-5f * factor, "matrix %d, dimension %d: factor %g, %g",
+                  m, i, (double)c->factor[own], (double)factor);
+    for (int d = 0; d < dim; d++)
+        ck_assert_int_le(abs(c->basis[own * (size_t)dim + (size_t)d] -
+                             i32(t, "rounded")[at * (size_t)dim + (size_t)d]),
+                         1);
+    for (int j = 0; j < n; j++) {
+        int got = ref_codes_code(c, m, i, j), want = i32(t, "code")[at * (size_t)n + (size_t)j];
+        bool tie = f32(t, "edge")[at * (size_t)n + (size_t)j] < 2e-3f;
+        ck_assert_msg(got == want || (tie && abs(got - want) == 1),
+                      "matrix %d, dimension %d, row %d: %d, not %d", m, i, j, got, want);
+    }
+}
+
+static void check_row(const char *what, int m, int j, const double *got, const float *want, int dim,
+                      double most) {
+    for (int d = 0; d < dim; d++)
+        ck_assert_msg(fabs(got[d] - (double)want[d]) <= most, "%s %d of matrix %d, %d: %g, not %g", what, j,
+                      m, d, got[d], (double)want[d]);
+}
+
+/* Rows whose codes and basis are as in Python come back as there; one code more or less is a step. */
+static void check_rows(const taps *t, const ref_codes *c, int m) {
+    int n = c->codes->rows, dim = c->codes->head_dim, texts = c->codes->texts, same = 0;
+    double row[VLCI_CODE_DIM_MAX];
+    for (int j = 0; j < n; j++) {
+        const float *want = f32(t, "back") + (size_t)(m * n + j) * (size_t)dim;
+        bool alike = true;
+        ref_codes_row(c, m, j, row);
+        for (int d = 0; d < dim; d++) alike &= fabs(row[d] - (double)want[d]) <= 1e-5;
+        same += alike;
+        check_row("row", m, j, row, want, dim, 0.05);
+    }
+    ck_assert_msg(same >= n * 9 / 10, "matrix %d: %d of %d rows are the same", m, same, n);
+    for (int j = 0; j < texts; j++) {
+        ref_codes_text(c, m, j, row);
+        check_row("text", m, j, row, f32(t, "text_back") + (size_t)(m * texts + j) * (size_t)dim, dim, 0.04);
+    }
+}
+
+static const char *const goldens[] = {"bits", "budget"};
+
+START_TEST(as_in_python) {
+    char path[512], message[256];
+    taps t;
+    snprintf(path, sizeof path, "%s/code/%s.taps", VLCACHE_TEST_DATA, goldens[_i]);
+    ck_assert_msg(taps_load(path, &t, message, sizeof message), "%s: %s", path, message);
+    coding_case c = case_of(&t);
+    coding_make(&c);
+    ck_ok(c.status);
+    ref_codes read = ref_codes_read(c.codes);
+    int columns = i32(&t, "shape")[6], matrices = 2 * c.layers * c.kv_heads;
+    for (int m = 0; m < matrices; m++) {
+        for (int i = 0; i < columns; i++)
+            ck_assert_int_eq(ref_codes_bits(&read, m, i), i32(&t, "widths")[m * columns + i]);
+        for (int d = 0; d < c.head_dim; d++)
+            ck_assert_float_eq_tol(read.mean[m * c.head_dim + d], f32(&t, "mean")[m * c.head_dim + d], 1e-3f);
+        for (int i = 0; i < columns && ref_codes_bits(&read, m, i); i++)
+            check_dimension(&t, &read, m, i, columns);
+        check_rows(&t, &read, m);
+    }
+    ref_codes_release(&read);
+    coding_release(&c);
+    taps_release(&t);
+}
+END_TEST
+
+/* ---- properties ---------------------------------------------------------------------------------------- */
+
+enum { TOKENS = 70, VISUAL = 60 };
+static int visual[VISUAL];
+
+static coding_case random_case(int head_dim, double bits) {
+    for (int i = 0; i < VISUAL; i++) visual[i] = 4 + i;
+    coding_case c = {.layers = 1,
+                     .kv_heads = 2,
+                     .group = 2,
+                     .head_dim = head_dim,
+                     .tokens = TOKENS,
+                     .n_visual = VISUAL,
+                     .run = 32,
+                     .dtype = VLCACHE_DTYPE_F32,
+                     .bits = bits,
+                     .budget = 1.0,
+                     .visual = visual};
+    coding_fill(&c, 11);
+    return c;
+}
+
+/* Mean squared error of what is brought back, over the rows' variance. */
+static double error_of(const coding_case *c) {
+    ref_codes read = ref_codes_read(c->codes);
+    double row[VLCI_CODE_DIM_MAX], miss = 0.0, all = 0.0;
+    for (int m = 0; m < 2 * c->layers * c->kv_heads; m++)
+        for (int j = 0; j < c->n_visual; j++) {
+            ref_codes_row(&read, m, j, row);
+            for (int d = 0; d < c->head_dim; d++) {
+                double want =
+                    (double)c->rows[(size_t)(m * c->tokens + c->visual[j]) * (size_t)c->head_dim + (size_t)d];
+                double mean = (double)read.mean[m * c->head_dim + d];
+                miss += (row[d] - want) * (row[d] - want);
+                all += m % 2 ? (want - mean) * (want - mean) : 0.0;
+            }
+        }
+    ref_codes_release(&read);
+    return miss / (2.0 * all);
+}
+
+static double error_at(int head_dim, double bits, bool flat) {
+    coding_case c = random_case(head_dim, bits);
+    uint64_t seed = 5;
+    for (size_t i = 0; flat && i < (size_t)(4 * TOKENS * head_dim);
+         i++) { /* Gaussian, all dimensions alike */
+        float sum = 0.0f;
+        for (int k = 0; k < 12; k++) sum += suite_random(&seed);
+        c.rows[i] = sum;
+    }
+    coding_make(&c);
+    ck_ok(c.status);
+    double error = error_of(&c);
+    coding_release(&c);
+    coding_free(&c);
+    return error;
+}
+
+/* 6 dB a bit: what is left of each dimension falls as of a uniform quantiser. */
+START_TEST(error_falls_with_bits) {
+    if (suite_reduced()) return;
+    double two = error_at(32, 2 * 2 * 32, true), four = error_at(32, 4 * 2 * 32, true);
+    double eight = error_at(32, 8 * 2 * 32, true);
+    ck_assert_msg(two > 0.07 && two < 0.16, "2 bits: %g", two);
+    ck_assert_msg(two / four > 8.0 && two / four < 20.0, "4 bits: %g, %g with 2", four, two);
+    ck_assert_msg(four / eight > 60.0 && eight < 3e-4, "8 bits: %g, %g with 4", eight, four);
+}
+END_TEST
+
+/* Bits go first where rows differ most: so few are worth more than as many for each dimension. */
+START_TEST(falling_spectra_need_fewer) {
+    if (suite_reduced()) return;
+    double few = error_at(64, 60, false), more = error_at(64, 120, false),
+           most = error_at(64, 8 * 2 * 64, false);
+    ck_assert_msg(few < 0.3 && more < few / 2.5 && most < 3e-4, "%g %g %g", few, more, most);
+}
+END_TEST
+
+/* What is counted is what is allocated, and no more than was asked for. */
+START_TEST(bytes_are_what_is_held) {
+    static const double budgets[] = {0.06, 0.1, 0.15, 0.2};
+    if (suite_reduced() && _i) return;
+    coding_case c = random_case(64, 0.0);
+    c.budget = budgets[_i];
+    coding_make(&c);
+    ck_ok(c.status);
+    const vlci_codes_bytes *b = &c.coding->bytes;
+    cl_mem parts[] = {c.codes->matrix, c.codes->mean, c.codes->basis, c.codes->factor,
+                      c.codes->words,  c.codes->text, c.codes->scale, c.codes->phase};
+    uint64_t held = 0, full = 2ull * 2 * TOKENS * 64 * sizeof(float);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        size_t bytes = 0;
+        ck_assert_int_eq(clGetMemObjectInfo(parts[i], CL_MEM_SIZE, sizeof bytes, &bytes, NULL), CL_SUCCESS);
+        held += bytes;
+    }
+    uint64_t before = vlci_memory_now(suite_device());
+    ck_assert_uint_eq(held, vlci_codes_sum(b));
+    ck_assert_uint_eq(held, vlci_codes_all_bytes(c.codes));
+    ck_assert_double_le((double)held, budgets[_i] * (double)full);
+    if (budgets[_i] >= 0.1) ck_assert_double_ge((double)held, 0.97 * budgets[_i] * (double)full);
+    vlci_codes_release(&c.codes);
+    ck_assert_uint_eq(before - vlci_memory_now(suite_device()), held);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+/* ---- hostile rows -------------------------------------------------------------------------------------- */
+
+enum hostile { EQUAL, OUTLIER, RANK_ONE, ONE_ROW, FEW_ROWS, ALL_VISUAL, NO_SCORES, HOSTILE };
+
+static void make_hostile(coding_case *c, enum hostile kind) {
+    for (size_t i = 0; i < (size_t)(4 * TOKENS * c->head_dim); i++) {
+        int j = (int)(i / (size_t)c->head_dim) % TOKENS, d = (int)(i % (size_t)c->head_dim);
+        if (kind == EQUAL) c->rows[i] = (float)d - 3.5f;
+        if (kind == RANK_ONE) c->rows[i] = (float)(j % 9 - 4) * sinf((float)d);
+        if (kind == OUTLIER && j == 20 && d == 5) c->rows[i] = 1e4f;
+    }
+    if (kind == EQUAL || kind == RANK_ONE)
+        for (int i = 0; i < TOKENS * c->head_dim; i++)
+            c->phase[i] = i % c->head_dim < c->head_dim / 2 ? 1.0f : 0.0f;
+    if (kind == ONE_ROW) c->n_visual = 1;
+    if (kind == FEW_ROWS) c->n_visual = 7;
+    for (int i = 0; kind == NO_SCORES && i < 2 * TOKENS; i++) c->score[i] = 0.0f;
+}
+
+START_TEST(hostile_rows) {
+    static int all[TOKENS];
+    if (suite_reduced() && _i != RANK_ONE && _i != ONE_ROW) return;
+    coding_case c = random_case(64, 200.0);
+    make_hostile(&c, (enum hostile)_i);
+    for (int i = 0; i < TOKENS; i++) all[i] = i;
+    if (_i == ALL_VISUAL) {
+        c.visual = all;
+        c.n_visual = TOKENS;
+    }
+    coding_make(&c);
+    ck_ok(c.status);
+    ref_codes read = ref_codes_read(c.codes);
+    double row[64], most = _i == OUTLIER ? 5e3 : _i == EQUAL || _i == ONE_ROW ? 0.02 : 0.5;
+    for (int m = 0; m < 4; m++)
+        for (int j = 0; j < c.n_visual; j++) {
+            ref_codes_row(&read, m, j, row);
+            for (int d = 0; d < 64; d++) {
+                double want = (double)c.rows[(size_t)(m * TOKENS + c.visual[j]) * 64 + (size_t)d];
+                ck_assert_msg(fabs(row[d] - want) <= most, "matrix %d, row %d, %d: %g, not %g", m, j, d,
+                              row[d], want);
+            }
+        }
+    if (_i == EQUAL) ck_assert_int_eq(c.codes->dims, 0); /* the mean is all there is */
+    if (_i == RANK_ONE) ck_assert_int_eq(c.codes->dims, 4);
+    ref_codes_release(&read);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+START_TEST(rows_that_are_not_finite) {
+    static const float bad[] = {NAN, INFINITY};
+    if (suite_reduced() && _i) return;
+    coding_case c = random_case(64, 100.0);
+    c.rows[(size_t)(3 * TOKENS + 30) * 64 + 7] = bad[_i];
+    coding_make(&c);
+    ck_assert_int_eq(c.status, VLCACHE_E_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "layer 0, kv head 1: values that are not finite"));
+    ck_assert_ptr_null(c.codes);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+START_TEST(widths_of_heads_that_are_refused) {
+    ck_fails(vlci_coded_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
+    ck_fails(vlci_coded_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
+    ck_fails(vlci_coded_check(0), VLCACHE_E_UNSUPPORTED, "head_dim 0");
+    ck_ok(vlci_coded_check(80));
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("code");
+    TCase *all = tcase_create("code");
+    suite_balance(all);
+    tcase_add_test(all, bits_go_where_they_help);
+    tcase_add_test(all, bits_pay_for_their_basis);
+    tcase_add_test(all, bits_of_many);
+    tcase_add_loop_test(all, as_in_python, 0, 2);
+    tcase_add_test(all, error_falls_with_bits);
+    tcase_add_test(all, falling_spectra_need_fewer);
+    tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
+    tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
+    tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);
+    tcase_add_test(all, widths_of_heads_that_are_refused);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}

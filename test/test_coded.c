@@ -1,0 +1,286 @@
+/*
+ * test_coded.c - attention over coded rows and rows in pages against the double oracle, which is given the
+ * rows that the codes stand for: every rung, heads that share, few and many query rows, runs of any length,
+ * two turns; and codes that forks and marks share.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ref/ref_attention.h"
+#include "ref/ref_codes.h"
+#include "support/coding.h"
+
+enum { LAYERS = 2, LAYER = 1, GUARD = 32, MOST_ROWS = 11 };
+
+typedef struct problem {
+    const char *name;
+    int kv_heads, group, head_dim, tokens, visual, run;
+    double bits;
+    vlcache_dtype dtype;
+    int rows, past; /* query rows; rows in pages before them */
+} problem;
+
+#define F32  VLCACHE_DTYPE_F32
+#define BF16 VLCACHE_DTYPE_BF16
+
+static const problem problems[] = {
+    {"few rows", 1, 1, 16, 9, 3, 16, 60.0, F32, 1, 0},
+    {"decode", 2, 2, 32, 90, 75, 32, 60.0, F32, 1, 4},
+    {"all text but one", 2, 2, 32, 80, 1, 32, 60.0, F32, 1, 2},
+    {"no text", 2, 3, 32, 70, 70, 16, 80.0, F32, 3, 1},
+    {"no bits", 1, 4, 32, 60, 50, 32, 1.0, F32, 1, 5},
+    {"whole blocks", 2, 2, 32, 64, 48, 16, 300.0, F32, 2, 16},
+    {"one run", 1, 4, 64, 200, 170, 1 << 20, 120.0, BF16, 1, 20},
+    {"long runs", 2, 4, 64, 330, 300, 128, 90.0, BF16, 9, 33},
+    {"many lanes", 1, 8, 64, 150, 131, 32, 400.0, BF16, 11, 0},
+    {"eight bits", 1, 3, 64, 100, 90, 64, 1024.0, BF16, 1, 1},
+};
+enum { PROBLEMS = sizeof problems / sizeof *problems, SMALL = 5 };
+
+static int visual[400];
+static uint64_t seed;
+
+static void make(const problem *p, coding_case *c) {
+    for (int i = 0; i < p->visual; i++) visual[i] = (p->tokens - p->visual) / 2 + i;
+    *c = (coding_case){.layers = LAYERS,
+                       .kv_heads = p->kv_heads,
+                       .group = p->group,
+                       .head_dim = p->head_dim,
+                       .tokens = p->tokens,
+                       .n_visual = p->visual,
+                       .run = p->run,
+                       .dtype = p->dtype,
+                       .bits = p->bits,
+                       .budget = 1.0,
+                       .visual = visual};
+    coding_fill(c, 17);
+    coding_make(c);
+    ck_ok(c->status);
+}
+
+/* ---- the oracle's rows --------------------------------------------------------------------------------- */
+
+/* Coded rows of a head as floats, visual ones first; returns how many. */
+static int bring_back(const ref_codes *c, int head, float *k, float *v) {
+    double row[VLCI_CODE_DIM_MAX];
+    int dim = c->codes->head_dim, n = c->codes->rows, all = n + c->codes->texts;
+    for (int i = 0; i < 2 * all; i++) {
+        float *to = (i % 2 ? v : k) + (size_t)(i / 2 * dim);
+        if (i / 2 < n)
+            ref_codes_row(c, 2 * head + i % 2, i / 2, row);
+        else
+            ref_codes_text(c, 2 * head + i % 2, i / 2 - n, row);
+        for (int d = 0; d < dim; d++) to[d] = (float)row[d];
+    }
+    return all;
+}
+
+/* What all heads of the layer see: codes of both turns where there are two, then rows in pages. */
+typedef struct seen {
+    ref_rows head[8];
+    float *k, *v;
+} seen;
+
+static seen see(const coding_case *c, const vlci_codes *codes, const float *k, const float *v, int exact,
+                int past) {
+    size_t dim = (size_t)c->head_dim, most = (size_t)(2 * c->tokens + exact) * dim;
+    seen s = {.k = calloc((size_t)c->kv_heads * most, sizeof *s.k),
+              .v = calloc((size_t)c->kv_heads * most, sizeof *s.v)};
+    for (int h = 0; h < c->kv_heads; h++) {
+        float *to_k = s.k + (size_t)h * most, *to_v = s.v + (size_t)h * most;
+        int n = 0;
+        for (const vlci_codes *one = codes; one; one = one->before) {
+            ref_codes read = ref_codes_read(one);
+            n += bring_back(&read, LAYER * c->kv_heads + h, to_k + (size_t)n * dim, to_v + (size_t)n * dim);
+            ref_codes_release(&read);
+        }
+        memcpy(to_k + (size_t)n * dim, k + (size_t)(h * exact) * dim, (size_t)exact * dim * sizeof *k);
+        memcpy(to_v + (size_t)n * dim, v + (size_t)(h * exact) * dim, (size_t)exact * dim * sizeof *v);
+        s.head[h] = (ref_rows){n + past, dim, to_k, to_v, NULL};
+    }
+    return s;
+}
+
+/* ---- attention ----------------------------------------------------------------------------------------- */
+
+static float *random_floats(size_t n, float scale) {
+    float *data = malloc((n + 1) * sizeof *data);
+    for (size_t i = 0; i < n; i++) data[i] = scale * suite_random(&seed);
+    return data;
+}
+
+/* Rows in pages of the queries' own sequence: other pages than those that were coded. */
+static pages *make_exact(const coding_case *c, int exact, int rows, float **k, float **v) {
+    int lists = LAYERS * c->kv_heads, each[16];
+    size_t n = (size_t)(lists * exact * c->head_dim);
+    const vlci_kv_shape shape = {LAYERS, c->kv_heads, c->head_dim, c->dtype};
+    *k = random_floats(n, 2.0f);
+    *v = random_floats(n, 1.0f);
+    for (int i = 0; i < lists; i++) each[i] = exact;
+    pages *p = pages_create(&shape, 1, &(pages_rows){.rows = each, .k = *k, .v = *v}, 2);
+    vlci_kv_append(&p->kv[0], 0, LAYERS, -rows);
+    ck_ok(vlci_kv_pool_sync(&p->pool));
+    return p;
+}
+
+/* A guard behind the outputs must stay as it is. */
+static void check_out(const char *name, cl_mem memory, const double *want, size_t n, double tolerance) {
+    float *got = malloc((n + GUARD) * sizeof *got);
+    suite_download(memory, got, (n + GUARD) * sizeof *got);
+    suite_close(name, got, want, n, tolerance, tolerance);
+    for (size_t i = n; i < n + GUARD; i++) ck_assert(isnan(got[i]));
+    free(got);
+}
+
+static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
+    const vlci_attention_shape shape = {.heads = p->kv_heads * p->group,
+                                        .kv_heads = p->kv_heads,
+                                        .head_dim = p->head_dim,
+                                        .kv_dtype = p->dtype,
+                                        .rounded = p->dtype};
+    int heads = shape.heads, exact = p->past + p->rows;
+    size_t width = (size_t)(heads * p->head_dim), n = (size_t)p->rows * width,
+           stats = (size_t)(p->rows * heads);
+    const int32_t seq_start[2] = {0, p->rows};
+    float *k, *v, *q = random_floats(n, 2.0f);
+    pages *own = make_exact(c, exact, p->rows, &k, &v);
+    size_t at = (size_t)(LAYER * p->kv_heads * exact * p->head_dim);
+    seen s = see(c, codes, k + at, v + at, exact, p->past);
+    vlci_attention_kernels kernels;
+    ck_ok(vlci_attention_open(suite_device(), &shape, &kernels));
+    vlci_attention a = {
+        .batch = 1, .causal = true, .scale = 0.17f, .kv = pages_view(own, LAYER), .q_stride = width};
+    a.max_rows = p->rows;
+    a.max_keys = exact;
+    a.q = suite_upload(q, n * sizeof *q);
+    a.out = suite_poison((n + GUARD) * sizeof(float));
+    a.row_max = suite_poison((stats + GUARD) * sizeof(float));
+    a.row_lse = suite_poison((stats + GUARD) * sizeof(float));
+    a.seq_start = suite_upload(seq_start, sizeof seq_start);
+    ck_ok(vlci_attention_scratch_create(&kernels, 1, &a.scratch));
+    double *out = calloc(n, sizeof *out), *row_max = calloc(stats, sizeof *out),
+           *row_lse = calloc(stats, sizeof *out);
+    ref_inputs in = {q, seq_start, s.head};
+    ref_attention(&shape, &a, &in, out, row_max, row_lse);
+    ck_ok(vlci_attention_run(&kernels, &a));
+    ck_ok(vlci_coded_run(codes, LAYER, &a, 0, p->rows));
+    check_out(p->name, a.out, out, n, 1e-5);
+    check_out("row_max", a.row_max, row_max, stats, 1e-5);
+    check_out("row_lse", a.row_lse, row_lse, stats, 1e-5);
+    cl_mem memory[] = {a.q, a.out, a.row_max, a.row_lse, a.seq_start, a.scratch};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) suite_release(memory[i]);
+    float *host[] = {k, v, q, s.k, s.v};
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
+    double *wanted[] = {out, row_max, row_lse};
+    for (size_t i = 0; i < 3; i++) free(wanted[i]);
+    pages_destroy(own);
+}
+
+static const char *const variants[] = {"attention_coded:wide", "attention_coded:group"};
+
+START_TEST(against_the_rows_they_stand_for) {
+    const problem *p = &problems[_i / 2];
+    if (suite_reduced() && _i / 2 >= SMALL) return;
+    seed = 23;
+    suite_force(variants[_i % 2]);
+    coding_case c;
+    make(p, &c);
+    run_and_compare(p, &c, c.codes);
+    suite_force(NULL);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+/* Two turns' codes, one behind the other. */
+START_TEST(two_turns) {
+    seed = 29;
+    suite_force(variants[_i]);
+    coding_case first, second;
+    make(&problems[1], &first);
+    make(&problems[1], &second);
+    second.codes->before = vlci_codes_retain(first.codes);
+    ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
+    run_and_compare(&problems[1], &second, second.codes);
+    suite_force(NULL);
+    coding_release(&second);
+    ck_assert_int_eq(first.codes->references, 1);
+    coding_release(&first);
+    coding_free(&first);
+    coding_free(&second);
+}
+END_TEST
+
+/* As bits are added, attention comes to be that over the rows themselves. */
+START_TEST(as_exact_as_its_bits) {
+    static const double bits[] = {40.0, 80.0, 160.0, 512.0};
+    double miss[4] = {0.0};
+    if (suite_reduced()) return;
+    for (int b = 0; b < 4; b++) {
+        problem p = {"more bits", 1, 2, 32, 90, 75, 32, bits[b], F32, 1, 3};
+        coding_case c;
+        make(&p, &c);
+        ref_codes read = ref_codes_read(c.codes);
+        double row[32];
+        for (int m = 0; m < 2 * LAYERS; m++)
+            for (int j = 0; j < p.visual; j++) {
+                ref_codes_row(&read, m, j, row);
+                for (int d = 0; d < 32; d++) {
+                    double want = (double)c.rows[(size_t)(m * p.tokens + visual[j]) * 32 + (size_t)d];
+                    miss[b] += (row[d] - want) * (row[d] - want);
+                }
+            }
+        ref_codes_release(&read);
+        coding_release(&c);
+        coding_free(&c);
+    }
+    for (int b = 1; b < 4; b++)
+        ck_assert_msg(miss[b] < miss[b - 1] / 2.0, "%g, then %g", miss[b - 1], miss[b]);
+    ck_assert_double_lt(miss[3], miss[0] / 500.0);
+}
+END_TEST
+
+/* ---- caches -------------------------------------------------------------------------------------------- */
+
+/* Forks and marks hold the same codes; the last that forgets them gives them back. */
+START_TEST(forks_and_marks_share_them) {
+    coding_case c;
+    make(&problems[1], &c);
+    vlci_kv *kv = &c.p->kv[0], fork = {0}, mark = {0};
+    uint64_t pages_only = vlci_kv_bytes(kv);
+    kv->codes = c.codes;
+    c.codes = NULL;
+    uint64_t held = vlci_memory_now(suite_device()), codes = vlci_codes_all_bytes(kv->codes);
+    ck_assert_uint_eq(vlci_kv_bytes(kv), pages_only + codes);
+    ck_ok(vlci_kv_fork(kv, &fork));
+    ck_ok(vlci_kv_mark(kv, &mark));
+    ck_assert_int_eq(kv->codes->references, 3);
+    ck_assert_ptr_eq(fork.codes, kv->codes);
+    vlci_kv_clear(kv);
+    ck_assert_ptr_null(kv->codes);
+    ck_assert_int_eq(fork.codes->references, 2);
+    vlci_kv_go_back(kv, &mark);
+    ck_assert_ptr_eq(fork.codes, kv->codes);
+    ck_assert_int_eq(fork.codes->references, 2);
+    vlci_kv_release(&fork);
+    ck_assert_int_eq(kv->codes->references, 1);
+    vlci_kv_clear(kv);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), held - codes);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("coded");
+    TCase *all = tcase_create("coded");
+    suite_balance(all);
+    tcase_add_loop_test(all, against_the_rows_they_stand_for, 0, 2 * PROBLEMS);
+    tcase_add_loop_test(all, two_turns, 0, 2);
+    tcase_add_test(all, as_exact_as_its_bits);
+    tcase_add_test(all, forks_and_marks_share_them);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}

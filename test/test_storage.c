@@ -1,0 +1,203 @@
+/*
+ * test_storage.c - conversations whose rows are coded: everything kept is everything, many bits are as good
+ * as all, bytes that are told are bytes that are held, later turns, forks, and what the tool says of it.
+ */
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "session/session.h"
+#include "support/suite.h"
+#include "support/talk.h"
+#include "support/tool.h"
+
+#define QUESTION "What is the Due date?"
+
+static vlcache_session *open_with(const char *storage, double budget, int defer) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("coded", budget);
+    vlcache_session *session = NULL;
+    ck_ok(vlcache_compress_set(&compress, "storage", storage));
+    compress.defer = defer;
+    options.compress = &compress;
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    return session;
+}
+
+static void same_tokens(const vlcache_answer *a, const vlcache_answer *b) {
+    ck_assert_int_eq(a->n_tokens, b->n_tokens);
+    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+}
+
+/* A budget of everything codes nothing; 8 bits of every number answer as the rows themselves. */
+START_TEST(as_the_full_cache) {
+    static const struct {
+        const char *storage;
+        double budget;
+        int defer;
+    } ways[] = {{"coded", 1.0, 4},
+                {"coded:4096", 0.1, 4},
+                {"coded:4096:blk:16", 1.0, 0},
+                {"coded:600:rotated", 1.0, 1}};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *coded = open_with(ways[_i].storage, ways[_i].budget, ways[_i].defer);
+    const vlcache_answer *a = NULL, *b = NULL;
+    static const char *const texts[] = {QUESTION, "What is the heading?", QUESTION};
+    for (int turn = 0; turn < 3; turn++) { /* the picture, text alone, and the picture again */
+        ck_ok(talk_ask(full, turn == 1 ? NULL : image, texts[turn], NULL, 24, &a));
+        ck_ok(talk_ask(coded, turn == 1 ? NULL : image, texts[turn], NULL, 24, &b));
+        same_tokens(a, b);
+        ck_assert(b->compressed == (turn != 1));
+    }
+    ck_assert(_i == 0 ? b->compress.bytes_kept == b->compress.bytes_full && b->compress.bits == 0.0
+                      : b->compress.bytes_kept < b->compress.bytes_full && b->compress.bits > 200.0);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&coded);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* What is told of bytes is what the sequence holds, and the budget holds. */
+START_TEST(bytes_that_are_held) {
+    static const double budgets[] = {0.05, 0.1, 0.3};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "coded", budgets[_i]);
+    const vlcache_answer *a = NULL;
+    ck_ok(talk_ask(session, image, QUESTION, NULL, 12, &a));
+    const vlcache_compress_stats *c = &a->compress;
+    const vlci_kv *kv = &session->sequence->kv;
+    uint64_t codes = vlci_codes_all_bytes(kv->codes);
+    ck_assert_uint_eq(c->bytes_kept, codes);
+    ck_assert_uint_eq(c->bytes_kept,
+                      c->bytes_codes + c->bytes_text + c->bytes_bases + c->bytes_means + c->bytes_tables);
+    ck_assert_double_eq_tol(c->budget_kept, (double)c->bytes_kept / (double)c->bytes_full, 1e-12);
+    ck_assert_double_le(c->budget_kept, budgets[_i]);
+    ck_assert_double_ge(c->budget_kept, 0.97 * budgets[_i]);
+    ck_assert_uint_eq(a->kv_bytes, vlci_kv_bytes(kv));
+    ck_assert_uint_ge(a->kv_bytes_peak, c->bytes_full + codes); /* coded where everything was there */
+    for (int layer = 0; layer < c->layers; layer++) {
+        vlcache_compress_layer l;
+        int32_t at[1024];
+        size_t n;
+        ck_ok(vlcache_session_layer(session, layer, &l));
+        ck_ok(vlcache_session_kept(session, layer, 0, at, 1024, &n));
+        ck_assert(l.kept == a->prompt_tokens && l.coded == l.kept && (int)n == l.kept && l.centroids == 0);
+        ck_assert_int_eq(at[n - 1], a->prompt_tokens - 1);
+    }
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Later turns see the picture that is only codes; a cleared session has forgotten them. */
+START_TEST(later_turns) {
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "coded", 0.1),
+                    *full = talk_open(talk_demo(), "full", 1.0);
+    const vlcache_answer *a = NULL, *b = NULL;
+    ck_ok(talk_ask(full, image, "What is the heading?", NULL, 16, &b));
+    ck_ok(talk_ask(full, NULL, QUESTION, NULL, 16, &b));
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
+    uint64_t bytes = a->compress.bytes_kept;
+    ck_ok(talk_ask(session, NULL, QUESTION, NULL, 16, &a));
+    ck_assert(!a->compressed);
+    same_tokens(a, b);
+    ck_ok(talk_ask(session, image, QUESTION, NULL, 16, &a));
+    ck_assert(a->compressed && session->sequence->kv.codes->before);
+    ck_assert_uint_ge(a->kv_bytes, bytes + a->compress.bytes_kept);
+    vlcache_session_clear(session);
+    ck_assert_ptr_null(session->sequence->kv.codes);
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
+    ck_assert_uint_eq(a->compress.bytes_kept, bytes);
+    vlcache_session_destroy(&session);
+    vlcache_session_destroy(&full);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+static void finish(vlcache_engine *engine) {
+    int busy = 1;
+    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+}
+
+/* Two forks of a coded cache go their own ways over the same codes. */
+START_TEST(forks) {
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s = NULL, *fork = NULL;
+    vlcache_image *image = talk_picture("pages-2.png");
+    const vlcache_image *images[] = {image};
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("coded", 0.1);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    const vlcache_answer *a = NULL, *b = NULL;
+    options.compress = &compress;
+    ck_ok(vlcache_engine_create(talk_demo(), NULL, &engine));
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    prompt.text = "What is the heading?";
+    prompt.images = images;
+    prompt.n_images = 1;
+    ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
+    finish(engine);
+    ck_ok(vlcache_sequence_fork(s, &fork));
+    ck_assert_ptr_eq(fork->kv.codes, s->kv.codes);
+    prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
+    prompt.text = QUESTION;
+    ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
+    ck_ok(vlcache_sequence_ask(fork, &prompt, NULL));
+    finish(engine);
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_ok(vlcache_sequence_answer(fork, &b));
+    same_tokens(a, b);
+    vlcache_sequence_destroy(&s);
+    ck_assert_int_eq(fork->kv.codes->references, 1);
+    vlcache_engine_destroy(&engine);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* What does not go together is refused when the session is made. */
+START_TEST(what_does_not_go_together) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    vlcache_session *session = NULL;
+    ck_ok(vlcache_compress_set(&compress, "storage", "coded"));
+    options.compress = &compress;
+    ck_fails(vlcache_session_create(talk_demo(), &options, &session), VLCACHE_E_ARGUMENT, "storage coded");
+    ck_assert_ptr_null(session);
+}
+END_TEST
+
+/* ---- the tool ------------------------------------------------------------------------------------------ */
+
+#define ASK_PAGE "--image", DEMO "questions/pages-2.png", "-p", QUESTION
+
+START_TEST(json_of_the_tool) {
+    json_t *object =
+        ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--budget", "0.1", "--storage", "coded:blk:32");
+    const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
+    static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
+    int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
+    for (size_t i = 0; i < 5; i++) sum += whole(coded, parts[i]);
+    ck_assert_int_eq(sum, whole(bytes, "kept"));
+    ck_assert_double_gt(json_real_value(get(coded, "bits", JSON_REAL)), 10.0);
+    const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
+    ck_assert_int_eq(whole(layer, "coded"), tokens);
+    json_decref(object);
+}
+END_TEST
+
+int main(void) {
+    tool_environment();
+    Suite *suite = suite_create("storage");
+    TCase *all = tcase_create("storage");
+    talk_models(all);
+    tcase_add_loop_test(all, as_the_full_cache, 0, 4);
+    tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
+    tcase_add_test(all, later_turns);
+    tcase_add_test(all, forks);
+    tcase_add_test(all, what_does_not_go_together);
+    tcase_add_test(all, json_of_the_tool);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
