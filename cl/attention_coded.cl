@@ -206,7 +206,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    parts += (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
+    parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
     for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state.l[t];
     gather(weights, some, item, 1);
     if (item == 0)
@@ -347,7 +347,7 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
     const vlci_code_matrix k = matrix[p.at], v = matrix[p.at + 1];
     const int k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths), v_dims = VLCI_CODE_DIMS(v.widths);
     const int first = (int)get_group_id(0) * share, runs = (n + run - 1) / run;
-    parts += (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
+    parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
     if ((int)get_group_id(0) >= shares) {
         __global const char *row = text + p.at * texts * HEAD_DIM;
         for (int t = 0; t < HEADS; t++)
@@ -419,7 +419,7 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
     const vlci_code_matrix v = matrix[p.at + 1];
     const int dims = VLCI_CODE_DIMS(v.widths);
     float m = -INFINITY, runs = 0.0f, l = 0.0f; /* runs: what l has of them */
-    parts += (get_group_id(1) * (shares + text) * HEADS + t) * RECORD;
+    parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * (shares + text) * HEADS + t) * RECORD;
     for (int s = 0; s < shares + text; s++) m = fmax(m, parts[(size_t)s * HEADS * RECORD + HEAD_DIM]);
     for (int s = 0; s < shares + text; s++) {
         __global const float *part = parts + (size_t)s * HEADS * RECORD;

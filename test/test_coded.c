@@ -166,9 +166,14 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     ref_attention(&shape, &a, &in, out, row_max, row_lse);
     ck_ok(vlci_attention_run(&kernels, &a));
     ck_ok(vlci_coded_run(codes, LAYER, &a, 0, p->rows));
-    check_out(p->name, a.out, out, n, 1e-5);
-    check_out("row_max", a.row_max, row_max, stats, 1e-5);
-    check_out("row_lse", a.row_lse, row_lse, stats, 1e-5);
+    bool rounds = p->rows > 8 && strcmp(kernels.many.kernel[0]->name, "attention_wgmma") == 0;
+    double close = rounds ? 2.5e-3 : 1e-5; /* q of the exact rows, to 16 bits */
+    check_out(p->name, a.out, out, n, close);
+    check_out("row_max", a.row_max, row_max, stats, close);
+    check_out("row_lse", a.row_lse, row_lse, stats, close);
+    uint32_t counters[VLCI_ATTENTION_COUNTERS]; /* are the other attention's, which finds them zero */
+    suite_download(a.scratch, counters, sizeof counters);
+    for (size_t i = 0; i < VLCI_ATTENTION_COUNTERS; i++) ck_assert_uint_eq(counters[i], 0);
     cl_mem memory[] = {a.q, a.out, a.row_max, a.row_lse, a.seq_start, a.scratch};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) suite_release(memory[i]);
     float *host[] = {k, v, q, s.k, s.v};

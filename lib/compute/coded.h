@@ -33,7 +33,8 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 /**
  * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one
  * sequence, see the coded rows of `codes` too, those of earlier turns among them. a->out, a->row_max and
- * a->row_lse change, and a->scratch is used: none may be NULL. Allocates nothing. Errors: the device's,
+ * a->row_lse change, and a->scratch is used behind its
+ * counters: none may be NULL. Allocates nothing. Errors: the device's,
  * VLCACHE_E_INTERNAL.
  */
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
