@@ -99,7 +99,7 @@ static vlcache_status read_shape(const shard *file, tensor *t, const json_t *sha
     *count = 1;
     for (int i = 0; i < t->view.n_dims; i++) {
         if (!take_size(json_array_get(shape, (size_t)i), &t->view.dim[i]))
-            return bad(file, t->name, "shape: must hold integers of at least 0");
+            return bad(file, t->name, "shape: must hold integers of at least 0, of at most 18 digits");
         if (__builtin_mul_overflow(*count, t->view.dim[i], count))
             return bad(file, t->name, "shape: the number of elements overflows");
     }
@@ -117,7 +117,7 @@ static vlcache_status read_tensor(const shard *file, const json_t *entry, tensor
     if (status) return status;
     if (json_array_size(offsets) != 2 || !take_size(json_array_get(offsets, 0), &t->begin) ||
         !take_size(json_array_get(offsets, 1), &end))
-        return bad(file, t->name, "data_offsets: must be two integers of at least 0");
+        return bad(file, t->name, "data_offsets: must be two integers of at least 0, of at most 18 digits");
     if (t->begin > end) return bad(file, t->name, "data_offsets: begin lies after end");
     if (end > available)
         return bad(file, t->name, "data_offsets: end lies behind the end of the file (is it truncated?)");
