@@ -39,6 +39,9 @@ typedef struct vlcache_model_info {
     int image_side, patch_side; /**< pixels of a tile, 0 where pictures keep their shape; of a patch, 0: a
                                      text model alone, which sees no pictures */
     uint64_t weight_bytes;      /**< on the device */
+    int tower_layers, tower_heads,
+        tower_hidden; /**< of the vision tower, the layers that run; 0: there is none
+                       */
 } vlcache_model_info;
 
 /**
