@@ -14,12 +14,19 @@
 
 enum { MOST_SIDE = 65535, LENGTHS = 2 };
 
+/* A picture of a size that was asked for. */
+typedef struct picture {
+    int tokens;
+    char error[1024]; /* why it is not taken; "" */
+} picture;
+
 /* All that is told of a folder. */
 typedef struct outline {
     console *c;
     const model_question *q;
     vlcache_outline *at; /* NULL: it cannot be described */
     vlcache_outline_info info;
+    picture picture[MODEL_SIZES];
     int tokens[LENGTHS], n_lengths;
     vlcache_outline_memory memory[LENGTHS];
 } outline;
@@ -48,6 +55,17 @@ int model_read_sizes(const flag *f, const char *name, const char *text, void *op
     return flag_refuse(
         "%s \"%s\": must be up to %d sizes WxH in pixels, sides from 1 to %d, parted by commas", name, text,
         MODEL_SIZES, MOST_SIDE);
+}
+
+/* Tokens of each picture, or why it has none; a text model has no pictures. */
+static vlcache_status take_pictures(outline *o) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; o->info.mark && i < o->q->n_sizes && status != VLCACHE_E_NO_MEMORY; i++) {
+        picture *p = &o->picture[i];
+        status = vlcache_outline_picture(o->at, o->q->size[i].width, o->q->size[i].height, 1, &p->tokens);
+        if (status) snprintf(p->error, sizeof p->error, "%s", vlcache_error_message());
+    }
+    return status == VLCACHE_E_NO_MEMORY ? status : VLCACHE_OK;
 }
 
 /* The lengths of conversations that are told: the one asked for, else a short and a long one. */
@@ -134,21 +152,18 @@ static void print_weights(const outline *o) {
     if (o->info.missing) page_field(o->c, "", "too short: %s of them are missing, download them again", size);
 }
 
-static vlcache_status print_pictures(const outline *o) {
-    if (!o->info.mark) return VLCACHE_OK;
+static void print_pictures(const outline *o) {
+    if (!o->info.mark) return;
     console_print(o->c, "\n");
     for (int i = 0; i < o->q->n_sizes; i++) {
-        int width = o->q->size[i].width, height = o->q->size[i].height, tokens;
+        const picture *p = &o->picture[i];
         char label[64];
-        snprintf(label, sizeof label, "picture %dx%d", width, height);
-        vlcache_status status = vlcache_outline_picture(o->at, width, height, 1, &tokens);
-        if (status == VLCACHE_E_NO_MEMORY) return status;
-        if (status)
-            page_field(o->c, label, "not taken: %s", vlcache_error_message());
+        snprintf(label, sizeof label, "picture %dx%d", o->q->size[i].width, o->q->size[i].height);
+        if (*p->error)
+            page_field(o->c, label, "not taken: %s", p->error);
         else
-            page_field(o->c, label, "%d token%s", tokens, tokens == 1 ? "" : "s");
+            page_field(o->c, label, "%d token%s", p->tokens, p->tokens == 1 ? "" : "s");
     }
-    return VLCACHE_OK;
 }
 
 static void print_memory(const outline *o) {
@@ -187,17 +202,15 @@ static void print_fit(const outline *o, const vlcache_device_info *device) {
     }
 }
 
-static vlcache_status print_all(const outline *o) {
+static void print_all(const outline *o) {
     console_print(o->c, "%s\n", o->q->folder);
     print_text_model(o);
     print_words(o);
     print_weights(o);
-    vlcache_status status = print_pictures(o);
-    if (status) return status;
+    print_pictures(o);
     print_memory(o);
     for (size_t i = 0; i < o->q->n_devices; i++) print_fit(o, &o->q->device[i]);
     if (!o->q->n_devices) console_print(o->c, "\nno OpenCL device was found\n");
-    return VLCACHE_OK;
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
@@ -239,11 +252,11 @@ static json_t *model_json(const outline *o) {
 static json_t *pictures_json(const outline *o) {
     json_t *all = json_array();
     for (int i = 0; o->info.mark && i < o->q->n_sizes; i++) {
-        int width = o->q->size[i].width, height = o->q->size[i].height, tokens;
-        vlcache_status status = vlcache_outline_picture(o->at, width, height, 1, &tokens);
-        json_t *one = json_pack("{s:i, s:i, s:o}", "width", width, "height", height, "tokens",
-                                status ? json_null() : json_integer(tokens));
-        if (status) json_object_set_new(one, "error", page_text(vlcache_error_message()));
+        const picture *p = &o->picture[i];
+        json_t *one =
+            json_pack("{s:i, s:i, s:o}", "width", o->q->size[i].width, "height", o->q->size[i].height,
+                      "tokens", *p->error ? json_null() : json_integer(p->tokens));
+        if (*p->error) json_object_set_new(one, "error", page_text(p->error));
         json_array_append_new(all, one);
     }
     return all;
@@ -269,14 +282,12 @@ static json_t *memory_json(const outline *o) {
     return all;
 }
 
-/* The parts of the last failure; of one that was kept, its message. */
-static json_t *error_json(vlcache_status status, const char *message) {
-    return json_pack("{s:s, s:o}", "status", vlcache_status_name(status), "message", page_text(message));
-}
-
 static int print_json(const outline *o, vlcache_status status, const char *message) {
     json_t *object = json_pack("{s:s, s:o}", "version", vlcache_version(), "folder", page_text(o->q->folder));
-    if (status) json_object_set_new(object, "error", error_json(status, message));
+    if (status)
+        json_object_set_new(object, "error",
+                            json_pack("{s:s, s:o}", "status", vlcache_status_name(status), "message",
+                                      page_text(message)));
     if (o->at) {
         json_object_set_new(object, "model", model_json(o));
         json_object_set_new(object, "pictures", pictures_json(o));
@@ -293,23 +304,21 @@ static vlcache_status look(outline *o) {
     vlcache_status status = vlcache_outline_open(o->q->folder, &options, &o->at);
     if (status) return status;
     vlcache_outline_describe(o->at, &o->info);
-    return take_lengths(o);
+    status = take_pictures(o);
+    return status ? status : take_lengths(o);
 }
 
 int model_describe(console *c, const model_question *q) {
-    outline o = {.c = c, .q = q};
+    static outline o;
     char message[2200] = "";
-    vlcache_status status = look(&o);
-    bool described = !status;
-    if (described) status = o.info.problem;
-    if (status) snprintf(message, sizeof message, "%s", described ? o.info.why : vlcache_error_message());
     int code = EXIT_OK;
-    if (q->json && status != VLCACHE_E_NO_MEMORY)
+    o = (outline){.c = c, .q = q};
+    vlcache_status failed = look(&o), status = failed ? failed : o.info.problem;
+    if (status) snprintf(message, sizeof message, "%s", failed ? vlcache_error_message() : o.info.why);
+    if (q->json && failed != VLCACHE_E_NO_MEMORY)
         code = print_json(&o, status, message);
-    else if (described) {
-        vlcache_status printed = print_all(&o);
-        if (printed) code = console_fail_status(c, printed);
-    }
+    else if (!failed)
+        print_all(&o);
     if (status && !code) code = console_fail(c, exit_code(status), "%s", message);
     vlcache_outline_destroy(&o.at);
     return code;
