@@ -412,6 +412,9 @@ static int run_model(const options *o) {
     vlcache_status status = vlcache_device_list(infos, MAX_DEVICES, &n);
     if (!status && o->device) status = resolve(o->device, &only);
     if (status && (o->device || status == VLCACHE_E_NO_MEMORY)) return console_fail_status(&terminal, status);
+    if (status)
+        console_say(&terminal, "vlcache-info: warning: whether it fits a device is not known: %s\n",
+                    vlcache_error_message());
     q.dtype = o->dtype;
     q.json = o->json;
     q.device = infos;

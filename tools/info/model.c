@@ -210,7 +210,6 @@ static void print_all(const outline *o) {
     print_pictures(o);
     print_memory(o);
     for (size_t i = 0; i < o->q->n_devices; i++) print_fit(o, &o->q->device[i]);
-    if (!o->q->n_devices) console_print(o->c, "\nno OpenCL device was found\n");
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
