@@ -76,7 +76,8 @@ static const flag flags[] = {
     {FLAG_GROUP, .name = "What a model takes"},
     {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model.folder),
      .help = "this model's folder instead: what it is and whether it fits each\n"
-             "device; no weights are read, and nothing is run"},
+             "device (weights, the whole cache, activations, and 3% + 64 MiB of\n"
+             "room); no weights are read, and nothing is run"},
     {FLAG_OWN, .name = "image-size", .argument = "WxH", .offset = FIELD(model), .read = model_read_sizes,
      .help = "pictures whose tokens are told, WxH,WxH,... pixels\n[640x480,1024x768,1920x1080]"},
     {FLAG_WHOLE, .name = "tokens", .argument = "N", .offset = FIELD(model.tokens), .low = 0, .high = 1 << 24,

@@ -39,8 +39,8 @@ typedef struct vlcache_outline_memory {
     uint64_t weights; /**< vlcache_model_info.weight_bytes */
     uint64_t kv_full; /**< keys and values of all tokens, in whole pages */
     uint64_t kv_kept; /**< of the share that the budget leaves, shared evenly */
-    uint64_t work;    /**< activations while a prompt of all tokens is read; those of the vision tower, which
-                         come    before, are not in it */
+    uint64_t work;    /**< activations while a prompt of all tokens is read; those of the vision
+                           tower, which come before, and attention's scratch are not */
     uint64_t largest; /**< the largest single allocation: a matrix, or all keys */
 } vlcache_outline_memory;
 

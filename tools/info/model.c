@@ -82,9 +82,11 @@ static vlcache_status take_lengths(outline *o) {
     return status;
 }
 
-/* What all of it takes: the whole cache, since a prompt may be held in full until it is read. */
+/* What all of it takes: the whole cache, since a prompt may be held in full until it is read; and room for
+ * what cannot be told beforehand (the driver, padding of matrices, the vision tower, attention's scratch). */
 static uint64_t needed(const vlcache_outline_memory *m) {
-    return m->weights + m->kv_full + m->work;
+    uint64_t all = m->weights + m->kv_full + m->work;
+    return all + all / 32 + (64 << 20);
 }
 
 static bool fits(const vlcache_device_info *device, const vlcache_outline_memory *m) {
