@@ -17,10 +17,10 @@ typedef struct vlcache_outline vlcache_outline;
 /** What it says. Texts and arrays are owned by the outline. */
 typedef struct vlcache_outline_info {
     vlcache_model_info model;   /**< as vlcache_model_describe() tells of the model loaded with the same
-                                   options;   weight_bytes: without what a device pads matrices with */
+                                   options; weight_bytes: without what a device pads matrices with */
     const char *mark;           /**< the text that stands for a picture in a raw prompt; NULL: sees none */
     const char *chat_template;  /**< the file that it stands in, or where there is none the name of the one
-                                   that is  used (vicuna, ...); NULL: not known without a tokenizer */
+                                   that is used (vicuna, ...); NULL: not known without a tokenizer */
     const char *template_error; /**< why it cannot be used, so that another has to be chosen; NULL: it can */
     int bos;                    /**< token that begins a text; -1: none */
     const int *eos;             /**< [n_eos]: tokens that end an answer */
