@@ -43,6 +43,8 @@ static const struct run {
     {"json", "vlcache-run " MODEL " -n 6 --json --dump-kept -p 'What is it?'", "", BUT_NUMBERS, {NULL}},
     {"info", "vlcache-info", "", BUT_NUMBERS, {NULL}},
     {"info --json", "vlcache-info --json", "", BUT_NUMBERS, {NULL}},
+    {"info -m", "vlcache-info -m " TINY, "", BUT_NUMBERS, {NULL}},
+    {"info -m --json", "vlcache-info -m " TINY " --json", "", BUT_NUMBERS, {NULL}},
     {"bench", "vlcache-bench " MODEL " -q -n 2 -r 1 -b 1,2 --policy vlcache", "", BUT_NUMBERS, {NULL}},
     {"fit", "vlcache-bench " MODEL " -q -n 2 --kv-mib 0.3 --policy vlcache", "", BUT_NUMBERS, {NULL}},
     {"eval", "vlcache-eval" QUESTIONS, "", SAME, {"r.html", NULL, "r"}},

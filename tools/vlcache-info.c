@@ -1,11 +1,12 @@
 /*
  * vlcache-info.c - what vlcache finds on this machine: devices, what they can do, the kernel variants and the
- * matrix product engines that it uses on them, the pictures that it reads, and its cache.
+ * matrix product engines that it uses on them, the pictures that it reads, and its cache. Or what a model's
+ * folder says: info/model.c.
  *
  *     parse -> list -> for each device: open, ask, print -> picture formats -> the cache folder
+ *                      a folder: outline -> what it is, pictures, memory -> which device it fits
  */
 #include <jansson.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 #include "common/exit.h"
 #include "common/flag.h"
 #include "common/memory.h"
+#include "info/model.h"
+#include "info/page.h"
 
 enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
 
@@ -49,6 +52,7 @@ typedef struct options {
     const char *device;  /* NULL: all */
     vlcache_dtype dtype; /* auto: all */
     bool json, list, no_measure, clear;
+    model_question model; /* folder NULL: devices are asked about */
 } options;
 
 static console terminal;
@@ -63,11 +67,23 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "device", .argument = "SEL", .offset = FIELD(device),
      .help = "only this device: its index, or part of its or its platform's name"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
-     .help = "matrix products of weights in f32, f16 or bf16 only; auto: in all three"},
+     .help = "matrix products of weights in f32, f16 or bf16 only; auto: in all\nthree; with -m: how weights and KV rows are stored on the device"},
     {FLAG_SWITCH, .name = "no-measure", .offset = FIELD(no_measure),
      .help = "do not measure matrix products: show only what is in the cache"},
     {FLAG_SWITCH, .name = "clear-cache", .offset = FIELD(clear),
      .help = "delete the cached kernels and measurements first"},
+
+    {FLAG_GROUP, .name = "What a model takes"},
+    {FLAG_TEXT, 'm', "model", .argument = "DIR", .offset = FIELD(model.folder),
+     .help = "this model's folder instead: what it is and whether it fits each\n"
+             "device (weights, the whole cache, activations, and 3% + 64 MiB of\n"
+             "room); no weights are read, and nothing is run"},
+    {FLAG_OWN, .name = "image-size", .argument = "WxH", .offset = FIELD(model), .read = model_read_sizes,
+     .help = "pictures whose tokens are told, WxH,WxH,... pixels\n[640x480,1024x768,1920x1080]"},
+    {FLAG_WHOLE, .name = "tokens", .argument = "N", .offset = FIELD(model.tokens), .low = 0, .high = 1 << 24,
+     .help = "tokens of a conversation, pictures included; 0: 2048 and\n32768, or what the model takes"},
+    {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = FIELD(model.budget), .low = 0, .high = 1,
+     .help = "share of the KV cache that is kept"},
 
     {FLAG_GROUP, .name = "What comes out"},
     {FLAG_SWITCH, .name = "json", .offset = FIELD(json),
@@ -81,9 +97,11 @@ static const flag flags[] = {
 /* clang-format on */
 
 static const char usage[] = "vlcache-info " VLCACHE_VERSION
-                            " - OpenCL devices, and the kernels that vlcache runs on them\n"
+                            " - OpenCL devices, and the kernels that vlcache runs on them;\n"
+                            "what a model is, and whether it fits\n"
                             "\n"
-                            "Usage: vlcache-info [options]\n";
+                            "Usage: vlcache-info [options]\n"
+                            "       vlcache-info -m DIR [--image-size WxH] [--tokens N] [--budget X]\n";
 
 static const char rest[] =
     "\n"
@@ -97,11 +115,11 @@ static const char rest[] =
     "  VLCACHE_GEMM         portable, wide, clblast or matrix forces an engine\n"
     "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
     "\n"
-    "Exit codes: 0; 1 usage; 2 cache folder, or output that cannot be written; 3 no device, or\n"
-    "the device or its driver failed; 4 out of memory\n";
+    "Exit codes: 0; 1 usage; 2 a model's folder that would not load, cache folder, or output that\n"
+    "cannot be written; 3 no device, or the device or its driver failed; 4 out of memory\n";
 
 static void print_help(void) {
-    options defaults = {.action = ACTION_REPORT};
+    options defaults = {.action = ACTION_REPORT, .model = MODEL_QUESTION};
     fputs(usage, stdout);
     flags_print(flags, &defaults);
     fputs(rest, stdout);
@@ -147,48 +165,22 @@ static void ask_device(const options *o, report *r) {
 
 /* ---- for people ---------------------------------------------------------------------------------------- */
 
-enum { WIDTH = 100, INDENT = 3, LABEL = 18 };
-
-/* "label   text", broken at spaces before column WIDTH. */
-static void field(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void field(const char *label, const char *format, ...) {
-    char text[1400];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    for (size_t end = strlen(text); end && text[end - 1] == ' ';) text[--end] = 0;
-    console_print(&terminal, "%*s%-*s", INDENT, "", LABEL, label);
-    size_t room = WIDTH - INDENT - LABEL;
-    for (const char *at = text; *at;) {
-        size_t length = strlen(at);
-        if (length > room) {
-            length = room;
-            while (length && at[length] != ' ') length--;
-            if (!length) length = room;
-        }
-        console_print(&terminal, "%.*s\n", (int)length, at);
-        at += length + strspn(at + length, " ");
-        if (*at) console_print(&terminal, "%*s", INDENT + LABEL, "");
-    }
-    if (!*text) console_print(&terminal, "\n");
-}
-
 static void print_capabilities(const vlcache_device_info *info) {
     char memory[32], allocation[32], local[32];
     console_bytes(info->global_memory, memory);
     console_bytes(info->max_allocation, allocation);
     console_bytes(info->local_memory, local);
-    field("platform", "%s, %s", info->platform, info->version);
-    field("type", "%s of %s, %u compute unit%s", device_type_name(info->type), info->vendor,
-          info->compute_units, info->compute_units == 1 ? "" : "s");
-    field("driver", "%s", info->driver);
-    field("memory", "%s%s, at most %s in one allocation", memory,
-          info->unified_memory ? " shared with the host" : "", allocation);
-    field("work-group", "at most %zu work-items, %s of local memory", info->max_work_group, local);
-    field("16-bit floats", info->fp16 ? "yes" : "in storage only (no cl_khr_fp16)");
-    field("subgroups", info->subgroups ? "yes" : "no");
-    if (*info->matrix_units) field("matrix units", "%s", info->matrix_units);
+    page_field(&terminal, "platform", "%s, %s", info->platform, info->version);
+    page_field(&terminal, "type", "%s of %s, %u compute unit%s", device_type_name(info->type), info->vendor,
+               info->compute_units, info->compute_units == 1 ? "" : "s");
+    page_field(&terminal, "driver", "%s", info->driver);
+    page_field(&terminal, "memory", "%s%s, at most %s in one allocation", memory,
+               info->unified_memory ? " shared with the host" : "", allocation);
+    page_field(&terminal, "work-group", "at most %zu work-items, %s of local memory", info->max_work_group,
+               local);
+    page_field(&terminal, "16-bit floats", info->fp16 ? "yes" : "in storage only (no cl_khr_fp16)");
+    page_field(&terminal, "subgroups", info->subgroups ? "yes" : "no");
+    if (*info->matrix_units) page_field(&terminal, "matrix units", "%s", info->matrix_units);
 }
 
 /* "large  [tile]  small  scalar": the rung in use in brackets, those the device cannot take struck out by ().
@@ -203,12 +195,12 @@ static void print_ladder(const vlcache_ladder *l) {
         snprintf(text + used, sizeof text - used, "%s%.1s%s%s", i ? "  " : "", frame, rung->name,
                  *frame ? frame + 1 : "");
     }
-    field(label, "%-18s%s%s", l->work, text, l->forced ? "  forced" : "");
+    page_field(&terminal, label, "%-18s%s%s", l->work, text, l->forced ? "  forced" : "");
 }
 
 static void print_ladders(const report *r) {
     console_print(&terminal, "\n");
-    field("kernel variants", "%-18s%s", "for", "[in use], (not on this device)");
+    page_field(&terminal, "kernel variants", "%-18s%s", "for", "[in use], (not on this device)");
     for (size_t i = 0; i < r->n_ladders; i++) print_ladder(&r->ladder[i]);
 }
 
@@ -230,7 +222,7 @@ static void print_engine(const report *r, const engines *first, size_t row) {
         if (there) speed_text(&r->gemm[i].engine[row], speed);
         snprintf(line + strlen(line), sizeof line - strlen(line), "%-11s", there ? speed : "");
     }
-    field(label, "%s", line);
+    page_field(&terminal, label, "%s", line);
 }
 
 static void print_engines(const report *r) {
@@ -242,25 +234,25 @@ static void print_engines(const report *r) {
         snprintf(heads + strlen(heads), sizeof heads - strlen(heads), "%9s  ", vlcache_dtype_name(dtypes[i]));
     }
     console_print(&terminal, "\n");
-    field("matrix products", "%s%s", heads, "GFLOP/s, * in use, - not measured");
+    page_field(&terminal, "matrix products", "%s%s", heads, "GFLOP/s, * in use, - not measured");
     for (size_t row = 0; first && row < first->n; row++) print_engine(r, first, row);
     for (int i = 0; i < DTYPES; i++) {
         const engines *e = &r->gemm[i];
         for (size_t row = 0; row < e->n; row++)
             if (*e->engine[row].error && !e->engine[row].absent)
-                field("", "%s, %s: %s", e->engine[row].name, vlcache_dtype_name(dtypes[i]),
-                      e->engine[row].error);
-        if (*e->error) field("", "%s: %s", vlcache_dtype_name(dtypes[i]), e->error);
+                page_field(&terminal, "", "%s, %s: %s", e->engine[row].name, vlcache_dtype_name(dtypes[i]),
+                           e->engine[row].error);
+        if (*e->error) page_field(&terminal, "", "%s: %s", vlcache_dtype_name(dtypes[i]), e->error);
     }
 }
 
 static void print_report(const report *r) {
-    console_print(&terminal, "\n%-*d%s%s\n", INDENT, r->info.index, r->info.name,
+    console_print(&terminal, "\n%-*d%s%s\n", PAGE_INDENT, r->info.index, r->info.name,
                   r->by_default ? "  (used where no device is named)" : "");
     print_capabilities(&r->info);
     if (r->code) {
         console_print(&terminal, "\n");
-        field("cannot be used", "%s", r->error);
+        page_field(&terminal, "cannot be used", "%s", r->error);
         return;
     }
     print_ladders(r);
@@ -270,7 +262,7 @@ static void print_report(const report *r) {
 static void print_cache(const char *folder, size_t files, uint64_t bytes) {
     char size[32];
     console_bytes(bytes, size);
-    console_print(&terminal, "\ncache%*s", INDENT + LABEL - 5, "");
+    console_print(&terminal, "\ncache%*s", PAGE_INDENT + PAGE_LABEL - 5, "");
     if (folder)
         console_print(&terminal, "%s, %zu file%s, %s\n", folder, files, files == 1 ? "" : "s", size);
     else
@@ -278,33 +270,22 @@ static void print_cache(const char *folder, size_t files, uint64_t bytes) {
 }
 
 static void print_formats(void) {
-    console_print(&terminal, "\npictures%*s%s\n", INDENT + LABEL - 8, "", vlcache_image_formats());
+    console_print(&terminal, "\npictures%*s%s\n", PAGE_INDENT + PAGE_LABEL - 8, "", vlcache_image_formats());
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
 
-/* Drivers promise no encoding: what is not UTF-8 loses its bytes above ASCII. */
-static json_t *text_json(const char *text) {
-    json_t *json = json_string(text);
-    if (json) return json;
-    char copy[1024];
-    snprintf(copy, sizeof copy, "%s", text);
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c >= 0x80) *c = '?';
-    return json_string(copy);
-}
-
 static json_t *info_json(const vlcache_device_info *info) {
     return json_pack("{s:i, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}",
-                     "index", info->index, "name", text_json(info->name), "platform",
-                     text_json(info->platform), "vendor", text_json(info->vendor), "type",
-                     device_type_name(info->type), "driver", text_json(info->driver), "version",
-                     text_json(info->version), "compute_units", (json_int_t)info->compute_units,
+                     "index", info->index, "name", page_text(info->name), "platform",
+                     page_text(info->platform), "vendor", page_text(info->vendor), "type",
+                     device_type_name(info->type), "driver", page_text(info->driver), "version",
+                     page_text(info->version), "compute_units", (json_int_t)info->compute_units,
                      "global_memory", (json_int_t)info->global_memory, "max_allocation",
                      (json_int_t)info->max_allocation, "local_memory", (json_int_t)info->local_memory,
                      "max_work_group", (json_int_t)info->max_work_group, "fp16", info->fp16, "subgroups",
                      info->subgroups, "unified_memory", info->unified_memory, "matrix_units",
-                     text_json(info->matrix_units));
+                     page_text(info->matrix_units));
 }
 
 static json_t *ladders_json(const report *r) {
@@ -323,14 +304,14 @@ static json_t *ladders_json(const report *r) {
 }
 
 static json_t *engines_json(const engines *e) {
-    if (*e->error) return json_pack("{s:o}", "error", text_json(e->error));
+    if (*e->error) return json_pack("{s:o}", "error", page_text(e->error));
     json_t *all = json_array();
     for (size_t i = 0; i < e->n; i++) {
         const vlcache_gemm_engine *engine = &e->engine[i];
         json_t *speed = engine->gflops > 0 ? json_real(engine->gflops) : json_null();
         json_t *one =
             json_pack("{s:s, s:o, s:b}", "engine", engine->name, "gflops", speed, "chosen", engine->chosen);
-        if (*engine->error) json_object_set_new(one, "error", text_json(engine->error));
+        if (*engine->error) json_object_set_new(one, "error", page_text(engine->error));
         json_array_append_new(all, one);
     }
     return all;
@@ -340,7 +321,7 @@ static json_t *report_json(const report *r) {
     json_t *object = info_json(&r->info);
     json_object_set_new(object, "default", json_boolean(r->by_default));
     if (r->code) {
-        json_object_set_new(object, "error", text_json(r->error));
+        json_object_set_new(object, "error", page_text(r->error));
         return object;
     }
     json_object_set_new(object, "variants", ladders_json(r));
@@ -367,12 +348,7 @@ static int print_json(json_t *devices, const char *folder, size_t files, uint64_
     json_t *object = json_pack("{s:s, s:o, s:o, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices",
                                devices, "pictures", formats_json(), "cache", "folder", folder, "files",
                                (json_int_t)files, "bytes", (json_int_t)bytes);
-    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
-    int code = text ? EXIT_OK : console_fail(&terminal, EXIT_MEMORY, "out of host memory");
-    if (text) console_print(&terminal, "%s\n", text);
-    free(text);
-    json_decref(object);
-    return code;
+    return page_json(&terminal, object);
 }
 
 /* ---- main ---------------------------------------------------------------------------------------------- */
@@ -428,12 +404,34 @@ static void print_head(size_t n) {
     console_print(&terminal, "vlcache %s, %zu OpenCL device%s\n", vlcache_version(), n, n == 1 ? "" : "s");
 }
 
+/* A model's folder; without a device it is described all the same, unless one was named. */
+static int run_model(const options *o) {
+    static vlcache_device_info infos[MAX_DEVICES];
+    model_question q = o->model;
+    size_t n = 0;
+    int only = -1;
+    vlcache_status status = vlcache_device_list(infos, MAX_DEVICES, &n);
+    if (!status && o->device) status = resolve(o->device, &only);
+    if (status && (o->device || status == VLCACHE_E_NO_MEMORY)) return console_fail_status(&terminal, status);
+    if (status)
+        console_say(&terminal, "vlcache-info: warning: whether it fits a device is not known: %s\n",
+                    vlcache_error_message());
+    q.dtype = o->dtype;
+    q.json = o->json;
+    q.device = infos;
+    q.n_devices = status ? 0 : n < MAX_DEVICES ? n : MAX_DEVICES;
+    for (size_t i = 0; only >= 0 && i < q.n_devices; i++)
+        if (infos[i].index == only) q.device = &infos[i], q.n_devices = 1;
+    return model_describe(&terminal, &q);
+}
+
 static int run(const options *o) {
     static vlcache_device_info infos[MAX_DEVICES];
     size_t n = 0;
     int only = -1, by_default = -1;
     vlcache_status status = o->clear ? vlcache_cache_clear(NULL, NULL) : VLCACHE_OK;
     if (!status && o->list) return devices_print(&terminal);
+    if (!status && o->model.folder) return run_model(o);
     if (!status) status = vlcache_device_list(infos, MAX_DEVICES, &n);
     if (n > MAX_DEVICES) n = MAX_DEVICES;
 
@@ -452,7 +450,7 @@ static int run(const options *o) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.action = ACTION_REPORT};
+    options o = {.action = ACTION_REPORT, .model = MODEL_QUESTION};
     memory_guard_json();
     console_open(&terminal, false, false);
     int code = flags_parse(flags, argc, argv, &o);

@@ -35,10 +35,12 @@ typedef struct vlcache_model_info {
     const char *text_type; /**< of its text model, e.g. "llama" or "qwen2" (owned by the model) */
     vlcache_dtype dtype;   /**< of KV rows, and of weights unless AUTO left them mixed */
     int layers, heads, kv_heads, head_dim, hidden, intermediate, vocabulary;
-    int max_positions;          /**< longest context in tokens */
-    int image_side, patch_side; /**< pixels of a tile, 0 where pictures keep their shape; of a patch, 0: a
-                                     text model alone, which sees no pictures */
-    uint64_t weight_bytes;      /**< on the device */
+    int max_positions;             /**< longest context in tokens */
+    int image_side, patch_side;    /**< pixels of a tile, 0 where pictures keep their shape; of a patch, 0: a
+                                        text model alone, which sees no pictures */
+    uint64_t weight_bytes;         /**< on the device */
+    int tower_layers, tower_heads; /**< of the vision tower: the layers that run; 0: there is none */
+    int tower_hidden;              /**< its width */
 } vlcache_model_info;
 
 /**

@@ -44,6 +44,7 @@
 #include "engine.h"
 #include "image.h"
 #include "model.h"
+#include "outline.h"
 #include "session.h"
 #include "status.h"
 

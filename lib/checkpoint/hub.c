@@ -22,6 +22,11 @@ static vlcache_status check_folder(const char *folder, const char *config) {
     if (vlci_path_exists(config)) return VLCACHE_OK;
     if (vlci_folder_has(folder, ".gguf", name))
         return vlci_fail_file(VLCACHE_E_IO, folder, gguf, "has no config.json, but %.200s", name);
+    if (vlci_folder_has(folder, ".pth", name))
+        return vlci_fail_file(VLCACHE_E_IO, folder,
+                              "this is the layout of the model's authors: take its Hugging Face folder, with "
+                              "config.json and safetensors",
+                              "has no config.json, but %.200s", name);
     if (!vlci_path_is_file(folder)) return VLCACHE_OK; /* reading config.json says why it cannot */
     const char *dot = strrchr(folder, '.');
     bool is_gguf = dot && strcmp(dot, ".gguf") == 0;

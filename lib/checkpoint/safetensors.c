@@ -31,6 +31,8 @@ typedef struct shard {
     int handle;        /* -1: none */
     size_t bytes, data_at;
     struct timespec changed; /* when it was opened */
+    bool outline;            /* data need not be there */
+    size_t missing;          /* bytes of data behind its end */
     struct tensor *tensors;
     size_t n_tensors;
 } shard;
@@ -50,6 +52,7 @@ struct vlci_checkpoint {
     tensor **tensors; /* all, sorted by name; they live in the shards */
     size_t n_tensors;
     uint64_t bytes;
+    bool outline;             /* headers alone */
     const vlci_naming *names; /* NULL: none */
 };
 
@@ -119,7 +122,7 @@ static vlcache_status read_tensor(const shard *file, const json_t *entry, tensor
         !take_size(json_array_get(offsets, 1), &end))
         return bad(file, t->name, "data_offsets: must be two integers of at least 0, of at most 18 digits");
     if (t->begin > end) return bad(file, t->name, "data_offsets: begin lies after end");
-    if (end > available)
+    if (end > available && !file->outline)
         return bad(file, t->name, "data_offsets: end lies behind the end of the file (is it truncated?)");
     size_t element = type_bytes(type, &t->view.dtype);
     t->view.bytes = end - t->begin;
@@ -150,7 +153,8 @@ static vlcache_status check_tiling(shard *file, size_t available) {
         if (t->begin > at) return bad(file, t->name, "data_offsets: a hole lies in front of it");
         at = t->begin + t->view.bytes;
     }
-    if (at != available)
+    if (at > available) file->missing = at - available;
+    if (at != available && !file->outline)
         return vlci_fail(VLCACHE_E_FORMAT, "%s: %zu bytes at the end belong to no tensor", file->path,
                          available - at);
     if (file->n_tensors) qsort(file->tensors, file->n_tensors, sizeof *file->tensors, by_name);
@@ -259,7 +263,7 @@ static vlcache_status add_shard(vlci_checkpoint *checkpoint, const char *name, s
     if (!grown) return vlci_fail_memory("list of weight files");
     checkpoint->shards = grown;
     *out = &grown[checkpoint->n_shards++];
-    **out = (shard){.handle = -1};
+    **out = (shard){.handle = -1, .outline = checkpoint->outline};
     vlcache_status status = open_shard(checkpoint->folder, name, *out);
     return vlci_fail_in(status, (*out)->path);
 }
@@ -363,12 +367,13 @@ static vlcache_status fail_absent(const char *folder) {
     return vlci_fail_file(VLCACHE_E_IO, folder, NULL, "holds neither %s nor %s", single_name, index_name);
 }
 
-vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
+static vlcache_status open_as(bool outline, const char *folder, vlci_checkpoint **out) {
     char *single = NULL, *index = NULL;
     *out = NULL;
     vlci_checkpoint *checkpoint = vlci_calloc(1, sizeof *checkpoint);
     if (!checkpoint) return vlci_fail_memory("checkpoint");
     vlcache_status status = VLCACHE_OK;
+    checkpoint->outline = outline;
     checkpoint->folder = vlci_strdup(folder);
     if (!checkpoint->folder) status = vlci_fail_memory("path of a folder");
     if (!status) status = vlci_path_join(folder, single_name, &single);
@@ -390,6 +395,22 @@ done:
     else
         *out = checkpoint;
     return status;
+}
+
+vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out) {
+    return open_as(false, folder, out);
+}
+
+vlcache_status vlci_checkpoint_outline(const char *folder, vlci_checkpoint **out) {
+    return open_as(true, folder, out);
+}
+
+void vlci_checkpoint_count(const vlci_checkpoint *checkpoint, uint64_t stored[4], uint64_t *missing) {
+    *missing = 0;
+    for (int i = 0; i < 4; i++) stored[i] = 0;
+    for (size_t i = 0; i < checkpoint->n_tensors; i++)
+        stored[checkpoint->tensors[i]->view.dtype] += checkpoint->tensors[i]->view.bytes;
+    for (size_t i = 0; i < checkpoint->n_shards; i++) *missing += checkpoint->shards[i].missing;
 }
 
 void vlci_checkpoint_close(vlci_checkpoint **handle) {
@@ -504,10 +525,11 @@ vlcache_status vlci_checkpoint_take(vlci_checkpoint *checkpoint, const char *nam
                                "%s: tensor \"%s\": shape is %s, the configuration asks for %s", view->file,
                                view->name, is, asked);
     const shard *file = shard_of(checkpoint, found);
-    vlcache_status status = check_unchanged(file);
+    vlcache_status status = checkpoint->outline ? VLCACHE_OK : check_unchanged(file);
     if (status) return status;
-    posix_fadvise(file->handle, (off_t)(file->data_at + found->begin), (off_t)view->bytes,
-                  POSIX_FADV_WILLNEED);
+    if (!checkpoint->outline)
+        posix_fadvise(file->handle, (off_t)(file->data_at + found->begin), (off_t)view->bytes,
+                      POSIX_FADV_WILLNEED);
     found->used = true;
     *out = *view;
     out->owner = found;
@@ -588,7 +610,7 @@ vlcache_status vlci_checkpoint_same(const vlci_checkpoint *checkpoint, const cha
     const tensor *x = find_any(checkpoint, a), *y = find_any(checkpoint, b);
     *same = x && y && x->view.n_dims == y->view.n_dims && strcmp(x->type, y->type) == 0 &&
             memcmp(x->view.dim, y->view.dim, sizeof x->view.dim) == 0;
-    return *same ? compare(checkpoint, x, y, same) : VLCACHE_OK;
+    return *same && !checkpoint->outline ? compare(checkpoint, x, y, same) : VLCACHE_OK;
 }
 
 uint64_t vlci_checkpoint_bytes(const vlci_checkpoint *checkpoint) {

@@ -30,6 +30,17 @@ typedef struct vlci_checkpoint vlci_checkpoint;
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_checkpoint_open(const char *folder, vlci_checkpoint **out);
 
+/**
+ * The same by headers alone, data may be missing or too many: vlci_checkpoint_find() and
+ * vlci_checkpoint_take() tell names, shapes and dtypes, of a file that is never read; two tensors are the
+ * same when dtype and shape are.
+ */
+vlcache_status vlci_checkpoint_outline(const char *folder, vlci_checkpoint **out);
+
+/** Bytes of the tensors of each vlcache_dtype (AUTO: of types that are not supported), and how many of them
+ * lie behind the ends of their files: those of an outline that is not whole. */
+void vlci_checkpoint_count(const vlci_checkpoint *checkpoint, uint64_t stored[4], uint64_t *missing);
+
 /** What one part of a model is called: the canonical prefix first, then others that checkpoints have; ends
  * with NULL. */
 typedef struct vlci_naming {

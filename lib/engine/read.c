@@ -8,13 +8,9 @@
 
 #include "core/alloc.h"
 
-enum {
-    PART_ROWS = 2048
-}; /* most rows that go through a layer at once: what activations take is bounded by it */
-
 /* Parts of one size, rather than a small one at the end. */
 int vlci_reading_part(int n) {
-    int parts = (n + PART_ROWS - 1) / PART_ROWS;
+    int parts = (n + VLCI_PART_ROWS - 1) / VLCI_PART_ROWS;
     return (n + parts - 1) / parts;
 }
 

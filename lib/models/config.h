@@ -7,6 +7,7 @@
 
 #include "models/decoder.h"
 #include "models/family.h"
+#include "tokens/tokenizer.h"
 
 /** A model folder's configuration. Owned by the caller's struct; vlci_config_release() frees what it points
  * to. */
@@ -19,7 +20,9 @@ struct vlci_config {
     int bos_token;         /**< -1: none */
     int *eos_tokens;       /**< generation_config.json, else config.json; owned */
     int n_eos_tokens;
-    vlcache_dtype dtype; /**< dtype / torch_dtype; AUTO when absent */
+    vlcache_dtype dtype;             /**< dtype / torch_dtype; AUTO when absent */
+    const vlci_tokenizer *tokenizer; /**< for the text of a picture's layout; borrowed, set by who has read
+                                        it; NULL: random weights, see vlci_entries */
 };
 
 /** For families, once `text` is read: the mark's id ("image_token_id", "image_token_index"), `usual` where

@@ -6,6 +6,7 @@
 #define VLCI_MODELS_ENTRIES_H
 
 #include "models/family.h"
+#include "tokens/tokenizer.h"
 
 /** Starts as {.tokenizer, .mark}, the rest zero. */
 typedef struct vlci_entries {

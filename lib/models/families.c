@@ -60,6 +60,27 @@ static bool is_original(const vlci_scope *root, const char *type) {
            vlci_json_value(root, "mm_vision_tower");
 }
 
+/* Those that people bring along and that are not supported, with what to take in their place. */
+static const char *way_out(const char *type) {
+    static const struct {
+        const char *type, *way;
+    } ways[] = {
+        {"internvl_chat",
+         "internvl is supported: take the folder whose name ends in -hf "
+         "(OpenGVLab/InternVL3-2B-hf for OpenGVLab/InternVL3-2B, and so on)"},
+        {"mllama",
+         "Llama 3.2 Vision looks at pictures through cross-attention, which is not supported: take a model "
+         "whose pictures are tokens of its prompt (Qwen/Qwen2.5-VL-7B-Instruct, "
+         "llava-hf/llama3-llava-next-8b-hf, OpenGVLab/InternVL3-8B-hf)"},
+        {"qwen3_vl_moe",
+         "mixtures of experts are not supported: take a dense one (Qwen/Qwen3-VL-8B-Instruct)"},
+        {"mixtral", "mixtures of experts are not supported: take a dense model (mistral)"},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (strcmp(type, ways[i].type) == 0) return ways[i].way;
+    return NULL;
+}
+
 static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
     char names[256];
     const char *type = NULL;
@@ -73,11 +94,7 @@ static vlcache_status find(const vlci_scope *root, const vlci_family **family) {
                                      "checkpoint, take its Hugging Face conversion (llava-hf/llava-1.5-7b-hf "
                                      "for liuhaotian/llava-v1.5-7b, and so on)",
                                      type, all_names(names));
-    if (strcmp(type, "internvl_chat") == 0)
-        return vlci_json_unsupported(
-            root, "model_type",
-            "\"internvl_chat\"; internvl is supported: take the folder whose name ends "
-            "in -hf (OpenGVLab/InternVL3-2B-hf for OpenGVLab/InternVL3-2B, and so on)");
+    if (way_out(type)) return vlci_json_unsupported(root, "model_type", "\"%.64s\"; %s", type, way_out(type));
     *family = vlci_family_find(type);
     if (!*family)
         return vlci_json_unsupported(root, "model_type",

@@ -18,7 +18,6 @@
 
 #include "device/device.h"
 #include "models/weight.h"
-#include "tokens/tokenizer.h"
 #include "vlcache/image.h"
 #include "vlcache/model.h"
 
@@ -77,15 +76,16 @@ struct vlci_family {
 
     /**
      * Uploads tower and projector into config->eyes, and keeps what computes (up->compute) for look(). What
-     * the checkpoint stores for it and it does not need is told to vlci_checkpoint_skip(). `tokenizer`: for
-     * the ids of a layout's text. Errors: those of vlci_upload_matrix(). On failure release() still follows.
+     * the checkpoint stores for it and it does not need is told to vlci_checkpoint_skip(). Without up->device
+     * weights are looked for and counted, and nothing is opened. Errors: those of vlci_upload_matrix(). On
+     * failure release() still follows.
      */
-    vlcache_status (*load)(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
+    vlcache_status (*load)(vlci_upload *up, vlci_config *config);
 
     /** Releases config->eyes, loaded or not, and NULLs it; NULL accepted. */
     void (*release)(vlci_config *config);
 
-    /** Adds what only the family knows: image_side, patch_side. */
+    /** Adds what only the family knows: image_side, patch_side, and of the tower. */
     void (*describe)(const vlci_config *config, vlcache_model_info *info);
 
     /**

@@ -33,8 +33,7 @@ typedef struct idefics3 {
     vlci_processor processor;
     int edge, tile; /* pixels: the longest edge, a tile's side */
     bool split;
-    const vlci_tokenizer *tokenizer; /* borrowed from here on: loaded */
-    vlci_vit tower;
+    vlci_vit tower; /* from here on: loaded */
     vlci_projector projector;
 } idefics3;
 
@@ -117,13 +116,12 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+static vlcache_status load(vlci_upload *up, vlci_config *config) {
     idefics3 *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "proj",
                                              .from = eyes->vision.hidden * eyes->scale * eyes->scale,
                                              .to = config->text.hidden};
-    eyes->tokenizer = tokenizer;
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
@@ -139,8 +137,7 @@ static void release(vlci_config *config) {
 
 static void describe(const vlci_config *config, vlcache_model_info *info) {
     const idefics3 *eyes = config->eyes;
-    info->image_side = eyes->vision.image_size;
-    info->patch_side = eyes->vision.patch_size;
+    vlci_vit_describe(&eyes->vision, info);
 }
 
 /* ---- geometry ------------------------------------------------------------------------------------------ */
@@ -264,7 +261,7 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
     *out = (vlci_picture_layout){0};
     vlcache_status status = geometry_make(eyes, width, height, &g);
     if (status) return status;
-    writing w = {.entries = {.tokenizer = eyes->tokenizer, .mark = config->family->mark},
+    writing w = {.entries = {.tokenizer = config->tokenizer, .mark = config->family->mark},
                  .side = vlci_vit_side(&eyes->vision) / eyes->scale};
     w.first = vlci_alloc((size_t)g.rows * (size_t)g.columns + 1, sizeof *w.first);
     if (!w.first) return vlci_fail_memory("layout of a picture's tokens");

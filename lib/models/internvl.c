@@ -28,9 +28,8 @@ typedef struct internvl {
     int factor; /* patches a side of what becomes one visual token */
     vlci_activation projector_act;
     vlci_processor processor;
-    int least, most;                 /* tiles of the grid */
-    const vlci_tokenizer *tokenizer; /* borrowed; from here on: loaded */
-    vlci_vit tower;
+    int least, most; /* tiles of the grid */
+    vlci_vit tower;  /* from here on: loaded */
     vlci_projector projector;
 } internvl;
 
@@ -122,7 +121,7 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+static vlcache_status load(vlci_upload *up, vlci_config *config) {
     internvl *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .norm = "layer_norm",
@@ -133,7 +132,6 @@ static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlc
                                              .to = config->text.hidden,
                                              .bias = true,
                                              .act = eyes->projector_act};
-    eyes->tokenizer = tokenizer;
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
@@ -149,8 +147,7 @@ static void release(vlci_config *config) {
 
 static void describe(const vlci_config *config, vlcache_model_info *info) {
     const internvl *eyes = config->eyes;
-    info->image_side = eyes->vision.image_size;
-    info->patch_side = eyes->vision.patch_size;
+    vlci_vit_describe(&eyes->vision, info);
 }
 
 /* ---- geometry ------------------------------------------------------------------------------------------ */
@@ -216,7 +213,7 @@ static void show_tiles(const internvl *eyes, const geometry *g, int first, int w
 static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
     const internvl *eyes = config->eyes;
     int side = vlci_vit_side(&eyes->vision) / eyes->factor, first = 0;
-    vlci_entries entries = {.tokenizer = eyes->tokenizer, .mark = config->family->mark};
+    vlci_entries entries = {.tokenizer = config->tokenizer, .mark = config->family->mark};
     geometry g;
     *out = (vlci_picture_layout){0};
     vlcache_status status = geometry_make(eyes, width, height, &g);

@@ -129,7 +129,7 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+vlcache_status vlci_llava_load(vlci_upload *up, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "linear_1",
@@ -138,7 +138,6 @@ vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer,
                                              .to = config->text.hidden,
                                              .bias = eyes->projector_bias,
                                              .act = eyes->projector_act};
-    (void)tokenizer; /* no text among visual tokens */
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
@@ -156,8 +155,7 @@ void vlci_llava_release(vlci_config *config) {
 
 void vlci_llava_describe(const vlci_config *config, vlcache_model_info *info) {
     const vlci_llava *eyes = config->eyes;
-    info->image_side = eyes->vision.image_size;
-    info->patch_side = eyes->vision.patch_size;
+    vlci_vit_describe(&eyes->vision, info);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */

@@ -44,7 +44,7 @@ typedef struct vlci_llava_usual {
 vlcache_status vlci_llava_settings(const vlci_scope *root, const vlci_llava_usual *usual,
                                    vlci_config *config);
 extern const vlci_llava_usual vlci_llava_usual_clip; /**< of LLaVA and LLaVA-NeXT */
-vlcache_status vlci_llava_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
+vlcache_status vlci_llava_load(vlci_upload *up, vlci_config *config);
 void vlci_llava_release(vlci_config *config);
 void vlci_llava_describe(const vlci_config *config, vlcache_model_info *info);
 vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pixels,

@@ -29,10 +29,10 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     return status ? status : vlci_anyres_read(&image, &hub->config, false, eyes);
 }
 
-static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+static vlcache_status load(vlci_upload *up, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
     size_t width = (size_t)config->text.hidden;
-    vlcache_status status = vlci_llava_load(up, tokenizer, config);
+    vlcache_status status = vlci_llava_load(up, config);
     return status ? status : vlci_upload_vector(up, "", "image_newline", 1, &width, &eyes->newline);
 }
 

@@ -72,13 +72,18 @@ static void text_release(vlcache_device *device, vlcache_model *model) {
 
 /* ---- the model ----------------------------------------------------------------------------------------- */
 
-/* What is stored and has no place in the model may be a setting misread: never left out silently. */
-static void warn_of_rest(const char *folder, const vlci_checkpoint *checkpoint) {
+void vlci_model_warn_of_rest(const char *folder, const vlci_checkpoint *checkpoint) {
     char names[480];
     size_t n = vlci_checkpoint_unused(checkpoint, names, sizeof names);
     if (n)
         vlci_log(VLCACHE_LOG_WARN, "%.256s: %zu tensor%s of the checkpoint %s not used: %s%s", folder, n,
                  n == 1 ? "" : "s", n == 1 ? "is" : "are", names, n > VLCI_UNUSED_NAMED ? ", ..." : "");
+}
+
+vlcache_status vlci_model_load_weights(vlcache_model *model, vlci_upload *up) {
+    if (up->checkpoint) vlci_checkpoint_name(up->checkpoint, model->family->names);
+    vlcache_status status = model->family->load(up, &model->config);
+    return status ? status : load_text(up, model);
 }
 
 /* `folder` is for messages; `checkpoint` NULL: weights are made. */
@@ -91,18 +96,14 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
                       .progress = options->progress,
                       .progress_user = options->progress_user,
                       .total = checkpoint ? vlci_checkpoint_bytes(checkpoint) : 0};
-    if (checkpoint) vlci_checkpoint_name(checkpoint, model->family->names);
-    vlcache_status status = model->family->load(&up, model->tokenizer, &model->config);
-    if (!status) status = load_text(&up, model);
-    status = vlci_upload_end(&up, status);
+    vlcache_status status = vlci_upload_end(&up, vlci_model_load_weights(model, &up));
     if (!status) status = vlci_finish(model->device);
-    if (!status && checkpoint) warn_of_rest(folder, checkpoint);
+    if (!status && checkpoint) vlci_model_warn_of_rest(folder, checkpoint);
     model->weight_bytes = up.device_bytes;
     return status;
 }
 
-/* The checkpoint's own dtype: as config.json says, else that of the embedding. */
-static vlcache_dtype stored_dtype(const vlcache_model *model) {
+vlcache_dtype vlci_model_stored_dtype(const vlcache_model *model) {
     if (model->config.dtype != VLCACHE_DTYPE_AUTO) return model->config.dtype;
     return model->embedding.dtype;
 }
@@ -141,16 +142,15 @@ static vlcache_status open_rest(vlcache_model *model) {
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }
 
-/* A model of a device that holds nothing yet. */
-static vlcache_status begin(vlcache_device *device, const vlcache_model_options *options,
-                            vlcache_model_options *taken, vlcache_model **out) {
+vlcache_status vlci_model_begin(vlcache_device *device, const vlcache_model_options *options,
+                                vlcache_model_options *taken, vlcache_model **out) {
     *out = NULL;
     vlcache_status status = take_options(options, taken);
     if (status) return status;
     vlcache_model *model = vlci_calloc(1, sizeof *model);
     if (!model) return vlci_fail_memory("model");
     model->references = 1;
-    model->device = vlci_device_retain(device);
+    model->device = device ? vlci_device_retain(device) : NULL;
     *out = model;
     return VLCACHE_OK;
 }
@@ -158,7 +158,7 @@ static vlcache_status begin(vlcache_device *device, const vlcache_model_options 
 /* The weights are there, or not: what is left to do, and whose the model is. */
 static vlcache_status end(vlcache_model *model, vlcache_dtype dtype, vlcache_status status,
                           vlcache_model **out) {
-    if (!status) model->dtype = dtype != VLCACHE_DTYPE_AUTO ? dtype : stored_dtype(model);
+    if (!status) model->dtype = dtype != VLCACHE_DTYPE_AUTO ? dtype : vlci_model_stored_dtype(model);
     if (!status) status = open_rest(model);
     if (status)
         vlcache_model_destroy(&model);
@@ -175,9 +175,18 @@ static const char *usual_chat(const vlcache_model *model) {
     return text && strcmp(text, "mistral") == 0 ? "mistral" : "vicuna";
 }
 
-static vlcache_status load_chat(vlcache_model *model, const char *folder) {
+vlcache_status vlci_model_load_config(vlcache_model *model, const char *folder,
+                                      const vlcache_model_options *taken) {
+    vlcache_status status = vlci_config_load(folder, &model->config);
+    model->family = model->config.family;
+    return status ? status : bound_pictures(&model->config, taken);
+}
+
+vlcache_status vlci_model_load_words(vlcache_model *model, const char *folder) {
+    vlcache_status status = vlci_tokenizer_load(folder, &model->tokenizer);
+    model->config.tokenizer = model->tokenizer;
     const vlci_chat_for what = {model->tokenizer, model->family->mark};
-    return vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
+    return status ? status : vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
 }
 
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
@@ -188,13 +197,10 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     if (!device || !folder || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
     *out = NULL;
-    vlcache_status status = begin(device, options, &taken, &model);
+    vlcache_status status = vlci_model_begin(device, options, &taken, &model);
     if (status) return status;
-    status = vlci_config_load(folder, &model->config);
-    model->family = model->config.family;
-    if (!status) status = bound_pictures(&model->config, &taken);
-    if (!status) status = vlci_tokenizer_load(folder, &model->tokenizer);
-    if (!status) status = load_chat(model, folder);
+    status = vlci_model_load_config(model, folder, &taken);
+    if (!status) status = vlci_model_load_words(model, folder);
     if (!status) status = vlci_checkpoint_open(folder, &checkpoint);
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, folder, checkpoint, &taken);
@@ -209,7 +215,7 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
     if (!device || !config || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_create_random: device, config or out is NULL");
     *out = NULL;
-    vlcache_status status = begin(device, options, &taken, &model);
+    vlcache_status status = vlci_model_begin(device, options, &taken, &model);
     if (status) return status;
     status = vlci_config_load_alone(config, &model->config);
     model->family = model->config.family;

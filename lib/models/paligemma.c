@@ -77,14 +77,13 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+static vlcache_status load(vlci_upload *up, vlci_config *config) {
     paligemma *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "linear",
                                              .from = eyes->vision.hidden,
                                              .to = config->text.hidden,
                                              .bias = true};
-    (void)tokenizer; /* no text among visual tokens */
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
@@ -100,8 +99,7 @@ static void release(vlci_config *config) {
 
 static void describe(const vlci_config *config, vlcache_model_info *info) {
     const paligemma *eyes = config->eyes;
-    info->image_side = eyes->vision.image_size;
-    info->patch_side = eyes->vision.patch_size;
+    vlci_vit_describe(&eyes->vision, info);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */

@@ -139,7 +139,8 @@ vlcache_status vlci_qwen_tower_load(vlci_upload *up, const vlci_qwen_tower_confi
     if (!status) status = load_embedding(up, t);
     for (int i = 0; i < config->layers && !status; i++) status = load_layer(up, config, i, &t->layer[i]);
     if (!status) status = load_mergers(up, t);
-    if (!status) status = create_frequencies(up, t);
+    if (status || !up->device) return status;
+    status = create_frequencies(up, t);
     return status ? status : open_kernels(up, t);
 }
 

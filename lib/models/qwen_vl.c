@@ -198,9 +198,8 @@ vlcache_status vlci_qwen_vl_bound(vlci_config *config, int least, int most) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_qwen_vl_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
+vlcache_status vlci_qwen_vl_load(vlci_upload *up, vlci_config *config) {
     vlci_qwen_vl *eyes = config->eyes;
-    (void)tokenizer; /* no text among visual tokens */
     vlci_checkpoint_skip(up->checkpoint, "visual.rotary_pos_emb.");
     return vlci_qwen_tower_load(up, &eyes->vision, &eyes->tower);
 }
@@ -216,6 +215,9 @@ void vlci_qwen_vl_release(vlci_config *config) {
 void vlci_qwen_vl_describe(const vlci_config *config, vlcache_model_info *info) {
     const vlci_qwen_vl *eyes = config->eyes;
     info->patch_side = eyes->vision.patch;
+    info->tower_layers = eyes->vision.layers;
+    info->tower_heads = eyes->vision.heads;
+    info->tower_hidden = eyes->vision.hidden;
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */

@@ -37,7 +37,7 @@ vlcache_status vlci_qwen_vl_layers(const vlci_scope *vision, const char *key, in
                                    int *n);
 
 /** The other functions of the families. */
-vlcache_status vlci_qwen_vl_load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config);
+vlcache_status vlci_qwen_vl_load(vlci_upload *up, vlci_config *config);
 void vlci_qwen_vl_release(vlci_config *config);
 void vlci_qwen_vl_describe(const vlci_config *config, vlcache_model_info *info);
 vlcache_status vlci_qwen_vl_bound(vlci_config *config, int least, int most);

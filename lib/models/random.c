@@ -22,8 +22,9 @@ static uint32_t seed_of(const char *prefix, const char *name, const char *suffix
 
 static vlcache_status make_vector(vlci_upload *up, const char *name, size_t n, uint32_t seed, float mean,
                                   float scale, cl_mem *out) {
-    vlcache_status status = vlci_memory_create(up->device, n * sizeof(float), name, out);
-    if (!status) status = vlci_random_floats(up->device, *out, n, seed, mean, scale);
+    vlcache_status status = VLCACHE_OK;
+    if (up->device) status = vlci_memory_create(up->device, n * sizeof(float), name, out);
+    if (!status && up->device) status = vlci_random_floats(up->device, *out, n, seed, mean, scale);
     if (status)
         vlci_memory_release(up->device, out);
     else
@@ -36,14 +37,14 @@ static const float small = 0.02f;
 vlcache_status vlci_make_matrix(vlci_upload *up, const char *prefix, const char *name, int n, int k,
                                 bool bias, vlci_matrix *out) {
     *out = (vlci_matrix){.n = n, .k = k, .dtype = up->dtype};
-    vlcache_status status = vlci_compute_open_dtype(up->compute, up->dtype);
-    if (!status) out->layout = vlci_linear_layout(&up->compute->linear, up->dtype);
+    vlcache_status status = up->device ? vlci_compute_open_dtype(up->compute, up->dtype) : VLCACHE_OK;
+    if (!status && up->device) out->layout = vlci_linear_layout(&up->compute->linear, up->dtype);
     size_t bytes = vlci_matrix_bytes(n, k, out->dtype, out->layout);
-    if (!status) status = vlci_memory_create(up->device, bytes, name, &out->data);
-    if (!status)
+    if (!status && up->device) status = vlci_memory_create(up->device, bytes, name, &out->data);
+    if (!status && up->device)
         status =
             vlci_random_matrix(up->device, out, seed_of(prefix, name, ".weight"), sqrtf(3.0f / (float)k));
-    if (!status) up->device_bytes += bytes;
+    if (!status) vlci_upload_count(up, bytes);
     if (!status && bias)
         status = make_vector(up, name, (size_t)n, seed_of(prefix, name, ".bias"), 0.0f, small, &out->bias);
     if (status) vlci_matrix_release(up->device, out);

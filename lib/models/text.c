@@ -76,10 +76,10 @@ static bool gates_in_one(const vlcache_model *model) {
     return true;
 }
 
-static void rooms(vlci_text *t, room out[N_ROOMS]) {
-    const vlci_text_config *c = &t->model->config.text;
+/* `t` zero: sizes only. */
+static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room out[N_ROOMS]) {
     size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
-    size_t wide = gates_in_one(t->model) ? 0 : 2 * (size_t)c->intermediate;
+    size_t wide = in_one ? 0 : 2 * (size_t)c->intermediate;
     const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
                                {&t->attended, q, false},
@@ -90,6 +90,25 @@ static void rooms(vlci_text *t, room out[N_ROOMS]) {
     for (int i = 0; i < N_ROOMS; i++) out[i] = all[i];
 }
 
+static void rooms(vlci_text *t, room out[N_ROOMS]) {
+    rooms_of(&t->model->config.text, gates_in_one(t->model), t, out);
+}
+
+static size_t room_bytes(const room *r, int rows) {
+    return r->operand ? vlci_operand_bytes(rows, (int)r->width) : (size_t)rows * r->width * sizeof(float);
+}
+
+uint64_t vlci_text_work_bytes(const vlci_text_config *c, int rows) {
+    vlci_text none = {0};
+    room all[N_ROOMS];
+    int part = c->prefix_lm || rows < VLCI_PART_ROWS ? rows : VLCI_PART_ROWS;
+    size_t row = 4 * sizeof(cl_int) + ((size_t)c->head_dim + (size_t)c->hidden) * sizeof(float);
+    uint64_t bytes = (uint64_t)rows * row + (uint64_t)c->vocab * sizeof(float);
+    rooms_of(c, false, &none, all);
+    for (int i = 0; i < N_ROOMS; i++) bytes += room_bytes(&all[i], part);
+    return bytes;
+}
+
 vlcache_status vlci_text_room(vlci_text *t, int rows) {
     if (rows <= t->rows) return VLCACHE_OK;
     room all[N_ROOMS];
@@ -98,9 +117,8 @@ vlcache_status vlci_text_room(vlci_text *t, int rows) {
     t->rows = 0;
     for (int i = 0; i < N_ROOMS && !status; i++) {
         vlci_memory_release(device_of(t), all[i].memory);
-        size_t bytes = all[i].operand ? vlci_operand_bytes(rows, (int)all[i].width)
-                                      : (size_t)rows * all[i].width * sizeof(float);
-        status = vlci_memory_create(device_of(t), bytes, "text activations", all[i].memory);
+        status =
+            vlci_memory_create(device_of(t), room_bytes(&all[i], rows), "text activations", all[i].memory);
     }
     if (!status) t->rows = rows;
     return status;

@@ -57,6 +57,13 @@ void vlci_stream_release(const vlcache_model *model, vlci_stream *stream);
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_text_create(const vlcache_model *model, int rows, int batch, vlci_text *out);
 
+/** Most rows of a prompt that go through a layer at once: what activations take is bounded by it. */
+enum { VLCI_PART_ROWS = 2048 };
+
+/** Bytes of the device's memory that reading a prompt of `rows` rows takes beside weights and KV rows:
+ * stream, room for its parts, logits. The largest that any device needs; attention's scratch is not in it. */
+uint64_t vlci_text_work_bytes(const vlci_text_config *config, int rows);
+
 /** Makes room for `rows` rows at a time. Errors: the device's; there is room for none then. */
 vlcache_status vlci_text_room(vlci_text *text, int rows);
 

@@ -16,8 +16,8 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     return vlci_text_config_read(&hub->config, config->family->name, &config->text, &config->text_model_type);
 }
 
-static vlcache_status load(vlci_upload *up, const vlci_tokenizer *tokenizer, vlci_config *config) {
-    (void)up, (void)tokenizer, (void)config;
+static vlcache_status load(vlci_upload *up, vlci_config *config) {
+    (void)up, (void)config;
     return VLCACHE_OK;
 }
 

@@ -106,6 +106,14 @@ static void skip_rest(vlci_upload *up, const vlci_vit_config *c) {
         vlci_checkpoint_skip(up->checkpoint, layer_prefix(c, text, i));
 }
 
+void vlci_vit_describe(const vlci_vit_config *config, vlcache_model_info *info) {
+    info->image_side = config->image_size;
+    info->patch_side = config->patch_size;
+    info->tower_layers = config->run_layers;
+    info->tower_heads = config->heads;
+    info->tower_hidden = config->hidden;
+}
+
 vlcache_status vlci_vit_load(vlci_upload *up, const vlci_vit_config *config, vlci_vit *vit) {
     char prefix[PREFIX];
     *vit = (vlci_vit){.config = *config, .compute = up->compute};
@@ -120,7 +128,7 @@ vlcache_status vlci_vit_load(vlci_upload *up, const vlci_vit_config *config, vlc
         status = load_layer(up, config, layer_prefix(config, prefix, i), &vit->layer[i]);
     if (!status && config->run_layers) /* no finer than what made them */
         shape.rounded = config->qk_norm ? vit->layer[0].q.dtype : vit->layer[0].qkv.dtype;
-    if (!status) status = vlci_attention_open(up->device, &shape, &vit->attention);
+    if (!status && up->device) status = vlci_attention_open(up->device, &shape, &vit->attention);
     skip_rest(up, config);
     return status;
 }

@@ -15,6 +15,7 @@
 #include "checkpoint/hub.h"
 #include "models/weight.h"
 #include "picture/prepare.h"
+#include "vlcache/model.h"
 
 /** Canonical tensor names of a kind, without ".weight" and ".bias"; those of a layer behind
  * "<prefix><layers><number>.". NULL: the kind has no such thing. */
@@ -74,6 +75,9 @@ typedef struct vlci_vit {
     vlci_norm pre_norm, post_norm;
     vlci_vit_layer *layer; /**< [config.run_layers] */
 } vlci_vit;
+
+/** What a model is, of its tower: sides of a tile and of a patch, layers, heads, width. */
+void vlci_vit_describe(const vlci_vit_config *config, vlcache_model_info *info);
 
 /** Patches a side. */
 int vlci_vit_side(const vlci_vit_config *config);

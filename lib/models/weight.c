@@ -140,6 +140,11 @@ static vlcache_status gather_team(vlci_upload *up, int k) {
     return up->scratch ? VLCACHE_OK : vlci_fail_memory("weights on their way to the device");
 }
 
+void vlci_upload_count(vlci_upload *up, uint64_t bytes) {
+    up->device_bytes += bytes;
+    if (bytes > up->largest) up->largest = bytes;
+}
+
 vlcache_status vlci_upload_end(vlci_upload *up, vlcache_status status) {
     if (!status) status = vlci_bulk_settle(&up->bulk);
     vlci_bulk_release(&up->bulk);
@@ -209,22 +214,30 @@ static vlcache_status read_floats(vlci_upload *up, const vlci_weight_view *view,
     return status ? status : advance(up, view->bytes);
 }
 
+/* n values in memory of their own; without a device they are counted, and may be NULL. */
+static vlcache_status send_floats(vlci_upload *up, const char *name, const float *values, size_t n,
+                                  cl_mem *out) {
+    size_t bytes = n * sizeof *values;
+    vlcache_status status = up->device ? vlci_memory_create(up->device, bytes, name, out) : VLCACHE_OK;
+    if (!status && up->device) status = vlci_write_later(up->device, *out, 0, values, bytes);
+    if (!status) up->device_bytes += bytes;
+    return status;
+}
+
 static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const vlci_part *parts,
                                     size_t n_parts, const float *scale, vlci_matrix *matrix) {
-    float *bias = vlci_alloc((size_t)matrix->n, sizeof(float));
-    vlcache_status status = bias ? VLCACHE_OK : vlci_fail_memory("bias");
+    float *bias = up->device ? vlci_alloc((size_t)matrix->n, sizeof(float)) : NULL;
+    vlcache_status status = bias || !up->device ? VLCACHE_OK : vlci_fail_memory("bias");
     size_t at = 0;
     for (size_t p = 0; p < n_parts && !status; p++) {
         vlci_weight_view view;
         size_t n = (size_t)parts[p].n;
         status = get_part(up, prefix, &parts[p], ".bias", 1, &n, &view);
-        if (!status) status = read_floats(up, &view, bias + at, n);
+        if (!status && bias) status = read_floats(up, &view, bias + at, n);
         at += n;
     }
-    if (!status && scale) scale_rows(bias, matrix->n, 1, scale);
-    if (!status) status = vlci_memory_create(up->device, at * sizeof(float), parts[0].name, &matrix->bias);
-    if (!status) status = vlci_write_later(up->device, matrix->bias, 0, bias, at * sizeof(float));
-    if (!status) up->device_bytes += at * sizeof(float);
+    if (!status && bias && scale) scale_rows(bias, matrix->n, 1, scale);
+    if (!status) status = send_floats(up, parts[0].name, bias, at, &matrix->bias);
     vlci_free(bias);
     return status;
 }
@@ -233,11 +246,11 @@ static vlcache_status upload_biases(vlci_upload *up, const char *prefix, const v
 static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views, size_t n,
                                   vlci_matrix *matrix) {
     vlcache_dtype dtype = up->dtype != VLCACHE_DTYPE_AUTO ? up->dtype : views[0].dtype;
-    vlcache_status status;
     for (size_t i = 1; i < n && up->dtype == VLCACHE_DTYPE_AUTO; i++)
         if (views[i].dtype != dtype) dtype = VLCACHE_DTYPE_F32; /* which holds either exactly */
-    status = vlci_compute_open_dtype(up->compute, dtype);
     matrix->dtype = dtype;
+    if (!up->device) return VLCACHE_OK;
+    vlcache_status status = vlci_compute_open_dtype(up->compute, dtype);
     if (!status) matrix->layout = vlci_linear_layout(&up->compute->linear, dtype);
     return status;
 }
@@ -247,9 +260,9 @@ static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *view
                                    size_t n_parts, const float *scale, vlci_matrix *out) {
     vlcache_status status = choose_form(up, views, n_parts, out);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
-    if (!status) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
-    if (!status) status = send_rows(up, views, parts, n_parts, scale, out);
-    if (!status) up->device_bytes += bytes;
+    if (!status && up->device) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
+    if (!status && up->device) status = send_rows(up, views, parts, n_parts, scale, out);
+    if (!status) vlci_upload_count(up, bytes);
     return status;
 }
 
@@ -266,14 +279,14 @@ vlcache_status vlci_upload_kernel(vlci_upload *up, const char *prefix, const cha
     return status;
 }
 
-/* A vector of n values as f32 on the host, in new memory. */
+/* A vector of n values as f32 on the host, in new memory; without a device NULL. */
 static vlcache_status read_vector(vlci_upload *up, const char *prefix, const char *name, int n, float **out) {
     size_t dim = (size_t)n;
     vlci_part part = {name, n};
     vlci_weight_view view;
     *out = NULL;
     vlcache_status status = get_part(up, prefix, &part, "", 1, &dim, &view);
-    if (status) return status;
+    if (status || !up->device) return status;
     *out = vlci_alloc(dim, sizeof(float));
     if (!*out) return vlci_fail_memory(name);
     return read_floats(up, &view, *out, dim);
@@ -318,14 +331,12 @@ static vlcache_status upload_vector(vlci_upload *up, const char *prefix, const c
     vlci_weight_view view;
     float *wide = NULL;
     vlcache_status status = get_part(up, prefix, &part, "", n_dims, dims, &view);
-    if (status) return status;
+    if (status || !up->device) return status ? status : send_floats(up, name, NULL, n, out);
     wide = vlci_alloc(n, sizeof(float));
     if (!wide) return vlci_fail_memory(name);
     status = read_floats(up, &view, wide, n);
     for (size_t i = 0; plus != 0 && i < n; i++) wide[i] += plus;
-    if (!status) status = vlci_memory_create(up->device, n * sizeof(float), name, out);
-    if (!status) status = vlci_write_later(up->device, *out, 0, wide, n * sizeof(float));
-    if (!status) up->device_bytes += n * sizeof(float);
+    if (!status) status = send_floats(up, name, wide, n, out);
     if (status) vlci_memory_release(up->device, out);
     vlci_free(wide);
     return status;

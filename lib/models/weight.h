@@ -14,17 +14,20 @@
 #include "core/team.h"
 #include "device/bulk.h"
 
-/** One upload of a checkpoint: where it goes, and how far it is. */
+/** One upload of a checkpoint: where it goes, and how far it is. Without a device tensors are looked for,
+ * with their shapes and dtypes, and counted; nothing is read, and no memory is taken: matrices have their n,
+ * k and dtype. */
 typedef struct vlci_upload {
-    vlcache_device *device;
-    vlci_compute *compute; /**< what will run them: products with a dtype are opened when it first occurs */
+    vlcache_device *device; /**< NULL: see above */
+    vlci_compute *compute;  /**< what will run them: products with a dtype are opened when it first occurs */
     vlci_checkpoint *checkpoint; /**< NULL: there is none, and weights are made (random.c) */
     vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ;
                               never AUTO without a checkpoint */
     vlcache_progress_fn progress;
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
-    uint64_t device_bytes; /**< allocated so far */
+    uint64_t device_bytes; /**< allocated so far; without a device: what would be, but for padding */
+    uint64_t largest;      /**< bytes of the largest matrix of them */
     size_t slab_bytes;     /**< of the host's memory that is filled at a time, about; 0: 64 MiB */
     vlci_team *team;       /**< what follows is made when it is first needed, and zero at first */
     vlci_bulk bulk;
@@ -37,6 +40,9 @@ typedef struct vlci_upload {
  * what came of them, which is returned unless sending fails now. Errors: the device's.
  */
 vlcache_status vlci_upload_end(vlci_upload *up, vlcache_status status);
+
+/** Counts a matrix that takes `bytes`. */
+void vlci_upload_count(vlci_upload *up, uint64_t bytes);
 
 /** One part of a matrix that is stored as several tensors (q, k and v): rows [n][k]. */
 typedef struct vlci_part {
