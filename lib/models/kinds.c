@@ -28,6 +28,12 @@ typedef struct text_kind {
 #define BOS_1_EOS_2 .bos = 1, .eos = 2
 #define NO_ENDS     .bos = -1, .eos = -1
 
+/* What Qwen2-VL and Qwen2.5-VL leave out. */
+#define QWEN2_VL                                                                                             \
+    .layers = 80, .heads = 64, .hidden = 8192, .norm_eps = 1e-5f, .act = VLCI_ACT_SILU, .bos = 151643,       \
+    .eos = 151645, .vocab = 152064, .intermediate = 29568, .max_positions = 32768, .kv_heads = 8,            \
+    .qkv_bias = true, .window = 4096, .rope = {.theta = 1e6f, .section = {16, 24, 24}}
+
 /* LlamaConfig, MistralConfig, ... 0 kv_heads: as many as heads. */
 static const text_kind kinds[] = {
     {.name = "llama",
@@ -66,40 +72,8 @@ static const text_kind kinds[] = {
                .norm_plus_one = true,
                .embed_scaled = true,
                .rope = {.theta = 10000}}},
-    {.name = "qwen2_vl",
-     .may = WINDOW_LATE,
-     .late = 80,
-     .usual = {.layers = 80,
-               .heads = 64,
-               .hidden = 8192,
-               .norm_eps = 1e-5f,
-               .act = VLCI_ACT_SILU,
-               .bos = 151643,
-               .eos = 151645,
-               .vocab = 152064,
-               .intermediate = 29568,
-               .max_positions = 32768,
-               .kv_heads = 8,
-               .qkv_bias = true,
-               .window = 4096,
-               .rope = {.theta = 1e6f, .section = {16, 24, 24}}}},
-    {.name = "qwen2_5_vl",
-     .may = WINDOW_LATE,
-     .late = 80,
-     .usual = {.layers = 80,
-               .heads = 64,
-               .hidden = 8192,
-               .norm_eps = 1e-5f,
-               .act = VLCI_ACT_SILU,
-               .bos = 151643,
-               .eos = 151645,
-               .vocab = 152064,
-               .intermediate = 29568,
-               .max_positions = 32768,
-               .kv_heads = 8,
-               .qkv_bias = true,
-               .window = 4096,
-               .rope = {.theta = 1e6f, .section = {16, 24, 24}}}},
+    {.name = "qwen2_vl", .may = WINDOW_LATE, .late = 80, .usual = {QWEN2_VL}},
+    {.name = "qwen2_5_vl", .may = WINDOW_LATE, .late = 80, .usual = {QWEN2_VL}},
     {.name = "qwen3_vl",
      .may = ATTENTION_BIAS | OWN_HEAD_DIM,
      .usual = {USUAL, NO_ENDS, .vocab = 151936, .intermediate = 22016, .max_positions = 128000,
