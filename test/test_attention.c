@@ -416,7 +416,7 @@ static bool takes_part(const char *rung, const problem *p) {
         if (p->rows[b] > most) most = p->rows[b];
     bool of_gpus = tiles || strcmp(rung, "wgmma") == 0 || strcmp(rung, "split") == 0;
     if (of_gpus && suite_device()->caps.wide_vectors && !is_sample(rung, p)) return false;
-    if (suite_reduced() && (!*rung || (tiles && small != (nth > SMALL / 2)))) return false;
+    if (suite_reduced() && (!*rung || (tiles && small != (nth == 0 || nth == SMALL - 1)))) return false;
     return !*rung ||
            has(most > FEW_ROWS ? &vlci_attention_prefill_ladder : &vlci_attention_decode_ladder, rung);
 }
