@@ -245,11 +245,21 @@ END_TEST
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
+/* Each kernel is built for one run alone: no binaries of them. */
+static void keep_binaries(bool kept) {
+    if (kept)
+        unsetenv("VLCACHE_KERNEL_BINARIES");
+    else
+        setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+}
+
 START_TEST(kernels_are_tried) {
     static const char *const kernels[] = {"gemm", "gemv",           "attention prefill", "attention decode",
                                           "norm", "rope and append"};
+    keep_binaries(false);
     json_t *said = json_of((const char *const[]){BENCH, "-q", "--kernels", "--quick", "-r", "2",
                                                  "--no-ceiling", "-o", "json", NULL});
+    keep_binaries(true);
     int found[6] = {0}, chosen[6] = {0};
     for (size_t i = 0; i < lines(said); i++) {
         const json_t *line = line_of(said, i);
@@ -284,7 +294,9 @@ START_TEST(wrong_kernels_are_seen) {
     process p;
     break_kernel("rope.cl", "was \\* c - high \\* s", "was * c + high * s", folder);
     setenv("VLCACHE_KERNEL_DIR", folder, 1);
+    keep_binaries(false);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling");
+    keep_binaries(true);
     unsetenv("VLCACHE_KERNEL_DIR");
     expect(&p, 3, "2 lines are WRONG");
     ck_assert_int_eq(count_of(p.out, "WRONG"), 2);

@@ -365,6 +365,26 @@ START_TEST(broken) {
 }
 END_TEST
 
+/* What writes nothing of a question is no template, whatever stands in it. */
+START_TEST(mute) {
+    static const char *const texts[] = {"", "You are helpful.", "{% for m in messages %}a{% endfor %}",
+                                        "{\"role\": \"user\"}", "{# {%"};
+    vlci_chat *chat = NULL, *other = NULL;
+    char path[512];
+    snprintf(path, sizeof path, "%s/notes.txt", scratch_folder());
+    ck_ok(vlci_chat_named("plain", &chat));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        scratch_text("notes.txt", texts[i]);
+        ck_fails(vlci_chat_open(chat, path, &what, &other), VLCACHE_E_FORMAT, "notes.txt: has no {{");
+        ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "or one of vicuna"));
+        ck_assert_ptr_null(other);
+    }
+    ck_fails(vlci_chat_open(chat, "{% set x = 1 %}", &what, &other), VLCACHE_E_FORMAT, "text: has no {{");
+    vlci_chat_release(&chat);
+    scratch_clean();
+}
+END_TEST
+
 START_TEST(memory) {
     vlci_said said[] = {{VLCI_USER, "One", 1}, {VLCI_ASSISTANT, "Two", 0}, {VLCI_USER, "A <image> b", 1}};
     const vlci_conversation c = {.at = said, .n = 3};
@@ -405,6 +425,7 @@ int main(void) {
     tcase_add_test(cases, later_turns);
     tcase_add_test(cases, folders);
     tcase_add_test(cases, broken);
+    tcase_add_test(cases, mute);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

@@ -289,6 +289,25 @@ START_TEST(test_cache_unusable) {
 }
 END_TEST
 
+/* Binaries that are not to be kept are not looked for either. */
+START_TEST(test_no_binaries) {
+    vlcache_device *device = NULL;
+    empty_folder();
+    setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+    get_probe(1);
+    get_probe(1);
+    unsetenv("VLCACHE_KERNEL_BINARIES");
+    get_probe(1);
+    get_probe(0);
+    setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+    get_probe(1);
+    setenv("VLCACHE_KERNEL_BINARIES", "some", 1);
+    ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_KERNEL_BINARIES");
+    unsetenv("VLCACHE_KERNEL_BINARIES");
+    empty_folder();
+}
+END_TEST
+
 /* What was built by one driver for one device is not taken for another. */
 START_TEST(test_cache_key) {
     empty_folder();
@@ -573,6 +592,7 @@ int main(void) {
     tcase_add_test(all, test_cache_trust);
     tcase_add_test(all, test_cache_unusable);
     tcase_add_test(all, test_cache_key);
+    tcase_add_test(all, test_no_binaries);
     tcase_add_test(all, test_deaf_device);
     tcase_add_test(all, test_open_memory);
     tcase_add_test(all, test_kernel_failures);

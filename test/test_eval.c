@@ -470,6 +470,37 @@ START_TEST(questions_ship) {
 }
 END_TEST
 
+/* What a question's visual tokens show, counted, where pictures have at most so many pixels. */
+static size_t cells_with(const char *data, const char *most) {
+    process p;
+    RUN_EVAL(&p, "-m", VLCACHE_TEST_DATA "/models/qwen2_5-vl", "--data", data, "-n", "1", "--policy", "full",
+             "--max-pixels", most, "--results", results);
+    expect(&p, 0, "1 question answered in 1 way");
+    process_release(&p);
+    char *text = slurp(results);
+    json_t *record = record_of(text, 1);
+    size_t n = json_array_size(get(record, "cells", JSON_ARRAY));
+    json_decref(record);
+    free(text);
+    forget_results();
+    return n;
+}
+
+START_TEST(pictures_of_any_size) {
+    char path[512];
+    process p;
+    scratch_text("any.jsonl", "{" PICTURE_FIELD
+                              ", \"question\": \"What?\", \"answers\": [\"x\"], "
+                              "\"metric\": \"exact\"}\n");
+    in_scratch("any.jsonl", path);
+    ck_assert_uint_eq(cells_with(path, "40000"), 25 * 25);
+    ck_assert_uint_eq(cells_with(path, "9000"), 11 * 11);
+    RUN_EVAL(&p, EVALUATE(), "-m", TINY, "--max-pixels", "5000");
+    expect(&p, 2, "model: max_pixels: is 5000, pictures of a llava model have sizes of its own");
+    process_release(&p);
+}
+END_TEST
+
 START_TEST(exit_codes_are_as_documented) {
     char empty[512];
     process p;
@@ -558,6 +589,7 @@ int main(void) {
     tcase_add_test(all, paths_are_relative_to_the_data);
     tcase_add_loop_test(all, bad_usage_is_refused, 0, sizeof bad_usage / sizeof *bad_usage);
     tcase_add_test(all, questions_ship);
+    tcase_add_test(all, pictures_of_any_size);
     tcase_add_test(all, exit_codes_are_as_documented);
     tcase_add_test(all, output_that_fails);
     tcase_add_test(all, help_and_version);

@@ -453,6 +453,28 @@ START_TEST(tool_fits_the_page) {
 }
 END_TEST
 
+/* A picture's tokens are those of the size that it is brought to. */
+START_TEST(tool_bounds_pictures) {
+    static const struct {
+        const char *least, *most, *says;
+    } bounds[] = {{"--min-pixels=0", "--max-pixels=40000", "picture 672x672   625 tokens\n"},
+                  {"--min-pixels=4096", "--max-pixels=9000", "picture 672x672   121 tokens"},
+                  {"--min-pixels=5000", "--max-pixels=0", "min_pixels: is 5000"}};
+    process p;
+    for (int i = 0; i < 3; i++) {
+        RUN(&p, "-m", MODELS "qwen2_5-vl", "--image-size=672x672", bounds[i].least, bounds[i].most);
+        ck_assert_msg(strstr(i < 2 ? p.out : p.err, bounds[i].says) != NULL, "%d: %s%s", p.code, p.out,
+                      p.err);
+        ck_assert_int_eq(p.code, i < 2 ? 0 : 1);
+        process_release(&p);
+    }
+    RUN(&p, "-m", MODELS "llava-llama-mha", "--max-pixels", "5000");
+    ck_assert_msg(p.code == 2 && strstr(p.err, "pictures of a llava model have sizes of its own"), "%s",
+                  p.err);
+    process_release(&p);
+}
+END_TEST
+
 /* Described, and then the failure that loading would end with. */
 START_TEST(tool_tells_of_problems) {
     static test_folder f;
@@ -524,6 +546,7 @@ int main(void) {
     tcase_add_test(all, runs_out_of_memory);
     tcase_add_test(all, tool_prints_json);
     tcase_add_loop_test(all, tool_fits_the_page, 0, COUNT(pages));
+    tcase_add_test(all, tool_bounds_pictures);
     tcase_add_test(all, tool_tells_of_problems);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, COUNT(endings));
     talk_models(all);

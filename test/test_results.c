@@ -163,6 +163,7 @@ START_TEST(results_of_another_run_are_refused) {
     REFUSED(1, "\"variants\" differs", EVALUATE(), "--policy", "vlcache+@recent=0.3,sinks=4");
     REFUSED(1, "\"chat_template\" differs", EVALUATE(), "--chat-template", "plain");
     REFUSED(1, "\"dtype\" differs", EVALUATE(), "--dtype", "f32");
+    REFUSED(1, "\"model\" differs", EVALUATE(), "--max-pixels", "5000");
     begin_results(all_forms, strlen(all_forms));
     REFUSED(1, "no file of vlcache-eval", EVALUATE());
     begin_results("no JSON\n", 8);

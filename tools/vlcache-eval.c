@@ -91,6 +91,12 @@ static json_t *chat_template_json(const options *o) {
     return both;
 }
 
+/* The checkpoint, and how large its pictures are where that is not the checkpoint's to say. */
+static json_t *model_json(const options *o, const char *fingerprint) {
+    if (!o->min_pixels && !o->max_pixels) return json_string(fingerprint);
+    return json_sprintf("%s, pictures of %d to %d pixels", fingerprint, o->min_pixels, o->max_pixels);
+}
+
 /* What tells this run from others. --limit is not in it: a run may go on with more questions. */
 static int make_header(program *p, json_t **out) {
     const options *o = &p->options;
@@ -104,10 +110,11 @@ static int make_header(program *p, json_t **out) {
                             strerror(errno));
     int code = jobs_device_name(o, &p->console, device, sizeof device);
     if (code) return code;
-    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION,
-                     "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",
-                     printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
-                     "chat_template", chat_template_json(o), "variants", variants_json(&o->variants));
+    *out =
+        json_pack("{s:i, s:o, s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION, "model",
+                  model_json(o, of_model), "model_name", base_name(p->folder), "data", of_data, "device",
+                  printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
+                  "chat_template", chat_template_json(o), "variants", variants_json(&o->variants));
     bool added = *out && (!o->studies.on || !json_object_set_new(*out, "studies", json_true())) &&
                  !json_object_set_new(*out, "system", text_json(o->system));
     if (!added) {

@@ -22,7 +22,7 @@
 #include "info/model.h"
 #include "info/page.h"
 
-enum { MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
+enum { MOST_PIXELS = 1 << 28, MAX_DEVICES = 64, MAX_LADDERS = 32, MAX_ENGINES = 8, DTYPES = 3 };
 
 static const vlcache_dtype dtypes[DTYPES] = {VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
 
@@ -80,6 +80,10 @@ static const flag flags[] = {
              "room); no weights are read, and nothing is run"},
     {FLAG_OWN, .name = "image-size", .argument = "WxH", .offset = FIELD(model), .read = model_read_sizes,
      .help = "pictures whose tokens are told, WxH,WxH,... pixels\n[640x480,1024x768,1920x1080]"},
+    {FLAG_WHOLE, .name = "min-pixels", .argument = "N", .offset = FIELD(model.min_pixels), .high = MOST_PIXELS,
+     .help = "resize these to at least N pixels, where the model takes any size\n(Qwen-VL); 0: as the checkpoint says"},
+    {FLAG_WHOLE, .name = "max-pixels", .argument = "N", .offset = FIELD(model.max_pixels), .high = MOST_PIXELS,
+     .help = "the same, at most N; 0: as the checkpoint says"},
     {FLAG_WHOLE, .name = "tokens", .argument = "N", .offset = FIELD(model.tokens), .low = 0, .high = 1 << 24,
      .help = "tokens of a conversation, pictures included; 0: 2048 and\n32768, or what the model takes"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = FIELD(model.budget), .low = 0, .high = 1,
@@ -96,12 +100,13 @@ static const flag flags[] = {
 };
 /* clang-format on */
 
-static const char usage[] = "vlcache-info " VLCACHE_VERSION
-                            " - OpenCL devices, and the kernels that vlcache runs on them;\n"
-                            "what a model is, and whether it fits\n"
-                            "\n"
-                            "Usage: vlcache-info [options]\n"
-                            "       vlcache-info -m DIR [--image-size WxH] [--tokens N] [--budget X]\n";
+static const char usage[] =
+    "vlcache-info " VLCACHE_VERSION
+    " - OpenCL devices, and the kernels that vlcache runs on them;\n"
+    "what a model is, and whether it fits\n"
+    "\n"
+    "Usage: vlcache-info [options]\n"
+    "       vlcache-info -m DIR [--image-size WxH] [--max-pixels N] [--tokens N] [--budget X]\n";
 
 static const char rest[] =
     "\n"
@@ -109,11 +114,12 @@ static const char rest[] =
     "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it again.\n"
     "\n"
     "Environment\n"
-    "  VLCACHE_DEVICE       the device that is used where none is named\n"
-    "  VLCACHE_MATRIX_UNITS none: kernels go without the device's matrix units\n"
-    "  VLCACHE_VARIANT      kernel:rung[,kernel:rung...] forces variants of kernels\n"
-    "  VLCACHE_GEMM         portable, wide, clblast or matrix forces an engine\n"
-    "  XDG_CACHE_HOME       the cache is its folder vlcache [~/.cache]\n"
+    "  VLCACHE_DEVICE          the device that is used where none is named\n"
+    "  VLCACHE_MATRIX_UNITS    none: kernels go without the device's matrix units\n"
+    "  VLCACHE_KERNEL_BINARIES none: kernels that are built are not kept as binaries\n"
+    "  VLCACHE_VARIANT         kernel:rung[,kernel:rung...] forces variants of kernels\n"
+    "  VLCACHE_GEMM            portable, wide, clblast or matrix forces an engine\n"
+    "  XDG_CACHE_HOME          the cache is its folder vlcache [~/.cache]\n"
     "\n"
     "Exit codes: 0; 1 usage; 2 a model's folder that would not load, cache folder, or output that\n"
     "cannot be written; 3 no device, or the device or its driver failed; 4 out of memory\n";

@@ -64,8 +64,8 @@ VLCACHE_API vlcache_status vlcache_device_list(vlcache_device_info *infos, size_
  * case); NULL or "": $VLCACHE_DEVICE, else the first. Kernels build when first needed, or come from the
  * binary cache. Errors: VLCACHE_E_NO_DEVICE (the message lists what there is), VLCACHE_E_DEVICE,
  * VLCACHE_E_NO_MEMORY, VLCACHE_E_ARGUMENT ($VLCACHE_VARIANT names a kernel or a rung that there is not;
- * $VLCACHE_MATRIX_UNITS is something but none). The first opening of a GPU tries its matrix units and keeps
- * what was found.
+ * $VLCACHE_MATRIX_UNITS or $VLCACHE_KERNEL_BINARIES is something but none). The first opening of a GPU tries
+ * its matrix units and keeps what was found.
  */
 VLCACHE_API vlcache_status vlcache_device_open(const char *select, const vlcache_device_options *options,
                                                vlcache_device **out);

@@ -222,6 +222,7 @@ struct vlcache_device {
     cl_command_queue queue;
     vlci_caps caps;
     char *cache_dir; /**< NULL: no cache on disk */
+    bool binaries;   /**< those of programs are kept there */
     vlcache_progress_fn progress;
     void *progress_user;
     bool profile;

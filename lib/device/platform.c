@@ -141,6 +141,16 @@ static vlcache_status take_options(const vlcache_device_options *from, vlcache_d
                              to);
 }
 
+/* Binaries are not to be had for nothing: PoCL builds every kernel once more for them. */
+static vlcache_status read_binaries(vlcache_device *device) {
+    const char *said = getenv("VLCACHE_KERNEL_BINARIES");
+    bool asked = said && *said;
+    device->binaries = device->cache_dir && !asked;
+    if (!asked || strcmp(said, "none") == 0) return VLCACHE_OK;
+    return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_KERNEL_BINARIES", said,
+                            "must be none, or not set");
+}
+
 static vlcache_status open_device(cl_device_id id, cl_context context, cl_command_queue queue,
                                   const vlcache_device_options *options, int index, vlcache_device **out) {
     vlcache_device *device = vlci_calloc(1, sizeof *device);
@@ -176,6 +186,7 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     device->progress = options->progress;
     device->progress_user = options->progress_user;
     status = vlci_cache_folder(options->cache_dir, &device->cache_dir);
+    if (!status) status = read_binaries(device);
     if (!status) status = vlci_trial(device);
     if (!status) status = vlci_ladders_check(device);
     if (!status) status = vlci_tap_open(device);

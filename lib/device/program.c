@@ -217,12 +217,12 @@ static vlcache_status obtain(vlcache_device *device, vlci_program *program, cons
     strcat(name, ".clbin");
     vlcache_status status = VLCACHE_OK;
     double start = vlci_clock_ms();
-    *out = *cached ? load_binary(device, name, options) : NULL;
+    *out = *cached && device->binaries ? load_binary(device, name, options) : NULL;
     *cached = *out != NULL;
     if (!*out) {
         status = compile(device, file, options, text, out);
         if (!status && program->ptx.target) status = reload(device, file, options, &program->ptx, out);
-        if (!status) store_binary(device, *out, name);
+        if (!status && device->binaries) store_binary(device, *out, name);
     }
     device->build_seconds += (vlci_clock_ms() - start) / 1e3;
     vlci_free(text);

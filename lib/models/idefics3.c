@@ -16,11 +16,8 @@
 #include <string.h>
 
 #include "core/alloc.h"
-#include "device/tap.h"
-#include "models/config.h"
 #include "models/entries.h"
-#include "models/projector.h"
-#include "models/vit.h"
+#include "models/eyes.h"
 #include "picture/format.h"
 
 /* Of the first resize, whatever the settings say; and of its tiles. */
@@ -28,13 +25,10 @@ enum { LARGEST_EDGE = 4096, MOST_TILES = 64 };
 
 /* What config->eyes points to. */
 typedef struct idefics3 {
-    vlci_vit_config vision;
-    int scale; /* patches a side of what becomes one visual token */
-    vlci_processor processor;
+    vlci_eyes all;
+    int scale;      /* patches a side of what becomes one visual token */
     int edge, tile; /* pixels: the longest edge, a tile's side */
     bool split;
-    vlci_vit tower; /* from here on: loaded */
-    vlci_projector projector;
 } idefics3;
 
 static const vlci_naming names[] = {
@@ -66,11 +60,11 @@ static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
                                        "\"%.64s\"; this model type takes Idefics3ImageProcessor or "
                                        "SmolVLMImageProcessor",
                                        type);
-    if (!status) status = vlci_processor_read_values(scope, &eyes->processor);
+    if (!status) status = vlci_processor_read_values(scope, &eyes->all.processor);
     if (!status) status = read_edge(scope, "size", 1 << 20, &eyes->edge);
     if (!status) status = read_edge(scope, "max_image_size", LARGEST_EDGE, &eyes->tile);
     if (!status) status = vlci_json_bool(scope, "do_image_splitting", &eyes->split);
-    if (!status && eyes->split && !eyes->processor.resize)
+    if (!status && eyes->split && !eyes->all.processor.resize)
         status = vlci_json_unsupported(scope, "do_resize", "false with do_image_splitting");
     int edge = eyes->edge < LARGEST_EDGE ? eyes->edge : LARGEST_EDGE;
     if (!status && eyes->split && edge > MOST_TILES * eyes->tile)
@@ -78,21 +72,21 @@ static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
             vlci_json_unsupported(scope, "max_image_size",
                                   "longest_edge is %d, size has %d; at most %d tiles a side are supported",
                                   eyes->tile, edge, MOST_TILES);
-    if (!status && eyes->tile != eyes->vision.image_size)
+    if (!status && eyes->tile != eyes->all.vision.image_size)
         status = vlci_json_unsupported(scope, "max_image_size",
                                        "longest_edge is %d, config.json's vision_config.image_size is %d; "
                                        "tiles of that side are supported",
-                                       eyes->tile, eyes->vision.image_size);
+                                       eyes->tile, eyes->all.vision.image_size);
     return status;
 }
 
 static vlcache_status read_vision(const vlci_scope *root, idefics3 *eyes) {
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
-    eyes->vision = vlci_vit_idefics.defaults;
-    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_idefics, &eyes->vision);
+    eyes->all.vision = vlci_vit_idefics.defaults;
+    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_idefics, &eyes->all.vision);
     if (!status) status = vlci_json_int(root, "scale_factor", 1, 64, &eyes->scale);
-    int side = status ? 0 : vlci_vit_side(&eyes->vision);
+    int side = status ? 0 : vlci_vit_side(&eyes->all.vision);
     if (!status && side % eyes->scale)
         status = vlci_json_bad(root, "scale_factor", "is %d, which does not divide the %d patches of a side",
                                eyes->scale, side);
@@ -102,11 +96,11 @@ static vlcache_status read_vision(const vlci_scope *root, idefics3 *eyes) {
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     static const vlci_processor values = {VLCI_PROCESSOR_HALVES, .resample = 1};
     vlci_scope image;
-    idefics3 *eyes = vlci_calloc(1, sizeof *eyes);
-    if (!eyes) return vlci_fail_memory("settings of a vision tower");
-    config->eyes = eyes;
-    *eyes = (idefics3){.scale = 2, .processor = values, .edge = 4 * 364, .tile = 364, .split = true};
-    vlcache_status status = read_vision(&hub->config, eyes);
+    vlcache_status status = vlci_eyes_create(sizeof(idefics3), config);
+    if (status) return status;
+    idefics3 *eyes = config->eyes;
+    *eyes = (idefics3){.all.processor = values, .scale = 2, .edge = 4 * 364, .tile = 364, .split = true};
+    status = read_vision(&hub->config, eyes);
     if (!status)
         status = vlci_text_config_read_nested(&hub->config, "llama", &config->text, &config->text_model_type);
     if (!status) status = vlci_config_read_image_token(&hub->config, 128257, config);
@@ -120,24 +114,9 @@ static vlcache_status load(vlci_upload *up, vlci_config *config) {
     idefics3 *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "proj",
-                                             .from = eyes->vision.hidden * eyes->scale * eyes->scale,
+                                             .from = eyes->all.vision.hidden * eyes->scale * eyes->scale,
                                              .to = config->text.hidden};
-    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
-    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
-}
-
-static void release(vlci_config *config) {
-    idefics3 *eyes = config->eyes;
-    if (!eyes) return;
-    vlci_projector_release(&eyes->projector);
-    vlci_vit_release(&eyes->tower);
-    vlci_free(eyes);
-    config->eyes = NULL;
-}
-
-static void describe(const vlci_config *config, vlcache_model_info *info) {
-    const idefics3 *eyes = config->eyes;
-    vlci_vit_describe(&eyes->vision, info);
+    return vlci_eyes_load(up, &projector, &eyes->all);
 }
 
 /* ---- geometry ------------------------------------------------------------------------------------------ */
@@ -197,7 +176,7 @@ static vlcache_status geometry_make(const idefics3 *eyes, int width, int height,
     *g = (geometry){.first_width = width, .first_height = height, .width = eyes->tile, .height = eyes->tile};
     vlcache_status status = vlci_view_sides(width, height);
     if (status) return status;
-    if (eyes->processor.resize) {
+    if (eyes->all.processor.resize) {
         scale_longest(eyes->edge, &g->first_width, &g->first_height);
         limit_longest(&g->first_width, &g->first_height);
     }
@@ -244,7 +223,7 @@ static void show_tiles(const idefics3 *eyes, const writing *w, const geometry *g
     int tile = eyes->tile, n = g->rows * g->columns;
     vlci_view grid = vlci_view_squeeze(width, height, g->width, g->height),
               whole = vlci_view_squeeze(width, height, tile, tile);
-    vlci_layout_square square = {.side = w->side, .size = eyes->vision.patch_size * eyes->scale};
+    vlci_layout_square square = {.side = w->side, .size = eyes->all.vision.patch_size * eyes->scale};
     for (int i = 0; i <= n; i++) {
         square.entry = w->first[i];
         square.token = i * w->side * w->side;
@@ -262,7 +241,7 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
     vlcache_status status = geometry_make(eyes, width, height, &g);
     if (status) return status;
     writing w = {.entries = {.tokenizer = config->tokenizer, .mark = config->family->mark},
-                 .side = vlci_vit_side(&eyes->vision) / eyes->scale};
+                 .side = vlci_vit_side(&eyes->all.vision) / eyes->scale};
     w.first = vlci_alloc((size_t)g.rows * (size_t)g.columns + 1, sizeof *w.first);
     if (!w.first) return vlci_fail_memory("layout of a picture's tokens");
     status = write_grid(&w, &g);
@@ -280,12 +259,12 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
 /* The picture after all resizes but the last: as large as its tiles together. */
 static vlcache_status resize(const idefics3 *eyes, const vlcache_image *image, const geometry *g,
                              vlci_rgb *out) {
-    int width, height, how = eyes->processor.resample;
+    int width, height, how = eyes->all.processor.resample;
     vlci_rgb first = {0};
     const uint8_t *from = vlcache_image_pixels(image);
     vlcache_status status = VLCACHE_OK;
     vlcache_image_size(image, &width, &height);
-    if (eyes->processor.resize) {
+    if (eyes->all.processor.resize) {
         status = vlci_rgb_squeeze(from, width, height, how, g->first_width, g->first_height, &first);
         from = first.data;
     }
@@ -305,10 +284,11 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
     vlcache_status status = geometry_make(eyes, width, height, &g);
     if (!status) status = resize(eyes, image, &g, &all);
     if (!status) status = vlci_pixels_create(g.rows * g.columns + 1, tile, tile, out);
-    if (!status) vlci_pixels_cut(&eyes->processor, &all, 0, out);
+    if (!status) vlci_pixels_cut(&eyes->all.processor, &all, 0, out);
     if (!status && g.rows)
-        status = vlci_rgb_squeeze(all.data, g.width, g.height, eyes->processor.resample, tile, tile, &whole);
-    if (!status && g.rows) vlci_pixels_cut(&eyes->processor, &whole, g.rows * g.columns, out);
+        status =
+            vlci_rgb_squeeze(all.data, g.width, g.height, eyes->all.processor.resample, tile, tile, &whole);
+    if (!status && g.rows) vlci_pixels_cut(&eyes->all.processor, &whole, g.rows * g.columns, out);
     vlci_rgb_release(&whole);
     vlci_rgb_release(&all);
     if (status) vlci_pixels_release(out);
@@ -318,24 +298,12 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
 static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout_of, cl_mem *tokens) {
     const idefics3 *eyes = config->eyes;
-    vlcache_device *device = eyes->tower.compute->device;
-    cl_mem features = NULL, squares = NULL;
-    *tokens = NULL;
-    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
-    if (!status)
-        vlci_tap(device, features, pixels->tiles * vlci_vit_rows(&eyes->vision), eyes->vision.hidden,
-                 "vision.features");
-    if (!status) status = vlci_vit_shuffle(&eyes->tower, features, pixels->tiles, eyes->scale, &squares);
-    if (!status) status = vlci_projector_run(&eyes->projector, squares, layout_of->n_tokens, tokens);
-    if (!status) vlci_tap(device, *tokens, layout_of->n_tokens, config->text.hidden, "projector.features");
-    vlci_memory_release(device, &squares);
-    vlci_memory_release(device, &features);
-    return status;
+    return vlci_eyes_look(config, pixels, eyes->scale, layout_of, tokens);
 }
 
 #define IDEFICS3                                                                                             \
-    .mark = "<image>", .names = names, .settings = settings, .load = load, .release = release,               \
-    .describe = describe, .layout = layout, .prepare = prepare, .look = look,                                \
+    .mark = "<image>", .names = names, .settings = settings, .load = load, .release = vlci_eyes_release,     \
+    .describe = vlci_eyes_describe, .layout = layout, .prepare = prepare, .look = look,                      \
     .positions = vlci_positions_count
 
 const vlci_family vlci_family_idefics3 = {.name = "idefics3", IDEFICS3};

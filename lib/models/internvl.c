@@ -12,25 +12,18 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/alloc.h"
-#include "device/tap.h"
-#include "models/config.h"
 #include "models/entries.h"
-#include "models/projector.h"
-#include "models/vit.h"
+#include "models/eyes.h"
 #include "picture/prepare.h"
 
 enum { MOST_TILES = 1024 };
 
 /* What config->eyes points to. */
 typedef struct internvl {
-    vlci_vit_config vision;
+    vlci_eyes all;
     int factor; /* patches a side of what becomes one visual token */
     vlci_activation projector_act;
-    vlci_processor processor;
     int least, most; /* tiles of the grid */
-    vlci_vit tower;  /* from here on: loaded */
-    vlci_projector projector;
 } internvl;
 
 static const vlci_naming names[] = {
@@ -46,7 +39,7 @@ static const vlci_naming names[] = {
 /* 0.5: two patches a side become one. */
 static vlcache_status read_ratio(const vlci_scope *root, internvl *eyes) {
     float ratio = 0.5f;
-    int side = vlci_vit_side(&eyes->vision);
+    int side = vlci_vit_side(&eyes->all.vision);
     vlcache_status status = vlci_json_float(root, "downsample_ratio", 1e-3, 1, &ratio);
     if (status) return status;
     eyes->factor = (int)lroundf(1 / ratio);
@@ -63,14 +56,14 @@ static vlcache_status read_vision(const vlci_scope *root, internvl *eyes) {
     const char *strategy = "default";
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
-    eyes->vision = vlci_vit_intern.defaults;
-    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_intern, &eyes->vision);
-    if (!status) status = vlci_vit_feature_read(root, -1, &eyes->vision);
+    eyes->all.vision = vlci_vit_intern.defaults;
+    if (!status) status = vlci_vit_config_read(&scope, &vlci_vit_intern, &eyes->all.vision);
+    if (!status) status = vlci_vit_feature_read(root, -1, &eyes->all.vision);
     if (!status) status = vlci_json_string(root, "vision_feature_select_strategy", &strategy);
     if (!status && strcmp(strategy, "default") != 0)
         status = vlci_json_unsupported(root, "vision_feature_select_strategy",
                                        "\"%.64s\"; default is supported", strategy);
-    if (!status && eyes->vision.run_layers < eyes->vision.layers) eyes->vision.post_norm = false;
+    if (!status && eyes->all.vision.run_layers < eyes->all.vision.layers) eyes->all.vision.post_norm = false;
     if (!status) status = vlci_hub_activation(root, "projector_hidden_act", &eyes->projector_act);
     return status ? status : read_ratio(root, eyes);
 }
@@ -78,8 +71,8 @@ static vlcache_status read_vision(const vlci_scope *root, internvl *eyes) {
 /* "crop_to_patches" is not looked at: InternVL's processor says true, whatever the file says. */
 static vlcache_status read_processor(const vlci_scope *scope, internvl *eyes) {
     const char *type = "GotOcr2ImageProcessor";
-    vlci_processor *image = &eyes->processor;
-    int side = eyes->vision.image_size;
+    vlci_processor *image = &eyes->all.processor;
+    int side = eyes->all.vision.image_size;
     vlcache_status status = vlci_processor_type(scope, &type);
     if (!status && !vlci_processor_is(type, "GotOcr2ImageProcessor"))
         status = vlci_json_unsupported(scope, "image_processor_type",
@@ -103,13 +96,13 @@ static vlcache_status read_processor(const vlci_scope *scope, internvl *eyes) {
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     vlci_scope image;
     vlci_processor values = VLCI_PROCESSOR_CLIP;
-    internvl *eyes = vlci_calloc(1, sizeof *eyes);
-    if (!eyes) return vlci_fail_memory("settings of a vision tower");
-    config->eyes = eyes;
+    vlcache_status status = vlci_eyes_create(sizeof(internvl), config);
+    if (status) return status;
+    internvl *eyes = config->eyes;
     values.crop = false;
     values.shortest_edge = 0, values.resize_width = values.resize_height = 384;
-    *eyes = (internvl){.projector_act = VLCI_ACT_GELU, .processor = values, .least = 1, .most = 12};
-    vlcache_status status = read_vision(&hub->config, eyes);
+    *eyes = (internvl){.all.processor = values, .projector_act = VLCI_ACT_GELU, .least = 1, .most = 12};
+    status = read_vision(&hub->config, eyes);
     if (!status)
         status = vlci_text_config_read_nested(&hub->config, "qwen2", &config->text, &config->text_model_type);
     if (!status && !vlci_json_value(&hub->config, "tie_word_embeddings"))
@@ -128,26 +121,11 @@ static vlcache_status load(vlci_upload *up, vlci_config *config) {
                                              .norm_eps = 1e-5f,
                                              .first = "linear_1",
                                              .second = "linear_2",
-                                             .from = eyes->vision.hidden * eyes->factor * eyes->factor,
+                                             .from = eyes->all.vision.hidden * eyes->factor * eyes->factor,
                                              .to = config->text.hidden,
                                              .bias = true,
                                              .act = eyes->projector_act};
-    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
-    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
-}
-
-static void release(vlci_config *config) {
-    internvl *eyes = config->eyes;
-    if (!eyes) return;
-    vlci_projector_release(&eyes->projector);
-    vlci_vit_release(&eyes->tower);
-    vlci_free(eyes);
-    config->eyes = NULL;
-}
-
-static void describe(const vlci_config *config, vlcache_model_info *info) {
-    const internvl *eyes = config->eyes;
-    vlci_vit_describe(&eyes->vision, info);
+    return vlci_eyes_load(up, &projector, &eyes->all);
 }
 
 /* ---- geometry ------------------------------------------------------------------------------------------ */
@@ -161,7 +139,7 @@ typedef struct geometry {
  * one, as long as the picture is larger than half of its pixels. */
 static void consider(const internvl *eyes, int width, int height, int columns, int rows, double *least,
                      geometry *g) {
-    double off = fabs((double)width / height - (double)columns / rows), side = eyes->vision.image_size;
+    double off = fabs((double)width / height - (double)columns / rows), side = eyes->all.vision.image_size;
     bool large = (double)width * height > 0.5 * side * side * columns * rows;
     if (off > *least || (off == *least && !large)) return;
     *least = off;
@@ -185,21 +163,21 @@ static vlcache_status geometry_make(const internvl *eyes, int width, int height,
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
 static vlci_view grid_view(const internvl *eyes, const geometry *g, int width, int height) {
-    int side = eyes->vision.image_size;
+    int side = eyes->all.vision.image_size;
     return vlci_view_squeeze(width, height, g->columns * side, g->rows * side);
 }
 
 static vlci_view whole_view(const internvl *eyes, int width, int height) {
-    return vlci_view_squeeze(width, height, eyes->vision.image_size, eyes->vision.image_size);
+    return vlci_view_squeeze(width, height, eyes->all.vision.image_size, eyes->all.vision.image_size);
 }
 
 /* Grids and cells: the tiles', then those of the whole picture; `first`: entry of the first token. */
 static void show_tiles(const internvl *eyes, const geometry *g, int first, int width, int height,
                        vlci_picture_layout *out) {
-    int tile = eyes->vision.image_size, n = g->rows * g->columns;
+    int tile = eyes->all.vision.image_size, n = g->rows * g->columns;
     vlci_view grid = grid_view(eyes, g, width, height), whole = whole_view(eyes, width, height);
-    vlci_layout_square square = {.side = vlci_vit_side(&eyes->vision) / eyes->factor,
-                                 .size = eyes->vision.patch_size * eyes->factor};
+    vlci_layout_square square = {.side = vlci_vit_side(&eyes->all.vision) / eyes->factor,
+                                 .size = eyes->all.vision.patch_size * eyes->factor};
     for (int i = 0; i < g->tiles; i++) {
         square.token = i * square.side * square.side;
         square.entry = first + square.token;
@@ -212,7 +190,7 @@ static void show_tiles(const internvl *eyes, const geometry *g, int first, int w
 
 static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
     const internvl *eyes = config->eyes;
-    int side = vlci_vit_side(&eyes->vision) / eyes->factor, first = 0;
+    int side = vlci_vit_side(&eyes->all.vision) / eyes->factor, first = 0;
     vlci_entries entries = {.tokenizer = config->tokenizer, .mark = config->family->mark};
     geometry g;
     *out = (vlci_picture_layout){0};
@@ -228,15 +206,16 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
 
 static vlcache_status prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
     const internvl *eyes = config->eyes;
-    int width, height, side = eyes->vision.image_size;
+    int width, height, side = eyes->all.vision.image_size;
     geometry g;
     *out = (vlci_pixels){0};
     vlcache_image_size(image, &width, &height);
     vlcache_status status = geometry_make(eyes, width, height, &g);
     if (!status) status = vlci_pixels_create(g.tiles, side, side, out);
     vlci_view grid = grid_view(eyes, &g, width, height), whole = whole_view(eyes, width, height);
-    if (!status) status = vlci_pixels_fill(&eyes->processor, image, &grid, 0, out);
-    if (!status && g.tiles > 1) status = vlci_pixels_fill(&eyes->processor, image, &whole, g.tiles - 1, out);
+    if (!status) status = vlci_pixels_fill(&eyes->all.processor, image, &grid, 0, out);
+    if (!status && g.tiles > 1)
+        status = vlci_pixels_fill(&eyes->all.processor, image, &whole, g.tiles - 1, out);
     if (status) vlci_pixels_release(out);
     return status;
 }
@@ -244,19 +223,7 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
 static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout_of, cl_mem *tokens) {
     const internvl *eyes = config->eyes;
-    vlcache_device *device = eyes->tower.compute->device;
-    cl_mem features = NULL, squares = NULL;
-    *tokens = NULL;
-    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
-    if (!status)
-        vlci_tap(device, features, pixels->tiles * vlci_vit_rows(&eyes->vision), eyes->vision.hidden,
-                 "vision.features");
-    if (!status) status = vlci_vit_shuffle(&eyes->tower, features, pixels->tiles, eyes->factor, &squares);
-    if (!status) status = vlci_projector_run(&eyes->projector, squares, layout_of->n_tokens, tokens);
-    if (!status) vlci_tap(device, *tokens, layout_of->n_tokens, config->text.hidden, "projector.features");
-    vlci_memory_release(device, &squares);
-    vlci_memory_release(device, &features);
-    return status;
+    return vlci_eyes_look(config, pixels, eyes->factor, layout_of, tokens);
 }
 
 const vlci_family vlci_family_internvl = {
@@ -265,8 +232,8 @@ const vlci_family vlci_family_internvl = {
     .names = names,
     .settings = settings,
     .load = load,
-    .release = release,
-    .describe = describe,
+    .release = vlci_eyes_release,
+    .describe = vlci_eyes_describe,
     .layout = layout,
     .prepare = prepare,
     .look = look,

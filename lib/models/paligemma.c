@@ -6,25 +6,13 @@
  */
 #include "models/paligemma.h"
 
-#include "core/alloc.h"
-#include "device/tap.h"
-#include "models/config.h"
+#include "models/eyes.h"
 #include "models/llava.h"
-#include "models/projector.h"
-#include "models/vit.h"
 #include "picture/prepare.h"
-
-/* What config->eyes points to. */
-typedef struct paligemma {
-    vlci_vit_config vision;
-    vlci_processor processor;
-    vlci_vit tower; /* from here on: loaded */
-    vlci_projector projector;
-} paligemma;
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
-static vlcache_status read_vision(const vlci_scope *root, const vlci_config *config, paligemma *eyes) {
+static vlcache_status read_vision(const vlci_scope *root, const vlci_config *config, vlci_eyes *eyes) {
     vlci_scope scope;
     int width = config->text.hidden;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
@@ -38,7 +26,7 @@ static vlcache_status read_vision(const vlci_scope *root, const vlci_config *con
     return status;
 }
 
-static vlcache_status read_processor(const vlci_scope *scope, paligemma *eyes) {
+static vlcache_status read_processor(const vlci_scope *scope, vlci_eyes *eyes) {
     const char *type = "SiglipImageProcessor";
     const vlci_processor *image = &eyes->processor;
     int side = eyes->vision.image_size;
@@ -62,12 +50,11 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     static const vlci_processor values = {VLCI_PROCESSOR_HALVES, .resample = 3, .resize_width = 224,
                                           .resize_height = 224};
     vlci_scope image;
-    paligemma *eyes = vlci_calloc(1, sizeof *eyes);
-    if (!eyes) return vlci_fail_memory("settings of a vision tower");
-    config->eyes = eyes;
+    vlcache_status status = vlci_eyes_create(sizeof(vlci_eyes), config);
+    if (status) return status;
+    vlci_eyes *eyes = config->eyes;
     eyes->processor = values;
-    vlcache_status status =
-        vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
+    status = vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
     config->text.prefix_lm = true;
     if (!status) status = read_vision(&hub->config, config, eyes);
     if (!status) status = vlci_config_read_image_token(&hub->config, 256000, config);
@@ -78,34 +65,19 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
 static vlcache_status load(vlci_upload *up, vlci_config *config) {
-    paligemma *eyes = config->eyes;
+    vlci_eyes *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "linear",
                                              .from = eyes->vision.hidden,
                                              .to = config->text.hidden,
                                              .bias = true};
-    vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
-    return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
-}
-
-static void release(vlci_config *config) {
-    paligemma *eyes = config->eyes;
-    if (!eyes) return;
-    vlci_projector_release(&eyes->projector);
-    vlci_vit_release(&eyes->tower);
-    vlci_free(eyes);
-    config->eyes = NULL;
-}
-
-static void describe(const vlci_config *config, vlcache_model_info *info) {
-    const paligemma *eyes = config->eyes;
-    vlci_vit_describe(&eyes->vision, info);
+    return vlci_eyes_load(up, &projector, eyes);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
 static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
-    const paligemma *eyes = config->eyes;
+    const vlci_eyes *eyes = config->eyes;
     const vlci_layout_square square = {.side = vlci_vit_side(&eyes->vision), .size = eyes->vision.patch_size};
     int tile = eyes->vision.image_size, n = square.side * square.side;
     vlci_view view = vlci_view_squeeze(width, height, tile, tile);
@@ -120,7 +92,7 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
 }
 
 static vlcache_status prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
-    const paligemma *eyes = config->eyes;
+    const vlci_eyes *eyes = config->eyes;
     int width, height, tile = eyes->vision.image_size;
     *out = (vlci_pixels){0};
     vlcache_image_size(image, &width, &height);
@@ -133,16 +105,7 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
 
 static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout_of, cl_mem *tokens) {
-    const paligemma *eyes = config->eyes;
-    vlcache_device *device = eyes->tower.compute->device;
-    cl_mem features = NULL;
-    *tokens = NULL;
-    vlcache_status status = vlci_vit_run(&eyes->tower, pixels, &features);
-    if (!status) vlci_tap(device, features, layout_of->n_tokens, eyes->vision.hidden, "vision.features");
-    if (!status) status = vlci_projector_run(&eyes->projector, features, layout_of->n_tokens, tokens);
-    if (!status) vlci_tap(device, *tokens, layout_of->n_tokens, config->text.hidden, "projector.features");
-    vlci_memory_release(device, &features);
-    return status;
+    return vlci_eyes_look(config, pixels, 1, layout_of, tokens);
 }
 
 /* From 1: what begins at 0 begins one later, and so does all that follows. */
@@ -157,8 +120,8 @@ const vlci_family vlci_family_paligemma = {
     .names = vlci_llava_names,
     .settings = settings,
     .load = load,
-    .release = release,
-    .describe = describe,
+    .release = vlci_eyes_release,
+    .describe = vlci_eyes_describe,
     .layout = layout,
     .prepare = prepare,
     .look = look,

@@ -43,17 +43,4 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     return vlci_qwen_vl_settings(hub, "qwen2_vl", &usual, more, config);
 }
 
-const vlci_family vlci_family_qwen2_vl = {
-    .name = "qwen2_vl",
-    .mark = "<|image_pad|>",
-    .names = vlci_qwen_vl_names,
-    .settings = settings,
-    .load = vlci_qwen_vl_load,
-    .release = vlci_qwen_vl_release,
-    .describe = vlci_qwen_vl_describe,
-    .bound = vlci_qwen_vl_bound,
-    .layout = vlci_qwen_vl_layout,
-    .prepare = vlci_qwen_vl_prepare,
-    .look = vlci_qwen_vl_look,
-    .positions = vlci_qwen_vl_positions,
-};
+const vlci_family vlci_family_qwen2_vl = {.name = "qwen2_vl", .settings = settings, VLCI_QWEN_VL};

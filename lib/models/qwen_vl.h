@@ -49,4 +49,11 @@ vlcache_status vlci_qwen_vl_look(const vlci_config *config, const vlci_pixels *p
 void vlci_qwen_vl_positions(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
                             int32_t start, int n, int32_t (*position)[3], int32_t *next);
 
+/** A row of these families, but for its name and settings(). */
+#define VLCI_QWEN_VL                                                                                         \
+    .mark = "<|image_pad|>", .names = vlci_qwen_vl_names, .load = vlci_qwen_vl_load,                         \
+    .release = vlci_qwen_vl_release, .describe = vlci_qwen_vl_describe, .bound = vlci_qwen_vl_bound,         \
+    .layout = vlci_qwen_vl_layout, .prepare = vlci_qwen_vl_prepare, .look = vlci_qwen_vl_look,               \
+    .positions = vlci_qwen_vl_positions
+
 #endif

@@ -36,7 +36,8 @@ vlcache_status vlci_chat_load(const char *folder, const char *otherwise, const v
 /**
  * A template of the caller's choice: one of vlci_chat_names(), the text of a template (it has "{{" or "{%"),
  * or the path of a file with one; with the tokens that `base` has. Errors: VLCACHE_E_ARGUMENT (field
- * session.chat_template: neither), VLCACHE_E_FORMAT (file, line, column), VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
+ * session.chat_template: neither), VLCACHE_E_FORMAT (file, line, column; or it has no expression, so that it
+ * writes nothing of a question), VLCACHE_E_IO, VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vlci_chat_for *what,
                               vlci_chat **out);

@@ -386,6 +386,8 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     device.progress = model.progress = console_progress;
     device.progress_user = model.progress_user = c;
     model.dtype = o->dtype;
+    model.min_pixels = o->min_pixels;
+    model.max_pixels = o->max_pixels;
     interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));

@@ -10,7 +10,7 @@
 #include "common/template.h"
 
 #define FIELD(member) offsetof(options, member)
-enum { MOST = 1 << 20 };
+enum { MOST = 1 << 20, MOST_PIXELS = 1 << 28 };
 
 /* clang-format off */
 static const flag flags[] = {
@@ -28,6 +28,10 @@ static const flag flags[] = {
      .help = "how questions and answers are put; the checkpoint's own where it is not\ngiven; a file with a template in Jinja, or one of"},
     {FLAG_TEXT, .name = "system", .argument = "TEXT", .offset = FIELD(system),
      .help = "what the model is told before each question, where its template has a\nplace for that"},
+    {FLAG_WHOLE, .name = "min-pixels", .argument = "N", .offset = FIELD(min_pixels), .high = MOST_PIXELS,
+     .help = "resize pictures to at least N pixels, where the model takes any size\n(Qwen-VL); 0: as the checkpoint says"},
+    {FLAG_WHOLE, .name = "max-pixels", .argument = "N", .offset = FIELD(max_pixels), .high = MOST_PIXELS,
+     .help = "the same, at most N: fewer pixels are fewer tokens; 0: as the checkpoint\nsays"},
     {FLAG_SWITCH, .name = "strict", .offset = FIELD(strict),
      .help = "stop at a line that is wrong or a picture that cannot be read (exit\ncode 2), instead of naming it and going on"},
 

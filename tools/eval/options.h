@@ -20,6 +20,7 @@ typedef struct options {
     const char *data;  /* NULL: the questions that ship */
     const char *policies, *budgets, *format, *results, *report, *device, *chat_template, *system;
     int limit, predict, jobs;
+    int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     uint64_t seed;
     vlcache_dtype dtype;
     bool strict, quiet;

@@ -302,6 +302,8 @@ static int print_json(const outline *o, vlcache_status status, const char *messa
 static vlcache_status look(outline *o) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     options.dtype = o->q->dtype;
+    options.min_pixels = o->q->min_pixels;
+    options.max_pixels = o->q->max_pixels;
     vlcache_status status = vlcache_outline_open(o->q->folder, &options, &o->at);
     if (status) return status;
     vlcache_outline_describe(o->at, &o->info);

@@ -20,7 +20,8 @@ typedef struct model_question {
     int n_sizes;
     int tokens; /* of a conversation; 0: the usual two lengths */
     double budget;
-    vlcache_dtype dtype; /* of weights and KV rows */
+    vlcache_dtype dtype;        /* of weights and KV rows */
+    int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     bool json;
     const vlcache_device_info *device; /* [n_devices]: those that it may fit; borrowed */
     size_t n_devices;

@@ -43,6 +43,7 @@ static const char rest[] =
     "  VLCACHE_DEVICE            as --device, where that is not given\n"
     "  VLCACHE_MODEL             as -m, where that is not given\n"
     "  VLCACHE_MATRIX_UNITS      none: kernels go without the device's matrix units\n"
+    "  VLCACHE_KERNEL_BINARIES   none: kernels that are built are not kept as binaries\n"
     "  VLCACHE_VARIANT           kernel:rung[,kernel:rung...] forces variants of kernels\n"
     "  XDG_CACHE_HOME            built kernels and measurements are kept in its folder vlcache [~/.cache]\n"
     "\n"
