@@ -200,10 +200,10 @@ START_TEST(no_videos_are_refused) {
     scratch_text("words.mp4", "These are words and no video.");
     ck_fails(vlcache_video_open(at("words.mp4", path), &video), built, "words.mp4");
     ck_fails(vlcache_video_open(VLCACHE_TEST_DATA "/image/restart.jpg", &video), built, "restart.jpg");
-    ck_fails(vlcache_video_open(NULL, &video), VLCACHE_E_ARGUMENT, "NULL");
-    ck_fails(vlcache_video_frame(NULL, 0, NULL), VLCACHE_E_ARGUMENT, "NULL");
     if (!vlcache_video_reads_files())
         ck_assert_ptr_nonnull(strstr(vlcache_last_error()->hint, "libavformat-dev"));
+    ck_fails(vlcache_video_open(NULL, &video), VLCACHE_E_ARGUMENT, "NULL");
+    ck_fails(vlcache_video_frame(NULL, 0, NULL), VLCACHE_E_ARGUMENT, "NULL");
 }
 END_TEST
 

@@ -71,8 +71,8 @@ static vlcache_status write_rows(vlci_reading *r) {
     size_t n = (size_t)r->prompt->n;
     int32_t(*position)[3] = vlci_alloc(n, sizeof *position), next;
     if (!position) return vlci_fail_memory("positions");
-    model->family->positions(&model->config, r->prompt->picture, r->prompt->n_images, r->kv->position,
-                             r->prompt->n, position, &next);
+    model->family->positions(&model->config, r->prompt->picture, r->prompt->n_images + r->prompt->n_videos,
+                             r->kv->position, r->prompt->n, position, &next);
     vlcache_status status = vlci_write(model->device, r->stream.position, 0, position, n * sizeof *position);
     if (!status) status = vlci_write(model->device, r->stream.ids, 0, r->prompt->ids, n * sizeof(cl_int));
     r->next_position = next;

@@ -45,6 +45,7 @@ struct vlcache_sequence {
     uint64_t ticket; /* its place in the queue */
     vlcache_prompt asked;
     const vlcache_image **images; /* asked.images, copied */
+    vlcache_video **videos;       /* asked.videos, copied */
     vlcache_generate_options how;
     vlci_choice choice;
     vlci_kv mark;   /* the cache before it; pool NULL: not begun */

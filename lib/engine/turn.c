@@ -29,7 +29,7 @@ static bool cancelled(vlcache_sequence *s) {
 
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_prompt, n_tokens);
+VLCI_OPTIONS_END(vlcache_prompt, video_frames);
 VLCI_OPTIONS_END(vlcache_generate_options, min_tokens);
 
 static vlcache_status check_generate(const vlcache_generate_options *g) {
@@ -68,11 +68,14 @@ static vlcache_status check_context(const vlcache_sequence *s, const vlci_prompt
 }
 
 static vlcache_status keep_pictures(vlcache_sequence *s) {
-    size_t n = s->asked.n_images;
+    size_t n = s->asked.n_images, videos = s->asked.n_videos;
     s->images = vlci_alloc(n, sizeof *s->images);
-    if (!s->images) return vlci_fail_memory("pictures of a prompt");
+    s->videos = vlci_alloc(videos, sizeof *s->videos);
+    if (!s->images || !s->videos) return vlci_fail_memory("pictures of a prompt");
     if (n) memcpy(s->images, s->asked.images, n * sizeof *s->images);
+    if (videos) memcpy(s->videos, s->asked.videos, videos * sizeof *s->videos);
     s->asked.images = s->images;
+    s->asked.videos = s->videos;
     return VLCACHE_OK;
 }
 
@@ -88,8 +91,9 @@ static vlcache_status note_question(vlcache_sequence *s) {
     }
     if (!s->said.n && !s->said.lost && s->system)
         status = vlci_conversation_add(&s->said, VLCI_SYSTEM, s->system, 0);
-    return status ? status
-                  : vlci_conversation_add(&s->said, VLCI_USER, s->asked.text, (int)s->asked.n_images);
+    if (!status) status = vlci_conversation_add(&s->said, VLCI_USER, s->asked.text, (int)s->asked.n_images);
+    if (!status) vlci_conversation_show(&s->said, (int)s->asked.n_videos);
+    return status;
 }
 
 static void warn_of_rewriting(vlcache_sequence *s) {
