@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "support/film.h"
+#include "support/film/film.h"
 #include "support/picture.h"
 #include "support/scratch.h"
 #include "support/suite.h"

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "support/film.h"
+#include "support/film/film.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 #include "support/tool.h"

@@ -28,8 +28,9 @@ typedef struct vlcache_video_info {
     double seconds;    /**< frames / fps */
 } vlcache_video_info;
 
-/** Whether this build reads video files (vlcache_video_open()): it does where libavformat, libavcodec and
- * libswscale were there when it was built. Folders of pictures are always read. */
+/** Whether video files are read (vlcache_video_open()): they are where libavformat, libavcodec and libswscale
+ * were there when the library was built, and are there now, since they are loaded when they are first needed.
+ * Folders of pictures are always read. */
 VLCACHE_API bool vlcache_video_reads_files(void);
 
 /**

@@ -12,22 +12,18 @@
 #include <sys/stat.h>
 
 #include "core/alloc.h"
+#include "video/libav.h"
 #include "video/source.h"
 
 #ifdef VLCI_WITH_LIBAV
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/display.h>
-#include <libswscale/swscale.h>
 #include <math.h>
-#include <pthread.h>
 
 #define AGAIN "convert it (ffmpeg -i FILE -c:v libx264 out.mp4) or copy it again"
 
 static const char demuxers[] =
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,ivf";
 
-enum { THREADS = 4, ALIGN = 64, SPARE = 256, MOST_BYTES_AT_ONCE = 1 << 30, USUAL_FPS = 24 };
+enum { THREADS = 4, ALIGN = 64, SPARE = 256, USUAL_FPS = 24 };
 
 typedef struct movie {
     char *url, *name;
@@ -49,7 +45,7 @@ typedef struct movie {
 static vlcache_status failure(const movie *m, int code, const char *doing) {
     char why[AV_ERROR_MAX_STRING_SIZE] = "";
     if (code == AVERROR(ENOMEM)) return vlci_fail_memory("video's decoding");
-    av_strerror(code, why, sizeof why);
+    vlci_libav.av_strerror(code, why, sizeof why);
     if (code == AVERROR_DECODER_NOT_FOUND)
         return vlci_fail_file(VLCACHE_E_UNSUPPORTED, m->name, AGAIN,
                               "libavcodec has no decoder for this video (%s)", doing);
@@ -59,24 +55,16 @@ static vlcache_status failure(const movie *m, int code, const char *doing) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-/* libav speaks to standard error unless told otherwise, and trusts sizes that files name. */
-static void quieten(void) {
-    if (av_log_get_level() == AV_LOG_INFO) av_log_set_level(AV_LOG_QUIET);
-    av_max_alloc(MOST_BYTES_AT_ONCE);
-}
-
 static vlcache_status open_format(movie *m) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     AVDictionary *options = NULL;
-    pthread_once(&once, quieten);
-    int code = av_dict_set(&options, "protocol_whitelist", "file", 0);
-    if (code >= 0) code = av_dict_set(&options, "format_whitelist", demuxers, 0);
-    if (code >= 0) code = avformat_open_input(&m->format, m->url, NULL, &options);
-    av_dict_free(&options);
+    int code = vlci_libav.av_dict_set(&options, "protocol_whitelist", "file", 0);
+    if (code >= 0) code = vlci_libav.av_dict_set(&options, "format_whitelist", demuxers, 0);
+    if (code >= 0) code = vlci_libav.avformat_open_input(&m->format, m->url, NULL, &options);
+    vlci_libav.av_dict_free(&options);
     if (code < 0) return failure(m, code, "is no video that can be read");
-    code = avformat_find_stream_info(m->format, NULL);
+    code = vlci_libav.avformat_find_stream_info(m->format, NULL);
     if (code < 0) return failure(m, code, "has no streams that can be read");
-    m->stream = av_find_best_stream(m->format, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
+    m->stream = vlci_libav.av_find_best_stream(m->format, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
     if (m->stream < 0 || m->format->streams[m->stream]->disposition & AV_DISPOSITION_ATTACHED_PIC)
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "give a file with a video track",
                               "holds no video (of %u streams)", m->format->nb_streams);
@@ -92,9 +80,10 @@ static bool ours(const movie *m) {
 /* Packets that become frames. Their number may be less than the file's own, which then ends too early. */
 static vlcache_status count(movie *m) {
     int code = 0;
-    while (m->frames <= VLCACHE_VIDEO_MAX_FRAMES && (code = av_read_frame(m->format, m->packet)) >= 0) {
+    while (m->frames <= VLCACHE_VIDEO_MAX_FRAMES &&
+           (code = vlci_libav.av_read_frame(m->format, m->packet)) >= 0) {
         m->frames += ours(m) && m->packet->size > 0 && !(m->packet->flags & AV_PKT_FLAG_DISCARD);
-        av_packet_unref(m->packet);
+        vlci_libav.av_packet_unref(m->packet);
     }
     int64_t said = m->format->streams[m->stream]->nb_frames;
     if (m->frames > VLCACHE_VIDEO_MAX_FRAMES)
@@ -120,12 +109,12 @@ static double rate(const AVStream *stream, int frames) {
 static const int32_t *display_matrix(const AVStream *stream) {
 #if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 31, 100)
     const AVPacketSideData *data =
-        av_packet_side_data_get(stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data,
-                                AV_PKT_DATA_DISPLAYMATRIX);
+        vlci_libav.av_packet_side_data_get(stream->codecpar->coded_side_data,
+                                           stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
     return data && data->size >= 9 * sizeof(int32_t) ? (const int32_t *)(const void *)data->data : NULL;
 #else
     size_t bytes = 0;
-    const uint8_t *data = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &bytes);
+    const uint8_t *data = vlci_libav.av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &bytes);
     return data && bytes >= 9 * sizeof(int32_t) ? (const int32_t *)(const void *)data : NULL;
 #endif
 }
@@ -133,30 +122,31 @@ static const int32_t *display_matrix(const AVStream *stream) {
 /* The matrix turns counter-clockwise by the negative of what players turn clockwise. */
 static int quarter_turns(const AVStream *stream) {
     const int32_t *matrix = display_matrix(stream);
-    double angle = matrix ? -av_display_rotation_get(matrix) : 0;
+    double angle = matrix ? -vlci_libav.av_display_rotation_get(matrix) : 0;
     return isfinite(angle) ? (((int)lround(angle / 90) % 4) + 4) % 4 : 0;
 }
 
 static vlcache_status open_codec(movie *m) {
     const AVStream *stream = m->format->streams[m->stream];
-    const AVCodec *decoder = avcodec_find_decoder(stream->codecpar->codec_id);
-    if (!decoder) return failure(m, AVERROR_DECODER_NOT_FOUND, avcodec_get_name(stream->codecpar->codec_id));
-    m->codec = avcodec_alloc_context3(decoder);
+    const AVCodec *decoder = vlci_libav.avcodec_find_decoder(stream->codecpar->codec_id);
+    if (!decoder)
+        return failure(m, AVERROR_DECODER_NOT_FOUND, vlci_libav.avcodec_get_name(stream->codecpar->codec_id));
+    m->codec = vlci_libav.avcodec_alloc_context3(decoder);
     if (!m->codec) return vlci_fail_memory("video's decoding");
-    int code = avcodec_parameters_to_context(m->codec, stream->codecpar);
+    int code = vlci_libav.avcodec_parameters_to_context(m->codec, stream->codecpar);
     m->codec->pkt_timebase = stream->time_base;
     m->codec->max_pixels = VLCACHE_IMAGE_MAX_PIXELS;
     m->codec->thread_count = THREADS;
     m->turns = quarter_turns(stream);
-    if (code >= 0) code = avcodec_open2(m->codec, decoder, NULL);
+    if (code >= 0) code = vlci_libav.avcodec_open2(m->codec, decoder, NULL);
     return code < 0 ? failure(m, code, "the decoder cannot be opened") : VLCACHE_OK;
 }
 
 /* The file from its beginning. */
 static vlcache_status rewind_movie(movie *m) {
-    avcodec_free_context(&m->codec);
-    avformat_close_input(&m->format);
-    av_frame_unref(m->frame);
+    vlci_libav.avcodec_free_context(&m->codec);
+    vlci_libav.avformat_close_input(&m->format);
+    vlci_libav.av_frame_unref(m->frame);
     m->at = 0;
     m->flushed = false;
     vlcache_status status = open_format(m);
@@ -167,14 +157,14 @@ static vlcache_status rewind_movie(movie *m) {
 
 /* A packet of the track, or the end, goes to the decoder. */
 static vlcache_status feed(movie *m) {
-    int code = av_read_frame(m->format, m->packet);
+    int code = vlci_libav.av_read_frame(m->format, m->packet);
     if (code == AVERROR_EOF) {
         if (m->flushed) return vlci_fail_file(VLCACHE_E_FORMAT, m->name, AGAIN, "ends too early");
         m->flushed = true;
-        code = avcodec_send_packet(m->codec, NULL);
+        code = vlci_libav.avcodec_send_packet(m->codec, NULL);
     } else if (code >= 0) {
-        code = ours(m) ? avcodec_send_packet(m->codec, m->packet) : 0;
-        av_packet_unref(m->packet);
+        code = ours(m) ? vlci_libav.avcodec_send_packet(m->codec, m->packet) : 0;
+        vlci_libav.av_packet_unref(m->packet);
     }
     return code < 0 ? failure(m, code, VLCI_VALUE("frame %d cannot be decoded", m->at)) : VLCACHE_OK;
 }
@@ -183,10 +173,10 @@ static vlcache_status feed(movie *m) {
 static vlcache_status decode_next(movie *m, bool *ended) {
     vlcache_status status = VLCACHE_OK;
     for (*ended = false; !status;) {
-        int code = avcodec_receive_frame(m->codec, m->next);
+        int code = vlci_libav.avcodec_receive_frame(m->codec, m->next);
         if (code >= 0) {
-            av_frame_unref(m->frame);
-            av_frame_move_ref(m->frame, m->next);
+            vlci_libav.av_frame_unref(m->frame);
+            vlci_libav.av_frame_move_ref(m->frame, m->next);
             m->at++;
             return VLCACHE_OK;
         }
@@ -222,9 +212,9 @@ static int set_colours(struct SwsContext *to_rgb, const AVFrame *frame) {
                     ? SWS_CS_DEFAULT
                     : (int)frame->colorspace;
     bool full = frame->color_range == AVCOL_RANGE_JPEG;
-    const int *matrix = sws_getCoefficients(space);
-    return sws_setColorspaceDetails(to_rgb, matrix, full, sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16,
-                                    1 << 16);
+    const int *matrix = vlci_libav.sws_getCoefficients(space);
+    return vlci_libav.sws_setColorspaceDetails(
+        to_rgb, matrix, full, vlci_libav.sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
 }
 
 /* The frame as RGB rows of row_bytes(), in the size of the first. */
@@ -234,14 +224,16 @@ static vlcache_status convert(movie *m) {
     int strides[4] = {(int)row_bytes(m)};
     if (f->width < 1 || f->height < 1 || f->format < 0)
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, AGAIN, "frame %d has no pixels", m->at - 1);
-    m->to_rgb = sws_getCachedContext(m->to_rgb, f->width, f->height, (enum AVPixelFormat)f->format, m->width,
-                                     m->height, AV_PIX_FMT_RGB24,
-                                     SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND, NULL, NULL, NULL);
+    m->to_rgb = vlci_libav.sws_getCachedContext(m->to_rgb, f->width, f->height, (enum AVPixelFormat)f->format,
+                                                m->width, m->height, AV_PIX_FMT_RGB24,
+                                                SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND, NULL,
+                                                NULL, NULL);
     if (!m->to_rgb)
         return vlci_fail_file(VLCACHE_E_UNSUPPORTED, m->name, AGAIN,
                               "libswscale cannot make RGB of its pixel format %d", f->format);
     set_colours(m->to_rgb, f); /* of what it does not know, the usual one stays */
-    int code = sws_scale(m->to_rgb, (const uint8_t *const *)f->data, f->linesize, 0, f->height, to, strides);
+    int code = vlci_libav.sws_scale(m->to_rgb, (const uint8_t *const *)f->data, f->linesize, 0, f->height, to,
+                                    strides);
     return code < 0 ? failure(m, code, "a frame cannot be made RGB") : VLCACHE_OK;
 }
 
@@ -277,13 +269,13 @@ static vlcache_status movie_read(void *self, int index, vlcache_image **out) {
 static void movie_close(void *self) {
     movie *m = self;
     if (!m) return;
-    avcodec_free_context(&m->codec);
-    avformat_close_input(&m->format);
-    av_packet_free(&m->packet);
-    av_frame_free(&m->frame);
-    av_frame_free(&m->next);
-    sws_freeContext(m->to_rgb);
-    av_free(m->rgb);
+    vlci_libav.avcodec_free_context(&m->codec);
+    vlci_libav.avformat_close_input(&m->format);
+    vlci_libav.av_packet_free(&m->packet);
+    vlci_libav.av_frame_free(&m->frame);
+    vlci_libav.av_frame_free(&m->next);
+    vlci_libav.sws_freeContext(m->to_rgb);
+    vlci_libav.av_free(m->rgb);
     vlci_free(m->url);
     vlci_free(m->name);
     vlci_free(m);
@@ -298,9 +290,9 @@ static vlcache_status create(const char *path, movie **out) {
     if (!m) return vlci_fail_memory("video");
     m->url = vlci_format("file:%s", path);
     m->name = vlci_strdup(path);
-    m->packet = av_packet_alloc();
-    m->frame = av_frame_alloc();
-    m->next = av_frame_alloc();
+    m->packet = vlci_libav.av_packet_alloc();
+    m->frame = vlci_libav.av_frame_alloc();
+    m->next = vlci_libav.av_frame_alloc();
     bool whole = m->url && m->name && m->packet && m->frame && m->next;
     return whole ? VLCACHE_OK : vlci_fail_memory("video");
 }
@@ -316,7 +308,7 @@ static vlcache_status measure(movie *m) {
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "make it smaller",
                               "has frames of %d x %d pixels, at most %u are read", m->width, m->height,
                               VLCACHE_IMAGE_MAX_PIXELS);
-    m->rgb = av_malloc(row_bytes(m) * (size_t)m->height + SPARE);
+    m->rgb = vlci_libav.av_malloc(row_bytes(m) * (size_t)m->height + SPARE);
     return m->rgb ? VLCACHE_OK : vlci_fail_memory("frame of a video");
 }
 
@@ -340,13 +332,6 @@ static vlcache_status open_movie(movie *m, vlci_source *out) {
     return status;
 }
 
-bool vlcache_video_reads_files(void) {
-    return true;
-}
-#else
-bool vlcache_video_reads_files(void) {
-    return false;
-}
 #endif
 
 /* A pipe would be waited for, and cannot be read twice. */
@@ -363,19 +348,19 @@ static vlcache_status check_file(const char *path) {
 
 vlcache_status vlci_movie_open(const char *path, vlci_source *out) {
     vlcache_status status = check_file(path);
+    if (!status && !vlcache_video_reads_files())
+        status = vlci_fail_file(VLCACHE_E_UNSUPPORTED, path,
+                                "install " VLCI_LIBAV_PACKAGES
+                                ", or make pictures of it (ffmpeg -i FILE -vf fps=2 "
+                                "frames/%05d.png) and give those (--frames)",
+                                VLCI_LIBAV_MISSING);
     if (status) return status;
 #ifdef VLCI_WITH_LIBAV
     movie *m;
     status = create(path, &m);
     if (!status) status = open_movie(m, out);
     if (status) movie_close(m);
-    return status;
-#else
-    (void)out;
-    return vlci_fail_file(
-        VLCACHE_E_UNSUPPORTED, path,
-        "install libavformat-dev, libavcodec-dev and libswscale-dev and build again, or make "
-        "pictures of it (ffmpeg -i FILE -vf fps=2 frames/%05d.png) and give those (--frames)",
-        "this build reads no video files");
 #endif
+    (void)out;
+    return status;
 }

@@ -1,7 +1,7 @@
 /*
  * film.c - frames -> RGB -> the encoder's pixels -> packets -> file.
  */
-#include "support/film.h"
+#include "support/film/film.h"
 
 #include <check.h>
 #include <string.h>
