@@ -263,7 +263,9 @@ static vlcache_status check_videos(const vlcache_model *model, const vlcache_pro
                            model->config.eyes ? "; give it some frames as pictures" : "");
     if (model->config.video_token < 0)
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.n_videos", VLCI_VALUE("%zu", asked->n_videos),
-                           "must be 0: this checkpoint's config.json names no video_token_id");
+                           "must be 0: %s",
+                           model->config.no_videos ? model->config.no_videos
+                                                   : "this checkpoint's config.json names no video_token_id");
     if (!asked->videos || asked->n_videos > MOST)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, asked->videos ? "prompt.n_videos" : "prompt.videos",
                            VLCI_VALUE("%zu", asked->n_videos),

@@ -53,6 +53,7 @@ static int count(const vlci_clip_choice *c, const vlci_clip_asked *asked, const 
 
 static int frame_at(const vlci_clip_choice *c, const vlci_clip *clip, int i) {
     if (c->ends) return clip->n > 1 ? (int)rint(i * ((clip->total - 1) / (double)(clip->n - 1))) : 0;
+    if (c->step == 1) return (int)((int64_t)i * clip->total / clip->n);
     return smaller((int)(float)(i * (clip->total / (double)clip->n)), clip->total - 1);
 }
 

@@ -30,7 +30,7 @@ typedef struct vlci_clip_choice {
     float fps;       /**< 0: not by rate */
     int frames;      /**< 0: not by number */
     int least, most; /**< of frames, where they are chosen by rate */
-    int step;        /**< frames are a multiple of it */
+    int step;        /**< frames are a multiple of it; those of steps are counted in single numbers */
     bool ends;       /**< from the first to the last, both included; else each begins an equal part */
 } vlci_clip_choice;
 

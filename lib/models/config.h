@@ -18,6 +18,7 @@ struct vlci_config {
     char *text_model_type; /**< "llama", "qwen2", ..: as it is said; owned */
     int image_token;       /**< id of the family's mark */
     int video_token;       /**< id of its mark of a video; -1: none */
+    const char *no_videos; /**< why there is none, where the checkpoint says more (static storage) */
     int bos_token;         /**< -1: none */
     int *eos_tokens;       /**< generation_config.json, else config.json; owned */
     int n_eos_tokens;

@@ -11,6 +11,7 @@ import sys
 
 import common
 import numpy as np
+import llava_onevision
 import qwen_vl
 import taps
 import torch
@@ -37,8 +38,12 @@ CASES = {
     "qwen3-vl": [("film", (44, 40, 11, 3.0), {}, [], ask("What moves?", system=False)),
                  ("films", (61, 23, 40, 29.97), {"num_frames": 5}, [(16, 24)],
                   ask("Compare.", LOOKED + SEEN, system=False))],
+    "onevision-hub": [("film", (30, 30, 7, 2.0), {"num_frames": 5}, [], "<|im_start|>user <video>\nWhat moves?<|im_end|>"
+                       "<|im_start|>assistant\n"),
+                      ("films", (47, 20, 5, 2.0), {"fps": 1.0}, [(61, 30)], "<|im_start|>user <image><video>\nCompare."
+                       "<|im_end|><|im_start|>assistant\n")],
 }  # fmt: skip
-FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS}
+FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS + llava_onevision.FOLDERS}
 
 
 def film(seed, width, height, frames):
@@ -47,6 +52,8 @@ def film(seed, width, height, frames):
 
 def planes(inputs):
     """[frames, 3, height, width], steps filled up: the processor's patches, put back."""
+    if "video_grid_thw" not in inputs:
+        return inputs["pixel_values_videos"][0]
     out, at, merge, patch = [], 0, qwen_vl.MERGE, qwen_vl.PATCH
     for t, h, w in inputs["video_grid_thw"].tolist():
         rows = inputs["pixel_values_videos"][at : at + t * h * w]
@@ -82,7 +89,8 @@ def run(folder, model, inputs, special):
         raise common.Near("two tokens are tied")
     if set(tokens) & set(special):
         raise common.Near("a special token was chosen")
-    return {"prompt.ids": inputs["input_ids"][0].numpy(), "positions": out["positions"].numpy(),
+    positions = {"positions": out["positions"].numpy()} if "positions" in out else {}
+    return {"prompt.ids": inputs["input_ids"][0].numpy(), **positions,
             "vision.pixels": planes(inputs).float().numpy(), "embed": out["embed"].numpy(),
             "logits": logits[0].numpy(), "greedy.tokens": np.array(tokens)}  # fmt: skip
 
@@ -117,7 +125,7 @@ def make(name):
         said.append({"case": case, "prompt": prompt, "frames": n, "fps": fps, "sample_fps": how.get("fps", 0.0),
                      "sample_frames": how.get("num_frames", 0), "film": f"video-{case}.png",
                      "images": [f"video-{case}.{i}.png" for i in range(len(pictures))], "taps": f"video-{case}.taps"})  # fmt: skip
-        print(f"  {name}/{case}: N {len(made['prompt.ids'])}, frames {chosen}, grid {inputs['video_grid_thw'].tolist()}, "
+        print(f"  {name}/{case}: N {len(made['prompt.ids'])}, frames {chosen}, pixels {list(made['vision.pixels'].shape)}, "
               f"{len(set(made['greedy.tokens'].tolist()))} different tokens, film {attempt}", flush=True)  # fmt: skip
     (path / "golden" / "videos.json").write_text(json.dumps(said, indent=1) + "\n")
 
