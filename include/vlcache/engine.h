@@ -47,13 +47,20 @@ typedef struct vlcache_prompt {
                                        stand behind the pictures. Their frames are decoded while the turn
                                        runs; NULL */
     size_t n_videos;              /**< 0..64; 0 */
-    double video_fps;    /**< frames that are seen of each second, as far as the family's bounds allow; 0: as
-                              the checkpoint says (Qwen-VL: 2, at least 4, at most 768); 0 */
-    size_t video_frames; /**< in place of a rate: how many of each video, at regular distances; 0: by rate;
-                              0 */
+    double video_fps;     /**< frames that are seen of each second, as far as the family's bounds allow; 0: as
+                               the checkpoint says (Qwen-VL: 2, at least 4, at most 768); 0 */
+    size_t video_frames;  /**< in place of a rate: how many of each video, at regular distances; 0: by rate;
+                               0 */
+    size_t stream_frames; /**< videos are read so many frames at a time, and the cache is compressed between:
+                               no more than that stands in it in full. Of K parts each keeps 1 / K of the
+                               budget, all together what the budget leaves of one, so that memory stays flat
+                               however long a video is; text in front of videos and behind them comes on top.
+                               Rows that choose are those behind the part's frames, or its last 32. Does not
+                               go together with storage "coded", nor with vlcache_session_compare(). 0: all
+                               at once; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
-    { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0, NULL, 0, 0, 0 }
+    { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0 }
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {

@@ -95,42 +95,60 @@ static vlcache_status look_at_frames(looking *l, int index, int first, int n, vl
     return status;
 }
 
-static vlcache_status look_at_video(looking *l, int index) {
+/* Frames from .. to - 1 of the clip. */
+static vlcache_status look_at_video(looking *l, int index, int from, int to) {
     const vlci_clip *clip = &l->prompt->clip[index];
     int part = l->model->family->videos->at_once(&l->model->config, clip);
     vlcache_image **frames = vlci_calloc((size_t)part, sizeof *frames);
     vlcache_status status = frames ? VLCACHE_OK : vlci_fail_memory("frames of a video");
-    for (int first = 0; first < clip->n && !status; first += part)
-        status = look_at_frames(l, index, first, clip->n - first < part ? clip->n - first : part, frames);
-    if (!status) status = go_on(l, "looking at a video", (size_t)clip->n, (size_t)clip->n);
+    for (int first = from; first < to && !status; first += part)
+        status = look_at_frames(l, index, first, to - first < part ? to - first : part, frames);
+    if (!status) status = go_on(l, "looking at a video", (size_t)to, (size_t)clip->n);
     vlci_free(frames);
     return status;
 }
 
 /* ---- all ----------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
-                                const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
-                                vlcache_timings *timings, cl_mem *features) {
+/* Item `item`, as far as the range goes. */
+static vlcache_status look_at_item(looking *l, const vlci_look_range *range, int item) {
+    int index = l->prompt->shown[item], n_images = (int)l->prompt->n_images;
+    int from = item == range->item ? range->frame : 0;
+    if (index < n_images) return look_at_picture(l, index);
+    int n = l->prompt->clip[index - n_images].n;
+    return look_at_video(l, index - n_images, from, item == range->end_item ? range->end_frame : n);
+}
+
+vlcache_status vlci_prompt_look_range(const vlcache_model *model, const vlcache_prompt *asked,
+                                      const vlci_prompt *prompt, const vlci_look_range *range,
+                                      vlcache_progress_fn progress, void *user, vlcache_timings *timings,
+                                      cl_mem *features) {
     looking l = {.model = model,
                  .asked = asked,
                  .prompt = prompt,
                  .progress = progress,
                  .user = user,
                  .timings = timings};
-    size_t n = prompt->n_images + prompt->n_videos;
     *features = NULL;
-    if (!n) return VLCACHE_OK;
-    vlcache_status status = vlci_memory_create(model->device, features_bytes(model, prompt->visual),
+    if (!range->n_tokens) return VLCACHE_OK;
+    vlcache_status status = vlci_memory_create(model->device, features_bytes(model, range->n_tokens),
                                                "visual tokens", &l.features);
-    for (size_t i = 0; i < n && !status; i++) {
-        int index = prompt->shown[i];
-        bool video = index >= (int)prompt->n_images;
-        status = video ? look_at_video(&l, index - (int)prompt->n_images) : look_at_picture(&l, index);
-    }
-    if (!status && prompt->n_images)
-        status = go_on(&l, "looking at pictures", prompt->n_images, prompt->n_images);
+    for (int item = range->item; item <= range->end_item && !status; item++)
+        if (item < range->end_item || range->end_frame) status = look_at_item(&l, range, item);
     if (status) vlci_memory_release(model->device, &l.features);
     *features = l.features;
     return status;
+}
+
+vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
+                                const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
+                                vlcache_timings *timings, cl_mem *features) {
+    const vlci_look_range all = {.end_item = (int)(prompt->n_images + prompt->n_videos),
+                                 .n_tokens = prompt->visual};
+    vlcache_status status =
+        vlci_prompt_look_range(model, asked, prompt, &all, progress, user, timings, features);
+    if (status || !prompt->n_images || !progress) return status;
+    if (progress(user, "looking at pictures", prompt->n_images, prompt->n_images)) return VLCACHE_OK;
+    vlci_memory_release(model->device, features);
+    return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while looking at pictures");
 }

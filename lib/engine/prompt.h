@@ -47,6 +47,13 @@ typedef struct vlci_prompt {
 vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prompt *asked,
                                   const vlci_turn *turn, vlci_prompt *out);
 
+/** What of a prompt is looked at: from frame `frame` of item `item` (of prompt->shown) to where the next
+ * range begins; the prompt's visual tokens token .. token + n_tokens - 1. */
+typedef struct vlci_look_range {
+    int item, frame, end_item, end_frame; /**< end_item may be one behind the last */
+    int token, n_tokens;
+} vlci_look_range;
+
 /**
  * Runs pictures and videos through the vision tower (look.c): f32 [visual][hidden] in new memory, NULL
  * without them. `progress` (may be NULL) is told how many pictures are done, or frames of a video;
@@ -56,6 +63,12 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
 vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features);
+
+/** The same of a range. */
+vlcache_status vlci_prompt_look_range(const vlcache_model *model, const vlcache_prompt *asked,
+                                      const vlci_prompt *prompt, const vlci_look_range *range,
+                                      vlcache_progress_fn progress, void *user, vlcache_timings *timings,
+                                      cl_mem *features);
 
 void vlci_prompt_release(vlci_prompt *prompt);
 

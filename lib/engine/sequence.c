@@ -56,6 +56,7 @@ vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) 
 /* ---- what the last turn left --------------------------------------------------------------------------- */
 
 void vlci_sequence_forget(vlcache_sequence *s) {
+    vlci_portions_destroy(&s->portions);
     vlci_prompt_release(&s->prompt);
     vlci_compress_destroy(&s->own[0]);
     vlci_free(s->images);
@@ -137,6 +138,8 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
                                            .budget = 1.0,
                                            .kept = sequence->prompt.n,
                                            .recent = sequence->prompt.n};
+    if (plan && sequence->portions)
+        *out = vlci_portions_layer(sequence->portions, &plan->layer[layer], layer);
     return VLCACHE_OK;
 }
 
@@ -149,10 +152,12 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
                            "must be from 0 to %d, the model has %d", heads - 1, heads);
     int *all = vlci_alloc((size_t)kept, sizeof *all);
+    vlci_portions *portions = sequence->portions;
     if (!all) return vlci_fail_memory("kept positions");
     for (int i = 0; i < kept; i++) all[i] = i;
     vlci_compress *plan = vlci_sequence_plan(sequence);
     if (plan) status = vlci_compress_positions(plan, layer, kv_head, all, &kept);
+    if (plan && portions && !status) vlci_portions_positions(portions, layer * heads + kv_head, all, &kept);
     *n = (size_t)kept;
     for (size_t i = 0; i < *n && i < capacity && !status; i++) positions[i] = all[i];
     vlci_free(all);

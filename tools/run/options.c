@@ -105,6 +105,8 @@ static const flag flags[] = {
      .help = "frames of each second that are seen; 0: as the model has it (Qwen-VL: 2 a\nsecond, LLaVA-OneVision: 32 of the whole)"},
     {FLAG_WHOLE, .name = "sample-frames", .argument = "N", .offset = FIELD(sample_frames), .high = VLCACHE_VIDEO_MAX_FRAMES,
      .help = "in its place: frames of the whole video that are seen; 0: by rate"},
+    {FLAG_WHOLE, .name = "stream", .argument = "N", .offset = FIELD(stream), .high = VLCACHE_VIDEO_MAX_FRAMES,
+     .help = "read a video N frames at a time and compress the cache between, so that\nit never grows beyond what N frames take and the budget leaves of them;\n0: all at once"},
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
     {FLAG_TEXT, .name = "chat-template", .argument = "NAME|FILE", .offset = FIELD(chat_template),

@@ -43,6 +43,7 @@ typedef struct options {
     double fps;        /* of the frames in folders; 0: not given */
     double sample_fps; /* of the frames that are seen; 0: as the model says */
     int sample_frames; /* the same, of the whole */
+    int stream;        /* frames that are read at a time; 0: all */
     const char *device, *chat_template, *system, *heatmap; /* NULL: not given */
     int predict, context, top_k;
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
