@@ -137,6 +137,81 @@ START_TEST(refusals) {
 }
 END_TEST
 
+/* A question of vlcache-eval about frames, with and without a number of them, and about a file. */
+START_TEST(questions) {
+    static const char head[] = "\"question\": \"What?\", \"answers\": [\"a\"], \"metric\": \"exact\"}\n";
+    char data[512], path[512], lines[8192] = "{\"video\": [";
+    const film f = {"png", FRAMES, WIDTH, HEIGHT, 4, 0};
+    process p;
+    frames();
+    for (int i = 0; i < FRAMES; i++)
+        snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\"frames/%02d.png\"", i ? ", " : "",
+                 i);
+    char *end = lines + strlen(lines);
+    snprintf(end, sizeof lines - (size_t)(end - lines),
+             "], \"fps\": 4, %s{\"video\": [\"frames/00.png\", "
+             "\"frames/01.png\"], \"frames\": 2, %s",
+             head, head);
+    int asked = 2;
+    if (film_can()) {
+        film_write(in_scratch("asked.mkv", path), &f);
+        asked = 3;
+        end = lines + strlen(lines);
+        snprintf(end, sizeof lines - (size_t)(end - lines), "{\"video\": \"asked.mkv\", %s", head);
+    }
+    scratch_text("films.jsonl", lines);
+    process_run(&p,
+                (const char *const[]){VLCACHE_BINARY_DIR "/vlcache-eval", "-m", QWEN, "--data",
+                                      in_scratch("films.jsonl", data), "--policy", "vlcache", "--budget",
+                                      "0.3", "-n", "2", "--results", in_scratch("films.results", path), "-o",
+                                      "json", "--strict", NULL},
+                "", 0);
+    ended(&p, 0);
+    process_release(&p);
+    json_t *results = NULL;
+    FILE *file = fopen(in_scratch("films.results", path), "r");
+    int records = 0;
+    ck_assert_ptr_nonnull(file);
+    while ((results = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL))) {
+        const json_t *pictures = json_object_get(results, "pictures");
+        if (pictures)
+            ck_assert_uint_eq(json_array_size(pictures), records == 0 ? FRAMES : records == 1 ? 2 : 1);
+        if (pictures) records++;
+        json_decref(results);
+    }
+    fclose(file);
+    ck_assert_int_eq(records, asked);
+}
+END_TEST
+
+START_TEST(bad_questions) {
+    static const struct {
+        const char *fields, *said;
+    } lines[] = {
+        {"\"video\": []", "an array of frames"},
+        {"\"video\": 3", "an array of frames"},
+        {"\"video\": \"no.mp4\"", "no.mp4"},
+        {"\"video\": [\"frames/00.png\"], \"fps\": -1", "\"fps\""},
+        {"\"video\": [\"frames/00.png\"], \"frames\": 0", "\"frames\""},
+        {"\"video\": [\"frames/00.png\"], \"image\": \"frames/00.png\"", "beside pictures"},
+    };
+    char line[512], data[512];
+    frames();
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        process p;
+        snprintf(line, sizeof line,
+                 "{%s, \"question\": \"x\", \"answers\": [\"y\"], \"metric\": \"exact\"}\n", lines[i].fields);
+        scratch_text("bad.jsonl", line);
+        process_run(&p,
+                    (const char *const[]){VLCACHE_BINARY_DIR "/vlcache-eval", "-m", QWEN, "--data",
+                                          in_scratch("bad.jsonl", data), "--strict", NULL},
+                    "", 0);
+        expect(&p, 2, lines[i].said);
+        process_release(&p);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("watch");
     TCase *tests = tcase_create("watch");
@@ -147,6 +222,8 @@ int main(void) {
     tcase_add_test(tests, chats);
     tcase_add_test(tests, progress);
     tcase_add_test(tests, refusals);
+    tcase_add_test(tests, questions);
+    tcase_add_test(tests, bad_questions);
     suite_add_tcase(suite, tests);
     int code = suite_run(suite);
     scratch_clean();
