@@ -17,7 +17,7 @@
 
 static vlci_tokenizer *tokenizer; /* of "llava-llama-full", which knows <s>, </s> and <|im_end|> */
 static vlci_chat *base;           /* its folder's template, with its tokens */
-static vlci_chat_for what = {NULL, "<image>"};
+static vlci_chat_for what = {NULL, "<image>", NULL};
 
 static void open_model(void) {
     ck_ok(vlci_tokenizer_load(MODELS "llava-llama-full", &tokenizer));
@@ -105,7 +105,7 @@ START_TEST(goldens) {
         vlci_chat *own = NULL, *chat = NULL;
         snprintf(folder, sizeof folder, MODELS "%s", text_in(one, "model"));
         ck_ok(vlci_tokenizer_load(folder, &t));
-        const vlci_chat_for its = {t, "<image>"};
+        const vlci_chat_for its = {t, "<image>", NULL};
         ck_ok(vlci_chat_load(folder, "plain", &its, &own));
         if (text_in(one, "template"))
             ck_ok(vlci_chat_open(own, text_in(one, "template"), &its, &chat));
@@ -204,11 +204,11 @@ START_TEST(items) {
     check(first, NULL, false, 1, "A", "T<image>;|UA");
     check(blind, NULL, false, 1, "A", "T<image>\n|UA");
     vlci_chat *chat = opened(in_order);
-    ck_assert(chat->form.pictures && chat->form.interleaves && chat->form.items[VLCI_ASSISTANT] &&
-              chat->form.items[VLCI_SYSTEM]);
+    ck_assert(chat->form.sign[0].taken && chat->form.sign[0].interleaves &&
+              chat->form.items[VLCI_ASSISTANT] && chat->form.items[VLCI_SYSTEM]);
     vlci_chat_release(&chat);
     chat = opened(first);
-    ck_assert(chat->form.pictures && !chat->form.interleaves);
+    ck_assert(chat->form.sign[0].taken && !chat->form.sign[0].interleaves);
     vlci_chat_release(&chat);
     chat = opened(LOOP "{{ m.content|trim }}{% endfor %}"); /* shows a list as Python does */
     ck_assert(!chat->form.items[VLCI_USER]);
@@ -254,9 +254,9 @@ static void encoded(const char *asked, const vlci_conversation *c, bool rewritte
 }
 
 START_TEST(later_turns) {
-    vlci_said said[] = {{VLCI_USER, "One", 0}, {VLCI_ASSISTANT, "Two", 0}, {VLCI_USER, "Three", 0}};
+    vlci_said said[] = {{VLCI_USER, "One", 0, 0}, {VLCI_ASSISTANT, "Two", 0, 0}, {VLCI_USER, "Three", 0, 0}};
     vlci_conversation all = {.at = said, .n = 3}, alone = {.at = said + 2, .n = 1, .lost = true};
-    vlci_said silent[] = {{VLCI_USER, "One", 0}, {VLCI_ASSISTANT, "", 0}, {VLCI_USER, "Three", 0}};
+    vlci_said silent[] = {{VLCI_USER, "One", 0, 0}, {VLCI_ASSISTANT, "", 0, 0}, {VLCI_USER, "Three", 0, 0}};
     vlci_conversation nothing = {.at = silent, .n = 3};
     static const char want[] =
         "[INST] Three [/INST]"; /* the end of the answer in front is special: not shown */
@@ -336,7 +336,7 @@ END_TEST
 
 /* One that cannot be used is told when it is used: another can be chosen in its place. */
 START_TEST(broken) {
-    vlci_said said = {VLCI_USER, "Q", 0};
+    vlci_said said = {VLCI_USER, "Q", 0, 0};
     const vlci_conversation c = {.at = &said, .n = 1};
     vlci_chat *chat = NULL, *other = NULL;
     vlci_chat_turn made;
@@ -386,7 +386,8 @@ START_TEST(mute) {
 END_TEST
 
 START_TEST(memory) {
-    vlci_said said[] = {{VLCI_USER, "One", 1}, {VLCI_ASSISTANT, "Two", 0}, {VLCI_USER, "A <image> b", 1}};
+    vlci_said said[] = {
+        {VLCI_USER, "One", 1, 0}, {VLCI_ASSISTANT, "Two", 0, 0}, {VLCI_USER, "A <image> b", 1, 0}};
     const vlci_conversation c = {.at = said, .n = 3};
     scratch_text("tokenizer_config.json",
                  "{\"chat_template\": \"{% for m in messages %}{{ m.content }}</s>{% endfor %}\","

@@ -18,7 +18,7 @@ static vlcache_image *picture;
 /* Lays a first turn out; `images` pictures, all the same. */
 static void lay(const char *chat, bool raw, int images, const char *text, vlci_prompt *out) {
     const vlcache_image *all[MOST] = {picture, picture, picture};
-    const vlci_chat_for what = {talk_demo()->tokenizer, "<image>"};
+    const vlci_chat_for what = {talk_demo()->tokenizer, "<image>", NULL};
     vlci_chat *opened = NULL;
     ck_ok(vlci_chat_open(talk_demo()->chat, chat, &what, &opened));
     const vlci_turn turn = {.chat = opened, .open = -1};

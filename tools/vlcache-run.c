@@ -1,7 +1,7 @@
 /*
  * vlcache-run.c - asks a vision-language model about pictures, or a text model.
  *
- *     parse -> pictures -> device -> model -> session -> ask (or chat) -> report
+ *     parse -> pictures, videos -> device -> model -> session -> ask (or chat) -> report
  */
 #include <stdio.h>
 
@@ -32,6 +32,18 @@ static int load_pictures(run *r) {
     int code = EXIT_OK;
     for (int i = 0; i < r->options.n_images && !code; i++)
         code = pictures_add(&r->pictures, r->options.images[i], &r->console);
+    return code;
+}
+
+static int open_videos(run *r) {
+    const options *o = &r->options;
+    int code = EXIT_OK;
+    for (int i = 0; i < o->n_videos && !code; i++)
+        code = videos_add(&r->videos, o->videos[i].path,
+                          !o->videos[i].frames ? 0
+                          : o->fps > 0         ? o->fps
+                                               : DEFAULT_FPS,
+                          &r->console);
     return code;
 }
 
@@ -92,6 +104,7 @@ static void close_all(run *r) {
     vlcache_model_destroy(&r->model);
     vlcache_device_destroy(&r->device);
     pictures_clear(&r->pictures);
+    videos_clear(&r->videos);
     options_release(&r->options);
 }
 
@@ -107,6 +120,7 @@ int main(int argc, char **argv) {
     }
     double start = clock_seconds();
     if (!code) code = load_pictures(&r);
+    if (!code) code = open_videos(&r);
     if (!code) start = clock_seconds();
     interrupt_says(true);
     if (!code) code = open_device(&r);

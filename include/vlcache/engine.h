@@ -18,13 +18,14 @@
 #include "compress.h"
 #include "image.h"
 #include "model.h"
+#include "video.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/** Among the tokens of a prompt: the next picture. */
-enum { VLCACHE_TOKEN_IMAGE = -1 };
+/** Among the tokens of a prompt: the next picture, the next video. */
+enum { VLCACHE_TOKEN_IMAGE = -1, VLCACHE_TOKEN_VIDEO = -2 };
 
 /** One turn; start from VLCACHE_PROMPT_INIT. Everything is borrowed for the call. */
 typedef struct vlcache_prompt {
@@ -41,16 +42,41 @@ typedef struct vlcache_prompt {
     const int32_t *tokens; /**< n_tokens ids in place of a text, taken as they stand (no template, nothing
                                 added); VLCACHE_TOKEN_IMAGE stands for each picture. NULL: the text; NULL */
     size_t n_tokens;       /**< 0 */
+    vlcache_video *const *videos; /**< n_videos videos in the order of their marks ("<|video_pad|>" of
+                                       Qwen-VL), which a text may place as those of pictures; otherwise they
+                                       stand behind the pictures. Their frames are decoded while the turn
+                                       runs; NULL */
+    size_t n_videos;              /**< 0..64; 0 */
+    double video_fps;     /**< frames that are seen of each second, as far as the family's bounds allow; 0: as
+                               the checkpoint says (Qwen-VL: 2, at least 4, at most 768); 0 */
+    size_t video_frames;  /**< in place of a rate: how many of each video, at regular distances; 0: by rate;
+                               0 */
+    size_t stream_frames; /**< videos are read so many frames at a time, and the cache is compressed between:
+                               no more than that stands in it in full. Of K parts each keeps 1 / K of the
+                               budget, all together what the budget leaves of one, so that memory stays flat
+                               however long a video is; text in front of videos and behind them comes on top.
+                               Rows that choose are those behind the part's frames, or its last 32. Does not
+                               go together with storage "coded", nor with vlcache_session_compare(). 0: all
+                               at once; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
-    { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0 }
+    { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0 }
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {
     int position;         /**< in the prompt, 0 its first token */
-    int image;            /**< index of the picture in the prompt */
+    int image;            /**< index of the picture in the prompt; n_images and above: frames of its videos,
+                               vlcache_sequence_frame() */
     float x0, y0, x1, y1; /**< pixels of the picture; all 0 for a class token or an end-of-row token */
 } vlcache_visual_token;
+
+/** A frame of a video that visual tokens of a prompt show. Where two frames share tokens (Qwen-VL), the first
+ * of them. */
+typedef struct vlcache_seen_frame {
+    int video;      /**< index of the video in the prompt */
+    int frame;      /**< of the video, 0 its first */
+    double seconds; /**< frame / fps */
+} vlcache_seen_frame;
 
 /** Takes text as it is generated: a piece of whole UTF-8 characters, valid for the call. False ends the
  * answer. */
@@ -67,8 +93,8 @@ typedef struct vlcache_generate_options {
     bool probe;        /**< in vlcache_session_compare(): measure decode too, for vlcache_session_probe();
                             false */
     vlcache_text_fn on_text;      /**< NULL: none; NULL */
-    vlcache_progress_fn progress; /**< stages "looking at pictures" (tiles) and "reading the prompt" (layers);
-                                       NULL: none; NULL */
+    vlcache_progress_fn progress; /**< stages "looking at pictures" (pictures), "looking at a video" (frames)
+                                       and "reading the prompt" (layers); NULL: none; NULL */
     void *user;                   /**< of both callbacks; NULL */
     size_t min_tokens;            /**< an end token before so many tokens is a token like any other, for
                                        answers of a length (measurements); 0 */
@@ -260,6 +286,12 @@ VLCACHE_API vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int
  */
 VLCACHE_API vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int index,
                                                    vlcache_visual_token *out);
+
+/** Frame `index` of those that the videos of the last turn's prompt were seen in: of
+ * vlcache_visual_token.image less the number of pictures. Errors: VLCACHE_E_ARGUMENT (no turn, no such
+ * frame). */
+VLCACHE_API vlcache_status vlcache_sequence_frame(const vlcache_sequence *sequence, int index,
+                                                  vlcache_seen_frame *out);
 
 /** KV memory of an engine, in bytes. */
 typedef struct vlcache_engine_memory {

@@ -105,6 +105,12 @@ VLCACHE_API vlcache_status vlcache_session_kept(vlcache_session *session, int la
 VLCACHE_API vlcache_status vlcache_session_visual(const vlcache_session *session, int index,
                                                   vlcache_visual_token *out);
 
+/** Frame `index` of those that the videos of the last turn's prompt were seen in; as
+ * vlcache_sequence_frame().
+ */
+VLCACHE_API vlcache_status vlcache_session_frame(const vlcache_session *session, int index,
+                                                 vlcache_seen_frame *out);
+
 /** The chat template in use: one of vlcache_chat_template_names(), or the name of the file that it stands in
  * ("chat_template.jinja"), or "text" (owned by the session). */
 VLCACHE_API const char *vlcache_session_chat_template(const vlcache_session *session);

@@ -47,5 +47,6 @@
 #include "outline.h"
 #include "session.h"
 #include "status.h"
+#include "video.h"
 
 #endif

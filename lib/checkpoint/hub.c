@@ -8,10 +8,11 @@
 
 #include "core/alloc.h"
 
-enum { CONFIG, GENERATION, IMAGE, JOINT, FILE_LIMIT = 16 << 20, MAX_IDS = 1024 };
+enum { CONFIG, GENERATION, IMAGE, JOINT, VIDEO, FILE_LIMIT = 16 << 20, MAX_IDS = 1024 };
+enum { VIDEO_FILE = IMAGE + 1 }; /* of those that are held */
 
 static const char *const file_names[] = {"config.json", "generation_config.json", "preprocessor_config.json",
-                                         "processor_config.json"};
+                                         "processor_config.json", "video_preprocessor_config.json"};
 
 /* ---- the files ----------------------------------------------------------------------------------------- */
 
@@ -37,7 +38,7 @@ static vlcache_status check_folder(const char *folder, const char *config) {
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
     vlcache_status status = VLCACHE_OK;
     *hub = (vlci_hub){0};
-    for (int i = CONFIG; i <= JOINT && !status; i++)
+    for (int i = CONFIG; i <= VIDEO && !status; i++)
         status = vlci_path_join(folder, file_names[i], &hub->path[i]);
     if (!status) status = check_folder(folder, hub->path[CONFIG]);
     if (!status) status = vlci_json_load(hub->path[CONFIG], FILE_LIMIT, &hub->file[CONFIG]);
@@ -77,30 +78,44 @@ static vlcache_status image_alone(vlci_hub *hub, vlci_scope *image) {
     return hub->file[IMAGE] ? VLCACHE_OK : vlci_fail_memory("settings of an image processor");
 }
 
-/* Puts a file in the place of the image processor's. */
-static vlcache_status load_image(vlci_hub *hub, const char *path) {
-    json_decref(hub->file[IMAGE]);
-    return vlci_json_load(path, FILE_LIMIT, &hub->file[IMAGE]);
+/* Puts a file in the place of the image processor's, or the video processor's. */
+static vlcache_status load(vlci_hub *hub, int file, const char *path) {
+    json_decref(hub->file[file]);
+    return vlci_json_load(path, FILE_LIMIT, &hub->file[file]);
+}
+
+/* A processor that is nested in processor_config.json. */
+static vlcache_status load_nested(vlci_hub *hub, int file, const char *key, vlci_scope *out) {
+    if (!vlci_path_exists(hub->path[JOINT])) return VLCACHE_OK;
+    vlcache_status status = load(hub, file, hub->path[JOINT]);
+    vlci_scope whole = vlci_scope_of(hub->path[JOINT], hub->file[file]);
+    return status ? status : vlci_json_object(&whole, key, out);
 }
 
 vlcache_status vlci_hub_image(vlci_hub *hub, vlci_scope *image) {
-    vlcache_status status = VLCACHE_OK;
     *image = (vlci_scope){0};
     if (hub->alone) return image_alone(hub, image);
-    if (vlci_path_exists(hub->path[JOINT])) {
-        status = load_image(hub, hub->path[JOINT]);
-        vlci_scope whole = vlci_scope_of(hub->path[JOINT], hub->file[IMAGE]);
-        if (!status) status = vlci_json_object(&whole, "image_processor", image);
-    }
+    vlcache_status status = load_nested(hub, IMAGE, "image_processor", image);
     if (status || image->object) return status;
-    status = load_image(hub, hub->path[IMAGE]);
+    status = load(hub, IMAGE, hub->path[IMAGE]);
     *image = vlci_scope_of(hub->path[IMAGE], hub->file[IMAGE]);
     return status;
 }
 
+vlcache_status vlci_hub_video(vlci_hub *hub, vlci_scope *video) {
+    *video = (vlci_scope){.file = hub->path[CONFIG]};
+    if (hub->alone) return VLCACHE_OK;
+    vlcache_status status = load_nested(hub, VIDEO_FILE, "video_processor", video);
+    if (status || video->object) return status;
+    if (!vlci_path_exists(hub->path[VIDEO])) return vlci_hub_image(hub, video);
+    status = load(hub, VIDEO_FILE, hub->path[VIDEO]);
+    *video = vlci_scope_of(hub->path[VIDEO], hub->file[VIDEO_FILE]);
+    return status;
+}
+
 void vlci_hub_close(vlci_hub *hub) {
-    for (int i = CONFIG; i <= IMAGE; i++) json_decref(hub->file[i]);
-    for (int i = CONFIG; i <= JOINT; i++) vlci_free(hub->path[i]);
+    for (int i = CONFIG; i <= VIDEO_FILE; i++) json_decref(hub->file[i]);
+    for (int i = CONFIG; i <= VIDEO; i++) vlci_free(hub->path[i]);
     *hub = (vlci_hub){0};
 }
 

@@ -16,8 +16,8 @@ enum { VLCI_MAX_WIDTH = 1 << 20, VLCI_MAX_LAYERS = 1024, VLCI_MAX_HEADS = 1024, 
 typedef struct vlci_hub {
     vlci_scope config;     /**< config.json */
     vlci_scope generation; /**< generation_config.json; its object is NULL when there is none */
-    char *path[4];         /**< the hub's own: config, generation, preprocessor, processor */
-    json_t *file[3];       /**< its own: config, generation, the image processor's */
+    char *path[5];         /**< the hub's own: config, generation, preprocessor, processor, video */
+    json_t *file[4];       /**< its own: config, generation, the image processor's, the video processor's */
     bool alone;            /**< config.json and no folder: vlci_hub_open_alone() */
 } vlci_hub;
 
@@ -41,6 +41,13 @@ vlcache_status vlci_hub_open_alone(const char *config, vlci_hub *out);
  * vlci_hub_open(); one of the two must be there.
  */
 vlcache_status vlci_hub_image(vlci_hub *hub, vlci_scope *image);
+
+/**
+ * The settings of the video processor: the nested "video_processor" of processor_config.json, else
+ * video_preprocessor_config.json, else those of the image processor, as in transformers 5; nothing (object
+ * NULL) of a configuration that stands alone. Errors as vlci_hub_image().
+ */
+vlcache_status vlci_hub_video(vlci_hub *hub, vlci_scope *video);
 
 /** Closes the files and zeroes the hub. */
 void vlci_hub_close(vlci_hub *hub);

@@ -27,10 +27,15 @@ static int share(double part, int whole, int low, int high) {
     return (int)clip(floor(part * whole + 0.5), low, high);
 }
 
+double vlci_budget_least(const vlci_recipe *r) {
+    return r->least > 0.0 ? r->least : 0.01;
+}
+
 static double mixed(const vlci_recipe *r, double sparsity, double density_sum, int layers) {
     if (r->uniform >= 1.0) return r->budget;
     double part = density_sum > 0.0 ? (1.0 - sparsity) / density_sum : 1.0 / layers;
-    return r->uniform * r->budget + (1.0 - r->uniform) * clip(part * r->budget * layers, 0.01, 1.0);
+    return r->uniform * r->budget +
+           (1.0 - r->uniform) * clip(part * r->budget * layers, vlci_budget_least(r), 1.0);
 }
 
 /* No layer keeps more than there is: what the first cannot take goes to the last. */

@@ -19,6 +19,9 @@
 void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
                        vlcache_compress_layer *layer);
 
+/** Share of its rows that a layer keeps at least where budgets follow sparsity. */
+double vlci_budget_least(const vlci_recipe *recipe);
+
 /** What the kv heads of a layer keep when they share evenly: kept, recent, sinks, centroids of each. */
 void vlci_budget_even(const vlcache_compress_layer *layer, int kv_heads, vlci_keep *out);
 

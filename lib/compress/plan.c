@@ -221,7 +221,7 @@ bool vlci_compress_by_layer(const vlci_recipe *r) {
 int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
     double share = r->budget * layers;
     if (vlci_policy_measures(r))
-        share += 0.01 * layers; /* the clip of step 2 gives at most that to sparse ones */
+        share += vlci_budget_least(r) * layers; /* the clip of step 2 gives at most that to sparse ones */
     if (share > layers) share = layers;
     return (int64_t)ceil(share * tokens) + layers;
 }

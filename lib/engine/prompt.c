@@ -1,5 +1,5 @@
 /*
- * prompt.c - text and pictures -> ids and visual tokens.
+ * prompt.c - text, pictures and videos -> ids and places of visual tokens. look.c looks at them.
  *
  *     "USER: <image>\nWhat is this? ASSISTANT:"
  *     <s> USER :  <image>  \n What ...           ids from the tokenizer
@@ -13,9 +13,12 @@
 #include <string.h>
 
 #include "core/alloc.h"
-#include "core/clock.h"
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
+
+static bool takes_videos(const vlcache_model *model) {
+    return model->family->videos && model->config.video_token >= 0;
+}
 
 /* Ids that the caller has, with the model's own mark for each picture. */
 static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt *asked, int32_t **ids,
@@ -27,11 +30,13 @@ static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt 
     for (size_t i = 0; i < *n; i++) {
         int32_t id = asked->tokens[i];
         bool picture = id == VLCACHE_TOKEN_IMAGE && model->config.eyes;
-        if (!picture && (id < 0 || id >= vocab))
+        bool video = id == VLCACHE_TOKEN_VIDEO && takes_videos(model);
+        if (!picture && !video && (id < 0 || id >= vocab))
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.tokens[%zu]", i),
-                               VLCI_VALUE("%d", (int)id), "must be from 0 to %d%s", vocab - 1,
-                               model->config.eyes ? ", or VLCACHE_TOKEN_IMAGE for a picture" : "");
-        (*ids)[i] = picture ? model->config.image_token : id;
+                               VLCI_VALUE("%d", (int)id), "must be from 0 to %d%s%s", vocab - 1,
+                               model->config.eyes ? ", or VLCACHE_TOKEN_IMAGE for a picture" : "",
+                               takes_videos(model) ? ", or VLCACHE_TOKEN_VIDEO for a video" : "");
+        (*ids)[i] = picture ? model->config.image_token : video ? model->config.video_token : id;
     }
     return VLCACHE_OK;
 }
@@ -45,7 +50,7 @@ static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt 
                            "the model has random weights and no tokenizer: give token ids (prompt.tokens)");
     if (asked->raw)
         return vlci_tokenizer_encode(model->tokenizer, asked->text, strlen(asked->text), false, ids, n);
-    vlci_said alone = {VLCI_USER, (char *)asked->text, (int)asked->n_images};
+    vlci_said alone = {VLCI_USER, (char *)asked->text, (int)asked->n_images, (int)asked->n_videos};
     const vlci_conversation opening = {.at = &alone, .n = 1};
     vlcache_status status = vlci_chat_encode(turn->chat, turn->said ? turn->said : &opening, &made);
     *ids = made.ids;
@@ -66,45 +71,97 @@ static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, 
     return VLCACHE_OK;
 }
 
-/* A mark for each picture, as many as were tokenised. */
+/* Marks of pictures, or of videos. */
+typedef struct marks {
+    const char *mark, *what, *field, *setting;
+    int token; /* -1: there are none */
+    size_t n;  /* that there should be */
+} marks;
+
+/* A mark for each, as many as were tokenised. */
+static vlcache_status check_kind(const vlcache_model *model, const vlcache_prompt *asked, const int32_t *ids,
+                                 size_t n, const marks *m) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) found += m->token >= 0 && ids[i] == m->token;
+    if (found == m->n) return VLCACHE_OK;
+    if (!asked->tokens && vlci_tokenizer_id(model->tokenizer, m->mark) != m->token)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "tokenizer.json: \"%s\" is id %d, config.json's %s is %d",
+                         m->mark, (int)vlci_tokenizer_id(model->tokenizer, m->mark), m->setting, m->token);
+    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, m->field, VLCI_VALUE("%zu", m->n),
+                           VLCI_VALUE("must be %zu, the %s marks", found, m->mark),
+                           "the prompt has %zu %s mark%s for %zu %s%s", found, m->mark, found == 1 ? "" : "s",
+                           m->n, m->what, m->n == 1 ? "" : "s");
+}
+
 static vlcache_status check_marks(const vlcache_model *model, const vlcache_prompt *asked, const int32_t *ids,
                                   size_t n) {
-    const char *mark = model->family->mark;
-    size_t marks = 0;
-    for (size_t i = 0; i < n; i++) marks += ids[i] == model->config.image_token;
-    if (marks == asked->n_images) return VLCACHE_OK;
-    if (!asked->tokens && vlci_tokenizer_id(model->tokenizer, mark) != model->config.image_token)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED,
-                         "tokenizer.json: \"%s\" is id %d, config.json's image_token_index is %d", mark,
-                         (int)vlci_tokenizer_id(model->tokenizer, mark), model->config.image_token);
-    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.n_images", VLCI_VALUE("%zu", asked->n_images),
-                           VLCI_VALUE("must be %zu, the %s marks", marks, mark),
-                           "the prompt has %zu %s mark%s for %zu picture%s", marks, mark,
-                           marks == 1 ? "" : "s", asked->n_images, asked->n_images == 1 ? "" : "s");
+    const marks pictures = {model->family->mark,       "picture",      "prompt.n_images", "image_token_index",
+                            model->config.image_token, asked->n_images};
+    vlcache_status status = check_kind(model, asked, ids, n, &pictures);
+    if (status || !takes_videos(model)) return status;
+    const marks videos = {model->family->videos->mark, "video",        "prompt.n_videos", "video_token_id",
+                          model->config.video_token,   asked->n_videos};
+    return check_kind(model, asked, ids, n, &videos);
 }
 
 /* ---- layout -------------------------------------------------------------------------------------------- */
 
+/* Adds what a layout comes to. */
+static vlcache_status count_layout(const vlci_picture_layout *layout, vlci_prompt *out) {
+    out->n_grids += layout->n_grids;
+    out->rows += layout->n;
+    out->visual += layout->n_tokens;
+    if (out->rows > INT32_MAX / 2)
+        return vlci_fail(VLCACHE_E_CONTEXT_FULL, "pictures and videos give %lld rows", (long long)out->rows);
+    return VLCACHE_OK;
+}
+
 static vlcache_status plan_images(const vlcache_model *model, const vlcache_prompt *asked, vlci_prompt *out) {
-    out->layout = vlci_calloc(asked->n_images, sizeof *out->layout);
-    out->picture = vlci_calloc(asked->n_images, sizeof *out->picture);
-    if (!out->layout || !out->picture) return vlci_fail_memory("layouts of pictures");
     const vlci_family *family = vlci_family_among(model->family, asked->n_images);
-    int64_t rows = 0;
-    for (; out->n_images < asked->n_images; out->n_images++) {
+    vlcache_status status = VLCACHE_OK;
+    for (; out->n_images < asked->n_images && !status; out->n_images += !status) {
         int width, height;
         vlci_picture_layout *layout = &out->layout[out->n_images];
         vlcache_image_size(asked->images[out->n_images], &width, &height);
-        vlcache_status status = family->layout(&model->config, width, height, layout);
-        if (status) return status;
-        out->picture[out->n_images].layout = layout;
-        out->n_grids += layout->n_grids;
-        rows += layout->n;
-        if (rows > INT32_MAX / 2)
-            return vlci_fail(VLCACHE_E_CONTEXT_FULL, "the pictures give %lld rows", (long long)rows);
-        out->visual += layout->n_tokens;
+        status = family->layout(&model->config, width, height, layout);
+        if (!status) status = count_layout(layout, out);
+        if (status) vlci_picture_layout_release(layout);
     }
-    return VLCACHE_OK;
+    return status;
+}
+
+static vlcache_status plan_video(const vlcache_model *model, const vlcache_prompt *asked, vlci_clip *clip,
+                                 vlci_picture_layout *layout, vlci_prompt *out) {
+    const vlci_clip_asked how = {.fps = asked->video_fps, .frames = (int)asked->video_frames};
+    vlcache_video_info info;
+    vlcache_video_describe(asked->videos[out->n_videos], &info);
+    *clip = (vlci_clip){.width = info.width, .height = info.height, .total = info.frames, .fps = info.fps};
+    vlcache_status status = model->family->videos->choose(&model->config, &how, clip);
+    if (!status) status = model->family->videos->layout(&model->config, clip, layout);
+    return status ? status : count_layout(layout, out);
+}
+
+static vlcache_status plan_videos(const vlcache_model *model, const vlcache_prompt *asked, vlci_prompt *out) {
+    vlcache_status status = VLCACHE_OK;
+    while (out->n_videos < asked->n_videos && !status) {
+        size_t i = out->n_videos;
+        status = plan_video(model, asked, &out->clip[i], &out->layout[out->n_images + i], out);
+        out->n_seen += out->layout[out->n_images + i].n_grids;
+        out->n_videos++;
+    }
+    return status;
+}
+
+static vlcache_status plan(const vlcache_model *model, const vlcache_prompt *asked, vlci_prompt *out) {
+    size_t n = asked->n_images + asked->n_videos;
+    out->layout = vlci_calloc(n, sizeof *out->layout);
+    out->picture = vlci_calloc(n, sizeof *out->picture);
+    out->shown = vlci_calloc(n, sizeof *out->shown);
+    out->clip = vlci_calloc(asked->n_videos, sizeof *out->clip);
+    if (!out->layout || !out->picture || !out->shown || !out->clip)
+        return vlci_fail_memory("layouts of pictures");
+    vlcache_status status = plan_images(model, asked, out);
+    return status ? status : plan_videos(model, asked, out);
 }
 
 static void place_text(vlci_prompt *out, int32_t id) {
@@ -112,54 +169,120 @@ static void place_text(vlci_prompt *out, int32_t id) {
     out->ids[out->n++] = id;
 }
 
-static void place_token(vlci_prompt *out, int image, int token, int *seen) {
-    const float *cell = out->layout[image].cell[token];
-    if (!*seen) out->after = 0; /* what stands before the first visual token does not see any */
-    out->where[*seen] = (vlcache_visual_token){out->n, image, cell[0], cell[1], cell[2], cell[3]};
-    out->ids[out->n++] = -1 - (*seen)++;
+/* How far a prompt is laid out. */
+typedef struct laying {
+    int visual, grids, placed, images, videos, seen;
+} laying;
+
+/* `image`: the picture, or the frame, that the token shows. */
+static void place_token(vlci_prompt *out, const vlci_picture_layout *layout, int image, int token,
+                        laying *l) {
+    const float *cell = layout->cell[token];
+    if (!l->visual) out->after = 0; /* what stands before the first visual token does not see any */
+    out->where[l->visual] = (vlcache_visual_token){out->n, image, cell[0], cell[1], cell[2], cell[3]};
+    out->ids[out->n++] = -1 - l->visual++;
 }
 
-static void place_picture(vlci_prompt *out, int image, int *seen, int *grids) {
-    const vlci_picture_layout *layout = &out->layout[image];
-    int row = out->picture[image].row = out->n;
+/* Whether entry `at` of a layout lies in front of grid `grid`, or there is no further one. */
+static bool before_grid(const vlci_picture_layout *layout, int grid, int at) {
+    return grid >= layout->n_grids || at < layout->grids[grid].first;
+}
+
+/* A layout's entries; those of a video count its grids as frames from `image` on. */
+static void place_entries(vlci_prompt *out, int index, int image, bool video, laying *l) {
+    const vlci_picture_layout *layout = &out->layout[index];
+    int row = out->n, grid = 0;
+    out->picture[l->placed] = (vlci_placed_picture){row, layout};
+    out->shown[l->placed++] = index;
     for (int i = 0; i < layout->n_grids; i++) {
         const vlci_layout_grid *g = &layout->grids[i];
-        out->grids[(*grids)++] = (vlci_token_grid){row + g->first, g->rows, g->columns, g->stride};
+        out->grids[l->grids++] = (vlci_token_grid){row + g->first, g->rows, g->columns, g->stride};
     }
     for (int i = 0; i < layout->n; i++) {
         int32_t entry = layout->entry[i];
+        while (video && !before_grid(layout, grid + 1, i)) grid++;
         if (entry < 0)
-            place_token(out, image, -1 - entry, seen);
+            place_token(out, layout, image + grid, -1 - entry, l);
         else
             place_text(out, entry);
     }
 }
 
-/* Rows of the prompt: a picture's mark becomes its layout's entries. */
-static size_t count_rows(const vlci_prompt *out, size_t n) {
-    for (size_t i = 0; i < out->n_images; i++) n += (size_t)out->layout[i].n;
-    return n;
+static void place_picture(vlci_prompt *out, laying *l) {
+    int index = l->images++;
+    place_entries(out, index, index, false, l);
+}
+
+/* A grid shows as many frames as come to each. */
+static void place_video(vlci_prompt *out, laying *l) {
+    int video = l->videos++, index = (int)out->n_images + video, grids = out->layout[index].n_grids;
+    const vlci_clip *clip = &out->clip[video];
+    int step = (clip->n + grids - 1) / grids;
+    place_entries(out, index, (int)out->n_images + l->seen, true, l);
+    for (int i = 0; i < grids; i++) {
+        int frame = clip->frame[i * step];
+        out->seen[l->seen++] = (vlcache_seen_frame){video, frame, frame / clip->fps};
+    }
 }
 
 static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn, const int32_t *ids, size_t n,
                               vlci_prompt *out) {
-    int seen = 0, image = 0, grids = 0;
-    size_t rows = count_rows(out, n + 1);
+    const vlci_config *c = &model->config;
+    bool videos = takes_videos(model);
+    laying l = {0};
+    size_t rows = n + 1 + (size_t)out->rows; /* a mark becomes its layout's entries */
     out->where = vlci_alloc((size_t)out->visual, sizeof *out->where);
     out->ids = vlci_alloc(rows, sizeof *out->ids);
     out->after_at = vlci_alloc(rows - (size_t)out->visual, sizeof *out->after_at);
     out->grids = vlci_alloc((size_t)out->n_grids, sizeof *out->grids);
-    if (!out->where || !out->ids || !out->after_at || !out->grids) return vlci_fail_memory("prompt");
+    out->seen = vlci_alloc((size_t)out->n_seen, sizeof *out->seen);
+    if (!out->where || !out->ids || !out->after_at || !out->grids || !out->seen)
+        return vlci_fail_memory("prompt");
     if (turn->open >= 0) place_text(out, turn->open);
     for (size_t i = 0; i < n; i++) {
-        if (ids[i] == model->config.image_token)
-            place_picture(out, image++, &seen, &grids);
+        if (ids[i] == c->image_token)
+            place_picture(out, &l);
+        else if (videos && ids[i] == c->video_token)
+            place_video(out, &l);
         else
             place_text(out, ids[i]);
     }
     return out->n ? VLCACHE_OK
                   : vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.text", "", "say something",
                                     "the prompt is empty");
+}
+
+/* ---- what is asked ------------------------------------------------------------------------------------- */
+
+static vlcache_status check_videos(const vlcache_model *model, const vlcache_prompt *asked) {
+    enum { MOST = 64 };
+    if (!asked->n_videos) return VLCACHE_OK;
+    if (!model->family->videos)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.n_videos", VLCI_VALUE("%zu", asked->n_videos),
+                           "must be 0: models of the family %s take no videos%s", model->family->name,
+                           model->config.eyes ? "; give it some frames as pictures" : "");
+    if (model->config.video_token < 0)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.n_videos", VLCI_VALUE("%zu", asked->n_videos),
+                           "must be 0: %s",
+                           model->config.no_videos ? model->config.no_videos
+                                                   : "this checkpoint's config.json names no video_token_id");
+    if (!asked->videos || asked->n_videos > MOST)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, asked->videos ? "prompt.n_videos" : "prompt.videos",
+                           VLCI_VALUE("%zu", asked->n_videos),
+                           asked->videos ? "must be at most %d" : "is NULL", MOST);
+    for (size_t i = 0; i < asked->n_videos; i++)
+        if (!asked->videos[i])
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.videos[%zu]", i), NULL,
+                               "is NULL: give a video");
+    if (asked->video_frames > VLCACHE_VIDEO_MAX_FRAMES)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.video_frames",
+                           VLCI_VALUE("%zu", asked->video_frames), "must be at most %d",
+                           VLCACHE_VIDEO_MAX_FRAMES);
+    if (asked->video_fps == 0 ||
+        (asked->video_fps >= VLCACHE_VIDEO_MIN_FPS && asked->video_fps <= VLCACHE_VIDEO_MAX_FPS))
+        return VLCACHE_OK;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.video_fps", VLCI_VALUE("%g", asked->video_fps),
+                       "must be from %g to %g, or 0", VLCACHE_VIDEO_MIN_FPS, VLCACHE_VIDEO_MAX_FPS);
 }
 
 static vlcache_status check_prompt(const vlcache_model *model, const vlcache_prompt *asked) {
@@ -181,7 +304,7 @@ static vlcache_status check_prompt(const vlcache_model *model, const vlcache_pro
         if (!asked->images[i])
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.images[%zu]", i), NULL,
                                "is NULL: give a picture");
-    return VLCACHE_OK;
+    return check_videos(model, asked);
 }
 
 vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prompt *asked,
@@ -193,7 +316,7 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     if (!status) status = tokenize(model, asked, turn, &ids, &n, &out->rewritten);
     if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
-    if (!status) status = plan_images(model, asked, out);
+    if (!status) status = plan(model, asked, out);
     if (!status) status = lay_out(model, turn, ids, n, out);
     vlci_free(ids);
     if (status) vlci_prompt_release(out);
@@ -201,7 +324,12 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
 }
 
 void vlci_prompt_release(vlci_prompt *prompt) {
-    for (size_t i = 0; i < prompt->n_images; i++) vlci_picture_layout_release(&prompt->layout[i]);
+    for (size_t i = 0; i < prompt->n_images + prompt->n_videos; i++)
+        vlci_picture_layout_release(&prompt->layout[i]);
+    for (size_t i = 0; i < prompt->n_videos; i++) vlci_clip_release(&prompt->clip[i]);
+    vlci_free(prompt->clip);
+    vlci_free(prompt->shown);
+    vlci_free(prompt->seen);
     vlci_free(prompt->layout);
     vlci_free(prompt->picture);
     vlci_free(prompt->grids);
@@ -209,60 +337,4 @@ void vlci_prompt_release(vlci_prompt *prompt) {
     vlci_free(prompt->where);
     vlci_free(prompt->after_at);
     *prompt = (vlci_prompt){0};
-}
-
-/* ---- pictures ------------------------------------------------------------------------------------------ */
-
-/* Bytes of the features of n visual tokens, in all their sets. */
-static size_t features_bytes(const vlcache_model *model, int n) {
-    const vlci_text_config *c = &model->config.text;
-    return (size_t)n * (size_t)(1 + c->deepstack) * (size_t)c->hidden * sizeof(float);
-}
-
-/* One picture's visual tokens, features_bytes() of them, in new memory. */
-static vlcache_status look_at(const vlcache_model *model, const vlci_family *family,
-                              const vlcache_image *image, const vlci_picture_layout *layout,
-                              vlcache_timings *timings, cl_mem *tokens) {
-    vlci_pixels pixels = {0};
-    double start = vlci_clock_ms();
-    vlcache_status status = family->prepare(&model->config, image, &pixels);
-    double prepared = vlci_clock_ms();
-    timings->image += prepared - start;
-    if (!status) status = family->look(&model->config, &pixels, layout, tokens);
-    if (!status) status = vlci_finish(model->device);
-    timings->vision += vlci_clock_ms() - prepared;
-    vlci_pixels_release(&pixels);
-    return status;
-}
-
-static vlcache_status append(const vlcache_model *model, cl_mem tokens, int n, cl_mem all, size_t *at) {
-    size_t bytes = features_bytes(model, n);
-    vlcache_status status = vlci_copy(model->device, tokens, 0, all, *at, bytes);
-    *at += bytes;
-    return status;
-}
-
-static bool go_on(vlcache_progress_fn progress, void *user, size_t done, size_t total) {
-    return !progress || progress(user, "looking at pictures", done, total);
-}
-
-vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
-                                const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
-                                vlcache_timings *timings, cl_mem *features) {
-    size_t at = 0, bytes = features_bytes(model, prompt->visual);
-    const vlci_family *family = vlci_family_among(model->family, prompt->n_images);
-    *features = NULL;
-    if (!prompt->n_images) return VLCACHE_OK;
-    vlcache_status status = vlci_memory_create(model->device, bytes, "visual tokens", features);
-    for (size_t i = 0; i <= prompt->n_images && !status; i++) {
-        if (!go_on(progress, user, i, prompt->n_images))
-            status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while looking at pictures");
-        if (status || i == prompt->n_images) break;
-        cl_mem tokens = NULL;
-        status = look_at(model, family, asked->images[i], &prompt->layout[i], timings, &tokens);
-        if (!status) status = append(model, tokens, prompt->layout[i].n_tokens, *features, &at);
-        vlci_memory_release(model->device, &tokens);
-    }
-    if (status) vlci_memory_release(model->device, features);
-    return status;
 }

@@ -6,6 +6,7 @@
 #define VLCI_ENGINE_PROMPT_H
 
 #include "cl/shared.h"
+#include "models/clip.h"
 #include "models/model.h"
 #include "picture/prepare.h"
 #include "vlcache/engine.h"
@@ -25,30 +26,49 @@ typedef struct vlci_prompt {
                                rows, as vlcache/compress.h defines them */
     int *after_at;        /**< [after]: where those stand, ascending */
     vlcache_visual_token *where;  /**< [visual] */
-    vlci_picture_layout *layout;  /**< [n_images] */
-    vlci_placed_picture *picture; /**< [n_images]: where each stands, for positions() */
-    size_t n_images;
-    vlci_token_grid *grids; /**< [n_grids]: of all pictures, by rows of the prompt */
+    vlci_picture_layout *layout;  /**< [n_images + n_videos]: pictures, then videos */
+    vlci_placed_picture *picture; /**< [n_images + n_videos]: where each stands, ascending, for positions() */
+    int *shown;                   /**< [n_images + n_videos]: which layout stands there */
+    size_t n_images, n_videos;
+    vlci_clip *clip;          /**< [n_videos]: what is seen of each */
+    vlcache_seen_frame *seen; /**< [n_seen]: frames with grids of their own, of all videos */
+    int n_seen;
+    int64_t rows;           /**< of pictures and videos */
+    vlci_token_grid *grids; /**< [n_grids]: of all pictures and frames, by rows of the prompt */
     int n_grids;
     bool rewritten; /**< the template shows what was said before otherwise than the cache holds it */
 } vlci_prompt;
 
 /**
- * Lays the turn out: template, tokens, a place for each visual token. Needs no pixels, so that a prompt which
- * does not fit is refused before any work. Errors: VLCACHE_E_ARGUMENT (marks and pictures of a raw prompt do
- * not agree), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. Release on success only.
+ * Lays the turn out: template, tokens, frames of videos, a place for each visual token. Needs no pixels, so
+ * that a prompt which does not fit is refused before any work. Errors: VLCACHE_E_ARGUMENT (marks and pictures
+ * of a raw prompt do not agree), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. Release on success only.
  */
 vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prompt *asked,
                                   const vlci_turn *turn, vlci_prompt *out);
 
+/** What of a prompt is looked at: from frame `frame` of item `item` (of prompt->shown) to where the next
+ * range begins; the prompt's visual tokens token .. token + n_tokens - 1. */
+typedef struct vlci_look_range {
+    int item, frame, end_item, end_frame; /**< end_item may be one behind the last */
+    int token, n_tokens;
+} vlci_look_range;
+
 /**
- * Runs the pictures through the vision tower: f32 [visual][hidden] in new memory, NULL without pictures.
- * `progress` (may be NULL) is told how many pictures are done; milliseconds of host preparation and of the
- * tower are added to the timings. Errors: the device's, VLCACHE_E_CANCELLED.
+ * Runs pictures and videos through the vision tower (look.c): f32 [visual][hidden] in new memory, NULL
+ * without them. `progress` (may be NULL) is told how many pictures are done, or frames of a video;
+ * milliseconds of host preparation, frames' decoding included, and of the tower are added to the timings.
+ * Errors: the device's, those of vlcache_video_frame(), VLCACHE_E_CANCELLED.
  */
 vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features);
+
+/** The same of a range. */
+vlcache_status vlci_prompt_look_range(const vlcache_model *model, const vlcache_prompt *asked,
+                                      const vlci_prompt *prompt, const vlci_look_range *range,
+                                      vlcache_progress_fn progress, void *user, vlcache_timings *timings,
+                                      cl_mem *features);
 
 void vlci_prompt_release(vlci_prompt *prompt);
 

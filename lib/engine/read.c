@@ -6,6 +6,8 @@
  */
 #include "engine/read.h"
 
+#include <string.h>
+
 #include "core/alloc.h"
 
 /* Parts of one size, rather than a small one at the end. */
@@ -69,10 +71,13 @@ static vlcache_status check_ids(const vlci_reading *r, cl_mem features) {
 static vlcache_status write_rows(vlci_reading *r) {
     const vlcache_model *model = r->text->model;
     size_t n = (size_t)r->prompt->n;
-    int32_t(*position)[3] = vlci_alloc(n, sizeof *position), next;
+    int32_t(*position)[3] = vlci_alloc(n, sizeof *position), next = r->next_position;
     if (!position) return vlci_fail_memory("positions");
-    model->family->positions(&model->config, r->prompt->picture, r->prompt->n_images, r->kv->position,
-                             r->prompt->n, position, &next);
+    if (r->position) memcpy(position, r->position, n * sizeof *position);
+    if (!r->position)
+        model->family->positions(&model->config, r->prompt->picture,
+                                 r->prompt->n_images + r->prompt->n_videos, r->kv->position, r->prompt->n,
+                                 position, &next);
     vlcache_status status = vlci_write(model->device, r->stream.position, 0, position, n * sizeof *position);
     if (!status) status = vlci_write(model->device, r->stream.ids, 0, r->prompt->ids, n * sizeof(cl_int));
     r->next_position = next;

@@ -24,7 +24,8 @@ typedef struct vlci_reading {
     void *watch_user;
     bool wait; /**< for the device, before `watch` is told */
     vlci_stream stream;
-    int32_t next_position; /**< behind the prompt */
+    int32_t next_position;        /**< behind the prompt */
+    const int32_t (*position)[3]; /**< of its rows, borrowed, with next_position; NULL: the family's */
     cl_mem row_sequence, seq_start, slot;
     vlci_observer observer[1];
     vlci_walk walk;

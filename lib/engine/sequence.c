@@ -21,7 +21,7 @@ VLCI_OPTIONS_END(vlcache_sequence_options, system);
 
 static vlcache_status take_chat(const vlcache_model *model, const vlcache_sequence_options *o,
                                 vlcache_sequence *out) {
-    const vlci_chat_for what = {model->tokenizer, model->family->mark};
+    const vlci_chat_for what = {model->tokenizer, model->family->mark, vlci_family_video_mark(model->family)};
     out->system = vlci_strdup(o->system);
     if (o->system && !out->system) return vlci_fail_memory("system prompt");
     if (o->chat_template) return vlci_chat_open(model->chat, o->chat_template, &what, &out->chat);
@@ -56,13 +56,16 @@ vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) 
 /* ---- what the last turn left --------------------------------------------------------------------------- */
 
 void vlci_sequence_forget(vlcache_sequence *s) {
+    vlci_portions_destroy(&s->portions);
     vlci_prompt_release(&s->prompt);
     vlci_compress_destroy(&s->own[0]);
     vlci_free(s->images);
+    vlci_free(s->videos);
     vlci_free(s->message);
     vlci_free(s->text);
     vlci_free(s->tokens);
     s->images = NULL;
+    s->videos = NULL;
     s->message = s->text = NULL;
     s->text_bytes = s->text_room = 0;
     s->tokens = NULL;
@@ -135,6 +138,8 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
                                            .budget = 1.0,
                                            .kept = sequence->prompt.n,
                                            .recent = sequence->prompt.n};
+    if (plan && sequence->portions)
+        *out = vlci_portions_layer(sequence->portions, &plan->layer[layer], layer);
     return VLCACHE_OK;
 }
 
@@ -147,10 +152,12 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
                            "must be from 0 to %d, the model has %d", heads - 1, heads);
     int *all = vlci_alloc((size_t)kept, sizeof *all);
+    vlci_portions *portions = sequence->portions;
     if (!all) return vlci_fail_memory("kept positions");
     for (int i = 0; i < kept; i++) all[i] = i;
     vlci_compress *plan = vlci_sequence_plan(sequence);
     if (plan) status = vlci_compress_positions(plan, layer, kv_head, all, &kept);
+    if (plan && portions && !status) vlci_portions_positions(portions, layer * heads + kv_head, all, &kept);
     *n = (size_t)kept;
     for (size_t i = 0; i < *n && i < capacity && !status; i++) positions[i] = all[i];
     vlci_free(all);
@@ -165,6 +172,16 @@ vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int ind
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),
                            "must be below %d, the visual tokens of the prompt", sequence->prompt.visual);
     *out = sequence->prompt.where[index];
+    return VLCACHE_OK;
+}
+
+vlcache_status vlcache_sequence_frame(const vlcache_sequence *sequence, int index, vlcache_seen_frame *out) {
+    vlcache_status status = check_layer(sequence, 0);
+    if (status) return status;
+    if (index < 0 || index >= sequence->prompt.n_seen)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),
+                           "must be below %d, the frames of the prompt", sequence->prompt.n_seen);
+    *out = sequence->prompt.seen[index];
     return VLCACHE_OK;
 }
 

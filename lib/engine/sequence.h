@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "compress/plan.h"
+#include "engine/portions.h"
 #include "engine/prompt.h"
 #include "engine/read.h"
 #include "engine/step.h"
@@ -45,6 +46,7 @@ struct vlcache_sequence {
     uint64_t ticket; /* its place in the queue */
     vlcache_prompt asked;
     const vlcache_image **images; /* asked.images, copied */
+    vlcache_video **videos;       /* asked.videos, copied */
     vlcache_generate_options how;
     vlci_choice choice;
     vlci_kv mark;   /* the cache before it; pool NULL: not begun */
@@ -55,8 +57,9 @@ struct vlcache_sequence {
     cl_mem features;
     bool looked;
     vlci_reading reading;
-    vlci_compress *own[1]; /* where the plan stands for whoever reads */
-    vlci_compress **plans; /* that look on while the prompt is read: own, or a comparison's */
+    vlci_portions *portions; /* reads the prompt in parts; NULL: at once */
+    vlci_compress *own[1];   /* where the plan stands for whoever reads */
+    vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
     const vlci_recipe *recipes;
     size_t n_plans;
     bool waiting; /* compression waits for decoded tokens, or goes on between them */

@@ -29,7 +29,7 @@ static bool cancelled(vlcache_sequence *s) {
 
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_prompt, n_tokens);
+VLCI_OPTIONS_END(vlcache_prompt, stream_frames);
 VLCI_OPTIONS_END(vlcache_generate_options, min_tokens);
 
 static vlcache_status check_generate(const vlcache_generate_options *g) {
@@ -68,11 +68,14 @@ static vlcache_status check_context(const vlcache_sequence *s, const vlci_prompt
 }
 
 static vlcache_status keep_pictures(vlcache_sequence *s) {
-    size_t n = s->asked.n_images;
+    size_t n = s->asked.n_images, videos = s->asked.n_videos;
     s->images = vlci_alloc(n, sizeof *s->images);
-    if (!s->images) return vlci_fail_memory("pictures of a prompt");
+    s->videos = vlci_alloc(videos, sizeof *s->videos);
+    if (!s->images || !s->videos) return vlci_fail_memory("pictures of a prompt");
     if (n) memcpy(s->images, s->asked.images, n * sizeof *s->images);
+    if (videos) memcpy(s->videos, s->asked.videos, videos * sizeof *s->videos);
     s->asked.images = s->images;
+    s->asked.videos = s->videos;
     return VLCACHE_OK;
 }
 
@@ -88,8 +91,31 @@ static vlcache_status note_question(vlcache_sequence *s) {
     }
     if (!s->said.n && !s->said.lost && s->system)
         status = vlci_conversation_add(&s->said, VLCI_SYSTEM, s->system, 0);
-    return status ? status
-                  : vlci_conversation_add(&s->said, VLCI_USER, s->asked.text, (int)s->asked.n_images);
+    if (!status) status = vlci_conversation_add(&s->said, VLCI_USER, s->asked.text, (int)s->asked.n_images);
+    if (!status) vlci_conversation_show(&s->said, (int)s->asked.n_videos);
+    return status;
+}
+
+static vlcache_status check_stream(const vlcache_sequence *s) {
+    if (!s->asked.stream_frames) return VLCACHE_OK;
+    if (s->asked.stream_frames > VLCACHE_VIDEO_MAX_FRAMES)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.stream_frames",
+                           VLCI_VALUE("%zu", s->asked.stream_frames), "must be at most %d",
+                           VLCACHE_VIDEO_MAX_FRAMES);
+    if (s->recipe.coded)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
+                           VLCI_VALUE("%zu", s->asked.stream_frames),
+                           "must be 0 with coded rows, whose bits are shared out over the whole prompt");
+    return VLCACHE_OK;
+}
+
+/* Videos in parts, where they come to several. */
+static vlcache_status open_portions(vlcache_sequence *s) {
+    if (!s->asked.stream_frames) return VLCACHE_OK;
+    vlcache_status status = vlci_portions_create(s->shared->model, &s->prompt, &s->recipe,
+                                                 (int)s->asked.stream_frames, s->kv.position, &s->portions);
+    if (s->portions) s->recipes = &s->portions->recipe;
+    return status;
 }
 
 static void warn_of_rewriting(vlcache_sequence *s) {
@@ -109,6 +135,7 @@ vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
     if (!status) status = note_question(s);
     if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, &laid);
     if (!status) status = check_context(s, &laid);
+    if (!status) status = check_stream(s);
     if (status) {
         vlci_sequence_take_back(s);
         vlci_prompt_release(&laid);
@@ -125,8 +152,9 @@ vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
     s->recipes = &s->recipe;
     s->plans = s->own;
     s->n_plans = 1;
-    s->state = VLCACHE_SEQUENCE_WAITING;
-    return VLCACHE_OK;
+    status = open_portions(s);
+    if (!status) s->state = VLCACHE_SEQUENCE_WAITING;
+    return status;
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
@@ -142,17 +170,26 @@ static bool may_compress(const vlcache_sequence *s) {
     return s->prompt.visual || !s->shared->model->config.eyes;
 }
 
+static bool compresses(const vlcache_sequence *s) {
+    return may_compress(s) && s->recipe.compresses;
+}
+
+/* Rows that are read before any go. */
+static int read_at_once(const vlcache_sequence *s) {
+    return s->portions && compresses(s) ? s->portions->longest : s->prompt.n;
+}
+
 /* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at
  * a time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
 static bool is_small(const vlcache_sequence *s) {
     const vlci_kv_shape *shape = &s->shared->pool.shape;
     uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype),
-             all = row * (uint64_t)shape->kv_heads * (uint64_t)shape->layers * (uint64_t)s->prompt.n;
+             all = row * (uint64_t)shape->kv_heads * (uint64_t)shape->layers * (uint64_t)read_at_once(s);
     return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
 }
 
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(&s->recipe) && !is_small(s);
+    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(s->recipes) && !is_small(s);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -166,22 +203,19 @@ static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) 
 static int64_t kept_rows(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n;
     if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
-    return vlci_compress_rows_bound(&s->recipe, n, layers);
+    return s->portions ? vlci_portions_rows_bound(s->portions, layers)
+                       : vlci_compress_rows_bound(&s->recipe, n, layers);
 }
 
 /* While the prompt is read: all of it, or its largest layer beside what the others keep. */
 static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
-    int layers = s->shared->pool.shape.layers, n = s->prompt.n, most = 0;
-    if (!by_layer(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + until);
+    int layers = s->shared->pool.shape.layers, n = read_at_once(s), most = 0;
+    if (!by_layer(s)) return (s->portions ? kept : 0) + vlci_kv_reserve_pages(&s->kv, 0, layers, n + until);
     for (int l = 0; l < layers; l++) {
         int pages = vlci_kv_reserve_pages(&s->kv, l, 1, n);
         if (pages > most) most = pages;
     }
     return kept + most;
-}
-
-static bool compresses(const vlcache_sequence *s) {
-    return may_compress(s) && s->recipe.compresses;
 }
 
 /* Rows that are decoded before the last layer is compressed, or all when none is. */
@@ -248,9 +282,9 @@ static int32_t *list_rows(const vlci_kv *kv) {
 
 /* Scores are taken of rows that see all before them: in layers with a window they do as long as it is not
  * full. */
-static vlcache_status check_window(const vlcache_sequence *s) {
+static vlcache_status check_window(const vlcache_sequence *s, const vlci_prompt *prompt) {
     const vlci_text_config *c = vlci_sequence_text(s);
-    int defer = -1, rows = s->kv.length + s->prompt.n;
+    int defer = -1, rows = s->kv.length + prompt->n;
     for (size_t i = 0; i < s->n_plans; i++)
         if (s->recipes[i].compresses && s->recipes[i].defer > defer) defer = s->recipes[i].defer;
     for (int layer = 0; layer < c->layers && defer >= 0; layer++) {
@@ -273,21 +307,22 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
-static vlcache_status make_plans(vlcache_sequence *s) {
-    vlci_compress_prompt asked = {.tokens = s->prompt.n,
-                                  .text = s->prompt.visual ? s->prompt.after : 0,
-                                  .text_rows = s->prompt.after_at,
-                                  .grids = s->prompt.grids,
-                                  .n_grids = s->prompt.n_grids};
+/* Of the prompt, or of a part of it. */
+static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt) {
+    vlci_compress_prompt asked = {.tokens = prompt->n,
+                                  .text = s->prompt.visual ? prompt->after : 0,
+                                  .text_rows = prompt->after_at,
+                                  .grids = prompt->grids,
+                                  .n_grids = prompt->n_grids};
     if (!may_compress(s)) return VLCACHE_OK;
-    vlcache_status status = check_window(s);
+    vlcache_status status = check_window(s, prompt);
     if (status) return status;
     int32_t *past = list_rows(&s->kv);
-    int *visual = list_visual(&s->prompt);
+    int *visual = list_visual(prompt);
     status = past && visual ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
     asked.visual = visual;
-    asked.n_visual = s->prompt.visual;
+    asked.n_visual = prompt->visual;
     for (size_t i = 0; i < s->n_plans && !status; i++)
         status =
             vlci_compress_create(&s->shared->compress, &s->recipes[i], &asked, s->plans, i, &s->plans[i]);
@@ -305,26 +340,56 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     if (pool->elastic) vlci_kv_pool_watch(pool);
     vlcache_status status = vlci_kv_mark(&s->kv, &s->mark);
     if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)elastic_pages(s));
-    return status ? status : make_plans(s);
+    return status || s->portions ? status : make_plans(s, &s->prompt);
+}
+
+/* The whole prompt, or the next part of it, whose plan is made then. */
+static vlcache_status look_at(vlcache_sequence *s) {
+    const vlcache_model *model = s->shared->model;
+    vlcache_timings *timings = &s->answer.timings;
+    if (!s->portions) return vlci_prompt_look(model, &s->asked, &s->prompt, report, s, timings, &s->features);
+    vlcache_status status = vlci_portions_begin(s->portions);
+    if (!status) status = make_plans(s, &s->portions->prompt);
+    const vlci_look_range *range = &s->portions->part[s->portions->at].look;
+    return status ? status
+                  : vlci_prompt_look_range(model, &s->asked, &s->prompt, range, report, s, timings,
+                                           &s->features);
 }
 
 static vlcache_status look(vlcache_sequence *s) {
-    vlcache_status status = vlci_prompt_look(s->shared->model, &s->asked, &s->prompt, report, s,
-                                             &s->answer.timings, &s->features);
+    vlcache_status status = look_at(s);
     if (status) return status;
+    vlci_portions *portions = s->portions;
     s->looked = true;
     s->reading = (vlci_reading){.text = &s->shared->text,
                                 .kv = &s->kv,
-                                .prompt = &s->prompt,
+                                .prompt = portions ? &portions->prompt : &s->prompt,
                                 .plans = s->plans,
                                 .n_plans = s->n_plans,
                                 .by_layer = by_layer(s) ? s->plans[0] : NULL,
                                 .watch = watch_layers,
                                 .watch_user = s,
                                 .wait = s->how.progress != NULL};
+    if (portions) {
+        s->reading.position = (const int32_t(*)[3])portions->position + portions->part[portions->at].row;
+        s->reading.next_position = portions->next;
+    }
     double start = vlci_clock_ms();
     status = vlci_reading_begin(&s->reading, s->features);
     s->answer.timings.prefill += vlci_clock_ms() - start;
+    return status;
+}
+
+/* A part is read, and another follows: the cache shrinks. Its pages stay the pool's, for that one. */
+static vlcache_status end_portion(vlcache_sequence *s) {
+    double start = vlci_clock_ms();
+    vlci_compress *plan = vlci_sequence_plan(s);
+    vlcache_status status = !plan || plan->applied ? VLCACHE_OK : vlci_compress_all(plan, &s->kv);
+    if (!status && plan) status = vlci_portions_note(s->portions, plan);
+    vlci_compress_destroy(&s->own[0]);
+    s->looked = false;
+    s->portions->at++;
+    s->answer.timings.compress += vlci_clock_ms() - start;
     return status;
 }
 
@@ -334,7 +399,7 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     if (!s->looked) {
         vlcache_status status = look(s);
         if (status) return status;
-        *work -= (int64_t)s->prompt.visual * s->shared->pool.shape.layers;
+        *work -= (int64_t)s->reading.prompt->visual * s->shared->pool.shape.layers;
         if (*work <= 0) return VLCACHE_OK;
     }
     double start = vlci_clock_ms();
@@ -346,7 +411,9 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
         vlci_memory_release(device_of(s), &s->features);
     }
     s->answer.timings.prefill += vlci_clock_ms() - start;
-    return status;
+    if (status || !*done || !s->portions || s->portions->at == s->portions->n - 1) return status;
+    *done = false;
+    return end_portion(s);
 }
 
 /* ---- compressing --------------------------------------------------------------------------------------- */
@@ -526,6 +593,7 @@ static void describe_cache(vlcache_sequence *s) {
     a->compressed = vlci_sequence_plan(s) != NULL;
     if (a->compressed) {
         vlci_compress_stats(vlci_sequence_plan(s), &a->compress);
+        if (s->portions) vlci_portions_stats(s->portions, vlci_sequence_plan(s), &a->compress);
         return;
     }
     uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);

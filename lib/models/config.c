@@ -19,6 +19,15 @@ vlcache_status vlci_config_read_image_token(const vlci_scope *root, int usual, v
     return status;
 }
 
+vlcache_status vlci_config_read_video_token(const vlci_scope *root, int usual, vlci_config *config) {
+    int high = config->text.vocab - 1;
+    config->video_token = usual;
+    vlcache_status status = vlci_json_int(root, "video_token_id", 0, high, &config->video_token);
+    if (!status) status = vlci_json_int(root, "video_token_index", 0, high, &config->video_token);
+    if (config->video_token > high) config->video_token = -1;
+    return status;
+}
+
 /* What stands nowhere: what the text class has, unless its settings say null, which is none. */
 static vlcache_status default_ends(const vlci_scope *text, bool bos, vlci_config *config) {
     int vocab = config->text.vocab;

@@ -17,6 +17,8 @@ struct vlci_config {
     vlci_text_config text;
     char *text_model_type; /**< "llama", "qwen2", ..: as it is said; owned */
     int image_token;       /**< id of the family's mark */
+    int video_token;       /**< id of its mark of a video; -1: none */
+    const char *no_videos; /**< why there is none, where the checkpoint says more (static storage) */
     int bos_token;         /**< -1: none */
     int *eos_tokens;       /**< generation_config.json, else config.json; owned */
     int n_eos_tokens;
@@ -28,6 +30,10 @@ struct vlci_config {
 /** For families, once `text` is read: the mark's id ("image_token_id", "image_token_index"), `usual` where
  * neither is there. Errors: VLCACHE_E_FORMAT. */
 vlcache_status vlci_config_read_image_token(const vlci_scope *root, int usual, vlci_config *config);
+
+/** The same of the mark of a video ("video_token_id", "video_token_index"); where neither is there and the
+ * usual id is none, -1: the checkpoint takes no videos. Errors: VLCACHE_E_FORMAT. */
+vlcache_status vlci_config_read_video_token(const vlci_scope *root, int usual, vlci_config *config);
 
 /** What all families share, once `text` is read: bos, eos and dtype. Errors: VLCACHE_E_FORMAT,
  * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY. */

@@ -25,6 +25,7 @@ typedef struct vlci_config vlci_config; /* models/config.h */
 typedef struct vlci_hub vlci_hub;       /* checkpoint/hub.h */
 typedef struct vlci_pixels vlci_pixels; /* picture/prepare.h */
 typedef struct vlci_view vlci_view;
+typedef struct vlci_watching vlci_watching; /* models/clip.h */
 
 /** Visual tokens that lie as what they show: the token of row y and column x is entry first + y * stride + x
  * of its layout. */
@@ -33,10 +34,10 @@ typedef struct vlci_layout_grid {
 } vlci_layout_grid;
 
 /**
- * What one picture becomes in a prompt, in place of its mark. `entry` lists the rows in order: a text token
- * (id >= 0), or visual token t as -1 - t; visual tokens count up from 0, text may stand before, between and
- * behind them (tile names, row ends that are words). A learned vector that is no word (image_newline) is a
- * visual token which shows nothing.
+ * What one picture, or some frames of a video, becomes in a prompt, in place of its mark. `entry` lists the
+ * rows in order: a text token (id >= 0), or visual token t as -1 - t; visual tokens count up from 0, text may
+ * stand before, between and behind them (tile names, row ends that are words). A learned vector that is no
+ * word (image_newline) is a visual token which shows nothing.
  */
 typedef struct vlci_picture_layout {
     int n;                   /**< entries: rows of the prompt */
@@ -47,6 +48,7 @@ typedef struct vlci_picture_layout {
     vlci_layout_grid *grids; /**< [n_grids], owned: disjoint; pooling works along them, M-RoPE counts them */
     int n_grids;
     int tiles;       /**< tiles that the tower sees, as prepare() gives them */
+    float pace;      /**< M-RoPE: what time goes on by from a grid to the next; 0 counts as 1 */
     int32_t *source; /**< the family's own: where look() takes each token from; owned, may be NULL */
 } vlci_picture_layout;
 
@@ -124,6 +126,8 @@ struct vlci_family {
      */
     void (*positions)(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,
                       int32_t start, int n, int32_t (*position)[3], int32_t *next);
+
+    const vlci_watching *videos; /**< how videos are seen; NULL: the family takes none */
 
     /** Whose layout(), prepare() and look() take pictures that share a prompt with others, where those are
      * seen otherwise than one alone; the settings and weights are the same. NULL: there is no difference. */

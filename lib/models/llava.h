@@ -4,6 +4,7 @@
 #ifndef VLCI_MODELS_LLAVA_H
 #define VLCI_MODELS_LLAVA_H
 
+#include "models/clip.h"
 #include "models/config.h"
 #include "models/projector.h"
 #include "models/vit.h"
@@ -22,6 +23,8 @@ typedef struct vlci_llava {
     int n_pinpoints;
     int most; /**< LLaVA-OneVision: patches of so many tiles become visual tokens, at most (a tenth more a
                  side) */
+    vlci_processor frames;   /**< LLaVA-OneVision: of a video's frames, */
+    vlci_clip_choice choice; /**< and which those are */
 
     vlci_vit tower; /**< from here on: loaded */
     vlci_projector projector;

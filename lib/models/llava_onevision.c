@@ -1,10 +1,12 @@
 /*
- * llava_onevision.c - the family of LLaVA-OneVision: one picture in tiles, or several without.
+ * llava_onevision.c - the family of LLaVA-OneVision: one picture in tiles, several without, or a video.
  *
  *     alone:  anyres.c's tiles
  *             layout: patches x patches | rows x (columns + newline), the grid shrunk where it is large
  *     beside others: padded to a square with the background, one tile
  *             layout: patches x patches | newline
+ *     video:  each frame squeezed to one tile
+ *             layout: half x half | half x half | ... | newline, each grid shrunk to half its sides
  *
  * SigLIP, the last layer's features without a norm -> two matrices. A grid of more patches than 1.1^2 times
  * those of `most` tiles is shrunk bilinearly to about those (no antialiasing, corners not aligned): a visual
@@ -22,6 +24,7 @@
 #include "device/tap.h"
 #include "models/anyres.h"
 #include "models/gather.h"
+#include "vlcache/video.h"
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
@@ -46,6 +49,29 @@ static vlcache_status read_most(const vlci_scope *root, vlci_llava *eyes) {
     return VLCACHE_OK;
 }
 
+/* Frames that do not become what the tower takes leave the checkpoint without videos: such files come with
+ * processors that nobody has set. */
+static vlcache_status read_videos(vlci_hub *hub, vlci_config *config) {
+    vlci_llava *eyes = config->eyes;
+    vlci_processor *p = &eyes->frames;
+    int side = eyes->vision.image_size;
+    vlci_scope video;
+    *p = (vlci_processor)VLCI_PROCESSOR_CLIP;
+    p->crop = false;
+    p->shortest_edge = 0;
+    vlcache_status status = vlci_config_read_video_token(&hub->config, 151647, config);
+    if (!status) status = vlci_hub_video(hub, &video);
+    p->resize_width = p->resize_height = video.object ? 384 : side;
+    eyes->choice = (vlci_clip_choice){.frames = 32, .least = 1, .most = VLCACHE_VIDEO_MAX_FRAMES, .step = 1};
+    if (!status) status = vlci_processor_read(&video, p);
+    if (!status) status = vlci_clip_read(&video, &eyes->choice);
+    if (status || (p->resize && !p->crop && p->resize_width == side && p->resize_height == side))
+        return status;
+    config->video_token = -1;
+    config->no_videos = "this checkpoint's video processor makes frames that its tower does not take";
+    return VLCACHE_OK;
+}
+
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     const char *type = "LlavaOnevisionImageProcessor"; /* whose do_pad is about batches */
     vlci_scope image;
@@ -65,7 +91,8 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     if (!status && eyes->processor.shortest_edge)
         status = vlci_json_unsupported(&image, "size", "only height and width are supported");
     if (!status) status = vlci_llava_check_side(&image, eyes);
-    return status ? status : vlci_anyres_read(&image, &hub->config, true, eyes);
+    if (!status) status = vlci_anyres_read(&image, &hub->config, true, eyes);
+    return status ? status : read_videos(hub, config);
 }
 
 static vlcache_status load(vlci_upload *up, vlci_config *config) {
@@ -275,10 +302,116 @@ static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
     return status;
 }
 
+/* ---- videos -------------------------------------------------------------------------------------------- */
+
+enum { PART_PATCHES = 1 << 14 }; /* of a look: what it takes grows with them */
+
+static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
+    return vlci_clip_choose(&((const vlci_llava *)config->eyes)->choice, asked, clip);
+}
+
+static int at_once(const vlci_config *config, const vlci_clip *clip) {
+    int frames = PART_PATCHES / vlci_vit_rows(&((const vlci_llava *)config->eyes)->vision);
+    (void)clip;
+    return frames > 1 ? frames : 1;
+}
+
+/* Tokens a side of a frame. */
+static int half_of(const vlci_llava *eyes) {
+    return (vlci_vit_side(&eyes->vision) + 1) / 2;
+}
+
+/* Token `at` of a frame, the rows of which begin at `first`. */
+static vlci_blend frame_blend(const vlci_llava *eyes, int at, int first) {
+    int side = vlci_vit_side(&eyes->vision), half = half_of(eyes);
+    const place y = place_of(at / half, side, half), x = place_of(at % half, side, half);
+    const int rows[2] = {y.low, y.high}, columns[2] = {x.low, x.high};
+    const float down[2] = {1 - y.part, y.part}, across[2] = {1 - x.part, x.part};
+    vlci_blend blend;
+    for (int i = 0; i < 4; i++) {
+        blend.from[i] = first + rows[i / 2] * side + columns[i % 2];
+        blend.weight[i] = down[i / 2] * across[i % 2];
+    }
+    return blend;
+}
+
+static void lay_frame(const vlci_llava *eyes, const vlci_clip *clip, const vlci_view *view, int frame,
+                      vlci_picture_layout *out) {
+    int half = half_of(eyes), first = frame * half * half;
+    double size = (double)vlci_vit_side(&eyes->vision) / half * eyes->vision.patch_size;
+    out->grids[frame] = (vlci_layout_grid){first, half, half, half};
+    for (int i = 0; i < half * half; i++) {
+        const double x = i % half * size, y = i / half * size, area[4] = {x, y, x + size, y + size};
+        vlci_view_area(view, area, clip->width, clip->height, out->cell[first + i]);
+    }
+}
+
+static vlcache_status layout_video(const vlci_config *config, const vlci_clip *clip,
+                                   vlci_picture_layout *out) {
+    const vlci_llava *eyes = config->eyes;
+    int64_t tokens = (int64_t)clip->n * half_of(eyes) * half_of(eyes) + 1;
+    vlci_view view;
+    *out = (vlci_picture_layout){0};
+    if (tokens > INT32_MAX / 2)
+        return vlci_fail(VLCACHE_E_CONTEXT_FULL, "a video of %d frames gives %lld rows", clip->n,
+                         (long long)tokens);
+    vlcache_status status = vlci_view_make(&eyes->frames, clip->width, clip->height, &view);
+    if (!status) status = vlci_picture_layout_create((int)tokens, (int)tokens, clip->n, false, out);
+    if (status) return status;
+    for (int i = 0; i < (int)tokens; i++) out->entry[i] = -1 - i;
+    for (int i = 0; i < clip->n; i++) lay_frame(eyes, clip, &view, i, out);
+    out->tiles = clip->n;
+    return VLCACHE_OK;
+}
+
+static vlcache_status prepare_frames(const vlci_config *config, const vlci_clip *clip,
+                                     vlcache_image *const *frames, int n, vlci_pixels *out) {
+    const vlci_llava *eyes = config->eyes;
+    int side = eyes->vision.image_size;
+    vlci_view view;
+    *out = (vlci_pixels){0};
+    vlcache_status status = vlci_view_make(&eyes->frames, clip->width, clip->height, &view);
+    if (!status) status = vlci_pixels_create(n, side, side, out);
+    for (int i = 0; i < n && !status; i++) status = vlci_pixels_fill(&eyes->frames, frames[i], &view, i, out);
+    if (status) vlci_pixels_release(out);
+    return status;
+}
+
+/* The newline stands behind the last frame. */
+static vlcache_status look_at_frames(const vlci_config *config, const vlci_clip *clip,
+                                     const vlci_picture_layout *whole, const vlci_pixels *pixels, int first,
+                                     cl_mem *tokens, int *n_tokens) {
+    const vlci_llava *eyes = config->eyes;
+    int n = pixels->tiles, frame = half_of(eyes) * half_of(eyes), rows = vlci_vit_rows(&eyes->vision);
+    vlci_picture_layout part;
+    (void)whole;
+    *tokens = NULL;
+    *n_tokens = n * frame + (first + n == clip->n);
+    vlcache_status status = layout_create(*n_tokens, 0, &part);
+    if (status) return status;
+    for (int i = 0; i < n * frame; i++) {
+        vlci_blend blend = frame_blend(eyes, i % frame, i / frame * rows);
+        put_blend(&part, i, &blend);
+    }
+    if (*n_tokens > n * frame) put_newline(&part, n * frame);
+    status = look(config, pixels, &part, tokens);
+    vlci_picture_layout_release(&part);
+    return status;
+}
+
+static const vlci_watching watching = {
+    .mark = "<video>",
+    .choose = choose,
+    .layout = layout_video,
+    .at_once = at_once,
+    .prepare = prepare_frames,
+    .look = look_at_frames,
+};
+
 #define ONEVISION                                                                                            \
     .name = "llava_onevision", .mark = "<image>", .names = vlci_llava_names, .settings = settings,           \
     .load = load, .release = vlci_llava_release, .describe = vlci_llava_describe, .look = look,              \
-    .positions = vlci_positions_count
+    .positions = vlci_positions_count, .videos = &watching
 
 static const vlci_family several = {ONEVISION, .layout = layout_several, .prepare = prepare_several};
 

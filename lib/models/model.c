@@ -12,6 +12,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/options.h"
+#include "models/clip.h"
 #include "models/families.h"
 
 /* ---- the text model ------------------------------------------------------------------------------------ */
@@ -185,7 +186,7 @@ vlcache_status vlci_model_load_config(vlcache_model *model, const char *folder,
 vlcache_status vlci_model_load_words(vlcache_model *model, const char *folder) {
     vlcache_status status = vlci_tokenizer_load(folder, &model->tokenizer);
     model->config.tokenizer = model->tokenizer;
-    const vlci_chat_for what = {model->tokenizer, model->family->mark};
+    const vlci_chat_for what = {model->tokenizer, model->family->mark, vlci_family_video_mark(model->family)};
     return status ? status : vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
 }
 

@@ -4,7 +4,7 @@
  */
 #include "models/qwen2_5_vl.h"
 
-#include "models/qwen_vl.h"
+#include "models/qwen_clip.h"
 
 static const vlci_qwen_form form = {
     .rms = true,
@@ -43,7 +43,10 @@ static vlcache_status more(const vlci_scope *vision, vlci_qwen_tower_config *c) 
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
-    return vlci_qwen_vl_settings(hub, "qwen2_5_vl", &usual, more, config);
+    vlci_qwen_clip clip = vlci_qwen2_clip;
+    clip.ticks = 4;
+    vlcache_status status = vlci_qwen_vl_settings(hub, "qwen2_5_vl", &usual, more, config);
+    return status ? status : vlci_qwen_clip_settings(hub, &clip, config);
 }
 
 const vlci_family vlci_family_qwen2_5_vl = {.name = "qwen2_5_vl", .settings = settings, VLCI_QWEN_VL};

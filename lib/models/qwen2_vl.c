@@ -3,7 +3,7 @@
  */
 #include "models/qwen2_vl.h"
 
-#include "models/qwen_vl.h"
+#include "models/qwen_clip.h"
 
 static const vlci_qwen_form form = {
     .mlp = {"mlp.fc1", "mlp.fc2", NULL},
@@ -40,7 +40,8 @@ static vlcache_status more(const vlci_scope *vision, vlci_qwen_tower_config *c) 
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
-    return vlci_qwen_vl_settings(hub, "qwen2_vl", &usual, more, config);
+    vlcache_status status = vlci_qwen_vl_settings(hub, "qwen2_vl", &usual, more, config);
+    return status ? status : vlci_qwen_clip_settings(hub, &vlci_qwen2_clip, config);
 }
 
 const vlci_family vlci_family_qwen2_vl = {.name = "qwen2_vl", .settings = settings, VLCI_QWEN_VL};

@@ -4,7 +4,7 @@
  */
 #include "models/qwen3_vl.h"
 
-#include "models/qwen_vl.h"
+#include "models/qwen_clip.h"
 
 static const vlci_qwen_form form = {
     .patch_bias = true,
@@ -50,7 +50,8 @@ static vlcache_status more(const vlci_scope *vision, vlci_qwen_tower_config *c) 
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
-    return vlci_qwen_vl_settings(hub, "qwen3_vl", &usual, more, config);
+    vlcache_status status = vlci_qwen_vl_settings(hub, "qwen3_vl", &usual, more, config);
+    return status ? status : vlci_qwen_clip_settings(hub, &vlci_qwen3_clip, config);
 }
 
 const vlci_family vlci_family_qwen3_vl = {.name = "qwen3_vl", .settings = settings, VLCI_QWEN_VL};

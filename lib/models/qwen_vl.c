@@ -2,8 +2,9 @@
  * qwen_vl.c - the families of Qwen-VL: pictures of any size, a token for each merge x merge patches.
  *
  *     layout:    rows x columns tokens, nothing else (the marks around a picture are the template's)
- *     positions: of a token (start, start + row, start + column); the row behind a picture goes on at
- *                start + max(rows, columns), so that positions stay below the number of rows
+ *     positions: of a token (start + time, start + row, start + column); the row behind a picture, or behind
+ *                a video, goes on at start + max(rows, columns), so that positions of text stay below the
+ *                number of rows, though the time of a video may be further
  */
 #include "models/qwen_vl.h"
 
@@ -177,6 +178,16 @@ vlcache_status vlci_qwen_vl_settings(vlci_hub *hub, const char *type, const vlci
     return status ? status : read_pictures(&image, eyes);
 }
 
+/* The same bounds for each frame of a video, as far as they are given. */
+static void bound_frames(vlci_qwen_vl *eyes, int least, int most) {
+    vlci_area *area = &eyes->clip.area;
+    if (least) area->least = least;
+    if (most) area->most = most;
+    if (area->least > area->most && most) area->least = most;
+    if (area->least > area->most) area->most = area->least;
+    eyes->clip.by_frame = least || most;
+}
+
 vlcache_status vlci_qwen_vl_bound(vlci_config *config, int least, int most) {
     vlci_area *area = &((vlci_qwen_vl *)config->eyes)->area;
     int low = least ? least : area->least, high = most ? most : area->most;
@@ -193,6 +204,7 @@ vlcache_status vlci_qwen_vl_bound(vlci_config *config, int least, int most) {
                            low, high);
     area->least = low;
     area->most = high;
+    bound_frames(config->eyes, least, most);
     return VLCACHE_OK;
 }
 
@@ -242,43 +254,35 @@ static vlcache_status fit(const vlci_qwen_vl *eyes, int width, int height, vlci_
     return VLCACHE_OK;
 }
 
-/* Step `step` of the grid: its tokens in reading order. */
-static void lay_step(const vlci_qwen_vl *eyes, const vlci_qwen_grid *grid, const vlci_qwen_order *order,
-                     const vlci_view *view, int step, vlci_picture_layout *out) {
+void vlci_qwen_vl_lay_step(const vlci_qwen_vl *eyes, const vlci_qwen_grid *grid, const int32_t *block,
+                           const vlci_view *view, int step, int first, vlci_picture_layout *out) {
     int rows = grid->rows / grid->merge, columns = grid->columns / grid->merge, side = eyes->area.factor;
-    int first = step * rows * columns;
+    int per_step = rows * columns, token = step * per_step;
     out->grids[step] =
         (vlci_layout_grid){.first = first, .rows = rows, .columns = columns, .stride = columns};
-    for (int y = 0, i = first; y < rows; y++) {
-        for (int x = 0; x < columns; x++, i++) {
-            out->entry[i] = -1 - i;
-            out->source[i] = order->block[i];
-            vlci_view_cell(view, x * side, y * side, side, view->canvas_width, view->canvas_height,
-                           out->cell[i]);
-        }
+    for (int i = 0; i < per_step; i++) {
+        out->entry[first + i] = -1 - (token + i);
+        out->source[token + i] = token + block[i];
+        vlci_view_cell(view, i % columns * side, i / columns * side, side, view->canvas_width,
+                       view->canvas_height, out->cell[token + i]);
     }
 }
 
-/* `frames` pictures of one size. */
-static vlcache_status lay_frames(const vlci_qwen_vl *eyes, int frames, int width, int height,
-                                 vlci_picture_layout *out) {
+vlcache_status vlci_qwen_vl_layout(const vlci_config *config, int width, int height,
+                                   vlci_picture_layout *out) {
+    const vlci_qwen_vl *eyes = config->eyes;
     vlci_view view;
     vlci_qwen_order order = {0};
     *out = (vlci_picture_layout){0};
     vlcache_status status = fit(eyes, width, height, &view);
     if (status) return status;
-    const vlci_qwen_grid grid = vlci_qwen_tower_grid(&eyes->vision, frames, view.width, view.height);
+    const vlci_qwen_grid grid = vlci_qwen_tower_grid(&eyes->vision, 1, view.width, view.height);
     status = vlci_qwen_order_create(&grid, &order);
-    if (!status) status = vlci_picture_layout_create(order.tokens, order.tokens, grid.steps, true, out);
-    out->tiles = frames;
-    for (int step = 0; step < grid.steps && !status; step++) lay_step(eyes, &grid, &order, &view, step, out);
+    if (!status) status = vlci_picture_layout_create(order.tokens, order.tokens, 1, true, out);
+    if (!status) vlci_qwen_vl_lay_step(eyes, &grid, order.block, &view, 0, 0, out);
+    out->tiles = !status;
     vlci_qwen_order_release(&order);
     return status;
-}
-
-vlcache_status vlci_qwen_vl_layout(const vlci_config *config, int width, int height,
-                                   vlci_picture_layout *out) {
-    return lay_frames(config->eyes, 1, width, height, out);
 }
 
 vlcache_status vlci_qwen_vl_prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
@@ -328,24 +332,48 @@ vlcache_status vlci_qwen_vl_look(const vlci_config *config, const vlci_pixels *p
 
 /* ---- positions ----------------------------------------------------------------------------------------- */
 
-/* Of a picture's rows, the first of which comes at `at`; returns where the row behind it comes. */
-static int32_t position_picture(const vlci_placed_picture *picture, int32_t at, int32_t (*position)[3]) {
-    const vlci_picture_layout *layout = picture->layout;
-    int32_t longest = 0;
-    for (int step = 0; step < layout->n_grids; step++) {
-        const vlci_layout_grid *g = &layout->grids[step];
-        for (int y = 0; y < g->rows; y++) {
-            for (int x = 0; x < g->columns; x++) {
-                int32_t *to = position[picture->row + g->first + y * g->stride + x];
-                to[0] = at + step;
-                to[1] = at + y;
-                to[2] = at + x;
-            }
+/* Grids `from` and following that stand row to row: steps of a video, or one picture. */
+static int adjoining(const vlci_picture_layout *layout, int from) {
+    int to = from + 1;
+    for (; to < layout->n_grids; to++) {
+        const vlci_layout_grid *g = &layout->grids[to - 1];
+        if (g->first + g->rows * g->columns != layout->grids[to].first) break;
+    }
+    return to;
+}
+
+/* `steps` grids from `g` on, the first row at `at`; returns where the row behind them comes. */
+static int32_t position_steps(const vlci_layout_grid *g, int steps, float pace, int32_t at,
+                              int32_t (*position)[3]) {
+    int32_t longest = g->rows > g->columns ? g->rows : g->columns;
+    for (int step = 0; step < steps; step++) {
+        for (int i = 0; i < g[step].rows * g[step].columns; i++) {
+            int32_t *to = position[g[step].first + i];
+            to[0] = at + (int32_t)((float)step * (pace > 0 ? pace : 1));
+            to[1] = at + i / g[step].columns;
+            to[2] = at + i % g[step].columns;
         }
-        if (g->rows > longest) longest = g->rows;
-        if (g->columns > longest) longest = g->columns;
     }
     return at + longest;
+}
+
+/* A picture's rows: grids, and text between those of a video. */
+static int32_t position_picture(const vlci_placed_picture *picture, int32_t at, int32_t (*position)[3]) {
+    const vlci_picture_layout *layout = picture->layout;
+    position += picture->row;
+    for (int row = 0, grid = 0; row < layout->n;) {
+        if (grid < layout->n_grids && layout->grids[grid].first == row) {
+            int end = adjoining(layout, grid);
+            const vlci_layout_grid *last = &layout->grids[end - 1];
+            at = position_steps(&layout->grids[grid], end - grid, layout->pace, at, position);
+            row = last->first + last->rows * last->columns;
+            grid = end;
+            continue;
+        }
+        for (int axis = 0; axis < 3; axis++) position[row][axis] = at;
+        row++, at++;
+    }
+    return at;
 }
 
 void vlci_qwen_vl_positions(const vlci_config *config, const vlci_placed_picture *pictures, size_t n_pictures,

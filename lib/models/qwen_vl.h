@@ -5,16 +5,30 @@
 #ifndef VLCI_MODELS_QWEN_VL_H
 #define VLCI_MODELS_QWEN_VL_H
 
+#include "models/clip.h"
 #include "models/config.h"
 #include "models/qwen_tower.h"
 #include "picture/area.h"
 #include "picture/prepare.h"
+
+/** How videos are seen: qwen_clip.h. */
+typedef struct vlci_qwen_clip {
+    vlci_processor processor;
+    vlci_area area; /**< of a frame, or where timed of all frames together */
+    vlci_clip_choice choice;
+    bool timed;      /**< each step stands behind its time as text */
+    float ticks;     /**< what the time of positions goes on by in a second; 0: it counts steps */
+    bool by_frame;   /**< area is of a frame although they are timed: the caller has bounded it */
+    bool capped;     /**< most_tokens bounds pixels, too */
+    int most_tokens; /**< of all frames, or where timed of one */
+} vlci_qwen_clip;
 
 /** What config->eyes points to. */
 typedef struct vlci_qwen_vl {
     vlci_qwen_tower_config vision;
     vlci_processor processor;
     vlci_area area;
+    vlci_qwen_clip clip;
     vlci_qwen_tower tower; /**< loaded */
 } vlci_qwen_vl;
 
@@ -36,6 +50,11 @@ vlcache_status vlci_qwen_vl_settings(vlci_hub *hub, const char *type, const vlci
 vlcache_status vlci_qwen_vl_layers(const vlci_scope *vision, const char *key, int layers, int room, int *list,
                                    int *n);
 
+/** Step `step` of a layout, its grid of one step in reading order from entry `first` on: `block` is the order
+ * of its tokens in the tower (vlci_qwen_order), `view` what the whole step shows. */
+void vlci_qwen_vl_lay_step(const vlci_qwen_vl *eyes, const vlci_qwen_grid *grid, const int32_t *block,
+                           const vlci_view *view, int step, int first, vlci_picture_layout *out);
+
 /** The other functions of the families. */
 vlcache_status vlci_qwen_vl_load(vlci_upload *up, vlci_config *config);
 void vlci_qwen_vl_release(vlci_config *config);
@@ -54,6 +73,6 @@ void vlci_qwen_vl_positions(const vlci_config *config, const vlci_placed_picture
     .mark = "<|image_pad|>", .names = vlci_qwen_vl_names, .load = vlci_qwen_vl_load,                         \
     .release = vlci_qwen_vl_release, .describe = vlci_qwen_vl_describe, .bound = vlci_qwen_vl_bound,         \
     .layout = vlci_qwen_vl_layout, .prepare = vlci_qwen_vl_prepare, .look = vlci_qwen_vl_look,               \
-    .positions = vlci_qwen_vl_positions
+    .positions = vlci_qwen_vl_positions, .videos = &vlci_qwen_watching
 
 #endif

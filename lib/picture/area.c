@@ -46,7 +46,9 @@ static int64_t up(double side, int factor) {
     return (int64_t)ceil(side / factor) * factor;
 }
 
-vlcache_status vlci_area_fit(const vlci_area *area, int width, int height, int *fit_width, int *fit_height) {
+/* Of `frames` frames, `counted` of which count against the bounds. */
+static vlcache_status fit(const vlci_area *area, double frames, int64_t counted, int width, int height,
+                          int *fit_width, int *fit_height) {
     int longer = width > height ? width : height, shorter = width > height ? height : width;
     if (longer > (int64_t)VLCI_AREA_RATIO * shorter)
         return vlci_fail(
@@ -55,12 +57,12 @@ vlcache_status vlci_area_fit(const vlci_area *area, int width, int height, int *
             "family does not take: crop it",
             width, height, VLCI_AREA_RATIO);
     int64_t w = nearest(width, area->factor), h = nearest(height, area->factor);
-    double pixels = (double)width * height;
-    if (w * h > area->most) {
+    double pixels = frames * height * width;
+    if (counted * w * h > area->most) {
         double shrink = sqrt(pixels / area->most);
         w = down(width / shrink, area->factor);
         h = down(height / shrink, area->factor);
-    } else if (w * h < area->least) {
+    } else if (counted * w * h < area->least) {
         double grow = sqrt(area->least / pixels);
         w = up(width * grow, area->factor);
         h = up(height * grow, area->factor);
@@ -74,4 +76,19 @@ vlcache_status vlci_area_fit(const vlci_area *area, int width, int height, int *
     *fit_width = (int)w;
     *fit_height = (int)h;
     return VLCACHE_OK;
+}
+
+vlcache_status vlci_area_fit(const vlci_area *area, int width, int height, int *fit_width, int *fit_height) {
+    return fit(area, 1, 1, width, height, fit_width, fit_height);
+}
+
+vlcache_status vlci_area_fit_frames(const vlci_area *area, int frames, int step, int width, int height,
+                                    int *fit_width, int *fit_height) {
+    int n = frames > step ? frames : step;
+    if (height < area->factor || width < area->factor) {
+        double grow = fmax((double)area->factor / height, (double)area->factor / width);
+        height = (int)(height * grow);
+        width = (int)(width * grow);
+    }
+    return fit(area, n, (int64_t)rint((double)n / step) * step, width, height, fit_width, fit_height);
 }

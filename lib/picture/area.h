@@ -27,4 +27,11 @@ vlcache_status vlci_area_read(const vlci_scope *scope, vlci_area *area);
  */
 vlcache_status vlci_area_fit(const vlci_area *area, int width, int height, int *fit_width, int *fit_height);
 
+/**
+ * The same for `frames` frames, in steps of `step`, whose pixels are bounded all together (Qwen3-VL). A frame
+ * below the factor is enlarged first. Errors: as vlci_area_fit().
+ */
+vlcache_status vlci_area_fit_frames(const vlci_area *area, int frames, int step, int width, int height,
+                                    int *fit_width, int *fit_height);
+
 #endif

@@ -167,6 +167,12 @@ static vlcache_status run_variant(comparison *c, size_t variant) {
     return status;
 }
 
+/* A part of a stream goes before the next is read: there is no prefill that all start from. */
+static vlcache_status refuse_stream(void) {
+    return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames", NULL,
+                       "must be 0 in a comparison, whose variants start from one prefill: ask for each");
+}
+
 /* ---- all of them --------------------------------------------------------------------------------------- */
 
 static vlcache_status run(comparison *c) {
@@ -203,7 +209,7 @@ vlcache_status vlcache_session_compare(vlcache_session *session, const vlcache_p
     vlcache_status status = read_recipes(&c);
     if (!status) status = vlci_turn_ask(c.read, prompt, generate);
     if (!status) {
-        status = run(&c);
+        status = c.read->portions ? refuse_stream() : run(&c);
         restore(&c, status);
     }
     vlci_free(c.recipes);

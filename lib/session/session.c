@@ -78,6 +78,10 @@ vlcache_status vlcache_session_visual(const vlcache_session *session, int index,
     return vlcache_sequence_visual(session ? session->speaker : NULL, index, out);
 }
 
+vlcache_status vlcache_session_frame(const vlcache_session *session, int index, vlcache_seen_frame *out) {
+    return vlcache_sequence_frame(session ? session->speaker : NULL, index, out);
+}
+
 vlcache_status vlcache_session_probe(vlcache_session *session, int layer, vlcache_probe_layer *out) {
     vlcache_compress_layer known;
     vlcache_status status = vlcache_session_layer(session, layer, &known);

@@ -111,8 +111,10 @@ static vlcache_status make(const char *name, const char *file, const char *text,
     chat->tokenizer = what->tokenizer;
     chat->end = -1;
     chat->name = vlci_strdup(name);
-    chat->mark = vlci_strdup(what->mark);
-    vlcache_status status = chat->name && chat->mark ? VLCACHE_OK : vlci_fail_memory("chat template");
+    chat->mark[0] = vlci_strdup(what->mark);
+    chat->mark[1] = vlci_strdup(what->video_mark);
+    bool whole = chat->name && chat->mark[0] && (chat->mark[1] || !what->video_mark);
+    vlcache_status status = whole ? VLCACHE_OK : vlci_fail_memory("chat template");
     if (!status) status = vlci_template_create(file, text, strlen(text), &chat->tpl);
     if (status == VLCACHE_E_FORMAT) {
         chat->failure = vlci_strdup(vlcache_error_message());
@@ -140,7 +142,8 @@ void vlci_chat_release(vlci_chat **handle) {
     json_decref(chat->variables);
     vlci_free(chat->failure);
     vlci_free(chat->name);
-    vlci_free(chat->mark);
+    vlci_free(chat->mark[0]);
+    vlci_free(chat->mark[1]);
     vlci_free(chat);
 }
 
@@ -227,7 +230,7 @@ vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vl
 }
 
 vlcache_status vlci_chat_named(const char *name, vlci_chat **out) {
-    const vlci_chat_for nothing = {NULL, "<image>"};
+    const vlci_chat_for nothing = {NULL, "<image>", NULL};
     *out = NULL;
     return make(name, name, vlci_chat_text(name), NULL, &nothing, out);
 }

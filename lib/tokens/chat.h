@@ -20,6 +20,7 @@ typedef struct vlci_chat vlci_chat;
 typedef struct vlci_chat_for {
     const vlci_tokenizer *tokenizer; /**< must outlive it; NULL: it is never rendered */
     const char *mark;                /**< the text that stands for a picture: "<image>" */
+    const char *video_mark;          /**< that stands for a video: "<video>"; NULL: there are none */
 } vlci_chat_for;
 
 /**
@@ -87,9 +88,11 @@ vlcache_status vlci_chat_encode(const vlci_chat *chat, const vlci_conversation *
 
 /** What content a template takes, by trial. */
 typedef struct vlci_chat_form {
-    bool items[3];    /**< of each vlci_role: a list of items, not a text */
-    bool pictures;    /**< an item that is a picture becomes its mark */
-    bool interleaves; /**< and stands among texts as it stood among items */
+    bool items[3]; /**< of each vlci_role: a list of items, not a text */
+    struct {
+        bool taken;       /**< an item of the kind becomes its mark */
+        bool interleaves; /**< and stands among texts as it stood among items */
+    } sign[2];            /**< pictures, videos */
 } vlci_chat_form;
 
 struct vlci_chat {
@@ -98,7 +101,7 @@ struct vlci_chat {
     char *failure;      /* why */
     json_t *variables;
     const vlci_tokenizer *tokenizer;
-    char *mark;
+    char *mark[2]; /* of pictures, and of videos: NULL where there are none */
     vlci_chat_form form;
     int32_t end;
     int references;

@@ -53,40 +53,75 @@ static int count_marks(const char *words, const char *mark) {
     return n;
 }
 
-/* The user's words; with `places` each mark in them is a picture. */
-static vlcache_status add_words(draft *d, const char *words, const char *mark, bool places,
-                                vlci_piece_kind picture) {
+/* What is shown with a message: pictures, videos. */
+enum { PICTURES, VIDEOS, SIGNS };
+
+typedef struct sign {
+    const char *mark; /* NULL: there is none of the kind */
+    int n;
+    bool placed; /* the words say where they stand */
+    vlci_piece_kind kind;
+} sign;
+
+/* The next mark of either kind from `at` on. */
+static const char *next_sign(const char *words, const char *at, const sign signs[SIGNS], const sign **of,
+                             bool *escaped) {
+    const char *first = NULL;
+    for (int i = 0; i < SIGNS; i++) {
+        bool behind = false;
+        const char *found = signs[i].mark ? next_mark(words, at, signs[i].mark, &behind) : NULL;
+        if (!found || (first && found >= first)) continue;
+        first = found;
+        *of = &signs[i];
+        *escaped = behind;
+    }
+    return first;
+}
+
+/* The user's words; each mark of a kind that they place is a picture or a video. */
+static vlcache_status add_words(draft *d, const char *words, const sign signs[SIGNS]) {
     vlcache_status status = VLCACHE_OK;
+    const sign *of = NULL;
     bool escaped;
-    size_t length = strlen(mark);
     const char *done = words, *at = words;
-    for (; !status && (at = next_mark(words, at, mark, &escaped)); at += length) {
-        if (!escaped && !places) continue;
-        status = add_piece(d, VLCI_PIECE_TEXT, done, (size_t)(at - done) - escaped);
-        if (!status && !escaped) status = add_piece(d, picture, mark, length);
-        done = escaped ? at : at + length;
+    while (!status && (at = next_sign(words, at, signs, &of, &escaped))) {
+        size_t length = strlen(of->mark);
+        const char *mark = at;
+        at += length;
+        if (!escaped && !of->placed) continue;
+        status = add_piece(d, VLCI_PIECE_TEXT, done, (size_t)(mark - done) - escaped);
+        if (!status && !escaped) status = add_piece(d, of->kind, of->mark, length);
+        done = escaped ? mark : at;
     }
     return status ? status : add_piece(d, VLCI_PIECE_TEXT, done, strlen(done));
 }
 
-/* Pictures in front of the words: as items, or as the mark and a line's end each. */
-static vlcache_status add_pictures(draft *d, int n, const char *mark, vlci_piece_kind picture) {
+/* Pictures and videos in front of the words: as items, or as the mark and a line's end each. */
+static vlcache_status add_signs(draft *d, const sign *s) {
     vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < n && !status; i++) {
-        status = add_piece(d, picture, mark, strlen(mark));
-        if (!status && picture == VLCI_PIECE_MARK) status = add_piece(d, VLCI_PIECE_MARK, "\n", 1);
+    for (int i = 0; i < s->n && !s->placed && !status; i++) {
+        status = add_piece(d, s->kind, s->mark, strlen(s->mark));
+        if (!status && s->kind == VLCI_PIECE_MARK) status = add_piece(d, VLCI_PIECE_MARK, "\n", 1);
     }
     return status;
 }
 
-/* Where the words have a mark for each picture, these say where the pictures stand. */
+/* Where the words have a mark for each picture, or for each video, these say where they stand. */
 static vlcache_status add_user(const vlci_chat *chat, draft *d, const vlci_said *said) {
     const vlci_chat_form *form = &chat->form;
-    bool places = said->n_images > 0 && count_marks(said->text, chat->mark) == said->n_images;
-    bool items = form->items[VLCI_USER] && form->pictures && (!places || form->interleaves);
-    vlci_piece_kind picture = items ? VLCI_PIECE_IMAGE : VLCI_PIECE_MARK;
-    vlcache_status status = places ? VLCACHE_OK : add_pictures(d, said->n_images, chat->mark, picture);
-    return status ? status : add_words(d, said->text, chat->mark, places, picture);
+    sign signs[SIGNS] = {{.mark = chat->mark[PICTURES], .n = said->n_images},
+                         {.mark = chat->mark[VIDEOS], .n = chat->mark[VIDEOS] ? said->n_videos : 0}};
+    bool items = form->items[VLCI_USER];
+    for (int i = 0; i < SIGNS; i++) {
+        sign *s = &signs[i];
+        s->placed = s->n > 0 && count_marks(said->text, s->mark) == s->n;
+        if (s->n) items = items && form->sign[i].taken && (!s->placed || form->sign[i].interleaves);
+    }
+    signs[PICTURES].kind = items ? VLCI_PIECE_IMAGE : VLCI_PIECE_MARK;
+    signs[VIDEOS].kind = items ? VLCI_PIECE_VIDEO : VLCI_PIECE_MARK;
+    vlcache_status status = add_signs(d, &signs[PICTURES]);
+    if (!status) status = add_signs(d, &signs[VIDEOS]);
+    return status ? status : add_words(d, said->text, signs);
 }
 
 /* Pieces are counted first and pointed to last: the list moves while it grows. */
@@ -170,19 +205,21 @@ static int count(const char *text, const char *part) {
     return n;
 }
 
-/* A picture between two texts: one mark? between them? */
-static vlcache_status try_pictures(vlci_chat *chat) {
+/* A picture or a video between two texts: one mark? between them? */
+static vlcache_status try_sign(vlci_chat *chat, int kind) {
+    const char *mark = chat->mark[kind];
     const vlci_piece pieces[] = {{.kind = VLCI_PIECE_TEXT, .text = word, .bytes = strlen(word)},
-                                 {.kind = VLCI_PIECE_IMAGE},
+                                 {.kind = kind == VIDEOS ? VLCI_PIECE_VIDEO : VLCI_PIECE_IMAGE},
                                  {.kind = VLCI_PIECE_TEXT, .text = other, .bytes = strlen(other)}};
     vlci_rendered text;
     bool good;
+    if (!mark) return VLCACHE_OK;
     vlcache_status status = try_pieces(chat, VLCI_USER, true, pieces, 3, &text, &good);
-    if (good && count(text.text, chat->mark) == 1) {
-        const char *first = strstr(text.text, word), *at = strstr(text.text, chat->mark);
+    if (good && count(text.text, mark) == 1) {
+        const char *first = strstr(text.text, word), *at = strstr(text.text, mark);
         const char *second = strstr(text.text, other);
-        chat->form.pictures = first && second;
-        chat->form.interleaves = first && second && first < at && at < second;
+        chat->form.sign[kind].taken = first && second;
+        chat->form.sign[kind].interleaves = first && second && first < at && at < second;
     }
     vlci_rendered_release(&text);
     return status;
@@ -196,7 +233,8 @@ static vlcache_status try_forms(vlci_chat *chat) {
         if (i == 0 || chat->form.items[VLCI_USER]) status = try_kind(chat, order[i], true, &items);
         chat->form.items[order[i]] = items;
     }
-    if (!status && chat->form.items[VLCI_USER]) status = try_pictures(chat);
+    for (int kind = 0; kind < SIGNS && !status && chat->form.items[VLCI_USER]; kind++)
+        status = try_sign(chat, kind);
     return status;
 }
 
@@ -338,7 +376,7 @@ static vlcache_status encode_question(const vlci_chat *chat, const vlci_said *us
 
 /* A turn whose past is not known, or which the template does not show: it stands behind an answer, as any. */
 static vlcache_status encode_alone(const vlci_chat *chat, const vlci_said *user, vlci_chat_turn *out) {
-    vlci_said said[] = {{VLCI_USER, (char *)word, 0}, {VLCI_ASSISTANT, (char *)other, 0}, *user};
+    vlci_said said[] = {{VLCI_USER, (char *)word, 0, 0}, {VLCI_ASSISTANT, (char *)other, 0, 0}, *user};
     const vlci_conversation c = {.at = said, .n = 3};
     vlci_rendered all;
     vlcache_status status = vlci_chat_render(chat, &c, true, &all);

@@ -14,8 +14,12 @@ vlcache_status vlci_conversation_add(vlci_conversation *to, vlci_role role, cons
     }
     char *copy = vlci_strdup(text);
     if (!copy) return vlci_fail_memory("conversation");
-    to->at[to->n++] = (vlci_said){role, copy, n_images};
+    to->at[to->n++] = (vlci_said){role, copy, n_images, 0};
     return VLCACHE_OK;
+}
+
+void vlci_conversation_show(vlci_conversation *to, int n_videos) {
+    if (to->n) to->at[to->n - 1].n_videos = n_videos;
 }
 
 void vlci_conversation_cut(vlci_conversation *conversation, size_t n) {
@@ -25,8 +29,10 @@ void vlci_conversation_cut(vlci_conversation *conversation, size_t n) {
 vlcache_status vlci_conversation_copy(const vlci_conversation *from, vlci_conversation *out) {
     vlcache_status status = VLCACHE_OK;
     *out = (vlci_conversation){.lost = from->lost};
-    for (size_t i = 0; i < from->n && !status; i++)
+    for (size_t i = 0; i < from->n && !status; i++) {
         status = vlci_conversation_add(out, from->at[i].role, from->at[i].text, from->at[i].n_images);
+        if (!status) vlci_conversation_show(out, from->at[i].n_videos);
+    }
     if (status) vlci_conversation_release(out);
     return status;
 }

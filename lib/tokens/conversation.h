@@ -15,6 +15,7 @@ typedef struct vlci_said {
     vlci_role role;
     char *text;   /**< UTF-8, as it was given; owned */
     int n_images; /**< pictures shown with it */
+    int n_videos; /**< videos shown with it, behind the pictures */
 } vlci_said;
 
 /** Zeroed is empty. */
@@ -26,6 +27,9 @@ typedef struct vlci_conversation {
 
 /** Appends a message; the text is copied. Errors: VLCACHE_E_NO_MEMORY, nothing has changed then. */
 vlcache_status vlci_conversation_add(vlci_conversation *to, vlci_role role, const char *text, int n_images);
+
+/** Videos are shown with the last message. */
+void vlci_conversation_show(vlci_conversation *to, int n_videos);
 
 /** Takes back all but the first n messages. */
 void vlci_conversation_cut(vlci_conversation *conversation, size_t n);

@@ -52,7 +52,7 @@ static bool has_no_sign(const fuzz_input *in, size_t before) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     fuzz_input in = {data, bytes};
-    const vlci_chat_for what = {tokenizer(), "<image>"};
+    const vlci_chat_for what = {tokenizer(), "<image>", NULL};
     vlci_chat *chat = NULL;
     fuzz_write_text(&in, "chat_template.jinja");
     fuzz_write_text(&in, "chat_template.json");

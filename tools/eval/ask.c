@@ -28,6 +28,7 @@ typedef struct question {
     bool gallery;
     vlcache_image **images;
     size_t n_images;
+    vlcache_video *video;     /* NULL: none */
     vlcache_session *session; /* that speaks of the answer at hand */
     json_t *record, *runs;
     size_t turn;
@@ -237,7 +238,10 @@ static vlcache_prompt prompt_of(const question *q) {
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     prompt.text = q->it->turns[q->turn].question;
     prompt.images = (const vlcache_image *const *)q->images;
-    prompt.n_images = q->turn == 0 ? q->n_images : 0;
+    prompt.n_images = q->turn == 0 && !q->video ? q->n_images : 0;
+    prompt.videos = &q->video;
+    prompt.n_videos = q->turn == 0 && q->video;
+    prompt.video_frames = (size_t)q->it->n_frames;
     return prompt;
 }
 
@@ -301,15 +305,38 @@ static int load_image(question *q, const char *path, json_t *pictures) {
     return code;
 }
 
+/* A video's file, hashed and opened. */
+static vlcache_status open_video(question *q, json_t *pictures) {
+    char text[FINGERPRINT_BYTES];
+    const char *path = q->it->images[0];
+    append(q, pictures, fingerprint_file(path, text) ? json_string(text) : json_null());
+    vlcache_status status = vlcache_video_open(path, &q->video);
+    if (status) snprintf(q->file.why, sizeof q->file.why, "%s", vlcache_error_message());
+    return status;
+}
+
+/* Frames that are loaded become a video. */
+static vlcache_status join_frames(question *q) {
+    if (!q->it->video || q->video) return VLCACHE_OK;
+    vlcache_status status = vlcache_video_from_images((const vlcache_image *const *)q->images, q->n_images,
+                                                      q->it->fps, &q->video);
+    if (status) snprintf(q->file.why, sizeof q->file.why, "%s", vlcache_error_message());
+    return status;
+}
+
 /* VLCACHE_E_IO: q->file.why says why. */
 static vlcache_status load_images(question *q) {
     int code = EXIT_OK;
     json_t *pictures = json_array();
     q->images = calloc(q->it->n_images + 1, sizeof *q->images);
     if (!q->images) q->code = EXIT_MEMORY;
-    for (size_t i = 0; i < q->it->n_images && !code && !q->code; i++)
+    bool file = q->it->video && q->it->fps == 0;
+    vlcache_status status = file && !q->code ? open_video(q, pictures) : VLCACHE_OK;
+    for (size_t i = 0; i < q->it->n_images && !file && !code && !q->code; i++)
         code = load_image(q, q->it->images[i], pictures);
     set(q, q->record, "pictures", pictures);
+    if (!status && !code && !q->code) status = join_frames(q);
+    if (status) return status;
     if (code == EXIT_MEMORY) q->code = code;
     return code == EXIT_INTERRUPT ? VLCACHE_E_CANCELLED : code ? VLCACHE_E_IO : VLCACHE_OK;
 }
@@ -349,7 +376,7 @@ static bool in_gallery(const data *d, size_t index) {
 
 int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
     const item *it = &d->items[index];
-    question q = {.a = a, .it = it, .gallery = in_gallery(d, index)};
+    question q = {.a = a, .it = it, .gallery = !it->video && in_gallery(d, index)};
     size_t answers = a->answers + a->options->variants.n;
     q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
     q.runs = json_object_get(q.record, "runs");
@@ -363,6 +390,7 @@ int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
         q.code = fail(&q, status);
     a->answers = answers; /* also where the question was skipped */
     for (size_t i = 0; i < q.n_images; i++) vlcache_image_destroy(&q.images[i]);
+    vlcache_video_destroy(&q.video);
     free(q.images);
     if (q.code) json_decref(q.record);
     *record = q.code ? NULL : q.record;

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <vlcache/video.h>
+
 #include "common/exit.h"
 #include "common/infile.h"
 #include "common/interrupt.h"
@@ -64,7 +66,40 @@ static bool take_picture(reader *r, item *it, const json_t *name, const char *fi
     return true;
 }
 
+/* What goes with a video. */
+static bool take_rate(reader *r, item *it, bool file) {
+    const json_t *fps = json_object_get(it->json, "fps"), *frames = json_object_get(it->json, "frames");
+    double rate = fps ? json_number_value(fps) : 1;
+    json_int_t n = json_integer_value(frames);
+    if (fps && (file || !json_is_number(fps) || !(rate >= VLCACHE_VIDEO_MIN_FPS) ||
+                !(rate <= VLCACHE_VIDEO_MAX_FPS)))
+        return refuse(r, "\"fps\": is of a list of frames, from %g to %g a second", VLCACHE_VIDEO_MIN_FPS,
+                      VLCACHE_VIDEO_MAX_FPS);
+    if (frames && (!json_is_integer(frames) || n < 1 || n > VLCACHE_VIDEO_MAX_FRAMES))
+        return refuse(r, "\"frames\": must be a whole number from 1 to %d", VLCACHE_VIDEO_MAX_FRAMES);
+    it->video = true;
+    it->fps = file ? 0 : rate;
+    it->n_frames = (int)n;
+    return true;
+}
+
+static bool take_video(reader *r, item *it, const json_t *video) {
+    bool file = json_is_string(video);
+    if (json_object_get(it->json, "image") || json_object_get(it->json, "images"))
+        return refuse(r, "\"video\": stands beside pictures: give one of them");
+    if (!file && !json_array_size(video))
+        return refuse(r, "\"video\": must be the path of a file, or an array of frames");
+    it->images = calloc(json_array_size(video) + 1, sizeof *it->images);
+    if (!it->images) return no_memory(r);
+    if (file && !take_picture(r, it, video, "video")) return false;
+    for (size_t i = 0; i < json_array_size(video); i++)
+        if (!take_picture(r, it, json_array_get(video, i), "video")) return false;
+    return take_rate(r, it, file);
+}
+
 static bool take_pictures(reader *r, item *it) {
+    const json_t *video = json_object_get(it->json, "video");
+    if (video) return take_video(r, it, video);
     const json_t *one = json_object_get(it->json, "image"), *many = json_object_get(it->json, "images");
     if (one && many) return refuse(r, "\"image\" and \"images\": give one of them");
     if (many && !json_array_size(many)) return refuse(r, "\"images\": must be an array of at least one path");

@@ -4,7 +4,9 @@
  *     {"id": "p1", "image": "p1.png", "question": "What is the total?", "answers": ["12.50"], "metric":
  * "anls"}
  *
- * image: one picture, or images: several (paths relative to the file); question with answers, or turns:
+ * image: one picture, images: several, or video: a file, or a list of frames of which fps are a second (1),
+ * and frames: how many are seen (as the model has it); paths are relative to the file; question with answers,
+ * or turns:
  * [{"question": ..., "answers": [...]}, ...], one conversation over the same pictures; metric: anls, exact,
  * relaxed, cider or contains. May be left out: id (the number of the line), task (a name under which scores
  * are put together; the name of the file), max_tokens. Other fields are not read.
@@ -32,9 +34,12 @@ typedef struct turn {
 typedef struct item {
     int line; /* from 1 */
     char *id;
-    int group; /* index in data.groups */
-    char **images;
+    int group;     /* index in data.groups */
+    char **images; /* pictures; of a video its frames, or its file alone */
     size_t n_images;
+    bool video;   /* images are a video's */
+    double fps;   /* of its frames; 0: it is a file */
+    int n_frames; /* that are seen of it; 0: not said */
     turn *turns;
     size_t n_turns;
     int max_tokens; /* 0: not said */

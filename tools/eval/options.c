@@ -87,6 +87,8 @@ static const char rest[] =
     "   \"metric\": \"anls\"}\n"
     "  image       a picture, or images: [...]; paths are relative to the file. Pictures stand before the\n"
     "              question, or where it has as many <image> marks\n"
+    "  video       in place of pictures: a file, or an array of frames, fps of which are a second [1];\n"
+    "              frames: how many of them are seen, at regular distances [as the model has it]\n"
     "  question    with answers, every accepted one; or turns: [{\"question\", \"answers\"}, ...], asked "
     "one\n"
     "              after another on one compressed cache; its score is the mean over them\n"

@@ -14,6 +14,8 @@
 
 static const char commands[] =
     "/image FILE  show a picture with the next question\n"
+    "/video FILE  show a video with it\n"
+    "/frames DIR  show a folder of frames with it, as a video\n"
     "/clear       forget the conversation\n"
     "/help        this text\n"
     "/quit        end\n";
@@ -56,14 +58,32 @@ static int show_picture(run *r, const char *path) {
     return EXIT_OK;
 }
 
+static int show_video(run *r, const char *path, bool frames) {
+    vlcache_video_info info;
+    double fps = !frames ? 0 : r->options.fps > 0 ? r->options.fps : DEFAULT_FPS;
+    if (!*path)
+        return console_fail(&r->console, EXIT_USAGE, "%s",
+                            frames ? "/frames: needs a folder: /frames DIR"
+                                   : "/video: needs a file: /video FILE");
+    int code = videos_add(&r->videos, path, fps, &r->console);
+    if (code || r->console.quiet) return code;
+    vlcache_video_describe(r->videos.items[r->videos.n - 1], &info);
+    console_say(&r->console, "%s: %d x %d pixels, %d frames, %.1f seconds\n", path, info.width, info.height,
+                info.frames, info.seconds);
+    return EXIT_OK;
+}
+
 static int obey(run *r, char *line, bool *quit) {
     const char *path = argument_of(line, "/image");
     if (path) return show_picture(r, path);
+    if ((path = argument_of(line, "/video"))) return show_video(r, path, false);
+    if ((path = argument_of(line, "/frames"))) return show_video(r, path, true);
     if (argument_of(line, "/quit") || argument_of(line, "/exit")) {
         *quit = true;
     } else if (argument_of(line, "/clear")) {
         vlcache_session_clear(r->session);
         pictures_clear(&r->pictures);
+        videos_clear(&r->videos);
     } else if (argument_of(line, "/help")) {
         fputs(commands, stderr);
     } else {
@@ -77,6 +97,7 @@ static int ask(run *r, const char *line) {
     const vlcache_answer *answer = NULL;
     int code = turn_ask(r, line, &answer);
     if (answer) pictures_clear(&r->pictures);
+    if (answer) videos_clear(&r->videos);
     return code;
 }
 

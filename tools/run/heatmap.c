@@ -104,14 +104,16 @@ static int write_png(const canvas *drawn, const char *path, console *c) {
     return code ? code : closed;
 }
 
-static int write_one(run *r, const vlcache_answer *a, int image, const int *counts, const char *path) {
+/* Drawn over `shown`, picture `image` of the prompt. */
+static int write_sheet(run *r, const vlcache_answer *a, int image, const vlcache_image *shown,
+                       const int *counts, const char *path) {
     sheet s = {0};
     char note[96];
     size_t n;
     int code = EXIT_OK, total = a->compress.layers * a->compress.kv_heads;
     relief_cell *cells = make_cells(r, a, image, counts, &n);
     relief_place place = {.total = total};
-    bool good = cells && sheet_make(&s, r->pictures.items[image]);
+    bool good = cells && sheet_make(&s, shown);
     place.x = s.x, place.width = s.width, place.height = s.height, place.scale = s.scale;
     if (!good || !relief_paint(&s.canvas, &place, cells, n)) {
         code = console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
@@ -126,26 +128,52 @@ done:
     return code;
 }
 
+/* A picture, or behind those a frame that was seen, which is decoded once more. */
+static int write_one(run *r, const vlcache_answer *a, int image, const int *counts, const char *path) {
+    int n_pictures = (int)r->pictures.n;
+    vlcache_seen_frame f;
+    vlcache_image *frame = NULL;
+    if (image < n_pictures) return write_sheet(r, a, image, r->pictures.items[image], counts, path);
+    vlcache_status status = vlcache_session_frame(r->session, image - n_pictures, &f);
+    if (!status) status = vlcache_video_frame(r->videos.items[f.video], f.frame, &frame);
+    int code =
+        status ? console_fail_status(&r->console, status) : write_sheet(r, a, image, frame, counts, path);
+    vlcache_image_destroy(&frame);
+    return code;
+}
+
+/* Pictures of the prompt and frames of its videos. */
+static size_t count_shown(const run *r) {
+    vlcache_seen_frame f;
+    size_t n = r->pictures.n;
+    for (int i = 0; r->videos.n && !vlcache_session_frame(r->session, i, &f); i++) n++;
+    return n;
+}
+
 /* The picture that is drawn over is not drawn onto. */
 static int check_name(run *r, const char *name) {
     for (int i = 0; i < r->options.n_images; i++)
         if (outfile_replaces(name, r->options.images[i]))
             return console_fail(&r->console, EXIT_USAGE,
                                 "--heatmap %s: is the picture itself: name another file", name);
+    for (int i = 0; i < r->options.n_videos; i++)
+        if (outfile_replaces(name, r->options.videos[i].path))
+            return console_fail(&r->console, EXIT_USAGE,
+                                "--heatmap %s: is the video itself: name another file", name);
     return EXIT_OK;
 }
 
 int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
     kept k = {0};
     int *counts = NULL, code = EXIT_OK;
-    if (r->pictures.n > 1 && outfile_is_stream(path))
+    size_t n = count_shown(r);
+    if (n > 1 && outfile_is_stream(path))
         return console_fail(&r->console, EXIT_USAGE,
-                            "--heatmap %s: takes one picture, and there are %zu: name a file", path,
-                            r->pictures.n);
+                            "--heatmap %s: takes one picture, and there are %zu: name a file", path, n);
     code = kept_read(r->session, answer, &k, &r->console);
     if (!code) counts = count_positions(&k, answer->prompt_tokens);
-    for (size_t i = 0; i < r->pictures.n && !code; i++) {
-        char *name = counts ? file_name(path, i, r->pictures.n) : NULL;
+    for (size_t i = 0; i < n && !code; i++) {
+        char *name = counts ? file_name(path, i, n) : NULL;
         if (name) code = check_name(r, name);
         if (!code)
             code = name ? write_one(r, answer, (int)i, counts, name)

@@ -10,7 +10,7 @@
 
 static const char usage[] =
     "vlcache-run " VLCACHE_VERSION
-    ": ask a vision-language model about pictures, on any OpenCL device, with a small\n"
+    ": ask a vision-language model about pictures and videos, on any OpenCL device, with a small\n"
     "KV cache.\n"
     "\n"
     "Usage:\n"
@@ -24,7 +24,8 @@ static const char rest[] =
     "\n"
     "In a chat\n"
     "  /image FILE               show a picture with the next question; may be given again\n"
-    "  /clear                    forget the conversation, and pictures not yet asked about\n"
+    "  /video FILE, /frames DIR  the same of a video, and of a folder of frames (--fps says their rate)\n"
+    "  /clear                    forget the conversation, and what was shown and not yet asked about\n"
     "  /help                     these commands\n"
     "  /quit                     end, as the end of input does\n"
     "  Ctrl-C ends an answer; at the prompt it ends the chat. Input that is not a terminal is read line\n"
@@ -37,6 +38,7 @@ static const char rest[] =
     "  of those of the whole conversation.\n"
     "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
     "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
+    "  frames lists those of videos that were seen: video, frame of it, second.\n"
     "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
     "\n"
     "Environment\n"
@@ -59,6 +61,7 @@ static const char rest[] =
     "  vlcache-run --image receipt.png -p 'What is the total?'\n"
     "  vlcache-run -m llava-1.5-7b-hf --image cat.jpg -p 'Describe the picture.' -n 100 --budget 0.2\n"
     "  vlcache-run --image page.png -p 'What is the heading?' --heatmap kept.png\n"
+    "  vlcache-run -m Qwen2.5-VL-3B-Instruct --video talk.mp4 -p 'What happens?' --sample-fps 1\n"
     "  vlcache-run --image page.png -p 'What is the heading?' --json | jq .kv_bytes\n"
     "  curl -s https://example.org/cat.jpg | vlcache-run --image - -p 'What is this?'\n";
 

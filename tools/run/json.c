@@ -128,6 +128,18 @@ static int add_kept(run *r, const vlcache_answer *a, json_t *object) {
     return code;
 }
 
+/* Frames of videos, where there are any. */
+static int add_frames(run *r, json_t *object) {
+    vlcache_seen_frame f;
+    json_t *list = r->videos.n ? json_array() : NULL;
+    for (int i = 0; list && !vlcache_session_frame(r->session, i, &f); i++)
+        json_array_append_new(list, json_pack("{s:i, s:i, s:o}", "video", f.video, "frame", f.frame, "second",
+                                              real(f.seconds)));
+    if (r->videos.n && json_object_set_new(object, "frames", list))
+        return console_fail(&r->console, EXIT_MEMORY, "--json: out of host memory");
+    return EXIT_OK;
+}
+
 static int print(console *c, const json_t *object) {
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (!text) return console_fail(c, EXIT_MEMORY, "--json: out of host memory");
@@ -149,6 +161,7 @@ int json_print(run *r, const vlcache_answer *answer) {
     if (!object)
         code =
             console_fail(&r->console, EXIT_MEMORY, "--json: out of host memory, or a text that is not UTF-8");
+    if (!code) code = add_frames(r, object);
     if (!code && r->options.dump_kept) code = add_kept(r, answer, object);
     if (!code) code = print(&r->console, object);
 done:

@@ -26,6 +26,13 @@ static int read_image(const flag *f, const char *name, const char *text, void *i
     return EXIT_OK;
 }
 
+static int read_video(const flag *f, const char *name, const char *text, void *into) {
+    options *o = into;
+    (void)f;
+    o->videos[o->n_videos++] = (video_option){text, strcmp(name, "--frames") == 0};
+    return EXIT_OK;
+}
+
 /* The library knows the ranges: it judges the options with this one value in them. */
 static int read_compress(const flag *f, const char *name, const char *text, void *into) {
     double *value = (double *)((char *)into + f->offset);
@@ -88,6 +95,18 @@ static const flag flags[] = {
      .names = name_formats,
      .help = "a picture; may be given again; - reads standard input. It stands before\nthe question, or where that "
              "has as many <image> marks as there are\npictures. Read are"},
+    {FLAG_OWN, .name = "video", .argument = "FILE", .read = read_video,
+     .help = "a video, for models that take them; may be given again. It stands\nbehind the pictures, or where the question marks it"},
+    {FLAG_OWN, .name = "frames", .argument = "DIR", .read = read_video,
+     .help = "a video as a folder of pictures of one size, in the order of their names"},
+    {FLAG_REAL, .name = "fps", .argument = "X", .offset = FIELD(fps), .high = VLCACHE_VIDEO_MAX_FPS,
+     .help = "with --frames: how many of them are a second of the video; 0 stands for 2"},
+    {FLAG_REAL, .name = "sample-fps", .argument = "X", .offset = FIELD(sample_fps), .high = VLCACHE_VIDEO_MAX_FPS,
+     .help = "frames of each second that are seen; 0: as the model has it (Qwen-VL: 2 a\nsecond, LLaVA-OneVision: 32 of the whole)"},
+    {FLAG_WHOLE, .name = "sample-frames", .argument = "N", .offset = FIELD(sample_frames), .high = VLCACHE_VIDEO_MAX_FRAMES,
+     .help = "in its place: frames of the whole video that are seen; 0: by rate"},
+    {FLAG_WHOLE, .name = "stream", .argument = "N", .offset = FIELD(stream), .high = VLCACHE_VIDEO_MAX_FRAMES,
+     .help = "read a video N frames at a time and compress the cache between, so that\nit never grows beyond what N frames take and the budget leaves of them;\n0: all at once"},
     {FLAG_TEXT, 'p', "prompt", .argument = "TEXT", .offset = FIELD(prompt),
      .help = "the question; without it, a chat"},
     {FLAG_TEXT, .name = "chat-template", .argument = "NAME|FILE", .offset = FIELD(chat_template),
@@ -132,7 +151,7 @@ static const flag flags[] = {
      .help = "draw over the picture what was kept: bright where many (layer, kv\n"
              "head) pairs keep the visual token, dimmed where none does, almost\n"
              "black where the model does not look; where several tokens show a\n"
-             "place, the most kept one counts. Several pictures: OUT-1.png, ..."},
+             "place, the most kept one counts. Several pictures, or frames of a video\nthat are seen: OUT-1.png, ..."},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
      .help = "no progress bars and no summary line on standard error"},
     {FLAG_SWITCH, .name = "profile", .offset = FIELD(profile),
@@ -166,13 +185,27 @@ static void set_defaults(options *o) {
 
 void options_release(options *o) {
     free(o->images);
+    free(o->videos);
     o->images = NULL;
+    o->videos = NULL;
 }
 
 void options_print_flags(void) {
     options defaults;
     set_defaults(&defaults);
     flags_print(flags, &defaults);
+}
+
+static int check_videos(const options *o) {
+    bool folders = !o->prompt; /* a chat may name them later */
+    for (int i = 0; i < o->n_videos; i++) folders = folders || o->videos[i].frames;
+    if (o->fps > 0 && !folders) return flag_refuse("--fps: is about --frames DIR, which is not given");
+    if (o->sample_fps > 0 && o->sample_frames)
+        return flag_refuse("--sample-fps and --sample-frames: give one of both");
+    if ((o->sample_fps > 0 || o->sample_frames) && o->prompt && !o->n_videos)
+        return flag_refuse("--sample-%s: needs a video, --video FILE or --frames DIR",
+                           o->sample_frames ? "frames" : "fps");
+    return EXIT_OK;
 }
 
 /* Flags that need one another, or exclude one another. */
@@ -189,14 +222,16 @@ static int check_together(const options *o) {
     if (o->json && !o->prompt) return flag_refuse("--json: needs -p");
     if (o->dump_kept && !o->json) return flag_refuse("--dump-kept: needs --json");
     if (o->heatmap && !o->prompt) return flag_refuse("--heatmap: needs -p");
-    if (o->heatmap && !o->n_images) return flag_refuse("--heatmap: needs a picture, --image FILE");
-    return EXIT_OK;
+    if (o->heatmap && !o->n_images && !o->n_videos)
+        return flag_refuse("--heatmap: needs a picture, --image FILE");
+    return check_videos(o);
 }
 
 int options_parse(int argc, char **argv, options *o) {
     set_defaults(o);
     o->images = calloc((size_t)argc + 1, sizeof *o->images);
-    if (!o->images) {
+    o->videos = calloc((size_t)argc + 1, sizeof *o->videos);
+    if (!o->images || !o->videos) {
         fputs("vlcache-run: out of host memory\n", stderr);
         return EXIT_MEMORY;
     }

@@ -15,12 +15,21 @@
 #define DEFAULT_POLICY "vlcache+"
 #define DEFAULT_BUDGET 0.10
 
+/** Frames a second in a folder without --fps. */
+#define DEFAULT_FPS 2.0
+
 typedef enum action {
     ACTION_ASK, /* with a prompt one question, without one a chat */
     ACTION_HELP,
     ACTION_VERSION,
     ACTION_DEVICES,
 } action;
+
+/** A video that the line names: a file, or a folder of frames. */
+typedef struct video_option {
+    const char *path;
+    bool frames;
+} video_option;
 
 /** Texts point into argv. */
 typedef struct options {
@@ -29,6 +38,12 @@ typedef struct options {
     const char *prompt; /* NULL: a chat */
     const char **images;
     int n_images;
+    video_option *videos;
+    int n_videos;
+    double fps;        /* of the frames in folders; 0: not given */
+    double sample_fps; /* of the frames that are seen; 0: as the model says */
+    int sample_frames; /* the same, of the whole */
+    int stream;        /* frames that are read at a time; 0: all */
     const char *device, *chat_template, *system, *heatmap; /* NULL: not given */
     int predict, context, top_k;
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */

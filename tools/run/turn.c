@@ -13,6 +13,11 @@ static vlcache_status ask_once(run *r, const char *text, const vlcache_answer **
     prompt.text = text;
     prompt.images = (const vlcache_image *const *)r->pictures.items;
     prompt.n_images = r->pictures.n;
+    prompt.videos = r->videos.items;
+    prompt.n_videos = r->videos.n;
+    prompt.video_fps = o->sample_fps;
+    prompt.video_frames = (size_t)o->sample_frames;
+    prompt.stream_frames = (size_t)o->stream;
     prompt.raw = o->raw;
     generate.max_tokens = o->predict;
     generate.temperature = (float)o->temperature;

@@ -6,12 +6,14 @@
 
 #include "run/options.h"
 #include "run/pictures.h"
+#include "run/videos.h"
 
 /** The whole program. */
 typedef struct run {
     options options;
     console console;
     pictures pictures; /* of the next turn, or of the one that was asked */
+    videos videos;     /* the same */
     vlcache_device *device;
     vlcache_model *model;
     vlcache_session *session;

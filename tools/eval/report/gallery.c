@@ -193,7 +193,9 @@ static void put_way(gallery *g, const shown *s, size_t way, const char *name) {
     const json_t *run = json_array_get(json_object_get(s->record, "runs"), way);
     const char *seen = json_string_value(json_object_get(run, "seen"));
     fprintf(g->out, "<figure class=\"shot\">\n");
-    for (size_t i = 0; i < s->item->n_images && i < MOST_IMAGES; i++) put_picture(g, s, seen, i);
+    if (s->item->video) fputs("<p class=\"note\">A video, which is not drawn.</p>\n", g->out);
+    for (size_t i = 0; i < s->item->n_images && i < MOST_IMAGES && !s->item->video; i++)
+        put_picture(g, s, seen, i);
     fputs("<figcaption><b>", g->out);
     page_text(g->out, name);
     fputs("</b> ", g->out);

@@ -1,0 +1,72 @@
+/*
+ * clip.c - which frames of a video are seen.
+ *
+ *     by rate:    n = frames / fps of the video * fps asked for, between least and most, down to whole steps
+ *     parts:      frame i = i * frames / n, cut        ends:  i * (frames - 1) / (n - 1), to the nearest
+ */
+#include "models/clip.h"
+
+#include <math.h>
+
+#include "core/alloc.h"
+#include "vlcache/video.h"
+
+vlcache_status vlci_clip_read(const vlci_scope *scope, vlci_clip_choice *choice) {
+    bool samples = true;
+    float fps = choice->fps;
+    int frames = 0, most = VLCACHE_VIDEO_MAX_FRAMES;
+    vlcache_status status = vlci_json_bool(scope, "do_sample_frames", &samples);
+    if (!status) status = vlci_json_float(scope, "fps", VLCACHE_VIDEO_MIN_FPS, VLCACHE_VIDEO_MAX_FPS, &fps);
+    if (!status) status = vlci_json_int(scope, "num_frames", 1, most, &frames);
+    if (!status) status = vlci_json_int(scope, "min_frames", 1, most, &choice->least);
+    if (!status) status = vlci_json_int(scope, "max_frames", 1, most, &choice->most);
+    if (status || !samples) return status;
+    choice->fps = frames ? 0 : fps;
+    choice->frames = frames;
+    return VLCACHE_OK;
+}
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+static int whole_steps(double frames, int step) {
+    return (int)floor(frames / step) * step;
+}
+
+/* By rate: at least `least`, at most `most`, never more than there are. */
+static int count_by_rate(const vlci_clip_choice *c, double fps, const vlci_clip *clip) {
+    double n = clip->total / clip->fps * fps;
+    if (c->ends) n = floor(n);
+    int most = smaller(c->ends ? c->most : whole_steps(smaller(c->most, clip->total), c->step), clip->total);
+    if (n < c->least) n = c->least;
+    return c->ends ? (int)fmin(n, most) : whole_steps(fmin(n, most), c->step);
+}
+
+static int count(const vlci_clip_choice *c, const vlci_clip_asked *asked, const vlci_clip *clip) {
+    int frames = asked->frames ? asked->frames : asked->fps > 0 ? 0 : c->frames;
+    double fps = asked->fps > 0 ? asked->fps : (double)c->fps;
+    int n = !frames && fps > 0 ? count_by_rate(c, fps, clip) : clip->total;
+    if (frames) n = smaller(c->ends ? frames : (int)rint((double)frames / c->step) * c->step, clip->total);
+    return n < 1 ? 1 : n;
+}
+
+static int frame_at(const vlci_clip_choice *c, const vlci_clip *clip, int i) {
+    if (c->ends) return clip->n > 1 ? (int)rint(i * ((clip->total - 1) / (double)(clip->n - 1))) : 0;
+    if (c->step == 1) return (int)((int64_t)i * clip->total / clip->n);
+    return smaller((int)(float)(i * (clip->total / (double)clip->n)), clip->total - 1);
+}
+
+vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_asked *asked,
+                                vlci_clip *clip) {
+    clip->n = count(choice, asked, clip);
+    clip->frame = vlci_alloc((size_t)clip->n, sizeof *clip->frame);
+    if (!clip->frame) return vlci_fail_memory("frames of a video");
+    for (int i = 0; i < clip->n; i++) clip->frame[i] = frame_at(choice, clip, i);
+    return VLCACHE_OK;
+}
+
+void vlci_clip_release(vlci_clip *clip) {
+    vlci_free(clip->frame);
+    *clip = (vlci_clip){0};
+}
