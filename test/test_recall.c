@@ -1,0 +1,275 @@
+/*
+ * test_recall.c - rows that compression takes are in the host's memory, and later turns see and choose among
+ * all of them: against what transformers and a reference in double say of the same conversation at once
+ * (test/data/README.md), and against the full cache.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+#include "kv/recall.h"
+#include "session/session.h"
+#include "support/pages.h"
+#include "support/suite.h"
+#include "support/talk.h"
+#include "support/taps.h"
+
+/* ---- rows ---------------------------------------------------------------------------------------------- */
+
+enum { LAYERS = 3, HEADS = 2, LISTS = LAYERS * HEADS };
+
+/* 16 bits of row `row` of a list. */
+static uint16_t mark(int list, int row, int d) {
+    return (uint16_t)(list * 7919 + row * 131 + d * 3 + 1);
+}
+
+static void fill(vlci_kv *kv, int plane, int list, int from, int until) {
+    vlci_kv_pool *p = kv->pool;
+    int dim = p->shape.head_dim;
+    uint16_t row[64];
+    for (int r = from; r < until; r++) {
+        for (int d = 0; d < dim; d++) row[d] = mark(plane * LISTS + list, r, d);
+        size_t at = (size_t)p->table.entry[kv->list[list].first + r / VLCI_KV_PAGE] * VLCI_KV_PAGE +
+                    (size_t)(r % VLCI_KV_PAGE);
+        ck_ok(vlci_write(p->device, plane ? p->v : p->k, at * (size_t)dim * 2, row, (size_t)dim * 2));
+    }
+}
+
+static void append(vlci_kv *kv, int n) {
+    int from = kv->list[0].rows;
+    ck_ok(vlci_kv_reserve(kv, 0, LAYERS, n));
+    for (int i = 0; i < 2 * LISTS; i++) fill(kv, i / LISTS, i % LISTS, from, from + n);
+    vlci_kv_append(kv, 0, LAYERS, n);
+    kv->length += n;
+}
+
+static void check_rows(const vlci_kv *kv, int n) {
+    const vlci_kv_pool *p = kv->pool;
+    int dim = p->shape.head_dim;
+    uint16_t row[64];
+    for (int i = 0; i < 2 * LISTS; i++)
+        for (int r = 0; r < n; r++) {
+            const vlci_kv_list *list = &kv->list[i % LISTS];
+            ck_assert_int_eq(list->rows, n);
+            size_t at = (size_t)p->table.entry[list->first + r / VLCI_KV_PAGE] * VLCI_KV_PAGE +
+                        (size_t)(r % VLCI_KV_PAGE);
+            ck_ok(vlci_read(p->device, i / LISTS ? p->v : p->k, at * (size_t)dim * 2, row, (size_t)dim * 2));
+            for (int d = 0; d < dim; d++) ck_assert_uint_eq(row[d], mark(i, r, d));
+        }
+}
+
+/* Everything goes, and comes back into whatever pages there are. */
+static void bring_all(vlci_kv *kv, uint64_t *seed) {
+    vlci_recall r = {0};
+    vlci_kv_drop(kv);
+    pages_scramble(kv->pool, seed);
+    pages_poison_spare(kv->pool);
+    ck_ok(vlci_recall_begin(&r, kv));
+    for (int l = 0; l < LAYERS; l++) {
+        ck_ok(vlci_kv_reserve(kv, l, 1, kv->store->all));
+        ck_ok(vlci_recall_bring(&r, l));
+        ck_ok(vlci_recall_send(&r, l + 1));
+    }
+    ck_ok(vlci_recall_end(&r));
+    ck_assert_uint_eq(r.bytes, vlci_store_bytes(kv->store));
+    vlci_recall_release(&r);
+}
+
+/* Stretches of any length, forks that go their own ways, and what one memory and two memories do. */
+START_TEST(rows_go_and_come) {
+    const vlci_kv_shape shape = {LAYERS, HEADS, _i % 2 ? 6 : 32, VLCACHE_DTYPE_F16};
+    vlcache_device *device = suite_device();
+    bool *unified = &device->caps.info.unified_memory, is = *unified;
+    uint64_t seed = 5;
+    vlci_kv_pool pool;
+    vlci_kv kv, fork;
+    vlci_recall r = {0};
+    if (_i / 2) *unified = false;
+    ck_ok(vlci_kv_pool_create(device, &shape, 200, false, &pool));
+    ck_ok(vlci_kv_create(&pool, &kv));
+    append(&kv, 37);
+    ck_ok(vlci_recall_keep_all(&r, &kv, 37));
+    append(&kv, 1);
+    ck_ok(vlci_recall_keep_all(&r, &kv, 1));
+    ck_assert_int_eq(kv.store->all, 38);
+    bring_all(&kv, &seed);
+    check_rows(&kv, 38);
+    ck_ok(vlci_kv_fork(&kv, &fork));
+    ck_assert_ptr_eq(fork.store, kv.store);
+    ck_assert_int_eq(kv.store->references, 2);
+    append(&kv, 20);
+    ck_ok(vlci_recall_keep_all(&r, &kv, 20));
+    ck_assert_int_eq(fork.store->references, 2); /* the fork's, and the longer one's */
+    vlci_kv_clear(&kv);
+    bring_all(&fork, &seed);
+    check_rows(&fork, 38);
+    append(&fork, 16);
+    r.limit = vlci_store_bytes(fork.store);
+    ck_fails(vlci_recall_keep_all(&r, &fork, 16), VLCACHE_E_NO_MEMORY, "recall_bytes");
+    vlci_recall_release(&r);
+    ck_ok(vlci_recall_keep_all(&r, &fork, 16));
+    bring_all(&fork, &seed);
+    check_rows(&fork, 54);
+    vlci_recall_release(&r);
+    vlci_kv_release(&fork);
+    vlci_kv_release(&kv);
+    vlci_kv_pool_release(&pool);
+    *unified = is;
+}
+END_TEST
+
+/* ---- against transformers and the reference in double -------------------------------------------------- */
+
+/* A prompt of the goldens in two turns: up to its first picture, and the rest. What the second turn looks at
+ * is then what the prompt at once looks at. */
+static const struct split {
+    const char *folder, *name, *pictures[2];
+    int percents[2];
+    bool fixed; /* KV memory */
+} splits[] = {
+    {"llava-mistral-gqa4", "middle", {"middle.0.png"}, {10, 30}, false},
+    {"qwen2_5-vl", "kept", {"kept.0.png", "kept.1.png"}, {15, 40}, true},
+};
+enum { SPLITS = sizeof splits / sizeof *splits, TOKENS = 400 };
+
+static vlcache_model *open_model(const char *name) {
+    char folder[600];
+    vlcache_model *model = NULL;
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    options.dtype = VLCACHE_DTYPE_F32;
+    snprintf(folder, sizeof folder, "%s/models/%s", VLCACHE_TEST_DATA, name);
+    ck_ok(vlcache_model_load(suite_device(), folder, &options, &model));
+    return model;
+}
+
+/* The golden's ids, each picture's as one mark. Returns how many; `*first`: up to the first mark. */
+static int cut_ids(const taps *golden, int image_token, int32_t *ids, int *first) {
+    const tap *all = taps_find(golden, "prompt.ids");
+    int n = 0;
+    *first = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        bool picture = all->i32[i] == image_token;
+        if (picture && i && all->i32[i - 1] == image_token) continue;
+        ck_assert_int_lt(n, TOKENS);
+        ids[n++] = picture ? VLCACHE_TOKEN_IMAGE : all->i32[i];
+        if (picture && !*first) *first = n;
+    }
+    ck_assert_int_gt(*first, 0);
+    return n;
+}
+
+static vlcache_sequence *add(vlcache_engine *engine, const vlcache_compress_options *compress) {
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_sequence *s = NULL;
+    options.compress = compress;
+    options.recall = VLCACHE_RECALL_HOST;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    return s;
+}
+
+static const vlcache_answer *say(vlcache_sequence *s, const int32_t *ids, int n, vlcache_image *const *images,
+                                 int tokens) {
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    const vlcache_answer *a = NULL;
+    int busy = 1;
+    prompt.tokens = ids;
+    prompt.n_tokens = (size_t)n;
+    prompt.images = (const vlcache_image *const *)images;
+    for (int i = 0; i < n; i++) prompt.n_images += ids[i] == VLCACHE_TOKEN_IMAGE;
+    generate.max_tokens = tokens;
+    generate.min_tokens = (size_t)tokens;
+    ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
+    while (busy) ck_ok(vlcache_engine_step(s->engine, &busy));
+    ck_ok(vlcache_sequence_answer(s, &a));
+    return a;
+}
+
+static void check_kept(const taps *golden, vlcache_sequence *s, int percent) {
+    const vlci_text_config *c = vlci_sequence_text(s);
+    const tap *sparsity = taps_find(golden, "vlcache.sparsity");
+    for (int layer = 0; layer < c->layers; layer++) {
+        const tap *want = taps_findf(golden, "vlcache.%d.kept.%d", percent, layer);
+        int budget = taps_findf(golden, "vlcache.%d.budget", percent)->i32[layer];
+        vlcache_compress_layer l;
+        ck_ok(vlcache_sequence_layer(s, layer, &l));
+        ck_assert_double_eq_tol(l.sparsity, (double)sparsity->f32[layer], 1e-5);
+        ck_assert_int_eq(l.kept, budget);
+        for (int head = 0; head < c->kv_heads; head++) {
+            int32_t got[1024];
+            size_t n;
+            ck_ok(vlcache_sequence_kept(s, layer, head, got, 1024, &n));
+            ck_assert_uint_eq(n, (size_t)budget);
+            ck_assert_mem_eq(got, want->i32 + (size_t)head * n, n * sizeof *got);
+        }
+    }
+}
+
+static void check_logits(vlcache_sequence *s, const float *want, size_t n) {
+    float *got = malloc(n * sizeof *got);
+    ck_ok(vlci_read(suite_device(), s->shared->text.logits, 0, got, n * sizeof *got));
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= 2e-5 * (1.0 + fabs((double)want[i])),
+                      "logit %zu: %.9g, not %.9g", i, (double)got[i], (double)want[i]);
+    free(got);
+}
+
+START_TEST(second_turn_is_the_reference) {
+    const struct split *split = &splits[_i / 2];
+    int percent = split->percents[_i % 2], first;
+    char path[600], message[700];
+    int32_t ids[TOKENS];
+    vlcache_image *images[2] = {NULL};
+    vlcache_engine *engine = NULL;
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    taps golden;
+    snprintf(path, sizeof path, "%s/models/%s/golden/%s.taps", VLCACHE_TEST_DATA, split->folder, split->name);
+    ck_assert_msg(taps_load(path, &golden, message, sizeof message), "%s", message);
+    for (int i = 0; i < 2 && split->pictures[i]; i++) {
+        snprintf(path, sizeof path, "%s/models/%s/golden/%s", VLCACHE_TEST_DATA, split->folder,
+                 split->pictures[i]);
+        ck_ok(vlcache_image_load(path, &images[i]));
+    }
+    vlcache_model *model = open_model(split->folder);
+    int n = cut_ids(&golden, model->config.image_token, ids, &first);
+    vlcache_compress_options compress = talk_way("vlcache", percent / 100.0);
+    if (split->fixed) options.kv_bytes = 1 << 20;
+    ck_ok(vlcache_engine_create(model, &options, &engine));
+    vlcache_sequence *s = add(engine, &compress);
+    const vlcache_answer *a = say(s, ids, first, images, 0);
+    int earlier = a->prompt_tokens;
+    ck_assert(a->compressed && a->recall.tokens == 0 && a->recall.upload_bytes == 0);
+    a = say(s, ids + first, n - first, images + 1, 0);
+    uint64_t rows = (uint64_t)(earlier + a->prompt_tokens);
+    ck_assert_uint_eq(rows, taps_find(&golden, "prompt.ids")->n);
+    ck_assert(a->compressed && a->recall.tokens == earlier && a->compress.tokens == (int)rows);
+    ck_assert_uint_eq(a->recall.host_bytes, a->compress.bytes_full);
+    ck_assert_uint_eq(a->recall.upload_bytes * rows, a->compress.bytes_full * (uint64_t)earlier);
+    check_kept(&golden, s, percent);
+    const tap *logits = taps_find(&golden, "logits"), *tokens;
+    if (logits) check_logits(s, logits->f32, logits->n);
+    tokens = taps_findf(&golden, "vlcache.%d.tokens", percent);
+    if (tokens) { /* and what the compacted cache says */
+        vlcache_sequence_clear(s);
+        say(s, ids, first, images, 0);
+        a = say(s, ids + first, n - first, images + 1, (int)tokens->n);
+        ck_assert_mem_eq(a->tokens, tokens->i32, tokens->n * sizeof *a->tokens);
+    }
+    vlcache_engine_destroy(&engine);
+    vlcache_model_destroy(&model);
+    taps_release(&golden);
+    for (int i = 0; i < 2; i++) vlcache_image_destroy(&images[i]);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("recall");
+    TCase *all = tcase_create("recall");
+    talk_models(all);
+    tcase_add_loop_test(all, rows_go_and_come, 0, 4);
+    tcase_add_loop_test(all, second_turn_is_the_reference, 0, 2 * SPLITS);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
