@@ -170,8 +170,8 @@ typedef enum vlcache_recall {
                               read against all of them, layer by layer, and its policy chooses among all of
                               them anew. The device holds the budget, while it reads a layer or two in full
                               beside it (with deferral all layers, as in the first turn). Where host and
-                              device have one memory it saves none, and a warning says so. With policy "full"
-                              it is not looked at */
+                              device have one memory it saves none: see vlcache_recall_stats.saves. With policy
+                              "full" it is not looked at */
 } vlcache_recall;
 
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */

@@ -51,7 +51,7 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     out->recall_bytes = o.recall_bytes;
     out->recalls = o.recall == VLCACHE_RECALL_HOST && out->recipe.compresses;
     if (!status && out->recalls && model->device->caps.info.unified_memory)
-        vlci_log(VLCACHE_LOG_WARN,
+        vlci_log(VLCACHE_LOG_INFO,
                  "recall: host and device (\"%s\") have one memory: rows that are kept in the host's take as "
                  "much of it as the full cache, nothing is saved",
                  model->device->caps.info.name);

@@ -118,7 +118,10 @@ vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
     vlci_sequence_forget(s);
     s->prompt = laid;
     status = keep_pictures(s);
-    if (status) return status;
+    if (status) {
+        vlci_sequence_take_back(s);
+        return status;
+    }
     s->start = vlci_clock_ms();
     s->built = vlci_kernel_build_seconds(device_of(s)) * 1e3;
     s->choice = (vlci_choice){{s->how.temperature, s->how.top_k, s->how.top_p}, s->how.seed};

@@ -30,6 +30,7 @@ typedef struct options {
     const char **images;
     int n_images;
     const char *device, *chat_template, *system, *heatmap; /* NULL: not given */
+    const char *recall;                                    /* "none" or "host" */
     int predict, context, top_k;
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     double temperature, top_p;
