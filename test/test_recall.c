@@ -217,51 +217,103 @@ static void check_logits(vlcache_sequence *s, const float *want, size_t n) {
     free(got);
 }
 
-START_TEST(second_turn_is_the_reference) {
-    const struct split *split = &splits[_i / 2];
-    int percent = split->percents[_i % 2], first;
-    char path[600], message[700];
-    int32_t ids[TOKENS];
-    vlcache_image *images[2] = {NULL};
-    vlcache_engine *engine = NULL;
-    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+/* A split prompt, with its model and an engine. */
+typedef struct scene {
     taps golden;
+    vlcache_model *model;
+    vlcache_engine *engine;
+    vlcache_image *images[2];
+    int32_t ids[TOKENS];
+    int n, first; /* ids; of the first turn */
+} scene;
+
+static void open_scene(scene *s, const struct split *split) {
+    char path[600], message[700];
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    *s = (scene){.model = open_model(split->folder)};
     snprintf(path, sizeof path, "%s/models/%s/golden/%s.taps", VLCACHE_TEST_DATA, split->folder, split->name);
-    ck_assert_msg(taps_load(path, &golden, message, sizeof message), "%s", message);
+    ck_assert_msg(taps_load(path, &s->golden, message, sizeof message), "%s", message);
     for (int i = 0; i < 2 && split->pictures[i]; i++) {
         snprintf(path, sizeof path, "%s/models/%s/golden/%s", VLCACHE_TEST_DATA, split->folder,
                  split->pictures[i]);
-        ck_ok(vlcache_image_load(path, &images[i]));
+        ck_ok(vlcache_image_load(path, &s->images[i]));
     }
-    vlcache_model *model = open_model(split->folder);
-    int n = cut_ids(&golden, model->config.image_token, ids, &first);
-    vlcache_compress_options compress = talk_way("vlcache", percent / 100.0);
+    s->n = cut_ids(&s->golden, s->model->config.image_token, s->ids, &s->first);
     if (split->fixed) options.kv_bytes = 1 << 20;
-    ck_ok(vlcache_engine_create(model, &options, &engine));
-    vlcache_sequence *s = add(engine, &compress);
-    const vlcache_answer *a = say(s, ids, first, images, 0);
+    ck_ok(vlcache_engine_create(s->model, &options, &s->engine));
+}
+
+static void close_scene(scene *s) {
+    vlcache_engine_destroy(&s->engine);
+    vlcache_model_destroy(&s->model);
+    taps_release(&s->golden);
+    for (int i = 0; i < 2; i++) vlcache_image_destroy(&s->images[i]);
+}
+
+static const vlcache_answer *say_first(const scene *c, vlcache_sequence *s) {
+    return say(s, c->ids, c->first, c->images, 0);
+}
+
+static const vlcache_answer *say_rest(const scene *c, vlcache_sequence *s, int tokens) {
+    return say(s, c->ids + c->first, c->n - c->first, c->images + 1, tokens);
+}
+
+START_TEST(second_turn_is_the_reference) {
+    const struct split *split = &splits[_i / 2];
+    int percent = split->percents[_i % 2];
+    scene c;
+    open_scene(&c, split);
+    vlcache_compress_options compress = talk_way("vlcache", percent / 100.0);
+    vlcache_sequence *s = add(c.engine, &compress);
+    const vlcache_answer *a = say_first(&c, s);
     int earlier = a->prompt_tokens;
     ck_assert(a->compressed && a->recall.tokens == 0 && a->recall.upload_bytes == 0);
-    a = say(s, ids + first, n - first, images + 1, 0);
+    a = say_rest(&c, s, 0);
     uint64_t rows = (uint64_t)(earlier + a->prompt_tokens);
-    ck_assert_uint_eq(rows, taps_find(&golden, "prompt.ids")->n);
+    ck_assert_uint_eq(rows, taps_find(&c.golden, "prompt.ids")->n);
     ck_assert(a->compressed && a->recall.tokens == earlier && a->compress.tokens == (int)rows);
     ck_assert_uint_eq(a->recall.host_bytes, a->compress.bytes_full);
     ck_assert_uint_eq(a->recall.upload_bytes * rows, a->compress.bytes_full * (uint64_t)earlier);
-    check_kept(&golden, s, percent);
-    const tap *logits = taps_find(&golden, "logits"), *tokens;
+    check_kept(&c.golden, s, percent);
+    const tap *logits = taps_find(&c.golden, "logits"), *tokens;
     if (logits) check_logits(s, logits->f32, logits->n);
-    tokens = taps_findf(&golden, "vlcache.%d.tokens", percent);
+    tokens = taps_findf(&c.golden, "vlcache.%d.tokens", percent);
     if (tokens) { /* and what the compacted cache says */
         vlcache_sequence_clear(s);
-        say(s, ids, first, images, 0);
-        a = say(s, ids + first, n - first, images + 1, (int)tokens->n);
+        say_first(&c, s);
+        a = say_rest(&c, s, (int)tokens->n);
         ck_assert_mem_eq(a->tokens, tokens->i32, tokens->n * sizeof *a->tokens);
     }
-    vlcache_engine_destroy(&engine);
-    vlcache_model_destroy(&model);
-    taps_release(&golden);
-    for (int i = 0; i < 2; i++) vlcache_image_destroy(&images[i]);
+    close_scene(&c);
+}
+END_TEST
+
+/* Coded rows are made of the exact ones, those of earlier turns with their own rotations: the codes of the
+ * second turn are those of the prompt at once. */
+START_TEST(codes_are_made_anew) {
+    enum { ANSWER = 6, BITS = 40 };
+    scene c;
+    int32_t want[ANSWER];
+    open_scene(&c, &splits[_i]);
+    vlcache_compress_options compress = talk_way("coded", 0.3);
+    compress.bits = BITS;
+    vlcache_sequence *s = add(c.engine, &compress);
+    const vlcache_answer *a = say(s, c.ids, c.n, c.images, ANSWER);
+    size_t n = (size_t)vlci_sequence_text(s)->vocab;
+    uint64_t bytes = a->compress.bytes_kept, codes = a->compress.bytes_codes;
+    float *logits = malloc(n * sizeof *logits);
+    memcpy(want, a->tokens, sizeof want);
+    ck_ok(vlci_read(suite_device(), s->shared->text.logits, 0, logits, n * sizeof *logits));
+    vlcache_sequence_clear(s);
+    say_first(&c, s);
+    a = say_rest(&c, s, ANSWER);
+    ck_assert_mem_eq(a->tokens, want, sizeof want);
+    ck_assert_uint_eq(a->compress.bytes_kept, bytes);
+    ck_assert_uint_gt(codes, 0);
+    ck_assert_uint_eq(a->compress.bytes_codes, codes);
+    check_logits(s, logits, n);
+    free(logits);
+    close_scene(&c);
 }
 END_TEST
 
@@ -595,6 +647,7 @@ int main(void) {
     tcase_add_unchecked_fixture(all, NULL, close_pictures);
     tcase_add_loop_test(all, rows_go_and_come, 0, 4);
     tcase_add_loop_test(all, second_turn_is_the_reference, 0, 2 * SPLITS);
+    tcase_add_loop_test(all, codes_are_made_anew, 0, SPLITS);
     tcase_add_test(all, tokens_of_the_full_cache);
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_test(all, answers_are_recalled);
