@@ -459,15 +459,19 @@ END_TEST
 
 /* ---- forks, comparisons, failures ---------------------------------------------------------------------- */
 
-static void ask_sequence(vlcache_sequence *s, int line, const vlcache_answer **a) {
+static void queue(vlcache_sequence *s, int line) {
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    int busy = 1;
     prompt.text = lines[line].text;
     prompt.images = (const vlcache_image *const *)&pictures[line];
     prompt.n_images = pictures[line] != NULL;
     generate.max_tokens = 6;
     ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
+}
+
+static void ask_sequence(vlcache_sequence *s, int line, const vlcache_answer **a) {
+    int busy = 1;
+    queue(s, line);
     while (busy) ck_ok(vlcache_engine_step(s->engine, &busy));
     ck_ok(vlcache_sequence_answer(s, a));
 }
@@ -497,6 +501,38 @@ START_TEST(forks_share_the_store) {
     ask_sequence(fork, 2, &a);
     ck_assert_int_eq(a->n_tokens, n);
     ck_assert_mem_eq(a->tokens, want, (size_t)n * sizeof *want);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* Several conversations, a few rows of a prompt at a time: each says what it says alone. */
+START_TEST(many_at_once) {
+    enum { MANY = 3 };
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_compress_options compress[] = {way(0, 0.2), way(1, 0.3), way(6, 0.3)};
+    static const int talk[MANY][3] = {{1, 2, 3}, {3, 4, 5}, {0, 3, 2}};
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s[MANY];
+    const vlcache_answer *a, *b;
+    open_pictures();
+    options.prefill_tokens = 5;
+    if (_i) options.kv_bytes = 8 << 20;
+    ck_ok(vlcache_engine_create(talk_tiny(), &options, &engine));
+    for (int i = 0; i < MANY; i++) s[i] = add(engine, &compress[i]);
+    for (int turn = 0; turn < 3; turn++) {
+        int busy = 1;
+        for (int i = 0; i < MANY; i++) queue(s[i], talk[i][turn]);
+        while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+    }
+    for (int i = 0; i < MANY; i++) {
+        vlcache_sequence *alone = add(engine, &compress[i]);
+        for (int turn = 0; turn < 3; turn++) ask_sequence(alone, talk[i][turn], &a);
+        ck_ok(vlcache_sequence_answer(s[i], &b));
+        ck_assert_int_eq(a->n_tokens, b->n_tokens);
+        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        ck_assert_uint_eq(a->recall.host_bytes, b->recall.host_bytes);
+        vlcache_sequence_destroy(&alone);
+    }
     vlcache_engine_destroy(&engine);
 }
 END_TEST
@@ -566,6 +602,31 @@ START_TEST(limits) {
     ck_ok(talk_ask(session, NULL, lines[2].text, NULL, 4, &a));
     ck_assert_int_eq(a->recall.tokens, length);
     vlcache_session_destroy(&session);
+}
+END_TEST
+
+/* Beside what it keeps, the device holds a layer in full, and one or two of rows on their way. */
+START_TEST(peak_of_the_device) {
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("vlcache", 0.1);
+    vlcache_engine *engine = NULL;
+    const vlcache_answer *a;
+    pictures[0] = talk_picture("pages-2.png");
+    options.kv_bytes = 4 << 20;
+    ck_ok(vlcache_engine_create(talk_demo(), &options, &engine));
+    vlcache_sequence *s = add(engine, &compress);
+    for (int turn = 0; turn < 2; turn++) {
+        ask_sequence(s, 0, &a);
+        const vlcache_compress_stats *kv = &a->compress;
+        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
+                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        ck_assert_uint_le(a->kv_bytes_peak - a->recall.staging_bytes,
+                          kv->bytes_kept + layer + layer / 10 + 2 * ends);
+        ck_assert_uint_le(a->recall.staging_bytes, turn ? 2 * layer : layer);
+        ck_assert_uint_lt(a->kv_bytes_peak * (turn ? 2 : 3) / 2, kv->bytes_full);
+        vlcache_image_destroy(&pictures[0]);
+    }
+    vlcache_engine_destroy(&engine);
 }
 END_TEST
 
@@ -652,6 +713,8 @@ int main(void) {
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_test(all, answers_are_recalled);
     tcase_add_test(all, forks_share_the_store);
+    tcase_add_loop_test(all, many_at_once, 0, 2);
+    tcase_add_test(all, peak_of_the_device);
     tcase_add_test(all, comparisons);
     tcase_add_test(all, limits);
     tcase_add_test(all, full_has_no_use_for_it);
