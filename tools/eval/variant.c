@@ -47,11 +47,12 @@ static const struct axis *find_axis(const char *name) {
 }
 
 static int refuse_axis(const char *name) {
-    char names[256] = "label, recall";
+    char names[256] = "label";
     for (size_t i = 0; i < AXES; i++) {
-        strcat(names, i + 1 < AXES ? ", " : " and ");
+        strcat(names, ", ");
         strcat(names, axes[i].name);
     }
+    strcat(names, " and recall");
     return flag_refuse("--policy: \"%s\": no such axis; there are %s", name, names);
 }
 
