@@ -5,6 +5,8 @@
  *                  ids[b] = tokens[b]    row_position[b] += 1 (all three)    heads of slots[b]: rows += 1
  *     kv_copy      page pairs[2 i + 1] = page pairs[2 i], keys, values and biases: before a shared page is written to
  *     kv_move      page i of the new pool = page source[i] of the old one
+ *     kv_fetch     out[keys, values][head][i] = row (rows of the head) - n + i of each head of a layer: its last n rows
+ *     kv_place     row i of each head of a layer = in[keys, values][head][i], i < n
  *
  * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them.
  */
@@ -30,4 +32,31 @@ __kernel void kv_copy(__global uint *k, __global uint *v, __global float *bias, 
 __kernel void kv_move(__global const uint *from, __global uint *to, __global const int *source, uint words) {
     const uint i = get_global_id(0), page = get_global_id(1);
     if (i < words) to[(size_t)page * words + i] = from[(size_t)source[page] * words + i];
+}
+
+/* Word `at` of a head's row among the words of a plane. */
+static size_t word_of(__global const vlci_kv_head *head, __global const int *table, uint words, int row, uint at) {
+    const size_t page = (size_t)table[head->first + row / VLCI_KV_PAGE];
+    return (page * VLCI_KV_PAGE + (size_t)(row % VLCI_KV_PAGE)) * words + at;
+}
+
+__kernel void kv_fetch(__global const uint *k, __global const uint *v, __global const vlci_kv_head *heads_of, uint heads_at,
+                       __global const int *table, uint words, int n, __global uint *out) {
+    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * words;
+    if (i >= all) return;
+    __global const vlci_kv_head *own = heads_of + heads_at + head;
+    const size_t at = word_of(own, table, words, own->rows - n + (int)(i / words), i % words);
+    out[((size_t)plane * get_global_size(1) + head) * all + i] = plane ? v[at] : k[at];
+}
+
+__kernel void kv_place(__global uint *k, __global uint *v, __global const vlci_kv_head *heads_of, uint heads_at,
+                       __global const int *table, uint words, int n, __global const uint *in) {
+    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * words;
+    if (i >= all) return;
+    const size_t at = word_of(heads_of + heads_at + head, table, words, (int)(i / words), i % words);
+    const uint word = in[((size_t)plane * get_global_size(1) + head) * all + i];
+    if (plane)
+        v[at] = word;
+    else
+        k[at] = word;
 }

@@ -214,6 +214,31 @@ START_TEST(flags) {
 }
 END_TEST
 
+/* What the host keeps is told, of a question in JSON and of a chat's in the summary. */
+START_TEST(recall) {
+    static const char chat[] = "/image " PICTURE "\nWhat is it?\nAnd why?\n";
+    json_t *object = ASK_JSON(ASK, "-n", "3", "--recall", "host", "--policy", "vlcache");
+    json_t *told = get(object, "recall", JSON_OBJECT);
+    ck_assert_int_eq(whole(told, "tokens"), 0);
+    ck_assert_int_eq(whole(told, "upload_bytes"), 0);
+    ck_assert_int_gt(whole(told, "host_bytes"), whole(get(object, "kv_bytes", JSON_OBJECT), "full"));
+    json_decref(object);
+    object = ASK_JSON(ASK, "-n", "3", "--policy", "vlcache");
+    ck_assert_ptr_null(json_object_get(object, "recall"));
+    json_decref(object);
+    process p;
+    process_run(&p, (const char *const[]){TOOL, "-m", TINY, "-n", "3", "--recall", "host", NULL}, chat,
+                strlen(chat));
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.err, " | recall: "), 2);
+    ck_assert_int_eq(count_of(p.err, " brought back in "), 1);
+    process_release(&p);
+    RUN(&p, "-m", TINY, "-p", "What?", "--recall", "disk");
+    expect(&p, 1, "--recall");
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("conversation");
     TCase *all = tcase_create("session"), *tool = tcase_create("tool");
@@ -225,6 +250,7 @@ int main(void) {
     tcase_add_test(all, forks_remember);
     tcase_add_test(all, rewriting_is_told_once);
     tcase_add_test(tool, flags);
+    tcase_add_test(tool, recall);
     suite_add_tcase(suite, all);
     suite_add_tcase(suite, tool);
     return suite_run(suite);

@@ -417,6 +417,7 @@ static const struct {
     {{"--policy", "nothing"}, "vlcache, vlcache+"},
     {{"--policy", ""}, "vlcache, vlcache+"},
     {{"--policy", "vlcache@size=3"}, "\"size\": no such axis; there are label, allocation, scoring"},
+    {{"--policy", "vlcache@recall=disk"}, "recall=disk: must be none or host"},
     {{"--policy", "vlcache@pooling"}, "\"pooling\": must be axis=value"},
     {{"--policy", "vlcache@pooling="}, "must be axis=value"},
     {{"--policy", "vlcache@allocation=some"}, "allocation"},

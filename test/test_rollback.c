@@ -38,9 +38,21 @@ static void check(vlcache_session *s, int i, const char *when, long k) {
                   "%s %ld, line %d: another answer", when, k, i);
 }
 
+static vlcache_recall recall; /* of the conversations that begin from here on */
+
+static vlcache_session *begin(const char *policy) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way(policy, 0.4);
+    vlcache_session *s = NULL;
+    options.compress = &compress;
+    options.recall = recall;
+    ck_ok(vlcache_session_create(talk_tiny(), &options, &s));
+    return s;
+}
+
 /* What is said without failures. */
 static void rehearse(const char *policy) {
-    vlcache_session *s = talk_open(talk_tiny(), policy, 0.4);
+    vlcache_session *s = begin(policy);
     for (int i = 0; i < LINES; i++) {
         const vlcache_answer *a = NULL;
         if (lines[i].picture && !pictures[i]) pictures[i] = talk_picture(lines[i].picture);
@@ -54,7 +66,7 @@ static void rehearse(const char *policy) {
 /* Call k of line `failing` fails. False: there are not so many. */
 static bool fail_once(const char *policy, int failing, long k) {
     uint64_t before = vlci_memory_now(suite_device());
-    vlcache_session *s = talk_open(talk_tiny(), policy, 0.4);
+    vlcache_session *s = begin(policy);
     for (int i = 0; i < failing; i++) check(s, i, "before call", k);
     vlci_kv *kv = &s->sequence->kv;
     int position = kv->position, length = kv->length;
@@ -72,6 +84,7 @@ static bool fail_once(const char *policy, int failing, long k) {
     } else {
         ck_assert_int_eq(kv->position, position);
         ck_assert_int_eq(kv->length, length);
+        ck_assert_int_eq(vlci_store_rows(kv->store), recall ? length : 0);
         ck_assert_int_eq(s->sequence->open, open);
         for (int i = failing; i < LINES; i++) check(s, i, "after call", k);
     }
@@ -104,6 +117,14 @@ END_TEST
 /* Codes of the turn before stay, those of a turn that fails go. */
 START_TEST(in_few_bits) {
     fail_everywhere("coded", 2 * stride_of());
+}
+END_TEST
+
+/* Rows of earlier turns come from the host, and go there: what it has is whole after any failure. */
+START_TEST(recalled) {
+    recall = VLCACHE_RECALL_HOST;
+    fail_everywhere(_i ? "vlcache+" : "vlcache", (_i + 2) * stride_of());
+    recall = VLCACHE_RECALL_NONE;
 }
 END_TEST
 
@@ -163,6 +184,7 @@ int main(void) {
     tcase_add_test(all, by_layer);
     tcase_add_test(all, after_some_tokens);
     tcase_add_test(all, in_few_bits);
+    tcase_add_loop_test(all, recalled, 0, 2);
     tcase_add_test(all, uncompressed);
     tcase_add_test(all, batch);
     suite_add_tcase(suite, all);

@@ -4,6 +4,7 @@
  *     parse -> pictures, videos -> device -> model -> session -> ask (or chat) -> report
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "common/clock.h"
 #include "common/devices.h"
@@ -83,6 +84,7 @@ static int begin_session(run *r) {
     o.chat_template = r->options.chat_template;
     o.system = r->options.system;
     o.compress = &r->options.compress;
+    o.recall = strcmp(r->options.recall, "host") == 0 ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
     vlcache_status status = vlcache_session_create(r->model, &o, &r->session);
     console_erase(&r->console);
     return status ? console_fail_status(&r->console, status) : EXIT_OK;

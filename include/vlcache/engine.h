@@ -133,6 +133,18 @@ typedef struct vlcache_timings {
 
 enum { VLCACHE_FIRST_LOGITS = 5 };
 
+/** With recall, the rows in the host's memory; else all zero. */
+typedef struct vlcache_recall_stats {
+    int tokens;             /**< of earlier turns, that this one chose among again. Positions that the calls
+                                 below give of kept rows count from the conversation's first token then: those
+                                 of this turn's prompt begin at `tokens` */
+    bool saves;             /**< whether host and device have a memory each */
+    uint64_t host_bytes;    /**< of rows of the conversation; what forks share counts for each */
+    uint64_t upload_bytes;  /**< that came back for this turn */
+    double upload_ms;       /**< that it took, host and device, while the device computed the layer before */
+    uint64_t staging_bytes; /**< most that rows on their way took on the device; in kv_bytes_peak as well */
+} vlcache_recall_stats;
+
 /** What one turn gave. Owned by the session, valid until its next call. */
 typedef struct vlcache_answer {
     const char *text;      /**< UTF-8; equals the streamed pieces */
@@ -151,6 +163,7 @@ typedef struct vlcache_answer {
     bool compressed;                 /**< whether this turn was compressed */
     uint64_t kv_bytes;               /**< K and V on the device now, spare rows for decode included */
     uint64_t kv_bytes_peak;          /**< most that K and V took during this turn */
+    vlcache_recall_stats recall;
 } vlcache_answer;
 
 /** The sequences of a model and their KV memory. One thread at a time uses it and its sequences, except
@@ -175,6 +188,18 @@ typedef struct vlcache_engine_options {
 #define VLCACHE_ENGINE_OPTIONS_INIT                                                                          \
     { sizeof(vlcache_engine_options), 0, 64, 512 }
 
+/** What becomes of the rows that compression takes from the device. */
+typedef enum vlcache_recall {
+    VLCACHE_RECALL_NONE, /**< they are gone: later turns see what the turn that read them has kept, and only
+                              their own rows are chosen among */
+    VLCACHE_RECALL_HOST, /**< the host's memory has all rows of the conversation, as they were: each turn is
+                              read against all of them, layer by layer, and its policy chooses among all of
+                              them anew. The device holds the budget, while it reads a layer or two in full
+                              beside it (with deferral all layers, as in the first turn). Where host and
+                              device have one memory it saves none: see vlcache_recall_stats.saves. With policy
+                              "full" it is not looked at */
+} vlcache_recall;
+
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */
 typedef struct vlcache_sequence_options {
     size_t size;               /**< sizeof(vlcache_sequence_options); see common.h */
@@ -185,11 +210,15 @@ typedef struct vlcache_sequence_options {
                                     or "{%"; read by the call. NULL: the checkpoint's own; NULL */
     const vlcache_compress_options *compress; /**< read by the call; NULL: VLCACHE_COMPRESS_OPTIONS_INIT,
                                                    VL-Cache at 10%; NULL */
-    const char *system; /**< UTF-8: the system's words, with which every conversation opens, in the place
-                             that the template has for them; copied. NULL: none; NULL */
+    const char *system;    /**< UTF-8: the system's words, with which every conversation opens, in the place
+                                that the template has for them; copied. NULL: none; NULL */
+    vlcache_recall recall; /**< VLCACHE_RECALL_NONE */
+    uint64_t recall_bytes; /**< with recall: most bytes of the host's memory that rows of the conversation may
+                                take; a turn that needs more fails with VLCACHE_E_NO_MEMORY. 0: as many as
+                                there are; 0 */
 } vlcache_sequence_options;
 #define VLCACHE_SEQUENCE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_sequence_options), 0, NULL, NULL, NULL }
+    { sizeof(vlcache_sequence_options), 0, NULL, NULL, NULL, VLCACHE_RECALL_NONE, 0 }
 
 /** What a sequence is doing. */
 typedef enum vlcache_sequence_state {
@@ -275,9 +304,9 @@ VLCACHE_API vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequen
                                                   vlcache_compress_layer *out);
 
 /**
- * Positions in the last turn's prompt (0 its first token) that a kv head of a layer has kept, ascending: up
- * to `capacity` of them into `positions`, `*n` how many there are. Reads from the device: blocks. Errors:
- * VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
+ * Positions in the last turn's prompt (0 its first token; with recall in the conversation) that a kv head of
+ * a layer has kept, ascending: up to `capacity` of them into `positions`, `*n` how many there are. Reads from
+ * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
  */
 VLCACHE_API vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head,
                                                  int32_t *positions, size_t capacity, size_t *n);

@@ -93,9 +93,9 @@ VLCACHE_API vlcache_status vlcache_session_layer(const vlcache_session *session,
                                                  vlcache_compress_layer *out);
 
 /**
- * Positions in the last turn's prompt (0 its first token) that a kv head of a layer has kept, ascending: up
- * to `capacity` of them into `positions`, `*n` how many there are. Reads from the device: blocks. Errors:
- * VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
+ * Positions in the last turn's prompt (0 its first token; with recall in the conversation) that a kv head of
+ * a layer has kept, ascending: up to `capacity` of them into `positions`, `*n` how many there are. Reads from
+ * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
  */
 VLCACHE_API vlcache_status vlcache_session_kept(vlcache_session *session, int layer, int kv_head,
                                                 int32_t *positions, size_t capacity, size_t *n);

@@ -125,7 +125,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
     p->tokens = prompt->tokens;
-    p->tau = vlci_rows_tau(prompt->tokens, prompt->text, &p->fallback);
+    p->tau = vlci_rows_tau(prompt->tokens - prompt->first, prompt->text, &p->fallback);
     p->n_grids = (int)n_grids;
     p->at_once = layers_at_once(shape_of(p), &p->recipe, p->tokens);
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
@@ -144,7 +144,7 @@ vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const 
                                     size_t n_others, vlci_compress **out) {
     *out = NULL;
     if (!recipe->compresses) return VLCACHE_OK;
-    if (prompt->tokens < 1 || prompt->text < 0 || prompt->text > prompt->tokens)
+    if (prompt->tokens < 1 || prompt->text < 0 || prompt->text > prompt->tokens - prompt->first)
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: %d tokens of text behind a picture in a prompt of %d",
                          prompt->text, prompt->tokens);
     vlci_compress *p = vlci_calloc(1, sizeof *p);

@@ -12,7 +12,8 @@
  *
  * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are
  * neither candidates nor counted entries: only the N new rows are. With an empty cache that is the paper
- * exactly.
+ * exactly. With recall all rows of the conversation are there again, and all are candidates: it is one
+ * prompt, of which only the last turn is looked at (vlci_compress_prompt.first).
  *
  * By layer: a layer shrinks as soon as it is read, so that no more than one layer is there in full. Budgets
  * that depend on the sparsity of all layers are bounded from above by those of the layers read so far

@@ -43,9 +43,10 @@ static bool scores(const vlci_recipe *r, int row, int tokens, bool post_vision) 
 }
 
 /* `text`: the post-vision rows, `tau` of them; NULL: the last ones. */
-static void list_rows(const vlci_recipe *r, int tokens, const int *text, int tau, vlci_rows *out) {
-    int next = 0;
-    for (int row = 0; row < tokens; row++) {
+static void list_rows(const vlci_recipe *r, const vlci_compress_prompt *p, const int *text, int tau,
+                      vlci_rows *out) {
+    int next = 0, tokens = p->tokens;
+    for (int row = p->first; row < tokens; row++) {
         bool post_vision = next < tau && (text ? text[next] : tokens - tau + next) == row;
         int what = (scores(r, row, tokens, post_vision) ? VLCI_ROW_SCORED : 0) |
                    (post_vision && counts(r) ? VLCI_ROW_COUNTED : 0);
@@ -57,10 +58,10 @@ static void list_rows(const vlci_recipe *r, int tokens, const int *text, int tau
 vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt,
                                 vlci_rows *out) {
     bool fallback;
-    int tau = vlci_rows_tau(prompt->tokens, prompt->text, &fallback);
+    int tau = vlci_rows_tau(prompt->tokens - prompt->first, prompt->text, &fallback);
     *out = (vlci_rows){.entry = vlci_alloc((size_t)prompt->tokens, sizeof *out->entry)};
     if (!out->entry) return vlci_fail_memory("compression rows");
-    list_rows(recipe, prompt->tokens, fallback ? NULL : prompt->text_rows, tau, out);
+    list_rows(recipe, prompt, fallback ? NULL : prompt->text_rows, tau, out);
     return VLCACHE_OK;
 }
 

@@ -11,6 +11,8 @@
 /** A prompt; borrowed for the call. */
 typedef struct vlci_compress_prompt {
     int tokens;           /**< N */
+    int first;            /**< rows before it are candidates, but were read in earlier turns: they are not
+                               looked at */
     int text;             /**< of these, post-vision rows: text behind any picture */
     const int *text_rows; /**< which those are, ascending; NULL: the last */
     const int32_t *past;  /**< cache rows before the prompt [layers][kv_heads]; NULL: none */
@@ -26,8 +28,8 @@ typedef struct vlci_rows {
     int32_t *entry;
 } vlci_rows;
 
-/** tau of a prompt with `text` post-vision rows; `*fallback` when there are none and the last rows stand for
- * them. */
+/** tau of a prompt of which `tokens` rows are looked at, `text` of them post-vision; `*fallback` when there
+ * are none and the last rows stand for them. */
 int vlci_rows_tau(int tokens, int text, bool *fallback);
 
 /** The rows of a prompt that a recipe looks at, or a copy, in new memory. Errors: VLCACHE_E_NO_MEMORY. */

@@ -145,12 +145,15 @@ vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_seque
     s->chat = vlci_chat_retain(from->chat);
     s->recipe = from->recipe;
     s->context = from->context;
+    s->recalls = from->recalls;
+    s->recall_bytes = from->recall_bytes;
     s->open = from->open;
     s->warned = from->warned;
     atomic_init(&s->cancel, false);
     s->system = vlci_strdup(from->system);
     vlcache_status status = from->system && !s->system ? vlci_fail_memory("system prompt")
                                                        : vlci_conversation_copy(&from->said, &s->said);
+    if (!status) status = vlci_past_copy(&from->past, &s->past);
     if (!status) status = vlci_kv_fork(&from->kv, &s->kv);
     if (status) {
         s->shared = NULL;

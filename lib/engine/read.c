@@ -18,9 +18,20 @@ int vlci_reading_part(int n) {
 
 /* ---- what happens beside the layers -------------------------------------------------------------------- */
 
+/* Rows of earlier turns that are candidates again; of these, rows that come from the host. */
+static int earlier(const vlci_reading *r) {
+    return r->recall ? r->past->rows - r->prompt->n : 0;
+}
+
+static int recalled(const vlci_reading *r) {
+    return r->recall ? vlci_store_rows(r->kv->store) : 0;
+}
+
 static vlcache_status enter(void *user, int layer) {
     vlci_reading *r = user;
-    vlcache_status status = r->by_layer ? vlci_kv_reserve(r->kv, layer, 1, r->prompt->n) : VLCACHE_OK;
+    vlcache_status status =
+        r->by_layer ? vlci_kv_reserve(r->kv, layer, 1, recalled(r) + r->prompt->n) : VLCACHE_OK;
+    if (!status && r->recall) status = vlci_recall_bring(r->recall, layer);
     return status ? status : vlci_kv_pool_sync(r->kv->pool);
 }
 
@@ -29,9 +40,9 @@ static vlcache_status part(void *user, int layer, const vlci_attention *a, int f
     vlci_look look = {.a = a,
                       .heads_at = vlci_kv_heads_at(r->kv, layer),
                       .row = 0,
-                      .from = from,
+                      .from = earlier(r) + from,
                       .n = rows,
-                      .phase = r->stream.phase};
+                      .phase = r->phase ? r->phase : r->stream.phase};
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);
@@ -48,12 +59,20 @@ static vlcache_status ask_to_go_on(vlci_reading *r, int layer) {
     return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while reading the prompt");
 }
 
+/* The next layer comes while this one is computed; what this one is about to lose goes. */
+static vlcache_status exchange(vlci_reading *r, int layer) {
+    if (!r->recall) return VLCACHE_OK;
+    vlcache_status status = vlci_recall_send(r->recall, layer + 1);
+    return status || !r->by_layer ? status : vlci_recall_keep(r->recall, layer);
+}
+
 static vlcache_status leave(void *user, int layer) {
     vlci_reading *r = user;
     const vlci_text_config *c = &r->text->model->config.text;
     vlci_kv_append(r->kv, layer, 1, r->prompt->n);
     vlci_tap(r->text->model->device, r->stream.x, r->prompt->n, c->hidden, "layer.%d.hidden", layer);
-    vlcache_status status = r->by_layer ? vlci_compress_read(r->by_layer, layer, r->kv) : VLCACHE_OK;
+    vlcache_status status = exchange(r, layer);
+    if (!status && r->by_layer) status = vlci_compress_read(r->by_layer, layer, r->kv);
     return status ? status : ask_to_go_on(r, layer);
 }
 
@@ -98,6 +117,37 @@ static vlcache_status write_sequence(vlci_reading *r, int at_once) {
     return status ? status : vlci_write_later(device, r->slot, 0, &slot, sizeof slot);
 }
 
+/* What comes back, and room for what goes: all rows that the host does not have. */
+static vlcache_status begin_recall(vlci_reading *r) {
+    if (!r->recall) return VLCACHE_OK;
+    vlcache_status status = vlci_recall_begin(r->recall, r->kv);
+    return status || !r->by_layer ? status : vlci_recall_open(r->recall, r->kv, r->past->rows - recalled(r));
+}
+
+static bool needs_phases(const vlci_reading *r) {
+    bool coded = false;
+    for (size_t i = 0; i < r->n_plans; i++) coded |= r->plans[i] && r->plans[i]->coding;
+    return coded && earlier(r);
+}
+
+/* Rotations of all rows of the conversation. */
+static vlcache_status write_phases(vlci_reading *r) {
+    const vlcache_model *model = r->text->model;
+    const vlci_text_config *c = &model->config.text;
+    size_t n = (size_t)r->past->rows, bytes = n * sizeof *r->past->position;
+    cl_mem position = NULL;
+    if (!needs_phases(r)) return VLCACHE_OK;
+    vlcache_status status = vlci_memory_create(model->device, n * (size_t)c->head_dim * sizeof(cl_float),
+                                               "phases of earlier rows", &r->phase);
+    if (!status) status = vlci_memory_create(model->device, bytes, "positions of earlier rows", &position);
+    if (!status) status = vlci_write(model->device, position, 0, r->past->position, bytes);
+    if (!status)
+        status = vlci_rope_phase(&model->compute.rope, r->text->inv_freq, r->text->axis, position, r->phase,
+                                 r->past->rows, c->head_dim, c->rope.attention_factor);
+    vlci_memory_release(model->device, &position);
+    return status;
+}
+
 vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     const vlcache_model *model = r->text->model;
     const vlci_text_config *c = &model->config.text;
@@ -107,10 +157,12 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     if (!status) status = vlci_text_room(r->text, at_once);
     if (!status) status = vlci_stream_create(model, n, &r->stream);
     r->stream.features = (vlci_features){features, 1 + c->deepstack};
-    if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, c->layers, n);
+    if (!status) status = begin_recall(r);
+    if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, c->layers, recalled(r) + n);
     if (!status) status = write_rows(r);
     if (!status) status = write_sequence(r, at_once);
     if (!status) status = vlci_text_enter(r->text, &r->stream, n);
+    if (!status) status = write_phases(r);
     if (!status) vlci_tap(model->device, r->stream.x, n, c->hidden, "embed");
     r->walk = (vlci_walk){.text = r->text,
                           .stream = &r->stream,
@@ -133,9 +185,11 @@ vlcache_status vlci_reading_go(vlci_reading *r, int64_t *work, bool *done) {
     vlcache_status status = vlci_walk_go(&r->walk, work);
     *done = !status && vlci_walk_done(&r->walk);
     if (!*done) return status;
+    if (r->recall) status = vlci_recall_end(r->recall);
+    if (r->recall && r->by_layer && !status) vlci_recall_close(r->recall);
     r->kv->position = r->next_position;
     r->kv->length += r->prompt->n;
-    status = vlci_text_logits(r->text, &r->stream, r->prompt->n - 1, 1);
+    if (!status) status = vlci_text_logits(r->text, &r->stream, r->prompt->n - 1, 1);
     if (!status) vlci_tap(model->device, r->text->last, 1, c->hidden, "norm");
     if (!status) vlci_tap(model->device, r->text->logits, 1, c->vocab, "logits");
     return status;
@@ -148,5 +202,6 @@ void vlci_reading_release(vlci_reading *r) {
     vlci_memory_release(device, &r->row_sequence);
     vlci_memory_release(device, &r->seq_start);
     vlci_memory_release(device, &r->slot);
+    vlci_memory_release(device, &r->phase);
     *r = (vlci_reading){0};
 }

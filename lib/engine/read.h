@@ -7,8 +7,9 @@
 
 #include "compress/plan.h"
 #include "device/tap.h"
-#include "engine/prompt.h"
+#include "engine/past.h"
 #include "engine/walk.h"
+#include "kv/recall.h"
 
 /** Told after each layer; false ends the reading. */
 typedef bool (*vlci_reading_fn)(void *user, int done, int layers);
@@ -20,6 +21,9 @@ typedef struct vlci_reading {
     vlci_compress *const *plans;
     size_t n_plans;          /**< that look on; entries may be NULL */
     vlci_compress *by_layer; /**< of these, the one that shrinks layers as they are read; NULL: none does */
+    vlci_recall *recall;   /**< brings earlier rows back, and takes to the host what by_layer will drop; NULL:
+                                earlier rows stay as they are */
+    const vlci_past *past; /**< with recall: of the conversation, this prompt included */
     vlci_reading_fn watch;
     void *watch_user;
     bool wait; /**< for the device, before `watch` is told */
@@ -27,6 +31,7 @@ typedef struct vlci_reading {
     int32_t next_position;        /**< behind the prompt */
     const int32_t (*position)[3]; /**< of its rows, borrowed, with next_position; NULL: the family's */
     cl_mem row_sequence, seq_start, slot;
+    cl_mem phase; /**< f32 [past->rows][head_dim]: rotations of all rows, where plans need them; else NULL */
     vlci_observer observer[1];
     vlci_walk walk;
 } vlci_reading;

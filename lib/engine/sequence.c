@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/log.h"
 #include "core/options.h"
 
 const char *vlcache_finish_name(vlcache_finish finish) {
@@ -17,7 +18,7 @@ const char *vlcache_finish_name(vlcache_finish finish) {
 
 /* ---- options ------------------------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_sequence_options, system);
+VLCI_OPTIONS_END(vlcache_sequence_options, recall_bytes);
 
 static vlcache_status take_chat(const vlcache_model *model, const vlcache_sequence_options *o,
                                 vlcache_sequence *out) {
@@ -43,7 +44,18 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     status = take_chat(model, &o, out);
     if (status) return status;
     out->context = o.context ? o.context : c->max_positions;
-    return vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
+    if (o.recall != VLCACHE_RECALL_NONE && o.recall != VLCACHE_RECALL_HOST)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.recall", VLCI_VALUE("%d", (int)o.recall),
+                           "must be VLCACHE_RECALL_NONE or VLCACHE_RECALL_HOST");
+    status = vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
+    out->recall_bytes = o.recall_bytes;
+    out->recalls = o.recall == VLCACHE_RECALL_HOST && out->recipe.compresses;
+    if (!status && out->recalls && model->device->caps.info.unified_memory)
+        vlci_log(VLCACHE_LOG_INFO,
+                 "recall: host and device (\"%s\") have one memory: rows that are kept in the host's take as "
+                 "much of it as the full cache, nothing is saved",
+                 model->device->caps.info.name);
+    return status;
 }
 
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) {
@@ -90,11 +102,13 @@ void vlci_sequence_take_back(vlcache_sequence *s) {
 void vlci_sequence_release(vlcache_sequence *s) {
     vlci_chat_release(&s->chat);
     vlci_conversation_release(&s->said);
+    vlci_past_release(&s->past);
     vlci_free(s->system);
     s->system = NULL;
     if (!s->shared) return;
     vlci_kv_release(&s->mark);
     vlci_reading_release(&s->reading);
+    vlci_recall_release(&s->recall);
     vlci_memory_release(s->shared->model->device, &s->features);
     vlci_detokenizer_destroy(&s->stream);
     vlci_sequence_forget(s);
@@ -136,8 +150,8 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
     *out = plan ? plan->layer[layer]
                 : (vlcache_compress_layer){.sparsity = (double)NAN,
                                            .budget = 1.0,
-                                           .kept = sequence->prompt.n,
-                                           .recent = sequence->prompt.n};
+                                           .kept = sequence->earlier + sequence->prompt.n,
+                                           .recent = sequence->earlier + sequence->prompt.n};
     if (plan && sequence->portions)
         *out = vlci_portions_layer(sequence->portions, &plan->layer[layer], layer);
     return VLCACHE_OK;
@@ -147,7 +161,7 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
                                      size_t capacity, size_t *n) {
     vlcache_status status = check_layer(sequence, layer);
     if (status) return status;
-    int heads = vlci_sequence_text(sequence)->kv_heads, kept = sequence->prompt.n;
+    int heads = vlci_sequence_text(sequence)->kv_heads, kept = sequence->earlier + sequence->prompt.n;
     if (kv_head < 0 || kv_head >= heads)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
                            "must be from 0 to %d, the model has %d", heads - 1, heads);
@@ -195,6 +209,7 @@ void vlcache_sequence_clear(vlcache_sequence *sequence) {
     if (!sequence || sequence->state != VLCACHE_SEQUENCE_IDLE) return;
     vlci_sequence_forget(sequence);
     vlci_kv_clear(&sequence->kv);
+    vlci_past_cut(&sequence->past, (vlci_past_mark){0});
     vlci_kv_pool_shrink(&sequence->shared->pool, 0);
     vlci_conversation_cut(&sequence->said, 0);
     sequence->said.lost = sequence->lost_before = false;

@@ -37,6 +37,9 @@ struct vlcache_sequence {
     bool warned;            /* that the template changes what was said */
     vlci_recipe recipe;
     int context;
+    bool recalls;          /* rows are kept in the host's memory, and chosen anew in each turn */
+    uint64_t recall_bytes; /* most that they may take; 0: any */
+    vlci_past past;        /* with recall: what the rows are */
     vlci_kv kv;
     int32_t open; /* last token of the answer before, not yet in the cache; -1: none */
     atomic_bool cancel;
@@ -51,8 +54,11 @@ struct vlcache_sequence {
     vlci_choice choice;
     vlci_kv mark;   /* the cache before it; pool NULL: not begun */
     int32_t opened; /* `open` before it */
-    int row;        /* in the batch of this step */
-    int64_t pages;  /* that it may come to hold, beyond which the engine promises none */
+    int earlier;    /* rows of earlier turns that are candidates again: all with recall, else none */
+    vlci_past_mark past_before;
+    vlci_recall recall;
+    int row;       /* in the batch of this step */
+    int64_t pages; /* that it may come to hold, beyond which the engine promises none */
     vlci_prompt prompt;
     cl_mem features;
     bool looked;

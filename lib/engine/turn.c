@@ -55,6 +55,10 @@ static vlcache_status take(vlcache_sequence *s, const vlcache_prompt *prompt,
     if (!status)
         status = VLCI_OPTIONS_TAKE("generate", vlcache_generate_options, max_tokens,
                                    VLCACHE_GENERATE_OPTIONS_INIT, generate, &s->how);
+    if (!status && s->recalls && s->asked.stream_frames)
+        status = vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
+                             VLCI_VALUE("%d", (int)s->asked.stream_frames),
+                             "a conversation with recall keeps every row: read the video at once (0)");
     return status ? status : check_generate(&s->how);
 }
 
@@ -145,13 +149,17 @@ vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
     vlci_sequence_forget(s);
     s->prompt = laid;
     status = keep_pictures(s);
-    if (status) return status;
+    if (status) {
+        vlci_sequence_take_back(s);
+        return status;
+    }
     s->start = vlci_clock_ms();
     s->built = vlci_kernel_build_seconds(device_of(s)) * 1e3;
     s->choice = (vlci_choice){{s->how.temperature, s->how.top_k, s->how.top_p}, s->how.seed};
     s->recipes = &s->recipe;
     s->plans = s->own;
     s->n_plans = 1;
+    s->past_before = vlci_past_here(&s->past);
     status = open_portions(s);
     if (!status) s->state = VLCACHE_SEQUENCE_WAITING;
     return status;
@@ -165,9 +173,14 @@ static int answer_rows(const vlcache_sequence *s, int length) {
     return s->how.max_tokens < left ? s->how.max_tokens : left;
 }
 
-/* Turns with pictures are, and those of models that see none. */
+/* Turns with pictures are, and those of models that see none; with recall all, once a picture was seen. */
 static bool may_compress(const vlcache_sequence *s) {
-    return s->prompt.visual || !s->shared->model->config.eyes;
+    return s->prompt.visual || !s->shared->model->config.eyes || (s->recalls && s->past.n_visual);
+}
+
+/* Rows of the prompt, and those of earlier turns that are chosen among again. */
+static int candidates(const vlcache_sequence *s) {
+    return (s->recalls ? s->kv.length : 0) + s->prompt.n;
 }
 
 static bool compresses(const vlcache_sequence *s) {
@@ -189,7 +202,8 @@ static bool is_small(const vlcache_sequence *s) {
 }
 
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(s->recipes) && !is_small(s);
+    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(s->recipes) &&
+           (s->recalls || !is_small(s));
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -201,18 +215,24 @@ static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) 
 
 /* Rows that all heads of all layers keep in pages at most, where the cache is compressed. */
 static int64_t kept_rows(const vlcache_sequence *s) {
-    int layers = s->shared->pool.shape.layers, n = s->prompt.n;
+    int layers = s->shared->pool.shape.layers, n = candidates(s);
     if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
     return s->portions ? vlci_portions_rows_bound(s->portions, layers)
                        : vlci_compress_rows_bound(&s->recipe, n, layers);
 }
 
+/* Beyond those that are held, as long as they are; rows of the store come into new ones. */
+static int more_pages(const vlcache_sequence *s, int layer, int layers, int rows) {
+    if (!s->kv.store) return vlci_kv_reserve_pages(&s->kv, layer, layers, rows);
+    return layers * s->shared->pool.shape.kv_heads * vlci_kv_pages(s->kv.length + rows);
+}
+
 /* While the prompt is read: all of it, or its largest layer beside what the others keep. */
 static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
     int layers = s->shared->pool.shape.layers, n = read_at_once(s), most = 0;
-    if (!by_layer(s)) return (s->portions ? kept : 0) + vlci_kv_reserve_pages(&s->kv, 0, layers, n + until);
+    if (!by_layer(s)) return (s->portions ? kept : 0) + more_pages(s, 0, layers, n + until);
     for (int l = 0; l < layers; l++) {
-        int pages = vlci_kv_reserve_pages(&s->kv, l, 1, n);
+        int pages = more_pages(s, l, 1, n);
         if (pages > most) most = pages;
     }
     return kept + most;
@@ -228,12 +248,13 @@ static int full_rows(const vlcache_sequence *s) {
 
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
-    if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer);
+    int dropped = s->kv.store ? s->kv.held : 0; /* as soon as the turn begins */
+    if (!compresses(s)) return more_pages(s, 0, layers, n + answer) - dropped;
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
             growth = spread_pages(s, (int64_t)layers * answer, 1);
     if (!by_layer(s)) reading += kept; /* what is kept is copied from what there was */
-    return reading > kept + growth ? reading : kept + growth;
+    return (reading > kept + growth ? reading : kept + growth) - dropped;
 }
 
 /* An elastic pool begins with what reading takes, as far as that can be told, and grows where it was not. */
@@ -307,6 +328,23 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
+static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *asked) {
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; i < s->n_plans && !status; i++)
+        status = vlci_compress_create(&s->shared->compress, &s->recipes[i], asked, s->plans, i, &s->plans[i]);
+    return status;
+}
+
+/* All rows of the conversation are candidates. */
+static vlcache_status make_plans_again(vlcache_sequence *s) {
+    vlci_compress_prompt asked;
+    int *text_rows;
+    vlcache_status status = vlci_past_prompt(&s->past, &s->prompt, &text_rows, &asked);
+    if (!status) status = create_plans(s, &asked);
+    vlci_free(text_rows);
+    return status;
+}
+
 /* Of the prompt, or of a part of it. */
 static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt) {
     vlci_compress_prompt asked = {.tokens = prompt->n,
@@ -317,28 +355,37 @@ static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt)
     if (!may_compress(s)) return VLCACHE_OK;
     vlcache_status status = check_window(s, prompt);
     if (status) return status;
+    if (s->recalls) return make_plans_again(s);
     int32_t *past = list_rows(&s->kv);
     int *visual = list_visual(prompt);
     status = past && visual ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
     asked.visual = visual;
     asked.n_visual = prompt->visual;
-    for (size_t i = 0; i < s->n_plans && !status; i++)
-        status =
-            vlci_compress_create(&s->shared->compress, &s->recipes[i], &asked, s->plans, i, &s->plans[i]);
+    if (!status) status = create_plans(s, &asked);
     vlci_free(past);
     vlci_free(visual);
     return status;
+}
+
+/* With recall: the device's share of the conversation goes, since all of it comes back. What a failure leaves
+ * is the store. */
+static vlcache_status begin_recall(vlcache_sequence *s) {
+    s->earlier = s->recalls ? s->kv.length : 0;
+    s->recall.limit = s->recall_bytes;
+    if (s->kv.store) vlci_kv_drop(&s->kv);
+    return s->recalls ? vlci_past_ask(&s->past, s->shared->model, &s->prompt, s->kv.position) : VLCACHE_OK;
 }
 
 vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     vlci_kv_pool *pool = &s->shared->pool;
     s->state = VLCACHE_SEQUENCE_READING;
     s->pages = s->kv.held + vlci_turn_pages(s);
+    vlcache_status status = begin_recall(s);
     s->opened = s->open;
     s->kv.most = s->kv.held;
     if (pool->elastic) vlci_kv_pool_watch(pool);
-    vlcache_status status = vlci_kv_mark(&s->kv, &s->mark);
+    if (!status) status = vlci_kv_mark(&s->kv, &s->mark);
     if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)elastic_pages(s));
     return status || s->portions ? status : make_plans(s, &s->prompt);
 }
@@ -367,6 +414,8 @@ static vlcache_status look(vlcache_sequence *s) {
                                 .plans = s->plans,
                                 .n_plans = s->n_plans,
                                 .by_layer = by_layer(s) ? s->plans[0] : NULL,
+                                .recall = s->recalls ? &s->recall : NULL,
+                                .past = &s->past,
                                 .watch = watch_layers,
                                 .watch_user = s,
                                 .wait = s->how.progress != NULL};
@@ -418,13 +467,19 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
 
 /* ---- compressing --------------------------------------------------------------------------------------- */
 
+/* With recall: the host gets the rows that it does not have, the last ones of each head. */
+static vlcache_status keep_rows(vlcache_sequence *s) {
+    int rows = s->kv.length - vlci_store_rows(s->kv.store);
+    return s->recalls && rows ? vlci_recall_keep_all(&s->recall, &s->kv, rows) : VLCACHE_OK;
+}
+
 /* What is not compressed yet: all, or as much as a token may wait for. */
 static vlcache_status compress(vlcache_sequence *s, bool all) {
     double start = vlci_clock_ms();
     vlci_compress *plan = vlci_sequence_plan(s);
-    vlcache_status status = plan->applied ? VLCACHE_OK
-                            : all         ? vlci_compress_all(plan, &s->kv)
-                                          : vlci_compress_some(plan, &s->kv);
+    vlcache_status status = plan->applied ? VLCACHE_OK : keep_rows(s);
+    if (!status && !plan->applied)
+        status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
     s->waiting = !status && !plan->applied;
     if (!status && !s->waiting) status = give_back(s);
     if (!status) status = vlci_finish(device_of(s));
@@ -590,6 +645,7 @@ void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
 static void describe_cache(vlcache_sequence *s) {
     const vlci_kv_shape *shape = &s->shared->pool.shape;
     vlcache_answer *a = &s->answer;
+    int tokens = s->earlier + s->prompt.n;
     a->compressed = vlci_sequence_plan(s) != NULL;
     if (a->compressed) {
         vlci_compress_stats(vlci_sequence_plan(s), &a->compress);
@@ -597,16 +653,25 @@ static void describe_cache(vlcache_sequence *s) {
         return;
     }
     uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
-    a->compress =
-        (vlcache_compress_stats){.layers = shape->layers,
-                                 .kv_heads = shape->kv_heads,
-                                 .tokens = s->prompt.n,
-                                 .tau = s->prompt.after,
-                                 .budget_asked = 1.0,
-                                 .budget_kept = 1.0,
-                                 .bytes_full = (uint64_t)s->prompt.n * (uint64_t)shape->layers * row,
-                                 .bytes_peak = vlci_memory_peak(device_of(s))};
+    a->compress = (vlcache_compress_stats){.layers = shape->layers,
+                                           .kv_heads = shape->kv_heads,
+                                           .tokens = tokens,
+                                           .tau = s->prompt.after,
+                                           .budget_asked = 1.0,
+                                           .budget_kept = 1.0,
+                                           .bytes_full = (uint64_t)tokens * (uint64_t)shape->layers * row,
+                                           .bytes_peak = vlci_memory_peak(device_of(s))};
     a->compress.bytes_kept = a->compress.bytes_full;
+}
+
+static void describe_recall(vlcache_sequence *s) {
+    if (!s->recalls) return;
+    s->answer.recall = (vlcache_recall_stats){.tokens = s->earlier,
+                                              .saves = !device_of(s)->caps.info.unified_memory,
+                                              .host_bytes = vlci_store_bytes(s->kv.store),
+                                              .upload_bytes = s->recall.bytes,
+                                              .upload_ms = s->recall.ms,
+                                              .staging_bytes = s->recall.most};
 }
 
 static void describe(vlcache_sequence *s) {
@@ -614,6 +679,7 @@ static void describe(vlcache_sequence *s) {
     uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
     vlcache_answer *a = &s->answer;
     describe_cache(s);
+    describe_recall(s);
     a->text = s->text;
     a->tokens = s->tokens;
     a->prompt_tokens = s->prompt.n;
@@ -622,8 +688,8 @@ static void describe(vlcache_sequence *s) {
     a->context_tokens = s->kv.length + (s->open >= 0);
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
-    a->kv_bytes_peak =
-        (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) + vlci_codes_all_bytes(s->kv.codes);
+    a->kv_bytes_peak = (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) +
+                       vlci_codes_all_bytes(s->kv.codes) + a->recall.staging_bytes;
 }
 
 static vlcache_status finish_answer(vlcache_sequence *s) {
@@ -631,6 +697,8 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
     const char *rest = "";
     vlcache_status status =
         s->waiting ? compress(s, true) : VLCACHE_OK; /* the answer was too short to wait for */
+    if (!status && s->kv.store && vlci_sequence_plan(s)) status = keep_rows(s);
+    if (!status && s->recalls) status = vlci_past_answer(&s->past, s->kv.length, s->kv.position);
     if (!status && s->stream) status = vlci_detokenizer_flush(s->stream, &rest);
     if (!status) status = say(s, rest);
     double done = vlci_clock_ms();
@@ -651,6 +719,7 @@ static void go_back(vlcache_sequence *s) {
         vlci_kv_go_back(&s->kv, &s->mark);
         s->open = s->opened;
     }
+    vlci_past_cut(&s->past, s->past_before);
 }
 
 void vlci_turn_end(vlcache_sequence *s, vlcache_status status) {
@@ -659,6 +728,7 @@ void vlci_turn_end(vlcache_sequence *s, vlcache_status status) {
     if (status) go_back(s);
     vlci_kv_release(&s->mark);
     vlci_reading_release(&s->reading);
+    vlci_recall_release(&s->recall);
     vlci_memory_release(device_of(s), &s->features);
     vlci_detokenizer_destroy(&s->stream);
     s->status = status;

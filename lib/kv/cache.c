@@ -53,14 +53,19 @@ static void list_release(vlci_kv_pool *p, vlci_kv_list *list) {
     *list = (vlci_kv_list){0};
 }
 
-void vlci_kv_clear(vlci_kv *kv) {
-    if (!kv->pool) return;
+void vlci_kv_drop(vlci_kv *kv) {
     for (int i = 0; i < n_lists(kv); i++) list_release(kv->pool, &kv->list[i]);
     vlci_codes_release(&kv->codes);
     kv->held = 0;
-    kv->position = kv->length = 0;
     kv->behind = false;
     changed(kv);
+}
+
+void vlci_kv_clear(vlci_kv *kv) {
+    if (!kv->pool) return;
+    vlci_kv_drop(kv);
+    vlci_store_release(&kv->store);
+    kv->position = kv->length = 0;
 }
 
 void vlci_kv_release(vlci_kv *kv) {
@@ -236,6 +241,7 @@ static vlcache_status share_all(const vlci_kv *kv, vlci_kv *out) {
     out->position = kv->position;
     out->length = kv->length;
     out->codes = vlci_codes_retain(kv->codes);
+    out->store = vlci_store_retain(kv->store);
     if (status)
         vlci_kv_release(out);
     else
@@ -256,10 +262,13 @@ vlcache_status vlci_kv_mark(const vlci_kv *kv, vlci_kv *out) {
 void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     vlci_kv_list *list = kv->list;
     vlci_codes *codes = kv->codes;
+    vlci_store *store = kv->store;
     int held = kv->held;
     kv->list = mark->list;
     kv->codes = mark->codes;
     mark->codes = codes;
+    kv->store = mark->store;
+    mark->store = store;
     kv->held = mark->held;
     kv->position = mark->position;
     kv->length = mark->length;

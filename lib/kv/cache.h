@@ -10,6 +10,7 @@
 
 #include "kv/codes.h"
 #include "kv/pool.h"
+#include "kv/store.h"
 #include "kv/view.h"
 
 /** An empty cache. `out` stays where it is until it is released. Errors: VLCACHE_E_NO_MEMORY. */
@@ -107,6 +108,9 @@ void vlci_kv_replaced(vlci_kv *kv, vlci_kv_next *next);
 
 /** Gives a replacement up. */
 void vlci_kv_next_release(vlci_kv *kv, vlci_kv_next *next);
+
+/** Drops what the device has of the rows; the store, which has all of them, and positions stay. */
+void vlci_kv_drop(vlci_kv *kv);
 
 /** Forgets all rows; position 0. */
 void vlci_kv_clear(vlci_kv *kv);

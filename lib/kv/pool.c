@@ -349,6 +349,8 @@ vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *
     vlcache_status status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_copy", "", &out->copy);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", "", &out->move);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", "", &out->fetch);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_place", "", &out->place);
     if (!status) status = resize_lists(out, pages);
     if (!status) status = create_planes(out, pages, false, &all);
     if (!status) {

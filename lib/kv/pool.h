@@ -46,7 +46,7 @@ typedef struct vlci_kv_pool {
     cl_mem pairs_on;
     size_t pairs_bytes;
     vlci_kv *first; /**< every cache of this pool, linked */
-    const vlci_kernel *advance, *copy, *move;
+    const vlci_kernel *advance, *copy, *move, *fetch, *place;
 } vlci_kv_pool;
 
 /** Bytes of a page: keys, values, and biases where asked for. */

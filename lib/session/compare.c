@@ -102,8 +102,8 @@ static vlcache_status probe(comparison *c) {
     vlci_kv kv = {0};
     int32_t *before = vlci_alloc(n, sizeof *before);
     if (!before) return vlci_fail_memory("lengths of the KV cache");
-    for (size_t i = 0; i < n; i++) before[i] = mark->list[i].rows;
-    vlci_probe_options options = {c->read->prompt.n, before, c->recipes, c->n};
+    for (size_t i = 0; i < n; i++) before[i] = c->read->earlier ? 0 : mark->list[i].rows;
+    vlci_probe_options options = {c->read->earlier + c->read->prompt.n, before, c->recipes, c->n};
     vlcache_status status = vlci_probe_create(&shared_of(c)->compress, &options, &c->session->probe);
     if (!status) status = vlci_kv_fork(&c->read->kv, &kv);
     if (!status) status = probe_on(c, &kv);
@@ -122,6 +122,7 @@ static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) 
     v->chat = vlci_chat_retain(s->chat);
     v->recipe = c->recipes[variant];
     v->context = s->context;
+    v->earlier = s->earlier;
     v->open = -1;
     v->how = s->how;
     v->choice = s->choice;

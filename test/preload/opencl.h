@@ -36,6 +36,8 @@
                             const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
     X(clEnqueueFillBuffer, (cl_command_queue a, cl_mem b, const void *c, size_t d, size_t e, size_t f, cl_uint g, \
                             const cl_event *h, cl_event *i), (a, b, c, d, e, f, g, h, i)) \
+    X(clEnqueueBarrierWithWaitList, (cl_command_queue a, cl_uint b, const cl_event *c, cl_event *d), (a, b, c, d)) \
+    X(clEnqueueMarkerWithWaitList, (cl_command_queue a, cl_uint b, const cl_event *c, cl_event *d), (a, b, c, d)) \
     X(clFlush, (cl_command_queue a), (a)) \
     X(clFinish, (cl_command_queue a), (a)) \
     X(clWaitForEvents, (cl_uint a, const cl_event *b), (a, b))

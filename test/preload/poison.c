@@ -31,6 +31,7 @@ static void *next(const char *name) {
 }
 
 typedef cl_command_queue (*create_queue)(cl_context, cl_device_id, cl_command_queue_properties, cl_int *);
+typedef cl_int (*release_queue)(cl_command_queue);
 typedef cl_mem (*create_buffer)(cl_context, cl_mem_flags, size_t, void *, cl_int *);
 typedef cl_int (*write_buffer)(cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void *, cl_uint,
                                const cl_event *, cl_event *);
@@ -44,6 +45,15 @@ cl_command_queue clCreateCommandQueue(cl_context context, cl_device_id device,
         seen[queues++].queue = queue;
     }
     return queue;
+}
+
+/* A context may have others for a while. */
+cl_int clReleaseCommandQueue(cl_command_queue queue) {
+    int kept = 0;
+    for (int i = 0; i < queues; i++)
+        if (seen[i].queue != queue) seen[kept++] = seen[i];
+    queues = kept;
+    return NEXT(release_queue, clReleaseCommandQueue)(queue);
 }
 
 static cl_command_queue queue_of(cl_context context) {

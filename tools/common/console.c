@@ -173,6 +173,17 @@ static const char *finish_note(vlcache_finish finish) {
     return "";
 }
 
+/* Rows in the host's memory. */
+static void say_recall(const vlcache_recall_stats *r) {
+    char held[32], back[32];
+    if (!r->host_bytes) return;
+    console_bytes(r->host_bytes, held);
+    console_bytes(r->upload_bytes, back);
+    fprintf(stderr, " | recall: %s in %s", held,
+            r->saves ? "the host's memory" : "memory that is the device's too, none saved");
+    if (r->upload_bytes) fprintf(stderr, ", %s brought back in %.1f ms", back, r->upload_ms);
+}
+
 void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, uint64_t full) {
     char of_kept[32], of_full[32];
     if (c->quiet) return;
@@ -182,6 +193,8 @@ void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, ui
     fprintf(stderr, "%d token%s%s | first after %.0f ms", answer->n_tokens, answer->n_tokens == 1 ? "" : "s",
             finish_note(answer->finish), answer->timings.first_token);
     if (answer->timings.per_token > 0) fprintf(stderr, " | %.1f tokens/s", 1e3 / answer->timings.per_token);
-    fprintf(stderr, " | KV kept %s of %s (%.1f%%)\n", of_kept, of_full,
+    fprintf(stderr, " | KV kept %s of %s (%.1f%%)", of_kept, of_full,
             full ? 100.0 * (double)kept / (double)full : 100.0);
+    say_recall(&answer->recall);
+    fputc('\n', stderr);
 }

@@ -262,20 +262,19 @@ static vlcache_status ask_once(question *q) {
     return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
 }
 
-static vlcache_status begin_session(const asker *a, const vlcache_compress_options *compress,
-                                    vlcache_session **out) {
+static vlcache_status begin_session(const asker *a, const variant *v, vlcache_session **out) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.chat_template = a->options->chat_template;
     o.system = a->options->system;
-    o.compress = compress;
+    if (v) o.compress = &v->options;
+    if (v) o.recall = v->recall;
     return vlcache_session_create(a->model, &o, out);
 }
 
 /* The conversation of one variant. */
 static vlcache_status ask_turns(question *q, size_t variant_index) {
     vlcache_generate_options generate = how(q);
-    vlcache_status status =
-        begin_session(q->a, &q->a->options->variants.items[variant_index].options, &q->session);
+    vlcache_status status = begin_session(q->a, &q->a->options->variants.items[variant_index], &q->session);
     interrupt_cancels(q->session);
     for (q->turn = 0; q->turn < q->it->n_turns && !status && !q->code; q->turn++) {
         const vlcache_answer *answer = NULL;

@@ -35,6 +35,7 @@ enum { AXES = sizeof axes / sizeof *axes };
 typedef struct spec {
     const char *label;
     vlcache_compress_options options;
+    vlcache_recall recall;
 } spec;
 
 /* ---- one policy --------------------------------------------------------------------------------------- */
@@ -48,10 +49,19 @@ static const struct axis *find_axis(const char *name) {
 static int refuse_axis(const char *name) {
     char names[256] = "label";
     for (size_t i = 0; i < AXES; i++) {
-        strcat(names, i + 1 < AXES ? ", " : " and ");
+        strcat(names, ", ");
         strcat(names, axes[i].name);
     }
+    strcat(names, " and recall");
     return flag_refuse("--policy: \"%s\": no such axis; there are %s", name, names);
+}
+
+static int take_recall(const char *value, spec *s) {
+    bool host = strcmp(value, "host") == 0;
+    if (!host && strcmp(value, "none") != 0)
+        return flag_refuse("--policy: recall=%s: must be none or host", value);
+    s->recall = host ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
+    return EXIT_OK;
 }
 
 /* "key=value"; cuts the text at its "=". */
@@ -65,6 +75,7 @@ static int take_axis(char *text, spec *s) {
         s->label = value;
         return EXIT_OK;
     }
+    if (strcmp(text, "recall") == 0) return take_recall(value, s);
     const struct axis *a = find_axis(text);
     if (!a) return refuse_axis(text);
     void *field = (char *)&s->options + a->offset;
@@ -86,7 +97,7 @@ static int take_policy(char *text, const char *label, spec *s) {
     int code = EXIT_OK;
     char *at = strchr(text, '@');
     if (at) *at++ = 0;
-    *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT};
+    *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
     s->options.policy = text;
     while (at && !code) {
         char *comma = strchr(at, ',');
@@ -139,7 +150,7 @@ static int check_utf8(const char *policies) {
 
 /* "full" stands first already; given again it is passed over. */
 static int take_policies(const char *text, char **pool, spec *specs, size_t *n) {
-    specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT};
+    specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
     specs[0].options.policy = "full";
     *n = 1;
     for (bool more = true; more;) {
@@ -197,7 +208,7 @@ static void cross(const spec *specs, size_t n, variants *v) {
     for (size_t p = 0; p < n; p++)
         for (size_t b = 0; b < (p ? v->n_budgets : 1); b++) {
             variant *made = &v->items[v->n++];
-            *made = (variant){specs[p].label, (int)p, specs[p].options};
+            *made = (variant){specs[p].label, (int)p, specs[p].options, specs[p].recall};
             made->options.budget = p ? v->budgets[b] : 1.0;
         }
 }
@@ -251,6 +262,7 @@ json_t *variant_json(const variant *v) {
     vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;
     json_t *object = json_pack("{s:s, s:s, s:f}", "label", v->label, "policy", v->options.policy, "budget",
                                v->options.budget);
+    if (object && v->recall) json_object_set_new(object, "recall", json_string("host"));
     if (!object || vlcache_compress_resolve(&v->options, &all)) return object;
     for (size_t i = 0; i < AXES && strcmp(all.policy, "full") != 0; i++) {
         const void *field = (const char *)&all + axes[i].offset;

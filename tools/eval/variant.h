@@ -3,8 +3,8 @@
  *
  *     --policy vlcache,h2o@recent=0.2,vlcache@label=mine,threshold=0.1
  *
- * A policy is a name of the library, and behind @ any axes of it, key=value, parted by commas. "full", the
- * whole cache, is always the first variant: everything is measured against it.
+ * A policy is a name of the library, and behind @ any axes of it, key=value, parted by commas; and
+ * recall=host. "full", the whole cache, is always the first variant: everything is measured against it.
  */
 #ifndef EVAL_VARIANT_H
 #define EVAL_VARIANT_H
@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 #include <jansson.h>
-#include <vlcache/compress.h>
+#include <vlcache/engine.h>
 
 /** The policy of a variant that no --policy asked for: study.h. */
 enum { VARIANT_OF_STUDY = -1 };
@@ -22,6 +22,7 @@ typedef struct variant {
     const char *label; /* of its policy: "h2o@recent=0.2", or what label= says */
     int policy;        /* which of --policy it is, "full" being 0; VARIANT_OF_STUDY */
     vlcache_compress_options options;
+    vlcache_recall recall;
 } variant;
 
 typedef struct variants {

@@ -70,6 +70,12 @@ static json_t *bytes_json(const vlcache_answer *a) {
     return object;
 }
 
+static json_t *recall_json(const vlcache_recall_stats *r) {
+    return json_pack("{s:i, s:b, s:o, s:o, s:o, s:o}", "tokens", r->tokens, "saves", r->saves, "host_bytes",
+                     whole(r->host_bytes), "upload_bytes", whole(r->upload_bytes), "upload_ms",
+                     real(r->upload_ms), "staging_bytes", whole(r->staging_bytes));
+}
+
 static json_t *timings_json(double load_ms, const vlcache_timings *t) {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "load", real(load_ms), "build",
                      real(t->build), "image", real(t->image), "vision", real(t->vision), "prefill",
@@ -162,6 +168,9 @@ int json_print(run *r, const vlcache_answer *answer) {
         code =
             console_fail(&r->console, EXIT_MEMORY, "--json: out of host memory, or a text that is not UTF-8");
     if (!code) code = add_frames(r, object);
+    if (!code && answer->recall.host_bytes &&
+        json_object_set_new(object, "recall", recall_json(&answer->recall)))
+        code = console_fail(&r->console, EXIT_MEMORY, "--json: out of host memory");
     if (!code && r->options.dump_kept) code = add_kept(r, answer, object);
     if (!code) code = print(&r->console, object);
 done:

@@ -130,6 +130,9 @@ static const flag flags[] = {
     {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,
      .help = "share of the kept tokens that are the prompt's last, 0 to 1"},
 
+    {FLAG_CHOICE, .name = "recall", .argument = "WHERE", .offset = FIELD(recall), .choices = "none|host",
+     .help = "where rows stay that the cache drops: host, in the host's memory, from\nwhich each later question of a chat has all of them back and chooses\nanew; none"},
+
     {FLAG_GROUP, .name = "Answer"},
     {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "N", .offset = FIELD(predict), .high = MOST_TOKENS,
      .help = "most tokens of an answer"},
@@ -178,6 +181,7 @@ static void set_defaults(options *o) {
                    .top_k = generate.top_k,
                    .top_p = (double)generate.top_p,
                    .seed = generate.seed,
+                   .recall = "none",
                    .compress = compress};
     o->compress.policy = DEFAULT_POLICY;
     o->compress.budget = DEFAULT_BUDGET;

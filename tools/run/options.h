@@ -45,6 +45,7 @@ typedef struct options {
     int sample_frames; /* the same, of the whole */
     int stream;        /* frames that are read at a time; 0: all */
     const char *device, *chat_template, *system, *heatmap; /* NULL: not given */
+    const char *recall;                                    /* "none" or "host" */
     int predict, context, top_k;
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     double temperature, top_p;

@@ -34,8 +34,9 @@ static vlcache_status ask_once(run *r, const char *text, const vlcache_answer **
  * holds no more; the answer's own rows are all kept and count from the next turn on. */
 static void sum_up(run *r, const vlcache_answer *a) {
     const vlcache_compress_stats *kv = &a->compress;
-    uint64_t row = a->prompt_tokens ? kv->bytes_full / (uint64_t)a->prompt_tokens : 0;
-    if (a->context_tokens - a->prompt_tokens - a->n_tokens <= 1) r->kv_kept = r->kv_full = 0;
+    uint64_t row = kv->tokens ? kv->bytes_full / (uint64_t)kv->tokens : 0;
+    bool whole = kv->tokens > a->prompt_tokens; /* recalled: all of the conversation was chosen among */
+    if (whole || a->context_tokens - a->prompt_tokens - a->n_tokens <= 1) r->kv_kept = r->kv_full = 0;
     r->kv_kept += kv->bytes_kept;
     r->kv_full += kv->bytes_full;
     console_summary(&r->console, a, r->kv_kept, r->kv_full);
