@@ -215,6 +215,8 @@ typedef struct vlci_blend {
 #define VLCI_CODE_RUN_MAX (1 << 20)
 #define VLCI_CODE_DIM_MAX 256 /* of a head */
 #define VLCI_CODE_STEPS   9   /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS   128 /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_TILE    64  /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
 /* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
 #define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \

@@ -76,6 +76,59 @@ START_TEST(bits_of_many) {
 }
 END_TEST
 
+/* The step that is worth most of all that fit, again and again: ties go to the first. */
+static void share_one_by_one(const vlci_bits *b, uint8_t *bits) {
+    static const double left[] = {1.0, 0.1175, 0.009497, 0.00008};
+    static const int of[] = {0, 2, 4, 8};
+    int n = b->matrices * b->dims, *width = calloc((size_t)n, sizeof *width);
+    bool *dropped = calloc((size_t)n, sizeof *dropped);
+    double used = 0.0;
+    for (;;) {
+        int best = -1;
+        double most = 0.0, price = 0.0;
+        for (int i = 0; i < n; i++) {
+            if (width[i] == 3 || dropped[i]) continue;
+            double cost = of[width[i] + 1] - of[width[i]] + (width[i] ? 0.0 : b->basis);
+            double use = b->energy[i] * ((left[width[i]] - left[width[i] + 1]) / cost);
+            if (use <= most) continue;
+            best = i;
+            most = use;
+            price = cost;
+        }
+        if (best < 0) break;
+        if (used + price > b->most) {
+            dropped[best] = true;
+            continue;
+        }
+        used += price;
+        width[best]++;
+    }
+    for (int i = 0; i < n; i++) bits[i] = (uint8_t)of[width[i]];
+    free(width);
+    free(dropped);
+}
+
+START_TEST(bits_as_one_by_one) {
+    enum { N = 6, DIMS = 12 };
+    static const double basis[] = {0.0, 0.7, 5.0, 40.0}; /* with the last a vector costs more than its bits */
+    uint64_t seed = 9;
+    for (int round = 0; round < 200; round++) {
+        double energy[N * DIMS];
+        uint8_t bits[N * DIMS], want[N * DIMS];
+        for (int i = 0; i < N * DIMS; i++) {
+            double fall = 0.5 + 0.5 * suite_random(&seed);
+            energy[i] = (i % DIMS ? energy[i - 1] : 10.0) * (round % 5 == 4 && i % 3 ? 1.0 : fall);
+            if (round % 7 == 6 && i % DIMS > 7) energy[i] = 0.0;
+        }
+        vlci_bits b = {.matrices = N, .dims = DIMS, .energy = energy, .basis = basis[round % 4]};
+        b.most = round % 11 * 60.0 * (1.0 + b.basis / 10.0);
+        ck_ok(vlci_bits_share(&b, bits));
+        share_one_by_one(&b, want);
+        ck_assert_msg(memcmp(bits, want, sizeof bits) == 0, "round %d", round);
+    }
+}
+END_TEST
+
 /* ---- against Python ------------------------------------------------------------------------------------ */
 
 static const float *f32(const taps *t, const char *name) {
@@ -155,11 +208,13 @@ static void check_rows(const taps *t, const ref_codes *c, int m) {
     }
 }
 
-static const char *const goldens[] = {"bits", "budget"};
+static const char *const goldens[] = {"bits", "budget", "bits"}, *const rungs[] = {"code:wide", "code:wide",
+                                                                                   "code:group"};
 
 START_TEST(as_in_python) {
     char path[512], message[256];
     taps t;
+    suite_force(rungs[_i]);
     snprintf(path, sizeof path, "%s/code/%s.taps", VLCACHE_TEST_DATA, goldens[_i]);
     ck_assert_msg(taps_load(path, &t, message, sizeof message), "%s: %s", path, message);
     coding_case c = case_of(&t);
@@ -179,6 +234,7 @@ START_TEST(as_in_python) {
     ref_codes_release(&read);
     coding_release(&c);
     taps_release(&t);
+    suite_force(NULL);
 }
 END_TEST
 
@@ -257,6 +313,44 @@ START_TEST(falling_spectra_need_fewer) {
     double few = error_at(64, 60, false), more = error_at(64, 120, false),
            most = error_at(64, 8 * 2 * 64, false);
     ck_assert_msg(few < 0.3 && more < few / 2.5 && most < 3e-4, "%g %g %g", few, more, most);
+}
+END_TEST
+
+/* Rows enough to be shared out, tiles that are not whole: each rung finds the same. */
+START_TEST(rungs_agree) {
+    enum { ROWS = 301, DIM = 80, REST = 9 };
+    static int at[ROWS];
+    static double row[2][2 * ROWS][DIM];
+    double apart = 0.0, all = 0.0;
+    if (suite_reduced()) return;
+    for (int i = 0; i < ROWS; i++) at[i] = i;
+    for (int rung = 0; rung < 2; rung++) {
+        coding_case c = random_case(DIM, 250.0);
+        coding_free(&c);
+        c.kv_heads = 1;
+        c.tokens = ROWS + REST;
+        c.visual = at;
+        c.n_visual = ROWS;
+        coding_fill(&c, 13);
+        suite_force(rung ? "code:group" : "code:wide");
+        coding_make(&c);
+        suite_force(NULL);
+        ck_ok(c.status);
+        double error = error_of(&c);
+        ck_assert_msg(error < 0.1, "%g is left over", error);
+        ref_codes read = ref_codes_read(c.codes);
+        for (int i = 0; i < 2 * ROWS; i++) ref_codes_row(&read, i / ROWS, i % ROWS, row[rung][i]);
+        ref_codes_release(&read);
+        coding_release(&c);
+        coding_free(&c);
+    }
+    for (int i = 0; i < 2 * ROWS; i++)
+        for (int d = 0; d < DIM; d++) {
+            double miss = row[0][i][d] - row[1][i][d];
+            apart += miss * miss;
+            all += row[0][i][d] * row[0][i][d];
+        }
+    ck_assert_msg(apart < 1e-4 * all, "%g of %g apart", apart, all);
 }
 END_TEST
 
@@ -371,9 +465,11 @@ int main(void) {
     tcase_add_test(all, bits_go_where_they_help);
     tcase_add_test(all, bits_pay_for_their_basis);
     tcase_add_test(all, bits_of_many);
-    tcase_add_loop_test(all, as_in_python, 0, 2);
+    tcase_add_test(all, bits_as_one_by_one);
+    tcase_add_loop_test(all, as_in_python, 0, 3);
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);
+    tcase_add_test(all, rungs_agree);
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);

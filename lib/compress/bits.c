@@ -1,79 +1,192 @@
 /*
- * bits.c - energies -> bits: a heap of the next step of each dimension.
+ * bits.c - energies -> bits: a water level found by halving, then the last steps one by one.
+ *
+ *     Of a matrix, whose energies fall, only how many dimensions have each width counts: the next step of a
+ *     width is that of the first dimension that has it.
+ *
+ * A step from width to width has the use E gain(width). One whose use is larger than that of the step before
+ * it is taken with that: above a level lie all steps with E min(gains up to it) at or above it.
  */
 #include "compress/bits.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "core/alloc.h"
 
-enum { LEVELS = 4 };
-static const int bits_of[LEVELS] = {0, 2, 4, 8};
-static const double left_over[LEVELS] = {1.0, 0.1175, 0.009497, 0.00008};
+/* HALVINGS: of the level's logarithm; what is between the last two is taken step by step. */
+enum { WIDTHS = 4, STEPS = WIDTHS - 1, HALVINGS = 32 };
+static const int bits_of[WIDTHS] = {0, 2, 4, 8};
+static const double left_over[WIDTHS] = {1.0, 0.1175, 0.009497, 0.00008};
+#define LEAST_USE 1e-30 /* of the largest: steps below it are the last to be taken */
 
-/* The step from level to level + 1 of a dimension. */
+/* Dimensions of a matrix that have at least each width; all have the first. */
+typedef struct counts {
+    int n[WIDTHS];
+} counts;
+
+/* The next step of a width of a matrix. */
 typedef struct step {
     double use; /* energy that a bit takes off */
-    int at, level;
+    int matrix, from;
+    int at; /* its dimension among those of all */
 } step;
 
-typedef struct heap {
-    step *list;
+typedef struct share {
+    const vlci_bits *bits;
+    double gain[STEPS], least[STEPS]; /* of a step, for each unit of energy; least: of it and those before */
+    counts *now, *low, *high;         /* [matrices] */
+    step *heap;                       /* [matrices * STEPS] */
     int n;
-} heap;
+    double used;
+} share;
+
+static double cost(const vlci_bits *b, int from) {
+    return bits_of[from + 1] - bits_of[from] + (from == 0 ? b->basis : 0.0);
+}
+
+/* ---- the level ----------------------------------------------------------------------------------------- */
+
+/* How many of the energies from .. until - 1, which fall, are at least `level`; those before `from` are. */
+static int count_above(const double *energy, int from, int until, double gain, double level) {
+    while (from < until) {
+        int middle = from + (until - from) / 2;
+        if (energy[middle] > 0.0 && energy[middle] * gain >= level)
+            from = middle + 1;
+        else
+            until = middle;
+    }
+    return from;
+}
+
+/* now: what is above a level that lies between those of low and high. Returns its cost. */
+static double fill(share *s, double level) {
+    double sum = 0.0;
+    for (int m = 0; m < s->bits->matrices; m++)
+        for (int w = 0; w < STEPS; w++) {
+            s->now[m].n[w + 1] = count_above(s->bits->energy + (size_t)m * (size_t)s->bits->dims,
+                                             s->high[m].n[w + 1], s->low[m].n[w + 1], s->least[w], level);
+            sum += s->now[m].n[w + 1] * cost(s->bits, w);
+        }
+    return sum;
+}
+
+static void copy(const share *s, counts *to, const counts *from) {
+    memcpy(to, from, (size_t)s->bits->matrices * sizeof *to);
+}
+
+/* now: all steps above the lowest level whose cost is certain to fit. */
+static void find_level(share *s) {
+    const vlci_bits *b = s->bits;
+    double top = 0.0, high, low, fits = b->most * (1.0 - 1e-9);
+    for (int m = 0; m < b->matrices; m++) {
+        top = fmax(top, b->energy[(size_t)m * (size_t)b->dims]);
+        s->high[m] = (counts){{b->dims}};
+        s->low[m] = (counts){{b->dims, b->dims, b->dims, b->dims}};
+    }
+    copy(s, s->now, s->high);
+    high = log(2.0 * top * s->gain[0]);
+    low = high + log(LEAST_USE);
+    for (int i = 0; i < HALVINGS && top > 0.0; i++) {
+        double level = low + (high - low) / 2.0;
+        if (fill(s, exp(level)) <= fits) {
+            high = level;
+            copy(s, s->high, s->now);
+        } else {
+            low = level;
+            copy(s, s->low, s->now);
+        }
+    }
+    copy(s, s->now, s->high);
+}
+
+/* ---- the last steps ------------------------------------------------------------------------------------ */
 
 static bool before(const step *a, const step *b) {
     return a->use != b->use ? a->use > b->use : a->at < b->at;
 }
 
-static void push(heap *h, step one) {
-    int at = h->n++;
-    for (; at > 0 && before(&one, &h->list[(at - 1) / 2]); at = (at - 1) / 2)
-        h->list[at] = h->list[(at - 1) / 2];
-    h->list[at] = one;
+static void push(share *s, step one) {
+    int at = s->n++;
+    for (; at > 0 && before(&one, &s->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        s->heap[at] = s->heap[(at - 1) / 2];
+    s->heap[at] = one;
 }
 
-static step pop(heap *h) {
-    step top = h->list[0], last = h->list[--h->n];
+static step pop(share *s) {
+    step top = s->heap[0], last = s->heap[--s->n];
     int at = 0;
-    for (int child = 1; child < h->n; child = 2 * at + 1) {
-        if (child + 1 < h->n && before(&h->list[child + 1], &h->list[child])) child++;
-        if (!before(&h->list[child], &last)) break;
-        h->list[at] = h->list[child];
+    for (int child = 1; child < s->n; child = 2 * at + 1) {
+        if (child + 1 < s->n && before(&s->heap[child + 1], &s->heap[child])) child++;
+        if (!before(&s->heap[child], &last)) break;
+        s->heap[at] = s->heap[child];
         at = child;
     }
-    h->list[at] = last;
+    s->heap[at] = last;
     return top;
 }
 
-static double cost(const vlci_bits *b, int level) {
-    return bits_of[level + 1] - bits_of[level] + (level == 0 ? b->basis : 0.0);
+/* The next step of a width, where a dimension has it and is worth more. */
+static void consider(share *s, int matrix, int from) {
+    const counts *c = &s->now[matrix];
+    if (from >= STEPS || c->n[from + 1] >= c->n[from]) return;
+    int at = matrix * s->bits->dims + c->n[from + 1];
+    double use = s->bits->energy[at] * s->gain[from];
+    if (use > 0.0) push(s, (step){use, matrix, from, at});
 }
 
-static void consider(const vlci_bits *b, heap *h, int at, int level) {
-    double use = b->energy[at] * (left_over[level] - left_over[level + 1]) / cost(b, level);
-    if (use > 0.0) push(h, (step){use, at, level});
+/* A step that does not fit is the last of its width: those behind it cost as much. */
+static void take_rest(share *s) {
+    for (int m = 0; m < s->bits->matrices; m++)
+        for (int w = 0; w < STEPS; w++) {
+            s->used += s->now[m].n[w + 1] * cost(s->bits, w);
+            consider(s, m, w);
+        }
+    while (s->n && s->bits->most - s->used >= 2.0) {
+        step one = pop(s);
+        counts *c = &s->now[one.matrix];
+        double more = s->used + cost(s->bits, one.from);
+        if (more > s->bits->most) continue;
+        s->used = more;
+        bool waits = one.from + 1 < STEPS && c->n[one.from + 2] < c->n[one.from + 1];
+        c->n[one.from + 1]++;
+        consider(s, one.matrix, one.from);
+        if (!waits) consider(s, one.matrix, one.from + 1);
+    }
+}
+
+/* ---- all ----------------------------------------------------------------------------------------------- */
+
+static void write_bits(const share *s, uint8_t *out) {
+    const vlci_bits *b = s->bits;
+    for (int m = 0; m < b->matrices; m++)
+        for (int i = 0; i < b->dims; i++) {
+            int w = 0;
+            while (w < STEPS && i < s->now[m].n[w + 1]) w++;
+            out[m * b->dims + i] = (uint8_t)bits_of[w];
+        }
 }
 
 vlcache_status vlci_bits_share(const vlci_bits *b, uint8_t *out) {
-    int n = b->matrices * b->dims;
-    heap h = {.list = vlci_alloc((size_t)n + 1, sizeof *h.list)};
-    double used = 0.0;
-    if (!h.list) return vlci_fail_memory("bits of coded rows");
-    for (int i = 0; i < n; i++) {
-        out[i] = 0;
-        consider(b, &h, i, 0);
+    size_t n = (size_t)b->matrices;
+    share s = {.bits = b,
+               .now = vlci_alloc(3 * n + 1, sizeof *s.now),
+               .heap = vlci_alloc(n * STEPS + 1, sizeof *s.heap)};
+    vlcache_status status = s.now && s.heap ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
+    for (int w = 0; w < STEPS; w++) {
+        s.gain[w] = (left_over[w] - left_over[w + 1]) / cost(b, w);
+        s.least[w] = w ? fmin(s.least[w - 1], s.gain[w]) : s.gain[w];
     }
-    while (h.n) {
-        step s = pop(&h);
-        double more = used + cost(b, s.level);
-        if (more > b->most) continue;
-        used = more;
-        out[s.at] = (uint8_t)bits_of[s.level + 1];
-        if (s.level + 2 < LEVELS) consider(b, &h, s.at, s.level + 1);
+    if (!status) {
+        s.low = s.now + n;
+        s.high = s.low + n;
+        find_level(&s);
+        take_rest(&s);
+        write_bits(&s, out);
     }
-    vlci_free(h.list);
-    return VLCACHE_OK;
+    vlci_free(s.now);
+    vlci_free(s.heap);
+    return status;
 }
 
 void vlci_bits_temper(const float *energy, int n, double total, double weight, double *out) {

@@ -1,83 +1,124 @@
 /*
- * code.c - launches the steps of cl/code.cl over a layer's kv heads, keys and values at once.
+ * code.c - launches the steps of cl/code.cl over the kv heads of some layers, keys and values at once.
  */
 #include "compress/code.h"
 
 #include <stdio.h>
+#include <string.h>
 
-enum { GROUP = 64, TALL = 4 };
+/* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance. */
+enum { BUSY = 2, SHARE = 128 };
 
-static size_t n_matrices(const vlci_heads *h) {
-    return 2 * (size_t)h->shape.kv_heads;
+static size_t ceil_div(size_t a, size_t b) {
+    return (a + b - 1) / b;
 }
 
-/* First matrix of the layer. */
+static size_t n_matrices(const vlci_heads *h) {
+    return 2 * (size_t)vlci_heads_n(h);
+}
+
+/* First matrix of the layers. */
 static size_t first_matrix(const vlci_heads *h) {
-    return (size_t)h->layer * n_matrices(h);
+    return 2 * (size_t)vlci_heads_first(h);
 }
 
 static size_t padded(const vlci_code_rows *rows) {
-    return ((size_t)rows->n + VLCI_CODE_ROWS - 1) / VLCI_CODE_ROWS * VLCI_CODE_ROWS;
+    return ceil_div((size_t)rows->n, VLCI_CODE_ROWS) * VLCI_CODE_ROWS;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, size_t group,
+static const char *const rungs[] = {"group", "wide", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, "wide") == 0 || device->caps.max_group >= VLCI_CODE_ITEMS;
+}
+
+static const char *choose(const vlcache_device *device) {
+    bool wide = device->caps.wide_vectors && !device->caps.short_loops; /* one work-item has them all there */
+    return wide || !rung_fits(device, "group") ? "wide" : "group";
+}
+
+const vlci_ladder vlci_code_ladder = {"code", "coding", rungs, rung_fits, choose};
+
+/* `local`: columns of a basis in local memory. */
+static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, size_t group, bool local,
                           const char *name, const vlci_kernel **out) {
-    char options[80];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DCODE_GROUP=%zu", (int)s->kv_dtype,
-             s->head_dim, group);
+    char options[96];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DCODE_GROUP=%zu -DCODE_LOCAL=%d",
+             (int)s->kv_dtype, s->head_dim, group, local);
     return vlci_kernel_get(device, "code.cl", name, options, out);
 }
 
-/* Kernels with work-groups may take fewer work-items than their device. */
-static vlcache_status get_groups(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k) {
-    const vlci_caps *caps = &device->caps;
-    size_t fits = (caps->wide_vectors && !caps->short_loops) || caps->max_group < GROUP ? 1 : GROUP;
-    vlcache_status status;
-    do {
-        k->group = fits;
-        status = get(device, s, k->group, "code_basis", &k->basis);
-        if (!status) status = get(device, s, k->group, "code_step", &k->step);
-        if (!status) status = get(device, s, k->group, "code_centre", &k->centre);
-        const vlci_kernel *const all[] = {k->basis, k->step, k->centre};
-        for (int i = 0; i < 3 && !status; i++)
-            if (all[i]->max_group < k->group) fits = 1;
-    } while (!status && fits < k->group);
-    return status;
-}
-
-vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
-                              vlci_code_kernels *k) {
-    vlcache_status status = vlci_coded_check(shape->head_dim);
-    if (!status) status = get_groups(device, shape, k);
+/* All kernels with work-groups of so many work-items. `*fits`: whether they take them. */
+static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k,
+                              bool *fits) {
     const struct {
         const char *name;
         const vlci_kernel **kernel;
-    } all[] = {{"code_rows", &k->rows},        {"code_covariance", &k->covariance},
-               {"code_round", &k->round},      {"code_project", &k->project},
-               {"code_pack", &k->pack},        {"code_text", &k->text},
-               {"code_phases", &k->phases},    {"code_queries", &k->queries},
-               {"code_attended", &k->attended}};
-    for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
-        status = get(device, shape, k->group, all[i].name, all[i].kernel);
+    } all[] = {{"code_mean", &k->mean},         {"code_covariance", &k->covariance},
+               {"code_basis", &k->basis},       {"code_project", &k->project},
+               {"code_step", &k->step},         {"code_queries", &k->queries},
+               {"code_attended", &k->attended}, {"code_covariance_sum", &k->sum},
+               {"code_round", &k->round},       {"code_pack", &k->pack},
+               {"code_text", &k->text},         {"code_phases", &k->phases}};
+    enum { GROUPED = 7 }; /* the first of them */
+    vlcache_status status = VLCACHE_OK;
+    *fits = true;
+    for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
+        status = get(device, s, k->group, false, all[i].name, all[i].kernel);
+        if (!status && i < GROUPED && (*all[i].kernel)->max_group < k->group) *fits = false;
+    }
     return status;
+}
+
+/* The other kernel of a basis; what local memory its own arrays leave. */
+static vlcache_status get_local(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k) {
+    size_t dim = (size_t)s->head_dim, own = 2 * dim + (dim > k->group ? dim : k->group);
+    k->basis_local = NULL;
+    k->local_bytes = 0;
+    if (k->group == 1 || device->caps.local_bytes <= own * sizeof(cl_float)) return VLCACHE_OK;
+    vlcache_status status = get(device, s, k->group, true, "code_basis", &k->basis_local);
+    if (status) return status;
+    k->local_bytes = device->caps.local_bytes - own * sizeof(cl_float);
+    if (k->basis_local->max_group < k->group) k->basis_local = NULL;
+    return VLCACHE_OK;
+}
+
+/* A kernel may take smaller work-groups than its device: "group" gives way to "wide" then. */
+vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
+                              vlci_code_kernels *k) {
+    const char *rung;
+    bool fits = true;
+    vlcache_status status = vlci_coded_check(shape->head_dim);
+    if (!status) status = vlci_rung(device, &vlci_code_ladder, choose(device), &rung);
+    if (status) return status;
+    k->group = strcmp(rung, "wide") == 0 ? 1 : VLCI_CODE_ITEMS;
+    status = get_all(device, shape, k, &fits);
+    if (!status && !fits) {
+        k->group = 1;
+        status = get_all(device, shape, k, &fits);
+    }
+    return status ? status : get_local(device, shape, k);
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *s, int columns,
                                vlci_code_measured *out) {
-    size_t n = 2 * (size_t)s->layers * (size_t)s->kv_heads, numbers = n * (size_t)columns * sizeof(cl_float);
+    size_t n = 2 * (size_t)s->layers * (size_t)s->kv_heads, dim = (size_t)s->head_dim;
+    size_t numbers = n * (size_t)columns * sizeof(cl_float);
     *out = (vlci_code_measured){.columns = columns};
     vlcache_status status =
-        vlci_memory_create(device, numbers * (size_t)s->head_dim, "coding: bases", &out->basis);
+        vlci_memory_create(device, n * dim * sizeof(cl_half), "coding: means", &out->mean);
+    if (!status) status = vlci_memory_create(device, numbers * dim, "coding: bases", &out->basis);
     if (!status) status = vlci_memory_create(device, numbers, "coding: energies", &out->energy);
     if (!status) status = vlci_memory_create(device, n * sizeof(cl_float), "coding: totals", &out->total);
     return status;
 }
 
 void vlci_code_end(vlcache_device *device, vlci_code_measured *m) {
+    vlci_memory_release(device, &m->mean);
     vlci_memory_release(device, &m->basis);
     vlci_memory_release(device, &m->energy);
     vlci_memory_release(device, &m->total);
@@ -85,22 +126,50 @@ void vlci_code_end(vlcache_device *device, vlci_code_measured *m) {
 }
 
 void vlci_code_room_release(vlcache_device *device, vlci_code_room *room) {
-    cl_mem *memory[] = {&room->x, &room->mean, &room->covariance, &room->q, &room->z, &room->steps};
+    cl_mem *memory[] = {&room->parts, &room->covariance, &room->next, &room->q, &room->z, &room->steps};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     *room = (vlci_code_room){0};
 }
 
-static vlcache_status make_room(const vlci_heads *h, const vlci_code_rows *rows, int columns,
+/* How the covariances of some layers are cut: tiles of each, shares of the rows. */
+typedef struct cut {
+    size_t tiles, shares, share;
+} cut;
+
+static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows) {
+    size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = (size_t)rows->n;
+    cut c = {.tiles = k->group == 1 ? 1 : side * (side + 1) / 2};
+    size_t wanted = ceil_div(BUSY * (size_t)h->device->caps.info.compute_units, c.tiles * n_matrices(h));
+    size_t most = ceil_div(n, SHARE), shares = wanted < most ? wanted : most;
+    c.share = ceil_div(ceil_div(n, shares), VLCI_CODE_ROWS) * VLCI_CODE_ROWS;
+    c.shares = ceil_div(n, c.share);
+    return c;
+}
+
+/* The kernel of bases of so many columns. */
+static const vlci_kernel *basis_of(const vlci_code_kernels *k, const vlci_heads *h, int columns) {
+    size_t bytes = (size_t)columns * (size_t)h->shape.head_dim * sizeof(cl_float);
+    return k->basis_local && bytes <= k->local_bytes ? k->basis_local : k->basis;
+}
+
+static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h, size_t shares, int columns,
                                 vlci_code_room *room) {
     size_t n = n_matrices(h), dim = (size_t)h->shape.head_dim, floats = n * dim * sizeof(cl_float);
-    if (room->x) return VLCACHE_OK;
-    vlcache_status status = vlci_memory_create(h->device, floats * (size_t)rows->n, "coding: rows", &room->x);
-    if (!status)
-        status = vlci_memory_create(h->device, n * dim * sizeof(cl_half), "coding: means", &room->mean);
+    if (n <= room->matrices) return VLCACHE_OK;
+    vlci_memory_release(h->device, &room->parts);
+    vlci_memory_release(h->device, &room->covariance);
+    vlci_memory_release(h->device, &room->next);
+    vlci_memory_release(h->device, &room->q);
+    room->matrices = 0;
+    vlcache_status status =
+        vlci_memory_create(h->device, floats * dim * shares, "coding: parts of covariances", &room->parts);
     if (!status)
         status = vlci_memory_create(h->device, floats * dim, "coding: covariances", &room->covariance);
     if (!status)
-        status = vlci_memory_create(h->device, 2 * floats * (size_t)columns, "coding: iteration", &room->q);
+        status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: iteration", &room->next);
+    if (!status && basis_of(k, h, columns) == k->basis)
+        status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: columns", &room->q);
+    if (!status) room->matrices = n;
     return status;
 }
 
@@ -120,37 +189,59 @@ static vlcache_status make_code_room(const vlci_heads *h, const vlci_code_rows *
 
 /* ---- the steps ----------------------------------------------------------------------------------------- */
 
-/* x, centred; the means to `mean`, from element mean_at on. */
-static vlcache_status take_rows(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
-                                const vlci_code_room *room, cl_mem mean, size_t mean_at) {
+/* SOURCE_PARAMS of cl/code.cl. */
+#define SOURCE_OF(h, rows)                                                                                   \
+    VLCI_POOL_OF(&(h)->kv, (h)->heads_at), VLCI_KEEP_OF(h), VLCI_MEM((rows)->positions),                     \
+        VLCI_I32((rows)->n), VLCI_I32((rows)->run), VLCI_MEM((rows)->phase)
+
+int vlci_code_layers(const vlci_code_kernels *k, vlcache_device *device, const vlci_compress_shape *s) {
+    size_t each = 2 * (size_t)s->kv_heads, busy = BUSY * (size_t)device->caps.info.compute_units;
+    size_t layers = k->group == 1 ? 1 : ceil_div(busy, each);
+    return layers < (size_t)s->layers ? (int)layers : s->layers;
+}
+
+static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_heads *h,
+                                         const vlci_code_rows *rows, const cut *c, const vlci_code_room *room,
+                                         const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->rows, vlci_grid_exact(k->rows, dim / 2, (size_t)rows->n, n),
-                    VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->positions),
-                    VLCI_I32(rows->n), VLCI_I32(rows->run), VLCI_MEM(rows->phase), VLCI_MEM(room->x));
-    if (status) return status;
-    return VLCI_LAUNCH(h->device, k->centre, VLCI_GRID(dim / 16, n, 1, k->group, 1, 1), VLCI_MEM(room->x),
-                       VLCI_I32(rows->n), VLCI_MEM(mean), VLCI_U32(mean_at));
+        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, 1, 1, k->group, 1, 1), SOURCE_OF(h, rows),
+                    VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
+                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)),
+                             VLCI_I32(c->share), VLCI_MEM(room->parts));
+    return status ? status
+                  : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8, dim, n),
+                                VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(rows->n),
+                                VLCI_MEM(room->covariance));
+}
+
+static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
+                                 const vlci_code_measured *measured) {
+    const vlci_kernel *basis = basis_of(k, h, measured->columns);
+    size_t bytes = (size_t)measured->columns * (size_t)h->shape.head_dim * sizeof(cl_float);
+    const vlci_arg q = basis == k->basis ? VLCI_MEM(room->q) : VLCI_LOCAL(bytes);
+    return VLCI_LAUNCH(h->device, basis, VLCI_GRID(n_matrices(h), 1, 1, k->group, 1, 1),
+                       VLCI_MEM(room->covariance), q, VLCI_MEM(room->next), VLCI_I32(measured->columns),
+                       VLCI_MEM(measured->basis), VLCI_MEM(measured->energy), VLCI_MEM(measured->total),
+                       VLCI_U32(first_matrix(h)));
 }
 
 vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                  vlci_code_room *room, const vlci_code_measured *measured) {
-    size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
-    vlcache_status status = make_room(h, rows, measured->columns, room);
-    if (!status) status = take_rows(k, h, rows, room, room->mean, 0);
-    if (!status)
-        status =
-            VLCI_LAUNCH(h->device, k->covariance, vlci_grid_exact(k->covariance, dim / 16, dim / TALL, n),
-                        VLCI_MEM(room->x), VLCI_I32(rows->n), VLCI_MEM(room->covariance));
-    if (status) return status;
-    return VLCI_LAUNCH(h->device, k->basis, VLCI_GRID(n, 1, 1, k->group, 1, 1), VLCI_MEM(room->covariance),
-                       VLCI_MEM(room->q), VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
-                       VLCI_MEM(measured->energy), VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
+    cut c = cut_covariance(k, h, rows);
+    vlcache_status status = make_room(k, h, c.shares, measured->columns, room);
+    if (!status) status = measure_covariance(k, h, rows, &c, room, measured);
+    return status ? status : find_bases(k, h, room, measured);
 }
 
 vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
     size_t n = 2 * (size_t)codes->layers * (size_t)codes->kv_heads;
+    vlcache_status status = vlci_copy(codes->device, measured->mean, 0, codes->mean, 0,
+                                      n * (size_t)codes->head_dim * sizeof(cl_half));
+    if (status || !codes->dims) return status;
     return VLCI_LAUNCH(codes->device, k->round, vlci_grid_over(k->round, (size_t)measured->columns, n, 1),
                        VLCI_MEM(measured->basis), VLCI_I32(measured->columns), VLCI_U32(0),
                        VLCI_MEM(codes->matrix), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
@@ -181,16 +272,14 @@ vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, 
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
     size_t wide = padded(rows), n = n_matrices(h);
-    vlcache_status status = make_room(h, rows, measured->columns, room);
-    if (!status) status = write_text(k, h, rows, codes);
-    if (!status)
-        status = take_rows(k, h, rows, room, codes->mean, first_matrix(h) * (size_t)h->shape.head_dim);
+    vlcache_status status = write_text(k, h, rows, codes);
     if (status || !most) return status;
     status = make_code_room(h, rows, most, room);
     if (!status)
-        status = VLCI_LAUNCH(h->device, k->project, vlci_grid_over(k->project, wide, n, 1), VLCI_MEM(room->x),
-                             VLCI_I32(rows->n), VLCI_I32(wide), VLCI_MEM(measured->basis),
-                             VLCI_I32(measured->columns), VLCI_U32(first_matrix(h)), VLCI_MEM(codes->matrix),
-                             VLCI_I32(most), VLCI_MEM(room->z));
+        status =
+            VLCI_LAUNCH(h->device, k->project, VLCI_GRID(wide / VLCI_CODE_ROWS, n, 1, k->group, 1, 1),
+                        SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
+                        VLCI_MEM(measured->basis), VLCI_I32(measured->columns), VLCI_U32(first_matrix(h)),
+                        VLCI_MEM(codes->matrix), VLCI_I32(most), VLCI_MEM(room->z));
     return status ? status : pack(k, h, rows, most, room, codes);
 }

@@ -12,13 +12,24 @@
 #include "compress/heads.h"
 #include "compute/coded.h"
 
+/**
+ * The ladder; VLCACHE_VARIANT=code:RUNG forces a rung:
+ *
+ *     group   a work-group for a tile of a covariance, a basis, a block of rows: GPUs
+ *     wide    a work-item for each: processors with wide vectors, and anything else
+ */
+extern const vlci_ladder vlci_code_ladder;
+
 typedef struct vlci_code_kernels {
-    const vlci_kernel *rows, *centre, *covariance, *basis, *round, *project, *step, *pack, *text;
+    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text;
+    const vlci_kernel *basis_local; /**< the same as basis, with columns in local memory; NULL: none */
     const vlci_kernel *phases, *queries, *attended;
-    size_t group; /**< work-items of basis and step */
+    size_t group;       /**< work-items of a work-group */
+    size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
 
-/** Errors: those of vlci_coded_check(), VLCACHE_E_BUILD. */
+/** Chooses the rung and builds its kernels. Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT
+ * (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
 vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
                               vlci_code_kernels *out);
 
@@ -31,15 +42,17 @@ typedef struct vlci_code_rows {
     cl_mem phase;     /**< f32 [runs][head_dim]: of the runs' middle rows */
 } vlci_code_rows;
 
-/** Scratch on the device for one layer; zero to begin with. */
+/** Scratch on the device for some layers; zero to begin with. */
 typedef struct vlci_code_room {
-    cl_mem x, mean, covariance, q, z, steps;
-    int most; /**< dimensions of a matrix that z and steps have room for */
+    cl_mem parts, covariance, next, q, z, steps;
+    size_t matrices; /**< that there is room to measure for */
+    int most;        /**< dimensions of a matrix that z and steps have room for, of one layer */
 } vlci_code_room;
 
 /** What is measured, of all layers. */
 typedef struct vlci_code_measured {
     int columns;          /**< basis vectors of a matrix */
+    cl_mem mean;          /**< f16 [layers * kv_heads * 2][head_dim] */
     cl_mem basis;         /**< f32 [layers * kv_heads * 2][columns][head_dim], by falling energy */
     cl_mem energy, total; /**< f32 [..][columns], and [..]: the variances along them, and of all dimensions */
 } vlci_code_measured;
@@ -49,16 +62,19 @@ vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape
                                vlci_code_measured *out);
 void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
 
-/** Enqueues means, covariances and bases of the heads of one layer. Errors: VLCACHE_E_DEVICE_MEMORY, the
+/** Layers that are best measured at once: as many as keep the device busy. */
+int vlci_code_layers(const vlci_code_kernels *k, vlcache_device *device, const vlci_compress_shape *shape);
+
+/** Enqueues means, covariances and bases of the heads of some layers. Errors: VLCACHE_E_DEVICE_MEMORY, the
  * device's. */
 vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                  vlci_code_room *room, const vlci_code_measured *measured);
 
-/** Enqueues the bases of all layers as they are kept. codes->matrix is there. Errors: the device's. */
+/** Enqueues means and bases of all layers as they are kept. codes->matrix is there. Errors: the device's. */
 vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_code_measured *measured,
                                const vlci_codes *codes);
 
-/** Enqueues the means, steps and codes of the heads of one layer, of whose matrices none has more than `most`
+/** Enqueues the steps and codes of the heads of one layer, of whose matrices none has more than `most`
  * dimensions. Errors: as vlci_code_measure(). */
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,

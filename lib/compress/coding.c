@@ -16,8 +16,8 @@
 #include "core/alloc.h"
 
 /* QUERIES: rows of a part of the prompt whose queries are looked at. COLUMNS of a basis suffice for
- * COLUMN_BITS a row and head; beyond, all dimensions may have some. */
-enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 160 };
+ * COLUMNS * COLUMN_BITS a row and head, keys and values together; beyond, as many more. */
+enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
 
 static size_t n_heads(const vlci_coding *c) {
     return (size_t)c->shape.layers * (size_t)c->shape.kv_heads;
@@ -125,10 +125,10 @@ static vlcache_status add_queries(vlci_coding *c, int layer, const vlci_look *lo
     const vlci_kernel *k = c->kernels->code.queries;
     if (from >= until) return VLCACHE_OK;
     c->n_queries[layer] += (int64_t)(until - from) * group;
-    return VLCI_LAUNCH(c->device, k, vlci_grid_exact(k, heads, 1, 1), VLCI_MEM(a->q), VLCI_U32(a->q_offset),
-                       VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from), VLCI_MEM(seen->rows_on),
-                       VLCI_I32(from), VLCI_I32(until), VLCI_I32(group), VLCI_MEM(c->queries),
-                       VLCI_U32((size_t)layer * heads), VLCI_I32(add));
+    return VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, 1, 1, c->kernels->code.group, 1, 1), VLCI_MEM(a->q),
+                       VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
+                       VLCI_MEM(seen->rows_on), VLCI_I32(from), VLCI_I32(until), VLCI_I32(group),
+                       VLCI_MEM(c->queries), VLCI_U32((size_t)layer * heads), VLCI_I32(add));
 }
 
 static vlcache_status take_phases(vlci_coding *c, const vlci_look *look) {
@@ -188,12 +188,22 @@ static double most_bits(const vlci_coding *c, double *basis) {
     return c->bits > 0.0 ? c->bits * heads : left > 0.0 ? 8.0 * left / rows : 0.0;
 }
 
-vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layer) {
+/* Columns of the bases: whole vectors of 16. */
+static int count_columns(const vlci_coding *c) {
     double basis, bits = most_bits(c, &basis) / (double)n_heads(c);
-    int columns = bits <= COLUMN_BITS && c->shape.head_dim > COLUMNS ? COLUMNS : c->shape.head_dim;
+    int dim = c->shape.head_dim, columns = 16 * (int)ceil(bits / (16 * COLUMN_BITS));
+    if (columns < COLUMNS) columns = COLUMNS;
+    return columns < dim ? columns : dim;
+}
+
+int vlci_coding_layers(const vlci_coding *c) {
+    return vlci_code_layers(&c->kernels->code, c->device, &c->shape);
+}
+
+vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layers) {
     vlcache_status status = VLCACHE_OK;
-    if (!c->measured.basis) status = vlci_code_begin(c->device, &c->shape, columns, &c->measured);
-    return status ? status : vlci_code_measure(&c->kernels->code, layer, &c->rows, &c->room, &c->measured);
+    if (!c->measured.basis) status = vlci_code_begin(c->device, &c->shape, count_columns(c), &c->measured);
+    return status ? status : vlci_code_measure(&c->kernels->code, layers, &c->rows, &c->room, &c->measured);
 }
 
 /* What came of measuring, on the host. */
@@ -218,9 +228,9 @@ static vlcache_status read_numbers(vlci_coding *c, const vlci_scores *seen, numb
     vlcache_status status =
         vlci_memory_create(c->device, heads * sizeof(cl_float), "coding: attention", &attended);
     if (!status)
-        status = VLCI_LAUNCH(c->device, k, vlci_grid_over(k, heads, 1, 1), VLCI_MEM(seen->score),
-                             VLCI_I32(c->tokens), VLCI_MEM(c->rows.positions), VLCI_I32(c->rows.n),
-                             VLCI_I32(heads), VLCI_MEM(attended));
+        status = VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, 1, 1, c->kernels->code.group, 1, 1),
+                             VLCI_MEM(seen->score), VLCI_I32(c->tokens), VLCI_MEM(c->rows.positions),
+                             VLCI_I32(c->rows.n), VLCI_MEM(attended));
     if (!status) status = vlci_read(c->device, attended, 0, out->attended, heads * sizeof(cl_float));
     if (!status) status = vlci_read(c->device, c->queries, 0, out->queries, heads * sizeof(cl_float));
     if (!status)
@@ -309,7 +319,7 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
         status = vlci_bits_share(&share, bits);
     }
     if (!status) status = make_codes(c, bits);
-    if (!status && c->codes->dims) status = vlci_code_round(&c->kernels->code, &c->measured, c->codes);
+    if (!status) status = vlci_code_round(&c->kernels->code, &c->measured, c->codes);
     free_numbers(&read);
     vlci_free(energy);
     vlci_free(bits);

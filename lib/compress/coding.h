@@ -56,8 +56,11 @@ vlcache_status vlci_coding_observe(vlci_coding *coding, int layer, const vlci_lo
 vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const vlci_look *look,
                                           const vlci_scores *seen);
 
-/** Enqueues the statistics of a layer. Errors: the device's. */
-vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layer);
+/** Layers that are best measured at once. */
+int vlci_coding_layers(const vlci_coding *coding);
+
+/** Enqueues the statistics of some layers. Errors: the device's. */
+vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layers);
 
 /** Shares bits out and makes room for codes; blocks. Errors: VLCACHE_E_UNSUPPORTED (rows that are not
  * finite), VLCACHE_E_NO_MEMORY, the device's. */

@@ -371,9 +371,10 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
 
 /* Statistics of all layers, then the bits of all. */
 static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
+    int layers = shape_of(p)->layers, at_once = vlci_coding_layers(p->coding);
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
-    for (int l = 0; l < shape_of(p)->layers && !status; l++) {
-        vlci_heads h = heads_of(p, kv, l, 1);
+    for (int l = 0; l < layers && !status; l += at_once) {
+        vlci_heads h = heads_of(p, kv, l, layers - l < at_once ? layers - l : at_once);
         status = vlci_coding_measure(p->coding, &h);
     }
     return status ? status : vlci_coding_share(p->coding, p->seen);
