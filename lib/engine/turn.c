@@ -166,7 +166,9 @@ static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) 
 static int64_t kept_rows(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n;
     if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
-    return vlci_compress_rows_bound(&s->recipe, n, layers);
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    vlci_recipe rows = vlci_quantise_rows(&s->recipe, shape->head_dim, shape->dtype);
+    return vlci_compress_rows_bound(&rows, n, layers);
 }
 
 /* While the prompt is read: all of it, or its largest layer beside what the others keep. */
@@ -543,7 +545,7 @@ static void describe(vlcache_sequence *s) {
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->kv_bytes_peak =
-        (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) + vlci_codes_all_bytes(s->kv.codes);
+        (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) + vlci_kv_few_bytes(&s->kv);
 }
 
 static vlcache_status finish_answer(vlcache_sequence *s) {

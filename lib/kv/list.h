@@ -9,6 +9,7 @@
 
 struct vlci_kv_pool;
 struct vlci_codes;
+struct vlci_quants;
 
 /** What a head holds: `pages` of a run of 2^size entries of the table. */
 typedef struct vlci_kv_list {
@@ -25,6 +26,7 @@ typedef struct vlci_kv {
     bool behind;              /**< the device counts one row a head less than there are: vlci_kv_advance() */
     vlci_kv_list *list;       /**< [layers][kv_heads] */
     struct vlci_codes *codes; /**< rows in few bits, in front of those; NULL: none (kv/codes.h) */
+    struct vlci_quants *quants; /**< the same of rows in few bits a number (kv/quants.h) */
     struct vlci_kv *next, *before;
 } vlci_kv;
 
