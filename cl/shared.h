@@ -239,6 +239,23 @@ typedef struct vlci_code_matrix {
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
 
+/* ---- quantised rows --------------------------------------------------------------------------------------
+ */
+
+/*
+ * Quantised rows lie in blocks of VLCI_CODE_ROWS as well, dimension after dimension, each of the same bits:
+ * 8, 4 and 2 as those of codes. 3 bits are 2 and 1: a word of the lower two for each dimension of the block,
+ * then, for each, half a word of the third.
+ */
+#define VLCI_QUANT_WORDS(bits, dim) ((bits) == 3 ? (dim) + (dim) / 2 : (bits) / 2 * (dim))
+#define VLCI_QUANT_GROUP_MIN        16 /* rows of keys, channels of values that share a scale: a power of two */
+#define VLCI_QUANT_GROUP_MAX        1024
+
+/* The rows of a kv head of a layer: how many, its first block, its first group of rows, of all heads. */
+typedef struct vlci_quant_head {
+    vlci_i32 rows, block, group, unused;
+} vlci_quant_head;
+
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
 #define VLCI_NORM_LANES 256 /* work-items a row; 1 on processors */

@@ -383,6 +383,71 @@ START_TEST(test_centroids_by_layer) {
 }
 END_TEST
 
+/* Everything that rows in few bits are, one part after another: new memory. */
+static unsigned char *flatten(const vlci_quants *q, size_t *n) {
+    cl_mem parts[] = {q->keys, q->values, q->key_scale, q->value_scale, q->bias};
+    unsigned char *all = malloc((size_t)vlci_quants_all_bytes(q));
+    *n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        size_t bytes = 0;
+        if (!parts[i]) continue;
+        ck_assert_int_eq(clGetMemObjectInfo(parts[i], CL_MEM_SIZE, sizeof bytes, &bytes, NULL), CL_SUCCESS);
+        suite_download(parts[i], all + *n, bytes);
+        *n += bytes;
+    }
+    return all;
+}
+
+/* Rows that are kept go to few bits layer by layer, or when what all keep is known: the same, to the last
+ * bit, as all at once; within the budget; and pages hold earlier and decoded rows alone. */
+START_TEST(test_quantised) {
+    static const char *const ways[][3] = {{"uniform", "per-head", "none"},
+                                          {"sparsity", "per-head", "none"},
+                                          {"uniform", "adaptive:0.2", "none"},
+                                          {"uniform", "per-layer", "spread:0.6:1"},
+                                          {"pyramid", "per-head", "none"}};
+    uint64_t seed = 43;
+    vlci_recipe recipe = recipe_of(ways[_i][0], ways[_i][1], ways[_i][2], 0.2);
+    recipe.quantised = true;
+    recipe.key_bits = 4;
+    recipe.value_bits = 2;
+    recipe.run = 32;
+    world *w = make((vlci_compress_shape){3, 4, 2, 16, VLCACHE_DTYPE_F16}, suite_reduced() ? 50 : 170, 7,
+                    RANDOM, &seed);
+    unsigned char *bytes[2];
+    size_t n[2];
+    for (int layerwise = 0; layerwise < 2; layerwise++) {
+        vlci_compress_kernels kernels = {0};
+        vlcache_compress_stats stats;
+        append_past(w);
+        vlci_compress *plan = make_plan(w, &recipe, &kernels);
+        ck_assert(vlci_compress_by_layer(&recipe));
+        if (!layerwise) append(w, 0, 3, w->tokens);
+        if (!layerwise) ck_ok(vlci_compress_all(plan, &w->kv));
+        for (int l = 0; l < 3 && layerwise; l++) {
+            append(w, l, 1, w->tokens);
+            ck_ok(vlci_compress_read(plan, l, &w->kv));
+        }
+        for (int i = 0; i < w->lists; i++) {
+            int kept = plan->now.own[i].kept + plan->now.own[i].centroids;
+            ck_assert_int_eq(w->kv.list[i].rows, w->past[i]);
+            ck_assert_int_eq(w->kv.quants->own[i].rows, kept);
+        }
+        vlci_compress_stats(plan, &stats);
+        ck_assert_uint_eq(stats.bytes_kept, vlci_kv_few_bytes(&w->kv));
+        ck_assert_double_le(stats.budget_kept, 0.2);
+        bytes[layerwise] = flatten(w->kv.quants, &n[layerwise]);
+        vlci_compress_destroy(&plan);
+        vlci_kv_clear(&w->kv);
+    }
+    ck_assert_uint_eq(n[0], n[1]);
+    ck_assert_mem_eq(bytes[0], bytes[1], n[0]);
+    free(bytes[0]);
+    free(bytes[1]);
+    release(w);
+}
+END_TEST
+
 /* More layers than can be summed up at once: each keeps its own positions. */
 START_TEST(test_layers_in_turns) {
     uint64_t seed = 43;
@@ -708,6 +773,7 @@ int main(void) {
     tcase_add_loop_test(all, test_by_layer, 0, 4);
     tcase_add_loop_test(all, test_pages_by_layer, 0, 4);
     tcase_add_loop_test(all, test_centroids_by_layer, 0, 2);
+    tcase_add_loop_test(all, test_quantised, 0, 5);
     tcase_add_test(all, test_layers_in_turns);
     tcase_add_test(all, test_counts_at_last);
     tcase_add_loop_test(all, test_adaptive, 0, 2 * KINDS);

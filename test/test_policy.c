@@ -27,6 +27,7 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->defer == b->defer && a->defer_weight == b->defer_weight);
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
     ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
+    ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits);
 }
 
 /* ---- names and axes ------------------------------------------------------------------------------------ */
@@ -237,6 +238,10 @@ START_TEST(test_texts) {
         {"storage", "coded:62.5:blk:16", "coded:62.5:blk:16"},
         {"storage", "coded:blk:1048576", "coded:rotated"},
         {"storage", "coded:4096:rotated", "coded:4096:rotated"},
+        {"storage", "bits:4/2", "bits:4/2"},
+        {"storage", "bits:4/2:64", "bits:4/2"},
+        {"storage", "bits:8/3:1024", "bits:8/3:1024"},
+        {"storage", "bits:2/2:16", "bits:2/2:16"},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -311,10 +316,30 @@ START_TEST(test_bad_texts) {
     static const char *const summaries[] = {"kmeans",         "kmeans:0",         "kmeans:1", "kmeans:0.5:",
                                             "kmeans:0.5:101", "spread",           "spread:",  "spread:1.5",
                                             "spread:0.5:x",   "spread:kmeans:0.5"};
-    static const char *const storages[] = {
-        "",         "bits",          "coded:",          "coded:0",         "coded:4097",
-        "coded80",  "coded:80:",     "coded:80:pre",    "coded:blk:24",    "coded:blk:8",
-        "exact:80", "coded:80:blk:", "coded:blk:32:80", "coded:rotated:80"};
+    static const char *const storages[] = {"",
+                                           "bits",
+                                           "coded:",
+                                           "coded:0",
+                                           "coded:4097",
+                                           "coded80",
+                                           "coded:80:",
+                                           "coded:80:pre",
+                                           "coded:blk:24",
+                                           "coded:blk:8",
+                                           "exact:80",
+                                           "coded:80:blk:",
+                                           "coded:blk:32:80",
+                                           "coded:rotated:80",
+                                           "bits:4",
+                                           "bits:4/",
+                                           "bits:4/5",
+                                           "bits:1/2",
+                                           "bits:4/2:",
+                                           "bits:4/2:8",
+                                           "bits:4/2:48",
+                                           "bits:4/2:2048",
+                                           "bits:6/2",
+                                           "bits:4/2:64:1"};
 #define EACH(texts, axis, why)                                                                               \
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
     EACH(allocations, "allocation", "uniform, sparsity, pyramid or mixed");
@@ -323,7 +348,7 @@ START_TEST(test_bad_texts) {
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
-    EACH(storages, "storage", "exact or coded[:BITS][:blk:RUN or :rotated]");
+    EACH(storages, "storage", "coded[:BITS][:blk:RUN or :rotated]");
 #undef EACH
 }
 END_TEST
@@ -379,7 +404,7 @@ START_TEST(test_coded) {
             bad_.selection = VLCACHE_SELECTION_PER_LAYER);
     REFUSED("coded", "summary: is \"spread:0.5\", must be none", bad_.summary = VLCACHE_SUMMARY_SPREAD,
             bad_.centroids = 0.5);
-    REFUSED("coded", "storage: is 3", bad_.storage = (vlcache_storage)3);
+    REFUSED("coded", "storage: is 4", bad_.storage = (vlcache_storage)4);
     REFUSED("coded", "run: is 24, must be a power of two, from 16", bad_.run = 24);
     REFUSED("coded", "run: is 8", bad_.run = 8);
     REFUSED("coded", "bits: is 0.5", bad_.bits = 0.5);
@@ -389,6 +414,41 @@ START_TEST(test_coded) {
     REFUSED("full", "bits: is 80", bad_.bits = 80.0);
     REFUSED("full", "run: is 16", bad_.run = 16);
     REFUSED("full", "storage: is \"exact\"", bad_.storage = VLCACHE_STORAGE_EXACT);
+}
+END_TEST
+
+START_TEST(test_bits) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("vlcache+");
+    o.storage = VLCACHE_STORAGE_BITS;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.quantised && r.key_bits == 4 && r.value_bits == 2 && r.run == 64 && r.centroids == 0.75);
+    o.key_bits = 3;
+    o.value_bits = 8;
+    o.run = 128;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.key_bits == 3 && r.value_bits == 8 && r.run == 128 && !r.coded && r.bits == 0.0);
+    static const char *const goes[] = {"vlcache", "streamingllm", "h2o", "snapkv", "pyramidkv"};
+    for (size_t i = 0; i < sizeof goes / sizeof *goes; i++) {
+        o = options_of(goes[i]);
+        o.storage = VLCACHE_STORAGE_BITS;
+        ck_ok(vlci_policy_read(&o, &r));
+        ck_assert(r.quantised);
+    }
+    ck_assert(!recipe_of("vlcache+").quantised);
+    REFUSED("vlcache", "key_bits: is 5, must be 2, 3, 4 or 8", bad_.storage = VLCACHE_STORAGE_BITS,
+            bad_.key_bits = 5);
+    REFUSED("vlcache", "value_bits: is 1, must be 2, 3, 4 or 8", bad_.storage = VLCACHE_STORAGE_BITS,
+            bad_.value_bits = 1);
+    REFUSED("vlcache", "key_bits: is 16", bad_.storage = VLCACHE_STORAGE_BITS, bad_.key_bits = 16);
+    REFUSED("vlcache", "run: is 48, must be a power of two, from 16", bad_.storage = VLCACHE_STORAGE_BITS,
+            bad_.run = 48);
+    REFUSED("vlcache", "run: is 2048", bad_.storage = VLCACHE_STORAGE_BITS, bad_.run = 2048);
+    REFUSED("vlcache", "bits: is 80, must not be given", bad_.storage = VLCACHE_STORAGE_BITS,
+            bad_.bits = 80.0);
+    REFUSED("coded", "key_bits: is 4, must not be given", bad_.key_bits = 4);
+    REFUSED("h2o", "value_bits: is 2, must not be given", bad_.value_bits = 2);
+    REFUSED("full", "key_bits: is 4", bad_.key_bits = 4);
 }
 END_TEST
 
@@ -579,6 +639,7 @@ int main(void) {
     tcase_add_test(all, test_bad_texts);
     tcase_add_test(all, test_no_such_axis);
     tcase_add_test(all, test_coded);
+    tcase_add_test(all, test_bits);
     tcase_add_test(all, test_bad_values);
     tcase_add_test(all, test_numbers_without_use);
     tcase_add_test(all, test_together);

@@ -90,6 +90,91 @@ START_TEST(bytes_that_are_held) {
 }
 END_TEST
 
+/* ---- few bits a number --------------------------------------------------------------------------------- */
+
+static vlcache_session *open_bits(const char *policy, const char *storage, double budget) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way(policy, budget);
+    vlcache_session *session = NULL;
+    ck_ok(vlcache_compress_set(&compress, "storage", storage));
+    options.compress = &compress;
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    return session;
+}
+
+/* All rows at 8 bits, or half of the bytes, answer as the rows themselves; a budget of everything quantises
+ * nothing. A turn of text alone, and another picture, see what is quantised. */
+START_TEST(bits_as_the_full_cache) {
+    static const struct {
+        const char *policy, *storage;
+        double budget;
+    } ways[] = {{"vlcache", "bits:4/2", 1.0},
+                {"vlcache", "bits:8/8", 0.99},
+                {"vlcache+", "bits:8/8:32", 0.9},
+                {"streamingllm", "bits:8/4:128", 0.8}};
+    static const char *const texts[] = {QUESTION, "What is the heading?", QUESTION};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *few = open_bits(ways[_i].policy, ways[_i].storage, ways[_i].budget);
+    const vlcache_answer *a = NULL, *b = NULL;
+    for (int turn = 0; turn < 3; turn++) {
+        ck_ok(talk_ask(full, turn == 1 ? NULL : image, texts[turn], NULL, 24, &a));
+        ck_ok(talk_ask(few, turn == 1 ? NULL : image, texts[turn], NULL, 24, &b));
+        same_tokens(a, b);
+        ck_assert(b->compressed == (turn != 1));
+    }
+    ck_assert(_i == 0 ? b->compress.bytes_kept == b->compress.bytes_full && b->compress.bits == 0.0
+                      : b->compress.bytes_kept < b->compress.bytes_full && b->compress.bits >= 12.0 * 64.0);
+    if (_i) ck_assert(few->sequence->kv.quants->before != NULL);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&few);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* What is told of bytes is what the sequence holds, whatever chose the rows; the budget holds, and is used;
+ * more rows are kept than exact ones would be. */
+START_TEST(bits_within_their_budget) {
+    static const char *const policies[] = {"vlcache", "vlcache+", "streamingllm",
+                                           "h2o",     "snapkv",   "pyramidkv"};
+    static const double budgets[] = {0.05, 0.2};
+    const char *policy = policies[_i];
+    double budget = budgets[_i % 2];
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *few = open_bits(policy, _i % 2 ? "bits:4/2" : "bits:3/2:32", budget);
+    vlcache_session *exact = talk_open(talk_demo(), policy, budget);
+    const vlcache_answer *a = NULL, *b = NULL;
+    ck_ok(talk_ask(few, image, QUESTION, NULL, 12, &a));
+    ck_ok(talk_ask(exact, image, QUESTION, NULL, 12, &b));
+    const vlcache_compress_stats *c = &a->compress;
+    const vlci_kv *kv = &few->sequence->kv;
+    ck_assert_uint_eq(c->bytes_kept, vlci_kv_few_bytes(kv));
+    ck_assert_uint_eq(c->bytes_kept, c->bytes_codes + c->bytes_scales + c->bytes_biases + c->bytes_tables);
+    ck_assert_double_le(c->budget_kept, budget);
+    ck_assert_double_ge(c->budget_kept, 0.9 * budget);
+    ck_assert_uint_eq(a->kv_bytes, vlci_kv_bytes(kv));
+    int rows = 0, whole = 0;
+    for (int layer = 0; layer < c->layers; layer++) {
+        vlcache_compress_layer l, m;
+        int32_t at[1024];
+        size_t n;
+        ck_ok(vlcache_session_layer(few, layer, &l));
+        ck_ok(vlcache_session_layer(exact, layer, &m));
+        ck_ok(vlcache_session_kept(few, layer, 0, at, 1024, &n));
+        ck_assert(l.coded == l.kept && (int)n == l.kept && at[n - 1] == a->prompt_tokens - 1);
+        for (size_t i = 1; i < n; i++) ck_assert_int_lt(at[i - 1], at[i]);
+        ck_assert_int_le(vlci_kv_most_rows(kv, layer), 12); /* those that were decoded */
+        rows += l.kept + l.centroids;
+        whole += m.kept + m.centroids;
+    }
+    ck_assert_int_gt(rows, 3 * whole);
+    ck_assert_int_le(rows, c->layers * a->prompt_tokens);
+    vlcache_session_destroy(&few);
+    vlcache_session_destroy(&exact);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Later turns see the picture that is only codes; a cleared session has forgotten them. */
 START_TEST(later_turns) {
     vlcache_image *image = talk_picture("pages-2.png");
@@ -194,6 +279,8 @@ int main(void) {
     talk_models(all);
     tcase_add_loop_test(all, as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
+    tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
+    tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
     tcase_add_test(all, forks);
     tcase_add_test(all, what_does_not_go_together);

@@ -133,6 +133,13 @@ typedef enum vlcache_storage {
                                 their run of RUN rows; "rotated": the whole of it. It keeps every row, so it
                                 goes with allocation "uniform", selection "per-head", pooling "none" and
                                 summary "none"; scores say where bits go */
+    VLCACHE_STORAGE_BITS,  /**< "bits:K/V[:RUN]": the rows that are kept, centroids among them, at K bits a
+                                number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
+                                each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
+                                2402.02750). The budget is a share of the bytes, scales included, so that more
+                                rows are kept than exact ones would be: all of them, where it has room.
+                                Goes with all other axes; decoded rows stay as they are, and so does the whole
+                                prompt at a budget of 1. For head_dim in multiples of 16 up to 256 */
 } vlcache_storage;
 
 /** A run of all rows: DOMAIN "rotated". */
@@ -178,9 +185,10 @@ typedef struct vlcache_compress_options {
     double centroids; /**< of "kmeans" and "spread": share of a layer's rows that are centroids, above 0
                            and below 1; VLCACHE_AS_POLICY */
     vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
-    int run; /**< of "coded": rows of a run, a power of two from 16 to VLCACHE_RUN_ALL; 0: the policy's, or
-                  64 */
+    int run;     /**< of "coded": rows of a run, a power of two from 16 to VLCACHE_RUN_ALL; of "bits": rows of
+                      keys and channels of values that share a scale, from 16 to 1024; 0: the policy's, or 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
+    int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -188,7 +196,7 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0                            \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0                      \
     }
 
 /** One layer of one compressed prompt. */
@@ -200,30 +208,32 @@ typedef struct vlcache_compress_layer {
     int recent;      /**< of these, the last tokens of the prompt, always kept */
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
     int centroids;   /**< rows that stand for the others: kept + centroids = n(l) */
-    int coded;       /**< of kept: in few bits, with storage "coded" all or none */
+    int coded;       /**< of kept: in few bits, with storage "coded" or "bits" all or none */
 } vlcache_compress_layer;
 
 /** A whole compressed prompt (one sequence). Bytes are of keys and values, all layers, without spare room in
  * pages. */
 typedef struct vlcache_compress_stats {
     int layers, kv_heads;
-    int tokens;           /**< N: new tokens of the prompt */
-    int tau;              /**< text tokens behind any picture, or what stands for them */
-    bool fallback;        /**< no text follows any picture: tau is the last rows (at most 32) instead */
-    int deferred;         /**< tokens that were decoded before compression */
-    double budget_asked;  /**< alpha */
-    double budget_kept;   /**< sum of n(l) over L * N: rounding and clipping move it from alpha; with storage
-                               "coded" bytes_kept over bytes_full */
-    uint64_t bytes_full;  /**< of the prompt's rows before compression */
-    uint64_t bytes_kept;  /**< of the rows kept, the centroids with their biases, and coded rows with all that
-                               reading them needs */
-    uint64_t bytes_peak;  /**< most device memory held by the library on this device so far */
-    double bits;          /**< of a coded visual row and kv head, on average; 0: no row is coded */
-    uint64_t bytes_codes; /**< of bytes_kept: coded visual rows, */
-    uint64_t bytes_text;  /**< text rows of 8 bits a number with their scales, */
-    uint64_t bytes_bases; /**< basis vectors with their steps, */
-    uint64_t bytes_means; /**< means, */
-    uint64_t bytes_tables; /**< and where all of it stands, with phases of runs */
+    int tokens;          /**< N: new tokens of the prompt */
+    int tau;             /**< text tokens behind any picture, or what stands for them */
+    bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
+    int deferred;        /**< tokens that were decoded before compression */
+    double budget_asked; /**< alpha */
+    double budget_kept;  /**< sum of n(l) over L * N: rounding and clipping move it from alpha; with storage
+                              "coded" or "bits" bytes_kept over bytes_full */
+    uint64_t bytes_full; /**< of the prompt's rows before compression */
+    uint64_t bytes_kept; /**< of the rows kept, the centroids with their biases, and rows in few bits with all
+                              that reading them needs */
+    uint64_t bytes_peak; /**< most device memory held by the library on this device so far */
+    double bits;         /**< of a coded visual, or quantised, row and kv head, on average; 0: none is */
+    uint64_t bytes_codes;  /**< of bytes_kept: coded visual, or quantised, rows, */
+    uint64_t bytes_text;   /**< text rows of 8 bits a number with their scales, */
+    uint64_t bytes_bases;  /**< basis vectors with their steps, */
+    uint64_t bytes_means;  /**< means, */
+    uint64_t bytes_tables; /**< where all of it stands, with phases of runs, */
+    uint64_t bytes_scales; /**< of storage "bits": scales and zeros, */
+    uint64_t bytes_biases; /**< and biases of rows where centroids are among them */
 } vlcache_compress_stats;
 
 /**
@@ -246,11 +256,11 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
 /**
  * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary" and "storage",
  * with its numbers, from its text, as the axes above say it: "mixed:0.8", "window:32", "adaptive:0.2",
- * "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32". Shares and weights are digits, perhaps with a point
- * and more of them, in every locale; one that the text leaves out is the usual one. NULL text: as the policy
- * has it. What does not go together is found by vlcache_compress_check(). `options` stay as they are on
- * failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a
- * text that is none of its values; field "compress.pooling", value, what it may be).
+ * "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, perhaps
+ * with a point and more of them, in every locale; one that the text leaves out is the usual one. NULL text:
+ * as the policy has it. What does not go together is found by vlcache_compress_check(). `options` stay as
+ * they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to
+ * hold it, or a text that is none of its values; field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

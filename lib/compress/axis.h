@@ -20,6 +20,9 @@ void vlci_axes_give(const vlcache_compress_options *from, vlcache_compress_optio
 #define VLCI_USUAL_FLOOR        0.2
 #define VLCI_USUAL_DEFER_WEIGHT 4.0
 #define VLCI_USUAL_RUN          64
+#define VLCI_USUAL_KEY_BITS     4
+#define VLCI_USUAL_VALUE_BITS   2
+#define VLCI_USUAL_GROUP_MAX    1024 /* rows or channels that share a scale */
 int vlci_usual_iterations(vlcache_summary summary);
 
 /** Name of axis `index` from 0, in the order of the options; NULL past the last. */

@@ -47,6 +47,7 @@ vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_sh
     if (!status) status = vlci_topk_open(device, &k->topk);
     if (!status) status = vlci_compact_open(device, shape, &k->compact);
     if (!status && recipe->coded) status = vlci_coding_open(device, shape, &k->coding);
+    if (!status && recipe->quantised) status = vlci_quantise_open(device, shape, recipe, &k->quantise);
     return status ? status : vlci_summary_open(device, shape, recipe, &k->summary);
 }
 
@@ -106,14 +107,18 @@ static void share_layers(vlci_compress *p, int layers) {
         keep_all(p);
         return;
     }
-    vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
+    if (vlci_quantise_wanted(&p->recipe))
+        vlci_quantise_budget(&p->recipe, shape_of(p), p->tokens, layers, p->layer);
+    else
+        vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
-/* Bits of coded rows are shared over all layers, which are coded with them. */
+/* Bits of coded rows are shared over all layers, which are coded with them; rows in few bits a number are one
+ * object. */
 static int layers_at_once(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
     int64_t rows = (int64_t)s->kv_heads * tokens, layers = rows < AT_ONCE ? AT_ONCE / rows : 1;
-    return r->coded || layers > s->layers ? s->layers : (int)layers;
+    return r->coded || r->quantised || layers > s->layers ? s->layers : (int)layers;
 }
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
@@ -179,6 +184,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_summary_release(device_of(p), &p->room);
     vlci_scores_release(&p->seen);
     vlci_coding_destroy(&p->coding);
+    vlci_quantising_destroy(&p->quantising);
     vlci_free(p->layer);
     vlci_free(p);
     *plan = NULL;
@@ -400,6 +406,21 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
     return status;
 }
 
+/* Rows that are kept in some layers, to few bits each, once it is known how many each head keeps. */
+static vlcache_status store(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    if (!status && !p->quantising)
+        status = vlci_quantising_create(device_of(p), &p->kernels->quantise, shape_of(p), &p->recipe,
+                                        p->now.own, &p->quantising);
+    vlci_heads h = heads_of(p, kv, layer, layers);
+    if (!status) status = vlci_quantising_write(p->quantising, &h);
+    if (!status)
+        status = vlci_quantising_drop(p->quantising, &p->kernels->compact, &h, p->behind, p->now.positions,
+                                      p->to, kv);
+    for (int l = layer; l < layer + layers; l++) p->layer[l].coded = p->layer[l].kept;
+    return status;
+}
+
 /* What is kept now is what there is when budgets shrink again. */
 static void turn_over(vlci_compress *p) {
     vlci_kept now = p->now;
@@ -421,7 +442,12 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
         first = 0;
     }
     status = shrink(p, kv, first, layer + 1 - first);
-    if (layer == all - 1) vlci_summary_release(device_of(p), &p->room);
+    bool known = !measures && !p->recipe.adaptive, last = layer == all - 1; /* what each head keeps */
+    if (!status && vlci_quantise_wanted(&p->recipe) && (known || last))
+        status = store(p, kv, known ? layer : 0, known ? 1 : all);
+    if (!status && last && p->quantising)
+        status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
+    if (last) vlci_summary_release(device_of(p), &p->room);
     p->applied = !status && p->read == all;
     return status;
 }
@@ -445,6 +471,8 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     if (!status) p->read += layers;
     if (!status && p->read < all) return VLCACHE_OK;
     if (!status && p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
+    if (!status && vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
+    if (!status && p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
     vlci_summary_release(device_of(p), &p->room); /* a share of the cache: not while it is used */
     p->applied = !status;
     return status;
@@ -471,6 +499,20 @@ vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head,
     }
     return vlci_read(device_of(p), p->now.positions, (size_t)own->first * sizeof(cl_int), out,
                      (size_t)own->kept * sizeof(cl_int));
+}
+
+/* Quantised rows are all that is kept of a prompt. */
+static void add_quants(const vlci_compress *p, vlcache_compress_stats *out) {
+    if (p->quantising) {
+        const vlci_quants_bytes *bytes = &p->quantising->bytes;
+        out->bits = (double)(p->quantising->key_bits + p->quantising->value_bits) * shape_of(p)->head_dim;
+        out->bytes_codes = bytes->words;
+        out->bytes_scales = bytes->scales;
+        out->bytes_biases = bytes->biases;
+        out->bytes_tables = bytes->tables;
+        out->bytes_kept = vlci_quants_sum(bytes);
+    }
+    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }
 
 /* What coded rows take beside the others: bytes are what budgets of coded rows are about. */
@@ -511,4 +553,5 @@ void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
         .bytes_peak = vlci_memory_peak(device_of(p)),
     };
     if (p->recipe.coded) add_codes(p, out);
+    if (p->recipe.quantised) add_quants(p, out);
 }

@@ -28,6 +28,7 @@
 #include "compress/coding.h"
 #include "compress/compact.h"
 #include "compress/pool.h"
+#include "compress/quantise.h"
 #include "compress/score.h"
 #include "compress/summary.h"
 #include "compress/topk.h"
@@ -43,6 +44,7 @@ typedef struct vlci_compress_kernels {
     vlci_compact_kernels compact;
     vlci_summary_kernels summary;
     vlci_coding_kernels coding;
+    vlci_quantise_kernels quantise;
 } vlci_compress_kernels;
 
 /** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and
@@ -78,7 +80,8 @@ typedef struct vlci_compress {
     cl_mem to; /**< vlci_kv_head: heads that are being filled */
     vlci_pooled pooled;
     vlci_summary_room room;
-    vlci_coding *coding; /**< of rows that are stored in few bits; NULL: none are */
+    vlci_coding *coding;         /**< of rows that are stored in few bits; NULL: none are */
+    vlci_quantising *quantising; /**< of rows in few bits a number; NULL: none are, or not yet */
 } vlci_compress;
 
 /**

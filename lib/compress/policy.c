@@ -30,14 +30,14 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
-#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0
-#define CODED(run)            VLCACHE_STORAGE_CODED, run, 0
+#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0, 0, 0
+#define CODED(run)            VLCACHE_STORAGE_CODED, run, 0, 0, 0
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -94,10 +94,13 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     fill_real(&o->defer_weight, o->defer > 0, row->defer > 0, row->defer_weight, VLCI_USUAL_DEFER_WEIGHT);
     fill_whole(&o->iterations, summed, sums_same, row->iterations, vlci_usual_iterations(o->summary));
     fill_real(&o->centroids, summed, sums_same, row->centroids, NOT);
-    if (o->storage != VLCACHE_STORAGE_CODED) return;
-    bool same = row->storage == VLCACHE_STORAGE_CODED;
+    bool same = row->storage == o->storage;
+    if (o->storage == VLCACHE_STORAGE_EXACT) return;
     if (!o->run) o->run = same ? row->run : VLCI_USUAL_RUN;
     if (o->bits == 0.0 && same) o->bits = row->bits;
+    if (o->storage != VLCACHE_STORAGE_BITS) return;
+    if (!o->key_bits) o->key_bits = same ? row->key_bits : VLCI_USUAL_KEY_BITS;
+    if (!o->value_bits) o->value_bits = same ? row->value_bits : VLCI_USUAL_VALUE_BITS;
 }
 
 static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
@@ -124,7 +127,7 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
                  {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
                  {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD},
-                 {"storage", (int)o->storage, VLCACHE_STORAGE_CODED}};
+                 {"storage", (int)o->storage, VLCACHE_STORAGE_BITS}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value < 0 || given[i].value > given[i].last)
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", given[i].name),
@@ -142,6 +145,7 @@ typedef struct number {
         ANY,
         ODD,
         POWER,
+        WIDTH,
         ABOVE,
         BETWEEN
     } kind; /* ABOVE: low itself is too low; BETWEEN: high too high as well */
@@ -160,9 +164,13 @@ static vlcache_status check_number(const number *n) {
         return refuse_number(n, VLCI_VALUE("must not be given: %s as it is has no use for it", n->axis));
     if ((above ? n->value > n->low : n->value >= n->low) &&
         (below ? n->value < n->high : n->value <= n->high) && (n->kind != ODD || (int)n->value % 2) &&
-        (n->kind != POWER || !((int)n->value & ((int)n->value - 1))))
+        (n->kind != POWER || !((int)n->value & ((int)n->value - 1))) &&
+        (n->kind != WIDTH || n->value <= 4 || n->value == n->high))
         return VLCACHE_OK;
-    const char *what = n->kind == ODD ? "odd, " : n->kind == POWER ? "a power of two, " : "";
+    const char *what = n->kind == ODD     ? "odd, "
+                       : n->kind == POWER ? "a power of two, "
+                       : n->kind == WIDTH ? "2, 3, 4 or 8: "
+                                          : "";
     return refuse_number(n, VLCI_VALUE("must be %s%s %.10g %s %.10g", what, above ? "above" : "from", n->low,
                                        below   ? "and below"
                                        : above ? "and at most"
@@ -173,7 +181,8 @@ static vlcache_status check_number(const number *n) {
 static vlcache_status check_numbers(const vlcache_compress_options *o) {
     bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
     bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
-    bool coded = o->storage == VLCACHE_STORAGE_CODED;
+    bool coded = o->storage == VLCACHE_STORAGE_CODED, quantised = o->storage == VLCACHE_STORAGE_BITS;
+    int most_run = quantised ? VLCI_USUAL_GROUP_MAX : VLCACHE_RUN_ALL;
     const number numbers[] = {
         {"budget", NULL, true, o->budget, 0, 1, ABOVE},
         {"threshold", NULL, true, o->threshold, 0, 1, ANY},
@@ -188,8 +197,10 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"defer_weight", "defer", o->defer > 0, o->defer_weight, 0, 1e6, ANY},
         {"iterations", "summary", summed, o->iterations, 0, 100, ANY},
         {"centroids", "summary", summed, o->centroids, 0, 1, BETWEEN},
-        {"run", "storage", coded, o->run ? o->run : NOT, 16, VLCACHE_RUN_ALL, POWER},
+        {"run", "storage", coded || quantised, o->run ? o->run : NOT, 16, most_run, POWER},
         {"bits", "storage", coded && o->bits != 0.0, o->bits == 0.0 ? NOT : o->bits, 1, 4096, ANY},
+        {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
+        {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},
     };
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
@@ -264,7 +275,9 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
                    {"iterations", o->iterations},
                    {"centroids", o->centroids},
                    {"run", o->run ? o->run : NOT},
-                   {"bits", o->bits == 0.0 ? NOT : o->bits}};
+                   {"bits", o->bits == 0.0 ? NOT : o->bits},
+                   {"key_bits", o->key_bits ? o->key_bits : NOT},
+                   {"value_bits", o->value_bits ? o->value_bits : NOT}};
     const char *hint = VLCI_VALUE("must not be given: policy \"%s\" keeps everything", o->policy);
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; vlci_axis_name(i); i++) {
@@ -325,7 +338,10 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                          .iterations = summed ? o->iterations : 0,
                          .coded = o->storage == VLCACHE_STORAGE_CODED,
                          .bits = o->bits,
-                         .run = o->run};
+                         .run = o->run,
+                         .quantised = o->storage == VLCACHE_STORAGE_BITS,
+                         .key_bits = o->key_bits,
+                         .value_bits = o->value_bits};
 }
 
 vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {

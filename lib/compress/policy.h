@@ -39,7 +39,10 @@ typedef struct vlci_recipe {
     bool coded;   /**< visual rows are kept in few bits, all of them */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
-    int run;      /**< coded rows that are rotated together */
+    int run; /**< coded rows that are rotated together; of quantised ones: rows of keys, channels of values
+                that share a scale */
+    bool quantised; /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
+    int key_bits, value_bits;
 } vlci_recipe;
 
 /** Whether budgets depend on the sparsity that the prompt shows. */

@@ -8,6 +8,7 @@
 #include "compute/gemm.h"
 #include "compute/gemv.h"
 #include "compute/norm.h"
+#include "compute/quantised.h"
 #include "compute/sample.h"
 
 const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
@@ -17,6 +18,7 @@ const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_attention_prefill_ladder,
                                            &vlci_attention_decode_ladder,
                                            &vlci_coded_ladder,
+                                           &vlci_quantised_ladder,
                                            &vlci_norm_ladder,
                                            &vlci_sample_ladder,
                                            &vlci_score_ladder,

@@ -217,8 +217,10 @@ static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) 
 static int64_t kept_rows(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = candidates(s);
     if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    vlci_recipe rows = vlci_quantise_rows(&s->recipe, shape->head_dim, shape->dtype);
     return s->portions ? vlci_portions_rows_bound(s->portions, layers)
-                       : vlci_compress_rows_bound(&s->recipe, n, layers);
+                       : vlci_compress_rows_bound(&rows, n, layers);
 }
 
 /* Beyond those that are held, as long as they are; rows of the store come into new ones. */
@@ -689,7 +691,7 @@ static void describe(vlcache_sequence *s) {
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->kv_bytes_peak = (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) +
-                       vlci_codes_all_bytes(s->kv.codes) + a->recall.staging_bytes;
+                       vlci_kv_few_bytes(&s->kv) + a->recall.staging_bytes;
 }
 
 static vlcache_status finish_answer(vlcache_sequence *s) {

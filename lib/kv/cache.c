@@ -56,6 +56,7 @@ static void list_release(vlci_kv_pool *p, vlci_kv_list *list) {
 void vlci_kv_drop(vlci_kv *kv) {
     for (int i = 0; i < n_lists(kv); i++) list_release(kv->pool, &kv->list[i]);
     vlci_codes_release(&kv->codes);
+    vlci_quants_release(&kv->quants);
     kv->held = 0;
     kv->behind = false;
     changed(kv);
@@ -201,8 +202,12 @@ vlci_kv_view vlci_kv_layer(const vlci_kv *kv, int layer) {
                           .row_stride = (size_t)p->shape.head_dim};
 }
 
+uint64_t vlci_kv_few_bytes(const vlci_kv *kv) {
+    return vlci_codes_all_bytes(kv->codes) + vlci_quants_all_bytes(kv->quants);
+}
+
 uint64_t vlci_kv_bytes(const vlci_kv *kv) {
-    uint64_t bytes = vlci_codes_all_bytes(kv->codes);
+    uint64_t bytes = vlci_kv_few_bytes(kv);
     for (int i = 0; i < n_lists(kv); i++)
         bytes += (uint64_t)kv->list[i].pages * vlci_kv_page_bytes(&kv->pool->shape, kv->list[i].biased);
     return bytes;
@@ -242,6 +247,7 @@ static vlcache_status share_all(const vlci_kv *kv, vlci_kv *out) {
     out->length = kv->length;
     out->codes = vlci_codes_retain(kv->codes);
     out->store = vlci_store_retain(kv->store);
+    out->quants = vlci_quants_retain(kv->quants);
     if (status)
         vlci_kv_release(out);
     else
@@ -263,12 +269,15 @@ void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     vlci_kv_list *list = kv->list;
     vlci_codes *codes = kv->codes;
     vlci_store *store = kv->store;
+    vlci_quants *quants = kv->quants;
     int held = kv->held;
     kv->list = mark->list;
     kv->codes = mark->codes;
     mark->codes = codes;
     kv->store = mark->store;
     mark->store = store;
+    kv->quants = mark->quants;
+    mark->quants = quants;
     kv->held = mark->held;
     kv->position = mark->position;
     kv->length = mark->length;

@@ -11,6 +11,7 @@
 #include "kv/codes.h"
 #include "kv/pool.h"
 #include "kv/store.h"
+#include "kv/quants.h"
 #include "kv/view.h"
 
 /** An empty cache. `out` stays where it is until it is released. Errors: VLCACHE_E_NO_MEMORY. */
@@ -61,8 +62,11 @@ static inline vlci_kv_list *vlci_kv_list_of(const vlci_kv *kv, int layer, int kv
 }
 
 /** Bytes of the pages that a cache holds: keys, values, and the biases of heads that have some; and of its
- * coded rows. */
+ * rows in few bits. */
 uint64_t vlci_kv_bytes(const vlci_kv *kv);
+
+/** Of these, bytes of rows in few bits. */
+uint64_t vlci_kv_few_bytes(const vlci_kv *kv);
 
 /** Most rows that a head of a layer holds. */
 int vlci_kv_most_rows(const vlci_kv *kv, int layer);

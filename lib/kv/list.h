@@ -10,6 +10,7 @@
 struct vlci_kv_pool;
 struct vlci_codes;
 struct vlci_store;
+struct vlci_quants;
 
 /** What a head holds: `pages` of a run of 2^size entries of the table. */
 typedef struct vlci_kv_list {
@@ -28,6 +29,7 @@ typedef struct vlci_kv {
     struct vlci_codes *codes; /**< rows in few bits, in front of those; NULL: none (kv/codes.h) */
     struct vlci_store *store; /**< all rows of the conversation, in the host's memory; NULL: not there
                                    (kv/store.h) */
+    struct vlci_quants *quants; /**< the same of rows in few bits a number (kv/quants.h) */
     struct vlci_kv *next, *before;
 } vlci_kv;
 

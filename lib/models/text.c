@@ -7,6 +7,7 @@
 
 #include "compute/coded.h"
 #include "compute/product.h"
+#include "compute/quantised.h"
 #include "core/alloc.h"
 
 static vlcache_device *device_of(const vlci_text *t) {
@@ -216,12 +217,15 @@ static vlcache_status norm_heads(const vlci_text *t, const vlci_text_layer *w, c
                               c->kv_heads, c->head_dim, c->norm_eps);
 }
 
-/* What the rows see of codes: each sequence has its own, and as many rows as the others, or is alone. */
+/* What the rows see of rows in few bits: each sequence has its own, and as many rows as the others, or is
+ * alone. */
 static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention *a) {
     vlcache_status status = VLCACHE_OK;
     int each = r->batch == 1 ? r->rows : 1;
-    for (int b = 0; r->sequences && b < r->batch && !status; b++)
+    for (int b = 0; r->sequences && b < r->batch && !status; b++) {
         status = vlci_coded_run(r->sequences[b]->codes, r->kv.layer, a, b * each, each);
+        if (!status) status = vlci_quantised_run(r->sequences[b]->quants, r->kv.layer, a, b * each, each);
+    }
     return status;
 }
 

@@ -63,10 +63,11 @@ static json_t *bytes_json(const vlcache_answer *a) {
                                "peak", whole(a->kv_bytes_peak));
     if (!object || c->bits == 0.0) return object;
     json_object_set_new(object, "coded",
-                        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "bits", real(c->bits), "codes",
+                        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "bits", real(c->bits), "codes",
                                   whole(c->bytes_codes), "text", whole(c->bytes_text), "bases",
                                   whole(c->bytes_bases), "means", whole(c->bytes_means), "tables",
-                                  whole(c->bytes_tables)));
+                                  whole(c->bytes_tables), "scales", whole(c->bytes_scales), "biases",
+                                  whole(c->bytes_biases)));
     return object;
 }
 
