@@ -104,10 +104,11 @@ static int make_header(program *p, json_t **out) {
                             strerror(errno));
     int code = jobs_device_name(o, &p->console, device, sizeof device);
     if (code) return code;
-    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION,
+    *out = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION,
                      "model", of_model, "model_name", base_name(p->folder), "data", of_data, "device",
-                     printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
-                     "chat_template", chat_template_json(o), "variants", variants_json(&o->variants));
+                     printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "share_of", o->share_of,
+                     "max_tokens", o->predict, "chat_template", chat_template_json(o), "variants",
+                     variants_json(&o->variants));
     bool added = *out && (!o->studies.on || !json_object_set_new(*out, "studies", json_true())) &&
                  !json_object_set_new(*out, "system", text_json(o->system));
     if (!added) {

@@ -43,6 +43,14 @@ VLCACHE_API vlcache_status vlcache_session_ask(vlcache_session *session, const v
                                                const vlcache_generate_options *generate,
                                                const vlcache_answer **answer);
 
+/**
+ * How many tokens a turn would have, visual ones included, if it were asked now: `*tokens` (0 on failure).
+ * Runs nothing and reads no pixels; the conversation and the last answer stay. Errors: those of
+ * vlcache_session_ask() that the prompt by itself may have.
+ */
+VLCACHE_API vlcache_status vlcache_session_count(vlcache_session *session, const vlcache_prompt *prompt,
+                                                 int *tokens);
+
 /** Hears of each variant of vlcache_session_compare(): `answer` and the calls below speak of that variant
  * until the next one. False ends the comparison. */
 typedef bool (*vlcache_variant_fn)(void *user, size_t variant, const vlcache_answer *answer);

@@ -111,6 +111,9 @@ void vlci_sequence_release(vlcache_sequence *sequence);
 vlcache_status vlci_turn_ask(vlcache_sequence *sequence, const vlcache_prompt *prompt,
                              const vlcache_generate_options *generate);
 
+/** How many tokens the turn would have, laid out and put away again. Errors: as vlci_turn_ask(). */
+vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt *prompt, int *tokens);
+
 /** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
  */
 int64_t vlci_turn_pages(const vlcache_sequence *sequence);

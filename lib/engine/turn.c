@@ -101,19 +101,36 @@ static void warn_of_rewriting(vlcache_sequence *s) {
     s->warned = true;
 }
 
+/* The question has joined what was said where it succeeds; otherwise nothing has changed. */
+static vlcache_status lay_out(vlcache_sequence *s, const vlcache_prompt *prompt,
+                              const vlcache_generate_options *generate, vlci_prompt *laid) {
+    vlci_turn place = {.chat = s->chat, .said = &s->said, .open = s->open};
+    vlcache_status status = take(s, prompt, generate);
+    if (status) return status;
+    status = note_question(s);
+    if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, laid);
+    if (!status) status = check_context(s, laid);
+    if (!status) return VLCACHE_OK;
+    vlci_sequence_take_back(s);
+    vlci_prompt_release(laid);
+    return status;
+}
+
+vlcache_status vlci_turn_count(vlcache_sequence *s, const vlcache_prompt *prompt, int *tokens) {
+    vlci_prompt laid = {0};
+    vlcache_status status = lay_out(s, prompt, NULL, &laid);
+    *tokens = status ? 0 : laid.n;
+    if (status) return status;
+    vlci_sequence_take_back(s);
+    vlci_prompt_release(&laid);
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
                              const vlcache_generate_options *generate) {
-    vlci_turn place = {.chat = s->chat, .said = &s->said, .open = s->open};
     vlci_prompt laid = {0};
-    vlcache_status status = take(s, prompt, generate);
-    if (!status) status = note_question(s);
-    if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, &laid);
-    if (!status) status = check_context(s, &laid);
-    if (status) {
-        vlci_sequence_take_back(s);
-        vlci_prompt_release(&laid);
-        return status;
-    }
+    vlcache_status status = lay_out(s, prompt, generate, &laid);
+    if (status) return status;
     if (laid.rewritten) warn_of_rewriting(s);
     vlci_sequence_forget(s);
     s->prompt = laid;

@@ -16,6 +16,7 @@
 #include "common/interrupt.h"
 #include "common/kept.h"
 #include "common/printable.h"
+#include "eval/equal.h"
 #include "eval/fingerprint.h"
 #include "eval/hash.h"
 
@@ -241,18 +242,35 @@ static vlcache_prompt prompt_of(const question *q) {
     return prompt;
 }
 
+/* Tokens of the prompt that the session is asked next, where budgets hang on them; else 0. */
+static vlcache_status count_tokens(question *q, int *tokens) {
+    vlcache_prompt prompt = prompt_of(q);
+    *tokens = 0;
+    if (strcmp(q->a->options->share_of, "bytes") != 0) return VLCACHE_OK;
+    return vlcache_session_count(q->session, &prompt, tokens);
+}
+
+/* A variant as it is asked about a prompt of so many tokens. */
+static vlcache_compress_options way_of(const question *q, size_t variant_index, int tokens) {
+    vlcache_compress_options way = q->a->options->variants.items[variant_index].options;
+    if (tokens) way.budget = equal_budget(&way, tokens, q->a->row_bytes);
+    return way;
+}
+
 static vlcache_status ask_once(question *q) {
     const variants *v = &q->a->options->variants;
+    int tokens = 0;
+    q->session = q->a->session;
+    vlcache_status status = count_tokens(q, &tokens);
+    if (status) return status;
     vlcache_compress_options *ways = calloc(v->n, sizeof *ways);
     if (!ways) return q->code = EXIT_MEMORY, VLCACHE_OK;
-    for (size_t i = 0; i < v->n; i++) ways[i] = v->items[i].options;
+    for (size_t i = 0; i < v->n; i++) ways[i] = way_of(q, i, tokens);
     vlcache_generate_options generate = how(q);
     vlcache_prompt prompt = prompt_of(q);
-    q->session = q->a->session;
     interrupt_cancels(q->session);
     if (interrupt_seen()) vlcache_session_cancel(q->session);
-    vlcache_status status =
-        vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
+    status = vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
     interrupt_cancels(NULL);
     free(ways);
     return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
@@ -268,10 +286,10 @@ static vlcache_status begin_session(const asker *a, const vlcache_compress_optio
 }
 
 /* The conversation of one variant. */
-static vlcache_status ask_turns(question *q, size_t variant_index) {
+static vlcache_status ask_turns(question *q, size_t variant_index, int tokens) {
     vlcache_generate_options generate = how(q);
-    vlcache_status status =
-        begin_session(q->a, &q->a->options->variants.items[variant_index].options, &q->session);
+    vlcache_compress_options way = way_of(q, variant_index, tokens);
+    vlcache_status status = begin_session(q->a, &way, &q->session);
     interrupt_cancels(q->session);
     for (q->turn = 0; q->turn < q->it->n_turns && !status && !q->code; q->turn++) {
         const vlcache_answer *answer = NULL;
@@ -318,7 +336,11 @@ static vlcache_status ask_all(question *q) {
     vlcache_status status = load_images(q);
     if (status || q->code) return status;
     if (q->it->n_turns == 1) return ask_once(q);
-    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++) status = ask_turns(q, i);
+    int tokens = 0;
+    q->session = q->a->session;
+    status = count_tokens(q, &tokens); /* of the first turn: only that is compressed */
+    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++)
+        status = ask_turns(q, i, tokens);
     return status;
 }
 
@@ -379,6 +401,12 @@ static int check(const asker *a, vlcache_status status) {
                         *message ? message : vlcache_status_text(status));
 }
 
+static size_t row_bytes(const vlcache_model *model) {
+    vlcache_model_info info;
+    vlcache_model_describe(model, &info);
+    return 2 * (size_t)info.head_dim * (info.dtype == VLCACHE_DTYPE_F32 ? 4 : 2);
+}
+
 int asker_open(asker *a, const options *o, const char *folder, console *c) {
     vlcache_device_options device = VLCACHE_DEVICE_OPTIONS_INIT;
     vlcache_model_options model = VLCACHE_MODEL_OPTIONS_INIT;
@@ -390,6 +418,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
     if (!code) code = check(a, begin_session(a, NULL, &a->session));
+    if (!code) a->row_bytes = row_bytes(a->model);
     interrupt_says(false);
     a->start = clock_seconds();
     return code;

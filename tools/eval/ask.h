@@ -28,6 +28,7 @@ typedef struct asker {
     vlcache_device *device;
     vlcache_model *model;
     vlcache_session *session;
+    size_t row_bytes;              /* of a row of a kv head, keys and values */
     size_t answers, answers_total; /* of this run, every variant one: for the bar */
     double start;
 } asker;

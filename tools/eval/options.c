@@ -36,6 +36,8 @@ static const flag flags[] = {
      .help = "policies, each perhaps with axes: vlcache@pooling=grid:1x5,defer=4; all\nof the library's where it is not given. full is always compared"},
     {FLAG_TEXT, .name = "budget", .argument = "X,Y,...", .offset = FIELD(budgets),
      .help = "shares of the cache to keep, each above 0 and at most 1"},
+    {FLAG_CHOICE, .name = "share-of", .argument = "UNIT", .offset = FIELD(share_of), .choices = "bytes|rows",
+     .help = "what budgets are shares of: bytes, the same for every policy, with all\nthat it keeps counted; or rows, rounded as the papers do"},
 
     {FLAG_GROUP, .name = "What comes out"},
     {FLAG_CHOICE, 'o', "output", .argument = "FORMAT", .offset = FIELD(format), .choices = "md|csv|json",
@@ -130,7 +132,8 @@ static const char rest[] =
     "    vlcache,vlcache@allocation=uniform,h2o,h2o@allocation=sparsity\n";
 
 static void set_defaults(options *o) {
-    *o = (options){.predict = 256, .jobs = 1, .format = "md", .budgets = ".01,.05,.1,.2,.4,1"};
+    *o = (options){
+        .predict = 256, .jobs = 1, .format = "md", .share_of = "bytes", .budgets = ".01,.05,.1,.2,.4,1"};
 }
 
 void help_print(void) {

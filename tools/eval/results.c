@@ -61,6 +61,13 @@ static int refuse_foreign(const results *r, console *c) {
     return console_fail(c, EXIT_USAGE, "--results %s: is no file of vlcache-eval; name another", r->path);
 }
 
+/* Whether a field that older files do not have says what held then. */
+static bool is_younger(const char *key, const json_t *value) {
+    const char *text = json_string_value(value);
+    return text && ((strcmp(key, "system") == 0 && !*text) ||
+                    (strcmp(key, "share_of") == 0 && strcmp(text, "rows") == 0));
+}
+
 /* A header of another run, and which field says so. */
 static int check_header(const results *r, const json_t *found, console *c) {
     const char *key;
@@ -69,7 +76,7 @@ static int check_header(const results *r, const json_t *found, console *c) {
     json_object_foreach(r->header, key, value) {
         if (strcmp(key, "device") == 0 || strcmp(key, "model_name") == 0) continue;
         const json_t *theirs = json_object_get(found, key);
-        if (!theirs && strcmp(key, "system") == 0 && !*json_string_value(value)) continue; /* is younger */
+        if (!theirs && is_younger(key, value)) continue;
         if (!json_equal(value, theirs))
             return console_fail(c, EXIT_USAGE,
                                 "--results %s: is of another run: \"%s\" differs; name another file, or give "
