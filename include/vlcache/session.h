@@ -67,6 +67,8 @@ VLCACHE_API vlcache_status vlcache_session_compare(vlcache_session *session, con
                                                    const vlcache_compress_options *variants,
                                                    size_t n_variants, vlcache_variant_fn each, void *user);
 
+enum { VLCACHE_TENTHS = 10 };
+
 /** What the full cache attends to while it answers, and how much of that a variant has kept: one layer. A
  * step is one decoded token's way through the model; all numbers are NaN when there was none. */
 typedef struct vlcache_probe_layer {
@@ -77,6 +79,8 @@ typedef struct vlcache_probe_layer {
                            attends to most, the share that the variant has kept, k being how many that is
                            (centroids are no tokens); mean over kv heads */
     double hit_all;   /**< the same, mean over all steps */
+    double hit_tenth[VLCACHE_TENTHS]; /**< and over each tenth of the steps, one after another; NaN where
+                                           that has none */
 } vlcache_probe_layer;
 
 /**

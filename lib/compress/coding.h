@@ -59,9 +59,9 @@ vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const 
 /** Enqueues the statistics of a layer. Errors: the device's. */
 vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layer);
 
-/** Shares bits out and makes room for codes; blocks. Errors: VLCACHE_E_UNSUPPORTED (rows that are not
- * finite), VLCACHE_E_NO_MEMORY, the device's. */
-vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen);
+/** Shares bits out and makes room for codes; blocks. `layer` [layers], or NULL: dims and bits of each are
+ * told. Errors: VLCACHE_E_UNSUPPORTED (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen, vlcache_compress_layer *layer);
 
 /** Enqueues the codes of a layer. Errors: the device's. */
 vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layer);

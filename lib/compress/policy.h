@@ -6,7 +6,11 @@
 
 #include "vlcache/compress.h"
 
-typedef enum vlci_allocation { VLCI_ALLOCATE_MIXED, VLCI_ALLOCATE_PYRAMID } vlci_allocation;
+typedef enum vlci_allocation {
+    VLCI_ALLOCATE_MIXED,
+    VLCI_ALLOCATE_PYRAMID,
+    VLCI_ALLOCATE_LAYERS
+} vlci_allocation;
 typedef enum vlci_scoring {
     VLCI_SCORE_NONE,
     VLCI_SCORE_POST_VISION,
@@ -36,9 +40,11 @@ typedef struct vlci_recipe {
     double centroids; /**< share of a layer's rows; 0: none */
     bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
-    bool coded;  /**< visual rows are kept in few bits, all of them */
-    double bits; /**< of a coded row and kv head; 0: as the budget has it */
-    int run;     /**< coded rows that are rotated together */
+    bool coded;   /**< visual rows are kept in few bits, all of them */
+    double bits;  /**< of a coded row and kv head; 0: as the budget has it */
+    int run;      /**< coded rows that are rotated together */
+    int n_shares; /**< of an allocation by layers: of the model's layers */
+    double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;
 
 /** Whether budgets depend on the sparsity that the prompt shows. */

@@ -72,6 +72,7 @@ struct vlcache_sequence {
     char *text; /* answer.text */
     size_t text_bytes, text_room;
     int32_t *tokens; /* answer.tokens */
+    float *losses;   /* answer.losses */
 };
 
 /** Layer and head count for messages and checks. */
