@@ -322,7 +322,7 @@ static vlcache_status make_plans(vlcache_sequence *s) {
     int *visual = list_visual(&s->prompt);
     status = past && visual ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
-    asked.visual = visual;
+    asked.visual = s->prompt.visual ? visual : NULL; /* of a text model all rows may be coded */
     asked.n_visual = s->prompt.visual;
     for (size_t i = 0; i < s->n_plans && !status; i++)
         status =

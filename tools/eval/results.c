@@ -197,17 +197,18 @@ static bool is_regular(const char *path) {
     return stat(path, &s) == 0 && S_ISREG(s.st_mode);
 }
 
-bool results_have_studies(const char *path, bool otherwise) {
+void results_studies(const char *path, const char *otherwise, char *names, size_t room) {
     FILE *file = path && is_regular(path) ? fopen(path, "r") : NULL;
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t length = file ? getline(&text, &room, file) : 0;
-    json_t *found = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
-    bool have = found ? json_is_true(json_object_get(found, "studies")) : otherwise;
+    char *line = NULL;
+    size_t bytes = 0;
+    ssize_t length = file ? getline(&line, &bytes, file) : 0;
+    json_t *found = length > 0 ? json_loadb(line, (size_t)length, 0, NULL) : NULL;
+    const json_t *there = json_object_get(found, "studies");
+    const char *text = json_is_true(there) ? STUDIES_OF_OLD : json_string_value(there);
+    snprintf(names, room, "%s", found ? (text ? text : "none") : otherwise);
     json_decref(found);
-    free(text);
+    free(line);
     if (file) fclose(file);
-    return have;
 }
 
 /* No other run may be at it. The lock ends with this process, however that ends; jobs have no part in it. */

@@ -43,9 +43,13 @@ static double score_turn(const sheet *s, const cider *c, const turn *t, const ch
 }
 
 static double score_item(const sheet *s, const cider *c, const item *it, const json_t *run) {
-    const json_t *texts = json_object_get(run, "text");
+    const json_t *texts = json_object_get(run, "text"), *losses = json_object_get(run, "loss");
     double sum = 0.0;
     for (size_t t = 0; t < it->n_turns; t++) {
+        if (s->group->metric == METRIC_LIKELIHOOD) {
+            sum += exp(-json_number_value(json_array_get(losses, t)));
+            continue;
+        }
         const char *answer = json_string_value(json_array_get(texts, t));
         sum += score_turn(s, c, &it->turns[t], answer ? answer : "");
     }

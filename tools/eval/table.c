@@ -56,6 +56,23 @@ static void md_interval(const cell *c, FILE *out) {
         fprintf(out, " %.0f to %.0f%% |", 100.0 * c->retention.low, 100.0 * c->retention.high);
 }
 
+/* Loss of a told token beyond that with the full cache, mean over the questions. */
+static double loss_above(const sheet *s, size_t way) {
+    double sum = 0.0;
+    for (size_t i = 0; i < s->n; i++) sum += log(s->scores[i]) - log(s->scores[way * s->n + i]);
+    return sum / (double)s->n;
+}
+
+static void md_losses(const variants *v, const sheet *s, FILE *out) {
+    md_head(v, out);
+    for (size_t p = 1; p < v->n_policies; p++) {
+        md_label(v->labels[p], out);
+        for (size_t b = 0; b < v->n_budgets; b++)
+            fprintf(out, " %+.4f |", loss_above(s, variants_at(v, p, b)));
+        fputc('\n', out);
+    }
+}
+
 static void md_bytes(const cell *c, FILE *out) {
     fprintf(out, " %.0f (%.3g%%)%s |", c->token_bytes, 100.0 * c->share, c->over ? " over" : "");
 }
@@ -91,6 +108,10 @@ static void md_sheet(const outcome *o, const sheet *s, FILE *out) {
         "budget, in some question:\n\n",
         s->cells[0].token_bytes);
     md_rows(o->variants, s, md_bytes, out);
+    if (s->group->metric == METRIC_LIKELIHOOD) {
+        fputs("\nLoss of a token above the full cache's, in nats:\n\n", out);
+        md_losses(o->variants, s, out);
+    }
     fputc('\n', out);
 }
 
