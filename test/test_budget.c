@@ -101,6 +101,26 @@ START_TEST(test_pyramid) {
 }
 END_TEST
 
+/* Hand-computed: shares count by their proportions; what a full layer cannot take goes to the others. */
+START_TEST(test_layers) {
+    static const struct {
+        double budget;
+        int kept[4];
+    } want[] = {{0.1, {40, 80, 0, 280}}, {0.5, {333, 667, 0, 1000}}, {0.75, {1000, 1000, 0, 1000}}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        vlcache_compress_layer layer[4] = {{0}};
+        vlci_recipe r = recipe_of(want[i].budget, 0.1);
+        r.allocation = VLCI_ALLOCATE_LAYERS;
+        r.n_shares = 4;
+        r.shares[0] = 0.5;
+        r.shares[1] = 1.0;
+        r.shares[3] = 3.5;
+        vlci_budget_share(&r, 1000, 4, 4, layer);
+        for (int l = 0; l < 4; l++) ck_assert_int_eq(layer[l].kept, want[i].kept[l] ? want[i].kept[l] : 1);
+    }
+}
+END_TEST
+
 /* More budget never takes a row from any layer. */
 START_TEST(test_grows) {
     double sparsity[12];
@@ -258,6 +278,7 @@ int main(void) {
     tcase_add_test(all, test_random);
     tcase_add_test(all, test_edges);
     tcase_add_test(all, test_pyramid);
+    tcase_add_test(all, test_layers);
     tcase_add_test(all, test_grows);
     tcase_add_test(all, test_first_layers);
     tcase_add_loop_test(all, test_adaptive, 0, KINDS);

@@ -159,6 +159,80 @@ START_TEST(comparing_leaves_no_trace) {
 }
 END_TEST
 
+/* ---- answers that are told ---------------------------------------------------------------------------- */
+
+typedef struct heard {
+    int32_t tokens[64];
+    float losses[64];
+    int n;
+} heard;
+
+static bool hear_tokens(void *user, size_t variant, const vlcache_answer *a) {
+    heard *h = (heard *)user + variant;
+    ck_assert_int_le(a->n_tokens, 64);
+    h->n = a->n_tokens;
+    memcpy(h->tokens, a->tokens, (size_t)a->n_tokens * sizeof *h->tokens);
+    if (a->losses) memcpy(h->losses, a->losses, (size_t)a->n_tokens * sizeof *h->losses);
+    ck_assert(!a->losses == (h[0].losses[0] < 0.0f));
+    return true;
+}
+
+/* The full cache's own answer, told again, is its likeliest in every way to keep all of it; another answer is
+ * not, and one that a small cache is told is less likely to it. Wrong ones are refused by field. */
+START_TEST(told_answers_are_measured) {
+    vlcache_compress_options o[] = {talk_way("full", 1.0), talk_way("h2o", 1.0), talk_way("h2o", 0.02)};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.1);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    heard free_ones[3] = {{.losses = {-1}}, {.losses = {-1}}, {.losses = {-1}}}, told[3] = {{{0}, {0}, 0}};
+    prompt.text = "What is the Due date?";
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    generate.max_tokens = 64;
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, o, 3, hear_tokens, free_ones));
+    generate.told = free_ones[0].tokens;
+    generate.n_told = (size_t)free_ones[0].n;
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, o, 3, hear_tokens, told));
+    double sum[3] = {0};
+    for (int v = 0; v < 3; v++) {
+        ck_assert_int_eq(told[v].n, free_ones[0].n);
+        ck_assert_mem_eq(told[v].tokens, free_ones[0].tokens, (size_t)told[v].n * sizeof(int32_t));
+        for (int i = 0; i < told[v].n; i++) sum[v] += (double)told[v].losses[i];
+        for (int i = 0; i < told[v].n && v < 2; i++) /* the largest of all has at least its share */
+            ck_assert(told[v].losses[i] >= 0.0f && told[v].losses[i] < 0.7f);
+    }
+    ck_assert_double_eq_tol(sum[0], sum[1], 1e-4);
+    ck_assert_double_gt(sum[2], sum[0] + 0.1);
+    generate.n_told = 0;
+    ck_fails(vlcache_session_compare(session, &prompt, &generate, o, 1, NULL, NULL), VLCACHE_E_ARGUMENT,
+             "generate: n_told");
+    const int32_t beyond[] = {1 << 30};
+    generate.told = beyond;
+    generate.n_told = 1;
+    ck_fails(vlcache_session_compare(session, &prompt, &generate, o, 1, NULL, NULL), VLCACHE_E_ARGUMENT,
+             "generate: told[0]");
+    generate.probe = true;
+    ck_fails(vlcache_session_compare(session, &prompt, &generate, o, 1, NULL, NULL), VLCACHE_E_ARGUMENT,
+             "generate: probe");
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* A layer too many or too few among shares is told before anything runs. */
+START_TEST(shares_fit_the_model) {
+    vlcache_compress_options o = talk_way("h2o", 0.1);
+    vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.1);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    prompt.text = "x";
+    ck_ok(vlcache_compress_set(&o, "allocation", "layers:1,1,1"));
+    ck_fails(vlcache_session_compare(session, &prompt, NULL, &o, 1, NULL, NULL), VLCACHE_E_ARGUMENT,
+             "must be 12, a share for each layer");
+    vlcache_session_destroy(&session);
+}
+END_TEST
+
 /* ---- probes -------------------------------------------------------------------------------------------- */
 
 static bool hear_probe(void *user, size_t variant, const vlcache_answer *a) {
@@ -239,6 +313,8 @@ int main(void) {
     tcase_add_test(all, all_is_full);
     tcase_add_test(all, comparing_leaves_no_trace);
     tcase_add_test(all, comparing_a_later_turn);
+    tcase_add_test(all, told_answers_are_measured);
+    tcase_add_test(all, shares_fit_the_model);
     tcase_add_test(all, probes);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "eval/equal.h"
 #include "support/evaluation.h"
 #include "support/scratch.h"
 #include "support/suite.h"
@@ -81,6 +82,9 @@ static void check_line(char **line, const json_t *group, const json_t *c) {
     check_number(cut_field(line), json_object_get(c, "kept"), NULL);
     check_number(cut_field(line), json_object_get(c, "kv_bytes"), NULL);
     check_number(cut_field(line), json_object_get(c, "answer_tokens"), NULL);
+    check_number(cut_field(line), json_object_get(c, "token_bytes"), NULL);
+    check_number(cut_field(line), json_object_get(c, "share"), NULL);
+    check_number(cut_field(line), json_object_get(c, "over"), NULL);
 }
 
 START_TEST(csv_says_what_json_says) {
@@ -126,6 +130,72 @@ START_TEST(the_full_cache_retains_itself) {
     }
     json_decref(all);
     process_release(&p);
+}
+END_TEST
+
+/* ---- bytes --------------------------------------------------------------------------------------------- */
+
+/* Shares of bytes: no policy exceeds them, and even budgets use them but for less than a row of each layer.
+ * Shares of rows: centroids' biases and rounding exceed them, which tables mark. */
+static void check_bytes(const char *share_of, bool within) {
+    process p;
+    size_t i, k, over = 0;
+    RUN_EVAL(&p, "--data", questions, "--limit", "1", "-n", "5", "--quiet", "--budget", ".07,.3", "--policy",
+             "vlcache+,h2o,snapkv,coded", "--share-of", share_of, "-o", "json");
+    ended(&p, 0);
+    json_t *all = json_loads(p.out, 0, NULL), *group, *c;
+    json_array_foreach(json_object_get(all, "groups"), i, group)
+        json_array_foreach(json_object_get(group, "cells"), k, c) {
+        double budget = k ? json_number_value(json_object_get(c, "budget")) : 1.0;
+        double share = json_number_value(json_object_get(c, "share"));
+        over += (size_t)whole(c, "over");
+        ck_assert_msg(share > budget - 1.0 / 590 - 1e-3 && share < budget + (within ? 1e-9 : 0.01),
+                      "%s: %s at %g takes %g", share_of, json_string_value(json_object_get(c, "policy")),
+                      budget, share);
+    }
+    ck_assert_msg(within == (over == 0), "%zu over, by %s", over, share_of);
+    json_decref(all);
+    process_release(&p);
+}
+
+START_TEST(policies_have_the_same_bytes) {
+    check_bytes("bytes", true);
+    check_bytes("rows", false);
+}
+END_TEST
+
+/* What is asked of the library for a share of bytes: whole rows of a layer, with their biases, fit into it.
+ */
+START_TEST(rows_fit_into_bytes) {
+    static const char *const policies[] = {"h2o", "vlcache+", "snapkv"};
+    for (int p = 0; p < 3; p++)
+        for (int tokens = 40; tokens < 3000; tokens += 97)
+            for (int percent = 3; percent < 100; percent += 8) {
+                vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
+                o.policy = policies[p];
+                o.budget = percent / 100.0;
+                double rows = floor(equal_budget(&o, tokens, 256) * tokens + 0.5), row = p == 1 ? 260 : 256;
+                double bytes = o.budget * tokens * 256;
+                ck_assert_msg(rows * row <= bytes * (1 + 1e-12) && (rows + 1) * row > bytes * (1 - 1e-12),
+                              "%s, %d tokens, %d%%: %g rows", o.policy, tokens, percent, rows);
+            }
+}
+END_TEST
+
+START_TEST(what_has_no_rows_to_count) {
+    static const struct {
+        const char *policy;
+        double budget;
+    } same[] = {{"full", 0.1}, {"coded", 0.1}, {"vlcache+", 1.0}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
+        o.policy = same[i].policy;
+        o.budget = same[i].budget;
+        ck_assert_double_eq(equal_budget(&o, 600, 256), same[i].budget);
+    }
+    vlcache_compress_options tiny = VLCACHE_COMPRESS_OPTIONS_INIT;
+    tiny.budget = 0.01;
+    ck_assert_double_gt(equal_budget(&tiny, 3, 256), 0.0);
 }
 END_TEST
 
@@ -563,7 +633,7 @@ START_TEST(help_and_version) {
     expect(&p, 0, "");
     static const char *const names[] = {"--data",   "--policy", "--budget", "--results", "--limit",
                                         "--strict", "anls",     "exact",    "relaxed",   "cider",
-                                        "contains", "130",      "--jobs"};
+                                        "contains", "130",      "--jobs",   "--share-of"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         ck_assert_msg(strstr(p.out, names[i]) != NULL, "--help lacks \"%s\"", names[i]);
     process_release(&p);
@@ -577,6 +647,9 @@ int main(void) {
     tcase_add_test(all, markdown_has_a_table_for_each_task);
     tcase_add_test(all, csv_says_what_json_says);
     tcase_add_test(all, the_full_cache_retains_itself);
+    tcase_add_test(all, policies_have_the_same_bytes);
+    tcase_add_test(all, rows_fit_into_bytes);
+    tcase_add_test(all, what_has_no_rows_to_count);
     tcase_add_test(all, records_hold_every_answer);
     tcase_add_test(all, turns_follow_one_another);
     tcase_add_test(all, the_whole_budget_gives_the_full_cache_s_answers);

@@ -28,6 +28,8 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
     ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
     ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits);
+    ck_assert_int_eq(a->n_shares, b->n_shares);
+    ck_assert_mem_eq(a->shares, b->shares, sizeof a->shares);
 }
 
 /* ---- names and axes ------------------------------------------------------------------------------------ */
@@ -211,6 +213,9 @@ START_TEST(test_texts) {
         {"allocation", "pyramid", "pyramid"},
         {"allocation", "mixed:0.1", "mixed:0.1"},
         {"allocation", "mixed:0.123456789012", "mixed:0.123456789012"},
+        {"allocation", "layers:1", "layers:1"},
+        {"allocation", "layers:.5,0,1.250,1000", "layers:0.5,0,1.25,1000"},
+        {"allocation", "layers:0.1234567891,3", "layers:0.123457,3"},
         {"scoring", "accumulated", "accumulated"},
         {"scoring", "window:1", "window:1"},
         {"scoring", "window:1048576", "window:1048576"},
@@ -255,6 +260,54 @@ START_TEST(test_texts) {
         ck_ok(vlcache_compress_set(&o, texts[i].axis, NULL)); /* and is gone again */
         check_same(&o, &fresh);
     }
+}
+END_TEST
+
+/* As many layers as there may be, each with the longest share, fit into the text; one more is refused. */
+START_TEST(test_many_shares) {
+    static char text[4096], back[VLCACHE_AXIS_BYTES];
+    vlcache_compress_options o = options_of("vlcache"), again = o;
+    strcpy(text, "layers:");
+    for (int l = 0; l < VLCACHE_SHARES_MOST; l++)
+        sprintf(text + strlen(text), "%s%d.%06d", l ? "," : "", 999 - l, 123451 + 10 * l + l % 9);
+    ck_ok(vlcache_compress_set(&o, "allocation", text));
+    ck_ok(vlcache_compress_get(&o, "allocation", back));
+    ck_assert_str_eq(back, text);
+    ck_ok(vlcache_compress_set(&again, "allocation", back));
+    check_same(&o, &again);
+    strcat(text, ",1");
+    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 128");
+}
+END_TEST
+
+/* Set one by one they are held to the same; and they go with no other allocation. */
+START_TEST(test_bad_shares) {
+    static const struct {
+        int n;
+        double share;
+        const char *field;
+    } bad[] = {{0, 1, "compress.n_shares"},           {-1, 1, "compress.n_shares"},
+               {129, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
+               {2, -1, "compress.shares[0]"},         {2, 1001, "compress.shares[0]"},
+               {2, (double)NAN, "compress.shares[0]"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        vlcache_compress_options o = options_of("h2o");
+        o.allocation = VLCACHE_ALLOCATION_LAYERS;
+        o.n_shares = bad[i].n;
+        o.shares[0] = bad[i].share;
+        ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must");
+        ck_assert_str_eq(vlcache_last_error()->field, bad[i].field);
+    }
+    static const char *const others[] = {"h2o", "full", "coded", "vlcache"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        vlcache_compress_options o = options_of(others[i]);
+        o.n_shares = 1;
+        o.shares[0] = 1.0;
+        ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "compress: n_shares");
+    }
+    vlcache_compress_options o = options_of("coded");
+    ck_ok(vlcache_compress_set(&o, "allocation", "layers:1,2"));
+    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be uniform with storage coded");
 }
 END_TEST
 
@@ -304,8 +357,11 @@ static void refused(const char *axis, const char *text, const char *why) {
 
 START_TEST(test_bad_texts) {
     static const char *const allocations[] = {
-        "",           "Uniform",  "mixed:",   "mixed:1.1",  "mixed:0.5x",
-        "mixed:-0.5", "mixed:.5", "uniform ", "mixed:1e-1", "mixed:99999999999999999999999"};
+        "",           "Uniform",  "mixed:",     "mixed:1.1",   "mixed:0.5x",
+        "mixed:-0.5", "mixed:.5", "uniform ",   "mixed:1e-1",  "mixed:99999999999999999999999",
+        "layers",     "layers:",  "layers:1,",  "layers:,1",   "layers:0,0",
+        "layers:-1",  "layers:.", "layers:1,x", "layers:1001", "layers:1:2",
+        "layers:1;2"};
     static const char *const scorings[] = {"",          "window", "window:0", "window:8x",
                                            "window: 8", "h2o",    "window:"};
     static const char *const selections[] = {"",           "head",     "adaptive:", "adaptive:1.5",
@@ -342,7 +398,7 @@ START_TEST(test_bad_texts) {
                                            "bits:4/2:64:1"};
 #define EACH(texts, axis, why)                                                                               \
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
-    EACH(allocations, "allocation", "uniform, sparsity, pyramid or mixed");
+    EACH(allocations, "allocation", "uniform, sparsity, pyramid, mixed[:UNIFORM]");
     EACH(scorings, "scoring", "post-vision, accumulated, window");
     EACH(selections, "selection", "per-head, per-layer or adaptive");
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
@@ -634,6 +690,8 @@ int main(void) {
     tcase_add_test(all, test_resolve);
     tcase_add_test(all, test_texts_of_the_table);
     tcase_add_test(all, test_texts);
+    tcase_add_test(all, test_many_shares);
+    tcase_add_test(all, test_bad_shares);
     tcase_add_test(all, test_shares_are_exact);
     tcase_add_test(all, test_long_shares_come_back);
     tcase_add_test(all, test_bad_texts);

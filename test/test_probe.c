@@ -135,10 +135,15 @@ START_TEST(test_last_layer) {
     ck_assert_int_eq(got.steps, STEPS);
     ck_assert_double_eq_tol(got.hit_first, want.hit[0], 1e-9);
     ck_assert_double_eq_tol(got.hit_all, (want.hit[0] + want.hit[1] + want.hit[2]) / 3.0, 1e-9);
+    for (int t = 0; t < VLCACHE_TENTHS; t++) /* three steps: they begin the tenths 0, 3 and 6 */
+        if (t % 3 || t == 9)
+            ck_assert(isnan(got.hit_tenth[t]));
+        else
+            ck_assert_double_eq_tol(got.hit_tenth[t], want.hit[t / 3], 1e-9);
     ck_assert_double_eq_tol(got.sparsity, want.insignificant / (STEPS * c->heads * N), 1e-3);
     ck_assert(got.sparsity > 0.0 && got.sparsity < 1.0 && got.hit_all > 0.0 && got.hit_all < 1.0);
     ck_ok(vlci_probe_layer(b.probe, NULL, threshold, last, &got));
-    ck_assert(got.hit_first == 1.0 && got.hit_all == 1.0);
+    ck_assert(got.hit_first == 1.0 && got.hit_all == 1.0 && got.hit_tenth[3] == 1.0);
     free(want.score);
     close_bench(&b);
 }

@@ -187,6 +187,7 @@ static const struct {
     {"sparsity-pairs", LAYERS, LAYERS},
     {"hits", POLICIES, POLICIES *LAYERS},
     {"hits-first", POLICIES, POLICIES *LAYERS},
+    {"coherence", POLICIES, POLICIES *QUESTIONS},
     {"threshold-retention", TASKS, 2 * THRESHOLDS},
     {"threshold-sparsity", 2, 2 * THRESHOLDS},
 };

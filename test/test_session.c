@@ -36,7 +36,9 @@ static void check_turn(const json_t *turn, vlcache_image *const *images, size_t 
     prompt.text = json_string_value(json_object_get(turn, "question"));
     prompt.images = (const vlcache_image *const *)images;
     prompt.n_images = n_images;
+    int tokens = 0;
     ck_ok(vlcache_session_ask(small, &prompt, &generate, &b));
+    ck_ok(vlcache_session_count(full, &prompt, &tokens));
     generate.on_text = talk_listen;
     generate.user = &l;
     ck_ok(vlcache_session_ask(full, &prompt, &generate, &a));
@@ -45,6 +47,7 @@ static void check_turn(const json_t *turn, vlcache_image *const *images, size_t 
     ck_assert_int_eq(a->finish, VLCACHE_FINISH_STOP);
     ck_assert(!a->compressed && a->compress.bytes_kept == a->compress.bytes_full);
     ck_assert_int_eq(a->visual_tokens, 576 * (int)n_images);
+    ck_assert_int_eq(a->prompt_tokens, tokens);
     ck_assert_int_eq(a->n_tokens, b->n_tokens);
     ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
     ck_assert(b->compressed == (n_images > 0) && b->compress.budget_kept == 1.0);

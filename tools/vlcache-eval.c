@@ -16,10 +16,12 @@
 #include "common/printable.h"
 #include "common/template.h"
 #include "eval/fingerprint.h"
+#include "eval/fit.h"
 #include "eval/jobs.h"
 #include "eval/report.h"
 #include "eval/score.h"
 #include "eval/table.h"
+#include <vlcache/outline.h>
 
 /* The whole program. */
 typedef struct program {
@@ -97,6 +99,13 @@ static json_t *model_json(const options *o, const char *fingerprint) {
     return json_sprintf("%s, pictures of %d to %d pixels", fingerprint, o->min_pixels, o->max_pixels);
 }
 
+/* As files had it before there were several. */
+static json_t *studies_json(const options *o) {
+    char names[STUDY_NAMES_BYTES];
+    studies_names(o->studies.which, names);
+    return o->studies.which == STUDY_USUAL ? json_true() : json_string(names);
+}
+
 /* What tells this run from others. --limit is not in it: a run may go on with more questions. */
 static int make_header(program *p, json_t **out) {
     const options *o = &p->options;
@@ -110,12 +119,12 @@ static int make_header(program *p, json_t **out) {
                             strerror(errno));
     int code = jobs_device_name(o, &p->console, device, sizeof device);
     if (code) return code;
-    *out =
-        json_pack("{s:i, s:o, s:o, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION, "model",
-                  model_json(o, of_model), "model_name", base_name(p->folder), "data", of_data, "device",
-                  printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "max_tokens", o->predict,
-                  "chat_template", chat_template_json(o), "variants", variants_json(&o->variants));
-    bool added = *out && (!o->studies.on || !json_object_set_new(*out, "studies", json_true())) &&
+    *out = json_pack("{s:i, s:o, s:o, s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "vlcache_eval", RESULTS_VERSION,
+                     "model", model_json(o, of_model), "model_name", base_name(p->folder), "data", of_data,
+                     "device", printable_utf8(device), "dtype", vlcache_dtype_name(o->dtype), "share_of",
+                     o->share_of, "max_tokens", o->predict, "chat_template", chat_template_json(o),
+                     "variants", variants_json(&o->variants));
+    bool added = *out && (!o->studies.which || !json_object_set_new(*out, "studies", studies_json(o))) &&
                  !json_object_set_new(*out, "system", text_json(o->system));
     if (!added) {
         json_decref(*out);
@@ -124,11 +133,40 @@ static int make_header(program *p, json_t **out) {
     return *out ? EXIT_OK : console_fail(&p->console, EXIT_MEMORY, "out of host memory");
 }
 
-/* With a report, unless the results were begun without them; and where they were begun with them. */
+/* How many layers the model has: its folder says so. */
+static int count_layers(program *p, size_t *layers) {
+    vlcache_outline *outline = NULL;
+    vlcache_outline_info info;
+    vlcache_status status = vlcache_outline_open(p->folder, NULL, &outline);
+    if (status) return console_fail(&p->console, exit_code(status), "%s", vlcache_error_message());
+    vlcache_outline_describe(outline, &info);
+    *layers = (size_t)info.model.layers;
+    vlcache_outline_destroy(&outline);
+    return EXIT_OK;
+}
+
+/* Those of --study, or of a report; what the results were begun with goes before. */
 static int choose_studies(program *p) {
     options *o = &p->options;
-    if (!results_have_studies(o->results, o->report != NULL)) return EXIT_OK;
-    return studies_add(&o->variants, &o->studies);
+    char names[STUDY_NAMES_BYTES], found[STUDY_NAMES_BYTES];
+    unsigned which = o->report ? STUDY_USUAL : 0, there = 0;
+    size_t layers = 0;
+    int code = o->study ? studies_parse(o->study, &which) : EXIT_OK;
+    if (o->fit) which |= STUDY_LAYERS;
+    studies_names(which, names);
+    results_studies(o->results, *names ? names : "none", found, sizeof found);
+    if (!code) code = studies_parse(found, &there);
+    if (!code && o->fit && !(there & STUDY_LAYERS))
+        code = console_fail(&p->console, EXIT_USAGE,
+                            "--fit: --results %s were begun without --study layers: name another file",
+                            o->results);
+    if (!code && o->study && which & ~there)
+        code = console_fail(&p->console, EXIT_USAGE,
+                            "--study: --results %s were begun with \"%s\": name another file", o->results,
+                            found);
+    if (code || !there) return code;
+    if (there & STUDY_LAYERS) code = count_layers(p, &layers);
+    return code ? code : studies_add(there, layers, &o->variants, &o->studies);
 }
 
 static int open_results(program *p) {
@@ -178,6 +216,7 @@ static int put_out(program *p) {
         return console_fail(&p->console, EXIT_INPUT, "%s: no question could be asked", p->options.data);
     if (!code) code = table_write(&o, p->options.format, &p->console);
     if (!code) code = put_report(p, &o);
+    if (!code && p->options.fit) code = fit_write(&o, &p->options, &p->console);
     if (!code) tell_summary(p);
     return code;
 }
@@ -190,7 +229,13 @@ static int check_report(program *p) {
         if (read[i] && outfile_replaces(o->report, read[i]))
             return console_fail(&p->console, EXIT_USAGE, "--report %s: is a file that is read: name another",
                                 o->report);
-    return o->report ? report_check(o->report, &p->console) : EXIT_OK;
+    if (o->fit && ((o->report && outfile_replaces(o->fit, o->report)) ||
+                   (o->results && outfile_replaces(o->fit, o->results)) ||
+                   (o->data && outfile_replaces(o->fit, o->data))))
+        return console_fail(&p->console, EXIT_USAGE, "--fit %s: is another file of this run: name another",
+                            o->fit);
+    int code = o->report ? report_check(o->report, &p->console) : EXIT_OK;
+    return code || !o->fit ? code : outfile_check("--fit", o->fit, &p->console);
 }
 
 static int evaluate(program *p) {

@@ -67,7 +67,12 @@ typedef enum vlcache_allocation {
                                        1) */
     VLCACHE_ALLOCATION_MIXED,     /**< "mixed[:UNIFORM]": UNIFORM of uniform + (1 - UNIFORM) of sparsity
                                        (EffiVLM-Bench, arXiv 2506.00479) */
+    VLCACHE_ALLOCATION_LAYERS,    /**< "layers:S,S,...": SHARES that somebody chose or fitted, one a layer:
+                                       min(1, c s(l)), c such that the mean is alpha */
 } vlcache_allocation;
+
+/** Most layers that can be given shares one by one. */
+#define VLCACHE_SHARES_MOST 128
 
 /** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
 typedef enum vlcache_scoring {
@@ -189,6 +194,9 @@ typedef struct vlcache_compress_options {
                       keys and channels of values that share a scale, from 16 to 1024; 0: the policy's, or 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
+    int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
+    double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
+                                             count */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -196,7 +204,9 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0                      \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, {                \
+            0                                                                                                \
+        }                                                                                                    \
     }
 
 /** One layer of one compressed prompt. */
@@ -209,6 +219,10 @@ typedef struct vlcache_compress_layer {
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
     int centroids;   /**< rows that stand for the others: kept + centroids = n(l) */
     int coded;       /**< of kept: in few bits, with storage "coded" or "bits" all or none */
+    double dims[2];  /**< of coded rows: how many dimensions hold 90% of the variance of keys and of values,
+                          mean over kv heads, as far as the basis goes: of its last one where it holds less;
+                          0: not coded */
+    double bits[2];  /**< bits of a coded row, keys and values, mean over kv heads */
 } vlcache_compress_layer;
 
 /** A whole compressed prompt (one sequence). Bytes are of keys and values, all layers, without spare room in
@@ -255,18 +269,19 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
 
 /**
  * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary" and "storage",
- * with its numbers, from its text, as the axes above say it: "mixed:0.8", "window:32", "adaptive:0.2",
- * "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, perhaps
- * with a point and more of them, in every locale; one that the text leaves out is the usual one. NULL text:
- * as the policy has it. What does not go together is found by vlcache_compress_check(). `options` stay as
- * they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to
- * hold it, or a text that is none of its values; field "compress.pooling", value, what it may be).
+ * with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2", "window:32",
+ * "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and weights are
+ * digits, perhaps with a point and more of them, in every locale; one that the text leaves out is the usual
+ * one. NULL text: as the policy has it. What does not go together is found by vlcache_compress_check().
+ * `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis,
+ * options too small to hold it, or a text that is none of its values; field "compress.pooling", value, what
+ * it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);
 
 /** Room for the text of any axis, the zero behind it included. */
-enum { VLCACHE_AXIS_BYTES = 64 };
+enum { VLCACHE_AXIS_BYTES = 2048 };
 
 /**
  * What options come to on one of these axes, as text, in the one spelling that vlcache_compress_set() reads

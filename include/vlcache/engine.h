@@ -98,9 +98,13 @@ typedef struct vlcache_generate_options {
     void *user;                   /**< of both callbacks; NULL */
     size_t min_tokens;            /**< an end token before so many tokens is a token like any other, for
                                        answers of a length (measurements); 0 */
+    const int32_t *told; /**< n_told tokens that the answer is, in place of chosen ones: how likely the model
+                              finds them, in vlcache_answer.losses. They say how many there are, whatever
+                              max_tokens says; not with `probe`. Borrowed until the turn has ended. NULL */
+    size_t n_told;       /**< 1..16777216 where `told` is given; 0 */
 } vlcache_generate_options;
 #define VLCACHE_GENERATE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL, 0 }
+    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL, 0, NULL, 0 }
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {
@@ -150,6 +154,8 @@ typedef struct vlcache_answer {
     const char *text;      /**< UTF-8; equals the streamed pieces */
     const int32_t *tokens; /**< n_tokens ids, without the end token */
     int n_tokens;
+    const float *losses; /**< n_tokens: the negative logarithm of the probability of each token, of an answer
+                              that was told; else NULL */
     vlcache_finish finish;
     int prompt_tokens;      /**< of this turn */
     int visual_tokens;      /**< of these, tokens of pictures */

@@ -71,6 +71,14 @@ VLCACHE_API vlcache_status vlcache_model_create_random(vlcache_device *device, c
                                                        const vlcache_model_options *options,
                                                        vlcache_model **out);
 
+/**
+ * The tokens of a text by itself, nothing added to it and special tokens in it read as such: up to `capacity`
+ * of them into `ids`, `*n` how many there are. Errors: VLCACHE_E_ARGUMENT (NULL), VLCACHE_E_UNSUPPORTED (a
+ * model without tokenizer), VLCACHE_E_NO_MEMORY.
+ */
+VLCACHE_API vlcache_status vlcache_model_tokenize(const vlcache_model *model, const char *text, int32_t *ids,
+                                                  size_t capacity, size_t *n);
+
 /** Describes a model. */
 VLCACHE_API void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info);
 

@@ -43,6 +43,14 @@ VLCACHE_API vlcache_status vlcache_session_ask(vlcache_session *session, const v
                                                const vlcache_generate_options *generate,
                                                const vlcache_answer **answer);
 
+/**
+ * How many tokens a turn would have, visual ones included, if it were asked now: `*tokens` (0 on failure).
+ * Runs nothing and reads no pixels; the conversation and the last answer stay. Errors: those of
+ * vlcache_session_ask() that the prompt by itself may have.
+ */
+VLCACHE_API vlcache_status vlcache_session_count(vlcache_session *session, const vlcache_prompt *prompt,
+                                                 int *tokens);
+
 /** Hears of each variant of vlcache_session_compare(): `answer` and the calls below speak of that variant
  * until the next one. False ends the comparison. */
 typedef bool (*vlcache_variant_fn)(void *user, size_t variant, const vlcache_answer *answer);
@@ -59,6 +67,8 @@ VLCACHE_API vlcache_status vlcache_session_compare(vlcache_session *session, con
                                                    const vlcache_compress_options *variants,
                                                    size_t n_variants, vlcache_variant_fn each, void *user);
 
+enum { VLCACHE_TENTHS = 10 };
+
 /** What the full cache attends to while it answers, and how much of that a variant has kept: one layer. A
  * step is one decoded token's way through the model; all numbers are NaN when there was none. */
 typedef struct vlcache_probe_layer {
@@ -69,6 +79,8 @@ typedef struct vlcache_probe_layer {
                            attends to most, the share that the variant has kept, k being how many that is
                            (centroids are no tokens); mean over kv heads */
     double hit_all;   /**< the same, mean over all steps */
+    double hit_tenth[VLCACHE_TENTHS]; /**< and over each tenth of the steps, one after another; NaN where
+                                           that has none */
 } vlcache_probe_layer;
 
 /**

@@ -9,6 +9,7 @@
 #include "compress/axis.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, value_bits);
+VLCI_OPTIONS_END(vlcache_compress_options, shares);
 
 vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_compress_options *to) {
     if (!from)
@@ -140,10 +141,50 @@ static void write_share(char text[VLCACHE_AXIS_BYTES], const char *name, double 
 
 static const char *const allocations[] = {"", "uniform", "sparsity", "pyramid"};
 
+static double six_decimals(double value) {
+    return floor(value * 1e6 + 0.5) / 1e6;
+}
+
+/* As real(), or a point and digits. */
+static bool bare_real(const char **at, double *out) {
+    char text[32] = "0";
+    size_t n = 1 + strspn(*at + (**at == '.'), "0123456789");
+    if (**at != '.') return real(at, out);
+    if (n < 2 || n > 20) return false;
+    memcpy(text + 1, *at, n);
+    *at += n;
+    const char *c = text;
+    return real(&c, out);
+}
+
+/* "S,S,...": proportions, not all of them nothing. */
+static bool read_shares(const char *at, vlcache_compress_options *o) {
+    double sum = 0.0, share = 0.0;
+    o->allocation = VLCACHE_ALLOCATION_LAYERS;
+    do {
+        if (o->n_shares == VLCACHE_SHARES_MOST || !bare_real(&at, &share) || share > 1000.0) return false;
+        o->shares[o->n_shares++] = six_decimals(share);
+        sum += six_decimals(share);
+    } while (word(&at, ","));
+    return ended(at) && sum > 0.0;
+}
+
+static void write_shares(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
+    size_t n = (size_t)snprintf(text, VLCACHE_AXIS_BYTES, "layers");
+    for (int l = 0; l < o->n_shares && l < VLCACHE_SHARES_MOST; l++) {
+        char number[32] = "";
+        write_real(six_decimals(o->shares[l]), number);
+        n += (size_t)snprintf(text + n, VLCACHE_AXIS_BYTES - n, "%c%.12s", l ? ',' : ':', number);
+    }
+}
+
 static bool read_allocation(const char *at, vlcache_compress_options *o) {
     o->allocation = at ? (vlcache_allocation)among(at, allocations, 4) : VLCACHE_ALLOCATION_AS_POLICY;
     o->uniform = VLCACHE_AS_POLICY;
+    o->n_shares = 0;
+    memset(o->shares, 0, sizeof o->shares);
     if (!at || o->allocation) return true;
+    if (word(&at, "layers:")) return read_shares(at, o);
     o->allocation = VLCACHE_ALLOCATION_MIXED;
     o->uniform = VLCI_USUAL_UNIFORM;
     return word(&at, "mixed") && real_or_end(at, &o->uniform) && o->uniform <= 1.0;
@@ -152,6 +193,8 @@ static bool read_allocation(const char *at, vlcache_compress_options *o) {
 static void write_allocation(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
     if (o->allocation == VLCACHE_ALLOCATION_MIXED)
         write_share(text, "mixed", o->uniform);
+    else if (o->allocation == VLCACHE_ALLOCATION_LAYERS)
+        write_shares(o, text);
     else
         snprintf(text, VLCACHE_AXIS_BYTES, "%s", allocations[o->allocation]);
 }
@@ -317,8 +360,9 @@ static const struct axis {
     void (*write)(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]);
     const char *accepted;
 } axes[] = {
-    {"allocation", UP_TO(uniform), read_allocation, write_allocation,
-     "uniform, sparsity, pyramid or mixed[:UNIFORM], UNIFORM from 0 to 1"},
+    {"allocation", UP_TO(shares), read_allocation, write_allocation,
+     "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, or layers:S,S,..., a share from 0 to "
+     "1000 for each layer, at most 128, not all of them 0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
      "post-vision, accumulated, window:W (W from 1) or sink+recent"},
     {"selection", UP_TO(floor), read_selection, write_selection,

@@ -5,6 +5,7 @@
  *     sparse(l)  = clip(density(l) / sum density * alpha * L, 0.01, 1)
  *     beta(l)    = uniform * alpha + (1 - uniform) * sparse(l)             mixed: uniform 1, sparsity 0
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
+ *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
  *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
  *     recent(l)  = max(1, round(recent * n(l)))
  *
@@ -44,6 +45,22 @@ static double pyramid(const vlci_recipe *r, int layer, int layers) {
     return layers < 2 ? r->budget : r->budget * (top + (bottom - top) * layer / (layers - 1));
 }
 
+/* c of the shares: what layers that are full cannot take goes to the others. */
+static double scale_of(const vlci_recipe *r, int layers) {
+    double c = 0.0, before;
+    do {
+        double left = r->budget * layers, rest = 0.0;
+        before = c;
+        for (int l = 0; l < layers; l++) {
+            bool full = c * r->shares[l] >= 1.0;
+            left -= full ? 1.0 : 0.0;
+            rest += full ? 0.0 : r->shares[l];
+        }
+        if (rest > 0.0 && left > 0.0) c = fmax(c, left / rest);
+    } while (c > before);
+    return c;
+}
+
 static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at) {
     int n = share(at->budget, tokens, 1, tokens);
     at->recent = share(r->recent, n, 1, n);
@@ -56,10 +73,12 @@ static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at)
 void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
                        vlcache_compress_layer *layer) {
     double density_sum = 0.0;
+    double scale = recipe->allocation == VLCI_ALLOCATE_LAYERS ? scale_of(recipe, all) : 0.0;
     for (int l = 0; l < layers; l++) density_sum += 1.0 - layer[l].sparsity;
     for (int l = 0; l < layers; l++) {
         vlcache_compress_layer *at = &layer[l];
-        at->budget = recipe->budget >= 1.0 ? 1.0
+        at->budget = recipe->budget >= 1.0                        ? 1.0
+                     : recipe->allocation == VLCI_ALLOCATE_LAYERS ? fmin(1.0, scale * recipe->shares[l])
                      : recipe->allocation == VLCI_ALLOCATE_PYRAMID
                          ? pyramid(recipe, l, all)
                          : mixed(recipe, at->sparsity, density_sum, all);

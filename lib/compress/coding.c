@@ -13,6 +13,7 @@
 #include <math.h>
 
 #include "compress/bits.h"
+#include "compress/spectrum.h"
 #include "core/alloc.h"
 
 /* QUERIES: rows of a part of the prompt whose queries are looked at. COLUMNS of a basis suffice for
@@ -303,7 +304,7 @@ static vlcache_status make_codes(vlci_coding *c, const uint8_t *bits) {
     return status;
 }
 
-vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
+vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcache_compress_layer *layer) {
     size_t n = 2 * n_heads(c) * (size_t)c->measured.columns;
     numbers read = {0};
     vlci_bits share = {.matrices = 2 * (int)n_heads(c), .dims = c->measured.columns};
@@ -318,6 +319,10 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
         share.most = most_bits(c, &share.basis);
         status = vlci_bits_share(&share, bits);
     }
+    for (int l = 0; l < c->shape.layers && layer && !status; l++)
+        vlci_spectrum_layer(&(vlci_spectrum){c->shape.kv_heads, c->measured.columns, read.energy, read.total,
+                                             bits},
+                            l, &layer[l]);
     if (!status) status = make_codes(c, bits);
     if (!status) status = vlci_code_round(&c->kernels->code, &c->measured, c->codes);
     free_numbers(&read);

@@ -62,9 +62,9 @@ int vlci_coding_layers(const vlci_coding *coding);
 /** Enqueues the statistics of some layers. Errors: the device's. */
 vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layers);
 
-/** Shares bits out and makes room for codes; blocks. Errors: VLCACHE_E_UNSUPPORTED (rows that are not
- * finite), VLCACHE_E_NO_MEMORY, the device's. */
-vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen);
+/** Shares bits out and makes room for codes; blocks. `layer` [layers], or NULL: dims and bits of each are
+ * told. Errors: VLCACHE_E_UNSUPPORTED (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen, vlcache_compress_layer *layer);
 
 /** Enqueues the codes of a layer. Errors: the device's. */
 vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layer);

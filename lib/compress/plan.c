@@ -35,9 +35,17 @@ static vlcache_status check_shape(const vlci_compress_shape *s) {
     return VLCACHE_OK;
 }
 
+static vlcache_status check_shares(const vlci_compress_shape *s, const vlci_recipe *r) {
+    if (!r->compresses || r->allocation != VLCI_ALLOCATE_LAYERS || r->n_shares == s->layers)
+        return VLCACHE_OK;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.n_shares", VLCI_VALUE("%d", r->n_shares),
+                       "must be %d, a share for each layer of this model", s->layers);
+}
+
 vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape,
                                   const vlci_recipe *recipe, vlci_compress_kernels *k) {
     vlcache_status status = check_shape(shape);
+    if (!status) status = check_shares(shape, recipe);
     if (status) return status;
     k->device = device;
     k->shape = *shape;
@@ -383,7 +391,7 @@ static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
         vlci_heads h = heads_of(p, kv, l, layers - l < at_once ? layers - l : at_once);
         status = vlci_coding_measure(p->coding, &h);
     }
-    return status ? status : vlci_coding_share(p->coding, p->seen);
+    return status ? status : vlci_coding_share(p->coding, p->seen, p->layer);
 }
 
 /* Layers whose budgets are known shrink. */

@@ -30,14 +30,20 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
-#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0, 0, 0
-#define CODED(run)            VLCACHE_STORAGE_CODED, run, 0, 0, 0
+#define EXACT                                                                                                \
+    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, {                                                                  \
+        0                                                                                                    \
+    }
+#define CODED(run)                                                                                           \
+    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, {                                                                \
+        0                                                                                                    \
+    }
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, {0}},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -122,7 +128,7 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
     const struct {
         const char *name;
         int value, last;
-    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_MIXED},
+    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_LAYERS},
                  {"scoring", (int)o->scoring, VLCACHE_SCORING_SINK_RECENT},
                  {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
@@ -178,6 +184,28 @@ static vlcache_status check_number(const number *n) {
                                        n->high));
 }
 
+static vlcache_status refuse_shares(const vlcache_compress_options *o, const char *hint) {
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.n_shares", VLCI_VALUE("%d", o->n_shares), "%s",
+                       hint);
+}
+
+/* Negated comparisons, so that NaN is refused too. */
+static vlcache_status check_shares(const vlcache_compress_options *o) {
+    double sum = 0.0;
+    if (o->allocation != VLCACHE_ALLOCATION_LAYERS)
+        return o->n_shares ? refuse_shares(o, "must be 0: allocation as it is has no use for shares")
+                           : VLCACHE_OK;
+    if (o->n_shares < 1 || o->n_shares > VLCACHE_SHARES_MOST)
+        return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers", VLCACHE_SHARES_MOST));
+    for (int l = 0; l < o->n_shares; l++) {
+        sum += o->shares[l];
+        if (!(o->shares[l] >= 0.0 && o->shares[l] <= 1000.0))
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.shares[%d]", l),
+                               VLCI_VALUE("%.10g", o->shares[l]), "must be 0 to 1000");
+    }
+    return sum > 0.0 ? VLCACHE_OK : refuse_shares(o, "must have a share above 0 among them");
+}
+
 static vlcache_status check_numbers(const vlcache_compress_options *o) {
     bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
     bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
@@ -205,7 +233,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
         status = check_number(&numbers[i]);
-    return status;
+    return status ? status : check_shares(o);
 }
 
 /* ---- together ------------------------------------------------------------------------------------------ */
@@ -284,6 +312,7 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
         vlci_axis_text(o, i, text);
         if (*text) return refuse_axis(o, i, hint);
     }
+    if (o->n_shares) return refuse_shares(o, hint);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].value != VLCACHE_AS_POLICY)
             return refuse_number(&(number){.name = numbers[i].name, .value = numbers[i].value}, hint);
@@ -310,38 +339,42 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                                             VLCI_SCORE_WINDOW, VLCI_SCORE_NONE};
     bool mixed = o->allocation == VLCACHE_ALLOCATION_MIXED, deferred = o->defer > 0;
     bool pooled = o->pooling != VLCACHE_POOLING_NONE, summed = o->summary != VLCACHE_SUMMARY_NONE;
-    return (vlci_recipe){.policy = o->policy,
-                         .compresses = true,
-                         .budget = o->budget,
-                         .threshold = o->threshold,
-                         .recent = o->recent,
-                         .sinks = o->sinks,
-                         .allocation = o->allocation == VLCACHE_ALLOCATION_PYRAMID ? VLCI_ALLOCATE_PYRAMID
-                                                                                   : VLCI_ALLOCATE_MIXED,
-                         .uniform = mixed                                         ? o->uniform
-                                    : o->allocation == VLCACHE_ALLOCATION_UNIFORM ? 1.0
-                                                                                  : 0.0,
-                         .scoring = scorings[o->scoring],
-                         .window = o->scoring == VLCACHE_SCORING_WINDOW ? o->window : 0,
-                         .per_head = o->selection != VLCACHE_SELECTION_PER_LAYER,
-                         .adaptive = o->selection == VLCACHE_SELECTION_ADAPTIVE,
-                         .floor = o->selection == VLCACHE_SELECTION_ADAPTIVE ? o->floor : 0.0,
-                         .pooling = !pooled                              ? VLCI_POOL_NONE
-                                    : o->pooling == VLCACHE_POOLING_LINE ? VLCI_POOL_LINE
-                                                                         : VLCI_POOL_GRID,
-                         .pool_rows = o->pooling == VLCACHE_POOLING_GRID ? o->pool_rows : 1,
-                         .pool_columns = pooled ? o->pool_columns : 1,
-                         .defer = o->defer,
-                         .defer_weight = deferred ? o->defer_weight : 0.0,
-                         .centroids = summed ? o->centroids : 0.0,
-                         .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
-                         .iterations = summed ? o->iterations : 0,
-                         .coded = o->storage == VLCACHE_STORAGE_CODED,
-                         .bits = o->bits,
-                         .run = o->run,
-                         .quantised = o->storage == VLCACHE_STORAGE_BITS,
-                         .key_bits = o->key_bits,
-                         .value_bits = o->value_bits};
+    vlci_recipe recipe = {.policy = o->policy,
+                          .compresses = true,
+                          .budget = o->budget,
+                          .threshold = o->threshold,
+                          .recent = o->recent,
+                          .sinks = o->sinks,
+                          .allocation = o->allocation == VLCACHE_ALLOCATION_PYRAMID  ? VLCI_ALLOCATE_PYRAMID
+                                        : o->allocation == VLCACHE_ALLOCATION_LAYERS ? VLCI_ALLOCATE_LAYERS
+                                                                                     : VLCI_ALLOCATE_MIXED,
+                          .uniform = mixed                                         ? o->uniform
+                                     : o->allocation == VLCACHE_ALLOCATION_UNIFORM ? 1.0
+                                                                                   : 0.0,
+                          .scoring = scorings[o->scoring],
+                          .window = o->scoring == VLCACHE_SCORING_WINDOW ? o->window : 0,
+                          .per_head = o->selection != VLCACHE_SELECTION_PER_LAYER,
+                          .adaptive = o->selection == VLCACHE_SELECTION_ADAPTIVE,
+                          .floor = o->selection == VLCACHE_SELECTION_ADAPTIVE ? o->floor : 0.0,
+                          .pooling = !pooled                              ? VLCI_POOL_NONE
+                                     : o->pooling == VLCACHE_POOLING_LINE ? VLCI_POOL_LINE
+                                                                          : VLCI_POOL_GRID,
+                          .pool_rows = o->pooling == VLCACHE_POOLING_GRID ? o->pool_rows : 1,
+                          .pool_columns = pooled ? o->pool_columns : 1,
+                          .defer = o->defer,
+                          .defer_weight = deferred ? o->defer_weight : 0.0,
+                          .centroids = summed ? o->centroids : 0.0,
+                          .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
+                          .iterations = summed ? o->iterations : 0,
+                          .coded = o->storage == VLCACHE_STORAGE_CODED,
+                          .bits = o->bits,
+                          .run = o->run,
+                          .quantised = o->storage == VLCACHE_STORAGE_BITS,
+                          .key_bits = o->key_bits,
+                          .value_bits = o->value_bits};
+    recipe.n_shares = o->n_shares;
+    memcpy(recipe.shares, o->shares, sizeof recipe.shares);
+    return recipe;
 }
 
 vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {

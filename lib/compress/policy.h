@@ -6,7 +6,11 @@
 
 #include "vlcache/compress.h"
 
-typedef enum vlci_allocation { VLCI_ALLOCATE_MIXED, VLCI_ALLOCATE_PYRAMID } vlci_allocation;
+typedef enum vlci_allocation {
+    VLCI_ALLOCATE_MIXED,
+    VLCI_ALLOCATE_PYRAMID,
+    VLCI_ALLOCATE_LAYERS
+} vlci_allocation;
 typedef enum vlci_scoring {
     VLCI_SCORE_NONE,
     VLCI_SCORE_POST_VISION,
@@ -43,6 +47,8 @@ typedef struct vlci_recipe {
                 that share a scale */
     bool quantised; /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
     int key_bits, value_bits;
+    int n_shares; /**< of an allocation by layers: of the model's layers */
+    double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;
 
 /** Whether budgets depend on the sparsity that the prompt shows. */

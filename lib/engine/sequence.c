@@ -76,11 +76,13 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     vlci_free(s->message);
     vlci_free(s->text);
     vlci_free(s->tokens);
+    vlci_free(s->losses);
     s->images = NULL;
     s->videos = NULL;
     s->message = s->text = NULL;
     s->text_bytes = s->text_room = 0;
     s->tokens = NULL;
+    s->losses = NULL;
     s->answer = (vlcache_answer){0};
     s->status = VLCACHE_OK;
     s->ended = s->looked = s->waiting = s->stopped = false;

@@ -81,6 +81,7 @@ struct vlcache_sequence {
     char *text; /* answer.text */
     size_t text_bytes, text_room;
     int32_t *tokens; /* answer.tokens */
+    float *losses;   /* answer.losses */
 };
 
 /** Layer and head count for messages and checks. */
@@ -119,6 +120,9 @@ void vlci_sequence_release(vlcache_sequence *sequence);
  * then. */
 vlcache_status vlci_turn_ask(vlcache_sequence *sequence, const vlcache_prompt *prompt,
                              const vlcache_generate_options *generate);
+
+/** How many tokens the turn would have, laid out and put away again. Errors: as vlci_turn_ask(). */
+vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt *prompt, int *tokens);
 
 /** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
  */

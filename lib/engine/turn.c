@@ -30,7 +30,7 @@ static bool cancelled(vlcache_sequence *s) {
 /* ---- asking -------------------------------------------------------------------------------------------- */
 
 VLCI_OPTIONS_END(vlcache_prompt, stream_frames);
-VLCI_OPTIONS_END(vlcache_generate_options, min_tokens);
+VLCI_OPTIONS_END(vlcache_generate_options, n_told);
 
 static vlcache_status check_generate(const vlcache_generate_options *g) {
     if (g->max_tokens < 0 || g->max_tokens > 1 << 24)
@@ -48,6 +48,26 @@ static vlcache_status check_generate(const vlcache_generate_options *g) {
     return VLCACHE_OK;
 }
 
+/* An answer that is told has as many tokens as it has, end tokens among them. */
+static vlcache_status take_told(vlcache_sequence *s) {
+    vlcache_generate_options *g = &s->how;
+    int vocab = vlci_sequence_text(s)->vocab;
+    if (!g->told && !g->n_told) return VLCACHE_OK;
+    if (!g->told || g->n_told < 1 || g->n_told > 1 << 24)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.n_told", VLCI_VALUE("%zu", g->n_told),
+                           "must be 1 to %d where tokens are told, else 0", 1 << 24);
+    if (g->probe)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.probe", "true",
+                           "must be false where the answer is told");
+    for (size_t i = 0; i < g->n_told; i++)
+        if (g->told[i] < 0 || g->told[i] >= vocab)
+            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("generate.told[%zu]", i),
+                               VLCI_VALUE("%d", (int)g->told[i]), "must be from 0 to %d", vocab - 1);
+    g->max_tokens = (int)g->n_told;
+    g->min_tokens = g->n_told;
+    return VLCACHE_OK;
+}
+
 static vlcache_status take(vlcache_sequence *s, const vlcache_prompt *prompt,
                            const vlcache_generate_options *generate) {
     vlcache_status status =
@@ -55,11 +75,8 @@ static vlcache_status take(vlcache_sequence *s, const vlcache_prompt *prompt,
     if (!status)
         status = VLCI_OPTIONS_TAKE("generate", vlcache_generate_options, max_tokens,
                                    VLCACHE_GENERATE_OPTIONS_INIT, generate, &s->how);
-    if (!status && s->recalls && s->asked.stream_frames)
-        status = vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
-                             VLCI_VALUE("%d", (int)s->asked.stream_frames),
-                             "a conversation with recall keeps every row: read the video at once (0)");
-    return status ? status : check_generate(&s->how);
+    if (!status) status = check_generate(&s->how);
+    return status ? status : take_told(s);
 }
 
 static vlcache_status check_context(const vlcache_sequence *s, const vlci_prompt *prompt) {
@@ -106,7 +123,11 @@ static vlcache_status check_stream(const vlcache_sequence *s) {
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "prompt.stream_frames",
                            VLCI_VALUE("%zu", s->asked.stream_frames), "must be at most %d",
                            VLCACHE_VIDEO_MAX_FRAMES);
-    if (s->recipe.coded)
+    if (s->recalls)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
+                           VLCI_VALUE("%zu", s->asked.stream_frames),
+                           "must be 0 with recall, which keeps every row");
+    if (s->recipe.coded || s->recipe.quantised)
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
                            VLCI_VALUE("%zu", s->asked.stream_frames),
                            "must be 0 with coded rows, whose bits are shared out over the whole prompt");
@@ -131,20 +152,37 @@ static void warn_of_rewriting(vlcache_sequence *s) {
     s->warned = true;
 }
 
+/* The question has joined what was said where it succeeds; otherwise nothing has changed. */
+static vlcache_status lay_out(vlcache_sequence *s, const vlcache_prompt *prompt,
+                              const vlcache_generate_options *generate, vlci_prompt *laid) {
+    vlci_turn place = {.chat = s->chat, .said = &s->said, .open = s->open};
+    vlcache_status status = take(s, prompt, generate);
+    if (status) return status;
+    status = note_question(s);
+    if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, laid);
+    if (!status) status = check_context(s, laid);
+    if (!status) status = check_stream(s);
+    if (!status) return VLCACHE_OK;
+    vlci_sequence_take_back(s);
+    vlci_prompt_release(laid);
+    return status;
+}
+
+vlcache_status vlci_turn_count(vlcache_sequence *s, const vlcache_prompt *prompt, int *tokens) {
+    vlci_prompt laid = {0};
+    vlcache_status status = lay_out(s, prompt, NULL, &laid);
+    *tokens = status ? 0 : laid.n;
+    if (status) return status;
+    vlci_sequence_take_back(s);
+    vlci_prompt_release(&laid);
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
                              const vlcache_generate_options *generate) {
-    vlci_turn place = {.chat = s->chat, .said = &s->said, .open = s->open};
     vlci_prompt laid = {0};
-    vlcache_status status = take(s, prompt, generate);
-    if (!status) status = note_question(s);
-    if (!status) status = vlci_prompt_create(s->shared->model, &s->asked, &place, &laid);
-    if (!status) status = check_context(s, &laid);
-    if (!status) status = check_stream(s);
-    if (status) {
-        vlci_sequence_take_back(s);
-        vlci_prompt_release(&laid);
-        return status;
-    }
+    vlcache_status status = lay_out(s, prompt, generate, &laid);
+    if (status) return status;
     if (laid.rewritten) warn_of_rewriting(s);
     vlci_sequence_forget(s);
     s->prompt = laid;
@@ -362,7 +400,7 @@ static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt)
     int *visual = list_visual(prompt);
     status = past && visual ? VLCACHE_OK : vlci_fail_memory("lengths of the KV cache");
     asked.past = past;
-    asked.visual = visual;
+    asked.visual = s->prompt.visual ? visual : NULL; /* of a text model all rows may be coded */
     asked.n_visual = prompt->visual;
     if (!status) status = create_plans(s, &asked);
     vlci_free(past);
@@ -550,13 +588,45 @@ static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more)
 
 static vlcache_status begin_answer(vlcache_sequence *s) {
     s->tokens = vlci_alloc((size_t)s->how.max_tokens + 1, sizeof *s->tokens);
-    vlcache_status status = s->tokens ? make_text_room(s, 0) : vlci_fail_memory("answer");
+    if (s->how.told) s->losses = vlci_alloc(s->how.n_told, sizeof *s->losses);
+    bool room = s->tokens && (s->losses || !s->how.told);
+    vlcache_status status = room ? make_text_room(s, 0) : vlci_fail_memory("answer");
     if (!status) s->text[0] = 0;
     if (!status && s->shared->model->tokenizer)
         status = vlci_detokenizer_create(s->shared->model->tokenizer, &s->stream);
     if (!status)
         status = vlci_step_best(&s->shared->step, VLCACHE_FIRST_LOGITS, s->answer.first_logits,
                                 &s->answer.n_first_logits);
+    return status;
+}
+
+/* -log p of the token that a sequence is told next, from row `row` of the logits. */
+static vlcache_status measure_loss(vlcache_sequence *s, int row, float *logits) {
+    size_t vocab = (size_t)vlci_sequence_text(s)->vocab, bytes = vocab * sizeof *logits;
+    double most = -(double)INFINITY, sum = 0.0;
+    int at = s->answer.n_tokens;
+    vlcache_status status =
+        vlci_read(device_of(s), s->shared->text.logits, (size_t)row * bytes, logits, bytes);
+    if (status) return status;
+    for (size_t i = 0; i < vocab; i++) most = fmax(most, (double)logits[i]);
+    for (size_t i = 0; i < vocab; i++) sum += exp((double)logits[i] - most);
+    s->losses[at] = (float)(log(sum) + most - (double)logits[s->how.told[at]]);
+    return VLCACHE_OK;
+}
+
+/* Those that are told what they answer take that; the device knows nothing of it. */
+static vlcache_status be_told(vlci_shared *shared, vlcache_sequence **list, int n, const vlcache_status *own,
+                              int32_t *token) {
+    vlcache_status status = VLCACHE_OK;
+    float *logits = NULL;
+    for (int i = 0; i < n && !status; i++) {
+        if (own[i] || !list[i]->how.told) continue;
+        if (!logits) logits = vlci_alloc((size_t)vlci_sequence_text(list[i])->vocab, sizeof *logits);
+        status = logits ? measure_loss(list[i], i, logits) : vlci_fail_memory("logits");
+        token[i] = list[i]->how.told[list[i]->answer.n_tokens];
+        vlci_step_forget(&shared->step);
+    }
+    vlci_free(logits);
     return status;
 }
 
@@ -567,6 +637,7 @@ static void choose(vlci_shared *shared, vlcache_sequence **list, int n, const vl
     int32_t token[VLCI_STEP_MAX];
     for (int i = 0; i < n; i++) choices[i] = &list[i]->choice;
     vlcache_status status = vlci_step_choose(&shared->step, choices, n, token);
+    if (!status) status = be_told(shared, list, n, own, token);
     for (int i = 0; i < n; i++) {
         bool more = false;
         if (own[i]) continue; /* it has ended */
@@ -684,6 +755,7 @@ static void describe(vlcache_sequence *s) {
     describe_recall(s);
     a->text = s->text;
     a->tokens = s->tokens;
+    a->losses = s->losses;
     a->prompt_tokens = s->prompt.n;
     a->visual_tokens = s->prompt.visual;
     a->post_vision_tokens = s->prompt.after;

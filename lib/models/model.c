@@ -249,6 +249,24 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
     model->family->describe(&model->config, info);
 }
 
+vlcache_status vlcache_model_tokenize(const vlcache_model *model, const char *text, int32_t *ids,
+                                      size_t capacity, size_t *n) {
+    int32_t *all = NULL;
+    size_t found = 0;
+    if (!model || !text || !n || (capacity && !ids))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_tokenize: model, text, ids or n is NULL");
+    *n = 0;
+    if (!model->tokenizer)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "text", NULL,
+                           "the model has random weights and no tokenizer");
+    vlcache_status status = vlci_tokenizer_encode(model->tokenizer, text, strlen(text), false, &all, &found);
+    if (status) return status;
+    for (size_t i = 0; i < found && i < capacity; i++) ids[i] = all[i];
+    *n = found;
+    vlci_free(all);
+    return VLCACHE_OK;
+}
+
 vlcache_model *vlci_model_retain(vlcache_model *model) {
     __atomic_add_fetch(&model->references, 1, __ATOMIC_RELAXED);
     return model;

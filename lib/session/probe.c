@@ -179,6 +179,25 @@ static int hits(const vlci_probe *p, int step, int layer, int head, const int *k
     return n;
 }
 
+/* Which tenth a step is in, and how many steps that has. */
+static int tenth_of(int step, int steps) {
+    return (int)((int64_t)step * VLCACHE_TENTHS / steps);
+}
+
+static int tenth_steps(int tenth, int steps) {
+    int n = 0;
+    for (int s = 0; s < steps; s++) n += tenth_of(s, steps) == tenth;
+    return n;
+}
+
+/* Sums to means; all is known where everything is kept. */
+static void finish_tenths(const vlci_probe *p, bool kept_all, vlcache_probe_layer *out) {
+    for (int t = 0; t < VLCACHE_TENTHS; t++) {
+        int n = tenth_steps(t, p->steps);
+        out->hit_tenth[t] = !n ? (double)NAN : kept_all ? 1.0 : out->hit_tenth[t] / n;
+    }
+}
+
 static vlcache_status add_head(const vlci_probe *p, vlci_compress *plan, int layer, int head, int *kept,
                                vlcache_probe_layer *out) {
     int k = 0;
@@ -188,21 +207,28 @@ static vlcache_status add_head(const vlci_probe *p, vlci_compress *plan, int lay
         double hit = share * hits(p, s, layer, head, kept, k);
         if (s == 0) out->hit_first += hit;
         out->hit_all += hit / p->steps;
+        out->hit_tenth[tenth_of(s, p->steps)] += hit;
     }
     return status;
 }
 
 vlcache_status vlci_probe_layer(const vlci_probe *p, vlci_compress *plan, double threshold, int layer,
                                 vlcache_probe_layer *out) {
-    *out = (vlcache_probe_layer){p->steps, (double)NAN, (double)NAN, (double)NAN};
+    *out = (vlcache_probe_layer){
+        .steps = p->steps, .sparsity = (double)NAN, .hit_first = (double)NAN, .hit_all = (double)NAN};
+    for (int t = 0; t < VLCACHE_TENTHS && !p->steps; t++) out->hit_tenth[t] = (double)NAN;
     if (!p->steps) return VLCACHE_OK;
     out->sparsity = sparsity(p, threshold, layer);
     out->hit_first = out->hit_all = plan ? 0.0 : 1.0;
-    if (!plan) return VLCACHE_OK;
+    if (!plan) {
+        finish_tenths(p, true, out);
+        return VLCACHE_OK;
+    }
     vlcache_status status = VLCACHE_OK;
     int *kept = vlci_alloc((size_t)p->tokens, sizeof *kept);
     if (!kept) return vlci_fail_memory("kept positions");
     for (int h = 0; h < p->shape.kv_heads && !status; h++) status = add_head(p, plan, layer, h, kept, out);
+    finish_tenths(p, false, out);
     vlci_free(kept);
     return status;
 }

@@ -54,6 +54,12 @@ vlcache_status vlcache_session_ask(vlcache_session *session, const vlcache_promp
     return status ? status : vlcache_sequence_answer(session->sequence, answer);
 }
 
+vlcache_status vlcache_session_count(vlcache_session *session, const vlcache_prompt *prompt, int *tokens) {
+    if (!session || !tokens)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_session_count: session or tokens is NULL");
+    return vlci_turn_count(session->sequence, prompt, tokens);
+}
+
 void vlcache_session_cancel(vlcache_session *session) {
     if (session) vlcache_sequence_cancel(session->sequence);
 }

@@ -113,7 +113,7 @@ static void code(coding_case *c, const vlci_scores *seen) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
         ck_ok(vlci_coding_measure(c->coding, &h));
     }
-    c->status = vlci_coding_share(c->coding, seen);
+    c->status = vlci_coding_share(c->coding, seen, NULL);
     for (h.layer = 0; h.layer < c->layers && !c->status; h.layer++) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
         ck_ok(vlci_coding_write(c->coding, &h));

@@ -23,8 +23,22 @@ CLASSES = SHAPE0 + len(SHAPES) * len(COLORS) + len(COLORS)
 COLUMN_SLOTS, COLUMN_CLASSES, IGNORE = 6, 53, 255   # per patch of a bar's column: 3 digits of its value, 3 letters of its label; 0 none
 PICTURES = {"interleaved": 2, "interleaved-3": 3}   # of one question; of the other tasks 1
 TASKS = ["pages", "pages-hard", "charts", "captions", "captions-long", "pages-long", "transcribe", "turns", *PICTURES]
+LONG = ["transcribe-long", "turns-10"]      # for long answers: drawn by --task, not among those that ship
+STRANGE = {                                 # what training never drew, each beside its common twin
+    "words": """Voltage;Harbour;Altitude;Recipe;Kilometre;Diameter;Chapter;Humidity;Licence;Password;Nickname;Passport;Pharmacy;Warehouse;
+Currency;Bandwidth;Frequency;Molecule;Language;Festival;Ingredient;Magazine;Signature;Temperature;Workshop;Yield""".replace("\n", "").split(";"),
+    "labels": "Zinnia Quartz Walrus Yak Vole Jade Moth Wren Fern Kelp Lynx Moss Newt Opal Rye Sage Teak Urn Wasp Yam".split(),
+    "fonts": ("DejaVuSansMono", "LiberationMono-Regular", "FreeSerif", "FreeMono"),
+    "shades": {"red": (160, 60, 50), "green": (110, 190, 120), "blue": (110, 130, 190), "yellow": (190, 170, 70), "purple": (170, 110, 180),
+               "orange": (200, 120, 60), "black": (75, 70, 70), "pink": (225, 170, 190)},
+    "sizes": (11, 17)}                      # half sides of shapes; in training 22..44
+TWINS = [f"{how}-{what}" for what in STRANGE for how in ("common", "rare")]
 SPLITS = {"test": 0, "tune": 500_000_000, "train": 10**9}   # first seeds; training goes on from the last
 TRAIN_SEED, TEST_SEED, TUNE_SEED = SPLITS["train"], SPLITS["test"], SPLITS["tune"]
+PAIR, PLACED = "[^:;]+: [^;]+", "(nothing|a [a-z]+ [a-z]+) (at the|on the|in the) [a-z ]+"
+FORMS = {"pages-long": f"^{PAIR}(; {PAIR})*$", "transcribe": f"^{PAIR}(; {PAIR})*$", "transcribe-long": f"^{PAIR}(; {PAIR})*$",
+         "captions-long": f"^{PLACED}( and {PLACED}){{8}}$"}     # what a whole answer looks like
+ASKED = {"words": "What is the ", "labels": "What is the value of ", "fonts": "What is the ", "shades": "What is ", "sizes": "What is "}
 MARK, ORDINALS = "<image>\n", ["first", "second", "third"]
 TRANSCRIPT_TOKENS = 640                     # room for the longest answer of transcribe
 FONT_DIR = os.environ.get("DEMO_FONTS", "/usr/share/fonts/truetype")
@@ -159,10 +173,10 @@ def page(r, hard=None, pool=KEYS):
     return c, turns or [("What is the heading?", "none")]
 
 
-def dense_page(r):
+def dense_page(r, least=15):
     """Two columns of 15..18 lines of small type: the page whose transcript is long."""
     c = Canvas(tuple(r.randint(225, 255) for _ in range(3)))
-    ink, face, size, per = tuple(r.randint(0, 70) for _ in range(3)), r.randrange(len(NAMES)), r.randint(14, 16), r.randint(15, 18)
+    ink, face, size, per = tuple(r.randint(0, 70) for _ in range(3)), r.randrange(len(NAMES)), r.randint(14, 16), r.randint(least, 18)
     pitch = min(size * r.uniform(1.12, 1.3), (SIDE - 10) / per)
     top, fit, lines = r.uniform(3, SIDE - 7 - pitch * per), SIDE / 2 - 9, []
     for i, k in enumerate(r.sample(KEYS, 2 * per)):
@@ -232,7 +246,7 @@ def at(cell):
     return "in the center" if cell == 4 else ("on the " if cell in (3, 5) else "at the ") + PLACES[cell]
 
 
-def caption(r, fewest=1, most=4, pool=KINDS):
+def caption(r, fewest=1, most=4, pool=KINDS, sizes=(22, 44)):
     c = Canvas(tuple(r.randint(225, 255) for _ in range(3)))
     if r.random() < 0.3:
         for i in (112, 224):
@@ -240,7 +254,7 @@ def caption(r, fewest=1, most=4, pool=KINDS):
     n, names = r.randint(fewest, most), list(COLORS)
     cells, kinds = sorted(r.sample(range(9), n)), r.sample(pool, n)
     for cell, (col, kind) in zip(cells, kinds):
-        s = r.uniform(22, 44)
+        s = r.uniform(*sizes)
         x, y = cell % 3 * 112 + 56 + r.uniform(-8, 8), cell // 3 * 112 + 56 + r.uniform(-8, 8)
         shape(c, kind, x, y, s, COLORS[col])
         cls = SHAPE0 + SHAPES.index(kind) * len(COLORS) + names.index(col)
@@ -267,6 +281,38 @@ def questions(r):
         c, turns = r.choice([page, chart])(r)
         turns = [t for t in dict(turns).items() if t != c.whole]
     return c, turns[:r.randint(4, 8)]
+
+
+def longest_page(r):
+    """Of 64 dense pages the one with the longest transcript, about 500 tokens: most signs are a token each, two letters are one."""
+    pages = [dense_page(random.Random(r.random()), 18) for _ in range(64)]
+    return max(pages, key=lambda p: sum(1 if x.isalpha() else 2 for x in p[0].whole[1]))
+
+
+def ten_questions(r):
+    """A page, a chart or a scene, and ten questions about it."""
+    turns = []
+    while len(turns) < 10:
+        c, turns = r.choice([lambda r: page(r, True), chart, lambda r: caption(r, 4, 8)])(r)
+        turns = [t for t in dict(turns).items() if t[0] not in (c.whole[0], "Describe the image.")]
+    return c, turns[:10]
+
+
+def twin(what, rare, r):
+    """A picture with what training never drew, or the same sort of picture with what it did."""
+    global NAMES, COLORS
+    if what == "words": return page(r, False, STRANGE[what] if rare else KEYS)
+    if what == "labels": return chart(r, STRANGE[what] if rare else LABELS)
+    kept = NAMES, COLORS
+    if rare and what == "fonts": NAMES = STRANGE[what]
+    if rare and what == "shades": COLORS = STRANGE[what]
+    font.cache_clear(), advance.cache_clear()
+    try:
+        if what == "fonts": return page(r, False)
+        return caption(r, sizes=STRANGE[what]) if rare and what == "sizes" else caption(r)
+    finally:
+        NAMES, COLORS = kept
+        font.cache_clear(), advance.cache_clear()
 
 
 def interleaved(r, n):
@@ -297,7 +343,12 @@ def sample(task, seed):
     if task == "captions": return caption(r)
     if task == "captions-long": return caption(r, 5, 9)
     if task == "transcribe": return dense_page(r)
+    if task == "transcribe-long": return longest_page(r)
     if task == "turns": return questions(r)
+    if task == "turns-10": return ten_questions(r)
+    if task in TWINS:
+        how, what = task.split("-")
+        return twin(what, how == "rare", random.Random(f"{what}/{seed}"))
     return page(r, True if task == "pages-hard" else False if task == "pages" else None)
 
 
@@ -312,18 +363,20 @@ def test_item(task, i):
     """The pictures of seed i and what a line of the data file says of them, but for where they are."""
     canvases, lead, turns = scene(task, i)
     item = {"id": f"{task}-{i}", "task": task}
-    if task == "turns":
+    if task in ("turns", "turns-10"):
         item["turns"] = [{"question": q, "answers": [a]} for q, a in turns]
     else:
         r = random.Random(f"question/{task}/{i}")
         if task.endswith("-long") or task == "transcribe": turns = [canvases[0].whole]
+        elif task in TWINS: turns = [t for t in turns if t[0].startswith(ASKED[task.split("-")[1]])] or turns
         else: turns = [t for t in turns if t[0] != "Read the page."] or turns
         q, a = r.choice(turns)
         if task == "captions" and r.random() < 0.5:
             q, a = next(t for t in turns if t[0] == "Describe the image.")
         item.update(question=lead + q if len(canvases) > 1 else q, answers=[a])
-    item["metric"] = "exact" if task == "charts" else "anls"
-    if task == "transcribe": item["max_tokens"] = TRANSCRIPT_TOKENS
+    item["metric"] = "exact" if task in ("charts", "common-labels", "rare-labels") else "anls"
+    if task.startswith("transcribe"): item["max_tokens"] = TRANSCRIPT_TOKENS
+    if task in FORMS: item["form"] = FORMS[task]
     return [c.image for c in canvases], item
 
 
@@ -338,7 +391,7 @@ def write(task, i, folder, f):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--task", choices=[*TASKS, "all"], required=True, help="all: every task, in one questions.jsonl")
+    p.add_argument("--task", choices=[*TASKS, *LONG, *TWINS, "all"], required=True, help="all: every task, in one questions.jsonl")
     p.add_argument("--split", choices=SPLITS, default="test", help="test: to report, tune: to choose settings by, train: as in training")
     p.add_argument("--n", type=int, default=100, help="pictures, or conversations, of each task")
     p.add_argument("--out", required=True)

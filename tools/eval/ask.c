@@ -16,6 +16,7 @@
 #include "common/interrupt.h"
 #include "common/kept.h"
 #include "common/printable.h"
+#include "eval/equal.h"
 #include "eval/fingerprint.h"
 #include "eval/hash.h"
 
@@ -25,6 +26,9 @@ enum { GALLERY_CANDIDATES = 16 }; /* questions of each task whose kept tokens ar
 typedef struct question {
     asker *a;
     const item *it;
+    metric metric;
+    int32_t *given; /* tokens of this turn's answer, n_given of them */
+    size_t n_given;
     bool gallery;
     vlcache_image **images;
     size_t n_images;
@@ -74,9 +78,14 @@ static json_t *text_json(const char *text) {
     return value;
 }
 
+/* Of the likelihood of an answer, the answer is told. */
+static bool is_told(const question *q) {
+    return q->metric == METRIC_LIKELIHOOD;
+}
+
 /* A conversation has no prefill that its variants share, and so no probe. */
 static bool is_probed(const question *q) {
-    return q->a->options->studies.on && q->it->n_turns == 1;
+    return q->a->options->studies.which & STUDY_PROBE && q->it->n_turns == 1 && !is_told(q);
 }
 
 /* What all variants share. */
@@ -87,18 +96,35 @@ static void note_prompt(question *q, const vlcache_answer *answer) {
     set(q, q->record, "bytes", json_integer((json_int_t)answer->compress.bytes_full));
 }
 
+/* Takes what each layer's codes came to over; of rows that are not coded there is nothing. */
+static void note_coded(question *q, bool coded, json_t *dims, json_t *bits, json_t *run) {
+    if (coded) {
+        set(q, run, "dims", dims);
+        set(q, run, "bits", bits);
+        return;
+    }
+    json_decref(dims);
+    json_decref(bits);
+}
+
 /* Rows of each layer, and the sparsity behind them where this threshold has none yet. */
 static void note_layers(question *q, const variant *v, const vlcache_answer *answer, json_t *run) {
     char threshold[32];
     json_t *rows = json_array(), *sparsity = json_array(), *all = json_object_get(q->record, "sparsity");
     snprintf(threshold, sizeof threshold, "%g", v->options.threshold);
+    json_t *dims = json_array(), *bits = json_array();
+    bool coded = false;
     for (int l = 0; l < answer->compress.layers; l++) {
         vlcache_compress_layer layer;
         if (!known(q, vlcache_session_layer(q->session, l, &layer))) break;
         append(q, rows, json_integer(layer.kept + layer.centroids));
         if (!isnan(layer.sparsity)) append(q, sparsity, json_real(layer.sparsity));
+        append(q, dims, json_pack("[f, f]", layer.dims[0], layer.dims[1]));
+        append(q, bits, json_pack("[f, f]", layer.bits[0], layer.bits[1]));
+        coded |= layer.coded > 0;
     }
     set(q, run, "layers", rows);
+    note_coded(q, coded, dims, bits, run);
     bool measured = answer->compress.layers && (int)json_array_size(sparsity) == answer->compress.layers;
     if (measured && !json_object_get(all, threshold))
         set(q, all, threshold, sparsity);
@@ -111,6 +137,20 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
 /* Shares have more digits than anyone reads. */
 static json_t *share_json(double share) {
     return json_real(round(1e5 * share) / 1e5);
+}
+
+/* Hit rate of each tenth of the answer, mean over layers; null where that has no step. */
+static void note_tenths(question *q, const vlcache_answer *answer, json_t *run) {
+    double sum[VLCACHE_TENTHS] = {0};
+    json_t *tenths = json_array();
+    for (int l = 0; l < answer->compress.layers; l++) {
+        vlcache_probe_layer probe;
+        if (!known(q, vlcache_session_probe(q->session, l, &probe))) break;
+        for (int t = 0; t < VLCACHE_TENTHS; t++) sum[t] += probe.hit_tenth[t] / answer->compress.layers;
+    }
+    for (int t = 0; t < VLCACHE_TENTHS; t++)
+        append(q, tenths, isnan(sum[t]) ? json_null() : share_json(sum[t]));
+    set(q, run, "hit_tenth", tenths);
 }
 
 static void note_probe(question *q, const variant *v, const vlcache_answer *answer, json_t *run) {
@@ -127,6 +167,7 @@ static void note_probe(question *q, const variant *v, const vlcache_answer *answ
     }
     set(q, run, "hit", all);
     set(q, run, "hit_first", first);
+    note_tenths(q, answer, run);
     set(q, q->record, "steps", json_integer(probe.steps));
     if (json_object_get(decode, threshold))
         json_decref(sparsity);
@@ -181,6 +222,37 @@ static void note_seen(question *q, const vlcache_answer *answer, json_t *run) {
     kept_release(&k);
 }
 
+/* ---- visual and text tokens --------------------------------------------------------------------------- */
+
+/* Which positions of the prompt are visual. New memory. */
+static bool *list_visual(question *q, const vlcache_answer *answer) {
+    bool *visual = calloc((size_t)answer->prompt_tokens + 1, sizeof *visual);
+    for (int i = 0; i < answer->visual_tokens && visual; i++) {
+        vlcache_visual_token t;
+        if (!known(q, vlcache_session_visual(q->session, i, &t))) break;
+        if (t.position >= 0 && t.position < answer->prompt_tokens) visual[t.position] = true;
+    }
+    return visual;
+}
+
+/* Of each layer the share of its kept rows that is visual. */
+static void note_visual(question *q, const vlcache_answer *answer, json_t *run) {
+    kept k = {0};
+    json_t *shares = json_array();
+    bool *visual = list_visual(q, answer);
+    if (!q->code) q->code = kept_read(q->session, answer, &k, q->a->console);
+    if (!q->code && !visual) q->code = EXIT_MEMORY;
+    for (int l = 0; l < k.layers && !q->code; l++) {
+        size_t seen = 0, all = 0;
+        for (int i = l * k.heads; i < (l + 1) * k.heads; i++)
+            for (size_t p = 0; p < k.n[i]; p++, all++) seen += visual[k.positions[k.first[i] + p]];
+        append(q, shares, share_json(all ? (double)seen / (double)all : 0.0));
+    }
+    set(q, run, "visual", shares);
+    free(visual);
+    kept_release(&k);
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------ */
 
 static void note_first(question *q, size_t variant_index, const vlcache_answer *answer) {
@@ -189,11 +261,19 @@ static void note_first(question *q, size_t variant_index, const vlcache_answer *
                             "bytes", (json_int_t)answer->compress.bytes_kept);
     append(q, q->runs, run);
     if (q->code) return;
+    if (is_told(q)) set(q, run, "loss", json_array());
     if (variant_index == 0) note_prompt(q, answer);
     note_layers(q, v, answer, run);
     if (is_probed(q)) note_probe(q, v, answer, run);
+    if (q->a->options->studies.which & STUDY_VISUAL && v->policy > 0) note_visual(q, answer, run);
     if (q->gallery && variant_index == 0) note_cells(q, answer);
     if (q->gallery && variant_index > 0 && v->policy != VARIANT_OF_STUDY) note_seen(q, answer, run);
+}
+
+static double mean_loss(const vlcache_answer *answer) {
+    double sum = 0.0;
+    for (int i = 0; i < answer->n_tokens; i++) sum += (double)answer->losses[i];
+    return answer->n_tokens ? sum / answer->n_tokens : 0.0;
 }
 
 static void note_answer(question *q, size_t variant_index, const vlcache_answer *answer) {
@@ -201,6 +281,7 @@ static void note_answer(question *q, size_t variant_index, const vlcache_answer 
     json_t *run = json_array_get(q->runs, variant_index);
     append(q, json_object_get(run, "text"), text_json(answer->text));
     append(q, json_object_get(run, "tokens"), json_integer(answer->n_tokens));
+    if (is_told(q)) append(q, json_object_get(run, "loss"), json_real(mean_loss(answer)));
 }
 
 void asker_progress(console *c, size_t answers, size_t total, double start) {
@@ -231,12 +312,15 @@ static vlcache_generate_options how(const question *q) {
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     generate.max_tokens = q->it->max_tokens ? q->it->max_tokens : q->a->options->predict;
     generate.probe = is_probed(q);
+    generate.told = q->given;
+    generate.n_told = q->n_given;
     return generate;
 }
 
 static vlcache_prompt prompt_of(const question *q) {
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     prompt.text = q->it->turns[q->turn].question;
+    prompt.raw = q->it->raw;
     prompt.images = (const vlcache_image *const *)q->images;
     prompt.n_images = q->turn == 0 && !q->video ? q->n_images : 0;
     prompt.videos = &q->video;
@@ -245,40 +329,81 @@ static vlcache_prompt prompt_of(const question *q) {
     return prompt;
 }
 
+/* The first reference's tokens, where the answer of this turn is told. */
+static vlcache_status take_told(question *q) {
+    const char *text = q->it->turns[q->turn].answers[0];
+    free(q->given);
+    q->given = NULL;
+    q->n_given = 0;
+    if (!is_told(q)) return VLCACHE_OK;
+    size_t room = strlen(text) + 1; /* a token has a byte or more */
+    q->given = calloc(room, sizeof *q->given);
+    if (!q->given) return q->code = EXIT_MEMORY, VLCACHE_OK;
+    vlcache_status status = vlcache_model_tokenize(q->a->model, text, q->given, room, &q->n_given);
+    if (q->n_given > room) q->n_given = room;
+    return status;
+}
+
+/* Tokens of the prompt that the session is asked next, where budgets hang on them; else 0. */
+static vlcache_status count_tokens(question *q, int *tokens) {
+    vlcache_prompt prompt = prompt_of(q);
+    *tokens = 0;
+    if (strcmp(q->a->options->share_of, "bytes") != 0) return VLCACHE_OK;
+    return vlcache_session_count(q->session, &prompt, tokens);
+}
+
+/* A variant as it is asked about a prompt of so many tokens. */
+static vlcache_compress_options way_of(const question *q, size_t variant_index, int tokens) {
+    vlcache_compress_options way = q->a->options->variants.items[variant_index].options;
+    bool layers = way.allocation == VLCACHE_ALLOCATION_LAYERS &&
+                  q->a->options->variants.items[variant_index].policy == VARIANT_OF_STUDY;
+    if (tokens && !layers) /* of a layer alone the others stay whole */
+        way.budget = equal_budget(&way, tokens, q->a->row_bytes);
+    return way;
+}
+
 static vlcache_status ask_once(question *q) {
     const variants *v = &q->a->options->variants;
+    int tokens = 0;
+    q->session = q->a->session;
+    vlcache_status status = count_tokens(q, &tokens);
+    if (!status) status = take_told(q);
+    if (status || q->code) return status;
     vlcache_compress_options *ways = calloc(v->n, sizeof *ways);
     if (!ways) return q->code = EXIT_MEMORY, VLCACHE_OK;
-    for (size_t i = 0; i < v->n; i++) ways[i] = v->items[i].options;
+    for (size_t i = 0; i < v->n; i++) ways[i] = way_of(q, i, tokens);
     vlcache_generate_options generate = how(q);
     vlcache_prompt prompt = prompt_of(q);
-    q->session = q->a->session;
     interrupt_cancels(q->session);
     if (interrupt_seen()) vlcache_session_cancel(q->session);
-    vlcache_status status =
-        vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
+    status = vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
     interrupt_cancels(NULL);
     free(ways);
     return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
 }
 
-static vlcache_status begin_session(const asker *a, const variant *v, vlcache_session **out) {
+static vlcache_status begin_session(const asker *a, const vlcache_compress_options *compress,
+                                    vlcache_recall recall, vlcache_session **out) {
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.chat_template = a->options->chat_template;
     o.system = a->options->system;
-    if (v) o.compress = &v->options;
-    if (v) o.recall = v->recall;
+    o.compress = compress;
+    o.recall = recall;
     return vlcache_session_create(a->model, &o, out);
 }
 
 /* The conversation of one variant. */
-static vlcache_status ask_turns(question *q, size_t variant_index) {
-    vlcache_generate_options generate = how(q);
-    vlcache_status status = begin_session(q->a, &q->a->options->variants.items[variant_index], &q->session);
+static vlcache_status ask_turns(question *q, size_t variant_index, int tokens) {
+    vlcache_compress_options way = way_of(q, variant_index, tokens);
+    vlcache_recall recall = q->a->options->variants.items[variant_index].recall;
+    vlcache_status status = begin_session(q->a, &way, recall, &q->session);
     interrupt_cancels(q->session);
     for (q->turn = 0; q->turn < q->it->n_turns && !status && !q->code; q->turn++) {
         const vlcache_answer *answer = NULL;
         vlcache_prompt prompt = prompt_of(q);
+        status = take_told(q);
+        if (status || q->code) break;
+        vlcache_generate_options generate = how(q);
         if (interrupt_seen()) vlcache_session_cancel(q->session);
         status = vlcache_session_ask(q->session, &prompt, &generate, &answer);
         if (!status && answer->finish == VLCACHE_FINISH_CANCELLED) status = VLCACHE_E_CANCELLED;
@@ -344,7 +469,11 @@ static vlcache_status ask_all(question *q) {
     vlcache_status status = load_images(q);
     if (status || q->code) return status;
     if (q->it->n_turns == 1) return ask_once(q);
-    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++) status = ask_turns(q, i);
+    int tokens = 0;
+    q->session = q->a->session;
+    status = count_tokens(q, &tokens); /* of the first turn: only that is compressed */
+    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++)
+        status = ask_turns(q, i, tokens);
     return status;
 }
 
@@ -375,7 +504,10 @@ static bool in_gallery(const data *d, size_t index) {
 
 int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
     const item *it = &d->items[index];
-    question q = {.a = a, .it = it, .gallery = !it->video && in_gallery(d, index)};
+    question q = {.a = a,
+                  .it = it,
+                  .metric = d->groups[it->group].metric,
+                  .gallery = !it->video && in_gallery(d, index)};
     size_t answers = a->answers + a->options->variants.n;
     q.record = json_pack("{s:i, s:s, s:{}, s:[]}", "line", it->line, "id", it->id, "sparsity", "runs");
     q.runs = json_object_get(q.record, "runs");
@@ -391,6 +523,7 @@ int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
     for (size_t i = 0; i < q.n_images; i++) vlcache_image_destroy(&q.images[i]);
     vlcache_video_destroy(&q.video);
     free(q.images);
+    free(q.given);
     if (q.code) json_decref(q.record);
     *record = q.code ? NULL : q.record;
     return q.code;
@@ -406,6 +539,12 @@ static int check(const asker *a, vlcache_status status) {
                         *message ? message : vlcache_status_text(status));
 }
 
+static size_t row_bytes(const vlcache_model *model) {
+    vlcache_model_info info;
+    vlcache_model_describe(model, &info);
+    return 2 * (size_t)info.head_dim * (info.dtype == VLCACHE_DTYPE_F32 ? 4 : 2);
+}
+
 int asker_open(asker *a, const options *o, const char *folder, console *c) {
     vlcache_device_options device = VLCACHE_DEVICE_OPTIONS_INIT;
     vlcache_model_options model = VLCACHE_MODEL_OPTIONS_INIT;
@@ -418,7 +557,8 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
-    if (!code) code = check(a, begin_session(a, NULL, &a->session));
+    if (!code) code = check(a, begin_session(a, NULL, VLCACHE_RECALL_NONE, &a->session));
+    if (!code) a->row_bytes = row_bytes(a->model);
     interrupt_says(false);
     a->start = clock_seconds();
     return code;

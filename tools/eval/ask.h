@@ -6,7 +6,9 @@
  * prefill]}, "cells": [[picture, x0, y0, x1, y1], ...], "steps": decoded steps that were probed, "decode":
  * {threshold: [sparsity of each layer in decode]}, "runs": [of each variant {"text": [of each turn],
  * "tokens": [of each turn], "kept": share, "bytes", "layers": [rows a kv head keeps in each layer], "seen":
- * "how often ...", "hit", "hit_first": [hit rate of each layer, of all steps and of the first]}]}
+ * "how often ...", "hit", "hit_first": [hit rate of each layer, of all steps and of the first], "hit_tenth":
+ * [of each tenth of the steps, mean over layers], "visual": [share of the kept rows of each layer], "dims",
+ * "bits": [[of keys, of values] of each coded layer], "loss": [of each turn that was told]}]}
  *
  * post_vision: text tokens behind any picture. sparsity is there where a variant measured it, of each
  * threshold; steps, decode and hits only where decode was probed: with the studies, for questions of one
@@ -28,6 +30,7 @@ typedef struct asker {
     vlcache_device *device;
     vlcache_model *model;
     vlcache_session *session;
+    size_t row_bytes;              /* of a row of a kv head, keys and values */
     size_t answers, answers_total; /* of this run, every variant one: for the bar */
     double start;
 } asker;

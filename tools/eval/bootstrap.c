@@ -79,6 +79,38 @@ bool bootstrap(sheet *s, size_t n_variants, uint64_t seed) {
     return good;
 }
 
+static const group everything = {.task = (char *)"all tasks"};
+
+static void pool_group(const sheet *from, size_t n_variants, size_t all, size_t *at, sheet *out) {
+    double whole = from->cells[0].score.mean;
+    if (!from->n || whole <= 0.0) return;
+    for (size_t i = 0; i < from->n; i++, ++*at) {
+        out->items[*at] = from->items[i];
+        for (size_t v = 0; v < n_variants; v++)
+            out->scores[v * all + *at] = from->scores[v * from->n + i] / whole;
+    }
+}
+
+bool bootstrap_pool(const scores *s, uint64_t seed, sheet *out) {
+    size_t all = 0, at = 0;
+    *out = (sheet){.group = &everything};
+    for (size_t g = 0; g < s->n; g++) all += s->sheets[g].cells[0].score.mean > 0.0 ? s->sheets[g].n : 0;
+    out->items = calloc(all + 1, sizeof *out->items);
+    out->scores = calloc((all + 1) * s->n_variants, sizeof *out->scores);
+    out->cells = calloc(s->n_variants, sizeof *out->cells);
+    if (!out->items || !out->scores || !out->cells) return false;
+    for (size_t g = 0; g < s->n; g++) pool_group(&s->sheets[g], s->n_variants, all, &at, out);
+    out->n = all;
+    return bootstrap(out, s->n_variants, seed);
+}
+
+void sheet_release(sheet *s) {
+    free(s->items);
+    free(s->scores);
+    free(s->cells);
+    *s = (sheet){0};
+}
+
 estimate bootstrap_contrast(const sheet *s, const size_t *plus, const size_t *minus, size_t n,
                             uint64_t seed) {
     double *difference = memory_take(s->n + RESAMPLES, sizeof *difference), *samples;

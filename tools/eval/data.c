@@ -103,6 +103,7 @@ static bool take_pictures(reader *r, item *it) {
     const json_t *one = json_object_get(it->json, "image"), *many = json_object_get(it->json, "images");
     if (one && many) return refuse(r, "\"image\" and \"images\": give one of them");
     if (many && !json_array_size(many)) return refuse(r, "\"images\": must be an array of at least one path");
+    if (!one && !many && it->raw) return true;
     if (!one && !many) return refuse(r, "\"image\": missing");
     it->images = calloc(json_array_size(many) + 1, sizeof *it->images);
     if (!it->images) return no_memory(r);
@@ -161,6 +162,17 @@ static bool take_max_tokens(reader *r, item *it) {
     return true;
 }
 
+/* A prompt as it stands; what a whole answer looks like, as an extended regular expression. */
+static bool take_form(reader *r, item *it) {
+    const json_t *raw = json_object_get(it->json, "raw"), *form = json_object_get(it->json, "form");
+    if (raw && !json_is_boolean(raw)) return refuse(r, "\"raw\": must be true or false");
+    it->raw = json_is_true(raw);
+    if (!form) return true;
+    if (!json_is_string(form)) return refuse(r, "\"form\": must be a regular expression");
+    it->has_form = regcomp(&it->form, json_string_value(form), REG_EXTENDED | REG_NOSUB) == 0;
+    return it->has_form || refuse(r, "\"form\": is no extended regular expression");
+}
+
 /* ---- groups ---------------------------------------------------------------------------------------------
  */
 
@@ -189,9 +201,10 @@ static bool take_group(reader *r, item *it) {
     const json_t *task = json_object_get(it->json, "task");
     const char *name = json_string_value(json_object_get(it->json, "metric"));
     metric m = name ? metric_find(name) : METRICS;
-    if (!name) return refuse(r, "\"metric\": must be anls, exact, relaxed, cider or contains");
+    if (!name) return refuse(r, "\"metric\": must be anls, exact, relaxed, cider, contains or likelihood");
     if (m == METRICS)
-        return refuse(r, "\"metric\": \"%.40s\" must be anls, exact, relaxed, cider or contains", name);
+        return refuse(r, "\"metric\": \"%.40s\" must be anls, exact, relaxed, cider, contains or likelihood",
+                      name);
     if (task && (!json_is_string(task) || !*json_string_value(task)))
         return refuse(r, "\"task\": must be a name");
     char *stem = task ? NULL : stem_of(r->data->path);
@@ -215,6 +228,7 @@ static bool take_group(reader *r, item *it) {
 static void item_release(item *it) {
     for (size_t i = 0; i < it->n_images; i++) free(it->images[i]);
     for (size_t i = 0; i < it->n_turns; i++) free(it->turns[i].answers);
+    if (it->has_form) regfree(&it->form);
     free(it->images);
     free(it->turns);
     free(it->id);
@@ -238,8 +252,8 @@ static bool parse(reader *r, const char *text, size_t length, item *it) {
     it->json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (!it->json) return refuse(r, "no JSON: %s (column %d)", error.text, error.column);
     if (!json_is_object(it->json)) return refuse(r, "must be a JSON object");
-    return take_id(r, it) && take_turns(r, it) && take_max_tokens(r, it) && take_pictures(r, it) &&
-           take_group(r, it);
+    return take_id(r, it) && take_form(r, it) && take_turns(r, it) && take_max_tokens(r, it) &&
+           take_pictures(r, it) && take_group(r, it);
 }
 
 /* A line of the file into an item, or over the limit, or refused. */

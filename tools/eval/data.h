@@ -8,12 +8,15 @@
  * and frames: how many are seen (as the model has it); paths are relative to the file; question with answers,
  * or turns:
  * [{"question": ..., "answers": [...]}, ...], one conversation over the same pictures; metric: anls, exact,
- * relaxed, cider or contains. May be left out: id (the number of the line), task (a name under which scores
- * are put together; the name of the file), max_tokens. Other fields are not read.
+ * relaxed, cider, contains or likelihood. May be left out: id (the number of the line), task (a name under
+ * which scores are put together; the name of the file), max_tokens, raw (true: the question is the prompt as
+ * it stands, and needs no picture), form (an extended regular expression that whole answers match). Other
+ * fields are not read.
  */
 #ifndef EVAL_DATA_H
 #define EVAL_DATA_H
 
+#include <regex.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,7 +46,10 @@ typedef struct item {
     turn *turns;
     size_t n_turns;
     int max_tokens; /* 0: not said */
-    json_t *json;   /* owns the strings of turns */
+    bool raw;       /* the prompt as it stands */
+    bool has_form;
+    regex_t form; /* of whole answers */
+    json_t *json; /* owns the strings of turns */
 } item;
 
 /** Questions whose scores are put together: of one task and one metric. */

@@ -110,6 +110,7 @@ static const struct row {
     [METRIC_RELAXED] = {"relaxed", "relaxed accuracy", metric_relaxed},
     [METRIC_CIDER] = {"cider", "CIDEr-D", NULL},
     [METRIC_CONTAINS] = {"contains", "contains", metric_contains},
+    [METRIC_LIKELIHOOD] = {"likelihood", "likelihood", NULL},
 };
 
 const char *metric_name(metric m) {

@@ -6,6 +6,7 @@
  *     relaxed    1 when it is within 5% of a reference number, or is one of the references
  *     contains   1 when it contains one of the references
  *     cider      CIDEr-D, which needs the references of the whole task: cider.h
+ *     likelihood exp(mean log p) of the tokens of the first reference, which the model is told as its answer
  */
 #ifndef EVAL_METRIC_H
 #define EVAL_METRIC_H
@@ -18,6 +19,7 @@ typedef enum metric {
     METRIC_RELAXED,
     METRIC_CIDER,
     METRIC_CONTAINS,
+    METRIC_LIKELIHOOD,
     METRICS
 } metric;
 
@@ -30,7 +32,7 @@ metric metric_find(const char *name);
 
 /**
  * The score in [0, 1] of an answer against its n references, the best of them; NaN when memory runs out.
- * Not for METRIC_CIDER.
+ * Not for METRIC_CIDER and METRIC_LIKELIHOOD.
  */
 double metric_score(metric m, const char *answer, const char *const *references, size_t n);
 

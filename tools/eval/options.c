@@ -40,6 +40,8 @@ static const flag flags[] = {
      .help = "policies, each perhaps with axes: vlcache@pooling=grid:1x5,defer=4; all\nof the library's where it is not given. full is always compared"},
     {FLAG_TEXT, .name = "budget", .argument = "X,Y,...", .offset = FIELD(budgets),
      .help = "shares of the cache to keep, each above 0 and at most 1"},
+    {FLAG_CHOICE, .name = "share-of", .argument = "UNIT", .offset = FIELD(share_of), .choices = "bytes|rows",
+     .help = "what budgets are shares of: bytes, the same for every policy, with all\nthat it keeps counted; or rows, rounded as the papers do"},
 
     {FLAG_GROUP, .name = "What comes out"},
     {FLAG_CHOICE, 'o', "output", .argument = "FORMAT", .offset = FIELD(format), .choices = "md|csv|json",
@@ -48,7 +50,11 @@ static const flag flags[] = {
      .help = "keep every answer here, line by line; an existing file is gone on\n"
              "with, if it is of the same model, data and options"},
     {FLAG_TEXT, .name = "report", .argument = "OUT.html", .offset = FIELD(report),
-     .help = "a report in one file, with charts and pictures; asks for the studies\n(below) too"},
+     .help = "a report in one file, with charts and pictures; asks for the studies\nablation, threshold and probe (below) too"},
+    {FLAG_TEXT, .name = "study", .argument = "A,B,...", .offset = FIELD(study),
+     .help = "studies that are asked beside the policies (below), all or none"},
+    {FLAG_TEXT, .name = "fit", .argument = "OUT", .offset = FIELD(fit),
+     .help = "budgets of layers that suit these questions, learned from the study\nlayers, into a file for --policy vlcache@allocation=layers:OUT"},
     {FLAG_SEED, .name = "seed", .argument = "N", .offset = FIELD(seed),
      .help = "of the resampling behind the confidence intervals"},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
@@ -97,12 +103,16 @@ static const char rest[] =
     "              relaxed   numbers within 5%, everything else exact (ChartQA)\n"
     "              cider     CIDEr-D, document frequencies from the references of the task (COCO)\n"
     "              contains  an accepted answer occurs in the answer, case put aside (OCRBench)\n"
+    "              likelihood  of a token of the first answer, which the model is told\n"
     "  id, task, max_tokens   may be left out; scores are put together by task and metric\n"
+    "  raw         true: the question is the prompt as it stands, and needs no picture\n"
+    "  form        an extended regular expression that whole answers match, for the report\n"
     "\n"
     "Axes of a policy, behind @\n"
     "  allocation, scoring, selection, pooling, summary, storage, defer, threshold, recent, sinks (as\n"
-    "  in vlcache/compress.h), and label, the name that tables give it; recall=host: in questions of\n"
-    "  several turns, each has all rows of the turns before back from the host's memory\n"
+    "  in vlcache/compress.h; allocation=layers:FILE reads shares from a file), and label, the name that\n"
+    "  tables give it; recall=host: in questions of several turns, each has all rows of the turns before\n"
+    "  back from the host's memory\n"
     "\n"
     "Scores are 100 times the metric, so CIDEr-D is on the scale of the literature. Retention is the score "
     "over\n"
@@ -112,13 +122,17 @@ static const char rest[] =
     "on the same device gives the same output to the byte, whatever --jobs is; only the lines of --results\n"
     "stand there as they were finished.\n"
     "\n"
-    "Studies, asked with --report at the budget nearest to 10%\n"
+    "Studies, each at the budget nearest to 10%\n"
     "  ablation    vlcache with allocation uniform or sparsity, and scoring post-vision or accumulated\n"
     "  threshold   vlcache with p = .001, .003, .01, .03 and .1\n"
     "  probe       the full cache's answer decoded once more, to see what it attends to at every step\n"
-    "  At most 8 further answers a question, fewer where --policy names some of them; csv and json list\n"
-    "  them too. --results remembers whether they were asked: a report of a file without them does\n"
-    "  without their sections.\n"
+    "  layers      each layer alone compressed, and all but it: two answers a layer\n"
+    "  spectrum    dimensions that hold 90% of the variance of keys and values, and bits given: two answers\n"
+    "  visual      which share of the kept rows is visual, by layer: no further answer\n"
+    "  A report asks for the first three: at most 8 further answers a question, fewer where --policy names\n"
+    "  some of them; csv and json list them too. --results remembers what was asked, and a report of it\n"
+    "  has those sections. Long answers, coherence, and tasks whose names begin with rare- beside those\n"
+    "  with common- have sections without asking for more.\n"
     "\n"
     "Exit codes\n"
     "  0     done; lines that were skipped are counted on standard error\n"
@@ -137,7 +151,8 @@ static const char rest[] =
     "    vlcache,vlcache@allocation=uniform,h2o,h2o@allocation=sparsity\n";
 
 static void set_defaults(options *o) {
-    *o = (options){.predict = 256, .jobs = 1, .format = "md", .budgets = ".01,.05,.1,.2,.4,1"};
+    *o = (options){
+        .predict = 256, .jobs = 1, .format = "md", .share_of = "bytes", .budgets = ".01,.05,.1,.2,.4,1"};
 }
 
 void help_print(void) {
@@ -158,5 +173,6 @@ int options_parse(int argc, char **argv, options *o) {
 }
 
 void options_release(options *o) {
+    studies_release(&o->studies);
     variants_release(&o->variants);
 }

@@ -19,6 +19,8 @@ typedef struct options {
     const char *model; /* NULL: the model that ships */
     const char *data;  /* NULL: the questions that ship */
     const char *policies, *budgets, *format, *results, *report, *device, *chat_template, *system;
+    const char *study, *fit; /* NULL: a report's, or none; nowhere */
+    const char *share_of;    /* what budgets are shares of: "bytes" or "rows" */
     int limit, predict, jobs;
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     uint64_t seed;

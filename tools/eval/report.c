@@ -113,11 +113,17 @@ static void write_command(const report *r, FILE *out) {
 
 static void write_contents(const report *r, FILE *out) {
     fputs("<nav><a href=\"#scores\">Scores</a><a href=\"#retention\">Retention</a>", out);
-    if (r->options->studies.on)
-        fputs(
-            "<a href=\"#ablation\">Ablation</a><a href=\"#sparsity\">Sparsity</a>"
-            "<a href=\"#hits\">Hit rate</a><a href=\"#threshold\">Threshold</a>",
-            out);
+    static const struct {
+        unsigned study;
+        const char *link;
+    } links[] = {{STUDY_ABLATION, "<a href=\"#ablation\">Ablation</a>"},
+                 {STUDY_PROBE, "<a href=\"#sparsity\">Sparsity</a><a href=\"#hits\">Hit rate</a>"},
+                 {STUDY_THRESHOLD, "<a href=\"#threshold\">Threshold</a>"},
+                 {STUDY_LAYERS, "<a href=\"#layers\">Layers</a>"},
+                 {STUDY_SPECTRUM, "<a href=\"#spectrum\">Spectrum</a>"},
+                 {STUDY_VISUAL, "<a href=\"#visual\">Visual rows</a>"}};
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        if (r->options->studies.which & links[i].study) fputs(links[i].link, out);
     fputs("<a href=\"#gallery\">Gallery</a></nav>\n", out);
 }
 
@@ -185,15 +191,20 @@ static void write_all(const report *r, FILE *out) {
     write_header(r, out);
     section_scores(r, out);
     section_retention(r, out);
-    if (r->options->studies.on) {
-        section_ablation(r, out);
-        section_sparsity(r, out);
-        section_hits(r, out);
-        section_threshold(r, out);
-    }
+    unsigned which = r->options->studies.which;
+    section_positions(r, out);
+    if (which & STUDY_ABLATION) section_ablation(r, out);
+    if (which & STUDY_PROBE) section_sparsity(r, out);
+    if (which & STUDY_PROBE) section_hits(r, out);
+    section_coherence(r, out);
+    if (which & STUDY_THRESHOLD) section_threshold(r, out);
+    if (which & STUDY_LAYERS) section_layers(r, out);
+    if (which & STUDY_SPECTRUM) section_spectrum(r, out);
+    if (which & STUDY_VISUAL) section_visual(r, out);
+    section_rare(r, out);
     section_gallery(r, out);
     fputs("<footer>Written by vlcache-eval " VLCACHE_VERSION ". ", out);
-    if (!r->options->studies.on)
+    if (!r->options->studies.which)
         fputs(
             "These results were begun without --report, so the ablation, sparsity, hit rates and the "
             "threshold were not measured. ",

@@ -61,6 +61,13 @@ static int refuse_foreign(const results *r, console *c) {
     return console_fail(c, EXIT_USAGE, "--results %s: is no file of vlcache-eval; name another", r->path);
 }
 
+/* Whether a field that older files do not have says what held then. */
+static bool is_younger(const char *key, const json_t *value) {
+    const char *text = json_string_value(value);
+    return text && ((strcmp(key, "system") == 0 && !*text) ||
+                    (strcmp(key, "share_of") == 0 && strcmp(text, "rows") == 0));
+}
+
 /* A header of another run, and which field says so. */
 static int check_header(const results *r, const json_t *found, console *c) {
     const char *key;
@@ -69,7 +76,7 @@ static int check_header(const results *r, const json_t *found, console *c) {
     json_object_foreach(r->header, key, value) {
         if (strcmp(key, "device") == 0 || strcmp(key, "model_name") == 0) continue;
         const json_t *theirs = json_object_get(found, key);
-        if (!theirs && strcmp(key, "system") == 0 && !*json_string_value(value)) continue; /* is younger */
+        if (!theirs && is_younger(key, value)) continue;
         if (!json_equal(value, theirs))
             return console_fail(c, EXIT_USAGE,
                                 "--results %s: is of another run: \"%s\" differs; name another file, or give "
@@ -190,17 +197,18 @@ static bool is_regular(const char *path) {
     return stat(path, &s) == 0 && S_ISREG(s.st_mode);
 }
 
-bool results_have_studies(const char *path, bool otherwise) {
+void results_studies(const char *path, const char *otherwise, char *names, size_t room) {
     FILE *file = path && is_regular(path) ? fopen(path, "r") : NULL;
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t length = file ? getline(&text, &room, file) : 0;
-    json_t *found = length > 0 ? json_loadb(text, (size_t)length, 0, NULL) : NULL;
-    bool have = found ? json_is_true(json_object_get(found, "studies")) : otherwise;
+    char *line = NULL;
+    size_t bytes = 0;
+    ssize_t length = file ? getline(&line, &bytes, file) : 0;
+    json_t *found = length > 0 ? json_loadb(line, (size_t)length, 0, NULL) : NULL;
+    const json_t *there = json_object_get(found, "studies");
+    const char *text = json_is_true(there) ? STUDIES_OF_OLD : json_string_value(there);
+    snprintf(names, room, "%s", found ? (text ? text : "none") : otherwise);
     json_decref(found);
-    free(text);
+    free(line);
     if (file) fclose(file);
-    return have;
 }
 
 /* No other run may be at it. The lock ends with this process, however that ends; jobs have no part in it. */

@@ -35,9 +35,12 @@ typedef struct results {
  */
 int results_open(const char *path, json_t *header, const data *d, console *c, results *out);
 
-/** Whether a file's run asked for the studies; `otherwise` where there is no such file, or no header in it
- * yet. */
-bool results_have_studies(const char *path, bool otherwise);
+/** What "studies": true stands for in a header: those that there were first. */
+#define STUDIES_OF_OLD "ablation,threshold,probe"
+
+/** The studies that a file's run asked for, "none" or their names; `otherwise` where there is no such file,
+ * or no header in it yet. */
+void results_studies(const char *path, const char *otherwise, char *names, size_t room);
 
 /** Appends the record (taken over) of item `index`. Returns an exit code. */
 int results_add(results *r, size_t index, json_t *record, console *c);

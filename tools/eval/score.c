@@ -43,9 +43,13 @@ static double score_turn(const sheet *s, const cider *c, const turn *t, const ch
 }
 
 static double score_item(const sheet *s, const cider *c, const item *it, const json_t *run) {
-    const json_t *texts = json_object_get(run, "text");
+    const json_t *texts = json_object_get(run, "text"), *losses = json_object_get(run, "loss");
     double sum = 0.0;
     for (size_t t = 0; t < it->n_turns; t++) {
+        if (s->group->metric == METRIC_LIKELIHOOD) {
+            sum += exp(-json_number_value(json_array_get(losses, t)));
+            continue;
+        }
         const char *answer = json_string_value(json_array_get(texts, t));
         sum += score_turn(s, c, &it->turns[t], answer ? answer : "");
     }
@@ -62,21 +66,36 @@ static double mean_tokens(const json_t *run) {
 
 /* ---- cells -------------------------------------------------------------------------------------------- */
 
-static void score_variant(const data *d, const results *r, const cider *c, size_t v, sheet *s) {
+/* What a question's run kept, of what it had. */
+static void count_bytes(const json_t *record, const json_t *run, double budget, double part, cell *made) {
+    double bytes = json_number_value(json_object_get(run, "bytes"));
+    double whole = json_number_value(json_object_get(record, "bytes"));
+    double tokens = json_number_value(json_object_get(json_object_get(record, "prompt"), "tokens"));
+    made->kept += part * json_number_value(json_object_get(run, "kept"));
+    made->bytes += part * bytes;
+    made->token_bytes += tokens > 0.0 ? part * bytes / tokens : 0.0;
+    made->share += whole > 0.0 ? part * bytes / whole : 0.0;
+    made->over += bytes > budget * whole * (1.0 + 1e-9);
+}
+
+static void score_variant(const data *d, const results *r, const cider *c, const variants *ways, size_t v,
+                          sheet *s) {
     cell *made = &s->cells[v];
+    double budget = v ? ways->items[v].options.budget : 1.0;
     for (size_t i = 0; i < s->n; i++) {
-        const json_t *runs = json_object_get(r->records[s->items[i]], "runs"), *run = json_array_get(runs, v);
+        const json_t *record = r->records[s->items[i]];
+        const json_t *run = json_array_get(json_object_get(record, "runs"), v);
         s->scores[v * s->n + i] = score_item(s, c, &d->items[s->items[i]], run);
-        made->kept += json_number_value(json_object_get(run, "kept")) / (double)s->n;
-        made->bytes += json_number_value(json_object_get(run, "bytes")) / (double)s->n;
+        count_bytes(record, run, budget, 1.0 / (double)s->n, made);
         made->tokens += mean_tokens(run) / (double)s->n;
     }
 }
 
-static bool fill_sheet(const data *d, const results *r, size_t n_variants, uint64_t seed, sheet *s) {
+static bool fill_sheet(const data *d, const results *r, const variants *ways, uint64_t seed, sheet *s) {
+    size_t n_variants = ways->n;
     cider c = {0};
     bool good = s->group->metric != METRIC_CIDER || read_references(d, s, &c);
-    for (size_t v = 0; v < n_variants && good; v++) score_variant(d, r, &c, v, s);
+    for (size_t v = 0; v < n_variants && good; v++) score_variant(d, r, &c, ways, v, s);
     cider_release(&c);
     for (size_t i = 0; i < n_variants * s->n && good; i++) good = !isnan(s->scores[i]);
     return good && bootstrap(s, n_variants, seed);
@@ -88,7 +107,7 @@ int scores_make(const data *d, const results *r, const variants *v, uint64_t see
     bool good = out->sheets != NULL;
     for (; out->n < d->n_groups && good; out->n++) {
         sheet *s = &out->sheets[out->n];
-        good = make_sheet(d, r, out->n, v->n, s) && fill_sheet(d, r, v->n, seed, s);
+        good = make_sheet(d, r, out->n, v->n, s) && fill_sheet(d, r, v, seed, s);
         out->answered += s->n;
     }
     for (size_t i = 0; i < d->n; i++) out->skipped += r->records[i] && results_error(r, i);

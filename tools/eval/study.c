@@ -7,8 +7,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/exit.h"
+#include "common/flag.h"
 
 static const vlcache_allocation study_allocation[] = {VLCACHE_ALLOCATION_UNIFORM,
                                                       VLCACHE_ALLOCATION_SPARSITY};
@@ -58,14 +60,42 @@ static variant made_of(const variants *v, const studies *s, const char *label) {
     return made;
 }
 
-int studies_add(variants *v, studies *out) {
-    size_t room = v->n + STUDY_ALLOCATIONS * STUDY_SCORINGS + STUDY_THRESHOLDS;
-    variant *grown = realloc(v->items, room * sizeof *grown);
-    if (!grown) {
-        fprintf(stderr, "vlcache-eval: out of host memory\n");
-        return EXIT_MEMORY;
+/* ---- names -------------------------------------------------------------------------------------------- */
+
+static const char *const study_name[] = {"ablation", "threshold", "probe", "layers", "spectrum", "visual"};
+enum { STUDIES = sizeof study_name / sizeof *study_name };
+
+int studies_parse(const char *names, unsigned *which) {
+    *which = strcmp(names, "all") == 0 ? (1u << STUDIES) - 1 : 0;
+    bool more = !*which && strcmp(names, "none") != 0;
+    while (more) {
+        size_t length = strcspn(names, ","), i = 0;
+        while (i < STUDIES && (strlen(study_name[i]) != length || strncmp(study_name[i], names, length) != 0))
+            i++;
+        if (i == STUDIES)
+            return flag_refuse(
+                "--study \"%.*s\": must be ablation, threshold, probe, layers, spectrum or visual, "
+                "several of them with commas between, all or none",
+                (int)length, names);
+        *which |= 1u << i;
+        more = names[length] == ',';
+        names += length + more;
     }
-    v->items = grown;
+    return EXIT_OK;
+}
+
+void studies_names(unsigned which, char names[STUDY_NAMES_BYTES]) {
+    *names = 0;
+    for (size_t i = 0; i < STUDIES; i++) {
+        if (!(which & 1u << i)) continue;
+        if (*names) strcat(names, ",");
+        strcat(names, study_name[i]);
+    }
+}
+
+/* ---- adding ------------------------------------------------------------------------------------------- */
+
+static void add_ablation(variants *v, studies *out) {
     for (size_t a = 0; a < STUDY_ALLOCATIONS; a++)
         for (size_t s = 0; s < STUDY_SCORINGS; s++) {
             variant made = made_of(v, out, ablation_label[a][s]);
@@ -73,11 +103,88 @@ int studies_add(variants *v, studies *out) {
             made.options.scoring = study_scoring[s];
             out->ablation[a][s] = place(v, made);
         }
+}
+
+static void add_threshold(variants *v, studies *out) {
     for (size_t t = 0; t < STUDY_THRESHOLDS; t++) {
         variant made = made_of(v, out, threshold_label[t]);
         made.options.threshold = study_threshold[t];
         out->threshold[t] = place(v, made);
     }
-    out->on = true;
+}
+
+/* Layer `one` has the share `own`, the others `other`: the budget is their mean, so that shares are what
+ * layers keep. */
+static variant one_layer(const variants *v, const studies *s, size_t one, double own, double other) {
+    variant made = made_of(v, s, "");
+    made.options.allocation = VLCACHE_ALLOCATION_LAYERS;
+    made.options.n_shares = (int)s->n_layers;
+    for (size_t l = 0; l < s->n_layers; l++) made.options.shares[l] = l == one ? own : other;
+    made.options.budget = (own + other * (double)(s->n_layers - 1)) / (double)s->n_layers;
+    return made;
+}
+
+static void add_layers(variants *v, studies *out) {
+    double budget = v->budgets[out->budget];
+    variant even = made_of(v, out, ablation_label[0][0]);
+    even.options.allocation = VLCACHE_ALLOCATION_UNIFORM;
+    out->even = place(v, even);
+    for (size_t l = 0; l < out->n_layers; l++) {
+        char *alone = out->labels[2 * l], *all_but = out->labels[2 * l + 1];
+        variant small = one_layer(v, out, l, budget, 1.0), whole = one_layer(v, out, l, 1.0, budget);
+        snprintf(alone, sizeof *out->labels, "layer %zu alone", l);
+        snprintf(all_but, sizeof *out->labels, "all but layer %zu", l);
+        small.label = alone;
+        whole.label = all_but;
+        out->alone[l] = place(v, small);
+        out->all_but[l] = place(v, whole);
+    }
+}
+
+/* FINE: bits beyond which the coder looks at all dimensions. */
+enum { FINE = 192 };
+
+static void add_spectrum(variants *v, studies *out) {
+    variant made = made_of(v, out, "coded");
+    made.options.policy = "coded";
+    out->coded = place(v, made);
+    made.label = "coded@storage=coded:192";
+    made.options.storage = VLCACHE_STORAGE_CODED;
+    made.options.run = 64;
+    made.options.bits = FINE;
+    out->fine = place(v, made);
+}
+
+static bool reserve(variants *v, size_t layers, studies *out) {
+    size_t room = v->n + STUDY_ALLOCATIONS * STUDY_SCORINGS + STUDY_THRESHOLDS + 3 + 2 * layers;
+    variant *grown = realloc(v->items, room * sizeof *grown);
+    if (grown) v->items = grown;
+    out->n_layers = layers;
+    out->alone = calloc(layers + 1, sizeof *out->alone);
+    out->all_but = calloc(layers + 1, sizeof *out->all_but);
+    out->labels = calloc(2 * layers + 1, sizeof *out->labels);
+    return grown && out->alone && out->all_but && out->labels;
+}
+
+int studies_add(unsigned which, size_t layers, variants *v, studies *out) {
+    if (which & STUDY_LAYERS && (layers < 2 || layers > VLCACHE_SHARES_MOST))
+        return flag_refuse("--study layers: the model has %zu layers: 2 to %d can be told apart", layers,
+                           VLCACHE_SHARES_MOST);
+    if (!reserve(v, which & STUDY_LAYERS ? layers : 0, out)) {
+        fprintf(stderr, "vlcache-eval: out of host memory\n");
+        return EXIT_MEMORY;
+    }
+    out->which = which;
+    if (which & STUDY_ABLATION) add_ablation(v, out);
+    if (which & STUDY_THRESHOLD) add_threshold(v, out);
+    if (which & STUDY_LAYERS) add_layers(v, out);
+    if (which & STUDY_SPECTRUM) add_spectrum(v, out);
     return EXIT_OK;
+}
+
+void studies_release(studies *s) {
+    free(s->alone);
+    free(s->all_but);
+    free(s->labels);
+    *s = (studies){0};
 }

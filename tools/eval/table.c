@@ -56,8 +56,25 @@ static void md_interval(const cell *c, FILE *out) {
         fprintf(out, " %.0f to %.0f%% |", 100.0 * c->retention.low, 100.0 * c->retention.high);
 }
 
-static void md_kept(const cell *c, FILE *out) {
-    fprintf(out, " %.1f%% |", 100.0 * c->kept);
+/* Loss of a told token beyond that with the full cache, mean over the questions. */
+static double loss_above(const sheet *s, size_t way) {
+    double sum = 0.0;
+    for (size_t i = 0; i < s->n; i++) sum += log(s->scores[i]) - log(s->scores[way * s->n + i]);
+    return sum / (double)s->n;
+}
+
+static void md_losses(const variants *v, const sheet *s, FILE *out) {
+    md_head(v, out);
+    for (size_t p = 1; p < v->n_policies; p++) {
+        md_label(v->labels[p], out);
+        for (size_t b = 0; b < v->n_budgets; b++)
+            fprintf(out, " %+.4f |", loss_above(s, variants_at(v, p, b)));
+        fputc('\n', out);
+    }
+}
+
+static void md_bytes(const cell *c, FILE *out) {
+    fprintf(out, " %.0f (%.3g%%)%s |", c->token_bytes, 100.0 * c->share, c->over ? " over" : "");
 }
 
 static void md_rows(const variants *v, const sheet *s, void (*put)(const cell *, FILE *), FILE *out) {
@@ -85,8 +102,16 @@ static void md_sheet(const outcome *o, const sheet *s, FILE *out) {
     md_rows(o->variants, s, md_score, out);
     fputs("\n95% interval of retention:\n\n", out);
     md_rows(o->variants, s, md_interval, out);
-    fputs("\nShare of the cache that was kept:\n\n", out);
-    md_rows(o->variants, s, md_kept, out);
+    fprintf(
+        out,
+        "\nBytes a token of the prompt that were kept (share of the full cache's, %.0f); over: more than the "
+        "budget, in some question:\n\n",
+        s->cells[0].token_bytes);
+    md_rows(o->variants, s, md_bytes, out);
+    if (s->group->metric == METRIC_LIKELIHOOD) {
+        fputs("\nLoss of a token above the full cache's, in nats:\n\n", out);
+        md_losses(o->variants, s, out);
+    }
     fputc('\n', out);
 }
 
@@ -128,13 +153,14 @@ static void csv_cell(const variants *v, const sheet *s, size_t i, FILE *out) {
     fprintf(out, ",%g,%zu", v->items[i].options.budget, s->n);
     csv_estimate(&c->score, out);
     csv_estimate(&c->retention, out);
-    fprintf(out, ",%.6f,%.0f,%.2f\n", c->kept, c->bytes, c->tokens);
+    fprintf(out, ",%.6f,%.0f,%.2f,%.2f,%.6f,%zu\n", c->kept, c->bytes, c->tokens, c->token_bytes, c->share,
+            c->over);
 }
 
 static int write_csv(const outcome *o, FILE *out) {
     fputs(
         "task,metric,policy,budget,n,score,score_low,score_high,retention,retention_low,retention_high,kept,"
-        "kv_bytes,answer_tokens\n",
+        "kv_bytes,answer_tokens,token_bytes,share,over\n",
         out);
     for (size_t i = 0; i < o->scores->n; i++)
         for (size_t v = 0; v < o->variants->n && o->scores->sheets[i].n; v++)
@@ -150,9 +176,11 @@ static json_t *estimate_json(const estimate *e) {
 }
 
 static json_t *cell_json(const variant *v, const cell *c) {
-    return json_pack("{s:s, s:f, s:o, s:o, s:f, s:f, s:f}", "policy", v->label, "budget", v->options.budget,
-                     "score", estimate_json(&c->score), "retention", estimate_json(&c->retention), "kept",
-                     c->kept, "kv_bytes", c->bytes, "answer_tokens", c->tokens);
+    return json_pack("{s:s, s:f, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:I}", "policy", v->label, "budget",
+                     v->options.budget, "score", estimate_json(&c->score), "retention",
+                     estimate_json(&c->retention), "kept", c->kept, "kv_bytes", c->bytes, "answer_tokens",
+                     c->tokens, "token_bytes", c->token_bytes, "share", c->share, "over",
+                     (json_int_t)c->over);
 }
 
 static json_t *sheet_json(const variants *v, const sheet *s) {

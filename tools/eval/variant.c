@@ -12,6 +12,7 @@
 
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/infile.h"
 
 enum { MOST_POLICIES = 64, MOST_BUDGETS = 64 };
 
@@ -64,6 +65,45 @@ static int take_recall(const char *value, spec *s) {
     return EXIT_OK;
 }
 
+/* A share begins here: no policy and no axis begins so. */
+static bool is_number(const char *text) {
+    const char *at = text + (*text == '.');
+    return *at >= '0' && *at <= '9';
+}
+
+/* "layers:FILE": its text begins with what could stand here in its place. */
+static int take_file(const char *path, spec *s) {
+    infile file;
+    int code = infile_read(path, VLCACHE_AXIS_BYTES, &file);
+    char text[VLCACHE_AXIS_BYTES + 16];
+    if (code) code = flag_refuse("--policy %s: allocation: %s", s->label, file.why);
+    if (!code) {
+        const char *from = (const char *)file.data;
+        from += strncmp(from, "layers:", 7) == 0 ? 7 : 0;
+        snprintf(text, sizeof text, "layers:%.*s", (int)strspn(from, "0123456789.,"), from);
+        if (vlcache_compress_set(&s->options, "allocation", text))
+            code = flag_refuse("--policy %s: %s: %s", s->label, path, vlcache_error_message());
+    }
+    infile_release(&file);
+    return code;
+}
+
+static int take_text(const char *axis, const char *value, spec *s) {
+    bool file = strcmp(axis, "allocation") == 0 && strncmp(value, "layers:", 7) == 0 && value[7] &&
+                !is_number(value + 7);
+    if (file) return take_file(value + 7, s);
+    return vlcache_compress_set(&s->options, axis, value)
+               ? flag_refuse("--policy %s: %s", s->label, vlcache_error_message())
+               : EXIT_OK;
+}
+
+/* Where this axis of a policy ends: at a comma, if no number follows. */
+static char *axis_end(char *text) {
+    char *comma = strchr(text, ',');
+    while (comma && is_number(comma + 1)) comma = strchr(comma + 1, ',');
+    return comma;
+}
+
 /* "key=value"; cuts the text at its "=". */
 static int take_axis(char *text, spec *s) {
     double number = 0.0;
@@ -79,10 +119,7 @@ static int take_axis(char *text, spec *s) {
     const struct axis *a = find_axis(text);
     if (!a) return refuse_axis(text);
     void *field = (char *)&s->options + a->offset;
-    if (a->kind == AXIS_TEXT)
-        return vlcache_compress_set(&s->options, text, value)
-                   ? flag_refuse("--policy %s: %s", s->label, vlcache_error_message())
-                   : EXIT_OK;
+    if (a->kind == AXIS_TEXT) return take_text(text, value, s);
     if (!flag_read_number(value, &number))
         return flag_refuse("--policy: %s=%s: must be a number", text, value);
     if (a->kind == AXIS_REAL) *(double *)field = number;
@@ -100,7 +137,7 @@ static int take_policy(char *text, const char *label, spec *s) {
     *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
     s->options.policy = text;
     while (at && !code) {
-        char *comma = strchr(at, ',');
+        char *comma = axis_end(at);
         if (comma) *comma++ = 0;
         code = take_axis(at, s);
         at = comma;
@@ -113,13 +150,13 @@ static int take_policy(char *text, const char *label, spec *s) {
 
 /* ---- the lists ---------------------------------------------------------------------------------------- */
 
-/* Length of the entry that begins at `text`: a comma ends it, except before "key=value", which belongs to the
- * policy before. */
+/* Length of the entry that begins at `text`: a comma ends it, except before "key=value" and before a number,
+ * which belong to the policy before. */
 static size_t entry_length(const char *text) {
     size_t end = strcspn(text, ",");
     while (text[end]) {
         size_t piece = strcspn(text + end + 1, ",@=");
-        if (text[end + 1 + piece] != '=') break;
+        if (text[end + 1 + piece] != '=' && !is_number(text + end + 1)) break;
         end += 1 + strcspn(text + end + 1, ",");
     }
     return end;

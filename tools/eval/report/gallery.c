@@ -168,7 +168,7 @@ static void put_picture(gallery *g, const shown *s, const char *seen, size_t ima
 
 /* CIDEr-D has no right and wrong: it is a number alone. */
 static void put_verdict(FILE *out, metric m, double score) {
-    if (m == METRIC_CIDER)
+    if (m == METRIC_CIDER || m == METRIC_LIKELIHOOD)
         fprintf(out, "<span class=\"verdict partly\">%s %.0f</span>", metric_title(m), 100.0 * score);
     else if (score >= 1.0 - 1e-9)
         fputs("<span class=\"verdict right\">✓ right</span>", out);

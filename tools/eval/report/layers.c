@@ -35,6 +35,13 @@ static const json_t *find_hit(const json_t *record, const void *what) {
     return json_object_get(json_array_get(json_object_get(record, "runs"), h->variant), h->which);
 }
 
+static const json_t *find_prefill(const json_t *record, const void *what) {
+    const of_sparsity *s = what;
+    char key[32];
+    snprintf(key, sizeof key, "%g", s->threshold);
+    return json_object_get(json_object_get(record, s->when), key);
+}
+
 static double number_of(const json_t *layers, int layer) {
     double sum = 0.0;
     size_t n = json_array_size(layers);
@@ -97,6 +104,26 @@ spread layers_hit(const results *r, const char *which, size_t variant, size_t la
 
 spread layers_hit_of_all(const results *r, const char *which, size_t variant) {
     return spread_of(r, find_hit, &(of_hit){which, variant}, ALL_LAYERS);
+}
+
+spread layers_sparsity_any(const results *r, double threshold, size_t layer) {
+    return spread_of(r, find_prefill, &(of_sparsity){"sparsity", threshold}, (int)layer);
+}
+
+/* [[keys, values] of each layer]: the pair of one layer is as the layers of a list. */
+typedef struct of_coded {
+    const char *what;
+    size_t variant, layer;
+} of_coded;
+
+static const json_t *find_coded(const json_t *record, const void *what) {
+    const of_coded *c = what;
+    const json_t *run = json_array_get(json_object_get(record, "runs"), c->variant);
+    return json_array_get(json_object_get(run, c->what), c->layer);
+}
+
+spread layers_coded(const results *r, const char *what, size_t variant, size_t layer, int kind) {
+    return spread_of(r, find_coded, &(of_coded){what, variant, layer}, kind);
 }
 
 size_t layers_steps(const results *r) {

@@ -28,6 +28,12 @@ spread layers_hit(const results *r, const char *which, size_t variant, size_t la
 /** The same, mean over the layers of each question first. */
 spread layers_hit_of_all(const results *r, const char *which, size_t variant);
 
+/** Sparsity of a layer in prefill, of all questions where it was measured. */
+spread layers_sparsity_any(const results *r, double threshold, size_t layer);
+
+/** Of a coded variant's layer; `what`: "dims" or "bits"; kind 0: of keys, 1: of values. */
+spread layers_coded(const results *r, const char *what, size_t variant, size_t layer, int kind);
+
 /** Decoded steps that were probed, all questions together. */
 size_t layers_steps(const results *r);
 

@@ -16,6 +16,17 @@ void section_hits(const report *r, FILE *out);
 void section_threshold(const report *r, FILE *out);
 void section_gallery(const report *r, FILE *out);
 
+/** Of the studies that --study names. */
+void section_layers(const report *r, FILE *out);
+void section_spectrum(const report *r, FILE *out);
+void section_visual(const report *r, FILE *out);
+
+/** Of tasks whose answers are long, or many; of answers that have a form; of tasks named rare- and common-:
+ * nothing where there are none. */
+void section_positions(const report *r, FILE *out);
+void section_coherence(const report *r, FILE *out);
+void section_rare(const report *r, FILE *out);
+
 /** "<h3>pages <small>ANLS, 100 questions</small></h3>" */
 void section_task(FILE *out, const sheet *s);
 
