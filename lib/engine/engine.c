@@ -40,13 +40,18 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
                            VLCI_VALUE("%llu", (unsigned long long)bytes),
                            "must hold from 1 to %d pages of %llu bytes", INT32_MAX / VLCI_KV_PAGE,
                            (unsigned long long)vlci_kv_page_bytes(&shape, false));
-    return vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
+    vlcache_status status = vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
+    return status || !c->crosses ? status : vlci_kv_pool_still(out, c->crossing);
 }
 
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
     const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
+    if (c->crosses && recipe->compresses)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "compress.policy", NULL,
+                           "must be full: the layers of cross-attention of %s are not compressed",
+                           model->family->name);
     return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 

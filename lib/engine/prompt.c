@@ -56,9 +56,9 @@ static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt 
 
 /* An id that has no row in the embedding would be read from beyond it. */
 static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, size_t n) {
-    int vocab = model->config.text.vocab;
+    int vocab = model->config.text.vocab, known = vlci_text_ids(&model->config.text);
     for (size_t i = 0; i < n; i++)
-        if (ids[i] >= vocab)
+        if (ids[i] >= known)
             return vlci_fail(VLCACHE_E_FORMAT,
                              "the prompt holds a token of the tokenizer with id %d, config.json's "
                              "text_config.vocab_size is %d: they belong to different models",
@@ -103,6 +103,7 @@ static vlcache_status plan_images(const vlcache_model *model, const vlcache_prom
         if (rows > INT32_MAX / 2)
             return vlci_fail(VLCACHE_E_CONTEXT_FULL, "the pictures give %lld rows", (long long)rows);
         out->visual += layout->n_tokens;
+        out->features += layout->n_tokens + layout->n_unseen;
     }
     return VLCACHE_OK;
 }
@@ -122,7 +123,7 @@ static void place_token(vlci_prompt *out, int image, int token, int *seen) {
 static void place_picture(vlci_prompt *out, int image, int *seen, int *grids) {
     const vlci_picture_layout *layout = &out->layout[image];
     int row = out->picture[image].row = out->n;
-    for (int i = 0; i < layout->n_grids; i++) {
+    for (int i = 0; i < layout->n_grids && !layout->aside; i++) {
         const vlci_layout_grid *g = &layout->grids[i];
         out->grids[(*grids)++] = (vlci_token_grid){row + g->first, g->rows, g->columns, g->stride};
     }
@@ -134,6 +135,68 @@ static void place_picture(vlci_prompt *out, int image, int *seen, int *grids) {
             place_text(out, entry);
     }
 }
+
+/* ---- cross-attention: pictures beside the rows --------------------------------------------------------- */
+
+int vlci_prompt_features_at(const vlci_prompt *prompt, int image) {
+    int at = 0;
+    for (int i = 0; i < image; i++) at += prompt->layout[i].n_tokens + prompt->layout[i].n_unseen;
+    return at;
+}
+
+/* A picture is seen from its mark on, up to the next one; of marks that stand side by side, each sees those
+ * before it, too. */
+static void list_sights(vlci_prompt *out) {
+    int n = (int)out->n_images;
+    if (out->picture[0].row) out->sights[out->n_sights++] = (vlci_sight){.until = out->picture[0].row};
+    for (int i = 0; i < n; i++) {
+        bool joins = i && out->picture[i].row == out->picture[i - 1].row + 1;
+        int first = joins ? out->sights[out->n_sights - 1].first : i;
+        int until = i + 1 < n ? out->picture[i + 1].row : out->n;
+        out->sights[out->n_sights++] = (vlci_sight){until, first, i + 1 - first};
+    }
+    for (int i = 0; i < out->n_sights; i++) out->ends[i] = out->sights[i].until;
+}
+
+/* A picture of the last sight, the first token of which is row `at` there; `grids` counts. */
+static void place_aside(vlci_prompt *out, int image, int at, int *grids) {
+    const vlci_picture_layout *layout = &out->layout[image];
+    for (int i = 0; i < layout->n_grids; i++) {
+        const vlci_layout_grid *g = &layout->grids[i];
+        out->grids[(*grids)++] = (vlci_token_grid){at + g->first, g->rows, g->columns, g->stride};
+    }
+}
+
+/* Tokens, grids and text of the last sight, whose pictures the cache holds when the prompt is read. */
+static void tell_last(vlci_prompt *out) {
+    const vlci_sight *last = &out->sights[out->n_sights - 1];
+    int seen = 0, grids = 0;
+    for (int image = 0; image < (int)out->n_images; image++) {
+        bool there = image >= last->first;
+        if (there) place_aside(out, image, out->sighted, &grids);
+        for (int token = 0; token < out->layout[image].n_tokens; token++) {
+            const float *cell = out->layout[image].cell[token];
+            int row = there ? out->sighted++ : -1;
+            out->where[seen++] = (vlcache_visual_token){row, image, cell[0], cell[1], cell[2], cell[3]};
+        }
+    }
+    out->n_grids = grids;
+    out->after = 0;
+    for (int row = out->picture[out->n_images - 1].row + 1; row < out->n; row++)
+        out->after_at[out->after++] = row;
+}
+
+static vlcache_status see(vlci_prompt *out) {
+    if (!out->n_images || !out->layout[0].aside) return VLCACHE_OK;
+    out->sights = vlci_alloc(out->n_images + 1, sizeof *out->sights);
+    out->ends = vlci_alloc(out->n_images + 1, sizeof *out->ends);
+    if (!out->sights || !out->ends) return vlci_fail_memory("prompt");
+    list_sights(out);
+    tell_last(out);
+    return VLCACHE_OK;
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------------- */
 
 /* Rows of the prompt: a picture's mark becomes its layout's entries. */
 static size_t count_rows(const vlci_prompt *out, size_t n) {
@@ -147,7 +210,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
     size_t rows = count_rows(out, n + 1);
     out->where = vlci_alloc((size_t)out->visual, sizeof *out->where);
     out->ids = vlci_alloc(rows, sizeof *out->ids);
-    out->after_at = vlci_alloc(rows - (size_t)out->visual, sizeof *out->after_at);
+    out->after_at = vlci_alloc(rows, sizeof *out->after_at);
     out->grids = vlci_alloc((size_t)out->n_grids, sizeof *out->grids);
     if (!out->where || !out->ids || !out->after_at || !out->grids) return vlci_fail_memory("prompt");
     if (turn->open >= 0) place_text(out, turn->open);
@@ -157,7 +220,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
         else
             place_text(out, ids[i]);
     }
-    return out->n ? VLCACHE_OK
+    return out->n ? see(out)
                   : vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.text", "", "say something",
                                     "the prompt is empty");
 }
@@ -208,6 +271,8 @@ void vlci_prompt_release(vlci_prompt *prompt) {
     vlci_free(prompt->ids);
     vlci_free(prompt->where);
     vlci_free(prompt->after_at);
+    vlci_free(prompt->sights);
+    vlci_free(prompt->ends);
     *prompt = (vlci_prompt){0};
 }
 
@@ -249,7 +314,7 @@ static bool go_on(vlcache_progress_fn progress, void *user, size_t done, size_t 
 vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt *asked,
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features) {
-    size_t at = 0, bytes = features_bytes(model, prompt->visual);
+    size_t at = 0, bytes = features_bytes(model, prompt->features);
     const vlci_family *family = vlci_family_among(model->family, prompt->n_images);
     *features = NULL;
     if (!prompt->n_images) return VLCACHE_OK;
@@ -260,7 +325,8 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
         if (status || i == prompt->n_images) break;
         cl_mem tokens = NULL;
         status = look_at(model, family, asked->images[i], &prompt->layout[i], timings, &tokens);
-        if (!status) status = append(model, tokens, prompt->layout[i].n_tokens, *features, &at);
+        int n = prompt->layout[i].n_tokens + prompt->layout[i].n_unseen;
+        if (!status) status = append(model, tokens, n, *features, &at);
         vlci_memory_release(model->device, &tokens);
     }
     if (status) vlci_memory_release(model->device, features);

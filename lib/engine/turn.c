@@ -190,9 +190,18 @@ static int full_rows(const vlcache_sequence *s) {
     return compresses(s) && s->recipe.defer < answer ? s->recipe.defer : answer;
 }
 
+/* Of layers of cross-attention: what all keep of the prompt's pictures, and the most that one of them sees.
+ */
+static int64_t picture_pages(const vlcache_sequence *s) {
+    if (!s->prompt.n_sights) return 0;
+    int most = vlci_reading_most_seen(&s->prompt, vlci_kv_is_filled(&s->kv));
+    return vlci_kv_refill_pages(&s->kv, vlci_sequence_text(s)->crosses, s->prompt.sighted) +
+           vlci_kv_refill_pages(&s->kv, 1, most);
+}
+
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
-    if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer);
+    if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer) + picture_pages(s);
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
             growth = spread_pages(s, (int64_t)layers * answer, 1);
@@ -204,7 +213,8 @@ int64_t vlci_turn_pages(const vlcache_sequence *s) {
 static int64_t elastic_pages(const vlcache_sequence *s) {
     int until = full_rows(s);
     return reading_pages(s, compresses(s) ? spread_pages(s, kept_rows(s), 1) : 0,
-                         until < ROOM ? until : ROOM);
+                         until < ROOM ? until : ROOM) +
+           picture_pages(s);
 }
 
 /* In an elastic pool: what has become free goes back, but for room for the next rows. */
@@ -517,15 +527,17 @@ static void describe_cache(vlcache_sequence *s) {
         return;
     }
     uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
-    a->compress =
-        (vlcache_compress_stats){.layers = shape->layers,
-                                 .kv_heads = shape->kv_heads,
-                                 .tokens = s->prompt.n,
-                                 .tau = s->prompt.after,
-                                 .budget_asked = 1.0,
-                                 .budget_kept = 1.0,
-                                 .bytes_full = (uint64_t)s->prompt.n * (uint64_t)shape->layers * row,
-                                 .bytes_peak = vlci_memory_peak(device_of(s))};
+    uint64_t crosses = (uint64_t)vlci_sequence_text(s)->crosses;
+    uint64_t rows =
+        ((uint64_t)shape->layers - crosses) * (uint64_t)s->prompt.n + crosses * (uint64_t)s->prompt.sighted;
+    a->compress = (vlcache_compress_stats){.layers = shape->layers,
+                                           .kv_heads = shape->kv_heads,
+                                           .tokens = s->prompt.n,
+                                           .tau = s->prompt.after,
+                                           .budget_asked = 1.0,
+                                           .budget_kept = 1.0,
+                                           .bytes_full = rows * row,
+                                           .bytes_peak = vlci_memory_peak(device_of(s))};
     a->compress.bytes_kept = a->compress.bytes_full;
 }
 

@@ -31,11 +31,6 @@ vlcache_status vlci_qwen_vl_settings(vlci_hub *hub, const char *type, const vlci
                                                             vlci_qwen_tower_config *config),
                                      vlci_config *config);
 
-/** The layers that a list of "vision_config" names, ascending, each below config->layers: `*n` of at most
- * `room`. An absent list leaves both alone. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED. */
-vlcache_status vlci_qwen_vl_layers(const vlci_scope *vision, const char *key, int layers, int room, int *list,
-                                   int *n);
-
 /** The other functions of the families. */
 vlcache_status vlci_qwen_vl_load(vlci_upload *up, vlci_config *config);
 void vlci_qwen_vl_release(vlci_config *config);

@@ -93,6 +93,8 @@ def spread(name, p, tied, folder):
         if name.endswith("bias"):
             return 0.0, 0.1
         return (0.0 if any(z in name for z in folder.zero_norms) else 1.0), 0.15
+    if name.endswith(("_gate", ".gate", "gate_attn", "gate_ffn")):
+        return 0.7, 0.3
     if "lambda" in name:
         return 0.6, 0.2
     if "newline" in name:
