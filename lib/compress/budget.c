@@ -6,7 +6,8 @@
  *     beta(l)    = uniform * alpha + (1 - uniform) * sparse(l)             mixed: uniform 1, sparsity 0
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
- *     recent(l)  = max(1, round(recent * n(l)))
+ *     recent(l)  = max(1, round(recent * n(l)))                            0 where no row is more recent:
+ * recent < 0
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */
@@ -41,7 +42,7 @@ static double pyramid(const vlci_recipe *r, int layer, int layers) {
 
 static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at) {
     int n = share(at->budget, tokens, 1, tokens);
-    at->recent = share(r->recent, n, 1, n);
+    at->recent = r->recent < 0 ? 0 : share(r->recent, n, 1, n);
     at->centroids = n < tokens ? share(r->centroids, n, 0, n - at->recent) : 0;
     at->kept = n - at->centroids;
     if (r->scoring == VLCI_SCORE_NONE) at->recent = r->sinks < at->kept ? at->kept - r->sinks : 1;

@@ -57,10 +57,11 @@ static void list_rows(const vlci_recipe *r, int tokens, const int *text, int tau
 vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt,
                                 vlci_rows *out) {
     bool fallback;
-    int tau = vlci_rows_tau(prompt->tokens, prompt->text, &fallback);
-    *out = (vlci_rows){.entry = vlci_alloc((size_t)prompt->tokens, sizeof *out->entry)};
+    int n = prompt->rows ? prompt->rows : prompt->tokens;
+    int tau = vlci_rows_tau(n, prompt->text, &fallback);
+    *out = (vlci_rows){.entry = vlci_alloc((size_t)n, sizeof *out->entry)};
     if (!out->entry) return vlci_fail_memory("compression rows");
-    list_rows(recipe, prompt->tokens, fallback ? NULL : prompt->text_rows, tau, out);
+    list_rows(recipe, n, fallback ? NULL : prompt->text_rows, tau, out);
     return VLCACHE_OK;
 }
 

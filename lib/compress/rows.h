@@ -11,6 +11,9 @@
 /** A prompt; borrowed for the call. */
 typedef struct vlci_compress_prompt {
     int tokens;           /**< N */
+    int rows;             /**< that may look at them; 0: the tokens themselves */
+    const int *kv_layers; /**< [layers of the plan]: which layer of the cache each is, where the tokens lie in
+                               still layers: aside of the rows that look at them. NULL: they are its rows */
     int text;             /**< of these, post-vision rows: text behind any picture */
     const int *text_rows; /**< which those are, ascending; NULL: the last */
     const int32_t *past;  /**< cache rows before the prompt [layers][kv_heads]; NULL: none */

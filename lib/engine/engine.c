@@ -47,11 +47,15 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
-    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
-    if (c->crosses && recipe->compresses)
-        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "compress.policy", NULL,
-                           "must be full: the layers of cross-attention of %s are not compressed",
-                           model->family->name);
+    const vlci_compress_shape shape = {c->crosses ? c->crosses : c->layers, c->heads, c->kv_heads,
+                                       c->head_dim, model->dtype};
+    if (c->crosses && recipe->compresses && (recipe->coded || recipe->scoring == VLCI_SCORE_NONE))
+        return vlci_refuse(
+            VLCACHE_E_UNSUPPORTED, NULL, recipe->coded ? "compress.storage" : "compress.scoring",
+            VLCI_VALUE("%s", recipe->coded ? "coded" : "sink+recent"),
+            "is not supported with %s, whose pictures lie in layers of cross-attention: %s",
+            model->family->name,
+            recipe->coded ? "take storage plain" : "no row of a picture is more recent than another");
     return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 

@@ -182,7 +182,8 @@ static void tell_last(vlci_prompt *out) {
     }
     out->n_grids = grids;
     out->after = 0;
-    for (int row = out->picture[out->n_images - 1].row + 1; row < out->n; row++)
+    int mark = out->picture[out->n_images - 1].row; /* stands for the text behind it where there is none */
+    for (int row = mark + 1 < out->n ? mark + 1 : mark; row < out->n; row++)
         out->after_at[out->after++] = row;
 }
 

@@ -100,6 +100,8 @@ static vlcache_status part(void *user, int layer, const vlci_attention *a, int f
                       .n = rows,
                       .phase = r->stream.phase};
     vlcache_status status = VLCACHE_OK;
+    if (r->prompt->n_sights && r->shown != r->prompt->n_sights - 1)
+        return status; /* pictures that go again */
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);
     return status;

@@ -119,10 +119,10 @@ vlcache_status vlcache_sequence_answer(const vlcache_sequence *sequence, const v
 static vlcache_status check_layer(const vlcache_sequence *s, int layer) {
     if (!s || !s->ended || s->status)
         return vlci_fail(VLCACHE_E_ARGUMENT, "session: no turn has been answered");
-    int layers = vlci_sequence_text(s)->layers;
+    int layers = vlci_sequence_layers(s);
     if (layer >= 0 && layer < layers) return VLCACHE_OK;
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.layer", VLCI_VALUE("%d", layer),
-                       "must be from 0 to %d, the model has %d", layers - 1, layers);
+                       "must be from 0 to %d, there are %d", layers - 1, layers);
 }
 
 vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
@@ -133,8 +133,8 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
     *out = plan ? plan->layer[layer]
                 : (vlcache_compress_layer){.sparsity = (double)NAN,
                                            .budget = 1.0,
-                                           .kept = sequence->prompt.n,
-                                           .recent = sequence->prompt.n};
+                                           .kept = vlci_sequence_tokens(sequence),
+                                           .recent = vlci_sequence_tokens(sequence)};
     return VLCACHE_OK;
 }
 
@@ -142,7 +142,7 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
                                      size_t capacity, size_t *n) {
     vlcache_status status = check_layer(sequence, layer);
     if (status) return status;
-    int heads = vlci_sequence_text(sequence)->kv_heads, kept = sequence->prompt.n;
+    int heads = vlci_sequence_text(sequence)->kv_heads, kept = vlci_sequence_tokens(sequence);
     if (kv_head < 0 || kv_head >= heads)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
                            "must be from 0 to %d, the model has %d", heads - 1, heads);

@@ -79,6 +79,17 @@ static inline const vlci_text_config *vlci_sequence_text(const vlcache_sequence 
     return &s->shared->model->config.text;
 }
 
+/** What the last turn's statistics are about: layers of cross-attention and the rows of the pictures that
+ * they hold, where the prompt brought some; else the layers that hold rows of the text, and the prompt's
+ * rows. */
+static inline int vlci_sequence_layers(const vlcache_sequence *s) {
+    const vlci_text_config *c = vlci_sequence_text(s);
+    return s->prompt.n_sights ? c->crosses : c->layers - c->crosses;
+}
+static inline int vlci_sequence_tokens(const vlcache_sequence *s) {
+    return s->prompt.n_sights ? s->prompt.sighted : s->prompt.n;
+}
+
 /** The plan of the last turn; NULL when it was not compressed. */
 static inline vlci_compress *vlci_sequence_plan(const vlcache_sequence *s) {
     return s->own[0];

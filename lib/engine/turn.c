@@ -152,7 +152,8 @@ static bool is_small(const vlcache_sequence *s) {
 }
 
 static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(&s->recipe) && !is_small(s);
+    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(&s->recipe) && !is_small(s) &&
+           !s->prompt.n_sights;
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -201,7 +202,8 @@ static int64_t picture_pages(const vlcache_sequence *s) {
 
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
-    if (!compresses(s)) return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer) + picture_pages(s);
+    if (!compresses(s) || s->prompt.n_sights) /* what replaces pictures is no more than one layer sees */
+        return vlci_kv_reserve_pages(&s->kv, 0, layers, n + answer) + picture_pages(s);
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
             growth = spread_pages(s, (int64_t)layers * answer, 1);
@@ -281,6 +283,29 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
+/* A plan for each recipe. */
+static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *asked) {
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; i < s->n_plans && !status; i++)
+        status = vlci_compress_create(&s->shared->compress, &s->recipes[i], asked, s->plans, i, &s->plans[i]);
+    return status;
+}
+
+/* Of pictures aside: the rows that layers of cross-attention hold, and text rows that look at them. */
+static vlcache_status make_plans_aside(vlcache_sequence *s) {
+    int layers[VLCI_MAX_LAYERS], n = 0;
+    const vlci_compress_prompt asked = {.tokens = s->prompt.sighted,
+                                        .rows = s->prompt.n,
+                                        .kv_layers = layers,
+                                        .text = s->prompt.after,
+                                        .text_rows = s->prompt.after_at,
+                                        .grids = s->prompt.grids,
+                                        .n_grids = s->prompt.n_grids};
+    for (int i = 0; i < vlci_sequence_text(s)->layers; i++)
+        if (vlci_text_crosses(vlci_sequence_text(s), i)) layers[n++] = i;
+    return create_plans(s, &asked);
+}
+
 static vlcache_status make_plans(vlcache_sequence *s) {
     vlci_compress_prompt asked = {.tokens = s->prompt.n,
                                   .text = s->prompt.visual ? s->prompt.after : 0,
@@ -288,6 +313,7 @@ static vlcache_status make_plans(vlcache_sequence *s) {
                                   .grids = s->prompt.grids,
                                   .n_grids = s->prompt.n_grids};
     if (!may_compress(s)) return VLCACHE_OK;
+    if (s->prompt.n_sights) return make_plans_aside(s);
     vlcache_status status = check_window(s);
     if (status) return status;
     int32_t *past = list_rows(&s->kv);
@@ -296,9 +322,7 @@ static vlcache_status make_plans(vlcache_sequence *s) {
     asked.past = past;
     asked.visual = visual;
     asked.n_visual = s->prompt.visual;
-    for (size_t i = 0; i < s->n_plans && !status; i++)
-        status =
-            vlci_compress_create(&s->shared->compress, &s->recipes[i], &asked, s->plans, i, &s->plans[i]);
+    if (!status) status = create_plans(s, &asked);
     vlci_free(past);
     vlci_free(visual);
     return status;
@@ -527,16 +551,14 @@ static void describe_cache(vlcache_sequence *s) {
         return;
     }
     uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
-    uint64_t crosses = (uint64_t)vlci_sequence_text(s)->crosses;
-    uint64_t rows =
-        ((uint64_t)shape->layers - crosses) * (uint64_t)s->prompt.n + crosses * (uint64_t)s->prompt.sighted;
-    a->compress = (vlcache_compress_stats){.layers = shape->layers,
+    int layers = vlci_sequence_layers(s), tokens = vlci_sequence_tokens(s);
+    a->compress = (vlcache_compress_stats){.layers = layers,
                                            .kv_heads = shape->kv_heads,
-                                           .tokens = s->prompt.n,
+                                           .tokens = tokens,
                                            .tau = s->prompt.after,
                                            .budget_asked = 1.0,
                                            .budget_kept = 1.0,
-                                           .bytes_full = rows * row,
+                                           .bytes_full = (uint64_t)tokens * (uint64_t)layers * row,
                                            .bytes_peak = vlci_memory_peak(device_of(s))};
     a->compress.bytes_kept = a->compress.bytes_full;
 }

@@ -238,6 +238,7 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
         .text_type = model->config.text_model_type,
         .dtype = model->dtype,
         .layers = text->layers,
+        .cross_layers = text->crosses,
         .heads = text->heads,
         .kv_heads = text->kv_heads,
         .head_dim = text->head_dim,

@@ -3,9 +3,9 @@
     mllama-hub  meta-llama/Llama-3.2-11B-Vision-Instruct's names and files: at most 4 tiles
     mllama-v5   transformers 5's; at most 2 tiles, other layers cross, one kv head
 
-Two talks of three turns each stand beside the first: golden/more.json. They are read turn by turn on one cache, as
-transformers takes them: keys and values of a picture are behind those of the pictures before, and a turn's rows see them
-by the mask of the whole conversation.
+Two talks of three turns each, and what VL-Cache keeps of a prompt's picture, stand beside the first: golden/more.json. Talks
+are read turn by turn on one cache, as transformers takes them: keys and values of a picture are behind those of the
+pictures before, and a turn's rows see them by the mask of the whole conversation.
 """
 import json
 import sys
@@ -14,9 +14,12 @@ import common
 import numpy as np
 import taps
 import torch
+import vlcache_reference as vl
 from tiny_models import LLAMA3_SPLIT
 from tokenizers import Regex, pre_tokenizers, processors
 from transformers import DynamicCache, MllamaConfig, MllamaProcessor
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.mllama.processing_mllama import (
     convert_sparse_cross_attention_mask_to_dense,
@@ -185,24 +188,126 @@ def talk(model, processor, prompts, attempt):
     return made, pictures
 
 
+# ---- VL-Cache: layers of cross-attention, whose tokens are the rows of the tiles that are there -----------------------
+
+BUDGETS, THRESHOLD, COMPACTED, GAP = [0.15, 0.4], 0.01, 24, 1e-4
+KEPT = ([(90, 60)], ask(MARK + "How many columns are there?"))
+SEEN, MASK = {}, {}  # by layer: attention, last; [kv_heads, columns] that may be seen
+
+
+def watched_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    """Eager attention, whose cross-attention is kept, and sees what MASK says."""
+    group = query.shape[1] // key.shape[1]
+    logits = query @ key.repeat_interleave(group, 1).transpose(2, 3) * scaling
+    if attention_mask is not None:
+        logits = logits + attention_mask
+    crosses = hasattr(module, "layer_idx") and hasattr(module, "q_norm")
+    if crosses and module.layer_idx in MASK:
+        seen = MASK[module.layer_idx].repeat_interleave(group, 0)
+        logits = logits.masked_fill(~seen[None, :, None, :], -torch.inf)
+    weights = torch.softmax(logits, -1)
+    if crosses:
+        SEEN[module.layer_idx] = weights[0].detach().numpy()
+    return (weights @ value.repeat_interleave(group, 1)).transpose(1, 2).contiguous(), weights
+
+
+ALL_ATTENTION_FUNCTIONS.register("watched_cross", watched_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register("watched_cross", eager_mask)
+
+
+def sparsity(attention):
+    """Of [heads, rows, tokens], where each row sees all tokens; refused near the threshold."""
+    limit = THRESHOLD * attention.max(-1, keepdims=True)
+    if (np.abs(attention - limit) <= GAP * limit).any():
+        raise common.Near("an entry is at the threshold")
+    return float((attention < limit).mean(axis=(1, 2)).mean())
+
+
+def best(score, n):
+    """The n best tokens, ascending; none is recent."""
+    order = sorted(range(len(score)), key=lambda j: (-score[j], j))
+    if n < len(score) and score[order[n - 1]] - score[order[n]] <= GAP * score[order[n - 1]]:
+        raise common.Near("scores are tied")
+    return sorted(order[:n])
+
+
+@torch.no_grad()
+def kept(model, processor, attempt):
+    sizes, prompt = KEPT
+    images = [common.picture(9000 + 10 * attempt + i, *size) for i, size in enumerate(sizes)]
+    inputs = processor(text=[prompt], images=[images], add_special_tokens=False, return_tensors="pt")
+    inputs = {name: v.double() if v.is_floating_point() else v for name, v in inputs.items()}
+    ids, layers = inputs["input_ids"][0].tolist(), model.config.text_config.cross_attention_layers
+    heads = model.config.text_config.num_key_value_heads
+    rows = range(ids.index(model.config.image_token_index) + 1, len(ids))
+    tokens = int(inputs["aspect_ratio_mask"].sum()) * model.model.vision_model.num_patches
+    MASK.clear()
+
+    def prefill():
+        MASK.clear()
+        out = model(**inputs, use_cache=True)
+        return out.logits[0, -1], out.cache
+
+    logits = prefill()[0]
+    seen = {layer: SEEN[layer][:, rows, :tokens] for layer in layers}
+    measured = [sparsity(seen[layer]) for layer in layers]
+    out = {"prompt.ids": np.array(ids), "vlcache.sparsity": np.array(measured)}
+    for alpha in BUDGETS:
+        at = f"vlcache.{round(100 * alpha)}."
+        share, n = vl.budgets(measured, alpha, tokens)
+        if any(abs(b * tokens % 1 - 0.5) < 1e-3 for b in share):
+            raise common.Near("a budget is near a half")
+        out[at + "budget"] = np.array(n)
+        cache, step, said = prefill()[1], logits, []
+        for k, layer in enumerate(layers):
+            score = seen[layer].reshape(heads, -1, len(rows), tokens).sum((1, 2))
+            chosen = np.array([best(score[h], n[k]) for h in range(heads)])
+            out[f"{at}kept.{k}"] = chosen
+            MASK[layer] = torch.zeros(heads, cache.layers[layer].keys.shape[2], dtype=torch.bool)
+            MASK[layer].scatter_(1, torch.tensor(chosen), True)
+        while True:
+            two = torch.topk(step, 2)
+            if (two.values[0] - two.values[1]) / two.values[0].abs() < common.MARGIN:
+                raise common.Near("two tokens are tied")
+            said.append(int(two.indices[0]))
+            if len(said) == COMPACTED:
+                break
+            mask = inputs["cross_attention_mask"][:, -1:]
+            step = model(input_ids=torch.tensor([said[-1:]]), cross_attention_mask=mask, cache=cache,
+                         use_cache=True).logits[0, -1]  # fmt: skip
+        out[at + "tokens"] = np.array(said)
+    return out, images
+
+
+def search(what, make):
+    for attempt in range(200):
+        try:
+            return *make(attempt), attempt
+        except common.Near as why:
+            reason = why
+    raise SystemExit(f"{what}: no safe picture in 200: {reason}")
+
+
+def save(path, name, made, pictures):
+    taps.write(path / f"{name}.taps", made)
+    for i, image in enumerate(pictures):
+        image.save(path / f"{name}.{i}.png", optimize=True)
+
+
 def more(folder):
     path, processor = common.HERE.parent / "models" / folder.name, folder.processor()
-    exact = common.load(path, torch.float64, "eager")
+    exact, watched = (common.load(path, torch.float64, how) for how in ("eager", "watched_cross"))
     said = {}
     for name, prompts in TALKS.items():
-        for attempt in range(200):
-            try:
-                made, pictures = talk(exact, processor, prompts, attempt)
-                break
-            except common.Near as why:
-                reason = why
-        else:
-            raise SystemExit(f"{name}: no safe picture in 200: {reason}")
-        taps.write(path / "golden" / f"{name}.taps", made)
-        for i, image in enumerate(pictures):
-            image.save(path / "golden" / f"{name}.{i}.png", optimize=True)
+        made, pictures, attempt = search(name, lambda k: talk(exact, processor, prompts, k))
+        save(path / "golden", name, made, pictures)
         said[name] = [{"prompt": prompt, "images": len(sizes)} for sizes, prompt in prompts]
         print(f"  {name}: {len(pictures)} pictures, attempt {attempt}")
+    made, pictures, attempt = search("kept", lambda k: kept(watched, processor, k))
+    save(path / "golden", "kept", made, pictures)
+    said["kept"] = {"prompt": KEPT[1], "images": len(KEPT[0]), "budgets": [round(100 * b) for b in BUDGETS]}
+    print(f"  kept: attempt {attempt}, sparsity {made['vlcache.sparsity']}, "
+          f"{[made[f'vlcache.{round(100 * b)}.budget'].tolist() for b in BUDGETS]}")  # fmt: skip
     (path / "golden" / "more.json").write_text(json.dumps(said, indent=1) + "\n")
 
 
