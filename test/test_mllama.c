@@ -356,6 +356,65 @@ static const vlcache_answer *assert_tokens(const char *what, vlcache_sequence *s
     return a;
 }
 
+/* ---- prompts ------------------------------------------------------------------------------------------- */
+
+/* What the template makes of a question and a picture is what transformers' processor makes of it. */
+START_TEST(template) {
+    told t;
+    vlci_prompt prompt;
+    told_open(&t, "wide", 1);
+    const tap *want = taps_find(&t.taps, "prompt.ids");
+    const vlci_turn turn = {.chat = t.model->chat, .open = -1};
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    asked.text = "What is shown in this picture?";
+    asked.images = (const vlcache_image *const *)t.image;
+    asked.n_images = 1;
+    ck_ok(vlci_prompt_create(t.model, &asked, &turn, &prompt));
+    ck_assert_uint_eq((size_t)prompt.n, want->n);
+    ck_assert_mem_eq(prompt.ids, want->i32, want->n * sizeof *want->i32);
+    ck_assert_int_eq(prompt.n_sights, 2);
+    ck_assert_int_eq(prompt.sights[0].until, prompt.picture[0].row);
+    ck_assert_int_eq(prompt.sighted, prompt.visual);
+    for (int i = 0; i < prompt.visual; i++) ck_assert_int_eq(prompt.where[i].position, i);
+    vlci_prompt_release(&prompt);
+    told_close(&t);
+}
+END_TEST
+
+/* A model of the folder's geometry answers ids; the mark has no id that may be given. */
+START_TEST(random_weights) {
+    char path[600];
+    vlcache_model *model = NULL;
+    vlcache_session *session = NULL;
+    vlcache_image *image = NULL;
+    const vlcache_answer *a = NULL;
+    int32_t ids[] = {1, VLCACHE_TOKEN_IMAGE, 2, 3};
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+    options.dtype = VLCACHE_DTYPE_F32;
+    snprintf(path, sizeof path, "%s/models/mllama-hub/config.json", VLCACHE_TEST_DATA);
+    ck_ok(vlcache_model_create_random(suite_device(), path, &options, &model));
+    ck_ok(vlcache_session_create(model, NULL, &session));
+    golden_path(path, "%s.%d.png", "tall", 0);
+    ck_ok(vlcache_image_load(path, &image));
+    const vlcache_image *const pictures[] = {image};
+    prompt.tokens = ids;
+    prompt.n_tokens = 4;
+    prompt.images = pictures;
+    prompt.n_images = 1;
+    generate.max_tokens = 5;
+    ck_ok(vlcache_session_ask(session, &prompt, &generate, &a));
+    ck_assert(a->n_tokens == 5 && a->visual_tokens == 4 * 17 && a->prompt_tokens == 4);
+    ck_assert(a->compressed && a->compress.tau == 2);
+    ids[2] = model->config.text.vocab;
+    ck_fails(vlcache_session_ask(session, &prompt, &generate, &a), VLCACHE_E_ARGUMENT, "prompt.tokens[2]");
+    vlcache_image_destroy(&image);
+    vlcache_session_destroy(&session);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 /* ---- talks --------------------------------------------------------------------------------------------- */
 
 /* A turn that is cancelled while it is read leaves the conversation, and the picture that it sees, as it was.
@@ -533,6 +592,51 @@ START_TEST(policies) {
 }
 END_TEST
 
+static bool count_variant(void *user, size_t variant, const vlcache_answer *a) {
+    told *t = user;
+    const tap *tokens = taps_find(&t->taps, "vlcache.40.tokens");
+    ck_assert_int_eq(a->compress.layers, 2);
+    ck_assert_int_eq(a->compress.tokens, a->visual_tokens);
+    if (variant == 1) ck_assert_mem_eq(a->tokens, tokens->i32, (size_t)a->n_tokens * sizeof *a->tokens);
+    t->n_images = (int)variant + 2; /* told_open()'s picture, and a variant each */
+    return true;
+}
+
+/* Variants over one reading answer as each alone does; a later turn does not know of them. */
+START_TEST(comparisons) {
+    told t;
+    vlcache_session *session = NULL;
+    const vlcache_answer *a = NULL;
+    vlcache_compress_options variants[2] = {VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_COMPRESS_OPTIONS_INIT};
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    told_open(&t, "kept", 1);
+    prompt.text = json_string_value(json_object_get(json_object_get(t.more, "kept"), "prompt"));
+    prompt.raw = true;
+    prompt.images = (const vlcache_image *const *)t.image;
+    prompt.n_images = 1;
+    generate.max_tokens = 24;
+    generate.min_tokens = 24;
+    variants[0].policy = "full";
+    variants[1].policy = "vlcache";
+    variants[1].budget = 0.4;
+    ck_ok(vlcache_session_create(t.model, NULL, &session));
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, variants, 2, count_variant, &t));
+    ck_assert_int_eq(t.n_images, 3);
+    t.n_images = 1;
+    generate.probe = true;
+    ck_fails(vlcache_session_compare(session, &prompt, &generate, variants, 2, count_variant, &t),
+             VLCACHE_E_UNSUPPORTED, "generate.probe");
+    generate.probe = false;
+    prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
+    prompt.text = "Hello?";
+    ck_ok(vlcache_session_ask(session, &prompt, &generate, &a)); /* without a picture: none is left */
+    ck_assert(!a->compressed && a->visual_tokens == 0 && a->context_tokens == a->prompt_tokens + 24);
+    vlcache_session_destroy(&session);
+    told_close(&t);
+}
+END_TEST
+
 /* ---- memory that fails --------------------------------------------------------------------------------- */
 
 /* Whatever allocation of the host fails while a prompt is laid out, nothing leaks. */
@@ -575,10 +679,13 @@ int main(void) {
     tcase_add_test(host, memory_of_settings);
     suite_add_tcase(suite, host);
     suite_balance(device);
+    tcase_add_test(device, template);
+    tcase_add_test(device, random_weights);
     tcase_add_loop_test(device, talks, 0, 2);
     tcase_add_test(device, forks_of_compressed_pictures);
     tcase_add_test(device, kept_sets);
     tcase_add_test(device, policies);
+    tcase_add_test(device, comparisons);
     tcase_add_test(device, memory_of_prompts);
     suite_add_tcase(suite, device);
     return suite_run(suite);

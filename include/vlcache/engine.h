@@ -47,7 +47,8 @@ typedef struct vlcache_prompt {
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {
-    int position;         /**< in the prompt, 0 its first token */
+    int position;         /**< in the prompt, 0 its first token; with cross-attention among the rows of the
+                               pictures that the prompt's last text sees, -1: of one that it does not see */
     int image;            /**< index of the picture in the prompt */
     float x0, y0, x1, y1; /**< pixels of the picture; all 0 for a class token or an end-of-row token */
 } vlcache_visual_token;
@@ -114,7 +115,7 @@ typedef struct vlcache_answer {
     int n_tokens;
     vlcache_finish finish;
     int prompt_tokens;      /**< of this turn */
-    int visual_tokens;      /**< of these, tokens of pictures */
+    int visual_tokens;      /**< of these, or beside them with cross-attention, tokens of pictures */
     int post_vision_tokens; /**< of these, text behind any picture; all without a picture */
     int context_tokens;     /**< logical length of the conversation now */
     vlcache_logit first_logits[VLCACHE_FIRST_LOGITS]; /**< the best of the first generated position, sorted */
@@ -243,8 +244,9 @@ VLCACHE_API void vlcache_sequence_clear(vlcache_sequence *sequence);
  * accepted. */
 VLCACHE_API void vlcache_sequence_destroy(vlcache_sequence **sequence);
 
-/** A layer of the last turn: sparsity (NaN where it was not measured), budget, rows kept. Errors:
- * VLCACHE_E_ARGUMENT (no turn, no such layer). */
+/** A layer of the last turn: sparsity (NaN where it was not measured), budget, rows kept. Layers are those
+ * that vlcache_compress_stats.layers counts: all, but with cross-attention those that hold the turn's picture
+ * or, without one, the others. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer). */
 VLCACHE_API vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
                                                   vlcache_compress_layer *out);
 
