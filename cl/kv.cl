@@ -2,7 +2,7 @@
  * kv.cl - what the pool of pages does on the device: count rows, copy pages, move to another pool.
  *
  *     kv_advance   the chosen tokens become the input, positions and lengths count the row that the step before appended:
- *                  ids[b] = tokens[b]    row_position[b] += 1 (all three)    heads of slots[b]: rows += 1
+ *                  ids[b] = tokens[b]    row_position[b] += 1 (all three)    heads of slots[b]: rows += grows (NULL: 1)
  *     kv_copy      page pairs[2 i + 1] = page pairs[2 i], keys, values and biases: before a shared page is written to
  *     kv_move      page i of the new pool = page source[i] of the old one
  *     kv_fetch     out[keys, values][head][i] = row (rows of the head) - n + i of each head of a layer: its last n rows
@@ -11,10 +11,10 @@
  * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them.
  */
 __kernel void kv_advance(__global const int *tokens, __global int *ids, __global int *row_position, int batch,
-                         __global const int *slots, __global vlci_kv_head *heads_of, int heads) {
+                         __global const int *slots, __global vlci_kv_head *heads_of, int heads, __global const int *grows) {
     const int i = get_global_id(0), b = get_global_id(1);
     if (i >= heads) return;
-    heads_of[(size_t)slots[b] * heads + i].rows += 1;
+    heads_of[(size_t)slots[b] * heads + i].rows += grows ? grows[i] : 1;
     if (i == 0) ids[b] = tokens[b];
     if (i == 0)
         for (int axis = 0; axis < 3; axis++) row_position[3 * b + axis] += 1;

@@ -13,7 +13,7 @@
  *     rope_append: q is rotated in place; k (rotated) and v become row (rows there are) + (r - first row of its sequence) of
  *     the cache, with a bias of 0. Keys keep the phase of their logical position for good. Work-item (d, head, r) takes
  *     elements d and d + D/2, d < D/2; head counts q's heads, then k's, then v's. Rows of phase and of qkv begin at
- *     phase_row and 0: a part of a prompt takes its part of the phases.
+ *     phase_row and 0: a part of a prompt takes its part of the phases. Without phase nothing is turned.
  */
 __kernel void rope_phase(__global const float *inv_freq, __global const int *axis, __global const int *row_position,
                          __global float *phase, float scale) {
@@ -38,7 +38,7 @@ __kernel void rope_append(__global float *qkv, __global const float *phase, uint
     const int d = get_global_id(0), head = get_global_id(1), r = get_global_id(2), half_dim = get_global_size(0);
     __global float *x = qkv + ((size_t)r * (heads + 2 * kv_heads) + head) * half_dim * 2 + d;
     float low = x[0], high = x[half_dim];
-    if (head < heads + kv_heads) {
+    if (phase && head < heads + kv_heads) {
         __global const float *turn = phase + ((size_t)phase_row + r) * half_dim * 2 + d;
         const float c = turn[0], s = turn[half_dim], was = low;
         low = was * c - high * s;

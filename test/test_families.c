@@ -26,7 +26,7 @@ static const struct {
     {"next-vicuna", 0},  {"smolvlm-tiles", 0}, {"idefics3-hub", 0},    {"onevision-hub", 0},
     {"onevision-v5", 0}, {"internvl-hub", 0},  {"internvl-qknorm", 0}, {"paligemma-hub", 0},
     {"paligemma-v5", 0}, {"qwen2-vl-hub", 0},  {"qwen2_5-vl", 0},      {"qwen2_5-vl-hub", 0},
-    {"qwen3-vl", 0},
+    {"qwen3-vl", 0},     {"mllama-hub", 0},    {"mllama-v5", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 
@@ -137,9 +137,30 @@ static void check_positions(const fixture *f, const golden *g, const tap *want) 
     free(position);
 }
 
+/* Whether pictures are no rows, but what layers of cross-attention look at. */
+static bool aside(const golden *g) {
+    return g->n_images && g->prompt.layout[0].aside;
+}
+
+/* The prompt is the words as they are; text behind the last mark sees its picture. */
+static void check_words(const fixture *f, const golden *g) {
+    const tap *want = taps_find(&g->taps, "prompt.ids");
+    int last = g->prompt.picture[g->n_images - 1].row;
+    ck_assert_uint_eq((size_t)g->prompt.n, want->n);
+    for (int i = 0; i < g->prompt.n; i++) ck_assert_int_eq(g->prompt.ids[i], want->i32[i]);
+    ck_assert_int_eq(g->prompt.ids[last], f->model->config.image_token);
+    int from = last + 1 < g->prompt.n ? last + 1 : last; /* the mark stands for text that is not there */
+    ck_assert_int_eq(g->prompt.after, g->prompt.n - from);
+    for (int i = 0; i < g->prompt.after; i++) ck_assert_int_eq(g->prompt.after_at[i], from + i);
+}
+
 static void check_prompt(const fixture *f, golden *g) {
     const tap *want = taps_find(&g->taps, "prompt.ids"), *positions = taps_find(&g->taps, "positions");
     int seen = 0, after = 0;
+    if (aside(g)) {
+        check_words(f, g);
+        return;
+    }
     ck_assert_uint_eq((size_t)g->prompt.n, want->n);
     for (int i = 0; i < g->prompt.n; i++) {
         int id = g->prompt.ids[i];
@@ -161,26 +182,33 @@ END_TEST
 
 /* ---- layouts: what tokens show ---- */
 
+/* The token of an entry of a grid; -1: it is none. */
+static int token_of(const vlci_picture_layout *l, int entry) {
+    if (l->aside) return entry;
+    return l->entry[entry] < 0 ? -1 - l->entry[entry] : -1;
+}
+
 /* Cells lie in their picture; grids list each token that shows something, once, in reading order. */
 static void check_layout(const vlci_picture_layout *l, int width, int height) {
-    int *listed = calloc((size_t)l->n + 1, sizeof *listed);
+    int n = l->aside ? l->n_tokens : l->n;
+    int *listed = calloc((size_t)n + 1, sizeof *listed);
     for (int i = 0; i < l->n_grids; i++) {
         const vlci_layout_grid *g = &l->grids[i];
         ck_assert(g->rows > 0 && g->columns > 0);
         for (int at = 0; at < g->rows * g->columns; at++) {
             int y = at / g->columns, x = at % g->columns, entry = g->first + y * g->stride + x;
-            ck_assert(entry >= 0 && entry < l->n && l->entry[entry] < 0);
+            ck_assert(entry >= 0 && entry < n && token_of(l, entry) >= 0);
             ck_assert_int_eq(listed[entry]++, 0);
-            const float *cell = l->cell[-1 - l->entry[entry]];
-            if (x) ck_assert_float_ge(cell[0], l->cell[-1 - l->entry[entry - 1]][0]);
-            if (y) ck_assert_float_ge(cell[1], l->cell[-1 - l->entry[entry - g->stride]][1]);
+            const float *cell = l->cell[token_of(l, entry)];
+            if (x) ck_assert_float_ge(cell[0], l->cell[token_of(l, entry - 1)][0]);
+            if (y) ck_assert_float_ge(cell[1], l->cell[token_of(l, entry - g->stride)][1]);
         }
     }
     int token = 0;
-    for (int i = 0; i < l->n; i++) {
-        if (l->entry[i] >= 0) continue;
+    for (int i = 0; i < n; i++) {
+        if (token_of(l, i) < 0) continue;
         const float *c = l->cell[token];
-        ck_assert_int_eq(l->entry[i], -1 - token++);
+        ck_assert_int_eq(token_of(l, i), token++);
         ck_assert(c[0] >= 0 && c[1] >= 0 && c[2] <= (float)width && c[3] <= (float)height);
         ck_assert(c[0] <= c[2] && c[1] <= c[3]);
         ck_assert(listed[i] || (c[2] == 0 && c[3] == 0));
@@ -248,7 +276,7 @@ static cl_mem look(const fixture *f, const golden *g) {
     const vlci_family *family = vlci_family_among(f->model->family, g->n_images);
     size_t row = (size_t)text->hidden * (1 + (size_t)text->deepstack) * sizeof(float), at = 0, from = 0;
     if (!g->n_images) return NULL;
-    cl_mem all = suite_poison((size_t)g->prompt.visual * row);
+    cl_mem all = suite_poison((size_t)g->prompt.features * row);
     for (size_t i = 0; i < g->n_images; i++) {
         const vlci_picture_layout *layout = &g->prompt.layout[i];
         vlci_pixels seen;
@@ -259,8 +287,9 @@ static cl_mem look(const fixture *f, const golden *g) {
         ck_assert_uint_le(from + n, prepared->n);
         memcpy(seen.data, prepared->f32 + from, n * sizeof *seen.data);
         ck_ok(family->look(&f->model->config, &seen, layout, &tokens));
-        ck_ok(vlci_copy(suite_device(), tokens, 0, all, at, (size_t)layout->n_tokens * row));
-        at += (size_t)layout->n_tokens * row;
+        size_t bytes = (size_t)(layout->n_tokens + layout->n_unseen) * row;
+        ck_ok(vlci_copy(suite_device(), tokens, 0, all, at, bytes));
+        at += bytes;
         from += n;
         vlci_pixels_release(&seen);
         suite_release(tokens);
@@ -286,6 +315,8 @@ static void check_stages(const fixture *f, golden *g) {
     const tap *greedy = taps_find(&g->taps, "greedy.tokens");
     const vlci_text_config *text = &f->model->config.text;
     cl_mem visual = look(f, g);
+    if (aside(g))
+        assert_tap(f, "projector.features", visual, taps_find(&g->taps, "projector.features"), 2e-4, 2e-4);
     rig r;
     rig_create(&r, f->model, NULL);
     rig_begin_prompt(&r, &g->prompt, visual);
@@ -319,14 +350,15 @@ END_TEST
 static void check_visual(const fixture *f, const golden *g, double share) {
     const tap *ids = taps_find(&g->taps, "prompt.ids"), *embed = taps_find(&g->taps, "embed");
     size_t width = (size_t)f->model->config.text.hidden, sets = 1 + (size_t)f->model->config.text.deepstack;
-    size_t n = (size_t)g->prompt.visual * sets * width, at = 0;
+    size_t n = (size_t)g->prompt.features * sets * width, at = 0;
     float *got = malloc(n * sizeof *got);
     double largest = 0, most = 0;
     cl_mem visual = look(f, g);
     suite_download(visual, got, n * sizeof *got);
     suite_release(visual);
-    for (size_t row = 0; row < ids->n; row++) {
-        if (ids->i32[row] != f->model->config.image_token) continue;
+    if (aside(g)) embed = taps_find(&g->taps, "projector.features");
+    for (size_t row = 0; row < (aside(g) ? n / width : ids->n); row++) {
+        if (!aside(g) && ids->i32[row] != f->model->config.image_token) continue;
         for (size_t i = 0; i < width; i++) {
             double want = embed->f32[row * width + i], error = fabs((double)got[at + i] - want);
             if (!(error <= most)) most = error;
@@ -363,7 +395,8 @@ static void ask(const fixture *f, const golden *g, const char *text, double budg
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     const vlcache_answer *answer = NULL;
-    vlcache_session *session = talk_open(f->model, "vlcache", budget);
+    vlcache_session *session =
+        talk_open(f->model, f->model->config.text.crosses ? "full" : "vlcache", budget);
     asked.text = text;
     asked.raw = true;
     asked.images = (const vlcache_image *const *)g->image;
@@ -374,7 +407,7 @@ static void ask(const fixture *f, const golden *g, const char *text, double budg
     ck_assert_int_eq(answer->prompt_tokens, g->prompt.n);
     ck_assert_int_eq(answer->visual_tokens, g->prompt.visual);
     ck_assert_int_eq(answer->n_tokens, (int)greedy->n);
-    for (size_t i = 0; i < greedy->n && (budget == 1 || !g->n_images); i++)
+    for (size_t i = 0; i < greedy->n && (budget == 1 || !g->n_images || aside(g)); i++)
         ck_assert_msg(answer->tokens[i] == greedy->i32[i], "%s: token %zu is %d, not %d", f->folder, i,
                       answer->tokens[i], greedy->i32[i]);
     vlcache_session_destroy(&session);

@@ -535,6 +535,57 @@ END_TEST
 
 /* ---- the host's memory --------------------------------------------------------------------------------- */
 
+/* ---- layers that do not grow with the text ---------------------------------------------------------------
+ */
+
+static void check_lists(const vlci_kv *kv, int text, int still) {
+    for (int i = 0; i < LISTS; i++) ck_assert_int_eq(kv->list[i].rows, i < HEADS ? text : still);
+}
+
+/* Layer 1 holds what it is given, whatever the text does, on the host and on the device; a fork keeps it. */
+START_TEST(test_still) {
+    static const uint32_t layers[VLCI_KV_STILL] = {1u << 1};
+    vlci_kv kv, fork;
+    const int32_t zero[4] = {0};
+    begin(0, true);
+    ck_ok(vlci_kv_pool_still(&pool, layers));
+    ck_ok(vlci_kv_create(&pool, &kv));
+    ck_assert_int_eq(vlci_kv_reserve_pages(&kv, 0, LAYERS, 5), HEADS);
+    ck_ok(vlci_kv_reserve(&kv, 0, LAYERS, 5));
+    vlci_kv_append(&kv, 0, LAYERS, 5);
+    check_lists(&kv, 5, 0);
+    ck_assert(!vlci_kv_is_filled(&kv));
+    ck_assert_int_eq(vlci_kv_refill_pages(&kv, 1, 2 * PAGE + 1), 3 * HEADS);
+    ck_ok(vlci_kv_refill(&kv, 1, 2 * PAGE + 1));
+    ck_assert(vlci_kv_is_filled(&kv));
+    check_lists(&kv, 5, 2 * PAGE + 1);
+    ck_assert_int_eq(kv.held, 4 * HEADS);
+    ck_assert_int_eq(vlci_kv_room(&kv), PAGE - 5);
+    ck_ok(vlci_kv_fork(&kv, &fork));
+    ck_ok(vlci_kv_refill(&kv, 1, PAGE)); /* in pages of its own: the fork's stay */
+    check_lists(&kv, 5, PAGE);
+    check_lists(&fork, 5, 2 * PAGE + 1);
+    pages_check_owners(&pool);
+    vlci_kv *const one[] = {&kv};
+    cl_mem tokens = suite_upload(zero, sizeof *zero), ids = suite_poison(sizeof *zero),
+           position = suite_upload(zero, 3 * sizeof *zero), slots = suite_upload(&kv.slot, sizeof kv.slot);
+    ck_ok(vlci_kv_pool_sync(&pool));
+    vlci_kv_append_behind(&kv);
+    check_lists(&kv, 6, PAGE);
+    ck_ok(vlci_kv_advance(one, 1, tokens, ids, position, slots));
+    vlci_kv_head on[LISTS];
+    ck_ok(vlci_read(suite_device(), pool.heads, vlci_kv_heads_at(&kv, 0) * sizeof *on, on, sizeof on));
+    for (int i = 0; i < LISTS; i++) ck_assert_int_eq(on[i].rows, kv.list[i].rows);
+    cl_mem all[] = {tokens, ids, position, slots};
+    for (int i = 0; i < 4; i++) suite_release(all[i]);
+    ck_ok(vlci_kv_refill(&kv, 1, 0));
+    ck_assert(!vlci_kv_is_filled(&kv) && vlci_kv_is_filled(&fork));
+    vlci_kv_release(&fork);
+    vlci_kv_release(&kv);
+    end();
+}
+END_TEST
+
 /* Allocation `at` and all after it fail: a failure, and nothing is left or lost. */
 static bool fails_at(long at, vlci_kv *kv, cl_mem to) {
     vlci_kv other = {0}, mark = {0};
@@ -593,6 +644,7 @@ int main(void) {
     tcase_add_loop_test(all, test_page_ends, 0, 2);
     tcase_add_loop_test(all, test_advance, 0, 2);
     tcase_add_test(all, test_ragged);
+    tcase_add_test(all, test_still);
     tcase_add_test(all, test_no_memory);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -56,10 +56,9 @@ static const struct {
     const char *folder;
     vlcache_dtype dtype;
 } loads[] = {
-    {DEMO "model", VLCACHE_DTYPE_AUTO},
-    {MODELS "idefics3-hub", VLCACHE_DTYPE_F32},
-    {MODELS "qwen3-vl", VLCACHE_DTYPE_AUTO},
-    {TEXT "llama-tied", VLCACHE_DTYPE_AUTO},
+    {DEMO "model", VLCACHE_DTYPE_AUTO},       {MODELS "idefics3-hub", VLCACHE_DTYPE_F32},
+    {MODELS "qwen3-vl", VLCACHE_DTYPE_AUTO},  {MODELS "mllama-hub", VLCACHE_DTYPE_AUTO},
+    {MODELS "mllama-v5", VLCACHE_DTYPE_BF16}, {TEXT "llama-tied", VLCACHE_DTYPE_AUTO},
 };
 
 /* Rows are what this engine wants: no device pads them. */
@@ -87,7 +86,8 @@ static const char *const folders[] = {
     "idefics3-hub",       "internvl-hub",    "internvl-qknorm", "llava-llama-full",  "llava-llama-mha",
     "llava-mistral-gqa4", "next-llama-bias", "next-llama-mqa",  "next-mistral-gqa2", "next-vicuna",
     "onevision-hub",      "onevision-v5",    "paligemma-hub",   "paligemma-v5",      "qwen2-vl-hub",
-    "qwen2_5-vl",         "qwen2_5-vl-hub",  "qwen3-vl",        "smolvlm-tiles",
+    "qwen2_5-vl",         "qwen2_5-vl-hub",  "qwen3-vl",        "smolvlm-tiles",     "mllama-hub",
+    "mllama-v5",
 };
 
 /* Tokens of the text around the pictures, whose mark is one token each. */
@@ -144,6 +144,33 @@ START_TEST(counts_pictures) {
     ck_assert_uint_ge(json_array_size(cases), 1);
     json_array_foreach(cases, i, item) check_case(folder, outline, item);
     json_decref(cases);
+    vlcache_outline_destroy(&outline);
+}
+END_TEST
+
+/* What lies beside the prompt: 17 rows a tile in 2 of 4 layers, 2 kv heads of 16, bf16; text in the others.
+ */
+START_TEST(counts_pictures_aside) {
+    vlcache_outline_info info;
+    vlcache_outline_aside aside;
+    vlcache_outline_memory m;
+    vlcache_outline *outline = look(MODELS "mllama-hub", &info);
+    const uint64_t row = 2 * 2 * 16 * 2 * 2;
+    ck_assert_int_eq(info.model.cross_layers, 2);
+    ck_ok(vlcache_outline_aside_of(outline, 47, 211, 0.25, &aside));
+    ck_assert_int_eq(aside.rows, 4 * 17);
+    ck_assert_uint_eq(aside.kv_full, 80 * row); /* in pages of 16 */
+    ck_assert_uint_eq(aside.kv_kept, 32 * row);
+    ck_ok(vlcache_outline_memory_of(outline, 64, 0.25, &m));
+    ck_assert(m.kv_full == 64 * row && m.kv_kept == 64 * row);
+    ck_fails(vlcache_outline_aside_of(outline, 0, 1, 1, &aside), VLCACHE_E_ARGUMENT, "sides");
+    ck_assert_int_eq(aside.rows, 0);
+    ck_fails(vlcache_outline_aside_of(outline, 1, 1, 0, &aside), VLCACHE_E_ARGUMENT, "above 0");
+    ck_fails(vlcache_outline_aside_of(NULL, 1, 1, 1, &aside), VLCACHE_E_ARGUMENT, "NULL");
+    vlcache_outline_destroy(&outline);
+    outline = look(MODELS "internvl-hub", &info);
+    ck_ok(vlcache_outline_aside_of(outline, 47, 211, 0.25, &aside));
+    ck_assert(!info.model.cross_layers && !aside.rows && !aside.kv_full);
     vlcache_outline_destroy(&outline);
 }
 END_TEST
@@ -334,7 +361,8 @@ static const struct {
     const char *file, *text, *says;
     vlcache_status status;
 } refused[] = {
-    {"config.json", "{\"model_type\": \"mllama\"}", "\"mllama\"; Llama 3.2 Vision", VLCACHE_E_UNSUPPORTED},
+    {"config.json", "{\"model_type\": \"mllama\", \"text_config\": {\"cross_attention_layers\": []}}",
+     "names none of 40 layers", VLCACHE_E_FORMAT},
     {"config.json", "{\"model_type\": \"internvl_chat\"}", "ends in -hf", VLCACHE_E_UNSUPPORTED},
     {"config.json", "{\"model_type\": \"qwen3_vl_moe\"}", "dense", VLCACHE_E_UNSUPPORTED},
     {"config.json", "{\"model_type\": \"llava\", \"mm_vision_tower\": \"openai/clip\"}",
@@ -535,6 +563,7 @@ int main(void) {
     TCase *all = tcase_create("all");
     tcase_add_loop_test(all, says_what_loading_says, 0, COUNT(loads));
     tcase_add_loop_test(all, counts_pictures, 0, COUNT(folders));
+    tcase_add_test(all, counts_pictures_aside);
     tcase_add_test(all, refuses_pictures);
     tcase_add_test(all, counts_memory);
     tcase_add_test(all, foretells_work);

@@ -33,6 +33,15 @@ extern "C" {
 #define VLCACHE_AS_POLICY (-1)
 
 /*
+ * Models whose pictures lie beside the prompt (vlcache_model_info.cross_layers: Llama 3.2 Vision). Their
+ * layers of cross-attention hold the rows of the pictures that the conversation's last text sees, and those
+ * are what is compressed: N counts them, L those layers, and sparsity, budgets and kept positions (from the
+ * picture's first row) are of them alone. Post-vision rows are the text behind the prompt's last picture,
+ * without any its mark; each sees all N. None of N is recent. Layers of self-attention see no picture and are
+ * kept whole; a turn without a picture compresses nothing. Scoring sink+recent and storage coded are refused.
+ */
+
+/*
  * Post-vision rows. They are the tau text rows of a prompt that follow any of its pictures: all that is no
  * visual token, from the first visual one on (the row ends of a picture in tiles are visual tokens: they
  * belong to it). With pictures in one block before the question, as chat templates put them, that is all the

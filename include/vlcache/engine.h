@@ -64,7 +64,8 @@ typedef struct vlcache_prompt {
 
 /** A visual token of a prompt and the part of its picture that it shows. */
 typedef struct vlcache_visual_token {
-    int position;         /**< in the prompt, 0 its first token */
+    int position;         /**< in the prompt, 0 its first token; with cross-attention among the rows of the
+                               pictures that the prompt's last text sees, -1: of one that it does not see */
     int image;            /**< index of the picture in the prompt; n_images and above: frames of its videos,
                                vlcache_sequence_frame() */
     float x0, y0, x1, y1; /**< pixels of the picture; all 0 for a class token or an end-of-row token */
@@ -158,7 +159,7 @@ typedef struct vlcache_answer {
                               that was told; else NULL */
     vlcache_finish finish;
     int prompt_tokens;      /**< of this turn */
-    int visual_tokens;      /**< of these, tokens of pictures */
+    int visual_tokens;      /**< of these, or beside them with cross-attention, tokens of pictures */
     int post_vision_tokens; /**< of these, text behind any picture; all without a picture */
     int context_tokens;     /**< logical length of the conversation now */
     vlcache_logit first_logits[VLCACHE_FIRST_LOGITS]; /**< the best of the first generated position, sorted */
@@ -202,8 +203,8 @@ typedef enum vlcache_recall {
                               read against all of them, layer by layer, and its policy chooses among all of
                               them anew. The device holds the budget, while it reads a layer or two in full
                               beside it (with deferral all layers, as in the first turn). Where host and
-                              device have one memory it saves none: see vlcache_recall_stats.saves. With policy
-                              "full" it is not looked at */
+                              device have one memory it saves none: see vlcache_recall_stats.saves. With
+                            policy "full" it is not looked at */
 } vlcache_recall;
 
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */
@@ -304,8 +305,9 @@ VLCACHE_API void vlcache_sequence_clear(vlcache_sequence *sequence);
  * accepted. */
 VLCACHE_API void vlcache_sequence_destroy(vlcache_sequence **sequence);
 
-/** A layer of the last turn: sparsity (NaN where it was not measured), budget, rows kept. Errors:
- * VLCACHE_E_ARGUMENT (no turn, no such layer). */
+/** A layer of the last turn: sparsity (NaN where it was not measured), budget, rows kept. Layers are those
+ * that vlcache_compress_stats.layers counts: all, but with cross-attention those that hold the turn's picture
+ * or, without one, the others. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer). */
 VLCACHE_API vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
                                                   vlcache_compress_layer *out);
 

@@ -41,6 +41,8 @@ typedef struct vlcache_model_info {
     uint64_t weight_bytes;         /**< on the device */
     int tower_layers, tower_heads; /**< of the vision tower: the layers that run; 0: there is none */
     int tower_hidden;              /**< its width */
+    int cross_layers;              /**< of `layers`: those of cross-attention, which hold rows of pictures in
+                                        place of rows of the text; 0: pictures are rows of the prompt */
 } vlcache_model_info;
 
 /**

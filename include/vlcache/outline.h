@@ -37,8 +37,10 @@ typedef struct vlcache_outline_info {
 /** Bytes of a device's memory that a conversation takes. */
 typedef struct vlcache_outline_memory {
     uint64_t weights; /**< vlcache_model_info.weight_bytes */
-    uint64_t kv_full; /**< keys and values of all tokens, in whole pages */
-    uint64_t kv_kept; /**< of the share that the budget leaves, shared evenly */
+    uint64_t kv_full; /**< keys and values of all tokens, in whole pages; of layers of cross-attention
+                           vlcache_outline_aside_of() tells */
+    uint64_t kv_kept; /**< of the share that the budget leaves, shared evenly; all, where pictures lie beside
+                           the prompt: they are what is compressed */
     uint64_t work;    /**< activations while a prompt of all tokens is read; those of the vision
                            tower, which come before, and attention's scratch are not */
     uint64_t largest; /**< the largest single allocation: a matrix, or all keys */
@@ -68,6 +70,18 @@ VLCACHE_API void vlcache_outline_describe(const vlcache_outline *outline, vlcach
  */
 VLCACHE_API vlcache_status vlcache_outline_picture(const vlcache_outline *outline, int width, int height,
                                                    int pictures, int *tokens);
+
+/** What a picture takes beside the prompt, in layers of cross-attention (vlcache_model_info.cross_layers). */
+typedef struct vlcache_outline_aside {
+    int rows;         /**< keys and values in each of them, a head; 0: the model has no such layers */
+    uint64_t kv_full; /**< bytes of all, in whole pages */
+    uint64_t kv_kept; /**< of the share that the budget leaves, shared evenly */
+} vlcache_outline_aside;
+
+/** The same of one picture of width x height pixels beside the prompt, at a share of the cache above 0, at
+ * most 1; a conversation holds those that its last rows see. Errors: those of vlcache_outline_picture(). */
+VLCACHE_API vlcache_status vlcache_outline_aside_of(const vlcache_outline *outline, int width, int height,
+                                                    double budget, vlcache_outline_aside *out);
 
 /** What a conversation of `tokens` tokens takes, from 1 to 2^24, at a share of the cache above 0, at most 1.
  * Errors: VLCACHE_E_ARGUMENT. */

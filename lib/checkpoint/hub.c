@@ -197,6 +197,25 @@ vlcache_status vlci_hub_ids(const vlci_scope *scope, const char *key, int vocab,
     return VLCACHE_OK;
 }
 
+vlcache_status vlci_hub_layers(const vlci_scope *scope, const char *key, int layers, int room, int *list,
+                               int *n) {
+    const json_t *value;
+    vlcache_status status = vlci_json_array(scope, key, &value);
+    if (status || !value) return status;
+    if (json_array_size(value) > (size_t)room)
+        return vlci_json_unsupported(scope, key, "names %zu layers; %d are supported", json_array_size(value),
+                                     room);
+    *n = (int)json_array_size(value);
+    for (int i = 0; i < *n; i++) {
+        const json_t *item = json_array_get(value, (size_t)i);
+        json_int_t layer = json_integer_value(item), least = i ? list[i - 1] + 1 : 0;
+        if (!json_is_integer(item) || layer < least || layer >= layers)
+            return vlci_json_bad(scope, key, "must name layers from 0 to %d, ascending", layers - 1);
+        list[i] = (int)layer;
+    }
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_hub_dtype(const vlci_scope *scope, vlcache_dtype *dtype) {
     const char *name = NULL;
     vlcache_status status = vlci_json_string(scope, "torch_dtype", &name);

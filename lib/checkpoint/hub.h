@@ -71,6 +71,11 @@ vlcache_status vlci_hub_unquantised(const vlci_scope *scope);
 /** One id or a list of ids, each below `vocab`; new memory. `*ids` stays NULL where the field is absent. */
 vlcache_status vlci_hub_ids(const vlci_scope *scope, const char *key, int vocab, int **ids, int *n);
 
+/** A list of layers, ascending, each below `layers`: `*n` of at most `room`. An absent list leaves both
+ * alone. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED. */
+vlcache_status vlci_hub_layers(const vlci_scope *scope, const char *key, int layers, int room, int *list,
+                               int *n);
+
 /** "dtype", or "torch_dtype" of 4.x: AUTO where neither says one. */
 vlcache_status vlci_hub_dtype(const vlci_scope *scope, vlcache_dtype *value);
 

@@ -7,7 +7,8 @@
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
  *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
- *     recent(l)  = max(1, round(recent * n(l)))
+ *     recent(l)  = max(1, round(recent * n(l)))                            0 where no row is more recent:
+ * recent < 0
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */
@@ -63,7 +64,7 @@ static double scale_of(const vlci_recipe *r, int layers) {
 
 static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at) {
     int n = share(at->budget, tokens, 1, tokens);
-    at->recent = share(r->recent, n, 1, n);
+    at->recent = r->recent < 0 ? 0 : share(r->recent, n, 1, n);
     at->centroids = n < tokens ? share(r->centroids, n, 0, n - at->recent) : 0;
     at->kept = n - at->centroids;
     if (r->scoring == VLCI_SCORE_NONE) at->recent = r->sinks < at->kept ? at->kept - r->sinks : 1;

@@ -25,6 +25,24 @@ static vlcache_device *device_of(const vlci_compress *p) {
     return p->kernels->device;
 }
 
+/* The layer of the cache that is the plan's layer. */
+static int kv_layer(const vlci_compress *p, int layer) {
+    return p->kv_layers ? p->kv_layers[layer] : layer;
+}
+
+/* The other way round; -1: the plan is not about it. */
+static int own_layer(const vlci_compress *p, int layer) {
+    if (!p->kv_layers) return layer;
+    for (int l = 0; l < shape_of(p)->layers; l++)
+        if (p->kv_layers[l] == layer) return l;
+    return -1;
+}
+
+/* Rows that stand behind the prompt's tokens in a head. */
+static int rows_behind(const vlci_compress *p) {
+    return p->kv_layers ? 0 : p->behind;
+}
+
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
 static vlcache_status check_shape(const vlci_compress_shape *s) {
@@ -134,15 +152,26 @@ int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int 
     return (s->layers + at_once - 1) / at_once;
 }
 
+static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
+    size_t n = (size_t)shape_of(p)->layers;
+    if (!kv_layers) return VLCACHE_OK;
+    p->recipe.recent = -1;
+    p->kv_layers = vlci_alloc(n, sizeof *p->kv_layers);
+    if (!p->kv_layers) return vlci_fail_memory("compression plan");
+    memcpy(p->kv_layers, kv_layers, n * sizeof *p->kv_layers);
+    return VLCACHE_OK;
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
     p->tokens = prompt->tokens;
-    p->tau = vlci_rows_tau(prompt->tokens - prompt->first, prompt->text, &p->fallback);
+    p->tau = vlci_rows_tau(vlci_rows_looking(prompt), prompt->text, &p->fallback);
     p->n_grids = (int)n_grids;
     p->at_once = layers_at_once(shape_of(p), &p->recipe, p->tokens);
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
+    if (!status) status = create_aside(p, prompt->kv_layers);
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
     if (!status && !vlci_policy_measures(&p->recipe)) share_layers(p, shape_of(p)->layers);
@@ -157,9 +186,10 @@ vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const 
                                     size_t n_others, vlci_compress **out) {
     *out = NULL;
     if (!recipe->compresses) return VLCACHE_OK;
-    if (prompt->tokens < 1 || prompt->text < 0 || prompt->text > prompt->tokens - prompt->first)
+    int rows = vlci_rows_looking(prompt);
+    if (prompt->tokens < 1 || prompt->text < 0 || prompt->text > rows)
         return vlci_fail(VLCACHE_E_ARGUMENT, "compress: %d tokens of text behind a picture in a prompt of %d",
-                         prompt->text, prompt->tokens);
+                         prompt->text, rows);
     vlci_compress *p = vlci_calloc(1, sizeof *p);
     if (!p) return vlci_fail_memory("compression plan");
     p->kernels = kernels;
@@ -194,13 +224,16 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_coding_destroy(&p->coding);
     vlci_quantising_destroy(&p->quantising);
     vlci_free(p->layer);
+    vlci_free(p->kv_layers);
     vlci_free(p);
     *plan = NULL;
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_compress_observe(vlci_compress *p, int layer, const vlci_look *look) {
+vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_look *look) {
+    int layer = own_layer(p, of_kv);
+    if (layer < 0) return VLCACHE_OK;
     vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
     return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
 }
@@ -216,7 +249,9 @@ static vlcache_status own_scores(vlci_compress *p) {
     return VLCACHE_OK;
 }
 
-vlcache_status vlci_compress_observe_decode(vlci_compress *p, int layer, const vlci_look *look) {
+vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const vlci_look *look) {
+    int layer = own_layer(p, of_kv);
+    if (layer < 0) return VLCACHE_OK;
     vlcache_status status = own_scores(p);
     if (!status && p->seen)
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
@@ -303,8 +338,8 @@ static vlci_heads heads_of(vlci_compress *p, const vlci_kv *kv, int layer, int l
                         .tokens = p->tokens,
                         .own = p->now.own,
                         .keep = p->now.keep,
-                        .kv = vlci_kv_layer(kv, layer),
-                        .heads_at = vlci_kv_heads_at(kv, layer)};
+                        .kv = vlci_kv_layer(kv, kv_layer(p, layer)),
+                        .heads_at = vlci_kv_heads_at(kv, kv_layer(p, layer))};
 }
 
 /* Where rows are coded no other is kept, else all are. */
@@ -336,13 +371,13 @@ static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, siz
 
 static vlci_stay stay_of(const vlci_compress *p) {
     return (vlci_stay){p->now.positions, p->before.keep,
-                       p->before.positions ? p->before.positions : p->now.positions, p->behind};
+                       p->before.positions ? p->before.positions : p->now.positions, rows_behind(p)};
 }
 
 /* Rows of a head when it is compressed. */
 static int rows_of(const vlci_compress *p, int head) {
     const vlci_keep *own = &p->now.own[head];
-    return own->before + own->kept + own->centroids + p->behind;
+    return own->before + own->kept + own->centroids + rows_behind(p);
 }
 
 /* Within the pages that there are. */
@@ -367,9 +402,10 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
         biased |= p->now.own[first + i].centroids > 0;
     }
     vlci_stay stay = stay_of(p);
-    vlcache_status status = vlci_kv_replace(kv, h->layer, h->layers, rows, rows + n, biased, p->to, &next);
+    int layer = kv_layer(p, h->layer);
+    vlcache_status status = vlci_kv_replace(kv, layer, h->layers, rows, rows + n, biased, p->to, &next);
     if (!status) {
-        h->kv = vlci_kv_layer(kv, h->layer); /* the pool may have grown */
+        h->kv = vlci_kv_layer(kv, layer); /* the pool may have grown */
         status = vlci_compact(h, &p->kernels->compact, &stay, p->to);
     }
     if (!status)
@@ -398,8 +434,9 @@ static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
 static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
-    bool in_place = p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
-    int at_once = p->coding                   ? 1
+    bool in_place =
+        !p->kv_layers && p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
+    int at_once = p->coding || p->kv_layers   ? 1
                   : p->recipe.centroids > 0.0 ? vlci_summary_layers(&h, &p->kernels->summary)
                                               : layers;
     for (int l = layer; l < layer + layers && !status; l += at_once) {
@@ -423,8 +460,8 @@ static vlcache_status store(vlci_compress *p, vlci_kv *kv, int layer, int layers
     vlci_heads h = heads_of(p, kv, layer, layers);
     if (!status) status = vlci_quantising_write(p->quantising, &h);
     if (!status)
-        status = vlci_quantising_drop(p->quantising, &p->kernels->compact, &h, p->behind, p->now.positions,
-                                      p->to, kv);
+        status = vlci_quantising_drop(p->quantising, &p->kernels->compact, &h, rows_behind(p),
+                                      p->now.positions, p->to, kv);
     for (int l = layer; l < layer + layers; l++) p->layer[l].coded = p->layer[l].kept;
     return status;
 }
@@ -474,7 +511,7 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
     vlcache_status status = p->read ? VLCACHE_OK : prepare(p, kv);
     if (layers > all - p->read) layers = all - p->read;
-    p->behind = vlci_kv_list_of(kv, p->read, 0)->rows - p->now.own[first].before - p->tokens;
+    p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     if (!status) status = shrink(p, kv, p->read, layers);
     if (!status) p->read += layers;
     if (!status && p->read < all) return VLCACHE_OK;

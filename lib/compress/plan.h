@@ -15,6 +15,10 @@
  * exactly. With recall all rows of the conversation are there again, and all are candidates: it is one
  * prompt, of which only the last turn is looked at (vlci_compress_prompt.first).
  *
+ * Tokens aside (vlci_compress_prompt.kv_layers): a picture that layers of cross-attention look at. The plan's
+ * layers are those alone, its tokens the rows that they hold, and what follows is the text's; all text rows
+ * see all tokens, none of which is recent. Layers that hold rows of the text are left alone.
+ *
  * By layer: a layer shrinks as soon as it is read, so that no more than one layer is there in full. Budgets
  * that depend on the sparsity of all layers are bounded from above by those of the layers read so far
  * (densities only add up), and shrink with each layer; the rows that a smaller budget keeps are among those
@@ -67,6 +71,7 @@ typedef struct vlci_compress {
     vlci_scores *seen; /**< shared or own; NULL with scoring "sink+recent" and even budgets */
     bool looks;        /**< the plan that feeds `seen` while the prompt is read */
     int tokens, tau;
+    int *kv_layers; /**< [layers]: of the cache, of tokens aside; NULL: they are the same */
     bool fallback;
     int n_grids;
     cl_mem grids;

@@ -23,7 +23,8 @@ typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlc
 typedef struct vlci_recipe {
     const char *policy;
     bool compresses; /**< false: "full"; of what is below only the threshold counts, for probes */
-    double budget, threshold, recent;
+    double budget, threshold;
+    double recent; /**< share of the rows kept; less than 0: none is (a plan's own, of tokens aside) */
     int sinks;
     vlci_allocation allocation;
     double uniform; /**< of a mixed allocation: 1 uniform, 0 by sparsity */

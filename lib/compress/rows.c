@@ -45,7 +45,7 @@ static bool scores(const vlci_recipe *r, int row, int tokens, bool post_vision) 
 /* `text`: the post-vision rows, `tau` of them; NULL: the last ones. */
 static void list_rows(const vlci_recipe *r, const vlci_compress_prompt *p, const int *text, int tau,
                       vlci_rows *out) {
-    int next = 0, tokens = p->tokens;
+    int next = 0, tokens = p->first + vlci_rows_looking(p);
     for (int row = p->first; row < tokens; row++) {
         bool post_vision = next < tau && (text ? text[next] : tokens - tau + next) == row;
         int what = (scores(r, row, tokens, post_vision) ? VLCI_ROW_SCORED : 0) |
@@ -58,8 +58,9 @@ static void list_rows(const vlci_recipe *r, const vlci_compress_prompt *p, const
 vlcache_status vlci_rows_create(const vlci_recipe *recipe, const vlci_compress_prompt *prompt,
                                 vlci_rows *out) {
     bool fallback;
-    int tau = vlci_rows_tau(prompt->tokens - prompt->first, prompt->text, &fallback);
-    *out = (vlci_rows){.entry = vlci_alloc((size_t)prompt->tokens, sizeof *out->entry)};
+    int tau = vlci_rows_tau(vlci_rows_looking(prompt), prompt->text, &fallback);
+    *out = (vlci_rows){
+        .entry = vlci_alloc((size_t)(prompt->first + vlci_rows_looking(prompt)), sizeof *out->entry)};
     if (!out->entry) return vlci_fail_memory("compression rows");
     list_rows(recipe, prompt, fallback ? NULL : prompt->text_rows, tau, out);
     return VLCACHE_OK;

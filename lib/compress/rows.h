@@ -13,6 +13,9 @@ typedef struct vlci_compress_prompt {
     int tokens;           /**< N */
     int first;            /**< rows before it are candidates, but were read in earlier turns: they are not
                                looked at */
+    int rows;             /**< that may look at them; 0: the tokens themselves */
+    const int *kv_layers; /**< [layers of the plan]: which layer of the cache each is, where the tokens lie in
+                               still layers: aside of the rows that look at them. NULL: they are its rows */
     int text;             /**< of these, post-vision rows: text behind any picture */
     const int *text_rows; /**< which those are, ascending; NULL: the last */
     const int32_t *past;  /**< cache rows before the prompt [layers][kv_heads]; NULL: none */
@@ -21,6 +24,11 @@ typedef struct vlci_compress_prompt {
     const vlci_token_grid *grids; /**< disjoint */
     int n_grids;
 } vlci_compress_prompt;
+
+/** Rows that look at the tokens: from row `first` on. */
+static inline int vlci_rows_looking(const vlci_compress_prompt *prompt) {
+    return (prompt->rows ? prompt->rows : prompt->tokens) - prompt->first;
+}
 
 /** Entries VLCI_ROW(row, what), rows ascending. */
 typedef struct vlci_rows {

@@ -8,6 +8,7 @@
 #include "compute/act.h"
 #include "compute/attention.h"
 #include "compute/embed.h"
+#include "compute/gate.h"
 #include "compute/linear.h"
 #include "compute/norm.h"
 #include "compute/patch.h"
@@ -21,6 +22,7 @@ typedef struct vlci_compute {
     vlci_act_kernels gate; /**< of the text model's MLP */
     vlci_patch_kernels patch;
     vlci_sample_kernels sample;
+    vlci_gate_kernels sums; /**< of cross-attention; opened where a model has it */
     /* what depends on the weights, opened while and after they are loaded */
     vlci_linear linear;
     struct {

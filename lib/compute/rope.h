@@ -29,7 +29,7 @@ vlcache_status vlci_rope_turn(const vlci_rope_kernels *kernels, cl_mem x, size_t
 typedef struct vlci_append {
     int rows, heads, kv_heads, head_dim;
     cl_mem qkv;          /**< f32 [rows][(heads + 2 kv_heads) * head_dim]; its q part is rotated in place */
-    cl_mem phase;        /**< f32 [..][head_dim], of vlci_rope_phase() */
+    cl_mem phase;        /**< f32 [..][head_dim], of vlci_rope_phase(); NULL: nothing is turned */
     int phase_row;       /**< of phase that belongs to row 0 */
     cl_mem row_sequence; /**< int [rows] */
     cl_mem seq_start;    /**< int [batch + 1] */

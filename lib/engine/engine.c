@@ -40,13 +40,22 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
                            VLCI_VALUE("%llu", (unsigned long long)bytes),
                            "must hold from 1 to %d pages of %llu bytes", INT32_MAX / VLCI_KV_PAGE,
                            (unsigned long long)vlci_kv_page_bytes(&shape, false));
-    return vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
+    vlcache_status status = vlci_kv_pool_create(model->device, &shape, (int)pages, bytes == 0, out);
+    return status || !c->crosses ? status : vlci_kv_pool_still(out, c->crossing);
 }
 
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
-    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
+    const vlci_compress_shape shape = {c->crosses ? c->crosses : c->layers, c->heads, c->kv_heads,
+                                       c->head_dim, model->dtype};
+    bool few = recipe->coded || recipe->quantised;
+    if (c->crosses && recipe->compresses && (few || recipe->scoring == VLCI_SCORE_NONE))
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, few ? "compress.storage" : "compress.scoring",
+                           VLCI_VALUE("%s", few ? recipe->coded ? "coded" : "bits" : "sink+recent"),
+                           "is not supported with %s, whose pictures lie in layers of cross-attention: %s",
+                           model->family->name,
+                           few ? "take storage exact" : "no row of a picture is more recent than another");
     return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 

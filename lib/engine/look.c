@@ -57,7 +57,7 @@ static vlcache_status look_at_picture(looking *l, int index) {
     double prepared = vlci_clock_ms();
     l->timings->image += prepared - start;
     if (!status) status = family->look(&l->model->config, &pixels, layout, &tokens);
-    status = append(l, status, &tokens, layout->n_tokens, prepared);
+    status = append(l, status, &tokens, layout->n_tokens + layout->n_unseen, prepared);
     vlci_pixels_release(&pixels);
     return status;
 }
@@ -144,7 +144,7 @@ vlcache_status vlci_prompt_look(const vlcache_model *model, const vlcache_prompt
                                 const vlci_prompt *prompt, vlcache_progress_fn progress, void *user,
                                 vlcache_timings *timings, cl_mem *features) {
     const vlci_look_range all = {.end_item = (int)(prompt->n_images + prompt->n_videos),
-                                 .n_tokens = prompt->visual};
+                                 .n_tokens = prompt->features};
     vlcache_status status =
         vlci_prompt_look_range(model, asked, prompt, &all, progress, user, timings, features);
     if (status || !prompt->n_images || !progress) return status;

@@ -61,9 +61,9 @@ static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt 
 
 /* An id that has no row in the embedding would be read from beyond it. */
 static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, size_t n) {
-    int vocab = model->config.text.vocab;
+    int vocab = model->config.text.vocab, known = vlci_text_ids(&model->config.text);
     for (size_t i = 0; i < n; i++)
-        if (ids[i] >= vocab)
+        if (ids[i] >= known)
             return vlci_fail(VLCACHE_E_FORMAT,
                              "the prompt holds a token of the tokenizer with id %d, config.json's "
                              "text_config.vocab_size is %d: they belong to different models",
@@ -111,6 +111,7 @@ static vlcache_status count_layout(const vlci_picture_layout *layout, vlci_promp
     out->n_grids += layout->n_grids;
     out->rows += layout->n;
     out->visual += layout->n_tokens;
+    out->features += layout->n_tokens + layout->n_unseen;
     if (out->rows > INT32_MAX / 2)
         return vlci_fail(VLCACHE_E_CONTEXT_FULL, "pictures and videos give %lld rows", (long long)out->rows);
     return VLCACHE_OK;
@@ -194,7 +195,7 @@ static void place_entries(vlci_prompt *out, int index, int image, bool video, la
     int row = out->n, grid = 0;
     out->picture[l->placed] = (vlci_placed_picture){row, layout};
     out->shown[l->placed++] = index;
-    for (int i = 0; i < layout->n_grids; i++) {
+    for (int i = 0; i < layout->n_grids && !layout->aside; i++) {
         const vlci_layout_grid *g = &layout->grids[i];
         out->grids[l->grids++] = (vlci_token_grid){row + g->first, g->rows, g->columns, g->stride};
     }
@@ -233,7 +234,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
     size_t rows = n + 1 + (size_t)out->rows; /* a mark becomes its layout's entries */
     out->where = vlci_alloc((size_t)out->visual, sizeof *out->where);
     out->ids = vlci_alloc(rows, sizeof *out->ids);
-    out->after_at = vlci_alloc(rows - (size_t)out->visual, sizeof *out->after_at);
+    out->after_at = vlci_alloc(rows, sizeof *out->after_at);
     out->grids = vlci_alloc((size_t)out->n_grids, sizeof *out->grids);
     out->seen = vlci_alloc((size_t)out->n_seen, sizeof *out->seen);
     if (!out->where || !out->ids || !out->after_at || !out->grids || !out->seen)
@@ -247,7 +248,7 @@ static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn,
         else
             place_text(out, ids[i]);
     }
-    return out->n ? VLCACHE_OK
+    return out->n ? vlci_prompt_see(out)
                   : vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, "prompt.text", "", "say something",
                                     "the prompt is empty");
 }
@@ -336,5 +337,7 @@ void vlci_prompt_release(vlci_prompt *prompt) {
     vlci_free(prompt->ids);
     vlci_free(prompt->where);
     vlci_free(prompt->after_at);
+    vlci_free(prompt->sights);
+    vlci_free(prompt->ends);
     *prompt = (vlci_prompt){0};
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "models/crossing.h"
 
 /* Parts of one size, rather than a small one at the end. */
 int vlci_reading_part(int n) {
@@ -29,10 +30,78 @@ static int recalled(const vlci_reading *r) {
 
 static vlcache_status enter(void *user, int layer) {
     vlci_reading *r = user;
+    r->shown = -1;
     vlcache_status status =
         r->by_layer ? vlci_kv_reserve(r->kv, layer, 1, recalled(r) + r->prompt->n) : VLCACHE_OK;
     if (!status && r->recall) status = vlci_recall_bring(r->recall, layer);
     return status ? status : vlci_kv_pool_sync(r->kv->pool);
+}
+
+/* Rows of the features that a sight sees: its pictures' tokens, or all there is. */
+static int sight_rows(const vlci_prompt *prompt, const vlci_sight *sight) {
+    int rows = sight->n ? 0 : prompt->features;
+    for (int i = 0; i < sight->n; i++) rows += prompt->layout[sight->first + i].n_tokens;
+    return rows;
+}
+
+int vlci_reading_most_seen(const vlci_prompt *prompt, bool kept) {
+    int most = 0;
+    for (int i = 0; i < prompt->n_sights; i++) {
+        int rows = kept && !prompt->sights[i].n ? 0 : sight_rows(prompt, &prompt->sights[i]);
+        if (rows > most) most = rows;
+    }
+    return most;
+}
+
+/* Keys and values of a sight's pictures, in place of what the layer holds. */
+static vlcache_status fill(vlci_reading *r, int layer, const vlci_sight *sight) {
+    int rows = sight_rows(r->prompt, sight), at = 0;
+    vlcache_status status = vlci_kv_refill(r->kv, layer, rows);
+    if (!status) status = vlci_kv_pool_sync(r->kv->pool);
+    vlci_crossing_rows pictures = {.features = r->stream.features.data,
+                                   .n = rows,
+                                   .until = rows,
+                                   .at_once = r->at_once,
+                                   .row_sequence = r->row_sequence,
+                                   .seq_start = r->seq_start,
+                                   .kv = vlci_kv_layer(r->kv, layer)};
+    pictures.kv.slots = r->slot;
+    if (!sight->n) return status ? status : vlci_crossing_append(r->text, layer, &pictures);
+    for (int i = sight->first; i < sight->first + sight->n && !status; i++) {
+        pictures.first = vlci_prompt_features_at(r->prompt, i);
+        pictures.n = r->prompt->layout[i].n_tokens;
+        pictures.until = rows - at;
+        at += pictures.n;
+        status = vlci_crossing_append(r->text, layer, &pictures);
+    }
+    return status;
+}
+
+/* Whether what a layer holds, all there is, begins with the rows of this sight. */
+static bool begins_with(const vlci_reading *r, const vlci_sight *sight) {
+    return r->shown == 0 && !r->prompt->sights[0].n && !r->kept && sight->first == 0 && sight->n == 1;
+}
+
+/* What the rows of this sight see, in the layer's cache. */
+static vlcache_status show(vlci_reading *r, int layer, int which) {
+    const vlci_sight *sight = &r->prompt->sights[which];
+    vlcache_status status = VLCACHE_OK;
+    if (sight->n == 0 && r->kept) return status; /* what was there before */
+    if (!begins_with(r, sight)) return fill(r, layer, sight);
+    for (int h = 0; h < r->kv->pool->shape.kv_heads; h++)
+        vlci_kv_cut(r->kv, layer, h, sight_rows(r->prompt, sight));
+    return vlci_kv_pool_sync(r->kv->pool);
+}
+
+static vlcache_status before(void *user, int layer, int from) {
+    vlci_reading *r = user;
+    int which = 0;
+    if (!r->prompt->n_sights) return VLCACHE_OK;
+    while (r->prompt->sights[which].until <= from) which++;
+    if (r->shown == which) return VLCACHE_OK;
+    vlcache_status status = show(r, layer, which);
+    r->shown = which;
+    return status;
 }
 
 static vlcache_status part(void *user, int layer, const vlci_attention *a, int from, int rows) {
@@ -44,6 +113,8 @@ static vlcache_status part(void *user, int layer, const vlci_attention *a, int f
                       .n = rows,
                       .phase = r->phase ? r->phase : r->stream.phase};
     vlcache_status status = VLCACHE_OK;
+    if (r->prompt->n_sights && r->shown != r->prompt->n_sights - 1)
+        return status; /* pictures that go again */
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);
     return status;
@@ -79,7 +150,7 @@ static vlcache_status leave(void *user, int layer) {
 /* ---- beginning ----------------------------------------------------------------------------------------- */
 
 static vlcache_status check_ids(const vlci_reading *r, cl_mem features) {
-    int vocab = r->text->model->config.text.vocab;
+    int vocab = vlci_text_ids(&r->text->model->config.text);
     for (int i = 0; i < r->prompt->n; i++)
         if (r->prompt->ids[i] >= vocab || (r->prompt->ids[i] < 0 && !features))
             return vlci_fail(VLCACHE_E_ARGUMENT, "token %d: id %d, the vocabulary has %d", i,
@@ -101,6 +172,19 @@ static vlcache_status write_rows(vlci_reading *r) {
     if (!status) status = vlci_write(model->device, r->stream.ids, 0, r->prompt->ids, n * sizeof(cl_int));
     r->next_position = next;
     vlci_free(position);
+    return status;
+}
+
+/* How far each row sees. */
+static vlcache_status write_sees(vlci_reading *r) {
+    size_t n = (size_t)r->prompt->n;
+    const vlci_sight *front = r->prompt->sights;
+    int32_t *sees = vlci_alloc(n, sizeof *sees);
+    if (!sees) return vlci_fail_memory("what rows see");
+    for (size_t i = 0; i < n; i++) sees[i] = r->kept || front ? VLCI_SEES_ITS_OWN : VLCI_SEES_NONE;
+    for (int i = 0; front && !front->n && !r->kept && i < front->until; i++) sees[i] = VLCI_SEES_SOME;
+    vlcache_status status = vlci_write(r->text->model->device, r->stream.sees, 0, sees, n * sizeof *sees);
+    vlci_free(sees);
     return status;
 }
 
@@ -152,15 +236,21 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     const vlcache_model *model = r->text->model;
     const vlci_text_config *c = &model->config.text;
     int n = r->prompt->n, at_once = c->prefix_lm ? n : vlci_reading_part(n);
-    r->observer[0] = (vlci_observer){.user = r, .enter = enter, .part = part, .leave = leave};
+    int room = c->crosses && r->prompt->features > at_once ? r->prompt->features : at_once;
+    if (room > at_once && room > VLCI_PART_ROWS) room = at_once > VLCI_PART_ROWS ? at_once : VLCI_PART_ROWS;
+    r->at_once = room;
+    r->kept = vlci_kv_is_filled(r->kv);
+    r->observer[0] =
+        (vlci_observer){.user = r, .enter = enter, .before = before, .part = part, .leave = leave};
     vlcache_status status = check_ids(r, features);
-    if (!status) status = vlci_text_room(r->text, at_once);
+    if (!status) status = vlci_text_room(r->text, room);
     if (!status) status = vlci_stream_create(model, n, &r->stream);
     r->stream.features = (vlci_features){features, 1 + c->deepstack};
     if (!status) status = begin_recall(r);
     if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, c->layers, recalled(r) + n);
     if (!status) status = write_rows(r);
-    if (!status) status = write_sequence(r, at_once);
+    if (!status && c->crosses) status = write_sees(r);
+    if (!status) status = write_sequence(r, room);
     if (!status) status = vlci_text_enter(r->text, &r->stream, n);
     if (!status) status = write_phases(r);
     if (!status) vlci_tap(model->device, r->stream.x, n, c->hidden, "embed");
@@ -170,7 +260,8 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
                           .batch = 1,
                           .rows = n,
                           .at_once = at_once,
-                          .told = at_once,
+                          .told = room,
+                          .ends = r->prompt->ends,
                           .row_sequence = r->row_sequence,
                           .seq_start = r->seq_start,
                           .slots = r->slot,

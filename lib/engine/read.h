@@ -30,6 +30,9 @@ typedef struct vlci_reading {
     vlci_stream stream;
     int32_t next_position;        /**< behind the prompt */
     const int32_t (*position)[3]; /**< of its rows, borrowed, with next_position; NULL: the family's */
+    int at_once;                  /**< rows of pictures at a time, for layers of cross-attention */
+    bool kept;                    /**< there were pictures before the prompt's */
+    int shown;                    /**< sight whose pictures the layer holds; -1: what it held before */
     cl_mem row_sequence, seq_start, slot;
     cl_mem phase; /**< f32 [past->rows][head_dim]: rotations of all rows, where plans need them; else NULL */
     vlci_observer observer[1];
@@ -44,6 +47,10 @@ vlcache_status vlci_reading_begin(vlci_reading *reading, cl_mem features);
 /** Goes on: `work` as of vlci_walk_go(). Once it is done, the logits of the last row are in text->logits, and
  * the cache's position is that behind the prompt. Errors: also VLCACHE_E_CANCELLED (watch). */
 vlcache_status vlci_reading_go(vlci_reading *reading, int64_t *work, bool *done);
+
+/** Rows of pictures that a layer of cross-attention comes to hold at most while a prompt is read. `kept`:
+ * there were pictures before the prompt's. */
+int vlci_reading_most_seen(const vlci_prompt *prompt, bool kept);
 
 /** Rows of a part of a prompt of n. */
 int vlci_reading_part(int n);

@@ -47,6 +47,10 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
     if (o.recall != VLCACHE_RECALL_NONE && o.recall != VLCACHE_RECALL_HOST)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.recall", VLCI_VALUE("%d", (int)o.recall),
                            "must be VLCACHE_RECALL_NONE or VLCACHE_RECALL_HOST");
+    if (o.recall && c->crosses)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "session.recall", "host",
+                           "must be none with %s, whose pictures lie in layers of cross-attention",
+                           model->family->name);
     status = vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
     out->recall_bytes = o.recall_bytes;
     out->recalls = o.recall == VLCACHE_RECALL_HOST && out->recipe.compresses;
@@ -138,10 +142,10 @@ vlcache_status vlcache_sequence_answer(const vlcache_sequence *sequence, const v
 static vlcache_status check_layer(const vlcache_sequence *s, int layer) {
     if (!s || !s->ended || s->status)
         return vlci_fail(VLCACHE_E_ARGUMENT, "session: no turn has been answered");
-    int layers = vlci_sequence_text(s)->layers;
+    int layers = vlci_sequence_layers(s);
     if (layer >= 0 && layer < layers) return VLCACHE_OK;
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.layer", VLCI_VALUE("%d", layer),
-                       "must be from 0 to %d, the model has %d", layers - 1, layers);
+                       "must be from 0 to %d, there are %d", layers - 1, layers);
 }
 
 vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
@@ -152,8 +156,8 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
     *out = plan ? plan->layer[layer]
                 : (vlcache_compress_layer){.sparsity = (double)NAN,
                                            .budget = 1.0,
-                                           .kept = sequence->earlier + sequence->prompt.n,
-                                           .recent = sequence->earlier + sequence->prompt.n};
+                                           .kept = vlci_sequence_tokens(sequence),
+                                           .recent = vlci_sequence_tokens(sequence)};
     if (plan && sequence->portions)
         *out = vlci_portions_layer(sequence->portions, &plan->layer[layer], layer);
     return VLCACHE_OK;
@@ -163,7 +167,7 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
                                      size_t capacity, size_t *n) {
     vlcache_status status = check_layer(sequence, layer);
     if (status) return status;
-    int heads = vlci_sequence_text(sequence)->kv_heads, kept = sequence->earlier + sequence->prompt.n;
+    int heads = vlci_sequence_text(sequence)->kv_heads, kept = vlci_sequence_tokens(sequence);
     if (kv_head < 0 || kv_head >= heads)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
                            "must be from 0 to %d, the model has %d", heads - 1, heads);

@@ -89,6 +89,17 @@ static inline const vlci_text_config *vlci_sequence_text(const vlcache_sequence 
     return &s->shared->model->config.text;
 }
 
+/** What the last turn's statistics are about: layers of cross-attention and the rows of the pictures that
+ * they hold, where the prompt brought some; else the layers that hold rows of the text, and the prompt's
+ * rows, with recall the conversation's. */
+static inline int vlci_sequence_layers(const vlcache_sequence *s) {
+    const vlci_text_config *c = vlci_sequence_text(s);
+    return s->prompt.n_sights ? c->crosses : c->layers - c->crosses;
+}
+static inline int vlci_sequence_tokens(const vlcache_sequence *s) {
+    return s->prompt.n_sights ? s->prompt.sighted : s->earlier + s->prompt.n;
+}
+
 /** The plan of the last turn; NULL when it was not compressed. */
 static inline vlci_compress *vlci_sequence_plan(const vlcache_sequence *s) {
     return s->own[0];
@@ -124,10 +135,6 @@ vlcache_status vlci_turn_ask(vlcache_sequence *sequence, const vlcache_prompt *p
 /** How many tokens the turn would have, laid out and put away again. Errors: as vlci_turn_ask(). */
 vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt *prompt, int *tokens);
 
-/** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
- */
-int64_t vlci_turn_pages(const vlcache_sequence *sequence);
-
 /** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
 vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
 
@@ -145,5 +152,31 @@ void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n);
 
 /** The turn is over; state: idle. On failure the conversation goes back to where it was. */
 void vlci_turn_end(vlcache_sequence *sequence, vlcache_status status);
+
+/* ---- room.c: what a turn may come to hold -------------------------------------------------------------- */
+
+/** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
+ */
+int64_t vlci_turn_pages(const vlcache_sequence *sequence);
+
+/** The same of an answer behind a cache that is compressed. */
+int64_t vlci_turn_growth_pages(const vlcache_sequence *sequence);
+
+/** What an elastic pool begins with: what reading takes, as far as that can be told; it grows where it was
+ * not. */
+int64_t vlci_turn_elastic_pages(const vlcache_sequence *sequence);
+
+/** Whether the turn's rows may go: with pictures, of models that see none, and with recall once a picture was
+ * seen. */
+bool vlci_turn_may_compress(const vlcache_sequence *sequence);
+
+/** Whether layers shrink as they are read. */
+bool vlci_turn_by_layer(const vlcache_sequence *sequence);
+
+/** Room for the next row, and some more. Errors: as vlci_kv_reserve(). */
+vlcache_status vlci_turn_make_room(vlcache_sequence *sequence);
+
+/** In an elastic pool: what has become free goes back, but for room for the next rows. */
+vlcache_status vlci_turn_give_back(vlcache_sequence *sequence);
 
 #endif

@@ -75,14 +75,16 @@ static bool goes_on(const vlci_step *s, int n) {
 /* Tokens, positions and slots from the host. */
 static vlcache_status write_rows(vlci_step *s, const int32_t *tokens, int n) {
     size_t bytes = (size_t)n * sizeof(cl_int);
-    int32_t *position = s->row, *slot = s->row + 3 * n;
+    int32_t *position = s->row, *slot = s->row + 3 * n, *sees = slot + n;
     for (int i = 0; i < n; i++) {
         for (int axis = 0; axis < 3; axis++) position[3 * i + axis] = s->kv[i]->position;
         slot[i] = s->kv[i]->slot;
+        sees[i] = vlci_kv_is_filled(s->kv[i]) ? VLCI_SEES_ITS_OWN : VLCI_SEES_NONE;
         vlci_kv_catch_up(s->kv[i]);
     }
     vlcache_status status = vlci_write_later(device_of(s), s->stream.ids, 0, tokens, bytes);
     if (!status) status = vlci_write_later(device_of(s), s->stream.position, 0, position, 3 * bytes);
+    if (!status && s->stream.sees) status = vlci_write_later(device_of(s), s->stream.sees, 0, sees, bytes);
     return status ? status : vlci_write_later(device_of(s), s->slots, 0, slot, bytes);
 }
 

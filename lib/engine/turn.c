@@ -16,8 +16,7 @@
 #include "core/options.h"
 #include "engine/sequence.h"
 
-/* ROOM: rows that a cache grows by while it answers; TEXT_ROOM: bytes of text to begin with. */
-enum { ROOM = 32, TEXT_ROOM = 1024, SMALL_SHARE = 64 /* a sixty-fourth */ };
+enum { TEXT_ROOM = 1024 /* bytes of text to begin with */ };
 
 static vlcache_device *device_of(const vlcache_sequence *s) {
     return s->shared->model->device;
@@ -203,124 +202,6 @@ vlcache_status vlci_turn_ask(vlcache_sequence *s, const vlcache_prompt *prompt,
     return status;
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------- */
-
-/* Rows that the answer may come to need. */
-static int answer_rows(const vlcache_sequence *s, int length) {
-    int left = s->context - length;
-    return s->how.max_tokens < left ? s->how.max_tokens : left;
-}
-
-/* Turns with pictures are, and those of models that see none; with recall all, once a picture was seen. */
-static bool may_compress(const vlcache_sequence *s) {
-    return s->prompt.visual || !s->shared->model->config.eyes || (s->recalls && s->past.n_visual);
-}
-
-/* Rows of the prompt, and those of earlier turns that are chosen among again. */
-static int candidates(const vlcache_sequence *s) {
-    return (s->recalls ? s->kv.length : 0) + s->prompt.n;
-}
-
-static bool compresses(const vlcache_sequence *s) {
-    return may_compress(s) && s->recipe.compresses;
-}
-
-/* Rows that are read before any go. */
-static int read_at_once(const vlcache_sequence *s) {
-    return s->portions && compresses(s) ? s->portions->longest : s->prompt.n;
-}
-
-/* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at
- * a time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
-static bool is_small(const vlcache_sequence *s) {
-    const vlci_kv_shape *shape = &s->shared->pool.shape;
-    uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype),
-             all = row * (uint64_t)shape->kv_heads * (uint64_t)shape->layers * (uint64_t)read_at_once(s);
-    return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
-}
-
-static bool by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && may_compress(s) && vlci_compress_by_layer(s->recipes) &&
-           (s->recalls || !is_small(s));
-}
-
-/* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
- * shared. */
-static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) {
-    const vlci_kv_shape *shape = &s->shared->pool.shape;
-    return shape->kv_heads * ((rows + VLCI_KV_PAGE - 1) / VLCI_KV_PAGE + (int64_t)loose * shape->layers);
-}
-
-/* Rows that all heads of all layers keep in pages at most, where the cache is compressed. */
-static int64_t kept_rows(const vlcache_sequence *s) {
-    int layers = s->shared->pool.shape.layers, n = candidates(s);
-    if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
-    const vlci_kv_shape *shape = &s->shared->pool.shape;
-    vlci_recipe rows = vlci_quantise_rows(&s->recipe, shape->head_dim, shape->dtype);
-    return s->portions ? vlci_portions_rows_bound(s->portions, layers)
-                       : vlci_compress_rows_bound(&rows, n, layers);
-}
-
-/* Beyond those that are held, as long as they are; rows of the store come into new ones. */
-static int more_pages(const vlcache_sequence *s, int layer, int layers, int rows) {
-    if (!s->kv.store) return vlci_kv_reserve_pages(&s->kv, layer, layers, rows);
-    return layers * s->shared->pool.shape.kv_heads * vlci_kv_pages(s->kv.length + rows);
-}
-
-/* While the prompt is read: all of it, or its largest layer beside what the others keep. */
-static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
-    int layers = s->shared->pool.shape.layers, n = read_at_once(s), most = 0;
-    if (!by_layer(s)) return (s->portions ? kept : 0) + more_pages(s, 0, layers, n + until);
-    for (int l = 0; l < layers; l++) {
-        int pages = more_pages(s, l, 1, n);
-        if (pages > most) most = pages;
-    }
-    return kept + most;
-}
-
-/* Rows that are decoded before the last layer is compressed, or all when none is. */
-static int full_rows(const vlcache_sequence *s) {
-    int answer = answer_rows(s, s->kv.length + s->prompt.n), until = s->recipe.defer;
-    if (!compresses(s)) return answer;
-    if (until) until += vlci_compress_calls(&s->shared->compress.shape, &s->recipe, s->prompt.n) - 1;
-    return until < answer ? until : answer;
-}
-
-int64_t vlci_turn_pages(const vlcache_sequence *s) {
-    int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
-    int dropped = s->kv.store ? s->kv.held : 0; /* as soon as the turn begins */
-    if (!compresses(s)) return more_pages(s, 0, layers, n + answer) - dropped;
-    int64_t kept = spread_pages(s, kept_rows(s), 2);
-    int64_t reading = reading_pages(s, kept, full_rows(s)),
-            growth = spread_pages(s, (int64_t)layers * answer, 1);
-    if (!by_layer(s)) reading += kept; /* what is kept is copied from what there was */
-    return (reading > kept + growth ? reading : kept + growth) - dropped;
-}
-
-/* An elastic pool begins with what reading takes, as far as that can be told, and grows where it was not. */
-static int64_t elastic_pages(const vlcache_sequence *s) {
-    int until = full_rows(s);
-    return reading_pages(s, compresses(s) ? spread_pages(s, kept_rows(s), 1) : 0,
-                         until < ROOM ? until : ROOM);
-}
-
-/* In an elastic pool: what has become free goes back, but for room for the next rows. */
-static vlcache_status give_back(vlcache_sequence *s) {
-    int rows = answer_rows(s, s->kv.length);
-    vlcache_status status = VLCACHE_OK;
-    if (!s->shared->pool.elastic) return status;
-    if (rows > 0)
-        status = vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < ROOM ? rows : ROOM);
-    return status ? status : vlci_kv_pool_shrink(&s->shared->pool, 0);
-}
-
-/* Room for the next row, and some more. */
-static vlcache_status make_room(vlcache_sequence *s) {
-    int rows = answer_rows(s, s->kv.length - s->answer.n_tokens + 1);
-    if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
-    return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows < ROOM ? rows : ROOM);
-}
-
 /* ---- reading ------------------------------------------------------------------------------------------- */
 
 static bool report(void *user, const char *stage, uint64_t done, uint64_t total) {
@@ -368,6 +249,7 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
+/* A plan for each recipe. */
 static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *asked) {
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < s->n_plans && !status; i++)
@@ -385,6 +267,21 @@ static vlcache_status make_plans_again(vlcache_sequence *s) {
     return status;
 }
 
+/* Of pictures aside: the rows that layers of cross-attention hold, and text rows that look at them. */
+static vlcache_status make_plans_aside(vlcache_sequence *s) {
+    int layers[VLCI_MAX_LAYERS], n = 0;
+    const vlci_compress_prompt asked = {.tokens = s->prompt.sighted,
+                                        .rows = s->prompt.n,
+                                        .kv_layers = layers,
+                                        .text = s->prompt.after,
+                                        .text_rows = s->prompt.after_at,
+                                        .grids = s->prompt.grids,
+                                        .n_grids = s->prompt.n_grids};
+    for (int i = 0; i < vlci_sequence_text(s)->layers; i++)
+        if (vlci_text_crosses(vlci_sequence_text(s), i)) layers[n++] = i;
+    return create_plans(s, &asked);
+}
+
 /* Of the prompt, or of a part of it. */
 static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt) {
     vlci_compress_prompt asked = {.tokens = prompt->n,
@@ -392,7 +289,8 @@ static vlcache_status make_plans(vlcache_sequence *s, const vlci_prompt *prompt)
                                   .text_rows = prompt->after_at,
                                   .grids = prompt->grids,
                                   .n_grids = prompt->n_grids};
-    if (!may_compress(s)) return VLCACHE_OK;
+    if (!vlci_turn_may_compress(s)) return VLCACHE_OK;
+    if (s->prompt.n_sights) return make_plans_aside(s);
     vlcache_status status = check_window(s, prompt);
     if (status) return status;
     if (s->recalls) return make_plans_again(s);
@@ -426,7 +324,7 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     s->kv.most = s->kv.held;
     if (pool->elastic) vlci_kv_pool_watch(pool);
     if (!status) status = vlci_kv_mark(&s->kv, &s->mark);
-    if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)elastic_pages(s));
+    if (!status && pool->elastic) status = vlci_kv_pool_need(pool, (int)vlci_turn_elastic_pages(s));
     return status || s->portions ? status : make_plans(s, &s->prompt);
 }
 
@@ -453,7 +351,7 @@ static vlcache_status look(vlcache_sequence *s) {
                                 .prompt = portions ? &portions->prompt : &s->prompt,
                                 .plans = s->plans,
                                 .n_plans = s->n_plans,
-                                .by_layer = by_layer(s) ? s->plans[0] : NULL,
+                                .by_layer = vlci_turn_by_layer(s) ? s->plans[0] : NULL,
                                 .recall = s->recalls ? &s->recall : NULL,
                                 .past = &s->past,
                                 .watch = watch_layers,
@@ -521,11 +419,9 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     if (!status && !plan->applied)
         status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
     s->waiting = !status && !plan->applied;
-    if (!status && !s->waiting) status = give_back(s);
+    if (!status && !s->waiting) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
-    if (!s->waiting)
-        s->pages = s->kv.held +
-                   spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
+    if (!s->waiting) s->pages = s->kv.held + vlci_turn_growth_pages(s);
     s->answer.timings.compress += vlci_clock_ms() - start;
     return status;
 }
@@ -680,7 +576,7 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     for (int i = 0; i < n; i++) {
         vlcache_sequence *s = list[i];
         bool over = finished(s);
-        vlcache_status status = over ? VLCACHE_OK : make_room(s);
+        vlcache_status status = over ? VLCACHE_OK : vlci_turn_make_room(s);
         if (over || status) {
             vlci_turn_end(s, status);
             continue;
@@ -718,7 +614,6 @@ void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
 static void describe_cache(vlcache_sequence *s) {
     const vlci_kv_shape *shape = &s->shared->pool.shape;
     vlcache_answer *a = &s->answer;
-    int tokens = s->earlier + s->prompt.n;
     a->compressed = vlci_sequence_plan(s) != NULL;
     if (a->compressed) {
         vlci_compress_stats(vlci_sequence_plan(s), &a->compress);
@@ -726,13 +621,14 @@ static void describe_cache(vlcache_sequence *s) {
         return;
     }
     uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
-    a->compress = (vlcache_compress_stats){.layers = shape->layers,
+    int layers = vlci_sequence_layers(s), tokens = vlci_sequence_tokens(s);
+    a->compress = (vlcache_compress_stats){.layers = layers,
                                            .kv_heads = shape->kv_heads,
                                            .tokens = tokens,
                                            .tau = s->prompt.after,
                                            .budget_asked = 1.0,
                                            .budget_kept = 1.0,
-                                           .bytes_full = (uint64_t)tokens * (uint64_t)shape->layers * row,
+                                           .bytes_full = (uint64_t)tokens * (uint64_t)layers * row,
                                            .bytes_peak = vlci_memory_peak(device_of(s))};
     a->compress.bytes_kept = a->compress.bytes_full;
 }

@@ -3,14 +3,21 @@
  */
 #include "engine/walk.h"
 
-/* Most rows that a query of this part sees. */
+#include "models/crossing.h"
+
+static bool crosses(const vlci_walk *w) {
+    return vlci_text_crosses(&w->text->model->config.text, w->layer);
+}
+
+/* Most rows that a query of this part sees: those before it and the part's own, of which a layer of
+ * cross-attention has none. */
 static int most_keys(const vlci_walk *w, int rows) {
     int most = 0;
     for (int b = 0; b < w->batch; b++) {
         int keys = vlci_kv_most_rows(w->kv[b], w->layer);
         if (keys > most) most = keys;
     }
-    return most + (w->batch == 1 ? w->row + rows : 1);
+    return crosses(w) ? most : most + (w->batch == 1 ? w->row + rows : 1);
 }
 
 /* The parts of a prompt stand behind one another; the rows of several sequences are one each. */
@@ -26,7 +33,7 @@ static vlci_text_rows next_part(const vlci_walk *w, int rows) {
                            .kv = vlci_kv_layer(w->kv[0], w->layer),
                            .sequences = w->kv};
     part.kv.slots = w->slots;
-    part.kv.ahead = w->row;
+    part.kv.ahead = crosses(w) ? -part.max_rows : w->row;
     return part;
 }
 
@@ -42,7 +49,9 @@ static vlcache_status run_part(vlci_walk *w, int rows) {
     vlcache_status status = tell_rows(w, rows);
     if (status) return status;
     vlci_text_rows part = next_part(w, rows);
-    status = vlci_text_layer_run(w->text, w->layer, &part);
+    if (!part.max_keys) return VLCACHE_OK; /* there is no picture */
+    status = crosses(w) ? vlci_crossing_run(w->text, w->layer, &part)
+                        : vlci_text_layer_run(w->text, w->layer, &part);
     vlci_attention attention = vlci_text_attention(w->text, w->layer, &part);
     for (int i = 0; i < w->n_observers && !status; i++) {
         const vlci_observer *o = &w->observer[i];
@@ -65,11 +74,29 @@ static vlcache_status leave(vlci_walk *w) {
     return status;
 }
 
+/* Before a part that looks at pictures. */
+static vlcache_status before(vlci_walk *w) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; crosses(w) && i < w->n_observers && !status; i++)
+        if (w->observer[i].before) status = w->observer[i].before(w->observer[i].user, w->layer, w->row);
+    return status;
+}
+
+/* Rows of the next part. */
+static int part_rows(const vlci_walk *w) {
+    const int *end = w->ends;
+    int rows = w->rows - w->row < w->at_once ? w->rows - w->row : w->at_once;
+    if (!end || !crosses(w)) return rows;
+    while (*end <= w->row) end++;
+    return *end - w->row < rows ? *end - w->row : rows;
+}
+
 vlcache_status vlci_walk_go(vlci_walk *w, int64_t *work) {
     vlcache_status status = VLCACHE_OK;
     while (!status && !vlci_walk_done(w) && *work > 0) {
-        int rows = w->rows - w->row < w->at_once ? w->rows - w->row : w->at_once;
+        int rows = part_rows(w);
         if (w->row == 0) status = enter(w);
+        if (!status) status = before(w);
         if (!status) status = run_part(w, rows);
         if (status) break;
         *work -= rows;

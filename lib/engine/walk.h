@@ -19,6 +19,9 @@ typedef struct vlci_observer {
     void *user;
     /** Before a layer's first part. */
     vlcache_status (*enter)(void *user, int layer);
+    /** Before a part of a layer of cross-attention, whose rows begin at `from`: what they see has to be
+     * there. */
+    vlcache_status (*before)(void *user, int layer, int from);
     /** After a part: its attention, while q and the row statistics are still there; rows from .. from + rows
      * - 1. */
     vlcache_status (*part)(void *user, int layer, const vlci_attention *a, int from, int rows);
@@ -35,8 +38,9 @@ typedef struct vlci_walk {
     cl_mem row_sequence, seq_start, slots; /**< int [at_once], [batch + 1], [batch] */
     const vlci_observer *observer;         /**< [n_observers], in the order in which they are asked */
     int n_observers;
-    int told;       /**< rows that seq_start speaks of */
-    int layer, row; /**< where it stands: the next part */
+    const int *ends; /**< rows at which parts of layers of cross-attention end, ascending; NULL: anywhere */
+    int told;        /**< rows that seq_start speaks of */
+    int layer, row;  /**< where it stands: the next part */
 } vlci_walk;
 
 /** Goes on while there is `*work` left, of which a row takes 1 in each layer; the last part may take more

@@ -84,6 +84,11 @@ void vlci_kv_release(vlci_kv *kv) {
 
 /* ---- growing ------------------------------------------------------------------------------------------- */
 
+/* Whether list i is of a layer that grows with the text. */
+static bool grows(const vlci_kv *kv, int i) {
+    return !vlci_kv_is_still(kv->pool, i / kv->pool->shape.kv_heads);
+}
+
 /* A page that is written to next and has other owners. */
 static bool is_shared(const vlci_kv *kv, const vlci_kv_list *list) {
     if (list->rows % VLCI_KV_PAGE == 0) return false;
@@ -98,7 +103,7 @@ static int list_needs(const vlci_kv *kv, const vlci_kv_list *list, int rows) {
 int vlci_kv_reserve_pages(const vlci_kv *kv, int layer, int layers, int rows) {
     int heads = kv->pool->shape.kv_heads, pages = 0;
     for (int i = layer * heads; i < (layer + layers) * heads; i++)
-        pages += list_needs(kv, &kv->list[i], rows);
+        if (grows(kv, i)) pages += list_needs(kv, &kv->list[i], rows);
     return pages;
 }
 
@@ -148,13 +153,14 @@ vlcache_status vlci_kv_reserve(vlci_kv *kv, int layer, int layers, int rows) {
     int heads = kv->pool->shape.kv_heads, pages = vlci_kv_reserve_pages(kv, layer, layers, rows);
     vlcache_status status = pages ? vlci_kv_pool_need(kv->pool, pages) : VLCACHE_OK;
     for (int i = layer * heads; pages && !status && i < (layer + layers) * heads; i++)
-        status = grow(kv, &kv->list[i], rows);
+        if (grows(kv, i)) status = grow(kv, &kv->list[i], rows);
     return status;
 }
 
 int vlci_kv_room(const vlci_kv *kv) {
     int least = INT32_MAX;
     for (int i = 0; i < n_lists(kv); i++) {
+        if (!grows(kv, i)) continue;
         int room = is_shared(kv, &kv->list[i]) ? 0 : kv->list[i].pages * VLCI_KV_PAGE - kv->list[i].rows;
         if (room < least) least = room;
     }
@@ -163,12 +169,39 @@ int vlci_kv_room(const vlci_kv *kv) {
 
 void vlci_kv_append(vlci_kv *kv, int layer, int layers, int rows) {
     int heads = kv->pool->shape.kv_heads;
-    for (int i = layer * heads; i < (layer + layers) * heads; i++) kv->list[i].rows += rows;
+    for (int i = layer * heads; i < (layer + layers) * heads; i++)
+        if (grows(kv, i)) kv->list[i].rows += rows;
     changed(kv);
 }
 
+bool vlci_kv_is_filled(const vlci_kv *kv) {
+    for (int i = 0; i < n_lists(kv); i++)
+        if (!grows(kv, i) && kv->list[i].rows) return true;
+    return false;
+}
+
+int vlci_kv_refill_pages(const vlci_kv *kv, int layers, int rows) {
+    return layers * kv->pool->shape.kv_heads * vlci_kv_pages(rows);
+}
+
+vlcache_status vlci_kv_refill(vlci_kv *kv, int layer, int rows) {
+    vlci_kv_pool *p = kv->pool;
+    vlcache_status status = VLCACHE_OK;
+    for (int h = 0; h < p->shape.kv_heads; h++) {
+        vlci_kv_cut(kv, layer, h, 0);
+        vlci_kv_list_of(kv, layer, h)->biased = false;
+    }
+    if (rows) status = vlci_kv_pool_need(p, vlci_kv_refill_pages(kv, 1, rows));
+    for (int h = 0; h < p->shape.kv_heads && !status; h++) {
+        status = grow(kv, vlci_kv_list_of(kv, layer, h), rows);
+        if (!status) vlci_kv_list_of(kv, layer, h)->rows = rows;
+    }
+    changed(kv);
+    return status;
+}
+
 void vlci_kv_append_behind(vlci_kv *kv) {
-    for (int i = 0; i < n_lists(kv); i++) kv->list[i].rows++;
+    for (int i = 0; i < n_lists(kv); i++) kv->list[i].rows += grows(kv, i);
     if (kv->behind) changed(kv); /* two rows at once: the device is told */
     kv->behind = true;
 }
@@ -184,7 +217,7 @@ vlcache_status vlci_kv_advance(vlci_kv *const *kv, int n, cl_mem tokens, cl_mem 
     vlcache_status status =
         VLCI_LAUNCH(p->device, p->advance, vlci_grid_over(p->advance, heads, (size_t)n, 1), VLCI_MEM(tokens),
                     VLCI_MEM(ids), VLCI_MEM(row_position), VLCI_I32(n), VLCI_MEM(slots), VLCI_MEM(p->heads),
-                    VLCI_I32(heads));
+                    VLCI_I32(heads), VLCI_MEM(p->grows));
     for (int b = 0; b < n && !status; b++) kv[b]->behind = false;
     return status;
 }

@@ -4,14 +4,17 @@
  *
  *     vlci_kv_reserve(&kv, 0, layers, n);   pages for n more rows;  vlci_kv_view(&kv, layer, &view);  kernels
  * append rows vlci_kv_append(&kv, 0, layers, n);    now they count
+ *
+ * Still layers (vlci_kv_pool_still()) are passed over by what reserves, appends and counts rows of the text:
+ * they hold what vlci_kv_refill() has made room for.
  */
 #ifndef VLCI_KV_CACHE_H
 #define VLCI_KV_CACHE_H
 
 #include "kv/codes.h"
 #include "kv/pool.h"
-#include "kv/store.h"
 #include "kv/quants.h"
+#include "kv/store.h"
 #include "kv/view.h"
 
 /** An empty cache. `out` stays where it is until it is released. Errors: VLCACHE_E_NO_MEMORY. */
@@ -32,6 +35,19 @@ int vlci_kv_room(const vlci_kv *kv);
 
 /** Counts rows that were appended to every head of these layers. Positions are the caller's. */
 void vlci_kv_append(vlci_kv *kv, int layer, int layers, int rows);
+
+/** Whether still layers hold something. */
+bool vlci_kv_is_filled(const vlci_kv *kv);
+
+/** Pages that vlci_kv_refill() of `layers` layers takes. */
+int vlci_kv_refill_pages(const vlci_kv *kv, int layers, int rows);
+
+/**
+ * Rows of a still layer: what it holds is forgotten, and each of its heads holds `rows` rows from now on, to
+ * be written by kernels behind the next vlci_kv_pool_sync(). Errors: as vlci_kv_reserve(); the layer may hold
+ * less then.
+ */
+vlcache_status vlci_kv_refill(vlci_kv *kv, int layer, int rows);
 
 /** As vlci_kv_append() of one row to all, where the device counts it itself with the next vlci_kv_advance().
  */

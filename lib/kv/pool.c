@@ -364,9 +364,22 @@ vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *
     return status;
 }
 
+/* kv_advance is told what to add to each head. */
+vlcache_status vlci_kv_pool_still(vlci_kv_pool *p, const uint32_t *layers) {
+    int heads = p->shape.kv_heads, n = p->shape.layers * heads;
+    memcpy(p->still, layers, sizeof p->still);
+    cl_int *grows = vlci_alloc((size_t)n, sizeof *grows);
+    if (!grows) return vlci_fail_memory("KV heads");
+    for (int i = 0; i < n; i++) grows[i] = !vlci_kv_is_still(p, i / heads);
+    vlcache_status status = vlci_memory_create(p->device, (size_t)n * sizeof *grows, "KV heads", &p->grows);
+    if (!status) status = vlci_write(p->device, p->grows, 0, grows, (size_t)n * sizeof *grows);
+    vlci_free(grows);
+    return status;
+}
+
 void vlci_kv_pool_release(vlci_kv_pool *p) {
     if (!p->device) return;
-    cl_mem *memory[] = {&p->k, &p->v, &p->bias, &p->heads, &p->pairs_on};
+    cl_mem *memory[] = {&p->k, &p->v, &p->bias, &p->heads, &p->grows, &p->pairs_on};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(p->device, memory[i]);
     vlci_kv_table_release(&p->table);
     vlci_free(p->owners);

@@ -24,19 +24,24 @@ typedef struct vlci_kv_shape {
     vlcache_dtype dtype;
 } vlci_kv_shape;
 
+enum { VLCI_KV_STILL = 32 /* words of a bit for each layer */ };
+
 typedef struct vlci_kv_pool {
     vlcache_device *device;
     vlci_kv_shape shape;
     bool elastic;
-    int pages, held, most; /**< there are; have an owner; most that had, since vlci_kv_pool_watch() */
-    uint64_t most_bytes;   /**< most that keys, values and biases took on the device, since then */
-    cl_mem k, v;           /**< [pages][VLCI_KV_PAGE][head_dim] */
-    cl_mem bias;           /**< f32 [pages][VLCI_KV_PAGE]; NULL until a row needs one */
-    uint32_t *owners;      /**< [pages] */
-    int32_t *spare;        /**< [pages]: the first pages - held have no owner; taken from the end */
+    uint32_t still[VLCI_KV_STILL]; /**< a bit for each layer that does not grow with the text: layers of
+                                        cross-attention, which hold what vlci_kv_refill() gives them */
+    int pages, held, most;         /**< there are; have an owner; most that had, since vlci_kv_pool_watch() */
+    uint64_t most_bytes;           /**< most that keys, values and biases took on the device, since then */
+    cl_mem k, v;                   /**< [pages][VLCI_KV_PAGE][head_dim] */
+    cl_mem bias;                   /**< f32 [pages][VLCI_KV_PAGE]; NULL until a row needs one */
+    uint32_t *owners;              /**< [pages] */
+    int32_t *spare;                /**< [pages]: the first pages - held have no owner; taken from the end */
     vlci_kv_table table;
     vlci_kv_head *head; /**< [slots][layers][kv_heads], as the device is to have them */
     cl_mem heads;       /**< the same there, of the first slots_on slots */
+    cl_mem grows; /**< int [layers][kv_heads]: rows that a step adds, 0 of still layers; NULL: 1 of all */
     int32_t *free_slot; /**< [slots]: the first n_free_slots are free */
     int slots, slots_on, n_free_slots;
     int changed_from, changed_until; /**< slots that the device does not have yet */
@@ -63,6 +68,14 @@ static inline int vlci_kv_pages(int rows) {
  */
 vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *shape, int pages,
                                    bool elastic, vlci_kv_pool *out);
+
+/** Makes layers of an empty pool still, a bit for each in VLCI_KV_STILL words. Errors: VLCACHE_E_NO_MEMORY,
+ * the device's. */
+vlcache_status vlci_kv_pool_still(vlci_kv_pool *pool, const uint32_t *layers);
+
+static inline bool vlci_kv_is_still(const vlci_kv_pool *pool, int layer) {
+    return pool->still[layer / 32] >> (layer % 32) & 1;
+}
 
 /** Makes sure that `pages` pages have no owner. Errors: VLCACHE_E_DEVICE_MEMORY (fixed and full, or no
  * memory). */

@@ -23,7 +23,8 @@ typedef struct vlci_kv_view {
     cl_mem slots;      /**< int[batch]; dense: first rows, or NULL for seq_stride */
     cl_mem table;      /**< int: pages; NULL: dense */
     int layer, layers; /**< this one, of how many */
-    int ahead; /**< rows of each head beyond what `heads` says: earlier rows of a prompt that is being read */
+    int ahead; /**< rows of each head beyond what `heads` says: earlier rows of a prompt that is being read;
+                  or minus the query rows, where those have none of their own. Dense: keys less queries */
     size_t k_offset, v_offset;                  /**< dense: first element */
     size_t seq_stride, head_stride, row_stride; /**< elements; paged: row_stride is head_dim */
 } vlci_kv_view;

@@ -8,7 +8,7 @@
 #include "core/alloc.h"
 
 vlcache_status vlci_config_read_image_token(const vlci_scope *root, int usual, vlci_config *config) {
-    int high = config->text.vocab - 1;
+    int high = config->text.vocab + config->text.more_ids - 1;
     config->image_token = usual;
     vlcache_status status = vlci_json_int(root, "image_token_id", 0, high, &config->image_token);
     if (!status) status = vlci_json_int(root, "image_token_index", 0, high, &config->image_token);

@@ -36,9 +36,36 @@ static vlcache_status load_attention(vlci_upload *up, const vlci_text_config *c,
     return status;
 }
 
-vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, const char *prefix,
+/* Queries of the text's rows, keys and values of a picture's. */
+static vlcache_status load_crossing(vlci_upload *up, const vlci_text_config *c, const char *prefix,
                                     vlci_text_layer *layer) {
-    vlcache_status status = load_attention(up, c, prefix, layer);
+    int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const size_t one = 1;
+    vlcache_status status = vlci_text_norm_load(up, c, prefix, "input_layernorm", c->hidden, &layer->norm1);
+    if (!status)
+        status =
+            vlci_upload_matrix(up, prefix, VLCI_PARTS({"cross_attn.q_proj", q}), c->hidden, false, &layer->q);
+    if (!status)
+        status =
+            vlci_upload_matrix(up, prefix, VLCI_PARTS({"cross_attn.k_proj", kv}, {"cross_attn.v_proj", kv}),
+                               c->hidden, false, &layer->kv);
+    if (!status)
+        status = vlci_text_norm_load(up, c, prefix, "cross_attn.q_norm", c->head_dim, &layer->q_norm);
+    if (!status)
+        status = vlci_text_norm_load(up, c, prefix, "cross_attn.k_norm", c->head_dim, &layer->k_norm);
+    if (!status)
+        status = vlci_upload_matrix(up, prefix, VLCI_PARTS({"cross_attn.o_proj", c->hidden}), q, false,
+                                    &layer->out);
+    if (!status)
+        status = vlci_upload_vector(up, prefix, "cross_attn_attn_gate", 1, &one, &layer->attend_gate);
+    return status ? status
+                  : vlci_upload_vector(up, prefix, "cross_attn_mlp_gate", 1, &one, &layer->think_gate);
+}
+
+vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, int number,
+                                    const char *prefix, vlci_text_layer *layer) {
+    vlcache_status status = vlci_text_crosses(c, number) ? load_crossing(up, c, prefix, layer)
+                                                         : load_attention(up, c, prefix, layer);
     if (!status)
         status = vlci_text_norm_load(up, c, prefix, "post_attention_layernorm", c->hidden, &layer->norm2);
     if (!status)
@@ -60,4 +87,8 @@ void vlci_text_layer_release(vlcache_device *device, vlci_text_layer *layer) {
     vlci_matrix_release(device, &layer->out);
     vlci_matrix_release(device, &layer->gate_up);
     vlci_matrix_release(device, &layer->down);
+    vlci_matrix_release(device, &layer->q);
+    vlci_matrix_release(device, &layer->kv);
+    vlci_memory_release(device, &layer->attend_gate);
+    vlci_memory_release(device, &layer->think_gate);
 }

@@ -27,19 +27,36 @@ typedef struct vlci_text_config {
     bool prefix_lm; /**< all rows of a prompt see each other (PaliGemma); the family sets it */
     int deepstack;  /**< further sets of features of visual tokens, set k added behind layer k (Qwen3-VL); the
                          family sets it */
-    int bos, eos;   /**< of the class, where no file says; -1: none */
-    bool flat;      /**< read from the root of config.json, not from a "text_config" */
+    int more_ids; /**< rows of the embedding behind the vocabulary's: tokens that are read and never said; the
+                       family sets it */
+    int crosses;  /**< layers of cross-attention (Llama 3.2 Vision): they look at the rows of a picture in
+                     place  of those of the text; the family sets them */
+    uint32_t crossing[VLCI_MAX_LAYERS / 32]; /**< a bit for each layer; vlci_text_crosses() */
+    int bos, eos;                            /**< of the class, where no file says; -1: none */
+    bool flat; /**< read from the root of config.json, not from a "text_config" */
 } vlci_text_config;
 
 typedef struct vlci_text_layer {
     vlci_norm norm1, norm2;
     vlci_norm q_norm, k_norm; /**< [head_dim]; NULL but with head_norm */
     vlci_matrix qkv, out, gate_up, down;
+    vlci_matrix q, kv; /**< of cross-attention, in place of qkv: kv is [k | v] of a picture's rows */
+    cl_mem attend_gate, think_gate; /**< f32 [1] of cross-attention: its sums are gated by their tanh */
 } vlci_text_layer;
 
 /** Rows that layer `layer` sees at most; 0: all. */
 static inline int vlci_text_window(const vlci_text_config *text, int layer) {
     return text->windowed[layer / 32] >> (layer % 32) & 1 ? text->window : 0;
+}
+
+/** Whether layer `layer` is of cross-attention. */
+static inline bool vlci_text_crosses(const vlci_text_config *text, int layer) {
+    return text->crossing[layer / 32] >> (layer % 32) & 1;
+}
+
+/** Rows of the embedding. */
+static inline int vlci_text_ids(const vlci_text_config *text) {
+    return text->vocab + text->more_ids;
 }
 
 /**
@@ -56,10 +73,10 @@ vlcache_status vlci_text_config_read(const vlci_scope *scope, const char *usual,
 vlcache_status vlci_text_config_read_nested(const vlci_scope *root, const char *usual, vlci_text_config *text,
                                             char **model_type);
 
-/** Uploads a layer whose tensors' names begin with `prefix`. Errors: those of vlci_upload_matrix(); what is
- * there already stays, to be released. */
-vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *config, const char *prefix,
-                                    vlci_text_layer *layer);
+/** Uploads layer `layer`, whose tensors' names begin with `prefix`. Errors: those of vlci_upload_matrix();
+ * what is there already stays, to be released. */
+vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *config, int layer,
+                                    const char *prefix, vlci_text_layer *out);
 
 /** Uploads one of its RMSNorms of n values, with 1 added where `config` says so. Errors as
  * vlci_text_layer_load(). */

@@ -11,6 +11,7 @@
 #include "models/llava.h"
 #include "models/llava_next.h"
 #include "models/llava_onevision.h"
+#include "models/mllama.h"
 #include "models/paligemma.h"
 #include "models/qwen2_5_vl.h"
 #include "models/qwen2_vl.h"
@@ -28,6 +29,7 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_qwen2_vl,        // and QVQ
     &vlci_family_qwen2_5_vl,      // windows
     &vlci_family_qwen3_vl,        // dense ones
+    &vlci_family_mllama,          // Llama 3.2 Vision: cross-attention
     &vlci_family_llama,           // from here on text models alone, each under its own name
     &vlci_family_mistral,         // sliding windows
     &vlci_family_qwen2,           // and 2.5
@@ -68,10 +70,6 @@ static const char *way_out(const char *type) {
         {"internvl_chat",
          "internvl is supported: take the folder whose name ends in -hf "
          "(OpenGVLab/InternVL3-2B-hf for OpenGVLab/InternVL3-2B, and so on)"},
-        {"mllama",
-         "Llama 3.2 Vision looks at pictures through cross-attention, which is not supported: take a model "
-         "whose pictures are tokens of its prompt (Qwen/Qwen2.5-VL-7B-Instruct, "
-         "llava-hf/llama3-llava-next-8b-hf, OpenGVLab/InternVL3-8B-hf)"},
         {"qwen3_vl_moe",
          "mixtures of experts are not supported: take a dense one (Qwen/Qwen3-VL-8B-Instruct)"},
         {"mixtral", "mixtures of experts are not supported: take a dense model (mistral)"},

@@ -40,12 +40,16 @@ typedef struct vlci_layout_grid {
  * word (image_newline) is a visual token which shows nothing.
  */
 typedef struct vlci_picture_layout {
-    int n;                   /**< entries: rows of the prompt */
-    int32_t *entry;          /**< [n], owned */
-    int n_tokens;            /**< visual ones among them: rows of what look() gives */
-    float (*cell)[4];        /**< [n_tokens], owned: what a token shows, as x0, y0, x1, y1 in pixels of the
-                                  picture; all 0 where it shows nothing */
-    vlci_layout_grid *grids; /**< [n_grids], owned: disjoint; pooling works along them, M-RoPE counts them */
+    int n;            /**< entries: rows of the prompt */
+    int32_t *entry;   /**< [n], owned */
+    int n_tokens;     /**< visual ones among them, or aside: rows of what look() gives */
+    bool aside;       /**< the tokens are no entries, but what layers of cross-attention look at */
+    int n_unseen;     /**< further rows that look() gives behind them: seen by rows of the prompt in front
+                           of all pictures alone; 0 but aside */
+    float (*cell)[4]; /**< [n_tokens], owned: what a token shows, as x0, y0, x1, y1 in pixels of the
+                           picture; all 0 where it shows nothing */
+    vlci_layout_grid *grids; /**< [n_grids], owned: disjoint; pooling works along them, M-RoPE counts them. Of
+                                  tokens aside `first` counts tokens, not entries */
     int n_grids;
     int tiles;       /**< tiles that the tower sees, as prepare() gives them */
     float pace;      /**< M-RoPE: what time goes on by from a grid to the next; 0 counts as 1 */
@@ -111,10 +115,10 @@ struct vlci_family {
 
     /**
      * Runs tower and projector over prepare()'s pixels and puts the result in the layout's order: `*tokens`
-     * is new memory, f32 [layout->n_tokens][1 + config->text.deepstack][text hidden]: a token's features, and
-     * behind them those of its further sets (DeepStack), of which set 1 + k is added to the rows of visual
-     * tokens behind text layer k while a prompt is read; settings() says how many there are. Enqueues; the
-     * caller waits where it must. Errors: the device's, VLCACHE_E_NO_MEMORY.
+     * is new memory, f32 [n_tokens + n_unseen][1 + config->text.deepstack][text hidden]: a token's features,
+     * and behind them those of its further sets (DeepStack), of which set 1 + k is added to the rows of
+     * visual tokens behind text layer k while a prompt is read; settings() says how many there are. Enqueues;
+     * the caller waits where it must. Errors: the device's, VLCACHE_E_NO_MEMORY.
      */
     vlcache_status (*look)(const vlci_config *config, const vlci_pixels *pixels,
                            const vlci_picture_layout *layout, cl_mem *tokens);

@@ -79,6 +79,19 @@ static const text_kind kinds[] = {
      .usual = {USUAL, NO_ENDS, .vocab = 151936, .intermediate = 22016, .max_positions = 128000,
                .kv_heads = 32, .head_dim = 128, .head_norm = true,
                .rope = {.theta = 500000, .section = {24, 20, 20}, .interleaved = true}}},
+    {.name = "mllama_text_model",
+     .usual = {.layers = 40,
+               .heads = 32,
+               .hidden = 4096,
+               .norm_eps = 1e-5f,
+               .act = VLCI_ACT_SILU,
+               .bos = 128000,
+               .eos = 128001,
+               .vocab = 128256,
+               .intermediate = 14336,
+               .max_positions = 131072,
+               .kv_heads = 8,
+               .rope = {.theta = 500000}}},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -222,7 +235,7 @@ vlcache_status vlci_text_config_read(const vlci_scope *scope, const char *usual,
     if (!kind)
         return vlci_json_unsupported(scope, "model_type",
                                      "text model \"%.64s\"; llama, mistral, qwen2, qwen3, gemma and the text "
-                                     "models of qwen2_vl, qwen2_5_vl and qwen3_vl are supported",
+                                     "models of qwen2_vl, qwen2_5_vl, qwen3_vl and mllama are supported",
                                      type);
     *model_type = vlci_strdup(type);
     return *model_type ? read_all(scope, kind, text) : vlci_fail_memory("name of the text model");

@@ -50,12 +50,13 @@ static vlcache_status load_text(vlci_upload *up, vlcache_model *model) {
     model->text = vlci_calloc((size_t)c->layers, sizeof *model->text);
     vlcache_status status = model->text ? VLCACHE_OK : vlci_fail_memory("text layers");
     if (!status)
-        status = vlci_upload_matrix(up, "language_model.model.", VLCI_PARTS({"embed_tokens", c->vocab}),
-                                    c->hidden, false, &model->embedding);
+        status =
+            vlci_upload_matrix(up, "language_model.model.", VLCI_PARTS({"embed_tokens", vlci_text_ids(c)}),
+                               c->hidden, false, &model->embedding);
     for (int i = 0; i < c->layers && !status; i++) {
         char prefix[80];
         snprintf(prefix, sizeof prefix, "language_model.model.layers.%d.", i);
-        status = vlci_text_layer_load(up, c, prefix, &model->text[i]);
+        status = vlci_text_layer_load(up, c, i, prefix, &model->text[i]);
     }
     if (!status)
         status = vlci_text_norm_load(up, c, "language_model.model.", "norm", c->hidden, &model->final_norm);
@@ -140,6 +141,7 @@ static vlcache_status open_rest(vlcache_model *model) {
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
+    if (!status && c->crosses) status = vlci_gate_open(model->device, &k->sums);
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }
 
@@ -237,6 +239,7 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
         .text_type = model->config.text_model_type,
         .dtype = model->dtype,
         .layers = text->layers,
+        .cross_layers = text->crosses,
         .heads = text->heads,
         .kv_heads = text->kv_heads,
         .head_dim = text->head_dim,

@@ -125,22 +125,28 @@ void vlcache_outline_describe(const vlcache_outline *o, vlcache_outline_info *in
     vlcache_model_describe(model, &info->model);
 }
 
-vlcache_status vlcache_outline_picture(const vlcache_outline *o, int width, int height, int pictures,
-                                       int *tokens) {
+/* The layout of one of some pictures, to be released. */
+static vlcache_status lay_out(const vlcache_outline *o, int width, int height, int pictures,
+                              vlci_picture_layout *layout) {
     enum { LONGEST = 65535 };
-    if (!o || !tokens)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_outline_picture: outline or tokens is NULL");
-    *tokens = 0;
     if (width < 1 || width > LONGEST || height < 1 || height > LONGEST || pictures < 1)
         return vlci_fail(VLCACHE_E_ARGUMENT, "a picture of %d x %d, one of %d: sides must be from 1 to %d",
                          width, height, pictures, LONGEST);
     const vlci_config *config = &o->model->config;
     const vlci_family *family = vlci_family_among(o->model->family, (size_t)pictures);
-    vlci_picture_layout layout;
     if (!family->layout)
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "%s is a text model, which sees no pictures", family->name);
     if (!config->tokenizer) return vlci_fail(o->problem, "%s", o->why);
-    vlcache_status status = family->layout(config, width, height, &layout);
+    return family->layout(config, width, height, layout);
+}
+
+vlcache_status vlcache_outline_picture(const vlcache_outline *o, int width, int height, int pictures,
+                                       int *tokens) {
+    vlci_picture_layout layout;
+    if (!o || !tokens)
+        return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_outline_picture: outline or tokens is NULL");
+    *tokens = 0;
+    vlcache_status status = lay_out(o, width, height, pictures, &layout);
     if (!status) *tokens = layout.n;
     if (!status) vlci_picture_layout_release(&layout);
     return status;
@@ -148,11 +154,31 @@ vlcache_status vlcache_outline_picture(const vlcache_outline *o, int width, int 
 
 /* ---- what it takes ------------------------------------------------------------------------------------- */
 
-static uint64_t kv_bytes(const vlcache_model *model, int rows) {
+/* Of `rows` rows in some layers. */
+static uint64_t kv_bytes(const vlcache_model *model, int layers, int rows) {
     const vlci_text_config *c = &model->config.text;
     const vlci_kv_shape shape = {c->layers, c->kv_heads, c->head_dim, model->dtype};
-    uint64_t lists = (uint64_t)c->layers * (uint64_t)c->kv_heads;
+    uint64_t lists = (uint64_t)layers * (uint64_t)c->kv_heads;
     return lists * (uint64_t)vlci_kv_pages(rows) * vlci_kv_page_bytes(&shape, false);
+}
+
+vlcache_status vlcache_outline_aside_of(const vlcache_outline *o, int width, int height, double budget,
+                                        vlcache_outline_aside *out) {
+    vlci_picture_layout layout;
+    if (!o || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_outline_aside_of: outline or out is NULL");
+    *out = (vlcache_outline_aside){0};
+    if (!(budget > 0 && budget <= 1))
+        return vlci_fail(VLCACHE_E_ARGUMENT, "a budget of %g: must be above 0, at most 1", budget);
+    vlcache_status status = lay_out(o, width, height, 1, &layout);
+    if (status) return status;
+    if (layout.aside) {
+        int crosses = o->model->config.text.crosses, kept = (int)lround(layout.n_tokens * budget);
+        out->rows = layout.n_tokens;
+        out->kv_full = kv_bytes(o->model, crosses, layout.n_tokens);
+        out->kv_kept = kv_bytes(o->model, crosses, kept ? kept : 1);
+    }
+    vlci_picture_layout_release(&layout);
+    return VLCACHE_OK;
 }
 
 vlcache_status vlcache_outline_memory_of(const vlcache_outline *o, int tokens, double budget,
@@ -164,10 +190,11 @@ vlcache_status vlcache_outline_memory_of(const vlcache_outline *o, int tokens, d
         return vlci_fail(VLCACHE_E_ARGUMENT,
                          "%d tokens at a budget of %g: must be from 1 to %d, and above 0, at most 1", tokens,
                          budget, MOST_TOKENS);
-    int kept = (int)lround(tokens * budget);
+    const vlci_text_config *c = &o->model->config.text;
+    int kept = c->crosses ? tokens : (int)lround(tokens * budget), layers = c->layers - c->crosses;
     out->weights = o->model->weight_bytes;
-    out->kv_full = kv_bytes(o->model, tokens);
-    out->kv_kept = kv_bytes(o->model, kept ? kept : 1);
+    out->kv_full = kv_bytes(o->model, layers, tokens);
+    out->kv_kept = kv_bytes(o->model, layers, kept ? kept : 1);
     out->work = vlci_text_work_bytes(&o->model->config.text, tokens);
     out->largest = out->kv_full / 2 > o->largest ? out->kv_full / 2 : o->largest;
     return VLCACHE_OK;

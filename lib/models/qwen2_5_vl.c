@@ -32,7 +32,7 @@ static vlcache_status more(const vlci_scope *vision, vlci_qwen_tower_config *c) 
     int list[VLCI_MAX_LAYERS] = {7, 15, 23, 31}, n = 4, pixels = 112;
     vlcache_status status = vlci_json_int(vision, "window_size", 1, VLCI_MAX_WIDTH, &pixels);
     if (!status)
-        status = vlci_qwen_vl_layers(vision, "fullatt_block_indexes", c->layers, VLCI_MAX_LAYERS, list, &n);
+        status = vlci_hub_layers(vision, "fullatt_block_indexes", c->layers, VLCI_MAX_LAYERS, list, &n);
     if (status) return status;
     c->window = pixels / c->merge / c->patch;
     if (!c->window)

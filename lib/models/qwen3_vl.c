@@ -35,8 +35,8 @@ static vlcache_status more(const vlci_scope *vision, vlci_qwen_tower_config *c) 
     for (int i = 0; i < 3; i++) c->deep[i] = layers[i];
     vlcache_status status = vlci_json_int(vision, "num_position_embeddings", 1, 1 << 20, &entries);
     if (!status)
-        status = vlci_qwen_vl_layers(vision, "deepstack_visual_indexes", c->layers, VLCI_QWEN_DEEP_MAX,
-                                     c->deep, &c->n_deep);
+        status = vlci_hub_layers(vision, "deepstack_visual_indexes", c->layers, VLCI_QWEN_DEEP_MAX, c->deep,
+                                 &c->n_deep);
     for (c->side = 1; (c->side + 1) * (c->side + 1) <= entries;) c->side++;
     if (!status && c->side * c->side != entries)
         status =

@@ -23,25 +23,6 @@ const vlci_naming vlci_qwen_vl_names[] = {
 
 /* ---- settings: the tower ------------------------------------------------------------------------------- */
 
-vlcache_status vlci_qwen_vl_layers(const vlci_scope *vision, const char *key, int layers, int room, int *list,
-                                   int *n) {
-    const json_t *value;
-    vlcache_status status = vlci_json_array(vision, key, &value);
-    if (status || !value) return status;
-    if (json_array_size(value) > (size_t)room)
-        return vlci_json_unsupported(vision, key, "names %zu layers; %d are supported",
-                                     json_array_size(value), room);
-    *n = (int)json_array_size(value);
-    for (int i = 0; i < *n; i++) {
-        const json_t *item = json_array_get(value, (size_t)i);
-        json_int_t layer = json_integer_value(item), least = i ? list[i - 1] + 1 : 0;
-        if (!json_is_integer(item) || layer < least || layer >= layers)
-            return vlci_json_bad(vision, key, "must name layers from 0 to %d, ascending", layers - 1);
-        list[i] = (int)layer;
-    }
-    return VLCACHE_OK;
-}
-
 /* "qwen2_vl", as old files have it, or "qwen2_vl_vision". */
 static vlcache_status check_type(const vlci_scope *vision, const char *type) {
     const char *said = type;

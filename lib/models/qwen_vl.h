@@ -45,11 +45,6 @@ vlcache_status vlci_qwen_vl_settings(vlci_hub *hub, const char *type, const vlci
                                                             vlci_qwen_tower_config *config),
                                      vlci_config *config);
 
-/** The layers that a list of "vision_config" names, ascending, each below config->layers: `*n` of at most
- * `room`. An absent list leaves both alone. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED. */
-vlcache_status vlci_qwen_vl_layers(const vlci_scope *vision, const char *key, int layers, int room, int *list,
-                                   int *n);
-
 /** Step `step` of a layout, its grid of one step in reading order from entry `first` on: `block` is the order
  * of its tokens in the tower (vlci_qwen_order), `view` what the whole step shows. */
 void vlci_qwen_vl_lay_step(const vlci_qwen_vl *eyes, const vlci_qwen_grid *grid, const int32_t *block,

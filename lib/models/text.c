@@ -51,12 +51,14 @@ vlcache_status vlci_stream_create(const vlcache_model *model, int rows, vlci_str
     if (!status)
         status = vlci_memory_create(model->device, n * (size_t)c->hidden * sizeof(float), "text activations",
                                     &out->x);
+    if (!status && c->crosses)
+        status = vlci_memory_create(model->device, n * sizeof(cl_int), "what rows see", &out->sees);
     if (status) vlci_stream_release(model, out);
     return status;
 }
 
 void vlci_stream_release(const vlcache_model *model, vlci_stream *s) {
-    cl_mem *all[] = {&s->ids, &s->position, &s->phase, &s->x};
+    cl_mem *all[] = {&s->ids, &s->position, &s->phase, &s->x, &s->sees};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(model->device, all[i]);
     *s = (vlci_stream){0};
 }
@@ -68,7 +70,7 @@ typedef struct room {
     bool operand;
 } room;
 
-enum { N_ROOMS = 7 };
+enum { N_ROOMS = 8 };
 
 /* Whether no layer needs room for gate and up beside each other, nor to bring what they make. */
 static bool gates_in_one(const vlcache_model *model) {
@@ -87,7 +89,8 @@ static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room 
                                {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->row_max, (size_t)c->heads, false},
-                               {&t->row_lse, (size_t)c->heads, false}};
+                               {&t->row_lse, (size_t)c->heads, false},
+                               {&t->crossed, c->crosses ? (size_t)c->hidden : 0, false}};
     for (int i = 0; i < N_ROOMS; i++) out[i] = all[i];
 }
 
@@ -178,12 +181,14 @@ vlcache_status vlci_text_enter(const vlci_text *t, const vlci_stream *s, int row
 
 vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
+    bool crosses = vlci_text_crosses(c, layer);
+    size_t q = (size_t)c->heads * (size_t)c->head_dim, kv = (size_t)c->kv_heads * (size_t)c->head_dim;
     return (vlci_attention){.batch = r->batch,
-                            .causal = !c->prefix_lm, /* in decode a row is all that is new */
+                            .causal = !c->prefix_lm && !crosses, /* in decode a row is all that is new */
                             .window = vlci_text_window(c, layer),
                             .scale = 1.0f / sqrtf((float)c->head_dim),
                             .kv = r->kv,
-                            .q_stride = ((size_t)c->heads + 2 * (size_t)c->kv_heads) * (size_t)c->head_dim,
+                            .q_stride = crosses ? q : q + 2 * kv,
                             .max_rows = r->max_rows,
                             .q = t->qkv,
                             .out = t->attended,

@@ -15,6 +15,10 @@
 #include "kv/list.h"
 #include "models/model.h"
 
+/** How far a row sees pictures through cross-attention: not at all; the pictures of a prompt that it stands
+ * in front of; those that stand in front of it. */
+enum { VLCI_SEES_NONE, VLCI_SEES_SOME, VLCI_SEES_ITS_OWN };
+
 /** Rows on their way through the layers. */
 typedef struct vlci_stream {
     int room;               /**< rows */
@@ -22,6 +26,7 @@ typedef struct vlci_stream {
     cl_mem position;        /**< int [room][3] */
     cl_mem phase;           /**< f32 [room][head_dim]: rotations of the positions */
     cl_mem x;               /**< f32 [room][hidden] */
+    cl_mem sees;            /**< int [room]: VLCI_SEES_..; NULL without layers of cross-attention */
     vlci_features features; /**< of the visual tokens, 1 + config.text.deepstack sets of [hidden]; borrowed
                                until all layers have run; zero where no id is negative */
 } vlci_stream;
@@ -30,6 +35,7 @@ typedef struct vlci_stream {
 typedef struct vlci_text {
     const vlcache_model *model; /**< borrowed */
     int rows, batch;
+    cl_mem crossed; /**< f32 [rows][hidden]: a sum of a layer of cross-attention, before it is gated */
     cl_mem norm, qkv, attended, gate_up, gated; /**< [rows][..]: f32, norm, attended and gated in any form */
     cl_mem row_max, row_lse;                    /**< f32 [rows][heads]: of the layer that ran last */
     cl_mem scratch;                             /**< of attention in decode */
@@ -74,7 +80,8 @@ vlcache_status vlci_text_enter(const vlci_text *text, const vlci_stream *stream,
  * before the next layer. */
 vlci_attention vlci_text_attention(const vlci_text *text, int layer, const vlci_text_rows *rows);
 
-/** Enqueues one layer: appends keys and values behind the rows that `rows->kv` says there are, and changes x.
+/** Enqueues one layer: appends keys and values behind the rows that `rows->kv` says there are, and changes x;
+ * one of cross-attention is models/crossing.h's.
  * Where a prompt's rows see each other (config.text.prefix_lm), these are all rows of the prompt. */
 vlcache_status vlci_text_layer_run(const vlci_text *text, int layer, const vlci_text_rows *rows);
 

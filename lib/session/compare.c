@@ -100,6 +100,9 @@ static vlcache_status probe(comparison *c) {
     const vlci_kv *mark = &c->read->mark;
     size_t n = (size_t)mark->pool->shape.layers * (size_t)mark->pool->shape.kv_heads;
     vlci_kv kv = {0};
+    if (vlci_sequence_text(c->read)->crosses)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "generate.probe", "true",
+                           "must be false: layers of cross-attention are not probed");
     int32_t *before = vlci_alloc(n, sizeof *before);
     if (!before) return vlci_fail_memory("lengths of the KV cache");
     for (size_t i = 0; i < n; i++) before[i] = c->read->earlier ? 0 : mark->list[i].rows;

@@ -17,6 +17,7 @@ void rig_create(rig *r, vlcache_model *model, const vlcache_compress_options *op
     if (options) ck_ok(vlci_policy_read(options, &r->recipe));
     ck_ok(vlci_compress_open(model->device, &heads, &r->recipe, &r->shared.compress));
     ck_ok(vlci_kv_pool_create(model->device, &shape, 0, true, &r->shared.pool));
+    if (c->crosses) ck_ok(vlci_kv_pool_still(&r->shared.pool, c->crossing));
     ck_ok(vlci_text_create(model, 1, 1, &r->shared.text));
     ck_ok(vlci_step_create(&r->shared.text, 1, &r->shared.step));
     ck_ok(vlci_kv_create(&r->shared.pool, &r->kv));

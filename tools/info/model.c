@@ -17,7 +17,8 @@ enum { MOST_SIDE = 65535, LENGTHS = 2 };
 /* A picture of a size that was asked for. */
 typedef struct picture {
     int tokens;
-    char error[1024]; /* why it is not taken; "" */
+    vlcache_outline_aside aside; /* what it takes beside the prompt */
+    char error[1024];            /* why it is not taken; "" */
 } picture;
 
 /* All that is told of a folder. */
@@ -62,7 +63,9 @@ static vlcache_status take_pictures(outline *o) {
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; o->info.mark && i < o->q->n_sizes && status != VLCACHE_E_NO_MEMORY; i++) {
         picture *p = &o->picture[i];
-        status = vlcache_outline_picture(o->at, o->q->size[i].width, o->q->size[i].height, 1, &p->tokens);
+        int width = o->q->size[i].width, height = o->q->size[i].height;
+        status = vlcache_outline_picture(o->at, width, height, 1, &p->tokens);
+        if (!status) status = vlcache_outline_aside_of(o->at, width, height, o->q->budget, &p->aside);
         if (status) snprintf(p->error, sizeof p->error, "%s", vlcache_error_message());
     }
     return status == VLCACHE_E_NO_MEMORY ? status : VLCACHE_OK;
@@ -104,6 +107,11 @@ static void print_text_model(const outline *o) {
                m->intermediate);
     page_field(o->c, "attention", "%d heads of %d, %d of keys and values", m->heads, m->head_dim,
                m->kv_heads);
+    if (m->cross_layers)
+        page_field(o->c, "",
+                   "%d layers of cross-attention hold pictures beside the prompt; not supported there: "
+                   "policies coded and streamingllm, probes",
+                   m->cross_layers);
     if (m->image_side) snprintf(tiles, sizeof tiles, "tiles of %d x %d pixels", m->image_side, m->image_side);
     if (m->patch_side)
         snprintf(tower, sizeof tower, "%d layers, width %d, %d heads; %s in patches of %d", m->tower_layers,
@@ -154,17 +162,30 @@ static void print_weights(const outline *o) {
     if (o->info.missing) page_field(o->c, "", "too short: %s of them are missing, download them again", size);
 }
 
+/* "; 1601 rows in layers of cross-attention, 50.0 MiB, 5.0 MiB at a budget of 0.1" */
+static const char *aside_text(const outline *o, const picture *p, char text[static 160]) {
+    char full[32], kept[32];
+    *text = 0;
+    console_bytes(p->aside.kv_full, full);
+    console_bytes(p->aside.kv_kept, kept);
+    if (p->aside.rows)
+        snprintf(text, 160, "; %d rows of keys and values beside the prompt, %s, %s at a budget of %g",
+                 p->aside.rows, full, kept, o->q->budget);
+    return text;
+}
+
 static void print_pictures(const outline *o) {
     if (!o->info.mark) return;
     console_print(o->c, "\n");
     for (int i = 0; i < o->q->n_sizes; i++) {
         const picture *p = &o->picture[i];
-        char label[64];
+        char label[64], aside[160];
         snprintf(label, sizeof label, "picture %dx%d", o->q->size[i].width, o->q->size[i].height);
         if (*p->error)
             page_field(o->c, label, "not taken: %s", p->error);
         else
-            page_field(o->c, label, "%d token%s", p->tokens, p->tokens == 1 ? "" : "s");
+            page_field(o->c, label, "%d token%s%s", p->tokens, p->tokens == 1 ? "" : "s",
+                       aside_text(o, p, aside));
     }
 }
 
@@ -241,13 +262,15 @@ static json_t *model_json(const outline *o) {
     json_t *eos = json_array();
     for (size_t i = 0; i < info->n_eos; i++) json_array_append_new(eos, json_integer(info->eos[i]));
     return json_pack(
-        "{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o}",
+        "{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, "
+        "s:o}",
         "family", m->family, "text_type", page_text(m->text_type), "dtype", vlcache_dtype_name(m->dtype),
-        "layers", m->layers, "heads", m->heads, "kv_heads", m->kv_heads, "head_dim", m->head_dim, "hidden",
-        m->hidden, "intermediate", m->intermediate, "vocabulary", m->vocabulary, "context", m->max_positions,
-        "tower", tower_json(m), "chat_template", page_text(info->chat_template), "template_error",
-        page_text(info->template_error), "bos", info->bos, "eos", eos, "stored", stored_json(o), "missing",
-        number(info->missing), "weight_bytes", number(m->weight_bytes));
+        "layers", m->layers, "cross_layers", m->cross_layers, "heads", m->heads, "kv_heads", m->kv_heads,
+        "head_dim", m->head_dim, "hidden", m->hidden, "intermediate", m->intermediate, "vocabulary",
+        m->vocabulary, "context", m->max_positions, "tower", tower_json(m), "chat_template",
+        page_text(info->chat_template), "template_error", page_text(info->template_error), "bos", info->bos,
+        "eos", eos, "stored", stored_json(o), "missing", number(info->missing), "weight_bytes",
+        number(m->weight_bytes));
 }
 
 static json_t *pictures_json(const outline *o) {
@@ -258,6 +281,10 @@ static json_t *pictures_json(const outline *o) {
             json_pack("{s:i, s:i, s:o}", "width", o->q->size[i].width, "height", o->q->size[i].height,
                       "tokens", *p->error ? json_null() : json_integer(p->tokens));
         if (*p->error) json_object_set_new(one, "error", page_text(p->error));
+        if (p->aside.rows)
+            json_object_set_new(one, "aside",
+                                json_pack("{s:i, s:o, s:o}", "rows", p->aside.rows, "kv_full",
+                                          number(p->aside.kv_full), "kv_kept", number(p->aside.kv_kept)));
         json_array_append_new(all, one);
     }
     return all;

@@ -30,7 +30,7 @@ typedef struct sheet {
 
 /* ---- counts ------------------------------------------------------------------------------------------- */
 
-/* New memory: for each position of the prompt, how many pairs keep it. */
+/* New memory: for each of the tokens that are kept or not, how many pairs keep it. */
 static int *count_positions(const kept *k, int tokens) {
     int *counts = calloc((size_t)tokens + 1, sizeof *counts);
     if (!counts) return NULL;
@@ -50,7 +50,7 @@ static relief_cell *make_cells(const run *r, const vlcache_answer *a, int image,
     for (int i = 0; i < a->visual_tokens && cells; i++) {
         vlcache_visual_token t;
         if (vlcache_session_visual(r->session, i, &t)) break;
-        if (t.image == image && t.position >= 0 && t.position < a->prompt_tokens)
+        if (t.image == image && t.position >= 0 && t.position < a->compress.tokens)
             cells[(*n)++] = (relief_cell){t.x0, t.y0, t.x1, t.y1, counts[t.position]};
     }
     return cells;
@@ -171,7 +171,7 @@ int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
         return console_fail(&r->console, EXIT_USAGE,
                             "--heatmap %s: takes one picture, and there are %zu: name a file", path, n);
     code = kept_read(r->session, answer, &k, &r->console);
-    if (!code) counts = count_positions(&k, answer->prompt_tokens);
+    if (!code) counts = count_positions(&k, answer->compress.tokens);
     for (size_t i = 0; i < n && !code; i++) {
         char *name = counts ? file_name(path, i, n) : NULL;
         if (name) code = check_name(r, name);

@@ -89,10 +89,14 @@ GAINS = {"q_proj": 1.4, "k_proj": 1.4, "v_proj": 1.0, "o_proj": 1.5, "gate_proj"
 def spread(name, p, tied, folder):
     """Mean and standard deviation of a parameter: streams stay near 1, attention is peaked, nothing is symmetric."""
     part = name.split(".")[-2] if "." in name else name
+    if "cross_attn.q_norm" in name:  # peaks that differ by layer
+        return 1.5 + 0.5 * int(name.split("layers.")[1].split(".")[0]), 0.5
     if "norm" in part and p.dim() == 1:
         if name.endswith("bias"):
             return 0.0, 0.1
         return (0.0 if any(z in name for z in folder.zero_norms) else 1.0), 0.15
+    if name.endswith(("_gate", ".gate", "gate_attn", "gate_ffn")):
+        return 0.7, 0.3
     if "lambda" in name:
         return 0.6, 0.2
     if "newline" in name:

@@ -1,0 +1,136 @@
+/*
+ * room.c - how many pages of the cache a turn may come to hold, and when layers shrink while it is read.
+ *
+ *     prompt, pictures, recipe -> pages while reading, pages while answering -> what the pool is asked for
+ */
+#include "engine/sequence.h"
+
+/* ROOM: rows that a cache grows by while it answers. */
+enum { ROOM = 32, SMALL_SHARE = 64 /* a sixty-fourth */ };
+
+/* Rows that the answer may come to need. */
+static int answer_rows(const vlcache_sequence *s, int length) {
+    int left = s->context - length;
+    return s->how.max_tokens < left ? s->how.max_tokens : left;
+}
+
+bool vlci_turn_may_compress(const vlcache_sequence *s) {
+    return s->prompt.visual || !s->shared->model->config.eyes || (s->recalls && s->past.n_visual);
+}
+
+/* Rows of the prompt, and those of earlier turns that are chosen among again. */
+static int candidates(const vlcache_sequence *s) {
+    return (s->recalls ? s->kv.length : 0) + s->prompt.n;
+}
+
+static bool compresses(const vlcache_sequence *s) {
+    return vlci_turn_may_compress(s) && s->recipe.compresses;
+}
+
+/* Rows that are read before any go. */
+static int read_at_once(const vlcache_sequence *s) {
+    return s->portions && compresses(s) ? s->portions->longest : s->prompt.n;
+}
+
+/* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at
+ * a time: shrinking each as it is read, and earlier ones with it, costs some launches a layer. */
+static bool is_small(const vlcache_sequence *s) {
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    uint64_t row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype),
+             all = row * (uint64_t)shape->kv_heads * (uint64_t)shape->layers * (uint64_t)read_at_once(s);
+    return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
+}
+
+bool vlci_turn_by_layer(const vlcache_sequence *s) {
+    return s->plans == s->own && vlci_turn_may_compress(s) && vlci_compress_by_layer(s->recipes) &&
+           (s->recalls || !is_small(s)) && !s->prompt.n_sights;
+}
+
+/* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
+ * shared. */
+static int64_t spread_pages(const vlcache_sequence *s, int64_t rows, int loose) {
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    return shape->kv_heads * ((rows + VLCI_KV_PAGE - 1) / VLCI_KV_PAGE + (int64_t)loose * shape->layers);
+}
+
+/* Rows that all heads of all layers keep in pages at most, where the cache is compressed. */
+static int64_t kept_rows(const vlcache_sequence *s) {
+    int layers = s->shared->pool.shape.layers, n = candidates(s);
+    if (s->recipe.coded) return (int64_t)layers * (vlci_coding_wanted(&s->recipe) ? 1 : n);
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    vlci_recipe rows = vlci_quantise_rows(&s->recipe, shape->head_dim, shape->dtype);
+    return s->portions ? vlci_portions_rows_bound(s->portions, layers)
+                       : vlci_compress_rows_bound(&rows, n, layers);
+}
+
+/* Beyond those that are held, as long as they are; rows of the store come into new ones. */
+static int more_pages(const vlcache_sequence *s, int layer, int layers, int rows) {
+    if (!s->kv.store) return vlci_kv_reserve_pages(&s->kv, layer, layers, rows);
+    return layers * s->shared->pool.shape.kv_heads * vlci_kv_pages(s->kv.length + rows);
+}
+
+/* While the prompt is read: all of it, or its largest layer beside what the others keep. */
+static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
+    int layers = s->shared->pool.shape.layers, n = read_at_once(s), most = 0;
+    if (!vlci_turn_by_layer(s)) return (s->portions ? kept : 0) + more_pages(s, 0, layers, n + until);
+    for (int l = 0; l < layers; l++) {
+        int pages = more_pages(s, l, 1, n);
+        if (pages > most) most = pages;
+    }
+    return kept + most;
+}
+
+/* Rows that are decoded before the last layer is compressed, or all when none is. */
+static int full_rows(const vlcache_sequence *s) {
+    int answer = answer_rows(s, s->kv.length + s->prompt.n), until = s->recipe.defer;
+    if (!compresses(s)) return answer;
+    if (until) until += vlci_compress_calls(&s->shared->compress.shape, &s->recipe, s->prompt.n) - 1;
+    return until < answer ? until : answer;
+}
+
+/* Of layers of cross-attention: what all keep of the prompt's pictures, and the most that one of them sees.
+ */
+static int64_t picture_pages(const vlcache_sequence *s) {
+    if (!s->prompt.n_sights) return 0;
+    int most = vlci_reading_most_seen(&s->prompt, vlci_kv_is_filled(&s->kv));
+    return vlci_kv_refill_pages(&s->kv, vlci_sequence_text(s)->crosses, s->prompt.sighted) +
+           vlci_kv_refill_pages(&s->kv, 1, most);
+}
+
+int64_t vlci_turn_pages(const vlcache_sequence *s) {
+    int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
+    int dropped = s->kv.store ? s->kv.held : 0; /* as soon as the turn begins */
+    if (!compresses(s) || s->prompt.n_sights) /* what replaces pictures is no more than one layer sees */
+        return more_pages(s, 0, layers, n + answer) + picture_pages(s) - dropped;
+    int64_t kept = spread_pages(s, kept_rows(s), 2);
+    int64_t reading = reading_pages(s, kept, full_rows(s)),
+            growth = spread_pages(s, (int64_t)layers * answer, 1);
+    if (!vlci_turn_by_layer(s)) reading += kept; /* what is kept is copied from what there was */
+    return (reading > kept + growth ? reading : kept + growth) - dropped;
+}
+
+int64_t vlci_turn_growth_pages(const vlcache_sequence *s) {
+    return spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
+}
+
+int64_t vlci_turn_elastic_pages(const vlcache_sequence *s) {
+    int until = full_rows(s);
+    return reading_pages(s, compresses(s) ? spread_pages(s, kept_rows(s), 1) : 0,
+                         until < ROOM ? until : ROOM) +
+           picture_pages(s);
+}
+
+vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
+    int rows = answer_rows(s, s->kv.length);
+    vlcache_status status = VLCACHE_OK;
+    if (!s->shared->pool.elastic) return status;
+    if (rows > 0)
+        status = vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < ROOM ? rows : ROOM);
+    return status ? status : vlci_kv_pool_shrink(&s->shared->pool, 0);
+}
+
+vlcache_status vlci_turn_make_room(vlcache_sequence *s) {
+    int rows = answer_rows(s, s->kv.length - s->answer.n_tokens + 1);
+    if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
+    return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows < ROOM ? rows : ROOM);
+}
