@@ -41,6 +41,9 @@ typedef struct vlcache_model_info {
     uint64_t weight_bytes;         /**< on the device */
     int tower_layers, tower_heads; /**< of the vision tower: the layers that run; 0: there is none */
     int tower_hidden;              /**< its width */
+    int window, windowed_layers;   /**< so many of the layers see the last `window` tokens only; 0: none */
+    float attention_cap;           /**< logits of attention are bent to stay below it; 0: they are not */
+    float logit_cap;               /**< the same of tokens' logits */
 } vlcache_model_info;
 
 /**

@@ -46,7 +46,8 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
-    const vlci_compress_shape shape = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
+    const vlci_compress_shape shape = {c->layers,   c->heads,     c->kv_heads,
+                                       c->head_dim, model->dtype, c->attention_cap};
     return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 
