@@ -13,7 +13,7 @@
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
- * build: -DHEAD_DIM=256 -DWINDOWED=1
+ * build: -DHEAD_DIM=256 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -54,6 +54,7 @@ __kernel void attention_rows(
         dot_rows(q, scale, &kv_rows, at, n, s);
 #pragma unroll
         for (int t = 0; t < BLOCK; t++) {
+            s[t] = CAPPED(s[t]);
             if (kv_rows.bias) s[t] += kv_rows.bias[kv_row(&kv_rows, j) + min(t, n - 1)];
             s[t] = (t < n) & (!WINDOWED | (j + t >= from)) ? s[t] : -INFINITY;
             top = fmax(top, s[t]);

@@ -22,7 +22,7 @@
  *
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16
- * build: -DHEAD_DIM=256 -DHEADS=1
+ * build: -DHEAD_DIM=256 -DHEADS=1 -DSOFT_CAP=50.0f
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 16, at most VLCI_CODE_DIM_MAX */
@@ -178,7 +178,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
             }
         }
         for (int t = 0; t < HEADS; t++) {
-            s[t] = j0 + item < last ? s[t] : -INFINITY;
+            s[t] = j0 + item < last ? CAPPED(s[t]) : -INFINITY;
             weights[t * ITEMS + item] = s[t];
         }
         gather(weights, some, item, 0);
@@ -300,7 +300,7 @@ static inline float max16(float16 x) {
 /* Takes the logits s of the first `some` of 16 rows into the softmax, as weights; returns what acc is to be multiplied by. */
 static inline float weigh_block(float16 *s, int some, float *m, float *l) {
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    *s = select(*s, (float16)(-INFINITY), nth >= (int16)(some));
+    *s = select(CAPPED(*s), (float16)(-INFINITY), nth >= (int16)(some));
     const float top = fmax(*m, max16(*s)), keep = weight(*m, top);
     *s = exp(*s - (top == -INFINITY ? 0.0f : top));
     *l = *l * keep + sum16(*s);

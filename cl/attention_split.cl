@@ -34,7 +34,7 @@
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=80 -DHEADS=1
  * build: -DHEAD_DIM=128 -DHEADS=4
- * build: -DHEAD_DIM=256 -DHEADS=2 -DWINDOWED=1
+ * build: -DHEAD_DIM=256 -DHEADS=2 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -177,6 +177,7 @@ attention_split(__global const float *q, __global float *out, __global const int
             if (i < n && j + i < visible && j + i >= FIRST_SEEN(visible)) {
                 s[r] = 0.0f;
                 for (int c = 0; c < CHUNKS; c++) s[r] += dots[(i * HEADS + mine) * (CHUNKS + 1) + c];
+                s[r] = CAPPED(s[r]);
                 if (p.rows.bias) s[r] += kv_bias(&p.rows, j + i);
             }
             top = fmax(top, s[r]);
@@ -277,7 +278,7 @@ static inline void dot_block(const row_t *query, __global const kv_t *k, size_t 
             for (int t = 0; t < HEADS; t++) sum[t] += query[t].all[c] * row;
         }
 #pragma unroll
-        for (int t = 0; t < HEADS; t++) s[t].key[i] = SUM_WIDE(sum[t]);
+        for (int t = 0; t < HEADS; t++) s[t].key[i] = CAPPED(SUM_WIDE(sum[t]));
     }
 }
 

@@ -28,7 +28,7 @@
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DKEYS=64
- * build: -DHEAD_DIM=128 -DWINDOWED=1
+ * build: -DHEAD_DIM=128 -DWINDOWED=1 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=128 -DKEYS=64
  */
 #ifndef HEAD_DIM
@@ -146,7 +146,7 @@ IN_PLACE void dot16(__local const float *q, __local const float *k, int tx, int 
     }
 }
 
-/* s = scale q . k of a tile, from key `from` on */
+/* s = scale q . k of a tile, capped, from key `from` on */
 IN_PLACE void dot_tile(fetch_t *f, const kv_view *h, int from, int last, float scale, __local float *shared, int t,
                          int tx, int ty, float s[8][OWN]) {
     __local float *q = shared, *k = shared + 16 * Q_LINE;
@@ -173,6 +173,12 @@ IN_PLACE void dot_tile(fetch_t *f, const kv_view *h, int from, int last, float s
         if (d + 16 < PADDED) fetch_qk(f, d + 16, t);
         dot16(q, k, tx, ty, s);
     }
+#ifdef SOFT_CAP
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int j = 0; j < OWN; j++) s[i][j] = CAPPED(s[i][j]);
+#endif
 }
 
 IN_PLACE void add_biases(const kv_view *h, int from, int last, int tx, float s[8][OWN]) {

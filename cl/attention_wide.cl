@@ -18,7 +18,7 @@
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
- * build: -DHEAD_DIM=64 -DWINDOWED=1
+ * build: -DHEAD_DIM=64 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -96,6 +96,7 @@ static inline void attend(tile_t *tile, const float *k, const float *v, int j, i
     const int16 visible = vload16(0, tile->visible);
     for (int t = 0; t < n; t += UNROLL) dot_keys(&tile->q, k + t * HEAD_DIM, s + t);
     for (int t = 0; t < n; t++) {
+        s[t] = CAPPED(s[t]);
         if (h->bias) s[t] += kv_bias(h, j + t);
         s[t] = select(s[t], (float16)(-INFINITY), visible <= j + t);
 #if WINDOWED

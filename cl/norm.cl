@@ -3,6 +3,7 @@
  *
  *     rms_norm:   y[r][i] = x[r][i] / sqrt(mean_i x[r][i]^2 + eps) * weight[i]
  *     head_norm:  rms_norm of each head of q and of k, in place in a fused row [q | k | v] of heads of n elements
+ *     rms_add:    x[r][i] += rms_norm of y
  *     layer_norm: y[r][i] = (x[r][i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]
  *
  *     work-group r (head_norm: (r, head)), LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
@@ -55,6 +56,17 @@ __kernel void head_norm(__global float *qkv, __global const float *q_weight, __g
     for (int i = get_local_id(0); i < n; i += LANES) squares += x[i] * x[i];
     const float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
     for (int i = get_local_id(0); i < n; i += LANES) x[i] *= scale * weight[i];
+}
+
+__kernel void rms_add(__global const float *y, __global const float *weight, __global float *x, uint x_offset, int n, float eps) {
+    __local float scratch[LANES];
+    const int r = get_group_id(0);
+    __global const float *row = y + (size_t)r * n;
+    __global float *to = x + x_offset + (size_t)r * n;
+    float squares = 0.0f;
+    for (int i = get_local_id(0); i < n; i += LANES) squares += row[i] * row[i];
+    const float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
+    for (int i = get_local_id(0); i < n; i += LANES) to[i] += row[i] * scale * weight[i];
 }
 
 __kernel void layer_norm(__global const float *x, uint x_offset, __global const float *weight, __global const float *bias,

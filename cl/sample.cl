@@ -196,3 +196,9 @@ __kernel void sample(__global const float *logits, int n, __global const vlci_dr
         out[r] = id;
     }
 }
+
+/* x = cap tanh(x / cap), a work-item each. */
+__kernel void cap_logits(__global float *x, float cap) {
+    const size_t i = get_global_id(0);
+    x[i] = cap * tanh(x[i] / cap);
+}

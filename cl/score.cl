@@ -20,7 +20,7 @@
  * as VLCI_ROW(row, what); row `row` of the prompt is query row q_row + row of the walk, and sees columns up to sees + row: in
  * a prefill itself, in decode all of them. Columns that no listed row sees may not be in the cache yet: a prompt is read
  * in parts.
- * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2
+ * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
 #ifndef HEAD_DIM
@@ -90,7 +90,7 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
             for (int r = 0; r < ROWS; r++) {
                 const int entry = t0 + r < until ? listed[t0 + r] : 0, row = entry >> VLCI_ROW_SHIFT;
                 if ((entry != 0) & (column <= sees + row) & (column < n)) {
-                    const float s = dot_qk[r] * scale;
+                    const float s = CAPPED(dot_qk[r] * scale);
                     const size_t at = (size_t)(q_row + row) * HEADS + h;
                     if (entry & VLCI_ROW_COUNTED) count += s < row_max[at] + log_p;
                     if (entry & VLCI_ROW_SCORED) sum += exp(s - row_lse[at]);

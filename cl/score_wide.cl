@@ -75,7 +75,7 @@ __kernel void score_wide(__global const float *q, uint q_offset, uint q_stride, 
                 const int entry = listed[t0 + r], row = entry >> VLCI_ROW_SHIFT;
                 const size_t at = (size_t)(q_row + row) * HEADS + h;
                 const int16 seen = (columns <= min(sees + row, n - 1));
-                const float16 s = dots[r] * scale;
+                const float16 s = CAPPED(dots[r] * scale);
                 if (entry & VLCI_ROW_COUNTED) count += seen & (s < row_max[at] + log_p);
                 if (entry & VLCI_ROW_SCORED) sum += select((float16)0.0f, exp(s - row_lse[at]), seen);
             }

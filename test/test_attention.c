@@ -19,8 +19,19 @@
 enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 5, FEW_ROWS = 8 };
 
 /* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
- * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. */
-enum { DENSE = 1, PACKED = 2, BIASED = 4, NO_STATS = 8, ROUND_F16 = 16, ROUND_BF16 = 32, BEHIND = 64 };
+ * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. CAPPED:
+ * logits are. */
+enum {
+    DENSE = 1,
+    PACKED = 2,
+    BIASED = 4,
+    NO_STATS = 8,
+    ROUND_F16 = 16,
+    ROUND_BF16 = 32,
+    BEHIND = 64,
+    CAPPED = 128
+};
+#define CAP 2.5f
 
 typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE, DEEP } kind;
 
@@ -45,8 +56,8 @@ static const problem problems[] = {
     {"ragged", 3, 4, 2, 8, true, F32, {5, 1, 18}, {3, 0, 0}, BIASED, RANDOM, 0, 0},
     {"decode", 2, 4, 1, 16, true, BF16, {1, 1}, {69, 0}, BIASED, RANDOM, 0, 0},
     {"vision", 2, 2, 2, 24, false, F32, {37, 37}, {0}, PACKED, RANDOM, 0, 0},
-    {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED, RANDOM, 36, 0},
-    {"small window", 1, 4, 2, 8, true, F32, {20}, {5}, BIASED, RANDOM, 0, 7},
+    {"later part", 1, 4, 2, 8, true, F16, {5}, {40}, BIASED | CAPPED, RANDOM, 36, 0},
+    {"small window", 1, 4, 2, 8, true, F32, {20}, {5}, BIASED | CAPPED, RANDOM, 0, 7},
     {"small windows", 3, 1, 1, 24, false, F32, {4, 9, 1}, {0}, PACKED | BEHIND | NO_STATS, RANDOM, 0, 0},
     {"one row", 1, 8, 1, 80, true, F16, {1}, {0}, 0, RANDOM, 0, 0},
     {"prefill", 3, 4, 2, 64, true, BF16, {70, 1, 33}, {0}, 0, RANDOM, 0, 0},
@@ -104,6 +115,12 @@ static const problem problems[] = {
     {"window, decode in halves", 2, 8, 2, 128, true, BF16, {2, 1}, {300, 17}, BIASED, RANDOM, 0, 129},
     {"window of one", 1, 4, 4, 40, true, F16, {40}, {100}, 0, RANDOM, 60, 1},
     {"wide window", 1, 8, 2, 64, true, F32, {40}, {30}, 0, RANDOM, 0, 70},
+    {"capped", 2, 4, 2, 64, true, BF16, {70, 9}, {0, 40}, BIASED | CAPPED, RANDOM, 0, 0},
+    {"capped, decode", 3, 8, 2, 64, true, BF16, {1, 2, 1}, {300, 17, 64}, BIASED | CAPPED, RANDOM, 0, 0},
+    {"capped windows", 2, 4, 2, 64, true, BF16, {70, 9}, {10, 40}, CAPPED, RANDOM, 0, 24},
+    {"capped window, decode", 2, 4, 2, 64, true, BF16, {1, 1}, {300, 17}, CAPPED, RANDOM, 0, 129},
+    {"capped, one huge", 1, 4, 2, 64, true, BF16, {40}, {30}, CAPPED, ONE_HUGE, 0, 0},
+    {"capped, very negative", 1, 4, 2, 64, true, BF16, {1}, {300}, CAPPED, VERY_NEGATIVE, 0, 0},
 };
 enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 6 };
 
@@ -283,7 +300,7 @@ static size_t put_dense(const problem *p, arrays *s) {
 static vlcache_dtype read_as(const problem *p, const arrays *s) {
     bool units = strcmp(s->kernels.many.kernel[0]->name, "attention_wgmma") == 0;
     bool windowed = p->window && s->keys > p->window; /* which matrix units do not know */
-    if (!units || windowed || s->a.max_rows <= FEW_ROWS) return F32;
+    if (!units || windowed || p->flags & CAPPED || s->a.max_rows <= FEW_ROWS) return F32;
     return p->dtype == F32 ? s->kernels.shape.rounded : p->dtype;
 }
 
@@ -330,7 +347,8 @@ static arrays *arrays_create(const problem *p, const char *rung) {
                             .window = p->window,
                             .scale = 1.0f / sqrtf((float)p->head_dim)};
     vlcache_dtype rounded = p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
-    const vlci_attention_shape shape = {p->heads, p->kv_heads, p->head_dim, p->dtype, rounded, p->window > 0};
+    const vlci_attention_shape shape = {
+        p->heads, p->kv_heads, p->head_dim, p->dtype, rounded, p->window > 0, p->flags & CAPPED ? CAP : 0.0f};
     force(rung);
     ck_ok(vlci_attention_open(suite_device(), &shape, &s->kernels));
     force(""); /* what is open stays as it was opened */
@@ -461,7 +479,7 @@ END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention_kernels kernels;
-    vlci_attention_shape good = {4, 2, 64, F32, F32, false}, shape = good;
+    vlci_attention_shape good = {4, 2, 64, F32, F32, false, 0}, shape = good;
     vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
     shape.head_dim = 12;
     ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");

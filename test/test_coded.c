@@ -139,7 +139,8 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
                                         .kv_heads = p->kv_heads,
                                         .head_dim = p->head_dim,
                                         .kv_dtype = p->dtype,
-                                        .rounded = p->dtype};
+                                        .rounded = p->dtype,
+                                        .cap = codes->read->shape.cap};
     int heads = shape.heads, exact = p->past + p->rows;
     size_t width = (size_t)(heads * p->head_dim), n = (size_t)p->rows * width,
            stats = (size_t)(p->rows * heads);
@@ -185,13 +186,15 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
 
 static const char *const variants[] = {"attention_coded:wide", "attention_coded:group"};
 
-/* By each rung; those that were made with one can be read by another. */
-static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes) {
+/* By each rung, with capped logits or without: codes do not depend on what reads them. */
+static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
     const vlci_coded_kernels *was = codes->read;
+    vlci_attention_shape shape = was->shape;
+    shape.cap = cap;
     for (int i = 0; i < 2; i++) {
         vlci_coded_kernels read;
         suite_force(variants[i]);
-        ck_ok(vlci_coded_open(suite_device(), &was->shape, &read));
+        ck_ok(vlci_coded_open(suite_device(), &shape, &read));
         suite_force(NULL);
         for (vlci_codes *one = codes; one; one = one->before) one->read = &read;
         run_and_compare(p, c, codes);
@@ -204,7 +207,8 @@ START_TEST(against_the_rows_they_stand_for) {
     seed = 23;
     coding_case c;
     make(&problems[_i], &c);
-    run_variants(&problems[_i], &c, c.codes);
+    run_variants(&problems[_i], &c, c.codes, 0);
+    if (_i == 1 || _i == 4) run_variants(&problems[_i], &c, c.codes, 1.5f);
     coding_release(&c);
     coding_free(&c);
 }
@@ -219,7 +223,7 @@ START_TEST(two_turns) {
     make(p, &second);
     second.codes->before = vlci_codes_retain(first.codes);
     ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
-    run_variants(p, &second, second.codes);
+    run_variants(p, &second, second.codes, 0);
     coding_release(&second);
     ck_assert_int_eq(first.codes->references, 1);
     coding_release(&first);

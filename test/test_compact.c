@@ -140,7 +140,7 @@ static void keep_order(world *w, int i) {
 /* ---- the library --------------------------------------------------------------------------------------- */
 
 static vlci_compress_shape shape_of(const scenario *s) {
-    return (vlci_compress_shape){LAYERS, KV, KV, s->dim, s->dtype};
+    return (vlci_compress_shape){LAYERS, KV, KV, s->dim, s->dtype, 0};
 }
 
 static vlci_heads heads_of(world *w, int layer, int layers) {
@@ -298,7 +298,7 @@ END_TEST
 /* Rows wider than the squeeze of a work-group can hold are moved by one work-item. */
 START_TEST(test_wide_rows) {
     vlci_compact_kernels kernels;
-    vlci_compress_shape shape = {1, 1, 1, 1024, VLCACHE_DTYPE_F32};
+    vlci_compress_shape shape = {1, 1, 1, 1024, VLCACHE_DTYPE_F32, 0};
     ck_ok(vlci_compact_open(suite_device(), &shape, &kernels));
     ck_assert_uint_eq(kernels.group, 1);
     if (!suite_reduced()) try((scenario){1024, VLCACHE_DTYPE_F32, 20, 3, 1, false, false}, true, false);

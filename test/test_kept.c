@@ -361,7 +361,7 @@ static vlci_recipe recipe_of(const policy *p, double budget) {
 
 static vlci_compress *make_plan(const policy *p, const scene *s, vlci_compress_kernels *kernels,
                                 double budget, vlci_compress **others, size_t n) {
-    vlci_compress_shape shape = {LAYERS, HEADS, KV, DIM, VLCACHE_DTYPE_F32};
+    vlci_compress_shape shape = {LAYERS, HEADS, KV, DIM, VLCACHE_DTYPE_F32, 0};
     vlci_compress_prompt prompt = {.tokens = s->n,
                                    .text = s->text,
                                    .text_rows = s->text_rows,

@@ -41,6 +41,7 @@ START_TEST(defaults) {
         {"qwen2", 4096, 32, 32, 32, 128, 22016, 151936, 32768, -1, -1, 0, 1, 0, 0},
         {"qwen3", 4096, 32, 32, 32, 128, 22016, 151936, 32768, -1, -1, 0, 0, 1, 0},
         {"gemma", 3072, 28, 16, 16, 256, 24576, 256000, 8192, 2, 1, 1, 0, 0, 1},
+        {"gemma2", 2304, 26, 8, 4, 256, 9216, 256000, 8192, 2, 1, 1, 0, 0, 1},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         vlci_text_config c = read(all[i].type, "");
@@ -52,6 +53,9 @@ START_TEST(defaults) {
         ck_assert(c.act == (all[i].gemma ? VLCI_ACT_GELU_TANH : VLCI_ACT_SILU) && c.norm_eps == 1e-6f);
         ck_assert(!c.out_bias && !c.mlp_bias && !c.prefix_lm && !c.deepstack && c.rope.theta == 10000.0f);
         ck_assert_int_eq(vlci_text_window(&c, 31), strcmp(all[i].type, "mistral") ? 0 : 4096);
+        bool capped = strcmp(all[i].type, "gemma2") == 0;
+        ck_assert(c.post_norms == capped && c.attention_cap == (capped ? 50.0f : 0.0f));
+        ck_assert(c.logit_cap == (capped ? 30.0f : 0.0f) && c.query_scale == (capped ? 0.0625f : 0.0f));
     }
 }
 END_TEST
@@ -113,8 +117,26 @@ START_TEST(windows) {
                   "\"num_hidden_layers\":2,\"use_sliding_window\":true,\"sliding_window\":9,"
                   "\"layer_types\":[\"sliding_attention\",\"full_attention\"]",
                   (const int[]){9, 0}, 2);
+    check_windows("gemma2", "\"num_hidden_layers\":4", (const int[]){4096, 0, 4096, 0}, 4);
+    check_windows("gemma2", "\"num_hidden_layers\":2,\"sliding_window\":null", (const int[]){0, 0}, 2);
+    check_windows("gemma2",
+                  "\"num_hidden_layers\":2,\"sliding_window\":9,"
+                  "\"layer_types\":[\"full_attention\",\"sliding_attention\"]",
+                  (const int[]){0, 9}, 2);
     check_windows("llama", "\"num_hidden_layers\":1,\"layer_types\":[\"full_attention\"]", (const int[]){0},
                   1);
+}
+END_TEST
+
+START_TEST(caps) {
+    vlci_text_config c = read("gemma2",
+                              "\"attn_logit_softcapping\":null,\"final_logit_softcapping\":7.5,"
+                              "\"query_pre_attn_scalar\":144,\"hidden_act\":\"relu\","
+                              "\"hidden_activation\":\"gelu\"");
+    ck_assert(c.attention_cap == 0 && c.logit_cap == 7.5f && c.query_scale == 1.0f / 12);
+    ck_assert(c.act == VLCI_ACT_GELU);
+    c = read("gemma", "\"final_logit_softcapping\":7.5"); /* which the class does not know */
+    ck_assert(c.logit_cap == 0);
 }
 END_TEST
 
@@ -197,7 +219,13 @@ static const refusal refused[] = {
      "rope_parameters.full_attention"},
     {"llama", "\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8}", VLCACHE_E_FORMAT, "low_freq_factor"},
     {"llama", "\"rope_parameters\":{\"rope_theta\":null,\"rope_type\":7}", VLCACHE_E_FORMAT, "rope_type"},
-    {"gemma2", "", VLCACHE_E_UNSUPPORTED, "model_type: \"gemma2\""},
+    {"gemma2", "\"attn_logit_softcapping\":0", VLCACHE_E_FORMAT, "attn_logit_softcapping"},
+    {"gemma2", "\"final_logit_softcapping\":\"30\"", VLCACHE_E_FORMAT, "final_logit_softcapping"},
+    {"gemma2", "\"query_pre_attn_scalar\":-1", VLCACHE_E_FORMAT, "query_pre_attn_scalar"},
+    {"gemma2", "\"hidden_activation\":\"relu\"", VLCACHE_E_UNSUPPORTED,
+     "hidden_activation: activation \"relu\""},
+    {"gemma2", "\"sliding_window\":0", VLCACHE_E_FORMAT, "sliding_window"},
+    {"gemma3_text", "", VLCACHE_E_UNSUPPORTED, "model_type: \"gemma3_text\""},
 };
 
 START_TEST(refusals) {
@@ -242,6 +270,7 @@ int main(void) {
     tcase_add_test(all, defaults);
     tcase_add_test(all, text_models_of_families);
     tcase_add_test(all, windows);
+    tcase_add_test(all, caps);
     tcase_add_test(all, rotations);
     tcase_add_test(all, axes);
     tcase_add_loop_test(all, refusals, 0, sizeof refused / sizeof *refused);

@@ -108,11 +108,48 @@ START_TEST(heads) {
 }
 END_TEST
 
+/* What is normed is added to rows that begin further on in their buffer; what lies around them stays. */
+static void add_rows(int rows, int n, int x_offset, float scale) {
+    size_t count = (size_t)rows * (size_t)n, all = (size_t)x_offset + count + 5;
+    float *y = floats_random(&seed, count, scale, 0.25f), *x = floats_random(&seed, all, 2, 0);
+    float *weight = floats_random(&seed, (size_t)n, 1, 1);
+    double *want = malloc(all * sizeof *want), *normed = malloc((size_t)n * sizeof *normed);
+    for (size_t i = 0; i < all; i++) want[i] = (double)x[i];
+    for (int r = 0; r < rows; r++) {
+        ref_rms_norm(y + r * n, weight, normed, n, 1e-6);
+        for (int i = 0; i < n; i++) want[x_offset + r * n + i] += normed[i];
+    }
+    vlci_norm norm = {.weight = floats_upload(weight, (size_t)n)};
+    cl_mem from = floats_upload(y, count), to = floats_upload(x, all);
+    ck_ok(vlci_norm_add_run(&kernels, from, &norm, to, (size_t)x_offset, rows, n, 1e-6f));
+    float *got = floats_take(to, all);
+    suite_close("rms_add", got, want, all, 4e-6, 1e-5);
+    suite_release(from);
+    suite_release(norm.weight);
+    free(y);
+    free(x);
+    free(weight);
+    free(want);
+    free(normed);
+    free(got);
+}
+
+START_TEST(sums) {
+    static const int shapes[][3] = {{1, 1, 0}, {3, 64, 7}, {5, 257, 0}, {2, 63, 64}};
+    suite_force(norm_rungs[_i]);
+    ck_ok(vlci_norm_open(suite_device(), &kernels));
+    suite_force(NULL);
+    for (int i = 0; i < 4; i++) add_rows(shapes[i][0], shapes[i][1], shapes[i][2], i == 3 ? 0 : 2);
+}
+END_TEST
+
 START_TEST(offsets_beyond_32_bits_are_refused) {
     vlci_norm norm = {0};
     ck_ok(vlci_norm_open(suite_device(), &kernels));
     ck_fails(vlci_norm_run(&kernels, NULL, (size_t)1 << 32, &norm, NULL, 1, 8, 1e-5f), VLCACHE_E_UNSUPPORTED,
              "4294967296");
+    ck_fails(vlci_norm_add_run(&kernels, NULL, &norm, NULL, (size_t)1 << 32, 1, 8, 1e-5f),
+             VLCACHE_E_UNSUPPORTED, "4294967296");
 }
 END_TEST
 
@@ -121,6 +158,7 @@ int main(void) {
     TCase *c = tcase_create("norm");
     tcase_add_loop_test(c, norms, 0, sizeof norm_rungs / sizeof *norm_rungs);
     tcase_add_loop_test(c, heads, 0, sizeof norm_rungs / sizeof *norm_rungs);
+    tcase_add_loop_test(c, sums, 0, sizeof norm_rungs / sizeof *norm_rungs);
     tcase_add_test(c, offsets_beyond_32_bits_are_refused);
     suite_balance(c);
     suite_add_tcase(suite, c);

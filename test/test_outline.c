@@ -465,6 +465,8 @@ static const struct {
     {MODELS "smolvlm-tiles", "smolvlm, text model"},
     {MODELS "qwen3-vl", "pictures keep their shape in patches of 4"},
     {TEXT "qwen3", "none: a text model, which sees no pictures"},
+    {TEXT "gemma2", "1 of the layers see the last 400 tokens only"},
+    {TEXT "gemma2-window", "1.5 of attention's logits, 0 of tokens' (0: none)"},
 };
 
 START_TEST(tool_fits_the_page) {

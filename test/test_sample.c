@@ -240,6 +240,28 @@ START_TEST(rows_have_options_of_their_own) {
 }
 END_TEST
 
+/* Capped logits stay below the cap, in their order; infinities come to it. */
+START_TEST(caps_bend_logits) {
+    static const float caps[] = {30.0f, 2.5f};
+    for (int n = 1; n <= 257; n += 64)
+        for (int c = 0; c < 2; c++) {
+            double want[257];
+            float got[258];
+            force_lanes(0, n);
+            fill(n);
+            for (int i = 0; i < n; i++)
+                want[i] = (double)caps[c] * tanh((double)logits[(c ? 8 : 0) * n + i] / (double)caps[c]);
+            cl_mem memory = suite_poison(258 * sizeof(float));
+            ck_ok(vlci_write(suite_device(), memory, 0, logits + (c ? 8 : 0) * n, (size_t)n * sizeof *got));
+            ck_ok(vlci_logits_cap(&kernels, memory, (size_t)n, caps[c]));
+            suite_download(memory, got, (size_t)(n + 1) * sizeof *got);
+            suite_close("capped", got, want, (size_t)n, 1e-6, 2e-6);
+            ck_assert(isnan(got[n])); /* nothing behind them is touched */
+            suite_release(memory);
+        }
+}
+END_TEST
+
 START_TEST(refuses_impossible_options) {
     static const vlci_sampling ways[] = {{-1, 0, 1},   {1, -1, 1},  {1, 0, 0},
                                          {1, 0, 1.5f}, {NAN, 0, 1}, {1, 0, NAN}};
@@ -284,6 +306,7 @@ int main(void) {
     tcase_add_loop_test(c, draws_follow_the_distribution, 0, widths_tested());
     tcase_add_test(c, shares_come_out);
     tcase_add_test(c, rows_have_options_of_their_own);
+    tcase_add_test(c, caps_bend_logits);
     tcase_add_test(c, refuses_impossible_options);
     tcase_add_test(c, the_best_are_sorted);
     suite_add_tcase(suite, c);

@@ -114,7 +114,7 @@ static void make_rows(cache *c) {
 /* ---- the library --------------------------------------------------------------------------------------- */
 
 static vlci_compress_shape shape_of(const cache *c) {
-    return (vlci_compress_shape){LAYERS, QUERY_HEADS, KV, c->dim, c->dtype};
+    return (vlci_compress_shape){LAYERS, QUERY_HEADS, KV, c->dim, c->dtype, 0};
 }
 
 static vlci_heads heads_of(cache *c, int layer, int layers, cl_mem keep) {
@@ -557,7 +557,7 @@ START_TEST(test_at_once) {
     vlci_summary_kernels kernels = {.spread.group = 256};
     vlci_keep own[32 * 8] = {{0}};
     vlci_heads h = {.layers = 32, .tokens = 10000, .own = own};
-    h.shape = (vlci_compress_shape){32, 8, 8, 64, VLCACHE_DTYPE_BF16};
+    h.shape = (vlci_compress_shape){32, 8, 8, 64, VLCACHE_DTYPE_BF16, 0};
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels),
                      32);    /* of 240,000 bytes a head and 2.56 MB of cache */
     own[7].centroids = 1000; /* 560,000 */
@@ -632,7 +632,7 @@ START_TEST(test_refused) {
     vlci_heads h = heads_of(&c, 0, LAYERS, c.p->slots);
     ck_fails(vlci_summary(&h, &c.kernels, &c.recipe, NULL, NULL, 0, NULL, &room), VLCACHE_E_INTERNAL,
              "room for biases");
-    vlci_compress_shape shape = {1, 1, 1, 12, VLCACHE_DTYPE_F32};
+    vlci_compress_shape shape = {1, 1, 1, 12, VLCACHE_DTYPE_F32, 0};
     ck_fails(vlci_summary_open(suite_device(), &shape, &c.recipe, &c.kernels), VLCACHE_E_UNSUPPORTED,
              "head_dim 12");
     release(&c);

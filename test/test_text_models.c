@@ -15,8 +15,8 @@
 #include "support/taps.h"
 
 static const char *const MODELS[] = {
-    "llama-tied",        "llama-old", "mistral-window", "qwen2-yarn",
-    "qwen2-late-window", "qwen3",     "gemma",          "gemma-prefix",
+    "llama-tied", "llama-old", "mistral-window", "qwen2-yarn", "qwen2-late-window",
+    "qwen3",      "gemma",     "gemma-prefix",   "gemma2",     "gemma2-window",
 };
 enum { N_MODELS = sizeof MODELS / sizeof *MODELS };
 static const char PROMPT[] = "USER: What is the total of the invoice? Read the date: 2024-03-17. ASSISTANT:";
@@ -130,7 +130,7 @@ START_TEST(kept_sets) {
         ran += check_budgets(&f);
         close_fixture(&f);
     }
-    ck_assert_int_eq(ran, 4);
+    ck_assert_int_eq(ran, 5);
 }
 END_TEST
 
@@ -165,7 +165,7 @@ START_TEST(answers) {
     vlcache_session *full = talk_open(f.model, "full", 1.0), *all = talk_open(f.model, "vlcache", 1.0);
     vlcache_session *small = talk_open(f.model, "vlcache+", 0.5);
     check_answer(&f, ask(full, f.greedy->n), false);
-    if (vlci_text_window(c, c->layers - 1)) {
+    if (vlci_text_window(c, c->layers - 1) && c->window < (int)f.prompt->n) {
         const vlcache_answer *answer = NULL;
         vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
         prompt.text = PROMPT;

@@ -43,6 +43,9 @@ typedef struct vlcache_model_info {
     int tower_hidden;              /**< its width */
     int cross_layers;              /**< of `layers`: those of cross-attention, which hold rows of pictures in
                                         place of rows of the text; 0: pictures are rows of the prompt */
+    int window, windowed_layers;   /**< so many of the layers see the last `window` tokens only; 0: none */
+    float attention_cap;           /**< logits of attention are bent to stay below it; 0: they are not */
+    float logit_cap;               /**< the same of tokens' logits */
 } vlcache_model_info;
 
 /**

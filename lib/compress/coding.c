@@ -30,7 +30,8 @@ vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shap
                                             .kv_heads = s->kv_heads,
                                             .head_dim = s->head_dim,
                                             .kv_dtype = s->kv_dtype,
-                                            .rounded = s->kv_dtype};
+                                            .rounded = s->kv_dtype,
+                                            .cap = s->cap};
     vlcache_status status = vlci_code_open(device, s, &out->code);
     return status ? status : vlci_coded_open(device, &attention, &out->attention);
 }

@@ -11,6 +11,7 @@
 typedef struct vlci_compress_shape {
     int layers, heads, kv_heads, head_dim;
     vlcache_dtype kv_dtype;
+    float cap; /**< of logits, as in vlci_attention_shape */
 } vlci_compress_shape;
 
 /** Heads layer * kv_heads .. (layer + layers) * kv_heads - 1 of a sequence. */

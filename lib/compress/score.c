@@ -36,9 +36,10 @@ const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits,
 
 static vlcache_status get_score(vlcache_device *device, const vlci_compress_shape *shape,
                                 vlci_score_kernels *k) {
-    char options[128];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d",
-             (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads);
+    char options[160], cap[VLCI_ATTENTION_CAP];
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d%s",
+             (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads,
+             vlci_attention_cap(shape->cap, cap));
     static const struct {
         const char *file, *name;
         int columns, items;
@@ -53,9 +54,9 @@ static vlcache_status get_score(vlcache_device *device, const vlci_compress_shap
                                k->rung == MMA ? &ptx : &(vlci_ptx){0}, &k->score);
 }
 
-/* Keys of 16 bits, whole steps of the matrix unit. */
+/* Keys of 16 bits, whole steps of the matrix unit; logits as they are. */
 static bool mma_takes(const vlci_compress_shape *s) {
-    return s->kv_dtype != VLCACHE_DTYPE_F32 && s->head_dim % 16 == 0 && s->head_dim <= 128 &&
+    return !(s->cap > 0) && s->kv_dtype != VLCACHE_DTYPE_F32 && s->head_dim % 16 == 0 && s->head_dim <= 128 &&
            s->heads / s->kv_heads <= VLCI_SCORE_MMA_ITEMS;
 }
 

@@ -15,7 +15,7 @@
 enum {
     OWN_ARGS = 11,
     MORE_ARGS = 3, /* a window, and two of a rung's own */
-    OPTIONS = 96,
+    OPTIONS = 160,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
     MMA_HEADS = 8,
@@ -38,11 +38,18 @@ static int group_of(const vlci_attention_kernels *k) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
+const char *vlci_attention_cap(float cap, char option[VLCI_ATTENTION_CAP]) {
+    option[0] = 0;
+    if (cap > 0) snprintf(option, VLCI_ATTENTION_CAP, " -DSOFT_CAP=%.8ef", (double)cap);
+    return option;
+}
+
 static vlcache_status get_kernel(const vlci_attention_kernels *k, bool windowed, const char *file,
                                  const char *name, const char *more, const vlci_kernel **out) {
-    char options[OPTIONS];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d%s%s", k->shape.head_dim,
-             (int)k->shape.kv_dtype, more, windowed ? " -DWINDOWED=1" : "");
+    char options[OPTIONS], cap[VLCI_ATTENTION_CAP];
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d%s%s%s", k->shape.head_dim,
+             (int)k->shape.kv_dtype, more, windowed ? " -DWINDOWED=1" : "",
+             vlci_attention_cap(k->shape.cap, cap));
     return vlci_kernel_get(k->device, file, name, options, out);
 }
 
@@ -100,7 +107,7 @@ static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention
     const vlci_ptx ptx = {
         .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
     char options[OPTIONS];
-    if (!wgmma_takes(s) || out->windowed) return open_tile(k, TILE_KEYS, out);
+    if (!wgmma_takes(s) || out->windowed || s->cap > 0) return open_tile(k, TILE_KEYS, out);
     begin_rung(WGMMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d", s->head_dim,
              (int)s->kv_dtype, (int)(s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype));
@@ -139,7 +146,7 @@ static bool mma_takes(const vlci_attention_kernels *k) {
 
 static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
     char options[OPTIONS];
-    if (!mma_takes(k) || out->windowed) return open_split(k, SPLIT, out);
+    if (!mma_takes(k) || out->windowed || k->shape.cap > 0) return open_split(k, SPLIT, out);
     begin_rung(MMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
              (int)k->shape.kv_dtype, MMA_HEADS);

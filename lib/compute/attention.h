@@ -16,7 +16,8 @@
  *              split_wide  a work-item for a share of the keys: processors with wide vectors
  *     both     rows        a work-item for each query row and head: runs anywhere
  *
- * Where keys lie outside of a window, the same rungs run with kernels that know it, tile in wgmma's place.
+ * Where keys lie outside of a window, the same rungs run with kernels that know it, tile in wgmma's place;
+ * where logits are capped, with kernels that do that, tile in wgmma's place and split in mma's.
  */
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H
@@ -31,7 +32,12 @@ typedef struct vlci_attention_shape {
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
     bool windowed;         /**< some layers may have a window */
+    float cap;             /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
+
+/** The option that builds a kernel for such logits, with a blank in front, in `option`; "" where cap is 0. */
+enum { VLCI_ATTENTION_CAP = 40 };
+const char *vlci_attention_cap(float cap, char option[VLCI_ATTENTION_CAP]);
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
 typedef struct vlci_attention_rung {

@@ -41,9 +41,9 @@ vlcache_status vlci_coded_check(int head_dim) {
 }
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, const vlci_kernel **out) {
-    char options[64];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d", k->shape.head_dim, k->lanes,
-             k->wide ? 16 : 1);
+    char options[112], cap[VLCI_ATTENTION_CAP];
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d%s", k->shape.head_dim, k->lanes,
+             k->wide ? 16 : 1, vlci_attention_cap(k->shape.cap, cap));
     return vlci_kernel_get(k->device, "attention_coded.cl", name, options, out);
 }
 

@@ -26,9 +26,12 @@ static vlcache_status open_norms(vlcache_device *device, const char *options, vl
 
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
     vlcache_status status = open_norms(device, "", out);
+    if (!status)
+        status = vlci_kernel_lanes(device, "norm.cl", "head_norm", "", &vlci_norm_ladder, &out->head,
+                                   &out->head_lanes);
     return status ? status
-                  : vlci_kernel_lanes(device, "norm.cl", "head_norm", "", &vlci_norm_ladder, &out->head,
-                                      &out->head_lanes);
+                  : vlci_kernel_lanes(device, "norm.cl", "rms_add", "", &vlci_norm_ladder, &out->add,
+                                      &out->add_lanes);
 }
 
 vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out) {
@@ -37,11 +40,16 @@ vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtyp
     return open_norms(device, options, out);
 }
 
+static vlcache_status check_offset(size_t offset) {
+    if (offset <= UINT32_MAX) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_UNSUPPORTED, "norm: an offset of %zu elements, kernels take less than 2^32",
+                     offset);
+}
+
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
                              const vlci_norm *norm, cl_mem y, int rows, int n, float eps) {
-    if (x_offset > UINT32_MAX)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED,
-                         "norm: an offset of %zu elements, kernels take less than 2^32", x_offset);
+    vlcache_status status = check_offset(x_offset);
+    if (status) return status;
     if (!norm->bias)
         return VLCI_LAUNCH(kernels->device, kernels->rms,
                            VLCI_GRID((size_t)rows, 1, 1, kernels->rms_lanes, 1, 1), VLCI_MEM(x),
@@ -51,6 +59,14 @@ vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t 
                        VLCI_GRID((size_t)rows, 1, 1, kernels->layer_lanes, 1, 1), VLCI_MEM(x),
                        VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(norm->bias), VLCI_MEM(y),
                        VLCI_I32(n), VLCI_F32(eps));
+}
+
+vlcache_status vlci_norm_add_run(const vlci_norm_kernels *k, cl_mem y, const vlci_norm *norm, cl_mem x,
+                                 size_t x_offset, int rows, int n, float eps) {
+    vlcache_status status = check_offset(x_offset);
+    if (status) return status;
+    return VLCI_LAUNCH(k->device, k->add, VLCI_GRID((size_t)rows, 1, 1, k->add_lanes, 1, 1), VLCI_MEM(y),
+                       VLCI_MEM(norm->weight), VLCI_MEM(x), VLCI_U32(x_offset), VLCI_I32(n), VLCI_F32(eps));
 }
 
 vlcache_status vlci_head_norm_run(const vlci_norm_kernels *k, cl_mem qkv, const vlci_norm *q_norm,

@@ -18,8 +18,8 @@ typedef struct vlci_norm_kernels {
     vlcache_device *device;
     const vlci_kernel *rms, *layer;
     size_t rms_lanes, layer_lanes; /**< work-items a row */
-    const vlci_kernel *head;       /**< NULL with y in stripes */
-    size_t head_lanes;
+    const vlci_kernel *head, *add; /**< NULL with y in stripes */
+    size_t head_lanes, add_lanes;
 } vlci_norm_kernels;
 
 /** y in floats. Errors: those of vlci_rung() and vlci_kernel_get(). */
@@ -33,6 +33,10 @@ vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtyp
  * device's. */
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
                              const vlci_norm *norm, cl_mem y, int rows, int n, float eps);
+
+/** Enqueues x += RMSNorm(y); [rows][n], x from element x_offset on. Errors: those of vlci_norm_run(). */
+vlcache_status vlci_norm_add_run(const vlci_norm_kernels *kernels, cl_mem y, const vlci_norm *norm, cl_mem x,
+                                 size_t x_offset, int rows, int n, float eps);
 
 /** Enqueues RMSNorm of each head of q and of k, in place in qkv [rows][(heads + 2 kv_heads) * head_dim];
  * q_norm and k_norm [head_dim]. Errors: the device's. */

@@ -21,7 +21,12 @@ vlcache_status vlci_sample_open(vlcache_device *device, vlci_sample_kernels *out
     if (!status)
         status = vlci_kernel_lanes(device, "sample.cl", "sample", "", &vlci_sample_ladder, &out->sample,
                                    &out->sample_lanes);
-    return status;
+    return status ? status : vlci_kernel_get(device, "sample.cl", "cap_logits", "", &out->cap);
+}
+
+vlcache_status vlci_logits_cap(const vlci_sample_kernels *kernels, cl_mem logits, size_t n, float cap) {
+    return VLCI_LAUNCH(kernels->device, kernels->cap, vlci_grid_exact(kernels->cap, n, 1, 1),
+                       VLCI_MEM(logits), VLCI_F32(cap));
 }
 
 vlcache_status vlci_argmax_run(const vlci_sample_kernels *kernels, cl_mem logits, int rows, int n,

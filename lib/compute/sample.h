@@ -18,12 +18,15 @@ typedef struct vlci_sampling {
 
 typedef struct vlci_sample_kernels {
     vlcache_device *device;
-    const vlci_kernel *argmax, *sample;
+    const vlci_kernel *argmax, *sample, *cap;
     size_t argmax_lanes, sample_lanes; /**< work-items a row */
 } vlci_sample_kernels;
 
 /** Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_sample_open(vlcache_device *device, vlci_sample_kernels *out);
+
+/** Enqueues x = cap tanh(x / cap), in place, for n logits. Errors: the device's. */
+vlcache_status vlci_logits_cap(const vlci_sample_kernels *kernels, cl_mem logits, size_t n, float cap);
 
 /** Enqueues out[r] = the id of the largest of logits[r][n]: ties go to the lowest id, NaN never wins. `out`:
  * int[rows]. Errors: the device's. */

@@ -47,8 +47,12 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
-    const vlci_compress_shape shape = {c->crosses ? c->crosses : c->layers, c->heads, c->kv_heads,
-                                       c->head_dim, model->dtype};
+    const vlci_compress_shape shape = {c->crosses ? c->crosses : c->layers,
+                                       c->heads,
+                                       c->kv_heads,
+                                       c->head_dim,
+                                       model->dtype,
+                                       c->attention_cap};
     bool few = recipe->coded || recipe->quantised;
     if (c->crosses && recipe->compresses && (few || recipe->scoring == VLCI_SCORE_NONE))
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, few ? "compress.storage" : "compress.scoring",

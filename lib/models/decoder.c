@@ -62,12 +62,25 @@ static vlcache_status load_crossing(vlci_upload *up, const vlci_text_config *c, 
                   : vlci_upload_vector(up, prefix, "cross_attn_mlp_gate", 1, &one, &layer->think_gate);
 }
 
+/* With norms behind both halves, the one in front of the second has a name of its own. */
+static vlcache_status load_norms(vlci_upload *up, const vlci_text_config *c, const char *prefix,
+                                 vlci_text_layer *layer) {
+    if (!c->post_norms)
+        return vlci_text_norm_load(up, c, prefix, "post_attention_layernorm", c->hidden, &layer->norm2);
+    vlcache_status status =
+        vlci_text_norm_load(up, c, prefix, "post_attention_layernorm", c->hidden, &layer->post1);
+    if (!status)
+        status = vlci_text_norm_load(up, c, prefix, "pre_feedforward_layernorm", c->hidden, &layer->norm2);
+    return status
+               ? status
+               : vlci_text_norm_load(up, c, prefix, "post_feedforward_layernorm", c->hidden, &layer->post2);
+}
+
 vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, int number,
                                     const char *prefix, vlci_text_layer *layer) {
     vlcache_status status = vlci_text_crosses(c, number) ? load_crossing(up, c, prefix, layer)
                                                          : load_attention(up, c, prefix, layer);
-    if (!status)
-        status = vlci_text_norm_load(up, c, prefix, "post_attention_layernorm", c->hidden, &layer->norm2);
+    if (!status) status = load_norms(up, c, prefix, layer);
     if (!status)
         status = vlci_upload_matrix(
             up, prefix, VLCI_PARTS({"mlp.gate_proj", c->intermediate}, {"mlp.up_proj", c->intermediate}),
@@ -81,6 +94,8 @@ vlcache_status vlci_text_layer_load(vlci_upload *up, const vlci_text_config *c, 
 void vlci_text_layer_release(vlcache_device *device, vlci_text_layer *layer) {
     vlci_norm_release(device, &layer->norm1);
     vlci_norm_release(device, &layer->norm2);
+    vlci_norm_release(device, &layer->post1);
+    vlci_norm_release(device, &layer->post2);
     vlci_norm_release(device, &layer->q_norm);
     vlci_norm_release(device, &layer->k_norm);
     vlci_matrix_release(device, &layer->qkv);

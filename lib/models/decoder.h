@@ -21,8 +21,12 @@ typedef struct vlci_text_config {
     bool qkv_bias, out_bias, mlp_bias;
     bool head_norm;     /**< q and k are RMS-normed, each head for itself, before RoPE (Qwen3) */
     bool norm_plus_one; /**< RMSNorms multiply by 1 + what is stored (Gemma); loading adds the 1 */
-    bool embed_scaled;  /**< a token's row is multiplied by sqrt(hidden), visual tokens are not (Gemma) */
-    int window;         /**< rows that a windowed layer sees at most, its own among them; 0: there are none */
+    bool post_norms;    /**< what attention and the MLP give is RMS-normed before it is added (Gemma 2) */
+    float attention_cap,
+        logit_cap;     /**< logits of attention, of tokens are cap tanh(x / cap); 0: as they are */
+    float query_scale; /**< what attention's logits are multiplied by; 0: 1 / sqrt(head_dim) */
+    bool embed_scaled; /**< a token's row is multiplied by sqrt(hidden), visual tokens are not (Gemma) */
+    int window;        /**< rows that a windowed layer sees at most, its own among them; 0: there are none */
     uint32_t windowed[VLCI_MAX_LAYERS / 32]; /**< a bit for each layer; vlci_text_window() */
     bool prefix_lm; /**< all rows of a prompt see each other (PaliGemma); the family sets it */
     int deepstack;  /**< further sets of features of visual tokens, set k added behind layer k (Qwen3-VL); the
@@ -39,6 +43,7 @@ typedef struct vlci_text_config {
 typedef struct vlci_text_layer {
     vlci_norm norm1, norm2;
     vlci_norm q_norm, k_norm; /**< [head_dim]; NULL but with head_norm */
+    vlci_norm post1, post2;   /**< of what attention and the MLP give; NULL but with post_norms */
     vlci_matrix qkv, out, gate_up, down;
     vlci_matrix q, kv; /**< of cross-attention, in place of qkv: kv is [k | v] of a picture's rows */
     cl_mem attend_gate, think_gate; /**< f32 [1] of cross-attention: its sums are gated by their tanh */

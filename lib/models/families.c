@@ -35,6 +35,7 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_qwen2,           // and 2.5
     &vlci_family_qwen3,           // dense ones
     &vlci_family_gemma,           // the first
+    &vlci_family_gemma2,          // capped logits, windows
     NULL,
 };
 

@@ -2,6 +2,7 @@
  * kinds.c - the kinds of text models: a row for each class of transformers, with its defaults, and how the
  * fields of their files are read.
  */
+#include <math.h>
 #include <string.h>
 
 #include "core/alloc.h"
@@ -14,7 +15,10 @@ enum {
     WINDOW_ALL = 4,  /* "sliding_window", of all layers where it is not null */
     WINDOW_LATE = 8, /* "use_sliding_window", of the layers from max_window_layers on, or by layer_types */
     GELU_MEANS_TANH = 16,
-    OWN_HEAD_DIM = 32 /* the class has a default; else it is hidden / heads */
+    OWN_HEAD_DIM = 32, /* the class has a default; else it is hidden / heads */
+    WINDOW_OTHER = 64, /* "sliding_window", of every other layer from the first on, or by layer_types */
+    CAPS = 128,        /* "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar" */
+    ACT_IN_FULL = 256  /* "hidden_activation", whatever "hidden_act" says */
 };
 
 typedef struct text_kind {
@@ -72,6 +76,29 @@ static const text_kind kinds[] = {
                .norm_plus_one = true,
                .embed_scaled = true,
                .rope = {.theta = 10000}}},
+    {.name = "gemma2",
+     .may = ATTENTION_BIAS | OWN_HEAD_DIM | WINDOW_OTHER | CAPS | ACT_IN_FULL,
+     .usual = {.layers = 26,
+               .heads = 8,
+               .hidden = 2304,
+               .norm_eps = 1e-6f,
+               .act = VLCI_ACT_GELU_TANH,
+               .bos = 2,
+               .eos = 1,
+               .vocab = 256000,
+               .intermediate = 9216,
+               .max_positions = 8192,
+               .kv_heads = 4,
+               .head_dim = 256,
+               .tied = true,
+               .norm_plus_one = true,
+               .post_norms = true,
+               .attention_cap = 50,
+               .logit_cap = 30,
+               .query_scale = 1.0f / 16,
+               .embed_scaled = true,
+               .window = 4096,
+               .rope = {.theta = 10000}}},
     {.name = "qwen2_vl", .may = WINDOW_LATE, .late = 80, .usual = {QWEN2_VL}},
     {.name = "qwen2_5_vl", .may = WINDOW_LATE, .late = 80, .usual = {QWEN2_VL}},
     {.name = "qwen3_vl",
@@ -120,7 +147,8 @@ static vlcache_status read_sizes(const vlci_scope *scope, vlci_text_config *text
 /* Gemma's first files say "gelu" and mean its approximation. */
 static vlcache_status read_activation(const vlci_scope *scope, const text_kind *kind,
                                       vlci_text_config *text) {
-    vlcache_status status = vlci_hub_activation(scope, "hidden_act", &text->act);
+    const char *key = kind->may & ACT_IN_FULL ? "hidden_activation" : "hidden_act";
+    vlcache_status status = vlci_hub_activation(scope, key, &text->act);
     if (!status && kind->may & GELU_MEANS_TANH && text->act == VLCI_ACT_GELU) text->act = VLCI_ACT_GELU_TANH;
     return status;
 }
@@ -186,11 +214,11 @@ static vlcache_status read_layer_types(const vlci_scope *scope, const json_t *li
 /* Which layers see only the last rows. */
 static vlcache_status read_window(const vlci_scope *scope, const text_kind *kind, vlci_text_config *text) {
     const json_t *types, *said = scope->object ? json_object_get(scope->object, "sliding_window") : NULL;
-    bool used = (kind->may & WINDOW_ALL) != 0;
-    int late = kind->may & WINDOW_ALL ? 0 : kind->late;
+    bool always = kind->may & (WINDOW_ALL | WINDOW_OTHER), used = always;
+    int late = always ? 0 : kind->late, step = kind->may & WINDOW_OTHER ? 2 : 1;
     vlcache_status status = vlci_json_array(scope, "layer_types", &types);
-    if (!status && !(kind->may & WINDOW_ALL)) status = vlci_json_bool(scope, "use_sliding_window", &used);
-    if (!status && used && !(kind->may & (WINDOW_ALL | WINDOW_LATE)))
+    if (!status && !always) status = vlci_json_bool(scope, "use_sliding_window", &used);
+    if (!status && used && !always && !(kind->may & WINDOW_LATE))
         return vlci_json_unsupported(scope, "use_sliding_window", "true; a %s model has no window",
                                      kind->name);
     if (status) return status;
@@ -199,8 +227,24 @@ static vlcache_status read_window(const vlci_scope *scope, const text_kind *kind
     if (!status && kind->may & WINDOW_LATE)
         status = vlci_json_int(scope, "max_window_layers", 0, VLCI_MAX_IDS, &late);
     if (status || types) return status ? status : read_layer_types(scope, types, text);
-    for (int i = late; i < text->layers && text->window; i++) set_window(text, i);
+    for (int i = late; i < text->layers && text->window; i += step) set_window(text, i);
     return VLCACHE_OK;
+}
+
+/* A cap above 0; a null: none. */
+static vlcache_status read_cap(const vlci_scope *scope, const char *key, float *cap) {
+    if (scope->object && json_is_null(json_object_get(scope->object, key))) *cap = 0;
+    return vlci_json_float(scope, key, 1e-3, 1e6, cap);
+}
+
+static vlcache_status read_caps(const vlci_scope *scope, const text_kind *kind, vlci_text_config *text) {
+    float of_query = 256;
+    if (!(kind->may & CAPS)) return VLCACHE_OK;
+    vlcache_status status = read_cap(scope, "attn_logit_softcapping", &text->attention_cap);
+    if (!status) status = read_cap(scope, "final_logit_softcapping", &text->logit_cap);
+    if (!status) status = vlci_json_float(scope, "query_pre_attn_scalar", 1e-3, 1e6, &of_query);
+    text->query_scale = 1.0f / sqrtf(of_query);
+    return status;
 }
 
 /* Prompts whose rows see each other are a family's business: it sets prefix_lm. */
@@ -220,6 +264,7 @@ static vlcache_status read_all(const vlci_scope *scope, const text_kind *kind, v
     if (!status) status = vlci_rotary_read(scope, text->head_dim, &text->max_positions, &text->rope);
     if (!status) status = read_biases(scope, kind, text);
     if (!status) status = read_window(scope, kind, text);
+    if (!status) status = read_caps(scope, kind, text);
     if (!status) status = check_direction(scope, text);
     if (!status) status = vlci_json_bool(scope, "tie_word_embeddings", &text->tied);
     return status ? status : vlci_hub_unquantised(scope);
@@ -233,10 +278,11 @@ vlcache_status vlci_text_config_read(const vlci_scope *scope, const char *usual,
     if (status) return status;
     const text_kind *kind = find(type);
     if (!kind)
-        return vlci_json_unsupported(scope, "model_type",
-                                     "text model \"%.64s\"; llama, mistral, qwen2, qwen3, gemma and the text "
-                                     "models of qwen2_vl, qwen2_5_vl, qwen3_vl and mllama are supported",
-                                     type);
+        return vlci_json_unsupported(
+            scope, "model_type",
+            "text model \"%.64s\"; llama, mistral, qwen2, qwen3, gemma, gemma2 and the text "
+            "models of qwen2_vl, qwen2_5_vl, qwen3_vl and mllama are supported",
+            type);
     *model_type = vlci_strdup(type);
     return *model_type ? read_all(scope, kind, text) : vlci_fail_memory("name of the text model");
 }

@@ -137,7 +137,8 @@ static vlcache_status open_rest(vlcache_model *model) {
                                         .kv_heads = c->kv_heads,
                                         .head_dim = c->head_dim,
                                         .kv_dtype = model->dtype,
-                                        .windowed = c->window > 0 && c->window < c->max_positions};
+                                        .windowed = c->window > 0 && c->window < c->max_positions,
+                                        .cap = c->attention_cap};
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
@@ -248,7 +249,11 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
         .vocabulary = text->vocab,
         .max_positions = text->max_positions,
         .weight_bytes = model->weight_bytes,
+        .attention_cap = text->attention_cap,
+        .logit_cap = text->logit_cap,
     };
+    for (int i = 0; i < text->layers; i++) info->windowed_layers += vlci_text_window(text, i) > 0;
+    info->window = info->windowed_layers ? text->window : 0;
     model->family->describe(&model->config, info);
 }
 

@@ -56,6 +56,11 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     eyes->processor = values;
     status = vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
     config->text.prefix_lm = true;
+    if (!status && config->text.attention_cap > 0)
+        status = vlci_json_unsupported(&hub->config, "text_config.model_type",
+                                       "\"%.64s\"; PaliGemma 2 is not supported, take PaliGemma 1 "
+                                       "(google/paligemma-3b-mix-224)",
+                                       config->text_model_type);
     if (!status) status = read_vision(&hub->config, config, eyes);
     if (!status) status = vlci_config_read_image_token(&hub->config, 256000, config);
     if (!status) status = vlci_hub_image(hub, &image);

@@ -88,6 +88,7 @@ static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room 
                                {&t->attended, q, false},
                                {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
+                               {&t->added, c->post_norms ? (size_t)c->hidden : 0, false},
                                {&t->row_max, (size_t)c->heads, false},
                                {&t->row_lse, (size_t)c->heads, false},
                                {&t->crossed, c->crosses ? (size_t)c->hidden : 0, false}};
@@ -186,7 +187,7 @@ vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_tex
     return (vlci_attention){.batch = r->batch,
                             .causal = !c->prefix_lm && !crosses, /* in decode a row is all that is new */
                             .window = vlci_text_window(c, layer),
-                            .scale = 1.0f / sqrtf((float)c->head_dim),
+                            .scale = c->query_scale > 0 ? c->query_scale : 1.0f / sqrtf((float)c->head_dim),
                             .kv = r->kv,
                             .q_stride = crosses ? q : q + 2 * kv,
                             .max_rows = r->max_rows,
@@ -234,6 +235,21 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
     return status;
 }
 
+/* What a half of a layer gives goes into x: by the product itself, or through a norm. */
+static void put_into(const vlci_text *t, const vlci_text_rows *r, vlci_product *last) {
+    bool normed = t->model->config.text.post_norms;
+    last->y = normed ? t->added : r->stream->x;
+    last->y_offset = normed ? 0 : (size_t)r->first * (size_t)t->model->config.text.hidden;
+    last->accumulate = !normed;
+}
+
+static vlcache_status add_normed(const vlci_text *t, const vlci_text_rows *r, const vlci_norm *norm) {
+    const vlci_text_config *c = &t->model->config.text;
+    if (!c->post_norms) return VLCACHE_OK;
+    return vlci_norm_add_run(&t->model->compute.norm, t->added, norm, r->stream->x,
+                             (size_t)r->first * (size_t)c->hidden, r->rows, c->hidden, c->norm_eps);
+}
+
 /* x += out(attention(rope(qkv(RMS(x))))) */
 static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
@@ -247,20 +263,16 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
                         .brought = t->norm,
                         .y = t->qkv,
                         .m = r->rows};
-    vlci_product out = {.w = &w->out,
-                        .x = t->attended,
-                        .brought = t->norm,
-                        .y = r->stream->x,
-                        .y_offset = at,
-                        .m = r->rows,
-                        .accumulate = true};
+    vlci_product out = {.w = &w->out, .x = t->attended, .brought = t->norm, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
+    put_into(t, r, &out);
     vlcache_status status = vlci_product_run(k, &qkv);
     if (!status) status = norm_heads(t, w, r);
     if (!status) status = append_rows(t, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);
-    return status ? status : vlci_product_run(k, &out);
+    if (!status) status = vlci_product_run(k, &out);
+    return status ? status : add_normed(t, r, &w->post1);
 }
 
 /* x += down(act(gate(RMS(x))) * up(RMS(x))) */
@@ -279,16 +291,11 @@ static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const 
                             .y = t->gated,
                             .y_form = form,
                             .m = r->rows};
-    vlci_product down = {.w = &w->down,
-                         .x = t->gated,
-                         .x_form = form,
-                         .brought = t->gate_up,
-                         .y = r->stream->x,
-                         .y_offset = at,
-                         .m = r->rows,
-                         .accumulate = true};
+    vlci_product down = {.w = &w->down, .x = t->gated, .x_form = form, .brought = t->gate_up, .m = r->rows};
+    put_into(t, r, &down);
     vlcache_status status = vlci_product_run(k, &gate_up);
-    return status ? status : vlci_product_run(k, &down);
+    if (!status) status = vlci_product_run(k, &down);
+    return status ? status : add_normed(t, r, &w->post2);
 }
 
 /* x += set 1 + layer of the features, in the rows of visual tokens. */
@@ -315,5 +322,7 @@ vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int fi
                            .brought = t->last,
                            .y = t->logits,
                            .m = n};
-    return vlci_product_run(&t->model->compute, &logits);
+    vlcache_status status = vlci_product_run(&t->model->compute, &logits);
+    if (status || !(c->logit_cap > 0)) return status;
+    return vlci_logits_cap(&t->model->compute.sample, t->logits, (size_t)n * (size_t)c->vocab, c->logit_cap);
 }

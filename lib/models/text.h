@@ -37,6 +37,7 @@ typedef struct vlci_text {
     int rows, batch;
     cl_mem crossed; /**< f32 [rows][hidden]: a sum of a layer of cross-attention, before it is gated */
     cl_mem norm, qkv, attended, gate_up, gated; /**< [rows][..]: f32, norm, attended and gated in any form */
+    cl_mem added;                               /**< f32 [rows][hidden]: what is normed before x has it */
     cl_mem row_max, row_lse;                    /**< f32 [rows][heads]: of the layer that ran last */
     cl_mem scratch;                             /**< of attention in decode */
     cl_mem last, logits;                        /**< f32 [batch][hidden], [batch][vocab] */

@@ -46,3 +46,4 @@ FAMILY(mistral);
 FAMILY(qwen2);
 FAMILY(qwen3);
 FAMILY(gemma);
+FAMILY(gemma2);

@@ -7,6 +7,6 @@
 #include "models/family.h"
 
 extern const vlci_family vlci_family_llama, vlci_family_mistral, vlci_family_qwen2, vlci_family_qwen3,
-    vlci_family_gemma;
+    vlci_family_gemma, vlci_family_gemma2;
 
 #endif

@@ -34,7 +34,7 @@ def ours(**more):
 
 
 # kind: tokenizer; alphas: budgets of VL-Cache's taps; old: how the settings are rewritten; prefix: all rows of the
-# prompt see each other, as PaliGemma's do
+# prompt see each other, as PaliGemma's do; different: so many of the greedy tokens are
 MODELS = {
     "llama-tied": dict(
         type="llama", dtype="bfloat16", tokenizer="bytes", alphas=[0.3, 0.6],
@@ -64,6 +64,15 @@ MODELS = {
         type="gemma", dtype="bfloat16", tokenizer="metaspace",
         old={"hidden_act": "gelu", "hidden_activation": None, "rope_theta": 10000.0, "rope_scaling": None},
         settings=ours(head_dim=32, num_key_value_heads=1)),
+    "gemma2": dict(
+        type="gemma2", dtype="bfloat16", tokenizer="bytes", alphas=[0.4], different=6,
+        settings=ours(head_dim=32, num_key_value_heads=1, query_pre_attn_scalar=20, attn_logit_softcapping=2.0,
+                      final_logit_softcapping=3.0, sliding_window=400)),
+    "gemma2-window": dict(
+        type="gemma2", dtype="float16", tokenizer="metaspace",
+        old={"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh", "rope_theta": 10000.0, "cache_implementation": "hybrid"},
+        settings=ours(head_dim=16, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3, sliding_window=11,
+                      query_pre_attn_scalar=16, attn_logit_softcapping=1.5, final_logit_softcapping=None)),
     "gemma-prefix": dict(
         type="gemma", dtype="bfloat16", tokenizer="bytes", prefix=True, alphas=[0.4],
         settings=ours(head_dim=16, num_key_value_heads=1)),
@@ -186,6 +195,8 @@ def tell(folder, ids, s, special):
     given, out = torch.tensor([ids]), {"prompt.ids": np.array(ids)}
     mask = torch.zeros(1, 1, len(ids), len(ids)) if s.get("prefix") else None  # what is added to logits: nothing
     single = greedy(model, *prefill(model, given, mask)[1:], special)
+    if len(set(single)) < s.get("different", 1):
+        raise Near("greedy tokens are all the same")
     model.double()
     stages = {}
     note = stages.__setitem__  # returns None: a hook that returns anything changes the run

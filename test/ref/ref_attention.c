@@ -6,16 +6,20 @@
 #include <math.h>
 #include <stdlib.h>
 
+static double capped(double logit, double cap) {
+    return cap > 0 ? cap * tanh(logit / cap) : logit;
+}
+
 /* One query row against cached rows from .. n - 1; `logit` has room for n. */
-static void attend_row(const ref_rows *rows, const float *q, int dim, double scale, int from, int n,
-                       double *logit, double *out, double *max, double *lse) {
+static void attend_row(const ref_rows *rows, const float *q, int dim, double scale, double cap, int from,
+                       int n, double *logit, double *out, double *max, double *lse) {
     double sum = 0;
     *max = -INFINITY;
     for (int j = from; j < n; j++) {
         const float *k = rows->k + (size_t)j * rows->stride;
         double dot = 0;
         for (int d = 0; d < dim; d++) dot += (double)q[d] * (double)k[d];
-        logit[j] = dot * scale + (rows->bias ? (double)rows->bias[j] : 0);
+        logit[j] = capped(dot * scale, cap) + (rows->bias ? (double)rows->bias[j] : 0);
         if (logit[j] > *max) *max = logit[j];
     }
     for (int d = 0; d < dim; d++) out[d] = 0;
@@ -42,8 +46,8 @@ void ref_attention(const vlci_attention_shape *s, const vlci_attention *a, const
                 const float *q = in->q + a->q_offset + (size_t)(first + i) * a->q_stride + (size_t)h * dim;
                 int seen = held->past + (a->causal ? i + 1 : rows);
                 int from = a->window && seen > a->window ? seen - a->window : 0;
-                attend_row(held, q, s->head_dim, (double)a->scale, from, seen, logit, out + row * dim,
-                           row_max + row, row_lse + row);
+                attend_row(held, q, s->head_dim, (double)a->scale, (double)s->cap, from, seen, logit,
+                           out + row * dim, row_max + row, row_lse + row);
             }
             free(logit);
         }

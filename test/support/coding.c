@@ -81,7 +81,7 @@ static void make_pages(coding_case *c) {
 }
 
 static vlci_compress_shape shape_of(const coding_case *c) {
-    return (vlci_compress_shape){c->layers, c->kv_heads * c->group, c->kv_heads, c->head_dim, c->dtype};
+    return (vlci_compress_shape){c->layers, c->kv_heads * c->group, c->kv_heads, c->head_dim, c->dtype, 0};
 }
 
 /* The last rows of the prompt are looked at, and queries are those of a walk over these alone. */

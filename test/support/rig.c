@@ -12,7 +12,8 @@
 void rig_create(rig *r, vlcache_model *model, const vlcache_compress_options *options) {
     const vlci_text_config *c = &model->config.text;
     const vlci_kv_shape shape = {c->layers, c->kv_heads, c->head_dim, model->dtype};
-    const vlci_compress_shape heads = {c->layers, c->heads, c->kv_heads, c->head_dim, model->dtype};
+    const vlci_compress_shape heads = {c->layers,   c->heads,     c->kv_heads,
+                                       c->head_dim, model->dtype, c->attention_cap};
     *r = (rig){.shared = {.model = model}};
     if (options) ck_ok(vlci_policy_read(options, &r->recipe));
     ck_ok(vlci_compress_open(model->device, &heads, &r->recipe, &r->shared.compress));

@@ -112,6 +112,12 @@ static void print_text_model(const outline *o) {
                    "%d layers of cross-attention hold pictures beside the prompt; not supported there: "
                    "policies coded and streamingllm, probes",
                    m->cross_layers);
+    if (m->windowed_layers)
+        page_field(o->c, "windows", "%d of the layers see the last %d tokens only", m->windowed_layers,
+                   m->window);
+    if (m->attention_cap > 0 || m->logit_cap > 0)
+        page_field(o->c, "soft caps", "%g of attention's logits, %g of tokens' (0: none)",
+                   (double)m->attention_cap, (double)m->logit_cap);
     if (m->image_side) snprintf(tiles, sizeof tiles, "tiles of %d x %d pixels", m->image_side, m->image_side);
     if (m->patch_side)
         snprintf(tower, sizeof tower, "%d layers, width %d, %d heads; %s in patches of %d", m->tower_layers,
@@ -262,15 +268,17 @@ static json_t *model_json(const outline *o) {
     json_t *eos = json_array();
     for (size_t i = 0; i < info->n_eos; i++) json_array_append_new(eos, json_integer(info->eos[i]));
     return json_pack(
-        "{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, "
-        "s:o}",
+        "{s:s, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:o, s:o, s:o, "
+        "s:i, "
+        "s:o, s:o, s:o, s:o}",
         "family", m->family, "text_type", page_text(m->text_type), "dtype", vlcache_dtype_name(m->dtype),
         "layers", m->layers, "cross_layers", m->cross_layers, "heads", m->heads, "kv_heads", m->kv_heads,
         "head_dim", m->head_dim, "hidden", m->hidden, "intermediate", m->intermediate, "vocabulary",
-        m->vocabulary, "context", m->max_positions, "tower", tower_json(m), "chat_template",
-        page_text(info->chat_template), "template_error", page_text(info->template_error), "bos", info->bos,
-        "eos", eos, "stored", stored_json(o), "missing", number(info->missing), "weight_bytes",
-        number(m->weight_bytes));
+        m->vocabulary, "context", m->max_positions, "window", m->window, "windowed_layers",
+        m->windowed_layers, "attention_cap", (double)m->attention_cap, "logit_cap", (double)m->logit_cap,
+        "tower", tower_json(m), "chat_template", page_text(info->chat_template), "template_error",
+        page_text(info->template_error), "bos", info->bos, "eos", eos, "stored", stored_json(o), "missing",
+        number(info->missing), "weight_bytes", number(m->weight_bytes));
 }
 
 static json_t *pictures_json(const outline *o) {
