@@ -2,9 +2,10 @@
 
     python train_signs.py --out /tmp/signs-model --minutes 15        a Hugging Face folder
 
-The text of a step's time is one token each, so that finding a second is finding a token. Loss on the answers of several
-questions a film, and three linear heads that are thrown away: the letter from the sign's visual token; the second from
-that token's row, and from the row that answers, behind the first layers.
+The text of a step's time is one token each, and so is the second that is asked about. Loss on the answers of several
+questions a film, and what is thrown away afterwards: linear heads that read the letter from the sign's visual token, and
+the second from that token's row and from the row that answers, behind the first layers; and the attention of one head
+of the third layer, which is to look from the row that answers at that token.
 """
 import argparse
 import pathlib
@@ -38,6 +39,7 @@ def tokenizer():
 
     t = common.byte_tokenizer(SPECIAL, "qwen", 280, words=WORDS, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     t.add_tokens([signs.told(second) for second in range(MOST)])
+    t.add_tokens([f"second {second}?" for second in range(MOST)])
     return t
 
 
@@ -78,6 +80,7 @@ class Films:
         self.letter = [t.convert_tokens_to_ids(letter) for letter in signs.LETTERS]
         self.time = [t.convert_tokens_to_ids(signs.told(second)) for second in range(MOST)]
         say = lambda text: t(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+        self.second = [t.convert_tokens_to_ids(f"second {second}?") for second in range(MOST)]
         self.head, self.ask = say("<|im_start|>user\n<|vision_start|>"), say(signs.question(0))
         self.marks = [t.convert_tokens_to_ids(f"<|{mark}|>") for mark in ("vision_start", "video_pad", "video_pad", "vision_end")]
         self.close = say("<|vision_end|>")
@@ -90,7 +93,7 @@ class Films:
             row += [self.time[second], *self.marks]
         row += self.close
         for i, second in enumerate(asked):
-            question = [self.time[second] if token == self.time[0] else token for token in self.ask]
+            question = [self.second[second] if token == self.second[0] else token for token in self.ask]
             row += (self.next if i else []) + question + self.answer
             places.append(len(row) - 1)
             row.append(self.letter[signs.LETTERS.index(letters[second])])
@@ -130,8 +133,11 @@ def forward(model, heads, batch):
     inner = {}
     hook = model.model.language_model.layers[1].register_forward_hook(lambda m, a, o: inner.update(rows=o[0] if isinstance(o, tuple) else o))
     visual = model.model.visual.register_forward_hook(lambda m, a, o: inner.update(tokens=o.pooler_output))
-    logits = model(input_ids=ids, pixel_values_videos=pixels, video_grid_thw=torch.tensor([[seconds, 2, 4]] * n),
-                   position_ids=place[:, None].expand(3, n, -1), use_cache=False).logits  # fmt: skip
+    made = model(input_ids=ids, pixel_values_videos=pixels, video_grid_thw=torch.tensor([[seconds, 2, 4]] * n),
+                 position_ids=place[:, None].expand(3, n, -1), use_cache=False, output_attentions=True)  # fmt: skip
+    logits = made.logits
+    looks = made.attentions[2][:, 0, places]  # [n][questions][rows]
+    target = torch.tensor(signs_at)[asked]
     hook.remove(), visual.remove()
     right = torch.gather(seen, 1, asked)
     letters = torch.tensor(heads.letter)[right]
@@ -141,6 +147,7 @@ def forward(model, heads, batch):
     aux = F.cross_entropy(heads.read(tokens).flatten(0, 1), seen.flatten())
     aux = aux + F.cross_entropy(heads.when(inner["rows"][:, signs_at]).flatten(0, 1), torch.arange(seconds).repeat(n))
     aux = aux + F.cross_entropy(heads.when(inner["rows"][:, places]).flatten(0, 1), asked.flatten())
+    aux = aux - torch.gather(looks, 2, target[..., None]).clamp_min(1e-9).log().mean()
     return loss, aux, (picked.argmax(-1) == letters).float().mean().item()
 
 
@@ -154,25 +161,25 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--tokens", type=int, default=3000, help="of a batch")
+    parser.add_argument("--tokens", type=int, default=2400, help="of a batch")
     parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     qwen3.Qwen3VLVisionAttention.forward = attend
     p = processor()
-    model = Qwen3VLForConditionalGeneration(configuration(p.tokenizer))
+    model = Qwen3VLForConditionalGeneration._from_config(configuration(p.tokenizer), attn_implementation="eager")
     films = Films(p.tokenizer, 1_000_000_000)
     heads = Heads(96, films.letter)
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
     begun, step, mean = time.time(), 0, {}
     while (spent := (time.time() - begun) / 60 / args.minutes) < 1:
-        longest = 8 if spent < 0.3 else 32 if spent < 0.6 else MOST
+        longest = 8 if spent < 0.35 else 32 if spent < 0.6 else MOST
         seconds = min(int(2 ** np.random.default_rng(step).uniform(2, np.log2(longest) + 0.01)), longest)
         questions = 6
         n = max(1, args.tokens // (seconds * 5 + questions * 22))
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 50) * min(1, 2.5 * (1 - spent)) 
+            group["lr"] = args.lr * min(1, (step + 1) / 50) * min(1, 2.5 * (1 - spent))
         loss, aux, right = forward(model, heads, films.batch(n, seconds, questions))
         optimizer.zero_grad()
         (loss + 0.5 * aux).backward()
