@@ -1,9 +1,11 @@
 """Films of a moving shape beside a sign that says another letter each second, and questions about one second.
 
     python signs.py --seconds 4 8 16 32 64 128 --n 40 --out /tmp/signs      frames, and signs-N.jsonl for vlcache-eval
+    vlcache-eval -m DIR --data /tmp/signs/signs-128.jsonl --policy vlcache,vlcache+,h2o,snapkv --budget 0.02
 
-A frame is 32 x 16 pixels: a disc that moves on the left, the sign on the right. Two frames are a second, of which
-Qwen3-VL makes one step. A film is a function of its seed: from 0 for tests, from 1,000,000,000 for training.
+A disc moves on the left, the sign stands on the right, and the caption below tells the second. Two frames are a second,
+of which Qwen's models make one step. A film is a function of its seed. At a fixed size of the cache the budget is that
+size over the tokens of the prompt, which grow with the film.
 """
 import argparse
 import json
@@ -14,9 +16,9 @@ import random
 from PIL import Image, ImageDraw, ImageFont
 
 LETTERS = "ABCDEFGHJKLMNPRS"
-FPS, SIDE = 2, 16
+FPS, SIDE = 2, 112
 GROUNDS = [(255, 255, 255), (250, 230, 120), (190, 230, 190), (200, 215, 250)]
-FONT = ImageFont.load_default(size=15)
+FONT, SMALL = ImageFont.load_default(size=96), ImageFont.load_default(size=20)
 
 
 def glyph(letter, ground):
@@ -35,21 +37,18 @@ def film(seed, seconds):
     colour, phase, speed = tuple(r.randrange(60, 256) for _ in range(3)), r.random() * 6.3, r.uniform(0.5, 2)
     frames = []
     for i in range(seconds * FPS):
-        frame = Image.new("RGB", (2 * SIDE, SIDE), (30, 34, 48))
-        x, y = (8 + 4 * f(phase + speed * i / FPS) for f in (math.cos, math.sin))
-        ImageDraw.Draw(frame).ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+        frame = Image.new("RGB", (2 * SIDE, SIDE + 28), (30, 34, 48))
+        x, y = (SIDE / 2 + SIDE / 4 * f(phase + speed * i / FPS) for f in (math.cos, math.sin))
+        draw = ImageDraw.Draw(frame)
+        draw.ellipse((x - 20, y - 20, x + 20, y + 20), fill=colour)
+        draw.text((SIDE, SIDE + 14), f"second {i // FPS}", (240, 240, 240), font=SMALL, anchor="mm")
         frame.paste(GLYPHS[letters[i // FPS], GROUNDS[(i // FPS + seed) % len(GROUNDS)]], (SIDE, 0))
         frames.append(frame)
     return letters, frames
 
 
-def told(second):
-    """A step's time as Qwen3-VL writes it: the mean of its two frames."""
-    return f"<{second + 0.5 / FPS:.1f} seconds>"
-
-
 def question(second):
-    return f"What did the sign say at second {second}?"
+    return f"Which letter did the sign show at second {second}? Answer with the letter."
 
 
 def write(out, seconds, n):
@@ -62,7 +61,7 @@ def write(out, seconds, n):
             frame.save(out / name)
         second = random.Random(f"asked/{seed}").randrange(seconds)
         lines.append({"id": f"{seconds}-{seed}", "task": f"signs-{seconds * FPS}", "video": names, "fps": FPS,
-                      "question": question(second), "answers": [letters[second]], "metric": "exact", "max_tokens": 2})
+                      "question": question(second), "answers": [letters[second]], "metric": "exact", "max_tokens": 16})
     (out / f"signs-{seconds}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
