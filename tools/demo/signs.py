@@ -8,6 +8,7 @@ of which Qwen's models make one step. A film is a function of its seed. At a fix
 size over the tokens of the prompt, which grow with the film.
 """
 import argparse
+import functools
 import json
 import math
 import pathlib
@@ -16,45 +17,54 @@ import random
 from PIL import Image, ImageDraw, ImageFont
 
 LETTERS = "ABCDEFGHJKLMNPRS"
-FPS, SIDE = 2, 112
+FPS, SIDE = 2, 112  # of the sign, in pixels; below 64 there is no caption
 GROUNDS = [(255, 255, 255), (250, 230, 120), (190, 230, 190), (200, 215, 250)]
-FONT, SMALL = ImageFont.load_default(size=96), ImageFont.load_default(size=20)
 
 
-def glyph(letter, ground):
-    sign = Image.new("RGB", (SIDE, SIDE), ground)
-    ImageDraw.Draw(sign).text((SIDE / 2, SIDE / 2), letter, (20, 20, 40), font=FONT, anchor="mm")
+@functools.cache
+def font(size):
+    return ImageFont.load_default(size=size)
+
+
+@functools.cache
+def glyph(letter, ground, side):
+    sign = Image.new("RGB", (side, side), ground)
+    ImageDraw.Draw(sign).text((side / 2, side / 2), letter, (20, 20, 40), font=font(15 * side / 16), anchor="mm")
     return sign
 
 
-GLYPHS = {(letter, ground): glyph(letter, ground) for letter in LETTERS for ground in GROUNDS}
-
-
-def film(seed, seconds):
+def film(seed, seconds, side=SIDE):
     """The letters, and the frames."""
     r = random.Random(f"signs/{seed}")
     letters = [r.choice(LETTERS) for _ in range(seconds)]
     colour, phase, speed = tuple(r.randrange(60, 256) for _ in range(3)), r.random() * 6.3, r.uniform(0.5, 2)
     frames = []
     for i in range(seconds * FPS):
-        frame = Image.new("RGB", (2 * SIDE, SIDE + 28), (30, 34, 48))
-        x, y = (SIDE / 2 + SIDE / 4 * f(phase + speed * i / FPS) for f in (math.cos, math.sin))
-        draw = ImageDraw.Draw(frame)
-        draw.ellipse((x - 20, y - 20, x + 20, y + 20), fill=colour)
-        draw.text((SIDE, SIDE + 14), f"second {i // FPS}", (240, 240, 240), font=SMALL, anchor="mm")
-        frame.paste(GLYPHS[letters[i // FPS], GROUNDS[(i // FPS + seed) % len(GROUNDS)]], (SIDE, 0))
+        below = side // 4 if side >= 64 else 0
+        frame = Image.new("RGB", (2 * side, side + below), (30, 34, 48))
+        x, y = (side / 2 + side / 4 * f(phase + speed * i / FPS) for f in (math.cos, math.sin))
+        draw, r = ImageDraw.Draw(frame), 3 * side / 16
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        if below:
+            draw.text((side, side + below / 2), f"second {i // FPS}", (240, 240, 240), font=font(0.7 * below), anchor="mm")
+        frame.paste(glyph(letters[i // FPS], GROUNDS[(i // FPS + seed) % len(GROUNDS)], side), (side, 0))
         frames.append(frame)
     return letters, frames
+
+
+def told(second):
+    """A step's time as Qwen3-VL writes it: the mean of its two frames."""
+    return f"<{second + 0.5 / FPS:.1f} seconds>"
 
 
 def question(second):
     return f"Which letter did the sign show at second {second}? Answer with the letter."
 
 
-def write(out, seconds, n):
+def write(out, seconds, n, side):
     lines = []
     for seed in range(n):
-        letters, frames = film(seed, seconds)
+        letters, frames = film(seed, seconds, side)
         names = [f"{seconds}-{seed}/{i:03d}.png" for i in range(len(frames))]
         (out / f"{seconds}-{seed}").mkdir(parents=True, exist_ok=True)
         for name, frame in zip(names, frames):
@@ -69,7 +79,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, nargs="+", default=[4, 8, 16, 32, 64, 128])
     parser.add_argument("--n", type=int, default=40)
+    parser.add_argument("--side", type=int, default=SIDE, help="of the sign, pixels; train_signs.py's model takes 16")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
     for length in args.seconds:
-        write(args.out, length, args.n)
+        write(args.out, length, args.n, args.side)
