@@ -19,8 +19,8 @@
 #include "support/taps.h"
 #include "vlcache/session.h"
 
-static const char *const folders[] = {"qwen2-vl-hub", "qwen2_5-vl", "qwen2_5-vl-hub", "qwen3-vl",
-                                      "onevision-hub"};
+static const char *const folders[] = {"qwen2-vl-hub", "qwen2_5-vl",    "qwen2_5-vl-hub",
+                                      "qwen3-vl",     "onevision-hub", "internvl-hub"};
 enum { N_FOLDERS = sizeof folders / sizeof *folders, MOST_PICTURES = 4 };
 
 /* One case, opened. */

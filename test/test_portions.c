@@ -13,7 +13,8 @@
 #include "support/talk.h"
 #include "vlcache/session.h"
 
-static const char *const folders[] = {"qwen2-vl-hub", "qwen2_5-vl", "qwen3-vl", "onevision-hub"};
+static const char *const folders[] = {"qwen2-vl-hub", "qwen2_5-vl", "qwen3-vl", "onevision-hub",
+                                      "internvl-hub"};
 enum { N_FOLDERS = sizeof folders / sizeof *folders, TOKENS = 8, SIDE = 16 };
 
 static vlcache_model *open_model(const char *name) {

@@ -96,6 +96,40 @@ START_TEST(files_are_read) {
 }
 END_TEST
 
+static vlcache_image *frame_of(vlcache_video *video, int index) {
+    vlcache_image *image = NULL;
+    ck_ok(vlcache_video_frame(video, index, &image));
+    return image;
+}
+
+/* Frames far apart, reached from key frames, are those that counting gives; back and forth. */
+START_TEST(far_frames) {
+    static const char *const names[] = {"far.mp4", "far.mkv", "far.avi"};
+    static const int order[] = {0, 150, 199, 60, 61, 180, 3, 4, 120, 198};
+    char path[512];
+    const film f = {"mpeg4", 200, WIDTH, HEIGHT, 25, 0};
+    if (!film_can()) return;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        vlcache_video *far = NULL, *near = NULL;
+        vlcache_image *all[200];
+        film_write(at(names[k], path), &f);
+        ck_ok(vlcache_video_open(path, &near));
+        ck_ok(vlcache_video_open(path, &far));
+        for (int i = 0; i < 200; i++) all[i] = frame_of(near, i);
+        for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+            vlcache_image *image = frame_of(far, order[i]);
+            ck_assert_mem_eq(vlcache_image_pixels(image), vlcache_image_pixels(all[order[i]]),
+                             WIDTH * HEIGHT * 3);
+            vlcache_image_destroy(&image);
+        }
+        for (int i = 0; i < 200; i++) vlcache_image_destroy(&all[i]);
+        vlcache_video_destroy(&far);
+        vlcache_video_destroy(&near);
+        scratch_remove(names[k]);
+    }
+}
+END_TEST
+
 /* Upright pixel (x, y) after one turn clockwise was pixel (y, height - 1 - x). */
 START_TEST(files_are_turned) {
     char path[512];
@@ -310,6 +344,7 @@ int main(void) {
     Suite *suite = suite_create("video");
     TCase *tests = tcase_create("video");
     tcase_add_test(tests, files_are_read);
+    tcase_add_test(tests, far_frames);
     tcase_add_test(tests, files_are_turned);
     tcase_add_test(tests, damaged_files_are_refused_or_read);
     tcase_add_test(tests, truncated_files_are_refused);

@@ -36,6 +36,7 @@ VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
  * chat template refuses the conversation: its own words), VLCACHE_E_FORMAT (the template cannot be run: file,
  * line, column), VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual),
  * VLCACHE_E_CANCELLED (while the prompt is read; later the answer is VLCACHE_FINISH_CANCELLED),
+ * VLCACHE_E_IO and VLCACHE_E_FORMAT (also: a frame of a video, as vlcache_video_frame()),
  * VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD.
  * `*answer` (may be NULL) is NULL on failure.
  */

@@ -3,6 +3,7 @@
  *
  *     by rate:    n = frames / fps of the video * fps asked for, between least and most, down to whole steps
  *     parts:      frame i = i * frames / n, cut        ends:  i * (frames - 1) / (n - 1), to the nearest
+ *     middle:     (i + 1 / 2) * frames / n, cut
  */
 #include "models/clip.h"
 
@@ -53,6 +54,8 @@ static int count(const vlci_clip_choice *c, const vlci_clip_asked *asked, const 
 
 static int frame_at(const vlci_clip_choice *c, const vlci_clip *clip, int i) {
     if (c->ends) return clip->n > 1 ? (int)rint(i * ((clip->total - 1) / (double)(clip->n - 1))) : 0;
+    double part = clip->total / (double)clip->n;
+    if (c->middle) return smaller((int)(float)(part / 2 + i * part), clip->total - 1);
     if (c->step == 1) return (int)((int64_t)i * clip->total / clip->n);
     return smaller((int)(float)(i * (clip->total / (double)clip->n)), clip->total - 1);
 }

@@ -32,6 +32,7 @@ typedef struct vlci_clip_choice {
     int least, most; /**< of frames, where they are chosen by rate */
     int step;        /**< frames are a multiple of it; those of steps are counted in single numbers */
     bool ends;       /**< from the first to the last, both included; else each begins an equal part */
+    bool middle;     /**< or stands in the middle of one */
 } vlci_clip_choice;
 
 /** How a family sees videos; functions as those of vlci_family. */

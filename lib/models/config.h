@@ -9,6 +9,8 @@
 #include "models/family.h"
 #include "tokens/tokenizer.h"
 
+enum { VLCI_TOKEN_OF_MARK = -2 };
+
 /** A model folder's configuration. Owned by the caller's struct; vlci_config_release() frees what it points
  * to. */
 struct vlci_config {
@@ -17,7 +19,8 @@ struct vlci_config {
     vlci_text_config text;
     char *text_model_type; /**< "llama", "qwen2", ..: as it is said; owned */
     int image_token;       /**< id of the family's mark */
-    int video_token;       /**< id of its mark of a video; -1: none */
+    int video_token; /**< id of its mark of a video; -1: none; VLCI_TOKEN_OF_MARK: as the tokenizer says,
+                          once it is there */
     const char *no_videos; /**< why there is none, where the checkpoint says more (static storage) */
     int bos_token;         /**< -1: none */
     int *eos_tokens;       /**< generation_config.json, else config.json; owned */

@@ -4,17 +4,23 @@
  *
  *     tiles:  the picture squeezed to columns x rows tiles, row by row; then, where they are several,
  * squeezed to one more layout: <img> tokens ... </img>
+ *     video:  each frame squeezed to a tile       layout: Frame1: <img> tokens </img> \n Frame2: ...
  *
  * InternViT without its class token -> squares of patches (pixel shuffle) -> LN, two matrices.
  */
 #include "models/internvl.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "core/alloc.h"
+#include "models/clip.h"
+#include "models/config.h"
 #include "models/entries.h"
 #include "models/eyes.h"
 #include "picture/prepare.h"
+#include "vlcache/video.h"
 
 enum { MOST_TILES = 1024 };
 
@@ -24,6 +30,8 @@ typedef struct internvl {
     int factor; /* patches a side of what becomes one visual token */
     vlci_activation projector_act;
     int least, most; /* tiles of the grid */
+    vlci_processor frames;
+    vlci_clip_choice choice;
 } internvl;
 
 static const vlci_naming names[] = {
@@ -93,6 +101,40 @@ static vlcache_status read_processor(const vlci_scope *scope, internvl *eyes) {
     return VLCACHE_OK;
 }
 
+/* Whether frames stand in the middle of their parts. */
+static vlcache_status read_shift(const vlci_scope *scope, bool *middle) {
+    const json_t *value = vlci_json_value(scope, "initial_shift");
+    if (value && !json_is_boolean(value))
+        return vlci_json_unsupported(scope, "initial_shift", "only true and false are supported");
+    if (value) *middle = json_is_true(value);
+    return VLCACHE_OK;
+}
+
+/* Frames that do not become what the tower takes leave the checkpoint without videos: such files come with
+ * processors that nobody has set. */
+static vlcache_status read_videos(vlci_hub *hub, vlci_config *config) {
+    internvl *eyes = config->eyes;
+    vlci_processor *p = &eyes->frames;
+    int side = eyes->all.vision.image_size;
+    vlci_scope video;
+    vlcache_status status = vlci_hub_video(hub, &video);
+    *p = (vlci_processor)VLCI_PROCESSOR_CLIP;
+    p->crop = false;
+    p->shortest_edge = 0;
+    p->resize_width = p->resize_height = video.object ? 384 : side;
+    eyes->choice = (vlci_clip_choice){
+        .frames = 8, .least = 1, .most = VLCACHE_VIDEO_MAX_FRAMES, .step = 1, .middle = true};
+    if (!status) status = vlci_processor_read(&video, p);
+    if (!status) status = vlci_clip_read(&video, &eyes->choice);
+    if (!status) status = read_shift(&video, &eyes->choice.middle);
+    config->video_token = VLCI_TOKEN_OF_MARK;
+    if (status || (p->resize && !p->crop && p->resize_width == side && p->resize_height == side))
+        return status;
+    config->video_token = -1;
+    config->no_videos = "this checkpoint's video processor makes frames that its tower does not take";
+    return VLCACHE_OK;
+}
+
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     vlci_scope image;
     vlci_processor values = VLCI_PROCESSOR_CLIP;
@@ -109,7 +151,8 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
         config->text.tied = true; /* InternVLConfig's own; where a head is stored, that one counts */
     if (!status) status = vlci_config_read_image_token(&hub->config, 151667, config);
     if (!status) status = vlci_hub_image(hub, &image);
-    return status ? status : read_processor(&image, eyes);
+    if (!status) status = read_processor(&image, eyes);
+    return status ? status : read_videos(hub, config);
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
@@ -226,6 +269,85 @@ static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
     return vlci_eyes_look(config, pixels, eyes->factor, layout_of, tokens);
 }
 
+/* ---- videos -------------------------------------------------------------------------------------------- */
+
+enum { PART_PATCHES = 1 << 14 }; /* of a look: what it takes grows with them */
+
+static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
+    return vlci_clip_choose(&((const internvl *)config->eyes)->choice, asked, clip);
+}
+
+static int at_once(const vlci_config *config, const vlci_clip *clip) {
+    int frames = PART_PATCHES / vlci_vit_rows(&((const internvl *)config->eyes)->all.vision);
+    (void)clip;
+    return frames > 1 ? frames : 1;
+}
+
+/* "</img>\nFrame2: <img>" and the tokens behind it; first[frame] is the entry of the first. */
+static vlcache_status put_frames(const vlci_clip *clip, int tokens, vlci_entries *e, int *first) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < clip->n && !status; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%sFrame%d: <img>", i ? "</img>\n" : "", i + 1);
+        status = vlci_entries_text(e, text);
+        if (!status) status = vlci_entries_tokens(e, tokens, &first[i]);
+    }
+    return status ? status : vlci_entries_text(e, "</img>");
+}
+
+static vlcache_status layout_video(const vlci_config *config, const vlci_clip *clip,
+                                   vlci_picture_layout *out) {
+    const internvl *eyes = config->eyes;
+    vlci_layout_square square = {.side = vlci_vit_side(&eyes->all.vision) / eyes->factor,
+                                 .size = eyes->all.vision.patch_size * eyes->factor};
+    vlci_entries entries = {.tokenizer = config->tokenizer, .mark = config->family->mark};
+    int tokens = square.side * square.side, *first = vlci_alloc((size_t)clip->n, sizeof *first);
+    *out = (vlci_picture_layout){0};
+    vlcache_status status = first ? VLCACHE_OK : vlci_fail_memory("layout of a video");
+    if (!status) status = vlci_view_sides(clip->width, clip->height);
+    if (!status) status = put_frames(clip, tokens, &entries, first);
+    if (!status) status = vlci_entries_end(&entries, clip->n, false, out);
+    vlci_view view = whole_view(eyes, clip->width, clip->height);
+    for (int i = 0; i < clip->n && !status; i++) {
+        square.entry = first[i];
+        square.token = i * tokens;
+        vlci_picture_layout_square(out, i, &square, &view, clip->width, clip->height);
+    }
+    out->tiles = clip->n;
+    vlci_entries_release(&entries);
+    vlci_free(first);
+    return status;
+}
+
+static vlcache_status prepare_frames(const vlci_config *config, const vlci_clip *clip,
+                                     vlcache_image *const *frames, int n, vlci_pixels *out) {
+    const internvl *eyes = config->eyes;
+    int side = eyes->all.vision.image_size;
+    vlci_view view = whole_view(eyes, clip->width, clip->height);
+    vlcache_status status = vlci_pixels_create(n, side, side, out);
+    for (int i = 0; i < n && !status; i++) status = vlci_pixels_fill(&eyes->frames, frames[i], &view, i, out);
+    if (status) vlci_pixels_release(out);
+    return status;
+}
+
+static vlcache_status look_at_frames(const vlci_config *config, const vlci_clip *clip,
+                                     const vlci_picture_layout *whole, const vlci_pixels *pixels, int first,
+                                     cl_mem *tokens, int *n_tokens) {
+    (void)first;
+    *n_tokens = whole->n_tokens / clip->n * pixels->tiles;
+    const vlci_picture_layout part = {.n_tokens = *n_tokens};
+    return look(config, pixels, &part, tokens);
+}
+
+static const vlci_watching watching = {
+    .mark = "<video>",
+    .choose = choose,
+    .layout = layout_video,
+    .at_once = at_once,
+    .prepare = prepare_frames,
+    .look = look_at_frames,
+};
+
 const vlci_family vlci_family_internvl = {
     .name = "internvl",
     .mark = "<IMG_CONTEXT>",
@@ -238,4 +360,5 @@ const vlci_family vlci_family_internvl = {
     .prepare = prepare,
     .look = look,
     .positions = vlci_positions_count,
+    .videos = &watching,
 };

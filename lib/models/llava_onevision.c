@@ -304,7 +304,7 @@ static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
 
 /* ---- videos -------------------------------------------------------------------------------------------- */
 
-enum { PART_PATCHES = 1 << 14 }; /* of a look: what it takes grows with them */
+enum { PART_PATCHES = 1 << 14, MOST_ROWS = 1 << 24 }; /* of a look, which grows with them; of a video */
 
 static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
     return vlci_clip_choose(&((const vlci_llava *)config->eyes)->choice, asked, clip);
@@ -352,7 +352,7 @@ static vlcache_status layout_video(const vlci_config *config, const vlci_clip *c
     int64_t tokens = (int64_t)clip->n * half_of(eyes) * half_of(eyes) + 1;
     vlci_view view;
     *out = (vlci_picture_layout){0};
-    if (tokens > INT32_MAX / 2)
+    if (tokens > MOST_ROWS)
         return vlci_fail(VLCACHE_E_CONTEXT_FULL, "a video of %d frames gives %lld rows", clip->n,
                          (long long)tokens);
     vlcache_status status = vlci_view_make(&eyes->frames, clip->width, clip->height, &view);

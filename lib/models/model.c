@@ -189,6 +189,9 @@ vlcache_status vlci_model_load_config(vlcache_model *model, const char *folder,
 vlcache_status vlci_model_load_words(vlcache_model *model, const char *folder) {
     vlcache_status status = vlci_tokenizer_load(folder, &model->tokenizer);
     model->config.tokenizer = model->tokenizer;
+    if (model->config.video_token == VLCI_TOKEN_OF_MARK)
+        model->config.video_token =
+            vlci_tokenizer_id(model->tokenizer, vlci_family_video_mark(model->family));
     const vlci_chat_for what = {model->tokenizer, model->family->mark, vlci_family_video_mark(model->family)};
     return status ? status : vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
 }

@@ -29,6 +29,8 @@
     X(avformat_open_input)                                                                                   \
     X(avformat_find_stream_info)                                                                             \
     X(av_find_best_stream)                                                                                   \
+    X(av_seek_frame)                                                                                         \
+    X(avcodec_flush_buffers)                                                                                 \
     X(av_read_frame)                                                                                         \
     X(av_packet_unref)                                                                                       \
     X(avcodec_find_decoder)                                                                                  \

@@ -4,10 +4,13 @@
  *     open:  file --demux--> packets, counted      file --demux, decode--> frame 0: the size
  *     read:  ... --decode--> frame i --RGB, quarter turns--> picture
  *
- * Frames are numbered as the decoder gives them. Only files are opened, never what a file names: no network,
- * no playlists, no external tracks.
+ * Frames are numbered as the decoder gives them. Where every packet has a time, their order says when each
+ * frame is shown, and far ones are reached from the key frame before them; a frame that is not the one meant
+ * then, by its time, is looked for from the beginning. Only files are opened, never what a file names: no
+ * network, no playlists, no external tracks.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -23,7 +26,7 @@
 static const char demuxers[] =
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,gif,ivf";
 
-enum { THREADS = 4, ALIGN = 64, SPARE = 256, USUAL_FPS = 24 };
+enum { THREADS = 4, ALIGN = 64, SPARE = 256, USUAL_FPS = 24, LEAP = 48 };
 
 typedef struct movie {
     char *url, *name;
@@ -34,7 +37,10 @@ typedef struct movie {
     struct SwsContext *to_rgb;
     uint8_t *rgb;
     int stream, turns; /* quarter turns, clockwise */
-    int frames, at;    /* that there should be; decoded so far */
+    int frames, at;    /* that there should be; number of the next one */
+    int64_t *times;    /* [frames], ascending, in the track's units; NULL: not known */
+    int room;
+    bool leaps;        /* times have been right so far */
     int width, height; /* of a frame before it is turned */
     bool flushed;      /* the decoder knows that no packet follows */
 } movie;
@@ -77,14 +83,42 @@ static bool ours(const movie *m) {
     return m->packet->stream_index == m->stream;
 }
 
+/* The time of one more frame; times that are missing make all useless. */
+static vlcache_status note_time(movie *m, int64_t time) {
+    m->leaps = m->leaps && time != AV_NOPTS_VALUE;
+    if (m->frames == m->room && m->leaps) {
+        int64_t *grown = vlci_realloc(m->times, 2 * (size_t)m->room + 256, sizeof *grown);
+        if (!grown) return vlci_fail_memory("times of frames");
+        m->times = grown;
+        m->room = 2 * m->room + 256;
+    }
+    if (m->leaps) m->times[m->frames] = time;
+    m->frames++;
+    return VLCACHE_OK;
+}
+
+static int by_time(const void *a, const void *b) {
+    const int64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void sort_times(movie *m) {
+    if (m->leaps) qsort(m->times, (size_t)m->frames, sizeof *m->times, by_time);
+    for (int i = 1; i < m->frames && m->leaps; i++) m->leaps = m->times[i] > m->times[i - 1];
+}
+
 /* Packets that become frames. Their number may be less than the file's own, which then ends too early. */
 static vlcache_status count(movie *m) {
     int code = 0;
-    while (m->frames <= VLCACHE_VIDEO_MAX_FRAMES &&
+    vlcache_status status = VLCACHE_OK;
+    m->leaps = true;
+    while (!status && m->frames <= VLCACHE_VIDEO_MAX_FRAMES &&
            (code = vlci_libav.av_read_frame(m->format, m->packet)) >= 0) {
-        m->frames += ours(m) && m->packet->size > 0 && !(m->packet->flags & AV_PKT_FLAG_DISCARD);
+        if (ours(m) && m->packet->size > 0 && !(m->packet->flags & AV_PKT_FLAG_DISCARD))
+            status = note_time(m, m->packet->pts);
         vlci_libav.av_packet_unref(m->packet);
     }
+    if (status) return status;
     int64_t said = m->format->streams[m->stream]->nb_frames;
     if (m->frames > VLCACHE_VIDEO_MAX_FRAMES)
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "cut it, or take fewer frames a second",
@@ -94,6 +128,7 @@ static vlcache_status count(movie *m) {
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, AGAIN,
                               "has %d of the %lld frames that it names: it is truncated", m->frames,
                               (long long)said);
+    sort_times(m);
     return VLCACHE_OK;
 }
 
@@ -188,12 +223,53 @@ static vlcache_status decode_next(movie *m, bool *ended) {
     return status;
 }
 
+/* From the key frame before frame `index`; where that does not work out, from the beginning from now on. */
+static vlcache_status leap(movie *m, int index) {
+    bool ended = false;
+    int code = vlci_libav.av_seek_frame(m->format, m->stream, m->times[index], AVSEEK_FLAG_BACKWARD);
+    vlci_libav.avcodec_flush_buffers(m->codec);
+    m->flushed = false;
+    vlcache_status status = code < 0 ? VLCACHE_OK : decode_next(m, &ended);
+    if (status == VLCACHE_E_NO_MEMORY) return status;
+    const int64_t *found = status || code < 0 || ended
+                               ? NULL
+                               : bsearch(&m->frame->best_effort_timestamp, m->times, (size_t)m->frames,
+                                         sizeof *m->times, by_time);
+    m->leaps = found && found <= m->times + index;
+    if (!m->leaps) return rewind_movie(m);
+    m->at = (int)(found - m->times) + 1;
+    return VLCACHE_OK;
+}
+
+static vlcache_status decode_to(movie *m, int index, bool *ended) {
+    vlcache_status status = VLCACHE_OK;
+    *ended = false;
+    while (!status && m->at <= index && !*ended) status = decode_next(m, ended);
+    return status;
+}
+
+/* Near what is decoded already, or over a key frame. */
+static vlcache_status approach(movie *m, int index, bool *ended) {
+    bool back = index < m->at - 1, far = back || index >= m->at + LEAP;
+    vlcache_status status = VLCACHE_OK;
+    if (far && m->leaps && m->frame->buf[0])
+        status = leap(m, index);
+    else if (back)
+        status = rewind_movie(m);
+    return status ? status : decode_to(m, index, ended);
+}
+
 /* Frame `index` is the last decoded one. A decoder may hold back a few that were counted: the last one it
  * gave stands for them. */
 static vlcache_status go_to(movie *m, int index) {
     bool ended = false;
-    vlcache_status status = index < m->at - 1 ? rewind_movie(m) : VLCACHE_OK;
-    while (!status && m->at <= index && !ended) status = decode_next(m, &ended);
+    vlcache_status status = approach(m, index, &ended);
+    bool meant = !m->leaps || (!status && !ended && m->frame->best_effort_timestamp == m->times[index]);
+    if (!meant && status != VLCACHE_E_NO_MEMORY) { /* by way of a leap, or not: count from the beginning */
+        m->leaps = false;
+        status = rewind_movie(m);
+        if (!status) status = decode_to(m, index, &ended);
+    }
     if (status || !ended || (m->at && m->at >= m->frames - 2 - m->frames / 100)) return status;
     return vlci_fail_file(VLCACHE_E_FORMAT, m->name, AGAIN,
                           "frame %d cannot be decoded, only %d of %d can: it is damaged", index, m->at,
@@ -276,6 +352,7 @@ static void movie_close(void *self) {
     vlci_libav.av_frame_free(&m->next);
     vlci_libav.sws_freeContext(m->to_rgb);
     vlci_libav.av_free(m->rgb);
+    vlci_free(m->times);
     vlci_free(m->url);
     vlci_free(m->name);
     vlci_free(m);

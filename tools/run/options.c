@@ -102,7 +102,7 @@ static const flag flags[] = {
     {FLAG_REAL, .name = "fps", .argument = "X", .offset = FIELD(fps), .high = VLCACHE_VIDEO_MAX_FPS,
      .help = "with --frames: how many of them are a second of the video; 0 stands for 2"},
     {FLAG_REAL, .name = "sample-fps", .argument = "X", .offset = FIELD(sample_fps), .high = VLCACHE_VIDEO_MAX_FPS,
-     .help = "frames of each second that are seen; 0: as the model has it (Qwen-VL: 2 a\nsecond, LLaVA-OneVision: 32 of the whole)"},
+     .help = "frames of each second that are seen; 0: as the model has it (Qwen-VL: 2 a\nsecond, others: a number of the whole)"},
     {FLAG_WHOLE, .name = "sample-frames", .argument = "N", .offset = FIELD(sample_frames), .high = VLCACHE_VIDEO_MAX_FRAMES,
      .help = "in its place: frames of the whole video that are seen; 0: by rate"},
     {FLAG_WHOLE, .name = "stream", .argument = "N", .offset = FIELD(stream), .high = VLCACHE_VIDEO_MAX_FRAMES,

@@ -11,6 +11,7 @@ import sys
 
 import common
 import numpy as np
+import internvl
 import llava_onevision
 import qwen_vl
 import taps
@@ -42,16 +43,21 @@ CASES = {
                        "<|im_start|>assistant\n"),
                       ("films", (47, 20, 5, 2.0), {"fps": 1.0}, [(61, 30)], "<|im_start|>user <image><video>\nCompare."
                        "<|im_end|><|im_start|>assistant\n")],
+    "internvl-hub": [("film", (28, 28, 9, 2.0), {"num_frames": 4}, [], internvl.ask("What moves?").replace("IMG_CONTEXT", "video")),
+                     ("films", (47, 20, 12, 4.0), {"fps": 1.0}, [(61, 30)],
+                      internvl.ask("Compare.").replace("Compare", "<video>\nCompare"))],
 }  # fmt: skip
-FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS + llava_onevision.FOLDERS}
+FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS + llava_onevision.FOLDERS + internvl.FOLDERS}
 
 
 def film(seed, width, height, frames):
     return [common.picture(seed + 31 * i, width, height) for i in range(frames)]
 
 
-def planes(inputs):
+def planes(inputs, frames):
     """[frames, 3, height, width], steps filled up: the processor's patches, put back."""
+    if "pixel_values_videos" not in inputs:  # behind those of the pictures in front
+        return inputs["pixel_values"][-frames:]
     if "video_grid_thw" not in inputs:
         return inputs["pixel_values_videos"][0]
     out, at, merge, patch = [], 0, qwen_vl.MERGE, qwen_vl.PATCH
@@ -71,13 +77,14 @@ def inputs_of(processor, prompt, pictures, frames, fps, how):
         processor.video_processor.fps = None  # one of both
     made = processor(text=[prompt], images=[pictures] if pictures else None, videos=[pixels], video_metadata=[about],
                      do_sample_frames=True, return_metadata=True, add_special_tokens=False, return_tensors="pt", **how)  # fmt: skip
-    chosen = [int(i) for i in made.pop("video_metadata")[0].frames_indices]
+    told = made.pop("video_metadata")[0] if "video_metadata" in made else None
+    chosen = told.frames_indices if told else processor.video_processor.sample_frames(about, **how)
     if "second_per_grid_ts" in made:
         made["second_per_grid_ts"] = torch.as_tensor(made["second_per_grid_ts"])
-    return dict(made), chosen
+    return dict(made), [int(i) for i in chosen]
 
 
-def run(folder, model, inputs, special):
+def run(folder, model, inputs, special, frames):
     out = {}
     handles = common.watch(model, folder, out)
     tokens, logits = common.decode(model, inputs)
@@ -91,7 +98,7 @@ def run(folder, model, inputs, special):
         raise common.Near("a special token was chosen")
     positions = {"positions": out["positions"].numpy()} if "positions" in out else {}
     return {"prompt.ids": inputs["input_ids"][0].numpy(), **positions,
-            "vision.pixels": planes(inputs).float().numpy(), "embed": out["embed"].numpy(),
+            "vision.pixels": planes(inputs, frames).float().numpy(), "embed": out["embed"].numpy(),
             "logits": logits[0].numpy(), "greedy.tokens": np.array(tokens)}  # fmt: skip
 
 
@@ -107,7 +114,7 @@ def make(name):
             frames, pictures = film(seed, width, height, n), [common.picture(seed + 7, *size) for size in sizes]
             inputs, chosen = inputs_of(processor, prompt, pictures, frames, fps, how)
             try:
-                made = run(folder, exact, inputs, special)
+                made = run(folder, exact, inputs, special, len(chosen))
                 break
             except common.Near as why:
                 reason = why

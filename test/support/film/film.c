@@ -86,7 +86,10 @@ static AVCodecContext *open_encoder(const film *f, const AVFormatContext *to) {
     codec->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL; /* mjpeg */
     codec->flags |= AV_CODEC_FLAG_QSCALE;
     codec->global_quality = 2 * FF_QP2LAMBDA;
-    if (strcmp(f->codec, "mpeg4") == 0) codec->max_b_frames = 2;
+    if (strcmp(f->codec, "mpeg4") == 0) {
+        codec->max_b_frames = 2;
+        codec->gop_size = 12;
+    }
     if (to->oformat->flags & AVFMT_GLOBALHEADER) codec->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
     av(avcodec_open2(codec, encoder, NULL));
     return codec;
