@@ -8,8 +8,21 @@
  *     kv_fetch     out[keys, values][head][i] = row (rows of the head) - n + i of each head of a layer: its last n rows
  *     kv_place     row i of each head of a layer = in[keys, values][head][i], i < n
  *
- * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them.
+ * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them. Rows are fetched and placed as
+ * runs of words.
+ *
+ * build: -DROW_RUN=1
+ * build: -DROW_RUN=4
  */
+#ifndef ROW_RUN
+#define ROW_RUN 1 /* words that a work-item moves together: 4 where rows are whole runs of 16 bytes */
+#endif
+#if ROW_RUN == 4
+typedef uint4 run_t;
+#else
+typedef uint run_t;
+#endif
+
 __kernel void kv_advance(__global const int *tokens, __global int *ids, __global int *row_position, int batch,
                          __global const int *slots, __global vlci_kv_head *heads_of, int heads, __global const int *grows) {
     const int i = get_global_id(0), b = get_global_id(1);
@@ -34,29 +47,29 @@ __kernel void kv_move(__global const uint *from, __global uint *to, __global con
     if (i < words) to[(size_t)page * words + i] = from[(size_t)source[page] * words + i];
 }
 
-/* Word `at` of a head's row among the words of a plane. */
-static size_t word_of(__global const vlci_kv_head *head, __global const int *table, uint words, int row, uint at) {
+/* Run `at` of a head's row among the runs of a plane. */
+static size_t run_of(__global const vlci_kv_head *head, __global const int *table, uint runs, int row, uint at) {
     const size_t page = (size_t)table[head->first + row / VLCI_KV_PAGE];
-    return (page * VLCI_KV_PAGE + (size_t)(row % VLCI_KV_PAGE)) * words + at;
+    return (page * VLCI_KV_PAGE + (size_t)(row % VLCI_KV_PAGE)) * runs + at;
 }
 
-__kernel void kv_fetch(__global const uint *k, __global const uint *v, __global const vlci_kv_head *heads_of, uint heads_at,
-                       __global const int *table, uint words, int n, __global uint *out) {
-    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * words;
+__kernel void kv_fetch(__global const run_t *k, __global const run_t *v, __global const vlci_kv_head *heads_of, uint heads_at,
+                       __global const int *table, uint runs, int n, __global run_t *out) {
+    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * runs;
     if (i >= all) return;
     __global const vlci_kv_head *own = heads_of + heads_at + head;
-    const size_t at = word_of(own, table, words, own->rows - n + (int)(i / words), i % words);
+    const size_t at = run_of(own, table, runs, own->rows - n + (int)(i / runs), i % runs);
     out[((size_t)plane * get_global_size(1) + head) * all + i] = plane ? v[at] : k[at];
 }
 
-__kernel void kv_place(__global uint *k, __global uint *v, __global const vlci_kv_head *heads_of, uint heads_at,
-                       __global const int *table, uint words, int n, __global const uint *in) {
-    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * words;
+__kernel void kv_place(__global run_t *k, __global run_t *v, __global const vlci_kv_head *heads_of, uint heads_at,
+                       __global const int *table, uint runs, int n, __global const run_t *in) {
+    const uint i = get_global_id(0), head = get_global_id(1), plane = get_global_id(2), all = (uint)n * runs;
     if (i >= all) return;
-    const size_t at = word_of(heads_of + heads_at + head, table, words, (int)(i / words), i % words);
-    const uint word = in[((size_t)plane * get_global_size(1) + head) * all + i];
+    const size_t at = run_of(heads_of + heads_at + head, table, runs, (int)(i / runs), i % runs);
+    const run_t run = in[((size_t)plane * get_global_size(1) + head) * all + i];
     if (plane)
-        v[at] = word;
+        v[at] = run;
     else
-        k[at] = word;
+        k[at] = run;
 }

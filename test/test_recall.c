@@ -431,6 +431,49 @@ START_TEST(many_at_once) {
 }
 END_TEST
 
+/* n conversations of three lines, line by line, in an engine of so many bytes. False: they are too few. */
+static bool talk_in(uint64_t bytes, int n, int32_t said[3][6]) {
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("vlcache", 0.6);
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s[2];
+    const vlcache_answer *a;
+    bool done = true, dropped = n == 1;
+    options.kv_bytes = bytes;
+    ck_ok(vlcache_engine_create(talk_tiny(), &options, &engine));
+    for (int i = 0; i < n; i++) s[i] = add(engine, &compress);
+    for (int k = 0; k < 3 * n && done; k++) {
+        vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+        int line = k / n + 1;
+        prompt.text = lines[line].text;
+        prompt.images = (const vlcache_image *const *)&pictures[line];
+        prompt.n_images = pictures[line] != NULL;
+        vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+        generate.max_tokens = 6;
+        generate.min_tokens = 6;
+        done = !vlcache_sequence_ask(s[k % n], &prompt, &generate);
+        for (int busy = done; busy;) ck_ok(vlcache_engine_step(engine, &busy));
+        if (!done) continue;
+        ck_ok(vlcache_sequence_answer(s[k % n], &a));
+        if (n == 1) memcpy(said[k], a->tokens, sizeof said[k]);
+        ck_assert_mem_eq(a->tokens, said[k / n], sizeof said[k / n]);
+        dropped |= n == 2 && k && s[1 - k % n]->kv.held == 0;
+    }
+    ck_assert(!done || dropped);
+    vlcache_engine_destroy(&engine);
+    return done;
+}
+
+/* In memory for one, two conversations take turns: who does nothing has its rows with the host. */
+START_TEST(idle_ones_make_way) {
+    uint64_t bytes = 16 << 10;
+    int32_t said[3][6];
+    open_pictures();
+    while (!talk_in(bytes, 1, said)) bytes += 8 << 10;
+    ck_assert(talk_in(bytes, 2, said));
+}
+END_TEST
+
 typedef struct heard {
     int n, candidates[4];
     int32_t tokens[4][6];
@@ -607,6 +650,7 @@ int main(void) {
     tcase_add_test(all, answers_are_recalled);
     tcase_add_test(all, forks_share_the_store);
     tcase_add_loop_test(all, many_at_once, 0, 2);
+    tcase_add_test(all, idle_ones_make_way);
     tcase_add_test(all, peak_of_the_device);
     tcase_add_test(all, comparisons);
     tcase_add_test(all, limits);

@@ -245,11 +245,21 @@ static vlcache_status fail_for_memory(const vlcache_engine *e, const vlcache_seq
         (long long)vlci_turn_pages(s), pool->pages, (long long)unpromised(e), pool->held);
 }
 
+/* Whether there are pages for a turn, where need be once conversations that do nothing have given theirs:
+ * those that have all rows in the host's memory too. */
+static bool make_way(const vlcache_engine *e, const vlcache_sequence *s) {
+    for (vlcache_sequence *other = e->first; other; other = other->next) {
+        if (vlci_turn_pages(s) <= unpromised(e)) return true;
+        if (other != s && other->state == VLCACHE_SEQUENCE_IDLE && other->kv.store) vlci_kv_drop(&other->kv);
+    }
+    return vlci_turn_pages(s) <= unpromised(e);
+}
+
 /* Turns begin in their order. One that cannot while nobody runs never will: what is held then stays held. */
 static void admit(vlcache_engine *e) {
     for (vlcache_sequence *s; (s = oldest(e, VLCACHE_SEQUENCE_WAITING));) {
         int running = count(e, VLCACHE_SEQUENCE_READING) + count(e, VLCACHE_SEQUENCE_ANSWERING);
-        bool fits = e->shared.pool.elastic || vlci_turn_pages(s) <= unpromised(e);
+        bool fits = e->shared.pool.elastic || make_way(e, s);
         vlcache_status status = VLCACHE_OK;
         if (atomic_load(&s->cancel))
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while waiting");

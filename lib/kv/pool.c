@@ -344,13 +344,15 @@ vlcache_status vlci_kv_pool_sync(vlci_kv_pool *p) {
 vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *shape, int pages,
                                    bool elastic, vlci_kv_pool *out) {
     planes all;
-    *out = (vlci_kv_pool){.device = device, .shape = *shape, .elastic = elastic};
+    size_t words = (size_t)shape->head_dim * vlci_dtype_bytes(shape->dtype) / sizeof(cl_uint);
+    const char *run = words % 4 ? "-DROW_RUN=1" : "-DROW_RUN=4";
+    *out = (vlci_kv_pool){.device = device, .shape = *shape, .elastic = elastic, .run = words % 4 ? 1 : 4};
     vlci_kv_table_create(device, &out->table);
     vlcache_status status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_copy", "", &out->copy);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", "", &out->move);
-    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", "", &out->fetch);
-    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_place", "", &out->place);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", run, &out->fetch);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_place", run, &out->place);
     if (!status) status = resize_lists(out, pages);
     if (!status) status = create_planes(out, pages, false, &all);
     if (!status) {

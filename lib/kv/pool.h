@@ -51,7 +51,9 @@ typedef struct vlci_kv_pool {
     cl_mem pairs_on;
     size_t pairs_bytes;
     vlci_kv *first; /**< every cache of this pool, linked */
-    const vlci_kernel *advance, *copy, *move, *fetch, *place;
+    const vlci_kernel *advance, *copy, *move;
+    const vlci_kernel *fetch, *place; /**< move rows as runs of `run` words */
+    size_t run;
 } vlci_kv_pool;
 
 /** Bytes of a page: keys, values, and biases where asked for. */

@@ -12,9 +12,13 @@ static const vlci_kv_shape *shape_of(const vlci_recall *r) {
     return &r->kv->pool->shape;
 }
 
-/* Words of a row. */
-static size_t words(const vlci_recall *r) {
-    return (size_t)shape_of(r)->head_dim * vlci_dtype_bytes(shape_of(r)->dtype) / sizeof(cl_uint);
+static size_t row_bytes(const vlci_recall *r) {
+    return (size_t)shape_of(r)->head_dim * vlci_dtype_bytes(shape_of(r)->dtype);
+}
+
+/* Runs of a row, as kernels move it. */
+static size_t runs(const vlci_recall *r) {
+    return row_bytes(r) / sizeof(cl_uint) / r->kv->pool->run;
 }
 
 /* What the device holds beside the pages. */
@@ -49,13 +53,13 @@ vlcache_status vlci_recall_bring(vlci_recall *r, int layer) {
     vlci_kv_pool *p = r->kv->pool;
     if (!r->feed.device) return VLCACHE_OK;
     size_t heads = (size_t)p->shape.kv_heads, rows = (size_t)r->kv->store->all;
-    vlci_grid grid = vlci_grid_over(p->place, rows * words(r), heads, 2);
+    vlci_grid grid = vlci_grid_over(p->place, rows * runs(r), heads, 2);
     vlcache_status status = vlci_kv_pool_sync(p);
     if (!status) status = vlci_feed_await(&r->feed);
     if (!status)
         status = VLCI_LAUNCH(p->device, p->place, grid, VLCI_MEM(p->k), VLCI_MEM(p->v), VLCI_MEM(p->heads),
                              VLCI_U32(vlci_kv_heads_at(r->kv, layer)), VLCI_MEM(p->table.on),
-                             VLCI_U32(words(r)), VLCI_I32(rows), VLCI_MEM(r->feed.to));
+                             VLCI_U32(runs(r)), VLCI_I32(rows), VLCI_MEM(r->feed.to));
     if (!status) status = vlci_feed_used(&r->feed);
     if (!status) vlci_kv_append(r->kv, layer, 1, (int)rows);
     return status;
@@ -79,7 +83,7 @@ static void drop_leaving(vlci_recall *r) {
 /* Rows of every head of all layers. */
 static uint64_t bytes_of(const vlci_recall *r, int rows) {
     const vlci_kv_shape *s = shape_of(r);
-    return 2 * (uint64_t)s->layers * (uint64_t)s->kv_heads * (uint64_t)rows * words(r) * sizeof(cl_uint);
+    return 2 * (uint64_t)s->layers * (uint64_t)s->kv_heads * (uint64_t)rows * row_bytes(r);
 }
 
 static vlcache_status check_limit(const vlci_recall *r, int rows) {
@@ -108,13 +112,13 @@ vlcache_status vlci_recall_open(vlci_recall *r, vlci_kv *kv, int rows) {
 vlcache_status vlci_recall_keep(vlci_recall *r, int layer) {
     vlci_kv_pool *p = r->kv->pool;
     size_t heads = (size_t)p->shape.kv_heads, rows = (size_t)r->fresh->rows;
-    vlci_grid grid = vlci_grid_over(p->fetch, rows * words(r), heads, 2);
+    vlci_grid grid = vlci_grid_over(p->fetch, rows * runs(r), heads, 2);
     vlci_kv_catch_up(r->kv);
     vlcache_status status = vlci_kv_pool_sync(p);
     if (!status)
         status = VLCI_LAUNCH(p->device, p->fetch, grid, VLCI_MEM(p->k), VLCI_MEM(p->v), VLCI_MEM(p->heads),
                              VLCI_U32(vlci_kv_heads_at(r->kv, layer)), VLCI_MEM(p->table.on),
-                             VLCI_U32(words(r)), VLCI_I32(rows), VLCI_MEM(r->leaving));
+                             VLCI_U32(runs(r)), VLCI_I32(rows), VLCI_MEM(r->leaving));
     return status ? status
                   : vlci_read(p->device, r->leaving, 0, vlci_store_layer(r->fresh, layer),
                               vlci_store_layer_bytes(r->fresh));
