@@ -38,7 +38,8 @@ START_TEST(as_the_full_cache) {
     } ways[] = {{"coded", 1.0, 4},
                 {"coded:4096", 0.1, 4},
                 {"coded:4096:blk:16", 1.0, 0},
-                {"coded:600:rotated", 1.0, 1}};
+                {"coded:600:rotated", 1.0, 1},
+                {"coded:600:pre", 1.0, 4}};
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
     vlcache_session *coded = open_with(ways[_i].storage, ways[_i].budget, ways[_i].defer);
@@ -277,7 +278,7 @@ int main(void) {
     Suite *suite = suite_create("storage");
     TCase *all = tcase_create("storage");
     talk_models(all);
-    tcase_add_loop_test(all, as_the_full_cache, 0, 4);
+    tcase_add_loop_test(all, as_the_full_cache, 0, 5);
     tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
     tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
