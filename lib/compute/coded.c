@@ -51,7 +51,8 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool ro
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out) {
     const char *rung;
-    *out = (vlci_coded_kernels){.device = device, .shape = *shape, .lanes = 1};
+    *out =
+        (vlci_coded_kernels){.device = device, .shape = *shape, .lanes = 1, .attend_rows = out->attend_rows};
     vlcache_status status = vlci_coded_check(shape->head_dim);
     if (!status) status = vlci_rung(device, &vlci_coded_ladder, choose(device), &rung);
     if (status) return status;
