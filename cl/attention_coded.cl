@@ -7,6 +7,10 @@
  *     for each run:   t = R(-ref) scale q         u(i) = factor_K(i) basis_K(i) . t        c = t . mean_K
  *     for each row:   s = c + sum over i of u(i) level_K(i)        acc(i) += e^(s-m) level_V(i)
  *
+ *     ROWS: for each run      t = R(-phase of its first row) scale q
+ *           for each row      s = R(-within) t . (mean_K + sum over i of factor_K(i) level_K(i) basis_K(i)): the key is made
+ *                             again, in registers, HEAD_DIM times as much work as there are dimensions in u, for all lanes
+ *
  *     text, a share of its own:   s = scale scale_K(j) q . byte_K(j)                   acc += e^(s-m) scale_V(j) byte_V(j)
  *
  *     merge:   out_C = (l_runs mean_V + sum over i of factor_V(i) basis_V(i) acc(i) + acc of text) / l
@@ -23,6 +27,8 @@
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16
  * build: -DHEAD_DIM=256 -DHEADS=1 -DSOFT_CAP=50.0f
+ * build: -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
+ * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16 -DROWS=1
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 16, at most VLCI_CODE_DIM_MAX */
@@ -33,6 +39,9 @@
 #ifndef TOGETHER
 #define TOGETHER 1 /* dimensions that a work-item of merge has at a time: 16, and attention_coded_wide, where one is a whole
                       core */
+#endif
+#ifndef ROWS
+#define ROWS 0 /* whether rows are turned one by one: codes with patterns */
 #endif
 #define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
 enum { HALF = HEAD_DIM / 2, PARTS = HEAD_DIM / 16, ITEMS = VLCI_CODED_ITEMS, BLOCK = VLCI_CODE_ROWS };
@@ -45,7 +54,8 @@ static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
     __global const float *q, uint q_offset, uint q_stride, int first_row, int rows, int heads, int kv_heads, float scale, \
         __global const vlci_code_matrix *matrix, __global const half *mean, __global const char *basis,              \
         __global const float *factor, __global const uint *words, __global const float *phase,                       \
-        __global const char *text, __global const float *text_scale, int layer, int n, int run, int texts
+        __global const float *within, __global const int *pattern, __global const char *text,                          \
+         __global const float *text_scale, int layer, int n, int run, int texts
 
 /* The queries of a piece of work, the matrices of its kv head. */
 typedef struct {
@@ -116,6 +126,36 @@ WITH_LOCAL void gather(__local const float *rows, __local float *some, int item,
     barrier(CLK_LOCAL_MEM_FENCE);
 }
 
+#if ROWS
+/* s of row r of a block, for each lane; t: [lane][HEAD_DIM], turned back to the run's first row. */
+WITH_LOCAL void dot_row(__global const uint *block, vlci_code_matrix k, __global const half *mean, __global const char *basis,
+                        __global const float *factor, __global const float *within, int r, __local const float *t, float *s) {
+    enum { SOME = 8 };
+    for (int lane = 0; lane < HEADS; lane++) s[lane] = 0.0f;
+    for (int d0 = 0; d0 < HALF; d0 += SOME) {
+        float low[SOME], high[SOME];
+        for (int d = 0; d < SOME; d++) {
+            low[d] = vload_half(d0 + d, mean);
+            high[d] = vload_half(HALF + d0 + d, mean);
+        }
+        for (int i = 0; i < VLCI_CODE_DIMS(k.widths); i++) {
+            const float level = level_at(block, k.widths, i, r) * factor[k.dim + i];
+            __global const char *vector = basis + ((size_t)k.dim + i) * HEAD_DIM + d0;
+            for (int d = 0; d < SOME; d++) {
+                low[d] += level * (float)vector[d];
+                high[d] += level * (float)vector[HALF + d];
+            }
+        }
+        for (int d = 0; d < SOME; d++) {
+            const float c = within[(d0 + d) * BLOCK + r], w = within[(HALF + d0 + d) * BLOCK + r];
+            const float x = low[d] * c - high[d] * w, y = high[d] * c + low[d] * w;
+            for (int lane = 0; lane < HEADS; lane++)
+                s[lane] += t[lane * HEAD_DIM + d0 + d] * x + t[lane * HEAD_DIM + HALF + d0 + d] * y;
+        }
+    }
+}
+#endif
+
 __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded(CODED_PARAMS, __global float *parts,
                                                                                  int share, int shares) {
     enum { RUNS = ITEMS / VLCI_CODE_RUN_MIN };
@@ -146,6 +186,9 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
                                   : turned(row, phase + (size_t)(j0 / run + r) * HEAD_DIM, scale, e % HEAD_DIM);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
+#if ROWS
+            for (int e = item; e < HEADS * HEAD_DIM && !is_text; e += ITEMS) u[r * HEADS * HEAD_DIM + e] = turn[e];
+#else
             for (int e = item; e < HEADS * (k_dims + 1) && !is_text; e += ITEMS) {
                 const int i = e / HEADS, t = e % HEADS;
                 float sum = 0.0f;
@@ -158,6 +201,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
                     base[r * HEADS + t] = sum;
                 }
             }
+#endif
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         float s[HEADS];
@@ -171,11 +215,17 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
         } else {
             const int r = run < ITEMS ? (own - j0) / run : 0;
             __global const uint *block = words + k.words + (size_t)(own / BLOCK) * k_words;
+#if ROWS
+            dot_row(block, k, mean + p.at * HEAD_DIM, basis, factor,
+                    within + (size_t)pattern[own / run] * HEAD_DIM * VLCI_CODE_RUN_MIN, own % BLOCK,
+                    u + r * HEADS * HEAD_DIM, s);
+#else
             for (int t = 0; t < HEADS; t++) s[t] = base[r * HEADS + t];
             for (int i = 0; i < k_dims; i++) {
                 const float level = level_at(block, k.widths, i, own % BLOCK);
                 for (int t = 0; t < HEADS; t++) s[t] += u[(r * HEADS + t) * HEAD_DIM + i] * level;
             }
+#endif
         }
         for (int t = 0; t < HEADS; t++) {
             s[t] = j0 + item < last ? CAPPED(s[t]) : -INFINITY;
@@ -291,6 +341,38 @@ static inline float project(__global const float *q, __global const float *turn,
     return base;
 }
 
+#if ROWS
+/* Keys as numbers: element d of vector i times its factor, to vectors[d * dims + i]. */
+static inline void take_vectors(vlci_code_matrix k, __global const char *basis, __global const float *factor, float *vectors) {
+    const int dims = VLCI_CODE_DIMS(k.widths);
+    basis += (size_t)k.dim * HEAD_DIM;
+    for (int i = 0; i < dims; i++)
+        for (int d = 0; d < HEAD_DIM; d++) vectors[d * dims + i] = factor[k.dim + i] * (float)basis[(size_t)i * HEAD_DIM + d];
+}
+
+/* s of the 16 rows of a block, for each lane; t: [lane][HEAD_DIM], turned back to the run's first row. */
+static inline void dot_block(__global const uint *block, vlci_code_matrix k, __global const half *mean, const float *vectors,
+                             __global const float *within, const float *t, float16 *s) {
+    const int dims = VLCI_CODE_DIMS(k.widths);
+    float16 level[HEAD_DIM];
+    FOR_CODES(block, k.widths, level[i] = codes + offset_of(k.widths, i));
+    for (int lane = 0; lane < HEADS; lane++) s[lane] = 0.0f;
+#pragma unroll 1
+    for (int d = 0; d < HALF; d++) {
+        float16 low = vload_half(d, mean), high = vload_half(HALF + d, mean);
+        for (int i = 0; i < dims; i++) {
+            low += vectors[d * dims + i] * level[i];
+            high += vectors[(HALF + d) * dims + i] * level[i];
+        }
+        const float16 c = vload16(d, within), w = vload16(HALF + d, within);
+        const float16 x = low * c - high * w, y = high * c + low * w;
+#pragma unroll
+        for (int lane = 0; lane < HEADS; lane++)
+            s[lane] += t[lane * HEAD_DIM + d] * x + t[lane * HEAD_DIM + HALF + d] * y;
+    }
+}
+#endif
+
 static inline float max16(float16 x) {
     const float8 y = fmax(x.lo, HIGH8(float8, x));
     const float4 z = fmax(y.lo, y.hi);
@@ -362,16 +444,31 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
         m[t] = -INFINITY;
         l[t] = 0.0f;
     }
+#if ROWS
+    float vectors[HEAD_DIM * HEAD_DIM];
+    take_vectors(k, basis, factor, vectors);
+#endif
     for (int r = first; r < min(first + share, runs); r++) {
+#if ROWS
+        for (int e = 0; e < HEADS * HEAD_DIM; e++)
+            u[e / HEAD_DIM][e % HEAD_DIM] = turned(query_of(&p, e / HEAD_DIM, q, q_offset, q_stride, first_row),
+                                                   phase + (size_t)r * HEAD_DIM, scale, e % HEAD_DIM);
+#else
 #pragma unroll
         for (int t = 0; t < HEADS; t++)
             base[t] = project(query_of(&p, t, q, q_offset, q_stride, first_row), phase + (size_t)r * HEAD_DIM, scale, k,
                               mean + p.at * HEAD_DIM, basis, factor, u[t]);
+#endif
         for (int j = r * run; j < min((r + 1) * run, n); j += BLOCK) {
+#if ROWS
+            dot_block(words + k.words + (size_t)(j / BLOCK) * k_words, k, mean + p.at * HEAD_DIM, vectors,
+                      within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, u[0], s);
+#else
 #pragma unroll
             for (int t = 0; t < HEADS; t++) s[t] = base[t];
             FOR_CODES(words + k.words + (size_t)(j / BLOCK) * k_words, k.widths,
                       for (int t = 0; t < HEADS; t++) s[t] += u[t][i] * codes);
+#endif
 #pragma unroll
             for (int t = 0; t < HEADS; t++) {
                 const float keep = weigh_block(&s[t], n - j, &m[t], &l[t]);

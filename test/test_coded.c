@@ -36,6 +36,8 @@ static const problem problems[] = {
     {"long runs", 2, 4, 64, 330, 300, 128, 90.0, BF16, 9, 33},
     {"many lanes", 1, 8, 64, 150, 131, 32, 400.0, BF16, 11, 0},
     {"eight bits", 1, 3, 64, 100, 90, 64, 1024.0, BF16, 1, 1},
+    {"row by row", 2, 2, 32, 90, 75, 1, 60.0, F32, 1, 4},
+    {"row by row, many lanes", 1, 8, 64, 150, 131, 1, 200.0, BF16, 11, 3},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems, SMALL = 5 };
 
@@ -238,7 +240,7 @@ START_TEST(as_exact_as_its_bits) {
     double miss[4] = {0.0};
     if (suite_reduced()) return;
     for (int b = 0; b < 4; b++) {
-        problem p = {"more bits", 1, 2, 32, 90, 75, 32, bits[b], F32, 1, 3};
+        problem p = {"more bits", 1, 2, 32, 90, 75, _i ? 1 : 32, bits[b], F32, 1, 3};
         coding_case c;
         make(&p, &c);
         ref_codes read = ref_codes_read(c.codes);
@@ -258,6 +260,46 @@ START_TEST(as_exact_as_its_bits) {
     for (int b = 1; b < 4; b++)
         ck_assert_msg(miss[b] < miss[b - 1] / 2.0, "%g, then %g", miss[b - 1], miss[b]);
     ck_assert_double_lt(miss[3], miss[0] / 500.0);
+}
+END_TEST
+
+/* ---- phases -------------------------------------------------------------------------------------------- */
+
+enum { PHASES = 90, WIDE = 20 };
+
+/* Angle of pair d of row j: positions one after another; the same with a gap of text; or those of a grid, y
+ * for some pairs, x for the others. */
+static double angle(int way, int j, int d) {
+    double frequency = pow(100.0, -d / 8.0);
+    int position = way == 1 && j >= 40 ? j + 7 : way < 2 ? j : d % 2 ? j / WIDE : j % WIDE;
+    return (1000 + position) * frequency;
+}
+
+/* Each row's phase comes back from its run's and what it has beyond; as few tables as positions need. */
+START_TEST(phases_of_runs) {
+    static const int patterns[] = {1, 2, 4}; /* runs begin at x = 0, 16, 12, 8 and, like the first, 4 */
+    float phase[PHASES * 16];
+    for (int j = 0; j < PHASES; j++)
+        for (int d = 0; d < 8; d++) {
+            phase[16 * j + d] = (float)cos(angle(_i, j, d));
+            phase[16 * j + 8 + d] = (float)sin(angle(_i, j, d));
+        }
+    cl_mem memory = suite_upload(phase, sizeof phase);
+    vlci_phases p;
+    ck_ok(vlci_phases_find(suite_device(), memory, PHASES, 16, &p));
+    ck_assert_int_eq(p.runs, 6);
+    ck_assert_int_eq(p.n, patterns[_i]);
+    for (int j = 0; j < PHASES; j++)
+        for (int d = 0; d < 8; d++) {
+            const float *first = p.first + 16 * (j / 16),
+                        *within = p.within + 256 * p.pattern[j / 16] + j % 16;
+            double c = (double)within[16 * d], s = (double)within[16 * (8 + d)];
+            double cosine = first[d] * c - first[8 + d] * s, sine = first[8 + d] * c + first[d] * s;
+            ck_assert_double_eq_tol(cosine, cos(angle(_i, j, d)), 2e-3);
+            ck_assert_double_eq_tol(sine, sin(angle(_i, j, d)), 2e-3);
+        }
+    vlci_phases_release(&p);
+    suite_release(memory);
 }
 END_TEST
 
@@ -298,7 +340,8 @@ int main(void) {
     suite_balance(all);
     tcase_add_loop_test(all, against_the_rows_they_stand_for, 0, PROBLEMS);
     tcase_add_test(all, two_turns);
-    tcase_add_test(all, as_exact_as_its_bits);
+    tcase_add_loop_test(all, as_exact_as_its_bits, 0, 2);
+    tcase_add_loop_test(all, phases_of_runs, 0, 3);
     tcase_add_test(all, forks_and_marks_share_them);
     suite_add_tcase(suite, all);
     return suite_run(suite);

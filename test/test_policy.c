@@ -243,6 +243,8 @@ START_TEST(test_texts) {
         {"storage", "coded:62.5:blk:16", "coded:62.5:blk:16"},
         {"storage", "coded:blk:1048576", "coded:rotated"},
         {"storage", "coded:4096:rotated", "coded:4096:rotated"},
+        {"storage", "coded:pre", "coded:pre"},
+        {"storage", "coded:48:pre", "coded:48:pre"},
         {"storage", "bits:4/2", "bits:4/2"},
         {"storage", "bits:4/2:64", "bits:4/2"},
         {"storage", "bits:8/3:1024", "bits:8/3:1024"},
@@ -379,7 +381,8 @@ START_TEST(test_bad_texts) {
                                            "coded:4097",
                                            "coded80",
                                            "coded:80:",
-                                           "coded:80:pre",
+                                           "coded:80:pre:1",
+                                           "coded:80:prev",
                                            "coded:blk:24",
                                            "coded:blk:8",
                                            "exact:80",
@@ -404,7 +407,7 @@ START_TEST(test_bad_texts) {
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
-    EACH(storages, "storage", "coded[:BITS][:blk:RUN or :rotated]");
+    EACH(storages, "storage", "coded[:BITS][:pre, :blk:RUN or :rotated]");
 #undef EACH
 }
 END_TEST
@@ -442,6 +445,9 @@ START_TEST(test_coded) {
     o.defer = 0;
     ck_ok(vlci_policy_read(&o, &r));
     ck_assert(r.coded && r.bits == 80.0 && r.run == 128 && r.defer == 0);
+    o.run = VLCACHE_RUN_ROW;
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.run == 1);
     o = options_of("h2o");
     o.storage = VLCACHE_STORAGE_CODED;
     ck_ok(vlci_policy_read(&o, &r));
@@ -499,6 +505,8 @@ START_TEST(test_bits) {
     REFUSED("vlcache", "key_bits: is 16", bad_.storage = VLCACHE_STORAGE_BITS, bad_.key_bits = 16);
     REFUSED("vlcache", "run: is 48, must be a power of two, from 16", bad_.storage = VLCACHE_STORAGE_BITS,
             bad_.run = 48);
+    REFUSED("vlcache", "run: is 1, must be a power of two, from 16", bad_.storage = VLCACHE_STORAGE_BITS,
+            bad_.run = VLCACHE_RUN_ROW);
     REFUSED("vlcache", "run: is 2048", bad_.storage = VLCACHE_STORAGE_BITS, bad_.run = 2048);
     REFUSED("vlcache", "bits: is 80, must not be given", bad_.storage = VLCACHE_STORAGE_BITS,
             bad_.bits = 80.0);

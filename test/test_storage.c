@@ -38,7 +38,8 @@ START_TEST(as_the_full_cache) {
     } ways[] = {{"coded", 1.0, 4},
                 {"coded:4096", 0.1, 4},
                 {"coded:4096:blk:16", 1.0, 0},
-                {"coded:600:rotated", 1.0, 1}};
+                {"coded:600:rotated", 1.0, 1},
+                {"coded:600:pre", 1.0, 4}};
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
     vlcache_session *coded = open_with(ways[_i].storage, ways[_i].budget, ways[_i].defer);
@@ -241,6 +242,40 @@ START_TEST(forks) {
 }
 END_TEST
 
+static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded", "bits:8/8"};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static bool hear_way(void *user, size_t way, const vlcache_answer *answer) {
+    vlcache_session *alone = open_bits("h2o", ways[way], 0.3);
+    const vlcache_answer *own = NULL;
+    ck_ok(talk_ask(alone, user, QUESTION, NULL, 8, &own));
+    same_tokens(own, answer);
+    ck_assert_uint_eq(own->compress.bytes_kept, answer->compress.bytes_kept);
+    vlcache_session_destroy(&alone);
+    return true;
+}
+
+/* Several ways to store one prompt, which share what was built for them: each answers as it does alone. */
+START_TEST(ways_side_by_side) {
+    vlcache_compress_options options[WAYS];
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    for (int i = 0; i < WAYS; i++) {
+        options[i] = talk_way("h2o", 0.3);
+        ck_ok(vlcache_compress_set(&options[i], "storage", ways[i]));
+    }
+    prompt.text = QUESTION;
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    generate.max_tokens = 8;
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, options, WAYS, hear_way, image));
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* What does not go together is refused when the session is made. */
 START_TEST(what_does_not_go_together) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
@@ -277,12 +312,13 @@ int main(void) {
     Suite *suite = suite_create("storage");
     TCase *all = tcase_create("storage");
     talk_models(all);
-    tcase_add_loop_test(all, as_the_full_cache, 0, 4);
+    tcase_add_loop_test(all, as_the_full_cache, 0, 5);
     tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
     tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
     tcase_add_test(all, forks);
+    tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
     tcase_add_test(all, json_of_the_tool);
     suite_add_tcase(suite, all);

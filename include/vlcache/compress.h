@@ -143,10 +143,12 @@ typedef enum vlcache_storage {
     VLCACHE_STORAGE_EXACT, /**< "exact": as they were computed */
     VLCACHE_STORAGE_CODED, /**< "coded[:BITS][:DOMAIN]": BITS of a visual row and kv head, keys and values
                                 together; without them, as many as the budget, in bytes, has room for.
-                                DOMAIN: "blk:RUN": keys keep their rotary phase relative to the middle of
-                                their run of RUN rows; "rotated": the whole of it. It keeps every row, so it
-                                goes with allocation "uniform", selection "per-head", pooling "none" and
-                                summary "none"; scores say where bits go */
+                                DOMAIN: "pre": keys have none of their rotary phase, which takes fewest
+                                bits, and most work: decode makes each of them again, in registers, to turn
+                                the query by its position; "blk:RUN": keys keep their phase relative to the
+                                middle of their run of RUN rows; "rotated": the whole of it. It keeps every
+                              row, so it goes with allocation "uniform", selection "per-head", pooling "none"
+                              and summary "none"; scores say where bits go */
     VLCACHE_STORAGE_BITS,  /**< "bits:K/V[:RUN]": the rows that are kept, centroids among them, at K bits a
                                 number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
                                 each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
@@ -158,6 +160,8 @@ typedef enum vlcache_storage {
 
 /** A run of all rows: DOMAIN "rotated". */
 #define VLCACHE_RUN_ALL (1 << 20)
+/** A run of one row: DOMAIN "pre". */
+#define VLCACHE_RUN_ROW 1
 
 /**
  * How a session compresses its KV cache; start from VLCACHE_COMPRESS_OPTIONS_INIT. A policy is a row of a
@@ -199,8 +203,9 @@ typedef struct vlcache_compress_options {
     double centroids; /**< of "kmeans" and "spread": share of a layer's rows that are centroids, above 0
                            and below 1; VLCACHE_AS_POLICY */
     vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
-    int run;     /**< of "coded": rows of a run, a power of two from 16 to VLCACHE_RUN_ALL; of "bits": rows of
-                      keys and channels of values that share a scale, from 16 to 1024; 0: the policy's, or 64 */
+    int run; /**< of "coded": rows of a run, VLCACHE_RUN_ROW or a power of two from 16 to VLCACHE_RUN_ALL; of
+                "bits": rows of keys and channels of values that share a scale, from 16 to 1024; 0: the
+                policy's, or 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
     int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */

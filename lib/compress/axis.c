@@ -299,7 +299,8 @@ static void write_summary(const vlcache_compress_options *o, char text[VLCACHE_A
 /* RUN: a power of two. */
 static bool read_domain(const char *at, vlcache_compress_options *o) {
     if (strcmp(at, "rotated") == 0) o->run = VLCACHE_RUN_ALL;
-    if (o->run == VLCACHE_RUN_ALL) return true;
+    if (strcmp(at, "pre") == 0) o->run = VLCACHE_RUN_ROW;
+    if (o->run) return true;
     return word(&at, "blk:") && whole(&at, 16, VLCACHE_RUN_ALL, &o->run) && !(o->run & (o->run - 1)) &&
            ended(at);
 }
@@ -345,8 +346,8 @@ static void write_storage(const vlcache_compress_options *o, char text[VLCACHE_A
                 o->storage == VLCACHE_STORAGE_CODED && o->bits > 0.0 ? o->bits : -1.0);
     size_t n = strlen(text);
     if (o->storage != VLCACHE_STORAGE_CODED || o->run == VLCI_USUAL_RUN) return;
-    if (o->run == VLCACHE_RUN_ALL)
-        snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":rotated");
+    if (o->run == VLCACHE_RUN_ALL || o->run == VLCACHE_RUN_ROW)
+        snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":%s", o->run == VLCACHE_RUN_ROW ? "pre" : "rotated");
     else
         snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":blk:%d", o->run);
 }
@@ -375,7 +376,8 @@ static const struct axis {
      "from 0 to 100"},
     {"storage", UP_TO(value_bits), read_storage, write_storage,
      "exact, bits:K/V[:GROUP] (K and V 2, 3, 4 or 8, GROUP a power of two from 16 to 1024) or "
-     "coded[:BITS][:blk:RUN or :rotated], BITS from 1 to 4096 of a row and kv head, RUN a power of two from "
+     "coded[:BITS][:pre, :blk:RUN or :rotated], BITS from 1 to 4096 of a row and kv head, RUN a power of two "
+     "from "
      "16"},
 };
 enum { AXES = sizeof axes / sizeof *axes };

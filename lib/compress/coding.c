@@ -48,6 +48,7 @@ static bool is_visual(const vlci_compress_prompt *p, int row, int *next) {
 /* Rows of a run: a power of two, so that tiles of rows are whole runs or parts of one. */
 static int fit_run(int run, int n) {
     int whole = VLCI_CODE_RUN_MIN;
+    if (run == 1) return run;
     while (whole < n && whole < run) whole *= 2;
     return whole;
 }
@@ -110,6 +111,7 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_memory_release(c->device, &c->rows.text_at);
     vlci_memory_release(c->device, &c->rows.phase);
     vlci_memory_release(c->device, &c->queries);
+    vlci_phases_release(&c->phases);
     vlci_codes_release(&c->codes);
     vlci_free(c->n_queries);
     vlci_free(c);
@@ -168,6 +170,7 @@ static int padded(const vlci_coding *c) {
 }
 
 static vlci_codes shape_of(const vlci_coding *c) {
+    int run = c->rows.run == 1 ? VLCI_CODE_RUN_MIN : c->rows.run;
     return (vlci_codes){.device = c->device,
                         .read = &c->kernels->attention,
                         .layers = c->shape.layers,
@@ -175,8 +178,9 @@ static vlci_codes shape_of(const vlci_coding *c) {
                         .head_dim = c->shape.head_dim,
                         .rows = c->rows.n,
                         .texts = c->rows.texts,
-                        .run = c->rows.run,
-                        .runs = vlci_codes_runs(c->rows.n, c->rows.run)};
+                        .run = run,
+                        .runs = vlci_codes_runs(c->rows.n, run),
+                        .patterns = c->phases.n};
 }
 
 /* Bits of a row in all heads together that the budget leaves, and what each dimension costs beside: its
@@ -297,7 +301,9 @@ static vlcache_status make_codes(vlci_coding *c, const uint8_t *bits) {
     if (!status) status = place(c, bits, &shape, matrix);
     if (!status) status = vlci_codes_create(&shape, &c->codes);
     if (!status) status = vlci_write_later(c->device, c->codes->matrix, 0, matrix, n * sizeof *matrix);
-    if (!status)
+    if (!status && c->phases.n)
+        status = vlci_phases_write(&c->phases, c->codes);
+    else if (!status)
         status = vlci_copy(c->device, c->rows.phase, 0, c->codes->phase, 0,
                            (size_t)shape.runs * (size_t)shape.head_dim * sizeof(cl_float));
     if (!status) c->bytes = vlci_codes_count(c->codes);
@@ -313,6 +319,8 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
     uint8_t *bits = vlci_alloc(n, sizeof *bits);
     vlcache_status status = energy && bits ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
     if (!status) status = read_numbers(c, seen, &read);
+    if (!status && c->rows.run == 1 && !c->phases.n)
+        status = vlci_phases_find(c->device, c->rows.phase, c->rows.n, c->shape.head_dim, &c->phases);
     if (!status) status = check_finite(c, &read);
     if (!status) {
         weigh(c, &read, energy);

@@ -8,6 +8,7 @@
 #define VLCI_COMPRESS_CODING_H
 
 #include "compress/code.h"
+#include "compress/phases.h"
 #include "compress/policy.h"
 #include "compress/score.h"
 
@@ -27,8 +28,10 @@ typedef struct vlci_coding {
     double bits, budget; /**< of a row and head, keys and values: 0: as the budget has it */
     int tokens;
     vlci_code_rows rows;
-    bool phased;        /**< rows.phase is written */
-    cl_mem queries;     /**< f32 [layers][kv_heads]: sums of squares */
+    bool phased; /**< rows.phase is written */
+    vlci_phases
+        phases;     /**< of rows that are turned one by one (rows.run is 1); found when bits are shared out */
+    cl_mem queries; /**< f32 [layers][kv_heads]: sums of squares */
     int64_t *n_queries; /**< [layers]: query rows of a kv head that they are of */
     vlci_code_room room;
     vlci_code_measured measured;

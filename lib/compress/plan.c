@@ -73,6 +73,8 @@ vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_sh
     if (!status) status = vlci_topk_open(device, &k->topk);
     if (!status) status = vlci_compact_open(device, shape, &k->compact);
     if (!status && recipe->coded) status = vlci_coding_open(device, shape, &k->coding);
+    if (!status && recipe->coded && recipe->run == VLCACHE_RUN_ROW)
+        status = vlci_coded_open_rows(&k->coding.attention);
     if (!status && recipe->quantised) status = vlci_quantise_open(device, shape, recipe, &k->quantise);
     return status ? status : vlci_summary_open(device, shape, recipe, &k->summary);
 }

@@ -210,6 +210,9 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
     bool pooled = o->pooling == VLCACHE_POOLING_LINE || o->pooling == VLCACHE_POOLING_GRID;
     bool summed = o->summary == VLCACHE_SUMMARY_KMEANS || o->summary == VLCACHE_SUMMARY_SPREAD;
     bool coded = o->storage == VLCACHE_STORAGE_CODED, quantised = o->storage == VLCACHE_STORAGE_BITS;
+    int run = !o->run                              ? NOT
+              : coded && o->run == VLCACHE_RUN_ROW ? VLCI_USUAL_RUN
+                                                   : o->run; /* a row is good */
     int most_run = quantised ? VLCI_USUAL_GROUP_MAX : VLCACHE_RUN_ALL;
     const number numbers[] = {
         {"budget", NULL, true, o->budget, 0, 1, ABOVE},
@@ -225,7 +228,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"defer_weight", "defer", o->defer > 0, o->defer_weight, 0, 1e6, ANY},
         {"iterations", "summary", summed, o->iterations, 0, 100, ANY},
         {"centroids", "summary", summed, o->centroids, 0, 1, BETWEEN},
-        {"run", "storage", coded || quantised, o->run ? o->run : NOT, 16, most_run, POWER},
+        {"run", "storage", coded || quantised, run, 16, most_run, POWER},
         {"bits", "storage", coded && o->bits != 0.0, o->bits == 0.0 ? NOT : o->bits, 1, 4096, ANY},
         {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
         {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},

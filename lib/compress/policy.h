@@ -44,8 +44,8 @@ typedef struct vlci_recipe {
     bool coded;   /**< visual rows are kept in few bits, all of them */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
-    int run; /**< coded rows that are rotated together; of quantised ones: rows of keys, channels of values
-                that share a scale */
+    int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,
+                channels of values that share a scale */
     bool quantised; /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
     int key_bits, value_bits;
     int n_shares; /**< of an allocation by layers: of the model's layers */

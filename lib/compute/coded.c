@@ -40,10 +40,10 @@ vlcache_status vlci_coded_check(int head_dim) {
                      VLCI_CODE_DIM_MAX);
 }
 
-static vlcache_status get(const vlci_coded_kernels *k, const char *name, const vlci_kernel **out) {
-    char options[112], cap[VLCI_ATTENTION_CAP];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d%s", k->shape.head_dim, k->lanes,
-             k->wide ? 16 : 1, vlci_attention_cap(k->shape.cap, cap));
+static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
+    char options[128], cap[VLCI_ATTENTION_CAP];
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d -DROWS=%d%s", k->shape.head_dim,
+             k->lanes, k->wide ? 16 : 1, rows, vlci_attention_cap(k->shape.cap, cap));
     return vlci_kernel_get(k->device, "attention_coded.cl", name, options, out);
 }
 
@@ -51,18 +51,31 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, const v
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out) {
     const char *rung;
-    *out = (vlci_coded_kernels){.device = device, .shape = *shape, .lanes = 1};
+    *out =
+        (vlci_coded_kernels){.device = device, .shape = *shape, .lanes = 1, .attend_rows = out->attend_rows};
     vlcache_status status = vlci_coded_check(shape->head_dim);
     if (!status) status = vlci_rung(device, &vlci_coded_ladder, choose(device), &rung);
     if (status) return status;
     while (out->lanes < LANES_MAX && out->lanes < group_of(out)) out->lanes *= 2;
     out->wide = strcmp(rung, "wide") == 0;
     if (!out->wide) {
-        status = get(out, "attention_coded", &out->attend);
+        status = get(out, "attention_coded", false, &out->attend);
         if (!status && out->attend->max_group < VLCI_CODED_ITEMS) out->wide = true;
     }
-    if (!status && out->wide) status = get(out, "attention_coded_wide", &out->attend);
-    return status ? status : get(out, "attention_coded_merge", &out->merge);
+    if (!status && out->wide) status = get(out, "attention_coded_wide", false, &out->attend);
+    return status ? status : get(out, "attention_coded_merge", false, &out->merge);
+}
+
+vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
+    vlcache_status status =
+        get(k, k->wide ? "attention_coded_wide" : "attention_coded", true, &k->attend_rows);
+    if (!status && !k->wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
+        status = vlci_fail(VLCACHE_E_UNSUPPORTED,
+                           "compress: storage: coded rows that are turned one by one: "
+                           "work-groups of %zu are too small; use blk:16, or "
+                           "VLCACHE_VARIANT=attention_coded:wide",
+                           k->attend_rows->max_group);
+    return status;
 }
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
@@ -93,13 +106,14 @@ static vlcache_status attend(const vlci_codes *c, int layer, const vlci_attentio
     const vlci_coded_kernels *k = c->read;
     vlci_grid grid = VLCI_GRID((size_t)(p->shares + (c->texts > 0)), (size_t)c->kv_heads * p->groups, 1,
                                k->wide ? 1 : VLCI_CODED_ITEMS, 1, 1);
-    return VLCI_LAUNCH(k->device, k->attend, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
-                       VLCI_U32(a->q_stride), VLCI_I32(p->first), VLCI_I32(p->rows), VLCI_I32(k->shape.heads),
-                       VLCI_I32(c->kv_heads), VLCI_F32(a->scale), VLCI_MEM(c->matrix), VLCI_MEM(c->mean),
-                       VLCI_MEM(c->basis), VLCI_MEM(c->factor), VLCI_MEM(c->words), VLCI_MEM(c->phase),
-                       VLCI_MEM(c->text), VLCI_MEM(c->scale), VLCI_I32(layer), VLCI_I32(c->rows),
-                       VLCI_I32(c->run), VLCI_I32(c->texts), VLCI_MEM(a->scratch), VLCI_I32(p->share),
-                       VLCI_I32(p->shares));
+    const vlci_kernel *kernel = c->patterns ? k->attend_rows : k->attend;
+    return VLCI_LAUNCH(k->device, kernel, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset), VLCI_U32(a->q_stride),
+                       VLCI_I32(p->first), VLCI_I32(p->rows), VLCI_I32(k->shape.heads), VLCI_I32(c->kv_heads),
+                       VLCI_F32(a->scale), VLCI_MEM(c->matrix), VLCI_MEM(c->mean), VLCI_MEM(c->basis),
+                       VLCI_MEM(c->factor), VLCI_MEM(c->words), VLCI_MEM(c->phase), VLCI_MEM(c->within),
+                       VLCI_MEM(c->pattern), VLCI_MEM(c->text), VLCI_MEM(c->scale), VLCI_I32(layer),
+                       VLCI_I32(c->rows), VLCI_I32(c->run), VLCI_I32(c->texts), VLCI_MEM(a->scratch),
+                       VLCI_I32(p->share), VLCI_I32(p->shares));
 }
 
 static vlcache_status merge(const vlci_codes *c, int layer, const vlci_attention *a, const piece *p) {

@@ -20,15 +20,19 @@ typedef struct vlci_coded_kernels {
     bool wide;
     int lanes; /**< query rows of heads that go together */
     const vlci_kernel *attend, *merge;
+    const vlci_kernel *attend_rows; /**< where rows are turned one by one; NULL: not opened */
 } vlci_coded_kernels;
 
 /** Whether rows of this shape can be coded. Errors: VLCACHE_E_UNSUPPORTED (head_dim). */
 vlcache_status vlci_coded_check(int head_dim);
 
-/** Chooses the rung and builds its kernels. Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT
- * (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
+/** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.
+ * Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out);
+
+/** Adds what reads codes with patterns to kernels that are open. Errors: VLCACHE_E_BUILD. */
+vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
 
 /**
  * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one

@@ -9,6 +9,15 @@ static size_t n_matrices(const vlci_codes *c) {
     return (size_t)c->layers * (size_t)c->kv_heads * 2;
 }
 
+/* What rows have beyond their run's first, and which of it a run has. */
+static uint64_t patterns_bytes(const vlci_codes *c) {
+    return (uint64_t)c->patterns * (uint64_t)c->head_dim * VLCI_CODE_RUN_MIN * sizeof(cl_float);
+}
+
+static uint64_t pattern_bytes(const vlci_codes *c) {
+    return c->patterns ? (uint64_t)c->runs * sizeof(cl_int) : 0;
+}
+
 vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
     uint64_t dim = (uint64_t)c->head_dim;
     return (vlci_codes_bytes){.words = (uint64_t)c->n_words * sizeof(cl_uint),
@@ -16,7 +25,8 @@ vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
                               .bases = (uint64_t)c->dims * (dim + sizeof(cl_float)),
                               .means = n_matrices(c) * dim * sizeof(cl_half),
                               .tables = n_matrices(c) * sizeof(vlci_code_matrix) +
-                                        (uint64_t)c->runs * dim * sizeof(cl_float)};
+                                        (uint64_t)c->runs * dim * sizeof(cl_float) + patterns_bytes(c) +
+                                        pattern_bytes(c)};
 }
 
 static vlcache_status allocate(vlci_codes *c) {
@@ -37,6 +47,12 @@ static vlcache_status allocate(vlci_codes *c) {
     if (!status)
         status = vlci_memory_create(device, (size_t)c->runs * dim * sizeof(cl_float), "coded rows: phases",
                                     &c->phase);
+    if (!status && c->patterns)
+        status = vlci_memory_create(device, (size_t)patterns_bytes(c), "coded rows: phases within runs",
+                                    &c->within);
+    if (!status && c->patterns)
+        status =
+            vlci_memory_create(device, (size_t)pattern_bytes(c), "coded rows: phases of runs", &c->pattern);
     return status;
 }
 
@@ -47,7 +63,8 @@ vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out) {
     *c = *shape;
     c->references = 1;
     c->before = NULL;
-    c->matrix = c->mean = c->basis = c->factor = c->words = c->text = c->scale = c->phase = NULL;
+    c->matrix = c->mean = c->basis = c->factor = c->words = c->text = c->scale = c->phase = c->within =
+        c->pattern = NULL;
     vlcache_status status = allocate(c);
     if (status)
         vlci_codes_release(&c);
@@ -66,8 +83,8 @@ void vlci_codes_release(vlci_codes **handle) {
     *handle = NULL;
     while (c && --c->references == 0) {
         vlci_codes *before = c->before;
-        cl_mem *memory[] = {&c->matrix, &c->mean, &c->basis, &c->factor,
-                            &c->words,  &c->text, &c->scale, &c->phase};
+        cl_mem *memory[] = {&c->matrix, &c->mean,  &c->basis, &c->factor, &c->words,
+                            &c->text,   &c->scale, &c->phase, &c->within, &c->pattern};
         for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(c->device, memory[i]);
         vlci_free(c);
         c = before;

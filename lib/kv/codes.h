@@ -8,6 +8,9 @@
  * byte(j, .)
  *
  * R turns by the phase of a run's middle row, so that a query is turned back and projected once a run.
+ *
+ * With patterns R turns each row by its own phase. A run is VLCI_CODE_RUN_MIN rows then; what a row's phase
+ * is beyond that of its run's first is the same in many runs, and stands once for all that have it.
  */
 #ifndef VLCI_KV_CODES_H
 #define VLCI_KV_CODES_H
@@ -24,6 +27,7 @@ typedef struct vlci_codes {
     int rows, run, runs; /**< visual rows of a head, of a run; runs */
     int texts;           /**< text rows of a head */
     int dims;            /**< of all matrices */
+    int patterns;        /**< 0: all rows of a run are turned alike */
     size_t n_words;
     cl_mem matrix; /**< vlci_code_matrix [layers][kv_heads][2] */
     cl_mem mean;   /**< f16 [layers][kv_heads][2][head_dim] */
@@ -32,7 +36,11 @@ typedef struct vlci_codes {
     cl_mem words;  /**< uint [n_words] */
     cl_mem text;   /**< int8 [layers][kv_heads][2][texts][head_dim] */
     cl_mem scale;  /**< f32 [layers][kv_heads][2][texts] */
-    cl_mem phase;  /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows */
+    cl_mem phase;  /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows; with patterns of
+                      their  first */
+    cl_mem within; /**< f32 [patterns][head_dim][VLCI_CODE_RUN_MIN]: the same of a row beyond its run's first;
+                      NULL: none */
+    cl_mem pattern; /**< int [runs]: which of them a run has */
 } vlci_codes;
 
 /** Bytes of each part, for one accountant: what is allocated is their sum. */

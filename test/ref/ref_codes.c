@@ -33,6 +33,8 @@ ref_codes ref_codes_read(const vlci_codes *k) {
                    .scale = take(k->scale, texts * sizeof *c.scale),
                    .phase = take(k->phase, (size_t)k->runs * dim * sizeof *c.phase),
                    .words = take(k->words, k->n_words * sizeof *c.words)};
+    c.within = take(k->within, (size_t)k->patterns * dim * 16 * sizeof *c.within);
+    c.pattern = take(k->pattern, k->patterns ? (size_t)k->runs * sizeof *c.pattern : 0);
     uint16_t *mean = take(k->mean, n * dim * sizeof *mean);
     ck_assert_ptr_nonnull(c.mean);
     for (size_t i = 0; i < n * dim; i++) c.mean[i] = half_value(mean[i]);
@@ -59,6 +61,17 @@ int ref_codes_code(const ref_codes *c, int matrix, int i, int row) {
     return (int)(c->words[block + (size_t)(bit / 32)] >> bit % 32 & ((1u << bits) - 1u));
 }
 
+/* Turns a row by what its phase is beyond its run's first. */
+static void turn_within(const ref_codes *c, int row, double *out) {
+    int dim = c->codes->head_dim, half = dim / 2;
+    const float *within = c->within + (size_t)c->pattern[row / 16] * (size_t)(16 * dim) + row % 16;
+    for (int d = 0; d < half; d++) {
+        double low = out[d], high = out[half + d], cosine = within[16 * d], sine = within[16 * (half + d)];
+        out[d] = low * cosine - high * sine;
+        out[half + d] = high * cosine + low * sine;
+    }
+}
+
 void ref_codes_row(const ref_codes *c, int matrix, int row, double *out) {
     int dim = c->codes->head_dim, half = dim / 2;
     const float *phase = c->phase + (size_t)(row / c->codes->run) * (size_t)dim;
@@ -69,6 +82,7 @@ void ref_codes_row(const ref_codes *c, int matrix, int row, double *out) {
         for (int d = 0; d < dim; d++)
             out[d] += level * c->factor[at] * c->basis[at * (size_t)dim + (size_t)d];
     }
+    if (matrix % 2 == 0 && c->codes->patterns) turn_within(c, row, out);
     for (int d = 0; d < half && matrix % 2 == 0; d++) {
         double low = out[d], high = out[half + d], cosine = phase[d], sine = phase[half + d];
         out[d] = low * cosine - high * sine;
@@ -89,5 +103,7 @@ void ref_codes_release(ref_codes *c) {
     free(c->factor);
     free(c->scale);
     free(c->phase);
+    free(c->within);
+    free(c->pattern);
     free(c->words);
 }

@@ -12,7 +12,8 @@ typedef struct ref_codes {
     vlci_code_matrix *matrix;
     float *mean; /**< [matrices][head_dim] */
     int8_t *basis, *text;
-    float *factor, *scale, *phase;
+    float *factor, *scale, *phase, *within;
+    int32_t *pattern;
     uint32_t *words;
 } ref_codes;
 
