@@ -100,19 +100,13 @@ END_TEST
 /* ---- what is told -------------------------------------------------------------------------------------- */
 
 START_TEST(sections_stand_there) {
-    static const char *const parts[] = {"<section id=\"positions\"",
-                                        "<section id=\"coherence\"",
-                                        "<section id=\"layers\"",
-                                        "<section id=\"spectrum\"",
-                                        "<section id=\"visual\"",
-                                        "<section id=\"rare\"",
-                                        "id=\"chart-layers\"",
-                                        "id=\"chart-spectrum-bits\"",
-                                        "id=\"chart-visual\"",
-                                        "id=\"chart-positions-3\"",
-                                        "id=\"layers-table\"",
-                                        "id=\"rare-table\"",
-                                        "1 of 1, 1 of 1"};
+    static const char *const parts[] = {"<section id=\"positions\"", "<section id=\"coherence\"",
+                                        "<section id=\"layers\"",    "<section id=\"spectrum\"",
+                                        "<section id=\"visual\"",    "<section id=\"rare\"",
+                                        "id=\"chart-layers\"",       "id=\"chart-spectrum-bits\"",
+                                        "id=\"chart-visual\"",       "id=\"chart-positions-3\"",
+                                        "id=\"layers-table\"",       "id=\"rare-table\"",
+                                        "id=\"chart-rare\"",         "1 of 1, 1 of 1"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         ck_assert_msg(strstr(html, parts[i]) != NULL, "no %s", parts[i]);
     static const char *const absent[] = {"id=\"ablation\"", "id=\"threshold\"", "\"nan", ">nan", ">inf"};

@@ -156,6 +156,23 @@ static void check_answer(const fixture *f, const vlcache_answer *a, bool compres
     ck_assert_mem_eq(a->tokens, f->greedy->i32, f->greedy->n * sizeof *a->tokens);
 }
 
+/* All rows of a text model's prompt are coded: it has no others. */
+static void check_coded(const fixture *f) {
+    vlcache_compress_options coded = talk_way("coded", 0.5);
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_session *session = NULL;
+    vlcache_compress_layer layer;
+    if (f->model->config.text.head_dim % 16) return;
+    coded.bits = 64;
+    options.compress = &coded;
+    ck_ok(vlcache_session_create(f->model, &options, &session));
+    const vlcache_answer *a = ask(session, 8);
+    ck_ok(vlcache_session_layer(session, 0, &layer));
+    ck_assert_int_eq(layer.coded, a->prompt_tokens);
+    ck_assert(a->compress.bits > 0.0 && a->compress.bits <= 64.0 && a->compress.bytes_text == 0);
+    vlcache_session_destroy(&session);
+}
+
 /* With all kept, a policy changes nothing; with less, the cache is as small as is said. Where the prompt does
  * not fit a window, there is no compression. */
 START_TEST(answers) {
@@ -175,6 +192,7 @@ START_TEST(answers) {
         const vlcache_answer *a = ask(small, 8);
         ck_assert(a->compressed && a->compress.tau == 32 && a->compress.fallback);
         ck_assert_double_eq_tol(a->compress.budget_kept, 0.5, 0.02);
+        check_coded(&f);
     }
     vlcache_session_destroy(&full);
     vlcache_session_destroy(&all);

@@ -162,6 +162,31 @@ static bool take_max_tokens(reader *r, item *it) {
     return true;
 }
 
+/* LONGEST: bytes of an expression; REPEATS: what all {n} of it multiply to, nested or not. */
+enum { LONGEST = 512, REPEATS = 256 };
+
+/* The largest number between braces, up to one beyond REPEATS. */
+static unsigned repeats_of(const char *at) {
+    unsigned most = 1, value = 0;
+    for (; *at && *at != '}'; at++) {
+        bool digit = *at >= '0' && *at <= '9';
+        value = digit && value <= REPEATS ? 10 * value + (unsigned)(*at - '0') : digit ? value : 0;
+        if (value > most) most = value;
+    }
+    return most <= REPEATS ? most : REPEATS + 1;
+}
+
+/* What the C library compiles and runs in little time and memory: no references back, few repeats. */
+static bool is_tame(const char *form) {
+    unsigned product = 1;
+    if (strlen(form) > LONGEST) return false;
+    for (const char *at = form; *at && product <= REPEATS; at++) {
+        if (*at == '{') product *= repeats_of(at + 1);
+        if (*at == '\\' && at[1] && *++at >= '0' && *at <= '9') return false;
+    }
+    return product <= REPEATS;
+}
+
 /* A prompt as it stands; what a whole answer looks like, as an extended regular expression. */
 static bool take_form(reader *r, item *it) {
     const json_t *raw = json_object_get(it->json, "raw"), *form = json_object_get(it->json, "form");
@@ -169,6 +194,11 @@ static bool take_form(reader *r, item *it) {
     it->raw = json_is_true(raw);
     if (!form) return true;
     if (!json_is_string(form)) return refuse(r, "\"form\": must be a regular expression");
+    if (!is_tame(json_string_value(form)))
+        return refuse(r,
+                      "\"form\": must have at most %d bytes, no references back, and repeats {n} that "
+                      "multiply to at most %d",
+                      LONGEST, REPEATS);
     it->has_form = regcomp(&it->form, json_string_value(form), REG_EXTENDED | REG_NOSUB) == 0;
     return it->has_form || refuse(r, "\"form\": is no extended regular expression");
 }

@@ -205,29 +205,79 @@ static void rare_rows(const report *r, const sheet *s, const sheet *twin, FILE *
     }
 }
 
+/* The rare tasks that can be compared, up to `s->n` of them: how many. */
+static size_t list_rare(const report *r, const sheet **found) {
+    const scores *s = r->outcome->scores;
+    size_t n = 0;
+    for (size_t i = 0; i < s->n && r->outcome->variants->n_policies > 1; i++) {
+        const sheet *twin = twin_of(s, &s->sheets[i]);
+        if (twin && twin->n && s->sheets[i].n) found[n++] = &s->sheets[i];
+    }
+    return n;
+}
+
+/* Two columns of points for each task and policy: rare ones and common ones. */
+static void draw_rare(const report *r, const sheet *const *found, size_t n, FILE *out) {
+    const variants *v = r->outcome->variants;
+    size_t lines = 2 * (v->n_policies - 1);
+    svg_point *points = memory_take(lines * n, sizeof *points);
+    svg_series *series = memory_take(lines, sizeof *series);
+    svg_tick *ticks = memory_take(n, sizeof *ticks);
+    char(*names)[96] = memory_take(lines, sizeof *names);
+    for (size_t k = 0; k < n; k++) ticks[k] = (svg_tick){(double)k, found[k]->group->task + strlen(rare)};
+    for (size_t l = 0; l < lines; l++) {
+        snprintf(names[l], sizeof names[l], "%.64s, %s", v->labels[1 + l / 2], l % 2 ? "common" : "rare");
+        series[l] = (svg_series){names[l], (int)l, points + l * n, n};
+        for (size_t k = 0; k < n; k++) {
+            size_t counted = 0;
+            const sheet *of = l % 2 ? twin_of(r->outcome->scores, found[k]) : found[k];
+            estimate e = solved(r, of, way_index(r, 1 + l / 2), &counted);
+            points[l * n + k] = (svg_point){(double)k, e.mean, e.low, e.high};
+        }
+    }
+    svg_chart chart = {.id = "rare",
+                       .title = "Retention of rare and of common things, for each policy",
+                       .x_title = "What is rare",
+                       .y_title = "Retention",
+                       .ticks = ticks,
+                       .n_ticks = n,
+                       .series = series,
+                       .n_series = lines,
+                       .wide = true,
+                       .dodge = true,
+                       .from_zero = true,
+                       .unit = "%",
+                       .whole = 100.0,
+                       .whole_name = "full cache"};
+    fputs("<figure>\n", out);
+    svg_write(out, &chart);
+    fputs("</figure>\n", out);
+    free(points);
+    free(series);
+    free(ticks);
+    free(names);
+}
+
 void section_rare(const report *r, FILE *out) {
     const scores *s = r->outcome->scores;
     char share[16];
-    bool any = false;
+    const sheet **found = memory_take(s->n + 1, sizeof *found);
+    size_t n = list_rare(r, found);
     table_share(r->outcome->variants->budgets[r->options->studies.budget], share);
-    for (size_t i = 0; i < s->n; i++) {
-        const sheet *twin = twin_of(s, &s->sheets[i]);
-        if (!twin || !twin->n || !s->sheets[i].n || r->outcome->variants->n_policies < 2) continue;
-        if (!any) {
-            page_section(
-                out, "rare", "Rare things and common ones",
-                "Whether what a model has seldom or never seen is lost first: only questions that the "
-                "full cache answers wholly count, so that both columns begin at 100.");
-            fputs(
-                "<div class=\"table\"><table id=\"rare-table\">\n<thead><tr><th scope=\"col\">of</th>"
-                "<th scope=\"col\">policy</th><th scope=\"col\">rare</th><th scope=\"col\">common</th>"
-                "<th scope=\"col\">questions</th></tr></thead>\n<tbody>\n",
-                out);
-        }
-        any = true;
-        rare_rows(r, &s->sheets[i], twin, out);
+    if (n) {
+        page_section(
+            out, "rare", "Rare things and common ones",
+            "Whether what a model has seldom or never seen is lost first: only questions that the full "
+            "cache answers wholly count, so that rare and common begin at 100.");
+        draw_rare(r, found, n, out);
+        fputs(
+            "<div class=\"table\"><table id=\"rare-table\">\n<thead><tr><th scope=\"col\">of</th>"
+            "<th scope=\"col\">policy</th><th scope=\"col\">rare</th><th scope=\"col\">common</th>"
+            "<th scope=\"col\">questions</th></tr></thead>\n<tbody>\n",
+            out);
+        for (size_t i = 0; i < n; i++) rare_rows(r, found[i], twin_of(s, found[i]), out);
+        fprintf(out, "</tbody>\n</table></div>\n<p class=\"note\">At %s of the cache.</p>\n", share);
+        page_section_end(out);
     }
-    if (!any) return;
-    fprintf(out, "</tbody>\n</table></div>\n<p class=\"note\">At %s of the cache.</p>\n", share);
-    page_section_end(out);
+    free(found);
 }
