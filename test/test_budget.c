@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "compress/budget.h"
+#include "compress/plan.h"
 #include "ref/ref_compress.h"
 #include "support/suite.h"
 
@@ -272,6 +272,24 @@ START_TEST(test_even) {
 }
 END_TEST
 
+/* ---- between tokens ------------------------------------------------------------------------------------ */
+
+/* Steps of decode that compressing a 7B model's prompt is spread over. */
+START_TEST(calls_of_long_prompts) {
+    static const struct {
+        int tokens, calls;
+    } prompts[] = {{1, 1}, {1536, 1}, {2048, 2}, {8192, 6}, {32768, 32}, {1 << 20, 32}};
+    const vlci_compress_shape shape = {32, 32, 8, 128, VLCACHE_DTYPE_BF16, 0};
+    const vlci_recipe exact = {.compresses = true}, coded = {.compresses = true, .coded = true},
+                      quantised = {.compresses = true, .quantised = true};
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
+        ck_assert_int_eq(vlci_compress_calls(&shape, &exact, prompts[i].tokens), prompts[i].calls);
+        ck_assert_int_eq(vlci_compress_calls(&shape, &coded, prompts[i].tokens), 1);
+        ck_assert_int_eq(vlci_compress_calls(&shape, &quantised, prompts[i].tokens), 1);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("budget");
     TCase *all = tcase_create("budget");
@@ -284,6 +302,7 @@ int main(void) {
     tcase_add_loop_test(all, test_adaptive, 0, KINDS);
     tcase_add_test(all, test_adaptive_by_hand);
     tcase_add_test(all, test_even);
+    tcase_add_test(all, calls_of_long_prompts);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -474,7 +474,7 @@ static uint64_t bytes_of(const vlci_recipe *r, const vlci_compress_shape *s,
 START_TEST(budgets_in_bytes) {
     static const int tokens[] = {5, 40, 700, 2000};
     static const double budgets[] = {0.02, 0.05, 0.1, 0.2, 0.6};
-    const vlci_compress_shape s = {4, 4, 2, 64, BF16};
+    const vlci_compress_shape s = {4, 4, 2, 64, BF16, 0};
     vlci_recipe r = {.quantised = true, .compresses = true, .recent = 0.1, .scoring = VLCI_SCORE_POST_VISION};
     const int n = tokens[_i / 5], widths[] = {2, 3, 4, 8};
     r.budget = budgets[_i % 5];
@@ -536,7 +536,7 @@ START_TEST(forks_and_marks_share_them) {
 END_TEST
 
 START_TEST(heads_that_are_none) {
-    vlci_compress_shape shape = {LAYERS, 2, 2, 40, F32};
+    vlci_compress_shape shape = {LAYERS, 2, 2, 40, F32, 0};
     vlci_recipe recipe = {.key_bits = 4, .value_bits = 2, .run = 64};
     vlci_quantise_kernels kernels;
     ck_fails(vlci_quantise_open(suite_device(), &shape, &recipe, &kernels), VLCACHE_E_UNSUPPORTED,

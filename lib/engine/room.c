@@ -100,7 +100,7 @@ static int64_t picture_pages(const vlcache_sequence *s) {
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
     int dropped = s->kv.store ? s->kv.held : 0; /* as soon as the turn begins */
-    if (!compresses(s) || s->prompt.n_sights) /* what replaces pictures is no more than one layer sees */
+    if (!compresses(s) || s->prompt.n_sights)   /* what replaces pictures is no more than one layer sees */
         return more_pages(s, 0, layers, n + answer) + picture_pages(s) - dropped;
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),

@@ -70,7 +70,7 @@ typedef struct room {
     bool operand;
 } room;
 
-enum { N_ROOMS = 8 };
+enum { N_ROOMS = 9 };
 
 /* Whether no layer needs room for gate and up beside each other, nor to bring what they make. */
 static bool gates_in_one(const vlcache_model *model) {
