@@ -104,6 +104,10 @@ static const problem problems[] = {
     {"window, decode in halves", 2, 8, 2, 128, true, BF16, {2, 1}, {300, 17}, BIASED, RANDOM, 0, 129},
     {"window of one", 1, 4, 4, 40, true, F16, {40}, {100}, 0, RANDOM, 60, 1},
     {"wide window", 1, 8, 2, 64, true, F32, {40}, {30}, 0, RANDOM, 0, 70},
+    /* queries that have no rows of their own: past + rows is what there is */
+    {"aside", 2, 8, 2, 64, false, BF16, {30, 30}, {-13, 200}, 0, RANDOM, -30, 0},
+    {"aside, decode", 3, 4, 2, 128, false, F32, {1, 1, 1}, {300, 17, 40}, BIASED, RANDOM, -1, 0},
+    {"aside, halves", 1, 8, 2, 128, false, F16, {150}, {-80}, 0, RANDOM, -150, 0},
 };
 enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 6 };
 
