@@ -121,6 +121,10 @@ static const problem problems[] = {
     {"capped window, decode", 2, 4, 2, 64, true, BF16, {1, 1}, {300, 17}, CAPPED, RANDOM, 0, 129},
     {"capped, one huge", 1, 4, 2, 64, true, BF16, {40}, {30}, CAPPED, ONE_HUGE, 0, 0},
     {"capped, very negative", 1, 4, 2, 64, true, BF16, {1}, {300}, CAPPED, VERY_NEGATIVE, 0, 0},
+    /* queries that have no rows of their own: past + rows is what there is */
+    {"aside", 2, 8, 2, 64, false, BF16, {30, 30}, {-13, 200}, 0, RANDOM, -30, 0},
+    {"aside, decode", 3, 4, 2, 128, false, F32, {1, 1, 1}, {300, 17, 40}, BIASED, RANDOM, -1, 0},
+    {"aside, halves", 1, 8, 2, 128, false, F16, {150}, {-80}, 0, RANDOM, -150, 0},
 };
 enum { PROBLEMS = sizeof problems / sizeof problems[0], SMALL = 6 };
 

@@ -11,7 +11,10 @@
 #include <string.h>
 
 #include "engine/prompt.h"
+#include "models/crossing.h"
 #include "models/families.h"
+#include "support/pages.h"
+#include "support/rig.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 #include "support/taps.h"
@@ -381,6 +384,64 @@ START_TEST(template) {
 }
 END_TEST
 
+/* Rows of a layer's heads, new memory: [kv_heads][rows][2 * head_dim], keys and values. */
+static float *rows_of(const vlci_kv *kv, int layer, int rows) {
+    const vlci_kv_shape *shape = &kv->pool->shape;
+    size_t n = (size_t)rows * (size_t)shape->head_dim;
+    float *all = malloc(2 * n * (size_t)shape->kv_heads * sizeof *all);
+    for (int h = 0; h < shape->kv_heads; h++) {
+        float *k = all + 2 * n * (size_t)h;
+        ck_assert_int_eq(pages_read(kv, layer, h, k, k + n, NULL), rows);
+    }
+    return all;
+}
+
+/* A picture's keys and values are the same however many rows go at a time, in whatever room. */
+START_TEST(parts_of_pictures) {
+    enum { LAYER = 1, AT_ONCE = 7 };
+    told t;
+    rig r;
+    vlci_prompt prompt;
+    vlcache_timings timings = {0};
+    cl_mem features = NULL;
+    told_open(&t, "wide", 1);
+    const vlci_turn turn = {.chat = t.model->chat, .open = -1};
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    asked.text = "Why?";
+    asked.images = (const vlcache_image *const *)t.image;
+    asked.n_images = 1;
+    ck_ok(vlci_prompt_create(t.model, &asked, &turn, &prompt));
+    ck_ok(vlci_prompt_look(t.model, &asked, &prompt, NULL, NULL, &timings, &features));
+    rig_create(&r, t.model, NULL);
+    rig_begin_prompt(&r, &prompt, features);
+    while (rig_layer(&r)) continue;
+    float *whole = rows_of(&r.kv, LAYER, prompt.sighted);
+    const cl_int zeros[AT_ONCE] = {0};
+    vlci_crossing_rows rows = {.features = features,
+                               .n = prompt.sighted,
+                               .until = prompt.sighted,
+                               .at_once = AT_ONCE,
+                               .row_sequence = suite_upload(zeros, sizeof zeros),
+                               .seq_start = suite_upload(zeros, 2 * sizeof *zeros)};
+    ck_ok(vlci_kv_refill(&r.kv, LAYER, prompt.sighted));
+    ck_ok(vlci_kv_pool_sync(&r.shared.pool));
+    rows.kv = vlci_kv_layer(&r.kv, LAYER);
+    rows.kv.slots = suite_upload(&r.kv.slot, sizeof r.kv.slot);
+    ck_ok(vlci_crossing_append(&r.shared.text, LAYER, &rows));
+    float *parts = rows_of(&r.kv, LAYER, prompt.sighted);
+    size_t n =
+        (size_t)prompt.sighted * (size_t)(2 * t.model->config.text.kv_heads * t.model->config.text.head_dim);
+    for (size_t i = 0; i < n; i++) ck_assert_float_eq_tol(parts[i], whole[i], 1e-5f);
+    cl_mem memory[] = {rows.row_sequence, rows.seq_start, rows.kv.slots, features};
+    for (int i = 0; i < 4; i++) suite_release(memory[i]);
+    free(whole);
+    free(parts);
+    rig_release(&r);
+    vlci_prompt_release(&prompt);
+    told_close(&t);
+}
+END_TEST
+
 /* A model of the folder's geometry answers ids; the mark has no id that may be given. */
 START_TEST(random_weights) {
     char path[600];
@@ -394,7 +455,13 @@ START_TEST(random_weights) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     options.dtype = VLCACHE_DTYPE_F32;
     snprintf(path, sizeof path, "%s/models/mllama-hub/config.json", VLCACHE_TEST_DATA);
-    ck_ok(vlcache_model_create_random(suite_device(), path, &options, &model));
+    json_t *config = json_load_file(path, 0, NULL);
+    json_object_set_new(config, "image_processor",
+                        json_pack("{s:{s:i,s:i}}", "size", "height", 28, "width", 28));
+    char *text = json_dumps(config, 0);
+    ck_ok(vlcache_model_create_random(suite_device(), text, &options, &model));
+    json_decref(config);
+    free(text);
     ck_ok(vlcache_session_create(model, NULL, &session));
     golden_path(path, "%s.%d.png", "tall", 0);
     ck_ok(vlcache_image_load(path, &image));
@@ -408,7 +475,7 @@ START_TEST(random_weights) {
     ck_assert(a->n_tokens == 5 && a->visual_tokens == 4 * 17 && a->prompt_tokens == 4);
     ck_assert(a->compressed && a->compress.tau == 2);
     ids[2] = model->config.text.vocab;
-    ck_fails(vlcache_session_ask(session, &prompt, &generate, &a), VLCACHE_E_ARGUMENT, "prompt.tokens[2]");
+    ck_fails(vlcache_session_ask(session, &prompt, &generate, &a), VLCACHE_E_ARGUMENT, "tokens[2]: is 307");
     vlcache_image_destroy(&image);
     vlcache_session_destroy(&session);
     vlcache_model_destroy(&model);
@@ -626,7 +693,7 @@ START_TEST(comparisons) {
     t.n_images = 1;
     generate.probe = true;
     ck_fails(vlcache_session_compare(session, &prompt, &generate, variants, 2, count_variant, &t),
-             VLCACHE_E_UNSUPPORTED, "generate.probe");
+             VLCACHE_E_UNSUPPORTED, "probe: is true");
     generate.probe = false;
     prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
     prompt.text = "Hello?";
@@ -680,6 +747,7 @@ int main(void) {
     suite_add_tcase(suite, host);
     suite_balance(device);
     tcase_add_test(device, template);
+    tcase_add_test(device, parts_of_pictures);
     tcase_add_test(device, random_weights);
     tcase_add_loop_test(device, talks, 0, 2);
     tcase_add_test(device, forks_of_compressed_pictures);

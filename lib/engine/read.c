@@ -11,6 +11,9 @@
 #include "core/alloc.h"
 #include "models/crossing.h"
 
+/* Rows of pictures at a time that are worth having more room for than the text needs. */
+enum { PICTURE_ROWS = 512 };
+
 /* Parts of one size, rather than a small one at the end. */
 int vlci_reading_part(int n) {
     int parts = (n + VLCI_PART_ROWS - 1) / VLCI_PART_ROWS;
@@ -236,8 +239,11 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     const vlcache_model *model = r->text->model;
     const vlci_text_config *c = &model->config.text;
     int n = r->prompt->n, at_once = c->prefix_lm ? n : vlci_reading_part(n);
-    int room = c->crosses && r->prompt->features > at_once ? r->prompt->features : at_once;
-    if (room > at_once && room > VLCI_PART_ROWS) room = at_once > VLCI_PART_ROWS ? at_once : VLCI_PART_ROWS;
+    int room = at_once;
+    if (c->crosses && r->prompt->features > room) /* rows of pictures go through the same activations */
+        room = r->prompt->features < PICTURE_ROWS ? r->prompt->features
+               : room < PICTURE_ROWS              ? PICTURE_ROWS
+                                                  : room;
     r->at_once = room;
     r->kept = vlci_kv_is_filled(r->kv);
     r->observer[0] =

@@ -83,8 +83,8 @@ static vlcache_status check_context(const vlcache_sequence *s, const vlci_prompt
     return vlci_fail(VLCACHE_E_CONTEXT_FULL,
                      "the prompt has %d tokens, %d of them of pictures; with %d held already they exceed the "
                      "context of %d (the model takes %d)",
-                     prompt->n, prompt->visual, s->kv.length, s->context,
-                     vlci_sequence_text(s)->max_positions);
+                     prompt->n, prompt->n_sights ? (int)prompt->n_images : prompt->visual, s->kv.length,
+                     s->context, vlci_sequence_text(s)->max_positions);
 }
 
 static vlcache_status keep_pictures(vlcache_sequence *s) {

@@ -89,6 +89,10 @@ static const struct {
      "\"text_config\": {\"num_hidden_layers\": 36, \"hidden_size\": 2560, \"num_attention_heads\": 32, "
      "\"num_key_value_heads\": 8, \"head_dim\": 128, \"intermediate_size\": 9728, \"rope_theta\": 5e6, "
      "\"vocab_size\": 151936, \"max_position_embeddings\": 262144}}"},
+    {"llama-3.2-vision-11b",
+     "{\"model_type\": \"mllama\", \"image_token_index\": 128256, \"torch_dtype\": \"bfloat16\", "
+     "\"image_processor\": {\"size\": {\"height\": 560, \"width\": 560}}, "
+     "\"vision_config\": {\"image_size\": 560}, \"text_config\": {\"max_position_embeddings\": 262144}}"},
     {"tiny",
      "{\"model_type\": \"llava\", \"image_token_index\": 500, " ALL
      "\"vision_config\": {\"hidden_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "

@@ -25,11 +25,12 @@ static int rows_of(const bench *b, int n) {
     return n > 1 ? b->picture_tokens_among : b->picture_tokens;
 }
 
-/* As many as leave room for a question; a picture of 0 rows is none. */
+/* As many as leave room for a question; a picture of 0 rows is none. Of those that lie beside the prompt the
+ * last one is seen: one. */
 static int most_pictures(const bench *b, int tokens) {
     int room = tokens > QUESTION ? tokens - QUESTION : 0;
     int among = rows_of(b, 2) ? room / rows_of(b, 2) : 0;
-    if (among > 1) return among > 4096 ? 4096 : among;
+    if (among > 1 && !b->info.cross_layers) return among > 4096 ? 4096 : among;
     return rows_of(b, 1) && room >= rows_of(b, 1) ? 1 : 0;
 }
 
