@@ -269,6 +269,29 @@ START_TEST(questions_choose) {
 }
 END_TEST
 
+/* Where there is so much text that every part keeps all, hearing the question leaves no trace. */
+START_TEST(hearing_leaves_no_trace) {
+    static const char *const ways[] = {"full", "vlcache", "snapkv", "h2o"};
+    vlcache_model *model = open_model("qwen2_5-vl");
+    vlcache_video *video = moving(4, 3);
+    vlcache_prompt prompt = about(&video, 1, 4, 2);
+    result want = {.peak = 0};
+    prompt.raw = true;
+    prompt.text =
+        "This is a story of a long day on which nothing much was seen, told in as many words as it takes. "
+        "<|vision_start|><|video_pad|><|vision_end|> And now that all of it has been seen, tell us in a "
+        "few words of your own what moves, and in which direction it does so.";
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        result r = once(model, ways[i], 0.95, &prompt);
+        if (i == 0) want = r;
+        ck_assert_uint_eq(r.kept, r.full);
+        same(&r, &want);
+    }
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 /* ---- turns --------------------------------------------------------------------------------------------- */
 
 /* Says no at a frame that a later part has. */
@@ -361,6 +384,7 @@ int main(void) {
     tcase_add_test(tests, fixed_memory);
     tcase_add_loop_test(tests, kept_positions, 0, N_FOLDERS);
     tcase_add_test(tests, questions_choose);
+    tcase_add_test(tests, hearing_leaves_no_trace);
     tcase_add_test(tests, cancelled_in_a_later_part);
     tcase_add_test(tests, later_turns);
     tcase_add_test(tests, refusals);
