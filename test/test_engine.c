@@ -419,6 +419,49 @@ START_TEST(reading_does_not_stall) {
 }
 END_TEST
 
+/* A long prompt is compressed over some tokens, of which each is decoded on what there is: a layer a step, or
+ * the rest of them where the answer ends. Heads hold in the end what they hold of the same question at once.
+ */
+START_TEST(compresses_between_tokens) {
+    static const int most[] = {20, 5}; /* enough for all layers behind four deferred tokens; not */
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 2, 64);
+    vlcache_sequence *s[2] = {add(engine, 1), add(engine, 1)};
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+    int busy = 1, layers = talk_tiny()->config.text.layers,
+        lists = layers * engine->shared.pool.shape.kv_heads;
+    ck_assert_int_gt(layers, 1);
+    how.max_tokens = most[_i];
+    how.min_tokens = 20;
+    prompt.text = questions[1].text;
+    prompt.images = (const vlcache_image *const *)&pictures[1];
+    prompt.n_images = 1;
+    for (int i = 0; i < 2; i++) ck_ok(vlcache_sequence_ask(s[i], &prompt, &how));
+    for (bool slow = false; busy;) {
+        ck_ok(vlcache_engine_step(engine, &busy));
+        vlci_compress *plan = vlci_sequence_plan(s[0]);
+        if (vlcache_sequence_state_of(s[0]) != VLCACHE_SEQUENCE_ANSWERING) continue;
+        if (!slow) ck_assert_int_ge(plan->at_once, layers);
+        slow = true;
+        plan->at_once = 1;
+        int decoded = s[0]->answer.n_tokens - 1;
+        ck_assert_int_eq(plan->read, decoded < 4 ? 0 : decoded - 3 > layers ? layers : decoded - 3);
+        ck_assert(plan->applied == (plan->read == layers));
+        ck_assert_int_le(s[0]->kv.held, s[0]->pages);
+    }
+    for (int i = 0; i < lists; i++) ck_assert_int_eq(s[0]->kv.list[i].rows, s[1]->kv.list[i].rows);
+    for (int i = 0; i < 2; i++) {
+        const vlcache_answer *a;
+        ck_ok(vlcache_sequence_answer(s[i], &a));
+        ck_assert(vlci_sequence_plan(s[i])->applied);
+        ck_assert_int_eq(a->n_tokens, most[_i]);
+        ck_assert_int_eq(a->compress.deferred, 4);
+        ck_assert_mem_eq(a->tokens, alone[1], 5 * sizeof *a->tokens); /* nothing has shrunk yet */
+    }
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 /* ---- two engines, two threads
  * -------------------------------------------------------------------------------- */
 
@@ -495,6 +538,7 @@ int main(void) {
     tcase_add_test(all, idle_conversations_hold_memory);
     tcase_add_test(all, forks_share);
     tcase_add_test(all, reading_does_not_stall);
+    tcase_add_loop_test(all, compresses_between_tokens, 0, 2);
     tcase_add_test(all, two_engines_two_threads);
     tcase_add_test(all, bad_calls);
     suite_add_tcase(suite, all);

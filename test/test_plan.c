@@ -69,8 +69,9 @@ static float value_of(int list, int row, int d, int value) {
     return (float)((int)(hash >> 24) - 128) / 64.0f;
 }
 
-/* Rows from .. of one list, a page at a time, with no bias, as those that a kernel appends. */
-static void write_list(world *w, int list, int from) {
+/* Rows from .. of one list, a page at a time, with no bias, as those that a kernel appends; their values are
+ * those of rows `shift` further on. */
+static void write_list(world *w, int list, int from, int shift) {
     const vlci_kv_list *at = &w->kv.list[list];
     int dim = w->shape.head_dim;
     size_t row_bytes = (size_t)dim * vlci_dtype_bytes(w->shape.kv_dtype);
@@ -84,7 +85,7 @@ static void write_list(world *w, int list, int from) {
                             (page * VLCI_KV_PAGE + (size_t)in_page) * sizeof(float),
                             (size_t)n * sizeof(float), 0));
         for (int value = 0; value < 2; value++) {
-            for (int i = 0; i < n * dim; i++) rows[i] = value_of(list, row + i / dim, i % dim, value);
+            for (int i = 0; i < n * dim; i++) rows[i] = value_of(list, row + shift + i / dim, i % dim, value);
             void *stored = suite_store(rows, (size_t)(n * dim), w->shape.kv_dtype);
             ck_ok(vlci_write(suite_device(), value ? w->pool.v : w->pool.k,
                              (page * VLCI_KV_PAGE + (size_t)in_page) * row_bytes, stored,
@@ -102,7 +103,7 @@ static void append(world *w, int layer, int layers, int rows) {
     ck_ok(vlci_kv_pool_sync(&w->pool));
     vlci_kv_append(&w->kv, layer, layers, rows);
     for (int i = layer * heads; i < (layer + layers) * heads; i++)
-        write_list(w, i, w->kv.list[i].rows - rows);
+        write_list(w, i, w->kv.list[i].rows - rows, 0);
 }
 
 /* Earlier rows, of another number in each head. */
@@ -265,6 +266,33 @@ static void by_layer(world *w, const vlci_recipe *recipe) {
     vlci_kv_clear(&w->kv);
 }
 
+/* Layer after layer, and between them a row is decoded: in the end the rows are those of all at once. */
+static void in_slices(world *w, const vlci_recipe *recipe) {
+    vlci_compress_kernels kernels = {0};
+    append_past(w);
+    append(w, 0, w->shape.layers, w->tokens + w->decoded);
+    vlci_compress *plan = make_plan(w, recipe, &kernels);
+    plan->at_once = 1;
+    for (int l = 0; l < w->shape.layers; l++) {
+        ck_assert(!plan->applied);
+        if (l) {
+            ck_ok(vlci_kv_reserve(&w->kv, 0, w->shape.layers, 1));
+            ck_ok(vlci_kv_pool_sync(&w->pool));
+            vlci_kv_append(&w->kv, 0, w->shape.layers, 1);
+            for (int i = 0; i < w->lists; i++) {
+                int last = w->kv.list[i].rows - 1;
+                write_list(w, i, last, w->past[i] + w->tokens + w->decoded - last);
+            }
+            w->decoded++;
+        }
+        ck_ok(vlci_compress_some(plan, &w->kv));
+    }
+    ck_assert(plan->applied);
+    check(w, plan, &w->kv);
+    vlci_compress_destroy(&plan);
+    vlci_kv_clear(&w->kv);
+}
+
 static const char *const allocations[] = {"sparsity", "uniform", "mixed:0.5", "pyramid"};
 
 static world *random_world(uint64_t *seed, values kind) {
@@ -289,6 +317,7 @@ START_TEST(test_by_layer) {
         all_at_once(w, &recipe);
         w->decoded = 3;
         all_at_once(w, &recipe);
+        in_slices(w, &recipe);
         release(w);
     }
 }
@@ -417,6 +446,7 @@ START_TEST(test_adaptive) {
         if (vlci_compress_by_layer(&recipe)) by_layer(w, &recipe);
         w->decoded = round % 2 ? 2 : 0;
         all_at_once(w, &recipe);
+        if (round % 3 == 1) in_slices(w, &recipe);
         release(w);
     }
 }
@@ -538,6 +568,15 @@ START_TEST(test_when) {
         ck_assert_int_eq(vlci_compress_by_layer(&r), cases[i].by_layer);
         r.defer = 1;
         ck_assert(!vlci_compress_by_layer(&r));
+    }
+    static const struct {
+        int tokens, calls;
+    } long_ones[] = {{1, 1}, {1536, 1}, {2048, 2}, {8192, 6}, {32768, 32}, {1 << 20, 32}};
+    vlci_compress_shape shape = {32, 32, 8, 128, VLCACHE_DTYPE_BF16};
+    for (size_t i = 0; i < sizeof long_ones / sizeof *long_ones; i++) {
+        vlci_recipe coded = recipe_named("coded"), exact = recipe_named("vlcache+");
+        ck_assert_int_eq(vlci_compress_calls(&shape, &exact, long_ones[i].tokens), long_ones[i].calls);
+        ck_assert_int_eq(vlci_compress_calls(&shape, &coded, long_ones[i].tokens), 1);
     }
     vlci_recipe full = recipe_named("full"), plus = recipe_named("vlcache+");
     ck_assert(!vlci_compress_by_layer(&full) && !vlci_compress_by_layer(&plus));

@@ -32,7 +32,8 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
 
 /* Kernels with work-groups may take fewer work-items than their device. */
 static vlcache_status get_groups(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k) {
-    size_t fits = device->caps.wide_vectors || device->caps.max_group < GROUP ? 1 : GROUP;
+    const vlci_caps *caps = &device->caps;
+    size_t fits = (caps->wide_vectors && !caps->short_loops) || caps->max_group < GROUP ? 1 : GROUP;
     vlcache_status status;
     do {
         k->group = fits;

@@ -7,7 +7,8 @@
  *     for each layer and part of the prompt:   attention;  vlci_compress_observe(plan, layer, &look);
  *     either, after each layer:                vlci_compress_read(plan, layer, kv);       where
  * vlci_compress_by_layer() or, when all is read:                    (recipe.defer times, for each layer of a
- * step: vlci_compress_observe_decode(plan, layer, &look);) vlci_compress_all(plan, kv);
+ * step: vlci_compress_observe_decode(plan, layer, &look);) vlci_compress_all(plan, kv), or
+ * vlci_compress_some(plan, kv) between two tokens until plan->applied;
  *
  * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are
  * neither candidates nor counted entries: only the N new rows are. With an empty cache that is the paper
@@ -66,8 +67,10 @@ typedef struct vlci_compress {
     bool fallback;
     int n_grids;
     cl_mem grids;
-    int read;                      /**< layers of the prompt that are read */
-    int decoded;                   /**< tokens decoded since the prompt */
+    int read;                      /**< layers that are compressed; by layer, those that are read */
+    int decoded;                   /**< tokens that were observed since the prompt */
+    int behind;                    /**< rows behind the prompt's, in layers that are being compressed */
+    int at_once;                   /**< layers that vlci_compress_some() does */
     bool applied;                  /**< the cache is compressed */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;
@@ -107,8 +110,15 @@ int64_t vlci_compress_rows_bound(const vlci_recipe *recipe, int tokens, int laye
  * the device's, VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
 
-/** Compresses every layer. Blocks where budgets depend on counts. */
+/** Compresses every layer that is not yet; further rows may stand behind the prompt and what was observed.
+ * Blocks where budgets depend on counts. */
 vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
+
+/** The same of as many layers as one step of decode can wait for; those of short prompts are done at once. */
+vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
+
+/** Calls of vlci_compress_some() that a prompt of so many tokens takes. */
+int vlci_compress_calls(const vlci_compress_shape *shape, const vlci_recipe *recipe, int tokens);
 
 /** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending, those of coded
  * rows among them; how many, in `*n`. `out` has room for N. Blocks. */

@@ -129,6 +129,9 @@ vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     out->wide_vectors = info->type == VLCACHE_DEVICE_CPU;
     /* Some runtimes keep a few bytes of local memory to themselves (NVIDIA's: 4) without saying so. */
     out->local_bytes = info->local_memory > 256 ? (size_t)info->local_memory - 128 : 0;
+    /* Mesa's llvmpipe bounds the loops of a work-item, all together, and leaves them without an error
+     * (LP_MAX_TGSI_LOOP_ITERATIONS; seen with Mesa 22.3: 70,000 iterations are 65,535). */
+    out->short_loops = !strcmp(info->platform, "rusticl") && !strncmp(info->name, "llvmpipe", 8);
     out->vector_floats = (unsigned)read_number(&q, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof(cl_uint));
     out->max_group = info->max_work_group ? info->max_work_group : 1;
     cl_ulong align_bits = read_number(&q, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));

@@ -29,6 +29,7 @@ typedef struct vlci_caps {
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
+    bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
     size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
 

@@ -151,6 +151,11 @@ static vlcache_status open_device(cl_device_id id, cl_context context, cl_comman
     vlcache_status status = vlci_caps_read(id, &device->caps);
     if (status) goto done;
     device->caps.info.index = index;
+    if (device->caps.short_loops)
+        vlci_log(VLCACHE_LOG_WARN,
+                 "device \"%s\": its driver leaves a kernel's loops after 65,535 rounds and does not say so: "
+                 "answers on large models and long prompts are wrong; for tests only",
+                 device->caps.info.name);
     cl_int code = CL_SUCCESS;
     if (context) {
         clRetainContext(context);

@@ -62,7 +62,7 @@ struct vlcache_sequence {
     vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
     const vlci_recipe *recipes;
     size_t n_plans;
-    bool waiting; /* compression waits for decoded tokens */
+    bool waiting; /* compression waits for decoded tokens, or goes on between them */
     bool stopped; /* on_text wants no more */
     vlci_detokenizer *stream;
     double start, built; /* when it was asked; build milliseconds before */

@@ -220,10 +220,12 @@ static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until)
     return kept + most;
 }
 
-/* Rows that are decoded before compression, or all when there is none. */
+/* Rows that are decoded before the last layer is compressed, or all when none is. */
 static int full_rows(const vlcache_sequence *s) {
-    int answer = answer_rows(s, s->kv.length + s->prompt.n);
-    return compresses(s) && s->recipe.defer < answer ? s->recipe.defer : answer;
+    int answer = answer_rows(s, s->kv.length + s->prompt.n), until = s->recipe.defer;
+    if (!compresses(s)) return answer;
+    if (until) until += vlci_compress_calls(&s->shared->compress.shape, &s->recipe, s->prompt.n) - 1;
+    return until < answer ? until : answer;
 }
 
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
@@ -405,15 +407,19 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
 
 /* ---- compressing --------------------------------------------------------------------------------------- */
 
-static vlcache_status compress(vlcache_sequence *s) {
+/* What is not compressed yet: all, or as much as a token may wait for. */
+static vlcache_status compress(vlcache_sequence *s, bool all) {
     double start = vlci_clock_ms();
     vlci_compress *plan = vlci_sequence_plan(s);
-    vlcache_status status = plan->applied ? VLCACHE_OK : vlci_compress_all(plan, &s->kv);
-    if (!status) status = give_back(s);
+    vlcache_status status = plan->applied ? VLCACHE_OK
+                            : all         ? vlci_compress_all(plan, &s->kv)
+                                          : vlci_compress_some(plan, &s->kv);
+    s->waiting = !status && !plan->applied;
+    if (!status && !s->waiting) status = give_back(s);
     if (!status) status = vlci_finish(device_of(s));
-    s->waiting = false;
-    s->pages =
-        s->kv.held + spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
+    if (!s->waiting)
+        s->pages = s->kv.held +
+                   spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
     s->answer.timings.compress += vlci_clock_ms() - start;
     return status;
 }
@@ -505,7 +511,7 @@ void vlci_turn_answer(vlcache_sequence *s) {
     vlci_compress *plan = vlci_sequence_plan(s);
     s->state = VLCACHE_SEQUENCE_ANSWERING;
     s->waiting = plan && s->recipe.defer > 0 && !plan->applied;
-    vlcache_status status = plan && !s->waiting ? compress(s) : VLCACHE_OK;
+    vlcache_status status = plan && !s->waiting ? compress(s, true) : VLCACHE_OK;
     if (!status) status = begin_answer(s);
     if (status || finished(s))
         vlci_turn_end(s, status);
@@ -520,6 +526,11 @@ vlcache_status vlci_turn_observe(void *user, int layer, const vlci_attention *a,
     (void)from, (void)rows;
     vlci_look look = {.a = a, .heads_at = vlci_kv_heads_at(&s->kv, layer), .row = s->row, .n = 1};
     return vlci_compress_observe_decode(vlci_sequence_plan(s), layer, &look);
+}
+
+/* Whether the scores still wait for tokens. */
+static bool looks(const vlcache_sequence *s) {
+    return vlci_sequence_plan(s)->decoded < s->recipe.defer;
 }
 
 /* Those of the list that take part, with room for a row. */
@@ -537,17 +548,17 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
         s->row = m;
         shared->step.kv[m] = &s->kv;
         tokens[m] = s->open;
-        if (s->waiting)
+        if (s->waiting && looks(s))
             shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = vlci_turn_observe};
         list[m++] = s;
     }
     return m;
 }
 
-/* Compresses when enough tokens are decoded. */
+/* Compresses when enough tokens are decoded, over some steps where there is much. */
 static vlcache_status stepped(vlcache_sequence *s) {
     s->open = -1;
-    return s->waiting && vlci_sequence_plan(s)->decoded == s->recipe.defer ? compress(s) : VLCACHE_OK;
+    return s->waiting && !looks(s) ? compress(s, false) : VLCACHE_OK;
 }
 
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
@@ -606,7 +617,8 @@ static void describe(vlcache_sequence *s) {
 static vlcache_status finish_answer(vlcache_sequence *s) {
     vlcache_answer *a = &s->answer;
     const char *rest = "";
-    vlcache_status status = s->waiting ? compress(s) : VLCACHE_OK; /* the answer was too short to wait for */
+    vlcache_status status =
+        s->waiting ? compress(s, true) : VLCACHE_OK; /* the answer was too short to wait for */
     if (!status && s->stream) status = vlci_detokenizer_flush(s->stream, &rest);
     if (!status) status = say(s, rest);
     double done = vlci_clock_ms();
