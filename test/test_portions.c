@@ -174,17 +174,17 @@ END_TEST
 /* An engine with so little memory that the whole cannot be read, and parts can. */
 START_TEST(fixed_memory) {
     vlcache_model *model = open_model("qwen2_5-vl");
-    vlcache_video *video = moving(96, 3);
+    vlcache_video *video = moving(256, 3);
     vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
     vlcache_sequence_options own = VLCACHE_SEQUENCE_OPTIONS_INIT;
     vlcache_compress_options compress = talk_way("vlcache", 0.5);
     vlcache_generate_options generate = some_tokens();
     vlcache_engine *engine = NULL;
     vlcache_sequence *sequence = NULL;
-    vlcache_prompt parts = about(&video, 1, 96, 8), all = about(&video, 1, 96, 0);
+    vlcache_prompt parts = about(&video, 1, 256, 8), all = about(&video, 1, 256, 0);
     const vlcache_answer *answer = NULL;
     int busy = 1;
-    options.kv_bytes = 48 << 10;
+    options.kv_bytes = 112 << 10;
     own.compress = &compress;
     ck_ok(vlcache_engine_create(model, &options, &engine));
     ck_ok(vlcache_engine_add(engine, &own, &sequence));
@@ -240,6 +240,53 @@ START_TEST(kept_positions) {
     ck_assert_double_eq_tol(a->compress.budget_kept,
                             (double)a->compress.bytes_kept / (double)a->compress.bytes_full, 1e-6);
     vlcache_session_destroy(&session);
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* How many of the positions that are kept differ between two questions, in parts that stand in front of both.
+ */
+START_TEST(questions_choose) {
+    vlcache_model *model = open_model("qwen2_5-vl");
+    vlcache_video *video = moving(24, 3);
+    static const char *const asked[] = {"What moves?", "Which of them is red, and when does it stop?"};
+    int32_t kept[2][2048];
+    size_t n[2], behind = 0, off = 0;
+    for (int i = 0; i < 2; i++) {
+        vlcache_session *session = talk_open(model, "vlcache", 0.5);
+        vlcache_prompt prompt = about(&video, 1, 24, 4);
+        prompt.text = asked[i];
+        ask(session, &prompt);
+        ck_ok(vlcache_session_kept(session, 1, 0, kept[i], 2048, &n[i]));
+        vlcache_session_destroy(&session);
+    }
+    for (; behind < n[0] && behind < n[1] && kept[0][behind] < 100; behind++)
+        off += kept[0][behind] != kept[1][behind];
+    ck_assert_msg(off > 0, "the first %zu positions are the same", behind);
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* Where there is so much text that every part keeps all, hearing the question leaves no trace. */
+START_TEST(hearing_leaves_no_trace) {
+    static const char *const ways[] = {"full", "vlcache", "snapkv", "h2o"};
+    vlcache_model *model = open_model("qwen2_5-vl");
+    vlcache_video *video = moving(4, 3);
+    vlcache_prompt prompt = about(&video, 1, 4, 2);
+    result want = {.peak = 0};
+    prompt.raw = true;
+    prompt.text =
+        "This is a story of a long day on which nothing much was seen, told in as many words as it takes. "
+        "<|vision_start|><|video_pad|><|vision_end|> And now that all of it has been seen, tell us in a "
+        "few words of your own what moves, and in which direction it does so.";
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        result r = once(model, ways[i], 0.95, &prompt);
+        if (i == 0) want = r;
+        ck_assert_uint_eq(r.kept, r.full);
+        same(&r, &want);
+    }
     vlcache_video_destroy(&video);
     vlcache_model_destroy(&model);
 }
@@ -336,6 +383,8 @@ int main(void) {
     tcase_add_loop_test(tests, memory_stays_flat, 0, 2);
     tcase_add_test(tests, fixed_memory);
     tcase_add_loop_test(tests, kept_positions, 0, N_FOLDERS);
+    tcase_add_test(tests, questions_choose);
+    tcase_add_test(tests, hearing_leaves_no_trace);
     tcase_add_test(tests, cancelled_in_a_later_part);
     tcase_add_test(tests, later_turns);
     tcase_add_test(tests, refusals);

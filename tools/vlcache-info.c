@@ -277,6 +277,10 @@ static void print_cache(const char *folder, size_t files, uint64_t bytes) {
 
 static void print_formats(void) {
     console_print(&terminal, "\npictures%*s%s\n", PAGE_INDENT + PAGE_LABEL - 8, "", vlcache_image_formats());
+    console_print(&terminal, "videos%*s%s\n", PAGE_INDENT + PAGE_LABEL - 6, "",
+                  vlcache_video_reads_files()
+                      ? "files that libavformat reads, folders of frames"
+                      : "folders of frames; files need libavformat, libavcodec and libswscale");
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
@@ -351,9 +355,10 @@ static json_t *formats_json(void) {
 }
 
 static int print_json(json_t *devices, const char *folder, size_t files, uint64_t bytes) {
-    json_t *object = json_pack("{s:s, s:o, s:o, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices",
-                               devices, "pictures", formats_json(), "cache", "folder", folder, "files",
-                               (json_int_t)files, "bytes", (json_int_t)bytes);
+    json_t *object =
+        json_pack("{s:s, s:o, s:o, s:b, s:{s:s?, s:I, s:I}}", "version", vlcache_version(), "devices",
+                  devices, "pictures", formats_json(), "video_files", vlcache_video_reads_files(), "cache",
+                  "folder", folder, "files", (json_int_t)files, "bytes", (json_int_t)bytes);
     return page_json(&terminal, object);
 }
 

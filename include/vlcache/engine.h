@@ -55,9 +55,10 @@ typedef struct vlcache_prompt {
                                no more than that stands in it in full. Of K parts each keeps 1 / K of the
                                budget, all together what the budget leaves of one, so that memory stays flat
                                however long a video is; text in front of videos and behind them comes on top.
-                               Rows that choose are those behind the part's frames, or its last 32. Does not
-                               go together with storage "coded", nor with vlcache_session_compare(). 0: all
-                               at once; 0 */
+                               The rows of that text behind go through after each part, one by one, so that
+                               what they look at is kept, and are taken out again; the text behind the
+                               part's own frames chooses with them, or its last 32 rows. Does not go together
+                             with storage "coded", nor with vlcache_session_compare(). 0: all at once; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
     { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0 }

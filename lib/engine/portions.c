@@ -120,6 +120,8 @@ vlcache_status vlci_portions_create(const vlcache_model *model, const vlci_promp
     }
     count_text(s);
     count_tokens(s);
+    s->question = prompt->visual ? prompt->where[prompt->visual - 1].position + 1 : prompt->n;
+    if (!(s->recipe.defer_weight > 0)) s->recipe.defer_weight = 1;
     s->recipe.least = 0.01 / s->n;
     model->family->positions(&model->config, prompt->picture, prompt->n_images + prompt->n_videos, start,
                              prompt->n, s->position, &s->next);
@@ -199,6 +201,15 @@ vlcache_status vlci_portions_begin(vlci_portions *s) {
     vlcache_status status = copy_rows(s, part, &s->prompt);
     if (!status) copy_after(s, part, &s->prompt);
     return status;
+}
+
+int32_t vlci_portions_behind(const vlci_portions *s) {
+    const vlci_portion *part = &s->part[s->at];
+    int32_t most = 0;
+    for (int i = part->row; i < part->row + part->n; i++)
+        for (int axis = 0; axis < 3; axis++)
+            if (s->position[i][axis] >= most) most = s->position[i][axis] + 1;
+    return most;
 }
 
 int64_t vlci_portions_rows_bound(const vlci_portions *s, int layers) {

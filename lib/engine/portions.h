@@ -3,10 +3,13 @@
  * than one part is there in full, however long a video is.
  *
  *     rows of the prompt:   text, first frames | next frames | ... | last frames, text
- *     each part:            look -> read -> compress, as a turn of its own behind those before
+ *     each part:            look -> read -> hear the question -> compress, as a turn of its own behind those
+ *                           before
  *
  * K parts share what the budget leaves of one: each keeps budget / K of its rows, and as many more as there
  * is text in front of the videos or behind them. A single part is the turn that it would be without.
+ * So that parts keep what is asked about, the question's rows go through behind each, as decoded ones do
+ * before a deferred compression, and are taken out again.
  */
 #ifndef VLCI_ENGINE_PORTIONS_H
 #define VLCI_ENGINE_PORTIONS_H
@@ -26,6 +29,7 @@ typedef struct vlci_portions {
     vlci_portion *part;       /**< [n] */
     int n, at;                /**< parts; the one that is read */
     int longest;              /**< rows of the longest part */
+    int question;             /**< first row of the text behind all that is seen */
     int32_t (*position)[3];   /**< [whole->n] */
     int32_t next;             /**< position behind all */
     vlci_recipe recipe;       /**< of this part; its budget is this part's */
@@ -50,6 +54,9 @@ vlcache_status vlci_portions_create(const vlcache_model *model, const vlci_promp
 /** The part that is read now as a prompt and a recipe, in `portions->prompt` and `portions->recipe`. Errors:
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_portions_begin(vlci_portions *portions);
+
+/** Where a row behind the part that is read now comes. */
+int32_t vlci_portions_behind(const vlci_portions *portions);
 
 /** Rows that all heads of all layers keep at most, all parts together. */
 int64_t vlci_portions_rows_bound(const vlci_portions *portions, int layers);

@@ -29,7 +29,8 @@ static bool compresses(const vlcache_sequence *s) {
 
 /* Rows that are read before any go. */
 static int read_at_once(const vlcache_sequence *s) {
-    return s->portions && compresses(s) ? s->portions->longest : s->prompt.n;
+    const vlci_portions *p = s->portions;
+    return p && compresses(s) ? p->longest + p->whole->n - p->question : s->prompt.n;
 }
 
 /* Whether the prompt's layers are all so small, beside the device's memory, that they may be there in full at
@@ -42,8 +43,8 @@ static bool is_small(const vlcache_sequence *s) {
 }
 
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && vlci_turn_may_compress(s) && vlci_compress_by_layer(s->recipes) &&
-           (s->recalls || !is_small(s)) && !s->prompt.n_sights;
+    return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
+           vlci_compress_by_layer(s->recipes) && (s->recalls || !is_small(s)) && !s->prompt.n_sights;
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or

@@ -142,6 +142,13 @@ vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
  * what reading the visual tokens will. `*done`: it is read, logits are there. */
 vlcache_status vlci_turn_read(vlcache_sequence *sequence, int64_t *work, bool *done);
 
+/** A part of the prompt is read, and another follows (hearing.c): the cache shrinks to what it keeps. Errors:
+ * the device's, VLCACHE_E_CANCELLED, VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_turn_end_portion(vlcache_sequence *sequence);
+
+/** What a sequence's plan sees of its own row in a step: vlci_observer.part. */
+vlcache_status vlci_turn_observe(void *sequence, int layer, const vlci_attention *a, int from, int rows);
+
 /** The prompt is read: compresses where that does not wait, notes the best logits and chooses the first
  * token; state: answering, or idle where that is all. What goes wrong ends the turn. */
 void vlci_turn_answer(vlcache_sequence *sequence);

@@ -367,19 +367,6 @@ static vlcache_status look(vlcache_sequence *s) {
     return status;
 }
 
-/* A part is read, and another follows: the cache shrinks. Its pages stay the pool's, for that one. */
-static vlcache_status end_portion(vlcache_sequence *s) {
-    double start = vlci_clock_ms();
-    vlci_compress *plan = vlci_sequence_plan(s);
-    vlcache_status status = !plan || plan->applied ? VLCACHE_OK : vlci_compress_all(plan, &s->kv);
-    if (!status && plan) status = vlci_portions_note(s->portions, plan);
-    vlci_compress_destroy(&s->own[0]);
-    s->looked = false;
-    s->portions->at++;
-    s->answer.timings.compress += vlci_clock_ms() - start;
-    return status;
-}
-
 vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     *done = false;
     vlci_step_forget(&s->shared->step);
@@ -400,7 +387,7 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     s->answer.timings.prefill += vlci_clock_ms() - start;
     if (status || !*done || !s->portions || s->portions->at == s->portions->n - 1) return status;
     *done = false;
-    return end_portion(s);
+    return vlci_turn_end_portion(s);
 }
 
 /* ---- compressing --------------------------------------------------------------------------------------- */
@@ -556,8 +543,7 @@ void vlci_turn_answer(vlcache_sequence *s) {
 
 /* ---- a step -------------------------------------------------------------------------------------------- */
 
-/* What a sequence's plan sees of its own row. */
-static vlcache_status observe(void *user, int layer, const vlci_attention *a, int from, int rows) {
+vlcache_status vlci_turn_observe(void *user, int layer, const vlci_attention *a, int from, int rows) {
     vlcache_sequence *s = user;
     (void)from, (void)rows;
     vlci_look look = {.a = a, .heads_at = vlci_kv_heads_at(&s->kv, layer), .row = s->row, .n = 1};
@@ -585,7 +571,7 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
         shared->step.kv[m] = &s->kv;
         tokens[m] = s->open;
         if (s->waiting && looks(s))
-            shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = observe};
+            shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = vlci_turn_observe};
         list[m++] = s;
     }
     return m;
