@@ -1,10 +1,13 @@
 /*
- * paligemma.c - the family of PaliGemma: one square tile a picture, and a prompt that sees all of itself.
+ * paligemma.c - the family of PaliGemma 1 and 2: one square tile a picture, and a prompt that sees all of
+ * itself.
  *
  *     SigLIP's tower with its last norm -> one matrix -> visual tokens, row by row
  *     prompt: a mark for each picture, <bos>, the question, a newline; positions count from 1
  */
 #include "models/paligemma.h"
+
+#include <string.h>
 
 #include "models/eyes.h"
 #include "models/llava.h"
@@ -46,6 +49,14 @@ static vlcache_status read_processor(const vlci_scope *scope, vlci_eyes *eyes) {
     return VLCACHE_OK;
 }
 
+/* A prompt that sees all of itself is not seen through a window (Gemma 2's): the context ends where one would
+ * hide its first row. */
+static void end_with_window(vlci_text_config *text) {
+    if (text->window && text->window < text->max_positions) text->max_positions = text->window;
+    text->window = 0;
+    memset(text->windowed, 0, sizeof text->windowed);
+}
+
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     static const vlci_processor values = {VLCI_PROCESSOR_HALVES, .resample = 3, .resize_width = 224,
                                           .resize_height = 224};
@@ -56,11 +67,7 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     eyes->processor = values;
     status = vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
     config->text.prefix_lm = true;
-    if (!status && config->text.attention_cap > 0)
-        status = vlci_json_unsupported(&hub->config, "text_config.model_type",
-                                       "\"%.64s\"; PaliGemma 2 is not supported, take PaliGemma 1 "
-                                       "(google/paligemma-3b-mix-224)",
-                                       config->text_model_type);
+    if (!status) end_with_window(&config->text);
     if (!status) status = read_vision(&hub->config, config, eyes);
     if (!status) status = vlci_config_read_image_token(&hub->config, 256000, config);
     if (!status) status = vlci_hub_image(hub, &image);
