@@ -30,23 +30,9 @@ static vlcache_status read_vision(const vlci_scope *root, const vlci_config *con
 }
 
 static vlcache_status read_processor(const vlci_scope *scope, vlci_eyes *eyes) {
-    const char *type = "SiglipImageProcessor";
-    const vlci_processor *image = &eyes->processor;
-    int side = eyes->vision.image_size;
-    vlcache_status status = vlci_processor_type(scope, &type);
-    if (!status && !vlci_processor_is(type, "SiglipImageProcessor"))
-        status = vlci_json_unsupported(scope, "image_processor_type",
-                                       "\"%.64s\"; this model type takes SiglipImageProcessor", type);
+    vlcache_status status = vlci_processor_expect(scope, "SiglipImageProcessor");
     if (!status) status = vlci_processor_read(scope, &eyes->processor);
-    if (status) return status;
-    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
-    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
-    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
-        return vlci_json_unsupported(scope, "size",
-                                     "only height and width of config.json's vision_config.image_size %d are "
-                                     "supported",
-                                     side);
-    return VLCACHE_OK;
+    return status ? status : vlci_eyes_check_squeezed(scope, eyes);
 }
 
 /* A prompt that sees all of itself is not seen through a window (Gemma 2's): the context ends where one would
