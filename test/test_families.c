@@ -23,10 +23,10 @@ static const struct {
     const char *name;
     double pixels;
 } FOLDERS[] = {
-    {"next-vicuna", 0},  {"smolvlm-tiles", 0}, {"idefics3-hub", 0},    {"onevision-hub", 0},
-    {"onevision-v5", 0}, {"internvl-hub", 0},  {"internvl-qknorm", 0}, {"paligemma-hub", 0},
-    {"paligemma-v5", 0}, {"qwen2-vl-hub", 0},  {"qwen2_5-vl", 0},      {"qwen2_5-vl-hub", 0},
-    {"qwen3-vl", 0},     {"mllama-hub", 0},    {"mllama-v5", 0},
+    {"next-vicuna", 0},    {"smolvlm-tiles", 0}, {"idefics3-hub", 0},    {"onevision-hub", 0},
+    {"onevision-v5", 0},   {"internvl-hub", 0},  {"internvl-qknorm", 0}, {"paligemma-hub", 0},
+    {"paligemma-v5", 0},   {"paligemma2", 0},    {"qwen2-vl-hub", 0},    {"qwen2_5-vl", 0},
+    {"qwen2_5-vl-hub", 0}, {"qwen3-vl", 0},      {"mllama-hub", 0},      {"mllama-v5", 0},
 };
 enum { N_FOLDERS = sizeof FOLDERS / sizeof *FOLDERS, MOST_PICTURES = 4 };
 

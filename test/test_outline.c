@@ -85,9 +85,9 @@ END_TEST
 static const char *const folders[] = {
     "idefics3-hub",       "internvl-hub",    "internvl-qknorm", "llava-llama-full",  "llava-llama-mha",
     "llava-mistral-gqa4", "next-llama-bias", "next-llama-mqa",  "next-mistral-gqa2", "next-vicuna",
-    "onevision-hub",      "onevision-v5",    "paligemma-hub",   "paligemma-v5",      "qwen2-vl-hub",
-    "qwen2_5-vl",         "qwen2_5-vl-hub",  "qwen3-vl",        "smolvlm-tiles",     "mllama-hub",
-    "mllama-v5",
+    "onevision-hub",      "onevision-v5",    "paligemma-hub",   "paligemma-v5",      "paligemma2",
+    "qwen2-vl-hub",       "qwen2_5-vl",      "qwen2_5-vl-hub",  "qwen3-vl",          "smolvlm-tiles",
+    "mllama-hub",         "mllama-v5",
 };
 
 /* Tokens of the text around the pictures, whose mark is one token each. */

@@ -11,6 +11,19 @@ vlcache_status vlci_eyes_create(size_t bytes, vlci_config *config) {
     return config->eyes ? VLCACHE_OK : vlci_fail_memory("settings of a vision tower");
 }
 
+vlcache_status vlci_eyes_check_squeezed(const vlci_scope *scope, const vlci_eyes *eyes) {
+    const vlci_processor *image = &eyes->processor;
+    int side = eyes->vision.image_size;
+    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
+    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
+    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
+        return vlci_json_unsupported(scope, "size",
+                                     "only height and width of config.json's vision_config.image_size %d are "
+                                     "supported",
+                                     side);
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_eyes_load(vlci_upload *up, const vlci_projector_config *projector, vlci_eyes *eyes) {
     vlcache_status status = vlci_vit_load(up, &eyes->vision, &eyes->tower);
     return status ? status : vlci_projector_load(up, projector, &eyes->projector);

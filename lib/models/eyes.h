@@ -21,6 +21,10 @@ typedef struct vlci_eyes {
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_eyes_create(size_t bytes, vlci_config *config);
 
+/** Refuses a processor, read from `scope`, that does more or less than squeeze pictures to the tower's
+ * square. Errors: VLCACHE_E_UNSUPPORTED (file and field named). */
+vlcache_status vlci_eyes_check_squeezed(const vlci_scope *scope, const vlci_eyes *eyes);
+
 /** Uploads tower and projector. Errors: those of vlci_upload_matrix(). */
 vlcache_status vlci_eyes_load(vlci_upload *up, const vlci_projector_config *projector, vlci_eyes *eyes);
 

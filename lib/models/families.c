@@ -25,7 +25,7 @@ const vlci_family *const vlci_families[] = {
     &vlci_family_idefics3,        // SmolVLM's first release, too
     &vlci_family_smolvlm,         // SmolVLM2
     &vlci_family_internvl,        // InternVL3 and 3.5, "-hf"
-    &vlci_family_paligemma,       // the first, whose text model is Gemma
+    &vlci_family_paligemma,       // 1 and 2, whose text models are Gemma's
     &vlci_family_qwen2_vl,        // and QVQ
     &vlci_family_qwen2_5_vl,      // windows
     &vlci_family_qwen3_vl,        // dense ones

@@ -78,27 +78,14 @@ static vlcache_status read_vision(const vlci_scope *root, internvl *eyes) {
 
 /* "crop_to_patches" is not looked at: InternVL's processor says true, whatever the file says. */
 static vlcache_status read_processor(const vlci_scope *scope, internvl *eyes) {
-    const char *type = "GotOcr2ImageProcessor";
-    vlci_processor *image = &eyes->all.processor;
-    int side = eyes->all.vision.image_size;
-    vlcache_status status = vlci_processor_type(scope, &type);
-    if (!status && !vlci_processor_is(type, "GotOcr2ImageProcessor"))
-        status = vlci_json_unsupported(scope, "image_processor_type",
-                                       "\"%.64s\"; this model type takes GotOcr2ImageProcessor", type);
-    if (!status) status = vlci_processor_read(scope, image);
+    vlcache_status status = vlci_processor_expect(scope, "GotOcr2ImageProcessor");
+    if (!status) status = vlci_processor_read(scope, &eyes->all.processor);
     if (!status) status = vlci_json_int(scope, "min_patches", 1, MOST_TILES, &eyes->least);
     if (!status) status = vlci_json_int(scope, "max_patches", 1, MOST_TILES, &eyes->most);
     if (status) return status;
     if (eyes->least > eyes->most)
         return vlci_json_bad(scope, "min_patches", "is %d, max_patches is %d", eyes->least, eyes->most);
-    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
-    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
-    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
-        return vlci_json_unsupported(scope, "size",
-                                     "only height and width of config.json's vision_config.image_size %d are "
-                                     "supported",
-                                     side);
-    return VLCACHE_OK;
+    return vlci_eyes_check_squeezed(scope, &eyes->all);
 }
 
 /* Whether frames stand in the middle of their parts. */

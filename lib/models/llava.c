@@ -142,6 +142,13 @@ vlcache_status vlci_llava_load(vlci_upload *up, vlci_config *config) {
     return status ? status : vlci_projector_load(up, &projector, &eyes->projector);
 }
 
+vlcache_status vlci_llava_load_newline(vlci_upload *up, vlci_config *config) {
+    vlci_llava *eyes = config->eyes;
+    size_t width = (size_t)config->text.hidden;
+    vlcache_status status = vlci_llava_load(up, config);
+    return status ? status : vlci_upload_vector(up, "", "image_newline", 1, &width, &eyes->newline);
+}
+
 void vlci_llava_release(vlci_config *config) {
     vlci_llava *eyes = config->eyes;
     if (!eyes) return;

@@ -48,6 +48,7 @@ vlcache_status vlci_llava_settings(const vlci_scope *root, const vlci_llava_usua
                                    vlci_config *config);
 extern const vlci_llava_usual vlci_llava_usual_clip; /**< of LLaVA and LLaVA-NeXT */
 vlcache_status vlci_llava_load(vlci_upload *up, vlci_config *config);
+vlcache_status vlci_llava_load_newline(vlci_upload *up, vlci_config *config); /**< and image_newline */
 void vlci_llava_release(vlci_config *config);
 void vlci_llava_describe(const vlci_config *config, vlcache_model_info *info);
 vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pixels,

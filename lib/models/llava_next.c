@@ -15,25 +15,15 @@
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
-    const char *type = "LlavaNextImageProcessor"; /* whose do_pad is about batches */
     vlci_scope image;
     vlcache_status status = vlci_llava_settings(&hub->config, &vlci_llava_usual_clip, config);
     vlci_llava *eyes = config->eyes;
     if (!status) status = vlci_hub_image(hub, &image);
-    if (!status) status = vlci_processor_type(&image, &type);
-    if (!status && !vlci_processor_is(type, "LlavaNextImageProcessor"))
-        status = vlci_json_unsupported(&image, "image_processor_type",
-                                       "\"%.64s\"; this model type takes LlavaNextImageProcessor", type);
+    if (!status)
+        status = vlci_processor_expect(&image, "LlavaNextImageProcessor"); /* whose do_pad is about batches */
     if (!status) status = vlci_processor_read(&image, &eyes->processor);
     if (!status) status = vlci_llava_check_side(&image, eyes);
     return status ? status : vlci_anyres_read(&image, &hub->config, false, eyes);
-}
-
-static vlcache_status load(vlci_upload *up, vlci_config *config) {
-    vlci_llava *eyes = config->eyes;
-    size_t width = (size_t)config->text.hidden;
-    vlcache_status status = vlci_llava_load(up, config);
-    return status ? status : vlci_upload_vector(up, "", "image_newline", 1, &width, &eyes->newline);
 }
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
@@ -78,7 +68,7 @@ const vlci_family vlci_family_llava_next = {
     .mark = "<image>",
     .names = vlci_llava_names,
     .settings = settings,
-    .load = load,
+    .load = vlci_llava_load_newline,
     .release = vlci_llava_release,
     .describe = vlci_llava_describe,
     .layout = layout,

@@ -73,7 +73,6 @@ static vlcache_status read_videos(vlci_hub *hub, vlci_config *config) {
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
-    const char *type = "LlavaOnevisionImageProcessor"; /* whose do_pad is about batches */
     vlci_scope image;
     vlcache_status status = vlci_llava_settings(&hub->config, &usual, config);
     vlci_llava *eyes = config->eyes;
@@ -83,23 +82,15 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     eyes->processor.resize_width = eyes->processor.resize_height = 384;
     status = read_most(&hub->config, eyes);
     if (!status) status = vlci_hub_image(hub, &image);
-    if (!status) status = vlci_processor_type(&image, &type);
-    if (!status && !vlci_processor_is(type, "LlavaOnevisionImageProcessor"))
-        status = vlci_json_unsupported(&image, "image_processor_type",
-                                       "\"%.64s\"; this model type takes LlavaOnevisionImageProcessor", type);
+    if (!status)
+        status =
+            vlci_processor_expect(&image, "LlavaOnevisionImageProcessor"); /* whose do_pad is about batches */
     if (!status) status = vlci_processor_read(&image, &eyes->processor);
     if (!status && eyes->processor.shortest_edge)
         status = vlci_json_unsupported(&image, "size", "only height and width are supported");
     if (!status) status = vlci_llava_check_side(&image, eyes);
     if (!status) status = vlci_anyres_read(&image, &hub->config, true, eyes);
     return status ? status : read_videos(hub, config);
-}
-
-static vlcache_status load(vlci_upload *up, vlci_config *config) {
-    vlci_llava *eyes = config->eyes;
-    size_t width = (size_t)config->text.hidden;
-    vlcache_status status = vlci_llava_load(up, config);
-    return status ? status : vlci_upload_vector(up, "", "image_newline", 1, &width, &eyes->newline);
 }
 
 /* ---- blends -------------------------------------------------------------------------------------------- */
@@ -410,8 +401,8 @@ static const vlci_watching watching = {
 
 #define ONEVISION                                                                                            \
     .name = "llava_onevision", .mark = "<image>", .names = vlci_llava_names, .settings = settings,           \
-    .load = load, .release = vlci_llava_release, .describe = vlci_llava_describe, .look = look,              \
-    .positions = vlci_positions_count, .videos = &watching
+    .load = vlci_llava_load_newline, .release = vlci_llava_release, .describe = vlci_llava_describe,         \
+    .look = look, .positions = vlci_positions_count, .videos = &watching
 
 static const vlci_family several = {ONEVISION, .layout = layout_several, .prepare = prepare_several};
 

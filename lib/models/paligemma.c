@@ -1,10 +1,13 @@
 /*
- * paligemma.c - the family of PaliGemma: one square tile a picture, and a prompt that sees all of itself.
+ * paligemma.c - the family of PaliGemma 1 and 2: one square tile a picture, and a prompt that sees all of
+ * itself.
  *
  *     SigLIP's tower with its last norm -> one matrix -> visual tokens, row by row
  *     prompt: a mark for each picture, <bos>, the question, a newline; positions count from 1
  */
 #include "models/paligemma.h"
+
+#include <string.h>
 
 #include "models/eyes.h"
 #include "models/llava.h"
@@ -27,23 +30,17 @@ static vlcache_status read_vision(const vlci_scope *root, const vlci_config *con
 }
 
 static vlcache_status read_processor(const vlci_scope *scope, vlci_eyes *eyes) {
-    const char *type = "SiglipImageProcessor";
-    const vlci_processor *image = &eyes->processor;
-    int side = eyes->vision.image_size;
-    vlcache_status status = vlci_processor_type(scope, &type);
-    if (!status && !vlci_processor_is(type, "SiglipImageProcessor"))
-        status = vlci_json_unsupported(scope, "image_processor_type",
-                                       "\"%.64s\"; this model type takes SiglipImageProcessor", type);
+    vlcache_status status = vlci_processor_expect(scope, "SiglipImageProcessor");
     if (!status) status = vlci_processor_read(scope, &eyes->processor);
-    if (status) return status;
-    if (image->crop) return vlci_json_unsupported(scope, "do_center_crop", "only false is supported");
-    if (!image->resize) return vlci_json_unsupported(scope, "do_resize", "only true is supported");
-    if (image->shortest_edge || image->resize_width != side || image->resize_height != side)
-        return vlci_json_unsupported(scope, "size",
-                                     "only height and width of config.json's vision_config.image_size %d are "
-                                     "supported",
-                                     side);
-    return VLCACHE_OK;
+    return status ? status : vlci_eyes_check_squeezed(scope, eyes);
+}
+
+/* A prompt that sees all of itself is not seen through a window (Gemma 2's): the context ends where one would
+ * hide its first row. */
+static void end_with_window(vlci_text_config *text) {
+    if (text->window && text->window < text->max_positions) text->max_positions = text->window;
+    text->window = 0;
+    memset(text->windowed, 0, sizeof text->windowed);
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
@@ -56,11 +53,7 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
     eyes->processor = values;
     status = vlci_text_config_read_nested(&hub->config, "gemma", &config->text, &config->text_model_type);
     config->text.prefix_lm = true;
-    if (!status && config->text.attention_cap > 0)
-        status = vlci_json_unsupported(&hub->config, "text_config.model_type",
-                                       "\"%.64s\"; PaliGemma 2 is not supported, take PaliGemma 1 "
-                                       "(google/paligemma-3b-mix-224)",
-                                       config->text_model_type);
+    if (!status) end_with_window(&config->text);
     if (!status) status = read_vision(&hub->config, config, eyes);
     if (!status) status = vlci_config_read_image_token(&hub->config, 256000, config);
     if (!status) status = vlci_hub_image(hub, &image);

@@ -70,6 +70,14 @@ vlcache_status vlci_processor_type(const vlci_scope *scope, const char **type) {
     return status ? status : vlci_json_string(scope, "image_processor_type", type);
 }
 
+vlcache_status vlci_processor_expect(const vlci_scope *scope, const char *base) {
+    const char *type = base;
+    vlcache_status status = vlci_processor_type(scope, &type);
+    if (status || vlci_processor_is(type, base)) return status;
+    return vlci_json_unsupported(scope, "image_processor_type", "\"%.64s\"; this model type takes %s", type,
+                                 base);
+}
+
 vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *image) {
     vlcache_status status = vlci_json_bool(scope, "do_resize", &image->resize);
     if (!status) status = vlci_json_int(scope, "resample", 0, 5, &image->resample);

@@ -46,16 +46,16 @@ vlcache_status vlci_processor_type(const vlci_scope *scope, const char **type);
 /** Whether a class is `base` or its Fast or Pil form, which do the same. */
 bool vlci_processor_is(const char *type, const char *base);
 
+/** Refuses a file that names another class than `base`. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED. */
+vlcache_status vlci_processor_expect(const vlci_scope *scope, const char *base);
+
 /** Reads of the steps what every class has: "do_resize", "resample", "do_rescale", "rescale_factor",
- * "do_normalize", "image_mean" and "image_std", over the values that are there. Errors as
- * vlci_processor_read(). */
+ * "do_normalize", "image_mean" and "image_std", over the values that are there: for families that size
+ * pictures in their own way. Errors as vlci_processor_read(). */
 vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *processor);
 
 /** Reads the steps over the values that are there; pad_square is left alone, since what "do_pad" means
  * depends on the class. Errors: VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named). */
 vlcache_status vlci_processor_read(const vlci_scope *scope, vlci_processor *processor);
-
-/** The same without "size" and the crop: for families that size pictures in their own way. */
-vlcache_status vlci_processor_read_values(const vlci_scope *scope, vlci_processor *processor);
 
 #endif

@@ -53,6 +53,7 @@ class Folder:
     zero_norms: tuple = ()  # norms whose gain is 1 + weight
     embed: float | None = None  # standard deviation of the embedding, where a family scales it
     dtype: torch.dtype = torch.bfloat16
+    attention: str = "sdpa"  # of the run in float64; "eager" where nothing else caps logits
     processor_inputs: Callable | None = None  # (processor, prompt, images) -> inputs, where a family needs more
 
 
@@ -226,7 +227,7 @@ def write_folder(folder, path):
     tokenizer = processor.tokenizer
     config = folder.config(tokenizer)
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32, attn_implementation=folder.attention)
     special = [tokenizer.convert_tokens_to_ids(token) for token in folder.special]
     randomise(model, folder, special, len(tokenizer))
     model.generation_config.eos_token_id, model.generation_config.bos_token_id = tokenizer.eos_token_id, None
@@ -242,7 +243,7 @@ def make(folder):
     shutil.rmtree(path, ignore_errors=True)
     (path / "golden").mkdir(parents=True)
     special = write_folder(folder, path)
-    exact, single = load(path, torch.float64, "sdpa"), load(path, torch.float32, "eager")
+    exact, single = load(path, torch.float64, folder.attention), load(path, torch.float32, "eager")
     processor, index = folder.processor(), []
     for k, (case, sizes, prompt) in enumerate(folder.cases):
         for attempt in range(200):

@@ -2,6 +2,7 @@
 
     paligemma-hub  google/paligemma-3b-*'s names and files
     paligemma-v5   transformers 5's; several heads of keys
+    paligemma2     google/paligemma2-3b-*'s names; Gemma 2
 """
 import json
 
@@ -107,6 +108,14 @@ FOLDERS = [
         [("wide", [(77, 31)], ask("Which word is green?"))],
         tiles, "language_model", special=SPECIAL, hub_names=False, processor_inputs=inputs,
         zero_norms=("language_model",), embed=0.04),
+    common.Folder(
+        "paligemma2", processor,
+        config(dict(model_type="gemma2", num_key_value_heads=2, query_pre_attn_scalar=20, attn_logit_softcapping=2.0,
+                    final_logit_softcapping=4.0, sliding_window=1024)),
+        [("wide", [(77, 31)], ask("Which word is green?")),
+         ("two", [(31, 50), (60, 20)], ask("How many?", 2))],
+        tiles, "language_model", special=SPECIAL, settle=as_on_the_hub, processor_inputs=inputs,
+        zero_norms=("language_model",), embed=0.02, attention="eager"),
 ]  # fmt: skip
 
 if __name__ == "__main__":
