@@ -38,6 +38,8 @@ static const char rest[] =
     "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
     "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
     "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
+    "  With --recall host, recall has the bytes in the host's memory, and bytes and milliseconds of what came\n"
+    "  back for the turn; saves is false where host and device have one memory.\n"
     "\n"
     "Environment\n"
     "  VLCACHE_DEVICE            as --device, where that is not given\n"
