@@ -29,14 +29,18 @@ static const struct split {
 };
 enum { SPLITS = sizeof splits / sizeof *splits, TOKENS = 400 };
 
-static vlcache_model *open_model(const char *name) {
+static vlcache_model *open_folder(const char *kind, const char *name) {
     char folder[600];
     vlcache_model *model = NULL;
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     options.dtype = VLCACHE_DTYPE_F32;
-    snprintf(folder, sizeof folder, "%s/models/%s", VLCACHE_TEST_DATA, name);
+    snprintf(folder, sizeof folder, "%s/%s/%s", VLCACHE_TEST_DATA, kind, name);
     ck_ok(vlcache_model_load(suite_device(), folder, &options, &model));
     return model;
+}
+
+static vlcache_model *open_model(const char *name) {
+    return open_folder("models", name);
 }
 
 /* The golden's ids, each picture's as one mark. Returns how many; `*first`: up to the first mark. */
@@ -327,6 +331,34 @@ START_TEST(logits_of_the_full_cache) {
         }
         vlcache_session_destroy(&session);
         vlcache_session_destroy(&full);
+    }
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* The same of models that see no pictures, one of which has the rows of a prompt see each other. */
+START_TEST(text_models) {
+    enum { PROMPT = 70, TURNS = 3 };
+    static const char *const folders[] = {"qwen3", "gemma", "gemma-prefix"};
+    vlcache_model *model = open_folder("text", folders[_i]);
+    for (int w = 0; w < 4; w += 3) {
+        vlcache_compress_options compress = way(w, 0.1), none = talk_way("full", 1.0);
+        vlcache_engine *engine = NULL;
+        ck_ok(vlcache_engine_create(model, NULL, &engine));
+        vlcache_sequence *s = add(engine, &compress), *full = add(engine, &none);
+        for (int turn = 0; turn < TURNS; turn++) {
+            int32_t ids[PROMPT];
+            size_t n = (size_t)model->config.text.vocab;
+            float *want = malloc(n * sizeof *want);
+            for (int i = 0; i < PROMPT; i++) ids[i] = 3 + (i * 7 + turn * 31 + i * i) % 200;
+            say(full, ids, PROMPT, NULL, 0);
+            ck_ok(vlci_read(suite_device(), s->shared->text.logits, 0, want, n * sizeof *want));
+            const vlcache_answer *a = say(s, ids, PROMPT, NULL, 0);
+            check_logits(s, want, n);
+            free(want);
+            ck_assert(a->compressed && a->recall.tokens == turn * PROMPT);
+        }
+        vlcache_engine_destroy(&engine);
     }
     vlcache_model_destroy(&model);
 }
@@ -647,6 +679,7 @@ int main(void) {
     tcase_add_loop_test(all, codes_are_made_anew, 0, SPLITS);
     tcase_add_test(all, tokens_of_the_full_cache);
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
+    tcase_add_loop_test(all, text_models, 0, 3);
     tcase_add_test(all, answers_are_recalled);
     tcase_add_test(all, forks_share_the_store);
     tcase_add_loop_test(all, many_at_once, 0, 2);

@@ -1,6 +1,8 @@
 /**
  * session.h - a conversation with a model: pictures and text in, text out. A session owns its KV cache, which
- * lives on between turns and is compressed after the prefill of each turn that brings a picture.
+ * lives on between turns and is compressed after the prefill of each turn that brings a picture; with recall
+ * (vlcache_session_options) all of it comes back from the host's memory for each turn, and is compressed
+ * anew.
  */
 #ifndef VLCACHE_SESSION_H
 #define VLCACHE_SESSION_H
