@@ -490,9 +490,19 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     return m;
 }
 
+/* Rows that are old enough go to few bits, where those of the prompt are. */
+static vlcache_status age(vlcache_sequence *s) {
+    const vlci_compress_kernels *k = &s->shared->compress;
+    int held = s->kv.held;
+    if (!s->recipe.age || !s->kv.quants) return VLCACHE_OK;
+    vlcache_status status = vlci_quantise_aged(&k->quantise, &k->compact, &k->shape, &s->recipe, &s->kv);
+    return status || s->kv.held == held ? status : give_back(s);
+}
+
 /* Compresses when enough tokens are decoded. */
 static vlcache_status stepped(vlcache_sequence *s) {
     s->open = -1;
+    if (!s->waiting) return age(s);
     return s->waiting && vlci_sequence_plan(s)->decoded == s->recipe.defer ? compress(s) : VLCACHE_OK;
 }
 
