@@ -27,7 +27,7 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->defer == b->defer && a->defer_weight == b->defer_weight);
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
     ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
-    ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits);
+    ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits && a->age == b->age);
     ck_assert_int_eq(a->n_shares, b->n_shares);
     ck_assert_mem_eq(a->shares, b->shares, sizeof a->shares);
 }
@@ -249,6 +249,7 @@ START_TEST(test_texts) {
         {"storage", "bits:4/2:64", "bits:4/2"},
         {"storage", "bits:8/3:1024", "bits:8/3:1024"},
         {"storage", "bits:2/2:16", "bits:2/2:16"},
+        {"storage", "bits:4/2:64:128", "bits:4/2:64:128"},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -398,7 +399,10 @@ START_TEST(test_bad_texts) {
                                            "bits:4/2:48",
                                            "bits:4/2:2048",
                                            "bits:6/2",
-                                           "bits:4/2:64:1"};
+                                           "bits:4/2:64:1",
+                                           "bits:4/2:64:",
+                                           "bits:4/2:64:64:64",
+                                           "bits:4/2:64:70000"};
 #define EACH(texts, axis, why)                                                                               \
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
     EACH(allocations, "allocation", "uniform, sparsity, pyramid, mixed[:UNIFORM]");
@@ -488,8 +492,10 @@ START_TEST(test_bits) {
     o.key_bits = 3;
     o.value_bits = 8;
     o.run = 128;
+    o.age = 64;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.key_bits == 3 && r.value_bits == 8 && r.run == 128 && !r.coded && r.bits == 0.0);
+    ck_assert(r.age == 64 && r.key_bits == 3 && r.value_bits == 8 && r.run == 128 && !r.coded &&
+              r.bits == 0.0);
     static const char *const goes[] = {"vlcache", "streamingllm", "h2o", "snapkv", "pyramidkv"};
     for (size_t i = 0; i < sizeof goes / sizeof *goes; i++) {
         o = options_of(goes[i]);
@@ -497,7 +503,7 @@ START_TEST(test_bits) {
         ck_ok(vlci_policy_read(&o, &r));
         ck_assert(r.quantised);
     }
-    ck_assert(!recipe_of("vlcache+").quantised);
+    ck_assert(!recipe_of("vlcache+").quantised && recipe_of("vlcache+").age == 0);
     REFUSED("vlcache", "key_bits: is 5, must be 2, 3, 4 or 8", bad_.storage = VLCACHE_STORAGE_BITS,
             bad_.key_bits = 5);
     REFUSED("vlcache", "value_bits: is 1, must be 2, 3, 4 or 8", bad_.storage = VLCACHE_STORAGE_BITS,
@@ -510,6 +516,9 @@ START_TEST(test_bits) {
     REFUSED("vlcache", "run: is 2048", bad_.storage = VLCACHE_STORAGE_BITS, bad_.run = 2048);
     REFUSED("vlcache", "bits: is 80, must not be given", bad_.storage = VLCACHE_STORAGE_BITS,
             bad_.bits = 80.0);
+    REFUSED("vlcache", "age: is 8, must be from 16", bad_.storage = VLCACHE_STORAGE_BITS, bad_.age = 8);
+    REFUSED("vlcache", "age: is 64, must not be given", bad_.age = 64);
+    REFUSED("full", "age: is 64", bad_.age = 64);
     REFUSED("coded", "key_bits: is 4, must not be given", bad_.key_bits = 4);
     REFUSED("h2o", "value_bits: is 2, must not be given", bad_.value_bits = 2);
     REFUSED("full", "key_bits: is 4", bad_.key_bits = 4);

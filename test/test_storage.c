@@ -242,6 +242,34 @@ START_TEST(forks) {
 }
 END_TEST
 
+/* Decoded rows follow, block by block: at 8 bits a long answer is that of the full cache, later turns too,
+ * and pages never hold more than two blocks of it; a turn that fails leaves all as it was. */
+START_TEST(rows_that_age) {
+    enum { AGE = 32 };
+    vlcache_image *image = talk_picture("../questions/transcribe-0.png");
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *aging = open_bits("vlcache", _i ? "bits:8/8:32:32" : "bits:8/8:32", 0.9);
+    const vlcache_answer *a = NULL, *b = NULL;
+    const vlci_kv *kv = &aging->sequence->kv;
+    ck_ok(talk_ask(full, image, "Read the page.", NULL, 120, &a));
+    ck_ok(talk_ask(aging, image, "Read the page.", NULL, 120, &b));
+    same_tokens(a, b);
+    ck_assert_int_gt(a->n_tokens, 100);
+    for (int layer = 0; layer < b->compress.layers; layer++)
+        ck_assert(_i ? vlci_kv_most_rows(kv, layer) < 2 * AGE
+                     : vlci_kv_most_rows(kv, layer) >= a->n_tokens - 1);
+    ck_assert_uint_eq(b->kv_bytes, vlci_kv_bytes(kv));
+    ck_assert(_i ? vlci_kv_few_bytes(kv) > b->compress.bytes_kept
+                 : vlci_kv_few_bytes(kv) == b->compress.bytes_kept);
+    ck_ok(talk_ask(full, NULL, QUESTION, NULL, 40, &a));
+    ck_ok(talk_ask(aging, NULL, QUESTION, NULL, 40, &b));
+    same_tokens(a, b);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&aging);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded", "bits:8/8"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
@@ -318,6 +346,7 @@ int main(void) {
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
     tcase_add_test(all, forks);
+    tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
     tcase_add_test(all, json_of_the_tool);

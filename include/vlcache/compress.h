@@ -149,13 +149,14 @@ typedef enum vlcache_storage {
                                 middle of their run of RUN rows; "rotated": the whole of it. It keeps every
                               row, so it goes with allocation "uniform", selection "per-head", pooling "none"
                               and summary "none"; scores say where bits go */
-    VLCACHE_STORAGE_BITS,  /**< "bits:K/V[:RUN]": the rows that are kept, centroids among them, at K bits a
-                                number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
-                                each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
-                                2402.02750). The budget is a share of the bytes, scales included, so that more
-                                rows are kept than exact ones would be: all of them, where it has room.
-                                Goes with all other axes; decoded rows stay as they are, and so does the whole
-                                prompt at a budget of 1. For head_dim in multiples of 16 up to 256 */
+    VLCACHE_STORAGE_BITS, /**< "bits:K/V[:RUN[:AGE]]": the rows that are kept, centroids among them, at K bits
+                             a number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
+                               each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
+                               2402.02750). The budget is a share of the bytes, scales included, so that more
+                               rows are kept than exact ones would be: all of them, where it has room.
+                               Goes with all other axes. Decoded rows stay as they are, or follow in blocks
+                               of AGE; at a budget of 1 all rows of the prompt stay. For head_dim in multiples
+                             of 16 up to 256 */
 } vlcache_storage;
 
 /** A run of all rows: DOMAIN "rotated". */
@@ -208,6 +209,8 @@ typedef struct vlcache_compress_options {
                 policy's, or 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
+    int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones
+                  are there: 16..65536; 0: the policy's, or never: they stay exact */
     int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
     double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
                                              count */
@@ -218,7 +221,7 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, {                \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, 0, {             \
             0                                                                                                \
         }                                                                                                    \
     }

@@ -305,19 +305,20 @@ static bool read_domain(const char *at, vlcache_compress_options *o) {
            ended(at);
 }
 
-/* K/V[:GROUP] behind "bits:". */
+/* K/V[:GROUP[:AGE]] behind "bits:". */
 static bool read_bits(const char *at, vlcache_compress_options *o) {
     o->storage = VLCACHE_STORAGE_BITS;
     o->run = VLCI_USUAL_RUN;
     return whole(&at, 2, 8, &o->key_bits) && word(&at, "/") && whole(&at, 2, 8, &o->value_bits) &&
            (o->key_bits <= 4 || o->key_bits == 8) && (o->value_bits <= 4 || o->value_bits == 8) &&
-           (ended(at) || (word(&at, ":") && whole(&at, 16, VLCI_USUAL_GROUP_MAX, &o->run) && ended(at) &&
-                          !(o->run & (o->run - 1))));
+           (ended(at) ||
+            (word(&at, ":") && whole(&at, 16, VLCI_USUAL_GROUP_MAX, &o->run) && !(o->run & (o->run - 1)) &&
+             (ended(at) || (word(&at, ":") && whole(&at, 16, 1 << 16, &o->age) && ended(at)))));
 }
 
 static bool read_storage(const char *at, vlcache_compress_options *o) {
     o->storage = at ? VLCACHE_STORAGE_EXACT : VLCACHE_STORAGE_AS_POLICY;
-    o->run = o->key_bits = o->value_bits = 0;
+    o->run = o->key_bits = o->value_bits = o->age = 0;
     o->bits = 0.0;
     if (!at || strcmp(at, "exact") == 0) return true;
     if (word(&at, "bits:")) return read_bits(at, o);
@@ -333,7 +334,9 @@ static bool read_storage(const char *at, vlcache_compress_options *o) {
 
 static void write_bits(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
     int n = snprintf(text, VLCACHE_AXIS_BYTES, "bits:%d/%d", o->key_bits, o->value_bits);
-    if (o->run != VLCI_USUAL_RUN) snprintf(text + n, VLCACHE_AXIS_BYTES - (size_t)n, ":%d", o->run);
+    if (o->run != VLCI_USUAL_RUN || o->age)
+        n += snprintf(text + n, VLCACHE_AXIS_BYTES - (size_t)n, ":%d", o->run);
+    if (o->age) snprintf(text + n, VLCACHE_AXIS_BYTES - (size_t)n, ":%d", o->age);
 }
 
 static void write_storage(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
@@ -374,8 +377,9 @@ static const struct axis {
     {"summary", UP_TO(centroids), read_summary, write_summary,
      "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS "
      "from 0 to 100"},
-    {"storage", UP_TO(value_bits), read_storage, write_storage,
-     "exact, bits:K/V[:GROUP] (K and V 2, 3, 4 or 8, GROUP a power of two from 16 to 1024) or "
+    {"storage", UP_TO(age), read_storage, write_storage,
+     "exact, bits:K/V[:GROUP[:AGE]] (K and V 2, 3, 4 or 8, GROUP a power of two from 16 to 1024, AGE from 16 "
+     "to 65536) or "
      "coded[:BITS][:pre, :blk:RUN or :rotated], BITS from 1 to 4096 of a row and kv head, RUN a power of two "
      "from "
      "16"},

@@ -31,11 +31,11 @@
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
 #define EXACT                                                                                                \
-    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, {                                                                  \
+    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, 0, {                                                               \
         0                                                                                                    \
     }
 #define CODED(run)                                                                                           \
-    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, {                                                                \
+    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, 0, {                                                             \
         0                                                                                                    \
     }
 
@@ -43,7 +43,7 @@
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, {0}},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, 0, {0}},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -107,6 +107,7 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     if (o->storage != VLCACHE_STORAGE_BITS) return;
     if (!o->key_bits) o->key_bits = same ? row->key_bits : VLCI_USUAL_KEY_BITS;
     if (!o->value_bits) o->value_bits = same ? row->value_bits : VLCI_USUAL_VALUE_BITS;
+    if (!o->age && same) o->age = row->age;
 }
 
 static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
@@ -232,6 +233,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"bits", "storage", coded && o->bits != 0.0, o->bits == 0.0 ? NOT : o->bits, 1, 4096, ANY},
         {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
         {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},
+        {"age", "storage", quantised && o->age, o->age ? o->age : NOT, 16, 1 << 16, ANY},
     };
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
@@ -308,7 +310,8 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
                    {"run", o->run ? o->run : NOT},
                    {"bits", o->bits == 0.0 ? NOT : o->bits},
                    {"key_bits", o->key_bits ? o->key_bits : NOT},
-                   {"value_bits", o->value_bits ? o->value_bits : NOT}};
+                   {"value_bits", o->value_bits ? o->value_bits : NOT},
+                   {"age", o->age ? o->age : NOT}};
     const char *hint = VLCI_VALUE("must not be given: policy \"%s\" keeps everything", o->policy);
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; vlci_axis_name(i); i++) {
@@ -374,7 +377,8 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .run = o->run,
                           .quantised = o->storage == VLCACHE_STORAGE_BITS,
                           .key_bits = o->key_bits,
-                          .value_bits = o->value_bits};
+                          .value_bits = o->value_bits,
+                          .age = o->age};
     recipe.n_shares = o->n_shares;
     memcpy(recipe.shares, o->shares, sizeof recipe.shares);
     return recipe;

@@ -48,6 +48,8 @@ typedef struct vlci_recipe {
                 channels of values that share a scale */
     bool quantised; /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
     int key_bits, value_bits;
+    int age; /**< of quantised: decoded rows, in blocks of that many, that go to few bits when as many younger
+                ones are there; 0: they stay as they are */
     int n_shares; /**< of an allocation by layers: of the model's layers */
     double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;

@@ -282,3 +282,52 @@ vlcache_status vlci_quantising_finish(vlci_quantising *q, vlci_quants *before, v
     q->quants = NULL;
     return VLCACHE_OK;
 }
+
+/* ---- rows that age ------------------------------------------------------------------------------------- */
+
+/* Rows of whole blocks that are old enough; 0 where heads hold rows of different numbers, too. */
+static int aged_rows(const vlci_compress_shape *s, const vlci_recipe *r, const vlci_kv *kv) {
+    int rows = kv->list[0].rows;
+    for (size_t i = 1; i < n_heads(s); i++)
+        if (kv->list[i].rows != rows) return 0;
+    return r->age && rows >= 2 * r->age ? (rows / r->age - 1) * r->age : 0;
+}
+
+static vlcache_status store_aged(vlci_quantising *q, const vlci_compact_kernels *compact, vlci_kv *kv,
+                                 int rows) {
+    vlci_heads h = {.device = q->device,
+                    .shape = q->shape,
+                    .layers = q->shape.layers,
+                    .tokens = rows,
+                    .own = q->none,
+                    .keep = q->held};
+    cl_mem to = NULL;
+    int left = kv->list[0].rows - rows;
+    vlci_kv_catch_up(kv);
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    h.kv = vlci_kv_layer(kv, 0);
+    h.heads_at = vlci_kv_heads_at(kv, 0);
+    if (!status)
+        status = vlci_memory_create(q->device, n_heads(&q->shape) * sizeof(vlci_kv_head), "quantising: heads",
+                                    &to);
+    if (!status) status = vlci_quantising_write(q, &h);
+    if (!status) status = vlci_quantising_drop(q, compact, &h, left, q->bad, to, kv);
+    if (!status) status = vlci_quantising_finish(q, kv->quants, &kv->quants);
+    vlci_memory_release(q->device, &to);
+    return status;
+}
+
+vlcache_status vlci_quantise_aged(const vlci_quantise_kernels *kernels, const vlci_compact_kernels *compact,
+                                  const vlci_compress_shape *s, const vlci_recipe *r, vlci_kv *kv) {
+    int rows = aged_rows(s, r, kv);
+    vlci_quantising *q = NULL;
+    if (!rows) return VLCACHE_OK;
+    vlci_keep *own = vlci_calloc(n_heads(s), sizeof *own);
+    for (size_t i = 0; own && i < n_heads(s); i++) own[i].kept = rows;
+    vlcache_status status = own ? vlci_quantising_create(kv->pool->device, kernels, s, r, own, &q)
+                                : vlci_fail_memory("aged rows");
+    if (!status) status = store_aged(q, compact, kv, rows);
+    vlci_quantising_destroy(&q);
+    vlci_free(own);
+    return status;
+}

@@ -71,6 +71,14 @@ vlcache_status vlci_quantising_drop(vlci_quantising *quantising, const vlci_comp
  * then. */
 vlcache_status vlci_quantising_finish(vlci_quantising *quantising, vlci_quants *before, vlci_quants **out);
 
+/**
+ * Where all heads of a cache hold at least twice recipe->age rows in pages, as many each: the oldest of them,
+ * in whole blocks of that many, go to few bits, in front of kv->quants, until fewer than twice as many are
+ * left. Blocks when it does. Errors: those of vlci_quantising_create(), _drop() and _finish().
+ */
+vlcache_status vlci_quantise_aged(const vlci_quantise_kernels *kernels, const vlci_compact_kernels *compact,
+                                  const vlci_compress_shape *shape, const vlci_recipe *recipe, vlci_kv *kv);
+
 /** Releases and NULLs; NULL accepted. */
 void vlci_quantising_destroy(vlci_quantising **quantising);
 

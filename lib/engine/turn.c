@@ -577,10 +577,20 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     return m;
 }
 
+/* Rows that are old enough go to few bits, where those of the prompt are. */
+static vlcache_status age(vlcache_sequence *s) {
+    const vlci_compress_kernels *k = &s->shared->compress;
+    int held = s->kv.held;
+    if (!s->recipe.age || !s->kv.quants) return VLCACHE_OK;
+    vlcache_status status = vlci_quantise_aged(&k->quantise, &k->compact, &k->shape, &s->recipe, &s->kv);
+    return status || s->kv.held == held ? status : vlci_turn_give_back(s);
+}
+
 /* Compresses when enough tokens are decoded, over some steps where there is much. */
 static vlcache_status stepped(vlcache_sequence *s) {
     s->open = -1;
-    return s->waiting && !looks(s) ? compress(s, false) : VLCACHE_OK;
+    if (!s->waiting) return age(s);
+    return !looks(s) ? compress(s, false) : VLCACHE_OK;
 }
 
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {

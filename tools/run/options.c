@@ -124,7 +124,7 @@ static const flag flags[] = {
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_storage,
-     .help = "how rows are stored: exact; bits:K/V[:GROUP], 2, 3, 4 or 8 bits a number\nof keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy coded or h2o [as the policy has it]"},
+     .help = "how rows are stored: exact; bits:K/V[:GROUP[:AGE]], 2, 3, 4 or 8 bits a\nnumber of keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy coded or h2o [as the policy has it]"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
      .help = "attention below X times its row's maximum counts as zero, 0 to 1"},
     {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,
