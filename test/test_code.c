@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "compress/bits.h"
+#include "compress/spectrum.h"
 #include "ref/ref_codes.h"
 #include "support/coding.h"
 #include "support/taps.h"
@@ -458,10 +459,31 @@ START_TEST(widths_of_heads_that_are_refused) {
 }
 END_TEST
 
+/* ---- what a layer's rows vary in ----------------------------------------------------------------------- */
+
+/* Two kv heads of a layer beside another layer: dimensions up to 90% of the variance, all where the basis
+ * does not hold that, none where nothing varies; bits of a row. */
+START_TEST(spectrum_by_hand) {
+    static const float energy[8][4] = {{9, 9, 9, 9}, {9, 9, 9, 9}, {9, 9, 9, 9},    {9, 9, 9, 9},
+                                       {8, 1, 1, 0}, {4, 3, 2, 1}, {5, 0.5f, 0, 0}, {0, 0, 0, 0}};
+    static const float total[8] = {36, 36, 36, 36, 10, 10, 10, 0};
+    static const uint8_t bits[8][4] = {{0},          {0},          {0},          {0},
+                                       {8, 4, 2, 0}, {2, 2, 0, 0}, {4, 0, 0, 0}, {0, 0, 0, 0}};
+    vlcache_compress_layer layer = {.kept = 7};
+    vlci_spectrum_layer(&(vlci_spectrum){2, 4, energy[0], total, bits[0]}, 1, &layer);
+    ck_assert_double_eq(layer.dims[0], (2 + 4) / 2.0); /* keys: 8 + 1; 5.5 of 10 */
+    ck_assert_double_eq(layer.dims[1], (3 + 0) / 2.0); /* values: 4 + 3 + 2; nothing */
+    ck_assert_double_eq(layer.bits[0], (14 + 4) / 2.0);
+    ck_assert_double_eq(layer.bits[1], (4 + 0) / 2.0);
+    ck_assert_int_eq(layer.kept, 7);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("code");
     TCase *all = tcase_create("code");
     suite_balance(all);
+    tcase_add_test(all, spectrum_by_hand);
     tcase_add_test(all, bits_go_where_they_help);
     tcase_add_test(all, bits_pay_for_their_basis);
     tcase_add_test(all, bits_of_many);

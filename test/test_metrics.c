@@ -474,6 +474,8 @@ START_TEST(correlations_have_intervals) {
     ck_assert_double_eq_tol(correlation(x, down, 4).high, -1.0, 1e-6);
     ck_assert(isnan(correlation(x, flat, 4).mean) && isnan(correlation(x, up, 3).mean));
     ck_assert(isnan(correlation(x, up, 0).mean));
+    const double near[] = {1, 1 + 2e-16, 1 - 1e-16, 1}; /* equal but for rounding */
+    ck_assert(isnan(correlation(x, near, 4).mean) && isnan(correlation(near, x, 4).mean));
 }
 END_TEST
 

@@ -139,7 +139,8 @@ estimate correlation(const double *x, const double *y, size_t n) {
         yy += (y[i] - my) * (y[i] - my);
         xy += (x[i] - mx) * (y[i] - my);
     }
-    if (n < 4 || xx <= 0.0 || yy <= 0.0) return (estimate){NAN, NAN, NAN};
+    const double none = 1e-24 * (double)n; /* of the square of a mean: what rounding leaves of equal values */
+    if (n < 4 || xx <= none * mx * mx || yy <= none * my * my) return (estimate){NAN, NAN, NAN};
     double r = xy / sqrt(xx * yy);
     if (fabs(r) >= 1.0) return (estimate){r, r, r};
     double width = 1.959964 / sqrt((double)n - 3.0);
