@@ -194,9 +194,10 @@ static void run_variants(const problem *p, const coding_case *c, vlci_codes *cod
     vlci_attention_shape shape = was->shape;
     shape.cap = cap;
     for (int i = 0; i < 2; i++) {
-        vlci_coded_kernels read;
+        vlci_coded_kernels read = {0};
         suite_force(variants[i]);
         ck_ok(vlci_coded_open(suite_device(), &shape, &read));
+        if (p->run == 1) ck_ok(vlci_coded_open_rows(&read));
         suite_force(NULL);
         for (vlci_codes *one = codes; one; one = one->before) one->read = &read;
         run_and_compare(p, c, codes);
