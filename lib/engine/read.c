@@ -221,9 +221,9 @@ static bool needs_phases(const vlci_reading *r) {
 static vlcache_status write_phases(vlci_reading *r) {
     const vlcache_model *model = r->text->model;
     const vlci_text_config *c = &model->config.text;
-    size_t n = (size_t)r->past->rows, bytes = n * sizeof *r->past->position;
     cl_mem position = NULL;
     if (!needs_phases(r)) return VLCACHE_OK;
+    size_t n = (size_t)r->past->rows, bytes = n * sizeof *r->past->position;
     vlcache_status status = vlci_memory_create(model->device, n * (size_t)c->head_dim * sizeof(cl_float),
                                                "phases of earlier rows", &r->phase);
     if (!status) status = vlci_memory_create(model->device, bytes, "positions of earlier rows", &position);
