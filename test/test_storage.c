@@ -90,6 +90,82 @@ START_TEST(bytes_that_are_held) {
 }
 END_TEST
 
+/* Rows in pages that a turn without others before it has left, its decoded ones excepted, with their biases.
+ */
+static uint64_t bytes_of_rows(const vlci_kv *kv, int decoded) {
+    const vlci_kv_shape *shape = &kv->pool->shape;
+    uint64_t bytes = 0, row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
+    for (int i = 0; i < shape->layers * shape->kv_heads; i++) {
+        uint64_t rows = (uint64_t)(kv->list[i].rows - decoded);
+        bytes += rows * row + (kv->list[i].biased ? rows * sizeof(float) : 0);
+    }
+    return bytes;
+}
+
+/* One accountant: what is told of every policy is what its lists and codes come to, what the pool holds
+ * beside is decoded rows and page ends, and the device holds no more than the pool and codes when all is
+ * forgotten. */
+START_TEST(one_accountant) {
+    static const char *const policies[] = {"full", "vlcache", "vlcache+", "snapkv", "h2o", "coded"};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), policies[_i], _i ? 0.1 : 1.0);
+    const vlcache_answer *a = NULL;
+    ck_ok(talk_ask(session, image, QUESTION, NULL, 8, &a));
+    const vlcache_compress_stats *c = &a->compress;
+    const vlci_kv *kv = &session->sequence->kv;
+    const vlci_kv_shape *shape = &kv->pool->shape;
+    int decoded = kv->length - a->prompt_tokens, lists = shape->layers * shape->kv_heads;
+    uint64_t codes = vlci_codes_all_bytes(kv->codes), page = vlci_kv_page_bytes(shape, true);
+    ck_assert_uint_eq(c->bytes_kept, bytes_of_rows(kv, decoded) + codes);
+    ck_assert_double_eq_tol(c->budget_kept, (double)c->bytes_kept / (double)c->bytes_full, 1e-12);
+    if (_i) ck_assert_double_eq_tol(c->budget_kept, 0.1, 0.01);
+    ck_assert_uint_ge(a->kv_bytes, c->bytes_kept);
+    ck_assert_uint_le(a->kv_bytes, c->bytes_kept + (uint64_t)(lists * (decoded / VLCI_KV_PAGE + 2)) * page);
+    ck_assert_uint_eq(kv->pool->coded, codes);
+    ck_assert_uint_ge(vlci_kv_pool_bytes(kv->pool) + codes, a->kv_bytes);
+    uint64_t before = vlci_memory_now(talk_demo()->device);
+    vlcache_session_clear(session);
+    ck_assert_uint_eq(kv->pool->coded, 0);
+    ck_assert_uint_ge(before - vlci_memory_now(talk_demo()->device), codes);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Where the whole prompt is not small, layers are held in more bits until all are known: the peak is one of
+ * them in full, what is held, and what is kept; answers and bytes are those of all at once. */
+START_TEST(layer_by_layer) {
+    static const struct {
+        double budget;
+        int defer;
+        double most; /* of the full cache's bytes at the peak */
+    } ways[] = {{0.05, 4, 0.35}, {0.1, 4, 0.5}, {0.1, 0, 0.5}};
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *all = open_with("coded", ways[_i].budget, ways[_i].defer),
+                    *layers = open_with("coded", ways[_i].budget, ways[_i].defer);
+    const vlcache_answer *a = NULL, *b = NULL;
+    for (int turn = 0; turn < 2; turn++) { /* the second behind codes of the first */
+        ck_ok(talk_ask(all, image, QUESTION, NULL, 12, &a));
+        *memory = 1;
+        ck_ok(talk_ask(layers, image, QUESTION, NULL, 12, &b));
+        *memory = whole;
+        same_tokens(a, b);
+        ck_assert_int_eq(b->compress.deferred, ways[_i].defer);
+        ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
+        ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
+        ck_assert_uint_eq(layers->sequence->kv.pool->coded, vlci_codes_all_bytes(layers->sequence->kv.codes));
+        if (turn) break;
+        ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
+        ck_assert_msg((double)b->kv_bytes_peak < ways[_i].most * (double)b->compress.bytes_full,
+                      "%g of the full cache", (double)b->kv_bytes_peak / (double)b->compress.bytes_full);
+    }
+    vlcache_session_destroy(&all);
+    vlcache_session_destroy(&layers);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Later turns see the picture that is only codes; a cleared session has forgotten them. */
 START_TEST(later_turns) {
     vlcache_image *image = talk_picture("pages-2.png");
@@ -139,6 +215,8 @@ START_TEST(forks) {
     prompt.n_images = 1;
     ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
     finish(engine);
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_assert_ptr_nonnull(s->kv.codes);
     ck_ok(vlcache_sequence_fork(s, &fork));
     ck_assert_ptr_eq(fork->kv.codes, s->kv.codes);
     prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
@@ -194,6 +272,8 @@ int main(void) {
     talk_models(all);
     tcase_add_loop_test(all, as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
+    tcase_add_loop_test(all, one_accountant, 0, 6);
+    tcase_add_loop_test(all, layer_by_layer, 0, 3);
     tcase_add_test(all, later_turns);
     tcase_add_test(all, forks);
     tcase_add_test(all, what_does_not_go_together);

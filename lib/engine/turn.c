@@ -543,7 +543,7 @@ static void describe(vlcache_sequence *s) {
     a->timings.build = vlci_kernel_build_seconds(device_of(s)) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->kv_bytes_peak =
-        (pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page) + vlci_codes_all_bytes(s->kv.codes);
+        pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page + vlci_codes_all_bytes(s->kv.codes);
 }
 
 static vlcache_status finish_answer(vlcache_sequence *s) {
