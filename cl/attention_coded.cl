@@ -54,8 +54,8 @@ static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
     __global const float *q, uint q_offset, uint q_stride, int first_row, int rows, int heads, int kv_heads, float scale, \
         __global const vlci_code_matrix *matrix, __global const half *mean, __global const char *basis,              \
         __global const float *factor, __global const uint *words, __global const float *phase,                       \
-        __global const float *within, __global const int *pattern, __global const char *text,                          \
-         __global const float *text_scale, int layer, int n, int run, int texts
+        __global const float *within, __global const int *pattern, __global const char *text,                        \
+        __global const float *text_scale, int layer, int n, int run, int texts
 
 /* The queries of a piece of work, the matrices of its kv head. */
 typedef struct {
@@ -487,6 +487,86 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
 }
 
 #endif
+
+#if !ROWS
+/* ---- what decode looks at -------------------------------------------------------------------------------------- */
+
+/*
+ * Of query row first_row: score[kv][positions of the coded rows] += weight times the attention that the heads of kv pay them.
+ * Work: a work-group of ITEMS, or 1, for each run, and one for text where there is some; dimension 1 = kv heads.
+ */
+#if TOGETHER == 16
+KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1)))
+#else
+__attribute__((reqd_work_group_size(ITEMS, 1, 1)))
+#endif
+__kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse, __global const int *positions,
+                                    __global const int *text_at, float part, __global float *score, uint score_at,
+                                    int tokens) {
+    const int kv = (int)get_group_id(1), group = heads / kv_heads, r = (int)get_group_id(0), runs = (n + run - 1) / run;
+    const int until = r < runs ? min((r + 1) * run, n) : texts;
+    const size_t at = 2 * ((size_t)layer * kv_heads + kv);
+    const vlci_code_matrix k = matrix[at];
+    __global const float *turn = phase + (size_t)r * HEAD_DIM;
+    q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
+    row_lse += (size_t)first_row * heads + kv * group;
+    score += score_at + (size_t)kv * tokens;
+    text += at * texts * HEAD_DIM;
+    text_scale += at * texts;
+#if TOGETHER == 16
+    float u[HEAD_DIM];
+    for (int h = 0; h < group; h++, q += HEAD_DIM) {
+        if (r >= runs) {
+            for (int j = 0; j < until; j++) {
+                float16 sum = 0.0f;
+                for (int e = 0; e < PARTS; e++)
+                    sum += vload16(e, q) * convert_float16(vload16(e, text + (size_t)j * HEAD_DIM));
+                score[text_at[j]] += part * exp(CAPPED(sum16(sum) * scale * text_scale[j]) - row_lse[h]);
+            }
+            continue;
+        }
+        const float base = project(q, turn, scale, k, mean + at * HEAD_DIM, basis, factor, u);
+        for (int j = r * run; j < until; j += BLOCK) {
+            union {
+                float16 all;
+                float row[BLOCK];
+            } s;
+            s.all = base;
+            FOR_CODES(words + k.words + (size_t)(j / BLOCK) * VLCI_CODE_WORDS(k.widths), k.widths, s.all += u[i] * codes);
+            s.all = part * exp(CAPPED(s.all) - row_lse[h]);
+            for (int i = 0; i < BLOCK && j + i < until; i++) score[positions[j + i]] += s.row[i];
+        }
+    }
+#else
+    __local float t[HEAD_DIM], u[HEAD_DIM + 1];
+    const int item = (int)get_local_id(0), dims = VLCI_CODE_DIMS(k.widths);
+    for (int h = 0; h < group; h++, q += HEAD_DIM) {
+        for (int d = item; d < HEAD_DIM; d += ITEMS) t[d] = r < runs ? turned(q, turn, scale, d) : scale * q[d];
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int i = item; i <= dims && r < runs; i += ITEMS) {
+            __global const char *row = basis + ((size_t)k.dim + i) * HEAD_DIM;
+            float sum = 0.0f;
+            for (int d = 0; d < HEAD_DIM; d++) sum += t[d] * (i < dims ? (float)row[d] : vload_half(at * HEAD_DIM + d, mean));
+            u[i] = i < dims ? sum * factor[k.dim + i] : sum;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int j = (r < runs ? r * run : 0) + item; j < until; j += ITEMS) {
+            float s = r < runs ? u[dims] : 0.0f;
+            if (r < runs) {
+                __global const uint *block = words + k.words + (size_t)(j / BLOCK) * VLCI_CODE_WORDS(k.widths);
+                for (int i = 0; i < dims; i++) s += u[i] * level_at(block, k.widths, i, j % BLOCK);
+            } else {
+                for (int d = 0; d < HEAD_DIM; d++) s += t[d] * (float)text[(size_t)j * HEAD_DIM + d];
+                s *= text_scale[j];
+            }
+            score[r < runs ? positions[j] : text_at[j]] += part * exp(CAPPED(s) - row_lse[h]);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+#endif
+}
+#endif
+
 /* ---- shares, and rows in pages, together ----------------------------------------------------------------------- */
 
 #if TOGETHER == 16

@@ -9,6 +9,7 @@
  *     project      z(m, i, j) = q(m, i) . x(m, j)
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
+ *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
  *     text         of a row in 8 bits: scale = max |row| / 127
  *     phases       of the runs' middle rows
  *     queries      sum over listed rows and the query heads of a group of |q|^2
@@ -352,11 +353,11 @@ WITH_LOCAL void orthonormal(COLUMN float *q, float least, __local float *parts, 
     barrier(FENCE);
 }
 
-/* next: [m][HEAD_DIM][columns], scratch; q: the same, where it is not local. basis: [..][columns][HEAD_DIM], energy:
- * [..][columns], total: [..], the trace of C, all from matrix `first` on. */
+/* next: [m][HEAD_DIM][columns], scratch; q: the same, where it is not local. basis: [..][columns][HEAD_DIM] from matrix
+ * basis_at on, energy: [..][columns], total: [..], the trace of C, both from matrix `first` on. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_basis(__global const float *covariance, COLUMN float *q, __global float *next, int columns, __global float *basis,
-           __global float *energy, __global float *total, uint first) {
+           uint basis_at, __global float *energy, __global float *total, uint first) {
     __local float parts[HEAD_DIM > CODE_GROUP ? HEAD_DIM : CODE_GROUP], squares[HEAD_DIM], factor[HEAD_DIM];
     const int lane = get_local_id(0), m = get_group_id(0);
     const place_t p = find_place(columns, lane);
@@ -365,7 +366,7 @@ code_basis(__global const float *covariance, COLUMN float *q, __global float *ne
 #endif
     covariance += (size_t)m * HEAD_DIM * HEAD_DIM;
     next += (size_t)m * columns * HEAD_DIM;
-    basis += ((size_t)first + m) * columns * HEAD_DIM;
+    basis += ((size_t)basis_at + m) * columns * HEAD_DIM;
     energy += ((size_t)first + m) * columns;
     for (int d = 0; d < HEAD_DIM; d++)
         for (int k = lane; k < columns; k += CODE_GROUP) q[d * columns + k] = noise((uint)(k * HEAD_DIM + d) + 1u);
@@ -373,7 +374,7 @@ code_basis(__global const float *covariance, COLUMN float *q, __global float *ne
     for (int round = 0; round < 3; round++) {
         multiply(covariance, q, next, &p);
         for (int i = lane * SOME; i < columns * HEAD_DIM; i += CODE_GROUP * SOME) SOME_STORE(SOME_LOAD(next + i), q + i);
-        barrier(FENCE);
+        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* next is written again */
         orthonormal(q, 1e-12f, parts, squares, factor, &p, lane);
     }
     orthonormal(q, 0.25f, parts, squares, factor, &p, lane);
@@ -399,13 +400,13 @@ code_basis(__global const float *covariance, COLUMN float *q, __global float *ne
 }
 /* ---- codes --------------------------------------------------------------------------------------------------- */
 
-/* Work-item (i, m): dimension i of matrix first + m. factor: the scale alone. */
-__kernel void code_round(__global const float *basis, int columns, uint first, __global const vlci_code_matrix *matrix,
-                         __global char *rounded, __global float *factor) {
+/* Work-item (i, m): dimension i of matrix first + m, whose basis is basis_at + m. factor: the scale alone. */
+__kernel void code_round(__global const float *basis, int columns, uint basis_at, __global const vlci_code_matrix *matrix,
+                         uint first, __global char *rounded, __global float *factor) {
     const int i = get_global_id(0), m = get_global_id(1);
     const vlci_code_matrix own = matrix[first + m];
     if (i >= VLCI_CODE_DIMS(own.widths)) return;
-    basis += (((size_t)first + m) * columns + i) * HEAD_DIM;
+    basis += (((size_t)basis_at + m) * columns + i) * HEAD_DIM;
     rounded += ((size_t)own.dim + i) * HEAD_DIM;
     float16 top = 0.0f;
     for (int p = 0; p < PARTS; p++) top = fmax(top, fabs(vload16(p, basis)));
@@ -416,13 +417,13 @@ __kernel void code_round(__global const float *basis, int columns, uint first, _
 
 /* Work-group (block, m): matrix m of those that the rows are of, first + m of all. z: [m][most][padded], zero beyond n. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global const float *basis, int columns, uint first,
-             __global const vlci_code_matrix *matrix, int most, __global float *z) {
+code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global const float *basis, int columns, uint basis_at,
+             __global const vlci_code_matrix *matrix, uint first, int most, __global float *z) {
     __local float tile[BLOCK * HEAD_DIM];
     const int lane = get_local_id(0), m = get_group_id(1), j0 = get_group_id(0) * BLOCK;
     const int dims = VLCI_CODE_DIMS(matrix[first + m].widths);
     take_rows(SOURCE_PASS, m, j0, n, mean + ((size_t)first + m) * HEAD_DIM, tile, lane);
-    basis += ((size_t)first + m) * columns * HEAD_DIM;
+    basis += ((size_t)basis_at + m) * columns * HEAD_DIM;
     z += (size_t)m * most * padded + j0;
 #if CODE_GROUP == 1
     float16 across[HEAD_DIM]; /* a dimension of all rows */
@@ -467,15 +468,23 @@ static inline int bits_of(uint widths, int i) {
     return i < VLCI_CODE_EIGHTS(widths) ? 8 : i < VLCI_CODE_EIGHTS(widths) + VLCI_CODE_FOURS(widths) ? 4 : 2;
 }
 
+/* The first word of dimension i in a block. */
+static inline int word_of(uint widths, int i) {
+    const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths);
+    return 4 * min(i, eights) + 2 * clamp(i - eights, 0, fours) + max(i - eights - fours, 0);
+}
+
 /* Codes of 16 values, signed; `levels`: of them in a unit. */
 static inline float16 cut(float16 z, float levels, float half_levels) {
     return clamp(floor(z * levels), -half_levels, half_levels - 1.0f);
 }
 
-/* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them. */
+/* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them. held, held_factor: of the codes
+ * that z was made of, whose steps stay where they have as many bits; NULL: of none. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_step(__global const float *z, int n, int padded, int most, __global const vlci_code_matrix *matrix, uint first,
-          __global float *steps, __global float *factor) {
+          __global float *steps, __global float *factor, __global const vlci_code_matrix *held,
+          __global const float *held_factor) {
     __local float parts[CODE_GROUP * VLCI_CODE_STEPS];
     const float fractions[VLCI_CODE_STEPS] = {1.0f, 0.85f, 0.7f, 0.55f, 0.42f, 0.32f, 0.24f, 0.18f, 0.13f};
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -483,6 +492,14 @@ code_step(__global const float *z, int n, int padded, int most, __global const v
     const vlci_code_matrix own = matrix[first + m];
     const float half_levels = (float)(1 << (bits_of(own.widths, i) - 1));
     if (i >= VLCI_CODE_DIMS(own.widths)) return; /* all of a work-group: before any barrier */
+    if (held && bits_of(held[first + m].widths, i) == bits_of(own.widths, i)) {
+        const float step = held_factor[held[first + m].dim + i];
+        if (lane == 0) {
+            steps[(size_t)m * most + i] = step;
+            factor[own.dim + i] = step;
+        }
+        return;
+    }
     float16 large = 0.0f;
     z += ((size_t)m * most + i) * padded;
     for (int b = lane; b < padded / BLOCK; b += CODE_GROUP) large = fmax(large, fabs(vload16(b, z)));
@@ -522,8 +539,7 @@ __kernel void code_pack(__global const float *z, int padded, int most, __global 
     const int b = get_global_id(0), i = get_global_id(1), m = get_global_id(2);
     const vlci_code_matrix own = matrix[first + m];
     if (b >= padded / BLOCK || i >= VLCI_CODE_DIMS(own.widths)) return;
-    const int bits = bits_of(own.widths, i), eights = VLCI_CODE_EIGHTS(own.widths), fours = VLCI_CODE_FOURS(own.widths);
-    const int at = 4 * min(i, eights) + 2 * clamp(i - eights, 0, fours) + max(i - eights - fours, 0);
+    const int bits = bits_of(own.widths, i), at = word_of(own.widths, i);
     const float half_levels = (float)(1 << (bits - 1));
     const float levels = 1.0f / steps[(size_t)m * most + i];
     uint code[BLOCK];
@@ -535,6 +551,38 @@ __kernel void code_pack(__global const float *z, int padded, int most, __global 
         to[w] = word;
     }
 }
+
+/* ---- fewer bits ------------------------------------------------------------------------------------------------ */
+
+/* Work-item (i, m): the basis of dimension i of matrix first + m, of those that it is held with; factor: 1, the unit of z. */
+__kernel void code_narrow(__global const vlci_code_matrix *held, __global const char *held_basis,
+                          __global const vlci_code_matrix *matrix, uint first, __global char *basis, __global float *factor) {
+    const int i = get_global_id(0), m = get_global_id(1);
+    const vlci_code_matrix from = held[first + m], own = matrix[first + m];
+    if (i >= VLCI_CODE_DIMS(own.widths)) return;
+    for (int p = 0; p < PARTS; p++)
+        vstore16(vload16(p, held_basis + ((size_t)from.dim + i) * HEAD_DIM), p, basis + ((size_t)own.dim + i) * HEAD_DIM);
+    factor[own.dim + i] = 1.0f;
+}
+
+/* Work-item (block, i, m): z [m][most][padded] of the codes that are held, zero beyond n. */
+__kernel void code_unpack(__global const vlci_code_matrix *held, __global const uint *words, __global const float *held_factor,
+                          int n, int padded, int most, __global const vlci_code_matrix *matrix, uint first,
+                          __global float *z) {
+    const int b = get_global_id(0), i = get_global_id(1), m = get_global_id(2);
+    if (b >= padded / BLOCK || i >= VLCI_CODE_DIMS(matrix[first + m].widths)) return;
+    const vlci_code_matrix from = held[first + m];
+    const int bits = bits_of(from.widths, i);
+    const float factor = held_factor[from.dim + i], half_levels = (float)(1 << (bits - 1));
+    words += from.words + (size_t)b * VLCI_CODE_WORDS(from.widths) + word_of(from.widths, i);
+    z += ((size_t)m * most + i) * padded + (size_t)b * BLOCK;
+    for (int r = 0; r < BLOCK; r++) {
+        const uint code = words[r * bits / 32] >> (r * bits % 32) & ((1u << bits) - 1u);
+        z[r] = b * BLOCK + r < n ? ((float)code + 0.5f - half_levels) * factor : 0.0f;
+    }
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------ */
 
 /* Work-item (j, m): text [matrix][n][HEAD_DIM], scale [matrix][n], from matrix `first` on. */
 __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,

@@ -136,6 +136,41 @@ static void check_out(const char *name, cl_mem memory, const double *want, size_
     free(got);
 }
 
+/* What a row's heads attend to among the coded rows of one prompt, at their places in it. */
+static void check_scores(const problem *p, const coding_case *c, const vlci_codes *codes,
+                         const vlci_attention *a, const float *q, const seen *s, const double *row_lse) {
+    enum { WEIGHT = 4 };
+    size_t n = (size_t)(p->kv_heads * p->tokens), layer = (size_t)LAYER * n, dim = (size_t)p->head_dim;
+    int row = p->rows - 1, heads = p->kv_heads * p->group, text = 0;
+    float *begun = random_floats((LAYER + 1) * n, 0.1f);
+    double *want = calloc(n, sizeof *want);
+    vlci_coded_sight sight = {
+        .positions = c->coding->rows.positions, .text_at = c->coding->rows.text_at, .tokens = p->tokens};
+    sight.score = suite_upload(begun, (layer + n) * sizeof *begun);
+    for (int j = 0, first = visual[0]; j < p->tokens; j++) {
+        bool coded = j >= first && j < first + p->visual;
+        int held = coded ? j - first : p->visual + text++;
+        for (int h = 0; h < heads; h++) {
+            double logit = 0.0;
+            for (size_t d = 0; d < dim; d++)
+                logit += (double)q[(size_t)(row * heads + h) * dim + d] *
+                         (double)s->head[h / p->group].k[(size_t)held * dim + d];
+            want[h / p->group * p->tokens + j] +=
+                WEIGHT * exp((double)a->scale * logit - row_lse[row * heads + h]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) want[i] += (double)begun[layer + i];
+    ck_ok(vlci_coded_score(codes, LAYER, a, row, WEIGHT, &sight));
+    float *got = malloc((layer + n) * sizeof *got);
+    suite_download(sight.score, got, (layer + n) * sizeof *got);
+    suite_close("score", got + layer, want, n, 1e-4, 1e-4);
+    ck_assert(memcmp(got, begun, layer * sizeof *got) == 0); /* those of other layers stay */
+    suite_release(sight.score);
+    free(begun);
+    free(want);
+    free(got);
+}
+
 static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
     const vlci_attention_shape shape = {.heads = p->kv_heads * p->group,
                                         .kv_heads = p->kv_heads,
@@ -174,6 +209,7 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     check_out(p->name, a.out, out, n, close);
     check_out("row_max", a.row_max, row_max, stats, close);
     check_out("row_lse", a.row_lse, row_lse, stats, close);
+    if (!rounds) check_scores(p, c, codes, &a, q, &s, row_lse);
     uint32_t counters[VLCI_ATTENTION_COUNTERS]; /* are the other attention's, which finds them zero */
     suite_download(a.scratch, counters, sizeof counters);
     for (size_t i = 0; i < VLCI_ATTENTION_COUNTERS; i++) ck_assert_uint_eq(counters[i], 0);

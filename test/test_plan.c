@@ -649,8 +649,11 @@ START_TEST(test_when) {
         r.defer = 1;
         ck_assert(!vlci_compress_by_layer(&r));
     }
-    vlci_recipe full = recipe_named("full"), plus = recipe_named("vlcache+");
+    vlci_recipe full = recipe_named("full"), plus = recipe_named("vlcache+"), coded = recipe_named("coded");
     ck_assert(!vlci_compress_by_layer(&full) && !vlci_compress_by_layer(&plus));
+    ck_assert(coded.defer && vlci_compress_by_layer(&coded)); /* held in more bits meanwhile */
+    coded.budget = 1.0;
+    ck_assert(!vlci_compress_by_layer(&coded));
 }
 END_TEST
 
@@ -760,7 +763,7 @@ START_TEST(test_stats) {
     ck_assert(stats.layers == 3 && stats.kv_heads == 2 && stats.tokens == 90 && stats.deferred == 2);
     ck_assert(!stats.fallback && stats.tau == 10);
     ck_assert_double_eq(stats.budget_asked, 0.2);
-    ck_assert_double_eq_tol(stats.budget_kept, (double)rows / (90.0 * 6.0), 1e-12);
+    ck_assert_double_eq_tol(stats.budget_kept, (double)(rows * 64 + biased * 4) / (90.0 * 6.0 * 64), 1e-12);
     ck_assert_uint_eq(stats.bytes_full, 90 * 6 * 16 * 2 * 2);
     ck_assert_uint_eq(stats.bytes_kept, rows * 16 * 2 * 2 + biased * 4);
     vlci_compress_destroy(&plan);

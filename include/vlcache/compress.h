@@ -137,6 +137,11 @@ typedef enum vlcache_summary {
  * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 8 bits a number;
  * decoded rows stay as they are, and so does all of the prompt at a budget of 1 when no BITS are given. For
  * head_dim in multiples of 16 up to 256.
+ *
+ * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
+ * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of
+ * `defer`) have been seen: at the peak one layer is there in full, and the others in a quarter of that or
+ * less.
  */
 typedef enum vlcache_storage {
     VLCACHE_STORAGE_AS_POLICY,
@@ -251,11 +256,11 @@ typedef struct vlcache_compress_stats {
     bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
     int deferred;        /**< tokens that were decoded before compression */
     double budget_asked; /**< alpha */
-    double budget_kept;  /**< sum of n(l) over L * N: rounding and clipping move it from alpha; with storage
-                              "coded" or "bits" bytes_kept over bytes_full */
+    double budget_kept;  /**< bytes_kept over bytes_full: rounding and clipping move it from alpha, and biases
+                              of rows beside centroids come on top of it (4 bytes each) */
     uint64_t bytes_full; /**< of the prompt's rows before compression */
     uint64_t bytes_kept; /**< of the rows kept, the centroids with their biases, and rows in few bits with all
-                              that reading them needs */
+                            that reading them needs */
     uint64_t bytes_peak; /**< most device memory held by the library on this device so far */
     double bits;         /**< of a coded visual, or quantised, row and kv head, on average; 0: none is */
     uint64_t bytes_codes;  /**< of bytes_kept: coded visual, or quantised, rows, */

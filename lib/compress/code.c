@@ -61,7 +61,8 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {"code_step", &k->step},         {"code_queries", &k->queries},
                {"code_attended", &k->attended}, {"code_covariance_sum", &k->sum},
                {"code_round", &k->round},       {"code_pack", &k->pack},
-               {"code_text", &k->text},         {"code_phases", &k->phases}};
+               {"code_text", &k->text},         {"code_narrow", &k->narrow},
+               {"code_unpack", &k->unpack},     {"code_phases", &k->phases}};
     enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
@@ -105,13 +106,14 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *s, int columns,
-                               vlci_code_measured *out) {
+                               bool one_layer, vlci_code_measured *out) {
     size_t n = 2 * (size_t)s->layers * (size_t)s->kv_heads, dim = (size_t)s->head_dim;
     size_t numbers = n * (size_t)columns * sizeof(cl_float);
-    *out = (vlci_code_measured){.columns = columns};
+    size_t bases = one_layer ? numbers / (size_t)s->layers : numbers;
+    *out = (vlci_code_measured){.columns = columns, .one_layer = one_layer};
     vlcache_status status =
         vlci_memory_create(device, n * dim * sizeof(cl_half), "coding: means", &out->mean);
-    if (!status) status = vlci_memory_create(device, numbers * dim, "coding: bases", &out->basis);
+    if (!status) status = vlci_memory_create(device, bases * dim, "coding: bases", &out->basis);
     if (!status) status = vlci_memory_create(device, numbers, "coding: energies", &out->energy);
     if (!status) status = vlci_memory_create(device, n * sizeof(cl_float), "coding: totals", &out->total);
     return status;
@@ -129,6 +131,11 @@ void vlci_code_room_release(vlcache_device *device, vlci_code_room *room) {
     cl_mem *memory[] = {&room->parts, &room->covariance, &room->next, &room->q, &room->z, &room->steps};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     *room = (vlci_code_room){0};
+}
+
+/* Where the bases of some layers begin among those that are there. */
+static size_t bases_at(const vlci_heads *h, const vlci_code_measured *m) {
+    return m->one_layer ? 0 : first_matrix(h);
 }
 
 /* How the covariances of some layers are cut: tiles of each, shares of the rows. */
@@ -224,8 +231,8 @@ static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h
     const vlci_arg q = basis == k->basis ? VLCI_MEM(room->q) : VLCI_LOCAL(bytes);
     return VLCI_LAUNCH(h->device, basis, VLCI_GRID(n_matrices(h), 1, 1, k->group, 1, 1),
                        VLCI_MEM(room->covariance), q, VLCI_MEM(room->next), VLCI_I32(measured->columns),
-                       VLCI_MEM(measured->basis), VLCI_MEM(measured->energy), VLCI_MEM(measured->total),
-                       VLCI_U32(first_matrix(h)));
+                       VLCI_MEM(measured->basis), VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
+                       VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
 }
 
 vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -236,24 +243,27 @@ vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h
     return status ? status : find_bases(k, h, room, measured);
 }
 
-vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_code_measured *measured,
-                               const vlci_codes *codes) {
-    size_t n = 2 * (size_t)codes->layers * (size_t)codes->kv_heads;
-    vlcache_status status = vlci_copy(codes->device, measured->mean, 0, codes->mean, 0,
-                                      n * (size_t)codes->head_dim * sizeof(cl_half));
+vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
+                               const vlci_code_measured *measured, const vlci_codes *codes) {
+    size_t n = n_matrices(h), row = (size_t)codes->head_dim * sizeof(cl_half), at = first_matrix(h) * row;
+    vlcache_status status = vlci_copy(h->device, measured->mean, at, codes->mean, at, n * row);
     if (status || !codes->dims) return status;
-    return VLCI_LAUNCH(codes->device, k->round, vlci_grid_over(k->round, (size_t)measured->columns, n, 1),
-                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns), VLCI_U32(0),
-                       VLCI_MEM(codes->matrix), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
+    return VLCI_LAUNCH(h->device, k->round, vlci_grid_over(k->round, (size_t)measured->columns, n, 1),
+                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
+                       VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
 }
 
+/* held: the codes that z was made of, or NULL. */
 static vlcache_status pack(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
-                           int most, const vlci_code_room *room, const vlci_codes *codes) {
+                           int most, const vlci_code_room *room, const vlci_codes *held,
+                           const vlci_codes *codes) {
     size_t wide = padded(rows), n = n_matrices(h), dims = (size_t)most;
     vlcache_status status =
         VLCI_LAUNCH(h->device, k->step, VLCI_GRID(dims, n, 1, k->group, 1, 1), VLCI_MEM(room->z),
                     VLCI_I32(rows->n), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
-                    VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->factor));
+                    VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->factor),
+                    VLCI_MEM(held ? held->matrix : NULL), VLCI_MEM(held ? held->factor : NULL));
     if (status) return status;
     return VLCI_LAUNCH(h->device, k->pack, vlci_grid_over(k->pack, wide / VLCI_CODE_ROWS, dims, n),
                        VLCI_MEM(room->z), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
@@ -276,10 +286,28 @@ vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, 
     if (status || !most) return status;
     status = make_code_room(h, rows, most, room);
     if (!status)
-        status =
-            VLCI_LAUNCH(h->device, k->project, VLCI_GRID(wide / VLCI_CODE_ROWS, n, 1, k->group, 1, 1),
-                        SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
-                        VLCI_MEM(measured->basis), VLCI_I32(measured->columns), VLCI_U32(first_matrix(h)),
-                        VLCI_MEM(codes->matrix), VLCI_I32(most), VLCI_MEM(room->z));
-    return status ? status : pack(k, h, rows, most, room, codes);
+        status = VLCI_LAUNCH(h->device, k->project, VLCI_GRID(wide / VLCI_CODE_ROWS, n, 1, k->group, 1, 1),
+                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
+                             VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                             VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
+                             VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+    return status ? status : pack(k, h, rows, most, room, NULL, codes);
+}
+
+vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                                int most, vlci_code_room *room, const vlci_codes *held,
+                                const vlci_codes *codes) {
+    size_t wide = padded(rows), n = n_matrices(h), dims = (size_t)most;
+    if (!most) return VLCACHE_OK;
+    vlcache_status status = make_code_room(h, rows, most, room);
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, dims, n, 1),
+                             VLCI_MEM(held->matrix), VLCI_MEM(held->basis), VLCI_MEM(codes->matrix),
+                             VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->unpack, vlci_grid_over(k->unpack, wide / VLCI_CODE_ROWS, dims, n),
+                             VLCI_MEM(held->matrix), VLCI_MEM(held->words), VLCI_MEM(held->factor),
+                             VLCI_I32(rows->n), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
+                             VLCI_U32(first_matrix(h)), VLCI_MEM(room->z));
+    return status ? status : pack(k, h, rows, most, room, held, codes);
 }

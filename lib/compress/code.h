@@ -21,7 +21,8 @@
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text;
+    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow,
+        *unpack;
     const vlci_kernel *basis_local; /**< the same as basis, with columns in local memory; NULL: none */
     const vlci_kernel *phases, *queries, *attended;
     size_t group;       /**< work-items of a work-group */
@@ -53,13 +54,14 @@ typedef struct vlci_code_room {
 typedef struct vlci_code_measured {
     int columns;          /**< basis vectors of a matrix */
     cl_mem mean;          /**< f16 [layers * kv_heads * 2][head_dim] */
+    bool one_layer;       /**< basis: only of the layer that was measured last */
     cl_mem basis;         /**< f32 [layers * kv_heads * 2][columns][head_dim], by falling energy */
     cl_mem energy, total; /**< f32 [..][columns], and [..]: the variances along them, and of all dimensions */
 } vlci_code_measured;
 
 /** Memory for what is measured. Errors: VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *shape, int columns,
-                               vlci_code_measured *out);
+                               bool one_layer, vlci_code_measured *out);
 void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
 
 /** Layers that are best measured at once: as many as keep the device busy. */
@@ -70,15 +72,21 @@ int vlci_code_layers(const vlci_code_kernels *k, vlcache_device *device, const v
 vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                  vlci_code_room *room, const vlci_code_measured *measured);
 
-/** Enqueues means and bases of all layers as they are kept. codes->matrix is there. Errors: the device's. */
-vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_code_measured *measured,
-                               const vlci_codes *codes);
+/** Enqueues means and bases of some layers as they are kept. codes->matrix is there. Errors: the device's. */
+vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
+                               const vlci_code_measured *measured, const vlci_codes *codes);
 
 /** Enqueues the steps and codes of the heads of one layer, of whose matrices none has more than `most`
  * dimensions. Errors: as vlci_code_measure(). */
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes);
+
+/** Enqueues the codes of one layer once more, in fewer bits than `held` has, for the first of its dimensions
+ * of each matrix: no more than `most`. Errors: as vlci_code_measure(). */
+vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                                int most, vlci_code_room *room, const vlci_codes *held,
+                                const vlci_codes *codes);
 
 void vlci_code_room_release(vlcache_device *device, vlci_code_room *room);
 

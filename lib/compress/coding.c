@@ -20,6 +20,12 @@
  * COLUMNS * COLUMN_BITS a row and head, keys and values together; beyond, as many more. */
 enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
 
+/* Bits that rows are held with until all layers are known: 8 of the first quarter of the columns, 2 of the
+ * last. A dimension that has more in the end is rare, and has no more. */
+static int held_bits(int columns, int column) {
+    return column < columns / 4 ? 8 : column < columns - columns / 4 ? 4 : 2;
+}
+
 static size_t n_heads(const vlci_coding *c) {
     return (size_t)c->shape.layers * (size_t)c->shape.kv_heads;
 }
@@ -113,6 +119,7 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_memory_release(c->device, &c->queries);
     vlci_phases_release(&c->phases);
     vlci_codes_release(&c->codes);
+    vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
     vlci_free(c);
     *coding = NULL;
@@ -158,6 +165,15 @@ vlcache_status vlci_coding_observe_decode(vlci_coding *c, int layer, const vlci_
     return add_queries(c, layer, look, seen, seen->rows.n, seen->rows.n + 1);
 }
 
+vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_look *look, double weight,
+                                        const vlci_scores *seen) {
+    const vlci_coded_sight sight = {.positions = c->rows.positions,
+                                    .text_at = c->rows.text_at,
+                                    .tokens = c->tokens,
+                                    .score = seen->score};
+    return vlci_coded_score(c->held, layer, look->a, look->row - look->from, weight, &sight);
+}
+
 /* ---- bits ---------------------------------------------------------------------------------------------- */
 
 static double row_bytes(const vlci_coding *c) {
@@ -172,6 +188,7 @@ static int padded(const vlci_coding *c) {
 static vlci_codes shape_of(const vlci_coding *c) {
     int run = c->rows.run == 1 ? VLCI_CODE_RUN_MIN : c->rows.run;
     return (vlci_codes){.device = c->device,
+                        .pool = c->pool,
                         .read = &c->kernels->attention,
                         .layers = c->shape.layers,
                         .kv_heads = c->shape.kv_heads,
@@ -206,10 +223,15 @@ int vlci_coding_layers(const vlci_coding *c) {
     return vlci_code_layers(&c->kernels->code, c->device, &c->shape);
 }
 
-vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layers) {
+static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
     vlcache_status status = VLCACHE_OK;
-    if (!c->measured.basis) status = vlci_code_begin(c->device, &c->shape, count_columns(c), &c->measured);
+    if (!c->measured.basis)
+        status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, &c->measured);
     return status ? status : vlci_code_measure(&c->kernels->code, layers, &c->rows, &c->room, &c->measured);
+}
+
+vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layers) {
+    return measure(c, layers, false);
 }
 
 /* What came of measuring, on the host. */
@@ -291,24 +313,40 @@ static vlcache_status place(vlci_coding *c, const uint8_t *bits, vlci_codes *sha
     return VLCACHE_OK;
 }
 
-static vlcache_status make_codes(vlci_coding *c, const uint8_t *bits) {
+/* Codes with room for these bits. */
+static vlcache_status make_codes(vlci_coding *c, const uint8_t *bits, vlci_codes **out) {
     size_t n = 2 * n_heads(c);
     vlci_codes shape = shape_of(c);
+    bool narrows = c->held != NULL; /* *out may be c->held */
     vlci_code_matrix *matrix = vlci_alloc(n, sizeof *matrix);
     vlcache_status status = matrix ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
     c->bits_used = 0;
     c->most = 0;
     if (!status) status = place(c, bits, &shape, matrix);
-    if (!status) status = vlci_codes_create(&shape, &c->codes);
-    if (!status) status = vlci_write_later(c->device, c->codes->matrix, 0, matrix, n * sizeof *matrix);
+    if (!status) status = narrows ? vlci_codes_narrow(&shape, c->held, out) : vlci_codes_create(&shape, out);
+    if (!status) status = vlci_write_later(c->device, (*out)->matrix, 0, matrix, n * sizeof *matrix);
     if (!status && c->phases.n)
-        status = vlci_phases_write(&c->phases, c->codes);
-    else if (!status)
-        status = vlci_copy(c->device, c->rows.phase, 0, c->codes->phase, 0,
+        status = vlci_phases_write(&c->phases, *out);
+    else if (!status && !narrows)
+        status = vlci_copy(c->device, c->rows.phase, 0, (*out)->phase, 0,
                            (size_t)shape.runs * (size_t)shape.head_dim * sizeof(cl_float));
-    if (!status) c->bytes = vlci_codes_count(c->codes);
+    if (!status) c->bytes = vlci_codes_count(*out);
     vlci_free(matrix);
     return status;
+}
+
+/* No more than rows are held with. */
+static void cap(const vlci_coding *c, uint8_t *bits) {
+    int columns = c->measured.columns;
+    for (size_t i = 0; i < 2 * n_heads(c) * (size_t)columns; i++) {
+        int most = held_bits(columns, (int)(i % (size_t)columns));
+        if (bits[i] > most) bits[i] = (uint8_t)most;
+    }
+}
+
+static vlcache_status round_all(vlci_coding *c) {
+    const vlci_heads all = {.device = c->device, .shape = c->shape, .layers = c->shape.layers};
+    return vlci_code_round(&c->kernels->code, &all, &c->measured, c->codes);
 }
 
 vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcache_compress_layer *layer) {
@@ -328,12 +366,13 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
         share.most = most_bits(c, &share.basis);
         status = vlci_bits_share(&share, bits);
     }
+    if (!status && c->held) cap(c, bits);
     for (int l = 0; l < c->shape.layers && layer && !status; l++)
         vlci_spectrum_layer(&(vlci_spectrum){c->shape.kv_heads, c->measured.columns, read.energy, read.total,
                                              bits},
                             l, &layer[l]);
-    if (!status) status = make_codes(c, bits);
-    if (!status) status = vlci_code_round(&c->kernels->code, &c->measured, c->codes);
+    if (!status) status = make_codes(c, bits, &c->codes);
+    if (!status && !c->held) status = round_all(c);
     free_numbers(&read);
     vlci_free(energy);
     vlci_free(bits);
@@ -343,13 +382,46 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layer) {
-    return vlci_code_write(&c->kernels->code, layer, &c->rows, c->most, &c->room, &c->measured, c->codes);
+    const vlci_code_kernels *k = &c->kernels->code;
+    return c->held ? vlci_code_narrow(k, layer, &c->rows, c->most, &c->room, c->held, c->codes)
+                   : vlci_code_write(k, layer, &c->rows, c->most, &c->room, &c->measured, c->codes);
+}
+
+/* Codes of as many bits for every matrix. */
+static vlcache_status make_held(vlci_coding *c) {
+    size_t n = 2 * n_heads(c) * (size_t)c->measured.columns;
+    uint8_t *bits = vlci_alloc(n, sizeof *bits);
+    if (!bits) return vlci_fail_memory("bits of coded rows");
+    for (size_t i = 0; i < n; i++)
+        bits[i] = (uint8_t)held_bits(c->measured.columns, (int)(i % (size_t)c->measured.columns));
+    vlcache_status status = make_codes(c, bits, &c->held);
+    vlci_free(bits);
+    return status;
+}
+
+vlcache_status vlci_coding_hold(vlci_coding *c, const vlci_heads *layer) {
+    const vlci_code_kernels *k = &c->kernels->code;
+    vlcache_status status = measure(c, layer, true);
+    if (!status && !c->held) status = make_held(c);
+    if (!status) status = vlci_code_round(k, layer, &c->measured, c->held);
+    return status ? status : vlci_code_write(k, layer, &c->rows, c->most, &c->room, &c->measured, c->held);
+}
+
+vlci_codes *vlci_coding_lend(vlci_coding *c, vlci_codes *before) {
+    c->held->before = before;
+    return vlci_codes_retain(c->held);
 }
 
 vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before) {
     vlci_codes *codes = c->codes;
     codes->before = before;
+    if (c->held && before == c->held) { /* which was lent: what stood before it stays */
+        codes->before = c->held->before;
+        c->held->before = NULL;
+        vlci_codes_release(&before);
+    }
     c->codes = NULL;
+    vlci_codes_release(&c->held);
     vlci_code_room_release(c->device, &c->room);
     vlci_code_end(c->device, &c->measured);
     return codes;

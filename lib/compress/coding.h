@@ -11,6 +11,7 @@
 #include "compress/phases.h"
 #include "compress/policy.h"
 #include "compress/score.h"
+#include "kv/pool.h"
 
 typedef struct vlci_coding_kernels {
     vlci_code_kernels code;
@@ -35,8 +36,10 @@ typedef struct vlci_coding {
     int64_t *n_queries; /**< [layers]: query rows of a kv head that they are of */
     vlci_code_room room;
     vlci_code_measured measured;
-    int most;          /**< dimensions of a matrix */
-    vlci_codes *codes; /**< NULL before vlci_coding_share() */
+    int most;           /**< dimensions of a matrix */
+    vlci_kv_pool *pool; /**< borrowed: counts the bytes of codes; NULL: nobody does */
+    vlci_codes *held;   /**< of vlci_coding_hold(), or NULL */
+    vlci_codes *codes;  /**< NULL before vlci_coding_share() */
     vlci_codes_bytes bytes;
     uint64_t bits_used; /**< of a row, of all matrices */
 } vlci_coding;
@@ -59,6 +62,10 @@ vlcache_status vlci_coding_observe(vlci_coding *coding, int layer, const vlci_lo
 vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const vlci_look *look,
                                           const vlci_scores *seen);
 
+/** As vlci_scores_observe_decode(), added, where the rows are held. */
+vlcache_status vlci_coding_score_decode(vlci_coding *coding, int layer, const vlci_look *look, double weight,
+                                        const vlci_scores *seen);
+
 /** Layers that are best measured at once. */
 int vlci_coding_layers(const vlci_coding *coding);
 
@@ -69,10 +76,22 @@ vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layers
  * told. Errors: VLCACHE_E_UNSUPPORTED (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen, vlcache_compress_layer *layer);
 
-/** Enqueues the codes of a layer. Errors: the device's. */
+/** Enqueues the codes of a layer, from its rows or from those that are held. Errors: the device's. */
 vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layer);
 
-/** Hands the codes over, in front of `before`, whose reference they take; scratch is released. */
+/**
+ * Layer by layer: enqueues statistics of a layer, and codes of it in more bits than it will have, so that its
+ * rows need not be there any more when bits are shared out. Not with vlci_coding_measure(). Errors: the
+ * device's.
+ */
+vlcache_status vlci_coding_hold(vlci_coding *coding, const vlci_heads *layer);
+
+/** The codes that are held, to be decoded on until others take their place: a reference, in front of
+ * `before`, whose reference they take. */
+vlci_codes *vlci_coding_lend(vlci_coding *coding, vlci_codes *before);
+
+/** Hands the codes over, in front of `before`, whose reference they take, or in place of those that were
+ * lent; scratch is released. */
 vlci_codes *vlci_coding_finish(vlci_coding *coding, vlci_codes *before);
 
 /** Bits of a coded row and kv head, keys and values together: the mean over all heads. */

@@ -255,7 +255,9 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
     vlcache_status status = own_scores(p);
-    if (!status && p->seen)
+    if (!status && p->coding && p->coding->held)
+        status = vlci_coding_score_decode(p->coding, layer, look, p->recipe.defer_weight, p->seen);
+    else if (!status && p->seen)
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
     if (!status && p->coding) status = vlci_coding_observe_decode(p->coding, layer, look, p->seen);
     if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
@@ -265,7 +267,10 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
 /* ---- budgets ------------------------------------------------------------------------------------------- */
 
 bool vlci_compress_by_layer(const vlci_recipe *r) {
-    if (!r->compresses || r->defer || r->coded) return false; /* bits are shared over all layers */
+    if (!r->compresses) return false;
+    if (r->coded) /* layers are held in more bits until bits are shared out */
+        return vlci_coding_wanted(r) && r->run > 1;
+    if (r->defer) return false;
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }
 
@@ -424,12 +429,25 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
 /* Statistics of all layers, then the bits of all. */
 static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
     int layers = shape_of(p)->layers, at_once = vlci_coding_layers(p->coding);
+    p->coding->pool = kv->pool;
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     for (int l = 0; l < layers && !status; l += at_once) {
         vlci_heads h = heads_of(p, kv, l, layers - l < at_once ? layers - l : at_once);
         status = vlci_coding_measure(p->coding, &h);
     }
     return status ? status : vlci_coding_share(p->coding, p->seen, p->layer);
+}
+
+/* What is held of all layers, once bits are shared out. */
+static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
+    vlcache_status status = vlci_coding_share(p->coding, p->seen, p->layer);
+    for (int l = 0; l < shape_of(p)->layers && !status; l++) {
+        vlci_heads h = heads_of(p, kv, l, 1);
+        status = vlci_coding_write(p->coding, &h);
+    }
+    if (!status) kv->codes = vlci_coding_finish(p->coding, kv->codes);
+    p->applied = !status;
+    return status;
 }
 
 /* Layers whose budgets are known shrink. */
@@ -446,7 +464,7 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
         cl_mem score = NULL;
         size_t at = 0;
         h = heads_of(p, kv, l, n);
-        if (p->coding) status = vlci_coding_write(p->coding, &h);
+        if (p->coding && !p->coding->held) status = vlci_coding_write(p->coding, &h);
         if (!status) status = choose(p, &h, &score, &at);
         if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv, score, at);
     }
@@ -476,7 +494,25 @@ static void turn_over(vlci_compress *p) {
     memcpy(p->now.own, p->before.own, (size_t)n_heads(p) * sizeof *p->now.own);
 }
 
+/* Where bits are shared out at once, no token is decoded on what is held. */
+static vlcache_status read_coded(vlci_compress *p, int layer, vlci_kv *kv) {
+    bool last = layer == shape_of(p)->layers - 1;
+    p->coding->pool = kv->pool;
+    share_layers(p, shape_of(p)->layers);
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads h = heads_of(p, kv, layer, 1);
+    if (!status) status = vlci_coding_hold(p->coding, &h);
+    if (!status) status = shrink(p, kv, layer, 1);
+    p->read = layer + 1;
+    if (status || !last) return status;
+    status = measure(p, 0, layer + 1);
+    if (!status && !p->recipe.defer) return narrow(p, kv);
+    if (!status) kv->codes = vlci_coding_lend(p->coding, kv->codes);
+    return status;
+}
+
 vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
+    if (p->coding) return read_coded(p, layer, kv);
     int all = shape_of(p)->layers, first = layer;
     bool measures = vlci_policy_measures(&p->recipe);
     vlcache_status status = VLCACHE_OK; /* where budgets do not depend on them, counts are not waited for */
@@ -511,10 +547,12 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv) {
 /* The next `layers` layers, in which the whole prompt is still there. */
 static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
+    if (p->coding && p->coding->held) return narrow(p, kv);
     vlcache_status status = p->read ? VLCACHE_OK : prepare(p, kv);
+    if (status) return status;
     if (layers > all - p->read) layers = all - p->read;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
-    if (!status) status = shrink(p, kv, p->read, layers);
+    status = shrink(p, kv, p->read, layers);
     if (!status) p->read += layers;
     if (!status && p->read < all) return VLCACHE_OK;
     if (!status && p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
@@ -559,10 +597,9 @@ static void add_quants(const vlci_compress *p, vlcache_compress_stats *out) {
         out->bytes_tables = bytes->tables;
         out->bytes_kept = vlci_quants_sum(bytes);
     }
-    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }
 
-/* What coded rows take beside the others: bytes are what budgets of coded rows are about. */
+/* What coded rows take beside the others. */
 static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
     if (p->coding) {
         const vlci_codes_bytes *bytes = &p->coding->bytes;
@@ -574,7 +611,6 @@ static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
         out->bytes_tables = bytes->tables;
         out->bytes_kept += vlci_codes_sum(bytes);
     }
-    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }
 
 void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
@@ -594,11 +630,11 @@ void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
         .fallback = p->fallback,
         .deferred = p->decoded,
         .budget_asked = p->recipe.budget,
-        .budget_kept = (double)rows / ((double)(n * heads) * s->layers),
         .bytes_full = n * (uint64_t)s->layers * heads * row_bytes,
         .bytes_kept = rows * row_bytes + biases * sizeof(cl_float),
         .bytes_peak = vlci_memory_peak(device_of(p)),
     };
     if (p->recipe.coded) add_codes(p, out);
     if (p->recipe.quantised) add_quants(p, out);
+    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }

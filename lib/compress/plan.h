@@ -24,6 +24,10 @@
  * (densities only add up), and shrink with each layer; the rows that a smaller budget keeps are among those
  * of a larger one, so that what stays in the end is the published set. Together the layers read hold alpha *
  * L * N rows at any time, which is what all of them keep.
+ *
+ * Coded rows by layer: a layer's rows are held in more bits than they will have as soon as it is read
+ * (vlci_coding_hold()), decoded tokens look at these, and bits are shared out over all layers at once in the
+ * end, as without: what is there is one layer in full and the others in a quarter of their bytes or less.
  */
 #ifndef VLCI_COMPRESS_PLAN_H
 #define VLCI_COMPRESS_PLAN_H

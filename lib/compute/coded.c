@@ -63,6 +63,12 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
         if (!status && out->attend->max_group < VLCI_CODED_ITEMS) out->wide = true;
     }
     if (!status && out->wide) status = get(out, "attention_coded_wide", false, &out->attend);
+    if (!status) status = get(out, "attention_coded_score", false, &out->score);
+    if (!status && !out->wide && out->score->max_group < VLCI_CODED_ITEMS)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "kernel attention_coded_score takes work-groups of %zu, not %d: "
+                         "VLCACHE_VARIANT=attention_coded:wide does without",
+                         out->score->max_group, VLCI_CODED_ITEMS);
     return status ? status : get(out, "attention_coded_merge", false, &out->merge);
 }
 
@@ -102,18 +108,22 @@ static piece divide(const vlci_coded_kernels *k, const vlci_codes *c, int first,
     return p;
 }
 
+/* CODED_PARAMS of cl/attention_coded.cl: for query rows `at` .. at + n - 1. */
+#define CODED_OF(c, l, a, at, n)                                                                             \
+    VLCI_MEM((a)->q), VLCI_U32((a)->q_offset), VLCI_U32((a)->q_stride), VLCI_I32(at), VLCI_I32(n),           \
+        VLCI_I32((c)->read->shape.heads), VLCI_I32((c)->kv_heads), VLCI_F32((a)->scale),                     \
+        VLCI_MEM((c)->matrix), VLCI_MEM((c)->mean), VLCI_MEM((c)->basis), VLCI_MEM((c)->factor),             \
+        VLCI_MEM((c)->words), VLCI_MEM((c)->phase), VLCI_MEM((c)->within), VLCI_MEM((c)->pattern),           \
+        VLCI_MEM((c)->text), VLCI_MEM((c)->scale), VLCI_I32(l), VLCI_I32((c)->rows), VLCI_I32((c)->run),     \
+        VLCI_I32((c)->texts)
+
 static vlcache_status attend(const vlci_codes *c, int layer, const vlci_attention *a, const piece *p) {
     const vlci_coded_kernels *k = c->read;
     vlci_grid grid = VLCI_GRID((size_t)(p->shares + (c->texts > 0)), (size_t)c->kv_heads * p->groups, 1,
                                k->wide ? 1 : VLCI_CODED_ITEMS, 1, 1);
     const vlci_kernel *kernel = c->patterns ? k->attend_rows : k->attend;
-    return VLCI_LAUNCH(k->device, kernel, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset), VLCI_U32(a->q_stride),
-                       VLCI_I32(p->first), VLCI_I32(p->rows), VLCI_I32(k->shape.heads), VLCI_I32(c->kv_heads),
-                       VLCI_F32(a->scale), VLCI_MEM(c->matrix), VLCI_MEM(c->mean), VLCI_MEM(c->basis),
-                       VLCI_MEM(c->factor), VLCI_MEM(c->words), VLCI_MEM(c->phase), VLCI_MEM(c->within),
-                       VLCI_MEM(c->pattern), VLCI_MEM(c->text), VLCI_MEM(c->scale), VLCI_I32(layer),
-                       VLCI_I32(c->rows), VLCI_I32(c->run), VLCI_I32(c->texts), VLCI_MEM(a->scratch),
-                       VLCI_I32(p->share), VLCI_I32(p->shares));
+    return VLCI_LAUNCH(k->device, kernel, grid, CODED_OF(c, layer, a, p->first, p->rows),
+                       VLCI_MEM(a->scratch), VLCI_I32(p->share), VLCI_I32(p->shares));
 }
 
 static vlcache_status merge(const vlci_codes *c, int layer, const vlci_attention *a, const piece *p) {
@@ -149,4 +159,16 @@ vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_att
         }
     }
     return status;
+}
+
+vlcache_status vlci_coded_score(const vlci_codes *c, int layer, const vlci_attention *a, int row,
+                                double weight, const vlci_coded_sight *sight) {
+    const vlci_coded_kernels *k = c->read;
+    size_t pieces = (size_t)c->runs + (c->texts > 0), heads = (size_t)c->kv_heads;
+    vlcache_status status = check(c, layer, a);
+    if (status) return status;
+    return VLCI_LAUNCH(k->device, k->score, VLCI_GRID(pieces, heads, 1, k->wide ? 1 : VLCI_CODED_ITEMS, 1, 1),
+                       CODED_OF(c, layer, a, row, 1), VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions),
+                       VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),
+                       VLCI_U32((size_t)layer * heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
 }

@@ -19,7 +19,7 @@ typedef struct vlci_coded_kernels {
     vlci_attention_shape shape;
     bool wide;
     int lanes; /**< query rows of heads that go together */
-    const vlci_kernel *attend, *merge;
+    const vlci_kernel *attend, *merge, *score;
     const vlci_kernel *attend_rows; /**< where rows are turned one by one; NULL: not opened */
 } vlci_coded_kernels;
 
@@ -43,5 +43,21 @@ vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
  */
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
                               int rows);
+
+/** Where coded rows are among the `tokens` rows of their prompt, and what looks at them adds up. */
+typedef struct vlci_coded_sight {
+    cl_mem positions; /**< int [codes->rows] */
+    cl_mem text_at;   /**< int [codes->texts] */
+    int tokens;
+    cl_mem score; /**< f32 [layers][kv_heads][tokens] */
+} vlci_coded_sight;
+
+/**
+ * Enqueues, behind the attention of `a` over all there is: adds to the scores of a layer `weight` times the
+ * attention that query row `row` pays to the rows of `codes`, those of earlier turns not among them. Errors:
+ * as vlci_coded_run().
+ */
+vlcache_status vlci_coded_score(const vlci_codes *codes, int layer, const vlci_attention *a, int row,
+                                double weight, const vlci_coded_sight *sight);
 
 #endif

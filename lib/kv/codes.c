@@ -4,6 +4,7 @@
 #include "kv/codes.h"
 
 #include "core/alloc.h"
+#include "kv/pool.h"
 
 static size_t n_matrices(const vlci_codes *c) {
     return (size_t)c->layers * (size_t)c->kv_heads * 2;
@@ -29,18 +30,25 @@ vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
                                         pattern_bytes(c)};
 }
 
+/* What is of their own: bits of each dimension, vectors, codes. */
 static vlcache_status allocate(vlci_codes *c) {
-    size_t dim = (size_t)c->head_dim, dims = (size_t)c->dims, texts = n_matrices(c) * (size_t)c->texts;
+    size_t dim = (size_t)c->head_dim, dims = (size_t)c->dims;
     vlcache_device *device = c->device;
     vlcache_status status = vlci_memory_create(device, n_matrices(c) * sizeof(vlci_code_matrix),
                                                "coded rows: matrices", &c->matrix);
-    if (!status)
-        status =
-            vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
     if (!status) status = vlci_memory_create(device, dims * dim, "coded rows: bases", &c->basis);
     if (!status)
         status = vlci_memory_create(device, dims * sizeof(cl_float), "coded rows: steps", &c->factor);
     if (!status) status = vlci_memory_create(device, c->n_words * sizeof(cl_uint), "coded rows", &c->words);
+    return status;
+}
+
+/* What does not depend on bits. */
+static vlcache_status allocate_rest(vlci_codes *c) {
+    size_t dim = (size_t)c->head_dim, texts = n_matrices(c) * (size_t)c->texts;
+    vlcache_device *device = c->device;
+    vlcache_status status =
+        vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
     if (!status) status = vlci_memory_create(device, texts * dim, "coded rows: text", &c->text);
     if (!status)
         status = vlci_memory_create(device, texts * sizeof(cl_float), "coded rows: scales", &c->scale);
@@ -56,21 +64,61 @@ static vlcache_status allocate(vlci_codes *c) {
     return status;
 }
 
-vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out) {
-    *out = NULL;
+static void count(vlci_codes *c, uint64_t bytes) {
+    if (c->pool) vlci_kv_pool_count(c->pool, (int64_t)bytes - (int64_t)c->counted);
+    c->counted = bytes;
+}
+
+static vlci_codes *make(const vlci_codes *shape) {
     vlci_codes *c = vlci_alloc(1, sizeof *c);
-    if (!c) return vlci_fail_memory("coded rows");
+    if (!c) return NULL;
     *c = *shape;
     c->references = 1;
     c->before = NULL;
+    c->counted = 0;
     c->matrix = c->mean = c->basis = c->factor = c->words = c->text = c->scale = c->phase = c->within =
         c->pattern = NULL;
+    return c;
+}
+
+vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out) {
+    *out = NULL;
+    vlci_codes *c = make(shape);
+    if (!c) return vlci_fail_memory("coded rows");
+    vlci_codes_bytes bytes = vlci_codes_count(c);
     vlcache_status status = allocate(c);
+    if (!status) status = allocate_rest(c);
+    if (!status) count(c, vlci_codes_sum(&bytes));
     if (status)
         vlci_codes_release(&c);
     else
         *out = c;
     return status;
+}
+
+static void move(cl_mem *from, cl_mem *to) {
+    *to = *from;
+    *from = NULL;
+}
+
+vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci_codes **out) {
+    *out = NULL;
+    vlci_codes *c = make(shape);
+    if (!c) return vlci_fail_memory("coded rows");
+    vlci_codes_bytes bytes = vlci_codes_count(c), old = vlci_codes_count(held);
+    vlcache_status status = allocate(c);
+    if (status) {
+        vlci_codes_release(&c);
+        return status;
+    }
+    move(&held->mean, &c->mean);
+    move(&held->text, &c->text);
+    move(&held->scale, &c->scale);
+    move(&held->phase, &c->phase);
+    count(held, old.words + old.bases + n_matrices(held) * sizeof(vlci_code_matrix));
+    count(c, vlci_codes_sum(&bytes));
+    *out = c;
+    return VLCACHE_OK;
 }
 
 vlci_codes *vlci_codes_retain(vlci_codes *codes) {
@@ -86,6 +134,7 @@ void vlci_codes_release(vlci_codes **handle) {
         cl_mem *memory[] = {&c->matrix, &c->mean,  &c->basis, &c->factor, &c->words,
                             &c->text,   &c->scale, &c->phase, &c->within, &c->pattern};
         for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(c->device, memory[i]);
+        count(c, 0);
         vlci_free(c);
         c = before;
     }

@@ -18,8 +18,12 @@
 #include "cl/shared.h"
 #include "device/device.h"
 
+struct vlci_kv_pool;
+
 typedef struct vlci_codes {
-    vlcache_device *device; /**< borrowed */
+    vlcache_device *device;    /**< borrowed */
+    struct vlci_kv_pool *pool; /**< borrowed: it counts their bytes; NULL: nobody does */
+    uint64_t counted;          /**< bytes that it counts of these */
     int references;
     struct vlci_codes *before;             /**< of earlier turns; one reference is this one's */
     const struct vlci_coded_kernels *read; /**< attention over them (compute/coded.h); borrowed */
@@ -64,6 +68,10 @@ static inline int vlci_codes_runs(int rows, int run) {
 /** Codes with the numbers of `shape`, memory for them, and one reference. Errors: VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out);
+
+/** The same for codes of the rows that `held` is of, in fewer bits: they take its text, means and phases, and
+ * it is good for nothing but its own codes and bases any more. Errors: as vlci_codes_create(). */
+vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci_codes **out);
 
 /** One more owner; NULL accepted, and given back. */
 vlci_codes *vlci_codes_retain(vlci_codes *codes);

@@ -25,7 +25,17 @@ uint64_t vlci_kv_pool_bytes(const vlci_kv_pool *p) {
 
 void vlci_kv_pool_watch(vlci_kv_pool *p) {
     p->most = p->held;
-    p->most_bytes = vlci_kv_pool_bytes(p);
+    p->most_bytes = vlci_kv_pool_bytes(p) + p->coded;
+}
+
+/* Pages of so many bytes are there, beside what is coded. */
+static void note_bytes(vlci_kv_pool *p, uint64_t bytes) {
+    if (bytes + p->coded > p->most_bytes) p->most_bytes = bytes + p->coded;
+}
+
+void vlci_kv_pool_count(vlci_kv_pool *p, int64_t bytes) {
+    p->coded += (uint64_t)bytes;
+    note_bytes(p, vlci_kv_pool_bytes(p));
 }
 
 uint64_t vlci_kv_pool_rows(const vlci_kv_pool *p) {
@@ -101,7 +111,7 @@ static vlcache_status grow(vlci_kv_pool *p, int pages) {
     if (!status && p->bias) status = vlci_copy(p->device, p->bias, 0, larger.bias, 0, biases);
     if (!status) {
         if (!p->held) both = (uint64_t)pages * vlci_kv_page_bytes(&p->shape, p->bias != NULL);
-        if (both > p->most_bytes) p->most_bytes = both;
+        note_bytes(p, both);
         memset(p->owners + p->pages, 0, (size_t)(pages - p->pages) * sizeof *p->owners);
         p->pages = pages;
         exchange_planes(p, &larger);
@@ -171,7 +181,7 @@ static vlcache_status shrink(vlci_kv_pool *p, int pages, int32_t *source, int32_
     if (!status) status = vlci_write(p->device, source_on, 0, source, bytes);
     if (!status) status = move_pages(p, source_on, n, &smaller);
     if (!status) {
-        if (both > p->most_bytes) p->most_bytes = both;
+        note_bytes(p, both);
         renumber(p, number);
         for (int i = 0; i < n; i++) p->owners[i] = p->owners[source[i]];
         for (int i = n; i < pages; i++) p->owners[i] = 0;
@@ -203,7 +213,7 @@ vlcache_status vlci_kv_pool_bias(vlci_kv_pool *p) {
     vlcache_status status = vlci_memory_create(p->device, bytes, "KV cache: biases", &p->bias);
     if (!status) status = vlci_fill(p->device, p->bias, 0, bytes, 0);
     if (status) vlci_memory_release(p->device, &p->bias);
-    if (vlci_kv_pool_bytes(p) > p->most_bytes) p->most_bytes = vlci_kv_pool_bytes(p);
+    note_bytes(p, vlci_kv_pool_bytes(p));
     return status;
 }
 

@@ -33,11 +33,12 @@ typedef struct vlci_kv_pool {
     uint32_t still[VLCI_KV_STILL]; /**< a bit for each layer that does not grow with the text: layers of
                                         cross-attention, which hold what vlci_kv_refill() gives them */
     int pages, held, most;         /**< there are; have an owner; most that had, since vlci_kv_pool_watch() */
-    uint64_t most_bytes;           /**< most that keys, values and biases took on the device, since then */
-    cl_mem k, v;                   /**< [pages][VLCI_KV_PAGE][head_dim] */
-    cl_mem bias;                   /**< f32 [pages][VLCI_KV_PAGE]; NULL until a row needs one */
-    uint32_t *owners;              /**< [pages] */
-    int32_t *spare;                /**< [pages]: the first pages - held have no owner; taken from the end */
+    uint64_t coded;                /**< bytes of coded rows of its caches (kv/codes.h), beside the pages */
+    uint64_t most_bytes; /**< most that keys, values, biases and coded rows took on the device, since then */
+    cl_mem k, v;         /**< [pages][VLCI_KV_PAGE][head_dim] */
+    cl_mem bias;         /**< f32 [pages][VLCI_KV_PAGE]; NULL until a row needs one */
+    uint32_t *owners;    /**< [pages] */
+    int32_t *spare;      /**< [pages]: the first pages - held have no owner; taken from the end */
     vlci_kv_table table;
     vlci_kv_head *head; /**< [slots][layers][kv_heads], as the device is to have them */
     cl_mem heads;       /**< the same there, of the first slots_on slots */
@@ -108,6 +109,9 @@ vlcache_status vlci_kv_pool_sync(vlci_kv_pool *pool);
 
 /** Begins new peaks at what is held now. */
 void vlci_kv_pool_watch(vlci_kv_pool *pool);
+
+/** Coded rows take so many bytes more, or fewer. */
+void vlci_kv_pool_count(vlci_kv_pool *pool, int64_t bytes);
 
 /** Bytes of keys, values and biases on the device now. */
 uint64_t vlci_kv_pool_bytes(const vlci_kv_pool *pool);
