@@ -322,7 +322,7 @@ END_TEST
 
 START_TEST(json_of_the_tool) {
     json_t *object =
-        ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--budget", "0.1", "--storage", "coded:blk:32");
+        ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--storage", "coded:blk:32", "--budget", "0.1");
     const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
     static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
     int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
