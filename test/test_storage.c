@@ -91,6 +91,82 @@ START_TEST(bytes_that_are_held) {
 }
 END_TEST
 
+/* Rows in pages that a turn without others before it has left, its decoded ones excepted, with their biases.
+ */
+static uint64_t bytes_of_rows(const vlci_kv *kv, int decoded) {
+    const vlci_kv_shape *shape = &kv->pool->shape;
+    uint64_t bytes = 0, row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
+    for (int i = 0; i < shape->layers * shape->kv_heads; i++) {
+        uint64_t rows = (uint64_t)(kv->list[i].rows - decoded);
+        bytes += rows * row + (kv->list[i].biased ? rows * sizeof(float) : 0);
+    }
+    return bytes;
+}
+
+/* One accountant: what is told of every policy is what its lists and codes come to, what the pool holds
+ * beside is decoded rows and page ends, and the device holds no more than the pool and codes when all is
+ * forgotten. */
+START_TEST(one_accountant) {
+    static const char *const policies[] = {"full", "vlcache", "vlcache+", "snapkv", "h2o", "coded"};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), policies[_i], _i ? 0.1 : 1.0);
+    const vlcache_answer *a = NULL;
+    ck_ok(talk_ask(session, image, QUESTION, NULL, 8, &a));
+    const vlcache_compress_stats *c = &a->compress;
+    const vlci_kv *kv = &session->sequence->kv;
+    const vlci_kv_shape *shape = &kv->pool->shape;
+    int decoded = kv->length - a->prompt_tokens, lists = shape->layers * shape->kv_heads;
+    uint64_t codes = vlci_codes_all_bytes(kv->codes), page = vlci_kv_page_bytes(shape, true);
+    ck_assert_uint_eq(c->bytes_kept, bytes_of_rows(kv, decoded) + codes);
+    ck_assert_double_eq_tol(c->budget_kept, (double)c->bytes_kept / (double)c->bytes_full, 1e-12);
+    if (_i) ck_assert_double_eq_tol(c->budget_kept, 0.1, 0.01);
+    ck_assert_uint_ge(a->kv_bytes, c->bytes_kept);
+    ck_assert_uint_le(a->kv_bytes, c->bytes_kept + (uint64_t)(lists * (decoded / VLCI_KV_PAGE + 2)) * page);
+    ck_assert_uint_eq(kv->pool->coded, codes);
+    ck_assert_uint_ge(vlci_kv_pool_bytes(kv->pool) + codes, a->kv_bytes);
+    uint64_t before = vlci_memory_now(talk_demo()->device);
+    vlcache_session_clear(session);
+    ck_assert_uint_eq(kv->pool->coded, 0);
+    ck_assert_uint_ge(before - vlci_memory_now(talk_demo()->device), codes);
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Where the whole prompt is not small, layers are held in more bits until all are known: the peak is one of
+ * them in full, what is held, and what is kept; answers and bytes are those of all at once. */
+START_TEST(layer_by_layer) {
+    static const struct {
+        double budget;
+        int defer;
+        double most; /* of the full cache's bytes at the peak */
+    } ways[] = {{0.05, 4, 0.35}, {0.1, 4, 0.5}, {0.1, 0, 0.5}};
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *all = open_with("coded", ways[_i].budget, ways[_i].defer),
+                    *layers = open_with("coded", ways[_i].budget, ways[_i].defer);
+    const vlcache_answer *a = NULL, *b = NULL;
+    for (int turn = 0; turn < 2; turn++) { /* the second behind codes of the first */
+        ck_ok(talk_ask(all, image, QUESTION, NULL, 12, &a));
+        *memory = 1;
+        ck_ok(talk_ask(layers, image, QUESTION, NULL, 12, &b));
+        *memory = whole;
+        same_tokens(a, b);
+        ck_assert_int_eq(b->compress.deferred, ways[_i].defer);
+        ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
+        ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
+        ck_assert_uint_eq(layers->sequence->kv.pool->coded, vlci_codes_all_bytes(layers->sequence->kv.codes));
+        if (turn) break;
+        ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
+        ck_assert_msg((double)b->kv_bytes_peak < ways[_i].most * (double)b->compress.bytes_full,
+                      "%g of the full cache", (double)b->kv_bytes_peak / (double)b->compress.bytes_full);
+    }
+    vlcache_session_destroy(&all);
+    vlcache_session_destroy(&layers);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* ---- few bits a number --------------------------------------------------------------------------------- */
 
 static vlcache_session *open_bits(const char *policy, const char *storage, double budget) {
@@ -172,266 +248,188 @@ START_TEST(bits_within_their_budget) {
     ck_assert_int_le(rows, c->layers * a->prompt_tokens);
     vlcache_session_destroy(&few);
     vlcache_session_destroy(&exact);
-    /* Rows in pages that a turn without others before it has left, its decoded ones excepted, with their
-     * biases.
-     */
-    static uint64_t bytes_of_rows(const vlci_kv *kv, int decoded) {
-        const vlci_kv_shape *shape = &kv->pool->shape;
-        uint64_t bytes = 0, row = 2 * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
-        for (int i = 0; i < shape->layers * shape->kv_heads; i++) {
-            uint64_t rows = (uint64_t)(kv->list[i].rows - decoded);
-            bytes += rows * row + (kv->list[i].biased ? rows * sizeof(float) : 0);
-        }
-        return bytes;
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Later turns see the picture that is only codes; a cleared session has forgotten them. */
+START_TEST(later_turns) {
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "coded", 0.1),
+                    *full = talk_open(talk_demo(), "full", 1.0);
+    const vlcache_answer *a = NULL, *b = NULL;
+    ck_ok(talk_ask(full, image, "What is the heading?", NULL, 16, &b));
+    ck_ok(talk_ask(full, NULL, QUESTION, NULL, 16, &b));
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
+    uint64_t bytes = a->compress.bytes_kept;
+    ck_ok(talk_ask(session, NULL, QUESTION, NULL, 16, &a));
+    ck_assert(!a->compressed);
+    same_tokens(a, b);
+    ck_ok(talk_ask(session, image, QUESTION, NULL, 16, &a));
+    ck_assert(a->compressed && session->sequence->kv.codes->before);
+    ck_assert_uint_ge(a->kv_bytes, bytes + a->compress.bytes_kept);
+    vlcache_session_clear(session);
+    ck_assert_ptr_null(session->sequence->kv.codes);
+    ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
+    ck_assert_uint_eq(a->compress.bytes_kept, bytes);
+    vlcache_session_destroy(&session);
+    vlcache_session_destroy(&full);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+static void finish(vlcache_engine *engine) {
+    int busy = 1;
+    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+}
+
+/* Two forks of a coded cache go their own ways over the same codes. */
+START_TEST(forks) {
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *s = NULL, *fork = NULL;
+    vlcache_image *image = talk_picture("pages-2.png");
+    const vlcache_image *images[] = {image};
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("coded", 0.1);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    const vlcache_answer *a = NULL, *b = NULL;
+    options.compress = &compress;
+    ck_ok(vlcache_engine_create(talk_demo(), NULL, &engine));
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    prompt.text = "What is the heading?";
+    prompt.images = images;
+    prompt.n_images = 1;
+    ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
+    finish(engine);
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_assert_ptr_nonnull(s->kv.codes);
+    ck_ok(vlcache_sequence_fork(s, &fork));
+    ck_assert_ptr_eq(fork->kv.codes, s->kv.codes);
+    prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
+    prompt.text = QUESTION;
+    ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
+    ck_ok(vlcache_sequence_ask(fork, &prompt, NULL));
+    finish(engine);
+    ck_ok(vlcache_sequence_answer(s, &a));
+    ck_ok(vlcache_sequence_answer(fork, &b));
+    same_tokens(a, b);
+    vlcache_sequence_destroy(&s);
+    ck_assert_int_eq(fork->kv.codes->references, 1);
+    vlcache_engine_destroy(&engine);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* Decoded rows follow, block by block: at 8 bits a long answer is that of the full cache, later turns too,
+ * and pages never hold more than two blocks of it; a turn that fails leaves all as it was. */
+START_TEST(rows_that_age) {
+    enum { AGE = 32 };
+    vlcache_image *image = talk_picture("../questions/transcribe-0.png");
+    vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
+    vlcache_session *aging = open_bits("vlcache", _i ? "bits:8/8:32:32" : "bits:8/8:32", 0.9);
+    const vlcache_answer *a = NULL, *b = NULL;
+    const vlci_kv *kv = &aging->sequence->kv;
+    ck_ok(talk_ask(full, image, "Read the page.", NULL, 120, &a));
+    ck_ok(talk_ask(aging, image, "Read the page.", NULL, 120, &b));
+    same_tokens(a, b);
+    ck_assert_int_gt(a->n_tokens, 100);
+    for (int layer = 0; layer < b->compress.layers; layer++)
+        ck_assert(_i ? vlci_kv_most_rows(kv, layer) < 2 * AGE
+                     : vlci_kv_most_rows(kv, layer) >= a->n_tokens - 1);
+    ck_assert_uint_eq(b->kv_bytes, vlci_kv_bytes(kv));
+    ck_assert(_i ? vlci_kv_few_bytes(kv) > b->compress.bytes_kept
+                 : vlci_kv_few_bytes(kv) == b->compress.bytes_kept);
+    ck_ok(talk_ask(full, NULL, QUESTION, NULL, 40, &a));
+    ck_ok(talk_ask(aging, NULL, QUESTION, NULL, 40, &b));
+    same_tokens(a, b);
+    vlcache_session_destroy(&full);
+    vlcache_session_destroy(&aging);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded", "bits:8/8"};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static bool hear_way(void *user, size_t way, const vlcache_answer *answer) {
+    vlcache_session *alone = open_bits("h2o", ways[way], 0.3);
+    const vlcache_answer *own = NULL;
+    ck_ok(talk_ask(alone, user, QUESTION, NULL, 8, &own));
+    same_tokens(own, answer);
+    ck_assert_uint_eq(own->compress.bytes_kept, answer->compress.bytes_kept);
+    vlcache_session_destroy(&alone);
+    return true;
+}
+
+/* Several ways to store one prompt, which share what was built for them: each answers as it does alone. */
+START_TEST(ways_side_by_side) {
+    vlcache_compress_options options[WAYS];
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    for (int i = 0; i < WAYS; i++) {
+        options[i] = talk_way("h2o", 0.3);
+        ck_ok(vlcache_compress_set(&options[i], "storage", ways[i]));
     }
+    prompt.text = QUESTION;
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    generate.max_tokens = 8;
+    ck_ok(vlcache_session_compare(session, &prompt, &generate, options, WAYS, hear_way, image));
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
 
-    /* One accountant: what is told of every policy is what its lists and codes come to, what the pool holds
-     * beside is decoded rows and page ends, and the device holds no more than the pool and codes when all is
-     * forgotten. */
-    START_TEST(one_accountant) {
-        static const char *const policies[] = {"full", "vlcache", "vlcache+", "snapkv", "h2o", "coded"};
-        vlcache_image *image = talk_picture("pages-2.png");
-        vlcache_session *session = talk_open(talk_demo(), policies[_i], _i ? 0.1 : 1.0);
-        const vlcache_answer *a = NULL;
-        ck_ok(talk_ask(session, image, QUESTION, NULL, 8, &a));
-        const vlcache_compress_stats *c = &a->compress;
-        const vlci_kv *kv = &session->sequence->kv;
-        const vlci_kv_shape *shape = &kv->pool->shape;
-        int decoded = kv->length - a->prompt_tokens, lists = shape->layers * shape->kv_heads;
-        uint64_t codes = vlci_codes_all_bytes(kv->codes), page = vlci_kv_page_bytes(shape, true);
-        ck_assert_uint_eq(c->bytes_kept, bytes_of_rows(kv, decoded) + codes);
-        ck_assert_double_eq_tol(c->budget_kept, (double)c->bytes_kept / (double)c->bytes_full, 1e-12);
-        if (_i) ck_assert_double_eq_tol(c->budget_kept, 0.1, 0.01);
-        ck_assert_uint_ge(a->kv_bytes, c->bytes_kept);
-        ck_assert_uint_le(a->kv_bytes,
-                          c->bytes_kept + (uint64_t)(lists * (decoded / VLCI_KV_PAGE + 2)) * page);
-        ck_assert_uint_eq(kv->pool->coded, codes);
-        ck_assert_uint_ge(vlci_kv_pool_bytes(kv->pool) + codes, a->kv_bytes);
-        uint64_t before = vlci_memory_now(talk_demo()->device);
-        vlcache_session_clear(session);
-        ck_assert_uint_eq(kv->pool->coded, 0);
-        ck_assert_uint_ge(before - vlci_memory_now(talk_demo()->device), codes);
-        vlcache_session_destroy(&session);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
+/* What does not go together is refused when the session is made. */
+START_TEST(what_does_not_go_together) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    vlcache_session *session = NULL;
+    ck_ok(vlcache_compress_set(&compress, "storage", "coded"));
+    options.compress = &compress;
+    ck_fails(vlcache_session_create(talk_demo(), &options, &session), VLCACHE_E_ARGUMENT, "storage coded");
+    ck_assert_ptr_null(session);
+}
+END_TEST
 
-    /* Where the whole prompt is not small, layers are held in more bits until all are known: the peak is one
-     * of them in full, what is held, and what is kept; answers and bytes are those of all at once. */
-    START_TEST(layer_by_layer) {
-        static const struct {
-            double budget;
-            int defer;
-            double most; /* of the full cache's bytes at the peak */
-        } ways[] = {{0.05, 4, 0.35}, {0.1, 4, 0.5}, {0.1, 0, 0.5}};
-        uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
-        vlcache_image *image = talk_picture("pages-2.png");
-        vlcache_session *all = open_with("coded", ways[_i].budget, ways[_i].defer),
-                        *layers = open_with("coded", ways[_i].budget, ways[_i].defer);
-        const vlcache_answer *a = NULL, *b = NULL;
-        for (int turn = 0; turn < 2; turn++) { /* the second behind codes of the first */
-            ck_ok(talk_ask(all, image, QUESTION, NULL, 12, &a));
-            *memory = 1;
-            ck_ok(talk_ask(layers, image, QUESTION, NULL, 12, &b));
-            *memory = whole;
-            same_tokens(a, b);
-            ck_assert_int_eq(b->compress.deferred, ways[_i].defer);
-            ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
-            ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
-            ck_assert_uint_eq(layers->sequence->kv.pool->coded,
-                              vlci_codes_all_bytes(layers->sequence->kv.codes));
-            if (turn) break;
-            ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
-            ck_assert_msg((double)b->kv_bytes_peak < ways[_i].most * (double)b->compress.bytes_full,
-                          "%g of the full cache", (double)b->kv_bytes_peak / (double)b->compress.bytes_full);
-        }
-        vlcache_session_destroy(&all);
-        vlcache_session_destroy(&layers);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
-
-    /* Later turns see the picture that is only codes; a cleared session has forgotten them. */
-    START_TEST(later_turns) {
-        vlcache_image *image = talk_picture("pages-2.png");
-        vlcache_session *session = talk_open(talk_demo(), "coded", 0.1),
-                        *full = talk_open(talk_demo(), "full", 1.0);
-        const vlcache_answer *a = NULL, *b = NULL;
-        ck_ok(talk_ask(full, image, "What is the heading?", NULL, 16, &b));
-        ck_ok(talk_ask(full, NULL, QUESTION, NULL, 16, &b));
-        ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
-        uint64_t bytes = a->compress.bytes_kept;
-        ck_ok(talk_ask(session, NULL, QUESTION, NULL, 16, &a));
-        ck_assert(!a->compressed);
-        same_tokens(a, b);
-        ck_ok(talk_ask(session, image, QUESTION, NULL, 16, &a));
-        ck_assert(a->compressed && session->sequence->kv.codes->before);
-        ck_assert_uint_ge(a->kv_bytes, bytes + a->compress.bytes_kept);
-        vlcache_session_clear(session);
-        ck_assert_ptr_null(session->sequence->kv.codes);
-        ck_ok(talk_ask(session, image, "What is the heading?", NULL, 16, &a));
-        ck_assert_uint_eq(a->compress.bytes_kept, bytes);
-        vlcache_session_destroy(&session);
-        vlcache_session_destroy(&full);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
-
-    static void finish(vlcache_engine * engine) {
-        int busy = 1;
-        while (busy) ck_ok(vlcache_engine_step(engine, &busy));
-    }
-
-    /* Two forks of a coded cache go their own ways over the same codes. */
-    START_TEST(forks) {
-        vlcache_engine *engine = NULL;
-        vlcache_sequence *s = NULL, *fork = NULL;
-        vlcache_image *image = talk_picture("pages-2.png");
-        const vlcache_image *images[] = {image};
-        vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
-        vlcache_compress_options compress = talk_way("coded", 0.1);
-        vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-        const vlcache_answer *a = NULL, *b = NULL;
-        options.compress = &compress;
-        ck_ok(vlcache_engine_create(talk_demo(), NULL, &engine));
-        ck_ok(vlcache_engine_add(engine, &options, &s));
-        prompt.text = "What is the heading?";
-        prompt.images = images;
-        prompt.n_images = 1;
-        ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
-        finish(engine);
-        ck_ok(vlcache_sequence_answer(s, &a));
-        ck_assert_ptr_nonnull(s->kv.codes);
-        ck_ok(vlcache_sequence_fork(s, &fork));
-        ck_assert_ptr_eq(fork->kv.codes, s->kv.codes);
-        prompt = (vlcache_prompt)VLCACHE_PROMPT_INIT;
-        prompt.text = QUESTION;
-        ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
-        ck_ok(vlcache_sequence_ask(fork, &prompt, NULL));
-        finish(engine);
-        ck_ok(vlcache_sequence_answer(s, &a));
-        ck_ok(vlcache_sequence_answer(fork, &b));
-        same_tokens(a, b);
-        vlcache_sequence_destroy(&s);
-        ck_assert_int_eq(fork->kv.codes->references, 1);
-        vlcache_engine_destroy(&engine);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
-
-    /* Decoded rows follow, block by block: at 8 bits a long answer is that of the full cache, later turns
-     * too, and pages never hold more than two blocks of it; a turn that fails leaves all as it was. */
-    START_TEST(rows_that_age) {
-        enum { AGE = 32 };
-        vlcache_image *image = talk_picture("../questions/transcribe-0.png");
-        vlcache_session *full = talk_open(talk_demo(), "full", 1.0);
-        vlcache_session *aging = open_bits("vlcache", _i ? "bits:8/8:32:32" : "bits:8/8:32", 0.9);
-        const vlcache_answer *a = NULL, *b = NULL;
-        const vlci_kv *kv = &aging->sequence->kv;
-        ck_ok(talk_ask(full, image, "Read the page.", NULL, 120, &a));
-        ck_ok(talk_ask(aging, image, "Read the page.", NULL, 120, &b));
-        same_tokens(a, b);
-        ck_assert_int_gt(a->n_tokens, 100);
-        for (int layer = 0; layer < b->compress.layers; layer++)
-            ck_assert(_i ? vlci_kv_most_rows(kv, layer) < 2 * AGE
-                         : vlci_kv_most_rows(kv, layer) >= a->n_tokens - 1);
-        ck_assert_uint_eq(b->kv_bytes, vlci_kv_bytes(kv));
-        ck_assert(_i ? vlci_kv_few_bytes(kv) > b->compress.bytes_kept
-                     : vlci_kv_few_bytes(kv) == b->compress.bytes_kept);
-        ck_ok(talk_ask(full, NULL, QUESTION, NULL, 40, &a));
-        ck_ok(talk_ask(aging, NULL, QUESTION, NULL, 40, &b));
-        same_tokens(a, b);
-        vlcache_session_destroy(&full);
-        vlcache_session_destroy(&aging);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
-
-    static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded", "bits:8/8"};
-    enum { WAYS = sizeof ways / sizeof *ways };
-
-    static bool hear_way(void *user, size_t way, const vlcache_answer *answer) {
-        vlcache_session *alone = open_bits("h2o", ways[way], 0.3);
-        const vlcache_answer *own = NULL;
-        ck_ok(talk_ask(alone, user, QUESTION, NULL, 8, &own));
-        same_tokens(own, answer);
-        ck_assert_uint_eq(own->compress.bytes_kept, answer->compress.bytes_kept);
-        vlcache_session_destroy(&alone);
-        return true;
-    }
-
-    /* Several ways to store one prompt, which share what was built for them: each answers as it does alone.
-     */
-    START_TEST(ways_side_by_side) {
-        vlcache_compress_options options[WAYS];
-        vlcache_image *image = talk_picture("pages-2.png");
-        vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
-        vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-        vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-        for (int i = 0; i < WAYS; i++) {
-            options[i] = talk_way("h2o", 0.3);
-            ck_ok(vlcache_compress_set(&options[i], "storage", ways[i]));
-        }
-        prompt.text = QUESTION;
-        prompt.images = (const vlcache_image *const *)&image;
-        prompt.n_images = 1;
-        generate.max_tokens = 8;
-        ck_ok(vlcache_session_compare(session, &prompt, &generate, options, WAYS, hear_way, image));
-        vlcache_session_destroy(&session);
-        vlcache_image_destroy(&image);
-    }
-    END_TEST
-
-    /* What does not go together is refused when the session is made. */
-    START_TEST(what_does_not_go_together) {
-        vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-        vlcache_compress_options compress = talk_way("vlcache+", 0.1);
-        vlcache_session *session = NULL;
-        ck_ok(vlcache_compress_set(&compress, "storage", "coded"));
-        options.compress = &compress;
-        ck_fails(vlcache_session_create(talk_demo(), &options, &session), VLCACHE_E_ARGUMENT,
-                 "storage coded");
-        ck_assert_ptr_null(session);
-    }
-    END_TEST
-
-    /* ---- the tool
-     * ------------------------------------------------------------------------------------------ */
+/* ---- the tool ------------------------------------------------------------------------------------------ */
 
 #define ASK_PAGE "--image", DEMO "questions/pages-2.png", "-p", QUESTION
 
-    START_TEST(json_of_the_tool) {
-        json_t *object = ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--budget", "0.1", "--storage",
-                                  "coded:blk:32");
-        const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
-        static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
-        int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
-        for (size_t i = 0; i < 5; i++) sum += whole(coded, parts[i]);
-        ck_assert_int_eq(sum, whole(bytes, "kept"));
-        ck_assert_double_gt(json_real_value(get(coded, "bits", JSON_REAL)), 10.0);
-        const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
-        ck_assert_int_eq(whole(layer, "coded"), tokens);
-        json_decref(object);
-    }
-    END_TEST
+START_TEST(json_of_the_tool) {
+    json_t *object =
+        ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--storage", "coded:blk:32", "--budget", "0.1");
+    const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
+    static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
+    int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
+    for (size_t i = 0; i < 5; i++) sum += whole(coded, parts[i]);
+    ck_assert_int_eq(sum, whole(bytes, "kept"));
+    ck_assert_double_gt(json_real_value(get(coded, "bits", JSON_REAL)), 10.0);
+    const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
+    ck_assert_int_eq(whole(layer, "coded"), tokens);
+    json_decref(object);
+}
+END_TEST
 
-    int main(void) {
-        tool_environment();
-        Suite *suite = suite_create("storage");
-        TCase *all = tcase_create("storage");
-        talk_models(all);
-        tcase_add_loop_test(all, as_the_full_cache, 0, 5);
-        tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
-        tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
-        tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
-        tcase_add_loop_test(all, one_accountant, 0, 6);
-        tcase_add_loop_test(all, layer_by_layer, 0, 3);
-        tcase_add_test(all, later_turns);
-        tcase_add_test(all, forks);
-        tcase_add_loop_test(all, rows_that_age, 0, 2);
-        tcase_add_test(all, ways_side_by_side);
-        tcase_add_test(all, what_does_not_go_together);
-        tcase_add_test(all, json_of_the_tool);
-        suite_add_tcase(suite, all);
-        return suite_run(suite);
-    }
+int main(void) {
+    tool_environment();
+    Suite *suite = suite_create("storage");
+    TCase *all = tcase_create("storage");
+    talk_models(all);
+    tcase_add_loop_test(all, as_the_full_cache, 0, 5);
+    tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
+    tcase_add_loop_test(all, one_accountant, 0, 6);
+    tcase_add_loop_test(all, layer_by_layer, 0, 3);
+    tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
+    tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
+    tcase_add_test(all, later_turns);
+    tcase_add_test(all, forks);
+    tcase_add_loop_test(all, rows_that_age, 0, 2);
+    tcase_add_test(all, ways_side_by_side);
+    tcase_add_test(all, what_does_not_go_together);
+    tcase_add_test(all, json_of_the_tool);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}

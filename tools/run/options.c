@@ -39,7 +39,8 @@ static int read_compress(const flag *f, const char *name, const char *text, void
     ((options *)into)->compresses = true;
     if (!flag_read_number(text, value)) *value = NAN;
     vlcache_compress_options judged = ((options *)into)->compress;
-    judged.policy = NULL;
+    judged.policy = NULL; /* what goes together is looked at in the end */
+    vlcache_compress_set(&judged, "storage", NULL);
     if (!vlcache_compress_check(&judged)) return EXIT_OK;
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
