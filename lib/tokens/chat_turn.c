@@ -46,7 +46,7 @@ static const char *next_mark(const char *words, const char *at, const char *mark
 }
 
 static int count_marks(const char *words, const char *mark) {
-    bool escaped;
+    bool escaped = false;
     int n = 0;
     for (const char *at = words; (at = next_mark(words, at, mark, &escaped)); at += strlen(mark))
         n += !escaped;
@@ -82,7 +82,7 @@ static const char *next_sign(const char *words, const char *at, const sign signs
 static vlcache_status add_words(draft *d, const char *words, const sign signs[SIGNS]) {
     vlcache_status status = VLCACHE_OK;
     const sign *of = NULL;
-    bool escaped;
+    bool escaped = false;
     const char *done = words, *at = words;
     while (!status && (at = next_sign(words, at, signs, &of, &escaped))) {
         size_t length = strlen(of->mark);
