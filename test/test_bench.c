@@ -363,7 +363,7 @@ START_TEST(geometries_are_refused) {
     ck_assert_ptr_nonnull(
         strstr(p.out,
                "llava-1.6-34b, llava-onevision-7b, internvl3-2b, smolvlm2-2.2b, qwen2.5-vl-3b, "
-               "qwen2.5-vl-7b, qwen3-vl-4b, tiny"));
+               "qwen2.5-vl-7b, qwen3-vl-4b, llama-3.2-vision-11b, tiny"));
     process_release(&p);
 }
 END_TEST

@@ -282,6 +282,36 @@ START_TEST(turns_equal_one_prompt) {
 END_TEST
 
 /* An answer cut off by its length goes on where it was: the token that was open is read first. */
+/* However many pages stand ready behind a conversation, its next turn is read against the same rows: the
+ * logits do not change by a bit. Questions of many lengths, so that answers end before a page does, with it,
+ * behind it. */
+START_TEST(room_changes_nothing) {
+    vlcache_image *image = talk_picture("charts-3.png");
+    int whole = 0;
+    for (int length = 0; length < 18; length++) {
+        vlcache_logit first[VLCACHE_FIRST_LOGITS];
+        char question[64] = "What is the value of Aug";
+        for (int i = 0; i < length; i++) strcat(question, i % 2 ? "?" : "-");
+        for (int ready = 0; ready < 2; ready++) {
+            vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
+            const vlcache_answer *a = NULL;
+            vlci_kv *kv = &session->sequence->kv;
+            ck_ok(talk_ask(session, image, "Which is the highest?", NULL, 8, &a));
+            if (ready) ck_ok(vlci_kv_reserve(kv, 0, kv->pool->shape.layers, 96));
+            ck_ok(talk_ask(session, NULL, question, NULL, 4, &a));
+            whole += ready && kv->length % VLCI_KV_PAGE == 0;
+            ck_ok(talk_ask(session, NULL, "Which is the lowest?", NULL, 1, &a));
+            if (!ready) memcpy(first, a->first_logits, sizeof first);
+            ck_assert_msg(memcmp(first, a->first_logits, sizeof first) == 0, "%d more: %g, %g", length,
+                          (double)a->first_logits[0].logit, (double)first[0].logit);
+            vlcache_session_destroy(&session);
+        }
+    }
+    ck_assert_int_gt(whole, 0);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 START_TEST(length_then_more) {
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *whole = talk_open(talk_demo(), "full", 1.0);
@@ -547,6 +577,7 @@ int main(void) {
     tcase_add_test(all, visual_tokens);
     tcase_add_loop_test(all, post_vision_between_pictures, 0, 2);
     tcase_add_test(all, turns_equal_one_prompt);
+    tcase_add_test(all, room_changes_nothing);
     tcase_add_test(all, length_then_more);
     tcase_add_test(all, turn_after_compression);
     tcase_add_test(all, turns_with_summaries);

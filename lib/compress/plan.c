@@ -547,6 +547,7 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv) {
 /* The next `layers` layers, in which the whole prompt is still there. */
 static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
+    vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held) return narrow(p, kv);
     vlcache_status status = p->read ? VLCACHE_OK : prepare(p, kv);
     if (status) return status;

@@ -248,6 +248,7 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     r->kept = vlci_kv_is_filled(r->kv);
     r->observer[0] =
         (vlci_observer){.user = r, .enter = enter, .before = before, .part = part, .leave = leave};
+    vlci_kv_catch_up(r->kv); /* where the answer before has left room, nothing else tells the device */
     vlcache_status status = check_ids(r, features);
     if (!status) status = vlci_text_room(r->text, room);
     if (!status) status = vlci_stream_create(model, n, &r->stream);

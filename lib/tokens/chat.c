@@ -194,8 +194,9 @@ vlcache_status vlci_chat_load(const char *folder, const char *otherwise, const v
 }
 
 /* Without an expression nothing of a question would be written. */
-static vlcache_status refuse_mute(const char *name, const char *text) {
+static vlcache_status refuse_mute(const char *name, const char *text, vlci_chat **chat) {
     if (strstr(text, "{{")) return VLCACHE_OK;
+    vlci_chat_release(chat);
     return vlci_fail(VLCACHE_E_FORMAT,
                      "session.chat_template: %.512s: has no {{ expression }}, so no question would be "
                      "written: give a template in Jinja, or one of %s",
@@ -222,9 +223,9 @@ vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vl
                                 "must be one of %s, or a file with a template in Jinja", vlci_chat_names());
     vlcache_status status = text || written ? VLCACHE_OK : vlci_file_read(asked, FILE_LIMIT, &file, &bytes);
     const char *name = text || !written ? asked : "text";
-    if (!status && !text) status = refuse_mute(name, written ? asked : file);
     if (!status) status = make(name, name, text ? text : written ? asked : file, base->variables, what, out);
     if (!status) status = refuse_broken(out);
+    if (!status && !text) status = refuse_mute(name, written ? asked : file, out);
     vlci_free(file);
     return status;
 }
