@@ -368,7 +368,7 @@ END_TEST
 /* What writes nothing of a question is no template, whatever stands in it. */
 START_TEST(mute) {
     static const char *const texts[] = {"", "You are helpful.", "{% for m in messages %}a{% endfor %}",
-                                        "{\"role\": \"user\"}", "{# {%"};
+                                        "{\"role\": \"user\"}", "{# a comment #}"};
     vlci_chat *chat = NULL, *other = NULL;
     char path[512];
     snprintf(path, sizeof path, "%s/notes.txt", scratch_folder());
@@ -379,6 +379,9 @@ START_TEST(mute) {
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "or one of vicuna"));
         ck_assert_ptr_null(other);
     }
+    scratch_text("notes.txt", "{# {%"); /* what is no template at all is told first */
+    ck_fails(vlci_chat_open(chat, path, &what, &other), VLCACHE_E_FORMAT,
+             "notes.txt: 1:1: a comment has no end");
     ck_fails(vlci_chat_open(chat, "{% set x = 1 %}", &what, &other), VLCACHE_E_FORMAT, "text: has no {{");
     vlci_chat_release(&chat);
     scratch_clean();
