@@ -430,7 +430,7 @@ START_TEST(sessions_give_the_tokens) {
 END_TEST
 
 static vlcache_video *moving(int n, int width, int height, double fps) {
-    vlcache_image *frame[64];
+    vlcache_image *frame[64] = {NULL};
     vlcache_video *video = NULL;
     uint8_t *rgb = malloc((size_t)(width * height * 3));
     uint64_t state = 3;
