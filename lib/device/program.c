@@ -99,9 +99,18 @@ static vlcache_status build_status(cl_int code) {
     return code == CL_OUT_OF_HOST_MEMORY ? VLCACHE_E_NO_MEMORY : VLCACHE_E_BUILD;
 }
 
+vlcache_status vlci_progress(const vlcache_device *device, const char *stage, uint64_t done) {
+    if (!device->progress || device->progress(device->progress_user, stage, done, 0)) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while %s", stage);
+}
+
+/* Compilers of drivers give up at Ctrl-C, too (LLVM's takes its temporary files away): then it is no fault of
+ * the kernel's. */
 static vlcache_status fail_build(vlcache_device *device, cl_program program, const char *file,
                                  const char *options, cl_int code) {
     size_t bytes = 0;
+    vlcache_status stopped = vlci_progress(device, "building kernels", device->builds);
+    if (stopped) return stopped;
     clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes);
     char *log = bytes ? vlci_calloc(bytes + 1, 1) : NULL;
     if (log) clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
@@ -169,11 +178,6 @@ static vlcache_status reload(vlcache_device *device, const char *file, const cha
     vlci_free(edited);
     vlci_free(text);
     return status;
-}
-
-vlcache_status vlci_progress(const vlcache_device *device, const char *stage, uint64_t done) {
-    if (!device->progress || device->progress(device->progress_user, stage, done, 0)) return VLCACHE_OK;
-    return vlci_fail(VLCACHE_E_CANCELLED, "cancelled while %s", stage);
 }
 
 static vlcache_status compile(vlcache_device *device, const char *file, const char *options, const char *text,
