@@ -61,10 +61,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     char *words = fuzz_text(&in), *answer = fuzz_text(&in), *both = malloc(strlen(words) + sizeof sign);
     stpcpy(stpcpy(both, sign), words);
     int pictures = (int)fuzz_number(&in, 4);
-    vlci_said said[] = {{VLCI_SYSTEM, words, 0},
-                        {VLCI_USER, both, pictures},
-                        {VLCI_ASSISTANT, answer, 0},
-                        {VLCI_USER, words, 1}};
+    vlci_said said[] = {{VLCI_SYSTEM, words, 0, 0},
+                        {VLCI_USER, both, pictures, 0},
+                        {VLCI_ASSISTANT, answer, 0, 0},
+                        {VLCI_USER, words, 1, 1}};
     const vlci_conversation one = {.at = said + 1, .n = 1}, all = {.at = said, .n = 4};
     if (!vlci_chat_load(fuzz_folder(), "mistral", &what, &chat)) {
         put(chat, &one, clean);
