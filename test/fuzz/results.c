@@ -24,7 +24,7 @@ static options *ask(void) {
     o.report = path;
     FUZZ_HOLDS(!variants_parse("vlcache,h2o", ".1,.5", &o.variants));
     studies_begin(&o.variants, &o.studies);
-    FUZZ_HOLDS(!studies_add(&o.variants, &o.studies));
+    FUZZ_HOLDS(!studies_add(STUDY_USUAL, 2, &o.variants, &o.studies));
     return &o;
 }
 

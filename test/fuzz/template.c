@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     vlci_said said[] = {{VLCI_SYSTEM, words, 0, 0},
                         {VLCI_USER, both, pictures, 0},
                         {VLCI_ASSISTANT, answer, 0, 0},
-                        {VLCI_USER, words, 1, 1}};
+                        {VLCI_USER, words, 1, 0}};
     const vlci_conversation one = {.at = said + 1, .n = 1}, all = {.at = said, .n = 4};
     if (!vlci_chat_load(fuzz_folder(), "mistral", &what, &chat)) {
         put(chat, &one, clean);
