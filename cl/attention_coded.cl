@@ -2,7 +2,7 @@
  * attention_coded.cl - softmax(scale q k^T) v over rows in few bits, which are never brought back (lib/kv/codes.h says what
  * they are), and what comes of it together with the attention over the rows in pages.
  *
- *     Lanes: as in attention_split.cl, the query rows first_row .. first_row + rows - 1 of all heads that share kv head kv.
+ * Lanes, shares, partial results: few.clh.
  *
  *     for each run:   t = R(-ref) scale q         u(i) = factor_K(i) basis_K(i) . t        c = t . mean_K
  *     for each row:   s = c + sum over i of u(i) level_K(i)        acc(i) += e^(s-m) level_V(i)
@@ -20,34 +20,19 @@
  * again. A tile is ITEMS rows: runs are powers of two.
  * attention_coded_wide: a share is a work-item's, for processors: a block of 16 rows is a vector.
  *
- * Partial results: [piece][HEADS][HEAD_DIM + 2] floats: acc, then m and l behind HEAD_DIM of them.
- *
  * Work: dimension 0 = shares of the runs, and one for text where there is some, 1 = kv heads * lane groups.
  *
+ * with: few.clh
  * build: -DHEAD_DIM=64 -DHEADS=2
- * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16
+ * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1
  * build: -DHEAD_DIM=256 -DHEADS=1 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
- * build: -DHEAD_DIM=128 -DHEADS=4 -DTOGETHER=16 -DROWS=1
+ * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1 -DROWS=1
  */
-#ifndef HEAD_DIM
-#define HEAD_DIM 64 /* a multiple of 16, at most VLCI_CODE_DIM_MAX */
-#endif
-#ifndef HEADS
-#define HEADS 2 /* lanes that go together: 1, 2 or 4 */
-#endif
-#ifndef TOGETHER
-#define TOGETHER 1 /* dimensions that a work-item of merge has at a time: 16, and attention_coded_wide, where one is a whole
-                      core */
-#endif
 #ifndef ROWS
 #define ROWS 0 /* whether rows are turned one by one: codes with patterns */
 #endif
-#define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
-enum { HALF = HEAD_DIM / 2, PARTS = HEAD_DIM / 16, ITEMS = VLCI_CODED_ITEMS, BLOCK = VLCI_CODE_ROWS };
-
-static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
-static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
+enum { HALF = HEAD_DIM / 2 };
 
 /* What all kernels are told: queries, and the codes of a sequence. */
 #define CODED_PARAMS                                                                                                  \
@@ -57,32 +42,8 @@ static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
         __global const float *within, __global const int *pattern, __global const char *text,                        \
         __global const float *text_scale, int layer, int n, int run, int texts
 
-/* The queries of a piece of work, the matrices of its kv head. */
-typedef struct {
-    int kv, group, lane, count; /* kv head, query heads that share it, first lane, lanes */
-    size_t at;                  /* matrix of the keys; that of the values is behind it */
-} piece_t;
-
-static inline piece_t find_piece(int first_row, int rows, int heads, int kv_heads, int layer) {
-    const int lane_groups = (int)get_num_groups(1) / kv_heads;
-    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, 0, 0, 0};
-    p.lane = (int)get_group_id(1) % lane_groups * HEADS;
-    p.count = min(rows * p.group - p.lane, (int)HEADS);
-    p.at = 2 * ((size_t)layer * kv_heads + p.kv);
-    return p;
-}
-
-/* Row and head of lane t, those beyond the last repeat it: together, of [rows][heads]. */
-static inline size_t lane_of(const piece_t *p, int t, int first_row, int heads) {
-    const int lane = p->lane + min(t, p->count - 1);
-    return (size_t)(first_row + lane / p->group) * heads + p->kv * p->group + lane % p->group;
-}
-static inline __global const float *query_of(const piece_t *p, int t, __global const float *q, uint q_offset, uint q_stride,
-                                             int first_row) {
-    const int lane = p->lane + min(t, p->count - 1);
-    return q + q_offset + (size_t)(first_row + lane / p->group) * q_stride +
-           (size_t)(p->kv * p->group + lane % p->group) * HEAD_DIM;
-}
+/* The matrix of the keys of a kv head; that of its values is behind it. */
+#define MATRIX_OF(kv) (2 * ((size_t)layer * kv_heads + (kv)))
 
 /* level - code of a dimension. */
 static inline float offset_of(uint widths, int i) {
@@ -97,7 +58,7 @@ static inline float turned(__global const float *q, __global const float *turn, 
     return scale * (d < HALF ? low * c + high * s : high * c - low * s);
 }
 
-#if TOGETHER == 1
+#if !WIDE
 /* ---- a work-group for a share ---------------------------------------------------------------------------------- */
 
 /* Level of dimension i of row r of a block of words. */
@@ -106,24 +67,6 @@ static inline float level_at(__global const uint *block, uint widths, int i, int
     if (i < eights) return (float)(block[4 * i + r / 4] >> (r % 4 * 8) & 255u) - 127.5f;
     if (i < eights + fours) return (float)(block[2 * (eights + i) + r / 8] >> (r % 8 * 4) & 15u) - 7.5f;
     return (float)(block[3 * eights + fours + i] >> (2 * r) & 3u) - 1.5f;
-}
-
-/* What a work-item has of a share, for each lane: the softmax so far, and some dimensions of acc. */
-enum { MORE = (HEAD_DIM + ITEMS - 1) / ITEMS, FEW = 8 };
-typedef struct {
-    float m[HEADS], l[HEADS], acc[HEADS * MORE];
-} state_t;
-
-/* FEW-th parts of the largest, or the sum, of each lane's ITEMS numbers: some[lane * FEW ..]. */
-WITH_LOCAL void gather(__local const float *rows, __local float *some, int item, int sum) {
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (item < HEADS * FEW) {
-        __local const float *own = rows + item / FEW * ITEMS + item % FEW;
-        float all = own[0];
-        for (int i = FEW; i < ITEMS; i += FEW) all = sum ? all + own[i] : fmax(all, own[i]);
-        some[item] = all;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
 #if ROWS
@@ -162,20 +105,15 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
     __local float turn[HEADS * HEAD_DIM], u[RUNS * HEADS * HEAD_DIM], base[RUNS * HEADS], weights[HEADS * ITEMS];
     __local float some[HEADS * FEW];
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), is_text = s_id >= shares;
-    const piece_t p = find_piece(first_row, rows, heads, kv_heads, layer);
-    const vlci_code_matrix k = matrix[p.at], v = matrix[p.at + 1];
+    const piece_t p = find_piece(rows, heads, kv_heads);
+    const size_t nth = MATRIX_OF(p.kv);
+    const vlci_code_matrix k = matrix[nth], v = matrix[nth + 1];
     const int k_dims = VLCI_CODE_DIMS(k.widths), k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
     const int v_dims = is_text ? HEAD_DIM : VLCI_CODE_DIMS(v.widths);
     const int from = is_text ? 0 : s_id * share * run, until = is_text ? texts : min(n, from + share * run);
-    __global const char *k_text = text + p.at * texts * HEAD_DIM, *v_text = k_text + (size_t)texts * HEAD_DIM;
-    int side = 1; /* work-items along the dimensions of values */
-    while (side < v_dims && side < ITEMS) side *= 2;
+    __global const char *k_text = text + nth * texts * HEAD_DIM, *v_text = k_text + (size_t)texts * HEAD_DIM;
     state_t state;
-    for (int t = 0; t < HEADS; t++) {
-        state.m[t] = -INFINITY;
-        state.l[t] = 0.0f;
-        for (int i = 0; i < MORE; i++) state.acc[t * MORE + i] = 0.0f;
-    }
+    const int side = begin_share(&state, v_dims);
     for (int j0 = from; j0 < until; j0 += ITEMS) { /* a tile: ITEMS rows, of several runs or of a part of one */
         const int last = min(j0 + (int)ITEMS, until), own = min(j0 + item, last - 1);
         const int runs = is_text ? j0 == from : j0 == from || j0 % run == 0 ? (last - j0 + run - 1) / run : 0;
@@ -197,7 +135,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
                     for (int d = 0; d < HEAD_DIM; d++) sum += turn[t * HEAD_DIM + d] * (float)row[d];
                     u[(r * HEADS + t) * HEAD_DIM + i] = sum * factor[k.dim + i];
                 } else {
-                    for (int d = 0; d < HEAD_DIM; d++) sum += turn[t * HEAD_DIM + d] * vload_half(p.at * HEAD_DIM + d, mean);
+                    for (int d = 0; d < HEAD_DIM; d++) sum += turn[t * HEAD_DIM + d] * vload_half(nth * HEAD_DIM + d, mean);
                     base[r * HEADS + t] = sum;
                 }
             }
@@ -211,12 +149,12 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
                 const float byte = (float)k_text[(size_t)own * HEAD_DIM + d];
                 for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * byte;
             }
-            for (int t = 0; t < HEADS; t++) s[t] *= text_scale[p.at * texts + own];
+            for (int t = 0; t < HEADS; t++) s[t] *= text_scale[nth * texts + own];
         } else {
             const int r = run < ITEMS ? (own - j0) / run : 0;
             __global const uint *block = words + k.words + (size_t)(own / BLOCK) * k_words;
 #if ROWS
-            dot_row(block, k, mean + p.at * HEAD_DIM, basis, factor,
+            dot_row(block, k, mean + nth * HEAD_DIM, basis, factor,
                     within + (size_t)pattern[own / run] * HEAD_DIM * VLCI_CODE_RUN_MIN, own % BLOCK,
                     u + r * HEADS * HEAD_DIM, s);
 #else
@@ -227,28 +165,14 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
             }
 #endif
         }
-        for (int t = 0; t < HEADS; t++) {
-            s[t] = j0 + item < last ? CAPPED(s[t]) : -INFINITY;
-            weights[t * ITEMS + item] = s[t];
-        }
-        gather(weights, some, item, 0);
-        for (int t = 0; t < HEADS; t++) {
-            float top = state.m[t];
-            for (int i = 0; i < FEW; i++) top = fmax(top, some[t * FEW + i]);
-            const float keep = weight(state.m[t], top);
-            s[t] = weight(s[t], top);
-            state.l[t] = state.l[t] * keep + s[t];
-            state.m[t] = top;
-            for (int i = 0; i < MORE; i++) state.acc[t * MORE + i] *= keep;
-            weights[t * ITEMS + item] = s[t];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int t = 0; t < HEADS; t++) s[t] = j0 + item < last ? CAPPED(s[t]) : -INFINITY;
+        weigh_tile(weights, some, &state, s, item);
         for (int row = item / side; row < last - j0; row += ITEMS / side) {
             __global const uint *block = words + v.words + (size_t)((j0 + row) / BLOCK) * v_words;
             for (int i = 0; i < MORE; i++) {
                 const int d = i * ITEMS + item % side;
                 if (d >= v_dims) continue;
-                const float value = is_text ? text_scale[(p.at + 1) * texts + j0 + row] *
+                const float value = is_text ? text_scale[(nth + 1) * texts + j0 + row] *
                                                   (float)v_text[(size_t)(j0 + row) * HEAD_DIM + d]
                                             : level_at(block, v.widths, d, (j0 + row) % BLOCK);
                 for (int t = 0; t < HEADS; t++) state.acc[t * MORE + i] += weights[t * ITEMS + row] * value;
@@ -257,25 +181,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state.l[t];
-    gather(weights, some, item, 1);
-    if (item == 0)
-        for (int t = 0; t < HEADS; t++) {
-            float sum = 0.0f;
-            for (int i = 0; i < FEW; i++) sum += some[t * FEW + i];
-            parts[t * RECORD + HEAD_DIM] = state.m[t];
-            parts[t * RECORD + HEAD_DIM + 1] = sum;
-        }
-    for (int i = 0; i < MORE; i++) { /* rows that were shared out among work-items come together */
-        for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state.acc[t * MORE + i];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int t = 0; t < HEADS && item < side && i * ITEMS + item < v_dims; t++) {
-            float sum = 0.0f;
-            for (int other = item; other < ITEMS; other += side) sum += weights[t * ITEMS + other];
-            parts[t * RECORD + i * ITEMS + item] = sum;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
+    write_parts(weights, some, &state, item, side, v_dims, parts);
 }
 
 #else
@@ -286,13 +192,7 @@ typedef union {
     float d[HEAD_DIM];
 } row_t;
 
-/* Codes of dimension i of a block. */
-static inline float16 eights_of(__global const uint *at) { return convert_float16(as_uchar16(vload4(0, at))); }
-static inline float16 fours_of(__global const uint *at) {
-    const uint16 shift = (uint16)(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-    const uint a = at[0], b = at[1];
-    return convert_float16(((uint16)(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b) >> shift) & 15u);
-}
+/* Codes of a dimension of a block, of 2 bits. */
 static inline float16 twos_of(__global const uint *at) {
     const uint16 shift = (uint16)(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return convert_float16(((uint16)(at[0]) >> shift) & 3u);
@@ -373,23 +273,6 @@ static inline void dot_block(__global const uint *block, vlci_code_matrix k, __g
 }
 #endif
 
-static inline float max16(float16 x) {
-    const float8 y = fmax(x.lo, HIGH8(float8, x));
-    const float4 z = fmax(y.lo, y.hi);
-    return fmax(fmax(z.x, z.y), fmax(z.z, z.w));
-}
-
-/* Takes the logits s of the first `some` of 16 rows into the softmax, as weights; returns what acc is to be multiplied by. */
-static inline float weigh_block(float16 *s, int some, float *m, float *l) {
-    const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    *s = select(CAPPED(*s), (float16)(-INFINITY), nth >= (int16)(some));
-    const float top = fmax(*m, max16(*s)), keep = weight(*m, top);
-    *s = exp(*s - (top == -INFINITY ? 0.0f : top));
-    *l = *l * keep + sum16(*s);
-    *m = top;
-    return keep;
-}
-
 /* Text rows of one lane. */
 static inline void attend_text_wide(__global const float *q, float scale, __global const char *k, __global const char *v,
                                     __global const float *k_scale, __global const float *v_scale, int texts,
@@ -410,6 +293,7 @@ static inline void attend_text_wide(__global const float *q, float scale, __glob
                 sum += vload16(e, q) * convert_float16(vload16(e, k + (size_t)(j + r) * HEAD_DIM));
             s.row[r] = sum16(sum) * scale * k_scale[j + r];
         }
+        s.all = CAPPED(s.all);
         const float keep = weigh_block(&s.all, some, &m, &l);
         for (int e = 0; e < PARTS; e++) {
             float16 sum = acc.all[e] * keep;
@@ -425,16 +309,17 @@ static inline void attend_text_wide(__global const float *q, float scale, __glob
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares) {
-    const piece_t p = find_piece(first_row, rows, heads, kv_heads, layer);
-    const vlci_code_matrix k = matrix[p.at], v = matrix[p.at + 1];
+    const piece_t p = find_piece(rows, heads, kv_heads);
+    const size_t nth = MATRIX_OF(p.kv);
+    const vlci_code_matrix k = matrix[nth], v = matrix[nth + 1];
     const int k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths), v_dims = VLCI_CODE_DIMS(v.widths);
     const int first = (int)get_group_id(0) * share, runs = (n + run - 1) / run;
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
     if ((int)get_group_id(0) >= shares) {
-        __global const char *row = text + p.at * texts * HEAD_DIM;
+        __global const char *row = text + nth * texts * HEAD_DIM;
         for (int t = 0; t < HEADS; t++)
             attend_text_wide(query_of(&p, t, q, q_offset, q_stride, first_row), scale, row, row + (size_t)texts * HEAD_DIM,
-                             text_scale + p.at * texts, text_scale + (p.at + 1) * texts, texts, parts + t * RECORD);
+                             text_scale + nth * texts, text_scale + (nth + 1) * texts, texts, parts + t * RECORD);
         return;
     }
     float u[HEADS][HEAD_DIM], base[HEADS], m[HEADS], l[HEADS];
@@ -457,11 +342,11 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
 #pragma unroll
         for (int t = 0; t < HEADS; t++)
             base[t] = project(query_of(&p, t, q, q_offset, q_stride, first_row), phase + (size_t)r * HEAD_DIM, scale, k,
-                              mean + p.at * HEAD_DIM, basis, factor, u[t]);
+                              mean + nth * HEAD_DIM, basis, factor, u[t]);
 #endif
         for (int j = r * run; j < min((r + 1) * run, n); j += BLOCK) {
 #if ROWS
-            dot_block(words + k.words + (size_t)(j / BLOCK) * k_words, k, mean + p.at * HEAD_DIM, vectors,
+            dot_block(words + k.words + (size_t)(j / BLOCK) * k_words, k, mean + nth * HEAD_DIM, vectors,
                       within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, u[0], s);
 #else
 #pragma unroll
@@ -471,6 +356,7 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
 #endif
 #pragma unroll
             for (int t = 0; t < HEADS; t++) {
+                s[t] = CAPPED(s[t]);
                 const float keep = weigh_block(&s[t], n - j, &m[t], &l[t]);
                 if (keep != 1.0f)
                     for (int i = 0; i < v_dims; i++) acc[t][i] *= keep;
@@ -495,7 +381,7 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
  * Of query row first_row: score[kv][positions of the coded rows] += weight times the attention that the heads of kv pay them.
  * Work: a work-group of ITEMS, or 1, for each run, and one for text where there is some; dimension 1 = kv heads.
  */
-#if TOGETHER == 16
+#if WIDE
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1)))
 #else
 __attribute__((reqd_work_group_size(ITEMS, 1, 1)))
@@ -505,7 +391,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
                                     int tokens) {
     const int kv = (int)get_group_id(1), group = heads / kv_heads, r = (int)get_group_id(0), runs = (n + run - 1) / run;
     const int until = r < runs ? min((r + 1) * run, n) : texts;
-    const size_t at = 2 * ((size_t)layer * kv_heads + kv);
+    const size_t at = MATRIX_OF(kv);
     const vlci_code_matrix k = matrix[at];
     __global const float *turn = phase + (size_t)r * HEAD_DIM;
     q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
@@ -513,7 +399,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     score += score_at + (size_t)kv * tokens;
     text += at * texts * HEAD_DIM;
     text_scale += at * texts;
-#if TOGETHER == 16
+#if WIDE
     float u[HEAD_DIM];
     for (int h = 0; h < group; h++, q += HEAD_DIM) {
         if (r >= runs) {
@@ -569,14 +455,16 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
 
 /* ---- shares, and rows in pages, together ----------------------------------------------------------------------- */
 
-#if TOGETHER == 16
-typedef float16 dims_t;
+#if WIDE
+typedef float16 dims_t; /* dimensions that a work-item of merge has at a time */
+#define DIMS               16
 #define DIMS_LOAD(p)       vload16(0, p)
 #define DIMS_STORE(x, p)   vstore16(x, 0, p)
 #define DIMS_OF_BYTES(p)   convert_float16(vload16(0, p))
 #define DIMS_OF_HALVES(p)  vload_half16(0, p)
 #else
 typedef float dims_t;
+#define DIMS              1
 #define DIMS_LOAD(p)      (*(p))
 #define DIMS_STORE(x, p)  (*(p) = (x))
 #define DIMS_OF_BYTES(p)  ((float)*(p))
@@ -590,10 +478,11 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
                                     __global const char *basis, __global const float *factor, int layer) {
     __local float a[HEAD_DIM];
     const int item = (int)get_local_id(0), items = (int)get_local_size(0), t = (int)get_group_id(0);
-    const piece_t p = find_piece(first_row, rows, heads, kv_heads, layer);
+    const piece_t p = find_piece(rows, heads, kv_heads);
+    const size_t nth = MATRIX_OF(p.kv);
     if (t >= p.count) return; /* all of a work-group: before any barrier */
     const size_t row = lane_of(&p, t, first_row, heads);
-    const vlci_code_matrix v = matrix[p.at + 1];
+    const vlci_code_matrix v = matrix[nth + 1];
     const int dims = VLCI_CODE_DIMS(v.widths);
     float m = -INFINITY, runs = 0.0f, l = 0.0f; /* runs: what l has of them */
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * (shares + text) * HEADS + t) * RECORD;
@@ -617,9 +506,9 @@ __kernel void attention_coded_merge(__global const float *parts, int shares, int
     const float own_share = weight(lse, top), other_share = weight(other, top), all = own_share + other_share;
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     basis += (size_t)v.dim * HEAD_DIM;
-    for (int d = item * TOGETHER; d < HEAD_DIM; d += items * TOGETHER) {
+    for (int d = item * DIMS; d < HEAD_DIM; d += items * DIMS) {
         __global float *to = out + row * HEAD_DIM + d;
-        dims_t sum = runs / l * DIMS_OF_HALVES(mean + (p.at + 1) * HEAD_DIM + d);
+        dims_t sum = runs / l * DIMS_OF_HALVES(mean + (nth + 1) * HEAD_DIM + d);
         if (text) sum += text_share * DIMS_LOAD(parts + d);
         for (int i = 0; i < dims; i++) sum += a[i] * DIMS_OF_BYTES(basis + (size_t)i * HEAD_DIM + d);
         DIMS_STORE((own_share * sum + other_share * DIMS_LOAD(to)) / all, to);

@@ -2,10 +2,10 @@
  * attention_quantised.cl - softmax(scale q k^T) v over rows in few bits a number, which are never brought back
  * (lib/kv/quants.h says what they are), and what comes of it together with the attention over the rows in pages.
  *
- *     Lanes: as in attention_split.cl, the query rows first_row .. first_row + rows - 1 of all heads that share kv head kv.
+ * Lanes, shares, partial results: few.clh.
  *
  *     for each group of rows:   u(d) = scale q(d) key_scale(d)          c = scale q . key_zero
- *     for each row:             s = c + bias + sum over d of u(d) code_K(d)      w = e^(s-m)
+ *     for each row:             s = c + sum over d of u(d) code_K(d), and bias      w = e^(s-m)
  *                               acc(d) += w value_scale(d / group) code_V(d)     zeros(d / group) += w value_zero(d / group)
  *
  *     merge:   out_Q = (acc + zeros) / l          out, row_max, row_lse = those of the rows in pages and these together
@@ -15,41 +15,24 @@
  * attention_quantised_wide: a share is a work-item's, for processors: a block of 16 rows is a vector. Loops over dimensions
  * stay loops: unrolled, they take compilers seconds and make nothing faster.
  *
- * Partial results: [piece][HEADS][RECORD] floats: acc + zeros, then m and l behind HEAD_DIM of them.
- *
  * Work: dimension 0 = shares of the groups, 1 = kv heads * lane groups.
  *
+ * with: few.clh
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=4 -DKEY_BITS=3 -DVALUE_BITS=3
  * build: -DHEAD_DIM=128 -DHEADS=4 -DKEY_BITS=8 -DVALUE_BITS=4 -DWIDE=1
- * build: -DHEAD_DIM=256 -DHEADS=1 -DKEY_BITS=3 -DVALUE_BITS=3 -DWIDE=1
+ * build: -DHEAD_DIM=256 -DHEADS=1 -DKEY_BITS=3 -DVALUE_BITS=3 -DWIDE=1 -DSOFT_CAP=50.0f
  */
-#ifndef HEAD_DIM
-#define HEAD_DIM 64 /* a multiple of 16, at most VLCI_CODE_DIM_MAX */
-#endif
-#ifndef HEADS
-#define HEADS 2 /* lanes that go together: 1, 2 or 4 */
-#endif
 #ifndef KEY_BITS
 #define KEY_BITS 4 /* of a number: 8, 4, 3 or 2 */
 #endif
 #ifndef VALUE_BITS
 #define VALUE_BITS 2
 #endif
-#ifndef WIDE
-#define WIDE 0 /* attention_quantised_wide, where a work-item is a whole core; else attention_quantised */
-#endif
-#define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
 enum {
-    PARTS = HEAD_DIM / 16,
-    ITEMS = VLCI_CODED_ITEMS,
-    BLOCK = VLCI_CODE_ROWS,
     K_WORDS = VLCI_QUANT_WORDS(KEY_BITS, HEAD_DIM), /* of a block */
     V_WORDS = VLCI_QUANT_WORDS(VALUE_BITS, HEAD_DIM)
 };
-
-static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
-static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
 
 /* What all kernels are told: queries, and the quants of a sequence. */
 #define QUANT_PARAMS                                                                                                  \
@@ -57,31 +40,6 @@ static inline float sum16(float16 x) { return sum8(x.lo + HIGH8(float8, x)); }
         __global const vlci_quant_head *head, __global const uint *keys, __global const uint *values,                \
         __global const half *key_scale, __global const half *value_scale, __global const half *bias, int group,      \
         int layer
-
-/* The queries of a piece of work, the rows of its kv head. */
-typedef struct {
-    int kv, group, lane, count; /* kv head, query heads that share it, first lane, lanes */
-} piece_t;
-
-static inline piece_t find_piece(int rows, int heads, int kv_heads) {
-    const int lane_groups = (int)get_num_groups(1) / kv_heads;
-    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, 0, 0};
-    p.lane = (int)get_group_id(1) % lane_groups * HEADS;
-    p.count = min(rows * p.group - p.lane, (int)HEADS);
-    return p;
-}
-
-/* Row and head of lane t, those beyond the last repeat it: together, of [rows][heads]. */
-static inline size_t lane_of(const piece_t *p, int t, int first_row, int heads) {
-    const int lane = p->lane + min(t, p->count - 1);
-    return (size_t)(first_row + lane / p->group) * heads + p->kv * p->group + lane % p->group;
-}
-static inline __global const float *query_of(const piece_t *p, int t, __global const float *q, uint q_offset, uint q_stride,
-                                             int first_row) {
-    const int lane = p->lane + min(t, p->count - 1);
-    return q + q_offset + (size_t)(first_row + lane / p->group) * q_stride +
-           (size_t)(p->kv * p->group + lane % p->group) * HEAD_DIM;
-}
 
 #if !WIDE
 /* ---- a work-group for a share ---------------------------------------------------------------------------------- */
@@ -94,65 +52,6 @@ static inline float code_at(__global const uint *block, int bits, int d, int r) 
     return (float)code;
 }
 
-/* What a work-item has of a share, for each lane: the softmax so far, and some dimensions of acc. */
-enum { MORE = (HEAD_DIM + ITEMS - 1) / ITEMS, FEW = 8 };
-typedef struct {
-    float m[HEADS], l[HEADS], acc[HEADS * MORE];
-} state_t;
-
-/* FEW-th parts of the largest, or the sum, of each lane's ITEMS numbers: some[lane * FEW ..]. */
-WITH_LOCAL void gather(__local const float *numbers, __local float *some, int item, int sum) {
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (item < HEADS * FEW) {
-        __local const float *own = numbers + item / FEW * ITEMS + item % FEW;
-        float all = own[0];
-        for (int i = FEW; i < ITEMS; i += FEW) all = sum ? all + own[i] : fmax(all, own[i]);
-        some[item] = all;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-}
-
-/* Takes the logits s of the tile's rows, one a work-item, into the softmax, and leaves weights as they were: weights[lane][row]. */
-WITH_LOCAL void weigh_tile(__local float *weights, __local float *some, state_t *state, float *s, int item) {
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = s[t];
-    gather(weights, some, item, 0);
-    for (int t = 0; t < HEADS; t++) {
-        float top = state->m[t];
-        for (int i = 0; i < FEW; i++) top = fmax(top, some[t * FEW + i]);
-        const float keep = weight(state->m[t], top);
-        s[t] = weight(s[t], top);
-        state->l[t] = state->l[t] * keep + s[t];
-        state->m[t] = top;
-        for (int i = 0; i < MORE; i++) state->acc[t * MORE + i] *= keep;
-        weights[t * ITEMS + item] = s[t];
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-}
-
-/* m and l of each lane, and acc of all work-items together, to a record a lane. */
-WITH_LOCAL void write_parts(__local float *weights, __local float *some, const state_t *state, int item, int side,
-                            __global float *parts) {
-    for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state->l[t];
-    gather(weights, some, item, 1);
-    if (item == 0)
-        for (int t = 0; t < HEADS; t++) {
-            float sum = 0.0f;
-            for (int i = 0; i < FEW; i++) sum += some[t * FEW + i];
-            parts[t * RECORD + HEAD_DIM] = state->m[t];
-            parts[t * RECORD + HEAD_DIM + 1] = sum;
-        }
-    for (int i = 0; i < MORE; i++) { /* rows that were shared out among work-items come together */
-        for (int t = 0; t < HEADS; t++) weights[t * ITEMS + item] = state->acc[t * MORE + i];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int t = 0; t < HEADS && item < side && i * ITEMS + item < HEAD_DIM; t++) {
-            float sum = 0.0f;
-            for (int other = item; other < ITEMS; other += side) sum += weights[t * ITEMS + other];
-            parts[t * RECORD + i * ITEMS + item] = sum;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-}
-
 __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_quantised(QUANT_PARAMS, __global float *parts,
                                                                                      int share) {
     enum { GROUPS = ITEMS / VLCI_QUANT_GROUP_MIN };
@@ -161,14 +60,8 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_quant
     const piece_t p = find_piece(rows, heads, kv_heads);
     const vlci_quant_head own = head[layer * kv_heads + p.kv];
     const int from = (int)get_group_id(0) * share * group, until = min(own.rows, from + share * group);
-    int side = 1; /* work-items along the dimensions of values */
-    while (side < HEAD_DIM && side < ITEMS) side *= 2;
     state_t state;
-    for (int t = 0; t < HEADS; t++) {
-        state.m[t] = -INFINITY;
-        state.l[t] = 0.0f;
-        for (int i = 0; i < MORE; i++) state.acc[t * MORE + i] = 0.0f;
-    }
+    const int side = begin_share(&state, HEAD_DIM);
     for (int j0 = from; j0 < until; j0 += ITEMS) { /* a tile: ITEMS rows, of several groups or of a part of one */
         const int last = min(j0 + (int)ITEMS, until), mine = min(j0 + item, last - 1);
         const int groups = j0 % group == 0 ? (last - j0 + group - 1) / group : 0;
@@ -188,12 +81,12 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_quant
         const int g = group < ITEMS ? (mine - j0) / group : 0;
         const size_t block = (size_t)own.block + mine / BLOCK;
         const float extra = bias ? vload_half(block * BLOCK + mine % BLOCK, bias) : 0.0f;
-        for (int t = 0; t < HEADS; t++) s[t] = base[g * HEADS + t] + extra;
+        for (int t = 0; t < HEADS; t++) s[t] = base[g * HEADS + t];
         for (int d = 0; d < HEAD_DIM; d++) {
             const float code = code_at(keys + block * K_WORDS, KEY_BITS, d, mine % BLOCK);
             for (int t = 0; t < HEADS; t++) s[t] += u[(g * HEADS + t) * HEAD_DIM + d] * code;
         }
-        for (int t = 0; t < HEADS; t++) s[t] = j0 + item < last ? s[t] : -INFINITY;
+        for (int t = 0; t < HEADS; t++) s[t] = j0 + item < last ? CAPPED(s[t]) + extra : -INFINITY;
         weigh_tile(weights, some, &state, s, item);
         for (int row = item / side; row < last - j0; row += ITEMS / side) {
             const size_t b = (size_t)own.block + (j0 + row) / BLOCK;
@@ -209,19 +102,13 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_quant
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
-    write_parts(weights, some, &state, item, side, parts);
+    write_parts(weights, some, &state, item, side, HEAD_DIM, parts);
 }
 
 #else
 /* ---- a work-item for a share ----------------------------------------------------------------------------------- */
 
-/* Codes of a dimension of a block. */
-static inline float16 eights_of(__global const uint *at) { return convert_float16(as_uchar16(vload4(0, at))); }
-static inline float16 fours_of(__global const uint *at) {
-    const uint16 shift = (uint16)(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-    const uint a = at[0], b = at[1];
-    return convert_float16(((uint16)(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b) >> shift) & 15u);
-}
+/* The two low bits of the codes of a dimension of a block, and codes of three. */
 static inline uint16 low_of(uint word) {
     return ((uint16)(word) >> (uint16)(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)) & 3u;
 }
@@ -251,23 +138,6 @@ static inline float project(__global const float *q, float scale, __global const
     return sum16(sum);
 }
 
-static inline float max16(float16 x) {
-    const float8 y = fmax(x.lo, HIGH8(float8, x));
-    const float4 z = fmax(y.lo, y.hi);
-    return fmax(fmax(z.x, z.y), fmax(z.z, z.w));
-}
-
-/* Takes the logits s of the first `some` of 16 rows into the softmax, as weights; returns what acc is to be multiplied by. */
-static inline float weigh_block(float16 *s, int some, float *m, float *l) {
-    const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    *s = select(*s, (float16)(-INFINITY), nth >= (int16)(some));
-    const float top = fmax(*m, max16(*s)), keep = weight(*m, top);
-    *s = exp(*s - (top == -INFINITY ? 0.0f : top));
-    *l = *l * keep + sum16(*s);
-    *m = top;
-    return keep;
-}
-
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_quantised_wide(QUANT_PARAMS, __global float *parts, int share) {
     const int channels = (HEAD_DIM + group - 1) / group;
@@ -291,7 +161,7 @@ attention_quantised_wide(QUANT_PARAMS, __global float *parts, int share) {
                                   key_scale + ((size_t)own.group + j / group) * 2 * HEAD_DIM, u[t]);
         const float16 extra = bias ? vload_half16(block, bias) : 0.0f;
 #pragma unroll
-        for (int t = 0; t < HEADS; t++) s[t] = base[t] + extra;
+        for (int t = 0; t < HEADS; t++) s[t] = base[t];
         __global const uint *at = keys + block * K_WORDS;
 #pragma unroll 1
         for (int d = 0; d < HEAD_DIM; d++) {
@@ -301,6 +171,7 @@ attention_quantised_wide(QUANT_PARAMS, __global float *parts, int share) {
         }
 #pragma unroll
         for (int t = 0; t < HEADS; t++) {
+            s[t] = CAPPED(s[t]) + extra;
             const float keep = weigh_block(&s[t], until - j, &m[t], &l[t]);
             if (keep != 1.0f) {
 #pragma unroll 1

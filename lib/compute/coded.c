@@ -42,8 +42,8 @@ vlcache_status vlci_coded_check(int head_dim) {
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DTOGETHER=%d -DROWS=%d%s", k->shape.head_dim,
-             k->lanes, k->wide ? 16 : 1, rows, vlci_attention_cap(k->shape.cap, cap));
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DWIDE=%d -DROWS=%d%s", k->shape.head_dim,
+             k->lanes, k->wide, rows, vlci_attention_cap(k->shape.cap, cap));
     return vlci_kernel_get(k->device, "attention_coded.cl", name, options, out);
 }
 

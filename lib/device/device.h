@@ -67,9 +67,9 @@ typedef struct vlci_kernel {
 
 /**
  * The kernel `name` of cl/`file` built with `options` (e.g. "-DW_DTYPE=3 -DHEAD_DIM=64"), from memory, from
- * the binary cache, or built and cached. shared.h, common.clh and kv.clh are in front of every program. Owned
- * by the device, valid as long as it. Errors: VLCACHE_E_BUILD (message: file, options, build log),
- * VLCACHE_E_NO_MEMORY.
+ * the binary cache, or built and cached. shared.h, common.clh and kv.clh are in front of every program,
+ * few.clh of those whose head says "with: few.clh". Owned by the device, valid as long as it. Errors:
+ * VLCACHE_E_BUILD (message: file, options, build log), VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
                                const char *options, const vlci_kernel **out);

@@ -75,23 +75,24 @@ static char *source_text(const char *file) {
     return NULL;
 }
 
-/* `more` behind `text`, which is freed; #line keeps the compiler's messages true. NULL when out of memory. */
-static char *append_file(char *text, const char *file) {
-    char *own = source_text(file);
-    char *longer = text && own ? vlci_format("%s#line 1 \"%s\"\n%s\n", text, file, own) : NULL;
-    vlci_free(own);
+/* `more` of a file behind `text`, both of which are freed; #line keeps the compiler's messages true. NULL
+ * when out of memory. */
+static char *append(char *text, const char *file, char *more) {
+    char *longer = text && more ? vlci_format("%s#line 1 \"%s\"\n%s\n", text, file, more) : NULL;
+    vlci_free(more);
     vlci_free(text);
     return longer;
 }
 
-/* What stands in front of every program, and the file, in one text. */
+/* What stands in front of every program, what the file's head asks for, and the file, in one text. */
 static char *program_text(const vlci_program *program) {
-    const char *const files[] = {"shared.h", "common.clh", "kv.clh", program->ptx.target ? "ptx.clh" : NULL,
-                                 program->file};
-    char *text = vlci_strdup("");
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (files[i]) text = append_file(text, files[i]);
-    return text;
+    char *own = source_text(program->file), *text = own ? vlci_strdup("") : NULL;
+    bool few = own && strstr(own, "\n * with: few.clh\n");
+    const char *const front[] = {"shared.h", "common.clh", "kv.clh", program->ptx.target ? "ptx.clh" : NULL,
+                                 few ? "few.clh" : NULL};
+    for (size_t i = 0; i < sizeof front / sizeof *front; i++)
+        if (front[i]) text = append(text, front[i], source_text(front[i]));
+    return append(text, program->file, own);
 }
 
 /* Kernels that cannot be had are no good ones, unless it was memory that they lacked. */
