@@ -452,10 +452,10 @@ START_TEST(rows_that_are_not_finite) {
 END_TEST
 
 START_TEST(widths_of_heads_that_are_refused) {
-    ck_fails(vlci_coded_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
-    ck_fails(vlci_coded_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
-    ck_fails(vlci_coded_check(0), VLCACHE_E_UNSUPPORTED, "head_dim 0");
-    ck_ok(vlci_coded_check(80));
+    ck_fails(vlci_few_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
+    ck_fails(vlci_few_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
+    ck_fails(vlci_few_check(0), VLCACHE_E_UNSUPPORTED, "head_dim 0");
+    ck_ok(vlci_few_check(80));
 }
 END_TEST
 

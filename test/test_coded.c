@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ref/ref_attention.h"
 #include "ref/ref_codes.h"
+#include "support/beside.h"
 #include "support/coding.h"
+#include "support/floats.h"
 
-enum { LAYERS = 2, LAYER = 1, GUARD = 32, MOST_ROWS = 11 };
+enum { LAYERS = 2, LAYER = 1, MOST_ROWS = 11 };
 
 typedef struct problem {
     const char *name;
@@ -107,43 +108,14 @@ static seen see(const coding_case *c, const vlci_codes *codes, const float *k, c
 
 /* ---- attention ----------------------------------------------------------------------------------------- */
 
-static float *random_floats(size_t n, float scale) {
-    float *data = malloc((n + 1) * sizeof *data);
-    for (size_t i = 0; i < n; i++) data[i] = scale * suite_random(&seed);
-    return data;
-}
-
-/* Rows in pages of the queries' own sequence: other pages than those that were coded. */
-static pages *make_exact(const coding_case *c, int exact, int rows, float **k, float **v) {
-    int lists = LAYERS * c->kv_heads, each[16];
-    size_t n = (size_t)(lists * exact * c->head_dim);
-    const vlci_kv_shape shape = {LAYERS, c->kv_heads, c->head_dim, c->dtype};
-    *k = random_floats(n, 2.0f);
-    *v = random_floats(n, 1.0f);
-    for (int i = 0; i < lists; i++) each[i] = exact;
-    pages *p = pages_create(&shape, 1, &(pages_rows){.rows = each, .k = *k, .v = *v}, 2);
-    vlci_kv_append(&p->kv[0], 0, LAYERS, -rows);
-    ck_ok(vlci_kv_pool_sync(&p->pool));
-    return p;
-}
-
-/* A guard behind the outputs must stay as it is. */
-static void check_out(const char *name, cl_mem memory, const double *want, size_t n, double tolerance) {
-    float *got = malloc((n + GUARD) * sizeof *got);
-    suite_download(memory, got, (n + GUARD) * sizeof *got);
-    suite_close(name, got, want, n, tolerance, tolerance);
-    for (size_t i = n; i < n + GUARD; i++) ck_assert(isnan(got[i]));
-    free(got);
-}
-
 /* What a row's heads attend to among the coded rows of one prompt, at their places in it. */
-static void check_scores(const problem *p, const coding_case *c, const vlci_codes *codes,
-                         const vlci_attention *a, const float *q, const seen *s, const double *row_lse) {
+static void check_scores(const problem *p, const coding_case *c, const vlci_codes *codes, const beside *b,
+                         const seen *s) {
     enum { WEIGHT = 4 };
     size_t n = (size_t)(p->kv_heads * p->tokens), layer = (size_t)LAYER * n, dim = (size_t)p->head_dim;
     int row = p->rows - 1, heads = p->kv_heads * p->group, text = 0;
-    float *begun = random_floats((LAYER + 1) * n, 0.1f);
-    double *want = calloc(n, sizeof *want), cap = (double)codes->read->shape.cap;
+    float *begun = floats_random(&seed, (LAYER + 1) * n, 0.1f, 0.0f);
+    double *want = calloc(n, sizeof *want), cap = (double)codes->read->few.shape.cap;
     vlci_coded_sight sight = {
         .positions = c->coding->rows.positions, .text_at = c->coding->rows.text_at, .tokens = p->tokens};
     sight.score = suite_upload(begun, (layer + n) * sizeof *begun);
@@ -153,15 +125,15 @@ static void check_scores(const problem *p, const coding_case *c, const vlci_code
         for (int h = 0; h < heads; h++) {
             double logit = 0.0;
             for (size_t d = 0; d < dim; d++)
-                logit += (double)q[(size_t)(row * heads + h) * dim + d] *
+                logit += (double)b->q[(size_t)(row * heads + h) * dim + d] *
                          (double)s->head[h / p->group].k[(size_t)held * dim + d];
-            logit *= (double)a->scale;
+            logit *= (double)b->a.scale;
             if (cap > 0.0) logit = cap * tanh(logit / cap);
-            want[h / p->group * p->tokens + j] += WEIGHT * exp(logit - row_lse[row * heads + h]);
+            want[h / p->group * p->tokens + j] += WEIGHT * exp(logit - b->row_lse[row * heads + h]);
         }
     }
     for (size_t i = 0; i < n; i++) want[i] += (double)begun[layer + i];
-    ck_ok(vlci_coded_score(codes, LAYER, a, row, WEIGHT, &sight));
+    ck_ok(vlci_coded_score(codes, LAYER, &b->a, row, WEIGHT, &sight));
     float *got = malloc((layer + n) * sizeof *got);
     suite_download(sight.score, got, (layer + n) * sizeof *got);
     suite_close("score", got + layer, want, n, 1e-4, 1e-4);
@@ -173,55 +145,27 @@ static void check_scores(const problem *p, const coding_case *c, const vlci_code
 }
 
 static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
-    const vlci_attention_shape shape = {.heads = p->kv_heads * p->group,
-                                        .kv_heads = p->kv_heads,
-                                        .head_dim = p->head_dim,
-                                        .kv_dtype = p->dtype,
-                                        .rounded = p->dtype,
-                                        .cap = codes->read->shape.cap};
-    int heads = shape.heads, exact = p->past + p->rows;
-    size_t width = (size_t)(heads * p->head_dim), n = (size_t)p->rows * width,
-           stats = (size_t)(p->rows * heads);
-    const int32_t seq_start[2] = {0, p->rows};
-    float *k, *v, *q = random_floats(n, 2.0f);
-    pages *own = make_exact(c, exact, p->rows, &k, &v);
-    size_t at = (size_t)(LAYER * p->kv_heads * exact * p->head_dim);
-    seen s = see(c, codes, k + at, v + at, exact, p->past);
-    vlci_attention_kernels kernels;
-    ck_ok(vlci_attention_open(suite_device(), &shape, &kernels));
-    vlci_attention a = {
-        .batch = 1, .causal = true, .scale = 0.17f, .kv = pages_view(own, LAYER), .q_stride = width};
-    a.max_rows = p->rows;
-    a.max_keys = exact;
-    a.q = suite_upload(q, n * sizeof *q);
-    a.out = suite_poison((n + GUARD) * sizeof(float));
-    a.row_max = suite_poison((stats + GUARD) * sizeof(float));
-    a.row_lse = suite_poison((stats + GUARD) * sizeof(float));
-    a.seq_start = suite_upload(seq_start, sizeof seq_start);
-    ck_ok(vlci_attention_scratch_create(&kernels, 1, &a.scratch));
-    double *out = calloc(n, sizeof *out), *row_max = calloc(stats, sizeof *out),
-           *row_lse = calloc(stats, sizeof *out);
-    ref_inputs in = {q, seq_start, s.head};
-    ref_attention(&shape, &a, &in, out, row_max, row_lse);
-    ck_ok(vlci_attention_run(&kernels, &a));
-    ck_ok(vlci_coded_run(codes, LAYER, &a, 0, p->rows));
-    bool rounds = p->rows > 8 && strcmp(kernels.many.kernel[0]->name, "attention_wgmma") == 0;
-    double close = rounds ? 2.5e-3 : 1e-5; /* q of the exact rows, to 16 bits */
-    check_out(p->name, a.out, out, n, close);
-    check_out("row_max", a.row_max, row_max, stats, close);
-    check_out("row_lse", a.row_lse, row_lse, stats, close);
-    if (!rounds && p->run > 1) /* rows that are turned one by one are never held */
-        check_scores(p, c, codes, &a, q, &s, row_lse);
-    uint32_t counters[VLCI_ATTENTION_COUNTERS]; /* are the other attention's, which finds them zero */
-    suite_download(a.scratch, counters, sizeof counters);
-    for (size_t i = 0; i < VLCI_ATTENTION_COUNTERS; i++) ck_assert_uint_eq(counters[i], 0);
-    cl_mem memory[] = {a.q, a.out, a.row_max, a.row_lse, a.seq_start, a.scratch};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) suite_release(memory[i]);
-    float *host[] = {k, v, q, s.k, s.v};
-    for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
-    double *wanted[] = {out, row_max, row_lse};
-    for (size_t i = 0; i < 3; i++) free(wanted[i]);
-    pages_destroy(own);
+    beside b = {.name = p->name,
+                .shape = {.heads = p->kv_heads * p->group,
+                          .kv_heads = p->kv_heads,
+                          .head_dim = p->head_dim,
+                          .kv_dtype = p->dtype,
+                          .rounded = p->dtype,
+                          .cap = codes->read->few.shape.cap},
+                .layers = LAYERS,
+                .layer = LAYER,
+                .rows = p->rows,
+                .past = p->past};
+    beside_begin(&b, &seed, 2.0f);
+    seen s = see(c, codes, b.own_k, b.own_v, p->past + p->rows, p->past);
+    beside_expect(&b, s.head);
+    ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows));
+    beside_check(&b, 1.0);
+    if (!b.rounds && p->run > 1) /* rows that are turned one by one are never held */
+        check_scores(p, c, codes, &b, &s);
+    free(s.k);
+    free(s.v);
+    beside_end(&b);
 }
 
 static const char *const variants[] = {"attention_coded:wide", "attention_coded:group"};
@@ -229,7 +173,7 @@ static const char *const variants[] = {"attention_coded:wide", "attention_coded:
 /* By each rung, with capped logits or without: codes do not depend on what reads them. */
 static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
     const vlci_coded_kernels *was = codes->read;
-    vlci_attention_shape shape = was->shape;
+    vlci_attention_shape shape = was->few.shape;
     shape.cap = cap;
     for (int i = 0; i < 2; i++) {
         vlci_coded_kernels read = {0};

@@ -91,7 +91,7 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
                               vlci_code_kernels *k) {
     const char *rung;
     bool fits = true;
-    vlcache_status status = vlci_coded_check(shape->head_dim);
+    vlcache_status status = vlci_few_check(shape->head_dim);
     if (!status) status = vlci_rung(device, &vlci_code_ladder, choose(device), &rung);
     if (status) return status;
     k->group = strcmp(rung, "wide") == 0 ? 1 : VLCI_CODE_ITEMS;

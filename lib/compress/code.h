@@ -29,7 +29,7 @@ typedef struct vlci_code_kernels {
     size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
 
-/** Chooses the rung and builds its kernels. Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT
+/** Chooses the rung and builds its kernels. Errors: those of vlci_few_check(), VLCACHE_E_ARGUMENT
  * (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
 vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
                               vlci_code_kernels *out);

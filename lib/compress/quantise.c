@@ -24,7 +24,8 @@ vlcache_status vlci_quantise_open(vlcache_device *device, const vlci_compress_sh
                                             .kv_heads = s->kv_heads,
                                             .head_dim = s->head_dim,
                                             .kv_dtype = s->kv_dtype,
-                                            .rounded = s->kv_dtype};
+                                            .rounded = s->kv_dtype,
+                                            .cap = s->cap};
     const struct {
         const char *name;
         const vlci_kernel **kernel;
@@ -32,7 +33,7 @@ vlcache_status vlci_quantise_open(vlcache_device *device, const vlci_compress_sh
         {"quantise_keys", &out->keys}, {"quantise_ranges", &out->ranges}, {"quantise_values", &out->values}};
     char options[64];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
-    vlcache_status status = vlci_quantised_check(s->head_dim);
+    vlcache_status status = vlci_few_check(s->head_dim);
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
         status = vlci_kernel_get(device, "quantise.cl", all[i].name, options, all[i].kernel);
     return status ? status

@@ -1,33 +1,24 @@
 /**
  * coded.h (internal) - attention over coded rows, behind that over the rows in pages.
  *
- * The ladder; VLCACHE_VARIANT=attention_coded:RUNG forces a rung:
- *
- *     wide    a work-item for a share of the runs: processors with wide vectors
- *     group   a work-group for a share of the runs: GPUs, and anything else
+ * VLCACHE_VARIANT=attention_coded:RUNG forces a rung of few.h.
  */
 #ifndef VLCI_COMPUTE_CODED_H
 #define VLCI_COMPUTE_CODED_H
 
-#include "compute/attention.h"
+#include "compute/few.h"
 #include "kv/codes.h"
 
 extern const vlci_ladder vlci_coded_ladder;
 
 typedef struct vlci_coded_kernels {
-    vlcache_device *device;
-    vlci_attention_shape shape;
-    bool wide;
-    int lanes; /**< query rows of heads that go together */
+    vlci_few few;
     const vlci_kernel *attend, *merge, *score;
     const vlci_kernel *attend_rows; /**< where rows are turned one by one; NULL: not opened */
 } vlci_coded_kernels;
 
-/** Whether rows of this shape can be coded. Errors: VLCACHE_E_UNSUPPORTED (head_dim). */
-vlcache_status vlci_coded_check(int head_dim);
-
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.
- * Errors: those of vlci_coded_check(), VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
+ * Errors: those of vlci_few_open(), VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out);
 
