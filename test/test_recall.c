@@ -364,6 +364,40 @@ START_TEST(text_models) {
 }
 END_TEST
 
+/* Decoded rows that go to few bits are in the host's memory before: the next turn is read against them as
+ * they were, and its logits are close to those behind rows that stayed. */
+START_TEST(rows_that_age) {
+    enum { ANSWER = 60 };
+    static const char *const storages[] = {"bits:8/8:16", "bits:8/8:16:16"};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_logit first[2];
+    int32_t told[ANSWER];
+    for (int i = 0; i < ANSWER; i++) told[i] = 100 + 37 * i % 500;
+    for (int i = 0; i < 2; i++) {
+        vlcache_compress_options compress = talk_way("snapkv", 0.5);
+        vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+        vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+        const vlcache_answer *a = NULL;
+        ck_ok(vlcache_compress_set(&compress, "storage", storages[i]));
+        vlcache_session *session = open_recall(talk_demo(), &compress);
+        prompt.text = "Read the page.";
+        prompt.images = (const vlcache_image *const *)&image;
+        prompt.n_images = 1;
+        generate.told = told;
+        generate.n_told = ANSWER;
+        ck_ok(vlcache_session_ask(session, &prompt, &generate, &a));
+        ck_assert(!i || session->sequence->kv.quants->before);
+        ck_assert_int_eq(vlci_store_rows(session->sequence->kv.store), session->sequence->kv.length);
+        ck_ok(talk_ask(session, NULL, "What is the heading?", NULL, 1, &a));
+        first[i] = a->first_logits[0];
+        vlcache_session_destroy(&session);
+    }
+    ck_assert_int_eq(first[0].token, first[1].token);
+    ck_assert_float_eq_tol(first[0].logit, first[1].logit, 0.05f);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Answers' own rows are in the store too, at their places: the next turn chooses among them. */
 START_TEST(answers_are_recalled) {
     vlcache_compress_options compress = talk_way("vlcache", 0.2);
@@ -680,6 +714,7 @@ int main(void) {
     tcase_add_test(all, tokens_of_the_full_cache);
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_loop_test(all, text_models, 0, 3);
+    tcase_add_test(all, rows_that_age);
     tcase_add_test(all, answers_are_recalled);
     tcase_add_test(all, forks_share_the_store);
     tcase_add_loop_test(all, many_at_once, 0, 2);

@@ -318,6 +318,10 @@ static vlcache_status store_aged(vlci_quantising *q, const vlci_compact_kernels 
     return status;
 }
 
+bool vlci_quantise_ages(const vlci_compress_shape *s, const vlci_recipe *r, const vlci_kv *kv) {
+    return aged_rows(s, r, kv) > 0;
+}
+
 vlcache_status vlci_quantise_aged(const vlci_quantise_kernels *kernels, const vlci_compact_kernels *compact,
                                   const vlci_compress_shape *s, const vlci_recipe *r, vlci_kv *kv) {
     int rows = aged_rows(s, r, kv);

@@ -71,6 +71,9 @@ vlcache_status vlci_quantising_drop(vlci_quantising *quantising, const vlci_comp
  * then. */
 vlcache_status vlci_quantising_finish(vlci_quantising *quantising, vlci_quants *before, vlci_quants **out);
 
+/** Whether vlci_quantise_aged() moves some rows. */
+bool vlci_quantise_ages(const vlci_compress_shape *shape, const vlci_recipe *recipe, const vlci_kv *kv);
+
 /**
  * Where all heads of a cache hold at least twice recipe->age rows in pages, as many each: the oldest of them,
  * in whole blocks of that many, go to few bits, in front of kv->quants, until fewer than twice as many are

@@ -577,12 +577,14 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     return m;
 }
 
-/* Rows that are old enough go to few bits, where those of the prompt are. */
+/* Rows that are old enough go to few bits, where those of the prompt are; with recall, the host has them
+ * before as they were. */
 static vlcache_status age(vlcache_sequence *s) {
     const vlci_compress_kernels *k = &s->shared->compress;
     int held = s->kv.held;
-    if (!s->recipe.age || !s->kv.quants) return VLCACHE_OK;
-    vlcache_status status = vlci_quantise_aged(&k->quantise, &k->compact, &k->shape, &s->recipe, &s->kv);
+    if (!s->kv.quants || !vlci_quantise_ages(&k->shape, &s->recipe, &s->kv)) return VLCACHE_OK;
+    vlcache_status status = keep_rows(s);
+    if (!status) status = vlci_quantise_aged(&k->quantise, &k->compact, &k->shape, &s->recipe, &s->kv);
     return status || s->kv.held == held ? status : vlci_turn_give_back(s);
 }
 

@@ -21,14 +21,26 @@ static int columns(void) {
     return size.ws_col < LINE_BYTES / 2 ? size.ws_col - 1 : LINE_BYTES / 2;
 }
 
-/* A new stage shows at once, the same one ten times a second; ten a second in all, whatever happens. */
+/* Whether this is the first time that a stage is named. */
+static bool is_new(console *c, const char *stage) {
+    size_t used = strlen(c->shown), length = strlen(stage);
+    for (const char *at = c->shown; (at = strstr(at, stage)); at += length)
+        if (at[length] == '\n' && (at == c->shown || at[-1] == '\n')) return false;
+    if (used + length + 2 > sizeof c->shown) return false;
+    snprintf(c->shown + used, sizeof c->shown - used, "%s\n", stage);
+    return true;
+}
+
+/* A stage shows at once, the same one ten times a second; ten a second in all, but for stages that nobody has
+ * seen: on a machine that goes through the first ten within a second, the eleventh may be the long one. */
 static bool is_due(console *c, const char *stage, double now) {
-    bool same = c->drawn && strcmp(c->stage, stage) == 0;
+    bool same = c->drawn && strcmp(c->stage, stage) == 0, first = is_new(c, stage);
     if (now - c->second >= 1.0) {
         c->second = now;
         c->draws = 0;
     }
-    if (c->draws >= DRAWS_A_SECOND || (same && now - c->last < 1.0 / DRAWS_A_SECOND)) return false;
+    if (!first && (c->draws >= DRAWS_A_SECOND || (same && now - c->last < 1.0 / DRAWS_A_SECOND)))
+        return false;
     c->draws++;
     c->last = now;
     snprintf(c->stage, sizeof c->stage, "%s", stage);

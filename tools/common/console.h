@@ -15,6 +15,7 @@ typedef struct console {
     bool sanitise; /* standard output is a terminal */
     bool drawn;    /* a bar stands on the line */
     char stage[48];
+    char shown[240];     /* stages that had a bar, a line each */
     char note[48];       /* said behind the count of a bar: the time that is left */
     double last, second; /* of bars: last drawn at; the second in which `draws` are counted began at */
     int draws;
