@@ -328,6 +328,69 @@ START_TEST(what_cannot_be_asked) {
 }
 END_TEST
 
+/* With every allocation failing in turn nothing stays, of a chat, a raw prompt and ids. */
+static void survives_memory(const vlcache_model *model, const vlcache_prompt *asked) {
+    const vlci_turn turn = {.chat = model->chat, .open = -1};
+    bool failed = true;
+    for (long n = 0; failed; n++) {
+        vlci_prompt prompt;
+        failing_start(n);
+        vlcache_status status = vlci_prompt_create(model, asked, &turn, &prompt);
+        if (!status) vlci_prompt_release(&prompt);
+        ck_assert_int_eq(failing_stop(&failed), 0);
+        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
+    }
+}
+
+START_TEST(memory_may_fail) {
+    static const int32_t ids[] = {1, VLCACHE_TOKEN_VIDEO, 2};
+    vlcache_model *model = open_model(TINY);
+    vlcache_video *video = moving(2, 1);
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    asked.videos = &video;
+    asked.n_videos = 1;
+    asked.text = "What?";
+    survives_memory(model, &asked);
+    asked.text = "<video>What?";
+    asked.raw = true;
+    survives_memory(model, &asked);
+    asked.text = NULL;
+    asked.tokens = ids;
+    asked.n_tokens = 3;
+    survives_memory(model, &asked);
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* Pictures and a video of one prompt are seen each in its way; pictures stand in front. */
+START_TEST(pictures_beside_videos) {
+    vlcache_model *model = open_model(TINY);
+    vlcache_video *video = moving(2, 1);
+    vlcache_image *image = NULL;
+    const vlci_turn turn = {.chat = model->chat, .open = -1};
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    vlci_prompt prompt;
+    uint8_t grey[28 * 28 * 3] = {0};
+    ck_ok(vlcache_image_from_rgb(grey, 28, 28, 0, &image));
+    const vlcache_image *const images[] = {image};
+    asked.text = "Compare.";
+    asked.images = images;
+    asked.n_images = 1;
+    asked.videos = &video;
+    asked.n_videos = 1;
+    ck_ok(vlci_prompt_create(model, &asked, &turn, &prompt));
+    int of_picture = prompt.layout[0].n_tokens;
+    ck_assert_int_eq(prompt.visual, of_picture + 2 * 4);
+    for (int i = 0; i < prompt.visual; i++)
+        ck_assert_int_eq(prompt.where[i].image, i < of_picture ? 0 : 1 + (i - of_picture) / 4);
+    vlci_prompt_release(&prompt);
+    vlcache_image_destroy(&image);
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 /* Read in parts nothing changes with the whole cache, and less stands in it at a time with a budget. */
 START_TEST(streams) {
     vlcache_model *model = open_model(TINY);
@@ -372,6 +435,8 @@ int main(void) {
     tcase_add_test(tests, later_turns);
     tcase_add_test(tests, ids_show_videos);
     tcase_add_test(tests, what_cannot_be_asked);
+    tcase_add_test(tests, memory_may_fail);
+    tcase_add_test(tests, pictures_beside_videos);
     tcase_add_test(tests, streams);
     suite_add_tcase(suite, tests);
     int code = suite_run(suite);
