@@ -308,6 +308,44 @@ static void refuses(vlcache_model *model, const vlcache_prompt *prompt, vlcache_
     vlcache_session_destroy(&session);
 }
 
+/* One every ten seconds, rate and number asked for; more than the text model takes is refused by name. */
+START_TEST(hundreds_of_frames) {
+    enum { MANY = 500 };
+    vlcache_model *model = open_model(TINY);
+    vlcache_image *image = NULL;
+    const vlcache_image *frames[MANY];
+    vlcache_video *video = NULL;
+    vlcache_prompt asked = VLCACHE_PROMPT_INIT;
+    vlci_prompt prompt;
+    char *text = NULL;
+    uint8_t grey[40 * 8 * 3] = {0};
+    const vlci_turn turn = {.chat = model->chat, .open = -1};
+    ck_ok(vlcache_image_from_rgb(grey, 40, 8, 0, &image));
+    for (int i = 0; i < MANY; i++) frames[i] = image;
+    ck_ok(vlcache_video_from_images(frames, MANY, 0.1, &video));
+    asked.text = "What?";
+    asked.videos = &video;
+    asked.n_videos = 1;
+    ck_ok(vlci_prompt_create(model, &asked, &turn, &prompt));
+    ck_assert_int_eq(prompt.clip[0].n, 6); /* as the checkpoint says */
+    vlci_prompt_release(&prompt);
+    asked.video_fps = 0.1;
+    asked.video_frames = MANY;
+    ck_ok(vlci_prompt_create(model, &asked, &turn, &prompt));
+    ck_assert_int_eq(prompt.n_seen, MANY);
+    ck_assert_int_eq(prompt.visual, MANY * 4);
+    ck_assert_double_eq_tol(prompt.seen[MANY - 1].seconds, 4990, 1e-9);
+    ck_ok(model->family->videos->write(&prompt.clip[0], &text));
+    ck_assert_ptr_nonnull(strstr(text, "series of five hundred frames from a 1:23:20 [H:MM:SS] video."));
+    free(text);
+    vlci_prompt_release(&prompt);
+    refuses(model, &asked, VLCACHE_E_CONTEXT_FULL, "2048");
+    vlcache_video_destroy(&video);
+    vlcache_image_destroy(&image);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 START_TEST(what_cannot_be_asked) {
     vlcache_model *smolvlm = open_model(TINY),
                   *idefics3 = open_model(VLCACHE_TEST_DATA "/models/idefics3-hub");
@@ -434,6 +472,7 @@ int main(void) {
     tcase_add_test(tests, chats_show_videos);
     tcase_add_test(tests, later_turns);
     tcase_add_test(tests, ids_show_videos);
+    tcase_add_test(tests, hundreds_of_frames);
     tcase_add_test(tests, what_cannot_be_asked);
     tcase_add_test(tests, memory_may_fail);
     tcase_add_test(tests, pictures_beside_videos);
