@@ -7,7 +7,8 @@
  *     frame:  <fake_token_around_image><global-img> tokens <fake_token_around_image>
  *
  * What stands in front of the first frame and behind the last joins the words beside it, and is made tokens
- * with them; a video's layout is what lies between.
+ * with them; a video's layout is what lies between. Of several videos in one prompt each is told its own
+ * number of frames, where transformers, which fills the shorter ones up, tells all that of the longest.
  */
 #include "models/smolvlm.h"
 
