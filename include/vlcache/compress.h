@@ -130,6 +130,20 @@ typedef enum vlcache_summary {
 } vlcache_summary;
 
 /**
+ * Which rows of the prompt may go. The others are all kept, in every head, whatever their scores; recent rows
+ * and sinks that are among them are not kept twice. The budget is then the share of the candidates that
+ * stays, and the other rows come on top of it: vlcache_compress_stats.budget_kept is what all of them take.
+ * With "visual" the conversation's words stay as they were and only pictures shrink.
+ */
+typedef enum vlcache_candidates {
+    VLCACHE_CANDIDATES_AS_POLICY, /**< all, with every policy */
+    VLCACHE_CANDIDATES_ALL,       /**< "all" */
+    VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
+    VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
+                                       "exact"; not with models whose pictures lie beside the prompt */
+} vlcache_candidates;
+
+/**
  * How rows are stored. Coded ones are never brought back: attention reads them as they are.
  *
  * Each kv head has a basis of its own for its keys and one for its values, made from the prompt's rows; bits
@@ -216,6 +230,7 @@ typedef struct vlcache_compress_options {
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones
                   are there: 16..65536; 0: the policy's, or never: they stay exact */
+    vlcache_candidates candidates; /**< VLCACHE_CANDIDATES_AS_POLICY */
     int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
     double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
                                              count */
@@ -226,7 +241,8 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, 0, {             \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0,                  \
+            VLCACHE_CANDIDATES_AS_POLICY, 0, {                                                               \
             0                                                                                                \
         }                                                                                                    \
     }
@@ -235,11 +251,13 @@ typedef struct vlcache_compress_options {
 typedef struct vlcache_compress_layer {
     double sparsity; /**< share of insignificant causal entries in the tau rows, mean over query heads; NaN
                           where the policy has no need to measure it */
-    double budget;   /**< beta(l): share of the N tokens that this layer may keep rows for */
+    double budget;   /**< beta(l): share of the N tokens (or of the candidates) that this layer may keep rows
+                          for */
     int kept;        /**< tokens kept in each kv head, as they were, or coded */
     int recent;      /**< of these, the last tokens of the prompt, always kept */
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
-    int centroids;   /**< rows that stand for the others: kept + centroids = n(l) */
+    int centroids;   /**< rows that stand for the others: kept + centroids = n(l), and what is no candidate
+                          beside it */
     int coded;       /**< of kept: in few bits, with storage "coded" or "bits" all or none */
     double dims[2];  /**< of coded rows: how many dimensions hold 90% of the variance of keys and of values,
                           mean over kv heads, as far as the basis goes: of its last one where it holds less;
@@ -290,14 +308,14 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
                                                     vlcache_compress_options *out);
 
 /**
- * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary" and "storage",
- * with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2", "window:32",
- * "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and weights are
- * digits, perhaps with a point and more of them, in every locale; one that the text leaves out is the usual
- * one. NULL text: as the policy has it. What does not go together is found by vlcache_compress_check().
- * `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis,
- * options too small to hold it, or a text that is none of its values; field "compress.pooling", value, what
- * it may be).
+ * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary", "storage" and
+ * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
+ * "window:32", "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and
+ * weights are digits, perhaps with a point and more of them, in every locale; one that the text leaves out is
+ * the usual one. NULL text: as the policy has it. What does not go together is found by
+ * vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options
+ * or axis, no such axis, options too small to hold it, or a text that is none of its values; field
+ * "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

@@ -14,9 +14,9 @@
  * may keep no less than they will when all is known: densities only add up. Rounds halves up, as C's round()
  * does for what is not negative. When no layer has any density the budget is shared evenly. A budget of 1
  * keeps every row of every layer: the clip of step 2 would take rows from sparse layers that no other could
- * use.
+ * use. `spared` of the tokens are no candidates: they are kept beside what the others keep.
  */
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int spared, int layers, int all,
                        vlcache_compress_layer *layer);
 
 /** Share of its rows that a layer keeps at least where budgets follow sparsity. */

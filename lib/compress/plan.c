@@ -138,7 +138,7 @@ static void share_layers(vlci_compress *p, int layers) {
     if (vlci_quantise_wanted(&p->recipe))
         vlci_quantise_budget(&p->recipe, shape_of(p), p->tokens, layers, p->layer);
     else
-        vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
+        vlci_budget_share(&p->recipe, p->tokens, p->n_spared, layers, shape_of(p)->layers, p->layer);
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
@@ -164,6 +164,23 @@ static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
     return VLCACHE_OK;
 }
 
+/* Which tokens are no candidates. */
+static vlcache_status create_spared(vlci_compress *p, const vlci_compress_prompt *prompt) {
+    size_t n = (size_t)p->tokens;
+    bool of_visual = p->recipe.candidates == VLCI_CANDIDATES_TEXT;
+    if (p->recipe.candidates == VLCI_CANDIDATES_ALL) return VLCACHE_OK;
+    uint8_t *spared = vlci_alloc(n, 1);
+    if (!spared) return vlci_fail_memory("compression plan");
+    for (int row = 0, next = 0; row < p->tokens; row++) {
+        spared[row] = vlci_rows_visual(prompt, row, &next) == of_visual;
+        p->n_spared += spared[row];
+    }
+    vlcache_status status = vlci_memory_create(device_of(p), n, "compression: candidates", &p->spared);
+    if (!status) status = vlci_write_later(device_of(p), p->spared, 0, spared, n);
+    vlci_free(spared);
+    return status;
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
@@ -174,6 +191,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_aside(p, prompt->kv_layers);
+    if (!status) status = create_spared(p, prompt);
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
     if (!status && !vlci_policy_measures(&p->recipe)) share_layers(p, shape_of(p)->layers);
@@ -220,6 +238,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     release_kept(device_of(p), &p->before);
     vlci_memory_release(device_of(p), &p->to);
     vlci_memory_release(device_of(p), &p->grids);
+    vlci_memory_release(device_of(p), &p->spared);
     vlci_pooled_release(device_of(p), &p->pooled);
     vlci_summary_release(device_of(p), &p->room);
     vlci_scores_release(&p->seen);
@@ -278,7 +297,7 @@ int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
     double share = r->budget * layers;
     if (vlci_policy_measures(r))
         share += vlci_budget_least(r) * layers; /* the clip of step 2 gives at most that to sparse ones */
-    if (share > layers) share = layers;
+    if (share > layers || r->candidates != VLCI_CANDIDATES_ALL) share = layers; /* perhaps none may go */
     return (int64_t)ceil(share * tokens) + layers;
 }
 
@@ -364,16 +383,19 @@ static vlcache_status choose_all(vlci_compress *p, const vlci_heads *h) {
     return status;
 }
 
-/* Budgets of the heads, then their positions. `*score`, `*at`: what they were chosen by. */
+/* Budgets of the heads, then their positions. `*score`, `*at`: what candidates were chosen by. */
 static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, size_t *at) {
     if (p->recipe.coded) return choose_all(p, h);
     *score = p->seen ? p->seen->score : NULL;
     *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
     vlcache_status status =
         vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
-    if (!status) status = adapt_heads(p, h, *score, *at);
+    cl_mem best = *score;
+    size_t best_at = *at;
+    if (!status) status = vlci_pool_spare(h, &p->kernels->pool, p->spared, &p->pooled, &best, &best_at);
+    if (!status) status = adapt_heads(p, h, best, best_at);
     if (!status) status = place_positions(p);
-    return status ? status : vlci_topk(h, &p->kernels->topk, *score, *at, p->now.positions);
+    return status ? status : vlci_topk(h, &p->kernels->topk, best, best_at, p->now.positions);
 }
 
 static vlci_stay stay_of(const vlci_compress *p) {

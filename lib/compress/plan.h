@@ -79,6 +79,8 @@ typedef struct vlci_compress {
     bool fallback;
     int n_grids;
     cl_mem grids;
+    int n_spared;                  /**< tokens that are no candidates */
+    cl_mem spared;                 /**< uchar [tokens]: not 0 where one is none; NULL: all are candidates */
     int read;                      /**< layers that are compressed; by layer, those that are read */
     int decoded;                   /**< tokens that were observed since the prompt */
     int behind;                    /**< rows behind the prompt's, in layers that are being compressed */

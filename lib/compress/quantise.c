@@ -95,18 +95,18 @@ void vlci_quantise_budget(const vlci_recipe *r, const vlci_compress_shape *s, in
     double room = r->budget * tokens * (double)n_heads(s) * page_bytes(s->head_dim, s->kv_dtype);
     vlci_recipe rows = vlci_quantise_rows(r, s->head_dim, s->kv_dtype);
     double low = 0.0, high = rows.budget;
-    vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+    vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
     if (layers < s->layers || (double)bytes_of(r, s, layer) <= room) return;
     for (int i = 0; i < STEPS; i++) {
         rows.budget = (low + high) / 2.0;
-        vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+        vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
         if ((double)bytes_of(r, s, layer) <= room)
             low = rows.budget;
         else
             high = rows.budget;
     }
     rows.budget = low;
-    vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+    vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
 }
 
 /* ---- creation ------------------------------------------------------------------------------------------ */

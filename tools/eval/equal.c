@@ -16,8 +16,8 @@ static const double least = 1e-6; /* a row of each layer */
 double equal_budget(const vlcache_compress_options *options, int tokens, size_t row_bytes) {
     vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;
     bool known = !vlcache_compress_resolve(options, &all) && strcmp(all.policy, "full") != 0;
-    if (!known || all.storage != VLCACHE_STORAGE_EXACT || all.budget >= 1.0 || tokens < 1)
-        return options->budget;
+    bool of_all = all.storage == VLCACHE_STORAGE_EXACT && all.candidates == VLCACHE_CANDIDATES_ALL;
+    if (!known || !of_all || all.budget >= 1.0 || tokens < 1) return options->budget;
     double row = (double)row_bytes, bias = all.summary == VLCACHE_SUMMARY_NONE ? 0.0 : BIAS_BYTES;
     return fmax(all.budget * row / (row + bias) - 0.5 / tokens, least);
 }

@@ -215,6 +215,29 @@ static double prompt_share(const results *r) {
     return n ? 100.0 * sum / (double)n : NAN;
 }
 
+/* Rows of one kind alone may go. */
+static void kinds_table(const report *r, FILE *out) {
+    const studies *t = &r->options->studies;
+    const scores *s = r->outcome->scores;
+    fputs(
+        "<div class=\"table\"><table id=\"kinds-table\">\n<thead><tr><th scope=\"col\">task</th>"
+        "<th scope=\"col\">all rows may go</th><th scope=\"col\">visual rows may go</th>"
+        "<th scope=\"col\">text may go</th></tr></thead>\n<tbody>\n",
+        out);
+    for (size_t g = 0; g < s->n; g++) {
+        if (!s->sheets[g].n) continue;
+        fputs("<tr><th scope=\"row\">", out);
+        page_text(out, s->sheets[g].group->task);
+        fputs("</th>", out);
+        for (size_t i = 0; i < STUDY_KINDS; i++) {
+            estimate e = section_percent(&s->sheets[g], s->sheets[g].cells[t->kinds[i]].retention);
+            section_interval_cell(out, &e);
+        }
+        fputs("</tr>\n", out);
+    }
+    fputs("</tbody>\n</table></div>\n", out);
+}
+
 void section_visual(const report *r, FILE *out) {
     const variants *v = r->outcome->variants;
     size_t n = layers_count(r->outcome->results), policies = v->n_policies;
@@ -248,6 +271,14 @@ void section_visual(const report *r, FILE *out) {
              n, series, policies - 1, out);
         fprintf(out, "<p class=\"note\">At %s of the cache; whiskers are quartiles over the questions.</p>\n",
                 share);
+    }
+    if (n) {
+        kinds_table(r, out);
+        fprintf(
+            out,
+            "<p class=\"note\">vlcache with its share, %s, of all rows, of the visual ones beside all text, "
+            "of the text beside all visual rows; percent of the full cache's score.</p>\n",
+            share);
     }
     free(points);
     free(series);
