@@ -413,6 +413,33 @@ START_TEST(json_of_the_tool) {
 }
 END_TEST
 
+/* Axes have flags of their own, in any order with the policy; one alone means that the cache is compressed,
+ * with a text model too. */
+START_TEST(axes_of_the_tool) {
+    process p;
+    json_t *object =
+        ASK_JSON(ASK_PAGE, "-n", "4", "--candidates", "visual", "--budget", "0.1", "--policy", "h2o");
+    const json_t *prompt = get(object, "prompt", JSON_OBJECT);
+    const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
+    int visual = whole(prompt, "visual"), text = whole(prompt, "tokens") - visual;
+    ck_assert_int_eq(json_integer_value(json_array_get(get(layer, "kept", JSON_ARRAY), 0)),
+                     text + (int)(0.1 * visual + 0.5));
+    json_decref(object);
+    object = ASK_JSON("-m", VLCACHE_TEST_DATA "/text/qwen2-yarn", "-p", "One two three four five six seven.",
+                      "-n", "2", "--storage", "bits:4/2");
+    ck_assert_str_eq(json_string_value(get(get(object, "policy", JSON_OBJECT), "name", JSON_STRING)),
+                     "vlcache+");
+    json_decref(object);
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "both", NULL}, "", 0);
+    expect(&p, 1, "--candidates \"both\": must be all, visual or text");
+    process_release(&p);
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "text", "--policy", "coded", NULL},
+                "", 0);
+    expect(&p, 1, "must be all where rows are stored in few bits");
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     tool_environment();
     Suite *suite = suite_create("storage");
@@ -430,6 +457,7 @@ int main(void) {
     tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
     tcase_add_test(all, json_of_the_tool);
+    tcase_add_test(all, axes_of_the_tool);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }
