@@ -264,8 +264,8 @@ static void check_adaptive(const policy *p, const scene *s, const vlci_compress 
 
 static void check_rows(const policy *p, const scene *s, const vlci_compress *plan, double budget,
                        ref_rows rows[LAYERS]) {
-    double sparsity[LAYERS];
-    ref_shares how = {.alpha = budget,
+    double sparsity[LAYERS], row = 2 * DIM * sizeof(float), bias = p->centroids > 0 && budget < 1 ? 4 : 0;
+    ref_shares how = {.alpha = budget * row / (row + bias), /* a budget of bytes */
                       .recent = recent,
                       .pyramid = p->pyramid,
                       .uniform = p->uniform,

@@ -194,13 +194,14 @@ typedef struct vlcache_compress_options {
     size_t size;        /**< sizeof(vlcache_compress_options); see common.h */
     const char *policy; /**< a name that vlcache_policy_name() lists; NULL: "vlcache". "full" keeps everything
                              and takes no axes */
-    double budget;      /**< alpha: share of the whole cache to keep, above 0, at most 1; 0.10 */
-    double threshold;   /**< p: an attention entry below p times its row's maximum is insignificant; 0..1;
-                             0.01 */
-    double recent;      /**< share of a layer's rows that are the last tokens of the prompt, at least one;
-                             with scoring "sink+recent" all that are no sinks; 0..1; 0.10 */
-    int sinks;          /**< first tokens of the prompt that are always kept (StreamingLLM, arXiv 2309.17453);
-                             0..1048576; VLCACHE_AS_POLICY */
+    double budget;    /**< alpha: share of the whole cache's bytes to keep, biases and all that few bits need
+                           included, rounded to whole rows; above 0, at most 1; 0.10 */
+    double threshold; /**< p: an attention entry below p times its row's maximum is insignificant; 0..1;
+                           0.01 */
+    double recent;    /**< share of a layer's rows that are the last tokens of the prompt, at least one;
+                           with scoring "sink+recent" all that are no sinks; 0..1; 0.10 */
+    int sinks;        /**< first tokens of the prompt that are always kept (StreamingLLM, arXiv 2309.17453);
+                           0..1048576; VLCACHE_AS_POLICY */
 
     vlcache_allocation allocation; /**< VLCACHE_ALLOCATION_AS_POLICY */
     double uniform;                /**< of "mixed": share of uniform, 0..1; VLCACHE_AS_POLICY, usually 0.8 */
@@ -274,8 +275,8 @@ typedef struct vlcache_compress_stats {
     bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
     int deferred;        /**< tokens that were decoded before compression */
     double budget_asked; /**< alpha */
-    double budget_kept;  /**< bytes_kept over bytes_full: rounding and clipping move it from alpha, and biases
-                              of rows beside centroids come on top of it (4 bytes each) */
+    double budget_kept;  /**< bytes_kept over bytes_full: rounding and clipping move it from alpha, and so do
+                              rows that are no candidates */
     uint64_t bytes_full; /**< of the prompt's rows before compression */
     uint64_t bytes_kept; /**< of the rows kept, the centroids with their biases, and rows in few bits with all
                             that reading them needs */

@@ -30,6 +30,13 @@ static int share(double part, int whole, int low, int high) {
     return (int)clip(floor(part * whole + 0.5), low, high);
 }
 
+vlci_recipe vlci_budget_rows(const vlci_recipe *r, size_t row_bytes) {
+    vlci_recipe rows = *r;
+    if (r->centroids > 0.0 && r->budget < 1.0)
+        rows.budget *= (double)row_bytes / (double)(row_bytes + sizeof(float));
+    return rows;
+}
+
 double vlci_budget_least(const vlci_recipe *r) {
     return r->least > 0.0 ? r->least : 0.01;
 }

@@ -19,6 +19,10 @@
 void vlci_budget_share(const vlci_recipe *recipe, int tokens, int spared, int layers, int all,
                        vlcache_compress_layer *layer);
 
+/** The recipe whose budget is a share of rows, of one whose budget is one of bytes: in heads with centroids
+ * each row has a bias. `row_bytes`: of a row of a kv head, keys and values. As it is where nothing goes. */
+vlci_recipe vlci_budget_rows(const vlci_recipe *recipe, size_t row_bytes);
+
 /** Share of its rows that a layer keeps at least where budgets follow sparsity. */
 double vlci_budget_least(const vlci_recipe *recipe);
 

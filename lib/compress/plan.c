@@ -127,6 +127,10 @@ static void keep_all(vlci_compress *p) {
     }
 }
 
+static size_t row_bytes(const vlci_compress_shape *s) {
+    return 2 * (size_t)s->head_dim * vlci_dtype_bytes(s->kv_dtype);
+}
+
 /* Budgets of the first `layers` layers, as far as they are known then. Heads that do not share theirs evenly
  * keep as many rows together: positions find their places before any is chosen. */
 static void share_layers(vlci_compress *p, int layers) {
@@ -137,8 +141,10 @@ static void share_layers(vlci_compress *p, int layers) {
     }
     if (vlci_quantise_wanted(&p->recipe))
         vlci_quantise_budget(&p->recipe, shape_of(p), p->tokens, layers, p->layer);
-    else
-        vlci_budget_share(&p->recipe, p->tokens, p->n_spared, layers, shape_of(p)->layers, p->layer);
+    else {
+        vlci_recipe rows = vlci_budget_rows(&p->recipe, row_bytes(shape_of(p)));
+        vlci_budget_share(&rows, p->tokens, p->n_spared, layers, shape_of(p)->layers, p->layer);
+    }
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
@@ -639,7 +645,7 @@ static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
 void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
     const vlci_compress_shape *s = shape_of(p);
     uint64_t rows = 0, biases = 0, n = (uint64_t)p->tokens, heads = (uint64_t)s->kv_heads;
-    uint64_t row_bytes = (uint64_t)s->head_dim * 2 * vlci_dtype_bytes(s->kv_dtype);
+    uint64_t row = row_bytes(s);
     for (int i = 0; i < n_heads(p); i++) {
         const vlci_keep *own = &p->now.own[i];
         rows += (uint64_t)(own->kept + own->centroids);
@@ -653,8 +659,8 @@ void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
         .fallback = p->fallback,
         .deferred = p->decoded,
         .budget_asked = p->recipe.budget,
-        .bytes_full = n * (uint64_t)s->layers * heads * row_bytes,
-        .bytes_kept = rows * row_bytes + biases * sizeof(cl_float),
+        .bytes_full = n * (uint64_t)s->layers * heads * row,
+        .bytes_kept = rows * row + biases * sizeof(cl_float),
         .bytes_peak = vlci_memory_peak(device_of(p)),
     };
     if (p->recipe.coded) add_codes(p, out);
