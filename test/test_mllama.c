@@ -16,6 +16,7 @@
 #include "support/pages.h"
 #include "support/rig.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
 #include "support/taps.h"
 #include "vlcache/session.h"
@@ -43,34 +44,10 @@ static const char images[] =
     "\"image_std\":[0.26862954,0.26130258,0.27577711],\"max_image_tiles\":4,\"resample\":2,"
     "\"rescale_factor\":0.00392156862745098,\"size\":{\"height\":560,\"width\":560}}";
 
-static vlcache_status load(const char *config, const char *processor, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", processor);
-    return vlci_config_load(scratch_folder(), out);
-}
-
-/* Sets a field ("a.b.c") of a JSON object to a JSON text; "" takes it out. */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    if (*value)
-        json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
-    else
-        json_object_del(at, key);
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
-
 START_TEST(hub_folder) {
     vlci_config c;
     vlcache_model_info info = {0};
-    ck_ok(load(hub, images, &c));
+    ck_ok(settings_load(hub, images, &c));
     ck_assert_str_eq(c.family->name, "mllama");
     ck_assert_int_eq(c.image_token, 128256);
     ck_assert_int_eq(c.text.crosses, 8);
@@ -84,12 +61,7 @@ START_TEST(hub_folder) {
 }
 END_TEST
 
-static const struct {
-    char file; /* c: config, i: images */
-    const char *field, *value;
-    vlcache_status status;
-    const char *why;
-} refused[] = {
+static const settings_fault refused[] = {
     {'c', "vision_config.model_type", "\"clip_vision_model\"", VLCACHE_E_UNSUPPORTED,
      "mllama_vision_model is supported"},
     {'c', "vision_config.hidden_size", "0", VLCACHE_E_FORMAT, "vision_config.hidden_size"},
@@ -136,13 +108,7 @@ static const struct {
 };
 
 START_TEST(refusals) {
-    vlci_config c;
-    bool in_config = refused[_i].file == 'c';
-    char *text = changed(in_config ? hub : images, refused[_i].field, refused[_i].value);
-    ck_fails(load(in_config ? text : hub, in_config ? images : text, &c), refused[_i].status,
-             refused[_i].why);
-    ck_assert_ptr_null(c.eyes);
-    free(text);
+    settings_refuse(hub, images, &refused[_i]);
 }
 END_TEST
 
@@ -154,19 +120,19 @@ START_TEST(spellings) {
                                          "vision_config.intermediate_layers_indices", "image_token_index",
                                          "text_config.cross_attention_layers"};
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
-        char *config = changed(hub, absent[i], "");
-        ck_ok(load(config, images, &c));
+        char *config = settings_changed(hub, absent[i], "");
+        ck_ok(settings_load(config, images, &c));
         ck_assert(c.image_token == 128256 && c.text.crosses == 8);
         vlci_config_release(&c);
         free(config);
     }
-    char *fast = changed(images, "image_processor_type", "\"MllamaImageProcessorFast\"");
-    ck_ok(load(hub, fast, &c));
+    char *fast = settings_changed(images, "image_processor_type", "\"MllamaImageProcessorFast\"");
+    ck_ok(settings_load(hub, fast, &c));
     vlci_config_release(&c);
     free(fast);
-    char *few = changed(hub, "text_config.num_hidden_layers", "38"),
-         *none = changed(few, "text_config.cross_attention_layers", "");
-    ck_fails(load(none, images, &c), VLCACHE_E_FORMAT, "cross_attention_layers: is missing");
+    char *few = settings_changed(hub, "text_config.num_hidden_layers", "38"),
+         *none = settings_changed(few, "text_config.cross_attention_layers", "");
+    ck_fails(settings_load(none, images, &c), VLCACHE_E_FORMAT, "cross_attention_layers: is missing");
     free(few);
     free(none);
 }
@@ -210,7 +176,8 @@ START_TEST(canvases_of_pictures) {
     for (size_t i = 0; i < sizeof canvases / sizeof *canvases; i++) {
         vlci_config c;
         vlci_picture_layout l;
-        char text[64], shapes[2048] = "[", *config = changed(hub, "vision_config.patch_size", "14"), *next;
+        char text[64], shapes[2048] = "[", *config = settings_changed(hub, "vision_config.patch_size", "14"),
+                       *next;
         int side = canvases[i].side, most = canvases[i].tiles, patch = side % 14 ? 20 : 14;
         for (int rows = 1; rows <= most; rows++)
             for (int columns = 1; columns <= most / rows; columns++)
@@ -222,14 +189,14 @@ START_TEST(canvases_of_pictures) {
         const int values[] = {side, patch, most};
         for (int k = 0; k < 3; k++) {
             snprintf(text, sizeof text, "%d", values[k]);
-            next = changed(config, fields[k], text);
+            next = settings_changed(config, fields[k], text);
             free(config);
             config = next;
         }
-        next = changed(config, "vision_config.supported_aspect_ratios", shapes);
+        next = settings_changed(config, "vision_config.supported_aspect_ratios", shapes);
         snprintf(text, sizeof text, "{\"max_image_tiles\":%d,\"size\":{\"height\":%d,\"width\":%d}}", most,
                  side, side);
-        ck_ok(load(next, text, &c));
+        ck_ok(settings_load(next, text, &c));
         free(config);
         free(next);
         int width = canvases[i].width, height = canvases[i].height,
@@ -252,20 +219,7 @@ START_TEST(canvases_of_pictures) {
 END_TEST
 
 START_TEST(memory_of_settings) {
-    bool failed = true;
-    scratch_text("config.json", hub);
-    scratch_text("preprocessor_config.json", images);
-    for (long at = 0; failed; at++) {
-        vlci_config c;
-        vlci_picture_layout layout = {0};
-        failing_start(at);
-        vlcache_status status = vlci_config_load(scratch_folder(), &c);
-        if (!status) status = c.family->layout(&c, 200, 100, &layout);
-        vlci_picture_layout_release(&layout);
-        vlci_config_release(&c);
-        ck_assert_int_eq(failing_stop(&failed), 0);
-        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
-    }
+    settings_in_short_memory(hub, images);
 }
 END_TEST
 

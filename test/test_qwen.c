@@ -14,6 +14,7 @@
 #include "models/model.h"
 #include "models/qwen_vl.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
 #include "support/taps.h"
 #include "vlcache/engine.h"
@@ -197,12 +198,6 @@ static const char images3[] =
     "\"merge_size\":2,\"image_mean\":[0.5,0.5,0.5],\"image_std\":[0.5,0.5,0.5],\"image_processor_type\":"
     "\"Qwen2VLImageProcessorFast\",\"processor_class\":\"Qwen3VLProcessor\"}";
 
-static vlcache_status load(const char *config, const char *images, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", images);
-    return vlci_config_load(scratch_folder(), out);
-}
-
 START_TEST(hub_folders) {
     static const struct {
         const char *config, *images, *family;
@@ -214,7 +209,7 @@ START_TEST(hub_folders) {
         {hub3, images3, "qwen3_vl", 1024, 64, 4096, 0, 48, 3, 36, 65536, 16777216, VLCI_ACT_GELU_TANH}};
     for (int i = 0; i < 3; i++) {
         vlci_config c;
-        ck_ok(load(cases[i].config, cases[i].images, &c));
+        ck_ok(settings_load(cases[i].config, cases[i].images, &c));
         const vlci_qwen_vl *eyes = c.eyes;
         ck_assert_str_eq(c.family->name, cases[i].family);
         ck_assert_int_eq(eyes->vision.hidden, cases[i].hidden);
@@ -237,21 +232,6 @@ START_TEST(hub_folders) {
     }
 }
 END_TEST
-
-/* Sets a field ("a.b.c") of a JSON object to a JSON text. */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
 
 static const struct {
     char family, file; /* 2, 5 (2.5) or 3; c: config, i: images */
@@ -311,40 +291,37 @@ static const struct {
 };
 
 START_TEST(refusals) {
-    vlci_config c;
-    bool in_config = refused[_i].file == 'c';
     char family = refused[_i].family;
-    const char *config = family == '2' ? hub2 : family == '5' ? hub2_5 : hub3;
-    const char *images = family == '3' ? images3 : images2;
-    char *text = changed(in_config ? config : images, refused[_i].field, refused[_i].value);
-    ck_fails(load(in_config ? text : config, in_config ? images : text, &c), refused[_i].status,
-             refused[_i].why);
-    ck_assert_ptr_null(c.eyes);
-    free(text);
+    const settings_fault fault = {refused[_i].file, refused[_i].field, refused[_i].value, refused[_i].status,
+                                  refused[_i].why};
+    settings_refuse(family == '2'   ? hub2
+                    : family == '5' ? hub2_5
+                                    : hub3,
+                    family == '3' ? images3 : images2, &fault);
 }
 END_TEST
 
 /* Words that mean the same. */
 START_TEST(spellings) {
     vlci_config c;
-    char *images = changed(images3, "size", "{\"min_pixels\":4096,\"max_pixels\":8192}");
-    ck_ok(load(hub3, images, &c));
+    char *images = settings_changed(images3, "size", "{\"min_pixels\":4096,\"max_pixels\":8192}");
+    ck_ok(settings_load(hub3, images, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 4096);
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 8192);
     vlci_config_release(&c);
     free(images);
-    images = changed(images3, "max_pixels", "65537"); /* goes before size */
-    ck_ok(load(hub3, images, &c));
+    images = settings_changed(images3, "max_pixels", "65537"); /* goes before size */
+    ck_ok(settings_load(hub3, images, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 65537);
     vlci_config_release(&c);
     free(images);
-    char *config = changed(hub3, "vision_config.hidden_act", "null");
-    ck_ok(load(config, images3, &c));
+    char *config = settings_changed(hub3, "vision_config.hidden_act", "null");
+    ck_ok(settings_load(config, images3, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->vision.act, VLCI_ACT_GELU_TANH);
     vlci_config_release(&c);
     free(config);
-    config = changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
-    ck_ok(load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
+    config = settings_changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
+    ck_ok(settings_load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 56 * 56);
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 28 * 28 * 1280);
     vlci_config_release(&c);
@@ -356,9 +333,9 @@ END_TEST
 START_TEST(too_many_patches) {
     vlci_config c;
     vlci_picture_layout layout;
-    char *config = changed(hub2, "vision_config.patch_size", "1");
-    char *images = changed(images2, "patch_size", "1");
-    ck_ok(load(config, images, &c));
+    char *config = settings_changed(hub2, "vision_config.patch_size", "1");
+    char *images = settings_changed(images2, "patch_size", "1");
+    ck_ok(settings_load(config, images, &c));
     ck_fails(c.family->layout(&c, 3000, 3000, &layout), VLCACHE_E_UNSUPPORTED, "becomes 9000000 patches");
     ck_assert_ptr_null(layout.entry);
     vlci_config_release(&c);
@@ -368,20 +345,7 @@ START_TEST(too_many_patches) {
 END_TEST
 
 START_TEST(memory_of_settings) {
-    bool failed = true;
-    scratch_text("config.json", hub3);
-    scratch_text("preprocessor_config.json", images3);
-    for (long at = 0; failed; at++) {
-        vlci_config c;
-        vlci_picture_layout layout = {0};
-        failing_start(at);
-        vlcache_status status = vlci_config_load(scratch_folder(), &c);
-        if (!status) status = c.family->layout(&c, 200, 100, &layout);
-        vlci_picture_layout_release(&layout);
-        vlci_config_release(&c);
-        ck_assert_int_eq(failing_stop(&failed), 0);
-        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
-    }
+    settings_in_short_memory(hub3, images3);
 }
 END_TEST
 
