@@ -7,8 +7,7 @@
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
  *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
- *     recent(l)  = max(1, round(recent * n(l)))                            0 where no row is more recent:
- * recent < 0
+ *     recent(l)  = max(1, round(recent * n(l)))                            0 where recent < 0: no row is
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */

@@ -2,9 +2,11 @@
  * internvl.c - the family of InternVL, as transformers has it ("-hf"): the picture in a grid of tiles of the
  * nearest shape, then whole.
  *
- *     tiles:  the picture squeezed to columns x rows tiles, row by row; then, where they are several,
- * squeezed to one more layout: <img> tokens ... </img>
- *     video:  each frame squeezed to a tile       layout: Frame1: <img> tokens </img> \n Frame2: ...
+ *     tiles:  the picture squeezed to columns x rows tiles, row by row;
+ *             then, where they are several, squeezed to one more
+ *             layout: <img> tokens ... </img>
+ *     video:  each frame squeezed to a tile
+ *             layout: Frame1: <img> tokens </img> \n Frame2: ...
  *
  * InternViT without its class token -> squares of patches (pixel shuffle) -> LN, two matrices.
  */
