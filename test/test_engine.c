@@ -11,8 +11,7 @@
 #include "support/suite.h"
 #include "support/talk.h"
 
-/* ---- questions, and what they come to alone -------------------------------------------------------------
- */
+/* ---- questions, and what they come to alone ------------------------------------------------------------ */
 
 typedef struct question {
     const char *text, *picture; /* picture NULL: none */
@@ -133,8 +132,7 @@ static void check_empty(const vlcache_engine *engine) {
     for (int p = 0; p < pool->pages; p++) ck_assert_uint_eq(pool->owners[p], 0);
 }
 
-/* ---- together --------------------------------------------------------------------------------------------
- */
+/* ---- together ------------------------------------------------------------------------------------------ */
 
 START_TEST(together_as_alone) {
     vlcache_engine *engine = open_engine(talk_tiny(), 0, 64, 24);
@@ -177,8 +175,7 @@ START_TEST(later_turns) {
 }
 END_TEST
 
-/* ---- a random schedule ------------------------------------------------------------------------------------
- */
+/* ---- a random schedule --------------------------------------------------------------------------------- */
 
 enum { LIVE = 9, EVENTS = 260 };
 
@@ -406,10 +403,9 @@ START_TEST(reading_does_not_stall) {
         ck_ok(vlcache_engine_step(engine, &busy));
     ck_ok(ask(reader, 4));
     while (vlcache_sequence_state_of(reader) != VLCACHE_SEQUENCE_ANSWERING) {
-        int before = talker->answer.n_tokens;
+        int before = talker->reply.n;
         ck_ok(vlcache_engine_step(engine, &busy));
-        ck_assert_int_eq(talker->answer.n_tokens,
-                         before + 1); /* one token with each step, however long the prompt */
+        ck_assert_int_eq(talker->reply.n, before + 1); /* one token with each step, however long the prompt */
         steps++;
     }
     ck_assert_int_ge(steps, layers); /* a layer a step: the prompt is longer than 8 tokens */
@@ -444,7 +440,7 @@ START_TEST(compresses_between_tokens) {
         if (!slow) ck_assert_int_ge(plan->at_once, layers);
         slow = true;
         plan->at_once = 1;
-        int decoded = s[0]->answer.n_tokens - 1;
+        int decoded = s[0]->reply.n - 1;
         ck_assert_int_eq(plan->read, decoded < 4 ? 0 : decoded - 3 > layers ? layers : decoded - 3);
         ck_assert(plan->applied == (plan->read == layers));
         ck_assert_int_le(s[0]->kv.held, s[0]->pages);

@@ -511,8 +511,7 @@ START_TEST(bad_arguments) {
 }
 END_TEST
 
-/* ---- sampling, and what is left behind ------------------------------------------------------------------
- */
+/* ---- sampling, and what is left behind ----------------------------------------------------------------- */
 
 static void sample_answer(vlcache_session *session, uint64_t seed, int top_k, int32_t out[16]) {
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;

@@ -85,8 +85,7 @@ START_TEST(stages_and_greedy_tokens) {
 }
 END_TEST
 
-/* ---- VL-Cache without pictures: the last 32 rows look ----------------------------------------------------
- */
+/* ---- VL-Cache without pictures: the last 32 rows look -------------------------------------------------- */
 
 static void assert_kept(const fixture *f, vlci_compress *plan, int percent) {
     const tap *budget = taps_findf(&f->golden, "vlcache.%d.budget", percent);
@@ -134,8 +133,7 @@ START_TEST(kept_sets) {
 }
 END_TEST
 
-/* ---- through the public calls ----------------------------------------------------------------------------
- */
+/* ---- through the public calls -------------------------------------------------------------------------- */
 
 static const vlcache_answer *ask(vlcache_session *session, size_t tokens) {
     const vlcache_answer *answer = NULL;

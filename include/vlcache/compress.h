@@ -38,7 +38,8 @@ extern "C" {
  * are what is compressed: N counts them, L those layers, and sparsity, budgets and kept positions (from the
  * picture's first row) are of them alone. Post-vision rows are the text behind the prompt's last picture,
  * without any its mark; each sees all N. None of N is recent. Layers of self-attention see no picture and are
- * kept whole; a turn without a picture compresses nothing. Scoring sink+recent and storage coded are refused.
+ * kept whole; a turn without a picture compresses nothing. Scoring sink+recent and storage other than exact
+ * are refused.
  */
 
 /*
@@ -50,7 +51,8 @@ extern "C" {
  * before it. So a question scores wherever it follows a picture; in front of all pictures it does not. A
  * prompt without text behind a picture has no post-vision row, and its last 32 rows, most often visual ones,
  * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed; but
- * with a text model alone every turn is, by its last 32 rows.
+ * with a text model alone every turn is, by its last 32 rows, and with recall every turn of a conversation
+ * that has seen a picture, by its text.
  *
  * Where a prompt's rows all see each other (PaliGemma), A has no causal mask in the prompt, and counts and
  * scores are of all N entries of a row.
@@ -62,7 +64,8 @@ extern "C" {
  *
  * N: new tokens of the prompt. tau: its post-vision rows, the text behind any picture (where there is none,
  * the last 32 rows, or all of fewer). L: layers. A(t, h, j): attention that row t of the prompt pays, in
- * query head h, to token j. Rows of earlier turns are kept as they are.
+ * query head h, to token j. Rows of earlier turns are kept as they are; with recall (engine.h) they are there
+ * again, and N counts them.
  */
 
 /** Share beta(l) of the N tokens that layer l keeps; 1 everywhere when the budget is 1. */
@@ -254,7 +257,8 @@ typedef struct vlcache_compress_layer {
                           where the policy has no need to measure it */
     double budget;   /**< beta(l): share of the N tokens (or of the candidates) that this layer may keep rows
                           for */
-    int kept;        /**< tokens kept in each kv head, as they were, or coded */
+    int kept;        /**< tokens kept in each kv head, as they were, or coded; with selection "adaptive" the
+                          mean over kv heads */
     int recent;      /**< of these, the last tokens of the prompt, always kept */
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
     int centroids;   /**< rows that stand for the others: kept + centroids = n(l), and what is no candidate
@@ -270,7 +274,7 @@ typedef struct vlcache_compress_layer {
  * pages. */
 typedef struct vlcache_compress_stats {
     int layers, kv_heads;
-    int tokens;          /**< N: new tokens of the prompt */
+    int tokens;          /**< N: tokens that were chosen among */
     int tau;             /**< text tokens behind any picture, or what stands for them */
     bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
     int deferred;        /**< tokens that were decoded before compression */

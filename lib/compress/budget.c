@@ -6,10 +6,10 @@
  *     beta(l)    = uniform * alpha + (1 - uniform) * sparse(l)             mixed: uniform 1, sparsity 0
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
- *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)        N: of the candidates; the
- *                                                                                 others are kept, too
- *     recent(l)  = max(1, round(recent * n(l)))                            0 where no row is more recent:
- * recent < 0
+ *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
+ *     recent(l)  = max(1, round(recent * n(l)))                            0 where recent < 0: no row is
+ *
+ * N of the candidates: tokens that are none are kept beside n(l).
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */

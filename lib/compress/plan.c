@@ -409,48 +409,34 @@ static vlci_stay stay_of(const vlci_compress *p) {
                        p->before.positions ? p->before.positions : p->now.positions, rows_behind(p)};
 }
 
-/* Rows of a head when it is compressed. */
-static int rows_of(const vlci_compress *p, int head) {
-    const vlci_keep *own = &p->now.own[head];
-    return own->before + own->kept + own->centroids + rows_behind(p);
-}
-
 /* Within the pages that there are. */
 static vlcache_status squeeze(vlci_compress *p, vlci_heads *h, vlci_kv *kv) {
-    vlci_stay stay = stay_of(p);
-    vlcache_status status = vlci_squeeze(h, &p->kernels->compact, &stay);
-    for (int i = 0; i < vlci_heads_n(h) && !status; i++)
-        vlci_kv_cut(kv, h->layer, i, rows_of(p, vlci_heads_first(h) + i));
-    return status;
+    const vlci_stay stay = stay_of(p);
+    return vlci_compact_within(h, &p->kernels->compact, &stay, kv);
 }
 
 /* Into other pages, with centroids. */
 static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem score, size_t at) {
-    int n = vlci_heads_n(h), first = vlci_heads_first(h);
-    vlci_kv_next next = {0};
-    bool biased = false;
-    int *rows = vlci_alloc(2 * (size_t)n, sizeof *rows);
-    if (!rows) return vlci_fail_memory("compressed rows");
-    for (int i = 0; i < n; i++) {
-        rows[i] = rows_of(p, first + i);
-        rows[n + i] = p->now.own[first + i].before;
-        biased |= p->now.own[first + i].centroids > 0;
-    }
-    vlci_stay stay = stay_of(p);
-    int layer = kv_layer(p, h->layer);
-    vlcache_status status = vlci_kv_replace(kv, layer, h->layers, rows, rows + n, biased, p->to, &next);
-    if (!status) {
-        h->kv = vlci_kv_layer(kv, layer); /* the pool may have grown */
-        status = vlci_compact(h, &p->kernels->compact, &stay, p->to);
-    }
-    if (!status)
-        status =
-            vlci_summary(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
+    const vlci_compress_kernels *k = p->kernels;
+    const vlci_stay stay = stay_of(p);
+    vlci_kv_next next;
+    vlcache_status status = vlci_compact_into(h, &k->compact, &stay, kv_layer(p, h->layer), p->to, kv, &next);
+    if (status) return status;
+    status = vlci_summary(h, &k->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
     if (status)
         vlci_kv_next_release(kv, &next);
     else
         vlci_kv_replaced(kv, &next);
-    vlci_free(rows);
+    return status;
+}
+
+/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes. */
+static vlcache_status hand_over(vlci_compress *p, vlci_kv *kv) {
+    vlcache_status status = VLCACHE_OK;
+    if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
+    if (p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
+    vlci_summary_release(device_of(p), &p->room);
+    p->applied = !status;
     return status;
 }
 
@@ -473,9 +459,7 @@ static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
         vlci_heads h = heads_of(p, kv, l, 1);
         status = vlci_coding_write(p->coding, &h);
     }
-    if (!status) kv->codes = vlci_coding_finish(p->coding, kv->codes);
-    p->applied = !status;
-    return status;
+    return status ? status : hand_over(p, kv);
 }
 
 /* Layers whose budgets are known shrink. */
@@ -556,11 +540,7 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     bool known = !measures && !p->recipe.adaptive, last = layer == all - 1; /* what each head keeps */
     if (!status && vlci_quantise_wanted(&p->recipe) && (known || last))
         status = store(p, kv, known ? layer : 0, known ? 1 : all);
-    if (!status && last && p->quantising)
-        status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    if (last) vlci_summary_release(device_of(p), &p->room);
-    p->applied = !status && p->read == all;
-    return status;
+    return status || !last ? status : hand_over(p, kv);
 }
 
 /* What all layers may keep. */
@@ -582,14 +562,11 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     if (layers > all - p->read) layers = all - p->read;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     status = shrink(p, kv, p->read, layers);
-    if (!status) p->read += layers;
-    if (!status && p->read < all) return VLCACHE_OK;
-    if (!status && p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
-    if (!status && vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
-    if (!status && p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    vlci_summary_release(device_of(p), &p->room); /* a share of the cache: not while it is used */
-    p->applied = !status;
-    return status;
+    if (status) return status;
+    p->read += layers;
+    if (p->read < all) return VLCACHE_OK;
+    if (vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
+    return status ? status : hand_over(p, kv);
 }
 
 vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {

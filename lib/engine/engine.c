@@ -1,8 +1,8 @@
 /*
  * engine.c - many sequences: who begins, who reads, who gets a token.
  *
- *     step:   begin those that wait, in their order, as memory allows  ->  a piece of the oldest prompt  ->
- * a token each
+ *     step:   begin those that wait, in their order, as memory allows
+ *             ->  a piece of the oldest prompt  ->  a token each
  *
  * A turn begins when the pages that it may ever come to need are free and not promised to turns that run
  * already: so none has to be stopped on its way for lack of memory, and nobody overtakes who waits.
