@@ -185,14 +185,13 @@ START_TEST(fixed_memory) {
     vlcache_sequence *sequence = NULL;
     vlcache_prompt parts = about(&video, 1, 256, 8), all = about(&video, 1, 256, 0);
     const vlcache_answer *answer = NULL;
-    int busy = 1;
     options.kv_bytes = 112 << 10;
     own.compress = &compress;
     ck_ok(vlcache_engine_create(model, &options, &engine));
     ck_ok(vlcache_engine_add(engine, &own, &sequence));
     ck_fails(vlcache_sequence_ask(sequence, &all, &generate), VLCACHE_E_DEVICE_MEMORY, "KV memory");
     ck_ok(vlcache_sequence_ask(sequence, &parts, &generate));
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+    talk_finish(engine);
     ck_ok(vlcache_sequence_answer(sequence, &answer));
     ck_assert_int_eq(answer->n_tokens, TOKENS);
     ck_assert_uint_le(answer->kv_bytes_peak, options.kv_bytes);

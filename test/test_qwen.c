@@ -16,6 +16,7 @@
 #include "support/scratch.h"
 #include "support/settings.h"
 #include "support/suite.h"
+#include "support/talk.h"
 #include "support/told.h"
 #include "vlcache/engine.h"
 
@@ -544,7 +545,7 @@ static void run_talk(const told *t, const char *policy) {
         }
         if (fork) told_queue(t, fork, turn, at, (int)tokens->n);
         at = told_queue(t, s, turn, at, (int)tokens->n);
-        told_finish(engine);
+        talk_finish(engine);
         if (fork) told_tokens("fork", fork, tokens);
         const vlcache_answer *a = told_tokens("talk", s, tokens);
         ck_assert_uint_eq((size_t)a->prompt_tokens, ids->n + (k > 0)); /* and the last of the answer before */

@@ -7,6 +7,7 @@
 
 #include "models/model.h"
 #include "support/suite.h"
+#include "support/talk.h"
 
 static const char *path_of(char path[static 600], const char *folder, const char *file) {
     snprintf(path, 600, "%s/models/%s/%s", VLCACHE_TEST_DATA, folder, file);
@@ -69,11 +70,6 @@ int told_queue(const told *t, vlcache_sequence *s, const json_t *entry, int firs
     return first + (int)prompt.n_images;
 }
 
-void told_finish(vlcache_engine *engine) {
-    int busy = 1;
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
-}
-
 const vlcache_answer *told_tokens(const char *what, vlcache_sequence *s, const tap *want) {
     const vlcache_answer *a = NULL;
     ck_ok(vlcache_sequence_answer(s, &a));
@@ -88,7 +84,7 @@ void told_cancel(const told *t, vlcache_engine *engine, vlcache_sequence *s, con
     const vlcache_answer *a = NULL;
     told_queue(t, s, turn, first, 12);
     vlcache_sequence_cancel(s);
-    told_finish(engine);
+    talk_finish(engine);
     ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "cancelled");
 }
 
@@ -128,7 +124,7 @@ void told_kept_sets(const told *t, int layers) {
         const tap *tokens = taps_findf(&t->taps, "vlcache.%d.tokens", share);
         vlcache_sequence *s = told_add(engine, "vlcache", share / 100.0);
         told_queue(t, s, entry, 0, (int)tokens->n);
-        told_finish(engine);
+        talk_finish(engine);
         told_tokens("compacted", s, tokens);
         assert_layers(t, s, layers, share);
         vlcache_sequence_destroy(&s);

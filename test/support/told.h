@@ -34,9 +34,6 @@ vlcache_sequence *told_add(vlcache_engine *engine, const char *policy, double bu
  * the picture behind them. */
 int told_queue(const told *t, vlcache_sequence *s, const json_t *entry, int first, int n_tokens);
 
-/** Steps until every sequence is idle. */
-void told_finish(vlcache_engine *engine);
-
 /** The answer, whose tokens are these; `what` names it. */
 const vlcache_answer *told_tokens(const char *what, vlcache_sequence *s, const tap *want);
 

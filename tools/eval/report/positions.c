@@ -1,8 +1,8 @@
 /*
  * positions.c - long answers and long conversations: what is right at each place of them.
  *
- *     an answer          share of the letters in each tenth of the reference that the answer has in their
- * place a conversation     score of each turn
+ *     an answer          share of the letters in each tenth of the reference that it has in their place
+ *     a conversation     score of each turn
  *
  * Both at the budget that the report speaks of, over the same of the full cache; hit rates of the tenths
  * beside them, where decode was probed.
@@ -186,7 +186,7 @@ static bool has_hits(const report *r, const places *p) {
 static void write_table(const report *r, const places *p, FILE *out) {
     fputs("<div class=\"table\"><table>\n<thead><tr><th scope=\"col\">policy</th>", out);
     for (size_t k = 0; k < p->n; k++) fprintf(out, "<th scope=\"col\">%zu</th>", k + 1);
-    fputs("<th scope=\"col\">last less first</th></tr></thead>\n<tbody>\n", out);
+    fputs("<th scope=\"col\">change</th></tr></thead>\n<tbody>\n", out);
     for (size_t w = 1; w < p->ways; w++) {
         estimate e = decay(r, p, w);
         fputs("<tr><th scope=\"row\">", out);
