@@ -4,8 +4,8 @@
  *     by rate:    n = frames / fps of the video * fps asked for, between least and most, down to whole steps
  *     parts:      frame i = i * frames / n, cut        ends:  i * (frames - 1) / (n - 1), to the nearest
  *     middle:     (i + 1 / 2) * frames / n, cut
- *     both:       n = seconds * fps asked for, to the nearest, at most so many; first + i * (last - first) /
- * (n - 1), cut, each frame once
+ *     both:       n = seconds * fps asked for, to the nearest, at most so many;
+ *                 first + i * (last - first) / (n - 1), cut, each frame once
  */
 #include "models/clip.h"
 
