@@ -5,6 +5,7 @@
  *     line(j)    = max over |i| <= width / 2 of score(j + i)                    neighbours in the prompt
  *     grid(y, x) = max over |u| <= rows / 2, |v| <= columns / 2 of score(y + u, x + v)
  *                                                                               neighbours in the picture
+ *     spare(j)   = infinity where token j is no candidate, score(j) elsewhere   what must stay is best
  *
  * A grid is a vlci_token_grid: token (y, x) stands at first + y * stride + x; tokens in no
  * grid (text, a class token, the end-of-row token at x = columns) keep their score. Windows end at the borders. One
@@ -48,4 +49,12 @@ __kernel void pool_grid(__global const float *scores, uint scores_at, int n, __g
         break;
     }
     out[row + column] = best;
+}
+
+/* spared: of each column, not 0 where it is no candidate. */
+__kernel void pool_spare(__global const float *scores, uint scores_at, int n, __global const uchar *spared,
+                         __global float *out) {
+    const size_t column = get_global_id(0), at = get_global_id(1) * (size_t)n + column;
+    if (column >= n) return;
+    out[at] = spared[column] ? INFINITY : scores[scores_at + at];
 }

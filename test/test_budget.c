@@ -22,7 +22,7 @@ static void compare(vlci_recipe recipe, const double *sparsity, int layers, int 
                       .sinks = recipe.sinks,
                       .sink_recent = recipe.scoring == VLCI_SCORE_NONE};
     for (int l = 0; l < layers; l++) layer[l] = (vlcache_compress_layer){.sparsity = sparsity[l]};
-    vlci_budget_share(&recipe, tokens, layers, layers, layer);
+    vlci_budget_share(&recipe, tokens, 0, layers, layers, layer);
     ref_budget(&how, sparsity, layers, tokens, want);
     for (int l = 0; l < layers; l++) {
         ck_assert_double_eq_tol(layer[l].budget, want[l].beta, 1e-12);
@@ -71,12 +71,12 @@ START_TEST(test_edges) {
 
     vlcache_compress_layer layer[4] = {{.sparsity = 1}, {.sparsity = 1}, {.sparsity = 0}, {.sparsity = 1}};
     vlci_recipe r = recipe_of(0.1, 0.1);
-    vlci_budget_share(&r, 1000, 4, 4, layer);
+    vlci_budget_share(&r, 1000, 0, 4, 4, layer);
     ck_assert_int_eq(layer[0].kept, 10); /* the floor of 1% */
     ck_assert_int_eq(layer[2].kept, 400);
     ck_assert_int_eq(layer[2].recent, 40);
     layer[0].sparsity = 0.0;
-    vlci_budget_share(&r, 25, 1, 1, layer); /* 2.5 rounds up */
+    vlci_budget_share(&r, 25, 0, 1, 1, layer); /* 2.5 rounds up */
     ck_assert_int_eq(layer[0].kept, 3);
     ck_assert_int_eq(layer[0].recent, 1);
 }
@@ -88,14 +88,14 @@ START_TEST(test_pyramid) {
     vlci_recipe r = recipe_of(0.1, 0.1);
     int all = 0;
     r.allocation = VLCI_ALLOCATE_PYRAMID;
-    vlci_budget_share(&r, 1000, 20, 20, layer);
+    vlci_budget_share(&r, 1000, 0, 20, 20, layer);
     for (int l = 0; l < 20; l++) all += layer[l].kept;
     ck_assert_int_eq(layer[0].kept, 195);
     ck_assert_int_eq(layer[19].kept, 5);
     ck_assert_int_eq(layer[10].kept, 95);
     ck_assert_int_eq(all, 2000);
     r.budget = 0.8; /* no layer above all of it */
-    vlci_budget_share(&r, 1000, 20, 20, layer);
+    vlci_budget_share(&r, 1000, 0, 20, 20, layer);
     ck_assert_int_eq(layer[0].kept, 1000);
     ck_assert_int_eq(layer[19].kept, 600);
 }
@@ -115,7 +115,7 @@ START_TEST(test_layers) {
         r.shares[0] = 0.5;
         r.shares[1] = 1.0;
         r.shares[3] = 3.5;
-        vlci_budget_share(&r, 1000, 4, 4, layer);
+        vlci_budget_share(&r, 1000, 0, 4, 4, layer);
         for (int l = 0; l < 4; l++) ck_assert_int_eq(layer[l].kept, want[i].kept[l] ? want[i].kept[l] : 1);
     }
 }
@@ -134,7 +134,7 @@ START_TEST(test_grows) {
             r.allocation = kind == 3 ? VLCI_ALLOCATE_PYRAMID : VLCI_ALLOCATE_MIXED;
             r.uniform = kind == 0 ? 1.0 : kind == 1 ? 0.0 : 0.8;
             for (int l = 0; l < 12; l++) layer[l] = (vlcache_compress_layer){.sparsity = sparsity[l]};
-            vlci_budget_share(&r, 605, 12, 12, layer);
+            vlci_budget_share(&r, 605, 0, 12, 12, layer);
             for (int l = 0; l < 12; l++) {
                 ck_assert_int_ge(layer[l].kept, before[l]);
                 if (percent == 100) ck_assert_int_eq(layer[l].kept, 605);
@@ -159,11 +159,11 @@ START_TEST(test_first_layers) {
         if (round % 50 == 49) r.budget = 1.0;
         for (int l = 0; l < ALL; l++)
             known[l] = (vlcache_compress_layer){.sparsity = pow(fabs((double)suite_random(&seed)), 0.2)};
-        vlci_budget_share(&r, TOKENS, ALL, ALL, known);
+        vlci_budget_share(&r, TOKENS, 0, ALL, ALL, known);
         for (int n = 1; n <= ALL; n++) {
             double all = 0.0;
             for (int l = 0; l < n; l++) part[l] = (vlcache_compress_layer){.sparsity = known[l].sparsity};
-            vlci_budget_share(&r, TOKENS, n, ALL, part);
+            vlci_budget_share(&r, TOKENS, 0, n, ALL, part);
             for (int l = 0; l < n; l++) {
                 ck_assert_int_ge(part[l].kept, known[l].kept);
                 ck_assert_int_ge(part[l].recent, known[l].recent);
@@ -212,7 +212,7 @@ static void try_heads(enum kind kind, double budget, double floor, int sinks, do
     r.uniform = 1.0;
     r.sinks = sinks;
     r.centroids = centroids;
-    vlci_budget_share(&r, TOKENS, 1, 1, &layer);
+    vlci_budget_share(&r, TOKENS, 0, 1, 1, &layer);
     for (int i = 0; i < HEADS * TOKENS; i++) score[i] = score_of(kind, &seed, i / TOKENS);
     for (int i = 0; i < HEADS; i++) got[i] = (vlci_keep){.before = 100 + i, .first = 200 + i};
     ck_ok(vlci_budget_adapt(&layer, floor, TOKENS, score, HEADS, got));

@@ -36,8 +36,7 @@ static vlci_chat *opened(const char *asked) {
     return chat;
 }
 
-/* ---- against transformers -------------------------------------------------------------------------------
- */
+/* ---- against transformers ------------------------------------------------------------------------------ */
 
 static const char *text_in(const json_t *object, const char *key) {
     return json_string_value(json_object_get(object, key));
@@ -120,8 +119,7 @@ START_TEST(goldens) {
 }
 END_TEST
 
-/* ---- letter by letter ------------------------------------------------------------------------------------
- */
+/* ---- letter by letter ---------------------------------------------------------------------------------- */
 
 /* A conversation of one question, or of "One", "Two" and that, in parts: "T<s>|Uwords". */
 static char *spelled(const vlci_chat *chat, const char *system, bool later, int images, const char *user) {
@@ -216,8 +214,7 @@ START_TEST(items) {
 }
 END_TEST
 
-/* ---- ends -----------------------------------------------------------------------------------------------
- */
+/* ---- ends ---------------------------------------------------------------------------------------------- */
 
 static void ends(const char *asked, const char *token) {
     vlci_chat *chat = opened(asked);
@@ -237,8 +234,7 @@ START_TEST(ends_of_answers) {
 }
 END_TEST
 
-/* ---- turns that have no past ------------------------------------------------------------------------------
- */
+/* ---- turns that have no past --------------------------------------------------------------------------- */
 
 static void encoded(const char *asked, const vlci_conversation *c, bool rewritten, const char *want) {
     vlci_chat *chat = opened(asked);
@@ -268,8 +264,7 @@ START_TEST(later_turns) {
 }
 END_TEST
 
-/* ---- which ----------------------------------------------------------------------------------------------
- */
+/* ---- which --------------------------------------------------------------------------------------------- */
 
 static char log_line[1024];
 

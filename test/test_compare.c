@@ -151,8 +151,7 @@ START_TEST(comparing_leaves_no_trace) {
     ck_ok(talk_ask(plain, NULL, "What is the heading?", NULL, 64, &a));
     ck_ok(talk_ask(v.session, NULL, "What is the heading?", NULL, 64, &b));
     ck_assert_int_eq(a->context_tokens, b->context_tokens);
-    ck_assert_int_eq(a->n_tokens, b->n_tokens);
-    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+    talk_same(a, b);
     vlcache_session_destroy(&plain);
     vlcache_session_destroy(&v.session);
     vlcache_image_destroy(&image);

@@ -13,6 +13,7 @@
 #include "models/families.h"
 #include "models/llava.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
 
 /* What the hub's LLaVA-1.5 folder says. */
@@ -50,16 +51,10 @@ static const vlci_llava *eyes_of(const vlci_config *config) {
     return config->eyes;
 }
 
-static vlcache_status load(const char *config, const char *images, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", images);
-    return vlci_config_load(scratch_folder(), out);
-}
-
 START_TEST(hub_llava) {
     vlci_config c;
     scratch_text("generation_config.json", "{\"eos_token_id\":[2,7],\"bos_token_id\":1}");
-    ck_assert_msg(load(hub_config, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
+    ck_assert_msg(settings_load(hub_config, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
     ck_assert_str_eq(c.family->name, "llava");
     ck_assert_int_eq(eyes_of(&c)->vision.hidden, 1024);
     ck_assert_int_eq(eyes_of(&c)->vision.head_dim, 64);
@@ -116,32 +111,7 @@ START_TEST(next_nested) {
 }
 END_TEST
 
-/* Sets a field ("a.b.c") of a JSON object to a JSON text; "" deletes it. */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    if (*value)
-        json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
-    else
-        json_object_del(at, key);
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
-
-typedef struct mutation {
-    char file; /* c: config, i: images */
-    const char *field, *value;
-    vlcache_status status;
-    const char *why;
-} mutation;
-
-static const mutation llava_cases[] = {
+static const settings_fault llava_cases[] = {
     {'c', "model_type", "\"llava_llama\"", VLCACHE_E_UNSUPPORTED,
      "model_type: \"llava_llama\"; llava, llava_next, "},
     {'c', "model_type", "", VLCACHE_E_FORMAT, "model_type: is missing"},
@@ -207,21 +177,7 @@ static const mutation llava_cases[] = {
 };
 
 START_TEST(refusals) {
-    const mutation *m = &llava_cases[_i];
-    vlci_config c;
-    char *text = changed(m->file == 'c' ? hub_config : hub_images, m->field, m->value);
-    vlcache_status status = load(m->file == 'c' ? text : hub_config, m->file == 'i' ? text : hub_images, &c);
-    const char *message = vlcache_error_message();
-    ck_assert_msg(status == m->status, "%s = %s: %d: %s", m->field, m->value, status, message);
-    ck_assert_msg(strstr(message, m->why), "\"%s\" lacks \"%s\"", message, m->why);
-    ck_assert_msg(strstr(message, m->file == 'c' ? "/config.json" : "/preprocessor_config.json"), "%s",
-                  message);
-    ck_assert_ptr_null(c.eos_tokens);
-    const vlcache_error *e = vlcache_last_error();
-    ck_assert_int_eq(e->status, m->status);
-    ck_assert_msg(strncmp(message, e->file, strlen(e->file)) == 0 && strrchr(e->file, '/'), "%s", e->file);
-    ck_assert_msg(*e->hint, "%s", message);
-    free(text);
+    settings_refuse(hub_config, hub_images, &llava_cases[_i]);
 }
 END_TEST
 
@@ -272,17 +228,17 @@ START_TEST(pinpoints) {
                  {"[[337,336]]", "multiple of"},     {"[[3360000,336]]", "entry 0"},
                  {"[[\"336\",336]]", "entry 0"},     {"{}", "must be a list"}};
     vlci_config c;
-    char *images = changed("{\"size\":336,\"crop_size\":336}", "do_pad", "true");
+    char *images = settings_changed("{\"size\":336,\"crop_size\":336}", "do_pad", "true");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *text = changed(next_config, "image_grid_pinpoints", cases[i].value);
-        ck_assert_int_eq(load(text, images, &c), VLCACHE_E_FORMAT);
+        char *text = settings_changed(next_config, "image_grid_pinpoints", cases[i].value);
+        ck_assert_int_eq(settings_load(text, images, &c), VLCACHE_E_FORMAT);
         ck_assert_msg(strstr(vlcache_error_message(), cases[i].why), "%s", vlcache_error_message());
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "image_grid_pinpoints"));
         ck_assert_ptr_null(c.eyes);
         free(text);
     }
-    char *other = changed(images, "image_grid_pinpoints", "[[336,1008]]");
-    ck_assert_int_eq(load(next_config, other, &c), VLCACHE_E_FORMAT);
+    char *other = settings_changed(images, "image_grid_pinpoints", "[[336,1008]]");
+    ck_assert_int_eq(settings_load(next_config, other, &c), VLCACHE_E_FORMAT);
     ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "differs"));
     free(other);
     free(images);
@@ -292,46 +248,48 @@ END_TEST
 /* Words that mean the same, and values that are honoured. */
 START_TEST(variants) {
     vlci_config c;
-    char *one = changed(hub_config, "text_config.rope_scaling", "{\"type\":\"linear\",\"factor\":2.0}");
-    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    char *one =
+        settings_changed(hub_config, "text_config.rope_scaling", "{\"type\":\"linear\",\"factor\":2.0}");
+    ck_assert_int_eq(settings_load(one, hub_images, &c), VLCACHE_OK);
     ck_assert_int_eq(c.text.rope.kind, VLCI_ROPE_LINEAR);
     ck_assert(c.text.rope.factor == 2);
     vlci_config_release(&c);
     free(one);
-    one = changed(hub_config, "text_config.rope_parameters",
-                  "{\"rope_type\":\"llama3\",\"rope_theta\":500000,\"factor\":8,\"low_freq_factor\":1,"
-                  "\"high_freq_factor\":4,\"original_max_position_embeddings\":2048}");
-    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    one =
+        settings_changed(hub_config, "text_config.rope_parameters",
+                         "{\"rope_type\":\"llama3\",\"rope_theta\":500000,\"factor\":8,\"low_freq_factor\":1,"
+                         "\"high_freq_factor\":4,\"original_max_position_embeddings\":2048}");
+    ck_assert_int_eq(settings_load(one, hub_images, &c), VLCACHE_OK);
     ck_assert_int_eq(c.text.rope.kind, VLCI_ROPE_LLAMA3);
     ck_assert_int_eq(c.text.rope.original_positions, 2048);
     ck_assert(c.text.rope.theta == 500000 && c.text.rope.high_factor == 4);
     vlci_config_release(&c);
     free(one);
-    one = changed(hub_config, "vision_feature_layer", "[-1]");
-    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    one = settings_changed(hub_config, "vision_feature_layer", "[-1]");
+    ck_assert_int_eq(settings_load(one, hub_images, &c), VLCACHE_OK);
     ck_assert_int_eq(eyes_of(&c)->vision.run_layers, 24);
     vlci_config_release(&c);
     free(one);
-    one = changed(hub_config, "vision_feature_layer", "0");
-    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    one = settings_changed(hub_config, "vision_feature_layer", "0");
+    ck_assert_int_eq(settings_load(one, hub_images, &c), VLCACHE_OK);
     ck_assert_int_eq(eyes_of(&c)->vision.run_layers, 0);
     vlci_config_release(&c);
     free(one);
-    one = changed(hub_config, "text_config.tie_word_embeddings", "true");
-    ck_assert_int_eq(load(one, hub_images, &c), VLCACHE_OK);
+    one = settings_changed(hub_config, "text_config.tie_word_embeddings", "true");
+    ck_assert_int_eq(settings_load(one, hub_images, &c), VLCACHE_OK);
     ck_assert(c.text.tied);
     vlci_config_release(&c);
     free(one);
-    one = changed(next_config, "text_config.sliding_window", "4096");
-    ck_assert_int_eq(load(one, "{\"size\":336,\"crop_size\":336}", &c), VLCACHE_OK);
+    one = settings_changed(next_config, "text_config.sliding_window", "4096");
+    ck_assert_int_eq(settings_load(one, "{\"size\":336,\"crop_size\":336}", &c), VLCACHE_OK);
     ck_assert_int_eq(c.text.max_positions, 32768);
     ck_assert_int_eq(vlci_text_window(&c.text, 0), 4096);
     ck_assert_int_eq(vlci_text_window(&c.text, c.text.layers - 1), 4096);
     vlci_config_release(&c);
     free(one);
-    char *images = changed(hub_images, "image_processor_type", "\"LlavaImageProcessorFast\"");
-    one = changed(images, "do_pad", "true");
-    ck_assert_int_eq(load(hub_config, one, &c), VLCACHE_OK);
+    char *images = settings_changed(hub_images, "image_processor_type", "\"LlavaImageProcessorFast\"");
+    one = settings_changed(images, "do_pad", "true");
+    ck_assert_int_eq(settings_load(hub_config, one, &c), VLCACHE_OK);
     ck_assert(eyes_of(&c)->processor.pad_square);
     ck_assert_int_eq(eyes_of(&c)->processor.background[0], 122);
     vlci_config_release(&c);
@@ -356,9 +314,9 @@ START_TEST(missing_files) {
                                          "[[[[",
                                          "{\"text_config\":{\"x\":NaN}}"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
-        ck_assert_int_eq(load(broken[i], hub_images, &c), VLCACHE_E_FORMAT);
+        ck_assert_int_eq(settings_load(broken[i], hub_images, &c), VLCACHE_E_FORMAT);
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "config.json"));
-        ck_assert_int_eq(load(hub_config, broken[i], &c), VLCACHE_E_FORMAT);
+        ck_assert_int_eq(settings_load(hub_config, broken[i], &c), VLCACHE_E_FORMAT);
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "preprocessor_config.json"));
     }
 }
@@ -372,16 +330,17 @@ START_TEST(beyond_json) {
             "\xef\xbb\xbf{\"unused\":[NaN,Infinity,-Infinity,{\"NaN\":\"Infinity \\\" NaN\"},"
             "1000000000000000019884624838656,-1234567890123456789,123456789012345678901.5,1e30],%s",
             hub_config + 1);
-    ck_assert_msg(load(text, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
+    ck_assert_msg(settings_load(text, hub_images, &c) == VLCACHE_OK, "%s", vlcache_error_message());
     ck_assert_int_eq(c.text.hidden, 4096);
     vlci_config_release(&c);
     static const char *const words[] = {"NaN", "Infinity", "-Infinity", "1000000000000000000",
                                         "-1000000000000000019884624838656"};
     for (int i = 0; i < 5; i++) {
         sprintf(text, "{\"multimodal_projector_bias\":%s,%s", words[i], hub_config + 1);
-        ck_fails(load(text, hub_images, &c), VLCACHE_E_FORMAT, "multimodal_projector_bias: must be true");
+        ck_fails(settings_load(text, hub_images, &c), VLCACHE_E_FORMAT,
+                 "multimodal_projector_bias: must be true");
         sprintf(text, "{\"rescale_factor\":%s}", words[i]);
-        ck_fails(load(hub_config, text, &c), VLCACHE_E_FORMAT, "rescale_factor: must be a number");
+        ck_fails(settings_load(hub_config, text, &c), VLCACHE_E_FORMAT, "rescale_factor: must be a number");
     }
     free(text);
 }
@@ -400,10 +359,12 @@ START_TEST(other_folders) {
                                             "{\"model_type\":\"llava_mistral\"}",
                                             "{\"model_type\":\"llava\",\"mm_vision_tower\":\"openai/clip\"}"};
     for (int i = 0; i < 3; i++)
-        ck_fails(load(originals[i], hub_images, &c), VLCACHE_E_UNSUPPORTED, "an original LLaVA checkpoint");
+        ck_fails(settings_load(originals[i], hub_images, &c), VLCACHE_E_UNSUPPORTED,
+                 "an original LLaVA checkpoint");
     snprintf(path, sizeof path, "%s/config.json", scratch_folder());
     ck_fails(vlci_config_load(path, &c), VLCACHE_E_IO, "is a file, not a model's folder");
-    ck_fails(load("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", hub_images, &c),
+    ck_fails(settings_load("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", hub_images,
+                           &c),
              VLCACHE_E_FORMAT, "git lfs pull");
 }
 END_TEST

@@ -173,8 +173,7 @@ START_TEST(rewriting_is_told_once) {
 }
 END_TEST
 
-/* ---- the tool -------------------------------------------------------------------------------------------
- */
+/* ---- the tool ------------------------------------------------------------------------------------------ */
 
 static int prompt_tokens(json_t *object) {
     int n = whole(get(object, "prompt", JSON_OBJECT), "tokens");

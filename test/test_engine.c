@@ -11,8 +11,7 @@
 #include "support/suite.h"
 #include "support/talk.h"
 
-/* ---- questions, and what they come to alone -------------------------------------------------------------
- */
+/* ---- questions, and what they come to alone ------------------------------------------------------------ */
 
 typedef struct question {
     const char *text, *picture; /* picture NULL: none */
@@ -85,14 +84,6 @@ static vlcache_engine *open_engine(vlcache_model *model, uint64_t bytes, int seq
     return engine;
 }
 
-static void run_out(vlcache_engine *engine) {
-    int busy = 1;
-    for (int steps = 0; busy; steps++) {
-        ck_ok(vlcache_engine_step(engine, &busy));
-        ck_assert_int_lt(steps, 10000);
-    }
-}
-
 static void ask_alone(void) {
     for (int i = 0; i < QUESTIONS; i++) {
         const vlcache_answer *a;
@@ -100,7 +91,7 @@ static void ask_alone(void) {
         vlcache_engine *engine = open_engine(talk_tiny(), 0, 1, 1);
         vlcache_sequence *s = add(engine, i);
         ck_ok(ask(s, i));
-        run_out(engine);
+        talk_finish(engine);
         ck_ok(vlcache_sequence_answer(s, &a));
         n_alone[i] = a->n_tokens;
         ck_assert_int_gt(a->n_tokens, 0);
@@ -133,15 +124,14 @@ static void check_empty(const vlcache_engine *engine) {
     for (int p = 0; p < pool->pages; p++) ck_assert_uint_eq(pool->owners[p], 0);
 }
 
-/* ---- together --------------------------------------------------------------------------------------------
- */
+/* ---- together ------------------------------------------------------------------------------------------ */
 
 START_TEST(together_as_alone) {
     vlcache_engine *engine = open_engine(talk_tiny(), 0, 64, 24);
     vlcache_sequence *s[2 * QUESTIONS];
     for (int i = 0; i < 2 * QUESTIONS; i++) s[i] = add(engine, i % QUESTIONS);
     for (int i = 0; i < 2 * QUESTIONS; i++) ck_ok(ask(s[i], i % QUESTIONS));
-    run_out(engine);
+    talk_finish(engine);
     for (int i = 0; i < 2 * QUESTIONS; i++) check_answer(s[i], i % QUESTIONS);
     for (int i = 0; i < 2 * QUESTIONS; i++) vlcache_sequence_destroy(&s[i]);
     check_empty(engine);
@@ -156,19 +146,18 @@ START_TEST(later_turns) {
     const vlcache_answer *a, *b;
     for (int i = 0; i < 3; i++) s[i] = add(engine, i);
     for (int i = 0; i < 3; i++) ck_ok(ask(s[i], i));
-    run_out(engine);
+    talk_finish(engine);
     for (int i = 0; i < 3; i++) ck_ok(ask(s[i], (i + 1) % 3));
-    run_out(engine);
+    talk_finish(engine);
     for (int i = 0; i < 3; i++) {
         one = add(single, i);
         ck_ok(ask(one, i));
-        run_out(single);
+        talk_finish(single);
         ck_ok(ask(one, (i + 1) % 3));
-        run_out(single);
+        talk_finish(single);
         ck_ok(vlcache_sequence_answer(one, &a));
         ck_ok(vlcache_sequence_answer(s[i], &b));
-        ck_assert_int_eq(a->n_tokens, b->n_tokens);
-        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        talk_same(a, b);
         ck_assert_int_eq(a->context_tokens, b->context_tokens);
         vlcache_sequence_destroy(&one);
     }
@@ -177,8 +166,7 @@ START_TEST(later_turns) {
 }
 END_TEST
 
-/* ---- a random schedule ------------------------------------------------------------------------------------
- */
+/* ---- a random schedule --------------------------------------------------------------------------------- */
 
 enum { LIVE = 9, EVENTS = 260 };
 
@@ -298,7 +286,7 @@ START_TEST(what_never_fits_is_refused) {
     ck_fails(ask(s, 4), VLCACHE_E_DEVICE_MEMORY, "kv_bytes");
     ck_assert_int_eq(vlcache_sequence_state_of(s), VLCACHE_SEQUENCE_IDLE);
     ck_ok(ask(small, 2));
-    run_out(engine);
+    talk_finish(engine);
     check_answer(small, 2);
     vlcache_engine_destroy(&engine);
 }
@@ -318,7 +306,7 @@ START_TEST(nobody_overtakes) {
     ck_assert_int_eq(vlcache_sequence_state_of(small), VLCACHE_SEQUENCE_WAITING);
     while (vlcache_sequence_state_of(first)) ck_ok(vlcache_engine_step(engine, &busy));
     vlcache_sequence_clear(first);
-    run_out(engine);
+    talk_finish(engine);
     check_answer(large, 4);
     check_answer(small, 2);
     vlcache_engine_destroy(&engine);
@@ -332,7 +320,7 @@ START_TEST(idle_conversations_hold_memory) {
     vlcache_engine_memory held;
     ck_ok(ask(one, 4));
     int64_t need = vlci_turn_pages(one);
-    run_out(roomy);
+    talk_finish(roomy);
     vlcache_engine_memory_of(roomy, &held);
     uint64_t page = vlci_kv_page_bytes(&roomy->shared.pool.shape, false);
     vlcache_engine_destroy(&roomy);
@@ -340,13 +328,13 @@ START_TEST(idle_conversations_hold_memory) {
     first = add(engine, 4);
     second = add(engine, 4);
     ck_ok(ask(first, 4));
-    run_out(engine);
+    talk_finish(engine);
     ck_ok(ask(second, 4));
-    run_out(engine);
+    talk_finish(engine);
     ck_fails(vlcache_sequence_answer(second, NULL), VLCACHE_E_DEVICE_MEMORY, "do nothing");
     vlcache_sequence_clear(first);
     ck_ok(ask(second, 4));
-    run_out(engine);
+    talk_finish(engine);
     check_answer(second, 4);
     vlcache_engine_destroy(&engine);
 }
@@ -359,20 +347,19 @@ START_TEST(forks_share) {
     vlcache_engine_memory one, all;
     const vlcache_answer *a, *b;
     ck_ok(ask(s, 4));
-    run_out(engine);
+    talk_finish(engine);
     vlcache_engine_memory_of(engine, &one);
     for (int i = 0; i < 4; i++) ck_ok(vlcache_sequence_fork(s, &fork[i]));
     vlcache_engine_memory_of(engine, &all);
     ck_assert_uint_eq(all.held, one.held);
     for (int i = 0; i < 4; i++) ck_ok(ask(fork[i], i < 3 ? 2 : 8));
     ck_ok(ask(s, 2));
-    run_out(engine);
+    talk_finish(engine);
     vlcache_engine_memory_of(engine, &all);
     ck_ok(vlcache_sequence_answer(s, &a));
     for (int i = 0; i < 3; i++) {
         ck_ok(vlcache_sequence_answer(fork[i], &b));
-        ck_assert_int_eq(a->n_tokens, b->n_tokens);
-        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        talk_same(a, b);
     }
     for (int i = 0; i < 4; i++) vlcache_sequence_destroy(&fork[i]);
     vlcache_engine_memory_of(engine, &one);
@@ -406,14 +393,13 @@ START_TEST(reading_does_not_stall) {
         ck_ok(vlcache_engine_step(engine, &busy));
     ck_ok(ask(reader, 4));
     while (vlcache_sequence_state_of(reader) != VLCACHE_SEQUENCE_ANSWERING) {
-        int before = talker->answer.n_tokens;
+        int before = talker->reply.n;
         ck_ok(vlcache_engine_step(engine, &busy));
-        ck_assert_int_eq(talker->answer.n_tokens,
-                         before + 1); /* one token with each step, however long the prompt */
+        ck_assert_int_eq(talker->reply.n, before + 1); /* one token with each step, however long the prompt */
         steps++;
     }
     ck_assert_int_ge(steps, layers); /* a layer a step: the prompt is longer than 8 tokens */
-    run_out(engine);
+    talk_finish(engine);
     check_answer(reader, 4);
     vlcache_engine_destroy(&engine);
 }
@@ -444,7 +430,7 @@ START_TEST(compresses_between_tokens) {
         if (!slow) ck_assert_int_ge(plan->at_once, layers);
         slow = true;
         plan->at_once = 1;
-        int decoded = s[0]->answer.n_tokens - 1;
+        int decoded = s[0]->reply.n - 1;
         ck_assert_int_eq(plan->read, decoded < 4 ? 0 : decoded - 3 > layers ? layers : decoded - 3);
         ck_assert(plan->applied == (plan->read == layers));
         ck_assert_int_le(s[0]->kv.held, s[0]->pages);
@@ -514,10 +500,10 @@ START_TEST(bad_calls) {
     ck_fails(ask(s, 2), VLCACHE_E_ARGUMENT, "a turn runs");
     ck_fails(vlcache_sequence_fork(s, &fork), VLCACHE_E_ARGUMENT, "a turn runs");
     vlcache_sequence_cancel(s);
-    run_out(engine);
+    talk_finish(engine);
     ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "waiting");
     ck_ok(ask(s, 2));
-    run_out(engine);
+    talk_finish(engine);
     check_answer(s, 2);
     ck_fails(vlcache_engine_step(NULL, NULL), VLCACHE_E_ARGUMENT, "NULL");
     vlcache_engine_destroy(&engine);

@@ -174,7 +174,8 @@ START_TEST(rows_fit_into_bytes) {
                 vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
                 o.policy = policies[p];
                 o.budget = percent / 100.0;
-                double rows = floor(equal_budget(&o, tokens, 256) * tokens + 0.5), row = p == 1 ? 260 : 256;
+                double row = p == 1 ? 260 : 256, share = 256 / row * equal_bytes(&o, tokens, 256);
+                double rows = floor(share * tokens + 0.5);
                 double bytes = o.budget * tokens * 256;
                 ck_assert_msg(rows * row <= bytes * (1 + 1e-12) && (rows + 1) * row > bytes * (1 - 1e-12),
                               "%s, %d tokens, %d%%: %g rows", o.policy, tokens, percent, rows);
@@ -191,11 +192,12 @@ START_TEST(what_has_no_rows_to_count) {
         vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
         o.policy = same[i].policy;
         o.budget = same[i].budget;
-        ck_assert_double_eq(equal_budget(&o, 600, 256), same[i].budget);
+        ck_assert_double_eq(equal_bytes(&o, 600, 256), same[i].budget);
+        ck_assert_double_eq(equal_rows(&o, 256), same[i].budget);
     }
     vlcache_compress_options tiny = VLCACHE_COMPRESS_OPTIONS_INIT;
     tiny.budget = 0.01;
-    ck_assert_double_gt(equal_budget(&tiny, 3, 256), 0.0);
+    ck_assert_double_gt(equal_bytes(&tiny, 3, 256), 0.0);
 }
 END_TEST
 

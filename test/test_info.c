@@ -226,8 +226,7 @@ START_TEST(an_engine_can_be_forced) {
 }
 END_TEST
 
-/* ---- kernels and their cache ----------------------------------------------------------------------------
- */
+/* ---- kernels and their cache --------------------------------------------------------------------------- */
 
 START_TEST(build_time_is_counted) {
     const vlci_kernel *kernel;
@@ -282,8 +281,7 @@ START_TEST(the_cache_is_counted_and_cleared) {
 }
 END_TEST
 
-/* ---- vlcache-info ---------------------------------------------------------------------------------------
- */
+/* ---- vlcache-info -------------------------------------------------------------------------------------- */
 
 static void run_info(process *p, const char *a, const char *b, const char *c, const char *d) {
     const char *const argv[] = {VLCACHE_BINARY_DIR "/vlcache-info", a, b, c, d, NULL};

@@ -71,8 +71,7 @@ static const policy policies[] = {
 };
 enum { POLICIES = sizeof policies / sizeof *policies };
 
-/* ---- a scene: queries and keys of a prompt and of the tokens decoded after it -----------------------------
- */
+/* ---- a scene: queries and keys of a prompt and of the tokens decoded after it -------------------------- */
 
 typedef enum scene_kind { RANDOM, EQUAL, SPIKE, TIES, KINDS } scene_kind;
 static const char *const kind_names[KINDS] = {"random", "equal", "one spike", "ties"};
@@ -154,8 +153,7 @@ static scene *make_scene(scene_kind kind, int n, int between, int text) {
     return s;
 }
 
-/* ---- the reference ----------------------------------------------------------------------------------------
- */
+/* ---- the reference ------------------------------------------------------------------------------------- */
 
 static bool scored(const policy *p, const scene *s, int row) {
     return p->looks == EVERY_ROW || (p->looks == LAST_ROWS ? row >= s->n - p->window : s->post_vision[row]);
@@ -202,8 +200,7 @@ static bool ambiguous(const float *score, const ref_rows *r, int n, float *last)
     return false;
 }
 
-/* ---- checks -----------------------------------------------------------------------------------------------
- */
+/* ---- checks -------------------------------------------------------------------------------------------- */
 
 /* Of any choice: ascending positions of the prompt, its first and last ones among them. */
 static void check_any(const scene *s, const ref_rows *r, const int *got) {
@@ -264,8 +261,8 @@ static void check_adaptive(const policy *p, const scene *s, const vlci_compress 
 
 static void check_rows(const policy *p, const scene *s, const vlci_compress *plan, double budget,
                        ref_rows rows[LAYERS]) {
-    double sparsity[LAYERS];
-    ref_shares how = {.alpha = budget,
+    double sparsity[LAYERS], row = 2 * DIM * sizeof(float), bias = p->centroids > 0 && budget < 1 ? 4 : 0;
+    ref_shares how = {.alpha = budget * row / (row + bias), /* a budget of bytes */
                       .recent = recent,
                       .pyramid = p->pyramid,
                       .uniform = p->uniform,

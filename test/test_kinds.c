@@ -27,8 +27,7 @@ static vlci_text_config read(const char *type, const char *fields) {
     return text;
 }
 
-/* ---- the classes of transformers 5.24 --------------------------------------------------------------------
- */
+/* ---- the classes of transformers 5.24 ------------------------------------------------------------------ */
 
 START_TEST(defaults) {
     static const struct {
@@ -95,8 +94,7 @@ START_TEST(text_models_of_families) {
 }
 END_TEST
 
-/* ---- what is honoured ------------------------------------------------------------------------------------
- */
+/* ---- what is honoured ---------------------------------------------------------------------------------- */
 
 static void check_windows(const char *type, const char *fields, const int *want, int layers) {
     vlci_text_config c = read(type, fields);
@@ -173,8 +171,7 @@ START_TEST(axes) {
 }
 END_TEST
 
-/* ---- what is refused -------------------------------------------------------------------------------------
- */
+/* ---- what is refused ----------------------------------------------------------------------------------- */
 
 typedef struct refusal {
     const char *type, *fields;

@@ -535,8 +535,7 @@ END_TEST
 
 /* ---- the host's memory --------------------------------------------------------------------------------- */
 
-/* ---- layers that do not grow with the text ---------------------------------------------------------------
- */
+/* ---- layers that do not grow with the text ------------------------------------------------------------- */
 
 static void check_lists(const vlci_kv *kv, int text, int still) {
     for (int i = 0; i < LISTS; i++) ck_assert_int_eq(kv->list[i].rows, i < HEADS ? text : still);

@@ -16,8 +16,10 @@
 #include "support/pages.h"
 #include "support/rig.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
-#include "support/taps.h"
+#include "support/talk.h"
+#include "support/told.h"
 #include "vlcache/session.h"
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
@@ -43,34 +45,10 @@ static const char images[] =
     "\"image_std\":[0.26862954,0.26130258,0.27577711],\"max_image_tiles\":4,\"resample\":2,"
     "\"rescale_factor\":0.00392156862745098,\"size\":{\"height\":560,\"width\":560}}";
 
-static vlcache_status load(const char *config, const char *processor, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", processor);
-    return vlci_config_load(scratch_folder(), out);
-}
-
-/* Sets a field ("a.b.c") of a JSON object to a JSON text; "" takes it out. */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    if (*value)
-        json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
-    else
-        json_object_del(at, key);
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
-
 START_TEST(hub_folder) {
     vlci_config c;
     vlcache_model_info info = {0};
-    ck_ok(load(hub, images, &c));
+    ck_ok(settings_load(hub, images, &c));
     ck_assert_str_eq(c.family->name, "mllama");
     ck_assert_int_eq(c.image_token, 128256);
     ck_assert_int_eq(c.text.crosses, 8);
@@ -84,12 +62,7 @@ START_TEST(hub_folder) {
 }
 END_TEST
 
-static const struct {
-    char file; /* c: config, i: images */
-    const char *field, *value;
-    vlcache_status status;
-    const char *why;
-} refused[] = {
+static const settings_fault refused[] = {
     {'c', "vision_config.model_type", "\"clip_vision_model\"", VLCACHE_E_UNSUPPORTED,
      "mllama_vision_model is supported"},
     {'c', "vision_config.hidden_size", "0", VLCACHE_E_FORMAT, "vision_config.hidden_size"},
@@ -136,13 +109,7 @@ static const struct {
 };
 
 START_TEST(refusals) {
-    vlci_config c;
-    bool in_config = refused[_i].file == 'c';
-    char *text = changed(in_config ? hub : images, refused[_i].field, refused[_i].value);
-    ck_fails(load(in_config ? text : hub, in_config ? images : text, &c), refused[_i].status,
-             refused[_i].why);
-    ck_assert_ptr_null(c.eyes);
-    free(text);
+    settings_refuse(hub, images, &refused[_i]);
 }
 END_TEST
 
@@ -154,19 +121,19 @@ START_TEST(spellings) {
                                          "vision_config.intermediate_layers_indices", "image_token_index",
                                          "text_config.cross_attention_layers"};
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
-        char *config = changed(hub, absent[i], "");
-        ck_ok(load(config, images, &c));
+        char *config = settings_changed(hub, absent[i], "");
+        ck_ok(settings_load(config, images, &c));
         ck_assert(c.image_token == 128256 && c.text.crosses == 8);
         vlci_config_release(&c);
         free(config);
     }
-    char *fast = changed(images, "image_processor_type", "\"MllamaImageProcessorFast\"");
-    ck_ok(load(hub, fast, &c));
+    char *fast = settings_changed(images, "image_processor_type", "\"MllamaImageProcessorFast\"");
+    ck_ok(settings_load(hub, fast, &c));
     vlci_config_release(&c);
     free(fast);
-    char *few = changed(hub, "text_config.num_hidden_layers", "38"),
-         *none = changed(few, "text_config.cross_attention_layers", "");
-    ck_fails(load(none, images, &c), VLCACHE_E_FORMAT, "cross_attention_layers: is missing");
+    char *few = settings_changed(hub, "text_config.num_hidden_layers", "38"),
+         *none = settings_changed(few, "text_config.cross_attention_layers", "");
+    ck_fails(settings_load(none, images, &c), VLCACHE_E_FORMAT, "cross_attention_layers: is missing");
     free(few);
     free(none);
 }
@@ -210,7 +177,8 @@ START_TEST(canvases_of_pictures) {
     for (size_t i = 0; i < sizeof canvases / sizeof *canvases; i++) {
         vlci_config c;
         vlci_picture_layout l;
-        char text[64], shapes[2048] = "[", *config = changed(hub, "vision_config.patch_size", "14"), *next;
+        char text[64], shapes[2048] = "[", *config = settings_changed(hub, "vision_config.patch_size", "14"),
+                       *next;
         int side = canvases[i].side, most = canvases[i].tiles, patch = side % 14 ? 20 : 14;
         for (int rows = 1; rows <= most; rows++)
             for (int columns = 1; columns <= most / rows; columns++)
@@ -222,14 +190,14 @@ START_TEST(canvases_of_pictures) {
         const int values[] = {side, patch, most};
         for (int k = 0; k < 3; k++) {
             snprintf(text, sizeof text, "%d", values[k]);
-            next = changed(config, fields[k], text);
+            next = settings_changed(config, fields[k], text);
             free(config);
             config = next;
         }
-        next = changed(config, "vision_config.supported_aspect_ratios", shapes);
+        next = settings_changed(config, "vision_config.supported_aspect_ratios", shapes);
         snprintf(text, sizeof text, "{\"max_image_tiles\":%d,\"size\":{\"height\":%d,\"width\":%d}}", most,
                  side, side);
-        ck_ok(load(next, text, &c));
+        ck_ok(settings_load(next, text, &c));
         free(config);
         free(next);
         int width = canvases[i].width, height = canvases[i].height,
@@ -252,112 +220,15 @@ START_TEST(canvases_of_pictures) {
 END_TEST
 
 START_TEST(memory_of_settings) {
-    bool failed = true;
-    scratch_text("config.json", hub);
-    scratch_text("preprocessor_config.json", images);
-    for (long at = 0; failed; at++) {
-        vlci_config c;
-        vlci_picture_layout layout = {0};
-        failing_start(at);
-        vlcache_status status = vlci_config_load(scratch_folder(), &c);
-        if (!status) status = c.family->layout(&c, 200, 100, &layout);
-        vlci_picture_layout_release(&layout);
-        vlci_config_release(&c);
-        ck_assert_int_eq(failing_stop(&failed), 0);
-        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
-    }
+    settings_in_short_memory(hub, images);
 }
 END_TEST
 
 /* ---- models -------------------------------------------------------------------------------------------- */
 
-enum { PICTURES = 3, STEPS = 12 };
+enum { STEPS = 12 };
 
-/* The folder's model, what more.json says, and the taps and pictures of one of its entries. */
-typedef struct told {
-    vlcache_model *model;
-    json_t *more;
-    taps taps;
-    vlcache_image *image[PICTURES];
-    int n_images;
-} told;
-
-static void golden_path(char path[static 600], const char *format, const char *name, int i) {
-    int n = snprintf(path, 600, "%s/models/mllama-hub/golden/", VLCACHE_TEST_DATA);
-    snprintf(path + n, 600 - (size_t)n, format, name, i);
-}
-
-static void told_open(told *t, const char *name, int n_images) {
-    char path[600], message[700];
-    vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
-    *t = (told){.n_images = n_images};
-    options.dtype = VLCACHE_DTYPE_F32;
-    snprintf(path, sizeof path, "%s/models/mllama-hub", VLCACHE_TEST_DATA);
-    ck_ok(vlcache_model_load(suite_device(), path, &options, &t->model));
-    golden_path(path, "more.json", "", 0);
-    ck_assert_ptr_nonnull(t->more = json_load_file(path, 0, NULL));
-    golden_path(path, "%s.taps", name, 0);
-    ck_assert_msg(taps_load(path, &t->taps, message, sizeof message), "%s", message);
-    for (int i = 0; i < n_images; i++) {
-        golden_path(path, "%s.%d.png", name, i);
-        ck_ok(vlcache_image_load(path, &t->image[i]));
-    }
-}
-
-static void told_close(told *t) {
-    for (int i = 0; i < t->n_images; i++) vlcache_image_destroy(&t->image[i]);
-    taps_release(&t->taps);
-    json_decref(t->more);
-    vlcache_model_destroy(&t->model);
-}
-
-static vlcache_engine *engine_of(const told *t, uint64_t bytes) {
-    vlcache_engine *engine = NULL;
-    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
-    options.kv_bytes = bytes;
-    ck_ok(vlcache_engine_create(t->model, &options, &engine));
-    return engine;
-}
-
-static vlcache_sequence *add(vlcache_engine *engine, const char *policy, double budget) {
-    vlcache_sequence *s = NULL;
-    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
-    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
-    compress.policy = policy;
-    compress.budget = budget;
-    options.compress = &compress;
-    ck_ok(vlcache_engine_add(engine, &options, &s));
-    return s;
-}
-
-/* Queues an entry's question, whose pictures are those from `first` on; returns the picture behind them. */
-static int queue(const told *t, vlcache_sequence *s, const json_t *entry, int first, int n_tokens) {
-    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    prompt.text = json_string_value(json_object_get(entry, "prompt"));
-    prompt.raw = true;
-    prompt.images = (const vlcache_image *const *)t->image + first;
-    prompt.n_images = (size_t)json_integer_value(json_object_get(entry, "images"));
-    generate.max_tokens = n_tokens;
-    generate.min_tokens = (size_t)n_tokens;
-    ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
-    return first + (int)prompt.n_images;
-}
-
-static void finish(vlcache_engine *engine) {
-    int busy = 1;
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
-}
-
-static const vlcache_answer *assert_tokens(const char *what, vlcache_sequence *s, const tap *want) {
-    const vlcache_answer *a = NULL;
-    ck_ok(vlcache_sequence_answer(s, &a));
-    ck_assert_uint_eq((size_t)a->n_tokens, want->n);
-    for (int i = 0; i < a->n_tokens; i++)
-        ck_assert_msg(a->tokens[i] == want->i32[i], "%s: token %d is %d, not %d", what, i, (int)a->tokens[i],
-                      (int)want->i32[i]);
-    return a;
-}
+static const char folder[] = "mllama-hub";
 
 /* ---- prompts ------------------------------------------------------------------------------------------- */
 
@@ -365,7 +236,7 @@ static const vlcache_answer *assert_tokens(const char *what, vlcache_sequence *s
 START_TEST(template) {
     told t;
     vlci_prompt prompt;
-    told_open(&t, "wide", 1);
+    told_open(&t, folder, "wide", 1);
     const tap *want = taps_find(&t.taps, "prompt.ids");
     const vlci_turn turn = {.chat = t.model->chat, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
@@ -404,7 +275,7 @@ START_TEST(parts_of_pictures) {
     vlci_prompt prompt;
     vlcache_timings timings = {0};
     cl_mem features = NULL;
-    told_open(&t, "wide", 1);
+    told_open(&t, folder, "wide", 1);
     const vlci_turn turn = {.chat = t.model->chat, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;
     asked.text = "Why?";
@@ -463,7 +334,7 @@ START_TEST(random_weights) {
     json_decref(config);
     free(text);
     ck_ok(vlcache_session_create(model, NULL, &session));
-    golden_path(path, "%s.%d.png", "tall", 0);
+    snprintf(path, sizeof path, "%s/models/%s/golden/tall.0.png", VLCACHE_TEST_DATA, folder);
     ck_ok(vlcache_image_load(path, &image));
     const vlcache_image *const pictures[] = {image};
     prompt.tokens = ids;
@@ -484,22 +355,11 @@ END_TEST
 
 /* ---- talks --------------------------------------------------------------------------------------------- */
 
-/* A turn that is cancelled while it is read leaves the conversation, and the picture that it sees, as it was.
- */
-static void fail_turn(const told *t, vlcache_engine *engine, vlcache_sequence *s, const json_t *turn,
-                      int first) {
-    const vlcache_answer *a = NULL;
-    queue(t, s, turn, first, STEPS);
-    vlcache_sequence_cancel(s);
-    finish(engine);
-    ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "cancelled");
-}
-
 /* Three turns; from the second on beside a fork and a conversation that never sees a picture, all in one
  * batch. */
 static void run_talk(const told *t, const char *name, const char *policy, uint64_t bytes) {
-    vlcache_engine *engine = engine_of(t, bytes);
-    vlcache_sequence *s = add(engine, policy, 1), *fork = NULL, *blind = add(engine, policy, 1);
+    vlcache_engine *engine = told_engine(t, bytes);
+    vlcache_sequence *s = told_add(engine, policy, 1), *fork = NULL, *blind = told_add(engine, policy, 1);
     const json_t *turns = json_object_get(t->more, name), *late = json_object_get(t->more, "late");
     int at = 0, length = 0;
     for (size_t k = 0; k < json_array_size(turns); k++) {
@@ -508,17 +368,17 @@ static void run_talk(const told *t, const char *name, const char *policy, uint64
         const tap *tokens = taps_findf(&t->taps, "talk.%d.tokens", (int)k);
         if (k == 1) {
             ck_ok(vlcache_sequence_fork(s, &fork));
-            fail_turn(t, engine, s, turn, at);
+            told_cancel(t, engine, s, turn, at);
         }
-        if (fork) queue(t, fork, turn, at, (int)tokens->n);
-        if (k == 0) queue(t, blind, json_array_get(late, 0), 0, 2 * STEPS);
-        at = queue(t, s, turn, at, (int)tokens->n);
-        finish(engine);
+        if (fork) told_queue(t, fork, turn, at, (int)tokens->n);
+        if (k == 0) told_queue(t, blind, json_array_get(late, 0), 0, 2 * STEPS);
+        at = told_queue(t, s, turn, at, (int)tokens->n);
+        talk_finish(engine);
         length += (int)ids->n + (int)tokens->n;
-        const vlcache_answer *a = assert_tokens(name, s, tokens);
+        const vlcache_answer *a = told_tokens(name, s, tokens);
         ck_assert_uint_eq((size_t)a->prompt_tokens, ids->n + (k > 0)); /* and the last of the answer before */
         ck_assert_int_eq(a->context_tokens, length);
-        if (fork) assert_tokens("fork", fork, tokens);
+        if (fork) told_tokens("fork", fork, tokens);
     }
     vlcache_sequence_destroy(&fork);
     vlcache_sequence_destroy(&blind);
@@ -535,7 +395,7 @@ START_TEST(talks) {
         int images;
     } all[] = {{"talk", 2}, {"late", 2}};
     told t;
-    told_open(&t, all[_i].name, all[_i].images);
+    told_open(&t, folder, all[_i].name, all[_i].images);
     run_talk(&t, all[_i].name, "full", 0);
     run_talk(&t, all[_i].name, "full", 1 << 21);
     run_talk(&t, all[_i].name, "vlcache", 0);
@@ -547,26 +407,25 @@ END_TEST
  * alike, and what was compressed is not compressed again by a turn of text. */
 START_TEST(forks_of_compressed_pictures) {
     told t;
-    told_open(&t, "talk", 2);
-    vlcache_engine *engine = engine_of(&t, 0);
-    vlcache_sequence *s = add(engine, "vlcache", 0.3), *fork = NULL;
+    told_open(&t, folder, "talk", 2);
+    vlcache_engine *engine = told_engine(&t, 0);
+    vlcache_sequence *s = told_add(engine, "vlcache", 0.3), *fork = NULL;
     const json_t *turns = json_object_get(t.more, "talk");
     const vlcache_answer *a = NULL, *b = NULL;
-    queue(&t, s, json_array_get(turns, 0), 0, STEPS);
-    finish(engine);
+    told_queue(&t, s, json_array_get(turns, 0), 0, STEPS);
+    talk_finish(engine);
     ck_ok(vlcache_sequence_answer(s, &a));
     ck_assert(a->compressed && a->compress.layers == 2);
     ck_assert_int_eq(a->compress.tokens, a->visual_tokens);
     ck_ok(vlcache_sequence_fork(s, &fork));
     for (int k = 1; k < 3; k++) {
-        queue(&t, s, json_array_get(turns, (size_t)k), 1, STEPS);
-        queue(&t, fork, json_array_get(turns, (size_t)k), 1, STEPS);
-        finish(engine);
+        told_queue(&t, s, json_array_get(turns, (size_t)k), 1, STEPS);
+        told_queue(&t, fork, json_array_get(turns, (size_t)k), 1, STEPS);
+        talk_finish(engine);
         ck_ok(vlcache_sequence_answer(s, &a));
         ck_ok(vlcache_sequence_answer(fork, &b));
         ck_assert(a->compressed == (k == 2));
-        ck_assert_int_eq(a->n_tokens, b->n_tokens);
-        ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+        talk_same(a, b);
     }
     vlcache_engine_destroy(&engine);
     told_close(&t);
@@ -575,50 +434,10 @@ END_TEST
 
 /* ---- VL-Cache ------------------------------------------------------------------------------------------ */
 
-static void assert_head(const told *t, vlcache_sequence *s, int layer, int head, int percent, size_t n) {
-    const tap *want = taps_findf(&t->taps, "vlcache.%d.kept.%d", percent, layer);
-    int32_t got[256];
-    size_t kept;
-    ck_ok(vlcache_sequence_kept(s, layer, head, got, 256, &kept));
-    ck_assert_uint_eq(kept, n);
-    for (size_t i = 0; i < n; i++) ck_assert_int_eq(got[i], want->i32[(size_t)head * n + i]);
-}
-
-static void assert_layers(const told *t, vlcache_sequence *s, int percent) {
-    const vlci_text_config *c = &t->model->config.text;
-    const tap *budget = taps_findf(&t->taps, "vlcache.%d.budget", percent);
-    const tap *sparsity = taps_find(&t->taps, "vlcache.sparsity");
-    vlcache_compress_layer l;
-    for (int layer = 0; layer < c->crosses; layer++) {
-        ck_ok(vlcache_sequence_layer(s, layer, &l));
-        ck_assert_double_eq_tol(l.sparsity, (double)sparsity->f32[layer], 1e-5);
-        ck_assert_int_eq(l.kept, budget->i32[layer]);
-        ck_assert_int_eq(l.recent, 0);
-        for (int head = 0; head < c->kv_heads; head++)
-            assert_head(t, s, layer, head, percent, (size_t)budget->i32[layer]);
-    }
-    ck_fails(vlcache_sequence_layer(s, c->crosses, &l), VLCACHE_E_ARGUMENT, "there are 2");
-}
-
 START_TEST(kept_sets) {
     told t;
-    size_t k;
-    json_t *percent;
-    told_open(&t, "kept", 1);
-    vlcache_engine *engine = engine_of(&t, 0);
-    const json_t *entry = json_object_get(t.more, "kept");
-    json_array_foreach(json_object_get(entry, "budgets"), k, percent) {
-        int share = (int)json_integer_value(percent);
-        const tap *tokens = taps_findf(&t.taps, "vlcache.%d.tokens", share);
-        vlcache_sequence *s = add(engine, "vlcache", share / 100.0);
-        queue(&t, s, entry, 0, (int)tokens->n);
-        finish(engine);
-        assert_tokens("compacted", s, tokens);
-        assert_layers(&t, s, share);
-        vlcache_sequence_destroy(&s);
-    }
-    ck_assert_uint_eq(k, 2);
-    vlcache_engine_destroy(&engine);
+    told_open(&t, folder, "kept", 1);
+    told_kept_sets(&t, t.model->config.text.crosses);
     told_close(&t);
 }
 END_TEST
@@ -627,9 +446,9 @@ END_TEST
 START_TEST(policies) {
     told t;
     const json_t *entry;
-    told_open(&t, "kept", 1);
+    told_open(&t, folder, "kept", 1);
     entry = json_object_get(t.more, "kept");
-    vlcache_engine *engine = engine_of(&t, 0);
+    vlcache_engine *engine = told_engine(&t, 0);
     for (int i = 0; vlcache_policy_name(i); i++) {
         const char *policy = vlcache_policy_name(i);
         const vlcache_answer *a = NULL;
@@ -645,8 +464,8 @@ START_TEST(policies) {
             continue;
         }
         ck_ok(vlcache_engine_add(engine, &options, &s));
-        queue(&t, s, entry, 0, 8);
-        finish(engine);
+        told_queue(&t, s, entry, 0, 8);
+        talk_finish(engine);
         ck_ok(vlcache_sequence_answer(s, &a));
         double most = strcmp(policy, "full") == 0 ? 1 : 0.33;
         ck_assert_msg(a->compress.budget_kept <= most && a->compress.budget_kept >= 0.25, "%s: %g", policy,
@@ -677,7 +496,7 @@ START_TEST(comparisons) {
     vlcache_compress_options variants[2] = {VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_COMPRESS_OPTIONS_INIT};
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    told_open(&t, "kept", 1);
+    told_open(&t, folder, "kept", 1);
     prompt.text = json_string_value(json_object_get(json_object_get(t.more, "kept"), "prompt"));
     prompt.raw = true;
     prompt.images = (const vlcache_image *const *)t.image;
@@ -710,7 +529,7 @@ END_TEST
 START_TEST(memory_of_prompts) {
     told t;
     bool failed = true;
-    told_open(&t, "late", 2);
+    told_open(&t, folder, "late", 2);
     const json_t *turn = json_array_get(json_object_get(t.more, "late"), 1);
     const vlci_turn place = {.chat = t.model->chat, .open = -1};
     vlcache_prompt asked = VLCACHE_PROMPT_INIT;

@@ -163,8 +163,7 @@ START_TEST(test_weights) {
 }
 END_TEST
 
-/* ---- checkpoints that are not of one piece ---------------------------------------------------------------
- */
+/* ---- checkpoints that are not of one piece ------------------------------------------------------------- */
 
 #define LAYER "language_model.model.layers.0."
 #define TOWER "vision_tower.vision_model."

@@ -156,7 +156,8 @@ static vlci_compress *make_plan(const world *w, const vlci_recipe *recipe, vlci_
 
 static void find_budgets(const world *w, const vlci_compress *plan, ref_rows *rows) {
     const vlci_recipe *r = &plan->recipe;
-    ref_shares how = {.alpha = r->budget,
+    double row = 2 * w->shape.head_dim * (double)vlci_dtype_bytes(w->shape.kv_dtype);
+    ref_shares how = {.alpha = r->budget * (r->centroids > 0 && r->budget < 1 ? row / (row + 4) : 1),
                       .recent = r->recent,
                       .pyramid = r->allocation == VLCI_ALLOCATE_PYRAMID,
                       .uniform = r->uniform,
@@ -172,11 +173,9 @@ static void find_budgets(const world *w, const vlci_compress *plan, ref_rows *ro
 
 static void find_heads(const world *w, const vlci_compress *plan, int layer, const ref_rows *rows,
                        int *kept) {
-    int heads = w->shape.kv_heads;
-    for (int h = 0; h < heads; h++) kept[h] = rows->kept;
-    if (plan->recipe.adaptive)
-        ref_adapt(w->score + (size_t)(layer * heads) * (size_t)w->tokens, heads, w->tokens, rows,
-                  plan->recipe.floor, kept);
+    const float *score = w->score + (size_t)(layer * w->shape.kv_heads) * (size_t)w->tokens;
+    for (int h = 0; h < w->shape.kv_heads; h++) kept[h] = rows->kept;
+    if (plan->recipe.adaptive) ref_adapt(score, w->shape.kv_heads, w->tokens, rows, plan->recipe.floor, kept);
 }
 
 static void check_row(const world *w, int list, int from, const float *k, const float *v) {

@@ -28,7 +28,7 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
     ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
     ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits && a->age == b->age);
-    ck_assert_int_eq(a->n_shares, b->n_shares);
+    ck_assert(a->candidates == b->candidates && a->n_shares == b->n_shares);
     ck_assert_mem_eq(a->shares, b->shares, sizeof a->shares);
 }
 
@@ -171,7 +171,7 @@ END_TEST
 /* ---- axes as text -------------------------------------------------------------------------------------- */
 
 static const char *const axis_names[] = {"allocation", "scoring", "selection", "pooling",
-                                         "defer",      "summary", "storage"};
+                                         "defer",      "summary", "storage",   "candidates"};
 enum { AXES = sizeof axis_names / sizeof *axis_names };
 
 /* The table's rows as results files have had them from the first. */
@@ -179,14 +179,15 @@ START_TEST(test_texts_of_the_table) {
     static const struct {
         const char *policy, *text[AXES];
     } rows[] = {
-        {"vlcache", {"sparsity", "post-vision", "per-head", "none", "none", "none", "exact"}},
-        {"vlcache+", {"uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75", "exact"}},
-        {"full", {"", "", "", "", "", "", ""}},
-        {"streamingllm", {"uniform", "sink+recent", "per-head", "none", "none", "none", "exact"}},
-        {"h2o", {"uniform", "accumulated", "per-head", "none", "none", "none", "exact"}},
-        {"snapkv", {"uniform", "window:32", "per-head", "1d:7", "none", "none", "exact"}},
-        {"pyramidkv", {"pyramid", "window:8", "per-head", "1d:7", "none", "none", "exact"}},
-        {"coded", {"uniform", "post-vision", "per-head", "none", "4:4", "none", "coded"}},
+        {"vlcache", {"sparsity", "post-vision", "per-head", "none", "none", "none", "exact", "all"}},
+        {"vlcache+",
+         {"uniform", "post-vision", "per-head", "grid:1x5", "4:4", "spread:0.75", "exact", "all"}},
+        {"full", {"", "", "", "", "", "", "", ""}},
+        {"streamingllm", {"uniform", "sink+recent", "per-head", "none", "none", "none", "exact", "all"}},
+        {"h2o", {"uniform", "accumulated", "per-head", "none", "none", "none", "exact", "all"}},
+        {"snapkv", {"uniform", "window:32", "per-head", "1d:7", "none", "none", "exact", "all"}},
+        {"pyramidkv", {"pyramid", "window:8", "per-head", "1d:7", "none", "none", "exact", "all"}},
+        {"coded", {"uniform", "post-vision", "per-head", "none", "4:4", "none", "coded", "all"}},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -250,6 +251,9 @@ START_TEST(test_texts) {
         {"storage", "bits:8/3:1024", "bits:8/3:1024"},
         {"storage", "bits:2/2:16", "bits:2/2:16"},
         {"storage", "bits:4/2:64:128", "bits:4/2:64:128"},
+        {"candidates", "all", "all"},
+        {"candidates", "visual", "visual"},
+        {"candidates", "text", "text"},
     };
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -412,6 +416,7 @@ START_TEST(test_bad_texts) {
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
     EACH(storages, "storage", "coded[:BITS][:pre, :blk:RUN or :rotated]");
+    refused("candidates", "both", "all, visual or text");
 #undef EACH
 }
 END_TEST
@@ -420,7 +425,8 @@ START_TEST(test_no_such_axis) {
     vlcache_compress_options o = options_of("vlcache");
     char text[VLCACHE_AXIS_BYTES] = "left";
     ck_fails(vlcache_compress_set(&o, "pool", "none"), VLCACHE_E_ARGUMENT,
-             "must be one of allocation, scoring, selection, pooling, defer, summary, storage");
+             "must be one of allocation, scoring, selection, pooling, defer, summary, storage, "
+             "candidates");
     ck_fails(vlcache_compress_get(&o, "pool", text), VLCACHE_E_ARGUMENT, "\"pool\"");
     ck_assert_str_eq(text, "");
     ck_fails(vlcache_compress_set(&o, NULL, "none"), VLCACHE_E_ARGUMENT, "NULL");

@@ -136,6 +136,40 @@ START_TEST(test_nan) {
 }
 END_TEST
 
+/* Tokens that are no candidates score more than any number, of some layers of more too; the others keep
+ * theirs. */
+START_TEST(test_spared) {
+    static float score[HEADS * SHORT], got[HEADS * SHORT];
+    uint8_t spared[SHORT];
+    vlci_recipe recipe = recipe_of("none", "per-head");
+    vlci_pool_kernels kernels = {0};
+    vlci_pooled pooled = {0};
+    uint64_t seed = 5;
+    for (int i = 0; i < HEADS * SHORT; i++) score[i] = i % 11 ? suite_random(&seed) : i % 2 ? INFINITY : NAN;
+    for (int j = 0; j < SHORT; j++) spared[j] = j % 3 == 0;
+    cl_mem on = suite_upload(score, sizeof score), which = suite_upload(spared, sizeof spared);
+    recipe.candidates = VLCI_CANDIDATES_TEXT;
+    ck_ok(vlci_pool_open(suite_device(), &recipe, &kernels));
+    for (int layer = 1; layer >= 0; layer--) {
+        int layers = LAYERS - layer;
+        vlci_heads heads = heads_of(&prompts[1], layer, layers);
+        size_t at = (size_t)(layer * KV * SHORT), n = (size_t)(layers * KV * SHORT);
+        const float *own = score + at;
+        cl_mem out = on;
+        ck_ok(vlci_pool_spare(&heads, &kernels, which, &pooled, &out, &at));
+        ck_ok(vlci_read(suite_device(), out, at * sizeof *got, got, n * sizeof *got));
+        for (size_t i = 0; i < n; i++)
+            if (spared[i % SHORT])
+                ck_assert_float_infinite(got[i]);
+            else
+                ck_assert(got[i] == own[i] || (isnan(got[i]) && isnan(own[i])));
+    }
+    suite_release(on);
+    suite_release(which);
+    vlci_pooled_release(suite_device(), &pooled);
+}
+END_TEST
+
 /* Where there are no scores, there is nothing to pool. */
 START_TEST(test_no_scores) {
     vlci_recipe recipe = recipe_of("1d:3", "per-layer");
@@ -155,6 +189,7 @@ int main(void) {
     TCase *all = tcase_create("pool");
     tcase_add_test(all, test_windows);
     tcase_add_test(all, test_nan);
+    tcase_add_test(all, test_spared);
     tcase_add_test(all, test_no_scores);
     suite_balance(all);
     suite_add_tcase(suite, all);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/sequence.h"
+#include "support/scratch.h"
 #include "support/suite.h"
 #include "support/talk.h"
 #include "vlcache/session.h"
@@ -183,14 +185,13 @@ START_TEST(fixed_memory) {
     vlcache_sequence *sequence = NULL;
     vlcache_prompt parts = about(&video, 1, 256, 8), all = about(&video, 1, 256, 0);
     const vlcache_answer *answer = NULL;
-    int busy = 1;
     options.kv_bytes = 112 << 10;
     own.compress = &compress;
     ck_ok(vlcache_engine_create(model, &options, &engine));
     ck_ok(vlcache_engine_add(engine, &own, &sequence));
     ck_fails(vlcache_sequence_ask(sequence, &all, &generate), VLCACHE_E_DEVICE_MEMORY, "KV memory");
     ck_ok(vlcache_sequence_ask(sequence, &parts, &generate));
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+    talk_finish(engine);
     ck_ok(vlcache_sequence_answer(sequence, &answer));
     ck_assert_int_eq(answer->n_tokens, TOKENS);
     ck_assert_uint_le(answer->kv_bytes_peak, options.kv_bytes);
@@ -374,6 +375,30 @@ START_TEST(refusals) {
 }
 END_TEST
 
+/* A turn that there is no memory to ask has not been said. */
+START_TEST(memory_of_asking) {
+    vlcache_model *model = open_model("qwen2_5-vl");
+    vlcache_video *video = moving(8, 4);
+    vlcache_engine *engine = NULL;
+    vlcache_sequence *sequence = NULL;
+    ck_ok(vlcache_engine_create(model, NULL, &engine));
+    ck_ok(vlcache_engine_add(engine, NULL, &sequence));
+    vlcache_prompt prompt = about(&video, 1, 8, 4);
+    bool failed = true;
+    for (long at = 0; failed; at++) {
+        failing_start(at);
+        vlcache_status status = vlcache_sequence_ask(sequence, &prompt, NULL);
+        failing_stop(&failed);
+        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
+        ck_assert_int_eq(sequence->said.n, failed ? 0 : 1);
+    }
+    ck_assert_ptr_nonnull(sequence->portions);
+    vlcache_engine_destroy(&engine);
+    vlcache_video_destroy(&video);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("portions");
     TCase *tests = tcase_create("portions");
@@ -388,6 +413,7 @@ int main(void) {
     tcase_add_test(tests, cancelled_in_a_later_part);
     tcase_add_test(tests, later_turns);
     tcase_add_test(tests, refusals);
+    tcase_add_test(tests, memory_of_asking);
     suite_add_tcase(suite, tests);
     return suite_run(suite);
 }

@@ -14,8 +14,10 @@
 #include "models/model.h"
 #include "models/qwen_vl.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
-#include "support/taps.h"
+#include "support/talk.h"
+#include "support/told.h"
 #include "vlcache/engine.h"
 
 /* ---- sizes --------------------------------------------------------------------------------------------- */
@@ -197,12 +199,6 @@ static const char images3[] =
     "\"merge_size\":2,\"image_mean\":[0.5,0.5,0.5],\"image_std\":[0.5,0.5,0.5],\"image_processor_type\":"
     "\"Qwen2VLImageProcessorFast\",\"processor_class\":\"Qwen3VLProcessor\"}";
 
-static vlcache_status load(const char *config, const char *images, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", images);
-    return vlci_config_load(scratch_folder(), out);
-}
-
 START_TEST(hub_folders) {
     static const struct {
         const char *config, *images, *family;
@@ -214,7 +210,7 @@ START_TEST(hub_folders) {
         {hub3, images3, "qwen3_vl", 1024, 64, 4096, 0, 48, 3, 36, 65536, 16777216, VLCI_ACT_GELU_TANH}};
     for (int i = 0; i < 3; i++) {
         vlci_config c;
-        ck_ok(load(cases[i].config, cases[i].images, &c));
+        ck_ok(settings_load(cases[i].config, cases[i].images, &c));
         const vlci_qwen_vl *eyes = c.eyes;
         ck_assert_str_eq(c.family->name, cases[i].family);
         ck_assert_int_eq(eyes->vision.hidden, cases[i].hidden);
@@ -237,21 +233,6 @@ START_TEST(hub_folders) {
     }
 }
 END_TEST
-
-/* Sets a field ("a.b.c") of a JSON object to a JSON text. */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL));
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
 
 static const struct {
     char family, file; /* 2, 5 (2.5) or 3; c: config, i: images */
@@ -311,40 +292,37 @@ static const struct {
 };
 
 START_TEST(refusals) {
-    vlci_config c;
-    bool in_config = refused[_i].file == 'c';
     char family = refused[_i].family;
-    const char *config = family == '2' ? hub2 : family == '5' ? hub2_5 : hub3;
-    const char *images = family == '3' ? images3 : images2;
-    char *text = changed(in_config ? config : images, refused[_i].field, refused[_i].value);
-    ck_fails(load(in_config ? text : config, in_config ? images : text, &c), refused[_i].status,
-             refused[_i].why);
-    ck_assert_ptr_null(c.eyes);
-    free(text);
+    const settings_fault fault = {refused[_i].file, refused[_i].field, refused[_i].value, refused[_i].status,
+                                  refused[_i].why};
+    settings_refuse(family == '2'   ? hub2
+                    : family == '5' ? hub2_5
+                                    : hub3,
+                    family == '3' ? images3 : images2, &fault);
 }
 END_TEST
 
 /* Words that mean the same. */
 START_TEST(spellings) {
     vlci_config c;
-    char *images = changed(images3, "size", "{\"min_pixels\":4096,\"max_pixels\":8192}");
-    ck_ok(load(hub3, images, &c));
+    char *images = settings_changed(images3, "size", "{\"min_pixels\":4096,\"max_pixels\":8192}");
+    ck_ok(settings_load(hub3, images, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 4096);
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 8192);
     vlci_config_release(&c);
     free(images);
-    images = changed(images3, "max_pixels", "65537"); /* goes before size */
-    ck_ok(load(hub3, images, &c));
+    images = settings_changed(images3, "max_pixels", "65537"); /* goes before size */
+    ck_ok(settings_load(hub3, images, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 65537);
     vlci_config_release(&c);
     free(images);
-    char *config = changed(hub3, "vision_config.hidden_act", "null");
-    ck_ok(load(config, images3, &c));
+    char *config = settings_changed(hub3, "vision_config.hidden_act", "null");
+    ck_ok(settings_load(config, images3, &c));
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->vision.act, VLCI_ACT_GELU_TANH);
     vlci_config_release(&c);
     free(config);
-    config = changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
-    ck_ok(load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
+    config = settings_changed(hub2_5, "vision_config.model_type", "\"qwen2_5_vl_vision\"");
+    ck_ok(settings_load(config, "{}", &c)); /* Qwen2VLImageProcessor's own values */
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.least, 56 * 56);
     ck_assert_int_eq(((vlci_qwen_vl *)c.eyes)->area.most, 28 * 28 * 1280);
     vlci_config_release(&c);
@@ -356,9 +334,9 @@ END_TEST
 START_TEST(too_many_patches) {
     vlci_config c;
     vlci_picture_layout layout;
-    char *config = changed(hub2, "vision_config.patch_size", "1");
-    char *images = changed(images2, "patch_size", "1");
-    ck_ok(load(config, images, &c));
+    char *config = settings_changed(hub2, "vision_config.patch_size", "1");
+    char *images = settings_changed(images2, "patch_size", "1");
+    ck_ok(settings_load(config, images, &c));
     ck_fails(c.family->layout(&c, 3000, 3000, &layout), VLCACHE_E_UNSUPPORTED, "becomes 9000000 patches");
     ck_assert_ptr_null(layout.entry);
     vlci_config_release(&c);
@@ -368,20 +346,7 @@ START_TEST(too_many_patches) {
 END_TEST
 
 START_TEST(memory_of_settings) {
-    bool failed = true;
-    scratch_text("config.json", hub3);
-    scratch_text("preprocessor_config.json", images3);
-    for (long at = 0; failed; at++) {
-        vlci_config c;
-        vlci_picture_layout layout = {0};
-        failing_start(at);
-        vlcache_status status = vlci_config_load(scratch_folder(), &c);
-        if (!status) status = c.family->layout(&c, 200, 100, &layout);
-        vlci_picture_layout_release(&layout);
-        vlci_config_release(&c);
-        ck_assert_int_eq(failing_stop(&failed), 0);
-        ck_assert_int_eq(status, failed ? VLCACHE_E_NO_MEMORY : VLCACHE_OK);
-    }
+    settings_in_short_memory(hub3, images3);
 }
 END_TEST
 
@@ -564,104 +529,25 @@ END_TEST
 
 /* ---- talks --------------------------------------------------------------------------------------------- */
 
-enum { PICTURES = 4 };
-
-/* more.json of a folder, a model, and the taps and pictures of one of its entries. */
-typedef struct told {
-    vlcache_model *model;
-    json_t *more;
-    taps taps;
-    vlcache_image *image[PICTURES];
-    int n_images;
-} told;
-
-static void told_open(told *t, int folder, const char *name, int n_images) {
-    char path[600], message[700];
-    *t = (told){.model = open_model(folder, 0, 0), .n_images = n_images};
-    snprintf(path, sizeof path, "%s/models/%s/golden/more.json", VLCACHE_TEST_DATA, folders[folder]);
-    ck_assert_ptr_nonnull(t->more = json_load_file(path, 0, NULL));
-    snprintf(path, sizeof path, "%s/models/%s/golden/%s.taps", VLCACHE_TEST_DATA, folders[folder], name);
-    ck_assert_msg(taps_load(path, &t->taps, message, sizeof message), "%s", message);
-    for (int i = 0; i < n_images; i++) {
-        snprintf(path, sizeof path, "%s/models/%s/golden/%s.%d.png", VLCACHE_TEST_DATA, folders[folder], name,
-                 i);
-        ck_ok(vlcache_image_load(path, &t->image[i]));
-    }
-}
-
-static void told_close(told *t) {
-    for (int i = 0; i < t->n_images; i++) vlcache_image_destroy(&t->image[i]);
-    taps_release(&t->taps);
-    json_decref(t->more);
-    vlcache_model_destroy(&t->model);
-}
-
-/* Queues an entry's question, whose pictures are those from `first` on; returns the picture behind them. */
-static int queue(const told *t, vlcache_sequence *s, const json_t *entry, int first, int n_tokens) {
-    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
-    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
-    prompt.text = json_string_value(json_object_get(entry, "prompt"));
-    prompt.raw = true;
-    prompt.images = (const vlcache_image *const *)t->image + first;
-    prompt.n_images = (size_t)json_integer_value(json_object_get(entry, "images"));
-    generate.max_tokens = n_tokens;
-    generate.min_tokens = (size_t)n_tokens;
-    ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
-    return first + (int)prompt.n_images;
-}
-
-static void finish(vlcache_engine *engine) {
-    int busy = 1;
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
-}
-
-static void assert_tokens(const char *what, vlcache_sequence *s, const tap *want) {
-    const vlcache_answer *a = NULL;
-    ck_ok(vlcache_sequence_answer(s, &a));
-    ck_assert_uint_eq((size_t)a->n_tokens, want->n);
-    for (int i = 0; i < a->n_tokens; i++)
-        ck_assert_msg(a->tokens[i] == want->i32[i], "%s: token %d is %d, not %d", what, i, (int)a->tokens[i],
-                      (int)want->i32[i]);
-}
-
-/* A turn that is cancelled while it is read leaves the conversation where it was. */
-static void fail_turn(const told *t, vlcache_engine *engine, vlcache_sequence *s, const json_t *turn,
-                      int first) {
-    const vlcache_answer *a = NULL;
-    queue(t, s, turn, first, 12);
-    vlcache_sequence_cancel(s);
-    finish(engine);
-    ck_fails(vlcache_sequence_answer(s, &a), VLCACHE_E_CANCELLED, "cancelled");
-}
-
 /* Three turns with pictures in two of them; from the second on beside a fork. `policy` at a budget of 1. */
 static void run_talk(const told *t, const char *policy) {
-    vlcache_engine *engine = NULL;
-    vlcache_sequence *s = NULL, *fork = NULL;
-    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
-    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_engine *engine = told_engine(t, 0);
+    vlcache_sequence *s = told_add(engine, policy, 1), *fork = NULL;
     const json_t *turns = json_object_get(t->more, "talk");
     int at = 0, length = 0;
-    compress.policy = policy;
-    compress.budget = 1;
-    options.compress = &compress;
-    ck_ok(vlcache_engine_create(t->model, NULL, &engine));
-    ck_ok(vlcache_engine_add(engine, &options, &s));
     for (size_t k = 0; k < json_array_size(turns); k++) {
-        const vlcache_answer *a = NULL;
         const json_t *turn = json_array_get(turns, k);
         const tap *ids = taps_findf(&t->taps, "talk.%d.ids", (int)k);
         const tap *tokens = taps_findf(&t->taps, "talk.%d.tokens", (int)k);
         if (k == 1) {
             ck_ok(vlcache_sequence_fork(s, &fork));
-            fail_turn(t, engine, s, turn, at);
+            told_cancel(t, engine, s, turn, at);
         }
-        if (fork) queue(t, fork, turn, at, (int)tokens->n);
-        at = queue(t, s, turn, at, (int)tokens->n);
-        finish(engine);
-        assert_tokens("talk", s, tokens);
-        if (fork) assert_tokens("fork", fork, tokens);
-        ck_ok(vlcache_sequence_answer(s, &a));
+        if (fork) told_queue(t, fork, turn, at, (int)tokens->n);
+        at = told_queue(t, s, turn, at, (int)tokens->n);
+        talk_finish(engine);
+        if (fork) told_tokens("fork", fork, tokens);
+        const vlcache_answer *a = told_tokens("talk", s, tokens);
         ck_assert_uint_eq((size_t)a->prompt_tokens, ids->n + (k > 0)); /* and the last of the answer before */
         length += (int)ids->n + (int)tokens->n;
         ck_assert_int_eq(a->context_tokens, length);
@@ -673,7 +559,7 @@ static void run_talk(const told *t, const char *policy) {
 
 START_TEST(talks) {
     told t;
-    told_open(&t, _i, "talk", 3);
+    told_open(&t, folders[_i], "talk", 3);
     run_talk(&t, "full");
     run_talk(&t, "vlcache");
     told_close(&t);
@@ -682,55 +568,10 @@ END_TEST
 
 /* ---- VL-Cache ------------------------------------------------------------------------------------------ */
 
-static void assert_head(const told *t, vlcache_sequence *s, int layer, int head, int percent, size_t n) {
-    const tap *want = taps_findf(&t->taps, "vlcache.%d.kept.%d", percent, layer);
-    int32_t got[256];
-    size_t kept;
-    ck_ok(vlcache_sequence_kept(s, layer, head, got, 256, &kept));
-    ck_assert_uint_eq(kept, n);
-    for (size_t i = 0; i < n; i++) ck_assert_int_eq(got[i], want->i32[(size_t)head * n + i]);
-}
-
-static void assert_layers(const told *t, vlcache_sequence *s, int percent) {
-    const vlci_text_config *c = &t->model->config.text;
-    const tap *budget = taps_findf(&t->taps, "vlcache.%d.budget", percent);
-    const tap *sparsity = taps_find(&t->taps, "vlcache.sparsity");
-    for (int layer = 0; layer < c->layers; layer++) {
-        vlcache_compress_layer l;
-        ck_ok(vlcache_sequence_layer(s, layer, &l));
-        ck_assert_double_eq_tol(l.sparsity, (double)sparsity->f32[layer], 1e-5);
-        ck_assert_int_eq(l.kept, budget->i32[layer]);
-        for (int head = 0; head < c->kv_heads; head++)
-            assert_head(t, s, layer, head, percent, (size_t)budget->i32[layer]);
-    }
-}
-
 START_TEST(kept_sets) {
     told t;
-    size_t k;
-    json_t *percent;
-    vlcache_engine *engine = NULL;
-    told_open(&t, _i, "kept", 2);
-    const json_t *entry = json_object_get(t.more, "kept");
-    ck_ok(vlcache_engine_create(t.model, NULL, &engine));
-    json_array_foreach(json_object_get(entry, "budgets"), k, percent) {
-        vlcache_sequence *s = NULL;
-        vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
-        vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
-        int share = (int)json_integer_value(percent);
-        const tap *tokens = taps_findf(&t.taps, "vlcache.%d.tokens", share);
-        compress.policy = "vlcache";
-        compress.budget = share / 100.0;
-        options.compress = &compress;
-        ck_ok(vlcache_engine_add(engine, &options, &s));
-        queue(&t, s, entry, 0, (int)tokens->n);
-        finish(engine);
-        assert_tokens("compacted", s, tokens);
-        assert_layers(&t, s, share);
-        vlcache_sequence_destroy(&s);
-    }
-    ck_assert_uint_eq(k, 2);
-    vlcache_engine_destroy(&engine);
+    told_open(&t, folders[_i], "kept", 2);
+    told_kept_sets(&t, t.model->config.text.layers);
     told_close(&t);
 }
 END_TEST

@@ -8,11 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "models/families.h"
 #include "picture/prepare.h"
 #include "support/scratch.h"
+#include "support/settings.h"
 #include "support/suite.h"
 
 /* Folders of the hub in the words that matter, and visual tokens that transformers 5.24 counts of a picture.
@@ -164,12 +163,6 @@ static const folder folders[] = {
          {{640, 480, 1024}, {1, 1, 1024}, {65535, 2, 1024}}},
 };
 
-static vlcache_status load(const char *config, const char *images, vlci_config *out) {
-    scratch_text("config.json", config);
-    scratch_text("preprocessor_config.json", images);
-    return vlci_config_load(scratch_folder(), out);
-}
-
 /* ---- what folders come to ---- */
 
 /* Cells lie in the picture; those of each grid, or of the grids that are its tiles, cover all of it once. */
@@ -183,7 +176,7 @@ static double covered(const vlci_picture_layout *l) {
 START_TEST(visual_tokens) {
     const folder *f = &folders[_i];
     vlci_config c;
-    ck_ok(load(f->config, f->images, &c));
+    ck_ok(settings_load(f->config, f->images, &c));
     ck_assert_str_eq(c.family->name, f->family);
     for (int i = 0; i < 11 && f->size[i][0]; i++) {
         int width = f->size[i][0], height = f->size[i][1];
@@ -205,7 +198,7 @@ END_TEST
 START_TEST(several_pictures) {
     vlci_config c;
     vlci_picture_layout l;
-    ck_ok(load(folders[ONEVISION].config, folders[ONEVISION].images, &c));
+    ck_ok(settings_load(folders[ONEVISION].config, folders[ONEVISION].images, &c));
     ck_assert_ptr_eq(vlci_family_among(c.family, 1), c.family);
     const vlci_family *several = vlci_family_among(c.family, 2);
     ck_ok(several->layout(&c, 4000, 30, &l));
@@ -214,7 +207,7 @@ START_TEST(several_pictures) {
     ck_assert_int_eq(l.n_grids, 1);
     vlci_picture_layout_release(&l);
     vlci_config_release(&c);
-    ck_ok(load(folders[INTERNVL].config, folders[INTERNVL].images, &c));
+    ck_ok(settings_load(folders[INTERNVL].config, folders[INTERNVL].images, &c));
     ck_assert_ptr_eq(vlci_family_among(c.family, 2), c.family);
     vlci_config_release(&c);
 }
@@ -227,7 +220,7 @@ START_TEST(text_models) {
     for (int i = 0; i < N_FOLDERS; i++) {
         vlci_config c;
         vlcache_model_info info = {0};
-        ck_ok(load(folders[i].config, folders[i].images, &c));
+        ck_ok(settings_load(folders[i].config, folders[i].images, &c));
         ck_assert_str_eq(c.text_model_type, types[i]);
         ck_assert_int_eq(c.image_token, tokens[i]);
         ck_assert_int_eq(c.text.prefix_lm, i == PALIGEMMA);
@@ -254,22 +247,6 @@ START_TEST(positions_from_one) {
 END_TEST
 
 /* ---- what is refused ---- */
-
-/* Sets a field ("a.b") of a JSON object to a JSON text; "" deletes it. New memory (free). */
-static char *changed(const char *base, const char *path, const char *value) {
-    json_t *root = json_loads(base, 0, NULL), *at = root;
-    char copy[128], *key = copy;
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *dot; (dot = strchr(key, '.')); key = dot + 1) {
-        *dot = '\0';
-        at = json_object_get(at, key);
-    }
-    ck_assert(*value ? !json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL))
-                     : !json_object_del(at, key));
-    char *text = json_dumps(root, 0);
-    json_decref(root);
-    return text;
-}
 
 static const struct {
     int folder;
@@ -353,13 +330,9 @@ static const struct {
 
 START_TEST(refused) {
     const folder *f = &folders[refusals[_i].folder];
-    bool in_config = refusals[_i].file == 'c';
-    char *text = changed(in_config ? f->config : f->images, refusals[_i].field, refusals[_i].value);
-    vlci_config c;
-    ck_fails(load(in_config ? text : f->config, in_config ? f->images : text, &c), refusals[_i].status,
-             refusals[_i].why);
-    ck_assert_ptr_null(c.eyes);
-    free(text);
+    const settings_fault fault = {refusals[_i].file, refusals[_i].field, refusals[_i].value,
+                                  refusals[_i].status, refusals[_i].why};
+    settings_refuse(f->config, f->images, &fault);
 }
 END_TEST
 
@@ -367,10 +340,10 @@ END_TEST
 START_TEST(hostile_sizes) {
     vlci_config c;
     vlci_picture_layout l;
-    char *config = changed(folders[INTERNVL].config, "vision_config.image_size", "4096"),
-         *fine = changed(config, "vision_config.patch_size", "1");
-    ck_ok(load(fine, "{\"max_patches\":1024,\"min_patches\":1024,\"size\":{\"height\":4096,\"width\":4096}}",
-               &c));
+    char *config = settings_changed(folders[INTERNVL].config, "vision_config.image_size", "4096"),
+         *fine = settings_changed(config, "vision_config.patch_size", "1");
+    ck_ok(settings_load(
+        fine, "{\"max_patches\":1024,\"min_patches\":1024,\"size\":{\"height\":4096,\"width\":4096}}", &c));
     ck_fails(c.family->layout(&c, 500, 400, &l), VLCACHE_E_CONTEXT_FULL, "rows");
     ck_assert_ptr_null(l.entry);
     ck_fails(c.family->layout(&c, 0, 400, &l), VLCACHE_E_ARGUMENT, "sides");

@@ -35,9 +35,9 @@ static void warm_up(vlcache_engine *engine, vlcache_sequence *const *s, int n) {
     while (least < WARM + 4) {
         ck_ok(vlcache_engine_step(engine, &busy));
         ck_assert_int_eq(busy, n);
-        least = s[0]->answer.n_tokens;
+        least = s[0]->reply.n;
         for (int i = 1; i < n; i++)
-            if (s[i]->answer.n_tokens < least) least = s[i]->answer.n_tokens;
+            if (s[i]->reply.n < least) least = s[i]->reply.n;
     }
     for (int i = 0; i < n; i++) ck_ok(vlci_kv_reserve(&s[i]->kv, 0, engine->shared.pool.shape.layers, 32));
     for (int i = 0; i < WARM; i++) ck_ok(vlcache_engine_step(engine, &busy));

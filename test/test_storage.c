@@ -24,11 +24,6 @@ static vlcache_session *open_with(const char *storage, double budget, int defer)
     return session;
 }
 
-static void same_tokens(const vlcache_answer *a, const vlcache_answer *b) {
-    ck_assert_int_eq(a->n_tokens, b->n_tokens);
-    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
-}
-
 /* A budget of everything codes nothing; 8 bits of every number answer as the rows themselves. */
 START_TEST(as_the_full_cache) {
     static const struct {
@@ -48,7 +43,7 @@ START_TEST(as_the_full_cache) {
     for (int turn = 0; turn < 3; turn++) { /* the picture, text alone, and the picture again */
         ck_ok(talk_ask(full, turn == 1 ? NULL : image, texts[turn], NULL, 24, &a));
         ck_ok(talk_ask(coded, turn == 1 ? NULL : image, texts[turn], NULL, 24, &b));
-        same_tokens(a, b);
+        talk_same(a, b);
         ck_assert(b->compressed == (turn != 1));
     }
     ck_assert(_i == 0 ? b->compress.bytes_kept == b->compress.bytes_full && b->compress.bits == 0.0
@@ -151,7 +146,7 @@ START_TEST(layer_by_layer) {
         *memory = 1;
         ck_ok(talk_ask(layers, image, QUESTION, NULL, 12, &b));
         *memory = whole;
-        same_tokens(a, b);
+        talk_same(a, b);
         ck_assert_int_eq(b->compress.deferred, ways[_i].defer);
         ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
         ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
@@ -197,7 +192,7 @@ START_TEST(bits_as_the_full_cache) {
     for (int turn = 0; turn < 3; turn++) {
         ck_ok(talk_ask(full, turn == 1 ? NULL : image, texts[turn], NULL, 24, &a));
         ck_ok(talk_ask(few, turn == 1 ? NULL : image, texts[turn], NULL, 24, &b));
-        same_tokens(a, b);
+        talk_same(a, b);
         ck_assert(b->compressed == (turn != 1));
     }
     ck_assert(_i == 0 ? b->compress.bytes_kept == b->compress.bytes_full && b->compress.bits == 0.0
@@ -264,7 +259,7 @@ START_TEST(later_turns) {
     uint64_t bytes = a->compress.bytes_kept;
     ck_ok(talk_ask(session, NULL, QUESTION, NULL, 16, &a));
     ck_assert(!a->compressed);
-    same_tokens(a, b);
+    talk_same(a, b);
     ck_ok(talk_ask(session, image, QUESTION, NULL, 16, &a));
     ck_assert(a->compressed && session->sequence->kv.codes->before);
     ck_assert_uint_ge(a->kv_bytes, bytes + a->compress.bytes_kept);
@@ -277,11 +272,6 @@ START_TEST(later_turns) {
     vlcache_image_destroy(&image);
 }
 END_TEST
-
-static void finish(vlcache_engine *engine) {
-    int busy = 1;
-    while (busy) ck_ok(vlcache_engine_step(engine, &busy));
-}
 
 /* Two forks of a coded cache go their own ways over the same codes. */
 START_TEST(forks) {
@@ -300,7 +290,7 @@ START_TEST(forks) {
     prompt.images = images;
     prompt.n_images = 1;
     ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
-    finish(engine);
+    talk_finish(engine);
     ck_ok(vlcache_sequence_answer(s, &a));
     ck_assert_ptr_nonnull(s->kv.codes);
     ck_ok(vlcache_sequence_fork(s, &fork));
@@ -309,10 +299,10 @@ START_TEST(forks) {
     prompt.text = QUESTION;
     ck_ok(vlcache_sequence_ask(s, &prompt, NULL));
     ck_ok(vlcache_sequence_ask(fork, &prompt, NULL));
-    finish(engine);
+    talk_finish(engine);
     ck_ok(vlcache_sequence_answer(s, &a));
     ck_ok(vlcache_sequence_answer(fork, &b));
-    same_tokens(a, b);
+    talk_same(a, b);
     vlcache_sequence_destroy(&s);
     ck_assert_int_eq(fork->kv.codes->references, 1);
     vlcache_engine_destroy(&engine);
@@ -331,7 +321,7 @@ START_TEST(rows_that_age) {
     const vlci_kv *kv = &aging->sequence->kv;
     ck_ok(talk_ask(full, image, "Read the page.", NULL, 120, &a));
     ck_ok(talk_ask(aging, image, "Read the page.", NULL, 120, &b));
-    same_tokens(a, b);
+    talk_same(a, b);
     ck_assert_int_gt(a->n_tokens, 100);
     for (int layer = 0; layer < b->compress.layers; layer++)
         ck_assert(_i ? vlci_kv_most_rows(kv, layer) < 2 * AGE
@@ -341,7 +331,7 @@ START_TEST(rows_that_age) {
                  : vlci_kv_few_bytes(kv) == b->compress.bytes_kept);
     ck_ok(talk_ask(full, NULL, QUESTION, NULL, 40, &a));
     ck_ok(talk_ask(aging, NULL, QUESTION, NULL, 40, &b));
-    same_tokens(a, b);
+    talk_same(a, b);
     vlcache_session_destroy(&full);
     vlcache_session_destroy(&aging);
     vlcache_image_destroy(&image);
@@ -355,7 +345,7 @@ static bool hear_way(void *user, size_t way, const vlcache_answer *answer) {
     vlcache_session *alone = open_bits("h2o", ways[way], 0.3);
     const vlcache_answer *own = NULL;
     ck_ok(talk_ask(alone, user, QUESTION, NULL, 8, &own));
-    same_tokens(own, answer);
+    talk_same(own, answer);
     ck_assert_uint_eq(own->compress.bytes_kept, answer->compress.bytes_kept);
     vlcache_session_destroy(&alone);
     return true;
@@ -413,6 +403,33 @@ START_TEST(json_of_the_tool) {
 }
 END_TEST
 
+/* Axes have flags of their own, in any order with the policy; one alone means that the cache is compressed,
+ * with a text model too. */
+START_TEST(axes_of_the_tool) {
+    process p;
+    json_t *object =
+        ASK_JSON(ASK_PAGE, "-n", "4", "--candidates", "visual", "--budget", "0.1", "--policy", "h2o");
+    const json_t *prompt = get(object, "prompt", JSON_OBJECT);
+    const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
+    int visual = whole(prompt, "visual"), text = whole(prompt, "tokens") - visual;
+    ck_assert_int_eq(json_integer_value(json_array_get(get(layer, "kept", JSON_ARRAY), 0)),
+                     text + (int)(0.1 * visual + 0.5));
+    json_decref(object);
+    object = ASK_JSON("-m", VLCACHE_TEST_DATA "/text/qwen2-yarn", "-p", "One two three four five six seven.",
+                      "-n", "2", "--storage", "bits:4/2");
+    ck_assert_str_eq(json_string_value(get(get(object, "policy", JSON_OBJECT), "name", JSON_STRING)),
+                     "vlcache+");
+    json_decref(object);
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "both", NULL}, "", 0);
+    expect(&p, 1, "--candidates \"both\": must be all, visual or text");
+    process_release(&p);
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "text", "--policy", "coded", NULL},
+                "", 0);
+    expect(&p, 1, "must be all where rows are stored in few bits");
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     tool_environment();
     Suite *suite = suite_create("storage");
@@ -430,6 +447,7 @@ int main(void) {
     tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
     tcase_add_test(all, json_of_the_tool);
+    tcase_add_test(all, axes_of_the_tool);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

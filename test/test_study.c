@@ -54,13 +54,14 @@ static void forget_all(void) {
 
 /* ---- what is asked ------------------------------------------------------------------------------------- */
 
-/* full, h2o, coded; all layers small, each alone, all but each; coded in fine bits. */
+/* full, h2o, coded; all layers small, each alone, all but each; coded in fine bits; vlcache with candidates
+ * of both kinds, visual, text. */
 START_TEST(ways_are_as_documented) {
     json_t *all = json_loads(run.out, 0, NULL), *way;
     const json_t *header = get(all, "run", JSON_OBJECT), *ways = get(header, "variants", JSON_ARRAY);
     size_t i, alone = 0, but = 0;
     ck_assert_str_eq(json_string_value(get(header, "studies", JSON_STRING)), "probe,layers,spectrum,visual");
-    ck_assert_uint_eq(json_array_size(ways), 3 + 1 + 2 * LAYERS + 1);
+    ck_assert_uint_eq(json_array_size(ways), 3 + 1 + 2 * LAYERS + 1 + 3);
     json_array_foreach(ways, i, way) {
         const char *label = json_string_value(get(way, "label", JSON_STRING));
         double budget = json_number_value(json_object_get(way, "budget"));
@@ -97,6 +98,25 @@ START_TEST(layers_are_what_they_are_called) {
 }
 END_TEST
 
+/* Rows of the record: all of one kind beside a tenth of the other. */
+START_TEST(rows_of_one_kind_may_go) {
+    char *text = slurp(kept_path);
+    json_t *record = record_of(text, 1);
+    const json_t *prompt = get(record, "prompt", JSON_OBJECT);
+    double tokens = whole(prompt, "tokens"), visual = whole(prompt, "visual");
+    const double want[] = {tokens / 10, tokens - visual + visual / 10, visual + (tokens - visual) / 10};
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *rows = json_object_get(run_of(record, 4 + 2 * LAYERS + 1 + i), "layers");
+        double sum = 0.0; /* budgets follow sparsity, which no layer has in common with another */
+        for (size_t l = 0; l < LAYERS; l++) sum += json_number_value(json_array_get(rows, l));
+        ck_assert_msg(fabs(sum / LAYERS - want[i]) <= 1.0, "%zu: %g rows a layer, want %g", i, sum / LAYERS,
+                      want[i]);
+    }
+    json_decref(record);
+    free(text);
+}
+END_TEST
+
 /* ---- what is told -------------------------------------------------------------------------------------- */
 
 START_TEST(sections_stand_there) {
@@ -106,7 +126,8 @@ START_TEST(sections_stand_there) {
                                         "id=\"chart-layers\"",       "id=\"chart-spectrum-bits\"",
                                         "id=\"chart-visual\"",       "id=\"chart-positions-3\"",
                                         "id=\"layers-table\"",       "id=\"rare-table\"",
-                                        "id=\"chart-rare\"",         "1 of 1, 1 of 1"};
+                                        "id=\"chart-rare\"",         "1 of 1, 1 of 1",
+                                        "id=\"kinds-table\""};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         ck_assert_msg(strstr(html, parts[i]) != NULL, "no %s", parts[i]);
     static const char *const absent[] = {"id=\"ablation\"", "id=\"threshold\"", "\"nan", ">nan", ">inf"};
@@ -235,6 +256,7 @@ int main(void) {
     tcase_add_unchecked_fixture(all, ask_all, forget_all);
     tcase_add_test(all, ways_are_as_documented);
     tcase_add_test(all, layers_are_what_they_are_called);
+    tcase_add_test(all, rows_of_one_kind_may_go);
     tcase_add_test(all, sections_stand_there);
     tcase_add_test(all, records_hold_what_was_measured);
     tcase_add_test(all, told_answers_are_likely);

@@ -78,7 +78,7 @@ static void read_recipe(cache *c, const char *summary, double budget) {
 /* What the heads keep: as the budget says, some of them fewer rows, as when they share by their scores. */
 static void choose(cache *c, bool later) {
     int at = 0;
-    vlci_budget_share(&c->recipe, c->tokens, 1, 1, &c->layer);
+    vlci_budget_share(&c->recipe, c->tokens, 0, 1, 1, &c->layer);
     vlci_budget_even(&c->layer, KV, c->own);
     vlci_budget_even(&c->layer, KV, c->own + KV);
     c->positions = calloc((size_t)(HEADS * c->tokens), sizeof *c->positions);

@@ -20,7 +20,7 @@ static void say_what(bench *b) {
                     b->options.geometry ? b->options.geometry : b->info.family,
                     (double)b->info.weight_bytes / 1e9, b->load_seconds);
     if (b->ceiling.copy > 0)
-        console_say(&b->console, "copy %.0f GB/s, matrix product %.1f TFLOP/s\n", b->ceiling.copy / 1e9,
+        console_say(&b->console, "copy %.0f GB/s, matrix product %.3g TFLOP/s\n", b->ceiling.copy / 1e9,
                     b->ceiling.product / 1e12);
 }
 

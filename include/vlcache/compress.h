@@ -38,7 +38,8 @@ extern "C" {
  * are what is compressed: N counts them, L those layers, and sparsity, budgets and kept positions (from the
  * picture's first row) are of them alone. Post-vision rows are the text behind the prompt's last picture,
  * without any its mark; each sees all N. None of N is recent. Layers of self-attention see no picture and are
- * kept whole; a turn without a picture compresses nothing. Scoring sink+recent and storage coded are refused.
+ * kept whole; a turn without a picture compresses nothing. Scoring sink+recent and storage other than exact
+ * are refused.
  */
 
 /*
@@ -50,7 +51,8 @@ extern "C" {
  * before it. So a question scores wherever it follows a picture; in front of all pictures it does not. A
  * prompt without text behind a picture has no post-vision row, and its last 32 rows, most often visual ones,
  * stand for them. Only rows of the new turn are meant, and a turn without a picture is not compressed; but
- * with a text model alone every turn is, by its last 32 rows.
+ * with a text model alone every turn is, by its last 32 rows, and with recall every turn of a conversation
+ * that has seen a picture, by its text.
  *
  * Where a prompt's rows all see each other (PaliGemma), A has no causal mask in the prompt, and counts and
  * scores are of all N entries of a row.
@@ -62,7 +64,8 @@ extern "C" {
  *
  * N: new tokens of the prompt. tau: its post-vision rows, the text behind any picture (where there is none,
  * the last 32 rows, or all of fewer). L: layers. A(t, h, j): attention that row t of the prompt pays, in
- * query head h, to token j. Rows of earlier turns are kept as they are.
+ * query head h, to token j. Rows of earlier turns are kept as they are; with recall (engine.h) they are there
+ * again, and N counts them.
  */
 
 /** Share beta(l) of the N tokens that layer l keeps; 1 everywhere when the budget is 1. */
@@ -130,6 +133,20 @@ typedef enum vlcache_summary {
 } vlcache_summary;
 
 /**
+ * Which rows of the prompt may go. The others are all kept, in every head, whatever their scores; recent rows
+ * and sinks that are among them are not kept twice. The budget is then the share of the candidates that
+ * stays, and the other rows come on top of it: vlcache_compress_stats.budget_kept is what all of them take.
+ * With "visual" the conversation's words stay as they were and only pictures shrink.
+ */
+typedef enum vlcache_candidates {
+    VLCACHE_CANDIDATES_AS_POLICY, /**< all, with every policy */
+    VLCACHE_CANDIDATES_ALL,       /**< "all" */
+    VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
+    VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
+                                       "exact"; not with models whose pictures lie beside the prompt */
+} vlcache_candidates;
+
+/**
  * How rows are stored. Coded ones are never brought back: attention reads them as they are.
  *
  * Each kv head has a basis of its own for its keys and one for its values, made from the prompt's rows; bits
@@ -180,13 +197,14 @@ typedef struct vlcache_compress_options {
     size_t size;        /**< sizeof(vlcache_compress_options); see common.h */
     const char *policy; /**< a name that vlcache_policy_name() lists; NULL: "vlcache". "full" keeps everything
                              and takes no axes */
-    double budget;      /**< alpha: share of the whole cache to keep, above 0, at most 1; 0.10 */
-    double threshold;   /**< p: an attention entry below p times its row's maximum is insignificant; 0..1;
-                             0.01 */
-    double recent;      /**< share of a layer's rows that are the last tokens of the prompt, at least one;
-                             with scoring "sink+recent" all that are no sinks; 0..1; 0.10 */
-    int sinks;          /**< first tokens of the prompt that are always kept (StreamingLLM, arXiv 2309.17453);
-                             0..1048576; VLCACHE_AS_POLICY */
+    double budget;    /**< alpha: share of the whole cache's bytes to keep, biases and all that few bits need
+                           included, rounded to whole rows; above 0, at most 1; 0.10 */
+    double threshold; /**< p: an attention entry below p times its row's maximum is insignificant; 0..1;
+                           0.01 */
+    double recent;    /**< share of a layer's rows that are the last tokens of the prompt, at least one;
+                           with scoring "sink+recent" all that are no sinks; 0..1; 0.10 */
+    int sinks;        /**< first tokens of the prompt that are always kept (StreamingLLM, arXiv 2309.17453);
+                           0..1048576; VLCACHE_AS_POLICY */
 
     vlcache_allocation allocation; /**< VLCACHE_ALLOCATION_AS_POLICY */
     double uniform;                /**< of "mixed": share of uniform, 0..1; VLCACHE_AS_POLICY, usually 0.8 */
@@ -216,6 +234,7 @@ typedef struct vlcache_compress_options {
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones
                   are there: 16..65536; 0: the policy's, or never: they stay exact */
+    vlcache_candidates candidates; /**< VLCACHE_CANDIDATES_AS_POLICY */
     int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
     double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
                                              count */
@@ -226,7 +245,8 @@ typedef struct vlcache_compress_options {
             VLCACHE_ALLOCATION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SCORING_AS_POLICY, VLCACHE_AS_POLICY,   \
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
-            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, 0, {             \
+            VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0,                  \
+            VLCACHE_CANDIDATES_AS_POLICY, 0, {                                                               \
             0                                                                                                \
         }                                                                                                    \
     }
@@ -235,11 +255,14 @@ typedef struct vlcache_compress_options {
 typedef struct vlcache_compress_layer {
     double sparsity; /**< share of insignificant causal entries in the tau rows, mean over query heads; NaN
                           where the policy has no need to measure it */
-    double budget;   /**< beta(l): share of the N tokens that this layer may keep rows for */
-    int kept;        /**< tokens kept in each kv head, as they were, or coded */
+    double budget;   /**< beta(l): share of the N tokens (or of the candidates) that this layer may keep rows
+                          for */
+    int kept;        /**< tokens kept in each kv head, as they were, or coded; with selection "adaptive" the
+                          mean over kv heads */
     int recent;      /**< of these, the last tokens of the prompt, always kept */
     int sinks;       /**< of these, the first tokens of the prompt, always kept */
-    int centroids;   /**< rows that stand for the others: kept + centroids = n(l) */
+    int centroids;   /**< rows that stand for the others: kept + centroids = n(l), and what is no candidate
+                          beside it */
     int coded;       /**< of kept: in few bits, with storage "coded" or "bits" all or none */
     double dims[2];  /**< of coded rows: how many dimensions hold 90% of the variance of keys and of values,
                           mean over kv heads, as far as the basis goes: of its last one where it holds less;
@@ -251,13 +274,13 @@ typedef struct vlcache_compress_layer {
  * pages. */
 typedef struct vlcache_compress_stats {
     int layers, kv_heads;
-    int tokens;          /**< N: new tokens of the prompt */
+    int tokens;          /**< N: tokens that were chosen among */
     int tau;             /**< text tokens behind any picture, or what stands for them */
     bool fallback;       /**< no text follows any picture: tau is the last rows (at most 32) instead */
     int deferred;        /**< tokens that were decoded before compression */
     double budget_asked; /**< alpha */
-    double budget_kept;  /**< bytes_kept over bytes_full: rounding and clipping move it from alpha, and biases
-                              of rows beside centroids come on top of it (4 bytes each) */
+    double budget_kept;  /**< bytes_kept over bytes_full: rounding and clipping move it from alpha, and so do
+                              rows that are no candidates */
     uint64_t bytes_full; /**< of the prompt's rows before compression */
     uint64_t bytes_kept; /**< of the rows kept, the centroids with their biases, and rows in few bits with all
                             that reading them needs */
@@ -290,14 +313,14 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
                                                     vlcache_compress_options *out);
 
 /**
- * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary" and "storage",
- * with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2", "window:32",
- * "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and weights are
- * digits, perhaps with a point and more of them, in every locale; one that the text leaves out is the usual
- * one. NULL text: as the policy has it. What does not go together is found by vlcache_compress_check().
- * `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options or axis, no such axis,
- * options too small to hold it, or a text that is none of its values; field "compress.pooling", value, what
- * it may be).
+ * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary", "storage" and
+ * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
+ * "window:32", "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and
+ * weights are digits, perhaps with a point and more of them, in every locale; one that the text leaves out is
+ * the usual one. NULL text: as the policy has it. What does not go together is found by
+ * vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options
+ * or axis, no such axis, options too small to hold it, or a text that is none of its values; field
+ * "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

@@ -55,7 +55,8 @@ typedef struct vlcache_device_options {
 
 /**
  * Describes up to `capacity` devices of all platforms, GPUs first, in a stable order; `*count` is how many
- * there are. Errors: VLCACHE_E_NO_DEVICE (no platform or no device: the message says what to install).
+ * there are. Errors: VLCACHE_E_NO_DEVICE (no platform or no device: the message says what to install),
+ * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_device_list(vlcache_device_info *infos, size_t capacity, size_t *count);
 
@@ -134,7 +135,7 @@ VLCACHE_API vlcache_status vlcache_device_ladders(const vlcache_device *device, 
 typedef struct vlcache_gemm_engine {
     const char *name; /**< "portable", "wide", "clblast", "matrix" (static storage) */
     double gflops;    /**< 1e9 operations a second for x [2048][4096] times W [4096][4096] (processors:
-                         [576][1024] times    [1024][1024]), an engine that is slow there for fewer rows; 0: not
+                         [576][1024] times [1024][1024]), an engine that is slow there for fewer rows; 0: not
                          measured, or it failed */
     bool chosen;      /**< in use for weights of this dtype */
     bool absent;      /**< the device has not what it needs for this dtype: not measured */
@@ -152,8 +153,7 @@ typedef struct vlcache_gemm_engine {
 VLCACHE_API vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_dtype dtype, bool measure,
                                                vlcache_gemm_engine *engines, size_t capacity, size_t *count);
 
-/* ---- the cache of kernel binaries and measurements ------------------------------------------------------
- */
+/* ---- the cache of kernel binaries and measurements ----------------------------------------------------- */
 
 /**
  * Where the cache is and what it holds, of all devices. `cache_dir` as in vlcache_device_options. `*folder`

@@ -27,7 +27,8 @@ extern "C" {
 /** Among the tokens of a prompt: the next picture, the next video. */
 enum { VLCACHE_TOKEN_IMAGE = -1, VLCACHE_TOKEN_VIDEO = -2 };
 
-/** One turn; start from VLCACHE_PROMPT_INIT. Everything is borrowed for the call. */
+/** One turn; start from VLCACHE_PROMPT_INIT. Everything is borrowed for the call; by vlcache_sequence_ask()
+ * pictures and videos until the turn has ended. */
 typedef struct vlcache_prompt {
     size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
     const char *text; /**< UTF-8; NULL where there are `tokens` in its place */
@@ -58,7 +59,8 @@ typedef struct vlcache_prompt {
                                The rows of that text behind go through after each part, one by one, so that
                                what they look at is kept, and are taken out again; the text behind the
                                part's own frames chooses with them, or its last 32 rows. Does not go together
-                             with storage "coded", nor with vlcache_session_compare(). 0: all at once; 0 */
+                               with storage "coded" or "bits", with recall, nor with
+                               vlcache_session_compare(). 0..VLCACHE_VIDEO_MAX_FRAMES; 0: all at once; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
     { sizeof(vlcache_prompt), NULL, false, NULL, 0, NULL, 0, NULL, 0, 0, 0, 0 }
@@ -166,11 +168,12 @@ typedef struct vlcache_answer {
     vlcache_logit first_logits[VLCACHE_FIRST_LOGITS]; /**< the best of the first generated position, sorted */
     int n_first_logits;
     vlcache_timings timings;
-    vlcache_compress_stats compress; /**< of this turn; with policy "full" and in a turn without a picture,
-                                          which is not compressed, everything is kept */
-    bool compressed;                 /**< whether this turn was compressed */
+    vlcache_compress_stats compress; /**< of this turn; where it was not compressed, everything is kept */
+    bool compressed;                 /**< not with policy "full", nor in a turn without a picture, but of a
+                                          text model, and with recall once a picture was seen */
     uint64_t kv_bytes;               /**< K and V on the device now, spare rows for decode included */
-    uint64_t kv_bytes_peak;          /**< most that K and V took during this turn */
+    uint64_t kv_bytes_peak;          /**< most that K and V took during this turn; of an engine whose memory
+                                          grows, of all its sequences */
     vlcache_recall_stats recall;
 } vlcache_answer;
 
@@ -212,8 +215,8 @@ typedef enum vlcache_recall {
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */
 typedef struct vlcache_sequence_options {
     size_t size;               /**< sizeof(vlcache_sequence_options); see common.h */
-    int context;               /**< most tokens of the conversation, visual ones included, up to the model's
-                                    max_position_embeddings (or its sliding window, where smaller); 0: that; 0 */
+    int context;               /**< most tokens of the conversation, visual ones included, up to
+                                    vlcache_model_info.max_positions; 0: that; 0 */
     const char *chat_template; /**< how questions and answers are put: one of vlcache_chat_template_names(),
                                     the path of a file with a template in Jinja, or its text, which has "{{"
                                     or "{%"; read by the call. NULL: the checkpoint's own; NULL */
@@ -221,7 +224,7 @@ typedef struct vlcache_sequence_options {
                                                    VL-Cache at 10%; NULL */
     const char *system;    /**< UTF-8: the system's words, with which every conversation opens, in the place
                                 that the template has for them; copied. NULL: none; NULL */
-    vlcache_recall recall; /**< VLCACHE_RECALL_NONE */
+    vlcache_recall recall; /**< not with layers of cross-attention; VLCACHE_RECALL_NONE */
     uint64_t recall_bytes; /**< with recall: most bytes of the host's memory that rows of the conversation may
                                 take; a turn that needs more fails with VLCACHE_E_NO_MEMORY. 0: as many as
                                 there are; 0 */
@@ -251,16 +254,18 @@ VLCACHE_API vlcache_status vlcache_engine_create(vlcache_model *model, const vlc
 VLCACHE_API void vlcache_engine_destroy(vlcache_engine **engine);
 
 /** A new, empty conversation; kernels of its policy are built or loaded here. `options` may be NULL. Errors:
- * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_FORMAT (a chat template: file, line, column),
- * VLCACHE_E_IO (its file), VLCACHE_E_NO_MEMORY, VLCACHE_E_BUILD. */
+ * VLCACHE_E_ARGUMENT (an option and its range, $VLCACHE_VARIANT), VLCACHE_E_UNSUPPORTED (a policy or recall
+ * that this model does not go with), VLCACHE_E_FORMAT (a chat template: file, line, column), VLCACHE_E_IO
+ * (its file), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*out` is NULL
+ * on failure; release it with vlcache_sequence_destroy(), or with the engine. */
 VLCACHE_API vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlcache_sequence_options *options,
                                               vlcache_sequence **out);
 
 /**
  * Queues a turn of an idle sequence; the prompt is tokenised and laid out at once, pictures are borrowed
  * until the turn has ended. `generate` may be NULL. Its callbacks run inside vlcache_engine_step(), and may
- * call vlcache_sequence_cancel() only. Errors, which leave the sequence as it was: VLCACHE_E_ARGUMENT (marks
- * and pictures of a raw prompt do not agree, an option out of range, the chat template refuses the
+ * call vlcache_sequence_cancel() only. Errors, which leave the conversation as it was: VLCACHE_E_ARGUMENT
+ * (marks and pictures of a raw prompt do not agree, an option out of range, the chat template refuses the
  * conversation, the sequence is not idle), VLCACHE_E_FORMAT (the template cannot be run),
  * VLCACHE_E_CONTEXT_FULL (how many tokens, and how many of them are visual), VLCACHE_E_DEVICE_MEMORY (the
  * engine's memory would not do if it were all free: the numbers), VLCACHE_E_UNSUPPORTED, VLCACHE_E_NO_MEMORY.
@@ -278,6 +283,7 @@ VLCACHE_API vlcache_status vlcache_sequence_ask(vlcache_sequence *sequence, cons
  */
 VLCACHE_API vlcache_status vlcache_engine_step(vlcache_engine *engine, int *busy);
 
+/** What it is doing; of NULL VLCACHE_SEQUENCE_IDLE. */
 VLCACHE_API vlcache_sequence_state vlcache_sequence_state_of(const vlcache_sequence *sequence);
 
 /**
@@ -295,7 +301,8 @@ VLCACHE_API void vlcache_sequence_cancel(vlcache_sequence *sequence);
 /**
  * Another conversation that goes on from where an idle one stands, with the same options: several questions
  * about one picture. Rows are shared until one of both changes them: memory is taken for what differs.
- * Errors: VLCACHE_E_ARGUMENT (not idle), VLCACHE_E_NO_MEMORY.
+ * Errors: VLCACHE_E_ARGUMENT (not idle), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. `*out` is NULL on
+ * failure.
  */
 VLCACHE_API vlcache_status vlcache_sequence_fork(const vlcache_sequence *sequence, vlcache_sequence **out);
 
@@ -316,7 +323,8 @@ VLCACHE_API vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequen
 /**
  * Positions in the last turn's prompt (0 its first token; with recall in the conversation) that a kv head of
  * a layer has kept, ascending: up to `capacity` of them into `positions`, `*n` how many there are. Reads from
- * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
+ * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE,
+ * VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head,
                                                  int32_t *positions, size_t capacity, size_t *n);
@@ -341,6 +349,7 @@ typedef struct vlcache_engine_memory {
     uint64_t peak; /**< most that was held since the engine was created */
 } vlcache_engine_memory;
 
+/** Fills `*out`; all zero for a NULL engine. */
 VLCACHE_API void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memory *out);
 
 #ifdef __cplusplus

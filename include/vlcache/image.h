@@ -37,7 +37,9 @@ VLCACHE_API vlcache_status vlcache_image_load(const char *path, vlcache_image **
 VLCACHE_API vlcache_status vlcache_image_decode(const void *data, size_t bytes, const char *name,
                                                 vlcache_image **out);
 
-/** From raw pixels, copied: `height` rows of `width` RGB triples, `stride` bytes apart (0: 3 * width). */
+/** From raw pixels, copied: `height` rows of `width` RGB triples, `stride` bytes apart (0: 3 * width).
+ * Errors: VLCACHE_E_ARGUMENT (NULL, sides, pixels, stride), VLCACHE_E_NO_MEMORY. `*out` is NULL on failure.
+ */
 VLCACHE_API vlcache_status vlcache_image_from_rgb(const uint8_t *rgb, int width, int height, size_t stride,
                                                   vlcache_image **out);
 

@@ -21,10 +21,10 @@ typedef vlcache_sequence_options vlcache_session_options;
 #define VLCACHE_SESSION_OPTIONS_INIT VLCACHE_SEQUENCE_OPTIONS_INIT
 
 /**
- * Begins a conversation. `options` may be NULL. Allocates little: the KV cache grows with the prompt. Errors:
- * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_FORMAT (a chat template: file, line, column),
- * VLCACHE_E_IO (its file), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE. `*out` is NULL on
- * failure; release it with vlcache_session_destroy().
+ * Begins a conversation; every kernel that answering needs is built or loaded here. `options` may be NULL.
+ * Allocates little: the KV cache grows with the prompt. Errors:
+ * those of vlcache_engine_create() and vlcache_engine_add(). `*out` is NULL on failure; release it with
+ * vlcache_session_destroy().
  */
 VLCACHE_API vlcache_status vlcache_session_create(vlcache_model *model,
                                                   const vlcache_session_options *options,
@@ -90,7 +90,7 @@ typedef struct vlcache_probe_layer {
  * A layer of the variant that vlcache_session_compare() speaks of, when the options asked for `probe`: the
  * answer is decoded once more with the full cache, observed step by step, for all variants together (host
  * memory: 4 bytes for each step, layer, kv head and token of the prompt). Reads from the device: blocks.
- * Errors: VLCACHE_E_ARGUMENT (no probe, no such layer), VLCACHE_E_DEVICE.
+ * Errors: VLCACHE_E_ARGUMENT (no probe, no such layer), VLCACHE_E_DEVICE, VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_session_probe(vlcache_session *session, int layer,
                                                  vlcache_probe_layer *out);
@@ -110,7 +110,8 @@ VLCACHE_API vlcache_status vlcache_session_layer(const vlcache_session *session,
 /**
  * Positions in the last turn's prompt (0 its first token; with recall in the conversation) that a kv head of
  * a layer has kept, ascending: up to `capacity` of them into `positions`, `*n` how many there are. Reads from
- * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE.
+ * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE,
+ * VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_session_kept(vlcache_session *session, int layer, int kv_head,
                                                 int32_t *positions, size_t capacity, size_t *n);

@@ -355,6 +355,17 @@ static void write_storage(const vlcache_compress_options *o, char text[VLCACHE_A
         snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":blk:%d", o->run);
 }
 
+static const char *const candidates[] = {"", "all", "visual", "text"};
+
+static bool read_candidates(const char *at, vlcache_compress_options *o) {
+    o->candidates = at ? (vlcache_candidates)among(at, candidates, 4) : VLCACHE_CANDIDATES_AS_POLICY;
+    return !at || o->candidates;
+}
+
+static void write_candidates(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
+    snprintf(text, VLCACHE_AXIS_BYTES, "%s", candidates[o->candidates]);
+}
+
 #define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
 
 static const struct axis {
@@ -383,6 +394,7 @@ static const struct axis {
      "coded[:BITS][:pre, :blk:RUN or :rotated], BITS from 1 to 4096 of a row and kv head, RUN a power of two "
      "from "
      "16"},
+    {"candidates", UP_TO(candidates), read_candidates, write_candidates, "all, visual or text"},
 };
 enum { AXES = sizeof axes / sizeof *axes };
 

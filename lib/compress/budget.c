@@ -7,8 +7,9 @@
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
  *     n(l)       = clamp(round(beta(l) * N), 1, N) = kept(l) + centroids(l)
- *     recent(l)  = max(1, round(recent * n(l)))                            0 where no row is more recent:
- * recent < 0
+ *     recent(l)  = max(1, round(recent * n(l)))                            0 where recent < 0: no row is
+ *
+ * N of the candidates: tokens that are none are kept beside n(l).
  *
  * In: the sparsity of each layer. Out: its budget. Runs on the host: these are L numbers.
  */
@@ -27,6 +28,13 @@ static double clip(double value, double low, double high) {
 
 static int share(double part, int whole, int low, int high) {
     return (int)clip(floor(part * whole + 0.5), low, high);
+}
+
+vlci_recipe vlci_budget_rows(const vlci_recipe *r, size_t row_bytes) {
+    vlci_recipe rows = *r;
+    if (r->centroids > 0.0 && r->budget < 1.0)
+        rows.budget *= (double)row_bytes / (double)(row_bytes + sizeof(float));
+    return rows;
 }
 
 double vlci_budget_least(const vlci_recipe *r) {
@@ -62,16 +70,17 @@ static double scale_of(const vlci_recipe *r, int layers) {
     return c;
 }
 
-static void divide(const vlci_recipe *r, int tokens, vlcache_compress_layer *at) {
-    int n = share(at->budget, tokens, 1, tokens);
-    at->recent = r->recent < 0 ? 0 : share(r->recent, n, 1, n);
-    at->centroids = n < tokens ? share(r->centroids, n, 0, n - at->recent) : 0;
-    at->kept = n - at->centroids;
-    if (r->scoring == VLCI_SCORE_NONE) at->recent = r->sinks < at->kept ? at->kept - r->sinks : 1;
-    at->sinks = r->sinks < at->kept - at->recent ? r->sinks : at->kept - at->recent;
+static void divide(const vlci_recipe *r, int tokens, int spared, vlcache_compress_layer *at) {
+    int candidates = tokens - spared, n = candidates ? share(at->budget, candidates, 1, candidates) : 0;
+    at->recent = r->recent < 0 || !n ? 0 : share(r->recent, n, 1, n);
+    at->centroids = n < candidates ? share(r->centroids, n, 0, n - at->recent) : 0;
+    int kept = n - at->centroids;
+    if (r->scoring == VLCI_SCORE_NONE) at->recent = r->sinks < kept ? kept - r->sinks : 1;
+    at->sinks = r->sinks < kept - at->recent ? r->sinks : kept - at->recent;
+    at->kept = kept + spared;
 }
 
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int spared, int layers, int all,
                        vlcache_compress_layer *layer) {
     double density_sum = 0.0;
     double scale = recipe->allocation == VLCI_ALLOCATE_LAYERS ? scale_of(recipe, all) : 0.0;
@@ -83,7 +92,7 @@ void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int al
                      : recipe->allocation == VLCI_ALLOCATE_PYRAMID
                          ? pyramid(recipe, l, all)
                          : mixed(recipe, at->sparsity, density_sum, all);
-        divide(recipe, tokens, at);
+        divide(recipe, tokens, spared, at);
     }
 }
 

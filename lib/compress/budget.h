@@ -14,10 +14,14 @@
  * may keep no less than they will when all is known: densities only add up. Rounds halves up, as C's round()
  * does for what is not negative. When no layer has any density the budget is shared evenly. A budget of 1
  * keeps every row of every layer: the clip of step 2 would take rows from sparse layers that no other could
- * use.
+ * use. `spared` of the tokens are no candidates: they are kept beside what the others keep.
  */
-void vlci_budget_share(const vlci_recipe *recipe, int tokens, int layers, int all,
+void vlci_budget_share(const vlci_recipe *recipe, int tokens, int spared, int layers, int all,
                        vlcache_compress_layer *layer);
+
+/** The recipe whose budget is a share of rows, of one whose budget is one of bytes: in heads with centroids
+ * each row has a bias. `row_bytes`: of a row of a kv head, keys and values. As it is where nothing goes. */
+vlci_recipe vlci_budget_rows(const vlci_recipe *recipe, size_t row_bytes);
 
 /** Share of its rows that a layer keeps at least where budgets follow sparsity. */
 double vlci_budget_least(const vlci_recipe *recipe);

@@ -44,13 +44,6 @@ vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shap
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
-/* Whether row `row` is coded; `next`: of the list that tells. */
-static bool is_visual(const vlci_compress_prompt *p, int row, int *next) {
-    if (p->visual) return *next < p->n_visual && p->visual[*next] == row ? ++*next : false;
-    if (!p->text_rows) return row < p->tokens - p->text;
-    return *next < p->text && p->text_rows[*next] == row ? !++*next : true;
-}
-
 /* Rows of a run: a power of two, so that tiles of rows are whole runs or parts of one. */
 static int fit_run(int run, int n) {
     int whole = VLCI_CODE_RUN_MIN;
@@ -64,7 +57,7 @@ static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, i
     int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual), *others = visual + p->tokens;
     vlcache_status status = visual ? VLCACHE_OK : vlci_fail_memory("coded rows");
     for (int row = 0; row < p->tokens && !status; row++)
-        if (is_visual(p, row, &next))
+        if (vlci_rows_visual(p, row, &next))
             visual[n++] = row;
         else
             others[text++] = row;

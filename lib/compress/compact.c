@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+#include "core/alloc.h"
+
 enum { MAX_GROUPS = 256, SQUEEZE_WORDS_MAX = 512, SLICE = 4 /* runs of 16 bytes */ };
 
 /* 32-bit words of a row. */
@@ -71,4 +73,39 @@ vlcache_status vlci_squeeze(const vlci_heads *h, const vlci_compact_kernels *k, 
     return VLCI_LAUNCH(h->device, k->squeeze, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(h->keep),
                        VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
                        VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));
+}
+
+/* Rows of head i of these, once it is compacted. */
+static int rows_of(const vlci_heads *h, const vlci_stay *stay, int i) {
+    const vlci_keep *own = &h->own[vlci_heads_first(h) + i];
+    return own->before + own->kept + own->centroids + stay->decoded;
+}
+
+vlcache_status vlci_compact_within(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay,
+                                   vlci_kv *kv) {
+    vlcache_status status = vlci_squeeze(h, k, stay);
+    for (int i = 0; i < vlci_heads_n(h) && !status; i++) vlci_kv_cut(kv, h->layer, i, rows_of(h, stay, i));
+    return status;
+}
+
+vlcache_status vlci_compact_into(vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay,
+                                 int layer, cl_mem to, vlci_kv *kv, vlci_kv_next *next) {
+    int n = vlci_heads_n(h);
+    bool biased = false;
+    int *rows = vlci_alloc(2 * (size_t)n, sizeof *rows);
+    *next = (vlci_kv_next){0};
+    if (!rows) return vlci_fail_memory("compacted rows");
+    for (int i = 0; i < n; i++) {
+        rows[i] = rows_of(h, stay, i);
+        rows[n + i] = h->own[vlci_heads_first(h) + i].before;
+        biased |= h->own[vlci_heads_first(h) + i].centroids > 0;
+    }
+    vlcache_status status = vlci_kv_replace(kv, layer, h->layers, rows, rows + n, biased, to, next);
+    if (!status) {
+        h->kv = vlci_kv_layer(kv, layer); /* the pool may have grown */
+        status = vlci_compact(h, k, stay, to);
+    }
+    if (status) vlci_kv_next_release(kv, next);
+    vlci_free(rows);
+    return status;
 }

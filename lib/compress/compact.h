@@ -5,6 +5,7 @@
 #define VLCI_COMPRESS_COMPACT_H
 
 #include "compress/heads.h"
+#include "kv/cache.h"
 
 typedef struct vlci_compact_kernels {
     const vlci_kernel *compact, *squeeze;
@@ -34,5 +35,18 @@ vlcache_status vlci_compact(const vlci_heads *heads, const vlci_compact_kernels 
 /** Enqueues the same within the heads' own pages. There are no centroids. */
 vlcache_status vlci_squeeze(const vlci_heads *heads, const vlci_compact_kernels *kernels,
                             const vlci_stay *stay);
+
+/** Squeezes the heads of a cache, whose layers are theirs, and gives back the pages behind what stays. */
+vlcache_status vlci_compact_within(const vlci_heads *heads, const vlci_compact_kernels *kernels,
+                                   const vlci_stay *stay, vlci_kv *kv);
+
+/**
+ * Compacts the heads, from `layer` of a cache on, into other pages with room for centroids: they take the old
+ * ones' place with vlci_kv_replaced(). `to`: vlci_kv_head of as many heads; heads->kv is as the pool is then.
+ * Errors: those of vlci_kv_replace(), the device's; nothing has changed then.
+ */
+vlcache_status vlci_compact_into(vlci_heads *heads, const vlci_compact_kernels *kernels,
+                                 const vlci_stay *stay, int layer, cl_mem to, vlci_kv *kv,
+                                 vlci_kv_next *next);
 
 #endif

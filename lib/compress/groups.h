@@ -2,8 +2,9 @@
  * groups.h (internal) - the rows of some heads that are not kept, sorted into groups: what the steps of a
  * summary hand one another.
  *
- *     evicted rows e = 0, 1, ... -> label(e): the centroid that stands for it -> members of each, and their
- * mean
+ *     evicted rows e = 0, 1, ...
+ *         -> label(e): the centroid that stands for it
+ *         -> members of each, and their mean
  */
 #ifndef VLCI_COMPRESS_GROUPS_H
 #define VLCI_COMPRESS_GROUPS_H

@@ -127,6 +127,10 @@ static void keep_all(vlci_compress *p) {
     }
 }
 
+static size_t row_bytes(const vlci_compress_shape *s) {
+    return 2 * (size_t)s->head_dim * vlci_dtype_bytes(s->kv_dtype);
+}
+
 /* Budgets of the first `layers` layers, as far as they are known then. Heads that do not share theirs evenly
  * keep as many rows together: positions find their places before any is chosen. */
 static void share_layers(vlci_compress *p, int layers) {
@@ -137,8 +141,10 @@ static void share_layers(vlci_compress *p, int layers) {
     }
     if (vlci_quantise_wanted(&p->recipe))
         vlci_quantise_budget(&p->recipe, shape_of(p), p->tokens, layers, p->layer);
-    else
-        vlci_budget_share(&p->recipe, p->tokens, layers, shape_of(p)->layers, p->layer);
+    else {
+        vlci_recipe rows = vlci_budget_rows(&p->recipe, row_bytes(shape_of(p)));
+        vlci_budget_share(&rows, p->tokens, p->n_spared, layers, shape_of(p)->layers, p->layer);
+    }
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
@@ -164,6 +170,23 @@ static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
     return VLCACHE_OK;
 }
 
+/* Which tokens are no candidates. */
+static vlcache_status create_spared(vlci_compress *p, const vlci_compress_prompt *prompt) {
+    size_t n = (size_t)p->tokens;
+    bool of_visual = p->recipe.candidates == VLCI_CANDIDATES_TEXT;
+    if (p->recipe.candidates == VLCI_CANDIDATES_ALL) return VLCACHE_OK;
+    uint8_t *spared = vlci_alloc(n, 1);
+    if (!spared) return vlci_fail_memory("compression plan");
+    for (int row = 0, next = 0; row < p->tokens; row++) {
+        spared[row] = vlci_rows_visual(prompt, row, &next) == of_visual;
+        p->n_spared += spared[row];
+    }
+    vlcache_status status = vlci_memory_create(device_of(p), n, "compression: candidates", &p->spared);
+    if (!status) status = vlci_write_later(device_of(p), p->spared, 0, spared, n);
+    vlci_free(spared);
+    return status;
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
@@ -174,6 +197,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_aside(p, prompt->kv_layers);
+    if (!status) status = create_spared(p, prompt);
     if (!status) status = create_kept(p, prompt->past, &p->now);
     if (!status) status = create_kept(p, prompt->past, &p->before);
     if (!status && !vlci_policy_measures(&p->recipe)) share_layers(p, shape_of(p)->layers);
@@ -220,6 +244,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     release_kept(device_of(p), &p->before);
     vlci_memory_release(device_of(p), &p->to);
     vlci_memory_release(device_of(p), &p->grids);
+    vlci_memory_release(device_of(p), &p->spared);
     vlci_pooled_release(device_of(p), &p->pooled);
     vlci_summary_release(device_of(p), &p->room);
     vlci_scores_release(&p->seen);
@@ -278,7 +303,7 @@ int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
     double share = r->budget * layers;
     if (vlci_policy_measures(r))
         share += vlci_budget_least(r) * layers; /* the clip of step 2 gives at most that to sparse ones */
-    if (share > layers) share = layers;
+    if (share > layers || r->candidates != VLCI_CANDIDATES_ALL) share = layers; /* perhaps none may go */
     return (int64_t)ceil(share * tokens) + layers;
 }
 
@@ -364,16 +389,19 @@ static vlcache_status choose_all(vlci_compress *p, const vlci_heads *h) {
     return status;
 }
 
-/* Budgets of the heads, then their positions. `*score`, `*at`: what they were chosen by. */
+/* Budgets of the heads, then their positions. `*score`, `*at`: what candidates were chosen by. */
 static vlcache_status choose(vlci_compress *p, vlci_heads *h, cl_mem *score, size_t *at) {
     if (p->recipe.coded) return choose_all(p, h);
     *score = p->seen ? p->seen->score : NULL;
     *at = (size_t)h->layer * (size_t)shape_of(p)->kv_heads * (size_t)p->tokens;
     vlcache_status status =
         vlci_pool(h, &p->kernels->pool, &p->recipe, p->grids, p->n_grids, &p->pooled, score, at);
-    if (!status) status = adapt_heads(p, h, *score, *at);
+    cl_mem best = *score;
+    size_t best_at = *at;
+    if (!status) status = vlci_pool_spare(h, &p->kernels->pool, p->spared, &p->pooled, &best, &best_at);
+    if (!status) status = adapt_heads(p, h, best, best_at);
     if (!status) status = place_positions(p);
-    return status ? status : vlci_topk(h, &p->kernels->topk, *score, *at, p->now.positions);
+    return status ? status : vlci_topk(h, &p->kernels->topk, best, best_at, p->now.positions);
 }
 
 static vlci_stay stay_of(const vlci_compress *p) {
@@ -381,48 +409,34 @@ static vlci_stay stay_of(const vlci_compress *p) {
                        p->before.positions ? p->before.positions : p->now.positions, rows_behind(p)};
 }
 
-/* Rows of a head when it is compressed. */
-static int rows_of(const vlci_compress *p, int head) {
-    const vlci_keep *own = &p->now.own[head];
-    return own->before + own->kept + own->centroids + rows_behind(p);
-}
-
 /* Within the pages that there are. */
 static vlcache_status squeeze(vlci_compress *p, vlci_heads *h, vlci_kv *kv) {
-    vlci_stay stay = stay_of(p);
-    vlcache_status status = vlci_squeeze(h, &p->kernels->compact, &stay);
-    for (int i = 0; i < vlci_heads_n(h) && !status; i++)
-        vlci_kv_cut(kv, h->layer, i, rows_of(p, vlci_heads_first(h) + i));
-    return status;
+    const vlci_stay stay = stay_of(p);
+    return vlci_compact_within(h, &p->kernels->compact, &stay, kv);
 }
 
 /* Into other pages, with centroids. */
 static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem score, size_t at) {
-    int n = vlci_heads_n(h), first = vlci_heads_first(h);
-    vlci_kv_next next = {0};
-    bool biased = false;
-    int *rows = vlci_alloc(2 * (size_t)n, sizeof *rows);
-    if (!rows) return vlci_fail_memory("compressed rows");
-    for (int i = 0; i < n; i++) {
-        rows[i] = rows_of(p, first + i);
-        rows[n + i] = p->now.own[first + i].before;
-        biased |= p->now.own[first + i].centroids > 0;
-    }
-    vlci_stay stay = stay_of(p);
-    int layer = kv_layer(p, h->layer);
-    vlcache_status status = vlci_kv_replace(kv, layer, h->layers, rows, rows + n, biased, p->to, &next);
-    if (!status) {
-        h->kv = vlci_kv_layer(kv, layer); /* the pool may have grown */
-        status = vlci_compact(h, &p->kernels->compact, &stay, p->to);
-    }
-    if (!status)
-        status =
-            vlci_summary(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
+    const vlci_compress_kernels *k = p->kernels;
+    const vlci_stay stay = stay_of(p);
+    vlci_kv_next next;
+    vlcache_status status = vlci_compact_into(h, &k->compact, &stay, kv_layer(p, h->layer), p->to, kv, &next);
+    if (status) return status;
+    status = vlci_summary(h, &k->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
     if (status)
         vlci_kv_next_release(kv, &next);
     else
         vlci_kv_replaced(kv, &next);
-    vlci_free(rows);
+    return status;
+}
+
+/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes. */
+static vlcache_status hand_over(vlci_compress *p, vlci_kv *kv) {
+    vlcache_status status = VLCACHE_OK;
+    if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
+    if (p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
+    vlci_summary_release(device_of(p), &p->room);
+    p->applied = !status;
     return status;
 }
 
@@ -445,9 +459,7 @@ static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
         vlci_heads h = heads_of(p, kv, l, 1);
         status = vlci_coding_write(p->coding, &h);
     }
-    if (!status) kv->codes = vlci_coding_finish(p->coding, kv->codes);
-    p->applied = !status;
-    return status;
+    return status ? status : hand_over(p, kv);
 }
 
 /* Layers whose budgets are known shrink. */
@@ -528,11 +540,7 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     bool known = !measures && !p->recipe.adaptive, last = layer == all - 1; /* what each head keeps */
     if (!status && vlci_quantise_wanted(&p->recipe) && (known || last))
         status = store(p, kv, known ? layer : 0, known ? 1 : all);
-    if (!status && last && p->quantising)
-        status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    if (last) vlci_summary_release(device_of(p), &p->room);
-    p->applied = !status && p->read == all;
-    return status;
+    return status || !last ? status : hand_over(p, kv);
 }
 
 /* What all layers may keep. */
@@ -554,14 +562,11 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
     if (layers > all - p->read) layers = all - p->read;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     status = shrink(p, kv, p->read, layers);
-    if (!status) p->read += layers;
-    if (!status && p->read < all) return VLCACHE_OK;
-    if (!status && p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
-    if (!status && vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
-    if (!status && p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    vlci_summary_release(device_of(p), &p->room); /* a share of the cache: not while it is used */
-    p->applied = !status;
-    return status;
+    if (status) return status;
+    p->read += layers;
+    if (p->read < all) return VLCACHE_OK;
+    if (vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
+    return status ? status : hand_over(p, kv);
 }
 
 vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
@@ -617,7 +622,7 @@ static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
 void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
     const vlci_compress_shape *s = shape_of(p);
     uint64_t rows = 0, biases = 0, n = (uint64_t)p->tokens, heads = (uint64_t)s->kv_heads;
-    uint64_t row_bytes = (uint64_t)s->head_dim * 2 * vlci_dtype_bytes(s->kv_dtype);
+    uint64_t row = row_bytes(s);
     for (int i = 0; i < n_heads(p); i++) {
         const vlci_keep *own = &p->now.own[i];
         rows += (uint64_t)(own->kept + own->centroids);
@@ -631,8 +636,8 @@ void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
         .fallback = p->fallback,
         .deferred = p->decoded,
         .budget_asked = p->recipe.budget,
-        .bytes_full = n * (uint64_t)s->layers * heads * row_bytes,
-        .bytes_kept = rows * row_bytes + biases * sizeof(cl_float),
+        .bytes_full = n * (uint64_t)s->layers * heads * row,
+        .bytes_kept = rows * row + biases * sizeof(cl_float),
         .bytes_peak = vlci_memory_peak(device_of(p)),
     };
     if (p->recipe.coded) add_codes(p, out);

@@ -5,10 +5,13 @@
  *     vlci_compress_open(device, &shape, &recipe, &kernels);       when a model or a policy is opened
  *     vlci_compress_create(&kernels, &recipe, &prompt, others, n, &plan);
  *     for each layer and part of the prompt:   attention;  vlci_compress_observe(plan, layer, &look);
- *     either, after each layer:                vlci_compress_read(plan, layer, kv);       where
- * vlci_compress_by_layer() or, when all is read:                    (recipe.defer times, for each layer of a
- * step: vlci_compress_observe_decode(plan, layer, &look);) vlci_compress_all(plan, kv), or
- * vlci_compress_some(plan, kv) between two tokens until plan->applied;
+ *     either, after each layer (where vlci_compress_by_layer()):
+ *                                              vlci_compress_read(plan, layer, kv);
+ *     or, when all is read:
+ *         recipe.defer times, for each layer of a step:
+ *                                              vlci_compress_observe_decode(plan, layer, &look);
+ *         at once:                             vlci_compress_all(plan, kv);
+ *         or between tokens, till plan->applied:  vlci_compress_some(plan, kv);
  *
  * Where the cache already holds rows (a second turn), those stay as they are, count in the softmax, and are
  * neither candidates nor counted entries: only the N new rows are. With an empty cache that is the paper
@@ -79,6 +82,8 @@ typedef struct vlci_compress {
     bool fallback;
     int n_grids;
     cl_mem grids;
+    int n_spared;                  /**< tokens that are no candidates */
+    cl_mem spared;                 /**< uchar [tokens]: not 0 where one is none; NULL: all are candidates */
     int read;                      /**< layers that are compressed; by layer, those that are read */
     int decoded;                   /**< tokens that were observed since the prompt */
     int behind;                    /**< rows behind the prompt's, in layers that are being compressed */

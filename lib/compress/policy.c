@@ -5,8 +5,8 @@
  *             -> ranges, and what goes together -> recipe
  *
  * A policy is a row of a table: how budgets are shared over layers, what tokens are scored by, whether kv
- * heads choose together, how scores are pooled, when the cache is compressed, what stands for the rest, and
- * how rows are stored.
+ * heads choose together, how scores are pooled, when the cache is compressed, what stands for the rest, how
+ * rows are stored, and which of them may go.
  */
 #include "compress/policy.h"
 
@@ -31,11 +31,11 @@
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
 #define EXACT                                                                                                \
-    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, 0, {                                                               \
+    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                       \
         0                                                                                                    \
     }
 #define CODED(run)                                                                                           \
-    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, 0, {                                                             \
+    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                     \
         0                                                                                                    \
     }
 
@@ -43,7 +43,7 @@
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, 0, {0}},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -120,6 +120,7 @@ static void fill_in(vlcache_compress_options *o, const vlcache_compress_options 
     if (o->defer == VLCACHE_AS_POLICY) o->defer = row->defer;
     if (!o->summary) o->summary = row->summary;
     if (!o->storage) o->storage = row->storage;
+    if (!o->candidates) o->candidates = row->candidates;
     fill_numbers(o, row);
 }
 
@@ -134,7 +135,8 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
                  {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
                  {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD},
-                 {"storage", (int)o->storage, VLCACHE_STORAGE_BITS}};
+                 {"storage", (int)o->storage, VLCACHE_STORAGE_BITS},
+                 {"candidates", (int)o->candidates, VLCACHE_CANDIDATES_TEXT}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         if (given[i].value < 0 || given[i].value > given[i].last)
             return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", given[i].name),
@@ -257,7 +259,8 @@ static vlcache_status check_together(const vlcache_compress_options *o) {
         bool scored;
     } needs[] = {{"selection", "per-head or per-layer", o->selection == VLCACHE_SELECTION_ADAPTIVE},
                  {"pooling", "none", o->pooling != VLCACHE_POOLING_NONE},
-                 {"defer", "none", o->defer > 0}};
+                 {"defer", "none", o->defer > 0},
+                 {"candidates", "all", o->candidates != VLCACHE_CANDIDATES_ALL}};
     for (size_t i = 0; i < sizeof needs / sizeof *needs && o->scoring == VLCACHE_SCORING_SINK_RECENT; i++) {
         size_t axis = 0;
         if (!needs[i].scored) continue;
@@ -292,6 +295,15 @@ static vlcache_status check_coded(const vlcache_compress_options *o) {
                                             axes[i].must));
     }
     return VLCACHE_OK;
+}
+
+/* A budget of bytes has no share of the candidates. */
+static vlcache_status check_candidates(const vlcache_compress_options *o) {
+    size_t axis = 0;
+    if (o->storage == VLCACHE_STORAGE_EXACT || o->candidates == VLCACHE_CANDIDATES_ALL) return VLCACHE_OK;
+    vlcache_status status = vlci_axis_find("candidates", &axis);
+    return status ? status
+                  : refuse_axis(o, axis, "must be all where rows are stored in few bits: take storage exact");
 }
 
 /* The policy that keeps everything takes nothing else. */
@@ -337,6 +349,7 @@ static vlcache_status resolve(const vlcache_compress_options *options, vlcache_c
     if (!row->allocation) return check_full(all);
     status = check_numbers(all);
     if (!status) status = check_coded(all);
+    if (!status) status = check_candidates(all);
     return status ? status : check_together(all);
 }
 
@@ -378,7 +391,10 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .quantised = o->storage == VLCACHE_STORAGE_BITS,
                           .key_bits = o->key_bits,
                           .value_bits = o->value_bits,
-                          .age = o->age};
+                          .age = o->age,
+                          .candidates = o->candidates == VLCACHE_CANDIDATES_VISUAL ? VLCI_CANDIDATES_VISUAL
+                                        : o->candidates == VLCACHE_CANDIDATES_TEXT ? VLCI_CANDIDATES_TEXT
+                                                                                   : VLCI_CANDIDATES_ALL};
     recipe.n_shares = o->n_shares;
     memcpy(recipe.shares, o->shares, sizeof recipe.shares);
     return recipe;

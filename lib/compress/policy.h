@@ -19,6 +19,12 @@ typedef enum vlci_scoring {
 } vlci_scoring;
 typedef enum vlci_pooling { VLCI_POOL_NONE, VLCI_POOL_LINE, VLCI_POOL_GRID } vlci_pooling;
 
+typedef enum vlci_candidates {
+    VLCI_CANDIDATES_ALL,
+    VLCI_CANDIDATES_VISUAL,
+    VLCI_CANDIDATES_TEXT
+} vlci_candidates;
+
 /** Options with every axis filled in, as numbers. No strings but static ones. */
 typedef struct vlci_recipe {
     const char *policy;
@@ -50,6 +56,7 @@ typedef struct vlci_recipe {
     int key_bits, value_bits;
     int age; /**< of quantised: decoded rows, in blocks of that many, that go to few bits when as many younger
                 ones are there; 0: they stay as they are */
+    vlci_candidates candidates;
     int n_shares; /**< of an allocation by layers: of the model's layers */
     double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;

@@ -1,7 +1,8 @@
 /*
  * pool.c - the scores that tokens are chosen by, from those that were seen.
  *
- *     seen [heads][N] -> (summed over kv heads) -> (largest of each window) -> chosen by
+ *     seen [heads][N] -> (summed over kv heads) -> (largest of each window) -> (infinite where a token is no
+ *             candidate) -> chosen by
  *
  * In: raw scores of some layers, which stay as they are. Out: buffers of their own, good until the next call.
  */
@@ -14,12 +15,15 @@ vlcache_status vlci_pool_open(vlcache_device *device, const vlci_recipe *r, vlci
         status = vlci_kernel_get(device, "pool.cl", "pool_line", "", &k->line);
     if (!status && r->pooling == VLCI_POOL_GRID)
         status = vlci_kernel_get(device, "pool.cl", "pool_grid", "", &k->grid);
+    if (!status && r->candidates != VLCI_CANDIDATES_ALL)
+        status = vlci_kernel_get(device, "pool.cl", "pool_spare", "", &k->spare);
     return status;
 }
 
 void vlci_pooled_release(vlcache_device *device, vlci_pooled *p) {
     vlci_memory_release(device, &p->merged);
     vlci_memory_release(device, &p->windows);
+    vlci_memory_release(device, &p->spared);
     *p = (vlci_pooled){0};
 }
 
@@ -68,5 +72,24 @@ vlcache_status vlci_pool(const vlci_heads *h, const vlci_pool_kernels *k, const 
         *score = p->windows;
         *at = 0;
     }
+    return status;
+}
+
+vlcache_status vlci_pool_spare(const vlci_heads *h, const vlci_pool_kernels *k, cl_mem spared, vlci_pooled *p,
+                               cl_mem *score, size_t *at) {
+    size_t n = (size_t)vlci_heads_n(h), tokens = (size_t)h->tokens;
+    vlcache_status status = VLCACHE_OK;
+    if (!*score || !spared) return VLCACHE_OK;
+    if ((int)n > p->spared_heads) {
+        vlci_memory_release(h->device, &p->spared);
+        status = vlci_memory_create(h->device, n * tokens * sizeof(cl_float), "compression: spared scores",
+                                    &p->spared);
+        p->spared_heads = status ? 0 : (int)n;
+    }
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->spare, vlci_grid_over(k->spare, tokens, n, 1), VLCI_MEM(*score),
+                             VLCI_U32(*at), VLCI_I32(h->tokens), VLCI_MEM(spared), VLCI_MEM(p->spared));
+    *score = p->spared;
+    *at = 0;
     return status;
 }

@@ -95,18 +95,18 @@ void vlci_quantise_budget(const vlci_recipe *r, const vlci_compress_shape *s, in
     double room = r->budget * tokens * (double)n_heads(s) * page_bytes(s->head_dim, s->kv_dtype);
     vlci_recipe rows = vlci_quantise_rows(r, s->head_dim, s->kv_dtype);
     double low = 0.0, high = rows.budget;
-    vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+    vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
     if (layers < s->layers || (double)bytes_of(r, s, layer) <= room) return;
     for (int i = 0; i < STEPS; i++) {
         rows.budget = (low + high) / 2.0;
-        vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+        vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
         if ((double)bytes_of(r, s, layer) <= room)
             low = rows.budget;
         else
             high = rows.budget;
     }
     rows.budget = low;
-    vlci_budget_share(&rows, tokens, layers, s->layers, layer);
+    vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
 }
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
@@ -218,30 +218,6 @@ vlcache_status vlci_quantising_write(vlci_quantising *q, const vlci_heads *h) {
 
 /* ---- what stays in pages ------------------------------------------------------------------------------- */
 
-/* Into other pages: where heads have biases, or share pages. */
-static vlcache_status move_rest(vlci_quantising *q, const vlci_compact_kernels *compact, vlci_heads *h,
-                                const vlci_stay *stay, cl_mem to, vlci_kv *kv) {
-    int n = vlci_heads_n(h), first = vlci_heads_first(h);
-    vlci_kv_next next = {0};
-    int *rows = vlci_alloc(2 * (size_t)n, sizeof *rows);
-    if (!rows) return vlci_fail_memory("quantised rows");
-    for (int i = 0; i < n; i++) {
-        rows[n + i] = q->none[first + i].before;
-        rows[i] = rows[n + i] + stay->decoded;
-    }
-    vlcache_status status = vlci_kv_replace(kv, h->layer, h->layers, rows, rows + n, false, to, &next);
-    if (!status) {
-        h->kv = vlci_kv_layer(kv, h->layer); /* the pool may have grown */
-        status = vlci_compact(h, compact, stay, to);
-    }
-    if (status)
-        vlci_kv_next_release(kv, &next);
-    else
-        vlci_kv_replaced(kv, &next);
-    vlci_free(rows);
-    return status;
-}
-
 vlcache_status vlci_quantising_drop(vlci_quantising *q, const vlci_compact_kernels *compact,
                                     const vlci_heads *heads, int decoded, cl_mem positions, cl_mem to,
                                     vlci_kv *kv) {
@@ -249,11 +225,11 @@ vlcache_status vlci_quantising_drop(vlci_quantising *q, const vlci_compact_kerne
     vlci_stay stay = {positions, q->held, positions, decoded};
     h.own = q->none;
     h.keep = q->keep;
-    if (q->quants->biased || vlci_kv_shared(kv, h.layer, h.layers, q->none))
-        return move_rest(q, compact, &h, &stay, to, kv);
-    vlcache_status status = vlci_squeeze(&h, compact, &stay);
-    for (int i = 0; i < vlci_heads_n(&h) && !status; i++)
-        vlci_kv_cut(kv, h.layer, i, q->none[vlci_heads_first(&h) + i].before + decoded);
+    if (!q->quants->biased && !vlci_kv_shared(kv, h.layer, h.layers, q->none))
+        return vlci_compact_within(&h, compact, &stay, kv);
+    vlci_kv_next next;
+    vlcache_status status = vlci_compact_into(&h, compact, &stay, h.layer, to, kv, &next);
+    if (!status) vlci_kv_replaced(kv, &next);
     return status;
 }
 

@@ -90,6 +90,12 @@ int vlci_rows_from(const vlci_rows *rows, int row) {
     return from;
 }
 
+bool vlci_rows_visual(const vlci_compress_prompt *p, int row, int *next) {
+    if (p->visual) return *next < p->n_visual && p->visual[*next] == row ? ++*next : false;
+    if (!p->text_rows) return row < p->tokens - p->text;
+    return *next < p->text && p->text_rows[*next] == row ? !++*next : true;
+}
+
 void vlci_rows_release(vlci_rows *rows) {
     vlci_free(rows->entry);
     *rows = (vlci_rows){0};

@@ -49,6 +49,9 @@ bool vlci_rows_equal(const vlci_rows *a, const vlci_rows *b);
 /** Index of the first entry of a row that is at least `row`; n: none is. */
 int vlci_rows_from(const vlci_rows *rows, int row);
 
+/** Whether a token is visual, asked of all of them in order; `*next`: 0 for the first, then left alone. */
+bool vlci_rows_visual(const vlci_compress_prompt *prompt, int row, int *next);
+
 void vlci_rows_release(vlci_rows *rows);
 
 #endif

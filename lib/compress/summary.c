@@ -1,8 +1,9 @@
 /*
  * summary.c - centroids that stand for the rows a head does not keep.
  *
- *     evicted rows -> seeds -> members -> means -> (nearest mean -> members -> means) x iterations -> rows
- * and biases
+ *     evicted rows -> seeds -> members -> means
+ *         -> (nearest mean -> members -> means) x iterations
+ *         -> rows and biases
  *
  * Seeds are runs of neighbours ("kmeans"), or rows far from one another ("spread"). In: the rows of some
  * heads, the kept positions, the scores. Out: the centroids' rows in other pages, behind the kept ones, and

@@ -1,8 +1,8 @@
 /*
  * topk.c - which tokens each kv head keeps.
  *
- *     kept(kv) = the recent(l) last tokens, the sinks and the best-scored others, ascending; ties: the lower
- * wins
+ *     kept(kv) = the recent(l) last tokens, the sinks and the best-scored others, ascending
+ *                (of equal scores the lower position)
  *
  * In: scores, on the device. Out: positions, on the device. Two rungs: "group", a work-group for each kv
  * head, and "single", one work-item, where that is a whole core.

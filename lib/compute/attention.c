@@ -2,8 +2,8 @@
  * attention.c - launches attention over cached rows: which rung, and in which pieces.
  *
  *     few query rows ----> split, or split_wide on processors; attention_merge when the keys are divided
- *     many query rows ---> wide on processors, wgmma where the device and the shape allow it, tile where a
- * work-group can have one, else rows
+ *     many query rows ---> wide on processors, wgmma where the device and the shape allow it,
+ *                          tile where a work-group can have one, else rows
  */
 #include "compute/attention.h"
 

@@ -1,8 +1,9 @@
 /**
  * status.h - how a failure is raised inside the library.
  *
- *     if (bad) return vlci_refuse(VLCACHE_E_FORMAT, file, "hidden_size", VLCI_VALUE("%d", v), "must be from
- * %d to %d", low, high); if (bad) return vlci_fail(VLCACHE_E_DEVICE, "%s: %s", kernel, vlci_cl_error(code));
+ *     if (bad) return vlci_refuse(VLCACHE_E_FORMAT, file, "hidden_size", VLCI_VALUE("%d", v),
+ *                                 "must be from %d to %d", low, high);
+ *     if (bad) return vlci_fail(VLCACHE_E_DEVICE, "%s: %s", kernel, vlci_cl_error(code));
  */
 #ifndef VLCI_CORE_STATUS_H
 #define VLCI_CORE_STATUS_H

@@ -1,8 +1,7 @@
 /*
  * team.c - threads that take the items of a list, each the next that nobody has begun.
  *
- *     run: list = (n, task) --> wake all --> every member: next++ until n --> the last to end wakes the
- * caller
+ *     run: list = (n, task) --> wake all --> every member: next++ until n --> the last wakes the caller
  */
 #include "core/team.h"
 

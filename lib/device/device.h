@@ -4,8 +4,8 @@
  *
  *     const vlci_kernel *k;
  *     status = vlci_kernel_get(device, "norm.cl", "rms_norm", "-DROWS=1", &k);
- *     status = VLCI_LAUNCH(device, k, VLCI_GRID1(rows * 64, 64), VLCI_MEM(x), VLCI_MEM(w), VLCI_I32(n),
- * VLCI_F32(eps));
+ *     status = VLCI_LAUNCH(device, k, VLCI_GRID1(rows * 64, 64),
+ *                          VLCI_MEM(x), VLCI_MEM(w), VLCI_I32(n), VLCI_F32(eps));
  */
 #ifndef VLCI_DEVICE_DEVICE_H
 #define VLCI_DEVICE_DEVICE_H

@@ -1,8 +1,8 @@
 /*
  * engine.c - many sequences: who begins, who reads, who gets a token.
  *
- *     step:   begin those that wait, in their order, as memory allows  ->  a piece of the oldest prompt  ->
- * a token each
+ *     step:   begin those that wait, in their order, as memory allows
+ *             ->  a piece of the oldest prompt  ->  a token each
  *
  * A turn begins when the pages that it may ever come to need are free and not promised to turns that run
  * already: so none has to be stopped on its way for lack of memory, and nobody overtakes who waits.
@@ -60,6 +60,10 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            "is not supported with %s, whose pictures lie in layers of cross-attention: %s",
                            model->family->name,
                            few ? "take storage exact" : "no row of a picture is more recent than another");
+    if ((c->crosses || !model->config.eyes) && recipe->candidates != VLCI_CANDIDATES_ALL)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "compress.candidates", NULL,
+                           "must be all with %s: no prompt has visual tokens and text side by side",
+                           model->family->name);
     return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
 }
 

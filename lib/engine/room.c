@@ -132,7 +132,7 @@ vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
 }
 
 vlcache_status vlci_turn_make_room(vlcache_sequence *s) {
-    int rows = answer_rows(s, s->kv.length - s->answer.n_tokens + 1);
+    int rows = answer_rows(s, s->kv.length - s->reply.n + 1);
     if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
     return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows < ROOM ? rows : ROOM);
 }

@@ -78,18 +78,13 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     vlci_free(s->images);
     vlci_free(s->videos);
     vlci_free(s->message);
-    vlci_free(s->text);
-    vlci_free(s->tokens);
-    vlci_free(s->losses);
+    vlci_reply_release(&s->reply);
     s->images = NULL;
     s->videos = NULL;
-    s->message = s->text = NULL;
-    s->text_bytes = s->text_room = 0;
-    s->tokens = NULL;
-    s->losses = NULL;
+    s->message = NULL;
     s->answer = (vlcache_answer){0};
     s->status = VLCACHE_OK;
-    s->ended = s->looked = s->waiting = s->stopped = false;
+    s->ended = s->looked = s->waiting = false;
 }
 
 bool vlci_sequence_ends(const vlcache_sequence *s, int32_t token) {
@@ -116,10 +111,64 @@ void vlci_sequence_release(vlcache_sequence *s) {
     vlci_reading_release(&s->reading);
     vlci_recall_release(&s->recall);
     vlci_memory_release(s->shared->model->device, &s->features);
-    vlci_detokenizer_destroy(&s->stream);
     vlci_sequence_forget(s);
     vlci_kv_release(&s->kv);
     vlci_step_forget(&s->shared->step);
+}
+
+/* ---- what it came to ----------------------------------------------------------------------------------- */
+
+static void describe_cache(vlcache_sequence *s) {
+    const vlci_kv_shape *shape = &s->shared->pool.shape;
+    vlcache_answer *a = &s->answer;
+    a->compressed = vlci_sequence_plan(s) != NULL;
+    if (a->compressed) {
+        vlci_compress_stats(vlci_sequence_plan(s), &a->compress);
+        if (s->portions) vlci_portions_stats(s->portions, vlci_sequence_plan(s), &a->compress);
+        return;
+    }
+    uint64_t row = 2 * (uint64_t)shape->kv_heads * (uint64_t)shape->head_dim * vlci_dtype_bytes(shape->dtype);
+    int layers = vlci_sequence_layers(s), tokens = vlci_sequence_tokens(s);
+    a->compress = (vlcache_compress_stats){.layers = layers,
+                                           .kv_heads = shape->kv_heads,
+                                           .tokens = tokens,
+                                           .tau = s->prompt.after,
+                                           .budget_asked = 1.0,
+                                           .budget_kept = 1.0,
+                                           .bytes_full = (uint64_t)tokens * (uint64_t)layers * row,
+                                           .bytes_peak = vlci_memory_peak(s->shared->model->device)};
+    a->compress.bytes_kept = a->compress.bytes_full;
+}
+
+static void describe_recall(vlcache_sequence *s) {
+    if (!s->recalls) return;
+    s->answer.recall = (vlcache_recall_stats){.tokens = s->earlier,
+                                              .saves = !s->shared->model->device->caps.info.unified_memory,
+                                              .host_bytes = vlci_store_bytes(s->kv.store),
+                                              .upload_bytes = s->recall.bytes,
+                                              .upload_ms = s->recall.ms,
+                                              .staging_bytes = s->recall.most};
+}
+
+void vlci_sequence_describe(vlcache_sequence *s) {
+    const vlci_kv_pool *pool = &s->shared->pool;
+    uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
+    vlcache_answer *a = &s->answer;
+    describe_cache(s);
+    describe_recall(s);
+    a->text = s->reply.text;
+    a->tokens = s->reply.tokens;
+    a->n_tokens = s->reply.n;
+    a->losses = s->reply.losses;
+    a->prompt_tokens = s->prompt.n;
+    a->visual_tokens = s->prompt.visual;
+    a->post_vision_tokens = s->prompt.after;
+    a->context_tokens = s->kv.length + (s->open >= 0);
+    a->timings.build = vlci_kernel_build_seconds(s->shared->model->device) * 1e3 - s->built;
+    a->kv_bytes = vlci_kv_bytes(&s->kv);
+    a->kv_bytes_peak = (pool->elastic ? pool->most_bytes + vlci_quants_all_bytes(s->kv.quants)
+                                      : (uint64_t)s->kv.most * page + vlci_kv_few_bytes(&s->kv)) +
+                       a->recall.staging_bytes;
 }
 
 vlcache_sequence_state vlcache_sequence_state_of(const vlcache_sequence *sequence) {

@@ -13,6 +13,7 @@
 #include "engine/portions.h"
 #include "engine/prompt.h"
 #include "engine/read.h"
+#include "engine/reply.h"
 #include "engine/step.h"
 #include "vlcache/engine.h"
 
@@ -69,19 +70,14 @@ struct vlcache_sequence {
     const vlci_recipe *recipes;
     size_t n_plans;
     bool waiting; /* compression waits for decoded tokens, or goes on between them */
-    bool stopped; /* on_text wants no more */
-    vlci_detokenizer *stream;
+    vlci_reply reply;
     double start, built; /* when it was asked; build milliseconds before */
 
     /* what became of it */
     bool ended;
     vlcache_status status;
-    char *message; /* of a failure */
-    vlcache_answer answer;
-    char *text; /* answer.text */
-    size_t text_bytes, text_room;
-    int32_t *tokens; /* answer.tokens */
-    float *losses;   /* answer.losses */
+    char *message;         /* of a failure */
+    vlcache_answer answer; /* its arrays are the reply's */
 };
 
 /** Layer and head count for messages and checks. */
@@ -122,10 +118,13 @@ void vlci_sequence_take_back(vlcache_sequence *sequence);
 /** Drops what the last turn left for the caller. */
 void vlci_sequence_forget(vlcache_sequence *sequence);
 
+/** Fills the answer of a turn that has ended well, but for how it ended and its times. */
+void vlci_sequence_describe(vlcache_sequence *sequence);
+
 /** Releases all but the sequence itself. */
 void vlci_sequence_release(vlcache_sequence *sequence);
 
-/* ---- turn.c: the parts of a turn, in their order ------------------------------------------------------- */
+/* ---- ask.c --------------------------------------------------------------------------------------------- */
 
 /** Lays the turn out; state: waiting. Errors: those of vlcache_sequence_ask() but memory; nothing has changed
  * then. */
@@ -134,6 +133,15 @@ vlcache_status vlci_turn_ask(vlcache_sequence *sequence, const vlcache_prompt *p
 
 /** How many tokens the turn would have, laid out and put away again. Errors: as vlci_turn_ask(). */
 vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt *prompt, int *tokens);
+
+/* ---- plans.c ------------------------------------------------------------------------------------------- */
+
+/** Makes s->plans, where anything may go of the turn's prompt, or of the part of it that is read next.
+ * Errors: those of vlci_compress_create(), VLCACHE_E_UNSUPPORTED (a sliding window that is shorter than the
+ * prompt). */
+vlcache_status vlci_turn_plan(vlcache_sequence *sequence, const vlci_prompt *prompt);
+
+/* ---- turn.c, hearing.c: the parts of a turn, in their order -------------------------------------------- */
 
 /** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
 vlcache_status vlci_turn_begin(vlcache_sequence *sequence);

@@ -2,8 +2,9 @@
  * cache.h (internal) - the KV cache of one sequence. How many rows each (layer, kv head) holds is one thing,
  * the logical position of the next token another: compaction changes the first, never the second.
  *
- *     vlci_kv_reserve(&kv, 0, layers, n);   pages for n more rows;  vlci_kv_view(&kv, layer, &view);  kernels
- * append rows vlci_kv_append(&kv, 0, layers, n);    now they count
+ *     vlci_kv_reserve(&kv, 0, layers, n);    pages for n more rows
+ *     view = vlci_kv_layer(&kv, layer);      kernels append rows
+ *     vlci_kv_append(&kv, 0, layers, n);     now they count
  *
  * Still layers (vlci_kv_pool_still()) are passed over by what reserves, appends and counts rows of the text:
  * they hold what vlci_kv_refill() has made room for.

@@ -3,9 +3,10 @@
  * same rows of one turn. They stand in front of the rows in pages, never change, and are shared by forks and
  * marks.
  *
- *     visual   key(j) = R(ref(run of j)) (mean + sum over i of factor[i] level(j, i) basis[i])    values:
- * without R level  = code + 1/2 - 2^(bits - 1), as cl/shared.h lays codes out text     row(j) = scale(j)
- * byte(j, .)
+ *     visual   key(j) = R(ref(run of j)) (mean + sum over i of factor[i] level(j, i) basis[i])
+ *              value(j): the same without R
+ *              level = code + 1/2 - 2^(bits - 1), as cl/shared.h lays codes out
+ *     text     row(j) = scale(j) byte(j, .)
  *
  * R turns by the phase of a run's middle row, so that a query is turned back and projected once a run.
  *

@@ -1,8 +1,9 @@
 /*
  * anyres.c - the settings, the geometry and the pixels of pictures cut into tiles.
  *
- *     tiles: the whole picture squeezed to side x side; then the picture fitted into the best pinpoint,
- * centred on black, cut into side x side tiles, row by row
+ *     tiles: the whole picture squeezed to side x side;
+ *            then the picture fitted into the best pinpoint, centred on black,
+ *            cut into side x side tiles, row by row
  *
  * What shows nothing but padding is left out of the layout: transformers' unpad_image().
  */

@@ -1,18 +1,21 @@
 /*
- * clip.c - which frames of a video are seen.
+ * clip.c - which frames of a video are seen, and what the families' ways of seeing them share.
  *
  *     by rate:    n = frames / fps of the video * fps asked for, between least and most, down to whole steps
  *     parts:      frame i = i * frames / n, cut        ends:  i * (frames - 1) / (n - 1), to the nearest
  *     middle:     (i + 1 / 2) * frames / n, cut
- *     both:       n = seconds * fps asked for, to the nearest, at most so many; first + i * (last - first) /
- * (n - 1), cut, each frame once
+ *     both:       n = seconds * fps asked for, to the nearest, at most so many;
+ *                 first + i * (last - first) / (n - 1), cut, each frame once
  */
 #include "models/clip.h"
 
 #include <math.h>
 
 #include "core/alloc.h"
+#include "models/config.h"
 #include "vlcache/video.h"
+
+enum { PART_PATCHES = 1 << 14 }; /* of a look */
 
 vlcache_status vlci_clip_read_fps(const vlci_scope *scope, double *fps) {
     const json_t *value = vlci_json_value(scope, "fps");
@@ -35,6 +38,21 @@ vlcache_status vlci_clip_read(const vlci_scope *scope, vlci_clip_choice *choice)
     if (status || !samples) return status;
     choice->fps = frames ? 0 : fps;
     choice->frames = frames;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_clip_read_squares(const vlci_scope *scope, int side, vlci_processor *p,
+                                      vlci_clip_choice *choice, vlci_config *config) {
+    *p = (vlci_processor)VLCI_PROCESSOR_CLIP;
+    p->crop = false;
+    p->shortest_edge = 0;
+    p->resize_width = p->resize_height = scope->object ? 384 : side;
+    vlcache_status status = vlci_processor_read(scope, p);
+    if (!status) status = vlci_clip_read(scope, choice);
+    if (status || (p->resize && !p->crop && p->resize_width == side && p->resize_height == side))
+        return status;
+    config->video_token = -1;
+    config->no_videos = "this checkpoint's video processor makes frames that its tower does not take";
     return VLCACHE_OK;
 }
 
@@ -116,6 +134,18 @@ vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_
     if (!clip->frame) return vlci_fail_memory("frames of a video");
     for (int i = 0; i < clip->n; i++) clip->frame[i] = frame_at(choice, clip, i);
     return VLCACHE_OK;
+}
+
+int vlci_clip_at_once(int patches) {
+    return patches < PART_PATCHES ? PART_PATCHES / patches : 1;
+}
+
+vlcache_status vlci_clip_prepare(const vlci_processor *processor, const vlci_view *view,
+                                 vlcache_image *const *frames, int n, vlci_pixels *out) {
+    vlcache_status status = vlci_pixels_create(n, view->columns, view->rows, out);
+    for (int i = 0; i < n && !status; i++) status = vlci_pixels_fill(processor, frames[i], view, i, out);
+    if (status) vlci_pixels_release(out);
+    return status;
 }
 
 void vlci_clip_release(vlci_clip *clip) {

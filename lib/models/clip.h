@@ -10,6 +10,7 @@
 
 #include "checkpoint/json.h"
 #include "models/family.h"
+#include "picture/prepare.h"
 
 typedef struct vlci_clip {
     int width, height; /**< of a frame, pixels */
@@ -92,6 +93,20 @@ vlcache_status vlci_clip_read_fps(const vlci_scope *scope, double *fps);
 /** choose() of a processor: what is asked goes before what it says. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_asked *asked,
                                 vlci_clip *clip);
+
+/** The same, and the steps, of a video processor that squeezes each frame to a tower's square of `side`
+ * pixels; values that no file names are CLIP's. Frames that do not become such squares leave `config` without
+ * videos: such files come with processors that nobody has set. Errors: VLCACHE_E_FORMAT,
+ * VLCACHE_E_UNSUPPORTED. */
+vlcache_status vlci_clip_read_squares(const vlci_scope *scope, int side, vlci_processor *processor,
+                                      vlci_clip_choice *choice, vlci_config *config);
+
+/** at_once() of frames, or steps, of `patches` patches each: what a look takes grows with them. */
+int vlci_clip_at_once(int patches);
+
+/** prepare() by one view of each frame. Errors: those of vlci_pixels_fill(), `*out` is then zeroed. */
+vlcache_status vlci_clip_prepare(const vlci_processor *processor, const vlci_view *view,
+                                 vlcache_image *const *frames, int n, vlci_pixels *out);
 
 /** Frees and zeroes. */
 void vlci_clip_release(vlci_clip *clip);

@@ -2,9 +2,11 @@
  * internvl.c - the family of InternVL, as transformers has it ("-hf"): the picture in a grid of tiles of the
  * nearest shape, then whole.
  *
- *     tiles:  the picture squeezed to columns x rows tiles, row by row; then, where they are several,
- * squeezed to one more layout: <img> tokens ... </img>
- *     video:  each frame squeezed to a tile       layout: Frame1: <img> tokens </img> \n Frame2: ...
+ *     tiles:  the picture squeezed to columns x rows tiles, row by row;
+ *             then, where they are several, squeezed to one more
+ *             layout: <img> tokens ... </img>
+ *     video:  each frame squeezed to a tile
+ *             layout: Frame1: <img> tokens </img> \n Frame2: ...
  *
  * InternViT without its class token -> squares of patches (pixel shuffle) -> LN, two matrices.
  */
@@ -97,29 +99,17 @@ static vlcache_status read_shift(const vlci_scope *scope, bool *middle) {
     return VLCACHE_OK;
 }
 
-/* Frames that do not become what the tower takes leave the checkpoint without videos: such files come with
- * processors that nobody has set. */
 static vlcache_status read_videos(vlci_hub *hub, vlci_config *config) {
     internvl *eyes = config->eyes;
-    vlci_processor *p = &eyes->frames;
-    int side = eyes->all.vision.image_size;
     vlci_scope video;
     vlcache_status status = vlci_hub_video(hub, &video);
-    *p = (vlci_processor)VLCI_PROCESSOR_CLIP;
-    p->crop = false;
-    p->shortest_edge = 0;
-    p->resize_width = p->resize_height = video.object ? 384 : side;
+    config->video_token = VLCI_TOKEN_OF_MARK;
     eyes->choice = (vlci_clip_choice){
         .frames = 8, .least = 1, .most = VLCACHE_VIDEO_MAX_FRAMES, .step = 1, .middle = true};
-    if (!status) status = vlci_processor_read(&video, p);
-    if (!status) status = vlci_clip_read(&video, &eyes->choice);
-    if (!status) status = read_shift(&video, &eyes->choice.middle);
-    config->video_token = VLCI_TOKEN_OF_MARK;
-    if (status || (p->resize && !p->crop && p->resize_width == side && p->resize_height == side))
-        return status;
-    config->video_token = -1;
-    config->no_videos = "this checkpoint's video processor makes frames that its tower does not take";
-    return VLCACHE_OK;
+    if (!status)
+        status =
+            vlci_clip_read_squares(&video, eyes->all.vision.image_size, &eyes->frames, &eyes->choice, config);
+    return status ? status : read_shift(&video, &eyes->choice.middle);
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
@@ -258,16 +248,13 @@ static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
 
 /* ---- videos -------------------------------------------------------------------------------------------- */
 
-enum { PART_PATCHES = 1 << 14 }; /* of a look: what it takes grows with them */
-
 static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
     return vlci_clip_choose(&((const internvl *)config->eyes)->choice, asked, clip);
 }
 
 static int at_once(const vlci_config *config, const vlci_clip *clip) {
-    int frames = PART_PATCHES / vlci_vit_rows(&((const internvl *)config->eyes)->all.vision);
     (void)clip;
-    return frames > 1 ? frames : 1;
+    return vlci_clip_at_once(vlci_vit_rows(&((const internvl *)config->eyes)->all.vision));
 }
 
 /* "</img>\nFrame2: <img>" and the tokens behind it; first[frame] is the entry of the first. */
@@ -309,12 +296,8 @@ static vlcache_status layout_video(const vlci_config *config, const vlci_clip *c
 static vlcache_status prepare_frames(const vlci_config *config, const vlci_clip *clip,
                                      vlcache_image *const *frames, int n, vlci_pixels *out) {
     const internvl *eyes = config->eyes;
-    int side = eyes->all.vision.image_size;
-    vlci_view view = whole_view(eyes, clip->width, clip->height);
-    vlcache_status status = vlci_pixels_create(n, side, side, out);
-    for (int i = 0; i < n && !status; i++) status = vlci_pixels_fill(&eyes->frames, frames[i], &view, i, out);
-    if (status) vlci_pixels_release(out);
-    return status;
+    const vlci_view view = whole_view(eyes, clip->width, clip->height);
+    return vlci_clip_prepare(&eyes->frames, &view, frames, n, out);
 }
 
 static vlcache_status look_at_frames(const vlci_config *config, const vlci_clip *clip,

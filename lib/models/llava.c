@@ -1,8 +1,8 @@
 /*
  * llava.c - the family of LLaVA-1.5: one picture, one square tile.
  *
- *     CLIP tower (an early layer's features, with or without the class token) -> two matrices -> visual
- * tokens layout: (class) | patches x patches, row by row
+ *     CLIP tower (an early layer's features, with or without the class token) -> two matrices -> tokens
+ *     layout: (class) | patches x patches, row by row
  *
  * llava_next.c shares the tower, the projector and most settings.
  */

@@ -49,27 +49,14 @@ static vlcache_status read_most(const vlci_scope *root, vlci_llava *eyes) {
     return VLCACHE_OK;
 }
 
-/* Frames that do not become what the tower takes leave the checkpoint without videos: such files come with
- * processors that nobody has set. */
 static vlcache_status read_videos(vlci_hub *hub, vlci_config *config) {
     vlci_llava *eyes = config->eyes;
-    vlci_processor *p = &eyes->frames;
-    int side = eyes->vision.image_size;
     vlci_scope video;
-    *p = (vlci_processor)VLCI_PROCESSOR_CLIP;
-    p->crop = false;
-    p->shortest_edge = 0;
     vlcache_status status = vlci_config_read_video_token(&hub->config, 151647, config);
     if (!status) status = vlci_hub_video(hub, &video);
-    p->resize_width = p->resize_height = video.object ? 384 : side;
     eyes->choice = (vlci_clip_choice){.frames = 32, .least = 1, .most = VLCACHE_VIDEO_MAX_FRAMES, .step = 1};
-    if (!status) status = vlci_processor_read(&video, p);
-    if (!status) status = vlci_clip_read(&video, &eyes->choice);
-    if (status || (p->resize && !p->crop && p->resize_width == side && p->resize_height == side))
-        return status;
-    config->video_token = -1;
-    config->no_videos = "this checkpoint's video processor makes frames that its tower does not take";
-    return VLCACHE_OK;
+    if (status) return status;
+    return vlci_clip_read_squares(&video, eyes->vision.image_size, &eyes->frames, &eyes->choice, config);
 }
 
 static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
@@ -295,16 +282,15 @@ static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
 
 /* ---- videos -------------------------------------------------------------------------------------------- */
 
-enum { PART_PATCHES = 1 << 14, MOST_ROWS = 1 << 24 }; /* of a look, which grows with them; of a video */
+enum { MOST_ROWS = 1 << 24 }; /* of a video */
 
 static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
     return vlci_clip_choose(&((const vlci_llava *)config->eyes)->choice, asked, clip);
 }
 
 static int at_once(const vlci_config *config, const vlci_clip *clip) {
-    int frames = PART_PATCHES / vlci_vit_rows(&((const vlci_llava *)config->eyes)->vision);
     (void)clip;
-    return frames > 1 ? frames : 1;
+    return vlci_clip_at_once(vlci_vit_rows(&((const vlci_llava *)config->eyes)->vision));
 }
 
 /* Tokens a side of a frame. */
@@ -358,14 +344,10 @@ static vlcache_status layout_video(const vlci_config *config, const vlci_clip *c
 static vlcache_status prepare_frames(const vlci_config *config, const vlci_clip *clip,
                                      vlcache_image *const *frames, int n, vlci_pixels *out) {
     const vlci_llava *eyes = config->eyes;
-    int side = eyes->vision.image_size;
     vlci_view view;
     *out = (vlci_pixels){0};
     vlcache_status status = vlci_view_make(&eyes->frames, clip->width, clip->height, &view);
-    if (!status) status = vlci_pixels_create(n, side, side, out);
-    for (int i = 0; i < n && !status; i++) status = vlci_pixels_fill(&eyes->frames, frames[i], &view, i, out);
-    if (status) vlci_pixels_release(out);
-    return status;
+    return status ? status : vlci_clip_prepare(&eyes->frames, &view, frames, n, out);
 }
 
 /* The newline stands behind the last frame. */

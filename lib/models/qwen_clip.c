@@ -10,8 +10,6 @@
 #include "core/alloc.h"
 #include "models/entries.h"
 
-enum { PART_PATCHES = 1 << 14 }; /* of a look: what it takes grows with them */
-
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
 const vlci_qwen_clip vlci_qwen2_clip = {.processor = VLCI_PROCESSOR_CLIP,
@@ -110,8 +108,7 @@ static int at_once(const vlci_config *config, const vlci_clip *clip) {
     const vlci_qwen_vl *eyes = config->eyes;
     vlci_view view;
     int patches = fit(eyes, clip, &view) ? 0 : patches_of(eyes, &view);
-    int steps = patches ? PART_PATCHES / patches : 1;
-    return (steps > 1 ? steps : 1) * eyes->vision.step;
+    return (patches ? vlci_clip_at_once(patches) : 1) * eyes->vision.step;
 }
 
 /* ---- layouts ------------------------------------------------------------------------------------------- */
@@ -176,11 +173,7 @@ static vlcache_status prepare(const vlci_config *config, const vlci_clip *clip, 
     vlci_view view;
     *out = (vlci_pixels){0};
     vlcache_status status = fit(eyes, clip, &view);
-    if (!status) status = vlci_pixels_create(n, view.width, view.height, out);
-    for (int i = 0; i < n && !status; i++)
-        status = vlci_pixels_fill(&eyes->clip.processor, frames[i], &view, i, out);
-    if (status) vlci_pixels_release(out);
-    return status;
+    return status ? status : vlci_clip_prepare(&eyes->clip.processor, &view, frames, n, out);
 }
 
 /* A part of whole steps: each has its tokens in the order of the first step's. */

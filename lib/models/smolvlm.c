@@ -144,16 +144,15 @@ static vlcache_status write_words(const vlci_clip *clip, char **text) {
 
 /* ---- videos -------------------------------------------------------------------------------------------- */
 
-enum { PART_PATCHES = 1 << 14, LARGEST_EDGE = 4096 }; /* of a look, which grows with them; of a resize */
+enum { LARGEST_EDGE = 4096 }; /* of a resize */
 
 static vlcache_status choose(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip) {
     return vlci_clip_choose(&((const vlci_idefics3 *)config->eyes)->choice, asked, clip);
 }
 
 static int at_once(const vlci_config *config, const vlci_clip *clip) {
-    int frames = PART_PATCHES / vlci_vit_rows(&((const vlci_idefics3 *)config->eyes)->all.vision);
     (void)clip;
-    return frames > 1 ? frames : 1;
+    return vlci_clip_at_once(vlci_vit_rows(&((const vlci_idefics3 *)config->eyes)->all.vision));
 }
 
 /* All frames; first[frame] is the entry of its first token. */

@@ -3,9 +3,9 @@
  * last, so that the decoder behind only ever sees whole files of a known size.
  *
  *     JPEG  SOI, segments {FF, marker, length}, SOS + entropy-coded bytes, ..., EOI    (ITU-T T.81)
- *     PNG   signature, chunks {length, type, body, CRC}, ..., IEND                     (W3C PNG, third
- * edition) GIF   screen, colour table, extensions, first image with its sub-blocks          (GIF89a) BMP file
- * header, DIB header, palette, rows                                     (Windows GDI)
+ *     PNG   signature, chunks {length, type, body, CRC}, ..., IEND                     (W3C PNG, 3rd ed.)
+ *     GIF   screen, colour table, extensions, first image with its sub-blocks          (GIF89a)
+ *     BMP   file header, DIB header, palette, rows                                     (Windows GDI)
  *
  * The decoder itself fills what a cut file lacks with zeros and says nothing; that is why this room exists.
  */
@@ -290,8 +290,7 @@ static vlcache_status read_bmp(const file *f, vlci_container *out) {
     return VLCACHE_OK;
 }
 
-/* ---- others ---------------------------------------------------------------------------------------------
- */
+/* ---- others -------------------------------------------------------------------------------------------- */
 
 /* Formats that are none of ours, by name; NULL: unknown. */
 static const char *foreign_kind(const uint8_t *data, size_t bytes) {

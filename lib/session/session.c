@@ -68,8 +68,7 @@ void vlcache_session_clear(vlcache_session *session) {
     if (session) vlcache_sequence_clear(session->sequence);
 }
 
-/* ---- what the last turn kept -----------------------------------------------------------------------------
- */
+/* ---- what the last turn kept --------------------------------------------------------------------------- */
 
 vlcache_status vlcache_session_layer(const vlcache_session *session, int layer, vlcache_compress_layer *out) {
     return vlcache_sequence_layer(session ? session->speaker : NULL, layer, out);

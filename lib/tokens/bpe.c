@@ -74,8 +74,7 @@ static const merge *find_merge(const vlci_bpe *bpe, int32_t left, int32_t right)
     return found->id >= 0 ? found : NULL;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static vlcache_status measure_vocab(const vlci_scope *vocab, size_t *bytes, size_t *size) {
     const char *content;
@@ -226,8 +225,7 @@ void vlci_bpe_destroy(vlci_bpe **bpe) {
     *bpe = NULL;
 }
 
-/* ---- encoding --------------------------------------------------------------------------------------------
- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 /* A piece while it is merged: symbols in a doubly linked list, and a heap of candidate merges. */
 typedef struct candidate {

@@ -13,8 +13,7 @@ static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 static const char metaspace[] = "\xe2\x96\x81";
 
-/* ---- reading ---------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static vlcache_status copy(const char *text, char **out) {
     *out = vlci_strdup(text);
@@ -129,8 +128,7 @@ void vlci_pretokenizer_release(vlci_pretokenizer *pretokenizer) {
     pretokenizer->n = 0;
 }
 
-/* ---- cutting ---------------------------------------------------------------------------------------------
- */
+/* ---- cutting ------------------------------------------------------------------------------------------- */
 
 /* Joins matches and what lies between them as the behaviour says; in place, flags are not kept. */
 static void gather(vlci_spans *spans, vlci_behaviour behaviour) {

@@ -11,8 +11,7 @@
 
 typedef struct vlci_decode_step step;
 
-/* ---- reading ---------------------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------------------- */
 
 static vlcache_status read_content(const vlci_scope *scope, const char *key, const char *fallback,
                                    char **out) {
@@ -119,8 +118,7 @@ void vlci_decoder_release(vlci_decoder *decoder) {
     decoder->n = 0;
 }
 
-/* ---- the chain -------------------------------------------------------------------------------------------
- */
+/* ---- the chain ----------------------------------------------------------------------------------------- */
 
 struct vlci_detokenizer {
     const vlci_decoder *decoder;

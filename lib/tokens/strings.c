@@ -125,8 +125,7 @@ vlcache_status vlci_ids_add(vlci_ids *ids, int32_t id) {
     return VLCACHE_OK;
 }
 
-/* ---- bytes that show ------------------------------------------------------------------------------------
- */
+/* ---- bytes that show ----------------------------------------------------------------------------------- */
 
 /* GPT-2: bytes that print as Latin-1 stand for themselves, the others follow from U+0100 on. */
 static bool stands(int byte) {
@@ -146,8 +145,7 @@ int vlci_char_to_byte(uint32_t code) {
     return code == 323 ? 173 : -1;
 }
 
-/* ---- patterns -------------------------------------------------------------------------------------------
- */
+/* ---- patterns ------------------------------------------------------------------------------------------ */
 
 struct vlci_pattern {
     char *literal;

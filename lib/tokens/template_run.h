@@ -119,8 +119,7 @@ vlci_datum vlci_function_run(vlci_run *run, int which, const vlci_call *call);
 vlci_datum vlci_method_find(vlci_run *run, vlci_datum of, const vlci_words *name);
 vlci_datum vlci_method_run(vlci_run *run, const vlci_method *method, const vlci_call *call);
 
-/* ---- template_text.c: of texts, for methods and filters alike -------------------------------------------
- */
+/* ---- template_text.c: of texts, for methods and filters alike ------------------------------------------ */
 
 /** Without white space, or without the characters of `characters` (NULL: white space), at its sides. */
 const vlci_words *vlci_words_strip(vlci_run *run, const vlci_words *words, const vlci_words *characters,
@@ -153,8 +152,7 @@ const vlci_words *vlci_words_format(vlci_run *run, const vlci_words *format, con
 int vlci_text_method_find(const vlci_words *name);
 vlci_datum vlci_text_method_run(vlci_run *run, int which, const vlci_words *words, const vlci_call *call);
 
-/* ---- template_json.c ------------------------------------------------------------------------------------
- */
+/* ---- template_json.c ----------------------------------------------------------------------------------- */
 
 /** json.dumps() with ensure_ascii, indent (MISSING or NONE: none), separators, sort_keys. */
 const vlci_words *vlci_words_json(vlci_run *run, const vlci_call *call);

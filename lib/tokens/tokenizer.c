@@ -160,8 +160,7 @@ void vlci_tokenizer_destroy(vlci_tokenizer **handle) {
     *handle = NULL;
 }
 
-/* ---- encoding --------------------------------------------------------------------------------------------
- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 static bool is_word(uint32_t code) {
     switch (utf8proc_category((utf8proc_int32_t)code)) {

@@ -1,10 +1,12 @@
 /*
  * failing.c - an allocator and a driver that fail once, for use with LD_PRELOAD:
  *
- *     FAILING_ALLOCATION=k   of those that the program and the libraries of its formats make: a driver's are
- * its own FAILING_CALL=k         of OpenCL, by the program or by CLBlast: it gives $FAILING_CODE,
- * CL_OUT_OF_RESOURCES FAILING_ON=1           and all that come after it FAILING_SAYS=FILE      gets the
- * numbers of both at the end of the program
+ *     FAILING_ALLOCATION=k   of those that the program and the libraries of its formats make
+ *                            (a driver's are its own)
+ *     FAILING_CALL=k         of OpenCL, by the program or by CLBlast: it gives $FAILING_CODE,
+ *                            CL_OUT_OF_RESOURCES
+ *     FAILING_ON=1           and all that come after it
+ *     FAILING_SAYS=FILE      gets the numbers of both at the end of the program
  *
  * k counts from 0. What gives back never fails.
  */
@@ -89,8 +91,7 @@ static void *next(const char *name) {
     return found;
 }
 
-/* ---- the allocator, and what the C library allocates for a caller ----------------------------------------
- */
+/* ---- the allocator, and what the C library allocates for a caller -------------------------------------- */
 
 static bool refuses(void *caller) {
     bool ours = false;
@@ -134,8 +135,7 @@ OF_LIBRARY(int, scandir,
             int (*d)(const struct dirent **, const struct dirent **)),
            (a, b, c, d), -1)
 
-/* ---- the driver -------------------------------------------------------------------------------------------
- */
+/* ---- the driver ---------------------------------------------------------------------------------------- */
 
 static bool call_fails(void) {
     if (inside) return false;

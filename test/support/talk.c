@@ -84,6 +84,19 @@ vlcache_compress_options talk_way(const char *policy, double budget) {
     return o;
 }
 
+void talk_same(const vlcache_answer *a, const vlcache_answer *b) {
+    ck_assert_int_eq(a->n_tokens, b->n_tokens);
+    ck_assert_mem_eq(a->tokens, b->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
+}
+
+void talk_finish(vlcache_engine *engine) {
+    int busy = 1;
+    for (int steps = 0; busy; steps++) {
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_lt(steps, 10000);
+    }
+}
+
 void talk_grid(vlcache_compress_options *o, int rows, int columns) {
     o->pooling = VLCACHE_POOLING_GRID;
     o->pool_rows = rows;

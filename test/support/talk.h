@@ -39,6 +39,12 @@ bool talk_watch(void *user, const char *stage, uint64_t done, uint64_t total);
 vlcache_status talk_ask(vlcache_session *session, const vlcache_image *image, const char *text,
                         talk_listener *l, int max_tokens, const vlcache_answer **answer);
 
+/** Both answers have the same tokens. */
+void talk_same(const vlcache_answer *a, const vlcache_answer *b);
+
+/** Steps until no sequence has a turn any more. */
+void talk_finish(vlcache_engine *engine);
+
 /** A policy at a budget, all else the default, and axes of it with the numbers that have to be given. */
 vlcache_compress_options talk_way(const char *policy, double budget);
 void talk_grid(vlcache_compress_options *o, int rows, int columns);

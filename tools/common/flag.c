@@ -17,7 +17,8 @@
 #include "common/exit.h"
 #include "common/printable.h"
 
-enum { MAX_NAMES = 64, FIRST_FLAG = 256, COLUMN = 28 }; /* getopt's value of --name: FIRST_FLAG + index */
+enum { MAX_NAMES = 64, FIRST_FLAG = 256 }; /* getopt's value of --name: FIRST_FLAG + index */
+enum { COLUMN = 28, WIDTH = 100 };         /* of --help: where words begin; of lists of names */
 
 /* What getopt_long() needs, made of the table. */
 typedef struct grammar {
@@ -211,6 +212,16 @@ static void print_spelling(const flag *f) {
     if ((int)strlen(text) >= COLUMN) printf("\n%*s", COLUMN, "");
 }
 
+/* As many names on a line as it has room for. */
+static void print_names(const char *names) {
+    for (int at = WIDTH; *names; names += strspn(names, " ")) {
+        int length = (int)strcspn(names, " ");
+        at = at + 1 + length > WIDTH ? printf("\n%*s", COLUMN, "") - 1 : at + printf(" ");
+        at += printf("%.*s", length, names);
+        names += length;
+    }
+}
+
 /* The words of a flag, line under line. */
 static void print_words(const flag *f) {
     char names[256];
@@ -222,7 +233,7 @@ static void print_words(const flag *f) {
     }
     if (!f->names) return;
     f->names(names, sizeof names);
-    printf("\n%*s%s", COLUMN, "", names);
+    print_names(names);
 }
 
 static void print_default(const flag *f, const void *options) {

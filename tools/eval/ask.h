@@ -1,14 +1,18 @@
 /**
  * ask.h - one question, answered in every way, as a record of the results.
  *
- *     {"line", "id", "pictures": [hash of each file, null where it could not be read], "prompt": {"tokens",
- * "visual", "post_vision"}, "bytes": KV bytes of the full cache, "sparsity": {threshold: [of each layer in
- * prefill]}, "cells": [[picture, x0, y0, x1, y1], ...], "steps": decoded steps that were probed, "decode":
- * {threshold: [sparsity of each layer in decode]}, "runs": [of each variant {"text": [of each turn],
- * "tokens": [of each turn], "kept": share, "bytes", "layers": [rows a kv head keeps in each layer], "seen":
- * "how often ...", "hit", "hit_first": [hit rate of each layer, of all steps and of the first], "hit_tenth":
- * [of each tenth of the steps, mean over layers], "visual": [share of the kept rows of each layer], "dims",
- * "bits": [[of keys, of values] of each coded layer], "loss": [of each turn that was told]}]}
+ *     {"line", "id", "pictures": [hash of each file, null where it could not be read],
+ *      "prompt": {"tokens", "visual", "post_vision"}, "bytes": KV bytes of the full cache,
+ *      "sparsity": {threshold: [of each layer in prefill]}, "cells": [[picture, x0, y0, x1, y1], ...],
+ *      "steps": decoded steps that were probed, "decode": {threshold: [sparsity of each layer in decode]},
+ *      "runs": [of each variant
+ *          {"text": [of each turn], "tokens": [of each turn], "kept": share, "bytes",
+ *           "layers": [rows a kv head keeps in each layer], "seen": "how often ...",
+ *           "hit", "hit_first": [hit rate of each layer, of all steps and of the first],
+ *           "hit_tenth": [of each tenth of the steps, mean over layers],
+ *           "visual": [share of the kept rows of each layer],
+ *           "dims", "bits": [[of keys, of values] of each coded layer],
+ *           "loss": [of each turn that was told]}]}
  *
  * post_vision: text tokens behind any picture. sparsity is there where a variant measured it, of each
  * threshold; steps, decode and hits only where decode was probed: with the studies, for questions of one

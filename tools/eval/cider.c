@@ -2,8 +2,9 @@
  * cider.c - CIDEr-D
  *
  *     g(w, s)  = count of n-gram w in s * (log(questions) - log(max(1, questions with w in a reference)))
- *     sim_n    = sum_w min(g(w, c), g(w, r)) g(w, r) / (|g(c)| |g(r)|) * exp(-(length c - length r)^2 / 2 /
- * 6^2) score    = 10 * mean over references r and n = 1..4 of sim_n(answer c, r)
+ *     sim_n    = sum_w min(g(w, c), g(w, r)) g(w, r) / (|g(c)| |g(r)|)
+ *                * exp(-(length c - length r)^2 / 2 / 6^2)
+ *     score    = 10 * mean over references r and n = 1..4 of sim_n(answer c, r)
  *
  * Length is the number of 2-grams, as in the public code: for texts of at least one word its difference is
  * that of the words. Sums run in the order in which n-grams first occur, so they are the same on every run.
@@ -68,8 +69,7 @@ static bool grams_of(const char *text, grams *g) {
     return good;
 }
 
-/* ---- document frequency ---------------------------------------------------------------------------------
- */
+/* ---- document frequency -------------------------------------------------------------------------------- */
 
 bool cider_begin(cider *c) {
     *c = (cider){json_object(), 0};
@@ -103,8 +103,7 @@ bool cider_add(cider *c, const char *const *references, size_t n) {
     return good;
 }
 
-/* ---- similarity -----------------------------------------------------------------------------------------
- */
+/* ---- similarity ---------------------------------------------------------------------------------------- */
 
 static double weight(const cider *c, const char *key, const json_t *count) {
     double df = (double)json_integer_value(json_object_get(c->frequency, key));

@@ -41,8 +41,7 @@ static bool no_memory(reader *r) {
     return refuse(r, "out of host memory");
 }
 
-/* ---- one line -------------------------------------------------------------------------------------------
- */
+/* ---- one line ------------------------------------------------------------------------------------------ */
 
 /* PATH of a picture: beside the data file, unless it is absolute. New memory, NULL when there is none. */
 static char *picture_path(const char *file, const char *image) {
@@ -203,8 +202,7 @@ static bool take_form(reader *r, item *it) {
     return it->has_form || refuse(r, "\"form\": is no extended regular expression");
 }
 
-/* ---- groups ---------------------------------------------------------------------------------------------
- */
+/* ---- groups -------------------------------------------------------------------------------------------- */
 
 /* "questions" of "/data/questions.jsonl", as UTF-8: it goes into JSON. New memory. */
 static char *stem_of(const char *path) {
@@ -252,8 +250,7 @@ static bool take_group(reader *r, item *it) {
     return good;
 }
 
-/* ---- the file -------------------------------------------------------------------------------------------
- */
+/* ---- the file ------------------------------------------------------------------------------------------ */
 
 static void item_release(item *it) {
     for (size_t i = 0; i < it->n_images; i++) free(it->images[i]);

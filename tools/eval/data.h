@@ -1,8 +1,8 @@
 /**
  * data.h - the questions: a file of JSON lines.
  *
- *     {"id": "p1", "image": "p1.png", "question": "What is the total?", "answers": ["12.50"], "metric":
- * "anls"}
+ *     {"id": "p1", "image": "p1.png", "question": "What is the total?", "answers": ["12.50"],
+ *      "metric": "anls"}
  *
  * image: one picture, images: several, or video: a file, or a list of frames of which fps are a second (1),
  * and frames: how many are seen (as the model has it); paths are relative to the file; question with answers,

@@ -98,8 +98,7 @@ double metric_relaxed(const char *answer, const char *reference) {
     return score;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------
- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 static const struct row {
     const char *name, *title;

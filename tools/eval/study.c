@@ -155,8 +155,18 @@ static void add_spectrum(variants *v, studies *out) {
     out->fine = place(v, made);
 }
 
+static void add_kinds(variants *v, studies *out) {
+    static const char *const labels[STUDY_KINDS] = {"vlcache", "vlcache@candidates=visual",
+                                                    "vlcache@candidates=text"};
+    for (size_t i = 0; i < STUDY_KINDS; i++) {
+        variant made = made_of(v, out, labels[i]);
+        made.options.candidates = (vlcache_candidates)(VLCACHE_CANDIDATES_ALL + i);
+        out->kinds[i] = place(v, made);
+    }
+}
+
 static bool reserve(variants *v, size_t layers, studies *out) {
-    size_t room = v->n + STUDY_ALLOCATIONS * STUDY_SCORINGS + STUDY_THRESHOLDS + 3 + 2 * layers;
+    size_t room = v->n + STUDY_ALLOCATIONS * STUDY_SCORINGS + STUDY_THRESHOLDS + STUDY_KINDS + 3 + 2 * layers;
     variant *grown = realloc(v->items, room * sizeof *grown);
     if (grown) v->items = grown;
     out->n_layers = layers;
@@ -179,6 +189,7 @@ int studies_add(unsigned which, size_t layers, variants *v, studies *out) {
     if (which & STUDY_THRESHOLD) add_threshold(v, out);
     if (which & STUDY_LAYERS) add_layers(v, out);
     if (which & STUDY_SPECTRUM) add_spectrum(v, out);
+    if (which & STUDY_VISUAL) add_kinds(v, out);
     return EXIT_OK;
 }
 

@@ -9,7 +9,8 @@
  *     layers       each layer alone at that budget and the others whole, and the other way round, with the
  *                  scores of vlcache
  *     spectrum     coded rows: bits at that budget, and the dimensions that the rows vary in
- *     visual       of the rows that policies keep, the share that is visual
+ *     visual       of the rows that policies keep, the share that is visual; vlcache with rows of both kinds,
+ *                  visual ones, and text alone as candidates
  */
 #ifndef EVAL_STUDY_H
 #define EVAL_STUDY_H
@@ -18,7 +19,7 @@
 
 #include "eval/variant.h"
 
-enum { STUDY_ALLOCATIONS = 2, STUDY_SCORINGS = 2, STUDY_THRESHOLDS = 5 };
+enum { STUDY_ALLOCATIONS = 2, STUDY_SCORINGS = 2, STUDY_THRESHOLDS = 5, STUDY_KINDS = 3 };
 
 extern const double study_threshold[STUDY_THRESHOLDS];
 
@@ -42,11 +43,12 @@ typedef struct studies {
                        speaks of where it has room for one */
     size_t ablation[STUDY_ALLOCATIONS][STUDY_SCORINGS];
     size_t threshold[STUDY_THRESHOLDS];
-    size_t n_layers;         /* of the model, with STUDY_LAYERS */
-    size_t *alone, *all_but; /* [n_layers]: one layer small, one layer whole */
-    size_t even;             /* all layers small */
-    size_t coded, fine;      /* with STUDY_SPECTRUM: at the budget; with bits enough for whole bases */
-    char (*labels)[40];      /* of alone and all_but */
+    size_t n_layers;           /* of the model, with STUDY_LAYERS */
+    size_t *alone, *all_but;   /* [n_layers]: one layer small, one layer whole */
+    size_t even;               /* all layers small */
+    size_t kinds[STUDY_KINDS]; /* with STUDY_VISUAL: candidates all, visual, text */
+    size_t coded, fine;        /* with STUDY_SPECTRUM: at the budget; with bits enough for whole bases */
+    char (*labels)[40];        /* of alone and all_but */
 } studies;
 
 /** Chooses the budget. */

@@ -24,10 +24,10 @@ static const struct axis {
 } axes[] = {
 #define AXIS(kind, field)                                                                                    \
     { #field, kind, offsetof(vlcache_compress_options, field) }
-    {"allocation", AXIS_TEXT, 0}, {"scoring", AXIS_TEXT, 0},  {"selection", AXIS_TEXT, 0},
-    {"pooling", AXIS_TEXT, 0},    {"defer", AXIS_TEXT, 0},    {"summary", AXIS_TEXT, 0},
-    {"storage", AXIS_TEXT, 0},    AXIS(AXIS_REAL, threshold), AXIS(AXIS_REAL, recent),
-    AXIS(AXIS_WHOLE, sinks),
+    {"allocation", AXIS_TEXT, 0}, {"scoring", AXIS_TEXT, 0},    {"selection", AXIS_TEXT, 0},
+    {"pooling", AXIS_TEXT, 0},    {"defer", AXIS_TEXT, 0},      {"summary", AXIS_TEXT, 0},
+    {"storage", AXIS_TEXT, 0},    {"candidates", AXIS_TEXT, 0}, AXIS(AXIS_REAL, threshold),
+    AXIS(AXIS_REAL, recent),      AXIS(AXIS_WHOLE, sinks),
 #undef AXIS
 };
 enum { AXES = sizeof axes / sizeof *axes };
@@ -334,7 +334,8 @@ json_t *variant_json(const variant *v) {
     for (size_t i = 0; i < AXES && strcmp(all.policy, "full") != 0; i++) {
         const void *field = (const char *)&all + axes[i].offset;
         if (axes[i].kind == AXIS_TEXT && vlcache_compress_get(&all, axes[i].name, text)) return object;
-        if (axes[i].kind == AXIS_TEXT && strcmp(text, "exact") == 0) continue; /* as files had it before */
+        bool usual = axes[i].kind == AXIS_TEXT && (strcmp(text, "exact") == 0 || strcmp(text, "all") == 0);
+        if (usual) continue; /* as files had it before there was such an axis */
         json_t *value = axes[i].kind == AXIS_REAL    ? json_real(*(const double *)field)
                         : axes[i].kind == AXIS_WHOLE ? json_integer(*(const int *)field)
                                                      : json_string(text);

@@ -43,8 +43,7 @@ static void put_word(maker *m, const char *word) {
     end_word(m);
 }
 
-/* ---- joined words ---------------------------------------------------------------------------------------
- */
+/* ---- joined words -------------------------------------------------------------------------------------- */
 
 /* What stands at `at`, where the text has exactly `part` and then no further letter. */
 static bool stands(const letters *l, size_t at, const char *part) {

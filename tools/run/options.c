@@ -33,14 +33,20 @@ static int read_video(const flag *f, const char *name, const char *text, void *i
     return EXIT_OK;
 }
 
+/* What goes together is looked at in the end. */
+static void leave_axes(vlcache_compress_options *o) {
+    vlcache_compress_set(o, "storage", NULL);
+    vlcache_compress_set(o, "candidates", NULL);
+}
+
 /* The library knows the ranges: it judges the options with this one value in them. */
 static int read_compress(const flag *f, const char *name, const char *text, void *into) {
     double *value = (double *)((char *)into + f->offset);
     ((options *)into)->compresses = true;
     if (!flag_read_number(text, value)) *value = NAN;
     vlcache_compress_options judged = ((options *)into)->compress;
-    judged.policy = NULL; /* what goes together is looked at in the end */
-    vlcache_compress_set(&judged, "storage", NULL);
+    judged.policy = NULL;
+    leave_axes(&judged);
     if (!vlcache_compress_check(&judged)) return EXIT_OK;
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
@@ -50,15 +56,15 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     (void)f;
     o->compresses = true;
     o->compress.policy = text;
-    vlcache_compress_options judged = o->compress; /* what goes together is looked at in the end */
-    vlcache_compress_set(&judged, "storage", NULL);
+    vlcache_compress_options judged = o->compress;
+    leave_axes(&judged);
     if (!vlcache_compress_check(&judged)) return EXIT_OK;
     return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
 }
 
-static int read_storage(const flag *f, const char *name, const char *text, void *into) {
-    (void)f;
-    if (!vlcache_compress_set(&((options *)into)->compress, "storage", text)) return EXIT_OK;
+static int read_axis(const flag *f, const char *name, const char *text, void *into) {
+    ((options *)into)->compresses = true;
+    if (!vlcache_compress_set(&((options *)into)->compress, f->name, text)) return EXIT_OK;
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
 
@@ -124,8 +130,10 @@ static const flag flags[] = {
      .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, coded all of them in few bits, full all of them (with a text model\nunless a policy or a budget is given); one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
-    {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_storage,
+    {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_axis,
      .help = "how rows are stored: exact; bits:K/V[:GROUP[:AGE]], 2, 3, 4 or 8 bits a\nnumber of keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy coded or h2o [as the policy has it]"},
+    {FLAG_OWN, .name = "candidates", .argument = "WHICH", .read = read_axis,
+     .help = "which rows may go: all; visual, and text stays whole; or text. The\nbudget is the share of these that stays [all]"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
      .help = "attention below X times its row's maximum counts as zero, 0 to 1"},
     {FLAG_REAL, .name = "recent", .argument = "X", .offset = FIELD(compress.recent), .read = read_compress,

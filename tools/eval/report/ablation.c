@@ -56,20 +56,15 @@ static void draw_corners(const report *r, FILE *out) {
     svg_chart chart = {.id = "ablation",
                        .title = "Retention of each task with four combinations of allocation and scoring",
                        .x_title = "Task",
-                       .y_title = "Retention",
+                       SECTION_RETENTION,
                        .ticks = ticks,
                        .n_ticks = n,
                        .series = series,
                        .n_series = ticks && points ? CORNERS : 0,
                        .wide = true,
                        .dodge = true,
-                       .from_zero = true,
-                       .unit = "%",
-                       .whole = 100.0,
-                       .whole_name = "full cache"};
-    fputs("<figure>\n", out);
+                       .from_zero = true};
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(ticks);
     free(points);
 }
@@ -179,21 +174,17 @@ static void draw_retention(const report *r, FILE *out) {
     }
     svg_chart chart = {.id = "threshold-retention",
                        .title = "Retention against the threshold p, a line for each task",
+                       .heading = "Retention",
                        .x_title = "Threshold p",
-                       .y_title = "Retention",
+                       SECTION_RETENTION,
                        .ticks = ticks,
                        .n_ticks = STUDY_THRESHOLDS,
                        .series = series,
                        .n_series = at,
                        .lines = true,
                        .dodge = true,
-                       .from_zero = true,
-                       .unit = "%",
-                       .whole = 100.0,
-                       .whole_name = "full cache"};
-    fputs("<figure>\n<h3>Retention</h3>\n", out);
+                       .from_zero = true};
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(points);
     free(series);
 }
@@ -212,6 +203,7 @@ static void draw_sparsity(const report *r, FILE *out) {
                             {"decode", 1, points[1], STUDY_THRESHOLDS}};
     svg_chart chart = {.id = "threshold-sparsity",
                        .title = "Mean sparsity against the threshold p, in prefill and in decode",
+                       .heading = "Sparsity",
                        .x_title = "Threshold p",
                        .y_title = "Sparsity, mean of layers",
                        .ticks = ticks,
@@ -222,9 +214,7 @@ static void draw_sparsity(const report *r, FILE *out) {
                        .dodge = true,
                        .unit = "%",
                        .whole = NAN};
-    fputs("<figure>\n<h3>Sparsity</h3>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
 }
 
 void section_threshold(const report *r, FILE *out) {

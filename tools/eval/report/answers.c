@@ -119,9 +119,7 @@ static void draw_hits(const report *r, const point *points, size_t n, FILE *out)
                        .unit = "",
                        .x_unit = "%",
                        .whole = NAN};
-    fputs("<figure>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(at);
     free(series);
 }
@@ -238,20 +236,15 @@ static void draw_rare(const report *r, const sheet *const *found, size_t n, FILE
     svg_chart chart = {.id = "rare",
                        .title = "Retention of rare and of common things, for each policy",
                        .x_title = "What is rare",
-                       .y_title = "Retention",
+                       SECTION_RETENTION,
                        .ticks = ticks,
                        .n_ticks = n,
                        .series = series,
                        .n_series = lines,
                        .wide = true,
                        .dodge = true,
-                       .from_zero = true,
-                       .unit = "%",
-                       .whole = 100.0,
-                       .whole_name = "full cache"};
-    fputs("<figure>\n", out);
+                       .from_zero = true};
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(points);
     free(series);
     free(ticks);

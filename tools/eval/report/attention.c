@@ -11,29 +11,6 @@
 
 static const double published = 0.01; /* the threshold of the paper */
 
-/* Layers as ticks: "0", "1" ... New memory, NULL when it runs out. */
-typedef struct layer_axis {
-    size_t n;
-    svg_tick *ticks;
-    char (*names)[24];
-} layer_axis;
-
-static bool axis_make(const results *r, layer_axis *a) {
-    a->n = layers_count(r);
-    a->ticks = memory_take(a->n + 1, sizeof *a->ticks);
-    a->names = memory_take(a->n + 1, sizeof *a->names);
-    for (size_t l = 0; l < a->n; l++) {
-        snprintf(a->names[l], sizeof a->names[l], "%zu", l);
-        a->ticks[l] = (svg_tick){(double)l, a->names[l]};
-    }
-    return a->n > 0;
-}
-
-static void axis_release(layer_axis *a) {
-    free(a->ticks);
-    free(a->names);
-}
-
 static svg_point point_of(double x, spread s) {
     return (svg_point){x, 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high};
 }
@@ -51,11 +28,12 @@ static double correlate(const svg_point *a, const svg_point *b, size_t n, estima
 
 /* ---- sparsity ----------------------------------------------------------------------------------------- */
 
-static void draw_profile(const layer_axis *a, const svg_point *prefill, const svg_point *decode, FILE *out) {
+static void draw_profile(const svg_numbers *a, const svg_point *prefill, const svg_point *decode, FILE *out) {
     svg_series series[2] = {{"prefill, rows after the picture", 0, prefill, a->n},
                             {"decode", 1, decode, a->n}};
     svg_chart chart = {.id = "sparsity",
                        .title = "Sparsity of each layer in prefill and in decode",
+                       .heading = "Layer by layer",
                        .x_title = "Layer",
                        .y_title = "Sparsity",
                        .ticks = a->ticks,
@@ -66,12 +44,10 @@ static void draw_profile(const layer_axis *a, const svg_point *prefill, const sv
                        .dodge = true,
                        .unit = "%",
                        .whole = NAN};
-    fputs("<figure>\n<h3>Layer by layer</h3>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
 }
 
-static void draw_scatter(const layer_axis *a, const svg_point *prefill, const svg_point *decode, FILE *out) {
+static void draw_scatter(const svg_numbers *a, const svg_point *prefill, const svg_point *decode, FILE *out) {
     svg_point *pairs = memory_take(a->n + 1, sizeof *pairs);
     svg_series *series = memory_take(a->n + 1, sizeof *series);
     char(*names)[32] = memory_take(a->n + 1, sizeof *names);
@@ -82,6 +58,7 @@ static void draw_scatter(const layer_axis *a, const svg_point *prefill, const sv
     }
     svg_chart chart = {.id = "sparsity-pairs",
                        .title = "Sparsity in decode against sparsity in prefill, a point for each layer",
+                       .heading = "One against the other",
                        .x_title = "Sparsity in prefill",
                        .y_title = "Sparsity in decode",
                        .series = series,
@@ -90,9 +67,7 @@ static void draw_scatter(const layer_axis *a, const svg_point *prefill, const sv
                        .x_unit = "%",
                        .named = true,
                        .whole = NAN};
-    fputs("<figure>\n<h3>One against the other</h3>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(pairs);
     free(series);
     free(names);
@@ -115,17 +90,16 @@ static void tell_correlation(const report *r, const svg_point *prefill, const sv
 
 void section_sparsity(const report *r, FILE *out) {
     const results *found = r->outcome->results;
-    layer_axis a = {0};
+    svg_numbers a = svg_numbers_make(layers_count(found), 0);
     page_section(out, "sparsity", "Sparsity of each layer",
                  "The share of the prompt that a layer's attention passes over: where the two lines go "
                  "together, prefill says which layers can do with few tokens in decode.");
-    bool good = axis_make(found, &a);
     svg_point *points = memory_take(2 * a.n + 1, sizeof *points);
     for (size_t l = 0; l < a.n; l++) {
         points[l] = point_of((double)l, layers_sparsity(found, "sparsity", published, l));
         points[a.n + l] = point_of((double)l, layers_sparsity(found, "decode", published, l));
     }
-    if (good) {
+    if (a.n) {
         fputs("<div class=\"grid\">\n", out);
         draw_profile(&a, points, points + a.n, out);
         draw_scatter(&a, points, points + a.n, out);
@@ -133,7 +107,7 @@ void section_sparsity(const report *r, FILE *out) {
         tell_correlation(r, points, points + a.n, a.n, out);
     }
     free(points);
-    axis_release(&a);
+    svg_numbers_release(&a);
     page_section_end(out);
 }
 
@@ -159,7 +133,7 @@ static void hits_table(const report *r, const char *which, FILE *out) {
     fputs("</tbody>\n</table></div>\n", out);
 }
 
-static void draw_hits(const report *r, const layer_axis *a, const char *which, const char *heading,
+static void draw_hits(const report *r, const svg_numbers *a, const char *which, const char *heading,
                       FILE *out) {
     const variants *v = r->outcome->variants;
     svg_point *points = memory_take(v->n_policies * a->n + 1, sizeof *points);
@@ -175,6 +149,7 @@ static void draw_hits(const report *r, const layer_axis *a, const char *which, c
     }
     svg_chart chart = {.id = which[3] ? "hits-first" : "hits",
                        .title = "Cache hit rate of each layer, a line for each policy",
+                       .heading = heading,
                        .x_title = "Layer",
                        .y_title = "Hit rate",
                        .ticks = a->ticks,
@@ -185,9 +160,8 @@ static void draw_hits(const report *r, const layer_axis *a, const char *which, c
                        .from_zero = true,
                        .unit = "%",
                        .whole = NAN};
-    fprintf(out, "<article>\n<h3>%s</h3>\n<figure>\n", heading);
+    fputs("<article>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     hits_table(r, which, out);
     fputs("</article>\n", out);
     free(points);
@@ -207,13 +181,13 @@ static void hits_note(const report *r, FILE *out) {
 }
 
 void section_hits(const report *r, FILE *out) {
-    layer_axis a = {0};
+    svg_numbers a = svg_numbers_make(layers_count(r->outcome->results), 0);
     page_section(
         out, "hits", "Cache hit rate",
         "Of the k tokens that the full cache attends to most while it answers, the share that a policy "
         "has kept, k being how many it keeps: 100% would be a policy that knows what decode will look "
         "at.");
-    if (axis_make(r->outcome->results, &a) && r->outcome->variants->n_policies > 1) {
+    if (a.n && r->outcome->variants->n_policies > 1) {
         fputs("<div class=\"grid\">\n", out);
         draw_hits(r, &a, "hit", "All decoded steps", out);
         draw_hits(r, &a, "hit_first", "The first step alone", out);
@@ -222,6 +196,6 @@ void section_hits(const report *r, FILE *out) {
     } else {
         fputs("<p class=\"note\">Nothing to compare.</p>\n", out);
     }
-    axis_release(&a);
+    svg_numbers_release(&a);
     page_section_end(out);
 }

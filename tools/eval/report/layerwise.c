@@ -12,34 +12,17 @@
 
 static const double published = 0.01; /* the threshold of the paper */
 
-typedef struct layer_ticks {
-    svg_tick *ticks;
-    char (*names)[24];
-} layer_ticks;
-
-static layer_ticks ticks_make(size_t n) {
-    layer_ticks t = {memory_take(n + 1, sizeof *t.ticks), memory_take(n + 1, sizeof *t.names)};
-    for (size_t l = 0; l < n; l++) {
-        snprintf(t.names[l], sizeof t.names[l], "%zu", l);
-        t.ticks[l] = (svg_tick){(double)l, t.names[l]};
-    }
-    return t;
-}
-
 /* A chart over the layers. */
 static void draw(svg_chart chart, size_t n_layers, const svg_series *series, size_t n, FILE *out) {
-    layer_ticks t = ticks_make(n_layers);
+    svg_numbers t = svg_numbers_make(n_layers, 0);
     chart.x_title = "Layer";
     chart.ticks = t.ticks;
     chart.n_ticks = n_layers;
     chart.series = series;
     chart.n_series = n;
     chart.lines = true;
-    fputs("<figure>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
-    free(t.ticks);
-    free(t.names);
+    svg_numbers_release(&t);
 }
 
 static void number_cell(FILE *out, double value, int decimals) {
@@ -69,13 +52,10 @@ static void draw_layers(const studies *t, const sheet *all, FILE *out) {
                            {"all layers", 2, points + 2 * t->n_layers, t->n_layers}};
     draw((svg_chart){.id = "layers",
                      .title = "Retention where one layer alone is compressed, and where all others are",
-                     .y_title = "Retention",
+                     SECTION_RETENTION,
                      .wide = true,
                      .dodge = true,
-                     .from_zero = true,
-                     .unit = "%",
-                     .whole = 100.0,
-                     .whole_name = "full cache"},
+                     .from_zero = true},
          t->n_layers, series, 3, out);
     free(points);
 }
@@ -215,6 +195,29 @@ static double prompt_share(const results *r) {
     return n ? 100.0 * sum / (double)n : NAN;
 }
 
+/* Rows of one kind alone may go. */
+static void kinds_table(const report *r, FILE *out) {
+    const studies *t = &r->options->studies;
+    const scores *s = r->outcome->scores;
+    fputs(
+        "<div class=\"table\"><table id=\"kinds-table\">\n<thead><tr><th scope=\"col\">task</th>"
+        "<th scope=\"col\">all rows may go</th><th scope=\"col\">visual rows may go</th>"
+        "<th scope=\"col\">text may go</th></tr></thead>\n<tbody>\n",
+        out);
+    for (size_t g = 0; g < s->n; g++) {
+        if (!s->sheets[g].n) continue;
+        fputs("<tr><th scope=\"row\">", out);
+        page_text(out, s->sheets[g].group->task);
+        fputs("</th>", out);
+        for (size_t i = 0; i < STUDY_KINDS; i++) {
+            estimate e = section_percent(&s->sheets[g], s->sheets[g].cells[t->kinds[i]].retention);
+            section_interval_cell(out, &e);
+        }
+        fputs("</tr>\n", out);
+    }
+    fputs("</tbody>\n</table></div>\n", out);
+}
+
 void section_visual(const report *r, FILE *out) {
     const variants *v = r->outcome->variants;
     size_t n = layers_count(r->outcome->results), policies = v->n_policies;
@@ -248,6 +251,14 @@ void section_visual(const report *r, FILE *out) {
              n, series, policies - 1, out);
         fprintf(out, "<p class=\"note\">At %s of the cache; whiskers are quartiles over the questions.</p>\n",
                 share);
+    }
+    if (n) {
+        kinds_table(r, out);
+        fprintf(
+            out,
+            "<p class=\"note\">vlcache with its share, %s, of all rows, of the visual ones beside all text, "
+            "of the text beside all visual rows; percent of the full cache's score.</p>\n",
+            share);
     }
     free(points);
     free(series);

@@ -39,6 +39,7 @@ static const char style[] =
     "gap:38px 44px}\n"
     ".grid.one{grid-template-columns:1fr}.grid>*{min-width:0}\n"
     "figure{margin:0}\n"
+    "article figure+figure{margin-top:.8rem}\n"
     "svg.chart{display:block;width:100%;height:auto;max-width:640px;overflow:visible}svg.wide{"
     "max-width:1180px}\n"
     "svg text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif;"

@@ -1,8 +1,8 @@
 /*
  * positions.c - long answers and long conversations: what is right at each place of them.
  *
- *     an answer          share of the letters in each tenth of the reference that the answer has in their
- * place a conversation     score of each turn
+ *     an answer          share of the letters in each tenth of the reference that it has in their place
+ *     a conversation     score of each turn
  *
  * Both at the budget that the report speaks of, over the same of the full cache; hit rates of the tenths
  * beside them, where decode was probed.
@@ -160,31 +160,23 @@ static void draw(const report *r, const places *p, of_place take, svg_chart char
     const variants *v = r->outcome->variants;
     svg_point *points = memory_take(p->ways * p->n, sizeof *points);
     svg_series *series = memory_take(p->ways, sizeof *series);
-    svg_tick *ticks = memory_take(p->n, sizeof *ticks);
-    char(*names)[24] = memory_take(p->n, sizeof *names);
-    for (size_t k = 0; k < p->n; k++) {
-        snprintf(names[k], sizeof names[k], "%zu", k + 1);
-        ticks[k] = (svg_tick){(double)k, names[k]};
-    }
+    svg_numbers axis = svg_numbers_make(p->n, 1);
     for (size_t w = 1; w < p->ways; w++) {
         svg_point *own = points + w * p->n;
         series[w - 1] = (svg_series){v->labels[w], (int)w - 1, own, p->n};
         for (size_t k = 0; k < p->n; k++) own[k] = (svg_point){(double)k, take(r, p, w, k), NAN, NAN};
     }
     chart.x_title = p->turns ? "Turn" : "Tenth of the answer";
-    chart.ticks = ticks;
+    chart.ticks = axis.ticks;
     chart.n_ticks = p->n;
     chart.series = series;
     chart.n_series = p->ways - 1;
     chart.lines = chart.from_zero = true;
     chart.unit = "%";
-    fputs("<figure>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
     free(points);
     free(series);
-    free(ticks);
-    free(names);
+    svg_numbers_release(&axis);
 }
 
 static bool has_hits(const report *r, const places *p) {
@@ -194,7 +186,7 @@ static bool has_hits(const report *r, const places *p) {
 static void write_table(const report *r, const places *p, FILE *out) {
     fputs("<div class=\"table\"><table>\n<thead><tr><th scope=\"col\">policy</th>", out);
     for (size_t k = 0; k < p->n; k++) fprintf(out, "<th scope=\"col\">%zu</th>", k + 1);
-    fputs("<th scope=\"col\">last less first</th></tr></thead>\n<tbody>\n", out);
+    fputs("<th scope=\"col\">change</th></tr></thead>\n<tbody>\n", out);
     for (size_t w = 1; w < p->ways; w++) {
         estimate e = decay(r, p, w);
         fputs("<tr><th scope=\"row\">", out);
@@ -218,9 +210,7 @@ static void write_group(const report *r, const places *p, size_t index, FILE *ou
     draw(r, p, retention_of,
          (svg_chart){.id = id,
                      .title = "Retention at each place of an answer, a line for each policy",
-                     .y_title = "Retention",
-                     .whole = 100.0,
-                     .whole_name = "full cache"},
+                     SECTION_RETENTION},
          out);
     snprintf(id, sizeof id, "positions-hits-%zu", index);
     if (has_hits(r, p))

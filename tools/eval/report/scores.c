@@ -67,9 +67,7 @@ static void draw(const variants *v, const lines *l, svg_chart chart, FILE *out) 
     chart.n_series = v->n_policies - 1;
     chart.lines = chart.from_zero = true;
     chart.wide = is_crowded(v);
-    fputs("<figure>\n", out);
     svg_write(out, &chart);
-    fputs("</figure>\n", out);
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------- */
@@ -145,11 +143,8 @@ static void task_retention(const report *r, const sheet *s, size_t index, FILE *
     draw(v, &l,
          (svg_chart){.id = id,
                      .title = "Retention against the share of the cache, with intervals",
-                     .y_title = "Retention",
-                     .unit = "%",
-                     .dodge = true,
-                     .whole = 100.0,
-                     .whole_name = "full cache"},
+                     SECTION_RETENTION,
+                     .dodge = true},
          out);
     lines_release(&l);
     write_table(v, s, true, out);

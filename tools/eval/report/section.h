@@ -30,6 +30,9 @@ void section_rare(const report *r, FILE *out);
 /** "<h3>pages <small>ANLS, 100 questions</small></h3>" */
 void section_task(FILE *out, const sheet *s);
 
+/** What charts of retention have in common. */
+#define SECTION_RETENTION .y_title = "Retention", .unit = "%", .whole = 100.0, .whole_name = "full cache"
+
 /** As percentages; of one question there is no interval, low and high become NaN. */
 estimate section_percent(const sheet *s, estimate e);
 

@@ -7,12 +7,12 @@
  * Axes end at round numbers: steps of 1, 2 or 5 times a power of ten, about SPANS of them.
  */
 #include "eval/report/svg.h"
-#include "common/memory.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/memory.h"
 #include "eval/report/page.h"
 
 enum { WIDTH = 560, WIDE = 1124, HEIGHT = 318, LEFT = 54, RIGHT = 16, TOP = 12, BOTTOM = 50, SPANS = 5 };
@@ -327,7 +327,7 @@ static double choose_gap(const svg_chart *c, int width) {
     return fmin(gap, c->lines ? 7.0 : 16.0);
 }
 
-void svg_write(FILE *out, const svg_chart *chart) {
+static void draw_chart(FILE *out, const svg_chart *chart) {
     plot p = {.out = out, .chart = chart, .width = chart->wide ? WIDE : WIDTH};
     p.gap = choose_gap(chart, p.width);
     if (!find_axes(&p)) {
@@ -348,4 +348,25 @@ void svg_write(FILE *out, const svg_chart *chart) {
     for (size_t s = 0; s < chart->n_series; s++) draw_series(&p, s);
     if (chart->named) draw_names(&p);
     fputs("</svg>\n", out);
+}
+
+void svg_write(FILE *out, const svg_chart *chart) {
+    fputs("<figure>\n", out);
+    if (chart->heading) fprintf(out, "<h3>%s</h3>\n", chart->heading);
+    draw_chart(out, chart);
+    fputs("</figure>\n", out);
+}
+
+svg_numbers svg_numbers_make(size_t n, size_t first) {
+    svg_numbers a = {n, memory_take(n + 1, sizeof *a.ticks), memory_take(n + 1, sizeof *a.names)};
+    for (size_t i = 0; i < n; i++) {
+        snprintf(a.names[i], sizeof a.names[i], "%zu", first + i);
+        a.ticks[i] = (svg_tick){(double)i, a.names[i]};
+    }
+    return a;
+}
+
+void svg_numbers_release(svg_numbers *a) {
+    free(a->ticks);
+    free(a->names);
 }

@@ -28,8 +28,9 @@ typedef struct svg_tick {
 } svg_tick;
 
 typedef struct svg_chart {
-    const char *id;    /* letters, digits and - */
-    const char *title; /* for those who cannot see it */
+    const char *id;      /* letters, digits and - */
+    const char *title;   /* for those who cannot see it */
+    const char *heading; /* above it; NULL: none */
     const char *x_title, *y_title;
     const svg_tick *ticks;
     size_t n_ticks;
@@ -46,7 +47,17 @@ typedef struct svg_chart {
     const char *whole_name;
 } svg_chart;
 
-/** Writes a legend and an svg element. */
+/** Writes a figure: a legend and an svg element. */
 void svg_write(FILE *out, const svg_chart *chart);
+
+/** Ticks at 0, 1 ... that count things from `first` on. */
+typedef struct svg_numbers {
+    size_t n;
+    svg_tick *ticks;
+    char (*names)[24];
+} svg_numbers;
+
+svg_numbers svg_numbers_make(size_t n, size_t first);
+void svg_numbers_release(svg_numbers *numbers);
 
 #endif
