@@ -217,6 +217,47 @@ START_TEST(truncated_files_are_refused) {
 }
 END_TEST
 
+/* Writes a film whose `n` bytes at `offset` behind the first `mark` say something else. */
+static const char *lying(const char *name, const char *mark, size_t offset, const char *says, size_t n,
+                         char path[512]) {
+    const film f = {"png", FRAMES, WIDTH, HEIGHT, 10, 0};
+    size_t bytes, at_mark = 0;
+    film_write(at(name, path), &f);
+    uint8_t *file = golden_read(path, &bytes);
+    while (at_mark + offset + n < bytes && memcmp(file + at_mark, mark, strlen(mark)) != 0) at_mark++;
+    ck_assert_uint_lt(at_mark + offset + n, bytes);
+    memcpy(file + at_mark + offset, says, n);
+    scratch_write(name, file, bytes);
+    free(file);
+    return path;
+}
+
+/* Before memory is taken for what they claim. */
+START_TEST(claims_are_refused) {
+    static const struct {
+        const char *name, *mark;
+        size_t offset;
+        const char *says;
+        size_t n;
+        const char *said;
+    } files[] = {
+        {"wide.mov", "png ", 28, "\xff\xff\xff\xff", 4, "frames of 65535 x 65535 pixels"},
+        {"wide.avi", "strf", 12, "\xff\xff\0\0\xff\xff\0\0", 8, "frames of 65535 x 65535 pixels"},
+        {"none.mov", "stsz", 8, "\0\0\0\1\x3b\x9a\xca\0", 8, "truncated"}, /* an index without memory */
+        {"long.mov", "stts", 12, "\x3b\x9a\xca\0", 4, "names 1000000000 frames"},
+        {"long.avi", "strh", 40, "\0\xca\x9a\x3b", 4, "names 1000000000 frames"},
+    };
+    char path[512];
+    vlcache_video *video = NULL;
+    if (!film_can()) return;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        ck_fails(vlcache_video_open(lying(files[i].name, files[i].mark, files[i].offset, files[i].says,
+                                          files[i].n, path),
+                                    &video),
+                 VLCACHE_E_FORMAT, files[i].said);
+}
+END_TEST
+
 /* What names other files is not followed; what is no file is not waited for. */
 START_TEST(no_videos_are_refused) {
     char path[512];
@@ -348,6 +389,7 @@ int main(void) {
     tcase_add_test(tests, files_are_turned);
     tcase_add_test(tests, damaged_files_are_refused_or_read);
     tcase_add_test(tests, truncated_files_are_refused);
+    tcase_add_test(tests, claims_are_refused);
     tcase_add_test(tests, no_videos_are_refused);
     tcase_add_test(tests, folders_are_read_in_order);
     tcase_add_test(tests, bad_folders_are_refused);

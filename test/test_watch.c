@@ -137,6 +137,26 @@ START_TEST(refusals) {
 }
 END_TEST
 
+/* full, vlcache@stream=4, vlcache, full@stream=2: with the whole cache parts change nothing, and what is read
+ * in parts is not probed. */
+static void check_runs(const json_t *record) {
+    const json_t *runs = get(record, "runs", JSON_ARRAY), *run[4];
+    ck_assert_uint_eq(json_array_size(runs), 4);
+    for (size_t i = 0; i < 4; i++) run[i] = json_array_get(runs, i);
+    ck_assert(json_equal(get(run[0], "text", JSON_ARRAY), get(run[3], "text", JSON_ARRAY)));
+    ck_assert(json_equal(get(run[0], "layers", JSON_ARRAY), get(run[3], "layers", JSON_ARRAY)));
+    ck_assert(!json_equal(get(run[0], "layers", JSON_ARRAY), get(run[1], "layers", JSON_ARRAY)));
+    for (size_t i = 0; i < 4; i++) ck_assert(!json_object_get(run[i], "hit") == (i % 2 == 1));
+}
+
+static void check_variants(const json_t *header) {
+    static const int stream[] = {0, 4, 0, 2};
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *variant = json_array_get(get(header, "variants", JSON_ARRAY), i);
+        ck_assert_int_eq((int)json_integer_value(json_object_get(variant, "stream")), stream[i]);
+    }
+}
+
 /* A question of vlcache-eval about frames, with and without a number of them, and about a file. */
 START_TEST(questions) {
     static const char head[] = "\"question\": \"What?\", \"answers\": [\"a\"], \"metric\": \"exact\"}\n";
@@ -162,9 +182,10 @@ START_TEST(questions) {
     scratch_text("films.jsonl", lines);
     process_run(&p,
                 (const char *const[]){VLCACHE_BINARY_DIR "/vlcache-eval", "-m", QWEN, "--data",
-                                      in_scratch("films.jsonl", data), "--policy", "vlcache", "--budget",
-                                      "0.3", "-n", "2", "--results", in_scratch("films.results", path), "-o",
-                                      "json", "--strict", NULL},
+                                      in_scratch("films.jsonl", data), "--policy",
+                                      "vlcache@stream=4,vlcache,full@stream=2", "--budget", "0.3", "--study",
+                                      "probe", "-n", "2", "--results", in_scratch("films.results", path),
+                                      "-o", "json", "--strict", NULL},
                 "", 0);
     ended(&p, 0);
     process_release(&p);
@@ -176,7 +197,9 @@ START_TEST(questions) {
         const json_t *pictures = json_object_get(results, "pictures");
         if (pictures)
             ck_assert_uint_eq(json_array_size(pictures), records == 0 ? FRAMES : records == 1 ? 2 : 1);
+        if (pictures) check_runs(results);
         if (pictures) records++;
+        if (!pictures) check_variants(results);
         json_decref(results);
     }
     fclose(file);

@@ -49,8 +49,8 @@ typedef struct vlcache_prompt {
     size_t n_videos;              /**< 0..64; 0 */
     double video_fps;     /**< frames that are seen of each second, as far as the family's bounds allow; 0: as
                                the checkpoint says (Qwen-VL: 2, at least 4, at most 768); 0 */
-    size_t video_frames;  /**< in place of a rate: how many of each video, at regular distances; 0: by rate;
-                               0 */
+    size_t video_frames;  /**< in place of a rate: how many of each video, at regular distances; 0: by rate.
+                               SmolVLM: at most so many, at the checkpoint's rate; 0 */
     size_t stream_frames; /**< videos are read so many frames at a time, and the cache is compressed between:
                                no more than that stands in it in full. Of K parts each keeps 1 / K of the
                                budget, all together what the budget leaves of one, so that memory stays flat

@@ -16,49 +16,6 @@
 
 /* ---- tokens -------------------------------------------------------------------------------------------- */
 
-static bool takes_videos(const vlcache_model *model) {
-    return model->family->videos && model->config.video_token >= 0;
-}
-
-/* Ids that the caller has, with the model's own mark for each picture. */
-static vlcache_status copy_ids(const vlcache_model *model, const vlcache_prompt *asked, int32_t **ids,
-                               size_t *n) {
-    int vocab = model->config.text.vocab;
-    *ids = vlci_alloc(asked->n_tokens, sizeof **ids);
-    if (!*ids) return vlci_fail_memory("prompt");
-    *n = asked->n_tokens;
-    for (size_t i = 0; i < *n; i++) {
-        int32_t id = asked->tokens[i];
-        bool picture = id == VLCACHE_TOKEN_IMAGE && model->config.eyes;
-        bool video = id == VLCACHE_TOKEN_VIDEO && takes_videos(model);
-        if (!picture && !video && (id < 0 || id >= vocab))
-            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("prompt.tokens[%zu]", i),
-                               VLCI_VALUE("%d", (int)id), "must be from 0 to %d%s%s", vocab - 1,
-                               model->config.eyes ? ", or VLCACHE_TOKEN_IMAGE for a picture" : "",
-                               takes_videos(model) ? ", or VLCACHE_TOKEN_VIDEO for a video" : "");
-        (*ids)[i] = picture ? model->config.image_token : video ? model->config.video_token : id;
-    }
-    return VLCACHE_OK;
-}
-
-static vlcache_status tokenize(const vlcache_model *model, const vlcache_prompt *asked, const vlci_turn *turn,
-                               int32_t **ids, size_t *n, bool *rewritten) {
-    vlci_chat_turn made;
-    if (asked->tokens) return copy_ids(model, asked, ids, n);
-    if (!model->tokenizer)
-        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.text", NULL,
-                           "the model has random weights and no tokenizer: give token ids (prompt.tokens)");
-    if (asked->raw)
-        return vlci_tokenizer_encode(model->tokenizer, asked->text, strlen(asked->text), false, ids, n);
-    vlci_said alone = {VLCI_USER, (char *)asked->text, (int)asked->n_images, (int)asked->n_videos};
-    const vlci_conversation opening = {.at = &alone, .n = 1};
-    vlcache_status status = vlci_chat_encode(turn->chat, turn->said ? turn->said : &opening, &made);
-    *ids = made.ids;
-    *n = made.n;
-    *rewritten = made.rewritten;
-    return status;
-}
-
 /* An id that has no row in the embedding would be read from beyond it. */
 static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, size_t n) {
     int vocab = model->config.text.vocab, known = vlci_text_ids(&model->config.text);
@@ -73,7 +30,8 @@ static vlcache_status check_ids(const vlcache_model *model, const int32_t *ids, 
 
 /* Marks of pictures, or of videos. */
 typedef struct marks {
-    const char *mark, *what, *field, *setting;
+    const char *mark, *word; /* the token as it is written: the mark itself, or what a family has for it */
+    const char *what, *field, *setting;
     int token; /* -1: there are none */
     size_t n;  /* that there should be */
 } marks;
@@ -84,23 +42,31 @@ static vlcache_status check_kind(const vlcache_model *model, const vlcache_promp
     size_t found = 0;
     for (size_t i = 0; i < n; i++) found += m->token >= 0 && ids[i] == m->token;
     if (found == m->n) return VLCACHE_OK;
-    if (!asked->tokens && vlci_tokenizer_id(model->tokenizer, m->mark) != m->token)
+    if (!asked->tokens && vlci_tokenizer_id(model->tokenizer, m->word) != m->token)
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "tokenizer.json: \"%s\" is id %d, config.json's %s is %d",
-                         m->mark, (int)vlci_tokenizer_id(model->tokenizer, m->mark), m->setting, m->token);
-    return vlci_fail_field(VLCACHE_E_ARGUMENT, NULL, m->field, VLCI_VALUE("%zu", m->n),
-                           VLCI_VALUE("must be %zu, the %s marks", found, m->mark),
-                           "the prompt has %zu %s mark%s for %zu %s%s", found, m->mark, found == 1 ? "" : "s",
-                           m->n, m->what, m->n == 1 ? "" : "s");
+                         m->word, (int)vlci_tokenizer_id(model->tokenizer, m->word), m->setting, m->token);
+    return vlci_words_miscounted(m->field, m->mark, found, m->what, m->n);
 }
 
 static vlcache_status check_marks(const vlcache_model *model, const vlcache_prompt *asked, const int32_t *ids,
                                   size_t n) {
-    const marks pictures = {model->family->mark,       "picture",      "prompt.n_images", "image_token_index",
-                            model->config.image_token, asked->n_images};
+    const char *mark = model->family->mark, *video = vlci_family_video_mark(model->family);
+    const marks pictures = {.mark = mark,
+                            .word = mark,
+                            .what = "picture",
+                            .field = "prompt.n_images",
+                            .setting = "image_token_index",
+                            .token = model->config.image_token,
+                            .n = asked->n_images};
     vlcache_status status = check_kind(model, asked, ids, n, &pictures);
-    if (status || !takes_videos(model)) return status;
-    const marks videos = {model->family->videos->mark, "video",        "prompt.n_videos", "video_token_id",
-                          model->config.video_token,   asked->n_videos};
+    if (status || !vlci_takes_videos(model)) return status;
+    const marks videos = {.mark = video,
+                          .word = vlci_family_video_token(model->family),
+                          .what = "video",
+                          .field = "prompt.n_videos",
+                          .setting = "video_token_id",
+                          .token = model->config.video_token,
+                          .n = asked->n_videos};
     return check_kind(model, asked, ids, n, &videos);
 }
 
@@ -229,7 +195,7 @@ static void place_video(vlci_prompt *out, laying *l) {
 static vlcache_status lay_out(const vlcache_model *model, const vlci_turn *turn, const int32_t *ids, size_t n,
                               vlci_prompt *out) {
     const vlci_config *c = &model->config;
-    bool videos = takes_videos(model);
+    bool videos = vlci_takes_videos(model);
     laying l = {0};
     size_t rows = n + 1 + (size_t)out->rows; /* a mark becomes its layout's entries */
     out->where = vlci_alloc((size_t)out->visual, sizeof *out->where);
@@ -314,10 +280,10 @@ vlcache_status vlci_prompt_create(const vlcache_model *model, const vlcache_prom
     size_t n = 0;
     *out = (vlci_prompt){0};
     vlcache_status status = check_prompt(model, asked);
-    if (!status) status = tokenize(model, asked, turn, &ids, &n, &out->rewritten);
+    if (!status) status = plan(model, asked, out);
+    if (!status) status = vlci_words_tokenize(model, asked, turn, out->clip, &ids, &n, &out->rewritten);
     if (!status) status = check_ids(model, ids, n);
     if (!status) status = check_marks(model, asked, ids, n);
-    if (!status) status = plan(model, asked, out);
     if (!status) status = lay_out(model, turn, ids, n, out);
     vlci_free(ids);
     if (status) vlci_prompt_release(out);

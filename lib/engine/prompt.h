@@ -6,19 +6,11 @@
 #define VLCI_ENGINE_PROMPT_H
 
 #include "cl/shared.h"
+#include "engine/words.h"
 #include "models/clip.h"
 #include "models/model.h"
 #include "picture/prepare.h"
 #include "vlcache/engine.h"
-
-/** How the text becomes a turn of its conversation. */
-typedef struct vlci_turn {
-    const vlci_chat *chat;
-    const vlci_conversation *said; /**< its last message is the text and the pictures that are asked about;
-                                        NULL: they open the conversation. Not looked at for a raw prompt or
-                                        token ids */
-    int32_t open; /**< token of the answer before that the text model has not seen yet; -1: none */
-} vlci_turn;
 
 /** Rows of a prompt that see the same pictures through cross-attention. */
 typedef struct vlci_sight {

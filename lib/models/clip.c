@@ -4,6 +4,8 @@
  *     by rate:    n = frames / fps of the video * fps asked for, between least and most, down to whole steps
  *     parts:      frame i = i * frames / n, cut        ends:  i * (frames - 1) / (n - 1), to the nearest
  *     middle:     (i + 1 / 2) * frames / n, cut
+ *     both:       n = seconds * fps asked for, to the nearest, at most so many; first + i * (last - first) /
+ * (n - 1), cut, each frame once
  */
 #include "models/clip.h"
 
@@ -12,12 +14,21 @@
 #include "core/alloc.h"
 #include "vlcache/video.h"
 
+vlcache_status vlci_clip_read_fps(const vlci_scope *scope, double *fps) {
+    const json_t *value = vlci_json_value(scope, "fps");
+    float checked;
+    vlcache_status status =
+        vlci_json_float(scope, "fps", VLCACHE_VIDEO_MIN_FPS, VLCACHE_VIDEO_MAX_FPS, &checked);
+    if (!status && value) *fps = json_number_value(value);
+    return status;
+}
+
 vlcache_status vlci_clip_read(const vlci_scope *scope, vlci_clip_choice *choice) {
     bool samples = true;
-    float fps = choice->fps;
+    double fps = choice->fps;
     int frames = 0, most = VLCACHE_VIDEO_MAX_FRAMES;
     vlcache_status status = vlci_json_bool(scope, "do_sample_frames", &samples);
-    if (!status) status = vlci_json_float(scope, "fps", VLCACHE_VIDEO_MIN_FPS, VLCACHE_VIDEO_MAX_FPS, &fps);
+    if (!status) status = vlci_clip_read_fps(scope, &fps);
     if (!status) status = vlci_json_int(scope, "num_frames", 1, most, &frames);
     if (!status) status = vlci_json_int(scope, "min_frames", 1, most, &choice->least);
     if (!status) status = vlci_json_int(scope, "max_frames", 1, most, &choice->most);
@@ -46,7 +57,7 @@ static int count_by_rate(const vlci_clip_choice *c, double fps, const vlci_clip 
 
 static int count(const vlci_clip_choice *c, const vlci_clip_asked *asked, const vlci_clip *clip) {
     int frames = asked->frames ? asked->frames : asked->fps > 0 ? 0 : c->frames;
-    double fps = asked->fps > 0 ? asked->fps : (double)c->fps;
+    double fps = asked->fps > 0 ? asked->fps : c->fps;
     int n = !frames && fps > 0 ? count_by_rate(c, fps, clip) : clip->total;
     if (frames) n = smaller(c->ends ? frames : (int)rint((double)frames / c->step) * c->step, clip->total);
     return n < 1 ? 1 : n;
@@ -60,8 +71,46 @@ static int frame_at(const vlci_clip_choice *c, const vlci_clip *clip, int i) {
     return smaller((int)(float)(i * (clip->total / (double)clip->n)), clip->total - 1);
 }
 
+/* ---- by rate and number -------------------------------------------------------------------------------- */
+
+/* From which frame to which, and how many there should be; more than lie between is all of them. */
+typedef struct stretch {
+    int first, last;
+    double n;
+} stretch;
+
+static stretch stretch_of(const vlci_clip_choice *c, const vlci_clip_asked *asked, const vlci_clip *clip) {
+    double fps = asked->fps > 0 ? asked->fps : c->fps, seconds = clip->total / clip->fps;
+    int most = asked->frames ? asked->frames : c->frames;
+    stretch s = {0, clip->total - 1, fps > 0 ? rint(fps * seconds) : clip->total};
+    if (most && s.n > most) s.n = most;
+    if (s.n < 1) s.n = 1;
+    if (!most || !(fps > 0) || seconds - 2 <= most * fps) return s;
+    int first = (int)clip->fps, last = (int)(clip->total - clip->fps);
+    if (last > s.last) last = s.last;
+    if (first < last) s.first = first, s.last = last;
+    return s;
+}
+
+static vlcache_status choose_both(const vlci_clip_choice *c, const vlci_clip_asked *asked, vlci_clip *clip) {
+    const stretch s = stretch_of(c, asked, clip);
+    int between = s.last - s.first + 1, n = s.n < between ? (int)s.n : between;
+    double step = n > 1 ? (s.last - s.first) / (double)(n - 1) : 0;
+    clip->n = 0;
+    clip->frame = vlci_alloc((size_t)n, sizeof *clip->frame);
+    if (!clip->frame) return vlci_fail_memory("frames of a video");
+    for (int i = 0; i < n; i++) {
+        int frame = i && i == n - 1 ? s.last : (int)(i * step + s.first);
+        if (!i || frame > clip->frame[clip->n - 1]) clip->frame[clip->n++] = frame;
+    }
+    return VLCACHE_OK;
+}
+
+/* ---- the choice ---------------------------------------------------------------------------------------- */
+
 vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_asked *asked,
                                 vlci_clip *clip) {
+    if (choice->both) return choose_both(choice, asked, clip);
     clip->n = count(choice, asked, clip);
     clip->frame = vlci_alloc((size_t)clip->n, sizeof *clip->frame);
     if (!clip->frame) return vlci_fail_memory("frames of a video");

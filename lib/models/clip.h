@@ -27,21 +27,30 @@ typedef struct vlci_clip_asked {
 
 /** How a video processor chooses frames. */
 typedef struct vlci_clip_choice {
-    float fps;       /**< 0: not by rate */
+    double fps;      /**< 0: not by rate */
     int frames;      /**< 0: not by number */
     int least, most; /**< of frames, where they are chosen by rate */
     int step;        /**< frames are a multiple of it; those of steps are counted in single numbers */
     bool ends;       /**< from the first to the last, both included; else each begins an equal part */
     bool middle;     /**< or stands in the middle of one */
+    bool both;       /**< by rate, at most `frames`, from end to end; where that leaves out much of a long
+                          video, without its first and last second (SmolVLM) */
 } vlci_clip_choice;
 
 /** How a family sees videos; functions as those of vlci_family. */
 typedef struct vlci_watching {
-    const char *mark; /**< the text that stands for one video in a prompt: "<|video_pad|>" */
+    const char *mark;  /**< the text that stands for one video in a prompt: "<|video_pad|>" */
+    const char *token; /**< the token that stands for its layout; NULL: the mark is one itself */
+    const char *chat;  /**< the template of conversations that show videos, unless the caller names one; NULL:
+                            the checkpoint's */
 
     /** Sets clip->frame (new memory) and clip->n; the rest of the clip is there. Errors:
      * VLCACHE_E_NO_MEMORY. */
     vlcache_status (*choose)(const vlci_config *config, const vlci_clip_asked *asked, vlci_clip *clip);
+
+    /** What the mark becomes before a prompt is made tokens, since words join those beside them: new memory,
+     * `token` stands in it once. NULL: the mark stays. Errors: VLCACHE_E_NO_MEMORY. */
+    vlcache_status (*write)(const vlci_clip *clip, char **text);
 
     /** Lays the clip out: a grid for each frame, or for each step of as many as `out->n_grids` comes to.
      * Errors: those of vlci_family's layout(). */
@@ -66,10 +75,19 @@ static inline const char *vlci_family_video_mark(const vlci_family *family) {
     return family->videos ? family->videos->mark : NULL;
 }
 
+/** The token of a family's videos; NULL: it takes none. */
+static inline const char *vlci_family_video_token(const vlci_family *family) {
+    const vlci_watching *videos = family->videos;
+    return videos && videos->token ? videos->token : vlci_family_video_mark(family);
+}
+
 /** Reads "do_sample_frames", "fps", "num_frames", "min_frames" and "max_frames" of a video processor over
  * what is there: where it says that nothing is sampled, `fps` stays the one to take without being asked.
  * Errors: VLCACHE_E_FORMAT. */
 vlcache_status vlci_clip_read(const vlci_scope *scope, vlci_clip_choice *choice);
+
+/** Reads "fps" over what is there. Errors: VLCACHE_E_FORMAT. */
+vlcache_status vlci_clip_read_fps(const vlci_scope *scope, double *fps);
 
 /** choose() of a processor: what is asked goes before what it says. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_asked *asked,

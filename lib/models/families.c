@@ -16,6 +16,7 @@
 #include "models/qwen2_5_vl.h"
 #include "models/qwen2_vl.h"
 #include "models/qwen3_vl.h"
+#include "models/smolvlm.h"
 #include "models/text_only.h"
 
 const vlci_family *const vlci_families[] = {

@@ -1,5 +1,5 @@
 /*
- * idefics3.c - the families of Idefics3 and SmolVLM: tiles that are told apart by words.
+ * idefics3.c - the family of Idefics3, and of SmolVLM's pictures: tiles that are told apart by words.
  *
  *     tiles:  the picture's longest edge to `size`, both sides up to multiples of the tile, cut row by row;
  *             then all of it squeezed into one more tile. One alone where that is as large as the picture
@@ -17,21 +17,12 @@
 
 #include "core/alloc.h"
 #include "models/entries.h"
-#include "models/eyes.h"
 #include "picture/format.h"
 
 /* Of the first resize, whatever the settings say; and of its tiles. */
 enum { LARGEST_EDGE = 4096, MOST_TILES = 64 };
 
-/* What config->eyes points to. */
-typedef struct idefics3 {
-    vlci_eyes all;
-    int scale;      /* patches a side of what becomes one visual token */
-    int edge, tile; /* pixels: the longest edge, a tile's side */
-    bool split;
-} idefics3;
-
-static const vlci_naming names[] = {
+const vlci_naming vlci_idefics3_names[] = {
     {{"language_model.model.", "model.text_model."}},
     {{"language_model.lm_head.", "lm_head."}},
     {{"vision_tower.vision_model.", "model.vision_model."}},
@@ -41,8 +32,7 @@ static const vlci_naming names[] = {
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
 
-/* {"longest_edge"}, and nothing beside it. */
-static vlcache_status read_edge(const vlci_scope *scope, const char *key, int high, int *edge) {
+vlcache_status vlci_idefics3_read_edge(const vlci_scope *scope, const char *key, int high, int *edge) {
     vlci_scope size;
     vlcache_status status = vlci_json_object(scope, key, &size);
     if (status || !size.object) return status;
@@ -51,7 +41,7 @@ static vlcache_status read_edge(const vlci_scope *scope, const char *key, int hi
     return vlci_json_int(&size, "longest_edge", 1, high, edge);
 }
 
-static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
+static vlcache_status read_processor(const vlci_scope *scope, vlci_idefics3 *eyes) {
     const char *type = "Idefics3ImageProcessor";
     vlcache_status status = vlci_processor_type(scope, &type);
     if (!status && !vlci_processor_is(type, "Idefics3ImageProcessor") &&
@@ -61,8 +51,8 @@ static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
                                        "SmolVLMImageProcessor",
                                        type);
     if (!status) status = vlci_processor_read_values(scope, &eyes->all.processor);
-    if (!status) status = read_edge(scope, "size", 1 << 20, &eyes->edge);
-    if (!status) status = read_edge(scope, "max_image_size", LARGEST_EDGE, &eyes->tile);
+    if (!status) status = vlci_idefics3_read_edge(scope, "size", 1 << 20, &eyes->edge);
+    if (!status) status = vlci_idefics3_read_edge(scope, "max_image_size", LARGEST_EDGE, &eyes->tile);
     if (!status) status = vlci_json_bool(scope, "do_image_splitting", &eyes->split);
     if (!status && eyes->split && !eyes->all.processor.resize)
         status = vlci_json_unsupported(scope, "do_resize", "false with do_image_splitting");
@@ -80,7 +70,7 @@ static vlcache_status read_processor(const vlci_scope *scope, idefics3 *eyes) {
     return status;
 }
 
-static vlcache_status read_vision(const vlci_scope *root, idefics3 *eyes) {
+static vlcache_status read_vision(const vlci_scope *root, vlci_idefics3 *eyes) {
     vlci_scope scope;
     vlcache_status status = vlci_json_object(root, "vision_config", &scope);
     eyes->all.vision = vlci_vit_idefics.defaults;
@@ -93,13 +83,13 @@ static vlcache_status read_vision(const vlci_scope *root, idefics3 *eyes) {
     return status;
 }
 
-static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
+vlcache_status vlci_idefics3_settings(vlci_hub *hub, vlci_config *config) {
     static const vlci_processor values = {VLCI_PROCESSOR_HALVES, .resample = 1};
     vlci_scope image;
-    vlcache_status status = vlci_eyes_create(sizeof(idefics3), config);
+    vlcache_status status = vlci_eyes_create(sizeof(vlci_idefics3), config);
     if (status) return status;
-    idefics3 *eyes = config->eyes;
-    *eyes = (idefics3){.all.processor = values, .scale = 2, .edge = 4 * 364, .tile = 364, .split = true};
+    vlci_idefics3 *eyes = config->eyes;
+    *eyes = (vlci_idefics3){.all.processor = values, .scale = 2, .edge = 4 * 364, .tile = 364, .split = true};
     status = read_vision(&hub->config, eyes);
     if (!status)
         status = vlci_text_config_read_nested(&hub->config, "llama", &config->text, &config->text_model_type);
@@ -110,8 +100,8 @@ static vlcache_status settings(vlci_hub *hub, vlci_config *config) {
 
 /* ---- weights ------------------------------------------------------------------------------------------- */
 
-static vlcache_status load(vlci_upload *up, vlci_config *config) {
-    idefics3 *eyes = config->eyes;
+vlcache_status vlci_idefics3_load(vlci_upload *up, vlci_config *config) {
+    vlci_idefics3 *eyes = config->eyes;
     const vlci_projector_config projector = {.prefix = "multi_modal_projector.",
                                              .first = "proj",
                                              .from = eyes->all.vision.hidden * eyes->scale * eyes->scale,
@@ -133,8 +123,7 @@ static int by_ratio(double length) {
     return length < 1 ? 1 : (int)length;
 }
 
-/* The longest edge to `edge`, up or down; the other one is made even. */
-static void scale_longest(int edge, int *width, int *height) {
+void vlci_idefics3_scale(int edge, int *width, int *height) {
     double ratio = (double)*width / *height;
     bool wide = *width >= *height;
     int other = (int)(wide ? edge / ratio : edge * ratio);
@@ -172,12 +161,12 @@ static void fit_tiles(int tile, geometry *g) {
     }
 }
 
-static vlcache_status geometry_make(const idefics3 *eyes, int width, int height, geometry *g) {
+static vlcache_status geometry_make(const vlci_idefics3 *eyes, int width, int height, geometry *g) {
     *g = (geometry){.first_width = width, .first_height = height, .width = eyes->tile, .height = eyes->tile};
     vlcache_status status = vlci_view_sides(width, height);
     if (status) return status;
     if (eyes->all.processor.resize) {
-        scale_longest(eyes->edge, &g->first_width, &g->first_height);
+        vlci_idefics3_scale(eyes->edge, &g->first_width, &g->first_height);
         limit_longest(&g->first_width, &g->first_height);
     }
     if (!eyes->split) return VLCACHE_OK;
@@ -218,7 +207,7 @@ static vlcache_status write_grid(writing *w, const geometry *g) {
 }
 
 /* Grids and cells: the tiles', then those of the whole picture. */
-static void show_tiles(const idefics3 *eyes, const writing *w, const geometry *g, int width, int height,
+static void show_tiles(const vlci_idefics3 *eyes, const writing *w, const geometry *g, int width, int height,
                        vlci_picture_layout *out) {
     int tile = eyes->tile, n = g->rows * g->columns;
     vlci_view grid = vlci_view_squeeze(width, height, g->width, g->height),
@@ -234,8 +223,9 @@ static void show_tiles(const idefics3 *eyes, const writing *w, const geometry *g
     out->tiles = n + 1;
 }
 
-static vlcache_status layout(const vlci_config *config, int width, int height, vlci_picture_layout *out) {
-    const idefics3 *eyes = config->eyes;
+vlcache_status vlci_idefics3_layout(const vlci_config *config, int width, int height,
+                                    vlci_picture_layout *out) {
+    const vlci_idefics3 *eyes = config->eyes;
     geometry g;
     *out = (vlci_picture_layout){0};
     vlcache_status status = geometry_make(eyes, width, height, &g);
@@ -257,7 +247,7 @@ static vlcache_status layout(const vlci_config *config, int width, int height, v
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
 /* The picture after all resizes but the last: as large as its tiles together. */
-static vlcache_status resize(const idefics3 *eyes, const vlcache_image *image, const geometry *g,
+static vlcache_status resize(const vlci_idefics3 *eyes, const vlcache_image *image, const geometry *g,
                              vlci_rgb *out) {
     int width, height, how = eyes->all.processor.resample;
     vlci_rgb first = {0};
@@ -274,8 +264,9 @@ static vlcache_status resize(const idefics3 *eyes, const vlcache_image *image, c
     return status;
 }
 
-static vlcache_status prepare(const vlci_config *config, const vlcache_image *image, vlci_pixels *out) {
-    const idefics3 *eyes = config->eyes;
+vlcache_status vlci_idefics3_prepare(const vlci_config *config, const vlcache_image *image,
+                                     vlci_pixels *out) {
+    const vlci_idefics3 *eyes = config->eyes;
     int width, height, tile = eyes->tile;
     vlci_rgb all = {0}, whole = {0};
     geometry g;
@@ -295,16 +286,22 @@ static vlcache_status prepare(const vlci_config *config, const vlcache_image *im
     return status;
 }
 
-static vlcache_status look(const vlci_config *config, const vlci_pixels *pixels,
-                           const vlci_picture_layout *layout_of, cl_mem *tokens) {
-    const idefics3 *eyes = config->eyes;
+vlcache_status vlci_idefics3_look(const vlci_config *config, const vlci_pixels *pixels,
+                                  const vlci_picture_layout *layout_of, cl_mem *tokens) {
+    const vlci_idefics3 *eyes = config->eyes;
     return vlci_eyes_look(config, pixels, eyes->scale, layout_of, tokens);
 }
 
-#define IDEFICS3                                                                                             \
-    .mark = "<image>", .names = names, .settings = settings, .load = load, .release = vlci_eyes_release,     \
-    .describe = vlci_eyes_describe, .layout = layout, .prepare = prepare, .look = look,                      \
-    .positions = vlci_positions_count
-
-const vlci_family vlci_family_idefics3 = {.name = "idefics3", IDEFICS3};
-const vlci_family vlci_family_smolvlm = {.name = "smolvlm", IDEFICS3};
+const vlci_family vlci_family_idefics3 = {
+    .name = "idefics3",
+    .mark = "<image>",
+    .names = vlci_idefics3_names,
+    .settings = vlci_idefics3_settings,
+    .load = vlci_idefics3_load,
+    .release = vlci_eyes_release,
+    .describe = vlci_eyes_describe,
+    .layout = vlci_idefics3_layout,
+    .prepare = vlci_idefics3_prepare,
+    .look = vlci_idefics3_look,
+    .positions = vlci_positions_count,
+};

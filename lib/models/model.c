@@ -191,9 +191,11 @@ vlcache_status vlci_model_load_words(vlcache_model *model, const char *folder) {
     model->config.tokenizer = model->tokenizer;
     if (model->config.video_token == VLCI_TOKEN_OF_MARK)
         model->config.video_token =
-            vlci_tokenizer_id(model->tokenizer, vlci_family_video_mark(model->family));
+            vlci_tokenizer_id(model->tokenizer, vlci_family_video_token(model->family));
     const vlci_chat_for what = {model->tokenizer, model->family->mark, vlci_family_video_mark(model->family)};
-    return status ? status : vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
+    if (!status) status = vlci_chat_load(folder, usual_chat(model), &what, &model->chat);
+    const char *of_videos = model->family->videos ? model->family->videos->chat : NULL;
+    return status || !of_videos ? status : vlci_chat_show_videos(model->chat, of_videos);
 }
 
 vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,

@@ -138,6 +138,7 @@ void vlci_chat_release(vlci_chat **handle) {
     vlci_chat *chat = *handle;
     *handle = NULL;
     if (__atomic_sub_fetch(&chat->references, 1, __ATOMIC_ACQ_REL)) return;
+    vlci_chat_release(&chat->of_videos);
     vlci_template_destroy(&chat->tpl);
     json_decref(chat->variables);
     vlci_free(chat->failure);
@@ -228,6 +229,12 @@ vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vl
     if (!status && !text) status = refuse_mute(name, written ? asked : file, out);
     vlci_free(file);
     return status;
+}
+
+vlcache_status vlci_chat_show_videos(vlci_chat *chat, const char *text) {
+    const vlci_chat_for what = {chat->tokenizer, chat->mark[0], chat->mark[1]};
+    vlcache_status status = make("videos", "videos", text, chat->variables, &what, &chat->of_videos);
+    return status ? status : refuse_broken(&chat->of_videos);
 }
 
 vlcache_status vlci_chat_named(const char *name, vlci_chat **out) {

@@ -52,6 +52,10 @@ vlci_chat *vlci_chat_retain(vlci_chat *chat);
 /** Gives up ownership and NULLs the handle; NULL and a NULL handle are accepted. */
 void vlci_chat_release(vlci_chat **chat);
 
+/** Conversations that show videos are put in the form of `text` from now on, before the chat is shared.
+ * Errors: VLCACHE_E_FORMAT, VLCACHE_E_NO_MEMORY. */
+vlcache_status vlci_chat_show_videos(vlci_chat *chat, const char *text);
+
 /** A name of vlci_chat_names(), or of the file that it stands in, or "text". */
 const char *vlci_chat_name(const vlci_chat *chat);
 
@@ -103,6 +107,7 @@ struct vlci_chat {
     const vlci_tokenizer *tokenizer;
     char *mark[2]; /* of pictures, and of videos: NULL where there are none */
     vlci_chat_form form;
+    vlci_chat *of_videos; /* owned: that of conversations which show some; NULL: this one */
     int32_t end;
     int references;
 };

@@ -166,6 +166,16 @@ vlcache_status vlci_chat_render(const vlci_chat *chat, const vlci_conversation *
     return status;
 }
 
+/* The same with a prompt for an answer, the marks of the last message's videos written out. */
+static vlcache_status render_turn(const vlci_chat *chat, const vlci_conversation *c, vlci_rendered *out) {
+    size_t n = (size_t)c->at[c->n - 1].n_videos;
+    vlcache_status status = vlci_chat_render(chat, c, true, out);
+    if (status || !c->written || !n) return status;
+    status = vlci_rendered_replace(out, chat->mark[VIDEOS], c->written, n, NULL);
+    if (status) vlci_rendered_release(out);
+    return status;
+}
+
 /* ---- trying out ---------------------------------------------------------------------------------------- */
 
 static const char word[] = "Vq7x", other[] = "Zk3w";
@@ -363,32 +373,34 @@ static vlcache_status encode_behind(const vlci_chat *chat, const vlci_rendered *
     return status;
 }
 
-/* A question as if it were the first, without BOS: of a template that shows no answers. */
-static vlcache_status encode_question(const vlci_chat *chat, const vlci_said *user, vlci_chat_turn *out) {
-    vlci_said said = *user;
-    const vlci_conversation c = {.at = &said, .n = 1};
+/* The last question as if it were the first, without BOS: of a template that shows no answers. */
+static vlcache_status encode_question(const vlci_chat *chat, const vlci_conversation *past,
+                                      vlci_chat_turn *out) {
+    const vlci_conversation c = {.at = past->at + past->n - 1, .n = 1, .written = past->written};
     vlci_rendered all;
-    vlcache_status status = vlci_chat_render(chat, &c, true, &all);
+    vlcache_status status = render_turn(chat, &c, &all);
     if (!status) status = encode(chat, &all, bos_of(chat, &all), all.bytes, false, &out->ids, &out->n);
     vlci_rendered_release(&all);
     return status;
 }
 
 /* A turn whose past is not known, or which the template does not show: it stands behind an answer, as any. */
-static vlcache_status encode_alone(const vlci_chat *chat, const vlci_said *user, vlci_chat_turn *out) {
-    vlci_said said[] = {{VLCI_USER, (char *)word, 0, 0}, {VLCI_ASSISTANT, (char *)other, 0, 0}, *user};
-    const vlci_conversation c = {.at = said, .n = 3};
+static vlcache_status encode_alone(const vlci_chat *chat, const vlci_conversation *past,
+                                   vlci_chat_turn *out) {
+    vlci_said said[] = {
+        {VLCI_USER, (char *)word, 0, 0}, {VLCI_ASSISTANT, (char *)other, 0, 0}, past->at[past->n - 1]};
+    const vlci_conversation c = {.at = said, .n = 3, .written = past->written};
     vlci_rendered all;
-    vlcache_status status = vlci_chat_render(chat, &c, true, &all);
+    vlcache_status status = render_turn(chat, &c, &all);
     size_t at = status ? 0 : behind_answer(&all);
-    if (!status) status = at ? encode_behind(chat, &all, at, out) : encode_question(chat, user, out);
+    if (!status) status = at ? encode_behind(chat, &all, at, out) : encode_question(chat, past, out);
     vlci_rendered_release(&all);
     return status;
 }
 
 static vlcache_status encode_first(const vlci_chat *chat, const vlci_conversation *c, vlci_chat_turn *out) {
     vlci_rendered all;
-    vlcache_status status = vlci_chat_render(chat, c, true, &all);
+    vlcache_status status = render_turn(chat, c, &all);
     if (!status) status = encode(chat, &all, 0, all.bytes, adds_special(chat, &all), &out->ids, &out->n);
     vlci_rendered_release(&all);
     return status;
@@ -399,7 +411,7 @@ static vlcache_status encode_later(const vlci_chat *chat, const vlci_conversatio
     vlci_conversation before = *c;
     const char *answer = c->at[c->n - 2].text;
     before.n = c->n - 2;
-    vlcache_status status = vlci_chat_render(chat, c, true, &all);
+    vlcache_status status = render_turn(chat, c, &all);
     if (!status) status = vlci_chat_render(chat, &before, true, &held);
     size_t at = status ? 0 : behind_answer(&all);
     bool silent = !status && space(answer, strlen(answer)) == strlen(answer);
@@ -408,15 +420,22 @@ static vlcache_status encode_later(const vlci_chat *chat, const vlci_conversatio
     } else if (!status) {
         out->rewritten = !at || !follows(&all, &held, answer);
     }
-    if (!status) status = at ? encode_behind(chat, &all, at, out) : encode_alone(chat, &c->at[c->n - 1], out);
+    if (!status) status = at ? encode_behind(chat, &all, at, out) : encode_alone(chat, c, out);
     vlci_rendered_release(&all);
     vlci_rendered_release(&held);
     return status;
 }
 
+static bool shows_videos(const vlci_conversation *c) {
+    bool any = false;
+    for (size_t i = 0; i < c->n; i++) any = any || c->at[i].n_videos;
+    return any;
+}
+
 vlcache_status vlci_chat_encode(const vlci_chat *chat, const vlci_conversation *c, vlci_chat_turn *out) {
     *out = (vlci_chat_turn){0};
-    if (c->lost) return encode_alone(chat, &c->at[c->n - 1], out);
+    if (chat->of_videos && shows_videos(c)) chat = chat->of_videos;
+    if (c->lost) return encode_alone(chat, c, out);
     bool later = c->n > 2 && c->at[c->n - 2].role == VLCI_ASSISTANT;
     return later ? encode_later(chat, c, out) : encode_first(chat, c, out);
 }

@@ -22,7 +22,9 @@ typedef struct vlci_said {
 typedef struct vlci_conversation {
     vlci_said *at;
     size_t n, room;
-    bool lost; /**< more was read than stands here: a raw prompt, or token ids */
+    bool lost;            /**< more was read than stands here: a raw prompt, or token ids */
+    char *const *written; /**< [n_videos of the last message], borrowed: what the marks of its videos become
+                               before there are tokens; NULL: they stay. Not copied */
 } vlci_conversation;
 
 /** Appends a message; the text is copied. Errors: VLCACHE_E_NO_MEMORY, nothing has changed then. */

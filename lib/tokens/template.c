@@ -235,6 +235,53 @@ vlcache_status vlci_template_render(const vlci_template *tpl, const vlci_renderi
     return status;
 }
 
+/* The next mark from byte `at` on that the template wrote; the end where there is none. */
+static size_t next_mark(const vlci_rendered *r, const char *mark, size_t at) {
+    size_t length = strlen(mark);
+    for (; at + length <= r->bytes; at++) {
+        bool written = memcmp(r->text + at, mark, length) == 0;
+        for (size_t i = 0; i < length && written; i++) written = r->whose[at + i] == VLCI_BYTE_TEMPLATE;
+        if (written) return at;
+    }
+    return r->bytes;
+}
+
+static size_t count_marks(const vlci_rendered *r, const char *mark) {
+    size_t n = 0;
+    for (size_t at = 0; (at = next_mark(r, mark, at)) < r->bytes; at += strlen(mark)) n++;
+    return n;
+}
+
+static void put(vlci_rendered *to, const char *text, const unsigned char *whose, size_t n) {
+    memcpy(to->text + to->bytes, text, n);
+    if (whose) memcpy(to->whose + to->bytes, whose, n);
+    to->bytes += n;
+}
+
+vlcache_status vlci_rendered_replace(vlci_rendered *r, const char *mark, char *const *by, size_t n,
+                                     size_t *found) {
+    size_t marks = count_marks(r, mark), keep = marks > n ? marks - n : 0, room = r->bytes, at = 0;
+    if (found) *found = marks;
+    for (size_t i = 0; i < n; i++) room += strlen(by[i]);
+    vlci_rendered made = {vlci_alloc(room + 1, 1), vlci_calloc(room + 1, 1), 0};
+    if (!made.text || !made.whose) {
+        vlci_rendered_release(&made);
+        return vlci_fail_memory("prompt");
+    }
+    for (size_t i = 0; i < marks; i++) {
+        size_t next = next_mark(r, mark, at), behind = next + strlen(mark);
+        const char *text = i < keep ? mark : by[n - marks + i];
+        put(&made, r->text + at, r->whose + at, next - at);
+        put(&made, text, NULL, strlen(text));
+        at = behind;
+    }
+    put(&made, r->text + at, r->whose + at, r->bytes - at);
+    made.text[made.bytes] = 0;
+    vlci_rendered_release(r);
+    *r = made;
+    return VLCACHE_OK;
+}
+
 void vlci_rendered_release(vlci_rendered *rendered) {
     vlci_free(rendered->text);
     vlci_free(rendered->whose);

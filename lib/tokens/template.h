@@ -71,6 +71,12 @@ typedef struct vlci_rendered {
  */
 vlcache_status vlci_template_render(const vlci_template *tpl, const vlci_rendering *with, vlci_rendered *out);
 
+/** Puts `by[i]` in the place of the last n marks that the template wrote (of fewer, the last of them), as
+ * the template's; `*found` (may be NULL) is how many marks it wrote. Errors: VLCACHE_E_NO_MEMORY, nothing has
+ * changed then. */
+vlcache_status vlci_rendered_replace(vlci_rendered *rendered, const char *mark, char *const *by, size_t n,
+                                     size_t *found);
+
 void vlci_rendered_release(vlci_rendered *rendered);
 
 #endif

@@ -21,6 +21,7 @@
 /** Every function that is called. */
 #define VLCI_LIBAV_FUNCTIONS(X)                                                                              \
     X(av_dict_set)                                                                                           \
+    X(av_dict_set_int)                                                                                       \
     X(av_dict_free)                                                                                          \
     X(av_strerror)                                                                                           \
     X(av_log_get_level)                                                                                      \

@@ -61,6 +61,44 @@ static vlcache_status failure(const movie *m, int code, const char *doing) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
+static bool too_large(int64_t width, int64_t height) {
+    return width > UINT16_MAX || height > UINT16_MAX || width * height > (int64_t)VLCACHE_IMAGE_MAX_PIXELS;
+}
+
+static vlcache_status refuse_size(const movie *m, int width, int height) {
+    return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "make it smaller",
+                          "has frames of %d x %d pixels, at most %u are read", width, height,
+                          VLCACHE_IMAGE_MAX_PIXELS);
+}
+
+/* What the file says of its tracks, before any memory is taken for it. */
+static vlcache_status check_claims(const movie *m) {
+    for (unsigned i = 0; i < m->format->nb_streams; i++) {
+        const AVStream *stream = m->format->streams[i];
+        const AVCodecParameters *track = stream->codecpar;
+        if (track->codec_type != AVMEDIA_TYPE_VIDEO) continue;
+        if (too_large(track->width, track->height)) return refuse_size(m, track->width, track->height);
+        if (stream->nb_frames > VLCACHE_VIDEO_MAX_FRAMES)
+            return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "cut it, or take fewer frames a second",
+                                  "names %lld frames, at most %d are read", (long long)stream->nb_frames,
+                                  VLCACHE_VIDEO_MAX_FRAMES);
+    }
+    return VLCACHE_OK;
+}
+
+/* Decodes what it takes to know the tracks, by decoders that keep to our bounds. */
+static int find_streams(movie *m) {
+    unsigned n = m->format->nb_streams;
+    AVDictionary **bounds = vlci_calloc(n, sizeof *bounds);
+    int code = bounds ? 0 : AVERROR(ENOMEM);
+    for (unsigned i = 0; i < n && code >= 0; i++)
+        code = vlci_libav.av_dict_set_int(&bounds[i], "max_pixels", VLCACHE_IMAGE_MAX_PIXELS, 0);
+    if (code >= 0) code = vlci_libav.avformat_find_stream_info(m->format, bounds);
+    for (unsigned i = 0; bounds && i < n; i++) vlci_libav.av_dict_free(&bounds[i]);
+    vlci_free(bounds);
+    return code;
+}
+
 static vlcache_status open_format(movie *m) {
     AVDictionary *options = NULL;
     int code = vlci_libav.av_dict_set(&options, "protocol_whitelist", "file", 0);
@@ -68,8 +106,12 @@ static vlcache_status open_format(movie *m) {
     if (code >= 0) code = vlci_libav.avformat_open_input(&m->format, m->url, NULL, &options);
     vlci_libav.av_dict_free(&options);
     if (code < 0) return failure(m, code, "is no video that can be read");
-    code = vlci_libav.avformat_find_stream_info(m->format, NULL);
+    vlcache_status status = check_claims(m);
+    if (status) return status;
+    code = find_streams(m);
     if (code < 0) return failure(m, code, "has no streams that can be read");
+    status = check_claims(m);
+    if (status) return status;
     m->stream = vlci_libav.av_find_best_stream(m->format, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
     if (m->stream < 0 || m->format->streams[m->stream]->disposition & AV_DISPOSITION_ATTACHED_PIC)
         return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "give a file with a video track",
@@ -380,11 +422,8 @@ static vlcache_status measure(movie *m) {
     if (status) return status;
     m->width = m->frame->width;
     m->height = m->frame->height;
-    if (m->width < 1 || m->height < 1 || m->width > UINT16_MAX || m->height > UINT16_MAX ||
-        (int64_t)m->width * m->height > (int64_t)VLCACHE_IMAGE_MAX_PIXELS)
-        return vlci_fail_file(VLCACHE_E_FORMAT, m->name, "make it smaller",
-                              "has frames of %d x %d pixels, at most %u are read", m->width, m->height,
-                              VLCACHE_IMAGE_MAX_PIXELS);
+    if (m->width < 1 || m->height < 1 || too_large(m->width, m->height))
+        return refuse_size(m, m->width, m->height);
     m->rgb = vlci_libav.av_malloc(row_bytes(m) * (size_t)m->height + SPARE);
     return m->rgb ? VLCACHE_OK : vlci_fail_memory("frame of a video");
 }

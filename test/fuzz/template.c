@@ -1,7 +1,7 @@
 /*
  * template.c - a chat template, the tokens beside it, a user's words and an answer put into it. The input:
  * chat_template.jinja, chat_template.json, tokenizer_config.json, the words, the answer, the number of
- * pictures.
+ * pictures; half as many videos are shown with them, whose marks become words.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static bool has_no_sign(const fuzz_input *in, size_t before) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     fuzz_input in = {data, bytes};
-    const vlci_chat_for what = {tokenizer(), "<image>", NULL};
+    const vlci_chat_for what = {tokenizer(), "<image>", "<video>"};
     vlci_chat *chat = NULL;
     fuzz_write_text(&in, "chat_template.jinja");
     fuzz_write_text(&in, "chat_template.json");
@@ -62,10 +62,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     stpcpy(stpcpy(both, sign), words);
     int pictures = (int)fuzz_number(&in, 4);
     vlci_said said[] = {{VLCI_SYSTEM, words, 0, 0},
-                        {VLCI_USER, both, pictures, 0},
+                        {VLCI_USER, both, pictures, pictures / 2},
                         {VLCI_ASSISTANT, answer, 0, 0},
-                        {VLCI_USER, words, 1, 0}};
-    const vlci_conversation one = {.at = said + 1, .n = 1}, all = {.at = said, .n = 4};
+                        {VLCI_USER, words, 1, 1}};
+    char seen[] = "one frame: </s>";
+    char *const written[] = {seen};
+    const vlci_conversation one = {.at = said + 1, .n = 1, .written = written},
+                            all = {.at = said, .n = 4, .written = written};
     if (!vlci_chat_load(fuzz_folder(), "mistral", &what, &chat)) {
         put(chat, &one, clean);
         put(chat, &all, clean);

@@ -1,7 +1,7 @@
 /*
  * ask.c - a question with one turn goes through vlcache_session_compare(): one prefill for all variants. One
  * with several is asked turn by turn, in a session of its own for each variant, since every later turn reads
- * the cache that this variant has kept.
+ * the cache that this variant has kept; so is one about a video by a variant that reads it in parts.
  */
 #include "eval/ask.h"
 
@@ -35,6 +35,8 @@ typedef struct question {
     vlcache_video *video;     /* NULL: none */
     vlcache_session *session; /* that speaks of the answer at hand */
     json_t *record, *runs;
+    size_t *shared; /* variants that start from one prefill */
+    bool alone;     /* the one at hand does not */
     size_t turn;
     int code;
     bool told;   /* why */
@@ -83,9 +85,14 @@ static bool is_told(const question *q) {
     return q->metric == METRIC_LIKELIHOOD;
 }
 
-/* A conversation has no prefill that its variants share, and so no probe. */
+/* Whether the variant reads the question's video in parts. */
+static bool is_streamed(const question *q, size_t variant_index) {
+    return q->it->video && q->a->options->variants.items[variant_index].stream > 0;
+}
+
+/* A conversation, or a video in parts, has no prefill that all variants share, and so no probe. */
 static bool is_probed(const question *q) {
-    return q->a->options->studies.which & STUDY_PROBE && q->it->n_turns == 1 && !is_told(q);
+    return q->a->options->studies.which & STUDY_PROBE && q->it->n_turns == 1 && !q->alone && !is_told(q);
 }
 
 /* What all variants share. */
@@ -259,7 +266,7 @@ static void note_first(question *q, size_t variant_index, const vlcache_answer *
     const variant *v = &q->a->options->variants.items[variant_index];
     json_t *run = json_pack("{s:[], s:[], s:f, s:I}", "text", "tokens", "kept", answer->compress.budget_kept,
                             "bytes", (json_int_t)answer->compress.bytes_kept);
-    append(q, q->runs, run);
+    if (json_array_set_new(q->runs, variant_index, run)) q->code = EXIT_MEMORY;
     if (q->code) return;
     if (is_told(q)) set(q, run, "loss", json_array());
     if (variant_index == 0) note_prompt(q, answer);
@@ -302,7 +309,7 @@ static void show_progress(const asker *a) {
 
 static bool on_variant(void *user, size_t variant_index, const vlcache_answer *answer) {
     question *q = user;
-    note_answer(q, variant_index, answer);
+    note_answer(q, q->shared[variant_index], answer);
     q->a->answers++;
     show_progress(q->a);
     return !q->code && !interrupt_seen();
@@ -362,21 +369,26 @@ static vlcache_compress_options way_of(const question *q, size_t variant_index, 
     return way;
 }
 
-static vlcache_status ask_once(question *q) {
+/* All variants that start from one prefill. */
+static vlcache_status ask_once(question *q, int tokens) {
     const variants *v = &q->a->options->variants;
-    int tokens = 0;
+    size_t n = 0;
     q->session = q->a->session;
-    vlcache_status status = count_tokens(q, &tokens);
-    if (!status) status = take_told(q);
+    vlcache_status status = take_told(q);
     if (status || q->code) return status;
     vlcache_compress_options *ways = calloc(v->n, sizeof *ways);
-    if (!ways) return q->code = EXIT_MEMORY, VLCACHE_OK;
-    for (size_t i = 0; i < v->n; i++) ways[i] = way_of(q, i, tokens);
+    q->shared = calloc(v->n, sizeof *q->shared);
+    if (!ways || !q->shared) q->code = EXIT_MEMORY;
+    for (size_t i = 0; i < v->n && !q->code; i++) {
+        if (is_streamed(q, i)) continue;
+        ways[n] = way_of(q, i, tokens);
+        q->shared[n++] = i;
+    }
     vlcache_generate_options generate = how(q);
     vlcache_prompt prompt = prompt_of(q);
     interrupt_cancels(q->session);
     if (interrupt_seen()) vlcache_session_cancel(q->session);
-    status = vlcache_session_compare(q->session, &prompt, &generate, ways, v->n, on_variant, q);
+    if (!q->code) status = vlcache_session_compare(q->session, &prompt, &generate, ways, n, on_variant, q);
     interrupt_cancels(NULL);
     free(ways);
     return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
@@ -394,13 +406,15 @@ static vlcache_status begin_session(const asker *a, const vlcache_compress_optio
 
 /* The conversation of one variant. */
 static vlcache_status ask_turns(question *q, size_t variant_index, int tokens) {
+    const variant *v = &q->a->options->variants.items[variant_index];
     vlcache_compress_options way = way_of(q, variant_index, tokens);
-    vlcache_recall recall = q->a->options->variants.items[variant_index].recall;
-    vlcache_status status = begin_session(q->a, &way, recall, &q->session);
+    vlcache_status status = begin_session(q->a, &way, v->recall, &q->session);
+    q->alone = true;
     interrupt_cancels(q->session);
     for (q->turn = 0; q->turn < q->it->n_turns && !status && !q->code; q->turn++) {
         const vlcache_answer *answer = NULL;
         vlcache_prompt prompt = prompt_of(q);
+        if (is_streamed(q, variant_index)) prompt.stream_frames = (size_t)v->stream;
         status = take_told(q);
         if (status || q->code) break;
         vlcache_generate_options generate = how(q);
@@ -467,13 +481,16 @@ static vlcache_status load_images(question *q) {
 
 static vlcache_status ask_all(question *q) {
     vlcache_status status = load_images(q);
+    size_t n = q->a->options->variants.n;
+    bool once = q->it->n_turns == 1;
+    for (size_t i = 0; i < n && !status && !q->code; i++) append(q, q->runs, json_null());
     if (status || q->code) return status;
-    if (q->it->n_turns == 1) return ask_once(q);
     int tokens = 0;
     q->session = q->a->session;
     status = count_tokens(q, &tokens); /* of the first turn: only that is compressed */
-    for (size_t i = 0; i < q->a->options->variants.n && !status && !q->code; i++)
-        status = ask_turns(q, i, tokens);
+    if (!status && once) status = ask_once(q, tokens);
+    for (size_t i = 0; i < n && !status && !q->code; i++)
+        if (!once || is_streamed(q, i)) status = ask_turns(q, i, tokens);
     return status;
 }
 
@@ -523,6 +540,7 @@ int asker_ask(asker *a, const data *d, size_t index, json_t **record) {
     for (size_t i = 0; i < q.n_images; i++) vlcache_image_destroy(&q.images[i]);
     vlcache_video_destroy(&q.video);
     free(q.images);
+    free(q.shared);
     free(q.given);
     if (q.code) json_decref(q.record);
     *record = q.code ? NULL : q.record;

@@ -12,8 +12,9 @@
  *
  * post_vision: text tokens behind any picture. sparsity is there where a variant measured it, of each
  * threshold; steps, decode and hits only where decode was probed: with the studies, for questions of one
- * turn. cells and seen are only for the gallery: of each visual token where it lies in its picture, and how
- * many (layer, kv head) pairs keep it, as a digit of SEEN_DIGITS (0: none, the last: all).
+ * turn, not of a variant that reads a video in parts. cells and seen are only for the gallery: of each visual
+ * token where it lies in its picture, and how many (layer, kv head) pairs keep it, as a digit of SEEN_DIGITS
+ * (0: none, the last: all).
  */
 #ifndef EVAL_ASK_H
 #define EVAL_ASK_H

@@ -54,7 +54,7 @@ static size_t place(variants *v, variant made) {
 }
 
 static variant made_of(const variants *v, const studies *s, const char *label) {
-    variant made = {label, VARIANT_OF_STUDY, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
+    variant made = {label, VARIANT_OF_STUDY, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE, 0};
     made.options.policy = "vlcache";
     made.options.budget = v->budgets[s->budget];
     return made;

@@ -37,6 +37,7 @@ typedef struct spec {
     const char *label;
     vlcache_compress_options options;
     vlcache_recall recall;
+    int stream;
 } spec;
 
 /* ---- one policy --------------------------------------------------------------------------------------- */
@@ -53,7 +54,7 @@ static int refuse_axis(const char *name) {
         strcat(names, ", ");
         strcat(names, axes[i].name);
     }
-    strcat(names, " and recall");
+    strcat(names, ", recall and stream");
     return flag_refuse("--policy: \"%s\": no such axis; there are %s", name, names);
 }
 
@@ -62,6 +63,33 @@ static int take_recall(const char *value, spec *s) {
     if (!host && strcmp(value, "none") != 0)
         return flag_refuse("--policy: recall=%s: must be none or host", value);
     s->recall = host ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
+    return EXIT_OK;
+}
+
+static int take_stream(const char *value, spec *s) {
+    double frames = 0.0;
+    if (!flag_read_number(value, &frames) || frames != floor(frames) || frames < 0 ||
+        frames > VLCACHE_VIDEO_MAX_FRAMES)
+        return flag_refuse("--policy: stream=%s: must be a whole number from 0 to %d, of frames", value,
+                           VLCACHE_VIDEO_MAX_FRAMES);
+    s->stream = (int)frames;
+    return EXIT_OK;
+}
+
+/* What a stream does not go together with, once all axes are known. */
+static int check_stream(const spec *s) {
+    char storage[VLCACHE_AXIS_BYTES] = "";
+    vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;
+    if (!s->stream) return EXIT_OK;
+    if (s->recall)
+        return flag_refuse("--policy %s: stream: not with recall=host, which keeps every row", s->label);
+    bool known =
+        !vlcache_compress_resolve(&s->options, &all) && !vlcache_compress_get(&all, "storage", storage);
+    if (known && *storage && strcmp(storage, "exact") != 0) /* "full" has none */
+        return flag_refuse(
+            "--policy %s: stream: not with coded rows (storage=%s), whose bits are shared out "
+            "over the whole prompt",
+            s->label, storage);
     return EXIT_OK;
 }
 
@@ -116,6 +144,7 @@ static int take_axis(char *text, spec *s) {
         return EXIT_OK;
     }
     if (strcmp(text, "recall") == 0) return take_recall(value, s);
+    if (strcmp(text, "stream") == 0) return take_stream(value, s);
     const struct axis *a = find_axis(text);
     if (!a) return refuse_axis(text);
     void *field = (char *)&s->options + a->offset;
@@ -134,7 +163,7 @@ static int take_policy(char *text, const char *label, spec *s) {
     int code = EXIT_OK;
     char *at = strchr(text, '@');
     if (at) *at++ = 0;
-    *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
+    *s = (spec){label, VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE, 0};
     s->options.policy = text;
     while (at && !code) {
         char *comma = axis_end(at);
@@ -145,7 +174,7 @@ static int take_policy(char *text, const char *label, spec *s) {
     if (code) return code;
     if (vlcache_compress_check(&s->options))
         return flag_refuse("--policy %s: %s", label, vlcache_error_message());
-    return EXIT_OK;
+    return check_stream(s);
 }
 
 /* ---- the lists ---------------------------------------------------------------------------------------- */
@@ -187,7 +216,7 @@ static int check_utf8(const char *policies) {
 
 /* "full" stands first already; given again it is passed over. */
 static int take_policies(const char *text, char **pool, spec *specs, size_t *n) {
-    specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE};
+    specs[0] = (spec){"full", VLCACHE_COMPRESS_OPTIONS_INIT, VLCACHE_RECALL_NONE, 0};
     specs[0].options.policy = "full";
     *n = 1;
     for (bool more = true; more;) {
@@ -245,7 +274,7 @@ static void cross(const spec *specs, size_t n, variants *v) {
     for (size_t p = 0; p < n; p++)
         for (size_t b = 0; b < (p ? v->n_budgets : 1); b++) {
             variant *made = &v->items[v->n++];
-            *made = (variant){specs[p].label, (int)p, specs[p].options, specs[p].recall};
+            *made = (variant){specs[p].label, (int)p, specs[p].options, specs[p].recall, specs[p].stream};
             made->options.budget = p ? v->budgets[b] : 1.0;
         }
 }
@@ -300,6 +329,7 @@ json_t *variant_json(const variant *v) {
     json_t *object = json_pack("{s:s, s:s, s:f}", "label", v->label, "policy", v->options.policy, "budget",
                                v->options.budget);
     if (object && v->recall) json_object_set_new(object, "recall", json_string("host"));
+    if (object && v->stream) json_object_set_new(object, "stream", json_integer(v->stream));
     if (!object || vlcache_compress_resolve(&v->options, &all)) return object;
     for (size_t i = 0; i < AXES && strcmp(all.policy, "full") != 0; i++) {
         const void *field = (const char *)&all + axes[i].offset;

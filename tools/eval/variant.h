@@ -4,7 +4,8 @@
  *     --policy vlcache,h2o@recent=0.2,vlcache@label=mine,threshold=0.1
  *
  * A policy is a name of the library, and behind @ any axes of it, key=value, parted by commas; and
- * recall=host. "full", the whole cache, is always the first variant: everything is measured against it.
+ * recall=host, or stream=N: how many frames of a video are read at a time. "full", the whole cache, is always
+ * the first variant: everything is measured against it.
  */
 #ifndef EVAL_VARIANT_H
 #define EVAL_VARIANT_H
@@ -23,6 +24,7 @@ typedef struct variant {
     int policy;        /* which of --policy it is, "full" being 0; VARIANT_OF_STUDY */
     vlcache_compress_options options;
     vlcache_recall recall;
+    int stream; /* frames of a video that are read at a time; 0: all */
 } variant;
 
 typedef struct variants {

@@ -69,7 +69,7 @@ class Inputs(dict):
 
 def smolvlm_processor():
     image = SmolVLMImageProcessorPil(size={"longest_edge": 84}, max_image_size={"longest_edge": 28})
-    video = SmolVLMVideoProcessor(size={"longest_edge": 28}, max_image_size={"longest_edge": 28})
+    video = SmolVLMVideoProcessor(size={"longest_edge": 28}, max_image_size={"longest_edge": 28}, num_frames=6, fps=1)
     return SmolVLMProcessor(image, tokenizer(), video, image_seq_len=4, chat_template=DEFAULT_CHAT_TEMPLATE)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import internvl
 import llava_onevision
 import qwen_vl
+import smolvlm
 import taps
 import torch
 from PIL import Image
@@ -46,8 +47,12 @@ CASES = {
     "internvl-hub": [("film", (28, 28, 9, 2.0), {"num_frames": 4}, [], internvl.ask("What moves?").replace("IMG_CONTEXT", "video")),
                      ("films", (47, 20, 12, 4.0), {"fps": 1.0}, [(61, 30)],
                       internvl.ask("Compare.").replace("Compare", "<video>\nCompare"))],
+    "smolvlm-tiles": [("film", (28, 28, 9, 2.0), {}, [], smolvlm.ask("<video>What moves?", 0).replace(":<", ": <")),
+                      ("fast", (47, 20, 40, 29.97), {"fps": 7.5}, [], smolvlm.ask(" Look: <video> 3 signs.", 0)),
+                      ("long", (20, 61, 12, 1.0), {}, [], smolvlm.ask(" <video>\nWhen does it stop?", 0)),
+                      ("single", (31, 28, 1, 3.0), {"num_frames": 4}, [], smolvlm.ask(" <video>Why?", 0))],
 }  # fmt: skip
-FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS + llava_onevision.FOLDERS + internvl.FOLDERS}
+FOLDERS = {folder.name: folder for folder in qwen_vl.FOLDERS + llava_onevision.FOLDERS + internvl.FOLDERS + smolvlm.FOLDERS}
 
 
 def film(seed, width, height, frames):
@@ -57,7 +62,7 @@ def film(seed, width, height, frames):
 def planes(inputs, frames):
     """[frames, 3, height, width], steps filled up: the processor's patches, put back."""
     if "pixel_values_videos" not in inputs:  # behind those of the pictures in front
-        return inputs["pixel_values"][-frames:]
+        return inputs["pixel_values"].flatten(0, -4)[-frames:]
     if "video_grid_thw" not in inputs:
         return inputs["pixel_values_videos"][0]
     out, at, merge, patch = [], 0, qwen_vl.MERGE, qwen_vl.PATCH
@@ -73,7 +78,7 @@ def inputs_of(processor, prompt, pictures, frames, fps, how):
     width, height = frames[0].size
     pixels = torch.from_numpy(np.stack([np.asarray(frame) for frame in frames])).permute(0, 3, 1, 2)
     about = VideoMetadata(total_num_frames=len(frames), fps=fps, width=width, height=height, duration=len(frames) / fps)
-    if "num_frames" in how:
+    if "num_frames" in how and "SmolVLM" not in type(processor).__name__:
         processor.video_processor.fps = None  # one of both
     made = processor(text=[prompt], images=[pictures] if pictures else None, videos=[pixels], video_metadata=[about],
                      do_sample_frames=True, return_metadata=True, add_special_tokens=False, return_tensors="pt", **how)  # fmt: skip
