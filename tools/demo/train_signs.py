@@ -1,6 +1,6 @@
 """A very small Qwen3-VL for signs.py's questions, from scratch.
 
-    python train_signs.py --out /tmp/signs-model --minutes 45        a Hugging Face folder; on a GPU where there is one
+    python train_signs.py --out /tmp/signs-model       a Hugging Face folder, in 6 minutes of a CPU; on a GPU where there is one
     python signs.py --side 16 --out /tmp/signs && vlcache-eval -m /tmp/signs-model --data /tmp/signs/signs-8.jsonl
 
 Films begin at two seconds, and the longest doubles when its questions are answered; a short film may begin at any second,
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 from transformers import Qwen2VLImageProcessor, Qwen3VLVideoProcessor
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
 
