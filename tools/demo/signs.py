@@ -58,7 +58,13 @@ def told(second):
 
 
 def question(second):
-    return f"Which letter did the sign show at second {second}? Answer with the letter."
+    return f"Which letter did the sign show at second {second}? Answer with a sentence."
+
+
+def answer(letter):
+    """The letter stands behind what is said first: the first token of an answer comes from the whole prompt, whatever is
+    kept of it, and a policy that defers is at work from the fifth."""
+    return f"The sign did show the letter {letter}"
 
 
 def write(out, seconds, n, side):
@@ -71,7 +77,7 @@ def write(out, seconds, n, side):
             frame.save(out / name)
         second = random.Random(f"asked/{seed}").randrange(seconds)
         lines.append({"id": f"{seconds}-{seed}", "task": f"signs-{seconds * FPS}", "video": names, "fps": FPS,
-                      "question": question(second), "answers": [letters[second]], "metric": "exact", "max_tokens": 16})
+                      "question": question(second), "answers": [f"the letter {letters[second]}"], "metric": "contains", "max_tokens": 16})
     (out / f"signs-{seconds}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
