@@ -171,7 +171,7 @@ static void place_entries(vlci_prompt *out, int index, int image, bool video, la
         if (entry < 0)
             place_token(out, layout, image + grid, -1 - entry, l);
         else
-            place_text(out, entry);
+            out->ids[out->n++] = entry; /* a mark between tiles, a step's time: of the picture, and asks nothing */
     }
 }
 
