@@ -120,7 +120,7 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_LOCAL_FLOATS(lanes, heads, head_dim)                                                  \
     (size_t)(VLCI_ATTENTION_DOTS(lanes, heads, head_dim) + (heads) * (VLCI_ATTENTION_SPAN + 1) + (lanes))
 #define VLCI_ATTENTION_WIDE_SPAN  256 /* keys of the shortest share of attention_split_wide */
-#define VLCI_ATTENTION_WIDE_TILES 2   /* of 16 lanes, of a work-item of attention_wide */
+#define VLCI_ATTENTION_WIDE_TILES 4   /* of 16 lanes, of a work-item of attention_wide */
 #define VLCI_ATTENTION_WIDE_LANES (16 * VLCI_ATTENTION_WIDE_TILES)
 
 /* attention_tile: work-items of a work-group, query rows of heads that it takes together; local memory that
