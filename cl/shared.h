@@ -88,6 +88,10 @@ typedef enum vlci_activation {
 /* Side of gemm_large's tiles, and its work-items. */
 #define VLCI_GEMM_LARGE 128
 
+/* Most tiles of a work-item of gemm_wide: below each other, and strips of W side by side. */
+#define VLCI_GEMM_WIDE_DOWN   8
+#define VLCI_GEMM_WIDE_ACROSS 4
+
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
 #define VLCI_GEMM_LOCAL_FLOATS(tile_k, tile) (2 * (tile_k)*VLCI_GEMM_TILE_ROW(tile))
