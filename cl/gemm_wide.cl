@@ -3,15 +3,20 @@
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
- * W lies in panels of 32 of its rows (shared.h). One work-item computes ROWS_A_TILE x 16 VECTORS_A_TILE outputs, all of them in registers, and needs no barrier:
+ * W lies in panels of 32 of its rows (shared.h). A tile is ROWS_A_TILE x 16 VECTORS_A_TILE outputs, whose sums stay in
+ * registers while DEPTH of k are added; no barrier is needed:
  *
- *                 panel of W: K x 32 (stays in cache while the row tiles run over it)
+ *                 W: DEPTH x 32, as floats (stays in the first cache while the tiles run over it)
  *                 +----------------+----------------+
  *                 | float16        | float16        |  <- one k
  *   x: rows       +----------------+----------------+
  *   x[r][k] ----> | acc[r][0]      | acc[r][1]      |  12 x 2 vectors of 512 bits, or 6 x 1 of twice 256
  *
- * Work: dimension 0 = row tiles, dimension 1 = panels, or halves of panels.
+ * A work-item has DOWN tiles below each other in each of ACROSS strips of W at most, so that DEPTH of their x, fetched once
+ * for all strips, lie side by side: rows of x that lie a power of two apart share few places of the first cache.
+ *
+ * Work: dimension 0 = strips (16 VECTORS_A_TILE columns) and dimension 1 = tiles of rows, both cut into as many equal parts
+ * as there are work-items along it, none larger than ACROSS or DOWN.
  *
  * build: -DROWS_A_TILE=12 -DVECTORS_A_TILE=2
  * build: -DROWS_A_TILE=6 -DVECTORS_A_TILE=1
@@ -22,6 +27,9 @@
 #ifndef VECTORS_A_TILE
 #define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
+#define DOWN   VLCI_GEMM_WIDE_DOWN
+#define ACROSS VLCI_GEMM_WIDE_ACROSS
+enum { DEPTH = 96, STRIP = 16 * VECTORS_A_TILE, RUN = DEPTH + 16 /* floats from row to row of x */ };
 
 DEFINE_ACTIVATE(activate16, float16)
 
@@ -41,43 +49,90 @@ static inline void store16(float16 v, __global float *y, __global const float *b
     for (int i = 0; i < count; i++) y[i] = accumulate ? y[i] + part[i] : part[i];
 }
 
-KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
-          uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
-    const int row = (int)get_group_id(0) * ROWS_A_TILE, column = (int)get_group_id(1) * 16 * VECTORS_A_TILE;
-    if (column >= n) return; /* the second half of the last panel */
-    __global const w_t *panel = w + VLCI_PANEL_AT(column, 0, k);
-    __global const float *xr[ROWS_A_TILE]; /* rows beyond the last repeat it, and are not stored */
-    float16 acc[ROWS_A_TILE][VECTORS_A_TILE];
-#pragma unroll
+/* Sums of a tile, DEPTH of k of its x, and of a strip of W. */
+typedef struct {
+    float16 sum[ROWS_A_TILE][VECTORS_A_TILE];
+} tile_t;
+
+typedef union {
+    float16 run[ROWS_A_TILE * RUN / 16];
+    float at[ROWS_A_TILE][RUN];
+} x_t;
+
+typedef struct {
+    float16 run[DEPTH][VECTORS_A_TILE];
+} w_strip_t;
+
+/* Rows of x from `row` on, n of k; rows beyond the last repeat it, and are not stored. */
+static inline void fetch(__global const float *x, int row, int m, int k, int n, x_t *to) {
     for (int r = 0; r < ROWS_A_TILE; r++) {
-        xr[r] = x + (size_t)x_offset + (size_t)min(row + r, m - 1) * (size_t)k;
-#pragma unroll
-        for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] = 0.0f;
+        __global const float *from = x + (size_t)min(row + r, m - 1) * (size_t)k;
+        const int whole = n / 16;
+        for (int i = 0; i < whole; i++) to->run[r * (RUN / 16) + i] = vload16(i, from);
+        for (int i = whole * 16; i < n; i++) to->at[r][i] = from[i];
     }
-    for (int i = 0; i < k; i++) {
-        float16 b[VECTORS_A_TILE];
-#pragma unroll
-        for (int v = 0; v < VECTORS_A_TILE; v++) b[v] = W_LOAD16(panel, v * 16);
-        panel += VLCI_PANEL;
-#pragma unroll
-        for (int r = 0; r < ROWS_A_TILE; r++)
-#pragma unroll
-            for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] += xr[r][i] * b[v];
-    }
-    y += (size_t)y_offset + (size_t)row * (size_t)n + (size_t)column;
-    if (bias) bias += column;
-    float16 sums[ROWS_A_TILE * VECTORS_A_TILE];
+}
+
+/* n of k further. With `fresh`, the strip is empty yet, and is filled from the panel on the way. */
+static inline void multiply(const x_t *x, __global const w_t *panel, int fresh, int n, w_strip_t *strip, tile_t *tile) {
+    float16 acc[ROWS_A_TILE][VECTORS_A_TILE];
 #pragma unroll
     for (int r = 0; r < ROWS_A_TILE; r++)
 #pragma unroll
-        for (int v = 0; v < VECTORS_A_TILE; v++) sums[r * VECTORS_A_TILE + v] = acc[r][v];
-    const int last = min(m - row, ROWS_A_TILE) * VECTORS_A_TILE;
+        for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] = tile->sum[r][v];
+    for (int i = 0; i < n; i++) {
+        float16 b[VECTORS_A_TILE];
+#pragma unroll
+        for (int v = 0; v < VECTORS_A_TILE; v++) {
+            if (fresh) strip->run[i][v] = W_LOAD16(panel, i * VLCI_PANEL + v * 16);
+            b[v] = strip->run[i][v];
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS_A_TILE; r++)
+#pragma unroll
+            for (int v = 0; v < VECTORS_A_TILE; v++) acc[r][v] += x->at[r][i] * b[v];
+    }
+#pragma unroll
+    for (int r = 0; r < ROWS_A_TILE; r++)
+#pragma unroll
+        for (int v = 0; v < VECTORS_A_TILE; v++) tile->sum[r][v] = acc[r][v];
+}
+
+/* One of `parts` equal parts of n things: the first of them, and how many there are. */
+static inline int part_of(int n, int parts, int i, int *count) {
+    const int each = (n + parts - 1) / parts;
+    *count = clamp(n - i * each, 0, each);
+    return i * each;
+}
+
+KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+gemm_wide(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
+          uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
+    tile_t tile[ACROSS][DOWN];
+    x_t rows[DOWN];
+    w_strip_t strip;
+    int across, down;
+    const int first = part_of((n + STRIP - 1) / STRIP, (int)get_num_groups(0), (int)get_group_id(0), &across);
+    const int top = part_of((m + ROWS_A_TILE - 1) / ROWS_A_TILE, (int)get_num_groups(1), (int)get_group_id(1), &down);
+    for (int s = 0; s < across; s++)
+        for (int t = 0; t < down; t++)
+            for (int r = 0; r < ROWS_A_TILE; r++)
+                for (int v = 0; v < VECTORS_A_TILE; v++) tile[s][t].sum[r][v] = 0.0f;
+    for (int i = 0; i < k; i += DEPTH) {
+        const int depth = min((int)DEPTH, k - i);
+        for (int t = 0; t < down; t++) fetch(x + x_offset + i, (top + t) * ROWS_A_TILE, m, k, depth, rows + t);
+        for (int s = 0; s < across; s++) {
+            __global const w_t *panel = w + VLCI_PANEL_AT((first + s) * STRIP, i, k);
+            multiply(rows, panel, 1, depth, &strip, &tile[s][0]);
+            for (int t = 1; t < down; t++) multiply(rows + t, panel, 0, depth, &strip, &tile[s][t]);
+        }
+    }
 #pragma unroll 1 /* one copy of what the activations take */
-    for (int i = 0; i < last; i++) {
-        const int at = i % VECTORS_A_TILE * 16;
-        if (column + at < n)
-            store16(sums[i], y + (size_t)(i / VECTORS_A_TILE) * (size_t)n + at, bias ? bias + at : bias, n - column - at, act,
-                    accumulate);
+    for (int i = 0; i < across * down * ROWS_A_TILE * VECTORS_A_TILE; i++) {
+        const int v = i % VECTORS_A_TILE, s = i / VECTORS_A_TILE % across, r = i / VECTORS_A_TILE / across;
+        const int row = top * ROWS_A_TILE + r, column = (first + s) * STRIP + v * 16;
+        if (row < m && column < n)
+            store16(tile[s][r / ROWS_A_TILE].sum[r % ROWS_A_TILE][v], y + (size_t)y_offset + (size_t)row * (size_t)n + column,
+                    bias ? bias + column : bias, n - column, act, accumulate);
     }
 }

@@ -88,6 +88,10 @@ typedef enum vlci_activation {
 /* Side of gemm_large's tiles, and its work-items. */
 #define VLCI_GEMM_LARGE 128
 
+/* Most tiles of a work-item of gemm_wide: below each other, and strips of W side by side. */
+#define VLCI_GEMM_WIDE_DOWN   8
+#define VLCI_GEMM_WIDE_ACROSS 4
+
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
 #define VLCI_GEMM_LOCAL_FLOATS(tile_k, tile) (2 * (tile_k)*VLCI_GEMM_TILE_ROW(tile))
@@ -120,7 +124,7 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_LOCAL_FLOATS(lanes, heads, head_dim)                                                  \
     (size_t)(VLCI_ATTENTION_DOTS(lanes, heads, head_dim) + (heads) * (VLCI_ATTENTION_SPAN + 1) + (lanes))
 #define VLCI_ATTENTION_WIDE_SPAN  256 /* keys of the shortest share of attention_split_wide */
-#define VLCI_ATTENTION_WIDE_TILES 2   /* of 16 lanes, of a work-item of attention_wide */
+#define VLCI_ATTENTION_WIDE_TILES 4   /* of 16 lanes, of a work-item of attention_wide */
 #define VLCI_ATTENTION_WIDE_LANES (16 * VLCI_ATTENTION_WIDE_TILES)
 
 /* attention_tile: work-items of a work-group, query rows of heads that it takes together; local memory that

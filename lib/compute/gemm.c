@@ -28,7 +28,9 @@ bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcac
 
 /* ---- wide ---------------------------------------------------------------------------------------------- */
 
-/* A rung: rows x columns of a work-item's outputs, by what the registers hold. */
+enum { WIDE_ITEMS = 8 /* work-items for each processor: what the last of them leaves idle is little */ };
+
+/* A rung: rows x columns of a tile, by what the registers hold. */
 static const char *const wide_names[] = {"12x32", "6x16", NULL};
 
 static const char *choose_wide(const vlcache_device *device) {
@@ -49,9 +51,16 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
 }
 
+/* Work-items as large as they may be; where there would be few of them for each processor, their longer side
+ * is halved. */
 static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
-    size_t panels = vlci_ceil_div((size_t)p->w->n, VLCI_PANEL) * (VLCI_PANEL / g->wide_columns);
-    vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->m, g->wide_rows), panels, 1, 1, 1, 1);
+    size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
+    size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
+    size_t across = VLCI_GEMM_WIDE_ACROSS, down = VLCI_GEMM_WIDE_DOWN;
+    size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
+    while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
+        *(across >= down ? &across : &down) /= 2;
+    vlci_grid grid = VLCI_GRID(vlci_ceil_div(strips, across), vlci_ceil_div(tiles, down), 1, 1, 1, 1);
     return vlci_product_launch(g->device, g->wide, grid, p);
 }
 
