@@ -6,6 +6,8 @@
  *     weight_K(h) = a total_V(h) mean q^2 / d        error of the logits times what the values differ by
  *     E           = energy weight, tempered by the matrix's total (bits.h)
  *
+ * With a metric (metric.h) values differ, and their errors count, as the layer's output product hears them.
+ *
  * In: queries and phases of the prompt, scores, rows in pages. Out: codes, and which rows stay as they are.
  */
 #include "compress/coding.h"
@@ -226,7 +228,8 @@ int vlci_coding_layers(const vlci_coding *c) {
 static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
     vlcache_status status = VLCACHE_OK;
     if (!c->measured.basis)
-        status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, &c->measured);
+        status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, c->kernels->metric,
+                                 &c->measured);
     return status ? status : vlci_code_measure(&c->kernels->code, layers, &c->rows, &c->room, &c->measured);
 }
 
