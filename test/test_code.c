@@ -540,6 +540,32 @@ START_TEST(rows_that_are_not_finite) {
 }
 END_TEST
 
+/* Of a prompt without a picture the first and the last rows are text, as many as take half of the budget; of
+ * one with a picture only what is not its. */
+START_TEST(ends_of_a_text) {
+    static const struct {
+        double bits, budget;
+        int first, last;
+    } cases[] = {{48.0, 1.0, 4, 16}, {0.0, 0.2, 4, 16}, {0.0, 0.09, 2, 8}, {0.0, 0.004, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int at[TOKENS], texts = cases[i].first + cases[i].last;
+        coding_case c = random_case(16, cases[i].bits);
+        c.budget = cases[i].budget;
+        c.visual = NULL;
+        c.n_visual = 0;
+        coding_make(&c);
+        ck_ok(c.status);
+        ck_assert_int_eq(c.codes->texts, texts);
+        ck_assert_int_eq(c.codes->rows, TOKENS - texts);
+        if (texts) suite_download(c.coding->rows.text_at, at, (size_t)texts * sizeof *at);
+        for (int t = 0; t < texts; t++)
+            ck_assert_int_eq(at[t], t < cases[i].first ? t : TOKENS - texts + t);
+        coding_release(&c);
+        coding_free(&c);
+    }
+}
+END_TEST
+
 START_TEST(widths_of_heads_that_are_refused) {
     ck_fails(vlci_few_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
     ck_fails(vlci_few_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
@@ -586,6 +612,7 @@ int main(void) {
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);
+    tcase_add_test(all, ends_of_a_text);
     tcase_add_test(all, widths_of_heads_that_are_refused);
     suite_add_tcase(suite, all);
     return suite_run(suite);

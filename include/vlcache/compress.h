@@ -150,10 +150,11 @@ typedef enum vlcache_storage {
                                 together; without them, as many as the budget, in bytes, has room for.
                                 DOMAIN: "pre": keys have none of their rotary phase, which takes fewest
                                 bits, and most work: decode makes each of them again, in registers, to turn
-                                the query by its position; "blk:RUN": keys keep their phase relative to the
-                                middle of their run of RUN rows; "rotated": the whole of it. It keeps every
-                              row, so it goes with allocation "uniform", selection "per-head", pooling "none"
-                              and summary "none"; scores say where bits go */
+                                the query by its position. It is what is taken where none is given, but
+                                where layers are coded as they are read, which takes blk:16; "blk:RUN": keys
+                              keep their phase relative to the middle of their run of RUN rows; "rotated": the
+                              whole of it. It keeps every row, so it goes with allocation "uniform", selection
+                              "per-head", pooling "none" and summary "none"; scores say where bits go */
     VLCACHE_STORAGE_BITS, /**< "bits:K/V[:RUN[:AGE]]": the rows that are kept, centroids among them, at K bits
                              a number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
                                each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
@@ -211,7 +212,7 @@ typedef struct vlcache_compress_options {
     vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
     int run; /**< of "coded": rows of a run, VLCACHE_RUN_ROW or a power of two from 16 to VLCACHE_RUN_ALL; of
                 "bits": rows of keys and channels of values that share a scale, from 16 to 1024; 0: the
-                policy's, or 64 */
+                policy's, or of "coded" as its storage has it, of "bits" 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones

@@ -22,6 +22,10 @@
  * COLUMNS * COLUMN_BITS a row and head, keys and values together; beyond, as many more. */
 enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
 
+/* ENDS: rows of a prompt without a picture that are text at most, one in ENDS_FIRST of them at its beginning;
+ * they take no more than half of the budget. */
+enum { ENDS = 20, ENDS_FIRST = 5 };
+
 /* Bits that rows are held with until all layers are known: 8 of the first quarter of the columns, 2 of the
  * last. A dimension that has more in the end is rare, and has no more. */
 static int held_bits(int columns, int column) {
@@ -30,6 +34,15 @@ static int held_bits(int columns, int column) {
 
 static size_t n_heads(const vlci_coding *c) {
     return (size_t)c->shape.layers * (size_t)c->shape.kv_heads;
+}
+
+static double row_bytes(const vlci_coding *c) {
+    return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
+}
+
+/* Of a row of text in a head: 8 bits a number, and scales. */
+static double text_bytes(const vlci_coding *c) {
+    return 2.0 * (c->shape.head_dim + (double)sizeof(cl_float));
 }
 
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
@@ -46,8 +59,21 @@ vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shap
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
+/* Rows of a prompt without a picture that are text: the first ones, which much attention rests on whatever is
+ * asked, and the last, which go on in what is told. */
+typedef struct ends {
+    int first, last;
+} ends;
+
+static ends find_ends(const vlci_coding *c, const vlci_compress_prompt *p) {
+    double most = c->bits > 0.0 ? ENDS : c->budget / 2 * c->tokens * row_bytes(c) / text_bytes(c);
+    int n = most < ENDS ? (int)most : ENDS;
+    return p->visual || p->text ? (ends){0, 0} : (ends){n / ENDS_FIRST, n - n / ENDS_FIRST};
+}
+
 /* Whether row `row` is coded; `next`: of the list that tells. */
-static bool is_visual(const vlci_compress_prompt *p, int row, int *next) {
+static bool is_visual(const vlci_compress_prompt *p, const ends *text, int row, int *next) {
+    if (row < text->first || row >= p->tokens - text->last) return false;
     if (p->visual) return *next < p->n_visual && p->visual[*next] == row ? ++*next : false;
     if (!p->text_rows) return row < p->tokens - p->text;
     return *next < p->text && p->text_rows[*next] == row ? !++*next : true;
@@ -63,10 +89,11 @@ static int fit_run(int run, int n) {
 
 static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, int run) {
     int n = 0, text = 0, next = 0;
+    const ends at = find_ends(c, p);
     int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual), *others = visual + p->tokens;
     vlcache_status status = visual ? VLCACHE_OK : vlci_fail_memory("coded rows");
     for (int row = 0; row < p->tokens && !status; row++)
-        if (is_visual(p, row, &next))
+        if (is_visual(p, &at, row, &next))
             visual[n++] = row;
         else
             others[text++] = row;
@@ -177,10 +204,6 @@ vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_lo
 }
 
 /* ---- bits ---------------------------------------------------------------------------------------------- */
-
-static double row_bytes(const vlci_coding *c) {
-    return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
-}
 
 /* Rows that codes have room for. */
 static int padded(const vlci_coding *c) {
