@@ -558,8 +558,7 @@ START_TEST(ends_of_a_text) {
         ck_assert_int_eq(c.codes->texts, texts);
         ck_assert_int_eq(c.codes->rows, TOKENS - texts);
         if (texts) suite_download(c.coding->rows.text_at, at, (size_t)texts * sizeof *at);
-        for (int t = 0; t < texts; t++)
-            ck_assert_int_eq(at[t], t < cases[i].first ? t : TOKENS - texts + t);
+        for (int t = 0; t < texts; t++) ck_assert_int_eq(at[t], t < cases[i].first ? t : TOKENS - texts + t);
         coding_release(&c);
         coding_free(&c);
     }

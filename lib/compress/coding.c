@@ -67,7 +67,8 @@ typedef struct ends {
 
 static ends find_ends(const vlci_coding *c, const vlci_compress_prompt *p) {
     double most = c->bits > 0.0 ? ENDS : c->budget / 2 * c->tokens * row_bytes(c) / text_bytes(c);
-    int n = most < ENDS ? (int)most : ENDS;
+    int n = c->tokens / 2 < ENDS ? c->tokens / 2 : ENDS;
+    if (most < n) n = (int)most;
     return p->visual || p->text ? (ends){0, 0} : (ends){n / ENDS_FIRST, n - n / ENDS_FIRST};
 }
 
