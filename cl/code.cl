@@ -4,8 +4,11 @@
  *     rows         x(m, j) = R(-ref(run of j)) key, or value     matrix m = 2 kv (keys), 2 kv + 1 (values), of some layers
  *     mean         mean(m) = mean over j, as f16, which is taken off all rows below
  *     covariance   C(m) = sum over j of x x^T / n
+ *     heard        C(m) of values becomes U C U^T: how they differ as the layer's output product hears them (metric.h)
  *     basis        q(m, 0), q(m, 1), ...: the first columns of C's eigenvectors, by falling q^T C q, which is their energy
- *     round        basis = q in 8 bits, scale = max |q| / 127      of the dimensions that have bits
+ *     behind       of values that are heard q becomes U^T q, which rows are projected on, and back = U^-1 q, which they are made
+ *                  of again; else both are q
+ *     round        basis = q, or back, in 8 bits, scale = max |q| / 127      of the dimensions that have bits
  *     project      z(m, i, j) = q(m, i) . x(m, j)
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
@@ -398,6 +401,59 @@ code_basis(__global const float *covariance, COLUMN float *q, __global float *ne
     for (int d = 0; d < HEAD_DIM; d++) trace += covariance[(size_t)d * HEAD_DIM + d];
     if (lane == 0) total[first + m] = trace;
 }
+
+/* ---- values as they are heard ---------------------------------------------------------------------------------- */
+
+/* Work-item (e / 8, d, head): of the values of a head, `to` = (U from)^T; both [m][HEAD_DIM][HEAD_DIM]; metric: from that of the
+ * first head on. Twice, a symmetric matrix C comes to U C U^T. */
+__kernel void code_heard(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
+    const int e = 8 * get_global_id(0), d = get_global_id(1), head = get_global_id(2);
+    if (e >= HEAD_DIM) return;
+    const size_t m = (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM;
+    metric += (((size_t)metric_at + head) * HEAD_DIM + d) * HEAD_DIM;
+    from += m + e;
+    union {
+        float8 all;
+        float at[8];
+    } sum;
+    sum.all = 0.0f;
+    for (int k = d; k < HEAD_DIM; k++) sum.all += metric[k] * vload8(0, from + (size_t)k * HEAD_DIM);
+    for (int t = 0; t < 8; t++) to[m + (size_t)(e + t) * HEAD_DIM + d] = sum.at[t];
+}
+
+/* Work-item (i, m): column i of a basis, which becomes what rows are projected on; back: what they are made of again, by
+ * substitution from the last row on. */
+KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric,
+                                    uint metric_at, __global float *back) {
+    const int i = get_global_id(0), m = get_global_id(1);
+    if (i >= columns) return;
+    const size_t at = (((size_t)basis_at + m) * columns + i) * HEAD_DIM;
+    float16 on[PARTS];
+    union {
+        float16 part[PARTS];
+        float at[HEAD_DIM];
+    } x;
+    basis += at;
+    back += at;
+    metric += ((size_t)metric_at + m / 2) * HEAD_DIM * HEAD_DIM;
+    for (int p = 0; p < PARTS; p++) on[p] = x.part[p] = m % 2 ? 0.0f : vload16(p, basis);
+    for (int d = HEAD_DIM - 1; d >= 0 && m % 2; d--) {
+        __global const float *row = metric + (size_t)d * HEAD_DIM;
+        const float q = basis[d];
+        float16 sum = 0.0f;
+        for (int p = 0; p < PARTS; p++) { /* U is 0 left of its diagonal, and x not yet known there */
+            const float16 u = vload16(p, row);
+            on[p] += q * u;
+            sum += u * x.part[p];
+        }
+        x.at[d] = (q - sum16(sum)) / row[d];
+    }
+    for (int p = 0; p < PARTS; p++) {
+        vstore16(on[p], p, basis);
+        vstore16(x.part[p], p, back);
+    }
+}
+
 /* ---- codes --------------------------------------------------------------------------------------------------- */
 
 /* Work-item (i, m): dimension i of matrix first + m, whose basis is basis_at + m. factor: the scale alone. */

@@ -144,6 +144,11 @@ static void check_prompt(film *f) {
         seen += visual;
     }
     ck_assert_int_eq(seen, f->prompt.visual);
+    /* what scores is the text behind the video: no time between its frames */
+    const vlci_placed_picture *last = &f->prompt.picture[f->prompt.n_images + f->prompt.n_videos - 1];
+    ck_assert_int_eq(f->prompt.after, f->prompt.n - last->row - last->layout->n);
+    for (int i = 0; i < f->prompt.after; i++)
+        ck_assert_int_eq(f->prompt.after_at[i], last->row + last->layout->n + i);
     if (positions) check_positions(f, positions);
 }
 

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "compress/bits.h"
+#include "compress/metric.h"
 #include "compress/spectrum.h"
 #include "ref/ref_codes.h"
+#include "ref/ref_linear.h"
 #include "support/coding.h"
 #include "support/taps.h"
 
@@ -161,7 +163,8 @@ static coding_case case_of(const taps *t) {
                          .rows = taps_find(t, "rows")->data,
                          .phase = taps_find(t, "phase")->data,
                          .score = taps_find(t, "score")->data,
-                         .query = taps_find(t, "query")->data};
+                         .query = taps_find(t, "query")->data,
+                         .metric = taps_find(t, "metric") ? f32(t, "metric") : NULL};
 }
 
 /* Codes that stand within rounding of the next one may be that. */
@@ -209,15 +212,20 @@ static void check_rows(const taps *t, const ref_codes *c, int m) {
     }
 }
 
-static const char *const goldens[] = {"bits", "budget", "bits"}, *const rungs[] = {"code:wide", "code:wide",
-                                                                                   "code:group"};
-
-START_TEST(as_in_python) {
+static taps load(const char *name) {
     char path[512], message[256];
     taps t;
-    suite_force(rungs[_i]);
-    snprintf(path, sizeof path, "%s/code/%s.taps", VLCACHE_TEST_DATA, goldens[_i]);
+    snprintf(path, sizeof path, "%s/code/%s.taps", VLCACHE_TEST_DATA, name);
     ck_assert_msg(taps_load(path, &t, message, sizeof message), "%s: %s", path, message);
+    return t;
+}
+
+static const char *const goldens[] = {"bits", "budget", "bits", "heard", "heard"},
+                         *const rungs[] = {"code:wide", "code:wide", "code:group", "code:wide", "code:group"};
+
+START_TEST(as_in_python) {
+    taps t = load(goldens[_i]);
+    suite_force(rungs[_i]);
     coding_case c = case_of(&t);
     coding_make(&c);
     ck_ok(c.status);
@@ -236,6 +244,87 @@ START_TEST(as_in_python) {
     coding_release(&c);
     taps_release(&t);
     suite_force(NULL);
+}
+END_TEST
+
+/* ---- values as they are heard -------------------------------------------------------------------------- */
+
+/* Layer `layer` of weights [..][n][k] in a layout. */
+static vlci_matrix matrix_of(const float *weights, int layer, int n, int k, vlcache_dtype dtype,
+                             vlci_layout layout) {
+    size_t bytes = vlci_matrix_bytes(n, k, dtype, layout);
+    void *data = calloc(1, bytes);
+    for (int i = 0; i < n * k; i++)
+        ref_store(data, ref_weight_at((int)layout, i / k, i % k, k), weights[layer * n * k + i], dtype);
+    vlci_matrix m = {.n = n, .k = k, .dtype = dtype, .layout = layout};
+    m.data = suite_upload(data, bytes);
+    free(data);
+    return m;
+}
+
+static const struct {
+    vlcache_dtype dtype;
+    vlci_layout layout;
+    float near; /* of the largest number of a head */
+} lying[] = {{VLCACHE_DTYPE_F32, VLCI_ROWS, 2e-5f},
+             {VLCACHE_DTYPE_F32, VLCI_PANELS, 2e-5f},
+             {VLCACHE_DTYPE_F16, VLCI_PANELS, 2e-3f},
+             {VLCACHE_DTYPE_BF16, VLCI_BLOCKS, 1e-2f}};
+
+START_TEST(metric_as_in_python) {
+    taps t = load("heard");
+    const int32_t *s = i32(&t, "shape");
+    const float *want = f32(&t, "metric"), *weights = f32(&t, "weights");
+    int layers = s[0], heads = s[1] * s[2], dim = s[3], k = heads * dim, all = layers * s[1] * dim * dim;
+    int n = (int)taps_find(&t, "weights")->n / (layers * k);
+    vlci_compress_shape shape = {layers, heads, s[1], dim, VLCACHE_DTYPE_F32, 0};
+    vlci_matrix out[2];
+    ck_assert_int_eq(layers, 2);
+    for (int l = 0; l < layers; l++) out[l] = matrix_of(weights, l, n, k, lying[_i].dtype, lying[_i].layout);
+    const vlci_matrix *each[] = {&out[0], &out[1]};
+    float *got = calloc((size_t)all, sizeof *got);
+    cl_mem metric;
+    ck_ok(vlci_metric_create(suite_device(), &shape, each, &metric));
+    suite_download(metric, got, (size_t)all * sizeof *got);
+    for (int i = 0; i < all; i++) {
+        float most = want[i / (dim * dim) * dim * dim];
+        for (int e = 0; e < dim * dim; e++) most = fmaxf(most, fabsf(want[i / (dim * dim) * dim * dim + e]));
+        ck_assert_msg(fabsf(got[i] - want[i]) <= lying[_i].near * most, "%d: %g, not %g", i, (double)got[i],
+                      (double)want[i]);
+    }
+    for (int l = 0; l < layers; l++) suite_release(out[l].data);
+    suite_release(metric);
+    free(got);
+    taps_release(&t);
+}
+END_TEST
+
+/* Weights of zeros hear nothing, and all alike; a direction that is not heard does not make rounding errors
+ * of the others a square root of less than nothing. */
+START_TEST(metric_of_odd_weights) {
+    enum { N = 4, DIM = 16 };
+    float weights[N * DIM] = {0}, got[DIM * DIM];
+    vlci_compress_shape shape = {1, 1, 1, DIM, VLCACHE_DTYPE_F32, 0};
+    for (int kind = 0; kind < 4; kind++) {
+        for (int i = 0; i < N * DIM && kind == 1; i++)
+            weights[i] = i / DIM == 1 ? 1.0f + (float)(i % DIM) : 0.0f;
+        if (kind == 2) weights[5] = NAN;
+        vlci_matrix out = matrix_of(weights, 0, N, DIM, VLCACHE_DTYPE_F32, VLCI_ROWS);
+        const vlci_matrix *each[] = {&out};
+        cl_mem metric;
+        if (kind == 3) out.k = DIM / 2;
+        vlcache_status status = vlci_metric_create(suite_device(), &shape, each, &metric);
+        ck_assert_int_eq(status, kind == 3   ? VLCACHE_E_ARGUMENT
+                                 : kind == 2 ? VLCACHE_E_UNSUPPORTED
+                                             : VLCACHE_OK);
+        ck_assert((metric == NULL) == (kind > 1));
+        if (kind < 2) suite_download(metric, got, sizeof got);
+        for (int d = 0; d < DIM && kind < 2; d++) ck_assert(isfinite(got[d]) && got[d * DIM + d] > 0.0f);
+        if (kind == 1)
+            for (int d = 1; d < DIM; d++) ck_assert_float_eq_tol(got[d] / got[0], 1.0f + (float)d, 1e-2f);
+        suite_release(out.data);
+        if (metric) suite_release(metric);
+    }
 }
 END_TEST
 
@@ -451,6 +540,31 @@ START_TEST(rows_that_are_not_finite) {
 }
 END_TEST
 
+/* Of a prompt without a picture the first and the last rows are text, as many as take half of the budget; of
+ * one with a picture only what is not its. */
+START_TEST(ends_of_a_text) {
+    static const struct {
+        double bits, budget;
+        int first, last;
+    } cases[] = {{48.0, 1.0, 4, 16}, {0.0, 0.2, 4, 16}, {0.0, 0.09, 2, 8}, {0.0, 0.004, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int at[TOKENS], texts = cases[i].first + cases[i].last;
+        coding_case c = random_case(16, cases[i].bits);
+        c.budget = cases[i].budget;
+        c.visual = NULL;
+        c.n_visual = 0;
+        coding_make(&c);
+        ck_ok(c.status);
+        ck_assert_int_eq(c.codes->texts, texts);
+        ck_assert_int_eq(c.codes->rows, TOKENS - texts);
+        if (texts) suite_download(c.coding->rows.text_at, at, (size_t)texts * sizeof *at);
+        for (int t = 0; t < texts; t++) ck_assert_int_eq(at[t], t < cases[i].first ? t : TOKENS - texts + t);
+        coding_release(&c);
+        coding_free(&c);
+    }
+}
+END_TEST
+
 START_TEST(widths_of_heads_that_are_refused) {
     ck_fails(vlci_few_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
     ck_fails(vlci_few_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
@@ -488,13 +602,16 @@ int main(void) {
     tcase_add_test(all, bits_pay_for_their_basis);
     tcase_add_test(all, bits_of_many);
     tcase_add_test(all, bits_as_one_by_one);
-    tcase_add_loop_test(all, as_in_python, 0, 3);
+    tcase_add_loop_test(all, as_in_python, 0, 5);
+    tcase_add_loop_test(all, metric_as_in_python, 0, 4);
+    tcase_add_test(all, metric_of_odd_weights);
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);
     tcase_add_test(all, rungs_agree);
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);
+    tcase_add_test(all, ends_of_a_text);
     tcase_add_test(all, widths_of_heads_that_are_refused);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -85,7 +85,8 @@ START_TEST(test_rows_of_the_table) {
     ck_assert(!r.coded);
     r = recipe_of("coded");
     ck_assert(r.uniform == 1.0 && r.scoring == VLCI_SCORE_POST_VISION && r.per_head && r.defer == 4);
-    ck_assert(r.coded && r.run == 64 && r.bits == 0.0 && r.centroids == 0.0 && r.pooling == VLCI_POOL_NONE);
+    ck_assert(r.coded && r.run == 1 && r.run_by_layer == 16 && r.bits == 0.0 && r.centroids == 0.0 &&
+              r.pooling == VLCI_POOL_NONE);
 }
 END_TEST
 
@@ -239,7 +240,7 @@ START_TEST(test_texts) {
         {"summary", "spread:0.05:100", "spread:0.05:100"},
         {"storage", "exact", "exact"},
         {"storage", "coded", "coded"},
-        {"storage", "coded:blk:64", "coded"},
+        {"storage", "coded:blk:64", "coded:blk:64"},
         {"storage", "coded:80", "coded:80"},
         {"storage", "coded:62.5:blk:16", "coded:62.5:blk:16"},
         {"storage", "coded:blk:1048576", "coded:rotated"},
@@ -457,11 +458,12 @@ START_TEST(test_coded) {
     ck_assert(r.coded && r.bits == 80.0 && r.run == 128 && r.defer == 0);
     o.run = VLCACHE_RUN_ROW;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.coded && r.run == 1);
+    ck_assert(r.coded && r.run == 1 && r.run_by_layer == 0);
     o = options_of("h2o");
     o.storage = VLCACHE_STORAGE_CODED;
     ck_ok(vlci_policy_read(&o, &r));
-    ck_assert(r.coded && r.bits == 0.0 && r.run == 64 && r.scoring == VLCI_SCORE_ACCUMULATED);
+    ck_assert(r.coded && r.bits == 0.0 && r.run == 1 && r.run_by_layer == 16 &&
+              r.scoring == VLCI_SCORE_ACCUMULATED);
     o = options_of("coded");
     o.storage = VLCACHE_STORAGE_EXACT;
     ck_ok(vlci_policy_read(&o, &r));

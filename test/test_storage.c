@@ -151,6 +151,8 @@ START_TEST(layer_by_layer) {
         ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
         ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
         ck_assert_uint_eq(layers->sequence->kv.pool->coded, vlci_codes_all_bytes(layers->sequence->kv.codes));
+        ck_assert_int_gt(all->sequence->kv.codes->patterns, 0); /* turned row by row, and run by run */
+        ck_assert(layers->sequence->kv.codes->patterns == 0 && layers->sequence->kv.codes->run == 16);
         if (turn) break;
         ck_assert_uint_ge(a->kv_bytes_peak, a->compress.bytes_full);
         ck_assert_msg((double)b->kv_bytes_peak < ways[_i].most * (double)b->compress.bytes_full,
@@ -338,7 +340,7 @@ START_TEST(rows_that_age) {
 }
 END_TEST
 
-static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded", "bits:8/8"};
+static const char *const ways[] = {"coded:pre", "coded:blk:16", "bits:4/2", "coded:blk:64", "bits:8/8"};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static bool hear_way(void *user, size_t way, const vlcache_answer *answer) {

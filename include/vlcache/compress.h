@@ -43,9 +43,10 @@ extern "C" {
  */
 
 /*
- * Post-vision rows. They are the tau text rows of a prompt that follow any of its pictures: all that is no
- * visual token, from the first visual one on (the row ends of a picture in tiles are visual tokens: they
- * belong to it). With pictures in one block before the question, as chat templates put them, that is all the
+ * Post-vision rows. They are the tau text rows of a prompt that follow any of its pictures: all from the
+ * first visual one on that is neither a visual token nor a picture's own mark (the row ends of a picture in
+ * tiles, which are visual tokens, names of tiles, times between a video's frames: none of them asks
+ * anything). With pictures in one block before the question, as chat templates put them, that is all the
  * text behind the first, line ends between pictures included; where text stands between pictures ("First:
  * <image> Second: <image> Which ...?") " Second: " is among them, although such a row sees only the pictures
  * before it. So a question scores wherever it follows a picture; in front of all pictures it does not. A
@@ -151,9 +152,11 @@ typedef enum vlcache_candidates {
  *
  * Each kv head has a basis of its own for its keys and one for its values, made from the prompt's rows; bits
  * go to the dimensions of all heads and layers together, where they take off most error of what the text
- * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 8 bits a number;
- * decoded rows stay as they are, and so does all of the prompt at a budget of 1 when no BITS are given. For
- * head_dim in multiples of 16 up to 256.
+ * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 8 bits a number,
+ * of a prompt without a picture up to 4 rows at its beginning and 16 at its end, as far as half of the budget
+ * has room for them; decoded rows stay as they are, and so does all of the prompt at a budget of 1 when no
+ * BITS are given. For head_dim in multiples of 16 up to 256. Errors of values count as the layer's output
+ * product hears them.
  *
  * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
  * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of
@@ -167,10 +170,11 @@ typedef enum vlcache_storage {
                                 together; without them, as many as the budget, in bytes, has room for.
                                 DOMAIN: "pre": keys have none of their rotary phase, which takes fewest
                                 bits, and most work: decode makes each of them again, in registers, to turn
-                                the query by its position; "blk:RUN": keys keep their phase relative to the
-                                middle of their run of RUN rows; "rotated": the whole of it. It keeps every
-                              row, so it goes with allocation "uniform", selection "per-head", pooling "none"
-                              and summary "none"; scores say where bits go */
+                                the query by its position. It is what is taken where none is given, but
+                                where layers are coded as they are read, which takes blk:16; "blk:RUN": keys
+                              keep their phase relative to the middle of their run of RUN rows; "rotated": the
+                              whole of it. It keeps every row, so it goes with allocation "uniform", selection
+                              "per-head", pooling "none" and summary "none"; scores say where bits go */
     VLCACHE_STORAGE_BITS, /**< "bits:K/V[:RUN[:AGE]]": the rows that are kept, centroids among them, at K bits
                              a number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
                                each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
@@ -229,7 +233,7 @@ typedef struct vlcache_compress_options {
     vlcache_storage storage; /**< VLCACHE_STORAGE_AS_POLICY */
     int run; /**< of "coded": rows of a run, VLCACHE_RUN_ROW or a power of two from 16 to VLCACHE_RUN_ALL; of
                 "bits": rows of keys and channels of values that share a scale, from 16 to 1024; 0: the
-                policy's, or 64 */
+                policy's, or of "coded" as its storage has it, of "bits" 64 */
     double bits; /**< of "coded": of a row and kv head, 1..4096; 0: the policy's, or as the budget has it */
     int key_bits, value_bits; /**< of "bits": of a number, 2, 3, 4 or 8; 0: the policy's, or 4 and 2 */
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones

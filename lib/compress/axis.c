@@ -327,9 +327,7 @@ static bool read_storage(const char *at, vlcache_compress_options *o) {
     if (at[0] == ':' && digit(at[1]) &&
         (!word(&at, ":") || !real(&at, &o->bits) || o->bits < 1.0 || o->bits > 4096.0))
         return false;
-    if (!ended(at)) return word(&at, ":") && read_domain(at, o);
-    o->run = VLCI_USUAL_RUN;
-    return true;
+    return ended(at) || (word(&at, ":") && read_domain(at, o));
 }
 
 static void write_bits(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
@@ -348,7 +346,7 @@ static void write_storage(const vlcache_compress_options *o, char text[VLCACHE_A
     write_share(text, names[o->storage],
                 o->storage == VLCACHE_STORAGE_CODED && o->bits > 0.0 ? o->bits : -1.0);
     size_t n = strlen(text);
-    if (o->storage != VLCACHE_STORAGE_CODED || o->run == VLCI_USUAL_RUN) return;
+    if (o->storage != VLCACHE_STORAGE_CODED || !o->run) return;
     if (o->run == VLCACHE_RUN_ALL || o->run == VLCACHE_RUN_ROW)
         snprintf(text + n, VLCACHE_AXIS_BYTES - n, ":%s", o->run == VLCACHE_RUN_ROW ? "pre" : "rotated");
     else

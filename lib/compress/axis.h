@@ -19,6 +19,7 @@ void vlci_axes_give(const vlcache_compress_options *from, vlcache_compress_optio
 #define VLCI_USUAL_UNIFORM      0.8
 #define VLCI_USUAL_FLOOR        0.2
 #define VLCI_USUAL_DEFER_WEIGHT 4.0
+#define VLCI_USUAL_RUN_BY_LAYER 16
 #define VLCI_USUAL_RUN          64
 #define VLCI_USUAL_KEY_BITS     4
 #define VLCI_USUAL_VALUE_BITS   2

@@ -62,7 +62,8 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {"code_attended", &k->attended}, {"code_covariance_sum", &k->sum},
                {"code_round", &k->round},       {"code_pack", &k->pack},
                {"code_text", &k->text},         {"code_narrow", &k->narrow},
-               {"code_unpack", &k->unpack},     {"code_phases", &k->phases}};
+               {"code_unpack", &k->unpack},     {"code_phases", &k->phases},
+               {"code_heard", &k->heard},       {"code_behind", &k->behind}};
     enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
@@ -106,14 +107,16 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *s, int columns,
-                               bool one_layer, vlci_code_measured *out) {
+                               bool one_layer, cl_mem metric, vlci_code_measured *out) {
     size_t n = 2 * (size_t)s->layers * (size_t)s->kv_heads, dim = (size_t)s->head_dim;
     size_t numbers = n * (size_t)columns * sizeof(cl_float);
     size_t bases = one_layer ? numbers / (size_t)s->layers : numbers;
-    *out = (vlci_code_measured){.columns = columns, .one_layer = one_layer};
+    *out = (vlci_code_measured){.columns = columns, .one_layer = one_layer, .metric = metric};
     vlcache_status status =
         vlci_memory_create(device, n * dim * sizeof(cl_half), "coding: means", &out->mean);
     if (!status) status = vlci_memory_create(device, bases * dim, "coding: bases", &out->basis);
+    if (!status && metric)
+        status = vlci_memory_create(device, bases * dim, "coding: bases, back", &out->back);
     if (!status) status = vlci_memory_create(device, numbers, "coding: energies", &out->energy);
     if (!status) status = vlci_memory_create(device, n * sizeof(cl_float), "coding: totals", &out->total);
     return status;
@@ -122,6 +125,7 @@ vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape
 void vlci_code_end(vlcache_device *device, vlci_code_measured *m) {
     vlci_memory_release(device, &m->mean);
     vlci_memory_release(device, &m->basis);
+    vlci_memory_release(device, &m->back);
     vlci_memory_release(device, &m->energy);
     vlci_memory_release(device, &m->total);
     *m = (vlci_code_measured){0};
@@ -224,6 +228,31 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                 VLCI_MEM(room->covariance));
 }
 
+/* Covariances of values as they are heard; the parts have been added up. */
+static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
+                           const vlci_code_measured *measured) {
+    size_t dim = (size_t)h->shape.head_dim;
+    const vlci_grid grid = vlci_grid_over(k->heard, dim / 8, dim, (size_t)vlci_heads_n(h));
+    if (!measured->metric) return VLCACHE_OK;
+    vlcache_status status =
+        VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
+                    VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->parts));
+    return status ? status
+                  : VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->parts), VLCI_MEM(measured->metric),
+                                VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->covariance));
+}
+
+/* Bases there and back. */
+static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *h,
+                                  const vlci_code_measured *measured) {
+    if (!measured->metric) return VLCACHE_OK;
+    return VLCI_LAUNCH(h->device, k->behind,
+                       vlci_grid_over(k->behind, (size_t)measured->columns, n_matrices(h), 1),
+                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->metric),
+                       VLCI_U32(vlci_heads_first(h)), VLCI_MEM(measured->back));
+}
+
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                                  const vlci_code_measured *measured) {
     const vlci_kernel *basis = basis_of(k, h, measured->columns);
@@ -240,7 +269,9 @@ vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h
     cut c = cut_covariance(k, h, rows);
     vlcache_status status = make_room(k, h, c.shares, measured->columns, room);
     if (!status) status = measure_covariance(k, h, rows, &c, room, measured);
-    return status ? status : find_bases(k, h, room, measured);
+    if (!status) status = hear(k, h, room, measured);
+    if (!status) status = find_bases(k, h, room, measured);
+    return status ? status : look_behind(k, h, measured);
 }
 
 vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
@@ -249,9 +280,9 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
     vlcache_status status = vlci_copy(h->device, measured->mean, at, codes->mean, at, n * row);
     if (status || !codes->dims) return status;
     return VLCI_LAUNCH(h->device, k->round, vlci_grid_over(k->round, (size_t)measured->columns, n, 1),
-                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
-                       VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
+                       VLCI_MEM(measured->back ? measured->back : measured->basis),
+                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
+                       VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
 }
 
 /* held: the codes that z was made of, or NULL. */

@@ -1,6 +1,6 @@
 /**
  * code.h (internal) - the rows of a layer -> their means, bases and energies, and then their codes: what
- * cl/code.cl does, launched.
+ * cl/code.cl does, launched. With a metric, values count as the layer's output product hears them.
  *
  *     for each layer:   vlci_code_measure(k, &heads, &rows, &room, &measured);
  *     energies -> bits -> codes, with their matrices and phases;   vlci_code_round(k, &measured, codes);
@@ -25,6 +25,7 @@ typedef struct vlci_code_kernels {
         *unpack;
     const vlci_kernel *basis_local; /**< the same as basis, with columns in local memory; NULL: none */
     const vlci_kernel *phases, *queries, *attended;
+    const vlci_kernel *heard, *behind;
     size_t group;       /**< work-items of a work-group */
     size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
@@ -52,16 +53,19 @@ typedef struct vlci_code_room {
 
 /** What is measured, of all layers. */
 typedef struct vlci_code_measured {
-    int columns;          /**< basis vectors of a matrix */
-    cl_mem mean;          /**< f16 [layers * kv_heads * 2][head_dim] */
-    bool one_layer;       /**< basis: only of the layer that was measured last */
-    cl_mem basis;         /**< f32 [layers * kv_heads * 2][columns][head_dim], by falling energy */
+    int columns;    /**< basis vectors of a matrix */
+    cl_mem mean;    /**< f16 [layers * kv_heads * 2][head_dim] */
+    bool one_layer; /**< basis: only of the layer that was measured last */
+    cl_mem metric;  /**< of values (compress/metric.h), borrowed; NULL: all directions count alike */
+    cl_mem basis;   /**< f32 [layers * kv_heads * 2][columns][head_dim], by falling energy: what rows are
+                       projected on */
+    cl_mem back;    /**< the same, what they are made of again; NULL: the basis, without a metric */
     cl_mem energy, total; /**< f32 [..][columns], and [..]: the variances along them, and of all dimensions */
 } vlci_code_measured;
 
-/** Memory for what is measured. Errors: VLCACHE_E_DEVICE_MEMORY. */
+/** Memory for what is measured. metric: borrowed, or NULL. Errors: VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *shape, int columns,
-                               bool one_layer, vlci_code_measured *out);
+                               bool one_layer, cl_mem metric, vlci_code_measured *out);
 void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
 
 /** Layers that are best measured at once: as many as keep the device busy. */

@@ -6,6 +6,8 @@
  *     weight_K(h) = a total_V(h) mean q^2 / d        error of the logits times what the values differ by
  *     E           = energy weight, tempered by the matrix's total (bits.h)
  *
+ * With a metric (metric.h) values differ, and their errors count, as the layer's output product hears them.
+ *
  * In: queries and phases of the prompt, scores, rows in pages. Out: codes, and which rows stay as they are.
  */
 #include "compress/coding.h"
@@ -20,6 +22,10 @@
  * COLUMNS * COLUMN_BITS a row and head, keys and values together; beyond, as many more. */
 enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
 
+/* ENDS: rows of a prompt without a picture that are text at most, one in ENDS_FIRST of them at its beginning;
+ * they take no more than half of the budget. */
+enum { ENDS = 20, ENDS_FIRST = 5 };
+
 /* Bits that rows are held with until all layers are known: 8 of the first quarter of the columns, 2 of the
  * last. A dimension that has more in the end is rare, and has no more. */
 static int held_bits(int columns, int column) {
@@ -28,6 +34,15 @@ static int held_bits(int columns, int column) {
 
 static size_t n_heads(const vlci_coding *c) {
     return (size_t)c->shape.layers * (size_t)c->shape.kv_heads;
+}
+
+static double row_bytes(const vlci_coding *c) {
+    return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
+}
+
+/* Of a row of text in a head: 8 bits a number, and scales. */
+static double text_bytes(const vlci_coding *c) {
+    return 2.0 * (c->shape.head_dim + (double)sizeof(cl_float));
 }
 
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
@@ -44,6 +59,25 @@ vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shap
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
+/* Rows of a prompt without a picture that are text: the first ones, which much attention rests on whatever is
+ * asked, and the last, which go on in what is told. */
+typedef struct ends {
+    int first, last;
+} ends;
+
+static ends find_ends(const vlci_coding *c, const vlci_compress_prompt *p) {
+    double most = c->bits > 0.0 ? ENDS : c->budget / 2 * c->tokens * row_bytes(c) / text_bytes(c);
+    int n = c->tokens / 2 < ENDS ? c->tokens / 2 : ENDS;
+    if (most < n) n = (int)most;
+    return p->visual || p->text ? (ends){0, 0} : (ends){n / ENDS_FIRST, n - n / ENDS_FIRST};
+}
+
+/* Whether row `row` is coded; `next`: as vlci_rows_visual() has it. */
+static bool is_coded(const vlci_compress_prompt *p, const ends *text, int row, int *next) {
+    bool visual = vlci_rows_visual(p, row, next);
+    return visual && row >= text->first && row < p->tokens - text->last;
+}
+
 /* Rows of a run: a power of two, so that tiles of rows are whole runs or parts of one. */
 static int fit_run(int run, int n) {
     int whole = VLCI_CODE_RUN_MIN;
@@ -54,10 +88,11 @@ static int fit_run(int run, int n) {
 
 static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, int run) {
     int n = 0, text = 0, next = 0;
+    const ends at = find_ends(c, p);
     int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual), *others = visual + p->tokens;
     vlcache_status status = visual ? VLCACHE_OK : vlci_fail_memory("coded rows");
     for (int row = 0; row < p->tokens && !status; row++)
-        if (vlci_rows_visual(p, row, &next))
+        if (is_coded(p, &at, row, &next))
             visual[n++] = row;
         else
             others[text++] = row;
@@ -169,10 +204,6 @@ vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_lo
 
 /* ---- bits ---------------------------------------------------------------------------------------------- */
 
-static double row_bytes(const vlci_coding *c) {
-    return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
-}
-
 /* Rows that codes have room for. */
 static int padded(const vlci_coding *c) {
     return (c->rows.n + VLCI_CODE_ROWS - 1) / VLCI_CODE_ROWS * VLCI_CODE_ROWS;
@@ -219,7 +250,8 @@ int vlci_coding_layers(const vlci_coding *c) {
 static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
     vlcache_status status = VLCACHE_OK;
     if (!c->measured.basis)
-        status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, &c->measured);
+        status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, c->kernels->metric,
+                                 &c->measured);
     return status ? status : vlci_code_measure(&c->kernels->code, layers, &c->rows, &c->room, &c->measured);
 }
 

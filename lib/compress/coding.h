@@ -16,9 +16,10 @@
 typedef struct vlci_coding_kernels {
     vlci_code_kernels code;
     vlci_coded_kernels attention; /**< what codes are read by */
+    cl_mem metric;                /**< of values (compress/metric.h), borrowed; NULL: all directions alike */
 } vlci_coding_kernels;
 
-/** Errors: those of vlci_code_open() and vlci_coded_open(). */
+/** out->metric stays as it is. Errors: those of vlci_code_open() and vlci_coded_open(). */
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *shape,
                                 vlci_coding_kernels *out);
 

@@ -294,7 +294,7 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
 bool vlci_compress_by_layer(const vlci_recipe *r) {
     if (!r->compresses) return false;
     if (r->coded) /* layers are held in more bits until bits are shared out */
-        return vlci_coding_wanted(r) && r->run > 1;
+        return vlci_coding_wanted(r) && (r->run > 1 || r->run_by_layer);
     if (r->defer) return false;
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }

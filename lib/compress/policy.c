@@ -34,8 +34,8 @@
     VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                       \
         0                                                                                                    \
     }
-#define CODED(run)                                                                                           \
-    VLCACHE_STORAGE_CODED, run, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                     \
+#define CODED                                                                                                \
+    VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                       \
         0                                                                                                    \
     }
 
@@ -48,7 +48,7 @@ static const vlcache_compress_options policies[] = {
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("pyramidkv", 0), ALLOCATE(PYRAMID), WINDOW(8), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
-    {ROW("coded", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED(64)},
+    {ROW("coded", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED},
 };
 /* clang-format on */
 #define N_POLICIES (sizeof policies / sizeof *policies)
@@ -102,9 +102,10 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     fill_real(&o->centroids, summed, sums_same, row->centroids, NOT);
     bool same = row->storage == o->storage;
     if (o->storage == VLCACHE_STORAGE_EXACT) return;
-    if (!o->run) o->run = same ? row->run : VLCI_USUAL_RUN;
+    if (!o->run && same) o->run = row->run;
     if (o->bits == 0.0 && same) o->bits = row->bits;
     if (o->storage != VLCACHE_STORAGE_BITS) return;
+    if (!o->run) o->run = VLCI_USUAL_RUN;
     if (!o->key_bits) o->key_bits = same ? row->key_bits : VLCI_USUAL_KEY_BITS;
     if (!o->value_bits) o->value_bits = same ? row->value_bits : VLCI_USUAL_VALUE_BITS;
     if (!o->age && same) o->age = row->age;
@@ -231,7 +232,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"defer_weight", "defer", o->defer > 0, o->defer_weight, 0, 1e6, ANY},
         {"iterations", "summary", summed, o->iterations, 0, 100, ANY},
         {"centroids", "summary", summed, o->centroids, 0, 1, BETWEEN},
-        {"run", "storage", coded || quantised, run, 16, most_run, POWER},
+        {"run", "storage", quantised || (coded && o->run), run, 16, most_run, POWER},
         {"bits", "storage", coded && o->bits != 0.0, o->bits == 0.0 ? NOT : o->bits, 1, 4096, ANY},
         {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
         {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},
@@ -358,6 +359,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                                             VLCI_SCORE_WINDOW, VLCI_SCORE_NONE};
     bool mixed = o->allocation == VLCACHE_ALLOCATION_MIXED, deferred = o->defer > 0;
     bool pooled = o->pooling != VLCACHE_POOLING_NONE, summed = o->summary != VLCACHE_SUMMARY_NONE;
+    bool coded = o->storage == VLCACHE_STORAGE_CODED;
     vlci_recipe recipe = {.policy = o->policy,
                           .compresses = true,
                           .budget = o->budget,
@@ -385,9 +387,10 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .centroids = summed ? o->centroids : 0.0,
                           .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
                           .iterations = summed ? o->iterations : 0,
-                          .coded = o->storage == VLCACHE_STORAGE_CODED,
+                          .coded = coded,
                           .bits = o->bits,
-                          .run = o->run,
+                          .run = coded && !o->run ? VLCACHE_RUN_ROW : o->run,
+                          .run_by_layer = coded && !o->run ? VLCI_USUAL_RUN_BY_LAYER : 0,
                           .quantised = o->storage == VLCACHE_STORAGE_BITS,
                           .key_bits = o->key_bits,
                           .value_bits = o->value_bits,

@@ -52,7 +52,8 @@ typedef struct vlci_recipe {
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,
                 channels of values that share a scale */
-    bool quantised; /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
+    int run_by_layer; /**< what run is where layers are coded as they are read; 0: the same */
+    bool quantised;   /**< rows that are kept are stored in few bits a number; the budget is one of bytes */
     int key_bits, value_bits;
     int age; /**< of quantised: decoded rows, in blocks of that many, that go to few bits when as many younger
                 ones are there; 0: they stay as they are */

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "compress/metric.h"
 #include "core/alloc.h"
 #include "core/options.h"
 
@@ -44,6 +45,16 @@ static vlcache_status create_pool(vlcache_model *model, uint64_t bytes, vlci_kv_
     return status || !c->crosses ? status : vlci_kv_pool_still(out, c->crossing);
 }
 
+/* Once, where rows are coded. */
+static vlcache_status take_metric(vlci_shared *shared, const vlci_compress_shape *shape) {
+    const vlci_matrix *out[VLCI_MAX_LAYERS];
+    if (shared->metric) return VLCACHE_OK;
+    for (int l = 0; l < shape->layers; l++) out[l] = &shared->model->text[l].out;
+    vlcache_status status = vlci_metric_create(shared->model->device, shape, out, &shared->metric);
+    shared->compress.coding.metric = shared->metric;
+    return status;
+}
+
 vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
     const vlcache_model *model = e->shared.model;
     const vlci_text_config *c = &model->config.text;
@@ -64,7 +75,8 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "compress.candidates", NULL,
                            "must be all with %s: no prompt has visual tokens and text side by side",
                            model->family->name);
-    return vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
+    vlcache_status status = vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
+    return status || !vlci_coding_wanted(recipe) ? status : take_metric(&e->shared, &shape);
 }
 
 static vlcache_status create(vlcache_engine *e, const vlcache_engine_options *o) {
@@ -108,6 +120,7 @@ void vlcache_engine_destroy(vlcache_engine **handle) {
     vlci_step_release(&e->shared.step);
     vlci_text_release(&e->shared.text);
     vlci_kv_pool_release(&e->shared.pool);
+    vlci_memory_release(e->shared.model->device, &e->shared.metric);
     vlcache_model_destroy(&e->shared.model);
     vlci_free(e->list);
     vlci_free(e);

@@ -43,11 +43,20 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
+/* Rows of a layer that is coded as it is read are turned run by run, if no domain was asked for. */
+static vlci_recipe recipe_of(const vlcache_sequence *s, size_t i) {
+    vlci_recipe recipe = s->recipes[i];
+    if (recipe.run_by_layer && vlci_turn_by_layer(s)) recipe.run = recipe.run_by_layer;
+    return recipe;
+}
+
 /* A plan for each recipe. */
 static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *asked) {
     vlcache_status status = VLCACHE_OK;
-    for (size_t i = 0; i < s->n_plans && !status; i++)
-        status = vlci_compress_create(&s->shared->compress, &s->recipes[i], asked, s->plans, i, &s->plans[i]);
+    for (size_t i = 0; i < s->n_plans && !status; i++) {
+        const vlci_recipe recipe = recipe_of(s, i);
+        status = vlci_compress_create(&s->shared->compress, &recipe, asked, s->plans, i, &s->plans[i]);
+    }
     return status;
 }
 

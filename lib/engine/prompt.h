@@ -21,8 +21,8 @@ typedef struct vlci_sight {
 
 typedef struct vlci_prompt {
     int32_t *ids;         /**< [n]: a token, or -1 - row of the features */
-    int n, visual, after; /**< all, visual ones, text behind any picture (n without one): the post-vision
-                               rows, as vlcache/compress.h defines them */
+    int n, visual, after; /**< all, visual ones, text behind any picture but pictures' own marks (n without
+                               one): the post-vision rows, as vlcache/compress.h defines them */
     int *after_at;        /**< [after]: where those stand, ascending */
     int features; /**< rows that vlci_prompt_look() gives: the visual tokens', and what is unseen of pictures
                    */

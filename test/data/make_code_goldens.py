@@ -4,7 +4,8 @@
 
 Written from the description of the method, not from the library: un-rotated keys and values, less their mean, in a basis
 of their own from orthogonal iteration; energies weighted by what the text attends to; bits by water-filling over all
-matrices; uniform mid-rise codes whose range is the best of nine. Seeds are tried until no dimension's bits hang on
+matrices; uniform mid-rise codes whose range is the best of nine. Where an output product is given, values are turned into the space in
+which it hears all directions alike, and coded there. Seeds are tried until no dimension's bits hang on
 rounding: the least useful step that was taken and the most useful one that was not are 1% apart.
 """
 import heapq
@@ -100,7 +101,15 @@ def quantise(z, bits):
     return best[order[0]][2] + half, best[order[0]][1], clear
 
 
-def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0):
+def metric_of(weights, kv_heads, group, dim):
+    """weights [layers][n][heads * dim] -> U [layers * kv_heads][dim][dim]: |U x| is how much a value x is heard."""
+    out = weights.astype(float).reshape(len(weights), -1, kv_heads, group, dim)
+    gram = np.einsum("lnhgd,lnhge->lhde", out, out).reshape(-1, dim, dim)
+    gram += 1e-6 * np.einsum("hdd->h", gram)[:, None, None] / dim * np.eye(dim)
+    return np.linalg.cholesky(gram).transpose(0, 2, 1)
+
+
+def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0, hidden=0):
     random = np.random.default_rng(seed)
     heads, n = layers * kv_heads, len(visual)
     text = [j for j in range(tokens) if j not in set(visual)]
@@ -123,8 +132,17 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     mean = x.mean(1).astype(np.float16).astype(float)
     x -= mean[:, None]
     covariance = np.einsum("mjd,mje->mde", x, x) / n
+    heard = np.stack([np.eye(dim)] * (2 * heads))
+    if hidden:
+        loud = np.exp(-np.arange(dim) / 8.0)[random.permutation(dim)]
+        weights = (random.standard_normal((layers, hidden, kv_heads * group, dim)) * loud).astype(np.float32)
+        metric = metric_of(weights.reshape(layers, hidden, -1), kv_heads, group, dim)
+        heard[1::2] = metric
+        covariance[1::2] = metric @ covariance[1::2] @ metric.transpose(0, 2, 1)
     found = [basis_of(c, columns) for c in covariance]
     basis, energy = np.stack([f[0].T for f in found]), np.stack([f[1] for f in found])
+    back = np.linalg.solve(heard, basis.transpose(0, 2, 1)).transpose(0, 2, 1)
+    basis = basis @ heard
     total = np.einsum("mdd->m", covariance)
     attended = np.square(score[:, visual].astype(float)).sum(1)
     squares = np.square(query.astype(float)).reshape(layers, 5, kv_heads, group, dim).mean((1, 3, 4)).reshape(-1)
@@ -145,8 +163,8 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     if gap < 1.01:
         return False
 
-    scale = np.maximum(np.abs(basis).max(2, keepdims=True) / 127.0, 1e-9)
-    rounded = np.rint(basis / scale)
+    scale = np.maximum(np.abs(back).max(2, keepdims=True) / 127.0, 1e-9)
+    rounded = np.rint(back / scale)
     z = np.einsum("mjd,mkd->mkj", x, basis)
     code, factor = np.zeros(z.shape), np.zeros(z.shape[:2])
     for m in range(2 * heads):
@@ -157,18 +175,19 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
                 if not clear:
                     return False
     level = code + 0.5 - 2.0 ** (widths[..., None] - 1)
-    back = mean[:, None] + np.einsum("mkj,mk,mkd->mjd", np.where(widths[..., None] > 0, level, 0.0), factor, rounded)
-    back[0::2] = turn(back[0::2], each)
+    made = mean[:, None] + np.einsum("mkj,mk,mkd->mjd", np.where(widths[..., None] > 0, level, 0.0), factor, rounded)
+    made[0::2] = turn(made[0::2], each)
     text_scale = np.maximum(np.abs(rows[:, text]).max(2) / 127.0, 1e-9)
     text_back = np.rint(rows[:, text] / text_scale[..., None]) * text_scale[..., None]
     step = np.where(widths > 0, factor / scale[..., 0], 1.0)
     edge = z / step[..., None]  # how near a code is to the next one
     os.makedirs(FOLDER, exist_ok=True)
-    taps.write(os.path.join(FOLDER, name + ".taps"), {
+    more = {"weights": weights, "metric": metric} if hidden else {}
+    taps.write(os.path.join(FOLDER, name + ".taps"), more | {
         "shape": np.array([layers, kv_heads, group, dim, tokens, run, columns]), "bits": np.float32([bits]),
         "budget": np.float32([budget]), "visual": np.array(visual), "rows": rows, "phase": phase, "score": score,
         "query": query, "energy": energy, "widths": widths, "mean": mean, "rounded": rounded.astype(int),
-        "factor": factor, "code": code.astype(int), "edge": np.abs(edge - np.rint(edge)), "back": back,
+        "factor": factor, "code": code.astype(int), "edge": np.abs(edge - np.rint(edge)), "back": made,
         "text_back": text_back})
     return True
 
@@ -181,3 +200,5 @@ def first(name, **shape):
 first("bits", layers=2, kv_heads=1, group=3, dim=32, tokens=60, visual=list(range(3, 47)) + list(range(50, 55)), run=16,
       columns=32, bits=48.0)
 first("budget", layers=1, kv_heads=2, group=1, dim=48, tokens=90, visual=list(range(5, 80)), run=32, columns=32, budget=0.08)
+first("heard", layers=2, kv_heads=1, group=2, dim=32, tokens=60, visual=list(range(3, 55)), run=16, columns=32, bits=48.0,
+      hidden=40)

@@ -84,6 +84,10 @@ static vlci_compress_shape shape_of(const coding_case *c) {
     return (vlci_compress_shape){c->layers, c->kv_heads * c->group, c->kv_heads, c->head_dim, c->dtype, 0};
 }
 
+static size_t metric_bytes(const coding_case *c) {
+    return (size_t)(n_heads(c) * c->head_dim * c->head_dim) * sizeof *c->metric;
+}
+
 /* The last rows of the prompt are looked at, and queries are those of a walk over these alone. */
 static void observe(coding_case *c, const vlci_scores *seen) {
     size_t width = (size_t)(c->kv_heads * c->group * c->head_dim), layer = CODING_QUERIES * width;
@@ -136,6 +140,7 @@ void coding_make(coding_case *c) {
     seen.rows_on = suite_upload(entry, sizeof entry);
     seen.score = suite_upload(c->score, (size_t)(n_heads(c) * c->tokens) * sizeof(float));
     ck_ok(vlci_coding_open(suite_device(), &shape, &c->kernels));
+    if (c->metric) c->kernels.metric = suite_upload(c->metric, metric_bytes(c));
     if (c->run == 1) ck_ok(vlci_coded_open_rows(&c->kernels.attention));
     ck_ok(vlci_coding_create(suite_device(), &c->kernels, &shape, &recipe, &prompt, &c->coding));
     ck_assert_ptr_nonnull(c->coding);
@@ -148,5 +153,6 @@ void coding_make(coding_case *c) {
 void coding_release(coding_case *c) {
     vlci_codes_release(&c->codes);
     vlci_coding_destroy(&c->coding);
+    if (c->metric) suite_release(c->kernels.metric);
     pages_destroy(c->p);
 }
