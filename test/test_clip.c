@@ -127,6 +127,18 @@ static void check_positions(const film *f, const tap *want) {
     free(position);
 }
 
+/* What scores is the text behind what is seen first, but for what is of a video: no time between its frames.
+ */
+static void check_after(const vlci_prompt *p) {
+    int after = 0, row = p->picture[0].row + p->picture[0].layout->n;
+    for (size_t i = 1; i <= p->n_images + p->n_videos; i++) {
+        int until = i < p->n_images + p->n_videos ? p->picture[i].row : p->n;
+        for (; row < until; row++) ck_assert_int_eq(p->after_at[after++], row);
+        if (i < p->n_images + p->n_videos) row += p->picture[i].layout->n;
+    }
+    ck_assert_int_eq(after, p->after);
+}
+
 static void check_prompt(film *f) {
     const tap *ids = taps_find(&f->taps, "prompt.ids"), *positions = taps_find(&f->taps, "positions");
     const tap *chosen = taps_find(&f->taps, "chosen");
@@ -144,11 +156,7 @@ static void check_prompt(film *f) {
         seen += visual;
     }
     ck_assert_int_eq(seen, f->prompt.visual);
-    /* what scores is the text behind the video: no time between its frames */
-    const vlci_placed_picture *last = &f->prompt.picture[f->prompt.n_images + f->prompt.n_videos - 1];
-    ck_assert_int_eq(f->prompt.after, f->prompt.n - last->row - last->layout->n);
-    for (int i = 0; i < f->prompt.after; i++)
-        ck_assert_int_eq(f->prompt.after_at[i], last->row + last->layout->n + i);
+    check_after(&f->prompt);
     if (positions) check_positions(f, positions);
 }
 
