@@ -171,7 +171,7 @@ static void place_entries(vlci_prompt *out, int index, int image, bool video, la
         if (entry < 0)
             place_token(out, layout, image + grid, -1 - entry, l);
         else
-            out->ids[out->n++] = entry; /* a mark between tiles, a step's time: of the picture, and asks nothing */
+            out->ids[out->n++] = entry; /* a mark of the picture's own, or a time: asks nothing */
     }
 }
 
