@@ -339,38 +339,60 @@ END_TEST
 
 /* ---- the choice of frames ------------------------------------------------------------------------------ */
 
-/* By transformers' sample_frames(): of Qwen2-VL (parts), of Qwen3-VL (ends). */
+/* By transformers' sample_frames(): of Qwen2-VL (parts), of Qwen3-VL (ends), of
+ * SmolVLM's hub folders (both: 1 a second, at most 64). */
+enum { PARTS, ENDS, BOTH };
+
 static const struct {
-    bool ends;
-    int total;
+    int by, total;
     double fps, asked_fps;
     int asked_frames, n, first, second, last;
 } choices[] = {
-    {false, 90, 30, 0, 0, 6, 0, 15, 75},
-    {false, 90, 30, 1, 0, 4, 0, 22, 67},
-    {false, 90, 30, 1000, 0, 90, 0, 1, 89},
-    {false, 91, 30, 1000, 0, 90, 0, 1, 89},
-    {false, 3, 30, 0, 0, 2, 0, 1, 1},
-    {false, 1, 30, 0, 0, 1, 0, 0, 0},
-    {false, 100, 10, 0, 7, 8, 0, 12, 87},
-    {false, 100, 10, 0, 5, 4, 0, 25, 75},
-    {false, 100000, 30, 0, 0, 768, 0, 130, 99869},
-    {false, 3, 1, 0, 64, 3, 0, 1, 2},
-    {true, 90, 30, 0, 0, 6, 0, 18, 89},
-    {true, 90, 30, 1, 0, 4, 0, 30, 89},
-    {true, 91, 30, 1000, 0, 91, 0, 1, 90},
-    {true, 3, 30, 0, 0, 3, 0, 1, 2},
-    {true, 1, 30, 0, 0, 1, 0, 0, 0},
-    {true, 100, 10, 0, 7, 7, 0, 16, 99},
-    {true, 100000, 30, 0, 0, 768, 0, 130, 99999},
+    {PARTS, 90, 30, 0, 0, 6, 0, 15, 75},
+    {PARTS, 90, 30, 1, 0, 4, 0, 22, 67},
+    {PARTS, 90, 30, 1000, 0, 90, 0, 1, 89},
+    {PARTS, 91, 30, 1000, 0, 90, 0, 1, 89},
+    {PARTS, 3, 30, 0, 0, 2, 0, 1, 1},
+    {PARTS, 1, 30, 0, 0, 1, 0, 0, 0},
+    {PARTS, 100, 10, 0, 7, 8, 0, 12, 87},
+    {PARTS, 100, 10, 0, 5, 4, 0, 25, 75},
+    {PARTS, 100000, 30, 0, 0, 768, 0, 130, 99869},
+    {PARTS, 3, 1, 0, 64, 3, 0, 1, 2},
+    {ENDS, 90, 30, 0, 0, 6, 0, 18, 89},
+    {ENDS, 90, 30, 1, 0, 4, 0, 30, 89},
+    {ENDS, 91, 30, 1000, 0, 91, 0, 1, 90},
+    {ENDS, 3, 30, 0, 0, 3, 0, 1, 2},
+    {ENDS, 1, 30, 0, 0, 1, 0, 0, 0},
+    {ENDS, 100, 10, 0, 7, 7, 0, 16, 99},
+    {ENDS, 100000, 30, 0, 0, 768, 0, 130, 99999},
+    {BOTH, 90, 30, 0, 0, 3, 0, 44, 89},
+    {BOTH, 1, 30, 0, 0, 1, 0, 0, 0},
+    {BOTH, 10, 30, 0, 0, 1, 0, 0, 0},
+    {BOTH, 45, 30, 0, 0, 2, 0, 44, 44},
+    {BOTH, 75, 30, 0, 0, 2, 0, 74, 74},
+    {BOTH, 1980, 30, 0, 0, 64, 0, 31, 1979},
+    {BOTH, 1981, 30, 0, 0, 64, 30, 60, 1951},
+    {BOTH, 100000, 29.97, 0, 0, 64, 29, 1615, 99970},
+    {BOTH, 300, 30, 0.1, 0, 1, 30, 30, 30},
+    {BOTH, 40, 0.1, 0, 0, 40, 0, 1, 39},
+    {BOTH, 40, 0.1, 0, 4, 4, 0, 13, 39},
+    {BOTH, 90, 30, 1000, 0, 64, 0, 1, 89},
+    {BOTH, 90, 30, 0, 2, 2, 0, 89, 89},
+    {BOTH, 3000, 25, 2, 0, 64, 0, 47, 2999},
+    {BOTH, 2000, 25, 0, 200, 80, 0, 25, 1999},
+    {BOTH, 3, 1, 0, 0, 3, 0, 1, 2},
 };
 
 START_TEST(frames_are_chosen) {
+    static const vlci_clip_choice by[] = {
+        [PARTS] = {.fps = 2, .least = 4, .most = 768, .step = 2},
+        [ENDS] = {.fps = 2, .least = 4, .most = 768, .step = 2, .ends = true},
+        [BOTH] = {.fps = 1, .frames = 64, .step = 1, .both = true},
+    };
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         vlci_clip clip = {.total = choices[i].total, .fps = choices[i].fps};
-        const vlci_clip_choice by = {.fps = 2, .least = 4, .most = 768, .step = 2, .ends = choices[i].ends};
         const vlci_clip_asked asked = {choices[i].asked_fps, choices[i].asked_frames};
-        ck_ok(vlci_clip_choose(&by, &asked, &clip));
+        ck_ok(vlci_clip_choose(&by[choices[i].by], &asked, &clip));
         ck_assert_msg(clip.n == choices[i].n, "choice %zu: %d frames, not %d", i, clip.n, choices[i].n);
         ck_assert_int_eq(clip.frame[0], choices[i].first);
         ck_assert_int_eq(clip.frame[clip.n > 1], choices[i].second);

@@ -146,12 +146,8 @@ static void check_scores(const problem *p, const coding_case *c, const vlci_code
 
 static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
     beside b = {.name = p->name,
-                .shape = {.heads = p->kv_heads * p->group,
-                          .kv_heads = p->kv_heads,
-                          .head_dim = p->head_dim,
-                          .kv_dtype = p->dtype,
-                          .rounded = p->dtype,
-                          .cap = codes->read->few.shape.cap},
+                .shape =
+                    beside_shape(p->kv_heads, p->group, p->head_dim, p->dtype, codes->read->few.shape.cap),
                 .layers = LAYERS,
                 .layer = LAYER,
                 .rows = p->rows,

@@ -267,12 +267,8 @@ static seen see(const problem *p, const vlci_quants *quants, const float *k, con
 /* Scales of the outlier: what cancels in sums of it is lost. */
 static void run_and_compare(const problem *p, const vlci_quants *quants, double top) {
     beside b = {.name = p->name,
-                .shape = {.heads = p->kv_heads * p->group,
-                          .kv_heads = p->kv_heads,
-                          .head_dim = p->head_dim,
-                          .kv_dtype = p->dtype,
-                          .rounded = p->dtype,
-                          .cap = quants->read->few.shape.cap},
+                .shape =
+                    beside_shape(p->kv_heads, p->group, p->head_dim, p->dtype, quants->read->few.shape.cap),
                 .layers = LAYERS,
                 .layer = LAYER,
                 .rows = p->rows,

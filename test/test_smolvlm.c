@@ -20,37 +20,6 @@
 
 /* ---- frames and words ---------------------------------------------------------------------------------- */
 
-/* By transformers' sample_frames(), of hub folders: 1 a second, at most 64. */
-static const struct {
-    int total;
-    double fps, asked_fps;
-    int asked_frames, n, first, second, last;
-} choices[] = {
-    {90, 30, 0, 0, 3, 0, 44, 89},        {1, 30, 0, 0, 1, 0, 0, 0},
-    {10, 30, 0, 0, 1, 0, 0, 0},          {45, 30, 0, 0, 2, 0, 44, 44},
-    {75, 30, 0, 0, 2, 0, 74, 74},        {1980, 30, 0, 0, 64, 0, 31, 1979},
-    {1981, 30, 0, 0, 64, 30, 60, 1951},  {100000, 29.97, 0, 0, 64, 29, 1615, 99970},
-    {300, 30, 0.1, 0, 1, 30, 30, 30},    {40, 0.1, 0, 0, 40, 0, 1, 39},
-    {40, 0.1, 0, 4, 4, 0, 13, 39},       {90, 30, 1000, 0, 64, 0, 1, 89},
-    {90, 30, 0, 2, 2, 0, 89, 89},        {3000, 25, 2, 0, 64, 0, 47, 2999},
-    {2000, 25, 0, 200, 80, 0, 25, 1999}, {3, 1, 0, 0, 3, 0, 1, 2},
-};
-
-START_TEST(frames_are_chosen) {
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        vlci_clip clip = {.total = choices[i].total, .fps = choices[i].fps};
-        const vlci_clip_choice by = {.fps = 1, .frames = 64, .step = 1, .both = true};
-        const vlci_clip_asked asked = {choices[i].asked_fps, choices[i].asked_frames};
-        ck_ok(vlci_clip_choose(&by, &asked, &clip));
-        ck_assert_msg(clip.n == choices[i].n, "choice %zu: %d frames, not %d", i, clip.n, choices[i].n);
-        ck_assert_int_eq(clip.frame[0], choices[i].first);
-        ck_assert_int_eq(clip.frame[clip.n > 1], choices[i].second);
-        ck_assert_int_eq(clip.frame[clip.n - 1], choices[i].last);
-        vlci_clip_release(&clip);
-    }
-}
-END_TEST
-
 /* Where a processor names neither, all are seen. */
 START_TEST(all_frames) {
     vlci_clip clip = {.total = 500, .fps = 0.1};
@@ -464,7 +433,6 @@ int main(void) {
     Suite *suite = suite_create("smolvlm");
     TCase *tests = tcase_create("smolvlm");
     suite_balance(tests);
-    tcase_add_test(tests, frames_are_chosen);
     tcase_add_test(tests, all_frames);
     tcase_add_test(tests, words_around_videos);
     tcase_add_test(tests, hub_folders);

@@ -136,6 +136,29 @@ vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_
     return VLCACHE_OK;
 }
 
+vlcache_status vlci_clip_layout(const vlci_config *config, const vlci_clip *clip, vlci_layout_square square,
+                                const vlci_view *view,
+                                vlcache_status (*put)(const vlci_clip *clip, int tokens,
+                                                      vlci_entries *entries, int *first),
+                                vlci_picture_layout *out) {
+    vlci_entries entries = {.tokenizer = config->tokenizer, .mark = config->family->mark};
+    int tokens = square.side * square.side, *first = vlci_alloc((size_t)clip->n, sizeof *first);
+    *out = (vlci_picture_layout){0};
+    vlcache_status status = first ? VLCACHE_OK : vlci_fail_memory("layout of a video");
+    if (!status) status = vlci_view_sides(clip->width, clip->height);
+    if (!status) status = put(clip, tokens, &entries, first);
+    if (!status) status = vlci_entries_end(&entries, clip->n, false, out);
+    for (int i = 0; i < clip->n && !status; i++) {
+        square.entry = first[i];
+        square.token = i * tokens;
+        vlci_picture_layout_square(out, i, &square, view, clip->width, clip->height);
+    }
+    out->tiles = clip->n;
+    vlci_entries_release(&entries);
+    vlci_free(first);
+    return status;
+}
+
 int vlci_clip_at_once(int patches) {
     return patches < PART_PATCHES ? PART_PATCHES / patches : 1;
 }

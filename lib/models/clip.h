@@ -9,6 +9,7 @@
 #define VLCI_MODELS_CLIP_H
 
 #include "checkpoint/json.h"
+#include "models/entries.h"
 #include "models/family.h"
 #include "picture/prepare.h"
 
@@ -100,6 +101,15 @@ vlcache_status vlci_clip_choose(const vlci_clip_choice *choice, const vlci_clip_
  * VLCACHE_E_UNSUPPORTED. */
 vlcache_status vlci_clip_read_squares(const vlci_scope *scope, int side, vlci_processor *processor,
                                       vlci_clip_choice *choice, vlci_config *config);
+
+/** layout() of frames that are squares of tokens, each seen by one view: `put` writes what stands around and
+ * behind them, first[frame] being the entry of its first token; `square` is how each lies, but for where.
+ * Errors: VLCACHE_E_NO_MEMORY, those of vlci_view_sides() and `put`. */
+vlcache_status vlci_clip_layout(const vlci_config *config, const vlci_clip *clip, vlci_layout_square square,
+                                const vlci_view *view,
+                                vlcache_status (*put)(const vlci_clip *clip, int tokens,
+                                                      vlci_entries *entries, int *first),
+                                vlci_picture_layout *out);
 
 /** at_once() of frames, or steps, of `patches` patches each: what a look takes grows with them. */
 int vlci_clip_at_once(int patches);

@@ -294,14 +294,6 @@ vlcache_status vlci_idefics3_look(const vlci_config *config, const vlci_pixels *
 
 const vlci_family vlci_family_idefics3 = {
     .name = "idefics3",
-    .mark = "<image>",
-    .names = vlci_idefics3_names,
     .settings = vlci_idefics3_settings,
-    .load = vlci_idefics3_load,
-    .release = vlci_eyes_release,
-    .describe = vlci_eyes_describe,
-    .layout = vlci_idefics3_layout,
-    .prepare = vlci_idefics3_prepare,
-    .look = vlci_idefics3_look,
-    .positions = vlci_positions_count,
+    VLCI_IDEFICS3,
 };

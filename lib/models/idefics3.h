@@ -36,6 +36,12 @@ vlcache_status vlci_idefics3_prepare(const vlci_config *config, const vlcache_im
 vlcache_status vlci_idefics3_look(const vlci_config *config, const vlci_pixels *pixels,
                                   const vlci_picture_layout *layout, cl_mem *tokens);
 
+/** What both families are, but for names, settings and videos. */
+#define VLCI_IDEFICS3                                                                                        \
+    .mark = "<image>", .names = vlci_idefics3_names, .load = vlci_idefics3_load,                             \
+    .release = vlci_eyes_release, .describe = vlci_eyes_describe, .layout = vlci_idefics3_layout,            \
+    .prepare = vlci_idefics3_prepare, .look = vlci_idefics3_look, .positions = vlci_positions_count
+
 extern const vlci_family vlci_family_idefics3;
 
 #endif

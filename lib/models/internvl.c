@@ -272,25 +272,10 @@ static vlcache_status put_frames(const vlci_clip *clip, int tokens, vlci_entries
 static vlcache_status layout_video(const vlci_config *config, const vlci_clip *clip,
                                    vlci_picture_layout *out) {
     const internvl *eyes = config->eyes;
-    vlci_layout_square square = {.side = vlci_vit_side(&eyes->all.vision) / eyes->factor,
-                                 .size = eyes->all.vision.patch_size * eyes->factor};
-    vlci_entries entries = {.tokenizer = config->tokenizer, .mark = config->family->mark};
-    int tokens = square.side * square.side, *first = vlci_alloc((size_t)clip->n, sizeof *first);
-    *out = (vlci_picture_layout){0};
-    vlcache_status status = first ? VLCACHE_OK : vlci_fail_memory("layout of a video");
-    if (!status) status = vlci_view_sides(clip->width, clip->height);
-    if (!status) status = put_frames(clip, tokens, &entries, first);
-    if (!status) status = vlci_entries_end(&entries, clip->n, false, out);
-    vlci_view view = whole_view(eyes, clip->width, clip->height);
-    for (int i = 0; i < clip->n && !status; i++) {
-        square.entry = first[i];
-        square.token = i * tokens;
-        vlci_picture_layout_square(out, i, &square, &view, clip->width, clip->height);
-    }
-    out->tiles = clip->n;
-    vlci_entries_release(&entries);
-    vlci_free(first);
-    return status;
+    const vlci_layout_square square = {.side = vlci_vit_side(&eyes->all.vision) / eyes->factor,
+                                       .size = eyes->all.vision.patch_size * eyes->factor};
+    const vlci_view view = whole_view(eyes, clip->width, clip->height);
+    return vlci_clip_layout(config, clip, square, &view, put_frames, out);
 }
 
 static vlcache_status prepare_frames(const vlci_config *config, const vlci_clip *clip,

@@ -26,6 +26,15 @@ static void make_pages(beside *b, uint64_t *seed) {
     b->own_v = b->v + (size_t)b->layer * (n / (size_t)b->layers);
 }
 
+vlci_attention_shape beside_shape(int kv_heads, int group, int head_dim, vlcache_dtype dtype, float cap) {
+    return (vlci_attention_shape){.heads = kv_heads * group,
+                                  .kv_heads = kv_heads,
+                                  .head_dim = head_dim,
+                                  .kv_dtype = dtype,
+                                  .rounded = dtype,
+                                  .cap = cap};
+}
+
 void beside_begin(beside *b, uint64_t *seed, float q_scale) {
     const int32_t seq_start[2] = {0, b->rows};
     size_t width = (size_t)(b->shape.heads * b->shape.head_dim);

@@ -31,6 +31,9 @@ typedef struct beside {
     bool rounds; /* the rung reads 16 bits of q */
 } beside;
 
+/** Of query heads in groups over kv heads; queries are rounded as keys are. */
+vlci_attention_shape beside_shape(int kv_heads, int group, int head_dim, vlcache_dtype dtype, float cap);
+
 /** Names, shape and rows are the caller's. Queries in [-q_scale, q_scale). */
 void beside_begin(beside *b, uint64_t *seed, float q_scale);
 
