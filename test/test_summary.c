@@ -14,7 +14,7 @@
 #include "ref/ref_compress.h"
 #include "support/pages.h"
 
-enum { LAYERS = 2, QUERY_HEADS = 4, KV = 2, HEADS = LAYERS * KV, LONG = 170, PAST = 5, MOST_DIM = 64 };
+enum { LAYERS = 2, QUERY_HEADS = 4, KV = 2, HEADS = LAYERS * KV, LONG = 170, PAST = 5, MOST_DIM = 128 };
 enum { DECODED = 2 };
 
 /* What rows and scores are made of. */
@@ -303,9 +303,10 @@ static double check_heads(const cache *c, double rtol) {
 }
 
 /* All rungs of what seeds are found by; mixed, too. */
-static const char *const rungs[] = {"spread:group,nearest:tile,topk:group",
+static const char *const rungs[] = {"spread:group,nearest:tile,gram:tile,topk:group",
                                     "spread:wide,nearest:wide,topk:single",
-                                    "spread:group,nearest:wide,topk:single", "spread:wide,nearest:tile"};
+                                    "spread:group,nearest:wide,gram:tile,topk:single",
+                                    "spread:wide,nearest:tile"};
 
 /* The device's choice; in a simulator, where work-groups take minutes, only the tests of rungs have them. */
 static void force_usual(void) {
@@ -451,13 +452,33 @@ START_TEST(test_rounds) {
 }
 END_TEST
 
-/* More than eight rounds, more rows than a work-group has at once, and heads with fewer. */
+/* More than eight rounds, more candidates than there is room for, and heads with fewer; of so many, some are
+ * so much alike that rounding would decide: whole numbers. */
 START_TEST(test_many_seeds) {
     suite_force(rungs[_i]);
-    cache c = begin_of(1400, 8, VLCACHE_DTYPE_F16, "spread:0.5", 0.02, true, _i % 2 ? GRID : RANDOM);
-    for (int g = 0; g < HEADS; g++) c.own[g].centroids = (const int[]){1100, 1025, 1026, 300}[g];
+    cache c = begin_of(2400, 8, VLCACHE_DTYPE_F16, "spread:0.5", 0.02, true, GRID);
+    for (int g = 0; g < HEADS; g++) c.own[g].centroids = (const int[]){2100, 2049, 2050, 1026}[g];
     compress(&c, LAYERS);
     check_spread(&c);
+    release(&c);
+    force_usual();
+}
+END_TEST
+
+/* Heads with fewer rows than a round would look among, one of them alone, and more centroids than rows. */
+START_TEST(test_few_candidates) {
+    static const int rows[HEADS] = {1, 2, 3, 5}, centroids[HEADS] = {40, 2, 5, 1};
+    suite_force(rungs[_i]);
+    cache c = begin(16, VLCACHE_DTYPE_F32, "spread:0.5", 0.2, true, RANDOM);
+    for (int g = 0, at = 0; g < HEADS; at += c.own[g++].kept) {
+        c.own[g].kept = c.tokens - rows[g];
+        c.own[g].centroids = centroids[g];
+        c.own[g].first = at;
+        ref_topk(c.scores + g * c.tokens, c.tokens, c.own[g].kept, c.own[g].recent, 0, c.positions + at);
+    }
+    compress(&c, LAYERS);
+    check_spread(&c);
+    check_heads(&c, 1e-6);
     release(&c);
     force_usual();
 }
@@ -466,12 +487,17 @@ END_TEST
 /* Matrix units, where there are any: keys of 16 bits, rounds of a few seeds and of more than go together. */
 START_TEST(test_matrix_units) {
     static const enum kind kinds[] = {RANDOM, GRID, FEW};
+    static const char *const units[] = {"nearest:mma,gram:mma,spread:group",
+                                        "nearest:tile,gram:mma,spread:group",
+                                        "nearest:mma,gram:tile,spread:group", "nearest:mma,spread:wide"};
     vlcache_dtype dtype = _i % 2 ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
     if (!suite_device()->caps.mma) return;
-    suite_force("nearest:mma");
+    suite_force(units[_i / 8]);
     for (int kind = 0; kind < 3; kind++) {
-        cache c = begin_of(_i < 2 ? LONG : 900, 64, dtype, "spread:0.5", 0.05, true, kinds[kind]);
-        for (int g = 0; g < HEADS && _i > 1; g++) c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
+        cache c = begin_of(_i % 4 < 2 ? LONG : 900, _i % 8 < 4 ? 64 : 128, dtype, "spread:0.5", 0.05, true,
+                           kinds[kind]);
+        for (int g = 0; g < HEADS && _i % 4 > 1; g++)
+            c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
         compress(&c, LAYERS);
         check_heads(&c, 1.0 / 256);
         check_spread(&c);
@@ -562,10 +588,12 @@ START_TEST(test_at_once) {
     h.shape = (vlci_compress_shape){32, 8, 8, 64, VLCACHE_DTYPE_BF16, 0};
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels),
                      32);    /* of 240,000 bytes a head and 2.56 MB of cache */
-    own[7].centroids = 1000; /* 560,000 */
+    own[7].centroids = 1000; /* 1,549,000 */
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 8);
+    kernels.spread.group = 1; /* 626,000 */
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16);
     h.tokens = 1000;
-    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 344,000: of 64 MiB */
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 410,000: of 64 MiB */
     h.layers = 5;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 5);
     h.shape.head_dim = 8;
@@ -651,7 +679,8 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_loop_test(all, test_rounds, 0, suite_reduced() ? 1 : 4);
     tcase_add_loop_test(all, test_many_seeds, 0, suite_reduced() ? 0 : 4);
-    tcase_add_loop_test(all, test_matrix_units, 0, 4);
+    tcase_add_loop_test(all, test_matrix_units, 0, 32);
+    tcase_add_loop_test(all, test_few_candidates, 0, suite_reduced() ? 1 : 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
     tcase_add_loop_test(all, test_uneven, suite_reduced() ? 3 : 0, 4);

@@ -79,5 +79,6 @@ vlcache_status vlci_nearest(const vlci_heads *h, const vlci_nearest_kernels *k, 
     const vlci_kernel *kernel = k->seeds && round != VLCI_SPREAD_ALL ? k->seeds : k->nearest;
     return VLCI_LAUNCH(h->device, kernel, grid_of(h, k, kernel), VLCI_EVICTED_OF(h, g), VLCI_MEM(g->labels),
                        VLCI_MEM(g->means), VLCI_U32(g->means_stride), VLCI_MEM(weighted ? g->weights : NULL),
-                       VLCI_MEM(g->far), VLCI_MEM(g->laid), VLCI_U32(g->laid_stride), VLCI_I32(round));
+                       VLCI_MEM(g->far), VLCI_MEM(g->laid), VLCI_U32(g->laid_stride), VLCI_MEM(g->seeds),
+                       VLCI_U32(g->centroids), VLCI_I32(round));
 }

@@ -9,9 +9,11 @@
 
 #include "core/alloc.h"
 
-/* AT_ONCE: rows of all kv heads that are compressed between two tokens. With centroids an H100 takes about 4
- * ms for them, whatever their number of layers, where a token of a 7B model takes 6. */
-enum { AT_ONCE = 3 << 17 };
+/* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens; what else
+ * happens to a row is worth PASSES of them. An H100 takes about 5 ms for them, as a token of a 7B model does.
+ */
+enum { PASSES = 128 };
+static const double AT_ONCE = 1ull << 32;
 
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
@@ -151,8 +153,10 @@ static void share_layers(vlci_compress *p, int layers) {
 /* Bits of coded rows are shared over all layers, which are coded with them; rows in few bits a number are one
  * object. */
 static int layers_at_once(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
-    int64_t rows = (int64_t)s->kv_heads * tokens, layers = rows < AT_ONCE ? AT_ONCE / rows : 1;
-    return r->coded || r->quantised || layers > s->layers ? s->layers : (int)layers;
+    double centroids = r->budget * r->centroids * tokens * (1 + r->iterations);
+    double layers = AT_ONCE / ((double)s->kv_heads * tokens * (PASSES + centroids));
+    if (r->coded || r->quantised || layers > s->layers) return s->layers;
+    return layers < 1 ? 1 : (int)layers;
 }
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {

@@ -4,6 +4,7 @@
 #ifndef VLCI_COMPRESS_SPREAD_H
 #define VLCI_COMPRESS_SPREAD_H
 
+#include "compress/gram.h"
 #include "compress/nearest.h"
 #include "compress/topk.h"
 
@@ -11,7 +12,8 @@ extern const vlci_ladder vlci_spread_ladder;
 
 typedef struct vlci_spread_kernels {
     const vlci_kernel *begin, *pick;
-    size_t group; /**< work-items that they are built for; 1: the wide rung */
+    size_t group;           /**< work-items that they are built for, or fewer; 1: the wide rung */
+    vlci_gram_kernels gram; /**< of other rungs */
     vlci_topk_kernels topk;
 } vlci_spread_kernels;
 
@@ -21,9 +23,9 @@ vlcache_status vlci_spread_open(vlcache_device *device, const vlci_compress_shap
 
 /** Scratch of its own. */
 typedef struct vlci_spread_room {
-    cl_mem rounds;   /**< vlci_keep [rounds][heads]: how many candidates there are */
-    cl_mem list;     /**< int [heads][most]: candidates */
-    cl_mem gathered; /**< their keys */
+    cl_mem rounds; /**< vlci_keep [rounds][heads]: how many candidates there are */
+    cl_mem list;   /**< int [heads][most]: candidates */
+    cl_mem walk;   /**< f32 [heads][most][most]: their products; the wide rung's: their keys */
     size_t heads, rounds_n, most;
 } vlci_spread_room;
 

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, CACHE_SHARE = 6 };
+enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, CACHE_SHARE = 6 };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -23,8 +23,8 @@ static const size_t scratch_bytes =
 static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, const vlci_summary_kernels *k,
                           const char *name, const vlci_kernel **kernel) {
     char options[128];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DMEMBERS_GROUP=%zu",
-             (int)s->kv_dtype, s->head_dim, k->part, k->group);
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DMEMBERS_GROUP=%zu -DRUN=%d",
+             (int)s->kv_dtype, s->head_dim, k->part, k->group, k->run);
     return vlci_kernel_get(device, "kmeans.cl", name, options, kernel);
 }
 
@@ -44,7 +44,7 @@ static vlcache_status get_members(vlcache_device *device, const vlci_compress_sh
 }
 
 /* Dimensions of a centroid that a work-item adds up: on a processor all, so that its members are found once.
- */
+ * Evicted rows that one lists: there many, so that they are looked for once. */
 vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_shape *s, const vlci_recipe *r,
                                  vlci_summary_kernels *k) {
     if (r->centroids == 0.0) return VLCACHE_OK;
@@ -52,6 +52,7 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: summary: head_dim %d: takes multiples of %d",
                          s->head_dim, CHUNK);
     k->part = device->caps.wide_vectors ? s->head_dim : CHUNK;
+    k->run = device->caps.wide_vectors ? RUN : 1;
     vlcache_status status = get_members(device, s, k);
     if (!status) status = get(device, s, k, "kmeans_evicted", &k->evicted);
     if (!status) status = get(device, s, k, "kmeans_means", &k->means);
@@ -61,13 +62,6 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
 }
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
-
-static int most_kept(const vlci_heads *h) {
-    int most = 0;
-    for (int i = 0; i < vlci_heads_n(h); i++)
-        if (h->own[vlci_heads_first(h) + i].kept > most) most = h->own[vlci_heads_first(h) + i].kept;
-    return most;
-}
 
 /* Means of one head, in floats. */
 static size_t means_stride(const vlci_heads *h, size_t centroids) {
@@ -94,8 +88,8 @@ int vlci_summary_layers(const vlci_heads *h, const vlci_summary_kernels *k) {
 
 void vlci_summary_release(vlcache_device *device, vlci_summary_room *room) {
     vlci_groups *g = &room->groups;
-    cl_mem *memory[] = {&g->evicted, &g->labels,  &g->order, &g->starts,
-                        &g->means,   &g->weights, &g->far,   &g->laid};
+    cl_mem *memory[] = {&g->evicted, &g->labels, &g->order, &g->starts, &g->means,
+                        &g->weights, &g->far,    &g->seeds, &g->laid};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     vlci_spread_release(device, &room->spread);
     *room = (vlci_summary_room){0};
@@ -127,6 +121,9 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
     if (!status)
         status = vlci_memory_create(h->device, heads * (centroids + 1) * sizeof(cl_int),
                                     "compression: members", &g->starts);
+    if (!status && r->spread)
+        status = vlci_memory_create(h->device, heads * centroids * sizeof(vlci_seed), "compression: seeds",
+                                    &g->seeds);
     if (!status) status = vlci_memory_create(h->device, means, "compression: centroids", &g->means);
     if (!status) status = vlci_fill(h->device, g->means, 0, means, 0);
     if (!status && laid)
@@ -141,8 +138,8 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
 
 static vlcache_status list_evicted(const vlci_heads *h, const vlci_summary_kernels *k, cl_mem positions,
                                    const vlci_groups *g) {
-    size_t gaps = (size_t)most_kept(h) + 1;
-    return VLCI_LAUNCH(h->device, k->evicted, vlci_grid_over(k->evicted, gaps, (size_t)vlci_heads_n(h), 1),
+    size_t runs = ((size_t)vlci_groups_evicted(h) + (size_t)k->run - 1) / (size_t)k->run;
+    return VLCI_LAUNCH(h->device, k->evicted, vlci_grid_over(k->evicted, runs, (size_t)vlci_heads_n(h), 1),
                        VLCI_MEM(positions), VLCI_KEEP_OF(h), VLCI_I32(h->tokens), VLCI_MEM(g->evicted),
                        VLCI_MEM(g->labels));
 }

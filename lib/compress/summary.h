@@ -13,6 +13,7 @@ typedef struct vlci_summary_kernels {
     vlci_spread_kernels spread;
     size_t group; /**< work-items that members is built for */
     int part;     /**< dimensions of a centroid that a work-item adds up */
+    int run;      /**< evicted rows that one lists */
 } vlci_summary_kernels;
 
 /** Builds what a recipe needs. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_UNSUPPORTED

@@ -30,15 +30,19 @@ static vlcache_status get_kernel(vlcache_device *device, vlci_topk_kernels *k) {
     return vlci_kernel_get(device, "topk.cl", "topk", options, &k->topk);
 }
 
+/* As large a work-group as there is that the kernel built for it takes. */
 vlcache_status vlci_topk_open(vlcache_device *device, vlci_topk_kernels *out) {
+    static const size_t groups[] = {1024, 256, 64, 1};
     const char *rung;
     vlcache_status status = vlci_rung(device, &vlci_topk_ladder, choose(device), &rung);
     if (status) return status;
-    out->group = strcmp(rung, "single") == 0 ? 1 : device->caps.max_group >= 256 ? 256 : 64;
-    status = get_kernel(device, out);
-    if (status || out->topk->max_group >= out->group) return status;
-    out->group = 1; /* a kernel may take fewer than its device */
-    return get_kernel(device, out);
+    for (int i = strcmp(rung, "single") == 0 ? 3 : 0; i < 4; i++) {
+        out->group = groups[i];
+        if (out->group > device->caps.max_group) continue;
+        status = get_kernel(device, out);
+        if (status || out->topk->max_group >= out->group) return status;
+    }
+    return status;
 }
 
 vlcache_status vlci_topk(const vlci_heads *h, const vlci_topk_kernels *k, cl_mem score, size_t at,
