@@ -149,8 +149,14 @@ static void compress_layers(cache *c, int layer, int layers, cl_mem score, vlci_
     ck_ok(vlci_kv_replace(&c->p->kv[1], layer, layers, rows, keep, true, to, &next));
     vlci_heads h = heads_of(c, layer, layers, on);
     ck_ok(vlci_compact(&h, &compact, &stay, to));
-    ck_ok(vlci_summary(&h, &c->kernels, &c->recipe, positions, score, (size_t)(layer * KV * c->tokens), to,
-                       room));
+    ck_ok(vlci_summary_begin(&h, &c->kernels, &c->recipe, positions, score, (size_t)(layer * KV * c->tokens),
+                             room));
+    while (room->step < room->steps) {
+        double least = 1e-9, all = INFINITY;
+        ck_ok(vlci_summary_go(&h, &c->kernels, room, layers > 1 ? &all : &least));
+        ck_assert(layers > 1 || least < 0);
+    }
+    ck_ok(vlci_summary_write(&h, &c->kernels, to, room));
     vlci_kv_replaced(&c->p->kv[1], &next);
     cl_mem all[] = {to, on, held, positions};
     for (size_t i = 0; i < 4; i++) suite_release(all[i]);
@@ -660,8 +666,7 @@ START_TEST(test_refused) {
     cache c = begin(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, RANDOM);
     vlci_summary_room room = {0};
     vlci_heads h = heads_of(&c, 0, LAYERS, c.p->slots);
-    ck_fails(vlci_summary(&h, &c.kernels, &c.recipe, NULL, NULL, 0, NULL, &room), VLCACHE_E_INTERNAL,
-             "room for biases");
+    ck_fails(vlci_summary_write(&h, &c.kernels, NULL, &room), VLCACHE_E_INTERNAL, "room for biases");
     vlci_compress_shape shape = {1, 1, 1, 12, VLCACHE_DTYPE_F32, 0};
     ck_fails(vlci_summary_open(suite_device(), &shape, &c.recipe, &c.kernels), VLCACHE_E_UNSUPPORTED,
              "head_dim 12");

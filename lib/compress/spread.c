@@ -125,6 +125,15 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_spread_kernels *
 
 /* ---- the rounds ---------------------------------------------------------------------------------------- */
 
+int vlci_spread_rounds(const vlci_heads *h) {
+    int rounds = 0;
+    for (int i = 0; i < vlci_heads_n(h); i++) {
+        int own = VLCI_SPREAD_ROUNDS(h->own[vlci_heads_first(h) + i].centroids);
+        if (own > rounds) rounds = own;
+    }
+    return rounds;
+}
+
 /* Candidates are what heads keep by `far`, as they keep rows by scores: all rounds are told at once. */
 static vlcache_status write_rounds(const vlci_heads *h, int rounds, const vlci_spread_room *room) {
     int heads = vlci_heads_n(h);
@@ -162,14 +171,10 @@ static vlcache_status pick(const vlci_heads *h, const vlci_spread_kernels *k, in
                        VLCI_I32(room->most), VLCI_I32(round), VLCI_MEM(g->seeds), VLCI_U32(g->centroids));
 }
 
-vlcache_status vlci_spread(const vlci_heads *h, const vlci_spread_kernels *k,
-                           const vlci_nearest_kernels *nearest, cl_mem score, size_t at, const vlci_groups *g,
-                           vlci_spread_room *room) {
-    int rounds = 0;
-    for (int i = 0; i < vlci_heads_n(h); i++) {
-        int own = VLCI_SPREAD_ROUNDS(h->own[vlci_heads_first(h) + i].centroids);
-        if (own > rounds) rounds = own;
-    }
+vlcache_status vlci_spread_begin(const vlci_heads *h, const vlci_spread_kernels *k,
+                                 const vlci_nearest_kernels *nearest, cl_mem score, size_t at,
+                                 const vlci_groups *g, vlci_spread_room *room) {
+    int rounds = vlci_spread_rounds(h);
     vlcache_status status = make_room(h, k, (size_t)rounds, room);
     if (!status) status = write_rounds(h, rounds, room);
     if (!status)
@@ -177,11 +182,13 @@ vlcache_status vlci_spread(const vlci_heads *h, const vlci_spread_kernels *k,
                              VLCI_EVICTED_OF(h, g), VLCI_MEM(g->means), VLCI_U32(g->means_stride),
                              VLCI_MEM(score), VLCI_U32(at), VLCI_MEM(g->weights), VLCI_MEM(g->far),
                              VLCI_MEM(g->seeds), VLCI_U32(g->centroids));
-    if (!status) status = vlci_nearest(h, nearest, g, VLCI_SPREAD_FIRST, true);
-    for (int r = 0; r < rounds && !status; r++) {
-        status = find_candidates(h, k, r, g, room);
-        if (!status) status = pick(h, k, r, g, room);
-        if (!status) status = vlci_nearest(h, nearest, g, r, true);
-    }
-    return status;
+    return status ? status : vlci_nearest(h, nearest, g, VLCI_SPREAD_FIRST, true);
+}
+
+vlcache_status vlci_spread_round(const vlci_heads *h, const vlci_spread_kernels *k,
+                                 const vlci_nearest_kernels *nearest, int round, const vlci_groups *g,
+                                 const vlci_spread_room *room) {
+    vlcache_status status = find_candidates(h, k, round, g, room);
+    if (!status) status = pick(h, k, round, g, room);
+    return status ? status : vlci_nearest(h, nearest, g, round, true);
 }

@@ -32,11 +32,20 @@ typedef struct vlci_spread_room {
 /** Bytes of it that a head with so many centroids needs. */
 size_t vlci_spread_bytes(const vlci_heads *heads, const vlci_spread_kernels *kernels, int centroids);
 
-/** Enqueues the search: means become the seeds, labels and `far` what they are after the last of them. score:
- * f32 [heads][tokens] from `at` on, or NULL. Errors: VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. */
-vlcache_status vlci_spread(const vlci_heads *heads, const vlci_spread_kernels *kernels,
-                           const vlci_nearest_kernels *nearest, cl_mem score, size_t at,
-                           const vlci_groups *groups, vlci_spread_room *room);
+/** Rounds that some heads take: those of the one with most centroids. */
+int vlci_spread_rounds(const vlci_heads *heads);
+
+/** Enqueues weights and the first seed. score: f32 [heads][tokens] from `at` on, or NULL. Errors:
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_spread_begin(const vlci_heads *heads, const vlci_spread_kernels *kernels,
+                                 const vlci_nearest_kernels *nearest, cl_mem score, size_t at,
+                                 const vlci_groups *groups, vlci_spread_room *room);
+
+/** Enqueues the seeds of a round, behind those before it: means become them, labels and `far` what they are
+ * after the last of them. */
+vlcache_status vlci_spread_round(const vlci_heads *heads, const vlci_spread_kernels *kernels,
+                                 const vlci_nearest_kernels *nearest, int round, const vlci_groups *groups,
+                                 const vlci_spread_room *room);
 
 void vlci_spread_release(vlcache_device *device, vlci_spread_room *room);
 

@@ -15,6 +15,7 @@
 #include <string.h>
 
 enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, CACHE_SHARE = 6 };
+enum { PASS = 64, LAST = 8 /* passes of all that comes but once, before and behind rounds */ };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -169,20 +170,65 @@ static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels
     return VLCI_LAUNCH(h->device, k->means, centroid_grid(h, k, k->means), MEMBERS_OF(h, g));
 }
 
-vlcache_status vlci_summary(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
-                            cl_mem positions, cl_mem score, size_t at, cl_mem to, vlci_summary_room *room) {
+vlcache_status vlci_summary_begin(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
+                                  cl_mem positions, cl_mem score, size_t at, vlci_summary_room *room) {
+    room->step = room->steps = 0;
     if (!vlci_groups_centroids(h)) return VLCACHE_OK;
-    if (!h->kv.bias) return vlci_fail(VLCACHE_E_INTERNAL, "compress: centroids need room for biases");
     const vlci_groups *g = &room->groups;
     vlcache_status status = make_room(h, k, r, room);
     if (!status) status = list_evicted(h, k, positions, g);
     if (!status && g->far) status = vlci_nearest_begin(h, &k->nearest, g);
-    if (!status && r->spread) status = vlci_spread(h, &k->spread, &k->nearest, score, at, g, &room->spread);
-    if (!status) status = find_means(h, k, g);
-    for (int i = 0; i < r->iterations && !status; i++) {
-        status = vlci_nearest(h, &k->nearest, g, VLCI_SPREAD_ALL, false);
-        if (!status) status = find_means(h, k, g);
+    if (!status && r->spread)
+        status = vlci_spread_begin(h, &k->spread, &k->nearest, score, at, g, &room->spread);
+    room->rounds = r->spread ? vlci_spread_rounds(h) : 0;
+    room->steps = room->rounds + 1 + r->iterations;
+    return status;
+}
+
+/* A round of seeds; the means of the seeds' members; means of the members nearest to the means before. */
+static vlcache_status step(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    int at = room->step++;
+    if (at < room->rounds) return vlci_spread_round(h, &k->spread, &k->nearest, at, g, &room->spread);
+    vlcache_status status = VLCACHE_OK;
+    if (at > room->rounds) status = vlci_nearest(h, &k->nearest, g, VLCI_SPREAD_ALL, false);
+    return status ? status : find_means(h, k, g);
+}
+
+/* Products of a row and a centroid that the step takes, and PASS for each time it passes over the rows. */
+static double worth(const vlci_heads *h, const vlci_summary_room *room) {
+    double centroids = 0.0;
+    int at = room->step;
+    for (int i = 0; i < vlci_heads_n(h); i++) {
+        int c = h->own[vlci_heads_first(h) + i].centroids;
+        if (at < room->rounds)
+            centroids += VLCI_SPREAD_UNTIL(c, at) - VLCI_SPREAD_UNTIL(c, at - 1);
+        else if (at > room->rounds)
+            centroids += c;
     }
-    if (status) return status;
+    return (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+}
+
+double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
+    double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
+    double passes = rounds + LAST * (1 + r->iterations);
+    return rows * (passes * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
+}
+
+vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
+                               double *allowance) {
+    vlcache_status status = VLCACHE_OK;
+    while (room->step<room->steps && * allowance> 0 && !status) {
+        *allowance -= worth(h, room);
+        status = step(h, k, room);
+    }
+    return status;
+}
+
+vlcache_status vlci_summary_write(const vlci_heads *h, const vlci_summary_kernels *k, cl_mem to,
+                                  const vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    if (!vlci_groups_centroids(h)) return VLCACHE_OK;
+    if (!h->kv.bias) return vlci_fail(VLCACHE_E_INTERNAL, "compress: centroids need room for biases");
     return VLCI_LAUNCH(h->device, k->write, centroid_grid(h, k, k->write), MEMBERS_OF(h, g), VLCI_MEM(to));
 }
