@@ -25,7 +25,7 @@ WITH_LOCAL void bring(const kv_view *rows, __local const uint *places, int d0, _
     for (int i = get_local_id(0); i < TILE * PIECES; i += TILE) {
         const int r = i / PIECES, d = i % PIECES * 8;
         float piece[8];
-        vstore8(d0 + d < HEAD_DIM ? KV_LOAD8(rows->k, (size_t)places[r] * rows->row_stride + d0 + d) : (float8)0.0f, 0, piece);
+        vstore8(d0 + d < HEAD_DIM ? KV_RUN(rows->k + (size_t)places[r] * rows->row_stride + d0 + d) : (float8)0.0f, 0, piece);
         for (int x = 0; x < 8; x++) to[(d + x) * STRIDE + r] = piece[x];
     }
 }

@@ -134,7 +134,7 @@ static int member_sum(const kv_view *rows, __global const kv_t *of, int first, i
     for (; m + AHEAD <= until; m += AHEAD) {
         float8 part[AHEAD];
 #pragma unroll
-        for (int x = 0; x < AHEAD; x++) part[x] = KV_LOAD8(of, kv_at(rows, first + order[m + x]) + d);
+        for (int x = 0; x < AHEAD; x++) part[x] = KV_RUN(of + kv_at(rows, first + order[m + x]) + d);
 #pragma unroll
         for (int x = 0; x < AHEAD; x++) sum->all[0] += part[x];
     }

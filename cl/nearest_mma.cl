@@ -11,6 +11,7 @@
  *
  * Rows of local memory are chunks of 16 bytes, the c-th of row r at c ^ (r & 7): ldmatrix then has no conflicts.
  * far: a row's distance to itself need not be 0 here, but is as small as the rounding of its norm.
+ * laid: not NULL: the rows' squared norms go there with the first seed, for nearest_wgmma.cl.
  *
  * ptx: sm_80 -DKV_DTYPE=3 -DHEAD_DIM=128
  * ptx: sm_80 -DKV_DTYPE=2 -DHEAD_DIM=64
@@ -75,7 +76,7 @@ WITH_LOCAL void bring(const kv_view *rows, __local const uint *places, uint n, u
 __kernel __attribute__((reqd_work_group_size(VLCI_NEAREST_MMA_GROUP, 1, 1))) void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
         __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
+        __global float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
     __local uchar keys[ROWS * ROW_BYTES] __attribute__((aligned(128)));
     __local uint places[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
     __local float norms[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
@@ -187,6 +188,7 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
         }
     }
     if (e0 + lane >= n) return;
+    if (laid && round < 0) laid[(size_t)row * laid_stride + e0 + lane] = row_norm;
     const float square = row_norm - 2.0f * near, apart = square > 0.0f ? square * weight : 0.0f;
     if (round < 0 || apart < before) {
         far[at] = apart;

@@ -161,14 +161,18 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_MMA_ITEMS    256
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
     (VLCI_SCORE_MMA_COLUMNS * ((head_dim) <= 64 ? 128 : 256) + 8 * VLCI_SCORE_MMA_COLUMNS * 4 + 8 * (group)*4)
-#define VLCI_SCORE_ROWS        128 /* rows of any of them */
-#define VLCI_MEAN_LANES        16  /* centroids whose means lie side by side */
-#define VLCI_NEAREST_ROWS      128 /* rows of a work-group of nearest.cl, and its work-items */
-#define VLCI_NEAREST_GROUP     64
-#define VLCI_NEAREST_MMA_GROUP 128 /* of as many rows, in nearest_mma.cl */
-#define VLCI_NEAREST_WIDE_ROWS 32  /* rows of a work-item of nearest_wide.cl */
-#define VLCI_GRAM_TILE         64  /* candidates of a side of a tile of gram.cl, and its work-items */
-#define VLCI_GRAM_MMA_GROUP    128 /* of a tile of that size, in gram_mma.cl */
+#define VLCI_SCORE_ROWS                    128 /* rows of any of them */
+#define VLCI_MEAN_LANES                    16  /* centroids whose means lie side by side */
+#define VLCI_NEAREST_ROWS                  128 /* rows of a work-group of nearest.cl, and its work-items */
+#define VLCI_NEAREST_GROUP                 64
+#define VLCI_NEAREST_MMA_GROUP             128 /* of as many rows, in nearest_mma.cl */
+#define VLCI_NEAREST_WIDE_ROWS             32  /* rows of a work-item of nearest_wide.cl */
+#define VLCI_NEAREST_WGMMA_GROUP           512 /* of 4 warpgroups, in nearest_wgmma.cl */
+#define VLCI_NEAREST_WGMMA_ROWS            2048
+#define VLCI_NEAREST_WGMMA_LOCAL(head_dim) /* bytes: seeds, two tiles of each warpgroup, places, norms */    \
+    ((VLCI_SPREAD_SEEDS + 8 * 64) * (head_dim)*2 + VLCI_NEAREST_WGMMA_ROWS * 4 + VLCI_SPREAD_SEEDS * 8)
+#define VLCI_GRAM_TILE      64  /* candidates of a side of a tile of gram.cl, and its work-items */
+#define VLCI_GRAM_MMA_GROUP 128 /* of a tile of that size, in gram_mma.cl */
 
 /*
  * Seeds of a head with c centroids come in rounds (spread.cl): eight of them, fewer where there are fewer

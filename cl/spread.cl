@@ -148,7 +148,7 @@ spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int to
     for (int i = lane; i < count * RUNS; i += PICK_GROUP) {
         const int c = from + i % count, d = i / count * 8, at = chosen[i % count], own_row = own.before + evicted[list[at]];
         float key[8];
-        vstore8(KV_LOAD8(rows.k, kv_at(&rows, own_row) + d), 0, key);
+        vstore8(KV_RUN(rows.k + kv_at(&rows, own_row) + d), 0, key);
         __global float *mean = means + ((size_t)(c / LANES) * HEAD_DIM + d) * LANES + c % LANES;
         for (int j = 0; j < 8; j++) mean[j * LANES] = key[j];
         if (d == 0) seeds[c] = (vlci_seed){own_row, products[(size_t)at * most + at]};

@@ -495,9 +495,10 @@ START_TEST(test_matrix_units) {
     static const enum kind kinds[] = {RANDOM, GRID, FEW};
     static const char *const units[] = {"nearest:mma,gram:mma,spread:group",
                                         "nearest:tile,gram:mma,spread:group",
-                                        "nearest:mma,gram:tile,spread:group", "nearest:mma,spread:wide"};
+                                        "nearest:mma,gram:tile,spread:group", "nearest:mma,spread:wide",
+                                        "nearest:wgmma,gram:mma,spread:group"};
     vlcache_dtype dtype = _i % 2 ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
-    if (!suite_device()->caps.mma) return;
+    if (!suite_device()->caps.mma || (_i / 8 == 4 && !suite_device()->caps.wgmma)) return;
     suite_force(units[_i / 8]);
     for (int kind = 0; kind < 3; kind++) {
         cache c = begin_of(_i % 4 < 2 ? LONG : 900, _i % 8 < 4 ? 64 : 128, dtype, "spread:0.5", 0.05, true,
@@ -676,7 +677,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("summary");
-    TCase *all = tcase_create("summary");
+    TCase *all = tcase_create("summary"), *units = tcase_create("units");
     if (suite_reduced()) setenv("VLCACHE_VARIANT", rungs[1], 1);
     tcase_add_test(all, test_seeds);
     tcase_add_test(all, test_nearest);
@@ -684,7 +685,7 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_loop_test(all, test_rounds, 0, suite_reduced() ? 1 : 4);
     tcase_add_loop_test(all, test_many_seeds, 0, suite_reduced() ? 0 : 4);
-    tcase_add_loop_test(all, test_matrix_units, 0, 32);
+    tcase_add_loop_test(units, test_matrix_units, 0, 40);
     tcase_add_loop_test(all, test_few_candidates, 0, suite_reduced() ? 1 : 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
@@ -694,6 +695,8 @@ int main(void) {
     tcase_add_loop_test(all, test_equal_rows, 0, suite_reduced() ? 1 : 6);
     tcase_add_test(all, test_refused);
     suite_balance(all);
+    suite_balance(units);
     suite_add_tcase(suite, all);
+    suite_add_tcase(suite, units);
     return suite_run(suite);
 }

@@ -248,7 +248,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_memory_release(device_of(p), &p->grids);
     vlci_memory_release(device_of(p), &p->spared);
     vlci_pooled_release(device_of(p), &p->pooled);
-    vlci_summary_release(device_of(p), &p->room);
+    vlci_summary_give_back(device_of(p), &p->room, p->kernels->spare);
     vlci_scores_release(&p->seen);
     vlci_coding_destroy(&p->coding);
     vlci_quantising_destroy(&p->quantising);
@@ -456,12 +456,13 @@ static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layer
     return status;
 }
 
-/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes. */
+/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes where it came from.
+ */
 static vlcache_status hand_over(vlci_compress *p, vlci_kv *kv) {
     vlcache_status status = VLCACHE_OK;
     if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
     if (p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    vlci_summary_release(device_of(p), &p->room);
+    vlci_summary_give_back(device_of(p), &p->room, p->kernels->spare);
     p->applied = !status;
     return status;
 }

@@ -56,6 +56,7 @@ typedef struct vlci_compress_kernels {
     vlci_summary_kernels summary;
     vlci_coding_kernels coding;
     vlci_quantise_kernels quantise;
+    vlci_summary_room *spare; /**< the engine's, between two prompts; NULL: no scratch stays */
 } vlci_compress_kernels;
 
 /** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and

@@ -15,6 +15,7 @@
 #include <string.h>
 
 enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, CACHE_SHARE = 6 };
+enum { DEVICE_SHARE = 128 /* of its memory, that scratch may hold between two prompts */ };
 enum { PASS = 64, LAST = 8 /* passes of all that comes but once, before and behind rounds */ };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
@@ -96,6 +97,29 @@ void vlci_summary_release(vlcache_device *device, vlci_summary_room *room) {
     *room = (vlci_summary_room){0};
 }
 
+/* Bytes of it, about. */
+static uint64_t room_bytes(const vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    return g->heads * (6 * g->tokens + g->means_stride + g->laid_stride) * sizeof(cl_float) +
+           room->spread.heads * room->spread.most * room->spread.most * sizeof(cl_float);
+}
+
+void vlci_summary_lend(vlci_summary_room *spare, vlci_summary_room *room) {
+    if (!spare || room->groups.heads) return;
+    *room = *spare;
+    *spare = (vlci_summary_room){0};
+}
+
+void vlci_summary_give_back(vlcache_device *device, vlci_summary_room *room, vlci_summary_room *spare) {
+    bool keep = spare && !spare->groups.heads && room->groups.heads &&
+                room_bytes(room) <= device->caps.info.global_memory / DEVICE_SHARE;
+    if (keep) *spare = *room;
+    if (keep)
+        *room = (vlci_summary_room){0};
+    else
+        vlci_summary_release(device, room);
+}
+
 static vlcache_status make_lists(const vlci_heads *h, const vlci_recipe *r, vlci_groups *g) {
     size_t list = (size_t)vlci_heads_n(h) * (size_t)h->tokens * sizeof(cl_int);
     bool far = r->spread || r->iterations;
@@ -108,11 +132,18 @@ static vlcache_status make_lists(const vlci_heads *h, const vlci_recipe *r, vlci
     return status;
 }
 
+/* Whether what there is will do: it may have been another prompt's, of another recipe. */
+static bool fits(const vlci_heads *h, const vlci_recipe *r, const vlci_groups *g) {
+    if ((size_t)vlci_heads_n(h) > g->heads || (size_t)h->tokens > g->tokens) return false;
+    if ((r->spread && !g->seeds) || (r->iterations && !g->far)) return false;
+    return (size_t)vlci_groups_centroids(h) <= g->centroids;
+}
+
 static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
                                 vlci_summary_room *room) {
     size_t heads = (size_t)vlci_heads_n(h), centroids = (size_t)vlci_groups_centroids(h);
     vlci_groups *g = &room->groups;
-    if (heads <= g->heads && centroids <= g->centroids) return VLCACHE_OK;
+    if (fits(h, r, g)) return VLCACHE_OK;
     vlci_summary_release(h->device, room);
     g->means_stride = means_stride(h, centroids);
     g->laid_stride = vlci_nearest_laid(h, &k->nearest);
@@ -128,9 +159,10 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
     if (!status) status = vlci_memory_create(h->device, means, "compression: centroids", &g->means);
     if (!status) status = vlci_fill(h->device, g->means, 0, means, 0);
     if (!status && laid)
-        status = vlci_memory_create(h->device, laid, "compression: rows side by side", &g->laid);
+        status = vlci_memory_create(h->device, laid, "compression: rows as they are read", &g->laid);
     if (status) return status;
     g->heads = heads;
+    g->tokens = (size_t)h->tokens;
     g->centroids = centroids;
     return VLCACHE_OK;
 }

@@ -54,6 +54,14 @@ double vlci_summary_worth(const vlci_recipe *recipe, double rows, double centroi
 vlcache_status vlci_summary_write(const vlci_heads *heads, const vlci_summary_kernels *kernels, cl_mem to,
                                   const vlci_summary_room *room);
 
+/**
+ * Scratch that stays between two prompts, if it is no more than a small share of the device's memory: making
+ * and releasing it takes longer than most of what happens in it. lend: `room` becomes what `spare` has, where
+ * it has nothing itself; give_back: the other way round, or it is released. spare: NULL: nothing stays.
+ */
+void vlci_summary_lend(vlci_summary_room *spare, vlci_summary_room *room);
+void vlci_summary_give_back(vlcache_device *device, vlci_summary_room *room, vlci_summary_room *spare);
+
 void vlci_summary_release(vlcache_device *device, vlci_summary_room *room);
 
 #endif
