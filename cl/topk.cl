@@ -23,7 +23,7 @@
 #ifndef TOPK_GROUP
 #define TOPK_GROUP 256 /* work-items; a power of two up to 1024; 1 where a work-item is a whole core */
 #endif
-enum { COPIES = TOPK_GROUP < 16 ? 1 : 16, AHEAD = TOPK_GROUP == 1 ? 1 : 4 /* scores that are read together */, WORD = 32 };
+enum { COPIES = TOPK_GROUP == 1 ? 1 : TOPK_GROUP <= 256 ? 8 : 16, AHEAD = TOPK_GROUP == 1 ? 1 : 4 /* scores that are read together */, WORD = 32 };
 
 static inline uint order_key(__global const float *score, int j, int sinks) {
     if (j < sinks) return 0xffffffffu;
