@@ -243,6 +243,10 @@ typedef struct vlci_code_matrix {
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
 
+/* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
+#define VLCI_CODED_MMA_ITEMS 128
+#define VLCI_CODED_SHARES    256
+
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */
 
