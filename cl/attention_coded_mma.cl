@@ -30,12 +30,13 @@ enum {
     WARPS = LANES / 32,
     TILES = HEAD_DIM / 8,
     STEPS = HEAD_DIM / 16,
-    TEXT = LANES / 2 /* text rows at a time */
+    TEXT = LANES / 2, /* text rows at a time */
+    POOL = HEAD_DIM * HEAD_DIM / 2 + 1024 /* words: a basis of all dimensions and a bit; blocks where it is smaller */
 };
 
 /* ---- a head's keys ---------------------------------------------------------------------------------------------- */
 
-/* What a work-group has of them in local memory. */
+/* What a work-group has of them in local memory, vectors at the beginning of a pool. */
 typedef struct {
     __local uint2 *vectors;  /* f16 [steps of 16 dims][TILES][lane]: as a product takes its second factor */
     __local float2 *factors; /* of a dimension: what a code is multiplied with, and what is added to that */
@@ -68,6 +69,7 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
     if (item < padded) to->factors[item] = own * up * (float2)(1.0f, offset);
     for (int d = item; d < HEAD_DIM; d += LANES) to->mean[d] = up * vload_half(d, mean);
     __local half *halves = (__local half *)to->vectors;
+#pragma unroll 4
     for (int e = item; e < padded * (HEAD_DIM / 4); e += LANES) {
         const int i = e / (HEAD_DIM / 4), d = e % (HEAD_DIM / 4) * 4, c = i % 8 / 2;
         char4 four = 0;
@@ -81,22 +83,42 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
     barrier(CLK_LOCAL_MEM_FENCE);
 }
 
+/* What the basis leaves of a pool, a part for each warp. */
+PTX_CALL __local uint *room_of(const keys_t *k, __local uint *pool, int warp, int *words) {
+    const int used = (k->dims + 15) / 16 * 16 * (HEAD_DIM / 2);
+    *words = (POOL - used) / WARPS;
+    return pool + used + warp * *words;
+}
+
+/* Words of a block: fetched, or where they lie. */
+typedef struct {
+    int fetched;
+    __local const uint *copy;
+    __global const uint *there;
+} block_t;
+PTX_CALL uint word_of(const block_t *b, int i) { return b->fetched ? b->copy[i] : b->there[i]; }
+
+/* By a warp; they are on their way. */
+PTX_CALL void fetch(__local uint *to, __global const uint *from, int words, int lane) {
+    for (int i = lane; i < words; i += 32) ptx_copy4((uint)(to + i), from + i);
+}
+
 /* Codes of dimension i of rows g and g + 8 of a block. */
-PTX_CALL uint2 codes_of(const keys_t *k, __global const uint *block, int i, int g) {
+PTX_CALL uint2 codes_of(const keys_t *k, const block_t *b, int i, int g) {
     if (i < k->eights) {
-        block += 4 * i + g / 4;
-        return (uint2)(block[0], block[2]) >> (uint)(g % 4 * 8) & 255u;
+        const int at = 4 * i + g / 4;
+        return (uint2)(word_of(b, at), word_of(b, at + 2)) >> (uint)(g % 4 * 8) & 255u;
     }
     if (i < k->eights + k->fours) {
-        block += 2 * (k->eights + i);
-        return (uint2)(block[0], block[1]) >> (uint)(g * 4) & 15u;
+        const int at = 2 * (k->eights + i);
+        return (uint2)(word_of(b, at), word_of(b, at + 1)) >> (uint)(g * 4) & 15u;
     }
-    block += 3 * k->eights + k->fours + i;
-    return (uint2)(block[0], block[0] >> 16) >> (uint)(2 * g) & 3u;
+    const uint word = word_of(b, 3 * k->eights + k->fours + i);
+    return (uint2)(word, word >> 16) >> (uint)(2 * g) & 3u;
 }
 
 /* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what ROWS turns them by. */
-PTX_CALL void make_keys(const keys_t *k, __global const uint *block, __global const float *within, int lane,
+PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const float *within, int lane,
                              float acc[TILES][4]) {
     const int g = lane / 4, c = lane % 4;
 #pragma unroll
@@ -176,18 +198,18 @@ WITH_LOCAL void dot(__local const float *t, float keys[TILES][4], float back, in
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* Codes of dimension i as f16, of rows 2 c and 2 c + 1, and of those 8 further. */
-PTX_CALL uint2 pairs_of(__global const uint *block, int eights, int fours, int i, int c) {
+PTX_CALL uint2 pairs_of(const block_t *b, int eights, int fours, int i, int c) {
     uint2 pair;
     if (i < eights) {
-        block += 4 * i + c / 2;
+        const int at = 4 * i + c / 2;
         const uint which = c % 2 ? 0x4342 : 0x4140;
-        pair = (uint2)(ptx_pick(block[0], 0x64646464, which), ptx_pick(block[2], 0x64646464, which));
+        pair = (uint2)(ptx_pick(word_of(b, at), 0x64646464, which), ptx_pick(word_of(b, at + 2), 0x64646464, which));
     } else if (i < eights + fours) {
-        block += 2 * (eights + i);
-        pair = (uint2)(block[0], block[1]) >> (uint)(8 * c);
+        const int at = 2 * (eights + i);
+        pair = (uint2)(word_of(b, at), word_of(b, at + 1)) >> (uint)(8 * c);
         pair = (pair & 15u) | (pair & 240u) << 12u | 0x64006400u;
     } else {
-        const uint word = block[3 * eights + fours + i];
+        const uint word = word_of(b, 3 * eights + fours + i);
         pair = (uint2)(word, word >> 16) >> (uint)(4 * c);
         pair = (pair & 3u) | (pair & 12u) << 14u | 0x64006400u;
     }
@@ -269,84 +291,90 @@ WITH_LOCAL int is_last(__global uint *counters, __local int *told) {
     return *told;
 }
 
-/* What attention_coded_merge does, of all lanes; part: HEADS * HEAD_DIM floats, weights: HEADS * VLCI_CODED_SHARES. */
+/* What attention_coded_merge does, of all lanes; part: HEADS * HEAD_DIM floats, weights: two a lane of each share. */
 WITH_LOCAL void merge(const piece_t *p, __global const float *parts, int shares, __local float *weights, __local float *part,
-                      __local float *some, __global float *out, __global float *row_max, __global float *row_lse,
+                      __local float *whole, __global float *out, __global float *row_max, __global float *row_lse,
                       int first_row, int heads, vlci_code_matrix v, __global const half *mean, __global const char *basis,
                       __global const float *factor, int item) {
     const int n = (int)get_num_groups(0), dims = VLCI_CODE_DIMS(v.widths);
-    float m[HEADS], l[HEADS], runs[HEADS], sum[HEADS];
-    for (int h = 0; h < HEADS; h++) {
-        float top = -INFINITY;
-        l[h] = runs[h] = 0.0f;
-        for (int s = item; s < n; s += LANES) top = fmax(top, ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + HEAD_DIM).x);
-        m[h] = largest(some, top, item);
-        for (int s = item; s < n; s += LANES) {
-            const float4 stats = ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + HEAD_DIM);
-            weights[s * HEADS + h] = weight(stats.x, m[h]);
-            l[h] += weights[s * HEADS + h] * stats.y;
-            if (s < shares) runs[h] += weights[s * HEADS + h] * stats.y;
+    __local float *sums = weights + n * HEADS;
+    for (int i = item; i < n * HEADS; i += LANES) {
+        const float4 stats = ptx_load_fresh(parts + (size_t)i * RECORD + HEAD_DIM);
+        weights[i] = stats.x;
+        sums[i] = stats.y;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int h = item / 32; h < HEADS; h += WARPS) { /* m, l, and what l has of the runs */
+        float m = -INFINITY, l = 0.0f, runs = 0.0f;
+        for (int s = item % 32; s < n; s += 32) m = fmax(m, weights[s * HEADS + h]);
+        for (uint bits = 1; bits < 32; bits *= 2) m = fmax(m, ptx_butterfly(m, bits));
+        for (int s = item % 32; s < n; s += 32) {
+            const float w = weight(weights[s * HEADS + h], m), own = w * sums[s * HEADS + h];
+            weights[s * HEADS + h] = w;
+            l += own;
+            runs += s < shares ? own : 0.0f;
         }
         for (uint bits = 1; bits < 32; bits *= 2) {
-            l[h] += ptx_butterfly(l[h], bits);
-            runs[h] += ptx_butterfly(runs[h], bits);
+            l += ptx_butterfly(l, bits);
+            runs += ptx_butterfly(runs, bits);
         }
         if (item % 32 == 0) {
-            some[item / 32] = l[h];
-            some[WARPS + item / 32] = runs[h];
+            whole[h] = m;
+            whole[HEADS + h] = l;
+            whole[2 * HEADS + h] = runs;
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        l[h] = runs[h] = 0.0f;
-        for (int w = 0; w < WARPS; w++) {
-            l[h] += some[w];
-            runs[h] += some[WARPS + w];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
     }
+    barrier(CLK_LOCAL_MEM_FENCE);
     for (int e = item * 4; e < HEADS * HEAD_DIM; e += LANES * 4) { /* 4 dimensions of one lane: what is beyond dims is nothing */
         const int h = e / HEAD_DIM, i = e % HEAD_DIM;
         float4 all = 0.0f;
 #pragma unroll 8
-        for (int s = 0; s < shares && i < dims; s++)
+        for (int s = 0; s < shares; s++)
             all += weights[s * HEADS + h] * ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + i);
         *(__local float4 *)(part + e) = all;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int d = item; d < HEAD_DIM; d += LANES) {
-        for (int h = 0; h < HEADS; h++) sum[h] = runs[h] * vload_half(d, mean);
-#pragma unroll 8
+        float sum[HEADS];
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) sum[h] = whole[2 * HEADS + h] * vload_half(d, mean);
+#pragma unroll 16
         for (int i = 0; i < dims; i++) {
             const float element = factor[v.dim + i] * (float)basis[((size_t)v.dim + i) * HEAD_DIM + d];
+#pragma unroll
             for (int h = 0; h < HEADS; h++) sum[h] += part[h * HEAD_DIM + i] * element;
         }
+#pragma unroll 4
         for (int s = shares; s < n; s++)
+#pragma unroll
             for (int h = 0; h < HEADS; h++)
-                sum[h] += weights[s * HEADS + h] * ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + d / 4 * 4)[d % 4];
+                sum[h] += weights[s * HEADS + h] * ptx_load_fresh_one(parts + ((size_t)s * HEADS + h) * RECORD + d);
         for (int h = 0; h < p->count; h++) {
             const size_t row = lane_of(p, h, first_row, heads);
-            const float lse = m[h] + log(l[h]), other = row_lse[row], top = fmax(lse, other);
+            const float lse = whole[h] + log(whole[HEADS + h]), other = row_lse[row], top = fmax(lse, other);
             const float share = weight(lse, top), pages = weight(other, top);
-            out[row * HEAD_DIM + d] = (share / l[h] * sum[h] + pages * out[row * HEAD_DIM + d]) / (share + pages);
+            const float own = h == 0 ? sum[0] : h == 1 ? sum[HEADS > 1] : h == 2 ? sum[HEADS > 2 ? 2 : 0] : sum[HEADS - 1];
+            out[row * HEAD_DIM + d] = (share / whole[HEADS + h] * own + pages * out[row * HEAD_DIM + d]) / (share + pages);
         }
     }
-    barrier(CLK_GLOBAL_MEM_FENCE);
-    for (int h = 0; h < p->count; h++)
-        if (item == h) {
-            const size_t row = lane_of(p, h, first_row, heads);
-            const float lse = m[h] + log(l[h]), other = row_lse[row], top = fmax(lse, other);
-            row_lse[row] = top + log(weight(lse, top) + weight(other, top));
-            row_max[row] = fmax(row_max[row], m[h]);
-        }
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
+    if (item < p->count) {
+        const size_t row = lane_of(p, item, first_row, heads);
+        const float lse = whole[item] + log(whole[HEADS + item]), other = row_lse[row], top = fmax(lse, other);
+        row_lse[row] = top + log(weight(lse, top) + weight(other, top));
+        row_max[row] = fmax(row_max[row], whole[item]);
+    }
 }
 
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
                     __global float *row_max, __global float *row_lse) {
-    enum { TURNED = WARPS * HEADS * HEAD_DIM, ROOM = TURNED > HEADS * VLCI_CODED_SHARES ? TURNED : HEADS * VLCI_CODED_SHARES };
-    __local uint2 vectors[STEPS * TILES * 32] __attribute__((aligned(16)));
+    enum { TURNED = WARPS * HEADS * HEAD_DIM, WEIGHTS = 2 * HEADS * VLCI_CODED_SHARES };
+    enum { ROOM = TURNED > WEIGHTS ? TURNED : WEIGHTS };
+    __local uint pool[POOL] __attribute__((aligned(16)));
     __local float2 factors[HEAD_DIM];
-    __local float means[HEAD_DIM], room[ROOM] __attribute__((aligned(16))), weights[WARPS * HEADS * BLOCK] __attribute__((aligned(16)));
-    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[2 * WARPS];
+    __local float means[HEAD_DIM], tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > WARPS ? 3 * HEADS : WARPS];
+    __local float room[ROOM] __attribute__((aligned(16))), weights[WARPS * HEADS * BLOCK] __attribute__((aligned(16)));
     __local int last;
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const int g = lane / 4, c = lane % 4;
@@ -360,16 +388,16 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         const int from = (s_id - shares) * text_share;
         __global const char *bytes = text + nth * texts * HEAD_DIM;
         attend_text(&p, q, q_offset, q_stride, first_row, scale, bytes, bytes + (size_t)texts * HEAD_DIM,
-                    text_scale + nth * texts, text_scale + (nth + 1) * texts, from, min(from + text_share, texts), room, some, item,
-                    own);
+                    text_scale + nth * texts, text_scale + (nth + 1) * texts, from, min(from + text_share, texts), room, some,
+                    item, own);
     } else {
         const vlci_code_matrix k = matrix[nth];
         const int k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
         const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
         __local float *t = room + warp * HEADS * HEAD_DIM, *weigh = weights + warp * HEADS * BLOCK;
-        keys_t keys = {vectors, factors, means};
+        keys_t keys = {(__local uint2 *)pool, factors, means};
         float acc[STEPS][4], m[HEADS], l[HEADS];
-        int turned_by = -1;
+        int turned_by = -1, words_here, stage = 0;
 #pragma unroll
         for (int i = 0; i < STEPS; i++) acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = 0.0f;
 #pragma unroll
@@ -378,13 +406,31 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
             l[h] = 0.0f;
         }
         take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
-        for (int b = s_id * share + warp; b < until; b += WARPS) {
-            const int r = b * BLOCK / run;
+        __global const uint *k_blocks = words + k.words, *v_blocks = words + v.words;
+        __local uint *here = room_of(&keys, pool, warp, &words_here);
+        const int both = k_words + v_words, ahead = 2 * both <= words_here, first_block = s_id * share + warp;
+        if (ahead && first_block < until) { /* one block ahead of what is computed */
+            fetch(here, k_blocks + (size_t)first_block * k_words, k_words, lane);
+            fetch(here + k_words, v_blocks + (size_t)first_block * v_words, v_words, lane);
+        }
+        PTX_COPIES_COMMIT();
+        for (int b = first_block; b < until; b += WARPS, stage ^= 1) {
+            const int r = b * BLOCK / run, next = b + WARPS;
+            const block_t k_block = {ahead, here + stage * both, k_blocks + (size_t)b * k_words};
+            const block_t v_block = {ahead, k_block.copy + k_words, v_blocks + (size_t)b * v_words};
+            if (ahead && next < until) {
+                __local uint *to = here + (stage ^ 1) * both;
+                fetch(to, k_blocks + (size_t)next * k_words, k_words, lane);
+                fetch(to + k_words, v_blocks + (size_t)next * v_words, v_words, lane);
+            }
+            PTX_COPIES_COMMIT();
+            PTX_COPIES_WAIT(1);
+            ptx_warp_sync();
             float key[TILES][4], s[HEADS][2], keep[HEADS];
             if (r != turned_by)
                 turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
             turned_by = r;
-            make_keys(&keys, words + k.words + (size_t)b * k_words,
+            make_keys(&keys, &k_block,
                       ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
             dot(t, key, keys.back, lane, s);
             int moves = 0;
@@ -430,17 +476,16 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
                 ptx_split_f16(x.x, x.y, &first[0], &rest[0]);
                 ptx_split_f16(y.x, y.y, &first[1], &rest[1]);
             }
-            ptx_warp_sync();
-            __global const uint *block = words + v.words + (size_t)b * v_words;
 #pragma unroll
             for (int i = 0; i < STEPS; i++)
                 if (i * 16 < v_dims) {
-                    const uint2 low = pairs_of(block, eights, fours, min(i * 16 + g, v_dims - 1), c);
-                    const uint2 high = pairs_of(block, eights, fours, min(i * 16 + g + 8, v_dims - 1), c);
+                    const uint2 low = pairs_of(&v_block, eights, fours, min(i * 16 + g, v_dims - 1), c);
+                    const uint2 high = pairs_of(&v_block, eights, fours, min(i * 16 + g + 8, v_dims - 1), c);
                     const uint a[4] = {low.x, high.x, low.y, high.y};
                     PTX_MMA_F16(acc[i], a, first[0], first[1]);
                     PTX_MMA_F16(acc[i], a, rest[0], rest[1]);
                 }
+            ptx_warp_sync(); /* these blocks and weights are no longer read */
         }
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
@@ -476,7 +521,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         }
     }
     if (is_last((__global uint *)scratch, &last))
-        merge(&p, parts, shares, room, (__local float *)vectors, some, out, row_max, row_lse, first_row, heads, v,
+        merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
 }
 
@@ -486,7 +531,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
-    __local uint2 vectors[STEPS * TILES * 32] __attribute__((aligned(16)));
+    __local uint pool[POOL] __attribute__((aligned(16)));
     __local float2 factors[HEAD_DIM];
     __local float means[HEAD_DIM], turns[WARPS * HEADS * HEAD_DIM] __attribute__((aligned(16))), some[WARPS];
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
@@ -512,12 +557,21 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     const vlci_code_matrix k = matrix[nth];
     const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
     __local float *t = turns + warp * HEADS * HEAD_DIM;
-    keys_t keys = {vectors, factors, means};
+    keys_t keys = {(__local uint2 *)pool, factors, means};
     take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
+    const int k_words = VLCI_CODE_WORDS(k.widths);
+    int words_here;
+    __local uint *here = room_of(&keys, pool, warp, &words_here);
     for (int b = s_id * share + warp; b < until; b += WARPS) {
         const int r = b * BLOCK / run;
+        const block_t block = {k_words <= words_here, here, words + k.words + (size_t)b * k_words};
         float key[TILES][4], s[HEADS][2], low = 0.0f, high = 0.0f;
-        make_keys(&keys, words + k.words + (size_t)b * VLCI_CODE_WORDS(k.widths),
+        ptx_warp_sync();
+        if (block.fetched) fetch(here, block.there, k_words, lane);
+        PTX_COPIES_COMMIT();
+        PTX_COPIES_WAIT(0);
+        ptx_warp_sync();
+        make_keys(&keys, &block,
                   ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
         for (p.lane = 0; p.lane < group; p.lane += HEADS) {
             p.count = min(group - p.lane, (int)HEADS);
