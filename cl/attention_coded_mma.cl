@@ -30,6 +30,7 @@ enum {
     WARPS = LANES / 32,
     TILES = HEAD_DIM / 8,
     STEPS = HEAD_DIM / 16,
+    TOGETHER = HEAD_DIM % 32 ? 2 : 4, /* of TILES */
     TEXT = LANES / 2, /* text rows at a time */
     POOL = HEAD_DIM * HEAD_DIM / 2 + 1024 /* words: a basis of all dimensions and a bit; blocks where it is smaller */
 };
@@ -40,10 +41,18 @@ enum {
 typedef struct {
     __local uint2 *vectors;  /* f16 [steps of 16 dims][TILES][lane]: as a product takes its second factor */
     __local float2 *factors; /* of a dimension: what a code is multiplied with, and what is added to that */
+    __local uint2 *places;   /* of a dimension: where its words begin in a block, and its bits */
     __local float *mean;     /* [HEAD_DIM] */
-    int eights, fours, dims;
+    int dims;
     float back; /* what undoes the power of two that all of them have been multiplied with */
 } keys_t;
+
+/* Where the words of dimension i begin in a block, and its bits; without branches, so that many are on their way at once. */
+PTX_CALL uint2 place_of(uint widths, int i) {
+    const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths), rest = max(i - eights - fours, 0);
+    const int four = max(i - eights, 0) - rest;
+    return (uint2)((uint)(4 * (i - four - rest) + 2 * four + rest), i < eights ? 8 : rest || four >= fours ? 2 : 4);
+}
 
 /* The largest of all work-items' numbers; some: WARPS floats. */
 WITH_LOCAL float largest(__local float *some, float x, int item) {
@@ -57,8 +66,6 @@ WITH_LOCAL float largest(__local float *some, float x, int item) {
 
 WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *mean, __global const char *basis,
                           __global const float *factor, __local float *some, int item) {
-    to->eights = VLCI_CODE_EIGHTS(k.widths);
-    to->fours = VLCI_CODE_FOURS(k.widths);
     to->dims = VLCI_CODE_DIMS(k.widths);
     const int padded = (to->dims + 15) / 16 * 16; /* at most HEAD_DIM, and that at most LANES */
     const float own = item < to->dims ? factor[k.dim + item] : 0.0f, offset = offset_of(k.widths, item);
@@ -66,7 +73,10 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
     const int power = most > 0.0f ? min(max(129 - (int)(as_uint(most) >> 23 & 255), -100), 100) : 0; /* to 4 .. 8 */
     const float up = as_float((uint)(127 + power) << 23);
     to->back = as_float((uint)(127 - power) << 23);
-    if (item < padded) to->factors[item] = own * up * (float2)(1.0f, offset);
+    if (item < padded) {
+        to->factors[item] = own * up * (float2)(1.0f, offset);
+        to->places[item] = place_of(k.widths, min(item, to->dims - 1));
+    }
     for (int d = item; d < HEAD_DIM; d += LANES) to->mean[d] = up * vload_half(d, mean);
     __local half *halves = (__local half *)to->vectors;
 #pragma unroll 4
@@ -84,37 +94,29 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
 }
 
 /* What the basis leaves of a pool, a part for each warp. */
-PTX_CALL __local uint *room_of(const keys_t *k, __local uint *pool, int warp, int *words) {
-    const int used = (k->dims + 15) / 16 * 16 * (HEAD_DIM / 2);
+PTX_CALL __local uint *room_of(__local uint *pool, int dims, int warp, int *words) {
+    const int used = (dims + 15) / 16 * 16 * (HEAD_DIM / 2);
     *words = (POOL - used) / WARPS;
     return pool + used + warp * *words;
 }
 
-/* Words of a block: fetched, or where they lie. */
+/* Words of a block: fetched, or where they lie. `fetched` is known where this is compiled. */
 typedef struct {
     int fetched;
     __local const uint *copy;
     __global const uint *there;
 } block_t;
-PTX_CALL uint word_of(const block_t *b, int i) { return b->fetched ? b->copy[i] : b->there[i]; }
+PTX_CALL uint word_of(const block_t *b, uint i) { return b->fetched ? b->copy[i] : b->there[i]; }
 
 /* By a warp; they are on their way. */
 PTX_CALL void fetch(__local uint *to, __global const uint *from, int words, int lane) {
     for (int i = lane; i < words; i += 32) ptx_copy4((uint)(to + i), from + i);
 }
 
-/* Codes of dimension i of rows g and g + 8 of a block. */
-PTX_CALL uint2 codes_of(const keys_t *k, const block_t *b, int i, int g) {
-    if (i < k->eights) {
-        const int at = 4 * i + g / 4;
-        return (uint2)(word_of(b, at), word_of(b, at + 2)) >> (uint)(g % 4 * 8) & 255u;
-    }
-    if (i < k->eights + k->fours) {
-        const int at = 2 * (k->eights + i);
-        return (uint2)(word_of(b, at), word_of(b, at + 1)) >> (uint)(g * 4) & 15u;
-    }
-    const uint word = word_of(b, 3 * k->eights + k->fours + i);
-    return (uint2)(word, word >> 16) >> (uint)(2 * g) & 3u;
+/* Codes of a dimension of rows g and g + 8 of a block. */
+PTX_CALL uint2 codes_of(const block_t *b, uint2 place, int g) {
+    const uint low = (uint)g * place.y, high = low + 8 * place.y, mask = (1u << place.y) - 1;
+    return (uint2)(word_of(b, place.x + low / 32) >> low % 32 & mask, word_of(b, place.x + high / 32) >> high % 32 & mask);
 }
 
 /* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what ROWS turns them by. */
@@ -133,17 +135,21 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
         for (int e = 0; e < 4; e++) {
             const int i = step * 16 + 2 * c + e % 2 + e / 2 * 8;
             const float2 factor = k->factors[i];
-            const uint2 code = codes_of(k, block, min(i, k->dims - 1), g);
+            const uint2 code = codes_of(block, k->places[i], g);
             x[0][e] = ptx_fma((float)code.x, factor.x, factor.y);
             x[1][e] = ptx_fma((float)code.y, factor.x, factor.y);
         }
 #pragma unroll
         for (int e = 0; e < 4; e++) ptx_split_f16(x[e % 2][e / 2 * 2], x[e % 2][e / 2 * 2 + 1], &first[e], &rest[e]);
 #pragma unroll
-        for (int n = 0; n < TILES; n++) {
-            const uint2 b = k->vectors[(step * TILES + n) * 32 + lane];
-            PTX_MMA_F16(acc[n], first, b.x, b.y);
-            PTX_MMA_F16(acc[n], rest, b.x, b.y);
+        for (int n = 0; n < TILES; n += TOGETHER) { /* products that do not wait for one another */
+            uint2 b[TOGETHER];
+#pragma unroll
+            for (int u = 0; u < TOGETHER; u++) b[u] = k->vectors[(step * TILES + n + u) * 32 + lane];
+#pragma unroll
+            for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], first, b[u].x, b[u].y);
+#pragma unroll
+            for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], rest, b[u].x, b[u].y);
         }
     }
 #if ROWS
@@ -164,6 +170,7 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
 WITH_LOCAL void turn_back(__local float *t, const piece_t *p, __global const float *q, uint q_offset, uint q_stride,
                           int first_row, __global const float *turn, float scale, int lane) {
     ptx_warp_sync();
+#pragma unroll 8
     for (int e = lane; e < HEADS * HALF; e += 32) {
         __global const float *row = query_of(p, e / HALF, q, q_offset, q_stride, first_row);
         const int d = e % HALF;
@@ -197,23 +204,13 @@ WITH_LOCAL void dot(__local const float *t, float keys[TILES][4], float back, in
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-/* Codes of dimension i as f16, of rows 2 c and 2 c + 1, and of those 8 further. */
-PTX_CALL uint2 pairs_of(const block_t *b, int eights, int fours, int i, int c) {
-    uint2 pair;
-    if (i < eights) {
-        const int at = 4 * i + c / 2;
-        const uint which = c % 2 ? 0x4342 : 0x4140;
-        pair = (uint2)(ptx_pick(word_of(b, at), 0x64646464, which), ptx_pick(word_of(b, at + 2), 0x64646464, which));
-    } else if (i < eights + fours) {
-        const int at = 2 * (eights + i);
-        pair = (uint2)(word_of(b, at), word_of(b, at + 1)) >> (uint)(8 * c);
-        pair = (pair & 15u) | (pair & 240u) << 12u | 0x64006400u;
-    } else {
-        const uint word = word_of(b, 3 * eights + fours + i);
-        pair = (uint2)(word, word >> 16) >> (uint)(4 * c);
-        pair = (pair & 3u) | (pair & 12u) << 14u | 0x64006400u;
-    }
-    return (uint2)(ptx_sub_f16x2(pair.x, 0x64006400), ptx_sub_f16x2(pair.y, 0x64006400)); /* 1024 + code, less 1024 */
+/* Codes of a dimension as f16, of rows 2 c and 2 c + 1, and of those 8 further. */
+PTX_CALL uint2 pairs_of(const block_t *b, uint2 place, int c) {
+    const uint low = (uint)(2 * c) * place.y, high = low + 8 * place.y, mask = (1u << place.y) - 1;
+    const uint x = word_of(b, place.x + low / 32) >> low % 32, y = word_of(b, place.x + high / 32) >> high % 32;
+    const uint a = (x & mask) | (x >> place.y & mask) << 16, e = (y & mask) | (y >> place.y & mask) << 16;
+    /* 1024 + code, less 1024 */
+    return (uint2)(ptx_sub_f16x2(a | 0x64006400, 0x64006400), ptx_sub_f16x2(e | 0x64006400, 0x64006400));
 }
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
@@ -366,6 +363,105 @@ WITH_LOCAL void merge(const piece_t *p, __global const float *parts, int shares,
     }
 }
 
+/* What a warp has of a share, for each lane of queries. */
+typedef struct {
+    float acc[STEPS][4], m[HEADS], l[HEADS];
+} share_t;
+
+/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. `ahead`:
+ * whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
+WITH_LOCAL void attend_blocks(share_t *own, const keys_t *keys, uint v, const piece_t *p, __global const float *q, uint q_offset,
+                              uint q_stride, int first_row, float scale, __global const uint *k_blocks, int k_words,
+                              __global const uint *v_blocks, int v_words, __global const float *phase,
+                              __global const float *within, __global const int *pattern, int n, int run, int b, int until,
+                              __local uint *here, __local float *t, __local float *weigh, int lane, int ahead) {
+    const int g = lane / 4, c = lane % 4, both = k_words + v_words, v_dims = VLCI_CODE_DIMS(v);
+    int turned_by = -1;
+    for (int stage = 0; b < until; b += WARPS, stage ^= 1) {
+        const int r = b * BLOCK / run, next = b + WARPS;
+        const block_t k_block = {ahead, here + stage * both, k_blocks + (size_t)b * k_words};
+        const block_t v_block = {ahead, k_block.copy + k_words, v_blocks + (size_t)b * v_words};
+        if (ahead && next < until) {
+            __local uint *to = here + (stage ^ 1) * both;
+            fetch(to, k_blocks + (size_t)next * k_words, k_words, lane);
+            fetch(to + k_words, v_blocks + (size_t)next * v_words, v_words, lane);
+        }
+        PTX_COPIES_COMMIT();
+        PTX_COPIES_WAIT(1);
+        ptx_warp_sync();
+        float key[TILES][4], s[HEADS][2], keep[HEADS];
+        if (r != turned_by)
+            turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
+        turned_by = r;
+        make_keys(keys, &k_block,
+                  ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
+        dot(t, key, keys->back, lane, s);
+        int moves = 0;
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+            if (b * BLOCK + g >= n) s[h][0] = -INFINITY;
+            if (b * BLOCK + g + 8 >= n) s[h][1] = -INFINITY;
+            float top = fmax(s[h][0], s[h][1]);
+            top = fmax(top, ptx_butterfly(top, 4));
+            top = fmax(top, ptx_butterfly(top, 8));
+            top = fmax(own->m[h], fmax(top, ptx_butterfly(top, 16)));
+            keep[h] = weight(own->m[h], top);
+            moves |= keep[h] != 1.0f;
+            own->m[h] = top;
+            s[h][0] = weight(s[h][0], top);
+            s[h][1] = weight(s[h][1], top);
+            own->l[h] = own->l[h] * keep[h] + s[h][0] + s[h][1];
+            if (c == h) {
+                weigh[h * BLOCK + g] = s[h][0];
+                weigh[h * BLOCK + g + 8] = s[h][1];
+            }
+        }
+        if (moves) {
+            float low = 1.0f, high = 1.0f;
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) {
+                if (h == 2 * c) low = keep[h];
+                if (h == 2 * c + 1) high = keep[h];
+            }
+#pragma unroll
+            for (int i = 0; i < STEPS; i++) {
+                own->acc[i][0] *= low;
+                own->acc[i][2] *= low;
+                own->acc[i][1] *= high;
+                own->acc[i][3] *= high;
+            }
+        }
+        ptx_warp_sync();
+        uint first[2] = {0, 0}, rest[2] = {0, 0};
+        if (g < HEADS) {
+            const float2 x = *(__local const float2 *)(weigh + g * BLOCK + 2 * c);
+            const float2 y = *(__local const float2 *)(weigh + g * BLOCK + 2 * c + 8);
+            ptx_split_f16(x.x, x.y, &first[0], &rest[0]);
+            ptx_split_f16(y.x, y.y, &first[1], &rest[1]);
+        }
+#pragma unroll
+        for (int i = 0; i < STEPS; i += 2)
+            if (i * 16 < v_dims) {
+                uint a[2][4];
+#pragma unroll
+                for (int u = 0; u < 2; u++) {
+                    const int d = (i + u) * 16 + g;
+                    const uint2 low = pairs_of(&v_block, place_of(v, min(d, v_dims - 1)), c);
+                    const uint2 high = pairs_of(&v_block, place_of(v, min(d + 8, v_dims - 1)), c);
+                    a[u][0] = low.x;
+                    a[u][1] = high.x;
+                    a[u][2] = low.y;
+                    a[u][3] = high.y;
+                }
+                PTX_MMA_F16(own->acc[i], a[0], first[0], first[1]);
+                if (i + 1 < STEPS) PTX_MMA_F16(own->acc[i + 1 < STEPS ? i + 1 : i], a[1], first[0], first[1]);
+                PTX_MMA_F16(own->acc[i], a[0], rest[0], rest[1]);
+                if (i + 1 < STEPS) PTX_MMA_F16(own->acc[i + 1 < STEPS ? i + 1 : i], a[1], rest[0], rest[1]);
+            }
+        ptx_warp_sync(); /* these blocks and weights are no longer read */
+    }
+}
+
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
                     __global float *row_max, __global float *row_lse) {
@@ -373,6 +469,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     enum { ROOM = TURNED > WEIGHTS ? TURNED : WEIGHTS };
     __local uint pool[POOL] __attribute__((aligned(16)));
     __local float2 factors[HEAD_DIM];
+    __local uint2 places[HEAD_DIM];
     __local float means[HEAD_DIM], tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > WARPS ? 3 * HEADS : WARPS];
     __local float room[ROOM] __attribute__((aligned(16))), weights[WARPS * HEADS * BLOCK] __attribute__((aligned(16)));
     __local int last;
@@ -381,7 +478,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     const piece_t p = find_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
     const vlci_code_matrix v = matrix[nth + 1];
-    const int v_dims = VLCI_CODE_DIMS(v.widths), eights = VLCI_CODE_EIGHTS(v.widths), fours = VLCI_CODE_FOURS(v.widths);
+    const int v_dims = VLCI_CODE_DIMS(v.widths);
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)get_group_id(1) * get_num_groups(0) * HEADS * RECORD;
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (s_id >= shares) {
@@ -395,106 +492,39 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         const int k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
         const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
         __local float *t = room + warp * HEADS * HEAD_DIM, *weigh = weights + warp * HEADS * BLOCK;
-        keys_t keys = {(__local uint2 *)pool, factors, means};
-        float acc[STEPS][4], m[HEADS], l[HEADS];
-        int turned_by = -1, words_here, stage = 0;
+        keys_t keys = {(__local uint2 *)pool, factors, places, means};
+        share_t mine;
+        int words_here;
 #pragma unroll
-        for (int i = 0; i < STEPS; i++) acc[i][0] = acc[i][1] = acc[i][2] = acc[i][3] = 0.0f;
+        for (int i = 0; i < STEPS; i++) mine.acc[i][0] = mine.acc[i][1] = mine.acc[i][2] = mine.acc[i][3] = 0.0f;
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-            m[h] = -INFINITY;
-            l[h] = 0.0f;
+            mine.m[h] = -INFINITY;
+            mine.l[h] = 0.0f;
         }
-        take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
         __global const uint *k_blocks = words + k.words, *v_blocks = words + v.words;
-        __local uint *here = room_of(&keys, pool, warp, &words_here);
+        __local uint *here = room_of(pool, VLCI_CODE_DIMS(k.widths), warp, &words_here);
         const int both = k_words + v_words, ahead = 2 * both <= words_here, first_block = s_id * share + warp;
         if (ahead && first_block < until) { /* one block ahead of what is computed */
             fetch(here, k_blocks + (size_t)first_block * k_words, k_words, lane);
             fetch(here + k_words, v_blocks + (size_t)first_block * v_words, v_words, lane);
         }
         PTX_COPIES_COMMIT();
-        for (int b = first_block; b < until; b += WARPS, stage ^= 1) {
-            const int r = b * BLOCK / run, next = b + WARPS;
-            const block_t k_block = {ahead, here + stage * both, k_blocks + (size_t)b * k_words};
-            const block_t v_block = {ahead, k_block.copy + k_words, v_blocks + (size_t)b * v_words};
-            if (ahead && next < until) {
-                __local uint *to = here + (stage ^ 1) * both;
-                fetch(to, k_blocks + (size_t)next * k_words, k_words, lane);
-                fetch(to + k_words, v_blocks + (size_t)next * v_words, v_words, lane);
-            }
-            PTX_COPIES_COMMIT();
-            PTX_COPIES_WAIT(1);
-            ptx_warp_sync();
-            float key[TILES][4], s[HEADS][2], keep[HEADS];
-            if (r != turned_by)
-                turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
-            turned_by = r;
-            make_keys(&keys, &k_block,
-                      ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
-            dot(t, key, keys.back, lane, s);
-            int moves = 0;
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                if (b * BLOCK + g >= n) s[h][0] = -INFINITY;
-                if (b * BLOCK + g + 8 >= n) s[h][1] = -INFINITY;
-                float top = fmax(s[h][0], s[h][1]);
-                top = fmax(top, ptx_butterfly(top, 4));
-                top = fmax(top, ptx_butterfly(top, 8));
-                top = fmax(m[h], fmax(top, ptx_butterfly(top, 16)));
-                keep[h] = weight(m[h], top);
-                moves |= keep[h] != 1.0f;
-                m[h] = top;
-                s[h][0] = weight(s[h][0], top);
-                s[h][1] = weight(s[h][1], top);
-                l[h] = l[h] * keep[h] + s[h][0] + s[h][1];
-                if (c == h) {
-                    weigh[h * BLOCK + g] = s[h][0];
-                    weigh[h * BLOCK + g + 8] = s[h][1];
-                }
-            }
-            if (moves) {
-                float low = 1.0f, high = 1.0f;
-#pragma unroll
-                for (int h = 0; h < HEADS; h++) {
-                    if (h == 2 * c) low = keep[h];
-                    if (h == 2 * c + 1) high = keep[h];
-                }
-#pragma unroll
-                for (int i = 0; i < STEPS; i++) {
-                    acc[i][0] *= low;
-                    acc[i][2] *= low;
-                    acc[i][1] *= high;
-                    acc[i][3] *= high;
-                }
-            }
-            ptx_warp_sync();
-            uint first[2] = {0, 0}, rest[2] = {0, 0};
-            if (g < HEADS) {
-                const float2 x = *(__local const float2 *)(weigh + g * BLOCK + 2 * c);
-                const float2 y = *(__local const float2 *)(weigh + g * BLOCK + 2 * c + 8);
-                ptx_split_f16(x.x, x.y, &first[0], &rest[0]);
-                ptx_split_f16(y.x, y.y, &first[1], &rest[1]);
-            }
-#pragma unroll
-            for (int i = 0; i < STEPS; i++)
-                if (i * 16 < v_dims) {
-                    const uint2 low = pairs_of(&v_block, eights, fours, min(i * 16 + g, v_dims - 1), c);
-                    const uint2 high = pairs_of(&v_block, eights, fours, min(i * 16 + g + 8, v_dims - 1), c);
-                    const uint a[4] = {low.x, high.x, low.y, high.y};
-                    PTX_MMA_F16(acc[i], a, first[0], first[1]);
-                    PTX_MMA_F16(acc[i], a, rest[0], rest[1]);
-                }
-            ptx_warp_sync(); /* these blocks and weights are no longer read */
-        }
+        take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
+        if (ahead)
+            attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
+                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 1);
+        else
+            attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
+                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 0);
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-            l[h] += ptx_butterfly(l[h], 4);
-            l[h] += ptx_butterfly(l[h], 8);
-            l[h] += ptx_butterfly(l[h], 16);
+            mine.l[h] += ptx_butterfly(mine.l[h], 4);
+            mine.l[h] += ptx_butterfly(mine.l[h], 8);
+            mine.l[h] += ptx_butterfly(mine.l[h], 16);
             if (lane == 0) {
-                tops[warp * HEADS + h] = m[h];
-                sums[warp * HEADS + h] = l[h];
+                tops[warp * HEADS + h] = mine.m[h];
+                sums[warp * HEADS + h] = mine.l[h];
             }
         }
         ptx_warp_sync();
@@ -502,7 +532,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         for (int i = 0; i < STEPS; i++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (2 * c + e % 2 < HEADS) t[(2 * c + e % 2) * HEAD_DIM + i * 16 + g + e / 2 * 8] = acc[i][e];
+                if (2 * c + e % 2 < HEADS) t[(2 * c + e % 2) * HEAD_DIM + i * 16 + g + e / 2 * 8] = mine.acc[i][e];
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int e = item; e < HEADS * HEAD_DIM; e += LANES) {
             const int h = e / HEAD_DIM, i = e % HEAD_DIM;
@@ -533,6 +563,7 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
     __local uint pool[POOL] __attribute__((aligned(16)));
     __local float2 factors[HEAD_DIM];
+    __local uint2 places[HEAD_DIM];
     __local float means[HEAD_DIM], turns[WARPS * HEADS * HEAD_DIM] __attribute__((aligned(16))), some[WARPS];
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const int g = lane / 4, c = lane % 4, group = heads / kv_heads;
@@ -557,29 +588,35 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     const vlci_code_matrix k = matrix[nth];
     const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
     __local float *t = turns + warp * HEADS * HEAD_DIM;
-    keys_t keys = {(__local uint2 *)pool, factors, means};
+    keys_t keys = {(__local uint2 *)pool, factors, places, means};
     take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
     const int k_words = VLCI_CODE_WORDS(k.widths);
     int words_here;
-    __local uint *here = room_of(&keys, pool, warp, &words_here);
+    __local uint *here = room_of(pool, keys.dims, warp, &words_here);
     for (int b = s_id * share + warp; b < until; b += WARPS) {
         const int r = b * BLOCK / run;
-        const block_t block = {k_words <= words_here, here, words + k.words + (size_t)b * k_words};
+        __global const uint *there = words + k.words + (size_t)b * k_words;
+        __global const float *turns_by = ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within;
+        const block_t copied = {1, here, there}, elsewhere = {0, here, there};
         float key[TILES][4], s[HEADS][2], low = 0.0f, high = 0.0f;
-        ptx_warp_sync();
-        if (block.fetched) fetch(here, block.there, k_words, lane);
-        PTX_COPIES_COMMIT();
-        PTX_COPIES_WAIT(0);
-        ptx_warp_sync();
-        make_keys(&keys, &block,
-                  ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
+        if (k_words <= words_here) {
+            ptx_warp_sync();
+            fetch(here, there, k_words, lane);
+            PTX_COPIES_COMMIT();
+            PTX_COPIES_WAIT(0);
+            ptx_warp_sync();
+            make_keys(&keys, &copied, turns_by, lane, key);
+        } else
+            make_keys(&keys, &elsewhere, turns_by, lane, key);
         for (p.lane = 0; p.lane < group; p.lane += HEADS) {
             p.count = min(group - p.lane, (int)HEADS);
             turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
             dot(t, key, keys.back, lane, s);
-            for (int h = 0; h < p.count; h++) {
-                low += exp(s[h][0] - row_lse[p.lane + h]);
-                high += exp(s[h][1] - row_lse[p.lane + h]);
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) {
+                const float lse = h < p.count ? row_lse[p.lane + h] : INFINITY;
+                low += exp(s[h][0] - lse);
+                high += exp(s[h][1] - lse);
             }
         }
         const int row = b * BLOCK + g;
