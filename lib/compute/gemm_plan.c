@@ -104,6 +104,13 @@ static void keep_error(vlcache_gemm_engine *engine) {
     vlci_log(VLCACHE_LOG_WARN, "gemm engine %s: %s", engine->name, engine->error);
 }
 
+/* Why an engine is not measured; NULL where it is. One for processors is slow elsewhere, and may want more
+ * memory for the registers of all work-items than there is. */
+static const char *left_out(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype) {
+    if (!vlci_gemm_fits(device, engine, dtype)) return "no unit for this dtype";
+    return engine == VLCI_GEMM_WIDE && !device->caps.wide_vectors ? "for processors" : NULL;
+}
+
 /* An engine that fails has an error; the whole fails when the memory is not there or no engine works. */
 static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
                               vlcache_gemm_engine engines[ENGINES]) {
@@ -119,8 +126,9 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
     if (!status) status = vlci_fill(device, p.x, 0, x_bytes, 0x3f800000u);
     bool works = false;
     for (int i = 0; !status && i < ENGINES; i++) {
-        if (!vlci_gemm_fits(device, (vlci_gemm_engine)i, dtype)) {
-            snprintf(engines[i].error, sizeof engines[i].error, "no unit for %s", vlcache_dtype_name(dtype));
+        const char *why = left_out(device, (vlci_gemm_engine)i, dtype);
+        if (why) {
+            snprintf(engines[i].error, sizeof engines[i].error, "%s", why);
             continue;
         }
         w.layout = vlci_gemm_layout((vlci_gemm_engine)i);
