@@ -168,6 +168,12 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 /** Waits until all enqueued work is done. */
 vlcache_status vlci_finish(vlcache_device *device);
 
+/** A mark behind what is enqueued so far; the driver starts on it. Waiting for it releases and NULLs it, NULL
+ * is accepted, and `*since`, vlci_clock_ms(), is moved on to the time when it was over, but not back. Where
+ * it was over before anybody waited, `*since` stays as it is. */
+vlcache_status vlci_mark(vlcache_device *device, cl_event *mark);
+vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since);
+
 /** Blocking and non-blocking copies; offsets and sizes in bytes. */
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes);
 vlcache_status vlci_write(vlcache_device *device, cl_mem to, size_t offset, const void *from, size_t bytes);
