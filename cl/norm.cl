@@ -8,10 +8,10 @@
  *
  *     work-group r (head_norm: (r, head)), LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
  *
- * y is f32 rows, or stripes (common.clh).
+ * y is f32 rows, or in another FORM (common.clh).
  *
  * build: -DLANES=1
- * build: -DLANES=64 -DSTRIPES=1 -DW_DTYPE=3
+ * build: -DLANES=64 -DFORM=1 -DW_DTYPE=3
  * build: -DLANES=64
  */
 #ifndef LANES

@@ -556,10 +556,8 @@ END_TEST
  * shown it. */
 START_TEST(test_matrix_units) {
     vlcache_device *device = NULL;
-    bool processor = suite_device()->caps.wide_vectors;
     setenv("VLCACHE_MATRIX_UNITS", "some", 1);
-    if (!processor)
-        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
+    ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
     unsetenv("VLCACHE_MATRIX_UNITS");
     device = open_cached();
     const vlci_kernel *kernel;
@@ -571,7 +569,13 @@ START_TEST(test_matrix_units) {
     else
         ck_assert_ptr_nonnull(strstr(info.matrix_units, "mma"));
     ck_assert(!device->caps.wgmma || device->caps.mma);
-    if (device->caps.wide_vectors) ck_assert_str_eq(info.matrix_units, "");
+    if (device->caps.wide_vectors)
+        ck_assert_int_eq(device->caps.amx, strcmp(info.matrix_units, "amx") == 0);
+    else
+        ck_assert(!device->caps.amx);
+    ck_assert(device->caps.amx || !device->caps.wide_vectors ||
+              strncmp(info.matrix_units, "no amx: ", 8) == 0);
+    if (device->caps.wide_vectors && vlci_amx_refused()) ck_assert(!device->caps.amx);
     printf("matrix units: %s\n", info.matrix_units);
     vlcache_device_destroy(&device);
     setenv("VLCACHE_MATRIX_UNITS", "none", 1);

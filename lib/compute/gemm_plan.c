@@ -78,9 +78,12 @@ static vlcache_status measure_engine(vlcache_device *device, vlci_gemm_engine en
                                      const vlci_product *whole, double *gflops) {
     vlci_gemm gemm;
     double seconds = 0;
+    vlci_matrix w = *whole->w;
     vlci_product p = *whole;
     p.m = PLAN_TASTE;
-    vlcache_status status = vlci_gemm_open(device, engine, p.w->dtype, &gemm);
+    p.w = &w;
+    vlcache_status status = vlci_gemm_open(device, engine, w.dtype, &gemm);
+    if (!status) w.layout = vlci_gemm_layout(&gemm);
     if (!status) status = measure_product(&gemm, &p, &seconds);
     if (!status && seconds * whole->m / PLAN_TASTE < plan_long) {
         p.m = whole->m;
@@ -123,7 +126,6 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
             snprintf(engines[i].error, sizeof engines[i].error, "no unit for %s", vlcache_dtype_name(dtype));
             continue;
         }
-        w.layout = vlci_gemm_layout((vlci_gemm_engine)i);
         vlcache_status failed = measure_engine(device, (vlci_gemm_engine)i, &p, &engines[i].gflops);
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED)
             status = failed;
@@ -207,14 +209,14 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
-static vlcache_status forced_engine(vlcache_dtype dtype, int *engine) {
+static vlcache_status forced_engine(const vlcache_device *device, vlcache_dtype dtype, int *engine) {
     const char *name = getenv("VLCACHE_GEMM");
     *engine = ENGINES;
     if (!name || !*name) return VLCACHE_OK;
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
-    /* No matrix unit takes f32: those weights get the best of the others. */
-    if (*engine == VLCI_GEMM_MATRIX && dtype == VLCACHE_DTYPE_F32)
+    /* No matrix unit takes f32, AMX no f16: those weights get the best of the others. */
+    if (*engine == VLCI_GEMM_MATRIX && !vlci_gemm_matrix_takes(device, dtype))
         *engine = ENGINES;
     else if (*engine < ENGINES)
         return VLCACHE_OK;
@@ -248,7 +250,7 @@ vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_
     int chosen = ENGINES;
     vlcache_gemm_engine own[ENGINES];
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(dtype, &chosen);
+    if (!status) status = forced_engine(device, dtype, &chosen);
     if (!status && (engines || chosen == ENGINES)) {
         if (!engines) engines = own;
         status = obtain_speeds(device, dtype, engines);
@@ -265,7 +267,7 @@ static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
                                   vlcache_gemm_engine engines[ENGINES]) {
     int engine = ENGINES;
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(dtype, &engine);
+    if (!status) status = forced_engine(device, dtype, &engine);
     if (status) return status;
     recall_speeds(device, dtype, engines);
     mark_absent(device, dtype, engines);

@@ -87,9 +87,13 @@ static char *append(char *text, const char *file, char *more) {
 /* What stands in front of every program, what the file's head asks for, and the file, in one text. */
 static char *program_text(const vlci_program *program) {
     char *own = source_text(program->file), *text = own ? vlci_strdup("") : NULL;
-    bool few = own && strstr(own, "\n * with: few.clh\n");
-    const char *const front[] = {"shared.h", "common.clh", "kv.clh", program->ptx.target ? "ptx.clh" : NULL,
-                                 few ? "few.clh" : NULL};
+    bool few = own && strstr(own, "\n * with: few.clh\n"), amx = own && strstr(own, "\n * with: amx.clh\n");
+    const char *const front[] = {"shared.h",
+                                 "common.clh",
+                                 "kv.clh",
+                                 program->ptx.target ? "ptx.clh" : NULL,
+                                 few ? "few.clh" : NULL,
+                                 amx ? "amx.clh" : NULL};
     for (size_t i = 0; i < sizeof front / sizeof *front; i++)
         if (front[i]) text = append(text, front[i], source_text(front[i]));
     return append(text, program->file, own);
