@@ -54,11 +54,6 @@ typedef union {
     float at[SIDE * SIDE];
 } tile_t;
 
-static inline ushort16 to_bf16(float16 v) {
-    const uint16 u = as_uint16(v), even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    return convert_ushort16(select(even, (u >> 16) | 64u, (u & 0x7fffffffu) > 0x7f800000u)); /* NaN stays NaN */
-}
-
 #if AMX
 #define MULTIPLY(x, low, high, steps, fresh, tile) amx_multiply((x), (low), (high), (ulong)(steps), (fresh), (tile)->at)
 #else
@@ -110,7 +105,7 @@ static inline void store(float16 v, __global uchar *y, uint y_offset, __global c
         for (int i = max(count, 0); i < 16; i++) part[i] = 0.0f;
         v = vload16(0, part);
     }
-    vstore16(to_bf16(v), 0, (__global ushort *)y + VLCI_TILE_AT(r, c, n));
+    vstore16(f32_to_bf16_16(v), 0, (__global ushort *)y + VLCI_TILE_AT(r, c, n));
 #endif
 }
 
@@ -164,8 +159,8 @@ to_tiles(__global const float *restrict x, uint x_offset, __global ushort *restr
             __global const float *from = x + (size_t)x_offset + (size_t)(top + r) * k + i;
             __global ushort *to = y + VLCI_TILE_AT(top + r, i, k);
             if (k - i >= SIDE) {
-                vstore16(to_bf16(vload16(0, from)), 0, to);
-                vstore16(to_bf16(vload16(1, from)), 1, to);
+                vstore16(f32_to_bf16_16(vload16(0, from)), 0, to);
+                vstore16(f32_to_bf16_16(vload16(1, from)), 1, to);
             } else {
                 for (uint j = 0; j < SIDE; j++) to[j] = i + j < k ? f32_to_bf16(from[j]) : (ushort)0;
             }

@@ -4,14 +4,27 @@
  * The registers are 8 KiB that a thread's state grows by, so Linux wants to be asked, once for a process:
  * all its threads may use them then, those that a driver made before as well, and what it forks. A thread
  * that uses them without is killed: nothing that holds an instruction of the unit is built or run before
- * processor and system have both said yes.
+ * processor and system have both said yes, and the driver has been seen to make code for it.
  */
+#include <string.h>
+
 #include "device/program.h"
+
+bool vlci_x86_is(const char *binary, size_t bytes) {
+    static const char head[] = "\177ELF\2\1"; /* of 64 bits, little-endian */
+    enum { MACHINE = 18, X86_64 = 62 };       /* two bytes of it */
+    const char *end = binary + bytes;
+    for (const char *at = binary; at; at++) {
+        at = memmem(at, (size_t)(end - at), head, sizeof head - 1);
+        if (!at || end - at < MACHINE + 2) return false;
+        if (at[MACHINE] == X86_64 && at[MACHINE + 1] == 0) return true;
+    }
+    return false;
+}
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 

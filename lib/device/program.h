@@ -33,6 +33,9 @@ void vlci_ptx_name(const vlci_ptx *how, char name[VLCI_PTX_NAME]);
 /** The text of a program's binary, with a zero behind it, in new memory; NULL where there is none. */
 char *vlci_program_binary(cl_program program, size_t *bytes);
 
+/** Whether a program's binary has an ELF file of x86-64 code in it. */
+bool vlci_x86_is(const char *binary, size_t bytes);
+
 /** Why this process may not use the matrix unit of the processor that it runs on; NULL: it may, from now
  * on, in all of its threads (amx.c). */
 const char *vlci_amx_refused(void);

@@ -24,13 +24,15 @@ typedef struct unit {
     size_t items;
 } unit;
 
-/* Those that devices of a kind may have. */
+/* Those that devices of a kind may have, and why not where drivers do not speak their language. */
 typedef struct kind {
+    const char *unspoken;
     int n;
     unit units[UNITS_MOST];
 } kind;
 
 static const kind gpus = {
+    "the driver's binaries are no PTX",
     3,
     {{"wgmma",
       "trial_wgmma",
@@ -42,7 +44,9 @@ static const kind gpus = {
      {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16, 8, 32},
      {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16, 8, 32}}};
 
-static const kind processors = {1, {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1}}};
+static const kind processors = {"the driver's binaries are no x86 code",
+                                1,
+                                {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1}}};
 
 static const kind *kind_of(const vlcache_device *device) {
     return device->caps.wide_vectors ? &processors : &gpus;
@@ -112,19 +116,19 @@ static vlcache_status try_unit(vlcache_device *device, const unit *u) {
     return status;
 }
 
-/* Whether the driver's binary of a plain program is PTX; other compilers are not shown inline PTX at all. */
-static vlcache_status speaks_ptx(vlcache_device *device, bool *speaks) {
+/* Whether the driver's binary of a plain program is what the units' instructions are written in: PTX, or x86
+ * code. Other compilers are not shown inline assembly at all, of which some die. */
+static vlcache_status speaks(vlcache_device *device, bool *does) {
     const vlci_kernel *kernel;
     cl_program program = NULL;
     size_t bytes = 0;
-    *speaks = false;
-    if (kind_of(device) == &processors) return VLCACHE_OK;
+    *does = false;
     vlcache_status status = vlci_kernel_get(device, "probe.cl", "probe", "", &kernel);
     if (status) return status;
     if (clGetKernelInfo(kernel->handle, CL_KERNEL_PROGRAM, sizeof program, &program, NULL)) return VLCACHE_OK;
-    char *text = vlci_program_binary(program, &bytes);
-    if (text) *speaks = vlci_ptx_is(text);
-    vlci_free(text);
+    char *binary = vlci_program_binary(program, &bytes);
+    if (binary) *does = kind_of(device) == &gpus ? vlci_ptx_is(binary) : vlci_x86_is(binary, bytes);
+    vlci_free(binary);
     return VLCACHE_OK;
 }
 
@@ -142,15 +146,12 @@ static void keep_reason(char why[WHY], const char *reason) {
 
 static vlcache_status try_all(vlcache_device *device, found *f) {
     const kind *all = kind_of(device);
-    bool speaks = false;
-    vlcache_status status = speaks_ptx(device, &speaks);
+    bool can = false;
+    vlcache_status status = speaks(device, &can);
     for (int i = 0; !status && i < all->n; i++) {
-        bool can = speaks || !all->units[i].ptx.target;
         vlcache_status failed = can ? try_unit(device, &all->units[i]) : VLCACHE_OK;
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
-        keep_reason(f->why[i], !can     ? "the driver's binaries are no PTX"
-                               : failed ? vlcache_error_message()
-                                        : "yes");
+        keep_reason(f->why[i], !can ? all->unspoken : failed ? vlcache_error_message() : "yes");
     }
     return status;
 }
