@@ -14,8 +14,8 @@
  *   16 x 32 k --> | 16 x 16      | 16 x 16      |
  *                 +--------------+--------------+
  *
- * A work-item has up to DOWN tiles below each other and ACROSS side by side; DEPTH of k of a panel of W, which the first
- * cache holds, meet all of its rows before the next.
+ * A work-item has up to DOWN tiles below each other and ACROSS side by side; DEPTH of k of a panel of W meet all of its rows
+ * before the next. Neighbouring work-items have the same panels.
  *
  * OUT 0: y is f32 rows. 1: y is tiles. 2: gated, tiles: a tile has 16 columns of gate (low) and those of up that they gate
  * (high); y[r][c] = act(gate[r][c]) * up[r][c], W = [gate | up], n / 2 a multiple of 64.
@@ -23,7 +23,7 @@
  *
  * to_tiles: f32 rows -> tiles, with zeros behind k.
  *
- * Work: gemm_amx: dimension 0 = tiles of columns, 1 = tiles of rows, each cut into as many equal parts as there are
+ * Work: gemm_amx: dimension 0 = tiles of rows, 1 = tiles of columns, each cut into as many equal parts as there are
  * work-items; to_tiles: 32 rows.
  *
  * with: amx.clh
@@ -44,7 +44,7 @@
 #endif
 #define DOWN   VLCI_GEMM_AMX_DOWN
 #define ACROSS VLCI_GEMM_AMX_ACROSS
-enum { DEPTH = 512, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
+enum { DEPTH = 1024, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
 
 DEFINE_ACTIVATE(activate16, float16)
 
@@ -67,8 +67,8 @@ static inline void MULTIPLY(__global const ushort *x, __global const ushort *low
         for (int p = 0; p < steps * (SIDE / 2); p++) {
             __global const ushort *pair = x + (p / 16 * SIDE + r) * SIDE + p % 16 * 2;
             const float first = bf16_to_f32(pair[0]), second = bf16_to_f32(pair[1]);
-            const uint16 w0 = vload16(0, (__global const uint *)low + p * SIDE);
-            const uint16 w1 = vload16(0, (__global const uint *)high + p * SIDE);
+            const uint16 w0 = vload16(p / 16 * 32 + p % 16, (__global const uint *)low);
+            const uint16 w1 = vload16(p / 16 * 32 + p % 16, (__global const uint *)high);
             sum[0] += first * as_float16(w0 << 16) + second * as_float16(w0 & 0xffff0000u);
             sum[1] += first * as_float16(w1 << 16) + second * as_float16(w1 & 0xffff0000u);
         }
@@ -122,8 +122,8 @@ gemm_amx(__global const ushort *restrict w, __global const float *restrict bias,
     tile_t tile[ACROSS][DOWN];
     int across, down;
     const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE;
-    const int first = part_of((columns + COLUMNS - 1) / COLUMNS, (int)get_num_groups(0), (int)get_group_id(0), &across);
-    const int top = part_of((m + SIDE - 1) / SIDE, (int)get_num_groups(1), (int)get_group_id(1), &down);
+    const int first = part_of((columns + COLUMNS - 1) / COLUMNS, (int)get_num_groups(1), (int)get_group_id(1), &across);
+    const int top = part_of((m + SIDE - 1) / SIDE, (int)get_num_groups(0), (int)get_group_id(0), &down);
     if (across == 0 || down == 0) return;
     amx_begin(amx_shapes);
     for (int step = 0; step < steps; step += DEPTH / SIDE)

@@ -39,15 +39,19 @@ gemv_wide(__global const w_t *restrict w, __global const float *restrict bias, _
         hi[r] = 0.0f;
     }
 #if LAYOUT == VLCI_LAYOUT_PAIRS
-    for (int i = 0; i < k / 2 * 2; i += 2) {
-        const uint16 p0 = vload16(0, (__global const uint *)panel), p1 = vload16(1, (__global const uint *)panel);
-        panel += 2 * VLCI_PANEL;
-        ADD(i, as_float16(p0 << 16), as_float16(p1 << 16))
-        ADD(i + 1, as_float16(p0 & 0xffff0000u), as_float16(p1 & 0xffff0000u))
+    __global const uint *pairs = (__global const uint *)panel;
+    for (int i = 0; i < k; pairs += 32 * 16) { /* 16 pairs of the lower 16 rows, then of the upper */
+        for (int p = 0; p < 16 && i + 1 < k; p++, i += 2) {
+            const uint16 p0 = vload16(p, pairs), p1 = vload16(p + 16, pairs);
+            ADD(i, as_float16(p0 << 16), as_float16(p1 << 16))
+            ADD(i + 1, as_float16(p0 & 0xffff0000u), as_float16(p1 & 0xffff0000u))
+        }
+        if (i + 1 == k) { /* what its pair has beside it is padding, and x has nothing there */
+            const int p = i % 32 / 2;
+            ADD(i, as_float16(vload16(p, pairs) << 16), as_float16(vload16(p + 16, pairs) << 16))
+            i++;
+        }
     }
-    if (k % 2) /* what its pair holds is padding, and x has nothing there */
-        ADD(k - 1, as_float16(vload16(0, (__global const uint *)panel) << 16),
-            as_float16(vload16(1, (__global const uint *)panel) << 16))
 #else
     for (int i = 0; i < k; i++, panel += VLCI_PANEL) ADD(i, W_LOAD16(panel, 0), W_LOAD16(panel, 16))
 #endif

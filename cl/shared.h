@@ -85,16 +85,17 @@ typedef enum vlci_activation {
     (((size_t)((k) / VLCI_BLOCK) * (rows) + (size_t)(m)) * VLCI_BLOCK + (size_t)VLCI_BLOCK_RUN(m, k))
 
 /*
- * Weights of 16 bits in panels of 32 of their rows, where two neighbours along k lie side by side, as AMX
- * multiplies: [panel][k / 2][32][2]. A panel is whole, and padded with zeros to a multiple of 32 of k.
+ * Weights of 16 bits in panels of 32 of their rows, in which two neighbours along k lie side by side, as AMX
+ * multiplies: [panel][k / 32][half of the panel][16 pairs][16 rows][2]. Panels are whole, and padded with
+ * zeros to a multiple of 32 of k.
  */
 #define VLCI_TILE     32
 #define VLCI_TILES(n) (((size_t)(n) + VLCI_TILE - 1) / VLCI_TILE)
 #define VLCI_PAIR_AT(n, k, depth)                                                                            \
-    ((((size_t)((n) / VLCI_TILE) * VLCI_TILES(depth) * (VLCI_TILE / 2) + (size_t)((k) / 2)) * VLCI_TILE +    \
-      (size_t)((n) % VLCI_TILE)) *                                                                           \
-         2 +                                                                                                 \
-     (size_t)((k) % 2))
+    ((((size_t)((n) / VLCI_TILE) * VLCI_TILES(depth) + (size_t)((k) / VLCI_TILE)) * 2 +                      \
+      (size_t)((n) % VLCI_TILE / 16)) *                                                                      \
+         512 +                                                                                               \
+     (size_t)((k) % VLCI_TILE / 2 * 32 + (n) % 16 * 2 + (k) % 2))
 
 /* Rows of x for such weights in tiles of 32 rows by 32 elements: [row / 32][k / 32][32][32] of 16 bits, zeros
  * behind k; what lies beyond the last row is read, and not used. */
@@ -119,8 +120,8 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_WIDE_ACROSS 4
 
 /* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
-#define VLCI_GEMM_AMX_DOWN   4
-#define VLCI_GEMM_AMX_ACROSS 4
+#define VLCI_GEMM_AMX_DOWN   9
+#define VLCI_GEMM_AMX_ACROSS 2
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)

@@ -59,7 +59,7 @@ typedef struct tile {
 } tile;
 static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
                              {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
-enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384, SHARES = 8 };
+enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384, SHARES = 2 };
 
 struct vlci_gemm_matrix {
     vlcache_device *device;
@@ -221,7 +221,7 @@ static vlci_grid pairs_grid(const vlci_gemm_matrix *g, int out, size_t m, size_t
     size_t enough = SHARES * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(rows, down) < enough)
         *(across >= down ? &across : &down) /= 2;
-    return VLCI_GRID(vlci_ceil_div(strips, across), vlci_ceil_div(rows, down), 1, 1, 1, 1);
+    return VLCI_GRID(vlci_ceil_div(rows, down), vlci_ceil_div(strips, across), 1, 1, 1, 1);
 }
 
 static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, int out, int at, size_t m,

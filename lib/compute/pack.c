@@ -2,7 +2,7 @@
  * pack.c - a band of 32 rows into panels, pairs or blocks.
  *
  *     panel:  32 rows of k  -->  [k][32], a transposition: 8 x 8 elements at a time
- *     pairs:  32 rows of k  -->  [k / 2][32] words of two elements, the same: 4 x 4 words at a time
+ *     pairs:  32 rows of k  -->  [k / 32][2][16][16] words of two elements, the same: 4 x 4 words at a time
  *     blocks: 32 rows of k  -->  half of each block of 64 x 64: runs of 8 elements, swizzled
  *
  * Elements are moved as they are: 16 or 32 bits.
@@ -70,7 +70,7 @@ typedef uint32_t words __attribute__((vector_size(16)));
 #define LOW_WORDS(a, b)  PICK_WORDS(a, b, 0, 4, 1, 5)
 #define HIGH_WORDS(a, b) PICK_WORDS(a, b, 2, 6, 3, 7)
 
-/* 4 rows of 8 elements: word (i, j) goes to (j, i) of rows of VLCI_TILE words. */
+/* 4 rows of 8 elements: word (i, j) goes to (j, i) of rows of 16 words. */
 static void turn_4x4(const uint16_t *from, size_t row, uint16_t *to) {
     words a[4], b[4];
     for (int i = 0; i < 4; i++) memcpy(&a[i], from + (size_t)i * row, sizeof(words));
@@ -78,7 +78,7 @@ static void turn_4x4(const uint16_t *from, size_t row, uint16_t *to) {
         b[2 * i] = LOW_WORDS(a[i], a[i + 2]), b[2 * i + 1] = HIGH_WORDS(a[i], a[i + 2]);
     for (int i = 0; i < 2; i++)
         a[2 * i] = LOW_WORDS(b[i], b[i + 2]), a[2 * i + 1] = HIGH_WORDS(b[i], b[i + 2]);
-    for (int i = 0; i < 4; i++) memcpy(to + (size_t)i * 2 * VLCI_TILE, &a[i], sizeof(words));
+    for (int i = 0; i < 4; i++) memcpy(to + (size_t)i * 32, &a[i], sizeof(words));
 }
 
 static void pack_pairs(const uint16_t *from, size_t k, uint16_t *to) {
@@ -86,10 +86,10 @@ static void pack_pairs(const uint16_t *from, size_t k, uint16_t *to) {
     for (size_t first = 0; first < whole; first += 32) /* whole lines of the cache, as above */
         for (size_t row = 0; row < VLCI_TILE; row += 4)
             for (size_t i = first; i < whole && i < first + 32; i += 8)
-                turn_4x4(from + row * k + i, k, to + (i / 2 * VLCI_TILE + row) * 2);
+                turn_4x4(from + row * k + i, k, to + VLCI_PAIR_AT(row, i, k));
     for (size_t i = whole; i < VLCI_TILES(k) * VLCI_TILE; i++)
         for (size_t row = 0; row < VLCI_TILE; row++)
-            to[(i / 2 * VLCI_TILE + row) * 2 + i % 2] = i < k ? from[row * k + i] : 0;
+            to[VLCI_PAIR_AT(row, i, k)] = i < k ? from[row * k + i] : 0;
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------- */

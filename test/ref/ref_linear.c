@@ -92,7 +92,7 @@ int64_t ref_weight_at(int layout, int row, int k, int depth) {
     if (layout == 1) return ((int64_t)(row / 32) * depth + k) * 32 + row % 32;
     if (layout == 3) {
         int64_t steps = depth / 32 + (depth % 32 > 0), tile = row / 32 * steps + k / 32;
-        return tile * 1024 + k % 32 / 2 * 64 + row % 32 * 2 + k % 2;
+        return tile * 1024 + row % 32 / 16 * 512 + k % 32 / 2 * 32 + row % 16 * 2 + k % 2;
     }
     int64_t across = depth / 64 + (depth % 64 > 0), block = row / 64 * across + k / 64;
     return block * 64 * 64 + row % 64 * 64 + in_row(row, k);

@@ -25,7 +25,8 @@ void ref_store(void *data, int64_t i, float value, vlcache_dtype dtype);
 double ref_load(const void *data, int64_t i, vlcache_dtype dtype);
 
 /** Where element (row, k) of weights [..][depth] lies: layout 0 rows, 1 panels of 32 rows, 2 blocks of 64 by
- * 64 with their runs of 8 swizzled, 3 pairs: tiles of 16 pairs of k by 32 rows; as lib/compute/matrix.h says,
+ * 64 with their runs of 8 swizzled, 3 pairs: tiles of 16 pairs of k by
+ * 16 rows, two beside each other; as lib/compute/matrix.h says,
  * found in another way. */
 int64_t ref_weight_at(int layout, int row, int k, int depth);
 
