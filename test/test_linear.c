@@ -500,6 +500,7 @@ START_TEST(bytes_of_a_matrix) {
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_ROWS), 660);
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_PANELS), 1280);
     ck_assert_uint_eq(vlci_matrix_bytes(65, 10, VLCACHE_DTYPE_BF16, VLCI_BLOCKS), 2 * 64 * 64 * 2);
+    ck_assert_uint_eq(vlci_matrix_bytes(33, 40, VLCACHE_DTYPE_BF16, VLCI_PAIRS), 2 * 2 * 32 * 32 * 2);
     ck_assert_uint_eq(vlci_operand_bytes(3, 65),
                       2 * 512 * 64 * 2); /* stripes of 64, of whole tiles of rows */
     ck_assert_uint_eq(vlci_operand_bytes(100000, 64), (size_t)100000 * 64 * 4);

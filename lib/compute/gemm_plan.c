@@ -178,14 +178,16 @@ static void clear_speeds(vlcache_gemm_engine engines[ENGINES]) {
     for (int i = 0; i < ENGINES; i++) engines[i] = (vlcache_gemm_engine){.name = vlci_gemm_engine_names[i]};
 }
 
-static void speeds_key(vlcache_dtype dtype, char key[64]) {
-    snprintf(key, 64, "gemm engines %s %s", VLCACHE_VERSION, vlcache_dtype_name(dtype));
+/* What was measured without a unit, since it was not to be used, says nothing of a device that has it. */
+static void speeds_key(const vlcache_device *device, vlcache_dtype dtype, char key[64]) {
+    snprintf(key, 64, "gemm engines %s %s%s", VLCACHE_VERSION, vlcache_dtype_name(dtype),
+             vlci_gemm_matrix_fits(device, dtype) ? " units" : "");
 }
 
 /* Whether the cache has the speeds; all are 0 when not. */
 static bool recall_speeds(vlcache_device *device, vlcache_dtype dtype, vlcache_gemm_engine engines[ENGINES]) {
     char key[64], *text = NULL;
-    speeds_key(dtype, key);
+    speeds_key(device, dtype, key);
     clear_speeds(engines);
     bool known = vlci_cache_read(device, key, &text) && parse_speeds(text, engines);
     vlci_free(text);
@@ -200,7 +202,7 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
     vlcache_status status = measure(device, dtype, engines);
     if (status) return status;
     char key[64], text[SPEEDS_BYTES];
-    speeds_key(dtype, key);
+    speeds_key(device, dtype, key);
     write_speeds(engines, text);
     vlci_cache_write(device, key, text);
     return VLCACHE_OK;
