@@ -14,8 +14,8 @@
  *   16 x 32 k --> | 16 x 16      | 16 x 16      |
  *                 +--------------+--------------+
  *
- * A work-item has up to DOWN tiles below each other and ACROSS side by side; DEPTH of k of a panel of W meet all of its rows
- * before the next. Neighbouring work-items have the same panels.
+ * A work-item has up to DOWN tiles below each other and ACROSS side by side, whose x and W the second cache holds, of longer
+ * k DEPTH at a time. Neighbouring work-items have the same panels of W.
  *
  * OUT 0: y is f32 rows. 1: y is tiles. 2: gated, tiles: a tile has 16 columns of gate (low) and those of up that they gate
  * (high); y[r][c] = act(gate[r][c]) * up[r][c], W = [gate | up], n / 2 a multiple of 64.
@@ -44,7 +44,7 @@
 #endif
 #define DOWN   VLCI_GEMM_AMX_DOWN
 #define ACROSS VLCI_GEMM_AMX_ACROSS
-enum { DEPTH = 1024, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
+enum { DEPTH = 4096, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
 
 DEFINE_ACTIVATE(activate16, float16)
 
@@ -116,39 +116,41 @@ static inline int part_of(int n, int parts, int i, int *count) {
     return i * each;
 }
 
+/* A tile's outputs, from row `top` and column c of y on. */
+static inline void finish(const tile_t *tile, __global uchar *y, uint y_offset, __global const float *bias, int top, int c,
+                          int m, int n, int accumulate) {
+    for (int i = 0; i < min((int)SIDE, m - top); i++) {
+#if OUT == 2
+        store(activate16(tile->run[2 * i], ACT) * tile->run[2 * i + 1], y, y_offset, bias, top + i, c, n / 2, accumulate);
+#else
+        store(tile->run[2 * i], y, y_offset, bias, top + i, c, n, accumulate);
+        if (OUT || c + SIDE / 2 < n)
+            store(tile->run[2 * i + 1], y, y_offset, bias, top + i, c + SIDE / 2, n, accumulate);
+#endif
+    }
+}
+
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 gemm_amx(__global const ushort *restrict w, __global const float *restrict bias, __global const ushort *restrict x,
          __global uchar *restrict y, uint y_offset, int m, int n, int k, int accumulate) {
-    tile_t tile[ACROSS][DOWN];
+    tile_t tile[DOWN][ACROSS];
     int across, down;
-    const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE;
+    const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE, once = steps <= DEPTH / SIDE;
     const int first = part_of((columns + COLUMNS - 1) / COLUMNS, (int)get_num_groups(1), (int)get_group_id(1), &across);
     const int top = part_of((m + SIDE - 1) / SIDE, (int)get_num_groups(0), (int)get_group_id(0), &down);
     if (across == 0 || down == 0) return;
     amx_begin(amx_shapes);
     for (int step = 0; step < steps; step += DEPTH / SIDE)
-        for (int s = 0; s < across; s++) {
-            const int c = (first + s) * COLUMNS;
-            __global const ushort *low = w + VLCI_PAIR_AT(c, step * SIDE, k);
-            __global const ushort *high = w + VLCI_PAIR_AT(OUT == 2 ? columns + c : c + SIDE / 2, step * SIDE, k);
-            for (int t = 0; t < down; t++)
-                MULTIPLY(x + VLCI_TILE_AT((top + t) * SIDE, step * SIDE, k), low, high, min(steps - step, DEPTH / SIDE),
-                         step == 0, &tile[s][t]);
-        }
-    amx_end();
-    for (int t = 0; t < down; t++)
-        for (int i = 0; i < min((int)SIDE, m - (top + t) * SIDE); i++)
+        for (int t = 0; t < down; t++)
             for (int s = 0; s < across; s++) {
-                const int r = (top + t) * SIDE + i, c = (first + s) * COLUMNS;
-#if OUT == 2
-                store(activate16(tile[s][t].run[2 * i], ACT) * tile[s][t].run[2 * i + 1], y, y_offset, bias, r, c, columns,
-                      accumulate);
-#else
-                store(tile[s][t].run[2 * i], y, y_offset, bias, r, c, n, accumulate);
-                if (OUT || c + SIDE / 2 < n)
-                    store(tile[s][t].run[2 * i + 1], y, y_offset, bias, r, c + SIDE / 2, n, accumulate);
-#endif
+                const int r = (top + t) * SIDE, c = (first + s) * COLUMNS;
+                tile_t *sums = once ? &tile[0][0] : &tile[t][s]; /* which the first cache holds */
+                MULTIPLY(x + VLCI_TILE_AT(r, step * SIDE, k), w + VLCI_PAIR_AT(c, step * SIDE, k),
+                         w + VLCI_PAIR_AT(OUT == 2 ? columns + c : c + SIDE / 2, step * SIDE, k),
+                         min(steps - step, DEPTH / SIDE), step == 0, sums);
+                if (step + DEPTH / SIDE >= steps) finish(sums, y, y_offset, bias, r, c, m, n, accumulate);
             }
+    amx_end();
 }
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
