@@ -513,13 +513,13 @@ int main(void) {
     TCase *cases = tcase_create("linear");
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_test(cases, bytes_of_a_matrix);
+    tcase_add_loop_test(cases, pairs_multiply, 0, 2);
     tcase_add_test(cases, portable_tile_multiplies);
     tcase_add_test(cases, portable_large_multiplies);
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
     tcase_add_loop_test(cases, matrix_units_multiply, 0, 2);
-    tcase_add_loop_test(cases, pairs_multiply, 0, 2);
     tcase_add_test(cases, wide_512_bits_multiplies);
     tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, few_rows_multiply);
