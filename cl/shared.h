@@ -245,13 +245,15 @@ typedef struct vlci_blend {
  * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
  * lowest. A run is as many rows as are rotated together: whole blocks.
  */
-#define VLCI_CODE_ROWS    16
-#define VLCI_CODE_RUN_MIN 16
-#define VLCI_CODE_RUN_MAX (1 << 20)
-#define VLCI_CODE_DIM_MAX 256 /* of a head */
-#define VLCI_CODE_STEPS   9   /* fractions of a dimension's largest value that are tried as its range */
-#define VLCI_CODE_ITEMS   128 /* of a work-group of code.cl, where it has several */
-#define VLCI_CODE_TILE    64  /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
+#define VLCI_CODE_ROWS      16
+#define VLCI_CODE_RUN_MIN   16
+#define VLCI_CODE_RUN_MAX   (1 << 20)
+#define VLCI_CODE_DIM_MAX   256  /* of a head */
+#define VLCI_CODE_STEPS     9    /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS     128  /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_PROJECTED 64   /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_SAMPLE    2048 /* rows that means and covariances are of, where there are more */
+#define VLCI_CODE_TILE      64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
 /* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
 #define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \
@@ -273,6 +275,10 @@ typedef struct vlci_code_matrix {
 
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
+
+/* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
+#define VLCI_CODED_MMA_ITEMS 128
+#define VLCI_CODED_SHARES    256
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */

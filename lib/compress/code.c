@@ -142,13 +142,22 @@ static size_t bases_at(const vlci_heads *h, const vlci_code_measured *m) {
     return m->one_layer ? 0 : first_matrix(h);
 }
 
+/* Rows of which one is taken into means and covariances. */
+static int stride_of(const vlci_code_rows *rows) {
+    return (int)ceil_div((size_t)rows->n, VLCI_CODE_SAMPLE);
+}
+
+static size_t taken(const vlci_code_rows *rows) {
+    return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
+}
+
 /* How the covariances of some layers are cut: tiles of each, shares of the rows. */
 typedef struct cut {
     size_t tiles, shares, share;
 } cut;
 
 static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows) {
-    size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = (size_t)rows->n;
+    size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = taken(rows);
     cut c = {.tiles = k->group == 1 ? 1 : side * (side + 1) / 2};
     size_t wanted = ceil_div(BUSY * (size_t)h->device->caps.info.compute_units, c.tiles * n_matrices(h));
     size_t most = ceil_div(n, SHARE), shares = wanted < most ? wanted : most;
@@ -217,14 +226,14 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
     vlcache_status status =
         VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, 1, 1, k->group, 1, 1), SOURCE_OF(h, rows),
-                    VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+                    VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
     if (!status)
         status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
-                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)),
-                             VLCI_I32(c->share), VLCI_MEM(room->parts));
+                             SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
+                             VLCI_U32(first_matrix(h)), VLCI_I32(c->share), VLCI_MEM(room->parts));
     return status ? status
                   : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8, dim, n),
-                                VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(rows->n),
+                                VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(taken(rows)),
                                 VLCI_MEM(room->covariance));
 }
 
@@ -317,7 +326,9 @@ vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, 
     if (status || !most) return status;
     status = make_code_room(h, rows, most, room);
     if (!status)
-        status = VLCI_LAUNCH(h->device, k->project, VLCI_GRID(wide / VLCI_CODE_ROWS, n, 1, k->group, 1, 1),
+        status = VLCI_LAUNCH(h->device, k->project,
+                             VLCI_GRID(ceil_div(wide, k->group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED),
+                                       n, 1, k->group, 1, 1),
                              SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
                              VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                              VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
