@@ -209,9 +209,9 @@ def check(o, folder, scratch):
     asked = Asked(o, folder, scratch)
     right = theirs(o, folder, asked, torch.float64, "eager")
     lead = np.sort(right, 1)
-    print(f"{o.geometry}, {o.layers} layers, {len(asked.ids)} tokens and {len(asked.told)} told; torch {torch.__version__},"
-          f" transformers {transformers.__version__}; the best token leads by {np.median(lead[:, -1] - lead[:, -2]):.2f},"
-          f" logits deviate by {right.std():.2f}\n")  # fmt: skip
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}")
+    print(f"{o.geometry}, {o.layers} layers, {len(asked.ids)} tokens and {len(asked.told)} told; the best one leads by"
+          f" {np.median(lead[:, -1] - lead[:, -2]):.2f}, logits deviate by {right.std():.2f}\n")  # fmt: skip
     print("| | first logits | any position | best token as float64 |\n|---|--:|--:|--:|")
     other = theirs(o, folder, asked, torch.float64, "eager", 1)
     _, _, blind = judge("float64, another picture", other, right)
