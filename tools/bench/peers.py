@@ -358,13 +358,14 @@ def options():
     p.add_argument("--only", default=",".join(SECTIONS), metavar="LIST", help="sections [%(default)s]")
     p.add_argument("-p", dest="prompts", type=numbers, default="594,2048,8192,32768", metavar="LIST")
     p.add_argument("-n", dest="tokens", type=int, default=64)
+    p.add_argument("--images", dest="pictures", type=numbers, default="1,8", metavar="LIST")
     p.add_argument("-r", dest="repetitions", type=int, default=3)
     p.add_argument("--policy", default="full,vlcache", help="ours; the first is what is compared [%(default)s]")
     p.add_argument("--families", type=lambda t: t.split(","), default=FAMILIES, metavar="LIST")
     p.add_argument("--threads", type=int, default=0, help="of torch on a processor [its own choice]")
     p.add_argument("--quick", action="store_true", help="the tiny geometry and small shapes")
     o = p.parse_args()
-    o.pictures, o.many = [1, 8], (64, 2048, 100)
+    o.many = (64, 2048, 100)
     if o.quick:
         o.geometry, o.prompts, o.many, o.tokens, o.families = "tiny", [100, 300], (4, 100, 8), 8, ["tiny"]
     unknown = [s for s in o.only.split(",") if s not in SECTIONS]
