@@ -13,10 +13,10 @@ and in bf16 (sdpa). Wanted of ours, stored in bf16:
     --dtype f32        within 1e-4, so that ids, pixels and positions are the same ones
 
 Random logits are near ties: the best of 32,064 equal normals leads by a fifth of their deviation, and rounding alone
-would decide some tokens in twenty. So rows of the head have lengths that differ, e^N(0, 1) times 1 / sqrt(hidden): some
-dozens of tokens compete, and the best leads by about half of its own deviation, as in a trained model, while all that
-the layers say still counts (another picture changes most of the tokens, which is looked at, too). Queries are twice as
-long as keys, so that rows attend to a few of 600, not evenly to all.
+would decide some tokens in twenty. So rows of the head have lengths that differ, e^N(0, 1) times 1 / sqrt(hidden): the
+best then comes from some dozens of tokens that are heard more than others, and leads by more, as in a trained model: an
+error of 7e-3 changes one token in a hundred, twice that two. Queries are twice as long as keys, so that rows attend to
+a few of 600, not evenly to all; that the picture counts is looked at, too.
 
 For hands and a GPU with 24 GB; --quick is a tiny geometry for a processor. Skips (exit status 77) where torch,
 transformers 5 or memory is missing; the status is 1 where anything is not as wanted.
@@ -210,11 +210,12 @@ def check(o, folder, scratch):
     right = theirs(o, folder, asked, torch.float64, "eager")
     lead = np.sort(right, 1)
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
-    print(f"{o.geometry}, {o.layers} layers, {len(asked.ids)} tokens and {len(asked.told)} told; the best one leads by"
-          f" {np.median(lead[:, -1] - lead[:, -2]):.2f}, logits deviate by {right.std():.2f}\n")  # fmt: skip
+    print(f"{o.geometry}, {o.layers} layers, {len(asked.ids)} tokens and {len(asked.told)} told; logits deviate by"
+          f" {right.std():.2f}, the best of {len(set(right.argmax(1)))} leads by"
+          f" {np.median(lead[:, -1] - lead[:, -2]):.2f}\n")  # fmt: skip
     print("| | first logits | any position | best token as float64 |\n|---|--:|--:|--:|")
     other = theirs(o, folder, asked, torch.float64, "eager", 1)
-    _, _, blind = judge("float64, another picture", other, right)
+    seen, _, _ = judge("float64, another picture", other, right)
     judge("transformers, bf16, sdpa", theirs(o, folder, asked, torch.bfloat16, "sdpa"), right)
     runs = [ours(o, folder, asked, scratch) for _ in range(o.runs)]
     first, _, same = judge("vlcache, bf16", runs[0], right)
@@ -224,7 +225,7 @@ def check(o, folder, scratch):
         "the best token is float64's in 98%": same >= 0.98,
         f"{o.runs} runs are equal to the bit": all(np.array_equal(r, runs[0]) for r in runs),
         "f32 within 1e-4": exact <= 1e-4,
-        "another picture changes a token in five": blind <= 0.8,
+        "another picture is twice as far": seen >= 4e-2,
     }
     print()
     for what, holds in wanted.items():
