@@ -167,6 +167,7 @@ static vlcache_status tell_short(product *p, const trial *like) {
     vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
     snprintf(name, sizeof name, "%s, 16-bit x", like->rung);
     what.rung = name;
+    if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
     vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in 16 bits", &p->short_x);
     rows.data = p->short_x;
     if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
@@ -189,11 +190,13 @@ static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *
                   .shape = p->shape,
                   .chosen = chosen,
                   .amount = 2.0 * p->m * p->n * (double)p->k};
+    bool floats = trial_wanted(p->t, &what);
+    if (!floats && engine != VLCI_GEMM_MATRIX) return VLCACHE_OK;
     vlcache_status status = vlci_gemm_open(p->t->device, engine, p->t->dtype, &p->gemm);
     if (!status) status = make_matrix(p, vlci_gemm_layout(&p->gemm), &p->w);
     if (status)
         trial_fail(p->t, &what);
-    else
+    else if (floats)
         status = tell_gemm(p, &what);
     if (!status && vlci_layout_form(p->w.layout) != VLCI_FLOATS) status = tell_short(p, &what);
     vlci_memory_release(p->t->device, &p->w.data);
@@ -247,6 +250,7 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
                   .chosen = chosen,
                   .bytes = true,
                   .amount = (double)p->n * p->k * (double)vlci_dtype_bytes(p->t->dtype)};
+    if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
     vlcache_status status = vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
     if (!status) status = make_matrix(p, layout, &p->w);
     if (status)
@@ -267,6 +271,7 @@ static vlcache_status try_lanes(trials *t, const char *rung, bool chosen, void *
 
 /* LLaVA-Mistral-7B: qkv, out, gate and up, down. */
 static const int widths[][2] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
+static const int square[] = {8192, 8192}; /* of as many rows: what others tell of themselves */
 static const int quick_widths[][2] = {{96, 64}, {70, 256}};
 static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8};
 
@@ -301,6 +306,7 @@ vlcache_status linear_trials(trials *t) {
     for (int h = 0; h < n_heights && !status; h++)
         for (int w = 0; w < n_widths && !status; w++)
             status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best, packed);
+    if (!status && !quick) status = try_shape(t, square[0], square, best, packed);
     for (int h = 0; h < 2 && !status; h++)
         for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best, packed);
     return status;
