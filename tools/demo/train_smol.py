@@ -2,16 +2,16 @@
 
     python test/smollm2.py vlcache-run --folder /tmp/smollm2               # the language model, as a Hugging Face folder
     python train_smol.py --blank /tmp/blank --text /tmp/smollm2            # settings, processor, tokenizer: all but weights
-    python train_smol.py --blank /tmp/blank --text /tmp/smollm2 --out /tmp/smol --seconds 1000
-    python train_smol.py ... --resume                                      # goes on from the checkpoint in --out
+    python train_smol.py --blank /tmp/blank --text /tmp/smollm2 --out /tmp/smol --total 545
 
     <|im_start|>User:<fake_token_around_image><global-img><image> x n<fake_token_around_image>{q}<end_of_utterance>
     Assistant: {a}<end_of_utterance>
     User: {q}<end_of_utterance> ...
 
 A SmolVLM: a SigLIP tower from scratch, pixel shuffle, one matrix, and the language model. First the tower learns alone,
-from the two auxiliary heads (--look seconds); then all learn from the answers too, the language model at a rate that
-grows from nothing within --thaw seconds. Every picture is new, so that the share of right answers in the log, each behind
+from the two auxiliary heads (--look seconds). Then the connector is set to the matrix that best makes, of the features of a
+patch, the embeddings of the characters in it, and all learn from the answers too, the language model at a rate that grows
+from nothing within --thaw seconds. Every picture is new, so that the share of right answers in the log, each behind
 the right answers before it, is that of pictures never seen. Data, loader and heads are those of train.py."""
 import argparse, json, math, os, shutil, time
 import numpy as np
@@ -144,6 +144,33 @@ class Reader:
         return judge(self.read(ids, features)[at], self.lm.embed_tokens.weight, ids.flatten()[at + 1], weight)
 
 
+def spelled(tok, table):
+    """What each class of the first head is in the language model's own embeddings: a character, the words of a shape, a bar's colour."""
+    ids = lambda text: tok.encode(text, add_special_tokens=False).ids[:1]
+    names = [f" {c} {s}" for s in render.SHAPES for c in render.COLORS]
+    words = [[" "]] + [[chr(c)] for c in range(32, 32 + render.SHAPE0 - render.CHAR0)] + [[" " + w for w in n.split()] for n in names]
+    words += [[" " + c] for c in render.COLORS]
+    import torch
+    return torch.stack([table[[i for w in ws for i in ids(w)]].mean(0) for ws in words])
+
+
+def align(model, h, aux, tok, weights=(1.0, 0.6, 0.4), damp=1e-3):
+    """The connector becomes the least-squares map from features to the weighted embeddings of what is in each patch."""
+    import torch
+    connector, scale = model.model.connector, model.config.scale_factor
+    table = model.model.text_model.embed_tokens.weight.detach()
+    if not render.CLASSES == len(of := spelled(tok, table)): raise SystemExit("spelled() and render.CLASSES differ")
+    kinds = aux.reshape(*h.shape[:2], -1).long()
+    share = torch.tensor(weights, device=h.device) * torch.cat([torch.ones_like(kinds[..., :1]), (kinds[..., 1:] > 0)], -1)
+    wanted = (of[kinds] * share[..., None]).sum(2) / share.sum(2).sqrt()[..., None]
+    x = connector.pixel_shuffle(h.float(), scale).flatten(0, 1)
+    y = connector.pixel_shuffle(wanted, scale).flatten(0, 1).view(len(x), scale * scale, -1).mean(1)
+    square = (x.T @ x).double()
+    square += torch.eye(len(square), device=h.device, dtype=torch.double) * damp * square.trace() / len(square)
+    connector.modality_projection.proj.weight.data.copy_(torch.linalg.solve(square, (x.T @ y).double()).T)
+    return 1 - ((x @ connector.modality_projection.proj.weight.T - y).pow(2).sum() / (y - y.mean(0)).pow(2).sum()).item()
+
+
 def judge(y, table, targets, weight):
     """Mean cross-entropy of the tokens that answer, and which of them come out right."""
     from torch.nn import functional as F
@@ -192,11 +219,14 @@ def plain_text(model, a, positions=512):
 def export(model, folder, blank):
     """The folder in bf16: the blank's files and the weights."""
     import torch
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(blank, folder)
+    new = folder + ".new"
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(blank, new)
     state = {k: v.detach().to("cpu", torch.bfloat16) for k, v in model.state_dict().items() if k != "lm_head.weight"}
     from safetensors.torch import save_file
-    save_file({k: v.contiguous() for k, v in state.items()}, folder + "/model.safetensors", metadata={"format": "pt"})
+    save_file({k: v.contiguous() for k, v in state.items()}, new + "/model.safetensors", metadata={"format": "pt"})
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(new, folder)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------------
@@ -207,7 +237,6 @@ def options():
     p.add_argument("--blank", required=True, help="the folder without weights; without --out it is made")
     p.add_argument("--text", help="the language model: a folder, or a GGUF file; without it all weights are random")
     p.add_argument("--out")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     p.add_argument("--patch", type=int, default=14)
     p.add_argument("--scale", type=int, default=1, help="of the pixel shuffle")
     p.add_argument("--width", type=int, default=384, help="of the tower")
@@ -215,24 +244,36 @@ def options():
     p.add_argument("--mix", default=train.MIX)
     p.add_argument("--weigh", default="", help="weights of the answers' tokens by task")
     p.add_argument("--full", type=float, default=0.1, help="share of pages and charts that are also told as a whole, first")
-    p.add_argument("--seconds", type=float, default=1000, help="length of the schedule, over all processes")
-    p.add_argument("--total", type=float, default=10**9, help="seconds after which this process stops, start and compilation counted")
-    p.add_argument("--look", type=float, default=100, help="seconds in which the tower learns alone")
-    p.add_argument("--thaw", type=float, default=60, help="seconds in which the language model's rate grows to its full size")
+    p.add_argument("--seconds", type=float, default=1000, help="length of the schedule, compilation not counted")
+    p.add_argument("--total", type=float, help="seconds after which training ends, start and compilation counted")
+    p.add_argument("--look", type=float, default=65, help="seconds in which the tower learns alone")
+    p.add_argument("--thaw", type=float, default=25, help="seconds in which the language model's rate grows to its full size")
     p.add_argument("--steps", type=int, default=10**9)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--pictures", type=int, default=1)
     p.add_argument("--positions", type=int, default=768)
     p.add_argument("--answers", type=int, default=64, help="tokens of answers a row that are learnt, on average and at most")
     p.add_argument("--workers", type=int, default=15)
-    p.add_argument("--lr", type=float, default=1e-3, help="of tower and connector")
-    p.add_argument("--text-lr", type=float, default=4e-4)
+    p.add_argument("--lr", type=float, default=8e-4, help="of tower and connector")
+    p.add_argument("--text-lr", type=float, default=5e-4)
     p.add_argument("--warmup", type=int, default=300)
-    p.add_argument("--plain", help="an English text, whose likelihood is told before and after")
-    p.add_argument("--save-every", type=float, default=200)
+    p.add_argument("--plain", help="an English text, whose likelihood is told in the end; with --steps 0 that of the language model as it was")
+    p.add_argument("--save-every", type=float, default=120)
+    p.add_argument("--log-every", type=float, default=15)
+    p.add_argument("--least", type=float, default=0, help="rows a second; training that is slower, or learns nothing, stops after two minutes")
     p.add_argument("--round", type=int, default=0, help="another round sees other training pictures")
     p.add_argument("--device", default="cuda")
     return p.parse_args()
+
+
+def fault(told, least):
+    """Why training should not go on, from what was told so far: (reading, patches, answers, rows a second, seen) each time."""
+    if not all(math.isfinite(x) for x in told[-1]): return "a loss is not a number"
+    if told[-1][3] < least: return f"{told[-1][3]:.0f} rows a second, {least:.0f} are the least"
+    if told[-1][4] < 0.12: return f"the tower tells {told[-1][4]:.3f} of the characters"
+    answers = [t[2] for t in told if t[0]]
+    if len(answers) > 2 and answers[-1] > 0.95 * answers[0]: return f"the loss of the answers is {answers[-1]:.3f}, and was {answers[0]:.3f}"
+    return None
 
 
 def main():
@@ -240,20 +281,18 @@ def main():
     render.PATCH, render.GRID = a.patch, render.SIDE // a.patch
     if not a.out: return make_blank(a)
     os.makedirs(a.out, exist_ok=True)
-    newest = a.out + "/checkpoint.pt"
-    a.resume = a.resume and os.path.exists(newest)
     speech = Speech(a.blank + "/tokenizer.json", a.scale)
     mix = train.parse_mix(a.mix, a.pictures, a.positions, speech)
     weights = train.parse_shares("--weigh", a.weigh, mix)
-    first = a.round * 50_000_000 + (os.stat(newest).st_mtime_ns // 1000 % 40_000_000 if a.resume else 0)
+    first = a.round * 50_000_000
     loader = train.Loader(a, speech, mix, first, a.blank + "/tokenizer.json")
 
     import torch
     from heads import Heads
+    from tokenizers import Tokenizer
     torch.manual_seed(1 + a.round)
     torch.set_float32_matmul_precision("high")
-    cuda = a.device == "cuda"
-    begin = time.time() - born
+    cuda, begin = a.device == "cuda", time.time() - born
     model = build_model(a).to(a.device).train()
     built = time.time() - born
     heads = Heads(a.width).to(a.device)
@@ -264,26 +303,11 @@ def main():
                              {"params": [q for q in eyes if q.ndim <= 1], "weight_decay": 0.0},
                              {"params": words, "weight_decay": 0.0}], lr=a.lr, betas=(0.9, 0.98), fused=cuda)
     weight_of = torch.tensor([0.0] + [weights.get(t, 1.0) for t in mix], device=a.device)
-    step, before, log = 0, 0.0, open(a.out + "/train.log", "a")     # before: seconds of the schedule that earlier processes spent
+    log = open(a.out + "/train.log", "a")
 
     def say(line):
         print(line, flush=True)
         log.write(line + "\n"); log.flush()
-
-    if a.plain and not a.resume: say(f"plain text: {plain_text(model, a):.4f} nats a token before training")
-    if a.resume:
-        kept = torch.load(newest, map_location=a.device)
-        model.load_state_dict(kept["model"]); heads.load_state_dict(kept["heads"]); opt.load_state_dict(kept["opt"])
-        step, before = kept["step"], kept["elapsed"]
-    begun, t0 = step, None
-
-    def elapsed():
-        return before + (time.time() - t0 if t0 else 0.0)
-
-    def save(done=False):
-        torch.save({"model": model.state_dict(), "heads": heads.state_dict(), "opt": opt.state_dict(), "step": step, "elapsed": elapsed()}, newest + ".new")
-        os.replace(newest + ".new", newest)
-        if done: export(model, a.out + "/model", a.blank)
 
     def losses(batch, reading):
         pix, ids, _, aux, column, at, task = batch
@@ -294,17 +318,22 @@ def main():
             return (h.detach(), side, tied, *(reader.answer(ids, h, at, weight_of[task.long()]) if reading else (zero, None)))
 
     loader.begin(a.device, learnt(a.answers * a.batch, first))
-    batch, saved = loader.next(), time.time()
+    batch = loader.next()
     for reading in (True, False):           # compiles
         sum(losses(batch, reading)[1:4]).backward()
         opt.zero_grad(set_to_none=True)
     if cuda: torch.cuda.synchronize()
-    t0, mark = time.time(), (time.time(), step)
-    say(f"ready after {t0 - born:.0f} s, of which import {begin:.0f}, model {built - begin:.0f}; {sum(q.numel() for q in model.parameters()) / 1e6:.1f}M parameters")
-    while step < a.steps and elapsed() < a.seconds and time.time() - born < a.total:
-        now = elapsed()
+    t0 = saved = time.time()
+    if a.total: a.seconds = min(a.seconds, a.total - (t0 - born))
+    say(f"ready after {t0 - born:.0f} s, of which import {begin:.0f}, model {built - begin:.0f}; {sum(q.numel() for q in model.parameters()) / 1e6:.1f}M "
+        f"parameters, {a.seconds:.0f} s to go")
+    step, mark, told, was, why = 0, (t0, 0), [], False, None
+    while step < a.steps and (now := time.time() - t0) < a.seconds and not why:
         reading = now >= a.look
-        rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, now / a.seconds)))
+        if reading and not was:
+            say(f"step {step}: the connector is set; it tells {align(model, losses(batch, False)[0], batch[3], Tokenizer.from_file(a.blank + '/tokenizer.json')):.3f} "
+                "of what there is to tell of the characters' embeddings")
+        rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * now / a.seconds))
         warm = a.lr * min(1, (step + 1) / a.warmup)
         for g, lr in zip(opt.param_groups, (warm, warm, a.text_lr * min(1, max(0, now - a.look) / max(a.thaw, 1e-9)))): g["lr"] = lr * rate
         h, side, tied, ce, right = losses(batch, reading)
@@ -314,20 +343,23 @@ def main():
         opt.step()
         opt.zero_grad(set_to_none=True)
         step += 1
-        if step % (50 if cuda else 5) == 0 or step == begun + 1:
-            spent, n = time.time() - mark[0], step - mark[1]
-            tasks = f" answers {ce.item():.4f} right {json.dumps(whole_answers(batch[5], batch[6], right, list(mix)))}" if reading else ""
-            say(f"step {step} seconds {elapsed():.0f} lr {opt.param_groups[0]['lr']:.2e} {opt.param_groups[2]['lr']:.2e} patches {side.item():.4f} "
-                f"seen {heads.seen(h, batch[3]):.3f} columns {tied.item():.4f} waiting {loader.ready.qsize()} rows/s {n * a.batch / spent:.0f}{tasks}")
+        if time.time() - mark[0] > a.log_every or reading and not was:
+            told.append((reading, side.item(), ce.item(), (step - mark[1]) * a.batch / (time.time() - mark[0]),
+                         heads.seen(h, batch[3])))
+            more = f" answers {told[-1][2]:.4f} right {json.dumps(whole_answers(batch[5], batch[6], right, list(mix)))}" if reading else ""
+            say(f"step {step} seconds {time.time() - t0:.0f} lr {opt.param_groups[0]['lr']:.2e} {opt.param_groups[2]['lr']:.2e} patches {told[-1][1]:.4f} "
+                f"seen {told[-1][4]:.3f} columns {tied.item():.4f} waiting {loader.ready.qsize()} rows/s {told[-1][3]:.0f}{more}")
+            if now > 120 or not all(map(math.isfinite, told[-1][1:3])): why = fault(told, a.least)
             mark = time.time(), step
+        was = reading
         batch = loader.next()
         if time.time() - saved > a.save_every:
-            save()
+            export(model, a.out + "/model", a.blank)
             saved = time.time()
-    save(done=True)
-    if a.plain: say(f"plain text: {plain_text(model, a):.4f} nats a token after {step} steps")
-    if cuda: say(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the device's memory at most")
-    if elapsed() >= a.seconds: open(a.out + "/done", "w").write(f"{step} steps of {a.batch} rows in {elapsed():.0f} s\n")
+    if why: raise SystemExit(f"stopped: {why}")
+    export(model, a.out + "/model", a.blank)
+    say(f"{step} steps of {a.batch} rows in {time.time() - t0:.0f} s" + (f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the device's memory at most" if cuda else ""))
+    if a.plain: say(f"plain text: {plain_text(model, a):.4f} nats a token")
 
 
 if __name__ == "__main__":
