@@ -280,6 +280,32 @@ START_TEST(kernels_are_tried) {
 }
 END_TEST
 
+/* Some of them, by what stands in their lines. */
+START_TEST(few_kernels_are_tried) {
+    process p;
+    keep_binaries(false);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "norm,rope,x 96 x", "-o",
+              "csv");
+    keep_binaries(true);
+    ended(&p, 0);
+    ck_assert_ptr_nonnull(strstr(p.out, "\nnorm,"));
+    ck_assert_ptr_nonnull(strstr(p.out, "\nrope and append,"));
+    ck_assert_ptr_nonnull(strstr(p.out, " x 96 x "));
+    ck_assert_ptr_null(strstr(p.out, " x 70 x "));
+    ck_assert_ptr_null(strstr(p.out, "attention"));
+    process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "norm", "--chosen", "-o",
+              "csv");
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "\n"), 1 + 2);
+    ck_assert_int_eq(count_of(p.out, ",*,"), 2);
+    process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "no such kernel");
+    expect(&p, 1, "\"no such kernel\": is in no line");
+    process_release(&p);
+}
+END_TEST
+
 /* All of cl/ in the scratch folder, where one file has `was` changed to `is`. */
 static void break_kernel(const char *name, const char *was, const char *is, char folder[512]) {
     char command[2048];
@@ -332,6 +358,8 @@ static const struct {
     {1, "-c", "8", "-c N sets the context"},
     {1, "-p", "5000", "-c N sets the context"},
     {1, "--geometry", "tiny", "-m and --geometry: one of both"},
+    {1, "--config", "--quick", "--config: of a --geometry that is named"},
+    {1, "--only", "gemm", "--only: of --kernels"},
     {2, "-m", "/no/such/folder", "/no/such/folder"},
     {2, "--image", "/no/such/picture", "/no/such/picture"},
     {3, "--device", "no such device", "no such device"},
@@ -343,6 +371,26 @@ START_TEST(bench_ends_as_documented) {
     ended(&p, endings[_i].code);
     ck_assert_msg(strstr(p.err, endings[_i].says) != NULL, "\"%s\" lacks \"%s\"", p.err, endings[_i].says);
     ck_assert_ptr_null(strstr(p.out, "(null)"));
+    process_release(&p);
+}
+END_TEST
+
+/* What another program is to measure is what is measured here: the file of a name is that geometry. */
+START_TEST(geometries_are_printed) {
+    process p;
+    char path[512];
+    RUN_BENCH(&p, "--geometry", "tiny", "--config");
+    ended(&p, 0);
+    scratch_text("geometry.json", p.out);
+    process_release(&p);
+    in_scratch("geometry.json", path);
+    json_t *said =
+        json_of((const char *const[]){BENCH, "--geometry", path, "-q", "-o", "json", "-p", "20", "-n", "1",
+                                      "-r", "1", "--policy", "full", "--no-ceiling", NULL});
+    ck_assert_int_eq(whole(get(said, "model", JSON_OBJECT), "intermediate"), 512);
+    json_decref(said);
+    RUN_BENCH(&p, "--geometry", path, "--config");
+    expect(&p, 1, "that is named");
     process_release(&p);
 }
 END_TEST
@@ -386,8 +434,10 @@ int main(void) {
     tcase_add_test(all, paper_is_told);
     tcase_add_test(all, paper_rows_that_cannot_be);
     tcase_add_test(all, kernels_are_tried);
+    tcase_add_test(all, few_kernels_are_tried);
     tcase_add_test(all, wrong_kernels_are_seen);
     tcase_add_loop_test(all, bench_ends_as_documented, 0, sizeof endings / sizeof *endings);
+    tcase_add_test(all, geometries_are_printed);
     tcase_add_test(all, geometries_are_refused);
     suite_add_tcase(suite, all);
     return suite_run(suite);

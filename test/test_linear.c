@@ -18,10 +18,11 @@
 
 static vlcache_device *device;
 static vlci_linear linear; /* as force() opened it last */
-static char cache_dir[] = "/tmp/vlcache-test-linear-XXXXXX";
+static char cache_dir[64];
 
 static void open_device(void) {
     vlcache_device_options options = VLCACHE_DEVICE_OPTIONS_INIT;
+    snprintf(cache_dir, sizeof cache_dir, "/tmp/vlcache-test-linear-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(cache_dir));
     options.cache_dir = cache_dir;
     ck_assert_msg(!vlcache_device_open(NULL, &options, &device), "%s", vlcache_error_message());
@@ -133,10 +134,11 @@ static void arrays_release(arrays *a) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
-/* Products of many rows in stripes have x in 16 bits. */
+/* Products of many rows by matrix units have x in 16 bits. */
 static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
     float stored;
-    if (layout != VLCI_BLOCKS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS) return;
+    if (vlci_layout_form(layout) == VLCI_FLOATS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS)
+        return;
     for (int64_t i = p->x_offset; i < a->x_count; i++) {
         ref_store(&stored, 0, a->x[i], p->dtype);
         a->x[i] = (float)ref_load(&stored, 0, p->dtype);
@@ -189,8 +191,10 @@ static vlci_layout force(const char *engine, const char *variant, vlcache_dtype 
     setenv("VLCACHE_GEMM", engine, 1);
     if (variant) setenv("VLCACHE_VARIANT", variant, 1);
     vlci_layout layout = reopen(dtype);
+    const char *rung = variant ? variant : device->caps.amx ? "gemm:amx" : "";
+    bool pairs = strcmp(rung, "gemm:amx") == 0 || strcmp(rung, "gemm:pairs") == 0;
     ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? VLCI_PANELS
-                             : strcmp(engine, "matrix") == 0 ? VLCI_BLOCKS
+                             : strcmp(engine, "matrix") == 0 ? (pairs ? VLCI_PAIRS : VLCI_BLOCKS)
                                                              : VLCI_ROWS);
     unsetenv("VLCACHE_VARIANT");
     unsetenv("VLCACHE_GEMM");
@@ -203,7 +207,7 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 /* With weights of the dtypes `first` to `last`. */
 static void run_dtypes(const char *engine, const char *variant, vlcache_dtype first, vlcache_dtype last) {
-    for (int dtype = (int)first; dtype <= (int)last; dtype += suite_reduced() ? 2 : 1) {
+    for (int dtype = (int)first; dtype <= (int)last; dtype++) {
         vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
         for (int s = 0; s < (suite_reduced() ? 3 : SHAPES); s++) {
             int kind = s;
@@ -221,21 +225,23 @@ static void run_dtypes(const char *engine, const char *variant, vlcache_dtype fi
     }
 }
 
+/* With all dtypes from `first` on. In a reduced size rungs take turns, each with one, `alone`: compilers that
+ * are slow take minutes for a dtype of a rung. */
+static void run_shapes(const char *engine, const char *variant, vlcache_dtype first, vlcache_dtype alone) {
+    run_dtypes(engine, variant, suite_reduced() ? alone : first,
+               suite_reduced() ? alone : VLCACHE_DTYPE_BF16);
+}
+
 /* Of matrix units, which take no f32. Processors never choose what stands in for them, and take long to build
  * its many kernels: there one dtype is enough, another than a simulator's. */
 static vlcache_dtype first_of_units(void) {
     return device->caps.wide_vectors ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
 }
 
-static void run_shapes(const char *engine, const char *variant) {
-    run_dtypes(engine, variant, strcmp(engine, "matrix") ? VLCACHE_DTYPE_F32 : first_of_units(),
-               VLCACHE_DTYPE_BF16);
-}
-
 /* ---- the engines --------------------------------------------------------------------------------------- */
 
 START_TEST(portable_tile_multiplies) {
-    run_shapes("portable", "gemm:tile");
+    run_shapes("portable", "gemm:tile", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
 }
 END_TEST
 
@@ -246,32 +252,32 @@ START_TEST(portable_large_multiplies) {
     if (device->caps.wide_vectors)
         run_dtypes("portable", "gemm:large", VLCACHE_DTYPE_F16, VLCACHE_DTYPE_F16);
     else
-        run_shapes("portable", "gemm:large");
+        run_shapes("portable", "gemm:large", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
 }
 END_TEST
 
 START_TEST(portable_small_multiplies) {
-    run_shapes("portable", "gemm:small");
+    run_shapes("portable", "gemm:small", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F16);
 }
 END_TEST
 
 START_TEST(portable_scalar_multiplies) {
-    run_shapes("portable", "gemm:scalar");
+    run_shapes("portable", "gemm:scalar", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
 }
 END_TEST
 
 START_TEST(wide_512_bits_multiplies) {
-    run_shapes("wide", "gemm:12x32");
+    run_shapes("wide", "gemm:12x32", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
 }
 END_TEST
 
 START_TEST(wide_256_bits_multiplies) {
-    run_shapes("wide", "gemm:6x16");
+    run_shapes("wide", "gemm:6x16", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
 }
 END_TEST
 
 START_TEST(matrix_blocks_multiply) {
-    run_shapes("matrix", "gemm:blocks");
+    run_shapes("matrix", "gemm:blocks", first_of_units(), VLCACHE_DTYPE_F16);
 }
 END_TEST
 
@@ -283,7 +289,7 @@ START_TEST(matrix_units_multiply) {
     static const int more[][3] = {{16, 128, 64}, {127, 200, 72},  {333, 520, 1000}, {520, 1032, 136},
                                   {9, 64, 2048}, {256, 256, 256}, {1000, 72, 40},   {161, 4096, 320}};
     if (units[_i].wgmma ? !device->caps.wgmma : !device->caps.mma) return; /* no such unit */
-    run_shapes("matrix", units[_i].variant);
+    run_shapes("matrix", units[_i].variant, first_of_units(), VLCACHE_DTYPE_F16);
     for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
         vlci_layout layout = force("matrix", units[_i].variant, (vlcache_dtype)dtype);
         for (size_t s = 0; s < sizeof more / sizeof *more; s++) {
@@ -296,8 +302,25 @@ START_TEST(matrix_units_multiply) {
 }
 END_TEST
 
+/* AMX, and what it is held against; bf16. Shapes of whole and ragged tiles, of one chunk of k and of more. */
+START_TEST(pairs_multiply) {
+    static const char *const variants[] = {"gemm:pairs", "gemm:amx"};
+    static const int more[][3] = {{32, 32, 32},  {33, 64, 512},  {127, 200, 72}, {160, 260, 1000},
+                                  {9, 64, 2048}, {64, 31, 4097}, {577, 96, 64},  {31, 80, 8224}};
+    if (_i && !device->caps.amx) return; /* no such unit */
+    run_dtypes("matrix", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    vlci_layout layout = force("matrix", variants[_i], VLCACHE_DTYPE_BF16);
+    for (size_t s = 0; s < sizeof more / sizeof *more && !suite_reduced(); s++) {
+        problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = VLCACHE_DTYPE_BF16};
+        p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
+        p.act = s % 2 ? 0 : (int)s / 2, p.x_offset = (int)s, p.y_offset = 4 * (int)s;
+        run(&p, layout);
+    }
+}
+END_TEST
+
 START_TEST(clblast_multiplies) {
-    run_shapes("clblast", NULL);
+    run_shapes("clblast", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
 }
 END_TEST
 
@@ -321,6 +344,7 @@ START_TEST(few_rows_multiply) {
     run_few_rows("portable", NULL, VLCACHE_DTYPE_F32);
     run_few_rows("wide", NULL, VLCACHE_DTYPE_F32);
     run_few_rows("matrix", "gemm:blocks", first_of_units());
+    run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16);
     if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16);
 }
 END_TEST
@@ -348,11 +372,12 @@ END_TEST
 
 /* An infinity or NaN in a row of x reaches that row of y and no other. */
 START_TEST(infinity_stays_in_its_row) {
-    static const char *const engines[] = {"portable", "wide", "matrix"};
-    for (int e = 0; e < 3; e++) {
+    static const char *const engines[] = {"portable", "wide", "matrix", "matrix"};
+    static const char *const variants[] = {NULL, NULL, NULL, "gemm:pairs"};
+    for (int e = 0; e < 4; e++) {
         for (int m = 3; m <= 17; m += 14) {
             problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
-            vlci_layout layout = force(engines[e], NULL, p.dtype);
+            vlci_layout layout = force(engines[e], variants[e], p.dtype);
             arrays a = arrays_create(&p);
             a.x[1 * p.k + 20] = INFINITY;
             a.x[(m - 1) * p.k] = NAN;
@@ -478,6 +503,7 @@ START_TEST(bytes_of_a_matrix) {
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_ROWS), 660);
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_PANELS), 1280);
     ck_assert_uint_eq(vlci_matrix_bytes(65, 10, VLCACHE_DTYPE_BF16, VLCI_BLOCKS), 2 * 64 * 64 * 2);
+    ck_assert_uint_eq(vlci_matrix_bytes(33, 40, VLCACHE_DTYPE_BF16, VLCI_PAIRS), 2 * 2 * 32 * 32 * 2);
     ck_assert_uint_eq(vlci_operand_bytes(3, 65),
                       2 * 512 * 64 * 2); /* stripes of 64, of whole tiles of rows */
     ck_assert_uint_eq(vlci_operand_bytes(100000, 64), (size_t)100000 * 64 * 4);
@@ -490,13 +516,13 @@ int main(void) {
     TCase *cases = tcase_create("linear");
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_test(cases, bytes_of_a_matrix);
+    tcase_add_loop_test(cases, pairs_multiply, 0, 2);
     tcase_add_test(cases, portable_tile_multiplies);
     tcase_add_test(cases, portable_large_multiplies);
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
     tcase_add_loop_test(cases, matrix_units_multiply, 0, 2);
-    tcase_add_test(cases, wide_512_bits_multiplies);
     tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);
@@ -509,6 +535,12 @@ int main(void) {
         tcase_add_test(cases, plan_measures_once);
         tcase_add_test(cases, plan_reads_the_cache_and_doubts_it);
     }
+    /* A compiler that unrolls all of a tile takes minutes: CK_EXCLUDE_TAGS=vast leaves it to others. */
+    TCase *vast = tcase_create("vast");
+    tcase_set_tags(vast, "vast");
+    tcase_add_unchecked_fixture(vast, open_device, close_device);
+    tcase_add_test(vast, wide_512_bits_multiplies);
     suite_add_tcase(suite, cases);
+    suite_add_tcase(suite, vast);
     return suite_run(suite);
 }

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "bench/geometry.h"
 #include "bench/kernels.h"
 #include "bench/speed.h"
 #include "common/exit.h"
@@ -45,6 +46,8 @@ int main(int argc, char **argv) {
         options_help();
     else if (!code && b.options.action == ACTION_VERSION)
         printf("vlcache-bench %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
+    else if (!code && b.options.action == ACTION_CONFIG)
+        puts(geometry_find(b.options.geometry));
     else if (!code)
         code = run(&b);
     if (!code && b.options.profile && b.device) code = profile_print(&b.console, b.device);

@@ -27,11 +27,16 @@ def write(path, taps):
 
 def read(path):
     """Reads a file back as a dict name -> array. A name that occurs twice keeps its last value."""
+    return dict(records(path))
+
+
+def records(path):
+    """Reads a file back, (name, array) after (name, array)."""
     with open(path, "rb") as file:
         data = file.read()
     if data[:8] != MAGIC:
         raise ValueError(f"{path}: not a taps file")
-    taps, at = {}, 8
+    at = 8
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
         name = data[at + 4 : at + 4 + length].decode()
@@ -40,6 +45,5 @@ def read(path):
         dims = struct.unpack_from(f"<{ndim}Q", data, at + 8)
         at += 8 + 8 * ndim
         count = int(np.prod(dims, dtype=np.int64))
-        taps[name] = np.frombuffer(data, DTYPES[code], count, at).reshape(dims)
+        yield name, np.frombuffer(data, DTYPES[code], count, at).reshape(dims)
         at += count * 4 + -(count * 4) % 8
-    return taps

@@ -93,6 +93,11 @@ static const struct {
      "{\"model_type\": \"mllama\", \"image_token_index\": 128256, \"torch_dtype\": \"bfloat16\", "
      "\"image_processor\": {\"size\": {\"height\": 560, \"width\": 560}}, "
      "\"vision_config\": {\"image_size\": 560}, \"text_config\": {\"max_position_embeddings\": 262144}}"},
+    {"llava-half",
+     "{\"model_type\": \"llava\", \"image_token_index\": 32000, " ALL CLIP_L
+     "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 20, \"hidden_size\": 1024, "
+     "\"num_attention_heads\": 16, \"num_key_value_heads\": 8, \"intermediate_size\": 4096, "
+     "\"vocab_size\": 32064, \"max_position_embeddings\": 262144}}"},
     {"tiny",
      "{\"model_type\": \"llava\", \"image_token_index\": 500, " ALL
      "\"vision_config\": {\"hidden_size\": 128, \"num_hidden_layers\": 3, \"num_attention_heads\": 2, "

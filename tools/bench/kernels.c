@@ -39,6 +39,9 @@ int kernels_tell(bench *b) {
     table_end(&t.table);
     if (interrupt_seen()) return EXIT_INTERRUPT;
     if (status) return console_fail_status(&b->console, status);
+    if (b->options.only && !t.wanted)
+        return console_fail(&b->console, EXIT_USAGE, "--only \"%s\": is in no line of --kernels%s",
+                            b->options.only, b->options.chosen ? " --chosen" : "");
     if (!t.wrong) return EXIT_OK;
     return console_fail(&b->console, EXIT_DEVICE,
                         "%d lines are WRONG: further from doubles than rounding explains", t.wrong);

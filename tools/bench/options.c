@@ -48,6 +48,8 @@ static const flag table[] = {
      .help = "Hugging Face folder; the model that ships"},
     {FLAG_TEXT, .name = "geometry", .argument = "NAME", .offset = AT(geometry), .names = geometry_names,
      .help = "in place of one: random weights, made on the device, in the shape that a\nconfig.json says, or one of"},
+    {FLAG_ACTION, .name = "config", .offset = AT(action), .low = ACTION_CONFIG,
+     .help = "prints the config.json of a named geometry, for another program to measure\nthe same"},
     {FLAG_DTYPE, .name = "dtype", .argument = "TYPE", .offset = AT(dtype), .help = "auto, f32, f16 or bf16"},
     {FLAG_GROUP, .name = "What is asked"},
     {FLAG_OWN, 'p', "n-prompt", .argument = "LIST", .offset = AT(lengths), .low = 1, .high = MOST_TOKENS, .read = read_list,
@@ -76,6 +78,9 @@ static const flag table[] = {
      .help = "the table of the VL-Cache paper: full against --policy (vlcache) at\n--budget, 100 tokens, from 1 x 2K to 64 x 2K"},
     {FLAG_ACTION, .name = "kernels", .offset = AT(action), .low = ACTION_KERNELS,
      .help = "each rung of each kernel that the device has: time, rate and the error\nagainst doubles; needs no model"},
+    {FLAG_TEXT, .name = "only", .argument = "LIST", .offset = AT(only),
+     .help = "of --kernels those whose \"kernel rung shape\" has one of these texts in it,\nparted by commas: gemv,attention prefill [all]"},
+    {FLAG_SWITCH, .name = "chosen", .offset = AT(chosen), .help = "of --kernels the rungs that the device chooses by itself"},
     {FLAG_GROUP, .name = "How"},
     {FLAG_WHOLE, 'r', "repetitions", .argument = "N", .offset = AT(repetitions), .low = 1, .high = MOST_RUNS,
      .help = "runs; medians are told, and the spread"},
@@ -116,6 +121,10 @@ static int settle(options *o) {
     if (!o->lengths.n && !words && o->images == AS_MANY_AS_FIT) o->lengths = (list){1, {2048}};
     if (!o->sequences.n) o->sequences = words ? (list){4, {1, 4, 16, 64}} : (list){1, {1}};
     if (!o->depths.n) o->depths = (list){1, {0}};
+    if (o->action == ACTION_CONFIG && !(o->geometry && geometry_find(o->geometry)))
+        return flag_refuse("--config: of a --geometry that is named in --help");
+    if ((o->only || o->chosen) && o->action != ACTION_KERNELS)
+        return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
     if (o->kv_mib > 0 && o->tokens < 1) return flag_refuse("--kv-mib: with at least one token (-n)");
     return EXIT_OK;
 }

@@ -14,6 +14,7 @@ typedef enum bench_action {
     ACTION_MEASURE,
     ACTION_PAPER,
     ACTION_KERNELS,
+    ACTION_CONFIG,
     ACTION_HELP,
     ACTION_VERSION
 } bench_action;
@@ -24,12 +25,12 @@ typedef struct list {
 } list;
 
 typedef struct options {
-    const char *model, *geometry, *device, *image, *prompt, *policies, *format;
+    const char *model, *geometry, *device, *image, *prompt, *policies, *format, *only;
     vlcache_dtype dtype;
     double budget, kv_mib;
     list lengths, sequences, depths; /* -p, -b, -d */
     int images, context, tokens, repetitions, action;
-    bool quick, quiet, cold, plain, profile; /* plain: no ceilings are measured */
+    bool quick, quiet, cold, plain, profile, chosen; /* plain: no ceilings are measured */
 } options;
 
 /** Reads the command line over the defaults. EXIT_OK or EXIT_USAGE, told. */

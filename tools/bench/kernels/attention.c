@@ -212,6 +212,7 @@ static vlcache_status try_rung(trials *t, const char *rung, bool chosen, void *u
                   .bytes = s->of.rows == 1,
                   .amount = amount(s),
                   .tolerance = TOLERANCE};
+    if (!trial_wanted(t, &what)) return VLCACHE_OK;
     vlcache_status status = vlci_attention_open(t->device, &s->heads, &s->kernels);
     if (!status) status = vlci_attention_scratch_create(&s->kernels, s->of.batch, &s->scratch);
     s->a.scratch = s->scratch;
@@ -247,8 +248,8 @@ static vlcache_status try_shape(trials *t, const shape *of) {
 }
 
 vlcache_status attention_trials(trials *t) {
-    static const shape shapes[] = {{1, 594, 0},   {1, 2048, 0},  {1, 2048, 6144}, {1, 1, 2047},
-                                   {1, 1, 32767}, {64, 1, 2047}, {64, 1, 204}},
+    static const shape shapes[] = {{1, 594, 0},  {1, 2048, 0},  {1, 8192, 0},  {1, 2048, 6144},
+                                   {1, 1, 2047}, {1, 1, 32767}, {64, 1, 2047}, {64, 1, 204}},
                        quick[] = {{1, 70, 0}, {2, 40, 33}, {3, 1, 300}};
     size_t n = t->b->options.quick ? sizeof quick / sizeof *quick : sizeof shapes / sizeof *shapes;
     vlcache_status status = VLCACHE_OK;

@@ -75,6 +75,7 @@ static vlcache_status try_norm(trials *t, const char *rung, bool chosen, void *u
                   .bytes = true,
                   .amount = 8.0 * w->rows * w->n,
                   .tolerance = TOLERANCE};
+    if (!trial_wanted(t, &what)) return VLCACHE_OK;
     vlcache_status status = vlci_norm_open(t->device, &w->kernels);
     if (!status) status = check_norm(w, &what.error);
     if (!status) return trial_tell(t, &what, launch_norm, w);
@@ -190,6 +191,7 @@ static vlcache_status try_rope(trials *t, int rows) {
                   .tolerance = TOLERANCE};
     snprintf(w.name, sizeof w.name, "%d rows in %d/%d heads of %d", rows, w.a.heads, w.a.kv_heads,
              w.a.head_dim);
+    if (!trial_wanted(t, &what)) return VLCACHE_OK;
     vlcache_status status = open_rope(&w);
     if (!status) status = check_rope(&w, &what.error);
     if (status)

@@ -39,6 +39,17 @@ vlcache_status trial_rungs(trials *t, const vlci_ladder *ladder, trial_rung *eac
     return status;
 }
 
+bool trial_wanted(trials *t, const trial *what) {
+    const char *at = t->b->options.only;
+    char line[256], word[WORD_BYTES];
+    bool wanted = !at;
+    if (t->b->options.chosen && !what->chosen) return false;
+    snprintf(line, sizeof line, "%s %s %s", what->kernel, what->rung, what->shape);
+    while (!wanted && options_word(&at, word)) wanted = strstr(line, word) != NULL;
+    t->wanted += wanted;
+    return wanted;
+}
+
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
 vlcache_status trial_floats(trials *t, size_t n, uint32_t seed, cl_mem *out) {

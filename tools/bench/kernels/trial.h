@@ -14,8 +14,8 @@ typedef struct trials {
     vlcache_device *device;
     vlcache_dtype dtype; /* of weights and KV rows */
     table table;
-    char before[512]; /* VLCACHE_VARIANT as it was */
-    int wrong;
+    char before[512];  /* VLCACHE_VARIANT as it was */
+    int wrong, wanted; /* lines */
 } trials;
 
 /** What a line says beside its times. */
@@ -27,6 +27,10 @@ typedef struct trial {
     double error;     /* of the sampled outputs; NAN counts as wrong */
     double tolerance; /* from which it is wrong */
 } trial;
+
+/** Whether --only and --chosen ask for this line, which is counted then: a text is in "kernel rung shape",
+ * and the rung is the device's choice. */
+bool trial_wanted(trials *t, const trial *what);
 
 /** Enqueues the work once. */
 typedef vlcache_status trial_launch(void *work);
