@@ -25,8 +25,7 @@ static bool rung_fits(const vlcache_device *device, const char *rung) {
 }
 
 static const char *choose(const vlcache_device *device) {
-    for (int i = 0; i < 2; i++)
-        if (rung_fits(device, rungs[i])) return rungs[i];
+    if (rung_fits(device, "mma")) return "mma"; /* wgmma has to be asked for: it was never run on a device */
     return device->caps.wide_vectors || !rung_fits(device, "tile") ? "wide" : "tile";
 }
 
