@@ -1,12 +1,13 @@
 /*
  * act.cl - the gated activation of the text model's MLP, from the fused product [gate | up] of each row.
  *
- *     y[r][i] = act(x[r][i]) * x[r][n + i]        x [rows][2n], y [rows][n] f32, or stripes (common.clh); work-item (i, r)
+ *     y[r][i] = act(x[r][i]) * x[r][n + i]        x [rows][2n], y [rows][n] f32, or in another FORM (common.clh); work-item (i, r)
  *
  * ACT is known to the compiler, so that one kind of activation becomes one stretch of vector code.
  *
  * build: -DACT=1
- * build: -DACT=3 -DSTRIPES=1 -DW_DTYPE=3
+ * build: -DACT=3 -DFORM=1 -DW_DTYPE=3
+ * build: -DACT=3 -DFORM=2 -DW_DTYPE=3
  */
 #ifndef ACT
 #define ACT VLCI_ACT_SILU

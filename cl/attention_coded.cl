@@ -22,42 +22,13 @@
  *
  * Work: dimension 0 = shares of the runs, and one for text where there is some, 1 = kv heads * lane groups.
  *
- * with: few.clh
+ * with: few.clh coded.clh
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1
  * build: -DHEAD_DIM=256 -DHEADS=1 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
  * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1 -DROWS=1
  */
-#ifndef ROWS
-#define ROWS 0 /* whether rows are turned one by one: codes with patterns */
-#endif
-enum { HALF = HEAD_DIM / 2 };
-
-/* What all kernels are told: queries, and the codes of a sequence. */
-#define CODED_PARAMS                                                                                                  \
-    __global const float *q, uint q_offset, uint q_stride, int first_row, int rows, int heads, int kv_heads, float scale, \
-        __global const vlci_code_matrix *matrix, __global const half *mean, __global const char *basis,              \
-        __global const float *factor, __global const uint *words, __global const float *phase,                       \
-        __global const float *within, __global const int *pattern, __global const char *text,                        \
-        __global const float *text_scale, int layer, int n, int run, int texts
-
-/* The matrix of the keys of a kv head; that of its values is behind it. */
-#define MATRIX_OF(kv) (2 * ((size_t)layer * kv_heads + (kv)))
-
-/* level - code of a dimension. */
-static inline float offset_of(uint widths, int i) {
-    const int eights = VLCI_CODE_EIGHTS(widths);
-    return i < eights ? -127.5f : i < eights + VLCI_CODE_FOURS(widths) ? -7.5f : -1.5f;
-}
-
-/* Element d of t. */
-static inline float turned(__global const float *q, __global const float *turn, float scale, int d) {
-    const int half_d = d % HALF;
-    const float c = turn[half_d], s = turn[HALF + half_d], low = q[half_d], high = q[HALF + half_d];
-    return scale * (d < HALF ? low * c + high * s : high * c - low * s);
-}
-
 #if !WIDE
 /* ---- a work-group for a share ---------------------------------------------------------------------------------- */
 

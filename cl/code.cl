@@ -3,7 +3,7 @@
  *
  *     rows         x(m, j) = R(-ref(run of j)) key, or value     matrix m = 2 kv (keys), 2 kv + 1 (values), of some layers
  *     mean         mean(m) = mean over j, as f16, which is taken off all rows below
- *     covariance   C(m) = sum over j of x x^T / n
+ *     covariance   C(m) = sum over j of x x^T / n       both of a sample where rows are many: one row of each `stride`
  *     heard        C(m) of values becomes U C U^T: how they differ as the layer's output product hears them (metric.h)
  *     basis        q(m, 0), q(m, 1), ...: the first columns of C's eigenvectors, by falling q^T C q, which is their energy
  *     behind       of values that are heard q becomes U^T q, which rows are projected on, and back = U^-1 q, which they are made
@@ -31,16 +31,15 @@
  * are rounding, are zero. A matrix has a work-group; its columns lie side by side, [HEAD_DIM][columns], in local memory where
  * it has room for them.
  *
- * project: a work-group has a block of rows in local memory; a work-item 4 of them by 4 dimensions, or all by 4 where it is a
- * whole core.
+ * project: a work-group has VLCI_CODE_PROJECTED rows by as many dimensions, a work-item 8 by 4 of them; or a block of rows in
+ * local memory by 4 dimensions where it is a whole core.
  *
  * No sum uses atomics: each has one order.
  *
  * Bytes and operations, of a matrix of n rows with D dimensions that have b bits in sum: mean reads n HEAD_DIM numbers as they
  * are stored; covariance the same once for each tile, and does n HEAD_DIM^2 / 2 multiply-adds and half of a tile's more; basis
  * 4 columns HEAD_DIM^2 for its products, 4 columns^2 HEAD_DIM for the rest; project reads n HEAD_DIM numbers, does
- * n HEAD_DIM D multiply-adds and writes n D floats; step reads these ten times, nine of them of caches; pack once, and writes
- * n b / 8 bytes.
+ * n HEAD_DIM D multiply-adds and writes n D floats; step reads these twice, pack once, and writes n b / 8 bytes.
  *
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
@@ -92,6 +91,11 @@ static inline row_t find_row(SOURCE_PARAMS, int m, int j) {
     return row;
 }
 
+/* The row that stands for stride j .. stride (j + 1) - 1: at changing places of them, since rows are lines of pictures. */
+static inline int sampled(int j, int stride, int n) {
+    return min(j * stride + (int)(((uint)j * 2654435761u >> 16) % (uint)stride), n - 1);
+}
+
 /* Elements d .. d + 7 of x(m, j), and those HALF further on. */
 static inline void load_turned(const row_t *row, int d, float8 *low, float8 *high) {
     const float8 a = KV_LOAD8(row->at, d), b = KV_LOAD8(row->at, HALF + d);
@@ -107,11 +111,12 @@ static inline void load_turned(const row_t *row, int d, float8 *low, float8 *hig
 /* Work-items that have a row together, and rows at a time. */
 enum { ACROSS = CODE_GROUP < EIGHTS ? CODE_GROUP : EIGHTS, DOWN = CODE_GROUP / ACROSS };
 
-/* Rows j0 .. j0 + BLOCK - 1 less their mean, zero from `until` on. A barrier behind. */
-WITH_LOCAL void take_rows(SOURCE_PARAMS, int m, int j0, int until, __global const half *mean, __local float *tile, int lane) {
+/* Rows j0 .. j0 + BLOCK - 1 of the sample less their mean, zero from `until` on. A barrier behind. */
+WITH_LOCAL void take_rows(SOURCE_PARAMS, int stride, int m, int j0, int until, __global const half *mean, __local float *tile,
+                          int lane) {
     for (int r = lane / ACROSS; r < BLOCK && lane < ACROSS * DOWN; r += DOWN) {
         const bool there = j0 + r < until;
-        const row_t row = find_row(SOURCE_PASS, m, there ? j0 + r : j0);
+        const row_t row = find_row(SOURCE_PASS, m, sampled(there ? j0 + r : j0, stride, n));
         for (int d = lane % ACROSS * 8; d < HALF; d += ACROSS * 8) {
             float8 low, high;
             load_turned(&row, d, &low, &high);
@@ -127,14 +132,15 @@ WITH_LOCAL void take_rows(SOURCE_PARAMS, int m, int j0, int until, __global cons
 /* ---- mean ---------------------------------------------------------------------------------------------------- */
 
 /* A work-group for matrix m; `mean` from matrix `first` on. */
-__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void code_mean(SOURCE_PARAMS, __global half *mean, uint first) {
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
     enum { EACH = EIGHTS / ACROSS }; /* 8 dimensions and as many of the other half, of a work-item */
     __local float sums[DOWN * HEAD_DIM];
-    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8;
+    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8, taken = (n + stride - 1) / stride;
     float8 low[EACH], high[EACH];
     for (int i = 0; i < EACH; i++) low[i] = high[i] = 0.0f;
-    for (int j = lane / ACROSS; j < n && lane < ACROSS * DOWN; j += DOWN) {
-        const row_t row = find_row(SOURCE_PASS, m, j);
+    for (int j = lane / ACROSS; j < taken && lane < ACROSS * DOWN; j += DOWN) {
+        const row_t row = find_row(SOURCE_PASS, m, sampled(j, stride, n));
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             float8 a, b;
@@ -151,7 +157,7 @@ __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void code_mean(
     for (int d = lane; d < HEAD_DIM; d += CODE_GROUP) {
         float all = 0.0f;
         for (int i = 0; i < DOWN; i++) all += sums[i * HEAD_DIM + d];
-        vstore_half_rte(to_f16_range(all / (float)n), d, mean + ((size_t)first + m) * HEAD_DIM);
+        vstore_half_rte(to_f16_range(all / (float)taken), d, mean + ((size_t)first + m) * HEAD_DIM);
     }
 }
 
@@ -159,14 +165,15 @@ __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void code_mean(
 
 /* Work-group (tile, share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_covariance(SOURCE_PARAMS, __global const half *mean, uint first, int share, __global float *parts) {
+code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, __global float *parts) {
     __local float tile[BLOCK * HEAD_DIM];
-    const int lane = get_local_id(0), m = get_group_id(2), from = get_group_id(1) * share, until = min(from + share, n);
+    const int lane = get_local_id(0), m = get_group_id(2);
+    const int from = get_group_id(1) * share, until = min(from + share, (n + stride - 1) / stride);
     mean += ((size_t)first + m) * HEAD_DIM;
     parts += ((size_t)m * get_num_groups(1) + get_group_id(1)) * HEAD_DIM * HEAD_DIM;
 #if CODE_GROUP == 1
     for (int j0 = from; j0 < until; j0 += BLOCK) {
-        take_rows(SOURCE_PASS, m, j0, until, mean, tile, lane);
+        take_rows(SOURCE_PASS, stride, m, j0, until, mean, tile, lane);
         for (int d = 0; d < HEAD_DIM; d += 8)
             for (int e = d / 16 * 16; e < HEAD_DIM; e += 16) {
                 float16 sum[8];
@@ -189,7 +196,7 @@ code_covariance(SOURCE_PARAMS, __global const half *mean, uint first, int share,
     float4 sum[8];
     for (int t = 0; t < 8; t++) sum[t] = 0.0f;
     for (int j0 = from; j0 < until; j0 += BLOCK) {
-        take_rows(SOURCE_PASS, m, j0, until, mean, tile, lane);
+        take_rows(SOURCE_PASS, stride, m, j0, until, mean, tile, lane);
         if (there)
             for (int r = 0; r < BLOCK; r++) {
                 const float8 left = vload8(0, tile + r * HEAD_DIM + d);
@@ -471,17 +478,31 @@ __kernel void code_round(__global const float *basis, int columns, uint basis_at
     factor[own.dim + i] = scale;
 }
 
-/* Work-group (block, m): matrix m of those that the rows are of, first + m of all. z: [m][most][padded], zero beyond n. */
+#if CODE_GROUP == 1
+enum { PROJECTED = BLOCK };
+#else
+enum { PROJECTED = VLCI_CODE_PROJECTED };
+
+static inline void put4(__local float *to, int pitch, float4 x) {
+    to[0] = x.x;
+    to[pitch] = x.y;
+    to[2 * pitch] = x.z;
+    to[3 * pitch] = x.w;
+}
+#endif
+
+/* Work-group (rows, m): matrix m of those that the rows are of, first + m of all. z: [m][most][padded], zero beyond n. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global const float *basis, int columns, uint basis_at,
              __global const vlci_code_matrix *matrix, uint first, int most, __global float *z) {
-    __local float tile[BLOCK * HEAD_DIM];
-    const int lane = get_local_id(0), m = get_group_id(1), j0 = get_group_id(0) * BLOCK;
+    const int lane = get_local_id(0), m = get_group_id(1), j0 = get_group_id(0) * PROJECTED;
     const int dims = VLCI_CODE_DIMS(matrix[first + m].widths);
-    take_rows(SOURCE_PASS, m, j0, n, mean + ((size_t)first + m) * HEAD_DIM, tile, lane);
+    mean += ((size_t)first + m) * HEAD_DIM;
     basis += ((size_t)basis_at + m) * columns * HEAD_DIM;
     z += (size_t)m * most * padded + j0;
 #if CODE_GROUP == 1
+    __local float tile[BLOCK * HEAD_DIM];
+    take_rows(SOURCE_PASS, 1, m, j0, n, mean, tile, lane);
     float16 across[HEAD_DIM]; /* a dimension of all rows */
     for (int d = 0; d < HEAD_DIM; d++) {
         union {
@@ -502,20 +523,44 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
         for (int u = 0; u < 4; u++) vstore16(sum[u], 0, z + (size_t)min(i + u, dims - 1) * padded);
     }
 #else
-    __local const float *rows = tile + lane % 4 * 4 * HEAD_DIM;
-    for (int i = lane / 4 * 4; i < dims; i += CODE_GROUP) {
-        float4 sum[4]; /* of 4 rows */
+    /* 8 rows by 4 dimensions a work-item; 8 elements of rows and the 8 that they are turned with at a time */
+    enum { SLICE = 16, PITCH = PROJECTED + 4 };
+    __local float x[SLICE * PITCH] __attribute__((aligned(16))), q[SLICE * PITCH] __attribute__((aligned(16)));
+    const int r0 = lane % 8 * 8, i0 = lane / 8 * 4, own = lane / 2, part = lane % 2 * 4, j = j0 + own;
+    const row_t row = find_row(SOURCE_PASS, m, min(j, n - 1));
+    for (int i = 0; i < dims; i += PROJECTED) {
+        float8 sum[4];
         for (int u = 0; u < 4; u++) sum[u] = 0.0f;
-        for (int d = 0; d < HEAD_DIM; d += 4) {
-            const float4 a = vload4(0, rows + d), b = vload4(0, rows + HEAD_DIM + d);
-            const float4 c = vload4(0, rows + 2 * HEAD_DIM + d), e = vload4(0, rows + 3 * HEAD_DIM + d);
+        __global const float *vector = basis + (size_t)min(i + own, dims - 1) * HEAD_DIM;
+        for (int d = part; d < HALF; d += 8) {
+            float4 low = KV_LOAD4(row.at, d), high = KV_LOAD4(row.at, HALF + d);
+            if (row.turn) {
+                const float4 c = vload4(0, row.turn + d), s = vload4(0, row.turn + HALF + d), was = low;
+                low = was * c + high * s;
+                high = high * c - was * s;
+            }
+            low = j < n ? low - vload_half4(0, mean + d) : (float4)(0.0f);
+            high = j < n ? high - vload_half4(0, mean + HALF + d) : (float4)(0.0f);
+            const float4 q_low = vload4(0, vector + d), q_high = vload4(0, vector + HALF + d);
+            barrier(CLK_LOCAL_MEM_FENCE);
+            put4(x + part * PITCH + own, PITCH, low);
+            put4(x + (8 + part) * PITCH + own, PITCH, high);
+            put4(q + part * PITCH + own, PITCH, q_low);
+            put4(q + (8 + part) * PITCH + own, PITCH, q_high);
+            barrier(CLK_LOCAL_MEM_FENCE);
 #pragma unroll
-            for (int u = 0; u < 4; u++) {
-                const float4 q = vload4(0, basis + (size_t)min(i + u, dims - 1) * HEAD_DIM + d);
-                sum[u] += (float4)(dot(a, q), dot(b, q), dot(c, q), dot(e, q));
+            for (int k = 0; k < SLICE; k++) {
+                __local const float4 *at = (__local const float4 *)(x + k * PITCH + r0);
+                const float4 c = *(__local const float4 *)(q + k * PITCH + i0);
+                const float8 rows = (float8)(at[0], at[1]);
+                sum[0] += c.x * rows;
+                sum[1] += c.y * rows;
+                sum[2] += c.z * rows;
+                sum[3] += c.w * rows;
             }
         }
-        for (int u = 0; u < 4 && i + u < dims; u++) vstore4(sum[u], lane % 4, z + (size_t)(i + u) * padded);
+        for (int u = 0; u < 4 && i + i0 + u < dims && j0 + r0 < padded; u++)
+            vstore8(sum[u], 0, z + (size_t)(i + i0 + u) * padded + r0);
     }
 #endif
 }
@@ -534,6 +579,17 @@ static inline int word_of(uint widths, int i) {
 static inline float16 cut(float16 z, float levels, float half_levels) {
     return clamp(floor(z * levels), -half_levels, half_levels - 1.0f);
 }
+
+/* Of a range, so far: a number where registers are few. */
+#if CODE_GROUP == 1
+typedef float16 error_t;
+#define ERROR_OF(x)  (x)
+#define ERROR_SUM(x) sum16(x)
+#else
+typedef float error_t;
+#define ERROR_OF(x)  sum16(x)
+#define ERROR_SUM(x) (x)
+#endif
 
 /* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them. held, held_factor: of the codes
  * that z was made of, whose steps stay where they have as many bits; NULL: of none. */
@@ -564,15 +620,24 @@ code_step(__global const float *z, int n, int padded, int most, __global const v
     float top = 1e-9f;
     for (int l = 0; l < CODE_GROUP; l++) top = fmax(top, parts[l]);
     barrier(CLK_LOCAL_MEM_FENCE);
+    error_t errors[VLCI_CODE_STEPS];
+    float step_of[VLCI_CODE_STEPS], levels_of[VLCI_CODE_STEPS];
+#pragma unroll
     for (int f = 0; f < VLCI_CODE_STEPS; f++) {
-        const float step = top * fractions[f] / half_levels, levels = 1.0f / step;
-        float16 error = 0.0f;
-        for (int b = lane; b < padded / BLOCK; b += CODE_GROUP) {
-            const float16 value = vload16(b, z), miss = (cut(value, levels, half_levels) + 0.5f) * step - value;
-            error += select((float16)(0.0f), miss * miss, nth < (int16)(n - BLOCK * b));
-        }
-        parts[f * CODE_GROUP + lane] = sum16(error);
+        step_of[f] = top * fractions[f] / half_levels;
+        levels_of[f] = 1.0f / step_of[f];
+        errors[f] = 0.0f;
     }
+    for (int b = lane; b < padded / BLOCK; b += CODE_GROUP) {
+        const float16 value = vload16(b, z);
+#pragma unroll
+        for (int f = 0; f < VLCI_CODE_STEPS; f++) {
+            const float16 miss = (cut(value, levels_of[f], half_levels) + 0.5f) * step_of[f] - value;
+            errors[f] += ERROR_OF(select((float16)(0.0f), miss * miss, nth < (int16)(n - BLOCK * b)));
+        }
+    }
+#pragma unroll
+    for (int f = 0; f < VLCI_CODE_STEPS; f++) parts[f * CODE_GROUP + lane] = ERROR_SUM(errors[f]);
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int f = lane; f < VLCI_CODE_STEPS; f += CODE_GROUP) {
         float error = 0.0f;
@@ -632,9 +697,11 @@ __kernel void code_unpack(__global const vlci_code_matrix *held, __global const 
     const float factor = held_factor[from.dim + i], half_levels = (float)(1 << (bits - 1));
     words += from.words + (size_t)b * VLCI_CODE_WORDS(from.widths) + word_of(from.widths, i);
     z += ((size_t)m * most + i) * padded + (size_t)b * BLOCK;
-    for (int r = 0; r < BLOCK; r++) {
-        const uint code = words[r * bits / 32] >> (r * bits % 32) & ((1u << bits) - 1u);
-        z[r] = b * BLOCK + r < n ? ((float)code + 0.5f - half_levels) * factor : 0.0f;
+    for (int r0 = 0; r0 < BLOCK; r0 += 4) {
+        const uint four = words[r0 * bits / 32] >> (r0 * bits % 32), mask = (1u << bits) - 1u; /* 4 rows never part */
+        const float4 code = convert_float4((uint4)(four, four >> bits, four >> 2 * bits, four >> 3 * bits) & mask);
+        const int4 row = b * BLOCK + r0 + (int4)(0, 1, 2, 3);
+        vstore4(select((float4)(0.0f), (code + 0.5f - half_levels) * factor, row < (int4)(n)), r0 / 4, z);
     }
 }
 

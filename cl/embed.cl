@@ -11,6 +11,7 @@
  * build: -DLAYOUT=0
  * build: -DLAYOUT=1
  * build: -DLAYOUT=2
+ * build: -DLAYOUT=3
  */
 
 __kernel void embed(__global const w_t *table, __global const float *features, __global const int *ids,

@@ -14,7 +14,7 @@
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DPART=64
- * build: -DHEAD_DIM=64 -DMEMBERS_GROUP=1
+ * build: -DHEAD_DIM=64 -DMEMBERS_GROUP=1 -DRUN=64
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -26,21 +26,33 @@
 #ifndef MEMBERS_GROUP
 #define MEMBERS_GROUP 256 /* work-items that sort the rows of a head; a power of two; 1 where one is a whole core */
 #endif
-enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS };
+#ifndef RUN
+#define RUN 1 /* evicted rows that a work-item lists: more where one is a whole core */
+#endif
+enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, AHEAD = 8 };
 #define NOTHING (-1e30f) /* logit bias of a centroid that stands for no row: finite, so that no NaN comes of it */
 
-/* One work-item for each gap between kept positions. */
+/* One work-item for RUN evicted rows: the first e of them stands behind those kept positions of which the i-th (they ascend)
+ * has no more than e evicted rows before it, position(i) - i; then it goes on from gap to gap. */
 __kernel void kmeans_evicted(__global const int *positions, __global const vlci_keep *keep, uint keep_at, int tokens,
                              __global int *evicted, __global int *labels) {
-    const int gap = get_global_id(0), row = get_global_id(1);
+    const int e0 = get_global_id(0) * RUN, row = get_global_id(1);
     const vlci_keep own = keep[keep_at + row];
     const int stay = own.kept, n = tokens - stay, c = own.centroids;
-    if (gap > stay) return;
+    if (e0 >= n) return;
     __global const int *position = positions + own.first;
-    const int from = gap ? position[gap - 1] + 1 : 0, until = gap < stay ? position[gap] : tokens;
-    for (int j = from; j < until; j++) {
-        evicted[(size_t)row * tokens + j - gap] = j;
-        labels[(size_t)row * tokens + j - gap] = (int)((long)(j - gap) * c / n);
+    int before = 0;
+    for (int until = stay; before < until;) {
+        const int middle = (before + until) / 2;
+        if (position[middle] - middle <= e0)
+            before = middle + 1;
+        else
+            until = middle;
+    }
+    for (int e = e0; e < min(e0 + RUN, n); e++) {
+        while (before < stay && position[before] <= e + before) before++;
+        evicted[(size_t)row * tokens + e] = e + before;
+        labels[(size_t)row * tokens + e] = (int)((long)e * c / n);
     }
 }
 
@@ -111,12 +123,23 @@ typedef union {
     float d[PART];
 } part_t;
 
-/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, in order; returns how many. */
+/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, in order; returns how many. Short parts are read
+ * AHEAD rows at a time: a centroid may stand for thousands, and each of them is a wait for the list, its page and its row. */
 static int member_sum(const kv_view *rows, __global const kv_t *of, int first, int d, __global const int *order,
                       __global const int *starts, int centroid, part_t *sum) {
     const int from = starts[centroid], until = starts[centroid + 1];
+    int m = from;
     for (int i = 0; i < PART / 8; i++) sum->all[i] = 0.0f;
-    for (int m = from; m < until; m++) {
+#if PART == 8
+    for (; m + AHEAD <= until; m += AHEAD) {
+        float8 part[AHEAD];
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) part[x] = KV_RUN(of + kv_at(rows, first + order[m + x]) + d);
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) sum->all[0] += part[x];
+    }
+#endif
+    for (; m < until; m++) {
         const size_t at = kv_at(rows, first + order[m]) + d;
         for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(of, at + 8 * i);
     }

@@ -1,12 +1,18 @@
 /*
- * matrix_unit.cl - trials of NVIDIA's matrix units, as the kernels that use them do: small whole numbers in, exact sums out.
+ * matrix_unit.cl - trials of matrix units, as the kernels that use them do: small whole numbers in, exact sums out.
  *
  *     out[n][r] = sum_k a[r][k] b[n][k]        k < 64; a, b bf16
  *
+ * NVIDIA's, by PTX:
  * TRIAL_MMA: cp.async, ldmatrix and mma.sync by one warp, a 16 rows, b 8.
  * TRIAL_WGMMA: bulk copies that arrive at an mbarrier, and wgmma by one warpgroup, a 64 rows, b 8. Both lie swizzled as the
  * rows of a block do (VLCI_BLOCK_AT), in global memory and here.
  *
+ * Of x86 processors:
+ * TRIAL_AMX: 32 rows of a in tiles (VLCI_TILE_AT), 32 of b in pairs (VLCI_PAIR_AT); the sums leave and come back between.
+ *
+ * with: amx.clh
+ * amx: -DTRIAL_AMX -DAMX=1
  * ptx: sm_80 -DTRIAL_MMA
  * ptx: sm_90a -DTRIAL_WGMMA
  */
@@ -59,5 +65,17 @@ trial_wgmma(__global const uchar *a, __global const uchar *b, __global float *ou
         PTX_KEEP(d[i]);
         out[((t & 3) * 2 + (i & 1)) * 64 + (t >> 5) * 16 + (t >> 2 & 7) + (i >> 1) * 8] = d[i];
     }
+}
+#endif
+
+#ifdef TRIAL_AMX
+__attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+trial_amx(__global const uchar *a, __global const uchar *b, __global float *out) {
+    float sum[VLCI_TILE * VLCI_TILE];
+    amx_begin(amx_shapes);
+    for (int i = 0; i < 2; i++) amx_multiply(a + i * 2048, b + i * 2048, b + i * 2048 + 1024, 1, i == 0, sum);
+    amx_end();
+    for (int n = 0; n < VLCI_TILE; n++)
+        for (int r = 0; r < VLCI_TILE; r++) out[n * VLCI_TILE + r] = sum[r * VLCI_TILE + n];
 }
 #endif

@@ -31,7 +31,7 @@ enum { EACH = 8, SEED_GROUPS = GROUP / ROW_GROUPS, STRIDE = ROWS + 4, PIECES = T
 __kernel __attribute__((reqd_work_group_size(VLCI_NEAREST_GROUP, 1, 1))) void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
         __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, int round) {
+        __global const float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
     __local float keys[TILE_D * STRIDE] __attribute__((aligned(128))), seeds[TILE_D * SEEDS] __attribute__((aligned(128)));
     __local float norms[SEEDS];
     __local uint places[ROWS];

@@ -1,14 +1,17 @@
 /*
  * nearest_mma.cl - nearest.cl on NVIDIA's matrix units, for keys of 16 bits: same arguments, same results but for the rounding
- * of sums. Seeds are rows, so that 16 bits hold them exactly; means are not, and are left to nearest.cl.
+ * of sums. Seeds are rows, whose keys are read where they stand; means are not, and are left to nearest.cl.
  *
  *     rows of a work-group   128: a warp has 32 of them, all HEAD_DIM dimensions as fragments in registers
- *     seeds at a time         32: local memory, converted from the means
+ *     seeds                  all of a round: places and norms in local memory, keys 32 at a time, STAGES of them on their way
+ *                            or in use, where the rows' keys stood before
  *
- *     dots   [32 rows][32 seeds] of a warp = 2 x 4 products of 16 x 8, for each 16 dimensions
+ *     near   [32 rows][32 seeds] of a warp = 2 x 4 products of 16 x 8, for each 16 dimensions
+ *     near(e, s) = key(e) . key(s) - |key(s)|^2 / 2, the largest of which is the nearest: sums begin with the norm
  *
  * Rows of local memory are chunks of 16 bytes, the c-th of row r at c ^ (r & 7): ldmatrix then has no conflicts.
  * far: a row's distance to itself need not be 0 here, but is as small as the rounding of its norm.
+ * laid: not NULL: the rows' squared norms go there with the first seed, for nearest_wgmma.cl.
  *
  * ptx: sm_80 -DKV_DTYPE=3 -DHEAD_DIM=128
  * ptx: sm_80 -DKV_DTYPE=2 -DHEAD_DIM=64
@@ -16,23 +19,27 @@
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 64 */
 #endif
-enum { LANES = VLCI_MEAN_LANES, ROWS = VLCI_NEAREST_ROWS, GROUP = VLCI_NEAREST_MMA_GROUP, SEEDS = 32, STEPS = HEAD_DIM / 16 };
-enum { CHUNKS = HEAD_DIM / 8, ROW_BYTES = HEAD_DIM * 2, FRAGMENTS = 2, BLOCKS = SEEDS / 8, MINE = 2 * FRAGMENTS };
+enum { ROWS = VLCI_NEAREST_ROWS, GROUP = VLCI_NEAREST_MMA_GROUP, SEEDS = 32, STEPS = HEAD_DIM / 16, STAGES = ROWS / SEEDS };
+enum { CHUNKS = HEAD_DIM / 8, ROW_BYTES = HEAD_DIM * 2, STAGE_BYTES = SEEDS * ROW_BYTES };
+enum { FRAGMENTS = 2, BLOCKS = SEEDS / 8, MINE = 2 * FRAGMENTS };
 
 #if KV_DTYPE == VLCI_DTYPE_BF16
-#define PAIR(low, high)        ptx_bf16x2(low, high)
 #define MULTIPLY(d, a, b0, b1) PTX_MMA_BF16(d, a, b0, b1)
-PTX_CALL float value_of(ushort x) { return bf16_to_f32(x); }
+PTX_CALL float low_of(uint x) { return as_float(x << 16); }
+PTX_CALL float high_of(uint x) { return as_float(x & 0xffff0000u); }
 #else
-#define PAIR(low, high)        ptx_f16x2(low, high)
 #define MULTIPLY(d, a, b0, b1) PTX_MMA_F16(d, a, b0, b1)
 PTX_CALL float value_of(ushort x) {
     float r;
     __asm__("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
     return r;
 }
+PTX_CALL float low_of(uint x) { return value_of((ushort)x); }
+PTX_CALL float high_of(uint x) { return value_of((ushort)(x >> 16)); }
 #endif
-#define TOGETHER() __asm__ volatile("bar.sync 0;" ::: "memory")
+#define TOGETHER()        __asm__ volatile("bar.sync 0;" ::: "memory")
+#define COPIES_SENT()     __asm__ volatile("cp.async.commit_group;" ::: "memory")
+#define COPIES_WAIT(left) __asm__ volatile("cp.async.wait_group " #left ";" ::: "memory")
 
 PTX_CALL uint head_of_group(void) {
     uint r;
@@ -46,36 +53,56 @@ PTX_CALL uint chunk_at(uint row, uint chunk) { return row * ROW_BYTES + ((chunk 
 WITH_LOCAL float norm_of(__local const uchar *rows, uint row) {
     float norm = 0.0f;
     for (uint c = 0; c < CHUNKS; c++) {
-        __local const ushort *chunk = (__local const ushort *)(rows + chunk_at(row, c));
-        for (uint i = 0; i < 8; i++) norm += value_of(chunk[i]) * value_of(chunk[i]);
+        const uint4 chunk = *(__local const uint4 *)(rows + chunk_at(row, c));
+        const uint words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+#pragma unroll
+        for (uint i = 0; i < 4; i++) {
+            norm = ptx_fma(low_of(words[i]), low_of(words[i]), norm);
+            norm = ptx_fma(high_of(words[i]), high_of(words[i]), norm);
+        }
     }
     return norm;
+}
+
+/* Starts the copies of n rows of the pool, n a multiple of GROUP / CHUNKS. */
+WITH_LOCAL void bring(const kv_view *rows, __local const uint *places, uint n, uint to) {
+    for (uint i = ptx_item(); i < n * CHUNKS; i += GROUP) {
+        const uint r = i / CHUNKS, c = i % CHUNKS;
+        ptx_copy16(to + chunk_at(r, c),
+                   (__global const uchar *)((__global const ushort *)rows->k + (size_t)places[r] * rows->row_stride + c * 8), 16);
+    }
 }
 
 __kernel __attribute__((reqd_work_group_size(VLCI_NEAREST_MMA_GROUP, 1, 1))) void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
         __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, int round) {
+        __global float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
     __local uchar keys[ROWS * ROW_BYTES] __attribute__((aligned(128)));
-    __local uchar seeds[SEEDS * ROW_BYTES] __attribute__((aligned(128)));
-    __local float norms[SEEDS];
+    __local uint places[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
+    __local float norms[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
     const int lane = ptx_item(), row = head_of_group(), e0 = ptx_group() * ROWS;
     const uint in_warp = lane & 31, warp = lane >> 5;
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept;
     const int from = round > VLCI_SPREAD_FIRST ? VLCI_SPREAD_UNTIL(own.centroids, round - 1) : 0;
-    const int until = VLCI_SPREAD_UNTIL(own.centroids, round);
-    if (e0 >= n || from >= until) return; /* the whole work-group */
+    const int count = VLCI_SPREAD_UNTIL(own.centroids, round) - from, stages = (count + SEEDS - 1) / SEEDS;
+    if (e0 >= n || count <= 0) return; /* the whole work-group */
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    const size_t list = (size_t)row * tokens;
-    means += (size_t)row * means_stride;
+    const size_t list = (size_t)row * tokens, at = list + (e0 + lane < n ? e0 + lane : n - 1);
+    picked += (size_t)row * picked_stride + from;
 
-    for (int i = lane; i < ROWS * CHUNKS; i += GROUP) {
-        const int r = i / CHUNKS, c = i % CHUNKS;
-        const size_t at = kv_at(&rows, own.before + evicted[list + (e0 + r < n ? e0 + r : n - 1)]) + c * 8;
-        ptx_copy16((uint)keys + chunk_at(r, c), (__global const uchar *)((__global const ushort *)rows.k + at), 16);
+    places[lane] = (uint)kv_row(&rows, own.before + evicted[at]);
+    const float weight = weights ? weights[at] : 1.0f, before = round < 0 ? INFINITY : far[at];
+    TOGETHER();
+    bring(&rows, places, ROWS, (uint)keys);
+    COPIES_SENT();
+    TOGETHER();
+    for (int s = lane; s < stages * SEEDS; s += GROUP) {
+        const vlci_seed seed = picked[s < count ? s : count - 1];
+        places[s] = (uint)kv_row(&rows, seed.row);
+        norms[s] = s < count ? -0.5f * seed.norm : -INFINITY;
     }
-    __asm__ volatile("cp.async.commit_group;\n\tcp.async.wait_group 0;" ::: "memory");
+    COPIES_WAIT(0);
     TOGETHER();
     const float row_norm = norm_of(keys, lane);
     uint a[STEPS][FRAGMENTS][4];
@@ -84,67 +111,70 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
 #pragma unroll
         for (uint f = 0; f < FRAGMENTS; f++)
             PTX_LDMATRIX4(a[k][f], (uint)keys + chunk_at(warp * 32 + f * 16 + (in_warp & 15), 2 * k + (in_warp >> 4)));
+    TOGETHER();
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++) {
+        if (s < stages) bring(&rows, places + s * SEEDS, SEEDS, (uint)keys + s * STAGE_BYTES);
+        COPIES_SENT();
+    }
 
     float best[MINE];
     int label[MINE];
-    for (int i = 0; i < MINE; i++) {
-        best[i] = INFINITY;
-        label[i] = from;
+#pragma unroll
+    for (uint i = 0; i < MINE; i++) {
+        best[i] = -INFINITY;
+        label[i] = 0;
     }
-    for (int c0 = from; c0 < until; c0 += SEEDS) {
-        float dots[FRAGMENTS][BLOCKS][4];
+    for (int s = 0; s < stages; s++) {
+        COPIES_WAIT(2);
+        TOGETHER(); /* stage s has come, and s - 1 is read by all */
+        const int next = s + STAGES - 1;
+        if (next < stages) bring(&rows, places + next * SEEDS, SEEDS, (uint)keys + next % STAGES * STAGE_BYTES);
+        COPIES_SENT();
+        const uint seeds = (uint)keys + s % STAGES * STAGE_BYTES;
+        float near[FRAGMENTS][BLOCKS][4];
 #pragma unroll
-        for (uint f = 0; f < FRAGMENTS; f++)
+        for (uint b = 0; b < BLOCKS; b++) {
+            const float2 norm = *(__local const float2 *)(norms + s * SEEDS + b * 8 + (in_warp & 3) * 2);
 #pragma unroll
-            for (uint b = 0; b < BLOCKS; b++)
-#pragma unroll
-                for (uint i = 0; i < 4; i++) dots[f][b][i] = 0.0f;
-        TOGETHER();
-        for (int i = lane; i < SEEDS * HEAD_DIM / 2; i += GROUP) {
-            const int s = i % SEEDS, d = i / SEEDS * 2, c = c0 + s < until ? c0 + s : until - 1;
-            __global const float *mean = means + ((size_t)(c / LANES) * HEAD_DIM + d) * LANES + c % LANES;
-            *(__local uint *)(seeds + chunk_at(s, d / 8) + d % 8 * 2) = PAIR(mean[0], mean[LANES]);
+            for (uint f = 0; f < FRAGMENTS; f++) {
+                near[f][b][0] = near[f][b][2] = norm.x;
+                near[f][b][1] = near[f][b][3] = norm.y;
+            }
         }
-        TOGETHER();
-        if (lane < SEEDS) norms[lane] = norm_of(seeds, lane);
 #pragma unroll
         for (uint k = 0; k < STEPS; k++)
 #pragma unroll
             for (uint b = 0; b < BLOCKS; b += 2) {
                 uint x[4];
-                PTX_LDMATRIX4(x, (uint)seeds + chunk_at(b * 8 + (in_warp & 7) + (in_warp >> 4 << 3), 2 * k + (in_warp >> 3 & 1)));
+                PTX_LDMATRIX4(x, seeds + chunk_at(b * 8 + (in_warp & 7) + (in_warp >> 4 << 3), 2 * k + (in_warp >> 3 & 1)));
 #pragma unroll
                 for (uint f = 0; f < FRAGMENTS; f++) {
-                    MULTIPLY(dots[f][b], a[k][f], x[0], x[1]);
-                    MULTIPLY(dots[f][b + 1], a[k][f], x[2], x[3]);
+                    MULTIPLY(near[f][b], a[k][f], x[0], x[1]);
+                    MULTIPLY(near[f][b + 1], a[k][f], x[2], x[3]);
                 }
             }
-        TOGETHER();
 #pragma unroll
         for (uint b = 0; b < BLOCKS; b++)
 #pragma unroll
-            for (uint i = 0; i < 2; i++) {
-                const int s = b * 8 + (in_warp & 3) * 2 + i;
-                const float norm = c0 + s < until ? norms[s] : INFINITY;
+            for (uint i = 0; i < 2; i++)
 #pragma unroll
-                for (uint r = 0; r < MINE; r++) { /* row (r & 1) * 8 of fragment r / 2 */
-                    const float near = norm - 2.0f * dots[r >> 1][b][(r & 1) * 2 + i];
-                    if (near < best[r]) {
-                        best[r] = near;
-                        label[r] = c0 + s;
+                for (uint r = 0; r < MINE; r++) /* row (r & 1) * 8 of fragment r / 2 */
+                    if (near[r >> 1][b][(r & 1) * 2 + i] > best[r]) {
+                        best[r] = near[r >> 1][b][(r & 1) * 2 + i];
+                        label[r] = s * SEEDS + b * 8 + i;
                     }
-                }
-            }
     }
 
     /* Each row's best of the four lanes that had it. */
     __local float *bests = (__local float *)keys;
     __local int *labels_of = (__local int *)(keys + 4 * ROWS * sizeof(float));
     TOGETHER();
+#pragma unroll
     for (uint r = 0; r < MINE; r++) {
-        const uint at = (in_warp & 3) * ROWS + warp * 32 + (r >> 1) * 16 + (r & 1) * 8 + (in_warp >> 2);
-        bests[at] = best[r];
-        labels_of[at] = label[r];
+        const uint to = (in_warp & 3) * ROWS + warp * 32 + (r >> 1) * 16 + (r & 1) * 8 + (in_warp >> 2);
+        bests[to] = best[r];
+        labels_of[to] = label[r] + (int)(in_warp & 3) * 2;
     }
     TOGETHER();
     float near = bests[lane];
@@ -152,16 +182,16 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
     for (int s = 1; s < 4; s++) {
         const float other = bests[s * ROWS + lane];
         const int other_label = labels_of[s * ROWS + lane];
-        if (other < near || (other == near && other_label < which)) {
+        if (other > near || (other == near && other_label < which)) {
             near = other;
             which = other_label;
         }
     }
-    const size_t at = list + e0 + lane;
     if (e0 + lane >= n) return;
-    const float square = row_norm + near, apart = square > 0.0f ? square * (weights ? weights[at] : 1.0f) : 0.0f;
-    if (round < 0 || apart < far[at]) {
+    if (laid && round < 0) laid[(size_t)row * laid_stride + e0 + lane] = row_norm;
+    const float square = row_norm - 2.0f * near, apart = square > 0.0f ? square * weight : 0.0f;
+    if (round < 0 || apart < before) {
         far[at] = apart;
-        labels[at] = which;
+        labels[at] = from + which;
     }
 }

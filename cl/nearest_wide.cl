@@ -65,7 +65,7 @@ static inline void meet(__global const float *const *block, __global const float
 KEEP_WIDE __kernel void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
         __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, int round) {
+        __global const float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
     const int e0 = get_global_id(0) * VLCI_NEAREST_WIDE_ROWS, row = get_global_id(1);
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept;

@@ -8,10 +8,10 @@
  *
  *     work-group r (head_norm: (r, head)), LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
  *
- * y is f32 rows, or stripes (common.clh).
+ * y is f32 rows, or in another FORM (common.clh).
  *
  * build: -DLANES=1
- * build: -DLANES=64 -DSTRIPES=1 -DW_DTYPE=3
+ * build: -DLANES=64 -DFORM=1 -DW_DTYPE=3
  * build: -DLANES=64
  */
 #ifndef LANES
@@ -35,15 +35,48 @@ WITH_LOCAL float group_sum(float value, __local float *scratch) {
 #endif
 }
 
+/* What a work-item has of sum_i (row[i] - mean), or of their squares; where it has all, by vectors, since an addition waits
+ * for the one before. */
+static inline float own_sum(__global const float *row, float mean, bool squares, int n) {
+    float sum = 0.0f;
+    int i = get_local_id(0);
+#if LANES == 1
+    float16 sums = 0.0f;
+    for (; i + 16 <= n; i += 16) {
+        const float16 v = vload16(0, row + i) - mean;
+        sums += squares ? v * v : v;
+    }
+    sum = sum8(sums.lo + HIGH8(float8, sums));
+#endif
+    for (; i < n; i += LANES) {
+        const float v = row[i] - mean;
+        sum += squares ? v * v : v;
+    }
+    return sum;
+}
+
+/* y[r] = (row - mean) scale weight + bias; bias NULL: none. */
+static inline void put_row(__global const float *row, float mean, float scale, __global const float *weight,
+                           __global const float *bias, __global void *y, int m, int n, int r) {
+    int i = get_local_id(0);
+#if LANES == 1 && FORM != VLCI_FORM_STRIPES
+    for (; i + 16 <= n; i += 16) {
+        const float16 v = (vload16(0, row + i) - mean) * scale * vload16(0, weight + i);
+        A_PUT16(bias ? v + vload16(0, bias + i) : v, y, n, r, i);
+    }
+#endif
+    for (; i < A_WIDTH(n); i += LANES) {
+        const float v = i < n ? (row[i] - mean) * scale * weight[i] : 0.0f;
+        A_PUT(bias && i < n ? v + bias[i] : v, y, m, n, r, i);
+    }
+}
+
 __kernel void rms_norm(__global const float *x, uint x_offset, __global const float *weight, __global void *y, int n, float eps) {
     __local float scratch[LANES];
     const int r = get_group_id(0), m = get_num_groups(0);
     __global const float *row = x + x_offset + (size_t)r * n;
-    float squares = 0.0f;
-    for (int i = get_local_id(0); i < n; i += LANES) squares += row[i] * row[i];
-    float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
-    for (int i = get_local_id(0); i < A_WIDTH(n); i += LANES)
-        A_PUT(i < n ? row[i] * scale * weight[i] : 0.0f, y, m, n, r, i);
+    const float scale = 1.0f / sqrt(group_sum(own_sum(row, 0.0f, true, n), scratch) / (float)n + eps);
+    put_row(row, 0.0f, scale, weight, 0, y, m, n, r);
 }
 
 __kernel void head_norm(__global float *qkv, __global const float *q_weight, __global const float *k_weight, int heads,
@@ -74,11 +107,7 @@ __kernel void layer_norm(__global const float *x, uint x_offset, __global const 
     __local float scratch[LANES];
     const int r = get_group_id(0), m = get_num_groups(0);
     __global const float *row = x + x_offset + (size_t)r * n;
-    float sum = 0.0f, squares = 0.0f;
-    for (int i = get_local_id(0); i < n; i += LANES) sum += row[i];
-    float mean = group_sum(sum, scratch) / (float)n;
-    for (int i = get_local_id(0); i < n; i += LANES) squares += (row[i] - mean) * (row[i] - mean);
-    float scale = 1.0f / sqrt(group_sum(squares, scratch) / (float)n + eps);
-    for (int i = get_local_id(0); i < A_WIDTH(n); i += LANES)
-        A_PUT(i < n ? (row[i] - mean) * scale * weight[i] + bias[i] : 0.0f, y, m, n, r, i);
+    const float mean = group_sum(own_sum(row, 0.0f, false, n), scratch) / (float)n;
+    const float scale = 1.0f / sqrt(group_sum(own_sum(row, mean, true, n), scratch) / (float)n + eps);
+    put_row(row, mean, scale, weight, bias, y, m, n, r);
 }

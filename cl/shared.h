@@ -48,6 +48,12 @@ typedef enum vlci_activation {
 #define VLCI_LAYOUT_ROWS   0
 #define VLCI_LAYOUT_PANELS 1
 #define VLCI_LAYOUT_BLOCKS 2
+#define VLCI_LAYOUT_PAIRS  3
+
+/* How rows of activations lie: vlci_form. Floats: f32, one row after another. */
+#define VLCI_FORM_FLOATS  0
+#define VLCI_FORM_STRIPES 1
+#define VLCI_FORM_TILES   2
 
 /* Weights in panels of 32 of their rows: element (n, k) of a matrix [..][depth] is the VLCI_PANEL_AT-th; the
  * last panel is padded with zeros. */
@@ -78,6 +84,27 @@ typedef enum vlci_activation {
 #define VLCI_STRIPE_AT(m, k, rows)                                                                           \
     (((size_t)((k) / VLCI_BLOCK) * (rows) + (size_t)(m)) * VLCI_BLOCK + (size_t)VLCI_BLOCK_RUN(m, k))
 
+/*
+ * Weights of 16 bits in panels of 32 of their rows, in which two neighbours along k lie side by side, as AMX
+ * multiplies: [panel][k / 32][half of the panel][16 pairs][16 rows][2]. Panels are whole, and padded with
+ * zeros to a multiple of 32 of k.
+ */
+#define VLCI_TILE     32
+#define VLCI_TILES(n) (((size_t)(n) + VLCI_TILE - 1) / VLCI_TILE)
+#define VLCI_PAIR_AT(n, k, depth)                                                                            \
+    ((((size_t)((n) / VLCI_TILE) * VLCI_TILES(depth) + (size_t)((k) / VLCI_TILE)) * 2 +                      \
+      (size_t)((n) % VLCI_TILE / 16)) *                                                                      \
+         512 +                                                                                               \
+     (size_t)((k) % VLCI_TILE / 2 * 32 + (n) % 16 * 2 + (k) % 2))
+
+/* Rows of x for such weights in tiles of 32 rows by 32 elements: [row / 32][k / 32][32][32] of 16 bits, zeros
+ * behind k; what lies beyond the last row is read, and not used. */
+#define VLCI_TILE_AT(m, k, depth)                                                                            \
+    ((((size_t)((m) / VLCI_TILE) * VLCI_TILES(depth) + (size_t)((k) / VLCI_TILE)) * VLCI_TILE +              \
+      (size_t)((m) % VLCI_TILE)) *                                                                           \
+         VLCI_TILE +                                                                                         \
+     (size_t)((k) % VLCI_TILE))
+
 /* Rows of x that the matrix-vector kernels take; work-items of a work-group, and the columns it computes. */
 #define VLCI_GEMV_ROWS_MAX                  8
 #define VLCI_GEMV_LANES                     64
@@ -91,6 +118,10 @@ typedef enum vlci_activation {
 /* Most tiles of a work-item of gemm_wide: below each other, and strips of W side by side. */
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
+
+/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
+#define VLCI_GEMM_AMX_DOWN   9
+#define VLCI_GEMM_AMX_ACROSS 2
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
@@ -161,27 +192,36 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_MMA_ITEMS    256
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
     (VLCI_SCORE_MMA_COLUMNS * ((head_dim) <= 64 ? 128 : 256) + 8 * VLCI_SCORE_MMA_COLUMNS * 4 + 8 * (group)*4)
-#define VLCI_SCORE_ROWS        128 /* rows of any of them */
-#define VLCI_MEAN_LANES        16  /* centroids whose means lie side by side */
-#define VLCI_NEAREST_ROWS      128 /* rows of a work-group of nearest.cl, and its work-items */
-#define VLCI_NEAREST_GROUP     64
-#define VLCI_NEAREST_MMA_GROUP 128 /* of as many rows, in nearest_mma.cl */
-#define VLCI_NEAREST_WIDE_ROWS 32  /* rows of a work-item of nearest_wide.cl */
+#define VLCI_SCORE_ROWS                    128 /* rows of any of them */
+#define VLCI_MEAN_LANES                    16  /* centroids whose means lie side by side */
+#define VLCI_NEAREST_ROWS                  128 /* rows of a work-group of nearest.cl, and its work-items */
+#define VLCI_NEAREST_GROUP                 64
+#define VLCI_NEAREST_MMA_GROUP             128 /* of as many rows, in nearest_mma.cl */
+#define VLCI_NEAREST_WIDE_ROWS             32  /* rows of a work-item of nearest_wide.cl */
+#define VLCI_NEAREST_WGMMA_GROUP           512 /* of 4 warpgroups, in nearest_wgmma.cl */
+#define VLCI_NEAREST_WGMMA_ROWS            2048
+#define VLCI_NEAREST_WGMMA_LOCAL(head_dim) /* bytes: seeds, two tiles of each warpgroup, places, norms */    \
+    ((VLCI_SPREAD_SEEDS + 8 * 64) * (head_dim)*2 + VLCI_NEAREST_WGMMA_ROWS * 4 + VLCI_SPREAD_SEEDS * 8)
+#define VLCI_GRAM_TILE      64  /* candidates of a side of a tile of gram.cl, and its work-items */
+#define VLCI_GRAM_MMA_GROUP 128 /* of a tile of that size, in gram_mma.cl */
 
 /*
  * Seeds of a head with c centroids come in rounds (spread.cl): eight of them, fewer where there are fewer
  * seeds than that, more where a round would have more than VLCI_SPREAD_SEEDS. Before round 0 there is one
  * seed; VLCI_SPREAD_UNTIL says how many there are after a round, VLCI_SPREAD_CANDIDATES among how many rows a
- * round looks for its own. A kernel's `round` may also be all centroids together, or the first seed.
+ * round looks for its own: four for each, up to VLCI_SPREAD_MOST. A kernel's `round` may also be all
+ * centroids together, or the first seed.
  */
-#define VLCI_SPREAD_SEEDS 128
+#define VLCI_SPREAD_SEEDS 256
+#define VLCI_SPREAD_MOST  512
+#define VLCI_SPREAD_GROUP 128 /* work-items that walk a head's candidates, at most */
 #define VLCI_SPREAD_ROUNDS(c)                                                                                \
     ((c)-1 <= 8                       ? (c)-1                                                                \
      : (c)-1 <= 8 * VLCI_SPREAD_SEEDS ? 8                                                                    \
                                       : ((c)-2 + VLCI_SPREAD_SEEDS) / VLCI_SPREAD_SEEDS)
 #define VLCI_SPREAD_UNTIL(c, round)                                                                          \
     ((round) + 1 >= VLCI_SPREAD_ROUNDS(c) ? (c) : 1 + ((c)-1) * ((round) + 1) / VLCI_SPREAD_ROUNDS(c))
-#define VLCI_SPREAD_CANDIDATES(seeds) (4 * (seeds))
+#define VLCI_SPREAD_CANDIDATES(seeds) (4 * (seeds) < VLCI_SPREAD_MOST ? 4 * (seeds) : VLCI_SPREAD_MOST)
 #define VLCI_SPREAD_FIRST             (-1)
 #define VLCI_SPREAD_ALL               (-2)
 
@@ -191,6 +231,12 @@ typedef struct vlci_keep {
     vlci_i32 kept, recent, sinks, centroids, before, first;
     vlci_i32 unused[2];
 } vlci_keep;
+
+/* A seed of a head: a row of its cache, and its squared norm. */
+typedef struct vlci_seed {
+    vlci_i32 row;
+    vlci_f32 norm;
+} vlci_seed;
 
 /* Visual tokens that lie as their patches do: token (y, x) at first + y * stride + x of the prompt. */
 typedef struct vlci_token_grid {
@@ -214,13 +260,15 @@ typedef struct vlci_blend {
  * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
  * lowest. A run is as many rows as are rotated together: whole blocks.
  */
-#define VLCI_CODE_ROWS    16
-#define VLCI_CODE_RUN_MIN 16
-#define VLCI_CODE_RUN_MAX (1 << 20)
-#define VLCI_CODE_DIM_MAX 256 /* of a head */
-#define VLCI_CODE_STEPS   9   /* fractions of a dimension's largest value that are tried as its range */
-#define VLCI_CODE_ITEMS   128 /* of a work-group of code.cl, where it has several */
-#define VLCI_CODE_TILE    64  /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
+#define VLCI_CODE_ROWS      16
+#define VLCI_CODE_RUN_MIN   16
+#define VLCI_CODE_RUN_MAX   (1 << 20)
+#define VLCI_CODE_DIM_MAX   256  /* of a head */
+#define VLCI_CODE_STEPS     9    /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS     128  /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_PROJECTED 64   /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_SAMPLE    2048 /* rows that means and covariances are of, where there are more */
+#define VLCI_CODE_TILE      64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
 /* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
 #define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \
@@ -242,6 +290,10 @@ typedef struct vlci_code_matrix {
 
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
+
+/* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
+#define VLCI_CODED_MMA_ITEMS 128
+#define VLCI_CODED_SHARES    256
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */

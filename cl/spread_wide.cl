@@ -13,12 +13,12 @@
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-enum { LANES = VLCI_MEAN_LANES, MOST = VLCI_SPREAD_CANDIDATES(VLCI_SPREAD_SEEDS) /* candidates at most */ };
+enum { LANES = VLCI_MEAN_LANES, MOST = VLCI_SPREAD_MOST /* candidates */ };
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 spread_begin(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
              __global float *means, uint means_stride, __global const float *scores, uint scores_at, __global float *weights,
-             __global float *far) {
+             __global float *far, __global vlci_seed *seeds, uint seeds_stride) {
     const int row = get_group_id(0);
     const vlci_keep own = keep[keep_at + row];
     const int n = own.centroids ? tokens - own.kept : 0;
@@ -43,7 +43,13 @@ spread_begin(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int t
         best = e;
     }
     const size_t at = kv_at(&rows, own.before + evicted[best]);
-    for (int d = 0; d < HEAD_DIM; d++) means[(size_t)row * means_stride + d * LANES] = KV_LOAD(rows.k, at + d);
+    float norm = 0.0f;
+    for (int d = 0; d < HEAD_DIM; d++) {
+        const float value = KV_LOAD(rows.k, at + d);
+        means[(size_t)row * means_stride + d * LANES] = value;
+        norm = fma(value, value, norm);
+    }
+    seeds[(size_t)row * seeds_stride] = (vlci_seed){own.before + evicted[best], norm};
 }
 
 /* The lane with the largest value; ties: the lower place. */
@@ -60,7 +66,8 @@ static inline int winner(float16 best, int16 at) {
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
             __global float *means, uint means_stride, __global const float *weights, __global const float *far,
-            __global const int *list, __global float *gathered, int most, int round) {
+            __global const int *list, __global float *gathered, int most, int round, __global vlci_seed *seeds,
+            uint seeds_stride) {
     const int row = get_group_id(0);
     const vlci_keep own = keep[keep_at + row];
     const int from = VLCI_SPREAD_UNTIL(own.centroids, round - 1), until = VLCI_SPREAD_UNTIL(own.centroids, round);
@@ -74,6 +81,7 @@ spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int to
     list += (size_t)row * most;
     gathered += (size_t)row * ((most + LANES - 1) / LANES * LANES) * HEAD_DIM;
     means += (size_t)row * means_stride;
+    seeds += (size_t)row * seeds_stride;
 
     float weight[MOST + LANES], reach[MOST + LANES];
     for (int i = 0; i < (n + LANES - 1) / LANES * LANES; i++) {
@@ -96,7 +104,12 @@ spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int to
         const int chosen = winner(best, place);
         __global const float *key = gathered + (size_t)(chosen / LANES) * HEAD_DIM * LANES + chosen % LANES;
         __global float *mean = means + (size_t)(c / LANES) * HEAD_DIM * LANES + c % LANES;
-        for (int d = 0; d < HEAD_DIM; d++) mean[d * LANES] = key[d * LANES];
+        float norm = 0.0f;
+        for (int d = 0; d < HEAD_DIM; d++) {
+            mean[d * LANES] = key[d * LANES];
+            norm = fma(key[d * LANES], key[d * LANES], norm);
+        }
+        seeds[c] = (vlci_seed){own.before + evicted[list[chosen]], norm};
         for (int i = 0; i < n && c + 1 < until; i += LANES) {
             __global const float *block = gathered + (size_t)i * HEAD_DIM;
             float16 sum = 0.0f;

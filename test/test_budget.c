@@ -278,12 +278,15 @@ END_TEST
 START_TEST(calls_of_long_prompts) {
     static const struct {
         int tokens, calls;
-    } prompts[] = {{1, 1}, {1536, 1}, {2048, 2}, {8192, 6}, {32768, 32}, {1 << 20, 32}};
+    } prompts[] = {{1, 1}, {2048, 1}, {8192, 1}, {16384, 2}, {32768, 5}, {65536, 18}, {1 << 17, 67}};
     const vlci_compress_shape shape = {32, 32, 8, 128, VLCACHE_DTYPE_BF16, 0};
-    const vlci_recipe exact = {.compresses = true}, coded = {.compresses = true, .coded = true},
+    const vlci_recipe exact = {.compresses = true, .budget = 0.1},
+                      centroids = {.compresses = true, .budget = 0.1, .centroids = 0.75, .spread = true},
+                      coded = {.compresses = true, .coded = true},
                       quantised = {.compresses = true, .quantised = true};
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++) {
-        ck_assert_int_eq(vlci_compress_calls(&shape, &exact, prompts[i].tokens), prompts[i].calls);
+        ck_assert_int_eq(vlci_compress_calls(&shape, &centroids, prompts[i].tokens), prompts[i].calls);
+        ck_assert_int_eq(vlci_compress_calls(&shape, &exact, prompts[i].tokens), 1);
         ck_assert_int_eq(vlci_compress_calls(&shape, &coded, prompts[i].tokens), 1);
         ck_assert_int_eq(vlci_compress_calls(&shape, &quantised, prompts[i].tokens), 1);
     }

@@ -444,6 +444,48 @@ START_TEST(rungs_agree) {
 }
 END_TEST
 
+/* Means and covariances are of a sample where rows are many, but every row is coded. */
+START_TEST(many_rows_are_sampled) {
+    enum { ROWS = 2 * VLCI_CODE_SAMPLE + 37, DIM = 16, STRIDE = 3 };
+    static int at[ROWS];
+    if (suite_reduced()) return;
+    for (int i = 0; i < ROWS; i++) at[i] = i;
+    coding_case c = random_case(DIM, 1e9);
+    coding_free(&c);
+    c.layers = c.kv_heads = 1;
+    c.tokens = ROWS + 3;
+    c.visual = at;
+    c.n_visual = ROWS;
+    coding_fill(&c, 29);
+    double mean[DIM] = {0}, all[DIM] = {0};
+    int taken = 0, last = -1;
+    for (uint32_t j = 0; j < (ROWS + STRIDE - 1) / STRIDE; j++, taken++) {
+        int row = (int)(j * STRIDE + (j * 2654435761u >> 16) % STRIDE);
+        if (row > ROWS - 1) row = ROWS - 1;
+        ck_assert_int_gt(row, last);
+        last = row;
+        float *value = c.rows + (size_t)(c.tokens + row) * DIM;
+        for (int d = 0; d < DIM; d++) mean[d] += value[d] += 2.0f; /* nothing else in these */
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int d = 0; d < DIM; d++) all[d] += c.rows[(size_t)(c.tokens + i) * DIM + d];
+    suite_force(_i ? "code:group" : "code:wide");
+    coding_make(&c);
+    suite_force(NULL);
+    ck_ok(c.status);
+    ref_codes read = ref_codes_read(c.codes);
+    for (int d = 0; d < DIM; d++) {
+        ck_assert_double_eq_tol(read.mean[DIM + d], mean[d] / taken, 2e-3);
+        ck_assert_double_ge(fabs(read.mean[DIM + d] - all[d] / ROWS), 0.5);
+    }
+    ref_codes_release(&read);
+    double error = error_of(&c);
+    ck_assert_msg(error < 1e-3, "%g is left over", error);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
 /* What is counted is what is allocated, and no more than was asked for. */
 START_TEST(bytes_are_what_is_held) {
     static const double budgets[] = {0.06, 0.1, 0.15, 0.2};
@@ -608,6 +650,7 @@ int main(void) {
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);
     tcase_add_test(all, rungs_agree);
+    tcase_add_loop_test(all, many_rows_are_sampled, 0, 2);
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);

@@ -552,14 +552,34 @@ START_TEST(test_ptx_edit) {
 }
 END_TEST
 
+/* Which drivers' binaries are x86 code: only those are shown its assembly. */
+START_TEST(test_x86_code) {
+    const vlci_kernel *kernel;
+    cl_program program = NULL;
+    size_t bytes = 0;
+    ck_ok(vlci_kernel_get(suite_device(), "probe.cl", "probe", "", &kernel));
+    ck_assert_int_eq(clGetKernelInfo(kernel->handle, CL_KERNEL_PROGRAM, sizeof program, &program, NULL), 0);
+    char *binary = vlci_program_binary(program, &bytes);
+    bool x86 = binary && vlci_x86_is(binary, bytes);
+    vlci_free(binary);
+#ifdef __x86_64__
+    ck_assert_int_eq(x86, !strcmp(suite_device()->caps.info.platform, "Portable Computing Language"));
+#else
+    ck_assert(!x86);
+#endif
+    static const char elf[] = "....\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\3\0\76\0";
+    ck_assert(vlci_x86_is(elf, sizeof elf - 1));
+    ck_assert(!vlci_x86_is(elf, sizeof elf - 2) && !vlci_x86_is(elf, 8) && !vlci_x86_is(elf, 0));
+    ck_assert(!vlci_x86_is(elf + 5, sizeof elf - 6));
+}
+END_TEST
+
 /* A device whose binaries are something else has no such kernels, and says so; one that has matrix units has
  * shown it. */
 START_TEST(test_matrix_units) {
     vlcache_device *device = NULL;
-    bool processor = suite_device()->caps.wide_vectors;
     setenv("VLCACHE_MATRIX_UNITS", "some", 1);
-    if (!processor)
-        ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
+    ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
     unsetenv("VLCACHE_MATRIX_UNITS");
     device = open_cached();
     const vlci_kernel *kernel;
@@ -571,7 +591,13 @@ START_TEST(test_matrix_units) {
     else
         ck_assert_ptr_nonnull(strstr(info.matrix_units, "mma"));
     ck_assert(!device->caps.wgmma || device->caps.mma);
-    if (device->caps.wide_vectors) ck_assert_str_eq(info.matrix_units, "");
+    if (device->caps.wide_vectors)
+        ck_assert_int_eq(device->caps.amx, strcmp(info.matrix_units, "amx") == 0);
+    else
+        ck_assert(!device->caps.amx);
+    ck_assert(device->caps.amx || !device->caps.wide_vectors ||
+              strncmp(info.matrix_units, "no amx: ", 8) == 0);
+    if (vlci_amx_refused()) ck_assert(!device->caps.amx);
     printf("matrix units: %s\n", info.matrix_units);
     vlcache_device_destroy(&device);
     setenv("VLCACHE_MATRIX_UNITS", "none", 1);
@@ -586,6 +612,7 @@ int main(void) {
     TCase *all = tcase_create("device");
     tcase_add_test(all, test_list_and_open);
     tcase_add_test(all, test_ptx_edit);
+    tcase_add_test(all, test_x86_code);
     tcase_add_test(all, test_matrix_units);
     tcase_add_test(all, test_kernel_cache);
     tcase_add_test(all, test_cache_knows_the_whole_text);

@@ -68,6 +68,7 @@ START_TEST(embeddings) {
             embed((vlcache_dtype)dtype, VLCI_ROWS, sizes[i], 1, 1);
             embed((vlcache_dtype)dtype, VLCI_PANELS, sizes[i], 0.3f, 3);
             embed((vlcache_dtype)dtype, VLCI_BLOCKS, sizes[i], 8, 2);
+            embed((vlcache_dtype)dtype, VLCI_PAIRS, sizes[i], 1, 2);
         }
 }
 END_TEST

@@ -134,10 +134,11 @@ static void arrays_release(arrays *a) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
-/* Products of many rows in stripes have x in 16 bits. */
+/* Products of many rows by matrix units have x in 16 bits. */
 static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
     float stored;
-    if (layout != VLCI_BLOCKS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS) return;
+    if (vlci_layout_form(layout) == VLCI_FLOATS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS)
+        return;
     for (int64_t i = p->x_offset; i < a->x_count; i++) {
         ref_store(&stored, 0, a->x[i], p->dtype);
         a->x[i] = (float)ref_load(&stored, 0, p->dtype);
@@ -190,8 +191,10 @@ static vlci_layout force(const char *engine, const char *variant, vlcache_dtype 
     setenv("VLCACHE_GEMM", engine, 1);
     if (variant) setenv("VLCACHE_VARIANT", variant, 1);
     vlci_layout layout = reopen(dtype);
+    const char *rung = variant ? variant : device->caps.amx ? "gemm:amx" : "";
+    bool pairs = strcmp(rung, "gemm:amx") == 0 || strcmp(rung, "gemm:pairs") == 0;
     ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? VLCI_PANELS
-                             : strcmp(engine, "matrix") == 0 ? VLCI_BLOCKS
+                             : strcmp(engine, "matrix") == 0 ? (pairs ? VLCI_PAIRS : VLCI_BLOCKS)
                                                              : VLCI_ROWS);
     unsetenv("VLCACHE_VARIANT");
     unsetenv("VLCACHE_GEMM");
@@ -299,6 +302,23 @@ START_TEST(matrix_units_multiply) {
 }
 END_TEST
 
+/* AMX, and what it is held against; bf16. Shapes of whole and ragged tiles, of one chunk of k and of more. */
+START_TEST(pairs_multiply) {
+    static const char *const variants[] = {"gemm:pairs", "gemm:amx"};
+    static const int more[][3] = {{32, 32, 32},  {33, 64, 512},  {127, 200, 72}, {160, 260, 1000},
+                                  {9, 64, 2048}, {64, 31, 4097}, {577, 96, 64},  {31, 80, 8224}};
+    if (_i && !device->caps.amx) return; /* no such unit */
+    run_dtypes("matrix", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    vlci_layout layout = force("matrix", variants[_i], VLCACHE_DTYPE_BF16);
+    for (size_t s = 0; s < sizeof more / sizeof *more && !suite_reduced(); s++) {
+        problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = VLCACHE_DTYPE_BF16};
+        p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
+        p.act = s % 2 ? 0 : (int)s / 2, p.x_offset = (int)s, p.y_offset = 4 * (int)s;
+        run(&p, layout);
+    }
+}
+END_TEST
+
 START_TEST(clblast_multiplies) {
     run_shapes("clblast", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
 }
@@ -326,6 +346,7 @@ START_TEST(few_rows_multiply) {
     run_few_rows("portable", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
     run_few_rows("wide", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
     run_few_rows("matrix", "gemm:blocks", first_of_units(), VLCACHE_DTYPE_F16);
+    run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
     if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
 }
 END_TEST
@@ -353,11 +374,12 @@ END_TEST
 
 /* An infinity or NaN in a row of x reaches that row of y and no other. */
 START_TEST(infinity_stays_in_its_row) {
-    static const char *const engines[] = {"portable", "wide", "matrix"};
-    for (int e = 0; e < 3; e++) {
+    static const char *const engines[] = {"portable", "wide", "matrix", "matrix"};
+    static const char *const variants[] = {NULL, NULL, NULL, "gemm:pairs"};
+    for (int e = 0; e < 4; e++) {
         for (int m = 3; m <= 17; m += 14) {
             problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
-            vlci_layout layout = force(engines[e], NULL, p.dtype);
+            vlci_layout layout = force(engines[e], variants[e], p.dtype);
             arrays a = arrays_create(&p);
             a.x[1 * p.k + 20] = INFINITY;
             a.x[(m - 1) * p.k] = NAN;
@@ -483,6 +505,7 @@ START_TEST(bytes_of_a_matrix) {
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_ROWS), 660);
     ck_assert_uint_eq(vlci_matrix_bytes(33, 10, VLCACHE_DTYPE_BF16, VLCI_PANELS), 1280);
     ck_assert_uint_eq(vlci_matrix_bytes(65, 10, VLCACHE_DTYPE_BF16, VLCI_BLOCKS), 2 * 64 * 64 * 2);
+    ck_assert_uint_eq(vlci_matrix_bytes(33, 40, VLCACHE_DTYPE_BF16, VLCI_PAIRS), 2 * 2 * 32 * 32 * 2);
     ck_assert_uint_eq(vlci_operand_bytes(3, 65),
                       2 * 512 * 64 * 2); /* stripes of 64, of whole tiles of rows */
     ck_assert_uint_eq(vlci_operand_bytes(100000, 64), (size_t)100000 * 64 * 4);
@@ -495,6 +518,7 @@ int main(void) {
     TCase *cases = tcase_create("linear");
     tcase_add_unchecked_fixture(cases, open_device, close_device);
     tcase_add_test(cases, bytes_of_a_matrix);
+    tcase_add_loop_test(cases, pairs_multiply, 0, 2);
     tcase_add_test(cases, portable_tile_multiplies);
     tcase_add_test(cases, portable_large_multiplies);
     tcase_add_test(cases, portable_small_multiplies);

@@ -141,9 +141,12 @@ static void check_vectors(const vlcache_model *model, vlci_checkpoint *checkpoin
 static const vlcache_dtype dtypes[] = {VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
 
 START_TEST(test_weights) {
-    static const char *const engines[] = {"portable", "wide", "matrix"};
-    int folder = _i / 9, dtype = _i / 3 % 3, engine = _i % 3;
-    if (engine == 2 && dtypes[dtype] == VLCACHE_DTYPE_F32) return; /* no matrix unit takes it */
+    static const char *const engines[] = {"portable", "wide", "matrix", "matrix"};
+    int folder = _i / 12, dtype = _i / 4 % 3, engine = _i % 4;               /* the layout */
+    if (engine >= VLCI_BLOCKS && dtypes[dtype] == VLCACHE_DTYPE_F32) return; /* no matrix unit takes it */
+    if (engine == VLCI_PAIRS && dtypes[dtype] == VLCACHE_DTYPE_F16) return;
+    if (engine >= VLCI_BLOCKS)
+        setenv("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks", 1);
     setenv("VLCACHE_GEMM", engines[engine], 1);
     uint64_t before = vlci_memory_now(suite_device());
     vlcache_model *model = load(folder, dtypes[dtype]);
@@ -160,6 +163,7 @@ START_TEST(test_weights) {
     ck_assert_ptr_null(model);
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
     unsetenv("VLCACHE_GEMM");
+    unsetenv("VLCACHE_VARIANT");
 }
 END_TEST
 
@@ -304,7 +308,8 @@ START_TEST(test_mixed_answers) {
     test_folder f;
     vlcache_logit mixed[VLCACHE_FIRST_LOGITS], wide[VLCACHE_FIRST_LOGITS];
     int n = 0, n_wide = 0;
-    bool rounds = _i || suite_device()->caps.mma; /* matrix units read rows of 16 bits */
+    bool rounds =
+        _i || suite_device()->caps.mma || suite_device()->caps.amx; /* matrix units read rows of 16 bits */
     if (_i) setenv("VLCACHE_GEMM", "matrix", 1);
     make_mixed(&f, "\"float32\"");
     first_logits(VLCACHE_DTYPE_AUTO, mixed, &n);
@@ -505,7 +510,7 @@ END_TEST
 int main(void) {
     Suite *suite = suite_create("model");
     TCase *all = tcase_create("model");
-    tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 9);
+    tcase_add_loop_test(all, test_weights, 0, N_FOLDERS * 12);
     tcase_add_loop_test(all, test_mixed_dtypes, 0, 2);
     tcase_add_test(all, test_mixed_to_one);
     tcase_add_loop_test(all, test_mixed_answers, 0, 2);

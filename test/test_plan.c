@@ -272,9 +272,9 @@ static void in_slices(world *w, const vlci_recipe *recipe) {
     append(w, 0, w->shape.layers, w->tokens + w->decoded);
     vlci_compress *plan = make_plan(w, recipe, &kernels);
     plan->at_once = 1;
-    for (int l = 0; l < w->shape.layers; l++) {
-        ck_assert(!plan->applied);
-        if (l) {
+    for (int calls = 0; !plan->applied; calls++) {
+        ck_assert_int_lt(calls, 100);
+        if (calls) {
             ck_ok(vlci_kv_reserve(&w->kv, 0, w->shape.layers, 1));
             ck_ok(vlci_kv_pool_sync(&w->pool));
             vlci_kv_append(&w->kv, 0, w->shape.layers, 1);

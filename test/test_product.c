@@ -60,7 +60,7 @@ static float *inputs(const problem *p, const float *x, const float *weight, cons
     size_t k = (size_t)p->k;
     double *row = malloc(k * sizeof *row);
     float *all = malloc((size_t)p->m * k * sizeof *all);
-    bool stripes = vlci_linear_form(&compute.linear, p->dtype, p->m) == VLCI_STRIPES;
+    bool stripes = vlci_linear_form(&compute.linear, p->dtype, p->m) != VLCI_FLOATS;
     for (int r = 0; r < p->m; r++) {
         const float *from = x + (size_t)r * k;
         if (p->norm == 1) ref_rms_norm(from, weight, row, p->k, (double)eps);
@@ -94,7 +94,11 @@ static void expect(const problem *p, const double *w, const float *bias, const f
     free(reach);
 }
 
-/* y as the device left it, in rows of floats; what pads a stripe must be zero. */
+static int64_t short_at(vlci_form form, int row, int c, int m, int columns) {
+    return form == VLCI_TILES ? ref_tile_at(row, c, columns) : ref_stripe_at(row, c, m);
+}
+
+/* y as the device left it, in rows of floats; what pads a stripe or tile must be zero. */
 static float *outputs(const problem *p, cl_mem y, int columns, vlci_form form) {
     size_t bytes = vlci_operand_bytes(p->m, columns), count = (size_t)p->m * (size_t)columns;
     float *got = malloc(count * sizeof *got);
@@ -103,22 +107,22 @@ static float *outputs(const problem *p, cl_mem y, int columns, vlci_form form) {
     for (int r = 0; r < p->m; r++)
         for (int c = 0; c < columns; c++)
             got[(size_t)r * (size_t)columns + (size_t)c] =
-                form == VLCI_STRIPES ? (float)ref_load(data, ref_stripe_at(r, c, p->m), p->dtype)
-                                     : ((float *)data)[(size_t)r * (size_t)columns + (size_t)c];
-    for (int r = 0; form == VLCI_STRIPES && r < p->m; r++)
-        for (int c = columns; c % 64; c++)
-            ck_assert_double_eq(ref_load(data, ref_stripe_at(r, c, p->m), p->dtype), 0.0);
+                form != VLCI_FLOATS ? (float)ref_load(data, short_at(form, r, c, p->m, columns), p->dtype)
+                                    : ((float *)data)[(size_t)r * (size_t)columns + (size_t)c];
+    for (int r = 0; form != VLCI_FLOATS && r < p->m; r++)
+        for (int c = columns; c % (form == VLCI_TILES ? 32 : 64); c++)
+            ck_assert_double_eq(ref_load(data, short_at(form, r, c, p->m, columns), p->dtype), 0.0);
     free(data);
     return got;
 }
 
 static void compare(const problem *p, const float *got, const double *want, const double *scale, int columns,
                     vlci_form form) {
-    bool short_rows = vlci_linear_form(&compute.linear, p->dtype, p->m) == VLCI_STRIPES;
+    bool short_rows = vlci_linear_form(&compute.linear, p->dtype, p->m) != VLCI_FLOATS;
     double unit = p->dtype == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
     double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.12 : 0);
     for (int i = 0; i < p->m * columns; i++) {
-        double most = 2e-6 + step * scale[i] + (form == VLCI_STRIPES ? unit * fabs(want[i]) : 0);
+        double most = 2e-6 + step * scale[i] + (form != VLCI_FLOATS ? unit * fabs(want[i]) : 0);
         ck_assert_msg(fabs((double)got[i] - want[i]) <= most,
                       "m %d n %d k %d %s norm %d gated %d act %d: y[%d][%d] = %g, want %g (+- %g)", p->m,
                       p->n, p->k, vlcache_dtype_name(p->dtype), p->norm, p->gated, (int)p->act, i / columns,
@@ -172,11 +176,9 @@ static void run(const problem *p) {
 
 static const struct {
     const char *engine, *variant;
-} engines[] = {{"portable", NULL},
-               {"wide", NULL},
-               {"matrix", "gemm:blocks"},
-               {"matrix", "gemm:mma"},
-               {"matrix", "gemm:wgmma"}};
+} engines[] = {{"portable", NULL},     {"wide", NULL},           {"matrix", "gemm:blocks"},
+               {"matrix", "gemm:mma"}, {"matrix", "gemm:wgmma"}, {"matrix", "gemm:pairs"},
+               {"matrix", "gemm:amx"}};
 enum { ENGINES = sizeof engines / sizeof *engines };
 
 static const int rows[] = {1, 3, 8, 9, 33, 130};
@@ -184,10 +186,19 @@ static const int rows[] = {1, 3, 8, 9, 33, 130};
 static bool there(int engine) {
     const char *unit = engines[engine].variant;
     if (unit && strcmp(unit, "gemm:mma") == 0) return suite_device()->caps.mma;
+    if (unit && strcmp(unit, "gemm:amx") == 0) return suite_device()->caps.amx;
     return !unit || strcmp(unit, "gemm:wgmma") || suite_device()->caps.wgmma;
 }
 
+/* AMX takes bf16 alone. */
+static vlcache_dtype taken(int engine, vlcache_dtype dtype) {
+    const char *unit = engines[engine].variant;
+    bool pairs = unit && (strcmp(unit, "gemm:pairs") == 0 || strcmp(unit, "gemm:amx") == 0);
+    return pairs ? VLCACHE_DTYPE_BF16 : dtype;
+}
+
 static void with(int engine, vlcache_dtype dtype, vlci_activation gate, const problem *p, int n_rows) {
+    dtype = taken(engine, dtype);
     suite_force(engines[engine].variant);
     open_engine(engines[engine].engine, dtype, gate);
     for (int i = 0; i < n_rows; i++) {

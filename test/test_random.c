@@ -47,10 +47,11 @@ START_TEST(matrices) {
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
         double *rows = filled(N, K, (vlcache_dtype)dtype, VLCI_ROWS, 7), sum = 0, squares = 0;
         double *panels = filled(N, K, (vlcache_dtype)dtype, VLCI_PANELS, 7);
+        double *pairs = filled(N, K, (vlcache_dtype)dtype, VLCI_PAIRS, 7);
         double *others = filled(N, K, (vlcache_dtype)dtype, VLCI_ROWS, 8);
         int same = 0;
         for (int i = 0; i < N * K; i++) {
-            ck_assert(rows[i] == panels[i] && fabs(rows[i]) <= 0.5);
+            ck_assert(rows[i] == panels[i] && rows[i] == pairs[i] && fabs(rows[i]) <= 0.5);
             same += rows[i] == others[i];
             sum += rows[i];
             squares += rows[i] * rows[i];
@@ -60,6 +61,7 @@ START_TEST(matrices) {
         ck_assert(fabs(sqrt(squares / (N * K)) - 0.5 / sqrt(3.0)) < 0.01);
         free(rows);
         free(panels);
+        free(pairs);
         free(others);
     }
 }

@@ -14,7 +14,7 @@
 #include "ref/ref_compress.h"
 #include "support/pages.h"
 
-enum { LAYERS = 2, QUERY_HEADS = 4, KV = 2, HEADS = LAYERS * KV, LONG = 170, PAST = 5, MOST_DIM = 64 };
+enum { LAYERS = 2, QUERY_HEADS = 4, KV = 2, HEADS = LAYERS * KV, LONG = 170, PAST = 5, MOST_DIM = 128 };
 enum { DECODED = 2 };
 
 /* What rows and scores are made of. */
@@ -149,8 +149,14 @@ static void compress_layers(cache *c, int layer, int layers, cl_mem score, vlci_
     ck_ok(vlci_kv_replace(&c->p->kv[1], layer, layers, rows, keep, true, to, &next));
     vlci_heads h = heads_of(c, layer, layers, on);
     ck_ok(vlci_compact(&h, &compact, &stay, to));
-    ck_ok(vlci_summary(&h, &c->kernels, &c->recipe, positions, score, (size_t)(layer * KV * c->tokens), to,
-                       room));
+    ck_ok(vlci_summary_begin(&h, &c->kernels, &c->recipe, positions, score, (size_t)(layer * KV * c->tokens),
+                             room));
+    while (room->step < room->steps) {
+        double least = 1e-9, all = INFINITY;
+        ck_ok(vlci_summary_go(&h, &c->kernels, room, layers > 1 ? &all : &least));
+        ck_assert(layers > 1 || least < 0);
+    }
+    ck_ok(vlci_summary_write(&h, &c->kernels, to, room));
     vlci_kv_replaced(&c->p->kv[1], &next);
     cl_mem all[] = {to, on, held, positions};
     for (size_t i = 0; i < 4; i++) suite_release(all[i]);
@@ -303,9 +309,10 @@ static double check_heads(const cache *c, double rtol) {
 }
 
 /* All rungs of what seeds are found by; mixed, too. */
-static const char *const rungs[] = {"spread:group,nearest:tile,topk:group",
+static const char *const rungs[] = {"spread:group,nearest:tile,gram:tile,topk:group",
                                     "spread:wide,nearest:wide,topk:single",
-                                    "spread:group,nearest:wide,topk:single", "spread:wide,nearest:tile"};
+                                    "spread:group,nearest:wide,gram:tile,topk:single",
+                                    "spread:wide,nearest:tile"};
 
 /* The device's choice; in a simulator, where work-groups take minutes, only the tests of rungs have them. */
 static void force_usual(void) {
@@ -451,13 +458,33 @@ START_TEST(test_rounds) {
 }
 END_TEST
 
-/* More than eight rounds, more rows than a work-group has at once, and heads with fewer. */
+/* More than eight rounds, more candidates than there is room for, and heads with fewer; of so many, some are
+ * so much alike that rounding would decide: whole numbers. */
 START_TEST(test_many_seeds) {
     suite_force(rungs[_i]);
-    cache c = begin_of(1400, 8, VLCACHE_DTYPE_F16, "spread:0.5", 0.02, true, _i % 2 ? GRID : RANDOM);
-    for (int g = 0; g < HEADS; g++) c.own[g].centroids = (const int[]){1100, 1025, 1026, 300}[g];
+    cache c = begin_of(2400, 8, VLCACHE_DTYPE_F16, "spread:0.5", 0.02, true, GRID);
+    for (int g = 0; g < HEADS; g++) c.own[g].centroids = (const int[]){2100, 2049, 2050, 1026}[g];
     compress(&c, LAYERS);
     check_spread(&c);
+    release(&c);
+    force_usual();
+}
+END_TEST
+
+/* Heads with fewer rows than a round would look among, one of them alone, and more centroids than rows. */
+START_TEST(test_few_candidates) {
+    static const int rows[HEADS] = {1, 2, 3, 5}, centroids[HEADS] = {40, 2, 5, 1};
+    suite_force(rungs[_i]);
+    cache c = begin(16, VLCACHE_DTYPE_F32, "spread:0.5", 0.2, true, RANDOM);
+    for (int g = 0, at = 0; g < HEADS; at += c.own[g++].kept) {
+        c.own[g].kept = c.tokens - rows[g];
+        c.own[g].centroids = centroids[g];
+        c.own[g].first = at;
+        ref_topk(c.scores + g * c.tokens, c.tokens, c.own[g].kept, c.own[g].recent, 0, c.positions + at);
+    }
+    compress(&c, LAYERS);
+    check_spread(&c);
+    check_heads(&c, 1e-6);
     release(&c);
     force_usual();
 }
@@ -466,12 +493,18 @@ END_TEST
 /* Matrix units, where there are any: keys of 16 bits, rounds of a few seeds and of more than go together. */
 START_TEST(test_matrix_units) {
     static const enum kind kinds[] = {RANDOM, GRID, FEW};
+    static const char *const units[] = {"nearest:mma,gram:mma,spread:group",
+                                        "nearest:tile,gram:mma,spread:group",
+                                        "nearest:mma,gram:tile,spread:group", "nearest:mma,spread:wide",
+                                        "nearest:wgmma,gram:mma,spread:group"};
     vlcache_dtype dtype = _i % 2 ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
-    if (!suite_device()->caps.mma) return;
-    suite_force("nearest:mma");
+    if (!suite_device()->caps.mma || (_i / 8 == 4 && !suite_device()->caps.wgmma)) return;
+    suite_force(units[_i / 8]);
     for (int kind = 0; kind < 3; kind++) {
-        cache c = begin_of(_i < 2 ? LONG : 900, 64, dtype, "spread:0.5", 0.05, true, kinds[kind]);
-        for (int g = 0; g < HEADS && _i > 1; g++) c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
+        cache c = begin_of(_i % 4 < 2 ? LONG : 900, _i % 8 < 4 ? 64 : 128, dtype, "spread:0.5", 0.05, true,
+                           kinds[kind]);
+        for (int g = 0; g < HEADS && _i % 4 > 1; g++)
+            c.own[g].centroids = (const int[]){70, 333, 600, 260}[g];
         compress(&c, LAYERS);
         check_heads(&c, 1.0 / 256);
         check_spread(&c);
@@ -562,10 +595,12 @@ START_TEST(test_at_once) {
     h.shape = (vlci_compress_shape){32, 8, 8, 64, VLCACHE_DTYPE_BF16, 0};
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels),
                      32);    /* of 240,000 bytes a head and 2.56 MB of cache */
-    own[7].centroids = 1000; /* 560,000 */
+    own[7].centroids = 1000; /* 1,549,000 */
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 8);
+    kernels.spread.group = 1; /* 626,000 */
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16);
     h.tokens = 1000;
-    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 344,000: of 64 MiB */
+    ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 410,000: of 64 MiB */
     h.layers = 5;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 5);
     h.shape.head_dim = 8;
@@ -632,8 +667,7 @@ START_TEST(test_refused) {
     cache c = begin(16, VLCACHE_DTYPE_F32, "kmeans:0.5:0", 0.2, false, RANDOM);
     vlci_summary_room room = {0};
     vlci_heads h = heads_of(&c, 0, LAYERS, c.p->slots);
-    ck_fails(vlci_summary(&h, &c.kernels, &c.recipe, NULL, NULL, 0, NULL, &room), VLCACHE_E_INTERNAL,
-             "room for biases");
+    ck_fails(vlci_summary_write(&h, &c.kernels, NULL, &room), VLCACHE_E_INTERNAL, "room for biases");
     vlci_compress_shape shape = {1, 1, 1, 12, VLCACHE_DTYPE_F32, 0};
     ck_fails(vlci_summary_open(suite_device(), &shape, &c.recipe, &c.kernels), VLCACHE_E_UNSUPPORTED,
              "head_dim 12");
@@ -643,7 +677,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("summary");
-    TCase *all = tcase_create("summary");
+    TCase *all = tcase_create("summary"), *units = tcase_create("units");
     if (suite_reduced()) setenv("VLCACHE_VARIANT", rungs[1], 1);
     tcase_add_test(all, test_seeds);
     tcase_add_test(all, test_nearest);
@@ -651,7 +685,8 @@ int main(void) {
     tcase_add_loop_test(all, test_spread, 0, suite_reduced() ? 2 : 4);
     tcase_add_loop_test(all, test_rounds, 0, suite_reduced() ? 1 : 4);
     tcase_add_loop_test(all, test_many_seeds, 0, suite_reduced() ? 0 : 4);
-    tcase_add_loop_test(all, test_matrix_units, 0, 4);
+    tcase_add_loop_test(units, test_matrix_units, 0, 40);
+    tcase_add_loop_test(all, test_few_candidates, 0, suite_reduced() ? 1 : 4);
     tcase_add_test(all, test_few_rows);
     tcase_add_loop_test(all, test_budgets, 0, 2);
     tcase_add_loop_test(all, test_uneven, suite_reduced() ? 3 : 0, 4);
@@ -660,6 +695,8 @@ int main(void) {
     tcase_add_loop_test(all, test_equal_rows, 0, suite_reduced() ? 1 : 6);
     tcase_add_test(all, test_refused);
     suite_balance(all);
+    suite_balance(units);
     suite_add_tcase(suite, all);
+    suite_add_tcase(suite, units);
     return suite_run(suite);
 }

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance. */
-enum { BUSY = 2, SHARE = 128 };
+/* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance;
+ * BASIS_ITEMS: the most work-items of a work-group that finds a basis. */
+enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024 };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -50,40 +51,58 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
     return vlci_kernel_get(device, "code.cl", name, options, out);
 }
 
+/* A basis is as many steps as it has columns, one after another: more work-items make each of them shorter.
+ */
+static vlcache_status get_basis(vlcache_device *device, const vlci_compress_shape *s, bool local,
+                                size_t group, size_t *taken, const vlci_kernel **out) {
+    vlcache_status status = get(device, s, group, local, "code_basis", out);
+    while (!status && group > VLCI_CODE_ITEMS && (*out)->max_group < group) {
+        group /= 2;
+        status = get(device, s, group, local, "code_basis", out);
+    }
+    *taken = group;
+    return status;
+}
+
 /* All kernels with work-groups of so many work-items. `*fits`: whether they take them. */
 static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k,
                               bool *fits) {
     const struct {
         const char *name;
         const vlci_kernel **kernel;
-    } all[] = {{"code_mean", &k->mean},         {"code_covariance", &k->covariance},
-               {"code_basis", &k->basis},       {"code_project", &k->project},
-               {"code_step", &k->step},         {"code_queries", &k->queries},
-               {"code_attended", &k->attended}, {"code_covariance_sum", &k->sum},
-               {"code_round", &k->round},       {"code_pack", &k->pack},
-               {"code_text", &k->text},         {"code_narrow", &k->narrow},
-               {"code_unpack", &k->unpack},     {"code_phases", &k->phases},
-               {"code_heard", &k->heard},       {"code_behind", &k->behind}};
-    enum { GROUPED = 7 }; /* the first of them */
+    } all[] = {{"code_mean", &k->mean},          {"code_covariance", &k->covariance},
+               {"code_project", &k->project},    {"code_step", &k->step},
+               {"code_queries", &k->queries},    {"code_attended", &k->attended},
+               {"code_covariance_sum", &k->sum}, {"code_round", &k->round},
+               {"code_pack", &k->pack},          {"code_text", &k->text},
+               {"code_narrow", &k->narrow},      {"code_unpack", &k->unpack},
+               {"code_phases", &k->phases},      {"code_heard", &k->heard},
+               {"code_behind", &k->behind}};
+    enum { GROUPED = 6 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
         status = get(device, s, k->group, false, all[i].name, all[i].kernel);
         if (!status && i < GROUPED && (*all[i].kernel)->max_group < k->group) *fits = false;
     }
+    if (status || !*fits) return status;
+    size_t group = k->group;
+    while (group > 1 && group < BASIS_ITEMS && 2 * group <= device->caps.max_group) group *= 2;
+    status = get_basis(device, s, false, group, &k->basis_group, &k->basis);
+    if (!status && k->basis->max_group < k->basis_group) *fits = false;
     return status;
 }
 
-/* The other kernel of a basis; what local memory its own arrays leave. */
+/* The other kernel of a basis, of as many work-items; what local memory its own arrays leave. */
 static vlcache_status get_local(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k) {
-    size_t dim = (size_t)s->head_dim, own = 2 * dim + (dim > k->group ? dim : k->group);
+    size_t dim = (size_t)s->head_dim, own = 2 * dim + (dim > k->basis_group ? dim : k->basis_group), group;
     k->basis_local = NULL;
     k->local_bytes = 0;
     if (k->group == 1 || device->caps.local_bytes <= own * sizeof(cl_float)) return VLCACHE_OK;
-    vlcache_status status = get(device, s, k->group, true, "code_basis", &k->basis_local);
+    vlcache_status status = get_basis(device, s, true, k->basis_group, &group, &k->basis_local);
     if (status) return status;
     k->local_bytes = device->caps.local_bytes - own * sizeof(cl_float);
-    if (k->basis_local->max_group < k->group) k->basis_local = NULL;
+    if (group < k->basis_group) k->basis_local = NULL;
     return VLCACHE_OK;
 }
 
@@ -142,13 +161,22 @@ static size_t bases_at(const vlci_heads *h, const vlci_code_measured *m) {
     return m->one_layer ? 0 : first_matrix(h);
 }
 
+/* Rows of which one is taken into means and covariances. */
+static int stride_of(const vlci_code_rows *rows) {
+    return (int)ceil_div((size_t)rows->n, VLCI_CODE_SAMPLE);
+}
+
+static size_t taken(const vlci_code_rows *rows) {
+    return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
+}
+
 /* How the covariances of some layers are cut: tiles of each, shares of the rows. */
 typedef struct cut {
     size_t tiles, shares, share;
 } cut;
 
 static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows) {
-    size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = (size_t)rows->n;
+    size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = taken(rows);
     cut c = {.tiles = k->group == 1 ? 1 : side * (side + 1) / 2};
     size_t wanted = ceil_div(BUSY * (size_t)h->device->caps.info.compute_units, c.tiles * n_matrices(h));
     size_t most = ceil_div(n, SHARE), shares = wanted < most ? wanted : most;
@@ -217,14 +245,14 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
     vlcache_status status =
         VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, 1, 1, k->group, 1, 1), SOURCE_OF(h, rows),
-                    VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+                    VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
     if (!status)
         status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
-                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)),
-                             VLCI_I32(c->share), VLCI_MEM(room->parts));
+                             SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
+                             VLCI_U32(first_matrix(h)), VLCI_I32(c->share), VLCI_MEM(room->parts));
     return status ? status
                   : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8, dim, n),
-                                VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(rows->n),
+                                VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(taken(rows)),
                                 VLCI_MEM(room->covariance));
 }
 
@@ -258,7 +286,7 @@ static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h
     const vlci_kernel *basis = basis_of(k, h, measured->columns);
     size_t bytes = (size_t)measured->columns * (size_t)h->shape.head_dim * sizeof(cl_float);
     const vlci_arg q = basis == k->basis ? VLCI_MEM(room->q) : VLCI_LOCAL(bytes);
-    return VLCI_LAUNCH(h->device, basis, VLCI_GRID(n_matrices(h), 1, 1, k->group, 1, 1),
+    return VLCI_LAUNCH(h->device, basis, VLCI_GRID(n_matrices(h), 1, 1, k->basis_group, 1, 1),
                        VLCI_MEM(room->covariance), q, VLCI_MEM(room->next), VLCI_I32(measured->columns),
                        VLCI_MEM(measured->basis), VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
                        VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
@@ -317,7 +345,9 @@ vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, 
     if (status || !most) return status;
     status = make_code_room(h, rows, most, room);
     if (!status)
-        status = VLCI_LAUNCH(h->device, k->project, VLCI_GRID(wide / VLCI_CODE_ROWS, n, 1, k->group, 1, 1),
+        status = VLCI_LAUNCH(h->device, k->project,
+                             VLCI_GRID(ceil_div(wide, k->group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED),
+                                       n, 1, k->group, 1, 1),
                              SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
                              VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                              VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),

@@ -27,6 +27,7 @@ typedef struct vlci_code_kernels {
     const vlci_kernel *phases, *queries, *attended;
     const vlci_kernel *heard, *behind;
     size_t group;       /**< work-items of a work-group */
+    size_t basis_group; /**< of one that finds a basis */
     size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
 

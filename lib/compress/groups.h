@@ -20,8 +20,10 @@ typedef struct vlci_groups {
     cl_mem means;   /**< f32 [heads][means_stride], transposed: cl/kmeans.cl */
     cl_mem far;     /**< f32 [heads][tokens]: weighted distance to the nearest */
     cl_mem weights; /**< f32 [heads][tokens]; NULL: 1 */
-    cl_mem laid;    /**< f32 [heads][laid_stride], rows side by side; NULL: the rung of nearest reads pages */
-    size_t heads, centroids; /**< that there is room for; centroids of a head */
+    cl_mem seeds;   /**< vlci_seed [heads][centroids]; NULL: means do not begin as rows */
+    cl_mem laid;    /**< f32 [heads][laid_stride]: rows side by side, or their norms, as nearest wants it; or
+                       NULL */
+    size_t heads, tokens, centroids; /**< that there is room for; centroids of a head */
     size_t means_stride, laid_stride;
 } vlci_groups;
 

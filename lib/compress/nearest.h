@@ -12,7 +12,9 @@ extern const vlci_ladder vlci_nearest_ladder;
 typedef struct vlci_nearest_kernels {
     const vlci_kernel *nearest;
     const vlci_kernel *seeds; /**< the mma rung's, for seeds, which are rows; NULL: another rung */
-    const vlci_kernel *lay;   /**< the wide rung's: rows side by side, once; NULL: another rung */
+    const vlci_kernel
+        *many;              /**< the wgmma rung's, for rounds of many seeds, beside the mma rung's; or NULL */
+    const vlci_kernel *lay; /**< the wide rung's: rows side by side, once; NULL: another rung */
 } vlci_nearest_kernels;
 
 /** Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */

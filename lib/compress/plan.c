@@ -9,9 +9,11 @@
 
 #include "core/alloc.h"
 
-/* AT_ONCE: rows of all kv heads that are compressed between two tokens. With centroids an H100 takes about 4
- * ms for them, whatever their number of layers, where a token of a 7B model takes 6. */
-enum { AT_ONCE = 3 << 17 };
+/* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens: more than
+ * that only to the end of a step of the search. An H100 takes about 3 ms for them, and 7 for a token of a 7B
+ * model.
+ */
+static const double AT_ONCE = 3ull << 31;
 
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
@@ -148,16 +150,16 @@ static void share_layers(vlci_compress *p, int layers) {
     for (int l = 0; l < layers; l++) vlci_budget_even(&p->layer[l], heads, p->now.own + l * heads);
 }
 
-/* Bits of coded rows are shared over all layers, which are coded with them; rows in few bits a number are one
- * object. */
-static int layers_at_once(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
-    int64_t rows = (int64_t)s->kv_heads * tokens, layers = rows < AT_ONCE ? AT_ONCE / rows : 1;
-    return r->coded || r->quantised || layers > s->layers ? s->layers : (int)layers;
+/* Whether compressing takes long: centroids are searched for. */
+static bool sums_up(const vlci_recipe *r) {
+    return r->compresses && r->centroids > 0.0 && !r->coded && !r->quantised;
 }
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
-    int at_once = layers_at_once(s, r, tokens > 0 ? tokens : 1);
-    return (s->layers + at_once - 1) / at_once;
+    double rows = (double)s->layers * s->kv_heads * tokens;
+    if (!sums_up(r)) return 1;
+    double calls = ceil(vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE);
+    return calls > 1 ? (int)calls : 1;
 }
 
 static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
@@ -193,7 +195,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     p->tokens = prompt->tokens;
     p->tau = vlci_rows_tau(vlci_rows_looking(prompt), prompt->text, &p->fallback);
     p->n_grids = (int)n_grids;
-    p->at_once = layers_at_once(shape_of(p), &p->recipe, p->tokens);
+    p->at_once = AT_ONCE;
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_aside(p, prompt->kv_layers);
@@ -246,7 +248,7 @@ void vlci_compress_destroy(vlci_compress **plan) {
     vlci_memory_release(device_of(p), &p->grids);
     vlci_memory_release(device_of(p), &p->spared);
     vlci_pooled_release(device_of(p), &p->pooled);
-    vlci_summary_release(device_of(p), &p->room);
+    vlci_summary_give_back(device_of(p), &p->room, p->kernels->spare);
     vlci_scores_release(&p->seen);
     vlci_coding_destroy(&p->coding);
     vlci_quantising_destroy(&p->quantising);
@@ -415,14 +417,14 @@ static vlcache_status squeeze(vlci_compress *p, vlci_heads *h, vlci_kv *kv) {
     return vlci_compact_within(h, &p->kernels->compact, &stay, kv);
 }
 
-/* Into other pages, with centroids. */
-static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem score, size_t at) {
+/* Into other pages, with centroids where they have been searched for. */
+static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv) {
     const vlci_compress_kernels *k = p->kernels;
     const vlci_stay stay = stay_of(p);
     vlci_kv_next next;
     vlcache_status status = vlci_compact_into(h, &k->compact, &stay, kv_layer(p, h->layer), p->to, kv, &next);
     if (status) return status;
-    status = vlci_summary(h, &k->summary, &p->recipe, p->now.positions, score, at, p->to, &p->room);
+    if (p->recipe.centroids > 0.0) status = vlci_summary_write(h, &k->summary, p->to, &p->room);
     if (status)
         vlci_kv_next_release(kv, &next);
     else
@@ -430,12 +432,37 @@ static vlcache_status move(vlci_compress *p, vlci_heads *h, vlci_kv *kv, cl_mem 
     return status;
 }
 
-/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes. */
+/* The search for centroids of `layers` layers begins. */
+static vlcache_status begin_sum(vlci_compress *p, vlci_heads *h) {
+    cl_mem score = NULL;
+    size_t at = 0;
+    vlcache_status status = choose(p, h, &score, &at);
+    if (!status)
+        status =
+            vlci_summary_begin(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, &p->room);
+    if (!status) p->summing = h->layers;
+    return status;
+}
+
+/* It goes on, as far as `*allowance` does; these layers shrink once it is over. What fails begins anew. */
+static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layers, double *allowance) {
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads h = heads_of(p, kv, layer, layers);
+    if (!status && !p->summing) status = begin_sum(p, &h);
+    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, allowance);
+    if (!status && p->room.step < p->room.steps) return VLCACHE_OK;
+    if (!status) status = move(p, &h, kv);
+    p->summing = 0;
+    return status;
+}
+
+/* What is stored in few bits becomes the cache's, and scratch, a share of the cache, goes where it came from.
+ */
 static vlcache_status hand_over(vlci_compress *p, vlci_kv *kv) {
     vlcache_status status = VLCACHE_OK;
     if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
     if (p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
-    vlci_summary_release(device_of(p), &p->room);
+    vlci_summary_give_back(device_of(p), &p->room, p->kernels->spare);
     p->applied = !status;
     return status;
 }
@@ -462,23 +489,45 @@ static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
     return status ? status : hand_over(p, kv);
 }
 
+/* Layers of these that shrink together. */
+static int turn_of(const vlci_compress *p, const vlci_heads *h) {
+    if (p->coding || p->kv_layers) return 1;
+    return p->recipe.centroids > 0.0 ? vlci_summary_layers(h, &p->kernels->summary) : h->layers;
+}
+
 /* Layers whose budgets are known shrink. */
 static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     bool in_place =
         !p->kv_layers && p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
-    int at_once = p->coding || p->kv_layers   ? 1
-                  : p->recipe.centroids > 0.0 ? vlci_summary_layers(&h, &p->kernels->summary)
-                                              : layers;
+    int at_once = turn_of(p, &h);
+    double whole = INFINITY;
     for (int l = layer; l < layer + layers && !status; l += at_once) {
         int n = layer + layers - l < at_once ? layer + layers - l : at_once;
         cl_mem score = NULL;
         size_t at = 0;
         h = heads_of(p, kv, l, n);
         if (p->coding && !p->coding->held) status = vlci_coding_write(p->coding, &h);
-        if (!status) status = choose(p, &h, &score, &at);
-        if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv, score, at);
+        if (!status && p->recipe.centroids > 0.0)
+            status = sum_up(p, kv, l, n, &whole);
+        else {
+            if (!status) status = choose(p, &h, &score, &at);
+            if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv);
+        }
+    }
+    return status;
+}
+
+/* The same of those whose centroids are searched for, as far as it may take. */
+static vlcache_status shrink_some(vlci_compress *p, vlci_kv *kv, double allowance) {
+    int all = shape_of(p)->layers;
+    vlcache_status status = VLCACHE_OK;
+    while (p->read < all && allowance > 0 && !status) {
+        vlci_heads h = heads_of(p, kv, 0, all);
+        int turn = turn_of(p, &h), n = p->summing ? p->summing : all - p->read < turn ? all - p->read : turn;
+        status = sum_up(p, kv, p->read, n, &allowance);
+        if (!status && !p->summing) p->read += n;
     }
     return status;
 }
@@ -552,29 +601,32 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv) {
     return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
 }
 
-/* The next `layers` layers, in which the whole prompt is still there. */
-static vlcache_status go(vlci_compress *p, vlci_kv *kv, int layers) {
+/* Layers in which the whole prompt is still there. */
+static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
     vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held) return narrow(p, kv);
-    vlcache_status status = p->read ? VLCACHE_OK : prepare(p, kv);
+    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv);
     if (status) return status;
-    if (layers > all - p->read) layers = all - p->read;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
-    status = shrink(p, kv, p->read, layers);
-    if (status) return status;
-    p->read += layers;
-    if (p->read < all) return VLCACHE_OK;
+    if (sums_up(&p->recipe)) {
+        status = shrink_some(p, kv, some ? p->at_once : INFINITY);
+        if (status || p->read < all) return status;
+    } else {
+        status = shrink(p, kv, p->read, all - p->read);
+        if (status) return status;
+        p->read = all;
+    }
     if (vlci_quantise_wanted(&p->recipe)) status = store(p, kv, 0, all);
     return status ? status : hand_over(p, kv);
 }
 
 vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
-    return go(p, kv, shape_of(p)->layers);
+    return go(p, kv, false);
 }
 
 vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
-    return go(p, kv, p->at_once);
+    return go(p, kv, true);
 }
 
 /* ---- what it came to ----------------------------------------------------------------------------------- */

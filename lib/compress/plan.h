@@ -56,6 +56,7 @@ typedef struct vlci_compress_kernels {
     vlci_summary_kernels summary;
     vlci_coding_kernels coding;
     vlci_quantise_kernels quantise;
+    vlci_summary_room *spare; /**< the engine's, between two prompts; NULL: no scratch stays */
 } vlci_compress_kernels;
 
 /** Adds what a recipe needs to kernels that are zero or were opened for others, for the same device and
@@ -87,7 +88,8 @@ typedef struct vlci_compress {
     int read;                      /**< layers that are compressed; by layer, those that are read */
     int decoded;                   /**< tokens that were observed since the prompt */
     int behind;                    /**< rows behind the prompt's, in layers that are being compressed */
-    int at_once;                   /**< layers that vlci_compress_some() does */
+    double at_once;                /**< products of rows and centroids of a vlci_compress_some() */
+    int summing;                   /**< layers whose centroids are being searched for; 0: none */
     bool applied;                  /**< the cache is compressed */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;
@@ -132,10 +134,11 @@ vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
  * Blocks where budgets depend on counts. */
 vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
 
-/** The same of as many layers as one step of decode can wait for; those of short prompts are done at once. */
+/** The same as far as one step of decode can wait for it: a search for centroids goes on where it was, in the
+ * rows that are still all there; all else, and short prompts, are done at once. */
 vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
 
-/** Calls of vlci_compress_some() that a prompt of so many tokens takes. */
+/** Calls of vlci_compress_some() that a prompt of so many tokens takes, at most where budgets are even. */
 int vlci_compress_calls(const vlci_compress_shape *shape, const vlci_recipe *recipe, int tokens);
 
 /** Kept positions (from the prompt's first token) of a head of a compressed cache, ascending, those of coded

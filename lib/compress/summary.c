@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, CACHE_SHARE = 6 };
+enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, CACHE_SHARE = 6 };
+enum { DEVICE_SHARE = 128 /* of its memory, that scratch may hold between two prompts */ };
+enum { PASS = 64, LAST = 8 /* passes of all that comes but once, before and behind rounds */ };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -23,8 +25,8 @@ static const size_t scratch_bytes =
 static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, const vlci_summary_kernels *k,
                           const char *name, const vlci_kernel **kernel) {
     char options[128];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DMEMBERS_GROUP=%zu",
-             (int)s->kv_dtype, s->head_dim, k->part, k->group);
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DMEMBERS_GROUP=%zu -DRUN=%d",
+             (int)s->kv_dtype, s->head_dim, k->part, k->group, k->run);
     return vlci_kernel_get(device, "kmeans.cl", name, options, kernel);
 }
 
@@ -44,7 +46,7 @@ static vlcache_status get_members(vlcache_device *device, const vlci_compress_sh
 }
 
 /* Dimensions of a centroid that a work-item adds up: on a processor all, so that its members are found once.
- */
+ * Evicted rows that one lists: there many, so that they are looked for once. */
 vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_shape *s, const vlci_recipe *r,
                                  vlci_summary_kernels *k) {
     if (r->centroids == 0.0) return VLCACHE_OK;
@@ -52,6 +54,7 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "compress: summary: head_dim %d: takes multiples of %d",
                          s->head_dim, CHUNK);
     k->part = device->caps.wide_vectors ? s->head_dim : CHUNK;
+    k->run = device->caps.wide_vectors ? RUN : 1;
     vlcache_status status = get_members(device, s, k);
     if (!status) status = get(device, s, k, "kmeans_evicted", &k->evicted);
     if (!status) status = get(device, s, k, "kmeans_means", &k->means);
@@ -61,13 +64,6 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
 }
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
-
-static int most_kept(const vlci_heads *h) {
-    int most = 0;
-    for (int i = 0; i < vlci_heads_n(h); i++)
-        if (h->own[vlci_heads_first(h) + i].kept > most) most = h->own[vlci_heads_first(h) + i].kept;
-    return most;
-}
 
 /* Means of one head, in floats. */
 static size_t means_stride(const vlci_heads *h, size_t centroids) {
@@ -94,11 +90,34 @@ int vlci_summary_layers(const vlci_heads *h, const vlci_summary_kernels *k) {
 
 void vlci_summary_release(vlcache_device *device, vlci_summary_room *room) {
     vlci_groups *g = &room->groups;
-    cl_mem *memory[] = {&g->evicted, &g->labels,  &g->order, &g->starts,
-                        &g->means,   &g->weights, &g->far,   &g->laid};
+    cl_mem *memory[] = {&g->evicted, &g->labels, &g->order, &g->starts, &g->means,
+                        &g->weights, &g->far,    &g->seeds, &g->laid};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     vlci_spread_release(device, &room->spread);
     *room = (vlci_summary_room){0};
+}
+
+/* Bytes of it, about. */
+static uint64_t room_bytes(const vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    return g->heads * (6 * g->tokens + g->means_stride + g->laid_stride) * sizeof(cl_float) +
+           room->spread.heads * room->spread.most * room->spread.most * sizeof(cl_float);
+}
+
+void vlci_summary_lend(vlci_summary_room *spare, vlci_summary_room *room) {
+    if (!spare || room->groups.heads) return;
+    *room = *spare;
+    *spare = (vlci_summary_room){0};
+}
+
+void vlci_summary_give_back(vlcache_device *device, vlci_summary_room *room, vlci_summary_room *spare) {
+    bool keep = spare && !spare->groups.heads && room->groups.heads &&
+                room_bytes(room) <= device->caps.info.global_memory / DEVICE_SHARE;
+    if (keep) *spare = *room;
+    if (keep)
+        *room = (vlci_summary_room){0};
+    else
+        vlci_summary_release(device, room);
 }
 
 static vlcache_status make_lists(const vlci_heads *h, const vlci_recipe *r, vlci_groups *g) {
@@ -113,11 +132,18 @@ static vlcache_status make_lists(const vlci_heads *h, const vlci_recipe *r, vlci
     return status;
 }
 
+/* Whether what there is will do: it may have been another prompt's, of another recipe. */
+static bool fits(const vlci_heads *h, const vlci_recipe *r, const vlci_groups *g) {
+    if ((size_t)vlci_heads_n(h) > g->heads || (size_t)h->tokens > g->tokens) return false;
+    if ((r->spread && !g->seeds) || (r->iterations && !g->far)) return false;
+    return (size_t)vlci_groups_centroids(h) <= g->centroids;
+}
+
 static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
                                 vlci_summary_room *room) {
     size_t heads = (size_t)vlci_heads_n(h), centroids = (size_t)vlci_groups_centroids(h);
     vlci_groups *g = &room->groups;
-    if (heads <= g->heads && centroids <= g->centroids) return VLCACHE_OK;
+    if (fits(h, r, g)) return VLCACHE_OK;
     vlci_summary_release(h->device, room);
     g->means_stride = means_stride(h, centroids);
     g->laid_stride = vlci_nearest_laid(h, &k->nearest);
@@ -127,12 +153,16 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
     if (!status)
         status = vlci_memory_create(h->device, heads * (centroids + 1) * sizeof(cl_int),
                                     "compression: members", &g->starts);
+    if (!status && r->spread)
+        status = vlci_memory_create(h->device, heads * centroids * sizeof(vlci_seed), "compression: seeds",
+                                    &g->seeds);
     if (!status) status = vlci_memory_create(h->device, means, "compression: centroids", &g->means);
     if (!status) status = vlci_fill(h->device, g->means, 0, means, 0);
     if (!status && laid)
-        status = vlci_memory_create(h->device, laid, "compression: rows side by side", &g->laid);
+        status = vlci_memory_create(h->device, laid, "compression: rows as they are read", &g->laid);
     if (status) return status;
     g->heads = heads;
+    g->tokens = (size_t)h->tokens;
     g->centroids = centroids;
     return VLCACHE_OK;
 }
@@ -141,8 +171,8 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels 
 
 static vlcache_status list_evicted(const vlci_heads *h, const vlci_summary_kernels *k, cl_mem positions,
                                    const vlci_groups *g) {
-    size_t gaps = (size_t)most_kept(h) + 1;
-    return VLCI_LAUNCH(h->device, k->evicted, vlci_grid_over(k->evicted, gaps, (size_t)vlci_heads_n(h), 1),
+    size_t runs = ((size_t)vlci_groups_evicted(h) + (size_t)k->run - 1) / (size_t)k->run;
+    return VLCI_LAUNCH(h->device, k->evicted, vlci_grid_over(k->evicted, runs, (size_t)vlci_heads_n(h), 1),
                        VLCI_MEM(positions), VLCI_KEEP_OF(h), VLCI_I32(h->tokens), VLCI_MEM(g->evicted),
                        VLCI_MEM(g->labels));
 }
@@ -172,20 +202,65 @@ static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels
     return VLCI_LAUNCH(h->device, k->means, centroid_grid(h, k, k->means), MEMBERS_OF(h, g));
 }
 
-vlcache_status vlci_summary(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
-                            cl_mem positions, cl_mem score, size_t at, cl_mem to, vlci_summary_room *room) {
+vlcache_status vlci_summary_begin(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
+                                  cl_mem positions, cl_mem score, size_t at, vlci_summary_room *room) {
+    room->step = room->steps = 0;
     if (!vlci_groups_centroids(h)) return VLCACHE_OK;
-    if (!h->kv.bias) return vlci_fail(VLCACHE_E_INTERNAL, "compress: centroids need room for biases");
     const vlci_groups *g = &room->groups;
     vlcache_status status = make_room(h, k, r, room);
     if (!status) status = list_evicted(h, k, positions, g);
     if (!status && g->far) status = vlci_nearest_begin(h, &k->nearest, g);
-    if (!status && r->spread) status = vlci_spread(h, &k->spread, &k->nearest, score, at, g, &room->spread);
-    if (!status) status = find_means(h, k, g);
-    for (int i = 0; i < r->iterations && !status; i++) {
-        status = vlci_nearest(h, &k->nearest, g, VLCI_SPREAD_ALL, false);
-        if (!status) status = find_means(h, k, g);
+    if (!status && r->spread)
+        status = vlci_spread_begin(h, &k->spread, &k->nearest, score, at, g, &room->spread);
+    room->rounds = r->spread ? vlci_spread_rounds(h) : 0;
+    room->steps = room->rounds + 1 + r->iterations;
+    return status;
+}
+
+/* A round of seeds; the means of the seeds' members; means of the members nearest to the means before. */
+static vlcache_status step(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    int at = room->step++;
+    if (at < room->rounds) return vlci_spread_round(h, &k->spread, &k->nearest, at, g, &room->spread);
+    vlcache_status status = VLCACHE_OK;
+    if (at > room->rounds) status = vlci_nearest(h, &k->nearest, g, VLCI_SPREAD_ALL, false);
+    return status ? status : find_means(h, k, g);
+}
+
+/* Products of a row and a centroid that the step takes, and PASS for each time it passes over the rows. */
+static double worth(const vlci_heads *h, const vlci_summary_room *room) {
+    double centroids = 0.0;
+    int at = room->step;
+    for (int i = 0; i < vlci_heads_n(h); i++) {
+        int c = h->own[vlci_heads_first(h) + i].centroids;
+        if (at < room->rounds)
+            centroids += VLCI_SPREAD_UNTIL(c, at) - VLCI_SPREAD_UNTIL(c, at - 1);
+        else if (at > room->rounds)
+            centroids += c;
     }
-    if (status) return status;
+    return (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+}
+
+double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
+    double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
+    double passes = rounds + LAST * (1 + r->iterations);
+    return rows * (passes * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
+}
+
+vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
+                               double *allowance) {
+    vlcache_status status = VLCACHE_OK;
+    while (room->step<room->steps && * allowance> 0 && !status) {
+        *allowance -= worth(h, room);
+        status = step(h, k, room);
+    }
+    return status;
+}
+
+vlcache_status vlci_summary_write(const vlci_heads *h, const vlci_summary_kernels *k, cl_mem to,
+                                  const vlci_summary_room *room) {
+    const vlci_groups *g = &room->groups;
+    if (!vlci_groups_centroids(h)) return VLCACHE_OK;
+    if (!h->kv.bias) return vlci_fail(VLCACHE_E_INTERNAL, "compress: centroids need room for biases");
     return VLCI_LAUNCH(h->device, k->write, centroid_grid(h, k, k->write), MEMBERS_OF(h, g), VLCI_MEM(to));
 }

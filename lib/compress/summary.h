@@ -13,6 +13,7 @@ typedef struct vlci_summary_kernels {
     vlci_spread_kernels spread;
     size_t group; /**< work-items that members is built for */
     int part;     /**< dimensions of a centroid that a work-item adds up */
+    int run;      /**< evicted rows that one lists */
 } vlci_summary_kernels;
 
 /** Builds what a recipe needs. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_UNSUPPORTED
@@ -20,10 +21,11 @@ typedef struct vlci_summary_kernels {
 vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_shape *shape,
                                  const vlci_recipe *recipe, vlci_summary_kernels *kernels);
 
-/** Scratch, made when it is first needed; of as many heads as are summed up at once. */
+/** Scratch, made when it is first needed, of as many heads as are summed up at once; and how far they are. */
 typedef struct vlci_summary_room {
     vlci_groups groups;
     vlci_spread_room spread;
+    int step, steps, rounds; /**< steps: rounds of seeds, then means */
 } vlci_summary_room;
 
 /** Layers that can be summed up at once with a moderate amount of scratch: all, or the same number in each of
@@ -31,13 +33,34 @@ typedef struct vlci_summary_room {
 int vlci_summary_layers(const vlci_heads *heads, const vlci_summary_kernels *kernels);
 
 /**
- * Enqueues the centroids of some heads and their biases, behind the kept rows of the heads `to`. positions:
- * what they keep; score: what those were chosen by, f32 [heads][tokens] from `at` on, or NULL. Does nothing
- * where no head has centroids. Errors: VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
+ * Summing up some heads: begin, go until room->step is room->steps, then write; what lies between two calls
+ * changes neither the heads' rows nor what they keep. positions: what they keep; score: what those were
+ * chosen by, f32 [heads][tokens] from `at` on, or NULL: begin reads them. Where no head has centroids nothing
+ * is done. Errors: VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY.
  */
-vlcache_status vlci_summary(const vlci_heads *heads, const vlci_summary_kernels *kernels,
-                            const vlci_recipe *recipe, cl_mem positions, cl_mem score, size_t at, cl_mem to,
-                            vlci_summary_room *room);
+vlcache_status vlci_summary_begin(const vlci_heads *heads, const vlci_summary_kernels *kernels,
+                                  const vlci_recipe *recipe, cl_mem positions, cl_mem score, size_t at,
+                                  vlci_summary_room *room);
+
+/** Enqueues steps as long as `*allowance` is above 0: each takes from it what it is worth, in products of a
+ * row and a centroid. */
+vlcache_status vlci_summary_go(const vlci_heads *heads, const vlci_summary_kernels *kernels,
+                               vlci_summary_room *room, double *allowance);
+
+/** What all steps of `rows` rows of heads are worth that have so many centroids each. */
+double vlci_summary_worth(const vlci_recipe *recipe, double rows, double centroids);
+
+/** Enqueues the centroids' rows and their biases, behind the kept rows of the heads `to`. */
+vlcache_status vlci_summary_write(const vlci_heads *heads, const vlci_summary_kernels *kernels, cl_mem to,
+                                  const vlci_summary_room *room);
+
+/**
+ * Scratch that stays between two prompts, if it is no more than a small share of the device's memory: making
+ * and releasing it takes longer than most of what happens in it. lend: `room` becomes what `spare` has, where
+ * it has nothing itself; give_back: the other way round, or it is released. spare: NULL: nothing stays.
+ */
+void vlci_summary_lend(vlci_summary_room *spare, vlci_summary_room *room);
+void vlci_summary_give_back(vlcache_device *device, vlci_summary_room *room, vlci_summary_room *spare);
 
 void vlci_summary_release(vlcache_device *device, vlci_summary_room *room);
 

@@ -9,9 +9,15 @@
 
 extern const vlci_ladder vlci_topk_ladder;
 
-typedef struct vlci_topk_kernels {
+enum { VLCI_TOPK_FEW = 1 << 13 /* tokens up to which a small work-group is the faster one */ };
+
+typedef struct vlci_topk_of {
     const vlci_kernel *topk;
     size_t group; /**< work-items that it is built for */
+} vlci_topk_of;
+
+typedef struct vlci_topk_kernels {
+    vlci_topk_of few, many; /**< tokens */
 } vlci_topk_kernels;
 
 /** Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */

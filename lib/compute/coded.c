@@ -1,46 +1,67 @@
 /*
- * coded.c - launches attention over coded rows: a few query rows at a time, their runs divided into shares,
- * and what comes of them added to the attention over the rows in pages.
+ * coded.c - launches attention over coded rows: a few query rows at a time, their runs (on matrix units:
+ * blocks of rows) divided into shares, and what comes of them added to the attention over the rows in pages.
  */
 #include "compute/coded.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", vlci_few_rungs, vlci_few_fits,
-                                       vlci_few_choose};
+static const char *const rungs[] = {"mma", "wide", "group", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, "mma") == 0 ? device->caps.mma : vlci_few_fits(device, rung);
+}
+
+static const char *choose(const vlcache_device *device) {
+    return device->caps.mma ? "mma" : vlci_few_choose(device);
+}
+
+const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_fits, choose};
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DWIDE=%d -DROWS=%d%s", k->few.shape.head_dim,
-             k->few.lanes, k->few.wide, rows, vlci_attention_cap(k->few.shape.cap, cap));
+    int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
+                     k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
+    if (k->mma)
+        return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, options,
+                                   &(vlci_ptx){.target = ""}, out);
+    snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
     return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
+}
+
+static const char *attend_name(const vlci_coded_kernels *k) {
+    return k->mma ? "attention_coded_mma" : k->few.wide ? "attention_coded_wide" : "attention_coded";
 }
 
 /* A kernel may take smaller work-groups than its device: "group" gives way to "wide" then. */
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out) {
+    const char *rung = NULL;
     vlcache_status status = vlci_few_open(device, &vlci_coded_ladder, shape, &out->few);
+    if (!status) status = vlci_rung(device, &vlci_coded_ladder, choose(device), &rung);
     if (status) return status;
-    if (!out->few.wide) {
-        status = get(out, "attention_coded", false, &out->attend);
-        if (!status && out->attend->max_group < VLCI_CODED_ITEMS) out->few.wide = true;
+    out->mma = strcmp(rung, "mma") == 0 && shape->head_dim <= VLCI_CODED_MMA_ITEMS;
+    status = get(out, attend_name(out), false, &out->attend);
+    if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
+        out->few.wide = true;
+        status = get(out, attend_name(out), false, &out->attend);
     }
-    if (!status && out->few.wide) status = get(out, "attention_coded_wide", false, &out->attend);
     if (!status) status = get(out, "attention_coded_score", false, &out->score);
-    if (!status && !out->few.wide && out->score->max_group < VLCI_CODED_ITEMS)
+    if (status || out->mma) return status;
+    if (!out->few.wide && out->score->max_group < VLCI_CODED_ITEMS)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "kernel attention_coded_score takes work-groups of %zu, not %d: "
                          "VLCACHE_VARIANT=attention_coded:wide does without",
                          out->score->max_group, VLCI_CODED_ITEMS);
-    return status ? status : get(out, "attention_coded_merge", false, &out->merge);
+    return get(out, "attention_coded_merge", false, &out->merge);
 }
 
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
-    vlcache_status status =
-        get(k, k->few.wide ? "attention_coded_wide" : "attention_coded", true, &k->attend_rows);
-    if (!status && !k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
+    vlcache_status status = get(k, attend_name(k), true, &k->attend_rows);
+    if (!status && !k->mma && !k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
         status = vlci_fail(VLCACHE_E_UNSUPPORTED,
                            "compress: storage: coded rows that are turned one by one: "
                            "work-groups of %zu are too small; use blk:16, or "
@@ -77,16 +98,64 @@ static vlcache_status merge(const vlci_codes *c, int layer, const vlci_attention
                        VLCI_MEM(c->mean), VLCI_MEM(c->basis), VLCI_MEM(c->factor), VLCI_I32(layer));
 }
 
+/* ---- on matrix units -------------------------------------------------------------------------------------
+ */
+
+enum { WARPS = VLCI_CODED_MMA_ITEMS / 32 };
+
+static int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
+
+static size_t blocks_of(const vlci_codes *c) {
+    return (size_t)ceil_div(c->rows, VLCI_CODE_ROWS);
+}
+
+/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that. Text is
+ * cut into half as many shares at most. */
+static vlcache_status attend_mma(const vlci_codes *c, int layer, const vlci_attention *a, vlci_few_cut *p) {
+    enum { TEXT = VLCI_CODED_MMA_ITEMS / 2 };
+    const vlci_coded_kernels *k = c->read;
+    const vlci_kernel *kernel = c->patterns ? k->attend_rows : k->attend;
+    int most = p->shares < VLCI_CODED_SHARES / 2 ? p->shares : VLCI_CODED_SHARES / 2;
+    int text_share = ceil_div(ceil_div(c->texts, TEXT), most) * TEXT;
+    int text_shares = c->texts ? ceil_div(c->texts, text_share) : 0;
+    return VLCI_LAUNCH(k->few.device, kernel,
+                       VLCI_GRID((size_t)(p->shares + text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
+                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch),
+                       VLCI_I32(p->share * WARPS), VLCI_I32(p->shares), VLCI_I32(text_share),
+                       VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
+}
+
+static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
+                                double weight, const vlci_coded_sight *sight) {
+    const vlci_coded_kernels *k = c->read;
+    vlci_few_cut p = vlci_few_divide(&k->few, row, 1, ceil_div((int)blocks_of(c), WARPS), 0);
+    int texts = ceil_div(c->texts, VLCI_CODED_MMA_ITEMS);
+    return VLCI_LAUNCH(
+        k->few.device, k->score,
+        VLCI_GRID((size_t)(p.shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
+        CODED_OF(c, layer, a, row, 1), VLCI_I32(p.share * WARPS), VLCI_I32(p.shares), VLCI_MEM(a->row_lse),
+        VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),
+        VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
+}
+
+/* ---- all codes of a sequence -----------------------------------------------------------------------------
+ */
+
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
                               int rows) {
     vlcache_status status = VLCACHE_OK;
     for (const vlci_codes *c = codes; c && !status; c = c->before) {
+        const vlci_few *few = &c->read->few;
+        bool mma = c->read->mma;
+        int units = mma ? ceil_div((int)blocks_of(c), WARPS) : c->runs;
         status = vlci_few_check_run("coded", layer, c->layers, a);
         for (int row = 0, n; row < rows && !status; row += n) {
-            vlci_few_cut p = vlci_few_divide(&c->read->few, first + row, rows - row, c->runs, c->texts > 0);
+            vlci_few_cut p = vlci_few_divide(few, first + row, rows - row, units, !mma && c->texts > 0);
             n = p.rows;
-            status = attend(c, layer, a, &p);
-            if (!status) status = merge(c, layer, a, &p);
+            status = mma ? attend_mma(c, layer, a, &p) : attend(c, layer, a, &p);
+            if (!status && !mma) status = merge(c, layer, a, &p);
         }
     }
     return status;
@@ -98,6 +167,7 @@ vlcache_status vlci_coded_score(const vlci_codes *c, int layer, const vlci_atten
     size_t pieces = (size_t)c->runs + (c->texts > 0), heads = (size_t)c->kv_heads;
     vlcache_status status = vlci_few_check_run("coded", layer, c->layers, a);
     if (status) return status;
+    if (k->mma) return score_mma(c, layer, a, row, weight, sight);
     return VLCI_LAUNCH(k->few.device, k->score,
                        VLCI_GRID(pieces, heads, 1, k->few.wide ? 1 : VLCI_CODED_ITEMS, 1, 1),
                        CODED_OF(c, layer, a, row, 1), VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions),

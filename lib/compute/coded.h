@@ -1,7 +1,9 @@
 /**
  * coded.h (internal) - attention over coded rows, behind that over the rows in pages.
  *
- * VLCACHE_VARIANT=attention_coded:RUNG forces a rung of few.h.
+ * VLCACHE_VARIANT=attention_coded:RUNG forces a rung: those of few.h, or
+ *
+ *     mma     a work-group for a share, on matrix units: NVIDIA since sm_80, head_dim up to 128, group else
  */
 #ifndef VLCI_COMPUTE_CODED_H
 #define VLCI_COMPUTE_CODED_H
@@ -13,8 +15,9 @@ extern const vlci_ladder vlci_coded_ladder;
 
 typedef struct vlci_coded_kernels {
     vlci_few few;
-    const vlci_kernel *attend, *merge, *score;
-    const vlci_kernel *attend_rows; /**< where rows are turned one by one; NULL: not opened */
+    bool mma;
+    const vlci_kernel *attend, *score, *merge; /**< merge: NULL with mma, which does it in the same launch */
+    const vlci_kernel *attend_rows;            /**< where rows are turned one by one; NULL: not opened */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.

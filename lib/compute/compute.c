@@ -17,13 +17,14 @@ vlcache_status vlci_compute_open_dtype(vlci_compute *k, vlcache_dtype dtype) {
     vlci_norm_kernels norm;
     vlci_act_kernels gate;
     vlcache_status status = vlci_linear_open(k->device, dtype, &k->linear);
-    if (status || vlci_linear_layout(&k->linear, dtype) != VLCI_BLOCKS || k->stripes[dtype].norm.rms)
-        return status;
-    status = vlci_norm_open_stripes(k->device, dtype, &norm);
-    if (!status) status = vlci_act_open_stripes(k->device, k->gate.act, dtype, &gate);
     if (status) return status;
-    k->stripes[dtype].norm = norm;
-    k->stripes[dtype].gate = gate;
+    vlci_form form = vlci_layout_form(vlci_linear_layout(&k->linear, dtype));
+    if (form == VLCI_FLOATS || k->short_rows[dtype].norm.rms) return VLCACHE_OK;
+    status = vlci_norm_open_form(k->device, form, dtype, &norm);
+    if (!status) status = vlci_act_open_form(k->device, k->gate.act, form, dtype, &gate);
+    if (status) return status;
+    k->short_rows[dtype].norm = norm;
+    k->short_rows[dtype].gate = gate;
     return VLCACHE_OK;
 }
 

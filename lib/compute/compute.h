@@ -28,7 +28,7 @@ typedef struct vlci_compute {
     struct {
         vlci_norm_kernels norm;
         vlci_act_kernels gate;
-    } stripes[4]; /**< of dtypes whose products read stripes, by vlcache_dtype */
+    } short_rows[4]; /**< of dtypes whose products read 16 bits, by vlcache_dtype */
     vlci_embed_kernels embed;
     vlci_rope_kernels rope;
     vlci_attention_kernels attention; /**< of the text model */

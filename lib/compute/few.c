@@ -40,7 +40,7 @@ vlcache_status vlci_few_open(vlcache_device *device, const vlci_ladder *ladder,
                              const vlci_attention_shape *shape, vlci_few *out) {
     const char *rung;
     vlcache_status status = vlci_few_check(shape->head_dim);
-    if (!status) status = vlci_rung(device, ladder, vlci_few_choose(device), &rung);
+    if (!status) status = vlci_rung(device, ladder, ladder->choose(device), &rung);
     if (status) return status;
     *out = (vlci_few){.device = device, .shape = *shape, .wide = strcmp(rung, "wide") == 0, .lanes = 1};
     while (out->lanes < LANES_MAX && out->lanes < group_of(out)) out->lanes *= 2;

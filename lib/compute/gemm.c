@@ -17,9 +17,9 @@
 
 const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES] = {"portable", "wide", "clblast", "matrix"};
 
-vlci_layout vlci_gemm_layout(vlci_gemm_engine engine) {
-    if (engine == VLCI_GEMM_MATRIX) return VLCI_BLOCKS;
-    return engine == VLCI_GEMM_WIDE ? VLCI_PANELS : VLCI_ROWS;
+vlci_layout vlci_gemm_layout(const vlci_gemm *gemm) {
+    if (gemm->engine == VLCI_GEMM_MATRIX) return vlci_gemm_matrix_layout(gemm->matrix);
+    return gemm->engine == VLCI_GEMM_WIDE ? VLCI_PANELS : VLCI_ROWS;
 }
 
 bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype) {

@@ -1,7 +1,7 @@
 /**
  * gemm.h (internal) - products with many rows of x, by one of four engines: "portable" (tiles in local
  * memory, W in rows), "wide" (float16 vectors, W in panels), "clblast" (W in rows, widened to f32 first),
- * "matrix" (matrix units, W in blocks).
+ * "matrix" (matrix units, W in blocks or pairs).
  */
 #ifndef VLCI_COMPUTE_GEMM_H
 #define VLCI_COMPUTE_GEMM_H
@@ -19,9 +19,6 @@ typedef enum vlci_gemm_engine {
 } vlci_gemm_engine;
 enum { VLCI_GEMM_ENGINES = 4 };
 extern const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES];
-
-/** The layout in which an engine reads W. */
-vlci_layout vlci_gemm_layout(vlci_gemm_engine engine);
 
 /** Whether an engine is worth asking on a device; one that is not may be forced all the same. */
 bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype);
@@ -51,7 +48,10 @@ typedef struct vlci_gemm {
 vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype,
                               vlci_gemm *out);
 
-/** Enqueues a product; W must lie as the engine reads it; only "matrix" takes stripes, and gated ones.
+/** The layout in which an open engine reads W. */
+vlci_layout vlci_gemm_layout(const vlci_gemm *gemm);
+
+/** Enqueues a product; W must lie as the engine reads it; only "matrix" takes x of 16 bits, and gated ones.
  * Errors: the device's.
  */
 vlcache_status vlci_gemm_run(const vlci_gemm *gemm, const vlci_product *p);

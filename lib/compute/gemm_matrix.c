@@ -11,28 +11,47 @@
 
 /* ---- rungs --------------------------------------------------------------------------------------------- */
 
-enum { WGMMA, MMA, BLOCKS };
-static const char *const rungs[] = {"wgmma", "mma", "blocks", NULL};
+enum { WGMMA, MMA, AMX, PAIRS, BLOCKS };
+static const char *const rungs[] = {"wgmma", "mma", "amx", "pairs", "blocks", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
     if (strcmp(rung, rungs[WGMMA]) == 0) return device->caps.wgmma;
+    if (strcmp(rung, rungs[AMX]) == 0) return device->caps.amx;
     return strcmp(rung, rungs[MMA]) != 0 || device->caps.mma;
 }
 
 static const char *choose(const vlcache_device *device) {
+    if (device->caps.amx) return rungs[AMX];
     return rungs[device->caps.wgmma ? WGMMA : device->caps.mma ? MMA : BLOCKS];
 }
 
 const vlci_ladder vlci_gemm_matrix_ladder = {"gemm", "engine matrix", rungs, rung_fits, choose};
 
+static bool in_pairs(int rung) {
+    return rung == AMX || rung == PAIRS;
+}
+
+static vlcache_status find_rung(const vlcache_device *device, int *rung) {
+    const char *name;
+    vlcache_status status = vlci_rung(device, &vlci_gemm_matrix_ladder, choose(device), &name);
+    for (*rung = 0; !status && strcmp(name, rungs[*rung]);) *rung += 1;
+    return status;
+}
+
+bool vlci_gemm_matrix_takes(const vlcache_device *device, vlcache_dtype dtype) {
+    int rung;
+    if (dtype == VLCACHE_DTYPE_BF16) return true;
+    return dtype == VLCACHE_DTYPE_F16 && !find_rung(device, &rung) && !in_pairs(rung);
+}
+
 bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype) {
-    return (dtype == VLCACHE_DTYPE_BF16 || dtype == VLCACHE_DTYPE_F16) && choose(device) != rungs[BLOCKS];
+    return choose(device) != rungs[BLOCKS] && vlci_gemm_matrix_takes(device, dtype);
 }
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
 
 /* What a product's y is: OUT of the kernels. */
-enum { OUT_FLOATS, OUT_STRIPES, OUT_GATED, OUTS, ACTS = VLCI_ACT_QUICK_GELU + 1 };
+enum { OUT_FLOATS, OUT_SHORT, OUT_GATED, OUTS, ACTS = VLCI_ACT_QUICK_GELU + 1 };
 
 /* Of wgmma: rows of x, and blocks of W for each of two warpgroups. */
 typedef struct tile {
@@ -40,7 +59,7 @@ typedef struct tile {
 } tile;
 static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
                              {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
-enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384 };
+enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384, SHARES = 2 };
 
 struct vlci_gemm_matrix {
     vlcache_device *device;
@@ -48,7 +67,7 @@ struct vlci_gemm_matrix {
     int rung;
     const vlci_kernel
         *kernel[OUTS][ACTS][TILES]; /* NULL: not asked for yet; of other rungs than wgmma, the first tile */
-    const vlci_kernel *to_stripes;
+    const vlci_kernel *bring;       /* floats into the form that it reads */
     pthread_mutex_t
         lock; /* a brought x is one product's from the launch that fills it to the one that reads it */
     cl_mem brought;
@@ -116,6 +135,12 @@ static vlcache_status get_mma(vlci_gemm_matrix *g, int out, int act, const vlci_
     return vlci_kernel_get_ptx(g->device, "gemm_mma.cl", "gemm_mma", options, &ptx, kernel);
 }
 
+static vlcache_status get_pairs(const vlci_gemm_matrix *g, int out, int act, const vlci_kernel **kernel) {
+    char options[48];
+    snprintf(options, sizeof options, " -DAMX=%d -DOUT=%d -DACT=%d", g->rung == AMX, out, act);
+    return vlci_matrix_kernel(g->device, g->dtype, "gemm_amx.cl", "gemm_amx", options, kernel);
+}
+
 static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, const vlci_kernel **kernel) {
     char options[128];
     const tile *t = &tiles[at];
@@ -126,6 +151,8 @@ static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, 
     if (g->rung == BLOCKS) {
         snprintf(options, sizeof options, " -DOUT=%d -DACT=%d", out, act);
         status = vlci_matrix_kernel(g->device, g->dtype, "gemm_blocks.cl", "gemm_blocks", options, kernel);
+    } else if (in_pairs(g->rung)) {
+        status = get_pairs(g, out, act, kernel);
     } else if (g->rung == MMA) {
         status = get_mma(g, out, act, kernel);
     } else {
@@ -143,20 +170,22 @@ static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
 vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype, vlci_gemm_matrix **out) {
-    const char *rung;
+    int rung;
     *out = NULL;
-    if (dtype != VLCACHE_DTYPE_BF16 && dtype != VLCACHE_DTYPE_F16)
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "matrix units take bf16 and f16, not %s",
-                         vlcache_dtype_name(dtype));
-    vlcache_status status = vlci_rung(device, &vlci_gemm_matrix_ladder, choose(device), &rung);
+    vlcache_status status = find_rung(device, &rung);
     if (status) return status;
+    if (!vlci_gemm_matrix_takes(device, dtype))
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "matrix units: rung \"%s\" does not take %s", rungs[rung],
+                         vlcache_dtype_name(dtype));
     vlci_gemm_matrix *g = vlci_calloc(1, sizeof *g);
     if (!g) return vlci_fail_memory("matrix product");
-    *g = (vlci_gemm_matrix){.device = device, .dtype = dtype};
-    while (rungs[g->rung] && strcmp(rung, rungs[g->rung])) g->rung++;
+    *g = (vlci_gemm_matrix){.device = device, .dtype = dtype, .rung = rung};
     pthread_mutex_init(&g->lock, NULL);
-    status =
-        vlci_matrix_kernel(device, dtype, "gemm_blocks.cl", "to_stripes", " -DOUT=0 -DACT=0", &g->to_stripes);
+    if (in_pairs(rung))
+        status = vlci_matrix_kernel(device, dtype, "gemm_amx.cl", "to_tiles", " -DOUT=0 -DACT=0", &g->bring);
+    else
+        status =
+            vlci_matrix_kernel(device, dtype, "gemm_blocks.cl", "to_stripes", " -DOUT=0 -DACT=0", &g->bring);
     if (status)
         vlci_gemm_matrix_close(&g);
     else
@@ -175,16 +204,34 @@ void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
 
 /* Measured on an H100, a 7B model: 4 rows by gemv_blocks 9.8 ms a step, 16 rows by wgmma 8.6. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g) {
-    return g->rung == BLOCKS ? VLCI_GEMV_ROWS_MAX + 1 : 3;
+    return g->rung == WGMMA || g->rung == MMA ? 3 : VLCI_GEMV_ROWS_MAX + 1;
+}
+
+vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g) {
+    return in_pairs(g->rung) ? VLCI_PAIRS : VLCI_BLOCKS;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------- */
+
+/* Of amx: work-items as large as they may be; where there would be few of them for each processor, their
+ * longer side is halved. */
+static vlci_grid pairs_grid(const vlci_gemm_matrix *g, int out, size_t m, size_t columns) {
+    size_t strips = vlci_ceil_div(columns, out == OUT_GATED ? VLCI_TILE / 2 : VLCI_TILE);
+    size_t rows = vlci_ceil_div(m, VLCI_TILE), across = VLCI_GEMM_AMX_ACROSS, down = VLCI_GEMM_AMX_DOWN;
+    size_t enough = SHARES * (size_t)g->device->caps.info.compute_units;
+    while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(rows, down) < enough)
+        *(across >= down ? &across : &down) /= 2;
+    return VLCI_GRID(vlci_ceil_div(rows, down), vlci_ceil_div(strips, across), 1, 1, 1, 1);
+}
 
 static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, int out, int at, size_t m,
                          size_t columns) {
     size_t units = g->device->caps.info.compute_units, wide, n, stages;
     int warps;
     switch (g->rung) {
+    case AMX:
+    case PAIRS:
+        return pairs_grid(g, out, m, columns);
     case WGMMA:
         wide = out == OUT_GATED ? 128 : 128 * (size_t)tiles[at].blocks;
         n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide);
@@ -199,7 +246,7 @@ static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, i
 }
 
 static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem x) {
-    int out = p->gated ? OUT_GATED : p->y_form == VLCI_STRIPES ? OUT_STRIPES : OUT_FLOATS;
+    int out = p->gated ? OUT_GATED : p->y_form != VLCI_FLOATS ? OUT_SHORT : OUT_FLOATS;
     int at = best_tile(g, p, out);
     size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), m = (size_t)p->m;
     const vlci_kernel *kernel;
@@ -211,13 +258,16 @@ static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem 
 }
 
 vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to) {
-    size_t runs = VLCI_BLOCKS(p->w->k) * VLCI_BLOCK / 8;
-    return VLCI_LAUNCH(g->device, g->to_stripes, vlci_grid_over(g->to_stripes, runs, (size_t)p->m, 1),
-                       VLCI_MEM(p->x), VLCI_U32(p->x_offset), VLCI_MEM(to), VLCI_U32(p->m),
-                       VLCI_U32(p->w->k));
+    vlci_grid grid;
+    if (in_pairs(g->rung))
+        grid = VLCI_GRID(vlci_ceil_div((size_t)p->m, VLCI_TILE), 1, 1, 1, 1, 1);
+    else
+        grid = vlci_grid_over(g->bring, VLCI_BLOCKS(p->w->k) * VLCI_BLOCK / 8, (size_t)p->m, 1);
+    return VLCI_LAUNCH(g->device, g->bring, grid, VLCI_MEM(p->x), VLCI_U32(p->x_offset), VLCI_MEM(to),
+                       VLCI_U32(p->m), VLCI_U32(p->w->k));
 }
 
-/* For who brings nothing: x in stripes, in memory of the engine's own. */
+/* For who brings nothing: x in 16 bits, in memory of the engine's own. */
 static vlcache_status bring_and_launch(vlci_gemm_matrix *g, const vlci_product *p) {
     size_t bytes = vlci_operand_bytes(p->m, p->w->k);
     vlcache_status status = VLCACHE_OK;
@@ -225,7 +275,7 @@ static vlcache_status bring_and_launch(vlci_gemm_matrix *g, const vlci_product *
     if (bytes > g->room) {
         g->room = 0;
         vlci_memory_release(g->device, &g->brought);
-        status = vlci_memory_create(g->device, bytes, "rows in stripes", &g->brought);
+        status = vlci_memory_create(g->device, bytes, "rows in 16 bits", &g->brought);
         if (!status) g->room = bytes;
     }
     if (!status) status = vlci_gemm_matrix_bring(g, p, g->brought);
@@ -235,5 +285,5 @@ static vlcache_status bring_and_launch(vlci_gemm_matrix *g, const vlci_product *
 }
 
 vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p) {
-    return p->x_form == VLCI_STRIPES ? launch(g, p, p->x) : bring_and_launch(g, p);
+    return p->x_form != VLCI_FLOATS ? launch(g, p, p->x) : bring_and_launch(g, p);
 }

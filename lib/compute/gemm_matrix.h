@@ -1,12 +1,14 @@
 /**
- * gemm_matrix.h (internal) - the engine of matrix products for matrix units: W in blocks, x in stripes, 16
- * bits.
+ * gemm_matrix.h (internal) - the engine of matrix products for matrix units, in 16 bits: W in blocks and x in
+ * stripes, or W in pairs and x in tiles.
  *
  * Its rungs, VLCACHE_VARIANT=gemm:RUNG:
  *
  *     wgmma   Hopper's, a warpgroup at a time (caps.wgmma)
  *     mma     of NVIDIA's GPUs since sm_80 (caps.mma)
- *     blocks  none: a work-item an output, anywhere; what the others are held against
+ *     amx     of x86 processors (caps.amx): bf16, in pairs and tiles
+ *     pairs   none: the same work in plain OpenCL C, anywhere; what amx is held against
+ *     blocks  none: a work-item an output, anywhere; what wgmma and mma are held against
  */
 #ifndef VLCI_COMPUTE_GEMM_MATRIX_H
 #define VLCI_COMPUTE_GEMM_MATRIX_H
@@ -18,6 +20,9 @@ extern const vlci_ladder vlci_gemm_matrix_ladder;
 
 typedef struct vlci_gemm_matrix vlci_gemm_matrix;
 
+/** Whether the rung, chosen or forced, takes weights of `dtype`. */
+bool vlci_gemm_matrix_takes(const vlcache_device *device, vlcache_dtype dtype);
+
 /** Whether the device has matrix units for weights of `dtype`. */
 bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype);
 
@@ -26,17 +31,20 @@ bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype);
 vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype, vlci_gemm_matrix **out);
 
 /**
- * Enqueues a product, gated too where n / 2 is a multiple of VLCI_BLOCK. x in floats is brought into stripes
- * first; y is floats, or stripes for what is not added to and gated. A shape that comes for the first time
- * may build its kernel. Errors: the device's, those of vlci_kernel_get_ptx().
+ * Enqueues a product, gated too where n / 2 is a multiple of VLCI_BLOCK. x in floats is brought into
+ * its own form first; y is floats, or of that form for what is not added to and gated. A shape that comes for
+ * the first time may build its kernel. Errors: the device's, those of vlci_kernel_get_ptx().
  */
 vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p);
 
-/** Enqueues `to` = x of a product, floats, in stripes. */
+/** Enqueues `to` = x of a product, floats, in the form that the engine reads. */
 vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to);
 
 /** Rows of x from which on it is worth more than gemv_blocks. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g);
+
+/** The layout in which W must lie. */
+vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g);
 
 /** NULL accepted. */
 void vlci_gemm_matrix_close(vlci_gemm_matrix **g);

@@ -78,9 +78,12 @@ static vlcache_status measure_engine(vlcache_device *device, vlci_gemm_engine en
                                      const vlci_product *whole, double *gflops) {
     vlci_gemm gemm;
     double seconds = 0;
+    vlci_matrix w = *whole->w;
     vlci_product p = *whole;
     p.m = PLAN_TASTE;
-    vlcache_status status = vlci_gemm_open(device, engine, p.w->dtype, &gemm);
+    p.w = &w;
+    vlcache_status status = vlci_gemm_open(device, engine, w.dtype, &gemm);
+    if (!status) w.layout = vlci_gemm_layout(&gemm);
     if (!status) status = measure_product(&gemm, &p, &seconds);
     if (!status && seconds * whole->m / PLAN_TASTE < plan_long) {
         p.m = whole->m;
@@ -104,6 +107,13 @@ static void keep_error(vlcache_gemm_engine *engine) {
     vlci_log(VLCACHE_LOG_WARN, "gemm engine %s: %s", engine->name, engine->error);
 }
 
+/* Why an engine is not measured; NULL where it is. One for processors is slow elsewhere, and may want more
+ * memory for the registers of all work-items than there is. */
+static const char *left_out(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype) {
+    if (!vlci_gemm_fits(device, engine, dtype)) return "no unit for this dtype";
+    return engine == VLCI_GEMM_WIDE && !device->caps.wide_vectors ? "for processors" : NULL;
+}
+
 /* An engine that fails has an error; the whole fails when the memory is not there or no engine works. */
 static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
                               vlcache_gemm_engine engines[ENGINES]) {
@@ -119,11 +129,11 @@ static vlcache_status measure(vlcache_device *device, vlcache_dtype dtype,
     if (!status) status = vlci_fill(device, p.x, 0, x_bytes, 0x3f800000u);
     bool works = false;
     for (int i = 0; !status && i < ENGINES; i++) {
-        if (!vlci_gemm_fits(device, (vlci_gemm_engine)i, dtype)) {
-            snprintf(engines[i].error, sizeof engines[i].error, "no unit for %s", vlcache_dtype_name(dtype));
+        const char *why = left_out(device, (vlci_gemm_engine)i, dtype);
+        if (why) {
+            snprintf(engines[i].error, sizeof engines[i].error, "%s", why);
             continue;
         }
-        w.layout = vlci_gemm_layout((vlci_gemm_engine)i);
         vlcache_status failed = measure_engine(device, (vlci_gemm_engine)i, &p, &engines[i].gflops);
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED)
             status = failed;
@@ -176,14 +186,16 @@ static void clear_speeds(vlcache_gemm_engine engines[ENGINES]) {
     for (int i = 0; i < ENGINES; i++) engines[i] = (vlcache_gemm_engine){.name = vlci_gemm_engine_names[i]};
 }
 
-static void speeds_key(vlcache_dtype dtype, char key[64]) {
-    snprintf(key, 64, "gemm engines %s %s", VLCACHE_VERSION, vlcache_dtype_name(dtype));
+/* What was measured without a unit, since it was not to be used, says nothing of a device that has it. */
+static void speeds_key(const vlcache_device *device, vlcache_dtype dtype, char key[64]) {
+    snprintf(key, 64, "gemm engines %s %s%s", VLCACHE_VERSION, vlcache_dtype_name(dtype),
+             vlci_gemm_matrix_fits(device, dtype) ? " units" : "");
 }
 
 /* Whether the cache has the speeds; all are 0 when not. */
 static bool recall_speeds(vlcache_device *device, vlcache_dtype dtype, vlcache_gemm_engine engines[ENGINES]) {
     char key[64], *text = NULL;
-    speeds_key(dtype, key);
+    speeds_key(device, dtype, key);
     clear_speeds(engines);
     bool known = vlci_cache_read(device, key, &text) && parse_speeds(text, engines);
     vlci_free(text);
@@ -198,7 +210,7 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
     vlcache_status status = measure(device, dtype, engines);
     if (status) return status;
     char key[64], text[SPEEDS_BYTES];
-    speeds_key(dtype, key);
+    speeds_key(device, dtype, key);
     write_speeds(engines, text);
     vlci_cache_write(device, key, text);
     return VLCACHE_OK;
@@ -207,14 +219,14 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
-static vlcache_status forced_engine(vlcache_dtype dtype, int *engine) {
+static vlcache_status forced_engine(const vlcache_device *device, vlcache_dtype dtype, int *engine) {
     const char *name = getenv("VLCACHE_GEMM");
     *engine = ENGINES;
     if (!name || !*name) return VLCACHE_OK;
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
-    /* No matrix unit takes f32: those weights get the best of the others. */
-    if (*engine == VLCI_GEMM_MATRIX && dtype == VLCACHE_DTYPE_F32)
+    /* No matrix unit takes f32, AMX no f16: those weights get the best of the others. */
+    if (*engine == VLCI_GEMM_MATRIX && !vlci_gemm_matrix_takes(device, dtype))
         *engine = ENGINES;
     else if (*engine < ENGINES)
         return VLCACHE_OK;
@@ -248,7 +260,7 @@ vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_
     int chosen = ENGINES;
     vlcache_gemm_engine own[ENGINES];
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(dtype, &chosen);
+    if (!status) status = forced_engine(device, dtype, &chosen);
     if (!status && (engines || chosen == ENGINES)) {
         if (!engines) engines = own;
         status = obtain_speeds(device, dtype, engines);
@@ -265,7 +277,7 @@ static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
                                   vlcache_gemm_engine engines[ENGINES]) {
     int engine = ENGINES;
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(dtype, &engine);
+    if (!status) status = forced_engine(device, dtype, &engine);
     if (status) return status;
     recall_speeds(device, dtype, engines);
     mark_absent(device, dtype, engines);

@@ -13,10 +13,10 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose};
 
-/* A work-item takes a panel. */
+/* A work-item takes a panel, of pairs too. */
 static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
-    char options[32];
-    snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
+    char options[40];
+    snprintf(options, sizeof options, " -DROWS=%d -DLAYOUT=%d", 1 << i, (int)gemv->layout);
     gemv->height[i].lanes = 1;
     return vlci_matrix_kernel(gemv->device, dtype, "gemv_wide.cl", "gemv_wide", options,
                               &gemv->height[i].any);
@@ -83,9 +83,9 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
     vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, chosen, &rung);
     size_t lanes = status ? 0 : (size_t)atoi(rung);
     for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++)
-        status = layout == VLCI_PANELS   ? open_panels(out, dtype, i)
-                 : layout == VLCI_BLOCKS ? open_blocks(out, dtype, i, lanes)
-                                         : open_rows(out, dtype, i, lanes);
+        status = layout == VLCI_PANELS || layout == VLCI_PAIRS ? open_panels(out, dtype, i)
+                 : layout == VLCI_BLOCKS                       ? open_blocks(out, dtype, i, lanes)
+                                                               : open_rows(out, dtype, i, lanes);
     return status;
 }
 
@@ -94,7 +94,7 @@ vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p) {
     while (1 << i < p->m) i++;
     bool aligned = gemv->height[i].aligned && p->w->k % 8 == 0 && p->x_offset % 8 == 0;
     if (gemv->layout == VLCI_BLOCKS) return run_blocks(gemv, p, i, aligned);
-    size_t columns = gemv->layout == VLCI_PANELS ? VLCI_PANEL : VLCI_GEMV_COLUMNS;
+    size_t columns = gemv->layout == VLCI_ROWS ? VLCI_GEMV_COLUMNS : VLCI_PANEL;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->w->n, columns), 1, 1, gemv->height[i].lanes, 1, 1);
     return vlci_product_launch(gemv->device, aligned ? gemv->height[i].aligned : gemv->height[i].any, grid,
                                p);

@@ -18,7 +18,8 @@ typedef struct vlci_gemv {
     vlcache_device *device;
     vlci_layout layout;
     struct {
-        const vlci_kernel *any, *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels */
+        const vlci_kernel *any,
+            *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
         const vlci_kernel *gated, *gated_aligned; /**< in blocks */
         size_t lanes;                             /**< of all */
     } height[VLCI_GEMV_HEIGHTS];                  /**< by log2 of the rows */

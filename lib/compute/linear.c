@@ -21,14 +21,14 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
     vlci_gemv gemv;
     vlcache_status status = vlci_gemm_plan(device, dtype, &engine, NULL);
     if (!status) status = vlci_gemm_open(device, engine, dtype, &gemm);
-    if (!status) status = vlci_gemv_open(device, dtype, vlci_gemm_layout(engine), &gemv);
+    if (!status) status = vlci_gemv_open(device, dtype, vlci_gemm_layout(&gemm), &gemv);
     if (status) {
         vlci_gemm_close(&gemm);
         return status;
     }
     linear->of[dtype].gemm = gemm;
     linear->of[dtype].gemv = gemv;
-    linear->of[dtype].layout = vlci_gemm_layout(engine);
+    linear->of[dtype].layout = vlci_gemm_layout(&gemm);
     linear->of[dtype].few = gemm.matrix ? vlci_gemm_matrix_least(gemm.matrix) - 1 : VLCI_GEMV_ROWS_MAX;
     linear->of[dtype].open = true;
     return VLCACHE_OK;
@@ -42,12 +42,13 @@ static bool few(const vlci_linear *linear, const vlci_product *p) {
     return p->m <= linear->of[p->w->dtype].few;
 }
 
+/* gemv_blocks norms and gates by itself. */
 static bool in_blocks(const vlci_linear *linear, vlcache_dtype dtype) {
     return linear->of[dtype].layout == VLCI_BLOCKS;
 }
 
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m) {
-    return in_blocks(linear, dtype) && m > linear->of[dtype].few ? VLCI_STRIPES : VLCI_FLOATS;
+    return m > linear->of[dtype].few ? vlci_layout_form(linear->of[dtype].layout) : VLCI_FLOATS;
 }
 
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
@@ -55,8 +56,9 @@ bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
 }
 
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
-    bool form = few(linear, p) ? p->y_form == VLCI_FLOATS : p->y_form == VLCI_STRIPES;
-    return in_blocks(linear, p->w->dtype) && form && p->w->n / 2 % VLCI_BLOCK == 0;
+    vlci_form form = vlci_linear_form(linear, p->w->dtype, p->m);
+    bool takes = few(linear, p) ? in_blocks(linear, p->w->dtype) : form != VLCI_FLOATS;
+    return takes && p->y_form == form && p->w->n / 2 % VLCI_BLOCK == 0;
 }
 
 static vlcache_status check(const vlci_linear *linear, const vlci_matrix *w, size_t x_offset, size_t y_offset,
@@ -76,9 +78,10 @@ static vlcache_status check(const vlci_linear *linear, const vlci_matrix *w, siz
 
 /* What a caller has to do by itself where this product does not take it. */
 static vlcache_status check_extras(const vlci_linear *linear, const vlci_product *p) {
-    bool stripes = vlci_linear_form(linear, p->w->dtype, p->m) == VLCI_STRIPES;
-    bool good = stripes || (p->x_form == VLCI_FLOATS && p->y_form == VLCI_FLOATS);
-    if (p->y_form == VLCI_STRIPES) good &= !p->accumulate;
+    vlci_form form = vlci_linear_form(linear, p->w->dtype, p->m);
+    bool good =
+        (p->x_form == VLCI_FLOATS || p->x_form == form) && (p->y_form == VLCI_FLOATS || p->y_form == form);
+    if (p->y_form != VLCI_FLOATS) good &= !p->accumulate;
     if (p->norm) good &= vlci_linear_takes_norm(linear, p);
     if (p->gated) good &= vlci_linear_takes_gate(linear, p) && !p->accumulate && !p->w->bias;
     return good ? VLCACHE_OK

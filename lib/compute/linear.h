@@ -46,7 +46,8 @@ bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p);
  */
 vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p);
 
-/** Enqueues `to` = the product's x, which is floats, in stripes; p->m rows. Errors: the device's. */
+/** Enqueues `to` = the product's x, which is floats, in the form of vlci_linear_form(); p->m rows. Errors:
+ * the device's. */
 vlcache_status vlci_linear_bring(const vlci_linear *linear, const vlci_product *p, cl_mem to);
 
 /** The same with x and y in floats: y = act(x W^T + bias), or y += ... with `accumulate`; x rows start at

@@ -5,17 +5,23 @@
 
 #include <stdio.h>
 
-const char *const vlci_layout_names[3] = {"rows", "panels", "blocks"};
+const char *const vlci_layout_names[4] = {"rows", "panels", "blocks", "pairs"};
+
+vlci_form vlci_layout_form(vlci_layout layout) {
+    return layout == VLCI_BLOCKS ? VLCI_STRIPES : layout == VLCI_PAIRS ? VLCI_TILES : VLCI_FLOATS;
+}
 
 size_t vlci_operand_bytes(int rows, int k) {
     size_t floats = (size_t)rows * (size_t)k * sizeof(float);
     size_t stripes = VLCI_STRIPE_ROWS(rows) * VLCI_BLOCKS(k) * VLCI_BLOCK * sizeof(uint16_t);
-    return floats > stripes ? floats : stripes;
+    return floats > stripes ? floats : stripes; /* tiles take no more than stripes */
 }
 
 size_t vlci_matrix_bytes(int n, int k, vlcache_dtype dtype, vlci_layout layout) {
     if (layout == VLCI_BLOCKS)
         return VLCI_BLOCKS(n) * VLCI_BLOCKS(k) * VLCI_BLOCK * VLCI_BLOCK * vlci_dtype_bytes(dtype);
+    if (layout == VLCI_PAIRS)
+        return VLCI_TILES(n) * VLCI_TILES(k) * VLCI_TILE * VLCI_TILE * vlci_dtype_bytes(dtype);
     size_t rows = layout == VLCI_PANELS ? vlci_ceil_div((size_t)n, VLCI_PANEL) * VLCI_PANEL : (size_t)n;
     return rows * (size_t)k * vlci_dtype_bytes(dtype);
 }

@@ -4,21 +4,21 @@
 #ifndef VLCI_COMPUTE_MATRIX_H
 #define VLCI_COMPUTE_MATRIX_H
 
-#include "cl/shared.h"
 #include "compute/norm.h"
 
 /** Rows: element (n, k) at n * K + k. Panels: at VLCI_PANEL_AT(n, k, K), zero-padded to whole panels. Blocks,
- * of 16-bit weights: at VLCI_BLOCK_AT(n, k, K), zero-padded to whole blocks. */
+ * of 16-bit weights: at VLCI_BLOCK_AT(n, k, K), zero-padded to whole blocks. Pairs, of 16-bit weights: at
+ * VLCI_PAIR_AT(n, k, K), zero-padded to whole panels and 32 of k. */
 typedef enum vlci_layout {
     VLCI_ROWS = VLCI_LAYOUT_ROWS,
     VLCI_PANELS = VLCI_LAYOUT_PANELS,
-    VLCI_BLOCKS = VLCI_LAYOUT_BLOCKS
+    VLCI_BLOCKS = VLCI_LAYOUT_BLOCKS,
+    VLCI_PAIRS = VLCI_LAYOUT_PAIRS
 } vlci_layout;
-extern const char *const vlci_layout_names[3];
+extern const char *const vlci_layout_names[4];
 
-/** How rows of activations lie: f32, one after another; or 16 bits of the weights' dtype at VLCI_STRIPE_AT().
- */
-typedef enum vlci_form { VLCI_FLOATS, VLCI_STRIPES } vlci_form;
+/** The form in which products of many rows read x where W lies in a layout. */
+vlci_form vlci_layout_form(vlci_layout layout);
 
 /** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. */
 typedef struct vlci_matrix {
@@ -30,8 +30,8 @@ typedef struct vlci_matrix {
 
 /**
  * y = act(x W^T + bias), or y += ... with `accumulate`; x [m][k] and y [m][n] from these elements on (floats;
- * stripes begin at 0). With `norm`, x is RMSNorm(x), or LayerNorm(x) where the norm has a bias. Gated: W is
- * [gate | up] and y [m][n / 2] = act(gate) * up; then there is no bias, and nothing is added to.
+ * other forms begin at 0). With `norm`, x is RMSNorm(x), or LayerNorm(x) where the norm has a bias. Gated: W
+ * is [gate | up] and y [m][n / 2] = act(gate) * up; then there is no bias, and nothing is added to.
  */
 typedef struct vlci_product {
     const vlci_matrix *w;

@@ -34,9 +34,10 @@ vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
                                       &out->add_lanes);
 }
 
-vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out) {
+vlcache_status vlci_norm_open_form(vlcache_device *device, vlci_form form, vlcache_dtype dtype,
+                                   vlci_norm_kernels *out) {
     char options[40];
-    snprintf(options, sizeof options, "-DSTRIPES=1 -DW_DTYPE=%d", (int)dtype);
+    snprintf(options, sizeof options, "-DFORM=%d -DW_DTYPE=%d", (int)form, (int)dtype);
     return open_norms(device, options, out);
 }
 

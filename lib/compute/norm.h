@@ -4,6 +4,7 @@
 #ifndef VLCI_COMPUTE_NORM_H
 #define VLCI_COMPUTE_NORM_H
 
+#include "compute/form.h"
 #include "device/ladder.h"
 
 extern const vlci_ladder vlci_norm_ladder;
@@ -18,15 +19,16 @@ typedef struct vlci_norm_kernels {
     vlcache_device *device;
     const vlci_kernel *rms, *layer;
     size_t rms_lanes, layer_lanes; /**< work-items a row */
-    const vlci_kernel *head, *add; /**< NULL with y in stripes */
+    const vlci_kernel *head, *add; /**< NULL where y is no floats */
     size_t head_lanes, add_lanes;
 } vlci_norm_kernels;
 
 /** y in floats. Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out);
 
-/** y in stripes of `dtype`. Errors: the same. */
-vlcache_status vlci_norm_open_stripes(vlcache_device *device, vlcache_dtype dtype, vlci_norm_kernels *out);
+/** y in a form of `dtype`, 16 bits. Errors: the same. */
+vlcache_status vlci_norm_open_form(vlcache_device *device, vlci_form form, vlcache_dtype dtype,
+                                   vlci_norm_kernels *out);
 
 /** Enqueues y = RMSNorm(x), or LayerNorm(x) where the norm has a bias; [rows][n], x from element x_offset on.
  * y may be x where that is 0 and y is floats. Errors: VLCACHE_E_UNSUPPORTED (an offset beyond 32 bits), the

@@ -1,7 +1,8 @@
 /*
- * pack.c - a band of 32 rows into panels or blocks.
+ * pack.c - a band of 32 rows into panels, pairs or blocks.
  *
  *     panel:  32 rows of k  -->  [k][32], a transposition: 8 x 8 elements at a time
+ *     pairs:  32 rows of k  -->  [k / 32][2][16][16] words of two elements, the same: 4 x 4 words at a time
  *     blocks: 32 rows of k  -->  half of each block of 64 x 64: runs of 8 elements, swizzled
  *
  * Elements are moved as they are: 16 or 32 bits.
@@ -57,6 +58,40 @@ static void pack_panel(const void *from, size_t k, size_t element, void *panel) 
                 ((uint32_t *)panel)[i * VLCI_PANEL + row] = words[row * k + i];
 }
 
+/* ---- pairs --------------------------------------------------------------------------------------------- */
+
+typedef uint32_t words __attribute__((vector_size(16)));
+
+#if defined(__clang__)
+#define PICK_WORDS(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK_WORDS(a, b, ...) __builtin_shuffle(a, b, (words){__VA_ARGS__})
+#endif
+#define LOW_WORDS(a, b)  PICK_WORDS(a, b, 0, 4, 1, 5)
+#define HIGH_WORDS(a, b) PICK_WORDS(a, b, 2, 6, 3, 7)
+
+/* 4 rows of 8 elements: word (i, j) goes to (j, i) of rows of 16 words. */
+static void turn_4x4(const uint16_t *from, size_t row, uint16_t *to) {
+    words a[4], b[4];
+    for (int i = 0; i < 4; i++) memcpy(&a[i], from + (size_t)i * row, sizeof(words));
+    for (int i = 0; i < 2; i++)
+        b[2 * i] = LOW_WORDS(a[i], a[i + 2]), b[2 * i + 1] = HIGH_WORDS(a[i], a[i + 2]);
+    for (int i = 0; i < 2; i++)
+        a[2 * i] = LOW_WORDS(b[i], b[i + 2]), a[2 * i + 1] = HIGH_WORDS(b[i], b[i + 2]);
+    for (int i = 0; i < 4; i++) memcpy(to + (size_t)i * 32, &a[i], sizeof(words));
+}
+
+static void pack_pairs(const uint16_t *from, size_t k, uint16_t *to) {
+    size_t whole = k / 8 * 8;
+    for (size_t first = 0; first < whole; first += 32) /* whole lines of the cache, as above */
+        for (size_t row = 0; row < VLCI_TILE; row += 4)
+            for (size_t i = first; i < whole && i < first + 32; i += 8)
+                turn_4x4(from + row * k + i, k, to + VLCI_PAIR_AT(row, i, k));
+    for (size_t i = whole; i < VLCI_TILES(k) * VLCI_TILE; i++)
+        for (size_t row = 0; row < VLCI_TILE; row++)
+            to[VLCI_PAIR_AT(row, i, k)] = i < k ? from[row * k + i] : 0;
+}
+
 /* ---- blocks -------------------------------------------------------------------------------------------- */
 
 /* `n` elements of a row, up to 64, to a row of a block: run c to place c ^ (row & 7). */
@@ -84,6 +119,8 @@ void vlci_pack(const void *from, int row, int k, vlcache_dtype dtype, vlci_layou
     size_t element = vlci_dtype_bytes(dtype), depth = (size_t)k;
     if (layout == VLCI_PANELS)
         pack_panel(from, depth, element, (char *)to + (size_t)row * depth * element);
+    else if (layout == VLCI_PAIRS)
+        pack_pairs(from, depth, (uint16_t *)to + VLCI_PAIR_AT(row, 0, depth));
     else
         pack_blocks(from, row, depth, to);
 }

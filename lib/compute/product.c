@@ -6,7 +6,7 @@
 /* x, normed where it is to be, in the form that the product reads. */
 static vlcache_status bring(const vlci_compute *k, vlci_product *p) {
     vlci_form form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
-    const vlci_norm_kernels *norm = form == VLCI_STRIPES ? &k->stripes[p->w->dtype].norm : &k->norm;
+    const vlci_norm_kernels *norm = form != VLCI_FLOATS ? &k->short_rows[p->w->dtype].norm : &k->norm;
     vlcache_status status =
         p->norm ? vlci_norm_run(norm, p->x, p->x_offset, p->norm, p->brought, p->m, p->w->k, p->eps)
                 : vlci_linear_bring(&k->linear, p, p->brought);
@@ -19,12 +19,12 @@ static vlcache_status bring(const vlci_compute *k, vlci_product *p) {
 
 static bool is_brought(const vlci_compute *k, const vlci_product *p) {
     if (p->norm) return vlci_linear_takes_norm(&k->linear, p);
-    return p->x_form == VLCI_STRIPES || vlci_linear_form(&k->linear, p->w->dtype, p->m) == VLCI_FLOATS;
+    return p->x_form != VLCI_FLOATS || vlci_linear_form(&k->linear, p->w->dtype, p->m) == VLCI_FLOATS;
 }
 
 /* The product as it is, wide, then the gate. */
 static vlcache_status gate_behind(const vlci_compute *k, vlci_product p) {
-    const vlci_act_kernels *gate = p.y_form == VLCI_STRIPES ? &k->stripes[p.w->dtype].gate : &k->gate;
+    const vlci_act_kernels *gate = p.y_form != VLCI_FLOATS ? &k->short_rows[p.w->dtype].gate : &k->gate;
     cl_mem y = p.y;
     p.gated = false;
     p.act = VLCI_ACT_NONE;

@@ -7,7 +7,7 @@
 
 enum { ROWS = 1 << 15 }; /* of a launch: GPUs have no more than 65,535 groups along y */
 
-/* What panels and blocks have beyond the matrix. */
+/* What panels, pairs and blocks have beyond the matrix. */
 static vlcache_status clear_padding(vlcache_device *device, const vlci_matrix *m) {
     size_t whole = vlci_matrix_bytes(m->n, m->k, m->dtype, m->layout);
     size_t used = (size_t)m->n * (size_t)m->k * vlci_dtype_bytes(m->dtype);

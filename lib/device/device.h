@@ -29,6 +29,7 @@ typedef struct vlci_caps {
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
+    bool amx;               /**< the processor's matrix unit, through inline assembly: the same */
     bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
     size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
@@ -68,8 +69,8 @@ typedef struct vlci_kernel {
 /**
  * The kernel `name` of cl/`file` built with `options` (e.g. "-DW_DTYPE=3 -DHEAD_DIM=64"), from memory, from
  * the binary cache, or built and cached. shared.h, common.clh and kv.clh are in front of every program,
- * few.clh of those whose head says "with: few.clh". Owned by the device, valid as long as it. Errors:
- * VLCACHE_E_BUILD (message: file, options, build log), VLCACHE_E_NO_MEMORY.
+ * few.clh or amx.clh of those whose head says "with: few.clh". Owned by the device, valid as long as it.
+ * Errors: VLCACHE_E_BUILD (message: file, options, build log), VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,
                                const char *options, const vlci_kernel **out);
@@ -167,6 +168,12 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 
 /** Waits until all enqueued work is done. */
 vlcache_status vlci_finish(vlcache_device *device);
+
+/** A mark behind what is enqueued so far; the driver starts on it. Waiting for it releases and NULLs it, NULL
+ * is accepted, and `*since`, vlci_clock_ms(), is moved on to the time when it was over, but not back. Where
+ * it was over before anybody waited, `*since` stays as it is. */
+vlcache_status vlci_mark(vlcache_device *device, cl_event *mark);
+vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since);
 
 /** Blocking and non-blocking copies; offsets and sizes in bytes. */
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes);

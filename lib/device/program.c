@@ -84,14 +84,22 @@ static char *append(char *text, const char *file, char *more) {
     return longer;
 }
 
-/* What stands in front of every program, what the file's head asks for, and the file, in one text. */
+/* What stands in front of programs, in this order: the first of them always, others where the file's head
+ * says "with: NAME NAME" or the program has inline assembly. */
+static const char *const front[] = {"shared.h", "common.clh", "kv.clh", "ptx.clh",
+                                    "few.clh",  "coded.clh",  "amx.clh"};
+enum { ALWAYS = 3, PTX = 3 };
+
+/* That and the file, in one text. */
 static char *program_text(const vlci_program *program) {
     char *own = source_text(program->file), *text = own ? vlci_strdup("") : NULL;
-    bool few = own && strstr(own, "\n * with: few.clh\n");
-    const char *const front[] = {"shared.h", "common.clh", "kv.clh", program->ptx.target ? "ptx.clh" : NULL,
-                                 few ? "few.clh" : NULL};
-    for (size_t i = 0; i < sizeof front / sizeof *front; i++)
-        if (front[i]) text = append(text, front[i], source_text(front[i]));
+    const char *asked = own ? strstr(own, "\n * with: ") : NULL;
+    size_t line = asked ? strcspn(asked + 1, "\n") : 0;
+    for (size_t i = 0; i < sizeof front / sizeof *front; i++) {
+        const char *at = asked && i >= ALWAYS ? strstr(asked, front[i]) : NULL;
+        bool wanted = i < ALWAYS || (at && at < asked + line) || (program->ptx.target && i == PTX);
+        if (wanted) text = append(text, front[i], source_text(front[i]));
+    }
     return append(text, program->file, own);
 }
 

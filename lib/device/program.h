@@ -33,6 +33,13 @@ void vlci_ptx_name(const vlci_ptx *how, char name[VLCI_PTX_NAME]);
 /** The text of a program's binary, with a zero behind it, in new memory; NULL where there is none. */
 char *vlci_program_binary(cl_program program, size_t *bytes);
 
+/** Whether a program's binary has an ELF file of x86-64 code in it. */
+bool vlci_x86_is(const char *binary, size_t bytes);
+
+/** Why this process may not use the matrix unit of the processor that it runs on; NULL: it may, from now
+ * on, in all of its threads (amx.c). */
+const char *vlci_amx_refused(void);
+
 /** Learns the device's matrix units into its caps, by trial or from the cache. Errors: VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_CANCELLED. */
 vlcache_status vlci_trial(vlcache_device *device);

@@ -158,6 +158,29 @@ vlcache_status vlci_finish(vlcache_device *device) {
     return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
 }
 
+vlcache_status vlci_mark(vlcache_device *device, cl_event *mark) {
+    *mark = NULL;
+    cl_int code = clEnqueueMarkerWithWaitList(device->queue, 0, NULL, mark);
+    if (code) *mark = NULL;
+    if (!code) code = clFlush(device->queue);
+    return code ? vlci_fail_call(device, "marking what was enqueued", code) : VLCACHE_OK;
+}
+
+vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since) {
+    cl_int state = CL_COMPLETE;
+    double start = vlci_clock_ms();
+    if (!*mark) return VLCACHE_OK;
+    cl_int code = clGetEventInfo(*mark, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+    if (!code && state != CL_COMPLETE) {
+        code = clWaitForEvents(1, mark);
+        vlci_waited(device, start);
+        *since = vlci_clock_ms();
+    }
+    clReleaseEvent(*mark);
+    *mark = NULL;
+    return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
+}
+
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
     double start = vlci_clock_ms();

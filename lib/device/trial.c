@@ -1,6 +1,7 @@
 /*
  * trial.c - which matrix units a device lets kernels use. No query tells: a tiny program is built, run, and
- * its sums are checked; what was found is kept beside the binaries.
+ * its sums are checked; what was found is kept beside the binaries. On a processor nothing is built before it
+ * and the system allow it (amx.c).
  *
  *     found: a line for each unit, "wgmma yes", or in place of a yes why not
  */
@@ -13,21 +14,43 @@
 #include "core/log.h"
 #include "device/program.h"
 
-enum { DEPTH = 64, ROWS = 8, WHY = 120 };
+enum { DEPTH = 64, WHY = 120, UNITS_MOST = 3, ROWS_MOST = 64, COLUMNS_MOST = 32 };
 
-/* A unit: the kernel that tries it multiplies `rows` rows by ROWS. */
+/* A unit: the kernel that tries it multiplies `rows` rows by `columns`, with so many work-items. */
 typedef struct unit {
     const char *name, *kernel, *options;
     vlci_ptx ptx;
-    int rows;
+    int rows, columns;
+    size_t items;
 } unit;
 
-static const unit units[] = {
-    {"wgmma", "trial_wgmma", "-DTRIAL_WGMMA", {.target = "sm_90a", .local_bytes = VLCI_PTX_LOCAL_MOST}, 64},
-    {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16},
-    {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16},
-};
-enum { UNITS = sizeof units / sizeof units[0] };
+/* Those that devices of a kind may have, and why not where drivers do not speak their language. */
+typedef struct kind {
+    const char *unspoken;
+    int n;
+    unit units[UNITS_MOST];
+} kind;
+
+static const kind gpus = {
+    "the driver's binaries are no PTX",
+    3,
+    {{"wgmma",
+      "trial_wgmma",
+      "-DTRIAL_WGMMA",
+      {.target = "sm_90a", .local_bytes = VLCI_PTX_LOCAL_MOST},
+      64,
+      8,
+      128},
+     {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16, 8, 32},
+     {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16, 8, 32}}};
+
+static const kind processors = {"the driver's binaries are no x86 code",
+                                1,
+                                {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1}}};
+
+static const kind *kind_of(const vlcache_device *device) {
+    return device->caps.wide_vectors ? &processors : &gpus;
+}
 
 /* ---- one trial ----------------------------------------------------------------------------------------- */
 
@@ -36,25 +59,33 @@ static int element(int which, int row, int k) {
     return which ? (row * 5 + k * 2) % 7 - 3 : (row * 7 + k * 3) % 11 - 5;
 }
 
-/* Rows of a block, swizzled, in bf16. */
-static vlcache_status write_operand(vlcache_device *device, int which, int rows, cl_mem *out) {
-    uint16_t block[VLCI_BLOCK * DEPTH] = {0};
+/* Where element k of a row lies: a GPU's blocks, swizzled; a processor's tiles and pairs. */
+static size_t place(const unit *u, int which, int row, int k) {
+    if (u->ptx.target) return VLCI_BLOCK_AT(row, k, DEPTH);
+    return which ? VLCI_PAIR_AT(row, k, DEPTH) : VLCI_TILE_AT(row, k, DEPTH);
+}
+
+/* In bf16. */
+static vlcache_status write_operand(vlcache_device *device, const unit *u, int which, cl_mem *out) {
+    uint16_t block[ROWS_MOST * DEPTH] = {0};
+    int rows = which ? u->columns : u->rows;
     for (int row = 0; row < rows; row++)
         for (int k = 0; k < DEPTH; k++) {
             float value = (float)element(which, row, k);
             uint32_t bits;
             memcpy(&bits, &value, 4);
-            block[VLCI_BLOCK_AT(row, k, DEPTH)] = (uint16_t)(bits >> 16);
+            block[place(u, which, row, k)] = (uint16_t)(bits >> 16);
         }
     size_t bytes = (size_t)rows * DEPTH * 2;
     vlcache_status status = vlci_memory_create(device, bytes, "trial of matrix units", out);
     return status ? status : vlci_write(device, *out, 0, block, bytes);
 }
 
-static vlcache_status check_sums(vlcache_device *device, cl_mem out, int rows) {
-    float sums[ROWS * VLCI_BLOCK];
-    vlcache_status status = vlci_read(device, out, 0, sums, (size_t)(ROWS * rows) * sizeof *sums);
-    for (int n = 0; !status && n < ROWS; n++)
+static vlcache_status check_sums(vlcache_device *device, const unit *u, cl_mem out) {
+    float sums[COLUMNS_MOST * ROWS_MOST];
+    int rows = u->rows;
+    vlcache_status status = vlci_read(device, out, 0, sums, (size_t)(u->columns * rows) * sizeof *sums);
+    for (int n = 0; !status && n < u->columns; n++)
         for (int r = 0; !status && r < rows; r++) {
             int want = 0;
             for (int k = 0; k < DEPTH; k++) want += element(0, r, k) * element(1, n, k);
@@ -67,43 +98,44 @@ static vlcache_status check_sums(vlcache_device *device, cl_mem out, int rows) {
 
 static vlcache_status try_unit(vlcache_device *device, const unit *u) {
     cl_mem a = NULL, b = NULL, out = NULL;
-    size_t bytes = (size_t)(ROWS * u->rows) * sizeof(float);
+    size_t bytes = (size_t)(u->columns * u->rows) * sizeof(float);
     const vlci_kernel *kernel;
     vlcache_status status =
         vlci_kernel_get_ptx(device, "matrix_unit.cl", u->kernel, u->options, &u->ptx, &kernel);
-    if (!status) status = write_operand(device, 0, u->rows, &a);
-    if (!status) status = write_operand(device, 1, ROWS, &b);
+    if (!status) status = write_operand(device, u, 0, &a);
+    if (!status) status = write_operand(device, u, 1, &b);
     if (!status) status = vlci_memory_create(device, bytes, "trial of matrix units", &out);
     if (!status) status = vlci_fill(device, out, 0, bytes, 0x7fc00000u);
     if (!status)
-        status = VLCI_LAUNCH(device, kernel, VLCI_GRID(1, 1, 1, u->rows == 16 ? 32 : 128, 1, 1), VLCI_MEM(a),
-                             VLCI_MEM(b), VLCI_MEM(out));
-    if (!status) status = check_sums(device, out, u->rows);
+        status = VLCI_LAUNCH(device, kernel, VLCI_GRID(1, 1, 1, u->items, 1, 1), VLCI_MEM(a), VLCI_MEM(b),
+                             VLCI_MEM(out));
+    if (!status) status = check_sums(device, u, out);
     vlci_memory_release(device, &a);
     vlci_memory_release(device, &b);
     vlci_memory_release(device, &out);
     return status;
 }
 
-/* Whether the driver's binary of a plain program is PTX; other compilers are not shown inline PTX at all. */
-static vlcache_status speaks_ptx(vlcache_device *device, bool *speaks) {
+/* Whether the driver's binary of a plain program is what the units' instructions are written in: PTX, or x86
+ * code. Other compilers are not shown inline assembly at all, of which some die. */
+static vlcache_status speaks(vlcache_device *device, bool *does) {
     const vlci_kernel *kernel;
     cl_program program = NULL;
     size_t bytes = 0;
-    *speaks = false;
+    *does = false;
     vlcache_status status = vlci_kernel_get(device, "probe.cl", "probe", "", &kernel);
     if (status) return status;
     if (clGetKernelInfo(kernel->handle, CL_KERNEL_PROGRAM, sizeof program, &program, NULL)) return VLCACHE_OK;
-    char *text = vlci_program_binary(program, &bytes);
-    if (text) *speaks = vlci_ptx_is(text);
-    vlci_free(text);
+    char *binary = vlci_program_binary(program, &bytes);
+    if (binary) *does = kind_of(device) == &gpus ? vlci_ptx_is(binary) : vlci_x86_is(binary, bytes);
+    vlci_free(binary);
     return VLCACHE_OK;
 }
 
 /* ---- what was found ------------------------------------------------------------------------------------ */
 
 typedef struct found {
-    char why[UNITS][WHY]; /* "yes", or why not */
+    char why[UNITS_MOST][WHY]; /* "yes", or why not */
 } found;
 
 static void keep_reason(char why[WHY], const char *reason) {
@@ -113,23 +145,23 @@ static void keep_reason(char why[WHY], const char *reason) {
 }
 
 static vlcache_status try_all(vlcache_device *device, found *f) {
-    bool speaks = false;
-    vlcache_status status = speaks_ptx(device, &speaks);
-    for (int i = 0; !status && i < UNITS; i++) {
-        vlcache_status failed = speaks ? try_unit(device, &units[i]) : VLCACHE_OK;
+    const kind *all = kind_of(device);
+    bool can = false;
+    vlcache_status status = speaks(device, &can);
+    for (int i = 0; !status && i < all->n; i++) {
+        vlcache_status failed = can ? try_unit(device, &all->units[i]) : VLCACHE_OK;
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
-        keep_reason(f->why[i], !speaks  ? "the driver's binaries are no PTX"
-                               : failed ? vlcache_error_message()
-                                        : "yes");
+        keep_reason(f->why[i], !can ? all->unspoken : failed ? vlcache_error_message() : "yes");
     }
     return status;
 }
 
 /* "mma yes\nwgmma ..." into f. */
-static bool parse_found(const char *text, found *f) {
-    for (int i = 0; i < UNITS; i++) {
-        size_t name = strlen(units[i].name), length = strcspn(text, "\n");
-        if (strncmp(text, units[i].name, name) || text[name] != ' ' || !text[length] || length - name > WHY)
+static bool parse_found(const char *text, const kind *all, found *f) {
+    for (int i = 0; i < all->n; i++) {
+        size_t name = strlen(all->units[i].name), length = strcspn(text, "\n");
+        if (strncmp(text, all->units[i].name, name) || text[name] != ' ' || !text[length] ||
+            length - name > WHY)
             return false;
         snprintf(f->why[i], WHY, "%.*s", (int)(length - name - 1), text + name + 1);
         text += length + 1;
@@ -138,10 +170,11 @@ static bool parse_found(const char *text, found *f) {
 }
 
 static void write_found(vlcache_device *device, const char *key, const found *f) {
-    char text[UNITS * (WHY + 16)];
+    const kind *all = kind_of(device);
+    char text[UNITS_MOST * (WHY + 16)];
     int used = 0;
-    for (int i = 0; i < UNITS; i++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s %s\n", units[i].name, f->why[i]);
+    for (int i = 0; i < all->n; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s %s\n", all->units[i].name, f->why[i]);
     vlci_cache_write(device, key, text);
 }
 
@@ -149,18 +182,20 @@ static void write_found(vlcache_device *device, const char *key, const found *f)
 static void tell(vlcache_device *device, const found *f) {
     char *text = device->caps.info.matrix_units;
     size_t room = sizeof device->caps.info.matrix_units, used = 0;
-    bool has[UNITS];
-    for (int i = 0; i < UNITS; i++) {
+    const kind *all = kind_of(device);
+    bool has[UNITS_MOST] = {0};
+    for (int i = 0; i < all->n; i++) {
         has[i] = strcmp(f->why[i], "yes") == 0;
         used += (size_t)snprintf(text + used, room - used, "%s%s%s%s%s", i ? ", " : "", has[i] ? "" : "no ",
-                                 units[i].name, has[i] ? "" : ": ", has[i] ? "" : f->why[i]);
+                                 all->units[i].name, has[i] ? "" : ": ", has[i] ? "" : f->why[i]);
         if (used >= room) used = room - 1;
     }
-    device->caps.wgmma = has[0];
+    device->caps.amx = all == &processors && has[0];
+    device->caps.wgmma = all == &gpus && has[0];
     device->caps.mma = has[1] || has[2];
-    for (int i = UNITS; i--;)
-        if (has[i] && units[i].ptx.local_bytes > device->caps.ptx_local)
-            device->caps.ptx_local = units[i].ptx.local_bytes;
+    for (int i = all->n; i--;)
+        if (has[i] && all->units[i].ptx.local_bytes > device->caps.ptx_local)
+            device->caps.ptx_local = all->units[i].ptx.local_bytes;
 }
 
 vlcache_status vlci_trial(vlcache_device *device) {
@@ -168,7 +203,6 @@ vlcache_status vlci_trial(vlcache_device *device) {
     char key[64], *text = NULL;
     vlcache_status status = VLCACHE_OK;
     const char *said = getenv("VLCACHE_MATRIX_UNITS");
-    if (device->caps.wide_vectors) return VLCACHE_OK; /* a processor */
     if (said && strcmp(said, "none") == 0) {
         keep_reason(device->caps.info.matrix_units, "none: VLCACHE_MATRIX_UNITS says so");
         return VLCACHE_OK;
@@ -176,8 +210,14 @@ vlcache_status vlci_trial(vlcache_device *device) {
     if (said && *said)
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_MATRIX_UNITS", said,
                                 "must be none, or not set");
+    const char *refused = kind_of(device) == &processors ? vlci_amx_refused() : NULL;
+    if (refused) { /* asked anew each time: it is this process that may, or may not */
+        keep_reason(f.why[0], refused);
+        tell(device, &f);
+        return VLCACHE_OK;
+    }
     snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION);
-    if (!vlci_cache_read(device, key, &text) || !parse_found(text, &f)) {
+    if (!vlci_cache_read(device, key, &text) || !parse_found(text, kind_of(device), &f)) {
         status = try_all(device, &f);
         if (!status) write_found(device, key, &f);
     }

@@ -76,6 +76,7 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            "must be all with %s: no prompt has visual tokens and text side by side",
                            model->family->name);
     vlcache_status status = vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
+    e->shared.compress.spare = &e->shared.spare;
     return status || !vlci_coding_wanted(recipe) ? status : take_metric(&e->shared, &shape);
 }
 
@@ -120,6 +121,7 @@ void vlcache_engine_destroy(vlcache_engine **handle) {
     vlci_step_release(&e->shared.step);
     vlci_text_release(&e->shared.text);
     vlci_kv_pool_release(&e->shared.pool);
+    vlci_summary_release(e->shared.model->device, &e->shared.spare);
     vlci_memory_release(e->shared.model->device, &e->shared.metric);
     vlcache_model_destroy(&e->shared.model);
     vlci_free(e->list);

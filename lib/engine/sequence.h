@@ -24,7 +24,8 @@ typedef struct vlci_shared {
     vlci_text text;
     vlci_step step;
     vlci_compress_kernels compress;
-    cl_mem metric; /**< of values (compress/metric.h); NULL before rows are first to be coded */
+    vlci_summary_room spare; /* scratch of compress */
+    cl_mem metric;           /**< of values (compress/metric.h); NULL before rows are first to be coded */
 } vlci_shared;
 
 struct vlcache_sequence {

@@ -112,8 +112,9 @@ static vlcache_status open_gates(vlci_upload *up, vlci_qwen_tower *t) {
     vlcache_status status = vlci_act_open(up->device, t->config.act, &t->gate);
     for (int i = 0; i < t->config.layers && !status; i++) {
         vlcache_dtype dtype = t->layer[i].second.dtype;
-        if (vlci_linear_layout(&up->compute->linear, dtype) == VLCI_BLOCKS && !t->gate_stripes[dtype].gated)
-            status = vlci_act_open_stripes(up->device, t->config.act, dtype, &t->gate_stripes[dtype]);
+        vlci_form form = vlci_layout_form(vlci_linear_layout(&up->compute->linear, dtype));
+        if (form != VLCI_FLOATS && !t->gate_short[dtype].gated)
+            status = vlci_act_open_form(up->device, t->config.act, form, dtype, &t->gate_short[dtype]);
     }
     return status;
 }
@@ -334,7 +335,7 @@ static vlcache_status open_up(run *r, const vlci_qwen_layer *w, int from, vlci_f
     vlcache_status status = vlci_product_run(r->compute, &first);
     if (status || !gated) return status;
     const vlci_act_kernels *gate =
-        *form == VLCI_STRIPES ? &r->tower->gate_stripes[w->second.dtype] : &r->tower->gate;
+        *form != VLCI_FLOATS ? &r->tower->gate_short[w->second.dtype] : &r->tower->gate;
     return vlci_act_run(gate, r->wide, r->inner, m, r->c->intermediate);
 }
 

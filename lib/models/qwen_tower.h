@@ -58,11 +58,12 @@ typedef struct vlci_qwen_tower {
     const vlci_compute *compute; /**< borrowed */
     vlci_attention_kernels attention;
     vlci_rope_kernels rope;
-    vlci_act_kernels gate, gate_stripes[4]; /**< of a gated MLP; stripes by vlcache_dtype, where they occur */
-    vlci_matrix patch;                      /**< [hidden][3 * step * patch^2] */
-    cl_mem table;                           /**< f32 [side^2][hidden], or NULL */
-    cl_mem inv_freq, axis;                  /**< f32 and int [head_dim / 2]: rows first, then columns */
-    vlci_qwen_layer *layer;                 /**< [config.layers] */
+    vlci_act_kernels gate,
+        gate_short[4];      /**< of a gated MLP; y in 16 bits by vlcache_dtype, where it occurs */
+    vlci_matrix patch;      /**< [hidden][3 * step * patch^2] */
+    cl_mem table;           /**< f32 [side^2][hidden], or NULL */
+    cl_mem inv_freq, axis;  /**< f32 and int [head_dim / 2]: rows first, then columns */
+    vlci_qwen_layer *layer; /**< [config.layers] */
     vlci_qwen_merger merger, deep[VLCI_QWEN_DEEP_MAX];
 } vlci_qwen_tower;
 

@@ -9,6 +9,7 @@
  *     ROWS:   element (n, k) at n * K + k
  *     PANELS: element (n, k) at VLCI_PANEL_AT(n, k, K), the last panel padded with zeros
  *     BLOCKS: at VLCI_BLOCK_AT(n, k, K), the last blocks padded with zeros
+ *     PAIRS:  at VLCI_PAIR_AT(n, k, K), likewise
  */
 #include "models/weight.h"
 

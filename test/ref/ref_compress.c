@@ -200,10 +200,10 @@ void ref_spread(const float *rows, const float *score, int n, int head_dim, int 
     }
     meet(rows, n, head_dim, largest(weight, distance, NULL, n), NULL, distance, 0, label);
     if (rounds > 8) rounds = 8;
-    while (rounds * 128 < seeds - 1) rounds++;
+    while (rounds * 256 < seeds - 1) rounds++;
     for (int r = 1; r <= rounds; r++) {
-        int until = 1 + (seeds - 1) * r / rounds;
-        mark_farthest(weight, distance, n, 4 * (until - have), in);
+        int until = 1 + (seeds - 1) * r / rounds, candidates = 4 * (until - have);
+        mark_farthest(weight, distance, n, candidates < 512 ? candidates : 512, in);
         for (int i = 0; i < n; i++) near[i] = distance[i];
         for (int s = have; s < until; s++) {
             chosen[s] = largest(weight, near, in, n);

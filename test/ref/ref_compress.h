@@ -55,10 +55,10 @@ void ref_pool_grid(const float *score, int first, int rows, int columns, int str
 /**
  * Seeds far from one another among n rows of head_dim: the first is the row of the largest weight; the others
  * come in eight rounds (in as many as they are where they are fewer; in more where a round would have more
- * than 128), evenly. A round of k takes them one by one from the 4 k rows that have the largest weight times
- * squared distance to the nearest seed when it begins: always the one of which that is largest, the round's
- * seeds included; ties: the lower. weight: 1 + score / mean score; 1 where score is NULL or its sum is not
- * above 0. label: nearest seed of each row, the first of equals.
+ * than 256), evenly. A round of k takes them one by one from the 4 k rows (512 at most) that have the largest
+ * weight times squared distance to the nearest seed when it begins: always the one of which that is largest,
+ * the round's seeds included; ties: the lower. weight: 1 + score / mean score; 1 where score is NULL or its
+ * sum is not above 0. label: nearest seed of each row, the first of equals.
  */
 void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label);
 

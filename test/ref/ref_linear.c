@@ -90,8 +90,17 @@ static int64_t in_row(int row, int k) {
 int64_t ref_weight_at(int layout, int row, int k, int depth) {
     if (layout == 0) return (int64_t)row * depth + k;
     if (layout == 1) return ((int64_t)(row / 32) * depth + k) * 32 + row % 32;
+    if (layout == 3) {
+        int64_t steps = depth / 32 + (depth % 32 > 0), tile = row / 32 * steps + k / 32;
+        return tile * 1024 + row % 32 / 16 * 512 + k % 32 / 2 * 32 + row % 16 * 2 + k % 2;
+    }
     int64_t across = depth / 64 + (depth % 64 > 0), block = row / 64 * across + k / 64;
     return block * 64 * 64 + row % 64 * 64 + in_row(row, k);
+}
+
+int64_t ref_tile_at(int row, int k, int depth) {
+    int64_t steps = depth / 32 + (depth % 32 > 0);
+    return (row / 32 * steps + k / 32) * 1024 + row % 32 * 32 + k % 32;
 }
 
 int64_t ref_stripe_at(int row, int k, int m) {

@@ -25,10 +25,15 @@ void ref_store(void *data, int64_t i, float value, vlcache_dtype dtype);
 double ref_load(const void *data, int64_t i, vlcache_dtype dtype);
 
 /** Where element (row, k) of weights [..][depth] lies: layout 0 rows, 1 panels of 32 rows, 2 blocks of 64 by
- * 64 with their runs of 8 swizzled; as lib/compute/matrix.h says, found in another way. */
+ * 64 with their runs of 8 swizzled, 3 pairs: tiles of 16 pairs of k by
+ * 16 rows, two beside each other; as lib/compute/matrix.h says,
+ * found in another way. */
 int64_t ref_weight_at(int layout, int row, int k, int depth);
 
 /** Where number (row, k) of m rows of activations in stripes of 64 lies. */
 int64_t ref_stripe_at(int row, int k, int m);
+
+/** Where number (row, k) of rows of `depth` activations in tiles of 32 by 32 lies. */
+int64_t ref_tile_at(int row, int k, int depth);
 
 #endif

@@ -42,7 +42,10 @@ void beside_begin(beside *b, uint64_t *seed, float q_scale) {
     b->stats = (size_t)(b->rows * b->shape.heads);
     b->q = floats_random(seed, b->n, q_scale, 0.0f);
     make_pages(b, seed);
+    bool rounds = suite_device()->caps.wgmma; /* q to 16 bits: not what this is about */
+    if (rounds) suite_force("attention:tile");
     ck_ok(vlci_attention_open(suite_device(), &b->shape, &b->kernels));
+    if (rounds) suite_force(NULL);
     b->a = (vlci_attention){.batch = 1,
                             .causal = true,
                             .scale = 0.17f,
@@ -66,7 +69,6 @@ void beside_expect(beside *b, const ref_rows *heads) {
     b->row_lse = calloc(b->stats, sizeof *b->out);
     ref_attention(&b->shape, &b->a, &in, b->out, b->row_max, b->row_lse);
     ck_ok(vlci_attention_run(&b->kernels, &b->a));
-    b->rounds = b->rows > 8 && strcmp(b->kernels.many.kernel[0]->name, "attention_wgmma") == 0;
 }
 
 static void check_out(const char *name, cl_mem memory, const double *want, size_t n, double tolerance) {
@@ -78,7 +80,7 @@ static void check_out(const char *name, cl_mem memory, const double *want, size_
 }
 
 void beside_check(const beside *b, double top) {
-    double close = b->rounds ? 2.5e-3 : 1e-5;   /* q of the exact rows, to 16 bits */
+    double close = 1e-5;
     uint32_t counters[VLCI_ATTENTION_COUNTERS]; /* are the other attention's, which finds them zero */
     check_out(b->name, b->a.out, b->out, b->n, close * top);
     check_out("row_max", b->a.row_max, b->row_max, b->stats, close);

@@ -28,7 +28,6 @@ typedef struct beside {
     vlci_attention a;
     size_t n, stats; /* numbers of q, and of row_max */
     double *out, *row_max, *row_lse;
-    bool rounds; /* the rung reads 16 bits of q */
 } beside;
 
 /** Of query heads in groups over kv heads; queries are rounded as keys are. */

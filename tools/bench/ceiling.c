@@ -76,7 +76,7 @@ static vlcache_status make_x(vlcache_device *device, vlcache_dtype dtype, vlci_f
                              cl_mem *out) {
     size_t bytes = vlci_operand_bytes(side, side);
     vlcache_status status = vlci_memory_create(device, bytes, "product to measure", out);
-    vlci_matrix rows = {.data = *out, .k = side, .dtype = form == VLCI_STRIPES ? dtype : VLCACHE_DTYPE_F32};
+    vlci_matrix rows = {.data = *out, .k = side, .dtype = form != VLCI_FLOATS ? dtype : VLCACHE_DTYPE_F32};
     rows.n = (int)(bytes / vlci_dtype_bytes(rows.dtype) / (size_t)side);
     return status ? status : vlci_random_matrix(device, &rows, 2, 1.0f);
 }

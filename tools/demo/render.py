@@ -260,7 +260,7 @@ def caption(r, fewest=1, most=4, pool=KINDS, sizes=(22, 44)):
         cls = SHAPE0 + SHAPES.index(kind) * len(COLORS) + names.index(col)
         for i in range(GRID):
             for j in range(GRID):
-                if abs(j * PATCH + 7 - x) < s * .7 and abs(i * PATCH + 7 - y) < s * .7: c.aux[i, j, 0] = cls
+                if abs((j + .5) * PATCH - x) < s * .7 and abs((i + .5) * PATCH - y) < s * .7: c.aux[i, j, 0] = cls
     told = c.facts = [f"a {a} {b}" for a, b in kinds]
     turns = [(f"Where is the {a} {b}?", at(cell)) for (a, b), cell in zip(kinds, cells)]
     turns += [(f"What is {at(cell)}?", t) for t, cell in zip(told, cells)]

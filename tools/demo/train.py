@@ -11,7 +11,7 @@ import argparse, json, math, mmap, multiprocessing as mp, os, queue, random, shu
 import numpy as np
 import render
 
-N_IMG, IMAGE, PAD = 576, 4, 3
+N_IMG, IMAGE = 576, 4
 SPECIALS = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 TEXT = 64                                   # least room for the text of a scene
@@ -23,8 +23,14 @@ TEMPLATE = ("{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}U
             "{% endif %}{{ eos_token }}{% endif %}{% endfor %}")
 
 
-def conversation(lead, turns):
-    return "".join(f"USER: {lead if i == 0 else ''}{q} ASSISTANT: {a}</s>" for i, (q, a) in enumerate(turns))
+class Speech:
+    """How a conversation is written, and in which tokens; another model's derives from it."""
+    start, marker = "<s>", " ASSISTANT:"      # before all; what stands before an answer
+    first, image, pad, end = 1, IMAGE, 3, 2   # ids: of `start`, of a visual token, of nothing, behind an answer
+    tokens, patches = N_IMG, N_IMG            # of a picture: for the text model, and for the auxiliary heads
+
+    def conversation(self, lead, turns):
+        return "".join(f"USER: {lead if i == 0 else ''}{q} ASSISTANT: {a}</s>" for i, (q, a) in enumerate(turns))
 
 
 def build_tokenizer(path):
@@ -45,30 +51,30 @@ def build_tokenizer(path):
     json.dump(d, open(path, "w"), ensure_ascii=False, indent=1)
 
 
-def encode(tok, lead, turns, room):
+def encode(tok, speech, lead, turns, room):
     """Ids of a scene, its marks opened, in at most `room` positions, and which of them are learnt: the answers and their </s>."""
-    def ids_of(text): return tok.encode("<s>" + text, add_special_tokens=False).ids[1:]
-    room -= (N_IMG - 1) * lead.count("<image>")
+    def ids_of(text): return tok.encode(speech.start + text, add_special_tokens=False).ids[1:]
+    room -= (speech.tokens - 1) * lead.count("<image>")
     while True:
-        ids = ids_of(conversation(lead, turns))
+        ids = ids_of(speech.conversation(lead, turns))
         if len(ids) <= room or len(turns) == 1: break
         turns = turns[:max(1, min(len(turns) - 1, int(len(turns) * room / len(ids))))]
     out, mask, on = [], [], False
-    marker = ids_of(" ASSISTANT:")
+    marker = ids_of(speech.marker)
     m = len(marker)
     for i, t in enumerate(ids[:room]):
-        n = N_IMG if t == IMAGE else 1
+        n = speech.tokens if t == speech.image else 1
         out += [t] * n
         mask += [int(on)] * n
-        if t == 2: on = False
+        if t == speech.end: on = False
         elif not on and ids[i - m + 1:i + 1] == marker: on = True
     return out, mask
 
 
-def needs(task):
+def needs(task, speech):
     """Pictures and least positions of a scene."""
     n = render.PICTURES.get(task, 1)
-    return n, N_IMG * n + (render.TRANSCRIPT_TOKENS if task == "transcribe" else TEXT)
+    return n, speech.tokens * n + (render.TRANSCRIPT_TOKENS if task == "transcribe" else TEXT)
 
 
 def parse_shares(option, text, known):
@@ -78,10 +84,10 @@ def parse_shares(option, text, known):
     return shares
 
 
-def parse_mix(text, pictures, positions):
+def parse_mix(text, pictures, positions, speech):
     mix = parse_shares("--mix", text, render.TASKS)
     for task in mix:
-        n, least = needs(task)
+        n, least = needs(task, speech)
         if n > pictures or least >= positions: raise SystemExit(f"--mix: {task} needs --pictures {n} and --positions {least + 1}")
     return mix
 
@@ -95,51 +101,88 @@ def choose(r, task, c, turns, full):
     return turns[:4] if task == "transcribe" else turns            # the others could be answered from the transcript
 
 
-def fill(r, tok, mix, full, seed, row):
+def fill(r, tok, speech, mix, full, seed, row):
     """One row: scenes that fit, until the pictures or the positions are used up. Returns the seed of the last scene."""
     pix, ids, mask, aux, column = row
+    room_of = {t: needs(t, speech) for t in mix}
     names, shown, used = list(mix), 0, 1
-    ids[:], mask[:], pix[:], aux[:], column[:] = PAD, 0, 0, 0, render.IGNORE
-    ids[0] = 1
+    ids[:], mask[:], pix[:], aux[:], column[:] = speech.pad, 0, 0, 0, render.IGNORE
+    ids[0] = speech.first
     while True:
-        fit = [t for t in names if shown + needs(t)[0] <= len(pix) and used + needs(t)[1] <= len(ids) and (used == 1 or t not in render.PICTURES)]
+        fit = [t for t, (n, least) in room_of.items()
+               if shown + n <= len(pix) and used + least <= len(ids) and (used == 1 or t not in render.PICTURES)]
         if not fit: return seed
         task = r.choices(fit, [mix[t] for t in fit])[0]
         seed += 1
         canvases, lead, turns = render.scene("any" if task == "pages" else task, seed)  # "any": a third of them hard
         for c in canvases:
-            pix[shown], aux[shown], column[shown] = np.asarray(c.image), c.aux.reshape(N_IMG, -1), c.column.reshape(N_IMG, -1)
+            pix[shown], aux[shown], column[shown] = np.asarray(c.image), c.aux.reshape(speech.patches, -1), c.column.reshape(speech.patches, -1)
             shown += 1
-        least, left = needs(task)[1], len(ids) - used
-        later = min(len(pix) - shown, (left - least) // (N_IMG + TEXT))                 # pictures that are still to find room
-        room = least if task == "transcribe" else left - later * (N_IMG + TEXT)
-        i, m = encode(tok, lead, choose(r, task, canvases[0], turns, full), room)
+        least, left = room_of[task][1], len(ids) - used
+        later = min(len(pix) - shown, (left - least) // (speech.tokens + TEXT))         # pictures that are still to find room
+        room = least if task == "transcribe" else left - later * (speech.tokens + TEXT)
+        i, m = encode(tok, speech, lead, choose(r, task, canvases[0], turns, full), room)
         ids[used:used + len(i)], mask[used:used + len(i)] = i, np.array(m) * (names.index(task) + 1)
         used += len(i)
 
 
-def worker(rank, mix, full, first, views, free, ready, folder):
+def worker(rank, speech, mix, full, first, views, free, ready, tokenizer):
     from tokenizers import Tokenizer
-    tok = Tokenizer.from_file(folder + "/tokenizer.json")
+    tok = Tokenizer.from_file(tokenizer)
     seed = render.TRAIN_SEED * (rank + 2) + first
     r = random.Random(f"{rank}/{first}")
     while True:
         s = free.get()
-        for row in zip(*views[s]): seed = fill(r, tok, mix, full, seed, row)
+        for row in zip(*views[s]): seed = fill(r, tok, speech, mix, full, seed, row)
         ready.put(s)
 
 
-def make_slots(n, rows, pictures, positions):
+def make_slots(n, rows, pictures, positions, patches):
     """Shared memory of n batches: pixels, ids, mask (1 + the task that a learnt position belongs to), targets of the two heads."""
     views = []
     for _ in range(n):
         out = []
         for shape, t in (((pictures, 336, 336, 3), np.uint8), ((positions,), np.int64), ((positions,), np.uint8),
-                         ((pictures, N_IMG, render.SLOTS), np.uint8), ((pictures, N_IMG, render.COLUMN_SLOTS), np.uint8)):
+                         ((pictures, patches, render.SLOTS), np.uint8), ((pictures, patches, render.COLUMN_SLOTS), np.uint8)):
             shape = (rows, *shape)
             out.append(np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * np.dtype(t).itemsize), t).reshape(shape))
         views.append(out)
     return views
+
+
+class Loader:
+    """Processes that draw batches, to be forked before torch is there, and a thread that copies the next ones to the device."""
+
+    def __init__(self, a, speech, mix, first, tokenizer):
+        ctx = mp.get_context("fork")
+        self.views = make_slots(2 * a.workers, a.batch, a.pictures, a.positions, speech.patches)
+        self.free, self.ready, self.ahead = ctx.Queue(), ctx.Queue(), queue.Queue(2)
+        for s in range(len(self.views)): self.free.put(s)
+        for w in range(a.workers):
+            ctx.Process(target=worker, args=(w, speech, mix, a.full, first, self.views, self.free, self.ready, tokenizer), daemon=True).start()
+
+    def begin(self, device, more=lambda views: []):
+        """`more` makes arrays of its own of a batch; they stand behind the others."""
+        import torch
+        stream = torch.cuda.Stream() if device == "cuda" else None
+
+        def feed():                         # while the device works on the batch before
+            while True:
+                s = self.ready.get()
+                with torch.cuda.stream(stream):
+                    tensors = [torch.from_numpy(v).to(device, copy=True) for v in [*self.views[s], *more(self.views[s])]]
+                if stream: stream.synchronize()
+                self.free.put(s)
+                self.ahead.put(tensors)
+
+        threading.Thread(target=feed, daemon=True).start()
+
+    def next(self):
+        import torch
+        batch = self.ahead.get()
+        for t in batch:
+            if t.is_cuda: t.record_stream(torch.cuda.current_stream())
+        return batch
 
 
 def build_model():
@@ -250,20 +293,17 @@ def options():
 def main():
     a, born = options(), time.time()
     os.makedirs(a.out, exist_ok=True)
-    mix, tokenizer, newest = parse_mix(a.mix, a.pictures, a.positions), a.out + "/tokenizer.json", a.out + "/checkpoint.pt"
+    speech = Speech()
+    mix, tokenizer, newest = parse_mix(a.mix, a.pictures, a.positions, speech), a.out + "/tokenizer.json", a.out + "/checkpoint.pt"
     if a.source: shutil.copyfile(a.source + "/tokenizer.json", tokenizer)
     elif not (a.resume and os.path.exists(tokenizer)): build_tokenizer(tokenizer)
     a.resume = a.resume and os.path.exists(newest)
     weights = parse_shares("--weigh", a.weigh, mix)
     first = a.round * 50_000_000 + (os.stat(newest).st_mtime_ns // 1000 % 40_000_000 if a.resume else 0)
-    ctx = mp.get_context("fork")
-    views = make_slots(2 * a.workers, a.batch, a.pictures, a.positions)
-    free, ready = ctx.Queue(), ctx.Queue()
-    for s in range(len(views)): free.put(s)
-    for w in range(a.workers):
-        ctx.Process(target=worker, args=(w, mix, a.full, first, views, free, ready, a.out), daemon=True).start()
+    loader = Loader(a, speech, mix, first, tokenizer)
 
     import torch, torch.nn.functional as F
+    from heads import Heads, place, through
     torch.manual_seed(1 + a.round)
     torch.set_float32_matmul_precision("high")
     cuda = a.device == "cuda"
@@ -272,8 +312,7 @@ def main():
     model = model.to(a.device).train()
     vision = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     lm, head = model.model.language_model, model.lm_head
-    heads = torch.nn.ModuleList([torch.nn.Linear(256, render.SLOTS * render.CLASSES),
-                                 torch.nn.Linear(256, render.COLUMN_SLOTS * render.COLUMN_CLASSES)]).to(a.device)
+    heads = Heads(256).to(a.device)
     params = list(model.parameters()) + list(heads.parameters())
     opt = torch.optim.AdamW([{"params": [q for q in model.parameters() if q.ndim > 1], "weight_decay": 0.02},
                              {"params": [q for q in model.parameters() if q.ndim <= 1], "weight_decay": 0.0},
@@ -282,30 +321,12 @@ def main():
     weight_of = torch.tensor([0.0] + [weights.get(t, 1.0) for t in mix], device=a.device)     # by mask
     mean, std = (torch.tensor(v, device=a.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
 
-    def through(layers, h, **how):
-        for layer in layers:
-            h = layer(h, attention_mask=None, **how)
-            h = h[0] if isinstance(h, tuple) else h
-        return h
-
     def loss_fn(pix, ids, mask, aux, column):
         x = (pix.flatten(0, 1).permute(0, 3, 1, 2).float() - mean) / std
         h = through(vision.encoder.layers[:-1], vision.pre_layrnorm(vision.embeddings(x)))[:, 1:]
-        guess = heads[0](h).view(-1, render.CLASSES)
-        target = aux.reshape(-1).long()
-        weight = torch.where(target > 0, 1.0, 0.1)
-        side = (F.cross_entropy(guess.float(), target, reduction="none") * weight).sum() / weight.sum()
-        guess = heads[1](h).view(-1, render.COLUMN_CLASSES)
-        target = column.reshape(-1).long()
-        told = target != render.IGNORE
-        tied = F.cross_entropy(guess.float(), torch.where(told, target, 0), reduction="none")
-        tied = (tied * told).sum() / told.sum().clamp(min=1)
+        side, tied = heads(h, aux, column)
         img = model.model.multi_modal_projector(h)
-        kind, img = img.dtype, img.reshape(len(ids), -1, img.shape[-1]).float()
-        here = ids == IMAGE                                     # the k-th such position of a row takes its k-th feature
-        k = torch.where(here, here.cumsum(1) - 1, torch.arange(ids.shape[1], device=ids.device) % img.shape[1])
-        img = img.gather(1, k[..., None].expand(-1, -1, img.shape[-1]))
-        e = torch.where(here[..., None], img, lm.get_input_embeddings()(ids)).to(kind)
+        e = place(lm.get_input_embeddings()(ids), img.reshape(len(ids), -1, img.shape[-1]), ids == IMAGE)
         y = lm.norm(through(lm.layers, e, position_embeddings=turn))
         ce = F.cross_entropy(head(y[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
         m = weight_of[mask[:, 1:].long()]
@@ -335,22 +356,9 @@ def main():
         shutil.rmtree(a.out + "/model", ignore_errors=True)
         os.replace(a.out + "/model.new", a.out + "/model")
 
-    ahead, side_stream = queue.Queue(2), torch.cuda.Stream() if cuda else None
-
-    def feed():                             # copies the next batches while the device works on this one
-        while True:
-            s = ready.get()
-            with torch.cuda.stream(side_stream):
-                tensors = [torch.from_numpy(v).to(a.device, copy=True) for v in views[s]]
-            if cuda: side_stream.synchronize()
-            free.put(s)
-            ahead.put(tensors)
-
-    threading.Thread(target=feed, daemon=True).start()
+    loader.begin(a.device)
     while step < a.steps and elapsed() < a.seconds:
-        if batch is None or not a.overfit:
-            batch = ahead.get()
-            for t in batch if cuda else (): t.record_stream(torch.cuda.current_stream())
+        if batch is None or not a.overfit: batch = loader.next()
         rate = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * elapsed() / a.seconds))
         warm = a.lr * min(1, (step + 1) / a.warmup)
         for g, lr in zip(opt.param_groups, (warm, warm, a.head_lr)): g["lr"] = lr * rate
@@ -367,7 +375,7 @@ def main():
         if step % (50 if cuda else 5) == 0 or step == begun + 1:
             tasks = " ".join(f"{n} {each[batch[2][:, 1:] == k].mean().item():.4f}" for k, n in enumerate(mix, 1))
             line = (f"step {step} seconds {elapsed():.0f} lr {opt.param_groups[0]['lr']:.2e} answers {ce.item():.4f} patches {side.item():.4f} "
-                    f"columns {tied.item():.4f} waiting {ready.qsize()} rows {(step - begun) * a.batch} | {tasks}")
+                    f"columns {tied.item():.4f} waiting {loader.ready.qsize()} rows {(step - begun) * a.batch} | {tasks}")
             print(line, flush=True); log.write(line + "\n"); log.flush()
         if time.time() - saved > a.save_every:
             save()

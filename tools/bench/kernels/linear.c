@@ -27,7 +27,7 @@ typedef struct product {
     char shape[64];
     int m, n, k, rows; /* rows: of x that a launch takes, of m */
     vlci_matrix w, plain;
-    cl_mem x, y, stripes; /* x; the same in the form that matrix units read; NULL: not asked for */
+    cl_mem x, y, short_x; /* x; the same in the form that matrix units read; NULL: not asked for */
     vlci_form form;       /* which of both */
     vlci_layout packed;   /* in which the device's own engine wants weights */
     vlci_gemm gemm;
@@ -64,9 +64,9 @@ static void close_product(product *p) {
 static void take_row(const product *p, const void *all, int row, float *x) {
     size_t k = (size_t)p->k;
     if (p->form == VLCI_FLOATS) memcpy(x, (const float *)all + (size_t)row * k, k * sizeof *x);
-    for (size_t i = 0; i < k && p->form == VLCI_STRIPES; i++)
-        vlci_widen((const uint16_t *)all + VLCI_STRIPE_AT((size_t)row, i, VLCI_STRIPE_ROWS(p->m)),
-                   p->plain.dtype, x + i, 1);
+    for (int i = 0; i < p->k && p->form != VLCI_FLOATS; i++)
+        vlci_widen((const uint16_t *)all + vlci_form_at(p->form, row, i, p->m, p->k), p->plain.dtype, x + i,
+                   1);
 }
 
 /* Row `row` of W, into w. */
@@ -93,15 +93,15 @@ static vlcache_status check_one(const product *p, int row, int at, const float *
 }
 
 static size_t x_bytes(const product *p) {
-    return p->form == VLCI_STRIPES ? vlci_operand_bytes(p->m, p->k)
-                                   : (size_t)p->m * (size_t)p->k * sizeof(float);
+    return p->form != VLCI_FLOATS ? vlci_operand_bytes(p->m, p->k)
+                                  : (size_t)p->m * (size_t)p->k * sizeof(float);
 }
 
 static vlcache_status check_some(const product *p, double *error) {
     float *x = memory_take((size_t)p->k, sizeof *x), *w = memory_take((size_t)p->k, sizeof *w);
     void *stored = memory_take((size_t)p->k, sizeof(float)), *all = memory_take(x_bytes(p), 1);
     vlcache_status status =
-        vlci_read(p->t->device, p->form == VLCI_STRIPES ? p->stripes : p->x, 0, all, x_bytes(p));
+        vlci_read(p->t->device, p->form != VLCI_FLOATS ? p->short_x : p->x, 0, all, x_bytes(p));
     for (size_t i = 0; i < SAMPLES && !status; i++) {
         int row = (int)trial_sample(i * 7 % SAMPLES, SAMPLES, (size_t)p->m),
             at = (int)trial_sample(i, SAMPLES, (size_t)p->n);
@@ -138,7 +138,7 @@ static vlcache_status tell(product *p, trial *what, trial_launch *launch) {
 static vlcache_status launch_gemm(void *work) {
     const product *p = work;
     vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->rows, .x_form = p->form};
-    if (p->form == VLCI_STRIPES) asked.x = p->stripes;
+    if (p->form != VLCI_FLOATS) asked.x = p->short_x;
     return vlci_gemm_run(&p->gemm, &asked);
 }
 
@@ -159,8 +159,8 @@ static vlcache_status tell_gemm(product *p, trial *what) {
     return VLCACHE_OK;
 }
 
-/* The same product where x lies in stripes already, as inside a model. */
-static vlcache_status tell_stripes(product *p, const trial *like) {
+/* The same product where x lies in 16 bits already, as inside a model. */
+static vlcache_status tell_short(product *p, const trial *like) {
     char name[96];
     trial what = *like;
     size_t bytes = vlci_operand_bytes(p->m, p->k);
@@ -168,16 +168,16 @@ static vlcache_status tell_stripes(product *p, const trial *like) {
     snprintf(name, sizeof name, "%s, 16-bit x", like->rung);
     what.rung = name;
     if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
-    vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in stripes", &p->stripes);
-    rows.data = p->stripes;
+    vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in 16 bits", &p->short_x);
+    rows.data = p->short_x;
     if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
-    p->form = VLCI_STRIPES;
+    p->form = vlci_layout_form(p->w.layout);
     if (status)
         trial_fail(p->t, &what);
     else
         status = tell(p, &what, launch_gemm);
     p->form = VLCI_FLOATS;
-    vlci_memory_release(p->t->device, &p->stripes);
+    vlci_memory_release(p->t->device, &p->short_x);
     return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
 }
 
@@ -190,15 +190,15 @@ static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *
                   .shape = p->shape,
                   .chosen = chosen,
                   .amount = 2.0 * p->m * p->n * (double)p->k};
-    bool floats = trial_wanted(p->t, &what), stripes = vlci_gemm_layout(engine) == VLCI_BLOCKS;
-    if (!floats && !stripes) return VLCACHE_OK;
+    bool floats = trial_wanted(p->t, &what);
+    if (!floats && engine != VLCI_GEMM_MATRIX) return VLCACHE_OK;
     vlcache_status status = vlci_gemm_open(p->t->device, engine, p->t->dtype, &p->gemm);
-    if (!status) status = make_matrix(p, vlci_gemm_layout(engine), &p->w);
+    if (!status) status = make_matrix(p, vlci_gemm_layout(&p->gemm), &p->w);
     if (status)
         trial_fail(p->t, &what);
     else if (floats)
         status = tell_gemm(p, &what);
-    if (!status && stripes) status = tell_stripes(p, &what);
+    if (!status && vlci_layout_form(p->w.layout) != VLCI_FLOATS) status = tell_short(p, &what);
     vlci_memory_release(p->t->device, &p->w.data);
     vlci_gemm_close(&p->gemm);
     return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
@@ -275,8 +275,9 @@ static const int square[] = {8192, 8192}; /* of as many rows: what others tell o
 static const int quick_widths[][2] = {{96, 64}, {70, 256}};
 static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8};
 
-static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best) {
-    product p = {.t = t, .m = m, .n = width[0], .k = width[1], .packed = vlci_gemm_layout(best)};
+static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best,
+                                vlci_layout packed) {
+    product p = {.t = t, .m = m, .n = width[0], .k = width[1], .packed = packed};
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
     trial what = {.kernel = few_rows ? "gemv" : "gemm", .rung = "any", .shape = p.shape};
     vlcache_status status = VLCACHE_OK;
@@ -296,12 +297,17 @@ vlcache_status linear_trials(trials *t) {
     const int(*width)[2] = quick ? quick_widths : widths;
     int n_widths = quick ? 2 : 4, n_heights = quick ? 1 : 2;
     vlci_gemm_engine best = VLCI_GEMM_PORTABLE;
+    vlci_linear own = {0};
+    vlci_layout packed = VLCI_ROWS;
     vlcache_status status = vlci_gemm_plan(t->device, t->dtype, &best, NULL);
+    if (!status) status = vlci_linear_open(t->device, t->dtype, &own);
+    if (!status) packed = vlci_linear_layout(&own, t->dtype);
+    vlci_linear_close(&own);
     for (int h = 0; h < n_heights && !status; h++)
         for (int w = 0; w < n_widths && !status; w++)
-            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best);
-    if (!status && !quick) status = try_shape(t, square[0], square, best);
+            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best, packed);
+    if (!status && !quick) status = try_shape(t, square[0], square, best, packed);
     for (int h = 0; h < 2 && !status; h++)
-        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best);
+        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best, packed);
     return status;
 }
