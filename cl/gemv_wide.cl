@@ -18,7 +18,11 @@
 #define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
 #endif
 #ifndef STREAMS
+#if defined(__x86_64__) || defined(__aarch64__)
 #define STREAMS (ROWS < 4 ? 4 : 8 / ROWS) /* at most 16 sums, which registers hold */
+#else
+#define STREAMS 1 /* who is no processor never runs this, and llvmpipe takes minutes to unroll it */
+#endif
 #endif
 #ifndef AHEAD
 #define AHEAD 16 /* of k: 1 KiB of a part in 16 bits */

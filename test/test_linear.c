@@ -324,8 +324,10 @@ START_TEST(clblast_multiplies) {
 }
 END_TEST
 
-static void run_few_rows(const char *engine, const char *variant, vlcache_dtype first) {
-    for (int dtype = (int)first; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+/* Dtypes as in run_shapes(). */
+static void run_few_rows(const char *engine, const char *variant, vlcache_dtype first, vlcache_dtype alone) {
+    int last = (int)(suite_reduced() ? alone : VLCACHE_DTYPE_BF16);
+    for (int dtype = (int)(suite_reduced() ? alone : first); dtype <= last; dtype++) {
         vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
         for (int m = 1; m <= 8; m += suite_reduced() ? 3 : 1) {
             for (int kind = 0; kind < (suite_reduced() ? 3 : 6); kind++) {
@@ -341,11 +343,11 @@ static void run_few_rows(const char *engine, const char *variant, vlcache_dtype 
 }
 
 START_TEST(few_rows_multiply) {
-    run_few_rows("portable", NULL, VLCACHE_DTYPE_F32);
-    run_few_rows("wide", NULL, VLCACHE_DTYPE_F32);
-    run_few_rows("matrix", "gemm:blocks", first_of_units());
-    run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16);
-    if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16);
+    run_few_rows("portable", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
+    run_few_rows("wide", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
+    run_few_rows("matrix", "gemm:blocks", first_of_units(), VLCACHE_DTYPE_F16);
+    run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
 }
 END_TEST
 
