@@ -10,7 +10,8 @@
  *     near(e, s) = key(e) . key(s) - |key(s)|^2 / 2, the largest of which is the nearest: sums begin with the norm
  *
  * Rows of local memory are chunks of 16 bytes, the c-th of row r at c ^ (r & 7): ldmatrix then has no conflicts.
- * far: a row's distance to itself need not be 0 here, but is as small as the rounding of its norm.
+ * far: a row's distance to itself need not come to 0, since sums of matrix units are rounded: less than VLCI_NEAREST_LEAST of its
+ * norm is none.
  * laid: not NULL: the rows' squared norms go there with the first seed, for nearest_wgmma.cl.
  *
  * ptx: sm_80 -DKV_DTYPE=3 -DHEAD_DIM=128
@@ -189,7 +190,7 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
     }
     if (e0 + lane >= n) return;
     if (laid && round < 0) laid[(size_t)row * laid_stride + e0 + lane] = row_norm;
-    const float square = row_norm - 2.0f * near, apart = square > 0.0f ? square * weight : 0.0f;
+    const float square = row_norm - 2.0f * near, apart = square > VLCI_NEAREST_LEAST * row_norm ? square * weight : 0.0f;
     if (round < 0 || apart < before) {
         far[at] = apart;
         labels[at] = from + which;

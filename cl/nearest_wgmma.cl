@@ -140,8 +140,8 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
             const int which = lane & 1 ? label[1] : label[0];
             if (e < mine) {
                 const size_t to = list + e0 + e;
-                const float square = laid[(size_t)row * laid_stride + e0 + e] - 2.0f * nearest;
-                const float apart = square > 0.0f ? square * (weights ? weights[to] : 1.0f) : 0.0f;
+                const float norm = laid[(size_t)row * laid_stride + e0 + e], square = norm - 2.0f * nearest;
+                const float apart = square > VLCI_NEAREST_LEAST * norm ? square * (weights ? weights[to] : 1.0f) : 0.0f;
                 if (apart < far[to]) {
                     far[to] = apart;
                     labels[to] = from + which;

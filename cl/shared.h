@@ -196,9 +196,10 @@ typedef struct vlci_kv_head {
 #define VLCI_MEAN_LANES                    16  /* centroids whose means lie side by side */
 #define VLCI_NEAREST_ROWS                  128 /* rows of a work-group of nearest.cl, and its work-items */
 #define VLCI_NEAREST_GROUP                 64
-#define VLCI_NEAREST_MMA_GROUP             128 /* of as many rows, in nearest_mma.cl */
-#define VLCI_NEAREST_WIDE_ROWS             32  /* rows of a work-item of nearest_wide.cl */
-#define VLCI_NEAREST_WGMMA_GROUP           512 /* of 4 warpgroups, in nearest_wgmma.cl */
+#define VLCI_NEAREST_MMA_GROUP             128      /* of as many rows, in nearest_mma.cl */
+#define VLCI_NEAREST_LEAST                 0x1p-17f /* of a squared norm: less is rounding of matrix units */
+#define VLCI_NEAREST_WIDE_ROWS             32       /* rows of a work-item of nearest_wide.cl */
+#define VLCI_NEAREST_WGMMA_GROUP           512      /* of 4 warpgroups, in nearest_wgmma.cl */
 #define VLCI_NEAREST_WGMMA_ROWS            2048
 #define VLCI_NEAREST_WGMMA_LOCAL(head_dim) /* bytes: seeds, two tiles of each warpgroup, places, norms */    \
     ((VLCI_SPREAD_SEEDS + 8 * 64) * (head_dim)*2 + VLCI_NEAREST_WGMMA_ROWS * 4 + VLCI_SPREAD_SEEDS * 8)

@@ -25,7 +25,8 @@ static bool rung_fits(const vlcache_device *device, const char *rung) {
 }
 
 static const char *choose(const vlcache_device *device) {
-    if (rung_fits(device, "mma")) return "mma"; /* wgmma has to be asked for: it was never run on a device */
+    if (rung_fits(device, "wgmma")) return "wgmma";
+    if (rung_fits(device, "mma")) return "mma";
     return device->caps.wide_vectors || !rung_fits(device, "tile") ? "wide" : "tile";
 }
 
