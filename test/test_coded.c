@@ -37,12 +37,13 @@ static const problem problems[] = {
     {"long runs", 2, 4, 64, 330, 300, 128, 90.0, BF16, 9, 33},
     {"many lanes", 1, 8, 64, 150, 131, 32, 400.0, BF16, 11, 0},
     {"eight bits", 1, 3, 64, 100, 90, 64, 1024.0, BF16, 1, 1},
+    {"many shares", 1, 1, 16, 8500, 8300, 16, 60.0, F32, 1, 2},
     {"row by row", 2, 2, 32, 90, 75, 1, 60.0, F32, 1, 4},
     {"row by row, many lanes", 1, 8, 64, 150, 131, 1, 200.0, BF16, 11, 3},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems, SMALL = 5 };
 
-static int visual[400];
+static int visual[8300];
 static uint64_t seed;
 
 static void make(const problem *p, coding_case *c) {

@@ -111,14 +111,22 @@ static size_t blocks_of(const vlci_codes *c) {
     return (size_t)ceil_div(c->rows, VLCI_CODE_ROWS);
 }
 
-/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that. Text is
- * cut into half as many shares at most. */
+/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that; half of
+ * those that a piece may have. */
+static vlci_few_cut divide_mma(const vlci_few *few, int first, int rows, int units) {
+    vlci_few_cut p = vlci_few_divide(few, first, rows, units, 0);
+    if (p.shares <= VLCI_CODED_SHARES / 2) return p;
+    p.share = ceil_div(units, VLCI_CODED_SHARES / 2);
+    p.shares = ceil_div(units, p.share);
+    return p;
+}
+
+/* Text is cut into as many shares as blocks are, at most. */
 static vlcache_status attend_mma(const vlci_codes *c, int layer, const vlci_attention *a, vlci_few_cut *p) {
     enum { TEXT = VLCI_CODED_MMA_ITEMS / 2 };
     const vlci_coded_kernels *k = c->read;
     const vlci_kernel *kernel = c->patterns ? k->attend_rows : k->attend;
-    int most = p->shares < VLCI_CODED_SHARES / 2 ? p->shares : VLCI_CODED_SHARES / 2;
-    int text_share = ceil_div(ceil_div(c->texts, TEXT), most) * TEXT;
+    int text_share = ceil_div(ceil_div(c->texts, TEXT), p->shares) * TEXT;
     int text_shares = c->texts ? ceil_div(c->texts, text_share) : 0;
     return VLCI_LAUNCH(k->few.device, kernel,
                        VLCI_GRID((size_t)(p->shares + text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
@@ -130,7 +138,7 @@ static vlcache_status attend_mma(const vlci_codes *c, int layer, const vlci_atte
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    vlci_few_cut p = vlci_few_divide(&k->few, row, 1, ceil_div((int)blocks_of(c), WARPS), 0);
+    vlci_few_cut p = divide_mma(&k->few, row, 1, ceil_div((int)blocks_of(c), WARPS));
     int texts = ceil_div(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
         k->few.device, k->score,
@@ -152,7 +160,8 @@ vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_att
         int units = mma ? ceil_div((int)blocks_of(c), WARPS) : c->runs;
         status = vlci_few_check_run("coded", layer, c->layers, a);
         for (int row = 0, n; row < rows && !status; row += n) {
-            vlci_few_cut p = vlci_few_divide(few, first + row, rows - row, units, !mma && c->texts > 0);
+            vlci_few_cut p = mma ? divide_mma(few, first + row, rows - row, units)
+                                 : vlci_few_divide(few, first + row, rows - row, units, c->texts > 0);
             n = p.rows;
             status = mma ? attend_mma(c, layer, a, &p) : attend(c, layer, a, &p);
             if (!status && !mma) status = merge(c, layer, a, &p);
