@@ -551,8 +551,9 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
 #pragma unroll
             for (int k = 0; k < SLICE; k++) {
                 __local const float4 *at = (__local const float4 *)(x + k * PITCH + r0);
+                const float4 a = at[0], b = at[1];
                 const float4 c = *(__local const float4 *)(q + k * PITCH + i0);
-                const float8 rows = (float8)(at[0], at[1]);
+                const float8 rows = (float8)(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w); /* (a, b) breaks Oclgrind 21.10 */
                 sum[0] += c.x * rows;
                 sum[1] += c.y * rows;
                 sum[2] += c.z * rows;
