@@ -529,6 +529,7 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
     const int r0 = lane % 8 * 8, i0 = lane / 8 * 4, own = lane / 2, part = lane % 2 * 4, j = j0 + own;
     const row_t row = find_row(SOURCE_PASS, m, min(j, n - 1));
     for (int i = 0; i < dims; i += PROJECTED) {
+        const bool there = i + i0 < dims && j0 + r0 < padded;
         float8 sum[4];
         for (int u = 0; u < 4; u++) sum[u] = 0.0f;
         __global const float *vector = basis + (size_t)min(i + own, dims - 1) * HEAD_DIM;
@@ -548,19 +549,20 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
             put4(q + part * PITCH + own, PITCH, q_low);
             put4(q + (8 + part) * PITCH + own, PITCH, q_high);
             barrier(CLK_LOCAL_MEM_FENCE);
+            if (there)
 #pragma unroll
-            for (int k = 0; k < SLICE; k++) {
-                __local const float4 *at = (__local const float4 *)(x + k * PITCH + r0);
-                const float4 a = at[0], b = at[1];
-                const float4 c = *(__local const float4 *)(q + k * PITCH + i0);
-                const float8 rows = (float8)(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w); /* (a, b) breaks Oclgrind 21.10 */
-                sum[0] += c.x * rows;
-                sum[1] += c.y * rows;
-                sum[2] += c.z * rows;
-                sum[3] += c.w * rows;
-            }
+                for (int k = 0; k < SLICE; k++) {
+                    __local const float4 *at = (__local const float4 *)(x + k * PITCH + r0);
+                    const float4 a = at[0], b = at[1];
+                    const float4 c = *(__local const float4 *)(q + k * PITCH + i0);
+                    const float8 rows = (float8)(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w); /* (a, b) breaks Oclgrind 21.10 */
+                    sum[0] += c.x * rows;
+                    sum[1] += c.y * rows;
+                    sum[2] += c.z * rows;
+                    sum[3] += c.w * rows;
+                }
         }
-        for (int u = 0; u < 4 && i + i0 + u < dims && j0 + r0 < padded; u++)
+        for (int u = 0; u < 4 && there && i + i0 + u < dims; u++)
             vstore8(sum[u], 0, z + (size_t)(i + i0 + u) * padded + r0);
     }
 #endif

@@ -86,8 +86,9 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
         if (!status && i < GROUPED && (*all[i].kernel)->max_group < k->group) *fits = false;
     }
     if (status || !*fits) return status;
-    size_t group = k->group;
-    while (group > 1 && group < BASIS_ITEMS && 2 * group <= device->caps.max_group) group *= 2;
+    size_t group = k->group, useful = (size_t)(s->head_dim * s->head_dim / 8); /* eights of each column */
+    while (group > 1 && group < BASIS_ITEMS && 2 * group <= device->caps.max_group && 2 * group <= useful)
+        group *= 2;
     status = get_basis(device, s, false, group, &k->basis_group, &k->basis);
     if (!status && k->basis->max_group < k->basis_group) *fits = false;
     return status;
