@@ -274,20 +274,6 @@ WITH_LOCAL void attend_text(const piece_t *p, __global const float *q, uint q_of
 
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
 
-/* Whether this work-group is the last of its piece's to say that its record is there. */
-WITH_LOCAL int is_last(__global uint *counters, __local int *told) {
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (get_local_id(0) == 0) {
-        __global volatile uint *counter = counters + get_group_id(1);
-        ptx_device_fence();
-        *told = atomic_inc(counter) == get_num_groups(0) - 1;
-        if (*told) *counter = 0;
-        ptx_device_fence();
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return *told;
-}
-
 /* What attention_coded_merge does, of all lanes; part: HEADS * HEAD_DIM floats, weights: two a lane of each share. */
 WITH_LOCAL void merge(const piece_t *p, __global const float *parts, int shares, __local float *weights, __local float *part,
                       __local float *whole, __global float *out, __global float *row_max, __global float *row_lse,
@@ -550,14 +536,15 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
             }
         }
     }
-    if (is_last((__global uint *)scratch, &last))
+    if (ptx_is_last((__global uint *)scratch, get_group_id(1), get_num_groups(0), &last))
         merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
 }
 
+#if !ROWS
 /* ---- what decode looks at ---------------------------------------------------------------------------------------- */
 
-/* As attention_coded_score, of rows turned one by one too. */
+/* As attention_coded_score. */
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
@@ -596,7 +583,6 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     for (int b = s_id * share + warp; b < until; b += WARPS) {
         const int r = b * BLOCK / run;
         __global const uint *there = words + k.words + (size_t)b * k_words;
-        __global const float *turns_by = ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within;
         const block_t copied = {1, here, there}, elsewhere = {0, here, there};
         float key[TILES][4], s[HEADS][2], low = 0.0f, high = 0.0f;
         if (k_words <= words_here) {
@@ -605,9 +591,9 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
             PTX_COPIES_COMMIT();
             PTX_COPIES_WAIT(0);
             ptx_warp_sync();
-            make_keys(&keys, &copied, turns_by, lane, key);
+            make_keys(&keys, &copied, within, lane, key);
         } else
-            make_keys(&keys, &elsewhere, turns_by, lane, key);
+            make_keys(&keys, &elsewhere, within, lane, key);
         for (p.lane = 0; p.lane < group; p.lane += HEADS) {
             p.count = min(group - p.lane, (int)HEADS);
             turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
@@ -624,3 +610,4 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
         if (c == 1 && row + 8 < n) score[positions[row + 8]] += part * high;
     }
 }
+#endif

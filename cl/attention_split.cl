@@ -388,20 +388,6 @@ PTX_CALL float2 wide2(uint u) { return vload_half2(0, (const half *)&u); }
 PTX_CALL float2 wide2(uint u) { return (float2)(as_float(u << 16), as_float(u & 0xffff0000u)); }
 #endif
 #define WORD(u, i) ((i) == 0 ? (u).x : (i) == 1 ? (u).y : (i) == 2 ? (u).z : (u).w)
-/* Whether this work-group is the last of its piece's to say that partial results are there. */
-WITH_LOCAL int is_last(__global uint *counters, __local int *told) {
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (get_local_id(0) == 0) {
-        __global volatile uint *counter = counters + get_group_id(2) * get_num_groups(1) + get_group_id(1);
-        ptx_device_fence();
-        *told = atomic_inc(counter) == get_num_groups(0) - 1;
-        if (*told) *counter = 0;
-        ptx_device_fence();
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return *told;
-}
-
 /* What attention_merge does, by the work-group that is last. `room`: 2 * HEADS floats for each share, and HEADS. */
 WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local float *room, __global float *out,
                       __global float *row_max, __global float *row_lse, int heads) {
@@ -569,7 +555,9 @@ attention_mma(__global const float *q, __global float *out, __global const int *
         to.to[d] = to.partial ? sum : sum / all;
         if (d == 0) put_stats(to, most, all);
     }
-    if (get_num_groups(0) == 1 || !is_last((__global uint *)scratch, &last)) return;
+    if (get_num_groups(0) == 1) return;
+    const size_t piece = get_group_id(2) * get_num_groups(1) + get_group_id(1);
+    if (!ptx_is_last((__global uint *)scratch, piece, get_num_groups(0), &last)) return;
     merge(&p, parts, room, out, row_max, row_lse, heads);
 }
 #endif

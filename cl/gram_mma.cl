@@ -19,13 +19,6 @@ enum { STEPS = HEAD_DIM / 16, FRAGMENTS = 2, BLOCKS = 4 };
 #else
 #define MULTIPLY(d, a, b0, b1) PTX_MMA_F16(d, a, b0, b1)
 #endif
-#define TOGETHER() __asm__ volatile("bar.sync 0;" ::: "memory")
-
-PTX_CALL uint head_of_group(void) {
-    uint r;
-    __asm__ volatile("mov.u32 %0, %%ctaid.y;" : "=r"(r));
-    return r;
-}
 
 PTX_CALL uint chunk_at(uint row, uint chunk) { return row * ROW_BYTES + ((chunk ^ (row & 7)) << 4); }
 
@@ -34,7 +27,7 @@ gram(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, _
      __global const int *list, __global float *products, int most, int round) {
     __local uchar keys[2 * TILE * ROW_BYTES] __attribute__((aligned(128)));
     __local uint places[2 * TILE];
-    const int lane = ptx_item(), row = head_of_group();
+    const int lane = ptx_item(), row = ptx_group_down();
     const uint in_warp = lane & 31, warp = lane >> 5;
     const vlci_keep own = keep[keep_at + row];
     const int wanted = VLCI_SPREAD_CANDIDATES(VLCI_SPREAD_UNTIL(own.centroids, round) -
@@ -51,14 +44,15 @@ gram(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, _
     if (a0 >= n) return; /* the whole work-group */
     const int mine = lane < TILE ? a0 + lane : b0 + lane - TILE;
     places[lane] = (uint)kv_row(&rows, own.before + evicted[list[mine < n ? mine : n - 1]]);
-    TOGETHER();
+    PTX_TOGETHER();
     for (int i = lane; i < 2 * TILE * CHUNKS; i += GROUP) {
         const int r = i / CHUNKS, c = i % CHUNKS;
         ptx_copy16((uint)keys + chunk_at(r, c),
                    (__global const uchar *)((__global const ushort *)rows.k + (size_t)places[r] * row_stride + c * 8), 16);
     }
-    __asm__ volatile("cp.async.commit_group;\n\tcp.async.wait_group 0;" ::: "memory");
-    TOGETHER();
+    PTX_COPIES_COMMIT();
+    PTX_COPIES_WAIT(0);
+    PTX_TOGETHER();
 
     const uint down = (warp & 1) * 32, across = (warp >> 1) * 32;
     float dots[FRAGMENTS][BLOCKS][4];

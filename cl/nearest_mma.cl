@@ -38,15 +38,6 @@ PTX_CALL float value_of(ushort x) {
 PTX_CALL float low_of(uint x) { return value_of((ushort)x); }
 PTX_CALL float high_of(uint x) { return value_of((ushort)(x >> 16)); }
 #endif
-#define TOGETHER()        __asm__ volatile("bar.sync 0;" ::: "memory")
-#define COPIES_SENT()     __asm__ volatile("cp.async.commit_group;" ::: "memory")
-#define COPIES_WAIT(left) __asm__ volatile("cp.async.wait_group " #left ";" ::: "memory")
-
-PTX_CALL uint head_of_group(void) {
-    uint r;
-    __asm__ volatile("mov.u32 %0, %%ctaid.y;" : "=r"(r));
-    return r;
-}
 
 PTX_CALL uint chunk_at(uint row, uint chunk) { return row * ROW_BYTES + ((chunk ^ (row & 7)) << 4); }
 
@@ -81,7 +72,7 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
     __local uchar keys[ROWS * ROW_BYTES] __attribute__((aligned(128)));
     __local uint places[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
     __local float norms[VLCI_SPREAD_SEEDS] __attribute__((aligned(128)));
-    const int lane = ptx_item(), row = head_of_group(), e0 = ptx_group() * ROWS;
+    const int lane = ptx_item(), row = ptx_group_down(), e0 = ptx_group() * ROWS;
     const uint in_warp = lane & 31, warp = lane >> 5;
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept;
@@ -94,17 +85,17 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
 
     places[lane] = (uint)kv_row(&rows, own.before + evicted[at]);
     const float weight = weights ? weights[at] : 1.0f, before = round < 0 ? INFINITY : far[at];
-    TOGETHER();
+    PTX_TOGETHER();
     bring(&rows, places, ROWS, (uint)keys);
-    COPIES_SENT();
-    TOGETHER();
+    PTX_COPIES_COMMIT();
+    PTX_TOGETHER();
     for (int s = lane; s < stages * SEEDS; s += GROUP) {
         const vlci_seed seed = picked[s < count ? s : count - 1];
         places[s] = (uint)kv_row(&rows, seed.row);
         norms[s] = s < count ? -0.5f * seed.norm : -INFINITY;
     }
-    COPIES_WAIT(0);
-    TOGETHER();
+    PTX_COPIES_WAIT(0);
+    PTX_TOGETHER();
     const float row_norm = norm_of(keys, lane);
     uint a[STEPS][FRAGMENTS][4];
 #pragma unroll
@@ -112,11 +103,11 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
 #pragma unroll
         for (uint f = 0; f < FRAGMENTS; f++)
             PTX_LDMATRIX4(a[k][f], (uint)keys + chunk_at(warp * 32 + f * 16 + (in_warp & 15), 2 * k + (in_warp >> 4)));
-    TOGETHER();
+    PTX_TOGETHER();
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
         if (s < stages) bring(&rows, places + s * SEEDS, SEEDS, (uint)keys + s * STAGE_BYTES);
-        COPIES_SENT();
+        PTX_COPIES_COMMIT();
     }
 
     float best[MINE];
@@ -127,11 +118,11 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
         label[i] = 0;
     }
     for (int s = 0; s < stages; s++) {
-        COPIES_WAIT(2);
-        TOGETHER(); /* stage s has come, and s - 1 is read by all */
+        PTX_COPIES_WAIT(2);
+        PTX_TOGETHER(); /* stage s has come, and s - 1 is read by all */
         const int next = s + STAGES - 1;
         if (next < stages) bring(&rows, places + next * SEEDS, SEEDS, (uint)keys + next % STAGES * STAGE_BYTES);
-        COPIES_SENT();
+        PTX_COPIES_COMMIT();
         const uint seeds = (uint)keys + s % STAGES * STAGE_BYTES;
         float near[FRAGMENTS][BLOCKS][4];
 #pragma unroll
@@ -170,14 +161,14 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
     /* Each row's best of the four lanes that had it. */
     __local float *bests = (__local float *)keys;
     __local int *labels_of = (__local int *)(keys + 4 * ROWS * sizeof(float));
-    TOGETHER();
+    PTX_TOGETHER();
 #pragma unroll
     for (uint r = 0; r < MINE; r++) {
         const uint to = (in_warp & 3) * ROWS + warp * 32 + (r >> 1) * 16 + (r & 1) * 8 + (in_warp >> 2);
         bests[to] = best[r];
         labels_of[to] = label[r] + (int)(in_warp & 3) * 2;
     }
-    TOGETHER();
+    PTX_TOGETHER();
     float near = bests[lane];
     int which = labels_of[lane];
     for (int s = 1; s < 4; s++) {

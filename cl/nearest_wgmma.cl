@@ -32,14 +32,6 @@ enum {
     AT_SEEDS = AT_PLACES + ROWS * 4,               /* places of the seeds */
     AT_NORMS = AT_SEEDS + VLCI_SPREAD_SEEDS * 4    /* VLCI_NEAREST_WGMMA_LOCAL in all */
 };
-#define COPIES_SENT()     __asm__ volatile("cp.async.commit_group;" ::: "memory")
-#define COPIES_WAIT(left) __asm__ volatile("cp.async.wait_group " #left ";" ::: "memory")
-
-PTX_CALL uint head_of_group(void) {
-    uint r;
-    __asm__ volatile("mov.u32 %0, %%ctaid.y;" : "=r"(r));
-    return r;
-}
 
 /* Starts the copies of n rows of the pool by `items` work-items, of which this is the item-th. */
 WITH_LOCAL void bring(const kv_view *rows, __local const uint *places, uint n, uint to, uint item, uint items) {
@@ -59,7 +51,7 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
     __local uint *places = (__local uint *)(smem + AT_PLACES), *seeds = (__local uint *)(smem + AT_SEEDS);
     __local float *norms = (__local float *)(smem + AT_NORMS);
     const uint item = ptx_item(), warpgroup = item >> 7, lane = item & 31, warp = item >> 5 & 3, at = (uint)smem;
-    const int row = head_of_group(), e0 = ptx_group() * ROWS;
+    const int row = ptx_group_down(), e0 = ptx_group() * ROWS;
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept, from = VLCI_SPREAD_UNTIL(own.centroids, round - 1);
     const int count = VLCI_SPREAD_UNTIL(own.centroids, round) - from;
@@ -76,21 +68,21 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
     }
     for (int i = item; i < tiles * TILE; i += GROUP)
         places[i] = (uint)kv_row(&rows, own.before + evicted[list + e0 + (i < mine ? i : mine - 1)]);
-    __asm__ volatile("bar.sync 0;" ::: "memory");
+    PTX_TOGETHER();
     for (int b = 0; b < blocks; b++) bring(&rows, seeds + b * SEEDS, SEEDS, at + b * BLOCK_BYTES, item, GROUP);
     int tile = warpgroup;
     uint buffer = at + AT_KEYS + warpgroup * (2 * TILE_BYTES), other = buffer + TILE_BYTES;
     if (tile < tiles) bring(&rows, places + tile * TILE, TILE, buffer, item & 127, 128);
-    COPIES_SENT();
-    COPIES_WAIT(0);
+    PTX_COPIES_COMMIT();
+    PTX_COPIES_WAIT(0);
     PTX_PROXY_FENCE();
-    __asm__ volatile("bar.sync 0;" ::: "memory");
+    PTX_TOGETHER();
 
     for (; tile < tiles; tile += WARPGROUPS) {
         float near[SEEDS / 2], best[MINE];
         int label[MINE];
         if (tile + WARPGROUPS < tiles) bring(&rows, places + (tile + WARPGROUPS) * TILE, TILE, other, item & 127, 128);
-        COPIES_SENT();
+        PTX_COPIES_COMMIT();
         best[0] = best[1] = -INFINITY;
         label[0] = label[1] = 0;
         for (int b = 0; b < blocks; b++) {
@@ -148,7 +140,7 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
                 }
             }
         }
-        COPIES_WAIT(0);
+        PTX_COPIES_WAIT(0);
         PTX_PROXY_FENCE();
         ptx_sync(1 + warpgroup, 128); /* the next tile has come, and this one is read by all */
         const uint next = other;

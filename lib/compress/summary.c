@@ -250,7 +250,7 @@ double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
 vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
                                double *allowance) {
     vlcache_status status = VLCACHE_OK;
-    while (room->step<room->steps && * allowance> 0 && !status) {
+    while (!status && *allowance > 0 && room->step < room->steps) {
         *allowance -= worth(h, room);
         status = step(h, k, room);
     }

@@ -39,11 +39,9 @@ static const char *attend_name(const vlci_coded_kernels *k) {
 /* A kernel may take smaller work-groups than its device: "group" gives way to "wide" then. */
 vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shape *shape,
                                vlci_coded_kernels *out) {
-    const char *rung = NULL;
     vlcache_status status = vlci_few_open(device, &vlci_coded_ladder, shape, &out->few);
-    if (!status) status = vlci_rung(device, &vlci_coded_ladder, choose(device), &rung);
     if (status) return status;
-    out->mma = strcmp(rung, "mma") == 0 && shape->head_dim <= VLCI_CODED_MMA_ITEMS;
+    out->mma = strcmp(out->few.rung, "mma") == 0 && shape->head_dim <= VLCI_CODED_MMA_ITEMS;
     status = get(out, attend_name(out), false, &out->attend);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
@@ -98,48 +96,51 @@ static vlcache_status merge(const vlci_codes *c, int layer, const vlci_attention
                        VLCI_MEM(c->mean), VLCI_MEM(c->basis), VLCI_MEM(c->factor), VLCI_I32(layer));
 }
 
-/* ---- on matrix units -------------------------------------------------------------------------------------
- */
-
-enum { WARPS = VLCI_CODED_MMA_ITEMS / 32 };
-
-static int ceil_div(int a, int b) {
-    return (a + b - 1) / b;
+/* As many of the rows as go at once: *n. */
+static vlcache_status run_plain(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
+                                int *n) {
+    vlci_few_cut p = vlci_few_divide(&c->read->few, first, rows, c->runs, c->texts > 0);
+    vlcache_status status = attend(c, layer, a, &p);
+    *n = p.rows;
+    return status ? status : merge(c, layer, a, &p);
 }
 
-static size_t blocks_of(const vlci_codes *c) {
-    return (size_t)ceil_div(c->rows, VLCI_CODE_ROWS);
-}
+/* ---- on matrix units ----------------------------------------------------------------------------------- */
 
-/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that; half of
- * those that a piece may have. */
-static vlci_few_cut divide_mma(const vlci_few *few, int first, int rows, int units) {
-    vlci_few_cut p = vlci_few_divide(few, first, rows, units, 0);
-    if (p.shares <= VLCI_CODED_SHARES / 2) return p;
-    p.share = ceil_div(units, VLCI_CODED_SHARES / 2);
-    p.shares = ceil_div(units, p.share);
+/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that, and half
+ * of those that a piece may have. Text has no more of them. */
+enum { WARPS = VLCI_CODED_MMA_ITEMS / 32, UNIT = WARPS * VLCI_CODE_ROWS, TEXT = VLCI_CODED_MMA_ITEMS / 2 };
+enum { SHARES = VLCI_CODED_SHARES / 2 };
+
+static vlci_few_cut divide_mma(const vlci_codes *c, int first, int rows) {
+    int units = vlci_codes_runs(c->rows, UNIT);
+    vlci_few_cut p = vlci_few_divide(&c->read->few, first, rows, units, 0);
+    if (p.shares > SHARES) {
+        p.share = vlci_codes_runs(units, SHARES);
+        p.shares = vlci_codes_runs(units, p.share);
+    }
     return p;
 }
 
-/* Text is cut into as many shares as blocks are, at most. */
-static vlcache_status attend_mma(const vlci_codes *c, int layer, const vlci_attention *a, vlci_few_cut *p) {
-    enum { TEXT = VLCI_CODED_MMA_ITEMS / 2 };
+static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
+                              int *n) {
     const vlci_coded_kernels *k = c->read;
-    const vlci_kernel *kernel = c->patterns ? k->attend_rows : k->attend;
-    int text_share = ceil_div(ceil_div(c->texts, TEXT), p->shares) * TEXT;
-    int text_shares = c->texts ? ceil_div(c->texts, text_share) : 0;
-    return VLCI_LAUNCH(k->few.device, kernel,
-                       VLCI_GRID((size_t)(p->shares + text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch),
-                       VLCI_I32(p->share * WARPS), VLCI_I32(p->shares), VLCI_I32(text_share),
-                       VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
+    vlci_few_cut p = divide_mma(c, first, rows);
+    int text_share = vlci_codes_runs(vlci_codes_runs(c->texts, TEXT), p.shares) * TEXT;
+    int text_shares = c->texts ? vlci_codes_runs(c->texts, text_share) : 0;
+    *n = p.rows;
+    return VLCI_LAUNCH(k->few.device, c->patterns ? k->attend_rows : k->attend,
+                       VLCI_GRID((size_t)(p.shares + text_shares), p.pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
+                       CODED_OF(c, layer, a, p.first, p.rows), VLCI_MEM(a->scratch),
+                       VLCI_I32(p.share * WARPS), VLCI_I32(p.shares), VLCI_I32(text_share), VLCI_MEM(a->out),
+                       VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    vlci_few_cut p = divide_mma(&k->few, row, 1, ceil_div((int)blocks_of(c), WARPS));
-    int texts = ceil_div(c->texts, VLCI_CODED_MMA_ITEMS);
+    vlci_few_cut p = divide_mma(c, row, 1);
+    int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
         k->few.device, k->score,
         VLCI_GRID((size_t)(p.shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
@@ -148,24 +149,16 @@ static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_atten
         VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
 }
 
-/* ---- all codes of a sequence -----------------------------------------------------------------------------
- */
+/* ---- all codes of a sequence --------------------------------------------------------------------------- */
 
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
                               int rows) {
     vlcache_status status = VLCACHE_OK;
     for (const vlci_codes *c = codes; c && !status; c = c->before) {
-        const vlci_few *few = &c->read->few;
-        bool mma = c->read->mma;
-        int units = mma ? ceil_div((int)blocks_of(c), WARPS) : c->runs;
         status = vlci_few_check_run("coded", layer, c->layers, a);
-        for (int row = 0, n; row < rows && !status; row += n) {
-            vlci_few_cut p = mma ? divide_mma(few, first + row, rows - row, units)
-                                 : vlci_few_divide(few, first + row, rows - row, units, c->texts > 0);
-            n = p.rows;
-            status = mma ? attend_mma(c, layer, a, &p) : attend(c, layer, a, &p);
-            if (!status && !mma) status = merge(c, layer, a, &p);
-        }
+        for (int row = 0, n = 0; row < rows && !status; row += n)
+            status = c->read->mma ? run_mma(c, layer, a, first + row, rows - row, &n)
+                                  : run_plain(c, layer, a, first + row, rows - row, &n);
     }
     return status;
 }

@@ -42,7 +42,8 @@ vlcache_status vlci_few_open(vlcache_device *device, const vlci_ladder *ladder,
     vlcache_status status = vlci_few_check(shape->head_dim);
     if (!status) status = vlci_rung(device, ladder, ladder->choose(device), &rung);
     if (status) return status;
-    *out = (vlci_few){.device = device, .shape = *shape, .wide = strcmp(rung, "wide") == 0, .lanes = 1};
+    *out = (vlci_few){.device = device, .shape = *shape, .rung = rung, .lanes = 1};
+    out->wide = strcmp(rung, "wide") == 0;
     while (out->lanes < LANES_MAX && out->lanes < group_of(out)) out->lanes *= 2;
     return VLCACHE_OK;
 }

@@ -20,6 +20,7 @@ const char *vlci_few_choose(const vlcache_device *device);
 typedef struct vlci_few {
     vlcache_device *device;
     vlci_attention_shape shape;
+    const char *rung; /**< of its ladder */
     bool wide;
     int lanes;
 } vlci_few;
