@@ -390,7 +390,7 @@ START_TEST(geometries_are_printed) {
     ck_assert_int_eq(whole(get(said, "model", JSON_OBJECT), "intermediate"), 512);
     json_decref(said);
     RUN_BENCH(&p, "--geometry", path, "--config");
-    expect(&p, 1, "that is named");
+    expect(&p, 1, "geometry.json is not one that is named");
     process_release(&p);
 }
 END_TEST

@@ -121,8 +121,10 @@ static int settle(options *o) {
     if (!o->lengths.n && !words && o->images == AS_MANY_AS_FIT) o->lengths = (list){1, {2048}};
     if (!o->sequences.n) o->sequences = words ? (list){4, {1, 4, 16, 64}} : (list){1, {1}};
     if (!o->depths.n) o->depths = (list){1, {0}};
-    if (o->action == ACTION_CONFIG && !(o->geometry && geometry_find(o->geometry)))
+    if (o->action == ACTION_CONFIG && !o->geometry)
         return flag_refuse("--config: of a --geometry that is named in --help");
+    if (o->action == ACTION_CONFIG && !geometry_find(o->geometry))
+        return flag_refuse("--config: --geometry %s is not one that is named in --help", o->geometry);
     if ((o->only || o->chosen) && o->action != ACTION_KERNELS)
         return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
     if (o->kv_mib > 0 && o->tokens < 1) return flag_refuse("--kv-mib: with at least one token (-n)");

@@ -263,7 +263,11 @@ def options():
     p.add_argument("--least", type=float, default=0, help="rows a second; training that is slower, or learns nothing, stops after two minutes")
     p.add_argument("--round", type=int, default=0, help="another round sees other training pictures")
     p.add_argument("--device", default="cuda")
-    return p.parse_args()
+    a = p.parse_args()
+    needed = f"{a.blank}/tokenizer.json" if a.out else f"{a.text}/tokenizer.json" if a.text else None
+    if needed is None: p.error("--text: the folder of the language model that --blank is made for")
+    if not os.path.isfile(needed): p.error(f"{needed} is not there; " + ("leave out --out once: that makes --blank" if a.out else "--text is a model's folder here"))
+    return a
 
 
 def fault(told, least):
