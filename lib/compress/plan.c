@@ -158,8 +158,8 @@ static bool sums_up(const vlci_recipe *r) {
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
     double rows = (double)s->layers * s->kv_heads * tokens;
     if (!sums_up(r)) return 1;
-    double calls = ceil(vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE);
-    return calls > 1 ? (int)calls : 1;
+    double calls = vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE;
+    return calls > 1 ? (int)ceil(2 * calls) : 1; /* what one and the next enqueue is more than AT_ONCE */
 }
 
 static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
@@ -437,6 +437,7 @@ static vlcache_status begin_sum(vlci_compress *p, vlci_heads *h) {
     cl_mem score = NULL;
     size_t at = 0;
     vlcache_status status = choose(p, h, &score, &at);
+    vlci_summary_lend(p->kernels->spare, &p->room);
     if (!status)
         status =
             vlci_summary_begin(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, &p->room);
@@ -444,15 +445,22 @@ static vlcache_status begin_sum(vlci_compress *p, vlci_heads *h) {
     return status;
 }
 
-/* It goes on, as far as `*allowance` does; these layers shrink once it is over. What fails begins anew. */
-static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layers, double *allowance) {
+/* It goes on, as far as `pace` does; these layers shrink once it is over, `*done`. What fails begins anew. */
+static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layers, vlci_pace *pace,
+                             bool *done) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
-    if (!status && !p->summing) status = begin_sum(p, &h);
-    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, allowance);
-    if (!status && p->room.step < p->room.steps) return VLCACHE_OK;
+    double ends = vlci_summary_ends_worth(&h);
+    *done = false;
+    if (!status && !p->summing) {
+        if (!vlci_pace_takes(pace, ends)) return VLCACHE_OK;
+        status = begin_sum(p, &h);
+    }
+    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, pace);
+    if (!status && (p->room.step < p->room.steps || !vlci_pace_takes(pace, ends))) return VLCACHE_OK;
     if (!status) status = move(p, &h, kv);
     p->summing = 0;
+    *done = !status;
     return status;
 }
 
@@ -502,7 +510,8 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
     bool in_place =
         !p->kv_layers && p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
     int at_once = turn_of(p, &h);
-    double whole = INFINITY;
+    vlci_pace whole = {.left = INFINITY};
+    bool done;
     for (int l = layer; l < layer + layers && !status; l += at_once) {
         int n = layer + layers - l < at_once ? layer + layers - l : at_once;
         cl_mem score = NULL;
@@ -510,7 +519,7 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
         h = heads_of(p, kv, l, n);
         if (p->coding && !p->coding->held) status = vlci_coding_write(p->coding, &h);
         if (!status && p->recipe.centroids > 0.0)
-            status = sum_up(p, kv, l, n, &whole);
+            status = sum_up(p, kv, l, n, &whole, &done);
         else {
             if (!status) status = choose(p, &h, &score, &at);
             if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv);
@@ -522,12 +531,13 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
 /* The same of those whose centroids are searched for, as far as it may take. */
 static vlcache_status shrink_some(vlci_compress *p, vlci_kv *kv, double allowance) {
     int all = shape_of(p)->layers;
+    vlci_pace pace = {.left = allowance};
     vlcache_status status = VLCACHE_OK;
-    while (p->read < all && allowance > 0 && !status) {
+    for (bool more = true; more && !status; more &= p->read < all) {
         vlci_heads h = heads_of(p, kv, 0, all);
         int turn = turn_of(p, &h), n = p->summing ? p->summing : all - p->read < turn ? all - p->read : turn;
-        status = sum_up(p, kv, p->read, n, &allowance);
-        if (!status && !p->summing) p->read += n;
+        status = sum_up(p, kv, p->read, n, &pace, &more);
+        if (more) p->read += n;
     }
     return status;
 }

@@ -241,19 +241,28 @@ static double worth(const vlci_heads *h, const vlci_summary_room *room) {
     return (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
 }
 
+double vlci_summary_ends_worth(const vlci_heads *h) {
+    return (double)h->tokens * vlci_heads_n(h) * PASS * LAST;
+}
+
+bool vlci_pace_takes(vlci_pace *pace, double worth) {
+    if (pace->begun && worth > pace->left) return false;
+    pace->begun = true;
+    pace->left -= worth;
+    return true;
+}
+
 double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
     double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
-    double passes = rounds + LAST * (1 + r->iterations);
+    double passes = rounds + LAST * (3 + r->iterations);
     return rows * (passes * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
 }
 
 vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
-                               double *allowance) {
+                               vlci_pace *pace) {
     vlcache_status status = VLCACHE_OK;
-    while (!status && *allowance > 0 && room->step < room->steps) {
-        *allowance -= worth(h, room);
+    while (!status && room->step < room->steps && vlci_pace_takes(pace, worth(h, room)))
         status = step(h, k, room);
-    }
     return status;
 }
 
