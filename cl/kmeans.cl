@@ -10,10 +10,11 @@
  *     write     rows: mean key, mean value; bias = log(count): softmax then counts a centroid as often as it stands for
  *
  * Means lie transposed, [C / 16][HEAD_DIM][16], so that one vector operation serves one dimension of 16 centroids. Sums run
- * in the order of positions and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
+ * in the order of positions, those of SLOTS one after another, and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DPART=64
+ * build: -DHEAD_DIM=64 -DSLOTS=4
  * build: -DHEAD_DIM=64 -DMEMBERS_GROUP=1 -DRUN=64
  */
 #ifndef HEAD_DIM
@@ -23,13 +24,16 @@
 #define PART 8 /* dimensions of a centroid that a work-item adds up: a divisor of HEAD_DIM and a multiple of 8; all of them
                   where a work-item is a whole core */
 #endif
+#ifndef SLOTS
+#define SLOTS 1 /* members of a centroid that are read side by side by work-items of a group; 1 where one is a whole core */
+#endif
 #ifndef MEMBERS_GROUP
 #define MEMBERS_GROUP 256 /* work-items that sort the rows of a head; a power of two; 1 where one is a whole core */
 #endif
 #ifndef RUN
 #define RUN 1 /* evicted rows that a work-item lists: more where one is a whole core */
 #endif
-enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, AHEAD = 8 };
+enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, AHEAD = SLOTS > 1 ? 4 : 8 };
 #define NOTHING (-1e30f) /* logit bias of a centroid that stands for no row: finite, so that no NaN comes of it */
 
 /* One work-item for RUN evicted rows: the first e of them stands behind those kept positions of which the i-th (they ascend)
@@ -123,14 +127,15 @@ typedef union {
     float d[PART];
 } part_t;
 
-/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, in order; returns how many. Short parts are read
- * AHEAD rows at a time: a centroid may stand for thousands, and each of them is a wait for the list, its page and its row. */
+/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, of each SLOTS the slot-th, in order; returns how many
+ * members there are. Short parts are read AHEAD rows at a time: a centroid may stand for thousands, and each of them is a wait
+ * for the list, its page and its row. */
 static int member_sum(const kv_view *rows, __global const kv_t *of, int first, int d, __global const int *order,
-                      __global const int *starts, int centroid, part_t *sum) {
+                      __global const int *starts, int centroid, int slot, part_t *sum) {
     const int from = starts[centroid], until = starts[centroid + 1];
-    int m = from;
+    int m = from + slot;
     for (int i = 0; i < PART / 8; i++) sum->all[i] = 0.0f;
-#if PART == 8
+#if PART == 8 && SLOTS == 1
     for (; m + AHEAD <= until; m += AHEAD) {
         float8 part[AHEAD];
 #pragma unroll
@@ -138,41 +143,75 @@ static int member_sum(const kv_view *rows, __global const kv_t *of, int first, i
 #pragma unroll
         for (int x = 0; x < AHEAD; x++) sum->all[0] += part[x];
     }
+#elif PART == 8
+    for (; m < until; m += AHEAD * SLOTS) {
+        float8 part[AHEAD];
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) /* the last one again, where there is none */
+            part[x] = KV_RUN(of + kv_at(rows, first + order[min(m + x * SLOTS, until - 1)]) + d);
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) sum->all[0] += m + x * SLOTS < until ? part[x] : 0.0f;
+    }
 #endif
-    for (; m < until; m++) {
+    for (; m < until; m += SLOTS) {
         const size_t at = kv_at(rows, first + order[m]) + d;
         for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(of, at + 8 * i);
     }
     return until - from;
 }
 
+/* Work-items of a group: the parts of a centroid, of SLOTS one by another, whose sums the first has in the end. Only its sum
+ * is whole. */
+#if SLOTS > 1
+WITH_LOCAL void add_slots(__local float8 *sums, part_t *sum) {
+    const int part = get_local_id(0), slot = get_local_id(1), parts = HEAD_DIM / PART;
+    sums[slot * parts + part] = sum->all[0];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int s = 1; s < SLOTS && slot == 0; s++) sum->all[0] += sums[s * parts + part];
+}
+#define SLOT                get_local_id(1)
+#define CENTROID            get_group_id(1)
+#define SUMS                __local float8 sums[SLOTS * HEAD_DIM / PART]
+#define ADD_SLOTS(sum)      add_slots(sums, sum)
+#else
+#define SLOT                0
+#define CENTROID            get_global_id(1)
+#define SUMS
+#define ADD_SLOTS(sum)
+#endif
+
 #define CENTROID_PARAMS                                                                                              \
     KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *order,             \
         __global const int *starts, uint starts_stride, __global float *means, uint means_stride
 
-/* One work-item for PART dimensions of a centroid. */
+/* One work-item, or SLOTS of them, for PART dimensions of a centroid. */
 __kernel void kmeans_means(CENTROID_PARAMS) {
-    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
+    SUMS;
+    const int d = get_global_id(0) * PART, centroid = CENTROID, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
     if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
     part_t sum;
     const int count = member_sum(&rows, rows.k, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, &sum);
-    if (!count) return;
+                                 centroid, SLOT, &sum);
+    ADD_SLOTS(&sum);
+    if (!count || SLOT) return;
     __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
     for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
 }
 
-/* One work-item for PART dimensions of a centroid: its row behind the kept ones. */
+/* The same: its row behind the kept ones. */
 __kernel void kmeans_write(CENTROID_PARAMS, __global const vlci_kv_head *to_of) {
-    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
+    SUMS;
+    const int d = get_global_id(0) * PART, centroid = CENTROID, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
     if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row), to = kv_of(k, v, bias, to_of + row, table, row_stride);
     part_t sum;
     const int count = member_sum(&rows, rows.v, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, &sum);
+                                 centroid, SLOT, &sum);
+    ADD_SLOTS(&sum);
+    if (SLOT) return;
     __global const float *mean =
         means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
     const int target = own.before + own.kept + centroid;

@@ -13,6 +13,7 @@ typedef struct vlci_summary_kernels {
     vlci_spread_kernels spread;
     size_t group; /**< work-items that members is built for */
     int part;     /**< dimensions of a centroid that a work-item adds up */
+    int slots;    /**< work-items that do so, each some of its members; more than 1: all parts are a group */
     int run;      /**< evicted rows that one lists */
 } vlci_summary_kernels;
 
