@@ -604,6 +604,7 @@ START_TEST(test_at_once) {
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 16); /* 410,000: of 64 MiB */
     h.layers = 5;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 5);
+    h.layers = 4;
     h.shape.head_dim = 8;
     h.tokens = 1 << 20;
     ck_assert_int_eq(vlci_summary_layers(&h, &kernels), 1);
