@@ -453,6 +453,44 @@ START_TEST(compresses_between_tokens) {
 }
 END_TEST
 
+/* What a search for centroids needs stays for the next one, and pages that rows move to are there from the
+ * beginning: growing would copy all of the cache. */
+START_TEST(searches_make_nothing_anew) {
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 1, 64);
+    vlcache_sequence *s = add(engine, 1);
+    const vlci_groups *spare = &engine->shared.spare.groups;
+    cl_mem evicted = NULL;
+    ck_assert(engine->shared.pool.elastic);
+    for (int turn = 0; turn < 3; turn++) { /* the last one at its own pace */
+        int busy = 1, pages = 0, under_way = 0;
+        vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+        vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+        how.max_tokens = how.min_tokens = 20;
+        prompt.text = questions[1].text;
+        prompt.images = (const vlcache_image *const *)&pictures[1];
+        prompt.n_images = 1;
+        ck_ok(vlcache_sequence_ask(s, &prompt, &how));
+        while (busy) {
+            ck_ok(vlcache_engine_step(engine, &busy));
+            vlci_compress *plan = vlci_sequence_plan(s);
+            if (vlcache_sequence_state_of(s) != VLCACHE_SEQUENCE_ANSWERING) continue;
+            if (turn < 2) plan->at_once = 1.0;
+            if (!pages) pages = engine->shared.pool.pages;
+            if (turn == 2) ck_assert_int_le(engine->shared.pool.pages, pages);
+            if (!plan->summing) continue;
+            ck_assert(!spare->heads && (!evicted || plan->room.groups.evicted == evicted));
+            under_way++;
+        }
+        ck_assert_int_gt(under_way, turn < 2 ? 3 : -1);
+        ck_assert(spare->heads && (!evicted || spare->evicted == evicted));
+        evicted = spare->evicted;
+        vlcache_sequence_destroy(&s);
+        s = add(engine, 1);
+    }
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 /* ---- two engines, two threads
  * -------------------------------------------------------------------------------- */
 
@@ -530,6 +568,7 @@ int main(void) {
     tcase_add_test(all, forks_share);
     tcase_add_test(all, reading_does_not_stall);
     tcase_add_loop_test(all, compresses_between_tokens, 0, 2);
+    tcase_add_test(all, searches_make_nothing_anew);
     tcase_add_test(all, two_engines_two_threads);
     tcase_add_test(all, bad_calls);
     suite_add_tcase(suite, all);
