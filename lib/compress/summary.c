@@ -16,7 +16,11 @@
 
 enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, CACHE_SHARE = 5 };
 enum { DEVICE_SHARE = 96 /* of its memory, that scratch may hold between two prompts */ };
-enum { PASS = 64, LAST = 8 /* passes of all that comes but once, before and behind rounds */ };
+/* What a piece of work is worth beside products, in these: as an H100 takes 2 to 3 million of them a
+ * microsecond. A pass over the rows; passes of what comes but once, before and behind rounds; what it takes
+ * however few rows there are.
+ */
+enum { PASS = 256, LAST = 2, PIECE = 500000000 };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -255,11 +259,12 @@ static double worth(const vlci_heads *h, const vlci_summary_room *room) {
         else if (at > room->rounds)
             centroids += c;
     }
-    return (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+    return PIECE +
+           (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
 }
 
 double vlci_summary_ends_worth(const vlci_heads *h) {
-    return (double)h->tokens * vlci_heads_n(h) * PASS * LAST;
+    return PIECE + (double)h->tokens * vlci_heads_n(h) * PASS * LAST;
 }
 
 bool vlci_pace_takes(vlci_pace *pace, double worth) {
@@ -271,8 +276,9 @@ bool vlci_pace_takes(vlci_pace *pace, double worth) {
 
 double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
     double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
-    double passes = rounds + LAST * (3 + r->iterations);
-    return rows * (passes * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
+    double once = 3 + r->iterations;
+    return (rounds + once) * PIECE +
+           rows * ((rounds + LAST * once) * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
 }
 
 vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
