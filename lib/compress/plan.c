@@ -451,9 +451,10 @@ static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layer
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     double ends = vlci_summary_ends_worth(&h);
+    bool several = vlci_compress_calls(shape_of(p), &p->recipe, p->tokens) > 1;
     *done = false;
-    if (!status && !p->summing) {
-        if (!vlci_pace_takes(pace, ends)) return VLCACHE_OK;
+    if (!status && !p->summing) { /* of several pieces alone: its token may be one that is looked at */
+        if (!vlci_pace_takes(pace, several ? p->at_once : ends)) return VLCACHE_OK;
         status = begin_sum(p, &h);
     }
     if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, pace);
@@ -602,10 +603,11 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     return status || !last ? status : hand_over(p, kv);
 }
 
-/* What all layers may keep. */
-static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv) {
+/* What all layers may keep. Between tokens counts are not waited for where budgets do not depend on them. */
+static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
-    vlcache_status status = measure(p, 0, layers);
+    p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
+    vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
     if (status) return status;
     share_layers(p, layers);
     return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
@@ -616,7 +618,7 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
     vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held) return narrow(p, kv);
-    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv);
+    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv, some);
     if (status) return status;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     if (sums_up(&p->recipe)) {
@@ -637,6 +639,12 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
 
 vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
     return go(p, kv, true);
+}
+
+vlcache_status vlci_compress_settle(vlci_compress *p) {
+    bool measures = p->unmeasured;
+    p->unmeasured = false;
+    return measures ? measure(p, 0, shape_of(p)->layers) : VLCACHE_OK;
 }
 
 /* ---- what it came to ----------------------------------------------------------------------------------- */

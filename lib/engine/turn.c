@@ -137,6 +137,7 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
         status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
     waited = vlci_mark_wait(device_of(s), &before, &start);
     if (!status) status = waited;
+    if (!status && last) status = vlci_compress_settle(plan);
     if (!status && last) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
     s->waiting = !status && !last;
