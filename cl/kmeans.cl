@@ -33,7 +33,7 @@
 #ifndef RUN
 #define RUN 1 /* evicted rows that a work-item lists: more where one is a whole core */
 #endif
-enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, AHEAD = SLOTS > 1 ? 4 : 8 };
+enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, BATCH = 4, AHEAD = SLOTS > 1 ? 4 : 8 };
 #define NOTHING (-1e30f) /* logit bias of a centroid that stands for no row: finite, so that no NaN comes of it */
 
 /* One work-item for RUN evicted rows: the first e of them stands behind those kept positions of which the i-th (they ascend)
@@ -58,6 +58,15 @@ __kernel void kmeans_evicted(__global const int *positions, __global const vlci_
         evicted[(size_t)row * tokens + e] = e + before;
         labels[(size_t)row * tokens + e] = (int)((long)e * c / n);
     }
+}
+
+/* The next BATCH rows of a stretch, as `from` lists them (NULL: as they are), and their digits: read together, for each is a
+ * wait. Behind the last they are that one. */
+static void read_digits(__global const int *from, __global const int *labels, int i, int last, int shift, int *e, int *digit) {
+#pragma unroll
+    for (int x = 0; x < BATCH; x++) e[x] = from ? from[min(i + x, last - 1)] : min(i + x, last - 1);
+#pragma unroll
+    for (int x = 0; x < BATCH; x++) digit[x] = labels[e[x]] >> shift & (DIGITS - 1);
 }
 
 /*
@@ -87,8 +96,11 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
         __global int *from = order + (passes - p) % 2 * tokens, *to = order + (passes - p - 1) % 2 * tokens;
         const int shift = p * DIGIT_BITS;
         for (int digit = 0; digit < DIGITS; digit++) count[digit * MEMBERS_GROUP + lane] = 0;
-        for (int i = first; i < last; i++)
-            count[(labels[p ? from[i] : i] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++;
+        for (int i = first; i < last; i += BATCH) {
+            int e[BATCH], digit[BATCH];
+            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            for (int x = 0; x < BATCH && i + x < last; x++) count[digit[x] * MEMBERS_GROUP + lane]++;
+        }
         barrier(CLK_LOCAL_MEM_FENCE);
         uint sum = 0;
         for (int i = 0; i < DIGITS; i++) sum += count[lane * DIGITS + i];
@@ -107,9 +119,10 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
             before += here;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = first; i < last; i++) {
-            const int e = p ? from[i] : i;
-            to[count[(labels[e] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++] = e;
+        for (int i = first; i < last; i += BATCH) {
+            int e[BATCH], digit[BATCH];
+            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            for (int x = 0; x < BATCH && i + x < last; x++) to[count[digit[x] * MEMBERS_GROUP + lane]++] = e[x];
         }
         barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     }
