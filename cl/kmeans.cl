@@ -173,22 +173,25 @@ static int member_sum(const kv_view *rows, __global const kv_t *of, int first, i
     return until - from;
 }
 
-/* Work-items of a group: the parts of a centroid, of SLOTS one by another, whose sums the first has in the end. Only its sum
- * is whole. */
+/* Work-items of a group: the parts of a centroid, of SLOTS one by another, whose sums the first has in the end: only that one
+ * is whole. Groups take one centroid after another. */
 #if SLOTS > 1
 WITH_LOCAL void add_slots(__local float8 *sums, part_t *sum) {
     const int part = get_local_id(0), slot = get_local_id(1), parts = HEAD_DIM / PART;
+    barrier(CLK_LOCAL_MEM_FENCE);
     sums[slot * parts + part] = sum->all[0];
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int s = 1; s < SLOTS && slot == 0; s++) sum->all[0] += sums[s * parts + part];
 }
-#define SLOT                get_local_id(1)
-#define CENTROID            get_group_id(1)
-#define SUMS                __local float8 sums[SLOTS * HEAD_DIM / PART]
-#define ADD_SLOTS(sum)      add_slots(sums, sum)
+#define SLOT           get_local_id(1)
+#define CENTROID       get_group_id(1)
+#define AT_ONCE        get_num_groups(1)
+#define SUMS           __local float8 sums[SLOTS * HEAD_DIM / PART]
+#define ADD_SLOTS(sum) add_slots(sums, sum)
 #else
-#define SLOT                0
-#define CENTROID            get_global_id(1)
+#define SLOT           0
+#define CENTROID       get_global_id(1)
+#define AT_ONCE        get_global_size(1)
 #define SUMS
 #define ADD_SLOTS(sum)
 #endif
@@ -200,38 +203,42 @@ WITH_LOCAL void add_slots(__local float8 *sums, part_t *sum) {
 /* One work-item, or SLOTS of them, for PART dimensions of a centroid. */
 __kernel void kmeans_means(CENTROID_PARAMS) {
     SUMS;
-    const int d = get_global_id(0) * PART, centroid = CENTROID, row = get_global_id(2);
+    const int d = get_global_id(0) * PART, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
-    if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    part_t sum;
-    const int count = member_sum(&rows, rows.k, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, SLOT, &sum);
-    ADD_SLOTS(&sum);
-    if (!count || SLOT) return;
-    __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
-    for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
+    order += (size_t)row * 2 * tokens;
+    starts += (size_t)row * starts_stride;
+    for (int centroid = CENTROID; centroid < own.centroids && d < HEAD_DIM; centroid += AT_ONCE) {
+        part_t sum;
+        const int count = member_sum(&rows, rows.k, own.before, d, order, starts, centroid, SLOT, &sum);
+        ADD_SLOTS(&sum);
+        if (!count || SLOT) continue;
+        __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
+        for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
+    }
 }
 
 /* The same: its row behind the kept ones. */
 __kernel void kmeans_write(CENTROID_PARAMS, __global const vlci_kv_head *to_of) {
     SUMS;
-    const int d = get_global_id(0) * PART, centroid = CENTROID, row = get_global_id(2);
+    const int d = get_global_id(0) * PART, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
-    if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row), to = kv_of(k, v, bias, to_of + row, table, row_stride);
-    part_t sum;
-    const int count = member_sum(&rows, rows.v, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, SLOT, &sum);
-    ADD_SLOTS(&sum);
-    if (SLOT) return;
-    __global const float *mean =
-        means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
-    const int target = own.before + own.kept + centroid;
-    const size_t at = kv_at(&to, target) + d;
-    for (int i = 0; i < PART; i++) {
-        KV_STORE(mean[(d + i) * LANES], to.k, at + i);
-        KV_STORE(sum.d[i] / (float)max(count, 1), to.v, at + i);
+    order += (size_t)row * 2 * tokens;
+    starts += (size_t)row * starts_stride;
+    means += (size_t)row * means_stride;
+    for (int centroid = CENTROID; centroid < own.centroids && d < HEAD_DIM; centroid += AT_ONCE) {
+        part_t sum;
+        const int count = member_sum(&rows, rows.v, own.before, d, order, starts, centroid, SLOT, &sum);
+        ADD_SLOTS(&sum);
+        if (SLOT) continue;
+        __global const float *mean = means + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
+        const int target = own.before + own.kept + centroid;
+        const size_t at = kv_at(&to, target) + d;
+        for (int i = 0; i < PART; i++) {
+            KV_STORE(mean[(d + i) * LANES], to.k, at + i);
+            KV_STORE(sum.d[i] / (float)max(count, 1), to.v, at + i);
+        }
+        if (d == 0) bias[kv_row(&to, target)] = count ? log((float)count) : NOTHING;
     }
-    if (d == 0) bias[kv_row(&to, target)] = count ? log((float)count) : NOTHING;
 }

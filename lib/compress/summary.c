@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, CACHE_SHARE = 5 };
+enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, EACH = 4, CACHE_SHARE = 5 };
 enum { DEVICE_SHARE = 96 /* of its memory, that scratch may hold between two prompts */ };
 /* What a piece of work is worth beside products, in these: as an H100 takes 2 to 3 million of them a
  * microsecond. A pass over the rows; passes of what comes but once, before and behind rounds; what it takes
@@ -197,11 +197,13 @@ static vlcache_status list_evicted(const vlci_heads *h, const vlci_summary_kerne
                        VLCI_MEM(g->labels));
 }
 
-/* A work-item for each part of each centroid, or all of a centroid's are a group. */
+/* A work-item for each part of each centroid; or all of a centroid's are a group, which has some centroids.
+ */
 static vlci_grid centroid_grid(const vlci_heads *h, const vlci_summary_kernels *k,
                                const vlci_kernel *kernel) {
     size_t parts = (size_t)(h->shape.head_dim / k->part), n = (size_t)vlci_groups_centroids(h);
-    if (k->slots > 1) return VLCI_GRID(1, n, (size_t)vlci_heads_n(h), parts, (size_t)k->slots, 1);
+    if (k->slots > 1)
+        return VLCI_GRID(1, (n + EACH - 1) / EACH, (size_t)vlci_heads_n(h), parts, (size_t)k->slots, 1);
     size_t along = parts < 8 ? 1 : vlci_group_width(kernel, 8);
     size_t across = vlci_group_width(kernel, 8 * along) / along;
     return VLCI_GRID((parts + along - 1) / along, (n + across - 1) / across, (size_t)vlci_heads_n(h), along,
