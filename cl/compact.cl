@@ -69,11 +69,12 @@ static plan_t find_plan(__global const vlci_keep *keep, __global const vlci_keep
     return p;
 }
 
+/* Of the held positions, the i-th that stays is the i-th, or later by no more than those that go. */
 static int source_of(const plan_t *p, int r) {
     if (r < p->first) return r;
     if (r < p->first + p->kept) {
-        const int position = p->positions[r - p->first];
-        return p->first + (p->packed ? place_of(p->held, p->there, position) : position);
+        const int i = r - p->first, position = p->positions[i];
+        return p->first + (p->packed ? i + place_of(p->held + i, p->there - p->kept + 1, position) : position);
     }
     const int decoded = r - (p->first + p->kept + p->centroids);
     return decoded < 0 ? -1 : p->first + p->there + decoded;
@@ -104,6 +105,7 @@ squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep
     const kv_view rows = kv_nth(KV_POOL_PASS, head);
     const plan_t p = find_plan(keep, held, keep_at + head, n, decoded, positions, held_positions);
     __global uint *data = (__global uint *)(get_group_id(1) ? rows.v : rows.k);
+    if (p.there == p.kept) return; /* nothing moves */
 #if SQUEEZE_GROUP == 1
     for (int r = p.first; r < p.last; r++) {
         const size_t at = kv_at(&rows, source_of(&p, r)), target = kv_at(&rows, r);
@@ -112,14 +114,17 @@ squeeze(KV_POOL_PARAMS, __global const vlci_keep *keep, __global const vlci_keep
 #else
     const int runs = SQUEEZE_SLICE ? SQUEEZE_SLICE : words / SQUEEZE_RUN, first = (int)get_group_id(2) * runs;
     const int at_once = max(1, SQUEEZE_GROUP * SQUEEZE_RUNS / runs);
+    __local uint sources[SQUEEZE_SLICE ? SQUEEZE_GROUP * SQUEEZE_RUNS / SQUEEZE_SLICE : SQUEEZE_GROUP * SQUEEZE_RUNS];
     __global run_t *pool = (__global run_t *)data;
     for (int r = p.first; r < p.last; r += at_once) {
         const int until = min(at_once, p.last - r) * runs;
         run_t held_runs[SQUEEZE_RUNS];
+        for (int i = lane; i < until / runs; i += SQUEEZE_GROUP) sources[i] = (uint)kv_row(&rows, source_of(&p, r + i));
+        barrier(CLK_LOCAL_MEM_FENCE);
 #pragma unroll
         for (int i = 0; i < SQUEEZE_RUNS; i++) {
             const int e = lane + i * SQUEEZE_GROUP;
-            if (e < until) held_runs[i] = pool[kv_at(&rows, source_of(&p, r + e / runs)) / SQUEEZE_RUN + first + e % runs];
+            if (e < until) held_runs[i] = pool[(size_t)sources[e / runs] * (words / SQUEEZE_RUN) + first + e % runs];
         }
         barrier(CLK_GLOBAL_MEM_FENCE);
 #pragma unroll

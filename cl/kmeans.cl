@@ -10,10 +10,11 @@
  *     write     rows: mean key, mean value; bias = log(count): softmax then counts a centroid as often as it stands for
  *
  * Means lie transposed, [C / 16][HEAD_DIM][16], so that one vector operation serves one dimension of 16 centroids. Sums run
- * in the order of positions and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
+ * in the order of positions, those of SLOTS one after another, and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DPART=64
+ * build: -DHEAD_DIM=64 -DSLOTS=4
  * build: -DHEAD_DIM=64 -DMEMBERS_GROUP=1 -DRUN=64
  */
 #ifndef HEAD_DIM
@@ -23,13 +24,16 @@
 #define PART 8 /* dimensions of a centroid that a work-item adds up: a divisor of HEAD_DIM and a multiple of 8; all of them
                   where a work-item is a whole core */
 #endif
+#ifndef SLOTS
+#define SLOTS 1 /* members of a centroid that are read side by side by work-items of a group; 1 where one is a whole core */
+#endif
 #ifndef MEMBERS_GROUP
 #define MEMBERS_GROUP 256 /* work-items that sort the rows of a head; a power of two; 1 where one is a whole core */
 #endif
 #ifndef RUN
 #define RUN 1 /* evicted rows that a work-item lists: more where one is a whole core */
 #endif
-enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, AHEAD = 8 };
+enum { LANES = VLCI_MEAN_LANES, DIGIT_BITS = 4, DIGITS = 1 << DIGIT_BITS, BATCH = 4, AHEAD = SLOTS > 1 ? 4 : 8 };
 #define NOTHING (-1e30f) /* logit bias of a centroid that stands for no row: finite, so that no NaN comes of it */
 
 /* One work-item for RUN evicted rows: the first e of them stands behind those kept positions of which the i-th (they ascend)
@@ -54,6 +58,15 @@ __kernel void kmeans_evicted(__global const int *positions, __global const vlci_
         evicted[(size_t)row * tokens + e] = e + before;
         labels[(size_t)row * tokens + e] = (int)((long)e * c / n);
     }
+}
+
+/* The next BATCH rows of a stretch, as `from` lists them (NULL: as they are), and their digits: read together, for each is a
+ * wait. Behind the last they are that one. */
+static void read_digits(__global const int *from, __global const int *labels, int i, int last, int shift, int *e, int *digit) {
+#pragma unroll
+    for (int x = 0; x < BATCH; x++) e[x] = from ? from[min(i + x, last - 1)] : min(i + x, last - 1);
+#pragma unroll
+    for (int x = 0; x < BATCH; x++) digit[x] = labels[e[x]] >> shift & (DIGITS - 1);
 }
 
 /*
@@ -83,8 +96,11 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
         __global int *from = order + (passes - p) % 2 * tokens, *to = order + (passes - p - 1) % 2 * tokens;
         const int shift = p * DIGIT_BITS;
         for (int digit = 0; digit < DIGITS; digit++) count[digit * MEMBERS_GROUP + lane] = 0;
-        for (int i = first; i < last; i++)
-            count[(labels[p ? from[i] : i] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++;
+        for (int i = first; i < last; i += BATCH) {
+            int e[BATCH], digit[BATCH];
+            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            for (int x = 0; x < BATCH && i + x < last; x++) count[digit[x] * MEMBERS_GROUP + lane]++;
+        }
         barrier(CLK_LOCAL_MEM_FENCE);
         uint sum = 0;
         for (int i = 0; i < DIGITS; i++) sum += count[lane * DIGITS + i];
@@ -103,9 +119,10 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
             before += here;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int i = first; i < last; i++) {
-            const int e = p ? from[i] : i;
-            to[count[(labels[e] >> shift & (DIGITS - 1)) * MEMBERS_GROUP + lane]++] = e;
+        for (int i = first; i < last; i += BATCH) {
+            int e[BATCH], digit[BATCH];
+            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            for (int x = 0; x < BATCH && i + x < last; x++) to[count[digit[x] * MEMBERS_GROUP + lane]++] = e[x];
         }
         barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     }
@@ -123,14 +140,15 @@ typedef union {
     float d[PART];
 } part_t;
 
-/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, in order; returns how many. Short parts are read
- * AHEAD rows at a time: a centroid may stand for thousands, and each of them is a wait for the list, its page and its row. */
+/* Adds up the members' rows of K or V (`of`), PART dimensions from d on, of each SLOTS the slot-th, in order; returns how many
+ * members there are. Short parts are read AHEAD rows at a time: a centroid may stand for thousands, and each of them is a wait
+ * for the list, its page and its row. */
 static int member_sum(const kv_view *rows, __global const kv_t *of, int first, int d, __global const int *order,
-                      __global const int *starts, int centroid, part_t *sum) {
+                      __global const int *starts, int centroid, int slot, part_t *sum) {
     const int from = starts[centroid], until = starts[centroid + 1];
-    int m = from;
+    int m = from + slot;
     for (int i = 0; i < PART / 8; i++) sum->all[i] = 0.0f;
-#if PART == 8
+#if PART == 8 && SLOTS == 1
     for (; m + AHEAD <= until; m += AHEAD) {
         float8 part[AHEAD];
 #pragma unroll
@@ -138,48 +156,89 @@ static int member_sum(const kv_view *rows, __global const kv_t *of, int first, i
 #pragma unroll
         for (int x = 0; x < AHEAD; x++) sum->all[0] += part[x];
     }
+#elif PART == 8
+    for (; m < until; m += AHEAD * SLOTS) {
+        float8 part[AHEAD];
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) /* the last one again, where there is none */
+            part[x] = KV_RUN(of + kv_at(rows, first + order[min(m + x * SLOTS, until - 1)]) + d);
+#pragma unroll
+        for (int x = 0; x < AHEAD; x++) sum->all[0] += m + x * SLOTS < until ? part[x] : 0.0f;
+    }
 #endif
-    for (; m < until; m++) {
+    for (; m < until; m += SLOTS) {
         const size_t at = kv_at(rows, first + order[m]) + d;
         for (int i = 0; i < PART / 8; i++) sum->all[i] += KV_LOAD8(of, at + 8 * i);
     }
     return until - from;
 }
 
+/* Work-items of a group: the parts of a centroid, of SLOTS one by another, whose sums the first has in the end: only that one
+ * is whole. Groups take one centroid after another. */
+#if SLOTS > 1
+WITH_LOCAL void add_slots(__local float8 *sums, part_t *sum) {
+    const int part = get_local_id(0), slot = get_local_id(1), parts = HEAD_DIM / PART;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    sums[slot * parts + part] = sum->all[0];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int s = 1; s < SLOTS && slot == 0; s++) sum->all[0] += sums[s * parts + part];
+}
+#define SLOT           get_local_id(1)
+#define CENTROID       get_group_id(1)
+#define AT_ONCE        get_num_groups(1)
+#define SUMS           __local float8 sums[SLOTS * HEAD_DIM / PART]
+#define ADD_SLOTS(sum) add_slots(sums, sum)
+#else
+#define SLOT           0
+#define CENTROID       get_global_id(1)
+#define AT_ONCE        get_global_size(1)
+#define SUMS
+#define ADD_SLOTS(sum)
+#endif
+
 #define CENTROID_PARAMS                                                                                              \
     KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *order,             \
         __global const int *starts, uint starts_stride, __global float *means, uint means_stride
 
-/* One work-item for PART dimensions of a centroid. */
+/* One work-item, or SLOTS of them, for PART dimensions of a centroid. */
 __kernel void kmeans_means(CENTROID_PARAMS) {
-    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
+    SUMS;
+    const int d = get_global_id(0) * PART, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
-    if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    part_t sum;
-    const int count = member_sum(&rows, rows.k, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, &sum);
-    if (!count) return;
-    __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
-    for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
+    order += (size_t)row * 2 * tokens;
+    starts += (size_t)row * starts_stride;
+    for (int centroid = CENTROID; centroid < own.centroids && d < HEAD_DIM; centroid += AT_ONCE) {
+        part_t sum;
+        const int count = member_sum(&rows, rows.k, own.before, d, order, starts, centroid, SLOT, &sum);
+        ADD_SLOTS(&sum);
+        if (!count || SLOT) continue;
+        __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
+        for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
+    }
 }
 
-/* One work-item for PART dimensions of a centroid: its row behind the kept ones. */
+/* The same: its row behind the kept ones. */
 __kernel void kmeans_write(CENTROID_PARAMS, __global const vlci_kv_head *to_of) {
-    const int d = get_global_id(0) * PART, centroid = get_global_id(1), row = get_global_id(2);
+    SUMS;
+    const int d = get_global_id(0) * PART, row = get_global_id(2);
     const vlci_keep own = keep[keep_at + row];
-    if (d >= HEAD_DIM || centroid >= own.centroids) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, row), to = kv_of(k, v, bias, to_of + row, table, row_stride);
-    part_t sum;
-    const int count = member_sum(&rows, rows.v, own.before, d, order + (size_t)row * 2 * tokens, starts + (size_t)row * starts_stride,
-                                 centroid, &sum);
-    __global const float *mean =
-        means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
-    const int target = own.before + own.kept + centroid;
-    const size_t at = kv_at(&to, target) + d;
-    for (int i = 0; i < PART; i++) {
-        KV_STORE(mean[(d + i) * LANES], to.k, at + i);
-        KV_STORE(sum.d[i] / (float)max(count, 1), to.v, at + i);
+    order += (size_t)row * 2 * tokens;
+    starts += (size_t)row * starts_stride;
+    means += (size_t)row * means_stride;
+    for (int centroid = CENTROID; centroid < own.centroids && d < HEAD_DIM; centroid += AT_ONCE) {
+        part_t sum;
+        const int count = member_sum(&rows, rows.v, own.before, d, order, starts, centroid, SLOT, &sum);
+        ADD_SLOTS(&sum);
+        if (SLOT) continue;
+        __global const float *mean = means + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
+        const int target = own.before + own.kept + centroid;
+        const size_t at = kv_at(&to, target) + d;
+        for (int i = 0; i < PART; i++) {
+            KV_STORE(mean[(d + i) * LANES], to.k, at + i);
+            KV_STORE(sum.d[i] / (float)max(count, 1), to.v, at + i);
+        }
+        if (d == 0) bias[kv_row(&to, target)] = count ? log((float)count) : NOTHING;
     }
-    if (d == 0) bias[kv_row(&to, target)] = count ? log((float)count) : NOTHING;
 }

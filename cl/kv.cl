@@ -8,8 +8,8 @@
  *     kv_fetch     out[keys, values][head][i] = row (rows of the head) - n + i of each head of a layer: its last n rows
  *     kv_place     row i of each head of a layer = in[keys, values][head][i], i < n
  *
- * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them. Rows are fetched and placed as
- * runs of words.
+ * Pages are copied as 32-bit words; a page of VLCI_KV_PAGE rows is always a multiple of them. Pages are moved, and rows fetched
+ * and placed, as runs of words.
  *
  * build: -DROW_RUN=1
  * build: -DROW_RUN=4
@@ -42,9 +42,9 @@ __kernel void kv_copy(__global uint *k, __global uint *v, __global float *bias, 
     if (bias && i < VLCI_KV_PAGE) bias[(size_t)to * VLCI_KV_PAGE + i] = bias[(size_t)from * VLCI_KV_PAGE + i];
 }
 
-__kernel void kv_move(__global const uint *from, __global uint *to, __global const int *source, uint words) {
+__kernel void kv_move(__global const run_t *from, __global run_t *to, __global const int *source, uint runs) {
     const uint i = get_global_id(0), page = get_global_id(1);
-    if (i < words) to[(size_t)page * words + i] = from[(size_t)source[page] * words + i];
+    if (i < runs) to[(size_t)page * runs + i] = from[(size_t)source[page] * runs + i];
 }
 
 /* Run `at` of a head's row among the runs of a plane. */

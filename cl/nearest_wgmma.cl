@@ -33,10 +33,12 @@ enum {
     AT_NORMS = AT_SEEDS + VLCI_SPREAD_SEEDS * 4    /* VLCI_NEAREST_WGMMA_LOCAL in all */
 };
 
-/* Starts the copies of n rows of the pool by `items` work-items, of which this is the item-th. */
+/* Starts the copies of n rows of the pool by `items` work-items, of which this is the item-th; both are known when it is built,
+ * and all places are read before any of them is waited for. */
 WITH_LOCAL void bring(const kv_view *rows, __local const uint *places, uint n, uint to, uint item, uint items) {
-    for (uint i = item; i < n * RUNS; i += items) {
-        const uint r = i / RUNS, c = i % RUNS;
+#pragma unroll
+    for (uint x = 0; x < n * RUNS / items; x++) {
+        const uint r = (item + x * items) / RUNS, c = (item + x * items) % RUNS;
         ptx_copy16(to + (c >> 3) * (n * 128) + r * 128 + (((c & 7) ^ (r & 7)) << 4),
                    (__global const uchar *)((__global const ushort *)rows->k + (size_t)places[r] * rows->row_stride + c * 8), 16);
     }
@@ -83,6 +85,12 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
         int label[MINE];
         if (tile + WARPGROUPS < tiles) bring(&rows, places + (tile + WARPGROUPS) * TILE, TILE, other, item & 127, 128);
         PTX_COPIES_COMMIT();
+        /* the first lane of four has one of the rows, the second the other: what the end wants of it comes meanwhile */
+        const int e = tile * TILE + warp * 16 + (lane & 3) * 8 + (lane >> 2);
+        const bool ends = (lane & 3) < MINE && e < mine;
+        const size_t to = list + e0 + e;
+        const float norm = ends ? laid[(size_t)row * laid_stride + e0 + e] : 0.0f, before = ends ? far[to] : 0.0f;
+        const float weight = ends && weights ? weights[to] : 1.0f;
         best[0] = best[1] = -INFINITY;
         label[0] = label[1] = 0;
         for (int b = 0; b < blocks; b++) {
@@ -126,19 +134,11 @@ nearest_wgmma(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int 
                 }
             }
         }
-        if ((lane & 3) < MINE) { /* the first lane has one of the rows, the second the other */
-            const int e = tile * TILE + warp * 16 + (lane & 3) * 8 + (lane >> 2);
-            const float nearest = lane & 1 ? best[1] : best[0];
-            const int which = lane & 1 ? label[1] : label[0];
-            if (e < mine) {
-                const size_t to = list + e0 + e;
-                const float norm = laid[(size_t)row * laid_stride + e0 + e], square = norm - 2.0f * nearest;
-                const float apart = square > VLCI_NEAREST_LEAST * norm ? square * (weights ? weights[to] : 1.0f) : 0.0f;
-                if (apart < far[to]) {
-                    far[to] = apart;
-                    labels[to] = from + which;
-                }
-            }
+        const float square = norm - 2.0f * (lane & 1 ? best[1] : best[0]);
+        const float apart = square > VLCI_NEAREST_LEAST * norm ? square * weight : 0.0f;
+        if (ends && apart < before) {
+            far[to] = apart;
+            labels[to] = from + (lane & 1 ? label[1] : label[0]);
         }
         PTX_COPIES_WAIT(0);
         PTX_PROXY_FENCE();

@@ -4,14 +4,18 @@
  *
  *     s(t, h, j)       = scale * q(t, h) . k(h / GROUP, j)      the listed query rows t, the prompt's columns j, causal
  *     sums(x, kv, j)   = weight * sum over the scored t of row block x and over the heads h of group kv of exp(s - lse(t, h))
- *     partial(h, x, y) = number of counted (t, j) in row block x, column tile y with s < max(t, h) + log(p)
+ *     partial(h, x, y) = number of counted (t, j) in row block x, columns of work-group y, with s < max(t, h) + log(p)
  *
- * A work-group of 8 warps takes 128 columns of one kv head, whose keys lie in local memory once, and 128 listed rows of each
- * head of the group after another; a warp has 16 of the rows. A work-item keeps the sums of its 32 columns in registers, in one
- * order: no atomics.
+ * A work-group takes some tiles of 128 columns of one kv head, 16 of each by each of its 8 warps, and all pairs (t, h) of a row
+ * block: one decoded row is a pair for each head of the group, and all of them one product of 16 rows. Pairs stand in local
+ * memory, 128 at a time; a warp's keys come straight from the pool into its registers, as the product wants them:
  *
- *     listed t  warp w: rows 16 w ..     S: 16 x 128 of a warp, of a lane rows g = lane / 4 and g + 8,
- *                                        columns 8 i + 2 (lane % 4) and the next
+ *     32 dimensions of a key   lane % 4 = x reads elements 8 x .. 8 x + 7, 16 bytes, of column lane / 4 of each 8:
+ *                              elements 8 x + 2 m and the next are b of step m / 2, half m % 2
+ *     the same of a pair       pairs of elements 4 x + m stand in place 4 m + x; of 16 dimensions at the end, 2 x + m in 4 m + x
+ *
+ * Sums of a column run over pairs in one order, then over lanes, then over the 128 pairs at a time: no atomics but of counts,
+ * which are whole numbers.
  *
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=32 -DKV_HEADS=8
  * ptx: sm_80 -DHEAD_DIM=64 -DKV_DTYPE=2 -DHEADS=8 -DKV_HEADS=8
@@ -37,23 +41,47 @@
 enum {
     GROUP = HEADS / KV_HEADS,
     COLUMNS = VLCI_SCORE_MMA_COLUMNS,
-    PITCH = HEAD_DIM <= 64 ? 128 : 256, /* bytes of a key in local memory, its runs of 8 swizzled */
-    RUNS = HEAD_DIM / 8,
+    ITEMS = VLCI_SCORE_MMA_ITEMS,
+    PAIRS = VLCI_SCORE_MMA_PAIRS,       /* at a time */
+    PITCH = HEAD_DIM <= 64 ? 128 : 256, /* bytes of a pair in local memory, its runs of 8 swizzled */
+    QUARTERS = HEAD_DIM / 4,
     STEPS = HEAD_DIM / 16,
-    KEY_BYTES = COLUMNS * PITCH,
-    AT_SUMS = KEY_BYTES,                /* f32 [8 warps][COLUMNS] */
-    AT_COUNTS = AT_SUMS + 8 * COLUMNS * 4
+    BLOCKS = COLUMNS / 64,                         /* of 8 columns, of a warp */
+    AT_LOOKS = PAIRS * PITCH,           /* look_t [PAIRS] */
+    AT_PLACES = AT_LOOKS + PAIRS * 16,  /* ulong [PAIRS]: where its query stands */
+    AT_SUMS = AT_PLACES + PAIRS * 8,    /* f32 [VLCI_SCORE_MMA_TILES][COLUMNS] */
+    AT_COUNTS = AT_SUMS + VLCI_SCORE_MMA_TILES * COLUMNS * 4 /* uint [GROUP] */
 };
 
-/* What becomes of one logit of a listed row: its count, and its share of the column's sum. */
-#define LOOK(value, entry, most, lse, column)                                                                        \
-    {                                                                                                                \
-        const float s_ = (value) * scale;                                                                            \
-        if (((entry) != 0) & ((column) <= sees + ((entry) >> VLCI_ROW_SHIFT)) & ((column) < n)) {                    \
-            if ((entry)&VLCI_ROW_COUNTED) count += s_ < (most) + log_p;                                              \
-            if ((entry)&VLCI_ROW_SCORED) share += ptx_exp2((s_ - (lse)) * 1.44269504088896341f);                     \
-        }                                                                                                            \
+/* What a pair is looked at for: the last column that it scores and that it counts, -1: none. */
+typedef struct __attribute__((aligned(16))) {
+    int scored, counted;
+    float lse, least; /* what is less than the latter is insignificant */
+} look_t;
+
+/* Where elements 2 `word` and the next of a pair stand, in words. */
+PTX_CALL uint word_at(uint pair, uint word) {
+    const uint in = word % 16, to = word / 16 * 16 + (word / 16 < HEAD_DIM / 32 ? (in & 3) * 4 + (in >> 2) : (in & 1) * 4 + (in >> 1));
+    return pair * (PITCH / 4) + (((to >> 2) ^ (pair & 7)) << 2) + (to & 3);
+}
+
+/* 8 keys, of which this lane reads its share of one. */
+PTX_CALL void read_keys(const kv_view *rows, int row, uint lane, uint b[STEPS][2]) {
+    __global const ushort *key = (__global const ushort *)rows->k + kv_at(rows, row);
+#pragma unroll
+    for (int r = 0; r < HEAD_DIM / 32; r++) {
+        const uint4 x = *(__global const uint4 *)(key + 32 * r + 8 * (lane & 3));
+        b[2 * r][0] = x.x;
+        b[2 * r][1] = x.y;
+        b[2 * r + 1][0] = x.z;
+        b[2 * r + 1][1] = x.w;
     }
+#if HEAD_DIM % 32
+    const uint2 x = *(__global const uint2 *)(key + HEAD_DIM / 32 * 32 + 4 * (lane & 3));
+    b[STEPS - 1][0] = x.x;
+    b[STEPS - 1][1] = x.y;
+#endif
+}
 
 __attribute__((reqd_work_group_size(VLCI_SCORE_MMA_ITEMS, 1, 1))) __kernel void
 score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
@@ -61,102 +89,112 @@ score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_P
           int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks,
           __global uint *partial, float scale, float log_p, float weight, int add) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
+    __local uint *words = (__local uint *)smem;
+    __local look_t *looks = (__local look_t *)(smem + AT_LOOKS);
+    __local ulong *places = (__local ulong *)(smem + AT_PLACES);
     __local float *all_sums = (__local float *)(smem + AT_SUMS);
     __local uint *all_counts = (__local uint *)(smem + AT_COUNTS);
     const uint at = (uint)smem, item = ptx_item(), lane = item & 31, warp = item >> 5;
-    const int tile = get_group_id(0), kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
+    const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS, groups = get_num_groups(0);
+    const int tiles = ((n + COLUMNS - 1) / COLUMNS + groups - 1) / groups; /* VLCI_SCORE_MMA_TILES at most */
+    const int column_0 = (int)get_group_id(0) * tiles * COLUMNS;
     const kv_view rows = kv_nth(KV_POOL_PASS, kv);
-    listed += entry_0;
-    const int first = keep[keep_at + kv].before, column_0 = tile * COLUMNS;
-    const int until = min((block + 1) * VLCI_SCORE_ROWS, t_n);
-    const int there = column_0 < n ? min(n, sees + (listed[until - 1] >> VLCI_ROW_SHIFT) + 1) : 0; /* columns any sees */
+    const int first = keep[keep_at + kv].before, t_0 = block * VLCI_SCORE_ROWS, ts = min(VLCI_SCORE_ROWS, t_n - t_0), all = ts * GROUP;
+    listed += entry_0 + t_0;
+    const int there = min(n, sees + (listed[ts - 1] >> VLCI_ROW_SHIFT) + 1); /* columns any sees */
 
-    for (int i = item; i < COLUMNS * RUNS; i += VLCI_SCORE_MMA_ITEMS) {
-        const int j = i / RUNS, run = i % RUNS;
-        const bool inside = column_0 + j < there;
-        __global const kv_t *key = rows.k + (inside ? kv_at(&rows, first + column_0 + j) + run * 8 : 0);
-        ptx_copy16(at + j * PITCH + ((run ^ (j & 7)) << 4), (__global const uchar *)key, inside ? 16 : 0);
-    }
-    __asm__ volatile("cp.async.commit_group;\n\tcp.async.wait_group 0;\n\tbar.sync 0;" ::: "memory");
-
-    const int t0 = block * VLCI_SCORE_ROWS + (int)warp * 16, low = t0 + (int)(lane >> 2), high = low + 8;
-    const int entry0 = low < until ? listed[low] : 0, entry1 = high < until ? listed[high] : 0;
-    /* a warp none of whose rows is there, or sees the tile, has nothing to do */
-    const int last = min(t0 + 16, until) - 1;
-    const bool busy = t0 < until && column_0 < there && column_0 <= sees + (listed[max(last, 0)] >> VLCI_ROW_SHIFT);
-    float column_sum[COLUMNS / 8][2];
-#pragma unroll
-    for (int i = 0; i < COLUMNS / 8; i++) column_sum[i][0] = column_sum[i][1] = 0.0f;
-    for (int g = 0; g < GROUP; g++) {
-        const int h = kv * GROUP + g;
-        uint count = 0;
-        if (busy) {
-            const size_t at0 = (size_t)(q_row + (entry0 >> VLCI_ROW_SHIFT)), at1 = (size_t)(q_row + (entry1 >> VLCI_ROW_SHIFT));
-            __global const float *q0 = q + q_offset + at0 * q_stride + h * HEAD_DIM + (lane & 3) * 2;
-            __global const float *q1 = q + q_offset + at1 * q_stride + h * HEAD_DIM + (lane & 3) * 2;
-            uint a[STEPS][4];
-#pragma unroll
-            for (int d = 0; d < STEPS; d++) {
-                const float2 x0 = entry0 ? vload2(0, q0 + 16 * d) : (float2)(0.0f), x1 = entry1 ? vload2(0, q1 + 16 * d) : (float2)(0.0f);
-                const float2 x2 = entry0 ? vload2(0, q0 + 16 * d + 8) : (float2)(0.0f),
-                             x3 = entry1 ? vload2(0, q1 + 16 * d + 8) : (float2)(0.0f);
-                a[d][0] = ROUND(x0.x, x0.y);
-                a[d][1] = ROUND(x1.x, x1.y);
-                a[d][2] = ROUND(x2.x, x2.y);
-                a[d][3] = ROUND(x3.x, x3.y);
+    for (int i = item; i < tiles * COLUMNS; i += ITEMS) all_sums[i] = 0.0f;
+    for (int i = item; i < GROUP; i += ITEMS) all_counts[i] = 0;
+    for (int pair_0 = 0; pair_0 < all && column_0 < there; pair_0 += PAIRS) {
+        const int pairs = min((int)PAIRS, all - pair_0);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int p = item; p < PAIRS; p += ITEMS) {
+            look_t look = {-1, -1, 0.0f, 0.0f};
+            if (p < pairs) {
+                const int entry = listed[(pair_0 + p) % ts], row = entry >> VLCI_ROW_SHIFT, h = kv * GROUP + (pair_0 + p) / ts;
+                const size_t of = (size_t)(q_row + row) * HEADS + h;
+                if (entry & VLCI_ROW_SCORED) look.scored = min(sees + row, n - 1);
+                if (entry & VLCI_ROW_COUNTED) look.counted = min(sees + row, n - 1);
+                look.lse = row_lse[of];
+                look.least = row_max[of] + log_p;
+                places[p] = q_offset + (ulong)(q_row + row) * q_stride + (ulong)h * HEAD_DIM;
             }
-            const float max0 = row_max[at0 * HEADS + h], max1 = row_max[at1 * HEADS + h];
-            const float lse0 = row_lse[at0 * HEADS + h], lse1 = row_lse[at1 * HEADS + h];
+            looks[p] = look;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 4
+        for (int i = item; i < PAIRS * QUARTERS; i += ITEMS) {
+            const int p = i / QUARTERS, d = i % QUARTERS * 4;
+            if (p >= pairs) continue;
+            const float2 low = vload2(0, q + places[p] + d), high = vload2(1, q + places[p] + d);
+            words[word_at(p, d / 2)] = ROUND(low.x, low.y);
+            words[word_at(p, d / 2 + 1)] = ROUND(high.x, high.y);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+
+        for (int tile = 0; tile < tiles; tile++) {
+            const int own = tile * COLUMNS + (int)warp * 8 * BLOCKS, column = column_0 + own;
+            if (column >= there) break;
+            uint b[BLOCKS][STEPS][2];
+            float column_sum[BLOCKS][2];
 #pragma unroll
-            for (int i = 0; i < COLUMNS / 16; i++) { /* 16 columns at a time */
-                float s[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-                /* lanes 0-7 address keys 0-7 of the first run of 8, 8-15 of the second, 16-31 the same of keys 8-15 */
-                const uint key = 16 * i + (lane & 7) + (lane >> 4) * 8;
+            for (int i = 0; i < BLOCKS; i++) {
+                read_keys(&rows, first + min(column + 8 * i + (int)(lane >> 2), there - 1), lane, b[i]);
+                column_sum[i][0] = column_sum[i][1] = 0.0f;
+            }
+            for (int p = 0; p < pairs; p += 16) {
+                float s[BLOCKS][4];
 #pragma unroll
-                for (int d = 0; d < STEPS; d++) {
-                    uint b[4];
-                    PTX_LDMATRIX4(b, at + key * PITCH + (((2 * d + (lane >> 3 & 1)) ^ (key & 7)) << 4));
-                    MMA(s[0], a[d], b[0], b[1]);
-                    MMA(s[1], a[d], b[2], b[3]);
+                for (int i = 0; i < BLOCKS; i++) s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0.0f;
+                const uint pair = p + (lane & 15);
+#pragma unroll
+                for (uint d = 0; d < STEPS; d++) {
+                    uint a[4];
+                    PTX_LDMATRIX4(a, at + pair * PITCH + (((2 * d + (lane >> 4)) ^ (pair & 7)) << 4));
+#pragma unroll
+                    for (int i = 0; i < BLOCKS; i++) MMA(s[i], a, b[i][d][0], b[i][d][1]);
                 }
+                uint count[2] = {0, 0};
 #pragma unroll
-                for (int e = 0; e < 2; e++)
+                for (int half_of = 0; half_of < 2; half_of++) { /* pairs lane / 4 and + 8 of the 16 */
+                    const look_t look = looks[p + 8 * half_of + (lane >> 2)];
 #pragma unroll
-                    for (int c = 0; c < 2; c++) {
-                        const int column = column_0 + 16 * i + 8 * e + (int)(lane & 3) * 2 + c;
-                        float share = 0.0f;
-                        LOOK(s[e][c], entry0, max0, lse0, column)
-                        LOOK(s[e][2 + c], entry1, max1, lse1, column)
-                        column_sum[2 * i + e][c] += share;
-                    }
+                    for (int i = 0; i < BLOCKS; i++)
+#pragma unroll
+                        for (int c = 0; c < 2; c++) {
+                            const float value = s[i][2 * half_of + c] * scale;
+                            const int j = column + 8 * i + (int)(lane & 3) * 2 + c;
+                            count[half_of] += j <= look.counted & value < look.least;
+                            column_sum[i][c] += j <= look.scored ? ptx_exp2((value - look.lse) * 1.44269504088896341f) : 0.0f;
+                        }
+                }
+                if (!partial) continue;
+#pragma unroll
+                for (int half_of = 0; half_of < 2; half_of++) {
+                    count[half_of] += ptx_butterfly_uint(count[half_of], 1);
+                    count[half_of] += ptx_butterfly_uint(count[half_of], 2);
+                    const int one = p + 8 * half_of + (int)(lane >> 2);
+                    if ((lane & 3) == 0 && one < pairs) ptx_add_local((uint)(all_counts + (pair_0 + one) / ts), count[half_of]);
+                }
             }
-        }
-        if (!partial) continue;
+            /* lanes with the same columns: 4, 8 and 16 further */
 #pragma unroll
-        for (int step = 16; step; step /= 2) count += ptx_butterfly_uint(count, step);
-        if (lane == 0) all_counts[g * 8 + warp] = count;
+            for (int i = 0; i < BLOCKS; i++)
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    float sum = column_sum[i][c];
+                    sum += ptx_butterfly(sum, 4);
+                    sum += ptx_butterfly(sum, 8);
+                    sum += ptx_butterfly(sum, 16);
+                    if (lane < 4) all_sums[own + 8 * i + lane * 2 + c] += sum;
+                }
+        }
     }
-    /* lanes with the same columns: 4, 8 and 16 further */
-#pragma unroll
-    for (int i = 0; i < COLUMNS / 8; i++)
-#pragma unroll
-        for (int c = 0; c < 2; c++) {
-            float sum = column_sum[i][c];
-            sum += ptx_butterfly(sum, 4);
-            sum += ptx_butterfly(sum, 8);
-            sum += ptx_butterfly(sum, 16);
-            if (lane < 4) all_sums[warp * COLUMNS + 8 * i + lane * 2 + c] = sum;
-        }
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (item < COLUMNS && column_0 + (int)item < n) {
-        float sum = 0.0f;
-        for (int w = 0; w < 8; w++) sum += all_sums[w * COLUMNS + item];
-        const size_t to = sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column_0 + item;
-        sums[to] = add ? sums[to] + weight * sum : weight * sum;
+    for (int i = item; i < tiles * COLUMNS && column_0 + i < n; i += ITEMS) {
+        const size_t to = sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column_0 + i;
+        sums[to] = add ? sums[to] + weight * all_sums[i] : weight * all_sums[i];
     }
-    if (partial && item < GROUP) {
-        uint count = 0;
-        for (int w = 0; w < 8; w++) count += all_counts[item * 8 + w];
-        partial[((size_t)(kv * GROUP + item) * blocks + block) * get_num_groups(0) + tile] = count;
-    }
+    for (int i = item; partial && i < GROUP; i += ITEMS)
+        partial[((size_t)(kv * GROUP + i) * blocks + block) * groups + get_group_id(0)] = all_counts[i];
 }

@@ -188,10 +188,13 @@ typedef struct vlci_kv_head {
 
 #define VLCI_SCORE_COLUMNS      64  /* columns of a work-group of score.cl */
 #define VLCI_SCORE_WIDE_COLUMNS 16  /* of a work-item of score_wide.cl */
-#define VLCI_SCORE_MMA_COLUMNS  128 /* of a work-group of score_mma.cl, and its work-items */
+#define VLCI_SCORE_MMA_COLUMNS  128 /* of a tile of score_mma.cl */
 #define VLCI_SCORE_MMA_ITEMS    256
+#define VLCI_SCORE_MMA_TILES    8   /* of a work-group, at most */
+#define VLCI_SCORE_MMA_PAIRS    128 /* of a row and a head, at a time */
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
-    (VLCI_SCORE_MMA_COLUMNS * ((head_dim) <= 64 ? 128 : 256) + 8 * VLCI_SCORE_MMA_COLUMNS * 4 + 8 * (group)*4)
+    (VLCI_SCORE_MMA_PAIRS * (((head_dim) <= 64 ? 128 : 256) + 24) +                                          \
+     VLCI_SCORE_MMA_TILES * VLCI_SCORE_MMA_COLUMNS * 4 + (group)*4)
 #define VLCI_SCORE_ROWS                    128 /* rows of any of them */
 #define VLCI_MEAN_LANES                    16  /* centroids whose means lie side by side */
 #define VLCI_NEAREST_ROWS                  128 /* rows of a work-group of nearest.cl, and its work-items */

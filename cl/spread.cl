@@ -12,7 +12,9 @@
  * walked seed by seed, and rows are passed over once a round, as one matrix product. Runs of neighbours, kmeans.cl's own
  * seeds, leave a small thing on a wide ground without a centroid: this finds it among the first.
  *
- * One work-group for each head. What a step of the walk needs is one row of gram.cl's products; all else is in registers:
+ * One work-group for each head. What a step of the walk needs is one row of gram.cl's products; all else is in registers. The
+ * wait for that row is most of the step: the row of what is likely to be chosen next, the best of those that are not in
+ * the same quarter of FOLDED, is fetched beside it.
  *
  *     candidates of a lane   i = lane, lane + PICK_GROUP, ...       weight, norm and far
  *     products               [most][most] of each head              row `chosen`: lanes read neighbours
@@ -35,19 +37,28 @@ enum { EACH = (VLCI_SPREAD_MOST + PICK_GROUP - 1) / PICK_GROUP, FOLDED = 16, RUN
 static inline ulong rank_of(float value, int place) { return (ulong)as_uint(value) << 32 | (0xffffffffu - (uint)place); }
 static inline int place_of(ulong rank) { return (int)(0xffffffffu - (uint)rank); }
 
-/* The largest of all lanes, for each of them. */
-WITH_LOCAL ulong best_of_all(__local ulong *ranks, __local ulong *folded, ulong best, int group) {
+/* The largest of all lanes, for each of them; `*next`: the largest of those in other quarters. In trees: a step of a chain of
+ * numbers of 64 bits is slow. */
+WITH_LOCAL ulong best_of_all(__local ulong *ranks, __local ulong *folded, ulong best, int group, ulong *next) {
     const int lane = get_local_id(0);
     ranks[lane] = best;
     barrier(CLK_LOCAL_MEM_FENCE);
     if (lane < FOLDED) {
-        for (int i = 0; i < group / FOLDED; i++) best = max(best, ranks[i * FOLDED + lane]);
-        folded[lane] = best;
+        ulong other = 0;
+        for (int i = 0; i < group / FOLDED; i += 2) {
+            best = max(best, ranks[i * FOLDED + lane]);
+            if (i + 1 < group / FOLDED) other = max(other, ranks[(i + 1) * FOLDED + lane]);
+        }
+        folded[lane] = max(best, other);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    best = folded[0];
-    for (int i = 1; i < FOLDED; i++) best = max(best, folded[i]);
-    return best;
+    ulong quarter[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        quarter[i] = max(max(folded[4 * i], folded[4 * i + 1]), max(folded[4 * i + 2], folded[4 * i + 3]));
+    const ulong low = max(quarter[0], quarter[1]), high = max(quarter[2], quarter[3]);
+    *next = max(min(low, high), max(min(quarter[0], quarter[1]), min(quarter[2], quarter[3])));
+    return max(low, high);
 }
 
 WITH_LOCAL float sum_of_all(__local float *sums, float sum) {
@@ -83,13 +94,13 @@ spread_begin(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int t
     for (int e = lane; scores && e < n; e += SPREAD_GROUP) sum += scores[evicted[e]];
     sum = sum_of_all(sums, sum);
     const float scale = sum > 0.0f ? (float)n / sum : 0.0f;
-    ulong best = 0;
+    ulong best = 0, next;
     for (int e = lane; e < n; e += SPREAD_GROUP) {
         const float weight = scale > 0.0f ? fma(scores[evicted[e]], scale, 1.0f) : 1.0f;
         weights[e] = weight;
         best = max(best, rank_of(weight, e));
     }
-    const int first = place_of(best_of_all(ranks, folded, best, SPREAD_GROUP));
+    const int first = place_of(best_of_all(ranks, folded, best, SPREAD_GROUP, &next));
     float norm = 0.0f;
     for (int d = lane; d < HEAD_DIM && n; d += SPREAD_GROUP) {
         const float value = KV_LOAD(rows.k, kv_at(&rows, own.before + evicted[first]) + d);
@@ -108,6 +119,7 @@ spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int to
             uint seeds_stride) {
     __local ulong ranks[PICK_GROUP], folded[FOLDED];
     __local int chosen[VLCI_SPREAD_SEEDS];
+    __local float norms[VLCI_SPREAD_MOST];
     const int lane = get_local_id(0), row = get_group_id(0);
     const vlci_keep own = keep[keep_at + row];
     const int from = VLCI_SPREAD_UNTIL(own.centroids, round - 1), last = VLCI_SPREAD_UNTIL(own.centroids, round);
@@ -121,28 +133,36 @@ spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int to
     means += (size_t)row * means_stride;
     seeds += (size_t)row * seeds_stride;
 
-    float weight[EACH], norm[EACH], reach[EACH];
+    float weight[EACH], norm[EACH], reach[EACH], along[EACH], ahead[EACH];
 #pragma unroll
     for (int x = 0; x < EACH; x++) {
         const int i = lane + x * PICK_GROUP;
         weight[x] = i < n ? weights[list[i]] : 0.0f;
         norm[x] = i < n ? products[(size_t)i * most + i] : 0.0f;
         reach[x] = i < n ? far[list[i]] : 0.0f;
+        if (i < n) norms[i] = norm[x];
     }
-    for (int s = 0; s < count; s++) {
-        ulong best = 0;
+    for (int s = 0, fetched = -1; s < count; s++) {
+        ulong best = 0, next;
 #pragma unroll
         for (int x = 0; x < EACH; x++)
             if (lane + x * PICK_GROUP < n) best = max(best, rank_of(reach[x], lane + x * PICK_GROUP));
-        const int at = place_of(best_of_all(ranks, folded, best, PICK_GROUP));
-        __global const float *along = products + (size_t)at * most;
-        const float own_norm = along[at];
-        if (lane == 0) chosen[s] = at;
+        const int at = place_of(best_of_all(ranks, folded, best, PICK_GROUP, &next));
+        const bool there = at == fetched;
+        fetched = next ? place_of(next) : at;
+        if (!there) /* the whole work-group */
+#pragma unroll
+            for (int x = 0; x < EACH; x++) ahead[x] = products[(size_t)at * most + min(lane + x * PICK_GROUP, n - 1)];
 #pragma unroll
         for (int x = 0; x < EACH; x++) {
-            const int i = lane + x * PICK_GROUP;
-            if (i < n) reach[x] = fmin(reach[x], weight[x] * fmax(norm[x] + own_norm - 2.0f * along[i], 0.0f));
+            along[x] = ahead[x];
+            ahead[x] = products[(size_t)fetched * most + min(lane + x * PICK_GROUP, n - 1)];
         }
+        if (lane == 0) chosen[s] = at;
+#pragma unroll
+        for (int x = 0; x < EACH; x++)
+            if (lane + x * PICK_GROUP < n)
+                reach[x] = fmin(reach[x], weight[x] * fmax(norm[x] + norms[at] - 2.0f * along[x], 0.0f));
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = lane; i < count * RUNS; i += PICK_GROUP) {

@@ -286,6 +286,7 @@ static void in_slices(world *w, const vlci_recipe *recipe) {
         }
         ck_ok(vlci_compress_some(plan, &w->kv));
     }
+    ck_ok(vlci_compress_settle(plan));
     check(w, plan, &w->kv);
     vlci_compress_destroy(&plan);
     vlci_kv_clear(&w->kv);

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MANY = 64 /* seeds of a round that are worth a block of wgmma's */ };
+enum { MANY = 8 /* seeds of a round that are worth a block of wgmma's */ };
 static const char *const rungs[] = {"wgmma", "mma", "tile", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {

@@ -9,11 +9,11 @@
 
 #include "core/alloc.h"
 
-/* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens: more than
- * that only to the end of a step of the search. An H100 takes about 3 ms for them, and 7 for a token of a 7B
- * model.
+/* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens, and what else
+ * takes as long: more than that only as one piece. An H100 takes 4 to 5 ms for them, and 6 for a token of a
+ * 7B model.
  */
-static const double AT_ONCE = 3ull << 31;
+static const double AT_ONCE = 11e9;
 
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
@@ -158,8 +158,8 @@ static bool sums_up(const vlci_recipe *r) {
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
     double rows = (double)s->layers * s->kv_heads * tokens;
     if (!sums_up(r)) return 1;
-    double calls = ceil(vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE);
-    return calls > 1 ? (int)calls : 1;
+    double calls = vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE;
+    return calls > 1 ? (int)ceil(2 * calls) : 1; /* what one and the next enqueue is more than AT_ONCE */
 }
 
 static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
@@ -437,6 +437,7 @@ static vlcache_status begin_sum(vlci_compress *p, vlci_heads *h) {
     cl_mem score = NULL;
     size_t at = 0;
     vlcache_status status = choose(p, h, &score, &at);
+    vlci_summary_lend(p->kernels->spare, &p->room);
     if (!status)
         status =
             vlci_summary_begin(h, &p->kernels->summary, &p->recipe, p->now.positions, score, at, &p->room);
@@ -444,15 +445,23 @@ static vlcache_status begin_sum(vlci_compress *p, vlci_heads *h) {
     return status;
 }
 
-/* It goes on, as far as `*allowance` does; these layers shrink once it is over. What fails begins anew. */
-static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layers, double *allowance) {
+/* It goes on, as far as `pace` does; these layers shrink once it is over, `*done`. What fails begins anew. */
+static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layers, vlci_pace *pace,
+                             bool *done) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
-    if (!status && !p->summing) status = begin_sum(p, &h);
-    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, allowance);
-    if (!status && p->room.step < p->room.steps) return VLCACHE_OK;
+    double ends = vlci_summary_ends_worth(&h);
+    bool several = vlci_compress_calls(shape_of(p), &p->recipe, p->tokens) > 1;
+    *done = false;
+    if (!status && !p->summing) { /* of several pieces alone: its token may be one that is looked at */
+        if (!vlci_pace_takes(pace, several ? p->at_once : ends)) return VLCACHE_OK;
+        status = begin_sum(p, &h);
+    }
+    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, pace);
+    if (!status && (p->room.step < p->room.steps || !vlci_pace_takes(pace, ends))) return VLCACHE_OK;
     if (!status) status = move(p, &h, kv);
     p->summing = 0;
+    *done = !status;
     return status;
 }
 
@@ -502,7 +511,8 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
     bool in_place =
         !p->kv_layers && p->recipe.centroids == 0.0 && !vlci_kv_shared(kv, layer, layers, p->now.own);
     int at_once = turn_of(p, &h);
-    double whole = INFINITY;
+    vlci_pace whole = {.left = INFINITY};
+    bool done;
     for (int l = layer; l < layer + layers && !status; l += at_once) {
         int n = layer + layers - l < at_once ? layer + layers - l : at_once;
         cl_mem score = NULL;
@@ -510,7 +520,7 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
         h = heads_of(p, kv, l, n);
         if (p->coding && !p->coding->held) status = vlci_coding_write(p->coding, &h);
         if (!status && p->recipe.centroids > 0.0)
-            status = sum_up(p, kv, l, n, &whole);
+            status = sum_up(p, kv, l, n, &whole, &done);
         else {
             if (!status) status = choose(p, &h, &score, &at);
             if (!status) status = in_place ? squeeze(p, &h, kv) : move(p, &h, kv);
@@ -522,12 +532,13 @@ static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layer
 /* The same of those whose centroids are searched for, as far as it may take. */
 static vlcache_status shrink_some(vlci_compress *p, vlci_kv *kv, double allowance) {
     int all = shape_of(p)->layers;
+    vlci_pace pace = {.left = allowance};
     vlcache_status status = VLCACHE_OK;
-    while (p->read < all && allowance > 0 && !status) {
+    for (bool more = true; more && !status; more &= p->read < all) {
         vlci_heads h = heads_of(p, kv, 0, all);
         int turn = turn_of(p, &h), n = p->summing ? p->summing : all - p->read < turn ? all - p->read : turn;
-        status = sum_up(p, kv, p->read, n, &allowance);
-        if (!status && !p->summing) p->read += n;
+        status = sum_up(p, kv, p->read, n, &pace, &more);
+        if (more) p->read += n;
     }
     return status;
 }
@@ -592,10 +603,11 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     return status || !last ? status : hand_over(p, kv);
 }
 
-/* What all layers may keep. */
-static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv) {
+/* What all layers may keep. Between tokens counts are not waited for where budgets do not depend on them. */
+static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
-    vlcache_status status = measure(p, 0, layers);
+    p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
+    vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
     if (status) return status;
     share_layers(p, layers);
     return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
@@ -606,7 +618,7 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
     vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held) return narrow(p, kv);
-    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv);
+    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv, some);
     if (status) return status;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     if (sums_up(&p->recipe)) {
@@ -627,6 +639,12 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
 
 vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
     return go(p, kv, true);
+}
+
+vlcache_status vlci_compress_settle(vlci_compress *p) {
+    bool measures = p->unmeasured;
+    p->unmeasured = false;
+    return measures ? measure(p, 0, shape_of(p)->layers) : VLCACHE_OK;
 }
 
 /* ---- what it came to ----------------------------------------------------------------------------------- */

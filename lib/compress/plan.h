@@ -91,6 +91,7 @@ typedef struct vlci_compress {
     double at_once;                /**< products of rows and centroids of a vlci_compress_some() */
     int summing;                   /**< layers whose centroids are being searched for; 0: none */
     bool applied;                  /**< the cache is compressed */
+    bool unmeasured;               /**< sparsity has still to be read */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;
     cl_mem to; /**< vlci_kv_head: heads that are being filled */
@@ -137,6 +138,9 @@ vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
 /** The same as far as one step of decode can wait for it: a search for centroids goes on where it was, in the
  * rows that are still all there; all else, and short prompts, are done at once. */
 vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
+
+/** Behind vlci_compress_some(), once the cache is compressed: what is only told of it. Blocks. */
+vlcache_status vlci_compress_settle(vlci_compress *plan);
 
 /** Calls of vlci_compress_some() that a prompt of so many tokens takes, at most where budgets are even. */
 int vlci_compress_calls(const vlci_compress_shape *shape, const vlci_recipe *recipe, int tokens);

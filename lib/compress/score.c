@@ -20,6 +20,7 @@
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
 enum { MMA, TILE, WIDE };
+enum { MMA_GROUPS = 256 /* work-groups that are enough: two for each part of a large device */ };
 static const char *const rungs[] = {"mma", "tile", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
@@ -248,9 +249,19 @@ static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
     return status;
 }
 
+/* Work-groups side by side. Those of matrix units take some tiles each where that leaves enough of them: what
+ * all of their columns are multiplied by is fetched once. */
+static int tiles_of(const vlci_scores *s, int blocks) {
+    int tiles = (s->tokens + s->kernels->columns - 1) / s->kernels->columns;
+    int64_t each = (int64_t)tiles * s->shape.kv_heads * blocks / MMA_GROUPS;
+    if (s->kernels->rung != MMA || each < 2) return tiles;
+    if (each > VLCI_SCORE_MMA_TILES) each = VLCI_SCORE_MMA_TILES;
+    return (tiles + (int)each - 1) / (int)each;
+}
+
 static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, cut *c) {
-    c->tiles = (s->tokens + s->kernels->columns - 1) / s->kernels->columns;
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
+    c->tiles = tiles_of(s, c->blocks);
     c->direct = c->blocks == 1;
     vlcache_status status = check(s, layer, look->a);
     if (!status) status = make_all_room(s, c);

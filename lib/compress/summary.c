@@ -14,9 +14,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, CACHE_SHARE = 6 };
-enum { DEVICE_SHARE = 128 /* of its memory, that scratch may hold between two prompts */ };
-enum { PASS = 64, LAST = 8 /* passes of all that comes but once, before and behind rounds */ };
+enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, EACH = 4, CACHE_SHARE = 5 };
+enum { DEVICE_SHARE = 96 /* of its memory, that scratch may hold between two prompts */ };
+/* What a piece of work is worth beside products, in these: as an H100 takes 2 to 3 million of them a
+ * microsecond. A pass over the rows; passes of what comes but once, before and behind rounds; what it takes
+ * however few rows there are.
+ */
+enum { PASS = 256, LAST = 2, PIECE = 500000000 };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -25,8 +29,9 @@ static const size_t scratch_bytes =
 static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, const vlci_summary_kernels *k,
                           const char *name, const vlci_kernel **kernel) {
     char options[128];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DMEMBERS_GROUP=%zu -DRUN=%d",
-             (int)s->kv_dtype, s->head_dim, k->part, k->group, k->run);
+    snprintf(options, sizeof options,
+             "-DKV_DTYPE=%d -DHEAD_DIM=%d -DPART=%d -DSLOTS=%d -DMEMBERS_GROUP=%zu -DRUN=%d",
+             (int)s->kv_dtype, s->head_dim, k->part, k->slots, k->group, k->run);
     return vlci_kernel_get(device, "kmeans.cl", name, options, kernel);
 }
 
@@ -45,6 +50,19 @@ static vlcache_status get_members(vlcache_device *device, const vlci_compress_sh
     return status;
 }
 
+/* What adds up members. One work-item does for each part of a centroid where groups cannot be as large as
+ * several need. */
+static vlcache_status get_sums(vlcache_device *device, const vlci_compress_shape *s,
+                               vlci_summary_kernels *k) {
+    size_t group = (size_t)(s->head_dim / k->part) * (size_t)k->slots;
+    vlcache_status status = get(device, s, k, "kmeans_means", &k->means);
+    if (!status) status = get(device, s, k, "kmeans_write", &k->write);
+    if (status || k->slots == 1 || (k->means->max_group >= group && k->write->max_group >= group))
+        return status;
+    k->slots = 1;
+    return get_sums(device, s, k);
+}
+
 /* Dimensions of a centroid that a work-item adds up: on a processor all, so that its members are found once.
  * Evicted rows that one lists: there many, so that they are looked for once. */
 vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_shape *s, const vlci_recipe *r,
@@ -55,10 +73,12 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
                          s->head_dim, CHUNK);
     k->part = device->caps.wide_vectors ? s->head_dim : CHUNK;
     k->run = device->caps.wide_vectors ? RUN : 1;
+    k->slots = device->caps.wide_vectors || device->caps.max_group < (size_t)(s->head_dim / CHUNK * SLOTS)
+                   ? 1
+                   : SLOTS;
     vlcache_status status = get_members(device, s, k);
+    if (!status) status = get_sums(device, s, k);
     if (!status) status = get(device, s, k, "kmeans_evicted", &k->evicted);
-    if (!status) status = get(device, s, k, "kmeans_means", &k->means);
-    if (!status) status = get(device, s, k, "kmeans_write", &k->write);
     if (!status && (r->spread || r->iterations)) status = vlci_nearest_open(device, s, &k->nearest);
     return status || !r->spread ? status : vlci_spread_open(device, s, &k->spread);
 }
@@ -177,10 +197,13 @@ static vlcache_status list_evicted(const vlci_heads *h, const vlci_summary_kerne
                        VLCI_MEM(g->labels));
 }
 
-/* A work-item for each part of each centroid. */
+/* A work-item for each part of each centroid; or all of a centroid's are a group, which has some centroids.
+ */
 static vlci_grid centroid_grid(const vlci_heads *h, const vlci_summary_kernels *k,
                                const vlci_kernel *kernel) {
     size_t parts = (size_t)(h->shape.head_dim / k->part), n = (size_t)vlci_groups_centroids(h);
+    if (k->slots > 1)
+        return VLCI_GRID(1, (n + EACH - 1) / EACH, (size_t)vlci_heads_n(h), parts, (size_t)k->slots, 1);
     size_t along = parts < 8 ? 1 : vlci_group_width(kernel, 8);
     size_t across = vlci_group_width(kernel, 8 * along) / along;
     return VLCI_GRID((parts + along - 1) / along, (n + across - 1) / across, (size_t)vlci_heads_n(h), along,
@@ -238,22 +261,33 @@ static double worth(const vlci_heads *h, const vlci_summary_room *room) {
         else if (at > room->rounds)
             centroids += c;
     }
-    return (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+    return PIECE +
+           (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+}
+
+double vlci_summary_ends_worth(const vlci_heads *h) {
+    return PIECE + (double)h->tokens * vlci_heads_n(h) * PASS * LAST;
+}
+
+bool vlci_pace_takes(vlci_pace *pace, double worth) {
+    if (pace->begun && worth > pace->left) return false;
+    pace->begun = true;
+    pace->left -= worth;
+    return true;
 }
 
 double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
     double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
-    double passes = rounds + LAST * (1 + r->iterations);
-    return rows * (passes * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
+    double once = 3 + r->iterations;
+    return (rounds + once) * PIECE +
+           rows * ((rounds + LAST * once) * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
 }
 
 vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
-                               double *allowance) {
+                               vlci_pace *pace) {
     vlcache_status status = VLCACHE_OK;
-    while (!status && *allowance > 0 && room->step < room->steps) {
-        *allowance -= worth(h, room);
+    while (!status && room->step < room->steps && vlci_pace_takes(pace, worth(h, room)))
         status = step(h, k, room);
-    }
     return status;
 }
 

@@ -13,6 +13,7 @@ typedef struct vlci_summary_kernels {
     vlci_spread_kernels spread;
     size_t group; /**< work-items that members is built for */
     int part;     /**< dimensions of a centroid that a work-item adds up */
+    int slots;    /**< work-items that do so, each some of its members; more than 1: all parts are a group */
     int run;      /**< evicted rows that one lists */
 } vlci_summary_kernels;
 
@@ -42,12 +43,24 @@ vlcache_status vlci_summary_begin(const vlci_heads *heads, const vlci_summary_ke
                                   const vlci_recipe *recipe, cl_mem positions, cl_mem score, size_t at,
                                   vlci_summary_room *room);
 
-/** Enqueues steps as long as `*allowance` is above 0: each takes from it what it is worth, in products of a
- * row and a centroid. */
-vlcache_status vlci_summary_go(const vlci_heads *heads, const vlci_summary_kernels *kernels,
-                               vlci_summary_room *room, double *allowance);
+/** How much may be enqueued at once: each piece of work takes from it what it is worth, in products of a row
+ * and a centroid. The first is taken whatever it is worth, others as far as there is enough left. */
+typedef struct vlci_pace {
+    double left;
+    bool begun;
+} vlci_pace;
 
-/** What all steps of `rows` rows of heads are worth that have so many centroids each. */
+/** Whether a piece of work may be enqueued, which is then counted. */
+bool vlci_pace_takes(vlci_pace *pace, double worth);
+
+/** What begin and write are worth, each. */
+double vlci_summary_ends_worth(const vlci_heads *heads);
+
+/** Enqueues steps as far as `pace` takes them. */
+vlcache_status vlci_summary_go(const vlci_heads *heads, const vlci_summary_kernels *kernels,
+                               vlci_summary_room *room, vlci_pace *pace);
+
+/** What all of it is worth, of `rows` rows of heads that have so many centroids each. */
 double vlci_summary_worth(const vlci_recipe *recipe, double rows, double centroids);
 
 /** Enqueues the centroids' rows and their biases, behind the kept rows of the heads `to`. */

@@ -82,12 +82,23 @@ static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until)
     return kept + most;
 }
 
-/* Rows that are decoded before the last layer is compressed, or all when none is. */
+/* Rows that are decoded before the last layer is compressed, where it is. */
+static int deferred_rows(const vlcache_sequence *s) {
+    if (!s->recipe.defer) return 0;
+    return s->recipe.defer + vlci_compress_calls(&s->shared->compress.shape, &s->recipe, s->prompt.n) - 1;
+}
+
+/* The same, or all when none is. */
 static int full_rows(const vlcache_sequence *s) {
-    int answer = answer_rows(s, s->kv.length + s->prompt.n), until = s->recipe.defer;
+    int answer = answer_rows(s, s->kv.length + s->prompt.n);
     if (!compresses(s)) return answer;
-    if (until) until += vlci_compress_calls(&s->shared->compress.shape, &s->recipe, s->prompt.n) - 1;
-    return until < answer ? until : answer;
+    return deferred_rows(s) < answer ? deferred_rows(s) : answer;
+}
+
+/* Pages that what is kept is copied to while what there was is still there. */
+static int64_t moved_pages(const vlcache_sequence *s) {
+    bool moves = compresses(s) && !vlci_turn_by_layer(s) && s->recipe.centroids > 0.0 && !s->recipe.coded;
+    return moves ? spread_pages(s, kept_rows(s), 2) : 0;
 }
 
 /* Of layers of cross-attention: what all keep of the prompt's pictures, and the most that one of them sees.
@@ -116,10 +127,10 @@ int64_t vlci_turn_growth_pages(const vlcache_sequence *s) {
 }
 
 int64_t vlci_turn_elastic_pages(const vlcache_sequence *s) {
-    int until = full_rows(s);
+    int until = full_rows(s), most = compresses(s) ? INT32_MAX : ROOM;
     return reading_pages(s, compresses(s) ? spread_pages(s, kept_rows(s), 1) : 0,
-                         until < ROOM ? until : ROOM) +
-           picture_pages(s);
+                         until < most ? until : most) +
+           moved_pages(s) + picture_pages(s);
 }
 
 vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
@@ -131,8 +142,11 @@ vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
     return status ? status : vlci_kv_pool_shrink(&s->shared->pool, 0);
 }
 
+/* Before it is compressed no more than the pool began with: to grow it would copy all of the cache. */
 vlcache_status vlci_turn_make_room(vlcache_sequence *s) {
     int rows = answer_rows(s, s->kv.length - s->reply.n + 1);
+    int most = s->waiting ? deferred_rows(s) - (int)s->reply.n + 1 : ROOM;
     if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
-    return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows < ROOM ? rows : ROOM);
+    if (rows > most) rows = most;
+    return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows);
 }

@@ -123,20 +123,24 @@ static vlcache_status keep_rows(vlcache_sequence *s) {
     return s->recalls && rows ? vlci_recall_keep_all(&s->recall, &s->kv, rows) : VLCACHE_OK;
 }
 
-/* What is not compressed yet: all, or as much as a token may wait for. Its time begins when the device is
- * done with what came before, of which the host knows nothing yet. */
+/* What is not compressed yet: all, or as much as a token may wait for; what has become free goes back behind
+ * it, with the next token where one does not wait for all. Its time begins when the device is done with what
+ * came before, of which the host knows nothing yet: releasing memory would wait for that, too. */
 static vlcache_status compress(vlcache_sequence *s, bool all) {
     double start = vlci_clock_ms();
     cl_event before;
     vlci_compress *plan = vlci_sequence_plan(s);
+    bool last = all || plan->applied;
     vlcache_status status = vlci_mark(device_of(s), &before), waited;
     if (!status && !plan->applied) status = keep_rows(s);
     if (!status && !plan->applied)
         status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
-    s->waiting = !status && !plan->applied;
-    if (!status && !s->waiting) status = vlci_turn_give_back(s);
     waited = vlci_mark_wait(device_of(s), &before, &start);
-    if (!status) status = waited ? waited : vlci_finish(device_of(s));
+    if (!status) status = waited;
+    if (!status && last) status = vlci_compress_settle(plan);
+    if (!status && last) status = vlci_turn_give_back(s);
+    if (!status) status = vlci_finish(device_of(s));
+    s->waiting = !status && !last;
     if (!s->waiting) s->pages = s->kv.held + vlci_turn_growth_pages(s);
     s->answer.timings.compress += vlci_clock_ms() - start;
     return status;

@@ -140,18 +140,18 @@ vlcache_status vlci_kv_pool_need(vlci_kv_pool *p, int pages) {
 
 /* Page i of the smaller pool is page source[i] of this one. */
 static vlcache_status move_pages(vlci_kv_pool *p, cl_mem source, int n, const planes *to) {
-    size_t words = plane_bytes(&p->shape, 1) / sizeof(cl_uint);
+    size_t runs = plane_bytes(&p->shape, 1) / sizeof(cl_uint) / p->run, bias_runs = VLCI_KV_PAGE / p->run;
     if (!n) return VLCACHE_OK;
-    vlci_grid grid = vlci_grid_over(p->move, words, (size_t)n, 1);
-    vlci_grid biases = vlci_grid_over(p->move, VLCI_KV_PAGE, (size_t)n, 1);
+    vlci_grid grid = vlci_grid_over(p->move, runs, (size_t)n, 1);
+    vlci_grid biases = vlci_grid_over(p->move, bias_runs, (size_t)n, 1);
     vlcache_status status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->k), VLCI_MEM(to->k),
-                                        VLCI_MEM(source), VLCI_U32(words));
+                                        VLCI_MEM(source), VLCI_U32(runs));
     if (!status)
         status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->v), VLCI_MEM(to->v), VLCI_MEM(source),
-                             VLCI_U32(words));
+                             VLCI_U32(runs));
     if (!status && p->bias)
         status = VLCI_LAUNCH(p->device, p->move, biases, VLCI_MEM(p->bias), VLCI_MEM(to->bias),
-                             VLCI_MEM(source), VLCI_U32(VLCI_KV_PAGE));
+                             VLCI_MEM(source), VLCI_U32(bias_runs));
     return status;
 }
 
@@ -360,7 +360,7 @@ vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *
     vlci_kv_table_create(device, &out->table);
     vlcache_status status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_copy", "", &out->copy);
-    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", "", &out->move);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", run, &out->move);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", run, &out->fetch);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_place", run, &out->place);
     if (!status) status = resize_lists(out, pages);

@@ -53,7 +53,7 @@ typedef struct vlci_kv_pool {
     size_t pairs_bytes;
     vlci_kv *first; /**< every cache of this pool, linked */
     const vlci_kernel *advance, *copy, *move;
-    const vlci_kernel *fetch, *place; /**< move rows as runs of `run` words */
+    const vlci_kernel *fetch, *place; /**< move rows as runs of `run` words, as move does pages */
     size_t run;
 } vlci_kv_pool;
 
