@@ -561,8 +561,8 @@ int main(void) {
     /* A compiler that unrolls all of a tile takes minutes: CK_EXCLUDE_TAGS=vast leaves it to others. */
     TCase *units = tcase_create("units");
     tcase_add_unchecked_fixture(units, open_device, close_device);
-    tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
     tcase_add_test(units, units_share_tiles);
+    tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
     TCase *vast = tcase_create("vast");
     tcase_set_tags(vast, "vast");
     tcase_add_unchecked_fixture(vast, open_device, close_device);
