@@ -52,5 +52,11 @@ __kernel void to_stripes(__global const float *restrict x, uint x_offset, __glob
     if (r >= m || i >= (k + 63) / 64 * 64) return;
     __global w_t *at = y + VLCI_STRIPE_AT(r, i, VLCI_STRIPE_ROWS(m));
     x += (size_t)x_offset + (size_t)r * k;
+    if (k % 8 == 0 && x_offset % 4 == 0) {
+        const float8 v = i < k ? f32_run(x + i) : (float8)(0.0f);
+        W_STORE4(v.lo, at);
+        W_STORE4(v.hi, at + 4);
+        return;
+    }
     for (uint j = 0; j < 8; j++) W_STORE(i + j < k ? x[i + j] : 0.0f, at, j);
 }

@@ -17,6 +17,12 @@
  * BLOCKS is 2, and y[r][c] = act(gate[r][c]) * up[r][c], c < n / 2, the n / 2 a multiple of 64.
  * Tiles go in bands of BAND tiles of rows down all of W, so that what runs at once shares both in the cache.
  *
+ * SHARED, for few rows, where reading W is all the work: `split` work-groups share a tile, each with a part of its steps of
+ * 64 k, so that more units read. Each leaves its sums in `parts`, behind counters of tiles; the last of them to be done adds
+ * them up in their order, and stores.
+ *
+ * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=64 -DBLOCKS=1 -DSTAGES=8 -DOUT=0 -DACT=0 -DSHARED=1
+ * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=32 -DBLOCKS=2 -DSTAGES=6 -DOUT=2 -DACT=1 -DSHARED=1
  * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=256 -DBLOCKS=1 -DSTAGES=4 -DOUT=0 -DACT=0
  * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=160 -DBLOCKS=1 -DSTAGES=5 -DOUT=1 -DACT=4
  * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=128 -DBLOCKS=2 -DSTAGES=4 -DOUT=2 -DACT=1
@@ -35,6 +41,9 @@
 #endif
 #ifndef ACT
 #define ACT VLCI_ACT_NONE
+#endif
+#ifndef SHARED
+#define SHARED 0
 #endif
 #if W_DTYPE == VLCI_DTYPE_F16
 #define TYPE       "f16"
@@ -58,6 +67,27 @@ enum {
     AT_BARRIERS = AT_OUT + (OUT ? 4 * PASS_BYTES : 0)  /* full and empty, of each stage: VLCI_WGMMA_LOCAL in all */
 };
 
+/* What a work-group does next: steps from .. until - 1 of a tile. */
+typedef struct {
+    uint piece, tile, from, until;
+} piece_t;
+#if SHARED
+#define SHARED_PARAMS , __global float *parts, uint split
+#define SPLIT         split
+#else
+#define SHARED_PARAMS
+#define SPLIT         1
+#endif
+PTX_CALL piece_t piece_of(uint i, uint depth, uint split) {
+    const uint share = (depth + split - 1) / split;
+    piece_t p;
+    p.piece = i;
+    p.tile = i / split;
+    p.from = (i - p.tile * split) * share;
+    p.until = min(depth, p.from + share);
+    return p;
+}
+
 /* Tile i: which rows of x, which columns of y. */
 typedef struct {
     uint rows, columns;
@@ -70,23 +100,86 @@ PTX_CALL tile_t tile_of(uint i, uint row_tiles, uint column_tiles) {
     return t;
 }
 
+#if SHARED
+#define PART (BLOCKS * TOKENS / 8) /* vectors of 4 sums of a work-item */
+
+/* Where the sums of piece i of a warpgroup's columns are left. */
+PTX_CALL __global float *part_of(__global float *parts, uint i) {
+    const uint item = ptx_item();
+    return parts + VLCI_GEMM_SHARED_COUNTERS + ((size_t)(2 * i + (item >> 7)) * (PART * 128) + (item & 127)) * 4;
+}
+
+/* Adds pieces i .. i + n - 1, all of which are on their way before the first is needed. */
+#define ADD_PARTS(n)                                                                                                 \
+    {                                                                                                                \
+        float4 v[n][PART];                                                                                           \
+        _Pragma("unroll") for (uint e = 0; e < (n); e++) {                                                           \
+            __global const float *from = part_of(parts, i + e);                                                      \
+            _Pragma("unroll") for (uint j = 0; j < PART; j++) v[e][j] = ptx_load_fresh(from + j * 512);              \
+        }                                                                                                            \
+        _Pragma("unroll") for (uint e = 0; e < (n); e++) _Pragma("unroll") for (uint j = 0; j < PART; j++) {         \
+            float *d = j < TOKENS / 8 ? d0 + 4 * j : d1 + 4 * (j - TOKENS / 8);                                      \
+            d[0] += v[e][j].x;                                                                                       \
+            d[1] += v[e][j].y;                                                                                       \
+            d[2] += v[e][j].z;                                                                                       \
+            d[3] += v[e][j].w;                                                                                       \
+        }                                                                                                            \
+    }
+
+/* Whether this work-group is the last to be done with its tile; then d is the sum of all parts. */
+PTX_CALL int gather_parts(float *d0, float *d1, __global float *parts, const piece_t *p, uint depth, uint split) {
+    const uint share = (depth + split - 1) / split, there = (depth + share - 1) / share, group = ptx_item() >> 7;
+    __global float4 *own = (__global float4 *)part_of(parts, p->piece);
+    int is_last = 0;
+#pragma unroll
+    for (uint j = 0; j < PART; j++) {
+        const float *d = j < TOKENS / 8 ? d0 + 4 * j : d1 + 4 * (j - TOKENS / 8);
+        own[j * 128] = (float4)(d[0], d[1], d[2], d[3]);
+    }
+    ptx_sync(1 + group, 128);
+    if ((ptx_item() & 127) == 0) {
+        __global uint *counter = (__global uint *)parts + 2 * p->tile + group;
+        is_last = ptx_count(counter) == there - 1;
+        if (is_last) *counter = 0;
+    }
+    if (!ptx_sync_any(1 + group, 128, is_last)) return 0;
+#pragma unroll
+    for (uint j = 0; j < TOKENS / 2; j++) d0[j] = d1[j] = 0.0f;
+    uint i = p->tile * split;
+    const uint end = i + there;
+#if PART <= 8
+    for (; i + 1 < end; i += 2) ADD_PARTS(2)
+#endif
+    for (; i < end; i++) ADD_PARTS(1)
+    return 1;
+}
+#endif
+
 #if OUT == 0
-/* Of 8 rows of x, a lane holds columns lane / 4 and + 8, rows 2 (lane % 4) and + 1. */
+/* Of 8 rows of x, a lane holds columns lane / 4 and + 8, rows 2 (lane % 4) and + 1. What is added to is read for 32 rows before
+ * the first of them is stored, or each store would wait for a read. */
 PTX_CALL void store_rows(const float *d, __global float *y, __global const float *bias, uint row, uint column, uint m,
                          uint n, uint accumulate) {
     const uint lane = ptx_lane(), c = column + (lane >> 2);
     const float b0 = bias && c < n ? bias[c] : 0.0f, b1 = bias && c + 8 < n ? bias[c + 8] : 0.0f;
+    row += 2 * (lane & 3);
+    y += (size_t)row * n + c;
 #pragma unroll
-    for (uint j = 0; j < TOKENS / 8; j++)
+    for (uint first = 0; first < TOKENS / 8; first += 4) {
+        float was[16];
 #pragma unroll
-        for (uint e = 0; e < 2; e++) {
-            const uint r = row + 8 * j + 2 * (lane & 3) + e;
-            if (r >= m) continue;
-            __global float *at = y + (size_t)r * n + c;
-            const float v0 = activate(d[4 * j + e] + b0, ACT), v1 = activate(d[4 * j + 2 + e] + b1, ACT);
-            if (c < n) at[0] = accumulate ? at[0] + v0 : v0;
-            if (c + 8 < n) at[8] = accumulate ? at[8] + v1 : v1;
+        for (uint i = 0; i < 16; i++) { /* which of 4 times 8 rows, which column, which row */
+            const uint j = first + i / 4, r = 8 * j + (i & 1), right = (i & 2) * 4;
+            was[i] = 0.0f;
+            if (j < TOKENS / 8 && accumulate && row + r < m && c + right < n) was[i] = y[(size_t)r * n + right];
         }
+#pragma unroll
+        for (uint i = 0; i < 16; i++) {
+            const uint j = first + i / 4, r = 8 * j + (i & 1), right = (i & 2) * 4;
+            if (j < TOKENS / 8 && row + r < m && c + right < n)
+                y[(size_t)r * n + right] = was[i] + activate(d[4 * j + (i & 3)] + (right ? b1 : b0), ACT);
+        }
+    }
 }
 #else
 /*
@@ -105,12 +198,13 @@ PTX_CALL void store_rows(const float *d, __global float *y, __global const float
 
 __attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
 gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias, __global const uchar *restrict x,
-           __global uchar *restrict y, uint y_offset, uint m, uint n, uint k, uint accumulate) {
+           __global uchar *restrict y, uint y_offset, uint m, uint n, uint k, uint accumulate SHARED_PARAMS) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     const uint at = (uint)smem, full = at + AT_BARRIERS, empty = full + 8 * STAGES, item = ptx_item();
     const uint columns = OUT == 2 ? n / 2 : n, depth = (k + 63) / 64, blocks = (n + 63) / 64;
     const uint row_tiles = (m + TOKENS - 1) / TOKENS, width = OUT == 2 ? 128 : SIDE * 64;
     const uint column_tiles = (columns + width - 1) / width, tiles = row_tiles * column_tiles;
+    const uint pieces = tiles * SPLIT;
     if (item == 0) {
         for (uint s = 0; s < STAGES; s++) {
             ptx_barrier_init(full + 8 * s, 1);
@@ -124,8 +218,9 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
         if (item > 256) return;
         const uint x_rows = (uint)VLCI_STRIPE_ROWS(m);
         uint stage = 0, phase = 1;
-        for (uint i = ptx_group(); i < tiles; i += ptx_groups()) {
-            const tile_t t = tile_of(i, row_tiles, column_tiles);
+        for (uint i = ptx_group(); i < pieces; i += ptx_groups()) {
+            const piece_t p = piece_of(i, depth, SPLIT);
+            const tile_t t = tile_of(p.tile, row_tiles, column_tiles);
 #if OUT == 2 /* gate, up; gate, up */
             const uint first = t.columns * 2, ups = columns / 64, there = min(2u, ups - first) * 2;
 #define BLOCK_OF(b) (first + (b) / 2 + ((b) & 1) * ups)
@@ -133,7 +228,7 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
             const uint first = t.columns * SIDE, there = min((uint)SIDE, blocks - first);
 #define BLOCK_OF(b) (first + (b))
 #endif
-            for (uint d = 0; d < depth; d++) {
+            for (uint d = p.from; d < p.until; d++) {
                 const uint to = at + stage * STAGE;
                 ptx_barrier_wait(empty + 8 * stage, phase);
                 ptx_barrier_expect(full + 8 * stage, there * 8192 + TOKENS * 128);
@@ -154,8 +249,10 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
 #if OUT
     uint flip = 0;
 #endif
-    for (uint i = ptx_group(); i < tiles; i += ptx_groups()) {
-        const tile_t t = tile_of(i, row_tiles, column_tiles);
+    for (uint i = ptx_group(); i < pieces; i += ptx_groups()) {
+        const piece_t p = piece_of(i, depth, SPLIT);
+        const tile_t t = tile_of(p.tile, row_tiles, column_tiles);
+        if (p.from >= p.until) continue; /* depth ended before */
         float d0[TOKENS / 2];
 #if BLOCKS == 2
         float d1[TOKENS / 2];
@@ -168,7 +265,7 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
 #endif
         }
         uint before = 0;
-        for (uint d = 0; d < depth; d++) {
+        for (uint d = p.from; d < p.until; d++) {
             const uint from = at + stage * STAGE;
             const ulong a = PTX_TILE_ROWS(from + group * (BLOCKS * 8192)), b = PTX_TILE_ROWS(from + SIDE * 8192);
             ptx_barrier_wait(full + 8 * stage, phase);
@@ -182,7 +279,7 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
             }
             PTX_WGMMA_COMMIT();
             PTX_WGMMA_WAIT(1);
-            if (d && lane == 0) ptx_barrier_arrive(empty + 8 * before); /* the stage before is read */
+            if (d > p.from && lane == 0) ptx_barrier_arrive(empty + 8 * before); /* the stage before is read */
             before = stage;
             if (++stage == STAGES) {
                 stage = 0;
@@ -198,6 +295,12 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
             PTX_KEEP(d1[j]);
 #endif
         }
+#if SHARED
+#if BLOCKS == 1
+        float d1[TOKENS / 2];
+#endif
+        if (p.until - p.from < depth && !gather_parts(d0, d1, parts, &p, depth, SPLIT)) continue;
+#endif
         const uint row = t.rows * TOKENS, column = (t.columns * 2 + group) * (WIDE * 64);
 #if OUT == 0
         __global float *to = (__global float *)y + y_offset;
@@ -219,13 +322,13 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
         /* lanes 0-7 address columns 0-7 of rows 0-7, 8-15 columns 8-15 of them, 16-31 the same of rows 8-15 */
         const uint put_at = ((lane >> 4) * 8 + (lane & 7)) * PASS_ROW + warp * 32 + (lane >> 3 & 1) * 16;
 #pragma unroll
-        for (uint p = 0; p < PASSES; p++) {
-            const uint buffer = buffers + ((p ^ flip) & 1) * PASS_BYTES;
+        for (uint pass = 0; pass < PASSES; pass++) {
+            const uint buffer = buffers + ((pass ^ flip) & 1) * PASS_BYTES;
 #pragma unroll
             for (uint h = 0; h < PASS / 16; h++)
 #pragma unroll
                 for (uint b = 0; b < WIDE; b++) {
-                    const uint j = 4 * (p * (PASS / 8) + h * 2); /* TOKENS is a multiple of 16 */
+                    const uint j = 4 * (pass * (PASS / 8) + h * 2); /* TOKENS is a multiple of 16 */
                     if (2 * j < TOKENS)
                         __asm__ volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
                                              buffer + put_at + h * 16 * PASS_ROW + b * 128),
@@ -236,7 +339,7 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
             __asm__ volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");
 #pragma unroll
             for (uint q = item & 127; q < PASS * WIDE * 8; q += 128) {
-                const uint r = q / (WIDE * 8), run = q % (WIDE * 8), c = column + run * 8, of = p * PASS + r;
+                const uint r = q / (WIDE * 8), run = q % (WIDE * 8), c = column + run * 8, of = pass * PASS + r;
                 uint v0, v1, v2, v3;
                 __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                                  : "=r"(v0), "=r"(v1), "=r"(v2), "=r"(v3)

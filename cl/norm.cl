@@ -7,15 +7,22 @@
  *     layer_norm: y[r][i] = (x[r][i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]
  *
  *     work-group r (head_norm: (r, head)), LANES work-items; item t takes i = t, t + LANES, ...; sums meet in local memory.
+ *     HELD: rms_norm and layer_norm of rows of whole vectors of 4, of which a work-item has HELD at most, and reads them once.
  *
  * y is f32 rows, or in another FORM (common.clh).
  *
  * build: -DLANES=1
  * build: -DLANES=64 -DFORM=1 -DW_DTYPE=3
  * build: -DLANES=64
+ * build: -DLANES=64 -DHELD=8
+ * build: -DLANES=64 -DHELD=8 -DFORM=1 -DW_DTYPE=3
  */
 #ifndef LANES
 #define LANES VLCI_NORM_LANES /* work-items a row, a power of two; 1 on CPUs, where a barrier costs a loop */
+#endif
+
+#ifndef HELD
+#define HELD 0
 #endif
 
 WITH_LOCAL float group_sum(float value, __local float *scratch) {
@@ -71,12 +78,51 @@ static inline void put_row(__global const float *row, float mean, float scale, _
     }
 }
 
+#if HELD
+/* The whole of a norm: of what is left of its mean, or with mean 0; bias NULL: none. */
+WITH_LOCAL void norm_held(__global const float *row, int centred, __global const float *weight, __global const float *bias,
+                          __global void *y, int m, int n, int r, float eps, __local float *scratch) {
+    const int first = 4 * (int)get_local_id(0);
+    float4 v[HELD], by[HELD], sum = 0.0f, squares = 0.0f;
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+        const int i = first + j * 4 * LANES;
+        v[j] = by[j] = 0.0f;
+        if (i < n) {
+            v[j] = *(__global const float4 *)(row + i);
+            by[j] = *(__global const float4 *)(weight + i);
+        }
+        sum += v[j];
+    }
+    const float mean = centred ? group_sum((sum.x + sum.y) + (sum.z + sum.w), scratch) / (float)n : 0.0f;
+#pragma unroll
+    for (int j = 0; j < HELD; j++)
+        if (first + j * 4 * LANES < n) {
+            v[j] -= mean;
+            squares += v[j] * v[j];
+        }
+    const float all = group_sum((squares.x + squares.y) + (squares.z + squares.w), scratch);
+    const float scale = 1.0f / sqrt(all / (float)n + eps);
+#pragma unroll
+    for (int j = 0; j < HELD; j++) {
+        const int i = first + j * 4 * LANES;
+        float4 put = v[j] * scale * by[j];
+        if (bias && i < n) put += *(__global const float4 *)(bias + i);
+        if (i < A_WIDTH(n)) A_PUT4(put, y, m, n, r, i);
+    }
+}
+#endif
+
 __kernel void rms_norm(__global const float *x, uint x_offset, __global const float *weight, __global void *y, int n, float eps) {
     __local float scratch[LANES];
     const int r = get_group_id(0), m = get_num_groups(0);
     __global const float *row = x + x_offset + (size_t)r * n;
+#if HELD
+    norm_held(row, false, weight, 0, y, m, n, r, eps, scratch);
+#else
     const float scale = 1.0f / sqrt(group_sum(own_sum(row, 0.0f, true, n), scratch) / (float)n + eps);
     put_row(row, 0.0f, scale, weight, 0, y, m, n, r);
+#endif
 }
 
 __kernel void head_norm(__global float *qkv, __global const float *q_weight, __global const float *k_weight, int heads,
@@ -107,7 +153,11 @@ __kernel void layer_norm(__global const float *x, uint x_offset, __global const 
     __local float scratch[LANES];
     const int r = get_group_id(0), m = get_num_groups(0);
     __global const float *row = x + x_offset + (size_t)r * n;
+#if HELD
+    norm_held(row, true, weight, bias, y, m, n, r, eps, scratch);
+#else
     const float mean = group_sum(own_sum(row, 0.0f, false, n), scratch) / (float)n;
     const float scale = 1.0f / sqrt(group_sum(own_sum(row, mean, true, n), scratch) / (float)n + eps);
     put_row(row, mean, scale, weight, bias, y, m, n, r);
+#endif
 }

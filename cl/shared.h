@@ -112,6 +112,10 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks: a multiple of 64 */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
+/* gemm_wgmma, SHARED: counters, two for each tile, where parts of sums begin; most rows of x. */
+#define VLCI_GEMM_SHARED_COUNTERS 8192
+#define VLCI_GEMM_SHARED_ROWS     64
+
 /* Side of gemm_large's tiles, and its work-items. */
 #define VLCI_GEMM_LARGE 128
 
@@ -319,6 +323,7 @@ typedef struct vlci_quant_head {
 /* ---- norm ---------------------------------------------------------------------------------------------- */
 
 #define VLCI_NORM_LANES 256 /* work-items a row; 1 on processors */
+#define VLCI_NORM_HELD  8   /* vectors of 4 of a row that one of several may keep */
 
 /* ---- sample -------------------------------------------------------------------------------------------- */
 

@@ -395,7 +395,8 @@ static float *look_alone(const vlcache_model *model, const vlcache_image *image,
     return values;
 }
 
-/* Pictures of two shapes in one prompt: each is what it is alone. */
+/* Pictures of two shapes in one prompt: each is what it is alone, looked at one after the other as on
+ * processors, or together. */
 START_TEST(pictures_side_by_side) {
     vlcache_model *model = NULL;
     ck_ok(vlcache_model_load(suite_device(), VLCACHE_TEST_DATA "/models/next-llama-mqa", NULL, &model));
@@ -410,7 +411,12 @@ START_TEST(pictures_side_by_side) {
     vlcache_timings timings = {0};
     cl_mem features = NULL;
     ck_ok(vlci_prompt_create(model, &asked, &turn, &p));
-    ck_ok(vlci_prompt_look(model, &asked, &p, NULL, NULL, &timings, &features));
+    vlcache_device *device = suite_device();
+    bool wide = device->caps.wide_vectors;
+    device->caps.wide_vectors = _i == 0;
+    vlcache_status status = vlci_prompt_look(model, &asked, &p, NULL, NULL, &timings, &features);
+    device->caps.wide_vectors = wide;
+    ck_ok(status);
     size_t all = (size_t)p.visual * (size_t)model->config.text.hidden, at = 0;
     float *got = malloc(all * sizeof *got);
     suite_download(features, got, all * sizeof *got);
@@ -427,6 +433,57 @@ START_TEST(pictures_side_by_side) {
     vlci_prompt_release(&p);
     vlcache_image_destroy(&one);
     vlcache_image_destroy(&two);
+    vlcache_model_destroy(&model);
+}
+END_TEST
+
+/* The same two in one run of the tower, as devices that one does not fill look at them. */
+START_TEST(pictures_together) {
+    static const char *const models[] = {"/models/next-llama-mqa", "/models/smolvlm-tiles"};
+    vlcache_model *model = NULL;
+    char folder[256];
+    snprintf(folder, sizeof folder, "%s%s", VLCACHE_TEST_DATA, models[_i]);
+    ck_ok(vlcache_model_load(suite_device(), folder, NULL, &model));
+    const vlci_family *family = model->family;
+    vlcache_image *images[] = {golden_picture(100, 60), golden_picture(31, 90), golden_picture(64, 64)};
+    enum { N = sizeof images / sizeof *images };
+    vlci_picture_layout layout[N], joined;
+    const vlci_picture_layout *layouts[N];
+    vlci_pixels part[N], pixels;
+    cl_mem tokens = NULL;
+    for (int i = 0; i < N; i++) {
+        int width, height;
+        vlcache_image_size(images[i], &width, &height);
+        ck_ok(family->layout(&model->config, width, height, &layout[i]));
+        ck_ok(family->prepare(&model->config, images[i], &part[i]));
+        layouts[i] = &layout[i];
+    }
+    ck_ok(vlci_pixels_join(part, N, &pixels));
+    ck_ok(vlci_picture_layout_join(layouts, N, family->together(&model->config), &joined));
+    ck_assert_int_eq(joined.tiles, pixels.tiles);
+    ck_ok(family->look(&model->config, &pixels, &joined, &tokens));
+    size_t all = (size_t)joined.n_tokens * (size_t)model->config.text.hidden, at = 0;
+    float *got = malloc(all * sizeof *got);
+    suite_download(tokens, got, all * sizeof *got);
+    for (int i = 0; i < N; i++) {
+        size_t n;
+        float *want = look_alone(model, images[i], &n);
+        for (size_t k = 0; k < n; k++) ck_assert_float_eq_tol(got[at + k], want[k], 1e-5f);
+        at += n;
+        free(want);
+    }
+    ck_assert_uint_eq(at, all);
+    part[1].width++;
+    ck_fails(vlci_pixels_join(part, N, &(vlci_pixels){0}), VLCACHE_E_INTERNAL, "pictures together");
+    for (int i = 0; i < N; i++) {
+        vlci_picture_layout_release(&layout[i]);
+        vlci_pixels_release(&part[i]);
+        vlcache_image_destroy(&images[i]);
+    }
+    free(got);
+    suite_release(tokens);
+    vlci_pixels_release(&pixels);
+    vlci_picture_layout_release(&joined);
     vlcache_model_destroy(&model);
 }
 END_TEST
@@ -475,7 +532,8 @@ int main(void) {
     tcase_add_test(cases, table);
     tcase_add_test(cases, positions_count);
     tcase_add_test(cases, text_among_visual_tokens);
-    tcase_add_test(cases, pictures_side_by_side);
+    tcase_add_loop_test(cases, pictures_side_by_side, 0, 2);
+    tcase_add_loop_test(cases, pictures_together, 0, 2);
     tcase_add_test(cases, memory);
     suite_add_tcase(suite, cases);
     return suite_run(suite);

@@ -302,6 +302,28 @@ START_TEST(matrix_units_multiply) {
 }
 END_TEST
 
+/* Few rows of matrix units whose work-groups share tiles: as many as a device of 3, 20 or its own units has.
+ */
+START_TEST(units_share_tiles) {
+    static const int units[] = {3, 20, 0}, more[][3] = {{3, 130, 2100}, {16, 200, 1000}, {17, 640, 640},
+                                                        {33, 72, 4100}, {64, 1290, 600}, {64, 256, 2048}};
+    unsigned own = device->caps.info.compute_units;
+    if (!device->caps.wgmma) return; /* no such unit */
+    for (int u = 0; u < 3; u++) {
+        if (units[u]) device->caps.info.compute_units = (unsigned)units[u];
+        vlcache_dtype dtype = u == 1 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_BF16;
+        vlci_layout layout = force("matrix", "gemm:wgmma", dtype);
+        for (size_t s = 0; s < sizeof more / sizeof *more; s++) {
+            problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = dtype};
+            p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 2 == 1;
+            p.act = s % 2 ? 0 : (int)s / 2, p.x_offset = (int)s, p.y_offset = 4 * (int)s;
+            run(&p, layout);
+        }
+        device->caps.info.compute_units = own;
+    }
+}
+END_TEST
+
 /* AMX, and what it is held against; bf16. Shapes of whole and ragged tiles, of one chunk of k and of more. */
 START_TEST(pairs_multiply) {
     static const char *const variants[] = {"gemm:pairs", "gemm:amx"};
@@ -524,7 +546,6 @@ int main(void) {
     tcase_add_test(cases, portable_small_multiplies);
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
-    tcase_add_loop_test(cases, matrix_units_multiply, 0, 2);
     tcase_add_test(cases, wide_256_bits_multiplies);
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);
@@ -538,11 +559,16 @@ int main(void) {
         tcase_add_test(cases, plan_reads_the_cache_and_doubts_it);
     }
     /* A compiler that unrolls all of a tile takes minutes: CK_EXCLUDE_TAGS=vast leaves it to others. */
+    TCase *units = tcase_create("units");
+    tcase_add_unchecked_fixture(units, open_device, close_device);
+    tcase_add_test(units, units_share_tiles);
+    tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
     TCase *vast = tcase_create("vast");
     tcase_set_tags(vast, "vast");
     tcase_add_unchecked_fixture(vast, open_device, close_device);
     tcase_add_test(vast, wide_512_bits_multiplies);
     suite_add_tcase(suite, cases);
+    suite_add_tcase(suite, units);
     suite_add_tcase(suite, vast);
     return suite_run(suite);
 }

@@ -59,19 +59,27 @@ typedef struct tile {
 } tile;
 static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
                              {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
-enum { TILES = sizeof tiles / sizeof tiles[0], STAGES_MOST = 8, ITEMS = 384, SHARES = 2 };
+enum {
+    TILES = sizeof tiles / sizeof tiles[0],
+    STAGES_MOST = 8,
+    ITEMS = 384,
+    SHARES = 2,
+    OWN_ARGS = 9,
+    SHARED_ARGS = 2
+};
 
 struct vlci_gemm_matrix {
     vlcache_device *device;
     vlcache_dtype dtype;
     int rung;
-    const vlci_kernel
-        *kernel[OUTS][ACTS][TILES]; /* NULL: not asked for yet; of other rungs than wgmma, the first tile */
-    const vlci_kernel *bring;       /* floats into the form that it reads */
+    const vlci_kernel *kernel[2][OUTS][ACTS][TILES]; /* [shared]; NULL: not asked for yet; of other rungs than
+                                                        wgmma, the first tile */
+    const vlci_kernel *bring;                        /* floats into the form that it reads */
     pthread_mutex_t
         lock; /* a brought x is one product's from the launch that fills it to the one that reads it */
     cl_mem brought;
-    size_t room; /* bytes of it */
+    size_t room;  /* bytes of it */
+    cl_mem parts; /* of wgmma: counters, and sums of shared tiles */
 };
 
 static size_t pass_bytes(const tile *t, int out) {
@@ -102,7 +110,54 @@ static double cost(const tile *t, double m, double columns, double k, int out, d
     return rounds * (both + stored + 1500) + n * 1e-3;
 }
 
+/* Few rows are wgmma's in shares: one tile of rows, and several work-groups for the k of each. */
+static size_t column_tiles(const vlci_product *p) {
+    return vlci_ceil_div((size_t)p->w->n, p->gated ? 256 : 128);
+}
+
+static bool in_shares(const vlci_gemm_matrix *g, const vlci_product *p) {
+    return g->rung == WGMMA && p->m <= VLCI_GEMM_SHARED_ROWS &&
+           2 * column_tiles(p) <= VLCI_GEMM_SHARED_COUNTERS;
+}
+
+/*
+ * How many share a tile. In tenths of the time in which all units together read a step of 64 k each: one that
+ * reads alone needs PULL of them, and parts come together in MERGE.
+ */
+static size_t split_of(const vlci_gemm_matrix *g, const vlci_product *p) {
+    enum { MOST = 8, PULL = 6, MERGE = 60 };
+    size_t units = g->device->caps.info.compute_units, n = column_tiles(p), depth = VLCI_BLOCKS(p->w->k);
+    size_t all = 10 * n * depth / units,
+           merge = p->gated ? MERGE / 2 : MERGE; /* whose steps are twice as long */
+    size_t best = 1, least = PULL * depth * vlci_ceil_div(n, units);
+    for (size_t split = 2; split <= MOST && split * n <= units; split++) {
+        size_t alone = PULL * vlci_ceil_div(depth, split), cost = (alone > all ? alone : all) + merge;
+        if (cost >= least) continue;
+        least = cost;
+        best = split;
+    }
+    return best;
+}
+
+/* A place for each unit: of a tile's sums. */
+static vlcache_status create_parts(vlci_gemm_matrix *g) {
+    size_t counters = VLCI_GEMM_SHARED_COUNTERS * sizeof(cl_uint);
+    size_t sums = (size_t)VLCI_GEMM_SHARED_ROWS * 256 * sizeof(float);
+    size_t bytes = counters + g->device->caps.info.compute_units * sums;
+    if (g->rung != WGMMA) return VLCACHE_OK;
+    vlcache_status status = vlci_memory_create(g->device, bytes, "parts of products", &g->parts);
+    return status ? status : vlci_fill(g->device, g->parts, 0, counters, 0);
+}
+
+/* The least tile that holds all rows. */
+static int shared_tile(const vlci_product *p) {
+    for (int i = 0; i < TILES; i++)
+        if (tiles[i].blocks == 1 + p->gated && tiles[i].rows >= p->m) return i;
+    return 0;
+}
+
 static int best_tile(const vlci_gemm_matrix *g, const vlci_product *p, int out) {
+    if (in_shares(g, p)) return shared_tile(p);
     double columns = p->gated ? p->w->n / 2 : p->w->n, least = INFINITY;
     int best = 0;
     for (int i = 0; i < TILES && g->rung == WGMMA; i++) {
@@ -141,11 +196,12 @@ static vlcache_status get_pairs(const vlci_gemm_matrix *g, int out, int act, con
     return vlci_matrix_kernel(g->device, g->dtype, "gemm_amx.cl", "gemm_amx", options, kernel);
 }
 
-static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, const vlci_kernel **kernel) {
+static vlcache_status get_kernel(vlci_gemm_matrix *g, bool shared, int out, int act, int at,
+                                 const vlci_kernel **kernel) {
     char options[128];
     const tile *t = &tiles[at];
     size_t stages = stages_of(t, out);
-    *kernel = __atomic_load_n(&g->kernel[out][act][at], __ATOMIC_ACQUIRE);
+    *kernel = __atomic_load_n(&g->kernel[shared][out][act][at], __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     vlcache_status status;
     if (g->rung == BLOCKS) {
@@ -159,11 +215,11 @@ static vlcache_status get_kernel(vlci_gemm_matrix *g, int out, int act, int at, 
         vlci_ptx ptx = {.target = "sm_90a",
                         .local_bytes = stages * (stage_bytes(t) + 16) + pass_bytes(t, out)};
         snprintf(options, sizeof options,
-                 "-DW_DTYPE=%d -DTOKENS=%d -DBLOCKS=%d -DSTAGES=%zu -DOUT=%d -DACT=%d", (int)g->dtype,
-                 t->rows, t->blocks, stages, out, act);
+                 "-DW_DTYPE=%d -DTOKENS=%d -DBLOCKS=%d -DSTAGES=%zu -DOUT=%d -DACT=%d -DSHARED=%d",
+                 (int)g->dtype, t->rows, t->blocks, stages, out, act, shared);
         status = vlci_kernel_get_ptx(g->device, "gemm_wgmma.cl", "gemm_wgmma", options, &ptx, kernel);
     }
-    if (!status) __atomic_store_n(&g->kernel[out][act][at], *kernel, __ATOMIC_RELEASE);
+    if (!status) __atomic_store_n(&g->kernel[shared][out][act][at], *kernel, __ATOMIC_RELEASE);
     return status;
 }
 
@@ -186,6 +242,7 @@ vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype
     else
         status =
             vlci_matrix_kernel(device, dtype, "gemm_blocks.cl", "to_stripes", " -DOUT=0 -DACT=0", &g->bring);
+    if (!status) status = create_parts(g);
     if (status)
         vlci_gemm_matrix_close(&g);
     else
@@ -197,6 +254,7 @@ void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
     vlci_gemm_matrix *g = *handle;
     *handle = NULL;
     if (!g) return;
+    vlci_memory_release(g->device, &g->parts);
     vlci_memory_release(g->device, &g->brought);
     pthread_mutex_destroy(&g->lock);
     vlci_free(g);
@@ -225,7 +283,7 @@ static vlci_grid pairs_grid(const vlci_gemm_matrix *g, int out, size_t m, size_t
 }
 
 static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, int out, int at, size_t m,
-                         size_t columns) {
+                         size_t columns, size_t split) {
     size_t units = g->device->caps.info.compute_units, wide, n, stages;
     int warps;
     switch (g->rung) {
@@ -234,7 +292,7 @@ static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, i
         return pairs_grid(g, out, m, columns);
     case WGMMA:
         wide = out == OUT_GATED ? 128 : 128 * (size_t)tiles[at].blocks;
-        n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide);
+        n = vlci_ceil_div(m, (size_t)tiles[at].rows) * vlci_ceil_div(columns, wide) * split;
         return VLCI_GRID(n < units ? n : units, 1, 1, ITEMS, 1, 1);
     case MMA:
         mma_shape(g, &warps, &stages);
@@ -248,13 +306,18 @@ static vlci_grid grid_of(const vlci_gemm_matrix *g, const vlci_kernel *kernel, i
 static vlcache_status launch(vlci_gemm_matrix *g, const vlci_product *p, cl_mem x) {
     int out = p->gated ? OUT_GATED : p->y_form != VLCI_FLOATS ? OUT_SHORT : OUT_FLOATS;
     int at = best_tile(g, p, out);
-    size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), m = (size_t)p->m;
+    size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), m = (size_t)p->m, split = 1;
+    bool shared = in_shares(g, p);
     const vlci_kernel *kernel;
-    vlcache_status status = get_kernel(g, out, (int)p->act, at, &kernel);
+    vlcache_status status = get_kernel(g, shared, out, (int)p->act, at, &kernel);
     if (status) return status;
-    return VLCI_LAUNCH(g->device, kernel, grid_of(g, kernel, out, at, m, columns), VLCI_MEM(p->w->data),
-                       VLCI_MEM(p->w->bias), VLCI_MEM(x), VLCI_MEM(p->y), VLCI_U32(p->y_offset),
-                       VLCI_U32(p->m), VLCI_U32(p->w->n), VLCI_U32(p->w->k), VLCI_U32(p->accumulate));
+    if (shared) split = split_of(g, p);
+    const vlci_arg args[OWN_ARGS + SHARED_ARGS] = {
+        VLCI_MEM(p->w->data),    VLCI_MEM(p->w->bias), VLCI_MEM(x),       VLCI_MEM(p->y),
+        VLCI_U32(p->y_offset),   VLCI_U32(p->m),       VLCI_U32(p->w->n), VLCI_U32(p->w->k),
+        VLCI_U32(p->accumulate), VLCI_MEM(g->parts),   VLCI_U32(split)};
+    return vlci_launch(g->device, kernel, grid_of(g, kernel, out, at, m, columns, split), args,
+                       OWN_ARGS + (shared ? SHARED_ARGS : 0));
 }
 
 vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to) {

@@ -14,18 +14,29 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit, choose};
 
-static vlcache_status open_norms(vlcache_device *device, const char *options, vlci_norm_kernels *out) {
-    *out = (vlci_norm_kernels){.device = device};
+static vlcache_status open_held(vlcache_device *device, const char *options, vlci_norm_kernels *out) {
+    char all[64];
+    snprintf(all, sizeof all, "-DHELD=%d%s%s", VLCI_NORM_HELD, *options ? " " : "", options);
+    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", "rms_norm", all, &vlci_norm_ladder,
+                                              &out->rms_held, &out->rms_held_lanes);
+    return status ? status
+                  : vlci_kernel_lanes(device, "norm.cl", "layer_norm", all, &vlci_norm_ladder,
+                                      &out->layer_held, &out->layer_held_lanes);
+}
+
+static vlcache_status open_norms(vlcache_device *device, vlci_form form, const char *options,
+                                 vlci_norm_kernels *out) {
+    *out = (vlci_norm_kernels){.device = device, .form = form};
     vlcache_status status = vlci_kernel_lanes(device, "norm.cl", "rms_norm", options, &vlci_norm_ladder,
                                               &out->rms, &out->rms_lanes);
     if (!status)
         status = vlci_kernel_lanes(device, "norm.cl", "layer_norm", options, &vlci_norm_ladder, &out->layer,
                                    &out->layer_lanes);
-    return status;
+    return status || out->rms_lanes == 1 ? status : open_held(device, options, out);
 }
 
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
-    vlcache_status status = open_norms(device, "", out);
+    vlcache_status status = open_norms(device, VLCI_FLOATS, "", out);
     if (!status)
         status = vlci_kernel_lanes(device, "norm.cl", "head_norm", "", &vlci_norm_ladder, &out->head,
                                    &out->head_lanes);
@@ -38,7 +49,7 @@ vlcache_status vlci_norm_open_form(vlcache_device *device, vlci_form form, vlcac
                                    vlci_norm_kernels *out) {
     char options[40];
     snprintf(options, sizeof options, "-DFORM=%d -DW_DTYPE=%d", (int)form, (int)dtype);
-    return open_norms(device, options, out);
+    return open_norms(device, form, options, out);
 }
 
 static vlcache_status check_offset(size_t offset) {
@@ -47,19 +58,30 @@ static vlcache_status check_offset(size_t offset) {
                      offset);
 }
 
+/* Whether a row, up to where it is written, stays in registers of `lanes` work-items, which read 4 by 4. */
+static bool is_held(const vlci_norm_kernels *k, size_t lanes, size_t x_offset, int n) {
+    size_t width = vlci_form_width(k->form, n);
+    return lanes > 1 && n % 4 == 0 && x_offset % 4 == 0 && width <= 4 * VLCI_NORM_HELD * lanes;
+}
+
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
                              const vlci_norm *norm, cl_mem y, int rows, int n, float eps) {
     vlcache_status status = check_offset(x_offset);
     if (status) return status;
-    if (!norm->bias)
-        return VLCI_LAUNCH(kernels->device, kernels->rms,
-                           VLCI_GRID((size_t)rows, 1, 1, kernels->rms_lanes, 1, 1), VLCI_MEM(x),
-                           VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(y), VLCI_I32(n),
-                           VLCI_F32(eps));
-    return VLCI_LAUNCH(kernels->device, kernels->layer,
-                       VLCI_GRID((size_t)rows, 1, 1, kernels->layer_lanes, 1, 1), VLCI_MEM(x),
-                       VLCI_U32(x_offset), VLCI_MEM(norm->weight), VLCI_MEM(norm->bias), VLCI_MEM(y),
-                       VLCI_I32(n), VLCI_F32(eps));
+    bool layer = norm->bias != NULL;
+    size_t held = layer ? kernels->layer_held_lanes : kernels->rms_held_lanes;
+    size_t lanes = layer ? kernels->layer_lanes : kernels->rms_lanes;
+    const vlci_kernel *kernel = layer ? kernels->layer : kernels->rms;
+    if (is_held(kernels, held, x_offset, n)) {
+        kernel = layer ? kernels->layer_held : kernels->rms_held;
+        lanes = held;
+    }
+    vlci_grid grid = VLCI_GRID((size_t)rows, 1, 1, lanes, 1, 1);
+    if (!layer)
+        return VLCI_LAUNCH(kernels->device, kernel, grid, VLCI_MEM(x), VLCI_U32(x_offset),
+                           VLCI_MEM(norm->weight), VLCI_MEM(y), VLCI_I32(n), VLCI_F32(eps));
+    return VLCI_LAUNCH(kernels->device, kernel, grid, VLCI_MEM(x), VLCI_U32(x_offset), VLCI_MEM(norm->weight),
+                       VLCI_MEM(norm->bias), VLCI_MEM(y), VLCI_I32(n), VLCI_F32(eps));
 }
 
 vlcache_status vlci_norm_add_run(const vlci_norm_kernels *k, cl_mem y, const vlci_norm *norm, cl_mem x,

@@ -19,6 +19,10 @@ typedef struct vlci_norm_kernels {
     vlcache_device *device;
     const vlci_kernel *rms, *layer;
     size_t rms_lanes, layer_lanes; /**< work-items a row */
+    const vlci_kernel *rms_held,
+        *layer_held; /**< for rows that stay in registers; NULL with one work-item a row */
+    size_t rms_held_lanes, layer_held_lanes;
+    vlci_form form;                /**< of y */
     const vlci_kernel *head, *add; /**< NULL where y is no floats */
     size_t head_lanes, add_lanes;
 } vlci_norm_kernels;

@@ -16,7 +16,7 @@ vlcache_status vlci_patch_split(const vlci_patch_kernels *kernels, cl_mem pixels
                                 int side, int patch) {
     size_t grid = (size_t)(side / patch), columns = 3 * (size_t)patch * (size_t)patch;
     return VLCI_LAUNCH(kernels->device, kernels->patchify,
-                       vlci_grid_exact(kernels->patchify, columns, (size_t)tiles * grid * grid, 1),
+                       vlci_grid_over(kernels->patchify, columns, (size_t)tiles * grid * grid, 1),
                        VLCI_MEM(pixels), VLCI_MEM(rows), VLCI_I32(side), VLCI_I32(patch));
 }
 
@@ -34,7 +34,7 @@ vlcache_status vlci_patch_at(const vlci_patch_kernels *kernels, const vlci_patch
                              int first, cl_mem rows, int n) {
     size_t columns = 3 * (size_t)f->step * (size_t)f->patch * (size_t)f->patch;
     return VLCI_LAUNCH(kernels->device, kernels->patchify_at,
-                       vlci_grid_exact(kernels->patchify_at, columns, (size_t)n, 1), VLCI_MEM(f->pixels),
+                       vlci_grid_over(kernels->patchify_at, columns, (size_t)n, 1), VLCI_MEM(f->pixels),
                        VLCI_MEM(rows), VLCI_MEM(place), VLCI_I32(first), VLCI_I32(f->frames),
                        VLCI_I32(f->height), VLCI_I32(f->width), VLCI_I32(f->patch), VLCI_I32(f->step));
 }

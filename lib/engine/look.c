@@ -1,10 +1,11 @@
 /*
  * look.c - a prompt's pictures and videos through the vision tower, in the order in which they stand in it.
  *
- *     picture -> pixels -> visual tokens                           behind each other in `features`
+ *     pictures -> pixels -> visual tokens                          behind each other in `features`
  *     video -> frames, a part at a time -> pixels -> visual tokens
  *
- * Of a video no more frames are there at a time than are looked at together.
+ * Of a video no more frames are there at a time than are looked at together. Pictures of families that can
+ * are looked at together, too, where that fills the device better.
  */
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -46,18 +47,69 @@ static vlcache_status append(looking *l, vlcache_status status, cl_mem *tokens, 
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-static vlcache_status look_at_picture(looking *l, int index) {
-    const vlci_family *family = vlci_family_among(l->model->family, l->prompt->n_images);
-    const vlci_picture_layout *layout = &l->prompt->layout[index];
+/* Tiles that are looked at together, at most: as many as fill a device. A processor is full with one, whose
+ * progress is told sooner. */
+enum { TILES_TOGETHER = 16 };
+
+static const vlci_family *family_of(const looking *l) {
+    return vlci_family_among(l->model->family, l->prompt->n_images);
+}
+
+static const vlci_picture_layout *layout_at(const looking *l, int item) {
+    return &l->prompt->layout[l->prompt->shown[item]];
+}
+
+static bool is_picture(const looking *l, int item) {
+    return l->prompt->shown[item] < (int)l->prompt->n_images;
+}
+
+/* How many pictures from `item` on, and before `end`, are looked at together. */
+static int together(const looking *l, int item, int end) {
+    int n = 1, tiles = layout_at(l, item)->tiles;
+    if (!family_of(l)->together || l->model->device->caps.wide_vectors) return 1;
+    for (; n < TILES_TOGETHER && item + n < end && is_picture(l, item + n); n++) {
+        tiles += layout_at(l, item + n)->tiles;
+        if (tiles > TILES_TOGETHER) break;
+    }
+    return n;
+}
+
+static vlcache_status prepare_picture(const looking *l, int item, vlci_pixels *out) {
+    int index = l->prompt->shown[item];
+    vlcache_status status = go_on(l, "looking at pictures", (size_t)index, l->prompt->n_images);
+    return status ? status : family_of(l)->prepare(&l->model->config, l->asked->images[index], out);
+}
+
+/* n > 1: their pixels and layouts as one. */
+static vlcache_status prepare_pictures(const looking *l, int item, int n, vlci_pixels *pixels,
+                                       vlci_picture_layout *layout) {
+    vlci_pixels part[TILES_TOGETHER] = {{0}};
+    const vlci_picture_layout *layouts[TILES_TOGETHER];
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < n && !status; i++) {
+        layouts[i] = layout_at(l, item + i);
+        status = prepare_picture(l, item + i, &part[i]);
+    }
+    if (!status) status = vlci_pixels_join(part, n, pixels);
+    if (!status)
+        status = vlci_picture_layout_join(layouts, n, family_of(l)->together(&l->model->config), layout);
+    for (int i = 0; i < n; i++) vlci_pixels_release(&part[i]);
+    return status;
+}
+
+static vlcache_status look_at_pictures(looking *l, int item, int n) {
     vlci_pixels pixels = {0};
+    vlci_picture_layout joined = {0};
     cl_mem tokens = NULL;
     double start = vlci_clock_ms();
-    vlcache_status status = go_on(l, "looking at pictures", (size_t)index, l->prompt->n_images);
-    if (!status) status = family->prepare(&l->model->config, l->asked->images[index], &pixels);
+    vlcache_status status =
+        n > 1 ? prepare_pictures(l, item, n, &pixels, &joined) : prepare_picture(l, item, &pixels);
+    const vlci_picture_layout *layout = n > 1 ? &joined : layout_at(l, item);
     double prepared = vlci_clock_ms();
     l->timings->image += prepared - start;
-    if (!status) status = family->look(&l->model->config, &pixels, layout, &tokens);
+    if (!status) status = family_of(l)->look(&l->model->config, &pixels, layout, &tokens);
     status = append(l, status, &tokens, layout->n_tokens + layout->n_unseen, prepared);
+    vlci_picture_layout_release(&joined);
     vlci_pixels_release(&pixels);
     return status;
 }
@@ -110,13 +162,14 @@ static vlcache_status look_at_video(looking *l, int index, int from, int to) {
 
 /* ---- all ----------------------------------------------------------------------------------------------- */
 
-/* Item `item`, as far as the range goes. */
-static vlcache_status look_at_item(looking *l, const vlci_look_range *range, int item) {
-    int index = l->prompt->shown[item], n_images = (int)l->prompt->n_images;
+/* Item `item`, as far as the range goes; `*n`: how many items it was with those behind it. */
+static vlcache_status look_at_item(looking *l, const vlci_look_range *range, int item, int *n) {
+    *n = is_picture(l, item) ? together(l, item, range->end_item) : 1;
+    if (is_picture(l, item)) return look_at_pictures(l, item, *n);
+    int index = l->prompt->shown[item] - (int)l->prompt->n_images;
     int from = item == range->item ? range->frame : 0;
-    if (index < n_images) return look_at_picture(l, index);
-    int n = l->prompt->clip[index - n_images].n;
-    return look_at_video(l, index - n_images, from, item == range->end_item ? range->end_frame : n);
+    return look_at_video(l, index, from,
+                         item == range->end_item ? range->end_frame : l->prompt->clip[index].n);
 }
 
 vlcache_status vlci_prompt_look_range(const vlcache_model *model, const vlcache_prompt *asked,
@@ -133,8 +186,8 @@ vlcache_status vlci_prompt_look_range(const vlcache_model *model, const vlcache_
     if (!range->n_tokens) return VLCACHE_OK;
     vlcache_status status = vlci_memory_create(model->device, features_bytes(model, range->n_tokens),
                                                "visual tokens", &l.features);
-    for (int item = range->item; item <= range->end_item && !status; item++)
-        if (item < range->end_item || range->end_frame) status = look_at_item(&l, range, item);
+    for (int item = range->item, n = 1; item <= range->end_item && !status; item += n)
+        if (item < range->end_item || range->end_frame) status = look_at_item(&l, range, item, &n);
     if (status) vlci_memory_release(model->device, &l.features);
     *features = l.features;
     return status;

@@ -63,3 +63,8 @@ vlcache_status vlci_eyes_look(const vlci_config *config, const vlci_pixels *pixe
     vlci_memory_release(device, &features);
     return status;
 }
+
+int vlci_eyes_together(const vlci_config *config) {
+    (void)config;
+    return 0;
+}

@@ -42,4 +42,7 @@ void vlci_eyes_describe(const vlci_config *config, vlcache_model_info *info);
 vlcache_status vlci_eyes_look(const vlci_config *config, const vlci_pixels *pixels, int factor,
                               const vlci_picture_layout *layout, cl_mem *tokens);
 
+/** A family's together(), where tokens come in the order of tiles and layouts have no sources. */
+int vlci_eyes_together(const vlci_config *config);
+
 #endif

@@ -27,6 +27,31 @@ void vlci_picture_layout_release(vlci_picture_layout *layout) {
     *layout = (vlci_picture_layout){0};
 }
 
+/* Sources of `from`, raised; those below 0 are no rows. */
+static int32_t *join_sources(const vlci_picture_layout *from, int by, int32_t *to) {
+    for (int i = 0; i < from->n_tokens; i++)
+        *to++ = from->source[i] < 0 ? from->source[i] : from->source[i] + by;
+    return to;
+}
+
+vlcache_status vlci_picture_layout_join(const vlci_picture_layout *const *parts, int n, int a_tile,
+                                        vlci_picture_layout *out) {
+    *out = (vlci_picture_layout){0};
+    for (int i = 0; i < n; i++) {
+        out->n_tokens += parts[i]->n_tokens;
+        out->tiles += parts[i]->tiles;
+    }
+    if (!parts[0]->source) return VLCACHE_OK;
+    int32_t *to = out->source = vlci_alloc((size_t)out->n_tokens, sizeof *out->source);
+    if (!to) {
+        *out = (vlci_picture_layout){0};
+        return vlci_fail_memory("layout of pictures together");
+    }
+    for (int i = 0, tiles = 0; i < n; tiles += parts[i++]->tiles)
+        to = join_sources(parts[i], tiles * a_tile, to);
+    return VLCACHE_OK;
+}
+
 void vlci_picture_layout_square(vlci_picture_layout *layout, int grid, const vlci_layout_square *square,
                                 const vlci_view *view, int width, int height) {
     int side = square->side, size = square->size;

@@ -124,6 +124,13 @@ struct vlci_family {
                            const vlci_picture_layout *layout, cl_mem *tokens);
 
     /**
+     * Of a family whose look() takes several pictures together: their tiles, all of one size, behind each
+     * other, and their layouts joined, of which it reads tokens and sources alone. By how much a source, a
+     * row of features, rises with each tile in front of its picture's own. NULL: one picture after another.
+     */
+    int (*together)(const vlci_config *config);
+
+    /**
      * The positions of a prompt's n rows, the first of which comes at `start`: position[i] holds three
      * numbers (time, height, width; all equal where a family has one), and `*next` is where the row after
      * the prompt comes, which may be less than start + n. Pictures ascend by row. Cannot fail.
@@ -150,6 +157,11 @@ vlcache_status vlci_picture_layout_create(int n, int n_tokens, int n_grids, bool
 
 /** Frees what the layout points to and zeroes it; NULL accepted. */
 void vlci_picture_layout_release(vlci_picture_layout *layout);
+
+/** What look() reads of the layouts of n pictures together, vlci_family.together() being `a_tile`. Release
+ * with vlci_picture_layout_release(). Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */
+vlcache_status vlci_picture_layout_join(const vlci_picture_layout *const *parts, int n, int a_tile,
+                                        vlci_picture_layout *out);
 
 /** A square of visual tokens among the layout's: `side` x `side`, row by row without a gap, each of `size`
  * pixels of a view. */

@@ -40,7 +40,8 @@ vlcache_status vlci_idefics3_look(const vlci_config *config, const vlci_pixels *
 #define VLCI_IDEFICS3                                                                                        \
     .mark = "<image>", .names = vlci_idefics3_names, .load = vlci_idefics3_load,                             \
     .release = vlci_eyes_release, .describe = vlci_eyes_describe, .layout = vlci_idefics3_layout,            \
-    .prepare = vlci_idefics3_prepare, .look = vlci_idefics3_look, .positions = vlci_positions_count
+    .prepare = vlci_idefics3_prepare, .look = vlci_idefics3_look, .together = vlci_eyes_together,            \
+    .positions = vlci_positions_count
 
 extern const vlci_family vlci_family_idefics3;
 

@@ -314,6 +314,7 @@ const vlci_family vlci_family_internvl = {
     .layout = layout,
     .prepare = prepare,
     .look = look,
+    .together = vlci_eyes_together,
     .positions = vlci_positions_count,
     .videos = &watching,
 };

@@ -249,6 +249,12 @@ vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pix
     return status;
 }
 
+int vlci_llava_together(const vlci_config *config) {
+    const vlci_llava *eyes = config->eyes;
+    int side = vlci_vit_side(&eyes->vision);
+    return side * side + eyes->keep_class;
+}
+
 const vlci_family vlci_family_llava = {
     .name = "llava",
     .mark = "<image>",
@@ -260,5 +266,6 @@ const vlci_family vlci_family_llava = {
     .layout = layout,
     .prepare = prepare,
     .look = vlci_llava_look,
+    .together = vlci_llava_together,
     .positions = vlci_positions_count,
 };

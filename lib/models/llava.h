@@ -53,6 +53,7 @@ void vlci_llava_release(vlci_config *config);
 void vlci_llava_describe(const vlci_config *config, vlcache_model_info *info);
 vlcache_status vlci_llava_look(const vlci_config *config, const vlci_pixels *pixels,
                                const vlci_picture_layout *layout, cl_mem *tokens);
+int vlci_llava_together(const vlci_config *config);
 
 /** Whether the processor's steps, read from `scope`, give tiles that the tower takes: VLCACHE_E_FORMAT or
  * VLCACHE_E_UNSUPPORTED when not. */

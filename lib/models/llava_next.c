@@ -74,5 +74,6 @@ const vlci_family vlci_family_llava_next = {
     .layout = layout,
     .prepare = vlci_anyres_prepare,
     .look = vlci_llava_look,
+    .together = vlci_llava_together,
     .positions = vlci_positions_count,
 };

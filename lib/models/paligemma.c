@@ -123,5 +123,6 @@ const vlci_family vlci_family_paligemma = {
     .layout = layout,
     .prepare = prepare,
     .look = look,
+    .together = vlci_eyes_together,
     .positions = positions,
 };

@@ -85,7 +85,7 @@ static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room 
     size_t wide = in_one ? 0 : 2 * (size_t)c->intermediate;
     const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
-                               {&t->attended, q, false},
+                               {&t->attended, q, true},
                                {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->added, c->post_norms ? (size_t)c->hidden : 0, false},
@@ -235,6 +235,12 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
     return status;
 }
 
+static bool has_codes(const vlci_text_rows *r) {
+    for (int b = 0; r->sequences && b < r->batch; b++)
+        if (r->sequences[b]->codes || r->sequences[b]->quants) return true;
+    return false;
+}
+
 /* What a half of a layer gives goes into x: by the product itself, or through a norm. */
 static void put_into(const vlci_text *t, const vlci_text_rows *r, vlci_product *last) {
     bool normed = t->model->config.text.post_norms;
@@ -265,6 +271,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
                         .m = r->rows};
     vlci_product out = {.w = &w->out, .x = t->attended, .brought = t->norm, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
+    if (!has_codes(r)) vlci_product_attends(k, &k->attention, &attention, &out);
     put_into(t, r, &out);
     vlcache_status status = vlci_product_run(k, &qkv);
     if (!status) status = norm_heads(t, w, r);

@@ -11,6 +11,7 @@
 #include "picture/prepare.h"
 
 #include <limits.h>
+#include <string.h>
 
 #include "core/alloc.h"
 #include "picture/format.h"
@@ -139,6 +140,25 @@ vlcache_status vlci_pixels_create(int tiles, int width, int height, vlci_pixels 
     if (out->data) return VLCACHE_OK;
     *out = (vlci_pixels){0};
     return vlci_fail_memory("prepared picture");
+}
+
+vlcache_status vlci_pixels_join(const vlci_pixels *parts, int n, vlci_pixels *out) {
+    int tiles = 0;
+    *out = (vlci_pixels){0};
+    for (int i = 0; i < n; i++) {
+        tiles += parts[i].tiles;
+        if (parts[i].width != parts->width || parts[i].height != parts->height)
+            return vlci_fail(VLCACHE_E_INTERNAL, "pictures together: tiles of %d x %d and %d x %d pixels",
+                             parts->width, parts->height, parts[i].width, parts[i].height);
+    }
+    vlcache_status status = vlci_pixels_create(tiles, parts->width, parts->height, out);
+    float *to = out->data;
+    for (int i = 0; i < n && !status; i++) {
+        size_t values = (size_t)parts[i].tiles * 3 * (size_t)parts->width * (size_t)parts->height;
+        memcpy(to, parts[i].data, values * sizeof *to);
+        to += values;
+    }
+    return status;
 }
 
 void vlci_pixels_cut(const vlci_processor *processor, const vlci_rgb *rgb, int first, vlci_pixels *to) {

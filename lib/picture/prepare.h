@@ -48,6 +48,10 @@ void vlci_view_area(const vlci_view *view, const double area[4], int width, int 
 /** Room for the pixels. Errors: VLCACHE_E_NO_MEMORY, `*out` is then zeroed. */
 vlcache_status vlci_pixels_create(int tiles, int width, int height, vlci_pixels *out);
 
+/** The tiles of n pictures, all of one size, behind each other in new memory. Errors: VLCACHE_E_INTERNAL
+ * (sizes), VLCACHE_E_NO_MEMORY; `*out` is then zeroed. */
+vlcache_status vlci_pixels_join(const vlci_pixels *parts, int n, vlci_pixels *out);
+
 /**
  * Renders a view, whose sides are multiples of the tiles', and cuts it row by row into tiles `first` and
  * following. Equal, before mean and std, to Hugging Face's PIL processors to the bit; its torchvision ones
