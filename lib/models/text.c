@@ -200,19 +200,18 @@ vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_tex
                             .row_lse = t->row_lse};
 }
 
-static vlcache_status append_rows(const vlci_text *t, const vlci_text_rows *r) {
+static vlci_append appended(const vlci_text *t, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
-    vlci_append a = {.rows = r->rows,
-                     .heads = c->heads,
-                     .kv_heads = c->kv_heads,
-                     .head_dim = c->head_dim,
-                     .qkv = t->qkv,
-                     .phase = r->stream->phase,
-                     .phase_row = r->first,
-                     .row_sequence = r->row_sequence,
-                     .seq_start = r->seq_start,
-                     .kv = r->kv};
-    return vlci_rope_append(&t->model->compute.rope, &a);
+    return (vlci_append){.rows = r->rows,
+                         .heads = c->heads,
+                         .kv_heads = c->kv_heads,
+                         .head_dim = c->head_dim,
+                         .qkv = t->qkv,
+                         .phase = r->stream->phase,
+                         .phase_row = r->first,
+                         .row_sequence = r->row_sequence,
+                         .seq_start = r->seq_start,
+                         .kv = r->kv};
 }
 
 /* Each head of q and k for itself, where the model does that. */
@@ -221,6 +220,28 @@ static vlcache_status norm_heads(const vlci_text *t, const vlci_text_layer *w, c
     if (!c->head_norm) return VLCACHE_OK;
     return vlci_head_norm_run(&t->model->compute.norm, t->qkv, &w->q_norm, &w->k_norm, r->rows, c->heads,
                               c->kv_heads, c->head_dim, c->norm_eps);
+}
+
+/* q, k and v, rotated, and in the cache: one launch where the product can and no norm stands between. */
+static vlcache_status append(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+    const vlci_compute *k = &t->model->compute;
+    const vlci_text_config *c = &t->model->config.text;
+    vlci_append rows = appended(t, r);
+    vlci_product qkv = {.w = &w->qkv,
+                        .x = r->stream->x,
+                        .x_offset = (size_t)r->first * (size_t)c->hidden,
+                        .norm = &w->norm1,
+                        .eps = c->norm_eps,
+                        .brought = t->norm,
+                        .append = &rows,
+                        .y = t->qkv,
+                        .m = r->rows};
+    bool at_once = !c->head_norm && vlci_linear_takes_append(&k->linear, &qkv);
+    if (!at_once) qkv.append = NULL;
+    vlcache_status status = vlci_product_run(k, &qkv);
+    if (status || at_once) return status;
+    status = norm_heads(t, w, r);
+    return status ? status : vlci_rope_append(&k->rope, &rows);
 }
 
 /* What the rows see of rows in few bits: each sequence has its own, and as many rows as the others, or is
@@ -254,21 +275,10 @@ static vlcache_status add_normed(const vlci_text *t, const vlci_text_rows *r, co
 static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
     const vlci_text_layer *w = &t->model->text[layer];
-    size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
-    vlci_product qkv = {.w = &w->qkv,
-                        .x = r->stream->x,
-                        .x_offset = at,
-                        .norm = &w->norm1,
-                        .eps = t->model->config.text.norm_eps,
-                        .brought = t->norm,
-                        .y = t->qkv,
-                        .m = r->rows};
     vlci_product out = {.w = &w->out, .x = t->attended, .brought = t->norm, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
     put_into(t, r, &out);
-    vlcache_status status = vlci_product_run(k, &qkv);
-    if (!status) status = norm_heads(t, w, r);
-    if (!status) status = append_rows(t, r);
+    vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);
     if (!status) status = vlci_product_run(k, &out);
