@@ -445,13 +445,17 @@ attention_mma(__global const float *q, __global float *out, __global const int *
     uint first[QUADS * 4], rest[QUADS * 4]; /* of q's row g: 8 dimensions of every 32 */
     float acc[HALVES][8][4], m = -INFINITY, l = 0.0f;
     int visible = 0;
+    float8 query[QUADS];
+    if (p.count <= 0) return; /* as the other shares of the piece */
+    size_t page_at = 0; /* of the next page: it is found before it is needed */
+    if (p.from + warp * PAGE < p.to) page_at = kv_at(&p.rows, p.from + warp * PAGE);
     if (g < p.count) visible = sees(&p, g);
+    q += q_offset + (size_t)(p.first + row_of(&p, g)) * q_stride + (size_t)head_of(&p, g) * HEAD_DIM + c * 8;
+#pragma unroll
+    for (int u = 0; u < QUADS; u++) query[u] = f32_run(q + u * 32);
 #pragma unroll
     for (int u = 0; u < QUADS; u++) {
-        float8 x = 0.0f;
-        if (g < p.count)
-            x = scale * f32_run(q + q_offset + (size_t)(p.first + row_of(&p, g)) * q_stride +
-                                (size_t)head_of(&p, g) * HEAD_DIM + (u * 4 + c) * 8);
+        const float8 x = g < p.count ? scale * query[u] : (float8)(0.0f);
         split2(x.s0, x.s1, &first[u * 4], &rest[u * 4]);
         split2(x.s2, x.s3, &first[u * 4 + 1], &rest[u * 4 + 1]);
         split2(x.s4, x.s5, &first[u * 4 + 2], &rest[u * 4 + 2]);
@@ -463,20 +467,21 @@ attention_mma(__global const float *q, __global float *out, __global const int *
         for (int i = 0; i < 8; i++) acc[h][i][0] = acc[h][i][1] = acc[h][i][2] = acc[h][i][3] = 0.0f;
     for (int j = p.from + warp * PAGE; j < p.to; j += WARPS * PAGE) {
         const int n = min((int)PAGE, p.to - j); /* j begins a page: shares are whole pages */
-        const size_t at = kv_at(&p.rows, j);
+        const size_t at = page_at;
+        if (j + WARPS * PAGE < p.to) page_at = kv_at(&p.rows, j + WARPS * PAGE);
         uint4 k0[QUADS], k1[QUADS], v4[HALVES][4];
         const int low = min(g, n - 1), high = min(g + 8, n - 1);
 #pragma unroll
         for (int u = 0; u < QUADS; u++) {
-            k0[u] = *(__global const uint4 *)(p.rows.k + at + (size_t)low * row_stride + (u * 4 + c) * 8);
-            k1[u] = *(__global const uint4 *)(p.rows.k + at + (size_t)high * row_stride + (u * 4 + c) * 8);
+            k0[u] = ptx_load_passing(p.rows.k + at + (size_t)low * row_stride + (u * 4 + c) * 8);
+            k1[u] = ptx_load_passing(p.rows.k + at + (size_t)high * row_stride + (u * 4 + c) * 8);
         }
 #pragma unroll
         for (int h = 0; h < HALVES; h++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int key = 2 * c + i % 2 + i / 2 * 8;
-                v4[h][i] = *(__global const uint4 *)(p.rows.v + at + (size_t)min(key, n - 1) * row_stride + h * 64 + g * 8);
+                v4[h][i] = ptx_load_passing(p.rows.v + at + (size_t)min(key, n - 1) * row_stride + h * 64 + g * 8);
                 if (key >= n) v4[h][i] = (uint4)(0u); /* 0 times what lies there may be no number */
             }
         float s0[4] = {0.0f, 0.0f, 0.0f, 0.0f}, s1[4] = {0.0f, 0.0f, 0.0f, 0.0f};
