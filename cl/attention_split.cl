@@ -388,24 +388,34 @@ PTX_CALL float2 wide2(uint u) { return vload_half2(0, (const half *)&u); }
 PTX_CALL float2 wide2(uint u) { return (float2)(as_float(u << 16), as_float(u & 0xffff0000u)); }
 #endif
 #define WORD(u, i) ((i) == 0 ? (u).x : (i) == 1 ? (u).y : (i) == 2 ? (u).z : (u).w)
+enum { TOGETHER = 16 /* parts that a work-item has on their way at a time */ };
+
 /* What attention_merge does, by the work-group that is last. `room`: 2 * HEADS floats for each share, and HEADS. */
 WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local float *room, __global float *out,
                       __global float *row_max, __global float *row_lse, int heads) {
     const int item = (int)get_local_id(0), n = (int)get_num_groups(0) * HEADS, mine = item % HEADS;
     __local float *sums = room + n, *whole = sums + n;
     parts += (size_t)(get_group_id(2) * get_num_groups(1) + get_group_id(1)) * n * RECORD;
-    for (int i = item; i < n; i += LANES) {
-        const float4 stats = ptx_load_fresh(parts + (size_t)i * RECORD + HEAD_DIM);
-        room[i] = stats.x;
-        sums[i] = stats.y;
+    for (int i = item; i < n; i += 4 * LANES) {
+        float4 stats[4]; /* on their way together, as the parts below */
+#pragma unroll
+        for (int j = 0; j < 4; j++) stats[j] = ptx_load_fresh(parts + (size_t)min(i + j * LANES, n - 1) * RECORD + HEAD_DIM);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (i + j * LANES >= n) continue;
+            room[i + j * LANES] = stats[j].x;
+            sums[i + j * LANES] = stats[j].y;
+        }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     float m = -INFINITY, l = 0.0f; /* of the item's lane: LANES is a multiple of HEADS */
+#pragma unroll 8
     for (int i = mine; i < n; i += HEADS) m = fmax(m, room[i]);
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = item; i < n; i += LANES) room[i] = weight(room[i], m);
     barrier(CLK_LOCAL_MEM_FENCE);
     if (item < p->count) {
+#pragma unroll 8
         for (int i = mine; i < n; i += HEADS) l += room[i] * sums[i];
         const size_t row = (size_t)(p->first + row_of(p, mine)) * heads + head_of(p, mine);
         if (row_max) row_max[row] = m;
@@ -417,8 +427,15 @@ WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local flo
         const int t = i / HEAD_DIM, d = i % HEAD_DIM;
         const size_t row = (size_t)(p->first + row_of(p, t)) * heads + head_of(p, t);
         float4 sum = 0.0f;
-#pragma unroll 16
-        for (int u = t; u < n; u += HEADS) sum += room[u] * ptx_load_fresh(parts + (size_t)u * RECORD + d);
+        for (int u = t; u < n; u += TOGETHER * HEADS) {
+            float4 part[TOGETHER];
+#pragma unroll
+            for (int j = 0; j < TOGETHER; j++)
+                part[j] = ptx_load_fresh(parts + (size_t)min(u + j * HEADS, n - HEADS + t) * RECORD + d);
+#pragma unroll
+            for (int j = 0; j < TOGETHER; j++)
+                if (u + j * HEADS < n) sum += room[u + j * HEADS] * part[j];
+        }
         *(__global float4 *)(out + row * HEAD_DIM + d) = sum / whole[t];
     }
 }
@@ -546,6 +563,7 @@ attention_mma(__global const float *q, __global float *out, __global const int *
             to[(2 * c + 1) * 8] = acc[h][i][1] + acc[h][i][3];
         }
     barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll 4
     for (int i = item; i < p.count * HEAD_DIM; i += LANES) {
         const int t = i / HEAD_DIM, d = i % HEAD_DIM;
         const size_t row = (size_t)(p.first + row_of(&p, t)) * heads + head_of(&p, t);

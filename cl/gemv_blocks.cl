@@ -40,8 +40,11 @@
 #ifndef PASSING
 #define PASSING 0 /* 1: inline PTX works; weights, which are read once, leave the nearest cache to x */
 #endif
+#ifndef ASKING
+#define ASKING 0 /* 1: inline PTX of sm_90 works; what the next launch reads first is asked for ahead */
+#endif
 #ifndef BATCH
-#define BATCH (ROWS > 2 ? 2 : 4) /* blocks of a strip at a time */
+#define BATCH 2 /* blocks of a strip at a time; more of them take registers that other work-groups need */
 #endif
 #define STRIPS (LANES / 64)
 #define PARTS  (8 * STRIPS)  /* partial sums of one output */
@@ -69,6 +72,16 @@ static inline float8 w_wide(uint4 u) { return vload_half8(0, (const half *)&u); 
 static inline float8 w_wide(uint4 u) { return bf16_run(u); }
 #endif
 
+/* What the next launch reads first, in pieces: it comes nearer while the last work-groups of this launch, and what lies between
+ * both, leave memory idle. */
+static inline void ask(__global const w_t *next, uint pieces) {
+#if ASKING
+    for (uint i = get_local_id(0) * get_num_groups(0) + get_group_id(0); i < pieces; i += LANES * get_num_groups(0))
+        __asm__ volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(next + (size_t)i * (VLCI_GEMV_PIECE / 2)),
+                         "r"(VLCI_GEMV_PIECE));
+#endif
+}
+
 /* 8 of a row's k numbers from i on, zeros behind the last. */
 static inline float8 x_run(__global const float *x, uint i, uint k) {
 #if ALIGNED
@@ -86,7 +99,7 @@ static inline size_t w_row(uint c, uint depth) { return ((size_t)(c / 64) * dept
 __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 gemv_blocks(__global const w_t *restrict w, __global const float *restrict add, __global const float *restrict x,
             uint x_offset, __global float *restrict y, uint y_offset, uint m, uint n, uint length, int act, int accumulate,
-            __global const float *restrict norm, float eps APPEND_PARAMS) {
+            __global const float *restrict norm, float eps, __global const w_t *next, uint pieces APPEND_PARAMS) {
     __local float partial[(SUMS + ROWS) * (PARTS + 1)];
     const uint lane = get_local_id(0), row = lane / 8 % 8, place = lane % 8, strip = lane / 64, run = place ^ row;
     const uint columns = GATED ? n / 2 : n, depth = (length + 63) / 64, group = get_group_id(0);
@@ -132,6 +145,7 @@ gemv_blocks(__global const w_t *restrict w, __global const float *restrict add, 
             }
         }
     }
+    ask(next, pieces);
     const uint part = strip * 8 + place;
     for (uint r = 0; r < ROWS; r++) {
         for (uint g = 0; g < 2; g++)

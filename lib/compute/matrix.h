@@ -46,6 +46,7 @@ typedef struct vlci_product {
     const vlci_norm *norm; /**< NULL: x as it is, else f32 */
     float eps;
     const vlci_append *append; /**< NULL: y is all there is */
+    const vlci_matrix *next;   /**< a hint: what the product behind this one reads; NULL: unknown */
     cl_mem brought;            /**< scratch for x, normed or in another form: vlci_operand_bytes(m, k) */
     cl_mem wide;               /**< scratch of gated: f32 [m][n] */
 } vlci_product;
