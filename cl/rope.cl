@@ -10,10 +10,10 @@
  *     rope_turn: a stretch of heads of each row, rotated in place: q and k of a tower, which has no cache. Work-item
  *     (d, head, r).
  *
- *     rope_append: q is rotated in place; k (rotated) and v become row (rows there are) + (r - first row of its sequence) of
- *     the cache, with a bias of 0. Keys keep the phase of their logical position for good. Work-item (d, head, r) takes
- *     elements d and d + D/2, d < D/2; head counts q's heads, then k's, then v's. Rows of phase and of qkv begin at
- *     phase_row and 0: a part of a prompt takes its part of the phases. Without phase nothing is turned.
+ *     rope_append: q is rotated in place, k and v go into the cache (rope.clh). Work-item (d, head, r) takes elements d and
+ *     d + D/2, d < D/2; head counts q's heads, then k's, then v's.
+ *
+ * with: rope.clh
  */
 __kernel void rope_phase(__global const float *inv_freq, __global const int *axis, __global const int *row_position,
                          __global float *phase, float scale) {
@@ -32,33 +32,9 @@ __kernel void rope_turn(__global float *x, __global const float *phase, uint str
     at[half_dim] = high * c + low * s;
 }
 
-__kernel void rope_append(__global float *qkv, __global const float *phase, uint phase_row,
-                          __global const int *row_sequence, __global const int *seq_start, int heads, int kv_heads,
-                          KV_PARAMS) {
+__kernel void rope_append(__global float *qkv, ROPE_PARAMS) {
     const int d = get_global_id(0), head = get_global_id(1), r = get_global_id(2), half_dim = get_global_size(0);
-    __global float *x = qkv + ((size_t)r * (heads + 2 * kv_heads) + head) * half_dim * 2 + d;
-    float low = x[0], high = x[half_dim];
-    if (phase && head < heads + kv_heads) {
-        __global const float *turn = phase + ((size_t)phase_row + r) * half_dim * 2 + d;
-        const float c = turn[0], s = turn[half_dim], was = low;
-        low = was * c - high * s;
-        high = high * c + was * s;
-    }
-    if (head < heads) {
-        x[0] = low;
-        x[half_dim] = high;
-        return;
-    }
-    const int b = row_sequence[r];
-    const kv_view h = kv_find(KV_PASS, b, (head - heads) % kv_heads, kv_heads);
-    const int row = h.rows + r - seq_start[b];
-    const size_t at = kv_at(&h, row) + d;
-    if (head < heads + kv_heads) {
-        KV_STORE(low, h.k, at);
-        KV_STORE(high, h.k, at + half_dim);
-        if (bias && d == 0) bias[kv_row(&h, row)] = 0.0f;
-    } else {
-        KV_STORE(low, h.v, at);
-        KV_STORE(high, h.v, at + half_dim);
-    }
+    __global float *y = qkv + (size_t)r * (heads + 2 * kv_heads) * half_dim * 2;
+    __global const float *x = y + (size_t)head * half_dim * 2 + d;
+    rope_put(x[0], x[half_dim], y, d, head, r, half_dim, ROPE_PASS);
 }

@@ -105,6 +105,9 @@ typedef enum vlci_activation {
          VLCI_TILE +                                                                                         \
      (size_t)((k) % VLCI_TILE))
 
+/* Bytes of weights that are asked for at a time, ahead of the launch that reads them: of blocks whole ones. */
+#define VLCI_GEMV_PIECE 4096
+
 /* Rows of x that the matrix-vector kernels take; work-items of a work-group, and the columns it computes. */
 #define VLCI_GEMV_ROWS_MAX                  8
 #define VLCI_GEMV_LANES                     64

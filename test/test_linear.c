@@ -352,8 +352,9 @@ static void run_few_rows(const char *engine, const char *variant, vlcache_dtype 
     for (int dtype = (int)(suite_reduced() ? alone : first); dtype <= last; dtype++) {
         vlci_layout layout = force(engine, variant, (vlcache_dtype)dtype);
         for (int m = 1; m <= 8; m += suite_reduced() ? 3 : 1) {
-            for (int kind = 0; kind < (suite_reduced() ? 3 : 6); kind++) {
-                static const int nk[][2] = {{1, 1}, {33, 64}, {31, 7}, {65, 259}, {7, 9}, {64, 1024}};
+            for (int kind = 0; kind < (suite_reduced() ? 3 : 7); kind++) {
+                static const int nk[][2] = {{1, 1}, {33, 64},   {31, 7},   {65, 259},
+                                            {7, 9}, {64, 1024}, {24, 2312}};
                 problem p = {.m = m, .n = nk[kind][0], .k = nk[kind][1], .dtype = (vlcache_dtype)dtype};
                 p.value = kind % 2 ? hard_value : plain_value;
                 p.bias = kind != 3, p.act = p.value == plain_value ? kind % 5 : 0;

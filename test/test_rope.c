@@ -1,13 +1,14 @@
 /*
  * test_rope.c - rotation into the pages of ragged sequences against its definition in double: positions of
- * three numbers, part of a prompt's phases, rows ahead of those that are counted, biases of new rows. Nothing
- * else in the pool may change.
+ * three numbers, part of a prompt's phases, rows ahead of those that are counted, biases of new rows; by
+ * itself and behind a product, in its launch. Nothing else in the pool may change.
  */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/gemv.h"
 #include "compute/rope.h"
 #include "ref/ref_linear.h"
 #include "ref/ref_rope.h"
@@ -162,41 +163,150 @@ static void check_plane(const char *what, cl_mem plane, const double *want, size
     free(got);
 }
 
-static void rotation_check(rotation *t) {
+/* `qkv`: what the device made of t->qkv. */
+static void rotation_check(rotation *t, const float *qkv) {
     static const double half_step[] = {0, 0, 0x1p-11, 0x1p-8}; /* by dtype */
     const vlci_kv_view *kv = &t->a.kv;
     for (int r = 0; r < NEW_ROWS; r++)
         for (int head = 0; head < t->a.heads + 2 * t->a.kv_heads; head++) expect_head(t, r, head);
-    float *qkv = floats_take(t->a.qkv, t->n_qkv);
     suite_close("q", qkv, t->want_q, t->n_qkv, 2e-6, 1e-6);
     check_plane("k", kv->k, t->want_k, t->n_pool, kv->dtype, half_step[kv->dtype] * 1.01 + 1e-6);
     check_plane("v", kv->v, t->want_v, t->n_pool, kv->dtype, 0);
     if (kv->bias) check_plane("bias", kv->bias, t->want_bias, t->n_rows, VLCACHE_DTYPE_F32, 0);
-    free(qkv);
 }
 
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
-static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dtype dtype, bool biased) {
-    rotation *t = rotation_create(heads, kv_heads, head_dim, dtype, biased);
-    int rows = PHASES_BEFORE + NEW_ROWS;
-    vlci_rope_kernels kernels;
-    ck_ok(vlci_rope_open(suite_device(), dtype, &kernels));
-    t->a.qkv = floats_upload(t->qkv, t->n_qkv);
+/* Makes the rows' phases; `kernels` are opened. */
+static void make_phases(rotation *t, vlci_rope_kernels *kernels) {
+    int rows = PHASES_BEFORE + NEW_ROWS, head_dim = t->a.head_dim;
+    ck_ok(vlci_rope_open(suite_device(), t->a.kv.dtype, kernels));
     cl_mem inv_freq = floats_upload(t->inv_freq, (size_t)head_dim / 2);
     cl_mem axis = suite_upload(t->axis, sizeof *t->axis * (size_t)head_dim / 2);
     cl_mem position = suite_upload(t->row_position, sizeof t->row_position);
     t->a.phase = floats_poisoned((size_t)(rows * head_dim));
-    ck_ok(
-        vlci_rope_phase(&kernels, inv_freq, axis, position, t->a.phase, rows, head_dim, (float)PHASE_SCALE));
+    ck_ok(vlci_rope_phase(kernels, inv_freq, axis, position, t->a.phase, rows, head_dim, (float)PHASE_SCALE));
+    cl_mem all[] = {inv_freq, axis, position};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+}
+
+static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dtype dtype, bool biased) {
+    rotation *t = rotation_create(heads, kv_heads, head_dim, dtype, biased);
+    vlci_rope_kernels kernels;
+    make_phases(t, &kernels);
+    t->a.qkv = floats_upload(t->qkv, t->n_qkv);
     t->a.row_sequence = suite_upload(t->row_sequence, sizeof t->row_sequence);
     t->a.seq_start = suite_upload(seq_start, sizeof seq_start);
     ck_ok(vlci_rope_append(&kernels, &t->a));
-    rotation_check(t);
-    cl_mem all[] = {inv_freq, axis, position, t->a.phase, t->a.row_sequence, t->a.seq_start};
+    float *qkv = floats_take(t->a.qkv, t->n_qkv);
+    rotation_check(t, qkv);
+    cl_mem all[] = {t->a.phase, t->a.row_sequence, t->a.seq_start};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    free(qkv);
     rotation_release(t);
 }
+
+/* ---- behind a product ---------------------------------------------------------------------------------- */
+
+/* APART: columns of W from one that a row of x picks to the next, so that they lie in several blocks. */
+enum { APART = 12, DEPTH = APART * NEW_ROWS };
+
+/* W and a bias whose products with rows that pick a column each are qkv, which is rounded to be that. */
+static vlci_matrix weights_of(rotation *t, vlcache_dtype dtype) {
+    int n = (t->a.heads + 2 * t->a.kv_heads) * t->a.head_dim;
+    size_t bytes = vlci_matrix_bytes(n, DEPTH, dtype, VLCI_BLOCKS);
+    float *bias = floats_random(&seed, (size_t)n, 1, 0);
+    void *data = calloc(1, bytes);
+    for (int c = 0; c < n; c++)
+        for (int r = 0; r < NEW_ROWS; r++) {
+            float *to = &t->qkv[r * n + c];
+            int64_t at = ref_weight_at(VLCI_BLOCKS, c, r * APART, DEPTH);
+            ref_store(data, at, *to, dtype);
+            *to = (float)ref_load(data, at, dtype) + bias[c];
+        }
+    vlci_matrix w = {.n = n, .k = DEPTH, .dtype = dtype, .layout = VLCI_BLOCKS};
+    w.data = suite_upload(data, bytes);
+    w.bias = floats_upload(bias, (size_t)n);
+    free(data);
+    free(bias);
+    return w;
+}
+
+/* Rows from `first` on by one product; q into `got`. */
+static void append_by_product(const rotation *t, const vlci_gemv *gemv, const vlci_matrix *w, int first,
+                              int rows, float *got) {
+    int n = w->n, start[BATCH + 1];
+    float *x = calloc((size_t)(rows * DEPTH), sizeof *x);
+    for (int r = 0; r < rows; r++) x[r * DEPTH + (first + r) * APART] = 1;
+    for (int b = 0; b <= BATCH; b++) start[b] = seq_start[b] - first;
+    vlci_append a = t->a;
+    a.rows = rows;
+    a.phase_row += first;
+    a.qkv = floats_poisoned((size_t)(rows * n));
+    a.row_sequence = suite_upload(t->row_sequence + first, sizeof(int) * (size_t)rows);
+    a.seq_start = suite_upload(start, sizeof start);
+    vlci_product p = {
+        .w = w, .x = floats_upload(x, (size_t)(rows * DEPTH)), .y = a.qkv, .m = rows, .append = &a};
+    ck_assert(vlci_gemv_appends(gemv, &p));
+    ck_ok(vlci_gemv_run(gemv, &p));
+    float *y = floats_take(a.qkv, (size_t)(rows * n));
+    for (int r = 0; r < rows; r++)
+        memcpy(got + (first + r) * n, y + r * n, sizeof *y * (size_t)(a.heads * a.head_dim));
+    cl_mem all[] = {a.row_sequence, a.seq_start, p.x};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    free(x);
+    free(y);
+}
+
+static void multiply_and_append(const int shape[3], vlcache_dtype dtype, vlcache_dtype kv_dtype,
+                                bool biased) {
+    rotation *t = rotation_create(shape[0], shape[1], shape[2], kv_dtype, biased);
+    vlci_matrix w = weights_of(t, dtype);
+    float *got = malloc(t->n_qkv * sizeof *got);
+    vlci_rope_kernels kernels;
+    vlci_gemv gemv;
+    make_phases(t, &kernels);
+    ck_ok(vlci_gemv_open(suite_device(), dtype, VLCI_BLOCKS, &gemv));
+    ck_ok(vlci_gemv_open_append(&gemv, dtype, kv_dtype));
+    memcpy(got, t->qkv, t->n_qkv * sizeof *got); /* k and v need not come to lie beside q */
+    for (int first = 0, rows = 1; first < NEW_ROWS; first += rows, rows = (rows + 2) % 8 + 1) {
+        if (rows > NEW_ROWS - first) rows = NEW_ROWS - first;
+        append_by_product(t, &gemv, &w, first, rows, got);
+    }
+    rotation_check(t, got);
+    cl_mem all[] = {t->a.phase, w.data, w.bias};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    free(got);
+    rotation_release(t);
+}
+
+START_TEST(products_append_what_they_make) {
+    static const int shapes[][3] = {{4, 2, 16}, {4, 1, 128}, {3, 3, 32}, {4, 4, 64}, {8, 2, 80}};
+    static const vlcache_dtype kv[] = {VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_F32};
+    for (int i = 0; i < (suite_reduced() ? 2 : 5); i++)
+        multiply_and_append(shapes[i], i % 2 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_BF16, kv[i % 3], i % 2 == 1);
+}
+END_TEST
+
+/* A product that is something else beside, or not of these rows. */
+START_TEST(products_that_do_not_append) {
+    vlci_gemv gemv;
+    vlci_append a = {.rows = 2, .heads = 2, .kv_heads = 1, .head_dim = 16};
+    const vlci_matrix w = {.n = 64, .k = 64}, odd = {.n = 64, .k = 60}, narrow = {.n = 48, .k = 64};
+    const vlci_product good = {.w = &w, .m = 2, .append = &a};
+    vlci_product bad[] = {good, good, good, good, good, good, good};
+    bad[0].w = &odd, bad[1].w = &narrow, bad[2].gated = true, bad[3].accumulate = true;
+    bad[4].act = VLCI_ACT_SILU, bad[5].m = 1, bad[6].y_offset = 8;
+    ck_ok(vlci_gemv_open(suite_device(), VLCACHE_DTYPE_BF16, VLCI_BLOCKS, &gemv));
+    ck_assert(!vlci_gemv_appends(&gemv, &good)); /* not opened */
+    ck_ok(vlci_gemv_open_append(&gemv, VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16));
+    ck_assert(vlci_gemv_appends(&gemv, &good));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_assert(!vlci_gemv_appends(&gemv, &bad[i]));
+    ck_ok(vlci_gemv_open(suite_device(), VLCACHE_DTYPE_BF16, VLCI_PANELS, &gemv));
+    ck_ok(vlci_gemv_open_append(&gemv, VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16));
+    ck_assert(!vlci_gemv_appends(&gemv, &good));
+}
+END_TEST
 
 START_TEST(rotation_appends_to_ragged_caches) {
     static const int shapes[][3] = {{4, 2, 6}, {3, 3, 2}, {6, 1, 40}, {4, 4, 64}, {8, 2, 80}, {4, 1, 128}};
@@ -259,6 +369,8 @@ int main(void) {
     TCase *c = tcase_create("rope");
     suite_balance(c);
     tcase_add_test(c, rotation_appends_to_ragged_caches);
+    tcase_add_test(c, products_append_what_they_make);
+    tcase_add_test(c, products_that_do_not_append);
     tcase_add_test(c, rotation_in_place);
     tcase_add_test(c, strides_beyond_32_bits_are_refused);
     suite_add_tcase(suite, c);

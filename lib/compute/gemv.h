@@ -21,6 +21,7 @@ typedef struct vlci_gemv {
         const vlci_kernel *any,
             *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
         const vlci_kernel *gated, *gated_aligned; /**< in blocks */
+        const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
         size_t lanes;                             /**< of all */
     } height[VLCI_GEMV_HEIGHTS];                  /**< by log2 of the rows */
 } vlci_gemv;
@@ -29,8 +30,16 @@ typedef struct vlci_gemv {
 vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
                               vlci_gemv *out);
 
+/** Opens products whose rows go on into a cache of one dtype; in other layouts than blocks there are none.
+ * Errors: those of vlci_kernel_get(). */
+vlcache_status vlci_gemv_open_append(vlci_gemv *gemv, vlcache_dtype dtype, vlcache_dtype kv_dtype);
+
+/** Whether such a product is one of these. */
+bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p);
+
 /** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks also a gated one where n / 2 is
- * a multiple of VLCI_BLOCK, and with RMSNorm in front. */
+ * a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where vlci_gemv_appends(). Errors: those
+ * of vlci_rope_args(), the device's. */
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
 
 #endif

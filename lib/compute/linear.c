@@ -34,6 +34,14 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
     return VLCACHE_OK;
 }
 
+vlcache_status vlci_linear_open_append(vlci_linear *linear, vlcache_dtype kv_dtype) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < DTYPES && !status; i++)
+        if (linear->of[i].open)
+            status = vlci_gemv_open_append(&linear->of[i].gemv, (vlcache_dtype)i, kv_dtype);
+    return status;
+}
+
 vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
     return linear->of[dtype].layout;
 }
@@ -53,6 +61,10 @@ vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m
 
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
     return in_blocks(linear, p->w->dtype) && few(linear, p) && !p->norm->bias;
+}
+
+bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p) {
+    return few(linear, p) && p->x_form == VLCI_FLOATS && vlci_gemv_appends(&linear->of[p->w->dtype].gemv, p);
 }
 
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
@@ -83,10 +95,12 @@ static vlcache_status check_extras(const vlci_linear *linear, const vlci_product
         (p->x_form == VLCI_FLOATS || p->x_form == form) && (p->y_form == VLCI_FLOATS || p->y_form == form);
     if (p->y_form != VLCI_FLOATS) good &= !p->accumulate;
     if (p->norm) good &= vlci_linear_takes_norm(linear, p);
+    if (p->append) good &= vlci_linear_takes_append(linear, p);
     if (p->gated) good &= vlci_linear_takes_gate(linear, p) && !p->accumulate && !p->w->bias;
     return good ? VLCACHE_OK
-                : vlci_fail(VLCACHE_E_ARGUMENT,
-                            "matrix product: a form of rows, a norm or a gate that is none of its own");
+                : vlci_fail(
+                      VLCACHE_E_ARGUMENT,
+                      "matrix product: a form of rows, a norm, a gate or an append that is none of its own");
 }
 
 vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p) {

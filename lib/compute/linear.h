@@ -28,6 +28,10 @@ typedef struct vlci_linear {
  */
 vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlci_linear *linear);
 
+/** Opens, for the dtypes that are open, products whose rows go on into a cache of one dtype. Errors: those of
+ * vlci_kernel_get(). */
+vlcache_status vlci_linear_open_append(vlci_linear *linear, vlcache_dtype kv_dtype);
+
 /** The layout in which weights of an open dtype must lie. */
 vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype);
 
@@ -35,14 +39,15 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype);
  */
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m);
 
-/** What one launch may do beside the product: a norm of x in front of it, and being gated. */
+/** What one launch may do beside the product: a norm of x in front of it, being gated, and appending. */
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p);
+bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p);
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p);
 
 /**
  * Enqueues a product. m small (up to `few`) takes the matrix-vector kernels, which read W once
- * for all rows. Errors: VLCACHE_E_ARGUMENT (shape, dtype, layout; a form, a norm or a gate that this product
- * does not take), the device's.
+ * for all rows. Errors: VLCACHE_E_ARGUMENT (shape, dtype, layout; a form, a norm, a gate or an append that
+ * this product does not take), VLCACHE_E_UNSUPPORTED (strides of a cache), the device's.
  */
 vlcache_status vlci_linear_product(const vlci_linear *linear, const vlci_product *p);
 

@@ -5,6 +5,7 @@
 #define VLCI_COMPUTE_MATRIX_H
 
 #include "compute/norm.h"
+#include "compute/rope.h"
 
 /** Rows: element (n, k) at n * K + k. Panels: at VLCI_PANEL_AT(n, k, K), zero-padded to whole panels. Blocks,
  * of 16-bit weights: at VLCI_BLOCK_AT(n, k, K), zero-padded to whole blocks. Pairs, of 16-bit weights: at
@@ -31,7 +32,8 @@ typedef struct vlci_matrix {
 /**
  * y = act(x W^T + bias), or y += ... with `accumulate`; x [m][k] and y [m][n] from these elements on (floats;
  * other forms begin at 0). With `norm`, x is RMSNorm(x), or LayerNorm(x) where the norm has a bias. Gated: W
- * is [gate | up] and y [m][n / 2] = act(gate) * up; then there is no bias, and nothing is added to.
+ * is [gate | up] and y [m][n / 2] = act(gate) * up; then there is no bias, and nothing is added to. With
+ * `append`, y is its qkv and goes on as vlci_rope_append() says, but for k and v, which y need not get.
  */
 typedef struct vlci_product {
     const vlci_matrix *w;
@@ -43,8 +45,10 @@ typedef struct vlci_product {
     vlci_form x_form, y_form;
     const vlci_norm *norm; /**< NULL: x as it is, else f32 */
     float eps;
-    cl_mem brought; /**< scratch for x, normed or in another form: vlci_operand_bytes(m, k) */
-    cl_mem wide;    /**< scratch of gated: f32 [m][n] */
+    const vlci_append *append; /**< NULL: y is all there is */
+    const vlci_matrix *next;   /**< a hint: what the product behind this one reads; NULL: unknown */
+    cl_mem brought;            /**< scratch for x, normed or in another form: vlci_operand_bytes(m, k) */
+    cl_mem wide;               /**< scratch of gated: f32 [m][n] */
 } vlci_product;
 
 /** Bytes of a matrix [n][k] in a layout. */

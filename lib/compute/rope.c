@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { OWN_ARGS = 7 };
-
 vlcache_status vlci_rope_open(vlcache_device *device, vlcache_dtype kv_dtype, vlci_rope_kernels *out) {
     char options[32];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d", (int)kv_dtype);
@@ -34,15 +32,18 @@ vlcache_status vlci_rope_turn(const vlci_rope_kernels *k, cl_mem x, size_t strid
                        VLCI_MEM(x), VLCI_MEM(phase), VLCI_U32(stride));
 }
 
+vlcache_status vlci_rope_args(const vlci_append *a, vlci_arg out[VLCI_ROPE_ARGS]) {
+    const vlci_arg own[] = {VLCI_MEM(a->phase),     VLCI_U32(a->phase_row), VLCI_MEM(a->row_sequence),
+                            VLCI_MEM(a->seq_start), VLCI_I32(a->heads),     VLCI_I32(a->kv_heads)};
+    memcpy(out, own, sizeof own);
+    return vlci_kv_args(&a->kv, out + sizeof own / sizeof *own);
+}
+
 vlcache_status vlci_rope_append(const vlci_rope_kernels *k, const vlci_append *a) {
     size_t heads = (size_t)a->heads + 2 * (size_t)a->kv_heads;
-    const vlci_arg own[OWN_ARGS] = {VLCI_MEM(a->qkv),          VLCI_MEM(a->phase),     VLCI_U32(a->phase_row),
-                                    VLCI_MEM(a->row_sequence), VLCI_MEM(a->seq_start), VLCI_I32(a->heads),
-                                    VLCI_I32(a->kv_heads)};
-    vlci_arg args[OWN_ARGS + VLCI_KV_ARGS];
-    memcpy(args, own, sizeof own);
-    vlcache_status status = vlci_kv_args(&a->kv, args + OWN_ARGS);
+    vlci_arg args[1 + VLCI_ROPE_ARGS] = {VLCI_MEM(a->qkv)};
+    vlcache_status status = vlci_rope_args(a, args + 1);
     if (status) return status;
     vlci_grid grid = vlci_grid_exact(k->append, (size_t)a->head_dim / 2, heads, (size_t)a->rows);
-    return vlci_launch(k->device, k->append, grid, args, OWN_ARGS + VLCI_KV_ARGS);
+    return vlci_launch(k->device, k->append, grid, args, 1 + VLCI_ROPE_ARGS);
 }

@@ -36,6 +36,11 @@ typedef struct vlci_append {
     vlci_kv_view kv;     /**< of the layer */
 } vlci_append;
 
+enum { VLCI_ROPE_ARGS = 6 + VLCI_KV_ARGS };
+
+/** The arguments, in the order of ROPE_PARAMS of cl/rope.clh. Errors: those of vlci_kv_args(). */
+vlcache_status vlci_rope_args(const vlci_append *a, vlci_arg out[VLCI_ROPE_ARGS]);
+
 /** Enqueues: rotates q and k, and appends k and v to the cache. Errors: VLCACHE_E_UNSUPPORTED (strides), the
  * device's. */
 vlcache_status vlci_rope_append(const vlci_rope_kernels *kernels, const vlci_append *a);

@@ -144,6 +144,7 @@ static vlcache_status open_rest(vlcache_model *model) {
     vlcache_status status =
         vlci_embed_open(model->device, model->embedding.dtype, model->embedding.layout, &k->embed);
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
+    if (!status) status = vlci_linear_open_append(&k->linear, model->dtype);
     if (!status && c->crosses) status = vlci_gate_open(model->device, &k->sums);
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }

@@ -200,19 +200,18 @@ vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_tex
                             .row_lse = t->row_lse};
 }
 
-static vlcache_status append_rows(const vlci_text *t, const vlci_text_rows *r) {
+static vlci_append appended(const vlci_text *t, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
-    vlci_append a = {.rows = r->rows,
-                     .heads = c->heads,
-                     .kv_heads = c->kv_heads,
-                     .head_dim = c->head_dim,
-                     .qkv = t->qkv,
-                     .phase = r->stream->phase,
-                     .phase_row = r->first,
-                     .row_sequence = r->row_sequence,
-                     .seq_start = r->seq_start,
-                     .kv = r->kv};
-    return vlci_rope_append(&t->model->compute.rope, &a);
+    return (vlci_append){.rows = r->rows,
+                         .heads = c->heads,
+                         .kv_heads = c->kv_heads,
+                         .head_dim = c->head_dim,
+                         .qkv = t->qkv,
+                         .phase = r->stream->phase,
+                         .phase_row = r->first,
+                         .row_sequence = r->row_sequence,
+                         .seq_start = r->seq_start,
+                         .kv = r->kv};
 }
 
 /* Each head of q and k for itself, where the model does that. */
@@ -221,6 +220,29 @@ static vlcache_status norm_heads(const vlci_text *t, const vlci_text_layer *w, c
     if (!c->head_norm) return VLCACHE_OK;
     return vlci_head_norm_run(&t->model->compute.norm, t->qkv, &w->q_norm, &w->k_norm, r->rows, c->heads,
                               c->kv_heads, c->head_dim, c->norm_eps);
+}
+
+/* q, k and v, rotated, and in the cache: one launch where the product can and no norm stands between. */
+static vlcache_status append(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+    const vlci_compute *k = &t->model->compute;
+    const vlci_text_config *c = &t->model->config.text;
+    vlci_append rows = appended(t, r);
+    vlci_product qkv = {.w = &w->qkv,
+                        .x = r->stream->x,
+                        .x_offset = (size_t)r->first * (size_t)c->hidden,
+                        .norm = &w->norm1,
+                        .eps = c->norm_eps,
+                        .brought = t->norm,
+                        .append = &rows,
+                        .next = &w->out,
+                        .y = t->qkv,
+                        .m = r->rows};
+    bool at_once = !c->head_norm && vlci_linear_takes_append(&k->linear, &qkv);
+    if (!at_once) qkv.append = NULL;
+    vlcache_status status = vlci_product_run(k, &qkv);
+    if (status || at_once) return status;
+    status = norm_heads(t, w, r);
+    return status ? status : vlci_rope_append(&k->rope, &rows);
 }
 
 /* What the rows see of rows in few bits: each sequence has its own, and as many rows as the others, or is
@@ -260,31 +282,34 @@ static vlcache_status add_normed(const vlci_text *t, const vlci_text_rows *r, co
 static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
     const vlci_text_layer *w = &t->model->text[layer];
-    size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
-    vlci_product qkv = {.w = &w->qkv,
-                        .x = r->stream->x,
-                        .x_offset = at,
-                        .norm = &w->norm1,
-                        .eps = t->model->config.text.norm_eps,
-                        .brought = t->norm,
-                        .y = t->qkv,
-                        .m = r->rows};
-    vlci_product out = {.w = &w->out, .x = t->attended, .brought = t->norm, .m = r->rows};
+    vlci_product out = {
+        .w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
     if (!has_codes(r)) vlci_product_attends(k, &k->attention, &attention, &out);
     put_into(t, r, &out);
-    vlcache_status status = vlci_product_run(k, &qkv);
-    if (!status) status = norm_heads(t, w, r);
-    if (!status) status = append_rows(t, r);
+    vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);
     if (!status) status = vlci_product_run(k, &out);
     return status ? status : add_normed(t, r, &w->post1);
 }
 
+static const vlci_matrix *head_of(const vlcache_model *model) {
+    return model->config.text.tied ? &model->embedding : &model->head;
+}
+
+/* The first matrix of a layer, or what is behind the last. */
+static const vlci_matrix *first_of(const vlci_text *t, int layer) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_text_layer *w = &t->model->text[layer];
+    if (layer == c->layers) return head_of(t->model);
+    return vlci_text_crosses(c, layer) ? &w->q : &w->qkv;
+}
+
 /* x += down(act(gate(RMS(x))) * up(RMS(x))) */
-static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const vlci_text_rows *r) {
+static vlcache_status think(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
+    const vlci_text_layer *w = &t->model->text[layer];
     size_t at = (size_t)r->first * (size_t)t->model->config.text.hidden;
     vlci_form form = vlci_product_form(k, &w->gate_up, &w->down, r->rows);
     vlci_product gate_up = {.w = &w->gate_up,
@@ -297,8 +322,14 @@ static vlcache_status think(const vlci_text *t, const vlci_text_layer *w, const 
                             .wide = t->gate_up,
                             .y = t->gated,
                             .y_form = form,
+                            .next = &w->down,
                             .m = r->rows};
-    vlci_product down = {.w = &w->down, .x = t->gated, .x_form = form, .brought = t->gate_up, .m = r->rows};
+    vlci_product down = {.w = &w->down,
+                         .x = t->gated,
+                         .x_form = form,
+                         .brought = t->gate_up,
+                         .next = first_of(t, layer + 1),
+                         .m = r->rows};
     put_into(t, r, &down);
     vlcache_status status = vlci_product_run(k, &gate_up);
     if (!status) status = vlci_product_run(k, &down);
@@ -315,19 +346,20 @@ static vlcache_status add_features(const vlci_text *t, int layer, const vlci_tex
 
 vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
     vlcache_status status = attend(t, layer, r);
-    if (!status) status = think(t, &t->model->text[layer], r);
+    if (!status) status = think(t, layer, r);
     return status ? status : add_features(t, layer, r);
 }
 
 vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int first, int n) {
     const vlci_text_config *c = &t->model->config.text;
-    vlci_product logits = {.w = c->tied ? &t->model->embedding : &t->model->head,
+    vlci_product logits = {.w = head_of(t->model),
                            .x = s->x,
                            .x_offset = (size_t)first * (size_t)c->hidden,
                            .norm = &t->model->final_norm,
                            .eps = c->norm_eps,
                            .brought = t->last,
                            .y = t->logits,
+                           .next = first_of(t, 0),
                            .m = n};
     vlcache_status status = vlci_product_run(&t->model->compute, &logits);
     if (status || !(c->logit_cap > 0)) return status;
