@@ -1,6 +1,7 @@
 /**
  * code.h (internal) - the rows of a layer -> their means, bases and energies, and then their codes: what
- * cl/code.cl does, launched. With a metric, values count as the layer's output product hears them.
+ * cl/code_basis.cl and cl/code.cl do, launched. With a metric, values count as the layer's output product
+ * hears them.
  *
  *     for each layer:   vlci_code_measure(k, &heads, &rows, &room, &measured);
  *     energies -> bits -> codes, with their matrices and phases;   vlci_code_round(k, &measured, codes);
@@ -21,14 +22,11 @@
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow,
-        *unpack;
-    const vlci_kernel *basis_local; /**< the same as basis, with columns in local memory; NULL: none */
+    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow;
     const vlci_kernel *phases, *queries, *attended;
     const vlci_kernel *heard, *behind;
     size_t group;       /**< work-items of a work-group */
     size_t basis_group; /**< of one that finds a basis */
-    size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
 
 /** Chooses the rung and builds its kernels. Errors: those of vlci_few_check(), VLCACHE_E_ARGUMENT
