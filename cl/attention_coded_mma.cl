@@ -19,19 +19,14 @@
  *
  * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
  *
- * with: few.clh coded.clh
+ * with: few.clh coded.clh coded_mma.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4
  * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
  * ptx: sm_90 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
  */
 enum {
-    LANES = VLCI_CODED_MMA_ITEMS,
-    WARPS = LANES / 32,
-    TILES = HEAD_DIM / 8,
-    STEPS = HEAD_DIM / 16,
-    TOGETHER = HEAD_DIM % 32 ? 2 : 4, /* of TILES */
-    TEXT = LANES / 2, /* text rows at a time */
+    TOGETHER = HEAD_DIM % 32 ? 2 : 4,     /* of TILES */
     POOL = HEAD_DIM * HEAD_DIM / 2 + 1024 /* words: a basis of all dimensions and a bit; blocks where it is smaller */
 };
 
@@ -46,23 +41,6 @@ typedef struct {
     int dims;
     float back; /* what undoes the power of two that all of them have been multiplied with */
 } keys_t;
-
-/* Where the words of dimension i begin in a block, and its bits; without branches, so that many are on their way at once. */
-PTX_CALL uint2 place_of(uint widths, int i) {
-    const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths), rest = max(i - eights - fours, 0);
-    const int four = max(i - eights, 0) - rest;
-    return (uint2)((uint)(4 * (i - four - rest) + 2 * four + rest), i < eights ? 8 : rest || four >= fours ? 2 : 4);
-}
-
-/* The largest of all work-items' numbers; some: WARPS floats. */
-WITH_LOCAL float largest(__local float *some, float x, int item) {
-    for (uint bits = 1; bits < 32; bits *= 2) x = fmax(x, ptx_butterfly(x, bits));
-    if (item % 32 == 0) some[item / 32] = x;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int w = 0; w < WARPS; w++) x = fmax(x, some[w]);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return x;
-}
 
 WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *mean, __global const char *basis,
                           __global const float *factor, __local float *some, int item) {
@@ -107,11 +85,6 @@ typedef struct {
     __global const uint *there;
 } block_t;
 PTX_CALL uint word_of(const block_t *b, uint i) { return b->fetched ? b->copy[i] : b->there[i]; }
-
-/* By a warp; they are on their way. */
-PTX_CALL void fetch(__local uint *to, __global const uint *from, int words, int lane) {
-    for (int i = lane; i < words; i += 32) ptx_copy4((uint)(to + i), from + i);
-}
 
 /* Codes of a dimension of rows g and g + 8 of a block. */
 PTX_CALL uint2 codes_of(const block_t *b, uint2 place, int g) {
@@ -213,141 +186,7 @@ PTX_CALL uint2 pairs_of(const block_t *b, uint2 place, int c) {
     return (uint2)(ptx_sub_f16x2(a | 0x64006400, 0x64006400), ptx_sub_f16x2(e | 0x64006400, 0x64006400));
 }
 
-/* ---- text -------------------------------------------------------------------------------------------------------- */
-
-/* Rows from .. until - 1 of text into a record for each lane of queries; room: HEADS * (LANES + TEXT) floats. */
-WITH_LOCAL void attend_text(const piece_t *p, __global const float *q, uint q_offset, uint q_stride, int first_row, float scale,
-                            __global const char *k, __global const char *v, __global const float *k_scale,
-                            __global const float *v_scale, int from, int until, __local float *room, __local float *some,
-                            int item, __global float *parts) {
-    __local float *weights = room, *others = room + HEADS * TEXT;
-    float m[HEADS], l[HEADS], acc[HEADS];
-    int side = 1;
-    while (side < HEAD_DIM) side *= 2;
-    const int d = item % side;
-    for (int h = 0; h < HEADS; h++) {
-        m[h] = -INFINITY;
-        l[h] = acc[h] = 0.0f;
-    }
-    for (int j0 = from; j0 < until; j0 += TEXT) {
-        const int j = j0 + item / 2, own = min(j, until - 1), half_row = item % 2 * HALF;
-        float s[HEADS];
-        for (int h = 0; h < HEADS; h++) s[h] = 0.0f;
-        for (int x = 0; x < HALF; x += 8) {
-            const float8 row = convert_float8(*(__global const char8 *)(k + (size_t)own * HEAD_DIM + half_row + x));
-            for (int h = 0; h < HEADS; h++)
-                s[h] += sum8(row * f32_run(query_of(p, h, q, q_offset, q_stride, first_row) + half_row + x));
-        }
-        for (int h = 0; h < HEADS; h++) {
-            s[h] = (s[h] + ptx_butterfly(s[h], 1)) * scale * k_scale[own];
-            s[h] = j < until ? CAPPED(s[h]) : -INFINITY;
-            const float top = fmax(m[h], largest(some, s[h], item)), keep = weight(m[h], top);
-            s[h] = weight(s[h], top);
-            l[h] = l[h] * keep + (item % 2 ? 0.0f : s[h]);
-            acc[h] *= keep;
-            m[h] = top;
-            weights[item / 2 * HEADS + h] = s[h];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int r = item / side; r < min((int)TEXT, until - j0) && d < HEAD_DIM; r += LANES / side) {
-            const float value = v_scale[j0 + r] * (float)v[(size_t)(j0 + r) * HEAD_DIM + d];
-            for (int h = 0; h < HEADS; h++) acc[h] += weights[r * HEADS + h] * value;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-    for (int h = 0; h < HEADS; h++) {
-        for (uint bits = 1; bits < 32; bits *= 2) l[h] += ptx_butterfly(l[h], bits);
-        if (item % 32 == 0) some[item / 32] = l[h];
-        others[h * LANES + item] = acc[h];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        float sum = 0.0f, all = 0.0f;
-        for (int w = 0; w < WARPS; w++) all += some[w];
-        for (int other = d; other < LANES; other += side) sum += others[h * LANES + other];
-        if (item < side && d < HEAD_DIM) parts[h * RECORD + d] = sum;
-        if (item == 0) {
-            parts[h * RECORD + HEAD_DIM] = m[h];
-            parts[h * RECORD + HEAD_DIM + 1] = all;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-}
-
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
-
-/* What attention_coded_merge does, of all lanes; part: HEADS * HEAD_DIM floats, weights: two a lane of each share. */
-WITH_LOCAL void merge(const piece_t *p, __global const float *parts, int shares, __local float *weights, __local float *part,
-                      __local float *whole, __global float *out, __global float *row_max, __global float *row_lse,
-                      int first_row, int heads, vlci_code_matrix v, __global const half *mean, __global const char *basis,
-                      __global const float *factor, int item) {
-    const int n = (int)get_num_groups(0), dims = VLCI_CODE_DIMS(v.widths);
-    __local float *sums = weights + n * HEADS;
-    for (int i = item; i < n * HEADS; i += LANES) {
-        const float4 stats = ptx_load_fresh(parts + (size_t)i * RECORD + HEAD_DIM);
-        weights[i] = stats.x;
-        sums[i] = stats.y;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int h = item / 32; h < HEADS; h += WARPS) { /* m, l, and what l has of the runs */
-        float m = -INFINITY, l = 0.0f, runs = 0.0f;
-        for (int s = item % 32; s < n; s += 32) m = fmax(m, weights[s * HEADS + h]);
-        for (uint bits = 1; bits < 32; bits *= 2) m = fmax(m, ptx_butterfly(m, bits));
-        for (int s = item % 32; s < n; s += 32) {
-            const float w = weight(weights[s * HEADS + h], m), own = w * sums[s * HEADS + h];
-            weights[s * HEADS + h] = w;
-            l += own;
-            runs += s < shares ? own : 0.0f;
-        }
-        for (uint bits = 1; bits < 32; bits *= 2) {
-            l += ptx_butterfly(l, bits);
-            runs += ptx_butterfly(runs, bits);
-        }
-        if (item % 32 == 0) {
-            whole[h] = m;
-            whole[HEADS + h] = l;
-            whole[2 * HEADS + h] = runs;
-        }
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int e = item * 4; e < HEADS * HEAD_DIM; e += LANES * 4) { /* 4 dimensions of one lane: what is beyond dims is nothing */
-        const int h = e / HEAD_DIM, i = e % HEAD_DIM;
-        float4 all = 0.0f;
-#pragma unroll 8
-        for (int s = 0; s < shares; s++)
-            all += weights[s * HEADS + h] * ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + i);
-        *(__local float4 *)(part + e) = all;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int d = item; d < HEAD_DIM; d += LANES) {
-        float sum[HEADS];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) sum[h] = whole[2 * HEADS + h] * vload_half(d, mean);
-#pragma unroll 16
-        for (int i = 0; i < dims; i++) {
-            const float element = factor[v.dim + i] * (float)basis[((size_t)v.dim + i) * HEAD_DIM + d];
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) sum[h] += part[h * HEAD_DIM + i] * element;
-        }
-#pragma unroll 4
-        for (int s = shares; s < n; s++)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++)
-                sum[h] += weights[s * HEADS + h] * ptx_load_fresh_one(parts + ((size_t)s * HEADS + h) * RECORD + d);
-        for (int h = 0; h < p->count; h++) {
-            const size_t row = lane_of(p, h, first_row, heads);
-            const float lse = whole[h] + log(whole[HEADS + h]), other = row_lse[row], top = fmax(lse, other);
-            const float share = weight(lse, top), pages = weight(other, top);
-            const float own = h == 0 ? sum[0] : h == 1 ? sum[HEADS > 1] : h == 2 ? sum[HEADS > 2 ? 2 : 0] : sum[HEADS - 1];
-            out[row * HEAD_DIM + d] = (share / whole[HEADS + h] * own + pages * out[row * HEAD_DIM + d]) / (share + pages);
-        }
-    }
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (item < p->count) {
-        const size_t row = lane_of(p, item, first_row, heads);
-        const float lse = whole[item] + log(whole[HEADS + item]), other = row_lse[row], top = fmax(lse, other);
-        row_lse[row] = top + log(weight(lse, top) + weight(other, top));
-        row_max[row] = fmax(row_max[row], whole[item]);
-    }
-}
 
 /* What a warp has of a share, for each lane of queries. */
 typedef struct {

@@ -295,6 +295,7 @@ typedef struct vlci_code_matrix {
 /* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
 #define VLCI_CODED_MMA_ITEMS 128
 #define VLCI_CODED_SHARES    256
+#define VLCI_CODED_CHUNK     4 /* blocks that a warp of attention_runs_mma takes at a time */
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */
