@@ -7,8 +7,9 @@
 #include <string.h>
 
 /* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance;
- * BASIS_ITEMS: the most work-items of a work-group that finds a basis, BASIS_PARTS of a column at most. */
-enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8 };
+ * BASIS_ITEMS: the most work-items of a work-group that finds a basis, BASIS_PARTS of a column at most;
+ * WRITTEN: bytes of projections that layers written at once may have. */
+enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8, WRITTEN = 64 << 20 };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -29,15 +30,17 @@ static size_t padded(const vlci_code_rows *rows) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static const char *const rungs[] = {"group", "wide", NULL};
+static const char *const rungs[] = {"mma", "group", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, "mma") == 0 && !device->caps.mma) return false;
     return strcmp(rung, "wide") == 0 || device->caps.max_group >= VLCI_CODE_ITEMS;
 }
 
 static const char *choose(const vlcache_device *device) {
     bool wide = device->caps.wide_vectors && !device->caps.short_loops; /* one work-item has them all there */
-    return wide || !rung_fits(device, "group") ? "wide" : "group";
+    if (wide || !rung_fits(device, "group")) return "wide";
+    return rung_fits(device, "mma") ? "mma" : "group";
 }
 
 const vlci_ladder vlci_code_ladder = {"code", "coding", rungs, rung_fits, choose};
@@ -48,6 +51,19 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DCODE_GROUP=%zu", (int)s->kv_dtype,
              s->head_dim, group);
     return vlci_kernel_get(device, file, name, options, out);
+}
+
+/* Projections on matrix units, or NULL. */
+static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape *s, bool wanted,
+                              vlci_code_kernels *k) {
+    char options[64];
+    k->project_mma = NULL;
+    if (!wanted || k->group == 1 || s->head_dim > VLCI_CODE_MMA_DIM_MAX) return VLCACHE_OK;
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
+    vlcache_status status = vlci_kernel_get_ptx(device, "code_mma.cl", "code_project_mma", options,
+                                                &(vlci_ptx){.target = ""}, &k->project_mma);
+    if (!status && k->project_mma->max_group < VLCI_CODE_MMA_ITEMS) k->project_mma = NULL;
+    return status;
 }
 
 /* A basis is as many steps as it has columns, one after another: more work-items make each of them shorter.
@@ -113,7 +129,7 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
         k->group = 1;
         status = get_all(device, shape, k, &fits);
     }
-    return status;
+    return status ? status : get_mma(device, shape, strcmp(rung, "mma") == 0, k);
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
@@ -163,6 +179,12 @@ static size_t taken(const vlci_code_rows *rows) {
     return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
 }
 
+int vlci_code_write_layers(const vlci_compress_shape *s, const vlci_code_rows *rows, int most) {
+    size_t each = 2 * (size_t)s->kv_heads * padded(rows) * (size_t)most * sizeof(cl_float);
+    size_t layers = each ? WRITTEN / each : (size_t)s->layers;
+    return layers < 1 ? 1 : layers < (size_t)s->layers ? (int)layers : s->layers;
+}
+
 /* How the covariances of some layers are cut: tiles of each, shares of the rows. */
 typedef struct cut {
     size_t tiles, shares, share;
@@ -199,17 +221,20 @@ static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h,
     return status;
 }
 
-static vlcache_status make_code_room(const vlci_heads *h, const vlci_code_rows *rows, int most,
-                                     vlci_code_room *room) {
-    size_t numbers = n_matrices(h) * (size_t)most * sizeof(cl_float);
-    if (most <= room->most) return VLCACHE_OK;
+/* Steps of `dims` dimensions, and with `wide` rows their projections. */
+static vlcache_status make_code_room(const vlci_heads *h, size_t dims, size_t wide, vlci_code_room *room) {
+    vlcache_status status = VLCACHE_OK;
+    if (dims > room->dims) {
+        vlci_memory_release(h->device, &room->steps);
+        room->dims = 0;
+        status = vlci_memory_create(h->device, dims * sizeof(cl_float), "coding: steps", &room->steps);
+        if (!status) room->dims = dims;
+    }
+    if (status || dims * wide <= room->values) return status;
     vlci_memory_release(h->device, &room->z);
-    vlci_memory_release(h->device, &room->steps);
-    room->most = 0;
-    vlcache_status status =
-        vlci_memory_create(h->device, numbers * padded(rows), "coding: projections", &room->z);
-    if (!status) status = vlci_memory_create(h->device, numbers, "coding: steps", &room->steps);
-    if (!status) room->most = most;
+    room->values = 0;
+    status = vlci_memory_create(h->device, dims * wide * sizeof(cl_float), "coding: projections", &room->z);
+    if (!status) room->values = dims * wide;
     return status;
 }
 
@@ -325,21 +350,25 @@ static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h
                        VLCI_U32(first_matrix(h)));
 }
 
+static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                              int most, const vlci_code_room *room, const vlci_code_measured *measured,
+                              const vlci_codes *codes) {
+    size_t wide = padded(rows), group = k->project_mma ? VLCI_CODE_MMA_ITEMS : k->group;
+    size_t at_once = k->project_mma ? group / 2 : group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED;
+    return VLCI_LAUNCH(h->device, k->project_mma ? k->project_mma : k->project,
+                       VLCI_GRID(ceil_div(wide, at_once), n_matrices(h), 1, group, 1, 1), SOURCE_OF(h, rows),
+                       VLCI_MEM(measured->mean), VLCI_I32(wide), VLCI_MEM(measured->basis),
+                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
+                       VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+}
+
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
-    size_t wide = padded(rows), n = n_matrices(h);
     vlcache_status status = write_text(k, h, rows, codes);
     if (status || !most) return status;
-    status = make_code_room(h, rows, most, room);
-    if (!status)
-        status = VLCI_LAUNCH(h->device, k->project,
-                             VLCI_GRID(ceil_div(wide, k->group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED),
-                                       n, 1, k->group, 1, 1),
-                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
-                             VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-                             VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
-                             VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+    status = make_code_room(h, n_matrices(h) * (size_t)most, padded(rows), room);
+    if (!status) status = project(k, h, rows, most, room, measured, codes);
     return status ? status : pack(k, h, rows, most, room, NULL, codes);
 }
 
@@ -347,7 +376,7 @@ vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h,
                                 int most, vlci_code_room *room, const vlci_codes *held,
                                 const vlci_codes *codes) {
     if (!most) return VLCACHE_OK;
-    vlcache_status status = make_code_room(h, rows, most, room);
+    vlcache_status status = make_code_room(h, n_matrices(h) * (size_t)most, 0, room);
     if (!status)
         status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, (size_t)most, n_matrices(h), 1),
                              VLCI_MEM(held->matrix), VLCI_MEM(held->basis), VLCI_MEM(codes->matrix),

@@ -406,10 +406,14 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
 
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layer) {
+int vlci_coding_write_layers(const vlci_coding *c) {
+    return c->held ? c->shape.layers : vlci_code_write_layers(&c->shape, &c->rows, c->most);
+}
+
+vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layers) {
     const vlci_code_kernels *k = &c->kernels->code;
-    return c->held ? vlci_code_narrow(k, layer, &c->rows, c->most, &c->room, c->held, c->codes)
-                   : vlci_code_write(k, layer, &c->rows, c->most, &c->room, &c->measured, c->codes);
+    return c->held ? vlci_code_narrow(k, layers, &c->rows, c->most, &c->room, c->held, c->codes)
+                   : vlci_code_write(k, layers, &c->rows, c->most, &c->room, &c->measured, c->codes);
 }
 
 /* Codes of as many bits for every matrix. */
