@@ -1,11 +1,12 @@
 /*
- * attention_coded_mma.cl - attention_coded.cl's work on matrix units of NVIDIA's GPUs since sm_80.
+ * attention_coded_mma.cl - attention_coded.cl's work on matrix units of NVIDIA's GPUs since sm_80, where rows are turned one by
+ * one: attention_runs_mma.cl where those of a run are turned alike.
  *
- * A warp takes a block of 16 rows at a time by itself, and makes their keys again in registers, since there a product is
- * cheap: what a query is multiplied with are whole keys, whether rows are turned one by one or with their run.
+ * A warp takes a block of 16 rows at a time by itself, and makes their keys again in registers: a query that were turned back for
+ * each row would be projected as often.
  *
- *     key[16 x HEAD_DIM]   = mean + (factor level)[16 x dims] basis[dims x HEAD_DIM]    ROWS: each turned by what its row has
- *                                                                                       beyond its run's first
+ *     key[16 x HEAD_DIM]   = mean + (factor level)[16 x dims] basis[dims x HEAD_DIM], turned by what its row has beyond its run's
+ *                            first
  *     s[row][lane]         = key . t,  t = R(-phase of the run) scale q                 in f32
  *     acc[dim][lane]      += codes[dim][row] e^(s-m)                                    level's offset comes at the end: l times
  *
@@ -17,13 +18,13 @@
  *     of a lane of a warp, g = lane / 4, c = lane % 4:      rows of keys g, g + 8       dimensions 8 i + 2 c and the next
  *                                                           dimensions of values g + 8 i    lanes of queries 2 c and the next
  *
- * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
+ * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups.
  *
  * with: few.clh coded.clh coded_mma.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4
- * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
- * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
- * ptx: sm_90 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2
+ * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
+ * ptx: sm_90 -DHEAD_DIM=128 -DHEADS=4
  */
 enum {
     TOGETHER = HEAD_DIM % 32 ? 2 : 4,     /* of TILES */
@@ -92,7 +93,7 @@ PTX_CALL uint2 codes_of(const block_t *b, uint2 place, int g) {
     return (uint2)(word_of(b, place.x + low / 32) >> low % 32 & mask, word_of(b, place.x + high / 32) >> high % 32 & mask);
 }
 
-/* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what ROWS turns them by. */
+/* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what they are turned by. */
 PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const float *within, int lane,
                              float acc[TILES][4]) {
     const int g = lane / 4, c = lane % 4;
@@ -125,7 +126,6 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
             for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], rest, b[u].x, b[u].y);
         }
     }
-#if ROWS
 #pragma unroll
     for (int n = 0; n < TILES / 2; n++)
 #pragma unroll
@@ -136,7 +136,6 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
             acc[n][e] = low * cosine - high * sine;
             acc[TILES / 2 + n][e] = high * cosine + low * sine;
         }
-#endif
 }
 
 /* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. */
@@ -219,7 +218,7 @@ WITH_LOCAL void attend_blocks(share_t *own, const keys_t *keys, uint v, const pi
             turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
         turned_by = r;
         make_keys(keys, &k_block,
-                  ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
+                  within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, lane, key);
         dot(t, key, keys->back, lane, s);
         int moves = 0;
 #pragma unroll
@@ -379,74 +378,3 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
 }
-
-#if !ROWS
-/* ---- what decode looks at ---------------------------------------------------------------------------------------- */
-
-/* As attention_coded_score. */
-__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
-attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
-                      __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
-    __local uint pool[POOL] __attribute__((aligned(16)));
-    __local float2 factors[HEAD_DIM];
-    __local uint2 places[HEAD_DIM];
-    __local float means[HEAD_DIM], turns[WARPS * HEADS * HEAD_DIM] __attribute__((aligned(16))), some[WARPS];
-    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
-    const int g = lane / 4, c = lane % 4, group = heads / kv_heads;
-    piece_t p = {(int)get_group_id(1), group, 0, group};
-    const size_t nth = MATRIX_OF(p.kv);
-    row_lse += (size_t)first_row * heads + p.kv * group;
-    score += score_at + (size_t)p.kv * tokens;
-    if (s_id >= shares) {
-        const int j = (s_id - shares) * LANES + item;
-        if (j >= texts) return;
-        float sum = 0.0f;
-        for (int h = 0; h < group; h++) {
-            __global const float *row = query_of(&p, h, q, q_offset, q_stride, first_row);
-            float8 s = 0.0f;
-            for (int d = 0; d < HEAD_DIM; d += 8)
-                s += f32_run(row + d) * convert_float8(*(__global const char8 *)(text + (nth * texts + j) * HEAD_DIM + d));
-            sum += exp(CAPPED(sum8(s) * scale * text_scale[nth * texts + j]) - row_lse[h]);
-        }
-        score[text_at[j]] += part * sum;
-        return;
-    }
-    const vlci_code_matrix k = matrix[nth];
-    const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
-    __local float *t = turns + warp * HEADS * HEAD_DIM;
-    keys_t keys = {(__local uint2 *)pool, factors, places, means};
-    take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
-    const int k_words = VLCI_CODE_WORDS(k.widths);
-    int words_here;
-    __local uint *here = room_of(pool, keys.dims, warp, &words_here);
-    for (int b = s_id * share + warp; b < until; b += WARPS) {
-        const int r = b * BLOCK / run;
-        __global const uint *there = words + k.words + (size_t)b * k_words;
-        const block_t copied = {1, here, there}, elsewhere = {0, here, there};
-        float key[TILES][4], s[HEADS][2], low = 0.0f, high = 0.0f;
-        if (k_words <= words_here) {
-            ptx_warp_sync();
-            fetch(here, there, k_words, lane);
-            PTX_COPIES_COMMIT();
-            PTX_COPIES_WAIT(0);
-            ptx_warp_sync();
-            make_keys(&keys, &copied, within, lane, key);
-        } else
-            make_keys(&keys, &elsewhere, within, lane, key);
-        for (p.lane = 0; p.lane < group; p.lane += HEADS) {
-            p.count = min(group - p.lane, (int)HEADS);
-            turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
-            dot(t, key, keys.back, lane, s);
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                const float lse = h < p.count ? row_lse[p.lane + h] : INFINITY;
-                low += exp(s[h][0] - lse);
-                high += exp(s[h][1] - lse);
-            }
-        }
-        const int row = b * BLOCK + g;
-        if (c == 0 && row < n) score[positions[row]] += part * low;
-        if (c == 1 && row + 8 < n) score[positions[row + 8]] += part * high;
-    }
-}
-#endif

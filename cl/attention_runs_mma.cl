@@ -28,7 +28,7 @@
  * Text is the work of work-groups behind those of the shares; the work-group of a piece that is done last merges them all,
  * and the rows in pages.
  *
- * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups.
+ * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
  *
  * Of n rows of a kv head with D dimensions of keys and values: n D HEAD_DIM / 2 multiply-adds for p, n D 16 for logits, n D 8
  * for values, a quarter or half of them needed; and n (bits of keys and values) / 8 bytes.
@@ -536,4 +536,62 @@ attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares,
     if (ptx_is_last((__global uint *)scratch, get_group_id(1), get_num_groups(0), &last))
         merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
+}
+
+/* ---- what decode looks at ---------------------------------------------------------------------------------------- */
+
+/* As attention_coded_score. A piece is HEADS lanes of queries, one after another: the same work-item has the same rows of all. */
+__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
+attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
+                      __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
+    __local uint pool[POOL] __attribute__((aligned(16)));
+    __local float factors[HEAD_DIM] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
+    __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
+    __local uint k_places[HEAD_DIM], v_places[HEAD_DIM];
+    __local float some[WARPS], room[QUERIES * VLCI_CODED_MMA_ITEMS] __attribute__((aligned(16)));
+    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
+    const int g = lane / 4, c = lane % 4, group = heads / kv_heads;
+    piece_t p = {(int)get_group_id(1), group, 0, group};
+    const size_t nth = MATRIX_OF(p.kv);
+    row_lse += (size_t)first_row * heads + p.kv * group;
+    score += score_at + (size_t)p.kv * tokens;
+    if (s_id >= shares) {
+        const int j = (s_id - shares) * LANES + item;
+        if (j >= texts) return;
+        float sum = 0.0f;
+        for (int h = 0; h < group; h++) {
+            __global const float *row = query_of(&p, h, q, q_offset, q_stride, first_row);
+            float8 s = 0.0f;
+            for (int d = 0; d < HEAD_DIM; d += 8)
+                s += f32_run(row + d) * convert_float8(*(__global const char8 *)(text + (nth * texts + j) * HEAD_DIM + d));
+            sum += exp(CAPPED(sum8(s) * scale * text_scale[nth * texts + j]) - row_lse[h]);
+        }
+        score[text_at[j]] += part * sum;
+        return;
+    }
+    const vlci_code_matrix k = matrix[nth];
+    const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share), words_of = VLCI_CODE_WORDS(k.widths);
+    keys_t keys = {(__local uint2 *)pool, factors, middle, queries, k_places, v_places, 0, 0.0f};
+    for (p.lane = 0; p.lane < group; p.lane += HEADS) {
+        p.count = min(group - p.lane, (int)HEADS);
+        const float lse = g % 4 < p.count ? row_lse[p.lane + g % 4] : INFINITY;
+        take_keys(&keys, k, 0, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room, some, item);
+        for (int b = s_id * share + warp * CHUNK; b < until; b += WARPS * CHUNK) {
+            const int most = (n - 1) / run, low = min((b + g / 4) * BLOCK / run, most), high = min((b + g / 4 + 2) * BLOCK / run, most);
+            const blocks_t chunk = {0, words_of, blocks - 1 - b, 0, words + k.words + (size_t)b * words_of};
+            projected_t t;
+            float s[2][4];
+            project(&t, &keys, phase + (size_t)low * HEAD_DIM, phase + (size_t)high * HEAD_DIM, lane);
+            multiply(&t, &keys, k.widths, &chunk, lane, s);
+#pragma unroll
+            for (int e = 0; e < 8; e++) {
+                float sum = exp(s[e / 4][e % 4] - lse);
+                sum += ptx_butterfly(sum, 4);
+                sum += ptx_butterfly(sum, 8);
+                const int row = (b + g / 4 + e / 4 * 2) * BLOCK + 2 * c + e % 2 + e % 4 / 2 * 8;
+                if (g % 4 == 0 && row < n) score[positions[row]] += part * sum;
+            }
+        }
+        barrier(CLK_LOCAL_MEM_FENCE); /* before keys are taken again */
+    }
 }

@@ -24,7 +24,7 @@ const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_
 /* On matrix units a run whose rows are turned alike has a file of its own. */
 static const char *file_of(const vlci_coded_kernels *k, const char *name) {
     if (!k->mma) return "attention_coded.cl";
-    return strcmp(name, "attention_runs_mma") == 0 ? "attention_runs_mma.cl" : "attention_coded_mma.cl";
+    return strcmp(name, "attention_coded_mma") == 0 ? "attention_coded_mma.cl" : "attention_runs_mma.cl";
 }
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
@@ -159,14 +159,16 @@ static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attenti
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    vlci_few_cut p = divide_mma(c, row, 1, 1).few;
+    cut_mma cut = divide_mma(c, row, 1, VLCI_CODED_CHUNK);
+    const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
         k->few.device, k->score,
-        VLCI_GRID((size_t)(p.shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-        CODED_OF(c, layer, a, row, 1), VLCI_I32(p.share * WARPS), VLCI_I32(p.shares), VLCI_MEM(a->row_lse),
-        VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),
-        VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
+        VLCI_GRID((size_t)(p->shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
+        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share * cut.unit), VLCI_I32(p->shares),
+        VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight),
+        VLCI_MEM(sight->score), VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens),
+        VLCI_I32(sight->tokens));
 }
 
 /* ---- all codes of a sequence --------------------------------------------------------------------------- */
