@@ -28,6 +28,7 @@
  */
 enum {
     TOGETHER = HEAD_DIM % 32 ? 2 : 4,     /* of TILES */
+    QUARTERS = HEAD_DIM / 4,
     POOL = HEAD_DIM * HEAD_DIM / 2 + 1024 /* words: a basis of all dimensions and a bit; blocks where it is smaller */
 };
 
@@ -43,6 +44,9 @@ typedef struct {
     float back; /* what undoes the power of two that all of them have been multiplied with */
 } keys_t;
 
+/* Where lane's pair of numbers stands among the 32 of a tile, so that writers, too, meet different banks. */
+PTX_CALL int swizzled(int tile, int lane) { return lane ^ (tile & 7) << 2; }
+
 WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *mean, __global const char *basis,
                           __global const float *factor, __local float *some, int item) {
     to->dims = VLCI_CODE_DIMS(k.widths);
@@ -57,17 +61,20 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
         to->places[item] = place_of(k.widths, min(item, to->dims - 1));
     }
     for (int d = item; d < HEAD_DIM; d += LANES) to->mean[d] = up * vload_half(d, mean);
-    __local half *halves = (__local half *)to->vectors;
-#pragma unroll 4
-    for (int e = item; e < padded * (HEAD_DIM / 4); e += LANES) {
-        const int i = e / (HEAD_DIM / 4), d = e % (HEAD_DIM / 4) * 4, c = i % 8 / 2;
-        char4 four = 0;
-        if (i < to->dims) four = *(__global const char4 *)(basis + ((size_t)k.dim + i) * HEAD_DIM + d);
-        __local half *at = halves + ((i / 16 * TILES + d / 8) * 32 + d % 8 * 4 + c) * 4 + i % 16 / 8 * 2 + i % 2;
-        vstore_half((float)four.x, 0, at);
-        vstore_half((float)four.y, 16, at);
-        vstore_half((float)four.z, 32, at);
-        vstore_half((float)four.w, 48, at);
+    __local uint *words = (__local uint *)to->vectors;
+#pragma unroll 2
+    for (int e = item; e < padded / 2 * QUARTERS; e += LANES) { /* 4 elements of two vectors: 8 pairs of these side by side */
+        const int i = e / (8 * QUARTERS) * 16 + e % 8 * 2, d = e / 8 % QUARTERS * 4;
+        __global const char *from = basis + ((size_t)k.dim + i) * HEAD_DIM + d;
+        uint one = 0x80808080u, two = one; /* bytes + 128 */
+        if (i < to->dims) one ^= *(__global const uint *)from;
+        if (i + 1 < to->dims) two ^= *(__global const uint *)(from + HEAD_DIM);
+        __local uint *at = words + (i / 16 * TILES + d / 8) * 64 + i % 16 / 8;
+#pragma unroll
+        for (int u = 0; u < 4; u++) {
+            const uint pair = (ptx_pick(one, two, 0x0400u + 0x0101u * u) & 0x00ff00ffu) | 0x64006400u;
+            at[2 * swizzled(d / 8, (d % 8 + u) * 4 + i % 8 / 2)] = ptx_sub_f16x2(pair, 0x64806480u);
+        }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 }
@@ -119,7 +126,7 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
         for (int n = 0; n < TILES; n += TOGETHER) { /* products that do not wait for one another */
             uint2 b[TOGETHER];
 #pragma unroll
-            for (int u = 0; u < TOGETHER; u++) b[u] = k->vectors[(step * TILES + n + u) * 32 + lane];
+            for (int u = 0; u < TOGETHER; u++) b[u] = k->vectors[(step * TILES + n + u) * 32 + swizzled(n + u, lane)];
 #pragma unroll
             for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], first, b[u].x, b[u].y);
 #pragma unroll
@@ -138,15 +145,18 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
         }
 }
 
-/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. */
+/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. copy: of what
+ * they are turned by, where that is fetched: known where this is compiled. */
 WITH_LOCAL void turn_back(__local float *t, const piece_t *p, __global const float *q, uint q_offset, uint q_stride,
-                          int first_row, __global const float *turn, float scale, int lane) {
+                          int first_row, __global const float *turn, __local const float *copy, float scale, int lane,
+                          int fetched) {
     ptx_warp_sync();
 #pragma unroll 8
     for (int e = lane; e < HEADS * HALF; e += 32) {
         __global const float *row = query_of(p, e / HALF, q, q_offset, q_stride, first_row);
         const int d = e % HALF;
-        const float c = turn[d] * scale, s = turn[HALF + d] * scale, low = row[d], high = row[HALF + d];
+        const float c = (fetched ? copy[d] : turn[d]) * scale, s = (fetched ? copy[HALF + d] : turn[HALF + d]) * scale;
+        const float low = row[d], high = row[HALF + d];
         t[e / HALF * HEAD_DIM + d] = low * c + high * s;
         t[e / HALF * HEAD_DIM + HALF + d] = high * c - low * s;
     }
@@ -192,33 +202,36 @@ typedef struct {
     float acc[STEPS][4], m[HEADS], l[HEADS];
 } share_t;
 
-/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. `ahead`:
- * whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
+/* A block of keys, of values, and what its run is turned by: they are on their way. */
+PTX_CALL void fetch_block(__local uint *to, __global const uint *k, int k_words, __global const uint *v, int v_words,
+                          __global const float *phase, int b, int lane) {
+    fetch(to, k + (size_t)b * k_words, k_words, lane);
+    fetch(to + k_words, v + (size_t)b * v_words, v_words, lane);
+    fetch(to + k_words + v_words, (__global const uint *)phase + (size_t)b * HEAD_DIM, HEAD_DIM, lane);
+}
+
+/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. A block is
+ * a run. `ahead`: whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
 WITH_LOCAL void attend_blocks(share_t *own, const keys_t *keys, uint v, const piece_t *p, __global const float *q, uint q_offset,
                               uint q_stride, int first_row, float scale, __global const uint *k_blocks, int k_words,
                               __global const uint *v_blocks, int v_words, __global const float *phase,
-                              __global const float *within, __global const int *pattern, int n, int run, int b, int until,
+                              __global const float *within, __global const int *pattern, int n, int b, int until,
                               __local uint *here, __local float *t, __local float *weigh, int lane, int ahead) {
-    const int g = lane / 4, c = lane % 4, both = k_words + v_words, v_dims = VLCI_CODE_DIMS(v);
-    int turned_by = -1;
+    const int g = lane / 4, c = lane % 4, all = k_words + v_words + HEAD_DIM, v_dims = VLCI_CODE_DIMS(v);
     for (int stage = 0; b < until; b += WARPS, stage ^= 1) {
-        const int r = b * BLOCK / run, next = b + WARPS;
-        const block_t k_block = {ahead, here + stage * both, k_blocks + (size_t)b * k_words};
+        const int next = b + WARPS;
+        const block_t k_block = {ahead, here + stage * all, k_blocks + (size_t)b * k_words};
         const block_t v_block = {ahead, k_block.copy + k_words, v_blocks + (size_t)b * v_words};
-        if (ahead && next < until) {
-            __local uint *to = here + (stage ^ 1) * both;
-            fetch(to, k_blocks + (size_t)next * k_words, k_words, lane);
-            fetch(to + k_words, v_blocks + (size_t)next * v_words, v_words, lane);
-        }
+        const int turned = pattern[b];
+        if (ahead && next < until)
+            fetch_block(here + (stage ^ 1) * all, k_blocks, k_words, v_blocks, v_words, phase, next, lane);
         PTX_COPIES_COMMIT();
         PTX_COPIES_WAIT(1);
         ptx_warp_sync();
         float key[TILES][4], s[HEADS][2], keep[HEADS];
-        if (r != turned_by)
-            turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
-        turned_by = r;
-        make_keys(keys, &k_block,
-                  within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, lane, key);
+        turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)b * HEAD_DIM,
+                  (__local const float *)(v_block.copy + v_words), scale, lane, ahead);
+        make_keys(keys, &k_block, within + (size_t)turned * HEAD_DIM * VLCI_CODE_RUN_MIN, lane, key);
         dot(t, key, keys->back, lane, s);
         int moves = 0;
 #pragma unroll
@@ -328,19 +341,17 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         }
         __global const uint *k_blocks = words + k.words, *v_blocks = words + v.words;
         __local uint *here = room_of(pool, VLCI_CODE_DIMS(k.widths), warp, &words_here);
-        const int both = k_words + v_words, ahead = 2 * both <= words_here, first_block = s_id * share + warp;
-        if (ahead && first_block < until) { /* one block ahead of what is computed */
-            fetch(here, k_blocks + (size_t)first_block * k_words, k_words, lane);
-            fetch(here + k_words, v_blocks + (size_t)first_block * v_words, v_words, lane);
-        }
+        const int ahead = 2 * (k_words + v_words + HEAD_DIM) <= words_here, first_block = s_id * share + warp;
+        if (ahead && first_block < until) /* one block ahead of what is computed */
+            fetch_block(here, k_blocks, k_words, v_blocks, v_words, phase, first_block, lane);
         PTX_COPIES_COMMIT();
         take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
         if (ahead)
             attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
-                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 1);
+                          v_words, phase, within, pattern, n, first_block, until, here, t, weigh, lane, 1);
         else
             attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
-                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 0);
+                          v_words, phase, within, pattern, n, first_block, until, here, t, weigh, lane, 0);
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
             mine.l[h] += ptx_butterfly(mine.l[h], 4);
