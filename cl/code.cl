@@ -8,6 +8,7 @@
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
  *     text         of a row in 8 bits: scale = max |row| / 127
  *     phases       of the runs' middle rows
+ *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
  *     attended     sum over the coded rows of score^2
  *
@@ -323,6 +324,13 @@ __kernel void code_phases(__global const float *from, __global const int *positi
     if (d < HEAD_DIM) phase[(size_t)r * HEAD_DIM + d] = from[(size_t)positions[middle] * HEAD_DIM + d];
 }
 
+/* What row `at` has beyond row `first`, of pair d; rows behind the last stand still. */
+static inline float2 beyond(__global const float *phase, int first, int at, int n, int d) {
+    if (at >= n) return (float2)(1.0f, 0.0f);
+    __global const float *a = phase + (size_t)first * HEAD_DIM, *b = phase + (size_t)at * HEAD_DIM;
+    return (float2)(b[d] * a[d] + b[HALF + d] * a[HALF + d], b[HALF + d] * a[d] - b[d] * a[HALF + d]);
+}
+
 /* The sum of what a work-group's work-items have, in their order: in work-item 0. */
 WITH_LOCAL float sum_of_all(float own, __local float *parts, int lane) {
     parts[lane] = own;
@@ -330,6 +338,22 @@ WITH_LOCAL float sum_of_all(float own, __local float *parts, int lane) {
     float all = 0.0f;
     for (int l = 0; l < CODE_GROUP && lane == 0; l++) all += parts[l];
     return all;
+}
+
+/* Work-group r: whether its run's rows have the same beyond its first as those of run `as`, up to `most`; phase [n][HEAD_DIM],
+ * first: of the runs' first rows. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_alike(__global const float *phase, int n, int as, float most, __global int *alike, __global float *first) {
+    __local float parts[CODE_GROUP];
+    const int lane = get_local_id(0), r = get_group_id(0), own = r * BLOCK, other = as * BLOCK;
+    float misses = 0.0f;
+    for (int e = lane; e < min((int)BLOCK, n - own) * HALF; e += CODE_GROUP) {
+        const float2 miss = fabs(beyond(phase, own, own + e / HALF, n, e % HALF) - beyond(phase, other, other + e / HALF, n, e % HALF));
+        misses += miss.x > most || miss.y > most ? 1.0f : 0.0f;
+    }
+    for (int d = lane; d < HEAD_DIM; d += CODE_GROUP) first[(size_t)r * HEAD_DIM + d] = phase[(size_t)own * HEAD_DIM + d];
+    const float all = sum_of_all(misses, parts, lane);
+    if (lane == 0) alike[r] = all == 0.0f;
 }
 
 /* Work-group kv: sums of entries from .. until - 1 of the list of rows (VLCI_ROW), row `row` of which is query q_row + row. */

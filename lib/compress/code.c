@@ -91,21 +91,15 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
     const struct {
         const char *file, *name;
         const vlci_kernel **kernel;
-    } all[] = {{measured, "code_mean", &k->mean},
-               {measured, "code_covariance", &k->covariance},
-               {coded, "code_project", &k->project},
-               {coded, "code_step", &k->step},
-               {coded, "code_queries", &k->queries},
-               {coded, "code_attended", &k->attended},
-               {measured, "code_covariance_sum", &k->sum},
-               {measured, "code_heard", &k->heard},
-               {measured, "code_behind", &k->behind},
-               {coded, "code_round", &k->round},
-               {coded, "code_pack", &k->pack},
-               {coded, "code_text", &k->text},
-               {coded, "code_narrow", &k->narrow},
+    } all[] = {{measured, "code_mean", &k->mean},    {measured, "code_covariance", &k->covariance},
+               {coded, "code_project", &k->project}, {coded, "code_step", &k->step},
+               {coded, "code_queries", &k->queries}, {coded, "code_attended", &k->attended},
+               {coded, "code_alike", &k->alike},     {measured, "code_covariance_sum", &k->sum},
+               {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
+               {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
+               {coded, "code_text", &k->text},       {coded, "code_narrow", &k->narrow},
                {coded, "code_phases", &k->phases}};
-    enum { GROUPED = 6 }; /* the first of them */
+    enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {

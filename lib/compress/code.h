@@ -25,7 +25,7 @@ extern const vlci_ladder vlci_code_ladder;
 typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow;
     const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
-    const vlci_kernel *phases, *queries, *attended;
+    const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     size_t group;       /**< work-items of a work-group */
     size_t basis_group; /**< of one that finds a basis */
