@@ -153,8 +153,8 @@ typedef struct {
 
 PTX_CALL lane_t lane_of_keys(uint widths, __local const uint *places, int g, int c) {
     const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths);
-    const lane_t l = {eights, eights + fours, VLCI_CODE_DIMS(widths), 8 * c + g / 4, 2 * eights + 4 * c, 3 * eights + fours + 2 * c,
-                      places};
+    const lane_t l = {eights,        eights + fours, VLCI_CODE_DIMS(widths),
+                      8 * c + g / 4, 2 * eights + 4 * c, 3 * eights + fours + 2 * c, places};
     return l;
 }
 PTX_CALL lane_t lane_of_values(uint widths, __local const uint *places, int g, int c) {
@@ -166,7 +166,10 @@ PTX_CALL lane_t lane_of_values(uint widths, __local const uint *places, int g, i
 
 /* The width that dimensions first .. first + 15 all have; 0: they have several, or are not all there. */
 PTX_CALL int width_of(const lane_t *l, int first) {
-    return first + 16 <= l->eights ? 8 : first + 16 > l->dims ? 0 : first >= l->fours ? 2 : first >= l->eights && first + 16 <= l->fours ? 4 : 0;
+    const int end = first + 16;
+    if (end <= l->eights) return 8;
+    if (first >= l->eights && end <= l->fours) return 4;
+    return first >= l->fours && end <= l->dims ? 2 : 0;
 }
 
 /* 1024 + a code, less 1024, in both halves */
@@ -194,7 +197,8 @@ PTX_CALL uint2 pair_of_keys(const blocks_t *b, const lane_t *l, int width, int f
     }
     if (width == 2) {
         const uint x = word_at(b, l->two + first), y = word_at(b, l->two + first + 1);
-        return (uint2)(CODES_OF(ptx_pick(x, y, 0x5410u) >> 2 * g, 0x00030003u), CODES_OF(ptx_pick(x, y, 0x7632u) >> 2 * g, 0x00030003u));
+        return (uint2)(CODES_OF(ptx_pick(x, y, 0x5410u) >> 2 * g, 0x00030003u),
+                       CODES_OF(ptx_pick(x, y, 0x7632u) >> 2 * g, 0x00030003u));
     }
     const uint2 x = rows_of(b, l->places[first + 2 * c], g, 8), y = rows_of(b, l->places[first + 2 * c + 1], g, 8);
     return (uint2)(CODES_OF(x.x | y.x << 16, 0x00ff00ffu), CODES_OF(x.y | y.y << 16, 0x00ff00ffu));
@@ -211,8 +215,9 @@ PTX_CALL uint2 pair_of_values(const blocks_t *b, const lane_t *l, int width, int
     if (width == 4) { /* byte c twice; of the upper one 16 times the code */
         const int at = l->four + 2 * first;
         const uint which = (uint)c * 0x1111u;
-        return (uint2)(ptx_fma_f16x2((ptx_pick(word_at(b, at), 0, which) & 0x00f0000fu) | 0x64006400u, 0x2c003c00u, 0xd400e400u),
-                       ptx_fma_f16x2((ptx_pick(word_at(b, at + 1), 0, which) & 0x00f0000fu) | 0x64006400u, 0x2c003c00u, 0xd400e400u));
+        const uint x = (ptx_pick(word_at(b, at), 0, which) & 0x00f0000fu) | 0x64006400u;
+        const uint y = (ptx_pick(word_at(b, at + 1), 0, which) & 0x00f0000fu) | 0x64006400u;
+        return (uint2)(ptx_fma_f16x2(x, 0x2c003c00u, 0xd400e400u), ptx_fma_f16x2(y, 0x2c003c00u, 0xd400e400u));
     }
     if (width == 2) { /* the same, 4 times the code */
         const uint x = word_at(b, l->two + first) >> 4 * c;
@@ -238,6 +243,9 @@ typedef struct {
     __local const float *copy[2];
     __global const float *there[2];
 } turns_t;
+PTX_CALL float2 turn_of(const turns_t *t, int r, int at) {
+    return t->fetched ? *(__local const float2 *)(t->copy[r] + at) : *(__global const float2 *)(t->there[r] + at);
+}
 
 WITH_LOCAL void project(projected_t *to, const keys_t *k, const turns_t *turns, int lane) {
     const int g = lane / 4, c = lane % 4;
@@ -254,8 +262,7 @@ WITH_LOCAL void project(projected_t *to, const keys_t *k, const turns_t *turns, 
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const int at = step * 8 + 2 * c;
-            const float2 cosine = turns->fetched ? *(__local const float2 *)(turns->copy[r] + at) : *(__global const float2 *)(turns->there[r] + at);
-            const float2 sine = turns->fetched ? *(__local const float2 *)(turns->copy[r] + HALF + at) : *(__global const float2 *)(turns->there[r] + HALF + at);
+            const float2 cosine = turn_of(turns, r, at), sine = turn_of(turns, r, HALF + at);
             const float2 x = low * cosine + high * sine, y = high * cosine - low * sine;
             const float part = ptx_fma(x.x, m.x, ptx_fma(x.y, m.y, ptx_fma(y.x, o.x, y.y * o.y)));
             ptx_split_f16(x.x, x.y, &first[r], &rest[r]);
@@ -433,7 +440,9 @@ PTX_CALL chunk_t chunk_of(const source_t *from, int b, int stage, int lane, int 
     const int most = from->blocks - 1 - b, low = run_of(from, b + lane / 16), high = run_of(from, b + lane / 16 + 2);
     const chunk_t c = {{fetched, from->k_words, most, copy, from->k + (size_t)b * from->k_words},
                        {fetched, from->v_words, most, copy + CHUNK * from->k_words, from->v + (size_t)b * from->v_words},
-                       {fetched, {phases, phases + 2 * PITCH}, {from->phase + (size_t)low * HEAD_DIM, from->phase + (size_t)high * HEAD_DIM}}};
+                       {fetched,
+                        {phases, phases + 2 * PITCH},
+                        {from->phase + (size_t)low * HEAD_DIM, from->phase + (size_t)high * HEAD_DIM}}};
     return c;
 }
 
@@ -446,8 +455,8 @@ WITH_LOCAL void step_on(const source_t *from, int next, int until, int stage, in
 }
 
 #if !SCORES
-/* The chunks b, b + WARPS CHUNK, ... below `until`; `fetched`: whether there is room for two, the first of which is on its way; known
- * where this is compiled. */
+/* The chunks b, b + WARPS CHUNK, ... below `until`; `fetched`: whether there is room for two, the first of which is on its way;
+ * known where this is compiled. */
 WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *from, int b, int until, int lane, int fetched) {
     int was = -1;
     projected_t p;
@@ -532,7 +541,8 @@ attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares,
     } else {
         const vlci_code_matrix k = matrix[nth];
         const int padded = (VLCI_CODE_DIMS(k.widths) + 15) / 16 * 16 * (HEAD_DIM / 2), blocks = (n + BLOCK - 1) / BLOCK;
-        const int each = (POOL - padded) / WARPS / 4 * 4, first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
+        const int each = (POOL - padded) / WARPS / 4 * 4;
+        const int first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
         const source_t from = {words + k.words, words + v.words, pool + padded + warp * each, k.widths, v.widths,
                                VLCI_CODE_WORDS(k.widths), VLCI_CODE_WORDS(v.widths), blocks, n, run, phase};
         const int fetched = 2 * words_of_chunk(&from) <= each;
@@ -616,9 +626,10 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     }
     const vlci_code_matrix k = matrix[nth];
     const int padded = (VLCI_CODE_DIMS(k.widths) + 15) / 16 * 16 * (HEAD_DIM / 2), blocks = (n + BLOCK - 1) / BLOCK;
-    const int each = (POOL - padded) / WARPS / 4 * 4, first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
-    const source_t from = {words + k.words, words, pool + padded + warp * each, k.widths, 0, VLCI_CODE_WORDS(k.widths), 0, blocks, n,
-                           run, phase};
+    const int each = (POOL - padded) / WARPS / 4 * 4;
+    const int first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
+    const source_t from = {words + k.words, words, pool + padded + warp * each, k.widths, 0, VLCI_CODE_WORDS(k.widths), 0,
+                           blocks,          n,     run,                         phase};
     keys_t keys = {(__local uint2 *)pool, factors, middle, queries, k_places, v_places, 0, 0.0f};
     for (p.lane = 0; p.lane < group; p.lane += HEADS) {
         p.count = min(group - p.lane, (int)HEADS);
@@ -626,7 +637,8 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
         const int fetched = 2 * words_of_chunk(&from) <= each;
         if (fetched && first < until) fetch_chunk(&from, first, 0, lane);
         PTX_COPIES_COMMIT();
-        take_keys(&keys, k, 0, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room, some, item);
+        take_keys(&keys, k, 0, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room, some,
+                  item);
         if (fetched)
             score_chunks(&keys, &from, first, until, lane, lse, part, positions, score, 1);
         else
