@@ -160,7 +160,7 @@ typedef struct {
 static inline values_t find_values(__global const float *z, int padded, int most, __global const vlci_code_matrix *held,
                                    __global const uint *held_words, __global const float *held_factor, int m, int i,
                                    uint first) {
-    values_t v = {z, 0, 0, 0, 0.0f};
+    values_t v = {0, 0, 0, 0, 0.0f};
     if (held) {
         const vlci_code_matrix from = held[first + m];
         v.bits = bits_of(from.widths, i);
