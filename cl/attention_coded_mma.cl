@@ -1,11 +1,12 @@
 /*
- * attention_coded_mma.cl - attention_coded.cl's work on matrix units of NVIDIA's GPUs since sm_80.
+ * attention_coded_mma.cl - attention_coded.cl's work on matrix units of NVIDIA's GPUs since sm_80, where rows are turned one by
+ * one: attention_runs_mma.cl where those of a run are turned alike.
  *
- * A warp takes a block of 16 rows at a time by itself, and makes their keys again in registers, since there a product is
- * cheap: what a query is multiplied with are whole keys, whether rows are turned one by one or with their run.
+ * A warp takes a block of 16 rows at a time by itself, and makes their keys again in registers: a query that were turned back for
+ * each row would be projected as often.
  *
- *     key[16 x HEAD_DIM]   = mean + (factor level)[16 x dims] basis[dims x HEAD_DIM]    ROWS: each turned by what its row has
- *                                                                                       beyond its run's first
+ *     key[16 x HEAD_DIM]   = mean + (factor level)[16 x dims] basis[dims x HEAD_DIM], turned by what its row has beyond its run's
+ *                            first
  *     s[row][lane]         = key . t,  t = R(-phase of the run) scale q                 in f32
  *     acc[dim][lane]      += codes[dim][row] e^(s-m)                                    level's offset comes at the end: l times
  *
@@ -17,21 +18,17 @@
  *     of a lane of a warp, g = lane / 4, c = lane % 4:      rows of keys g, g + 8       dimensions 8 i + 2 c and the next
  *                                                           dimensions of values g + 8 i    lanes of queries 2 c and the next
  *
- * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
+ * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups.
  *
- * with: few.clh coded.clh
+ * with: few.clh coded.clh coded_mma.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4
- * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
- * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
- * ptx: sm_90 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2
+ * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
+ * ptx: sm_90 -DHEAD_DIM=128 -DHEADS=4
  */
 enum {
-    LANES = VLCI_CODED_MMA_ITEMS,
-    WARPS = LANES / 32,
-    TILES = HEAD_DIM / 8,
-    STEPS = HEAD_DIM / 16,
-    TOGETHER = HEAD_DIM % 32 ? 2 : 4, /* of TILES */
-    TEXT = LANES / 2, /* text rows at a time */
+    TOGETHER = HEAD_DIM % 32 ? 2 : 4,     /* of TILES */
+    QUARTERS = HEAD_DIM / 4,
     POOL = HEAD_DIM * HEAD_DIM / 2 + 1024 /* words: a basis of all dimensions and a bit; blocks where it is smaller */
 };
 
@@ -47,22 +44,8 @@ typedef struct {
     float back; /* what undoes the power of two that all of them have been multiplied with */
 } keys_t;
 
-/* Where the words of dimension i begin in a block, and its bits; without branches, so that many are on their way at once. */
-PTX_CALL uint2 place_of(uint widths, int i) {
-    const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths), rest = max(i - eights - fours, 0);
-    const int four = max(i - eights, 0) - rest;
-    return (uint2)((uint)(4 * (i - four - rest) + 2 * four + rest), i < eights ? 8 : rest || four >= fours ? 2 : 4);
-}
-
-/* The largest of all work-items' numbers; some: WARPS floats. */
-WITH_LOCAL float largest(__local float *some, float x, int item) {
-    for (uint bits = 1; bits < 32; bits *= 2) x = fmax(x, ptx_butterfly(x, bits));
-    if (item % 32 == 0) some[item / 32] = x;
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int w = 0; w < WARPS; w++) x = fmax(x, some[w]);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    return x;
-}
+/* Where lane's pair of numbers stands among the 32 of a tile, so that writers, too, meet different banks. */
+PTX_CALL int swizzled(int tile, int lane) { return lane ^ (tile & 7) << 2; }
 
 WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *mean, __global const char *basis,
                           __global const float *factor, __local float *some, int item) {
@@ -78,17 +61,20 @@ WITH_LOCAL void take_keys(keys_t *to, vlci_code_matrix k, __global const half *m
         to->places[item] = place_of(k.widths, min(item, to->dims - 1));
     }
     for (int d = item; d < HEAD_DIM; d += LANES) to->mean[d] = up * vload_half(d, mean);
-    __local half *halves = (__local half *)to->vectors;
-#pragma unroll 4
-    for (int e = item; e < padded * (HEAD_DIM / 4); e += LANES) {
-        const int i = e / (HEAD_DIM / 4), d = e % (HEAD_DIM / 4) * 4, c = i % 8 / 2;
-        char4 four = 0;
-        if (i < to->dims) four = *(__global const char4 *)(basis + ((size_t)k.dim + i) * HEAD_DIM + d);
-        __local half *at = halves + ((i / 16 * TILES + d / 8) * 32 + d % 8 * 4 + c) * 4 + i % 16 / 8 * 2 + i % 2;
-        vstore_half((float)four.x, 0, at);
-        vstore_half((float)four.y, 16, at);
-        vstore_half((float)four.z, 32, at);
-        vstore_half((float)four.w, 48, at);
+    __local uint *words = (__local uint *)to->vectors;
+#pragma unroll 2
+    for (int e = item; e < padded / 2 * QUARTERS; e += LANES) { /* 4 elements of two vectors: 8 pairs of these side by side */
+        const int i = e / (8 * QUARTERS) * 16 + e % 8 * 2, d = e / 8 % QUARTERS * 4;
+        __global const char *from = basis + ((size_t)k.dim + i) * HEAD_DIM + d;
+        uint one = 0x80808080u, two = one; /* bytes + 128 */
+        if (i < to->dims) one ^= *(__global const uint *)from;
+        if (i + 1 < to->dims) two ^= *(__global const uint *)(from + HEAD_DIM);
+        __local uint *at = words + (i / 16 * TILES + d / 8) * 64 + i % 16 / 8;
+#pragma unroll
+        for (int u = 0; u < 4; u++) {
+            const uint pair = (ptx_pick(one, two, 0x0400u + 0x0101u * u) & 0x00ff00ffu) | 0x64006400u;
+            at[2 * swizzled(d / 8, (d % 8 + u) * 4 + i % 8 / 2)] = ptx_sub_f16x2(pair, 0x64806480u);
+        }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 }
@@ -108,18 +94,13 @@ typedef struct {
 } block_t;
 PTX_CALL uint word_of(const block_t *b, uint i) { return b->fetched ? b->copy[i] : b->there[i]; }
 
-/* By a warp; they are on their way. */
-PTX_CALL void fetch(__local uint *to, __global const uint *from, int words, int lane) {
-    for (int i = lane; i < words; i += 32) ptx_copy4((uint)(to + i), from + i);
-}
-
 /* Codes of a dimension of rows g and g + 8 of a block. */
 PTX_CALL uint2 codes_of(const block_t *b, uint2 place, int g) {
     const uint low = (uint)g * place.y, high = low + 8 * place.y, mask = (1u << place.y) - 1;
     return (uint2)(word_of(b, place.x + low / 32) >> low % 32 & mask, word_of(b, place.x + high / 32) >> high % 32 & mask);
 }
 
-/* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what ROWS turns them by. */
+/* The keys of a block, rows g in [0] and [1], g + 8 in [2] and [3]; `within`: what they are turned by. */
 PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const float *within, int lane,
                              float acc[TILES][4]) {
     const int g = lane / 4, c = lane % 4;
@@ -145,14 +126,13 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
         for (int n = 0; n < TILES; n += TOGETHER) { /* products that do not wait for one another */
             uint2 b[TOGETHER];
 #pragma unroll
-            for (int u = 0; u < TOGETHER; u++) b[u] = k->vectors[(step * TILES + n + u) * 32 + lane];
+            for (int u = 0; u < TOGETHER; u++) b[u] = k->vectors[(step * TILES + n + u) * 32 + swizzled(n + u, lane)];
 #pragma unroll
             for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], first, b[u].x, b[u].y);
 #pragma unroll
             for (int u = 0; u < TOGETHER; u++) PTX_MMA_F16(acc[n + u], rest, b[u].x, b[u].y);
         }
     }
-#if ROWS
 #pragma unroll
     for (int n = 0; n < TILES / 2; n++)
 #pragma unroll
@@ -163,18 +143,20 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
             acc[n][e] = low * cosine - high * sine;
             acc[TILES / 2 + n][e] = high * cosine + low * sine;
         }
-#endif
 }
 
-/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. */
+/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. copy: of what
+ * they are turned by, where that is fetched: known where this is compiled. */
 WITH_LOCAL void turn_back(__local float *t, const piece_t *p, __global const float *q, uint q_offset, uint q_stride,
-                          int first_row, __global const float *turn, float scale, int lane) {
+                          int first_row, __global const float *turn, __local const float *copy, float scale, int lane,
+                          int fetched) {
     ptx_warp_sync();
 #pragma unroll 8
     for (int e = lane; e < HEADS * HALF; e += 32) {
         __global const float *row = query_of(p, e / HALF, q, q_offset, q_stride, first_row);
         const int d = e % HALF;
-        const float c = turn[d] * scale, s = turn[HALF + d] * scale, low = row[d], high = row[HALF + d];
+        const float c = (fetched ? copy[d] : turn[d]) * scale, s = (fetched ? copy[HALF + d] : turn[HALF + d]) * scale;
+        const float low = row[d], high = row[HALF + d];
         t[e / HALF * HEAD_DIM + d] = low * c + high * s;
         t[e / HALF * HEAD_DIM + HALF + d] = high * c - low * s;
     }
@@ -213,174 +195,43 @@ PTX_CALL uint2 pairs_of(const block_t *b, uint2 place, int c) {
     return (uint2)(ptx_sub_f16x2(a | 0x64006400, 0x64006400), ptx_sub_f16x2(e | 0x64006400, 0x64006400));
 }
 
-/* ---- text -------------------------------------------------------------------------------------------------------- */
-
-/* Rows from .. until - 1 of text into a record for each lane of queries; room: HEADS * (LANES + TEXT) floats. */
-WITH_LOCAL void attend_text(const piece_t *p, __global const float *q, uint q_offset, uint q_stride, int first_row, float scale,
-                            __global const char *k, __global const char *v, __global const float *k_scale,
-                            __global const float *v_scale, int from, int until, __local float *room, __local float *some,
-                            int item, __global float *parts) {
-    __local float *weights = room, *others = room + HEADS * TEXT;
-    float m[HEADS], l[HEADS], acc[HEADS];
-    int side = 1;
-    while (side < HEAD_DIM) side *= 2;
-    const int d = item % side;
-    for (int h = 0; h < HEADS; h++) {
-        m[h] = -INFINITY;
-        l[h] = acc[h] = 0.0f;
-    }
-    for (int j0 = from; j0 < until; j0 += TEXT) {
-        const int j = j0 + item / 2, own = min(j, until - 1), half_row = item % 2 * HALF;
-        float s[HEADS];
-        for (int h = 0; h < HEADS; h++) s[h] = 0.0f;
-        for (int x = 0; x < HALF; x += 8) {
-            const float8 row = convert_float8(*(__global const char8 *)(k + (size_t)own * HEAD_DIM + half_row + x));
-            for (int h = 0; h < HEADS; h++)
-                s[h] += sum8(row * f32_run(query_of(p, h, q, q_offset, q_stride, first_row) + half_row + x));
-        }
-        for (int h = 0; h < HEADS; h++) {
-            s[h] = (s[h] + ptx_butterfly(s[h], 1)) * scale * k_scale[own];
-            s[h] = j < until ? CAPPED(s[h]) : -INFINITY;
-            const float top = fmax(m[h], largest(some, s[h], item)), keep = weight(m[h], top);
-            s[h] = weight(s[h], top);
-            l[h] = l[h] * keep + (item % 2 ? 0.0f : s[h]);
-            acc[h] *= keep;
-            m[h] = top;
-            weights[item / 2 * HEADS + h] = s[h];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int r = item / side; r < min((int)TEXT, until - j0) && d < HEAD_DIM; r += LANES / side) {
-            const float value = v_scale[j0 + r] * (float)v[(size_t)(j0 + r) * HEAD_DIM + d];
-            for (int h = 0; h < HEADS; h++) acc[h] += weights[r * HEADS + h] * value;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-    for (int h = 0; h < HEADS; h++) {
-        for (uint bits = 1; bits < 32; bits *= 2) l[h] += ptx_butterfly(l[h], bits);
-        if (item % 32 == 0) some[item / 32] = l[h];
-        others[h * LANES + item] = acc[h];
-        barrier(CLK_LOCAL_MEM_FENCE);
-        float sum = 0.0f, all = 0.0f;
-        for (int w = 0; w < WARPS; w++) all += some[w];
-        for (int other = d; other < LANES; other += side) sum += others[h * LANES + other];
-        if (item < side && d < HEAD_DIM) parts[h * RECORD + d] = sum;
-        if (item == 0) {
-            parts[h * RECORD + HEAD_DIM] = m[h];
-            parts[h * RECORD + HEAD_DIM + 1] = all;
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-}
-
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
-
-/* What attention_coded_merge does, of all lanes; part: HEADS * HEAD_DIM floats, weights: two a lane of each share. */
-WITH_LOCAL void merge(const piece_t *p, __global const float *parts, int shares, __local float *weights, __local float *part,
-                      __local float *whole, __global float *out, __global float *row_max, __global float *row_lse,
-                      int first_row, int heads, vlci_code_matrix v, __global const half *mean, __global const char *basis,
-                      __global const float *factor, int item) {
-    const int n = (int)get_num_groups(0), dims = VLCI_CODE_DIMS(v.widths);
-    __local float *sums = weights + n * HEADS;
-    for (int i = item; i < n * HEADS; i += LANES) {
-        const float4 stats = ptx_load_fresh(parts + (size_t)i * RECORD + HEAD_DIM);
-        weights[i] = stats.x;
-        sums[i] = stats.y;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int h = item / 32; h < HEADS; h += WARPS) { /* m, l, and what l has of the runs */
-        float m = -INFINITY, l = 0.0f, runs = 0.0f;
-        for (int s = item % 32; s < n; s += 32) m = fmax(m, weights[s * HEADS + h]);
-        for (uint bits = 1; bits < 32; bits *= 2) m = fmax(m, ptx_butterfly(m, bits));
-        for (int s = item % 32; s < n; s += 32) {
-            const float w = weight(weights[s * HEADS + h], m), own = w * sums[s * HEADS + h];
-            weights[s * HEADS + h] = w;
-            l += own;
-            runs += s < shares ? own : 0.0f;
-        }
-        for (uint bits = 1; bits < 32; bits *= 2) {
-            l += ptx_butterfly(l, bits);
-            runs += ptx_butterfly(runs, bits);
-        }
-        if (item % 32 == 0) {
-            whole[h] = m;
-            whole[HEADS + h] = l;
-            whole[2 * HEADS + h] = runs;
-        }
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int e = item * 4; e < HEADS * HEAD_DIM; e += LANES * 4) { /* 4 dimensions of one lane: what is beyond dims is nothing */
-        const int h = e / HEAD_DIM, i = e % HEAD_DIM;
-        float4 all = 0.0f;
-#pragma unroll 8
-        for (int s = 0; s < shares; s++)
-            all += weights[s * HEADS + h] * ptx_load_fresh(parts + ((size_t)s * HEADS + h) * RECORD + i);
-        *(__local float4 *)(part + e) = all;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int d = item; d < HEAD_DIM; d += LANES) {
-        float sum[HEADS];
-#pragma unroll
-        for (int h = 0; h < HEADS; h++) sum[h] = whole[2 * HEADS + h] * vload_half(d, mean);
-#pragma unroll 16
-        for (int i = 0; i < dims; i++) {
-            const float element = factor[v.dim + i] * (float)basis[((size_t)v.dim + i) * HEAD_DIM + d];
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) sum[h] += part[h * HEAD_DIM + i] * element;
-        }
-#pragma unroll 4
-        for (int s = shares; s < n; s++)
-#pragma unroll
-            for (int h = 0; h < HEADS; h++)
-                sum[h] += weights[s * HEADS + h] * ptx_load_fresh_one(parts + ((size_t)s * HEADS + h) * RECORD + d);
-        for (int h = 0; h < p->count; h++) {
-            const size_t row = lane_of(p, h, first_row, heads);
-            const float lse = whole[h] + log(whole[HEADS + h]), other = row_lse[row], top = fmax(lse, other);
-            const float share = weight(lse, top), pages = weight(other, top);
-            const float own = h == 0 ? sum[0] : h == 1 ? sum[HEADS > 1] : h == 2 ? sum[HEADS > 2 ? 2 : 0] : sum[HEADS - 1];
-            out[row * HEAD_DIM + d] = (share / whole[HEADS + h] * own + pages * out[row * HEAD_DIM + d]) / (share + pages);
-        }
-    }
-    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
-    if (item < p->count) {
-        const size_t row = lane_of(p, item, first_row, heads);
-        const float lse = whole[item] + log(whole[HEADS + item]), other = row_lse[row], top = fmax(lse, other);
-        row_lse[row] = top + log(weight(lse, top) + weight(other, top));
-        row_max[row] = fmax(row_max[row], whole[item]);
-    }
-}
 
 /* What a warp has of a share, for each lane of queries. */
 typedef struct {
     float acc[STEPS][4], m[HEADS], l[HEADS];
 } share_t;
 
-/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. `ahead`:
- * whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
+/* A block of keys, of values, and what its run is turned by: they are on their way. */
+PTX_CALL void fetch_block(__local uint *to, __global const uint *k, int k_words, __global const uint *v, int v_words,
+                          __global const float *phase, int b, int lane) {
+    fetch(to, k + (size_t)b * k_words, k_words, lane);
+    fetch(to + k_words, v + (size_t)b * v_words, v_words, lane);
+    fetch(to + k_words + v_words, (__global const uint *)phase + (size_t)b * HEAD_DIM, HEAD_DIM, lane);
+}
+
+/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. A block is
+ * a run. `ahead`: whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
 WITH_LOCAL void attend_blocks(share_t *own, const keys_t *keys, uint v, const piece_t *p, __global const float *q, uint q_offset,
                               uint q_stride, int first_row, float scale, __global const uint *k_blocks, int k_words,
                               __global const uint *v_blocks, int v_words, __global const float *phase,
-                              __global const float *within, __global const int *pattern, int n, int run, int b, int until,
+                              __global const float *within, __global const int *pattern, int n, int b, int until,
                               __local uint *here, __local float *t, __local float *weigh, int lane, int ahead) {
-    const int g = lane / 4, c = lane % 4, both = k_words + v_words, v_dims = VLCI_CODE_DIMS(v);
-    int turned_by = -1;
+    const int g = lane / 4, c = lane % 4, all = k_words + v_words + HEAD_DIM, v_dims = VLCI_CODE_DIMS(v);
     for (int stage = 0; b < until; b += WARPS, stage ^= 1) {
-        const int r = b * BLOCK / run, next = b + WARPS;
-        const block_t k_block = {ahead, here + stage * both, k_blocks + (size_t)b * k_words};
+        const int next = b + WARPS;
+        const block_t k_block = {ahead, here + stage * all, k_blocks + (size_t)b * k_words};
         const block_t v_block = {ahead, k_block.copy + k_words, v_blocks + (size_t)b * v_words};
-        if (ahead && next < until) {
-            __local uint *to = here + (stage ^ 1) * both;
-            fetch(to, k_blocks + (size_t)next * k_words, k_words, lane);
-            fetch(to + k_words, v_blocks + (size_t)next * v_words, v_words, lane);
-        }
+        const int turned = pattern[b];
+        if (ahead && next < until)
+            fetch_block(here + (stage ^ 1) * all, k_blocks, k_words, v_blocks, v_words, phase, next, lane);
         PTX_COPIES_COMMIT();
         PTX_COPIES_WAIT(1);
         ptx_warp_sync();
         float key[TILES][4], s[HEADS][2], keep[HEADS];
-        if (r != turned_by)
-            turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
-        turned_by = r;
-        make_keys(keys, &k_block,
-                  ROWS ? within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : within, lane, key);
+        turn_back(t, p, q, q_offset, q_stride, first_row, phase + (size_t)b * HEAD_DIM,
+                  (__local const float *)(v_block.copy + v_words), scale, lane, ahead);
+        make_keys(keys, &k_block, within + (size_t)turned * HEAD_DIM * VLCI_CODE_RUN_MIN, lane, key);
         dot(t, key, keys->back, lane, s);
         int moves = 0;
 #pragma unroll
@@ -490,19 +341,17 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         }
         __global const uint *k_blocks = words + k.words, *v_blocks = words + v.words;
         __local uint *here = room_of(pool, VLCI_CODE_DIMS(k.widths), warp, &words_here);
-        const int both = k_words + v_words, ahead = 2 * both <= words_here, first_block = s_id * share + warp;
-        if (ahead && first_block < until) { /* one block ahead of what is computed */
-            fetch(here, k_blocks + (size_t)first_block * k_words, k_words, lane);
-            fetch(here + k_words, v_blocks + (size_t)first_block * v_words, v_words, lane);
-        }
+        const int ahead = 2 * (k_words + v_words + HEAD_DIM) <= words_here, first_block = s_id * share + warp;
+        if (ahead && first_block < until) /* one block ahead of what is computed */
+            fetch_block(here, k_blocks, k_words, v_blocks, v_words, phase, first_block, lane);
         PTX_COPIES_COMMIT();
         take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
         if (ahead)
             attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
-                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 1);
+                          v_words, phase, within, pattern, n, first_block, until, here, t, weigh, lane, 1);
         else
             attend_blocks(&mine, &keys, v.widths, &p, q, q_offset, q_stride, first_row, scale, k_blocks, k_words, v_blocks,
-                          v_words, phase, within, pattern, n, run, first_block, until, here, t, weigh, lane, 0);
+                          v_words, phase, within, pattern, n, first_block, until, here, t, weigh, lane, 0);
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
             mine.l[h] += ptx_butterfly(mine.l[h], 4);
@@ -540,74 +389,3 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
 }
-
-#if !ROWS
-/* ---- what decode looks at ---------------------------------------------------------------------------------------- */
-
-/* As attention_coded_score. */
-__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
-attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
-                      __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
-    __local uint pool[POOL] __attribute__((aligned(16)));
-    __local float2 factors[HEAD_DIM];
-    __local uint2 places[HEAD_DIM];
-    __local float means[HEAD_DIM], turns[WARPS * HEADS * HEAD_DIM] __attribute__((aligned(16))), some[WARPS];
-    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
-    const int g = lane / 4, c = lane % 4, group = heads / kv_heads;
-    piece_t p = {(int)get_group_id(1), group, 0, group};
-    const size_t nth = MATRIX_OF(p.kv);
-    row_lse += (size_t)first_row * heads + p.kv * group;
-    score += score_at + (size_t)p.kv * tokens;
-    if (s_id >= shares) {
-        const int j = (s_id - shares) * LANES + item;
-        if (j >= texts) return;
-        float sum = 0.0f;
-        for (int h = 0; h < group; h++) {
-            __global const float *row = query_of(&p, h, q, q_offset, q_stride, first_row);
-            float8 s = 0.0f;
-            for (int d = 0; d < HEAD_DIM; d += 8)
-                s += f32_run(row + d) * convert_float8(*(__global const char8 *)(text + (nth * texts + j) * HEAD_DIM + d));
-            sum += exp(CAPPED(sum8(s) * scale * text_scale[nth * texts + j]) - row_lse[h]);
-        }
-        score[text_at[j]] += part * sum;
-        return;
-    }
-    const vlci_code_matrix k = matrix[nth];
-    const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share);
-    __local float *t = turns + warp * HEADS * HEAD_DIM;
-    keys_t keys = {(__local uint2 *)pool, factors, places, means};
-    take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, some, item);
-    const int k_words = VLCI_CODE_WORDS(k.widths);
-    int words_here;
-    __local uint *here = room_of(pool, keys.dims, warp, &words_here);
-    for (int b = s_id * share + warp; b < until; b += WARPS) {
-        const int r = b * BLOCK / run;
-        __global const uint *there = words + k.words + (size_t)b * k_words;
-        const block_t copied = {1, here, there}, elsewhere = {0, here, there};
-        float key[TILES][4], s[HEADS][2], low = 0.0f, high = 0.0f;
-        if (k_words <= words_here) {
-            ptx_warp_sync();
-            fetch(here, there, k_words, lane);
-            PTX_COPIES_COMMIT();
-            PTX_COPIES_WAIT(0);
-            ptx_warp_sync();
-            make_keys(&keys, &copied, within, lane, key);
-        } else
-            make_keys(&keys, &elsewhere, within, lane, key);
-        for (p.lane = 0; p.lane < group; p.lane += HEADS) {
-            p.count = min(group - p.lane, (int)HEADS);
-            turn_back(t, &p, q, q_offset, q_stride, first_row, phase + (size_t)r * HEAD_DIM, scale, lane);
-            dot(t, key, keys.back, lane, s);
-#pragma unroll
-            for (int h = 0; h < HEADS; h++) {
-                const float lse = h < p.count ? row_lse[p.lane + h] : INFINITY;
-                low += exp(s[h][0] - lse);
-                high += exp(s[h][1] - lse);
-            }
-        }
-        const int row = b * BLOCK + g;
-        if (c == 0 && row < n) score[positions[row]] += part * low;
-        if (c == 1 && row + 8 < n) score[positions[row + 8]] += part * high;
-    }
-}
-#endif

@@ -268,6 +268,8 @@ typedef struct vlci_blend {
 #define VLCI_CODE_STEPS     9    /* fractions of a dimension's largest value that are tried as its range */
 #define VLCI_CODE_ITEMS     128  /* of a work-group of code.cl, where it has several */
 #define VLCI_CODE_PROJECTED 64   /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_MMA_ITEMS 256  /* of a work-group of code_mma.cl, which has half as many rows */
+#define VLCI_CODE_MMA_DIM_MAX 128 /* of a head: registers of code_mma.cl */
 #define VLCI_CODE_SAMPLE    2048 /* rows that means and covariances are of, where there are more */
 #define VLCI_CODE_TILE      64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
@@ -295,6 +297,7 @@ typedef struct vlci_code_matrix {
 /* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
 #define VLCI_CODED_MMA_ITEMS 128
 #define VLCI_CODED_SHARES    256
+#define VLCI_CODED_CHUNK     4 /* blocks that a warp of attention_runs_mma takes at a time */
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */

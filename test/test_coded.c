@@ -267,20 +267,26 @@ START_TEST(phases_of_runs) {
             phase[16 * j + 8 + d] = (float)sin(angle(_i, j, d));
         }
     cl_mem memory = suite_upload(phase, sizeof phase);
+    const vlci_compress_shape shape = {
+        .layers = 1, .heads = 1, .kv_heads = 1, .head_dim = 16, .kv_dtype = F32};
+    vlci_code_kernels kernels;
     vlci_phases p;
-    ck_ok(vlci_phases_find(suite_device(), memory, PHASES, 16, &p));
+    float firsts[6 * 16];
+    ck_ok(vlci_code_open(suite_device(), &shape, &kernels));
+    ck_ok(vlci_phases_find(suite_device(), &kernels, memory, PHASES, 16, &p));
+    suite_download(p.first, firsts, sizeof firsts);
     ck_assert_int_eq(p.runs, 6);
     ck_assert_int_eq(p.n, patterns[_i]);
     for (int j = 0; j < PHASES; j++)
         for (int d = 0; d < 8; d++) {
-            const float *first = p.first + 16 * (j / 16),
+            const float *first = firsts + 16 * (j / 16),
                         *within = p.within + 256 * p.pattern[j / 16] + j % 16;
             double c = (double)within[16 * d], s = (double)within[16 * (8 + d)];
             double cosine = first[d] * c - first[8 + d] * s, sine = first[8 + d] * c + first[d] * s;
             ck_assert_double_eq_tol(cosine, cos(angle(_i, j, d)), 2e-3);
             ck_assert_double_eq_tol(sine, sin(angle(_i, j, d)), 2e-3);
         }
-    vlci_phases_release(&p);
+    vlci_phases_release(suite_device(), &p);
     suite_release(memory);
 }
 END_TEST

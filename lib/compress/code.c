@@ -7,8 +7,9 @@
 #include <string.h>
 
 /* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance;
- * BASIS_ITEMS: the most work-items of a work-group that finds a basis. */
-enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024 };
+ * BASIS_ITEMS: the most work-items of a work-group that finds a basis, BASIS_PARTS of a column at most;
+ * WRITTEN: bytes of projections that layers written at once may have. */
+enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8, WRITTEN = 64 << 20 };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -29,82 +30,83 @@ static size_t padded(const vlci_code_rows *rows) {
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
-static const char *const rungs[] = {"group", "wide", NULL};
+static const char *const rungs[] = {"mma", "group", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, "mma") == 0 && !device->caps.mma) return false;
     return strcmp(rung, "wide") == 0 || device->caps.max_group >= VLCI_CODE_ITEMS;
 }
 
 static const char *choose(const vlcache_device *device) {
     bool wide = device->caps.wide_vectors && !device->caps.short_loops; /* one work-item has them all there */
-    return wide || !rung_fits(device, "group") ? "wide" : "group";
+    if (wide || !rung_fits(device, "group")) return "wide";
+    return rung_fits(device, "mma") ? "mma" : "group";
 }
 
 const vlci_ladder vlci_code_ladder = {"code", "coding", rungs, rung_fits, choose};
 
-/* `local`: columns of a basis in local memory. */
-static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, size_t group, bool local,
-                          const char *name, const vlci_kernel **out) {
+static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, size_t group,
+                          const char *file, const char *name, const vlci_kernel **out) {
     char options[96];
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DCODE_GROUP=%zu -DCODE_LOCAL=%d",
-             (int)s->kv_dtype, s->head_dim, group, local);
-    return vlci_kernel_get(device, "code.cl", name, options, out);
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DCODE_GROUP=%zu", (int)s->kv_dtype,
+             s->head_dim, group);
+    return vlci_kernel_get(device, file, name, options, out);
+}
+
+/* Projections on matrix units, or NULL. */
+static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape *s, bool wanted,
+                              vlci_code_kernels *k) {
+    char options[64];
+    k->project_mma = NULL;
+    if (!wanted || k->group == 1 || s->head_dim > VLCI_CODE_MMA_DIM_MAX) return VLCACHE_OK;
+    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
+    vlcache_status status = vlci_kernel_get_ptx(device, "code_mma.cl", "code_project_mma", options,
+                                                &(vlci_ptx){.target = ""}, &k->project_mma);
+    if (!status && k->project_mma->max_group < VLCI_CODE_MMA_ITEMS) k->project_mma = NULL;
+    return status;
 }
 
 /* A basis is as many steps as it has columns, one after another: more work-items make each of them shorter.
- */
-static vlcache_status get_basis(vlcache_device *device, const vlci_compress_shape *s, bool local,
-                                size_t group, size_t *taken, const vlci_kernel **out) {
-    vlcache_status status = get(device, s, group, local, "code_basis", out);
-    while (!status && group > VLCI_CODE_ITEMS && (*out)->max_group < group) {
-        group /= 2;
-        status = get(device, s, group, local, "code_basis", out);
+ * There are as many as a column has numbers, or several times that. */
+static vlcache_status get_basis(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k,
+                                bool *fits) {
+    size_t least = (size_t)s->head_dim, most = device->caps.max_group, group = k->group;
+    vlcache_status status = VLCACHE_OK;
+    if (group > 1) {
+        if (most > BASIS_ITEMS) most = BASIS_ITEMS;
+        while (group < least || (2 * group <= most && 2 * group <= least * BASIS_PARTS)) group *= 2;
     }
-    *taken = group;
-    return status;
+    for (;; group /= 2) {
+        status = get(device, s, group, "code_basis.cl", "code_basis", &k->basis);
+        k->basis_group = group;
+        *fits = !status && k->basis->max_group >= group;
+        if (status || *fits || group / 2 < least) return status;
+    }
 }
 
 /* All kernels with work-groups of so many work-items. `*fits`: whether they take them. */
 static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k,
                               bool *fits) {
+    static const char *const measured = "code_basis.cl", *const coded = "code.cl";
     const struct {
-        const char *name;
+        const char *file, *name;
         const vlci_kernel **kernel;
-    } all[] = {{"code_mean", &k->mean},          {"code_covariance", &k->covariance},
-               {"code_project", &k->project},    {"code_step", &k->step},
-               {"code_queries", &k->queries},    {"code_attended", &k->attended},
-               {"code_covariance_sum", &k->sum}, {"code_round", &k->round},
-               {"code_pack", &k->pack},          {"code_text", &k->text},
-               {"code_narrow", &k->narrow},      {"code_unpack", &k->unpack},
-               {"code_phases", &k->phases},      {"code_heard", &k->heard},
-               {"code_behind", &k->behind}};
-    enum { GROUPED = 6 }; /* the first of them */
+    } all[] = {{measured, "code_mean", &k->mean},    {measured, "code_covariance", &k->covariance},
+               {coded, "code_project", &k->project}, {coded, "code_step", &k->step},
+               {coded, "code_queries", &k->queries}, {coded, "code_attended", &k->attended},
+               {coded, "code_alike", &k->alike},     {measured, "code_covariance_sum", &k->sum},
+               {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
+               {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
+               {coded, "code_text", &k->text},       {coded, "code_narrow", &k->narrow},
+               {coded, "code_phases", &k->phases}};
+    enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
-        status = get(device, s, k->group, false, all[i].name, all[i].kernel);
+        status = get(device, s, k->group, all[i].file, all[i].name, all[i].kernel);
         if (!status && i < GROUPED && (*all[i].kernel)->max_group < k->group) *fits = false;
     }
-    if (status || !*fits) return status;
-    size_t group = k->group, useful = (size_t)(s->head_dim * s->head_dim / 8); /* eights of each column */
-    while (group > 1 && group < BASIS_ITEMS && 2 * group <= device->caps.max_group && 2 * group <= useful)
-        group *= 2;
-    status = get_basis(device, s, false, group, &k->basis_group, &k->basis);
-    if (!status && k->basis->max_group < k->basis_group) *fits = false;
-    return status;
-}
-
-/* The other kernel of a basis, of as many work-items; what local memory its own arrays leave. */
-static vlcache_status get_local(vlcache_device *device, const vlci_compress_shape *s, vlci_code_kernels *k) {
-    size_t dim = (size_t)s->head_dim, own = 2 * dim + (dim > k->basis_group ? dim : k->basis_group), group;
-    k->basis_local = NULL;
-    k->local_bytes = 0;
-    if (k->group == 1 || device->caps.local_bytes <= own * sizeof(cl_float)) return VLCACHE_OK;
-    vlcache_status status = get_basis(device, s, true, k->basis_group, &group, &k->basis_local);
-    if (status) return status;
-    k->local_bytes = device->caps.local_bytes - own * sizeof(cl_float);
-    if (group < k->basis_group) k->basis_local = NULL;
-    return VLCACHE_OK;
+    return status || !*fits ? status : get_basis(device, s, k, fits);
 }
 
 /* A kernel may take smaller work-groups than its device: "group" gives way to "wide" then. */
@@ -121,7 +123,7 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
         k->group = 1;
         status = get_all(device, shape, k, &fits);
     }
-    return status ? status : get_local(device, shape, k);
+    return status ? status : get_mma(device, shape, strcmp(rung, "mma") == 0, k);
 }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
@@ -171,6 +173,12 @@ static size_t taken(const vlci_code_rows *rows) {
     return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
 }
 
+int vlci_code_write_layers(const vlci_compress_shape *s, const vlci_code_rows *rows, int most) {
+    size_t each = 2 * (size_t)s->kv_heads * padded(rows) * (size_t)most * sizeof(cl_float);
+    size_t layers = each ? WRITTEN / each : (size_t)s->layers;
+    return layers < 1 ? 1 : layers < (size_t)s->layers ? (int)layers : s->layers;
+}
+
 /* How the covariances of some layers are cut: tiles of each, shares of the rows. */
 typedef struct cut {
     size_t tiles, shares, share;
@@ -186,12 +194,6 @@ static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const
     return c;
 }
 
-/* The kernel of bases of so many columns. */
-static const vlci_kernel *basis_of(const vlci_code_kernels *k, const vlci_heads *h, int columns) {
-    size_t bytes = (size_t)columns * (size_t)h->shape.head_dim * sizeof(cl_float);
-    return k->basis_local && bytes <= k->local_bytes ? k->basis_local : k->basis;
-}
-
 static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h, size_t shares, int columns,
                                 vlci_code_room *room) {
     size_t n = n_matrices(h), dim = (size_t)h->shape.head_dim, floats = n * dim * sizeof(cl_float);
@@ -205,25 +207,28 @@ static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h,
         vlci_memory_create(h->device, floats * dim * shares, "coding: parts of covariances", &room->parts);
     if (!status)
         status = vlci_memory_create(h->device, floats * dim, "coding: covariances", &room->covariance);
-    if (!status)
+    if (!status && k->group == 1)
         status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: iteration", &room->next);
-    if (!status && basis_of(k, h, columns) == k->basis)
+    if (!status)
         status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: columns", &room->q);
     if (!status) room->matrices = n;
     return status;
 }
 
-static vlcache_status make_code_room(const vlci_heads *h, const vlci_code_rows *rows, int most,
-                                     vlci_code_room *room) {
-    size_t numbers = n_matrices(h) * (size_t)most * sizeof(cl_float);
-    if (most <= room->most) return VLCACHE_OK;
+/* Steps of `dims` dimensions, and with `wide` rows their projections. */
+static vlcache_status make_code_room(const vlci_heads *h, size_t dims, size_t wide, vlci_code_room *room) {
+    vlcache_status status = VLCACHE_OK;
+    if (dims > room->dims) {
+        vlci_memory_release(h->device, &room->steps);
+        room->dims = 0;
+        status = vlci_memory_create(h->device, dims * sizeof(cl_float), "coding: steps", &room->steps);
+        if (!status) room->dims = dims;
+    }
+    if (status || dims * wide <= room->values) return status;
     vlci_memory_release(h->device, &room->z);
-    vlci_memory_release(h->device, &room->steps);
-    room->most = 0;
-    vlcache_status status =
-        vlci_memory_create(h->device, numbers * padded(rows), "coding: projections", &room->z);
-    if (!status) status = vlci_memory_create(h->device, numbers, "coding: steps", &room->steps);
-    if (!status) room->most = most;
+    room->values = 0;
+    status = vlci_memory_create(h->device, dims * wide * sizeof(cl_float), "coding: projections", &room->z);
+    if (!status) room->values = dims * wide;
     return status;
 }
 
@@ -284,13 +289,11 @@ static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *
 
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                                  const vlci_code_measured *measured) {
-    const vlci_kernel *basis = basis_of(k, h, measured->columns);
-    size_t bytes = (size_t)measured->columns * (size_t)h->shape.head_dim * sizeof(cl_float);
-    const vlci_arg q = basis == k->basis ? VLCI_MEM(room->q) : VLCI_LOCAL(bytes);
-    return VLCI_LAUNCH(h->device, basis, VLCI_GRID(n_matrices(h), 1, 1, k->basis_group, 1, 1),
-                       VLCI_MEM(room->covariance), q, VLCI_MEM(room->next), VLCI_I32(measured->columns),
-                       VLCI_MEM(measured->basis), VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
-                       VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
+    return VLCI_LAUNCH(h->device, k->basis, VLCI_GRID(n_matrices(h), 1, 1, k->basis_group, 1, 1),
+                       VLCI_MEM(room->covariance), VLCI_MEM(room->q), VLCI_MEM(room->next),
+                       VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy), VLCI_MEM(measured->total),
+                       VLCI_U32(first_matrix(h)));
 }
 
 vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -314,20 +317,23 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
                        VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
 }
 
-/* held: the codes that z was made of, or NULL. */
+/* VALUES_PARAMS of cl/code.cl; held: the codes that take the place of z, or NULL. */
+#define VALUES_OF(room, wide, most, held)                                                                    \
+    VLCI_MEM((room)->z), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM((held) ? (held)->matrix : NULL),           \
+        VLCI_MEM((held) ? (held)->words : NULL), VLCI_MEM((held) ? (held)->factor : NULL)
+
 static vlcache_status pack(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                            int most, const vlci_code_room *room, const vlci_codes *held,
                            const vlci_codes *codes) {
     size_t wide = padded(rows), n = n_matrices(h), dims = (size_t)most;
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->step, VLCI_GRID(dims, n, 1, k->group, 1, 1), VLCI_MEM(room->z),
-                    VLCI_I32(rows->n), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
-                    VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->factor),
-                    VLCI_MEM(held ? held->matrix : NULL), VLCI_MEM(held ? held->factor : NULL));
+        VLCI_LAUNCH(h->device, k->step, VLCI_GRID(dims, n, 1, k->group, 1, 1),
+                    VALUES_OF(room, wide, most, held), VLCI_I32(rows->n), VLCI_MEM(codes->matrix),
+                    VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->factor));
     if (status) return status;
     return VLCI_LAUNCH(h->device, k->pack, vlci_grid_over(k->pack, wide / VLCI_CODE_ROWS, dims, n),
-                       VLCI_MEM(room->z), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
-                       VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->words));
+                       VALUES_OF(room, wide, most, held), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
+                       VLCI_MEM(room->steps), VLCI_MEM(codes->words));
 }
 
 static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -338,38 +344,36 @@ static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h
                        VLCI_U32(first_matrix(h)));
 }
 
+static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                              int most, const vlci_code_room *room, const vlci_code_measured *measured,
+                              const vlci_codes *codes) {
+    size_t wide = padded(rows), group = k->project_mma ? VLCI_CODE_MMA_ITEMS : k->group;
+    size_t at_once = k->project_mma ? group / 2 : group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED;
+    return VLCI_LAUNCH(h->device, k->project_mma ? k->project_mma : k->project,
+                       VLCI_GRID(ceil_div(wide, at_once), n_matrices(h), 1, group, 1, 1), SOURCE_OF(h, rows),
+                       VLCI_MEM(measured->mean), VLCI_I32(wide), VLCI_MEM(measured->basis),
+                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
+                       VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+}
+
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
-    size_t wide = padded(rows), n = n_matrices(h);
     vlcache_status status = write_text(k, h, rows, codes);
     if (status || !most) return status;
-    status = make_code_room(h, rows, most, room);
-    if (!status)
-        status = VLCI_LAUNCH(h->device, k->project,
-                             VLCI_GRID(ceil_div(wide, k->group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED),
-                                       n, 1, k->group, 1, 1),
-                             SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
-                             VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-                             VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
-                             VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+    status = make_code_room(h, n_matrices(h) * (size_t)most, padded(rows), room);
+    if (!status) status = project(k, h, rows, most, room, measured, codes);
     return status ? status : pack(k, h, rows, most, room, NULL, codes);
 }
 
 vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                 int most, vlci_code_room *room, const vlci_codes *held,
                                 const vlci_codes *codes) {
-    size_t wide = padded(rows), n = n_matrices(h), dims = (size_t)most;
     if (!most) return VLCACHE_OK;
-    vlcache_status status = make_code_room(h, rows, most, room);
+    vlcache_status status = make_code_room(h, n_matrices(h) * (size_t)most, 0, room);
     if (!status)
-        status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, dims, n, 1),
+        status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, (size_t)most, n_matrices(h), 1),
                              VLCI_MEM(held->matrix), VLCI_MEM(held->basis), VLCI_MEM(codes->matrix),
                              VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
-    if (!status)
-        status = VLCI_LAUNCH(h->device, k->unpack, vlci_grid_over(k->unpack, wide / VLCI_CODE_ROWS, dims, n),
-                             VLCI_MEM(held->matrix), VLCI_MEM(held->words), VLCI_MEM(held->factor),
-                             VLCI_I32(rows->n), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM(codes->matrix),
-                             VLCI_U32(first_matrix(h)), VLCI_MEM(room->z));
     return status ? status : pack(k, h, rows, most, room, held, codes);
 }

@@ -1,6 +1,7 @@
 /**
  * code.h (internal) - the rows of a layer -> their means, bases and energies, and then their codes: what
- * cl/code.cl does, launched. With a metric, values count as the layer's output product hears them.
+ * cl/code_basis.cl and cl/code.cl do, launched. With a metric, values count as the layer's output product
+ * hears them.
  *
  *     for each layer:   vlci_code_measure(k, &heads, &rows, &room, &measured);
  *     energies -> bits -> codes, with their matrices and phases;   vlci_code_round(k, &measured, codes);
@@ -15,20 +16,19 @@
 /**
  * The ladder; VLCACHE_VARIANT=code:RUNG forces a rung:
  *
+ *     mma     group, and rows projected on matrix units: NVIDIA since sm_80, head_dim up to 128, group else
  *     group   a work-group for a tile of a covariance, a basis, a block of rows: GPUs
  *     wide    a work-item for each: processors with wide vectors, and anything else
  */
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow,
-        *unpack;
-    const vlci_kernel *basis_local; /**< the same as basis, with columns in local memory; NULL: none */
-    const vlci_kernel *phases, *queries, *attended;
+    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow;
+    const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
+    const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     size_t group;       /**< work-items of a work-group */
     size_t basis_group; /**< of one that finds a basis */
-    size_t local_bytes; /**< that the columns of basis_local may have */
 } vlci_code_kernels;
 
 /** Chooses the rung and builds its kernels. Errors: those of vlci_few_check(), VLCACHE_E_ARGUMENT
@@ -49,7 +49,8 @@ typedef struct vlci_code_rows {
 typedef struct vlci_code_room {
     cl_mem parts, covariance, next, q, z, steps;
     size_t matrices; /**< that there is room to measure for */
-    int most;        /**< dimensions of a matrix that z and steps have room for, of one layer */
+    size_t dims;     /**< of all of them together that steps has room for */
+    size_t values;   /**< that z has room for */
 } vlci_code_room;
 
 /** What is measured, of all layers. */
@@ -81,14 +82,17 @@ vlcache_status vlci_code_measure(const vlci_code_kernels *k, const vlci_heads *h
 vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
                                const vlci_code_measured *measured, const vlci_codes *codes);
 
-/** Enqueues the steps and codes of the heads of one layer, of whose matrices none has more than `most`
+/** Layers that are best written at once: as many as scratch of some size has room for. */
+int vlci_code_write_layers(const vlci_compress_shape *shape, const vlci_code_rows *rows, int most);
+
+/** Enqueues the steps and codes of the heads of some layers, of whose matrices none has more than `most`
  * dimensions. Errors: as vlci_code_measure(). */
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes);
 
-/** Enqueues the codes of one layer once more, in fewer bits than `held` has, for the first of its dimensions
- * of each matrix: no more than `most`. Errors: as vlci_code_measure(). */
+/** Enqueues the codes of some layers once more, in fewer bits than `held` has, for the first of its
+ * dimensions of each matrix: no more than `most`. Errors: as vlci_code_measure(). */
 vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                 int most, vlci_code_room *room, const vlci_codes *held,
                                 const vlci_codes *codes);

@@ -145,7 +145,7 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_memory_release(c->device, &c->rows.text_at);
     vlci_memory_release(c->device, &c->rows.phase);
     vlci_memory_release(c->device, &c->queries);
-    vlci_phases_release(&c->phases);
+    vlci_phases_release(c->device, &c->phases);
     vlci_codes_release(&c->codes);
     vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
@@ -383,7 +383,8 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
     vlcache_status status = energy && bits ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
     if (!status) status = read_numbers(c, seen, &read);
     if (!status && c->rows.run == 1 && !c->phases.n)
-        status = vlci_phases_find(c->device, c->rows.phase, c->rows.n, c->shape.head_dim, &c->phases);
+        status = vlci_phases_find(c->device, &c->kernels->code, c->rows.phase, c->rows.n, c->shape.head_dim,
+                                  &c->phases);
     if (!status) status = check_finite(c, &read);
     if (!status) {
         weigh(c, &read, energy);
@@ -406,10 +407,14 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
 
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layer) {
+int vlci_coding_write_layers(const vlci_coding *c) {
+    return c->held ? c->shape.layers : vlci_code_write_layers(&c->shape, &c->rows, c->most);
+}
+
+vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layers) {
     const vlci_code_kernels *k = &c->kernels->code;
-    return c->held ? vlci_code_narrow(k, layer, &c->rows, c->most, &c->room, c->held, c->codes)
-                   : vlci_code_write(k, layer, &c->rows, c->most, &c->room, &c->measured, c->codes);
+    return c->held ? vlci_code_narrow(k, layers, &c->rows, c->most, &c->room, c->held, c->codes)
+                   : vlci_code_write(k, layers, &c->rows, c->most, &c->room, &c->measured, c->codes);
 }
 
 /* Codes of as many bits for every matrix. */

@@ -77,8 +77,11 @@ vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layers
  * told. Errors: VLCACHE_E_UNSUPPORTED (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen, vlcache_compress_layer *layer);
 
-/** Enqueues the codes of a layer, from its rows or from those that are held. Errors: the device's. */
-vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layer);
+/** Layers that are best coded at once, when bits are shared out. */
+int vlci_coding_write_layers(const vlci_coding *coding);
+
+/** Enqueues the codes of some layers, from their rows or from those that are held. Errors: the device's. */
+vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layers);
 
 /**
  * Layer by layer: enqueues statistics of a layer, and codes of it in more bits than it will have, so that its

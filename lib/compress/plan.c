@@ -482,16 +482,15 @@ static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
 /* What is held of all layers, once bits are shared out. */
 static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
     vlcache_status status = vlci_coding_share(p->coding, p->seen, p->layer);
-    for (int l = 0; l < shape_of(p)->layers && !status; l++) {
-        vlci_heads h = heads_of(p, kv, l, 1);
-        status = vlci_coding_write(p->coding, &h);
-    }
+    vlci_heads h = heads_of(p, kv, 0, shape_of(p)->layers);
+    if (!status) status = vlci_coding_write(p->coding, &h);
     return status ? status : hand_over(p, kv);
 }
 
 /* Layers of these that shrink together. */
 static int turn_of(const vlci_compress *p, const vlci_heads *h) {
-    if (p->coding || p->kv_layers) return 1;
+    if (p->kv_layers || (p->coding && p->coding->held)) return 1;
+    if (p->coding) return vlci_coding_write_layers(p->coding);
     return p->recipe.centroids > 0.0 ? vlci_summary_layers(h, &p->kernels->summary) : h->layers;
 }
 

@@ -21,19 +21,26 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_fits, choose};
 
+/* On matrix units a run whose rows are turned alike has a file of its own. */
+static const char *file_of(const vlci_coded_kernels *k, const char *name) {
+    if (!k->mma) return "attention_coded.cl";
+    return strcmp(name, "attention_coded_mma") == 0 ? "attention_coded_mma.cl" : "attention_runs_mma.cl";
+}
+
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
     int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
                      k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
     if (k->mma)
-        return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, options,
-                                   &(vlci_ptx){.target = ""}, out);
+        return vlci_kernel_get_ptx(k->few.device, file_of(k, name), name, options, &(vlci_ptx){.target = ""},
+                                   out);
     snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
-    return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
+    return vlci_kernel_get(k->few.device, file_of(k, name), name, options, out);
 }
 
-static const char *attend_name(const vlci_coded_kernels *k) {
-    return k->mma ? "attention_coded_mma" : k->few.wide ? "attention_coded_wide" : "attention_coded";
+static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
+    if (k->mma) return rows ? "attention_coded_mma" : "attention_runs_mma";
+    return k->few.wide ? "attention_coded_wide" : "attention_coded";
 }
 
 /* A kernel may take smaller work-groups than its device: "group" gives way to "wide" then. */
@@ -42,10 +49,10 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
     vlcache_status status = vlci_few_open(device, &vlci_coded_ladder, shape, &out->few);
     if (status) return status;
     out->mma = strcmp(out->few.rung, "mma") == 0 && shape->head_dim <= VLCI_CODED_MMA_ITEMS;
-    status = get(out, attend_name(out), false, &out->attend);
+    status = get(out, attend_name(out, false), false, &out->attend);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
-        status = get(out, attend_name(out), false, &out->attend);
+        status = get(out, attend_name(out, false), false, &out->attend);
     }
     if (!status) status = get(out, "attention_coded_score", false, &out->score);
     if (status || out->mma) return status;
@@ -58,7 +65,7 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 }
 
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
-    vlcache_status status = get(k, attend_name(k), true, &k->attend_rows);
+    vlcache_status status = get(k, attend_name(k, true), true, &k->attend_rows);
     if (!status && !k->mma && !k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
         status = vlci_fail(VLCACHE_E_UNSUPPORTED,
                            "compress: storage: coded rows that are turned one by one: "
@@ -107,46 +114,61 @@ static vlcache_status run_plain(const vlci_codes *c, int layer, const vlci_atten
 
 /* ---- on matrix units ----------------------------------------------------------------------------------- */
 
-/* A warp has a block at a time: shares are as many blocks as there are warps, or several times that, and half
- * of those that a piece may have. Text has no more of them. */
-enum { WARPS = VLCI_CODED_MMA_ITEMS / 32, UNIT = WARPS * VLCI_CODE_ROWS, TEXT = VLCI_CODED_MMA_ITEMS / 2 };
+/* A warp has a block at a time, or a chunk of some where runs are turned alike; a unit is one for each warp.
+ * GROUPS: work-groups that a compute unit has room for: all of them should be there at once, text, which has
+ * a quarter of them at most, as well. */
+enum { WARPS = VLCI_CODED_MMA_ITEMS / 32, TEXT = VLCI_CODED_MMA_ITEMS / 2, GROUPS = 2 };
 enum { SHARES = VLCI_CODED_SHARES / 2 };
 
-static vlci_few_cut divide_mma(const vlci_codes *c, int first, int rows) {
-    int units = vlci_codes_runs(c->rows, UNIT);
-    vlci_few_cut p = vlci_few_divide(&c->read->few, first, rows, units, 0);
-    if (p.shares > SHARES) {
-        p.share = vlci_codes_runs(units, SHARES);
-        p.shares = vlci_codes_runs(units, p.share);
-    }
-    return p;
+typedef struct cut_mma {
+    vlci_few_cut few; /* few.share: units */
+    int unit;         /* blocks */
+    int text_share, text_shares;
+} cut_mma;
+
+static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int chunk) {
+    int texts = vlci_codes_runs(c->texts, TEXT), unit = WARPS * chunk;
+    int units = vlci_codes_runs(c->rows, unit * VLCI_CODE_ROWS);
+    cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, units, 0), .unit = unit};
+    int fit = (int)(c->read->few.device->caps.info.compute_units * GROUPS / cut.few.pieces);
+    int beside = texts < fit / 4 ? texts : fit / 4, shares = fit - beside;
+    if (beside < 1) beside = 1;
+    if (shares < 1) shares = 1;
+    if (shares > SHARES) shares = SHARES;
+    cut.few.share = vlci_codes_runs(units, shares);
+    cut.few.shares = vlci_codes_runs(units, cut.few.share);
+    cut.text_share = vlci_codes_runs(texts, beside) * TEXT;
+    cut.text_shares = c->texts ? vlci_codes_runs(c->texts, cut.text_share) : 0;
+    return cut;
 }
 
 static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
                               int *n) {
     const vlci_coded_kernels *k = c->read;
-    vlci_few_cut p = divide_mma(c, first, rows);
-    int text_share = vlci_codes_runs(vlci_codes_runs(c->texts, TEXT), p.shares) * TEXT;
-    int text_shares = c->texts ? vlci_codes_runs(c->texts, text_share) : 0;
-    *n = p.rows;
+    cut_mma cut = divide_mma(c, first, rows, c->patterns ? 1 : VLCI_CODED_CHUNK);
+    const vlci_few_cut *p = &cut.few;
+    *n = p->rows;
     return VLCI_LAUNCH(k->few.device, c->patterns ? k->attend_rows : k->attend,
-                       VLCI_GRID((size_t)(p.shares + text_shares), p.pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-                       CODED_OF(c, layer, a, p.first, p.rows), VLCI_MEM(a->scratch),
-                       VLCI_I32(p.share * WARPS), VLCI_I32(p.shares), VLCI_I32(text_share), VLCI_MEM(a->out),
-                       VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
+                       VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
+                                 1),
+                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch),
+                       VLCI_I32(p->share * cut.unit), VLCI_I32(p->shares), VLCI_I32(cut.text_share),
+                       VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    vlci_few_cut p = divide_mma(c, row, 1);
+    cut_mma cut = divide_mma(c, row, 1, VLCI_CODED_CHUNK);
+    const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
         k->few.device, k->score,
-        VLCI_GRID((size_t)(p.shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-        CODED_OF(c, layer, a, row, 1), VLCI_I32(p.share * WARPS), VLCI_I32(p.shares), VLCI_MEM(a->row_lse),
-        VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),
-        VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
+        VLCI_GRID((size_t)(p->shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
+        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share * cut.unit), VLCI_I32(p->shares),
+        VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight),
+        VLCI_MEM(sight->score), VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens),
+        VLCI_I32(sight->tokens));
 }
 
 /* ---- all codes of a sequence --------------------------------------------------------------------------- */
