@@ -145,8 +145,8 @@ PTX_CALL void make_keys(const keys_t *k, const block_t *block, __global const fl
         }
 }
 
-/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. copy: of what
- * they are turned by, where that is fetched: known where this is compiled. */
+/* t of HEADS queries, of a warp: [HEADS][HEAD_DIM]; from the first of them on, the last again where there are fewer. copy: of
+ * what they are turned by, where that is fetched: known where this is compiled. */
 WITH_LOCAL void turn_back(__local float *t, const piece_t *p, __global const float *q, uint q_offset, uint q_stride,
                           int first_row, __global const float *turn, __local const float *copy, float scale, int lane,
                           int fetched) {
@@ -210,8 +210,9 @@ PTX_CALL void fetch_block(__local uint *to, __global const uint *k, int k_words,
     fetch(to + k_words + v_words, (__global const uint *)phase + (size_t)b * HEAD_DIM, HEAD_DIM, lane);
 }
 
-/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. A block is
- * a run. `ahead`: whether `here` has room for two blocks of both, the first of which is on its way; known where this is compiled. */
+/* The blocks b, b + WARPS, ... below `until`, of keys and of values, in words and where they begin; v: widths of values. A block
+ * is a run. `ahead`: whether `here` has room for two blocks of both, the first of which is on its way; known where this is
+ * compiled. */
 WITH_LOCAL void attend_blocks(share_t *own, const keys_t *keys, uint v, const piece_t *p, __global const float *q, uint q_offset,
                               uint q_stride, int first_row, float scale, __global const uint *k_blocks, int k_words,
                               __global const uint *v_blocks, int v_words, __global const float *phase,

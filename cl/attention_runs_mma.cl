@@ -35,15 +35,20 @@
  *
  * with: few.clh coded.clh coded_mma.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4
- * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DSCORES=1
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
  */
+#ifndef SCORES
+#define SCORES 0 /* which kernel it is: attention_coded_score, or attention_runs_mma */
+#endif
+#ifndef POOL_BYTES
+#define POOL_BYTES VLCI_RUNS_POOL_LEAST(HEAD_DIM) /* that smem comes to have */
+#endif
 enum {
     CHUNK = VLCI_CODED_CHUNK,
     QUERIES = 4,
-    PITCH = HEAD_DIM + 8, /* of queries: their rows begin at different banks */
-    BASIS = HEAD_DIM * HEAD_DIM / 2,
-    POOL = BASIS + 512 /* words: a basis of all dimensions and a bit; codes where it is smaller */
+    PITCH = HEAD_DIM + 8, /* of queries and phases: their rows begin at different banks */
+    POOL = POOL_BYTES / 4 /* words: a basis, then codes and phases as far as there is room */
 };
 
 /* ---- a head's keys ---------------------------------------------------------------------------------------------- */
@@ -148,8 +153,8 @@ typedef struct {
 
 PTX_CALL lane_t lane_of_keys(uint widths, __local const uint *places, int g, int c) {
     const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths);
-    const lane_t l = {eights, eights + fours, VLCI_CODE_DIMS(widths), 8 * c + g / 4, 2 * eights + 4 * c, 3 * eights + fours + 2 * c,
-                      places};
+    const lane_t l = {eights,        eights + fours, VLCI_CODE_DIMS(widths),
+                      8 * c + g / 4, 2 * eights + 4 * c, 3 * eights + fours + 2 * c, places};
     return l;
 }
 PTX_CALL lane_t lane_of_values(uint widths, __local const uint *places, int g, int c) {
@@ -161,7 +166,10 @@ PTX_CALL lane_t lane_of_values(uint widths, __local const uint *places, int g, i
 
 /* The width that dimensions first .. first + 15 all have; 0: they have several, or are not all there. */
 PTX_CALL int width_of(const lane_t *l, int first) {
-    return first + 16 <= l->eights ? 8 : first + 16 > l->dims ? 0 : first >= l->fours ? 2 : first >= l->eights && first + 16 <= l->fours ? 4 : 0;
+    const int end = first + 16;
+    if (end <= l->eights) return 8;
+    if (first >= l->eights && end <= l->fours) return 4;
+    return first >= l->fours && end <= l->dims ? 2 : 0;
 }
 
 /* 1024 + a code, less 1024, in both halves */
@@ -189,7 +197,8 @@ PTX_CALL uint2 pair_of_keys(const blocks_t *b, const lane_t *l, int width, int f
     }
     if (width == 2) {
         const uint x = word_at(b, l->two + first), y = word_at(b, l->two + first + 1);
-        return (uint2)(CODES_OF(ptx_pick(x, y, 0x5410u) >> 2 * g, 0x00030003u), CODES_OF(ptx_pick(x, y, 0x7632u) >> 2 * g, 0x00030003u));
+        return (uint2)(CODES_OF(ptx_pick(x, y, 0x5410u) >> 2 * g, 0x00030003u),
+                       CODES_OF(ptx_pick(x, y, 0x7632u) >> 2 * g, 0x00030003u));
     }
     const uint2 x = rows_of(b, l->places[first + 2 * c], g, 8), y = rows_of(b, l->places[first + 2 * c + 1], g, 8);
     return (uint2)(CODES_OF(x.x | y.x << 16, 0x00ff00ffu), CODES_OF(x.y | y.y << 16, 0x00ff00ffu));
@@ -206,8 +215,9 @@ PTX_CALL uint2 pair_of_values(const blocks_t *b, const lane_t *l, int width, int
     if (width == 4) { /* byte c twice; of the upper one 16 times the code */
         const int at = l->four + 2 * first;
         const uint which = (uint)c * 0x1111u;
-        return (uint2)(ptx_fma_f16x2((ptx_pick(word_at(b, at), 0, which) & 0x00f0000fu) | 0x64006400u, 0x2c003c00u, 0xd400e400u),
-                       ptx_fma_f16x2((ptx_pick(word_at(b, at + 1), 0, which) & 0x00f0000fu) | 0x64006400u, 0x2c003c00u, 0xd400e400u));
+        const uint x = (ptx_pick(word_at(b, at), 0, which) & 0x00f0000fu) | 0x64006400u;
+        const uint y = (ptx_pick(word_at(b, at + 1), 0, which) & 0x00f0000fu) | 0x64006400u;
+        return (uint2)(ptx_fma_f16x2(x, 0x2c003c00u, 0xd400e400u), ptx_fma_f16x2(y, 0x2c003c00u, 0xd400e400u));
     }
     if (width == 2) { /* the same, 4 times the code */
         const uint x = word_at(b, l->two + first) >> 4 * c;
@@ -227,17 +237,23 @@ typedef struct {
     float low, high;
 } projected_t;
 
-/* low_turn, high_turn: phases of the runs of rows g and g + 8. */
-WITH_LOCAL void project(projected_t *to, const keys_t *k, __global const float *low_turn, __global const float *high_turn,
-                        int lane) {
+/* What rows g and g + 8 are turned by, each as blocks are: fetched, or where it lies. */
+typedef struct {
+    int fetched;
+    __local const float *copy[2];
+    __global const float *there[2];
+} turns_t;
+PTX_CALL float2 turn_of(const turns_t *t, int r, int at) {
+    return t->fetched ? *(__local const float2 *)(t->copy[r] + at) : *(__global const float2 *)(t->there[r] + at);
+}
+
+WITH_LOCAL void project(projected_t *to, const keys_t *k, const turns_t *turns, int lane) {
     const int g = lane / 4, c = lane % 4;
     float acc[2 * STEPS][4];
 #pragma unroll
     for (int n = 0; n < 2 * STEPS; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
     to->low = to->high = 0.0f;
     __local const float *q = k->queries + g % 4 * PITCH + 2 * c, *middle = k->middle + 2 * c;
-    low_turn += 2 * c;
-    high_turn += 2 * c;
 #pragma unroll 2
     for (int step = 0; step < STEPS; step++) {
         const float2 low = *(__local const float2 *)(q + step * 8), high = *(__local const float2 *)(q + HALF + step * 8);
@@ -245,8 +261,8 @@ WITH_LOCAL void project(projected_t *to, const keys_t *k, __global const float *
         uint first[4], rest[4];
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            __global const float *turn = (r ? high_turn : low_turn) + step * 8;
-            const float2 cosine = *(__global const float2 *)turn, sine = *(__global const float2 *)(turn + HALF);
+            const int at = step * 8 + 2 * c;
+            const float2 cosine = turn_of(turns, r, at), sine = turn_of(turns, r, HALF + at);
             const float2 x = low * cosine + high * sine, y = high * cosine - low * sine;
             const float part = ptx_fma(x.x, m.x, ptx_fma(x.y, m.y, ptx_fma(y.x, o.x, y.y * o.y)));
             ptx_split_f16(x.x, x.y, &first[r], &rest[r]);
@@ -383,63 +399,79 @@ WITH_LOCAL void add_values(share_t *own, uint widths, __local const uint *places
     }
 }
 
-/* What it takes to read a share's chunks. */
+/* What it takes to read a share's chunks: keys, and with values these. */
 typedef struct {
-    __global const uint *k, *v;         /* the first block of all */
-    __local uint *k_copy, *v_copy;      /* of a chunk */
+    __global const uint *k, *v; /* the first block of all */
+    __local uint *copy;         /* of two chunks: keys, values, phases of each */
     uint k_widths, v_widths;
     int k_words, v_words, blocks, n, run;
     __global const float *phase;
 } source_t;
 
-/* CHUNK blocks from `b` on, as many as there are: they are on their way. */
-PTX_CALL void fetch_chunk(__local uint *to, __global const uint *from, int words, int b, int blocks, int lane) {
-    fetch(to, from + (size_t)b * words, min((int)CHUNK, blocks - b) * words, lane);
-    PTX_COPIES_COMMIT();
+/* Words of a chunk; phases begin at a multiple of 16 bytes. */
+PTX_CALL int codes_of_chunk(const source_t *from) { return (CHUNK * (from->k_words + from->v_words) + 3) / 4 * 4; }
+PTX_CALL int words_of_chunk(const source_t *from) { return codes_of_chunk(from) + CHUNK * PITCH; }
+
+/* The run of block b, or the last one. */
+PTX_CALL int run_of(const source_t *from, int b) { return min(b * BLOCK, from->n - 1) / from->run; }
+
+/* CHUNK blocks from `b` on, as many as there are, to a stage: they are on their way. */
+WITH_LOCAL void fetch_chunk(const source_t *from, int b, int stage, int lane) {
+    __local uint *to = from->copy + stage * words_of_chunk(from), *phases = to + codes_of_chunk(from);
+    const int some = min((int)CHUNK, from->blocks - b);
+    fetch(to, from->k + (size_t)b * from->k_words, some * from->k_words, lane);
+    fetch(to + CHUNK * from->k_words, from->v + (size_t)b * from->v_words, some * from->v_words, lane);
+    for (int e = lane; e < CHUNK * HEAD_DIM / 4; e += 32) {
+        const int r = e / (HEAD_DIM / 4), d = e % (HEAD_DIM / 4) * 4;
+        __global const float *turn = from->phase + (size_t)run_of(from, b + r) * HEAD_DIM + d;
+        ptx_copy16((uint)(phases + r * PITCH + d), (__global const uchar *)turn, 16);
+    }
 }
 
-/* The chunks b, b + WARPS CHUNK, ... below `until`; `fetched`: whether there is room for one, the first of which is on its way; known
- * where this is compiled. */
+/* A chunk, fetched or not. */
+typedef struct {
+    blocks_t k, v;
+    turns_t turns;
+} chunk_t;
+
+PTX_CALL chunk_t chunk_of(const source_t *from, int b, int stage, int lane, int fetched) {
+    __local uint *copy = from->copy + stage * words_of_chunk(from);
+    __local const float *phases = (__local const float *)(copy + codes_of_chunk(from)) + lane / 16 * PITCH;
+    const int most = from->blocks - 1 - b, low = run_of(from, b + lane / 16), high = run_of(from, b + lane / 16 + 2);
+    const chunk_t c = {{fetched, from->k_words, most, copy, from->k + (size_t)b * from->k_words},
+                       {fetched, from->v_words, most, copy + CHUNK * from->k_words, from->v + (size_t)b * from->v_words},
+                       {fetched,
+                        {phases, phases + 2 * PITCH},
+                        {from->phase + (size_t)low * HEAD_DIM, from->phase + (size_t)high * HEAD_DIM}}};
+    return c;
+}
+
+/* With one chunk on its way: that is there, and the next, if there is one, is on its way. */
+WITH_LOCAL void step_on(const source_t *from, int next, int until, int stage, int lane) {
+    if (next < until) fetch_chunk(from, next, stage ^ 1, lane);
+    PTX_COPIES_COMMIT();
+    PTX_COPIES_WAIT(1);
+    ptx_warp_sync();
+}
+
+#if !SCORES
+/* The chunks b, b + WARPS CHUNK, ... below `until`; `fetched`: whether there is room for two, the first of which is on its way;
+ * known where this is compiled. */
 WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *from, int b, int until, int lane, int fetched) {
-    const int g = lane / 4;
     int was = -1;
     projected_t p;
-    for (; b < until; b += WARPS * CHUNK) {
-        const int next = b + WARPS * CHUNK, most = (from->n - 1) / from->run;
-        const int low = min((b + g / 4) * BLOCK / from->run, most), high = min((b + g / 4 + 2) * BLOCK / from->run, most);
-        const int first = b * BLOCK / from->run, end = min((b + CHUNK - 1) * BLOCK / from->run, most);
-        const blocks_t k = {fetched, from->k_words, from->blocks - 1 - b, from->k_copy, from->k + (size_t)b * from->k_words};
-        const blocks_t v = {fetched, from->v_words, from->blocks - 1 - b, from->v_copy, from->v + (size_t)b * from->v_words};
+    for (int stage = 0; b < until; b += WARPS * CHUNK, stage ^= 1) {
+        const int first = run_of(from, b), end = run_of(from, b + CHUNK - 1);
+        const chunk_t chunk = chunk_of(from, b, stage, lane, fetched);
         float s[2][4];
         uint halves[CHUNK][2];
-        if (first != was || end != was)
-            project(&p, keys, from->phase + (size_t)low * HEAD_DIM, from->phase + (size_t)high * HEAD_DIM, lane);
+        if (fetched) step_on(from, b + WARPS * CHUNK, until, stage, lane);
+        if (first != was || end != was) project(&p, keys, &chunk.turns, lane);
         was = first == end ? first : -1;
-        if (fetched) {
-            PTX_COPIES_WAIT(1);
-            ptx_warp_sync();
-        }
-        multiply(&p, keys, from->k_widths, &k, lane, s);
-        if (fetched) {
-            ptx_warp_sync();
-            if (next < until)
-                fetch_chunk(from->k_copy, from->k, from->k_words, next, from->blocks, lane);
-            else
-                PTX_COPIES_COMMIT();
-        }
+        multiply(&p, keys, from->k_widths, &chunk.k, lane, s);
         weigh(own, s, b * BLOCK, from->n, lane, halves);
-        if (fetched) {
-            PTX_COPIES_WAIT(1);
-            ptx_warp_sync();
-        }
-        add_values(own, from->v_widths, keys->v_places, &v, lane, halves);
-        if (fetched) {
-            ptx_warp_sync();
-            if (next < until)
-                fetch_chunk(from->v_copy, from->v, from->v_words, next, from->blocks, lane);
-            else
-                PTX_COPIES_COMMIT();
-        }
+        add_values(own, from->v_widths, keys->v_places, &chunk.v, lane, halves);
+        if (fetched) ptx_warp_sync(); /* this stage is written again */
     }
 }
 
@@ -486,13 +518,14 @@ WITH_LOCAL void write_share(share_t *mine, uint v, __local float *room, __local 
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
                    __global float *row_max, __global float *row_lse) {
-    __local uint pool[POOL] __attribute__((aligned(16)));
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
     __local float factors[HEAD_DIM] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local uint k_places[HEAD_DIM], v_places[HEAD_DIM];
     __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > WARPS ? 3 * HEADS : WARPS];
     __local float room[2 * HEADS * VLCI_CODED_SHARES] __attribute__((aligned(16)));
     __local int last;
+    __local uint *pool = (__local uint *)smem;
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const piece_t p = find_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
@@ -508,22 +541,19 @@ attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares,
     } else {
         const vlci_code_matrix k = matrix[nth];
         const int padded = (VLCI_CODE_DIMS(k.widths) + 15) / 16 * 16 * (HEAD_DIM / 2), blocks = (n + BLOCK - 1) / BLOCK;
-        const int k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths), each = (POOL - padded) / WARPS;
+        const int each = (POOL - padded) / WARPS / 4 * 4;
         const int first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
-        const int fetched = CHUNK * (k_words + v_words) <= each;
-        __local uint *copy = pool + padded + warp * each;
-        const source_t from = {words + k.words, words + v.words, copy, copy + CHUNK * k_words, k.widths, v.widths,
-                               k_words, v_words, blocks, n, run, phase};
+        const source_t from = {words + k.words, words + v.words, pool + padded + warp * each, k.widths, v.widths,
+                               VLCI_CODE_WORDS(k.widths), VLCI_CODE_WORDS(v.widths), blocks, n, run, phase};
+        const int fetched = 2 * words_of_chunk(&from) <= each;
         keys_t keys = {(__local uint2 *)pool, factors, middle, queries, k_places, v_places, 0, 0.0f};
         share_t mine;
 #pragma unroll
         for (int i = 0; i < STEPS; i++) mine.acc[i][0] = mine.acc[i][1] = mine.acc[i][2] = mine.acc[i][3] = 0.0f;
         mine.m = -INFINITY;
         mine.l = 0.0f;
-        if (fetched && first < until) {
-            fetch_chunk(from.k_copy, from.k, k_words, first, blocks, lane);
-            fetch_chunk(from.v_copy, from.v, v_words, first, blocks, lane);
-        }
+        if (fetched && first < until) fetch_chunk(&from, first, 0, lane);
+        PTX_COPIES_COMMIT();
         take_keys(&keys, k, v.widths, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room,
                   some, item);
         if (fetched)
@@ -538,19 +568,44 @@ attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares,
               mean + (nth + 1) * HEAD_DIM, basis, factor, item);
 }
 
+#else
 /* ---- what decode looks at ---------------------------------------------------------------------------------------- */
+
+/* As attend_chunks; lse: of lane g % 4 of queries, infinite where there is none. */
+WITH_LOCAL void score_chunks(const keys_t *keys, const source_t *from, int b, int until, int lane, float lse, float part,
+                             __global const int *positions, __global float *score, int fetched) {
+    const int g = lane / 4, c = lane % 4;
+    for (int stage = 0; b < until; b += WARPS * CHUNK, stage ^= 1) {
+        const chunk_t chunk = chunk_of(from, b, stage, lane, fetched);
+        projected_t t;
+        float s[2][4];
+        if (fetched) step_on(from, b + WARPS * CHUNK, until, stage, lane);
+        project(&t, keys, &chunk.turns, lane);
+        multiply(&t, keys, from->k_widths, &chunk.k, lane, s);
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+            float sum = exp(s[e / 4][e % 4] - lse);
+            sum += ptx_butterfly(sum, 4);
+            sum += ptx_butterfly(sum, 8);
+            const int row = (b + g / 4 + e / 4 * 2) * BLOCK + 2 * c + e % 2 + e % 4 / 2 * 8;
+            if (g % 4 == 0 && row < from->n) score[positions[row]] += part * sum;
+        }
+        if (fetched) ptx_warp_sync(); /* this stage is written again */
+    }
+}
 
 /* As attention_coded_score. A piece is HEADS lanes of queries, one after another: the same work-item has the same rows of all. */
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
-    __local uint pool[POOL] __attribute__((aligned(16)));
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
     __local float factors[HEAD_DIM] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local uint k_places[HEAD_DIM], v_places[HEAD_DIM];
+    __local uint *pool = (__local uint *)smem;
     __local float some[WARPS], room[QUERIES * VLCI_CODED_MMA_ITEMS] __attribute__((aligned(16)));
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
-    const int g = lane / 4, c = lane % 4, group = heads / kv_heads;
+    const int g = lane / 4, group = heads / kv_heads;
     piece_t p = {(int)get_group_id(1), group, 0, group};
     const size_t nth = MATRIX_OF(p.kv);
     row_lse += (size_t)first_row * heads + p.kv * group;
@@ -570,28 +625,25 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
         return;
     }
     const vlci_code_matrix k = matrix[nth];
-    const int blocks = (n + BLOCK - 1) / BLOCK, until = min(blocks, (s_id + 1) * share), words_of = VLCI_CODE_WORDS(k.widths);
+    const int padded = (VLCI_CODE_DIMS(k.widths) + 15) / 16 * 16 * (HEAD_DIM / 2), blocks = (n + BLOCK - 1) / BLOCK;
+    const int each = (POOL - padded) / WARPS / 4 * 4;
+    const int first = s_id * share + warp * CHUNK, until = min(blocks, (s_id + 1) * share);
+    const source_t from = {words + k.words, words, pool + padded + warp * each, k.widths, 0, VLCI_CODE_WORDS(k.widths), 0,
+                           blocks,          n,     run,                         phase};
     keys_t keys = {(__local uint2 *)pool, factors, middle, queries, k_places, v_places, 0, 0.0f};
     for (p.lane = 0; p.lane < group; p.lane += HEADS) {
         p.count = min(group - p.lane, (int)HEADS);
         const float lse = g % 4 < p.count ? row_lse[p.lane + g % 4] : INFINITY;
-        take_keys(&keys, k, 0, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room, some, item);
-        for (int b = s_id * share + warp * CHUNK; b < until; b += WARPS * CHUNK) {
-            const int most = (n - 1) / run, low = min((b + g / 4) * BLOCK / run, most), high = min((b + g / 4 + 2) * BLOCK / run, most);
-            const blocks_t chunk = {0, words_of, blocks - 1 - b, 0, words + k.words + (size_t)b * words_of};
-            projected_t t;
-            float s[2][4];
-            project(&t, &keys, phase + (size_t)low * HEAD_DIM, phase + (size_t)high * HEAD_DIM, lane);
-            multiply(&t, &keys, k.widths, &chunk, lane, s);
-#pragma unroll
-            for (int e = 0; e < 8; e++) {
-                float sum = exp(s[e / 4][e % 4] - lse);
-                sum += ptx_butterfly(sum, 4);
-                sum += ptx_butterfly(sum, 8);
-                const int row = (b + g / 4 + e / 4 * 2) * BLOCK + 2 * c + e % 2 + e % 4 / 2 * 8;
-                if (g % 4 == 0 && row < n) score[positions[row]] += part * sum;
-            }
-        }
+        const int fetched = 2 * words_of_chunk(&from) <= each;
+        if (fetched && first < until) fetch_chunk(&from, first, 0, lane);
+        PTX_COPIES_COMMIT();
+        take_keys(&keys, k, 0, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, room, some,
+                  item);
+        if (fetched)
+            score_chunks(&keys, &from, first, until, lane, lse, part, positions, score, 1);
+        else
+            score_chunks(&keys, &from, first, until, lane, lse, part, positions, score, 0);
         barrier(CLK_LOCAL_MEM_FENCE); /* before keys are taken again */
     }
 }
+#endif

@@ -160,7 +160,7 @@ typedef struct {
 static inline values_t find_values(__global const float *z, int padded, int most, __global const vlci_code_matrix *held,
                                    __global const uint *held_words, __global const float *held_factor, int m, int i,
                                    uint first) {
-    values_t v = {z, 0, 0, 0, 0.0f};
+    values_t v = {0, 0, 0, 0, 0.0f};
     if (held) {
         const vlci_code_matrix from = held[first + m];
         v.bits = bits_of(from.widths, i);
@@ -354,7 +354,8 @@ code_alike(__global const float *phase, int n, int as, float most, __global int 
     const int lane = get_local_id(0), r = get_group_id(0), own = r * BLOCK, other = as * BLOCK;
     float misses = 0.0f;
     for (int e = lane; e < min((int)BLOCK, n - own) * HALF; e += CODE_GROUP) {
-        const float2 miss = fabs(beyond(phase, own, own + e / HALF, n, e % HALF) - beyond(phase, other, other + e / HALF, n, e % HALF));
+        const float2 x = beyond(phase, own, own + e / HALF, n, e % HALF), y = beyond(phase, other, other + e / HALF, n, e % HALF);
+        const float2 miss = fabs(x - y);
         misses += miss.x > most || miss.y > most ? 1.0f : 0.0f;
     }
     for (int d = lane; d < HEAD_DIM; d += CODE_GROUP) first[(size_t)r * HEAD_DIM + d] = phase[(size_t)own * HEAD_DIM + d];

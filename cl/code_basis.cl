@@ -334,14 +334,15 @@ WITH_LOCAL void orthonormal(const place_t *p, float4 *x, float least) {
     for (int t = 0; t < FOURS; t++) x[t] *= scale;
 }
 
+static inline float4 noise4(uint i) { return (float4)(noise(i), noise(i + 1), noise(i + 2), noise(i + 3)); }
+
 /* q: the basis, and squares: the energies, both in no order. Barriers behind. */
 WITH_LOCAL void iterate(const place_t *p, __global const float *covariance, __global float *q) {
     float4 x[FOURS], y[FOURS];
     const uint first = (uint)(p->column * HEAD_DIM + p->segment * SIDE) + 1u;
 #pragma unroll
     for (int t = 0; t < FOURS; t++)
-        x[t] = has_any(p) ? (float4)(noise(first + 4 * t), noise(first + 4 * t + 1), noise(first + 4 * t + 2), noise(first + 4 * t + 3))
-                          : (float4)(0.0f);
+        x[t] = has_any(p) ? noise4(first + 4 * (uint)t) : (float4)(0.0f);
     for (int round = 0; round < 3; round++) {
         multiply(p, covariance, q, x);
         orthonormal(p, x, 1e-12f);

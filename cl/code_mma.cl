@@ -13,8 +13,8 @@
  * tf32 has 11 bits: what it leaves of a number is another, so that of x q all but 2^-22 is there:
  * x q = first first + first rest + rest first.
  *
- * Of n rows with D dimensions: 3 n D HEAD_DIM multiply-adds; reads n HEAD_DIM numbers once, and the basis for each ROWS rows; writes
- * n D floats.
+ * Of n rows with D dimensions: 3 n D HEAD_DIM multiply-adds; reads n HEAD_DIM numbers once, and the basis for each ROWS rows;
+ * writes n D floats.
  *
  * with: code.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3
@@ -55,11 +55,13 @@ code_project_mma(SOURCE_PARAMS, __global const half *mean, int padded, __global 
     __local float4 slices[2][2 * TILES * 32]; /* [half][tile][lane]: a pair, and what tf32 leaves of it */
     __local float means[HEAD_DIM] __attribute__((aligned(16)));
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
-    const int m = (int)get_group_id(1), j0 = (int)get_group_id(0) * ROWS + warp * 16, dims = VLCI_CODE_DIMS(matrix[first + m].widths);
+    const int m = (int)get_group_id(1), j0 = (int)get_group_id(0) * ROWS + warp * 16;
+    const int dims = VLCI_CODE_DIMS(matrix[first + m].widths);
     mean += ((size_t)first + m) * HEAD_DIM;
     basis += ((size_t)basis_at + m) * columns * HEAD_DIM;
     z += (size_t)m * most * padded;
-    const row_t low_row = find_row(SOURCE_PASS, m, min(j0 + g, n - 1)), high_row = find_row(SOURCE_PASS, m, min(j0 + g + 8, n - 1));
+    const row_t low_row = find_row(SOURCE_PASS, m, min(j0 + g, n - 1));
+    const row_t high_row = find_row(SOURCE_PASS, m, min(j0 + g + 8, n - 1));
     float acc[TILES][4];
     float2 coming[EACH];
 #pragma unroll
@@ -88,7 +90,8 @@ code_project_mma(SOURCE_PARAMS, __global const half *mean, int padded, __global 
             const int d = s * SLICE + 2 * c;
             float2 low = KV_PAIR(row.at + d), high = KV_PAIR(row.at + HALF + d);
             if (row.turn) {
-                const float2 cosine = *(__global const float2 *)(row.turn + d), sine = *(__global const float2 *)(row.turn + HALF + d);
+                const float2 cosine = *(__global const float2 *)(row.turn + d);
+                const float2 sine = *(__global const float2 *)(row.turn + HALF + d);
                 const float2 was = low;
                 low = was * cosine + high * sine;
                 high = high * cosine - was * sine;

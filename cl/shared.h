@@ -297,7 +297,13 @@ typedef struct vlci_code_matrix {
 /* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
 #define VLCI_CODED_MMA_ITEMS 128
 #define VLCI_CODED_SHARES    256
-#define VLCI_CODED_CHUNK     4 /* blocks that a warp of attention_runs_mma takes at a time */
+
+/* attention_runs_mma: blocks that a warp takes at a time; bytes of local memory for a basis, and what is fetched, beside what
+ * else a work-group has: at least, and where there is much, so that two have room. */
+#define VLCI_CODED_CHUNK               4
+#define VLCI_RUNS_POOL_LEAST(head_dim) (2 * (head_dim) * (head_dim) + 2048)
+#define VLCI_RUNS_POOL                 92160
+#define VLCI_RUNS_BESIDE               14336
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */

@@ -21,21 +21,31 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_fits, choose};
 
-/* On matrix units a run whose rows are turned alike has a file of its own. */
-static const char *file_of(const vlci_coded_kernels *k, const char *name) {
-    if (!k->mma) return "attention_coded.cl";
-    return strcmp(name, "attention_coded_mma") == 0 ? "attention_coded_mma.cl" : "attention_runs_mma.cl";
+/* On matrix units: where runs' rows are turned one by one; or alike, and then with as much local memory as
+ * two work-groups of a unit can have. */
+static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options,
+                              const vlci_kernel **out) {
+    char all[192];
+    size_t most = k->few.device->caps.ptx_local, pool = VLCI_RUNS_POOL;
+    size_t least = VLCI_RUNS_POOL_LEAST((size_t)k->few.shape.head_dim);
+    if (strcmp(name, "attention_coded_mma") == 0)
+        return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, options,
+                                   &(vlci_ptx){.target = ""}, out);
+    if (pool + VLCI_RUNS_BESIDE > most) pool = most > VLCI_RUNS_BESIDE ? most - VLCI_RUNS_BESIDE : 0;
+    if (pool < least) pool = least;
+    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d", options, pool,
+             strcmp(name, "attention_coded_score") == 0);
+    return vlci_kernel_get_ptx(k->few.device, "attention_runs_mma.cl", name, all,
+                               &(vlci_ptx){.target = "", .local_bytes = pool}, out);
 }
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
     int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
                      k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
-    if (k->mma)
-        return vlci_kernel_get_ptx(k->few.device, file_of(k, name), name, options, &(vlci_ptx){.target = ""},
-                                   out);
+    if (k->mma) return get_mma(k, name, options, out);
     snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
-    return vlci_kernel_get(k->few.device, file_of(k, name), name, options, out);
+    return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
 }
 
 static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
