@@ -91,6 +91,22 @@ START_TEST(speed_is_told) {
 }
 END_TEST
 
+/* Axes of a policy, spelled as vlcache-eval has them: with candidates "visual" all words stay. */
+START_TEST(axes_are_heard) {
+    static const char *const labels[] = {"words", "full", "vlcache@recent=.5,threshold=.1",
+                                         "vlcache@recall=host"};
+    json_t *said = MADE_JSON("-p", "100", "-n", "1", "-r", "1", "--no-ceiling", "--policy",
+                             "vlcache@label=words,candidates=visual,full,vlcache@recent=.5,threshold=.1,"
+                             "vlcache@recall=host");
+    ck_assert_uint_eq(lines(said), 4);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_str_eq(json_string_value(get(line_of(said, i), "policy", JSON_STRING)), labels[i]);
+    ck_assert(number(line_of(said, 0), "kv_mib") > 2 * number(line_of(said, 2), "kv_mib"));
+    ck_assert(number(line_of(said, 0), "kv_mib") < number(line_of(said, 1), "kv_mib"));
+    json_decref(said);
+}
+END_TEST
+
 /* A model of a folder, asked in words: the table to read. */
 START_TEST(words_are_asked) {
     process p;
@@ -352,6 +368,10 @@ static const struct {
     {1, "-r", "0", "from 1"},
     {1, "--images", "-2", "from -1"},
     {1, "--policy", "", "parted by commas"},
+    {1, "--policy", "vlcache@storage=bits:9/2", "exact, bits:K/V[:GROUP[:AGE]]"},
+    {1, "--policy", "full,vlcache@stores=exact", "\"stores\": no such axis; there are label, allocation"},
+    {1, "--policy", "vlcache+@storage=coded:1.6", "must be none with storage coded"},
+    {1, "--policy", "vlcache@stream=8", "no video is read here"},
     {1, "--budget", "1.5", "budget"},
     {1, "-o", "xml", "md|csv|json"},
     {1, "-c", "few", "few"},
@@ -425,6 +445,7 @@ int main(void) {
     tool_environment();
     tcase_add_unchecked_fixture(all, NULL, scratch_clean);
     tcase_add_test(all, speed_is_told);
+    tcase_add_test(all, axes_are_heard);
     tcase_add_test(all, words_are_asked);
     tcase_add_test(all, ids_are_asked);
     tcase_add_test(all, pictures_are_counted);

@@ -222,6 +222,11 @@ START_TEST(recall) {
     ck_assert_int_eq(whole(told, "upload_bytes"), 0);
     ck_assert_int_gt(whole(told, "host_bytes"), whole(get(object, "kv_bytes", JSON_OBJECT), "full"));
     json_decref(object);
+    object = ASK_JSON(ASK, "-n", "3", "--policy", "vlcache@recall=host,recent=0.4"); /* as the other tools */
+    ck_assert_int_gt(whole(get(object, "recall", JSON_OBJECT), "host_bytes"), 0);
+    ck_assert_double_eq_tol(json_real_value(json_object_get(get(object, "policy", JSON_OBJECT), "recent")),
+                            0.4, 1e-8);
+    json_decref(object);
     object = ASK_JSON(ASK, "-n", "3", "--policy", "vlcache");
     ck_assert_ptr_null(json_object_get(object, "recall"));
     json_decref(object);
@@ -232,6 +237,8 @@ START_TEST(recall) {
     ck_assert_int_eq(count_of(p.err, " | recall: "), 2);
     ck_assert_int_eq(count_of(p.err, " brought back in "), 1);
     process_release(&p);
+    RUN(&p, "-m", TINY, "-p", "What?", "--policy", "vlcache@size=3");
+    expect(&p, 1, "\"size\": no such axis; there are label, allocation");
     RUN(&p, "-m", TINY, "-p", "What?", "--recall", "disk");
     expect(&p, 1, "--recall");
     process_release(&p);

@@ -52,5 +52,6 @@ int main(int argc, char **argv) {
         code = run(&b);
     if (!code && b.options.profile && b.device) code = profile_print(&b.console, b.device);
     bench_close(&b);
+    options_release(&b.options);
     return console_close(&b.console, code);
 }

@@ -14,15 +14,14 @@ static const column columns[] = {
     {NULL, NULL, NULL},
 };
 
-static vlcache_status answer(const bench *b, vlcache_engine *engine, const char *policy, const question *q) {
+static vlcache_status answer(const bench *b, vlcache_engine *engine, const policy_spec *policy,
+                             const question *q) {
     vlcache_sequence_options o = VLCACHE_SEQUENCE_OPTIONS_INIT;
-    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
     vlcache_sequence *s = NULL;
     int busy = 1;
-    compress.policy = policy;
-    compress.budget = b->options.budget;
-    o.compress = &compress;
+    o.compress = &policy->options;
+    o.recall = policy->recall;
     o.context = b->options.context;
     how.max_tokens = b->options.tokens;
     how.min_tokens = (size_t)b->options.tokens;
@@ -33,7 +32,7 @@ static vlcache_status answer(const bench *b, vlcache_engine *engine, const char 
 }
 
 /* Conversations that have been answered stay; the first that finds no memory any more ends it. */
-static vlcache_status fill(const bench *b, const char *policy, const question *q, int *n,
+static vlcache_status fill(const bench *b, const policy_spec *policy, const question *q, int *n,
                            vlcache_engine_memory *memory) {
     vlcache_engine_options o = VLCACHE_ENGINE_OPTIONS_INIT;
     vlcache_engine *engine = NULL;
@@ -50,14 +49,14 @@ static vlcache_status fill(const bench *b, const char *policy, const question *q
     return status == VLCACHE_E_DEVICE_MEMORY && *n ? VLCACHE_OK : status;
 }
 
-static int tell(bench *b, table *t, const char *policy, const question *q, int *one) {
+static int tell(bench *b, table *t, const policy_spec *policy, const question *q, int *one) {
     vlcache_engine_memory memory = {0};
     int n;
     vlcache_status status = fill(b, policy, q, &n, &memory);
     if (interrupt_seen()) return EXIT_INTERRUPT;
     if (status) return console_fail_status(&b->console, status);
     if (*one == 0) *one = n;
-    table_text(t, policy);
+    table_text(t, policy->label);
     table_number(t, n);
     table_number(t, (double)n / *one);
     table_number(t, memory.held ? (double)(memory.held - memory.rows) / (double)memory.held : 0.0);
@@ -67,7 +66,6 @@ static int tell(bench *b, table *t, const char *policy, const question *q, int *
 
 int fit_tell(bench *b) {
     const options *o = &b->options;
-    char policy[WORD_BYTES];
     int one = 0, code = EXIT_OK;
     question q;
     if (options_words(o))
@@ -76,8 +74,8 @@ int fit_tell(bench *b) {
         code = question_make(b, o->lengths.n ? o->lengths.at[0] : 0, o->images, &q);
     if (!code) {
         table t = table_begin(columns, o->format, speed_head(b));
-        for (const char *at = o->policies; !code && options_word(&at, policy);)
-            code = tell(b, &t, policy, &q, &one);
+        for (size_t i = 0; i < o->policies.n && !code; i++)
+            code = tell(b, &t, &o->policies.items[i], &q, &one);
         table_end(&t);
     }
     question_release(&q);

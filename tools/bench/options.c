@@ -67,7 +67,8 @@ static const flag table[] = {
     {FLAG_WHOLE, 'c', "context", .argument = "N", .offset = AT(context), .high = 1 << 30,
      .help = "tokens of a conversation at most; 0: the model's"},
     {FLAG_GROUP, .name = "What is compared"},
-    {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(policies), .help = "policies, parted by commas"},
+    {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(list),
+     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\nvlcache+@storage=bits:4/2,recent=0.2"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = AT(budget), .high = 1,
      .help = "share of the cache that they keep"},
     {FLAG_OWN, 'b', "sequences", .argument = "LIST", .offset = AT(sequences), .low = 1, .high = MOST_SEQUENCES, .read = read_list,
@@ -107,6 +108,16 @@ bool options_words(const options *o) {
     return !o->lengths.n && o->images == AS_MANY_AS_FIT && !o->geometry && o->action == ACTION_MEASURE;
 }
 
+static int read_policies(options *o) {
+    int code = policies_read(o->list, &o->policies);
+    for (size_t i = 0; i < o->policies.n && !code; i++) {
+        policy_spec *p = &o->policies.items[i];
+        p->options.budget = o->budget;
+        if (p->stream) code = flag_refuse("--policy %s: stream: no video is read here", p->label);
+    }
+    return code;
+}
+
 /* What one flag means for another. */
 static int settle(options *o) {
     bool words = options_words(o);
@@ -115,9 +126,9 @@ static int settle(options *o) {
         return flag_refuse("--prompt: words, where %s asks for ids; leave one out",
                            o->geometry ? "--geometry" : "-p or --images");
     if (!o->prompt) o->prompt = "Describe the image in full.";
-    if (!o->policies) o->policies = o->action == ACTION_PAPER ? "vlcache" : "full,vlcache,vlcache+";
-    if (!*o->policies || *o->policies == ',')
-        return flag_refuse("--policy \"%s\": names of policies, parted by commas", o->policies);
+    if (!o->list) o->list = o->action == ACTION_PAPER ? "vlcache" : "full,vlcache,vlcache+";
+    if (!*o->list || *o->list == ',')
+        return flag_refuse("--policy \"%s\": names of policies, parted by commas", o->list);
     if (!o->lengths.n && !words && o->images == AS_MANY_AS_FIT) o->lengths = (list){1, {2048}};
     if (!o->sequences.n) o->sequences = words ? (list){4, {1, 4, 16, 64}} : (list){1, {1}};
     if (!o->depths.n) o->depths = (list){1, {0}};
@@ -128,13 +139,17 @@ static int settle(options *o) {
     if ((o->only || o->chosen) && o->action != ACTION_KERNELS)
         return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
     if (o->kv_mib > 0 && o->tokens < 1) return flag_refuse("--kv-mib: with at least one token (-n)");
-    return EXIT_OK;
+    return read_policies(o);
 }
 
 int options_parse(int argc, char **argv, options *o) {
     *o = defaults();
     int code = flags_parse(table, argc, argv, o);
     return code || o->action == ACTION_HELP || o->action == ACTION_VERSION ? code : settle(o);
+}
+
+void options_release(options *o) {
+    policies_release(&o->policies);
 }
 
 void options_help(void) {

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "vlcache/common.h"
+#include "common/policy.h"
 
 enum { LIST_MOST = 32, MOST_SEQUENCES = 1024, MOST_RUNS = 64, AS_MANY_AS_FIT = -1 };
 
@@ -25,7 +25,8 @@ typedef struct list {
 } list;
 
 typedef struct options {
-    const char *model, *geometry, *device, *image, *prompt, *policies, *format, *only;
+    const char *model, *geometry, *device, *image, *prompt, *list, *format, *only;
+    policy_list policies; /* what `list` names, each at the budget */
     vlcache_dtype dtype;
     double budget, kv_mib;
     list lengths, sequences, depths; /* -p, -b, -d */
@@ -33,8 +34,10 @@ typedef struct options {
     bool quick, quiet, cold, plain, profile, chosen; /* plain: no ceilings are measured */
 } options;
 
-/** Reads the command line over the defaults. EXIT_OK or EXIT_USAGE, told. */
+/** Reads the command line over the defaults; options_release() in any case. An exit code, told. */
 int options_parse(int argc, char **argv, options *out);
+
+void options_release(options *o);
 
 /** Whether prompts are words, and not ids of a number. */
 bool options_words(const options *o);

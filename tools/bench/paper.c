@@ -126,9 +126,11 @@ static bool may_fit(const bench *b, const paper_row *row) {
            kv / 2 <= (double)b->device_info.max_allocation;
 }
 
-static int measure(bench *b, table *t, const paper_row *row, const char *policy) {
-    setup s = {"full", 1.0, row->sequences, row->prompt, 0, TOKENS, row->sequences * row->prompt > LONG};
+static int measure(bench *b, table *t, const paper_row *row) {
+    policy_spec all = POLICY_INIT;
+    setup s = {&all, row->sequences, row->prompt, 0, TOKENS, row->sequences * row->prompt > LONG};
     bool fits = may_fit(b, row);
+    all.options.policy = "full";
     result full, small;
     int code = EXIT_OK;
     if (row->prompt + TOKENS > b->info.max_positions) {
@@ -136,8 +138,7 @@ static int measure(bench *b, table *t, const paper_row *row, const char *policy)
         return code;
     }
     if (fits) code = result_measure(b, &s, &fits, &full);
-    s.policy = policy;
-    s.budget = b->options.budget;
+    s.policy = b->options.policies.items;
     if (fits && !code) code = result_measure(b, &s, &fits, &small);
     if (code) return code;
     if (fits)
@@ -150,12 +151,9 @@ static int measure(bench *b, table *t, const paper_row *row, const char *policy)
 int paper_tell(bench *b) {
     const paper_row *of = b->options.quick ? quick_rows : rows;
     int n = b->options.quick ? (int)(sizeof quick_rows / sizeof *rows) : (int)(sizeof rows / sizeof *rows);
-    const char *at = b->options.policies;
-    char policy[WORD_BYTES];
     int code = EXIT_OK;
-    options_word(&at, policy);
     table t = table_begin(columns, b->options.format, speed_head(b));
-    for (int i = 0; i < n && !code; i++) code = measure(b, &t, &of[i], policy);
+    for (int i = 0; i < n && !code; i++) code = measure(b, &t, &of[i]);
     table_end(&t);
     return code;
 }

@@ -16,10 +16,8 @@
 
 static vlcache_status add(const runner *r, vlcache_sequence **out) {
     vlcache_sequence_options o = VLCACHE_SEQUENCE_OPTIONS_INIT;
-    vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
-    compress.policy = r->setup.policy;
-    compress.budget = r->setup.budget;
-    o.compress = &compress;
+    o.compress = &r->setup.policy->options;
+    o.recall = r->setup.policy->recall;
     o.context = r->b->options.context;
     return vlcache_engine_add(r->engine, &o, out);
 }

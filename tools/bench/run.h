@@ -8,8 +8,7 @@
 
 /** What is measured. */
 typedef struct setup {
-    const char *policy;
-    double budget;
+    const policy_spec *policy;
     int sequences;
     int prompt; /* rows of it; 0: as the pictures need, or words */
     int depth;  /* rows that are held before */

@@ -83,7 +83,7 @@ static void tell_decode(table *t, const result *r, double one) {
 
 static void tell(table *t, const result *r, double one) {
     const timing *m = &r->median;
-    table_text(t, r->setup.policy);
+    table_text(t, r->setup.policy->label);
     table_number(t, r->setup.sequences);
     table_number(t, m->prompt);
     table_number(t, m->pictures);
@@ -118,12 +118,12 @@ json_t *speed_head(const bench *b) {
 }
 
 /* All numbers of sequences of a policy, prompt and depth: the first is what the others are held against. */
-static int tell_sequences(bench *b, table *t, const char *policy, int prompt, int depth) {
+static int tell_sequences(bench *b, table *t, const policy_spec *policy, int prompt, int depth) {
     const options *o = &b->options;
     double one = 0;
     int code = EXIT_OK;
     for (int i = 0; i < o->sequences.n && !code; i++) {
-        const setup s = {policy, o->budget, o->sequences.at[i], prompt, depth, o->tokens, false};
+        const setup s = {policy, o->sequences.at[i], prompt, depth, o->tokens, false};
         result r;
         code = result_measure(b, &s, NULL, &r);
         if (code) break;
@@ -136,12 +136,12 @@ static int tell_sequences(bench *b, table *t, const char *policy, int prompt, in
 int speed_tell(bench *b) {
     const options *o = &b->options;
     int code = EXIT_OK, lengths = o->lengths.n ? o->lengths.n : 1;
-    char policy[WORD_BYTES];
     table t = table_begin(columns, o->format, speed_head(b));
     for (int d = 0; d < o->depths.n && !code; d++)
         for (int p = 0; p < lengths && !code; p++)
-            for (const char *at = o->policies; !code && options_word(&at, policy);)
-                code = tell_sequences(b, &t, policy, o->lengths.n ? o->lengths.at[p] : 0, o->depths.at[d]);
+            for (size_t i = 0; i < o->policies.n && !code; i++)
+                code = tell_sequences(b, &t, &o->policies.items[i], o->lengths.n ? o->lengths.at[p] : 0,
+                                      o->depths.at[d]);
     table_end(&t);
     return code;
 }

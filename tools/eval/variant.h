@@ -3,17 +3,15 @@
  *
  *     --policy vlcache,h2o@recent=0.2,vlcache@label=mine,threshold=0.1
  *
- * A policy is a name of the library, and behind @ any axes of it, key=value, parted by commas; and
- * recall=host, or stream=N: how many frames of a video are read at a time. "full", the whole cache, is always
- * the first variant: everything is measured against it.
+ * A policy is spelled as common/policy.h says. "full", the whole cache, is always the first variant:
+ * everything is measured against it.
  */
 #ifndef EVAL_VARIANT_H
 #define EVAL_VARIANT_H
 
 #include <stddef.h>
 
-#include <jansson.h>
-#include <vlcache/engine.h>
+#include "common/policy.h"
 
 /** The policy of a variant that no --policy asked for: study.h. */
 enum { VARIANT_OF_STUDY = -1 };
@@ -34,11 +32,11 @@ typedef struct variants {
     size_t n_policies;
     double *budgets; /* ascending */
     size_t n_budgets;
-    char *text; /* what the strings of the options point into */
+    policy_list given; /* what all strings point into */
 } variants;
 
-/** Reads both lists; NULL policies: every policy of the library. Returns an exit code; variants_release() in
- * any case. */
+/** Reads both lists; NULL policies: every policy of the library. Returns an exit code;
+ * variants_release() in any case. */
 int variants_parse(const char *policies, const char *budgets, variants *out);
 
 /** Index of the variant of a policy at a budget, both by their index; of "full" for any budget. */

@@ -10,6 +10,8 @@
 
 #include "common/exit.h"
 #include "common/flag.h"
+#include "common/memory.h"
+#include "common/policy.h"
 #include "common/template.h"
 
 #define FIELD(member) offsetof(options, member)
@@ -51,15 +53,24 @@ static int read_compress(const flag *f, const char *name, const char *text, void
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
 
+/* What @ says of other flags is theirs. */
 static int read_policy(const flag *f, const char *name, const char *text, void *into) {
     options *o = into;
+    policy_spec p = {text, o->compress, VLCACHE_RECALL_NONE, o->stream};
+    char *copy = memory_take(strlen(text) + 1, 1);
     (void)f;
     o->compresses = true;
-    o->compress.policy = text;
-    vlcache_compress_options judged = o->compress;
-    leave_axes(&judged);
-    if (!vlcache_compress_check(&judged)) return EXIT_OK;
-    return flag_refuse("%s: \"%s\" is unknown: %s", name, text, vlcache_last_error()->hint);
+    int code = policy_read(strcpy(copy, text), text, &p);
+    vlcache_compress_options named = VLCACHE_COMPRESS_OPTIONS_INIT;
+    named.policy = p.options.policy;
+    if (!code && vlcache_compress_check(&named))
+        code = flag_refuse("%s: \"%s\" is unknown: %s", name, copy, vlcache_last_error()->hint);
+    free(o->policy_text);
+    o->policy_text = copy;
+    o->compress = p.options;
+    o->stream = p.stream;
+    if (p.recall) o->recall = "host";
+    return code;
 }
 
 static int read_axis(const flag *f, const char *name, const char *text, void *into) {
@@ -127,7 +138,7 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
-     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, coded all of them in few bits, full all of them (with a text model\nunless a policy or a budget is given); one of"},
+     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, coded all of them in few bits, full all of them (with a text model\nunless a policy or a budget is given); axes behind @, as for vlcache-eval:\nvlcache@pooling=grid:1x5,recent=0.2; one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
      .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_axis,
@@ -199,8 +210,10 @@ static void set_defaults(options *o) {
 void options_release(options *o) {
     free(o->images);
     free(o->videos);
+    free(o->policy_text);
     o->images = NULL;
     o->videos = NULL;
+    o->policy_text = NULL;
 }
 
 void options_print_flags(void) {

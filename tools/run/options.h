@@ -52,7 +52,8 @@ typedef struct options {
     uint64_t seed;
     vlcache_dtype dtype;
     vlcache_compress_options compress;
-    bool compresses; /* whether the line says how */
+    char *policy_text; /* what its policy points into; NULL: static */
+    bool compresses;   /* whether the line says how */
     bool raw, json, dump_kept, quiet, profile;
 } options;
 
