@@ -6,6 +6,10 @@
  *                   waiting, so that the next is filled meanwhile
  */
 #include "device/bulk.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "core/clock.h"
 
 /* ---- one memory ---------------------------------------------------------------------------------------- */
@@ -29,6 +33,15 @@ static vlcache_status unmap(vlci_bulk *bulk) {
     cl_int code = clEnqueueUnmapMemObject(bulk->device->queue, bulk->to, bulk->mapped, 0, NULL, NULL);
     bulk->mapped = NULL;
     return code ? vlci_fail_call(bulk->device, "unmapping a buffer", code) : VLCACHE_OK;
+}
+
+void vlci_bulk_populate(const vlci_bulk *bulk, void *at, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
+    size_t before = (uintptr_t)at % (size_t)sysconf(_SC_PAGESIZE);
+    if (bulk->mapped && bytes) madvise((char *)at - before, before + bytes, MADV_POPULATE_WRITE);
+#else
+    (void)bulk, (void)at, (void)bytes;
+#endif
 }
 
 /* ---- two memories -------------------------------------------------------------------------------------- */

@@ -89,12 +89,23 @@ static vlcache_status read_rows(const slab *s, int row, int end, char *raw, char
     return status;
 }
 
+/* The pages of a band that begins at a row of the slab. */
+static void populate_band(const slab *s, int row) {
+    const vlci_matrix *m = s->matrix;
+    int end = row + VLCI_BAND < s->rows ? row + VLCI_BAND : s->rows;
+    if (row >= end) return;
+    size_t from = vlci_matrix_bytes(row, m->k, m->dtype, m->layout);
+    size_t to = vlci_matrix_bytes(end, m->k, m->dtype, m->layout);
+    vlci_bulk_populate(&s->up->bulk, s->to + from, to - from);
+}
+
 static vlcache_status pack_band(void *user, size_t item, int member) {
     const slab *s = user;
     const vlci_matrix *matrix = s->matrix;
     int row = (int)item * VLCI_BAND, n = s->rows - row < VLCI_BAND ? s->rows - row : VLCI_BAND;
     size_t row_bytes = (size_t)matrix->k * vlci_dtype_bytes(matrix->dtype);
     char *raw = s->up->scratch + (size_t)member * BANDS * band_bytes(matrix->k);
+    populate_band(s, row);
     if (n < 0) n = 0; /* the lower half of the last blocks */
     if (matrix->layout == VLCI_ROWS)
         return read_rows(s, s->first + row, s->first + row + n, raw, s->to + (size_t)row * row_bytes);
