@@ -105,7 +105,8 @@ typedef enum vlci_activation {
          VLCI_TILE +                                                                                         \
      (size_t)((k) % VLCI_TILE))
 
-/* Bytes of weights that are asked for at a time, ahead of the launch that reads them: of blocks whole ones. */
+/* Bytes of weights that are asked for at a time, ahead of the launch that reads them: of blocks whole ones.
+ */
 #define VLCI_GEMV_PIECE 4096
 
 /* Rows of x that the matrix-vector kernels take; work-items of a work-group, and the columns it computes. */
@@ -271,17 +272,17 @@ typedef struct vlci_blend {
  * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
  * lowest. A run is as many rows as are rotated together: whole blocks.
  */
-#define VLCI_CODE_ROWS      16
-#define VLCI_CODE_RUN_MIN   16
-#define VLCI_CODE_RUN_MAX   (1 << 20)
-#define VLCI_CODE_DIM_MAX   256  /* of a head */
-#define VLCI_CODE_STEPS     9    /* fractions of a dimension's largest value that are tried as its range */
-#define VLCI_CODE_ITEMS     128  /* of a work-group of code.cl, where it has several */
-#define VLCI_CODE_PROJECTED 64   /* rows, and dimensions, of a work-group of several at a time */
-#define VLCI_CODE_MMA_ITEMS 256  /* of a work-group of code_mma.cl, which has half as many rows */
-#define VLCI_CODE_MMA_DIM_MAX 128 /* of a head: registers of code_mma.cl */
-#define VLCI_CODE_SAMPLE    2048 /* rows that means and covariances are of, where there are more */
-#define VLCI_CODE_TILE      64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
+#define VLCI_CODE_ROWS        16
+#define VLCI_CODE_RUN_MIN     16
+#define VLCI_CODE_RUN_MAX     (1 << 20)
+#define VLCI_CODE_DIM_MAX     256  /* of a head */
+#define VLCI_CODE_STEPS       9    /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS       128  /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_PROJECTED   64   /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_MMA_ITEMS   256  /* of a work-group of code_mma.cl, which has half as many rows */
+#define VLCI_CODE_MMA_DIM_MAX 128  /* of a head: registers of code_mma.cl */
+#define VLCI_CODE_SAMPLE      2048 /* rows that means and covariances are of, where there are more */
+#define VLCI_CODE_TILE        64 /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
 /* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
 #define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \
@@ -308,8 +309,8 @@ typedef struct vlci_code_matrix {
 #define VLCI_CODED_MMA_ITEMS 128
 #define VLCI_CODED_SHARES    256
 
-/* attention_runs_mma: blocks that a warp takes at a time; bytes of local memory for a basis, and what is fetched, beside what
- * else a work-group has: at least, and where there is much, so that two have room. */
+/* attention_runs_mma: blocks that a warp takes at a time; bytes of local memory for a basis, and what is
+ * fetched, beside what else a work-group has: at least, and where there is much, so that two have room. */
 #define VLCI_CODED_CHUNK               4
 #define VLCI_RUNS_POOL_LEAST(head_dim) (2 * (head_dim) * (head_dim) + 2048)
 #define VLCI_RUNS_POOL                 92160
