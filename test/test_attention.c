@@ -147,7 +147,7 @@ typedef struct arrays {
     int32_t seq_start[SEQUENCES + 1];
     ref_rows head[SEQUENCES * KV_HEADS];
     pages *pages;
-    cl_mem memory[8];
+    cl_mem memory[9]; /* k, v, q, seq_start, out, scratch, two statistics; out once more, as stripes */
     int n_memory;
 } arrays;
 
@@ -193,6 +193,7 @@ static bool is_paged(const problem *p) {
 }
 
 static cl_mem keep(arrays *s, cl_mem memory) {
+    ck_assert_uint_lt((size_t)s->n_memory, sizeof s->memory / sizeof *s->memory);
     return s->memory[s->n_memory++] = memory;
 }
 
