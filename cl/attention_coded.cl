@@ -82,8 +82,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
     const int k_dims = VLCI_CODE_DIMS(k.widths), k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
     const int v_dims = is_text ? HEAD_DIM : VLCI_CODE_DIMS(v.widths);
     const int from = is_text ? 0 : s_id * share * run, until = is_text ? texts : min(n, from + share * run);
-    const int text_bytes = TEXT_BYTES(text_bits);
-    __global const char *k_text = text + nth * texts * text_bytes, *v_text = k_text + (size_t)texts * text_bytes;
+    __global const char *k_text = text + nth * texts * HEAD_DIM, *v_text = k_text + (size_t)texts * HEAD_DIM;
     state_t state;
     const int side = begin_share(&state, v_dims);
     for (int j0 = from; j0 < until; j0 += ITEMS) { /* a tile: ITEMS rows, of several runs or of a part of one */
@@ -118,8 +117,8 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
         if (is_text) {
             for (int t = 0; t < HEADS; t++) s[t] = 0.0f;
             for (int d = 0; d < HEAD_DIM; d++) {
-                const float one = text_one(k_text + (size_t)own * text_bytes, text_bits, d);
-                for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * one;
+                const float byte = (float)k_text[(size_t)own * HEAD_DIM + d];
+                for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * byte;
             }
             for (int t = 0; t < HEADS; t++) s[t] *= text_scale[nth * texts + own];
         } else {
@@ -145,7 +144,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
                 const int d = i * ITEMS + item % side;
                 if (d >= v_dims) continue;
                 const float value = is_text ? text_scale[(nth + 1) * texts + j0 + row] *
-                                                  text_one(v_text + (size_t)(j0 + row) * text_bytes, text_bits, d)
+                                                  (float)v_text[(size_t)(j0 + row) * HEAD_DIM + d]
                                             : level_at(block, v.widths, d, (j0 + row) % BLOCK);
                 for (int t = 0; t < HEADS; t++) state.acc[t * MORE + i] += weights[t * ITEMS + row] * value;
             }
@@ -247,7 +246,7 @@ static inline void dot_block(__global const uint *block, vlci_code_matrix k, __g
 
 /* Text rows of one lane. */
 static inline void attend_text_wide(__global const float *q, float scale, __global const char *k, __global const char *v,
-                                    __global const float *k_scale, __global const float *v_scale, int texts, int bits,
+                                    __global const float *k_scale, __global const float *v_scale, int texts,
                                     __global float *part) {
     row_t acc;
     float m = -INFINITY, l = 0.0f;
@@ -262,7 +261,7 @@ static inline void attend_text_wide(__global const float *q, float scale, __glob
         for (int r = 0; r < some; r++) {
             float16 sum = 0.0f;
             for (int e = 0; e < PARTS; e++)
-                sum += vload16(e, q) * text_sixteen(k + (size_t)(j + r) * TEXT_BYTES(bits), bits, e);
+                sum += vload16(e, q) * convert_float16(vload16(e, k + (size_t)(j + r) * HEAD_DIM));
             s.row[r] = sum16(sum) * scale * k_scale[j + r];
         }
         s.all = CAPPED(s.all);
@@ -270,7 +269,7 @@ static inline void attend_text_wide(__global const float *q, float scale, __glob
         for (int e = 0; e < PARTS; e++) {
             float16 sum = acc.all[e] * keep;
             for (int r = 0; r < some; r++)
-                sum += s.row[r] * v_scale[j + r] * text_sixteen(v + (size_t)(j + r) * TEXT_BYTES(bits), bits, e);
+                sum += s.row[r] * v_scale[j + r] * convert_float16(vload16(e, v + (size_t)(j + r) * HEAD_DIM));
             acc.all[e] = sum;
         }
     }
@@ -288,11 +287,10 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
     const int first = (int)get_group_id(0) * share, runs = (n + run - 1) / run;
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
     if ((int)get_group_id(0) >= shares) {
-        const size_t bytes = (size_t)texts * TEXT_BYTES(text_bits);
-        __global const char *row = text + nth * bytes;
+        __global const char *row = text + nth * texts * HEAD_DIM;
         for (int t = 0; t < HEADS; t++)
-            attend_text_wide(query_of(&p, t, q, q_offset, q_stride, first_row), scale, row, row + bytes, text_scale + nth * texts,
-                             text_scale + (nth + 1) * texts, texts, text_bits, parts + t * RECORD);
+            attend_text_wide(query_of(&p, t, q, q_offset, q_stride, first_row), scale, row, row + (size_t)texts * HEAD_DIM,
+                             text_scale + nth * texts, text_scale + (nth + 1) * texts, texts, parts + t * RECORD);
         return;
     }
     float u[HEADS][HEAD_DIM], base[HEADS], m[HEADS], l[HEADS];
@@ -370,7 +368,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
     row_lse += (size_t)first_row * heads + kv * group;
     score += score_at + (size_t)kv * tokens;
-    text += at * texts * TEXT_BYTES(text_bits);
+    text += at * texts * HEAD_DIM;
     text_scale += at * texts;
 #if WIDE
     float u[HEAD_DIM];
@@ -379,7 +377,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
             for (int j = 0; j < until; j++) {
                 float16 sum = 0.0f;
                 for (int e = 0; e < PARTS; e++)
-                    sum += vload16(e, q) * text_sixteen(text + (size_t)j * TEXT_BYTES(text_bits), text_bits, e);
+                    sum += vload16(e, q) * convert_float16(vload16(e, text + (size_t)j * HEAD_DIM));
                 score[text_at[j]] += part * exp(CAPPED(sum16(sum) * scale * text_scale[j]) - row_lse[h]);
             }
             continue;
@@ -415,7 +413,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
                 __global const uint *block = words + k.words + (size_t)(j / BLOCK) * VLCI_CODE_WORDS(k.widths);
                 for (int i = 0; i < dims; i++) s += u[i] * level_at(block, k.widths, i, j % BLOCK);
             } else {
-                for (int d = 0; d < HEAD_DIM; d++) s += t[d] * text_one(text + (size_t)j * TEXT_BYTES(text_bits), text_bits, d);
+                for (int d = 0; d < HEAD_DIM; d++) s += t[d] * (float)text[(size_t)j * HEAD_DIM + d];
                 s *= text_scale[j];
             }
             score[r < runs ? positions[j] : text_at[j]] += part * exp(CAPPED(s) - row_lse[h]);

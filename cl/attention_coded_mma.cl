@@ -321,9 +321,9 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (s_id >= shares) {
         const int from = (s_id - shares) * text_share;
-        __global const char *row = text + nth * texts * TEXT_BYTES(text_bits);
-        attend_text(&p, q, q_offset, q_stride, first_row, scale, row, row + (size_t)texts * TEXT_BYTES(text_bits),
-                    text_scale + nth * texts, text_scale + (nth + 1) * texts, text_bits, from, min(from + text_share, texts), room, some,
+        __global const char *bytes = text + nth * texts * HEAD_DIM;
+        attend_text(&p, q, q_offset, q_stride, first_row, scale, bytes, bytes + (size_t)texts * HEAD_DIM,
+                    text_scale + nth * texts, text_scale + (nth + 1) * texts, from, min(from + text_share, texts), room, some,
                     item, own);
     } else {
         const vlci_code_matrix k = matrix[nth];

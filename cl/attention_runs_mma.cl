@@ -534,9 +534,9 @@ attention_runs_mma(CODED_PARAMS, __global float *scratch, int share, int shares,
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (s_id >= shares) {
         const int from = (s_id - shares) * text_share;
-        __global const char *row = text + nth * texts * TEXT_BYTES(text_bits);
-        attend_text(&p, q, q_offset, q_stride, first_row, scale, row, row + (size_t)texts * TEXT_BYTES(text_bits),
-                    text_scale + nth * texts, text_scale + (nth + 1) * texts, text_bits, from, min(from + text_share, texts), room, some,
+        __global const char *bytes = text + nth * texts * HEAD_DIM;
+        attend_text(&p, q, q_offset, q_stride, first_row, scale, bytes, bytes + (size_t)texts * HEAD_DIM,
+                    text_scale + nth * texts, text_scale + (nth + 1) * texts, from, min(from + text_share, texts), room, some,
                     item, own);
     } else {
         const vlci_code_matrix k = matrix[nth];
@@ -618,7 +618,7 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
             __global const float *row = query_of(&p, h, q, q_offset, q_stride, first_row);
             float8 s = 0.0f;
             for (int d = 0; d < HEAD_DIM; d += 8)
-                s += f32_run(row + d) * text_eight(text + (nth * texts + j) * TEXT_BYTES(text_bits), text_bits, d);
+                s += f32_run(row + d) * convert_float8(*(__global const char8 *)(text + (nth * texts + j) * HEAD_DIM + d));
             sum += exp(CAPPED(sum8(s) * scale * text_scale[nth * texts + j]) - row_lse[h]);
         }
         score[text_at[j]] += part * sum;

@@ -6,7 +6,7 @@
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
- *     text         of a row in 8 bits: scale = max |row| / 127; or in 4: max |row| / 7, as coded.clh packs them
+ *     text         of a row in 8 bits: scale = max |row| / 127
  *     phases       of the runs' middle rows
  *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
@@ -300,9 +300,9 @@ __kernel void code_narrow(__global const vlci_code_matrix *held, __global const 
 
 /* ---- text ------------------------------------------------------------------------------------------------------ */
 
-/* Work-item (j, m): text [matrix][n][HEAD_DIM * bits / 8], scale [matrix][n], from matrix `first` on; bits: 8 or 4. */
+/* Work-item (j, m): text [matrix][n][HEAD_DIM], scale [matrix][n], from matrix `first` on. */
 __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
-                        __global char *text, __global float *scale, uint first, int bits) {
+                        __global char *text, __global float *scale, uint first) {
     const int j = get_global_id(0), m = get_global_id(1);
     if (j >= n) return;
     const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
@@ -310,15 +310,9 @@ __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint kee
     __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at;
     float16 top = 0.0f;
     for (int p = 0; p < PARTS; p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
-    const float unit = fmax(max16(top) / (bits == 8 ? 127.0f : 7.0f), 1e-9f);
-    text += to * (HEAD_DIM * bits / 8);
-    for (int p = 0; p < PARTS; p++) {
-        const char16 level = convert_char16_sat_rte(KV_LOAD16(row, 16 * p) / unit);
-        if (bits == 8)
-            vstore16(level, p, text);
-        else
-            vstore8((level.lo + (char8)8) | ((level.hi + (char8)8) << (char8)4), p, text);
-    }
+    const float unit = fmax(max16(top) / 127.0f, 1e-9f);
+    for (int p = 0; p < PARTS; p++)
+        vstore16(convert_char16_sat_rte(KV_LOAD16(row, 16 * p) / unit), p, text + to * HEAD_DIM);
     scale[to] = unit;
 }
 

@@ -610,39 +610,6 @@ START_TEST(ends_of_a_text) {
 }
 END_TEST
 
-/* Text is as near as its bits allow, in as many as its budget does: 4 where 8 were more than an eighth. */
-START_TEST(bits_of_text) {
-    static const struct {
-        double bits, budget;
-        int text;
-    } cases[] = {{48.0, 0.1, 8}, {0.0, 0.9, 8}, {0.0, 0.3, 4}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        coding_case c = random_case(16, cases[i].bits);
-        int levels = cases[i].text == 8 ? 127 : 7, dim = c.head_dim;
-        double row[VLCI_CODE_DIM_MAX];
-        c.budget = cases[i].budget;
-        coding_make(&c);
-        ck_ok(c.status);
-        ck_assert_int_eq(c.codes->text_bits, cases[i].text);
-        ck_assert_uint_eq(c.coding->bytes.text,
-                          2 * 2 * (uint64_t)(TOKENS - VISUAL) * (uint64_t)(dim * cases[i].text / 8 + 4));
-        ref_codes read = ref_codes_read(c.codes);
-        for (int m = 0; m < 4; m++)
-            for (int t = 0; t < TOKENS - VISUAL; t++) {
-                const float *from =
-                    c.rows + ((size_t)m * TOKENS + (size_t)(t < 4 ? t : VISUAL + t)) * (size_t)dim;
-                double most = 0.0;
-                for (int d = 0; d < dim; d++) most = fmax(most, fabs((double)from[d]));
-                ref_codes_text(&read, m, t, row);
-                check_row("text", m, t, row, from, dim, most / (2 * levels) * (1 + 1e-5));
-            }
-        ref_codes_release(&read);
-        coding_release(&c);
-        coding_free(&c);
-    }
-}
-END_TEST
-
 START_TEST(widths_of_heads_that_are_refused) {
     ck_fails(vlci_few_check(24), VLCACHE_E_UNSUPPORTED, "multiples of 16");
     ck_fails(vlci_few_check(272), VLCACHE_E_UNSUPPORTED, "up to 256");
@@ -691,7 +658,6 @@ int main(void) {
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);
     tcase_add_test(all, ends_of_a_text);
-    tcase_add_test(all, bits_of_text);
     tcase_add_test(all, widths_of_heads_that_are_refused);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -18,7 +18,7 @@ enum { LAYERS = 2, LAYER = 1, MOST_ROWS = 11 };
 typedef struct problem {
     const char *name;
     int kv_heads, group, head_dim, tokens, visual, run;
-    double bits; /* below 1: no bits but a budget, so small that text has 4 bits a number */
+    double bits;
     vlcache_dtype dtype;
     int rows, past; /* query rows; rows in pages before them */
 } problem;
@@ -40,8 +40,6 @@ static const problem problems[] = {
     {"many shares", 1, 1, 16, 8500, 8300, 16, 60.0, F32, 1, 2},
     {"row by row", 2, 2, 32, 90, 75, 1, 60.0, F32, 1, 4},
     {"row by row, many lanes", 1, 8, 64, 150, 131, 1, 200.0, BF16, 11, 3},
-    {"text of four bits", 2, 3, 16, 90, 41, 16, 0.4, F32, 2, 3},
-    {"text of four bits, row by row", 1, 8, 64, 200, 150, 1, 0.4, BF16, 11, 4},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems, SMALL = 5 };
 
@@ -58,13 +56,12 @@ static void make(const problem *p, coding_case *c) {
                        .n_visual = p->visual,
                        .run = p->run,
                        .dtype = p->dtype,
-                       .bits = p->bits < 1.0 ? 0.0 : p->bits,
-                       .budget = p->bits < 1.0 ? p->bits : 1.0,
+                       .bits = p->bits,
+                       .budget = 1.0,
                        .visual = visual};
     coding_fill(c, 17);
     coding_make(c);
     ck_ok(c->status);
-    ck_assert_int_eq(c->codes->text_bits, p->bits < 1.0 ? 4 : 8);
 }
 
 /* ---- the oracle's rows --------------------------------------------------------------------------------- */

@@ -341,7 +341,7 @@ static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h
     return VLCI_LAUNCH(h->device, k->text, vlci_grid_over(k->text, (size_t)rows->texts, n_matrices(h), 1),
                        VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->text_at),
                        VLCI_I32(rows->texts), VLCI_MEM(codes->text), VLCI_MEM(codes->scale),
-                       VLCI_U32(first_matrix(h)), VLCI_I32(codes->text_bits));
+                       VLCI_U32(first_matrix(h)));
 }
 
 static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,

@@ -26,9 +26,6 @@ enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
  * they take no more than half of the budget. */
 enum { ENDS = 20, ENDS_FIRST = 5 };
 
-/* TEXT_PARTS: text has 4 bits a number where 8 would be more than one in so many bytes of the budget. */
-enum { TEXT_PARTS = 8 };
-
 /* Bits that rows are held with until all layers are known: 8 of the first quarter of the columns, 2 of the
  * last. A dimension that has more in the end is rare, and has no more. */
 static int held_bits(int columns, int column) {
@@ -113,12 +110,6 @@ static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, i
     return status;
 }
 
-/* A small budget goes further in fewer bits of text and more of pictures; a large one has both. */
-static int choose_text_bits(const vlci_coding *c) {
-    double budget = c->budget * c->tokens * row_bytes(c);
-    return c->bits == 0.0 && TEXT_PARTS * c->rows.texts * text_bytes(c) > budget ? 4 : 8;
-}
-
 vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,
                                   const vlci_compress_shape *shape, const vlci_recipe *recipe,
                                   const vlci_compress_prompt *prompt, vlci_coding **out) {
@@ -136,7 +127,6 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     if (!status)
         status = vlci_memory_create(device, n_heads(c) * sizeof(cl_float), "coding: queries", &c->queries);
     if (!status) status = list_rows(c, prompt, recipe->run);
-    c->text_bits = choose_text_bits(c);
     if (status)
         vlci_coding_destroy(&c);
     else if (c->rows.n == 0) /* nothing to code */
@@ -229,7 +219,6 @@ static vlci_codes shape_of(const vlci_coding *c) {
                         .head_dim = c->shape.head_dim,
                         .rows = c->rows.n,
                         .texts = c->rows.texts,
-                        .text_bits = c->text_bits,
                         .run = run,
                         .runs = vlci_codes_runs(c->rows.n, run),
                         .patterns = c->phases.n};

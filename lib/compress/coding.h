@@ -28,7 +28,6 @@ typedef struct vlci_coding {
     const vlci_coding_kernels *kernels; /**< borrowed */
     vlci_compress_shape shape;
     double bits, budget; /**< of a row and head, keys and values: 0: as the budget has it */
-    int text_bits;       /**< of a number of text */
     int tokens;
     vlci_code_rows rows;
     bool phased; /**< rows.phase is written */

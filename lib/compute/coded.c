@@ -94,7 +94,7 @@ vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
         VLCI_MEM((c)->matrix), VLCI_MEM((c)->mean), VLCI_MEM((c)->basis), VLCI_MEM((c)->factor),             \
         VLCI_MEM((c)->words), VLCI_MEM((c)->phase), VLCI_MEM((c)->within), VLCI_MEM((c)->pattern),           \
         VLCI_MEM((c)->text), VLCI_MEM((c)->scale), VLCI_I32(l), VLCI_I32((c)->rows), VLCI_I32((c)->run),     \
-        VLCI_I32((c)->texts), VLCI_I32((c)->text_bits)
+        VLCI_I32((c)->texts)
 
 static vlcache_status attend(const vlci_codes *c, int layer, const vlci_attention *a, const vlci_few_cut *p) {
     const vlci_coded_kernels *k = c->read;

@@ -6,7 +6,7 @@
  *     visual   key(j) = R(ref(run of j)) (mean + sum over i of factor[i] level(j, i) basis[i])
  *              value(j): the same without R
  *              level = code + 1/2 - 2^(bits - 1), as cl/shared.h lays codes out
- *     text     row(j) = scale(j) level(j, .), in 8 bits, or in 4 as cl/coded.clh packs them
+ *     text     row(j) = scale(j) byte(j, .)
  *
  * R turns by the phase of a run's middle row, so that a query is turned back and projected once a run.
  *
@@ -31,7 +31,6 @@ typedef struct vlci_codes {
     int layers, kv_heads, head_dim;
     int rows, run, runs; /**< visual rows of a head, of a run; runs */
     int texts;           /**< text rows of a head */
-    int text_bits;       /**< of a number of theirs, 8 or 4 */
     int dims;            /**< of all matrices */
     int patterns;        /**< 0: all rows of a run are turned alike */
     size_t n_words;
@@ -40,7 +39,7 @@ typedef struct vlci_codes {
     cl_mem basis;  /**< int8 [dims][head_dim] */
     cl_mem factor; /**< f32 [dims]: a basis vector's scale times its dimension's step */
     cl_mem words;  /**< uint [n_words] */
-    cl_mem text;   /**< int8 [layers][kv_heads][2][texts][head_dim * text_bits / 8] */
+    cl_mem text;   /**< int8 [layers][kv_heads][2][texts][head_dim] */
     cl_mem scale;  /**< f32 [layers][kv_heads][2][texts] */
     cl_mem phase;  /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows; with patterns of
                       their  first */

@@ -113,7 +113,6 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     random = np.random.default_rng(seed)
     heads, n = layers * kv_heads, len(visual)
     text = [j for j in range(tokens) if j not in set(visual)]
-    text_bits = 4 if bits == 0 and 8 * len(text) * (dim + 4) > budget * tokens * dim * 4 else 8
     angle = np.arange(tokens)[:, None] * 100.0 ** (-np.arange(dim // 2) / (dim // 2))
     phase = np.concatenate([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     kinds = np.exp(-np.arange(dim) / random.uniform(2.0, 6.0, (2 * heads, 1)))  # spectra that fall
@@ -157,7 +156,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     if bits:
         basis_cost, most = 0.0, bits * heads
     else:
-        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * (dim * text_bits // 8 + 4)
+        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * (dim + 4)
         basis_cost = 8.0 * (dim + 4) / blocks
         most = 8.0 * (budget * tokens * heads * 2 * dim * 4 - fixed) / blocks
     widths, gap = share_bits(tempered, basis_cost, most)
@@ -178,7 +177,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     level = code + 0.5 - 2.0 ** (widths[..., None] - 1)
     made = mean[:, None] + np.einsum("mkj,mk,mkd->mjd", np.where(widths[..., None] > 0, level, 0.0), factor, rounded)
     made[0::2] = turn(made[0::2], each)
-    text_scale = np.maximum(np.abs(rows[:, text]).max(2) / (2 ** (text_bits - 1) - 1.0), 1e-9)
+    text_scale = np.maximum(np.abs(rows[:, text]).max(2) / 127.0, 1e-9)
     text_back = np.rint(rows[:, text] / text_scale[..., None]) * text_scale[..., None]
     step = np.where(widths > 0, factor / scale[..., 0], 1.0)
     edge = z / step[..., None]  # how near a code is to the next one

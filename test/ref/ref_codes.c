@@ -28,7 +28,7 @@ ref_codes ref_codes_read(const vlci_codes *k) {
                    .matrix = take(k->matrix, n * sizeof *c.matrix),
                    .mean = malloc(n * dim * sizeof *c.mean),
                    .basis = take(k->basis, dims * dim),
-                   .text = take(k->text, texts * dim * (size_t)k->text_bits / 8),
+                   .text = take(k->text, texts * dim),
                    .factor = take(k->factor, dims * sizeof *c.factor),
                    .scale = take(k->scale, texts * sizeof *c.scale),
                    .phase = take(k->phase, (size_t)k->runs * dim * sizeof *c.phase),
@@ -92,12 +92,7 @@ void ref_codes_row(const ref_codes *c, int matrix, int row, double *out) {
 
 void ref_codes_text(const ref_codes *c, int matrix, int row, double *out) {
     size_t at = (size_t)matrix * (size_t)c->codes->texts + (size_t)row, dim = (size_t)c->codes->head_dim;
-    for (size_t d = 0; d < dim; d++) {
-        int byte =
-            c->codes->text_bits == 8 ? c->text[at * dim + d] : c->text[at * dim / 2 + d / 16 * 8 + d % 8];
-        int level = c->codes->text_bits == 8 ? byte : ((byte & 255) >> (d % 16 / 8 * 4)) % 16 - 8;
-        out[d] = (double)c->scale[at] * level;
-    }
+    for (size_t d = 0; d < dim; d++) out[d] = (double)c->scale[at] * c->text[at * dim + d];
 }
 
 void ref_codes_release(ref_codes *c) {
