@@ -25,15 +25,12 @@
  *
  * WINDOWED: keys in front of the first that any lane of a piece sees are not divided.
  *
- * attention_mma with OUT_STRIPES: out is stripes of W_DTYPE (shared.h), heads * HEAD_DIM a multiple of 64.
- *
  * Partial results: [piece][HEADS][RECORD] floats: acc, m, l. Pieces are counted as work-groups, shares fastest.
  *
  * Work: dimension 0 = shares, 1 = kv heads * lane groups, 2 = sequences.
  *
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1
  * ptx: sm_80 -DHEAD_DIM=64 -DKV_DTYPE=2 -DHEADS=8 -DMMA=1
- * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1 -DOUT_STRIPES=1 -DW_DTYPE=3
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=80 -DHEADS=1
  * build: -DHEAD_DIM=128 -DHEADS=4
@@ -390,26 +387,10 @@ PTX_CALL float2 wide2(uint u) { return vload_half2(0, (const half *)&u); }
 #define halves(low, high)      ptx_bf16x2(low, high)
 PTX_CALL float2 wide2(uint u) { return (float2)(as_float(u << 16), as_float(u & 0xffff0000u)); }
 #endif
-#if OUT_STRIPES
-/* Where 4 numbers, or one, of a lane's row go: stripes of W_DTYPE, of all rows and heads. */
-#define OUT_AT(row, d)                                                                                               \
-    ((__global w_t *)out + VLCI_STRIPE_AT((row) / heads, (row) % heads * HEAD_DIM + (d),                             \
-                                          VLCI_STRIPE_ROWS(seq_start[get_num_groups(2)])))
-#if W_DTYPE == VLCI_DTYPE_F16
-#define OUT_PAIR(a, b) ptx_f16x2(to_f16_range(a), to_f16_range(b))
-#else
-#define OUT_PAIR(a, b) ptx_bf16x2(a, b)
-#endif
-#define OUT_PUT(v, row, d)  W_STORE((v), OUT_AT(row, d), 0)
-#define OUT_PUT4(v, row, d) *(__global uint2 *)OUT_AT(row, d) = (uint2)(OUT_PAIR((v).x, (v).y), OUT_PAIR((v).z, (v).w))
-#else
-#define OUT_PUT(v, row, d)  out[(row)*HEAD_DIM + (d)] = (v)
-#define OUT_PUT4(v, row, d) *(__global float4 *)(out + (row)*HEAD_DIM + (d)) = (v)
-#endif
 #define WORD(u, i) ((i) == 0 ? (u).x : (i) == 1 ? (u).y : (i) == 2 ? (u).z : (u).w)
 /* What attention_merge does, by the work-group that is last. `room`: 2 * HEADS floats for each share, and HEADS. */
 WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local float *room, __global float *out,
-                      __global const int *seq_start, __global float *row_max, __global float *row_lse, int heads) {
+                      __global float *row_max, __global float *row_lse, int heads) {
     const int item = (int)get_local_id(0), n = (int)get_num_groups(0) * HEADS, mine = item % HEADS;
     __local float *sums = room + n, *whole = sums + n;
     parts += (size_t)(get_group_id(2) * get_num_groups(1) + get_group_id(1)) * n * RECORD;
@@ -438,20 +419,11 @@ WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local flo
         float4 sum = 0.0f;
 #pragma unroll 16
         for (int u = t; u < n; u += HEADS) sum += room[u] * ptx_load_fresh(parts + (size_t)u * RECORD + d);
-        sum /= whole[t];
-        OUT_PUT4(sum, row, d);
+        *(__global float4 *)(out + row * HEAD_DIM + d) = sum / whole[t];
     }
 }
 
-enum {
-    WARPS = LANES / 32,
-    PAGE = VLCI_KV_PAGE,
-    QUADS = HEAD_DIM / 32,
-    HALVES = HEAD_DIM / 64,
-    ROW = (HEAD_DIM + HEAD_DIM / 32 + 29) / 32 * 32 + 2, /* of sums in local memory: a warp puts them into different banks */
-    SUMS = WARPS * HEADS * ROW
-};
-#define ROW_AT(d) ((d) + (d) / 32)
+enum { WARPS = LANES / 32, PAGE = VLCI_KV_PAGE, QUADS = HEAD_DIM / 32, HALVES = HEAD_DIM / 64 };
 
 /* Two numbers as 16 bits each, and what that leaves. */
 PTX_CALL void split2(float low, float high, uint *first, uint *rest) {
@@ -464,7 +436,7 @@ __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 attention_mma(__global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
               __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
               KV_PARAMS, __global float *scratch, int share) {
-    __local float room[SUMS > (2 * 256 + 1) * HEADS ? SUMS : (2 * 256 + 1) * HEADS];
+    __local float room[WARPS * HEADS * HEAD_DIM > (2 * 256 + 1) * HEADS ? WARPS * HEADS * HEAD_DIM : (2 * 256 + 1) * HEADS];
     __local float tops[WARPS * HEADS], sums[WARPS * HEADS];
     __local int last;
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS;
@@ -564,10 +536,9 @@ attention_mma(__global const float *q, __global float *out, __global const int *
     for (int h = 0; h < HALVES; h++)
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            __local float *to = room + (warp * HEADS + g) * ROW;
-            const int d = h * 64 + i + 2 * c * 8;
-            to[ROW_AT(d)] = acc[h][i][0] + acc[h][i][2];
-            to[ROW_AT(d + 8)] = acc[h][i][1] + acc[h][i][3];
+            __local float *to = room + (warp * HEADS + g) * HEAD_DIM + h * 64 + i;
+            to[2 * c * 8] = acc[h][i][0] + acc[h][i][2];
+            to[(2 * c + 1) * 8] = acc[h][i][1] + acc[h][i][3];
         }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = item; i < p.count * HEAD_DIM; i += LANES) {
@@ -579,17 +550,14 @@ attention_mma(__global const float *q, __global float *out, __global const int *
         for (int w = 0; w < WARPS; w++) {
             const float part = weight(tops[w * HEADS + t], most);
             all += part * sums[w * HEADS + t];
-            sum += part * room[(w * HEADS + t) * ROW + ROW_AT(d)];
+            sum += part * room[(w * HEADS + t) * HEAD_DIM + d];
         }
-        if (to.partial)
-            to.to[d] = sum;
-        else
-            OUT_PUT(sum / all, row, d);
+        to.to[d] = to.partial ? sum : sum / all;
         if (d == 0) put_stats(to, most, all);
     }
     if (get_num_groups(0) == 1) return;
     const size_t piece = get_group_id(2) * get_num_groups(1) + get_group_id(1);
     if (!ptx_is_last((__global uint *)scratch, piece, get_num_groups(0), &last)) return;
-    merge(&p, parts, room, out, seq_start, row_max, row_lse, heads);
+    merge(&p, parts, room, out, row_max, row_lse, heads);
 }
 #endif

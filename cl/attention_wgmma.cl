@@ -17,8 +17,6 @@
  *     Tiles go from the last key that is seen down; those that all lanes of a warpgroup see whole need no mask. Local memory
  *     holds rows of 64 elements, 128 bytes, swizzled: run c of 8 elements of row r in place c ^ (r & 7). K and V of 16 bits
  *     come by cp.async, zeros for keys that no lane sees; q, and K and V of 32 bits, are rounded to ROUNDED on their way.
- *     OUT_STRIPES: out is stripes of W_DTYPE (shared.h), heads * HEAD_DIM a multiple of 64.
- *     Heads of 72 are multiplied as heads of 80 that end in zeros.
  *     Heads whose logits have biases take a slower loop: nothing overlaps.
  *
  * Work: dimension 0 = as many work-groups as there are units. Offsets and strides of q, k and v are multiples of 8 elements.
@@ -29,18 +27,10 @@
  * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=2
  * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=1 -DROUNDED=2
  * ptx: sm_90a -DHEAD_DIM=80 -DKV_DTYPE=1 -DROUNDED=3
- * ptx: sm_90a -DHEAD_DIM=72 -DKV_DTYPE=1 -DROUNDED=3
- * ptx: sm_90a -DHEAD_DIM=72 -DKV_DTYPE=2
- * ptx: sm_90a -DHEAD_DIM=128 -DKV_DTYPE=3 -DOUT_STRIPES=1 -DW_DTYPE=3
  * ptx: sm_90a -DHEAD_DIM=128 -DKV_DTYPE=1 -DROUNDED=3
  */
 #ifndef HEAD_DIM
-#define HEAD_DIM 128 /* 64, 72, 80 or 128 */
-#endif
-#if HEAD_DIM == 72
-#define WIDTH 80 /* of a head in local memory and registers: a multiple of 16 */
-#else
-#define WIDTH HEAD_DIM
+#define HEAD_DIM 128 /* 64, 80 or 128 */
 #endif
 #ifndef ROUNDED
 #define ROUNDED KV_DTYPE /* what matrix units read: VLCI_DTYPE_F16 or _BF16 */
@@ -61,11 +51,6 @@
 #else
 #define BRINGER_REGISTERS  "56"
 #define CONSUMER_REGISTERS "224"
-#endif
-#if OUT_STRIPES && W_DTYPE == VLCI_DTYPE_F16
-#define OUT_PAIR(a, b) ptx_f16x2(to_f16_range(a), to_f16_range(b))
-#elif OUT_STRIPES
-#define OUT_PAIR(a, b) ptx_bf16x2(a, b)
 #endif
 #define KEYS 128
 #define LOG2E 1.44269504088896340736f
@@ -107,7 +92,7 @@ enum {
 /* s = q k^T */
 #define QK(s, tile_q, tile_k)                                                                                        \
     __asm__ volatile("{\n\t.reg .pred no, yes;\n\t.reg .b64 a, b;\n\tsetp.ne.b32 no, %[zero], 0;\n"                  \
-                     "\tsetp.eq.b32 yes, %[zero], 0;\n" PTX_JOIN(QK_, WIDTH) "\t}"                                   \
+                     "\tsetp.eq.b32 yes, %[zero], 0;\n" PTX_JOIN(QK_, HEAD_DIM) "\t}"                                \
                      : OUT8(s, 0), OUT8(s, 8), OUT8(s, 16), OUT8(s, 24), OUT8(s, 32), OUT8(s, 40), OUT8(s, 48),      \
                        OUT8(s, 56)                                                                                   \
                      : [q] "l"(tile_q), [k] "l"(tile_k), [zero] "r"(0))
@@ -115,8 +100,8 @@ enum {
 /* 16 keys: four registers of p, two groups of 8 rows of v */
 #define PV_STEP(b, p0, p1, p2, p3)                                                                                   \
     "\tadd.s64 b, %[v], " #b ";\n"                                                                                   \
-    "\t//~ wgmma.mma_async.sync.aligned.m64n" PTX_TEXT(WIDTH) "k16.f32." TYPE "." TYPE                               \
-    " {" PTX_JOIN(PTX_D, WIDTH) "}, {%[" #p0 "], %[" #p1 "], %[" #p2 "], %[" #p3 "]}, b, yes, 1, 1, 1;\n"
+    "\t//~ wgmma.mma_async.sync.aligned.m64n" PTX_TEXT(HEAD_DIM) "k16.f32." TYPE "." TYPE                            \
+    " {" PTX_JOIN(PTX_D, HEAD_DIM) "}, {%[" #p0 "], %[" #p1 "], %[" #p2 "], %[" #p3 "]}, b, yes, 1, 1, 1;\n"
 /* acc += p v */
 #define PV(acc, p, tile_v)                                                                                           \
     __asm__ volatile(                                                                                                \
@@ -124,7 +109,7 @@ enum {
         PV_STEP(0, a0, a1, a2, a3) PV_STEP(128, a4, a5, a6, a7) PV_STEP(256, b0, b1, b2, b3)                         \
         PV_STEP(384, b4, b5, b6, b7) PV_STEP(512, c0, c1, c2, c3) PV_STEP(640, c4, c5, c6, c7)                       \
         PV_STEP(768, d0, d1, d2, d3) PV_STEP(896, d4, d5, d6, d7) "\t}"                                              \
-        : PTX_JOIN(PTX_IO, WIDTH)(acc)                                                                               \
+        : PTX_JOIN(PTX_IO, HEAD_DIM)(acc)                                                                            \
         : IN8(p, 0, a0, a1, a2, a3, a4, a5, a6, a7), IN8(p, 8, b0, b1, b2, b3, b4, b5, b6, b7),                      \
           IN8(p, 16, c0, c1, c2, c3, c4, c5, c6, c7), IN8(p, 24, d0, d1, d2, d3, d4, d5, d6, d7),                    \
           [v] "l"(tile_v), [zero] "r"(0))
@@ -198,7 +183,7 @@ PTX_CALL void bring_q(uint to, __global const float *q, uint q_stride, const pie
     for (uint i = 0; i < 2; i++)
 #pragma unroll
         for (uint h = 0; h < HALVES; h++)
-            if (h * 64 + run * 8 < WIDTH)
+            if (h * 64 + run * 8 < HEAD_DIM)
                 store_rounded(to + ((n + i) >> 2) * Q_GROUP + h * 8192 + ((n + i) & 3) * 2048 + SWIZZLED(r, run),
                               low[i][h], high[i][h]);
 }
@@ -218,14 +203,14 @@ PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const 
 #if KV_DTYPE == VLCI_DTYPE_F32
 #pragma unroll
     for (uint h = 0; h < HALVES; h++)
-        if (h * 64 + run * 8 < WIDTH)
+        if (h * 64 + run * 8 < HEAD_DIM)
 #pragma unroll
             for (int first = 0; first < PAGES; first += AT_ONCE) {
                 float4 low[AT_ONCE], high[AT_ONCE];
 #pragma unroll
                 for (int i = 0; i < AT_ONCE; i++) {
                     low[i] = high[i] = 0.0f;
-                    if (n + 16 * (first + i) + (int)r < seen && h * 64 + run * 8 < HEAD_DIM) {
+                    if (n + 16 * (first + i) + (int)r < seen) {
                         __global const float4 *at =
                             (__global const float4 *)(from + (size_t)(rows[first + i] + r) * stride + h * 64 + run * 8);
                         low[i] = at[0];
@@ -245,8 +230,7 @@ PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const 
         const uint bytes = n + 16 * i + (int)r < seen ? 16 : 0;
 #pragma unroll
         for (uint h = 0; h < HALVES; h++)
-            if (h * 64 + run * 8 < WIDTH)
-                ptx_copy16(to + h * (KEYS * 128) + i * 2048, at + h * 128, h * 64 + run * 8 < HEAD_DIM ? bytes : 0);
+            if (h * 64 + run * 8 < HEAD_DIM) ptx_copy16(to + h * (KEYS * 128) + i * 2048, at + h * 128, bytes);
     }
     ptx_barrier_arrive_copies(full);
 #endif
@@ -328,9 +312,9 @@ PTX_CALL void soften(float s[KEYS / 2], soft_t *f, float c) {
     f->l1 = ptx_fma(f->l1, f->r1, b0 + b1);
 }
 
-PTX_CALL void rescale(float acc[WIDTH / 2], float r0, float r1) {
+PTX_CALL void rescale(float acc[HEAD_DIM / 2], float r0, float r1) {
 #pragma unroll
-    for (uint i = 0; i < WIDTH / 8; i++) {
+    for (uint i = 0; i < HEAD_DIM / 8; i++) {
         acc[4 * i] *= r0;
         acc[4 * i + 1] *= r0;
         acc[4 * i + 2] *= r1;
@@ -393,7 +377,7 @@ PTX_CALL void wait_full(uint full, const ring_t *r) {
         if (masked) mask(s, until0 - j * KEYS, until1 - j * KEYS);                                                   \
         soften(s, &f, c);                                                                                            \
         PTX_WGMMA_WAIT(0);                                                                                           \
-        keep(acc, WIDTH / 2);                                                                                        \
+        keep(acc, HEAD_DIM / 2);                                                                                     \
         keep(s, KEYS / 2);                                                                                           \
         release(v_empty, &v_ring);                                                                                   \
         rescale(acc, f.r0, f.r1);                                                                                    \
@@ -488,12 +472,12 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
         const int until0 = sees(&piece, h.rows, causal, group, piece.lane + mine) - first_key;
         const int until1 = sees(&piece, h.rows, causal, group, piece.lane + mine + 8) - first_key;
         const ulong tile_q = PTX_TILE_ROWS(at + q_ring.at * Q_BYTES + wg * Q_GROUP);
-        float acc[WIDTH / 2], s[KEYS / 2];
+        float acc[HEAD_DIM / 2], s[KEYS / 2];
         uint p[KEYS / 4];
         soft_t f = {-INFINITY, -INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
         int j = (seen + KEYS - 1) / KEYS - 1;
 #pragma unroll
-        for (uint i = 0; i < WIDTH / 2; i++) acc[i] = 0.0f;
+        for (uint i = 0; i < HEAD_DIM / 2; i++) acc[i] = 0.0f;
         wait_full(q_full, &q_ring);
         if (h.bias) {
             for (; j >= 0; j--) {
@@ -514,7 +498,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                 PV(acc, p, TILE_COLUMNS(at + AT_V + v_ring.at * TILE));
                 PTX_WGMMA_COMMIT();
                 PTX_WGMMA_WAIT(0);
-                keep(acc, WIDTH / 2);
+                keep(acc, HEAD_DIM / 2);
                 release(v_empty, &v_ring);
             }
         } else {
@@ -535,7 +519,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             PV(acc, p, TILE_COLUMNS(at + AT_V + v_ring.at * TILE));
             PTX_WGMMA_COMMIT();
             PTX_WGMMA_WAIT(0);
-            keep(acc, WIDTH / 2);
+            keep(acc, HEAD_DIM / 2);
             release(v_empty, &v_ring);
         }
         release(q_empty, &q_ring);
@@ -550,24 +534,11 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             if (t < piece.count) {
                 const size_t row = (size_t)(piece.row + t / group) * heads + piece.kv * group + t % group;
                 const float m = (e ? f.m1 : f.m0) * scale, l = e ? f.l1 : f.l0;
-#if OUT_STRIPES
-                const int column = (piece.kv * group + t % group) * HEAD_DIM + first_key;
-                __global uchar *to = (__global uchar *)out;
-                const size_t stripe = VLCI_STRIPE_ROWS(seq_start[batch]);
-#else
                 __global float2 *to = (__global float2 *)(out + row * HEAD_DIM + first_key);
-#endif
                 if (first_key == 0 && row_max) row_max[row] = m;
                 if (first_key == 0 && row_lse) row_lse[row] = m + ptx_log2(l) * LN2;
 #pragma unroll
-                for (uint i = 0; i < HEAD_DIM / 8; i++) {
-#if OUT_STRIPES
-                    *(__global uint *)(to + 2 * VLCI_STRIPE_AT(piece.row + t / group, column + 8 * (int)i, stripe)) =
-                        OUT_PAIR(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
-#else
-                    to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
-#endif
-                }
+                for (uint i = 0; i < HEAD_DIM / 8; i++) to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
             }
         }
     }

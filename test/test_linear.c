@@ -460,8 +460,8 @@ START_TEST(plan_reads_the_cache_and_doubts_it) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i += 3) {
         vlci_cache_write(device, key, bad[i + seed % 3]);
         must(vlci_gemm_plan(device, VLCACHE_DTYPE_F32, &engine, reports));
-        ck_assert(reports[0].gflops > 0 && reports[0].gflops != 1000 && reports[1].gflops > 0 &&
-                  reports[1].gflops != 2);
+        ck_assert(reports[0].gflops > 0 && reports[0].gflops != 1000 && reports[1].gflops != 2);
+        ck_assert(reports[1].gflops > 0 || !device->caps.wide_vectors); /* a processor's, measured there */
     }
 }
 END_TEST

@@ -19,7 +19,6 @@ enum {
     FEW_ROWS = 8,
     HEADS_MAX = 4,
     MMA_HEADS = 8,
-    MMA_GROUPS = 3, /* that a unit holds: of short caches, a third hides where two begin and end */
     SHARES_MAX = 256,
     TILE_KEYS = 128,
     TILE_SMALL_KEYS = 64,
@@ -100,19 +99,7 @@ static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_
 static bool wgmma_takes(const vlci_attention_shape *s) {
     vlcache_dtype read = s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
     return (read == VLCACHE_DTYPE_F16 || read == VLCACHE_DTYPE_BF16) &&
-           (s->head_dim == 64 || s->head_dim == 72 || s->head_dim == 80 || s->head_dim == 128);
-}
-
-/* A kernel by PTX, and where out may be stripes the one that does that. */
-static vlcache_status get_both(const vlci_attention_kernels *k, const char *file, const char *name,
-                               const char *options, const vlci_ptx *ptx, vlci_attention_rung *out) {
-    const vlci_attention_shape *s = &k->shape;
-    char more[OPTIONS + 32];
-    vlcache_status status = vlci_kernel_get_ptx(k->device, file, name, options, ptx, &out->kernel[0]);
-    bool possible = s->out == VLCACHE_DTYPE_F16 || s->out == VLCACHE_DTYPE_BF16;
-    if (status || !possible || s->heads * s->head_dim % VLCI_BLOCK) return status;
-    snprintf(more, sizeof more, "%s -DOUT_STRIPES=1 -DW_DTYPE=%d", options, (int)s->out);
-    return vlci_kernel_get_ptx(k->device, file, name, more, ptx, &out->stripes);
+           (s->head_dim == 64 || s->head_dim == 80 || s->head_dim == 128);
 }
 
 static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
@@ -124,7 +111,8 @@ static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention
     begin_rung(WGMMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d", s->head_dim,
              (int)s->kv_dtype, (int)(s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype));
-    return get_both(k, "attention_wgmma.cl", "attention_wgmma", options, &ptx, out);
+    return vlci_kernel_get_ptx(k->device, "attention_wgmma.cl", "attention_wgmma", options, &ptx,
+                               &out->kernel[0]);
 }
 
 /* Whether a work-group of split can do the shape at all. */
@@ -162,8 +150,8 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
     begin_rung(MMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
              (int)k->shape.kv_dtype, MMA_HEADS);
-    const vlci_ptx ptx = {.target = "", .groups = MMA_GROUPS};
-    return get_both(k, "attention_split.cl", "attention_mma", options, &ptx, out);
+    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options,
+                               &(vlci_ptx){.target = ""}, &out->kernel[0]);
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
@@ -295,11 +283,6 @@ static vlcache_status run_tile(const vlci_attention_kernels *k, const vlci_kerne
     return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
 }
 
-/* The kernel of the rungs that have one, by the form of out. */
-static const vlci_kernel *kernel_of(const vlci_attention_rung *r, const vlci_attention *a) {
-    return a->form == VLCI_STRIPES ? r->stripes : r->kernel[0];
-}
-
 /* A work-group for each unit, but none without work. */
 static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kernel *kernel,
                                 const vlci_attention *a, arguments *args) {
@@ -325,19 +308,13 @@ typedef struct division {
 /* Pieces of work that keep a device busy: a work-item for each processor, as many work-groups as run at a
  * time where that is known, or some to choose from. */
 static size_t pieces_wanted(const vlcache_device *device, int rung) {
-    return (size_t)device->caps.info.compute_units * (rung == SPLIT_WIDE ? 1 : rung == MMA ? MMA_GROUPS : 4);
+    return (size_t)device->caps.info.compute_units * (rung == SPLIT_WIDE ? 1 : rung == MMA ? 2 : 4);
 }
 
 /* Most keys that are divided: with a window from the page on in which the first that any row sees is. */
 static size_t keys_seen(const vlci_attention *a, bool windowed) {
     int64_t keys = a->max_keys, most = (int64_t)a->window + a->max_rows + VLCI_KV_PAGE;
     return (size_t)(windowed && most < keys ? most : keys);
-}
-
-/* `fit`: no more than run at a time, since those that are left would run alone. */
-static size_t shares_of(size_t wanted, size_t pieces, bool fit) {
-    size_t shares = fit ? wanted / pieces : ceil_div(wanted, pieces);
-    return shares ? shares : 1;
 }
 
 /* As many shares as keep the device busy, none shorter than a span. */
@@ -348,7 +325,7 @@ static division divide(const vlci_attention_kernels *k, const vlci_attention_run
     d.groups = ceil_div(lanes, r->rung == MMA ? MMA_HEADS : (size_t)1 << d.which);
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
-        shares = shares_of(pieces_wanted(k->device, r->rung), pieces, r->rung == MMA);
+        shares = ceil_div(pieces_wanted(k->device, r->rung), pieces);
     if (shares > SHARES_MAX) shares = SHARES_MAX;
     size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;
@@ -387,9 +364,7 @@ static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_atte
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
     vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
-    if (!status)
-        status = vlci_launch(k->device, r->rung == MMA ? kernel_of(r, a) : r->kernel[d.which], grid, args->at,
-                             args->n);
+    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args->at, args->n);
     return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
 }
 
@@ -406,24 +381,18 @@ static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vl
     return windowed ? &k->few_windowed : &k->few;
 }
 
-bool vlci_attention_takes_stripes(const vlci_attention_kernels *k, const vlci_attention *a) {
-    return pick(k, a)->stripes != NULL;
-}
-
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {
     const vlci_attention_rung *r = pick(k, a);
     arguments args;
     if (r->windowed != beyond_window(a) || (r->windowed && !a->causal))
         return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
-    if (a->form != VLCI_FLOATS && !r->stripes)
-        return vlci_fail(VLCACHE_E_INTERNAL, "attention: no kernel puts out in that form");
     vlcache_status status = list_args(k, a, r->windowed, &args);
     if (status) return status;
     switch (r->rung) {
     case WIDE:
         return run_wide(k, r->kernel[0], a, &args);
     case WGMMA:
-        return run_wgmma(k, kernel_of(r, a), a, &args);
+        return run_wgmma(k, r->kernel[0], a, &args);
     case TILE:
         return run_tile(k, r->kernel[0], a, &args);
     case ROWS:

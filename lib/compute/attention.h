@@ -22,7 +22,6 @@
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H
 
-#include "compute/form.h"
 #include "device/ladder.h"
 #include "kv/view.h"
 
@@ -32,7 +31,6 @@ typedef struct vlci_attention_shape {
     int heads, kv_heads, head_dim;
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
-    vlcache_dtype out;     /**< f16 or bf16: out may be stripes of that; else it is floats alone */
     bool windowed;         /**< some layers may have a window */
     float cap;             /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
@@ -46,8 +44,7 @@ typedef struct vlci_attention_rung {
     int rung;      /**< of attention.c */
     bool windowed; /**< its kernels know windows */
     const vlci_kernel *kernel[3],
-        *merge[3];              /**< for 1, 2 and 4 lanes that go together; the others use the first */
-    const vlci_kernel *stripes; /**< that puts out in stripes; NULL: none does */
+        *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the first */
 } vlci_attention_rung;
 
 /** Attention of one shape, opened. */
@@ -69,8 +66,7 @@ typedef struct vlci_attention {
     size_t q_stride;  /**< elements between query rows */
     size_t q_offset;  /**< first element in q */
     int max_rows;     /**< most query rows of any sequence */
-    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32, or stripes */
-    vlci_form form;   /**< of out: stripes where vlci_attention_takes_stripes() */
+    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
     int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
     cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
@@ -86,9 +82,6 @@ vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_
 /** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
  * launches that follow one another. Errors: the device's. */
 vlcache_status vlci_attention_scratch_create(const vlci_attention_kernels *kernels, int batch, cl_mem *out);
-
-/** Whether out may be stripes of shape.out. */
-bool vlci_attention_takes_stripes(const vlci_attention_kernels *kernels, const vlci_attention *a);
 
 /**
  * Enqueues attention for any number of query rows: part of a prompt, or one row a sequence in decode.

@@ -3,8 +3,6 @@
  */
 #include "compute/product.h"
 
-#include <limits.h>
-
 /* x, normed where it is to be, in the form that the product reads. */
 static vlcache_status bring(const vlci_compute *k, vlci_product *p) {
     vlci_form form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
@@ -49,18 +47,6 @@ vlcache_status vlci_product_run(const vlci_compute *k, const vlci_product *produ
 
 vlci_form vlci_product_form(const vlci_compute *k, const vlci_matrix *from, const vlci_matrix *to, int m) {
     return from->dtype == to->dtype ? vlci_linear_form(&k->linear, to->dtype, m) : VLCI_FLOATS;
-}
-
-vlcache_dtype vlci_product_stripes(const vlci_compute *k, const vlci_matrix *w) {
-    vlci_form form = vlci_linear_form(&k->linear, w->dtype, INT_MAX);
-    return form == VLCI_STRIPES ? w->dtype : VLCACHE_DTYPE_AUTO;
-}
-
-void vlci_product_attends(const vlci_compute *k, const vlci_attention_kernels *kernels, vlci_attention *from,
-                          vlci_product *to) {
-    bool stripes = kernels->shape.out == to->w->dtype && vlci_attention_takes_stripes(kernels, from) &&
-                   vlci_linear_form(&k->linear, to->w->dtype, to->m) == VLCI_STRIPES;
-    from->form = to->x_form = stripes ? VLCI_STRIPES : VLCI_FLOATS;
 }
 
 bool vlci_product_gates(const vlci_compute *k, const vlci_matrix *from, const vlci_matrix *to) {

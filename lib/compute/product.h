@@ -19,14 +19,6 @@ vlcache_status vlci_product_run(const vlci_compute *compute, const vlci_product 
 vlci_form vlci_product_form(const vlci_compute *compute, const vlci_matrix *from, const vlci_matrix *to,
                             int m);
 
-/** The dtype in whose stripes a product with `w` of more than a few rows reads x; VLCACHE_DTYPE_AUTO: it
- * reads another form. */
-vlcache_dtype vlci_product_stripes(const vlci_compute *compute, const vlci_matrix *w);
-
-/** Lets attention leave its rows, all of `to`'s x, in stripes where both can; floats otherwise. */
-void vlci_product_attends(const vlci_compute *compute, const vlci_attention_kernels *kernels,
-                          vlci_attention *from, vlci_product *to);
-
 /** Whether products gated by `from`, whatever their m, need no p->wide where they leave y for `to` in
  * vlci_product_form(). */
 bool vlci_product_gates(const vlci_compute *compute, const vlci_matrix *from, const vlci_matrix *to);

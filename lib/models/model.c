@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "compute/product.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/options.h"
@@ -138,7 +137,6 @@ static vlcache_status open_rest(vlcache_model *model) {
                                         .kv_heads = c->kv_heads,
                                         .head_dim = c->head_dim,
                                         .kv_dtype = model->dtype,
-                                        .out = vlci_product_stripes(k, &model->text[0].out),
                                         .windowed = c->window > 0 && c->window < c->max_positions,
                                         .cap = c->attention_cap};
     vlcache_status status =

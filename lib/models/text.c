@@ -85,7 +85,7 @@ static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room 
     size_t wide = in_one ? 0 : 2 * (size_t)c->intermediate;
     const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
-                               {&t->attended, q, true},
+                               {&t->attended, q, false},
                                {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->added, c->post_norms ? (size_t)c->hidden : 0, false},
@@ -257,12 +257,6 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
     return status;
 }
 
-static bool has_codes(const vlci_text_rows *r) {
-    for (int b = 0; r->sequences && b < r->batch; b++)
-        if (r->sequences[b]->codes || r->sequences[b]->quants) return true;
-    return false;
-}
-
 /* What a half of a layer gives goes into x: by the product itself, or through a norm. */
 static void put_into(const vlci_text *t, const vlci_text_rows *r, vlci_product *last) {
     bool normed = t->model->config.text.post_norms;
@@ -285,7 +279,6 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
     vlci_product out = {
         .w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
-    if (!has_codes(r)) vlci_product_attends(k, &k->attention, &attention, &out);
     put_into(t, r, &out);
     vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);

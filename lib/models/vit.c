@@ -128,7 +128,6 @@ vlcache_status vlci_vit_load(vlci_upload *up, const vlci_vit_config *config, vlc
         status = load_layer(up, config, layer_prefix(config, prefix, i), &vit->layer[i]);
     if (!status && config->run_layers) /* no finer than what made them */
         shape.rounded = config->qk_norm ? vit->layer[0].q.dtype : vit->layer[0].qkv.dtype;
-    if (!status && config->run_layers) shape.out = vlci_product_stripes(up->compute, &vit->layer[0].out);
     if (!status && up->device) status = vlci_attention_open(up->device, &shape, &vit->attention);
     skip_rest(up, config);
     return status;
@@ -269,8 +268,7 @@ static vlcache_status project_apart(tower *t, const vlci_vit_layer *layer) {
     return status ? status : project_one(t, layer, &layer->v, NULL, t->v);
 }
 
-/* `out` reads what comes of it. */
-static vlcache_status attend(tower *t, vlci_product *out) {
+static vlcache_status attend(tower *t) {
     const vlci_vit_config *c = t->config;
     size_t inner = (size_t)c->heads * (size_t)c->head_dim, row = c->qk_norm ? inner : 3 * inner;
     vlci_attention a = {.batch = t->tiles,
@@ -288,16 +286,19 @@ static vlcache_status attend(tower *t, vlci_product *out) {
                         .q = t->qkv,
                         .out = t->attended,
                         .seq_start = t->seq_start};
-    vlci_product_attends(t->compute, &t->vit->attention, &a, out);
     return vlci_attention_run(&t->vit->attention, &a);
 }
 
 static vlcache_status run_layer(tower *t, const vlci_vit_layer *layer) {
     const vlci_vit_config *c = t->config;
     vlci_form form = vlci_product_form(t->compute, &layer->fc1, &layer->fc2, t->rows);
-    vlci_product out = {
-        .w = &layer->out, .x = t->attended, .brought = t->norm, .y = t->x, .m = t->rows, .accumulate = true};
-    const vlci_product fc1 = {.w = &layer->fc1,
+    const vlci_product out = {.w = &layer->out,
+                              .x = t->attended,
+                              .brought = t->norm,
+                              .y = t->x,
+                              .m = t->rows,
+                              .accumulate = true},
+                       fc1 = {.w = &layer->fc1,
                               .x = t->x,
                               .norm = &layer->norm2,
                               .eps = c->norm_eps,
@@ -314,7 +315,7 @@ static vlcache_status run_layer(tower *t, const vlci_vit_layer *layer) {
                               .m = t->rows,
                               .accumulate = true};
     vlcache_status status = c->qk_norm ? project_apart(t, layer) : project(t, layer);
-    if (!status) status = attend(t, &out);
+    if (!status) status = attend(t);
     if (!status) status = vlci_product_run(t->compute, &out);
     if (!status) status = vlci_product_run(t->compute, &fc1);
     return status ? status : vlci_product_run(t->compute, &fc2);
