@@ -225,8 +225,10 @@ static const char *const goldens[] = {"bits", "budget", "bits", "heard", "heard"
                                            "code:group", "code:mma",  "code:mma"};
 enum { GOLDENS = sizeof goldens / sizeof *goldens, WITHOUT_UNITS = GOLDENS - 2 };
 
+/* In a reduced size "heard" alone goes by group: it runs the kernels that "bits" runs, and more. */
 START_TEST(as_in_python) {
     if (_i >= WITHOUT_UNITS && !suite_device()->caps.mma) return;
+    if (suite_reduced() && _i == 2) return;
     taps t = load(goldens[_i]);
     suite_force(rungs[_i]);
     coding_case c = case_of(&t);

@@ -192,7 +192,7 @@ START_TEST(against_the_rows_they_stand_for) {
     coding_case c;
     make(&problems[_i], &c);
     run_variants(&problems[_i], &c, c.codes, 0);
-    if (_i == 1 || _i == 4) run_variants(&problems[_i], &c, c.codes, 1.5f);
+    if (suite_reduced() ? _i == 3 : _i == 1 || _i == 4) run_variants(&problems[_i], &c, c.codes, 1.5f);
     coding_release(&c);
     coding_free(&c);
 }
