@@ -324,17 +324,18 @@ END_TEST
 
 /* All of cl/ in the scratch folder, where one file has `was` changed to `is`. */
 static void break_kernel(const char *name, const char *was, const char *is, char folder[512]) {
-    char command[2048];
+    char command[4096];
     in_scratch("cl", folder);
-    snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s/cl' '%s' && sed -i 's/%s/%s/' '%s/%s'",
-             folder, VLCACHE_SOURCE_DIR, folder, was, is, folder, name);
+    snprintf(command, sizeof command,
+             "rm -rf '%s' && cp -r '%s/cl' '%s' && grep -q '%s' '%s/%s' && sed -i 's/%s/%s/' '%s/%s'", folder,
+             VLCACHE_SOURCE_DIR, folder, was, folder, name, was, is, folder, name);
     ck_assert_int_eq(system(command), 0);
 }
 
 START_TEST(wrong_kernels_are_seen) {
     char folder[512];
     process p;
-    break_kernel("rope.cl", "was \\* c - high \\* s", "was * c + high * s", folder);
+    break_kernel("rope.clh", "was \\* c - high \\* s", "was * c + high * s", folder);
     setenv("VLCACHE_KERNEL_DIR", folder, 1);
     keep_binaries(false);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling");
