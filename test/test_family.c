@@ -395,6 +395,23 @@ static float *look_alone(const vlcache_model *model, const vlcache_image *image,
     return values;
 }
 
+/* `features` are the tokens of pictures looked at alone, one after the other. */
+static void check_looked(const vlcache_model *model, const vlcache_image *const *images, int n_images,
+                         cl_mem features, int n_tokens) {
+    size_t all = (size_t)n_tokens * (size_t)model->config.text.hidden, at = 0;
+    float *got = malloc(all * sizeof *got);
+    suite_download(features, got, all * sizeof *got);
+    for (int i = 0; i < n_images; i++) {
+        size_t n;
+        float *want = look_alone(model, images[i], &n);
+        for (size_t k = 0; k < n; k++) ck_assert_float_eq_tol(got[at + k], want[k], 1e-5f);
+        at += n;
+        free(want);
+    }
+    ck_assert_uint_eq(at, all);
+    free(got);
+}
+
 /* Pictures of two shapes in one prompt: each is what it is alone, looked at one after the other as on
  * processors, or together. */
 START_TEST(pictures_side_by_side) {
@@ -417,18 +434,7 @@ START_TEST(pictures_side_by_side) {
     vlcache_status status = vlci_prompt_look(model, &asked, &p, NULL, NULL, &timings, &features);
     device->caps.wide_vectors = wide;
     ck_ok(status);
-    size_t all = (size_t)p.visual * (size_t)model->config.text.hidden, at = 0;
-    float *got = malloc(all * sizeof *got);
-    suite_download(features, got, all * sizeof *got);
-    for (int i = 0; i < 2; i++) {
-        size_t n;
-        float *want = look_alone(model, images[i], &n);
-        for (size_t k = 0; k < n; k++) ck_assert_float_eq_tol(got[at + k], want[k], 1e-5f);
-        at += n;
-        free(want);
-    }
-    ck_assert_uint_eq(at, all);
-    free(got);
+    check_looked(model, images, 2, features, p.visual);
     suite_release(features);
     vlci_prompt_release(&p);
     vlcache_image_destroy(&one);
@@ -462,17 +468,7 @@ START_TEST(pictures_together) {
     ck_ok(vlci_picture_layout_join(layouts, N, family->together(&model->config), &joined));
     ck_assert_int_eq(joined.tiles, pixels.tiles);
     ck_ok(family->look(&model->config, &pixels, &joined, &tokens));
-    size_t all = (size_t)joined.n_tokens * (size_t)model->config.text.hidden, at = 0;
-    float *got = malloc(all * sizeof *got);
-    suite_download(tokens, got, all * sizeof *got);
-    for (int i = 0; i < N; i++) {
-        size_t n;
-        float *want = look_alone(model, images[i], &n);
-        for (size_t k = 0; k < n; k++) ck_assert_float_eq_tol(got[at + k], want[k], 1e-5f);
-        at += n;
-        free(want);
-    }
-    ck_assert_uint_eq(at, all);
+    check_looked(model, (const vlcache_image *const *)images, N, tokens, joined.n_tokens);
     part[1].width++;
     ck_fails(vlci_pixels_join(part, N, &(vlci_pixels){0}), VLCACHE_E_INTERNAL, "pictures together");
     for (int i = 0; i < N; i++) {
@@ -480,7 +476,6 @@ START_TEST(pictures_together) {
         vlci_pixels_release(&part[i]);
         vlcache_image_destroy(&images[i]);
     }
-    free(got);
     suite_release(tokens);
     vlci_pixels_release(&pixels);
     vlci_picture_layout_release(&joined);
