@@ -105,7 +105,7 @@ static bool wgmma_takes(const vlci_attention_shape *s) {
 static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
     const vlci_attention_shape *s = &k->shape;
     const vlci_ptx ptx = {
-        .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .groups = 1};
+        .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
     char options[OPTIONS];
     if (!wgmma_takes(s) || out->windowed || s->cap > 0) return open_tile(k, TILE_KEYS, out);
     begin_rung(WGMMA, out);

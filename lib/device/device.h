@@ -88,8 +88,7 @@ typedef struct vlci_ptx {
                              program, and what stands behind "//~ " in inline assembly is opened */
     size_t
         local_bytes; /**< of the kernel's one array `__local uchar smem[VLCI_PTX_LOCAL]`; 0: as it stands */
-    int groups; /**< work-groups that a unit is to hold at a time, which bounds their registers; setmaxnreg
-                     needs the promise. 0: as the driver likes */
+    bool one_group;  /**< one work-group a unit: setmaxnreg needs the promise */
 } vlci_ptx;
 
 /** As vlci_kernel_get(), of a program that is changed so. Errors: those, and VLCACHE_E_BUILD where the

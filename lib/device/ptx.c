@@ -52,11 +52,9 @@ static char *set_local(char *text, size_t bytes, bool *found) {
     return at ? splice(text, at, strlen(small), large) : text;
 }
 
-static char *set_groups(char *text, int groups) {
-    char promise[NUMBER];
-    snprintf(promise, sizeof promise, ".minnctapersm %d\n", groups);
+static char *set_one_group(char *text) {
     char *at = text && !strstr(text, ".minnctapersm") ? strstr(text, ".reqntid") : NULL;
-    return at ? splice(text, at, 0, promise) : text;
+    return at ? splice(text, at, 0, ".minnctapersm 1\n") : text;
 }
 
 vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) {
@@ -67,7 +65,7 @@ vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) 
     if (edited) open_marks(edited);
     edited = set_target(edited, how->target);
     if (how->local_bytes) edited = set_local(edited, how->local_bytes, &found);
-    if (how->groups) edited = set_groups(edited, how->groups);
+    if (how->one_group) edited = set_one_group(edited);
     if (!edited) return vlci_fail_memory("PTX of a kernel");
     if (found) {
         *out = edited;
@@ -79,14 +77,13 @@ vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) 
 
 bool vlci_ptx_same(const vlci_ptx *a, const vlci_ptx *b) {
     if (!a->target || !b->target) return !a->target && !b->target;
-    return strcmp(a->target, b->target) == 0 && a->local_bytes == b->local_bytes && a->groups == b->groups;
+    return strcmp(a->target, b->target) == 0 && a->local_bytes == b->local_bytes &&
+           a->one_group == b->one_group;
 }
 
 void vlci_ptx_name(const vlci_ptx *how, char name[VLCI_PTX_NAME]) {
     name[0] = 0;
-    if (how->target && how->groups)
-        snprintf(name, VLCI_PTX_NAME, "%.16s, %zu bytes, %d groups", how->target, how->local_bytes,
-                 how->groups);
-    else if (how->target)
-        snprintf(name, VLCI_PTX_NAME, "%.16s, %zu bytes", how->target, how->local_bytes);
+    if (how->target)
+        snprintf(name, VLCI_PTX_NAME, "%.16s, %zu bytes%s", how->target, how->local_bytes,
+                 how->one_group ? ", one group" : "");
 }
