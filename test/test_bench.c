@@ -264,9 +264,9 @@ END_TEST
 /* Each kernel is built for one run alone: no binaries of them. */
 static void keep_binaries(bool kept) {
     if (kept)
-        unsetenv("VLCACHE_KERNEL_BINARIES");
+        suite_set("VLCACHE_KERNEL_BINARIES", NULL);
     else
-        setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+        suite_set("VLCACHE_KERNEL_BINARIES", "none");
 }
 
 START_TEST(kernels_are_tried) {
@@ -336,11 +336,11 @@ START_TEST(wrong_kernels_are_seen) {
     char folder[512];
     process p;
     break_kernel("rope.clh", "was \\* c - high \\* s", "was * c + high * s", folder);
-    setenv("VLCACHE_KERNEL_DIR", folder, 1);
+    suite_set("VLCACHE_KERNEL_DIR", folder);
     keep_binaries(false);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling");
     keep_binaries(true);
-    unsetenv("VLCACHE_KERNEL_DIR");
+    suite_set("VLCACHE_KERNEL_DIR", NULL);
     expect(&p, 3, "2 lines are WRONG");
     ck_assert_int_eq(count_of(p.out, "WRONG"), 2);
     process_release(&p);

@@ -239,6 +239,7 @@ START_TEST(recall) {
     process_release(&p);
     RUN(&p, "-m", TINY, "-p", "What?", "--policy", "vlcache@size=3");
     expect(&p, 1, "\"size\": no such axis; there are label, allocation");
+    process_release(&p);
     RUN(&p, "-m", TINY, "-p", "What?", "--recall", "disk");
     expect(&p, 1, "--recall");
     process_release(&p);

@@ -184,7 +184,7 @@ START_TEST(test_cache_knows_the_whole_text) {
     scratch_text("common.clh", "#define TWICE(x) (2 * (x))\n");
     scratch_text("kv.clh", "");
     scratch_text("probe.cl", "__kernel void probe(__global float *out) { *out = TWICE(FACTOR); }\n");
-    setenv("VLCACHE_KERNEL_DIR", scratch_folder(), 1);
+    suite_set("VLCACHE_KERNEL_DIR", scratch_folder());
     ck_assert_uint_eq(builds_of_probe(), 1);
     ck_assert_uint_eq(builds_of_probe(), 0);
     scratch_text("shared.h", "#define FACTOR 2\n");
@@ -199,7 +199,7 @@ START_TEST(test_cache_knows_the_whole_text) {
     vlcache_device *device = open_cached();
     ck_fails(vlci_kernel_get(device, "probe.cl", "probe", "", &kernel), VLCACHE_E_BUILD, "not there");
     vlcache_device_destroy(&device);
-    unsetenv("VLCACHE_KERNEL_DIR");
+    suite_set("VLCACHE_KERNEL_DIR", NULL);
     scratch_clean();
     empty_folder();
 }
@@ -293,17 +293,17 @@ END_TEST
 START_TEST(test_no_binaries) {
     vlcache_device *device = NULL;
     empty_folder();
-    setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+    suite_set("VLCACHE_KERNEL_BINARIES", "none");
     get_probe(1);
     get_probe(1);
-    unsetenv("VLCACHE_KERNEL_BINARIES");
+    suite_set("VLCACHE_KERNEL_BINARIES", NULL);
     get_probe(1);
     get_probe(0);
-    setenv("VLCACHE_KERNEL_BINARIES", "none", 1);
+    suite_set("VLCACHE_KERNEL_BINARIES", "none");
     get_probe(1);
-    setenv("VLCACHE_KERNEL_BINARIES", "some", 1);
+    suite_set("VLCACHE_KERNEL_BINARIES", "some");
     ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_KERNEL_BINARIES");
-    unsetenv("VLCACHE_KERNEL_BINARIES");
+    suite_set("VLCACHE_KERNEL_BINARIES", NULL);
     empty_folder();
 }
 END_TEST
@@ -578,9 +578,9 @@ END_TEST
  * shown it. */
 START_TEST(test_matrix_units) {
     vlcache_device *device = NULL;
-    setenv("VLCACHE_MATRIX_UNITS", "some", 1);
+    suite_set("VLCACHE_MATRIX_UNITS", "some");
     ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, "VLCACHE_MATRIX_UNITS");
-    unsetenv("VLCACHE_MATRIX_UNITS");
+    suite_set("VLCACHE_MATRIX_UNITS", NULL);
     device = open_cached();
     const vlci_kernel *kernel;
     vlcache_device_info info;
@@ -600,7 +600,7 @@ START_TEST(test_matrix_units) {
     if (vlci_amx_refused()) ck_assert(!device->caps.amx);
     printf("matrix units: %s\n", info.matrix_units);
     vlcache_device_destroy(&device);
-    setenv("VLCACHE_MATRIX_UNITS", "none", 1);
+    suite_set("VLCACHE_MATRIX_UNITS", "none");
     empty_folder();
 }
 END_TEST

@@ -384,7 +384,7 @@ static void check_visual(const fixture *f, const golden *g, double share) {
 /* Rows of 16 bits: in stripes, and in tiles, which AMX takes of bf16 alone. */
 START_TEST(short_rows) {
     bool amx = suite_device()->caps.amx;
-    setenv("VLCACHE_GEMM", "matrix", 1);
+    suite_set("VLCACHE_GEMM", "matrix");
     for (int i = amx; i < 3; i++) {
         vlcache_dtype dtype = i ? VLCACHE_DTYPE_BF16 : VLCACHE_DTYPE_F16;
         fixture f;
@@ -398,7 +398,7 @@ START_TEST(short_rows) {
         close_fixture(&f);
     }
     suite_force(NULL);
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
 }
 END_TEST
 

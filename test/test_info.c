@@ -65,7 +65,7 @@ static void force_rung(const vlcache_ladder *of, size_t index, int rung) {
     char variant[80];
     vlcache_ladder ladders[MAX_LADDERS];
     snprintf(variant, sizeof variant, "%s:%s", of->kernel, of->rungs[rung].name);
-    setenv("VLCACHE_VARIANT", variant, 1);
+    suite_set("VLCACHE_VARIANT", variant);
     vlcache_device *device = NULL;
     if (of->rungs[rung].available) {
         ck_ok(vlcache_device_open(NULL, NULL, &device));
@@ -73,7 +73,7 @@ static void force_rung(const vlcache_ladder *of, size_t index, int rung) {
         ck_assert_msg(ladders[index].forced && ladders[index].in_use == rung, "%s is not in use", variant);
         vlcache_device_destroy(&device);
     }
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 
 START_TEST(every_rung_can_be_forced) {
@@ -81,7 +81,7 @@ START_TEST(every_rung_can_be_forced) {
     size_t n = ladders_of(suite_device(), ladders);
     for (size_t i = 0; i < n; i++)
         for (int rung = 0; rung < ladders[i].n_rungs; rung++) force_rung(&ladders[i], i, rung);
-    setenv("VLCACHE_VARIANT", "gemm:small, gemv:1,", 1);
+    suite_set("VLCACHE_VARIANT", "gemm:small, gemv:1,");
     const char *rung = NULL;
     vlcache_device *device = NULL;
     ck_ok(vlcache_device_open(NULL, NULL, &device));
@@ -89,7 +89,7 @@ START_TEST(every_rung_can_be_forced) {
     ck_assert_str_eq(rung, "small");
     ck_ok(vlci_rung(device, &vlci_gemv_ladder, "64", &rung));
     ck_assert_str_eq(rung, "1");
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_VARIANT", NULL);
     ck_ok(vlci_rung(device, &vlci_gemm_ladder, "tile", &rung));
     ck_assert_str_eq(rung, "tile");
     vlcache_device_destroy(&device);
@@ -108,11 +108,11 @@ START_TEST(unknown_variants_are_refused) {
     };
     vlcache_device *device = NULL;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        setenv("VLCACHE_VARIANT", wrong[i][0], 1);
+        suite_set("VLCACHE_VARIANT", wrong[i][0]);
         ck_fails(vlcache_device_open(NULL, NULL, &device), VLCACHE_E_ARGUMENT, wrong[i][1]);
         ck_assert_ptr_null(device);
     }
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 END_TEST
 
@@ -120,13 +120,13 @@ END_TEST
 START_TEST(late_unknown_variants_are_refused) {
     const char *rung = NULL;
     suite_device();
-    setenv("VLCACHE_VARIANT", "gemm:huge,norm:1", 1);
+    suite_set("VLCACHE_VARIANT", "gemm:huge,norm:1");
     ck_fails(vlci_rung(suite_device(), &vlci_gemm_ladder, "tile", &rung), VLCACHE_E_ARGUMENT, "\"huge\"");
     ck_ok(vlci_rung(suite_device(), &vlci_gemv_ladder, "64", &rung));
     ck_assert_str_eq(rung, "64");
     ck_ok(vlci_rung(suite_device(), &vlci_norm_ladder, "64", &rung));
     ck_assert_str_eq(rung, "1");
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 END_TEST
 
@@ -211,13 +211,13 @@ START_TEST(an_engine_can_be_forced) {
     vlcache_gemm_engine engines[ENGINES];
     size_t n = 0;
     vlcache_device *device = open_fresh();
-    setenv("VLCACHE_GEMM", "clblast", 1);
+    suite_set("VLCACHE_GEMM", "clblast");
     ck_ok(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n));
     ck_assert_str_eq(engines[chosen_of(engines)].name, "clblast");
-    setenv("VLCACHE_GEMM", "fast", 1);
+    suite_set("VLCACHE_GEMM", "fast");
     ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
              "portable, wide, clblast or matrix");
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_AUTO, false, engines, ENGINES, &n), VLCACHE_E_ARGUMENT,
              "f32, f16 or bf16");
     ck_fails(vlcache_device_gemm(device, VLCACHE_DTYPE_F32, false, NULL, 1, &n), VLCACHE_E_ARGUMENT, "NULL");

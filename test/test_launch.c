@@ -33,9 +33,9 @@ static cl_mem zeros(size_t bytes) {
 static void begin(const char *engine) {
     vlci_linear_close(&linear);
     before = vlci_memory_now(suite_device());
-    setenv("VLCACHE_GEMM", engine, 1);
+    suite_set("VLCACHE_GEMM", engine);
     ck_ok(vlci_linear_open(suite_device(), VLCACHE_DTYPE_F32, &linear));
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     w = (vlci_matrix){.n = N, .k = K, .dtype = VLCACHE_DTYPE_F32};
     w.layout = vlci_linear_layout(&linear, w.dtype);
     other = w;
@@ -329,9 +329,9 @@ static void open_all(const char *engine, vlci_compute *c) {
     const vlci_kv_shape kv = {1, KV_HEADS, HEAD_DIM, VLCACHE_DTYPE_F32};
     const int rows[] = {CACHED, CACHED, CACHED, CACHED};
     ck_ok(vlci_compute_open(suite_device(), VLCI_ACT_SILU, c));
-    setenv("VLCACHE_GEMM", engine, 1);
+    suite_set("VLCACHE_GEMM", engine);
     ck_ok(vlci_linear_open(suite_device(), VLCACHE_DTYPE_F32, &c->linear));
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     ck_ok(vlci_embed_open(suite_device(), w.dtype, w.layout, &c->embed));
     ck_ok(vlci_rope_open(suite_device(), kv.dtype, &c->rope));
     ck_ok(vlci_attention_open(suite_device(), &shape, &c->attention));

@@ -188,16 +188,16 @@ static vlci_layout reopen(vlcache_dtype dtype) {
 /* Opens them with an engine (and a rung of it), and says in which layout it wants W. The environment has its
  * say when they are opened, and none after. */
 static vlci_layout force(const char *engine, const char *variant, vlcache_dtype dtype) {
-    setenv("VLCACHE_GEMM", engine, 1);
-    if (variant) setenv("VLCACHE_VARIANT", variant, 1);
+    suite_set("VLCACHE_GEMM", engine);
+    if (variant) suite_set("VLCACHE_VARIANT", variant);
     vlci_layout layout = reopen(dtype);
     const char *rung = variant ? variant : device->caps.amx ? "gemm:amx" : "";
     bool pairs = strcmp(rung, "gemm:amx") == 0 || strcmp(rung, "gemm:pairs") == 0;
     ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? VLCI_PANELS
                              : strcmp(engine, "matrix") == 0 ? (pairs ? VLCI_PAIRS : VLCI_BLOCKS)
                                                              : VLCI_ROWS);
-    unsetenv("VLCACHE_VARIANT");
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_VARIANT", NULL);
+    suite_set("VLCACHE_GEMM", NULL);
     return layout;
 }
 
@@ -474,15 +474,15 @@ START_TEST(opening_refuses) {
     ck_fails(vlci_gemm_plan(device, VLCACHE_DTYPE_AUTO, &engine, NULL), VLCACHE_E_ARGUMENT,
              "f32, f16 or bf16");
     ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_AUTO, &closed), VLCACHE_E_ARGUMENT, "f32, f16 or bf16");
-    setenv("VLCACHE_GEMM", "fast", 1);
+    suite_set("VLCACHE_GEMM", "fast");
     ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "VLCACHE_GEMM");
-    setenv("VLCACHE_GEMM", "portable", 1);
-    setenv("VLCACHE_VARIANT", "gemm:huge", 1);
+    suite_set("VLCACHE_GEMM", "portable");
+    suite_set("VLCACHE_VARIANT", "gemm:huge");
     ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "\"huge\"");
-    setenv("VLCACHE_VARIANT", "gemv:3", 1);
+    suite_set("VLCACHE_VARIANT", "gemv:3");
     ck_fails(vlci_linear_open(device, VLCACHE_DTYPE_F32, &closed), VLCACHE_E_ARGUMENT, "\"3\"");
-    unsetenv("VLCACHE_VARIANT");
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_VARIANT", NULL);
+    suite_set("VLCACHE_GEMM", NULL);
     vlci_matrix w = {.n = 4, .k = 4, .dtype = VLCACHE_DTYPE_F32};
     ck_fails(vlci_linear_run(&closed, &w, NULL, 0, NULL, 0, 1, VLCI_ACT_NONE, false), VLCACHE_E_ARGUMENT,
              "not opened");
@@ -513,10 +513,10 @@ START_TEST(dtypes_stand_side_by_side) {
                  .dtype = VLCACHE_DTYPE_BF16,
                  .value = plain_value};
     vlci_layout panels = force("wide", NULL, VLCACHE_DTYPE_BF16);
-    setenv("VLCACHE_GEMM", suite_reduced() ? "portable" : "clblast", 1);
+    suite_set("VLCACHE_GEMM", suite_reduced() ? "portable" : "clblast");
     must(vlci_linear_open(device, VLCACHE_DTYPE_F32, &linear));
     must(vlci_linear_open(device, VLCACHE_DTYPE_BF16, &linear)); /* open already: stays with its engine */
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     ck_assert_int_eq(vlci_linear_layout(&linear, VLCACHE_DTYPE_BF16), panels);
     run(&p, panels);
     p.dtype = VLCACHE_DTYPE_F32;

@@ -146,8 +146,8 @@ START_TEST(test_weights) {
     if (engine >= VLCI_BLOCKS && dtypes[dtype] == VLCACHE_DTYPE_F32) return; /* no matrix unit takes it */
     if (engine == VLCI_PAIRS && dtypes[dtype] == VLCACHE_DTYPE_F16) return;
     if (engine >= VLCI_BLOCKS)
-        setenv("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks", 1);
-    setenv("VLCACHE_GEMM", engines[engine], 1);
+        suite_set("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks");
+    suite_set("VLCACHE_GEMM", engines[engine]);
     uint64_t before = vlci_memory_now(suite_device());
     vlcache_model *model = load(folder, dtypes[dtype]);
     ck_assert_int_eq((int)model->embedding.layout, engine);
@@ -162,8 +162,8 @@ START_TEST(test_weights) {
     vlcache_model_destroy(&model);
     ck_assert_ptr_null(model);
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
-    unsetenv("VLCACHE_GEMM");
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_GEMM", NULL);
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 END_TEST
 
@@ -231,7 +231,7 @@ static void make_mixed(test_folder *f, const char *said) {
  */
 START_TEST(test_mixed_dtypes) {
     test_folder f;
-    setenv("VLCACHE_GEMM", _i ? "wide" : "portable", 1);
+    suite_set("VLCACHE_GEMM", _i ? "wide" : "portable");
     make_mixed(&f, "\"bfloat16\"");
     vlcache_model *model = load_scratch(VLCACHE_DTYPE_AUTO);
     vlci_checkpoint *c = open_checkpoint(scratch_folder());
@@ -261,7 +261,7 @@ START_TEST(test_mixed_dtypes) {
     vlci_checkpoint_close(&c);
     vlcache_model_destroy(&model);
     scratch_clean();
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
 }
 END_TEST
 
@@ -310,11 +310,11 @@ START_TEST(test_mixed_answers) {
     int n = 0, n_wide = 0;
     bool rounds =
         _i || suite_device()->caps.mma || suite_device()->caps.amx; /* matrix units read rows of 16 bits */
-    if (_i) setenv("VLCACHE_GEMM", "matrix", 1);
+    if (_i) suite_set("VLCACHE_GEMM", "matrix");
     make_mixed(&f, "\"float32\"");
     first_logits(VLCACHE_DTYPE_AUTO, mixed, &n);
     first_logits(VLCACHE_DTYPE_F32, wide, &n_wide);
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     ck_assert(n > 1 && n == n_wide);
     for (int i = 0; i < (rounds ? 1 : n); i++) ck_assert_int_eq(mixed[i].token, wide[i].token);
     for (int i = 0; i < n; i++)

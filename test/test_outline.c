@@ -67,7 +67,7 @@ START_TEST(says_what_loading_says) {
     vlcache_outline_info info;
     vlcache_outline *outline = NULL;
     vlcache_model *model = NULL;
-    setenv("VLCACHE_GEMM", "portable", 1);
+    suite_set("VLCACHE_GEMM", "portable");
     options.dtype = loads[_i].dtype;
     ck_ok(vlcache_outline_open(loads[_i].folder, &options, &outline));
     vlcache_outline_describe(outline, &info);
@@ -76,7 +76,7 @@ START_TEST(says_what_loading_says) {
     check_same(loads[_i].folder, &info, model);
     vlcache_model_destroy(&model);
     vlcache_outline_destroy(&outline);
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
 }
 END_TEST
 

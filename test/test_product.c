@@ -18,11 +18,11 @@ static vlci_compute compute;
 static const float eps = 1e-5f;
 
 static void open_engine(const char *engine, vlcache_dtype dtype, vlci_activation gate) {
-    setenv("VLCACHE_GEMM", engine, 1);
+    suite_set("VLCACHE_GEMM", engine);
     ck_ok(vlci_compute_open(suite_device(), gate, &compute));
     ck_ok(vlci_compute_open_dtype(&compute, dtype));
     ck_ok(vlci_compute_open_dtype(&compute, dtype)); /* again: nothing */
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
 }
 
 /* ---- what goes in, and what must come out -------------------------------------------------------------- */

@@ -459,7 +459,7 @@ START_TEST(short_rows) {
     want = look(model, frame, 1, &n);
     vlcache_model_destroy(&model);
     for (size_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(want[i]));
-    setenv("VLCACHE_GEMM", "matrix", 1);
+    suite_set("VLCACHE_GEMM", "matrix");
     for (int dtype = amx; dtype < 3; dtype++) {
         suite_force(dtype == 2 ? "gemm:pairs" : NULL);
         model = open_as(_i, dtypes[dtype], 0, 0);
@@ -474,7 +474,7 @@ START_TEST(short_rows) {
         vlcache_model_destroy(&model);
     }
     suite_force(NULL);
-    unsetenv("VLCACHE_GEMM");
+    suite_set("VLCACHE_GEMM", NULL);
     free(want);
 }
 END_TEST

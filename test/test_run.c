@@ -131,7 +131,7 @@ START_TEST(devices) {
     process_release(&p);
     const char *own = getenv("VLCACHE_DEVICE");
     char *kept = own ? strdup(own) : NULL;
-    setenv("VLCACHE_DEVICE", "none of these", 1);
+    suite_set("VLCACHE_DEVICE", "none of these");
     RUN(&p, ASK);
     expect(&p, 3, "none of these");
     process_release(&p);
@@ -139,9 +139,9 @@ START_TEST(devices) {
     expect(&p, 0, "1 token");
     process_release(&p);
     if (kept)
-        setenv("VLCACHE_DEVICE", kept, 1);
+        suite_set("VLCACHE_DEVICE", kept);
     else
-        unsetenv("VLCACHE_DEVICE");
+        suite_set("VLCACHE_DEVICE", NULL);
     free(kept);
 }
 END_TEST
@@ -223,9 +223,9 @@ START_TEST(bad_models) {
     scratch_text("config.json", "{\"model_type\": \"gpt2\"}");
     FAILS(2, "gpt2", "-m", in_scratch(".", path), "-p", "x");
     scratch_remove("config.json");
-    setenv("VLCACHE_MODEL", "/no/such/model", 1);
+    suite_set("VLCACHE_MODEL", "/no/such/model");
     FAILS(2, "/no/such/model", "-p", "x");
-    unsetenv("VLCACHE_MODEL");
+    suite_set("VLCACHE_MODEL", NULL);
 }
 END_TEST
 

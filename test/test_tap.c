@@ -54,8 +54,8 @@ static void load(const char *path, taps *out) {
 START_TEST(stages) {
     taps got, want;
     unlink(DUMP);
-    setenv("VLCACHE_DUMP_FILE", DUMP, 1);
-    setenv("VLCACHE_DUMP", "vision.*,projector.features,embed,layer.1.hidden,norm,logits", 1);
+    suite_set("VLCACHE_DUMP_FILE", DUMP);
+    suite_set("VLCACHE_DUMP", "vision.*,projector.features,embed,layer.1.hidden,norm,logits");
     read_prompt();
     load(DUMP, &got);
     load(FOLDER "/golden/middle.taps", &want);
@@ -71,13 +71,13 @@ END_TEST
 
 START_TEST(nothing_unasked) {
     unlink(DUMP);
-    unsetenv("VLCACHE_DUMP");
+    suite_set("VLCACHE_DUMP", NULL);
     read_prompt();
     ck_assert_int_ne(access(DUMP, F_OK), 0);
-    setenv("VLCACHE_DUMP", "*", 1);
-    setenv("VLCACHE_DUMP_FILE", "/dev/null/x.taps", 1); /* logged, and the answer is given */
+    suite_set("VLCACHE_DUMP", "*");
+    suite_set("VLCACHE_DUMP_FILE", "/dev/null/x.taps"); /* logged, and the answer is given */
     read_prompt();
-    unsetenv("VLCACHE_DUMP");
+    suite_set("VLCACHE_DUMP", NULL);
 }
 END_TEST
 

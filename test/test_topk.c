@@ -131,11 +131,11 @@ END_TEST
 START_TEST(test_rungs) {
     static const char *const rungs[] = {"topk:group", "topk:single"};
     for (size_t i = 0; i < 2; i++) {
-        setenv("VLCACHE_VARIANT", rungs[i], 1);
+        suite_set("VLCACHE_VARIANT", rungs[i]);
         for (int kind = 0; kind < KINDS; kind++) try_size(suite_reduced() ? 131 : 601, 0.1, (enum kind)kind);
         try_size(1, 1.0, RANDOM);
     }
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 END_TEST
 

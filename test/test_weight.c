@@ -215,8 +215,8 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 START_TEST(matrices) {
     static const char *const threads[] = {"1", "2", "5", ""};
     int engine = _i / SHAPES % ENGINES, memories = _i / SHAPES / ENGINES;
-    setenv("VLCACHE_GEMM", engines[engine].engine, 1);
-    setenv("VLCACHE_VARIANT", engines[engine].variant, 1);
+    suite_set("VLCACHE_GEMM", engines[engine].engine);
+    suite_set("VLCACHE_VARIANT", engines[engine].variant);
     for (int mix = 0; mix < 12; mix++) { /* one dtype stored three times, or three; kept, or made another */
         files f = shapes[_i % SHAPES];
         vlcache_dtype wanted = mix / 4 % 3 ? dtypes[mix / 4 - 1] : VLCACHE_DTYPE_AUTO;
@@ -227,7 +227,7 @@ START_TEST(matrices) {
         if (engine == VLCI_PAIRS && kept == VLCACHE_DTYPE_F16)
             continue; /* no unit that reads pairs takes it */
         files_write(&f, (uint64_t)(_i * 12 + mix));
-        setenv("VLCACHE_LOAD_THREADS", threads[mix % 4], 1);
+        suite_set("VLCACHE_LOAD_THREADS", threads[mix % 4]);
         rig r;
         rig_open(&r, wanted);
         pretend(memories == 0);
@@ -240,9 +240,9 @@ START_TEST(matrices) {
         rig_close(&r);
         files_release(&f);
     }
-    unsetenv("VLCACHE_LOAD_THREADS");
-    unsetenv("VLCACHE_GEMM");
-    unsetenv("VLCACHE_VARIANT");
+    suite_set("VLCACHE_LOAD_THREADS", NULL);
+    suite_set("VLCACHE_GEMM", NULL);
+    suite_set("VLCACHE_VARIANT", NULL);
 }
 END_TEST
 
@@ -287,10 +287,10 @@ START_TEST(threads_refused) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         rig r;
         rig_open(&r, VLCACHE_DTYPE_AUTO);
-        setenv("VLCACHE_LOAD_THREADS", bad[i], 1);
+        suite_set("VLCACHE_LOAD_THREADS", bad[i]);
         ck_fails(rig_upload(&r, &f), VLCACHE_E_ARGUMENT, "VLCACHE_LOAD_THREADS: is \"");
         ck_assert_str_eq(vlcache_last_error()->hint, "must be from 1 to 64");
-        unsetenv("VLCACHE_LOAD_THREADS");
+        suite_set("VLCACHE_LOAD_THREADS", NULL);
         rig_close(&r);
     }
     files_release(&f);

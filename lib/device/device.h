@@ -246,6 +246,7 @@ struct vlcache_device {
     uint64_t memory_epoch;         /**< counts released buffers */
     struct vlci_note *notes;       /**< what vlci_cache_write() was given */
     char *tap_patterns, *tap_file; /**< NULL: no taps */
+    char forced[96];               /**< in place of VLCACHE_VARIANT, where not empty: ladder.c */
     int references;
 };
 

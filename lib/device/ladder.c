@@ -29,6 +29,10 @@ static bool next_wish(const char **at, wish *out) {
     return true;
 }
 
+static const char *wishes(const vlcache_device *device) {
+    return *device->forced ? device->forced : getenv("VLCACHE_VARIANT");
+}
+
 /* ---- ladders ------------------------------------------------------------------------------------------- */
 
 /* The ladder's own name of a rung, NULL when it has none such. */
@@ -85,7 +89,7 @@ static vlcache_status forced_rung(const vlcache_device *device, const vlci_ladde
                                   const char **rung) {
     wish w;
     *rung = NULL;
-    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);) {
+    for (const char *at = wishes(device); next_wish(&at, &w);) {
         if (strcmp(w.kernel, ladder->kernel)) continue;
         if (!w.whole || !is_granted(device, &w)) return fail_wish(device, &w);
         const char *own = own_name(ladder, w.rung);
@@ -101,9 +105,14 @@ vlcache_status vlci_rung(const vlcache_device *device, const vlci_ladder *ladder
     return status;
 }
 
+void vlci_ladders_force(vlcache_device *device, const char *kernel, const char *rung) {
+    *device->forced = 0;
+    if (rung) snprintf(device->forced, sizeof device->forced, "%s:%s", kernel, rung);
+}
+
 vlcache_status vlci_ladders_check(const vlcache_device *device) {
     wish w;
-    for (const char *at = getenv("VLCACHE_VARIANT"); next_wish(&at, &w);)
+    for (const char *at = wishes(device); next_wish(&at, &w);)
         if (!w.whole || !is_granted(device, &w)) return fail_wish(device, &w);
     return VLCACHE_OK;
 }

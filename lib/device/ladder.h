@@ -33,6 +33,13 @@ vlcache_status vlci_rung(const vlcache_device *device, const vlci_ladder *ladder
                          const char **rung);
 
 /**
+ * From now on the device's ladders read "kernel:rung" (at most 95 bytes) in place of VLCACHE_VARIANT; `rung`
+ * NULL: VLCACHE_VARIANT again. For a program that goes through the rungs: a variable of the environment must
+ * not be set while work runs, since a driver's threads read the environment.
+ */
+void vlci_ladders_force(vlcache_device *device, const char *kernel, const char *rung);
+
+/**
  * Whether VLCACHE_VARIANT names kernels and rungs that there are and that the device can take. Errors:
  * VLCACHE_E_ARGUMENT (the message lists the kernels, or the rungs).
  */

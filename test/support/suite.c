@@ -48,8 +48,13 @@ void suite_balance(TCase *tests) {
     tcase_add_checked_fixture(tests, count_before, count_after);
 }
 
+void suite_set(const char *name, const char *value) {
+    if (device) ck_ok(vlci_finish(device));
+    ck_assert_int_eq(value ? setenv(name, value, 1) : unsetenv(name), 0);
+}
+
 void suite_force(const char *choice) {
-    ck_assert_int_eq(choice ? setenv("VLCACHE_VARIANT", choice, 1) : unsetenv("VLCACHE_VARIANT"), 0);
+    suite_set("VLCACHE_VARIANT", choice);
 }
 
 cl_mem suite_upload(const void *data, size_t bytes) {

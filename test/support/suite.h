@@ -47,6 +47,10 @@ void suite_close_device(void);
  */
 bool suite_reduced(void);
 
+/** Sets a variable of the environment, NULL: unsets it. What the device runs ends before: threads of a driver
+ * read the environment while they work, which nobody may change then. */
+void suite_set(const char *name, const char *value);
+
 /** Forces a rung, VLCACHE_VARIANT=choice; NULL: none any more. */
 void suite_force(const char *choice);
 

@@ -4,7 +4,6 @@
 #include "bench/kernels.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "bench/ceiling.h"
 #include "bench/kernels/trial.h"
@@ -27,10 +26,8 @@ static vlcache_status all_trials(trials *t) {
 }
 
 int kernels_tell(bench *b) {
-    const char *variant = getenv("VLCACHE_VARIANT");
     vlcache_dtype dtype = b->options.dtype == VLCACHE_DTYPE_AUTO ? VLCACHE_DTYPE_BF16 : b->options.dtype;
     trials t = {.b = b, .device = b->device, .dtype = dtype};
-    snprintf(t.before, sizeof t.before, "%s", variant ? variant : "");
     vlcache_status status = b->options.plain ? VLCACHE_OK : ceiling_measure(b->device, dtype, &b->ceiling);
     console_erase(&b->console);
     if (status) return console_fail_status(&b->console, status);

@@ -16,25 +16,14 @@
 
 /* ---- rungs --------------------------------------------------------------------------------------------- */
 
-void trial_force(const trials *t, const char *kernel, const char *rung) {
-    char forced[128];
-    snprintf(forced, sizeof forced, "%s:%s", kernel ? kernel : "", rung ? rung : "");
-    if (rung)
-        setenv("VLCACHE_VARIANT", forced, 1);
-    else if (*t->before)
-        setenv("VLCACHE_VARIANT", t->before, 1);
-    else
-        unsetenv("VLCACHE_VARIANT");
-}
-
 vlcache_status trial_rungs(trials *t, const vlci_ladder *ladder, trial_rung *each, void *user) {
     vlcache_status status = VLCACHE_OK;
     const char *own = ladder->choose(t->device);
     for (const char *const *r = ladder->rungs; *r && !status; r++) {
         if (ladder->fits && !ladder->fits(t->device, *r)) continue;
-        trial_force(t, ladder->kernel, *r);
+        vlci_ladders_force(t->device, ladder->kernel, *r);
         status = each(t, *r, strcmp(*r, own) == 0, user);
-        trial_force(t, NULL, NULL);
+        vlci_ladders_force(t->device, NULL, NULL);
     }
     return status;
 }

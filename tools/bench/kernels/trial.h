@@ -14,7 +14,6 @@ typedef struct trials {
     vlcache_device *device;
     vlcache_dtype dtype; /* of weights and KV rows */
     table table;
-    char before[512];  /* VLCACHE_VARIANT as it was */
     int wrong, wanted; /* lines */
 } trials;
 
@@ -46,9 +45,6 @@ void trial_leave_out(trials *t, const trial *what, const char *why);
 
 /** Seconds of one launch, after one that warms up. */
 vlcache_status trial_time(trials *t, trial_launch *launch, void *work, double *seconds);
-
-/** VLCACHE_VARIANT=kernel:rung for what is opened next; NULL: what it was before. */
-void trial_force(const trials *t, const char *kernel, const char *rung);
 
 /** Rungs of a ladder that the device can take: calls `each` with the rung forced. */
 typedef vlcache_status trial_rung(trials *t, const char *rung, bool chosen, void *user);
