@@ -431,6 +431,31 @@ START_TEST(longest_match) {
 }
 END_TEST
 
+/* "a" a hundred times in place of each, and that four times over: a small file that would fill the memory. */
+START_TEST(what_grows_without_end) {
+    char content[101], step[256], list[1100] = "", file[2500];
+    vlci_tokenizer *t = NULL;
+    int32_t *ids = NULL;
+    size_t n;
+    char *text = NULL;
+    memset(content, 'a', 100);
+    content[100] = 0;
+    snprintf(step, sizeof step, "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"}",
+             content);
+    for (int i = 0; i < 4; i++) sprintf(list + strlen(list), "%s%s", i ? "," : "", step);
+    snprintf(file, sizeof file,
+             "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"normalizer\":{\"type\":\"Sequence\","
+             "\"normalizers\":[%s]},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[%s]}}",
+             list, list);
+    scratch_text("tokenizer.json", file);
+    ck_ok(vlci_tokenizer_load(scratch_folder(), &t));
+    ck_fails(vlci_tokenizer_encode(t, "a", 1, true, &ids, &n), VLCACHE_E_UNSUPPORTED, "more than 64 MiB");
+    ck_fails(vlci_tokenizer_decode(t, (int32_t[]){0}, 1, &text), VLCACHE_E_UNSUPPORTED, "more than 64 MiB");
+    vlci_tokenizer_destroy(&t);
+    scratch_clean();
+}
+END_TEST
+
 /* Control tokens in a user's words are words; all else is encoded as if the parts were one text. */
 START_TEST(words_are_words) {
     static const char *const words[] = {"What is this?",           " two  blanks ",   "\n", "foo",
@@ -592,6 +617,7 @@ int main(void) {
     tcase_add_test(cases, odd_files);
     tcase_add_test(cases, added_beside);
     tcase_add_test(cases, longest_match);
+    tcase_add_test(cases, what_grows_without_end);
     tcase_add_loop_test(cases, words_are_words, 0, N_NAMES);
     tcase_add_test(cases, words_in_normalized_text);
     tcase_add_test(cases, many_added_tokens);

@@ -136,15 +136,10 @@ struct vlci_detokenizer {
 static vlcache_status feed(vlci_detokenizer *d, int i, const char *token, size_t n);
 
 static vlcache_status feed_replaced(vlci_detokenizer *d, int i, const char *token, size_t n, const char *by) {
-    const step *s = &d->decoder->step[i];
     struct held *h = &d->held[i];
-    h->scratch.n = h->spans.n = 0;
-    vlcache_status status = vlci_pattern_cut(s->pattern, token, n, &h->spans);
-    for (size_t k = 0; k < h->spans.n && !status; k++) {
-        vlci_span part = h->spans.at[k];
-        status = part.flag ? vlci_string_add(&h->scratch, by, strlen(by))
-                           : vlci_string_add(&h->scratch, token + part.begin, part.end - part.begin);
-    }
+    h->scratch.n = 0;
+    vlcache_status status =
+        vlci_string_add_replaced(&h->scratch, d->decoder->step[i].pattern, token, n, by, &h->spans);
     return status ? status : feed(d, i + 1, h->scratch.data, h->scratch.n);
 }
 

@@ -82,12 +82,7 @@ vlcache_status vlci_normalizer_read(const vlci_scope *root, vlci_normalizer *out
 
 static vlcache_status replace(const step *s, const char *text, size_t n, vlci_string *out) {
     vlci_spans spans = {0};
-    vlcache_status status = vlci_pattern_cut(s->pattern, text, n, &spans);
-    for (size_t i = 0; i < spans.n && !status; i++) {
-        vlci_span part = spans.at[i];
-        status = part.flag ? vlci_string_add(out, s->content, strlen(s->content))
-                           : vlci_string_add(out, text + part.begin, part.end - part.begin);
-    }
+    vlcache_status status = vlci_string_add_replaced(out, s->pattern, text, n, s->content, &spans);
     vlci_free(spans.at);
     return status;
 }

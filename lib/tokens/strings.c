@@ -341,3 +341,21 @@ done:
     pcre2_match_context_free(limits);
     return status;
 }
+
+enum { MOST_REPLACED = 1 << 26 };
+
+vlcache_status vlci_string_add_replaced(vlci_string *out, const vlci_pattern *pattern, const char *text,
+                                        size_t n, const char *by, vlci_spans *spans) {
+    size_t length = strlen(by);
+    spans->n = 0;
+    vlcache_status status = vlci_pattern_cut(pattern, text, n, spans);
+    for (size_t i = 0; i < spans->n && !status; i++) {
+        vlci_span part = spans->at[i];
+        status = part.flag ? vlci_string_add(out, by, length)
+                           : vlci_string_add(out, text + part.begin, part.end - part.begin);
+        if (!status && out->n > MOST_REPLACED)
+            status = vlci_fail(VLCACHE_E_UNSUPPORTED, "tokenizer: Replace makes a text of more than %d MiB",
+                               MOST_REPLACED >> 20);
+    }
+    return status;
+}

@@ -73,6 +73,11 @@ void vlci_pattern_destroy(vlci_pattern **pattern);
 /** Appends the stretches of text that the pattern cuts it into, all of them in order, matches flagged. */
 vlcache_status vlci_pattern_cut(const vlci_pattern *pattern, const char *text, size_t n, vlci_spans *spans);
 
+/** Appends the text with `by` in place of what the pattern matches; `spans` is room for where that stands. A
+ * file may ask for it again and again: more than 64 MiB are refused with VLCACHE_E_UNSUPPORTED. */
+vlcache_status vlci_string_add_replaced(vlci_string *out, const vlci_pattern *pattern, const char *text,
+                                        size_t n, const char *by, vlci_spans *spans);
+
 /** Whether the pattern is a literal of one character (it cannot span two pieces of a stream). */
 bool vlci_pattern_is_char(const vlci_pattern *pattern);
 
