@@ -230,6 +230,9 @@ START_TEST(recall) {
     object = ASK_JSON(ASK, "-n", "3", "--policy", "vlcache");
     ck_assert_ptr_null(json_object_get(object, "recall"));
     json_decref(object);
+    object = ASK_JSON(ASK, "-n", "3", "--recall", "host", "--policy", "vlcache@recall=none"); /* the last */
+    ck_assert_ptr_null(json_object_get(object, "recall"));
+    json_decref(object);
     process p;
     process_run(&p, (const char *const[]){TOOL, "-m", TINY, "-n", "3", "--recall", "host", NULL}, chat,
                 strlen(chat));
@@ -246,6 +249,18 @@ START_TEST(recall) {
 }
 END_TEST
 
+/* What cannot be read to its end is no chat that has ended. */
+START_TEST(broken_input) {
+    static const char *const commands[] = {TOOL " -m " TINY " </", TOOL " -m " TINY " <&-"};
+    for (int i = 0; i < 2; i++) {
+        process p;
+        process_run(&p, (const char *const[]){"/bin/sh", "-c", commands[i], NULL}, "", 0);
+        expect(&p, 2, "vlcache-run: standard input cannot be read: ");
+        process_release(&p);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("conversation");
     TCase *all = tcase_create("session"), *tool = tcase_create("tool");
@@ -258,6 +273,7 @@ int main(void) {
     tcase_add_test(all, rewriting_is_told_once);
     tcase_add_test(tool, flags);
     tcase_add_test(tool, recall);
+    tcase_add_test(tool, broken_input);
     suite_add_tcase(suite, all);
     suite_add_tcase(suite, tool);
     return suite_run(suite);

@@ -132,6 +132,11 @@ START_TEST(refusals) {
     REFUSES(1, "give one of both", "-m", QWEN, "--frames", frames(), "--sample-fps", "1", "--sample-frames",
             "2", "-p", "a");
     REFUSES(1, "--sample-fps: needs a video", "-m", QWEN, "--sample-fps", "1", "-p", "a");
+    REFUSES(1, "--stream: needs a video", "-m", QWEN, "--stream", "1", "-p", "a");
+    REFUSES(1, "stream: not with recall=host", "-m", QWEN, "--frames", frames(), "--stream", "1", "--recall",
+            "host", "-p", "a");
+    REFUSES(1, "stream: not with coded rows", "-m", QWEN, "--frames", frames(), "--policy",
+            "vlcache@stream=1,storage=bits:4/2", "-p", "a");
     REFUSES(1, "--fps", "-m", QWEN, "--frames", frames(), "--fps", "-1", "-p", "a");
     REFUSES(1, "from 0.001", "-m", QWEN, "--frames", frames(), "--fps", "1e-9", "-p", "a");
 }

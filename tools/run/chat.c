@@ -20,12 +20,14 @@ static const char commands[] =
     "/help        this text\n"
     "/quit        end\n";
 
-/* The next line without its end, `*bytes` of it; false at the end of input, and when Ctrl-C came before
- * one waited for it. */
-static bool read_line(bool terminal, char **line, size_t *room, size_t *bytes) {
+/* The next line without its end, `*bytes` of it; false at the end of input, when Ctrl-C came before one
+ * waited for it, and where there may be more that cannot be read: `*failure` says why. */
+static bool read_line(bool terminal, char **line, size_t *room, size_t *bytes, int *failure) {
     if (terminal) fputs("> ", stderr);
     interrupt_ends(true);
-    ssize_t length = interrupt_seen() ? -1 : getline(line, room, stdin);
+    bool waits = !interrupt_seen();
+    ssize_t length = waits ? getline(line, room, stdin) : -1;
+    if (waits && length < 0 && !feof(stdin)) *failure = errno;
     interrupt_ends(false);
     if (length < 0 && terminal) fputc('\n', stderr);
     if (length < 0) return false;
@@ -114,14 +116,17 @@ int chat(run *r) {
     bool terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO), quit = false;
     char *line = NULL;
     size_t room = 0, bytes = 0;
-    int last = EXIT_OK;
+    int last = EXIT_OK, failure = 0;
     if (terminal && !r->console.quiet) fputs("A question a line; /help lists the commands.\n", stderr);
-    while (!quit && read_line(terminal, &line, &room, &bytes)) {
+    while (!quit && read_line(terminal, &line, &room, &bytes, &failure)) {
         int code = take_line(r, line, bytes, &quit);
         if (code) last = code;
         if (r->console.failure || (code == EXIT_INTERRUPT && !terminal)) break;
     }
     free(line);
     if (interrupt_seen()) return EXIT_INTERRUPT;
+    if (failure)
+        return console_fail(&r->console, exit_code_errno(failure), "standard input cannot be read: %s",
+                            strerror(failure));
     return terminal && !r->console.failure ? EXIT_OK : last;
 }

@@ -53,10 +53,16 @@ static int read_compress(const flag *f, const char *name, const char *text, void
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
 
+static policy_spec spec_of(const options *o) {
+    bool host = strcmp(o->recall, "host") == 0;
+    return (policy_spec){o->compress.policy, o->compress, host ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE,
+                         o->stream};
+}
+
 /* What @ says of other flags is theirs. */
 static int read_policy(const flag *f, const char *name, const char *text, void *into) {
     options *o = into;
-    policy_spec p = {text, o->compress, VLCACHE_RECALL_NONE, o->stream};
+    policy_spec p = spec_of(o);
     char *copy = memory_take(strlen(text) + 1, 1);
     (void)f;
     o->compresses = true;
@@ -69,7 +75,7 @@ static int read_policy(const flag *f, const char *name, const char *text, void *
     o->policy_text = copy;
     o->compress = p.options;
     o->stream = p.stream;
-    if (p.recall) o->recall = "host";
+    o->recall = p.recall ? "host" : "none";
     return code;
 }
 
@@ -231,16 +237,18 @@ static int check_videos(const options *o) {
     if ((o->sample_fps > 0 || o->sample_frames) && o->prompt && !o->n_videos)
         return flag_refuse("--sample-%s: needs a video, --video FILE or --frames DIR",
                            o->sample_frames ? "frames" : "fps");
+    if (o->stream && o->prompt && !o->n_videos)
+        return flag_refuse("--stream: needs a video, --video FILE or --frames DIR");
     return EXIT_OK;
 }
 
 /* Flags that need one another, or exclude one another. */
 static int check_together(const options *o) {
     int from_input = 0;
+    policy_spec policy = spec_of(o);
     if (o->action != ACTION_ASK) return EXIT_OK;
-    if (vlcache_compress_check(&o->compress))
-        return flag_refuse("--policy %s: %s: %s", o->compress.policy, vlcache_last_error()->field,
-                           vlcache_last_error()->hint);
+    int code = policy_check(&policy);
+    if (code) return code;
     for (int i = 0; i < o->n_images; i++) from_input += strcmp(o->images[i], "-") == 0;
     if (from_input > 1) return flag_refuse("--image -: standard input holds one picture");
     if (from_input && !o->prompt)
