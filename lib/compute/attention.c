@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/locale.h"
+
 /* FEW_ROWS: of a sequence, up to which it is decode. HEADS_MAX: lanes (query rows of heads that share a kv
  * head) that go together in the kernels of decode. */
 enum {
@@ -40,7 +42,7 @@ static int group_of(const vlci_attention_kernels *k) {
 
 const char *vlci_attention_cap(float cap, char option[VLCI_ATTENTION_CAP]) {
     option[0] = 0;
-    if (cap > 0) snprintf(option, VLCI_ATTENTION_CAP, " -DSOFT_CAP=%.8ef", (double)cap);
+    if (cap > 0) vlci_snprintf(option, VLCI_ATTENTION_CAP, " -DSOFT_CAP=%.8ef", (double)cap);
     return option;
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/locale.h"
 #include "core/log.h"
 
 enum { ENGINES = VLCI_GEMM_ENGINES };
@@ -155,8 +156,8 @@ enum { SPEEDS_BYTES = ENGINES * 320 };
 static void write_speeds(const vlcache_gemm_engine engines[ENGINES], char text[SPEEDS_BYTES]) {
     int used = 0;
     for (int i = 0; i < ENGINES; i++)
-        used += snprintf(text + used, (size_t)(SPEEDS_BYTES - used), "%s %.6g%s%s\n", engines[i].name,
-                         engines[i].gflops, *engines[i].error ? " " : "", engines[i].error);
+        used += vlci_snprintf(text + used, (size_t)(SPEEDS_BYTES - used), "%s %.6g%s%s\n", engines[i].name,
+                              engines[i].gflops, *engines[i].error ? " " : "", engines[i].error);
 }
 
 /* One line; a speed of 0 goes with an error and no other does. The line's end, NULL when it is none. */
@@ -164,7 +165,7 @@ static const char *parse_line(const char *line, vlcache_gemm_engine *engine) {
     size_t length = strlen(engine->name);
     if (strncmp(line, engine->name, length) || line[length] != ' ') return NULL;
     char *end = NULL;
-    engine->gflops = strtod(line + length, &end);
+    engine->gflops = vlci_strtod(line + length, &end);
     if (!isfinite(engine->gflops) || engine->gflops < 0) return NULL;
     if (*end == ' ') {
         snprintf(engine->error, sizeof engine->error, "%.*s", (int)strcspn(end + 1, "\n"), end + 1);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/locale.h"
 #include "models/entries.h"
 
 /* ---- settings ------------------------------------------------------------------------------------------ */
@@ -119,7 +120,8 @@ static vlcache_status put_time(const vlci_qwen_vl *eyes, const vlci_clip *clip, 
     int first = step * eyes->vision.step, last = first + eyes->vision.step - 1;
     if (last >= clip->n) last = clip->n - 1;
     double seconds = (clip->frame[first] / clip->fps + clip->frame[last] / clip->fps) / 2;
-    snprintf(text, sizeof text, "%s<%.1f seconds><|vision_start|>", step ? "<|vision_end|>" : "", seconds);
+    vlci_snprintf(text, sizeof text, "%s<%.1f seconds><|vision_start|>", step ? "<|vision_end|>" : "",
+                  seconds);
     return vlci_entries_text(e, text);
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/locale.h"
+
 /* ---- functions ----------------------------------------------------------------------------------------- */
 
 static vlci_datum range(vlci_run *run, const vlci_call *call) {
@@ -94,7 +96,7 @@ static vlci_datum strftime_now(vlci_run *run, const vlci_call *call) {
     memcpy(format, v[0].words->data, n); /* a blank behind tells an empty text from one that is too long */
     format[n] = ' ';
     localtime_r(&now, &parts);
-    size_t bytes = strlen(format) == n + 1 ? strftime(text, sizeof text, format, &parts) : 0;
+    size_t bytes = strlen(format) == n + 1 ? vlci_strftime(text, sizeof text, format, &parts) : 0;
     if (!bytes) vlci_run_fail(run, "strftime_now: the format is too long");
     char *copy = vlci_arena_take(&run->arena, bytes, 1);
     memcpy(copy, text, bytes - 1);

@@ -9,6 +9,7 @@
 
 #include <utf8proc.h>
 
+#include "core/locale.h"
 #include "tokens/strings.h"
 #include "tokens/template_run.h"
 
@@ -202,7 +203,7 @@ static bool parse_real(const vlci_words *words, double *value) {
     if (!n || n >= sizeof text || strcspn(words->data + head, "xXpP(") < n) return false;
     memcpy(text, words->data + head, n);
     text[n] = 0;
-    *value = strtod(text, &end);
+    *value = vlci_strtod(text, &end);
     return *end == 0;
 }
 

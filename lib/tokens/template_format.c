@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/locale.h"
+
 /* ---- percent ------------------------------------------------------------------------------------------- */
 
 typedef struct percent {
@@ -40,7 +42,7 @@ static void put_number(percent *p, const char *flags, char kind, vlci_datum valu
     bool real = strchr("feEgG", kind) != NULL;
     if (real && !vlci_is_number(value)) whole_of(p, value);
     snprintf(format, sizeof format, real ? "%%%s%c" : "%%%sll%c", flags, kind == 'i' ? 'd' : kind);
-    int n = real ? snprintf(text, sizeof text, format, vlci_real(value))
+    int n = real ? vlci_snprintf(text, sizeof text, format, vlci_real(value))
                  : snprintf(text, sizeof text, format, (long long)whole_of(p, value));
     vlci_put(p->run, &p->to, text, (size_t)n, VLCI_ORIGIN_TEMPLATE);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/locale.h"
 #include "tokens/strings.h"
 
 void vlci_lex_begin(vlci_run *run, const char *text, size_t bytes, vlci_lexer *out) {
@@ -265,7 +266,7 @@ static vlci_lexeme number(vlci_lexer *x) {
     digits[n] = 0;
     errno = 0;
     if (found.kind == VLCI_LEX_FLOAT)
-        found.real = strtod(digits, NULL);
+        found.real = vlci_strtod(digits, NULL);
     else
         found.whole = strtoll(digits, NULL, base);
     if (errno == ERANGE || !n || n == sizeof digits - 1)

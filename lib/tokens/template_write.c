@@ -8,6 +8,7 @@
 
 #include <utf8proc.h>
 
+#include "core/locale.h"
 #include "tokens/strings.h"
 #include "tokens/template_value.h"
 
@@ -67,14 +68,14 @@ static void put_float(vlci_run *run, vlci_writing *to, double x, vlci_origin ori
         put_text(run, to, isnan(x) ? "nan" : x < 0 ? "-inf" : "inf", origin);
         return;
     }
-    do snprintf(digits, sizeof digits, "%.*e", precision - 1, x);
-    while (precision++ < 17 && strtod(digits, NULL) != x);
+    do vlci_snprintf(digits, sizeof digits, "%.*e", precision - 1, x);
+    while (precision++ < 17 && vlci_strtod(digits, NULL) != x);
     int exponent = atoi(strchr(digits, 'e') + 1), after = precision - 2 - exponent;
     if (exponent < -4 || exponent >= 16) {
         put_text(run, to, digits, origin);
         return;
     }
-    snprintf(text, sizeof text, "%.*f", after > 1 ? after : 1, x);
+    vlci_snprintf(text, sizeof text, "%.*f", after > 1 ? after : 1, x);
     put_text(run, to, text, origin);
 }
 
