@@ -373,6 +373,7 @@ static const struct {
     {1, "--policy", "full,vlcache@stores=exact", "\"stores\": no such axis; there are label, allocation"},
     {1, "--policy", "vlcache+@storage=coded:1.6", "must be none with storage coded"},
     {1, "--policy", "vlcache@stream=8", "no video is read here"},
+    {1, "--policy", "vlcache@label=\xff", "must be UTF-8"},
     {1, "--budget", "1.5", "budget"},
     {1, "-o", "xml", "md|csv|json"},
     {1, "-c", "few", "few"},
@@ -392,6 +393,17 @@ START_TEST(bench_ends_as_documented) {
     ended(&p, endings[_i].code);
     ck_assert_msg(strstr(p.err, endings[_i].says) != NULL, "\"%s\" lacks \"%s\"", p.err, endings[_i].says);
     ck_assert_ptr_null(strstr(p.out, "(null)"));
+    process_release(&p);
+}
+END_TEST
+
+/* The name of a policy is any text, and stays in its cell. */
+START_TEST(labels_stay_in_their_cells) {
+    process p;
+    MEASURE(&p, "-q", "-r", "1", "-n", "2", "-b", "1", "--no-ceiling", "--no-warmup", "--policy",
+            "full@label=a|b");
+    ended(&p, 0);
+    ck_assert_msg(strstr(p.out, "\n| a\\|b | 1 |") != NULL, "%s", p.out);
     process_release(&p);
 }
 END_TEST
@@ -459,6 +471,7 @@ int main(void) {
     tcase_add_test(all, few_kernels_are_tried);
     tcase_add_test(all, wrong_kernels_are_seen);
     tcase_add_loop_test(all, bench_ends_as_documented, 0, sizeof endings / sizeof *endings);
+    tcase_add_test(all, labels_stay_in_their_cells);
     tcase_add_test(all, geometries_are_printed);
     tcase_add_test(all, geometries_are_refused);
     suite_add_tcase(suite, all);

@@ -402,6 +402,10 @@ static const struct {
     {NULL, NULL, "--no-such-flag", 1, "no-such-flag"},
     {NULL, NULL, "stray", 1, "stray"},
     {NULL, NULL, "--dtype=q4", 1, "f32, f16 or bf16"},
+    {NULL, NULL, "--tokens=5", 1, "--tokens: is about a model: name it with -m DIR"},
+    {NULL, NULL, "--budget=.5", 1, "--budget: is about a model"},
+    {NULL, NULL, "--max-pixels=5", 1, "--max-pixels: is about a model"},
+    {NULL, NULL, "--image-size=5x5", 1, "--image-size: is about a model"},
     {NULL, NULL, "--device=no such device", 3, "no such device"},
     {"VLCACHE_DEVICE", "no such device", "--no-measure", 3, "no such device"},
     {"VLCACHE_VARIANT", "gemm:huge", "--no-measure", 1, "large, tile, small, scalar"},
@@ -442,6 +446,19 @@ START_TEST(tool_ends_as_documented) {
     ck_assert_msg(strstr(p.err, endings[_i].says) != NULL, "\"%s\" lacks \"%s\"", p.err, endings[_i].says);
     ck_assert_int_eq(p.code == 0, p.out_bytes > 0);
     process_release(&p);
+}
+END_TEST
+
+/* A list of devices is a text of its own. */
+START_TEST(tool_lists_devices_alone) {
+    static const char *const beside[] = {"--json", "-m."};
+    for (int i = 0; i < 2; i++) {
+        process p;
+        run_info(&p, "--list-devices", beside[i], NULL, NULL);
+        ck_assert_int_eq(p.code, 1);
+        ck_assert_msg(strstr(p.err, "--list-devices: not with ") && !p.out_bytes, "%s", p.err);
+        process_release(&p);
+    }
 }
 END_TEST
 
@@ -492,6 +509,7 @@ int main(void) {
     tcase_add_test(all, tool_fits_the_page);
     tcase_add_test(all, tool_warns);
     tcase_add_test(all, tool_tells_of_pocl);
+    tcase_add_test(all, tool_lists_devices_alone);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);

@@ -398,6 +398,25 @@ START_TEST(without_studies) {
 }
 END_TEST
 
+/* A path is bytes, a page is UTF-8. */
+START_TEST(paths_become_text) {
+    char path[512], out[512];
+    process p;
+    in_scratch("plain", path);
+    in_scratch("na\xc3\xaf'\xff\xc3.html", out);
+    process_run(&p, (const char *const[]){PLAIN, "--report", out, NULL}, "", 0);
+    ended(&p, 0);
+    process_release(&p);
+    char *page = read_file(out, NULL);
+    json_t *text = json_string(page); /* NULL where it is not UTF-8 */
+    ck_assert_ptr_nonnull(text);
+    ck_assert_ptr_nonnull(strstr(page, "na\xc3\xaf'\\''\xef\xbf\xbd\xef\xbf\xbd.html'"));
+    json_decref(text);
+    free(page);
+    ck_assert_int_eq(remove(out), 0);
+}
+END_TEST
+
 /* And a run that was begun with them goes on with them, report or not. */
 START_TEST(studies_stay) {
     process p;
@@ -636,6 +655,7 @@ int main(void) {
     tcase_add_test(tcase, gallery_shows);
     tcase_add_test(tcase, made_again);
     tcase_add_test(tcase, without_studies);
+    tcase_add_test(tcase, paths_become_text);
     tcase_add_test(tcase, studies_stay);
     tcase_add_test(tcase, unwritable);
     tcase_add_test(tcase, what_is_there_stays);

@@ -225,6 +225,22 @@ START_TEST(results_remember) {
 }
 END_TEST
 
+/* What is not all shares is refused, not read as far as it goes. */
+START_TEST(spoiled_budgets_are_refused) {
+    static const char *const behind[] = {"e-1", "x", ",", "\n1,1", " 1"};
+    char path[512], text[256], policy[1024];
+    for (size_t i = 0; i < sizeof behind / sizeof *behind; i++) {
+        process p;
+        snprintf(text, sizeof text, "%.*s%s\n", (int)strcspn(fitted, "\n"), fitted, behind[i]);
+        scratch_text("spoiled", text);
+        snprintf(policy, sizeof policy, "vlcache@allocation=layers:%s", in_scratch("spoiled", path));
+        RUN_EVAL(&p, "--data", data, "--limit", "1", "-n", "1", "--policy", policy, "--budget", ".1");
+        expect(&p, 1, "spoiled: compress: allocation: is ");
+        process_release(&p);
+    }
+}
+END_TEST
+
 /* ---- usage --------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -262,6 +278,7 @@ int main(void) {
     tcase_add_test(all, told_answers_are_likely);
     tcase_add_test(all, fitted_budgets_load);
     tcase_add_test(all, results_remember);
+    tcase_add_test(all, spoiled_budgets_are_refused);
     tcase_add_loop_test(all, wrong_words_are_refused, 0, sizeof refused / sizeof *refused);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -436,10 +436,27 @@ static int run_model(const options *o) {
     return model_describe(&terminal, &q);
 }
 
+/* What would be passed over in silence. */
+static int check_together(const options *o) {
+    const model_question usual = MODEL_QUESTION, *q = &o->model;
+    bool sizes = q->n_sizes != usual.n_sizes || memcmp(q->size, usual.size, sizeof usual.size) != 0;
+    const char *asked = sizes                       ? "image-size"
+                        : q->min_pixels             ? "min-pixels"
+                        : q->max_pixels             ? "max-pixels"
+                        : q->tokens                 ? "tokens"
+                        : q->budget != usual.budget ? "budget"
+                                                    : NULL;
+    if (o->list && (o->json || q->folder))
+        return flag_refuse("--list-devices: not with %s", o->json ? "--json" : "-m");
+    if (asked && !q->folder) return flag_refuse("--%s: is about a model: name it with -m DIR", asked);
+    return EXIT_OK;
+}
+
 static int run(const options *o) {
     static vlcache_device_info infos[MAX_DEVICES];
     size_t n = 0;
-    int only = -1, by_default = -1;
+    int only = -1, by_default = -1, code = check_together(o);
+    if (code) return code;
     vlcache_status status = o->clear ? vlcache_cache_clear(NULL, NULL) : VLCACHE_OK;
     if (!status && o->list) return devices_print(&terminal);
     if (!status && o->model.folder) return run_model(o);

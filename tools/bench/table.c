@@ -65,6 +65,13 @@ static void put_csv(const char *text) {
     putchar('"');
 }
 
+/* Markdown: a | would end the cell. */
+static void put_md(const char *text) {
+    fputs("| ", stdout);
+    for (; *text; text++) printf("%s%c", *text == '|' ? "\\" : "", *text);
+    putchar(' ');
+}
+
 void table_text(table *t, const char *text) {
     const column *c = next(t);
     if (t->all)
@@ -72,7 +79,7 @@ void table_text(table *t, const char *text) {
     else if (is(t, "csv"))
         put_csv(text);
     else if (c->title)
-        printf("| %s ", text);
+        put_md(text);
 }
 
 /* Six digits: more than any clock has. */

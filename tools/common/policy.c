@@ -4,6 +4,7 @@
 #include "common/policy.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,7 +89,7 @@ static bool is_number(const char *text) {
     return *at >= '0' && *at <= '9';
 }
 
-/* "layers:FILE": its text begins with what could stand here in its place. */
+/* "layers:FILE": its text is what could stand here in its place, and perhaps a new line. */
 static int take_file(const char *path, policy_spec *p) {
     infile file;
     int code = infile_read(path, VLCACHE_AXIS_BYTES, &file);
@@ -97,8 +98,12 @@ static int take_file(const char *path, policy_spec *p) {
     if (!code) {
         const char *from = (const char *)file.data;
         from += strncmp(from, "layers:", 7) == 0 ? 7 : 0;
-        snprintf(text, sizeof text, "layers:%.*s", (int)strspn(from, "0123456789.,"), from);
-        if (vlcache_compress_set(&p->options, "allocation", text))
+        size_t n = strlen(from);
+        while (n && strchr(" \t\r\n", from[n - 1])) n--;
+        snprintf(text, sizeof text, "layers:%.*s", (int)n, from);
+        if (strlen((const char *)file.data) != file.bytes)
+            code = flag_refuse("--policy %s: %s: is no text", p->label, path);
+        else if (vlcache_compress_set(&p->options, "allocation", text))
             code = flag_refuse("--policy %s: %s: %s", p->label, path, vlcache_error_message());
     }
     infile_release(&file);
@@ -141,7 +146,7 @@ static int take_axis(char *text, policy_spec *p) {
     if (!flag_read_number(value, &number))
         return flag_refuse("--policy: %s=%s: must be a number", text, value);
     if (a->kind == AXIS_REAL) *(double *)field = number;
-    if (a->kind == AXIS_WHOLE && (number != floor(number) || fabs(number) > 1e6))
+    if (a->kind == AXIS_WHOLE && (number != floor(number) || fabs(number) > INT_MAX))
         return flag_refuse("--policy: %s=%s: must be a whole number", text, value);
     if (a->kind == AXIS_WHOLE) *(int *)field = (int)number;
     return EXIT_OK;
@@ -213,12 +218,22 @@ static size_t count_entries(const char *list) {
     return n;
 }
 
+/* Tables and results are JSON, which holds no other texts: a label that is left out of results would let
+ * another run's pass as its own. */
+static int check_utf8(const char *list) {
+    json_t *text = json_string(list);
+    bool good = text != NULL;
+    json_decref(text);
+    return good ? EXIT_OK : flag_refuse("--policy \"%s\": must be UTF-8", list);
+}
+
 int policies_read(const char *list, policy_list *out) {
     size_t n = count_entries(list);
     *out = (policy_list){.items = calloc(n, sizeof *out->items), .text = malloc(2 * (strlen(list) + n))};
     char *pool = out->text;
     int code = out->items && out->text ? EXIT_OK : EXIT_MEMORY;
     if (code) fprintf(stderr, "%s: out of host memory\n", program_invocation_short_name);
+    if (!code) code = check_utf8(list);
     for (; out->n < n && !code; out->n += !code) {
         policy_spec *p = &out->items[out->n];
         size_t length = entry_length(list);

@@ -52,6 +52,11 @@ bool printable_vprintf(FILE *out, const char *format, va_list args) {
     return whole;
 }
 
+int printable_step(const char *text) {
+    uint32_t point;
+    return character_at((const unsigned char *)text, &point);
+}
+
 char *printable_utf8(char *text) {
     for (unsigned char *at = (unsigned char *)text; *at;) {
         uint32_t point;

@@ -16,6 +16,9 @@ void printable_put(FILE *out, const char *text);
  */
 bool printable_vprintf(FILE *out, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 
+/** Bytes of the character at `text`, which is not at its end; 0: what stands there is no UTF-8. */
+int printable_step(const char *text);
+
 /** In place: bytes that are no UTF-8 become question marks. Returns `text`. */
 char *printable_utf8(char *text);
 

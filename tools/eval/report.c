@@ -95,9 +95,12 @@ static void write_argument(FILE *out, const char *text) {
         return;
     }
     fputc('\'', out);
-    for (; *text; text++) {
-        const char letter[2] = {*text, 0};
-        page_text(out, *text == '\'' ? "'\\''" : letter);
+    for (size_t n; *text; text += n) {
+        n = *text == '\'' ? 1 : strcspn(text, "'");
+        if (*text == '\'')
+            page_text(out, "'\\''");
+        else
+            page_part(out, text, n);
     }
     fputc('\'', out);
 }

@@ -5,6 +5,10 @@
  */
 #include "eval/report/page.h"
 
+#include <string.h>
+
+#include "common/printable.h"
+
 /* clang-format off */
 static const char style[] =
     ":root{color-scheme:light dark;--ground:#fff;--panel:#f5f7f9;--ink:#1a2029;--soft:#59636f;"
@@ -89,20 +93,33 @@ static const char style[] =
     "@media print{section{break-inside:avoid}}\n";
 /* clang-format on */
 
-void page_text(FILE *out, const char *text) {
-    for (const char *at = text ? text : ""; *at; at++) {
-        unsigned char c = (unsigned char)*at;
-        if (c == '&')
-            fputs("&amp;", out);
-        else if (c == '<')
-            fputs("&lt;", out);
-        else if (c == '>')
-            fputs("&gt;", out);
-        else if (c == '"')
-            fputs("&quot;", out);
-        else if (c >= ' ' || c == '\t' || c == '\n' || c == '\r')
-            fputc(c, out);
+static void put_ascii(FILE *out, char c) {
+    const char *name = c == '&'   ? "&amp;"
+                       : c == '<' ? "&lt;"
+                       : c == '>' ? "&gt;"
+                       : c == '"' ? "&quot;"
+                                  : NULL;
+    if (name)
+        fputs(name, out);
+    else if (c >= ' ' || c == '\t' || c == '\n' || c == '\r')
+        fputc(c, out);
+}
+
+void page_part(FILE *out, const char *text, size_t n) {
+    for (const char *at = text, *end = text + n; at < end;) {
+        int step = printable_step(at);
+        if (step == 1)
+            put_ascii(out, *at);
+        else if (step && step <= end - at)
+            fwrite(at, 1, (size_t)step, out);
+        else
+            fputs("\xef\xbf\xbd", out);
+        at += step ? step : 1;
     }
+}
+
+void page_text(FILE *out, const char *text) {
+    if (text) page_part(out, text, strlen(text));
 }
 
 /* Pointing at a name in a legend leaves its own line alone in the chart. */

@@ -14,9 +14,12 @@ void page_end(FILE *out);
 void page_section(FILE *out, const char *id, const char *heading, const char *reading);
 void page_section_end(FILE *out);
 
-/** Any text, for the inside of an element or of a quoted attribute. Bytes that are no characters of XML are
- * left out. */
+/** Any text, for the inside of an element or of a quoted attribute. Control characters, which XML does not
+ * have, are left out; bytes that are no UTF-8, as paths may have them, come as U+FFFD. NULL: nothing. */
 void page_text(FILE *out, const char *text);
+
+/** The first n bytes of it. */
+void page_part(FILE *out, const char *text, size_t n);
 
 /** A colour and a marker for each of a row of things: how many there are before they repeat. */
 enum { PAGE_COLOURS = 8 };
