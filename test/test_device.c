@@ -4,9 +4,11 @@
  */
 #include <dirent.h>
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -261,6 +263,39 @@ START_TEST(test_cache_trust) {
     ck_assert_int_eq(chmod(folder, 0700), 0);
     get_probe(0);
     vlcache_set_log(NULL, NULL);
+    empty_folder();
+}
+END_TEST
+
+static void count_log(void *user, vlcache_log_level level, const char *line) {
+    *(int *)user += level == VLCACHE_LOG_WARN && strstr(line, "cannot be written: ") != NULL;
+}
+
+/* A disk that is full is told of once, not for each of the kernels, and nothing torn is left. */
+START_TEST(test_cache_full) {
+    struct rlimit before, little;
+    char name[16];
+    int told = 0, entries = 0;
+    empty_folder();
+    vlcache_device *device = open_cached();
+    vlcache_set_log(count_log, &told);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    little = (struct rlimit){16, before.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &little), 0);
+    for (int i = 0; i < 5; i++) {
+        snprintf(name, sizeof name, "%d.clbin", i);
+        vlci_cache_store(device, name, "a program", 9);
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    vlcache_set_log(NULL, NULL);
+    vlcache_device_destroy(&device);
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; (entry = readdir(dir));) entries += strstr(entry->d_name, ".clbin") != NULL;
+    closedir(dir);
+    ck_assert_int_eq(told, 1);
+    ck_assert_int_eq(entries, 0);
     empty_folder();
 }
 END_TEST
@@ -618,6 +653,7 @@ int main(void) {
     tcase_add_test(all, test_cache_knows_the_whole_text);
     tcase_add_test(all, test_cache_trust);
     tcase_add_test(all, test_cache_unusable);
+    tcase_add_test(all, test_cache_full);
     tcase_add_test(all, test_cache_key);
     tcase_add_test(all, test_no_binaries);
     tcase_add_test(all, test_deaf_device);

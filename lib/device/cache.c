@@ -76,11 +76,21 @@ static const char *distrust(int file, mode_t kind) {
 }
 
 /* Said once for each folder in a row, not for each of its kernels. */
+static bool is_told(uint64_t *told, const char *folder, const char *why) {
+    uint64_t now = fnv(fnv(0xcbf29ce484222325u, folder, strlen(folder)), why, strlen(why));
+    return __atomic_exchange_n(told, now, __ATOMIC_RELAXED) == now;
+}
+
 static void warn_of_folder(const char *folder, const char *why) {
     static uint64_t told;
-    uint64_t now = fnv(fnv(0xcbf29ce484222325u, folder, strlen(folder)), why, strlen(why));
-    if (__atomic_exchange_n(&told, now, __ATOMIC_RELAXED) == now) return;
-    vlci_log(VLCACHE_LOG_WARN, "%s: %s: the kernel cache is not used", folder, why);
+    if (!is_told(&told, folder, why))
+        vlci_log(VLCACHE_LOG_WARN, "%s: %s: the kernel cache is not used", folder, why);
+}
+
+static void warn_of_writing(const char *folder, const char *name, const char *why) {
+    static uint64_t told;
+    if (!is_told(&told, folder, why))
+        vlci_log(VLCACHE_LOG_WARN, "%s/%s: cannot be written: %s", folder, name, why);
 }
 
 /* The folder of the cache, open; -1: none, or one that is not to be trusted. */
@@ -175,7 +185,7 @@ void vlci_cache_store(const vlcache_device *device, const char *name, const void
     if (file) written = fclose(file) == 0 && written;
     if (created >= 0 && !file) close(created);
     if (!written || renameat(dir, temporary, dir, name)) {
-        vlci_log(VLCACHE_LOG_WARN, "%s/%s: cannot be written: %s", folder, name, strerror(errno));
+        warn_of_writing(folder, name, strerror(errno));
         if (created >= 0) unlinkat(dir, temporary, 0);
     }
     close(dir);
