@@ -204,6 +204,18 @@ START_TEST(fit_is_told) {
 }
 END_TEST
 
+/* Less than a byte is not as much as there is, and what is not counted to its end is not told. */
+START_TEST(fit_is_counted_or_refused) {
+    process p;
+    MADE(&p, "-p", "1", "-n", "1", "--policy", "full", "--kv-mib", "1e-9");
+    expect(&p, 1, "kv_bytes: is 1, must hold from 1 to ");
+    process_release(&p);
+    MADE(&p, "-p", "1", "-n", "1", "--policy", "full", "--kv-mib", "40");
+    expect(&p, 1, "--kv-mib 40: with policy full more than 1024 conversations fit");
+    process_release(&p);
+}
+END_TEST
+
 START_TEST(interrupted) {
     process p;
     process_start(&p, (const char *const[]){BENCH, "--geometry", "tiny", "-q", "-p", "100", "-n", "4000",
@@ -376,6 +388,9 @@ static const struct {
     {1, "--policy", "vlcache@label=\xff", "must be UTF-8"},
     {1, "--budget", "1.5", "budget"},
     {1, "-o", "xml", "md|csv|json"},
+    {1, "--kv-mib=1", "-b2", "--kv-mib: not with -b"},
+    {1, "--kv-mib=1", "-d2", "--kv-mib: not with -d"},
+    {1, "--kv-mib=1", "-p2,3", "--kv-mib: not with -p with several"},
     {1, "-c", "few", "few"},
     {1, "-c", "8", "-c N sets the context"},
     {1, "-p", "5000", "-c N sets the context"},
@@ -464,6 +479,7 @@ int main(void) {
     tcase_add_test(all, pictures_are_counted);
     tcase_add_test(all, formats_agree);
     tcase_add_test(all, fit_is_told);
+    tcase_add_test(all, fit_is_counted_or_refused);
     tcase_add_test(all, interrupted);
     tcase_add_test(all, paper_is_told);
     tcase_add_test(all, paper_rows_that_cannot_be);

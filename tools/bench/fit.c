@@ -1,11 +1,13 @@
 /*
  * fit.c - conversations are added and answered, one after another, until the memory is full.
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "bench/question.h"
 #include "bench/speed.h"
 #include "common/exit.h"
+#include "common/flag.h"
 #include "common/interrupt.h"
 
 static const column columns[] = {
@@ -31,16 +33,17 @@ static vlcache_status answer(const bench *b, vlcache_engine *engine, const polic
     return status ? status : vlcache_sequence_answer(s, NULL);
 }
 
-/* Conversations that have been answered stay; the first that finds no memory any more ends it. */
+/* Conversations that have been answered stay; the first that finds no memory any more ends it, or one more
+ * than are counted here. */
 static vlcache_status fill(const bench *b, const policy_spec *policy, const question *q, int *n,
                            vlcache_engine_memory *memory) {
     vlcache_engine_options o = VLCACHE_ENGINE_OPTIONS_INIT;
     vlcache_engine *engine = NULL;
     *n = 0;
-    o.kv_bytes = (uint64_t)(b->options.kv_mib * 1024 * 1024);
+    o.kv_bytes = (uint64_t)ceil(b->options.kv_mib * 1024 * 1024); /* 0 would be as many as there are */
     o.max_sequences = 1;
     vlcache_status status = vlcache_engine_create(b->model, &o, &engine);
-    while (!status && *n < MOST_SEQUENCES && !interrupt_seen()) {
+    while (!status && *n <= MOST_SEQUENCES && !interrupt_seen()) {
         status = answer(b, engine, policy, q);
         *n += !status;
     }
@@ -55,6 +58,9 @@ static int tell(bench *b, table *t, const policy_spec *policy, const question *q
     vlcache_status status = fill(b, policy, q, &n, &memory);
     if (interrupt_seen()) return EXIT_INTERRUPT;
     if (status) return console_fail_status(&b->console, status);
+    if (n > MOST_SEQUENCES)
+        return flag_refuse("--kv-mib %g: with policy %s more than %d conversations fit; give less",
+                           b->options.kv_mib, policy->label, MOST_SEQUENCES);
     if (*one == 0) *one = n;
     table_text(t, policy->label);
     table_number(t, n);

@@ -118,9 +118,22 @@ static int read_policies(options *o) {
     return code;
 }
 
+/* What fits is counted of one question, one conversation after another. */
+static int check_fit(const options *o) {
+    const char *other = o->lengths.n > 1 ? "-p with several numbers"
+                        : o->depths.n    ? "-d"
+                        : o->sequences.n ? "-b"
+                                         : NULL;
+    if (o->kv_mib > 0 && o->tokens < 1) return flag_refuse("--kv-mib: with at least one token (-n)");
+    if (o->kv_mib > 0 && other) return flag_refuse("--kv-mib: not with %s", other);
+    return EXIT_OK;
+}
+
 /* What one flag means for another. */
 static int settle(options *o) {
     bool words = options_words(o);
+    int code = check_fit(o);
+    if (code) return code;
     if (o->model && o->geometry) return flag_refuse("-m and --geometry: one of both");
     if (o->prompt && !words)
         return flag_refuse("--prompt: words, where %s asks for ids; leave one out",
@@ -138,7 +151,6 @@ static int settle(options *o) {
         return flag_refuse("--config: --geometry %s is not one that is named in --help", o->geometry);
     if ((o->only || o->chosen) && o->action != ACTION_KERNELS)
         return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
-    if (o->kv_mib > 0 && o->tokens < 1) return flag_refuse("--kv-mib: with at least one token (-n)");
     return read_policies(o);
 }
 
