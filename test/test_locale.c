@@ -126,14 +126,12 @@ int main(void) {
     Suite *suite = suite_create("locale");
     TCase *all = tcase_create("locale");
     setenv("TZ", "UTC", 1);
-    find_locale();
+    tcase_add_unchecked_fixture(all, find_locale, scratch_clean);
     tcase_add_checked_fixture(all, NULL, back);
     tcase_add_test(all, functions);
     tcase_add_test(all, templates);
     tcase_add_test(all, answers);
     tcase_add_test(all, measurements);
     suite_add_tcase(suite, all);
-    int code = suite_run(suite);
-    scratch_clean();
-    return code;
+    return suite_run(suite);
 }
