@@ -443,6 +443,33 @@ START_TEST(unwritable) {
 }
 END_TEST
 
+/* What is written takes no picture's place that is asked about. */
+START_TEST(pictures_are_spared) {
+    char own[512], data[512];
+    size_t bytes, left;
+    char *picture = read_file(SAMPLES "captions-0.png", &bytes);
+    FILE *file = fopen(in_scratch("own.png", own), "wb");
+    ck_assert(file && fwrite(picture, 1, bytes, file) == bytes && fclose(file) == 0);
+    scratch_text("own.jsonl",
+                 "\n{\"question\": \"?\", \"answers\": [\"x\"], \"metric\": \"anls\", "
+                 "\"image\": \"own.png\"}\n");
+    in_scratch("own.jsonl", data);
+    for (int i = 0; i < 2; i++) {
+        process p;
+        process_run(&p,
+                    (const char *const[]){EVAL, "--data", data, "--policy", "h2o", "--budget", "1", "-n", "1",
+                                          i ? "--fit" : "--report", own, NULL},
+                    "", 0);
+        expect(&p, 1, "own.png: is a picture of line 2 of the data: name another");
+        process_release(&p);
+    }
+    char *after = read_file(own, &left);
+    ck_assert(left == bytes && memcmp(after, picture, bytes) == 0);
+    free(after);
+    free(picture);
+}
+END_TEST
+
 /* The report of the finished results, written elsewhere. */
 static void report_to(process *p, const char *path) {
     process_run(p,
@@ -658,6 +685,7 @@ int main(void) {
     tcase_add_test(tcase, paths_become_text);
     tcase_add_test(tcase, studies_stay);
     tcase_add_test(tcase, unwritable);
+    tcase_add_test(tcase, pictures_are_spared);
     tcase_add_test(tcase, what_is_there_stays);
 #ifndef __SANITIZE_ADDRESS__
     tcase_add_test(tcase, memory_runs_out);

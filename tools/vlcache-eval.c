@@ -238,9 +238,22 @@ static int check_report(program *p) {
     return code || !o->fit ? code : outfile_check("--fit", o->fit, &p->console);
 }
 
+/* Nor of a picture that is asked about. */
+static int check_pictures(program *p, const char *name, const char *path) {
+    for (size_t i = 0; path && i < p->data.n; i++)
+        for (size_t k = 0; k < p->data.items[i].n_images; k++)
+            if (outfile_replaces(path, p->data.items[i].images[k]))
+                return console_fail(&p->console, EXIT_USAGE,
+                                    "%s %s: is a picture of line %d of the data: name another", name, path,
+                                    p->data.items[i].line);
+    return EXIT_OK;
+}
+
 static int evaluate(program *p) {
     int code = check_report(p);
     if (!code) code = open_results(p);
+    if (!code) code = check_pictures(p, "--report", p->options.report);
+    if (!code) code = check_pictures(p, "--fit", p->options.fit);
     if (!code) code = jobs_ask(&p->options, p->folder, &p->data, &p->results, &p->console);
     if (code == EXIT_INTERRUPT) tell_interrupted(p);
     return code ? code : put_out(p);
