@@ -48,7 +48,7 @@ static inline ulong share_of(ulong total, uint share) {
     return (total >> 32) * share + ((total & 0xffffffffu) * share >> 32);
 }
 
-/* The lowest id of the largest key; every work-item gets it. */
+/* The lowest id of the largest key, -1 where none is a number; every work-item gets it. */
 WITH_LOCAL int largest(__global const float *x, int n, __local uint *keys, __local int *ids) {
     const int t = get_local_id(0);
     int id = 0;
@@ -73,7 +73,7 @@ WITH_LOCAL int largest(__global const float *x, int n, __local uint *keys, __loc
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    return ids[0];
+    return keys[0] ? ids[0] : -1;
 }
 
 __kernel void argmax(__global const float *logits, int n, __global int *out) {
@@ -130,7 +130,7 @@ __kernel void sample(__global const float *logits, int n, __global const vlci_dr
     const int top_k = draws[r].top_k, best = largest(x, n, keys, ids);
     const uint share = draws[r].share;
     const bool drawn = scale >= 0.0f; /* else nothing is left to do below */
-    const float top = x[best];
+    const float top = best < 0 ? 0.0f : x[best];
 
     /* Passes 0 to 3 find top-k's cut, 4 to 7 that of top-p, 8 bits each. */
     uint least = 1, prefix = 0; /* 1: all but NaN */
@@ -184,7 +184,7 @@ __kernel void sample(__global const float *logits, int n, __global const vlci_dr
         until = min(from + stretch, until);
     }
     if (t == 0) {
-        int id = best; /* not drawn, or all are NaN */
+        int id = best; /* not drawn, or none is a number */
         for (int i = from; i < until; i++) {
             const ulong w = key_of(x[i]) >= least ? weight(x[i], top, scale) : 0;
             if (left < w) {

@@ -304,6 +304,32 @@ START_TEST(comparing_a_later_turn) {
 }
 END_TEST
 
+/* Logits that are no numbers end a turn by name, asked and compared; the session goes on when they are again.
+ */
+START_TEST(answers_of_no_numbers) {
+    vlcache_compress_options o[] = {talk_way("full", 1.0), talk_way("vlcache", 0.5)};
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    vlcache_session *session = talk_open(talk_demo(), "full", 1.0);
+    variants v = {.session = session, .options = o};
+    const vlcache_answer *a = NULL;
+    cl_mem norm = talk_demo()->final_norm.weight;
+    size_t n = (size_t)talk_demo()->config.text.hidden;
+    float *kept = malloc(n * sizeof *kept);
+    generate.probe = true;
+    prompt.text = "What?";
+    suite_download(norm, kept, n * sizeof *kept);
+    ck_ok(vlci_fill(suite_device(), norm, 0, n * sizeof *kept, 0xffffffffu));
+    ck_fails(talk_ask(session, NULL, "What?", NULL, 8, &a), VLCACHE_E_UNSUPPORTED, "logits are not numbers");
+    ck_fails(vlcache_session_compare(session, &prompt, &generate, o, 2, hear, &v), VLCACHE_E_UNSUPPORTED,
+             "dtype f32 has room");
+    ck_ok(vlci_write(suite_device(), norm, 0, kept, n * sizeof *kept));
+    ck_ok(talk_ask(session, NULL, "What?", NULL, 8, &a));
+    vlcache_session_destroy(&session);
+    free(kept);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("compare");
     TCase *all = tcase_create("compare");
@@ -315,6 +341,7 @@ int main(void) {
     tcase_add_test(all, told_answers_are_measured);
     tcase_add_test(all, shares_fit_the_model);
     tcase_add_test(all, probes);
+    tcase_add_test(all, answers_of_no_numbers);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -15,19 +15,23 @@
  *         vlcache_model *model = NULL;
  *         vlcache_image *image = NULL;
  *         vlcache_session *session = NULL;
+ *         vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
+ *         vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
  *         vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
  *         vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
  *         generate.on_text = show;
+ *         compress.policy = "vlcache+"; // on a tenth of the KV cache
+ *         options.compress = &compress;
  *         vlcache_status status = argc == 4 ? VLCACHE_OK : VLCACHE_E_ARGUMENT;
  *         if (!status) status = vlcache_device_open(NULL, NULL, &device); // the first GPU, or a CPU
  *         if (!status) status = vlcache_model_load(device, argv[1], NULL, &model);
  *         if (!status) status = vlcache_image_load(argv[2], &image);
- *         if (!status) status = vlcache_session_create(model, NULL, &session); // VL-Cache at 10%
+ *         if (!status) status = vlcache_session_create(model, &options, &session);
  *         prompt.text = argv[argc - 1];
  *         prompt.images = (const vlcache_image *const *)&image;
  *         prompt.n_images = 1;
  *         if (!status) status = vlcache_session_ask(session, &prompt, &generate, NULL);
- *         printf("\n%s", status ? vlcache_error_message() : "");
+ *         printf("\n%s", argc != 4 ? "MODEL-FOLDER PICTURE QUESTION" : status ? vlcache_error_message() : "");
  *         vlcache_session_destroy(&session);
  *         vlcache_image_destroy(&image);
  *         vlcache_model_destroy(&model);

@@ -28,8 +28,8 @@ vlcache_status vlci_sample_open(vlcache_device *device, vlci_sample_kernels *out
 /** Enqueues x = cap tanh(x / cap), in place, for n logits. Errors: the device's. */
 vlcache_status vlci_logits_cap(const vlci_sample_kernels *kernels, cl_mem logits, size_t n, float cap);
 
-/** Enqueues out[r] = the id of the largest of logits[r][n]: ties go to the lowest id, NaN never wins. `out`:
- * int[rows]. Errors: the device's. */
+/** Enqueues out[r] = the id of the largest of logits[r][n]: ties go to the lowest id, NaN never wins; -1
+ * where all are NaN. `out`: int[rows]. Errors: the device's. */
 vlcache_status vlci_argmax_run(const vlci_sample_kernels *kernels, cl_mem logits, int rows, int n,
                                cl_mem out);
 
@@ -40,8 +40,8 @@ vlcache_status vlci_sample_draw(const vlci_sampling *how, float u, vlci_draw *ou
 /**
  * Enqueues out[r] = one id drawn from softmax(logits[r] / temperature), cut by top_k, then by top_p of what
  * is left (as transformers), with ties at a cut all kept; each row as draws[r] says (vlci_draw[rows] on the
- * device). The ids that are kept are walked in ascending order. NaN never wins. Errors: VLCACHE_E_ARGUMENT
- * (n), the device's.
+ * device). The ids that are kept are walked in ascending order. NaN never wins; -1 where all are NaN. Errors:
+ * VLCACHE_E_ARGUMENT (n), the device's.
  */
 vlcache_status vlci_sample_run(const vlci_sample_kernels *kernels, cl_mem logits, int rows, int n,
                                cl_mem draws, cl_mem out);

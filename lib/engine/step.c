@@ -165,6 +165,14 @@ vlcache_status vlci_step_choose(vlci_step *s, vlci_choice *const *choices, int n
     return status ? status : vlci_read(device_of(s), s->chosen, 0, tokens, (size_t)n * sizeof *tokens);
 }
 
+vlcache_status vlci_step_check(const vlci_step *s, int32_t token) {
+    if (token >= 0) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                     "the model's logits are not numbers: its weights are damaged, or what comes of them "
+                     "outgrows %s (dtype f32 has room)",
+                     vlcache_dtype_name(s->text->model->dtype));
+}
+
 void vlci_step_insert(vlcache_logit *best, int n, int *found, vlcache_logit one) {
     int at = *found < n ? (*found)++ : n;
     while (at > 0 && best[at - 1].logit < one.logit) {

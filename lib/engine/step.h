@@ -40,8 +40,12 @@ vlcache_status vlci_step_create(vlci_text *text, int batch, vlci_step *out);
  */
 vlcache_status vlci_step_run(vlci_step *step, const int32_t *tokens, int n, int n_observers);
 
-/** Chooses a token from each of the first n rows of text->logits; blocks until they are here. */
+/** Chooses a token from each of the first n rows of text->logits, -1 where they are all NaN; blocks until
+ * they are here. */
 vlcache_status vlci_step_choose(vlci_step *step, vlci_choice *const *choices, int n, int32_t *tokens);
+
+/** Whether a token was chosen. Errors: VLCACHE_E_UNSUPPORTED: there is no number among the logits. */
+vlcache_status vlci_step_check(const vlci_step *step, int32_t token);
 
 /** Something else than a step has happened: the next one begins anew. */
 void vlci_step_forget(vlci_step *step);

@@ -165,7 +165,9 @@ static bool finished(vlcache_sequence *s) {
 /* The token that was chosen; an end token is not said. `*more`: whether the answer goes on. */
 static vlcache_status take_token(vlcache_sequence *s, int32_t token, bool *more) {
     vlcache_answer *a = &s->answer;
+    vlcache_status status = vlci_step_check(&s->shared->step, token);
     *more = false;
+    if (status) return status;
     if (!a->timings.first_token) a->timings.first_token = vlci_clock_ms() - s->start;
     if ((size_t)s->reply.n >= s->how.min_tokens && vlci_sequence_ends(s, token)) {
         s->open = -1;

@@ -87,6 +87,7 @@ static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < c->read->how.max_tokens && kv->length < c->read->context && !status; i++) {
         status = vlci_step_choose(step, choices, 1, &token);
+        if (!status) status = vlci_step_check(step, token);
         if (!status && cancelled(c))
             status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
         if (status || ((size_t)i >= c->read->how.min_tokens && vlci_sequence_ends(c->read, token))) break;

@@ -10,7 +10,7 @@ int ref_argmax(const float *x, int n) {
     int best = -1;
     for (int i = 0; i < n; i++)
         if (!isnan(x[i]) && (best < 0 || x[i] > x[best])) best = i;
-    return best < 0 ? 0 : best;
+    return best;
 }
 
 static int descending(const void *a, const void *b) {
@@ -24,7 +24,8 @@ static double weight(float x, float top, double temperature) {
 }
 
 void ref_probabilities(const float *x, int n, double temperature, int top_k, double top_p, double *prob) {
-    float *sorted = malloc(sizeof *sorted * (size_t)n), top = x[ref_argmax(x, n)], least;
+    int best = ref_argmax(x, n);
+    float *sorted = malloc(sizeof *sorted * (size_t)n), top = best < 0 ? 0 : x[best], least;
     int m = 0, kept;
     for (int i = 0; i < n; i++)
         if (!isnan(x[i])) sorted[m++] = x[i];

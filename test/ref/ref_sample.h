@@ -4,7 +4,7 @@
 #ifndef REF_SAMPLE_H
 #define REF_SAMPLE_H
 
-/** The lowest id of the largest number; 0 when all are NaN. */
+/** The lowest id of the largest number; -1 when all are NaN. */
 int ref_argmax(const float *x, int n);
 
 /** prob[i] = probability of id i after temperature, top-k and top-p; ties at a cut are all kept. */
