@@ -224,6 +224,8 @@ START_TEST(test_texts) {
         {"selection", "per-layer", "per-layer"},
         {"selection", "adaptive", "adaptive:0.2"},
         {"selection", "adaptive:0.35", "adaptive:0.35"},
+        {"selection", "per-prompt:0.25", "per-prompt:0.25"},
+        {"selection", "per-prompt:1.0", "per-prompt:1"},
         {"pooling", "none", "none"},
         {"pooling", "1d:255", "1d:255"},
         {"pooling", "grid:3x1", "grid:3x1"},
@@ -259,7 +261,11 @@ START_TEST(test_texts) {
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         bool coded = strncmp(texts[i].given, "coded", 5) == 0; /* budgets by sparsity do not go with it */
-        vlcache_compress_options o = options_of(coded ? "h2o" : "vlcache"), fresh = o, again = o;
+        bool voted = strncmp(texts[i].given, "per-prompt", 10) == 0;
+        vlcache_compress_options o = options_of(voted   ? "coded"
+                                                : coded ? "h2o"
+                                                        : "vlcache"),
+                                 fresh = o, again = o;
         ck_ok(vlcache_compress_set(&o, texts[i].axis, texts[i].given));
         ck_ok(vlcache_compress_get(&o, texts[i].axis, text));
         ck_assert_str_eq(text, texts[i].back);
@@ -372,8 +378,9 @@ START_TEST(test_bad_texts) {
         "layers:1;2"};
     static const char *const scorings[] = {"",          "window", "window:0", "window:8x",
                                            "window: 8", "h2o",    "window:"};
-    static const char *const selections[] = {"",           "head",     "adaptive:", "adaptive:1.5",
-                                             "adaptive:x", "adaptivex"};
+    static const char *const selections[] = {
+        "",           "head",        "adaptive:",    "adaptive:1.5",   "adaptive:x",      "adaptivex",
+        "per-prompt", "per-prompt:", "per-prompt:0", "per-prompt:1.1", "per-prompt:0.5:1"};
     static const char *const poolings[] = {"1d:4",     "1d:",      "grid:3", "grid:2x3",
                                            "grid:3x4", "grid:0x1", "1d:257", "grid:1x5x5"};
     static const char *const defers[] = {"0", "4:", "-1", "4:x", "four", "99999999999999999999", "4:1000001"};
@@ -412,7 +419,8 @@ START_TEST(test_bad_texts) {
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
     EACH(allocations, "allocation", "uniform, sparsity, pyramid, mixed[:UNIFORM]");
     EACH(scorings, "scoring", "post-vision, accumulated, window");
-    EACH(selections, "selection", "per-head, per-layer or adaptive");
+    EACH(selections, "selection",
+         "per-head, per-layer, adaptive[:FLOOR], FLOOR from 0 to 1, or per-prompt:SHARE");
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
@@ -474,7 +482,7 @@ START_TEST(test_coded) {
             bad_.storage = VLCACHE_STORAGE_CODED);
     REFUSED("streamingllm", "scoring: is \"sink+recent\", must be post-vision",
             bad_.storage = VLCACHE_STORAGE_CODED);
-    REFUSED("coded", "selection: is \"per-layer\", must be per-head",
+    REFUSED("coded", "selection: is \"per-layer\", must be per-head, all rows, or per-prompt:SHARE,",
             bad_.selection = VLCACHE_SELECTION_PER_LAYER);
     REFUSED("coded", "summary: is \"spread:0.5\", must be none", bad_.summary = VLCACHE_SUMMARY_SPREAD,
             bad_.centroids = 0.5);
@@ -488,6 +496,38 @@ START_TEST(test_coded) {
     REFUSED("full", "bits: is 80", bad_.bits = 80.0);
     REFUSED("full", "run: is 16", bad_.run = 16);
     REFUSED("full", "storage: is \"exact\"", bad_.storage = VLCACHE_STORAGE_EXACT);
+}
+END_TEST
+
+/* One set for all heads: of coded rows alone, which then may be of one kind; a share that is one. */
+START_TEST(test_voted) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("coded");
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.voted == 0.0);
+    ck_ok(vlcache_compress_set(&o, "selection", "per-prompt:0.25"));
+    ck_ok(vlcache_compress_set(&o, "candidates", "visual"));
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.voted == 0.25 && r.candidates == VLCI_CANDIDATES_VISUAL && r.run_by_layer == 16);
+    o.share = 1.0; /* every row */
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.voted == 0.0);
+#define PER_PROMPT bad_.selection = VLCACHE_SELECTION_PER_PROMPT
+    REFUSED("coded", "share: is -1, must be above 0 and at most 1", PER_PROMPT);
+    REFUSED("coded", "share: is 1.5, must be above 0", PER_PROMPT, bad_.share = 1.5);
+    REFUSED("coded", "share: is nan", PER_PROMPT, bad_.share = (double)NAN);
+    REFUSED("coded", "share: is 0.5, must not be given: selection", bad_.share = 0.5);
+    REFUSED("vlcache+", "selection: is \"per-prompt:0.5\", must be per-head, per-layer or adaptive but with",
+            PER_PROMPT, bad_.share = 0.5);
+    REFUSED("vlcache", "selection: is \"per-prompt:0.5\", must be per-head", PER_PROMPT, bad_.share = 0.5,
+            bad_.storage = VLCACHE_STORAGE_BITS);
+    REFUSED("coded", "candidates: is \"text\", must be all where rows are stored in few bits",
+            bad_.candidates = VLCACHE_CANDIDATES_TEXT);
+    REFUSED("coded", "pooling: is \"1d:3\", must be none with storage coded", PER_PROMPT, bad_.share = 0.5,
+            bad_.pooling = VLCACHE_POOLING_LINE, bad_.pool_columns = 3);
+    REFUSED("full", "share: is 0.5", bad_.share = 0.5);
+    REFUSED("full", "selection: is \"per-prompt:0.5\"", PER_PROMPT, bad_.share = 0.5);
+#undef PER_PROMPT
 }
 END_TEST
 
@@ -536,7 +576,7 @@ END_TEST
 START_TEST(test_bad_values) {
     REFUSED("vlcache", "allocation: is 9", bad_.allocation = (vlcache_allocation)9);
     REFUSED("vlcache", "scoring: is 5", bad_.scoring = (vlcache_scoring)5);
-    REFUSED("vlcache", "selection: is 4", bad_.selection = (vlcache_selection)4);
+    REFUSED("vlcache", "selection: is 5", bad_.selection = (vlcache_selection)5);
     REFUSED("vlcache", "pooling: is 4", bad_.pooling = (vlcache_pooling)4);
     REFUSED("vlcache", "summary: is -1", bad_.summary = (vlcache_summary)-1);
     REFUSED("vlcache", "vlcache_summary", bad_.summary = (vlcache_summary)4);
@@ -722,6 +762,7 @@ int main(void) {
     tcase_add_test(all, test_bad_texts);
     tcase_add_test(all, test_no_such_axis);
     tcase_add_test(all, test_coded);
+    tcase_add_test(all, test_voted);
     tcase_add_test(all, test_bits);
     tcase_add_test(all, test_bad_values);
     tcase_add_test(all, test_numbers_without_use);

@@ -17,7 +17,7 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, shares);
+VLCI_OPTIONS_END(vlcache_compress_options, share);
 
 vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_compress_options *to) {
     if (!from)
@@ -220,7 +220,12 @@ static const char *const selections[] = {"", "per-head", "per-layer"};
 static bool read_selection(const char *at, vlcache_compress_options *o) {
     o->selection = at ? (vlcache_selection)among(at, selections, 3) : VLCACHE_SELECTION_AS_POLICY;
     o->floor = VLCACHE_AS_POLICY;
+    o->share = 0.0;
     if (!at || o->selection) return true;
+    if (word(&at, "per-prompt:")) {
+        o->selection = VLCACHE_SELECTION_PER_PROMPT;
+        return real(&at, &o->share) && ended(at) && o->share > 0.0 && o->share <= 1.0;
+    }
     o->selection = VLCACHE_SELECTION_ADAPTIVE;
     o->floor = VLCI_USUAL_FLOOR;
     return word(&at, "adaptive") && real_or_end(at, &o->floor) && o->floor <= 1.0;
@@ -229,6 +234,8 @@ static bool read_selection(const char *at, vlcache_compress_options *o) {
 static void write_selection(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
     if (o->selection == VLCACHE_SELECTION_ADAPTIVE)
         write_share(text, "adaptive", o->floor);
+    else if (o->selection == VLCACHE_SELECTION_PER_PROMPT)
+        write_share(text, "per-prompt", o->share);
     else
         snprintf(text, VLCACHE_AXIS_BYTES, "%s", selections[o->selection]);
 }
@@ -378,8 +385,9 @@ static const struct axis {
      "1000 for each layer, at most 128, not all of them 0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
      "post-vision, accumulated, window:W (W from 1) or sink+recent"},
-    {"selection", UP_TO(floor), read_selection, write_selection,
-     "per-head, per-layer or adaptive[:FLOOR], FLOOR from 0 to 1"},
+    {"selection", UP_TO(share), read_selection, write_selection,
+     "per-head, per-layer, adaptive[:FLOOR], FLOOR from 0 to 1, or per-prompt:SHARE, SHARE above 0 and at "
+     "most 1"},
     {"pooling", UP_TO(pool_columns), read_pooling, write_pooling,
      "none, 1d:W or grid:HxW, sizes odd and at most 255"},
     {"defer", UP_TO(defer_weight), read_defer, write_defer, "none or D[:WEIGHT], D from 1 decoded tokens"},

@@ -47,7 +47,8 @@ typedef struct vlci_recipe {
     double centroids; /**< share of a layer's rows; 0: none */
     bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
-    bool coded;   /**< visual rows are kept in few bits, all of them */
+    bool coded;   /**< rows are kept in few bits, the same in every head */
+    double voted; /**< of coded: the share of the candidates that is kept; 0: every row */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,

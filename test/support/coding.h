@@ -16,6 +16,8 @@ typedef struct coding_case {
     int layers, kv_heads, group, head_dim, tokens, n_visual, run, before;
     vlcache_dtype dtype;
     double bits, budget;
+    double voted; /**< share of the candidates that is kept; 0: all rows are */
+    vlci_candidates candidates;
     const int *visual;   /**< [n_visual] */
     float *rows;         /**< [layers * kv_heads][keys, values][tokens][head_dim], rounded to dtype */
     float *phase;        /**< [tokens][head_dim] */
@@ -27,7 +29,7 @@ typedef struct coding_case {
     vlci_coding_kernels kernels;
     vlci_coding *coding;
     vlci_codes *codes;
-    vlcache_status status; /**< of sharing bits out; no codes when it failed */
+    vlcache_status status; /**< of choosing rows and sharing bits out; no codes when it failed */
 } coding_case;
 
 /** Random rows whose dimensions fall, phases, scores and queries: new memory, for coding_free(). */
