@@ -240,6 +240,7 @@ START_TEST(test_texts) {
         {"summary", "kmeans:0.25:0", "kmeans:0.25:0"},
         {"summary", "spread:0.7:0", "spread:0.7"},
         {"summary", "spread:0.05:100", "spread:0.05:100"},
+        {"allocation", "heads:1,0.25,2.0", "heads:1,0.25,2"},
         {"storage", "exact", "exact"},
         {"storage", "coded", "coded"},
         {"storage", "coded:blk:64", "coded:blk:64"},
@@ -261,7 +262,8 @@ START_TEST(test_texts) {
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         bool coded = strncmp(texts[i].given, "coded", 5) == 0; /* budgets by sparsity do not go with it */
-        bool voted = strncmp(texts[i].given, "per-prompt", 10) == 0;
+        bool voted =
+            strncmp(texts[i].given, "per-prompt", 10) == 0 || strncmp(texts[i].given, "heads", 5) == 0;
         vlcache_compress_options o = options_of(voted   ? "coded"
                                                 : coded ? "h2o"
                                                         : "vlcache"),
@@ -279,7 +281,7 @@ END_TEST
 
 /* As many layers as there may be, each with the longest share, fit into the text; one more is refused. */
 START_TEST(test_many_shares) {
-    static char text[4096], back[VLCACHE_AXIS_BYTES];
+    static char text[2 * VLCACHE_AXIS_BYTES], back[VLCACHE_AXIS_BYTES];
     vlcache_compress_options o = options_of("vlcache"), again = o;
     strcpy(text, "layers:");
     for (int l = 0; l < VLCACHE_SHARES_MOST; l++)
@@ -290,7 +292,7 @@ START_TEST(test_many_shares) {
     ck_ok(vlcache_compress_set(&again, "allocation", back));
     check_same(&o, &again);
     strcat(text, ",1");
-    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 128");
+    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 448");
 }
 END_TEST
 
@@ -301,7 +303,7 @@ START_TEST(test_bad_shares) {
         double share;
         const char *field;
     } bad[] = {{0, 1, "compress.n_shares"},           {-1, 1, "compress.n_shares"},
-               {129, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
+               {449, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
                {2, -1, "compress.shares[0]"},         {2, 1001, "compress.shares[0]"},
                {2, (double)NAN, "compress.shares[0]"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -321,7 +323,7 @@ START_TEST(test_bad_shares) {
     }
     vlcache_compress_options o = options_of("coded");
     ck_ok(vlcache_compress_set(&o, "allocation", "layers:1,2"));
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be uniform with storage coded");
+    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be uniform or heads with storage");
 }
 END_TEST
 
@@ -375,7 +377,7 @@ START_TEST(test_bad_texts) {
         "mixed:-0.5", "mixed:.5", "uniform ",   "mixed:1e-1",  "mixed:99999999999999999999999",
         "layers",     "layers:",  "layers:1,",  "layers:,1",   "layers:0,0",
         "layers:-1",  "layers:.", "layers:1,x", "layers:1001", "layers:1:2",
-        "layers:1;2"};
+        "layers:1;2", "heads",    "heads:",     "heads:0,0",   "heads:1,2,x"};
     static const char *const scorings[] = {"",          "window", "window:0", "window:8x",
                                            "window: 8", "h2o",    "window:"};
     static const char *const selections[] = {
@@ -476,7 +478,7 @@ START_TEST(test_coded) {
     o.storage = VLCACHE_STORAGE_EXACT;
     ck_ok(vlci_policy_read(&o, &r));
     ck_assert(!r.coded && r.bits == 0.0);
-    REFUSED("vlcache", "allocation: is \"sparsity\", must be uniform with storage coded",
+    REFUSED("vlcache", "allocation: is \"sparsity\", must be uniform or heads with storage coded",
             bad_.storage = VLCACHE_STORAGE_CODED);
     REFUSED("vlcache+", "pooling: is \"grid:1x5\", must be none with storage coded",
             bad_.storage = VLCACHE_STORAGE_CODED);
@@ -496,6 +498,24 @@ START_TEST(test_coded) {
     REFUSED("full", "bits: is 80", bad_.bits = 80.0);
     REFUSED("full", "run: is 16", bad_.run = 16);
     REFUSED("full", "storage: is \"exact\"", bad_.storage = VLCACHE_STORAGE_EXACT);
+}
+END_TEST
+
+/* Bits of heads: of coded rows alone. */
+START_TEST(test_heads) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("coded");
+    ck_ok(vlcache_compress_set(&o, "allocation", "heads:1,2,3"));
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.allocation == VLCI_ALLOCATE_HEADS && r.n_shares == 3 && r.shares[2] == 3.0);
+    ck_assert(!vlci_policy_measures(&r));
+#define HEADS bad_.allocation = VLCACHE_ALLOCATION_HEADS, bad_.n_shares = 2, bad_.shares[1] = 0.5
+    REFUSED("vlcache", "allocation: is \"heads:0,0.5\", must be another but with storage coded", HEADS);
+    REFUSED("h2o", "must be another but with storage coded", HEADS, bad_.storage = VLCACHE_STORAGE_BITS);
+    REFUSED("coded", "n_shares: is 0, must be 1 to 448", HEADS, bad_.n_shares = 0);
+    REFUSED("coded", "must have a share above 0", HEADS, bad_.shares[1] = 0.0);
+    REFUSED("full", "allocation: is \"heads:0,0.5\"", HEADS);
+#undef HEADS
 }
 END_TEST
 
@@ -763,6 +783,7 @@ int main(void) {
     tcase_add_test(all, test_no_such_axis);
     tcase_add_test(all, test_coded);
     tcase_add_test(all, test_voted);
+    tcase_add_test(all, test_heads);
     tcase_add_test(all, test_bits);
     tcase_add_test(all, test_bad_values);
     tcase_add_test(all, test_numbers_without_use);

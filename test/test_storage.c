@@ -72,6 +72,15 @@ START_TEST(bytes_that_are_held) {
     ck_assert_double_ge(c->budget_kept, 0.97 * budgets[_i]);
     ck_assert_uint_eq(a->kv_bytes, vlci_kv_bytes(kv));
     ck_assert_uint_ge(a->kv_bytes_peak, c->bytes_full + codes); /* coded where everything was there */
+    double bits = 0.0, basis = 0.0, one; /* a vector and a step of each dimension, spread over whole blocks */
+    for (int i = 0; i < c->layers * c->kv_heads; i++) {
+        ck_ok(vlcache_session_bits(session, i / c->kv_heads, i % c->kv_heads, &one));
+        bits += one;
+    }
+    basis = 8.0 * (double)c->bytes_bases / ((kv->codes->rows + 15) / 16 * 16);
+    ck_assert_double_eq_tol(bits, c->bits * c->layers * c->kv_heads + basis, 1e-6 * bits);
+    ck_fails(vlcache_session_bits(session, 0, c->kv_heads, &one), VLCACHE_E_ARGUMENT, "session: kv_head");
+    ck_fails(vlcache_session_bits(session, -1, 0, &one), VLCACHE_E_ARGUMENT, "session: layer");
     for (int layer = 0; layer < c->layers; layer++) {
         vlcache_compress_layer l;
         int32_t at[1024];

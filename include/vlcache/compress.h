@@ -82,10 +82,13 @@ typedef enum vlcache_allocation {
                                        (EffiVLM-Bench, arXiv 2506.00479) */
     VLCACHE_ALLOCATION_LAYERS,    /**< "layers:S,S,...": SHARES that somebody chose or fitted, one a layer:
                                        min(1, c s(l)), c such that the mean is alpha */
+    VLCACHE_ALLOCATION_HEADS,     /**< "heads:S,S,...": SHARES of the bits, one for each kv head of each
+                                       layer, heads of a layer beside each other; of storage "coded" alone,
+                                       see there */
 } vlcache_allocation;
 
-/** Most layers that can be given shares one by one. */
-#define VLCACHE_SHARES_MOST 128
+/** Most layers, or kv heads of all layers, that can be given shares one by one. */
+#define VLCACHE_SHARES_MOST 448
 
 /** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
 typedef enum vlcache_scoring {
@@ -162,6 +165,10 @@ typedef enum vlcache_candidates {
  * BITS are given. For head_dim in multiples of 16 up to 256. Errors of values count as the layer's output
  * product hears them.
  *
+ * With allocation "heads" each kv head has a share of the bits, its basis vectors among them, that somebody
+ * chose or fitted, and the measure says only which of its own dimensions have them; what a head has no use
+ * for goes to the next.
+ *
  * With selection "per-prompt:SHARE" not all of these rows are coded, and what the budget does not spend on
  * the others are bits of those that are: SHARE of the visual rows and of the text rows (candidates "visual"
  * or "text": of these alone), whose scores, summed over the heads of all layers, are largest; with domain
@@ -185,8 +192,8 @@ typedef enum vlcache_storage {
                                 the query by its position. It is what is taken where none is given, but
                                 where layers are coded as they are read, which takes blk:16; "blk:RUN": keys
                               keep their phase relative to the middle of their run of RUN rows; "rotated": the
-                              whole of it. Heads keep the same rows, so it goes with allocation "uniform",
-                              pooling "none", summary "none", and selection "per-head", all rows, or
+                              whole of it. Heads keep the same rows, so it goes with allocation "uniform" or
+                              "heads", pooling "none", summary "none", and selection "per-head", all rows, or
                               "per-prompt"; scores say where bits go */
     VLCACHE_STORAGE_BITS, /**< "bits:K/V[:RUN[:AGE]]": the rows that are kept, centroids among them, at K bits
                              a number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
@@ -252,7 +259,8 @@ typedef struct vlcache_compress_options {
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones
                   are there: 16..65536; 0: the policy's, or never: they stay exact */
     vlcache_candidates candidates; /**< VLCACHE_CANDIDATES_AS_POLICY */
-    int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
+    int n_shares; /**< of "layers": as many as the model has layers, of "heads" as it has kv heads in all
+                     layers, 1..VLCACHE_SHARES_MOST; 0: none given */
     double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
                                              count */
     double share; /**< of "per-prompt": of the rows that are coded, above 0, at most 1; 0: none given */
@@ -331,18 +339,18 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
 /**
  * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary", "storage" and
  * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
- * "window:32", "adaptive:0.2", "per-prompt:0.5", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32",
- * "bits:4/2:64". Shares and weights are digits, perhaps with a point and more of them, in every locale; one
- * that the text leaves out is the usual one. NULL text: as the policy has it. What does not go together is
- * found by vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL
- * options or axis, no such axis, options too small to hold it, or a text that is none of its values; field
- * "compress.pooling", value, what it may be).
+ * "heads:1,2", "window:32", "adaptive:0.2", "per-prompt:0.5", "grid:1x5", "4:4", "spread:0.75",
+ * "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, perhaps with a point and more of them, in
+ * every locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not
+ * go together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
+ * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a text that is
+ * none of its values; field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);
 
 /** Room for the text of any axis, the zero behind it included. */
-enum { VLCACHE_AXIS_BYTES = 2048 };
+enum { VLCACHE_AXIS_BYTES = 6144 };
 
 /**
  * What options come to on one of these axes, as text, in the one spelling that vlcache_compress_set() reads

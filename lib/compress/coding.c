@@ -117,6 +117,19 @@ static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p) {
     return status;
 }
 
+/* Of each head: what it may spend, where that is given, and what it does. */
+static vlcache_status make_shares(vlci_coding *c, const vlci_recipe *recipe) {
+    double sum = 0.0;
+    c->spent = vlci_calloc(n_heads(c), sizeof *c->spent);
+    if (!c->spent) return vlci_fail_memory("bits of heads");
+    if (recipe->allocation != VLCI_ALLOCATE_HEADS) return VLCACHE_OK;
+    c->shares = vlci_alloc(n_heads(c), sizeof *c->shares);
+    if (!c->shares) return vlci_fail_memory("bits of heads");
+    for (size_t h = 0; h < n_heads(c); h++) sum += recipe->shares[h];
+    for (size_t h = 0; h < n_heads(c); h++) c->shares[h] = recipe->shares[h] / sum;
+    return VLCACHE_OK;
+}
+
 vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,
                                   const vlci_compress_shape *shape, const vlci_recipe *recipe,
                                   const vlci_compress_prompt *prompt, vlci_coding **out) {
@@ -137,6 +150,7 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     vlcache_status status = c->n_queries ? VLCACHE_OK : vlci_fail_memory("coded rows");
     if (!status)
         status = vlci_memory_create(device, n_heads(c) * sizeof(cl_float), "coding: queries", &c->queries);
+    if (!status) status = make_shares(c, recipe);
     if (!status) status = list_rows(c, prompt);
     if (status)
         vlci_coding_destroy(&c);
@@ -161,6 +175,8 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
     vlci_free(c->listed);
+    vlci_free(c->shares);
+    vlci_free(c->spent);
     vlci_free(c);
     *coding = NULL;
 }
@@ -456,6 +472,31 @@ static void cap(const vlci_coding *c, uint8_t *bits) {
     }
 }
 
+/* What a head's dimensions take. */
+static double spent_by(const vlci_bits *share, const uint8_t *bits, size_t head) {
+    const uint8_t *own = bits + 2 * head * (size_t)share->dims;
+    double sum = 0.0;
+    for (int i = 0; i < 2 * share->dims; i++) sum += own[i] ? own[i] + share->basis : 0.0;
+    return sum;
+}
+
+/* Over all heads as they are measured, or over each its own share, and what those before it have left. */
+static vlcache_status share_out(const vlci_coding *c, const vlci_bits *all, uint8_t *bits) {
+    double left = 0.0;
+    if (!c->shares) return vlci_bits_share(all, bits);
+    vlcache_status status = VLCACHE_OK;
+    for (size_t h = 0; h < n_heads(c) && !status; h++) {
+        size_t at = 2 * h * (size_t)all->dims;
+        vlci_bits own = *all;
+        own.matrices = 2;
+        own.energy = all->energy + at;
+        own.most = all->most * c->shares[h] + left;
+        status = vlci_bits_share(&own, bits + at);
+        left = own.most - spent_by(all, bits, h);
+    }
+    return status;
+}
+
 static vlcache_status round_all(vlci_coding *c) {
     const vlci_heads all = {.device = c->device, .shape = c->shape, .layers = c->shape.layers};
     return vlci_code_round(&c->kernels->code, &all, &c->measured, c->codes);
@@ -477,9 +518,10 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
         weigh(c, &read, energy);
         share.energy = energy;
         share.most = most_bits(c, &share.basis);
-        status = vlci_bits_share(&share, bits);
+        status = share_out(c, &share, bits);
     }
     if (!status && c->held) cap(c, bits);
+    for (size_t h = 0; h < n_heads(c) && !status; h++) c->spent[h] = spent_by(&share, bits, h);
     for (int l = 0; l < c->shape.layers && layer && !status; l++)
         vlci_spectrum_layer(&(vlci_spectrum){c->shape.kv_heads, c->measured.columns, read.energy, read.total,
                                              bits},

@@ -29,6 +29,8 @@ typedef struct vlci_coding {
     const vlci_coding_kernels *kernels; /**< borrowed */
     vlci_compress_shape shape;
     double bits, budget; /**< of a row and head, keys and values: 0: as the budget has it */
+    double *shares;      /**< [layers][kv_heads]: of all bits, 1 together; NULL: they are measured */
+    double *spent; /**< [layers][kv_heads]: bits of a row, with those of basis vectors spread over rows */
     int tokens;
     double voted;    /**< share of the candidates that is kept; 0: all */
     bool of_kind[2]; /**< which are candidates: text, visual rows */

@@ -56,10 +56,13 @@ static vlcache_status check_shape(const vlci_compress_shape *s) {
 }
 
 static vlcache_status check_shares(const vlci_compress_shape *s, const vlci_recipe *r) {
-    if (!r->compresses || r->allocation != VLCI_ALLOCATE_LAYERS || r->n_shares == s->layers)
+    bool heads = r->allocation == VLCI_ALLOCATE_HEADS;
+    int n = heads ? s->layers * s->kv_heads : s->layers;
+    if (!r->compresses || (r->allocation != VLCI_ALLOCATE_LAYERS && !heads) || r->n_shares == n)
         return VLCACHE_OK;
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.n_shares", VLCI_VALUE("%d", r->n_shares),
-                       "must be %d, a share for each layer of this model", s->layers);
+                       "must be %d, a share for each %slayer of this model", n,
+                       heads ? "kv head of each " : "");
 }
 
 vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape,

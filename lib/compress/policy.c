@@ -125,7 +125,7 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
     const struct {
         const char *name;
         int value, last;
-    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_LAYERS},
+    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_HEADS},
                  {"scoring", (int)o->scoring, VLCACHE_SCORING_SINK_RECENT},
                  {"selection", (int)o->selection, VLCACHE_SELECTION_PER_PROMPT},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
@@ -190,11 +190,12 @@ static vlcache_status refuse_shares(const vlcache_compress_options *o, const cha
 /* Negated comparisons, so that NaN is refused too. */
 static vlcache_status check_shares(const vlcache_compress_options *o) {
     double sum = 0.0;
-    if (o->allocation != VLCACHE_ALLOCATION_LAYERS)
+    if (o->allocation < VLCACHE_ALLOCATION_LAYERS)
         return o->n_shares ? refuse_shares(o, "must be 0: allocation as it is has no use for shares")
                            : VLCACHE_OK;
     if (o->n_shares < 1 || o->n_shares > VLCACHE_SHARES_MOST)
-        return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers", VLCACHE_SHARES_MOST));
+        return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers or heads",
+                                           VLCACHE_SHARES_MOST));
     for (int l = 0; l < o->n_shares; l++) {
         sum += o->shares[l];
         if (!(o->shares[l] >= 0.0 && o->shares[l] <= 1000.0))
@@ -280,7 +281,8 @@ static vlcache_status check_coded(const vlcache_compress_options *o) {
     const struct {
         const char *axis, *must;
         bool good;
-    } axes[] = {{"allocation", "uniform", o->allocation == VLCACHE_ALLOCATION_UNIFORM},
+    } axes[] = {{"allocation", "uniform or heads",
+                 o->allocation == VLCACHE_ALLOCATION_UNIFORM || o->allocation == VLCACHE_ALLOCATION_HEADS},
                 {"scoring", "post-vision, accumulated or window", o->scoring != VLCACHE_SCORING_SINK_RECENT},
                 {"selection", "per-head, all rows, or per-prompt:SHARE,",
                  o->selection == VLCACHE_SELECTION_PER_HEAD || voted(o)},
@@ -300,14 +302,16 @@ static vlcache_status check_coded(const vlcache_compress_options *o) {
 }
 
 /* Rows that are kept exact, or in few bits a number, cost what they cost in every head: each has its own. */
-static vlcache_status check_voted(const vlcache_compress_options *o) {
+static vlcache_status check_not_coded(const vlcache_compress_options *o) {
     size_t axis = 0;
-    if (!voted(o) || o->storage == VLCACHE_STORAGE_CODED) return VLCACHE_OK;
-    vlcache_status status = vlci_axis_find("selection", &axis);
-    return status ? status
-                  : refuse_axis(o, axis,
-                                "must be per-head, per-layer or adaptive but with storage coded, whose heads "
-                                "keep the same rows");
+    bool heads = o->allocation == VLCACHE_ALLOCATION_HEADS;
+    if ((!voted(o) && !heads) || o->storage == VLCACHE_STORAGE_CODED) return VLCACHE_OK;
+    vlcache_status status = vlci_axis_find(heads ? "allocation" : "selection", &axis);
+    if (status) return status;
+    return heads ? refuse_axis(o, axis, "must be another but with storage coded, whose bits it shares out")
+                 : refuse_axis(o, axis,
+                               "must be per-head, per-layer or adaptive but with storage coded, whose heads "
+                               "keep the same rows");
 }
 
 /* A budget of bytes has no share of the candidates. */
@@ -364,7 +368,7 @@ static vlcache_status resolve(const vlcache_compress_options *options, vlcache_c
     if (!row->allocation) return check_full(all);
     status = check_numbers(all);
     if (!status) status = check_coded(all);
-    if (!status) status = check_voted(all);
+    if (!status) status = check_not_coded(all);
     if (!status) status = check_candidates(all);
     return status ? status : check_together(all);
 }
@@ -383,6 +387,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .sinks = o->sinks,
                           .allocation = o->allocation == VLCACHE_ALLOCATION_PYRAMID  ? VLCI_ALLOCATE_PYRAMID
                                         : o->allocation == VLCACHE_ALLOCATION_LAYERS ? VLCI_ALLOCATE_LAYERS
+                                        : o->allocation == VLCACHE_ALLOCATION_HEADS  ? VLCI_ALLOCATE_HEADS
                                                                                      : VLCI_ALLOCATE_MIXED,
                           .uniform = mixed                                         ? o->uniform
                                      : o->allocation == VLCACHE_ALLOCATION_UNIFORM ? 1.0

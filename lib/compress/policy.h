@@ -9,7 +9,8 @@
 typedef enum vlci_allocation {
     VLCI_ALLOCATE_MIXED,
     VLCI_ALLOCATE_PYRAMID,
-    VLCI_ALLOCATE_LAYERS
+    VLCI_ALLOCATE_LAYERS,
+    VLCI_ALLOCATE_HEADS
 } vlci_allocation;
 typedef enum vlci_scoring {
     VLCI_SCORE_NONE,
@@ -59,7 +60,8 @@ typedef struct vlci_recipe {
     int age; /**< of quantised: decoded rows, in blocks of that many, that go to few bits when as many younger
                 ones are there; 0: they stay as they are */
     vlci_candidates candidates;
-    int n_shares; /**< of an allocation by layers: of the model's layers */
+    int n_shares; /**< of an allocation by layers: of the model's layers; by heads: of its kv heads in all of
+                     them */
     double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;
 

@@ -133,6 +133,10 @@ void coding_make(coding_case *c) {
     vlci_recipe recipe = {.coded = true, .bits = c->bits, .budget = c->budget, .run = c->run};
     recipe.voted = c->voted;
     recipe.candidates = c->candidates;
+    for (int h = 0; h < n_heads(c) && c->shares; h++) {
+        recipe.allocation = VLCI_ALLOCATE_HEADS;
+        recipe.shares[h] = c->shares[h];
+    }
     vlci_compress_prompt prompt = {.tokens = c->tokens, .visual = c->visual, .n_visual = c->n_visual};
     int32_t entry[CODING_QUERIES];
     vlci_scores seen = {.rows = {CODING_QUERIES, entry}};

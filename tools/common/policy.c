@@ -88,16 +88,25 @@ static bool is_number(const char *text) {
     return *at >= '0' && *at <= '9';
 }
 
-/* "layers:FILE": its text begins with what could stand here in its place. */
-static int take_file(const char *path, policy_spec *p) {
+/* Behind the word that a line of a file begins with; the file, if none does. */
+static const char *find_shares(const char *text, const char *word) {
+    size_t n = strlen(word);
+    for (const char *at = text; at; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, word, n) == 0) return at + n;
+    }
+    return text;
+}
+
+/* "layers:FILE", "heads:FILE": its text has what could stand here in its place. */
+static int take_file(const char *word, const char *path, policy_spec *p) {
     infile file;
-    int code = infile_read(path, VLCACHE_AXIS_BYTES, &file);
-    char text[VLCACHE_AXIS_BYTES + 16];
+    int code = infile_read(path, 2 * VLCACHE_AXIS_BYTES, &file);
+    char text[2 * VLCACHE_AXIS_BYTES + 16];
     if (code) code = flag_refuse("--policy %s: allocation: %s", p->label, file.why);
     if (!code) {
-        const char *from = (const char *)file.data;
-        from += strncmp(from, "layers:", 7) == 0 ? 7 : 0;
-        snprintf(text, sizeof text, "layers:%.*s", (int)strspn(from, "0123456789.,"), from);
+        const char *from = find_shares((const char *)file.data, word);
+        snprintf(text, sizeof text, "%s%.*s", word, (int)strspn(from, "0123456789.,"), from);
         if (vlcache_compress_set(&p->options, "allocation", text))
             code = flag_refuse("--policy %s: %s: %s", p->label, path, vlcache_error_message());
     }
@@ -106,9 +115,12 @@ static int take_file(const char *path, policy_spec *p) {
 }
 
 static int take_text(const char *axis, const char *value, policy_spec *p) {
-    bool file = strcmp(axis, "allocation") == 0 && strncmp(value, "layers:", 7) == 0 && value[7] &&
-                !is_number(value + 7);
-    if (file) return take_file(value + 7, p);
+    static const char *const words[] = {"layers:", "heads:"};
+    for (size_t i = 0; i < 2 && strcmp(axis, "allocation") == 0; i++) {
+        size_t n = strlen(words[i]);
+        bool file = strncmp(value, words[i], n) == 0 && value[n] && !is_number(value + n);
+        if (file) return take_file(words[i], value + n, p);
+    }
     return vlcache_compress_set(&p->options, axis, value)
                ? flag_refuse("--policy %s: %s", p->label, vlcache_error_message())
                : EXIT_OK;
