@@ -11,6 +11,7 @@
  *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
  *     attended     sum over the coded rows of score^2
+ *     votes        sum over the heads of all layers of score
  *
  * project: a work-group has VLCI_CODE_PROJECTED rows by as many dimensions, a work-item 8 by 4 of them; or a block of rows in
  * local memory by 4 dimensions where it is a whole core. code_mma.cl does the same on matrix units.
@@ -386,4 +387,13 @@ code_attended(__global const float *score, int tokens, __global const int *posit
     }
     const float all = sum_of_all(sum, parts, lane);
     if (lane == 0) sums[h] = all;
+}
+
+/* Work-item j: a row of the prompt; scores of `heads` heads, of all layers. */
+__kernel void code_votes(__global const float *score, int heads, int tokens, __global float *votes) {
+    const int j = get_global_id(0);
+    if (j >= tokens) return;
+    float sum = 0.0f;
+    for (int h = 0; h < heads; h++) sum += score[(size_t)h * tokens + j];
+    votes[j] = sum;
 }

@@ -521,6 +521,35 @@ START_TEST(bytes_are_what_is_held) {
 }
 END_TEST
 
+/* Shares that are given: each head spends its own, and what those before it left; all together no more than
+ * there is, in bits or in bytes. */
+START_TEST(heads_have_their_shares) {
+    static const double shares[][2] = {{1, 1}, {3, 1}, {1, 0}, {0, 5}, {1, 4}};
+    bool bytes = _i >= 5;
+    const double *own = shares[_i % 5];
+    if (suite_reduced()) return;
+    coding_case c = random_case(64, bytes ? 0.0 : 96.0);
+    c.budget = 0.15;
+    c.shares = own;
+    coding_make(&c);
+    ck_ok(c.status);
+    const double *spent = c.coding->spent;
+    double part = own[0] / (own[0] + own[1]), all = spent[0] + spent[1];
+    ck_assert_double_le(spent[0], part * all * 1.05 + 0.1);
+    ck_assert_double_ge(spent[0], part * all * 0.95 - (bytes ? 16.0 : 6.0));
+    if (bytes) {
+        double full = 2.0 * 2 * TOKENS * 64 * sizeof(float);
+        ck_assert_double_le((double)vlci_codes_sum(&c.coding->bytes), 0.15 * full);
+        ck_assert_double_ge((double)vlci_codes_sum(&c.coding->bytes), 0.14 * full);
+    } else {
+        ck_assert_double_eq(all, 2 * vlci_coding_bits(c.coding));
+        ck_assert(all <= 192.0 && all >= 184.0);
+    }
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
 /* ---- hostile rows -------------------------------------------------------------------------------------- */
 
 enum hostile { EQUAL, OUTLIER, RANK_ONE, ONE_ROW, FEW_ROWS, ALL_VISUAL, NO_SCORES, HOSTILE };
@@ -657,6 +686,7 @@ int main(void) {
     tcase_add_test(all, rungs_agree);
     tcase_add_loop_test(all, many_rows_are_sampled, 0, 2);
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
+    tcase_add_loop_test(all, heads_have_their_shares, 0, 10);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
     tcase_add_loop_test(all, rows_that_are_not_finite, 0, 2);
     tcase_add_test(all, ends_of_a_text);

@@ -224,6 +224,8 @@ START_TEST(test_texts) {
         {"selection", "per-layer", "per-layer"},
         {"selection", "adaptive", "adaptive:0.2"},
         {"selection", "adaptive:0.35", "adaptive:0.35"},
+        {"selection", "per-prompt:0.25", "per-prompt:0.25"},
+        {"selection", "per-prompt:1.0", "per-prompt:1"},
         {"pooling", "none", "none"},
         {"pooling", "1d:255", "1d:255"},
         {"pooling", "grid:3x1", "grid:3x1"},
@@ -238,6 +240,7 @@ START_TEST(test_texts) {
         {"summary", "kmeans:0.25:0", "kmeans:0.25:0"},
         {"summary", "spread:0.7:0", "spread:0.7"},
         {"summary", "spread:0.05:100", "spread:0.05:100"},
+        {"allocation", "heads:1,0.25,2.0", "heads:1,0.25,2"},
         {"storage", "exact", "exact"},
         {"storage", "coded", "coded"},
         {"storage", "coded:blk:64", "coded:blk:64"},
@@ -259,7 +262,12 @@ START_TEST(test_texts) {
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         bool coded = strncmp(texts[i].given, "coded", 5) == 0; /* budgets by sparsity do not go with it */
-        vlcache_compress_options o = options_of(coded ? "h2o" : "vlcache"), fresh = o, again = o;
+        bool voted =
+            strncmp(texts[i].given, "per-prompt", 10) == 0 || strncmp(texts[i].given, "heads", 5) == 0;
+        vlcache_compress_options o = options_of(voted   ? "coded"
+                                                : coded ? "h2o"
+                                                        : "vlcache"),
+                                 fresh = o, again = o;
         ck_ok(vlcache_compress_set(&o, texts[i].axis, texts[i].given));
         ck_ok(vlcache_compress_get(&o, texts[i].axis, text));
         ck_assert_str_eq(text, texts[i].back);
@@ -273,7 +281,7 @@ END_TEST
 
 /* As many layers as there may be, each with the longest share, fit into the text; one more is refused. */
 START_TEST(test_many_shares) {
-    static char text[4096], back[VLCACHE_AXIS_BYTES];
+    static char text[2 * VLCACHE_AXIS_BYTES], back[VLCACHE_AXIS_BYTES];
     vlcache_compress_options o = options_of("vlcache"), again = o;
     strcpy(text, "layers:");
     for (int l = 0; l < VLCACHE_SHARES_MOST; l++)
@@ -284,7 +292,7 @@ START_TEST(test_many_shares) {
     ck_ok(vlcache_compress_set(&again, "allocation", back));
     check_same(&o, &again);
     strcat(text, ",1");
-    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 128");
+    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 448");
 }
 END_TEST
 
@@ -295,7 +303,7 @@ START_TEST(test_bad_shares) {
         double share;
         const char *field;
     } bad[] = {{0, 1, "compress.n_shares"},           {-1, 1, "compress.n_shares"},
-               {129, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
+               {449, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
                {2, -1, "compress.shares[0]"},         {2, 1001, "compress.shares[0]"},
                {2, (double)NAN, "compress.shares[0]"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -315,7 +323,7 @@ START_TEST(test_bad_shares) {
     }
     vlcache_compress_options o = options_of("coded");
     ck_ok(vlcache_compress_set(&o, "allocation", "layers:1,2"));
-    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be uniform with storage coded");
+    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "must be uniform or heads with storage");
 }
 END_TEST
 
@@ -369,11 +377,12 @@ START_TEST(test_bad_texts) {
         "mixed:-0.5", "mixed:.5", "uniform ",   "mixed:1e-1",  "mixed:99999999999999999999999",
         "layers",     "layers:",  "layers:1,",  "layers:,1",   "layers:0,0",
         "layers:-1",  "layers:.", "layers:1,x", "layers:1001", "layers:1:2",
-        "layers:1;2"};
+        "layers:1;2", "heads",    "heads:",     "heads:0,0",   "heads:1,2,x"};
     static const char *const scorings[] = {"",          "window", "window:0", "window:8x",
                                            "window: 8", "h2o",    "window:"};
-    static const char *const selections[] = {"",           "head",     "adaptive:", "adaptive:1.5",
-                                             "adaptive:x", "adaptivex"};
+    static const char *const selections[] = {
+        "",           "head",        "adaptive:",    "adaptive:1.5",   "adaptive:x",      "adaptivex",
+        "per-prompt", "per-prompt:", "per-prompt:0", "per-prompt:1.1", "per-prompt:0.5:1"};
     static const char *const poolings[] = {"1d:4",     "1d:",      "grid:3", "grid:2x3",
                                            "grid:3x4", "grid:0x1", "1d:257", "grid:1x5x5"};
     static const char *const defers[] = {"0", "4:", "-1", "4:x", "four", "99999999999999999999", "4:1000001"};
@@ -412,7 +421,8 @@ START_TEST(test_bad_texts) {
     for (size_t i = 0; i < sizeof(texts) / sizeof *(texts); i++) refused(axis, (texts)[i], why)
     EACH(allocations, "allocation", "uniform, sparsity, pyramid, mixed[:UNIFORM]");
     EACH(scorings, "scoring", "post-vision, accumulated, window");
-    EACH(selections, "selection", "per-head, per-layer or adaptive");
+    EACH(selections, "selection",
+         "per-head, per-layer, adaptive[:FLOOR], FLOOR from 0 to 1, or per-prompt:SHARE");
     EACH(poolings, "pooling", "none, 1d:W or grid:HxW");
     EACH(defers, "defer", "none or D[:WEIGHT]");
     EACH(summaries, "summary", "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE");
@@ -468,13 +478,13 @@ START_TEST(test_coded) {
     o.storage = VLCACHE_STORAGE_EXACT;
     ck_ok(vlci_policy_read(&o, &r));
     ck_assert(!r.coded && r.bits == 0.0);
-    REFUSED("vlcache", "allocation: is \"sparsity\", must be uniform with storage coded",
+    REFUSED("vlcache", "allocation: is \"sparsity\", must be uniform or heads with storage coded",
             bad_.storage = VLCACHE_STORAGE_CODED);
     REFUSED("vlcache+", "pooling: is \"grid:1x5\", must be none with storage coded",
             bad_.storage = VLCACHE_STORAGE_CODED);
     REFUSED("streamingllm", "scoring: is \"sink+recent\", must be post-vision",
             bad_.storage = VLCACHE_STORAGE_CODED);
-    REFUSED("coded", "selection: is \"per-layer\", must be per-head",
+    REFUSED("coded", "selection: is \"per-layer\", must be per-head, all rows, or per-prompt:SHARE,",
             bad_.selection = VLCACHE_SELECTION_PER_LAYER);
     REFUSED("coded", "summary: is \"spread:0.5\", must be none", bad_.summary = VLCACHE_SUMMARY_SPREAD,
             bad_.centroids = 0.5);
@@ -488,6 +498,56 @@ START_TEST(test_coded) {
     REFUSED("full", "bits: is 80", bad_.bits = 80.0);
     REFUSED("full", "run: is 16", bad_.run = 16);
     REFUSED("full", "storage: is \"exact\"", bad_.storage = VLCACHE_STORAGE_EXACT);
+}
+END_TEST
+
+/* Bits of heads: of coded rows alone. */
+START_TEST(test_heads) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("coded");
+    ck_ok(vlcache_compress_set(&o, "allocation", "heads:1,2,3"));
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.allocation == VLCI_ALLOCATE_HEADS && r.n_shares == 3 && r.shares[2] == 3.0);
+    ck_assert(!vlci_policy_measures(&r));
+#define HEADS bad_.allocation = VLCACHE_ALLOCATION_HEADS, bad_.n_shares = 2, bad_.shares[1] = 0.5
+    REFUSED("vlcache", "allocation: is \"heads:0,0.5\", must be another but with storage coded", HEADS);
+    REFUSED("h2o", "must be another but with storage coded", HEADS, bad_.storage = VLCACHE_STORAGE_BITS);
+    REFUSED("coded", "n_shares: is 0, must be 1 to 448", HEADS, bad_.n_shares = 0);
+    REFUSED("coded", "must have a share above 0", HEADS, bad_.shares[1] = 0.0);
+    REFUSED("full", "allocation: is \"heads:0,0.5\"", HEADS);
+#undef HEADS
+}
+END_TEST
+
+/* One set for all heads: of coded rows alone, which then may be of one kind; a share that is one. */
+START_TEST(test_voted) {
+    vlci_recipe r;
+    vlcache_compress_options o = options_of("coded");
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.voted == 0.0);
+    ck_ok(vlcache_compress_set(&o, "selection", "per-prompt:0.25"));
+    ck_ok(vlcache_compress_set(&o, "candidates", "visual"));
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.coded && r.voted == 0.25 && r.candidates == VLCI_CANDIDATES_VISUAL && r.run_by_layer == 16);
+    o.share = 1.0; /* every row */
+    ck_ok(vlci_policy_read(&o, &r));
+    ck_assert(r.voted == 0.0);
+#define PER_PROMPT bad_.selection = VLCACHE_SELECTION_PER_PROMPT
+    REFUSED("coded", "share: is -1, must be above 0 and at most 1", PER_PROMPT);
+    REFUSED("coded", "share: is 1.5, must be above 0", PER_PROMPT, bad_.share = 1.5);
+    REFUSED("coded", "share: is nan", PER_PROMPT, bad_.share = (double)NAN);
+    REFUSED("coded", "share: is 0.5, must not be given: selection", bad_.share = 0.5);
+    REFUSED("vlcache+", "selection: is \"per-prompt:0.5\", must be per-head, per-layer or adaptive but with",
+            PER_PROMPT, bad_.share = 0.5);
+    REFUSED("vlcache", "selection: is \"per-prompt:0.5\", must be per-head", PER_PROMPT, bad_.share = 0.5,
+            bad_.storage = VLCACHE_STORAGE_BITS);
+    REFUSED("coded", "candidates: is \"text\", must be all where rows are stored in few bits",
+            bad_.candidates = VLCACHE_CANDIDATES_TEXT);
+    REFUSED("coded", "pooling: is \"1d:3\", must be none with storage coded", PER_PROMPT, bad_.share = 0.5,
+            bad_.pooling = VLCACHE_POOLING_LINE, bad_.pool_columns = 3);
+    REFUSED("full", "share: is 0.5", bad_.share = 0.5);
+    REFUSED("full", "selection: is \"per-prompt:0.5\"", PER_PROMPT, bad_.share = 0.5);
+#undef PER_PROMPT
 }
 END_TEST
 
@@ -536,7 +596,7 @@ END_TEST
 START_TEST(test_bad_values) {
     REFUSED("vlcache", "allocation: is 9", bad_.allocation = (vlcache_allocation)9);
     REFUSED("vlcache", "scoring: is 5", bad_.scoring = (vlcache_scoring)5);
-    REFUSED("vlcache", "selection: is 4", bad_.selection = (vlcache_selection)4);
+    REFUSED("vlcache", "selection: is 5", bad_.selection = (vlcache_selection)5);
     REFUSED("vlcache", "pooling: is 4", bad_.pooling = (vlcache_pooling)4);
     REFUSED("vlcache", "summary: is -1", bad_.summary = (vlcache_summary)-1);
     REFUSED("vlcache", "vlcache_summary", bad_.summary = (vlcache_summary)4);
@@ -722,6 +782,8 @@ int main(void) {
     tcase_add_test(all, test_bad_texts);
     tcase_add_test(all, test_no_such_axis);
     tcase_add_test(all, test_coded);
+    tcase_add_test(all, test_voted);
+    tcase_add_test(all, test_heads);
     tcase_add_test(all, test_bits);
     tcase_add_test(all, test_bad_values);
     tcase_add_test(all, test_numbers_without_use);

@@ -72,6 +72,15 @@ START_TEST(bytes_that_are_held) {
     ck_assert_double_ge(c->budget_kept, 0.97 * budgets[_i]);
     ck_assert_uint_eq(a->kv_bytes, vlci_kv_bytes(kv));
     ck_assert_uint_ge(a->kv_bytes_peak, c->bytes_full + codes); /* coded where everything was there */
+    double bits = 0.0, basis = 0.0, one; /* a vector and a step of each dimension, spread over whole blocks */
+    for (int i = 0; i < c->layers * c->kv_heads; i++) {
+        ck_ok(vlcache_session_bits(session, i / c->kv_heads, i % c->kv_heads, &one));
+        bits += one;
+    }
+    basis = 8.0 * (double)c->bytes_bases / ((kv->codes->rows + 15) / 16 * 16);
+    ck_assert_double_eq_tol(bits, c->bits * c->layers * c->kv_heads + basis, 1e-6 * bits);
+    ck_fails(vlcache_session_bits(session, 0, c->kv_heads, &one), VLCACHE_E_ARGUMENT, "session: kv_head");
+    ck_fails(vlcache_session_bits(session, -1, 0, &one), VLCACHE_E_ARGUMENT, "session: layer");
     for (int layer = 0; layer < c->layers; layer++) {
         vlcache_compress_layer l;
         int32_t at[1024];
@@ -275,6 +284,60 @@ START_TEST(later_turns) {
 }
 END_TEST
 
+/* One set of rows for all heads, and the budget's bytes shared out over it: never more, and more bits a row
+ * than all rows would have; the same positions everywhere; later turns, with what was dropped brought back or
+ * not. A share of 1 is every row. */
+START_TEST(rows_that_all_heads_vote_for) {
+    static const struct {
+        const char *share, *candidates;
+        double budget;
+    } ways[] = {{"per-prompt:0.5", "all", 0.02},
+                {"per-prompt:0.5", "visual", 0.05},
+                {"per-prompt:0.25", "text", 0.1},
+                {"per-prompt:1", "all", 0.05}};
+    vlcache_image *image = talk_picture("pages-2.png");
+    const vlcache_answer *a = NULL, *b = NULL;
+    vlcache_session *every = talk_open(talk_demo(), "coded", ways[_i].budget), *some = NULL;
+    vlcache_compress_options compress = talk_way("coded", ways[_i].budget);
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    ck_ok(vlcache_compress_set(&compress, "selection", ways[_i].share));
+    ck_ok(vlcache_compress_set(&compress, "candidates", ways[_i].candidates));
+    options.compress = &compress;
+    options.recall = _i == 1 ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
+    ck_ok(vlcache_session_create(talk_demo(), &options, &some));
+    ck_ok(talk_ask(every, image, QUESTION, NULL, 12, &b));
+    for (int turn = 0; turn < 3; turn++) { /* the picture, text alone, and the picture again */
+        ck_ok(talk_ask(some, turn == 1 ? NULL : image, QUESTION, NULL, 12, &a));
+        const vlcache_compress_stats *c = &a->compress;
+        const vlci_kv *kv = &some->sequence->kv;
+        ck_assert(a->compressed == (turn != 1 || _i == 1));
+        if (!a->compressed) continue;
+        ck_assert(turn || _i != 3 || c->bits == b->compress.bits);
+        ck_assert(turn || _i == 3 || c->bits > b->compress.bits);
+        if (!turn && _i == 3) talk_same(a, b);
+        if (!turn) ck_assert_uint_eq(c->bytes_kept, vlci_codes_all_bytes(kv->codes));
+        ck_assert_uint_eq(c->bytes_kept,
+                          c->bytes_codes + c->bytes_text + c->bytes_bases + c->bytes_means + c->bytes_tables);
+        ck_assert_double_le(c->budget_kept, ways[_i].budget);
+        int32_t first[2048], at[2048];
+        size_t n_first = 0, n = 0;
+        for (int i = 0; i < c->layers * c->kv_heads; i++) {
+            vlcache_compress_layer l;
+            ck_ok(vlcache_session_layer(some, i / c->kv_heads, &l));
+            ck_ok(vlcache_session_kept(some, i / c->kv_heads, i % c->kv_heads, at, 2048, &n));
+            ck_assert(l.kept == (int)n && l.coded == l.kept && (l.kept < c->tokens || _i == 3));
+            for (size_t j = 1; j < n; j++) ck_assert_int_lt(at[j - 1], at[j]);
+            ck_assert(!i || (n == n_first && memcmp(at, first, n * sizeof *at) == 0));
+            memcpy(first, at, n * sizeof *at);
+            n_first = n;
+        }
+    }
+    vlcache_session_destroy(&some);
+    vlcache_session_destroy(&every);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Two forks of a coded cache go their own ways over the same codes. */
 START_TEST(forks) {
     vlcache_engine *engine = NULL;
@@ -444,6 +507,7 @@ int main(void) {
     tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
+    tcase_add_loop_test(all, rows_that_all_heads_vote_for, 0, 4);
     tcase_add_test(all, forks);
     tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);

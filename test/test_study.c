@@ -210,6 +210,39 @@ START_TEST(fitted_budgets_load) {
 }
 END_TEST
 
+/* Shares of each kv head, their mean 1, of a study that is asked for alone; and they can be asked for, by
+ * those who ask for heads alone. */
+START_TEST(fitted_bits_load) {
+    char policy[1024];
+    double sum = 0.0;
+    int n = 0;
+    char *heads = strstr(fitted, "\nheads:");
+    ck_assert_msg(heads != NULL, "%s", fitted);
+    for (char *at = heads + 6; *at == ':' || *at == ','; n++) sum += strtod(at + 1, &at);
+    ck_assert_int_eq(n, 2 * LAYERS);
+    ck_assert_double_eq_tol(sum / n, 1.0, 1e-3);
+    process p;
+    snprintf(policy, sizeof policy, "coded@allocation=heads:%s", fit_path);
+    RUN_EVAL(&p, "--data", data, "--limit", "1", "-n", "2", "--policy", policy, "--budget", ".1", "-o",
+             "json");
+    ended(&p, 0);
+    char *told = strstr(p.out, "\"allocation\": \"heads:");
+    ck_assert_msg(told != NULL, "%s", p.out);
+    ck_assert(strtod(told + 21, NULL) > 0.0 &&
+              fabs(strtod(told + 21, NULL) - strtod(heads + 7, NULL)) < 1e-9);
+    process_release(&p);
+    char alone[512];
+    in_scratch("heads.shares", alone);
+    RUN_EVAL(&p, "--data", data, "--limit", "1", "-n", "2", "--policy", "h2o", "--budget", ".1", "--study",
+             "spectrum", "--fit", alone);
+    ended(&p, 0);
+    char *only = slurp(alone);
+    ck_assert_msg(strncmp(only, "heads:", 6) == 0 && !strstr(only, "layers"), "%s", only);
+    free(only);
+    process_release(&p);
+}
+END_TEST
+
 /* The same results give the same bytes, and a study that they do not hold is refused. */
 START_TEST(results_remember) {
     process p;
@@ -251,6 +284,9 @@ static const struct {
     {"--share-of", "tokens", "bytes|rows"},
     {"--policy", "h2o@allocation=layers:1,2", "must be 12, a share for each layer"},
     {"--policy", "h2o@allocation=layers:no-such-file", "no-such-file"},
+    {"--policy", "coded@allocation=heads:no-such-file", "no-such-file"},
+    {"--policy", "coded@allocation=heads:1,2", "must be 24, a share for each kv head of each layer"},
+    {"--policy", "h2o@allocation=heads:1,2", "must be another but with storage coded"},
     {"--policy", "h2o@allocation=layers:0,0", "must be uniform, sparsity, pyramid"},
     {"--fit", "/", "--fit /"},
 };
@@ -277,6 +313,7 @@ int main(void) {
     tcase_add_test(all, records_hold_what_was_measured);
     tcase_add_test(all, told_answers_are_likely);
     tcase_add_test(all, fitted_budgets_load);
+    tcase_add_test(all, fitted_bits_load);
     tcase_add_test(all, results_remember);
     tcase_add_test(all, spoiled_budgets_are_refused);
     tcase_add_loop_test(all, wrong_words_are_refused, 0, sizeof refused / sizeof *refused);

@@ -152,13 +152,14 @@ static int choose_studies(program *p) {
     unsigned which = o->report ? STUDY_USUAL : 0, there = 0;
     size_t layers = 0;
     int code = o->study ? studies_parse(o->study, &which) : EXIT_OK;
-    if (o->fit) which |= STUDY_LAYERS;
+    if (o->fit && !(which & STUDY_SPECTRUM)) which |= STUDY_LAYERS;
     studies_names(which, names);
     results_studies(o->results, *names ? names : "none", found, sizeof found);
     if (!code) code = studies_parse(found, &there);
-    if (!code && o->fit && !(there & STUDY_LAYERS))
+    if (!code && o->fit && !(there & (STUDY_LAYERS | STUDY_SPECTRUM)))
         code = console_fail(&p->console, EXIT_USAGE,
-                            "--fit: --results %s were begun without --study layers: name another file",
+                            "--fit: --results %s were begun without --study layers or spectrum: name another "
+                            "file",
                             o->results);
     if (!code && o->study && which & ~there)
         code = console_fail(&p->console, EXIT_USAGE,

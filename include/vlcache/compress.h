@@ -82,10 +82,13 @@ typedef enum vlcache_allocation {
                                        (EffiVLM-Bench, arXiv 2506.00479) */
     VLCACHE_ALLOCATION_LAYERS,    /**< "layers:S,S,...": SHARES that somebody chose or fitted, one a layer:
                                        min(1, c s(l)), c such that the mean is alpha */
+    VLCACHE_ALLOCATION_HEADS,     /**< "heads:S,S,...": SHARES of the bits, one for each kv head of each
+                                       layer, heads of a layer beside each other; of storage "coded" alone,
+                                       see there */
 } vlcache_allocation;
 
-/** Most layers that can be given shares one by one. */
-#define VLCACHE_SHARES_MOST 128
+/** Most layers, or kv heads of all layers, that can be given shares one by one. */
+#define VLCACHE_SHARES_MOST 448
 
 /** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
 typedef enum vlcache_scoring {
@@ -101,12 +104,15 @@ typedef enum vlcache_scoring {
 /** Which kv heads choose together. */
 typedef enum vlcache_selection {
     VLCACHE_SELECTION_AS_POLICY,
-    VLCACHE_SELECTION_PER_HEAD,  /**< "per-head": each kv head keeps its own set, all of one size */
-    VLCACHE_SELECTION_PER_LAYER, /**< "per-layer": one set, scores summed over kv heads */
-    VLCACHE_SELECTION_ADAPTIVE,  /**< "adaptive[:FLOOR]": each kv head keeps its own set, of its own size:
-                                      a layer's budget is shared over its kv heads by where the best scores
-                                      fall, and each keeps at least FLOOR of an even share (Ada-KV, arXiv
-                                      2407.11550); not with scoring "sink+recent" */
+    VLCACHE_SELECTION_PER_HEAD,   /**< "per-head": each kv head keeps its own set, all of one size */
+    VLCACHE_SELECTION_PER_LAYER,  /**< "per-layer": one set, scores summed over kv heads */
+    VLCACHE_SELECTION_ADAPTIVE,   /**< "adaptive[:FLOOR]": each kv head keeps its own set, of its own size:
+                                       a layer's budget is shared over its kv heads by where the best scores
+                                       fall, and each keeps at least FLOOR of an even share (Ada-KV, arXiv
+                                       2407.11550); not with scoring "sink+recent" */
+    VLCACHE_SELECTION_PER_PROMPT, /**< "per-prompt:SHARE": all kv heads of all layers keep one set, SHARE of
+                                       the rows, those with the largest sum of scores; of storage "coded"
+                                       alone, see there */
 } vlcache_selection;
 
 /** Scores of neighbours seen together: each becomes the largest of a window around it. */
@@ -144,7 +150,8 @@ typedef enum vlcache_candidates {
     VLCACHE_CANDIDATES_ALL,       /**< "all" */
     VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
     VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
-                                       "exact"; not with models whose pictures lie beside the prompt */
+                                       "exact" or selection "per-prompt"; not with models whose pictures lie beside
+                                     the prompt */
 } vlcache_candidates;
 
 /**
@@ -157,6 +164,18 @@ typedef enum vlcache_candidates {
  * has room for them; decoded rows stay as they are, and so does all of the prompt at a budget of 1 when no
  * BITS are given. For head_dim in multiples of 16 up to 256. Errors of values count as the layer's output
  * product hears them.
+ *
+ * With allocation "heads" each kv head has a share of the bits, its basis vectors among them, that somebody
+ * chose or fitted, and the measure says only which of its own dimensions have them; what a head has no use
+ * for goes to the next.
+ *
+ * With selection "per-prompt:SHARE" not all of these rows are coded, and what the budget does not spend on
+ * the others are bits of those that are: SHARE of the visual rows and of the text rows (candidates "visual"
+ * or "text": of these alone), whose scores, summed over the heads of all layers, are largest; with domain
+ * "pre" visual rows 16 neighbours at a time, which have tables of phases in common. Which they are is known
+ * when all layers are, so that the whole cache is there until then. A row of text takes as many bytes as
+ * several visual ones: at a few percent of the bytes text is most of what is kept. An answer that needs all
+ * of a picture needs all of its rows: then let text alone go.
  *
  * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
  * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of
@@ -173,8 +192,9 @@ typedef enum vlcache_storage {
                                 the query by its position. It is what is taken where none is given, but
                                 where layers are coded as they are read, which takes blk:16; "blk:RUN": keys
                               keep their phase relative to the middle of their run of RUN rows; "rotated": the
-                              whole of it. It keeps every row, so it goes with allocation "uniform", selection
-                              "per-head", pooling "none" and summary "none"; scores say where bits go */
+                              whole of it. Heads keep the same rows, so it goes with allocation "uniform" or
+                              "heads", pooling "none", summary "none", and selection "per-head", all rows, or
+                              "per-prompt"; scores say where bits go */
     VLCACHE_STORAGE_BITS, /**< "bits:K/V[:RUN[:AGE]]": the rows that are kept, centroids among them, at K bits
                              a number of keys and V of values, 2, 3, 4 or 8: keys with a scale and a zero for
                                each channel and RUN rows, values for each row and RUN channels (KIVI, arXiv
@@ -239,9 +259,11 @@ typedef struct vlcache_compress_options {
     int age; /**< of "bits": decoded rows go to few bits too, in blocks of `age`, once as many younger ones
                   are there: 16..65536; 0: the policy's, or never: they stay exact */
     vlcache_candidates candidates; /**< VLCACHE_CANDIDATES_AS_POLICY */
-    int n_shares; /**< of "layers": as many as the model has layers, 1..VLCACHE_SHARES_MOST; 0: none given */
+    int n_shares; /**< of "layers": as many as the model has layers, of "heads" as it has kv heads in all
+                     layers, 1..VLCACHE_SHARES_MOST; 0: none given */
     double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
                                              count */
+    double share; /**< of "per-prompt": of the rows that are coded, above 0, at most 1; 0: none given */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -250,9 +272,7 @@ typedef struct vlcache_compress_options {
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0,                  \
-            VLCACHE_CANDIDATES_AS_POLICY, 0, {                                                               \
-            0                                                                                                \
-        }                                                                                                    \
+            VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0.0                                                        \
     }
 
 /** One layer of one compressed prompt. */
@@ -319,18 +339,18 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
 /**
  * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary", "storage" and
  * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
- * "window:32", "adaptive:0.2", "grid:1x5", "4:4", "spread:0.75", "coded:80:blk:32", "bits:4/2:64". Shares and
- * weights are digits, perhaps with a point and more of them, in every locale; one that the text leaves out is
- * the usual one. NULL text: as the policy has it. What does not go together is found by
- * vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL options
- * or axis, no such axis, options too small to hold it, or a text that is none of its values; field
- * "compress.pooling", value, what it may be).
+ * "heads:1,2", "window:32", "adaptive:0.2", "per-prompt:0.5", "grid:1x5", "4:4", "spread:0.75",
+ * "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, perhaps with a point and more of them, in
+ * every locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not
+ * go together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
+ * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a text that is
+ * none of its values; field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);
 
 /** Room for the text of any axis, the zero behind it included. */
-enum { VLCACHE_AXIS_BYTES = 2048 };
+enum { VLCACHE_AXIS_BYTES = 6144 };
 
 /**
  * What options come to on one of these axes, as text, in the one spelling that vlcache_compress_set() reads

@@ -108,6 +108,15 @@ VLCACHE_API vlcache_status vlcache_session_layer(const vlcache_session *session,
                                                  vlcache_compress_layer *out);
 
 /**
+ * Bits of a coded row of the last turn in a kv head of a layer, keys and values together, and what its basis
+ * vectors come to, spread over the rows (where the bits of a row were asked for, these alone): what
+ * allocation "heads" has shares of. 0: its rows are not coded. Errors: VLCACHE_E_ARGUMENT (no turn, no such
+ * layer or head).
+ */
+VLCACHE_API vlcache_status vlcache_session_bits(const vlcache_session *session, int layer, int kv_head,
+                                                double *bits);
+
+/**
  * Positions in the last turn's prompt (0 its first token; with recall in the conversation) that a kv head of
  * a layer has kept, ascending: up to `capacity` of them into `positions`, `*n` how many there are. Reads from
  * the device: blocks. Errors: VLCACHE_E_ARGUMENT (no turn, no such layer or head), VLCACHE_E_DEVICE,

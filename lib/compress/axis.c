@@ -17,7 +17,7 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, shares);
+VLCI_OPTIONS_END(vlcache_compress_options, share);
 
 vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_compress_options *to) {
     if (!from)
@@ -160,7 +160,6 @@ static bool bare_real(const char **at, double *out) {
 /* "S,S,...": proportions, not all of them nothing. */
 static bool read_shares(const char *at, vlcache_compress_options *o) {
     double sum = 0.0, share = 0.0;
-    o->allocation = VLCACHE_ALLOCATION_LAYERS;
     do {
         if (o->n_shares == VLCACHE_SHARES_MOST || !bare_real(&at, &share) || share > 1000.0) return false;
         o->shares[o->n_shares++] = six_decimals(share);
@@ -170,7 +169,8 @@ static bool read_shares(const char *at, vlcache_compress_options *o) {
 }
 
 static void write_shares(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
-    size_t n = (size_t)snprintf(text, VLCACHE_AXIS_BYTES, "layers");
+    const char *name = o->allocation == VLCACHE_ALLOCATION_HEADS ? "heads" : "layers";
+    size_t n = (size_t)snprintf(text, VLCACHE_AXIS_BYTES, "%s", name);
     for (int l = 0; l < o->n_shares && l < VLCACHE_SHARES_MOST; l++) {
         char number[32] = "";
         write_real(six_decimals(o->shares[l]), number);
@@ -184,7 +184,10 @@ static bool read_allocation(const char *at, vlcache_compress_options *o) {
     o->n_shares = 0;
     memset(o->shares, 0, sizeof o->shares);
     if (!at || o->allocation) return true;
+    o->allocation = VLCACHE_ALLOCATION_LAYERS;
     if (word(&at, "layers:")) return read_shares(at, o);
+    o->allocation = VLCACHE_ALLOCATION_HEADS;
+    if (word(&at, "heads:")) return read_shares(at, o);
     o->allocation = VLCACHE_ALLOCATION_MIXED;
     o->uniform = VLCI_USUAL_UNIFORM;
     return word(&at, "mixed") && real_or_end(at, &o->uniform) && o->uniform <= 1.0;
@@ -193,7 +196,7 @@ static bool read_allocation(const char *at, vlcache_compress_options *o) {
 static void write_allocation(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
     if (o->allocation == VLCACHE_ALLOCATION_MIXED)
         write_share(text, "mixed", o->uniform);
-    else if (o->allocation == VLCACHE_ALLOCATION_LAYERS)
+    else if (o->allocation >= VLCACHE_ALLOCATION_LAYERS)
         write_shares(o, text);
     else
         snprintf(text, VLCACHE_AXIS_BYTES, "%s", allocations[o->allocation]);
@@ -220,7 +223,12 @@ static const char *const selections[] = {"", "per-head", "per-layer"};
 static bool read_selection(const char *at, vlcache_compress_options *o) {
     o->selection = at ? (vlcache_selection)among(at, selections, 3) : VLCACHE_SELECTION_AS_POLICY;
     o->floor = VLCACHE_AS_POLICY;
+    o->share = 0.0;
     if (!at || o->selection) return true;
+    if (word(&at, "per-prompt:")) {
+        o->selection = VLCACHE_SELECTION_PER_PROMPT;
+        return real(&at, &o->share) && ended(at) && o->share > 0.0 && o->share <= 1.0;
+    }
     o->selection = VLCACHE_SELECTION_ADAPTIVE;
     o->floor = VLCI_USUAL_FLOOR;
     return word(&at, "adaptive") && real_or_end(at, &o->floor) && o->floor <= 1.0;
@@ -229,6 +237,8 @@ static bool read_selection(const char *at, vlcache_compress_options *o) {
 static void write_selection(const vlcache_compress_options *o, char text[VLCACHE_AXIS_BYTES]) {
     if (o->selection == VLCACHE_SELECTION_ADAPTIVE)
         write_share(text, "adaptive", o->floor);
+    else if (o->selection == VLCACHE_SELECTION_PER_PROMPT)
+        write_share(text, "per-prompt", o->share);
     else
         snprintf(text, VLCACHE_AXIS_BYTES, "%s", selections[o->selection]);
 }
@@ -374,12 +384,15 @@ static const struct axis {
     const char *accepted;
 } axes[] = {
     {"allocation", UP_TO(shares), read_allocation, write_allocation,
-     "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, or layers:S,S,..., a share from 0 to "
-     "1000 for each layer, at most 128, not all of them 0"},
+     "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, layers:S,S,..., a share from 0 to "
+     "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 448, not all of "
+     "them "
+     "0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
      "post-vision, accumulated, window:W (W from 1) or sink+recent"},
-    {"selection", UP_TO(floor), read_selection, write_selection,
-     "per-head, per-layer or adaptive[:FLOOR], FLOOR from 0 to 1"},
+    {"selection", UP_TO(share), read_selection, write_selection,
+     "per-head, per-layer, adaptive[:FLOOR], FLOOR from 0 to 1, or per-prompt:SHARE, SHARE above 0 and at "
+     "most 1"},
     {"pooling", UP_TO(pool_columns), read_pooling, write_pooling,
      "none, 1d:W or grid:HxW, sizes odd and at most 255"},
     {"defer", UP_TO(defer_weight), read_defer, write_defer, "none or D[:WEIGHT], D from 1 decoded tokens"},

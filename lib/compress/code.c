@@ -98,7 +98,7 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
                {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
                {coded, "code_text", &k->text},       {coded, "code_narrow", &k->narrow},
-               {coded, "code_phases", &k->phases}};
+               {coded, "code_phases", &k->phases},   {coded, "code_votes", &k->votes}};
     enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;

@@ -27,6 +27,7 @@ typedef struct vlci_code_kernels {
     const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
+    const vlci_kernel *votes;
     size_t group;       /**< work-items of a work-group */
     size_t basis_group; /**< of one that finds a basis */
 } vlci_code_kernels;

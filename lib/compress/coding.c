@@ -13,9 +13,11 @@
 #include "compress/coding.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "compress/bits.h"
 #include "compress/spectrum.h"
+#include "compress/vote.h"
 #include "core/alloc.h"
 
 /* QUERIES: rows of a part of the prompt whose queries are looked at. COLUMNS of a basis suffice for
@@ -86,11 +88,13 @@ static int fit_run(int run, int n) {
     return whole;
 }
 
-static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, int run) {
+/* Where some will go, what each is turned by is kept till it is known which. */
+static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p) {
     int n = 0, text = 0, next = 0;
     const ends at = find_ends(c, p);
-    int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual), *others = visual + p->tokens;
+    int *visual = vlci_alloc(2 * (size_t)p->tokens, sizeof *visual);
     vlcache_status status = visual ? VLCACHE_OK : vlci_fail_memory("coded rows");
+    int *others = visual ? visual + p->tokens : NULL;
     for (int row = 0; row < p->tokens && !status; row++)
         if (is_coded(p, &at, row, &next))
             visual[n++] = row;
@@ -99,15 +103,31 @@ static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p, i
     size_t bytes = (size_t)n * sizeof *visual, more = (size_t)text * sizeof *others;
     c->rows.n = n;
     c->rows.texts = text;
-    c->rows.run = fit_run(run, n);
+    c->rows.run = c->voted > 0.0 ? 1 : fit_run(c->run, n);
     size_t phases = (size_t)vlci_codes_runs(n, c->rows.run) * (size_t)c->shape.head_dim * sizeof(cl_float);
     if (!status) status = vlci_memory_create(c->device, bytes, "coding: positions", &c->rows.positions);
     if (!status) status = vlci_write_later(c->device, c->rows.positions, 0, visual, bytes);
     if (!status) status = vlci_memory_create(c->device, more, "coding: positions", &c->rows.text_at);
     if (!status) status = vlci_write_later(c->device, c->rows.text_at, 0, others, more);
     if (!status) status = vlci_memory_create(c->device, phases, "coding: phases", &c->rows.phase);
-    vlci_free(visual);
+    if (c->voted > 0.0)
+        c->listed = visual;
+    else
+        vlci_free(visual);
     return status;
+}
+
+/* Of each head: what it may spend, where that is given, and what it does. */
+static vlcache_status make_shares(vlci_coding *c, const vlci_recipe *recipe) {
+    double sum = 0.0;
+    c->spent = vlci_calloc(n_heads(c), sizeof *c->spent);
+    if (!c->spent) return vlci_fail_memory("bits of heads");
+    if (recipe->allocation != VLCI_ALLOCATE_HEADS) return VLCACHE_OK;
+    c->shares = vlci_alloc(n_heads(c), sizeof *c->shares);
+    if (!c->shares) return vlci_fail_memory("bits of heads");
+    for (size_t h = 0; h < n_heads(c); h++) sum += recipe->shares[h];
+    for (size_t h = 0; h < n_heads(c); h++) c->shares[h] = recipe->shares[h] / sum;
+    return VLCACHE_OK;
 }
 
 vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,
@@ -122,11 +142,16 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     c->bits = recipe->bits;
     c->budget = recipe->budget;
     c->tokens = prompt->tokens;
+    c->voted = recipe->voted;
+    c->of_kind[0] = recipe->candidates != VLCI_CANDIDATES_VISUAL;
+    c->of_kind[1] = recipe->candidates != VLCI_CANDIDATES_TEXT;
+    c->run = recipe->run;
     c->n_queries = vlci_calloc((size_t)shape->layers, sizeof *c->n_queries);
     vlcache_status status = c->n_queries ? VLCACHE_OK : vlci_fail_memory("coded rows");
     if (!status)
         status = vlci_memory_create(device, n_heads(c) * sizeof(cl_float), "coding: queries", &c->queries);
-    if (!status) status = list_rows(c, prompt, recipe->run);
+    if (!status) status = make_shares(c, recipe);
+    if (!status) status = list_rows(c, prompt);
     if (status)
         vlci_coding_destroy(&c);
     else if (c->rows.n == 0) /* nothing to code */
@@ -149,6 +174,9 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_codes_release(&c->codes);
     vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
+    vlci_free(c->listed);
+    vlci_free(c->shares);
+    vlci_free(c->spent);
     vlci_free(c);
     *coding = NULL;
 }
@@ -200,6 +228,81 @@ vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_lo
                                     .tokens = c->tokens,
                                     .score = seen->score};
     return vlci_coded_score(c->held, layer, look->a, look->row - look->from, weight, &sight);
+}
+
+/* ---- choosing ------------------------------------------------------------------------------------------ */
+
+static vlcache_status read_votes(const vlci_coding *c, const vlci_scores *seen, float *out) {
+    const vlci_kernel *k = c->kernels->code.votes;
+    size_t bytes = (size_t)c->tokens * sizeof *out;
+    cl_mem votes = NULL;
+    vlcache_status status = vlci_memory_create(c->device, bytes, "coding: votes", &votes);
+    if (!status)
+        status = VLCI_LAUNCH(c->device, k, vlci_grid_over(k, (size_t)c->tokens, 1, 1), VLCI_MEM(seen->score),
+                             VLCI_I32((int)n_heads(c)), VLCI_I32(c->tokens), VLCI_MEM(votes));
+    if (!status) status = vlci_read(c->device, votes, 0, out, bytes);
+    vlci_memory_release(c->device, &votes);
+    for (int j = 0; j < c->tokens && !status; j++)
+        if (!isfinite(out[j]))
+            status = vlci_fail(VLCACHE_E_UNSUPPORTED,
+                               "compress: selection: rows whose scores are not finite cannot be chosen");
+    return status;
+}
+
+/* What the visual rows at `chosen` of those that there were are turned by. */
+static vlcache_status choose_phases(vlci_coding *c, const int *chosen, int n) {
+    const vlci_kernel *k = c->kernels->code.phases;
+    size_t dim = (size_t)c->shape.head_dim, row = dim * sizeof(cl_float);
+    int run = fit_run(c->run, n), runs = vlci_codes_runs(n, run);
+    cl_mem phase = NULL, at = NULL;
+    vlcache_status status = vlci_memory_create(c->device, (size_t)runs * row, "coding: phases", &phase);
+    if (!status)
+        status = vlci_memory_create(c->device, (size_t)n * sizeof *chosen, "coding: chosen rows", &at);
+    if (!status) status = vlci_write_later(c->device, at, 0, chosen, (size_t)n * sizeof *chosen);
+    if (!status)
+        status = VLCI_LAUNCH(c->device, k, vlci_grid_over(k, dim, (size_t)runs, 1), VLCI_MEM(c->rows.phase),
+                             VLCI_MEM(at), VLCI_I32(n), VLCI_I32(run), VLCI_MEM(phase));
+    vlci_memory_release(c->device, &at);
+    vlci_memory_release(c->device, &c->rows.phase);
+    c->rows.phase = phase;
+    c->rows.run = run;
+    return status;
+}
+
+/* Of a kind: `n` rows at `rows` become those that are chosen, on the device at `positions`. */
+static vlcache_status choose_kind(vlci_coding *c, const float *votes, bool visual, int *rows, int *n,
+                                  cl_mem positions) {
+    int unit = visual && c->run == 1 ? VLCI_CODE_RUN_MIN : 1, kept = 0;
+    int *chosen = vlci_alloc((size_t)*n + 1, sizeof *chosen);
+    vlcache_status status = chosen ? VLCACHE_OK : vlci_fail_memory("chosen rows");
+    if (!status)
+        status = vlci_vote_choose(votes, rows, *n, unit, c->of_kind[visual] ? c->voted : 1.0, chosen, &kept);
+    if (!status && visual) status = choose_phases(c, chosen, kept);
+    for (int i = 0; i < kept && !status; i++) rows[i] = rows[chosen[i]];
+    if (!status && kept)
+        status = vlci_write_later(c->device, positions, 0, rows, (size_t)kept * sizeof *rows);
+    if (!status) *n = kept;
+    vlci_free(chosen);
+    return status;
+}
+
+vlcache_status vlci_coding_choose(vlci_coding *c, const vlci_scores *seen) {
+    if (!c->listed) return VLCACHE_OK;
+    float *votes = vlci_alloc((size_t)c->tokens, sizeof *votes);
+    vlcache_status status = votes ? read_votes(c, seen, votes) : vlci_fail_memory("votes of rows");
+    if (!status) status = choose_kind(c, votes, true, c->listed, &c->rows.n, c->rows.positions);
+    if (!status)
+        status = choose_kind(c, votes, false, c->listed + c->tokens, &c->rows.texts, c->rows.text_at);
+    vlci_free(votes);
+    return status;
+}
+
+void vlci_coding_positions(const vlci_coding *c, int *out) {
+    const int *visual = c->listed, *text = c->listed ? c->listed + c->tokens : NULL;
+    for (int i = 0, v = 0, t = 0; i < vlci_coding_kept(c); i++) {
+        bool first = visual && v < c->rows.n && (t == c->rows.texts || visual[v] < text[t]);
+        out[i] = !visual ? i : first ? visual[v++] : text[t++];
+    }
 }
 
 /* ---- bits ---------------------------------------------------------------------------------------------- */
@@ -369,6 +472,31 @@ static void cap(const vlci_coding *c, uint8_t *bits) {
     }
 }
 
+/* What a head's dimensions take. */
+static double spent_by(const vlci_bits *share, const uint8_t *bits, size_t head) {
+    const uint8_t *own = bits + 2 * head * (size_t)share->dims;
+    double sum = 0.0;
+    for (int i = 0; i < 2 * share->dims; i++) sum += own[i] ? own[i] + share->basis : 0.0;
+    return sum;
+}
+
+/* Over all heads as they are measured, or over each its own share, and what those before it have left. */
+static vlcache_status share_out(const vlci_coding *c, const vlci_bits *all, uint8_t *bits) {
+    double left = 0.0;
+    if (!c->shares) return vlci_bits_share(all, bits);
+    vlcache_status status = VLCACHE_OK;
+    for (size_t h = 0; h < n_heads(c) && !status; h++) {
+        size_t at = 2 * h * (size_t)all->dims;
+        vlci_bits own = *all;
+        own.matrices = 2;
+        own.energy = all->energy + at;
+        own.most = all->most * c->shares[h] + left;
+        status = vlci_bits_share(&own, bits + at);
+        left = own.most - spent_by(all, bits, h);
+    }
+    return status;
+}
+
 static vlcache_status round_all(vlci_coding *c) {
     const vlci_heads all = {.device = c->device, .shape = c->shape, .layers = c->shape.layers};
     return vlci_code_round(&c->kernels->code, &all, &c->measured, c->codes);
@@ -390,9 +518,10 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
         weigh(c, &read, energy);
         share.energy = energy;
         share.most = most_bits(c, &share.basis);
-        status = vlci_bits_share(&share, bits);
+        status = share_out(c, &share, bits);
     }
     if (!status && c->held) cap(c, bits);
+    for (size_t h = 0; h < n_heads(c) && !status; h++) c->spent[h] = spent_by(&share, bits, h);
     for (int l = 0; l < c->shape.layers && layer && !status; l++)
         vlci_spectrum_layer(&(vlci_spectrum){c->shape.kv_heads, c->measured.columns, read.energy, read.total,
                                              bits},

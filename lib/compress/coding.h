@@ -2,7 +2,8 @@
  * coding.h (internal) - a plan's part that stores rows in few bits: what it looks at while a prompt is read,
  * then the bits of all dimensions, then the codes.
  *
- * All rows of the prompt, in every head: the visual ones are coded, text has 8 bits.
+ * The same rows of the prompt in every head, all or those that were voted for (vote.h): the visual ones are
+ * coded, text has 8 bits.
  */
 #ifndef VLCI_COMPRESS_CODING_H
 #define VLCI_COMPRESS_CODING_H
@@ -28,7 +29,13 @@ typedef struct vlci_coding {
     const vlci_coding_kernels *kernels; /**< borrowed */
     vlci_compress_shape shape;
     double bits, budget; /**< of a row and head, keys and values: 0: as the budget has it */
+    double *shares;      /**< [layers][kv_heads]: of all bits, 1 together; NULL: they are measured */
+    double *spent; /**< [layers][kv_heads]: bits of a row, with those of basis vectors spread over rows */
     int tokens;
+    double voted;    /**< share of the candidates that is kept; 0: all */
+    bool of_kind[2]; /**< which are candidates: text, visual rows */
+    int run;         /**< rows of a run, as it was asked for */
+    int *listed;     /**< [2][tokens]: visual rows, text rows, ascending; NULL: all of them are kept */
     vlci_code_rows rows;
     bool phased; /**< rows.phase is written */
     vlci_phases
@@ -66,6 +73,18 @@ vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const 
 /** As vlci_scores_observe_decode(), added, where the rows are held. */
 vlcache_status vlci_coding_score_decode(vlci_coding *coding, int layer, const vlci_look *look, double weight,
                                         const vlci_scores *seen);
+
+/** Of rows that not all are kept: chooses them, before anything is measured; blocks. Errors:
+ * VLCACHE_E_UNSUPPORTED (scores that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_choose(vlci_coding *coding, const vlci_scores *seen);
+
+/** Rows that are kept, once chosen. */
+static inline int vlci_coding_kept(const vlci_coding *c) {
+    return c->rows.n + c->rows.texts;
+}
+
+/** The same, ascending: out [vlci_coding_kept()]. */
+void vlci_coding_positions(const vlci_coding *coding, int *out);
 
 /** Layers that are best measured at once. */
 int vlci_coding_layers(const vlci_coding *coding);

@@ -56,10 +56,13 @@ static vlcache_status check_shape(const vlci_compress_shape *s) {
 }
 
 static vlcache_status check_shares(const vlci_compress_shape *s, const vlci_recipe *r) {
-    if (!r->compresses || r->allocation != VLCI_ALLOCATE_LAYERS || r->n_shares == s->layers)
+    bool heads = r->allocation == VLCI_ALLOCATE_HEADS;
+    int n = heads ? s->layers * s->kv_heads : s->layers;
+    if (!r->compresses || (r->allocation != VLCI_ALLOCATE_LAYERS && !heads) || r->n_shares == n)
         return VLCACHE_OK;
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.n_shares", VLCI_VALUE("%d", r->n_shares),
-                       "must be %d, a share for each layer of this model", s->layers);
+                       "must be %d, a share for each %slayer of this model", n,
+                       heads ? "kv head of each " : "");
 }
 
 vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_shape *shape,
@@ -117,15 +120,15 @@ static vlcache_status create_kept(vlci_compress *p, const int32_t *past, vlci_ke
     return status;
 }
 
-/* All rows are coded, or none is. */
+/* All rows that are kept are coded, or none is. */
 static void keep_all(vlci_compress *p) {
-    int coded = p->coding ? p->tokens : 0, heads = shape_of(p)->kv_heads;
+    int coded = p->coding ? vlci_coding_kept(p->coding) : 0, heads = shape_of(p)->kv_heads;
     for (int l = 0; l < shape_of(p)->layers; l++) {
         vlcache_compress_layer *at = &p->layer[l];
         at->budget = p->recipe.budget;
-        at->kept = p->tokens;
+        at->kept = p->coding ? coded : p->tokens;
         at->coded = coded;
-        for (int h = 0; h < heads; h++) p->now.own[l * heads + h].kept = p->tokens - coded;
+        for (int h = 0; h < heads; h++) p->now.own[l * heads + h].kept = p->coding ? 0 : p->tokens;
     }
 }
 
@@ -295,8 +298,8 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
 
 bool vlci_compress_by_layer(const vlci_recipe *r) {
     if (!r->compresses) return false;
-    if (r->coded) /* layers are held in more bits until bits are shared out */
-        return vlci_coding_wanted(r) && (r->run > 1 || r->run_by_layer);
+    if (r->coded) /* layers are held in more bits until bits are shared out; which rows is known then, too */
+        return vlci_coding_wanted(r) && r->voted == 0.0 && (r->run > 1 || r->run_by_layer);
     if (r->defer) return false;
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }
@@ -607,6 +610,7 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
     p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
     vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
+    if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);
     return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
@@ -652,9 +656,9 @@ vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head,
     const vlci_keep *own = &p->now.own[layer * shape_of(p)->kv_heads + kv_head];
     *n = own->kept;
     if (!p->applied) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
-    if (p->recipe.coded) {
-        *n = p->tokens;
-        for (int i = 0; i < *n; i++) out[i] = i;
+    if (p->coding) {
+        *n = vlci_coding_kept(p->coding);
+        vlci_coding_positions(p->coding, out);
         return VLCACHE_OK;
     }
     return vlci_read(device_of(p), p->now.positions, (size_t)own->first * sizeof(cl_int), out,

@@ -30,20 +30,14 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
-#define EXACT                                                                                                \
-    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                       \
-        0                                                                                                    \
-    }
-#define CODED                                                                                                \
-    VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {                                       \
-        0                                                                                                    \
-    }
+#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0
+#define CODED                 VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -131,9 +125,9 @@ static vlcache_status check_values(const vlcache_compress_options *o) {
     const struct {
         const char *name;
         int value, last;
-    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_LAYERS},
+    } given[] = {{"allocation", (int)o->allocation, VLCACHE_ALLOCATION_HEADS},
                  {"scoring", (int)o->scoring, VLCACHE_SCORING_SINK_RECENT},
-                 {"selection", (int)o->selection, VLCACHE_SELECTION_ADAPTIVE},
+                 {"selection", (int)o->selection, VLCACHE_SELECTION_PER_PROMPT},
                  {"pooling", (int)o->pooling, VLCACHE_POOLING_GRID},
                  {"summary", (int)o->summary, VLCACHE_SUMMARY_SPREAD},
                  {"storage", (int)o->storage, VLCACHE_STORAGE_BITS},
@@ -196,11 +190,12 @@ static vlcache_status refuse_shares(const vlcache_compress_options *o, const cha
 /* Negated comparisons, so that NaN is refused too. */
 static vlcache_status check_shares(const vlcache_compress_options *o) {
     double sum = 0.0;
-    if (o->allocation != VLCACHE_ALLOCATION_LAYERS)
+    if (o->allocation < VLCACHE_ALLOCATION_LAYERS)
         return o->n_shares ? refuse_shares(o, "must be 0: allocation as it is has no use for shares")
                            : VLCACHE_OK;
     if (o->n_shares < 1 || o->n_shares > VLCACHE_SHARES_MOST)
-        return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers", VLCACHE_SHARES_MOST));
+        return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers or heads",
+                                           VLCACHE_SHARES_MOST));
     for (int l = 0; l < o->n_shares; l++) {
         sum += o->shares[l];
         if (!(o->shares[l] >= 0.0 && o->shares[l] <= 1000.0))
@@ -208,6 +203,11 @@ static vlcache_status check_shares(const vlcache_compress_options *o) {
                                VLCI_VALUE("%.10g", o->shares[l]), "must be 0 to 1000");
     }
     return sum > 0.0 ? VLCACHE_OK : refuse_shares(o, "must have a share above 0 among them");
+}
+
+/* Whether all heads keep the same part of the rows. */
+static bool voted(const vlcache_compress_options *o) {
+    return o->selection == VLCACHE_SELECTION_PER_PROMPT;
 }
 
 static vlcache_status check_numbers(const vlcache_compress_options *o) {
@@ -237,6 +237,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
         {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},
         {"age", "storage", quantised && o->age, o->age ? o->age : NOT, 16, 1 << 16, ANY},
+        {"share", "selection", voted(o), o->share == 0.0 ? NOT : o->share, 0, 1, ABOVE},
     };
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
@@ -274,34 +275,50 @@ static vlcache_status check_together(const vlcache_compress_options *o) {
     return VLCACHE_OK;
 }
 
-/* What would drop, merge or share out rows, where all are kept; what needs scores to share bits out. */
+/* What would drop, merge or share out rows, where all heads keep the same ones; what needs scores to share
+ * bits out. */
 static vlcache_status check_coded(const vlcache_compress_options *o) {
     const struct {
         const char *axis, *must;
         bool good;
-    } axes[] = {{"allocation", "uniform", o->allocation == VLCACHE_ALLOCATION_UNIFORM},
+    } axes[] = {{"allocation", "uniform or heads",
+                 o->allocation == VLCACHE_ALLOCATION_UNIFORM || o->allocation == VLCACHE_ALLOCATION_HEADS},
                 {"scoring", "post-vision, accumulated or window", o->scoring != VLCACHE_SCORING_SINK_RECENT},
-                {"selection", "per-head", o->selection == VLCACHE_SELECTION_PER_HEAD},
+                {"selection", "per-head, all rows, or per-prompt:SHARE,",
+                 o->selection == VLCACHE_SELECTION_PER_HEAD || voted(o)},
                 {"pooling", "none", o->pooling == VLCACHE_POOLING_NONE},
                 {"summary", "none", o->summary == VLCACHE_SUMMARY_NONE}};
     for (size_t i = 0; i < sizeof axes / sizeof *axes && o->storage == VLCACHE_STORAGE_CODED; i++) {
         size_t axis = 0;
         if (axes[i].good) continue;
         vlcache_status status = vlci_axis_find(axes[i].axis, &axis);
-        return status
-                   ? status
-                   : refuse_axis(o, axis,
-                                 VLCI_VALUE("must be %s with storage coded, which keeps every row and shares "
-                                            "bits out by scores",
-                                            axes[i].must));
+        return status ? status
+                      : refuse_axis(o, axis,
+                                    VLCI_VALUE("must be %s with storage coded, which keeps the same rows in "
+                                               "every head and shares bits out by scores",
+                                               axes[i].must));
     }
     return VLCACHE_OK;
+}
+
+/* Rows that are kept exact, or in few bits a number, cost what they cost in every head: each has its own. */
+static vlcache_status check_not_coded(const vlcache_compress_options *o) {
+    size_t axis = 0;
+    bool heads = o->allocation == VLCACHE_ALLOCATION_HEADS;
+    if ((!voted(o) && !heads) || o->storage == VLCACHE_STORAGE_CODED) return VLCACHE_OK;
+    vlcache_status status = vlci_axis_find(heads ? "allocation" : "selection", &axis);
+    if (status) return status;
+    return heads ? refuse_axis(o, axis, "must be another but with storage coded, whose bits it shares out")
+                 : refuse_axis(o, axis,
+                               "must be per-head, per-layer or adaptive but with storage coded, whose heads "
+                               "keep the same rows");
 }
 
 /* A budget of bytes has no share of the candidates. */
 static vlcache_status check_candidates(const vlcache_compress_options *o) {
     size_t axis = 0;
     if (o->storage == VLCACHE_STORAGE_EXACT || o->candidates == VLCACHE_CANDIDATES_ALL) return VLCACHE_OK;
+    if (voted(o)) return VLCACHE_OK;
     vlcache_status status = vlci_axis_find("candidates", &axis);
     return status ? status
                   : refuse_axis(o, axis, "must be all where rows are stored in few bits: take storage exact");
@@ -324,7 +341,8 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
                    {"bits", o->bits == 0.0 ? NOT : o->bits},
                    {"key_bits", o->key_bits ? o->key_bits : NOT},
                    {"value_bits", o->value_bits ? o->value_bits : NOT},
-                   {"age", o->age ? o->age : NOT}};
+                   {"age", o->age ? o->age : NOT},
+                   {"share", o->share == 0.0 ? NOT : o->share}};
     const char *hint = VLCI_VALUE("must not be given: policy \"%s\" keeps everything", o->policy);
     char text[VLCACHE_AXIS_BYTES];
     for (size_t i = 0; vlci_axis_name(i); i++) {
@@ -350,6 +368,7 @@ static vlcache_status resolve(const vlcache_compress_options *options, vlcache_c
     if (!row->allocation) return check_full(all);
     status = check_numbers(all);
     if (!status) status = check_coded(all);
+    if (!status) status = check_not_coded(all);
     if (!status) status = check_candidates(all);
     return status ? status : check_together(all);
 }
@@ -368,6 +387,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .sinks = o->sinks,
                           .allocation = o->allocation == VLCACHE_ALLOCATION_PYRAMID  ? VLCI_ALLOCATE_PYRAMID
                                         : o->allocation == VLCACHE_ALLOCATION_LAYERS ? VLCI_ALLOCATE_LAYERS
+                                        : o->allocation == VLCACHE_ALLOCATION_HEADS  ? VLCI_ALLOCATE_HEADS
                                                                                      : VLCI_ALLOCATE_MIXED,
                           .uniform = mixed                                         ? o->uniform
                                      : o->allocation == VLCACHE_ALLOCATION_UNIFORM ? 1.0
@@ -388,6 +408,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .spread = o->summary == VLCACHE_SUMMARY_SPREAD,
                           .iterations = summed ? o->iterations : 0,
                           .coded = coded,
+                          .voted = voted(o) && o->share < 1.0 ? o->share : 0.0,
                           .bits = o->bits,
                           .run = coded && !o->run ? VLCACHE_RUN_ROW : o->run,
                           .run_by_layer = coded && !o->run ? VLCI_USUAL_RUN_BY_LAYER : 0,

@@ -9,7 +9,8 @@
 typedef enum vlci_allocation {
     VLCI_ALLOCATE_MIXED,
     VLCI_ALLOCATE_PYRAMID,
-    VLCI_ALLOCATE_LAYERS
+    VLCI_ALLOCATE_LAYERS,
+    VLCI_ALLOCATE_HEADS
 } vlci_allocation;
 typedef enum vlci_scoring {
     VLCI_SCORE_NONE,
@@ -47,7 +48,8 @@ typedef struct vlci_recipe {
     double centroids; /**< share of a layer's rows; 0: none */
     bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
-    bool coded;   /**< visual rows are kept in few bits, all of them */
+    bool coded;   /**< rows are kept in few bits, the same in every head */
+    double voted; /**< of coded: the share of the candidates that is kept; 0: every row */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,
@@ -58,7 +60,8 @@ typedef struct vlci_recipe {
     int age; /**< of quantised: decoded rows, in blocks of that many, that go to few bits when as many younger
                 ones are there; 0: they stay as they are */
     vlci_candidates candidates;
-    int n_shares; /**< of an allocation by layers: of the model's layers */
+    int n_shares; /**< of an allocation by layers: of the model's layers; by heads: of its kv heads in all of
+                     them */
     double shares[VLCACHE_SHARES_MOST];
 } vlci_recipe;
 

@@ -212,14 +212,30 @@ vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int laye
     return VLCACHE_OK;
 }
 
+static vlcache_status check_head(const vlcache_sequence *s, int layer, int kv_head) {
+    vlcache_status status = check_layer(s, layer);
+    if (status) return status;
+    int heads = vlci_sequence_text(s)->kv_heads;
+    if (kv_head >= 0 && kv_head < heads) return VLCACHE_OK;
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
+                       "must be from 0 to %d, the model has %d", heads - 1, heads);
+}
+
+vlcache_status vlcache_sequence_bits(const vlcache_sequence *sequence, int layer, int kv_head, double *out) {
+    vlcache_status status = check_head(sequence, layer, kv_head);
+    *out = 0.0;
+    if (status) return status;
+    const vlci_compress *plan = vlci_sequence_plan(sequence);
+    int heads = vlci_sequence_text(sequence)->kv_heads;
+    if (plan && plan->coding) *out = plan->coding->spent[layer * heads + kv_head];
+    return VLCACHE_OK;
+}
+
 vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head, int32_t *positions,
                                      size_t capacity, size_t *n) {
-    vlcache_status status = check_layer(sequence, layer);
+    vlcache_status status = check_head(sequence, layer, kv_head);
     if (status) return status;
     int heads = vlci_sequence_text(sequence)->kv_heads, kept = vlci_sequence_tokens(sequence);
-    if (kv_head < 0 || kv_head >= heads)
-        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.kv_head", VLCI_VALUE("%d", kv_head),
-                           "must be from 0 to %d, the model has %d", heads - 1, heads);
     int *all = vlci_alloc((size_t)kept, sizeof *all);
     vlci_portions *portions = sequence->portions;
     if (!all) return vlci_fail_memory("kept positions");

@@ -74,6 +74,10 @@ vlcache_status vlcache_session_layer(const vlcache_session *session, int layer, 
     return vlcache_sequence_layer(session ? session->speaker : NULL, layer, out);
 }
 
+vlcache_status vlcache_session_bits(const vlcache_session *session, int layer, int kv_head, double *bits) {
+    return vlcache_sequence_bits(session ? session->speaker : NULL, layer, kv_head, bits);
+}
+
 vlcache_status vlcache_session_kept(vlcache_session *session, int layer, int kv_head, int32_t *positions,
                                     size_t capacity, size_t *n) {
     return vlcache_sequence_kept(session ? session->speaker : NULL, layer, kv_head, positions, capacity, n);

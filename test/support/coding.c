@@ -131,6 +131,12 @@ static void code(coding_case *c, const vlci_scores *seen) {
 void coding_make(coding_case *c) {
     vlci_compress_shape shape = shape_of(c);
     vlci_recipe recipe = {.coded = true, .bits = c->bits, .budget = c->budget, .run = c->run};
+    recipe.voted = c->voted;
+    recipe.candidates = c->candidates;
+    for (int h = 0; h < n_heads(c) && c->shares; h++) {
+        recipe.allocation = VLCI_ALLOCATE_HEADS;
+        recipe.shares[h] = c->shares[h];
+    }
     vlci_compress_prompt prompt = {.tokens = c->tokens, .visual = c->visual, .n_visual = c->n_visual};
     int32_t entry[CODING_QUERIES];
     vlci_scores seen = {.rows = {CODING_QUERIES, entry}};
@@ -145,7 +151,8 @@ void coding_make(coding_case *c) {
     ck_ok(vlci_coding_create(suite_device(), &c->kernels, &shape, &recipe, &prompt, &c->coding));
     ck_assert_ptr_nonnull(c->coding);
     observe(c, &seen);
-    code(c, &seen);
+    c->status = vlci_coding_choose(c->coding, &seen);
+    if (!c->status) code(c, &seen);
     suite_release(seen.rows_on);
     suite_release(seen.score);
 }

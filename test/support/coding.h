@@ -16,18 +16,21 @@ typedef struct coding_case {
     int layers, kv_heads, group, head_dim, tokens, n_visual, run, before;
     vlcache_dtype dtype;
     double bits, budget;
-    const int *visual;   /**< [n_visual] */
-    float *rows;         /**< [layers * kv_heads][keys, values][tokens][head_dim], rounded to dtype */
-    float *phase;        /**< [tokens][head_dim] */
-    float *score;        /**< [layers * kv_heads][tokens] */
-    float *query;        /**< [layers][CODING_QUERIES][kv_heads * group * head_dim] */
-    const float *metric; /**< of values, [layers * kv_heads][head_dim][head_dim]; NULL: none */
+    double voted; /**< share of the candidates that is kept; 0: all rows are */
+    vlci_candidates candidates;
+    const double *shares; /**< of bits [layers * kv_heads]; NULL: they are measured */
+    const int *visual;    /**< [n_visual] */
+    float *rows;          /**< [layers * kv_heads][keys, values][tokens][head_dim], rounded to dtype */
+    float *phase;         /**< [tokens][head_dim] */
+    float *score;         /**< [layers * kv_heads][tokens] */
+    float *query;         /**< [layers][CODING_QUERIES][kv_heads * group * head_dim] */
+    const float *metric;  /**< of values, [layers * kv_heads][head_dim][head_dim]; NULL: none */
     /* what comes of it */
     pages *p; /**< rows in pages: `before` others in front of the prompt's */
     vlci_coding_kernels kernels;
     vlci_coding *coding;
     vlci_codes *codes;
-    vlcache_status status; /**< of sharing bits out; no codes when it failed */
+    vlcache_status status; /**< of choosing rows and sharing bits out; no codes when it failed */
 } coding_case;
 
 /** Random rows whose dimensions fall, phases, scores and queries: new memory, for coding_free(). */

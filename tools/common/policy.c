@@ -89,18 +89,41 @@ static bool is_number(const char *text) {
     return *at >= '0' && *at <= '9';
 }
 
-/* "layers:FILE": its text is what could stand here in its place, and perhaps a new line. */
-static int take_file(const char *path, policy_spec *p) {
+static const char *const shared_out[] = {"layers:", "heads:"};
+
+static bool begins_with(const char *text, const char *word) {
+    return strncmp(text, word, strlen(word)) == 0;
+}
+
+/* The next line that begins with one of the words, NULL past the last. */
+static const char *next_line(const char *text) {
+    while ((text = strchr(text, '\n')))
+        if (begins_with(++text, shared_out[0]) || begins_with(text, shared_out[1])) return text;
+    return NULL;
+}
+
+/* What stands behind the word that a line of a file begins with, without blanks at its end; all of the file,
+ * if none does. */
+static const char *find_shares(const char *text, const char *word, size_t *length) {
+    const char *from = text;
+    while (from && !begins_with(from, word)) from = next_line(from);
+    const char *end = from ? next_line(from) : NULL;
+    from = from ? from + strlen(word) : text;
+    *length = end ? (size_t)(end - from) : strlen(from);
+    while (*length && strchr(" \t\r\n", from[*length - 1])) --*length;
+    return from;
+}
+
+/* "layers:FILE", "heads:FILE": its text has what could stand here in its place. */
+static int take_file(const char *word, const char *path, policy_spec *p) {
     infile file;
-    int code = infile_read(path, VLCACHE_AXIS_BYTES, &file);
-    char text[VLCACHE_AXIS_BYTES + 16];
+    int code = infile_read(path, 2 * VLCACHE_AXIS_BYTES, &file);
+    char text[2 * VLCACHE_AXIS_BYTES + 16];
     if (code) code = flag_refuse("--policy %s: allocation: %s", p->label, file.why);
     if (!code) {
-        const char *from = (const char *)file.data;
-        from += strncmp(from, "layers:", 7) == 0 ? 7 : 0;
-        size_t n = strlen(from);
-        while (n && strchr(" \t\r\n", from[n - 1])) n--;
-        snprintf(text, sizeof text, "layers:%.*s", (int)n, from);
+        size_t n = 0;
+        const char *from = find_shares((const char *)file.data, word, &n);
+        snprintf(text, sizeof text, "%s%.*s", word, (int)n, from);
         if (strlen((const char *)file.data) != file.bytes)
             code = flag_refuse("--policy %s: %s: is no text", p->label, path);
         else if (vlcache_compress_set(&p->options, "allocation", text))
@@ -111,9 +134,11 @@ static int take_file(const char *path, policy_spec *p) {
 }
 
 static int take_text(const char *axis, const char *value, policy_spec *p) {
-    bool file = strcmp(axis, "allocation") == 0 && strncmp(value, "layers:", 7) == 0 && value[7] &&
-                !is_number(value + 7);
-    if (file) return take_file(value + 7, p);
+    for (size_t i = 0; i < 2 && strcmp(axis, "allocation") == 0; i++) {
+        size_t n = strlen(shared_out[i]);
+        bool file = begins_with(value, shared_out[i]) && value[n] && !is_number(value + n);
+        if (file) return take_file(shared_out[i], value + n, p);
+    }
     return vlcache_compress_set(&p->options, axis, value)
                ? flag_refuse("--policy %s: %s", p->label, vlcache_error_message())
                : EXIT_OK;

@@ -139,6 +139,20 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
         json_decref(sparsity);
 }
 
+/* Bits of each kv head of each layer, in the study of spectra. */
+static void note_heads(question *q, size_t variant_index, const vlcache_answer *answer, json_t *run) {
+    const studies *s = &q->a->options->studies;
+    if (!(s->which & STUDY_SPECTRUM) || variant_index != s->coded) return;
+    int kv_heads = answer->compress.kv_heads, n = answer->compress.layers * kv_heads;
+    json_t *heads = json_array();
+    for (int i = 0; i < n; i++) {
+        double bits = 0.0;
+        if (!known(q, vlcache_session_bits(q->session, i / kv_heads, i % kv_heads, &bits))) break;
+        append(q, heads, json_real(bits));
+    }
+    set(q, run, "heads", heads);
+}
+
 /* ---- the probe of decode ------------------------------------------------------------------------------ */
 
 /* Shares have more digits than anyone reads. */
@@ -271,6 +285,7 @@ static void note_first(question *q, size_t variant_index, const vlcache_answer *
     if (is_told(q)) set(q, run, "loss", json_array());
     if (variant_index == 0) note_prompt(q, answer);
     note_layers(q, v, answer, run);
+    note_heads(q, variant_index, answer, run);
     if (is_probed(q)) note_probe(q, v, answer, run);
     if (q->a->options->studies.which & STUDY_VISUAL && v->policy > 0) note_visual(q, answer, run);
     if (q->gallery && variant_index == 0) note_cells(q, answer);

@@ -1,5 +1,5 @@
 /**
- * fit.h - budgets of layers that are learned from questions, to be frozen and tried on others.
+ * fit.h - budgets of layers, and of heads, that are learned from questions, to be frozen and tried on others.
  */
 #ifndef EVAL_FIT_H
 #define EVAL_FIT_H
@@ -15,7 +15,15 @@
  */
 bool fit_shares(const scores *s, const studies *studies, uint64_t seed, double *shares, double *gain);
 
-/** Writes "layers:S,S,..." to the file of --fit, whole or not at all. Returns an exit code. */
+/**
+ * Bits of each kv head of each layer, the mean over questions of what the coded variant of the study of
+ * spectra gave it as a share of what it gave all; the mean over heads is 1. `*shares` [*n] is new memory;
+ * NULL, with `*n` 0, where no question's record has them. False when memory runs out.
+ */
+bool fit_heads(const results *r, const studies *studies, double **shares, size_t *n);
+
+/** Writes "layers:S,S,...", "heads:S,S,...", or both, a line each, of the studies that were asked, to the
+ * file of --fit, whole or not at all. Returns an exit code. */
 int fit_write(const outcome *o, const options *how, console *c);
 
 #endif

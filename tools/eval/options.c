@@ -54,7 +54,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "study", .argument = "A,B,...", .offset = FIELD(study),
      .help = "studies that are asked beside the policies (below), all or none"},
     {FLAG_TEXT, .name = "fit", .argument = "OUT", .offset = FIELD(fit),
-     .help = "budgets of layers that suit these questions, learned from the study\nlayers, into a file for --policy vlcache@allocation=layers:OUT"},
+     .help = "budgets that suit these questions, into a file: of layers, learned from the\nstudy layers, for --policy vlcache@allocation=layers:OUT; of heads' bits,\nfrom the study spectrum, for --policy coded@allocation=heads:OUT"},
     {FLAG_SEED, .name = "seed", .argument = "N", .offset = FIELD(seed),
      .help = "of the resampling behind the confidence intervals"},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
@@ -110,10 +110,11 @@ static const char rest[] =
     "\n"
     "Axes of a policy, behind @\n"
     "  allocation, scoring, selection, pooling, summary, storage, candidates, defer, threshold, recent,\n"
-    "  sinks (as in vlcache/compress.h; allocation=layers:FILE reads shares from a file), and label, the\n"
-    "  name that tables give it; recall=host: in questions of several turns, each has all rows of the turns\n"
-    "  before back from the host's memory; stream=N: a video is read N frames at a time, and the cache\n"
-    "  compressed between\n"
+    "  sinks (as in vlcache/compress.h; allocation=layers:FILE and heads:FILE read shares from a file), and\n"
+    "  label, the name that tables give it; recall=host: in questions of several turns, each has all rows "
+    "of\n"
+    "  the turns before back from the host's memory; stream=N: a video is read N frames at a time, and the\n"
+    "  cache compressed between\n"
     "\n"
     "Scores are 100 times the metric, so CIDEr-D is on the scale of the literature. Retention is the score "
     "over\n"

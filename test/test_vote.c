@@ -1,0 +1,225 @@
+/*
+ * test_vote.c - rows that all heads vote for: which they are, on the host and of a cache, what they are coded
+ * to, and what that takes.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compress/vote.h"
+#include "ref/ref_codes.h"
+#include "support/coding.h"
+
+enum { TOKENS = 75, MOST = 200 };
+
+/* ---- as the definition reads --------------------------------------------------------------------------- */
+
+static double mean_of(const double *votes, const int *rows, int from, int until) {
+    double sum = 0.0;
+    for (int i = from; i < until; i++) sum += votes[rows[i]];
+    return sum / (until - from);
+}
+
+/* The unit that is left with the largest mean, again and again: the first of equals. */
+static int choose(const double *votes, const int *rows, int n, int unit, double share, int *out) {
+    int units = (n + unit - 1) / unit, wanted = (int)(share * units + 0.5), count = 0;
+    bool taken[MOST] = {false};
+    if (wanted < 1 && units) wanted = 1;
+    for (int k = 0; k < wanted; k++) {
+        int best = -1;
+        double most = -INFINITY;
+        for (int u = 0; u < units; u++) {
+            int until = (u + 1) * unit < n ? (u + 1) * unit : n;
+            double mean = mean_of(votes, rows, u * unit, until);
+            if (taken[u] || mean <= most) continue;
+            best = u;
+            most = mean;
+        }
+        taken[best] = true;
+    }
+    for (int i = 0; i < n; i++)
+        if (taken[i / unit]) out[count++] = i;
+    return count;
+}
+
+START_TEST(as_one_by_one) {
+    static const int units[] = {1, 16, 3};
+    static const double shares[] = {1.0, 0.5, 0.001, 0.3, 0.97};
+    uint64_t seed = 7;
+    for (int round = 0; round < 300; round++) {
+        int rows[MOST], out[MOST], want[MOST], n_out = -1, n = round % 11 == 10 ? 0 : 1 + round * 7 % 90;
+        float votes[MOST];
+        double same[MOST];
+        for (int j = 0; j < MOST; j++) { /* many of them equal: ties */
+            votes[j] = round % 3 ? (float)(int)(4.0f * suite_random(&seed)) : suite_random(&seed);
+            same[j] = (double)votes[j];
+        }
+        for (int i = 0; i < n; i++) rows[i] = 2 * i + (round & 1);
+        int unit = units[round % 3];
+        double share = shares[round % 5];
+        ck_ok(vlci_vote_choose(votes, rows, n, unit, share, out, &n_out));
+        ck_assert_int_eq(n_out, choose(same, rows, n, unit, share, want));
+        ck_assert_msg(memcmp(out, want, (size_t)n_out * sizeof *out) == 0, "round %d", round);
+    }
+}
+END_TEST
+
+/* ---- of a cache ---------------------------------------------------------------------------------------- */
+
+/* A picture of 60 rows behind 4 of text, and text behind it. */
+static coding_case case_of(int run, double voted, int visual[TOKENS]) {
+    coding_case c = {
+        .layers = suite_reduced() ? 1 : 2, .kv_heads = 2, .group = 2, .head_dim = suite_reduced() ? 16 : 64};
+    for (int i = 0; i < 60; i++) visual[i] = 4 + i;
+    c.tokens = TOKENS;
+    c.visual = visual;
+    c.n_visual = 60;
+    c.run = run;
+    c.before = 3;
+    c.dtype = VLCACHE_DTYPE_F32;
+    c.bits = 4096;
+    c.budget = 0.1;
+    c.voted = voted;
+    coding_fill(&c, 5 + (uint64_t)run);
+    return c;
+}
+
+typedef struct rows_of {
+    int visual[TOKENS], n, text[TOKENS], texts;
+} rows_of;
+
+/* What should be there: votes are sums over all heads, in double. */
+static rows_of rows_wanted(const coding_case *c) {
+    rows_of r = {.n = 0};
+    double votes[TOKENS] = {0};
+    int text[TOKENS], texts = 0, at[TOKENS];
+    for (int h = 0; h < c->layers * c->kv_heads; h++)
+        for (int j = 0; j < TOKENS; j++) votes[j] += (double)c->score[h * TOKENS + j];
+    for (int j = 0; j < TOKENS; j++)
+        if (j < 4 || j >= 64) text[texts++] = j;
+    bool of_text = c->candidates != VLCI_CANDIDATES_VISUAL, of_visual = c->candidates != VLCI_CANDIDATES_TEXT;
+    r.n = choose(votes, c->visual, c->n_visual, c->run == 1 ? 16 : 1, of_visual ? c->voted : 1.0, at);
+    for (int i = 0; i < r.n; i++) r.visual[i] = c->visual[at[i]];
+    r.texts = choose(votes, text, texts, 1, of_text ? c->voted : 1.0, at);
+    for (int i = 0; i < r.texts; i++) r.text[i] = text[at[i]];
+    return r;
+}
+
+static void check_row(const coding_case *c, int m, int row, const double *got, double most) {
+    const float *want = c->rows + (size_t)(m * TOKENS + row) * (size_t)c->head_dim;
+    for (int d = 0; d < c->head_dim; d++)
+        ck_assert_msg(fabs(got[d] - (double)want[d]) <= most, "matrix %d, row %d, %d: %g, not %g", m, row, d,
+                      got[d], (double)want[d]);
+}
+
+/* Positions, and every row that is kept, brought back: turned by its own phase, with bits enough. */
+static void check_rows(const coding_case *c) {
+    rows_of want = rows_wanted(c);
+    int at[TOKENS], next = 0;
+    double row[64];
+    ck_assert_int_eq(c->codes->rows, want.n);
+    ck_assert_int_eq(c->codes->texts, want.texts);
+    ck_assert_int_eq(vlci_coding_kept(c->coding), want.n + want.texts);
+    vlci_coding_positions(c->coding, at);
+    for (int j = 0, v = 0, t = 0; j < TOKENS; j++) {
+        bool there = (v < want.n && want.visual[v] == j) || (t < want.texts && want.text[t] == j);
+        v += v < want.n && want.visual[v] == j;
+        t += t < want.texts && want.text[t] == j;
+        if (there) ck_assert_int_eq(at[next++], j);
+    }
+    ck_assert_int_eq(next, want.n + want.texts);
+    ref_codes read = ref_codes_read(c->codes);
+    for (int m = 0; m < 2 * c->layers * c->kv_heads; m++) {
+        for (int i = 0; i < want.n; i++) {
+            ref_codes_row(&read, m, i, row);
+            check_row(c, m, want.visual[i], row, 0.05);
+        }
+        for (int i = 0; i < want.texts; i++) {
+            ref_codes_text(&read, m, i, row);
+            check_row(c, m, want.text[i], row, 0.02);
+        }
+    }
+    ref_codes_release(&read);
+}
+
+START_TEST(rows_of_a_cache) {
+    static const int runs[] = {1, 16, VLCACHE_RUN_ALL, 32};
+    static const vlci_candidates kinds[] = {VLCI_CANDIDATES_ALL, VLCI_CANDIDATES_VISUAL,
+                                            VLCI_CANDIDATES_TEXT};
+    if (suite_reduced() && _i != 0 && _i != 5) return;
+    int visual[TOKENS];
+    coding_case c = case_of(runs[_i % 4], _i < 4 ? 0.5 : _i < 8 ? 0.2 : 0.01, visual);
+    c.candidates = kinds[_i / 4];
+    coding_make(&c);
+    ck_ok(c.status);
+    check_rows(&c);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+/* No votes at all, and all alike: the first rows, every time. */
+START_TEST(votes_that_say_nothing) {
+    int visual[TOKENS];
+    if (suite_reduced()) return;
+    coding_case c = case_of(_i ? 16 : 1, 0.3, visual);
+    for (int i = 0; i < 4 * TOKENS; i++) c.score[i] = _i ? 0.25f : 0.0f;
+    coding_make(&c);
+    ck_ok(c.status);
+    check_rows(&c);
+    ck_assert_int_eq(c.coding->listed[0], 4);
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+START_TEST(votes_that_are_not_finite) {
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    int visual[TOKENS];
+    if (suite_reduced() && _i) return;
+    coding_case c = case_of(1, 0.3, visual);
+    c.score[TOKENS + 40] = bad[_i];
+    coding_make(&c);
+    ck_assert(c.status == VLCACHE_E_UNSUPPORTED && !c.codes &&
+              strstr(vlcache_error_message(), "scores are not finite"));
+    coding_release(&c);
+    coding_free(&c);
+}
+END_TEST
+
+/* The same bytes, shared out over fewer rows: never more than the budget, and more bits for each. */
+START_TEST(bytes_of_fewer_rows) {
+    static const double budgets[] = {0.1, 0.15, 0.25};
+    int visual[TOKENS];
+    double bits = 0.0, full = 4.0 * 2 * TOKENS * 64 * sizeof(float);
+    if (suite_reduced()) return;
+    for (int share = 4; share > 1; share--) {
+        coding_case c = case_of(_i == 1 ? 1 : 16, share == 4 ? 0.0 : share / 4.0, visual);
+        c.bits = 0;
+        c.budget = budgets[_i];
+        coding_make(&c);
+        ck_ok(c.status);
+        uint64_t bytes = vlci_codes_sum(&c.coding->bytes);
+        ck_assert_uint_eq(bytes, vlci_codes_all_bytes(c.codes));
+        ck_assert_double_le((double)bytes, budgets[_i] * full);
+        ck_assert_double_ge(vlci_coding_bits(c.coding), bits);
+        bits = vlci_coding_bits(c.coding);
+        coding_release(&c);
+        coding_free(&c);
+    }
+    ck_assert_double_gt(bits, 0.0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("vote");
+    TCase *all = tcase_create("vote");
+    suite_balance(all);
+    tcase_add_test(all, as_one_by_one);
+    tcase_add_loop_test(all, rows_of_a_cache, 0, 12);
+    tcase_add_loop_test(all, votes_that_say_nothing, 0, 2);
+    tcase_add_loop_test(all, votes_that_are_not_finite, 0, 3);
+    tcase_add_loop_test(all, bytes_of_fewer_rows, 0, 3);
+    suite_add_tcase(suite, all);
+    return suite_run(suite);
+}
