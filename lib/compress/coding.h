@@ -2,7 +2,8 @@
  * coding.h (internal) - a plan's part that stores rows in few bits: what it looks at while a prompt is read,
  * then the bits of all dimensions, then the codes.
  *
- * All rows of the prompt, in every head: the visual ones are coded, text has 8 bits.
+ * All rows of the prompt, in every head: the visual ones are coded, text has 8 bits a number, or 4 where what
+ * reads it takes them (compute/coded.h).
  */
 #ifndef VLCI_COMPRESS_CODING_H
 #define VLCI_COMPRESS_CODING_H

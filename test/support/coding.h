@@ -16,6 +16,7 @@ typedef struct coding_case {
     int layers, kv_heads, group, head_dim, tokens, n_visual, run, before;
     vlcache_dtype dtype;
     double bits, budget;
+    int text_bits;       /* 0: as what reads it has it */
     const int *visual;   /**< [n_visual] */
     float *rows;         /**< [layers * kv_heads][keys, values][tokens][head_dim], rounded to dtype */
     float *phase;        /**< [tokens][head_dim] */
