@@ -330,7 +330,7 @@ __kernel void code_text_fours(KV_POOL_PARAMS, __global const vlci_keep *keep, ui
     for (int from = 0; from < PARTS; from += EACH) {
         float16 top = 0.0f;
         for (int p = from; p < min(from + EACH, (int)PARTS); p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
-        const uint rounded = as_uint(fmax(max16(top) / 8.0f, 1e-9f)) + 0xffffu >> 16; /* up: nothing is cut off */
+        const uint rounded = (as_uint(fmax(max16(top) / 8.0f, 1e-9f)) + 0xffffu) >> 16; /* up: nothing is cut off */
         unit[from / EACH] = (ushort)rounded;
         for (int p = from; p < min(from + EACH, (int)PARTS); p++) {
             uint code[16], low = 0, high = 0;
