@@ -12,6 +12,7 @@
  *                             again, in registers, HEAD_DIM times as much work as there are dimensions in u, for all lanes
  *
  *     text, a share of its own:   s = scale scale_K(j) q . byte_K(j)                   acc += e^(s-m) scale_V(j) byte_V(j)
+ *                                 wide: the same of rows in 4 bits, whose groups have units
  *
  *     merge:   out_C = (l_runs mean_V + sum over i of factor_V(i) basis_V(i) acc(i) + acc of text) / l
  *              out, row_max, row_lse = those of the rows in pages and these together
@@ -244,9 +245,32 @@ static inline void dot_block(__global const uint *block, vlci_code_matrix k, __g
 }
 #endif
 
+/* Rows of text of a matrix, in 4 bits. */
+typedef struct {
+    __global const uint *words;
+    __global const ushort *units;
+} text_t;
+
+static inline text_t text_of(__global const char *text, __global const float *scale, size_t nth, int texts) {
+    text_t t = {(__global const uint *)text + nth * texts * (HEAD_DIM / 8),
+                (__global const ushort *)scale + nth * texts * VLCI_TEXT_UNITS(HEAD_DIM)};
+    return t;
+}
+
+/* Part e of row j. */
+static inline float16 text_part(text_t t, int j, int e) {
+    const uint unit = t.units[(size_t)j * VLCI_TEXT_UNITS(HEAD_DIM) + e * 16 / VLCI_TEXT_GROUP];
+    return (fours_of(t.words + (size_t)j * (HEAD_DIM / 8) + 2 * e) - 7.5f) * as_float(unit << 16);
+}
+
+static inline float text_dot(__global const float *q, text_t t, int j) {
+    float16 sum = 0.0f;
+    for (int e = 0; e < PARTS; e++) sum += vload16(e, q) * text_part(t, j, e);
+    return sum16(sum);
+}
+
 /* Text rows of one lane. */
-static inline void attend_text_wide(__global const float *q, float scale, __global const char *k, __global const char *v,
-                                    __global const float *k_scale, __global const float *v_scale, int texts,
+static inline void attend_text_wide(__global const float *q, float scale, text_t k, text_t v, int texts,
                                     __global float *part) {
     row_t acc;
     float m = -INFINITY, l = 0.0f;
@@ -258,18 +282,12 @@ static inline void attend_text_wide(__global const float *q, float scale, __glob
             float row[BLOCK];
         } s;
         s.all = 0.0f;
-        for (int r = 0; r < some; r++) {
-            float16 sum = 0.0f;
-            for (int e = 0; e < PARTS; e++)
-                sum += vload16(e, q) * convert_float16(vload16(e, k + (size_t)(j + r) * HEAD_DIM));
-            s.row[r] = sum16(sum) * scale * k_scale[j + r];
-        }
+        for (int r = 0; r < some; r++) s.row[r] = text_dot(q, k, j + r) * scale;
         s.all = CAPPED(s.all);
         const float keep = weigh_block(&s.all, some, &m, &l);
         for (int e = 0; e < PARTS; e++) {
             float16 sum = acc.all[e] * keep;
-            for (int r = 0; r < some; r++)
-                sum += s.row[r] * v_scale[j + r] * convert_float16(vload16(e, v + (size_t)(j + r) * HEAD_DIM));
+            for (int r = 0; r < some; r++) sum += s.row[r] * text_part(v, j + r, e);
             acc.all[e] = sum;
         }
     }
@@ -287,10 +305,9 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
     const int first = (int)get_group_id(0) * share, runs = (n + run - 1) / run;
     parts += VLCI_ATTENTION_COUNTERS + (get_group_id(1) * get_num_groups(0) + get_group_id(0)) * HEADS * RECORD;
     if ((int)get_group_id(0) >= shares) {
-        __global const char *row = text + nth * texts * HEAD_DIM;
+        const text_t k_text = text_of(text, text_scale, nth, texts), v_text = text_of(text, text_scale, nth + 1, texts);
         for (int t = 0; t < HEADS; t++)
-            attend_text_wide(query_of(&p, t, q, q_offset, q_stride, first_row), scale, row, row + (size_t)texts * HEAD_DIM,
-                             text_scale + nth * texts, text_scale + (nth + 1) * texts, texts, parts + t * RECORD);
+            attend_text_wide(query_of(&p, t, q, q_offset, q_stride, first_row), scale, k_text, v_text, texts, parts + t * RECORD);
         return;
     }
     float u[HEADS][HEAD_DIM], base[HEADS], m[HEADS], l[HEADS];
@@ -368,18 +385,13 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
     row_lse += (size_t)first_row * heads + kv * group;
     score += score_at + (size_t)kv * tokens;
-    text += at * texts * HEAD_DIM;
-    text_scale += at * texts;
 #if WIDE
+    const text_t k_text = text_of(text, text_scale, at, texts);
     float u[HEAD_DIM];
     for (int h = 0; h < group; h++, q += HEAD_DIM) {
         if (r >= runs) {
-            for (int j = 0; j < until; j++) {
-                float16 sum = 0.0f;
-                for (int e = 0; e < PARTS; e++)
-                    sum += vload16(e, q) * convert_float16(vload16(e, text + (size_t)j * HEAD_DIM));
-                score[text_at[j]] += part * exp(CAPPED(sum16(sum) * scale * text_scale[j]) - row_lse[h]);
-            }
+            for (int j = 0; j < until; j++)
+                score[text_at[j]] += part * exp(CAPPED(text_dot(q, k_text, j) * scale) - row_lse[h]);
             continue;
         }
         const float base = project(q, turn, scale, k, mean + at * HEAD_DIM, basis, factor, u);
@@ -396,6 +408,8 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     }
 #else
     __local float t[HEAD_DIM], u[HEAD_DIM + 1];
+    text += at * texts * HEAD_DIM;
+    text_scale += at * texts;
     const int item = (int)get_local_id(0), dims = VLCI_CODE_DIMS(k.widths);
     for (int h = 0; h < group; h++, q += HEAD_DIM) {
         for (int d = item; d < HEAD_DIM; d += ITEMS) t[d] = r < runs ? turned(q, turn, scale, d) : scale * q[d];

@@ -6,7 +6,7 @@
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
- *     text         of a row in 8 bits: scale = max |row| / 127
+ *     text         of a row in 8 bits: scale = max |row| / 127; in 4: unit = max |group| / 8, up to the next of 16 bits
  *     phases       of the runs' middle rows
  *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
@@ -315,6 +315,35 @@ __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint kee
     for (int p = 0; p < PARTS; p++)
         vstore16(convert_char16_sat_rte(KV_LOAD16(row, 16 * p) / unit), p, text + to * HEAD_DIM);
     scale[to] = unit;
+}
+
+/* The same: text [matrix][n][HEAD_DIM / 8], unit [matrix][n][VLCI_TEXT_UNITS(HEAD_DIM)]. */
+__kernel void code_text_fours(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
+                              __global uint *text, __global ushort *unit, uint first) {
+    enum { EACH = VLCI_TEXT_GROUP / 16 }; /* parts of a group */
+    const int j = get_global_id(0), m = get_global_id(1);
+    if (j >= n) return;
+    const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
+    const size_t at = kv_at(&rows, keep[keep_at + m / 2].before + positions[j]), to = ((size_t)first + m) * n + j;
+    __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at;
+    text += to * (HEAD_DIM / 8);
+    unit += to * VLCI_TEXT_UNITS(HEAD_DIM);
+    for (int from = 0; from < PARTS; from += EACH) {
+        float16 top = 0.0f;
+        for (int p = from; p < min(from + EACH, (int)PARTS); p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
+        const uint rounded = (as_uint(fmax(max16(top) / 8.0f, 1e-9f)) + 0xffffu) >> 16; /* up: nothing is cut off */
+        unit[from / EACH] = (ushort)rounded;
+        for (int p = from; p < min(from + EACH, (int)PARTS); p++) {
+            uint code[16], low = 0, high = 0;
+            vstore16(convert_uint16(clamp(floor(KV_LOAD16(row, 16 * p) / as_float(rounded << 16)), -8.0f, 7.0f) + 8.0f), 0, code);
+            for (int i = 0; i < 8; i++) {
+                low |= code[i] << 4 * i;
+                high |= code[8 + i] << 4 * i;
+            }
+            text[2 * p] = low;
+            text[2 * p + 1] = high;
+        }
+    }
 }
 
 /* ---- what is seen of the text ---------------------------------------------------------------------------------- */

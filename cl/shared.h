@@ -302,6 +302,14 @@ typedef struct vlci_code_matrix {
     vlci_u32 words; /* where its blocks begin */
 } vlci_code_matrix;
 
+/*
+ * A row of text in 4 bits: 16 numbers are two words, as those of a dimension of a block, number = (nibble +
+ * 1/2 - 8) unit. Each VLCI_TEXT_GROUP numbers have a unit, the upper half of a float. Otherwise text has 8
+ * bits, and a float a row.
+ */
+#define VLCI_TEXT_GROUP      32
+#define VLCI_TEXT_UNITS(dim) (((dim) + VLCI_TEXT_GROUP - 1) / VLCI_TEXT_GROUP)
+
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
 

@@ -169,32 +169,53 @@ static const char *const variants[] = {"attention_coded:wide", "attention_coded:
                                        "attention_coded:mma"};
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
-/* By each rung, with capped logits or without: codes do not depend on what reads them. */
-static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
+/* Those of the device: each reads codes that were made for it. */
+static int variants_here(void) {
+    return VARIANTS - !suite_device()->caps.mma;
+}
+
+static void make_for(const char *variant, const problem *p, coding_case *c) {
+    suite_force(variant);
+    make(p, c);
+    suite_force(NULL);
+}
+
+/* By a rung that takes the text of codes as it is, with capped logits or without. */
+static void run_variant(const char *variant, const problem *p, const coding_case *c, vlci_codes *codes,
+                        float cap) {
     const vlci_coded_kernels *was = codes->read;
     vlci_attention_shape shape = was->few.shape;
+    vlci_coded_kernels read = {0};
     shape.cap = cap;
-    for (int i = 0; i < VARIANTS - !suite_device()->caps.mma; i++) {
-        vlci_coded_kernels read = {0};
-        suite_force(variants[i]);
-        ck_ok(vlci_coded_open(suite_device(), &shape, &read));
-        if (p->run == 1) ck_ok(vlci_coded_open_rows(&read));
-        suite_force(NULL);
-        for (vlci_codes *one = codes; one; one = one->before) one->read = &read;
-        run_and_compare(p, c, codes);
-    }
+    suite_force(variant);
+    ck_ok(vlci_coded_open(suite_device(), &shape, &read));
+    if (p->run == 1) ck_ok(vlci_coded_open_rows(&read));
+    suite_force(NULL);
+    ck_assert_int_eq(codes->text_bits, read.text_bits);
+    for (vlci_codes *one = codes; one; one = one->before) one->read = &read;
+    run_and_compare(p, c, codes);
     for (vlci_codes *one = codes; one; one = one->before) one->read = was;
 }
 
+/* What has text of 8 bits reads the same codes. */
+static void run_variants(int made_for, const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
+    for (int v = made_for; v < variants_here() && (v == made_for || made_for); v++)
+        run_variant(variants[v], p, c, codes, cap);
+}
+
 START_TEST(against_the_rows_they_stand_for) {
+    const problem *p = &problems[_i];
     if (suite_reduced() && _i >= SMALL) return;
     seed = 23;
-    coding_case c;
-    make(&problems[_i], &c);
-    run_variants(&problems[_i], &c, c.codes, 0);
-    if (suite_reduced() ? _i == 3 : _i == 1 || _i == 4) run_variants(&problems[_i], &c, c.codes, 1.5f);
-    coding_release(&c);
-    coding_free(&c);
+    for (int v = 0; v < 2; v++) {
+        coding_case c;
+        make_for(variants[v], p, &c);
+        ck_assert_int_eq(c.codes->text_bits, v ? 8 : 4);
+        run_variants(v, p, &c, c.codes, 0);
+        if (suite_reduced() ? _i == 3 : _i == 1 || _i == 4) run_variants(v, p, &c, c.codes, 1.5f);
+        coding_release(&c);
+        coding_free(&c);
+    }
 }
 END_TEST
 
@@ -202,17 +223,19 @@ END_TEST
 START_TEST(two_turns) {
     const problem *p = &problems[suite_reduced() ? SMALL - 1 : 1];
     seed = 29;
-    coding_case first, second;
-    make(p, &first);
-    make(p, &second);
-    second.codes->before = vlci_codes_retain(first.codes);
-    ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
-    run_variants(p, &second, second.codes, 0);
-    coding_release(&second);
-    ck_assert_int_eq(first.codes->references, 1);
-    coding_release(&first);
-    coding_free(&first);
-    coding_free(&second);
+    for (int v = 0; v < 2; v++) {
+        coding_case first, second;
+        make_for(variants[v], p, &first);
+        make_for(variants[v], p, &second);
+        second.codes->before = vlci_codes_retain(first.codes);
+        ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
+        run_variants(v, p, &second, second.codes, 0);
+        coding_release(&second);
+        ck_assert_int_eq(first.codes->references, 1);
+        coding_release(&first);
+        coding_free(&first);
+        coding_free(&second);
+    }
 }
 END_TEST
 

@@ -23,8 +23,9 @@
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *text, *narrow;
-    const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
+    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
+    const vlci_kernel *text, *text_fours; /**< in 8 bits, and in 4 */
+    const vlci_kernel *project_mma;       /**< project on matrix units; NULL: none */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     const vlci_kernel *votes;
@@ -37,7 +38,7 @@ typedef struct vlci_code_kernels {
 vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape *shape,
                               vlci_code_kernels *out);
 
-/** Rows of a prompt, in every head: which are visual, and coded, which are text, and have 8 bits. */
+/** Rows of a prompt, in every head: which are visual, and coded, which are text. */
 typedef struct vlci_code_rows {
     int n, run;       /**< visual ones; run: whole blocks */
     int texts;        /**< the others */

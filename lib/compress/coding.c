@@ -42,9 +42,10 @@ static double row_bytes(const vlci_coding *c) {
     return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
 }
 
-/* Of a row of text in a head: 8 bits a number, and scales. */
+/* Of a row of text in a head, keys and values. */
 static double text_bytes(const vlci_coding *c) {
-    return 2.0 * (c->shape.head_dim + (double)sizeof(cl_float));
+    int dim = c->shape.head_dim, bits = c->kernels->attention.text_bits;
+    return 2.0 * (double)(vlci_codes_text_bytes(dim, bits) + vlci_codes_scale_bytes(dim, bits));
 }
 
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
@@ -322,6 +323,7 @@ static vlci_codes shape_of(const vlci_coding *c) {
                         .head_dim = c->shape.head_dim,
                         .rows = c->rows.n,
                         .texts = c->rows.texts,
+                        .text_bits = c->kernels->attention.text_bits,
                         .run = run,
                         .runs = vlci_codes_runs(c->rows.n, run),
                         .patterns = c->phases.n};

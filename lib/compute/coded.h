@@ -18,6 +18,7 @@ typedef struct vlci_coded_kernels {
     bool mma;
     const vlci_kernel *attend, *score, *merge; /**< merge: NULL with mma, which does it in the same launch */
     const vlci_kernel *attend_rows;            /**< where rows are turned one by one; NULL: not opened */
+    int text_bits; /**< of text rows, which codes must have: 4 with `wide`, 8 with the others */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.

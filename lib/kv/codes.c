@@ -22,7 +22,9 @@ static uint64_t pattern_bytes(const vlci_codes *c) {
 vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
     uint64_t dim = (uint64_t)c->head_dim;
     return (vlci_codes_bytes){.words = (uint64_t)c->n_words * sizeof(cl_uint),
-                              .text = n_matrices(c) * (uint64_t)c->texts * (dim + sizeof(cl_float)),
+                              .text = n_matrices(c) * (uint64_t)c->texts *
+                                      (vlci_codes_text_bytes(c->head_dim, c->text_bits) +
+                                       vlci_codes_scale_bytes(c->head_dim, c->text_bits)),
                               .bases = (uint64_t)c->dims * (dim + sizeof(cl_float)),
                               .means = n_matrices(c) * dim * sizeof(cl_half),
                               .tables = n_matrices(c) * sizeof(vlci_code_matrix) +
@@ -49,9 +51,12 @@ static vlcache_status allocate_rest(vlci_codes *c) {
     vlcache_device *device = c->device;
     vlcache_status status =
         vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
-    if (!status) status = vlci_memory_create(device, texts * dim, "coded rows: text", &c->text);
     if (!status)
-        status = vlci_memory_create(device, texts * sizeof(cl_float), "coded rows: scales", &c->scale);
+        status = vlci_memory_create(device, texts * vlci_codes_text_bytes(c->head_dim, c->text_bits),
+                                    "coded rows: text", &c->text);
+    if (!status)
+        status = vlci_memory_create(device, texts * vlci_codes_scale_bytes(c->head_dim, c->text_bits),
+                                    "coded rows: scales", &c->scale);
     if (!status)
         status = vlci_memory_create(device, (size_t)c->runs * dim * sizeof(cl_float), "coded rows: phases",
                                     &c->phase);

@@ -109,7 +109,26 @@ def metric_of(weights, kv_heads, group, dim):
     return np.linalg.cholesky(gram).transpose(0, 2, 1)
 
 
-def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0, hidden=0):
+def text_bytes(dim, bits):
+    return dim + 4 if bits == 8 else dim // 2 + 2 * -(-dim // 32)
+
+
+def text_in(x, bits):
+    """Rows [..][dim] in 8 bits with a scale each; or in 4, each 32 numbers with a unit, the upper half of a float."""
+    if bits == 8:
+        scale = np.maximum(np.abs(x).max(2, keepdims=True) / 127.0, 1e-9)
+        return np.rint(x / scale) * scale
+    back = np.empty(x.shape)
+    for d in range(0, x.shape[2], 32):
+        group = x[:, :, d : d + 32]
+        unit = np.maximum(np.abs(group).max(2, keepdims=True) / 8, 1e-9).astype(np.float32)
+        unit = ((unit.view(np.uint32) + 0xFFFF >> 16) << 16).view(np.float32).astype(float)
+        back[:, :, d : d + 32] = (np.clip(np.floor(group / unit), -8, 7) + 0.5) * unit
+    return back
+
+
+def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0, hidden=0,
+         text_bits=8):
     random = np.random.default_rng(seed)
     heads, n = layers * kv_heads, len(visual)
     text = [j for j in range(tokens) if j not in set(visual)]
@@ -156,7 +175,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     if bits:
         basis_cost, most = 0.0, bits * heads
     else:
-        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * (dim + 4)
+        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * text_bytes(dim, text_bits)
         basis_cost = 8.0 * (dim + 4) / blocks
         most = 8.0 * (budget * tokens * heads * 2 * dim * 4 - fixed) / blocks
     widths, gap = share_bits(tempered, basis_cost, most)
@@ -177,8 +196,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     level = code + 0.5 - 2.0 ** (widths[..., None] - 1)
     made = mean[:, None] + np.einsum("mkj,mk,mkd->mjd", np.where(widths[..., None] > 0, level, 0.0), factor, rounded)
     made[0::2] = turn(made[0::2], each)
-    text_scale = np.maximum(np.abs(rows[:, text]).max(2) / 127.0, 1e-9)
-    text_back = np.rint(rows[:, text] / text_scale[..., None]) * text_scale[..., None]
+    text_back = text_in(rows[:, text], text_bits)
     step = np.where(widths > 0, factor / scale[..., 0], 1.0)
     edge = z / step[..., None]  # how near a code is to the next one
     os.makedirs(FOLDER, exist_ok=True)
@@ -188,7 +206,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
         "budget": np.float32([budget]), "visual": np.array(visual), "rows": rows, "phase": phase, "score": score,
         "query": query, "energy": energy, "widths": widths, "mean": mean, "rounded": rounded.astype(int),
         "factor": factor, "code": code.astype(int), "edge": np.abs(edge - np.rint(edge)), "back": made,
-        "text_back": text_back})
+        "text_back": text_back} | ({} if text_bits == 8 else {"text_bits": np.array([text_bits])}))
     return True
 
 
@@ -202,3 +220,5 @@ first("bits", layers=2, kv_heads=1, group=3, dim=32, tokens=60, visual=list(rang
 first("budget", layers=1, kv_heads=2, group=1, dim=48, tokens=90, visual=list(range(5, 80)), run=32, columns=32, budget=0.08)
 first("heard", layers=2, kv_heads=1, group=2, dim=32, tokens=60, visual=list(range(3, 55)), run=16, columns=32, bits=48.0,
       hidden=40)
+first("fours", layers=1, kv_heads=2, group=1, dim=48, tokens=60, visual=list(range(5, 53)), run=32, columns=32, budget=0.08,
+      text_bits=4)

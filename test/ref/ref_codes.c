@@ -21,6 +21,16 @@ static float half_value(uint16_t h) {
     return (float)(h >> 15 ? -value : value);
 }
 
+/* Numbers of 32 of a text row in 4 bits, each with a unit: the upper half of a float. */
+static size_t units_of(int dim) {
+    return ((size_t)dim + 31) / 32;
+}
+
+static double upper_half(uint16_t bits) {
+    int exponent = bits >> 7 & 255, fraction = bits & 127;
+    return ldexp(exponent ? 128 + fraction : fraction, (exponent ? exponent : 1) - 134);
+}
+
 ref_codes ref_codes_read(const vlci_codes *k) {
     size_t n = 2 * (size_t)k->layers * (size_t)k->kv_heads, dim = (size_t)k->head_dim, dims = (size_t)k->dims;
     size_t texts = n * (size_t)k->texts;
@@ -28,9 +38,9 @@ ref_codes ref_codes_read(const vlci_codes *k) {
                    .matrix = take(k->matrix, n * sizeof *c.matrix),
                    .mean = malloc(n * dim * sizeof *c.mean),
                    .basis = take(k->basis, dims * dim),
-                   .text = take(k->text, texts * dim),
+                   .text = take(k->text, texts * dim * (size_t)k->text_bits / 8),
                    .factor = take(k->factor, dims * sizeof *c.factor),
-                   .scale = take(k->scale, texts * sizeof *c.scale),
+                   .scale = take(k->scale, texts * (k->text_bits == 4 ? 2 * units_of(k->head_dim) : 4)),
                    .phase = take(k->phase, (size_t)k->runs * dim * sizeof *c.phase),
                    .words = take(k->words, k->n_words * sizeof *c.words)};
     c.within = take(k->within, (size_t)k->patterns * dim * 16 * sizeof *c.within);
@@ -92,7 +102,13 @@ void ref_codes_row(const ref_codes *c, int matrix, int row, double *out) {
 
 void ref_codes_text(const ref_codes *c, int matrix, int row, double *out) {
     size_t at = (size_t)matrix * (size_t)c->codes->texts + (size_t)row, dim = (size_t)c->codes->head_dim;
-    for (size_t d = 0; d < dim; d++) out[d] = (double)c->scale[at] * c->text[at * dim + d];
+    const uint32_t *words = (const uint32_t *)c->text + at * dim / 8;
+    const uint16_t *units = (const uint16_t *)c->scale + at * units_of(c->codes->head_dim);
+    for (size_t d = 0; d < dim; d++)
+        if (c->codes->text_bits == 4)
+            out[d] = upper_half(units[d / 32]) * ((int)(words[d / 8] >> d % 8 * 4 & 15) - 7.5);
+        else
+            out[d] = (double)((const float *)c->scale)[at] * ((const int8_t *)c->text)[at * dim + d];
 }
 
 void ref_codes_release(ref_codes *c) {

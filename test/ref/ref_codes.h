@@ -11,8 +11,9 @@ typedef struct ref_codes {
     const vlci_codes *codes;
     vlci_code_matrix *matrix;
     float *mean; /**< [matrices][head_dim] */
-    int8_t *basis, *text;
-    float *factor, *scale, *phase, *within;
+    int8_t *basis;
+    void *text, *scale;
+    float *factor, *phase, *within;
     int32_t *pattern;
     uint32_t *words;
 } ref_codes;
