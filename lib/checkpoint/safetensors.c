@@ -554,7 +554,6 @@ vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci
     *mapping = NULL;
     *at = file->data_at + t->begin;
     if (!file->mapping) status = vlci_mapping_open(file->handle, file->bytes, &file->mapping);
-    if (!status) status = vlci_mapping_populate(file->mapping, *at, t->view.bytes);
     if (status) return vlci_fail_context(status, file->path);
     status = check_unchanged(file);
     if (!status) *mapping = vlci_mapping_retain(file->mapping);

@@ -76,9 +76,9 @@ vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlc
 
 /**
  * Where a tensor that was taken lies in its file, which is mapped (once for all of its tensors; the caller is
- * one more owner of `*mapping`), and at which byte of it. Its pages are there then. Errors:
- * VLCACHE_E_UNSUPPORTED where the system does not map it, VLCACHE_E_IO where it cannot be read or has changed
- * since it was opened, VLCACHE_E_NO_MEMORY.
+ * one more owner of `*mapping`), and at which byte of it. Errors: VLCACHE_E_UNSUPPORTED
+ * where the system does not map it, VLCACHE_E_IO where it has changed since it was opened,
+ * VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
                                    vlci_mapping **mapping, size_t *at);

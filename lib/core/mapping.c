@@ -4,10 +4,8 @@
 #include "core/mapping.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "core/alloc.h"
 
@@ -34,20 +32,6 @@ vlcache_status vlci_mapping_open(int file, size_t bytes, vlci_mapping **out) {
 
 const void *vlci_mapping_at(const vlci_mapping *mapping, size_t at) {
     return (const char *)mapping->at + at;
-}
-
-vlcache_status vlci_mapping_populate(const vlci_mapping *mapping, size_t at, size_t bytes) {
-#ifdef MADV_POPULATE_READ
-    size_t before = at % (size_t)sysconf(_SC_PAGESIZE);
-    while (madvise((char *)mapping->at + at - before, before + bytes, MADV_POPULATE_READ))
-        if (errno == EFAULT)
-            return vlci_fail(VLCACHE_E_IO, "a mapped file cannot be read, or has become shorter");
-        else if (errno != EINTR)
-            break; /* a system that cannot: its pages come one by one */
-#else
-    (void)mapping, (void)at, (void)bytes;
-#endif
-    return VLCACHE_OK;
 }
 
 vlci_mapping *vlci_mapping_retain(vlci_mapping *mapping) {

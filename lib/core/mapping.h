@@ -19,10 +19,6 @@ vlcache_status vlci_mapping_open(int file, size_t bytes, vlci_mapping **out);
 /** Where byte `at` of the file is. */
 const void *vlci_mapping_at(const vlci_mapping *mapping, size_t at);
 
-/** Has the pages of these bytes ready, where the system can (Linux 5.14), read if they are not in memory yet.
- * Errors: VLCACHE_E_IO where they cannot be read: the file is shorter now. */
-vlcache_status vlci_mapping_populate(const vlci_mapping *mapping, size_t at, size_t bytes);
-
 /** One more owner, of any thread. */
 vlci_mapping *vlci_mapping_retain(vlci_mapping *mapping);
 
