@@ -3,9 +3,9 @@
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
- * W lies in panels of 32 of its rows (shared.h), or in rows of a mapped file (LAYOUT), of which a strip is then turned by 16 x 16
- * elements at a time, while what the next strip is made of is asked for. A tile is ROWS_A_TILE x 16 VECTORS_A_TILE outputs, whose sums stay in
- * registers while DEPTH of k are added; no barrier is needed:
+ * W lies in panels of 32 of its rows (shared.h), or in rows of a mapped file (LAYOUT), of which a strip is turned by 16 x 16
+ * elements before the tiles run over it, while what the next strip is made of is asked for. A tile is ROWS_A_TILE x
+ * 16 VECTORS_A_TILE outputs, whose sums stay in registers while DEPTH of k are added; no barrier is needed:
  *
  *                 W: DEPTH x 32, as floats (stays in the first cache while the tiles run over it)
  *                 +----------------+----------------+
