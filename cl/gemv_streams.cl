@@ -4,7 +4,7 @@
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
  *
- * A work-item has 32 rows of W, in STREAMS stretches of memory that it reads side by side, each from row to row:
+ * A work-item has 32 rows of W, in ABREAST stretches of memory that it reads side by side, each from row to row:
  *
  *   W row c          stream 0 --> k        row c + 8         stream 1 --> k      ...
  *     row c + 1      then this one           row c + 9       then this one
@@ -15,13 +15,13 @@
 #ifndef ROWS
 #define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
 #endif
-#ifndef STREAMS
-#define STREAMS (ROWS < 8 ? 4 : 2) /* at most 16 sums, which registers hold */
+#ifndef ABREAST
+#define ABREAST (ROWS < 8 ? 4 : 2) /* at most 16 sums, which registers hold */
 #endif
 #ifndef AHEAD
 #define AHEAD 256 /* elements of a stream: 512 bytes in 16 bits */
 #endif
-enum { STRETCH = VLCI_PANEL / STREAMS };
+enum { STRETCH = VLCI_PANEL / ABREAST };
 
 /* Work: one work-item for 32 rows of W. */
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
@@ -33,10 +33,10 @@ gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __
     for (int r = 0; r < ROWS; r++) xr[r] = x + (size_t)x_offset + (size_t)min(r, m - 1) * (size_t)k;
     y += y_offset;
     for (int j = 0; j < STRETCH; j++) {
-        __global const w_t *from[STREAMS];
-        float16 sum[STREAMS][ROWS];
+        __global const w_t *from[ABREAST];
+        float16 sum[ABREAST][ROWS];
 #pragma unroll
-        for (int s = 0; s < STREAMS; s++) {
+        for (int s = 0; s < ABREAST; s++) {
             from[s] = w_row_of(w, w1, w2, n0, n1, min(column + s * STRETCH + j, n - 1), k);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) sum[s][r] = 0.0f;
@@ -46,7 +46,7 @@ gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __
 #pragma unroll
             for (int r = 0; r < ROWS; r++) part[r] = vload16(0, xr[r] + i);
 #pragma unroll
-            for (int s = 0; s < STREAMS; s++) {
+            for (int s = 0; s < ABREAST; s++) {
                 FETCH_AHEAD(from[s] + i + AHEAD);
                 const float16 b = W_LOAD16(from[s], i);
 #pragma unroll
@@ -54,7 +54,7 @@ gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __
             }
         }
 #pragma unroll
-        for (int s = 0; s < STREAMS; s++)
+        for (int s = 0; s < ABREAST; s++)
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 const int c = column + s * STRETCH + j;
