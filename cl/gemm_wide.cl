@@ -29,11 +29,7 @@
 #ifndef VECTORS_A_TILE
 #define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
-#if LAYOUT == VLCI_LAYOUT_ROWS
-#define DOWN VLCI_GEMM_MAPPED_DOWN
-#else
-#define DOWN VLCI_GEMM_WIDE_DOWN
-#endif
+#define DOWN   VLCI_GEMM_WIDE_DOWN
 #define ACROSS VLCI_GEMM_WIDE_ACROSS
 enum { DEPTH = 96, STRIP = 16 * VECTORS_A_TILE, RUN = DEPTH + 16 /* floats from row to row of x */ };
 

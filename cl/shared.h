@@ -126,7 +126,6 @@ typedef enum vlci_activation {
 /* Most tiles of a work-item of gemm_wide: below each other, and strips of W side by side. */
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
-#define VLCI_GEMM_MAPPED_DOWN 16 /* where strips are made of rows, which costs more */
 
 /* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
 #define VLCI_GEMM_AMX_DOWN   9

@@ -62,7 +62,7 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
     bool mapped = p->w->layout == VLCI_ROWS;
-    size_t across = VLCI_GEMM_WIDE_ACROSS, down = mapped ? VLCI_GEMM_MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
+    size_t across = VLCI_GEMM_WIDE_ACROSS, down = VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;
