@@ -80,6 +80,7 @@ static coding_case case_of(int run, double voted, int visual[TOKENS]) {
     c.bits = 4096;
     c.budget = 0.1;
     c.voted = voted;
+    c.text_bits = 8;
     coding_fill(&c, 5 + (uint64_t)run);
     return c;
 }
