@@ -10,7 +10,7 @@
  *         return fputs(piece, stdout) >= 0;
  *     }
  *
- *     int main(int argc, char **argv) { // MODEL-FOLDER PICTURE QUESTION
+ *     int main(int argc, char **argv) { // MODEL PICTURE QUESTION
  *         vlcache_device *device = NULL;
  *         vlcache_model *model = NULL;
  *         vlcache_image *image = NULL;
@@ -31,7 +31,7 @@
  *         prompt.images = (const vlcache_image *const *)&image;
  *         prompt.n_images = 1;
  *         if (!status) status = vlcache_session_ask(session, &prompt, &generate, NULL);
- *         printf("\n%s", argc != 4 ? "MODEL-FOLDER PICTURE QUESTION" : status ? vlcache_error_message() : "");
+ *         printf("\n%s", argc != 4 ? "MODEL PICTURE QUESTION" : status ? vlcache_error_message() : "");
  *         vlcache_session_destroy(&session);
  *         vlcache_image_destroy(&image);
  *         vlcache_model_destroy(&model);
