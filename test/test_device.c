@@ -274,7 +274,7 @@ static void count_log(void *user, vlcache_log_level level, const char *line) {
 /* A disk that is full is told of once, not for each of the kernels, and nothing torn is left. */
 START_TEST(test_cache_full) {
     struct rlimit before, little;
-    char name[16];
+    char name[32];
     int told = 0, entries = 0;
     empty_folder();
     vlcache_device *device = open_cached();
