@@ -225,6 +225,8 @@ START_TEST(test_texts) {
         {"selection", "adaptive", "adaptive:0.2"},
         {"selection", "adaptive:0.35", "adaptive:0.35"},
         {"selection", "per-prompt:0.25", "per-prompt:0.25"},
+        {"selection", "per-prompt:.5", "per-prompt:0.5"},
+        {"selection", "adaptive:.2", "adaptive:0.2"},
         {"selection", "per-prompt:1.0", "per-prompt:1"},
         {"pooling", "none", "none"},
         {"pooling", "1d:255", "1d:255"},
@@ -374,7 +376,7 @@ static void refused(const char *axis, const char *text, const char *why) {
 START_TEST(test_bad_texts) {
     static const char *const allocations[] = {
         "",           "Uniform",  "mixed:",     "mixed:1.1",   "mixed:0.5x",
-        "mixed:-0.5", "mixed:.5", "uniform ",   "mixed:1e-1",  "mixed:99999999999999999999999",
+        "mixed:-0.5", "mixed:.",  "uniform ",   "mixed:1e-1",  "mixed:99999999999999999999999",
         "layers",     "layers:",  "layers:1,",  "layers:,1",   "layers:0,0",
         "layers:-1",  "layers:.", "layers:1,x", "layers:1001", "layers:1:2",
         "layers:1;2", "heads",    "heads:",     "heads:0,0",   "heads:1,2,x"};

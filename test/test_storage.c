@@ -485,6 +485,11 @@ START_TEST(axes_of_the_tool) {
     ck_assert_str_eq(json_string_value(get(get(object, "policy", JSON_OBJECT), "name", JSON_STRING)),
                      "vlcache+");
     json_decref(object);
+    object = ASK_JSON(ASK_PAGE, "-n", "4", "--policy", "coded@selection=per-prompt:.5", "--budget", "0.1");
+    layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
+    ck_assert_int_lt(json_integer_value(json_array_get(get(layer, "kept", JSON_ARRAY), 0)),
+                     (visual + text) / 2 + VLCI_CODE_RUN_MIN);
+    json_decref(object);
     process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "both", NULL}, "", 0);
     expect(&p, 1, "--candidates \"both\": must be all, visual or text");
     process_release(&p);

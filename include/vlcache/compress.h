@@ -150,8 +150,8 @@ typedef enum vlcache_candidates {
     VLCACHE_CANDIDATES_ALL,       /**< "all" */
     VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
     VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
-                                       "exact" or selection "per-prompt"; not with models whose pictures lie beside
-                                     the prompt */
+                                       "exact" or selection "per-prompt"; not with
+                                       models whose pictures lie beside the prompt */
 } vlcache_candidates;
 
 /**
@@ -340,11 +340,11 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
  * Sets one of the axes "allocation", "scoring", "selection", "pooling", "defer", "summary", "storage" and
  * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
  * "heads:1,2", "window:32", "adaptive:0.2", "per-prompt:0.5", "grid:1x5", "4:4", "spread:0.75",
- * "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, perhaps with a point and more of them, in
- * every locale; one that the text leaves out is the usual one. NULL text: as the policy has it. What does not
- * go together is found by vlcache_compress_check(). `options` stay as they are on failure. Errors:
- * VLCACHE_E_ARGUMENT (NULL options or axis, no such axis, options too small to hold it, or a text that is
- * none of its values; field "compress.pooling", value, what it may be).
+ * "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, with a point or without, in every locale;
+ * one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go together is
+ * found by vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL
+ * options or axis, no such axis, options too small to hold it, or a text that is none of its values; field
+ * "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);

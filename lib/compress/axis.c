@@ -125,9 +125,21 @@ static int among(const char *text, const char *const *words, int n) {
     return 0;
 }
 
+/* As real(), or a point and digits. */
+static bool bare_real(const char **at, double *out) {
+    char text[32] = "0";
+    size_t n = 1 + strspn(*at + (**at == '.'), "0123456789");
+    if (**at != '.') return real(at, out);
+    if (n < 2 || n > 20) return false;
+    memcpy(text + 1, *at, n);
+    *at += n;
+    const char *c = text;
+    return real(&c, out);
+}
+
 /* ":NUMBER" up to the end, or the end; there the number stays what it is. */
 static bool real_or_end(const char *at, double *out) {
-    return ended(at) || (word(&at, ":") && real(&at, out) && ended(at));
+    return ended(at) || (word(&at, ":") && bare_real(&at, out) && ended(at));
 }
 
 static void write_share(char text[VLCACHE_AXIS_BYTES], const char *name, double share) {
@@ -143,18 +155,6 @@ static const char *const allocations[] = {"", "uniform", "sparsity", "pyramid"};
 
 static double six_decimals(double value) {
     return floor(value * 1e6 + 0.5) / 1e6;
-}
-
-/* As real(), or a point and digits. */
-static bool bare_real(const char **at, double *out) {
-    char text[32] = "0";
-    size_t n = 1 + strspn(*at + (**at == '.'), "0123456789");
-    if (**at != '.') return real(at, out);
-    if (n < 2 || n > 20) return false;
-    memcpy(text + 1, *at, n);
-    *at += n;
-    const char *c = text;
-    return real(&c, out);
 }
 
 /* "S,S,...": proportions, not all of them nothing. */
@@ -227,7 +227,7 @@ static bool read_selection(const char *at, vlcache_compress_options *o) {
     if (!at || o->selection) return true;
     if (word(&at, "per-prompt:")) {
         o->selection = VLCACHE_SELECTION_PER_PROMPT;
-        return real(&at, &o->share) && ended(at) && o->share > 0.0 && o->share <= 1.0;
+        return bare_real(&at, &o->share) && ended(at) && o->share > 0.0 && o->share <= 1.0;
     }
     o->selection = VLCACHE_SELECTION_ADAPTIVE;
     o->floor = VLCI_USUAL_FLOOR;
@@ -293,7 +293,7 @@ static bool read_summary(const char *at, vlcache_compress_options *o) {
     bool spread = word(&at, "spread:"), kmeans = !spread && word(&at, "kmeans:");
     o->summary = spread ? VLCACHE_SUMMARY_SPREAD : VLCACHE_SUMMARY_KMEANS;
     o->iterations = vlci_usual_iterations(o->summary);
-    return (spread || kmeans) && real(&at, &o->centroids) &&
+    return (spread || kmeans) && bare_real(&at, &o->centroids) &&
            (ended(at) || (word(&at, ":") && whole(&at, 0, 100, &o->iterations) && ended(at))) &&
            o->centroids > 0.0 && o->centroids < 1.0;
 }
@@ -385,9 +385,7 @@ static const struct axis {
 } axes[] = {
     {"allocation", UP_TO(shares), read_allocation, write_allocation,
      "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, layers:S,S,..., a share from 0 to "
-     "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 448, not all of "
-     "them "
-     "0"},
+     "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 448, not all 0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
      "post-vision, accumulated, window:W (W from 1) or sink+recent"},
     {"selection", UP_TO(share), read_selection, write_selection,

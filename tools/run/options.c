@@ -35,20 +35,14 @@ static int read_video(const flag *f, const char *name, const char *text, void *i
     return EXIT_OK;
 }
 
-/* What goes together is looked at in the end. */
-static void leave_axes(vlcache_compress_options *o) {
-    vlcache_compress_set(o, "storage", NULL);
-    vlcache_compress_set(o, "candidates", NULL);
-}
-
-/* The library knows the ranges: it judges the options with this one value in them. */
+/* The library knows the ranges: it judges options with this one value in them. What goes together is looked
+ * at in the end. */
 static int read_compress(const flag *f, const char *name, const char *text, void *into) {
     double *value = (double *)((char *)into + f->offset);
     ((options *)into)->compresses = true;
     if (!flag_read_number(text, value)) *value = NAN;
-    vlcache_compress_options judged = ((options *)into)->compress;
-    judged.policy = NULL;
-    leave_axes(&judged);
+    vlcache_compress_options judged = VLCACHE_COMPRESS_OPTIONS_INIT;
+    *(double *)((char *)&judged + (f->offset - FIELD(compress))) = *value;
     if (!vlcache_compress_check(&judged)) return EXIT_OK;
     return flag_refuse("%s \"%s\": %s", name, text, vlcache_last_error()->hint);
 }
