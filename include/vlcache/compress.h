@@ -341,10 +341,10 @@ VLCACHE_API vlcache_status vlcache_compress_resolve(const vlcache_compress_optio
  * "candidates", with its numbers, from its text, as the axes above say it: "mixed:0.8", "layers:1,0.5,2",
  * "heads:1,2", "window:32", "adaptive:0.2", "per-prompt:0.5", "grid:1x5", "4:4", "spread:0.75",
  * "coded:80:blk:32", "bits:4/2:64". Shares and weights are digits, with a point or without, in every locale;
- * one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go together is
- * found by vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT (NULL
- * options or axis, no such axis, options too small to hold it, or a text that is none of its values; field
- * "compress.pooling", value, what it may be).
+ * one that the text leaves out is the usual one. NULL text: as the policy has it. What does not go together
+ * is found by vlcache_compress_check(). `options` stay as they are on failure. Errors: VLCACHE_E_ARGUMENT
+ * (NULL options or axis, no such axis, options too small to hold it, or a text that is none of its values;
+ * field "compress.pooling", value, what it may be).
  */
 VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *options, const char *axis,
                                                 const char *text);
