@@ -148,6 +148,7 @@ START_TEST(test_weights) {
     if (engine >= VLCI_BLOCKS)
         suite_set("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks");
     suite_set("VLCACHE_GEMM", engines[engine]);
+    suite_set("VLCACHE_MMAP", "none"); /* in the layout of the engine */
     uint64_t before = vlci_memory_now(suite_device());
     vlcache_model *model = load(folder, dtypes[dtype]);
     ck_assert_int_eq((int)model->embedding.layout, engine);
@@ -162,6 +163,7 @@ START_TEST(test_weights) {
     vlcache_model_destroy(&model);
     ck_assert_ptr_null(model);
     ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+    suite_set("VLCACHE_MMAP", NULL);
     suite_set("VLCACHE_GEMM", NULL);
     suite_set("VLCACHE_VARIANT", NULL);
 }

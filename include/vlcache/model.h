@@ -38,7 +38,7 @@ typedef struct vlcache_model_info {
     int max_positions;             /**< longest context in tokens */
     int image_side, patch_side;    /**< pixels of a tile, 0 where pictures keep their shape; of a patch, 0: a
                                         text model alone, which sees no pictures */
-    uint64_t weight_bytes;         /**< on the device */
+    uint64_t weight_bytes;         /**< on the device, those in mapped files among them */
     int tower_layers, tower_heads; /**< of the vision tower: the layers that run; 0: there is none */
     int tower_hidden;              /**< its width */
     int cross_layers;              /**< of `layers`: those of cross-attention, which hold rows of pictures in
@@ -51,8 +51,13 @@ typedef struct vlcache_model_info {
 /**
  * Loads config.json, preprocessor_config.json (of models that see), generation_config.json, tokenizer.json,
  * the chat template and the safetensors of `folder` onto `device`. Tensors are read, uploaded and dropped one
- * by one: weights are never held twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT,
- * VLCACHE_E_IO, VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
+ * by one: weights are never held twice. Blocks until all is on the device.
+ *
+ * A processor without a matrix unit reads matrices that are stored in the dtype they are held in where they
+ * lie: their files stay mapped until the model is destroyed, and their pages are the system's cache of these
+ * files. Such a file must not be changed meanwhile: a page of one that was cut short is a SIGBUS.
+ * VLCACHE_MMAP=none in the environment has all weights copied. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO,
+ * VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED. `*out` is NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,

@@ -48,7 +48,12 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     g->wide_columns = (size_t)atoi(strchr(rung, 'x') + 1);
     snprintf(options, sizeof options, " -DROWS_A_TILE=%zu -DVECTORS_A_TILE=%zu", g->wide_rows,
              g->wide_columns / 16);
-    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
+    size_t used = strlen(options);
+    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d", VLCI_PANELS);
+    status = vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
+    if (status) return status;
+    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d", VLCI_ROWS);
+    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide_mapped);
 }
 
 /* Work-items as large as they may be; where there would be few of them for each processor, their longer side
@@ -56,12 +61,14 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
 static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
+    bool mapped = p->w->layout == VLCI_ROWS;
     size_t across = VLCI_GEMM_WIDE_ACROSS, down = VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div(strips, across), vlci_ceil_div(tiles, down), 1, 1, 1, 1);
-    return vlci_product_launch(g->device, g->wide, grid, p);
+    return mapped ? vlci_product_launch_parts(g->device, g->wide_mapped, grid, p)
+                  : vlci_product_launch(g->device, g->wide, grid, p);
 }
 
 /* ---- portable ------------------------------------------------------------------------------------------ */

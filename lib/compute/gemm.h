@@ -36,8 +36,8 @@ typedef struct vlci_gemm {
     vlcache_device *device;
     vlci_gemm_engine engine;
     vlci_gemm_tile few, many; /**< portable: few tiles, and as many large ones as fill the device */
-    const vlci_kernel *wide;
-    size_t wide_rows, wide_columns; /**< outputs of a work-item */
+    const vlci_kernel *wide, *wide_mapped; /**< for panels, and for rows of a mapped file */
+    size_t wide_rows, wide_columns;        /**< outputs of a work-item */
     const vlci_kernel *widen, *epilogue;
     struct vlci_gemm_scratch *scratch; /**< clblast: widened weights */
     vlci_gemm_matrix *matrix;

@@ -22,6 +22,7 @@ typedef struct vlci_gemv {
             *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
         const vlci_kernel *gated, *gated_aligned; /**< in blocks */
         const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
+        const vlci_kernel *mapped;                /**< in panels: for rows of a mapped file */
         size_t lanes;                             /**< of all */
     } height[VLCI_GEMV_HEIGHTS];                  /**< by log2 of the rows */
 } vlci_gemv;

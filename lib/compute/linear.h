@@ -35,6 +35,9 @@ vlcache_status vlci_linear_open_append(vlci_linear *linear, vlcache_dtype kv_dty
 /** The layout in which weights of an open dtype must lie. */
 vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype);
 
+/** Whether weights of an open dtype may also lie in mapped files. */
+bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype);
+
 /** The form in which a product of m rows with weights of an open dtype reads x; floats it takes at any time.
  */
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m);
