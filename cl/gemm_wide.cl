@@ -19,6 +19,7 @@
  * Work: dimension 0 = strips (16 VECTORS_A_TILE columns) and dimension 1 = tiles of rows, both cut into as many equal parts
  * as there are work-items along it, none larger than ACROSS or DOWN.
  *
+ * with: wide.clh
  * build: -DROWS_A_TILE=12 -DVECTORS_A_TILE=2 -DLAYOUT=1
  * build: -DROWS_A_TILE=6 -DVECTORS_A_TILE=1 -DLAYOUT=1
  * build: -DROWS_A_TILE=12 -DVECTORS_A_TILE=2 -DLAYOUT=0
@@ -29,27 +30,11 @@
 #ifndef VECTORS_A_TILE
 #define VECTORS_A_TILE 2 /* 1: 6 rows make 12 accumulators of 256 bits, which fit 16 registers */
 #endif
-#define DOWN   VLCI_GEMM_WIDE_DOWN
+#ifndef DOWN
+#define DOWN VLCI_GEMM_WIDE_DOWN
+#endif
 #define ACROSS VLCI_GEMM_WIDE_ACROSS
 enum { DEPTH = 96, STRIP = 16 * VECTORS_A_TILE, RUN = DEPTH + 16 /* floats from row to row of x */ };
-
-DEFINE_ACTIVATE(activate16, float16)
-
-static inline void store16(float16 v, __global float *y, __global const float *bias, int count, int act,
-                           int accumulate) {
-    float part[16];
-    if (count >= 16) {
-        if (bias) v += vload16(0, bias);
-        v = activate16(v, act);
-        if (accumulate) v += vload16(0, y);
-        vstore16(v, 0, y);
-        return;
-    }
-    vstore16(v, 0, part);
-    for (int i = 0; bias && i < count; i++) part[i] += bias[i];
-    vstore16(activate16(vload16(0, part), act), 0, part);
-    for (int i = 0; i < count; i++) y[i] = accumulate ? y[i] + part[i] : part[i];
-}
 
 /* Sums of a tile, DEPTH of k of its x, and of a strip of W. */
 typedef struct {
@@ -77,21 +62,15 @@ static inline void fetch(__global const float *x, int row, int m, int k, int n, 
 
 #if LAYOUT == VLCI_LAYOUT_ROWS
 /* Rows i and i + 8 of 16 are interleaved, four times: element (i, j) goes to (j, i). */
-#define TURN_LOW(type, a, b)                                                                                         \
-    (type)((a).s0, (b).s0, (a).s1, (b).s1, (a).s2, (b).s2, (a).s3, (b).s3, (a).s4, (b).s4, (a).s5, (b).s5, (a).s6, (b).s6, \
-           (a).s7, (b).s7)
-#define TURN_HIGH(type, a, b)                                                                                        \
-    (type)((a).s8, (b).s8, (a).s9, (b).s9, (a).sa, (b).sa, (a).sb, (b).sb, (a).sc, (b).sc, (a).sd, (b).sd, (a).se, (b).se, \
-           (a).sf, (b).sf)
 #define TURN(type, a, b)                                                                                             \
     _Pragma("unroll") for (int t = 0; t < 2; t++) {                                                                   \
         _Pragma("unroll") for (int r = 0; r < 8; r++) {                                                               \
-            b[2 * r] = TURN_LOW(type, a[r], a[r + 8]);                                                                \
-            b[2 * r + 1] = TURN_HIGH(type, a[r], a[r + 8]);                                                           \
+            b[2 * r] = INTERLEAVE_LOW(type, a[r], a[r + 8]);                                                          \
+            b[2 * r + 1] = INTERLEAVE_HIGH(type, a[r], a[r + 8]);                                                     \
         }                                                                                                             \
         _Pragma("unroll") for (int r = 0; r < 8; r++) {                                                               \
-            a[2 * r] = TURN_LOW(type, b[r], b[r + 8]);                                                                \
-            a[2 * r + 1] = TURN_HIGH(type, b[r], b[r + 8]);                                                           \
+            a[2 * r] = INTERLEAVE_LOW(type, b[r], b[r + 8]);                                                          \
+            a[2 * r + 1] = INTERLEAVE_HIGH(type, b[r], b[r + 8]);                                                     \
         }                                                                                                             \
     }
 

@@ -28,7 +28,10 @@ bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcac
 
 /* ---- wide ---------------------------------------------------------------------------------------------- */
 
-enum { WIDE_ITEMS = 8 /* work-items for each processor: what the last of them leaves idle is little */ };
+enum {
+    WIDE_ITEMS = 8,  /* work-items for each processor: what the last of them leaves idle is little */
+    MAPPED_DOWN = 16 /* tiles below each other where strips are made of rows, which costs more */
+};
 
 /* A rung: rows x columns of a tile, by what the registers hold. */
 static const char *const wide_names[] = {"12x32", "6x16", NULL};
@@ -52,7 +55,7 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     snprintf(options + used, sizeof options - used, " -DLAYOUT=%d", VLCI_PANELS);
     status = vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
     if (status) return status;
-    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d", VLCI_ROWS);
+    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d -DDOWN=%d", VLCI_ROWS, MAPPED_DOWN);
     return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide_mapped);
 }
 
@@ -62,7 +65,7 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
     bool mapped = p->w->layout == VLCI_ROWS;
-    size_t across = VLCI_GEMM_WIDE_ACROSS, down = VLCI_GEMM_WIDE_DOWN;
+    size_t across = VLCI_GEMM_WIDE_ACROSS, down = mapped ? MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;
