@@ -223,7 +223,6 @@ START_TEST(matrices) {
     int engine = _i / SHAPES % ENGINES, memories = _i / SHAPES / ENGINES;
     suite_set("VLCACHE_GEMM", engines[engine].engine);
     suite_set("VLCACHE_VARIANT", engines[engine].variant);
-    suite_set("VLCACHE_MMAP", "none");
     for (int mix = 0; mix < 12; mix++) { /* one dtype stored three times, or three; kept, or made another */
         files f = shapes[_i % SHAPES];
         vlcache_dtype wanted = mix / 4 % 3 ? dtypes[mix / 4 - 1] : VLCACHE_DTYPE_AUTO;
@@ -237,6 +236,7 @@ START_TEST(matrices) {
         suite_set("VLCACHE_LOAD_THREADS", threads[mix % 4]);
         rig r;
         rig_open(&r, wanted);
+        r.up.no_mmap = true;
         pretend(memories == 0);
         ck_ok(rig_upload(&r, &f));
         pretend_no_more();
@@ -248,7 +248,6 @@ START_TEST(matrices) {
         files_release(&f);
     }
     suite_set("VLCACHE_LOAD_THREADS", NULL);
-    suite_set("VLCACHE_MMAP", NULL);
     suite_set("VLCACHE_GEMM", NULL);
     suite_set("VLCACHE_VARIANT", NULL);
 }
@@ -258,7 +257,7 @@ END_TEST
 static const files whole = {.parts = {32, 48, 21}, .k = 40};
 
 /* Of three dtypes, kept (0 to 2) or made another (3), and what is not mapped: at an odd address (4), parts
- * that end elsewhere (5), two memories (6), another engine (7), because the environment says so (8). */
+ * that end elsewhere (5), two memories (6), another engine (7), because the caller says so (8). */
 START_TEST(mapped) {
     files f = whole;
     uint64_t before = vlci_memory_now(suite_device());
@@ -268,15 +267,16 @@ START_TEST(mapped) {
     if (_i == 5) f.parts[0] = 31;
     files_write(&f, (uint64_t)_i);
     suite_set("VLCACHE_GEMM", _i == 7 ? "portable" : "wide");
-    suite_set("VLCACHE_MMAP", _i == 8 ? "none" : NULL);
     rig r;
     rig_open(&r, _i == 3 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_AUTO);
+    r.up.no_mmap = _i == 8;
     pretend(_i != 6);
     ck_ok(rig_upload(&r, &f));
     pretend_no_more();
     vlci_checkpoint_close(&r.checkpoint);
     size_t bytes = vlci_matrix_bytes(r.matrix.n, f.k, r.matrix.dtype, r.matrix.layout);
     ck_assert_uint_eq(vlci_memory_mapped(suite_device()), stays ? bytes : 0);
+    ck_assert_uint_eq(r.up.mapped_bytes, stays ? bytes : 0);
     ck_assert_uint_eq(vlci_memory_now(suite_device()),
                       before + (stays ? 0 : bytes) + (size_t)r.matrix.n * sizeof(float));
     ck_assert_int_eq((int)r.matrix.layout, stays || _i == 7 ? VLCI_ROWS : VLCI_PANELS);
@@ -286,21 +286,6 @@ START_TEST(mapped) {
     ck_assert_uint_eq(vlci_memory_mapped(suite_device()), 0);
     files_release(&f);
     suite_set("VLCACHE_GEMM", NULL);
-    suite_set("VLCACHE_MMAP", NULL);
-}
-END_TEST
-
-START_TEST(mapping_refused) {
-    files f = whole;
-    for (int p = 0; p < 3; p++) f.dtype[p] = VLCACHE_DTYPE_BF16;
-    files_write(&f, 3);
-    rig r;
-    rig_open(&r, VLCACHE_DTYPE_AUTO);
-    suite_set("VLCACHE_MMAP", "no");
-    ck_fails(rig_upload(&r, &f), VLCACHE_E_ARGUMENT, "VLCACHE_MMAP: is \"no\"");
-    suite_set("VLCACHE_MMAP", NULL);
-    rig_close(&r);
-    files_release(&f);
 }
 END_TEST
 
@@ -416,7 +401,6 @@ int main(void) {
     tcase_add_loop_test(all, conversions, 0, 9);
     tcase_add_loop_test(all, matrices, 0, SHAPES * ENGINES * 2);
     tcase_add_loop_test(all, mapped, 0, 9);
-    tcase_add_test(all, mapping_refused);
     tcase_add_loop_test(all, cut, 0, 2);
     tcase_add_test(all, threads_refused);
     tcase_add_loop_test(all, failing_memory, 0, 3);

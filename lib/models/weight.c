@@ -272,15 +272,6 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
 
 /* ---- matrices that stay in their files ----------------------------------------------------------------- */
 
-/* As VLCACHE_MMAP says: "none" for no. */
-static vlcache_status may_map(bool *may) {
-    const char *asked = getenv("VLCACHE_MMAP");
-    *may = !asked || strcmp(asked, "none") != 0;
-    if (*may && asked && *asked)
-        return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_MMAP", asked, "must be none, or not set");
-    return VLCACHE_OK;
-}
-
 /* Whether kernels can read what the file has: the numbers as they are, in parts that end where kernels look
  * for their ends. */
 static bool fits_mapped(const vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
@@ -332,16 +323,16 @@ static vlcache_status map_views(vlci_upload *up, const vlci_weight_view *views, 
 /* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
                                    size_t n_parts, const float *scale, vlci_matrix *out) {
-    bool mapped = false;
     vlcache_status status = choose_form(up, views, n_parts, out);
-    if (!status && up->device && !scale) status = may_map(&mapped);
-    mapped = mapped && fits_mapped(up, views, parts, n_parts, out);
-    if (!status && mapped) status = map_views(up, views, parts, n_parts, out, &mapped);
+    bool mapped =
+        !status && up->device && !up->no_mmap && !scale && fits_mapped(up, views, parts, n_parts, out);
+    if (mapped) status = map_views(up, views, parts, n_parts, out, &mapped);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
     bool made = up->device && !mapped;
     if (!status && made) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
     if (!status && made) status = send_rows(up, views, parts, n_parts, scale, out);
     if (!status) vlci_upload_count(up, bytes);
+    if (!status && mapped) up->mapped_bytes += bytes;
     return status;
 }
 

@@ -39,7 +39,7 @@ static void on_interrupt(int number) {
 static void on_missing_page(int number, siginfo_t *info, void *context) {
     static const char text[] =
         ": a file of the model was cut short while it was in use; load it again when it is "
-        "whole, or set VLCACHE_MMAP=none, which copies weights into memory\n";
+        "whole, or with --no-mmap, which reads weights into memory\n";
     (void)context;
     if (info->si_code == BUS_ADRERR) {
         const char *name = program_invocation_short_name;
