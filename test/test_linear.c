@@ -329,6 +329,7 @@ START_TEST(mapped_rows_multiply) {
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
         if (suite_reduced() && dtype != VLCACHE_DTYPE_BF16) continue;
         force("wide", rungs[_i], (vlcache_dtype)dtype);
+        must(vlci_linear_open_mapped(&linear, (vlcache_dtype)dtype));
         for (int s = 0; s < SHAPES + 9; s++) {
             const int *shape = s < SHAPES ? shapes[s] : more[s - SHAPES];
             if (suite_reduced() && s != 1 && s != SHAPES + 2) continue;

@@ -42,21 +42,26 @@ static const char *choose_wide(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemm_wide_ladder = {"gemm", "engine wide", wide_names, NULL, choose_wide};
 
+/* The kernel for a layout of W. */
+static vlcache_status open_wide_for(const vlci_gemm *g, vlcache_dtype dtype, vlci_layout layout, int down,
+                                    const vlci_kernel **out) {
+    char options[96];
+    snprintf(options, sizeof options, " -DROWS_A_TILE=%zu -DVECTORS_A_TILE=%zu -DLAYOUT=%d -DDOWN=%d",
+             g->wide_rows, g->wide_columns / 16, (int)layout, down);
+    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, out);
+}
+
 static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     const char *rung;
-    char options[64];
     vlcache_status status = vlci_rung(g->device, &vlci_gemm_wide_ladder, choose_wide(g->device), &rung);
     if (status) return status;
     g->wide_rows = (size_t)atoi(rung);
     g->wide_columns = (size_t)atoi(strchr(rung, 'x') + 1);
-    snprintf(options, sizeof options, " -DROWS_A_TILE=%zu -DVECTORS_A_TILE=%zu", g->wide_rows,
-             g->wide_columns / 16);
-    size_t used = strlen(options);
-    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d", VLCI_PANELS);
-    status = vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
-    if (status) return status;
-    snprintf(options + used, sizeof options - used, " -DLAYOUT=%d -DDOWN=%d", VLCI_ROWS, MAPPED_DOWN);
-    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide_mapped);
+    return open_wide_for(g, dtype, VLCI_PANELS, VLCI_GEMM_WIDE_DOWN, &g->wide);
+}
+
+vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype) {
+    return open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
 }
 
 /* Work-items as large as they may be; where there would be few of them for each processor, their longer side

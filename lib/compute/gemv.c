@@ -24,12 +24,19 @@ static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
     char options[40];
     snprintf(options, sizeof options, " -DROWS=%d -DLAYOUT=%d", 1 << i, (int)gemv->layout);
     gemv->height[i].lanes = 1;
-    vlcache_status status =
-        vlci_matrix_kernel(gemv->device, dtype, "gemv_wide.cl", "gemv_wide", options, &gemv->height[i].any);
-    if (status || gemv->layout != VLCI_PANELS) return status;
-    snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
-    return vlci_matrix_kernel(gemv->device, dtype, "gemv_streams.cl", "gemv_streams", options,
-                              &gemv->height[i].mapped);
+    return vlci_matrix_kernel(gemv->device, dtype, "gemv_wide.cl", "gemv_wide", options,
+                              &gemv->height[i].any);
+}
+
+vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++) {
+        char options[40];
+        snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
+        status = vlci_matrix_kernel(gemv->device, dtype, "gemv_streams.cl", "gemv_streams", options,
+                                    &gemv->height[i].mapped);
+    }
+    return status;
 }
 
 /* A rung of fewer lanes than a block's 8 rows take is not there. */

@@ -303,7 +303,7 @@ static vlcache_status map_views(vlci_upload *up, const vlci_weight_view *views, 
                                 size_t n_parts, vlci_matrix *out, bool *mapped) {
     cl_mem *const to[VLCI_MATRIX_PARTS] = {&out->data, &out->more[0], &out->more[1]};
     uint64_t bytes = 0;
-    vlcache_status status = VLCACHE_OK;
+    vlcache_status status = vlci_linear_open_mapped(&up->compute->linear, out->dtype);
     for (size_t p = 0, rows = 0; p < n_parts && !status && *mapped; p++) {
         status = map_part(up, &views[p], to[p]);
         rows += (size_t)parts[p].n;
