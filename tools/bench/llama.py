@@ -113,7 +113,7 @@ def run(command):
 def ours(o, folder):
     line = peers.bench(o, "-m", folder, "-p", o.prompt, "-n", o.tokens, "-r", 1, "--policy", "full")[0]
     runner = pathlib.Path(o.bench).with_name("vlcache-run")
-    said, whole = run([runner, "-m", folder, "-p", "hi", "-n", 1, "--json", "--quiet"])
+    said, whole = run([runner, "-m", folder, "--raw", "-p", "a", "-n", 1, "--json", "--quiet"])
     return {"prefill": line["prefill_ms"], "a token": 1e3 / line["tokens_per_s"], "load": whole,
             "of it the model": json.loads(said)["timings_ms"]["load"]}  # fmt: skip
 
