@@ -296,15 +296,15 @@ START_TEST(folders) {
         {"chat_template.json", "{\"chat_template\": \"b{{ messages[0].content }}\"}", "Tb|UQ", NULL},
         {"processor_config.json", "{\"chat_template\": \"c{{ messages[0].content }}\"}", "Tc|UQ", NULL},
         {"processor_config.json", "{\"chat_template\": {\"x\": \"no\", \"default\": \"d{{ bos_token }}\"}}",
-         "Td", NULL},
+         "Td", "processor_config.json: the chat template writes nothing of a question"},
         {"tokenizer_config.json",
          "{\"chat_template\": [{\"name\": \"a\", \"template\": \"x\"}, {\"name\": \"default\", \"template\": "
          "\"e{{ bos_token ~ eos_token ~ pad_token }}\"}], \"bos_token\": \"<b>\", \"eos_token\": "
          "{\"content\": \"<e>\"}, "
          "\"pad_token\": null}",
-         "Te<b><e>", NULL},
+         "Te<b><e>", "writes nothing of a question"},
         {"tokenizer_config.json", "{\"chat_template\": [{\"name\": \"a\", \"template\": \"f\"}]}", "Tf",
-         NULL},
+         "writes nothing of a question"},
         {"tokenizer_config.json", "{broken", NULL, "no chat template"},
         {"tokenizer_config.json", "{\"chat_template\": [7, {\"template\": null}]}", NULL, "--chat-template"},
         {"tokenizer_config.json", "{\"x\": 1}", NULL,
@@ -370,14 +370,16 @@ START_TEST(mute) {
     ck_ok(vlci_chat_named("plain", &chat));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         scratch_text("notes.txt", texts[i]);
-        ck_fails(vlci_chat_open(chat, path, &what, &other), VLCACHE_E_FORMAT, "notes.txt: has no {{");
+        ck_fails(vlci_chat_open(chat, path, &what, &other), VLCACHE_E_FORMAT,
+                 "notes.txt: writes nothing of a question");
         ck_assert_ptr_nonnull(strstr(vlcache_error_message(), "or one of vicuna"));
         ck_assert_ptr_null(other);
     }
     scratch_text("notes.txt", "{# {%"); /* what is no template at all is told first */
     ck_fails(vlci_chat_open(chat, path, &what, &other), VLCACHE_E_FORMAT,
              "notes.txt: 1:1: a comment has no end");
-    ck_fails(vlci_chat_open(chat, "{% set x = 1 %}", &what, &other), VLCACHE_E_FORMAT, "text: has no {{");
+    ck_fails(vlci_chat_open(chat, "{% set x = 1 %}", &what, &other), VLCACHE_E_FORMAT,
+             "text: writes nothing of a question");
     vlci_chat_release(&chat);
     scratch_clean();
 }

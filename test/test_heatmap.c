@@ -171,10 +171,12 @@ static void no_drafts(void) {
     closedir(list);
 }
 
-static void refused(const char *path, const char *said) {
+/* Before the question is asked, where that can be known. */
+static void refused(const char *path, const char *said, bool before) {
     process p;
     RUN(&p, ASK, "-n", "1", "--heatmap", path);
     expect(&p, 2, said);
+    ck_assert_msg(!before || p.out_bytes == 0, "%s: asked first: %s", path, p.out);
     process_release(&p);
     no_drafts();
 }
@@ -189,12 +191,13 @@ START_TEST(heatmap_is_no_link) {
     struct stat s;
     scratch_text("target", "precious");
     ck_assert_int_eq(symlink(in_scratch("target", target), in_scratch("link.png", link)), 0);
-    refused(link, "link.png: is a symbolic link to ");
+    refused(link, "link.png: is a symbolic link to ", true);
     ck_assert(lstat(link, &s) == 0 && S_ISLNK(s.st_mode));
     FILE *file = fopen(target, "r");
     ck_assert(fgets(text, sizeof text, file) && strcmp(text, "precious") == 0);
     fclose(file);
-    refused(scratch_folder(), "is a folder: name a file");
+    refused(scratch_folder(), "is a folder: name a file", true);
+    refused("/no/such/folder/x.png", "/no/such/folder/x.png: No such file or directory", true);
 }
 END_TEST
 
@@ -204,7 +207,7 @@ START_TEST(heatmap_through_a_pipe) {
     struct stat s;
     process p;
     ck_assert_int_eq(mkfifo(in_scratch("pipe", path), 0600), 0);
-    refused(path, "pipe: nobody reads this pipe");
+    refused(path, "pipe: nobody reads this pipe", false);
     snprintf(command, sizeof command, "cat %s >%s & %s -m %s --image %s -p x -n 1 --heatmap %s; wait", path,
              in_scratch("through.png", out), TOOL, TINY, PICTURE, path);
     process_run(&p, (const char *const[]){"/bin/sh", "-c", command, NULL}, "", 0);
@@ -214,7 +217,7 @@ START_TEST(heatmap_through_a_pipe) {
     ck_ok(vlcache_image_load(out, &image));
     vlcache_image_destroy(&image);
     ck_assert(lstat(path, &s) == 0 && S_ISFIFO(s.st_mode));
-    refused("/dev/full", "--heatmap /dev/full: No space left on device");
+    refused("/dev/full", "--heatmap /dev/full: No space left on device", false);
     ck_assert(lstat("/dev/full", &s) == 0 && S_ISCHR(s.st_mode));
     scratch_remove("pipe");
 }

@@ -124,6 +124,7 @@ int main(int argc, char **argv) {
     double start = clock_seconds();
     if (!code) code = load_pictures(&r);
     if (!code) code = open_videos(&r);
+    if (!code && r.options.heatmap) code = heatmap_check(&r, r.options.heatmap);
     if (!code) start = clock_seconds();
     interrupt_says(true);
     if (!code) code = open_device(&r);

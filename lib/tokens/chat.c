@@ -165,6 +165,11 @@ static void tell(const char *folder, const vlci_chat *chat, bool found) {
             "%.256s: has no chat template: questions are put in the form \"%s\"; where that is wrong, name "
             "another with --chat-template (session.chat_template)",
             folder, chat->name);
+    if (chat->mute)
+        vlci_log(VLCACHE_LOG_WARN,
+                 "%s: the chat template writes nothing of a question, so the model is asked without it: name "
+                 "another with --chat-template (session.chat_template)",
+                 chat->name);
     if (chat->failure)
         vlci_log(VLCACHE_LOG_WARN,
                  "%.512s: the chat template cannot be used: name another with --chat-template "
@@ -194,13 +199,13 @@ vlcache_status vlci_chat_load(const char *folder, const char *otherwise, const v
     return status;
 }
 
-/* Without an expression nothing of a question would be written. */
-static vlcache_status refuse_mute(const char *name, const char *text, vlci_chat **chat) {
-    if (strstr(text, "{{")) return VLCACHE_OK;
+/* In what the caller has chosen it is an error; a folder's is its author's. */
+static vlcache_status refuse_mute(const char *name, vlci_chat **chat) {
+    if (!(*chat)->mute) return VLCACHE_OK;
     vlci_chat_release(chat);
     return vlci_fail(VLCACHE_E_FORMAT,
-                     "session.chat_template: %.512s: has no {{ expression }}, so no question would be "
-                     "written: give a template in Jinja, or one of %s",
+                     "session.chat_template: %.512s: writes nothing of a question: give a template in Jinja "
+                     "that shows messages, or one of %s",
                      name, vlci_chat_names());
 }
 
@@ -226,7 +231,7 @@ vlcache_status vlci_chat_open(const vlci_chat *base, const char *asked, const vl
     const char *name = text || !written ? asked : "text";
     if (!status) status = make(name, name, text ? text : written ? asked : file, base->variables, what, out);
     if (!status) status = refuse_broken(out);
-    if (!status && !text) status = refuse_mute(name, written ? asked : file, out);
+    if (!status) status = refuse_mute(name, out);
     vlci_free(file);
     return status;
 }

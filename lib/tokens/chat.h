@@ -107,12 +107,13 @@ struct vlci_chat {
     const vlci_tokenizer *tokenizer;
     char *mark[2]; /* of pictures, and of videos: NULL where there are none */
     vlci_chat_form form;
+    bool mute;            /* it writes nothing of a question */
     vlci_chat *of_videos; /* owned: that of conversations which show some; NULL: this one */
     int32_t end;
     int references;
 };
 
-/** Tries the template out: form and end. Errors: VLCACHE_E_NO_MEMORY. */
+/** Tries the template out: form, whether it is mute, and end. Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_chat_try(vlci_chat *chat);
 
 #endif

@@ -270,8 +270,20 @@ static vlcache_status find_end(vlci_chat *chat) {
     return status;
 }
 
+/* Whether anything of a question is written. */
+static vlcache_status try_words(vlci_chat *chat) {
+    const vlci_piece piece = {.kind = VLCI_PIECE_TEXT, .text = word, .bytes = strlen(word)};
+    vlci_rendered text;
+    bool good;
+    vlcache_status status = try_pieces(chat, VLCI_USER, chat->form.items[VLCI_USER], &piece, 1, &text, &good);
+    chat->mute = good && (!text.bytes || !memchr(text.whose, VLCI_BYTE_WORDS, text.bytes));
+    vlci_rendered_release(&text);
+    return status;
+}
+
 vlcache_status vlci_chat_try(vlci_chat *chat) {
     vlcache_status status = try_forms(chat);
+    if (!status) status = try_words(chat);
     return status ? status : find_end(chat);
 }
 

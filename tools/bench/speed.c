@@ -54,6 +54,15 @@ static void share(table *t, double value) {
         table_none(t);
 }
 
+/* What takes no time was not measured: answers of one token have no step. */
+static void time_spread(table *t, double value, const spread *s) {
+    if (value > 0) {
+        table_spread(t, value, s->low, s->high);
+    } else {
+        for (int i = 0; i < 3; i++) table_none(t);
+    }
+}
+
 static void tell_prefill(table *t, const result *r) {
     const timing *m = &r->median;
     table_spread(t, m->first, r->first.low, r->first.high);
@@ -69,16 +78,16 @@ static void tell_prefill(table *t, const result *r) {
 /* `one`: the rate that "times" compares with. */
 static void tell_decode(table *t, const result *r, double one) {
     const timing *m = &r->median;
-    table_spread(t, m->token, r->token.low, r->token.high);
-    table_number(t, m->worst);
+    time_spread(t, m->token, &r->token);
+    share(t, m->worst);
     table_number(t, m->late);
-    table_spread(t, m->rate, r->rate.low, r->rate.high);
+    time_spread(t, m->rate, &r->rate);
     share(t, one > 0 ? m->rate / one : 0);
-    table_number(t, r->decode_bytes);
+    share(t, r->decode_bytes);
     share(t, r->decode_bytes_share);
-    table_number(t, r->decode_flops);
+    share(t, r->decode_flops);
     share(t, r->decode_flops_share);
-    table_number(t, m->host);
+    share(t, m->host);
 }
 
 static void tell(table *t, const result *r, double one) {

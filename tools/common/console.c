@@ -137,7 +137,9 @@ int console_fail_status(console *c, vlcache_status status) {
         return exit_code(status);
     }
     const char *help = "", *message = vlcache_error_message();
-    if (status == VLCACHE_E_CONTEXT_FULL) help = "; -c N sets the context, up to what the model takes";
+    if (status == VLCACHE_E_CONTEXT_FULL)
+        help = c->chat ? "; /clear forgets the conversation, -c N sets the context"
+                       : "; -c N sets the context, up to what the model takes";
     if (status == VLCACHE_E_NO_DEVICE) help = "; see --list-devices";
     return console_fail(c, exit_code(status), "%s%s", *message ? message : vlcache_status_text(status), help);
 }

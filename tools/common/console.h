@@ -14,6 +14,7 @@ typedef struct console {
     bool stream;   /* pieces of the answer go to standard output as they come */
     bool sanitise; /* standard output is a terminal */
     bool drawn;    /* a bar stands on the line */
+    bool chat;     /* a conversation goes on: /clear is there */
     char stage[48];
     char shown[240];     /* stages that had a bar, a line each */
     char note[48];       /* said behind the count of a bar: the time that is left */

@@ -117,6 +117,7 @@ int chat(run *r) {
     char *line = NULL;
     size_t room = 0, bytes = 0;
     int last = EXIT_OK, failure = 0;
+    r->console.chat = true;
     if (terminal && !r->console.quiet) fputs("A question a line; /help lists the commands.\n", stderr);
     while (!quit && read_line(terminal, &line, &room, &bytes, &failure)) {
         int code = take_line(r, line, bytes, &quit);

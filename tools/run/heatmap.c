@@ -163,14 +163,32 @@ static int check_name(run *r, const char *name) {
     return EXIT_OK;
 }
 
+static int check_stream(run *r, const char *path, size_t n) {
+    if (n < 2 || !outfile_is_stream(path)) return EXIT_OK;
+    return console_fail(&r->console, EXIT_USAGE,
+                        "--heatmap %s: takes one picture, and there are %zu: name a file", path, n);
+}
+
+/* Before hours are spent: of videos, whose frames are not known yet, the first. */
+int heatmap_check(run *r, const char *path) {
+    size_t n = r->pictures.n + 2 * r->videos.n;
+    int code = check_stream(r, path, n);
+    for (size_t i = 0; i < n && !code; i++) {
+        char *name = file_name(path, i, n);
+        if (!name) return console_fail(&r->console, EXIT_MEMORY, "--heatmap: out of host memory");
+        code = check_name(r, name);
+        if (!code) code = outfile_check("--heatmap", name, &r->console);
+        free(name);
+    }
+    return code;
+}
+
 int heatmap_write(run *r, const vlcache_answer *answer, const char *path) {
     kept k = {0};
     int *counts = NULL, code = EXIT_OK;
     size_t n = count_shown(r);
-    if (n > 1 && outfile_is_stream(path))
-        return console_fail(&r->console, EXIT_USAGE,
-                            "--heatmap %s: takes one picture, and there are %zu: name a file", path, n);
-    code = kept_read(r->session, answer, &k, &r->console);
+    code = check_stream(r, path, n);
+    if (!code) code = kept_read(r->session, answer, &k, &r->console);
     if (!code) counts = count_positions(&k, answer->compress.tokens);
     for (size_t i = 0; i < n && !code; i++) {
         char *name = counts ? file_name(path, i, n) : NULL;

@@ -13,6 +13,7 @@
 #include "common/devices.h"
 #include "common/exit.h"
 #include "common/kept.h"
+#include "common/policy.h"
 
 static json_t *real(double value) {
     return isfinite(value) ? json_real(value) : json_null();
@@ -33,9 +34,12 @@ static json_t *prompt_json(const vlcache_answer *a) {
                      a->post_vision_tokens);
 }
 
+/* Name and budget as asked, and every axis as it is in force. */
 static json_t *policy_json(const vlcache_compress_options *o) {
-    return json_pack("{s:s, s:o, s:o, s:o}", "name", o->policy, "budget", real(o->budget), "threshold",
-                     real(o->threshold), "recent", real(o->recent));
+    json_t *object = json_pack("{s:s, s:o, s:o, s:o}", "name", o->policy, "budget", real(o->budget),
+                               "threshold", real(o->threshold), "recent", real(o->recent));
+    if (object) policy_tell(o, object); /* what is no policy was refused before it was asked with */
+    return object;
 }
 
 static json_t *layer_json(const vlcache_compress_layer *layer, int kv_heads) {
