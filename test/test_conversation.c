@@ -7,9 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/alloc.h"
 #include "session/session.h"
+#include "support/folder.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 #include "support/talk.h"
@@ -261,6 +263,50 @@ START_TEST(broken_input) {
 }
 END_TEST
 
+/* What of a model's weights stays in its file, of none with --no-mmap. */
+static int mapped_bytes(const char *folder, const char *flag) {
+    json_t *object = ASK_JSON("-m", folder, "-p", "one", "-n", "1", flag);
+    const json_t *weights = get(object, "weights", JSON_OBJECT);
+    int mapped = whole(weights, "mapped");
+    ck_assert_int_gt(whole(weights, "bytes"), mapped);
+    json_decref(object);
+    return mapped;
+}
+
+/* A file that loses its end between two questions: the program says so and ends by itself. */
+START_TEST(cut_short) {
+    test_folder f;
+    process p;
+    char path[512];
+    folder_open(&f, VLCACHE_TEST_DATA "/text/llama-tied");
+    folder_write(&f, false, NULL);
+    folder_close(&f);
+    ck_assert_int_eq(mapped_bytes(scratch_folder(), "--no-mmap"), 0);
+    const vlci_caps *caps = &suite_device()->caps;
+    bool mapped = mapped_bytes(scratch_folder(), "--quiet") > 0;
+    ck_assert_msg(mapped || !caps->wide_vectors || caps->amx, "nothing is mapped");
+    for (int i = 0; i < 2 && mapped; i++) { /* mapped; read */
+        folder_open(&f, VLCACHE_TEST_DATA "/text/llama-tied");
+        folder_write(&f, false, NULL);
+        folder_close(&f);
+        process_start(&p, (const char *const[]){TOOL, "-m", scratch_folder(), "-n", "1",
+                                                i ? "--no-mmap" : NULL, NULL});
+        process_write(&p, "one\n", 4);
+        process_await_error(&p, "1 token");
+        ck_assert_int_eq(truncate(in_scratch("model.safetensors", path), 4096), 0);
+        process_write(&p, "two\n", 4);
+        process_end_input(&p);
+        process_finish(&p);
+        if (i)
+            ended(&p, 0);
+        else
+            expect(&p, 2, "vlcache-run: a file of the model was cut short while it was in use");
+        process_release(&p);
+    }
+    scratch_clean();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("conversation");
     TCase *all = tcase_create("session"), *tool = tcase_create("tool");
@@ -274,6 +320,7 @@ int main(void) {
     tcase_add_test(tool, flags);
     tcase_add_test(tool, recall);
     tcase_add_test(tool, broken_input);
+    tcase_add_test(tool, cut_short);
     suite_add_tcase(suite, all);
     suite_add_tcase(suite, tool);
     return suite_run(suite);

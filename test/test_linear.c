@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "compute/gemm_plan.h"
 #include "compute/linear.h"
@@ -57,7 +59,7 @@ static float hard_value(int64_t i) {
 
 typedef struct problem {
     int m, n, k, act;
-    bool bias, accumulate;
+    bool bias, accumulate, mapped;
     vlcache_dtype dtype;
     int x_offset, y_offset;
     float (*value)(int64_t i);
@@ -84,6 +86,43 @@ static cl_mem upload_weights(const double *w, int n, int k, vlcache_dtype dtype,
     cl_mem memory = upload(data, bytes);
     free(data);
     return memory;
+}
+
+/* Where the parts of n rows end that a mapped matrix has in these tests. */
+static void part(int n, int until[2]) {
+    until[0] = n / 3 / VLCI_PART_MULTIPLE * VLCI_PART_MULTIPLE;
+    until[1] = 2 * n / 3 / VLCI_PART_MULTIPLE * VLCI_PART_MULTIPLE;
+}
+
+/* W in a file that is mapped, from an address on that only its elements divide, the last part first. */
+static void map_weights(const problem *p, const double *w, vlci_matrix *m) {
+    size_t element = vlci_dtype_bytes(p->dtype), row = (size_t)p->k * element;
+    int file = memfd_create("weights", MFD_CLOEXEC), until[2];
+    unsigned char *data = calloc((size_t)p->n + 1, row);
+    vlci_mapping *mapping;
+    ck_assert_int_ge(file, 0);
+    for (int64_t i = 0; i < (int64_t)p->n * p->k; i++) ref_store(data, i, (float)w[i], p->dtype);
+    part(p->n, until);
+    int begin[] = {0, until[0], until[1], p->n};
+    cl_mem *const to[] = {&m->data, &m->more[0], &m->more[1]};
+    size_t at[3], end = element, parts = 0;
+    for (int i = 2; i >= 0; i--) {
+        size_t bytes = (size_t)(begin[i + 1] - begin[i]) * row;
+        at[i] = end;
+        ck_assert_int_eq(pwrite(file, data + (size_t)begin[i] * row, bytes, (off_t)end), (ssize_t)bytes);
+        end += bytes;
+    }
+    must(vlci_mapping_open(file, end, &mapping));
+    close(file);
+    for (int i = 0; i < 3; i++) {
+        if (begin[i + 1] == begin[i]) continue;
+        size_t bytes = (size_t)(begin[i + 1] - begin[i]) * row;
+        if (parts) m->until[parts - 1] = begin[i];
+        must(vlci_memory_map(device, mapping, at[i], bytes, "test", to[parts++]));
+    }
+    vlci_mapping_release(&mapping);
+    ck_assert_uint_eq(vlci_memory_mapped(device), (size_t)p->n * row);
+    free(data);
 }
 
 static void compare(const problem *p, const float *got, const double *want, const double *scale) {
@@ -156,7 +195,10 @@ static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
         a->y[i] = !inside ? 12345.0f : p->accumulate ? a->old[i - p->y_offset] : NAN;
     }
     vlci_matrix w = {.n = p->n, .k = p->k, .dtype = p->dtype, .layout = layout};
-    w.data = upload_weights(a->w, p->n, p->k, p->dtype, layout);
+    if (p->mapped)
+        map_weights(p, a->w, &w);
+    else
+        w.data = upload_weights(a->w, p->n, p->k, p->dtype, layout);
     if (p->bias) w.bias = upload(a->bias, (size_t)p->n * sizeof(float));
     cl_mem x = upload(a->x, (size_t)a->x_count * sizeof(float));
     cl_mem y = upload(a->y, (size_t)a->y_count * sizeof(float));
@@ -167,6 +209,8 @@ static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
         if (i < p->y_offset || i >= end) ck_assert_msg(a->y[i] == 12345.0f, "wrote outside y, at %d", (int)i);
     compare(p, a->y + p->y_offset, a->want, a->scale);
     vlci_memory_release(device, &w.data);
+    for (int i = 0; i < 2; i++) vlci_memory_release(device, &w.more[i]);
+    ck_assert_uint_eq(vlci_memory_mapped(device), 0);
     vlci_memory_release(device, &w.bias);
     vlci_memory_release(device, &x);
     vlci_memory_release(device, &y);
@@ -273,6 +317,30 @@ END_TEST
 
 START_TEST(wide_256_bits_multiplies) {
     run_shapes("wide", "gemm:6x16", VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
+}
+END_TEST
+
+/* Rows of mapped files, in one part or in up to three, few rows of x and many. */
+START_TEST(mapped_rows_multiply) {
+    static const int more[][3] = {{1, 1, 1},   {1, 31, 16},  {2, 33, 17},   {3, 48, 31},   {5, 100, 97},
+                                  {8, 65, 40}, {7, 16, 200}, {200, 50, 97}, {30, 130, 193}};
+    static const char *const rungs[] = {"gemm:12x32", "gemm:6x16"};
+    if (!device->caps.wide_vectors && !suite_reduced()) return; /* its memory is not the host's */
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        if (suite_reduced() && dtype != VLCACHE_DTYPE_BF16) continue;
+        force("wide", rungs[_i], (vlcache_dtype)dtype);
+        must(vlci_linear_open_mapped(&linear, (vlcache_dtype)dtype));
+        for (int s = 0; s < SHAPES + 9; s++) {
+            const int *shape = s < SHAPES ? shapes[s] : more[s - SHAPES];
+            if (suite_reduced() && s != 1 && s != SHAPES + 2) continue;
+            problem p = {.m = shape[0], .n = shape[1], .k = shape[2], .dtype = (vlcache_dtype)dtype};
+            p.value = s % 2 ? hard_value : plain_value, p.mapped = true;
+            run(&p, VLCI_ROWS);
+            p.bias = s % 3, p.act = s % 5, p.accumulate = s % 2, p.x_offset = 3 + s, p.y_offset = 5;
+            p.value = plain_value;
+            run(&p, VLCI_ROWS);
+        }
+    }
 }
 END_TEST
 
@@ -550,6 +618,7 @@ int main(void) {
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
     tcase_add_test(cases, wide_256_bits_multiplies);
+    tcase_add_loop_test(cases, mapped_rows_multiply, suite_reduced() ? 1 : 0, 2);
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);
     tcase_add_test(cases, infinity_stays_in_its_row);

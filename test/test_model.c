@@ -29,9 +29,10 @@ static const char *folder_path(int i) {
     return path;
 }
 
-static vlcache_model *load(int folder, vlcache_dtype dtype) {
+static vlcache_model *load(int folder, vlcache_dtype dtype, bool no_mmap) {
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     options.dtype = dtype;
+    options.no_mmap = no_mmap;
     vlcache_model *model = NULL;
     ck_ok(vlcache_model_load(suite_device(), folder_path(folder), &options, &model));
     return model;
@@ -149,7 +150,7 @@ START_TEST(test_weights) {
         suite_set("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks");
     suite_set("VLCACHE_GEMM", engines[engine]);
     uint64_t before = vlci_memory_now(suite_device());
-    vlcache_model *model = load(folder, dtypes[dtype]);
+    vlcache_model *model = load(folder, dtypes[dtype], true); /* in the layout of the engine */
     ck_assert_int_eq((int)model->embedding.layout, engine);
     vlci_checkpoint *checkpoint = open_checkpoint(folder_path(folder));
     check_model(model, checkpoint);
@@ -382,7 +383,7 @@ END_TEST
 START_TEST(test_nothing_unused) {
     vlcache_set_log(keep_warning, NULL);
     warnings = 0;
-    vlcache_model *model = load(_i, VLCACHE_DTYPE_AUTO);
+    vlcache_model *model = load(_i, VLCACHE_DTYPE_AUTO, false);
     vlcache_set_log(NULL, NULL);
     ck_assert_msg(warnings == 0, "%s", warning);
     vlcache_model_destroy(&model);
@@ -441,7 +442,7 @@ END_TEST
 /* Whichever allocation fails, and all behind it: memory is said to be short, and nothing stays behind. */
 START_TEST(test_load_memory) {
     bool failed = true;
-    vlcache_model_destroy(&(vlcache_model *){load(1, VLCACHE_DTYPE_AUTO)}); /* kernels are built */
+    vlcache_model_destroy(&(vlcache_model *){load(1, VLCACHE_DTYPE_AUTO, false)}); /* kernels are built */
     for (long at = 0, step = 1; failed; at += step, step = 1 + at / (suite_reduced() ? 8 : 256)) {
         vlcache_model *model = NULL;
         failing_start(at);

@@ -1,12 +1,15 @@
 /*
  * test_weight.c - weights on their way to the device: every dtype into every other, every layout, matrices of
- * several parts of any height, through one memory or two, by any number of threads; and what fails on the
- * way.
+ * several parts of any height, through one memory or two, by any number of threads, or left in their file;
+ * and what fails on the way.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "models/weight.h"
@@ -85,7 +88,7 @@ typedef struct files {
     int parts[3], k;
     vlcache_dtype dtype[3];
     unsigned char *data[3];
-    size_t bytes;
+    size_t bytes, shift; /* shift: where data begin, beyond a multiple of 4 */
 } files;
 
 static const char *type_name(vlcache_dtype dtype) {
@@ -105,6 +108,7 @@ static void files_write(files *f, uint64_t seed) {
         at += sprintf(at, ",\"w.%d.bias\":{\"dtype\":\"F32\",\"shape\":[%d],\"data_offsets\":[%zu,%zu]}", p,
                       f->parts[p], begin, begin + (size_t)f->parts[p] * 4);
     length = (size_t)sprintf(at, "}") + (size_t)(at - header);
+    while (length % 4 != f->shift) header[length++] = ' ';
     unsigned char *file = calloc(1, 8 + length + begin), *data = file + 8 + length;
     file[0] = (unsigned char)length;
     file[1] = (unsigned char)(length >> 8);
@@ -142,7 +146,12 @@ static void check_matrix(const files *f, const vlci_matrix *m) {
                 if ((int64_t)element * at >= (int64_t)bytes) ck_abort_msg("beyond the end");
                 ref_store(want, at, (float)value, m->dtype);
             }
-    suite_download(m->data, got, bytes);
+    const cl_mem parts[] = {m->data, m->more[0], m->more[1]};
+    for (int p = 0, from = 0, end; p < 3 && parts[p]; p++, from = end) {
+        end = p < 2 && parts[p + 1] ? m->until[p] : m->n;
+        size_t at = (size_t)from * (size_t)m->k * element, to = (size_t)end * (size_t)m->k * element;
+        suite_download(parts[p], got + at, end == m->n ? bytes - at : to - at);
+    }
     size_t off = 0;
     while (off < bytes && want[off] == got[off]) off++;
     ck_assert_msg(off == bytes, "%s, %s, [%d + %d + %d][%d]: byte %zu is wrong", vlci_layout_names[m->layout],
@@ -230,6 +239,7 @@ START_TEST(matrices) {
         suite_set("VLCACHE_LOAD_THREADS", threads[mix % 4]);
         rig r;
         rig_open(&r, wanted);
+        r.up.no_mmap = true;
         pretend(memories == 0);
         ck_ok(rig_upload(&r, &f));
         pretend_no_more();
@@ -243,6 +253,55 @@ START_TEST(matrices) {
     suite_set("VLCACHE_LOAD_THREADS", NULL);
     suite_set("VLCACHE_GEMM", NULL);
     suite_set("VLCACHE_VARIANT", NULL);
+}
+END_TEST
+
+/* Parts that can stay in their file, as they are stored, by processors. */
+static const files whole = {.parts = {32, 48, 21}, .k = 40};
+
+/* As mmap() behind this program, but where files are on a system that maps none. */
+static bool maps_nothing;
+void *mmap(void *at, size_t bytes, int protection, int flags, int file, off_t offset) {
+    if (maps_nothing && file >= 0) {
+        errno = ENODEV;
+        return MAP_FAILED;
+    }
+    return (void *)syscall(SYS_mmap, at, bytes, protection, flags, file, offset);
+}
+
+/* Of three dtypes, kept (0 to 2) or made another (3), and what is not mapped: at an odd address (4), parts
+ * that end elsewhere (5), two memories (6), another engine (7), because the caller says so (8), on a system
+ * that maps nothing (9). */
+START_TEST(mapped) {
+    files f = whole;
+    uint64_t before = vlci_memory_now(suite_device());
+    bool stays = _i < 3 && suite_device()->caps.wide_vectors;
+    for (int p = 0; p < 3; p++) f.dtype[p] = _i < 3 ? dtypes[_i] : VLCACHE_DTYPE_BF16;
+    f.shift = _i == 4;
+    if (_i == 5) f.parts[0] = 31;
+    files_write(&f, (uint64_t)_i);
+    suite_set("VLCACHE_GEMM", _i == 7 ? "portable" : "wide");
+    rig r;
+    rig_open(&r, _i == 3 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_AUTO);
+    r.up.no_mmap = _i == 8;
+    maps_nothing = _i == 9;
+    pretend(_i != 6);
+    ck_ok(rig_upload(&r, &f));
+    maps_nothing = false;
+    pretend_no_more();
+    vlci_checkpoint_close(&r.checkpoint);
+    size_t bytes = vlci_matrix_bytes(r.matrix.n, f.k, r.matrix.dtype, r.matrix.layout);
+    ck_assert_uint_eq(vlci_memory_mapped(suite_device()), stays ? bytes : 0);
+    ck_assert_uint_eq(r.up.mapped_bytes, stays ? bytes : 0);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()),
+                      before + (stays ? 0 : bytes) + (size_t)r.matrix.n * sizeof(float));
+    ck_assert_int_eq((int)r.matrix.layout, stays || _i == 7 ? VLCI_ROWS : VLCI_PANELS);
+    ck_assert_uint_eq(r.up.done, f.bytes);
+    check_matrix(&f, &r.matrix);
+    rig_close(&r);
+    ck_assert_uint_eq(vlci_memory_mapped(suite_device()), 0);
+    files_release(&f);
+    suite_set("VLCACHE_GEMM", NULL);
 }
 END_TEST
 
@@ -297,9 +356,9 @@ START_TEST(threads_refused) {
 }
 END_TEST
 
-/* Whichever allocation fails, and all behind it. */
+/* Whichever allocation fails, and all behind it; sent (0, 1) or mapped (2). */
 START_TEST(failing_memory) {
-    files f = shapes[4];
+    files f = _i == 2 ? whole : shapes[4];
     bool failed = true;
     for (int p = 0; p < 3; p++) f.dtype[p] = VLCACHE_DTYPE_BF16;
     files_write(&f, 3);
@@ -320,9 +379,9 @@ START_TEST(failing_memory) {
 }
 END_TEST
 
-/* Whichever call of OpenCL fails: told, and the next upload is right. */
+/* Whichever call of OpenCL fails: told, and the next upload is right; sent (0, 1) or mapped (2). */
 START_TEST(failing_calls) {
-    files f = shapes[4];
+    files f = _i == 2 ? whole : shapes[4];
     for (int p = 0; p < 3; p++) f.dtype[p] = VLCACHE_DTYPE_BF16;
     files_write(&f, 3);
     uint64_t before = vlci_memory_now(suite_device());
@@ -345,6 +404,7 @@ START_TEST(failing_calls) {
         }
         rig_close(&r);
         ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+        ck_assert_uint_eq(vlci_memory_mapped(suite_device()), 0);
     }
     pretend_no_more();
     files_release(&f);
@@ -356,10 +416,11 @@ int main(void) {
     TCase *all = tcase_create("weight");
     tcase_add_loop_test(all, conversions, 0, 9);
     tcase_add_loop_test(all, matrices, 0, SHAPES * ENGINES * 2);
+    tcase_add_loop_test(all, mapped, 0, 10);
     tcase_add_loop_test(all, cut, 0, 2);
     tcase_add_test(all, threads_refused);
-    tcase_add_loop_test(all, failing_memory, 0, 2);
-    tcase_add_loop_test(all, failing_calls, 0, 2);
+    tcase_add_loop_test(all, failing_memory, 0, 3);
+    tcase_add_loop_test(all, failing_calls, 0, 3);
     suite_balance(all);
     suite_add_tcase(suite, all);
     int code = suite_run(suite);

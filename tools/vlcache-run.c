@@ -69,6 +69,7 @@ static int load_model(run *r) {
     o.dtype = r->options.dtype;
     o.min_pixels = r->options.min_pixels;
     o.max_pixels = r->options.max_pixels;
+    o.no_mmap = r->options.no_mmap;
     o.progress = console_progress;
     o.progress_user = &r->console;
     vlcache_status status = vlcache_model_load(r->device, folder, &o, &r->model);

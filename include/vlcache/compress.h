@@ -308,7 +308,8 @@ typedef struct vlcache_compress_stats {
     uint64_t bytes_full; /**< of the prompt's rows before compression */
     uint64_t bytes_kept; /**< of the rows kept, the centroids with their biases, and rows in few bits with all
                             that reading them needs */
-    uint64_t bytes_peak; /**< most device memory held by the library on this device so far */
+    uint64_t bytes_peak; /**< most device memory held by the library on this device so far, weights in mapped
+                            files aside */
     double bits;         /**< of a coded visual, or quantised, row and kv head, on average; 0: none is */
     uint64_t bytes_codes;  /**< of bytes_kept: coded visual, or quantised, rows, */
     uint64_t bytes_text;   /**< text rows in few bits a number with their scales, */

@@ -25,9 +25,11 @@ typedef struct vlcache_model_options {
     int min_pixels, max_pixels; /**< of families that take pictures of any size (Qwen-VL): what a picture is
                                    resized to has at least and at most so many, from 1 to 2^28, as multiples
                                    of a token's side allow; 0: as preprocessor_config.json says; 0 */
+    uint64_t no_mmap; /**< not 0: weights are read into memory of their own even where a processor could read
+                           them in their files (see vlcache_model_load()); 0 */
 } vlcache_model_options;
 #define VLCACHE_MODEL_OPTIONS_INIT                                                                           \
-    { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL, 0, 0 }
+    { sizeof(vlcache_model_options), VLCACHE_DTYPE_AUTO, NULL, NULL, 0, 0, 0 }
 
 /** What a model is. */
 typedef struct vlcache_model_info {
@@ -38,7 +40,8 @@ typedef struct vlcache_model_info {
     int max_positions;             /**< longest context in tokens */
     int image_side, patch_side;    /**< pixels of a tile, 0 where pictures keep their shape; of a patch, 0: a
                                         text model alone, which sees no pictures */
-    uint64_t weight_bytes;         /**< on the device */
+    uint64_t weight_bytes;         /**< on the device, those in mapped files among them */
+    uint64_t mapped_bytes;         /**< of these, in mapped files: no memory of this process alone */
     int tower_layers, tower_heads; /**< of the vision tower: the layers that run; 0: there is none */
     int tower_hidden;              /**< its width */
     int cross_layers;              /**< of `layers`: those of cross-attention, which hold rows of pictures in
@@ -51,9 +54,16 @@ typedef struct vlcache_model_info {
 /**
  * Loads config.json, preprocessor_config.json (of models that see), generation_config.json, tokenizer.json,
  * the chat template and the safetensors of `folder` onto `device`. Tensors are read, uploaded and dropped one
- * by one: weights are never held twice. Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT,
- * VLCACHE_E_IO, VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named), VLCACHE_E_NO_MEMORY,
- * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED. `*out` is NULL on failure.
+ * by one: weights are never held twice. Blocks until all is on the device.
+ *
+ * A processor without a matrix unit reads matrices that are stored in the dtype they are held in where they
+ * lie: their files stay mapped until the model is destroyed, and their pages are the system's cache of these
+ * files. A header's claims are held against the file's size, which must not have changed when it is mapped;
+ * who changes such a file later changes the model, and a page of one that was cut short is a SIGBUS: replace
+ * a file by renaming another over it, or load with `no_mmap`. What the system cannot map is read. Errors:
+ * VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_FORMAT, VLCACHE_E_UNSUPPORTED (file and field named),
+ * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE, VLCACHE_E_BUILD, VLCACHE_E_CANCELLED.
+ * `*out` is NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
                                               const vlcache_model_options *options, vlcache_model **out);

@@ -5,8 +5,8 @@
  * A file is: header length (8 bytes, little-endian), header (JSON: name -> dtype, shape, data_offsets), data.
  * The ranges of the tensors must tile the data exactly: no overlap, no hole, nothing left over.
  *
- * Files are read, not mapped: one that is cut or replaced while it is loaded would be a SIGBUS in a mapping,
- * or a model made of two; here it is a failure that says so.
+ * Files are read, unless somebody asks where a tensor lies in a mapping: one that is cut or replaced while it
+ * is loaded is a failure that says so, one that is cut while it is mapped a SIGBUS.
  */
 #include "checkpoint/safetensors.h"
 
@@ -33,6 +33,7 @@ typedef struct shard {
     struct timespec changed; /* when it was opened */
     bool outline;            /* data need not be there */
     size_t missing;          /* bytes of data behind its end */
+    vlci_mapping *mapping;   /* NULL: not yet */
     struct tensor *tensors;
     size_t n_tensors;
 } shard;
@@ -249,6 +250,7 @@ static void release_shard(shard *file) {
     }
     vlci_free(file->tensors);
     if (file->handle >= 0) close(file->handle);
+    vlci_mapping_release(&file->mapping);
     vlci_free(file->path);
     vlci_free(file->name);
 }
@@ -467,8 +469,8 @@ bool vlci_checkpoint_find(const vlci_checkpoint *checkpoint, const char *name, v
 }
 
 /* The shard that a tensor lives in. */
-static const shard *shard_of(const vlci_checkpoint *checkpoint, const tensor *t) {
-    const shard *file = checkpoint->shards;
+static shard *shard_of(const vlci_checkpoint *checkpoint, const tensor *t) {
+    shard *file = checkpoint->shards;
     while (file->path != t->view.file) file++;
     return file;
 }
@@ -542,6 +544,20 @@ vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlc
     const shard *file = shard_of(checkpoint, t);
     vlcache_status status = read_at(file, file->data_at + t->begin + at, to, bytes);
     return status ? status : check_unchanged(file);
+}
+
+vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
+                                   vlci_mapping **mapping, size_t *at) {
+    const tensor *t = view->owner;
+    shard *file = shard_of(checkpoint, t);
+    vlcache_status status = VLCACHE_OK;
+    *mapping = NULL;
+    *at = file->data_at + t->begin;
+    if (!file->mapping) status = vlci_mapping_open(file->handle, file->bytes, &file->mapping);
+    if (status) return vlci_fail_context(status, file->path);
+    status = check_unchanged(file);
+    if (!status) *mapping = vlci_mapping_retain(file->mapping);
+    return status;
 }
 
 vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,

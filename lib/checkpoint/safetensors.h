@@ -6,6 +6,7 @@
 #ifndef VLCI_CHECKPOINT_SAFETENSORS_H
 #define VLCI_CHECKPOINT_SAFETENSORS_H
 
+#include "core/mapping.h"
 #include "core/status.h"
 
 enum { VLCI_TENSOR_MAX_DIMS = 8 };
@@ -72,6 +73,15 @@ vlcache_status vlci_checkpoint_take(vlci_checkpoint *checkpoint, const char *nam
  */
 vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
                                     size_t at, void *to, size_t bytes);
+
+/**
+ * Where a tensor that was taken lies in its file, which is mapped (once for all of its tensors; the caller is
+ * one more owner of `*mapping`), and at which byte of it. Errors: VLCACHE_E_UNSUPPORTED
+ * where the system does not map it, VLCACHE_E_IO where it has changed since it was opened,
+ * VLCACHE_E_NO_MEMORY.
+ */
+vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
+                                   vlci_mapping **mapping, size_t *at);
 
 /** As vlci_checkpoint_take(), and its data are read into memory of the checkpoint. Errors: those,
  * and those of vlci_checkpoint_read(). */

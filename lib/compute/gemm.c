@@ -28,7 +28,10 @@ bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcac
 
 /* ---- wide ---------------------------------------------------------------------------------------------- */
 
-enum { WIDE_ITEMS = 8 /* work-items for each processor: what the last of them leaves idle is little */ };
+enum {
+    WIDE_ITEMS = 8,  /* work-items for each processor: what the last of them leaves idle is little */
+    MAPPED_DOWN = 16 /* tiles below each other where strips are made of rows, which costs more */
+};
 
 /* A rung: rows x columns of a tile, by what the registers hold. */
 static const char *const wide_names[] = {"12x32", "6x16", NULL};
@@ -39,16 +42,26 @@ static const char *choose_wide(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemm_wide_ladder = {"gemm", "engine wide", wide_names, NULL, choose_wide};
 
+/* The kernel for a layout of W. */
+static vlcache_status open_wide_for(const vlci_gemm *g, vlcache_dtype dtype, vlci_layout layout, int down,
+                                    const vlci_kernel **out) {
+    char options[96];
+    snprintf(options, sizeof options, " -DROWS_A_TILE=%zu -DVECTORS_A_TILE=%zu -DLAYOUT=%d -DDOWN=%d",
+             g->wide_rows, g->wide_columns / 16, (int)layout, down);
+    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, out);
+}
+
 static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     const char *rung;
-    char options[64];
     vlcache_status status = vlci_rung(g->device, &vlci_gemm_wide_ladder, choose_wide(g->device), &rung);
     if (status) return status;
     g->wide_rows = (size_t)atoi(rung);
     g->wide_columns = (size_t)atoi(strchr(rung, 'x') + 1);
-    snprintf(options, sizeof options, " -DROWS_A_TILE=%zu -DVECTORS_A_TILE=%zu", g->wide_rows,
-             g->wide_columns / 16);
-    return vlci_matrix_kernel(g->device, dtype, "gemm_wide.cl", "gemm_wide", options, &g->wide);
+    return open_wide_for(g, dtype, VLCI_PANELS, VLCI_GEMM_WIDE_DOWN, &g->wide);
+}
+
+vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype) {
+    return open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
 }
 
 /* Work-items as large as they may be; where there would be few of them for each processor, their longer side
@@ -56,12 +69,14 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
 static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
-    size_t across = VLCI_GEMM_WIDE_ACROSS, down = VLCI_GEMM_WIDE_DOWN;
+    bool mapped = p->w->layout == VLCI_ROWS;
+    size_t across = VLCI_GEMM_WIDE_ACROSS, down = mapped ? MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div(strips, across), vlci_ceil_div(tiles, down), 1, 1, 1, 1);
-    return vlci_product_launch(g->device, g->wide, grid, p);
+    return mapped ? vlci_product_launch_parts(g->device, g->wide_mapped, grid, p)
+                  : vlci_product_launch(g->device, g->wide, grid, p);
 }
 
 /* ---- portable ------------------------------------------------------------------------------------------ */

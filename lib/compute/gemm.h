@@ -36,8 +36,8 @@ typedef struct vlci_gemm {
     vlcache_device *device;
     vlci_gemm_engine engine;
     vlci_gemm_tile few, many; /**< portable: few tiles, and as many large ones as fill the device */
-    const vlci_kernel *wide;
-    size_t wide_rows, wide_columns; /**< outputs of a work-item */
+    const vlci_kernel *wide, *wide_mapped; /**< for panels; for rows of a mapped file, once it is open */
+    size_t wide_rows, wide_columns;        /**< outputs of a work-item */
     const vlci_kernel *widen, *epilogue;
     struct vlci_gemm_scratch *scratch; /**< clblast: widened weights */
     vlci_gemm_matrix *matrix;
@@ -47,6 +47,9 @@ typedef struct vlci_gemm {
  * open. */
 vlcache_status vlci_gemm_open(vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype,
                               vlci_gemm *out);
+
+/** Opens what an open engine "wide" reads rows of mapped files with. Errors: those of vlci_kernel_get(). */
+vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype);
 
 /** The layout in which an open engine reads W. */
 vlci_layout vlci_gemm_layout(const vlci_gemm *gemm);

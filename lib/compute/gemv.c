@@ -28,6 +28,17 @@ static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
                               &gemv->height[i].any);
 }
 
+vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++) {
+        char options[40];
+        snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
+        status = vlci_matrix_kernel(gemv->device, dtype, "gemv_streams.cl", "gemv_streams", options,
+                                    &gemv->height[i].mapped);
+    }
+    return status;
+}
+
 /* A rung of fewer lanes than a block's 8 rows take is not there. */
 static vlcache_status open_blocks(vlci_gemv *gemv, vlcache_dtype dtype, int i, size_t lanes) {
     const vlci_kernel **all[] = {&gemv->height[i].any, &gemv->height[i].aligned, &gemv->height[i].gated,
@@ -146,6 +157,8 @@ vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p) {
     if (gemv->layout == VLCI_BLOCKS) return run_blocks(gemv, p, i, aligned);
     size_t columns = gemv->layout == VLCI_ROWS ? VLCI_GEMV_COLUMNS : VLCI_PANEL;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->w->n, columns), 1, 1, gemv->height[i].lanes, 1, 1);
+    if (gemv->layout == VLCI_PANELS && p->w->layout == VLCI_ROWS)
+        return vlci_product_launch_parts(gemv->device, gemv->height[i].mapped, grid, p);
     return vlci_product_launch(gemv->device, aligned ? gemv->height[i].aligned : gemv->height[i].any, grid,
                                p);
 }

@@ -22,8 +22,9 @@ typedef struct vlci_gemv {
             *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
         const vlci_kernel *gated, *gated_aligned; /**< in blocks */
         const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
-        size_t lanes;                             /**< of all */
-    } height[VLCI_GEMV_HEIGHTS];                  /**< by log2 of the rows */
+        const vlci_kernel *mapped; /**< in panels: for rows of a mapped file, once it is open */
+        size_t lanes;              /**< of all */
+    } height[VLCI_GEMV_HEIGHTS];   /**< by log2 of the rows */
 } vlci_gemv;
 
 /** Errors: those of vlci_rung() and vlci_kernel_get(). */
@@ -33,6 +34,9 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
 /** Opens products whose rows go on into a cache of one dtype; in other layouts than blocks there are none.
  * Errors: those of vlci_kernel_get(). */
 vlcache_status vlci_gemv_open_append(vlci_gemv *gemv, vlcache_dtype dtype, vlcache_dtype kv_dtype);
+
+/** Opens what reads rows of mapped files, where the layout is panels. Errors: those of vlci_kernel_get(). */
+vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype);
 
 /** Whether such a product is one of these. */
 bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p);

@@ -46,6 +46,18 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
     return linear->of[dtype].layout;
 }
 
+bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype) {
+    return linear->of[dtype].layout == VLCI_PANELS;
+}
+
+vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype) {
+    if (linear->of[dtype].mapped) return VLCACHE_OK;
+    vlcache_status status = vlci_gemm_open_mapped(&linear->of[dtype].gemm, dtype);
+    if (!status) status = vlci_gemv_open_mapped(&linear->of[dtype].gemv, dtype);
+    linear->of[dtype].mapped = !status;
+    return status;
+}
+
 static bool few(const vlci_linear *linear, const vlci_product *p) {
     return p->m <= linear->of[p->w->dtype].few;
 }
@@ -81,7 +93,8 @@ static vlcache_status check(const vlci_linear *linear, const vlci_matrix *w, siz
     if (w->n < 1 || w->k < 1 || m < 0 || x_offset > UINT32_MAX || y_offset > UINT32_MAX)
         return vlci_fail(VLCACHE_E_ARGUMENT, "matrix product: [%d][%d] x [%d][%d] of %s: not a valid shape",
                          m, w->k, w->n, w->k, vlcache_dtype_name(w->dtype));
-    if (w->layout != linear->of[w->dtype].layout)
+    bool mapped = w->layout == VLCI_ROWS && linear->of[w->dtype].mapped;
+    if (w->layout != linear->of[w->dtype].layout && !mapped)
         return vlci_fail(VLCACHE_E_ARGUMENT, "matrix product: weights of %s in %s, the engine takes %s",
                          vlcache_dtype_name(w->dtype), vlci_layout_names[w->layout],
                          vlci_layout_names[linear->of[w->dtype].layout]);

@@ -14,7 +14,7 @@
 /** Matrix products of a device; starts all zero, and may be used by several threads once it is open. */
 typedef struct vlci_linear {
     struct {
-        bool open;
+        bool open, mapped; /**< mapped: for weights in mapped files, too */
         vlci_layout layout;
         int few; /**< rows of x up to which gemv takes them */
         vlci_gemm gemm;
@@ -34,6 +34,13 @@ vlcache_status vlci_linear_open_append(vlci_linear *linear, vlcache_dtype kv_dty
 
 /** The layout in which weights of an open dtype must lie. */
 vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype);
+
+/** Whether weights of an open dtype may also lie in mapped files. */
+bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype);
+
+/** Opens what reads them there, for an open dtype that takes them; does nothing where it is. Errors: those of
+ * vlci_kernel_get(). */
+vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype);
 
 /** The form in which a product of m rows with weights of an open dtype reads x; floats it takes at any time.
  */

@@ -21,10 +21,14 @@ extern const char *const vlci_layout_names[4];
 /** The form in which products of many rows read x where W lies in a layout. */
 vlci_form vlci_layout_form(vlci_layout layout);
 
-/** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. */
+enum { VLCI_MATRIX_PARTS = 3, VLCI_PART_MULTIPLE = 16 };
+
+/** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. One that lies in mapped files is rows, in
+ * up to VLCI_MATRIX_PARTS parts one below the other: of `data` the first until[0], until[1] with more[0]; all
+ * parts but the last are multiples of VLCI_PART_MULTIPLE. Else more and until are zero. */
 typedef struct vlci_matrix {
-    cl_mem data, bias;
-    int n, k;
+    cl_mem data, bias, more[VLCI_MATRIX_PARTS - 1];
+    int n, k, until[VLCI_MATRIX_PARTS - 1];
     vlcache_dtype dtype;
     vlci_layout layout;
 } vlci_matrix;
@@ -65,6 +69,10 @@ vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, c
 /** Enqueues a kernel that computes a whole product: all of those take the same arguments. */
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p);
+
+/** The same for kernels that read a mapped matrix, whose parts are arguments behind the first. */
+vlcache_status vlci_product_launch_parts(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                                         const vlci_product *p);
 
 static inline size_t vlci_ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;

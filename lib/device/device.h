@@ -14,6 +14,7 @@
 #include <CL/cl.h>
 #include <pthread.h>
 
+#include "core/mapping.h"
 #include "core/status.h"
 #include "vlcache/device.h"
 
@@ -208,12 +209,23 @@ const char *vlci_cl_error(cl_int code);
  */
 vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const char *what, cl_mem *out);
 
+/**
+ * Memory that is part of a file's mapping, for a device whose memory is the host's (caps.wide_vectors), read
+ * and never written by it; nothing is allocated. It is one more owner of the mapping, as long as it lives.
+ * Errors: VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_NO_MEMORY. Counted by itself: see vlci_memory_mapped().
+ */
+vlcache_status vlci_memory_map(vlcache_device *device, vlci_mapping *mapping, size_t at, size_t bytes,
+                               const char *what, cl_mem *out);
+
 /** Releases and NULLs; NULL accepted. */
 void vlci_memory_release(vlcache_device *device, cl_mem *memory);
 
 /** Bytes allocated now and at most so far through vlci_memory_create(). */
 uint64_t vlci_memory_now(const vlcache_device *device);
 uint64_t vlci_memory_peak(const vlcache_device *device);
+
+/** Bytes of files that vlci_memory_map() has made memory of, and that are not in the above. */
+uint64_t vlci_memory_mapped(const vlcache_device *device);
 
 /** The peak counts from what is allocated now on: for measurements one after another. */
 void vlci_memory_restart(vlcache_device *device);
@@ -238,7 +250,7 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     double waited_ms; /**< for the queue, by all threads */
-    uint64_t memory_now, memory_peak;
+    uint64_t memory_now, memory_peak, memory_mapped;
     struct vlci_buffer *buffers; /**< that are held: tensor.c */
     size_t n_buffers, buffers_room;
     unsigned char *staging;        /**< of vlci_write_later(): a ring that the queue reads from */

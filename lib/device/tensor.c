@@ -13,10 +13,11 @@ _Static_assert(VLCI_DTYPE_F32 == VLCACHE_DTYPE_F32 && VLCI_DTYPE_F16 == VLCACHE_
 struct vlci_buffer {
     cl_mem memory;
     size_t bytes;
+    bool mapped;
 };
 
 /* Counts a buffer in. */
-static vlcache_status note(vlcache_device *device, cl_mem memory, size_t bytes) {
+static vlcache_status note(vlcache_device *device, struct vlci_buffer buffer) {
     if (device->n_buffers == device->buffers_room) {
         size_t room = device->buffers_room ? 2 * device->buffers_room : 256;
         struct vlci_buffer *more = vlci_realloc(device->buffers, room, sizeof *more);
@@ -24,8 +25,8 @@ static vlcache_status note(vlcache_device *device, cl_mem memory, size_t bytes) 
         device->buffers = more;
         device->buffers_room = room;
     }
-    device->buffers[device->n_buffers++] = (struct vlci_buffer){memory, bytes};
-    device->memory_now += bytes;
+    device->buffers[device->n_buffers++] = buffer;
+    *(buffer.mapped ? &device->memory_mapped : &device->memory_now) += buffer.bytes;
     if (device->memory_now > device->memory_peak) device->memory_peak = device->memory_now;
     return VLCACHE_OK;
 }
@@ -35,8 +36,19 @@ static void strike(vlcache_device *device, cl_mem memory) {
     size_t at = device->n_buffers;
     while (at > 0 && device->buffers[at - 1].memory != memory) at--;
     if (!at) return;
-    device->memory_now -= device->buffers[at - 1].bytes;
+    const struct vlci_buffer *gone = &device->buffers[at - 1];
+    *(gone->mapped ? &device->memory_mapped : &device->memory_now) -= gone->bytes;
     device->buffers[at - 1] = device->buffers[--device->n_buffers];
+}
+
+/* Counts new memory in, or lets go of it. */
+static vlcache_status keep(vlcache_device *device, struct vlci_buffer buffer, cl_mem *out) {
+    pthread_mutex_lock(&device->lock);
+    vlcache_status status = note(device, buffer);
+    pthread_mutex_unlock(&device->lock);
+    *out = status ? NULL : buffer.memory;
+    if (status) clReleaseMemObject(buffer.memory);
+    return status;
 }
 
 vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const char *what, cl_mem *out) {
@@ -53,13 +65,30 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
                          "%s: %zu bytes more than the %llu in use of %llu on \"%s\": %s", what, bytes,
                          (unsigned long long)vlci_memory_now(device), (unsigned long long)info->global_memory,
                          info->name, vlci_cl_error(code));
-    pthread_mutex_lock(&device->lock);
-    vlcache_status status = note(device, *out, bytes);
-    pthread_mutex_unlock(&device->lock);
-    if (!status) return VLCACHE_OK;
-    clReleaseMemObject(*out);
+    return keep(device, (struct vlci_buffer){*out, bytes, false}, out);
+}
+
+/* The driver has done with a file's part: the last of them unmaps it. */
+static void CL_CALLBACK let_go(cl_mem memory, void *mapping) {
+    (void)memory;
+    vlci_mapping_release(&(vlci_mapping *){mapping});
+}
+
+vlcache_status vlci_memory_map(vlcache_device *device, vlci_mapping *mapping, size_t at, size_t bytes,
+                               const char *what, cl_mem *out) {
+    cl_int code = CL_SUCCESS;
+    void *host = (void *)(uintptr_t)vlci_mapping_at(mapping, at); /* which nobody writes to */
     *out = NULL;
-    return status;
+    cl_mem memory =
+        clCreateBuffer(device->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, bytes, host, &code);
+    if (!code) code = clSetMemObjectDestructorCallback(memory, let_go, mapping);
+    if (code) {
+        if (memory) clReleaseMemObject(memory);
+        return vlci_fail(VLCACHE_E_DEVICE_MEMORY, "%s: %zu mapped bytes on \"%s\": %s", what, bytes,
+                         device->caps.info.name, vlci_cl_error(code));
+    }
+    vlci_mapping_retain(mapping);
+    return keep(device, (struct vlci_buffer){memory, bytes, true}, out);
 }
 
 void vlci_memory_release(vlcache_device *device, cl_mem *memory) {
@@ -74,6 +103,10 @@ void vlci_memory_release(vlcache_device *device, cl_mem *memory) {
 
 uint64_t vlci_memory_now(const vlcache_device *device) {
     return __atomic_load_n(&device->memory_now, __ATOMIC_RELAXED);
+}
+
+uint64_t vlci_memory_mapped(const vlcache_device *device) {
+    return __atomic_load_n(&device->memory_mapped, __ATOMIC_RELAXED);
 }
 
 uint64_t vlci_memory_peak(const vlcache_device *device) {

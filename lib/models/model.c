@@ -95,6 +95,7 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
                       .compute = &model->compute,
                       .checkpoint = checkpoint,
                       .dtype = options->dtype,
+                      .no_mmap = options->no_mmap != 0,
                       .progress = options->progress,
                       .progress_user = options->progress_user,
                       .total = checkpoint ? vlci_checkpoint_bytes(checkpoint) : 0};
@@ -102,6 +103,7 @@ static vlcache_status load_weights(vlcache_model *model, const char *folder, vlc
     if (!status) status = vlci_finish(model->device);
     if (!status && checkpoint) vlci_model_warn_of_rest(folder, checkpoint);
     model->weight_bytes = up.device_bytes;
+    model->mapped_bytes = up.mapped_bytes;
     return status;
 }
 
@@ -110,7 +112,7 @@ vlcache_dtype vlci_model_stored_dtype(const vlcache_model *model) {
     return model->embedding.dtype;
 }
 
-VLCI_OPTIONS_END(vlcache_model_options, max_pixels);
+VLCI_OPTIONS_END(vlcache_model_options, no_mmap);
 
 static vlcache_status take_options(const vlcache_model_options *from, vlcache_model_options *to) {
     vlcache_status status =
@@ -255,6 +257,7 @@ void vlcache_model_describe(const vlcache_model *model, vlcache_model_info *info
         .vocabulary = text->vocab,
         .max_positions = text->max_positions,
         .weight_bytes = model->weight_bytes,
+        .mapped_bytes = model->mapped_bytes,
         .attention_cap = text->attention_cap,
         .logit_cap = text->logit_cap,
     };

@@ -19,7 +19,7 @@ struct vlcache_model {
     vlci_chat *chat;      /**< as the checkpoint has it */
     vlcache_dtype dtype;  /**< of KV rows, and of matrices where the caller named one */
     vlci_compute compute; /**< what runs it, open as long as the model */
-    uint64_t weight_bytes;
+    uint64_t weight_bytes, mapped_bytes;
     int references;
 
     vlci_matrix embedding; /**< [vocab][hidden] */

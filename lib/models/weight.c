@@ -10,6 +10,9 @@
  *     PANELS: element (n, k) at VLCI_PANEL_AT(n, k, K), the last panel padded with zeros
  *     BLOCKS: at VLCI_BLOCK_AT(n, k, K), the last blocks padded with zeros
  *     PAIRS:  at VLCI_PAIR_AT(n, k, K), likewise
+ *
+ * Where the device is a processor and reads rows, a matrix that is stored as it is held stays in its file:
+ * its parts are mapped, and nothing is read but what the system brings.
  */
 #include "models/weight.h"
 
@@ -267,14 +270,69 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
     return status;
 }
 
+/* ---- matrices that stay in their files ----------------------------------------------------------------- */
+
+/* Whether kernels can read what the file has: the numbers as they are, in parts that end where kernels look
+ * for their ends. */
+static bool fits_mapped(const vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
+                        size_t n, const vlci_matrix *matrix) {
+    const vlci_caps *caps = &up->device->caps;
+    bool fits = caps->wide_vectors && caps->info.unified_memory && n <= VLCI_MATRIX_PARTS &&
+                vlci_linear_takes_mapped(&up->compute->linear, matrix->dtype);
+    for (size_t p = 0; p < n && fits; p++)
+        fits = views[p].dtype == matrix->dtype && parts[p].n > 0 &&
+               (p + 1 == n || parts[p].n % VLCI_PART_MULTIPLE == 0);
+    return fits;
+}
+
+/* One part; `*out` stays NULL where the system does not map the file, or numbers lie at addresses that are no
+ * multiples of their size. */
+static vlcache_status map_part(vlci_upload *up, const vlci_weight_view *view, cl_mem *out) {
+    vlci_mapping *mapping;
+    size_t at;
+    vlcache_status status = vlci_checkpoint_map(up->checkpoint, view, &mapping, &at);
+    if (status == VLCACHE_E_UNSUPPORTED) return VLCACHE_OK;
+    if (!status && at % vlci_dtype_bytes(view->dtype) == 0)
+        status = vlci_memory_map(up->device, mapping, at, view->bytes, view->name, out);
+    vlci_mapping_release(&mapping);
+    return status;
+}
+
+/* All parts, or none: `*mapped`. */
+static vlcache_status map_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
+                                size_t n_parts, vlci_matrix *out, bool *mapped) {
+    cl_mem *const to[VLCI_MATRIX_PARTS] = {&out->data, &out->more[0], &out->more[1]};
+    uint64_t bytes = 0;
+    vlcache_status status = vlci_linear_open_mapped(&up->compute->linear, out->dtype);
+    for (size_t p = 0, rows = 0; p < n_parts && !status && *mapped; p++) {
+        status = map_part(up, &views[p], to[p]);
+        rows += (size_t)parts[p].n;
+        if (p + 1 < n_parts) out->until[p] = (int)rows;
+        *mapped = *to[p] != NULL;
+        bytes += views[p].bytes;
+    }
+    if (!status && *mapped) {
+        out->layout = VLCI_ROWS;
+        return advance(up, bytes);
+    }
+    for (size_t p = 0; p < n_parts; p++) vlci_memory_release(up->device, to[p]);
+    memset(out->until, 0, sizeof out->until);
+    return status;
+}
+
 /* Uploads found views, one below the other; `out` says n and k. */
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
                                    size_t n_parts, const float *scale, vlci_matrix *out) {
     vlcache_status status = choose_form(up, views, n_parts, out);
+    bool mapped =
+        !status && up->device && !up->no_mmap && !scale && fits_mapped(up, views, parts, n_parts, out);
+    if (mapped) status = map_views(up, views, parts, n_parts, out, &mapped);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
-    if (!status && up->device) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
-    if (!status && up->device) status = send_rows(up, views, parts, n_parts, scale, out);
+    bool made = up->device && !mapped;
+    if (!status && made) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
+    if (!status && made) status = send_rows(up, views, parts, n_parts, scale, out);
     if (!status) vlci_upload_count(up, bytes);
+    if (!status && mapped) up->mapped_bytes += bytes;
     return status;
 }
 
@@ -384,6 +442,7 @@ vlcache_status vlci_upload_norm(vlci_upload *up, const char *prefix, const char 
 
 void vlci_matrix_release(vlcache_device *device, vlci_matrix *matrix) {
     vlci_memory_release(device, &matrix->data);
+    for (int p = 0; p < VLCI_MATRIX_PARTS - 1; p++) vlci_memory_release(device, &matrix->more[p]);
     vlci_memory_release(device, &matrix->bias);
     *matrix = (vlci_matrix){0};
 }

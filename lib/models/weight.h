@@ -23,10 +23,12 @@ typedef struct vlci_upload {
     vlci_checkpoint *checkpoint; /**< NULL: there is none, and weights are made (random.c) */
     vlcache_dtype dtype; /**< of matrices; AUTO: each as it is stored, f32 where a matrix's parts differ;
                               never AUTO without a checkpoint */
+    bool no_mmap;        /**< nothing stays in its file */
     vlcache_progress_fn progress;
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
-    uint64_t device_bytes; /**< allocated so far; without a device: what would be, but for padding */
+    uint64_t device_bytes; /**< held so far; without a device: what would be, but for padding */
+    uint64_t mapped_bytes; /**< of these, in mapped files */
     uint64_t largest;      /**< bytes of the largest matrix of them */
     size_t slab_bytes;     /**< of the host's memory that is filled at a time, about; 0: 64 MiB */
     vlci_team *team;       /**< what follows is made when it is first needed, and zero at first */

@@ -79,7 +79,10 @@ static unsigned char *read_whole(cl_command_queue queue, cl_mem memory, size_t n
     return bytes;
 }
 
+/* Of memory of the host's, which may be read-only, a copy is made: what is written to it then counts. */
 cl_mem clCreateBuffer(cl_context context, cl_mem_flags flags, size_t size, void *host, cl_int *code) {
+    if (flags & CL_MEM_USE_HOST_PTR)
+        flags = (flags & ~(cl_mem_flags)CL_MEM_USE_HOST_PTR) | CL_MEM_COPY_HOST_PTR;
     cl_mem memory = NEXT(create_buffer, clCreateBuffer)(context, flags, size, host, code);
     cl_command_queue queue = queue_of(context);
     if (!memory || !queue) return memory;

@@ -27,11 +27,11 @@ int inside_picture_token(const vlcache_model *model) {
 }
 
 uint64_t inside_memory_now(const vlcache_device *device) {
-    return vlci_memory_now(device);
+    return vlci_memory_now(device) + vlci_memory_mapped(device);
 }
 
 uint64_t inside_memory_peak(const vlcache_device *device) {
-    return vlci_memory_peak(device);
+    return vlci_memory_peak(device) + vlci_memory_mapped(device);
 }
 
 void inside_peak_restart(vlcache_device *device) {

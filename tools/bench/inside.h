@@ -14,7 +14,8 @@ vlcache_status inside_picture_tokens(const vlcache_model *model, const vlcache_i
 /** The id that marks a picture. */
 int inside_picture_token(const vlcache_model *model);
 
-/** Device memory that the library holds now and has held at most since the last inside_peak_restart(). */
+/** Device memory that the library holds now and has held at most since the last inside_peak_restart(),
+ * weights in mapped files among it. */
 uint64_t inside_memory_now(const vlcache_device *device);
 uint64_t inside_memory_peak(const vlcache_device *device);
 void inside_peak_restart(vlcache_device *device);

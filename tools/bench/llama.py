@@ -7,7 +7,7 @@ folder for ours and as GGUF for theirs, in --folder. The two run by turns, --rou
 else the machine does meets both; medians are told, and the median and spread of the rounds' ratios. llama.cpp runs with
 flash attention and without, whichever is faster counts. Its threads wait for each other spinning: where other work
 takes the cores, only `nice -n -15` compares anything. "Load" is a whole process that reads one token and ends, its
-files in the page cache; llama.cpp maps its file, we pack it.
+files in the page cache; both map them.
 
 What is needed: torch, transformers 5, gguf (PyPI), and llama-bench (-DGGML_NATIVE=ON; its source is also in the sdist
 of PyPI's llama-cpp-python, in vendor/).
@@ -113,7 +113,7 @@ def run(command):
 def ours(o, folder):
     line = peers.bench(o, "-m", folder, "-p", o.prompt, "-n", o.tokens, "-r", 1, "--policy", "full")[0]
     runner = pathlib.Path(o.bench).with_name("vlcache-run")
-    said, whole = run([runner, "-m", folder, "-p", "hi", "-n", 1, "--json", "--quiet"])
+    said, whole = run([runner, "-m", folder, "--raw", "-p", "a", "-n", 1, "--json", "--quiet"])
     return {"prefill": line["prefill_ms"], "a token": 1e3 / line["tokens_per_s"], "load": whole,
             "of it the model": json.loads(said)["timings_ms"]["load"]}  # fmt: skip
 

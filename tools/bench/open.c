@@ -31,6 +31,7 @@ static vlcache_status open_model(bench *b, const char *folder) {
     m.progress = console_progress;
     m.progress_user = &b->console;
     m.dtype = b->options.dtype;
+    m.no_mmap = b->options.no_mmap;
     vlcache_status status =
         geometry ? vlcache_model_create_random(b->device, config ? config : geometry, &m, &b->model)
                  : vlcache_model_load(b->device, folder, &m, &b->model);

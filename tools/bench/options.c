@@ -51,6 +51,8 @@ static const flag table[] = {
     {FLAG_ACTION, .name = "config", .offset = AT(action), .low = ACTION_CONFIG,
      .help = "prints the config.json of a named geometry, for another program to measure\nthe same"},
     {FLAG_DTYPE, .name = "dtype", .argument = "TYPE", .offset = AT(dtype), .help = "auto, f32, f16 or bf16"},
+    {FLAG_SWITCH, .name = "no-mmap", .offset = AT(no_mmap),
+     .help = "reads all weights into memory of its own, those too that a processor would\nread in their files"},
     {FLAG_GROUP, .name = "What is asked"},
     {FLAG_OWN, 'p', "n-prompt", .argument = "LIST", .offset = AT(lengths), .low = 1, .high = MOST_TOKENS, .read = read_list,
      .help = "tokens of a prompt, at random, pictures among them; several numbers\nparted by commas, as for -b and -d [2048 with --geometry]"},

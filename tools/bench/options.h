@@ -31,7 +31,7 @@ typedef struct options {
     double budget, kv_mib;
     list lengths, sequences, depths; /* -p, -b, -d */
     int images, context, tokens, repetitions, action;
-    bool quick, quiet, cold, plain, profile, chosen; /* plain: no ceilings are measured */
+    bool quick, quiet, cold, plain, profile, chosen, no_mmap; /* plain: no ceilings are measured */
 } options;
 
 /** Reads the command line over the defaults; options_release() in any case. An exit code, told. */

@@ -114,11 +114,12 @@ json_t *speed_head(const bench *b) {
     snprintf(geometry, sizeof geometry, "%s", b->options.geometry ? b->options.geometry : "");
     if (b->model)
         model =
-            json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f}", "family", i->family,
-                      "geometry", printable_utf8(geometry), "dtype", vlcache_dtype_name(i->dtype), "layers",
-                      i->layers, "hidden", i->hidden, "heads", i->heads, "kv_heads", i->kv_heads, "head_dim",
-                      i->head_dim, "intermediate", i->intermediate, "vocabulary", i->vocabulary,
-                      "weight_bytes", (json_int_t)i->weight_bytes, "load_s", b->load_seconds);
+            json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:f}", "family",
+                      i->family, "geometry", printable_utf8(geometry), "dtype", vlcache_dtype_name(i->dtype),
+                      "layers", i->layers, "hidden", i->hidden, "heads", i->heads, "kv_heads", i->kv_heads,
+                      "head_dim", i->head_dim, "intermediate", i->intermediate, "vocabulary", i->vocabulary,
+                      "weight_bytes", (json_int_t)i->weight_bytes, "mapped_bytes",
+                      (json_int_t)i->mapped_bytes, "load_s", b->load_seconds);
     head = json_pack("{s:s, s:s, s:s, s:f, s:f, s:o*}", "vlcache", vlcache_version(), "device",
                      printable_utf8(d.name), "driver", printable_utf8(d.driver), "copy_bytes_per_s",
                      b->ceiling.copy, "product_flops", b->ceiling.product, "model", model);

@@ -1,5 +1,6 @@
 /*
- * interrupt.c - what the handler of SIGINT may look at, and the handler.
+ * interrupt.c - what the handler of SIGINT may look at, and the handler; and what a mapped file that has been
+ * cut short says.
  */
 #include "common/interrupt.h"
 
@@ -33,6 +34,22 @@ static void on_interrupt(int number) {
     errno = saved;
 }
 
+/* Weights that a processor reads where they lie are gone: nothing can be computed any more, but said. Any
+ * other SIGBUS ends the program as it would without this. */
+static void on_missing_page(int number, siginfo_t *info, void *context) {
+    static const char text[] =
+        ": a file of the model was cut short while it was in use; load it again when it is "
+        "whole, or with --no-mmap, which reads weights into memory\n";
+    (void)context;
+    if (info->si_code == BUS_ADRERR) {
+        const char *name = program_invocation_short_name;
+        (void)!write(STDERR_FILENO, name, strlen(name));
+        (void)!write(STDERR_FILENO, text, sizeof text - 1);
+        _exit(EXIT_INPUT);
+    }
+    signal(number, SIG_DFL);
+}
+
 void interrupt_install(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -42,6 +59,9 @@ void interrupt_install(void) {
     sigaction(SIGINT, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    action.sa_flags = SA_SIGINFO;
+    action.sa_sigaction = on_missing_page;
+    sigaction(SIGBUS, &action, NULL);
 }
 
 bool interrupt_seen(void) {

@@ -7,7 +7,8 @@
 
 #include <vlcache/session.h>
 
-/** Catches SIGINT from now on, and ignores SIGPIPE: a write says that its reader has gone. */
+/** Catches SIGINT from now on, and ignores SIGPIPE: a write says that its reader has gone. A page that a
+ * mapped file no longer has (SIGBUS) ends the program with a word and EXIT_INPUT. */
 void interrupt_install(void);
 
 /** Whether Ctrl-C was pressed since the start or interrupt_forget(). */

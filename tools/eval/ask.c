@@ -587,6 +587,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     model.dtype = o->dtype;
     model.min_pixels = o->min_pixels;
     model.max_pixels = o->max_pixels;
+    model.no_mmap = o->no_mmap;
     interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));

@@ -65,6 +65,8 @@ static const flag flags[] = {
      .help = "index, or part of the name of a device or platform (vlcache-run\n--list-devices); the first where it is not given"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
      .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
+    {FLAG_SWITCH, .name = "no-mmap", .offset = FIELD(no_mmap),
+     .help = "reads all weights into memory of its own, those too that a processor would\nread in their files"},
     {FLAG_WHOLE, .name = "jobs", .argument = "N", .offset = FIELD(jobs), .low = 1, .high = JOBS_MAX,
      .help = "questions asked at a time, each by a process of its own that loads the\n"
              "model once more: pays where a small model leaves a GPU idle and N times\n"

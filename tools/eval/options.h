@@ -25,7 +25,7 @@ typedef struct options {
     int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
     uint64_t seed;
     vlcache_dtype dtype;
-    bool strict, quiet;
+    bool strict, quiet, no_mmap;
     variants variants;
     studies studies;
 } options;

@@ -38,6 +38,7 @@ static const char rest[] =
     "  of those of the whole conversation.\n"
     "  In --json, timings_ms.load is opening the device and loading the model; image, vision, prefill,\n"
     "  compress and decode follow one another in the turn; build (of kernels) is contained in them.\n"
+    "  weights has their bytes, and how many of them a processor reads in their files (--no-mmap: none).\n"
     "  frames lists those of videos that were seen: video, frame of it, second.\n"
     "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
     "  With --recall host, recall has the bytes in the host's memory, and bytes and milliseconds of what\n"

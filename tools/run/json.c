@@ -120,14 +120,20 @@ static json_t *kept_json(const kept *k) {
     return layers;
 }
 
+static json_t *weights_json(const vlcache_model *model) {
+    vlcache_model_info info;
+    vlcache_model_describe(model, &info);
+    return json_pack("{s:o, s:o}", "bytes", whole(info.weight_bytes), "mapped", whole(info.mapped_bytes));
+}
+
 /* All but the kept positions; NULL when memory runs out. Takes `layers`. */
 static json_t *answer_json(const run *r, const vlcache_answer *a, json_t *layers) {
-    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "text", a->text, "tokens",
-                     tokens_json(a), "finish_reason", vlcache_finish_name(a->finish), "prompt",
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "text", a->text,
+                     "tokens", tokens_json(a), "finish_reason", vlcache_finish_name(a->finish), "prompt",
                      prompt_json(a), "policy", policy_json(&r->options.compress), "layers", layers,
-                     "budget_kept", real(a->compress.budget_kept), "kv_bytes", bytes_json(a), "timings_ms",
-                     timings_json(r->load_ms, &a->timings), "first_logits", logits_json(a), "device",
-                     device_json(r->device));
+                     "budget_kept", real(a->compress.budget_kept), "weights", weights_json(r->model),
+                     "kv_bytes", bytes_json(a), "timings_ms", timings_json(r->load_ms, &a->timings),
+                     "first_logits", logits_json(a), "device", device_json(r->device));
 }
 
 static int add_kept(run *r, const vlcache_answer *a, json_t *object) {

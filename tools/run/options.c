@@ -101,6 +101,8 @@ static const flag flags[] = {
      .help = "index, or part of the name of a device or platform [the first of\n--list-devices: GPUs come before CPUs]"},
     {FLAG_DTYPE, .name = "dtype", .argument = "T", .offset = FIELD(dtype),
      .help = "how weights and KV rows are stored: auto (as in the checkpoint), bf16,\nf16 or f32"},
+    {FLAG_SWITCH, .name = "no-mmap", .offset = FIELD(no_mmap),
+     .help = "reads all weights into memory of its own, those too that a processor would\nread in their files"},
     {FLAG_WHOLE, 'c', "ctx-size", .argument = "N", .offset = FIELD(context), .high = MOST_TOKENS,
      .help = "most tokens of the conversation, those of pictures included; 0: as\nmany as the model takes"},
     {FLAG_WHOLE, .name = "min-pixels", .argument = "N", .offset = FIELD(min_pixels), .high = MOST_PIXELS,

@@ -54,7 +54,7 @@ typedef struct options {
     vlcache_compress_options compress;
     char *policy_text; /* what its policy points into; NULL: static */
     bool compresses;   /* whether the line says how */
-    bool raw, json, dump_kept, quiet, profile;
+    bool raw, json, dump_kept, quiet, profile, no_mmap;
 } options;
 
 /** The flags as --help shows them, with their defaults. */
