@@ -32,7 +32,8 @@ typedef struct vlci_attention_shape {
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
     bool windowed;         /**< some layers may have a window */
-    float cap;             /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
+    bool stripes; /**< q, k and v may come in stripes of `rounded`: vlci_attention_takes_stripes() tells */
+    float cap;    /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
 
 /** The option that builds a kernel for such logits, with a blank in front, in `option`; "" where cap is 0. */
@@ -52,24 +53,31 @@ typedef struct vlci_attention_kernels {
     vlcache_device *device;
     vlci_attention_shape shape;
     vlci_attention_rung many, few,
-        few_full; /**< query rows of a sequence; few_full: few that fill wide's vectors */
+        few_full;                /**< query rows of a sequence; few_full: few that fill wide's vectors */
+    vlci_attention_rung stripes; /**< for q, k and v in stripes; no kernel: there is none */
     vlci_attention_rung many_windowed, few_windowed, full_windowed; /**< where keys lie outside of a window */
     int lanes;                                                      /**< of a work-group of split */
 } vlci_attention_kernels;
 
+/**
+ * A launch. With stripe_rows, q, k and v are columns of one matrix of VLCI_STRIPE_ROWS() rows in stripes of
+ * `rounded`, each sequence sees its own rows, and out is a matrix of as many in stripes; q_offset, k_offset
+ * and v_offset count columns.
+ */
 typedef struct vlci_attention {
     int batch; /**< sequences */
     bool causal;
     int window;  /**< a query sees the last so many of its rows, itself among them; 0: all. Causal only */
     float scale; /**< 1 / sqrt(head_dim) */
     vlci_kv_view kv;
-    size_t q_stride;  /**< elements between query rows */
-    size_t q_offset;  /**< first element in q */
-    int max_rows;     /**< most query rows of any sequence */
-    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
-    cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
-    int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
-    cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
+    size_t q_stride;    /**< elements between query rows */
+    size_t q_offset;    /**< first element in q */
+    size_t stripe_rows; /**< 0: q, k, v and out are not in stripes */
+    int max_rows;       /**< most query rows of any sequence */
+    cl_mem q, out;      /**< out: [rows][heads * head_dim] f32 */
+    cl_mem seq_start;   /**< int[batch + 1]: first query row of each sequence */
+    int max_keys;       /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    cl_mem scratch;     /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
@@ -78,6 +86,9 @@ typedef struct vlci_attention {
  * VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
 vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_shape *shape,
                                    vlci_attention_kernels *out);
+
+/** Whether launches may have stripe_rows: a shape that asked for it, and a rung that reads them. */
+bool vlci_attention_takes_stripes(const vlci_attention_kernels *kernels);
 
 /** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
  * launches that follow one another. Errors: the device's. */
