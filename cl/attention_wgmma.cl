@@ -20,8 +20,10 @@
  *     S is a sum over DEPTH dimensions, whole steps of 16: those behind the last are zeros of q and of k.
  *     Heads whose logits have biases take a slower loop: nothing overlaps.
  *
- *     STRIPES: q, k and v are columns of one matrix of q_stride rows in stripes (shared.h), as a product left it, and out is
- *     such a matrix, as the next product reads it; all of KV_DTYPE. Offsets count columns; what a sequence sees is its own rows.
+ *     STRIPES: q, k and v are columns of one matrix of q_stride rows in stripes (shared.h), of KV_DTYPE, as a product left it.
+ *     Offsets count columns; what a sequence sees is its own rows.
+ *
+ *     out is f32 rows; with out_rows, so many rows in stripes of ROUNDED, as the next product reads it.
  *
  * Work: dimension 0 = as many work-groups as there are units. Offsets and strides of q, k and v are multiples of 8 elements.
  *
@@ -191,8 +193,12 @@ PTX_CALL void clear_rest(uint at) {
 #endif
 }
 
+/* In stripes: 8 neighbours of a row, from a column on that is a multiple of 8. */
+PTX_CALL __global uchar *run_in(__global uchar *x, uint rows, uint row, uint column) {
+    return x + 2 * VLCI_STRIPE_AT(row, column, (size_t)rows);
+}
+
 #if STRIPES
-/* 8 neighbours of a row, from a column on that is a multiple of 8. */
 PTX_CALL __global const uchar *run_at(__global const void *x, uint rows, uint row, uint column) {
     return (__global const uchar *)x + 2 * VLCI_STRIPE_AT(row, column, (size_t)rows);
 }
@@ -469,7 +475,7 @@ PTX_CALL void wait_full(uint full, const ring_t *r) {
 __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel void attention_wgmma(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
     __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS,
-    int batch, int blocks) {
+    int batch, int blocks, uint out_rows) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     const uint at = (uint)smem, item = ptx_item();
     const uint q_full = at + AT_BARRIERS, k_full = q_full + 2 * SIDE, v_full = k_full + 2 * SIDE;
@@ -615,18 +621,17 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                 const float m = (e ? f.m1 : f.m0) * scale, l = e ? f.l1 : f.l0;
                 if (first_key == 0 && row_max) row_max[row] = m;
                 if (first_key == 0 && row_lse) row_lse[row] = m + ptx_log2(l) * LN2;
-#if STRIPES
-                const uint column = (uint)(piece.kv * group + t % group) * HEAD_DIM + (uint)first_key;
-                __global uchar *to = (__global uchar *)out;
+                if (out_rows) {
+                    const uint r = (uint)(piece.row + t / group), column = (uint)(piece.kv * group + t % group) * HEAD_DIM;
 #pragma unroll
-                for (uint i = 0; i < HEAD_DIM / 8; i++)
-                    *(__global uint *)(to + 2 * VLCI_STRIPE_AT((uint)(piece.row + t / group), column + 8 * i, (size_t)q_stride)) =
-                        ROUND(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
-#else
-                __global float2 *to = (__global float2 *)(out + row * HEAD_DIM + first_key);
+                    for (uint i = 0; i < HEAD_DIM / 8; i++)
+                        *(__global uint *)(run_in((__global uchar *)out, out_rows, r, column + 8 * i) + 2 * first_key) =
+                            ROUND(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
+                } else {
+                    __global float2 *to = (__global float2 *)(out + row * HEAD_DIM + first_key);
 #pragma unroll
-                for (uint i = 0; i < HEAD_DIM / 8; i++) to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
-#endif
+                    for (uint i = 0; i < HEAD_DIM / 8; i++) to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@
  * head) that go together in the kernels of decode. */
 enum {
     OWN_ARGS = 11,
-    MORE_ARGS = 3, /* a window, and two of a rung's own */
+    MORE_ARGS = 4, /* a window, and three of a rung's own */
     OPTIONS = 160,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
@@ -269,7 +269,7 @@ static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_atte
                                     VLCI_I32(a->causal),
                                     VLCI_F32(a->scale),
                                     VLCI_U32(a->q_offset),
-                                    VLCI_U32(a->stripe_rows ? a->stripe_rows : a->q_stride)};
+                                    VLCI_U32(a->q_rows ? a->q_rows : a->q_stride)};
     if (a->q_stride > UINT32_MAX || a->q_offset > UINT32_MAX)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "attention: an offset or stride of %zu elements, kernels take less than 2^32",
@@ -323,6 +323,7 @@ static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kern
     size_t units = (size_t)k->device->caps.info.compute_units;
     args->at[args->n++] = VLCI_I32(a->batch);
     args->at[args->n++] = VLCI_I32(blocks);
+    args->at[args->n++] = VLCI_U32(a->out_rows);
     vlci_grid grid = VLCI_GRID(pieces < units ? pieces : units, 1, 1, VLCI_ATTENTION_WGMMA_ITEMS, 1, 1);
     vlcache_status status = check_aligned(a);
     return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
@@ -408,10 +409,16 @@ static bool beyond_window(const vlci_attention *a) {
 /* On processors, a vector of lanes pays from 9 lanes on. */
 static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vlci_attention *a) {
     bool windowed = beyond_window(a);
-    if (a->stripe_rows) return &k->stripes;
+    if (a->q_rows) return &k->stripes;
     if (a->max_rows > FEW_ROWS) return windowed ? &k->many_windowed : &k->many;
     if (a->max_rows * group_of(k) > 8) return windowed ? &k->full_windowed : &k->few_full;
     return windowed ? &k->few_windowed : &k->few;
+}
+
+bool vlci_attention_leaves_stripes(const vlci_attention_kernels *k, const vlci_attention *a,
+                                   vlcache_dtype dtype) {
+    return pick(k, a)->rung == WGMMA && read_as(&k->shape) == dtype &&
+           k->shape.heads * k->shape.head_dim % VLCI_BLOCK == 0;
 }
 
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {
@@ -419,8 +426,9 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     arguments args;
     if (r->windowed != beyond_window(a) || (r->windowed && !a->causal))
         return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
-    if (a->stripe_rows && !vlci_attention_takes_stripes(k))
-        return vlci_fail(VLCACHE_E_INTERNAL, "attention: stripes, which no rung here takes");
+    if (a->q_rows ? !vlci_attention_takes_stripes(k)
+                  : a->out_rows && !vlci_attention_leaves_stripes(k, a, read_as(&k->shape)))
+        return vlci_fail(VLCACHE_E_INTERNAL, "attention: stripes, which no rung here knows");
     vlcache_status status = list_args(k, a, r->windowed, &args);
     if (status) return status;
     switch (r->rung) {

@@ -59,25 +59,22 @@ typedef struct vlci_attention_kernels {
     int lanes;                                                      /**< of a work-group of split */
 } vlci_attention_kernels;
 
-/**
- * A launch. With stripe_rows, q, k and v are columns of one matrix of VLCI_STRIPE_ROWS() rows in stripes of
- * `rounded`, each sequence sees its own rows, and out is a matrix of as many in stripes; q_offset, k_offset
- * and v_offset count columns.
- */
 typedef struct vlci_attention {
     int batch; /**< sequences */
     bool causal;
     int window;  /**< a query sees the last so many of its rows, itself among them; 0: all. Causal only */
     float scale; /**< 1 / sqrt(head_dim) */
     vlci_kv_view kv;
-    size_t q_stride;    /**< elements between query rows */
-    size_t q_offset;    /**< first element in q */
-    size_t stripe_rows; /**< 0: q, k, v and out are not in stripes */
-    int max_rows;       /**< most query rows of any sequence */
-    cl_mem q, out;      /**< out: [rows][heads * head_dim] f32 */
-    cl_mem seq_start;   /**< int[batch + 1]: first query row of each sequence */
-    int max_keys;       /**< no query sees more rows than this; 0: not known, and keys are not divided */
-    cl_mem scratch;     /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
+    size_t q_stride;  /**< elements between query rows */
+    size_t q_offset;  /**< first element in q */
+    size_t q_rows;    /**< 0, or q, k and v are columns of one matrix of so many rows in stripes of `rounded`:
+                         each sequence sees its own rows, q_offset, k_offset and v_offset count columns */
+    size_t out_rows;  /**< 0, or out is a matrix of so many rows in stripes of what matrix units read */
+    int max_rows;     /**< most query rows of any sequence */
+    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
+    cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
+    int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
@@ -87,8 +84,12 @@ typedef struct vlci_attention {
 vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_shape *shape,
                                    vlci_attention_kernels *out);
 
-/** Whether launches may have stripe_rows: a shape that asked for it, and a rung that reads them. */
+/** Whether launches may have q_rows: a shape that asked for it, and a rung that reads stripes. */
 bool vlci_attention_takes_stripes(const vlci_attention_kernels *kernels);
+
+/** Whether this launch may have out_rows, and stripes of `dtype` are what it leaves. */
+bool vlci_attention_leaves_stripes(const vlci_attention_kernels *kernels, const vlci_attention *a,
+                                   vlcache_dtype dtype);
 
 /** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
  * launches that follow one another. Errors: the device's. */
