@@ -87,6 +87,13 @@ enum {
     SIDE = 8 * BUFFERS                              /* bytes from full to empty */
 };
 
+/* Accumulators of one wgmma whose n is a multiple of 8 alone (ptx.clh has the others). */
+#define PTX_D72 PTX_D64 ", %32, %33, %34, %35"
+#define PTX_D88 PTX_D80 ", %40, %41, %42, %43"
+#define IO4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define PTX_IO72(d) PTX_IO64(d), IO4(d, 32)
+#define PTX_IO88(d) PTX_IO80(d), IO4(d, 40)
+
 /* ---- the products of a tile: one statement each, so that nothing comes between its instructions ---- */
 
 #define OUT8(d, i)                                                                                                   \
