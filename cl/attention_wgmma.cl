@@ -211,7 +211,7 @@ PTX_CALL __global const uchar *run_at(__global const void *x, uint rows, uint ro
 }
 
 /* Lanes 16 n .. 16 n + 31 of a piece's q: item e has run e & 7 of two of them. */
-PTX_CALL void bring_q(uint to, __global const void *q, uint q_offset, uint q_stride, const piece_t *p, int group, uint n, uint e) {
+PTX_CALL void bring_q(uint to, __global const void *q, uint q_offset, uint rows, const piece_t *p, int group, uint n, uint e) {
     const uint run = e & 7, r = e >> 3;
 #pragma unroll
     for (uint i = 0; i < 2; i++) {
@@ -222,7 +222,7 @@ PTX_CALL void bring_q(uint to, __global const void *q, uint q_offset, uint q_str
         for (uint h = 0; h < HALVES; h++)
             if (h * 64 + run * 8 < HEAD_DIM)
                 ptx_copy16(to + ((n + i) >> 2) * Q_GROUP + h * 8192 + ((n + i) & 3) * 2048 + SWIZZLED(r, run),
-                           run_at(q, q_stride, row, column + h * 64), bytes);
+                           run_at(q, rows, row, column + h * 64), bytes);
     }
 }
 
@@ -518,7 +518,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             const kv_view h = kv_find(KV_PASS, piece.b, piece.kv, kv_heads);
             const int seen = sees(&piece, h.rows, causal, group, piece.lane + LANES - 1), tiles = (seen + KEYS - 1) / KEYS;
             const piece_t now = piece;
-            uint of_k[PAGES], of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
+            uint of_k[PAGES] = {0}, of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
             more = deal(&piece, seq_start, kv_heads, group, batch, blocks);
             FIND_ROWS((tiles - 1) * KEYS, of_k);
             for (int j = tiles; j >= 0; j--) { /* K of tile j - 1, V of tile j */

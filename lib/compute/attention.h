@@ -8,7 +8,8 @@
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
  *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
- *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper
+ *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper;
+ *                          heads of 64, 72, 80, 88, 96 or 128
  *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
  *              tile_small  the same in tiles of 64 keys: where registers do not suffice
  *     decode   mma         a work-group for a share of the keys, on matrix units: NVIDIA since sm_80
