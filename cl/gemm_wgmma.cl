@@ -155,16 +155,6 @@ PTX_CALL int gather_parts(float *d0, float *d1, __global float *parts, const pie
 }
 #endif
 
-/* activate() by the quick exponential and inverse, whose last bit may be another: the matrix units wait meanwhile. */
-PTX_CALL float active(float x) {
-    const float log2e = 1.44269504088896340736f;
-    if (ACT == VLCI_ACT_SILU) return x * ptx_inverse(1.0f + ptx_exp2(-log2e * x));
-    if (ACT == VLCI_ACT_QUICK_GELU) return x * ptx_inverse(1.0f + ptx_exp2(-1.702f * log2e * x));
-    if (ACT == VLCI_ACT_GELU_TANH)
-        return x * ptx_inverse(1.0f + ptx_exp2(-1.5957691216057308f * log2e * x * ptx_fma(0.044715f * x, x, 1.0f)));
-    return activate(x, ACT);
-}
-
 #if OUT == 0
 /* Of 8 rows of x, a lane holds columns lane / 4 and + 8, rows 2 (lane % 4) and + 1. What is added to is read for 32 rows before
  * the first of them is stored, or each store would wait for a read. */
@@ -187,7 +177,7 @@ PTX_CALL void store_rows(const float *d, __global float *y, __global const float
         for (uint i = 0; i < 16; i++) {
             const uint j = first + i / 4, r = 8 * j + (i & 1), right = (i & 2) * 4;
             if (j < TOKENS / 8 && row + r < m && c + right < n)
-                y[(size_t)r * n + right] = was[i] + active(d[4 * j + (i & 3)] + (right ? b1 : b0));
+                y[(size_t)r * n + right] = was[i] + activate(d[4 * j + (i & 3)] + (right ? b1 : b0), ACT);
         }
     }
 }
@@ -197,24 +187,13 @@ PTX_CALL void store_rows(const float *d, __global float *y, __global const float
  * warpgroup's columns b, activated.
  */
 #if OUT == 2
-#define VALUE(b, i) (active(d0[i]) * d1[i])
+#define VALUE(b, i) (activate(d0[i], ACT) * d1[i])
 #elif BLOCKS == 2
-#define VALUE(b, i) active(((b) ? d1[i] : d0[i]) + ((i) & 2 ? bias_high[b] : bias_low[b]))
+#define VALUE(b, i) activate(((b) ? d1[i] : d0[i]) + ((i) & 2 ? bias_high[b] : bias_low[b]), ACT)
 #else
-#define VALUE(b, i) active(d0[i] + ((i) & 2 ? bias_high[b] : bias_low[b]))
+#define VALUE(b, i) activate(d0[i] + ((i) & 2 ? bias_high[b] : bias_low[b]), ACT)
 #endif
 #define VALUES(b, i) PAIR(VALUE(b, i), VALUE(b, (i) + 1))
-#endif
-
-#if OUT == 0
-/* What a tile is added to comes to the cache while the tile is multiplied, some of its rows with each of `depth` steps: all
- * work-groups store at the same time, and would wait for memory. */
-PTX_CALL void fetch_rows(__global const float *y, const tile_t *t, uint d, uint depth, uint m, uint n) {
-    const uint left = t->columns * (SIDE * 64), bytes = 4 * min((uint)SIDE * 64, n - left), each = (TOKENS + depth - 1) / depth;
-    const uint first = t->rows * TOKENS, end = min(first + TOKENS, m);
-    for (uint r = first + d * each; r < min(first + (d + 1) * each, end); r++)
-        __asm__ volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(y + (size_t)r * n + left), "r"(bytes) : "memory");
-}
 #endif
 
 __attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
@@ -238,9 +217,6 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
     if (item >= 256) { /* ---- brings ---- */
         if (item > 256) return;
         const uint x_rows = (uint)VLCI_STRIPE_ROWS(m);
-#if OUT == 0
-        const int fetches = accumulate && !SHARED && n % 4 == 0 && y_offset % 4 == 0; /* runs of 16 bytes */
-#endif
         uint stage = 0, phase = 1;
         for (uint i = ptx_group(); i < pieces; i += ptx_groups()) {
             const piece_t p = piece_of(i, depth, SPLIT);
@@ -254,9 +230,6 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
 #endif
             for (uint d = p.from; d < p.until; d++) {
                 const uint to = at + stage * STAGE;
-#if OUT == 0
-                if (fetches) fetch_rows((__global const float *)y + y_offset, &t, d, depth, m, n);
-#endif
                 ptx_barrier_wait(empty + 8 * stage, phase);
                 ptx_barrier_expect(full + 8 * stage, there * 8192 + TOKENS * 128);
                 ptx_bulk_copy(to + SIDE * 8192, x + ((size_t)d * x_rows + t.rows * TOKENS) * 128, TOKENS * 128, full + 8 * stage);
