@@ -241,7 +241,8 @@ PTX_CALL void bring_columns(uint to, __global const kv_t *from, uint rows, uint 
         }
     ptx_barrier_arrive_copies(full);
 }
-#define FIND_ROWS(n, rows) (void)0
+#define FIND_ROWS(n, rows) /* none are needed */                                                                     \
+    for (int i = 0; i < PAGES; i++) (rows)[i] = 0
 #define BRING_TILE(to, plane, offset, rows, n, full)                                                                 \
     bring_columns(to, plane, q_stride, (offset) + (uint)(now.kv * HEAD_DIM), &now, n, seen, e, full)
 #define BRING_Q(to, n) bring_q(to, q, q_offset, q_stride, &piece, group, n, e)
@@ -518,7 +519,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             const kv_view h = kv_find(KV_PASS, piece.b, piece.kv, kv_heads);
             const int seen = sees(&piece, h.rows, causal, group, piece.lane + LANES - 1), tiles = (seen + KEYS - 1) / KEYS;
             const piece_t now = piece;
-            uint of_k[PAGES] = {0}, of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
+            uint of_k[PAGES], of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
             more = deal(&piece, seq_start, kv_heads, group, batch, blocks);
             FIND_ROWS((tiles - 1) * KEYS, of_k);
             for (int j = tiles; j >= 0; j--) { /* K of tile j - 1, V of tile j */
