@@ -17,7 +17,13 @@
  *     Tiles go from the last key that is seen down; those that all lanes of a warpgroup see whole need no mask. Local memory
  *     holds rows of 64 elements, 128 bytes, swizzled: run c of 8 elements of row r in place c ^ (r & 7). K and V of 16 bits
  *     come by cp.async, zeros for keys that no lane sees; q, and K and V of 32 bits, are rounded to ROUNDED on their way.
+ *     S is a sum over DEPTH dimensions, whole steps of 16: those behind the last are zeros of q and of k.
  *     Heads whose logits have biases take a slower loop: nothing overlaps.
+ *
+ *     STRIPES: q, k and v are columns of one matrix of q_stride rows in stripes (shared.h), of KV_DTYPE, as a product left it.
+ *     Offsets count columns; what a sequence sees is its own rows.
+ *
+ *     out is f32 rows; with out_rows, so many rows in stripes of ROUNDED, as the next product reads it.
  *
  * Work: dimension 0 = as many work-groups as there are units. Offsets and strides of q, k and v are multiples of 8 elements.
  *
@@ -25,15 +31,23 @@
  * ptx: sm_90a -DHEAD_DIM=128 -DKV_DTYPE=2
  * ptx: sm_90a -DHEAD_DIM=80 -DKV_DTYPE=3
  * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=2
+ * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=3 -DSTRIPES=1
+ * ptx: sm_90a -DHEAD_DIM=72 -DKV_DTYPE=3 -DSTRIPES=1
+ * ptx: sm_90a -DHEAD_DIM=72 -DKV_DTYPE=1 -DROUNDED=2
+ * ptx: sm_90a -DHEAD_DIM=88 -DKV_DTYPE=2 -DSTRIPES=1
+ * ptx: sm_90a -DHEAD_DIM=96 -DKV_DTYPE=3
  * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=1 -DROUNDED=2
  * ptx: sm_90a -DHEAD_DIM=80 -DKV_DTYPE=1 -DROUNDED=3
  * ptx: sm_90a -DHEAD_DIM=128 -DKV_DTYPE=1 -DROUNDED=3
  */
 #ifndef HEAD_DIM
-#define HEAD_DIM 128 /* 64, 80 or 128 */
+#define HEAD_DIM 128 /* 64, 72, 80, 88, 96 or 128 */
 #endif
 #ifndef ROUNDED
 #define ROUNDED KV_DTYPE /* what matrix units read: VLCI_DTYPE_F16 or _BF16 */
+#endif
+#ifndef STRIPES
+#define STRIPES 0
 #endif
 #if ROUNDED == VLCI_DTYPE_F16
 #define TYPE       "f16"
@@ -61,6 +75,7 @@ enum {
     LANES = VLCI_ATTENTION_WGMMA_LANES,             /* 64 each */
     BUFFERS = VLCI_ATTENTION_WGMMA_BUFFERS,         /* of q, of k and of v */
     PAGES = KEYS / 16,
+    DEPTH = (HEAD_DIM + 15) / 16 * 16,
     HALVES = (HEAD_DIM + 63) / 64,                  /* blocks of 64 columns: [HALVES][rows][128 bytes] */
     AT_ONCE = HALVES == 1 ? PAGES : PAGES / 2,      /* loads of 32 bytes on their way */
     Q_GROUP = 64 * 128 * HALVES,
@@ -71,6 +86,13 @@ enum {
     AT_BARRIERS = AT_V + BUFFERS * TILE,            /* full and empty of q, of k, of v */
     SIDE = 8 * BUFFERS                              /* bytes from full to empty */
 };
+
+/* Accumulators of one wgmma whose n is a multiple of 8 alone (ptx.clh has the others). */
+#define PTX_D72 PTX_D64 ", %32, %33, %34, %35"
+#define PTX_D88 PTX_D80 ", %40, %41, %42, %43"
+#define IO4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define PTX_IO72(d) PTX_IO64(d), IO4(d, 32)
+#define PTX_IO88(d) PTX_IO80(d), IO4(d, 40)
 
 /* ---- the products of a tile: one statement each, so that nothing comes between its instructions ---- */
 
@@ -88,7 +110,10 @@ enum {
     ", 1, 1, 0, 0;\n"
 #define QK_64  QK_STEP(0, 0, "no") QK_STEP(2, 2, "yes") QK_STEP(4, 4, "yes") QK_STEP(6, 6, "yes")
 #define QK_80  QK_64 QK_STEP(512, 1024, "yes")
-#define QK_128 QK_80 QK_STEP(514, 1026, "yes") QK_STEP(516, 1028, "yes") QK_STEP(518, 1030, "yes")
+#define QK_72  QK_80
+#define QK_96  QK_80 QK_STEP(514, 1026, "yes")
+#define QK_88  QK_96
+#define QK_128 QK_96 QK_STEP(516, 1028, "yes") QK_STEP(518, 1030, "yes")
 /* s = q k^T */
 #define QK(s, tile_q, tile_k)                                                                                        \
     __asm__ volatile("{\n\t.reg .pred no, yes;\n\t.reg .b64 a, b;\n\tsetp.ne.b32 no, %[zero], 0;\n"                  \
@@ -161,6 +186,68 @@ PTX_CALL void store_rounded(uint to, float4 low, float4 high) {
     store16(to, ROUND(low.x, low.y), ROUND(low.z, low.w), ROUND(high.x, high.y), ROUND(high.z, high.w));
 }
 
+/* What lies behind the last dimension, up to whole steps, of all rows of q and of k: nothing else is ever written there. */
+PTX_CALL void clear_rest(uint at) {
+#if HEAD_DIM < 128 && HEAD_DIM % 16
+    const uint block = HEAD_DIM / 64, run = HEAD_DIM % 64 / 8;
+    for (uint i = ptx_item(); i < BUFFERS * (LANES + KEYS); i += VLCI_ATTENTION_WGMMA_ITEMS) {
+        const uint b = i / (LANES + KEYS), r = i % (LANES + KEYS), key = r - LANES;
+        const uint q = b * Q_BYTES + r / 64 * Q_GROUP + block * 8192 + SWIZZLED(r % 64, run);
+        const uint k = AT_K + b * TILE + block * (KEYS * 128) + SWIZZLED(key, run);
+        store16(at + (r < LANES ? q : k), 0, 0, 0, 0);
+    }
+    PTX_PROXY_FENCE();
+#endif
+}
+
+/* In stripes: 8 neighbours of a row, from a column on that is a multiple of 8. */
+PTX_CALL __global uchar *run_in(__global uchar *x, uint rows, uint row, uint column) {
+    return x + 2 * VLCI_STRIPE_AT(row, column, (size_t)rows);
+}
+
+#if STRIPES
+PTX_CALL __global const uchar *run_at(__global const void *x, uint rows, uint row, uint column) {
+    return (__global const uchar *)x + 2 * VLCI_STRIPE_AT(row, column, (size_t)rows);
+}
+
+/* Lanes 16 n .. 16 n + 31 of a piece's q: item e has run e & 7 of two of them. */
+PTX_CALL void bring_q(uint to, __global const void *q, uint q_offset, uint rows, const piece_t *p, int group, uint n, uint e) {
+    const uint run = e & 7, r = e >> 3;
+#pragma unroll
+    for (uint i = 0; i < 2; i++) {
+        const int t = min(p->lane + (int)(16 * (n + i) + r), p->count - 1);
+        const uint bytes = p->lane + (int)(16 * (n + i) + r) == t ? 16 : 0;
+        const uint row = (uint)(p->row + t / group), column = q_offset + (uint)(p->kv * group + t % group) * HEAD_DIM + run * 8;
+#pragma unroll
+        for (uint h = 0; h < HALVES; h++)
+            if (h * 64 + run * 8 < HEAD_DIM)
+                ptx_copy16(to + ((n + i) >> 2) * Q_GROUP + h * 8192 + ((n + i) & 3) * 2048 + SWIZZLED(r, run),
+                           run_at(q, rows, row, column + h * 64), bytes);
+    }
+}
+
+/* A tile of K or V: keys n .. n + 127, of which the first `seen - n` are read; arrives at `full`. */
+PTX_CALL void bring_columns(uint to, __global const kv_t *from, uint rows, uint column, const piece_t *p, int n, int seen, uint e,
+                            uint full) {
+    const uint run = e & 7, r = e >> 3;
+    to += SWIZZLED(r, run);
+#pragma unroll
+    for (uint h = 0; h < HALVES; h++)
+        if (h * 64 + run * 8 < HEAD_DIM) {
+            __global const uchar *at = run_at(from, rows, (uint)(p->row + n) + r, column + h * 64 + run * 8);
+#pragma unroll
+            for (int i = 0; i < PAGES; i++) /* 16 rows further, the swizzle is the same */
+                ptx_copy16(to + h * (KEYS * 128) + i * 2048, at + i * 2048, n + 16 * i + (int)r < seen ? 16 : 0);
+        }
+    ptx_barrier_arrive_copies(full);
+}
+#define FIND_ROWS(n, rows) /* none are needed */                                                                     \
+    for (int i = 0; i < PAGES; i++) (rows)[i] = 0
+#define BRING_TILE(to, plane, offset, rows, n, full)                                                                 \
+    bring_columns(to, plane, q_stride, (offset) + (uint)(now.kv * HEAD_DIM), &now, n, seen, e, full)
+#define BRING_Q(to, n) bring_q(to, q, q_offset, q_stride, &piece, group, n, e)
+#define Q_IS_THERE(full) ptx_barrier_arrive_copies(full)
+#else
 /* Lanes 16 n .. 16 n + 31 of a piece's q: item e has run e & 7 of two of them. */
 PTX_CALL void bring_q(uint to, __global const float *q, uint q_stride, const piece_t *p, int group, uint n, uint e) {
     const uint run = e & 7, r = e >> 3;
@@ -235,6 +322,15 @@ PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const 
     ptx_barrier_arrive_copies(full);
 #endif
 }
+#define FIND_ROWS(n, rows) find_rows(&h, n, seen, rows)
+#define BRING_TILE(to, plane, offset, rows, n, full) bring_tile(to, h.plane, h.row_stride, rows, n, seen, e, full)
+#define BRING_Q(to, n) bring_q(to, q + q_offset, q_stride, &piece, group, n, e)
+#define Q_IS_THERE(full)                                                                                             \
+    {                                                                                                                \
+        PTX_PROXY_FENCE();                                                                                           \
+        ptx_barrier_arrive(full);                                                                                    \
+    }
+#endif
 
 /* ---- multiplying ---- */
 
@@ -387,7 +483,7 @@ PTX_CALL void wait_full(uint full, const ring_t *r) {
 __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel void attention_wgmma(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
     __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS,
-    int batch, int blocks) {
+    int batch, int blocks, uint out_rows) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     const uint at = (uint)smem, item = ptx_item();
     const uint q_full = at + AT_BARRIERS, k_full = q_full + 2 * SIDE, v_full = k_full + 2 * SIDE;
@@ -395,6 +491,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
     const int group = heads / kv_heads;
     piece_t piece;
     piece.turn = 0;
+    clear_rest(at);
     if (item == 0) {
         for (uint i = 0; i < BUFFERS; i++) {
             ptx_barrier_init(q_full + 8 * i, 128);
@@ -412,47 +509,43 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
         __asm__ volatile("//~ setmaxnreg.dec.sync.aligned.u32 " BRINGER_REGISTERS ";" ::: "memory");
         const uint e = item - 128 * GROUPS;
         ring_t q_ring = {0, 1}, k_ring = {0, 1}, v_ring = {0, 1};
-        q += q_offset;
         if (!deal(&piece, seq_start, kv_heads, group, batch, blocks)) return;
         ptx_barrier_wait(q_empty, q_ring.phase);
 #pragma unroll 1
-        for (uint n = 0; n < LANES / 16; n += 2) bring_q(at, q, q_stride, &piece, group, n, e);
-        PTX_PROXY_FENCE();
-        ptx_barrier_arrive(q_full);
+        for (uint n = 0; n < LANES / 16; n += 2) BRING_Q(at, n);
+        Q_IS_THERE(q_full);
         advance(&q_ring);
         for (int more = 1; more;) {
             const kv_view h = kv_find(KV_PASS, piece.b, piece.kv, kv_heads);
             const int seen = sees(&piece, h.rows, causal, group, piece.lane + LANES - 1), tiles = (seen + KEYS - 1) / KEYS;
+            const piece_t now = piece;
             uint of_k[PAGES], of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
             more = deal(&piece, seq_start, kv_heads, group, batch, blocks);
-            find_rows(&h, (tiles - 1) * KEYS, seen, of_k);
+            FIND_ROWS((tiles - 1) * KEYS, of_k);
             for (int j = tiles; j >= 0; j--) { /* K of tile j - 1, V of tile j */
                 if (j > 0) {
                     ptx_barrier_wait(k_empty + 8 * k_ring.at, k_ring.phase);
-                    bring_tile(at + AT_K + k_ring.at * TILE, h.k, h.row_stride, of_k, (j - 1) * KEYS, seen, e,
-                               k_full + 8 * k_ring.at);
+                    BRING_TILE(at + AT_K + k_ring.at * TILE, k, k_offset, of_k, (j - 1) * KEYS, k_full + 8 * k_ring.at);
                     advance(&k_ring);
                 }
                 if (j < tiles) {
                     ptx_barrier_wait(v_empty + 8 * v_ring.at, v_ring.phase);
-                    bring_tile(at + AT_V + v_ring.at * TILE, h.v, h.row_stride, of_v, j * KEYS, seen, e,
-                               v_full + 8 * v_ring.at);
+                    BRING_TILE(at + AT_V + v_ring.at * TILE, v, v_offset, of_v, j * KEYS, v_full + 8 * v_ring.at);
                     advance(&v_ring);
                 }
 #pragma unroll
                 for (int i = 0; i < PAGES; i++) of_v[i] = of_k[i];
-                if (j > 1) find_rows(&h, (j - 2) * KEYS, seen, of_k);
+                if (j > 1) FIND_ROWS((j - 2) * KEYS, of_k);
                 if (more && j < tiles && n < LANES / 16) { /* what the next piece begins with comes between */
                     if (n == 0) ptx_barrier_wait(q_empty + 8 * q_ring.at, q_ring.phase);
-                    bring_q(at + q_ring.at * Q_BYTES, q, q_stride, &piece, group, n, e);
+                    BRING_Q(at + q_ring.at * Q_BYTES, n);
                     n += 2;
                 }
             }
             if (!more) return;
 #pragma unroll 1
-            for (; n < LANES / 16; n += 2) bring_q(at + q_ring.at * Q_BYTES, q, q_stride, &piece, group, n, e);
-            PTX_PROXY_FENCE();
-            ptx_barrier_arrive(q_full + 8 * q_ring.at);
+            for (; n < LANES / 16; n += 2) BRING_Q(at + q_ring.at * Q_BYTES, n);
+            Q_IS_THERE(q_full + 8 * q_ring.at);
             advance(&q_ring);
         }
         return;
@@ -534,11 +627,19 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             if (t < piece.count) {
                 const size_t row = (size_t)(piece.row + t / group) * heads + piece.kv * group + t % group;
                 const float m = (e ? f.m1 : f.m0) * scale, l = e ? f.l1 : f.l0;
-                __global float2 *to = (__global float2 *)(out + row * HEAD_DIM + first_key);
                 if (first_key == 0 && row_max) row_max[row] = m;
                 if (first_key == 0 && row_lse) row_lse[row] = m + ptx_log2(l) * LN2;
+                if (out_rows) {
+                    const uint r = (uint)(piece.row + t / group), column = (uint)(piece.kv * group + t % group) * HEAD_DIM;
 #pragma unroll
-                for (uint i = 0; i < HEAD_DIM / 8; i++) to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
+                    for (uint i = 0; i < HEAD_DIM / 8; i++)
+                        *(__global uint *)(run_in((__global uchar *)out, out_rows, r, column + 8 * i) + 2 * first_key) =
+                            ROUND(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
+                } else {
+                    __global float2 *to = (__global float2 *)(out + row * HEAD_DIM + first_key);
+#pragma unroll
+                    for (uint i = 0; i < HEAD_DIM / 8; i++) to[i * 4] = (float2)(acc[4 * i + 2 * e], acc[4 * i + 2 * e + 1]);
+                }
             }
         }
     }

@@ -25,18 +25,21 @@
 #define HELD 0
 #endif
 
+/* Of all work-items: 16 of them add what theirs is of the others, then each adds those: few barriers. */
 WITH_LOCAL float group_sum(float value, __local float *scratch) {
 #if LANES == 1
     return value;
 #else
-    int t = get_local_id(0);
+    const int t = get_local_id(0), last = min(LANES, 16);
     scratch[t] = value;
-    for (int half_width = LANES / 2; half_width; half_width /= 2) {
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (t < half_width) scratch[t] += scratch[t + half_width];
-    }
     barrier(CLK_LOCAL_MEM_FENCE);
+    if (LANES > last) {
+        for (int i = t + last; t < last && i < LANES; i += last) value += scratch[i];
+        if (t < last) scratch[t] = value;
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
     float sum = scratch[0];
+    for (int i = 1; i < last; i++) sum += scratch[i];
     barrier(CLK_LOCAL_MEM_FENCE); /* scratch is used again */
     return sum;
 #endif

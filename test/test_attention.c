@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "ref/ref_attention.h"
+#include "ref/ref_linear.h"
 #include "support/pages.h"
 
 /* ---- problems ------------------------------------------------------------------------------------------ */
@@ -20,7 +21,7 @@ enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 
 
 /* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
  * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. CAPPED:
- * logits are. */
+ * logits are. STRIPES: q, k, v and out are, where a rung takes them. */
 enum {
     DENSE = 1,
     PACKED = 2,
@@ -29,7 +30,8 @@ enum {
     ROUND_F16 = 16,
     ROUND_BF16 = 32,
     BEHIND = 64,
-    CAPPED = 128
+    CAPPED = 128,
+    STRIPES = 256
 };
 #define CAP 2.5f
 
@@ -98,6 +100,41 @@ static const problem problems[] = {
      RANDOM,
      0,
      0},
+    {"so400m", 3, 8, 8, 72, false, F32, {129, 129, 129}, {0}, PACKED | ROUND_BF16 | STRIPES, RANDOM, 0, 0},
+    {"so400m halves", 1, 8, 8, 72, false, F32, {300}, {0}, PACKED | ROUND_F16 | STRIPES, RANDOM, 0, 0},
+    {"so400m causal", 2, 8, 8, 72, true, F32, {130, 61}, {0}, PACKED | BEHIND | ROUND_F16, RANDOM, 0, 0},
+    {"clip stripes", 2, 3, 3, 64, false, F32, {257, 257}, {0}, PACKED | ROUND_BF16 | STRIPES, RANDOM, 0, 0},
+    {"windows in stripes",
+     3,
+     4,
+     4,
+     80,
+     false,
+     F32,
+     {64, 131, 32},
+     {0},
+     PACKED | BEHIND | NO_STATS | ROUND_BF16 | STRIPES,
+     RANDOM,
+     0,
+     0},
+    {"causal stripes",
+     2,
+     1,
+     1,
+     128,
+     true,
+     F32,
+     {130, 70},
+     {0},
+     PACKED | BEHIND | ROUND_F16 | STRIPES,
+     RANDOM,
+     0,
+     0},
+    {"giant stripes", 1, 8, 8, 88, false, F32, {140}, {0}, PACKED | ROUND_F16 | STRIPES, RANDOM, 0, 0},
+    {"giant", 2, 8, 8, 88, false, F32, {140, 140}, {0}, PACKED | ROUND_BF16, ONE_HUGE, 0, 0},
+    {"three halves", 3, 8, 2, 96, true, BF16, {150, 9, 64}, {300, 0, 17}, BIASED, RANDOM, 0, 0},
+    {"so400m cached", 2, 6, 2, 72, true, F16, {40, 260}, {116, 0}, BIASED, RANDOM, 116, 0},
+    {"so400m deep", 1, 8, 8, 72, false, F32, {300}, {0}, PACKED | ROUND_BF16 | STRIPES, DEEP, 0, 0},
     {"equal halves", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, EQUAL_KEYS, 0, 0},
     {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0, 0},
     {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0, 0},
@@ -308,6 +345,33 @@ static vlcache_dtype read_as(const problem *p, const arrays *s) {
     return p->dtype == F32 ? s->kernels.shape.rounded : p->dtype;
 }
 
+/* out goes into stripes wherever it can, but for every third problem. */
+static bool leaves_stripes(const problem *p, const arrays *s) {
+    vlcache_dtype read = read_as(p, s);
+    return read != F32 &&
+           (s->a.q_rows || ((p - problems) % 3 && vlci_attention_leaves_stripes(&s->kernels, &s->a, read)));
+}
+
+static bool in_stripes(const problem *p, const arrays *s) {
+    return p->flags & STRIPES && vlci_attention_takes_stripes(&s->kernels);
+}
+
+/* All rows of q, k and v as stripes; what lies behind the last row is NaN. */
+static void put_stripes(const problem *p, arrays *s) {
+    vlci_attention *a = &s->a;
+    size_t rows = VLCI_STRIPE_ROWS(s->rows), inner = (size_t)p->heads * (size_t)p->head_dim;
+    size_t bytes = rows * VLCI_BLOCKS(3 * inner) * VLCI_BLOCK * sizeof(uint16_t);
+    void *stripes = malloc(bytes);
+    memset(stripes, 0xff, bytes);
+    for (size_t r = 0; r < (size_t)s->rows; r++)
+        for (size_t i = 0; i < 3 * inner; i++)
+            ref_store(stripes, (int64_t)VLCI_STRIPE_AT(r, i, rows), s->q[r * 3 * inner + i],
+                      s->kernels.shape.rounded);
+    a->q = a->kv.k = a->kv.v = keep(s, suite_upload(stripes, bytes));
+    a->q_rows = rows;
+    free(stripes);
+}
+
 static void put_queries(const problem *p, arrays *s, size_t packed) {
     vlci_attention *a = &s->a;
     size_t inner = (size_t)p->heads * (size_t)p->head_dim, n = packed;
@@ -320,13 +384,17 @@ static void put_queries(const problem *p, arrays *s, size_t packed) {
     a->q = keep(s, suite_upload(s->q, n * sizeof *s->q));
     if (packed) a->kv.k = a->kv.v = a->q;
     free(suite_store(s->q, n, read_as(p, s))); /* the oracle multiplies what the device does */
+    if (in_stripes(p, s)) put_stripes(p, s);
 }
 
 static void put_outputs(const problem *p, arrays *s) {
     size_t outputs = (size_t)s->rows * (size_t)p->heads;
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
     if (p->flags & BEHIND) s->a.kv.slots = s->a.seq_start;
-    s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
+    if (leaves_stripes(p, s)) s->a.out_rows = VLCI_STRIPE_ROWS(s->rows);
+    size_t stripes = s->a.out_rows * (size_t)p->heads * (size_t)p->head_dim * sizeof(uint16_t);
+    size_t floats = outputs * (size_t)p->head_dim * sizeof(float);
+    s->a.out = keep(s, suite_poison((stripes ? stripes : floats) + GUARD * sizeof(float)));
     s->a.max_keys = s->keys;
     ck_ok(vlci_attention_scratch_create(&s->kernels, p->batch, &s->a.scratch));
     keep(s, s->a.scratch);
@@ -352,7 +420,8 @@ static arrays *arrays_create(const problem *p, const char *rung) {
                             .scale = 1.0f / sqrtf((float)p->head_dim)};
     vlcache_dtype rounded = p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
     const vlci_attention_shape shape = {
-        p->heads, p->kv_heads, p->head_dim, p->dtype, rounded, p->window > 0, p->flags & CAPPED ? CAP : 0.0f};
+        p->heads, p->kv_heads,   p->head_dim,        p->dtype,
+        rounded,  p->window > 0, p->flags & STRIPES, p->flags & CAPPED ? CAP : 0.0f};
     force(rung);
     ck_ok(vlci_attention_open(suite_device(), &shape, &s->kernels));
     force(""); /* what is open stays as it was opened */
@@ -392,6 +461,27 @@ static void compare(const char *what, cl_mem memory, const double *want, size_t 
     free(got);
 }
 
+/* In stripes: nothing is written behind the last row, nor behind the last head. */
+static void compare_stripes(const char *what, const problem *p, const arrays *s, const double *want,
+                            double atol) {
+    size_t rows = s->a.out_rows, inner = (size_t)p->heads * (size_t)p->head_dim, n = rows * inner;
+    vlcache_dtype dtype = read_as(p, s);
+    uint16_t *got = malloc((n + GUARD) * sizeof *got);
+    float *values = malloc(n * sizeof *values);
+    suite_download(s->a.out, got, (n + GUARD) * sizeof *got);
+    for (size_t r = 0; r < (size_t)s->rows; r++)
+        for (size_t i = 0; i < inner; i++) {
+            size_t at = VLCI_STRIPE_AT(r, i, rows);
+            values[r * inner + i] = (float)ref_load(got, (int64_t)at, dtype);
+            got[at] = 0xffff;
+        }
+    suite_close(what, values, want, (size_t)s->rows * inner, atol, dtype == F16 ? 0x1p-11 : 0x1p-8);
+    for (size_t i = 0; i < n + GUARD; i++)
+        ck_assert_msg(got[i] == 0xffff, "%s: wrote beyond its %d rows, at %zu", what, s->rows, i);
+    free(got);
+    free(values);
+}
+
 /* v is below 1: weights that are rounded to 16 bits change a mean by half a unit of their last place. */
 static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     char what[96];
@@ -400,7 +490,11 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     double *out = calloc(values + 2 * outputs, sizeof *out), *max = out + values, *lse = max + outputs;
     ref_attention(&s->kernels.shape, &s->a, &(ref_inputs){s->q, s->seq_start, s->head}, out, max, lse);
     snprintf(what, sizeof what, "%s, %s: out", rung, p->name);
-    compare(what, s->a.out, out, values, read == F32 ? 4e-6 : read == F16 ? 4e-4 : 2.5e-3);
+    double atol = read == F32 ? 4e-6 : read == F16 ? 4e-4 : 2.5e-3;
+    if (s->a.out_rows)
+        compare_stripes(what, p, s, out, atol);
+    else
+        compare(what, s->a.out, out, values, atol);
     snprintf(what, sizeof what, "%s, %s: row_max", rung, p->name);
     compare(what, s->a.row_max, max, outputs, 4e-6);
     snprintf(what, sizeof what, "%s, %s: row_lse", rung, p->name);
@@ -483,7 +577,7 @@ END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention_kernels kernels;
-    vlci_attention_shape good = {4, 2, 64, F32, F32, false, 0}, shape = good;
+    vlci_attention_shape good = {4, 2, 64, F32, F32, false, false, 0}, shape = good;
     vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
     shape.head_dim = 12;
     ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");

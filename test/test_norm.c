@@ -69,6 +69,11 @@ START_TEST(norms) {
             norm_rows(2, sizes[i], layer, 1e-4f, 0, 1e-5f, 3 * sizes[i]);
             norm_rows(2, sizes[i], layer, 1e15f, 0, 1e-5f, IN_PLACE);
         }
+    static const int many[] = {4,    200,  516,
+                               1024, 1152, 2052}; /* each width of those that stay in registers */
+    for (int i = 0; i < (suite_reduced() ? 2 : 6); i++)
+        for (int layer = 0; layer < 2; layer++)
+            norm_rows(256 + i, many[i], layer, 1, 3, 1e-5f, i % 2 ? IN_PLACE : 4);
 }
 END_TEST
 

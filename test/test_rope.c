@@ -308,16 +308,26 @@ START_TEST(products_that_do_not_append) {
 }
 END_TEST
 
+/* Work-items of processors take a pair each, others four: here either, wherever it runs. */
+static bool be_processor(bool is) {
+    bool was = suite_device()->caps.wide_vectors;
+    suite_device()->caps.wide_vectors = is;
+    return was;
+}
+
 START_TEST(rotation_appends_to_ragged_caches) {
+    bool was = be_processor(_i);
     static const int shapes[][3] = {{4, 2, 6}, {3, 3, 2}, {6, 1, 40}, {4, 4, 64}, {8, 2, 80}, {4, 1, 128}};
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++)
         for (int i = 0; i < (suite_reduced() ? 3 : 6); i++)
             rotate_and_append(shapes[i][0], shapes[i][1], shapes[i][2], (vlcache_dtype)dtype, i % 2 == 1);
+    be_processor(was);
 }
 END_TEST
 
 /* What stands behind the heads that turn must stay as it is. */
 START_TEST(rotation_in_place) {
+    bool was = be_processor(_i);
     static const int shapes[][3] = {{4, 6, 16}, {2, 3, 2}, {5, 5, 72}}; /* heads that turn, all, head_dim */
     enum { ROWS = 9 };
     for (int i = 0; i < 3; i++) {
@@ -350,6 +360,7 @@ START_TEST(rotation_in_place) {
         free(want);
         free(got);
     }
+    be_processor(was);
 }
 END_TEST
 
@@ -368,10 +379,10 @@ int main(void) {
     Suite *suite = suite_create("rope");
     TCase *c = tcase_create("rope");
     suite_balance(c);
-    tcase_add_test(c, rotation_appends_to_ragged_caches);
+    tcase_add_loop_test(c, rotation_appends_to_ragged_caches, 0, 2);
     tcase_add_test(c, products_append_what_they_make);
     tcase_add_test(c, products_that_do_not_append);
-    tcase_add_test(c, rotation_in_place);
+    tcase_add_loop_test(c, rotation_in_place, 0, 2);
     tcase_add_test(c, strides_beyond_32_bits_are_refused);
     suite_add_tcase(suite, c);
     return suite_run(suite);

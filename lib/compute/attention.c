@@ -16,7 +16,7 @@
  * head) that go together in the kernels of decode. */
 enum {
     OWN_ARGS = 11,
-    MORE_ARGS = 3, /* a window, and two of a rung's own */
+    MORE_ARGS = 4, /* a window, and three of a rung's own */
     OPTIONS = 160,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
@@ -98,23 +98,45 @@ static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_
     return open_rows(k, out);
 }
 
-static bool wgmma_takes(const vlci_attention_shape *s) {
-    vlcache_dtype read = s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
-    return (read == VLCACHE_DTYPE_F16 || read == VLCACHE_DTYPE_BF16) &&
-           (s->head_dim == 64 || s->head_dim == 80 || s->head_dim == 128);
+/* What matrix units read. */
+static vlcache_dtype read_as(const vlci_attention_shape *s) {
+    return s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
 }
 
-static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+static bool wgmma_takes(const vlci_attention_shape *s) {
+    static const int dims[] = {64, 72, 80, 88, 96, 128};
+    bool taken = false;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) taken |= s->head_dim == dims[i];
+    return taken && (read_as(s) == VLCACHE_DTYPE_F16 || read_as(s) == VLCACHE_DTYPE_BF16);
+}
+
+static vlcache_status get_wgmma(const vlci_attention_kernels *k, bool stripes, vlci_attention_rung *out) {
     const vlci_attention_shape *s = &k->shape;
     const vlci_ptx ptx = {
         .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
     char options[OPTIONS];
-    if (!wgmma_takes(s) || out->windowed || s->cap > 0) return open_tile(k, TILE_KEYS, out);
     begin_rung(WGMMA, out);
-    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d", s->head_dim,
-             (int)s->kv_dtype, (int)(s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype));
+    snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d -DSTRIPES=%d", s->head_dim,
+             (int)(stripes ? s->rounded : s->kv_dtype), (int)read_as(s), stripes);
     return vlci_kernel_get_ptx(k->device, "attention_wgmma.cl", "attention_wgmma", options, &ptx,
                                &out->kernel[0]);
+}
+
+static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention_rung *out) {
+    if (!wgmma_takes(&k->shape) || out->windowed || k->shape.cap > 0) return open_tile(k, TILE_KEYS, out);
+    return get_wgmma(k, false, out);
+}
+
+/* Stripes are for what many rows came to; they must be whole behind the last head, too. */
+static vlcache_status open_stripes(vlci_attention_kernels *k) {
+    const vlci_attention_shape *s = &k->shape;
+    if (k->many.rung != WGMMA || s->kv_dtype != VLCACHE_DTYPE_F32 || s->heads * s->head_dim % VLCI_BLOCK)
+        return VLCACHE_OK;
+    return get_wgmma(k, true, &k->stripes);
+}
+
+bool vlci_attention_takes_stripes(const vlci_attention_kernels *k) {
+    return k->stripes.kernel[0] != NULL;
 }
 
 /* Whether a work-group of split can do the shape at all. */
@@ -219,6 +241,7 @@ vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_
     if (!status) status = open_rung(out, many, &out->many);
     if (!status) status = open_rung(out, few, &out->few);
     if (!status) status = open_rung(out, full, &out->few_full);
+    if (!status && shape->stripes) status = open_stripes(out);
     if (status || !shape->windowed) return status;
     out->many_windowed.windowed = out->few_windowed.windowed = out->full_windowed.windowed = true;
     status = open_rung(out, many, &out->many_windowed);
@@ -236,10 +259,17 @@ typedef struct arguments {
 /* The arguments that all kernels begin with; those that know windows take one more. */
 static vlcache_status list_args(const vlci_attention_kernels *k, const vlci_attention *a, bool windowed,
                                 arguments *out) {
-    const vlci_arg own[OWN_ARGS] = {
-        VLCI_MEM(a->q),       VLCI_MEM(a->out),         VLCI_MEM(a->seq_start),      VLCI_MEM(a->row_max),
-        VLCI_MEM(a->row_lse), VLCI_I32(k->shape.heads), VLCI_I32(k->shape.kv_heads), VLCI_I32(a->causal),
-        VLCI_F32(a->scale),   VLCI_U32(a->q_offset),    VLCI_U32(a->q_stride)};
+    const vlci_arg own[OWN_ARGS] = {VLCI_MEM(a->q),
+                                    VLCI_MEM(a->out),
+                                    VLCI_MEM(a->seq_start),
+                                    VLCI_MEM(a->row_max),
+                                    VLCI_MEM(a->row_lse),
+                                    VLCI_I32(k->shape.heads),
+                                    VLCI_I32(k->shape.kv_heads),
+                                    VLCI_I32(a->causal),
+                                    VLCI_F32(a->scale),
+                                    VLCI_U32(a->q_offset),
+                                    VLCI_U32(a->q_rows ? a->q_rows : a->q_stride)};
     if (a->q_stride > UINT32_MAX || a->q_offset > UINT32_MAX)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
                          "attention: an offset or stride of %zu elements, kernels take less than 2^32",
@@ -293,6 +323,7 @@ static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kern
     size_t units = (size_t)k->device->caps.info.compute_units;
     args->at[args->n++] = VLCI_I32(a->batch);
     args->at[args->n++] = VLCI_I32(blocks);
+    args->at[args->n++] = VLCI_U32(a->out_rows);
     vlci_grid grid = VLCI_GRID(pieces < units ? pieces : units, 1, 1, VLCI_ATTENTION_WGMMA_ITEMS, 1, 1);
     vlcache_status status = check_aligned(a);
     return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
@@ -378,9 +409,16 @@ static bool beyond_window(const vlci_attention *a) {
 /* On processors, a vector of lanes pays from 9 lanes on. */
 static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vlci_attention *a) {
     bool windowed = beyond_window(a);
+    if (a->q_rows) return &k->stripes;
     if (a->max_rows > FEW_ROWS) return windowed ? &k->many_windowed : &k->many;
     if (a->max_rows * group_of(k) > 8) return windowed ? &k->full_windowed : &k->few_full;
     return windowed ? &k->few_windowed : &k->few;
+}
+
+bool vlci_attention_leaves_stripes(const vlci_attention_kernels *k, const vlci_attention *a,
+                                   vlcache_dtype dtype) {
+    return pick(k, a)->rung == WGMMA && read_as(&k->shape) == dtype &&
+           k->shape.heads * k->shape.head_dim % VLCI_BLOCK == 0;
 }
 
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {
@@ -388,6 +426,9 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     arguments args;
     if (r->windowed != beyond_window(a) || (r->windowed && !a->causal))
         return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
+    if (a->q_rows ? !vlci_attention_takes_stripes(k)
+                  : a->out_rows && !vlci_attention_leaves_stripes(k, a, read_as(&k->shape)))
+        return vlci_fail(VLCACHE_E_INTERNAL, "attention: stripes, which no rung here knows");
     vlcache_status status = list_args(k, a, r->windowed, &args);
     if (status) return status;
     switch (r->rung) {

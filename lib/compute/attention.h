@@ -8,7 +8,8 @@
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
  *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
- *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper
+ *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper;
+ *                          heads of 64, 72, 80, 88, 96 or 128
  *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
  *              tile_small  the same in tiles of 64 keys: where registers do not suffice
  *     decode   mma         a work-group for a share of the keys, on matrix units: NVIDIA since sm_80
@@ -32,7 +33,8 @@ typedef struct vlci_attention_shape {
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
     bool windowed;         /**< some layers may have a window */
-    float cap;             /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
+    bool stripes; /**< q, k and v may come in stripes of `rounded`: vlci_attention_takes_stripes() tells */
+    float cap;    /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
 
 /** The option that builds a kernel for such logits, with a blank in front, in `option`; "" where cap is 0. */
@@ -52,7 +54,8 @@ typedef struct vlci_attention_kernels {
     vlcache_device *device;
     vlci_attention_shape shape;
     vlci_attention_rung many, few,
-        few_full; /**< query rows of a sequence; few_full: few that fill wide's vectors */
+        few_full;                /**< query rows of a sequence; few_full: few that fill wide's vectors */
+    vlci_attention_rung stripes; /**< for q, k and v in stripes; no kernel: there is none */
     vlci_attention_rung many_windowed, few_windowed, full_windowed; /**< where keys lie outside of a window */
     int lanes;                                                      /**< of a work-group of split */
 } vlci_attention_kernels;
@@ -65,6 +68,9 @@ typedef struct vlci_attention {
     vlci_kv_view kv;
     size_t q_stride;  /**< elements between query rows */
     size_t q_offset;  /**< first element in q */
+    size_t q_rows;    /**< 0, or q, k and v are columns of one matrix of so many rows in stripes of `rounded`:
+                         each sequence sees its own rows, q_offset, k_offset and v_offset count columns */
+    size_t out_rows;  /**< 0, or out is a matrix of so many rows in stripes of what matrix units read */
     int max_rows;     /**< most query rows of any sequence */
     cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
@@ -78,6 +84,13 @@ typedef struct vlci_attention {
  * VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
 vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_shape *shape,
                                    vlci_attention_kernels *out);
+
+/** Whether launches may have q_rows: a shape that asked for it, and a rung that reads stripes. */
+bool vlci_attention_takes_stripes(const vlci_attention_kernels *kernels);
+
+/** Whether this launch may have out_rows, and stripes of `dtype` are what it leaves. */
+bool vlci_attention_leaves_stripes(const vlci_attention_kernels *kernels, const vlci_attention *a,
+                                   vlcache_dtype dtype);
 
 /** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
  * launches that follow one another. Errors: the device's. */

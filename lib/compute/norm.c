@@ -14,14 +14,28 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_norm_ladder = {"norm", "prefill, decode", vlci_lane_rungs, vlci_lanes_fit, choose};
 
-static vlcache_status open_held(vlcache_device *device, const char *options, vlci_norm_kernels *out) {
-    char all[64];
-    snprintf(all, sizeof all, "-DHELD=%d%s%s", VLCI_NORM_HELD, *options ? " " : "", options);
-    vlcache_status status = vlci_kernel_lanes(device, "norm.cl", "rms_norm", all, &vlci_norm_ladder,
-                                              &out->rms_held, &out->rms_held_lanes);
-    return status ? status
-                  : vlci_kernel_lanes(device, "norm.cl", "layer_norm", all, &vlci_norm_ladder,
-                                      &out->layer_held, &out->layer_held_lanes);
+/* One of the widths, of `lanes`. A device that takes fewer has no such kernel. */
+static vlcache_status open_held(vlcache_device *device, const char *options, size_t lanes, int width,
+                                vlci_norm_kernels *out) {
+    char all[96];
+    const vlci_kernel *rms, *layer = NULL;
+    snprintf(all, sizeof all, "-DLANES=%zu -DHELD=%d%s%s", lanes, VLCI_NORM_HELD, *options ? " " : "",
+             options);
+    vlcache_status status = vlci_kernel_get(device, "norm.cl", "rms_norm", all, &rms);
+    if (!status) status = vlci_kernel_get(device, "norm.cl", "layer_norm", all, &layer);
+    if (status || rms->max_group < lanes || layer->max_group < lanes) return status;
+    out->held[width].rms = rms;
+    out->held[width].layer = layer;
+    out->held[width].lanes = lanes;
+    return VLCACHE_OK;
+}
+
+static vlcache_status open_widths(vlcache_device *device, const char *options, vlci_norm_kernels *out) {
+    vlcache_status status = VLCACHE_OK;
+    size_t lanes = out->rms_lanes < out->layer_lanes ? out->rms_lanes : out->layer_lanes;
+    for (int i = VLCI_NORM_WIDTHS - 1; i >= 0 && lanes > 1 && !status; i--, lanes /= 2)
+        status = open_held(device, options, lanes, i, out);
+    return status;
 }
 
 static vlcache_status open_norms(vlcache_device *device, vlci_form form, const char *options,
@@ -32,7 +46,7 @@ static vlcache_status open_norms(vlcache_device *device, vlci_form form, const c
     if (!status)
         status = vlci_kernel_lanes(device, "norm.cl", "layer_norm", options, &vlci_norm_ladder, &out->layer,
                                    &out->layer_lanes);
-    return status || out->rms_lanes == 1 ? status : open_held(device, options, out);
+    return status ? status : open_widths(device, options, out);
 }
 
 vlcache_status vlci_norm_open(vlcache_device *device, vlci_norm_kernels *out) {
@@ -58,10 +72,19 @@ static vlcache_status check_offset(size_t offset) {
                      offset);
 }
 
-/* Whether a row, up to where it is written, stays in registers of `lanes` work-items, which read 4 by 4. */
-static bool is_held(const vlci_norm_kernels *k, size_t lanes, size_t x_offset, int n) {
+/*
+ * Which of the widths: the least in whose registers a row stays, up to where it is written, read 4 by 4; the
+ * most where rows are too few to fill a device. -1: none.
+ */
+static int width_of(const vlci_norm_kernels *k, size_t x_offset, int rows, int n) {
+    enum { MANY = 256 };
     size_t width = vlci_form_width(k->form, n);
-    return lanes > 1 && n % 4 == 0 && x_offset % 4 == 0 && width <= 4 * VLCI_NORM_HELD * lanes;
+    int found = -1;
+    for (int i = VLCI_NORM_WIDTHS - 1; i >= 0 && n % 4 == 0 && x_offset % 4 == 0; i--) {
+        bool fits = k->held[i].lanes && width <= 4 * VLCI_NORM_HELD * k->held[i].lanes;
+        if (fits && (found < 0 || rows >= MANY)) found = i;
+    }
+    return found;
 }
 
 vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t x_offset,
@@ -69,12 +92,12 @@ vlcache_status vlci_norm_run(const vlci_norm_kernels *kernels, cl_mem x, size_t 
     vlcache_status status = check_offset(x_offset);
     if (status) return status;
     bool layer = norm->bias != NULL;
-    size_t held = layer ? kernels->layer_held_lanes : kernels->rms_held_lanes;
     size_t lanes = layer ? kernels->layer_lanes : kernels->rms_lanes;
     const vlci_kernel *kernel = layer ? kernels->layer : kernels->rms;
-    if (is_held(kernels, held, x_offset, n)) {
-        kernel = layer ? kernels->layer_held : kernels->rms_held;
-        lanes = held;
+    int held = width_of(kernels, x_offset, rows, n);
+    if (held >= 0) {
+        kernel = layer ? kernels->held[held].layer : kernels->held[held].rms;
+        lanes = kernels->held[held].lanes;
     }
     vlci_grid grid = VLCI_GRID((size_t)rows, 1, 1, lanes, 1, 1);
     if (!layer)

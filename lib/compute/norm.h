@@ -9,6 +9,8 @@
 
 extern const vlci_ladder vlci_norm_ladder;
 
+enum { VLCI_NORM_WIDTHS = 3 }; /* lanes of a row, each twice those before */
+
 /** The weights of a norm. */
 typedef struct vlci_norm {
     cl_mem weight, bias; /**< f32; bias NULL for RMSNorm */
@@ -19,9 +21,11 @@ typedef struct vlci_norm_kernels {
     vlcache_device *device;
     const vlci_kernel *rms, *layer;
     size_t rms_lanes, layer_lanes; /**< work-items a row */
-    const vlci_kernel *rms_held,
-        *layer_held; /**< for rows that stay in registers; NULL with one work-item a row */
-    size_t rms_held_lanes, layer_held_lanes;
+    struct {
+        const vlci_kernel *rms, *layer;
+        size_t lanes;
+    } held[VLCI_NORM_WIDTHS];      /**< for rows that stay in registers, the fewest lanes first; none with one
+                                      work-item a row: lanes 0 */
     vlci_form form;                /**< of y */
     const vlci_kernel *head, *add; /**< NULL where y is no floats */
     size_t head_lanes, add_lanes;

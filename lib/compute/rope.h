@@ -10,6 +10,7 @@
 typedef struct vlci_rope_kernels {
     vlcache_device *device;
     const vlci_kernel *phase, *append, *turn;
+    const vlci_kernel *append4, *turn4; /**< by 4 neighbours; NULL on processors, whose items are vectors */
 } vlci_rope_kernels;
 
 /** For a cache of one dtype. Errors: those of vlci_kernel_get(). */

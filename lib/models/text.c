@@ -85,7 +85,7 @@ static void rooms_of(const vlci_text_config *c, bool in_one, vlci_text *t, room 
     size_t wide = in_one ? 0 : 2 * (size_t)c->intermediate;
     const room all[N_ROOMS] = {{&t->norm, q > (size_t)c->hidden ? q : (size_t)c->hidden, true},
                                {&t->qkv, q + 2 * kv, false},
-                               {&t->attended, q, false},
+                               {&t->attended, q, true},
                                {&t->gate_up, wide, true},
                                {&t->gated, (size_t)c->intermediate, true},
                                {&t->added, c->post_norms ? (size_t)c->hidden : 0, false},
@@ -257,6 +257,23 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
     return status;
 }
 
+static bool sees_codes(const vlci_text_rows *r) {
+    bool seen = false;
+    for (int b = 0; r->sequences && b < r->batch; b++)
+        seen |= r->sequences[b]->codes || r->sequences[b]->quants;
+    return seen;
+}
+
+/* What attention leaves, and `out` reads: floats, where coded rows are to be merged with it. */
+static void hand_on(const vlci_text *t, const vlci_text_rows *r, vlci_attention *a, vlci_product *out) {
+    const vlci_compute *k = &t->model->compute;
+    if (sees_codes(r) || vlci_linear_form(&k->linear, out->w->dtype, r->rows) != VLCI_STRIPES ||
+        !vlci_attention_leaves_stripes(&k->attention, a, out->w->dtype))
+        return;
+    a->out_rows = VLCI_STRIPE_ROWS(r->rows);
+    out->x_form = VLCI_STRIPES;
+}
+
 /* What a half of a layer gives goes into x: by the product itself, or through a norm. */
 static void put_into(const vlci_text *t, const vlci_text_rows *r, vlci_product *last) {
     bool normed = t->model->config.text.post_norms;
@@ -280,6 +297,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
         .w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
     put_into(t, r, &out);
+    hand_on(t, r, &attention, &out);
     vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);

@@ -126,8 +126,10 @@ vlcache_status vlci_vit_load(vlci_upload *up, const vlci_vit_config *config, vlc
     if (!status) status = load_embeddings(up, config, vit);
     for (int i = 0; i < config->run_layers && !status; i++)
         status = load_layer(up, config, layer_prefix(config, prefix, i), &vit->layer[i]);
-    if (!status && config->run_layers) /* no finer than what made them */
+    if (!status && config->run_layers) { /* no finer than what made them */
         shape.rounded = config->qk_norm ? vit->layer[0].q.dtype : vit->layer[0].qkv.dtype;
+        shape.stripes = !config->qk_norm;
+    }
     if (!status && up->device) status = vlci_attention_open(up->device, &shape, &vit->attention);
     skip_rest(up, config);
     return status;
@@ -203,7 +205,7 @@ static vlcache_status tower_create(tower *t) {
     int patch = 3 * c->patch_size * c->patch_size;
     vlcache_status status = create_rows(t, c->hidden, &t->x);
     if (!status) status = create_operand(t, larger(larger(c->hidden, inner), c->intermediate), &t->norm);
-    if (!status) status = create_rows(t, c->qk_norm ? inner : 3 * inner, &t->qkv);
+    if (!status) status = create_operand(t, c->qk_norm ? inner : 3 * inner, &t->qkv);
     if (!status && c->qk_norm) status = create_rows(t, inner, &t->k);
     if (!status && c->qk_norm) status = create_rows(t, inner, &t->v);
     if (!status) status = create_operand(t, larger(inner, patch), &t->attended);
@@ -235,6 +237,14 @@ static vlcache_status embed_patches(tower *t, const vlci_pixels *pixels) {
     return status;
 }
 
+/* In which form q, k and v go to attention, and what it makes of them to the product behind it. */
+static vlci_form form_within(const tower *t, const vlci_vit_layer *layer) {
+    const vlci_attention_kernels *attention = &t->vit->attention;
+    bool stripes = vlci_attention_takes_stripes(attention) && layer->qkv.dtype == attention->shape.rounded &&
+                   vlci_product_form(t->compute, &layer->qkv, &layer->out, t->rows) == VLCI_STRIPES;
+    return stripes ? VLCI_STRIPES : VLCI_FLOATS;
+}
+
 /* q, k and v of all rows, side by side. */
 static vlcache_status project(tower *t, const vlci_vit_layer *layer) {
     const vlci_product qkv = {.w = &layer->qkv,
@@ -243,6 +253,7 @@ static vlcache_status project(tower *t, const vlci_vit_layer *layer) {
                               .eps = t->config->norm_eps,
                               .brought = t->norm,
                               .y = t->qkv,
+                              .y_form = form_within(t, layer),
                               .m = t->rows};
     return vlci_product_run(t->compute, &qkv);
 }
@@ -268,7 +279,7 @@ static vlcache_status project_apart(tower *t, const vlci_vit_layer *layer) {
     return status ? status : project_one(t, layer, &layer->v, NULL, t->v);
 }
 
-static vlcache_status attend(tower *t) {
+static vlcache_status attend(tower *t, vlci_form form) {
     const vlci_vit_config *c = t->config;
     size_t inner = (size_t)c->heads * (size_t)c->head_dim, row = c->qk_norm ? inner : 3 * inner;
     vlci_attention a = {.batch = t->tiles,
@@ -282,6 +293,8 @@ static vlcache_status attend(tower *t) {
                                .head_stride = (size_t)c->head_dim,
                                .row_stride = row},
                         .q_stride = row,
+                        .q_rows = form == VLCI_STRIPES ? VLCI_STRIPE_ROWS(t->rows) : 0,
+                        .out_rows = form == VLCI_STRIPES ? VLCI_STRIPE_ROWS(t->rows) : 0,
                         .max_rows = t->per_tile,
                         .q = t->qkv,
                         .out = t->attended,
@@ -292,8 +305,10 @@ static vlcache_status attend(tower *t) {
 static vlcache_status run_layer(tower *t, const vlci_vit_layer *layer) {
     const vlci_vit_config *c = t->config;
     vlci_form form = vlci_product_form(t->compute, &layer->fc1, &layer->fc2, t->rows);
+    const vlci_form within = form_within(t, layer);
     const vlci_product out = {.w = &layer->out,
                               .x = t->attended,
+                              .x_form = within,
                               .brought = t->norm,
                               .y = t->x,
                               .m = t->rows,
@@ -315,7 +330,7 @@ static vlcache_status run_layer(tower *t, const vlci_vit_layer *layer) {
                               .m = t->rows,
                               .accumulate = true};
     vlcache_status status = c->qk_norm ? project_apart(t, layer) : project(t, layer);
-    if (!status) status = attend(t);
+    if (!status) status = attend(t, within);
     if (!status) status = vlci_product_run(t->compute, &out);
     if (!status) status = vlci_product_run(t->compute, &fc1);
     return status ? status : vlci_product_run(t->compute, &fc2);
