@@ -11,8 +11,7 @@
  *           for each row      s = R(-within) t . (mean_K + sum over i of factor_K(i) level_K(i) basis_K(i)): the key is made
  *                             again, in registers, HEAD_DIM times as much work as there are dimensions in u, for all lanes
  *
- *     text, a share of its own:   s = scale scale_K(j) q . byte_K(j)                   acc += e^(s-m) scale_V(j) byte_V(j)
- *                                 wide: the same of rows in 4 bits, whose groups have units
+ *     text, a share of its own, in 4 bits:     s = scale q . key_j                     acc += e^(s-m) value_j
  *
  *     merge:   out_C = (l_runs mean_V + sum over i of factor_V(i) basis_V(i) acc(i) + acc of text) / l
  *              out, row_max, row_lse = those of the rows in pages and these together
@@ -83,7 +82,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
     const int k_dims = VLCI_CODE_DIMS(k.widths), k_words = VLCI_CODE_WORDS(k.widths), v_words = VLCI_CODE_WORDS(v.widths);
     const int v_dims = is_text ? HEAD_DIM : VLCI_CODE_DIMS(v.widths);
     const int from = is_text ? 0 : s_id * share * run, until = is_text ? texts : min(n, from + share * run);
-    __global const char *k_text = text + nth * texts * HEAD_DIM, *v_text = k_text + (size_t)texts * HEAD_DIM;
+    const text_t k_text = text_of(text, text_scale, nth, texts), v_text = text_of(text, text_scale, nth + 1, texts);
     state_t state;
     const int side = begin_share(&state, v_dims);
     for (int j0 = from; j0 < until; j0 += ITEMS) { /* a tile: ITEMS rows, of several runs or of a part of one */
@@ -117,11 +116,10 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
         float s[HEADS];
         if (is_text) {
             for (int t = 0; t < HEADS; t++) s[t] = 0.0f;
-            for (int d = 0; d < HEAD_DIM; d++) {
-                const float byte = (float)k_text[(size_t)own * HEAD_DIM + d];
-                for (int t = 0; t < HEADS; t++) s[t] += turn[t * HEAD_DIM + d] * byte;
+            for (int d = 0; d < HEAD_DIM; d += 8) {
+                const float8 row = text_eight(k_text, own, d);
+                for (int t = 0; t < HEADS; t++) s[t] += sum8(vload8(0, turn + t * HEAD_DIM + d) * row);
             }
-            for (int t = 0; t < HEADS; t++) s[t] *= text_scale[nth * texts + own];
         } else {
             const int r = run < ITEMS ? (own - j0) / run : 0;
             __global const uint *block = words + k.words + (size_t)(own / BLOCK) * k_words;
@@ -144,9 +142,7 @@ __attribute__((reqd_work_group_size(ITEMS, 1, 1))) __kernel void attention_coded
             for (int i = 0; i < MORE; i++) {
                 const int d = i * ITEMS + item % side;
                 if (d >= v_dims) continue;
-                const float value = is_text ? text_scale[(nth + 1) * texts + j0 + row] *
-                                                  (float)v_text[(size_t)(j0 + row) * HEAD_DIM + d]
-                                            : level_at(block, v.widths, d, (j0 + row) % BLOCK);
+                const float value = is_text ? text_one(v_text, j0 + row, d) : level_at(block, v.widths, d, (j0 + row) % BLOCK);
                 for (int t = 0; t < HEADS; t++) state.acc[t * MORE + i] += weights[t * ITEMS + row] * value;
             }
         }
@@ -244,18 +240,6 @@ static inline void dot_block(__global const uint *block, vlci_code_matrix k, __g
     }
 }
 #endif
-
-/* Rows of text of a matrix, in 4 bits. */
-typedef struct {
-    __global const uint *words;
-    __global const ushort *units;
-} text_t;
-
-static inline text_t text_of(__global const char *text, __global const float *scale, size_t nth, int texts) {
-    text_t t = {(__global const uint *)text + nth * texts * (HEAD_DIM / 8),
-                (__global const ushort *)scale + nth * texts * VLCI_TEXT_UNITS(HEAD_DIM)};
-    return t;
-}
 
 /* Part e of row j. */
 static inline float16 text_part(text_t t, int j, int e) {
@@ -384,9 +368,9 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     __global const float *turn = phase + (size_t)r * HEAD_DIM;
     q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
     row_lse += (size_t)first_row * heads + kv * group;
+    const text_t k_text = text_of(text, text_scale, at, texts);
     score += score_at + (size_t)kv * tokens;
 #if WIDE
-    const text_t k_text = text_of(text, text_scale, at, texts);
     float u[HEAD_DIM];
     for (int h = 0; h < group; h++, q += HEAD_DIM) {
         if (r >= runs) {
@@ -408,8 +392,6 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     }
 #else
     __local float t[HEAD_DIM], u[HEAD_DIM + 1];
-    text += at * texts * HEAD_DIM;
-    text_scale += at * texts;
     const int item = (int)get_local_id(0), dims = VLCI_CODE_DIMS(k.widths);
     for (int h = 0; h < group; h++, q += HEAD_DIM) {
         for (int d = item; d < HEAD_DIM; d += ITEMS) t[d] = r < runs ? turned(q, turn, scale, d) : scale * q[d];
@@ -427,8 +409,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
                 __global const uint *block = words + k.words + (size_t)(j / BLOCK) * VLCI_CODE_WORDS(k.widths);
                 for (int i = 0; i < dims; i++) s += u[i] * level_at(block, k.widths, i, j % BLOCK);
             } else {
-                for (int d = 0; d < HEAD_DIM; d++) s += t[d] * (float)text[(size_t)j * HEAD_DIM + d];
-                s *= text_scale[j];
+                for (int d = 0; d < HEAD_DIM; d += 8) s += sum8(vload8(0, t + d) * text_eight(k_text, j, d));
             }
             score[r < runs ? positions[j] : text_at[j]] += part * exp(CAPPED(s) - row_lse[h]);
         }

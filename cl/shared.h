@@ -313,16 +313,21 @@ typedef struct vlci_code_matrix {
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
 
-/* attention_coded_mma: work-items of a work-group, and the most of them that share a piece of work. */
-#define VLCI_CODED_MMA_ITEMS 128
-#define VLCI_CODED_SHARES    256
-
-/* attention_runs_mma: blocks that a warp takes at a time; bytes of local memory for a basis, and what is
- * fetched, beside what else a work-group has: at least, and where there is much, so that two have room. */
-#define VLCI_CODED_CHUNK               4
-#define VLCI_RUNS_POOL_LEAST(head_dim) (2 * (head_dim) * (head_dim) + 2048)
-#define VLCI_RUNS_POOL                 92160
-#define VLCI_RUNS_BESIDE               14336
+/* attention_runs_mma and attention_coded_mma: work-items of a work-group, one of which a unit has room for,
+ * and the most of them that share a piece of work; blocks that a warp takes at a time; tiles of 16 dimensions
+ * of one width; bytes of local memory for a basis and for what each warp has, beside what else a work-group
+ * has: at least, of one warp whatever its codes. */
+#define VLCI_CODED_MMA_ITEMS       256
+#define VLCI_CODED_SHARES          256
+#define VLCI_CODED_CHUNK           4
+#define VLCI_CODED_TILES(head_dim) ((head_dim) / 16 + 2)
+#define VLCI_CODED_WARP(head_dim)                                                                            \
+    (4 * VLCI_CODED_CHUNK * (8 * ((head_dim) + 32) + (head_dim) + 8) + 512 * VLCI_CODED_TILES(head_dim) + 64)
+#define VLCI_RUNS_POOL(head_dim)                                                                             \
+    (VLCI_CODED_TILES(head_dim) * ((head_dim)*32 + 256 * VLCI_CODED_CHUNK) + VLCI_CODED_WARP(head_dim))
+#define VLCI_ROWS_POOL(head_dim)                                                                             \
+    (VLCI_CODED_TILES(head_dim) * (head_dim)*64 + 16 * (head_dim) + VLCI_CODED_WARP(head_dim))
+#define VLCI_CODED_BESIDE 16384
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */

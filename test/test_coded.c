@@ -169,18 +169,12 @@ static const char *const variants[] = {"attention_coded:wide", "attention_coded:
                                        "attention_coded:mma"};
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
-/* Those of the device: each reads codes that were made for it. */
+/* Those of the device: all read the same codes. */
 static int variants_here(void) {
     return VARIANTS - !suite_device()->caps.mma;
 }
 
-static void make_for(const char *variant, const problem *p, coding_case *c) {
-    suite_force(variant);
-    make(p, c);
-    suite_force(NULL);
-}
-
-/* By a rung that takes the text of codes as it is, with capped logits or without. */
+/* By a rung, with capped logits or without. */
 static void run_variant(const char *variant, const problem *p, const coding_case *c, vlci_codes *codes,
                         float cap) {
     const vlci_coded_kernels *was = codes->read;
@@ -191,51 +185,43 @@ static void run_variant(const char *variant, const problem *p, const coding_case
     ck_ok(vlci_coded_open(suite_device(), &shape, &read));
     if (p->run == 1) ck_ok(vlci_coded_open_rows(&read));
     suite_force(NULL);
-    ck_assert_int_eq(codes->text_bits, read.text_bits);
     for (vlci_codes *one = codes; one; one = one->before) one->read = &read;
     run_and_compare(p, c, codes);
     for (vlci_codes *one = codes; one; one = one->before) one->read = was;
 }
 
-/* What has text of 8 bits reads the same codes. */
-static void run_variants(int made_for, const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
-    for (int v = made_for; v < variants_here() && (v == made_for || made_for); v++)
-        run_variant(variants[v], p, c, codes, cap);
+static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
+    for (int v = 0; v < variants_here(); v++) run_variant(variants[v], p, c, codes, cap);
 }
 
 START_TEST(against_the_rows_they_stand_for) {
     const problem *p = &problems[_i];
+    coding_case c;
     if (suite_reduced() && _i >= SMALL) return;
     seed = 23;
-    for (int v = 0; v < 2; v++) {
-        coding_case c;
-        make_for(variants[v], p, &c);
-        ck_assert_int_eq(c.codes->text_bits, v ? 8 : 4);
-        run_variants(v, p, &c, c.codes, 0);
-        if (suite_reduced() ? _i == 3 : _i == 1 || _i == 4) run_variants(v, p, &c, c.codes, 1.5f);
-        coding_release(&c);
-        coding_free(&c);
-    }
+    make(p, &c);
+    run_variants(p, &c, c.codes, 0);
+    if (suite_reduced() ? _i == 3 : _i == 1 || _i == 4) run_variants(p, &c, c.codes, 1.5f);
+    coding_release(&c);
+    coding_free(&c);
 }
 END_TEST
 
 /* Two turns' codes, one behind the other. */
 START_TEST(two_turns) {
     const problem *p = &problems[suite_reduced() ? SMALL - 1 : 1];
+    coding_case first, second;
     seed = 29;
-    for (int v = suite_reduced(); v < 2; v++) { /* the chain is the same for each rung */
-        coding_case first, second;
-        make_for(variants[v], p, &first);
-        make_for(variants[v], p, &second);
-        second.codes->before = vlci_codes_retain(first.codes);
-        ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
-        run_variants(v, p, &second, second.codes, 0);
-        coding_release(&second);
-        ck_assert_int_eq(first.codes->references, 1);
-        coding_release(&first);
-        coding_free(&first);
-        coding_free(&second);
-    }
+    make(p, &first);
+    make(p, &second);
+    second.codes->before = vlci_codes_retain(first.codes);
+    ck_assert_uint_eq(vlci_codes_all_bytes(second.codes), 2 * vlci_codes_all_bytes(first.codes));
+    run_variants(p, &second, second.codes, 0);
+    coding_release(&second);
+    ck_assert_int_eq(first.codes->references, 1);
+    coding_release(&first);
+    coding_free(&first);
+    coding_free(&second);
 }
 END_TEST
 

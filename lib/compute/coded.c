@@ -9,6 +9,8 @@
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
+enum { MMA_DIM_MAX = 128 }; /* registers */
+
 static const char *const rungs[] = {"mma", "wide", "group", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
@@ -21,35 +23,32 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_fits, choose};
 
-/* On matrix units: where runs' rows are turned one by one; or alike, and then with as much local memory as
- * two work-groups of a unit can have. */
+/* What is left of a unit's local memory for bases, codes and what comes of them, on matrix units. */
+static size_t pool_of(const vlci_few *few) {
+    size_t most = few->device->caps.ptx_local;
+    return most > VLCI_CODED_BESIDE ? (most - VLCI_CODED_BESIDE) / 16 * 16 : 0;
+}
+
 static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options,
                               const vlci_kernel **out) {
     char all[192];
-    size_t most = k->few.device->caps.ptx_local, pool = VLCI_RUNS_POOL;
-    size_t least = VLCI_RUNS_POOL_LEAST((size_t)k->few.shape.head_dim);
-    if (strcmp(name, "attention_coded_mma") == 0)
-        return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, options,
-                                   &(vlci_ptx){.target = ""}, out);
-    if (pool + VLCI_RUNS_BESIDE > most) pool = most > VLCI_RUNS_BESIDE ? most - VLCI_RUNS_BESIDE : 0;
-    if (pool < least) pool = least;
-    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d", options, pool,
+    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d", options, pool_of(&k->few),
              strcmp(name, "attention_coded_score") == 0);
-    return vlci_kernel_get_ptx(k->few.device, "attention_runs_mma.cl", name, all,
-                               &(vlci_ptx){.target = "", .local_bytes = pool}, out);
+    return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all,
+                               &(vlci_ptx){.target = "", .local_bytes = pool_of(&k->few)}, out);
 }
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
     int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
                      k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
-    if (k->mma) return get_mma(k, name, options, out);
+    if (rows ? k->rows_mma : k->mma) return get_mma(k, name, options, out);
     snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
     return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
 }
 
 static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
-    if (k->mma) return rows ? "attention_coded_mma" : "attention_runs_mma";
+    if (rows ? k->rows_mma : k->mma) return "attention_coded_mma";
     return k->few.wide ? "attention_coded_wide" : "attention_coded";
 }
 
@@ -58,13 +57,16 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
                                vlci_coded_kernels *out) {
     vlcache_status status = vlci_few_open(device, &vlci_coded_ladder, shape, &out->few);
     if (status) return status;
-    out->mma = strcmp(out->few.rung, "mma") == 0 && shape->head_dim <= VLCI_CODED_MMA_ITEMS;
+    size_t dim = (size_t)shape->head_dim;
+    bool mma = strcmp(out->few.rung, "mma") == 0 && dim <= MMA_DIM_MAX;
+    out->mma = mma && pool_of(&out->few) >= VLCI_RUNS_POOL(dim);
+    out->rows_mma = mma && pool_of(&out->few) >= VLCI_ROWS_POOL(dim);
     status = get(out, attend_name(out, false), false, &out->attend);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
         status = get(out, attend_name(out, false), false, &out->attend);
     }
-    out->text_bits = out->few.wide ? 4 : 8;
+    out->text_bits = 4;
     if (!status) status = get(out, "attention_coded_score", false, &out->score);
     if (status || out->mma) return status;
     if (!out->few.wide && out->score->max_group < VLCI_CODED_ITEMS)
@@ -77,13 +79,14 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
     vlcache_status status = get(k, attend_name(k, true), true, &k->attend_rows);
-    if (!status && !k->mma && !k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
-        status = vlci_fail(VLCACHE_E_UNSUPPORTED,
-                           "compress: storage: coded rows that are turned one by one: "
-                           "work-groups of %zu are too small; use blk:16, or "
-                           "VLCACHE_VARIANT=attention_coded:wide",
-                           k->attend_rows->max_group);
-    return status;
+    if (status || k->rows_mma) return status;
+    if (!k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
+        return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                         "compress: storage: coded rows that are turned one by one: "
+                         "work-groups of %zu are too small; use blk:16, or "
+                         "VLCACHE_VARIANT=attention_coded:wide",
+                         k->attend_rows->max_group);
+    return k->merge ? VLCACHE_OK : get(k, "attention_coded_merge", true, &k->merge);
 }
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
@@ -125,29 +128,28 @@ static vlcache_status run_plain(const vlci_codes *c, int layer, const vlci_atten
 
 /* ---- on matrix units ----------------------------------------------------------------------------------- */
 
-/* A warp has a block at a time, or a chunk of some where runs are turned alike; a unit is one for each warp.
- * GROUPS: work-groups that a compute unit has room for: all of them should be there at once, text, which has
- * a quarter of them at most, as well. */
-enum { WARPS = VLCI_CODED_MMA_ITEMS / 32, TEXT = VLCI_CODED_MMA_ITEMS / 2, GROUPS = 2 };
-enum { SHARES = VLCI_CODED_SHARES / 2 };
+/* A warp has a chunk of blocks at a time; a share has LEAST of them, if there are as many. TEXT: rows of text
+ * that a work-group has at a time. A compute unit has room for one work-group: all of them should be there at
+ * once, text, which has a quarter of them at most, as well. */
+enum { LEAST = 2, TEXT = VLCI_CODED_MMA_ITEMS / 2, SHARES = VLCI_CODED_SHARES / 2 };
 
 typedef struct cut_mma {
-    vlci_few_cut few; /* few.share: units */
-    int unit;         /* blocks */
+    vlci_few_cut few; /* few.share: chunks */
     int text_share, text_shares;
 } cut_mma;
 
-static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int chunk) {
-    int texts = vlci_codes_runs(c->texts, TEXT), unit = WARPS * chunk;
-    int units = vlci_codes_runs(c->rows, unit * VLCI_CODE_ROWS);
-    cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, units, 0), .unit = unit};
-    int fit = (int)(c->read->few.device->caps.info.compute_units * GROUPS / cut.few.pieces);
+static cut_mma divide_mma(const vlci_codes *c, int first, int rows) {
+    int texts = vlci_codes_runs(c->texts, TEXT);
+    int chunks = vlci_codes_runs(c->rows, VLCI_CODED_CHUNK * VLCI_CODE_ROWS);
+    cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, chunks, 0)};
+    int fit = (int)(c->read->few.device->caps.info.compute_units / cut.few.pieces);
     int beside = texts < fit / 4 ? texts : fit / 4, shares = fit - beside;
     if (beside < 1) beside = 1;
     if (shares < 1) shares = 1;
     if (shares > SHARES) shares = SHARES;
-    cut.few.share = vlci_codes_runs(units, shares);
-    cut.few.shares = vlci_codes_runs(units, cut.few.share);
+    cut.few.share = vlci_codes_runs(chunks, shares);
+    if (cut.few.share < LEAST) cut.few.share = LEAST;
+    cut.few.shares = vlci_codes_runs(chunks, cut.few.share);
     cut.text_share = vlci_codes_runs(texts, beside) * TEXT;
     cut.text_shares = c->texts ? vlci_codes_runs(c->texts, cut.text_share) : 0;
     return cut;
@@ -156,27 +158,27 @@ static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int chunk) {
 static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
                               int *n) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, first, rows, c->patterns ? 1 : VLCI_CODED_CHUNK);
+    cut_mma cut = divide_mma(c, first, rows);
     const vlci_few_cut *p = &cut.few;
     *n = p->rows;
     return VLCI_LAUNCH(k->few.device, c->patterns ? k->attend_rows : k->attend,
                        VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
                                  1),
                        CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch),
-                       VLCI_I32(p->share * cut.unit), VLCI_I32(p->shares), VLCI_I32(cut.text_share),
+                       VLCI_I32(p->share * VLCI_CODED_CHUNK), VLCI_I32(p->shares), VLCI_I32(cut.text_share),
                        VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, row, 1, VLCI_CODED_CHUNK);
+    cut_mma cut = divide_mma(c, row, 1);
     const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
         k->few.device, k->score,
         VLCI_GRID((size_t)(p->shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share * cut.unit), VLCI_I32(p->shares),
+        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share * VLCI_CODED_CHUNK), VLCI_I32(p->shares),
         VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight),
         VLCI_MEM(sight->score), VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens),
         VLCI_I32(sight->tokens));
@@ -190,8 +192,9 @@ vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_att
     for (const vlci_codes *c = codes; c && !status; c = c->before) {
         status = vlci_few_check_run("coded", layer, c->layers, a);
         for (int row = 0, n = 0; row < rows && !status; row += n)
-            status = c->read->mma ? run_mma(c, layer, a, first + row, rows - row, &n)
-                                  : run_plain(c, layer, a, first + row, rows - row, &n);
+            status = (c->patterns ? c->read->rows_mma : c->read->mma)
+                         ? run_mma(c, layer, a, first + row, rows - row, &n)
+                         : run_plain(c, layer, a, first + row, rows - row, &n);
     }
     return status;
 }

@@ -3,7 +3,8 @@
  *
  * VLCACHE_VARIANT=attention_coded:RUNG forces a rung: those of few.h, or
  *
- *     mma     a work-group for a share, on matrix units: NVIDIA since sm_80, head_dim up to 128, group else
+ *     mma     a work-group for a share, on matrix units: NVIDIA since sm_80, head_dim up to 128, where a
+ *             unit's local memory has room for a basis; group else
  */
 #ifndef VLCI_COMPUTE_CODED_H
 #define VLCI_COMPUTE_CODED_H
@@ -15,10 +16,10 @@ extern const vlci_ladder vlci_coded_ladder;
 
 typedef struct vlci_coded_kernels {
     vlci_few few;
-    bool mma;
-    const vlci_kernel *attend, *score, *merge; /**< merge: NULL with mma, which does it in the same launch */
+    bool mma, rows_mma;                        /**< where a run's rows are turned alike; one by one */
+    const vlci_kernel *attend, *score, *merge; /**< merge: NULL where mma does it in the same launch */
     const vlci_kernel *attend_rows;            /**< where rows are turned one by one; NULL: not opened */
-    int text_bits; /**< of text rows, which codes must have: 4 with `wide`, 8 with the others */
+    int text_bits;                             /**< of a number of text rows: 4 */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.
