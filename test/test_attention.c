@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compute/dtype.h"
+#include "compute/matrix.h"
 #include "ref/ref_attention.h"
 #include "support/pages.h"
 
@@ -20,7 +22,7 @@ enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 
 
 /* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
  * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. CAPPED:
- * logits are. */
+ * logits are. STRIPES: so does the output lie, where a rung can leave it so. */
 enum {
     DENSE = 1,
     PACKED = 2,
@@ -29,7 +31,8 @@ enum {
     ROUND_F16 = 16,
     ROUND_BF16 = 32,
     BEHIND = 64,
-    CAPPED = 128
+    CAPPED = 128,
+    STRIPES = 256
 };
 #define CAP 2.5f
 
@@ -104,6 +107,9 @@ static const problem problems[] = {
     {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0, 0},
     {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0, 0},
     {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0, 0},
+    {"heads of their own", 2, 8, 8, 128, true, BF16, {1, 2}, {300, 40}, BIASED, RANDOM, 0, 0},
+    {"stripes", 3, 8, 2, 128, true, BF16, {1, 1, 1}, {300, 17, 900}, STRIPES, RANDOM, 0, 0},
+    {"few rows in stripes", 2, 14, 2, 64, true, F16, {3, 1}, {40, 257}, BIASED | STRIPES, RANDOM, 0, 0},
     {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0, 0},
     {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0, 0},
     {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0, 0},
@@ -323,10 +329,16 @@ static void put_queries(const problem *p, arrays *s, size_t packed) {
 }
 
 static void put_outputs(const problem *p, arrays *s) {
-    size_t outputs = (size_t)s->rows * (size_t)p->heads;
+    size_t outputs = (size_t)s->rows * (size_t)p->heads,
+           bytes = outputs * (size_t)p->head_dim * sizeof(float);
+    s->a.rows = s->rows;
+    if (p->flags & STRIPES && vlci_attention_leaves(&s->kernels, &s->a, VLCI_STRIPES)) {
+        s->a.out_form = VLCI_STRIPES;
+        bytes = vlci_operand_bytes(s->rows, p->heads * p->head_dim);
+    }
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
     if (p->flags & BEHIND) s->a.kv.slots = s->a.seq_start;
-    s->a.out = keep(s, suite_poison((outputs * (size_t)p->head_dim + GUARD) * sizeof(float)));
+    s->a.out = keep(s, suite_poison(bytes + GUARD * sizeof(float)));
     s->a.max_keys = s->keys;
     ck_ok(vlci_attention_scratch_create(&s->kernels, p->batch, &s->a.scratch));
     keep(s, s->a.scratch);
@@ -351,8 +363,15 @@ static arrays *arrays_create(const problem *p, const char *rung) {
                             .window = p->window,
                             .scale = 1.0f / sqrtf((float)p->head_dim)};
     vlcache_dtype rounded = p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
-    const vlci_attention_shape shape = {
-        p->heads, p->kv_heads, p->head_dim, p->dtype, rounded, p->window > 0, p->flags & CAPPED ? CAP : 0.0f};
+    const vlci_attention_shape shape = {.heads = p->heads,
+                                        .kv_heads = p->kv_heads,
+                                        .head_dim = p->head_dim,
+                                        .kv_dtype = p->dtype,
+                                        .rounded = rounded,
+                                        .form = p->flags & STRIPES ? VLCI_STRIPES : VLCI_FLOATS,
+                                        .of = p->dtype,
+                                        .windowed = p->window > 0,
+                                        .cap = p->flags & CAPPED ? CAP : 0.0f};
     force(rung);
     ck_ok(vlci_attention_open(suite_device(), &shape, &s->kernels));
     force(""); /* what is open stays as it was opened */
@@ -392,6 +411,26 @@ static void compare(const char *what, cl_mem memory, const double *want, size_t 
     free(got);
 }
 
+/* The output in stripes of 16 bits, between which nothing was written. */
+static void compare_stripes(const char *what, const problem *p, const arrays *s, const double *want) {
+    int k = p->heads * p->head_dim;
+    size_t n = (vlci_operand_bytes(s->rows, k) + GUARD * sizeof(float)) / sizeof(uint16_t);
+    size_t values = (size_t)s->rows * (size_t)k;
+    uint16_t *stored = malloc(n * sizeof *stored);
+    float *got = malloc(values * sizeof *got);
+    suite_download(s->a.out, stored, n * sizeof *stored);
+    for (size_t i = 0; i < values; i++) {
+        size_t at = vlci_form_at(VLCI_STRIPES, (int)i / k, (int)i % k, s->rows, k);
+        vlci_widen(&stored[at], p->dtype, &got[i], 1);
+        stored[at] = 0xffff;
+    }
+    suite_close(what, got, want, values, 4e-6, p->dtype == F16 ? 5e-4 : 4e-3);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(stored[i] == 0xffff, "%s: wrote between its rows, at %zu", what, i);
+    free(got);
+    free(stored);
+}
+
 /* v is below 1: weights that are rounded to 16 bits change a mean by half a unit of their last place. */
 static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     char what[96];
@@ -400,7 +439,10 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung) {
     double *out = calloc(values + 2 * outputs, sizeof *out), *max = out + values, *lse = max + outputs;
     ref_attention(&s->kernels.shape, &s->a, &(ref_inputs){s->q, s->seq_start, s->head}, out, max, lse);
     snprintf(what, sizeof what, "%s, %s: out", rung, p->name);
-    compare(what, s->a.out, out, values, read == F32 ? 4e-6 : read == F16 ? 4e-4 : 2.5e-3);
+    if (s->a.out_form == VLCI_STRIPES)
+        compare_stripes(what, p, s, out);
+    else
+        compare(what, s->a.out, out, values, read == F32 ? 4e-6 : read == F16 ? 4e-4 : 2.5e-3);
     snprintf(what, sizeof what, "%s, %s: row_max", rung, p->name);
     compare(what, s->a.row_max, max, outputs, 4e-6);
     snprintf(what, sizeof what, "%s, %s: row_lse", rung, p->name);
@@ -465,8 +507,8 @@ START_TEST(divides_keys) {
     for (int i = 0; i < n_problems(); i++) {
         if (!takes_part(rung, &problems[i])) continue;
         arrays *s = arrays_create(&problems[i], rung);
-        size_t bytes =
-            (size_t)s->rows * (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim) * sizeof(float);
+        size_t bytes = (size_t)s->rows * (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim);
+        bytes *= s->a.out_form == VLCI_FLOATS ? sizeof(float) : sizeof(uint16_t);
         void *once = calloc(2, bytes), *again = (char *)once + bytes;
         ck_ok(vlci_attention_run(&s->kernels, &s->a));
         check_outputs(&problems[i], s, rung);
@@ -483,7 +525,7 @@ END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention_kernels kernels;
-    vlci_attention_shape good = {4, 2, 64, F32, F32, false, 0}, shape = good;
+    vlci_attention_shape good = {.heads = 4, .kv_heads = 2, .head_dim = 64, .kv_dtype = F32}, shape = good;
     vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
     shape.head_dim = 12;
     ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");

@@ -16,7 +16,7 @@
  * head) that go together in the kernels of decode. */
 enum {
     OWN_ARGS = 11,
-    MORE_ARGS = 3, /* a window, and two of a rung's own */
+    MORE_ARGS = 4, /* a window, and three of a rung's own */
     OPTIONS = 160,
     FEW_ROWS = 8,
     HEADS_MAX = 4,
@@ -152,8 +152,15 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
     begin_rung(MMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
              (int)k->shape.kv_dtype, MMA_HEADS);
-    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options,
-                               &(vlci_ptx){.target = ""}, &out->kernel[0]);
+    const vlci_ptx ptx = {.target = ""};
+    vlcache_status status =
+        vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx, &out->kernel[0]);
+    if (status || k->shape.form != VLCI_STRIPES) return status;
+    size_t n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DFORM=%d -DW_DTYPE=%d", (int)k->shape.form,
+             (int)k->shape.of);
+    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx,
+                               &out->kernel[1]);
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
@@ -319,6 +326,12 @@ static size_t keys_seen(const vlci_attention *a, bool windowed) {
     return (size_t)(windowed && most < keys ? most : keys);
 }
 
+/* Work-groups of mma all run at a time: one more would wait for the others. */
+static size_t shares_for(size_t wanted, size_t pieces, int rung) {
+    size_t shares = rung == MMA ? wanted / pieces : ceil_div(wanted, pieces);
+    return shares ? shares : 1;
+}
+
 /* As many shares as keep the device busy, none shorter than a span. */
 static division divide(const vlci_attention_kernels *k, const vlci_attention_rung *r, const vlci_attention *a,
                        size_t keys) {
@@ -327,7 +340,7 @@ static division divide(const vlci_attention_kernels *k, const vlci_attention_run
     d.groups = ceil_div(lanes, r->rung == MMA ? MMA_HEADS : (size_t)1 << d.which);
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
-        shares = ceil_div(pieces_wanted(k->device, r->rung), pieces);
+        shares = shares_for(pieces_wanted(k->device, r->rung), pieces, r->rung);
     if (shares > SHARES_MAX) shares = SHARES_MAX;
     size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;
@@ -363,10 +376,12 @@ static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_atte
     division d = divide(k, r, a, keys_seen(a, r->windowed));
     args->at[args->n++] = VLCI_MEM(a->scratch);
     args->at[args->n++] = VLCI_I32(d.share);
+    if (r->rung == MMA) args->at[args->n++] = VLCI_I32(a->rows);
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
     vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
-    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args->at, args->n);
+    const vlci_kernel *kernel = r->kernel[a->out_form == VLCI_FLOATS ? d.which : 1];
+    if (!status) status = vlci_launch(k->device, kernel, grid, args->at, args->n);
     return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
 }
 
@@ -383,9 +398,16 @@ static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vl
     return windowed ? &k->few_windowed : &k->few;
 }
 
+bool vlci_attention_leaves(const vlci_attention_kernels *k, const vlci_attention *a, vlci_form form) {
+    const vlci_attention_rung *r = pick(k, a);
+    return form == VLCI_FLOATS || (r->rung == MMA && form == k->shape.form);
+}
+
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {
     const vlci_attention_rung *r = pick(k, a);
     arguments args;
+    if (!vlci_attention_leaves(k, a, a->out_form))
+        return vlci_fail(VLCACHE_E_INTERNAL, "attention: an output in a form that was not opened");
     if (r->windowed != beyond_window(a) || (r->windowed && !a->causal))
         return vlci_fail(VLCACHE_E_INTERNAL, "attention: a window that was not opened, or is not causal");
     vlcache_status status = list_args(k, a, r->windowed, &args);

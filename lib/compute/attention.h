@@ -22,6 +22,7 @@
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H
 
+#include "compute/form.h"
 #include "device/ladder.h"
 #include "kv/view.h"
 
@@ -32,6 +33,8 @@ typedef struct vlci_attention_shape {
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
     bool windowed;         /**< some layers may have a window */
+    vlci_form form;        /**< of `out`, beside floats, where a rung can leave it: what a product reads */
+    vlcache_dtype of;      /**< whose weights are of this dtype */
     float cap;             /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
 
@@ -41,10 +44,10 @@ const char *vlci_attention_cap(float cap, char option[VLCI_ATTENTION_CAP]);
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
 typedef struct vlci_attention_rung {
-    int rung;      /**< of attention.c */
-    bool windowed; /**< its kernels know windows */
-    const vlci_kernel *kernel[3],
-        *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the first */
+    int rung;                                /**< of attention.c */
+    bool windowed;                           /**< its kernels know windows */
+    const vlci_kernel *kernel[3], *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the
+                                                first, mma the second for the shape's form */
 } vlci_attention_rung;
 
 /** Attention of one shape, opened. */
@@ -63,13 +66,15 @@ typedef struct vlci_attention {
     int window;  /**< a query sees the last so many of its rows, itself among them; 0: all. Causal only */
     float scale; /**< 1 / sqrt(head_dim) */
     vlci_kv_view kv;
-    size_t q_stride;  /**< elements between query rows */
-    size_t q_offset;  /**< first element in q */
-    int max_rows;     /**< most query rows of any sequence */
-    cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
-    cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
-    int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
-    cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
+    size_t q_stride;    /**< elements between query rows */
+    size_t q_offset;    /**< first element in q */
+    int max_rows;       /**< most query rows of any sequence */
+    cl_mem q, out;      /**< out: [rows][heads * head_dim] in out_form */
+    vlci_form out_form; /**< floats, or the shape's form where vlci_attention_leaves() it */
+    int rows;           /**< in all; for a form alone */
+    cl_mem seq_start;   /**< int[batch + 1]: first query row of each sequence */
+    int max_keys;       /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    cl_mem scratch;     /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */
 } vlci_attention;
@@ -82,6 +87,10 @@ vlcache_status vlci_attention_open(vlcache_device *device, const vlci_attention_
 /** Scratch in new memory for decode of up to `batch` sequences, whatever the number of cached rows; for
  * launches that follow one another. Errors: the device's. */
 vlcache_status vlci_attention_scratch_create(const vlci_attention_kernels *kernels, int batch, cl_mem *out);
+
+/** Whether this attention can leave `out` in a form, with the weights' dtype for which the shape was opened.
+ */
+bool vlci_attention_leaves(const vlci_attention_kernels *kernels, const vlci_attention *a, vlci_form form);
 
 /**
  * Enqueues attention for any number of query rows: part of a prompt, or one row a sequence in decode.

@@ -257,6 +257,24 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
     return status;
 }
 
+static bool sees_codes(const vlci_text_rows *r) {
+    for (int b = 0; r->sequences && b < r->batch; b++)
+        if (r->sequences[b]->codes || r->sequences[b]->quants) return true;
+    return false;
+}
+
+/* The output as the product reads it, where attention can leave it so and nothing is to join it. */
+static void leave_for(const vlci_text *t, const vlci_text_rows *r, vlci_attention *a, vlci_product *out) {
+    const vlci_compute *k = &t->model->compute;
+    vlci_form form = vlci_linear_form(&k->linear, out->w->dtype, r->rows);
+    if (form == VLCI_FLOATS || out->w->dtype != k->attention.shape.of || sees_codes(r) ||
+        !vlci_attention_leaves(&k->attention, a, form))
+        return;
+    a->out = out->x = out->brought;
+    a->out_form = out->x_form = form;
+    a->rows = r->rows;
+}
+
 /* What a half of a layer gives goes into x: by the product itself, or through a norm. */
 static void put_into(const vlci_text *t, const vlci_text_rows *r, vlci_product *last) {
     bool normed = t->model->config.text.post_norms;
@@ -279,6 +297,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
     vlci_product out = {
         .w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
+    leave_for(t, r, &attention, &out);
     put_into(t, r, &out);
     vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
