@@ -20,8 +20,11 @@
  * attention_mma: a share is a work-group's, each of its warps takes a page of 16 keys at a time by itself, on matrix units of
  * NVIDIA's GPUs since sm_80. Up to 8 lanes are rows of q; q and the weights are two numbers of 16 bits each, so that nothing
  * is lost. A lane of a warp holds 8 neighbouring dimensions of keys, and of values of 4 keys: sums over dimensions may go in
- * any order, so no keys are transposed. The work-group that is done last merges the shares, so that no other launch has to:
- * work-groups count themselves in the scratch's first VLCI_ATTENTION_COUNTERS numbers, 0 before and behind.
+ * any order, so no keys are transposed. As soon as a page's keys are multiplied, those of the next are on their way into the
+ * same registers, as are values; past the nearest cache, since nobody reads them again. The work-group that is done last
+ * merges the shares, so that no other launch has to: work-groups count themselves in the scratch's first
+ * VLCI_ATTENTION_COUNTERS numbers, 0 before and behind. A launch is short, and comes with a cold cache of instructions: there
+ * are few of them. Its outputs are in a FORM (common.clh), m in all: `rows`.
  *
  * WINDOWED: keys in front of the first that any lane of a piece sees are not divided.
  *
@@ -31,6 +34,7 @@
  *
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1
  * ptx: sm_80 -DHEAD_DIM=64 -DKV_DTYPE=2 -DHEADS=8 -DMMA=1
+ * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1 -DFORM=1 -DW_DTYPE=3
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=80 -DHEADS=1
  * build: -DHEAD_DIM=128 -DHEADS=4
@@ -55,6 +59,13 @@
 #define OWN    ((SPAN * HEADS + LANES - 1) / LANES)             /* keys of a SPAN that an item weighs, for one lane */
 #define TOPS   (LANES / HEADS < SPAN ? LANES / HEADS : SPAN)    /* items that have any */
 enum { SPAN = VLCI_ATTENTION_SPAN, BLOCK = VLCI_KV_PAGE };
+
+/* a / b, both less than 2^20 and not negative: a division of integers is long, and matrix units wait for it. */
+#if MMA
+static inline int quotient(int a, int b) { return (int)(((float)a + 0.5f) * ptx_inverse((float)b)); }
+#else
+static inline int quotient(int a, int b) { return a / b; }
+#endif
 
 /* e^(x - top), 0 for what is not seen, also where nothing is. */
 static inline float weight(float x, float top) { return x == -INFINITY ? 0.0f : exp(x - top); }
@@ -95,26 +106,28 @@ typedef struct {
 
 static inline piece_t find_piece(__global const int *seq_start, int heads, int kv_heads, int causal, int share,
                                  KV_PARAMS WINDOW_PARAM) {
-    const int b = (int)get_group_id(2), lane_groups = (int)get_num_groups(1) / kv_heads, s = (int)get_group_id(0);
-    piece_t p = {(int)get_group_id(1) / lane_groups, heads / kv_heads, seq_start[b], 0, 0, 0, s * share, 0, causal};
+    const int b = (int)get_group_id(2), s = (int)get_group_id(0), y = (int)get_group_id(1);
+    const int lane_groups = quotient((int)get_num_groups(1), kv_heads);
+    const int first = seq_start[b], behind = seq_start[b + 1];
+    piece_t p = {quotient(y, lane_groups), quotient(heads, kv_heads), first, 0, 0, 0, s * share, 0, causal};
     p.rows = kv_find(KV_PASS, b, p.kv, kv_heads);
-    const int rows = seq_start[b + 1] - p.first;
-    p.lane = (int)get_group_id(1) % lane_groups * HEADS;
+    const int rows = behind - first;
+    p.lane = (y - p.kv * lane_groups) * HEADS;
     p.count = min(rows * p.group - p.lane, (int)HEADS);
-    p.visible = p.rows.rows + (causal ? p.lane / p.group + 1 : rows);
-    const int last = p.rows.rows + (causal ? (p.lane + p.count - 1) / p.group + 1 : rows);
+    p.visible = p.rows.rows + (causal ? quotient(p.lane, p.group) + 1 : rows);
+    const int last = p.rows.rows + (causal ? quotient(p.lane + p.count - 1, p.group) + 1 : rows);
     p.from += FIRST_SEEN(p.visible) / VLCI_KV_PAGE * VLCI_KV_PAGE; /* shares begin in a page, the first in that one */
     if (p.count > 0) p.to = s + 1 == (int)get_num_groups(0) ? last : min(last, p.from + share);
     return p;
 }
 
 /* Lanes beyond the last repeat it. */
-static inline int row_of(const piece_t *p, int t) { return (p->lane + min(t, p->count - 1)) / p->group; }
+static inline int row_of(const piece_t *p, int t) { return quotient(p->lane + min(t, p->count - 1), p->group); }
 static inline int head_of(const piece_t *p, int t) {
-    return p->kv * p->group + (p->lane + min(t, p->count - 1)) % p->group;
+    return p->kv * p->group + p->lane + min(t, p->count - 1) - row_of(p, t) * p->group;
 }
 static inline int sees(const piece_t *p, int t) {
-    return p->visible + (p->causal ? row_of(p, t) - p->lane / p->group : 0);
+    return p->visible + (p->causal ? row_of(p, t) - quotient(p->lane, p->group) : 0);
 }
 
 #if !MMA
@@ -388,42 +401,22 @@ PTX_CALL float2 wide2(uint u) { return vload_half2(0, (const half *)&u); }
 PTX_CALL float2 wide2(uint u) { return (float2)(as_float(u << 16), as_float(u & 0xffff0000u)); }
 #endif
 #define WORD(u, i) ((i) == 0 ? (u).x : (i) == 1 ? (u).y : (i) == 2 ? (u).z : (u).w)
-/* What attention_merge does, by the work-group that is last. `room`: 2 * HEADS floats for each share, and HEADS. */
-WITH_LOCAL void merge(const piece_t *p, __global const float *parts, __local float *room, __global float *out,
-                      __global float *row_max, __global float *row_lse, int heads) {
-    const int item = (int)get_local_id(0), n = (int)get_num_groups(0) * HEADS, mine = item % HEADS;
-    __local float *sums = room + n, *whole = sums + n;
-    parts += (size_t)(get_group_id(2) * get_num_groups(1) + get_group_id(1)) * n * RECORD;
-    for (int i = item; i < n; i += LANES) {
-        const float4 stats = ptx_load_fresh(parts + (size_t)i * RECORD + HEAD_DIM);
-        room[i] = stats.x;
-        sums[i] = stats.y;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    float m = -INFINITY, l = 0.0f; /* of the item's lane: LANES is a multiple of HEADS */
-    for (int i = mine; i < n; i += HEADS) m = fmax(m, room[i]);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = item; i < n; i += LANES) room[i] = weight(room[i], m);
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (item < p->count) {
-        for (int i = mine; i < n; i += HEADS) l += room[i] * sums[i];
-        const size_t row = (size_t)(p->first + row_of(p, mine)) * heads + head_of(p, mine);
-        if (row_max) row_max[row] = m;
-        if (row_lse) row_lse[row] = m + log(l);
-        whole[mine] = l;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = item * 4; i < p->count * HEAD_DIM; i += LANES * 4) {
-        const int t = i / HEAD_DIM, d = i % HEAD_DIM;
-        const size_t row = (size_t)(p->first + row_of(p, t)) * heads + head_of(p, t);
-        float4 sum = 0.0f;
-#pragma unroll 16
-        for (int u = t; u < n; u += HEADS) sum += room[u] * ptx_load_fresh(parts + (size_t)u * RECORD + d);
-        *(__global float4 *)(out + row * HEAD_DIM + d) = sum / whole[t];
-    }
-}
 
-enum { WARPS = LANES / 32, PAGE = VLCI_KV_PAGE, QUADS = HEAD_DIM / 32, HALVES = HEAD_DIM / 64 };
+#define LOG2_E     1.44269504088896341f
+enum {
+    WARPS = LANES / 32,
+    PAGE = VLCI_KV_PAGE,
+    QUADS = HEAD_DIM / 32,
+    HALVES = HEAD_DIM / 64,
+    RUNS = HEAD_DIM / 16,     /* of 8 elements: what a lane holds of a page's keys, and as many of its values */
+    QUERY = HEAD_DIM / 4 + 1, /* vectors of a row of queries: for 8 dimensions 4 words, and what these leave; banks part rows */
+    OUTPUT = HEAD_DIM + 8,    /* floats of a row of a warp's output */
+    AT_ONCE = 17              /* parts whose loads are on their way together */
+};
+
+/* e^(x - base); base: the largest, 0 where there is none. */
+PTX_CALL float weight_of(float x, float base) { return ptx_exp2((x - base) * LOG2_E); }
+PTX_CALL float base_of(float top) { return top == -INFINITY ? 0.0f : top; }
 
 /* Two numbers as 16 bits each, and what that leaves. */
 PTX_CALL void split2(float low, float high, uint *first, uint *rest) {
@@ -432,79 +425,182 @@ PTX_CALL void split2(float low, float high, uint *first, uint *rest) {
     *rest = halves(low - there.x, high - there.y);
 }
 
+/* Of a share, or of all: m, l and 4 dimensions. */
+typedef struct {
+    float m, l;
+    float4 acc;
+} share_t;
+
+/* 4 and 2 floats of a part, as they are in memory, where `there` is not 0: without a branch, so that many are on their way. */
+PTX_CALL void load_acc(int there, __global const float *p, float4 *to) {
+    float4 r = *to;
+    __asm__ volatile("{\n\t.reg .pred p;\n\tsetp.ne.s32 p, %5, 0;\n\t@p ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];\n\t}"
+                     : "+f"(r.x), "+f"(r.y), "+f"(r.z), "+f"(r.w)
+                     : "l"(p), "r"(there)
+                     : "memory");
+    *to = r;
+}
+PTX_CALL void load_stats(int there, __global const float *p, float2 *to) {
+    float2 r = *to;
+    __asm__ volatile("{\n\t.reg .pred p;\n\tsetp.ne.s32 p, %3, 0;\n\t@p ld.global.cg.v2.f32 {%0, %1}, [%2];\n\t}"
+                     : "+f"(r.x), "+f"(r.y)
+                     : "l"(p), "r"(there)
+                     : "memory");
+    *to = r;
+}
+
+/* What attention_merge does: all parts of a lane, AT_ONCE of them on their way together. */
+PTX_CALL share_t merge(__global const float *parts, int d, int shares) {
+    share_t all = {-INFINITY, 0.0f, 0.0f};
+#pragma unroll 1
+    for (int s = 0; s < shares; s += AT_ONCE) {
+        float2 stats[AT_ONCE];
+        float4 acc[AT_ONCE];
+        float top = all.m;
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++, parts += HEADS * RECORD) {
+            stats[u] = (float2)(-INFINITY, 0.0f);
+            acc[u] = 0.0f;
+            load_stats(s + u < shares, parts + HEAD_DIM, &stats[u]);
+            load_acc(s + u < shares, parts + d, &acc[u]);
+        }
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) top = fmax(top, stats[u].x);
+        const float base = base_of(top), keep = weight_of(all.m, base);
+        all.m = top;
+        all.l *= keep;
+        all.acc *= keep;
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const float w = weight_of(stats[u].x, base);
+            all.l += w * stats[u].y;
+            all.acc += w * acc[u];
+        }
+    }
+    return all;
+}
+
+/* 4 dimensions of lane t to the outputs. */
+PTX_CALL void leave(const piece_t *p, int t, int d, const share_t *all, __global float *out, __global float *row_max,
+                    __global float *row_lse, int heads, int rows) {
+    const int r = p->first + row_of(p, t), head = head_of(p, t);
+    A_PUT4(all->acc * ptx_inverse(all->l), out, rows, heads * HEAD_DIM, r, head * HEAD_DIM + d);
+    if (d) return;
+    if (row_max) row_max[(size_t)r * heads + head] = all->m;
+    if (row_lse) row_lse[(size_t)r * heads + head] = all->m + ptx_log2(all->l) * (1.0f / LOG2_E);
+}
+
+/* 8 elements, zeros where `there` is 0. */
+PTX_CALL uint4 run_of(int there, __global const uchar *p) {
+    uint4 r = (uint4)(0u);
+    __asm__ volatile("{\n\t.reg .pred p;\n\tsetp.ne.s32 p, %5, 0;\n\t"
+                     "@p ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+                     : "+r"(r.x), "+r"(r.y), "+r"(r.z), "+r"(r.w)
+                     : "l"(p), "r"(there));
+    return r;
+}
+
+/* What a lane holds of a page's keys, and of its values: of n rows, zeros behind them. `from`: its first run; row: bytes. */
+PTX_CALL void load_keys(uint4 *to, __global const uchar *from, uint row, int n, int g) {
+#pragma unroll
+    for (int i = 0; i < 2; i++, from += row * 8)
+#pragma unroll
+        for (int u = 0; u < QUADS; u++) to[u * 2 + i] = run_of(g + 8 * i < n, from + u * 64);
+}
+PTX_CALL void load_values(uint4 *to, __global const uchar *from, uint row, int n, int c) {
+#pragma unroll
+    for (int i = 0; i < 4; i++, from += i == 2 ? row * 7 : row)
+#pragma unroll
+        for (int h = 0; h < HALVES; h++) to[h * 4 + i] = run_of(2 * c + i % 2 + i / 2 * 8 < n, from + h * 128);
+}
+
+/* The number of row j's page, which the row begins. */
+PTX_CALL uint page_of(const kv_view *rows, int j) { return (uint)(kv_row(rows, j) / PAGE); }
+
 __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 attention_mma(__global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
               __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
-              KV_PARAMS, __global float *scratch, int share) {
-    __local float room[WARPS * HEADS * HEAD_DIM > (2 * 256 + 1) * HEADS ? WARPS * HEADS * HEAD_DIM : (2 * 256 + 1) * HEADS];
-    __local float tops[WARPS * HEADS], sums[WARPS * HEADS];
+              KV_PARAMS, __global float *scratch, int share, int rows) {
+    __local float4 room[WARPS * HEADS * OUTPUT / 4], queries[HEADS * QUERY];
+    __local float2 stats[WARPS * HEADS];
     __local int last;
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS;
     const int item = (int)get_local_id(0), warp = item / 32, g = item % 32 / 4, c = item % 4;
+    const size_t piece = get_group_id(2) * get_num_groups(1) + get_group_id(1);
     const piece_t p = find_piece(seq_start, heads, kv_heads, causal, share, KV_PASS);
-    uint first[QUADS * 4], rest[QUADS * 4]; /* of q's row g: 8 dimensions of every 32 */
-    float acc[HALVES][8][4], m = -INFINITY, l = 0.0f;
-    int visible = 0;
-    if (g < p.count) visible = sees(&p, g);
-#pragma unroll
-    for (int u = 0; u < QUADS; u++) {
-        float8 x = 0.0f;
-        if (g < p.count)
-            x = scale * f32_run(q + q_offset + (size_t)(p.first + row_of(&p, g)) * q_stride +
-                                (size_t)head_of(&p, g) * HEAD_DIM + (u * 4 + c) * 8);
-        split2(x.s0, x.s1, &first[u * 4], &rest[u * 4]);
-        split2(x.s2, x.s3, &first[u * 4 + 1], &rest[u * 4 + 1]);
-        split2(x.s4, x.s5, &first[u * 4 + 2], &rest[u * 4 + 2]);
-        split2(x.s6, x.s7, &first[u * 4 + 3], &rest[u * 4 + 3]);
+    if (p.count <= 0) return; /* so do all of this piece */
+    const uint row = row_stride * 2, whole = row * PAGE; /* bytes */
+    __global const uchar *k_lane = (__global const uchar *)p.rows.k + g * row + c * 16;
+    __global const uchar *v_lane = (__global const uchar *)p.rows.v + 2 * c * row + g * 16;
+    int j = p.from + warp * PAGE; /* shares are whole pages */
+    uint page = j < p.to ? page_of(&p.rows, j) : 0, following = page;
+    uint4 k4[RUNS], v4[RUNS];
+    float8 x = 0.0f; /* an item brings 8 dimensions of a row of q to all */
+    const int t = item / CHUNKS, run = item % CHUNKS;
+    if (t < p.count)
+        x = scale * f32_run(q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride + (size_t)head_of(&p, t) * HEAD_DIM +
+                            run * 8);
+    load_keys(k4, k_lane + (ulong)page * whole, row, p.to - j, g);
+    load_values(v4, v_lane + (ulong)page * whole, row, p.to - j, c);
+    if (t < HEADS) {
+        uint first[4], rest[4];
+        split2(x.s0, x.s1, &first[0], &rest[0]);
+        split2(x.s2, x.s3, &first[1], &rest[1]);
+        split2(x.s4, x.s5, &first[2], &rest[2]);
+        split2(x.s6, x.s7, &first[3], &rest[3]);
+        queries[t * QUERY + run * 2] = as_float4((uint4)(first[0], first[1], first[2], first[3]));
+        queries[t * QUERY + run * 2 + 1] = as_float4((uint4)(rest[0], rest[1], rest[2], rest[3]));
     }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    float acc[HALVES][8][4], m = -INFINITY, l = 0.0f;
+    const int visible = g < p.count ? sees(&p, g) : 0;
 #pragma unroll
     for (int h = 0; h < HALVES; h++)
 #pragma unroll
         for (int i = 0; i < 8; i++) acc[h][i][0] = acc[h][i][1] = acc[h][i][2] = acc[h][i][3] = 0.0f;
-    for (int j = p.from + warp * PAGE; j < p.to; j += WARPS * PAGE) {
-        const int n = min((int)PAGE, p.to - j); /* j begins a page: shares are whole pages */
-        const size_t at = kv_at(&p.rows, j);
-        uint4 k0[QUADS], k1[QUADS], v4[HALVES][4];
-        const int low = min(g, n - 1), high = min(g + 8, n - 1);
-#pragma unroll
-        for (int u = 0; u < QUADS; u++) {
-            k0[u] = *(__global const uint4 *)(p.rows.k + at + (size_t)low * row_stride + (u * 4 + c) * 8);
-            k1[u] = *(__global const uint4 *)(p.rows.k + at + (size_t)high * row_stride + (u * 4 + c) * 8);
-        }
-#pragma unroll
-        for (int h = 0; h < HALVES; h++)
+#pragma unroll 1
+    while (j < p.to) {
+        const int n = min((int)PAGE, p.to - j), next = j + WARPS * PAGE;
+        float s[4], s0[4] = {0.0f, 0.0f, 0.0f, 0.0f}, s1[4] = {0.0f, 0.0f, 0.0f, 0.0f}, top = m;
+        float bias[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (next < p.to) following = page_of(&p.rows, next);
+        if (p.rows.bias)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int key = 2 * c + i % 2 + i / 2 * 8;
-                v4[h][i] = *(__global const uint4 *)(p.rows.v + at + (size_t)min(key, n - 1) * row_stride + h * 64 + g * 8);
-                if (key >= n) v4[h][i] = (uint4)(0u); /* 0 times what lies there may be no number */
+                if (key < n) bias[i] = p.rows.bias[(size_t)page * PAGE + key];
             }
-        float s0[4] = {0.0f, 0.0f, 0.0f, 0.0f}, s1[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
         for (int u = 0; u < QUADS; u++) {
-            const uint a[4] = {first[u * 4], rest[u * 4], first[u * 4 + 1], rest[u * 4 + 1]};
-            const uint b[4] = {first[u * 4 + 2], rest[u * 4 + 2], first[u * 4 + 3], rest[u * 4 + 3]};
-            MULTIPLY(s0, a, k0[u].x, k0[u].y);
-            MULTIPLY(s0, b, k0[u].z, k0[u].w);
-            MULTIPLY(s1, a, k1[u].x, k1[u].y);
-            MULTIPLY(s1, b, k1[u].z, k1[u].w);
+            const uint4 k0 = k4[u * 2], k1 = k4[u * 2 + 1];
+            const uint4 first = as_uint4(queries[g * QUERY + (u * 4 + c) * 2]);
+            const uint4 rest = as_uint4(queries[g * QUERY + (u * 4 + c) * 2 + 1]);
+            const uint a[4] = {first.x, rest.x, first.y, rest.y}, b[4] = {first.z, rest.z, first.w, rest.w};
+            MULTIPLY(s0, a, k0.x, k0.y);
+            MULTIPLY(s1, a, k1.x, k1.y);
+            MULTIPLY(s0, b, k0.z, k0.w);
+            MULTIPLY(s1, b, k1.z, k1.w);
         }
-        float s[4] = {s0[0] + s0[2], s0[1] + s0[3], s1[0] + s1[2], s1[1] + s1[3]}, top = m;
+        page = following;
+        if (next < p.to) load_keys(k4, k_lane + (ulong)page * whole, row, p.to - next, g);
+        s[0] = s0[0] + s0[2];
+        s[1] = s0[1] + s0[3];
+        s[2] = s1[0] + s1[2];
+        s[3] = s1[1] + s1[3];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int key = 2 * c + i % 2 + i / 2 * 8;
-            if (p.rows.bias && key < n) s[i] += kv_bias(&p.rows, j + key);
-            if (key >= n || j + key >= visible) s[i] = -INFINITY;
+            s[i] = key < n && j + key < visible ? s[i] + bias[i] : -INFINITY;
             top = fmax(top, s[i]);
         }
         top = fmax(top, ptx_butterfly(top, 1));
         top = fmax(top, ptx_butterfly(top, 2));
-        const float factor = weight(m, top);
+        const float base = base_of(top), factor = weight_of(m, base);
         m = top;
         l *= factor;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            s[i] = weight(s[i], top);
+            s[i] = weight_of(s[i], base);
             l += s[i];
         }
 #pragma unroll
@@ -517,47 +613,73 @@ attention_mma(__global const float *q, __global float *out, __global const int *
         split2(s[0], s[1], &a[0], &a[1]);
         split2(s[2], s[3], &a[2], &a[3]);
 #pragma unroll
-        for (int h = 0; h < HALVES; h++)
+        for (int h = 0; h < HALVES; h++) {
+            const uint4 *v = v4 + h * 4;
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 const uint which = i % 2 ? 0x7632 : 0x5410;
-                const uint b0 = ptx_pick(WORD(v4[h][0], i / 2), WORD(v4[h][1], i / 2), which);
-                const uint b1 = ptx_pick(WORD(v4[h][2], i / 2), WORD(v4[h][3], i / 2), which);
+                const uint b0 = ptx_pick(WORD(v[0], i / 2), WORD(v[1], i / 2), which);
+                const uint b1 = ptx_pick(WORD(v[2], i / 2), WORD(v[3], i / 2), which);
                 MULTIPLY(acc[h][i], a, b0, b1);
             }
+        }
+        if (next < p.to) load_values(v4, v_lane + (ulong)page * whole, row, p.to - next, c);
+        j = next;
     }
     l += ptx_butterfly(l, 1);
     l += ptx_butterfly(l, 2);
-    if (c == 0) {
-        tops[warp * HEADS + g] = m;
-        sums[warp * HEADS + g] = l;
-    }
+    if (c == 0) stats[warp * HEADS + g] = (float2)(m, l);
+    if (g < p.count) {
 #pragma unroll
-    for (int h = 0; h < HALVES; h++)
+        for (int h = 0; h < HALVES; h++) {
+            __local float4 *to = room + (warp * HEADS + g) * (OUTPUT / 4) + h * 16 + c * 4;
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            __local float *to = room + (warp * HEADS + g) * HEAD_DIM + h * 64 + i;
-            to[2 * c * 8] = acc[h][i][0] + acc[h][i][2];
-            to[(2 * c + 1) * 8] = acc[h][i][1] + acc[h][i][3];
+            for (int e = 0; e < 2; e++) {
+                to[2 * e] = (float4)(acc[h][0][e] + acc[h][0][e + 2], acc[h][1][e] + acc[h][1][e + 2],
+                                     acc[h][2][e] + acc[h][2][e + 2], acc[h][3][e] + acc[h][3][e + 2]);
+                to[2 * e + 1] = (float4)(acc[h][4][e] + acc[h][4][e + 2], acc[h][5][e] + acc[h][5][e + 2],
+                                         acc[h][6][e] + acc[h][6][e + 2], acc[h][7][e] + acc[h][7][e + 2]);
+            }
         }
+    }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int i = item; i < p.count * HEAD_DIM; i += LANES) {
-        const int t = i / HEAD_DIM, d = i % HEAD_DIM;
-        const size_t row = (size_t)(p.first + row_of(&p, t)) * heads + head_of(&p, t);
-        const place_t to = place(out, row_max, row_lse, parts, row, t);
-        float most = -INFINITY, all = 0.0f, sum = 0.0f;
-        for (int w = 0; w < WARPS; w++) most = fmax(most, tops[w * HEADS + t]);
+    const int values = p.count * (HEAD_DIM / 4), shares = (int)get_num_groups(0);
+#pragma unroll 1
+    for (int i = item; i < values; i += LANES) {
+        const int t = i / (HEAD_DIM / 4), d = i % (HEAD_DIM / 4) * 4;
+        share_t all = {-INFINITY, 0.0f, 0.0f};
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) all.m = fmax(all.m, stats[w * HEADS + t].x);
+        const float base = base_of(all.m);
+#pragma unroll
         for (int w = 0; w < WARPS; w++) {
-            const float part = weight(tops[w * HEADS + t], most);
-            all += part * sums[w * HEADS + t];
-            sum += part * room[(w * HEADS + t) * HEAD_DIM + d];
+            const float2 of = stats[w * HEADS + t];
+            const float part = weight_of(of.x, base);
+            all.l += part * of.y;
+            all.acc += part * room[(w * HEADS + t) * (OUTPUT / 4) + d / 4];
         }
-        to.to[d] = to.partial ? sum : sum / all;
-        if (d == 0) put_stats(to, most, all);
+        if (shares == 1) {
+            leave(&p, t, d, &all, out, row_max, row_lse, heads, rows);
+            continue;
+        }
+        __global float *part = parts + ((piece * shares + get_group_id(0)) * HEADS + t) * RECORD;
+        *(__global float4 *)(part + d) = all.acc;
+        if (d == 0) *(__global float2 *)(part + HEAD_DIM) = (float2)(all.m, all.l);
     }
-    if (get_num_groups(0) == 1) return;
-    const size_t piece = get_group_id(2) * get_num_groups(1) + get_group_id(1);
-    if (!ptx_is_last((__global uint *)scratch, piece, get_num_groups(0), &last)) return;
-    merge(&p, parts, room, out, row_max, row_lse, heads);
+    if (shares == 1) return;
+    PTX_TOGETHER();
+    if (item == 0) {
+        __global uint *counter = (__global uint *)scratch + piece;
+        last = ptx_count(counter) == (uint)shares - 1;
+        if (last) *counter = 0;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (!last) return;
+#pragma unroll 1
+    for (int i = item; i < values; i += LANES) {
+        const int t = i / (HEAD_DIM / 4), d = i % (HEAD_DIM / 4) * 4;
+        const share_t all = merge(parts + (piece * shares * HEADS + t) * RECORD, d, shares);
+        leave(&p, t, d, &all, out, row_max, row_lse, heads, rows);
+    }
 }
 #endif

@@ -21,7 +21,7 @@ enum { SEQUENCES = 3, KV_HEADS = 8, GUARD = 64, LAYERS = 2, LAYER = 1, BESIDE = 
 
 /* DENSE: not in pages, with gaps. PACKED: dense, q, k and v side by side, as in the vision tower; BEHIND: and
  * sequences one behind the other. NO_STATS: row_max and row_lse are NULL. ROUND: matrix units may. CAPPED:
- * logits are. STRIPES: q, k, v and out are, where a rung takes them. */
+ * logits are. STRIPES: q, k, v and out are, where a rung takes them, or out alone. */
 enum {
     DENSE = 1,
     PACKED = 2,
@@ -141,6 +141,9 @@ static const problem problems[] = {
     {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0, 0},
     {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0, 0},
     {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0, 0},
+    {"heads of their own", 2, 8, 8, 128, true, BF16, {1, 2}, {300, 40}, BIASED, RANDOM, 0, 0},
+    {"three for a product", 3, 8, 2, 128, true, BF16, {1, 1, 1}, {300, 17, 900}, STRIPES, RANDOM, 0, 0},
+    {"few for a product", 2, 14, 2, 64, true, F16, {3, 1}, {40, 257}, BIASED | STRIPES, RANDOM, 0, 0},
     {"equal keys, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, EQUAL_KEYS, 0, 0},
     {"one huge, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, ONE_HUGE, 0, 0},
     {"very negative, decode", 1, 4, 2, 64, true, F16, {1}, {300}, 0, VERY_NEGATIVE, 0, 0},
@@ -345,11 +348,21 @@ static vlcache_dtype read_as(const problem *p, const arrays *s) {
     return p->dtype == F32 ? s->kernels.shape.rounded : p->dtype;
 }
 
-/* out goes into stripes wherever it can, but for every third problem. */
+/* Of out; 0: it is floats. */
+static size_t stripe_rows(const arrays *s) {
+    return s->a.out_rows ? VLCI_STRIPE_ROWS(s->a.out_rows) : 0;
+}
+
+/* What is in stripes, if anything is. */
+static vlcache_dtype narrow(const problem *p) {
+    return p->dtype != F32 ? p->dtype : p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
+}
+
+/* out goes into stripes wherever it can, but for every third problem that does not ask for them. */
 static bool leaves_stripes(const problem *p, const arrays *s) {
-    vlcache_dtype read = read_as(p, s);
-    return read != F32 &&
-           (s->a.q_rows || ((p - problems) % 3 && vlci_attention_leaves_stripes(&s->kernels, &s->a, read)));
+    bool asked = p->flags & STRIPES || (p - problems) % 3;
+    return s->a.q_rows ||
+           (narrow(p) != F32 && asked && vlci_attention_leaves_stripes(&s->kernels, &s->a, narrow(p)));
 }
 
 static bool in_stripes(const problem *p, const arrays *s) {
@@ -391,8 +404,8 @@ static void put_outputs(const problem *p, arrays *s) {
     size_t outputs = (size_t)s->rows * (size_t)p->heads;
     s->a.seq_start = keep(s, suite_upload(s->seq_start, sizeof s->seq_start));
     if (p->flags & BEHIND) s->a.kv.slots = s->a.seq_start;
-    if (leaves_stripes(p, s)) s->a.out_rows = VLCI_STRIPE_ROWS(s->rows);
-    size_t stripes = s->a.out_rows * (size_t)p->heads * (size_t)p->head_dim * sizeof(uint16_t);
+    if (leaves_stripes(p, s)) s->a.out_rows = s->rows;
+    size_t stripes = stripe_rows(s) * (size_t)p->heads * (size_t)p->head_dim * sizeof(uint16_t);
     size_t floats = outputs * (size_t)p->head_dim * sizeof(float);
     s->a.out = keep(s, suite_poison((stripes ? stripes : floats) + GUARD * sizeof(float)));
     s->a.max_keys = s->keys;
@@ -419,9 +432,15 @@ static arrays *arrays_create(const problem *p, const char *rung) {
                             .window = p->window,
                             .scale = 1.0f / sqrtf((float)p->head_dim)};
     vlcache_dtype rounded = p->flags & ROUND_F16 ? F16 : p->flags & ROUND_BF16 ? BF16 : F32;
-    const vlci_attention_shape shape = {
-        p->heads, p->kv_heads,   p->head_dim,        p->dtype,
-        rounded,  p->window > 0, p->flags & STRIPES, p->flags & CAPPED ? CAP : 0.0f};
+    const vlci_attention_shape shape = {.heads = p->heads,
+                                        .kv_heads = p->kv_heads,
+                                        .head_dim = p->head_dim,
+                                        .kv_dtype = p->dtype,
+                                        .rounded = rounded,
+                                        .windowed = p->window > 0,
+                                        .stripes = p->flags & STRIPES,
+                                        .out = p->flags & STRIPES ? VLCI_STRIPES : VLCI_FLOATS,
+                                        .cap = p->flags & CAPPED ? CAP : 0.0f};
     force(rung);
     ck_ok(vlci_attention_open(suite_device(), &shape, &s->kernels));
     force(""); /* what is open stays as it was opened */
@@ -464,8 +483,8 @@ static void compare(const char *what, cl_mem memory, const double *want, size_t 
 /* In stripes: nothing is written behind the last row, nor behind the last head. */
 static void compare_stripes(const char *what, const problem *p, const arrays *s, const double *want,
                             double atol) {
-    size_t rows = s->a.out_rows, inner = (size_t)p->heads * (size_t)p->head_dim, n = rows * inner;
-    vlcache_dtype dtype = read_as(p, s);
+    size_t rows = stripe_rows(s), inner = (size_t)p->heads * (size_t)p->head_dim, n = rows * inner;
+    vlcache_dtype dtype = narrow(p);
     uint16_t *got = malloc((n + GUARD) * sizeof *got);
     float *values = malloc(n * sizeof *values);
     suite_download(s->a.out, got, (n + GUARD) * sizeof *got);
@@ -559,8 +578,8 @@ START_TEST(divides_keys) {
     for (int i = 0; i < n_problems(); i++) {
         if (!takes_part(rung, &problems[i])) continue;
         arrays *s = arrays_create(&problems[i], rung);
-        size_t bytes =
-            (size_t)s->rows * (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim) * sizeof(float);
+        size_t bytes = (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim);
+        bytes *= s->a.out_rows ? stripe_rows(s) * sizeof(uint16_t) : (size_t)s->rows * sizeof(float);
         void *once = calloc(2, bytes), *again = (char *)once + bytes;
         ck_ok(vlci_attention_run(&s->kernels, &s->a));
         check_outputs(&problems[i], s, rung);
@@ -577,7 +596,7 @@ END_TEST
 
 START_TEST(refuses_what_it_cannot_do) {
     vlci_attention_kernels kernels;
-    vlci_attention_shape good = {4, 2, 64, F32, F32, false, false, 0}, shape = good;
+    vlci_attention_shape good = {.heads = 4, .kv_heads = 2, .head_dim = 64, .kv_dtype = F32}, shape = good;
     vlci_attention a = {.batch = 1, .max_rows = 1, .kv = {.dtype = F32}};
     shape.head_dim = 12;
     ck_fails(vlci_attention_open(suite_device(), &shape, &kernels), VLCACHE_E_UNSUPPORTED, "head_dim 12");

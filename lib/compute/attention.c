@@ -103,6 +103,11 @@ static vlcache_dtype read_as(const vlci_attention_shape *s) {
     return s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
 }
 
+/* Whether all heads of a row come to whole stripes. */
+static bool fills_stripes(const vlci_attention_shape *s) {
+    return s->heads * s->head_dim % VLCI_BLOCK == 0;
+}
+
 static bool wgmma_takes(const vlci_attention_shape *s) {
     static const int dims[] = {64, 72, 80, 88, 96, 128};
     bool taken = false;
@@ -130,8 +135,7 @@ static vlcache_status open_wgmma(const vlci_attention_kernels *k, vlci_attention
 /* Stripes are for what many rows came to; they must be whole behind the last head, too. */
 static vlcache_status open_stripes(vlci_attention_kernels *k) {
     const vlci_attention_shape *s = &k->shape;
-    if (k->many.rung != WGMMA || s->kv_dtype != VLCACHE_DTYPE_F32 || s->heads * s->head_dim % VLCI_BLOCK)
-        return VLCACHE_OK;
+    if (k->many.rung != WGMMA || s->kv_dtype != VLCACHE_DTYPE_F32 || !fills_stripes(s)) return VLCACHE_OK;
     return get_wgmma(k, true, &k->stripes);
 }
 
@@ -174,8 +178,15 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
     begin_rung(MMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DHEADS=%d -DMMA=1", k->shape.head_dim,
              (int)k->shape.kv_dtype, MMA_HEADS);
-    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options,
-                               &(vlci_ptx){.target = ""}, &out->kernel[0]);
+    const vlci_ptx ptx = {.target = ""};
+    vlcache_status status =
+        vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx, &out->kernel[0]);
+    if (status || k->shape.out != VLCI_STRIPES || !fills_stripes(&k->shape)) return status;
+    size_t n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DFORM=%d -DW_DTYPE=%d", (int)VLCI_STRIPES,
+             (int)read_as(&k->shape));
+    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx,
+                               &out->kernel[1]);
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
@@ -323,7 +334,7 @@ static vlcache_status run_wgmma(const vlci_attention_kernels *k, const vlci_kern
     size_t units = (size_t)k->device->caps.info.compute_units;
     args->at[args->n++] = VLCI_I32(a->batch);
     args->at[args->n++] = VLCI_I32(blocks);
-    args->at[args->n++] = VLCI_U32(a->out_rows);
+    args->at[args->n++] = VLCI_U32(a->out_rows ? VLCI_STRIPE_ROWS(a->out_rows) : 0);
     vlci_grid grid = VLCI_GRID(pieces < units ? pieces : units, 1, 1, VLCI_ATTENTION_WGMMA_ITEMS, 1, 1);
     vlcache_status status = check_aligned(a);
     return status ? status : vlci_launch(k->device, kernel, grid, args->at, args->n);
@@ -350,6 +361,12 @@ static size_t keys_seen(const vlci_attention *a, bool windowed) {
     return (size_t)(windowed && most < keys ? most : keys);
 }
 
+/* Work-groups of mma all run at a time: one more would wait for the others. */
+static size_t shares_for(size_t wanted, size_t pieces, int rung) {
+    size_t shares = rung == MMA ? wanted / pieces : ceil_div(wanted, pieces);
+    return shares ? shares : 1;
+}
+
 /* As many shares as keep the device busy, none shorter than a span. */
 static division divide(const vlci_attention_kernels *k, const vlci_attention_rung *r, const vlci_attention *a,
                        size_t keys) {
@@ -358,7 +375,7 @@ static division divide(const vlci_attention_kernels *k, const vlci_attention_run
     d.groups = ceil_div(lanes, r->rung == MMA ? MMA_HEADS : (size_t)1 << d.which);
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
-        shares = ceil_div(pieces_wanted(k->device, r->rung), pieces);
+        shares = shares_for(pieces_wanted(k->device, r->rung), pieces, r->rung);
     if (shares > SHARES_MAX) shares = SHARES_MAX;
     size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;
@@ -394,10 +411,12 @@ static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_atte
     division d = divide(k, r, a, keys_seen(a, r->windowed));
     args->at[args->n++] = VLCI_MEM(a->scratch);
     args->at[args->n++] = VLCI_I32(d.share);
+    if (r->rung == MMA) args->at[args->n++] = VLCI_I32(a->out_rows);
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
     vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
-    if (!status) status = vlci_launch(k->device, r->kernel[d.which], grid, args->at, args->n);
+    const vlci_kernel *kernel = r->kernel[a->out_rows ? 1 : d.which];
+    if (!status) status = vlci_launch(k->device, kernel, grid, args->at, args->n);
     return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
 }
 
@@ -417,8 +436,9 @@ static const vlci_attention_rung *pick(const vlci_attention_kernels *k, const vl
 
 bool vlci_attention_leaves_stripes(const vlci_attention_kernels *k, const vlci_attention *a,
                                    vlcache_dtype dtype) {
-    return pick(k, a)->rung == WGMMA && read_as(&k->shape) == dtype &&
-           k->shape.heads * k->shape.head_dim % VLCI_BLOCK == 0;
+    const vlci_attention_rung *r = pick(k, a);
+    return read_as(&k->shape) == dtype && fills_stripes(&k->shape) &&
+           (r->rung == WGMMA || (r->rung == MMA && r->kernel[1]));
 }
 
 vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_attention *a) {

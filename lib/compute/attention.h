@@ -23,6 +23,7 @@
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H
 
+#include "compute/form.h"
 #include "device/ladder.h"
 #include "kv/view.h"
 
@@ -33,8 +34,9 @@ typedef struct vlci_attention_shape {
     vlcache_dtype kv_dtype;
     vlcache_dtype rounded; /**< f16 or bf16: matrix units may read q, k and v of 32 bits as that; else not */
     bool windowed;         /**< some layers may have a window */
-    bool stripes; /**< q, k and v may come in stripes of `rounded`: vlci_attention_takes_stripes() tells */
-    float cap;    /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
+    bool stripes;  /**< q, k and v may come in stripes of `rounded`: vlci_attention_takes_stripes() tells */
+    vlci_form out; /**< what a product reads: decode's mma can leave stripes where it is opened for them */
+    float cap;     /**< what logits are bent to stay below: cap tanh(s / cap); 0: they are not */
 } vlci_attention_shape;
 
 /** The option that builds a kernel for such logits, with a blank in front, in `option`; "" where cap is 0. */
@@ -43,10 +45,10 @@ const char *vlci_attention_cap(float cap, char option[VLCI_ATTENTION_CAP]);
 
 /** A way to compute attention: which kernels run, and how. `kernel` NULL: not there. */
 typedef struct vlci_attention_rung {
-    int rung;      /**< of attention.c */
-    bool windowed; /**< its kernels know windows */
-    const vlci_kernel *kernel[3],
-        *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the first */
+    int rung;                                /**< of attention.c */
+    bool windowed;                           /**< its kernels know windows */
+    const vlci_kernel *kernel[3], *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the
+                                                first, mma the second for stripes */
 } vlci_attention_rung;
 
 /** Attention of one shape, opened. */
@@ -70,7 +72,7 @@ typedef struct vlci_attention {
     size_t q_offset;  /**< first element in q */
     size_t q_rows;    /**< 0, or q, k and v are columns of one matrix of so many rows in stripes of `rounded`:
                          each sequence sees its own rows, q_offset, k_offset and v_offset count columns */
-    size_t out_rows;  /**< 0, or out is a matrix of so many rows in stripes of what matrix units read */
+    int out_rows;     /**< 0, or out is a matrix of so many rows in stripes of what matrix units read */
     int max_rows;     /**< most query rows of any sequence */
     cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */

@@ -139,6 +139,7 @@ static vlcache_status open_rest(vlcache_model *model) {
                                         .kv_heads = c->kv_heads,
                                         .head_dim = c->head_dim,
                                         .kv_dtype = model->dtype,
+                                        .out = vlci_layout_form(vlci_linear_layout(&k->linear, model->dtype)),
                                         .windowed = c->window > 0 && c->window < c->max_positions,
                                         .cap = c->attention_cap};
     vlcache_status status =

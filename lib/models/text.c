@@ -258,10 +258,9 @@ static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention
 }
 
 static bool sees_codes(const vlci_text_rows *r) {
-    bool seen = false;
     for (int b = 0; r->sequences && b < r->batch; b++)
-        seen |= r->sequences[b]->codes || r->sequences[b]->quants;
-    return seen;
+        if (r->sequences[b]->codes || r->sequences[b]->quants) return true;
+    return false;
 }
 
 /* What attention leaves, and `out` reads: floats, where coded rows are to be merged with it. */
@@ -270,7 +269,7 @@ static void hand_on(const vlci_text *t, const vlci_text_rows *r, vlci_attention 
     if (sees_codes(r) || vlci_linear_form(&k->linear, out->w->dtype, r->rows) != VLCI_STRIPES ||
         !vlci_attention_leaves_stripes(&k->attention, a, out->w->dtype))
         return;
-    a->out_rows = VLCI_STRIPE_ROWS(r->rows);
+    a->out_rows = r->rows;
     out->x_form = VLCI_STRIPES;
 }
 

@@ -294,7 +294,7 @@ static vlcache_status attend(tower *t, vlci_form form) {
                                .row_stride = row},
                         .q_stride = row,
                         .q_rows = form == VLCI_STRIPES ? VLCI_STRIPE_ROWS(t->rows) : 0,
-                        .out_rows = form == VLCI_STRIPES ? VLCI_STRIPE_ROWS(t->rows) : 0,
+                        .out_rows = form == VLCI_STRIPES ? t->rows : 0,
                         .max_rows = t->per_tile,
                         .q = t->qkv,
                         .out = t->attended,
