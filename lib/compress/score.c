@@ -263,8 +263,7 @@ static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, 
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
     c->tiles = tiles_of(s, c->blocks);
     c->direct = c->blocks == 1;
-    vlcache_status status = check(s, layer, look->a);
-    if (!status) status = make_all_room(s, c);
+    vlcache_status status = make_all_room(s, c);
     if (!status) status = launch_score(s, layer, look, c);
     if (!status && !c->direct) status = launch_sum(s, layer, c);
     if (!status && c->count)
@@ -275,7 +274,8 @@ static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, 
 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
-    if (entry == until) return VLCACHE_OK;
+    vlcache_status status = entry == until ? VLCACHE_OK : check(s, layer, look->a);
+    if (entry == until || status) return status;
     s->whole = !look->a->causal;
     cut c = {.entry = entry,
              .n = until - entry,
@@ -283,7 +283,7 @@ vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *l
              .add = s->begun[layer],
              .count = s->counted,
              .weight = 1.0};
-    vlcache_status status = observe(s, layer, look, &c);
+    status = observe(s, layer, look, &c);
     s->begun[layer] = true;
     return status;
 }
@@ -297,7 +297,8 @@ vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_
              .add = add,
              .count = (s->decoded & VLCI_ROW_COUNTED) != 0,
              .weight = weight};
-    return observe(s, layer, look, &c);
+    vlcache_status status = check(s, layer, look->a);
+    return status ? status : observe(s, layer, look, &c);
 }
 
 vlcache_status vlci_scores_counts(const vlci_scores *s, int layer, int layers, uint64_t *out) {
