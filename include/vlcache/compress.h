@@ -159,11 +159,11 @@ typedef enum vlcache_candidates {
  *
  * Each kv head has a basis of its own for its keys and one for its values, made from the prompt's rows; bits
  * go to the dimensions of all heads and layers together, where they take off most error of what the text
- * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 4 bits a number on
- * processors, 8 on GPUs, of a prompt without a picture up to 4 rows at its beginning and 16 at its end, as
- * far as half of the budget has room for them; decoded rows stay as they are, and so does all of the prompt
- * at a budget of 1 when no BITS are given. For head_dim in multiples of 16 up to 256. Errors of values count
- * as the layer's output product hears them.
+ * attends to. All visual rows of a prompt are coded, in every head, and its text rows have 4 bits a number,
+ * of a prompt without a picture up to 4 rows at its beginning and 16 at its end, as far as half of the
+ * budget has room for them; decoded rows stay as they are, and so does all of the prompt at a budget of 1
+ * when no BITS are given. For head_dim in multiples of 16 up to 256. Errors of values count as the layer's
+ * output product hears them.
  *
  * With allocation "heads" each kv head has a share of the bits, its basis vectors among them, that somebody
  * chose or fitted, and the measure says only which of its own dimensions have them; what a head has no use

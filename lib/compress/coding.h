@@ -3,7 +3,7 @@
  * then the bits of all dimensions, then the codes.
  *
  * The same rows of the prompt in every head, all or those that were voted for (vote.h): the visual ones are
- * coded, text has 8 bits a number, or 4 where what reads it takes them (compute/coded.h).
+ * coded, text has as many bits a number as what reads it takes (compute/coded.h): 4.
  */
 #ifndef VLCI_COMPRESS_CODING_H
 #define VLCI_COMPRESS_CODING_H
