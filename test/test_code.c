@@ -13,6 +13,7 @@
 #include "ref/ref_codes.h"
 #include "ref/ref_linear.h"
 #include "support/coding.h"
+#include "support/floats.h"
 #include "support/taps.h"
 
 /* ---- bits ---------------------------------------------------------------------------------------------- */
@@ -302,6 +303,36 @@ START_TEST(metric_as_in_python) {
     suite_release(metric);
     free(got);
     taps_release(&t);
+}
+END_TEST
+
+/* U^T U is the matrix of sums, of more rows than are added up at a time, the last of them fewer. */
+START_TEST(metric_of_many_rows) {
+    enum { LAYERS = 2, KV = 2, GROUP = 2, DIM = 24, N = 300, WIDE = KV * GROUP * DIM, EACH = DIM * DIM };
+    uint64_t seed = 7;
+    float *weights = floats_random(&seed, (size_t)LAYERS * N * WIDE, 0.5f, 0.1f), got[LAYERS * KV * EACH];
+    vlci_compress_shape shape = {LAYERS, KV * GROUP, KV, DIM, VLCACHE_DTYPE_F32, 0};
+    vlci_matrix out[LAYERS];
+    for (int l = 0; l < LAYERS; l++) out[l] = matrix_of(weights, l, N, WIDE, VLCACHE_DTYPE_F32, VLCI_PANELS);
+    const vlci_matrix *each[] = {&out[0], &out[1]};
+    cl_mem metric;
+    ck_ok(vlci_metric_create(suite_device(), &shape, each, &metric));
+    suite_download(metric, got, sizeof got);
+    for (int i = 0; i < LAYERS * KV * EACH; i++) {
+        const float *u = got + i / EACH * EACH, *w = weights + (size_t)(i / EACH / KV) * N * WIDE;
+        int kv = i / EACH % KV, d = i % EACH / DIM, e = i % DIM;
+        double product = 0.0, want = 0.0;
+        for (int r = 0; r < DIM; r++) product += (double)u[r * DIM + d] * (double)u[r * DIM + e];
+        for (int n = 0; n < N * GROUP; n++) {
+            const float *row = w + (size_t)(n / GROUP) * WIDE + (kv * GROUP + n % GROUP) * DIM;
+            want += (double)row[d] * (double)row[e];
+        }
+        ck_assert_msg(fabs(product - want) <= 1e-3 && (e >= d || u[d * DIM + e] == 0.0f),
+                      "head %d, %d, %d: %g, not %g", i / EACH, d, e, product, want);
+    }
+    for (int l = 0; l < LAYERS; l++) suite_release(out[l].data);
+    suite_release(metric);
+    free(weights);
 }
 END_TEST
 
@@ -721,6 +752,7 @@ int main(void) {
     tcase_add_test(all, bits_as_one_by_one);
     tcase_add_loop_test(all, as_in_python, 0, GOLDENS);
     tcase_add_loop_test(all, metric_as_in_python, 0, 4);
+    tcase_add_test(all, metric_of_many_rows);
     tcase_add_test(all, metric_of_odd_weights);
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);

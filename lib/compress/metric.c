@@ -1,6 +1,6 @@
 /*
- * metric.c - output products of layers -> their Gram matrices, a layer at a time on the device -> Cholesky
- * factors, in double on the host -> the metric.
+ * metric.c - output products of layers -> their Gram matrices, layer after layer on the device -> Cholesky
+ * factors, in double on the host, by all its processors -> the metric.
  */
 #include "compress/metric.h"
 
@@ -8,50 +8,80 @@
 #include <stdio.h>
 
 #include "core/alloc.h"
+#include "core/team.h"
 
 #define LEAST 1e-6 /* of the mean over all directions: what each is heard at least */
+enum { SHARE = 128 /* rows of a product that are added up by themselves */, MEMBERS = 16 };
 
-/* What a layer needs. */
+/* What a layer needs on the device. */
 typedef struct work {
     vlcache_device *device;
     const vlci_compress_shape *shape;
-    cl_mem rows, gram; /* f32 [n][heads * head_dim]; [kv_heads][head_dim][head_dim] */
+    cl_mem rows, parts; /* f32 [n][heads * head_dim]; [shares][kv_heads][head_dim][head_dim] */
     size_t rows_bytes;
-    float *host; /* of gram */
-    double *m;   /* [head_dim][head_dim] */
 } work;
 
-static size_t gram_bytes(const vlci_compress_shape *s) {
-    return (size_t)s->kv_heads * (size_t)s->head_dim * (size_t)s->head_dim * sizeof(cl_float);
+static size_t gram_floats(const vlci_compress_shape *s) {
+    return (size_t)s->kv_heads * (size_t)s->head_dim * (size_t)s->head_dim;
+}
+
+/* ---- the device's part --------------------------------------------------------------------------------- */
+
+static size_t shares_of(const vlci_matrix *out) {
+    return vlci_ceil_div((size_t)out->n, SHARE);
 }
 
 static vlcache_status make_room(work *w, const vlci_matrix *out) {
     size_t bytes = (size_t)out->n * (size_t)out->k * sizeof(cl_float);
     if (bytes <= w->rows_bytes) return VLCACHE_OK;
     vlci_memory_release(w->device, &w->rows);
+    vlci_memory_release(w->device, &w->parts);
     w->rows_bytes = bytes;
-    return vlci_memory_create(w->device, bytes, "metric: weights of a layer", &w->rows);
+    vlcache_status status = vlci_memory_create(w->device, bytes, "metric: weights of a layer", &w->rows);
+    return status ? status
+                  : vlci_memory_create(w->device, shares_of(out) * gram_floats(w->shape) * sizeof(cl_float),
+                                       "metric: parts of a layer", &w->parts);
 }
 
-static vlcache_status multiply(work *w, const vlci_matrix *out) {
+static vlcache_status multiply(work *w, const vlci_matrix *out, cl_mem gram, size_t to) {
     const vlci_compress_shape *s = w->shape;
-    size_t dim = (size_t)s->head_dim;
-    const vlci_kernel *rows = NULL, *gram = NULL;
+    size_t dim = (size_t)s->head_dim, kv_heads = (size_t)s->kv_heads, shares = shares_of(out);
+    size_t blocks = dim / 8 * (dim / 8 + 1) / 2;
+    static const char *const names[] = {"metric_rows", "metric_gram", "metric_sum"};
+    const vlci_kernel *k[3] = {NULL};
     char options[64];
     snprintf(options, sizeof options, " -DLAYOUT=%d -DHEAD_DIM=%d", (int)out->layout, s->head_dim);
-    vlcache_status status =
-        vlci_matrix_kernel(w->device, out->dtype, "metric.cl", "metric_rows", options, &rows);
-    if (!status)
-        status = vlci_matrix_kernel(w->device, out->dtype, "metric.cl", "metric_gram", options, &gram);
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < 3 && !status; i++)
+        status = vlci_matrix_kernel(w->device, out->dtype, "metric.cl", names[i], options, &k[i]);
     if (!status) status = make_room(w, out);
     if (!status)
-        status = VLCI_LAUNCH(w->device, rows, vlci_grid_exact(rows, (size_t)out->k, (size_t)out->n, 1),
+        status = VLCI_LAUNCH(w->device, k[0], vlci_grid_exact(k[0], (size_t)out->k, (size_t)out->n, 1),
                              VLCI_MEM(out->data), VLCI_MEM(w->rows), VLCI_I32(out->k));
+    if (!status)
+        status = VLCI_LAUNCH(w->device, k[1], vlci_grid_over(k[1], blocks, kv_heads, shares),
+                             VLCI_MEM(w->rows), VLCI_I32(out->n), VLCI_I32(s->heads / s->kv_heads),
+                             VLCI_I32(SHARE), VLCI_MEM(w->parts));
     return status ? status
-                  : VLCI_LAUNCH(w->device, gram, vlci_grid_exact(gram, dim / 8, dim / 4, (size_t)s->kv_heads),
-                                VLCI_MEM(w->rows), VLCI_I32(out->n), VLCI_I32(s->heads / s->kv_heads),
-                                VLCI_MEM(w->gram));
+                  : VLCI_LAUNCH(w->device, k[2], vlci_grid_over(k[2], dim / 8, dim, kv_heads),
+                                VLCI_MEM(w->parts), VLCI_I32(shares), VLCI_MEM(gram), VLCI_U32(to));
 }
+
+/* Gram matrices of all layers. */
+static vlcache_status find_grams(work *w, const vlci_matrix *const *out, cl_mem gram) {
+    const vlci_compress_shape *s = w->shape;
+    vlcache_status status = VLCACHE_OK;
+    for (int l = 0; l < s->layers && !status; l++) {
+        if (out[l]->k != s->heads * s->head_dim)
+            return vlci_fail(VLCACHE_E_ARGUMENT,
+                             "metric: layer %d: an output product of %d, for %d heads of %d", l, out[l]->k,
+                             s->heads, s->head_dim);
+        status = multiply(w, out[l], gram, (size_t)l * gram_floats(s));
+    }
+    return status;
+}
+
+/* ---- the host's ---------------------------------------------------------------------------------------- */
 
 /* Adds what each direction is heard at least, so that no rounding error makes m indefinite. Returns that. */
 static double mend(double *m, int dim) {
@@ -78,37 +108,52 @@ static bool factor(float *gram, double *m, int dim) {
     return true;
 }
 
-static vlcache_status find_layer(work *w, int layer, const vlci_matrix *out, cl_mem metric) {
-    const vlci_compress_shape *s = w->shape;
-    size_t bytes = gram_bytes(s), each = (size_t)s->head_dim * (size_t)s->head_dim;
-    if (out->k != s->heads * s->head_dim)
-        return vlci_fail(VLCACHE_E_ARGUMENT, "metric: layer %d: an output product of %d, for %d heads of %d",
-                         layer, out->k, s->heads, s->head_dim);
-    vlcache_status status = multiply(w, out);
-    if (!status) status = vlci_read(w->device, w->gram, 0, w->host, bytes);
-    for (int kv = 0; kv < s->kv_heads && !status; kv++)
-        if (!factor(w->host + (size_t)kv * each, w->m, s->head_dim))
-            status = vlci_fail(VLCACHE_E_UNSUPPORTED,
-                               "compress: storage: layer %d, kv head %d: weights of the output product that "
-                               "are not finite",
-                               layer, kv);
-    return status ? status : vlci_write(w->device, metric, (size_t)layer * bytes, w->host, bytes);
+/* Matrices of all layers, and room for one in double of each member. */
+typedef struct factors {
+    const vlci_compress_shape *shape;
+    float *gram;
+    double *m;
+} factors;
+
+static vlcache_status factor_head(void *user, size_t item, int member) {
+    const factors *f = user;
+    size_t dim = (size_t)f->shape->head_dim, each = dim * dim, kv_heads = (size_t)f->shape->kv_heads;
+    if (factor(f->gram + item * each, f->m + (size_t)member * each, f->shape->head_dim)) return VLCACHE_OK;
+    return vlci_fail(VLCACHE_E_UNSUPPORTED,
+                     "compress: storage: layer %zu, kv head %zu: weights of the output product that are not "
+                     "finite",
+                     item / kv_heads, item % kv_heads);
+}
+
+static vlcache_status factor_all(const vlci_compress_shape *s, float *gram) {
+    size_t each = (size_t)s->head_dim * (size_t)s->head_dim;
+    int processors = vlci_processors();
+    vlci_team *team;
+    vlcache_status status = vlci_team_create(processors < MEMBERS ? processors : MEMBERS, &team);
+    if (status) return status;
+    factors f = {s, gram, vlci_alloc((size_t)vlci_team_size(team) * each, sizeof *f.m)};
+    status = f.m ? vlci_team_run(team, (size_t)s->layers * (size_t)s->kv_heads, factor_head, &f)
+                 : vlci_fail_memory("metric of values");
+    vlci_team_destroy(&team);
+    vlci_free(f.m);
+    return status;
 }
 
 vlcache_status vlci_metric_create(vlcache_device *device, const vlci_compress_shape *s,
                                   const vlci_matrix *const *out, cl_mem *metric) {
-    size_t bytes = gram_bytes(s), dim = (size_t)s->head_dim;
-    work w = {
-        .device = device, .shape = s, .host = vlci_alloc(bytes, 1), .m = vlci_alloc(dim * dim, sizeof *w.m)};
+    size_t bytes = (size_t)s->layers * gram_floats(s) * sizeof(cl_float);
+    work w = {.device = device, .shape = s};
+    float *gram = vlci_alloc(bytes, 1);
     *metric = NULL;
-    vlcache_status status = w.host && w.m ? VLCACHE_OK : vlci_fail_memory("metric of values");
-    if (!status) status = vlci_memory_create(device, bytes, "metric: a layer", &w.gram);
-    if (!status) status = vlci_memory_create(device, (size_t)s->layers * bytes, "metric of values", metric);
-    for (int l = 0; l < s->layers && !status; l++) status = find_layer(&w, l, out[l], *metric);
+    vlcache_status status = gram ? VLCACHE_OK : vlci_fail_memory("metric of values");
+    if (!status) status = vlci_memory_create(device, bytes, "metric of values", metric);
+    if (!status) status = find_grams(&w, out, *metric);
+    if (!status) status = vlci_read(device, *metric, 0, gram, bytes);
+    if (!status) status = factor_all(s, gram);
+    if (!status) status = vlci_write(device, *metric, 0, gram, bytes);
     vlci_memory_release(device, &w.rows);
-    vlci_memory_release(device, &w.gram);
+    vlci_memory_release(device, &w.parts);
     if (status) vlci_memory_release(device, metric);
-    vlci_free(w.host);
-    vlci_free(w.m);
+    vlci_free(gram);
     return status;
 }
