@@ -387,21 +387,23 @@ code_alike(__global const float *phase, int n, int as, float most, __global int 
     if (lane == 0) alike[r] = all == 0.0f;
 }
 
-/* Work-group kv: sums of entries from .. until - 1 of the list of rows (VLCI_ROW), row `row` of which is query q_row + row. */
+/* Work-group (kv, layer): sums of entries from .. until - 1 of the list of rows (VLCI_ROW), row `row` of which is query
+ * q_row + row; of `held` rows of each layer, entry i is row i. */
 __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_queries(__global const float *q, uint q_offset, uint q_stride, int q_row, __global const int *listed, int from, int until,
-             int group, __global float *sums, uint sums_at, int add) {
+             int held, int group, __global float *sums, uint sums_at, int add) {
     __local float parts[CODE_GROUP];
-    const int kv = get_group_id(0), lane = get_local_id(0), wide = group * PARTS;
+    const int kv = get_group_id(0), layer = get_group_id(1), lane = get_local_id(0), wide = group * PARTS;
+    const size_t at = sums_at + layer * get_num_groups(0) + kv;
     float16 sum = 0.0f;
     q += q_offset + (size_t)kv * group * HEAD_DIM;
     for (int i = lane; i < (until - from) * wide; i += CODE_GROUP) {
-        const int row = q_row + (listed[from + i / wide] >> VLCI_ROW_SHIFT);
+        const int entry = from + i / wide, row = held ? layer * held + entry : q_row + (listed[entry] >> VLCI_ROW_SHIFT);
         const float16 some = vload16(i % wide, q + (size_t)row * q_stride);
         sum += some * some;
     }
     const float all = sum_of_all(sum16(sum), parts, lane);
-    if (lane == 0) sums[sums_at + kv] = add ? sums[sums_at + kv] + all : all;
+    if (lane == 0) sums[at] = add ? sums[at] + all : all;
 }
 
 /* Work-group h: a head, of all layers. */

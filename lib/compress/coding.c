@@ -175,6 +175,7 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_codes_release(&c->codes);
     vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
+    vlci_free(c->waits);
     vlci_free(c->listed);
     vlci_free(c->shares);
     vlci_free(c->spent);
@@ -195,8 +196,22 @@ static vlcache_status add_queries(vlci_coding *c, int layer, const vlci_look *lo
     c->n_queries[layer] += (int64_t)(until - from) * group;
     return VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, 1, 1, c->kernels->code.group, 1, 1), VLCI_MEM(a->q),
                        VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
-                       VLCI_MEM(seen->rows_on), VLCI_I32(from), VLCI_I32(until), VLCI_I32(group),
+                       VLCI_MEM(seen->rows_on), VLCI_I32(from), VLCI_I32(until), VLCI_I32(0), VLCI_I32(group),
                        VLCI_MEM(c->queries), VLCI_U32((size_t)layer * heads), VLCI_I32(add));
+}
+
+/* The same of all layers, of rows that are held. */
+static vlcache_status add_held(vlci_coding *c, const vlci_scores *seen, int from, int until) {
+    size_t heads = (size_t)c->shape.kv_heads, layers = (size_t)c->shape.layers;
+    int group = c->shape.heads / c->shape.kv_heads, add = c->n_queries[0] > 0;
+    const vlci_kernel *k = c->kernels->code.queries;
+    if (from >= until) return VLCACHE_OK;
+    for (int l = 0; l < c->shape.layers; l++) c->n_queries[l] += (int64_t)(until - from) * group;
+    return VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, layers, 1, c->kernels->code.group, 1, 1),
+                       VLCI_MEM(seen->looks.q), VLCI_U32(0), VLCI_U32(c->shape.heads * c->shape.head_dim),
+                       VLCI_I32(0), VLCI_MEM(seen->rows_on), VLCI_I32(from), VLCI_I32(until),
+                       VLCI_I32(seen->looks.room), VLCI_I32(group), VLCI_MEM(c->queries), VLCI_U32(0),
+                       VLCI_I32(add));
 }
 
 static vlcache_status take_phases(vlci_coding *c, const vlci_look *look) {
@@ -213,13 +228,31 @@ vlcache_status vlci_coding_observe(vlci_coding *c, int layer, const vlci_look *l
     int from = vlci_rows_from(&seen->rows, look->from);
     int until = vlci_rows_from(&seen->rows, look->from + look->n);
     vlcache_status status = c->phased ? VLCACHE_OK : take_phases(c, look);
-    return status ? status
-                  : add_queries(c, layer, look, seen, from > until - QUERIES ? from : until - QUERIES, until);
+    if (from < until - QUERIES) from = until - QUERIES;
+    if (status || !vlci_scores_holds(seen, false))
+        return status ? status : add_queries(c, layer, look, seen, from, until);
+    if (!c->waits) c->waits = vlci_calloc((size_t)seen->rows.n, sizeof *c->waits);
+    if (!c->waits) return vlci_fail_memory("coded rows");
+    for (int i = from; i < until; i++) c->waits[i] = true;
+    return VLCACHE_OK;
 }
 
 vlcache_status vlci_coding_observe_decode(vlci_coding *c, int layer, const vlci_look *look,
                                           const vlci_scores *seen) {
+    if (seen->looks.room && !seen->settled) return VLCACHE_OK; /* it is held */
     return add_queries(c, layer, look, seen, seen->rows.n, seen->rows.n + 1);
+}
+
+vlcache_status vlci_coding_settle(vlci_coding *c, const vlci_scores *seen) {
+    int behind = seen->rows.n + 1;
+    vlcache_status status = VLCACHE_OK;
+    if (!c->waits || c->settled) return status;
+    c->settled = true;
+    for (int from = 0, until; from < seen->rows.n && !status; from = until) {
+        for (until = from; until < seen->rows.n && c->waits[until] == c->waits[from];) until++;
+        if (c->waits[from]) status = add_held(c, seen, from, until);
+    }
+    return status ? status : add_held(c, seen, behind, behind + seen->held);
 }
 
 vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_look *look, double weight,

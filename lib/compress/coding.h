@@ -42,6 +42,8 @@ typedef struct vlci_coding {
         phases;     /**< of rows that are turned one by one (rows.run is 1); found when bits are shared out */
     cl_mem queries; /**< f32 [layers][kv_heads]: sums of squares */
     int64_t *n_queries; /**< [layers]: query rows of a kv head that they are of */
+    bool *waits;        /**< [listed rows]: those that are counted once they settle; NULL: none are */
+    bool settled;       /**< they have been */
     vlci_code_room room;
     vlci_code_measured measured;
     int most;           /**< dimensions of a matrix */
@@ -69,6 +71,9 @@ vlcache_status vlci_coding_observe(vlci_coding *coding, int layer, const vlci_lo
                                    const vlci_scores *seen);
 vlcache_status vlci_coding_observe_decode(vlci_coding *coding, int layer, const vlci_look *look,
                                           const vlci_scores *seen);
+
+/** Enqueues the same of all rows that `seen` holds; once. */
+vlcache_status vlci_coding_settle(vlci_coding *coding, const vlci_scores *seen);
 
 /** As vlci_scores_observe_decode(), added, where the rows are held. */
 vlcache_status vlci_coding_score_decode(vlci_coding *coding, int layer, const vlci_look *look, double weight,

@@ -94,6 +94,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
                                   vlci_compress *const *others, size_t n_others) {
     double threshold = p->recipe.threshold;
     int decoded = p->recipe.scoring == VLCI_SCORE_NONE ? 0 : VLCI_ROW_SCORED;
+    int behind = p->recipe.defer > 0 ? p->recipe.defer : 0;
     vlci_rows rows;
     vlcache_status status = vlci_rows_create(&p->recipe, prompt, &rows);
     if (status) return status;
@@ -104,7 +105,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
         p->seen->references++;
     else if (rows.n)
         status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded,
-                                    threshold, &p->seen);
+                                    behind, threshold, &p->seen);
     vlci_rows_release(&rows);
     return status;
 }
@@ -270,6 +271,12 @@ vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_loo
     return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
 }
 
+/* Rows that are held look at all layers, of which the first begins at entry `heads_at`. */
+static vlcache_status settle(vlci_compress *p, const vlci_kv_view *kv, size_t heads_at) {
+    vlcache_status status = p->seen ? vlci_scores_settle(p->seen, kv, heads_at) : VLCACHE_OK;
+    return status || !p->coding || !p->seen ? status : vlci_coding_settle(p->coding, p->seen);
+}
+
 /* Scores that others look at too are left to them. */
 static vlcache_status own_scores(vlci_compress *p) {
     vlci_scores *copy = NULL;
@@ -284,7 +291,9 @@ static vlcache_status own_scores(vlci_compress *p) {
 vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const vlci_look *look) {
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
-    vlcache_status status = own_scores(p);
+    bool alone = p->seen && p->seen->references == 1 && vlci_scores_holds(p->seen, true);
+    vlcache_status status = alone ? VLCACHE_OK : settle(p, &look->a->kv, look->heads_at);
+    if (!status) status = own_scores(p);
     if (!status && p->coding && p->coding->held)
         status = vlci_coding_score_decode(p->coding, layer, look, p->recipe.defer_weight, p->seen);
     else if (!status && p->seen)
@@ -609,7 +618,10 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
 static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
     p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
-    vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads all = heads_of(p, kv, 0, layers);
+    if (!status) status = settle(p, &all.kv, all.heads_at);
+    if (!status && !p->unmeasured) status = measure(p, 0, layers);
     if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);

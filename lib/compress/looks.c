@@ -1,0 +1,43 @@
+/*
+ * looks.c - queries, maxima and log-sum-exps of listed rows, layer by layer -> side by side, of all layers.
+ *
+ * Attention overwrites its queries in the next layer, its keys stay. A launch that copies some rows is all
+ * that a layer costs then.
+ */
+#include "compress/looks.h"
+
+static size_t width_of(const vlci_compress_shape *s) {
+    return (size_t)s->heads * (size_t)s->head_dim;
+}
+
+vlcache_status vlci_looks_create(vlcache_device *device, const vlci_compress_shape *s, int room,
+                                 vlci_looks *out) {
+    size_t rows = (size_t)s->layers * (size_t)room, heads = rows * (size_t)s->heads * sizeof(cl_float);
+    *out = (vlci_looks){0};
+    vlcache_status status = vlci_memory_create(device, rows * width_of(s) * sizeof(cl_float),
+                                               "compression: queries of all layers", &out->q);
+    if (!status) status = vlci_memory_create(device, heads, "compression: maxima of all layers", &out->max);
+    if (!status) status = vlci_memory_create(device, heads, "compression: sums of all layers", &out->lse);
+    if (!status) out->room = room;
+    if (status) vlci_looks_release(device, out);
+    return status;
+}
+
+vlcache_status vlci_looks_hold(vlcache_device *device, const vlci_compress_shape *s,
+                               const vlci_kernel *kernel, int layer, const vlci_look *look, cl_mem list,
+                               int entry, int n, vlci_looks *looks) {
+    const vlci_attention *a = look->a;
+    looks->scale = a->scale;
+    return VLCI_LAUNCH(device, kernel, vlci_grid_over(kernel, width_of(s), (size_t)n, 1), VLCI_MEM(a->q),
+                       VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
+                       VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse), VLCI_MEM(list), VLCI_I32(entry),
+                       VLCI_I32(width_of(s)), VLCI_I32(s->heads), VLCI_U32(layer * looks->room),
+                       VLCI_MEM(looks->q), VLCI_MEM(looks->max), VLCI_MEM(looks->lse));
+}
+
+void vlci_looks_release(vlcache_device *device, vlci_looks *looks) {
+    vlci_memory_release(device, &looks->q);
+    vlci_memory_release(device, &looks->max);
+    vlci_memory_release(device, &looks->lse);
+    *looks = (vlci_looks){0};
+}
