@@ -10,7 +10,7 @@
  *                  of again; else both are q
  *
  * covariance: a share of the rows is a work-group's, BLOCK at a time, turned and centred in local memory. Work-groups of
- * several work-items have a tile of C of TILE x TILE each, work-items 8 x 4 of it in registers, and the next rows on their way:
+ * several work-items have a tile of C of TILE x TILE each, work-items 8 x 4 of it in registers:
  *
  *          e -> 16 work-items x 4
  *     d    +----+----+----+             a part: [HEAD_DIM][HEAD_DIM], of which only tiles with d <= e are written;
@@ -88,47 +88,6 @@ __kernel void code_mean_sum(__global const float *parts, int shares, int n, __gl
 
 /* ---- covariance ---------------------------------------------------------------------------------------------- */
 
-#if CODE_GROUP > 1
-enum { EACH_ROWS = (BLOCK + DOWN - 1) / DOWN, EACH_EIGHTS = (EIGHTS + ACROSS - 1) / ACROSS };
-
-/* What a work-item brings of rows j0 .. j0 + BLOCK - 1 of the sample, zero from `until` on. */
-typedef struct {
-    float8 low[EACH_ROWS][EACH_EIGHTS], high[EACH_ROWS][EACH_EIGHTS];
-} brought_t;
-
-static inline void bring(SOURCE_PARAMS, int stride, int m, int j0, int until, __global const half *mean, int lane,
-                         brought_t *rows) {
-#pragma unroll
-    for (int i = 0; i < EACH_ROWS; i++) {
-        const int r = lane / ACROSS + i * DOWN, j = j0 + r;
-        const bool there = j < until && r < BLOCK && lane < ACROSS * DOWN;
-        const row_t row = find_row(SOURCE_PASS, m, sampled(there ? j : until - 1, stride, n));
-#pragma unroll
-        for (int t = 0; t < EACH_EIGHTS; t++) {
-            const int d = min((lane % ACROSS + t * ACROSS) * 8, HALF - 8);
-            float8 low, high;
-            load_turned(&row, d, &low, &high);
-            rows->low[i][t] = there ? low - vload_half8(0, mean + d) : (float8)(0.0f);
-            rows->high[i][t] = there ? high - vload_half8(0, mean + HALF + d) : (float8)(0.0f);
-        }
-    }
-}
-
-WITH_LOCAL void put_rows(const brought_t *rows, __local float *tile, int lane) {
-#pragma unroll
-    for (int i = 0; i < EACH_ROWS; i++) {
-        const int r = lane / ACROSS + i * DOWN;
-#pragma unroll
-        for (int t = 0; t < EACH_EIGHTS; t++) {
-            const int d = (lane % ACROSS + t * ACROSS) * 8;
-            if (r >= BLOCK || d >= HALF || lane >= ACROSS * DOWN) continue;
-            vstore8(rows->low[i][t], 0, tile + r * HEAD_DIM + d);
-            vstore8(rows->high[i][t], 0, tile + r * HEAD_DIM + HALF + d);
-        }
-    }
-}
-#endif
-
 /* Work-group (tile, share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, __global float *parts) {
@@ -160,13 +119,9 @@ code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first
     const int d = down * TILE + lane / 16 * 8, e = (down + across) * TILE + lane % 16 * 4;
     const bool there = d < HEAD_DIM && e < HEAD_DIM;
     float4 sum[8];
-    brought_t coming;
     for (int t = 0; t < 8; t++) sum[t] = 0.0f;
-    bring(SOURCE_PASS, stride, m, from, until, mean, lane, &coming);
     for (int j0 = from; j0 < until; j0 += BLOCK) {
-        put_rows(&coming, tile, lane);
-        barrier(CLK_LOCAL_MEM_FENCE);
-        if (j0 + BLOCK < until) bring(SOURCE_PASS, stride, m, j0 + BLOCK, until, mean, lane, &coming);
+        take_rows(SOURCE_PASS, stride, m, j0, until, mean, tile, lane);
         if (there)
             for (int r = 0; r < BLOCK; r++) {
                 const float8 left = vload8(0, tile + r * HEAD_DIM + d);
@@ -496,11 +451,13 @@ code_behind(__global float *basis, int columns, uint basis_at, __global const fl
         const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
         left[o] = vload8(0, q + e * SOME);
         on[o] = 0.0f;
+#pragma unroll 4
         for (int k = 0; k < HEAD_DIM; k++) /* U is 0 left of its diagonal */
             on[o] += metric[(size_t)k * HEAD_DIM + e] * vload8(0, q + k * SOME);
     }
 #pragma unroll
     for (int o_now = OWN - 1; o_now >= 0; o_now--)
+#pragma unroll 1
         for (int d0 = min(HEAD_DIM - o_now * CODE_GROUP, CODE_GROUP) - 8; d0 >= 0; d0 -= 8) {
             union {
                 float8 all;

@@ -29,12 +29,16 @@ static inline int2 block_at(int t) {
     return (int2)(8 * d, 8 * (d + t));
 }
 
-/* Work-item (t, kv, s): a block of P(s, kv), of `share` rows. parts: [shares][kv][HEAD_DIM][HEAD_DIM]. */
+/* Work-item (tile, kv, s): a block of P(s, kv), of `share` rows. parts: [shares][kv][HEAD_DIM][HEAD_DIM]. */
 __kernel void metric_gram(__global const float *x, int n, int group, int share, __global float *parts) {
-    const int t = get_global_id(0), kv = get_global_id(1), s = get_global_id(2);
+    const int tile = get_global_id(0), kv = get_global_id(1), s = get_global_id(2);
     const size_t width = get_global_size(1) * group * HEAD_DIM;
     const int first = s * share, rows = min(share, n - first);
-    const int2 at = block_at(t);
+    const int2 at = block_at(tile);
+    union {
+        float8 all;
+        float at[8];
+    } left;
     float8 sum[8];
     if (at.x >= HEAD_DIM) return;
 #pragma unroll
@@ -42,15 +46,10 @@ __kernel void metric_gram(__global const float *x, int n, int group, int share, 
     for (int q = kv * group; q < (kv + 1) * group; q++) {
         __global const float *row = x + first * width + (size_t)q * HEAD_DIM;
         for (int i = 0; i < rows; i++, row += width) {
-            const float8 left = vload8(0, row + at.x), right = vload8(0, row + at.y);
-            sum[0] += left.s0 * right;
-            sum[1] += left.s1 * right;
-            sum[2] += left.s2 * right;
-            sum[3] += left.s3 * right;
-            sum[4] += left.s4 * right;
-            sum[5] += left.s5 * right;
-            sum[6] += left.s6 * right;
-            sum[7] += left.s7 * right;
+            const float8 right = vload8(0, row + at.y);
+            left.all = vload8(0, row + at.x);
+#pragma unroll
+            for (int t = 0; t < 8; t++) sum[t] += left.at[t] * right;
         }
     }
     parts += ((s * get_global_size(1) + kv) * HEAD_DIM + at.x) * HEAD_DIM + at.y;

@@ -115,14 +115,14 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
     if (column < n) sums[at] = add ? sums[at] + weight * sum : weight * sum;
 }
 
-/* Work-item (d, i): listed row entry_0 + i of one layer, `width` numbers of all its heads, to its place among those that are
- * held, from row `to` on. */
+/* Work-item (d / 4, i): listed row entry_0 + i of one layer, `width` numbers of all its heads, to its place among those that
+ * are held, from row `to` on. */
 __kernel void score_hold(__global const float *q, uint q_offset, uint q_stride, int q_row, __global const float *row_max,
                          __global const float *row_lse, __global const int *listed, int entry_0, int width, int heads, uint to,
                          __global float *held_q, __global float *held_max, __global float *held_lse) {
     const int d = get_global_id(0), i = entry_0 + get_global_id(1);
     const size_t from = q_row + (listed[i] >> VLCI_ROW_SHIFT), at = to + i;
-    if (d < width) held_q[at * width + d] = q[q_offset + from * q_stride + d];
+    if (4 * d < width) vstore4(vload4(d, q + q_offset + from * q_stride), d, held_q + at * width);
     if (d >= heads) return;
     held_max[at * heads + d] = row_max[from * heads + d];
     held_lse[at * heads + d] = row_lse[from * heads + d];

@@ -28,7 +28,7 @@ vlcache_status vlci_looks_hold(vlcache_device *device, const vlci_compress_shape
                                int entry, int n, vlci_looks *looks) {
     const vlci_attention *a = look->a;
     looks->scale = a->scale;
-    return VLCI_LAUNCH(device, kernel, vlci_grid_over(kernel, width_of(s), (size_t)n, 1), VLCI_MEM(a->q),
+    return VLCI_LAUNCH(device, kernel, vlci_grid_over(kernel, width_of(s) / 4, (size_t)n, 1), VLCI_MEM(a->q),
                        VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
                        VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse), VLCI_MEM(list), VLCI_I32(entry),
                        VLCI_I32(width_of(s)), VLCI_I32(s->heads), VLCI_U32(layer * looks->room),

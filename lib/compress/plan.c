@@ -264,17 +264,27 @@ void vlci_compress_destroy(vlci_compress **plan) {
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_look *look) {
-    int layer = own_layer(p, of_kv);
-    if (layer < 0) return VLCACHE_OK;
-    vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
-    return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
-}
-
 /* Rows that are held look at all layers, of which the first begins at entry `heads_at`. */
 static vlcache_status settle(vlci_compress *p, const vlci_kv_view *kv, size_t heads_at) {
     vlcache_status status = p->seen ? vlci_scores_settle(p->seen, kv, heads_at) : VLCACHE_OK;
     return status || !p->coding || !p->seen ? status : vlci_coding_settle(p->coding, p->seen);
+}
+
+/* As soon as all are there, behind the last layer, so that the device need not wait for the host. */
+static vlcache_status settle_last(vlci_compress *p, int layer, const vlci_look *look, bool last) {
+    int layers = shape_of(p)->layers;
+    if (!last || layer < layers - 1 || !p->seen || p->seen->references > 1) return VLCACHE_OK;
+    return settle(p, &look->a->kv, look->heads_at - (size_t)layer * (size_t)shape_of(p)->kv_heads);
+}
+
+vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_look *look) {
+    int layer = own_layer(p, of_kv);
+    if (layer < 0) return VLCACHE_OK;
+    vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
+    if (!status && p->coding) status = vlci_coding_observe(p->coding, layer, look, p->seen);
+    bool last = p->seen && !p->seen->behind &&
+                vlci_rows_from(&p->seen->rows, look->from + look->n) == p->seen->rows.n;
+    return status ? status : settle_last(p, layer, look, last);
 }
 
 /* Scores that others look at too are left to them. */
@@ -300,7 +310,7 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
     if (!status && p->coding) status = vlci_coding_observe_decode(p->coding, layer, look, p->seen);
     if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
-    return status;
+    return status ? status : settle_last(p, layer, look, p->decoded == p->recipe.defer);
 }
 
 /* ---- budgets ------------------------------------------------------------------------------------------- */

@@ -290,8 +290,7 @@ static vlcache_status observe(vlci_scores *s, const vlci_look *look, cut *c) {
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
     c->tiles = tiles_of(s, c->layers, c->blocks);
     c->direct = c->blocks == 1;
-    vlcache_status status = check(s, c->layer, look->a);
-    if (!status) status = make_all_room(s, c);
+    vlcache_status status = make_all_room(s, c);
     if (!status) status = launch_score(s, look, c);
     if (!status && !c->direct) status = launch_sum(s, c);
     if (!status && c->count)
@@ -319,28 +318,27 @@ static cut cut_decoded(const vlci_scores *s, int entry, int n, double weight) {
 }
 
 static vlcache_status hold(vlci_scores *s, int layer, const vlci_look *look, int entry, int n) {
-    vlcache_status status = check(s, layer, look->a);
-    return status ? status
-                  : vlci_looks_hold(s->device, &s->shape, s->kernels->hold, layer, look, s->rows_on, entry, n,
-                                    &s->looks);
+    return vlci_looks_hold(s->device, &s->shape, s->kernels->hold, layer, look, s->rows_on, entry, n,
+                           &s->looks);
 }
 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
-    if (entry == until) return VLCACHE_OK;
+    vlcache_status status = entry < until ? check(s, layer, look->a) : VLCACHE_OK;
+    if (status || entry == until) return status;
     s->whole = !look->a->causal;
     if (vlci_scores_holds(s, false)) return hold(s, layer, look, entry, until - entry);
     cut c = cut_prompt(s, entry, until);
     c.layer = layer;
     c.add = s->begun[layer];
-    vlcache_status status = observe(s, look, &c);
     s->begun[layer] = true;
-    return status;
+    return observe(s, look, &c);
 }
 
 vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_look *look, double weight,
                                           bool add) {
-    if (!s->decoded) return VLCACHE_OK;
+    vlcache_status status = s->decoded ? check(s, layer, look->a) : VLCACHE_OK;
+    if (status || !s->decoded) return status;
     if (!vlci_scores_holds(s, true)) {
         cut c = cut_decoded(s, s->rows.n, 1, weight);
         c.layer = layer;
@@ -349,7 +347,7 @@ vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_
     }
     vlci_look last = *look; /* their entries say the prompt's last row */
     last.from += s->tokens - 1;
-    vlcache_status status = hold(s, layer, &last, s->rows.n + 1 + s->held, 1);
+    status = hold(s, layer, &last, s->rows.n + 1 + s->held, 1);
     s->held_weight = weight;
     if (!status && layer == s->shape.layers - 1) s->held++;
     return status;
