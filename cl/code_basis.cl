@@ -445,7 +445,7 @@ code_behind(__global float *basis, int columns, uint basis_at, __global const fl
     }
     if (m % 2 == 0) return; /* all of a work-group: before any barrier */
     float8 left[OWN], on[OWN];
-    barrier(CLK_LOCAL_MEM_FENCE);
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* the basis is written again */
 #pragma unroll
     for (int o = 0; o < OWN; o++) {
         const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
