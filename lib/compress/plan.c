@@ -669,6 +669,7 @@ vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
 vlcache_status vlci_compress_settle(vlci_compress *p) {
     bool measures = p->unmeasured;
     p->unmeasured = false;
+    if (p->applied && p->seen && p->seen->references == 1) vlci_looks_release(device_of(p), &p->seen->looks);
     return measures ? measure(p, 0, shape_of(p)->layers) : VLCACHE_OK;
 }
 

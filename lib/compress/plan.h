@@ -139,7 +139,8 @@ vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
  * rows that are still all there; all else, and short prompts, are done at once. */
 vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
 
-/** Behind vlci_compress_some(), once the cache is compressed: what is only told of it. Blocks. */
+/** Behind vlci_compress_all() or _some(), once the cache is compressed: what is only told of it, and what it
+ * was looked at with goes. Blocks. */
 vlcache_status vlci_compress_settle(vlci_compress *plan);
 
 /** Calls of vlci_compress_some() that a prompt of so many tokens takes, at most where budgets are even. */
