@@ -554,7 +554,7 @@ vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci
     *mapping = NULL;
     *at = file->data_at + t->begin;
     if (!file->mapping) status = vlci_mapping_open(file->handle, file->bytes, &file->mapping);
-    if (status) return vlci_fail_context(status, file->path);
+    if (status) return vlci_fail_context(status, "%s", file->path);
     status = check_unchanged(file);
     if (!status) *mapping = vlci_mapping_retain(file->mapping);
     return status;
