@@ -81,8 +81,7 @@ START_TEST(says_what_loading_says) {
 END_TEST
 
 /* What a processor would leave in its files is what it leaves there; of what is read into memory, or is
- * wanted in another dtype, nothing. The mllama folder has tensors at odd places, or matrices of four parts.
- */
+ * wanted in another dtype, nothing. */
 START_TEST(foretells_mappings) {
     const vlcache_device_info *device = &suite_device()->caps.info;
     if (device->type != VLCACHE_DEVICE_CPU || !device->unified_memory) return;
