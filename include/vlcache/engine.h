@@ -357,8 +357,8 @@ typedef struct vlcache_engine_memory {
     uint64_t
         rows; /**< of these, rows that are there: the rest is ends of pages and room for the next tokens */
     uint64_t peak; /**< most that was held since the engine was created */
-    uint64_t few;  /**< rows in few bits, with all that reading them needs: beside the pages, not among what is
-                        allocated at once; those of storage "bits" that forks share once for each of them */
+    uint64_t few; /**< rows in few bits, with all that reading them needs: beside the pages, not among what is
+                       allocated at once; those of storage "bits" that forks share once for each of them */
 } vlcache_engine_memory;
 
 /** Fills `*out`; all zero for a NULL engine. */
