@@ -192,6 +192,21 @@ static vlcache_status create_spared(vlci_compress *p, const vlci_compress_prompt
     return status;
 }
 
+/* Room for n positions, and for as many as may come to be kept; what there was is lost. */
+static vlcache_status make_positions(const vlci_compress *p, size_t n, vlci_kept *kept) {
+    bool all = p->recipe.candidates != VLCI_CANDIDATES_ALL;
+    size_t bound = (size_t)vlci_compress_rows_bound(&p->recipe, p->tokens, shape_of(p)->layers) *
+                   (size_t)shape_of(p)->kv_heads;
+    if (kept->positions && n <= kept->positions_room) return VLCACHE_OK;
+    if (n < bound && !all && !p->recipe.coded) n = bound;
+    vlci_memory_release(device_of(p), &kept->positions);
+    kept->positions_room = 0;
+    vlcache_status status = vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions",
+                                               &kept->positions);
+    if (!status) kept->positions_room = n;
+    return status;
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
@@ -209,7 +224,8 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
     if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
     if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
-    return status;
+    if (!status) status = make_positions(p, 1, &p->now); /* and drivers allocate what is first used */
+    return status ? status : vlci_fill(device_of(p), p->now.positions, 0, sizeof(cl_int), 0);
 }
 
 vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const vlci_recipe *recipe,
@@ -268,6 +284,11 @@ vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_loo
     if (layer < 0) return VLCACHE_OK;
     vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
     return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
+}
+
+vlcache_status vlci_compress_ask(vlci_compress *p) {
+    bool soon = p->seen && !p->read && !p->recipe.defer;
+    return soon ? vlci_scores_ask(p->seen, 0, shape_of(p)->layers) : VLCACHE_OK;
 }
 
 /* Scores that others look at too are left to them. */
@@ -353,14 +374,7 @@ static vlcache_status place_positions(vlci_compress *p) {
         p->now.own[i].first = (vlci_i32)n;
         n += (size_t)p->now.own[i].kept;
     }
-    vlcache_status status = VLCACHE_OK;
-    if (n > p->now.positions_room) {
-        vlci_memory_release(device_of(p), &p->now.positions);
-        p->now.positions_room = 0;
-        status = vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions",
-                                    &p->now.positions);
-        if (!status) p->now.positions_room = n;
-    }
+    vlcache_status status = make_positions(p, n, &p->now);
     size_t bytes = (size_t)n_heads(p) * sizeof *p->now.own;
     return status ? status : vlci_write_later(device_of(p), p->now.keep, 0, p->now.own, bytes);
 }

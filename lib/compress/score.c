@@ -175,6 +175,7 @@ void vlci_scores_release(vlci_scores **handle) {
     vlci_scores *s = *handle;
     *handle = NULL;
     if (--s->references > 0) return;
+    if (s->kernels->fetch) vlci_fetch_forget(s->kernels->fetch, s->counts);
     cl_mem *memory[] = {&s->rows_on, &s->before, &s->partial, &s->sums, &s->counts, &s->score};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(s->device, memory[i]);
     vlci_rows_release(&s->rows);
@@ -301,7 +302,15 @@ vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_
     return status ? status : observe(s, layer, look, &c);
 }
 
-vlcache_status vlci_scores_counts(const vlci_scores *s, int layer, int layers, uint64_t *out) {
+vlcache_status vlci_scores_ask(const vlci_scores *s, int layer, int layers) {
     size_t heads = (size_t)s->shape.heads * sizeof(cl_ulong);
-    return vlci_read(s->device, s->counts, (size_t)layer * heads, out, (size_t)layers * heads);
+    if (!s->counted || !s->kernels->fetch) return VLCACHE_OK;
+    return vlci_fetch_begin(s->kernels->fetch, s->counts, (size_t)layer * heads, (size_t)layers * heads);
+}
+
+vlcache_status vlci_scores_counts(const vlci_scores *s, int layer, int layers, uint64_t *out) {
+    size_t heads = (size_t)s->shape.heads * sizeof(cl_ulong), at = (size_t)layer * heads;
+    if (s->kernels->fetch)
+        return vlci_fetch_read(s->kernels->fetch, s->counts, at, out, (size_t)layers * heads);
+    return vlci_read(s->device, s->counts, at, out, (size_t)layers * heads);
 }

@@ -12,6 +12,7 @@
 #include "compress/rows.h"
 #include "compress/sparsity.h"
 #include "compute/attention.h"
+#include "device/fetch.h"
 
 extern const vlci_ladder vlci_score_ladder;
 
@@ -20,6 +21,7 @@ typedef struct vlci_score_kernels {
     size_t items;      /**< of a work-group */
     const vlci_kernel *score, *sum;
     vlci_sparsity_kernels sparsity;
+    vlci_fetch *fetch; /**< the engine's, for counts that are asked for early; NULL: none are */
 } vlci_score_kernels;
 
 /** Chooses the rung and builds its kernels. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
@@ -70,6 +72,10 @@ vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_lo
 /** Enqueues a layer: scores = (scores +) weight * what one decoded row attends to. */
 vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look,
                                           double weight, bool add);
+
+/** Counts of these layers are on their way, once all is enqueued that is seen of them: vlci_scores_counts() of
+ * the same waits for no more than that. Errors: the device's. */
+vlcache_status vlci_scores_ask(const vlci_scores *scores, int layer, int layers);
 
 /** Counts of a layer, [heads]; blocks. */
 vlcache_status vlci_scores_counts(const vlci_scores *scores, int layer, int layers, uint64_t *out);

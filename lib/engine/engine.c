@@ -77,6 +77,8 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            model->family->name);
     vlcache_status status = vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
     e->shared.compress.spare = &e->shared.spare;
+    e->shared.fetch.device = model->device;
+    e->shared.compress.score.fetch = &e->shared.fetch;
     return status || !vlci_coding_wanted(recipe) ? status : take_metric(&e->shared, &shape);
 }
 
@@ -122,6 +124,7 @@ void vlcache_engine_destroy(vlcache_engine **handle) {
     vlci_text_release(&e->shared.text);
     vlci_kv_pool_release(&e->shared.pool);
     vlci_summary_release(e->shared.model->device, &e->shared.spare);
+    vlci_fetch_release(&e->shared.fetch);
     vlci_memory_release(e->shared.model->device, &e->shared.metric);
     vlcache_model_destroy(&e->shared.model);
     vlci_free(e->list);

@@ -178,7 +178,7 @@ static vlcache_status shrink(vlci_kv_pool *p, int pages, int32_t *source, int32_
     vlcache_status status = create_planes(p, pages, p->bias != NULL, &smaller);
     if (status) return status;
     status = vlci_memory_create(p->device, bytes, "KV pages that stay", &source_on);
-    if (!status) status = vlci_write(p->device, source_on, 0, source, bytes);
+    if (!status) status = vlci_write_later(p->device, source_on, 0, source, bytes);
     if (!status) status = move_pages(p, source_on, n, &smaller);
     if (!status) {
         note_bytes(p, both);
