@@ -286,9 +286,11 @@ vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_loo
     return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
 }
 
-vlcache_status vlci_compress_ask(vlci_compress *p) {
-    bool soon = p->seen && !p->read && !p->recipe.defer;
-    return soon ? vlci_scores_ask(p->seen, 0, shape_of(p)->layers) : VLCACHE_OK;
+vlcache_status vlci_compress_ask(vlci_compress *p, int of_kv, bool by_layer) {
+    int layer = own_layer(p, of_kv), all = shape_of(p)->layers;
+    bool each = by_layer && vlci_policy_measures(&p->recipe);
+    if (!p->seen || p->recipe.defer || layer < 0 || (!each && layer < all - 1)) return VLCACHE_OK;
+    return vlci_scores_ask(p->seen, each ? layer : 0, each ? 1 : all);
 }
 
 /* Scores that others look at too are left to them. */

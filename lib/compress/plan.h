@@ -115,9 +115,9 @@ vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const 
  * are fed by one of their plans only. Does not block. */
 vlcache_status vlci_compress_observe(vlci_compress *plan, int layer, const vlci_look *look);
 
-/** The prompt is observed, and the plan is about to be applied: what it waits for is on its way from here on.
- * Does not block. */
-vlcache_status vlci_compress_ask(vlci_compress *plan);
+/** All of a layer is observed of a prompt that shrinks by layer, or at once behind the last: what that waits
+ * for is on its way from here on. Does not block. */
+vlcache_status vlci_compress_ask(vlci_compress *plan, int layer, bool by_layer);
 
 /** The same for one decoded row, added with the recipe's weight. After the last layer the token counts as
  * decoded. */

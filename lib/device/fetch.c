@@ -47,8 +47,9 @@ static vlcache_status wait(vlci_fetch *f) {
 }
 
 vlcache_status vlci_fetch_begin(vlci_fetch *f, cl_mem from, size_t offset, size_t bytes) {
-    if (f->done || !bytes) return VLCACHE_OK;
-    vlcache_status status = make_room(f, bytes);
+    if (!bytes || (f->done && f->from != from)) return VLCACHE_OK;
+    vlcache_status status = f->done ? wait(f) : VLCACHE_OK; /* for what nobody has read */
+    if (!status) status = make_room(f, bytes);
     if (status) return status;
     cl_int code = clEnqueueReadBuffer(f->device->queue, from, CL_FALSE, offset, bytes, f->at, 0, NULL, &f->done);
     if (code) f->done = NULL;

@@ -18,8 +18,8 @@ typedef struct vlci_fetch {
     size_t offset, bytes;
 } vlci_fetch;
 
-/** Enqueues a read behind all there is; does nothing while another is on its way. Pinned memory is made when
- * it is first needed. Errors: the device's. */
+/** Enqueues a read behind all there is, in place of one of the same buffer; does nothing while one of another
+ * is on its way. Pinned memory is made when it is first needed. Errors: the device's. */
 vlcache_status vlci_fetch_begin(vlci_fetch *fetch, cl_mem from, size_t offset, size_t bytes);
 
 /** As vlci_read(), where it is what is on its way: waits for that alone, not for what was enqueued behind. */

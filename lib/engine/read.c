@@ -120,6 +120,8 @@ static vlcache_status part(void *user, int layer, const vlci_attention *a, int f
         return status; /* pictures that go again */
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);
+    if (!status && r->n_plans == 1 && r->plans[0] && from + rows == r->prompt->n)
+        status = vlci_compress_ask(r->plans[0], layer, r->by_layer != NULL);
     return status;
 }
 
@@ -287,7 +289,6 @@ vlcache_status vlci_reading_go(vlci_reading *r, int64_t *work, bool *done) {
     if (r->recall && r->by_layer && !status) vlci_recall_close(r->recall);
     r->kv->position = r->next_position;
     r->kv->length += r->prompt->n;
-    if (!status && r->n_plans == 1 && r->plans[0]) status = vlci_compress_ask(r->plans[0]);
     if (!status) status = vlci_text_logits(r->text, &r->stream, r->prompt->n - 1, 1);
     if (!status) vlci_tap(model->device, r->text->last, 1, c->hidden, "norm");
     if (!status) vlci_tap(model->device, r->text->logits, 1, c->vocab, "logits");
