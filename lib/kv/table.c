@@ -52,6 +52,17 @@ void vlci_kv_run_give(vlci_kv_table *t, int size, int first) {
     t->free_run[size] = first;
 }
 
+vlcache_status vlci_kv_table_renew(vlci_kv_table *t, int32_t **before) {
+    int32_t *entry = vlci_calloc((size_t)t->room + 1, sizeof *entry);
+    *before = NULL;
+    if (!entry) return vlci_fail_memory("table of KV pages");
+    *before = t->entry;
+    t->entry = entry;
+    t->used = t->changed_from = t->changed_until = 0;
+    for (int i = 0; i < VLCI_KV_RUN_SIZES; i++) t->free_run[i] = -1;
+    return VLCACHE_OK;
+}
+
 void vlci_kv_table_set(vlci_kv_table *t, int at, int32_t page) {
     t->entry[at] = page;
     if (t->changed_from == t->changed_until) t->changed_from = t->changed_until = at;

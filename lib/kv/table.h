@@ -32,6 +32,10 @@ vlcache_status vlci_kv_run_take(vlci_kv_table *table, int size, int *first);
 /** Gives a run back. */
 void vlci_kv_run_give(vlci_kv_table *table, int size, int first);
 
+/** No run is taken any more, and there is as much room as before: all lists are to take theirs anew. `*before`:
+ * the entries that there were, the caller's to free. Errors: VLCACHE_E_NO_MEMORY; nothing has changed then. */
+vlcache_status vlci_kv_table_renew(vlci_kv_table *table, int32_t **before);
+
 /** Entry `at` becomes `page`. */
 void vlci_kv_table_set(vlci_kv_table *table, int at, int32_t page);
 
