@@ -94,6 +94,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
                                   vlci_compress *const *others, size_t n_others) {
     double threshold = p->recipe.threshold;
     int decoded = p->recipe.scoring == VLCI_SCORE_NONE ? 0 : VLCI_ROW_SCORED;
+    int behind = p->recipe.defer > 0 ? p->recipe.defer : 0;
     vlci_rows rows;
     vlcache_status status = vlci_rows_create(&p->recipe, prompt, &rows);
     if (status) return status;
@@ -104,7 +105,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
         p->seen->references++;
     else if (rows.n)
         status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded,
-                                    threshold, &p->seen);
+                                    behind, threshold, &p->seen);
     vlci_rows_release(&rows);
     return status;
 }
@@ -279,11 +280,26 @@ void vlci_compress_destroy(vlci_compress **plan) {
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
+/* Rows that are held look at all layers, of which the first begins at entry `heads_at`. */
+static vlcache_status settle(vlci_compress *p, const vlci_kv_view *kv, size_t heads_at) {
+    return p->seen ? vlci_scores_settle(p->seen, kv, heads_at) : VLCACHE_OK;
+}
+
+/* As soon as all are there, behind the last layer, so that the device need not wait for the host. */
+static vlcache_status settle_last(vlci_compress *p, int layer, const vlci_look *look, bool last) {
+    int layers = shape_of(p)->layers;
+    if (!last || layer < layers - 1 || !p->seen || p->seen->references > 1) return VLCACHE_OK;
+    return settle(p, &look->a->kv, look->heads_at - (size_t)layer * (size_t)shape_of(p)->kv_heads);
+}
+
 vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_look *look) {
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
     vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
-    return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
+    if (!status && p->coding) status = vlci_coding_observe(p->coding, layer, look, p->seen);
+    bool last = p->seen && !p->seen->behind &&
+                vlci_rows_from(&p->seen->rows, look->from + look->n) == p->seen->rows.n;
+    return status ? status : settle_last(p, layer, look, last);
 }
 
 vlcache_status vlci_compress_ask(vlci_compress *p, int of_kv, bool by_layer) {
@@ -307,14 +323,16 @@ static vlcache_status own_scores(vlci_compress *p) {
 vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const vlci_look *look) {
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
-    vlcache_status status = own_scores(p);
+    bool alone = p->seen && p->seen->references == 1 && vlci_scores_holds(p->seen, true);
+    vlcache_status status = alone ? VLCACHE_OK : settle(p, &look->a->kv, look->heads_at);
+    if (!status) status = own_scores(p);
     if (!status && p->coding && p->coding->held)
         status = vlci_coding_score_decode(p->coding, layer, look, p->recipe.defer_weight, p->seen);
     else if (!status && p->seen)
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
     if (!status && p->coding) status = vlci_coding_observe_decode(p->coding, layer, look, p->seen);
     if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
-    return status;
+    return status ? status : settle_last(p, layer, look, p->decoded == p->recipe.defer);
 }
 
 /* ---- budgets ------------------------------------------------------------------------------------------- */
@@ -625,7 +643,10 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
 static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
     p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
-    vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads all = heads_of(p, kv, 0, layers);
+    if (!status) status = settle(p, &all.kv, all.heads_at);
+    if (!status && !p->unmeasured) status = measure(p, 0, layers);
     if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);
@@ -658,6 +679,10 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
 
 vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
     return go(p, kv, true);
+}
+
+void vlci_compress_tidy(vlci_compress *p) {
+    if (p->applied && p->seen && p->seen->references == 1) vlci_looks_release(device_of(p), &p->seen->looks);
 }
 
 vlcache_status vlci_compress_settle(vlci_compress *p) {

@@ -143,6 +143,9 @@ vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
  * rows that are still all there; all else, and short prompts, are done at once. */
 vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
 
+/** Once the cache is compressed: what the prompt was looked at with goes. */
+void vlci_compress_tidy(vlci_compress *plan);
+
 /** Behind vlci_compress_some(), once the cache is compressed: what is only told of it. Blocks. */
 vlcache_status vlci_compress_settle(vlci_compress *plan);
 

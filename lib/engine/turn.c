@@ -102,8 +102,9 @@ static bool compresses_now(const vlcache_sequence *s) {
     return plan && !s->portions && (plan->applied || s->recipe.defer == 0);
 }
 
-/* What the prompt was read with. */
+/* What the prompt was read with, and looked at. */
 static void put_away(vlcache_sequence *s) {
+    if (vlci_sequence_plan(s)) vlci_compress_tidy(vlci_sequence_plan(s));
     vlci_reading_release(&s->reading);
     vlci_memory_release(device_of(s), &s->features);
 }
@@ -164,6 +165,7 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     if (read) s->answer.timings.prefill += since - start;
     if (!status && plan->applied) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
+    if (!read && !status) vlci_compress_tidy(plan);
     s->waiting = !status && !plan->applied;
     if (!s->waiting) s->pages = s->kv.held + vlci_turn_growth_pages(s);
     s->answer.timings.compress += vlci_clock_ms() - since;
