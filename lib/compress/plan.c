@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/clock.h"
 
 /* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens, and what else
  * takes as long: more than that only as one piece. An H100 takes 4 to 5 ms for them, and 6 for a token of a
@@ -202,8 +203,8 @@ static vlcache_status make_positions(const vlci_compress *p, size_t n, vlci_kept
     if (n < bound && !all && !p->recipe.coded) n = bound;
     vlci_memory_release(device_of(p), &kept->positions);
     kept->positions_room = 0;
-    vlcache_status status = vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions",
-                                               &kept->positions);
+    vlcache_status status =
+        vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions", &kept->positions);
     if (!status) kept->positions_room = n;
     return status;
 }
@@ -362,6 +363,7 @@ static vlcache_status measure(vlci_compress *p, int from, int until) {
     if (!counts) return vlci_fail_memory("compression counts");
     uint64_t entries = vlci_sparsity_entries(&p->seen->rows, p->seen->whole ? p->tokens : 0);
     vlcache_status status = vlci_scores_counts(p->seen, from, until - from, counts);
+    p->measured = vlci_clock_ms();
     for (int l = from; l < until && !status; l++)
         p->layer[l].sparsity =
             vlci_sparsity_mean(counts + (size_t)(l - from) * (size_t)heads, heads, entries);

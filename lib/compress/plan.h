@@ -91,6 +91,7 @@ typedef struct vlci_compress {
     double at_once;                /**< products of rows and centroids of a vlci_compress_some() */
     int summing;                   /**< layers whose centroids are being searched for; 0: none */
     bool applied;                  /**< the cache is compressed */
+    double measured;               /**< vlci_clock_ms() when counts were last there; 0: they never were */
     bool unmeasured;               /**< sparsity has still to be read */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;

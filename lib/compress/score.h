@@ -72,8 +72,8 @@ vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_lo
 vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look,
                                           double weight, bool add);
 
-/** Counts of these layers are on their way, once all is enqueued that is seen of them: vlci_scores_counts() of
- * the same waits for no more than that. Errors: the device's. */
+/** Counts of these layers are on their way, once all is enqueued that is seen of them: vlci_scores_counts()
+ * of the same waits for no more than that. Errors: the device's. */
 vlcache_status vlci_scores_ask(const vlci_scores *scores, int layer, int layers);
 
 /** Whether prompt rows, or the next decoded row, are held rather than scored when they are observed. */

@@ -51,7 +51,8 @@ vlcache_status vlci_fetch_begin(vlci_fetch *f, cl_mem from, size_t offset, size_
     vlcache_status status = f->done ? wait(f) : VLCACHE_OK; /* for what nobody has read */
     if (!status) status = make_room(f, bytes);
     if (status) return status;
-    cl_int code = clEnqueueReadBuffer(f->device->queue, from, CL_FALSE, offset, bytes, f->at, 0, NULL, &f->done);
+    cl_int code =
+        clEnqueueReadBuffer(f->device->queue, from, CL_FALSE, offset, bytes, f->at, 0, NULL, &f->done);
     if (code) f->done = NULL;
     if (!code) code = clFlush(f->device->queue);
     f->from = from;

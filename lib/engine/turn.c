@@ -109,12 +109,19 @@ static void put_away(vlcache_sequence *s) {
     vlci_memory_release(device_of(s), &s->features);
 }
 
-vlcache_status vlci_turn_tidy(vlci_shared *shared) {
-    bool frees = shared->frees;
+/* Releasing waits for the device: what is enqueued first is on its way then. */
+static vlcache_status tidy_next(vlci_shared *shared) {
+    bool frees = !shared->untidy && shared->frees;
+    if (frees) shared->frees = false;
     if (shared->untidy) put_away(shared->untidy);
     shared->untidy = NULL;
-    shared->frees = false;
     return frees ? vlci_kv_pool_shrink(&shared->pool, 0) : VLCACHE_OK;
+}
+
+vlcache_status vlci_turn_tidy(vlci_shared *shared) {
+    vlcache_status status = VLCACHE_OK;
+    while (!status && (shared->untidy || shared->frees)) status = tidy_next(shared);
+    return status;
 }
 
 vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
@@ -130,7 +137,8 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     vlcache_status status = vlci_reading_go(&s->reading, work, done);
     if (*done) {
         s->open = -1;
-        if (!status) status = compresses_now(s) ? vlci_mark(device_of(s), &s->read) : vlci_finish(device_of(s));
+        if (!status)
+            status = compresses_now(s) ? vlci_mark(device_of(s), &s->read) : vlci_finish(device_of(s));
         if (!status && !s->portions) s->shared->untidy = s;
         if (status || s->portions) put_away(s);
     }
@@ -150,7 +158,7 @@ static vlcache_status keep_rows(vlcache_sequence *s) {
 
 /* What is not compressed yet: all, or as much as a token may wait for. It is enqueued while the device is
  * still at what came before, and its time begins when that is over; what has become free goes back behind the
- * next token. */
+ * next tokens. */
 static vlcache_status compress(vlcache_sequence *s, bool all) {
     double start = vlci_clock_ms(), since = start;
     bool read = s->read != NULL;
@@ -160,6 +168,8 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
         status = keep_rows(s);
         if (!status) status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
     }
+    if (plan->measured > since)
+        since = plan->measured; /* where the host is late, the device was at it then */
     waited = vlci_mark_wait(device_of(s), &s->read, &since);
     if (!status) status = waited;
     if (read) s->answer.timings.prefill += since - start;
@@ -250,7 +260,7 @@ static void choose(vlci_shared *shared, vlcache_sequence **list, int n, const vl
     int32_t token[VLCI_STEP_MAX];
     for (int i = 0; i < n; i++) choices[i] = &list[i]->choice;
     vlcache_status status = vlci_step_draw(&shared->step, choices, n);
-    if (!status && tidies) status = vlci_turn_tidy(shared);
+    if (!status && tidies) status = tidy_next(shared);
     if (!status) status = vlci_step_drawn(&shared->step, n, token);
     if (!status) status = be_told(shared, list, n, own, token);
     for (int i = 0; i < n; i++) {

@@ -237,7 +237,8 @@ static void renumber_list(vlci_kv_pool *p, const int32_t *before, const int32_t 
         vlci_kv_table_set(&p->table, list->first + i, number[before[old + i]]);
 }
 
-/* Every list speaks of pages by their new numbers; what the device is told of is as short as the lists are. */
+/* Every list speaks of pages by their new numbers; what the device is told of is as short as the lists are.
+ */
 static vlcache_status renumber(vlci_kv_pool *p, const int32_t *number) {
     int32_t *before;
     int lists = p->shape.layers * p->shape.kv_heads;
@@ -372,8 +373,8 @@ vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *
     size_t words = (size_t)shape->head_dim * vlci_dtype_bytes(shape->dtype) / sizeof(cl_uint);
     const char *run = words % 4 ? "-DROW_RUN=1" : "-DROW_RUN=4";
     *out = (vlci_kv_pool){.device = device, .shape = *shape, .elastic = elastic, .run = words % 4 ? 1 : 4};
-    vlci_kv_table_create(device, &out->table);
-    vlcache_status status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
+    vlcache_status status = vlci_kv_table_create(device, &out->table);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_copy", "", &out->copy);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", run, &out->move);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", run, &out->fetch);
