@@ -9,8 +9,6 @@
 
 #include <string.h>
 
-#include "core/clock.h"
-
 static void give_back(vlci_fetch *f) {
     if (f->at) clEnqueueUnmapMemObject(f->device->queue, f->pinned, f->at, 0, NULL, NULL);
     if (f->pinned) clReleaseMemObject(f->pinned);
@@ -38,12 +36,8 @@ static vlcache_status make_room(vlci_fetch *f, size_t bytes) {
 }
 
 static vlcache_status wait(vlci_fetch *f) {
-    double start = vlci_clock_ms();
-    cl_int code = clWaitForEvents(1, &f->done);
-    vlci_waited(f->device, start);
-    clReleaseEvent(f->done);
-    f->done = NULL;
-    return code ? vlci_fail_call(f->device, "reading a buffer", code) : VLCACHE_OK;
+    double since = 0.0;
+    return vlci_mark_wait(f->device, &f->done, &since);
 }
 
 vlcache_status vlci_fetch_begin(vlci_fetch *f, cl_mem from, size_t offset, size_t bytes) {

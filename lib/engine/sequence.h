@@ -24,12 +24,11 @@ typedef struct vlci_shared {
     vlci_text text;
     vlci_step step;
     vlci_compress_kernels compress;
-    vlci_summary_room spare; /* scratch of compress */
-    vlci_fetch fetch;        /* of its counts */
-    vlcache_sequence
-        *untidy;   /* whose turn has left what it was read with: vlci_turn_tidy(); NULL: none has */
-    bool frees;    /* pages have become free, in an elastic pool */
-    cl_mem metric; /**< of values (compress/metric.h); NULL before rows are first to be coded */
+    vlci_summary_room spare;  /* scratch of compress */
+    vlci_fetch fetch;         /* of its counts */
+    vlcache_sequence *untidy; /* whose turn has left what it was read with: vlci_turn_tidy(); NULL: none */
+    bool frees;               /* pages have become free, in an elastic pool */
+    cl_mem metric;            /**< of values (compress/metric.h); NULL before rows are first to be coded */
 } vlci_shared;
 
 struct vlcache_sequence {
