@@ -546,11 +546,13 @@ static const char *const rungs[] = {"",     "rows", "wgmma", "tile",      "tile_
                                     "wide", "mma",  "split", "split_wide"};
 enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 
-/* Processors never choose tiles, nor split, nor GPUs what is wide, and take long to build them: some shapes
- * must do there. */
+/* Processors never choose tiles, nor split, and neither they nor GPUs choose rows; they take long to build
+ * them: some shapes must do there. What is wide takes a GPU longest, and most of its memory. */
 static bool is_sample(const char *rung, const problem *p) {
-    bool small = strcmp(rung, "tile_small") == 0;
+    bool small = strcmp(rung, "tile_small") == 0, rows = strcmp(rung, "rows") == 0;
+    if (strstr(rung, "wide")) return p->head_dim == 8;
     if (p->head_dim == 64) return p->dtype == BF16 || (p->dtype == F32 && !small);
+    if (p->head_dim == 40) return rows;
     return p->head_dim == 8 || (p->head_dim == (small ? 80 : 128) && p->dtype == F16);
 }
 
@@ -569,8 +571,10 @@ static bool takes_part(const char *rung, const problem *p) {
     for (int b = 0; b < p->batch; b++)
         if (p->rows[b] > most) most = p->rows[b];
     bool of_gpus = tiles || strcmp(rung, "wgmma") == 0 || strcmp(rung, "split") == 0;
-    bool wide = suite_device()->caps.wide_vectors, of_others = wide ? of_gpus : strstr(rung, "wide") != NULL;
-    if (of_others && (wide || !suite_reduced()) && !is_sample(rung, p)) return false;
+    bool wide = suite_device()->caps.wide_vectors, rows = strcmp(rung, "rows") == 0;
+    bool of_others = wide ? of_gpus : strstr(rung, "wide") != NULL;
+    bool seldom = of_others ? wide || !suite_reduced() : rows && !suite_reduced();
+    if (seldom && !is_sample(rung, p)) return false;
     if (suite_reduced() && (!*rung || (tiles && small != (nth == 0 || nth == SMALL - 1)))) return false;
     return !*rung ||
            has(most > FEW_ROWS ? &vlci_attention_prefill_ladder : &vlci_attention_decode_ladder, rung);
