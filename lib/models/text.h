@@ -55,6 +55,7 @@ typedef struct vlci_text_rows {
     int max_keys;        /**< most rows of the cache that any of them sees */
     vlci_kv_view kv;
     vlci_kv *const *sequences; /**< [batch]: whose coded rows they see, too; NULL: there are none */
+    bool unwatched; /**< the same rows go through all layers, and nobody looks at a layer's attention */
 } vlci_text_rows;
 
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */
