@@ -328,5 +328,8 @@ void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memor
     *out = (vlcache_engine_memory){.total = vlci_kv_pool_bytes(pool),
                                    .held = (uint64_t)pool->held * page,
                                    .rows = vlci_kv_pool_rows(pool) * page / VLCI_KV_PAGE,
-                                   .peak = (uint64_t)pool->most * page};
+                                   .peak = (uint64_t)pool->most * page,
+                                   .few = pool->coded};
+    for (const vlcache_sequence *s = engine->first; s; s = s->next)
+        out->few += vlci_quants_all_bytes(s->kv.quants);
 }
