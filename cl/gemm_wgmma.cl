@@ -74,9 +74,11 @@ typedef struct {
 #if SHARED
 #define SHARED_PARAMS , __global float *parts, uint split
 #define SPLIT         split
+#define BRING_WEIGHTS ptx_bulk_copy_once /* no other tile of rows reads them */
 #else
 #define SHARED_PARAMS
 #define SPLIT         1
+#define BRING_WEIGHTS ptx_bulk_copy
 #endif
 PTX_CALL piece_t piece_of(uint i, uint depth, uint split) {
     const uint share = (depth + split - 1) / split;
@@ -234,7 +236,7 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
                 ptx_barrier_expect(full + 8 * stage, there * 8192 + TOKENS * 128);
                 ptx_bulk_copy(to + SIDE * 8192, x + ((size_t)d * x_rows + t.rows * TOKENS) * 128, TOKENS * 128, full + 8 * stage);
                 for (uint b = 0; b < there; b++)
-                    ptx_bulk_copy(to + b * 8192, w + ((size_t)BLOCK_OF(b) * depth + d) * 8192, 8192, full + 8 * stage);
+                    BRING_WEIGHTS(to + b * 8192, w + ((size_t)BLOCK_OF(b) * depth + d) * 8192, 8192, full + 8 * stage);
                 if (++stage == STAGES) {
                     stage = 0;
                     phase ^= 1;

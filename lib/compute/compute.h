@@ -7,6 +7,7 @@
 
 #include "compute/act.h"
 #include "compute/attention.h"
+#include "compute/chain.h"
 #include "compute/embed.h"
 #include "compute/gate.h"
 #include "compute/linear.h"
@@ -32,6 +33,7 @@ typedef struct vlci_compute {
     vlci_embed_kernels embed;
     vlci_rope_kernels rope;
     vlci_attention_kernels attention; /**< of the text model */
+    vlci_chain *chain;                /**< of its layers; NULL: a launch for each product */
 } vlci_compute;
 
 /**

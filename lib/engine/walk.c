@@ -31,7 +31,8 @@ static vlci_text_rows next_part(const vlci_walk *w, int rows) {
                            .max_rows = w->batch == 1 ? rows : 1,
                            .max_keys = most_keys(w, rows),
                            .kv = vlci_kv_layer(w->kv[0], w->layer),
-                           .sequences = w->kv};
+                           .sequences = w->kv,
+                           .unwatched = !w->n_observers && rows == w->rows};
     part.kv.slots = w->slots;
     part.kv.ahead = crosses(w) ? -part.max_rows : w->row;
     return part;

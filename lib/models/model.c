@@ -147,6 +147,8 @@ static vlcache_status open_rest(vlcache_model *model) {
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
     if (!status) status = vlci_linear_open_append(&k->linear, model->dtype);
     if (!status && c->crosses) status = vlci_gate_open(model->device, &k->sums);
+    if (!status)
+        status = vlci_chain_open(model->device, c->hidden, c->head_dim, c->act, model->dtype, &k->chain);
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }
 

@@ -296,21 +296,25 @@ static vlcache_status tell_attended(const vlci_text *t, int layer, const vlci_te
     return r->attended(r->user, layer, &attention);
 }
 
-/* x += out(attention(rope(qkv(RMS(x))))) */
-static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
+/* attention(q, k, v), all of whose rows are there; `out`: what reads it. */
+static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r, vlci_product *out) {
     const vlci_compute *k = &t->model->compute;
     const vlci_text_layer *w = &t->model->text[layer];
-    vlci_product out = {
-        .w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     vlci_attention attention = vlci_text_attention(t, layer, r);
-    put_into(t, r, &out);
-    hand_on(t, r, &attention, &out);
-    vlcache_status status = append(t, w, r);
-    if (!status) status = vlci_attention_run(&k->attention, &attention);
+    *out =
+        (vlci_product){.w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
+    hand_on(t, r, &attention, out);
+    vlcache_status status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);
-    if (!status) status = tell_attended(t, layer, r);
-    if (!status) status = vlci_product_run(k, &out);
-    return status ? status : add_normed(t, r, &w->post1);
+    return status ? status : tell_attended(t, layer, r);
+}
+
+/* x += out(attention) */
+static vlcache_status add_attended(const vlci_text *t, int layer, const vlci_text_rows *r,
+                                   vlci_product *out) {
+    put_into(t, r, out);
+    vlcache_status status = vlci_product_run(&t->model->compute, out);
+    return status ? status : add_normed(t, r, &t->model->text[layer].post1);
 }
 
 static const vlci_matrix *head_of(const vlcache_model *model) {
@@ -363,8 +367,65 @@ static vlcache_status add_features(const vlci_text *t, int layer, const vlci_tex
                           t->model->config.text.hidden);
 }
 
+/* ---- from one attention to the next, in one launch ----------------------------------------------------- */
+
+/* What stands between the attention of a layer and that of the next, where there is one. */
+static vlci_links links_of(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_text_layer *w = &t->model->text[layer], *next = layer + 1 < c->layers ? w + 1 : NULL;
+    return (vlci_links){.out = &w->out,
+                        .gate_up = &w->gate_up,
+                        .down = &w->down,
+                        .qkv = next ? &next->qkv : NULL,
+                        .norm = &w->norm2,
+                        .next = next ? &next->norm1 : NULL,
+                        .eps = c->norm_eps,
+                        .rows = r->rows,
+                        .x = r->stream->x,
+                        .x_offset = (size_t)r->first * (size_t)c->hidden,
+                        .gated = t->gated,
+                        .y = t->qkv};
+}
+
+/* Whether that is one launch; then q, k and v of the next layer are there before it begins. */
+static bool is_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_text_config *c = &t->model->config.text;
+    const vlci_compute *k = &t->model->compute;
+    if (layer < 0 || !k->chain || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data)
+        return false;
+    vlci_links links = links_of(t, layer, r);
+    return vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
+           vlci_chain_takes(k->chain, &links);
+}
+
+static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows *r, vlci_product *out) {
+    const vlci_compute *k = &t->model->compute;
+    const vlci_text_config *c = &t->model->config.text;
+    vlci_links links = links_of(t, layer, r);
+    vlci_text_rows next = *r;
+    vlcache_status status = VLCACHE_OK;
+    next.kv.layer++;
+    vlci_append rows = appended(t, &next);
+    bool appends = links.qkv && !c->head_norm && vlci_chain_appends(k->chain);
+    if (out->x_form == VLCI_FLOATS) {
+        status = vlci_linear_bring(&k->linear, out, t->norm);
+        out->x = t->norm;
+    }
+    links.attended = out->x;
+    links.append = appends ? &rows : NULL;
+    if (!status) status = vlci_chain_run(k->chain, &links);
+    if (status || appends || !links.qkv) return status;
+    status = norm_heads(t, &t->model->text[layer + 1], &next);
+    return status ? status : vlci_rope_append(&k->rope, &rows);
+}
+
 vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
-    vlcache_status status = attend(t, layer, r);
+    vlci_product out;
+    vlcache_status status = is_chained(t, layer - 1, r) ? VLCACHE_OK : append(t, &t->model->text[layer], r);
+    if (!status) status = attend(t, layer, r, &out);
+    if (status) return status;
+    if (is_chained(t, layer, r)) return chain(t, layer, r, &out);
+    status = add_attended(t, layer, r, &out);
     if (!status) status = think(t, layer, r);
     return status ? status : add_features(t, layer, r);
 }

@@ -58,6 +58,7 @@ typedef struct vlci_text_rows {
     /** Told of a layer's attention, but not of cross-attention, as soon as it is enqueued; NULL: nobody is */
     vlcache_status (*attended)(void *user, int layer, const vlci_attention *attention);
     void *user;
+    bool unwatched; /**< the same rows go through all layers, and nobody looks at a layer's attention */
 } vlci_text_rows;
 
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */

@@ -1,0 +1,416 @@
+/*
+ * chain_wgmma.cl - what stands between one attention and the next, of few rows, in one launch on Hopper's matrix units: each
+ * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch.
+ *
+ *   OUT       x += a Wo^T + bias              z = x weight, squares of x          a: what attention leaves
+ *   GATE_UP   gated = act(s z Wg^T) * (s z Wu^T)                                  s = 1 / sqrt(mean x^2 + eps) of each row
+ *   DOWN      x += gated Wd^T + bias          z = x weight of the next norm, squares of x
+ *   QKV       qkv = s z W^T + bias            with ROPE it goes on as rope.clh says
+ *
+ * a, z, gated are stripes of bf16, W lies in blocks (shared.h), x and qkv are f32 rows. A launch runs the stages from `from` to
+ * `until` - 1. The roles are those of gemm_wgmma.cl: W is wgmma's a, the rows are its n. Work-groups, no more of them than run at
+ * once, walk over pieces of tiles; a lane of the third warpgroup brings both operands, W ahead of a stage's beginning and the
+ * rows behind it, two of its warps find s, the other two warpgroups multiply:
+ *
+ *   GATE_UP   tiles of 2 x (64 of gate | 64 of up), a warpgroup has 64 of both; steps of 64 k
+ *   others    tiles of 128 of W's rows, a warpgroup has 64 of them; steps of 128 k, whose halves go to sums of their own
+ *
+ * Of a stage but GATE_UP, `split` work-groups share a tile, each with a part of its steps. They leave their sums in `parts`,
+ * behind counters, and when all have, each warpgroup adds up its share of the rows. Of each stage one counter, `done`, says how
+ * many warpgroups are through.
+ *
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
+ * with: rope.clh
+ */
+#ifndef TOKENS
+#define TOKENS 64 /* rows at most: 16, 32 or 64 */
+#endif
+#ifndef STAGES
+#define STAGES 4 /* steps that are on their way or in use */
+#endif
+#ifndef FLIGHT
+#define FLIGHT 2 /* of them on their way, at most: more would only queue, and some units get more than others */
+#endif
+#ifndef ACT
+#define ACT VLCI_ACT_SILU
+#endif
+#ifndef ROPE
+#define ROPE 0 /* 1: heads of 128, which go into the cache */
+#endif
+
+enum {
+    OUT, GATE_UP, DOWN, QKV,
+    W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
+    STAGE = W_BYTES + 2 * X_BYTES,
+    UNITS = TOKENS / 8,                                /* of 8 rows */
+    MOST = VLCI_CHAIN_SHARERS,                         /* work-groups that share a tile */
+    GATED_ROW = 128 + 16,                              /* bytes of a row of 64 gated columns on their way out */
+    AT_GATED = STAGES * STAGE,                         /* of each warpgroup */
+    AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
+    AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
+    AT_BARRIERS = AT_SQUARES + 2 * 4 * 2 * 8 * 4,      /* full and empty, of each stage, and begun */
+    LINE = 32,                                         /* counters are so far apart: lines of the cache */
+    SCALED = 3                                         /* the barrier behind which s is there */
+};
+
+#define CHAIN_PARAMS                                                                                                 \
+    __global const uchar *w_out, __global const uchar *w_gate_up, __global const uchar *w_down,                      \
+        __global const uchar *w_qkv, __global const float *bias_out, __global const float *bias_down,                \
+        __global const float *bias_qkv, __global const float *weight, __global const float *next_weight,             \
+        __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
+        __global float *qkv, __global float *parts, uint m, uint hidden, uint attended_width, uint inner, uint n_qkv, \
+        uint splits, float eps, uint from, uint until
+
+/* A product, and how it is cut. */
+typedef struct {
+    __global const uchar *w, *x;
+    uint n, depth, tiles, split, pieces;
+} stage_t;
+
+#define STAGE_OF(s, t)                                                                                               \
+    {                                                                                                                \
+        t.w = s == OUT ? w_out : s == GATE_UP ? w_gate_up : s == DOWN ? w_down : w_qkv;                              \
+        t.x = s == OUT ? attended : s == DOWN ? gated : z;                                                           \
+        t.n = s == GATE_UP ? 2 * inner : s == QKV ? n_qkv : hidden;                                                  \
+        t.depth = s == GATE_UP ? hidden / 64 : (s == OUT ? attended_width : s == DOWN ? inner : hidden) / 128;       \
+        t.tiles = s == GATE_UP ? (inner + 127) / 128 : (t.n + 127) / 128;                                            \
+        t.split = splits >> 8 * s & 255;                                                                             \
+        t.pieces = t.tiles * t.split;                                                                                \
+    }
+
+/* Piece i: steps from .. until - 1 of a tile. */
+typedef struct {
+    uint tile, nth, from, until;
+} piece_t;
+PTX_CALL piece_t piece_of(const stage_t *t, uint i) {
+    const uint share = (t->depth + t->split - 1) / t->split;
+    piece_t p;
+    p.tile = i / t->split;
+    p.nth = i - p.tile * t->split;
+    p.from = p.nth * share;
+    p.until = min(t->depth, p.from + share);
+    return p;
+}
+
+/* A device that does not run all work-groups at once ends in an error, not in a standstill. */
+PTX_CALL void wait_until(__global uint *counter, uint least) {
+    uint seen, spins = 0;
+    do {
+        if (++spins > 20000000) __asm__ volatile("trap;");
+        __asm__ volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+    } while (seen < least);
+}
+
+/* what ordinary stores wrote to any memory becomes visible to bulk copies */
+PTX_CALL void proxy_fence_all(void) { __asm__ volatile("fence.proxy.async;" ::: "memory"); }
+
+/* Asks for W's part of step d of a tile, and says how much is to come with x. */
+PTX_CALL void bring_weights(const stage_t *t, uint gated, uint tile, uint d, uint to, uint full) {
+    if (gated) { /* gate, up; gate, up */
+        const uint ups = t->n / 128, there = min(2u, ups - 2 * tile);
+        ptx_barrier_expect(full, there * 2 * 8192 + X_BYTES);
+        for (uint b = 0; b < 2 * there; b++)
+            ptx_bulk_copy_once(to + b * 8192, t->w + ((size_t)(2 * tile + b / 2 + (b & 1) * ups) * t->depth + d) * 8192, 8192,
+                               full);
+        return;
+    }
+    const uint there = min(2u, t->n / 64 - 2 * tile);
+    ptx_barrier_expect(full, there * 2 * 8192 + 2 * X_BYTES);
+    for (uint b = 0; b < there; b++)
+        ptx_bulk_copy_once(to + b * 16384, t->w + ((size_t)(2 * tile + b) * t->depth + d) * 16384, 16384, full);
+}
+
+/* The rows' part. */
+PTX_CALL void bring_rows(const stage_t *t, uint gated, uint x_rows, uint d, uint to, uint full) {
+    __global const uchar *from = t->x + (size_t)(gated ? d : 2 * d) * x_rows * 128;
+    ptx_bulk_copy(to + W_BYTES, from, X_BYTES, full);
+    if (!gated) ptx_bulk_copy(to + W_BYTES + X_BYTES, from + (size_t)x_rows * 128, X_BYTES, full);
+}
+
+/* Sums of piece i: [2 blocks][UNITS][128][4]. */
+PTX_CALL __global float *part_of(__global float *parts, uint i) {
+    return parts + VLCI_CHAIN_COUNTERS + ((size_t)i * (2 * UNITS * 128) + (ptx_item() & 127)) * 4;
+}
+
+/* Of a stage: one that counts warpgroups that are through, and those of its tiles. */
+PTX_CALL __global uint *counters_of(__global uint *done, uint s) { return done + (s + 1) * VLCI_CHAIN_TILES * LINE; }
+PTX_CALL void clear(__global uint *done, uint s) {
+    done[s * LINE] = 0;
+    for (uint i = ptx_lane(); i < VLCI_CHAIN_TILES; i += 32) counters_of(done, s)[i * LINE] = 0;
+}
+
+/* Two neighbours of a row go out as one number: of rows r and r + 1, of which this lane has column c, an even lane takes the
+ * first with what the lane beside it has of column c + 1, an odd one the other. */
+PTX_CALL void put_pair(__global uchar *to, float first, float second, uint r, uint c, uint m) {
+    const uint odd = ptx_lane() >> 2 & 1;
+    const float other = ptx_butterfly(odd ? first : second, 4);
+    const uint pair = odd ? ptx_bf16x2(other, second) : ptx_bf16x2(first, other);
+    if (r + odd < m) *(__global uint *)(to + 2 * VLCI_STRIPE_AT(r + odd, c - odd, (uint)VLCI_STRIPE_ROWS(m))) = pair;
+}
+
+__attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
+chain_wgmma(CHAIN_PARAMS
+#if ROPE
+            , ROPE_PARAMS
+#endif
+) {
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
+    __local float *scale = (__local float *)(smem + AT_SCALE), *square_of = (__local float *)(smem + AT_SQUARES);
+    const uint at = (uint)smem, full = at + AT_BARRIERS, empty = full + 8 * STAGES, begun = empty + 8 * STAGES, item = ptx_item();
+    const uint own = ptx_group(), groups = ptx_groups(), x_rows = (uint)VLCI_STRIPE_ROWS(m);
+    __global uint *done = (__global uint *)parts;
+    __global float *squares = parts + VLCI_CHAIN_COUNTERS + (size_t)groups * (2 * UNITS * 128 * 4); /* [hidden / 64][TOKENS] */
+    if (item == 0) {
+        for (uint s = 0; s < STAGES; s++) {
+            ptx_barrier_init(full + 8 * s, 1);
+            ptx_barrier_init(empty + 8 * s, 8); /* a lane of each warp that reads */
+        }
+        ptx_barrier_init(begun, 1);
+        __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __asm__ volatile("bar.sync 0;" ::: "memory");
+    stage_t t;
+
+    if (item >= 288) { /* ---- finds s ---- */
+        if (item >= 352) return;
+        uint parity = 0;
+        for (uint s = from; s < until; s++) {
+            STAGE_OF(s, t)
+            if (own >= t.pieces) continue;
+            if (s > from) {
+                ptx_barrier_wait(begun, parity);
+                parity ^= 1;
+            }
+            if (s != GATE_UP && s != QKV) continue;
+            const uint r = item - 288;
+            if (r < TOKENS) {
+                float sum = 0.0f;
+                for (uint b = 0; b < hidden / 64; b += 8) {
+                    float v[8];
+#pragma unroll
+                    for (uint i = 0; i < 8; i++)
+                        v[i] = b + i < hidden / 64 ? ptx_load_fresh_one(squares + (b + i) * TOKENS + r) : 0.0f;
+                    sum += ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+                }
+                scale[r] = 1.0f / sqrt(sum / (float)hidden + eps);
+            }
+            ptx_arrive(SCALED, 64 + 256);
+        }
+        return;
+    }
+    if (item >= 256) { /* ---- brings ---- */
+        if (item > 256) return;
+        uint stage = 0, parity = 1, sent = 0;
+        for (uint s = from; s < until; s++) {
+            STAGE_OF(s, t)
+            const uint wide = s == GATE_UP;
+            uint behind = s > from; /* whether what x comes from may still be on its way */
+            for (uint i = own; i < t.pieces; i += groups) {
+                const piece_t p = piece_of(&t, i);
+                const uint early = behind ? min((uint)STAGES, p.until - p.from) : 0, first = stage;
+                for (uint d = p.from; d < p.until; d++, sent++) {
+                    const uint to = at + stage * STAGE;
+                    ptx_barrier_wait(empty + 8 * stage, parity);
+                    if (d - p.from >= early && sent >= FLIGHT)
+                        ptx_barrier_wait(full + 8 * (stage >= FLIGHT ? stage - FLIGHT : stage + STAGES - FLIGHT),
+                                         stage >= FLIGHT ? parity ^ 1 : parity);
+                    bring_weights(&t, wide, p.tile, d, to, full + 8 * stage);
+                    if (d - p.from >= early) bring_rows(&t, wide, x_rows, d, to, full + 8 * stage);
+                    if (++stage == STAGES) {
+                        stage = 0;
+                        parity ^= 1;
+                    }
+                    if (d - p.from + 1 != early) continue;
+                    wait_until(done + (s - 1) * LINE, 2 * groups);
+                    ptx_barrier_arrive(begun);
+                    proxy_fence_all();
+                    for (uint e = 0; e < early; e++) {
+                        const uint late = first + e < STAGES ? first + e : first + e - STAGES;
+                        bring_rows(&t, wide, x_rows, p.from + e, at + late * STAGE, full + 8 * late);
+                    }
+                }
+                behind = 0;
+            }
+        }
+        return;
+    }
+    /* ---- multiplies ---- */
+    const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
+    uint stage = 0, parity = 0;
+    for (uint s = from; s < until; s++) {
+        STAGE_OF(s, t)
+        const uint apart = s == GATE_UP ? 0 : X_BYTES / 16; /* how much further what d1 takes of x begins */
+        for (uint i = own; i < t.pieces; i += groups) {
+            const piece_t p = piece_of(&t, i);
+            float d0[TOKENS / 2], d1[TOKENS / 2];
+#pragma unroll
+            for (uint j = 0; j < TOKENS / 2; j++) d0[j] = d1[j] = 0.0f;
+            uint before = 0;
+            for (uint d = p.from; d < p.until; d++) {
+                const uint of = at + stage * STAGE;
+                const ulong a = PTX_TILE_ROWS(of + group * 16384), b = PTX_TILE_ROWS(of + W_BYTES);
+                ptx_barrier_wait(full + 8 * stage, parity);
+                PTX_WGMMA_FENCE();
+#pragma unroll
+                for (uint j = 0; j < 4; j++) { /* 16 k are 32 bytes further */
+                    PTX_WGMMA("bf16", TOKENS, d0, a + 2 * j, b + 2 * j);
+                    PTX_WGMMA("bf16", TOKENS, d1, a + 512 + 2 * j, b + apart + 2 * j);
+                }
+                PTX_WGMMA_COMMIT();
+                PTX_WGMMA_WAIT(1);
+                if (d > p.from && lane == 0) ptx_barrier_arrive(empty + 8 * before); /* the stage before is read */
+                before = stage;
+                if (++stage == STAGES) {
+                    stage = 0;
+                    parity ^= 1;
+                }
+            }
+            PTX_WGMMA_WAIT(0);
+            if (lane == 0) ptx_barrier_arrive(empty + 8 * before);
+#pragma unroll
+            for (uint j = 0; j < TOKENS / 2; j++) {
+                PTX_KEEP(d0[j]);
+                PTX_KEEP(d1[j]);
+            }
+            /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
+            const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2);
+            if ((s == GATE_UP || s == QKV) && i == own) ptx_sync(SCALED, 64 + 256);
+            if (s == GATE_UP) { /* rows of 64 columns, by way of local memory */
+                const uint column = (p.tile * 2 + group) * 64, buffer = at + AT_GATED + group * (TOKENS * GATED_ROW);
+                const uint put_at = ((lane >> 4) * 8 + (lane & 7)) * GATED_ROW + warp * 32 + (lane >> 3 & 1) * 16;
+                if (i > own) ptx_sync(1 + group, 128); /* the tile before has gone out */
+#pragma unroll
+                for (uint h = 0; h < TOKENS / 16; h++) {
+                    uint pair[4];
+#pragma unroll
+                    for (uint j = 0; j < 4; j++) { /* of 8 rows two columns each */
+                        const uint e = 8 * h + 2 * j, r = 16 * h + 8 * (j >> 1) + down;
+                        const float s0 = scale[r], s1 = scale[r + 1];
+                        pair[j] = ptx_bf16x2(activate(d0[e] * s0, ACT) * (d1[e] * s0),
+                                             activate(d0[e + 1] * s1, ACT) * (d1[e + 1] * s1));
+                    }
+                    __asm__ volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                                         buffer + put_at + h * 16 * GATED_ROW),
+                                     "r"(pair[0]), "r"(pair[1]), "r"(pair[2]), "r"(pair[3])
+                                     : "memory");
+                }
+                ptx_sync(1 + group, 128);
+#pragma unroll
+                for (uint q = item & 127; q < TOKENS * 8; q += 128) {
+                    const uint r = q / 8, c = column + q % 8 * 8;
+                    uint4 v;
+                    __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                                     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                                     : "r"(buffer + r * GATED_ROW + q % 8 * 16)
+                                     : "memory");
+                    if (r < m && c < inner) *(__global uint4 *)(gated + 2 * VLCI_STRIPE_AT(r, c, x_rows)) = v;
+                }
+                continue;
+            }
+            __global float4 *left = (__global float4 *)part_of(parts, i) + group * (UNITS * 128);
+            __global uint *counter = counters_of(done, s) + p.tile * LINE;
+#pragma unroll
+            for (uint j = 0; j < UNITS; j++)
+                left[j * 128] = (float4)(d0[4 * j] + d1[4 * j], d0[4 * j + 1] + d1[4 * j + 1], d0[4 * j + 2] + d1[4 * j + 2],
+                                         d0[4 * j + 3] + d1[4 * j + 3]);
+            const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
+            const uint column = p.tile * 128 + across;
+            float was[8]; /* x, of the first unit: on its way while others finish */
+#pragma unroll
+            for (uint j = 0; j < 8; j++) {
+                const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
+                was[j] = 0.0f;
+                if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
+            }
+            ptx_sync(1 + group, 128);
+            if ((item & 127) == 0) {
+                ptx_count(counter);
+                wait_until(counter, sharers);
+            }
+            ptx_sync(1 + group, 128);
+            for (uint u = nth * per; u < min((uint)UNITS, (nth + 1) * per); u++) {
+                float4 v0[MOST], v1[MOST];
+#pragma unroll
+                for (uint e = 0; e < MOST; e++)
+                    if (e < t.split) {
+                        __global const float *of = part_of(parts, i - p.nth + e);
+                        v0[e] = ptx_load_fresh(of + u * 512);
+                        v1[e] = ptx_load_fresh(of + (UNITS + u) * 512);
+                    }
+#pragma unroll
+                for (uint e = 1; e < MOST; e++)
+                    if (e < t.split) {
+                        v0[0] += v0[e];
+                        v1[0] += v1[e];
+                    }
+                const uint r = 8 * u + down;
+                const float sum[2][4] = {{v0[0].x, v0[0].y, v0[0].z, v0[0].w}, {v1[0].x, v1[0].y, v1[0].z, v1[0].w}};
+                if (s == QKV) {
+#pragma unroll
+                    for (uint j = 0; j < 4; j++) {
+                        const uint row = r + (j & 1), c = column + (j & 2) * 4;
+                        if (row >= m || c >= t.n) continue;
+                        const float by = scale[row];
+                        float low = sum[0][j] * by, high = sum[1][j] * by;
+                        if (bias_qkv) low += bias_qkv[c];
+#if ROPE
+                        if (bias_qkv) high += bias_qkv[c + 64];
+                        rope_put(low, high, qkv + (size_t)row * t.n, (int)(across + (j & 2) * 4), (int)p.tile, (int)row, 64,
+                                 ROPE_PASS);
+#else
+                        qkv[(size_t)row * t.n + c] = low;
+                        if (c + 64 >= t.n) continue;
+                        if (bias_qkv) high += bias_qkv[c + 64];
+                        qkv[(size_t)row * t.n + c + 64] = high;
+#endif
+                    }
+                    continue;
+                }
+                __global const float *bias_of = s == OUT ? bias_out : bias_down, *by = s == OUT ? weight : next_weight;
+#pragma unroll
+                for (uint b = 0; b < 2; b++) {
+                    const uint c = column + 64 * b;
+                    float now[4], square[2] = {0.0f, 0.0f};
+#pragma unroll
+                    for (uint j = 0; j < 4; j++) {
+                        const uint row = r + (j & 1), of = c + (j & 2) * 4;
+                        now[j] = 0.0f;
+                        if (row >= m || of >= hidden) continue;
+                        __global float *to = x + x_offset + (size_t)row * hidden + of;
+                        now[j] = (u == nth * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j];
+                        if (bias_of) now[j] += bias_of[of];
+                        *to = now[j];
+                        square[j & 1] += now[j] * now[j];
+                    }
+                    if (c >= hidden) continue; /* of all of the warpgroup */
+                    put_pair(z, now[0] * by[c], now[1] * by[c], r, c, m);
+                    put_pair(z, now[2] * by[c + 8], now[3] * by[c + 8], r, c + 8, m);
+#pragma unroll
+                    for (uint j = 0; j < 2; j++) {
+                        square[j] += ptx_butterfly(square[j], 4);
+                        square[j] += ptx_butterfly(square[j], 8);
+                        square[j] += ptx_butterfly(square[j], 16);
+                        if (lane < 4) square_of[((group * 4 + warp) * 2 + b) * 8 + down + j] = square[j];
+                    }
+                }
+                ptx_sync(1 + group, 128);
+                if ((item & 127) < 16) {
+                    const uint b = item >> 3 & 1, row = item & 7, block = p.tile * 2 + b;
+                    __local const float *of = square_of + (group * 8 + b) * 8 + row;
+                    if (block < hidden / 64) squares[block * TOKENS + 8 * u + row] = (of[0] + of[16]) + (of[32] + of[48]);
+                }
+                ptx_sync(1 + group, 128);
+            }
+        }
+        proxy_fence_all();
+        ptx_sync(1 + group, 128);
+        if (warp == 0) {
+            const int last = lane == 0 && ptx_count(done + s * LINE) == 2 * groups - 1;
+            if (ptx_any(last)) { /* nobody looks at what was counted before */
+                if (s > from) clear(done, s - 1);
+                if (s + 1 == until) clear(done, s);
+            }
+        }
+    }
+}

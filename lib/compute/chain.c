@@ -1,0 +1,183 @@
+/*
+ * chain.c - how the products of a chain are cut, and its launch.
+ */
+#include "compute/chain.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/alloc.h"
+
+enum { WGMMA, APART };
+static const char *const rungs[] = {"wgmma", "apart", NULL};
+
+static bool rung_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, rungs[WGMMA]) != 0 || device->caps.wgmma;
+}
+
+static const char *choose(const vlcache_device *device) {
+    return rungs[device->caps.wgmma ? WGMMA : APART];
+}
+
+const vlci_ladder vlci_chain_ladder = {"chain", "decode of many", rungs, rung_fits, choose};
+
+static const int heights[] = {16, 32, 64};
+enum { HEIGHTS = sizeof heights / sizeof heights[0] };
+
+struct vlci_chain {
+    vlcache_device *device;
+    int hidden, head_dim;
+    vlci_activation act;
+    vlcache_dtype kv_dtype;
+    cl_mem parts;                          /* counters, sums of shared tiles, squares of rows */
+    cl_mem scaled;                         /* stripes: rows times the weight of a norm */
+    const vlci_kernel *kernel[2][HEIGHTS]; /* [appends]; NULL: not asked for yet */
+};
+
+enum {
+    ITEMS = 384,
+    WIDE = 128 /* columns of a tile that is shared, k of its steps */,
+    OWN_ARGS = 25,
+    HEAD_DIM = 128
+};
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+static size_t units_of(const vlci_chain *c) {
+    return c->device->caps.info.compute_units;
+}
+
+/* Counters, which are zero between launches; a tile's sums for each unit; squares. */
+static vlcache_status create_parts(vlci_chain *c) {
+    size_t counters = VLCI_CHAIN_COUNTERS * sizeof(cl_uint);
+    size_t floats = units_of(c) * WIDE * VLCI_CHAIN_ROWS + (size_t)c->hidden / 64 * VLCI_CHAIN_ROWS;
+    vlcache_status status = vlci_memory_create(c->device, counters + floats * sizeof(float),
+                                               "parts of chained products", &c->parts);
+    return status ? status : vlci_fill(c->device, c->parts, 0, counters, 0);
+}
+
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
+                               vlcache_dtype kv_dtype, vlci_chain **out) {
+    const char *rung;
+    *out = NULL;
+    vlcache_status status = vlci_rung(device, &vlci_chain_ladder, choose(device), &rung);
+    if (status || rung != rungs[WGMMA] || hidden % VLCI_BLOCK) return status;
+    vlci_chain *c = vlci_calloc(1, sizeof *c);
+    if (!c) return vlci_fail_memory("chained products");
+    *c = (vlci_chain){
+        .device = device, .hidden = hidden, .head_dim = head_dim, .act = act, .kv_dtype = kv_dtype};
+    status = create_parts(c);
+    if (!status)
+        status = vlci_memory_create(device, vlci_operand_bytes(VLCI_CHAIN_ROWS, hidden),
+                                    "rows of chained products", &c->scaled);
+    if (status)
+        vlci_chain_close(&c);
+    else
+        *out = c;
+    return status;
+}
+
+void vlci_chain_close(vlci_chain **handle) {
+    vlci_chain *c = *handle;
+    *handle = NULL;
+    if (!c) return;
+    vlci_memory_release(c->device, &c->parts);
+    vlci_memory_release(c->device, &c->scaled);
+    vlci_free(c);
+}
+
+/* ---- what it takes ------------------------------------------------------------------------------------- */
+
+/* A tile for each work-group, or for several: as many as fill the units and have steps of their own. */
+static size_t split_of(const vlci_chain *c, const vlci_matrix *w) {
+    size_t tiles = vlci_ceil_div((size_t)w->n, WIDE), depth = (size_t)w->k / WIDE;
+    size_t split = tiles > VLCI_CHAIN_TILES ? 0 : units_of(c) / tiles;
+    if (split > VLCI_CHAIN_SHARERS) split = VLCI_CHAIN_SHARERS;
+    if (split > depth) split = depth;
+    return split ? vlci_ceil_div(depth, vlci_ceil_div(depth, split)) : 0;
+}
+
+static bool is_whole(const vlci_matrix *w) {
+    return w->dtype == VLCACHE_DTYPE_BF16 && w->layout == VLCI_BLOCKS && w->n % VLCI_BLOCK == 0 &&
+           w->k % VLCI_BLOCK == 0;
+}
+
+static bool is_shared(const vlci_chain *c, const vlci_matrix *w) {
+    return is_whole(w) && w->k % WIDE == 0 && split_of(c, w) > 0;
+}
+
+static bool is_rms(const vlci_norm *norm) {
+    return norm->weight && !norm->bias;
+}
+
+bool vlci_chain_takes(const vlci_chain *c, const vlci_links *l) {
+    if (!c || l->rows > VLCI_CHAIN_ROWS || l->x_offset > UINT32_MAX || !is_rms(l->norm) || l->gate_up->bias)
+        return false;
+    if (!is_shared(c, l->out) || !is_whole(l->gate_up) || !is_shared(c, l->down)) return false;
+    if (l->gate_up->n / 2 % VLCI_BLOCK || l->out->n != c->hidden || l->down->n != c->hidden) return false;
+    return !l->qkv || (is_shared(c, l->qkv) && is_rms(l->next));
+}
+
+bool vlci_chain_appends(const vlci_chain *c) {
+    return c->head_dim == HEAD_DIM;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+static vlcache_status get_kernel(vlci_chain *c, bool appends, int at, const vlci_kernel **kernel) {
+    char options[160];
+    size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
+           rest = rows * (2 * 144 + 4) + 512 + 16;
+    size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
+    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
+    *kernel = __atomic_load_n(&c->kernel[appends][at], __ATOMIC_ACQUIRE);
+    if (*kernel) return VLCACHE_OK;
+    snprintf(options, sizeof options,
+             "-DW_DTYPE=%d -DKV_DTYPE=%d -DTOKENS=%zu -DSTAGES=%zu -DACT=%d -DROPE=%d",
+             (int)VLCACHE_DTYPE_BF16, (int)c->kv_dtype, rows, stages, (int)c->act, appends);
+    vlcache_status status =
+        vlci_kernel_get_ptx(c->device, "chain_wgmma.cl", "chain_wgmma", options, &ptx, kernel);
+    if (!status) __atomic_store_n(&c->kernel[appends][at], *kernel, __ATOMIC_RELEASE);
+    return status;
+}
+
+vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l) {
+    const vlci_matrix none = {0}, *qkv = l->qkv ? l->qkv : &none;
+    const vlci_norm *next = l->qkv ? l->next : l->norm;
+    const vlci_kernel *kernel;
+    int at = 0;
+    while (heights[at] < l->rows) at++;
+    vlcache_status status = get_kernel(c, l->append != NULL, at, &kernel);
+    if (status) return status;
+    size_t splits = split_of(c, l->out) | 1 << 8 | split_of(c, l->down) << 16;
+    if (l->qkv) splits |= split_of(c, qkv) << 24;
+    vlci_arg args[OWN_ARGS + VLCI_ROPE_ARGS] = {VLCI_MEM(l->out->data),
+                                                VLCI_MEM(l->gate_up->data),
+                                                VLCI_MEM(l->down->data),
+                                                VLCI_MEM(qkv->data),
+                                                VLCI_MEM(l->out->bias),
+                                                VLCI_MEM(l->down->bias),
+                                                VLCI_MEM(qkv->bias),
+                                                VLCI_MEM(l->norm->weight),
+                                                VLCI_MEM(next->weight),
+                                                VLCI_MEM(l->attended),
+                                                VLCI_MEM(l->x),
+                                                VLCI_U32(l->x_offset),
+                                                VLCI_MEM(c->scaled),
+                                                VLCI_MEM(l->gated),
+                                                VLCI_MEM(l->y),
+                                                VLCI_MEM(c->parts),
+                                                VLCI_U32(l->rows),
+                                                VLCI_U32(c->hidden),
+                                                VLCI_U32(l->out->k),
+                                                VLCI_U32(l->down->k),
+                                                VLCI_U32(qkv->n),
+                                                VLCI_U32(splits),
+                                                VLCI_F32(l->eps),
+                                                VLCI_U32(0),
+                                                VLCI_U32(l->qkv ? VLCI_CHAIN_STAGES : VLCI_CHAIN_STAGES - 1)};
+    if (l->append) status = vlci_rope_args(l->append, args + OWN_ARGS);
+    if (status) return status;
+    return vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, ITEMS, 1, 1), args,
+                       OWN_ARGS + (l->append ? VLCI_ROPE_ARGS : 0));
+}

@@ -1,0 +1,53 @@
+/**
+ * chain.h (internal) - what stands between the attention of one layer and that of the next, for few rows of
+ * many sequences, in one launch: out, norm, gate and up, down, norm, and q, k and v of the next layer.
+ *
+ *     wgmma   cl/chain_wgmma.cl: weights in bf16
+ *     apart   none: a launch for each
+ */
+#ifndef VLCI_COMPUTE_CHAIN_H
+#define VLCI_COMPUTE_CHAIN_H
+
+#include "compute/matrix.h"
+
+extern const vlci_ladder vlci_chain_ladder;
+
+/** Any number of threads may run it. */
+typedef struct vlci_chain vlci_chain;
+
+/** A launch over `rows` rows: x += out(attended), x += down(act(gate(RMS(x))) * up(RMS(x))), y = qkv(RMS(x)).
+ */
+typedef struct vlci_links {
+    const vlci_matrix *out, *gate_up, *down;
+    const vlci_matrix *qkv;       /**< NULL: the launch ends before it */
+    const vlci_norm *norm, *next; /**< in front of gate_up, and of qkv */
+    float eps;
+    int rows;
+    cl_mem attended; /**< stripes */
+    cl_mem x;        /**< f32 [rows][hidden], from element x_offset on */
+    size_t x_offset;
+    cl_mem gated;              /**< scratch: stripes */
+    cl_mem y;                  /**< f32 [rows][qkv->n] */
+    const vlci_append *append; /**< NULL: y is all there is; else it goes on as vlci_rope_append() says, but
+                                  for k and v, which y need not get */
+} vlci_links;
+
+/** Opens it where the device and the shape allow; else `*out` is NULL. Errors: those of vlci_rung() and
+ * vlci_memory_create(). */
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
+                               vlcache_dtype kv_dtype, vlci_chain **out);
+
+/** Whether one launch may do it; `attended` and what is behind it need not be set. chain NULL: no. */
+bool vlci_chain_takes(const vlci_chain *chain, const vlci_links *links);
+
+/** Whether it may append heads of its head_dim. */
+bool vlci_chain_appends(const vlci_chain *chain);
+
+/** Enqueues what vlci_chain_takes(). Errors: those of vlci_kernel_get_ptx() and vlci_rope_args(), the
+ * device's. */
+vlcache_status vlci_chain_run(vlci_chain *chain, const vlci_links *links);
+
+/** NULLs the handle; NULL: nothing to do. */
+void vlci_chain_close(vlci_chain **chain);
+
+#endif

@@ -1,0 +1,342 @@
+/*
+ * test_chain.c - from one attention to the next in one launch against its definition in double, whose rows
+ * are rounded where the device leaves them in 16 bits: ragged tiles, few rows and many, biases, launch after
+ * launch; and rows of q, k and v that go on into the cache against rope.cl.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compute/chain.h"
+#include "ref/ref_linear.h"
+#include "support/floats.h"
+#include "support/suite.h"
+
+static uint64_t seed = 17;
+static const double eps = 1e-5;
+
+/* ---- the problem --------------------------------------------------------------------------------------- */
+
+/* A matrix of a chain: on the device, and its numbers. */
+typedef struct weights {
+    vlci_matrix on;
+    double *w;
+    float *bias;
+} weights;
+
+typedef struct problem {
+    int rows, hidden, width, inner, n_qkv; /* width: of what attention leaves */
+    bool biased, last;                     /* last: nothing behind down */
+    weights out, gate_up, down, qkv;
+    float *norm, *next, *attended, *x;
+    double *want_x, *scale_x, *want_y, *scale_y; /* scale: what a rounding error is relative to */
+} problem;
+
+static weights make_weights(int n, int k, bool biased) {
+    weights m = {.on = {.n = n, .k = k, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_BLOCKS}};
+    size_t all = (size_t)n * (size_t)k, bytes = vlci_matrix_bytes(n, k, m.on.dtype, m.on.layout);
+    float *drawn = floats_random(&seed, all, 1 / sqrtf((float)k), 0);
+    void *data = calloc(1, bytes);
+    m.w = malloc(all * sizeof *m.w);
+    for (int r = 0; r < n; r++)
+        for (int i = 0; i < k; i++) {
+            size_t at = (size_t)r * (size_t)k + (size_t)i;
+            ref_store(data, ref_weight_at(VLCI_LAYOUT_BLOCKS, r, i, k), drawn[at], m.on.dtype);
+            m.w[at] = ref_load(data, ref_weight_at(VLCI_LAYOUT_BLOCKS, r, i, k), m.on.dtype);
+        }
+    m.on.data = suite_upload(data, bytes);
+    if (biased) {
+        m.bias = floats_random(&seed, (size_t)n, 1, 0);
+        m.on.bias = floats_upload(m.bias, (size_t)n);
+    }
+    free(data);
+    free(drawn);
+    return m;
+}
+
+static void release_weights(weights *m) {
+    suite_release(m->on.data);
+    if (m->on.bias) suite_release(m->on.bias);
+    free(m->w);
+    free(m->bias);
+}
+
+static float rounded(double v) {
+    float stored;
+    ref_store(&stored, 0, (float)v, VLCACHE_DTYPE_BF16);
+    return (float)ref_load(&stored, 0, VLCACHE_DTYPE_BF16);
+}
+
+static float *random_short(size_t n) {
+    float *all = floats_random(&seed, n, 1, 0);
+    for (size_t i = 0; i < n; i++) all[i] = rounded((double)all[i]);
+    return all;
+}
+
+/* ---- what is expected ---------------------------------------------------------------------------------- */
+
+/* x += a w^T + bias. */
+static void add_product(const problem *p, const weights *w, const float *a) {
+    size_t n = (size_t)p->rows * (size_t)p->hidden;
+    double *y = malloc(n * sizeof *y), *scale = malloc(n * sizeof *scale);
+    ref_linear(w->w, w->bias, a, NULL, y, scale, p->rows, p->hidden, w->on.k, 0);
+    for (size_t i = 0; i < n; i++) {
+        p->want_x[i] += y[i];
+        p->scale_x[i] += scale[i];
+    }
+    free(y);
+    free(scale);
+}
+
+/* y = RMS(x) w^T + bias, where x times the norm's weight is rounded before it is scaled. */
+static void normed_product(const problem *p, const weights *w, const float *weight, double *y,
+                           double *scale) {
+    size_t hidden = (size_t)p->hidden, n = (size_t)w->on.n;
+    float *z = malloc((size_t)p->rows * hidden * sizeof *z);
+    for (size_t i = 0; i < (size_t)p->rows * hidden; i++)
+        z[i] = rounded(p->want_x[i] * (double)weight[i % hidden]);
+    ref_linear(w->w, NULL, z, NULL, y, scale, p->rows, w->on.n, p->hidden, 0);
+    for (size_t r = 0; r < (size_t)p->rows; r++) {
+        double sum = 0;
+        for (size_t i = 0; i < hidden; i++) sum += p->want_x[r * hidden + i] * p->want_x[r * hidden + i];
+        double s = 1 / sqrt(sum / (double)hidden + eps);
+        for (size_t c = 0; c < n; c++) {
+            y[r * n + c] = y[r * n + c] * s + (w->bias ? (double)w->bias[c] : 0);
+            scale[r * n + c] *= s;
+        }
+    }
+    free(z);
+}
+
+static void expect(problem *p) {
+    size_t rows = (size_t)p->rows, inner = (size_t)p->inner, all = rows * (size_t)p->hidden;
+    double *wide = malloc(2 * rows * inner * sizeof *wide), *reach = malloc(2 * rows * inner * sizeof *reach);
+    float *gated = malloc(rows * inner * sizeof *gated);
+    for (size_t i = 0; i < all; i++) p->scale_x[i] = fabs(p->want_x[i] = (double)p->x[i]);
+    add_product(p, &p->out, p->attended);
+    normed_product(p, &p->gate_up, p->norm, wide, reach);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < inner; c++)
+            gated[r * inner + c] = rounded(ref_activate(wide[2 * r * inner + c], VLCI_ACT_SILU) *
+                                           wide[2 * r * inner + inner + c]);
+    add_product(p, &p->down, gated);
+    if (!p->last) normed_product(p, &p->qkv, p->next, p->want_y, p->scale_y);
+    free(wide);
+    free(reach);
+    free(gated);
+}
+
+/* Each of some hundred numbers of 16 bits may be off by a step, where the device rounds another way. */
+static void compare(const problem *p, const char *what, const float *got, const double *want,
+                    const double *scale, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(fabs((double)got[i] - want[i]) <= 1e-5 + 0x1p-8 * 0.2 * scale[i],
+                      "rows %d hidden %d inner %d: %s[%zu] = %g, want %g (scale %g)", p->rows, p->hidden,
+                      p->inner, what, i, (double)got[i], want[i], scale[i]);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+static cl_mem put_stripes(const float *x, int rows, int k) {
+    size_t bytes = vlci_operand_bytes(rows, k);
+    void *data = malloc(bytes);
+    memset(data, 0xff, bytes);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < k; i++)
+            ref_store(data, ref_stripe_at(r, i, rows), x[(size_t)r * (size_t)k + (size_t)i],
+                      VLCACHE_DTYPE_BF16);
+    cl_mem memory = suite_upload(data, bytes);
+    free(data);
+    return memory;
+}
+
+static problem *create(int rows, int hidden, int width, int inner, int n_qkv, bool biased, bool last) {
+    problem *p = malloc(sizeof *p);
+    size_t x = (size_t)rows * (size_t)hidden, y = (size_t)rows * (size_t)n_qkv;
+    *p = (problem){.rows = rows,
+                   .hidden = hidden,
+                   .width = width,
+                   .inner = inner,
+                   .n_qkv = n_qkv,
+                   .biased = biased,
+                   .last = last};
+    p->out = make_weights(hidden, width, biased);
+    p->gate_up = make_weights(2 * inner, hidden, false);
+    p->down = make_weights(hidden, inner, biased);
+    p->qkv = make_weights(n_qkv, hidden, biased);
+    p->norm = floats_random(&seed, (size_t)hidden, 1, 1);
+    p->next = floats_random(&seed, (size_t)hidden, 1, 1);
+    p->attended = random_short((size_t)rows * (size_t)width);
+    p->x = floats_random(&seed, x, 2, 0);
+    p->want_x = malloc(x * sizeof *p->want_x);
+    p->scale_x = malloc(x * sizeof *p->scale_x);
+    p->want_y = malloc(y * sizeof *p->want_y);
+    p->scale_y = malloc(y * sizeof *p->scale_y);
+    return p;
+}
+
+static void destroy(problem *p) {
+    weights *all[] = {&p->out, &p->gate_up, &p->down, &p->qkv};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) release_weights(all[i]);
+    void *arrays[] = {p->norm, p->next, p->attended, p->x, p->want_x, p->scale_x, p->want_y, p->scale_y, p};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+}
+
+/* Launches it over buffers that are poisoned; y and x as they are left. */
+static void launch(const problem *p, vlci_chain *chain, const vlci_append *append, cl_mem y, float *x) {
+    size_t n_x = (size_t)p->rows * (size_t)p->hidden;
+    vlci_norm norm = {.weight = floats_upload(p->norm, (size_t)p->hidden)},
+              next = {.weight = floats_upload(p->next, (size_t)p->hidden)};
+    vlci_links links = {.out = &p->out.on,
+                        .gate_up = &p->gate_up.on,
+                        .down = &p->down.on,
+                        .qkv = p->last ? NULL : &p->qkv.on,
+                        .norm = &norm,
+                        .next = p->last ? NULL : &next,
+                        .eps = (float)eps,
+                        .rows = p->rows,
+                        .attended = put_stripes(p->attended, p->rows, p->width),
+                        .x = floats_upload(p->x, n_x),
+                        .gated = suite_poison(vlci_operand_bytes(p->rows, p->inner)),
+                        .y = y,
+                        .append = append};
+    ck_assert(vlci_chain_takes(chain, &links));
+    ck_ok(vlci_chain_run(chain, &links));
+    suite_download(links.x, x, n_x * sizeof *x);
+    cl_mem all[] = {norm.weight, next.weight, links.attended, links.x, links.gated};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+}
+
+static vlci_chain *open_chain(int hidden) {
+    vlci_chain *chain;
+    ck_ok(vlci_chain_open(suite_device(), hidden, 128, VLCI_ACT_SILU, VLCACHE_DTYPE_BF16, &chain));
+    ck_assert((chain != NULL) == suite_device()->caps.wgmma);
+    return chain;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------------- */
+
+static void agree(int rows, int hidden, int width, int inner, int n_qkv, bool biased, bool last) {
+    vlci_chain *chain = open_chain(hidden);
+    if (!chain) return;
+    problem *p = create(rows, hidden, width, inner, n_qkv, biased, last);
+    size_t n_x = (size_t)rows * (size_t)hidden, n_y = (size_t)rows * (size_t)n_qkv;
+    float *x = malloc(n_x * sizeof *x), *y = malloc(n_y * sizeof *y), *again = malloc(n_x * sizeof *x);
+    cl_mem to = floats_poisoned(n_y);
+    launch(p, chain, NULL, to, x);
+    suite_download(to, y, n_y * sizeof *y);
+    expect(p);
+    compare(p, "x", x, p->want_x, p->scale_x, n_x);
+    if (!last) compare(p, "y", y, p->want_y, p->scale_y, n_y);
+    for (int i = 0; i < 5; i++) { /* bit by bit, launch after launch */
+        launch(p, chain, NULL, to, again);
+        ck_assert_mem_eq(x, again, n_x * sizeof *x);
+    }
+    suite_release(to);
+    free(x);
+    free(y);
+    free(again);
+    destroy(p);
+    vlci_chain_close(&chain);
+}
+
+START_TEST(agrees_with_the_oracle) {
+    agree(64, 256, 256, 384, 512, false, false);
+    agree(33, 384, 256, 640, 448, true, false);
+    agree(17, 1024, 1024, 2816, 1536, true, false);
+    agree(3, 128, 128, 128, 64, false, false);
+    agree(64, 4096, 512, 256, 6144, false, false);
+    agree(50, 512, 4096, 1408, 64, true, true);
+}
+END_TEST
+
+/* Element by element: the same numbers take the same way. */
+static void check_same(const char *what, cl_mem a, cl_mem b, size_t bytes) {
+    uint16_t *of_a = malloc(bytes), *of_b = malloc(bytes);
+    suite_download(a, of_a, bytes);
+    suite_download(b, of_b, bytes);
+    for (size_t i = 0; i < bytes / 2; i++)
+        ck_assert_msg(of_a[i] - of_b[i] <= 1 && of_b[i] - of_a[i] <= 1, "%s: %zu: %04x and %04x", what, i,
+                      of_a[i], of_b[i]);
+    free(of_a);
+    free(of_b);
+}
+
+static void append_rows(int rows, int heads, int kv_heads) {
+    int hidden = 512, n = (heads + 2 * kv_heads) * 128;
+    vlci_chain *chain = open_chain(hidden);
+    if (!chain) return;
+    vlci_rope_kernels rope;
+    problem *p = create(rows, hidden, 128, 128, n, true, false);
+    size_t n_y = (size_t)rows * (size_t)n, cache = (size_t)(rows * kv_heads) * 128 * 2;
+    float *x = malloc((size_t)(rows * hidden) * sizeof *x), *y = malloc(n_y * sizeof *y),
+          *want = malloc(n_y * sizeof *want), *phase = floats_random(&seed, (size_t)rows * 128, 1, 0);
+    int each[VLCI_CHAIN_ROWS + 1];
+    for (int i = 0; i <= rows; i++) each[i] = i;
+    cl_mem k[2], v[2], to[2] = {floats_poisoned(n_y), floats_poisoned(n_y)},
+                       sequence = suite_upload(each, sizeof each);
+    vlci_append a = {.rows = rows,
+                     .heads = heads,
+                     .kv_heads = kv_heads,
+                     .head_dim = 128,
+                     .phase = floats_upload(phase, (size_t)rows * 128),
+                     .row_sequence = sequence,
+                     .seq_start = sequence,
+                     .kv = {.dtype = VLCACHE_DTYPE_BF16,
+                            .seq_stride = (size_t)kv_heads * 128,
+                            .head_stride = 128,
+                            .row_stride = 128}};
+    ck_ok(vlci_rope_open(suite_device(), VLCACHE_DTYPE_BF16, &rope));
+    for (int i = 0; i < 2; i++) {
+        a.kv.k = k[i] = suite_poison(cache);
+        a.kv.v = v[i] = suite_poison(cache);
+        a.qkv = to[i];
+        launch(p, chain, i ? &a : NULL, to[i], x);
+        if (!i) ck_ok(vlci_rope_append(&rope, &a));
+    }
+    check_same("k", k[0], k[1], cache);
+    check_same("v", v[0], v[1], cache);
+    suite_download(to[0], want, n_y * sizeof *y);
+    suite_download(to[1], y, n_y * sizeof *y);
+    for (size_t i = 0; i < n_y; i++)
+        if (i % (size_t)n < (size_t)heads * 128)
+            ck_assert_msg(fabsf(y[i] - want[i]) <= 1e-5f * (1 + fabsf(want[i])), "q[%zu]: %g, want %g", i,
+                          (double)y[i], (double)want[i]);
+    cl_mem all[] = {k[0], k[1], v[0], v[1], to[0], to[1], sequence, a.phase};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    void *arrays[] = {x, y, want, phase};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    destroy(p);
+    vlci_chain_close(&chain);
+}
+
+START_TEST(rows_go_into_the_cache) {
+    append_rows(64, 4, 2);
+    append_rows(5, 3, 1);
+    append_rows(30, 32, 8);
+}
+END_TEST
+
+START_TEST(what_it_cannot_is_left) {
+    vlci_chain *chain = open_chain(128);
+    vlci_norm norm = {0};
+    vlci_matrix w = {.n = 128, .k = 128, .dtype = VLCACHE_DTYPE_F16, .layout = VLCI_BLOCKS};
+    vlci_links links = {.out = &w, .gate_up = &w, .down = &w, .norm = &norm, .rows = 64};
+    ck_assert(!vlci_chain_takes(NULL, &links));
+    ck_assert(!vlci_chain_takes(chain, &links)); /* no weights of a norm, and no bf16 */
+    vlci_chain_close(&chain);
+    vlci_chain_close(&chain); /* nothing */
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("chain");
+    TCase *c = tcase_create("chain");
+    suite_balance(c);
+    tcase_add_test(c, agrees_with_the_oracle);
+    tcase_add_test(c, rows_go_into_the_cache);
+    tcase_add_test(c, what_it_cannot_is_left);
+    suite_add_tcase(suite, c);
+    return suite_run(suite);
+}
