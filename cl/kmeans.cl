@@ -10,7 +10,8 @@
  *     write     rows: mean key, mean value; bias = log(count): softmax then counts a centroid as often as it stands for
  *
  * Means lie transposed, [C / 16][HEAD_DIM][16], so that one vector operation serves one dimension of 16 centroids. Sums run
- * in the order of positions, those of SLOTS one after another, and no atomics are used: they are the same each time. keep[keep_at + head] says what a head keeps.
+ * in the order of positions, those of SLOTS one after another, and no atomics are used: they are the same each time.
+ * keep[keep_at + head] says what a head keeps.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  * build: -DHEAD_DIM=64 -DPART=64
@@ -62,16 +63,18 @@ __kernel void kmeans_evicted(__global const int *positions, __global const vlci_
 
 /* The next BATCH rows of a stretch, as `from` lists them (NULL: as they are), and their digits: read together, for each is a
  * wait. Behind the last they are that one. */
-static void read_digits(__global const int *from, __global const int *labels, int i, int last, int shift, int *e, int *digit) {
+static void read_digits(__global const int *from, __global const int *labels, int c0, int i, int last, int shift, int *e,
+                        int *digit) {
 #pragma unroll
     for (int x = 0; x < BATCH; x++) e[x] = from ? from[min(i + x, last - 1)] : min(i + x, last - 1);
 #pragma unroll
-    for (int x = 0; x < BATCH; x++) digit[x] = labels[e[x]] >> shift & (DIGITS - 1);
+    for (int x = 0; x < BATCH; x++) digit[x] = labels[e[x]] - c0 >> shift & (DIGITS - 1);
 }
 
 /*
- * One work-group for each head sorts its rows by their labels, 4 bits after 4 bits from the lowest; rows of equal digits
- * keep their order. Each work-item owns one stretch of the rows; a prefix sum over all its counts says where they go:
+ * One work-group for each head, or for each stretch of one whose labels are still those of spread.cl (`shares`, else NULL), sorts
+ * its rows by their labels, 4 bits after 4 bits from the lowest; rows of equal digits keep their order. Each work-item owns one
+ * run of the rows; a prefix sum over all its counts says where they go:
  *
  *     count   | digit 0: work-item 0, 1, ... | digit 1: 0, 1, ... | ... | digit 15 |
  *
@@ -79,17 +82,20 @@ static void read_digits(__global const int *from, __global const int *labels, in
  */
 __kernel __attribute__((reqd_work_group_size(MEMBERS_GROUP, 1, 1))) void
 kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted, __global const int *labels,
-               __global int *order, __global int *starts, uint starts_stride) {
+               __global int *order, __global int *starts, uint starts_stride, __global const int *shares, uint shares_stride) {
     __local uint count[DIGITS * MEMBERS_GROUP], sums[MEMBERS_GROUP];
-    const int lane = get_local_id(0), row = get_group_id(0);
+    const int lane = get_local_id(0), part = get_group_id(0), row = get_group_id(1);
     const vlci_keep own = keep[keep_at + row];
-    const int n = tokens - own.kept, c_n = own.centroids;
-    const int stretch = (n + MEMBERS_GROUP - 1) / MEMBERS_GROUP, first = min(lane * stretch, n), last = min(first + stretch, n);
-    evicted += (size_t)row * tokens;
-    labels += (size_t)row * tokens;
-    order += (size_t)row * 2 * tokens;
-    starts += (size_t)row * starts_stride;
-    if (!c_n) return;
+    const int all = tokens - own.kept, parts = shares && all > 0 ? VLCI_STRETCHES(all, own.centroids) : 1;
+    if (part >= parts || !own.centroids) return; /* the whole work-group */
+    const int e0 = VLCI_STRETCH_AT(all, part, parts), n = VLCI_STRETCH_AT(all, part + 1, parts) - e0;
+    if (shares) shares += (size_t)row * shares_stride;
+    const int c0 = shares && all > 0 ? shares[part] : 0, c_n = (shares && all > 0 ? shares[part + 1] : own.centroids) - c0;
+    const int run = (n + MEMBERS_GROUP - 1) / MEMBERS_GROUP, first = min(lane * run, n), last = min(first + run, n);
+    evicted += (size_t)row * tokens + e0;
+    labels += (size_t)row * tokens + e0;
+    order += (size_t)row * 2 * tokens + e0;
+    starts += (size_t)row * starts_stride + c0;
     int passes = 1;
     while (passes * DIGIT_BITS < 31 && c_n > 1 << passes * DIGIT_BITS) passes++;
     for (int p = 0; p < passes; p++) {
@@ -98,7 +104,7 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
         for (int digit = 0; digit < DIGITS; digit++) count[digit * MEMBERS_GROUP + lane] = 0;
         for (int i = first; i < last; i += BATCH) {
             int e[BATCH], digit[BATCH];
-            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            read_digits(p ? from : 0, labels, c0, i, last, shift, e, digit);
             for (int x = 0; x < BATCH && i + x < last; x++) count[digit[x] * MEMBERS_GROUP + lane]++;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -121,14 +127,14 @@ kmeans_members(__global const vlci_keep *keep, uint keep_at, int tokens, __globa
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int i = first; i < last; i += BATCH) {
             int e[BATCH], digit[BATCH];
-            read_digits(p ? from : 0, labels, i, last, shift, e, digit);
+            read_digits(p ? from : 0, labels, c0, i, last, shift, e, digit);
             for (int x = 0; x < BATCH && i + x < last; x++) to[count[digit[x] * MEMBERS_GROUP + lane]++] = e[x];
         }
         barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);
     }
     for (int i = lane; i <= n; i += MEMBERS_GROUP) {
-        const int label = i < n ? labels[order[i]] : c_n;
-        for (int c = i ? labels[order[i - 1]] + 1 : 0; c <= label; c++) starts[c] = i;
+        const int label = i < n ? labels[order[i]] - c0 : c_n;
+        for (int c = i ? labels[order[i - 1]] - c0 + 1 : 0; c <= label; c++) starts[c] = e0 + i;
     }
     barrier(CLK_GLOBAL_MEM_FENCE);
     for (int i = lane; i < n; i += MEMBERS_GROUP) order[i] = evicted[order[i]];
@@ -213,7 +219,8 @@ __kernel void kmeans_means(CENTROID_PARAMS) {
         const int count = member_sum(&rows, rows.k, own.before, d, order, starts, centroid, SLOT, &sum);
         ADD_SLOTS(&sum);
         if (!count || SLOT) continue;
-        __global float *to = means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
+        __global float *to =
+            means + (size_t)row * means_stride + (size_t)(centroid / LANES) * HEAD_DIM * LANES + centroid % LANES;
         for (int i = 0; i < PART; i++) to[(d + i) * LANES] = sum.d[i] / (float)count;
     }
 }

@@ -1,18 +1,14 @@
 /*
  * nearest.cl - which of some centroids is nearest to each evicted row, for the kv heads of some layers: the matrix product of
- * farthest-first rounds (spread.cl) and of k-means (kmeans.cl).
+ * k-means (kmeans.cl).
  *
- *     apart(e, c) = |key(e)|^2 + |mean(c)|^2 - 2 key(e) . mean(c)                           0 at least
- *     far(e)      = min over c of weight(e) apart(e, c);   label(e) = that c, the first of equals
- *
- * over the seeds that round `round` of the traversal added, and what far and label held before; or, with VLCI_SPREAD_ALL,
- * over all centroids alone. Three sums in the same order of d: a row's distance to itself is exactly 0.
+ *     label(e) = argmin over c of |mean(c)|^2 - 2 key(e) . mean(c)                          the first of equals
  *
  *     rows of a work-group   128, or 16 x 8 of its 16 x 4 work-items     keys   [TILE_D][ROWS]   in local memory, as floats
  *     centroids at a time     32, or  4 x 8                              seeds  [TILE_D][SEEDS]
  *
  * A work-item multiplies 8 rows by 8 centroids: rows 4 i .. 4 i + 3 and 64 + them, centroids 4 s .. 4 s + 3 and 16 + them.
- * One launch covers all rows of all heads; a head without new seeds costs nothing. weights: NULL: 1.
+ * One launch covers all rows of all heads; a head without centroids costs nothing.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  */
@@ -30,31 +26,28 @@ enum { EACH = 8, SEED_GROUPS = GROUP / ROW_GROUPS, STRIDE = ROWS + 4, PIECES = T
 
 __kernel __attribute__((reqd_work_group_size(VLCI_NEAREST_GROUP, 1, 1))) void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
-        __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
+        __global int *labels, __global const float *means, uint means_stride, __global const float *laid, uint laid_stride) {
     __local float keys[TILE_D * STRIDE] __attribute__((aligned(128))), seeds[TILE_D * SEEDS] __attribute__((aligned(128)));
     __local float norms[SEEDS];
     __local uint places[ROWS];
     const int lane = get_local_id(0), row = get_group_id(1), e0 = get_group_id(0) * ROWS;
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept;
-    const int from = round > VLCI_SPREAD_FIRST ? VLCI_SPREAD_UNTIL(own.centroids, round - 1) : 0;
-    const int last = round == VLCI_SPREAD_ALL ? own.centroids : VLCI_SPREAD_UNTIL(own.centroids, round);
-    const int until = e0 < n ? last : from;
+    const int until = e0 < n ? own.centroids : 0;
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
     const size_t list = (size_t)row * tokens;
     const int ri = lane % ROW_GROUPS, si = lane / ROW_GROUPS;
     means += (size_t)row * means_stride;
-    for (int i = lane; i < ROWS && from < until; i += GROUP) places[i] = (uint)kv_row(&rows, own.before + evicted[list + min(e0 + i, n - 1)]);
+    for (int i = lane; i < ROWS && until; i += GROUP)
+        places[i] = (uint)kv_row(&rows, own.before + evicted[list + min(e0 + i, n - 1)]);
 
-    float row_norm[ROWS / GROUP], best[EACH];
+    float best[EACH];
     int label[EACH];
-    for (int i = 0; i < ROWS / GROUP; i++) row_norm[i] = 0.0f;
     for (int i = 0; i < EACH; i++) {
         best[i] = INFINITY;
-        label[i] = from;
+        label[i] = 0;
     }
-    for (int c0 = from; c0 < until; c0 += SEEDS) {
+    for (int c0 = 0; c0 < until; c0 += SEEDS) {
         float dots[EACH][EACH], norm = 0.0f;
         for (int i = 0; i < EACH; i++)
             for (int j = 0; j < EACH; j++) dots[i][j] = 0.0f;
@@ -83,11 +76,6 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
                     for (int j = 0; j < EACH; j++) dots[i][j] = fma(x[i], s[j], dots[i][j]);
             }
             for (int d = 0; d < TILE_D && lane < SEEDS; d++) norm = fma(seeds[d * SEEDS + lane], seeds[d * SEEDS + lane], norm);
-            for (int d = 0; d < TILE_D && c0 == from; d++)
-                for (int i = 0; i < ROWS / GROUP; i++) {
-                    const float x = keys[d * STRIDE + lane + i * GROUP];
-                    row_norm[i] = fma(x, x, row_norm[i]);
-                }
         }
         if (lane < SEEDS) norms[lane] = norm;
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -115,7 +103,7 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = 0; i < ROWS / GROUP; i++) {
         const int r = lane + i * GROUP;
-        if (e0 + r >= n || from >= until) continue;
+        if (e0 + r >= n || !until) continue;
         float near = bests[r];
         int which = as_int(labels_of[r]);
         for (int s = 1; s < SEED_GROUPS; s++) {
@@ -126,11 +114,6 @@ nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens
                 which = other_label;
             }
         }
-        const size_t at = list + e0 + r;
-        const float apart = fmax(row_norm[i] + near, 0.0f) * (weights ? weights[at] : 1.0f);
-        if (round < 0 || apart < far[at]) {
-            far[at] = apart;
-            labels[at] = which;
-        }
+        labels[list + e0 + r] = which;
     }
 }

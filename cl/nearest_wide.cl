@@ -1,7 +1,7 @@
 /*
  * nearest_wide.cl - nearest.cl for devices whose work-items are vector units (CPUs): same arguments, same results, no barrier.
  *
- *     nearest_lay   16 evicted rows side by side, once for all rounds    laid   [E / 16][HEAD_DIM][16] floats of each head
+ *     nearest_lay   16 evicted rows side by side, once for all iterations  laid   [E / 16][HEAD_DIM][16] floats of each head
  *     nearest       one work-item owns two such blocks, and multiplies them by 4 centroids at a time:
  *
  *         dots[c][block] += block[d] * mean(c, d)                        one fused multiply-add serves 16 rows
@@ -64,46 +64,34 @@ static inline void meet(__global const float *const *block, __global const float
 
 KEEP_WIDE __kernel void
 nearest(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
-        __global int *labels, __global const float *means, uint means_stride, __global const float *weights, __global float *far,
-        __global const float *laid, uint laid_stride, __global const vlci_seed *picked, uint picked_stride, int round) {
+        __global int *labels, __global const float *means, uint means_stride, __global const float *laid, uint laid_stride) {
     const int e0 = get_global_id(0) * VLCI_NEAREST_WIDE_ROWS, row = get_global_id(1);
     const vlci_keep own = keep[keep_at + row];
     const int n = tokens - own.kept;
-    const int from = round > VLCI_SPREAD_FIRST ? VLCI_SPREAD_UNTIL(own.centroids, round - 1) : 0;
-    const int until = round == VLCI_SPREAD_ALL ? own.centroids : VLCI_SPREAD_UNTIL(own.centroids, round);
-    if (e0 >= n || from >= until) return;
+    const int until = own.centroids;
+    if (e0 >= n || !until) return;
     const int blocks = e0 + LANES < n ? BLOCKS : 1;
     laid += (size_t)row * laid_stride + (size_t)e0 * HEAD_DIM;
     means += (size_t)row * means_stride;
     __global const float *block[BLOCKS] = {laid, laid + (blocks - 1) * LANES * HEAD_DIM};
-    float16 row_norm[BLOCKS];
     best_t best[BLOCKS];
     for (int b = 0; b < BLOCKS; b++) {
-        row_norm[b] = 0.0f;
         best[b].near = INFINITY;
-        best[b].label = from;
-        for (int d = 0; d < HEAD_DIM; d++) row_norm[b] = fma(vload16(d, block[b]), vload16(d, block[b]), row_norm[b]);
+        best[b].label = 0;
     }
-    for (int c0 = from / LANES * LANES; c0 < until; c0 += LANES) {
+    for (int c0 = 0; c0 < until; c0 += LANES) {
         __global const float *mean = means + (size_t)c0 * HEAD_DIM;
         float16 norm = 0.0f;
         float norms[LANES];
         for (int d = 0; d < HEAD_DIM; d++) norm = fma(vload16(d, mean), vload16(d, mean), norm);
         vstore16(norm, 0, norms);
-        for (int c = max(c0, from); c < min(c0 + (int)LANES, until); c += AT_ONCE)
+        for (int c = c0; c < min(c0 + (int)LANES, until); c += AT_ONCE)
             meet(block, means, norms, c, min(c0 + (int)LANES, until), best);
     }
     for (int b = 0; b < blocks; b++) {
-        float apart[LANES];
         int which[LANES];
-        vstore16(fmax(row_norm[b] + best[b].near, 0.0f), 0, apart);
         vstore16(best[b].label, 0, which);
-        for (int i = 0; i < min((int)LANES, n - e0 - b * (int)LANES); i++) {
-            const size_t at = (size_t)row * tokens + e0 + b * LANES + i;
-            const float value = weights ? apart[i] * weights[at] : apart[i];
-            if (round >= 0 && !(value < far[at])) continue;
-            far[at] = value;
-            labels[at] = which[i];
-        }
+        for (int i = 0; i < min((int)LANES, n - e0 - b * (int)LANES); i++)
+            labels[(size_t)row * tokens + e0 + b * LANES + i] = which[i];
     }
 }

@@ -11,12 +11,14 @@
 #if defined(__OPENCL_C_VERSION__) || defined(__OPENCL_VERSION__)
 typedef int vlci_i32;
 typedef uint vlci_u32;
+typedef ulong vlci_u64;
 typedef float vlci_f32;
 #else
 #include <stddef.h>
 #include <stdint.h>
 typedef int32_t vlci_i32;
 typedef uint32_t vlci_u32;
+typedef uint64_t vlci_u64;
 typedef float vlci_f32;
 #endif
 
@@ -210,39 +212,28 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
     (VLCI_SCORE_MMA_PAIRS * (((head_dim) <= 64 ? 128 : 256) + 24) +                                          \
      VLCI_SCORE_MMA_TILES * VLCI_SCORE_MMA_COLUMNS * 4 + (group)*4)
-#define VLCI_SCORE_ROWS                    128 /* rows of any of them */
-#define VLCI_MEAN_LANES                    16  /* centroids whose means lie side by side */
-#define VLCI_NEAREST_ROWS                  128 /* rows of a work-group of nearest.cl, and its work-items */
-#define VLCI_NEAREST_GROUP                 64
-#define VLCI_NEAREST_MMA_GROUP             128      /* of as many rows, in nearest_mma.cl */
-#define VLCI_NEAREST_LEAST                 0x1p-17f /* of a squared norm: less is rounding of matrix units */
-#define VLCI_NEAREST_WIDE_ROWS             32       /* rows of a work-item of nearest_wide.cl */
-#define VLCI_NEAREST_WGMMA_GROUP           512      /* of 4 warpgroups, in nearest_wgmma.cl */
-#define VLCI_NEAREST_WGMMA_ROWS            2048
-#define VLCI_NEAREST_WGMMA_LOCAL(head_dim) /* bytes: seeds, two tiles of each warpgroup, places, norms */    \
-    ((VLCI_SPREAD_SEEDS + 8 * 64) * (head_dim)*2 + VLCI_NEAREST_WGMMA_ROWS * 4 + VLCI_SPREAD_SEEDS * 8)
-#define VLCI_GRAM_TILE      64  /* candidates of a side of a tile of gram.cl, and its work-items */
-#define VLCI_GRAM_MMA_GROUP 128 /* of a tile of that size, in gram_mma.cl */
+#define VLCI_SCORE_ROWS        128 /* rows of any of them */
+#define VLCI_MEAN_LANES        16  /* centroids whose means lie side by side */
+#define VLCI_NEAREST_ROWS      128 /* rows of a work-group of nearest.cl, and its work-items */
+#define VLCI_NEAREST_GROUP     64
+#define VLCI_NEAREST_WIDE_ROWS 32 /* rows of a work-item of nearest_wide.cl */
 
 /*
- * Seeds of a head with c centroids come in rounds (spread.cl): eight of them, fewer where there are fewer
- * seeds than that, more where a round would have more than VLCI_SPREAD_SEEDS. Before round 0 there is one
- * seed; VLCI_SPREAD_UNTIL says how many there are after a round, VLCI_SPREAD_CANDIDATES among how many rows a
- * round looks for its own: four for each, up to VLCI_SPREAD_MOST. A kernel's `round` may also be all
- * centroids together, or the first seed.
+ * Seeds of the n evicted rows of a head with c centroids are looked for in stretches of neighbours
+ * (spread.cl): stretch p of so many has rows VLCI_STRETCH_AT(n, p, stretches) .. VLCI_STRETCH_AT(n, p + 1,
+ * stretches) - 1, and a share of the centroids (stretch.cl).
  */
-#define VLCI_SPREAD_SEEDS 256
-#define VLCI_SPREAD_MOST  512
-#define VLCI_SPREAD_GROUP 128 /* work-items that walk a head's candidates, at most */
-#define VLCI_SPREAD_ROUNDS(c)                                                                                \
-    ((c)-1 <= 8                       ? (c)-1                                                                \
-     : (c)-1 <= 8 * VLCI_SPREAD_SEEDS ? 8                                                                    \
-                                      : ((c)-2 + VLCI_SPREAD_SEEDS) / VLCI_SPREAD_SEEDS)
-#define VLCI_SPREAD_UNTIL(c, round)                                                                          \
-    ((round) + 1 >= VLCI_SPREAD_ROUNDS(c) ? (c) : 1 + ((c)-1) * ((round) + 1) / VLCI_SPREAD_ROUNDS(c))
-#define VLCI_SPREAD_CANDIDATES(seeds) (4 * (seeds) < VLCI_SPREAD_MOST ? 4 * (seeds) : VLCI_SPREAD_MOST)
-#define VLCI_SPREAD_FIRST             (-1)
-#define VLCI_SPREAD_ALL               (-2)
+#define VLCI_STRETCH 384 /* rows, at most, where that leaves each a centroid */
+#define VLCI_STRETCHES(n, c)                                                                                 \
+    (((n) + VLCI_STRETCH - 1) / VLCI_STRETCH < (c) ? ((n) + VLCI_STRETCH - 1) / VLCI_STRETCH : (c))
+#define VLCI_STRETCH_AT(all, p, stretches)                                                                   \
+    ((vlci_i32)((vlci_u64)(all) * (vlci_u32)(p) / (vlci_u32)(stretches)))
+#define VLCI_SPREAD_MMA_GROUP 256 /* of a stretch, a warp for 48 rows, in spread_mma.cl */
+/* Bytes of local memory there: rows, one of each warp, three numbers of each row, and some others. */
+#define VLCI_SPREAD_MMA_LOCAL(head_dim)                                                                      \
+    ((VLCI_STRETCH + VLCI_STRETCH / 48) * (head_dim)*2 + VLCI_STRETCH * 12 + 1024)
+#define VLCI_SPREAD_LEAST     0x1p-17f /* of a squared norm: less is rounding of matrix units */
+#define VLCI_SPREAD_WIDE_MORE 3        /* numbers of a row beside its key in spread_wide.cl's scratch */
 
 /* What a kv head of a layer keeps of a prompt; `before`: its rows of earlier turns; `first`: of its
  * positions, among those of all heads. kept + centroids = n, recent and sinks are among kept. */
@@ -250,12 +241,6 @@ typedef struct vlci_keep {
     vlci_i32 kept, recent, sinks, centroids, before, first;
     vlci_i32 unused[2];
 } vlci_keep;
-
-/* A seed of a head: a row of its cache, and its squared norm. */
-typedef struct vlci_seed {
-    vlci_i32 row;
-    vlci_f32 norm;
-} vlci_seed;
 
 /* Visual tokens that lie as their patches do: token (y, x) at first + y * stride + x of the prompt. */
 typedef struct vlci_token_grid {

@@ -1,56 +1,19 @@
 /*
  * spread_wide.cl - spread.cl for devices whose work-items are vector units (CPUs): same arguments, same seeds, no barrier.
  *
- *     One work-item walks the candidates of one head, 16 at a time. They are laid side by side in scratch first, so
- *     that one fused multiply-add serves one dimension of 16 candidates:
+ *     One work-item walks over the rows of one stretch, 16 at a time. They are laid side by side in scratch first, so
+ *     that one fused multiply-add serves one dimension of 16 rows:
  *
- *         gathered   [candidates / 16][HEAD_DIM][16] floats
+ *         room   [blocks][HEAD_DIM keys, weight, far, label][16] floats of each head; stretch p begins with block e0 / 16 + p
  *
- * A cut-off block repeats the last candidate with a weight that never wins.
+ * A cut-off block repeats the last row with a weight that never wins.
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=128
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
 #endif
-enum { LANES = VLCI_MEAN_LANES, MOST = VLCI_SPREAD_MOST /* candidates */ };
-
-KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-spread_begin(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
-             __global float *means, uint means_stride, __global const float *scores, uint scores_at, __global float *weights,
-             __global float *far, __global vlci_seed *seeds, uint seeds_stride) {
-    const int row = get_group_id(0);
-    const vlci_keep own = keep[keep_at + row];
-    const int n = own.centroids ? tokens - own.kept : 0;
-    const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    if (scores) scores += scores_at + (size_t)row * tokens;
-    evicted += (size_t)row * tokens;
-    weights += (size_t)row * tokens;
-    far += (size_t)row * tokens;
-    for (int e = n; e < tokens; e++) far[e] = NAN;
-    if (!n) return;
-
-    float sum = 0.0f;
-    for (int e = 0; scores && e < n; e++) sum += scores[evicted[e]];
-    const float scale = sum > 0.0f ? (float)n / sum : 0.0f;
-    float top = -INFINITY;
-    int best = 0;
-    for (int e = 0; e < n; e++) {
-        const float weight = scale > 0.0f ? fma(scores[evicted[e]], scale, 1.0f) : 1.0f;
-        weights[e] = weight;
-        if (!(weight > top)) continue;
-        top = weight;
-        best = e;
-    }
-    const size_t at = kv_at(&rows, own.before + evicted[best]);
-    float norm = 0.0f;
-    for (int d = 0; d < HEAD_DIM; d++) {
-        const float value = KV_LOAD(rows.k, at + d);
-        means[(size_t)row * means_stride + d * LANES] = value;
-        norm = fma(value, value, norm);
-    }
-    seeds[(size_t)row * seeds_stride] = (vlci_seed){own.before + evicted[best], norm};
-}
+enum { LANES = VLCI_MEAN_LANES, WEIGHT = HEAD_DIM, FAR, LABEL, LINES = HEAD_DIM + VLCI_SPREAD_WIDE_MORE };
 
 /* The lane with the largest value; ties: the lower place. */
 static inline int winner(float16 best, int16 at) {
@@ -63,61 +26,74 @@ static inline int winner(float16 best, int16 at) {
     return place[w];
 }
 
+/* Keys of a block's rows and their weights; `far`: these, so that the first seed is the row that weighs most. */
+static inline void lay(const kv_view *rows, int before, __global const int *evicted, int n, __global const float *scores,
+                       float scale, __global float *block) {
+    for (int i = 0; i < LANES; i++) {
+        const int j = evicted[min(i, n - 1)];
+        const size_t at = kv_at(rows, before + j);
+        for (int d = 0; d < HEAD_DIM; d++) block[d * LANES + i] = KV_LOAD(rows->k, at + d);
+        block[WEIGHT * LANES + i] = i >= n ? -1.0f : scale > 0.0f ? fma(scores[j], scale, 1.0f) : 1.0f;
+        block[FAR * LANES + i] = block[WEIGHT * LANES + i];
+        block[LABEL * LANES + i] = 0.0f;
+    }
+}
+
+/* A seed, and 16 rows: how far they are from it. `first`: whatever was known before. */
+static inline void meet(__global float *block, const float *seed, bool first, int c) {
+    const float16 weight = vload16(WEIGHT, block), before = vload16(FAR, block);
+    float16 sum = 0.0f;
+    for (int d = 0; d < HEAD_DIM; d++) {
+        const float16 apart = vload16(d, block) - seed[d];
+        sum = fma(apart, apart, sum);
+    }
+    const int16 nearer = first ? (int16)(-1) : (sum * weight < before);
+    vstore16(select(before, select(sum * weight, (float16)(-1.0f), weight < 0.0f), nearer), FAR, block);
+    vstore16(select(vload16(LABEL, block), as_float16((int16)c), nearer), LABEL, block);
+}
+
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-spread_pick(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
-            __global float *means, uint means_stride, __global const float *weights, __global const float *far,
-            __global const int *list, __global float *gathered, int most, int round, __global vlci_seed *seeds,
-            uint seeds_stride) {
-    const int row = get_group_id(0);
+spread(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int tokens, __global const int *evicted,
+       __global int *labels, __global float *means, uint means_stride, __global const float *scores, uint scores_at,
+       __global const int *shares, uint shares_stride, __global float *room, uint room_stride,
+       __global const vlci_kv_head *to_of) {
+    const int stretch = get_group_id(0), row = get_group_id(1);
     const vlci_keep own = keep[keep_at + row];
-    const int from = VLCI_SPREAD_UNTIL(own.centroids, round - 1), until = VLCI_SPREAD_UNTIL(own.centroids, round);
-    const int n = min(tokens - own.kept, VLCI_SPREAD_CANDIDATES(until - from));
-    if (n <= 0) return;
+    const int n = tokens - own.kept, stretches = VLCI_STRETCHES(n, own.centroids);
+    if (stretch >= stretches) return;
+    const int e0 = VLCI_STRETCH_AT(n, stretch, stretches), mine = VLCI_STRETCH_AT(n, stretch + 1, stretches) - e0;
+    shares += (size_t)row * shares_stride;
+    const int c0 = shares[stretch], c1 = shares[stretch + 1], blocks = (mine + LANES - 1) / LANES;
+    const float scale = as_float(shares[stretches + 1]);
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
     const int16 lanes = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    evicted += (size_t)row * tokens;
-    weights += (size_t)row * tokens;
-    far += (size_t)row * tokens;
-    list += (size_t)row * most;
-    gathered += (size_t)row * ((most + LANES - 1) / LANES * LANES) * HEAD_DIM;
+    if (scores) scores += scores_at + (size_t)row * tokens;
+    evicted += (size_t)row * tokens + e0;
+    labels += (size_t)row * tokens + e0;
     means += (size_t)row * means_stride;
-    seeds += (size_t)row * seeds_stride;
+    room += (size_t)row * room_stride + (size_t)(e0 / LANES + stretch) * LINES * LANES;
 
-    float weight[MOST + LANES], reach[MOST + LANES];
-    for (int i = 0; i < (n + LANES - 1) / LANES * LANES; i++) {
-        const int e = list[min(i, n - 1)];
-        const size_t at = kv_at(&rows, own.before + evicted[e]);
-        __global float *to = gathered + (size_t)(i / LANES) * HEAD_DIM * LANES + i % LANES;
-        for (int d = 0; d < HEAD_DIM; d++) to[d * LANES] = KV_LOAD(rows.k, at + d);
-        weight[i] = weights[e];
-        reach[i] = i < n ? far[e] : -INFINITY;
-    }
-    for (int c = from; c < until; c++) {
+    for (int b = 0; b < blocks; b++)
+        lay(&rows, own.before, evicted + b * LANES, mine - b * LANES, scores, scale, room + (size_t)b * LINES * LANES);
+    for (int c = c0; c < c1; c++) {
         float16 best = -1.0f;
         int16 place = lanes;
-        for (int i = 0; i < n; i += LANES) {
-            const float16 own_reach = vload16(i / LANES, reach);
-            const int16 better = own_reach > best;
-            best = select(best, own_reach, better);
-            place = select(place, i + lanes, better);
+        for (int b = 0; b < blocks; b++) {
+            const float16 far = vload16(FAR, room + (size_t)b * LINES * LANES);
+            const int16 better = far > best;
+            best = select(best, far, better);
+            place = select(place, b * LANES + lanes, better);
         }
         const int chosen = winner(best, place);
-        __global const float *key = gathered + (size_t)(chosen / LANES) * HEAD_DIM * LANES + chosen % LANES;
+        __global const float *key = room + (size_t)(chosen / LANES) * LINES * LANES + chosen % LANES;
         __global float *mean = means + (size_t)(c / LANES) * HEAD_DIM * LANES + c % LANES;
-        float norm = 0.0f;
+        const bool none = c > c0 && key[FAR * LANES] == 0.0f;
+        float seed[HEAD_DIM];
         for (int d = 0; d < HEAD_DIM; d++) {
-            mean[d * LANES] = key[d * LANES];
-            norm = fma(key[d * LANES], key[d * LANES], norm);
+            seed[d] = key[d * LANES];
+            if (none) mean[d * LANES] = seed[d];
         }
-        seeds[c] = (vlci_seed){own.before + evicted[list[chosen]], norm};
-        for (int i = 0; i < n && c + 1 < until; i += LANES) {
-            __global const float *block = gathered + (size_t)i * HEAD_DIM;
-            float16 sum = 0.0f;
-            for (int d = 0; d < HEAD_DIM; d++) {
-                const float16 apart = vload16(d, block) - key[d * LANES];
-                sum = fma(apart, apart, sum);
-            }
-            vstore16(fmin(vload16(i / LANES, reach), vload16(i / LANES, weight) * sum), i / LANES, reach);
-        }
+        for (int b = 0; b < blocks; b++) meet(room + (size_t)b * LINES * LANES, seed, c == c0, c);
     }
+    for (int i = 0; i < mine; i++) labels[i] = as_int(room[((size_t)(i / LANES) * LINES + LABEL) * LANES + i % LANES]);
 }

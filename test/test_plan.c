@@ -464,21 +464,21 @@ START_TEST(test_layers_in_turns) {
     uint64_t seed = 43;
     vlci_compress_kernels kernels = {0};
     vlci_recipe recipe = recipe_of("sparsity", "per-head", "kmeans:0.5:0", 0.005);
-    world *w = make((vlci_compress_shape){34, 2, 2, 8, VLCACHE_DTYPE_BF16, 0}, 45000, 0, RANDOM, &seed);
-    int *want = malloc(45000 * sizeof *want), *got = malloc(45000 * sizeof *got), n;
+    world *w = make((vlci_compress_shape){34, 2, 2, 8, VLCACHE_DTYPE_BF16, 0}, 70000, 0, RANDOM, &seed);
+    int *want = malloc(70000 * sizeof *want), *got = malloc(70000 * sizeof *got), n;
     if (!suite_reduced()) {
         ck_ok(vlci_kv_reserve(&w->kv, 0, 34, w->tokens));
         vlci_kv_append(&w->kv, 0, 34, w->tokens); /* whatever they hold */
         vlci_compress *plan = make_plan(w, &recipe, &kernels);
         ck_ok(vlci_compress_all(plan, &w->kv));
-        vlci_heads h = {.layers = 34, .tokens = 45000, .own = plan->now.own, .shape = kernels.shape};
+        vlci_heads h = {.layers = 34, .tokens = 70000, .own = plan->now.own, .shape = kernels.shape};
         ck_assert_int_lt(vlci_summary_layers(&h, &kernels.summary), 34);
         ck_assert(!plan->room.groups.means); /* scratch is given back */
         for (int i = 0; i < w->lists; i++) {
             const vlcache_compress_layer *layer = &plan->layer[i / 2];
             ck_ok(vlci_compress_positions(plan, i / 2, i % 2, got, &n));
             ck_assert_int_eq(n, layer->kept);
-            ref_topk(w->score + (size_t)i * 45000, 45000, n, layer->recent, 0, want);
+            ref_topk(w->score + (size_t)i * 70000, 70000, n, layer->recent, 0, want);
             ck_assert_msg(memcmp(got, want, (size_t)n * sizeof *got) == 0, "layer %d", i / 2);
         }
         vlci_compress_destroy(&plan);

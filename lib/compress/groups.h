@@ -18,11 +18,7 @@ typedef struct vlci_groups {
     cl_mem order;   /**< int [heads][2][tokens]: positions by label */
     cl_mem starts;  /**< int [heads][centroids + 1]: each centroid's first in it */
     cl_mem means;   /**< f32 [heads][means_stride], transposed: cl/kmeans.cl */
-    cl_mem far;     /**< f32 [heads][tokens]: weighted distance to the nearest */
-    cl_mem weights; /**< f32 [heads][tokens]; NULL: 1 */
-    cl_mem seeds;   /**< vlci_seed [heads][centroids]; NULL: means do not begin as rows */
-    cl_mem laid;    /**< f32 [heads][laid_stride]: rows side by side, or their norms, as nearest wants it; or
-                       NULL */
+    cl_mem laid;    /**< f32 [heads][laid_stride]: rows side by side, as nearest wants it; or NULL */
     size_t heads, tokens, centroids; /**< that there is room for; centroids of a head */
     size_t means_stride, laid_stride;
 } vlci_groups;
@@ -30,6 +26,10 @@ typedef struct vlci_groups {
 /** Most centroids, and most rows that are not kept, of one of the heads. */
 int vlci_groups_centroids(const vlci_heads *heads);
 int vlci_groups_evicted(const vlci_heads *heads);
+
+/** Most stretches of one of them that seeds are looked for in, and whether all of those are short. */
+int vlci_groups_stretches(const vlci_heads *heads);
+bool vlci_groups_stretches_short(const vlci_heads *heads);
 
 /** What kernels of evicted rows begin with: heads' rows, what they keep, and which are evicted. */
 #define VLCI_EVICTED_OF(h, groups)                                                                           \

@@ -11,9 +11,6 @@ extern const vlci_ladder vlci_nearest_ladder;
 
 typedef struct vlci_nearest_kernels {
     const vlci_kernel *nearest;
-    const vlci_kernel *seeds; /**< the mma rung's, for seeds, which are rows; NULL: another rung */
-    const vlci_kernel
-        *many;              /**< the wgmma rung's, for rounds of many seeds, beside the mma rung's; or NULL */
     const vlci_kernel *lay; /**< the wide rung's: rows side by side, once; NULL: another rung */
 } vlci_nearest_kernels;
 
@@ -28,10 +25,8 @@ size_t vlci_nearest_laid(const vlci_heads *heads, const vlci_nearest_kernels *ke
 vlcache_status vlci_nearest_begin(const vlci_heads *heads, const vlci_nearest_kernels *kernels,
                                   const vlci_groups *groups);
 
-/** Enqueues the labels of all rows, and how far they are: from the seeds of a round of a traversal and those
- * before it (VLCI_SPREAD_FIRST: the first seed alone), or from all centroids (VLCI_SPREAD_ALL). `weighted`:
- * by groups->weights. */
+/** Enqueues the labels of all rows. */
 vlcache_status vlci_nearest(const vlci_heads *heads, const vlci_nearest_kernels *kernels,
-                            const vlci_groups *groups, int round, bool weighted);
+                            const vlci_groups *groups);
 
 #endif

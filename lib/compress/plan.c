@@ -10,12 +10,6 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 
-/* AT_ONCE: products of a row and a centroid, in all kv heads, that may come between two tokens, and what else
- * takes as long: more than that only as one piece. An H100 takes 4 to 5 ms for them, and 6 for a token of a
- * 7B model.
- */
-static const double AT_ONCE = 11e9;
-
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
 }
@@ -163,8 +157,10 @@ static bool sums_up(const vlci_recipe *r) {
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
     double rows = (double)s->layers * s->kv_heads * tokens;
     if (!sums_up(r)) return 1;
-    double calls = vlci_summary_worth(r, rows, r->budget * r->centroids * tokens) / AT_ONCE;
-    return calls > 1 ? (int)ceil(2 * calls) : 1; /* what one and the next enqueue is more than AT_ONCE */
+    double calls =
+        vlci_summary_worth(r, rows, tokens, r->budget * r->centroids * tokens) / VLCI_SUMMARY_AT_ONCE;
+    return calls > 1 ? (int)ceil(2 * calls)
+                     : 1; /* what one and the next enqueue is more than VLCI_SUMMARY_AT_ONCE */
 }
 
 static vlcache_status create_aside(vlci_compress *p, const int *kv_layers) {
@@ -215,7 +211,7 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     p->tokens = prompt->tokens;
     p->tau = vlci_rows_tau(vlci_rows_looking(prompt), prompt->text, &p->fallback);
     p->n_grids = (int)n_grids;
-    p->at_once = AT_ONCE;
+    p->at_once = VLCI_SUMMARY_AT_ONCE;
     p->layer = vlci_calloc((size_t)shape_of(p)->layers, sizeof *p->layer);
     vlcache_status status = p->layer ? VLCACHE_OK : vlci_fail_memory("compression plan");
     if (!status) status = create_aside(p, prompt->kv_layers);
@@ -489,14 +485,16 @@ static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layer
                              bool *done) {
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
-    double ends = vlci_summary_ends_worth(&h);
+    const vlci_summary_kernels *k = &p->kernels->summary;
+    double ends = vlci_summary_write_worth(&h, k, &p->recipe);
     bool several = vlci_compress_calls(shape_of(p), &p->recipe, p->tokens) > 1;
     *done = false;
     if (!status && !p->summing) { /* of several pieces alone: its token may be one that is looked at */
-        if (!vlci_pace_takes(pace, several ? p->at_once : ends)) return VLCACHE_OK;
+        if (!vlci_pace_takes(pace, several ? p->at_once : vlci_summary_begin_worth(&h, k, &p->recipe)))
+            return VLCACHE_OK;
         status = begin_sum(p, &h);
     }
-    if (!status) status = vlci_summary_go(&h, &p->kernels->summary, &p->room, pace);
+    if (!status) status = vlci_summary_go(&h, k, &p->room, pace);
     if (!status && (p->room.step < p->room.steps || !vlci_pace_takes(pace, ends))) return VLCACHE_OK;
     if (!status) status = move(p, &h, kv);
     p->summing = 0;

@@ -4,17 +4,16 @@
 #ifndef VLCI_COMPRESS_SPREAD_H
 #define VLCI_COMPRESS_SPREAD_H
 
-#include "compress/gram.h"
-#include "compress/nearest.h"
-#include "compress/topk.h"
+#include "compress/groups.h"
+#include "device/ladder.h"
 
 extern const vlci_ladder vlci_spread_ladder;
 
 typedef struct vlci_spread_kernels {
-    const vlci_kernel *begin, *pick;
-    size_t group;           /**< work-items that they are built for, or fewer; 1: the wide rung */
-    vlci_gram_kernels gram; /**< of other rungs */
-    vlci_topk_kernels topk;
+    const vlci_kernel *spread;
+    const vlci_kernel *sums, *shares;
+    const vlci_kernel *units; /**< the mma rung's, where stretches are short; NULL: another rung */
+    size_t group;             /**< work-items that `spread` is built for; 1: the wide rung */
 } vlci_spread_kernels;
 
 /** Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
@@ -23,29 +22,31 @@ vlcache_status vlci_spread_open(vlcache_device *device, const vlci_compress_shap
 
 /** Scratch of its own. */
 typedef struct vlci_spread_room {
-    cl_mem rounds; /**< vlci_keep [rounds][heads]: how many candidates there are */
-    cl_mem list;   /**< int [heads][most]: candidates */
-    cl_mem walk;   /**< f32 [heads][most][most]: their products; the wide rung's: their keys */
-    size_t heads, rounds_n, most;
+    cl_mem rows; /**< f32 [heads][stride]: what is known of rows, in the wide rung their keys side by side */
+    cl_mem sums; /**< f32 [heads][shares_stride]: scores of stretches */
+    cl_mem shares; /**< int [heads][shares_stride]: centroids of stretches, cl/stretch.cl */
+    size_t heads, stride, shares_stride;
 } vlci_spread_room;
 
-/** Bytes of it that a head with so many centroids needs. */
-size_t vlci_spread_bytes(const vlci_heads *heads, const vlci_spread_kernels *kernels, int centroids);
+/** Bytes of it that a head needs. */
+size_t vlci_spread_bytes(const vlci_heads *heads, const vlci_spread_kernels *kernels);
 
-/** Rounds that some heads take: those of the one with most centroids. */
-int vlci_spread_rounds(const vlci_heads *heads);
+/** Whether the centroids' rows can come with the labels: matrix units have them all in local memory. */
+bool vlci_spread_whole(const vlci_heads *heads, const vlci_spread_kernels *kernels);
 
-/** Enqueues weights and the first seed. score: f32 [heads][tokens] from `at` on, or NULL. Errors:
- * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. */
-vlcache_status vlci_spread_begin(const vlci_heads *heads, const vlci_spread_kernels *kernels,
-                                 const vlci_nearest_kernels *nearest, cl_mem score, size_t at,
-                                 const vlci_groups *groups, vlci_spread_room *room);
+/** Enqueues what comes first: how centroids are shared out over stretches. score: f32 [heads][tokens] from
+ * `at` on, or NULL. Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_spread_begin(const vlci_heads *heads, const vlci_spread_kernels *kernels, cl_mem score,
+                                 size_t at, const vlci_groups *groups, vlci_spread_room *room);
 
-/** Enqueues the seeds of a round, behind those before it: means become them, labels and `far` what they are
- * after the last of them. */
-vlcache_status vlci_spread_round(const vlci_heads *heads, const vlci_spread_kernels *kernels,
-                                 const vlci_nearest_kernels *nearest, int round, const vlci_groups *groups,
-                                 const vlci_spread_room *room);
+/**
+ * Enqueues the labels of all evicted rows: the nearest seed's number. Means of seeds that stand for no row
+ * become these. score, at: as at the beginning. to: vlci_kv_head of these heads, where
+ * vlci_spread_whole(): the centroids' rows and biases go behind the kept rows there, and means stay; NULL:
+ * they do not. Errors: VLCACHE_E_DEVICE_MEMORY.
+ */
+vlcache_status vlci_spread(const vlci_heads *heads, const vlci_spread_kernels *kernels, cl_mem score,
+                           size_t at, const vlci_groups *groups, cl_mem to, const vlci_spread_room *room);
 
 void vlci_spread_release(vlcache_device *device, vlci_spread_room *room);
 

@@ -1,7 +1,7 @@
 /*
  * summary.c - centroids that stand for the rows a head does not keep.
  *
- *     evicted rows -> seeds -> members -> means
+ *     evicted rows -> labels by seeds -> members -> means
  *         -> (nearest mean -> members -> means) x iterations
  *         -> rows and biases
  *
@@ -11,16 +11,17 @@
  */
 #include "compress/summary.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, EACH = 4, CACHE_SHARE = 5 };
+enum { LANES = VLCI_MEAN_LANES, CHUNK = 8, RUN = 64, SLOTS = 4, EACH = 4, CACHE_SHARE = 5, LISTS = 4 };
 enum { DEVICE_SHARE = 96 /* of its memory, that scratch may hold between two prompts */ };
 /* What a piece of work is worth beside products, in these: as an H100 takes 2 to 3 million of them a
  * microsecond. A pass over the rows; passes of what comes but once, before and behind rounds; what it takes
  * however few rows there are.
  */
-enum { PASS = 256, LAST = 2, PIECE = 500000000 };
+enum { PASS = 256, LAST = 2, SPREAD = 4, PIECE = 500000000 };
 static const size_t scratch_bytes =
     64u << 20; /* of all heads that are summed up at once, about, or a share of their cache */
 
@@ -79,8 +80,13 @@ vlcache_status vlci_summary_open(vlcache_device *device, const vlci_compress_sha
     vlcache_status status = get_members(device, s, k);
     if (!status) status = get_sums(device, s, k);
     if (!status) status = get(device, s, k, "kmeans_evicted", &k->evicted);
-    if (!status && (r->spread || r->iterations)) status = vlci_nearest_open(device, s, &k->nearest);
+    if (!status && r->iterations) status = vlci_nearest_open(device, s, &k->nearest);
     return status || !r->spread ? status : vlci_spread_open(device, s, &k->spread);
+}
+
+/* Whether centroids come in one launch, with their seeds. */
+static bool whole(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r) {
+    return r->spread && !r->iterations && vlci_spread_whole(h, &k->spread);
 }
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
@@ -90,12 +96,26 @@ static size_t means_stride(const vlci_heads *h, size_t centroids) {
     return (centroids + LANES - 1) / LANES * LANES * (size_t)h->shape.head_dim;
 }
 
-/* Lists of a head: evicted rows, labels, two orders of them, weights, distances. */
+/* Lists of a head: evicted rows, labels, two orders of them. */
 static size_t head_bytes(const vlci_heads *h, const vlci_summary_kernels *k) {
-    int centroids = vlci_groups_centroids(h);
-    return (6 * (size_t)h->tokens + means_stride(h, (size_t)centroids) + vlci_nearest_laid(h, &k->nearest)) *
-               sizeof(cl_float) +
-           vlci_spread_bytes(h, &k->spread, centroids);
+    size_t means = means_stride(h, (size_t)vlci_groups_centroids(h));
+    return (LISTS * (size_t)h->tokens + means + vlci_nearest_laid(h, &k->nearest)) * sizeof(cl_float) +
+           vlci_spread_bytes(h, &k->spread);
+}
+
+/* What comes once, before the rest or behind it; and seeds with it. */
+static double once_worth(double rows) {
+    return PIECE + rows * PASS * LAST;
+}
+
+/* Of so many rows, products with the seeds of their stretches. */
+static double spread_worth(double rows, double tokens, double centroids) {
+    double stretches = ceil(tokens / VLCI_STRETCH);
+    return PIECE + rows * (SPREAD * PASS + centroids / (stretches > 1.0 ? stretches : 1.0));
+}
+
+static double spread_worth_of(const vlci_heads *h) {
+    return spread_worth((double)h->tokens * vlci_heads_n(h), h->tokens, vlci_groups_centroids(h));
 }
 
 int vlci_summary_layers(const vlci_heads *h, const vlci_summary_kernels *k) {
@@ -105,13 +125,14 @@ int vlci_summary_layers(const vlci_heads *h, const vlci_summary_kernels *k) {
         all * heads * (size_t)h->tokens * 2 * (size_t)h->shape.head_dim * vlci_dtype_bytes(h->shape.kv_dtype);
     size_t most = cache / CACHE_SHARE > scratch_bytes ? cache / CACHE_SHARE : scratch_bytes;
     size_t turns = (all * layer + most - 1) / most;
+    double worth = vlci_spread_whole(h, &k->spread) ? spread_worth_of(h) / VLCI_SUMMARY_AT_ONCE : 1.0;
+    if (worth > (double)turns) turns = (size_t)ceil(worth);
     return (int)(turns > all ? 1 : (all + turns - 1) / turns);
 }
 
 void vlci_summary_release(vlcache_device *device, vlci_summary_room *room) {
     vlci_groups *g = &room->groups;
-    cl_mem *memory[] = {&g->evicted, &g->labels, &g->order, &g->starts, &g->means,
-                        &g->weights, &g->far,    &g->seeds, &g->laid};
+    cl_mem *memory[] = {&g->evicted, &g->labels, &g->order, &g->starts, &g->means, &g->laid};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     vlci_spread_release(device, &room->spread);
     *room = (vlci_summary_room){0};
@@ -120,8 +141,9 @@ void vlci_summary_release(vlcache_device *device, vlci_summary_room *room) {
 /* Bytes of it, about. */
 static uint64_t room_bytes(const vlci_summary_room *room) {
     const vlci_groups *g = &room->groups;
-    return g->heads * (6 * g->tokens + g->means_stride + g->laid_stride) * sizeof(cl_float) +
-           room->spread.heads * room->spread.most * room->spread.most * sizeof(cl_float);
+    return (g->heads * (LISTS * g->tokens + g->means_stride + g->laid_stride) +
+            room->spread.heads * room->spread.stride) *
+           sizeof(cl_float);
 }
 
 void vlci_summary_lend(vlci_summary_room *spare, vlci_summary_room *room) {
@@ -140,50 +162,51 @@ void vlci_summary_give_back(vlcache_device *device, vlci_summary_room *room, vlc
         vlci_summary_release(device, room);
 }
 
-static vlcache_status make_lists(const vlci_heads *h, const vlci_recipe *r, vlci_groups *g) {
+/* Where all comes in one launch, rows need no order of their members. */
+static vlcache_status make_lists(const vlci_heads *h, bool alone, vlci_groups *g) {
     size_t list = (size_t)vlci_heads_n(h) * (size_t)h->tokens * sizeof(cl_int);
-    bool far = r->spread || r->iterations;
     vlcache_status status = vlci_memory_create(h->device, list, "compression: evicted rows", &g->evicted);
     if (!status) status = vlci_memory_create(h->device, list, "compression: labels", &g->labels);
-    if (!status) status = vlci_memory_create(h->device, 2 * list, "compression: members", &g->order);
-    if (!status && far) status = vlci_memory_create(h->device, list, "compression: distances", &g->far);
-    if (!status && r->spread)
-        status = vlci_memory_create(h->device, list, "compression: weights", &g->weights);
+    if (!status && !alone)
+        status = vlci_memory_create(h->device, 2 * list, "compression: members", &g->order);
     return status;
 }
 
 /* Whether what there is will do: it may have been another prompt's, of another recipe. */
-static bool fits(const vlci_heads *h, const vlci_recipe *r, const vlci_groups *g) {
+static bool fits(const vlci_heads *h, const vlci_summary_kernels *k, bool alone, const vlci_groups *g) {
     if ((size_t)vlci_heads_n(h) > g->heads || (size_t)h->tokens > g->tokens) return false;
-    if ((r->spread && !g->seeds) || (r->iterations && !g->far)) return false;
+    if (alone) return true;
+    if (!g->means || vlci_nearest_laid(h, &k->nearest) > g->laid_stride) return false;
     return (size_t)vlci_groups_centroids(h) <= g->centroids;
 }
 
-static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
-                                vlci_summary_room *room) {
+/* What members and means are found in. */
+static vlcache_status make_means(const vlci_heads *h, const vlci_summary_kernels *k, vlci_groups *g) {
     size_t heads = (size_t)vlci_heads_n(h), centroids = (size_t)vlci_groups_centroids(h);
-    vlci_groups *g = &room->groups;
-    if (fits(h, r, g)) return VLCACHE_OK;
-    vlci_summary_release(h->device, room);
     g->means_stride = means_stride(h, centroids);
     g->laid_stride = vlci_nearest_laid(h, &k->nearest);
     size_t means = heads * g->means_stride * sizeof(cl_float);
     size_t laid = heads * g->laid_stride * sizeof(cl_float);
-    vlcache_status status = make_lists(h, r, g);
-    if (!status)
-        status = vlci_memory_create(h->device, heads * (centroids + 1) * sizeof(cl_int),
-                                    "compression: members", &g->starts);
-    if (!status && r->spread)
-        status = vlci_memory_create(h->device, heads * centroids * sizeof(vlci_seed), "compression: seeds",
-                                    &g->seeds);
+    vlcache_status status = vlci_memory_create(h->device, heads * (centroids + 1) * sizeof(cl_int),
+                                               "compression: members", &g->starts);
     if (!status) status = vlci_memory_create(h->device, means, "compression: centroids", &g->means);
     if (!status) status = vlci_fill(h->device, g->means, 0, means, 0);
     if (!status && laid)
         status = vlci_memory_create(h->device, laid, "compression: rows as they are read", &g->laid);
+    return status;
+}
+
+static vlcache_status make_room(const vlci_heads *h, const vlci_summary_kernels *k, bool alone,
+                                vlci_summary_room *room) {
+    vlci_groups *g = &room->groups;
+    if (fits(h, k, alone, g)) return VLCACHE_OK;
+    vlci_summary_release(h->device, room);
+    vlcache_status status = make_lists(h, alone, g);
+    if (!status && !alone) status = make_means(h, k, g);
     if (status) return status;
-    g->heads = heads;
+    g->heads = (size_t)vlci_heads_n(h);
     g->tokens = (size_t)h->tokens;
-    g->centroids = centroids;
+    g->centroids = (size_t)vlci_groups_centroids(h);
     return VLCACHE_OK;
 }
 
@@ -216,57 +239,63 @@ static vlci_grid centroid_grid(const vlci_heads *h, const vlci_summary_kernels *
         VLCI_MEM((g)->starts), VLCI_U32((g)->centroids + 1), VLCI_MEM((g)->means),                           \
         VLCI_U32((g)->means_stride)
 
-static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_groups *g) {
+/* spread: labels are those of its seeds, each stretch has its own; NULL: they are not. */
+static vlcache_status find_means(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_groups *g,
+                                 const vlci_spread_room *spread) {
+    size_t parts = spread ? (size_t)vlci_groups_stretches(h) : 1; /* no row at all: one */
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->members, VLCI_GRID((size_t)vlci_heads_n(h), 1, 1, k->group, 1, 1),
-                    VLCI_KEEP_OF(h), VLCI_I32(h->tokens), VLCI_MEM(g->evicted), VLCI_MEM(g->labels),
-                    VLCI_MEM(g->order), VLCI_MEM(g->starts), VLCI_U32(g->centroids + 1));
+        VLCI_LAUNCH(h->device, k->members,
+                    VLCI_GRID(parts ? parts : 1, (size_t)vlci_heads_n(h), 1, k->group, 1, 1), VLCI_KEEP_OF(h),
+                    VLCI_I32(h->tokens), VLCI_MEM(g->evicted), VLCI_MEM(g->labels), VLCI_MEM(g->order),
+                    VLCI_MEM(g->starts), VLCI_U32(g->centroids + 1), VLCI_MEM(spread ? spread->shares : NULL),
+                    VLCI_U32(spread ? spread->shares_stride : 0));
     if (status) return status;
     return VLCI_LAUNCH(h->device, k->means, centroid_grid(h, k, k->means), MEMBERS_OF(h, g));
 }
 
 vlcache_status vlci_summary_begin(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r,
                                   cl_mem positions, cl_mem score, size_t at, vlci_summary_room *room) {
-    room->step = room->steps = 0;
-    if (!vlci_groups_centroids(h)) return VLCACHE_OK;
     const vlci_groups *g = &room->groups;
-    vlcache_status status = make_room(h, k, r, room);
-    if (!status) status = list_evicted(h, k, positions, g);
-    if (!status && g->far) status = vlci_nearest_begin(h, &k->nearest, g);
-    if (!status && r->spread)
-        status = vlci_spread_begin(h, &k->spread, &k->nearest, score, at, g, &room->spread);
-    room->rounds = r->spread ? vlci_spread_rounds(h) : 0;
-    room->steps = room->rounds + 1 + r->iterations;
+    bool alone = whole(h, k, r), any = vlci_groups_centroids(h) > 0;
+    vlcache_status status = any ? make_room(h, k, alone, room) : VLCACHE_OK;
+    room->step = room->steps = 0;
+    room->whole = alone;
+    room->spreads = r->spread;
+    room->score = score;
+    room->score_at = at;
+    if (status || !any) return status;
+    status = list_evicted(h, k, positions, g);
+    if (!status && r->spread) status = vlci_spread_begin(h, &k->spread, score, at, g, &room->spread);
+    if (status || room->whole) return status;
+    if (r->iterations) status = vlci_nearest_begin(h, &k->nearest, g);
+    if (!status && r->spread) status = vlci_spread(h, &k->spread, score, at, g, NULL, &room->spread);
+    room->steps = 1 + r->iterations;
     return status;
 }
 
-/* A round of seeds; the means of the seeds' members; means of the members nearest to the means before. */
+/* The means of the seeds' members; means of the members nearest to the means before. */
 static vlcache_status step(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room) {
     const vlci_groups *g = &room->groups;
     int at = room->step++;
-    if (at < room->rounds) return vlci_spread_round(h, &k->spread, &k->nearest, at, g, &room->spread);
-    vlcache_status status = VLCACHE_OK;
-    if (at > room->rounds) status = vlci_nearest(h, &k->nearest, g, VLCI_SPREAD_ALL, false);
-    return status ? status : find_means(h, k, g);
+    vlcache_status status = at ? vlci_nearest(h, &k->nearest, g) : VLCACHE_OK;
+    return status ? status : find_means(h, k, g, !at && room->spreads ? &room->spread : NULL);
 }
 
-/* Products of a row and a centroid that the step takes, and PASS for each time it passes over the rows. */
+/* Products of a row and a centroid that a step takes, and PASS for each time it passes over the rows. */
 static double worth(const vlci_heads *h, const vlci_summary_room *room) {
     double centroids = 0.0;
-    int at = room->step;
-    for (int i = 0; i < vlci_heads_n(h); i++) {
-        int c = h->own[vlci_heads_first(h) + i].centroids;
-        if (at < room->rounds)
-            centroids += VLCI_SPREAD_UNTIL(c, at) - VLCI_SPREAD_UNTIL(c, at - 1);
-        else if (at > room->rounds)
-            centroids += c;
-    }
-    return PIECE +
-           (double)h->tokens * (centroids + (at < room->rounds ? 1 : LAST) * PASS * (double)vlci_heads_n(h));
+    for (int i = 0; i < vlci_heads_n(h) && room->step; i++)
+        centroids += h->own[vlci_heads_first(h) + i].centroids;
+    return PIECE + (double)h->tokens * (centroids + LAST * PASS * (double)vlci_heads_n(h));
 }
 
-double vlci_summary_ends_worth(const vlci_heads *h) {
-    return PIECE + (double)h->tokens * vlci_heads_n(h) * PASS * LAST;
+double vlci_summary_begin_worth(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r) {
+    double spread = r->spread && !whole(h, k, r) ? spread_worth_of(h) : 0.0;
+    return spread + once_worth((double)h->tokens * vlci_heads_n(h));
+}
+
+double vlci_summary_write_worth(const vlci_heads *h, const vlci_summary_kernels *k, const vlci_recipe *r) {
+    return whole(h, k, r) ? spread_worth_of(h) : once_worth((double)h->tokens * vlci_heads_n(h));
 }
 
 bool vlci_pace_takes(vlci_pace *pace, double worth) {
@@ -276,11 +305,9 @@ bool vlci_pace_takes(vlci_pace *pace, double worth) {
     return true;
 }
 
-double vlci_summary_worth(const vlci_recipe *r, double rows, double centroids) {
-    double rounds = r->spread ? VLCI_SPREAD_ROUNDS((int64_t)centroids + 1) : 0;
-    double once = 3 + r->iterations;
-    return (rounds + once) * PIECE +
-           rows * ((rounds + LAST * once) * PASS + centroids * ((r->spread ? 1 : 0) + r->iterations));
+double vlci_summary_worth(const vlci_recipe *r, double rows, double tokens, double centroids) {
+    double own = r->spread ? spread_worth(rows, tokens, centroids) : 0.0;
+    return own + (3 + r->iterations) * once_worth(rows) + rows * centroids * r->iterations;
 }
 
 vlcache_status vlci_summary_go(const vlci_heads *h, const vlci_summary_kernels *k, vlci_summary_room *room,
@@ -296,5 +323,6 @@ vlcache_status vlci_summary_write(const vlci_heads *h, const vlci_summary_kernel
     const vlci_groups *g = &room->groups;
     if (!vlci_groups_centroids(h)) return VLCACHE_OK;
     if (!h->kv.bias) return vlci_fail(VLCACHE_E_INTERNAL, "compress: centroids need room for biases");
+    if (room->whole) return vlci_spread(h, &k->spread, room->score, room->score_at, g, to, &room->spread);
     return VLCI_LAUNCH(h->device, k->write, centroid_grid(h, k, k->write), MEMBERS_OF(h, g), VLCI_MEM(to));
 }

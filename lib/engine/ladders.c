@@ -26,7 +26,6 @@ const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_score_ladder,
                                            &vlci_topk_ladder,
                                            &vlci_nearest_ladder,
-                                           &vlci_gram_ladder,
                                            &vlci_spread_ladder,
                                            &vlci_code_ladder,
                                            NULL};

@@ -151,67 +151,62 @@ static double apart(const float *a, const float *b, int head_dim) {
     return sum;
 }
 
-/* The row of the largest weight times distance among those of `in` (NULL: all); ties: the lower. */
-static int largest(const double *weight, const double *distance, const bool *in, int n) {
-    int best = -1;
-    for (int i = 0; i < n; i++)
-        if ((!in || in[i]) && (best < 0 || weight[i] * distance[i] > weight[best] * distance[best])) best = i;
+/* The row of the largest weight times distance; ties: the lower. */
+static int largest(const double *weight, const double *distance, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (weight[i] * distance[i] > weight[best] * distance[best]) best = i;
     return best;
 }
 
-/* One more seed: what changes for the rows of `in`. label NULL: distances only. */
-static void meet(const float *rows, int n, int head_dim, int seed, const bool *in, double *distance,
-                 int number, int *label) {
+/* One stretch: label from `first` on. */
+static void spread(const float *rows, const float *score, double scale, int n, int head_dim, int first,
+                   int seeds, int *label) {
+    double *weight = malloc(2 * (size_t)n * sizeof *weight), *distance = weight + n;
+    if (!weight) abort();
     for (int i = 0; i < n; i++) {
-        double d =
-            apart(rows + (size_t)i * (size_t)head_dim, rows + (size_t)seed * (size_t)head_dim, head_dim);
-        if ((in && !in[i]) || (number > 0 && d >= distance[i])) continue;
-        distance[i] = d;
-        if (label) label[i] = number;
+        weight[i] = scale > 0.0 ? 1.0 + (double)score[i] * scale : 1.0;
+        distance[i] = 1.0;
     }
+    for (int s = 0; s < seeds; s++) {
+        const float *seed = rows + (size_t)largest(weight, distance, n) * (size_t)head_dim;
+        for (int i = 0; i < n; i++) {
+            double d = apart(rows + (size_t)i * (size_t)head_dim, seed, head_dim);
+            if (s && d >= distance[i]) continue;
+            distance[i] = d;
+            label[i] = first + s;
+        }
+    }
+    free(weight);
 }
 
-/* Marks the `wanted` rows of largest weight times distance. */
-static void mark_farthest(const double *weight, const double *distance, int n, int wanted, bool *in) {
-    bool *left = malloc((size_t)n * sizeof *left);
-    if (!left) abort();
-    for (int i = 0; i < n; i++) {
-        left[i] = true;
-        in[i] = false;
-    }
-    for (int i = 0; i < wanted && i < n; i++) {
-        int best = largest(weight, distance, left, n);
-        in[best] = true;
-        left[best] = false;
-    }
-    free(left);
+/* The first row of stretch p, of so many. */
+static int first_row(int n, int p, int stretches) {
+    return (int)((int64_t)n * p / stretches);
+}
+
+/* What stretch p counts, of rows and scores. */
+static double share_of(const float *score, double scale, double most, int n, int p, int stretches) {
+    int from = first_row(n, p, stretches), until = first_row(n, p + 1, stretches);
+    double sum = 0.0;
+    for (int i = from; scale > 0.0 && i < until; i++) sum += (double)score[i];
+    return until - from + fmin(scale * sum, most * (until - from));
 }
 
 void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label) {
-    double *weight = malloc(3 * (size_t)n * sizeof *weight), *distance = weight + n, *near = distance + n;
-    bool *in = malloc((size_t)n * sizeof *in);
-    int *chosen = malloc((size_t)(seeds + 1) * sizeof *chosen), have = 1, rounds = seeds - 1;
-    double sum = 0.0;
-    if (!weight || !in || !chosen) abort();
+    int stretches = (n + 383) / 384 < seeds ? (n + 383) / 384 : seeds, first = 0;
+    double sum = 0.0, all = 0.0, before = 0.0,
+           most = seeds ? fmin(3.0, fmax(0.0, (double)n / seeds - 1.0)) : 0.0;
     for (int i = 0; score && i < n; i++) sum += (double)score[i];
-    for (int i = 0; i < n; i++) {
-        weight[i] = sum > 0.0 ? 1.0 + (double)score[i] * n / sum : 1.0;
-        distance[i] = 1.0;
+    double scale = sum > 0.0 ? n / sum : 0.0;
+    for (int p = 0; p < stretches; p++) all += share_of(score, scale, most, n, p, stretches);
+    for (int p = 0; p < stretches; p++) {
+        int from = first_row(n, p, stretches), until = first_row(n, p + 1, stretches);
+        before += share_of(score, scale, most, n, p, stretches);
+        int last = p + 1 + (int)((seeds - stretches) * (before / all) + 0.01);
+        if (p + 1 == stretches) last = seeds;
+        spread(rows + (size_t)from * (size_t)head_dim, score ? score + from : NULL, scale, until - from,
+               head_dim, first, last - first, label + from);
+        first = last;
     }
-    meet(rows, n, head_dim, largest(weight, distance, NULL, n), NULL, distance, 0, label);
-    if (rounds > 8) rounds = 8;
-    while (rounds * 256 < seeds - 1) rounds++;
-    for (int r = 1; r <= rounds; r++) {
-        int until = 1 + (seeds - 1) * r / rounds, candidates = 4 * (until - have);
-        mark_farthest(weight, distance, n, candidates < 512 ? candidates : 512, in);
-        for (int i = 0; i < n; i++) near[i] = distance[i];
-        for (int s = have; s < until; s++) {
-            chosen[s] = largest(weight, near, in, n);
-            meet(rows, n, head_dim, chosen[s], in, near, s, NULL);
-        }
-        for (; have < until; have++) meet(rows, n, head_dim, chosen[have], NULL, distance, have, label);
-    }
-    free(weight);
-    free(in);
-    free(chosen);
 }

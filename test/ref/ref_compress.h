@@ -53,12 +53,13 @@ void ref_pool_grid(const float *score, int first, int rows, int columns, int str
                    float *out);
 
 /**
- * Seeds far from one another among n rows of head_dim: the first is the row of the largest weight; the others
- * come in eight rounds (in as many as they are where they are fewer; in more where a round would have more
- * than 256), evenly. A round of k takes them one by one from the 4 k rows (512 at most) that have the largest
- * weight times squared distance to the nearest seed when it begins: always the one of which that is largest,
- * the round's seeds included; ties: the lower. weight: 1 + score / mean score; 1 where score is NULL or its
- * sum is not above 0. label: nearest seed of each row, the first of equals.
+ * Seeds far from one another among n rows of head_dim, in even stretches of at most 384 rows, as many as that
+ * takes but no more than seeds. Each has one seed; the others are shared out by rows + the rows that its part
+ * of the scores stands for, of these three times the rows at most, and no more than leaves each seed a row.
+ * Of each stretch the first seed is the row of the largest weight, the next are, one by one, the row of which
+ * weight times squared distance to the nearest seed is largest; ties: the lower. weight: 1 + score / mean
+ * score of all; 1 where score is NULL or its sum is not above 0. label: nearest seed of each row, the first
+ * of equals.
  */
 void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label);
 
