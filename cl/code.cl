@@ -6,7 +6,7 @@
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
- *     text         of a row in 8 bits: scale = max |row| / 127; in 4: unit = max |group| / 8, up to the next of 16 bits
+ *     text         of a row in 4 bits: unit = max |group| / 8, up to the next of 16 bits
  *     phases       of the runs' middle rows
  *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
@@ -301,25 +301,9 @@ __kernel void code_narrow(__global const vlci_code_matrix *held, __global const 
 
 /* ---- text ------------------------------------------------------------------------------------------------------ */
 
-/* Work-item (j, m): text [matrix][n][HEAD_DIM], scale [matrix][n], from matrix `first` on. */
+/* Work-item (j, m): text [matrix][n][HEAD_DIM / 8], unit [matrix][n][VLCI_TEXT_UNITS(HEAD_DIM)], from matrix `first` on. */
 __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
-                        __global char *text, __global float *scale, uint first) {
-    const int j = get_global_id(0), m = get_global_id(1);
-    if (j >= n) return;
-    const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
-    const size_t at = kv_at(&rows, keep[keep_at + m / 2].before + positions[j]), to = ((size_t)first + m) * n + j;
-    __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at;
-    float16 top = 0.0f;
-    for (int p = 0; p < PARTS; p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
-    const float unit = fmax(max16(top) / 127.0f, 1e-9f);
-    for (int p = 0; p < PARTS; p++)
-        vstore16(convert_char16_sat_rte(KV_LOAD16(row, 16 * p) / unit), p, text + to * HEAD_DIM);
-    scale[to] = unit;
-}
-
-/* The same: text [matrix][n][HEAD_DIM / 8], unit [matrix][n][VLCI_TEXT_UNITS(HEAD_DIM)]. */
-__kernel void code_text_fours(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
-                              __global uint *text, __global ushort *unit, uint first) {
+                        __global uint *text, __global ushort *unit, uint first) {
     enum { EACH = VLCI_TEXT_GROUP / 16 }; /* parts of a group */
     const int j = get_global_id(0), m = get_global_id(1);
     if (j >= n) return;

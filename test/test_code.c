@@ -159,7 +159,6 @@ static coding_case case_of(const taps *t) {
                          .dtype = VLCACHE_DTYPE_F32,
                          .bits = (double)f32(t, "bits")[0],
                          .budget = (double)f32(t, "budget")[0],
-                         .text_bits = taps_find(t, "text_bits") ? i32(t, "text_bits")[0] : 8,
                          .n_visual = (int)taps_find(t, "visual")->n,
                          .visual = i32(t, "visual"),
                          .rows = taps_find(t, "rows")->data,
@@ -222,9 +221,9 @@ static taps load(const char *name) {
     return t;
 }
 
-static const char *const goldens[] = {"bits", "budget", "bits", "heard", "heard", "fours", "bits", "heard"},
+static const char *const goldens[] = {"bits", "budget", "bits", "heard", "heard", "bits", "heard"},
                          *const rungs[] = {"code:wide",  "code:wide", "code:group", "code:wide",
-                                           "code:group", "code:wide", "code:mma",   "code:mma"};
+                                           "code:group", "code:mma",  "code:mma"};
 enum { GOLDENS = sizeof goldens / sizeof *goldens, WITHOUT_UNITS = GOLDENS - 2 };
 
 /* In a reduced size "heard" alone goes by group: it runs the kernels that "bits" runs, and more. */
@@ -648,13 +647,12 @@ START_TEST(rows_that_are_not_finite) {
 }
 END_TEST
 
-/* Text in 4 bits: no number is further than half a unit from what it was, and units are an eighth of their
+/* Of text no number is further than half a unit from what it was, and units are an eighth of their
  * group's largest, up to the next of 16 bits. dim 48 has half a group. */
 START_TEST(text_in_four_bits) {
     int dim = _i ? 48 : 64;
     if (suite_reduced()) dim = 48 - 16 * !_i;
     coding_case c = random_case(dim, 60.0);
-    c.text_bits = 4;
     for (int d = 0; d < dim; d++) c.rows[d] = 0.0f; /* of position 0, which is text */
     c.rows[dim + 1] = 3e38f;
     c.rows[2 * dim + 1] = -1e-30f;
@@ -688,17 +686,12 @@ END_TEST
 START_TEST(ends_of_a_text) {
     static const struct {
         double bits, budget;
-        int first, last, text_bits;
-    } cases[] = {{48.0, 1.0, 4, 16, 8},
-                 {0.0, 0.2, 4, 16, 8},
-                 {0.0, 0.09, 2, 8, 8},
-                 {0.0, 0.004, 0, 0, 8},
-                 {0.0, 0.045, 2, 8, 4}};
+        int first, last;
+    } cases[] = {{48.0, 1.0, 4, 16}, {0.0, 0.2, 4, 16}, {0.0, 0.045, 2, 8}, {0.0, 0.004, 0, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int at[TOKENS], texts = cases[i].first + cases[i].last;
         coding_case c = random_case(16, cases[i].bits);
         c.budget = cases[i].budget;
-        c.text_bits = cases[i].text_bits;
         c.visual = NULL;
         c.n_visual = 0;
         coding_make(&c);

@@ -97,9 +97,8 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {coded, "code_alike", &k->alike},     {measured, "code_covariance_sum", &k->sum},
                {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
                {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
-               {coded, "code_text", &k->text},       {coded, "code_text_fours", &k->text_fours},
-               {coded, "code_narrow", &k->narrow},   {coded, "code_phases", &k->phases},
-               {coded, "code_votes", &k->votes}};
+               {coded, "code_text", &k->text},       {coded, "code_narrow", &k->narrow},
+               {coded, "code_phases", &k->phases},   {coded, "code_votes", &k->votes}};
     enum { GROUPED = 7 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
@@ -339,8 +338,7 @@ static vlcache_status pack(const vlci_code_kernels *k, const vlci_heads *h, cons
 
 static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                  const vlci_codes *codes) {
-    const vlci_kernel *text = codes->text_bits == 4 ? k->text_fours : k->text;
-    return VLCI_LAUNCH(h->device, text, vlci_grid_over(text, (size_t)rows->texts, n_matrices(h), 1),
+    return VLCI_LAUNCH(h->device, k->text, vlci_grid_over(k->text, (size_t)rows->texts, n_matrices(h), 1),
                        VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->text_at),
                        VLCI_I32(rows->texts), VLCI_MEM(codes->text), VLCI_MEM(codes->scale),
                        VLCI_U32(first_matrix(h)));

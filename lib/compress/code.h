@@ -24,8 +24,8 @@ extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
-    const vlci_kernel *text, *text_fours; /**< in 8 bits, and in 4 */
-    const vlci_kernel *project_mma;       /**< project on matrix units; NULL: none */
+    const vlci_kernel *text;
+    const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     const vlci_kernel *votes;

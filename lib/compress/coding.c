@@ -44,8 +44,8 @@ static double row_bytes(const vlci_coding *c) {
 
 /* Of a row of text in a head, keys and values. */
 static double text_bytes(const vlci_coding *c) {
-    int dim = c->shape.head_dim, bits = c->kernels->attention.text_bits;
-    return 2.0 * (double)(vlci_codes_text_bytes(dim, bits) + vlci_codes_scale_bytes(dim, bits));
+    int dim = c->shape.head_dim;
+    return 2.0 * (double)(vlci_codes_text_bytes(dim) + vlci_codes_scale_bytes(dim));
 }
 
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
@@ -323,7 +323,6 @@ static vlci_codes shape_of(const vlci_coding *c) {
                         .head_dim = c->shape.head_dim,
                         .rows = c->rows.n,
                         .texts = c->rows.texts,
-                        .text_bits = c->kernels->attention.text_bits,
                         .run = run,
                         .runs = vlci_codes_runs(c->rows.n, run),
                         .patterns = c->phases.n};
