@@ -1,7 +1,8 @@
 /*
  * code_basis.cl - rows of kv heads -> bases of their own: their first principal axes, and what lies along each.
  *
- *     mean         mean(m) = mean over j, as f16, which is taken off all rows below       matrix m as in code.clh
+ *     mean         sums over shares of the rows
+ *     mean_sum     mean(m) = mean over j, as f16, which is taken off all rows below       matrix m as in code.clh
  *     covariance   C(m) = sum over j of x x^T / n       both of a sample where rows are many: one row of each `stride`
  *     heard        C(m) of values becomes U C U^T: how they differ as the layer's output product hears them (metric.h)
  *     basis        q(m, 0), q(m, 1), ...: the first columns of C's eigenvectors, by falling q^T C q, which is their energy
@@ -41,18 +42,19 @@ enum { TILE = VLCI_CODE_TILE };
 
 /* ---- mean ---------------------------------------------------------------------------------------------------- */
 
-/* A work-group for matrix m; `mean` from matrix `first` on. */
+/* Work-group (m, share), of `share` rows. parts: [m][shares][HEAD_DIM]. */
 __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
+code_mean(SOURCE_PARAMS, int stride, int share, __global float *parts) {
     enum { EACH = EIGHTS / ACROSS }; /* 8 dimensions and as many of the other half, of a work-item */
     __local float sums[DOWN * HEAD_DIM];
-    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8, taken = (n + stride - 1) / stride;
+    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8;
+    const int from = get_group_id(1) * share, until = min(from + share, (n + stride - 1) / stride);
     float8 low[EACH], high[EACH];
     for (int i = 0; i < EACH; i++) low[i] = high[i] = 0.0f;
 #if CODE_GROUP > 1
 #pragma unroll 4 /* where a row is takes three reads, one after another */
 #endif
-    for (int j = lane / ACROSS; j < taken && lane < ACROSS * DOWN; j += DOWN) {
+    for (int j = from + lane / ACROSS; j < until && lane < ACROSS * DOWN; j += DOWN) {
         const row_t row = find_row(SOURCE_PASS, m, sampled(j, stride, n));
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -67,11 +69,21 @@ code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
         vstore8(high[i], 0, sums + lane / ACROSS * HEAD_DIM + HALF + d0 + 8 * i);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
+    parts += ((size_t)m * get_num_groups(1) + get_group_id(1)) * HEAD_DIM;
     for (int d = lane; d < HEAD_DIM; d += CODE_GROUP) {
         float all = 0.0f;
         for (int i = 0; i < DOWN; i++) all += sums[i * HEAD_DIM + d];
-        vstore_half_rte(to_f16_range(all / (float)taken), d, mean + ((size_t)first + m) * HEAD_DIM);
+        parts[d] = all;
     }
+}
+
+/* Work-item (d, m), of n rows; `mean` from matrix `first` on. */
+__kernel void code_mean_sum(__global const float *parts, int shares, int n, __global half *mean, uint first) {
+    const int d = get_global_id(0), m = get_global_id(1);
+    if (d >= HEAD_DIM) return;
+    float all = 0.0f;
+    for (int s = 0; s < shares; s++) all += parts[((size_t)m * shares + s) * HEAD_DIM + d];
+    vstore_half_rte(to_f16_range(all / (float)n), d, mean + ((size_t)first + m) * HEAD_DIM);
 }
 
 /* ---- covariance ---------------------------------------------------------------------------------------------- */
@@ -129,10 +141,10 @@ code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first
 #endif
 }
 
-/* Work-item (e / 8, d, m). */
+/* Work-item (8 numbers, m). */
 __kernel void code_covariance_sum(__global const float *parts, int shares, int n, __global float *covariance) {
-    const int e = 8 * get_global_id(0), d = get_global_id(1), m = get_global_id(2);
-    if (e >= HEAD_DIM) return;
+    const int e = get_global_id(0) % (HEAD_DIM / 8) * 8, d = get_global_id(0) / (HEAD_DIM / 8), m = get_global_id(1);
+    if (d >= HEAD_DIM) return;
     parts += (size_t)m * shares * HEAD_DIM * HEAD_DIM;
     union {
         float8 all;
@@ -394,11 +406,11 @@ code_basis(__global const float *covariance, __global float *q, __global float *
 
 /* ---- values as they are heard ---------------------------------------------------------------------------------- */
 
-/* Work-item (e / 8, d, head): of the values of a head, `to` = (U from)^T; both [m][HEAD_DIM][HEAD_DIM]; metric: from that of the
+/* Work-item (8 numbers, head): of the values of a head, `to` = (U from)^T; both [m][HEAD_DIM][HEAD_DIM]; metric: from that of the
  * first head on. Twice, a symmetric matrix C comes to U C U^T. */
 __kernel void code_heard(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
-    const int e = 8 * get_global_id(0), d = get_global_id(1), head = get_global_id(2);
-    if (e >= HEAD_DIM) return;
+    const int e = get_global_id(0) % (HEAD_DIM / 8) * 8, d = get_global_id(0) / (HEAD_DIM / 8), head = get_global_id(1);
+    if (d >= HEAD_DIM) return;
     const size_t m = (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM;
     metric += (((size_t)metric_at + head) * HEAD_DIM + d) * HEAD_DIM;
     from += m + e;
@@ -411,6 +423,82 @@ __kernel void code_heard(__global const float *from, __global const float *metri
     for (int t = 0; t < 8; t++) to[m + (size_t)(e + t) * HEAD_DIM + d] = sum.at[t];
 }
 
+#if CODE_GROUP > 1
+enum { OWN = (HEAD_DIM + CODE_GROUP - 1) / CODE_GROUP }; /* rows of U of a work-item: lane, lane + CODE_GROUP */
+
+/* Work-group (8 columns of a basis, m), which become what rows are projected on; back: what they are
+ * made of again, by substitution from the last row on: a step says what one of x is, and each row takes its part of that off. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric, uint metric_at,
+            __global float *back) {
+    enum { SOME = 8 };
+    __local float q[SOME * HEAD_DIM] __attribute__((aligned(16))), now[2 * SOME] __attribute__((aligned(16)));
+    const int lane = get_local_id(0), m = get_group_id(1), first = get_group_id(0) * SOME, some = min((int)SOME, columns - first);
+    const size_t at = (((size_t)basis_at + m) * columns + first) * HEAD_DIM;
+    basis += at;
+    back += at;
+    metric += ((size_t)metric_at + m / 2) * HEAD_DIM * HEAD_DIM;
+    for (int i = lane; i < SOME * HEAD_DIM; i += CODE_GROUP) {
+        const float x = i < some * HEAD_DIM ? basis[i] : 0.0f;
+        q[i % HEAD_DIM * SOME + i / HEAD_DIM] = x;
+        if (m % 2 == 0 && i < some * HEAD_DIM) back[i] = x;
+    }
+    if (m % 2 == 0) return; /* all of a work-group: before any barrier */
+    float8 left[OWN], on[OWN];
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* the basis is written again */
+#pragma unroll
+    for (int o = 0; o < OWN; o++) {
+        const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
+        left[o] = vload8(0, q + e * SOME);
+        on[o] = 0.0f;
+#pragma unroll 4
+        for (int k = 0; k < HEAD_DIM; k++) /* U is 0 left of its diagonal */
+            on[o] += metric[(size_t)k * HEAD_DIM + e] * vload8(0, q + k * SOME);
+    }
+#pragma unroll
+    for (int o_now = OWN - 1; o_now >= 0; o_now--)
+#pragma unroll 1
+        for (int d0 = min(HEAD_DIM - o_now * CODE_GROUP, CODE_GROUP) - 8; d0 >= 0; d0 -= 8) {
+            union {
+                float8 all;
+                float at[8];
+            } u[OWN];
+#pragma unroll
+            for (int o = 0; o < OWN; o++) {
+                const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
+                u[o].all = vload8(0, metric + (size_t)e * HEAD_DIM + o_now * CODE_GROUP + d0);
+            }
+#pragma unroll
+            for (int t = 7; t >= 0; t--) {
+                __local float *x = now + t % 2 * SOME;
+                if (lane == d0 + t) {
+                    left[o_now] /= u[o_now].at[t];
+                    vstore8(left[o_now], 0, x);
+                }
+                barrier(CLK_LOCAL_MEM_FENCE);
+                const float8 said = vload8(0, x);
+#pragma unroll
+                for (int o = 0; o <= o_now; o++)
+                    if (o < o_now || lane < d0 + t) left[o] -= u[o].at[t] * said;
+            }
+        }
+#pragma unroll
+    for (int o = 0; o < OWN; o++) {
+        const int e = lane + o * CODE_GROUP;
+        union {
+            float8 all;
+            float at[8];
+        } x = {left[o]}, y = {on[o]};
+        if (e >= HEAD_DIM) continue;
+#pragma unroll
+        for (int c = 0; c < SOME; c++)
+            if (c < some) {
+                back[(size_t)c * HEAD_DIM + e] = x.at[c];
+                basis[(size_t)c * HEAD_DIM + e] = y.at[c];
+            }
+    }
+}
+#else
 /* Work-item (i, m): column i of a basis, which becomes what rows are projected on; back: what they are made of again, by
  * substitution from the last row on. */
 KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric,
@@ -443,3 +531,4 @@ KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint bas
         vstore16(x.part[p], p, back);
     }
 }
+#endif

@@ -422,6 +422,31 @@ static double error_at(int head_dim, double bits, bool flat) {
     return error;
 }
 
+/* What values are projected on and what they are made of again are each other's inverses: of all dimensions
+ * in 8 bits they come back, whatever hears them. */
+START_TEST(heard_values_come_back) {
+    static const int dims[] = {64, 80, 128, VLCI_CODE_DIM_MAX};
+    for (int i = 0; i < 4 && !suite_reduced(); i++) {
+        int dim = dims[i];
+        coding_case c = random_case(dim, 16.0 * dim);
+        uint64_t seed = 3;
+        float *metric = floats_random(&seed, (size_t)(2 * dim * dim), 0.2f, 0.0f);
+        for (int e = 0; e < 2 * dim * dim; e++)
+            if (e % dim <= e / dim % dim) metric[e] = e % dim == e / dim % dim ? 1.0f + (float)(e % 3) : 0.0f;
+        c.metric = metric;
+        suite_force(_i ? "code:group" : "code:wide");
+        coding_make(&c);
+        suite_force(NULL);
+        ck_ok(c.status);
+        double error = error_of(&c);
+        ck_assert_msg(error < 1e-3, "%d: %g is left over", dim, error);
+        coding_release(&c);
+        coding_free(&c);
+        free(metric);
+    }
+}
+END_TEST
+
 /* 6 dB a bit: what is left of each dimension falls as of a uniform quantiser. */
 START_TEST(error_falls_with_bits) {
     if (suite_reduced()) return;
@@ -747,6 +772,7 @@ int main(void) {
     tcase_add_loop_test(all, metric_as_in_python, 0, 4);
     tcase_add_test(all, metric_of_many_rows);
     tcase_add_test(all, metric_of_odd_weights);
+    tcase_add_loop_test(all, heard_values_come_back, 0, 2);
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);
     tcase_add_test(all, rungs_agree);

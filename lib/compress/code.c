@@ -91,15 +91,24 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
     const struct {
         const char *file, *name;
         const vlci_kernel **kernel;
-    } all[] = {{measured, "code_mean", &k->mean},    {measured, "code_covariance", &k->covariance},
-               {coded, "code_project", &k->project}, {coded, "code_step", &k->step},
-               {coded, "code_queries", &k->queries}, {coded, "code_attended", &k->attended},
-               {coded, "code_alike", &k->alike},     {measured, "code_covariance_sum", &k->sum},
-               {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
-               {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
-               {coded, "code_text", &k->text},       {coded, "code_narrow", &k->narrow},
-               {coded, "code_phases", &k->phases},   {coded, "code_votes", &k->votes}};
-    enum { GROUPED = 7 }; /* the first of them */
+    } all[] = {{measured, "code_mean", &k->mean},
+               {measured, "code_covariance", &k->covariance},
+               {coded, "code_project", &k->project},
+               {coded, "code_step", &k->step},
+               {coded, "code_queries", &k->queries},
+               {coded, "code_attended", &k->attended},
+               {coded, "code_alike", &k->alike},
+               {measured, "code_behind", &k->behind},
+               {measured, "code_covariance_sum", &k->sum},
+               {measured, "code_heard", &k->heard},
+               {measured, "code_mean_sum", &k->mean_sum},
+               {coded, "code_round", &k->round},
+               {coded, "code_pack", &k->pack},
+               {coded, "code_text", &k->text},
+               {coded, "code_narrow", &k->narrow},
+               {coded, "code_phases", &k->phases},
+               {coded, "code_votes", &k->votes}};
+    enum { GROUPED = 8 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
@@ -249,15 +258,20 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                          const vlci_code_rows *rows, const cut *c, const vlci_code_room *room,
                                          const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
+    size_t share = k->group == 1 ? taken(rows) : SHARE, shares = ceil_div(taken(rows), share);
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, 1, 1, k->group, 1, 1), SOURCE_OF(h, rows),
-                    VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, shares, 1, k->group, 1, 1), SOURCE_OF(h, rows),
+                    VLCI_I32(stride_of(rows)), VLCI_I32(share), VLCI_MEM(room->parts));
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->mean_sum, vlci_grid_over(k->mean_sum, dim, n, 1),
+                             VLCI_MEM(room->parts), VLCI_I32(shares), VLCI_I32(taken(rows)),
+                             VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
     if (!status)
         status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
                              SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
                              VLCI_U32(first_matrix(h)), VLCI_I32(c->share), VLCI_MEM(room->parts));
     return status ? status
-                  : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8, dim, n),
+                  : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8 * dim, n, 1),
                                 VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(taken(rows)),
                                 VLCI_MEM(room->covariance));
 }
@@ -266,7 +280,7 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
 static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                            const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim;
-    const vlci_grid grid = vlci_grid_over(k->heard, dim / 8, dim, (size_t)vlci_heads_n(h));
+    const vlci_grid grid = vlci_grid_over(k->heard, dim / 8 * dim, (size_t)vlci_heads_n(h), 1);
     if (!measured->metric) return VLCACHE_OK;
     vlcache_status status =
         VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
@@ -279,10 +293,11 @@ static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, cons
 /* Bases there and back. */
 static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *h,
                                   const vlci_code_measured *measured) {
+    size_t columns = (size_t)measured->columns, n = n_matrices(h);
     if (!measured->metric) return VLCACHE_OK;
-    return VLCI_LAUNCH(h->device, k->behind,
-                       vlci_grid_over(k->behind, (size_t)measured->columns, n_matrices(h), 1),
-                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+    vlci_grid grid = k->group == 1 ? vlci_grid_over(k->behind, columns, n, 1)
+                                   : VLCI_GRID(ceil_div(columns, 8), n, 1, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->behind, grid, VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                        VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->metric),
                        VLCI_U32(vlci_heads_first(h)), VLCI_MEM(measured->back));
 }

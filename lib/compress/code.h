@@ -23,7 +23,7 @@
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
+    const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
     const vlci_kernel *text;
     const vlci_kernel *project_mma; /**< project on matrix units; NULL: none */
     const vlci_kernel *phases, *alike, *queries, *attended;
