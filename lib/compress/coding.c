@@ -348,7 +348,7 @@ static int count_columns(const vlci_coding *c) {
 }
 
 int vlci_coding_layers(const vlci_coding *c) {
-    return vlci_code_layers(&c->kernels->code, c->device, &c->shape);
+    return vlci_code_layers(&c->kernels->code, &c->shape);
 }
 
 static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
@@ -538,7 +538,8 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
 int vlci_coding_write_layers(const vlci_coding *c) {
-    return c->held ? c->shape.layers : vlci_code_write_layers(&c->shape, &c->rows, c->most);
+    return c->held ? c->shape.layers
+                   : vlci_code_write_layers(&c->kernels->code, &c->shape, &c->rows, c->most);
 }
 
 vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layers) {
