@@ -4,9 +4,10 @@
  *     round        basis = q, or back, in 8 bits, scale = max |q| / 127      of the dimensions that have bits
  *     project      z(m, i, j) = q(m, i) . x(m, j)       x less its mean; matrix m as in code.clh
  *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
+ *                  of a sample where rows are many: one block of each `stride`
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
- *     text         of a row in 8 bits: scale = max |row| / 127; in 4: unit = max |group| / 8, up to the next of 16 bits
+ *     text         of a row in 4 bits: unit = max |group| / 8, up to the next of 16 bits
  *     phases       of the runs' middle rows
  *     alike        which runs' rows are turned alike from their first on
  *     queries      sum over listed rows and the query heads of a group of |q|^2
@@ -68,7 +69,7 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
     basis += ((size_t)basis_at + m) * columns * HEAD_DIM;
     z += (size_t)m * most * padded + j0;
 #if CODE_GROUP == 1
-    __local float tile[BLOCK * HEAD_DIM];
+    __local float tile[BLOCK * HEAD_DIM] __attribute__((aligned(64)));
     take_rows(SOURCE_PASS, 1, m, j0, n, mean, tile, lane);
     float16 across[HEAD_DIM]; /* a dimension of all rows */
     for (int d = 0; d < HEAD_DIM; d++) {
@@ -101,15 +102,16 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
         for (int u = 0; u < 4; u++) sum[u] = 0.0f;
         __global const float *vector = basis + (size_t)min(i + own, dims - 1) * HEAD_DIM;
         for (int d = part; d < HALF; d += 8) {
-            float4 low = KV_LOAD4(row.at, d), high = KV_LOAD4(row.at, HALF + d);
+            float4 low = KV_FOUR(row.at + d), high = KV_FOUR(row.at + HALF + d);
             if (row.turn) {
-                const float4 c = vload4(0, row.turn + d), s = vload4(0, row.turn + HALF + d), was = low;
+                const float4 c = *(__global const float4 *)(row.turn + d), was = low;
+                const float4 s = *(__global const float4 *)(row.turn + HALF + d);
                 low = was * c + high * s;
                 high = high * c - was * s;
             }
-            low = j < n ? low - vload_half4(0, mean + d) : (float4)(0.0f);
-            high = j < n ? high - vload_half4(0, mean + HALF + d) : (float4)(0.0f);
-            const float4 q_low = vload4(0, vector + d), q_high = vload4(0, vector + HALF + d);
+            low = j < n ? low - vloada_half4(0, mean + d) : (float4)(0.0f);
+            high = j < n ? high - vloada_half4(0, mean + HALF + d) : (float4)(0.0f);
+            const float4 q_low = *(__global const float4 *)(vector + d), q_high = *(__global const float4 *)(vector + HALF + d);
             barrier(CLK_LOCAL_MEM_FENCE);
             put4(x + part * PITCH + own, PITCH, low);
             put4(x + (8 + part) * PITCH + own, PITCH, high);
@@ -130,19 +132,9 @@ code_project(SOURCE_PARAMS, __global const half *mean, int padded, __global cons
                 }
         }
         for (int u = 0; u < 4 && there && i + i0 + u < dims; u++)
-            vstore8(sum[u], 0, z + (size_t)(i + i0 + u) * padded + r0);
+            *(__global float8 *)(z + (size_t)(i + i0 + u) * padded + r0) = sum[u];
     }
 #endif
-}
-
-static inline int bits_of(uint widths, int i) {
-    return i < VLCI_CODE_EIGHTS(widths) ? 8 : i < VLCI_CODE_EIGHTS(widths) + VLCI_CODE_FOURS(widths) ? 4 : 2;
-}
-
-/* The first word of dimension i in a block. */
-static inline int word_of(uint widths, int i) {
-    const int eights = VLCI_CODE_EIGHTS(widths), fours = VLCI_CODE_FOURS(widths);
-    return 4 * min(i, eights) + 2 * clamp(i - eights, 0, fours) + max(i - eights - fours, 0);
 }
 
 /* Codes of 16 values, signed; `levels`: of them in a unit. */
@@ -175,7 +167,7 @@ static inline values_t find_values(__global const float *z, int padded, int most
 
 /* Those of block b. */
 static inline float16 take(const values_t *v, int b) {
-    if (v->z) return vload16(b, v->z);
+    if (v->z) return *(__global const float16 *)(v->z + (size_t)b * BLOCK);
     __global const uint *at = v->words + (size_t)b * v->each;
     if (v->bits == 8) return (convert_float16(as_uchar16(vload4(0, at))) - 127.5f) * v->factor;
     const uint step = (uint)v->bits, x = at[0], y = v->bits == 4 ? at[1] : x >> 16, mask = (1u << step) - 1u;
@@ -202,14 +194,15 @@ typedef float error_t;
 #define VALUES_PASS z, padded, most, held, held_words, held_factor
 
 /* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them; of codes that are held steps stay
- * where there are as many bits. */
+ * where there are as many bits. Of n rows one block of each `stride` counts; together: z has these alone. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_step(VALUES_PARAMS, int n, __global const vlci_code_matrix *matrix, uint first, __global float *steps,
-          __global float *factor) {
+code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_code_matrix *matrix, uint first,
+          __global float *steps, __global float *factor) {
     __local float parts[CODE_GROUP * VLCI_CODE_STEPS];
     const float fractions[VLCI_CODE_STEPS] = {1.0f, 0.85f, 0.7f, 0.55f, 0.42f, 0.32f, 0.24f, 0.18f, 0.13f};
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const int lane = get_local_id(0), i = get_group_id(0), m = get_group_id(1);
+    const int blocks = (n + BLOCK - 1) / BLOCK, taken = (blocks + stride - 1) / stride;
     const vlci_code_matrix own = matrix[first + m];
     const float half_levels = (float)(1 << (bits_of(own.widths, i) - 1));
     if (i >= VLCI_CODE_DIMS(own.widths)) return; /* all of a work-group: before any barrier */
@@ -222,7 +215,8 @@ code_step(VALUES_PARAMS, int n, __global const vlci_code_matrix *matrix, uint fi
         return;
     }
     float16 large = 0.0f;
-    for (int b = lane; b < padded / BLOCK; b += CODE_GROUP) large = fmax(large, fabs(take(&values, b)));
+    for (int t = lane; t < taken; t += CODE_GROUP)
+        large = fmax(large, fabs(take(&values, together ? t : sampled(t, stride, blocks))));
     parts[lane] = max16(large);
     barrier(CLK_LOCAL_MEM_FENCE);
     float top = 1e-9f;
@@ -236,8 +230,9 @@ code_step(VALUES_PARAMS, int n, __global const vlci_code_matrix *matrix, uint fi
         levels_of[f] = 1.0f / step_of[f];
         errors[f] = 0.0f;
     }
-    for (int b = lane; b < padded / BLOCK; b += CODE_GROUP) {
-        const float16 value = take(&values, b);
+    for (int t = lane; t < taken; t += CODE_GROUP) {
+        const int b = sampled(t, stride, blocks);
+        const float16 value = take(&values, together ? t : b);
 #pragma unroll
         for (int f = 0; f < VLCI_CODE_STEPS; f++) {
             const float16 miss = (cut(value, levels_of[f], half_levels) + 0.5f) * step_of[f] - value;
@@ -262,10 +257,10 @@ code_step(VALUES_PARAMS, int n, __global const vlci_code_matrix *matrix, uint fi
     factor[own.dim + i] *= step;
 }
 
-/* Work-item (block, i, m). */
+/* Work-item (i of most of a block, m): neighbours write neighbouring words. */
 __kernel void code_pack(VALUES_PARAMS, __global const vlci_code_matrix *matrix, uint first, __global const float *steps,
                         __global uint *words) {
-    const int b = get_global_id(0), i = get_global_id(1), m = get_global_id(2);
+    const int b = get_global_id(0) / most, i = get_global_id(0) % most, m = get_global_id(1);
     const vlci_code_matrix own = matrix[first + m];
     if (b >= padded / BLOCK || i >= VLCI_CODE_DIMS(own.widths)) return;
     const int bits = bits_of(own.widths, i), at = word_of(own.widths, i);
@@ -301,49 +296,38 @@ __kernel void code_narrow(__global const vlci_code_matrix *held, __global const 
 
 /* ---- text ------------------------------------------------------------------------------------------------------ */
 
-/* Work-item (j, m): text [matrix][n][HEAD_DIM], scale [matrix][n], from matrix `first` on. */
-__kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
-                        __global char *text, __global float *scale, uint first) {
-    const int j = get_global_id(0), m = get_global_id(1);
-    if (j >= n) return;
-    const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
-    const size_t at = kv_at(&rows, keep[keep_at + m / 2].before + positions[j]), to = ((size_t)first + m) * n + j;
-    __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at;
-    float16 top = 0.0f;
-    for (int p = 0; p < PARTS; p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
-    const float unit = fmax(max16(top) / 127.0f, 1e-9f);
-    for (int p = 0; p < PARTS; p++)
-        vstore16(convert_char16_sat_rte(KV_LOAD16(row, 16 * p) / unit), p, text + to * HEAD_DIM);
-    scale[to] = unit;
+/* 8 numbers below 16. */
+static inline uint nibbles(uint8 x) {
+    const uint8 y = x << (uint8)(0, 4, 8, 12, 16, 20, 24, 28);
+    const uint4 z = y.lo | y.hi;
+    return (z.x | z.y) | (z.z | z.w);
 }
 
-/* The same: text [matrix][n][HEAD_DIM / 8], unit [matrix][n][VLCI_TEXT_UNITS(HEAD_DIM)]. */
-__kernel void code_text_fours(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
-                              __global uint *text, __global ushort *unit, uint first) {
-    enum { EACH = VLCI_TEXT_GROUP / 16 }; /* parts of a group */
-    const int j = get_global_id(0), m = get_global_id(1);
+/* Work-item (unit of row j, m): text [matrix][n][HEAD_DIM / 8], unit [matrix][n][VLCI_TEXT_UNITS(HEAD_DIM)], from matrix `first`
+ * on. */
+__kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, __global const int *positions, int n,
+                        __global uint *text, __global ushort *unit, uint first) {
+    enum { UNITS = VLCI_TEXT_UNITS(HEAD_DIM), EACH = VLCI_TEXT_GROUP / 8 };
+    const int j = get_global_id(0) / UNITS, u = get_global_id(0) % UNITS, m = get_global_id(1);
     if (j >= n) return;
+    const int eights = min((int)EACH, HEAD_DIM / 8 - u * EACH);
     const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
     const size_t at = kv_at(&rows, keep[keep_at + m / 2].before + positions[j]), to = ((size_t)first + m) * n + j;
-    __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at;
-    text += to * (HEAD_DIM / 8);
-    unit += to * VLCI_TEXT_UNITS(HEAD_DIM);
-    for (int from = 0; from < PARTS; from += EACH) {
-        float16 top = 0.0f;
-        for (int p = from; p < min(from + EACH, (int)PARTS); p++) top = fmax(top, fabs(KV_LOAD16(row, 16 * p)));
-        const uint rounded = (as_uint(fmax(max16(top) / 8.0f, 1e-9f)) + 0xffffu) >> 16; /* up: nothing is cut off */
-        unit[from / EACH] = (ushort)rounded;
-        for (int p = from; p < min(from + EACH, (int)PARTS); p++) {
-            uint code[16], low = 0, high = 0;
-            vstore16(convert_uint16(clamp(floor(KV_LOAD16(row, 16 * p) / as_float(rounded << 16)), -8.0f, 7.0f) + 8.0f), 0, code);
-            for (int i = 0; i < 8; i++) {
-                low |= code[i] << 4 * i;
-                high |= code[8 + i] << 4 * i;
-            }
-            text[2 * p] = low;
-            text[2 * p + 1] = high;
-        }
+    __global const kv_t *row = (m % 2 ? rows.v : rows.k) + at + u * VLCI_TEXT_GROUP;
+    float8 x[EACH], top = 0.0f;
+#pragma unroll
+    for (int p = 0; p < EACH; p++) {
+        x[p] = 0.0f;
+        if (p < eights) x[p] = KV_RUN(row + 8 * p);
+        top = fmax(top, fabs(x[p]));
     }
+    const uint rounded = (as_uint(fmax(max8(top) / 8.0f, 1e-9f)) + 0xffffu) >> 16; /* up: nothing is cut off */
+    const float one = as_float(rounded << 16);
+    unit[to * UNITS + u] = (ushort)rounded;
+    text += to * (HEAD_DIM / 8) + u * EACH;
+#pragma unroll
+    for (int p = 0; p < EACH; p++)
+        if (p < eights) text[p] = nibbles(convert_uint8(clamp(floor(x[p] / one), -8.0f, 7.0f) + 8.0f));
 }
 
 /* ---- what is seen of the text ---------------------------------------------------------------------------------- */

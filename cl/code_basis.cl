@@ -1,7 +1,8 @@
 /*
  * code_basis.cl - rows of kv heads -> bases of their own: their first principal axes, and what lies along each.
  *
- *     mean         mean(m) = mean over j, as f16, which is taken off all rows below       matrix m as in code.clh
+ *     mean         sums over shares of the rows
+ *     mean_sum     mean(m) = mean over j, as f16, which is taken off all rows below       matrix m as in code.clh
  *     covariance   C(m) = sum over j of x x^T / n       both of a sample where rows are many: one row of each `stride`
  *     heard        C(m) of values becomes U C U^T: how they differ as the layer's output product hears them (metric.h)
  *     basis        q(m, 0), q(m, 1), ...: the first columns of C's eigenvectors, by falling q^T C q, which is their energy
@@ -41,18 +42,19 @@ enum { TILE = VLCI_CODE_TILE };
 
 /* ---- mean ---------------------------------------------------------------------------------------------------- */
 
-/* A work-group for matrix m; `mean` from matrix `first` on. */
+/* Work-group (m, share), of `share` rows. parts: [m][shares][HEAD_DIM]. */
 __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
+code_mean(SOURCE_PARAMS, int stride, int share, __global float *parts) {
     enum { EACH = EIGHTS / ACROSS }; /* 8 dimensions and as many of the other half, of a work-item */
     __local float sums[DOWN * HEAD_DIM];
-    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8, taken = (n + stride - 1) / stride;
+    const int lane = get_local_id(0), m = get_group_id(0), d0 = lane % ACROSS * EACH * 8;
+    const int from = get_group_id(1) * share, until = min(from + share, (n + stride - 1) / stride);
     float8 low[EACH], high[EACH];
     for (int i = 0; i < EACH; i++) low[i] = high[i] = 0.0f;
 #if CODE_GROUP > 1
 #pragma unroll 4 /* where a row is takes three reads, one after another */
 #endif
-    for (int j = lane / ACROSS; j < taken && lane < ACROSS * DOWN; j += DOWN) {
+    for (int j = from + lane / ACROSS; j < until && lane < ACROSS * DOWN; j += DOWN) {
         const row_t row = find_row(SOURCE_PASS, m, sampled(j, stride, n));
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -67,11 +69,21 @@ code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
         vstore8(high[i], 0, sums + lane / ACROSS * HEAD_DIM + HALF + d0 + 8 * i);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
+    parts += ((size_t)m * get_num_groups(1) + get_group_id(1)) * HEAD_DIM;
     for (int d = lane; d < HEAD_DIM; d += CODE_GROUP) {
         float all = 0.0f;
         for (int i = 0; i < DOWN; i++) all += sums[i * HEAD_DIM + d];
-        vstore_half_rte(to_f16_range(all / (float)taken), d, mean + ((size_t)first + m) * HEAD_DIM);
+        parts[d] = all;
     }
+}
+
+/* Work-item (d, m), of n rows; `mean` from matrix `first` on. */
+__kernel void code_mean_sum(__global const float *parts, int shares, int n, __global half *mean, uint first) {
+    const int d = get_global_id(0), m = get_global_id(1);
+    if (d >= HEAD_DIM) return;
+    float all = 0.0f;
+    for (int s = 0; s < shares; s++) all += parts[((size_t)m * shares + s) * HEAD_DIM + d];
+    vstore_half_rte(to_f16_range(all / (float)n), d, mean + ((size_t)first + m) * HEAD_DIM);
 }
 
 /* ---- covariance ---------------------------------------------------------------------------------------------- */
@@ -79,7 +91,7 @@ code_mean(SOURCE_PARAMS, int stride, __global half *mean, uint first) {
 /* Work-group (tile, share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
 code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, __global float *parts) {
-    __local float tile[BLOCK * HEAD_DIM];
+    __local float tile[BLOCK * HEAD_DIM] __attribute__((aligned(64)));
     const int lane = get_local_id(0), m = get_group_id(2);
     const int from = get_group_id(1) * share, until = min(from + share, (n + stride - 1) / stride);
     mean += ((size_t)first + m) * HEAD_DIM;
@@ -112,8 +124,8 @@ code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first
         take_rows(SOURCE_PASS, stride, m, j0, until, mean, tile, lane);
         if (there)
             for (int r = 0; r < BLOCK; r++) {
-                const float8 left = vload8(0, tile + r * HEAD_DIM + d);
-                const float4 right = vload4(0, tile + r * HEAD_DIM + e);
+                const float8 left = *(__local const float8 *)(tile + r * HEAD_DIM + d);
+                const float4 right = *(__local const float4 *)(tile + r * HEAD_DIM + e);
                 sum[0] += left.s0 * right;
                 sum[1] += left.s1 * right;
                 sum[2] += left.s2 * right;
@@ -125,14 +137,14 @@ code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first
             }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    for (int t = 0; t < 8 && there; t++) vstore4(sum[t], 0, parts + (size_t)(d + t) * HEAD_DIM + e);
+    for (int t = 0; t < 8 && there; t++) *(__global float4 *)(parts + (size_t)(d + t) * HEAD_DIM + e) = sum[t];
 #endif
 }
 
-/* Work-item (e / 8, d, m). */
+/* Work-item (8 numbers, m). */
 __kernel void code_covariance_sum(__global const float *parts, int shares, int n, __global float *covariance) {
-    const int e = 8 * get_global_id(0), d = get_global_id(1), m = get_global_id(2);
-    if (e >= HEAD_DIM) return;
+    const int e = get_global_id(0) % (HEAD_DIM / 8) * 8, d = get_global_id(0) / (HEAD_DIM / 8), m = get_global_id(1);
+    if (d >= HEAD_DIM) return;
     parts += (size_t)m * shares * HEAD_DIM * HEAD_DIM;
     union {
         float8 all;
@@ -141,7 +153,7 @@ __kernel void code_covariance_sum(__global const float *parts, int shares, int n
     sum.all = 0.0f;
     for (int s = 0; s < shares; s++, parts += HEAD_DIM * HEAD_DIM)
         if (e >= d)
-            sum.all += vload8(0, parts + (size_t)d * HEAD_DIM + e);
+            sum.all += f32_run(parts + (size_t)d * HEAD_DIM + e);
         else
             for (int t = 0; t < 8; t++)
                 sum.at[t] += parts[(size_t)min(d, e + t) * HEAD_DIM + max(d, e + t)];
@@ -261,7 +273,7 @@ WITH_LOCAL float whole(const place_t *p, int column) {
 WITH_LOCAL void show(const place_t *p, const float4 *x, int k) {
     if (p->column != k || !has_any(p)) return;
 #pragma unroll
-    for (int t = 0; t < FOURS; t++) vstore4(x[t], t, p->shown + k % 2 * HEAD_DIM + p->segment * SIDE);
+    for (int t = 0; t < FOURS; t++) *(__local float4 *)(p->shown + k % 2 * HEAD_DIM + p->segment * SIDE + 4 * t) = x[t];
 }
 
 /* squares: of what each column's own parts of a and b make. Barriers before and behind. */
@@ -297,7 +309,8 @@ WITH_LOCAL void multiply(const place_t *p, __global const float *covariance, __g
     for (int e = 0; e < HEAD_DIM; e++) { /* C is symmetric: its column is its row */
         const float own = q[e * p->columns + p->column];
 #pragma unroll
-        for (int t = 0; t < FOURS; t++) x[t] += own * vload4(t, covariance + (size_t)e * HEAD_DIM + from);
+        for (int t = 0; t < FOURS; t++)
+            x[t] += own * *(__global const float4 *)(covariance + (size_t)e * HEAD_DIM + from + 4 * t);
     }
 }
 
@@ -312,7 +325,7 @@ WITH_LOCAL void orthonormal(const place_t *p, float4 *x, float least) {
         if (has_any(p) && p->column >= k) {
 #pragma unroll
             for (int t = 0; t < FOURS; t++) {
-                other[t] = vload4(t, p->shown + k % 2 * HEAD_DIM + p->segment * SIDE);
+                other[t] = *(__local const float4 *)(p->shown + k % 2 * HEAD_DIM + p->segment * SIDE + 4 * t);
                 sum += other[t] * x[t];
             }
             p->parts[p->segment * LANES + p->column] = (sum.x + sum.y) + (sum.z + sum.w);
@@ -394,11 +407,37 @@ code_basis(__global const float *covariance, __global float *q, __global float *
 
 /* ---- values as they are heard ---------------------------------------------------------------------------------- */
 
-/* Work-item (e / 8, d, head): of the values of a head, `to` = (U from)^T; both [m][HEAD_DIM][HEAD_DIM]; metric: from that of the
+#if CODE_GROUP > 1
+/* Work-group (d / 8, head): of the values of a head, `to` = (U from)^T; both [m][HEAD_DIM][HEAD_DIM]; metric: from that of the
  * first head on. Twice, a symmetric matrix C comes to U C U^T. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_heard(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
+    enum { SOME = 8, WIDE = HEAD_DIM / 8 };
+    __local float turned[HEAD_DIM * (SOME + 1)];
+    const int lane = get_local_id(0), first = get_group_id(0) * SOME, head = get_group_id(1);
+    const size_t m = (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM;
+    metric += ((size_t)metric_at + head) * HEAD_DIM * HEAD_DIM;
+    for (int i = lane; i < SOME * WIDE; i += CODE_GROUP) {
+        const int d = first + i / WIDE, e = i % WIDE * 8;
+        union {
+            float8 all;
+            float at[8];
+        } sum;
+        sum.all = 0.0f;
+#pragma unroll 8
+        for (int k = first; k < HEAD_DIM; k++) /* U is 0 left of its diagonal */
+            sum.all += metric[(size_t)d * HEAD_DIM + k] * f32_run(from + m + (size_t)k * HEAD_DIM + e);
+        for (int t = 0; t < 8; t++) turned[(e + t) * (SOME + 1) + d - first] = sum.at[t];
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int i = lane; i < SOME * HEAD_DIM; i += CODE_GROUP)
+        to[m + (size_t)(i / SOME) * HEAD_DIM + first + i % SOME] = turned[i / SOME * (SOME + 1) + i % SOME];
+}
+#else
+/* Work-item (8 numbers, head): the same. */
 __kernel void code_heard(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
-    const int e = 8 * get_global_id(0), d = get_global_id(1), head = get_global_id(2);
-    if (e >= HEAD_DIM) return;
+    const int e = get_global_id(0) % (HEAD_DIM / 8) * 8, d = get_global_id(0) / (HEAD_DIM / 8), head = get_global_id(1);
+    if (d >= HEAD_DIM) return;
     const size_t m = (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM;
     metric += (((size_t)metric_at + head) * HEAD_DIM + d) * HEAD_DIM;
     from += m + e;
@@ -407,10 +446,86 @@ __kernel void code_heard(__global const float *from, __global const float *metri
         float at[8];
     } sum;
     sum.all = 0.0f;
-    for (int k = d; k < HEAD_DIM; k++) sum.all += metric[k] * vload8(0, from + (size_t)k * HEAD_DIM);
+    for (int k = d; k < HEAD_DIM; k++) sum.all += metric[k] * f32_run(from + (size_t)k * HEAD_DIM);
     for (int t = 0; t < 8; t++) to[m + (size_t)(e + t) * HEAD_DIM + d] = sum.at[t];
 }
+#endif
 
+#if CODE_GROUP > 1
+enum { OWN = (HEAD_DIM + CODE_GROUP - 1) / CODE_GROUP }; /* rows of U of a work-item: lane, lane + CODE_GROUP */
+
+/* Work-group (8 columns of a basis, m), which become what rows are projected on; back: what they are
+ * made of again, by substitution from the last row on: a step says what one of x is, and each row takes its part of that off. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric, uint metric_at,
+            __global float *back) {
+    enum { SOME = 8 };
+    __local float q[SOME * HEAD_DIM] __attribute__((aligned(32))), now[2 * SOME] __attribute__((aligned(32)));
+    const int lane = get_local_id(0), m = get_group_id(1), first = get_group_id(0) * SOME, some = min((int)SOME, columns - first);
+    const size_t at = (((size_t)basis_at + m) * columns + first) * HEAD_DIM;
+    basis += at;
+    back += at;
+    metric += ((size_t)metric_at + m / 2) * HEAD_DIM * HEAD_DIM;
+    for (int i = lane; i < SOME * HEAD_DIM; i += CODE_GROUP) {
+        const float x = i < some * HEAD_DIM ? basis[i] : 0.0f;
+        q[i % HEAD_DIM * SOME + i / HEAD_DIM] = x;
+        if (m % 2 == 0 && i < some * HEAD_DIM) back[i] = x;
+    }
+    if (m % 2 == 0) return; /* all of a work-group: before any barrier */
+    float8 left[OWN], on[OWN];
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* the basis is written again */
+#pragma unroll
+    for (int o = 0; o < OWN; o++) {
+        const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
+        left[o] = *(__local const float8 *)(q + e * SOME);
+        on[o] = 0.0f;
+#pragma unroll 4
+        for (int k = 0; k < HEAD_DIM; k++) /* U is 0 left of its diagonal */
+            on[o] += metric[(size_t)k * HEAD_DIM + e] * *(__local const float8 *)(q + k * SOME);
+    }
+#pragma unroll
+    for (int o_now = OWN - 1; o_now >= 0; o_now--)
+#pragma unroll 1
+        for (int d0 = min(HEAD_DIM - o_now * CODE_GROUP, CODE_GROUP) - 8; d0 >= 0; d0 -= 8) {
+            union {
+                float8 all;
+                float at[8];
+            } u[OWN];
+#pragma unroll
+            for (int o = 0; o < OWN; o++) {
+                const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
+                u[o].all = f32_run(metric + (size_t)e * HEAD_DIM + o_now * CODE_GROUP + d0);
+            }
+#pragma unroll
+            for (int t = 7; t >= 0; t--) {
+                __local float *x = now + t % 2 * SOME;
+                if (lane == d0 + t) {
+                    left[o_now] /= u[o_now].at[t];
+                    *(__local float8 *)x = left[o_now];
+                }
+                barrier(CLK_LOCAL_MEM_FENCE);
+                const float8 said = *(__local const float8 *)x;
+#pragma unroll
+                for (int o = 0; o <= o_now; o++)
+                    if (o < o_now || lane < d0 + t) left[o] -= u[o].at[t] * said;
+            }
+        }
+#pragma unroll
+    for (int o = 0; o < OWN; o++) {
+        const int e = lane + o * CODE_GROUP;
+        union {
+            float8 all;
+            float at[8];
+        } x = {left[o]}, y = {on[o]};
+#pragma unroll
+        for (int c = 0; c < SOME; c++)
+            if (c < some && e < HEAD_DIM) {
+                back[(size_t)c * HEAD_DIM + e] = x.at[c];
+                basis[(size_t)c * HEAD_DIM + e] = y.at[c];
+            }
+    }
+}
+#else
 /* Work-item (i, m): column i of a basis, which becomes what rows are projected on; back: what they are made of again, by
  * substitution from the last row on. */
 KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric,
@@ -443,3 +558,4 @@ KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint bas
         vstore16(x.part[p], p, back);
     }
 }
+#endif

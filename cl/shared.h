@@ -264,17 +264,21 @@ typedef struct vlci_blend {
  * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
  * lowest. A run is as many rows as are rotated together: whole blocks.
  */
-#define VLCI_CODE_ROWS        16
-#define VLCI_CODE_RUN_MIN     16
-#define VLCI_CODE_RUN_MAX     (1 << 20)
-#define VLCI_CODE_DIM_MAX     256  /* of a head */
-#define VLCI_CODE_STEPS       9    /* fractions of a dimension's largest value that are tried as its range */
-#define VLCI_CODE_ITEMS       128  /* of a work-group of code.cl, where it has several */
-#define VLCI_CODE_PROJECTED   64   /* rows, and dimensions, of a work-group of several at a time */
-#define VLCI_CODE_MMA_ITEMS   256  /* of a work-group of code_mma.cl, which has half as many rows */
-#define VLCI_CODE_MMA_DIM_MAX 128  /* of a head: registers of code_mma.cl */
-#define VLCI_CODE_SAMPLE      2048 /* rows that means and covariances are of, where there are more */
-#define VLCI_CODE_TILE        64 /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
+#define VLCI_CODE_ROWS             16
+#define VLCI_CODE_RUN_MIN          16
+#define VLCI_CODE_RUN_MAX          (1 << 20)
+#define VLCI_CODE_DIM_MAX          256 /* of a head */
+#define VLCI_CODE_STEPS            9 /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS            128 /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_PROJECTED        64  /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_BASIS_ITEMS      256 /* of a work-group of code_basis_mma.cl */
+#define VLCI_CODE_MMA_ITEMS        512 /* of one of code_mma.cl: half of the registers each */
+#define VLCI_CODE_MMA_DIM_MAX      128 /* of a head: registers of code_mma.cl */
+#define VLCI_CODE_BASIS_PITCH(dim) ((dim) + 4) /* floats from a column of code_basis_mma.cl to the next */
+#define VLCI_CODE_BASIS_BYTES(dim) /* of local memory: columns, a number each, and two columns */            \
+    (4 * ((dim) * (VLCI_CODE_BASIS_PITCH(dim) + 1) + 64 * (((dim) + 31) / 32)))
+#define VLCI_CODE_SAMPLE 2048 /* rows that means and covariances are of, where there are more */
+#define VLCI_CODE_TILE   64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 
 /* How many dimensions of a matrix have 8, 4 and 2 bits, in one number. */
 #define VLCI_CODE_WIDTHS(eights, fours, twos)                                                                \
@@ -296,8 +300,7 @@ typedef struct vlci_code_matrix {
 
 /*
  * A row of text in 4 bits: 16 numbers are two words, as those of a dimension of a block, number = (nibble +
- * 1/2 - 8) unit. Each VLCI_TEXT_GROUP numbers have a unit, the upper half of a float. Otherwise text has 8
- * bits, and a float a row.
+ * 1/2 - 8) unit. Each VLCI_TEXT_GROUP numbers have a unit, the upper half of a float.
  */
 #define VLCI_TEXT_GROUP      32
 #define VLCI_TEXT_UNITS(dim) (((dim) + VLCI_TEXT_GROUP - 1) / VLCI_TEXT_GROUP)

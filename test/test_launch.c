@@ -3,7 +3,7 @@
  * allocation or a look at the environment, and a launch sets the arguments that changed, no more and no less:
  * buffers again when one was released since, all of them after a failure, and each thread's own. Writes that
  * do not wait are what they were when they were asked for, however late the device comes to them, and reads
- * that were asked for early, however late the host does.
+ * that were asked for early, however late the host does. A read that waits for a mark knows when that was over.
  */
 #include <check.h>
 #include <pthread.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "compute/compute.h"
+#include "core/clock.h"
 #include "device/fetch.h"
 #include "support/calls.h"
 #include "support/pages.h"
@@ -400,6 +401,30 @@ START_TEST(what_is_open_only_runs) {
 }
 END_TEST
 
+/* Whoever waits for the mark behind a read is told when what was enqueued in front of it was done: after the
+ * start, and before the read was over. A device may be done before anybody looks, but not every time. */
+START_TEST(a_read_passes_a_mark) {
+    enum { MANY = 64 << 20, FILLS = 16, TRIES = 20 };
+    vlcache_device *device = suite_device();
+    cl_mem memory = zeros(MANY);
+    bool moved = false;
+    for (int i = 0; i < TRIES && !moved; i++) {
+        cl_event mark;
+        uint32_t first = 0;
+        for (int k = 0; k < FILLS; k++) ck_ok(vlci_fill(device, memory, 0, MANY, 7u + (uint32_t)i));
+        double start = vlci_clock_ms(), since = start;
+        ck_ok(vlci_mark(device, &mark));
+        ck_ok(vlci_read(device, memory, 0, &first, sizeof first));
+        double end = vlci_clock_ms();
+        ck_ok(vlci_mark_wait(device, &mark, &since));
+        ck_assert(first == 7u + (uint32_t)i && !mark && since <= end);
+        moved = since > start;
+    }
+    ck_assert(moved);
+    suite_release(memory);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("launch");
     TCase *c = tcase_create("launch");
@@ -411,6 +436,7 @@ int main(void) {
     tcase_add_test(c, threads_have_their_own_arguments);
     tcase_add_test(c, late_writes_are_whole);
     tcase_add_test(c, early_reads_wait_for_nothing_else);
+    tcase_add_test(c, a_read_passes_a_mark);
     tcase_add_loop_test(c, what_is_open_only_runs, 0, 2);
     suite_add_tcase(suite, c);
     return suite_run(suite);

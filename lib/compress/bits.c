@@ -14,8 +14,9 @@
 
 #include "core/alloc.h"
 
-/* HALVINGS: of the level's logarithm; what is between the last two is taken step by step. */
-enum { WIDTHS = 4, STEPS = WIDTHS - 1, HALVINGS = 32 };
+/* HALVINGS: of the level's logarithm, or until FEW steps are between the last two levels: they are taken one
+ * by one. */
+enum { WIDTHS = 4, STEPS = WIDTHS - 1, HALVINGS = 32, FEW = 64 };
 static const int bits_of[WIDTHS] = {0, 2, 4, 8};
 static const double left_over[WIDTHS] = {1.0, 0.1175, 0.009497, 0.00008};
 #define LEAST_USE 1e-30 /* of the largest: steps below it are the last to be taken */
@@ -71,6 +72,14 @@ static double fill(share *s, double level) {
     return sum;
 }
 
+/* Steps between two levels. */
+static int between(const share *s) {
+    int n = 0;
+    for (int m = 0; m < s->bits->matrices; m++)
+        for (int w = 1; w < WIDTHS; w++) n += s->low[m].n[w] - s->high[m].n[w];
+    return n;
+}
+
 static void copy(const share *s, counts *to, const counts *from) {
     memcpy(to, from, (size_t)s->bits->matrices * sizeof *to);
 }
@@ -87,7 +96,7 @@ static void find_level(share *s) {
     copy(s, s->now, s->high);
     high = log(2.0 * top * s->gain[0]);
     low = high + log(LEAST_USE);
-    for (int i = 0; i < HALVINGS && top > 0.0; i++) {
+    for (int i = 0; i < HALVINGS && top > 0.0 && between(s) > FEW; i++) {
         double level = low + (high - low) / 2.0;
         if (fill(s, exp(level)) <= fits) {
             high = level;

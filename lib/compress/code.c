@@ -8,8 +8,8 @@
 
 /* BUSY: work-groups that a compute unit should have; SHARE: the fewest rows of a share of a covariance;
  * BASIS_ITEMS: the most work-items of a work-group that finds a basis, BASIS_PARTS of a column at most;
- * WRITTEN: bytes of projections that layers written at once may have. */
-enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8, WRITTEN = 64 << 20 };
+ * MEASURED, WRITTEN: bytes of covariances, and of projections, that layers may have at once. */
+enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8, MEASURED = 64 << 20, WRITTEN = 32 << 20 };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -53,16 +53,30 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
     return vlci_kernel_get(device, file, name, options, out);
 }
 
-/* Projections on matrix units, or NULL. */
+/* What there is on matrix units; else NULL. */
 static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape *s, bool wanted,
                               vlci_code_kernels *k) {
+    static const char *const rows = "code_mma.cl";
+    size_t local = VLCI_CODE_BASIS_BYTES((size_t)s->head_dim);
+    const struct {
+        const char *file, *name;
+        size_t items, local;
+        const vlci_kernel **kernel;
+    } all[] = {{rows, "code_project_mma", VLCI_CODE_MMA_ITEMS, 0, &k->project_mma},
+               {rows, "code_pack_mma", VLCI_CODE_MMA_ITEMS, 0, &k->pack_mma},
+               {rows, "code_covariance_mma", VLCI_CODE_MMA_ITEMS, 0, &k->covariance_mma},
+               {"code_basis_mma.cl", "code_basis_mma", VLCI_CODE_BASIS_ITEMS, local, &k->basis_mma}};
     char options[64];
-    k->project_mma = NULL;
-    if (!wanted || k->group == 1 || s->head_dim > VLCI_CODE_MMA_DIM_MAX) return VLCACHE_OK;
+    vlcache_status status = VLCACHE_OK;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i].kernel = NULL;
+    if (!wanted || k->group == 1 || s->head_dim > VLCI_CODE_MMA_DIM_MAX) return status;
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
-    vlcache_status status = vlci_kernel_get_ptx(device, "code_mma.cl", "code_project_mma", options,
-                                                &(vlci_ptx){.target = ""}, &k->project_mma);
-    if (!status && k->project_mma->max_group < VLCI_CODE_MMA_ITEMS) k->project_mma = NULL;
+    for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
+        if (all[i].local > device->caps.ptx_local) continue;
+        status = vlci_kernel_get_ptx(device, all[i].file, all[i].name, options,
+                                     &(vlci_ptx){.target = "", .local_bytes = all[i].local}, all[i].kernel);
+        if (!status && (*all[i].kernel)->max_group < all[i].items) *all[i].kernel = NULL;
+    }
     return status;
 }
 
@@ -91,16 +105,24 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
     const struct {
         const char *file, *name;
         const vlci_kernel **kernel;
-    } all[] = {{measured, "code_mean", &k->mean},    {measured, "code_covariance", &k->covariance},
-               {coded, "code_project", &k->project}, {coded, "code_step", &k->step},
-               {coded, "code_queries", &k->queries}, {coded, "code_attended", &k->attended},
-               {coded, "code_alike", &k->alike},     {measured, "code_covariance_sum", &k->sum},
-               {measured, "code_heard", &k->heard},  {measured, "code_behind", &k->behind},
-               {coded, "code_round", &k->round},     {coded, "code_pack", &k->pack},
-               {coded, "code_text", &k->text},       {coded, "code_text_fours", &k->text_fours},
-               {coded, "code_narrow", &k->narrow},   {coded, "code_phases", &k->phases},
+    } all[] = {{measured, "code_mean", &k->mean},
+               {measured, "code_covariance", &k->covariance},
+               {coded, "code_project", &k->project},
+               {coded, "code_step", &k->step},
+               {coded, "code_queries", &k->queries},
+               {coded, "code_attended", &k->attended},
+               {coded, "code_alike", &k->alike},
+               {measured, "code_behind", &k->behind},
+               {measured, "code_heard", &k->heard},
+               {measured, "code_covariance_sum", &k->sum},
+               {measured, "code_mean_sum", &k->mean_sum},
+               {coded, "code_round", &k->round},
+               {coded, "code_pack", &k->pack},
+               {coded, "code_text", &k->text},
+               {coded, "code_narrow", &k->narrow},
+               {coded, "code_phases", &k->phases},
                {coded, "code_votes", &k->votes}};
-    enum { GROUPED = 7 }; /* the first of them */
+    enum { GROUPED = 9 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
@@ -174,8 +196,15 @@ static size_t taken(const vlci_code_rows *rows) {
     return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
 }
 
-int vlci_code_write_layers(const vlci_compress_shape *s, const vlci_code_rows *rows, int most) {
-    size_t each = 2 * (size_t)s->kv_heads * padded(rows) * (size_t)most * sizeof(cl_float);
+/* The same of whole blocks, one of each stride: what steps are of. */
+static size_t sampled(const vlci_code_rows *rows) {
+    return ceil_div(padded(rows) / VLCI_CODE_ROWS, (size_t)stride_of(rows)) * VLCI_CODE_ROWS;
+}
+
+int vlci_code_write_layers(const vlci_code_kernels *k, const vlci_compress_shape *s,
+                           const vlci_code_rows *rows, int most) {
+    size_t wide = k->project_mma && k->pack_mma ? sampled(rows) : padded(rows);
+    size_t each = 2 * (size_t)s->kv_heads * wide * (size_t)most * sizeof(cl_float);
     size_t layers = each ? WRITTEN / each : (size_t)s->layers;
     return layers < 1 ? 1 : layers < (size_t)s->layers ? (int)layers : s->layers;
 }
@@ -187,7 +216,7 @@ typedef struct cut {
 
 static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows) {
     size_t side = ceil_div((size_t)h->shape.head_dim, VLCI_CODE_TILE), n = taken(rows);
-    cut c = {.tiles = k->group == 1 ? 1 : side * (side + 1) / 2};
+    cut c = {.tiles = k->group == 1 || k->covariance_mma ? 1 : side * (side + 1) / 2};
     size_t wanted = ceil_div(BUSY * (size_t)h->device->caps.info.compute_units, c.tiles * n_matrices(h));
     size_t most = ceil_div(n, SHARE), shares = wanted < most ? wanted : most;
     c.share = ceil_div(ceil_div(n, shares), VLCI_CODE_ROWS) * VLCI_CODE_ROWS;
@@ -198,19 +227,23 @@ static cut cut_covariance(const vlci_code_kernels *k, const vlci_heads *h, const
 static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h, size_t shares, int columns,
                                 vlci_code_room *room) {
     size_t n = n_matrices(h), dim = (size_t)h->shape.head_dim, floats = n * dim * sizeof(cl_float);
-    if (n <= room->matrices) return VLCACHE_OK;
-    vlci_memory_release(h->device, &room->parts);
+    vlcache_status status = VLCACHE_OK;
+    if (n * shares > room->shares) {
+        vlci_memory_release(h->device, &room->parts);
+        room->shares = 0;
+        status = vlci_memory_create(h->device, floats * dim * shares, "coding: parts of covariances",
+                                    &room->parts);
+        if (!status) room->shares = n * shares;
+    }
+    if (status || n <= room->matrices) return status;
     vlci_memory_release(h->device, &room->covariance);
     vlci_memory_release(h->device, &room->next);
     vlci_memory_release(h->device, &room->q);
     room->matrices = 0;
-    vlcache_status status =
-        vlci_memory_create(h->device, floats * dim * shares, "coding: parts of covariances", &room->parts);
-    if (!status)
-        status = vlci_memory_create(h->device, floats * dim, "coding: covariances", &room->covariance);
+    status = vlci_memory_create(h->device, floats * dim, "coding: covariances", &room->covariance);
     if (!status && k->group == 1)
         status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: iteration", &room->next);
-    if (!status)
+    if (!status && !k->basis_mma)
         status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: columns", &room->q);
     if (!status) room->matrices = n;
     return status;
@@ -240,9 +273,9 @@ static vlcache_status make_code_room(const vlci_heads *h, size_t dims, size_t wi
     VLCI_POOL_OF(&(h)->kv, (h)->heads_at), VLCI_KEEP_OF(h), VLCI_MEM((rows)->positions),                     \
         VLCI_I32((rows)->n), VLCI_I32((rows)->run), VLCI_MEM((rows)->phase)
 
-int vlci_code_layers(const vlci_code_kernels *k, vlcache_device *device, const vlci_compress_shape *s) {
-    size_t each = 2 * (size_t)s->kv_heads, busy = BUSY * (size_t)device->caps.info.compute_units;
-    size_t layers = k->group == 1 ? 1 : ceil_div(busy, each);
+int vlci_code_layers(const vlci_code_kernels *k, const vlci_compress_shape *s) {
+    size_t dim = (size_t)s->head_dim, each = 2 * (size_t)s->kv_heads * dim * dim * sizeof(cl_float);
+    size_t layers = k->group == 1 ? 1 : ceil_div(MEASURED, each);
     return layers < (size_t)s->layers ? (int)layers : s->layers;
 }
 
@@ -250,15 +283,22 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                          const vlci_code_rows *rows, const cut *c, const vlci_code_room *room,
                                          const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
+    size_t share = k->group == 1 ? taken(rows) : SHARE, shares = ceil_div(taken(rows), share);
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, 1, 1, k->group, 1, 1), SOURCE_OF(h, rows),
-                    VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, shares, 1, k->group, 1, 1), SOURCE_OF(h, rows),
+                    VLCI_I32(stride_of(rows)), VLCI_I32(share), VLCI_MEM(room->parts));
     if (!status)
-        status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
+        status = VLCI_LAUNCH(h->device, k->mean_sum, vlci_grid_over(k->mean_sum, dim, n, 1),
+                             VLCI_MEM(room->parts), VLCI_I32(shares), VLCI_I32(taken(rows)),
+                             VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
+    const vlci_grid parts = k->covariance_mma ? VLCI_GRID(c->shares, n, 1, VLCI_CODE_MMA_ITEMS, 1, 1)
+                                              : VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1);
+    if (!status)
+        status = VLCI_LAUNCH(h->device, k->covariance_mma ? k->covariance_mma : k->covariance, parts,
                              SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
                              VLCI_U32(first_matrix(h)), VLCI_I32(c->share), VLCI_MEM(room->parts));
     return status ? status
-                  : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8, dim, n),
+                  : VLCI_LAUNCH(h->device, k->sum, vlci_grid_over(k->sum, dim / 8 * dim, n, 1),
                                 VLCI_MEM(room->parts), VLCI_I32(c->shares), VLCI_I32(taken(rows)),
                                 VLCI_MEM(room->covariance));
 }
@@ -267,7 +307,9 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
 static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                            const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim;
-    const vlci_grid grid = vlci_grid_over(k->heard, dim / 8, dim, (size_t)vlci_heads_n(h));
+    size_t heads = (size_t)vlci_heads_n(h);
+    const vlci_grid grid = k->group == 1 ? vlci_grid_over(k->heard, dim / 8 * dim, heads, 1)
+                                         : VLCI_GRID(dim / 8, heads, 1, k->group, 1, 1);
     if (!measured->metric) return VLCACHE_OK;
     vlcache_status status =
         VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
@@ -280,16 +322,23 @@ static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, cons
 /* Bases there and back. */
 static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *h,
                                   const vlci_code_measured *measured) {
+    size_t columns = (size_t)measured->columns, n = n_matrices(h);
     if (!measured->metric) return VLCACHE_OK;
-    return VLCI_LAUNCH(h->device, k->behind,
-                       vlci_grid_over(k->behind, (size_t)measured->columns, n_matrices(h), 1),
-                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+    vlci_grid grid = k->group == 1 ? vlci_grid_over(k->behind, columns, n, 1)
+                                   : VLCI_GRID(ceil_div(columns, 8), n, 1, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->behind, grid, VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                        VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->metric),
                        VLCI_U32(vlci_heads_first(h)), VLCI_MEM(measured->back));
 }
 
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                                  const vlci_code_measured *measured) {
+    if (k->basis_mma)
+        return VLCI_LAUNCH(h->device, k->basis_mma,
+                           VLCI_GRID(n_matrices(h), 1, 1, VLCI_CODE_BASIS_ITEMS, 1, 1),
+                           VLCI_MEM(room->covariance), VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
+                           VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
+                           VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
     return VLCI_LAUNCH(h->device, k->basis, VLCI_GRID(n_matrices(h), 1, 1, k->basis_group, 1, 1),
                        VLCI_MEM(room->covariance), VLCI_MEM(room->q), VLCI_MEM(room->next),
                        VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
@@ -323,49 +372,95 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
     VLCI_MEM((room)->z), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM((held) ? (held)->matrix : NULL),           \
         VLCI_MEM((held) ? (held)->words : NULL), VLCI_MEM((held) ? (held)->factor : NULL)
 
+/* Steps of what z, of `wide` rows, or `held` has: together: z has the sample alone. */
+static vlcache_status find_steps(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                                 int most, size_t wide, bool together, const vlci_code_room *room,
+                                 const vlci_codes *held, const vlci_codes *codes) {
+    return VLCI_LAUNCH(h->device, k->step, VLCI_GRID((size_t)most, n_matrices(h), 1, k->group, 1, 1),
+                       VALUES_OF(room, wide, most, held), VLCI_I32(rows->n), VLCI_I32(stride_of(rows)),
+                       VLCI_I32(together), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
+                       VLCI_MEM(room->steps), VLCI_MEM(codes->factor));
+}
+
+/* Codes of what z, of all rows, or `held` has. */
 static vlcache_status pack(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                            int most, const vlci_code_room *room, const vlci_codes *held,
                            const vlci_codes *codes) {
-    size_t wide = padded(rows), n = n_matrices(h), dims = (size_t)most;
-    vlcache_status status =
-        VLCI_LAUNCH(h->device, k->step, VLCI_GRID(dims, n, 1, k->group, 1, 1),
-                    VALUES_OF(room, wide, most, held), VLCI_I32(rows->n), VLCI_MEM(codes->matrix),
-                    VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps), VLCI_MEM(codes->factor));
-    if (status) return status;
-    return VLCI_LAUNCH(h->device, k->pack, vlci_grid_over(k->pack, wide / VLCI_CODE_ROWS, dims, n),
+    size_t wide = padded(rows);
+    return VLCI_LAUNCH(h->device, k->pack,
+                       vlci_grid_over(k->pack, wide / VLCI_CODE_ROWS * (size_t)most, n_matrices(h), 1),
                        VALUES_OF(room, wide, most, held), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
                        VLCI_MEM(room->steps), VLCI_MEM(codes->words));
 }
 
 static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                  const vlci_codes *codes) {
-    const vlci_kernel *text = codes->text_bits == 4 ? k->text_fours : k->text;
-    return VLCI_LAUNCH(h->device, text, vlci_grid_over(text, (size_t)rows->texts, n_matrices(h), 1),
-                       VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->text_at),
-                       VLCI_I32(rows->texts), VLCI_MEM(codes->text), VLCI_MEM(codes->scale),
-                       VLCI_U32(first_matrix(h)));
+    return VLCI_LAUNCH(
+        h->device, k->text,
+        vlci_grid_over(k->text, (size_t)rows->texts * VLCI_TEXT_UNITS((size_t)h->shape.head_dim),
+                       n_matrices(h), 1),
+        VLCI_POOL_OF(&h->kv, h->heads_at), VLCI_KEEP_OF(h), VLCI_MEM(rows->text_at), VLCI_I32(rows->texts),
+        VLCI_MEM(codes->text), VLCI_MEM(codes->scale), VLCI_U32(first_matrix(h)));
 }
 
+/* Rows of a work-group of cl/code_mma.cl: a block has two warps, where there are dimensions for them. */
+static size_t mma_rows(const vlci_heads *h) {
+    return VLCI_CODE_MMA_ITEMS / 32 * VLCI_CODE_ROWS / (h->shape.head_dim > 32 ? 2 : 1);
+}
+
+/* z of all rows. */
 static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                               int most, const vlci_code_room *room, const vlci_code_measured *measured,
                               const vlci_codes *codes) {
-    size_t wide = padded(rows), group = k->project_mma ? VLCI_CODE_MMA_ITEMS : k->group;
-    size_t at_once = k->project_mma ? group / 2 : group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED;
-    return VLCI_LAUNCH(h->device, k->project_mma ? k->project_mma : k->project,
-                       VLCI_GRID(ceil_div(wide, at_once), n_matrices(h), 1, group, 1, 1), SOURCE_OF(h, rows),
-                       VLCI_MEM(measured->mean), VLCI_I32(wide), VLCI_MEM(measured->basis),
-                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
-                       VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->z));
+    size_t wide = padded(rows), at_once = k->group == 1 ? VLCI_CODE_ROWS : VLCI_CODE_PROJECTED;
+    return VLCI_LAUNCH(h->device, k->project,
+                       VLCI_GRID(ceil_div(wide, at_once), n_matrices(h), 1, k->group, 1, 1),
+                       SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_I32(wide),
+                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
+                       VLCI_I32(most), VLCI_MEM(room->z));
+}
+
+/* The same of the sample that steps are of, on matrix units. */
+static vlcache_status project_sample(const vlci_code_kernels *k, const vlci_heads *h,
+                                     const vlci_code_rows *rows, int most, const vlci_code_room *room,
+                                     const vlci_code_measured *measured, const vlci_codes *codes) {
+    size_t wide = sampled(rows);
+    return VLCI_LAUNCH(h->device, k->project_mma,
+                       VLCI_GRID(ceil_div(wide, mma_rows(h)), n_matrices(h), 1, VLCI_CODE_MMA_ITEMS, 1, 1),
+                       SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
+                       VLCI_I32(wide), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
+                       VLCI_I32(most), VLCI_MEM(room->z));
+}
+
+/* Codes of all rows, projected once more as they are packed. */
+static vlcache_status pack_rows(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
+                                int most, const vlci_code_room *room, const vlci_code_measured *measured,
+                                const vlci_codes *codes) {
+    return VLCI_LAUNCH(
+        h->device, k->pack_mma,
+        VLCI_GRID(ceil_div(padded(rows), mma_rows(h)), n_matrices(h), 1, VLCI_CODE_MMA_ITEMS, 1, 1),
+        SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+        VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)), VLCI_I32(most),
+        VLCI_MEM(room->steps), VLCI_MEM(codes->words));
 }
 
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
+    bool mma = k->project_mma && k->pack_mma;
+    size_t wide = mma ? sampled(rows) : padded(rows);
     vlcache_status status = write_text(k, h, rows, codes);
     if (status || !most) return status;
-    status = make_code_room(h, n_matrices(h) * (size_t)most, padded(rows), room);
-    if (!status) status = project(k, h, rows, most, room, measured, codes);
-    return status ? status : pack(k, h, rows, most, room, NULL, codes);
+    status = make_code_room(h, n_matrices(h) * (size_t)most, wide, room);
+    if (!status)
+        status = mma ? project_sample(k, h, rows, most, room, measured, codes)
+                     : project(k, h, rows, most, room, measured, codes);
+    if (!status) status = find_steps(k, h, rows, most, wide, mma, room, NULL, codes);
+    if (status) return status;
+    return wide < padded(rows) ? pack_rows(k, h, rows, most, room, measured, codes)
+                               : pack(k, h, rows, most, room, NULL, codes);
 }
 
 vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -377,5 +472,6 @@ vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h,
         status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, (size_t)most, n_matrices(h), 1),
                              VLCI_MEM(held->matrix), VLCI_MEM(held->basis), VLCI_MEM(codes->matrix),
                              VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
+    if (!status) status = find_steps(k, h, rows, most, 0, false, room, held, codes);
     return status ? status : pack(k, h, rows, most, room, held, codes);
 }

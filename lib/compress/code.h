@@ -16,16 +16,16 @@
 /**
  * The ladder; VLCACHE_VARIANT=code:RUNG forces a rung:
  *
- *     mma     group, and rows projected on matrix units: NVIDIA since sm_80, head_dim up to 128, group else
+ *     mma     group, but covariances, bases and codes on matrix units: NVIDIA since sm_80, head_dim to 128
  *     group   a work-group for a tile of a covariance, a basis, a block of rows: GPUs
  *     wide    a work-item for each: processors with wide vectors, and anything else
  */
 extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
-    const vlci_kernel *mean, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
-    const vlci_kernel *text, *text_fours; /**< in 8 bits, and in 4 */
-    const vlci_kernel *project_mma;       /**< project on matrix units; NULL: none */
+    const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
+    const vlci_kernel *text;
+    const vlci_kernel *project_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     const vlci_kernel *votes;
@@ -50,6 +50,7 @@ typedef struct vlci_code_rows {
 /** Scratch on the device for some layers; zero to begin with. */
 typedef struct vlci_code_room {
     cl_mem parts, covariance, next, q, z, steps;
+    size_t shares;   /**< of all matrices together that parts has room for */
     size_t matrices; /**< that there is room to measure for */
     size_t dims;     /**< of all of them together that steps has room for */
     size_t values;   /**< that z has room for */
@@ -72,8 +73,8 @@ vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape
                                bool one_layer, cl_mem metric, vlci_code_measured *out);
 void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
 
-/** Layers that are best measured at once: as many as keep the device busy. */
-int vlci_code_layers(const vlci_code_kernels *k, vlcache_device *device, const vlci_compress_shape *shape);
+/** Layers that are best measured at once: as many as scratch of some size has room for. */
+int vlci_code_layers(const vlci_code_kernels *k, const vlci_compress_shape *shape);
 
 /** Enqueues means, covariances and bases of the heads of some layers. Errors: VLCACHE_E_DEVICE_MEMORY, the
  * device's. */
@@ -85,7 +86,8 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
                                const vlci_code_measured *measured, const vlci_codes *codes);
 
 /** Layers that are best written at once: as many as scratch of some size has room for. */
-int vlci_code_write_layers(const vlci_compress_shape *shape, const vlci_code_rows *rows, int most);
+int vlci_code_write_layers(const vlci_code_kernels *k, const vlci_compress_shape *shape,
+                           const vlci_code_rows *rows, int most);
 
 /** Enqueues the steps and codes of the heads of some layers, of whose matrices none has more than `most`
  * dimensions. Errors: as vlci_code_measure(). */

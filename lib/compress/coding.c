@@ -44,8 +44,8 @@ static double row_bytes(const vlci_coding *c) {
 
 /* Of a row of text in a head, keys and values. */
 static double text_bytes(const vlci_coding *c) {
-    int dim = c->shape.head_dim, bits = c->kernels->attention.text_bits;
-    return 2.0 * (double)(vlci_codes_text_bytes(dim, bits) + vlci_codes_scale_bytes(dim, bits));
+    int dim = c->shape.head_dim;
+    return 2.0 * (double)(vlci_codes_text_bytes(dim) + vlci_codes_scale_bytes(dim));
 }
 
 vlcache_status vlci_coding_open(vlcache_device *device, const vlci_compress_shape *s,
@@ -323,7 +323,6 @@ static vlci_codes shape_of(const vlci_coding *c) {
                         .head_dim = c->shape.head_dim,
                         .rows = c->rows.n,
                         .texts = c->rows.texts,
-                        .text_bits = c->kernels->attention.text_bits,
                         .run = run,
                         .runs = vlci_codes_runs(c->rows.n, run),
                         .patterns = c->phases.n};
@@ -349,7 +348,7 @@ static int count_columns(const vlci_coding *c) {
 }
 
 int vlci_coding_layers(const vlci_coding *c) {
-    return vlci_code_layers(&c->kernels->code, c->device, &c->shape);
+    return vlci_code_layers(&c->kernels->code, &c->shape);
 }
 
 static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
@@ -539,7 +538,8 @@ vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcach
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
 int vlci_coding_write_layers(const vlci_coding *c) {
-    return c->held ? c->shape.layers : vlci_code_write_layers(&c->shape, &c->rows, c->most);
+    return c->held ? c->shape.layers
+                   : vlci_code_write_layers(&c->kernels->code, &c->shape, &c->rows, c->most);
 }
 
 vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layers) {

@@ -3,7 +3,7 @@
  * then the bits of all dimensions, then the codes.
  *
  * The same rows of the prompt in every head, all or those that were voted for (vote.h): the visual ones are
- * coded, text has as many bits a number as what reads it takes (compute/coded.h): 4.
+ * coded, text has 4 bits a number.
  */
 #ifndef VLCI_COMPRESS_CODING_H
 #define VLCI_COMPRESS_CODING_H

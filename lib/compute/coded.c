@@ -75,7 +75,6 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
         out->few.wide = true;
         status = get(out, attend_name(out, false), false, &out->attend);
     }
-    out->text_bits = 4;
     if (!status) status = get(out, "attention_coded_score", false, &out->score);
     if (status || out->mma) return status;
     if (!out->few.wide && out->score->max_group < VLCI_CODED_ITEMS)

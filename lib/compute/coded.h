@@ -20,7 +20,6 @@ typedef struct vlci_coded_kernels {
     bool mma, rows_mma;                        /**< where a run's rows are turned alike; one by one */
     const vlci_kernel *attend, *score, *merge; /**< merge: NULL where mma does it in the same launch */
     const vlci_kernel *attend_rows;            /**< where rows are turned one by one; NULL: not opened */
-    int text_bits;                             /**< of a number of text rows: 4 */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.

@@ -171,8 +171,9 @@ vlcache_status vlci_launch(vlcache_device *device, const vlci_kernel *kernel, vl
 vlcache_status vlci_finish(vlcache_device *device);
 
 /** A mark behind what is enqueued so far; the driver starts on it. Waiting for it releases and NULLs it, NULL
- * is accepted, and `*since`, vlci_clock_ms(), is moved on to the time when it was over, but not back. Where
- * it was over before anybody waited, `*since` stays as it is. */
+ * is accepted, and `*since`, vlci_clock_ms(), is moved on to the time when it was over, but not back; a read
+ * of the device that came first has waited for it, and knows. Where it was over before anybody waited,
+ * `*since` stays as it is. */
 vlcache_status vlci_mark(vlcache_device *device, cl_event *mark);
 vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since);
 
@@ -250,6 +251,9 @@ struct vlcache_device {
     unsigned builds;
     double build_seconds;
     double waited_ms; /**< for the queue, by all threads */
+    cl_event mark; /**< the newest that nobody has waited for, borrowed: a read waits for it first; or NULL */
+    double mark_over; /**< when `passed` was over, vlci_clock_ms() */
+    cl_event passed;  /**< the mark that a read waited for last */
     uint64_t memory_now, memory_peak, memory_mapped;
     struct vlci_buffer *buffers; /**< that are held: tensor.c */
     size_t n_buffers, buffers_room;

@@ -163,26 +163,62 @@ vlcache_status vlci_mark(vlcache_device *device, cl_event *mark) {
     cl_int code = clEnqueueMarkerWithWaitList(device->queue, 0, NULL, mark);
     if (code) *mark = NULL;
     if (!code) code = clFlush(device->queue);
+    pthread_mutex_lock(&device->lock);
+    device->mark = *mark;
+    pthread_mutex_unlock(&device->lock);
     return code ? vlci_fail_call(device, "marking what was enqueued", code) : VLCACHE_OK;
 }
 
-vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since) {
+/* Whether the mark was not over yet, and is now. */
+static cl_int wait_mark(vlcache_device *device, cl_event mark, bool *waited) {
     cl_int state = CL_COMPLETE;
     double start = vlci_clock_ms();
+    cl_int code = clGetEventInfo(mark, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+    *waited = !code && state != CL_COMPLETE;
+    if (!*waited) return code;
+    code = clWaitForEvents(1, &mark);
+    vlci_waited(device, start);
+    return code;
+}
+
+vlcache_status vlci_mark_wait(vlcache_device *device, cl_event *mark, double *since) {
+    bool waited;
     if (!*mark) return VLCACHE_OK;
-    cl_int code = clGetEventInfo(*mark, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
-    if (!code && state != CL_COMPLETE) {
-        code = clWaitForEvents(1, mark);
-        vlci_waited(device, start);
+    cl_int code = wait_mark(device, *mark, &waited);
+    pthread_mutex_lock(&device->lock);
+    if (waited)
         *since = vlci_clock_ms();
-    }
+    else if (device->passed == *mark && device->mark_over > *since)
+        *since = device->mark_over;
+    if (device->mark == *mark) device->mark = NULL;
+    if (device->passed == *mark) device->passed = NULL;
+    pthread_mutex_unlock(&device->lock);
     clReleaseEvent(*mark);
     *mark = NULL;
     return code ? vlci_fail_call(device, "waiting for the device", code) : VLCACHE_OK;
 }
 
+/* A read waits for all that was enqueued: for a mark first, so that it is known when that was over. */
+static void pass_mark(vlcache_device *device) {
+    bool waited = false;
+    pthread_mutex_lock(&device->lock);
+    cl_event mark = device->mark;
+    if (mark && clRetainEvent(mark)) mark = NULL;
+    device->mark = NULL;
+    pthread_mutex_unlock(&device->lock);
+    if (!mark) return;
+    if (!wait_mark(device, mark, &waited) && waited) {
+        pthread_mutex_lock(&device->lock);
+        device->passed = mark;
+        device->mark_over = vlci_clock_ms();
+        pthread_mutex_unlock(&device->lock);
+    }
+    clReleaseEvent(mark);
+}
+
 vlcache_status vlci_read(vlcache_device *device, cl_mem from, size_t offset, void *to, size_t bytes) {
     if (!bytes) return VLCACHE_OK;
+    pass_mark(device);
     double start = vlci_clock_ms();
     cl_int code = clEnqueueReadBuffer(device->queue, from, CL_TRUE, offset, bytes, to, 0, NULL, NULL);
     vlci_waited(device, start);

@@ -21,15 +21,14 @@ static uint64_t pattern_bytes(const vlci_codes *c) {
 
 vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
     uint64_t dim = (uint64_t)c->head_dim;
-    return (vlci_codes_bytes){.words = (uint64_t)c->n_words * sizeof(cl_uint),
-                              .text = n_matrices(c) * (uint64_t)c->texts *
-                                      (vlci_codes_text_bytes(c->head_dim, c->text_bits) +
-                                       vlci_codes_scale_bytes(c->head_dim, c->text_bits)),
-                              .bases = (uint64_t)c->dims * (dim + sizeof(cl_float)),
-                              .means = n_matrices(c) * dim * sizeof(cl_half),
-                              .tables = n_matrices(c) * sizeof(vlci_code_matrix) +
-                                        (uint64_t)c->runs * dim * sizeof(cl_float) + patterns_bytes(c) +
-                                        pattern_bytes(c)};
+    return (vlci_codes_bytes){
+        .words = (uint64_t)c->n_words * sizeof(cl_uint),
+        .text = n_matrices(c) * (uint64_t)c->texts *
+                (vlci_codes_text_bytes(c->head_dim) + vlci_codes_scale_bytes(c->head_dim)),
+        .bases = (uint64_t)c->dims * (dim + sizeof(cl_float)),
+        .means = n_matrices(c) * dim * sizeof(cl_half),
+        .tables = n_matrices(c) * sizeof(vlci_code_matrix) + (uint64_t)c->runs * dim * sizeof(cl_float) +
+                  patterns_bytes(c) + pattern_bytes(c)};
 }
 
 /* What is of their own: bits of each dimension, vectors, codes. */
@@ -52,11 +51,11 @@ static vlcache_status allocate_rest(vlci_codes *c) {
     vlcache_status status =
         vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
     if (!status)
-        status = vlci_memory_create(device, texts * vlci_codes_text_bytes(c->head_dim, c->text_bits),
-                                    "coded rows: text", &c->text);
+        status = vlci_memory_create(device, texts * vlci_codes_text_bytes(c->head_dim), "coded rows: text",
+                                    &c->text);
     if (!status)
-        status = vlci_memory_create(device, texts * vlci_codes_scale_bytes(c->head_dim, c->text_bits),
-                                    "coded rows: scales", &c->scale);
+        status = vlci_memory_create(device, texts * vlci_codes_scale_bytes(c->head_dim), "coded rows: scales",
+                                    &c->scale);
     if (!status)
         status = vlci_memory_create(device, (size_t)c->runs * dim * sizeof(cl_float), "coded rows: phases",
                                     &c->phase);

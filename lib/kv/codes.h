@@ -6,8 +6,7 @@
  *     visual   key(j) = R(ref(run of j)) (mean + sum over i of factor[i] level(j, i) basis[i])
  *              value(j): the same without R
  *              level = code + 1/2 - 2^(bits - 1), as cl/shared.h lays codes out
- *     text     row(j) = scale(j) byte(j, .)                       8 bits
- *              row(j) = unit(j, group) (nibble(j, .) + 1/2 - 8)   4 bits
+ *     text     row(j) = unit(j, group) (nibble(j, .) + 1/2 - 8)
  *
  * R turns by the phase of a run's middle row, so that a query is turned back and projected once a run.
  *
@@ -32,7 +31,6 @@ typedef struct vlci_codes {
     int layers, kv_heads, head_dim;
     int rows, run, runs; /**< visual rows of a head, of a run; runs */
     int texts;           /**< text rows of a head */
-    int text_bits;       /**< of a number of them: 8 or 4 */
     int dims;            /**< of all matrices */
     int patterns;        /**< 0: all rows of a run are turned alike */
     size_t n_words;
@@ -41,10 +39,11 @@ typedef struct vlci_codes {
     cl_mem basis;  /**< int8 [dims][head_dim] */
     cl_mem factor; /**< f32 [dims]: a basis vector's scale times its dimension's step */
     cl_mem words;  /**< uint [n_words] */
-    cl_mem text;   /**< int8 [layers][kv_heads][2][texts][head_dim]; of 4 bits uint [..][head_dim / 8] */
-    cl_mem scale;  /**< f32 [layers][kv_heads][2][texts]; of 4 bits ushort [..][VLCI_TEXT_UNITS(head_dim)] */
-    cl_mem phase;  /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows; with patterns of
-                      their  first */
+    cl_mem text;   /**< uint [layers][kv_heads][2][texts][head_dim / 8] */
+    cl_mem scale; /**< ushort [layers][kv_heads][2][texts][VLCI_TEXT_UNITS(head_dim)]: units, the upper halves
+                     of floats */
+    cl_mem phase; /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows; with patterns of
+                     their  first */
     cl_mem within; /**< f32 [patterns][head_dim][VLCI_CODE_RUN_MIN]: the same of a row beyond its run's first;
                       NULL: none */
     cl_mem pattern; /**< int [runs]: which of them a run has */
@@ -64,11 +63,11 @@ static inline uint64_t vlci_codes_sum(const vlci_codes_bytes *b) {
 vlci_codes_bytes vlci_codes_count(const vlci_codes *codes);
 
 /** Bytes of a text row of a matrix: its numbers, and what they are multiplied by. */
-static inline size_t vlci_codes_text_bytes(int head_dim, int text_bits) {
-    return (size_t)head_dim * (size_t)text_bits / 8;
+static inline size_t vlci_codes_text_bytes(int head_dim) {
+    return (size_t)head_dim / 2;
 }
-static inline size_t vlci_codes_scale_bytes(int head_dim, int text_bits) {
-    return text_bits == 4 ? VLCI_TEXT_UNITS((size_t)head_dim) * sizeof(cl_ushort) : sizeof(cl_float);
+static inline size_t vlci_codes_scale_bytes(int head_dim) {
+    return VLCI_TEXT_UNITS((size_t)head_dim) * sizeof(cl_ushort);
 }
 
 /** Runs of `run` rows that `rows` rows make. */

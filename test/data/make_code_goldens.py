@@ -109,15 +109,12 @@ def metric_of(weights, kv_heads, group, dim):
     return np.linalg.cholesky(gram).transpose(0, 2, 1)
 
 
-def text_bytes(dim, bits):
-    return dim + 4 if bits == 8 else dim // 2 + 2 * -(-dim // 32)
+def text_bytes(dim):
+    return dim // 2 + 2 * -(-dim // 32)
 
 
-def text_in(x, bits):
-    """Rows [..][dim] in 8 bits with a scale each; or in 4, each 32 numbers with a unit, the upper half of a float."""
-    if bits == 8:
-        scale = np.maximum(np.abs(x).max(2, keepdims=True) / 127.0, 1e-9)
-        return np.rint(x / scale) * scale
+def text_of(x):
+    """Rows [..][dim] in 4 bits, each 32 numbers with a unit, the upper half of a float."""
     back = np.empty(x.shape)
     for d in range(0, x.shape[2], 32):
         group = x[:, :, d : d + 32]
@@ -127,8 +124,7 @@ def text_in(x, bits):
     return back
 
 
-def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0, hidden=0,
-         text_bits=8):
+def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns, bits=0.0, budget=1.0, hidden=0):
     random = np.random.default_rng(seed)
     heads, n = layers * kv_heads, len(visual)
     text = [j for j in range(tokens) if j not in set(visual)]
@@ -175,7 +171,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     if bits:
         basis_cost, most = 0.0, bits * heads
     else:
-        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * text_bytes(dim, text_bits)
+        fixed = heads * 2 * (dim * 2 + 12) + len(middle) * dim * 4 + heads * 2 * len(text) * text_bytes(dim)
         basis_cost = 8.0 * (dim + 4) / blocks
         most = 8.0 * (budget * tokens * heads * 2 * dim * 4 - fixed) / blocks
     widths, gap = share_bits(tempered, basis_cost, most)
@@ -196,7 +192,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
     level = code + 0.5 - 2.0 ** (widths[..., None] - 1)
     made = mean[:, None] + np.einsum("mkj,mk,mkd->mjd", np.where(widths[..., None] > 0, level, 0.0), factor, rounded)
     made[0::2] = turn(made[0::2], each)
-    text_back = text_in(rows[:, text], text_bits)
+    text_back = text_of(rows[:, text])
     step = np.where(widths > 0, factor / scale[..., 0], 1.0)
     edge = z / step[..., None]  # how near a code is to the next one
     os.makedirs(FOLDER, exist_ok=True)
@@ -206,7 +202,7 @@ def make(name, seed, layers, kv_heads, group, dim, tokens, visual, run, columns,
         "budget": np.float32([budget]), "visual": np.array(visual), "rows": rows, "phase": phase, "score": score,
         "query": query, "energy": energy, "widths": widths, "mean": mean, "rounded": rounded.astype(int),
         "factor": factor, "code": code.astype(int), "edge": np.abs(edge - np.rint(edge)), "back": made,
-        "text_back": text_back} | ({} if text_bits == 8 else {"text_bits": np.array([text_bits])}))
+        "text_back": text_back})
     return True
 
 
@@ -220,5 +216,3 @@ first("bits", layers=2, kv_heads=1, group=3, dim=32, tokens=60, visual=list(rang
 first("budget", layers=1, kv_heads=2, group=1, dim=48, tokens=90, visual=list(range(5, 80)), run=32, columns=32, budget=0.08)
 first("heard", layers=2, kv_heads=1, group=2, dim=32, tokens=60, visual=list(range(3, 55)), run=16, columns=32, bits=48.0,
       hidden=40)
-first("fours", layers=1, kv_heads=2, group=1, dim=48, tokens=60, visual=list(range(5, 53)), run=32, columns=32, budget=0.08,
-      text_bits=4)

@@ -21,7 +21,7 @@ static float half_value(uint16_t h) {
     return (float)(h >> 15 ? -value : value);
 }
 
-/* Numbers of 32 of a text row in 4 bits, each with a unit: the upper half of a float. */
+/* 32 numbers of a text row have a unit: the upper half of a float. */
 static size_t units_of(int dim) {
     return ((size_t)dim + 31) / 32;
 }
@@ -38,9 +38,9 @@ ref_codes ref_codes_read(const vlci_codes *k) {
                    .matrix = take(k->matrix, n * sizeof *c.matrix),
                    .mean = malloc(n * dim * sizeof *c.mean),
                    .basis = take(k->basis, dims * dim),
-                   .text = take(k->text, texts * dim * (size_t)k->text_bits / 8),
+                   .text = take(k->text, texts * dim / 2),
                    .factor = take(k->factor, dims * sizeof *c.factor),
-                   .scale = take(k->scale, texts * (k->text_bits == 4 ? 2 * units_of(k->head_dim) : 4)),
+                   .scale = take(k->scale, 2 * texts * units_of(k->head_dim)),
                    .phase = take(k->phase, (size_t)k->runs * dim * sizeof *c.phase),
                    .words = take(k->words, k->n_words * sizeof *c.words)};
     c.within = take(k->within, (size_t)k->patterns * dim * 16 * sizeof *c.within);
@@ -102,13 +102,10 @@ void ref_codes_row(const ref_codes *c, int matrix, int row, double *out) {
 
 void ref_codes_text(const ref_codes *c, int matrix, int row, double *out) {
     size_t at = (size_t)matrix * (size_t)c->codes->texts + (size_t)row, dim = (size_t)c->codes->head_dim;
-    const uint32_t *words = (const uint32_t *)c->text + at * dim / 8;
-    const uint16_t *units = (const uint16_t *)c->scale + at * units_of(c->codes->head_dim);
+    const uint32_t *words = c->text + at * dim / 8;
+    const uint16_t *units = c->scale + at * units_of(c->codes->head_dim);
     for (size_t d = 0; d < dim; d++)
-        if (c->codes->text_bits == 4)
-            out[d] = upper_half(units[d / 32]) * ((int)(words[d / 8] >> d % 8 * 4 & 15) - 7.5);
-        else
-            out[d] = (double)((const float *)c->scale)[at] * ((const int8_t *)c->text)[at * dim + d];
+        out[d] = upper_half(units[d / 32]) * ((int)(words[d / 8] >> d % 8 * 4 & 15) - 7.5);
 }
 
 void ref_codes_release(ref_codes *c) {

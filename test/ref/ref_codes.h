@@ -12,10 +12,10 @@ typedef struct ref_codes {
     vlci_code_matrix *matrix;
     float *mean; /**< [matrices][head_dim] */
     int8_t *basis;
-    void *text, *scale;
     float *factor, *phase, *within;
     int32_t *pattern;
-    uint32_t *words;
+    uint32_t *words, *text;
+    uint16_t *scale;
 } ref_codes;
 
 /** Reads codes; earlier turns' are left out. */

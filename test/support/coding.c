@@ -146,7 +146,6 @@ void coding_make(coding_case *c) {
     seen.rows_on = suite_upload(entry, sizeof entry);
     seen.score = suite_upload(c->score, (size_t)(n_heads(c) * c->tokens) * sizeof(float));
     ck_ok(vlci_coding_open(suite_device(), &shape, &c->kernels));
-    if (c->text_bits) c->kernels.attention.text_bits = c->text_bits;
     if (c->metric) c->kernels.metric = suite_upload(c->metric, metric_bytes(c));
     if (c->run == 1) ck_ok(vlci_coded_open_rows(&c->kernels.attention));
     ck_ok(vlci_coding_create(suite_device(), &c->kernels, &shape, &recipe, &prompt, &c->coding));

@@ -19,7 +19,6 @@ typedef struct coding_case {
     double voted; /**< share of the candidates that is kept; 0: all rows are */
     vlci_candidates candidates;
     const double *shares; /**< of bits [layers * kv_heads]; NULL: they are measured */
-    int text_bits;        /**< 0: as what reads it has it */
     const int *visual;    /**< [n_visual] */
     float *rows;          /**< [layers * kv_heads][keys, values][tokens][head_dim], rounded to dtype */
     float *phase;         /**< [tokens][head_dim] */
