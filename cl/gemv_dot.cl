@@ -6,14 +6,14 @@
  *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]         c < n / 2, W = [gate | up], n / 2 a multiple of 16
  *   with `norm`, x is RMSNorm(x): x[k] norm[k] / sqrt(mean_k x[k]^2 + eps)
  *
- * A work-item has `each` columns of y, whose rows of W it reads in 4 stretches of memory side by side, each from row to row;
- * what comes next in them is asked for into the second cache. Four rows of W meet GROUP rows of x at a time: a vector of 16
- * parts of a sum for each of both; of more rows of x, other passes over the same rows of W take the others. The vectors of
- * 16 rows are folded to one. Of longer rows than CHUNK, whose x the first cache holds, it reads a piece of each row, then
+ * A work-item has `each` columns of y, whose rows of W it reads in ABREAST stretches of memory side by side, each from row to
+ * row; what comes next in them is asked for into the second cache. A row of each stretch meets GROUP rows of x at a time: a
+ * vector of 16 parts of a sum for each of both; of more rows of x, other passes over the same rows of W take the others. The
+ * vectors of 16 rows are folded to one. Of longer rows than CHUNK, whose x the first cache holds, it reads a piece of each row, then
  * the next.
  *
- *   W row c          stretch 0 --> k        row c + each / 4   stretch 1 --> k      ...
- *     row c + 1      then this one          row c + each / 4 + 1 ...
+ *   W row c          stretch 0 --> k        row c + each / ABREAST       stretch 1 --> k      ...
+ *     row c + 1      then this one          row c + each / ABREAST + 1   then this one
  *
  * Rows of x beyond m repeat the last one and are not stored.
  *
@@ -35,8 +35,9 @@
 enum {
     CHUNK = 8192 / ROWS,
     HALVES = GATED + 1, /* of W: gate and up */
-    ABREAST = 4,
-    GROUP = ROWS < 4 ? ROWS : 4, /* at most 16 sums, which registers hold */
+    ABREAST = ROWS < 4 ? 8 : 4, /* stretches */
+    EACH = 16 / ABREAST,        /* rows of one of them at a time */
+    GROUP = ROWS < 4 ? ROWS : 4, /* rows of x at a time: at most 16 sums, which registers hold */
     PASSES = ROWS / GROUP
 };
 
@@ -96,10 +97,10 @@ typedef struct {
     int last; /* row that there is */
 } stretch_t;
 
-/* sum[r][s * 4 + j] = what n of k add up to, for row j of the next four of stretch s; rows of W are k apart. */
+/* sum[r][s * EACH + j] = what n of k add up to, for row j of the next EACH of stretch s; rows of W are k apart. */
 WITH_DOT void multiply(const x_t *x, const stretch_t *stretch, size_t k, int n, float16 (*sum)[16]) {
     const int whole = n / 32;
-    for (int j = 0; j < 4; j++) {
+    for (int j = 0; j < EACH; j++) {
         __global const ushort *row[ABREAST];
 #pragma unroll
         for (int s = 0; s < ABREAST; s++) row[s] = stretch[s].from + (size_t)min(j, stretch[s].last) * k;
@@ -133,7 +134,7 @@ WITH_DOT void multiply(const x_t *x, const stretch_t *stretch, size_t k, int n, 
 #pragma unroll
             for (int s = 0; s < ABREAST; s++)
 #pragma unroll
-                for (int r = 0; r < GROUP; r++) sum[g + r][s * 4 + j] = acc[s][r];
+                for (int r = 0; r < GROUP; r++) sum[g + r][s * EACH + j] = acc[s][r];
         }
     }
 }
@@ -157,7 +158,7 @@ gemv_dot(__global const ushort *restrict w, __global const ushort *restrict w1, 
         for (int r = 0; r < ROWS; r++)
             fetch(x + (size_t)min(r, m - 1) * (size_t)k + i, norm ? norm + i : norm, scale[r], depth, chunk.run[r]);
         for (int h = 0; h < HALVES; h++)
-            for (int c = 0; c < each / ABREAST; c += 4) {
+            for (int c = 0; c < each / ABREAST; c += EACH) {
                 stretch_t stretch[ABREAST];
                 float16 sum[ROWS][16];
                 for (int s = 0; s < ABREAST; s++) {
@@ -170,10 +171,7 @@ gemv_dot(__global const ushort *restrict w, __global const ushort *restrict w1, 
                     float lanes[16];
                     FOLD(sum[r])
                     vstore16(sum[r][0], 0, lanes);
-                    for (int s = 0; s < ABREAST; s++) {
-                        float *to = &out[r][h][s * (each / ABREAST) + c];
-                        vstore4(vload4(0, to) + vload4(s, lanes), 0, to);
-                    }
+                    for (int j = 0; j < 16; j++) out[r][h][j / EACH * (each / ABREAST) + c + j % EACH] += lanes[j];
                 }
             }
     }
