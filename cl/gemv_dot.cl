@@ -6,14 +6,14 @@
  *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]         c < n / 2, W = [gate | up], n / 2 a multiple of 16
  *   with `norm`, x is RMSNorm(x): x[k] norm[k] / sqrt(mean_k x[k]^2 + eps)
  *
- * A work-item has `each` columns of y, whose rows of W it reads in ABREAST stretches of memory side by side, each from row to
- * row; what comes next in them is asked for into the second cache. A row of each stretch meets GROUP rows of x at a time: a
- * vector of 16 parts of a sum for each of both; of more rows of x, other passes over the same rows of W take the others. The
- * vectors of 16 rows are folded to one. Of longer rows than CHUNK, whose x the first cache holds, it reads a piece of each row, then
+ * A work-item has `each` columns of y. It reads 16 rows of W in ABREAST stretches of memory side by side; what comes next in
+ * them is asked for into the second cache. A row of each stretch meets GROUP rows of x at a time: a vector of 16 parts of a
+ * sum for each of both; of more rows of x, other passes over the same rows of W take the others. Then the vectors of the 16
+ * rows are folded to one. Of longer rows than CHUNK, whose x the first cache holds, it reads a piece of each row, then
  * the next.
  *
- *   W row c          stretch 0 --> k        row c + each / ABREAST       stretch 1 --> k      ...
- *     row c + 1      then this one          row c + each / ABREAST + 1   then this one
+ *   W row c          stretch 0 --> k        row c + EACH       stretch 1 --> k      ...
+ *     row c + 1      then this one          row c + EACH + 1   then this one
  *
  * Rows of x beyond m repeat the last one and are not stored.
  *
@@ -92,18 +92,14 @@ static inline uint16 rest_of(__global const ushort *row, int n) {
     return vload16(0, word);
 }
 
-typedef struct {
-    __global const ushort *from;
-    int last; /* row that there is */
-} stretch_t;
-
-/* sum[r][s * EACH + j] = what n of k add up to, for row j of the next EACH of stretch s; rows of W are k apart. */
-WITH_DOT void multiply(const x_t *x, const stretch_t *stretch, size_t k, int n, float16 (*sum)[16]) {
+/* sum[r][c] = what n of k add up to, for rows c of 16 of W, which are k apart; rows beyond `last` repeat it. */
+WITH_DOT void multiply(const x_t *x, __global const ushort *from, size_t k, int last, int n, float16 (*sum)[16]) {
     const int whole = n / 32;
     for (int j = 0; j < EACH; j++) {
         __global const ushort *row[ABREAST];
+        const size_t next = j + 1 < EACH ? k : (16 - EACH + 1) * k; /* the row that this stretch has then, or the next 16 */
 #pragma unroll
-        for (int s = 0; s < ABREAST; s++) row[s] = stretch[s].from + (size_t)min(j, stretch[s].last) * k;
+        for (int s = 0; s < ABREAST; s++) row[s] = from + (size_t)min(s * EACH + j, last) * k;
 #pragma unroll 1
         for (int g = 0; g < ROWS; g += GROUP) {
             float16 acc[ABREAST][GROUP];
@@ -112,9 +108,9 @@ WITH_DOT void multiply(const x_t *x, const stretch_t *stretch, size_t k, int n, 
 #pragma unroll
                 for (int r = 0; r < GROUP; r++) acc[s][r] = 0.0f;
             for (int i = 0; i < whole; i++) {
-                const size_t ahead = PASSES > 1              ? k + (g / GROUP * whole + i) / PASSES * 32
+                const size_t ahead = PASSES > 1              ? next + (g / GROUP * whole + i) / PASSES * 32
                                      : (i * 32 + AHEAD < n) ? (size_t)(i * 32 + AHEAD)
-                                                            : k + (i * 32 + AHEAD - n);
+                                                            : next + (i * 32 + AHEAD - n);
                 uint16 part[GROUP];
 #pragma unroll
                 for (int r = 0; r < GROUP; r++) part[r] = x->run[g + r][i];
@@ -158,20 +154,13 @@ gemv_dot(__global const ushort *restrict w, __global const ushort *restrict w1, 
         for (int r = 0; r < ROWS; r++)
             fetch(x + (size_t)min(r, m - 1) * (size_t)k + i, norm ? norm + i : norm, scale[r], depth, chunk.run[r]);
         for (int h = 0; h < HALVES; h++)
-            for (int c = 0; c < each / ABREAST; c += EACH) {
-                stretch_t stretch[ABREAST];
+            for (int c = 0; c < own; c += 16) {
                 float16 sum[ROWS][16];
-                for (int s = 0; s < ABREAST; s++) {
-                    const int at = min(first + s * (each / ABREAST) + c, columns - 1);
-                    stretch[s].from = w_row_of(w, w1, w2, n0, n1, h * columns + at, k) + i;
-                    stretch[s].last = columns - 1 - at;
-                }
-                multiply(&chunk, stretch, (size_t)k, depth, sum);
+                multiply(&chunk, w_row_of(w, w1, w2, n0, n1, h * columns + first + c, k) + i, (size_t)k, columns - 1 - first - c,
+                         depth, sum);
                 for (int r = 0; r < ROWS; r++) {
-                    float lanes[16];
                     FOLD(sum[r])
-                    vstore16(sum[r][0], 0, lanes);
-                    for (int j = 0; j < 16; j++) out[r][h][j / EACH * (each / ABREAST) + c + j % EACH] += lanes[j];
+                    vstore16(vload16(0, &out[r][h][c]) + sum[r][0], 0, &out[r][h][c]);
                 }
             }
     }
