@@ -29,9 +29,14 @@
 #ifndef GATED
 #define GATED 0
 #endif
-#define DOWN   VLCI_GEMM_DOT_DOWN
+#define DOWN   VLCI_GEMM_DOT_DOWN(DOT)
 #define ACROSS VLCI_GEMM_DOT_ACROSS
-enum { DEPTH = 96, ROWS = VLCI_GEMM_DOT_ROWS, OWN = GATED ? 16 : 32 /* columns of y of a strip */, RUN = DEPTH + 16 /* words from row to row of x */ };
+enum {
+    DEPTH = 96,
+    ROWS = VLCI_GEMM_DOT_ROWS,
+    OWN = GATED ? 16 : 32, /* columns of y of a strip */
+    RUN = DEPTH + 16       /* words from row to row of x */
+};
 
 /* Sums of a tile, DEPTH words of its x, and of a strip of W. */
 typedef struct {
@@ -41,7 +46,6 @@ typedef struct {
 typedef union {
     uint16 run[ROWS * RUN / 16];
     uint at[ROWS * RUN];
-    ushort half_at[ROWS * RUN * 2];
 } x_t;
 
 typedef struct {

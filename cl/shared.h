@@ -128,10 +128,11 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
 
-/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other, and strips of W side by side. */
-#define VLCI_GEMM_DOT_ROWS   12
-#define VLCI_GEMM_DOT_DOWN   16
-#define VLCI_GEMM_DOT_ACROSS 8
+/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other (fewer where they may meet a GPU's
+ * private memory), and strips of W side by side. */
+#define VLCI_GEMM_DOT_ROWS      12
+#define VLCI_GEMM_DOT_DOWN(own) ((own) ? 16 : 4)
+#define VLCI_GEMM_DOT_ACROSS    8
 
 /* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
 #define VLCI_GEMM_AMX_DOWN   9

@@ -432,7 +432,8 @@ static void run_few_rows(const char *engine, const char *variant, vlcache_dtype 
     }
 }
 
-/* What is denormal in f32 and bf16, among ordinary numbers: it may count as zero, and is too small to be seen. */
+/* What is denormal in f32 and bf16, among ordinary numbers: it may count as zero, and is too small to be
+ * seen. */
 static float tiny_value(int64_t i) {
     static const float values[] = {1e-39f, -3e-39f, 1.2e-38f, 1e-45f, -0.0f};
     return i % 2 ? uniform(-1, 1) : values[(seed >> 9) % 5];
@@ -442,9 +443,10 @@ static float tiny_value(int64_t i) {
 
 START_TEST(dots_multiply) {
     static const char *const variants[] = {"gemm:dot_plain", "gemm:dot"};
-    static const int more[][3] = {{1, 130, 8224},  {2, 17, 4130},   {5, 300, 2080},  {8, 2064, 1056}, {8, 129, 1024},
-                                  {12, 32, 192},   {13, 47, 383},   {192, 300, 194}, {97, 260, 31},   {600, 65, 577},
-                                  {1, 2049, 33},   {4, 16, 2048},   {3, 1000, 63}};
+    static const int more[][3] = {{1, 130, 8224}, {2, 17, 4130},  {5, 300, 2080}, {8, 2064, 1056},
+                                  {8, 129, 1024}, {12, 32, 192},  {13, 47, 383},  {192, 300, 194},
+                                  {97, 260, 31},  {600, 65, 577}, {1, 2049, 33},  {4, 16, 2048},
+                                  {3, 1000, 63}};
     if (_i && !device->caps.dot) return; /* not with this processor */
     run_dtypes("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
     run_few_rows("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);

@@ -33,7 +33,8 @@ enum {
     MAPPED_DOWN = 16 /* tiles below each other where strips are made of rows, which costs more */
 };
 
-/* A rung: products of pairs of bf16, of bf16 weights; else rows x columns of a tile, by what registers hold. */
+/* A rung: products of pairs of bf16, of bf16 weights; else rows x columns of a tile, by what registers hold.
+ */
 enum { DOT, DOT_PLAIN, LARGER, SMALLER };
 static const char *const wide_names[] = {"dot", "dot_plain", "12x32", "6x16", NULL};
 
@@ -89,8 +90,7 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
 }
 
 vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype) {
-    return gemm->dot ? VLCACHE_OK
-                     : open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
+    return gemm->dot ? VLCACHE_OK : open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
 }
 
 /* Work-items as large as they may be; where there would be few of them for each processor, their longer side
@@ -100,7 +100,9 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
     bool mapped = p->w->layout == VLCI_ROWS;
     size_t across = g->dot ? VLCI_GEMM_DOT_ACROSS : VLCI_GEMM_WIDE_ACROSS;
-    size_t down = g->dot ? VLCI_GEMM_DOT_DOWN : mapped ? MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
+    size_t down = g->dot   ? VLCI_GEMM_DOT_DOWN(g->dot == VLCI_DOT_OWN)
+                  : mapped ? MAPPED_DOWN
+                           : VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;

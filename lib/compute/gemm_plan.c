@@ -191,7 +191,9 @@ static void clear_speeds(vlcache_gemm_engine engines[ENGINES]) {
 static void speeds_key(const vlcache_device *device, vlcache_dtype dtype, char key[64]) {
     bool units = vlci_gemm_matrix_fits(device, dtype), dot = device->caps.dot && dtype == VLCACHE_DTYPE_BF16;
     snprintf(key, 64, "gemm engines %s %s%s", VLCACHE_VERSION, vlcache_dtype_name(dtype),
-             units ? " units" : dot ? " dot" : "");
+             units ? " units"
+             : dot ? " dot"
+                   : "");
 }
 
 /* Whether the cache has the speeds; all are 0 when not. */

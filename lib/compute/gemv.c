@@ -171,8 +171,8 @@ static vlcache_status open_pairs(vlci_gemv *gemv, int i) {
         char options[48];
         snprintf(options, sizeof options, " -DROWS=%d -DGATED=%d -DDOT=%d", 1 << i, j,
                  gemv->dot == VLCI_DOT_OWN);
-        status = vlci_matrix_kernel(gemv->device, VLCACHE_DTYPE_BF16, "gemv_dot.cl", "gemv_dot", options,
-                                    all[j]);
+        status =
+            vlci_matrix_kernel(gemv->device, VLCACHE_DTYPE_BF16, "gemv_dot.cl", "gemv_dot", options, all[j]);
     }
     return status;
 }

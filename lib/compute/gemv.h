@@ -47,8 +47,8 @@ vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype);
 bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p);
 
 /** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks and with dot also a gated one
- * where n / 2 is a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where vlci_gemv_appends(). Errors: those
- * of vlci_rope_args(), the device's. */
+ * where n / 2 is a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where
+ * vlci_gemv_appends(). Errors: those of vlci_rope_args(), the device's. */
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
 
 #endif

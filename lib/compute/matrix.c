@@ -45,10 +45,10 @@ void vlci_product_parts(const vlci_product *p, vlci_arg out[VLCI_PARTS_ARGS]) {
     const vlci_matrix *w = p->w;
     int first = w->more[0] ? w->until[0] : w->n, second = w->more[1] ? w->until[1] : w->n;
     const vlci_arg all[VLCI_PARTS_ARGS] = {
-        VLCI_MEM(w->data),       VLCI_MEM(w->more[0]), VLCI_MEM(w->more[1]),    VLCI_I32(first),
-        VLCI_I32(second),        VLCI_MEM(w->bias),    VLCI_MEM(p->x),          VLCI_U32(p->x_offset),
-        VLCI_MEM(p->y),          VLCI_U32(p->y_offset), VLCI_I32(p->m),         VLCI_I32(w->n),
-        VLCI_I32(w->k),          VLCI_I32(p->act),     VLCI_I32(p->accumulate)};
+        VLCI_MEM(w->data), VLCI_MEM(w->more[0]),  VLCI_MEM(w->more[1]),   VLCI_I32(first),
+        VLCI_I32(second),  VLCI_MEM(w->bias),     VLCI_MEM(p->x),         VLCI_U32(p->x_offset),
+        VLCI_MEM(p->y),    VLCI_U32(p->y_offset), VLCI_I32(p->m),         VLCI_I32(w->n),
+        VLCI_I32(w->k),    VLCI_I32(p->act),      VLCI_I32(p->accumulate)};
     memcpy(out, all, sizeof all);
 }
 

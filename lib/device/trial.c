@@ -46,10 +46,11 @@ static const kind gpus = {
      {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16, 8, 32, NULL},
      {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16, 8, 32, NULL}}};
 
-static const kind processors = {"the driver's binaries are no x86 code",
-                                2,
-                                {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1, vlci_amx_refused},
-                                 {"avx512_bf16", "trial_dot", "-DTRIAL_DOT -DDOT=1", {0}, 32, 32, 1, vlci_dot_refused}}};
+static const kind processors = {
+    "the driver's binaries are no x86 code",
+    2,
+    {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1, vlci_amx_refused},
+     {"avx512_bf16", "trial_dot", "-DTRIAL_DOT -DDOT=1", {0}, 32, 32, 1, vlci_dot_refused}}};
 
 static const kind *kind_of(const vlcache_device *device) {
     return device->caps.wide_vectors ? &processors : &gpus;
@@ -238,7 +239,8 @@ vlcache_status vlci_trial(vlcache_device *device) {
     if (said && *said)
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_MATRIX_UNITS", said,
                                 "must be none, or not set");
-    int used = snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION), left = ask_each(device, &f, key + used, sizeof key - (size_t)used);
+    int used = snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION),
+        left = ask_each(device, &f, key + used, sizeof key - (size_t)used);
     if (left && (!vlci_cache_read(device, key, &text) || !parse_found(text, kind_of(device), &f))) {
         status = try_all(device, &f);
         if (!status) write_found(device, key, &f);
