@@ -82,14 +82,15 @@ static inline float scale_of(__global const float *x, int k, float eps) {
     _Pragma("unroll") for (int half_n = 8; half_n; half_n /= 2) _Pragma("unroll") for (int q = 0; q < half_n; q++)         \
         v[q] = INTERLEAVE_LOW(float16, v[q], v[q + half_n]) + INTERLEAVE_HIGH(float16, v[q], v[q + half_n]);
 
-/* The last words of n of k, n no multiple of 32, with zeros behind them. */
-static inline uint16 rest_of(__global const ushort *row, int n) {
+/* 16 words, aligned as their halves are. One by one where they are not the processor's own: Oclgrind 21.10 dies of the other. */
+static inline uint16 words_at(__global const ushort *p) {
+#if DOT
+    return (uint16)(as_uint8(vload16(0, p)), as_uint8(vload16(1, p)));
+#else
     uint word[16];
-    for (int i = 0; i < 16; i++) {
-        const int at = n / 32 * 32 + 2 * i;
-        word[i] = (at < n ? (uint)row[at] : 0u) | (at + 1 < n ? (uint)row[at + 1] << 16 : 0u);
-    }
+    for (int i = 0; i < 16; i++) word[i] = p[2 * i] | (uint)p[2 * i + 1] << 16;
     return vload16(0, word);
+#endif
 }
 
 /* sum[r][c] = what n of k add up to, for rows c of 16 of W, which are k apart; rows beyond `last` repeat it. */
@@ -117,14 +118,19 @@ WITH_DOT void multiply(const x_t *x, __global const ushort *from, size_t k, int 
 #pragma unroll
                 for (int s = 0; s < ABREAST; s++) {
                     FETCH_SECOND(row[s] + ahead);
-                    const uint16 a = (uint16)(as_uint8(vload16(2 * i, row[s])), as_uint8(vload16(2 * i + 1, row[s])));
+                    const uint16 a = words_at(row[s] + 32 * i);
 #pragma unroll
                     for (int r = 0; r < GROUP; r++) DOT_ADD(acc[s][r], a, part[r]);
                 }
             }
             if (whole * 32 < n)
                 for (int s = 0; s < ABREAST; s++) {
-                    const uint16 a = rest_of(row[s], n);
+                    uint word[16]; /* the last, with zeros behind them */
+                    for (int i = 0; i < 16; i++) {
+                        const int at = whole * 32 + 2 * i;
+                        word[i] = (at < n ? (uint)row[s][at] : 0u) | (at + 1 < n ? (uint)row[s][at + 1] << 16 : 0u);
+                    }
+                    const uint16 a = vload16(0, word);
                     for (int r = 0; r < GROUP; r++) DOT_ADD(acc[s][r], a, x->run[g + r][whole]);
                 }
 #pragma unroll
