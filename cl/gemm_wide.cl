@@ -70,11 +70,8 @@ static inline void turn(__global const w_t *w, size_t k, int last, int n, int v,
     for (int r = 0; r < 16; r++) from[r] = w + (size_t)min(r, last) * k;
 #if W_DTYPE == VLCI_DTYPE_BF16
     for (; i + 32 <= n; i += 32) {
-        uint16 a[16], b[16];
-#pragma unroll
-        for (int r = 0; r < 16; r++)
-            a[r] = (uint16)(as_uint8(vload16(0, from[r] + i)), as_uint8(vload16(1, from[r] + i)));
-        TURN(uint16, a, b)
+        uint16 a[16];
+        TURN_WORDS(from, i, a)
 #pragma unroll
         for (int r = 0; r < 16; r++) {
             strip->run[i + 2 * r][v] = as_float16(a[r] << 16);
