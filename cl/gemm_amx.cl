@@ -27,8 +27,8 @@
  * work-items; to_tiles: 32 rows.
  *
  * with: amx.clh
- * amx: -DW_DTYPE=3 -DAMX=1 -DOUT=0 -DACT=0
- * amx: -DW_DTYPE=3 -DAMX=1 -DOUT=2 -DACT=1
+ * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=0 -DACT=0
+ * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=2 -DACT=1
  * build: -DW_DTYPE=3 -DOUT=0 -DACT=0
  * build: -DW_DTYPE=3 -DOUT=1 -DACT=4
  * build: -DW_DTYPE=3 -DOUT=2 -DACT=1

@@ -61,19 +61,6 @@ static inline void fetch(__global const float *x, int row, int m, int k, int n, 
 }
 
 #if LAYOUT == VLCI_LAYOUT_ROWS
-/* Rows i and i + 8 of 16 are interleaved, four times: element (i, j) goes to (j, i). */
-#define TURN(type, a, b)                                                                                             \
-    _Pragma("unroll") for (int t = 0; t < 2; t++) {                                                                   \
-        _Pragma("unroll") for (int r = 0; r < 8; r++) {                                                               \
-            b[2 * r] = INTERLEAVE_LOW(type, a[r], a[r + 8]);                                                          \
-            b[2 * r + 1] = INTERLEAVE_HIGH(type, a[r], a[r + 8]);                                                     \
-        }                                                                                                             \
-        _Pragma("unroll") for (int r = 0; r < 8; r++) {                                                               \
-            a[2 * r] = INTERLEAVE_LOW(type, b[r], b[r + 8]);                                                          \
-            a[2 * r + 1] = INTERLEAVE_HIGH(type, b[r], b[r + 8]);                                                     \
-        }                                                                                                             \
-    }
-
 /* Vector v of a strip, n of k, from 16 rows of W that lie k apart; rows beyond `last` repeat it. Two neighbours of bf16 are
  * turned as one word. */
 static inline void turn(__global const w_t *w, size_t k, int last, int n, int v, w_strip_t *strip) {
@@ -83,11 +70,8 @@ static inline void turn(__global const w_t *w, size_t k, int last, int n, int v,
     for (int r = 0; r < 16; r++) from[r] = w + (size_t)min(r, last) * k;
 #if W_DTYPE == VLCI_DTYPE_BF16
     for (; i + 32 <= n; i += 32) {
-        uint16 a[16], b[16];
-#pragma unroll
-        for (int r = 0; r < 16; r++)
-            a[r] = (uint16)(as_uint8(vload16(0, from[r] + i)), as_uint8(vload16(1, from[r] + i)));
-        TURN(uint16, a, b)
+        uint16 a[16];
+        TURN_WORDS(from, i, a)
 #pragma unroll
         for (int r = 0; r < 16; r++) {
             strip->run[i + 2 * r][v] = as_float16(a[r] << 16);
@@ -145,13 +129,6 @@ static inline void multiply(const x_t *x, __global const w_t *w, size_t k, int f
     for (int r = 0; r < ROWS_A_TILE; r++)
 #pragma unroll
         for (int v = 0; v < VECTORS_A_TILE; v++) tile->sum[r][v] = acc[r][v];
-}
-
-/* One of `parts` equal parts of n things: the first of them, and how many there are. */
-static inline int part_of(int n, int parts, int i, int *count) {
-    const int each = (n + parts - 1) / parts;
-    *count = clamp(n - i * each, 0, each);
-    return i * each;
 }
 
 #if LAYOUT == VLCI_LAYOUT_ROWS

@@ -11,8 +11,11 @@
  * Of x86 processors:
  * TRIAL_AMX: 32 rows of a in tiles (VLCI_TILE_AT), 32 of b in pairs (VLCI_PAIR_AT); the sums leave and come back between.
  *
- * with: amx.clh
- * amx: -DTRIAL_AMX -DAMX=1
+ * TRIAL_DOT: the same by products of pairs; a is rounded to what it is on the way.
+ *
+ * with: amx.clh dot.clh
+ * x86: tdpbf16ps -DTRIAL_AMX -DAMX=1
+ * x86: vdpbf16ps -DTRIAL_DOT -DDOT=1
  * ptx: sm_80 -DTRIAL_MMA
  * ptx: sm_90a -DTRIAL_WGMMA
  */
@@ -77,5 +80,40 @@ trial_amx(__global const uchar *a, __global const uchar *b, __global float *out)
     amx_end();
     for (int n = 0; n < VLCI_TILE; n++)
         for (int r = 0; r < VLCI_TILE; r++) out[n * VLCI_TILE + r] = sum[r * VLCI_TILE + n];
+}
+#endif
+
+#ifdef TRIAL_DOT
+/* A row of a times 16 rows of b. */
+WITH_DOT void trial_row(__global const ushort *a, __global const uint *b, float16 *out) {
+    float16 sum = 0.0f;
+    for (int i = 0; i < 2; i++) {
+        float wide[VLCI_TILE];
+        union {
+            uint16 all;
+            uint at[16];
+        } x;
+        for (int k = 0; k < VLCI_TILE; k++) wide[k] = bf16_to_f32(a[i * VLCI_TILE * VLCI_TILE + k]);
+        const float16 low = vload16(0, wide), high = vload16(1, wide);
+        DOT_PACK(low, high, &x.all)
+        for (int p = 0; p < 16; p++) {
+            const uint16 word = (uint16)(x.at[p]), pair = vload16(p, b + i * (VLCI_TILE * VLCI_TILE / 2));
+            DOT_ADD(sum, word, pair);
+        }
+    }
+    *out = sum;
+}
+
+__attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+trial_dot(__global const ushort *a, __global const uint *b, __global float *out) {
+    for (int r = 0; r < VLCI_TILE; r++)
+        for (int half_n = 0; half_n < 2; half_n++) {
+            union {
+                float16 all;
+                float at[16];
+            } sum;
+            trial_row(a + r * VLCI_TILE, b + half_n * 256, &sum.all);
+            for (int i = 0; i < 16; i++) out[(half_n * 16 + i) * VLCI_TILE + r] = sum.at[i];
+        }
 }
 #endif

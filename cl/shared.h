@@ -116,6 +116,7 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_LANES                     64
 #define VLCI_GEMV_COLUMNS                   2
 #define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks: a multiple of 64 */
+#define VLCI_GEMV_DOT_MOST                  128 /* most columns of a work-item of gemv_dot */
 #define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
 
 /* gemm_wgmma, SHARED: counters, two for each tile, where parts of sums begin; most rows of x. */
@@ -135,6 +136,12 @@ typedef enum vlci_activation {
 /* Most tiles of a work-item of gemm_wide: below each other, and strips of W side by side. */
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
+
+/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other (fewer where they may meet a GPU's
+ * private memory), and strips of W side by side. */
+#define VLCI_GEMM_DOT_ROWS      12
+#define VLCI_GEMM_DOT_DOWN(own) ((own) ? 16 : 4)
+#define VLCI_GEMM_DOT_ACROSS    8
 
 /* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
 #define VLCI_GEMM_AMX_DOWN   9

@@ -626,13 +626,14 @@ START_TEST(test_matrix_units) {
     else
         ck_assert_ptr_nonnull(strstr(info.matrix_units, "mma"));
     ck_assert(!device->caps.wgmma || device->caps.mma);
-    if (device->caps.wide_vectors)
-        ck_assert_int_eq(device->caps.amx, strcmp(info.matrix_units, "amx") == 0);
-    else
-        ck_assert(!device->caps.amx);
-    ck_assert(device->caps.amx || !device->caps.wide_vectors ||
-              strncmp(info.matrix_units, "no amx: ", 8) == 0);
-    if (vlci_amx_refused()) ck_assert(!device->caps.amx);
+    bool processor = device->caps.wide_vectors;
+    const char *amx = processor ? strstr(info.matrix_units, "amx") : NULL,
+               *dot = processor ? strstr(info.matrix_units, "avx512_bf16") : NULL;
+    ck_assert(!processor == !amx && !processor == !dot);
+    ck_assert_int_eq(device->caps.amx, amx && strncmp(amx, "amx: ", 5) != 0);
+    ck_assert_int_eq(device->caps.dot, dot && strncmp(dot, "avx512_bf16: ", 13) != 0);
+    ck_assert(!vlci_amx_refused() || !device->caps.amx);
+    ck_assert(!vlci_dot_refused() || !device->caps.dot);
     printf("matrix units: %s\n", info.matrix_units);
     vlcache_device_destroy(&device);
     suite_set("VLCACHE_MATRIX_UNITS", "none");

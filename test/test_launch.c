@@ -3,7 +3,8 @@
  * allocation or a look at the environment, and a launch sets the arguments that changed, no more and no less:
  * buffers again when one was released since, all of them after a failure, and each thread's own. Writes that
  * do not wait are what they were when they were asked for, however late the device comes to them, and reads
- * that were asked for early, however late the host does. A read that waits for a mark knows when that was over.
+ * that were asked for early, however late the host does. A read that waits for a mark knows when that was
+ * over.
  */
 #include <check.h>
 #include <pthread.h>

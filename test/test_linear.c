@@ -173,11 +173,10 @@ static void arrays_release(arrays *a) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
-/* Products of many rows by matrix units have x in 16 bits. */
-static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
+/* Products of many rows by matrix units have x in 16 bits, those of pairs of bf16 all. */
+static void round_rows(const problem *p, arrays *a) {
     float stored;
-    if (vlci_layout_form(layout) == VLCI_FLOATS || vlci_linear_form(&linear, p->dtype, p->m) == VLCI_FLOATS)
-        return;
+    if (!vlci_linear_rounds(&linear, p->dtype, p->m)) return;
     for (int64_t i = p->x_offset; i < a->x_count; i++) {
         ref_store(&stored, 0, a->x[i], p->dtype);
         a->x[i] = (float)ref_load(&stored, 0, p->dtype);
@@ -186,7 +185,7 @@ static void round_rows(const problem *p, arrays *a, vlci_layout layout) {
 
 /* Runs and compares; what y held before is NaN unless it is added to, and what lies around it must stay. */
 static void run_arrays(const problem *p, arrays *a, vlci_layout layout) {
-    round_rows(p, a, layout);
+    round_rows(p, a);
     ref_linear(a->w, p->bias ? a->bias : NULL, a->x + p->x_offset, p->accumulate ? a->old : NULL, a->want,
                a->scale, p->m, p->n, p->k, p->act);
     int64_t end = p->y_offset + (int64_t)p->m * p->n;
@@ -237,7 +236,9 @@ static vlci_layout force(const char *engine, const char *variant, vlcache_dtype 
     vlci_layout layout = reopen(dtype);
     const char *rung = variant ? variant : device->caps.amx ? "gemm:amx" : "";
     bool pairs = strcmp(rung, "gemm:amx") == 0 || strcmp(rung, "gemm:pairs") == 0;
-    ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? VLCI_PANELS
+    bool dot = variant ? strncmp(variant, "gemm:dot", 8) == 0 : device->caps.dot;
+    dot &= dtype == VLCACHE_DTYPE_BF16;
+    ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? (dot ? VLCI_ROWS : VLCI_PANELS)
                              : strcmp(engine, "matrix") == 0 ? (pairs ? VLCI_PAIRS : VLCI_BLOCKS)
                                                              : VLCI_ROWS);
     suite_set("VLCACHE_VARIANT", NULL);
@@ -324,10 +325,11 @@ END_TEST
 START_TEST(mapped_rows_multiply) {
     static const int more[][3] = {{1, 1, 1},   {1, 31, 16},  {2, 33, 17},   {3, 48, 31},   {5, 100, 97},
                                   {8, 65, 40}, {7, 16, 200}, {200, 50, 97}, {30, 130, 193}};
-    static const char *const rungs[] = {"gemm:12x32", "gemm:6x16"};
+    static const char *const rungs[] = {"gemm:12x32", "gemm:6x16", "gemm:dot_plain", "gemm:dot"};
     if (!device->caps.wide_vectors && !suite_reduced()) return; /* its memory is not the host's */
+    if (_i == 3 && !device->caps.dot) return;
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
-        if (suite_reduced() && dtype != VLCACHE_DTYPE_BF16) continue;
+        if ((suite_reduced() || _i >= 2) && dtype != VLCACHE_DTYPE_BF16) continue;
         force("wide", rungs[_i], (vlcache_dtype)dtype);
         must(vlci_linear_open_mapped(&linear, (vlcache_dtype)dtype));
         for (int s = 0; s < SHAPES + 9; s++) {
@@ -409,11 +411,6 @@ START_TEST(pairs_multiply) {
 }
 END_TEST
 
-START_TEST(clblast_multiplies) {
-    run_shapes("clblast", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
-}
-END_TEST
-
 /* Dtypes as in run_shapes(). In a reduced size processors build one kernel of each engine, not three:
  * llvmpipe takes ten seconds and more for one, and those of more rows are the same code, unrolled. */
 static void run_few_rows(const char *engine, const char *variant, vlcache_dtype first, vlcache_dtype alone) {
@@ -435,9 +432,51 @@ static void run_few_rows(const char *engine, const char *variant, vlcache_dtype 
     }
 }
 
+/* What is denormal in f32 and bf16, among ordinary numbers: it may count as zero, and is too small to be
+ * seen. */
+static float tiny_value(int64_t i) {
+    static const float values[] = {1e-39f, -3e-39f, 1.2e-38f, 1e-45f, -0.0f};
+    return i % 2 ? uniform(-1, 1) : values[(seed >> 9) % 5];
+}
+
+/* Products of pairs of bf16, and what they are held against: few rows and many, one piece of k and more. */
+
+START_TEST(dots_multiply) {
+    static const char *const variants[] = {"gemm:dot_plain", "gemm:dot"};
+    static const int more[][3] = {{1, 130, 8224}, {2, 17, 4130},  {5, 300, 2080}, {8, 2064, 1056},
+                                  {8, 129, 1024}, {12, 32, 192},  {13, 47, 383},  {192, 300, 194},
+                                  {97, 260, 31},  {600, 65, 577}, {1, 2049, 33},  {4, 16, 2048},
+                                  {3, 1000, 63}};
+    if (_i && !device->caps.dot) return; /* not with this processor */
+    run_dtypes("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    run_few_rows("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    vlci_layout layout = force("wide", variants[_i], VLCACHE_DTYPE_BF16);
+    for (size_t s = 0; s < 2 * sizeof more / sizeof *more && !suite_reduced(); s++) {
+        const int *shape = more[s / 2];
+        problem p = {.m = shape[0], .n = shape[1], .k = shape[2], .dtype = VLCACHE_DTYPE_BF16};
+        p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
+        p.act = s % 2 ? 0 : (int)s / 2 % 5, p.x_offset = (int)s, p.y_offset = (int)s;
+        run(&p, layout);
+    }
+    for (int m = 1; m < 40; m += 7) {
+        problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = tiny_value};
+        run(&p, layout);
+    }
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_F16 && !suite_reduced(); dtype++) {
+        ck_assert_int_eq(force("wide", variants[_i], (vlcache_dtype)dtype), VLCI_PANELS);
+        ck_assert(!vlci_linear_rounds(&linear, (vlcache_dtype)dtype, 1)); /* whose they are not */
+    }
+}
+END_TEST
+
+START_TEST(clblast_multiplies) {
+    run_shapes("clblast", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
+}
+END_TEST
+
 START_TEST(few_rows_multiply) {
     run_few_rows("portable", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
-    run_few_rows("wide", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
+    run_few_rows("wide", device->caps.dot ? "gemm:12x32" : NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
     run_few_rows("matrix", "gemm:blocks", first_of_units(), VLCACHE_DTYPE_F16);
     run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
     if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
@@ -467,9 +506,9 @@ END_TEST
 
 /* An infinity or NaN in a row of x reaches that row of y and no other. */
 START_TEST(infinity_stays_in_its_row) {
-    static const char *const engines[] = {"portable", "wide", "matrix", "matrix"};
-    static const char *const variants[] = {NULL, NULL, NULL, "gemm:pairs"};
-    for (int e = 0; e < 4; e++) {
+    static const char *const engines[] = {"portable", "wide", "matrix", "matrix", "wide"};
+    static const char *const variants[] = {NULL, NULL, NULL, "gemm:pairs", "gemm:dot_plain"};
+    for (int e = 0; e < 5; e++) {
         for (int m = 3; m <= 17; m += 14) {
             problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = plain_value};
             vlci_layout layout = force(engines[e], variants[e], p.dtype);
@@ -618,7 +657,7 @@ int main(void) {
     tcase_add_test(cases, portable_scalar_multiplies);
     tcase_add_test(cases, matrix_blocks_multiply);
     tcase_add_test(cases, wide_256_bits_multiplies);
-    tcase_add_loop_test(cases, mapped_rows_multiply, suite_reduced() ? 1 : 0, 2);
+    tcase_add_loop_test(cases, mapped_rows_multiply, suite_reduced() ? 1 : 0, suite_reduced() ? 3 : 4);
     tcase_add_test(cases, few_rows_multiply);
     tcase_add_test(cases, every_activation_is_applied);
     tcase_add_test(cases, infinity_stays_in_its_row);
@@ -635,12 +674,16 @@ int main(void) {
     tcase_add_unchecked_fixture(units, open_device, close_device);
     tcase_add_test(units, units_share_tiles);
     tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
+    TCase *dots = tcase_create("dots");
+    tcase_add_unchecked_fixture(dots, open_device, close_device);
+    tcase_add_loop_test(dots, dots_multiply, 0, 2);
     TCase *vast = tcase_create("vast");
     tcase_set_tags(vast, "vast");
     tcase_add_unchecked_fixture(vast, open_device, close_device);
     tcase_add_test(vast, wide_512_bits_multiplies);
     suite_add_tcase(suite, cases);
     suite_add_tcase(suite, units);
+    suite_add_tcase(suite, dots);
     suite_add_tcase(suite, vast);
     return suite_run(suite);
 }

@@ -146,8 +146,8 @@ START_TEST(test_weights) {
     int folder = _i / 12, dtype = _i / 4 % 3, engine = _i % 4;               /* the layout */
     if (engine >= VLCI_BLOCKS && dtypes[dtype] == VLCACHE_DTYPE_F32) return; /* no matrix unit takes it */
     if (engine == VLCI_PAIRS && dtypes[dtype] == VLCACHE_DTYPE_F16) return;
-    if (engine >= VLCI_BLOCKS)
-        suite_set("VLCACHE_VARIANT", engine == VLCI_PAIRS ? "gemm:pairs" : "gemm:blocks");
+    static const char *const variants[] = {"", "gemm:12x32", "gemm:blocks", "gemm:pairs"};
+    suite_set("VLCACHE_VARIANT", variants[engine]);
     suite_set("VLCACHE_GEMM", engines[engine]);
     uint64_t before = vlci_memory_now(suite_device());
     vlcache_model *model = load(folder, dtypes[dtype], true); /* in the layout of the engine */
@@ -309,8 +309,8 @@ START_TEST(test_mixed_answers) {
     test_folder f;
     vlcache_logit mixed[VLCACHE_FIRST_LOGITS], wide[VLCACHE_FIRST_LOGITS];
     int n = 0, n_wide = 0;
-    bool rounds =
-        _i || suite_device()->caps.mma || suite_device()->caps.amx; /* matrix units read rows of 16 bits */
+    const vlci_caps *caps = &suite_device()->caps;
+    bool rounds = _i || caps->mma || caps->amx || caps->dot; /* these read rows of 16 bits */
     if (_i) suite_set("VLCACHE_GEMM", "matrix");
     make_mixed(&f, "\"float32\"");
     first_logits(VLCACHE_DTYPE_AUTO, mixed, &n);

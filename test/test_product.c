@@ -60,14 +60,14 @@ static float *inputs(const problem *p, const float *x, const float *weight, cons
     size_t k = (size_t)p->k;
     double *row = malloc(k * sizeof *row);
     float *all = malloc((size_t)p->m * k * sizeof *all);
-    bool stripes = vlci_linear_form(&compute.linear, p->dtype, p->m) != VLCI_FLOATS;
+    bool rounds = vlci_linear_rounds(&compute.linear, p->dtype, p->m);
     for (int r = 0; r < p->m; r++) {
         const float *from = x + (size_t)r * k;
         if (p->norm == 1) ref_rms_norm(from, weight, row, p->k, (double)eps);
         if (p->norm == 2) ref_layer_norm(from, weight, bias, row, p->k, (double)eps);
         for (size_t i = 0; i < k; i++) {
             float v = p->norm ? (float)row[i] : from[i];
-            all[(size_t)r * k + i] = stripes ? rounded(v, p->dtype) : v;
+            all[(size_t)r * k + i] = rounds ? rounded(v, p->dtype) : v;
         }
     }
     free(row);
@@ -118,7 +118,7 @@ static float *outputs(const problem *p, cl_mem y, int columns, vlci_form form) {
 
 static void compare(const problem *p, const float *got, const double *want, const double *scale, int columns,
                     vlci_form form) {
-    bool short_rows = vlci_linear_form(&compute.linear, p->dtype, p->m) != VLCI_FLOATS;
+    bool short_rows = vlci_linear_rounds(&compute.linear, p->dtype, p->m);
     double unit = p->dtype == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
     double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.12 : 0);
     for (int i = 0; i < p->m * columns; i++) {
@@ -178,7 +178,7 @@ static const struct {
     const char *engine, *variant;
 } engines[] = {{"portable", NULL},     {"wide", NULL},           {"matrix", "gemm:blocks"},
                {"matrix", "gemm:mma"}, {"matrix", "gemm:wgmma"}, {"matrix", "gemm:pairs"},
-               {"matrix", "gemm:amx"}};
+               {"matrix", "gemm:amx"}, {"wide", "gemm:12x32"},   {"wide", "gemm:dot_plain"}};
 enum { ENGINES = sizeof engines / sizeof *engines };
 
 static const int rows[] = {1, 3, 8, 9, 33, 130};

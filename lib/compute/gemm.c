@@ -1,7 +1,7 @@
 /*
  * gemm.c - the engines of matrix products.
  *
- *     wide      gemm_wide, rung "12x32" | "6x16"
+ *     wide      gemm_dot, rung "dot" | "dot_plain"; gemm_wide, "12x32" | "6x16"
  *     portable  gemm_large, rung "large"; gemm_tile, "tile" | "small"; else gemm_scalar
  *     clblast   gemm_widen, CLBlastSgemm, gemm_epilogue: a block of W at a time
  *     matrix    gemm_matrix.c
@@ -19,7 +19,7 @@ const char *const vlci_gemm_engine_names[VLCI_GEMM_ENGINES] = {"portable", "wide
 
 vlci_layout vlci_gemm_layout(const vlci_gemm *gemm) {
     if (gemm->engine == VLCI_GEMM_MATRIX) return vlci_gemm_matrix_layout(gemm->matrix);
-    return gemm->engine == VLCI_GEMM_WIDE ? VLCI_PANELS : VLCI_ROWS;
+    return gemm->engine == VLCI_GEMM_WIDE && !gemm->dot ? VLCI_PANELS : VLCI_ROWS;
 }
 
 bool vlci_gemm_fits(const vlcache_device *device, vlci_gemm_engine engine, vlcache_dtype dtype) {
@@ -33,14 +33,39 @@ enum {
     MAPPED_DOWN = 16 /* tiles below each other where strips are made of rows, which costs more */
 };
 
-/* A rung: rows x columns of a tile, by what the registers hold. */
-static const char *const wide_names[] = {"12x32", "6x16", NULL};
+/* A rung: products of pairs of bf16, of bf16 weights; else rows x columns of a tile, by what registers hold.
+ */
+enum { DOT, DOT_PLAIN, LARGER, SMALLER };
+static const char *const wide_names[] = {"dot", "dot_plain", "12x32", "6x16", NULL};
 
-static const char *choose_wide(const vlcache_device *device) {
-    return wide_names[device->caps.vector_floats < 16];
+static bool wide_fits(const vlcache_device *device, const char *rung) {
+    return strcmp(rung, wide_names[DOT]) != 0 || device->caps.dot;
 }
 
-const vlci_ladder vlci_gemm_wide_ladder = {"gemm", "engine wide", wide_names, NULL, choose_wide};
+static const char *choose_floats(const vlcache_device *device) {
+    return wide_names[device->caps.vector_floats < 16 ? SMALLER : LARGER];
+}
+
+static const char *choose_wide(const vlcache_device *device) {
+    return device->caps.dot ? wide_names[DOT] : choose_floats(device);
+}
+
+const vlci_ladder vlci_gemm_wide_ladder = {"gemm", "engine wide", wide_names, wide_fits, choose_wide};
+
+static vlcache_status open_dot(vlci_gemm *g, bool own) {
+    const vlci_kernel **all[] = {&g->wide_mapped, &g->wide_gated};
+    vlcache_status status = VLCACHE_OK;
+    g->dot = own ? VLCI_DOT_OWN : VLCI_DOT_PLAIN;
+    g->wide_rows = VLCI_GEMM_DOT_ROWS;
+    g->wide_columns = VLCI_PANEL;
+    for (int i = 0; i < 2 && !status; i++) {
+        char options[32];
+        snprintf(options, sizeof options, " -DDOT=%d -DGATED=%d", own, i);
+        status =
+            vlci_matrix_kernel(g->device, VLCACHE_DTYPE_BF16, "gemm_dot.cl", "gemm_dot", options, all[i]);
+    }
+    return status;
+}
 
 /* The kernel for a layout of W. */
 static vlcache_status open_wide_for(const vlci_gemm *g, vlcache_dtype dtype, vlci_layout layout, int down,
@@ -55,13 +80,17 @@ static vlcache_status open_wide(vlci_gemm *g, vlcache_dtype dtype) {
     const char *rung;
     vlcache_status status = vlci_rung(g->device, &vlci_gemm_wide_ladder, choose_wide(g->device), &rung);
     if (status) return status;
+    bool dot = strcmp(rung, wide_names[DOT]) == 0;
+    if (dtype == VLCACHE_DTYPE_BF16 && (dot || strcmp(rung, wide_names[DOT_PLAIN]) == 0))
+        return open_dot(g, dot);
+    if (!strchr(rung, 'x')) rung = choose_floats(g->device); /* for other weights */
     g->wide_rows = (size_t)atoi(rung);
     g->wide_columns = (size_t)atoi(strchr(rung, 'x') + 1);
     return open_wide_for(g, dtype, VLCI_PANELS, VLCI_GEMM_WIDE_DOWN, &g->wide);
 }
 
 vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype) {
-    return open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
+    return gemm->dot ? VLCACHE_OK : open_wide_for(gemm, dtype, VLCI_ROWS, MAPPED_DOWN, &gemm->wide_mapped);
 }
 
 /* Work-items as large as they may be; where there would be few of them for each processor, their longer side
@@ -70,11 +99,15 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
     bool mapped = p->w->layout == VLCI_ROWS;
-    size_t across = VLCI_GEMM_WIDE_ACROSS, down = mapped ? MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
+    size_t across = g->dot ? VLCI_GEMM_DOT_ACROSS : VLCI_GEMM_WIDE_ACROSS;
+    size_t down = g->dot   ? VLCI_GEMM_DOT_DOWN(g->dot == VLCI_DOT_OWN)
+                  : mapped ? MAPPED_DOWN
+                           : VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div(strips, across), vlci_ceil_div(tiles, down), 1, 1, 1, 1);
+    if (p->gated) return vlci_product_launch_parts(g->device, g->wide_gated, grid, p);
     return mapped ? vlci_product_launch_parts(g->device, g->wide_mapped, grid, p)
                   : vlci_product_launch(g->device, g->wide, grid, p);
 }

@@ -1,7 +1,7 @@
 /**
  * gemm.h (internal) - products with many rows of x, by one of four engines: "portable" (tiles in local
- * memory, W in rows), "wide" (float16 vectors, W in panels), "clblast" (W in rows, widened to f32 first),
- * "matrix" (matrix units, W in blocks or pairs).
+ * memory, W in rows), "wide" (float16 vectors, W in panels; or products of pairs of bf16, W in rows),
+ * "clblast" (W in rows, widened to f32 first), "matrix" (matrix units, W in blocks or pairs).
  */
 #ifndef VLCI_COMPUTE_GEMM_H
 #define VLCI_COMPUTE_GEMM_H
@@ -38,6 +38,8 @@ typedef struct vlci_gemm {
     vlci_gemm_tile few, many; /**< portable: few tiles, and as many large ones as fill the device */
     const vlci_kernel *wide, *wide_mapped; /**< for panels; for rows of a mapped file, once it is open */
     size_t wide_rows, wide_columns;        /**< outputs of a work-item */
+    vlci_dot dot; /**< of wide: then it reads W in rows, mapped or not, by wide_mapped and wide_gated */
+    const vlci_kernel *wide_gated;
     const vlci_kernel *widen, *epilogue;
     struct vlci_gemm_scratch *scratch; /**< clblast: widened weights */
     vlci_gemm_matrix *matrix;
@@ -54,8 +56,8 @@ vlcache_status vlci_gemm_open_mapped(vlci_gemm *gemm, vlcache_dtype dtype);
 /** The layout in which an open engine reads W. */
 vlci_layout vlci_gemm_layout(const vlci_gemm *gemm);
 
-/** Enqueues a product; W must lie as the engine reads it; only "matrix" takes x of 16 bits, and gated ones.
- * Errors: the device's.
+/** Enqueues a product; W must lie as the engine reads it; only "matrix" takes x of 16 bits, and, as dot does,
+ * gated ones. Errors: the device's.
  */
 vlcache_status vlci_gemm_run(const vlci_gemm *gemm, const vlci_product *p);
 

@@ -189,8 +189,11 @@ static void clear_speeds(vlcache_gemm_engine engines[ENGINES]) {
 
 /* What was measured without a unit, since it was not to be used, says nothing of a device that has it. */
 static void speeds_key(const vlcache_device *device, vlcache_dtype dtype, char key[64]) {
+    bool units = vlci_gemm_matrix_fits(device, dtype), dot = device->caps.dot && dtype == VLCACHE_DTYPE_BF16;
     snprintf(key, 64, "gemm engines %s %s%s", VLCACHE_VERSION, vlcache_dtype_name(dtype),
-             vlci_gemm_matrix_fits(device, dtype) ? " units" : "");
+             units ? " units"
+             : dot ? " dot"
+                   : "");
 }
 
 /* Whether the cache has the speeds; all are 0 when not. */

@@ -30,7 +30,7 @@ static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
 
 vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype) {
     vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++) {
+    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !gemv->dot && !status; i++) {
         char options[40];
         snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
         status = vlci_matrix_kernel(gemv->device, dtype, "gemv_streams.cl", "gemv_streams", options,
@@ -111,6 +111,20 @@ static vlcache_status run_blocks(const vlci_gemv *gemv, const vlci_product *p, i
     return vlci_launch(gemv->device, kernel, grid, args, OWN_ARGS + (p->append ? VLCI_ROPE_ARGS : 0));
 }
 
+/* Work-items as large as they may be, and enough of them that what the last leave idle is little. */
+static vlcache_status run_dot(const vlci_gemv *gemv, const vlci_product *p, int i) {
+    enum { SHARES = 8, LEAST = 16 };
+    size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), each = VLCI_GEMV_DOT_MOST;
+    size_t enough = SHARES * (size_t)gemv->device->caps.info.compute_units;
+    while (each > LEAST && vlci_ceil_div(columns, each) < enough) each /= 2;
+    vlci_arg args[VLCI_PARTS_ARGS + 3];
+    const vlci_arg own[3] = {VLCI_MEM(p->norm ? p->norm->weight : NULL), VLCI_F32(p->eps), VLCI_I32(each)};
+    vlci_product_parts(p, args);
+    memcpy(args + VLCI_PARTS_ARGS, own, sizeof own);
+    return vlci_launch(gemv->device, p->gated ? gemv->height[i].gated : gemv->height[i].mapped,
+                       VLCI_GRID(vlci_ceil_div(columns, each), 1, 1, 1, 1, 1), args, VLCI_PARTS_ARGS + 3);
+}
+
 static vlcache_status open_lanes(vlci_gemv *gemv, vlcache_dtype dtype, int i, bool aligned,
                                  const vlci_kernel **out) {
     char options[64];
@@ -150,11 +164,32 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
     return status;
 }
 
+static vlcache_status open_pairs(vlci_gemv *gemv, int i) {
+    const vlci_kernel **all[] = {&gemv->height[i].mapped, &gemv->height[i].gated};
+    vlcache_status status = VLCACHE_OK;
+    for (int j = 0; j < 2 && !status; j++) {
+        char options[48];
+        snprintf(options, sizeof options, " -DROWS=%d -DGATED=%d -DDOT=%d", 1 << i, j,
+                 gemv->dot == VLCI_DOT_OWN);
+        status =
+            vlci_matrix_kernel(gemv->device, VLCACHE_DTYPE_BF16, "gemv_dot.cl", "gemv_dot", options, all[j]);
+    }
+    return status;
+}
+
+vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_gemv *out) {
+    *out = (vlci_gemv){.device = device, .layout = VLCI_ROWS, .dot = dot};
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++) status = open_pairs(out, i);
+    return status;
+}
+
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p) {
     int i = 0;
     while (1 << i < p->m) i++;
     bool aligned = gemv->height[i].aligned && is_aligned(p);
     if (gemv->layout == VLCI_BLOCKS) return run_blocks(gemv, p, i, aligned);
+    if (gemv->dot) return run_dot(gemv, p, i);
     size_t columns = gemv->layout == VLCI_ROWS ? VLCI_GEMV_COLUMNS : VLCI_PANEL;
     vlci_grid grid = VLCI_GRID(vlci_ceil_div((size_t)p->w->n, columns), 1, 1, gemv->height[i].lanes, 1, 1);
     if (gemv->layout == VLCI_PANELS && p->w->layout == VLCI_ROWS)

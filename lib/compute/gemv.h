@@ -17,10 +17,11 @@ _Static_assert(VLCI_GEMV_ROWS_MAX == 1 << (VLCI_GEMV_HEIGHTS - 1), "a kernel for
 typedef struct vlci_gemv {
     vlcache_device *device;
     vlci_layout layout;
+    vlci_dot dot; /**< in rows: x is rounded to bf16 */
     struct {
         const vlci_kernel *any,
             *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
-        const vlci_kernel *gated, *gated_aligned; /**< in blocks */
+        const vlci_kernel *gated, *gated_aligned; /**< in blocks; with dot, gated alone */
         const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
         const vlci_kernel *mapped; /**< in panels: for rows of a mapped file, once it is open */
         size_t lanes;              /**< of all */
@@ -30,6 +31,10 @@ typedef struct vlci_gemv {
 /** Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
                               vlci_gemv *out);
+
+/** Products of pairs of bf16, for weights of bf16 in rows, mapped or not. Errors: those of vlci_kernel_get().
+ */
+vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_gemv *out);
 
 /** Opens products whose rows go on into a cache of one dtype; in other layouts than blocks there are none.
  * Errors: those of vlci_kernel_get(). */
@@ -41,9 +46,9 @@ vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype);
 /** Whether such a product is one of these. */
 bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p);
 
-/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks also a gated one where n / 2 is
- * a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where vlci_gemv_appends(). Errors: those
- * of vlci_rope_args(), the device's. */
+/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks and with dot also a gated one
+ * where n / 2 is a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where
+ * vlci_gemv_appends(). Errors: those of vlci_rope_args(), the device's. */
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
 
 #endif

@@ -21,7 +21,9 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
     vlci_gemv gemv;
     vlcache_status status = vlci_gemm_plan(device, dtype, &engine, NULL);
     if (!status) status = vlci_gemm_open(device, engine, dtype, &gemm);
-    if (!status) status = vlci_gemv_open(device, dtype, vlci_gemm_layout(&gemm), &gemv);
+    if (!status)
+        status = gemm.dot ? vlci_gemv_open_dot(device, gemm.dot, &gemv)
+                          : vlci_gemv_open(device, dtype, vlci_gemm_layout(&gemm), &gemv);
     if (status) {
         vlci_gemm_close(&gemm);
         return status;
@@ -47,7 +49,11 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
 }
 
 bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype) {
-    return linear->of[dtype].layout == VLCI_PANELS;
+    return linear->of[dtype].layout == VLCI_PANELS || linear->of[dtype].gemm.dot;
+}
+
+bool vlci_linear_rounds(const vlci_linear *linear, vlcache_dtype dtype, int m) {
+    return linear->of[dtype].gemm.dot || vlci_linear_form(linear, dtype, m) != VLCI_FLOATS;
 }
 
 vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype) {
@@ -62,9 +68,9 @@ static bool few(const vlci_linear *linear, const vlci_product *p) {
     return p->m <= linear->of[p->w->dtype].few;
 }
 
-/* gemv_blocks norms and gates by itself. */
-static bool in_blocks(const vlci_linear *linear, vlcache_dtype dtype) {
-    return linear->of[dtype].layout == VLCI_BLOCKS;
+/* gemv_blocks and gemv_dot norm and gate by themselves. */
+static bool does_all(const vlci_linear *linear, vlcache_dtype dtype) {
+    return linear->of[dtype].layout == VLCI_BLOCKS || linear->of[dtype].gemv.dot;
 }
 
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m) {
@@ -72,7 +78,7 @@ vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m
 }
 
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
-    return in_blocks(linear, p->w->dtype) && few(linear, p) && !p->norm->bias;
+    return does_all(linear, p->w->dtype) && few(linear, p) && !p->norm->bias;
 }
 
 bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p) {
@@ -81,7 +87,8 @@ bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p) 
 
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
     vlci_form form = vlci_linear_form(linear, p->w->dtype, p->m);
-    bool takes = few(linear, p) ? in_blocks(linear, p->w->dtype) : form != VLCI_FLOATS;
+    bool takes = few(linear, p) || linear->of[p->w->dtype].gemm.dot ? does_all(linear, p->w->dtype)
+                                                                    : form != VLCI_FLOATS;
     return takes && p->y_form == form && p->w->n / 2 % VLCI_BLOCK == 0;
 }
 

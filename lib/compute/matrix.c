@@ -4,6 +4,7 @@
 #include "compute/matrix.h"
 
 #include <stdio.h>
+#include <string.h>
 
 const char *const vlci_layout_names[4] = {"rows", "panels", "blocks", "pairs"};
 
@@ -40,12 +41,20 @@ vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *ke
                        VLCI_I32(p->w->n), VLCI_I32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
 }
 
-vlcache_status vlci_product_launch_parts(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
-                                         const vlci_product *p) {
+void vlci_product_parts(const vlci_product *p, vlci_arg out[VLCI_PARTS_ARGS]) {
     const vlci_matrix *w = p->w;
     int first = w->more[0] ? w->until[0] : w->n, second = w->more[1] ? w->until[1] : w->n;
-    return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(w->data), VLCI_MEM(w->more[0]), VLCI_MEM(w->more[1]),
-                       VLCI_I32(first), VLCI_I32(second), VLCI_MEM(w->bias), VLCI_MEM(p->x),
-                       VLCI_U32(p->x_offset), VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_I32(p->m),
-                       VLCI_I32(w->n), VLCI_I32(w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
+    const vlci_arg all[VLCI_PARTS_ARGS] = {
+        VLCI_MEM(w->data), VLCI_MEM(w->more[0]),  VLCI_MEM(w->more[1]),   VLCI_I32(first),
+        VLCI_I32(second),  VLCI_MEM(w->bias),     VLCI_MEM(p->x),         VLCI_U32(p->x_offset),
+        VLCI_MEM(p->y),    VLCI_U32(p->y_offset), VLCI_I32(p->m),         VLCI_I32(w->n),
+        VLCI_I32(w->k),    VLCI_I32(p->act),      VLCI_I32(p->accumulate)};
+    memcpy(out, all, sizeof all);
+}
+
+vlcache_status vlci_product_launch_parts(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
+                                         const vlci_product *p) {
+    vlci_arg args[VLCI_PARTS_ARGS];
+    vlci_product_parts(p, args);
+    return vlci_launch(device, kernel, grid, args, VLCI_PARTS_ARGS);
 }

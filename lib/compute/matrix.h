@@ -21,6 +21,10 @@ extern const char *const vlci_layout_names[4];
 /** The form in which products of many rows read x where W lies in a layout. */
 vlci_form vlci_layout_form(vlci_layout layout);
 
+/** Products of pairs of bf16, which round x to bf16: by none, in plain OpenCL C, by the processor's own
+ * (caps.dot). */
+typedef enum vlci_dot { VLCI_DOT_NONE, VLCI_DOT_PLAIN, VLCI_DOT_OWN } vlci_dot;
+
 enum { VLCI_MATRIX_PARTS = 3, VLCI_PART_MULTIPLE = 16 };
 
 /** A matrix on the device, [n][k], with its bias (f32 [n]) or NULL. One that lies in mapped files is rows, in
@@ -70,7 +74,11 @@ vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, c
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p);
 
-/** The same for kernels that read a mapped matrix, whose parts are arguments behind the first. */
+/** The arguments of kernels that read a mapped matrix, whose parts stand behind the first. */
+enum { VLCI_PARTS_ARGS = 15 };
+void vlci_product_parts(const vlci_product *p, vlci_arg out[VLCI_PARTS_ARGS]);
+
+/** Enqueues one that has no others. */
 vlcache_status vlci_product_launch_parts(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                          const vlci_product *p);
 

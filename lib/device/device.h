@@ -31,6 +31,7 @@ typedef struct vlci_caps {
     size_t alignment;       /**< of sub-buffers, bytes */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
     bool amx;               /**< the processor's matrix unit, through inline assembly: the same */
+    bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
     bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
     size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
@@ -70,7 +71,7 @@ typedef struct vlci_kernel {
 /**
  * The kernel `name` of cl/`file` built with `options` (e.g. "-DW_DTYPE=3 -DHEAD_DIM=64"), from memory, from
  * the binary cache, or built and cached. shared.h, common.clh and kv.clh are in front of every program,
- * few.clh or amx.clh of those whose head says "with: few.clh". Owned by the device, valid as long as it.
+ * few.clh or dot.clh of those whose head says "with: few.clh". Owned by the device, valid as long as it.
  * Errors: VLCACHE_E_BUILD (message: file, options, build log), VLCACHE_E_NO_MEMORY.
  */
 vlcache_status vlci_kernel_get(vlcache_device *device, const char *file, const char *name,

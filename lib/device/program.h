@@ -36,9 +36,10 @@ char *vlci_program_binary(cl_program program, size_t *bytes);
 /** Whether a program's binary has an ELF file of x86-64 code in it. */
 bool vlci_x86_is(const char *binary, size_t bytes);
 
-/** Why this process may not use the matrix unit of the processor that it runs on; NULL: it may, from now
- * on, in all of its threads (amx.c). */
+/** Why this process may not use the matrix unit of the processor that it runs on, or its products of pairs of
+ * bf16; NULL: it may, from now on, in all of its threads (x86.c). */
 const char *vlci_amx_refused(void);
+const char *vlci_dot_refused(void);
 
 /** Learns the device's matrix units into its caps, by trial or from the cache. Errors: VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_CANCELLED. */

@@ -1,7 +1,7 @@
 /*
- * trial.c - which matrix units a device lets kernels use. No query tells: a tiny program is built, run, and
- * its sums are checked; what was found is kept beside the binaries. On a processor nothing is built before it
- * and the system allow it (amx.c).
+ * trial.c - which matrix units a device lets kernels use, and a processor's products of pairs of bf16. No
+ * query tells: a tiny program is built, run, and its sums are checked; what was found is kept beside the
+ * binaries. On a processor nothing is built before it and the system allow it (x86.c).
  *
  *     found: a line for each unit, "wgmma yes", or in place of a yes why not
  */
@@ -22,6 +22,7 @@ typedef struct unit {
     vlci_ptx ptx;
     int rows, columns;
     size_t items;
+    const char *(*refused)(void); /* why this process may not use it; NULL: nothing is to be asked */
 } unit;
 
 /* Those that devices of a kind may have, and why not where drivers do not speak their language. */
@@ -40,13 +41,16 @@ static const kind gpus = {
       {.target = "sm_90a", .local_bytes = VLCI_PTX_LOCAL_MOST},
       64,
       8,
-      128},
-     {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16, 8, 32},
-     {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16, 8, 32}}};
+      128,
+      NULL},
+     {"mma, 160 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 163840}, 16, 8, 32, NULL},
+     {"mma, 96 KiB", "trial_mma", "-DTRIAL_MMA", {.target = "", .local_bytes = 98304}, 16, 8, 32, NULL}}};
 
-static const kind processors = {"the driver's binaries are no x86 code",
-                                1,
-                                {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1}}};
+static const kind processors = {
+    "the driver's binaries are no x86 code",
+    2,
+    {{"amx", "trial_amx", "-DTRIAL_AMX -DAMX=1", {0}, 32, 32, 1, vlci_amx_refused},
+     {"avx512_bf16", "trial_dot", "-DTRIAL_DOT -DDOT=1", {0}, 32, 32, 1, vlci_dot_refused}}};
 
 static const kind *kind_of(const vlcache_device *device) {
     return device->caps.wide_vectors ? &processors : &gpus;
@@ -135,6 +139,7 @@ static vlcache_status speaks(vlcache_device *device, bool *does) {
 /* ---- what was found ------------------------------------------------------------------------------------ */
 
 typedef struct found {
+    bool refused[UNITS_MOST];  /* to this process: such are not tried, and not kept */
     char why[UNITS_MOST][WHY]; /* "yes", or why not */
 } found;
 
@@ -149,6 +154,7 @@ static vlcache_status try_all(vlcache_device *device, found *f) {
     bool can = false;
     vlcache_status status = speaks(device, &can);
     for (int i = 0; !status && i < all->n; i++) {
+        if (f->refused[i]) continue;
         vlcache_status failed = can ? try_unit(device, &all->units[i]) : VLCACHE_OK;
         if (failed == VLCACHE_E_NO_MEMORY || failed == VLCACHE_E_CANCELLED) status = failed;
         keep_reason(f->why[i], !can ? all->unspoken : failed ? vlcache_error_message() : "yes");
@@ -159,6 +165,7 @@ static vlcache_status try_all(vlcache_device *device, found *f) {
 /* "mma yes\nwgmma ..." into f. */
 static bool parse_found(const char *text, const kind *all, found *f) {
     for (int i = 0; i < all->n; i++) {
+        if (f->refused[i]) continue;
         size_t name = strlen(all->units[i].name), length = strcspn(text, "\n");
         if (strncmp(text, all->units[i].name, name) || text[name] != ' ' || !text[length] ||
             length - name > WHY)
@@ -174,7 +181,9 @@ static void write_found(vlcache_device *device, const char *key, const found *f)
     char text[UNITS_MOST * (WHY + 16)];
     int used = 0;
     for (int i = 0; i < all->n; i++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s %s\n", all->units[i].name, f->why[i]);
+        if (!f->refused[i])
+            used +=
+                snprintf(text + used, sizeof text - (size_t)used, "%s %s\n", all->units[i].name, f->why[i]);
     vlci_cache_write(device, key, text);
 }
 
@@ -191,11 +200,31 @@ static void tell(vlcache_device *device, const found *f) {
         if (used >= room) used = room - 1;
     }
     device->caps.amx = all == &processors && has[0];
+    device->caps.dot = all == &processors && has[1];
     device->caps.wgmma = all == &gpus && has[0];
-    device->caps.mma = has[1] || has[2];
+    device->caps.mma = all == &gpus && (has[1] || has[2]);
     for (int i = all->n; i--;)
         if (has[i] && all->units[i].ptx.local_bytes > device->caps.ptx_local)
             device->caps.ptx_local = all->units[i].ptx.local_bytes;
+}
+
+/* Which units are refused, asked anew each time: it is this process that may, or may not. Appends their names
+ * to the key; how many are left. */
+static int ask_each(const vlcache_device *device, found *f, char *key, size_t room) {
+    const kind *all = kind_of(device);
+    int left = 0;
+    for (int i = 0; i < all->n; i++) {
+        const char *reason = all->units[i].refused ? all->units[i].refused() : NULL;
+        f->refused[i] = reason != NULL;
+        left += !reason;
+        if (!reason) continue;
+        keep_reason(f->why[i], reason);
+        size_t used = (size_t)snprintf(key, room, " no %s", all->units[i].name);
+        if (used > room) used = room;
+        key += used;
+        room -= used;
+    }
+    return left;
 }
 
 vlcache_status vlci_trial(vlcache_device *device) {
@@ -210,14 +239,9 @@ vlcache_status vlci_trial(vlcache_device *device) {
     if (said && *said)
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "VLCACHE_MATRIX_UNITS", said,
                                 "must be none, or not set");
-    const char *refused = kind_of(device) == &processors ? vlci_amx_refused() : NULL;
-    if (refused) { /* asked anew each time: it is this process that may, or may not */
-        keep_reason(f.why[0], refused);
-        tell(device, &f);
-        return VLCACHE_OK;
-    }
-    snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION);
-    if (!vlci_cache_read(device, key, &text) || !parse_found(text, kind_of(device), &f)) {
+    int used = snprintf(key, sizeof key, "matrix units %s", VLCACHE_VERSION),
+        left = ask_each(device, &f, key + used, sizeof key - (size_t)used);
+    if (left && (!vlci_cache_read(device, key, &text) || !parse_found(text, kind_of(device), &f))) {
         status = try_all(device, &f);
         if (!status) write_found(device, key, &f);
     }

@@ -30,6 +30,7 @@ typedef struct product {
     cl_mem x, y, short_x; /* x; the same in the form that matrix units read; NULL: not asked for */
     vlci_form form;       /* which of both */
     vlci_layout packed;   /* in which the device's own engine wants weights */
+    vlci_dot dot;         /* whether it multiplies pairs of them */
     vlci_gemm gemm;
     vlci_gemv gemv;
 } product;
@@ -251,7 +252,9 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
                   .bytes = true,
                   .amount = (double)p->n * p->k * (double)vlci_dtype_bytes(p->t->dtype)};
     if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
-    vlcache_status status = vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
+    vlcache_status status = strcmp(rung, "dot") == 0
+                                ? vlci_gemv_open_dot(p->t->device, p->dot, &p->gemv)
+                                : vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
     if (!status) status = make_matrix(p, layout, &p->w);
     if (status)
         trial_fail(p->t, &what);
@@ -264,7 +267,7 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
 static vlcache_status try_lanes(trials *t, const char *rung, bool chosen, void *user) {
     product *p = user;
     (void)t;
-    return try_gemv(p, VLCI_ROWS, rung, chosen && p->packed == VLCI_ROWS);
+    return try_gemv(p, VLCI_ROWS, rung, chosen && p->packed == VLCI_ROWS && !p->dot);
 }
 
 /* ---- shapes -------------------------------------------------------------------------------------------- */
@@ -276,8 +279,10 @@ static const int quick_widths[][2] = {{96, 64}, {70, 256}};
 static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8};
 
 static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best,
-                                vlci_layout packed) {
-    product p = {.t = t, .m = m, .n = width[0], .k = width[1], .packed = packed};
+                                const vlci_linear *own) {
+    product p = {.t = t, .m = m, .n = width[0], .k = width[1]};
+    p.packed = vlci_linear_layout(own, t->dtype);
+    p.dot = own->of[t->dtype].gemm.dot;
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
     trial what = {.kernel = few_rows ? "gemv" : "gemm", .rung = "any", .shape = p.shape};
     vlcache_status status = VLCACHE_OK;
@@ -288,6 +293,7 @@ static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_
     else
         status = try_engines(&p, best);
     if (!status && few_rows && p.packed != VLCI_ROWS && p.y) status = try_gemv(&p, p.packed, "packed", true);
+    if (!status && few_rows && p.dot && p.y) status = try_gemv(&p, VLCI_ROWS, "dot", true);
     close_product(&p);
     return status;
 }
@@ -298,16 +304,14 @@ vlcache_status linear_trials(trials *t) {
     int n_widths = quick ? 2 : 4, n_heights = quick ? 1 : 2;
     vlci_gemm_engine best = VLCI_GEMM_PORTABLE;
     vlci_linear own = {0};
-    vlci_layout packed = VLCI_ROWS;
     vlcache_status status = vlci_gemm_plan(t->device, t->dtype, &best, NULL);
     if (!status) status = vlci_linear_open(t->device, t->dtype, &own);
-    if (!status) packed = vlci_linear_layout(&own, t->dtype);
-    vlci_linear_close(&own);
     for (int h = 0; h < n_heights && !status; h++)
         for (int w = 0; w < n_widths && !status; w++)
-            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best, packed);
-    if (!status && !quick) status = try_shape(t, square[0], square, best, packed);
+            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best, &own);
+    if (!status && !quick) status = try_shape(t, square[0], square, best, &own);
     for (int h = 0; h < 2 && !status; h++)
-        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best, packed);
+        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best, &own);
+    vlci_linear_close(&own);
     return status;
 }

@@ -1,10 +1,12 @@
 /*
- * amx.c - whether this process may use the matrix unit of an x86 processor.
+ * x86.c - whether this process may use the matrix unit (AMX) of an x86 processor, and its products of pairs
+ * of bf16 (AVX512_BF16).
  *
- * The registers are 8 KiB that a thread's state grows by, so Linux wants to be asked, once for a process:
- * all its threads may use them then, those that a driver made before as well, and what it forks. A thread
- * that uses them without is killed: nothing that holds an instruction of the unit is built or run before
- * processor and system have both said yes, and the driver has been seen to make code for it.
+ * The unit's registers are 8 KiB that a thread's state grows by, so Linux wants to be asked, once for a
+ * process: all its threads may use them then, those that a driver made before as well, and what it forks. A
+ * thread that uses what it may not, or what the processor lacks, is killed: nothing that holds such an
+ * instruction is built or run before processor and system have both said yes, and the driver has been seen
+ * to make code for it.
  */
 #include <string.h>
 
@@ -32,21 +34,31 @@ enum {
     REQUEST = 0x1023, /* ARCH_REQ_XCOMP_PERM */
     TILE_DATA = 18,   /* the registers, among the states that the system saves */
     TILES = 3 << 17,  /* their shapes and themselves, in XCR0 */
+    VECTORS = 0xe6,   /* of 512 bits, and all that is a part of them, in XCR0 */
     SAVES = 1 << 27,  /* OSXSAVE: there is an XCR0 */
     BF16 = 1 << 22,
-    TILE = 1 << 24
+    TILE = 1 << 24,
+    FLOATS = 1 << 16, /* vectors of 512 bits, */
+    WORDS = 1 << 30,  /* of elements of 16 bits too, */
+    PAIRS = 1 << 5    /* and products of pairs of bf16 */
 };
 
-static bool processor_has(void) {
+static bool has_amx(void) {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & BF16 && d & TILE;
 }
 
-static bool system_saves(void) {
+static bool has_pairs(void) {
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & FLOATS) || !(b & WORDS)) return false;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & PAIRS;
+}
+
+static bool system_saves(unsigned states) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & SAVES)) return false;
     __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-    return (a & TILES) == TILES;
+    return (a & states) == states;
 }
 
 /* Palette 1: 8 registers of 16 rows of 64 bytes. */
@@ -57,13 +69,22 @@ static bool shapes_fit(void) {
 }
 
 const char *vlci_amx_refused(void) {
-    if (!processor_has()) return "the processor has none";
-    if (!system_saves()) return "the system does not save its registers";
+    if (!has_amx()) return "the processor has none";
+    if (!system_saves(TILES)) return "the system does not save its registers";
     if (!shapes_fit()) return "its registers are smaller than 16 rows of 64 bytes";
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) ? strerror(errno) : NULL;
 }
+
+const char *vlci_dot_refused(void) {
+    if (!has_pairs()) return "the processor has none";
+    return system_saves(VECTORS) ? NULL : "the system does not save its registers";
+}
 #else
 const char *vlci_amx_refused(void) {
+    return "the processor has none";
+}
+
+const char *vlci_dot_refused(void) {
     return "the processor has none";
 }
 #endif
