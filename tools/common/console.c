@@ -140,7 +140,7 @@ int console_fail_status(console *c, vlcache_status status) {
     if (status == VLCACHE_E_CONTEXT_FULL)
         help = c->chat ? "; /clear forgets the conversation, -c N sets the context"
                        : "; -c N sets the context, up to what the model takes";
-    if (status == VLCACHE_E_NO_DEVICE) help = "; see --list-devices";
+    if (status == VLCACHE_E_NO_DEVICE) help = "; see vlcache-info --list-devices";
     return console_fail(c, exit_code(status), "%s%s", *message ? message : vlcache_status_text(status), help);
 }
 
