@@ -9,7 +9,7 @@
  * power of two more, which rows of products or weights are multiplied with instead. A weight is two numbers of f16, so that
  * nothing is lost.
  *
- * A warp has CHUNK blocks of 16 rows at a time, and QUERIES lanes.
+ * A warp has CHUNK blocks of 16 rows at a time, or fewer, where a share has not as many for all of them, and QUERIES lanes.
  *
  *     of a lane of a warp, g = lane / 4, c = lane % 4:
  *         codes        of keys: rows 2 g, 2 g + 1                                dimensions 4 c .. 4 c + 3
@@ -23,7 +23,7 @@
  *
  * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
  *
- * Of n rows of a kv head with D dimensions of keys and values: n D HEAD_DIM / 2 multiply-adds for p, all needed, or
+ * Of n rows of a kv head with D dimensions of keys and values: n D HEAD_DIM / 2 multiply-adds for p, or
  * 2 n D HEAD_DIM for keys; n D 8 for logits of p, and for values; and n (bits of keys and values) / 8 bytes.
  *
  * with: few.clh coded.clh coded_mma.clh coded_runs.clh coded_rows.clh
@@ -32,28 +32,37 @@
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1
+ * ptx: sm_90a -DHEAD_DIM=64 -DHEADS=2 -DWGMMA=1 -DSCORES=1
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DROWS=1
  */
 #ifndef SCORES
 #define SCORES 0 /* which kernel it is: attention_coded_score, or attention_coded_mma */
+#endif
+
+/* Products of four warps together are all of theirs: who has no chunk of its own goes along. */
+#if WGMMA
+#define LEAD(take) ((int)get_local_id(0) / 32 % 4 * (take))
+#else
+#define LEAD(take) 0
 #endif
 
 #if !SCORES
 /* The chunks b, b + step, ... below `until`, keys and values of the first of which are on their way. */
 WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *from, const warp_t *w, int b, int step, int until,
                               __global const float *within, __global const int *pattern, int lane) {
-    int was = -1;
-    for (; b < until; b += step) {
+    for (; b < until + LEAD(from->take); b += step) {
         float s[2][4];
         uint halves[CHUNK][2];
         PTX_COPIES_WAIT(1);
         ptx_warp_sync();
-        look(w, keys, from, within, pattern, b, &was, lane, s);
+        look(w, keys, from, within, pattern, b, lane, s);
         ptx_warp_sync();
-        fetch_keys(from, w, b + step, until, was >= 0 && was == run_of(from, b + step + CHUNK - 1), lane);
-        weigh(own, w->acc, from->v_tiles.all, s, b * BLOCK, from->n, lane, halves);
+        fetch_keys(from, w, b + step, until, lane);
+        weigh(own, w->acc, from->v_tiles.all, s, b * BLOCK, min(from->n, min(b + from->take, until) * BLOCK), lane, halves);
         PTX_COPIES_WAIT(1);
         ptx_warp_sync();
-        add_values(w->acc, &from->v_tiles, w->v, lane, halves);
+        add_values(w->acc, &from->v_tiles, w->v + skew_of(from->v, &from->v_tiles, b), lane, halves);
         ptx_warp_sync();
         fetch_values(from, w, b + step, until, lane);
     }
@@ -61,47 +70,48 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
 
-__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
                     __global float *row_max, __global float *row_lse) {
-    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local float bases[WARPS * CHUNK * QUERIES] __attribute__((aligned(16)));
-    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > WARPS ? 3 * HEADS : WARPS];
+    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > 2 * WARPS ? 3 * HEADS : 2 * WARPS];
     __local float room[HEADS * ROOM] __attribute__((aligned(16)));
     __local int last;
     __local uint *pool = (__local uint *)smem;
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const piece_t p = find_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
-    const vlci_code_matrix v = matrix[nth + 1];
+    const vlci_code_matrix k = matrix[nth], v = matrix[nth + 1];
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)get_group_id(1) * get_num_groups(0) * HEADS * RECORD;
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (s_id >= shares) {
         const int from = (s_id - shares) * text_share;
         attend_text(&p, q, q_offset, q_stride, first_row, scale, text_of(text, text_scale, nth, texts),
-                    text_of(text, text_scale, nth + 1, texts), from, min(from + text_share, texts), room, some, item, own);
+                    text_of(text, text_scale, nth + 1, texts), from, min(from + text_share, texts), queries, tops, sums,
+                    (__local float *)pool, item, own);
     } else {
-        const vlci_code_matrix k = matrix[nth];
-        const source_t from = source_of(words, k, v, n, run, phase);
+        source_t from = source_of(words, k, v, n, run, phase);
         const int until = min(from.blocks, (s_id + 1) * share);
-        const int used = max(words_of_basis(&from.k_tiles), (int)(WARPS * HEADS * HEAD_DIM)); /* write_share() has the latter */
-        const int beside = words_beside(&from.k_tiles), each = words_of_warp(&from, beside);
-        const int warps = min((int)WARPS, (POOL - used) / each); /* that have room */
-        const int first = warp < warps ? s_id * share + warp * CHUNK : until;
+        const int vectors = words_of_basis(&from.k_tiles), used = vectors + words_of_raw(&from.k_tiles);
+        keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f};
+        fetch_basis(&keys, k, basis, item);
+        const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
+        const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
-        keys_t keys = {from.k_tiles, (__local uint4 *)pool, factors, middle, queries, 0.0f};
+        from.take = min((share + warps - 1) / warps, from.take);
+        const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
         share_t mine;
         for (int i = 0; i < from.v_tiles.all && warp < warps; i++) w.acc[i * 32 + lane] = 0.0f;
         mine.m[0] = mine.m[1] = -INFINITY;
         mine.l[0] = mine.l[1] = 0.0f;
-        fetch_keys(&from, &w, first, until, 0, lane);
-        fetch_values(&from, &w, first, until, lane);
-        take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, some, item);
-        attend_chunks(&mine, &keys, &from, &w, first, warps * CHUNK, until, within, pattern, lane);
+        take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, &p, q, q_offset, q_stride, first_row, scale,
+                  some, item);
+        attend_chunks(&mine, &keys, &from, &w, first, warps * from.take, until, within, pattern, lane);
         barrier(CLK_LOCAL_MEM_FENCE);
-        write_share(&mine, w.acc, warp < warps, v.widths, &from.v_tiles, (__local float *)pool, tops, sums, item, own);
+        write_share(&mine, w.acc - warp * each / 4, each, warps, v.widths, &from.v_tiles, tops, sums, item, own);
     }
     if (ptx_is_last((__global uint *)scratch, get_group_id(1), get_num_groups(0), &last))
         merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
@@ -115,14 +125,14 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
 WITH_LOCAL void score_chunks(const keys_t *keys, const source_t *from, const warp_t *w, int b, int step, int until, int lane,
                              const float lse[2], float part, __global const int *positions, __global float *score) {
     const int g = lane / 4, c = lane % 4;
-    for (; b < until; b += step) {
+    for (; b < until + LEAD(from->take); b += step) {
         int was = -1;
         float s[2][4];
         PTX_COPIES_WAIT(0);
         ptx_warp_sync();
-        look(w, keys, from, 0, 0, b, &was, lane, s);
+        look(w, keys, from, 0, 0, b, lane, s);
         ptx_warp_sync();
-        fetch_keys(from, w, b + step, until, 0, lane);
+        fetch_keys(from, w, b + step, until, lane);
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -130,21 +140,21 @@ WITH_LOCAL void score_chunks(const keys_t *keys, const source_t *from, const war
                 float sum = exp(s[j][e] - lse[0]) + exp(s[j][e + 1] - lse[1]);
                 sum += ptx_butterfly(sum, 1);
                 const int row = (b + 2 * j + c / 2) * BLOCK + 2 * g + e / 2;
-                if (c % 2 == 0 && row < from->n) score[positions[row]] += part * sum;
+                if (c % 2 == 0 && row < min(from->n, min(b + from->take, until) * BLOCK)) score[positions[row]] += part * sum;
             }
     }
 }
 
 /* As attention_coded_score. A piece is HEADS lanes of queries, one after another: the same work-item has the same rows of all. */
-__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
-    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local float bases[WARPS * CHUNK * QUERIES] __attribute__((aligned(16)));
     __local uint *pool = (__local uint *)smem;
-    __local float some[WARPS];
+    __local float some[2 * WARPS];
     const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const int c = lane % 4, group = heads / kv_heads;
     piece_t p = {(int)get_group_id(1), group, 0, group};
@@ -168,21 +178,22 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     }
     const vlci_code_matrix k = matrix[nth];
     const vlci_code_matrix none = {0, 0, 0};
-    const source_t from = source_of(words, k, none, n, run, phase);
+    source_t from = source_of(words, k, none, n, run, phase);
     const int until = min(from.blocks, (s_id + 1) * share);
-    const int used = words_of_basis(&from.k_tiles), beside = words_beside(&from.k_tiles);
-    const int each = words_of_warp(&from, beside), warps = min((int)WARPS, (POOL - used) / each);
-    const int first = warp < warps ? s_id * share + warp * CHUNK : until;
-    const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
-    keys_t keys = {from.k_tiles, (__local uint4 *)pool, factors, middle, queries, 0.0f};
+    const int vectors = words_of_basis(&from.k_tiles), used = vectors + words_of_raw(&from.k_tiles);
+    const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
+    const warp_t w = warp_of(pool + used + warp * words_of_warp(&from, beside), bases + warp * CHUNK * QUERIES, &from, beside);
+    const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
+    keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f};
     for (p.lane = 0; p.lane < group; p.lane += HEADS) {
         p.count = min(group - p.lane, (int)HEADS);
         float lse[2];
 #pragma unroll
         for (int u = 0; u < 2; u++) lse[u] = c % 2 * 2 + u < p.count ? row_lse[p.lane + c % 2 * 2 + u] : INFINITY;
-        fetch_keys(&from, &w, first, until, 0, lane);
-        take_keys(&keys, k, mean + nth * HEAD_DIM, basis, factor, &p, q, q_offset, q_stride, first_row, scale, some, item);
-        score_chunks(&keys, &from, &w, first, warps * CHUNK, until, lane, lse, part, positions, score);
+        fetch_basis(&keys, k, basis, item);
+        take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, &p, q, q_offset, q_stride, first_row, scale,
+                  some, item);
+        score_chunks(&keys, &from, &w, first, warps * from.take, until, lane, lse, part, positions, score);
         barrier(CLK_LOCAL_MEM_FENCE); /* before keys are taken again */
     }
 }

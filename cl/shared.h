@@ -313,20 +313,30 @@ typedef struct vlci_code_matrix {
 /* attention_coded: work-items of a work-group, and rows that it takes at a time. */
 #define VLCI_CODED_ITEMS 64
 
-/* attention_runs_mma and attention_coded_mma: work-items of a work-group, one of which a unit has room for,
- * and the most of them that share a piece of work; blocks that a warp takes at a time; tiles of 16 dimensions
- * of one width; bytes of local memory for a basis and for what each warp has, beside what else a work-group
- * has: at least, of one warp whatever its codes. */
-#define VLCI_CODED_MMA_ITEMS       256
+/* attention_coded_mma: work-items of a work-group, one of which a unit has room for, and the most of them
+ * that share a piece of work; blocks that a warp takes at a time; tiles of 16 dimensions of one width. */
+#define VLCI_CODED_MMA_ITEMS       384
 #define VLCI_CODED_SHARES          256
 #define VLCI_CODED_CHUNK           4
 #define VLCI_CODED_TILES(head_dim) ((head_dim) / 16 + 2)
+
+/* Bytes of local memory that it needs at least: for text; for a basis and for one warp, or for four where
+ * they multiply together, whatever their codes, where a run's rows are turned alike, and one by one; and what
+ * else it has. */
+#define VLCI_CODED_TEXT_POOL (128 * (VLCI_CODED_MMA_ITEMS + 4))
 #define VLCI_CODED_WARP(head_dim)                                                                            \
-    (4 * VLCI_CODED_CHUNK * (8 * ((head_dim) + 32) + (head_dim) + 8) + 512 * VLCI_CODED_TILES(head_dim) + 64)
+    (4 * (VLCI_CODED_CHUNK * ((head_dim) + 8) + 12 * (head_dim) + 12 + 128 * VLCI_CODED_TILES(head_dim)))
+#define VLCI_CODED_RAW(head_dim) ((head_dim) * ((head_dim) + 16))
 #define VLCI_RUNS_POOL(head_dim)                                                                             \
-    (VLCI_CODED_TILES(head_dim) * ((head_dim)*32 + 256 * VLCI_CODED_CHUNK) + VLCI_CODED_WARP(head_dim))
+    (VLCI_CODED_TILES(head_dim) * (head_dim)*32 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
 #define VLCI_ROWS_POOL(head_dim)                                                                             \
-    (VLCI_CODED_TILES(head_dim) * (head_dim)*64 + 16 * (head_dim) + VLCI_CODED_WARP(head_dim))
+    (VLCI_CODED_TILES(head_dim) * (head_dim)*64 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
+#define VLCI_RUNS_TOGETHER_POOL(head_dim)                                                                    \
+    ((VLCI_CODED_TILES(head_dim) + 3) / 4 * (((head_dim) + 63) / 64) * 8192 + VLCI_CODED_RAW(head_dim) +     \
+     4 * VLCI_CODED_WARP(head_dim))
+#define VLCI_ROWS_TOGETHER_POOL(head_dim)                                                                    \
+    ((VLCI_CODED_TILES(head_dim) + 3) / 4 * (head_dim)*256 + VLCI_CODED_RAW(head_dim) +                      \
+     4 * VLCI_CODED_WARP(head_dim))
 #define VLCI_CODED_BESIDE 16384
 
 /* ---- quantised rows --------------------------------------------------------------------------------------

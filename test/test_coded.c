@@ -165,13 +165,13 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     beside_end(&b);
 }
 
-static const char *const variants[] = {"attention_coded:wide", "attention_coded:group",
-                                       "attention_coded:mma"};
+static const char *const variants[] = {"attention_coded:wide", "attention_coded:group", "attention_coded:mma",
+                                       "attention_coded:wgmma"};
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
 /* Those of the device: all read the same codes. */
 static int variants_here(void) {
-    return VARIANTS - !suite_device()->caps.mma;
+    return VARIANTS - !suite_device()->caps.mma - !suite_device()->caps.wgmma;
 }
 
 /* By a rung, with capped logits or without. */

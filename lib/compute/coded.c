@@ -11,14 +11,15 @@
 
 enum { MMA_DIM_MAX = 128 }; /* registers */
 
-static const char *const rungs[] = {"mma", "wide", "group", NULL};
+static const char *const rungs[] = {"wgmma", "mma", "wide", "group", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, "wgmma") == 0) return device->caps.wgmma;
     return strcmp(rung, "mma") == 0 ? device->caps.mma : vlci_few_fits(device, rung);
 }
 
 static const char *choose(const vlcache_device *device) {
-    return device->caps.mma ? "mma" : vlci_few_choose(device);
+    return device->caps.wgmma ? "wgmma" : device->caps.mma ? "mma" : vlci_few_choose(device);
 }
 
 const vlci_ladder vlci_coded_ladder = {"attention_coded", "decode", rungs, rung_fits, choose};
@@ -29,20 +30,28 @@ static size_t pool_of(const vlci_few *few) {
     return most > VLCI_CODED_BESIDE ? (most - VLCI_CODED_BESIDE) / 16 * 16 : 0;
 }
 
-static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options,
+/* Whether it has room for four warps that multiply together. */
+static bool takes_together(const vlci_few *few, bool rows) {
+    size_t dim = (size_t)few->shape.head_dim;
+    return strcmp(few->rung, "wgmma") == 0 &&
+           pool_of(few) >= (rows ? VLCI_ROWS_TOGETHER_POOL(dim) : VLCI_RUNS_TOGETHER_POOL(dim));
+}
+
+static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options, bool rows,
                               const vlci_kernel **out) {
     char all[192];
-    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d", options, pool_of(&k->few),
-             strcmp(name, "attention_coded_score") == 0);
-    return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all,
-                               &(vlci_ptx){.target = "", .local_bytes = pool_of(&k->few)}, out);
+    bool together = takes_together(&k->few, rows);
+    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d", options, pool_of(&k->few),
+             strcmp(name, "attention_coded_score") == 0, together);
+    const vlci_ptx ptx = {.target = together ? "sm_90a" : "", .local_bytes = pool_of(&k->few)};
+    return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all, &ptx, out);
 }
 
 static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
     char options[128], cap[VLCI_ATTENTION_CAP];
     int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
                      k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
-    if (rows ? k->rows_mma : k->mma) return get_mma(k, name, options, out);
+    if (rows ? k->rows_mma : k->mma) return get_mma(k, name, options, rows, out);
     snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
     return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
 }
@@ -58,9 +67,10 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
     vlcache_status status = vlci_few_open(device, &vlci_coded_ladder, shape, &out->few);
     if (status) return status;
     size_t dim = (size_t)shape->head_dim;
-    bool mma = strcmp(out->few.rung, "mma") == 0 && dim <= MMA_DIM_MAX;
-    out->mma = mma && pool_of(&out->few) >= VLCI_RUNS_POOL(dim);
-    out->rows_mma = mma && pool_of(&out->few) >= VLCI_ROWS_POOL(dim);
+    size_t pool = pool_of(&out->few);
+    bool mma = strstr(out->few.rung, "mma") && dim <= MMA_DIM_MAX && pool >= VLCI_CODED_TEXT_POOL;
+    out->mma = mma && pool >= VLCI_RUNS_POOL(dim);
+    out->rows_mma = mma && pool >= VLCI_ROWS_POOL(dim);
     status = get(out, attend_name(out, false), false, &out->attend);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
@@ -128,29 +138,31 @@ static vlcache_status run_plain(const vlci_codes *c, int layer, const vlci_atten
 
 /* ---- on matrix units ----------------------------------------------------------------------------------- */
 
-/* A warp has a chunk of blocks at a time; a share has LEAST of them, if there are as many. TEXT: rows of text
- * that a work-group has at a time. A compute unit has room for one work-group: all of them should be there at
- * once, text, which has a quarter of them at most, as well. */
-enum { LEAST = 2, TEXT = VLCI_CODED_MMA_ITEMS / 2, SHARES = VLCI_CODED_SHARES / 2 };
+/* A share has LEAST blocks, if there are as many. As many rows of text take as long as a block whose rows are
+ * turned alike, or one by one. A compute unit has room for one work-group: all of them should be there at
+ * once. */
+enum { LEAST = 4, TEXTS_ALIKE = 4, TEXTS_SINGLY = 16, SHARES = VLCI_CODED_SHARES / 2 };
 
 typedef struct cut_mma {
-    vlci_few_cut few; /* few.share: chunks */
+    vlci_few_cut few; /* few.share: blocks */
     int text_share, text_shares;
 } cut_mma;
 
 static cut_mma divide_mma(const vlci_codes *c, int first, int rows) {
-    int texts = vlci_codes_runs(c->texts, TEXT);
-    int chunks = vlci_codes_runs(c->rows, VLCI_CODED_CHUNK * VLCI_CODE_ROWS);
-    cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, chunks, 0)};
+    int blocks = vlci_codes_runs(c->rows, VLCI_CODE_ROWS);
+    int as_long = vlci_codes_runs(c->texts, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE), all = blocks + as_long;
+    cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, blocks, 0)};
     int fit = (int)(c->read->few.device->caps.info.compute_units / cut.few.pieces);
-    int beside = texts < fit / 4 ? texts : fit / 4, shares = fit - beside;
+    int beside = (int)(((int64_t)fit * as_long + all / 2) / all);
     if (beside < 1) beside = 1;
+    if (beside > SHARES) beside = SHARES;
+    int shares = fit - (c->texts ? beside : 0);
     if (shares < 1) shares = 1;
     if (shares > SHARES) shares = SHARES;
-    cut.few.share = vlci_codes_runs(chunks, shares);
+    cut.few.share = vlci_codes_runs(blocks, shares);
     if (cut.few.share < LEAST) cut.few.share = LEAST;
-    cut.few.shares = vlci_codes_runs(chunks, cut.few.share);
-    cut.text_share = vlci_codes_runs(texts, beside) * TEXT;
+    cut.few.shares = vlci_codes_runs(blocks, cut.few.share);
+    cut.text_share = vlci_codes_runs(c->texts, beside);
     cut.text_shares = c->texts ? vlci_codes_runs(c->texts, cut.text_share) : 0;
     return cut;
 }
@@ -164,9 +176,9 @@ static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attenti
     return VLCI_LAUNCH(k->few.device, c->patterns ? k->attend_rows : k->attend,
                        VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
                                  1),
-                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch),
-                       VLCI_I32(p->share * VLCI_CODED_CHUNK), VLCI_I32(p->shares), VLCI_I32(cut.text_share),
-                       VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse));
+                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch), VLCI_I32(p->share),
+                       VLCI_I32(p->shares), VLCI_I32(cut.text_share), VLCI_MEM(a->out), VLCI_MEM(a->row_max),
+                       VLCI_MEM(a->row_lse));
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
@@ -178,10 +190,9 @@ static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_atten
     return VLCI_LAUNCH(
         k->few.device, k->score,
         VLCI_GRID((size_t)(p->shares + texts), (size_t)c->kv_heads, 1, VLCI_CODED_MMA_ITEMS, 1, 1),
-        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share * VLCI_CODED_CHUNK), VLCI_I32(p->shares),
-        VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight),
-        VLCI_MEM(sight->score), VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens),
-        VLCI_I32(sight->tokens));
+        CODED_OF(c, layer, a, row, 1), VLCI_I32(p->share), VLCI_I32(p->shares), VLCI_MEM(a->row_lse),
+        VLCI_MEM(sight->positions), VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),
+        VLCI_U32((size_t)layer * (size_t)c->kv_heads * (size_t)sight->tokens), VLCI_I32(sight->tokens));
 }
 
 /* ---- all codes of a sequence --------------------------------------------------------------------------- */
