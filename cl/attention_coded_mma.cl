@@ -32,9 +32,7 @@
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
- * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1
- * ptx: sm_90a -DHEAD_DIM=64 -DHEADS=2 -DWGMMA=1 -DSCORES=1
- * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DROWS=1
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1
  */
 #ifndef SCORES
 #define SCORES 0 /* which kernel it is: attention_coded_score, or attention_coded_mma */
@@ -70,7 +68,7 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
 
-__attribute__((reqd_work_group_size(MMA_ITEMS, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
                     __global float *row_max, __global float *row_lse) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
@@ -146,7 +144,7 @@ WITH_LOCAL void score_chunks(const keys_t *keys, const source_t *from, const war
 }
 
 /* As attention_coded_score. A piece is HEADS lanes of queries, one after another: the same work-item has the same rows of all. */
-__attribute__((reqd_work_group_size(MMA_ITEMS, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_score(CODED_PARAMS, int share, int shares, __global const float *row_lse, __global const int *positions,
                       __global const int *text_at, float part, __global float *score, uint score_at, int tokens) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));

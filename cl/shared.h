@@ -331,9 +331,6 @@ typedef struct vlci_code_matrix {
     (VLCI_CODED_TILES(head_dim) * (head_dim)*32 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
 #define VLCI_ROWS_POOL(head_dim)                                                                             \
     (VLCI_CODED_TILES(head_dim) * (head_dim)*64 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
-#define VLCI_RUNS_TOGETHER_POOL(head_dim)                                                                    \
-    ((VLCI_CODED_TILES(head_dim) + 3) / 4 * (((head_dim) + 63) / 64) * 8192 + VLCI_CODED_RAW(head_dim) +     \
-     4 * VLCI_CODED_WARP(head_dim))
 #define VLCI_ROWS_TOGETHER_POOL(head_dim)                                                                    \
     ((VLCI_CODED_TILES(head_dim) + 3) / 4 * (head_dim)*256 + VLCI_CODED_RAW(head_dim) +                      \
      4 * VLCI_CODED_WARP(head_dim))

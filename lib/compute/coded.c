@@ -30,17 +30,16 @@ static size_t pool_of(const vlci_few *few) {
     return most > VLCI_CODED_BESIDE ? (most - VLCI_CODED_BESIDE) / 16 * 16 : 0;
 }
 
-/* Whether it has room for four warps that multiply together. */
-static bool takes_together(const vlci_few *few, bool rows) {
-    size_t dim = (size_t)few->shape.head_dim;
-    return strcmp(few->rung, "wgmma") == 0 &&
-           pool_of(few) >= (rows ? VLCI_ROWS_TOGETHER_POOL(dim) : VLCI_RUNS_TOGETHER_POOL(dim));
+/* Whether four warps make keys together. */
+static bool makes_together(const vlci_few *few, bool rows) {
+    return rows && strcmp(few->rung, "wgmma") == 0 &&
+           pool_of(few) >= VLCI_ROWS_TOGETHER_POOL((size_t)few->shape.head_dim);
 }
 
 static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options, bool rows,
                               const vlci_kernel **out) {
     char all[192];
-    bool together = takes_together(&k->few, rows);
+    bool together = makes_together(&k->few, rows);
     snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d", options, pool_of(&k->few),
              strcmp(name, "attention_coded_score") == 0, together);
     const vlci_ptx ptx = {.target = together ? "sm_90a" : "", .local_bytes = pool_of(&k->few)};

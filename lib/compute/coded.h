@@ -5,7 +5,7 @@
  *
  *     mma     a work-group for a share, on matrix units: NVIDIA since sm_80, head_dim up to 128, where a
  *             unit's local memory has room for a basis; group else
- *     wgmma   the same, the products with a basis by four warps together: NVIDIA's sm_90
+ *     wgmma   the same; keys of rows that are turned one by one are made by four warps together: sm_90a
  */
 #ifndef VLCI_COMPUTE_CODED_H
 #define VLCI_COMPUTE_CODED_H
