@@ -36,7 +36,7 @@
  * ptx: sm_80 -DHEAD_DIM=64 -DKV_DTYPE=2 -DHEADS=8 -DMMA=1
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1 -DFORM=1 -DW_DTYPE=3
  * build: -DHEAD_DIM=64 -DHEADS=2
- * build: -DHEAD_DIM=80 -DHEADS=1
+ * build: -DHEAD_DIM=80 -DHEADS=1 -DWIDE=0
  * build: -DHEAD_DIM=128 -DHEADS=4
  * build: -DHEAD_DIM=256 -DHEADS=2 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
@@ -51,6 +51,9 @@
 #endif
 #ifndef MMA
 #define MMA 0 /* 1: attention_mma alone, with ptx.clh */
+#endif
+#ifndef WIDE
+#define WIDE 1 /* 0: without attention_split_wide, which takes compilers of GPUs as long as all the rest */
 #endif
 #define CHUNKS (HEAD_DIM / 8)
 #define SLOTS  (LANES / CHUNKS)
@@ -246,6 +249,7 @@ attention_split(__global const float *q, __global float *out, __global const int
 
 /* ---- the same on a processor ----------------------------------------------------------------------------- */
 
+#if WIDE
 #if HEAD_DIM % 16
 typedef float8 wide_t;
 enum { WIDTH = 8 };
@@ -358,6 +362,7 @@ attention_split_wide(
         put_stats(to, m[t], l[t]);
     }
 }
+#endif
 
 /* ---- the shares of a lane together ------------------------------------------------------------------------- */
 

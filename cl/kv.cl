@@ -3,6 +3,7 @@
  *
  *     kv_advance   the chosen tokens become the input, positions and lengths count the row that the step before appended:
  *                  ids[b] = tokens[b]    row_position[b] += 1 (all three)    heads of slots[b]: rows += grows (NULL: 1)
+ *     kv_put       table[pairs[2 i]] = pairs[2 i + 1], i < n: each entry once
  *     kv_copy      page pairs[2 i + 1] = page pairs[2 i], keys, values and biases: before a shared page is written to
  *     kv_move      page i of the new pool = page source[i] of the old one
  *     kv_fetch     out[keys, values][head][i] = row (rows of the head) - n + i of each head of a layer: its last n rows
@@ -31,6 +32,11 @@ __kernel void kv_advance(__global const int *tokens, __global int *ids, __global
     if (i == 0) ids[b] = tokens[b];
     if (i == 0)
         for (int axis = 0; axis < 3; axis++) row_position[3 * b + axis] += 1;
+}
+
+__kernel void kv_put(__global int *table, __global const int *pairs, int n) {
+    const int i = get_global_id(0);
+    if (i < n) table[pairs[2 * i]] = pairs[2 * i + 1];
 }
 
 __kernel void kv_copy(__global uint *k, __global uint *v, __global float *bias, __global const int *pairs, uint words) {

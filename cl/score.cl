@@ -19,7 +19,8 @@
  * The prompt's columns are the n cache rows from keep[..].before on. The rows looked at are listed, ascending and with gaps,
  * as VLCI_ROW(row, what); row `row` of the prompt is query row q_row + row of the walk, and sees columns up to sees + row: in
  * a prefill itself, in decode all of them. Columns that no listed row sees may not be in the cache yet: a prompt is read
- * in parts.
+ * in parts. Or all layers are looked at together, get_group_id(2) of them: `held` rows of each, which score_hold has brought
+ * there, are the query rows, the listed one at i that in place i.
  * build: -DHEAD_DIM=64 -DHEADS=8 -DKV_HEADS=2 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=128 -DHEADS=32 -DKV_HEADS=32
  */
@@ -45,20 +46,22 @@
 #define ROW_BLOCK VLCI_SCORE_ROWS /* rows of one work-group */
 #endif
 #define GROUP (HEADS / KV_HEADS)
+#define HELD_OR(t, row) (held ? held_0 + (t) : q_row + (row)) /* where listed row t of these, which is `row`, has its query */
 
 __kernel __attribute__((reqd_work_group_size(TILE_COLS, 1, 1))) void
 score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
       __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
-      int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks, __global uint *partial,
-      float scale, float log_p, float weight, int add) {
+      int entry_0, int t_n, int held, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks,
+      __global uint *partial, float scale, float log_p, float weight, int add) {
     __local float keys[TILE_D][TILE_COLS + 1];
     __local float queries[ROWS][TILE_D];
     __local uint counts[TILE_COLS];
     const int lane = get_local_id(0), tile = get_group_id(0);
-    const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS;
-    const kv_view rows = kv_nth(KV_POOL_PASS, kv);
+    const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS, layer = get_group_id(2);
+    const int head = layer * KV_HEADS + kv, held_0 = layer * held + entry_0; /* among those of all layers */
+    const kv_view rows = kv_nth(KV_POOL_PASS, head);
     listed += entry_0;
-    const int first = keep[keep_at + kv].before, column = tile * TILE_COLS + lane;
+    const int first = keep[keep_at + head].before, column = tile * TILE_COLS + lane;
     const int until = tile * TILE_COLS < n ? min((block + 1) * ROW_BLOCK, t_n) : 0; /* no rows in a tile past the prompt */
     const int from = first_from(listed, block * ROW_BLOCK, until, tile * TILE_COLS - sees);
     const int there = from < until ? min(n, sees + (listed[until - 1] >> VLCI_ROW_SHIFT) + 1) : 0; /* columns any sees */
@@ -80,8 +83,9 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
                 for (uint e = lane; e < ROWS * TILE_D; e += TILE_COLS) {
                     const int t = t0 + e / TILE_D, d = d0 + e % TILE_D;
                     const bool inside = (t < until) & (d < HEAD_DIM);
+                    const int from_row = inside ? HELD_OR(t, listed[t] >> VLCI_ROW_SHIFT) : 0;
                     queries[e / TILE_D][e % TILE_D] =
-                        inside ? q[q_offset + (size_t)(q_row + (listed[t] >> VLCI_ROW_SHIFT)) * q_stride + h * HEAD_DIM + d] : 0.0f;
+                        inside ? q[q_offset + (size_t)from_row * q_stride + h * HEAD_DIM + d] : 0.0f;
                 }
                 barrier(CLK_LOCAL_MEM_FENCE);
                 for (int d = 0; d < TILE_D; d++)
@@ -91,7 +95,7 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
                 const int entry = t0 + r < until ? listed[t0 + r] : 0, row = entry >> VLCI_ROW_SHIFT;
                 if ((entry != 0) & (column <= sees + row) & (column < n)) {
                     const float s = CAPPED(dot_qk[r] * scale);
-                    const size_t at = (size_t)(q_row + row) * HEADS + h;
+                    const size_t at = (size_t)HELD_OR(t0 + r, row) * HEADS + h;
                     if (entry & VLCI_ROW_COUNTED) count += s < row_max[at] + log_p;
                     if (entry & VLCI_ROW_SCORED) sum += exp(s - row_lse[at]);
                 }
@@ -105,10 +109,23 @@ score(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_
             barrier(CLK_LOCAL_MEM_FENCE);
         }
         if (lane == 0 && partial)
-            partial[((size_t)h * blocks + block) * get_num_groups(0) + tile] = counts[0];
+            partial[((size_t)(layer * HEADS + h) * blocks + block) * get_num_groups(0) + tile] = counts[0];
     }
-    const size_t at = sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column;
+    const size_t at = sums_at + ((size_t)block * KV_HEADS + head) * score_stride + column;
     if (column < n) sums[at] = add ? sums[at] + weight * sum : weight * sum;
+}
+
+/* Work-item (d / 4, i): listed row entry_0 + i of one layer, `width` numbers of all its heads, to its place among those that
+ * are held, from row `to` on. */
+__kernel void score_hold(__global const float *q, uint q_offset, uint q_stride, int q_row, __global const float *row_max,
+                         __global const float *row_lse, __global const int *listed, int entry_0, int width, int heads, uint to,
+                         __global float *held_q, __global float *held_max, __global float *held_lse) {
+    const int d = get_global_id(0), i = entry_0 + get_global_id(1);
+    const size_t from = q_row + (listed[i] >> VLCI_ROW_SHIFT), at = to + i;
+    if (4 * d < width) vstore4(vload4(d, q + q_offset + from * q_stride), d, held_q + at * width);
+    if (d >= heads) return;
+    held_max[at * heads + d] = row_max[from * heads + d];
+    held_lse[at * heads + d] = row_lse[from * heads + d];
 }
 
 /* scores = (scores +) weight * the row blocks' sums, in the order of the blocks. One work-item a column. */

@@ -86,7 +86,7 @@ PTX_CALL void read_keys(const kv_view *rows, int row, uint lane, uint b[STEPS][2
 __attribute__((reqd_work_group_size(VLCI_SCORE_MMA_ITEMS, 1, 1))) __kernel void
 score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_POOL_PARAMS, __global const float *row_max,
           __global const float *row_lse, __global const vlci_keep *keep, uint keep_at, int n, __global const int *listed,
-          int entry_0, int t_n, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks,
+          int entry_0, int t_n, int held, int sees, __global float *sums, uint sums_at, uint score_stride, int blocks,
           __global uint *partial, float scale, float log_p, float weight, int add) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local uint *words = (__local uint *)smem;
@@ -96,10 +96,11 @@ score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_P
     __local uint *all_counts = (__local uint *)(smem + AT_COUNTS);
     const uint at = (uint)smem, item = ptx_item(), lane = item & 31, warp = item >> 5;
     const int kv = get_group_id(1) % KV_HEADS, block = get_group_id(1) / KV_HEADS, groups = get_num_groups(0);
+    const int layer = get_group_id(2), head = layer * KV_HEADS + kv, held_0 = layer * held + entry_0;
     const int tiles = ((n + COLUMNS - 1) / COLUMNS + groups - 1) / groups; /* VLCI_SCORE_MMA_TILES at most */
     const int column_0 = (int)get_group_id(0) * tiles * COLUMNS;
-    const kv_view rows = kv_nth(KV_POOL_PASS, kv);
-    const int first = keep[keep_at + kv].before, t_0 = block * VLCI_SCORE_ROWS, ts = min(VLCI_SCORE_ROWS, t_n - t_0), all = ts * GROUP;
+    const kv_view rows = kv_nth(KV_POOL_PASS, head);
+    const int first = keep[keep_at + head].before, t_0 = block * VLCI_SCORE_ROWS, ts = min(VLCI_SCORE_ROWS, t_n - t_0), all = ts * GROUP;
     listed += entry_0 + t_0;
     const int there = min(n, sees + (listed[ts - 1] >> VLCI_ROW_SHIFT) + 1); /* columns any sees */
 
@@ -111,13 +112,13 @@ score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_P
         for (int p = item; p < PAIRS; p += ITEMS) {
             look_t look = {-1, -1, 0.0f, 0.0f};
             if (p < pairs) {
-                const int entry = listed[(pair_0 + p) % ts], row = entry >> VLCI_ROW_SHIFT, h = kv * GROUP + (pair_0 + p) / ts;
-                const size_t of = (size_t)(q_row + row) * HEADS + h;
+                const int t = (pair_0 + p) % ts, entry = listed[t], row = entry >> VLCI_ROW_SHIFT, h = kv * GROUP + (pair_0 + p) / ts;
+                const size_t from = held ? held_0 + t_0 + t : q_row + row, of = from * HEADS + h;
                 if (entry & VLCI_ROW_SCORED) look.scored = min(sees + row, n - 1);
                 if (entry & VLCI_ROW_COUNTED) look.counted = min(sees + row, n - 1);
                 look.lse = row_lse[of];
                 look.least = row_max[of] + log_p;
-                places[p] = q_offset + (ulong)(q_row + row) * q_stride + (ulong)h * HEAD_DIM;
+                places[p] = q_offset + (ulong)from * q_stride + (ulong)h * HEAD_DIM;
             }
             looks[p] = look;
         }
@@ -192,9 +193,9 @@ score_mma(__global const float *q, uint q_offset, uint q_stride, int q_row, KV_P
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = item; i < tiles * COLUMNS && column_0 + i < n; i += ITEMS) {
-        const size_t to = sums_at + ((size_t)block * KV_HEADS + kv) * score_stride + column_0 + i;
+        const size_t to = sums_at + ((size_t)block * KV_HEADS + head) * score_stride + column_0 + i;
         sums[to] = add ? sums[to] + weight * all_sums[i] : weight * all_sums[i];
     }
     for (int i = item; partial && i < GROUP; i += ITEMS)
-        partial[((size_t)(kv * GROUP + i) * blocks + block) * groups + get_group_id(0)] = all_counts[i];
+        partial[((size_t)(head * GROUP + i) * blocks + block) * groups + get_group_id(0)] = all_counts[i];
 }

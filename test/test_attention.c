@@ -501,24 +501,42 @@ static void compare_stripes(const char *what, const problem *p, const arrays *s,
     free(values);
 }
 
+/* What rungs of one problem that read the same numbers are held against. */
+typedef struct oracle {
+    vlcache_dtype read;
+    double *out, *max, *lse; /* out NULL: not yet */
+} oracle;
+
+static void ask_oracle(const arrays *s, vlcache_dtype read, oracle *o) {
+    size_t outputs = (size_t)s->rows * (size_t)s->kernels.shape.heads;
+    size_t values = outputs * (size_t)s->kernels.shape.head_dim;
+    if (o->out && o->read == read) return;
+    free(o->out);
+    o->read = read;
+    o->out = calloc(values + 2 * outputs, sizeof *o->out);
+    ck_assert_ptr_nonnull(o->out);
+    o->max = o->out + values;
+    o->lse = o->max + outputs;
+    ref_attention(&s->kernels.shape, &s->a, &(ref_inputs){s->q, s->seq_start, s->head}, o->out, o->max,
+                  o->lse);
+}
+
 /* v is below 1: weights that are rounded to 16 bits change a mean by half a unit of their last place. */
-static void check_outputs(const problem *p, const arrays *s, const char *rung) {
+static void check_outputs(const problem *p, const arrays *s, const char *rung, oracle *o) {
     char what[96];
     vlcache_dtype read = read_as(p, s);
-    size_t outputs = (size_t)s->rows * (size_t)p->heads, values = outputs * (size_t)p->head_dim;
-    double *out = calloc(values + 2 * outputs, sizeof *out), *max = out + values, *lse = max + outputs;
-    ref_attention(&s->kernels.shape, &s->a, &(ref_inputs){s->q, s->seq_start, s->head}, out, max, lse);
+    size_t outputs = (size_t)s->rows * (size_t)p->heads;
+    ask_oracle(s, read, o);
     snprintf(what, sizeof what, "%s, %s: out", rung, p->name);
     double atol = read == F32 ? 4e-6 : read == F16 ? 4e-4 : 2.5e-3;
     if (s->a.out_rows)
-        compare_stripes(what, p, s, out, atol);
+        compare_stripes(what, p, s, o->out, atol);
     else
-        compare(what, s->a.out, out, values, atol);
+        compare(what, s->a.out, o->out, outputs * (size_t)p->head_dim, atol);
     snprintf(what, sizeof what, "%s, %s: row_max", rung, p->name);
-    compare(what, s->a.row_max, max, outputs, 4e-6);
+    compare(what, s->a.row_max, o->max, outputs, 4e-6);
     snprintf(what, sizeof what, "%s, %s: row_lse", rung, p->name);
-    compare(what, s->a.row_lse, lse, outputs, 4e-6);
-    free(out);
+    compare(what, s->a.row_lse, o->lse, outputs, 4e-6);
 }
 
 /* ---- tests --------------------------------------------------------------------------------------------- */
@@ -528,10 +546,13 @@ static const char *const rungs[] = {"",     "rows", "wgmma", "tile",      "tile_
                                     "wide", "mma",  "split", "split_wide"};
 enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 
-/* Processors never choose tiles, nor split, and take long to build them: some shapes must do there. */
+/* Processors never choose tiles, nor split, and neither they nor GPUs choose rows; they take long to build
+ * them: some shapes must do there. What is wide takes a GPU longest, and most of its memory. */
 static bool is_sample(const char *rung, const problem *p) {
-    bool small = strcmp(rung, "tile_small") == 0;
+    bool small = strcmp(rung, "tile_small") == 0, rows = strcmp(rung, "rows") == 0;
+    if (strstr(rung, "wide")) return p->head_dim == 8;
     if (p->head_dim == 64) return p->dtype == BF16 || (p->dtype == F32 && !small);
+    if (p->head_dim == 40) return rows;
     return p->head_dim == 8 || (p->head_dim == (small ? 80 : 128) && p->dtype == F16);
 }
 
@@ -550,47 +571,57 @@ static bool takes_part(const char *rung, const problem *p) {
     for (int b = 0; b < p->batch; b++)
         if (p->rows[b] > most) most = p->rows[b];
     bool of_gpus = tiles || strcmp(rung, "wgmma") == 0 || strcmp(rung, "split") == 0;
-    if (of_gpus && suite_device()->caps.wide_vectors && !is_sample(rung, p)) return false;
+    bool wide = suite_device()->caps.wide_vectors, rows = strcmp(rung, "rows") == 0;
+    bool of_others = wide ? of_gpus : strstr(rung, "wide") != NULL;
+    bool seldom = of_others ? wide || !suite_reduced() : rows && !suite_reduced();
+    if (seldom && !is_sample(rung, p)) return false;
     if (suite_reduced() && (!*rung || (tiles && small != (nth == 0 || nth == SMALL - 1)))) return false;
     return !*rung ||
            has(most > FEW_ROWS ? &vlci_attention_prefill_ladder : &vlci_attention_decode_ladder, rung);
 }
 
 START_TEST(agrees_with_the_oracle) {
-    const char *rung = rungs[_i];
-    for (int i = 0; i < n_problems(); i++) {
-        if (!takes_part(rung, &problems[i])) continue;
-        arrays *s = arrays_create(&problems[i], rung);
+    const problem *p = &problems[_i];
+    oracle o = {.out = NULL};
+    for (int i = 0; i < RUNGS; i++) {
+        if (!takes_part(rungs[i], p)) continue;
+        arrays *s = arrays_create(p, rungs[i]);
         ck_ok(vlci_attention_run(&s->kernels, &s->a));
-        check_outputs(&problems[i], s, rung);
+        check_outputs(p, s, rungs[i], &o);
         arrays_release(s);
     }
+    free(o.out);
 }
 END_TEST
 
-/* A device of 64 compute units divides keys into many shares. Twice the same bits: shares are merged in
- * order. */
+/* Twice the same bits: shares are merged in order. */
+static void check_twice(const problem *p, const char *rung, oracle *o) {
+    arrays *s = arrays_create(p, rung);
+    size_t bytes = (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim);
+    bytes *= s->a.out_rows ? stripe_rows(s) * sizeof(uint16_t) : (size_t)s->rows * sizeof(float);
+    void *once = calloc(2, bytes), *again = (char *)once + bytes;
+    ck_ok(vlci_attention_run(&s->kernels, &s->a));
+    check_outputs(p, s, rung, o);
+    suite_download(s->a.out, once, bytes);
+    ck_ok(vlci_attention_run(&s->kernels, &s->a));
+    suite_download(s->a.out, again, bytes);
+    ck_assert_mem_eq(once, again, bytes);
+    free(once);
+    arrays_release(s);
+}
+
+/* A device of 64 compute units divides keys into many shares. */
 START_TEST(divides_keys) {
-    const char *rung = vlci_attention_decode_ladder.rungs[_i];
-    if (!vlci_attention_decode_ladder.fits(suite_device(), rung)) return;
     unsigned units = suite_device()->caps.info.compute_units;
+    oracle o = {.out = NULL};
     suite_device()->caps.info.compute_units = 64;
-    for (int i = 0; i < n_problems(); i++) {
-        if (!takes_part(rung, &problems[i])) continue;
-        arrays *s = arrays_create(&problems[i], rung);
-        size_t bytes = (size_t)(s->kernels.shape.heads * s->kernels.shape.head_dim);
-        bytes *= s->a.out_rows ? stripe_rows(s) * sizeof(uint16_t) : (size_t)s->rows * sizeof(float);
-        void *once = calloc(2, bytes), *again = (char *)once + bytes;
-        ck_ok(vlci_attention_run(&s->kernels, &s->a));
-        check_outputs(&problems[i], s, rung);
-        suite_download(s->a.out, once, bytes);
-        ck_ok(vlci_attention_run(&s->kernels, &s->a));
-        suite_download(s->a.out, again, bytes);
-        ck_assert_mem_eq(once, again, bytes);
-        free(once);
-        arrays_release(s);
+    for (int i = 0; i < 3; i++) { /* mma, split, split_wide */
+        const char *rung = vlci_attention_decode_ladder.rungs[i];
+        bool fits = vlci_attention_decode_ladder.fits(suite_device(), rung);
+        if (fits && takes_part(rung, &problems[_i])) check_twice(&problems[_i], rung, &o);
     }
     suite_device()->caps.info.compute_units = units;
+    free(o.out);
 }
 END_TEST
 
@@ -623,13 +654,66 @@ START_TEST(refuses_what_it_cannot_do) {
 }
 END_TEST
 
+/* Problems that share programs, most of the suite's time, are a case: CK_RUN_CASE=NAME runs one alone, and
+ * cases may run side by side. With a cap, or else a window, they have programs of their own. */
+enum { ANY = -1, PLAIN, WINDOW, CAP_OR_BOTH };
+static const struct {
+    const char *name;
+    int least, most; /* dimensions of a head */
+    unsigned dtypes; /* 1 << dtype */
+    int bent;
+} cases[] = {
+    {"heads-8", 8, 8, ~0u, ANY},
+    {"heads-16", 16, 24, ~0u, ANY},
+    {"heads-40", 40, 40, ~0u, ANY},
+    {"heads-64-f32", 64, 64, 1u << F32, ANY},
+    {"heads-64-f16", 64, 64, 1u << F16, ANY},
+    {"heads-64-bf16", 64, 64, 1u << BF16, PLAIN},
+    {"heads-64-window", 64, 64, 1u << BF16, WINDOW},
+    {"heads-64-cap", 64, 64, 1u << BF16, CAP_OR_BOTH},
+    {"heads-72", 72, 72, ~0u, ANY},
+    {"heads-80", 80, 80, ~0u, ANY},
+    {"heads-88", 88, 88, ~0u, ANY},
+    {"heads-96", 96, 96, ~0u, ANY},
+    {"heads-128", 128, 128, ~(1u << BF16), ANY},
+    {"heads-128-bf16", 128, 128, 1u << BF16, ANY},
+    {"heads-256", 256, 256, ~0u, ANY},
+};
+enum { CASES = sizeof cases / sizeof cases[0] };
+
+static bool is_in(int which, const problem *p) {
+    int bent = p->flags & CAPPED ? CAP_OR_BOTH : p->window ? WINDOW : PLAIN;
+    return p->head_dim >= cases[which].least && p->head_dim <= cases[which].most &&
+           cases[which].dtypes >> p->dtype & 1 && (cases[which].bent == ANY || cases[which].bent == bent);
+}
+
+static void add_case(Suite *suite, int which) {
+    TCase *all = tcase_create(cases[which].name);
+    suite_balance(all);
+    for (int i = 0; i < n_problems(); i++) {
+        if (!is_in(which, &problems[i])) continue;
+        tcase_add_loop_test(all, agrees_with_the_oracle, i, i + 1);
+        tcase_add_loop_test(all, divides_keys, i, i + 1);
+    }
+    suite_add_tcase(suite, all);
+}
+
+START_TEST(each_problem_is_in_one_case) {
+    for (int i = 0; i < PROBLEMS; i++) {
+        int n = 0;
+        for (int which = 0; which < CASES; which++) n += is_in(which, &problems[i]);
+        ck_assert_msg(n == 1, "%s is in %d cases", problems[i].name, n);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("attention");
-    TCase *all = tcase_create("attention");
-    suite_balance(all);
-    tcase_add_loop_test(all, agrees_with_the_oracle, 0, RUNGS);
-    tcase_add_loop_test(all, divides_keys, 0, 3); /* mma, split, split_wide */
-    tcase_add_test(all, refuses_what_it_cannot_do);
-    suite_add_tcase(suite, all);
+    TCase *rest = tcase_create("attention");
+    suite_balance(rest);
+    for (int i = 0; i < CASES; i++) add_case(suite, i);
+    tcase_add_test(rest, each_problem_is_in_one_case);
+    tcase_add_test(rest, refuses_what_it_cannot_do);
+    suite_add_tcase(suite, rest);
     return suite_run(suite);
 }

@@ -206,6 +206,30 @@ START_TEST(fit_is_told) {
 }
 END_TEST
 
+/* Rows in few bits lie beside the engine's pages: all conversations that fit take no more than there is,
+ * whoever shares the bits out. */
+START_TEST(fit_counts_few_bits) {
+    static const char *const policies[] = {"coded", "coded@allocation=heads:1,2,3,1",
+                                           "vlcache@storage=bits:4/2"};
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+        const char *const all[] = {BENCH,          "-m",       TINY,        "--image", PICTURE, "-q",
+                                   "--no-ceiling", "-o",       "json",      "-n",      "4",     "--budget",
+                                   ".3",           "--policy", policies[i], NULL,      NULL,    NULL};
+        const char *fit[sizeof all / sizeof *all];
+        memcpy(fit, all, sizeof all);
+        fit[15] = "--kv-mib";
+        fit[16] = "0.5";
+        json_t *one = json_of(all), *many = json_of(fit);
+        double held = number(line_of(one, 0), "kv_mib");
+        int n = whole(line_of(many, 0), "conversations");
+        ck_assert_msg(n >= 1 && n * held <= 0.5 && (n + 3) * held > 0.3, "%s: %d conversations of %g MiB",
+                      policies[i], n, held);
+        json_decref(one);
+        json_decref(many);
+    }
+}
+END_TEST
+
 /* Less than a byte is not as much as there is, and what is not counted to its end is not told. */
 START_TEST(fit_is_counted_or_refused) {
     process p;
@@ -481,6 +505,7 @@ int main(void) {
     tcase_add_test(all, pictures_are_counted);
     tcase_add_test(all, formats_agree);
     tcase_add_test(all, fit_is_told);
+    tcase_add_test(all, fit_counts_few_bits);
     tcase_add_test(all, fit_is_counted_or_refused);
     tcase_add_test(all, interrupted);
     tcase_add_test(all, paper_is_told);

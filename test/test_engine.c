@@ -468,6 +468,48 @@ START_TEST(compresses_between_tokens) {
 }
 END_TEST
 
+/* What a prompt was read with goes while the second token is waited for, the pages that compressing has made
+ * free with the third, nothing before the first; or where the answer ends; or where another prompt is read
+ * first. */
+START_TEST(room_goes_with_the_next_tokens) {
+    vlcache_device *device = talk_tiny()->device;
+    vlcache_engine *engine = open_engine(talk_tiny(), 0, 2, 1 << 20);
+    vlcache_sequence *s = add(engine, 0), *other = add(engine, 0);
+    const vlci_kv_pool *pool = &engine->shared.pool;
+    int busy = 1;
+    ck_ok(ask(s, 0));
+    while (busy && vlcache_sequence_state_of(s) != VLCACHE_SEQUENCE_ANSWERING)
+        ck_ok(vlcache_engine_step(engine, &busy));
+    int held = pool->held, pages = pool->pages;
+    uint64_t memory = vlci_memory_now(device);
+    ck_assert_int_eq(s->reply.n, 1);
+    ck_assert(vlci_sequence_plan(s)->applied);
+    ck_assert_int_lt(held, pages);
+    ck_assert(engine->shared.untidy == s && engine->shared.frees);
+    if (_i == 1) {
+        ck_ok(ask(other, 0));
+        while (busy && s->reply.n < 2) ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert(engine->shared.untidy != s);
+    } else if (_i == 2) {
+        vlcache_sequence_cancel(s);
+        while (busy) ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_eq(pool->pages, pool->held);
+    } else {
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_eq(s->reply.n, 2);
+        ck_assert(!engine->shared.untidy && engine->shared.frees && pool->pages == pages);
+        ck_assert_uint_lt(vlci_memory_now(device), memory);
+        memory = vlci_memory_now(device);
+        ck_ok(vlcache_engine_step(engine, &busy));
+        ck_assert_int_eq(s->reply.n, 3);
+        ck_assert_int_eq(pool->pages, held);
+        ck_assert_uint_eq(vlci_memory_now(device),
+                          memory - (uint64_t)(pages - held) * vlci_kv_page_bytes(&pool->shape, false));
+    }
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 /* What a search for centroids needs stays for the next one, and pages that rows move to are there from the
  * beginning: growing would copy all of the cache. */
 START_TEST(searches_make_nothing_anew) {
@@ -584,6 +626,7 @@ int main(void) {
     tcase_add_test(all, reading_does_not_stall);
     tcase_add_loop_test(all, compresses_between_tokens, 0, 2);
     tcase_add_test(all, searches_make_nothing_anew);
+    tcase_add_loop_test(all, room_goes_with_the_next_tokens, 0, 3);
     tcase_add_test(all, two_engines_two_threads);
     tcase_add_test(all, bad_calls);
     suite_add_tcase(suite, all);

@@ -406,6 +406,7 @@ static const struct {
     {NULL, NULL, "--budget=.5", 1, "--budget: is about a model"},
     {NULL, NULL, "--max-pixels=5", 1, "--max-pixels: is about a model"},
     {NULL, NULL, "--image-size=5x5", 1, "--image-size: is about a model"},
+    {NULL, NULL, "--no-mmap", 1, "--no-mmap: is about a model"},
     {NULL, NULL, "--device=no such device", 3, "no such device"},
     {"VLCACHE_DEVICE", "no such device", "--no-measure", 3, "no such device"},
     {"VLCACHE_VARIANT", "gemm:huge", "--no-measure", 1, "large, tile, small, scalar"},

@@ -185,6 +185,13 @@ START_TEST(test_device_full) {
 }
 END_TEST
 
+/* Entries of the runs of a cache's lists. */
+static int run_entries(const vlci_kv *kv) {
+    int entries = 0;
+    for (int i = 0; i < LISTS; i++) entries += kv->list[i].size ? 1 << kv->list[i].size : 0;
+    return entries;
+}
+
 /* Pages without an owner go, the others move together and are renumbered, in caches, forks and marks alike.
  */
 START_TEST(test_shrink) {
@@ -213,6 +220,9 @@ START_TEST(test_shrink) {
     ck_assert_int_eq(pool.held, held);
     ck_assert_uint_eq(pool.most_bytes, (uint64_t)(40 * LISTS + held + 3) * page_bytes(true));
     for (int i = 0; i < LISTS; i++) ck_assert_int_lt(page_of(&a, i, 0), held);
+    for (int i = 0; i < LISTS; i++) ck_assert_int_eq(a.list[i].size, 2); /* as short as can be */
+    ck_assert_int_eq(pool.table.used, run_entries(&a) + run_entries(&b) + run_entries(&c) + run_entries(&d) +
+                                          run_entries(&mark)); /* one after another */
     pages_check_owners(&pool);
     check_rows(&a, 0, 2, 4);
     check_rows(&b, 0, 40, 2);

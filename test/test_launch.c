@@ -2,7 +2,8 @@
  * test_launch.c - launches are resolved once: what is opened only runs, without a question to the driver, an
  * allocation or a look at the environment, and a launch sets the arguments that changed, no more and no less:
  * buffers again when one was released since, all of them after a failure, and each thread's own. Writes that
- * do not wait are what they were when they were asked for, however late the device comes to them.
+ * do not wait are what they were when they were asked for, however late the device comes to them, and reads
+ * that were asked for early, however late the host does.
  */
 #include <check.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "compute/compute.h"
+#include "device/fetch.h"
 #include "support/calls.h"
 #include "support/pages.h"
 
@@ -249,6 +251,47 @@ START_TEST(late_writes_are_whole) {
 }
 END_TEST
 
+/* What was asked for early is as it was then, though the buffer has changed since, and is there while what
+ * was enqueued behind it still waits. Anything else is read when it is wanted, and waits. */
+START_TEST(early_reads_wait_for_nothing_else) {
+    enum { MANY = 64, SOME = 16 };
+    vlcache_device *device = suite_device();
+    vlci_fetch fetch = {.device = device};
+    uint32_t first[MANY], second[MANY], got[MANY];
+    for (uint32_t i = 0; i < MANY; i++) first[i] = i + 1, second[i] = ~i;
+    cl_mem memory = suite_upload(first, sizeof first), others = suite_upload(second, sizeof second);
+    for (int round = 0; round < 3; round++) {
+        cl_int code;
+        cl_event event = clCreateUserEvent(device->context, &code);
+        ck_ok(vlci_write(device, memory, 0, first, sizeof first));
+        if (round == 1) ck_ok(vlci_fetch_begin(&fetch, memory, 0, 4)); /* which nobody reads */
+        ck_ok(vlci_fetch_begin(&fetch, memory, SOME * 4, sizeof first / 2));
+        ck_ok(vlci_fetch_begin(&fetch, others, 0, sizeof second)); /* one at a time */
+        ck_assert_int_eq(clEnqueueMarkerWithWaitList(device->queue, 1, &event, NULL), CL_SUCCESS);
+        ck_ok(vlci_write_later(device, memory, 0, second, sizeof second));
+        ck_ok(vlci_fetch_read(&fetch, memory, SOME * 4, got, sizeof first / 2));
+        ck_assert_mem_eq(got, first + SOME, sizeof first / 2);
+        clSetUserEventStatus(event, CL_COMPLETE);
+        clReleaseEvent(event);
+        ck_ok(vlci_fetch_read(&fetch, memory, SOME * 4, got, sizeof first / 2));
+        ck_assert_mem_eq(got, second + SOME, sizeof first / 2);
+    }
+    ck_ok(vlci_fetch_begin(&fetch, memory, 0, 4));
+    ck_ok(vlci_fetch_read(&fetch, memory, 0, got, sizeof second)); /* more than was asked for */
+    ck_assert_mem_eq(got, second, sizeof second);
+    vlci_fetch_forget(&fetch, others);
+    ck_assert(fetch.done != NULL);
+    vlci_fetch_forget(&fetch, memory);
+    ck_assert(fetch.done == NULL);
+    ck_ok(vlci_fetch_begin(&fetch, others, 0, sizeof second)); /* what is on its way is waited for */
+    vlci_fetch_release(&fetch);
+    ck_assert(!fetch.device && !fetch.pinned);
+    vlci_fetch_release(&fetch);
+    suite_release(memory);
+    suite_release(others);
+}
+END_TEST
+
 /* ---- everything that a model computes with ------------------------------------------------------------- */
 
 enum { HEADS = 4, KV_HEADS = 2, HEAD_DIM = 16, SEQUENCES = 2, CACHED = 5 };
@@ -367,6 +410,7 @@ int main(void) {
     tcase_add_test(c, failures_are_not_remembered);
     tcase_add_test(c, threads_have_their_own_arguments);
     tcase_add_test(c, late_writes_are_whole);
+    tcase_add_test(c, early_reads_wait_for_nothing_else);
     tcase_add_loop_test(c, what_is_open_only_runs, 0, 2);
     suite_add_tcase(suite, c);
     return suite_run(suite);

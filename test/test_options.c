@@ -107,6 +107,26 @@ START_TEST(session) {
 }
 END_TEST
 
+/* A struct that ended with 448 shares has no more of them, and is told so; what lies behind it is not looked
+ * at. */
+START_TEST(shares) {
+    static char text[VLCACHE_AXIS_BYTES];
+    vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT, old = all;
+    strcpy(text, "layers:1");
+    for (int i = 1; i < VLCACHE_SHARES_FIRST + 2; i++) strcat(text, ",1");
+    old.size = offsetof(vlcache_compress_options, more_shares);
+    ck_fails(vlcache_compress_set(&old, "allocation", text), VLCACHE_E_ARGUMENT, "to hold allocation");
+    ck_ok(vlcache_compress_set(&all, "allocation", text));
+    ck_assert(all.n_shares == 450 && all.more_shares[1] == 1.0 && all.more_shares[2] == 0.0);
+    all.size = old.size;
+    ck_fails(vlcache_compress_check(&all), VLCACHE_E_ARGUMENT, "to hold 450 shares");
+    ck_ok(vlcache_compress_set(&old, "allocation", "layers:1,2"));
+    old.more_shares[0] = -1.0;
+    ck_ok(vlcache_compress_check(&old));
+    ck_assert(old.more_shares[0] == -1.0);
+}
+END_TEST
+
 static vlcache_session *open_session(void) {
     vlcache_session *made = NULL;
     ck_ok(vlcache_session_create(model, NULL, &made));
@@ -192,6 +212,7 @@ int main(void) {
     tcase_add_test(all, device);
     tcase_add_test(all, model_load);
     tcase_add_test(all, session);
+    tcase_add_test(all, shares);
     tcase_add_test(all, ask);
     tcase_add_test(all, compare);
     suite_add_tcase(suite, all);

@@ -80,6 +80,35 @@ START_TEST(says_what_loading_says) {
 }
 END_TEST
 
+/* What a processor would leave in its files is what it leaves there; of what is read into memory, or is
+ * wanted in another dtype, nothing. */
+START_TEST(foretells_mappings) {
+    const vlcache_device_info *device = &suite_device()->caps.info;
+    if (device->type != VLCACHE_DEVICE_CPU || !device->unified_memory) return;
+    suite_set("VLCACHE_GEMM", "wide");
+    for (int no_mmap = 0; no_mmap < 2; no_mmap++) {
+        vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
+        vlcache_outline_memory m;
+        vlcache_model_info loaded;
+        vlcache_outline *outline = NULL;
+        vlcache_model *model = NULL;
+        options.dtype = loads[_i].dtype;
+        options.no_mmap = (uint64_t)no_mmap;
+        ck_ok(vlcache_outline_open(loads[_i].folder, &options, &outline));
+        ck_ok(vlcache_outline_memory_of(outline, 1, 1, &m));
+        ck_ok(vlcache_model_load(suite_device(), loads[_i].folder, &options, &model));
+        vlcache_model_describe(model, &loaded);
+        ck_assert_msg(m.mapped == loaded.mapped_bytes, "%s: %llu bytes, loaded %llu", loads[_i].folder,
+                      (unsigned long long)m.mapped, (unsigned long long)loaded.mapped_bytes);
+        ck_assert(m.largest_mapped <= m.largest &&
+                  (!no_mmap || (!m.mapped && m.largest_mapped == m.largest)));
+        vlcache_model_destroy(&model);
+        vlcache_outline_destroy(&outline);
+    }
+    suite_set("VLCACHE_GEMM", NULL);
+}
+END_TEST
+
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
 static const char *const folders[] = {
@@ -211,6 +240,7 @@ START_TEST(counts_memory) {
     ck_ok(vlcache_outline_memory_of(outline, 1, 1e-9, &longer));
     ck_assert_uint_eq(longer.kv_kept, 16 * row);
     ck_assert_uint_eq(longer.largest, 640 * 256 * 2 > 2 * 768 * 256 * 2 ? 640 * 256 * 2 : 2 * 768 * 256 * 2);
+    ck_assert_uint_eq(longer.largest_mapped, 1024 * 256 * 2); /* the tower's; gate and up are two */
     ck_assert(longer.work < m.work);
     ck_ok(vlcache_outline_memory_of(outline, 4096, 1, &longer));
     ck_assert(longer.kv_full == longer.kv_kept && longer.work > m.work && longer.work < 2 * m.work);
@@ -458,6 +488,40 @@ START_TEST(tool_prints_json) {
 }
 END_TEST
 
+/* Of the first device, with a conversation that takes less than any matrix. */
+static json_int_t told_of_device(const char *flag, const char *name) {
+    process p;
+    RUN(&p, "-m", DEMO "model", "--json", "--tokens=1", flag);
+    ck_assert_msg(p.code == 0, "exit code %d: %s", p.code, p.err);
+    json_t *object = json_loads(p.out, JSON_REJECT_DUPLICATES, NULL);
+    json_t *memory = json_array_get(json_object_get(object, "memory"), 0);
+    json_int_t value = number(json_array_get(json_object_get(memory, "devices"), 0), name);
+    json_decref(object);
+    process_release(&p);
+    return value;
+}
+
+/* The largest piece is that of what loading would do: a tensor that stays in its file, or a matrix. */
+START_TEST(tool_knows_mappings) {
+    static const struct {
+        const char *gemm, *flag;
+        bool maps;
+    } ways[] = {{"wide", "--dtype=auto", true},
+                {"wide", "--no-mmap", false},
+                {"wide", "--dtype=f16", false}, /* it is stored as bf16 */
+                {"portable", "--dtype=auto", false}};
+    const vlcache_device_info *device = &suite_device()->caps.info;
+    bool processor = device->type == VLCACHE_DEVICE_CPU && device->unified_memory;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        bool maps = ways[i].maps && processor;
+        suite_set("VLCACHE_GEMM", ways[i].gemm);
+        ck_assert_int_eq(told_of_device(ways[i].flag, "largest"), (maps ? 1024 : 2 * 768) * 256 * 2);
+        ck_assert_int_eq(told_of_device(ways[i].flag, "mapped") > 0, maps);
+    }
+    suite_set("VLCACHE_GEMM", NULL);
+}
+END_TEST
+
 static const struct {
     const char *folder, *says; /* in what it prints */
 } pages[] = {
@@ -564,6 +628,7 @@ int main(void) {
     Suite *suite = suite_create("outline");
     TCase *all = tcase_create("all");
     tcase_add_loop_test(all, says_what_loading_says, 0, COUNT(loads));
+    tcase_add_loop_test(all, foretells_mappings, 0, COUNT(loads));
     tcase_add_loop_test(all, counts_pictures, 0, COUNT(folders));
     tcase_add_test(all, counts_pictures_aside);
     tcase_add_test(all, refuses_pictures);
@@ -576,6 +641,7 @@ int main(void) {
     tcase_add_test(all, checks_arguments);
     tcase_add_test(all, runs_out_of_memory);
     tcase_add_test(all, tool_prints_json);
+    tcase_add_test(all, tool_knows_mappings);
     tcase_add_loop_test(all, tool_fits_the_page, 0, COUNT(pages));
     tcase_add_test(all, tool_bounds_pictures);
     tcase_add_test(all, tool_tells_of_problems);

@@ -21,15 +21,15 @@ static void check_same(const vlcache_compress_options *a, const vlcache_compress
     ck_assert(a->size == b->size && a->budget == b->budget && a->threshold == b->threshold);
     ck_assert(a->recent == b->recent && a->sinks == b->sinks);
     ck_assert(a->allocation == b->allocation && a->uniform == b->uniform);
-    ck_assert(a->scoring == b->scoring && a->window == b->window);
-    ck_assert(a->selection == b->selection && a->floor == b->floor);
+    ck_assert(a->scoring == b->scoring && a->window == b->window && a->candidates == b->candidates);
+    ck_assert(a->selection == b->selection && a->floor == b->floor && a->n_shares == b->n_shares);
     ck_assert(a->pooling == b->pooling && a->pool_rows == b->pool_rows && a->pool_columns == b->pool_columns);
     ck_assert(a->defer == b->defer && a->defer_weight == b->defer_weight);
     ck_assert(a->summary == b->summary && a->iterations == b->iterations && a->centroids == b->centroids);
     ck_assert(a->storage == b->storage && a->run == b->run && a->bits == b->bits);
     ck_assert(a->key_bits == b->key_bits && a->value_bits == b->value_bits && a->age == b->age);
-    ck_assert(a->candidates == b->candidates && a->n_shares == b->n_shares);
-    ck_assert_mem_eq(a->shares, b->shares, sizeof a->shares);
+    ck_assert(!memcmp(a->shares, b->shares, sizeof a->shares) &&
+              !memcmp(a->more_shares, b->more_shares, sizeof a->more_shares));
 }
 
 /* ---- names and axes ------------------------------------------------------------------------------------ */
@@ -287,14 +287,16 @@ START_TEST(test_many_shares) {
     vlcache_compress_options o = options_of("vlcache"), again = o;
     strcpy(text, "layers:");
     for (int l = 0; l < VLCACHE_SHARES_MOST; l++)
-        sprintf(text + strlen(text), "%s%d.%06d", l ? "," : "", 999 - l, 123451 + 10 * l + l % 9);
+        sprintf(text + strlen(text), "%s%d.%06d", l ? "," : "", 999 - l % 900, 123451 + 10 * l + l % 9);
     ck_ok(vlcache_compress_set(&o, "allocation", text));
     ck_ok(vlcache_compress_get(&o, "allocation", back));
     ck_assert_str_eq(back, text);
     ck_ok(vlcache_compress_set(&again, "allocation", back));
     check_same(&o, &again);
+    o.more_shares[3] = -1.0;
+    ck_fails(vlcache_compress_check(&o), VLCACHE_E_ARGUMENT, "more_shares[3]: is -1, must be 0 to 1000");
     strcat(text, ",1");
-    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 448");
+    ck_fails(vlcache_compress_set(&o, "allocation", text), VLCACHE_E_ARGUMENT, "at most 2048");
 }
 END_TEST
 
@@ -305,7 +307,7 @@ START_TEST(test_bad_shares) {
         double share;
         const char *field;
     } bad[] = {{0, 1, "compress.n_shares"},           {-1, 1, "compress.n_shares"},
-               {449, 1, "compress.n_shares"},         {2, 0, "compress.n_shares"},
+               {2049, 1, "compress.n_shares"},        {2, 0, "compress.n_shares"},
                {2, -1, "compress.shares[0]"},         {2, 1001, "compress.shares[0]"},
                {2, (double)NAN, "compress.shares[0]"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -514,7 +516,7 @@ START_TEST(test_heads) {
 #define HEADS bad_.allocation = VLCACHE_ALLOCATION_HEADS, bad_.n_shares = 2, bad_.shares[1] = 0.5
     REFUSED("vlcache", "allocation: is \"heads:0,0.5\", must be another but with storage coded", HEADS);
     REFUSED("h2o", "must be another but with storage coded", HEADS, bad_.storage = VLCACHE_STORAGE_BITS);
-    REFUSED("coded", "n_shares: is 0, must be 1 to 448", HEADS, bad_.n_shares = 0);
+    REFUSED("coded", "n_shares: is 0, must be 1 to 2048", HEADS, bad_.n_shares = 0);
     REFUSED("coded", "must have a share above 0", HEADS, bad_.shares[1] = 0.0);
     REFUSED("full", "allocation: is \"heads:0,0.5\"", HEADS);
 #undef HEADS

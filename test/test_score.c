@@ -12,7 +12,7 @@
 #include "support/pages.h"
 
 enum { LAYERS = 2, DECODED = 2, LEAD = 3 /* rows of others in front of a part's in its walk */ };
-enum { Q_AT = 5 /* first element of q */, WHOLE = 1 << 30 };
+enum { Q_AT = 5 /* first element of q */, WHOLE = 1 << 30, ALL = -1 };
 static const double threshold = 0.01;
 
 static bool prefix; /* rows of the prompt see all of it */
@@ -144,19 +144,25 @@ static seen nothing_seen(const shape *s) {
 
 static vlci_score_kernels kernels; /* of the last vlci_scores that was made */
 
-static vlci_scores *make_scores(const scene *c, bool first_turn) {
+/* `behind`: decoded rows that may be held; below 0: layers are looked at one by one. */
+static vlci_scores *make_scores_for(const scene *c, bool first_turn, int behind) {
     const shape *s = c->s;
     vlci_compress_shape attended = {LAYERS, s->heads, s->kv_heads, s->head_dim, s->dtype, s->cap};
-    vlci_compress_prompt prompt = {.tokens = s->tokens, .past = first_turn ? NULL : c->before};
+    vlci_compress_prompt prompt = {
+        .tokens = s->tokens, .past = first_turn ? NULL : c->before, .together = behind >= 0};
     vlci_rows rows = {0, calloc((size_t)s->tokens, sizeof *rows.entry)};
     vlci_scores *scores = NULL;
     for (int row = 0; row < s->tokens; row++)
         if (flags_of(s, row)) rows.entry[rows.n++] = VLCI_ROW(row, flags_of(s, row));
     ck_ok(vlci_score_open(suite_device(), &attended, &kernels));
-    ck_ok(vlci_scores_create(suite_device(), &kernels, &attended, &prompt, &rows, VLCI_ROW_SCORED, threshold,
-                             &scores));
+    ck_ok(vlci_scores_create(suite_device(), &kernels, &attended, &prompt, &rows, VLCI_ROW_SCORED,
+                             behind < 0 ? 0 : behind, threshold, &scores));
     vlci_rows_release(&rows);
     return scores;
+}
+
+static vlci_scores *make_scores(const scene *c, bool first_turn) {
+    return make_scores_for(c, first_turn, -1);
 }
 
 /* Numbers of pages behind a list's last one are nobody's: a kernel that follows one is lost. */
@@ -170,16 +176,17 @@ static void fill_table(pages *p) {
     ck_ok(vlci_kv_pool_sync(&p->pool));
 }
 
-/* The second of two sequences, one layer of which holds the rows up to `until`. */
+/* The second of two sequences, one layer of which, or each (ALL), holds the rows up to `until`. */
 static pages *make_pages(const scene *c, int layer, int until) {
     const shape *s = c->s;
     vlci_kv_shape kv = {LAYERS, s->kv_heads, s->head_dim, s->dtype};
-    int rows[2 * LAYERS * 8], lists = 2 * LAYERS * s->kv_heads, mine = (LAYERS + layer) * s->kv_heads;
+    int rows[2 * LAYERS * 8], lists = 2 * LAYERS * s->kv_heads, mine = LAYERS * s->kv_heads;
+    int first = layer == ALL ? 0 : layer * s->kv_heads, end = layer == ALL ? mine : first + s->kv_heads;
     for (int i = 0; i < lists; i++) rows[i] = i % 3;
-    for (int h = 0; h < s->kv_heads; h++) rows[mine + h] = c->before[layer * s->kv_heads + h] + until;
+    for (int h = first; h < end; h++) rows[mine + h] = c->before[h] + until;
     float *k = calloc(pages_first(rows, lists) * (size_t)s->head_dim + 1, sizeof *k);
-    for (int h = 0; h < s->kv_heads; h++)
-        memcpy(k + pages_first(rows, mine + h) * (size_t)s->head_dim, c->k[layer][h],
+    for (int h = first; h < end; h++)
+        memcpy(k + pages_first(rows, mine + h) * (size_t)s->head_dim, c->k[h / s->kv_heads][h % s->kv_heads],
                (size_t)(rows[mine + h] * s->head_dim) * sizeof *k);
     pages *p = pages_create(&kv, 2, &(pages_rows){.rows = rows, .k = k}, 0);
     fill_table(p);
@@ -277,6 +284,55 @@ static void try_shape(shape s, int part) {
     release_scene(&c);
 }
 
+static void settle(const scene *c, vlci_scores *scores) {
+    pages *p = make_pages(c, ALL, c->s->tokens);
+    const vlci_kv_view kv = pages_view(p, 0);
+    ck_ok(vlci_scores_settle(scores, &kv, vlci_kv_heads_at(&p->kv[1], 0)));
+    pages_destroy(p);
+}
+
+static void compare_bits(const shape *s, const vlci_scores *a, const vlci_scores *b) {
+    size_t bytes = (size_t)(LAYERS * s->kv_heads * s->tokens) * sizeof(float);
+    float *of[2] = {malloc(bytes), malloc(bytes)};
+    ck_ok(vlci_read(suite_device(), a->score, 0, of[0], bytes));
+    ck_ok(vlci_read(suite_device(), b->score, 0, of[1], bytes));
+    ck_assert_mem_eq(of[0], of[1], bytes);
+    free(of[0]);
+    free(of[1]);
+}
+
+/* All layers at once: the same scores, to the last bit, as layer by layer; then decoded rows, of which
+ * `behind` are held with the prompt's, and others come once those have settled. */
+static void try_together(shape s, int part, int behind) {
+    seen want[LAYERS];
+    scene c = make_scene(&s);
+    vlci_scores *held = make_scores_for(&c, false, behind), *direct = make_scores(&c, false);
+    for (int l = 0; l < LAYERS; l++) {
+        want[l] = nothing_seen(&s);
+        see(&c, l, 0, s.tokens, 1.0, &want[l]);
+        show_parts(&c, held, l, part);
+        if (held->looks.room) show_parts(&c, direct, l, part);
+    }
+    for (int row = s.tokens; row < s.tokens + DECODED && held->looks.room; row++) {
+        if (row == s.tokens + behind) {
+            settle(&c, held);
+            if (!behind && part == WHOLE) compare_bits(&s, held, direct);
+        }
+        for (int l = 0; l < LAYERS; l++) {
+            see(&c, l, row, 1, 4.0, &want[l]);
+            show(&c, held, l, row, 1, 4.0);
+        }
+    }
+    if (held->looks.room) settle(&c, held);
+    for (int l = 0; l < LAYERS; l++) {
+        if (held->looks.room) compare(&s, held, l, &want[l]);
+        free(want[l].score);
+    }
+    vlci_scores_release(&held);
+    vlci_scores_release(&direct);
+    release_scene(&c);
+}
+
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 #define F32  VLCACHE_DTYPE_F32
@@ -340,6 +396,39 @@ START_TEST(test_rungs) {
         try_shape(shapes[_i], WHOLE);
     }
     suite_force(NULL);
+}
+END_TEST
+
+/* By the rung of this device, and by the others. */
+START_TEST(test_together) {
+    prefix = _i % 5 == 4;
+    for (int i = -1; i < 2 && !too_long(&shapes[_i]); i++) {
+        if (i >= 0) suite_force(rungs[i]);
+        try_together(shapes[_i], WHOLE, suite_reduced() ? _i % 3 : 0);
+        for (int behind = 1; behind <= DECODED && !suite_reduced(); behind++)
+            try_together(shapes[_i], behind == 1 || prefix ? WHOLE : 37, behind);
+        suite_force(NULL);
+    }
+    prefix = false;
+}
+END_TEST
+
+/* Not where rows are more than a block, or their queries a large share of what they look at. */
+START_TEST(test_not_together) {
+    static const struct {
+        int tokens, scored, behind;
+        bool held;
+    } tries[] = {{4000, 127, 0, true}, {4000, 124, 3, true}, {4000, 127, 1, false}, {4000, 128, 0, false},
+                 {64, 7, 0, true},     {64, 6, 1, true},     {63, 7, 0, false},     {64, 8, 0, false}};
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        const shape s = {2, 1, 16, tries[i].tokens, tries[i].scored, 0, 0, F16, 1.0f, NO_GAPS, 0};
+        scene c = {.s = &s};
+        vlci_scores *scores = make_scores_for(&c, true, tries[i].behind);
+        ck_assert_msg((scores->looks.room > 0) == tries[i].held, "case %zu", i);
+        ck_assert(vlci_scores_holds(scores, false) == tries[i].held);
+        ck_assert(vlci_scores_holds(scores, true) == (tries[i].held && tries[i].behind));
+        vlci_scores_release(&scores);
+    }
 }
 END_TEST
 
@@ -466,6 +555,8 @@ int main(void) {
     TCase *all = tcase_create("score");
     tcase_add_loop_test(all, test_shapes, 0, SHAPES);
     tcase_add_loop_test(all, test_rungs, 0, SHAPES);
+    tcase_add_loop_test(all, test_together, 0, SHAPES);
+    tcase_add_test(all, test_not_together);
     tcase_add_loop_test(all, test_prefixes, 0, SHAPES);
     tcase_add_loop_test(all, test_parts, 0, SHAPES);
     tcase_add_test(all, test_counts_of_parts);

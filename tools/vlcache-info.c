@@ -88,6 +88,8 @@ static const flag flags[] = {
      .help = "tokens of a conversation, pictures included; 0: 2048 and\n32768, or what the model takes"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = FIELD(model.budget), .low = 0, .high = 1,
      .help = "share of the KV cache that is kept"},
+    {FLAG_SWITCH, .name = "no-mmap", .offset = FIELD(model.no_mmap),
+     .help = "as it is when weights are read into memory, also where a processor\ncould read them in their files"},
 
     {FLAG_GROUP, .name = "What comes out"},
     {FLAG_SWITCH, .name = "json", .offset = FIELD(json),
@@ -445,6 +447,7 @@ static int check_together(const options *o) {
                         : q->max_pixels             ? "max-pixels"
                         : q->tokens                 ? "tokens"
                         : q->budget != usual.budget ? "budget"
+                        : q->no_mmap                ? "no-mmap"
                                                     : NULL;
     if (o->list && (o->json || q->folder))
         return flag_refuse("--list-devices: not with %s", o->json ? "--json" : "-m");

@@ -87,8 +87,10 @@ typedef enum vlcache_allocation {
                                        see there */
 } vlcache_allocation;
 
-/** Most layers, or kv heads of all layers, that can be given shares one by one. */
-#define VLCACHE_SHARES_MOST 448
+/** Most layers, or kv heads of all layers, that can be given shares one by one (40 layers of 40 kv heads are
+ * 1,600), and how many of them stand in `shares`: the others in `more_shares`. */
+#define VLCACHE_SHARES_MOST  2048
+#define VLCACHE_SHARES_FIRST 448
 
 /** What a token is scored by: the sum over the query heads of its kv head and over rows t of A. */
 typedef enum vlcache_scoring {
@@ -261,9 +263,10 @@ typedef struct vlcache_compress_options {
     vlcache_candidates candidates; /**< VLCACHE_CANDIDATES_AS_POLICY */
     int n_shares; /**< of "layers": as many as the model has layers, of "heads" as it has kv heads in all
                      layers, 1..VLCACHE_SHARES_MOST; 0: none given */
-    double shares[VLCACHE_SHARES_MOST]; /**< 0..1000, to six decimals, not all 0; only their proportions
-                                             count */
+    double shares[VLCACHE_SHARES_FIRST]; /**< 0..1000, to six decimals, not all 0; only their proportions
+                                              count */
     double share; /**< of "per-prompt": of the rows that are coded, above 0, at most 1; 0: none given */
+    double more_shares[VLCACHE_SHARES_MOST - VLCACHE_SHARES_FIRST]; /**< those behind `shares` */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -272,7 +275,9 @@ typedef struct vlcache_compress_options {
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0,                  \
-            VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0.0                                                        \
+            VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0.0, {                                                     \
+            0                                                                                                \
+        }                                                                                                    \
     }
 
 /** One layer of one compressed prompt. */
@@ -351,7 +356,7 @@ VLCACHE_API vlcache_status vlcache_compress_set(vlcache_compress_options *option
                                                 const char *text);
 
 /** Room for the text of any axis, the zero behind it included. */
-enum { VLCACHE_AXIS_BYTES = 6144 };
+enum { VLCACHE_AXIS_BYTES = 27648 };
 
 /**
  * What options come to on one of these axes, as text, in the one spelling that vlcache_compress_set() reads

@@ -189,7 +189,8 @@ typedef struct vlcache_sequence vlcache_sequence;
 typedef struct vlcache_engine_options {
     size_t size;       /**< sizeof(vlcache_engine_options); see common.h */
     uint64_t kv_bytes; /**< keys and values of all sequences together, allocated at once, in whole pages of 16
-                          rows of a kv head; biases of centroids come on top, at most 4 bytes a row. 0: memory
+                          rows of a kv head; biases of centroids come on top, at most 4 bytes a row, and rows
+                          in few bits (storage "coded" and "bits"): vlcache_engine_memory.few. 0: memory
                           grows and shrinks with what is needed, and nothing ever waits for it; 0 */
     int max_sequences; /**< that read or answer at once, the others wait; 1..1024; 64 */
     int prefill_tokens; /**< while others answer, a step reads no more of prompts than about so many tokens'
@@ -356,6 +357,8 @@ typedef struct vlcache_engine_memory {
     uint64_t
         rows; /**< of these, rows that are there: the rest is ends of pages and room for the next tokens */
     uint64_t peak; /**< most that was held since the engine was created */
+    uint64_t few; /**< rows in few bits, with all that reading them needs: beside the pages, not among what is
+                       allocated at once; those of storage "bits" that forks share once for each of them */
 } vlcache_engine_memory;
 
 /** Fills `*out`; all zero for a NULL engine. */

@@ -44,6 +44,10 @@ typedef struct vlcache_outline_memory {
     uint64_t work;    /**< activations while a prompt of all tokens is read; those of the vision
                            tower, which come before, and attention's scratch are not */
     uint64_t largest; /**< the largest single allocation: a matrix, or all keys */
+    uint64_t
+        mapped; /**< of the weights, what stays in its file on a processor whose products read it there
+                     (vlcache_model_options.no_mmap: nothing); 0 where the files could not be looked at */
+    uint64_t largest_mapped; /**< `largest` there: of a matrix that is stored in parts, each by itself */
 } vlcache_outline_memory;
 
 /**

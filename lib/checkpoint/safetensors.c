@@ -546,13 +546,18 @@ vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlc
     return status ? status : check_unchanged(file);
 }
 
+size_t vlci_checkpoint_place(const vlci_checkpoint *checkpoint, const vlci_weight_view *view) {
+    const tensor *t = view->owner;
+    return shard_of(checkpoint, t)->data_at + t->begin;
+}
+
 vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
                                    vlci_mapping **mapping, size_t *at) {
     const tensor *t = view->owner;
     shard *file = shard_of(checkpoint, t);
     vlcache_status status = VLCACHE_OK;
     *mapping = NULL;
-    *at = file->data_at + t->begin;
+    *at = vlci_checkpoint_place(checkpoint, view);
     if (!file->mapping) status = vlci_mapping_open(file->handle, file->bytes, &file->mapping);
     if (status) return vlci_fail_context(status, "%s", file->path);
     status = check_unchanged(file);

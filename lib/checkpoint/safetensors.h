@@ -83,6 +83,9 @@ vlcache_status vlci_checkpoint_read(const vlci_checkpoint *checkpoint, const vlc
 vlcache_status vlci_checkpoint_map(const vlci_checkpoint *checkpoint, const vlci_weight_view *view,
                                    vlci_mapping **mapping, size_t *at);
 
+/** At which byte of its file a tensor that was taken begins. */
+size_t vlci_checkpoint_place(const vlci_checkpoint *checkpoint, const vlci_weight_view *view);
+
 /** As vlci_checkpoint_take(), and its data are read into memory of the checkpoint. Errors: those,
  * and those of vlci_checkpoint_read(). */
 vlcache_status vlci_checkpoint_get(vlci_checkpoint *checkpoint, const char *name, int n_dims,

@@ -17,14 +17,24 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, share);
+VLCI_OPTIONS_END(vlcache_compress_options, more_shares);
+
+#define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
+
+static vlcache_status refuse_size(size_t size, size_t least, const char *what) {
+    return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size", VLCI_VALUE("%zu", size),
+                       "must be %zu or more to hold %s: start from VLCACHE_COMPRESS_OPTIONS_INIT", least,
+                       what);
+}
 
 vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_compress_options *to) {
     if (!from)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.options", NULL,
                            "is NULL: start from VLCACHE_COMPRESS_OPTIONS_INIT");
-    return VLCI_OPTIONS_TAKE("compress", vlcache_compress_options, policy, VLCACHE_COMPRESS_OPTIONS_INIT,
-                             from, to);
+    vlcache_status status = VLCI_OPTIONS_TAKE("compress", vlcache_compress_options, policy,
+                                              VLCACHE_COMPRESS_OPTIONS_INIT, from, to);
+    if (status || to->n_shares <= VLCACHE_SHARES_FIRST || from->size >= UP_TO(more_shares)) return status;
+    return refuse_size(from->size, UP_TO(more_shares), VLCI_VALUE("%d shares", to->n_shares));
 }
 
 void vlci_axes_give(const vlcache_compress_options *from, vlcache_compress_options *to) {
@@ -162,7 +172,8 @@ static bool read_shares(const char *at, vlcache_compress_options *o) {
     double sum = 0.0, share = 0.0;
     do {
         if (o->n_shares == VLCACHE_SHARES_MOST || !bare_real(&at, &share) || share > 1000.0) return false;
-        o->shares[o->n_shares++] = six_decimals(share);
+        int n = o->n_shares++, more = n - VLCACHE_SHARES_FIRST;
+        *(more < 0 ? &o->shares[n] : &o->more_shares[more]) = six_decimals(share);
         sum += six_decimals(share);
     } while (word(&at, ","));
     return ended(at) && sum > 0.0;
@@ -173,7 +184,7 @@ static void write_shares(const vlcache_compress_options *o, char text[VLCACHE_AX
     size_t n = (size_t)snprintf(text, VLCACHE_AXIS_BYTES, "%s", name);
     for (int l = 0; l < o->n_shares && l < VLCACHE_SHARES_MOST; l++) {
         char number[32] = "";
-        write_real(six_decimals(o->shares[l]), number);
+        write_real(six_decimals(vlci_axis_share(o, l)), number);
         n += (size_t)snprintf(text + n, VLCACHE_AXIS_BYTES - n, "%c%.12s", l ? ',' : ':', number);
     }
 }
@@ -183,6 +194,7 @@ static bool read_allocation(const char *at, vlcache_compress_options *o) {
     o->uniform = VLCACHE_AS_POLICY;
     o->n_shares = 0;
     memset(o->shares, 0, sizeof o->shares);
+    memset(o->more_shares, 0, sizeof o->more_shares);
     if (!at || o->allocation) return true;
     o->allocation = VLCACHE_ALLOCATION_LAYERS;
     if (word(&at, "layers:")) return read_shares(at, o);
@@ -374,8 +386,6 @@ static void write_candidates(const vlcache_compress_options *o, char text[VLCACH
     snprintf(text, VLCACHE_AXIS_BYTES, "%s", candidates[o->candidates]);
 }
 
-#define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
-
 static const struct axis {
     const char *name;
     size_t end; /* of its last number in the options */
@@ -385,7 +395,7 @@ static const struct axis {
 } axes[] = {
     {"allocation", UP_TO(shares), read_allocation, write_allocation,
      "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, layers:S,S,..., a share from 0 to "
-     "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 448, not all 0"},
+     "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 2048, not all 0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
      "post-vision, accumulated, window:W (W from 1) or sink+recent"},
     {"selection", UP_TO(share), read_selection, write_selection,
@@ -438,10 +448,8 @@ vlcache_status vlcache_compress_set(vlcache_compress_options *options, const cha
     if (!axes[index].read(text, &all))
         return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.%s", axis), text, "must be %s",
                                 axes[index].accepted);
-    if (options->size < axes[index].end)
-        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size", VLCI_VALUE("%zu", options->size),
-                           "must be %zu or more to hold %s: start from VLCACHE_COMPRESS_OPTIONS_INIT",
-                           axes[index].end, axis);
+    size_t end = all.n_shares > VLCACHE_SHARES_FIRST ? UP_TO(more_shares) : axes[index].end;
+    if (options->size < end) return refuse_size(options->size, end, axis);
     vlci_axes_give(&all, options);
     return VLCACHE_OK;
 }

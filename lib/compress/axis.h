@@ -15,6 +15,11 @@ vlcache_status vlci_axes_take(const vlcache_compress_options *from, vlcache_comp
 /** Back into a caller's struct, as far as that has room. */
 void vlci_axes_give(const vlcache_compress_options *from, vlcache_compress_options *to);
 
+/** The i-th of the options' shares. */
+static inline double vlci_axis_share(const vlcache_compress_options *o, int i) {
+    return i < VLCACHE_SHARES_FIRST ? o->shares[i] : o->more_shares[i - VLCACHE_SHARES_FIRST];
+}
+
 /** Numbers that texts may leave out, and options too where neither they nor the policy say them. */
 #define VLCI_USUAL_UNIFORM      0.8
 #define VLCI_USUAL_FLOOR        0.2

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/clock.h"
 
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
@@ -88,6 +89,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
                                   vlci_compress *const *others, size_t n_others) {
     double threshold = p->recipe.threshold;
     int decoded = p->recipe.scoring == VLCI_SCORE_NONE ? 0 : VLCI_ROW_SCORED;
+    int behind = p->recipe.defer > 0 ? p->recipe.defer : 0;
     vlci_rows rows;
     vlcache_status status = vlci_rows_create(&p->recipe, prompt, &rows);
     if (status) return status;
@@ -98,7 +100,7 @@ static vlcache_status find_scores(vlci_compress *p, const vlci_compress_prompt *
         p->seen->references++;
     else if (rows.n)
         status = vlci_scores_create(device_of(p), &p->kernels->score, shape_of(p), prompt, &rows, decoded,
-                                    threshold, &p->seen);
+                                    behind, threshold, &p->seen);
     vlci_rows_release(&rows);
     return status;
 }
@@ -188,6 +190,21 @@ static vlcache_status create_spared(vlci_compress *p, const vlci_compress_prompt
     return status;
 }
 
+/* Room for n positions, and for as many as may come to be kept; what there was is lost. */
+static vlcache_status make_positions(const vlci_compress *p, size_t n, vlci_kept *kept) {
+    bool all = p->recipe.candidates != VLCI_CANDIDATES_ALL;
+    size_t bound = (size_t)vlci_compress_rows_bound(&p->recipe, p->tokens, shape_of(p)->layers) *
+                   (size_t)shape_of(p)->kv_heads;
+    if (kept->positions && n <= kept->positions_room) return VLCACHE_OK;
+    if (n < bound && !all && !p->recipe.coded) n = bound;
+    vlci_memory_release(device_of(p), &kept->positions);
+    kept->positions_room = 0;
+    vlcache_status status =
+        vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions", &kept->positions);
+    if (!status) kept->positions_room = n;
+    return status;
+}
+
 static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *prompt) {
     size_t n_grids = p->recipe.pooling == VLCI_POOL_GRID ? (size_t)prompt->n_grids : 0;
     size_t grids = n_grids * sizeof *prompt->grids, to = (size_t)n_heads(p) * sizeof(vlci_kv_head);
@@ -205,7 +222,8 @@ static vlcache_status create(vlci_compress *p, const vlci_compress_prompt *promp
     if (!status) status = vlci_memory_create(device_of(p), to, "compression: heads", &p->to);
     if (!status) status = vlci_memory_create(device_of(p), grids, "compression: token grids", &p->grids);
     if (!status) status = vlci_write_later(device_of(p), p->grids, 0, prompt->grids, grids);
-    return status;
+    if (!status) status = make_positions(p, 1, &p->now); /* and drivers allocate what is first used */
+    return status ? status : vlci_fill(device_of(p), p->now.positions, 0, sizeof(cl_int), 0);
 }
 
 vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const vlci_recipe *recipe,
@@ -259,11 +277,33 @@ void vlci_compress_destroy(vlci_compress **plan) {
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
+/* Rows that are held look at all layers, of which the first begins at entry `heads_at`. */
+static vlcache_status settle(vlci_compress *p, const vlci_kv_view *kv, size_t heads_at) {
+    return p->seen ? vlci_scores_settle(p->seen, kv, heads_at) : VLCACHE_OK;
+}
+
+/* As soon as all are there, behind the last layer, so that the device need not wait for the host. */
+static vlcache_status settle_last(vlci_compress *p, int layer, const vlci_look *look, bool last) {
+    int layers = shape_of(p)->layers;
+    if (!last || layer < layers - 1 || !p->seen || p->seen->references > 1) return VLCACHE_OK;
+    return settle(p, &look->a->kv, look->heads_at - (size_t)layer * (size_t)shape_of(p)->kv_heads);
+}
+
 vlcache_status vlci_compress_observe(vlci_compress *p, int of_kv, const vlci_look *look) {
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
     vlcache_status status = p->looks ? vlci_scores_observe(p->seen, layer, look) : VLCACHE_OK;
-    return status || !p->coding ? status : vlci_coding_observe(p->coding, layer, look, p->seen);
+    if (!status && p->coding) status = vlci_coding_observe(p->coding, layer, look, p->seen);
+    bool last = p->seen && !p->seen->behind &&
+                vlci_rows_from(&p->seen->rows, look->from + look->n) == p->seen->rows.n;
+    return status ? status : settle_last(p, layer, look, last);
+}
+
+vlcache_status vlci_compress_ask(vlci_compress *p, int of_kv, bool by_layer) {
+    int layer = own_layer(p, of_kv), all = shape_of(p)->layers;
+    bool each = by_layer && vlci_policy_measures(&p->recipe);
+    if (!p->seen || p->recipe.defer || layer < 0 || (!each && layer < all - 1)) return VLCACHE_OK;
+    return vlci_scores_ask(p->seen, each ? layer : 0, each ? 1 : all);
 }
 
 /* Scores that others look at too are left to them. */
@@ -280,14 +320,16 @@ static vlcache_status own_scores(vlci_compress *p) {
 vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const vlci_look *look) {
     int layer = own_layer(p, of_kv);
     if (layer < 0) return VLCACHE_OK;
-    vlcache_status status = own_scores(p);
+    bool alone = p->seen && p->seen->references == 1 && vlci_scores_holds(p->seen, true);
+    vlcache_status status = alone ? VLCACHE_OK : settle(p, &look->a->kv, look->heads_at);
+    if (!status) status = own_scores(p);
     if (!status && p->coding && p->coding->held)
         status = vlci_coding_score_decode(p->coding, layer, look, p->recipe.defer_weight, p->seen);
     else if (!status && p->seen)
         status = vlci_scores_observe_decode(p->seen, layer, look, p->recipe.defer_weight, true);
     if (!status && p->coding) status = vlci_coding_observe_decode(p->coding, layer, look, p->seen);
     if (!status && layer == shape_of(p)->layers - 1) p->decoded++;
-    return status;
+    return status ? status : settle_last(p, layer, look, p->decoded == p->recipe.defer);
 }
 
 /* ---- budgets ------------------------------------------------------------------------------------------- */
@@ -317,6 +359,7 @@ static vlcache_status measure(vlci_compress *p, int from, int until) {
     if (!counts) return vlci_fail_memory("compression counts");
     uint64_t entries = vlci_sparsity_entries(&p->seen->rows, p->seen->whole ? p->tokens : 0);
     vlcache_status status = vlci_scores_counts(p->seen, from, until - from, counts);
+    p->measured = vlci_clock_ms();
     for (int l = from; l < until && !status; l++)
         p->layer[l].sparsity =
             vlci_sparsity_mean(counts + (size_t)(l - from) * (size_t)heads, heads, entries);
@@ -349,14 +392,7 @@ static vlcache_status place_positions(vlci_compress *p) {
         p->now.own[i].first = (vlci_i32)n;
         n += (size_t)p->now.own[i].kept;
     }
-    vlcache_status status = VLCACHE_OK;
-    if (n > p->now.positions_room) {
-        vlci_memory_release(device_of(p), &p->now.positions);
-        p->now.positions_room = 0;
-        status = vlci_memory_create(device_of(p), n * sizeof(cl_int), "compression: kept positions",
-                                    &p->now.positions);
-        if (!status) p->now.positions_room = n;
-    }
+    vlcache_status status = make_positions(p, n, &p->now);
     size_t bytes = (size_t)n_heads(p) * sizeof *p->now.own;
     return status ? status : vlci_write_later(device_of(p), p->now.keep, 0, p->now.own, bytes);
 }
@@ -607,7 +643,10 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
 static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
     p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
-    vlcache_status status = p->unmeasured ? VLCACHE_OK : measure(p, 0, layers);
+    vlcache_status status = vlci_kv_pool_sync(kv->pool);
+    vlci_heads all = heads_of(p, kv, 0, layers);
+    if (!status) status = settle(p, &all.kv, all.heads_at);
+    if (!status && !p->unmeasured) status = measure(p, 0, layers);
     if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);
@@ -640,6 +679,10 @@ vlcache_status vlci_compress_all(vlci_compress *p, vlci_kv *kv) {
 
 vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
     return go(p, kv, true);
+}
+
+void vlci_compress_tidy(vlci_compress *p) {
+    if (p->applied && p->seen && p->seen->references == 1) vlci_looks_release(device_of(p), &p->seen->looks);
 }
 
 vlcache_status vlci_compress_settle(vlci_compress *p) {

@@ -91,6 +91,7 @@ typedef struct vlci_compress {
     double at_once;                /**< products of rows and centroids of a vlci_compress_some() */
     int summing;                   /**< layers whose centroids are being searched for; 0: none */
     bool applied;                  /**< the cache is compressed */
+    double measured;               /**< vlci_clock_ms() when counts were last there; 0: they never were */
     bool unmeasured;               /**< sparsity has still to be read */
     vlcache_compress_layer *layer; /**< [layers]; kept: the mean over heads where they differ */
     vlci_kept now, before;
@@ -115,6 +116,10 @@ vlcache_status vlci_compress_create(const vlci_compress_kernels *kernels, const 
  * are fed by one of their plans only. Does not block. */
 vlcache_status vlci_compress_observe(vlci_compress *plan, int layer, const vlci_look *look);
 
+/** All of a layer is observed of a prompt that shrinks by layer, or at once behind the last: what that waits
+ * for is on its way from here on. Does not block. */
+vlcache_status vlci_compress_ask(vlci_compress *plan, int layer, bool by_layer);
+
 /** The same for one decoded row, added with the recipe's weight. After the last layer the token counts as
  * decoded. */
 vlcache_status vlci_compress_observe_decode(vlci_compress *plan, int layer, const vlci_look *look);
@@ -138,6 +143,9 @@ vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);
 /** The same as far as one step of decode can wait for it: a search for centroids goes on where it was, in the
  * rows that are still all there; all else, and short prompts, are done at once. */
 vlcache_status vlci_compress_some(vlci_compress *plan, vlci_kv *kv);
+
+/** Once the cache is compressed: what the prompt was looked at with goes. */
+void vlci_compress_tidy(vlci_compress *plan);
 
 /** Behind vlci_compress_some(), once the cache is compressed: what is only told of it. Blocks. */
 vlcache_status vlci_compress_settle(vlci_compress *plan);

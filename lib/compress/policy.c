@@ -30,14 +30,20 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
-#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0
-#define CODED                 VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0
+#define EXACT                                                                                                \
+    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {                               \
+        0                                                                                                    \
+    }
+#define CODED                                                                                                \
+    VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {                               \
+        0                                                                                                    \
+    }
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0, {0}},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -197,10 +203,13 @@ static vlcache_status check_shares(const vlcache_compress_options *o) {
         return refuse_shares(o, VLCI_VALUE("must be 1 to %d with allocation layers or heads",
                                            VLCACHE_SHARES_MOST));
     for (int l = 0; l < o->n_shares; l++) {
-        sum += o->shares[l];
-        if (!(o->shares[l] >= 0.0 && o->shares[l] <= 1000.0))
-            return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("compress.shares[%d]", l),
-                               VLCI_VALUE("%.10g", o->shares[l]), "must be 0 to 1000");
+        double share = vlci_axis_share(o, l);
+        sum += share;
+        if (share >= 0.0 && share <= 1000.0) continue;
+        int more = l - VLCACHE_SHARES_FIRST;
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL,
+                           VLCI_VALUE("compress.%sshares[%d]", more < 0 ? "" : "more_", more < 0 ? l : more),
+                           VLCI_VALUE("%.10g", share), "must be 0 to 1000");
     }
     return sum > 0.0 ? VLCACHE_OK : refuse_shares(o, "must have a share above 0 among them");
 }
@@ -420,7 +429,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                                         : o->candidates == VLCACHE_CANDIDATES_TEXT ? VLCI_CANDIDATES_TEXT
                                                                                    : VLCI_CANDIDATES_ALL};
     recipe.n_shares = o->n_shares;
-    memcpy(recipe.shares, o->shares, sizeof recipe.shares);
+    for (int i = 0; i < o->n_shares; i++) recipe.shares[i] = vlci_axis_share(o, i);
     return recipe;
 }
 

@@ -23,6 +23,7 @@ typedef struct vlci_compress_prompt {
     int n_visual;
     const vlci_token_grid *grids; /**< disjoint */
     int n_grids;
+    bool together; /**< all layers are there in full until the plan chooses: they may be looked at then */
 } vlci_compress_prompt;
 
 /** Rows that look at the tokens: from row `first` on. */

@@ -21,6 +21,7 @@
 
 enum { MMA, TILE, WIDE };
 enum { MMA_GROUPS = 256 /* work-groups that are enough: two for each part of a large device */ };
+enum { HELD_SHARE = 4 /* a fourth */ };
 static const char *const rungs[] = {"mma", "tile", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
@@ -76,6 +77,8 @@ vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape
     }
     if (!status)
         status = vlci_kernel_get(device, "score.cl", "score_sum", "-DHEADS=1 -DKV_HEADS=1", &out->sum);
+    if (!status)
+        status = vlci_kernel_get(device, "score.cl", "score_hold", "-DHEADS=1 -DKV_HEADS=1", &out->hold);
     return status ? status : vlci_sparsity_open(device, &out->sparsity);
 }
 
@@ -94,11 +97,12 @@ static size_t counts_bytes(const vlci_scores *s) {
 }
 
 static vlcache_status create_rows(vlci_scores *s) {
-    size_t n = (size_t)s->rows.n, bytes = (n + 1) * sizeof(cl_int);
-    cl_int *entry = vlci_alloc(n + 1, sizeof *entry);
+    size_t n = (size_t)s->rows.n, all = n + 1 + (size_t)s->behind, bytes = all * sizeof(cl_int);
+    cl_int *entry = vlci_alloc(all, sizeof *entry);
     if (!entry) return vlci_fail_memory("compression rows");
     for (size_t i = 0; i < n; i++) entry[i] = s->rows.entry[i];
     entry[n] = VLCI_ROW(0, s->decoded);
+    for (size_t i = n + 1; i < all; i++) entry[i] = VLCI_ROW(s->tokens - 1, s->decoded);
     vlcache_status status = vlci_memory_create(s->device, bytes, "compression: rows looked at", &s->rows_on);
     if (!status) status = vlci_write_later(s->device, s->rows_on, 0, entry, bytes);
     vlci_free(entry);
@@ -116,15 +120,32 @@ static vlcache_status create_before(vlci_scores *s, const int32_t *past) {
     return status;
 }
 
-static vlcache_status create(vlci_scores *s, const vlci_rows *rows, const int32_t *past) {
+/* Rows of each layer that are held where they may be: no more than a block, and none where their queries took
+ * more than a share of the keys and values that they look at. */
+static int held_rows(const vlci_scores *s, int behind) {
+    const vlci_compress_shape *shape = &s->shape;
+    int rows = s->rows.n + 1 + behind;
+    size_t keys = 2 * (size_t)s->tokens * (size_t)shape->kv_heads * vlci_dtype_bytes(shape->kv_dtype);
+    size_t queries = (size_t)rows * (size_t)shape->heads * sizeof(cl_float);
+    return !s->rows.n || rows > VLCI_SCORE_ROWS || queries > keys / HELD_SHARE ? 0 : rows;
+}
+
+static void plan_looks(vlci_scores *s, int behind) {
+    s->looks.room = held_rows(s, behind);
+    s->behind = s->looks.room && s->decoded ? behind : 0;
+}
+
+static vlcache_status create(vlci_scores *s, const vlci_rows *rows, const vlci_compress_prompt *prompt,
+                             int behind) {
     size_t scores = (size_t)s->shape.layers * layer_floats(s) * sizeof(cl_float);
     s->begun = vlci_calloc((size_t)s->shape.layers, sizeof *s->begun);
     if (!s->begun) return vlci_fail_memory("compression scores");
     vlcache_status status = vlci_rows_copy(rows, &s->rows);
     for (int i = 0; i < rows->n; i++) s->counted |= (rows->entry[i] & VLCI_ROW_COUNTED) != 0;
     s->counted |= (s->decoded & VLCI_ROW_COUNTED) != 0;
+    if (!status && prompt->together) plan_looks(s, behind);
     if (!status) status = create_rows(s);
-    if (!status) status = create_before(s, past);
+    if (!status) status = create_before(s, prompt->past);
     if (!status) status = vlci_memory_create(s->device, scores, "compression: scores", &s->score);
     if (!status && s->counted)
         status = vlci_memory_create(s->device, counts_bytes(s), "compression: counts", &s->counts);
@@ -133,7 +154,8 @@ static vlcache_status create(vlci_scores *s, const vlci_rows *rows, const int32_
 
 vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kernels *kernels,
                                   const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
-                                  const vlci_rows *rows, int decoded, double threshold, vlci_scores **out) {
+                                  const vlci_rows *rows, int decoded, int behind, double threshold,
+                                  vlci_scores **out) {
     *out = NULL;
     vlci_scores *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("compression scores");
@@ -144,7 +166,7 @@ vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kerne
                        .tokens = prompt->tokens,
                        .decoded = decoded,
                        .threshold = threshold};
-    vlcache_status status = create(s, rows, prompt->past);
+    vlcache_status status = create(s, rows, prompt, behind);
     if (status)
         vlci_scores_release(&s);
     else
@@ -155,7 +177,7 @@ vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kerne
 vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out) {
     const vlci_compress_prompt prompt = {.tokens = from->tokens};
     vlcache_status status = vlci_scores_create(from->device, from->kernels, &from->shape, &prompt,
-                                               &from->rows, from->decoded, from->threshold, out);
+                                               &from->rows, from->decoded, 0, from->threshold, out);
     if (status) return status;
     vlci_scores *s = *out;
     size_t layers = (size_t)s->shape.layers;
@@ -175,8 +197,10 @@ void vlci_scores_release(vlci_scores **handle) {
     vlci_scores *s = *handle;
     *handle = NULL;
     if (--s->references > 0) return;
+    if (s->kernels->fetch) vlci_fetch_forget(s->kernels->fetch, s->counts);
     cl_mem *memory[] = {&s->rows_on, &s->before, &s->partial, &s->sums, &s->counts, &s->score};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(s->device, memory[i]);
+    vlci_looks_release(s->device, &s->looks);
     vlci_rows_release(&s->rows);
     vlci_free(s->begun);
     vlci_free(s);
@@ -187,6 +211,8 @@ void vlci_scores_release(vlci_scores **handle) {
 /* Some entries of the list, and how the work with them is cut. */
 typedef struct cut {
     int entry, n, sees; /* entries; columns that row 0 sees beyond its own */
+    int layer, layers;
+    int held; /* rows of each of these that are; 0: rows where attention has them */
     int tiles, blocks;
     bool direct, add, count; /* whether scores go where they belong at once, are added, rows are counted */
     double weight;
@@ -214,33 +240,33 @@ static vlcache_status make_room(vlci_scores *s, size_t bytes, const char *what, 
     return status;
 }
 
-static vlcache_status launch_score(vlci_scores *s, int layer, const vlci_look *look, const cut *c) {
+static vlcache_status launch_score(vlci_scores *s, const vlci_look *look, const cut *c) {
     const vlci_compress_shape *shape = &s->shape;
     const vlci_attention *a = look->a;
-    size_t at = c->direct ? (size_t)layer * layer_floats(s) : 0;
+    size_t at = c->direct ? (size_t)c->layer * layer_floats(s) : 0;
     cl_mem list = s->rows_on;
-    vlci_grid grid =
-        VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), 1, s->kernels->items, 1, 1);
+    vlci_grid grid = VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), (size_t)c->layers,
+                               s->kernels->items, 1, 1);
     return VLCI_LAUNCH(s->device, s->kernels->score, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
                        VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
                        VLCI_POOL_OF(&a->kv, look->heads_at), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse),
-                       VLCI_MEM(s->before), VLCI_U32(layer * shape->kv_heads), VLCI_I32(s->tokens),
-                       VLCI_MEM(list), VLCI_I32(c->entry), VLCI_I32(c->n), VLCI_I32(c->sees),
-                       VLCI_MEM(c->direct ? s->score : s->sums), VLCI_U32(at), VLCI_U32(s->tokens),
-                       VLCI_I32(c->blocks), VLCI_MEM(c->count ? s->partial : NULL), VLCI_F32(a->scale),
-                       VLCI_F32((float)log(s->threshold)), VLCI_F32(c->direct ? (float)c->weight : 1.0f),
-                       VLCI_I32(c->direct && c->add));
+                       VLCI_MEM(s->before), VLCI_U32(c->layer * shape->kv_heads), VLCI_I32(s->tokens),
+                       VLCI_MEM(list), VLCI_I32(c->entry), VLCI_I32(c->n), VLCI_I32(c->held),
+                       VLCI_I32(c->sees), VLCI_MEM(c->direct ? s->score : s->sums), VLCI_U32(at),
+                       VLCI_U32(s->tokens), VLCI_I32(c->blocks), VLCI_MEM(c->count ? s->partial : NULL),
+                       VLCI_F32(a->scale), VLCI_F32((float)log(s->threshold)),
+                       VLCI_F32(c->direct ? (float)c->weight : 1.0f), VLCI_I32(c->direct && c->add));
 }
 
-static vlcache_status launch_sum(vlci_scores *s, int layer, const cut *c) {
+static vlcache_status launch_sum(vlci_scores *s, const cut *c) {
     size_t n = layer_floats(s);
     return VLCI_LAUNCH(s->device, s->kernels->sum, vlci_grid_over(s->kernels->sum, n, 1, 1),
                        VLCI_MEM(s->sums), VLCI_I32(c->blocks), VLCI_U32(n), VLCI_F32((float)c->weight),
-                       VLCI_I32(c->add), VLCI_MEM(s->score), VLCI_U32((size_t)layer * n));
+                       VLCI_I32(c->add), VLCI_MEM(s->score), VLCI_U32((size_t)c->layer * n));
 }
 
 static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
-    size_t partial = (size_t)s->shape.heads * (size_t)(c->blocks * c->tiles) * sizeof(cl_uint);
+    size_t partial = (size_t)(c->layers * s->shape.heads) * (size_t)(c->blocks * c->tiles) * sizeof(cl_uint);
     size_t sums = layer_floats(s) * (size_t)c->blocks * sizeof(cl_float);
     vlcache_status status = VLCACHE_OK;
     if (!c->direct) status = make_room(s, sums, "compression: sums of row blocks", &s->sums, &s->sums_bytes);
@@ -251,57 +277,119 @@ static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
 
 /* Work-groups side by side. Those of matrix units take some tiles each where that leaves enough of them: what
  * all of their columns are multiplied by is fetched once. */
-static int tiles_of(const vlci_scores *s, int blocks) {
+static int tiles_of(const vlci_scores *s, int layers, int blocks) {
     int tiles = (s->tokens + s->kernels->columns - 1) / s->kernels->columns;
-    int64_t each = (int64_t)tiles * s->shape.kv_heads * blocks / MMA_GROUPS;
+    int64_t each = (int64_t)tiles * s->shape.kv_heads * layers * blocks / MMA_GROUPS;
     if (s->kernels->rung != MMA || each < 2) return tiles;
     if (each > VLCI_SCORE_MMA_TILES) each = VLCI_SCORE_MMA_TILES;
     return (tiles + (int)each - 1) / (int)each;
 }
 
-static vlcache_status observe(vlci_scores *s, int layer, const vlci_look *look, cut *c) {
+static vlcache_status observe(vlci_scores *s, const vlci_look *look, cut *c) {
     c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
-    c->tiles = tiles_of(s, c->blocks);
+    c->tiles = tiles_of(s, c->layers, c->blocks);
     c->direct = c->blocks == 1;
     vlcache_status status = make_all_room(s, c);
-    if (!status) status = launch_score(s, layer, look, c);
-    if (!status && !c->direct) status = launch_sum(s, layer, c);
+    if (!status) status = launch_score(s, look, c);
+    if (!status && !c->direct) status = launch_sum(s, c);
     if (!status && c->count)
         status = vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles,
-                                   s->counts, layer * s->shape.heads, s->shape.heads, c->add);
+                                   s->counts, c->layer * s->shape.heads, c->layers * s->shape.heads, c->add);
     return status;
+}
+
+static cut cut_prompt(const vlci_scores *s, int entry, int until) {
+    return (cut){.entry = entry,
+                 .n = until - entry,
+                 .sees = s->whole ? s->tokens : 0,
+                 .layers = 1,
+                 .count = s->counted,
+                 .weight = 1.0};
+}
+
+static cut cut_decoded(const vlci_scores *s, int entry, int n, double weight) {
+    return (cut){.entry = entry,
+                 .n = n,
+                 .sees = s->tokens,
+                 .layers = 1,
+                 .count = (s->decoded & VLCI_ROW_COUNTED) != 0,
+                 .weight = weight};
+}
+
+static vlcache_status hold(vlci_scores *s, int layer, const vlci_look *look, int entry, int n) {
+    return vlci_looks_hold(s->device, &s->shape, s->kernels->hold, layer, look, s->rows_on, entry, n,
+                           &s->looks);
 }
 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
-    vlcache_status status = entry == until ? VLCACHE_OK : check(s, layer, look->a);
-    if (entry == until || status) return status;
+    vlcache_status status = entry < until ? check(s, layer, look->a) : VLCACHE_OK;
+    if (status || entry == until) return status;
     s->whole = !look->a->causal;
-    cut c = {.entry = entry,
-             .n = until - entry,
-             .sees = s->whole ? s->tokens : 0,
-             .add = s->begun[layer],
-             .count = s->counted,
-             .weight = 1.0};
-    status = observe(s, layer, look, &c);
+    if (vlci_scores_holds(s, false)) return hold(s, layer, look, entry, until - entry);
+    cut c = cut_prompt(s, entry, until);
+    c.layer = layer;
+    c.add = s->begun[layer];
     s->begun[layer] = true;
-    return status;
+    return observe(s, look, &c);
 }
 
 vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_look *look, double weight,
                                           bool add) {
-    if (!s->decoded) return VLCACHE_OK;
-    cut c = {.entry = s->rows.n,
-             .n = 1,
-             .sees = s->tokens,
-             .add = add,
-             .count = (s->decoded & VLCI_ROW_COUNTED) != 0,
-             .weight = weight};
-    vlcache_status status = check(s, layer, look->a);
-    return status ? status : observe(s, layer, look, &c);
+    vlcache_status status = s->decoded ? check(s, layer, look->a) : VLCACHE_OK;
+    if (status || !s->decoded) return status;
+    if (!vlci_scores_holds(s, true)) {
+        cut c = cut_decoded(s, s->rows.n, 1, weight);
+        c.layer = layer;
+        c.add = add;
+        return observe(s, look, &c);
+    }
+    vlci_look last = *look; /* their entries say the prompt's last row */
+    last.from += s->tokens - 1;
+    status = hold(s, layer, &last, s->rows.n + 1 + s->held, 1);
+    s->held_weight = weight;
+    if (!status && layer == s->shape.layers - 1) s->held++;
+    return status;
+}
+
+/* ---- together ------------------------------------------------------------------------------------------ */
+
+bool vlci_scores_holds(const vlci_scores *s, bool decoded) {
+    return s->looks.room && !s->settled && (!decoded || s->held < s->behind);
+}
+
+vlcache_status vlci_scores_settle(vlci_scores *s, const vlci_kv_view *kv, size_t heads_at) {
+    const vlci_attention a = {.causal = !s->whole,
+                              .scale = s->looks.scale,
+                              .kv = *kv,
+                              .q_stride = (size_t)s->shape.heads * (size_t)s->shape.head_dim,
+                              .q = s->looks.q,
+                              .row_max = s->looks.max,
+                              .row_lse = s->looks.lse};
+    const vlci_look look = {.a = &a, .heads_at = heads_at};
+    cut c = cut_prompt(s, 0, s->rows.n);
+    c.layers = s->shape.layers;
+    c.held = s->looks.room;
+    if (!s->looks.lse || s->settled) return VLCACHE_OK;
+    s->settled = true;
+    vlcache_status status = observe(s, &look, &c);
+    if (status || !s->held) return status;
+    c = cut_decoded(s, s->rows.n + 1, s->held, s->held_weight);
+    c.layers = s->shape.layers;
+    c.held = s->looks.room;
+    c.add = true;
+    return observe(s, &look, &c);
+}
+
+vlcache_status vlci_scores_ask(const vlci_scores *s, int layer, int layers) {
+    size_t heads = (size_t)s->shape.heads * sizeof(cl_ulong);
+    if (!s->counted || !s->kernels->fetch) return VLCACHE_OK;
+    return vlci_fetch_begin(s->kernels->fetch, s->counts, (size_t)layer * heads, (size_t)layers * heads);
 }
 
 vlcache_status vlci_scores_counts(const vlci_scores *s, int layer, int layers, uint64_t *out) {
-    size_t heads = (size_t)s->shape.heads * sizeof(cl_ulong);
-    return vlci_read(s->device, s->counts, (size_t)layer * heads, out, (size_t)layers * heads);
+    size_t heads = (size_t)s->shape.heads * sizeof(cl_ulong), at = (size_t)layer * heads;
+    if (s->kernels->fetch)
+        return vlci_fetch_read(s->kernels->fetch, s->counts, at, out, (size_t)layers * heads);
+    return vlci_read(s->device, s->counts, at, out, (size_t)layers * heads);
 }

@@ -2,24 +2,27 @@
  * score.h (internal) - what the rows that are looked at attend to: scores of tokens, and counts of
  * insignificant entries.
  *
- * One object for a prompt, fed layer by layer, part by part of the prompt, and then by decoded rows. Plans of
- * a comparison that look at the same rows share one.
+ * One object for a prompt, fed layer by layer, part by part of the prompt, and then by decoded rows;
+ * together, rows are held until all layers are there, and then one launch scores all of them. Plans of a
+ * comparison that look at the same rows share one.
  */
 #ifndef VLCI_COMPRESS_SCORE_H
 #define VLCI_COMPRESS_SCORE_H
 
-#include "compress/heads.h"
+#include "compress/looks.h"
 #include "compress/rows.h"
 #include "compress/sparsity.h"
 #include "compute/attention.h"
+#include "device/fetch.h"
 
 extern const vlci_ladder vlci_score_ladder;
 
 typedef struct vlci_score_kernels {
     int rung, columns; /**< of score.c; of a work-group */
     size_t items;      /**< of a work-group */
-    const vlci_kernel *score, *sum;
+    const vlci_kernel *score, *sum, *hold;
     vlci_sparsity_kernels sparsity;
+    vlci_fetch *fetch; /**< the engine's, for counts that are asked for early; NULL: none are */
 } vlci_score_kernels;
 
 /** Chooses the rung and builds its kernels. Errors: VLCACHE_E_ARGUMENT (VLCACHE_VARIANT), VLCACHE_E_BUILD. */
@@ -37,31 +40,29 @@ typedef struct vlci_scores {
     bool counted; /**< whether any row is */
     bool whole;   /**< its rows see all of the prompt, as attention was that looked: not causal */
     double threshold;
-    bool *begun;          /**< [layers]: something was seen */
-    cl_mem rows_on;       /**< the entries, and one more: of a decoded row */
-    cl_mem before;        /**< vlci_keep [layers][kv_heads], of which only `before` counts */
+    bool *begun;    /**< [layers]: something was seen */
+    cl_mem rows_on; /**< the entries, one more, of a decoded row, and those of decoded rows that are held */
+    cl_mem before;  /**< vlci_keep [layers][kv_heads], of which only `before` counts */
     cl_mem partial, sums; /**< scratch, and its bytes */
     size_t partial_bytes, sums_bytes;
-    cl_mem counts; /**< ulong [layers][heads]; NULL where nothing is counted */
-    cl_mem score;  /**< f32 [layers][kv_heads][N] */
+    cl_mem counts;      /**< ulong [layers][heads]; NULL where nothing is counted */
+    cl_mem score;       /**< f32 [layers][kv_heads][N] */
+    vlci_looks looks;   /**< rows that are held, in the order of the list */
+    bool settled;       /**< they have been scored: no more are held */
+    int behind;         /**< decoded rows that may be held */
+    int held;           /**< of these, so many are, in all layers */
+    double held_weight; /**< theirs */
 } vlci_scores;
 
-/** A part of the prompt in a walk whose attention has just run. */
-typedef struct vlci_look {
-    const vlci_attention *a;
-    size_t heads_at; /**< first entry of a->kv.heads of this layer of the sequence */
-    int row;         /**< of the walk: the part's first */
-    int from, n;     /**< rows of the prompt: from, from + 1, ...; a decoded row: 0, 1 */
-    cl_mem phase;    /**< f32 [tokens][head_dim]: rotations of the prompt's rows; NULL with a decoded one */
-} vlci_look;
-
-/** Room for what the rows see; they are copied. `decoded`: what decoded rows are looked at for. Errors:
+/** Room for what the rows see; they are copied. `decoded`: what decoded rows are looked at for. Together
+ * where prompt->together says so and the rows are few, up to `behind` decoded ones among them. Errors:
  * VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_scores_create(vlcache_device *device, const vlci_score_kernels *kernels,
                                   const vlci_compress_shape *shape, const vlci_compress_prompt *prompt,
-                                  const vlci_rows *rows, int decoded, double threshold, vlci_scores **out);
+                                  const vlci_rows *rows, int decoded, int behind, double threshold,
+                                  vlci_scores **out);
 
-/** A copy of what was seen so far, to which more can be added; shares nothing. */
+/** A copy of what was seen so far, all of it settled, to which more can be added; shares nothing. */
 vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out);
 
 /** Enqueues a layer: scores += what the listed rows among `look` attend to, and their counts. */
@@ -71,7 +72,18 @@ vlcache_status vlci_scores_observe(vlci_scores *scores, int layer, const vlci_lo
 vlcache_status vlci_scores_observe_decode(vlci_scores *scores, int layer, const vlci_look *look,
                                           double weight, bool add);
 
-/** Counts of a layer, [heads]; blocks. */
+/** Counts of these layers are on their way, once all is enqueued that is seen of them: vlci_scores_counts()
+ * of the same waits for no more than that. Errors: the device's. */
+vlcache_status vlci_scores_ask(const vlci_scores *scores, int layer, int layers);
+
+/** Whether prompt rows, or the next decoded row, are held rather than scored when they are observed. */
+bool vlci_scores_holds(const vlci_scores *scores, bool decoded);
+
+/** Enqueues what was held, where anything was and has not been scored yet: the prompt's keys are in `kv`, of
+ * layer 0 from entry `heads_at` on, the others' behind them. */
+vlcache_status vlci_scores_settle(vlci_scores *scores, const vlci_kv_view *kv, size_t heads_at);
+
+/** Counts of some layers, [layers][heads]; blocks. */
 vlcache_status vlci_scores_counts(const vlci_scores *scores, int layer, int layers, uint64_t *out);
 
 /** Gives up one reference, NULLs; NULL accepted. */

@@ -151,12 +151,13 @@ static bool split_takes(const vlci_attention_kernels *k) {
 
 static vlcache_status open_split(const vlci_attention_kernels *k, int rung, vlci_attention_rung *out) {
     const char *name = rung == SPLIT ? "attention_split" : "attention_split_wide";
+    bool wide = rung == SPLIT_WIDE || k->device->caps.wide_vectors; /* both, where one program has them */
     begin_rung(rung, out);
     if (rung == SPLIT && !split_takes(k)) return open_rows(k, out);
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < 3 && !status; i++) {
         char more[48];
-        snprintf(more, sizeof more, " -DHEADS=%d -DLANES=%d", 1 << i, k->lanes);
+        snprintf(more, sizeof more, " -DHEADS=%d -DLANES=%d%s", 1 << i, k->lanes, wide ? "" : " -DWIDE=0");
         status = get_kernel(k, out->windowed, "attention_split.cl", name, more, &out->kernel[i]);
         if (!status)
             status =

@@ -8,7 +8,7 @@
 #include <stdalign.h>
 #include <string.h>
 
-enum { MOST = 4096 }; /* a larger size is no struct's: what lies behind it is not looked at */
+enum { MOST = 1 << 15 }; /* a larger size is no struct's: what lies behind it is not looked at */
 
 static vlcache_status refuse(const vlci_options *kind, size_t size, const char *why) {
     return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, VLCI_VALUE("%s.size", kind->what), VLCI_VALUE("%zu", size),

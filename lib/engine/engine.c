@@ -77,6 +77,8 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            model->family->name);
     vlcache_status status = vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
     e->shared.compress.spare = &e->shared.spare;
+    e->shared.fetch.device = model->device;
+    e->shared.compress.score.fetch = &e->shared.fetch;
     return status || !vlci_coding_wanted(recipe) ? status : take_metric(&e->shared, &shape);
 }
 
@@ -122,6 +124,7 @@ void vlcache_engine_destroy(vlcache_engine **handle) {
     vlci_text_release(&e->shared.text);
     vlci_kv_pool_release(&e->shared.pool);
     vlci_summary_release(e->shared.model->device, &e->shared.spare);
+    vlci_fetch_release(&e->shared.fetch);
     vlci_memory_release(e->shared.model->device, &e->shared.metric);
     vlcache_model_destroy(&e->shared.model);
     vlci_free(e->list);
@@ -328,5 +331,8 @@ void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memor
     *out = (vlcache_engine_memory){.total = vlci_kv_pool_bytes(pool),
                                    .held = (uint64_t)pool->held * page,
                                    .rows = vlci_kv_pool_rows(pool) * page / VLCI_KV_PAGE,
-                                   .peak = (uint64_t)pool->most * page};
+                                   .peak = (uint64_t)pool->most * page,
+                                   .few = pool->coded};
+    for (const vlcache_sequence *s = engine->first; s; s = s->next)
+        out->few += vlci_quants_all_bytes(s->kv.quants);
 }

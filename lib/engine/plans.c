@@ -51,11 +51,13 @@ static vlci_recipe recipe_of(const vlcache_sequence *s, size_t i) {
 }
 
 /* A plan for each recipe. */
-static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *asked) {
+static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *prompt) {
     vlcache_status status = VLCACHE_OK;
+    vlci_compress_prompt own = *prompt;
+    own.together = !prompt->kv_layers && !vlci_turn_by_layer(s);
     for (size_t i = 0; i < s->n_plans && !status; i++) {
         const vlci_recipe recipe = recipe_of(s, i);
-        status = vlci_compress_create(&s->shared->compress, &recipe, asked, s->plans, i, &s->plans[i]);
+        status = vlci_compress_create(&s->shared->compress, &recipe, &own, s->plans, i, &s->plans[i]);
     }
     return status;
 }

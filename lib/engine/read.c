@@ -120,6 +120,8 @@ static vlcache_status part(void *user, int layer, const vlci_attention *a, int f
         return status; /* pictures that go again */
     for (size_t i = 0; i < r->n_plans && !status; i++)
         if (r->plans[i]) status = vlci_compress_observe(r->plans[i], layer, &look);
+    if (!status && r->n_plans == 1 && r->plans[0] && from + rows == r->prompt->n)
+        status = vlci_compress_ask(r->plans[0], layer, r->by_layer != NULL);
     return status;
 }
 

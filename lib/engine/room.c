@@ -139,7 +139,8 @@ vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
     if (!s->shared->pool.elastic) return status;
     if (rows > 0)
         status = vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < ROOM ? rows : ROOM);
-    return status ? status : vlci_kv_pool_shrink(&s->shared->pool, 0);
+    s->shared->frees = true;
+    return status;
 }
 
 /* Before it is compressed no more than the pool began with: to grow it would copy all of the cache. */

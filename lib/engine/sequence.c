@@ -108,6 +108,7 @@ void vlci_sequence_release(vlcache_sequence *s) {
     s->system = NULL;
     if (!s->shared) return;
     vlci_kv_release(&s->mark);
+    vlci_turn_leave(s);
     vlci_reading_release(&s->reading);
     vlci_recall_release(&s->recall);
     vlci_memory_release(s->shared->model->device, &s->features);

@@ -24,8 +24,11 @@ typedef struct vlci_shared {
     vlci_text text;
     vlci_step step;
     vlci_compress_kernels compress;
-    vlci_summary_room spare; /* scratch of compress */
-    cl_mem metric;           /**< of values (compress/metric.h); NULL before rows are first to be coded */
+    vlci_summary_room spare;  /* scratch of compress */
+    vlci_fetch fetch;         /* of its counts */
+    vlcache_sequence *untidy; /* whose turn has left what it was read with: vlci_turn_tidy(); NULL: none */
+    bool frees;               /* pages have become free, in an elastic pool */
+    cl_mem metric;            /**< of values (compress/metric.h); NULL before rows are first to be coded */
 } vlci_shared;
 
 struct vlcache_sequence {
@@ -66,6 +69,7 @@ struct vlcache_sequence {
     cl_mem features;
     bool looked;
     vlci_reading reading;
+    cl_event read; /* behind the prompt's logits, where nobody has waited for them; NULL: somebody has */
     vlci_portions *portions; /* reads the prompt in parts; NULL: at once */
     vlci_compress *own[1];   /* where the plan stands for whoever reads */
     vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
@@ -167,6 +171,13 @@ void vlci_turn_answer(vlcache_sequence *sequence);
  * What goes wrong ends the turns that it is about. `list` is reordered. */
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n);
 
+/** Puts away what turns have left, best while the host waits for the device anyway: what one was read with,
+ * and pages that have become free (vlci_turn_give_back()). Errors: the device's. */
+vlcache_status vlci_turn_tidy(vlci_shared *shared);
+
+/** What a turn has left is its sequence's to release, at once. */
+void vlci_turn_leave(vlcache_sequence *sequence);
+
 /** The turn is over; state: idle. On failure the conversation goes back to where it was. */
 void vlci_turn_end(vlcache_sequence *sequence, vlcache_status status);
 
@@ -193,7 +204,8 @@ bool vlci_turn_by_layer(const vlcache_sequence *sequence);
 /** Room for the next row, and some more. Errors: as vlci_kv_reserve(). */
 vlcache_status vlci_turn_make_room(vlcache_sequence *sequence);
 
-/** In an elastic pool: what has become free goes back, but for room for the next rows. */
+/** In an elastic pool: what has become free goes back with the next vlci_turn_tidy(), but for room for the
+ * next rows. Errors: as vlci_kv_reserve(). */
 vlcache_status vlci_turn_give_back(vlcache_sequence *sequence);
 
 #endif

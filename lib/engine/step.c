@@ -153,16 +153,24 @@ static vlcache_status draw(vlci_step *s, vlci_choice *const *choices, int n) {
                   : vlci_write_later(device_of(s), s->draws, 0, s->draw, (size_t)n * sizeof *s->draw);
 }
 
-vlcache_status vlci_step_choose(vlci_step *s, vlci_choice *const *choices, int n, int32_t *tokens) {
+vlcache_status vlci_step_draw(vlci_step *s, vlci_choice *const *choices, int n) {
     const vlci_sample_kernels *k = &s->text->model->compute.sample;
     int vocab = s->text->model->config.text.vocab;
     bool drawn = false;
     for (int i = 0; i < n; i++) drawn |= choices[i]->how.temperature > 0;
     vlcache_status status = drawn ? draw(s, choices, n) : VLCACHE_OK;
-    if (!status)
-        status = drawn ? vlci_sample_run(k, s->text->logits, n, vocab, s->draws, s->chosen)
-                       : vlci_argmax_run(k, s->text->logits, n, vocab, s->chosen);
-    return status ? status : vlci_read(device_of(s), s->chosen, 0, tokens, (size_t)n * sizeof *tokens);
+    if (status) return status;
+    return drawn ? vlci_sample_run(k, s->text->logits, n, vocab, s->draws, s->chosen)
+                 : vlci_argmax_run(k, s->text->logits, n, vocab, s->chosen);
+}
+
+vlcache_status vlci_step_drawn(vlci_step *s, int n, int32_t *tokens) {
+    return vlci_read(device_of(s), s->chosen, 0, tokens, (size_t)n * sizeof *tokens);
+}
+
+vlcache_status vlci_step_choose(vlci_step *s, vlci_choice *const *choices, int n, int32_t *tokens) {
+    vlcache_status status = vlci_step_draw(s, choices, n);
+    return status ? status : vlci_step_drawn(s, n, tokens);
 }
 
 vlcache_status vlci_step_check(const vlci_step *s, int32_t token) {

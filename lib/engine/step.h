@@ -44,6 +44,10 @@ vlcache_status vlci_step_run(vlci_step *step, const int32_t *tokens, int n, int 
  * they are here. */
 vlcache_status vlci_step_choose(vlci_step *step, vlci_choice *const *choices, int n, int32_t *tokens);
 
+/** The same in two: enqueued, and waited for. */
+vlcache_status vlci_step_draw(vlci_step *step, vlci_choice *const *choices, int n);
+vlcache_status vlci_step_drawn(vlci_step *step, int n, int32_t *tokens);
+
 /** Whether a token was chosen. Errors: VLCACHE_E_UNSUPPORTED: there is no number among the logits. */
 vlcache_status vlci_step_check(const vlci_step *step, int32_t token);
 

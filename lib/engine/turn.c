@@ -44,7 +44,8 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     vlci_kv_pool *pool = &s->shared->pool;
     s->state = VLCACHE_SEQUENCE_READING;
     s->pages = s->kv.held + vlci_turn_pages(s);
-    vlcache_status status = begin_recall(s);
+    vlcache_status status = vlci_turn_tidy(s->shared);
+    if (!status) status = begin_recall(s);
     s->opened = s->open;
     s->kv.most = s->kv.held;
     if (pool->elastic) vlci_kv_pool_watch(pool);
@@ -57,8 +58,10 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
 static vlcache_status look_at(vlcache_sequence *s) {
     const vlcache_model *model = s->shared->model;
     vlcache_timings *timings = &s->answer.timings;
+    vlcache_status status = vlci_turn_tidy(s->shared);
+    if (status) return status;
     if (!s->portions) return vlci_prompt_look(model, &s->asked, &s->prompt, report, s, timings, &s->features);
-    vlcache_status status = vlci_portions_begin(s->portions);
+    status = vlci_portions_begin(s->portions);
     if (!status) status = vlci_turn_plan(s, &s->portions->prompt);
     const vlci_look_range *range = &s->portions->part[s->portions->at].look;
     return status ? status
@@ -92,6 +95,35 @@ static vlcache_status look(vlcache_sequence *s) {
     return status;
 }
 
+/* Whether all of the prompt is compressed before a token is chosen: it begins while the device is still at
+ * the prompt. */
+static bool compresses_now(const vlcache_sequence *s) {
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    return plan && !s->portions && (plan->applied || s->recipe.defer == 0);
+}
+
+/* What the prompt was read with, and looked at. */
+static void put_away(vlcache_sequence *s) {
+    if (vlci_sequence_plan(s)) vlci_compress_tidy(vlci_sequence_plan(s));
+    vlci_reading_release(&s->reading);
+    vlci_memory_release(device_of(s), &s->features);
+}
+
+/* Releasing waits for the device: what is enqueued first is on its way then. */
+static vlcache_status tidy_next(vlci_shared *shared) {
+    bool frees = !shared->untidy && shared->frees;
+    if (frees) shared->frees = false;
+    if (shared->untidy) put_away(shared->untidy);
+    shared->untidy = NULL;
+    return frees ? vlci_kv_pool_shrink(&shared->pool, 0) : VLCACHE_OK;
+}
+
+vlcache_status vlci_turn_tidy(vlci_shared *shared) {
+    vlcache_status status = VLCACHE_OK;
+    while (!status && (shared->untidy || shared->frees)) status = tidy_next(shared);
+    return status;
+}
+
 vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     *done = false;
     vlci_step_forget(&s->shared->step);
@@ -104,10 +136,11 @@ vlcache_status vlci_turn_read(vlcache_sequence *s, int64_t *work, bool *done) {
     double start = vlci_clock_ms();
     vlcache_status status = vlci_reading_go(&s->reading, work, done);
     if (*done) {
-        if (!status) status = vlci_finish(device_of(s));
         s->open = -1;
-        vlci_reading_release(&s->reading);
-        vlci_memory_release(device_of(s), &s->features);
+        if (!status)
+            status = compresses_now(s) ? vlci_mark(device_of(s), &s->read) : vlci_finish(device_of(s));
+        if (!status && !s->portions) s->shared->untidy = s;
+        if (status || s->portions) put_away(s);
     }
     s->answer.timings.prefill += vlci_clock_ms() - start;
     if (status || !*done || !s->portions || s->portions->at == s->portions->n - 1) return status;
@@ -123,26 +156,29 @@ static vlcache_status keep_rows(vlcache_sequence *s) {
     return s->recalls && rows ? vlci_recall_keep_all(&s->recall, &s->kv, rows) : VLCACHE_OK;
 }
 
-/* What is not compressed yet: all, or as much as a token may wait for; what has become free goes back behind
- * it, with the next token where one does not wait for all. Its time begins when the device is done with what
- * came before, of which the host knows nothing yet: releasing memory would wait for that, too. */
+/* What is not compressed yet: all, or as much as a token may wait for. It is enqueued while the device is
+ * still at what came before, and its time begins when that is over; what has become free goes back behind the
+ * next tokens. */
 static vlcache_status compress(vlcache_sequence *s, bool all) {
-    double start = vlci_clock_ms();
-    cl_event before;
+    double start = vlci_clock_ms(), since = start;
+    bool read = s->read != NULL;
     vlci_compress *plan = vlci_sequence_plan(s);
-    bool last = all || plan->applied;
-    vlcache_status status = vlci_mark(device_of(s), &before), waited;
-    if (!status && !plan->applied) status = keep_rows(s);
-    if (!status && !plan->applied)
-        status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
-    waited = vlci_mark_wait(device_of(s), &before, &start);
+    vlcache_status status = read ? VLCACHE_OK : vlci_mark(device_of(s), &s->read), waited;
+    if (!status && !plan->applied) {
+        status = keep_rows(s);
+        if (!status) status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
+    }
+    if (plan->measured > since)
+        since = plan->measured; /* where the host is late, the device was at it then */
+    waited = vlci_mark_wait(device_of(s), &s->read, &since);
     if (!status) status = waited;
-    if (!status && last) status = vlci_compress_settle(plan);
-    if (!status && last) status = vlci_turn_give_back(s);
+    if (read) s->answer.timings.prefill += since - start;
+    if (!status && plan->applied) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
-    s->waiting = !status && !last;
+    if (!read && !status) vlci_compress_tidy(plan);
+    s->waiting = !status && !plan->applied;
     if (!s->waiting) s->pages = s->kv.held + vlci_turn_growth_pages(s);
-    s->answer.timings.compress += vlci_clock_ms() - start;
+    s->answer.timings.compress += vlci_clock_ms() - since;
     return status;
 }
 
@@ -217,12 +253,15 @@ static vlcache_status be_told(vlci_shared *shared, vlcache_sequence **list, int 
 }
 
 /* A token for each of n sequences, sequence i from row i of the logits. own[i]: what went wrong with it
- * before. */
-static void choose(vlci_shared *shared, vlcache_sequence **list, int n, const vlcache_status *own) {
+ * before. tidies: while they are waited for. */
+static void choose(vlci_shared *shared, vlcache_sequence **list, int n, const vlcache_status *own,
+                   bool tidies) {
     vlci_choice *choices[VLCI_STEP_MAX] = {NULL};
     int32_t token[VLCI_STEP_MAX];
     for (int i = 0; i < n; i++) choices[i] = &list[i]->choice;
-    vlcache_status status = vlci_step_choose(&shared->step, choices, n, token);
+    vlcache_status status = vlci_step_draw(&shared->step, choices, n);
+    if (!status && tidies) status = tidy_next(shared);
+    if (!status) status = vlci_step_drawn(&shared->step, n, token);
     if (!status) status = be_told(shared, list, n, own, token);
     for (int i = 0; i < n; i++) {
         bool more = false;
@@ -241,7 +280,7 @@ void vlci_turn_answer(vlcache_sequence *s) {
     if (status || finished(s))
         vlci_turn_end(s, status);
     else
-        choose(s->shared, &s, 1, &status);
+        choose(s->shared, &s, 1, &status, false);
 }
 
 /* ---- a step -------------------------------------------------------------------------------------------- */
@@ -300,6 +339,7 @@ static vlcache_status stepped(vlcache_sequence *s) {
 
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
     int32_t tokens[VLCI_STEP_MAX];
+    bool tidies = shared->untidy || shared->frees; /* what this step leaves waits for the next */
     int observers, m = gather(shared, list, n, tokens, &observers);
     if (!m) return;
     vlcache_status own[VLCI_STEP_MAX], status = vlci_step_run(&shared->step, tokens, m, observers);
@@ -307,7 +347,7 @@ void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
         own[i] = status ? status : stepped(list[i]);
         if (own[i]) vlci_turn_end(list[i], own[i]);
     }
-    if (!status) choose(shared, list, m, own);
+    if (!status) choose(shared, list, m, own, tidies);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------- */
@@ -316,6 +356,8 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
     vlcache_answer *a = &s->answer;
     vlcache_status status =
         s->waiting ? compress(s, true) : VLCACHE_OK; /* the answer was too short to wait for */
+    if (!status) status = vlci_turn_tidy(s->shared);
+    if (!status && vlci_sequence_plan(s)) status = vlci_compress_settle(vlci_sequence_plan(s));
     if (!status && s->kv.store && vlci_sequence_plan(s)) status = keep_rows(s);
     if (!status && s->recalls) status = vlci_past_answer(&s->past, s->kv.length, s->kv.position);
     if (!status) status = vlci_reply_end(&s->reply, &s->how);
@@ -340,11 +382,18 @@ static void go_back(vlcache_sequence *s) {
     vlci_past_cut(&s->past, s->past_before);
 }
 
+void vlci_turn_leave(vlcache_sequence *s) {
+    double since = 0.0;
+    if (s->shared->untidy == s) s->shared->untidy = NULL;
+    vlci_mark_wait(device_of(s), &s->read, &since);
+}
+
 void vlci_turn_end(vlcache_sequence *s, vlcache_status status) {
     if (!status && s->state == VLCACHE_SEQUENCE_ANSWERING) status = finish_answer(s);
     vlci_step_forget(&s->shared->step);
     if (status) go_back(s);
     vlci_kv_release(&s->mark);
+    vlci_turn_leave(s);
     vlci_reading_release(&s->reading);
     vlci_recall_release(&s->recall);
     vlci_memory_release(device_of(s), &s->features);

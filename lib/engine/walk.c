@@ -45,19 +45,31 @@ static vlcache_status tell_rows(vlci_walk *w, int rows) {
     return vlci_write_later(w->text->model->device, w->seq_start, 0, start, sizeof start);
 }
 
+/* Of a part's attention. */
+static vlcache_status tell_observers(void *user, int layer, const vlci_attention *a) {
+    const vlci_walk *w = user;
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < w->n_observers && !status; i++) {
+        const vlci_observer *o = &w->observer[i];
+        if (o->part) status = o->part(o->user, layer, a, w->row, w->part);
+    }
+    return status;
+}
+
 static vlcache_status run_part(vlci_walk *w, int rows) {
     vlcache_status status = tell_rows(w, rows);
     if (status) return status;
+    w->part = rows;
     vlci_text_rows part = next_part(w, rows);
     if (!part.max_keys) return VLCACHE_OK; /* there is no picture */
-    status = crosses(w) ? vlci_crossing_run(w->text, w->layer, &part)
-                        : vlci_text_layer_run(w->text, w->layer, &part);
-    vlci_attention attention = vlci_text_attention(w->text, w->layer, &part);
-    for (int i = 0; i < w->n_observers && !status; i++) {
-        const vlci_observer *o = &w->observer[i];
-        if (o->part) status = o->part(o->user, w->layer, &attention, w->row, rows);
+    if (!crosses(w)) {
+        part.attended = tell_observers;
+        part.user = w;
+        return vlci_text_layer_run(w->text, w->layer, &part);
     }
-    return status;
+    status = vlci_crossing_run(w->text, w->layer, &part);
+    const vlci_attention attention = vlci_text_attention(w->text, w->layer, &part);
+    return status ? status : tell_observers(w, w->layer, &attention);
 }
 
 static vlcache_status enter(vlci_walk *w) {

@@ -22,8 +22,8 @@ typedef struct vlci_observer {
     /** Before a part of a layer of cross-attention, whose rows begin at `from`: what they see has to be
      * there. */
     vlcache_status (*before)(void *user, int layer, int from);
-    /** After a part: its attention, while q and the row statistics are still there; rows from .. from + rows
-     * - 1. */
+    /** After a part's attention, before the rest of the layer, while q and the row statistics are there; rows
+     * from .. from + rows - 1. */
     vlcache_status (*part)(void *user, int layer, const vlci_attention *a, int from, int rows);
     /** After a layer's last part. */
     vlcache_status (*leave)(void *user, int layer);
@@ -41,6 +41,7 @@ typedef struct vlci_walk {
     const int *ends; /**< rows at which parts of layers of cross-attention end, ascending; NULL: anywhere */
     int told;        /**< rows that seq_start speaks of */
     int layer, row;  /**< where it stands: the next part */
+    int part;        /**< rows of the part that is being enqueued */
 } vlci_walk;
 
 /** Goes on while there is `*work` left, of which a row takes 1 in each layer; the last part may take more

@@ -136,77 +136,6 @@ vlcache_status vlci_kv_pool_need(vlci_kv_pool *p, int pages) {
                      (unsigned long long)vlci_kv_page_bytes(&p->shape, p->bias != NULL));
 }
 
-/* ---- fewer pages --------------------------------------------------------------------------------------- */
-
-/* Page i of the smaller pool is page source[i] of this one. */
-static vlcache_status move_pages(vlci_kv_pool *p, cl_mem source, int n, const planes *to) {
-    size_t runs = plane_bytes(&p->shape, 1) / sizeof(cl_uint) / p->run, bias_runs = VLCI_KV_PAGE / p->run;
-    if (!n) return VLCACHE_OK;
-    vlci_grid grid = vlci_grid_over(p->move, runs, (size_t)n, 1);
-    vlci_grid biases = vlci_grid_over(p->move, bias_runs, (size_t)n, 1);
-    vlcache_status status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->k), VLCI_MEM(to->k),
-                                        VLCI_MEM(source), VLCI_U32(runs));
-    if (!status)
-        status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->v), VLCI_MEM(to->v), VLCI_MEM(source),
-                             VLCI_U32(runs));
-    if (!status && p->bias)
-        status = VLCI_LAUNCH(p->device, p->move, biases, VLCI_MEM(p->bias), VLCI_MEM(to->bias),
-                             VLCI_MEM(source), VLCI_U32(bias_runs));
-    return status;
-}
-
-/* Every list speaks of pages by their new numbers. */
-static void renumber(vlci_kv_pool *p, const int32_t *number) {
-    int lists = p->shape.layers * p->shape.kv_heads;
-    for (const vlci_kv *kv = p->first; kv; kv = kv->next)
-        for (int i = 0; i < lists; i++)
-            for (int at = kv->list[i].first; at < kv->list[i].first + kv->list[i].pages; at++)
-                vlci_kv_table_set(&p->table, at, number[p->table.entry[at]]);
-}
-
-static vlcache_status shrink(vlci_kv_pool *p, int pages, int32_t *source, int32_t *number) {
-    planes smaller;
-    cl_mem source_on = NULL;
-    int n = 0;
-    for (int page = 0; page < p->pages; page++) {
-        if (!p->owners[page]) continue;
-        source[n] = page;
-        number[page] = n++;
-    }
-    size_t bytes = (size_t)n * sizeof *source;
-    uint64_t both = (uint64_t)(p->pages + pages) * vlci_kv_page_bytes(&p->shape, p->bias != NULL);
-    vlcache_status status = create_planes(p, pages, p->bias != NULL, &smaller);
-    if (status) return status;
-    status = vlci_memory_create(p->device, bytes, "KV pages that stay", &source_on);
-    if (!status) status = vlci_write(p->device, source_on, 0, source, bytes);
-    if (!status) status = move_pages(p, source_on, n, &smaller);
-    if (!status) {
-        note_bytes(p, both);
-        renumber(p, number);
-        for (int i = 0; i < n; i++) p->owners[i] = p->owners[source[i]];
-        for (int i = n; i < pages; i++) p->owners[i] = 0;
-        p->pages = pages;
-        exchange_planes(p, &smaller);
-        list_spare(p);
-    }
-    vlci_memory_release(p->device, &source_on);
-    release_planes(p->device, &smaller);
-    return status;
-}
-
-vlcache_status vlci_kv_pool_shrink(vlci_kv_pool *p, int spare) {
-    int pages = p->held + spare;
-    if (!p->elastic || pages + slack(p) >= p->pages) return VLCACHE_OK;
-    vlcache_status status = vlci_kv_pool_sync(p); /* copies speak of pages by their old numbers */
-    if (status) return status;
-    int32_t *source = vlci_alloc((size_t)p->pages + 1, sizeof *source);
-    int32_t *number = vlci_calloc((size_t)p->pages + 1, sizeof *number);
-    status = source && number ? shrink(p, pages, source, number) : vlci_fail_memory("KV pages");
-    vlci_free(source);
-    vlci_free(number);
-    return status;
-}
-
 vlcache_status vlci_kv_pool_bias(vlci_kv_pool *p) {
     if (p->bias) return VLCACHE_OK;
     size_t bytes = bias_bytes(p->pages ? p->pages : 1);
@@ -277,6 +206,93 @@ vlcache_status vlci_kv_page_copy(vlci_kv_pool *p, int32_t from, int32_t to) {
     p->pair[2 * p->pairs] = from;
     p->pair[2 * p->pairs++ + 1] = to;
     return VLCACHE_OK;
+}
+
+/* ---- fewer pages --------------------------------------------------------------------------------------- */
+
+/* Page i of the smaller pool is page source[i] of this one. */
+static vlcache_status move_pages(vlci_kv_pool *p, cl_mem source, int n, const planes *to) {
+    size_t runs = plane_bytes(&p->shape, 1) / sizeof(cl_uint) / p->run, bias_runs = VLCI_KV_PAGE / p->run;
+    if (!n) return VLCACHE_OK;
+    vlci_grid grid = vlci_grid_over(p->move, runs, (size_t)n, 1);
+    vlci_grid biases = vlci_grid_over(p->move, bias_runs, (size_t)n, 1);
+    vlcache_status status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->k), VLCI_MEM(to->k),
+                                        VLCI_MEM(source), VLCI_U32(runs));
+    if (!status)
+        status = VLCI_LAUNCH(p->device, p->move, grid, VLCI_MEM(p->v), VLCI_MEM(to->v), VLCI_MEM(source),
+                             VLCI_U32(runs));
+    if (!status && p->bias)
+        status = VLCI_LAUNCH(p->device, p->move, biases, VLCI_MEM(p->bias), VLCI_MEM(to->bias),
+                             VLCI_MEM(source), VLCI_U32(bias_runs));
+    return status;
+}
+
+/* A list takes a run of the new table that is as long as it, with the new numbers of its pages. */
+static void renumber_list(vlci_kv_pool *p, const int32_t *before, const int32_t *number, vlci_kv_list *list) {
+    int old = list->first, size = vlci_kv_run_size(list->pages < 4 ? 4 : list->pages);
+    if (!list->size) return;
+    if (size < list->size) list->size = size;
+    vlci_kv_run_take(&p->table, list->size, &list->first); /* no more than there was: it cannot fail */
+    for (int i = 0; i < list->pages; i++)
+        vlci_kv_table_set(&p->table, list->first + i, number[before[old + i]]);
+}
+
+/* Every list speaks of pages by their new numbers; what the device is told of is as short as the lists are.
+ */
+static vlcache_status renumber(vlci_kv_pool *p, const int32_t *number) {
+    int32_t *before;
+    int lists = p->shape.layers * p->shape.kv_heads;
+    vlcache_status status = vlci_kv_table_renew(&p->table, &before);
+    if (status) return status;
+    for (const vlci_kv *kv = p->first; kv; kv = kv->next)
+        for (int i = 0; i < lists; i++) renumber_list(p, before, number, &kv->list[i]);
+    p->changed_from = 0;
+    p->changed_until = p->slots;
+    vlci_free(before);
+    return VLCACHE_OK;
+}
+
+static vlcache_status shrink(vlci_kv_pool *p, int pages, int32_t *source, int32_t *number) {
+    planes smaller;
+    cl_mem source_on = NULL;
+    int n = 0;
+    for (int page = 0; page < p->pages; page++) {
+        if (!p->owners[page]) continue;
+        source[n] = page;
+        number[page] = n++;
+    }
+    size_t bytes = (size_t)n * sizeof *source;
+    uint64_t both = (uint64_t)(p->pages + pages) * vlci_kv_page_bytes(&p->shape, p->bias != NULL);
+    vlcache_status status = create_planes(p, pages, p->bias != NULL, &smaller);
+    if (status) return status;
+    status = vlci_memory_create(p->device, bytes, "KV pages that stay", &source_on);
+    if (!status) status = vlci_write_later(p->device, source_on, 0, source, bytes);
+    if (!status) status = move_pages(p, source_on, n, &smaller);
+    if (!status) status = renumber(p, number);
+    if (!status) {
+        note_bytes(p, both);
+        for (int i = 0; i < n; i++) p->owners[i] = p->owners[source[i]];
+        for (int i = n; i < pages; i++) p->owners[i] = 0;
+        p->pages = pages;
+        exchange_planes(p, &smaller);
+        list_spare(p);
+    }
+    vlci_memory_release(p->device, &source_on);
+    release_planes(p->device, &smaller);
+    return status;
+}
+
+vlcache_status vlci_kv_pool_shrink(vlci_kv_pool *p, int spare) {
+    int pages = p->held + spare;
+    if (!p->elastic || pages + slack(p) >= p->pages) return VLCACHE_OK;
+    vlcache_status status = copy_pages(p); /* which speak of pages by their old numbers */
+    if (status) return status;
+    int32_t *source = vlci_alloc((size_t)p->pages + 1, sizeof *source);
+    int32_t *number = vlci_calloc((size_t)p->pages + 1, sizeof *number);
+    status = source && number ? shrink(p, pages, source, number) : vlci_fail_memory("KV pages");
+    vlci_free(source);
+    vlci_free(number);
+    return status;
 }
 
 /* ---- slots --------------------------------------------------------------------------------------------- */
@@ -357,8 +373,8 @@ vlcache_status vlci_kv_pool_create(vlcache_device *device, const vlci_kv_shape *
     size_t words = (size_t)shape->head_dim * vlci_dtype_bytes(shape->dtype) / sizeof(cl_uint);
     const char *run = words % 4 ? "-DROW_RUN=1" : "-DROW_RUN=4";
     *out = (vlci_kv_pool){.device = device, .shape = *shape, .elastic = elastic, .run = words % 4 ? 1 : 4};
-    vlci_kv_table_create(device, &out->table);
-    vlcache_status status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
+    vlcache_status status = vlci_kv_table_create(device, &out->table);
+    if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_advance", "", &out->advance);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_copy", "", &out->copy);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_move", run, &out->move);
     if (!status) status = vlci_kernel_get(device, "kv.cl", "kv_fetch", run, &out->fetch);

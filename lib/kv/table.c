@@ -3,13 +3,26 @@
  */
 #include "kv/table.h"
 
+#include <stdlib.h>
+
 #include "core/alloc.h"
 
 enum { FIRST_ROOM = 1024 };
 
-void vlci_kv_table_create(vlcache_device *device, vlci_kv_table *out) {
+static void forget_runs(vlci_kv_table *t) {
+    t->used = t->changed_from = t->changed_until = t->n_scattered = 0;
+    for (int i = 0; i < VLCI_KV_RUN_SIZES; i++) t->free_run[i] = -1;
+}
+
+vlcache_status vlci_kv_table_create(vlcache_device *device, vlci_kv_table *out) {
     *out = (vlci_kv_table){.device = device};
-    for (int i = 0; i < VLCI_KV_RUN_SIZES; i++) out->free_run[i] = -1;
+    forget_runs(out);
+    out->scattered = vlci_alloc(VLCI_KV_SCATTERED, sizeof *out->scattered);
+    out->pair = vlci_alloc(2 * VLCI_KV_SCATTERED, sizeof *out->pair);
+    if (!out->scattered || !out->pair) return vlci_fail_memory("table of KV pages");
+    vlcache_status status = vlci_memory_create(device, 2 * VLCI_KV_SCATTERED * sizeof *out->pair,
+                                               "KV pages of a table", &out->pairs_on);
+    return status ? status : vlci_kernel_get(device, "kv.cl", "kv_put", "", &out->put);
 }
 
 int vlci_kv_run_size(int entries) {
@@ -52,11 +65,23 @@ void vlci_kv_run_give(vlci_kv_table *t, int size, int first) {
     t->free_run[size] = first;
 }
 
+vlcache_status vlci_kv_table_renew(vlci_kv_table *t, int32_t **before) {
+    int32_t *entry = vlci_calloc((size_t)t->room + 1, sizeof *entry);
+    *before = NULL;
+    if (!entry) return vlci_fail_memory("table of KV pages");
+    *before = t->entry;
+    t->entry = entry;
+    forget_runs(t);
+    return VLCACHE_OK;
+}
+
 void vlci_kv_table_set(vlci_kv_table *t, int at, int32_t page) {
     t->entry[at] = page;
     if (t->changed_from == t->changed_until) t->changed_from = t->changed_until = at;
     if (at < t->changed_from) t->changed_from = at;
     if (at >= t->changed_until) t->changed_until = at + 1;
+    if (t->n_scattered < VLCI_KV_SCATTERED) t->scattered[t->n_scattered] = at;
+    if (t->n_scattered <= VLCI_KV_SCATTERED) t->n_scattered++;
 }
 
 /* A table that has grown is made anew on the device. */
@@ -65,23 +90,53 @@ static vlcache_status make_room(vlci_kv_table *t) {
     vlci_memory_release(t->device, &t->on);
     t->changed_from = 0;
     t->changed_until = t->used;
+    t->n_scattered = VLCI_KV_SCATTERED + 1;
     t->room_on = t->room;
     return vlci_memory_create(t->device, (size_t)t->room * sizeof *t->entry, "table of KV pages", &t->on);
+}
+
+/* All entries between the first that has changed and the last. */
+static vlcache_status write_range(vlci_kv_table *t) {
+    size_t from = (size_t)t->changed_from, n = (size_t)(t->changed_until - t->changed_from);
+    return vlci_write_later(t->device, t->on, from * sizeof *t->entry, t->entry + from, n * sizeof *t->entry);
+}
+
+static int ascending(const void *left, const void *right) {
+    int32_t a = *(const int32_t *)left, b = *(const int32_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* Those that have changed, one by one, each once. */
+static vlcache_status put_scattered(vlci_kv_table *t) {
+    size_t n = 0;
+    qsort(t->scattered, (size_t)t->n_scattered, sizeof *t->scattered, ascending);
+    for (int i = 0; i < t->n_scattered; i++) {
+        if (i && t->scattered[i] == t->scattered[i - 1]) continue;
+        t->pair[2 * n] = t->scattered[i];
+        t->pair[2 * n++ + 1] = t->entry[t->scattered[i]];
+    }
+    vlcache_status status = vlci_write_later(t->device, t->pairs_on, 0, t->pair, 2 * n * sizeof *t->pair);
+    if (status) return status;
+    return VLCI_LAUNCH(t->device, t->put, vlci_grid_over(t->put, n, 1, 1), VLCI_MEM(t->on),
+                       VLCI_MEM(t->pairs_on), VLCI_I32(n));
 }
 
 vlcache_status vlci_kv_table_sync(vlci_kv_table *t) {
     if (t->changed_from == t->changed_until) return VLCACHE_OK;
     vlcache_status status = make_room(t);
-    size_t from = (size_t)t->changed_from, n = (size_t)(t->changed_until - t->changed_from);
-    if (!status)
-        status = vlci_write_later(t->device, t->on, from * sizeof *t->entry, t->entry + from,
-                                  n * sizeof *t->entry);
-    if (!status) t->changed_from = t->changed_until = 0;
+    bool few =
+        t->n_scattered <= VLCI_KV_SCATTERED && t->n_scattered < (t->changed_until - t->changed_from) / 8;
+    if (!status) status = few ? put_scattered(t) : write_range(t);
+    if (!status) t->changed_from = t->changed_until = t->n_scattered = 0;
     return status;
 }
 
 void vlci_kv_table_release(vlci_kv_table *t) {
     vlci_memory_release(t->device, &t->on);
+    vlci_memory_release(t->device, &t->pairs_on);
     vlci_free(t->entry);
-    vlci_kv_table_create(t->device, t);
+    vlci_free(t->scattered);
+    vlci_free(t->pair);
+    *t = (vlci_kv_table){.device = t->device};
+    forget_runs(t);
 }

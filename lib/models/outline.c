@@ -18,7 +18,7 @@
 
 struct vlcache_outline {
     vlcache_model *model; /* config, words, dtype and bytes; no device, no weights */
-    uint64_t stored[4], missing, largest;
+    uint64_t stored[4], missing, largest, mapped, piece;
     vlcache_status problem;
     char *why; /* NULL: no problem */
 };
@@ -44,12 +44,17 @@ static vlcache_status count(const char *folder, const vlcache_model_options *opt
     vlcache_status status = vlci_model_begin(NULL, options, &taken, &model);
     if (status) return status;
     status = vlci_model_load_config(model, folder, &taken);
-    vlci_upload up = {.compute = &model->compute, .checkpoint = checkpoint, .dtype = taken.dtype};
+    vlci_upload up = {.compute = &model->compute,
+                      .checkpoint = checkpoint,
+                      .dtype = taken.dtype,
+                      .no_mmap = taken.no_mmap != 0};
     if (!checkpoint && up.dtype == VLCACHE_DTYPE_AUTO) up.dtype = model->config.dtype;
     if (!checkpoint && up.dtype == VLCACHE_DTYPE_AUTO) up.dtype = VLCACHE_DTYPE_BF16;
     if (!status) status = vlci_model_load_weights(model, &up);
     if (!status) {
         o->largest = up.largest;
+        o->mapped = up.mapped_bytes;
+        o->piece = up.piece;
         o->model->weight_bytes = up.device_bytes;
         o->model->dtype = taken.dtype != VLCACHE_DTYPE_AUTO ? taken.dtype : vlci_model_stored_dtype(model);
         if (checkpoint) vlci_model_warn_of_rest(folder, checkpoint);
@@ -197,5 +202,7 @@ vlcache_status vlcache_outline_memory_of(const vlcache_outline *o, int tokens, d
     out->kv_kept = kv_bytes(o->model, layers, kept ? kept : 1);
     out->work = vlci_text_work_bytes(&o->model->config.text, tokens);
     out->largest = out->kv_full / 2 > o->largest ? out->kv_full / 2 : o->largest;
+    out->mapped = o->mapped;
+    out->largest_mapped = out->kv_full / 2 > o->piece ? out->kv_full / 2 : o->piece;
     return VLCACHE_OK;
 }

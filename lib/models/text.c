@@ -288,6 +288,14 @@ static vlcache_status add_normed(const vlci_text *t, const vlci_text_rows *r, co
                              (size_t)r->first * (size_t)c->hidden, r->rows, c->hidden, c->norm_eps);
 }
 
+/* What others want to see of it comes before the rest of the layer: while the device is at that, the host has
+ * what it came to. */
+static vlcache_status tell_attended(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    if (!r->attended) return VLCACHE_OK;
+    const vlci_attention attention = vlci_text_attention(t, layer, r);
+    return r->attended(r->user, layer, &attention);
+}
+
 /* x += out(attention(rope(qkv(RMS(x))))) */
 static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
@@ -300,6 +308,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
     vlcache_status status = append(t, w, r);
     if (!status) status = vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention);
+    if (!status) status = tell_attended(t, layer, r);
     if (!status) status = vlci_product_run(k, &out);
     return status ? status : add_normed(t, r, &w->post1);
 }

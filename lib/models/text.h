@@ -55,6 +55,9 @@ typedef struct vlci_text_rows {
     int max_keys;        /**< most rows of the cache that any of them sees */
     vlci_kv_view kv;
     vlci_kv *const *sequences; /**< [batch]: whose coded rows they see, too; NULL: there are none */
+    /** Told of a layer's attention, but not of cross-attention, as soon as it is enqueued; NULL: nobody is */
+    vlcache_status (*attended)(void *user, int layer, const vlci_attention *attention);
+    void *user;
 } vlci_text_rows;
 
 /** Errors: VLCACHE_E_NO_MEMORY, the device's. */

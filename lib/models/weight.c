@@ -158,6 +158,16 @@ static vlcache_status gather_team(vlci_upload *up, int k) {
 void vlci_upload_count(vlci_upload *up, uint64_t bytes) {
     up->device_bytes += bytes;
     if (bytes > up->largest) up->largest = bytes;
+    if (bytes > up->piece) up->piece = bytes;
+}
+
+/* The same of one whose parts stay in their files. */
+static void count_mapped(vlci_upload *up, uint64_t bytes, const vlci_weight_view *views, size_t n_parts) {
+    up->device_bytes += bytes;
+    up->mapped_bytes += bytes;
+    if (bytes > up->largest) up->largest = bytes;
+    for (size_t p = 0; p < n_parts; p++)
+        if (views[p].bytes > up->piece) up->piece = views[p].bytes;
 }
 
 vlcache_status vlci_upload_end(vlci_upload *up, vlcache_status status) {
@@ -272,28 +282,32 @@ static vlcache_status choose_form(vlci_upload *up, const vlci_weight_view *views
 
 /* ---- matrices that stay in their files ----------------------------------------------------------------- */
 
-/* Whether kernels can read what the file has: the numbers as they are, in parts that end where kernels look
- * for their ends. */
+/* Whether kernels can read what the file has: the numbers as they are, at addresses that are multiples of
+ * their size, in parts that end where kernels look for their ends. */
 static bool fits_mapped(const vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
                         size_t n, const vlci_matrix *matrix) {
-    const vlci_caps *caps = &up->device->caps;
-    bool fits = caps->wide_vectors && caps->info.unified_memory && n <= VLCI_MATRIX_PARTS &&
-                vlci_linear_takes_mapped(&up->compute->linear, matrix->dtype);
+    bool fits = !up->no_mmap && n <= VLCI_MATRIX_PARTS;
     for (size_t p = 0; p < n && fits; p++)
         fits = views[p].dtype == matrix->dtype && parts[p].n > 0 &&
+               vlci_checkpoint_place(up->checkpoint, &views[p]) % vlci_dtype_bytes(views[p].dtype) == 0 &&
                (p + 1 == n || parts[p].n % VLCI_PART_MULTIPLE == 0);
     return fits;
 }
 
-/* One part; `*out` stays NULL where the system does not map the file, or numbers lie at addresses that are no
- * multiples of their size. */
+/* Whether the device is one that reads such weights where they lie. */
+static bool reads_files(const vlci_upload *up, vlcache_dtype dtype) {
+    const vlci_caps *caps = &up->device->caps;
+    return caps->wide_vectors && caps->info.unified_memory &&
+           vlci_linear_takes_mapped(&up->compute->linear, dtype);
+}
+
+/* One part; `*out` stays NULL where the system does not map the file. */
 static vlcache_status map_part(vlci_upload *up, const vlci_weight_view *view, cl_mem *out) {
     vlci_mapping *mapping;
     size_t at;
     vlcache_status status = vlci_checkpoint_map(up->checkpoint, view, &mapping, &at);
     if (status == VLCACHE_E_UNSUPPORTED) return VLCACHE_OK;
-    if (!status && at % vlci_dtype_bytes(view->dtype) == 0)
-        status = vlci_memory_map(up->device, mapping, at, view->bytes, view->name, out);
+    if (!status) status = vlci_memory_map(up->device, mapping, at, view->bytes, view->name, out);
     vlci_mapping_release(&mapping);
     return status;
 }
@@ -324,15 +338,17 @@ static vlcache_status map_views(vlci_upload *up, const vlci_weight_view *views, 
 static vlcache_status upload_views(vlci_upload *up, const vlci_weight_view *views, const vlci_part *parts,
                                    size_t n_parts, const float *scale, vlci_matrix *out) {
     vlcache_status status = choose_form(up, views, n_parts, out);
-    bool mapped =
-        !status && up->device && !up->no_mmap && !scale && fits_mapped(up, views, parts, n_parts, out);
+    bool fits = !status && !scale && fits_mapped(up, views, parts, n_parts, out);
+    bool mapped = fits && up->device && reads_files(up, out->dtype);
     if (mapped) status = map_views(up, views, parts, n_parts, out, &mapped);
     size_t bytes = vlci_matrix_bytes(out->n, out->k, out->dtype, out->layout);
     bool made = up->device && !mapped;
     if (!status && made) status = vlci_memory_create(up->device, bytes, views[0].name, &out->data);
     if (!status && made) status = send_rows(up, views, parts, n_parts, scale, out);
-    if (!status) vlci_upload_count(up, bytes);
-    if (!status && mapped) up->mapped_bytes += bytes;
+    if (!status && (mapped || (fits && !up->device)))
+        count_mapped(up, bytes, views, n_parts);
+    else if (!status)
+        vlci_upload_count(up, bytes);
     return status;
 }
 

@@ -28,8 +28,10 @@ typedef struct vlci_upload {
     void *progress_user;
     uint64_t done, total;  /**< bytes of the checkpoint */
     uint64_t device_bytes; /**< held so far; without a device: what would be, but for padding */
-    uint64_t mapped_bytes; /**< of these, in mapped files */
+    uint64_t mapped_bytes; /**< of these, in mapped files; without a device: what would be on a processor that
+                              reads rows */
     uint64_t largest;      /**< bytes of the largest matrix of them */
+    uint64_t piece;        /**< bytes of the largest that is one memory: of what is mapped, a part is */
     size_t slab_bytes;     /**< of the host's memory that is filled at a time, about; 0: 64 MiB */
     vlci_team *team;       /**< what follows is made when it is first needed, and zero at first */
     vlci_bulk bulk;

@@ -46,7 +46,7 @@ static vlcache_status add_watch(vlci_probe *p, const vlci_compress_prompt *promp
     w->insignificant = vlci_calloc((size_t)p->shape.layers, sizeof *w->insignificant);
     if (!w->insignificant) return vlci_fail_memory("probe");
     return vlci_scores_create(p->kernels->device, &p->kernels->score, &p->shape, prompt, &none,
-                              VLCI_ROW_SCORED | VLCI_ROW_COUNTED, threshold, &w->scores);
+                              VLCI_ROW_SCORED | VLCI_ROW_COUNTED, 0, threshold, &w->scores);
 }
 
 static vlcache_status create_host(vlci_probe *p, size_t n) {

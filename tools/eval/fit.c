@@ -79,6 +79,11 @@ int fit_write(const outcome *o, const options *how, console *c) {
         code = console_fail(c, EXIT_USAGE,
                             "--fit: the results have no bits of heads: an earlier version wrote them, or no "
                             "question has rows to code");
+    if (!code && n_heads > VLCACHE_SHARES_MOST)
+        code = console_fail(c, EXIT_USAGE,
+                            "--fit: the model has %zu kv heads in its layers, at most %d can have shares of "
+                            "their own (compress.n_shares): fit layers alone, --study layers",
+                            n_heads, VLCACHE_SHARES_MOST);
     if (!code) code = outfile_open(&file, "--fit", how->fit, c);
     if (!code) {
         put(file.file, "layers:", shares, n);

@@ -177,9 +177,9 @@ static bool reserve(variants *v, size_t layers, studies *out) {
 }
 
 int studies_add(unsigned which, size_t layers, variants *v, studies *out) {
-    if (which & STUDY_LAYERS && (layers < 2 || layers > VLCACHE_SHARES_MOST))
+    if (which & STUDY_LAYERS && (layers < 2 || layers > VLCACHE_SHARES_FIRST))
         return flag_refuse("--study layers: the model has %zu layers: 2 to %d can be told apart", layers,
-                           VLCACHE_SHARES_MOST);
+                           VLCACHE_SHARES_FIRST);
     if (!reserve(v, which & STUDY_LAYERS ? layers : 0, out)) {
         fprintf(stderr, "vlcache-eval: out of host memory\n");
         return EXIT_MEMORY;

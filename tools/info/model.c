@@ -12,7 +12,7 @@
 #include "common/exit.h"
 #include "info/page.h"
 
-enum { MOST_SIDE = 65535, LENGTHS = 2 };
+enum { MOST_SIDE = 65535, LENGTHS = 2, DEVICES = 64 };
 
 /* A picture of a size that was asked for. */
 typedef struct picture {
@@ -30,6 +30,7 @@ typedef struct outline {
     picture picture[MODEL_SIZES];
     int tokens[LENGTHS], n_lengths;
     vlcache_outline_memory memory[LENGTHS];
+    bool maps[DEVICES]; /* of each device: what can stay in its file does */
 } outline;
 
 /* ---- the question -------------------------------------------------------------------------------------- */
@@ -85,6 +86,33 @@ static vlcache_status take_lengths(outline *o) {
     return status;
 }
 
+/* Whether products of a processor read these weights where they lie in their files. Devices are asked whose
+ * products have been measured; else it is taken that none but a matrix unit is faster. */
+static bool reads_files(const outline *o, const vlcache_device_info *info) {
+    enum { ENGINES = 8 };
+    vlcache_gemm_engine engine[ENGINES];
+    vlcache_device *device = NULL;
+    char index[16];
+    size_t n = 0;
+    bool wide = false, other = false;
+    if (o->q->no_mmap || info->type != VLCACHE_DEVICE_CPU || !info->unified_memory) return false;
+    snprintf(index, sizeof index, "%d", info->index);
+    vlcache_status status = vlcache_device_open(index, NULL, &device);
+    if (!status) status = vlcache_device_gemm(device, o->info.model.dtype, false, engine, ENGINES, &n);
+    for (size_t i = 0; !status && i < n && i < ENGINES; i++) {
+        bool is_wide = strcmp(engine[i].name, "wide") == 0, unit = strcmp(engine[i].name, "matrix") == 0;
+        wide |= is_wide && engine[i].chosen;
+        other |= !is_wide && (engine[i].chosen || (unit && !engine[i].absent && engine[i].gflops == 0));
+    }
+    vlcache_device_destroy(&device);
+    return !status && (wide || !other);
+}
+
+static void take_devices(outline *o) {
+    for (size_t i = 0; i < o->q->n_devices && i < DEVICES; i++)
+        o->maps[i] = o->n_lengths && o->memory[0].mapped && reads_files(o, &o->q->device[i]);
+}
+
 /* What all of it takes: the whole cache, since a prompt may be held in full until it is read; and room for
  * what cannot be told beforehand (the driver, padding of matrices, the vision tower, attention's scratch). */
 static uint64_t needed(const vlcache_outline_memory *m) {
@@ -92,8 +120,19 @@ static uint64_t needed(const vlcache_outline_memory *m) {
     return all + all / 32 + (64 << 20);
 }
 
-static bool fits(const vlcache_device_info *device, const vlcache_outline_memory *m) {
-    return needed(m) <= device->global_memory && m->largest <= device->max_allocation;
+/* The largest single allocation on the i-th device. */
+static uint64_t largest(const outline *o, size_t i, const vlcache_outline_memory *m) {
+    return i < DEVICES && o->maps[i] ? m->largest_mapped : m->largest;
+}
+
+/* Bytes of the weights that stay in their files there. */
+static uint64_t mapped(const outline *o, size_t i, const vlcache_outline_memory *m) {
+    return i < DEVICES && o->maps[i] ? m->mapped : 0;
+}
+
+static bool fits(const outline *o, size_t i, const vlcache_outline_memory *m) {
+    const vlcache_device_info *device = &o->q->device[i];
+    return needed(m) <= device->global_memory && largest(o, i, m) <= device->max_allocation;
 }
 
 /* ---- for people ---------------------------------------------------------------------------------------- */
@@ -210,25 +249,30 @@ static void print_memory(const outline *o) {
     }
 }
 
-static void print_fit(const outline *o, const vlcache_device_info *device) {
+static void print_fit(const outline *o, size_t at) {
+    const vlcache_device_info *device = &o->q->device[at];
     console_print(o->c, "\n%-*d%s\n", PAGE_INDENT, device->index, device->name);
     for (int i = 0; i < o->n_lengths; i++) {
-        char label[64], need[32], has[32], rest[32], largest[32], most[32];
+        char label[64], need[32], has[32], rest[32], piece[32], most[32];
         uint64_t all = needed(&o->memory[i]), there = device->global_memory;
         snprintf(label, sizeof label, "%d token%s", o->tokens[i], o->tokens[i] == 1 ? "" : "s");
         console_bytes(all, need);
         console_bytes(there, has);
         console_bytes(all > there ? all - there : there - all, rest);
-        console_bytes(o->memory[i].largest, largest);
+        console_bytes(largest(o, at, &o->memory[i]), piece);
         console_bytes(device->max_allocation, most);
         if (all > there)
             page_field(o->c, label, "does not fit: %s, of %s; %s too much", need, has, rest);
-        else if (!fits(device, &o->memory[i]))
-            page_field(o->c, label, "does not fit: %s in one piece, at most %s are allocated at once",
-                       largest, most);
+        else if (!fits(o, at, &o->memory[i]))
+            page_field(o->c, label, "does not fit: %s in one piece, at most %s are allocated at once", piece,
+                       most);
         else
             page_field(o->c, label, "fits: %s, of %s; %s left", need, has, rest);
     }
+    char stays[32];
+    uint64_t bytes = o->n_lengths ? mapped(o, at, &o->memory[0]) : 0;
+    console_bytes(bytes, stays);
+    if (bytes) page_field(o->c, "", "%s of the weights stay in their files (--no-mmap: none)", stays);
 }
 
 static void print_all(const outline *o) {
@@ -238,7 +282,7 @@ static void print_all(const outline *o) {
     print_weights(o);
     print_pictures(o);
     print_memory(o);
-    for (size_t i = 0; i < o->q->n_devices; i++) print_fit(o, &o->q->device[i]);
+    for (size_t i = 0; i < o->q->n_devices; i++) print_fit(o, i);
 }
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
@@ -306,9 +350,10 @@ static json_t *memory_json(const outline *o) {
         for (size_t k = 0; k < o->q->n_devices; k++) {
             const vlcache_device_info *device = &o->q->device[k];
             json_int_t left = (json_int_t)device->global_memory - (json_int_t)needed(m);
-            json_array_append_new(devices,
-                                  json_pack("{s:i, s:o, s:b, s:I}", "index", device->index, "name",
-                                            page_text(device->name), "fits", fits(device, m), "left", left));
+            json_array_append_new(devices, json_pack("{s:i, s:o, s:b, s:I, s:o, s:o}", "index", device->index,
+                                                     "name", page_text(device->name), "fits", fits(o, k, m),
+                                                     "left", left, "largest", number(largest(o, k, m)),
+                                                     "mapped", number(mapped(o, k, m))));
         }
         json_array_append_new(all, json_pack("{s:i, s:f, s:o, s:o, s:o, s:o, s:o}", "tokens", o->tokens[i],
                                              "budget", o->q->budget, "kv_full", number(m->kv_full), "kv_kept",
@@ -339,11 +384,14 @@ static vlcache_status look(outline *o) {
     options.dtype = o->q->dtype;
     options.min_pixels = o->q->min_pixels;
     options.max_pixels = o->q->max_pixels;
+    options.no_mmap = o->q->no_mmap;
     vlcache_status status = vlcache_outline_open(o->q->folder, &options, &o->at);
     if (status) return status;
     vlcache_outline_describe(o->at, &o->info);
     status = take_pictures(o);
-    return status ? status : take_lengths(o);
+    if (!status) status = take_lengths(o);
+    if (!status) take_devices(o);
+    return status;
 }
 
 int model_describe(console *c, const model_question *q) {
