@@ -41,8 +41,10 @@ __kernel void pool_grid(__global const float *scores, uint scores_at, int n, __g
     float best = score[column];
     for (int g = 0; g < n_grids; g++) {
         const vlci_token_grid grid = grids[g];
-        const int y = (column - grid.first) / grid.stride, x = (column - grid.first) % grid.stride;
-        if (column < grid.first || y >= grid.rows || x >= grid.columns) continue;
+        const int at = column - grid.first;
+        if (at < 0 || at >= grid.rows * grid.stride) continue; /* of many grids, most: no division for them */
+        const int y = at / grid.stride, x = at % grid.stride;
+        if (x >= grid.columns) continue;
         for (int u = max(0, y - rows / 2); u <= min(grid.rows - 1, y + rows / 2); u++)
             for (int v = max(0, x - columns / 2); v <= min(grid.columns - 1, x + columns / 2); v++)
                 best = fmax(best, score[grid.first + u * grid.stride + v]);
