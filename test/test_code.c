@@ -511,10 +511,12 @@ END_TEST
 static const struct sampled {
     const char *rung;
     int dim;
-} sampled[] = {{"code:wide", 16}, {"code:group", 16}, {"code:mma", 48}};
+    float apart; /* what is sampled, from all else: a direction more, which few dimensions have no room for */
+} sampled[] = {
+    {"code:wide", 16, 2.0f}, {"code:group", 16, 2.0f}, {"code:mma", 48, 2.0f}, {"code:mma", 128, 0.0f}};
 
 START_TEST(many_rows_are_sampled) {
-    enum { ROWS = 2 * VLCI_CODE_SAMPLE + 37, MOST = 48, STRIDE = 3 };
+    enum { ROWS = 2 * VLCI_CODE_SAMPLE + 37, MOST = 128, STRIDE = 3 };
     static int at[ROWS];
     int dim = sampled[_i].dim, taken = 0, last = -1;
     if (suite_reduced() || (_i > 1 && !suite_device()->caps.mma)) return;
@@ -533,7 +535,7 @@ START_TEST(many_rows_are_sampled) {
         ck_assert_int_gt(row, last);
         last = row;
         float *value = c.rows + (size_t)((c.tokens + row) * dim);
-        for (int d = 0; d < dim; d++) mean[d] += value[d] += 2.0f; /* nothing else in these */
+        for (int d = 0; d < dim; d++) mean[d] += value[d] += sampled[_i].apart;
     }
     for (int i = 0; i < ROWS; i++)
         for (int d = 0; d < dim; d++) all[d] += c.rows[(size_t)((c.tokens + i) * dim + d)];
@@ -544,7 +546,7 @@ START_TEST(many_rows_are_sampled) {
     ref_codes read = ref_codes_read(c.codes);
     for (int d = 0; d < dim; d++) {
         ck_assert_double_eq_tol(read.mean[dim + d], mean[d] / taken, 2e-3);
-        ck_assert_double_ge(fabs(read.mean[dim + d] - all[d] / ROWS), 0.5);
+        if (sampled[_i].apart > 0) ck_assert_double_ge(fabs(read.mean[dim + d] - all[d] / ROWS), 0.5);
     }
     ref_codes_release(&read);
     double error = error_of(&c);
@@ -783,7 +785,7 @@ int main(void) {
     tcase_add_test(all, error_falls_with_bits);
     tcase_add_test(all, falling_spectra_need_fewer);
     tcase_add_loop_test(all, rungs_agree, 0, 2);
-    tcase_add_loop_test(all, many_rows_are_sampled, 0, 3);
+    tcase_add_loop_test(all, many_rows_are_sampled, 0, 4);
     tcase_add_loop_test(all, bytes_are_what_is_held, 0, 4);
     tcase_add_loop_test(all, heads_have_their_shares, 0, 10);
     tcase_add_loop_test(all, hostile_rows, 0, HOSTILE);
