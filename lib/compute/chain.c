@@ -47,13 +47,20 @@ static size_t units_of(const vlci_chain *c) {
     return c->device->caps.info.compute_units;
 }
 
+static size_t parts_bytes(const vlci_chain *c) {
+    size_t floats = units_of(c) * WIDE * VLCI_CHAIN_ROWS + (size_t)c->hidden / 64 * VLCI_CHAIN_ROWS;
+    return VLCI_CHAIN_COUNTERS * sizeof(cl_uint) + floats * sizeof(float);
+}
+
+uint64_t vlci_chain_bytes(const vlci_chain *c) {
+    return c ? parts_bytes(c) + vlci_operand_bytes(VLCI_CHAIN_ROWS, c->hidden) : 0;
+}
+
 /* Counters, which are zero between launches; a tile's sums for each unit; squares. */
 static vlcache_status create_parts(vlci_chain *c) {
-    size_t counters = VLCI_CHAIN_COUNTERS * sizeof(cl_uint);
-    size_t floats = units_of(c) * WIDE * VLCI_CHAIN_ROWS + (size_t)c->hidden / 64 * VLCI_CHAIN_ROWS;
-    vlcache_status status = vlci_memory_create(c->device, counters + floats * sizeof(float),
-                                               "parts of chained products", &c->parts);
-    return status ? status : vlci_fill(c->device, c->parts, 0, counters, 0);
+    vlcache_status status =
+        vlci_memory_create(c->device, parts_bytes(c), "parts of chained products", &c->parts);
+    return status ? status : vlci_fill(c->device, c->parts, 0, VLCI_CHAIN_COUNTERS * sizeof(cl_uint), 0);
 }
 
 vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,

@@ -37,6 +37,9 @@ typedef struct vlci_links {
 vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
                                vlcache_dtype kv_dtype, vlci_chain **out);
 
+/** Bytes of the device's memory that it holds; NULL: 0. */
+uint64_t vlci_chain_bytes(const vlci_chain *chain);
+
 /** Whether one launch may do it; `attended` and what is behind it need not be set. chain NULL: no. */
 bool vlci_chain_takes(const vlci_chain *chain, const vlci_links *links);
 
