@@ -20,9 +20,9 @@ typedef struct model_question {
     int n_sizes;
     int tokens; /* of a conversation; 0: the usual two lengths */
     double budget;
-    vlcache_dtype dtype;        /* of weights and KV rows */
-    int min_pixels, max_pixels; /* of pictures; 0: as the checkpoint says */
-    bool json, no_mmap; /* no_mmap: nothing stays in its file, whatever the device */
+    vlcache_dtype dtype;               /* of weights and KV rows */
+    int min_pixels, max_pixels;        /* of pictures; 0: as the checkpoint says */
+    bool json, no_mmap;                /* no_mmap: nothing stays in its file, whatever the device */
     const vlcache_device_info *device; /* [n_devices]: those that it may fit; borrowed */
     size_t n_devices;
 } model_question;
