@@ -104,6 +104,11 @@ static bool reads_files(const outline *o, const vlcache_device_info *info) {
         wide |= is_wide && engine[i].chosen;
         other |= !is_wide && (engine[i].chosen || (unit && !engine[i].absent && engine[i].gflops == 0));
     }
+    if (status)
+        console_say(o->c,
+                    "vlcache-info: warning: what stays in its file is not known of device %d, taken to be "
+                    "nothing: %s\n",
+                    info->index, vlcache_error_message());
     vlcache_device_destroy(&device);
     return !status && (wide || !other);
 }
