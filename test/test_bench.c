@@ -354,7 +354,7 @@ START_TEST(few_kernels_are_tried) {
     ck_assert_int_eq(count_of(p.out, "\n"), 1 + 2);
     ck_assert_int_eq(count_of(p.out, ",*,"), 2);
     process_release(&p);
-    RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "no such kernel");
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "norm,no such kernel");
     expect(&p, 1, "\"no such kernel\": is in no line");
     process_release(&p);
 }
@@ -423,6 +423,13 @@ static const struct {
     {1, "--geometry", "tiny", "-m and --geometry: one of both"},
     {1, "--config", "--quick", "--config: of a --geometry that is named"},
     {1, "--only", "gemm", "--only: of --kernels"},
+    {1, "--kernels", "-p5", "-m: not with --kernels"},
+    {1, "--paper", "-p5", "-p: not with --paper"},
+    {1, "--paper", "-b2", "-b: not with --paper"},
+    {1, "--paper", "--prompt=Hi", "--prompt: not with --paper"},
+    {1, "--paper", "--policy=vlcache,vlcache+", "--policy: one beside full"},
+    {1, "--paper", "--kernels", "--paper and --kernels: one of both"},
+    {1, "--quick", "-n1", "--quick: of --kernels and --paper"},
     {2, "-m", "/no/such/folder", "/no/such/folder"},
     {2, "--image", "/no/such/picture", "/no/such/picture"},
     {3, "--device", "no such device", "no such device"},

@@ -425,8 +425,8 @@ static double error_at(int head_dim, double bits, bool flat) {
 /* What values are projected on and what they are made of again are each other's inverses: of all dimensions
  * in 8 bits they come back, whatever hears them. */
 START_TEST(heard_values_come_back) {
-    static const int dims[] = {80, 128};
-    for (int i = 0; i < 2 && !suite_reduced(); i++) {
+    static const int dims[] = {80, 128, 144, 256};
+    for (int i = 0; i < 4 && !suite_reduced(); i++) {
         int dim = dims[i];
         coding_case c = random_case(dim, 16.0 * dim);
         uint64_t seed = 3;

@@ -28,6 +28,8 @@ static vlcache_status all_trials(trials *t) {
 int kernels_tell(bench *b) {
     vlcache_dtype dtype = b->options.dtype == VLCACHE_DTYPE_AUTO ? VLCACHE_DTYPE_BF16 : b->options.dtype;
     trials t = {.b = b, .device = b->device, .dtype = dtype};
+    const char *at = b->options.only;
+    char word[WORD_BYTES];
     vlcache_status status = b->options.plain ? VLCACHE_OK : ceiling_measure(b->device, dtype, &b->ceiling);
     console_erase(&b->console);
     if (status) return console_fail_status(&b->console, status);
@@ -36,9 +38,10 @@ int kernels_tell(bench *b) {
     table_end(&t.table);
     if (interrupt_seen()) return EXIT_INTERRUPT;
     if (status) return console_fail_status(&b->console, status);
-    if (b->options.only && !t.wanted)
-        return console_fail(&b->console, EXIT_USAGE, "--only \"%s\": is in no line of --kernels%s",
-                            b->options.only, b->options.chosen ? " --chosen" : "");
+    for (uint64_t bit = 1; at && options_word(&at, word) && bit; bit <<= 1)
+        if (!(t.found & bit))
+            return console_fail(&b->console, EXIT_USAGE, "--only \"%s\": is in no line of --kernels%s", word,
+                                b->options.chosen ? " --chosen" : "");
     if (!t.wrong) return EXIT_OK;
     return console_fail(&b->console, EXIT_DEVICE,
                         "%d lines are WRONG: further from doubles than rounding explains", t.wrong);

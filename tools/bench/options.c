@@ -131,10 +131,41 @@ static int check_fit(const options *o) {
     return EXIT_OK;
 }
 
+/* --kernels has shapes of its own and no model, --paper the rows of its table: what they would not heed. */
+static int check_action(const options *o) {
+    const struct {
+        bool given, paper; /* asked for; heeded by --paper */
+        const char *flag;
+    } others[] = {{o->model, true, "-m"},
+                  {o->geometry, true, "--geometry"},
+                  {o->images != AS_MANY_AS_FIT, true, "--images"},
+                  {o->image, true, "--image"},
+                  {o->list, true, "--policy"},
+                  {o->lengths.n, false, "-p"},
+                  {o->depths.n, false, "-d"},
+                  {o->sequences.n, false, "-b"},
+                  {o->prompt, false, "--prompt"},
+                  {o->context, false, "-c"},
+                  {o->kv_mib > 0, false, "--kv-mib"}};
+    bool kernels = o->action == ACTION_KERNELS, paper = o->action == ACTION_PAPER;
+    if (o->action == ACTION_CONFIG && !o->geometry)
+        return flag_refuse("--config: of a --geometry that is named in --help");
+    if (o->action == ACTION_CONFIG && !geometry_find(o->geometry))
+        return flag_refuse("--config: --geometry %s is not one that is named in --help", o->geometry);
+    for (size_t i = 0; i < sizeof others / sizeof *others && (kernels || paper); i++)
+        if (others[i].given && (kernels || !others[i].paper))
+            return flag_refuse("%s: not with %s", others[i].flag, kernels ? "--kernels" : "--paper");
+    if (o->quick && !kernels && !paper) return flag_refuse("--quick: of --kernels and --paper");
+    if ((o->only || o->chosen) && !kernels)
+        return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
+    return EXIT_OK;
+}
+
 /* What one flag means for another. */
 static int settle(options *o) {
     bool words = options_words(o);
     int code = check_fit(o);
+    if (!code) code = check_action(o);
     if (code) return code;
     if (o->model && o->geometry) return flag_refuse("-m and --geometry: one of both");
     if (o->prompt && !words)
@@ -147,13 +178,10 @@ static int settle(options *o) {
     if (!o->lengths.n && !words && o->images == AS_MANY_AS_FIT) o->lengths = (list){1, {2048}};
     if (!o->sequences.n) o->sequences = words ? (list){4, {1, 4, 16, 64}} : (list){1, {1}};
     if (!o->depths.n) o->depths = (list){1, {0}};
-    if (o->action == ACTION_CONFIG && !o->geometry)
-        return flag_refuse("--config: of a --geometry that is named in --help");
-    if (o->action == ACTION_CONFIG && !geometry_find(o->geometry))
-        return flag_refuse("--config: --geometry %s is not one that is named in --help", o->geometry);
-    if ((o->only || o->chosen) && o->action != ACTION_KERNELS)
-        return flag_refuse("%s: of --kernels", o->only ? "--only" : "--chosen");
-    return read_policies(o);
+    code = read_policies(o);
+    if (!code && o->action == ACTION_PAPER && o->policies.n > 1)
+        return flag_refuse("--policy: one beside full, with --paper");
+    return code;
 }
 
 int options_parse(int argc, char **argv, options *o) {

@@ -127,7 +127,21 @@ static int read_choice(const flag *f, const char *name, const char *text, const 
     return flag_refuse("%s \"%s\": must be one of %s", name, text, f->choices);
 }
 
-static int read_value(const flag *f, const char *name, const char *text, void *options) {
+static bool asks_for_words(const flag *f) {
+    return strcmp(f->name, "help") == 0 || strcmp(f->name, "version") == 0;
+}
+
+/* The first one counts; two of them that ask for work are one too many. */
+static int read_action(const flag *table, const flag *f, int *out) {
+    const flag *first = NULL;
+    for (const flag *t = table; t->kind != FLAG_END && *out && !first; t++)
+        if (t->kind == FLAG_ACTION && t->offset == f->offset && (int)t->low == *out) first = t;
+    if (!first) *out = (int)f->low;
+    if (!first || first == f || asks_for_words(first) || asks_for_words(f)) return EXIT_OK;
+    return flag_refuse("--%s and --%s: one of both", first->name, f->name);
+}
+
+static int read_value(const flag *table, const flag *f, const char *name, const char *text, void *options) {
     void *field = (char *)options + f->offset;
     if (f->read) return f->read(f, name, text, options);
     switch (f->kind) {
@@ -148,9 +162,8 @@ static int read_value(const flag *f, const char *name, const char *text, void *o
     case FLAG_SWITCH:
         *(bool *)field = true;
         return EXIT_OK;
-    case FLAG_ACTION: /* the first one counts */
-        if (*(int *)field == 0) *(int *)field = (int)f->low;
-        return EXIT_OK;
+    case FLAG_ACTION:
+        return read_action(table, f, field);
     case FLAG_GROUP:
     case FLAG_OWN: /* always has a reader */
     case FLAG_END:
@@ -194,7 +207,7 @@ int flags_parse(const flag *table, int argc, char **argv, void *options) {
             snprintf(name, sizeof name, "--%s", g.names[typed].name);
         else
             snprintf(name, sizeof name, "-%c", value);
-        code = read_value(find_flag(table, value), name, optarg, options);
+        code = read_value(table, find_flag(table, value), name, optarg, options);
     }
     if (!code && optind < argc) code = refuse_word(table, argv[optind]);
     return code;

@@ -21,7 +21,7 @@ typedef enum flag_kind {
     FLAG_DTYPE,  /* vlcache_dtype */
     FLAG_CHOICE, /* const char *, one of the words of `choices` */
     FLAG_SWITCH, /* bool */
-    FLAG_ACTION, /* int becomes `low`, unless it is not 0 already */
+    FLAG_ACTION, /* int becomes `low`; of two the first counts, two beside --help and --version are refused */
     FLAG_OWN,    /* what its reader makes of it; --help shows no default */
     FLAG_END,    /* of the table; its help: what a word that is no flag may have been meant for, or NULL */
 } flag_kind;

@@ -32,10 +32,14 @@ bool trial_wanted(trials *t, const trial *what) {
     const char *at = t->b->options.only;
     char line[256], word[WORD_BYTES];
     bool wanted = !at;
+    uint64_t bit = 1;
     if (t->b->options.chosen && !what->chosen) return false;
     snprintf(line, sizeof line, "%s %s %s", what->kernel, what->rung, what->shape);
-    while (!wanted && options_word(&at, word)) wanted = strstr(line, word) != NULL;
-    t->wanted += wanted;
+    for (; at && options_word(&at, word); bit <<= 1)
+        if (strstr(line, word)) {
+            wanted = true;
+            t->found |= bit;
+        }
     return wanted;
 }
 

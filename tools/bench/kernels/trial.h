@@ -4,6 +4,8 @@
 #ifndef BENCH_KERNELS_TRIAL_H
 #define BENCH_KERNELS_TRIAL_H
 
+#include <stdint.h>
+
 #include "bench/bench.h"
 #include "bench/table.h"
 #include "device/ladder.h"
@@ -14,7 +16,8 @@ typedef struct trials {
     vlcache_device *device;
     vlcache_dtype dtype; /* of weights and KV rows */
     table table;
-    int wrong, wanted; /* lines */
+    int wrong;      /* lines */
+    uint64_t found; /* a bit for each of the first 64 words of --only that some line has */
 } trials;
 
 /** What a line says beside its times. */
