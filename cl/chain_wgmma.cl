@@ -196,6 +196,19 @@ chain_wgmma(CHAIN_PARAMS
                 scale[r] = 1.0f / sqrt(sum / (float)hidden + eps);
             }
             ptx_arrive(SCALED, 64 + 256);
+#if ROPE
+            if (s != QKV || r >= m) continue;
+            const int head = (int)piece_of(&t, own).tile; /* where its row lies, is in the cache when it is asked for */
+            float touched = 0.0f;
+            for (uint i = 0; i < 4; i++) touched += phase ? phase[((size_t)phase_row + r) * 128 + 32 * i] : 0.0f;
+            size_t place = 0;
+            if (head >= heads) {
+                const int b = row_sequence[r];
+                const kv_view h = kv_find(KV_PASS, b, (head - heads) % kv_heads, kv_heads);
+                place = kv_at(&h, h.rows + (int)r - seq_start[b]);
+            }
+            __asm__ volatile("" ::"f"(touched), "l"(place));
+#endif
         }
         return;
     }
@@ -316,7 +329,14 @@ chain_wgmma(CHAIN_PARAMS
                                          d0[4 * j + 3] + d1[4 * j + 3]);
             const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
             const uint column = p.tile * 128 + across;
-            float was[8]; /* x, of the first unit: on its way while others finish */
+            __global const float *bias_of = s == OUT ? bias_out : bias_down, *by = s == OUT ? weight : next_weight;
+            float was[8], times[4], plus[4]; /* x, of the first unit; the norm's weight, bias: on their way while others finish */
+#pragma unroll
+            for (uint j = 0; j < 4; j++) {
+                const uint c = column + (j & 1) * 8 + (j & 2) * 32;
+                times[j] = s != QKV && c < hidden ? by[c] : 0.0f;
+                plus[j] = s != QKV && c < hidden && bias_of ? bias_of[c] : 0.0f;
+            }
 #pragma unroll
             for (uint j = 0; j < 8; j++) {
                 const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
@@ -367,7 +387,6 @@ chain_wgmma(CHAIN_PARAMS
                     }
                     continue;
                 }
-                __global const float *bias_of = s == OUT ? bias_out : bias_down, *by = s == OUT ? weight : next_weight;
 #pragma unroll
                 for (uint b = 0; b < 2; b++) {
                     const uint c = column + 64 * b;
@@ -378,14 +397,13 @@ chain_wgmma(CHAIN_PARAMS
                         now[j] = 0.0f;
                         if (row >= m || of >= hidden) continue;
                         __global float *to = x + x_offset + (size_t)row * hidden + of;
-                        now[j] = (u == nth * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j];
-                        if (bias_of) now[j] += bias_of[of];
+                        now[j] = (u == nth * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j] + plus[2 * b + (j >> 1)];
                         *to = now[j];
                         square[j & 1] += now[j] * now[j];
                     }
                     if (c >= hidden) continue; /* of all of the warpgroup */
-                    put_pair(z, now[0] * by[c], now[1] * by[c], r, c, m);
-                    put_pair(z, now[2] * by[c + 8], now[3] * by[c + 8], r, c + 8, m);
+                    put_pair(z, now[0] * times[2 * b], now[1] * times[2 * b], r, c, m);
+                    put_pair(z, now[2] * times[2 * b + 1], now[3] * times[2 * b + 1], r, c + 8, m);
 #pragma unroll
                     for (uint j = 0; j < 2; j++) {
                         square[j] += ptx_butterfly(square[j], 4);
