@@ -24,7 +24,8 @@
  * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=64 -DBLOCKS=1 -DSTAGES=8 -DOUT=0 -DACT=0 -DSHARED=1
  * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=32 -DBLOCKS=2 -DSTAGES=6 -DOUT=2 -DACT=1 -DSHARED=1
  * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=256 -DBLOCKS=1 -DSTAGES=4 -DOUT=0 -DACT=0
- * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=160 -DBLOCKS=1 -DSTAGES=5 -DOUT=1 -DACT=4
+ * ptx: sm_90a -DW_DTYPE=2 -DTOKENS=152 -DBLOCKS=1 -DSTAGES=6 -DOUT=1 -DACT=4
+ * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=88 -DBLOCKS=2 -DSTAGES=4 -DOUT=2 -DACT=1
  * ptx: sm_90a -DW_DTYPE=3 -DTOKENS=128 -DBLOCKS=2 -DSTAGES=4 -DOUT=2 -DACT=1
  */
 #ifndef TOKENS
@@ -330,12 +331,15 @@ gemm_wgmma(__global const uchar *restrict w, __global const float *restrict bias
             for (uint h = 0; h < PASS / 16; h++)
 #pragma unroll
                 for (uint b = 0; b < WIDE; b++) {
-                    const uint j = 4 * (pass * (PASS / 8) + h * 2); /* TOKENS is a multiple of 16 */
-                    if (2 * j < TOKENS)
-                        __asm__ volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                                             buffer + put_at + h * 16 * PASS_ROW + b * 128),
+                    const uint j = 4 * (pass * (PASS / 8) + h * 2), to = buffer + put_at + h * 16 * PASS_ROW + b * 128;
+                    if (2 * j + 8 < TOKENS)
+                        __asm__ volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
                                          "r"(VALUES(b, j)), "r"(VALUES(b, j + 2)), "r"(VALUES(b, j + 4)),
                                          "r"(VALUES(b, j + 6))
+                                         : "memory");
+                    else if (2 * j < TOKENS) /* the last 8 rows */
+                        __asm__ volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to),
+                                         "r"(VALUES(b, j)), "r"(VALUES(b, j + 2))
                                          : "memory");
                 }
             __asm__ volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory");

@@ -372,6 +372,23 @@ START_TEST(matrix_units_multiply) {
 }
 END_TEST
 
+/* Rows that a tile holds exactly, and some fewer, where all of them are one unit's: each tile is chosen. */
+START_TEST(units_have_tiles) {
+    static const int rows[] = {88, 104, 120, 152, 200};
+    unsigned own = device->caps.info.compute_units;
+    if (!device->caps.wgmma) return; /* no such unit */
+    vlci_layout layout = force("matrix", "gemm:wgmma", VLCACHE_DTYPE_BF16);
+    device->caps.info.compute_units = 1;
+    for (int i = 0; i < 10; i++) {
+        problem p = {.m = rows[i / 2] - i % 2 * 3, .k = 200, .dtype = VLCACHE_DTYPE_BF16};
+        p.n = p.m <= 128 ? 250 : 128; /* two blocks of W for each warpgroup, or one */
+        p.bias = i % 3 == 1, p.accumulate = i % 3 == 2, p.value = i % 2 ? hard_value : plain_value;
+        run(&p, layout);
+    }
+    device->caps.info.compute_units = own;
+}
+END_TEST
+
 /* Few rows of matrix units whose work-groups share tiles: as many as a device of 3, 20 or its own units has.
  */
 START_TEST(units_share_tiles) {
@@ -672,6 +689,7 @@ int main(void) {
     /* A compiler that unrolls all of a tile takes minutes: CK_EXCLUDE_TAGS=vast leaves it to others. */
     TCase *units = tcase_create("units");
     tcase_add_unchecked_fixture(units, open_device, close_device);
+    tcase_add_test(units, units_have_tiles);
     tcase_add_test(units, units_share_tiles);
     tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
     TCase *dots = tcase_create("dots");

@@ -250,6 +250,31 @@ START_TEST(stripes_come_out) {
 }
 END_TEST
 
+/* Rows that a tile of wgmma holds exactly, and some fewer, where all are one unit's: each tile is chosen. */
+START_TEST(each_tile_stores) {
+    static const int rows_of[] = {88, 104, 120, 152, 200};
+    unsigned own = suite_device()->caps.info.compute_units;
+    if (!suite_device()->caps.wgmma) return; /* no such unit */
+    suite_force("gemm:wgmma");
+    open_engine("matrix", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
+    suite_device()->caps.info.compute_units = 1;
+    for (int i = 0; i < 10; i++) {
+        problem p = {.m = rows_of[i / 2] - i % 2 * 5,
+                     .n = 256,
+                     .k = 136,
+                     .dtype = VLCACHE_DTYPE_BF16,
+                     .stripes = true};
+        p.gated = i % 4 < 2 && p.m <= 128;
+        p.act = p.gated ? VLCI_ACT_SILU : VLCI_ACT_NONE;
+        p.bias = !p.gated && i % 3;
+        run(&p);
+    }
+    suite_device()->caps.info.compute_units = own;
+    vlci_compute_close(&compute);
+    suite_force(NULL);
+}
+END_TEST
+
 START_TEST(what_a_product_cannot_is_refused) {
     open_engine("portable", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
     vlci_matrix w = {.n = 128, .k = 64, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS};
@@ -271,6 +296,7 @@ int main(void) {
     tcase_add_loop_test(c, norms_stand_in_front, 0, ENGINES);
     tcase_add_loop_test(c, gates_stand_behind, 0, ENGINES);
     tcase_add_loop_test(c, stripes_come_out, 0, ENGINES);
+    tcase_add_test(c, each_tile_stores);
     tcase_add_test(c, what_a_product_cannot_is_refused);
     suite_add_tcase(suite, c);
     return suite_run(suite);

@@ -57,8 +57,9 @@ enum { OUT_FLOATS, OUT_SHORT, OUT_GATED, OUTS, ACTS = VLCI_ACT_QUICK_GELU + 1 };
 typedef struct tile {
     int rows, blocks;
 } tile;
-static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1}, {96, 1}, {128, 1}, {160, 1},
-                             {192, 1}, {256, 1}, {32, 2}, {64, 2}, {96, 2},  {128, 2}};
+static const tile tiles[] = {{16, 1},  {32, 1},  {64, 1},  {96, 1},  {128, 1}, {152, 1},
+                             {160, 1}, {192, 1}, {200, 1}, {256, 1}, {32, 2},  {64, 2},
+                             {88, 2},  {96, 2},  {104, 2}, {120, 2}, {128, 2}};
 enum {
     TILES = sizeof tiles / sizeof tiles[0],
     STAGES_MOST = 8,
