@@ -35,6 +35,7 @@
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1
  * ptx: sm_80 -DHEAD_DIM=64 -DKV_DTYPE=2 -DHEADS=8 -DMMA=1
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1 -DFORM=1 -DW_DTYPE=3
+ * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3 -DHEADS=8 -DMMA=1 -DFORM=1 -DW_DTYPE=3 -DLANES=64
  * build: -DHEAD_DIM=64 -DHEADS=2
  * build: -DHEAD_DIM=80 -DHEADS=1 -DWIDE=0
  * build: -DHEAD_DIM=128 -DHEADS=4
@@ -414,6 +415,7 @@ enum {
     QUADS = HEAD_DIM / 32,
     HALVES = HEAD_DIM / 64,
     RUNS = HEAD_DIM / 16,     /* of 8 elements: what a lane holds of a page's keys, and as many of its values */
+    EACH = (HEADS * CHUNKS + LANES - 1) / LANES, /* runs of queries that an item brings */
     QUERY = HEAD_DIM / 4 + 1, /* vectors of a row of queries: for 8 dimensions 4 words, and what these leave; banks part rows */
     OUTPUT = HEAD_DIM + 8,    /* floats of a row of a warp's output */
     AT_ONCE = 17              /* parts whose loads are on their way together */
@@ -540,19 +542,26 @@ attention_mma(__global const float *q, __global float *out, __global const int *
     int j = p.from + warp * PAGE; /* shares are whole pages */
     uint page = j < p.to ? page_of(&p.rows, j) : 0, following = page;
     uint4 k4[RUNS], v4[RUNS];
-    float8 x = 0.0f; /* an item brings 8 dimensions of a row of q to all */
-    const int t = item / CHUNKS, run = item % CHUNKS;
-    if (t < p.count)
-        x = scale * f32_run(q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride + (size_t)head_of(&p, t) * HEAD_DIM +
-                            run * 8);
+    float8 x[EACH]; /* an item brings 8 dimensions of some rows of q to all */
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+        const int t = (item + e * LANES) / CHUNKS, run = (item + e * LANES) % CHUNKS;
+        x[e] = 0.0f;
+        if (t < p.count)
+            x[e] = scale * f32_run(q + q_offset + (size_t)(p.first + row_of(&p, t)) * q_stride +
+                                   (size_t)head_of(&p, t) * HEAD_DIM + run * 8);
+    }
     load_keys(k4, k_lane + (ulong)page * whole, row, p.to - j, g);
     load_values(v4, v_lane + (ulong)page * whole, row, p.to - j, c);
-    if (t < HEADS) {
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+        const int t = (item + e * LANES) / CHUNKS, run = (item + e * LANES) % CHUNKS;
         uint first[4], rest[4];
-        split2(x.s0, x.s1, &first[0], &rest[0]);
-        split2(x.s2, x.s3, &first[1], &rest[1]);
-        split2(x.s4, x.s5, &first[2], &rest[2]);
-        split2(x.s6, x.s7, &first[3], &rest[3]);
+        if (t >= HEADS) break;
+        split2(x[e].s0, x[e].s1, &first[0], &rest[0]);
+        split2(x[e].s2, x[e].s3, &first[1], &rest[1]);
+        split2(x[e].s4, x[e].s5, &first[2], &rest[2]);
+        split2(x[e].s6, x[e].s7, &first[3], &rest[3]);
         queries[t * QUERY + run * 2] = as_float4((uint4)(first[0], first[1], first[2], first[3]));
         queries[t * QUERY + run * 2 + 1] = as_float4((uint4)(rest[0], rest[1], rest[2], rest[3]));
     }

@@ -21,6 +21,8 @@ enum {
     FEW_ROWS = 8,
     HEADS_MAX = 4,
     MMA_HEADS = 8,
+    FEW_LANES = 64,    /* of mma where there are many short pieces: two warps, */
+    SMALL_KEYS = 1024, /* so that more of them run at a time; long ones read faster with four */
     SHARES_MAX = 256,
     TILE_KEYS = 128,
     TILE_SMALL_KEYS = 64,
@@ -186,8 +188,13 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
     size_t n = strlen(options);
     snprintf(options + n, sizeof options - n, " -DFORM=%d -DW_DTYPE=%d", (int)VLCI_STRIPES,
              (int)read_as(&k->shape));
-    return vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx,
-                               &out->kernel[1]);
+    status =
+        vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx, &out->kernel[1]);
+    n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DLANES=%d", FEW_LANES);
+    return status ? status
+                  : vlci_kernel_get_ptx(k->device, "attention_split.cl", "attention_mma", options, &ptx,
+                                        &out->kernel[2]);
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
@@ -348,6 +355,7 @@ typedef struct division {
     int which;     /* kernel for 2^which lanes that go together */
     size_t groups; /* of lanes, for each sequence and kv head */
     int shares, share;
+    bool crowded; /* more pieces than work-groups of mma run at a time, and short ones */
 } division;
 
 /* Pieces of work that keep a device busy: a work-item for each processor, as many work-groups as run at a
@@ -377,6 +385,7 @@ static division divide(const vlci_attention_kernels *k, const vlci_attention_run
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
         shares = shares_for(pieces_wanted(k->device, r->rung), pieces, r->rung);
+    d.crowded = r->rung == MMA && pieces > pieces_wanted(k->device, MMA) && keys <= SMALL_KEYS;
     if (shares > SHARES_MAX) shares = SHARES_MAX;
     size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;
@@ -408,15 +417,16 @@ static vlcache_status merge(const vlci_attention_kernels *k, const vlci_kernel *
 
 static vlcache_status run_split(const vlci_attention_kernels *k, const vlci_attention_rung *r,
                                 const vlci_attention *a, arguments *args) {
-    size_t items = r->rung == SPLIT_WIDE ? 1 : (size_t)k->lanes;
     division d = divide(k, r, a, keys_seen(a, r->windowed));
+    bool small = d.crowded && a->out_rows; /* smaller work-groups: more of them at a time */
+    size_t items = r->rung == SPLIT_WIDE ? 1 : small ? FEW_LANES : (size_t)k->lanes;
     args->at[args->n++] = VLCI_MEM(a->scratch);
     args->at[args->n++] = VLCI_I32(d.share);
     if (r->rung == MMA) args->at[args->n++] = VLCI_I32(a->out_rows);
     vlci_grid grid =
         VLCI_GRID((size_t)d.shares, (size_t)k->shape.kv_heads * d.groups, (size_t)a->batch, items, 1, 1);
     vlcache_status status = items > 1 ? check_aligned(a) : VLCACHE_OK;
-    const vlci_kernel *kernel = r->kernel[a->out_rows ? 1 : d.which];
+    const vlci_kernel *kernel = r->kernel[small ? 2 : a->out_rows ? 1 : d.which];
     if (!status) status = vlci_launch(k->device, kernel, grid, args->at, args->n);
     return status || d.shares == 1 || r->rung == MMA ? status : merge(k, r->merge[d.which], a, &d);
 }

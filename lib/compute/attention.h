@@ -48,7 +48,8 @@ typedef struct vlci_attention_rung {
     int rung;                                /**< of attention.c */
     bool windowed;                           /**< its kernels know windows */
     const vlci_kernel *kernel[3], *merge[3]; /**< for 1, 2 and 4 lanes that go together; the others use the
-                                                first, mma the second for stripes */
+                                                first, mma the second for stripes, and the third
+                                                where there are many pieces */
 } vlci_attention_rung;
 
 /** Attention of one shape, opened. */
