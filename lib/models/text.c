@@ -391,10 +391,10 @@ static vlci_links links_of(const vlci_text *t, int layer, const vlci_text_rows *
 static bool is_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
     const vlci_compute *k = &t->model->compute;
-    if (layer < 0 || !k->chain || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data)
-        return false;
+    if (layer < 0 || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data) return false;
     vlci_links links = links_of(t, layer, r);
-    return vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
+    if (vlci_chain_dot_takes(k->chain_dot, &links)) return true;
+    return k->chain && vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
            vlci_chain_takes(k->chain, &links);
 }
 
@@ -406,14 +406,15 @@ static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows 
     vlcache_status status = VLCACHE_OK;
     next.kv.layer++;
     vlci_append rows = appended(t, &next);
-    bool appends = links.qkv && !c->head_norm && vlci_chain_appends(k->chain);
-    if (out->x_form == VLCI_FLOATS) {
+    bool dot = vlci_chain_dot_takes(k->chain_dot, &links);
+    bool appends = links.qkv && !c->head_norm && (dot || vlci_chain_appends(k->chain));
+    if (!dot && out->x_form == VLCI_FLOATS) {
         status = vlci_linear_bring(&k->linear, out, t->norm);
         out->x = t->norm;
     }
     links.attended = out->x;
     links.append = appends ? &rows : NULL;
-    if (!status) status = vlci_chain_run(k->chain, &links);
+    if (!status) status = dot ? vlci_chain_dot_run(k->chain_dot, &links) : vlci_chain_run(k->chain, &links);
     if (status || appends || !links.qkv) return status;
     status = norm_heads(t, &t->model->text[layer + 1], &next);
     return status ? status : vlci_rope_append(&k->rope, &rows);
