@@ -132,7 +132,7 @@ typedef enum vlci_activation {
 
 /* chain_dot.cl: counters of a stage for each of n work-items and for what is done, and one of all, LINE apart. */
 #define VLCI_CHAIN_DOT_LINE        16
-#define VLCI_CHAIN_DOT_STAGES      5
+#define VLCI_CHAIN_DOT_STAGES      6
 #define VLCI_CHAIN_DOT_COUNTERS(n) ((VLCI_CHAIN_DOT_STAGES * ((n) + 1) + 1) * VLCI_CHAIN_DOT_LINE)
 #define VLCI_CHAIN_DOT_DEPTH       16384 /* most k */
 

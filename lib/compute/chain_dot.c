@@ -25,10 +25,12 @@ struct vlci_chain_dot {
     vlcache_device *device;
     vlci_activation act;
     cl_mem counters;
-    const vlci_kernel *kernel[2]; /* [appends] */
+    bool attends;
+    int kv_heads;
+    const vlci_kernel *kernel;
 };
 
-enum { OWN_ARGS = 28, STAGES = VLCI_CHAIN_DOT_STAGES };
+enum { OWN_ARGS = 30, ATTEND = 0, OUT, QKV = 4, APPEND, STAGES = VLCI_CHAIN_DOT_STAGES, GROUP_MOST = 8, DIM_MOST = 256 };
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
@@ -40,28 +42,31 @@ uint64_t vlci_chain_dot_bytes(const vlci_chain_dot *c) {
     return c ? VLCI_CHAIN_DOT_COUNTERS(units_of(c)) * sizeof(cl_uint) : 0;
 }
 
-static vlcache_status open_kernels(vlci_chain_dot *c, vlci_dot dot, vlcache_dtype kv_dtype) {
-    vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < 2 && !status; i++) {
-        char options[96];
-        snprintf(options, sizeof options, " -DKV_DTYPE=%d -DDEPTH=%d -DROPE=%d -DDOT=%d", (int)kv_dtype,
-                 VLCI_CHAIN_DOT_DEPTH, i, dot == VLCI_DOT_OWN);
-        status = vlci_matrix_kernel(c->device, VLCACHE_DTYPE_BF16, "chain_dot.cl", "chain_dot", options,
-                                    &c->kernel[i]);
-    }
-    return status;
+/* Heads of bf16 in whole vectors, as many for each work-item. */
+static bool is_plain(const vlci_chain_dot *c, const vlci_attention_shape *s) {
+    return s->kv_dtype == VLCACHE_DTYPE_BF16 && s->cap <= 0 && s->head_dim % 32 == 0 && s->head_dim <= DIM_MOST &&
+           s->heads / s->kv_heads <= GROUP_MOST && (size_t)s->kv_heads % units_of(c) == 0;
+}
+
+static vlcache_status open_kernel(vlci_chain_dot *c, vlci_dot dot, const vlci_attention_shape *s) {
+    char options[112];
+    c->attends = is_plain(c, s);
+    snprintf(options, sizeof options, " -DKV_DTYPE=%d -DDEPTH=%d -DHEAD_DIM=%d -DGROUP_HEADS=%d -DDOT=%d",
+             (int)s->kv_dtype, VLCI_CHAIN_DOT_DEPTH, c->attends ? s->head_dim : 0,
+             c->attends ? s->heads / s->kv_heads : 1, dot == VLCI_DOT_OWN);
+    return vlci_matrix_kernel(c->device, VLCACHE_DTYPE_BF16, "chain_dot.cl", "chain_dot", options, &c->kernel);
 }
 
 vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_activation act,
-                                   vlcache_dtype kv_dtype, vlci_chain_dot **out) {
+                                   const vlci_attention_shape *shape, vlci_chain_dot **out) {
     const char *rung;
     *out = NULL;
     vlcache_status status = vlci_rung(device, &vlci_chain_dot_ladder, choose(device), &rung);
     if (status || rung != rungs[DOT] || !dot) return status;
     vlci_chain_dot *c = vlci_calloc(1, sizeof *c);
     if (!c) return vlci_fail_memory("chained products");
-    *c = (vlci_chain_dot){.device = device, .act = act};
-    status = open_kernels(c, dot, kv_dtype);
+    *c = (vlci_chain_dot){.device = device, .act = act, .kv_heads = shape->kv_heads};
+    status = open_kernel(c, dot, shape);
     size_t bytes = vlci_chain_dot_bytes(c);
     if (!status) status = vlci_memory_create(device, bytes, "counters of chained products", &c->counters);
     if (!status) status = vlci_fill(device, c->counters, 0, bytes, 0);
@@ -101,16 +106,30 @@ bool vlci_chain_dot_takes(const vlci_chain_dot *c, const vlci_links *l) {
     return !l->qkv || (fits(l->qkv, VLCI_MATRIX_PARTS) && l->qkv->k == l->out->n && is_rms(l->next));
 }
 
+bool vlci_chain_dot_attends(const vlci_chain_dot *c, const vlci_attention *a) {
+    return c && c->attends && a->batch == 1 && a->max_rows == 1 && a->window <= 0 && !a->q_offset && !a->q_rows &&
+           !a->out_rows;
+}
+
 /* ---- running ------------------------------------------------------------------------------------------- */
 
 static int part_end(const vlci_matrix *w, int i) {
     return w->more[i] ? w->until[i] : w->n;
 }
 
-vlcache_status vlci_chain_dot_run(const vlci_chain_dot *c, const vlci_links *l) {
+/* Of what is appended, or what it would be behind this attention. */
+static vlcache_status rope_args(const vlci_chain_dot *c, const vlci_links *l, const vlci_attention *a, vlci_arg *out) {
+    vlci_append none = {.kv_heads = c->kv_heads};
+    if (l->append) return vlci_rope_args(l->append, out);
+    if (a) none.kv = a->kv;
+    none.kv.layer++;
+    return vlci_rope_args(&none, out);
+}
+
+vlcache_status vlci_chain_dot_run(const vlci_chain_dot *c, const vlci_links *l, const vlci_attention *a) {
     const vlci_matrix none = {0}, *qkv = l->qkv ? l->qkv : &none;
     const vlci_norm *next = l->qkv ? l->next : l->norm;
-    int stages = l->append ? STAGES : l->qkv ? STAGES - 1 : STAGES - 2;
+    int stages = l->append ? STAGES : l->qkv ? APPEND : QKV;
     vlci_arg args[OWN_ARGS + VLCI_ROPE_ARGS] = {VLCI_MEM(l->out->data),
                                                 VLCI_MEM(l->gate_up->data),
                                                 VLCI_MEM(l->gate_up->more[0]),
@@ -138,9 +157,11 @@ vlcache_status vlci_chain_dot_run(const vlci_chain_dot *c, const vlci_links *l) 
                                                 VLCI_I32(qkv->n),
                                                 VLCI_F32(l->eps),
                                                 VLCI_I32(c->act),
+                                                VLCI_F32(a ? a->scale : 0),
+                                                VLCI_I32(a ? ATTEND : OUT),
                                                 VLCI_I32(stages)};
-    vlcache_status status = l->append ? vlci_rope_args(l->append, args + OWN_ARGS) : VLCACHE_OK;
+    vlcache_status status = rope_args(c, l, a, args + OWN_ARGS);
     if (status) return status;
-    return vlci_launch(c->device, c->kernel[l->append != NULL], VLCI_GRID(units_of(c), 1, 1, 1, 1, 1), args,
-                       OWN_ARGS + (l->append ? VLCI_ROPE_ARGS : 0));
+    return vlci_launch(c->device, c->kernel, VLCI_GRID(units_of(c), 1, 1, 1, 1, 1), args,
+                       OWN_ARGS + VLCI_ROPE_ARGS);
 }

@@ -4,7 +4,6 @@
 #include "core/mapping.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -25,7 +24,6 @@ vlcache_status vlci_mapping_open(int file, size_t bytes, vlci_mapping **out) {
         vlci_free(mapping);
         return vlci_fail(VLCACHE_E_UNSUPPORTED, "a file cannot be mapped: %s", strerror(errno));
     }
-    if (!getenv("NOHUGE")) madvise(mapping->at, bytes, MADV_HUGEPAGE);
     mapping->bytes = bytes;
     mapping->owners = 1;
     *out = mapping;
