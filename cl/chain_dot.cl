@@ -30,7 +30,7 @@
 #ifndef GROUP_HEADS
 #define GROUP_HEADS 1 /* query heads that share a kv head */
 #endif
-enum { ATTEND, OUT, GATE_UP, DOWN, QKV, APPEND, STAGES, LINE = VLCI_CHAIN_DOT_LINE, MOST_AHEAD = 65536 /* elements */ };
+enum { ATTEND, OUT, GATE_UP, DOWN, QKV, APPEND, STAGES, LINE = VLCI_CHAIN_DOT_LINE, MOST_AHEAD = 65536 /* elements */, PATIENCE = 400 /* rounds: some 10 us */ };
 
 /* What one work-item writes, others read behind this. */
 #if DOT
@@ -40,6 +40,16 @@ enum { ATTEND, OUT, GATE_UP, DOWN, QKV, APPEND, STAGES, LINE = VLCI_CHAIN_DOT_LI
 #define FENCE() mem_fence(CLK_GLOBAL_MEM_FENCE)
 #define PAUSE()
 #endif
+
+/* Gives the processor to others, which may be what is waited for: where a machine has other work, a work-item that has claimed a
+ * piece does not always run. Linux's nanosleep() of 1 us, which takes some 50. */
+static inline void nap(void) {
+#if DOT && defined(__linux__)
+    const long time[2] = {0, 1000};
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(35L), "D"((size_t)time), "S"(0L) : "rcx", "r11", "memory");
+#endif
+}
 
 typedef struct {
     __global volatile uint *counters; /* LINE apart: for each stage those of each work-item, then of what is done; at last one */
@@ -64,12 +74,14 @@ static inline int claim(const work_t *w, int stage, int pieces, int *turn) {
 /* Until all pieces of a stage are done; asks for n elements from w on meanwhile. */
 static inline void await(const work_t *w, int stage, int pieces, __global const ushort *from, int n) {
     __global volatile uint *done = counter(w, stage, w->items);
-    for (int i = 0; *done < (uint)pieces;) {
+    for (int i = 0, rounds = 0; *done < (uint)pieces;) {
         if (i < n) {
             for (int j = 0; j < 256; j += 32) FETCH_SECOND(from + i + j);
             i += 256;
-        } else
+        } else if (rounds++ < PATIENCE)
             PAUSE();
+        else
+            nap();
     }
     FENCE();
 }
