@@ -174,12 +174,7 @@ static inline void attend(const kv_view *h, int visible, __global const float *q
     }
     for (int j = 0; j < visible; j += PAGE) {
         const int n = min((int)PAGE, visible - j);
-        const size_t at = kv_at(h, j), next = kv_at(h, min(j + PAGE, visible - 1));
-        for (int i = 0; i < PAGE; i++)
-            for (int d = 0; d < HEAD_DIM; d += 32) {
-                FETCH_SECOND(h->k + next + (size_t)i * h->row_stride + d);
-                FETCH_SECOND(h->v + next + (size_t)i * h->row_stride + d);
-            }
+        const size_t at = kv_at(h, j);
         for (int t = 0; t < GROUP_HEADS; t++) {
             float16 s = page_logits(&query[t], h->k + at, h->row_stride, n);
             if (h->bias)
