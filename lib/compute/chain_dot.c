@@ -16,7 +16,7 @@ static bool rung_fits(const vlcache_device *device, const char *rung) {
 }
 
 static const char *choose(const vlcache_device *device) {
-    return rungs[device->caps.wide_vectors ? DOT : APART];
+    return rungs[device->caps.dot ? DOT : APART];
 }
 
 const vlci_ladder vlci_chain_dot_ladder = {"chain", "decode of one", rungs, rung_fits, choose};
@@ -30,7 +30,16 @@ struct vlci_chain_dot {
     const vlci_kernel *kernel;
 };
 
-enum { OWN_ARGS = 30, ATTEND = 0, OUT, QKV = 4, APPEND, STAGES = VLCI_CHAIN_DOT_STAGES, GROUP_MOST = 8, DIM_MOST = 256 };
+enum {
+    OWN_ARGS = 30,
+    ATTEND = 0,
+    OUT,
+    QKV = 4,
+    APPEND,
+    STAGES = VLCI_CHAIN_DOT_STAGES,
+    GROUP_MOST = 8,
+    DIM_MOST = 256
+};
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
 
@@ -44,8 +53,9 @@ uint64_t vlci_chain_dot_bytes(const vlci_chain_dot *c) {
 
 /* Heads of bf16 in whole vectors, as many for each work-item. */
 static bool is_plain(const vlci_chain_dot *c, const vlci_attention_shape *s) {
-    return s->kv_dtype == VLCACHE_DTYPE_BF16 && s->cap <= 0 && s->head_dim % 32 == 0 && s->head_dim <= DIM_MOST &&
-           s->heads / s->kv_heads <= GROUP_MOST && (size_t)s->kv_heads % units_of(c) == 0;
+    return s->kv_dtype == VLCACHE_DTYPE_BF16 && s->cap <= 0 && s->head_dim % 32 == 0 &&
+           s->head_dim <= DIM_MOST && s->heads / s->kv_heads <= GROUP_MOST &&
+           (size_t)s->kv_heads % units_of(c) == 0;
 }
 
 static vlcache_status open_kernel(vlci_chain_dot *c, vlci_dot dot, const vlci_attention_shape *s) {
@@ -54,7 +64,8 @@ static vlcache_status open_kernel(vlci_chain_dot *c, vlci_dot dot, const vlci_at
     snprintf(options, sizeof options, " -DKV_DTYPE=%d -DDEPTH=%d -DHEAD_DIM=%d -DGROUP_HEADS=%d -DDOT=%d",
              (int)s->kv_dtype, VLCI_CHAIN_DOT_DEPTH, c->attends ? s->head_dim : 0,
              c->attends ? s->heads / s->kv_heads : 1, dot == VLCI_DOT_OWN);
-    return vlci_matrix_kernel(c->device, VLCACHE_DTYPE_BF16, "chain_dot.cl", "chain_dot", options, &c->kernel);
+    return vlci_matrix_kernel(c->device, VLCACHE_DTYPE_BF16, "chain_dot.cl", "chain_dot", options,
+                              &c->kernel);
 }
 
 vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_activation act,
@@ -102,13 +113,14 @@ static bool is_rms(const vlci_norm *norm) {
 bool vlci_chain_dot_takes(const vlci_chain_dot *c, const vlci_links *l) {
     if (!c || l->rows != 1 || l->x_offset > UINT32_MAX || !is_rms(l->norm) || l->gate_up->bias) return false;
     if (!fits(l->out, 1) || !fits(l->gate_up, 2) || !fits(l->down, 1) || l->gate_up->n / 2 % 16) return false;
-    if (l->out->n != l->down->n || l->gate_up->k != l->out->n || l->down->k != l->gate_up->n / 2) return false;
+    if (l->out->n != l->down->n || l->gate_up->k != l->out->n || l->down->k != l->gate_up->n / 2)
+        return false;
     return !l->qkv || (fits(l->qkv, VLCI_MATRIX_PARTS) && l->qkv->k == l->out->n && is_rms(l->next));
 }
 
 bool vlci_chain_dot_attends(const vlci_chain_dot *c, const vlci_attention *a) {
-    return c && c->attends && a->batch == 1 && a->max_rows == 1 && a->window <= 0 && !a->q_offset && !a->q_rows &&
-           !a->out_rows;
+    return c && c->attends && a->batch == 1 && a->max_rows == 1 && a->window <= 0 && !a->q_offset &&
+           !a->q_rows && !a->out_rows;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------- */
@@ -118,7 +130,8 @@ static int part_end(const vlci_matrix *w, int i) {
 }
 
 /* Of what is appended, or what it would be behind this attention. */
-static vlcache_status rope_args(const vlci_chain_dot *c, const vlci_links *l, const vlci_attention *a, vlci_arg *out) {
+static vlcache_status rope_args(const vlci_chain_dot *c, const vlci_links *l, const vlci_attention *a,
+                                vlci_arg *out) {
     vlci_append none = {.kv_heads = c->kv_heads};
     if (l->append) return vlci_rope_args(l->append, out);
     if (a) none.kv = a->kv;

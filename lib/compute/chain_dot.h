@@ -1,6 +1,6 @@
 /**
- * chain_dot.h (internal) - what stands between the attention of one layer and that of the next, for one row, in
- * one launch on a processor: cl/chain_dot.cl, weights in bf16 in rows.
+ * chain_dot.h (internal) - what stands between the attention of one layer and that of the next, for one row,
+ * in one launch on a processor: cl/chain_dot.cl, weights in bf16 in rows.
  *
  *     dot     products of pairs of bf16, where gemv_dot does them: by the processor's own, or plain
  *     apart   none: a launch for each product
@@ -16,9 +16,9 @@ extern const vlci_ladder vlci_chain_dot_ladder;
 /** Any number of threads may run it. */
 typedef struct vlci_chain_dot vlci_chain_dot;
 
-/** Opens it where the rung is "dot" and `dot` is not none; else `*out` is NULL. Attention of `shape` goes with
- * it where that is plain: vlci_chain_dot_attends(). Errors: those of vlci_rung(),
- * vlci_kernel_get() and vlci_memory_create(). */
+/** Opens it where the rung is "dot" and `dot` is not none; else `*out` is NULL. Attention of `shape` goes
+ * with it where that is plain: vlci_chain_dot_attends(). Errors: those of vlci_rung(), vlci_kernel_get() and
+ * vlci_memory_create(). */
 vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_activation act,
                                    const vlci_attention_shape *shape, vlci_chain_dot **out);
 
@@ -28,8 +28,8 @@ uint64_t vlci_chain_dot_bytes(const vlci_chain_dot *chain);
 /** Whether one launch may do it; `attended` and what is behind it need not be set. chain NULL: no. */
 bool vlci_chain_dot_takes(const vlci_chain_dot *chain, const vlci_links *links);
 
-/** Whether attention over the rows that are there, in front of it, may be in the same launch; row_max and row_lse
- * are not written then. */
+/** Whether attention over the rows that are there, in front of it, may be in the same launch; row_max and
+ * row_lse are not written then. */
 bool vlci_chain_dot_attends(const vlci_chain_dot *chain, const vlci_attention *a);
 
 /** Enqueues what vlci_chain_dot_takes(): attended and gated are f32. `a`: NULL, or attention that
