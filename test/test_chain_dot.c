@@ -181,15 +181,16 @@ static vlci_attention_shape shape_of(const problem *p) {
         .heads = p->heads, .kv_heads = p->kv_heads, .head_dim = p->head_dim, .kv_dtype = VLCACHE_DTYPE_BF16};
 }
 
-/* NULL where this processor has none. */
+/* NULL where this device has none. */
 static vlci_chain_dot *open_chain(const problem *p, int dot) {
     vlci_chain_dot *chain;
+    bool fits = vlci_chain_dot_ladder.fits(suite_device(), "dot");
     vlci_attention_shape shape = shape_of(p);
     if (dots[dot] == VLCI_DOT_OWN && !suite_device()->caps.dot) return NULL;
-    suite_force(suite_device()->caps.wide_vectors ? "chain:dot" : NULL);
+    suite_force(fits ? "chain:dot" : NULL);
     ck_ok(vlci_chain_dot_open(suite_device(), dots[dot], VLCI_ACT_SILU, &shape, &chain));
     suite_force(NULL);
-    ck_assert((chain != NULL) == suite_device()->caps.wide_vectors);
+    ck_assert((chain != NULL) == fits);
     return chain;
 }
 

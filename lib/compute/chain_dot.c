@@ -11,8 +11,9 @@
 enum { DOT, APART };
 static const char *const rungs[] = {"dot", "apart", NULL};
 
+/* Who waits goes round a loop. */
 static bool rung_fits(const vlcache_device *device, const char *rung) {
-    return strcmp(rung, rungs[DOT]) != 0 || device->caps.wide_vectors;
+    return strcmp(rung, rungs[DOT]) != 0 || (device->caps.wide_vectors && !device->caps.short_loops);
 }
 
 static const char *choose(const vlcache_device *device) {
