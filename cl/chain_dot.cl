@@ -1,5 +1,6 @@
 /*
- * chain_dot.cl - from the queries of one layer to those of the next, for one row (decode), in one launch on a processor: products of pairs of bf16 (dot.clh), with sums in f32.
+ * chain_dot.cl - from the queries of one layer to those of the next, for one row (decode), in one launch on a processor:
+ * products of pairs of bf16 (dot.clh), with sums in f32.
  *
  *   ATTEND    attended = softmax(scale q k^T) v        q of y; a piece of work for each kv head
  *   OUT       x += out(attended)                       a piece for 16 columns
@@ -30,7 +31,12 @@
 #ifndef GROUP_HEADS
 #define GROUP_HEADS 1 /* query heads that share a kv head */
 #endif
-enum { ATTEND, OUT, GATE_UP, DOWN, QKV, APPEND, STAGES, LINE = VLCI_CHAIN_DOT_LINE, MOST_AHEAD = 65536 /* elements */, PATIENCE = 400 /* rounds: some 10 us */ };
+enum {
+    LINE = VLCI_CHAIN_DOT_LINE,
+    MOST_AHEAD = 65536, /* elements */
+    PATIENCE = 400      /* rounds: some 10 us */
+};
+enum { ATTEND, OUT, GATE_UP, DOWN, QKV, APPEND, STAGES };
 
 /* What one work-item writes, others read behind this. */
 #if DOT
@@ -202,13 +208,13 @@ static inline void attend(const kv_view *h, int visible, __global const float *q
 /* ---- all of it --------------------------------------------------------------------------------------------- */
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-chain_dot(__global const ushort *restrict out, __global const ushort *restrict gate, __global const ushort *restrict up,
-          int until, __global const ushort *restrict down, __global const ushort *restrict w0,
+chain_dot(__global float *attended, __global const ushort *restrict out, __global const float *restrict out_bias, int width,
+          __global const float *restrict norm, __global const ushort *restrict gate, __global const ushort *restrict up,
+          int until, __global float *gated, __global const ushort *restrict down, __global const float *restrict down_bias,
+          int inner, __global const float *restrict next, __global const ushort *restrict w0,
           __global const ushort *restrict w1, __global const ushort *restrict w2, int n0, int n1,
-          __global const float *restrict out_bias, __global const float *restrict down_bias,
-          __global const float *restrict qkv_bias, __global const float *restrict norm, __global const float *restrict next,
-          __global float *attended, __global float *x, uint x_offset, __global float *gated, __global float *y,
-          __global uint *counters, int hidden, int width, int inner, int n_qkv, float eps, int act, float scale, int stage, int stages,
+          __global const float *restrict qkv_bias, int n_qkv, __global float *x, uint x_offset, __global float *y, int hidden,
+          float eps, int act, float scale, __global uint *counters, int stage, int stages,
           ROPE_PARAMS) {
     const work_t work = {counters, (int)get_group_id(0), (int)get_num_groups(0)};
     x_t chunk;
@@ -221,7 +227,7 @@ chain_dot(__global const ushort *restrict out, __global const ushort *restrict g
         if (s == ATTEND) pieces = kv_heads;
         if (s == APPEND) pieces = heads + 2 * kv_heads;
         for (int i; (i = claim(&work, s, pieces, &turn)) >= 0; own++) {
-            const int c = i * 16, alone = s == ATTEND || s == APPEND; /* without weights */
+            const int c = i * 16, alone = s == ATTEND || s == APPEND; /* no weights */
             __global const ushort *from = s == OUT ? out + (size_t)c * depth
                                           : s == GATE_UP ? w_row_of(gate, up, up, until, 2 * inner, c, depth)
                                           : s == DOWN    ? down + (size_t)c * depth
@@ -241,8 +247,8 @@ chain_dot(__global const ushort *restrict out, __global const ushort *restrict g
             }
 #if HEAD_DIM
             else if (s == ATTEND) {
-                kv_view h = kv_find(k, v, bias, heads_of, slots, table, layer - 1, layers, ahead, k_offset, v_offset, seq_stride,
-                                    head_stride, row_stride, 0, i, kv_heads);
+                const kv_view h = kv_find(k, v, bias, heads_of, slots, table, layer - 1, layers, ahead, k_offset, v_offset,
+                                          seq_stride, head_stride, row_stride, 0, i, kv_heads);
                 const size_t first = (size_t)i * GROUP_HEADS * HEAD_DIM;
                 attend(&h, h.rows + 1, y + first, scale, attended + first);
             }
@@ -253,8 +259,8 @@ chain_dot(__global const ushort *restrict out, __global const ushort *restrict g
                 for (int d = 0; d < half_dim; d++) rope_put(at[d], at[d + half_dim], y, d, i, 0, half_dim, ROPE_PASS);
             } else {
                 __global const float *added = s == OUT ? out_bias : s == DOWN ? down_bias : qkv_bias;
-                store16(columns(&chunk, from, depth), (s == QKV ? y : x) + c, added ? added + c : added, 16, VLCI_ACT_NONE,
-                        s != QKV);
+                store16(columns(&chunk, from, depth), (s == QKV ? y : x) + c, added ? added + c : added, 16,
+                        VLCI_ACT_NONE, s != QKV);
             }
         }
         FENCE();
