@@ -60,20 +60,14 @@ static void put_parts(weights *m, const uint16_t *data, int parts) {
 static weights make_weights(int n, int k, int parts, bool biased) {
     weights m = {.on = {.n = n, .k = k, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS}};
     size_t all = (size_t)n * (size_t)k;
-    float *drawn = floats_random(&seed, all, 1 / sqrtf((float)k), 0);
-    uint16_t *data = calloc(all, sizeof *data);
+    float *numbers = floats_random(&seed, all, 1 / sqrtf((float)k), 0);
+    uint16_t *stored = suite_store(numbers, all, m.on.dtype);
+    put_parts(&m, stored, parts);
     m.w = malloc(all * sizeof *m.w);
-    for (size_t i = 0; i < all; i++) {
-        ref_store(data, (int64_t)i, drawn[i], m.on.dtype);
-        m.w[i] = ref_load(data, (int64_t)i, m.on.dtype);
-    }
-    put_parts(&m, data, parts);
-    if (biased) {
-        m.bias = floats_random(&seed, (size_t)n, 1, 0);
-        m.on.bias = floats_upload(m.bias, (size_t)n);
-    }
-    free(data);
-    free(drawn);
+    for (size_t i = 0; i < all; i++) m.w[i] = (double)numbers[i];
+    if (biased) m.on.bias = floats_upload(m.bias = floats_random(&seed, (size_t)n, 1, 0), (size_t)n);
+    free(numbers);
+    free(stored);
     return m;
 }
 
