@@ -16,6 +16,7 @@
  * Work: one work-item for TILES tiles of 16 lanes, so that a block of K and V is widened once for all of them.
  * Dimension 0 = tiles / TILES (the longest first), 1 = kv heads, 2 = sequences.
  *
+ * with: wide.clh
  * build: -DHEAD_DIM=64
  * build: -DHEAD_DIM=80
  * build: -DHEAD_DIM=128
@@ -69,16 +70,6 @@ static inline void widen_rows(const kv_view *h, __global const kv_t *from, int j
 }
 
 static inline float16 larger(float16 a, float16 b) { return select(a, b, b > a); }
-
-/* e^x of x <= 0, as 2^n 2^r with |r| <= 1/2: within 2 of the last place where x > -1, within 5e-6 of it anywhere; below
- * -88 it is 0. */
-static inline float16 exp_below(float16 x) {
-    const float16 y = x * 1.44269504f, least = -127.0f, in = select(y, least, y < least);
-    const float16 whole = in + 12582912.0f /* 1.5 * 2^23: n is in its lowest bits */, r = in - (whole - 12582912.0f);
-    const float16 high = 0.0555073358f + r * (0.00967151299f + r * 0.00132647273f);
-    const float16 p = 1.0f + r * (0.693147004f + r * (0.240222424f + r * high));
-    return as_float16(as_int16(p) + (as_int16(whole) << 23));
-}
 
 /* Logits of UNROLL keys; returns the largest of them and top. */
 static inline float16 dot_keys(const lanes_t *q, const float *k, float16 top, float16 *s) {

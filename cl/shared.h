@@ -130,6 +130,12 @@ typedef enum vlci_activation {
 #define VLCI_CHAIN_STAGES   4
 #define VLCI_CHAIN_SHARERS  8 /* most work-groups of a tile */
 
+/* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */
+#define VLCI_CHAIN_DOT_LINE        16
+#define VLCI_CHAIN_DOT_STAGES      6
+#define VLCI_CHAIN_DOT_COUNTERS(n) ((VLCI_CHAIN_DOT_STAGES * ((n) + 1) + 1) * VLCI_CHAIN_DOT_LINE)
+#define VLCI_CHAIN_DOT_DEPTH       16384 /* most k */
+
 /* Side of gemm_large's tiles, and its work-items. */
 #define VLCI_GEMM_LARGE 128
 

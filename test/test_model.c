@@ -159,7 +159,8 @@ START_TEST(test_weights) {
     vlcache_model_info info;
     vlcache_model_describe(model, &info);
     ck_assert_int_eq(info.dtype, dtypes[dtype]);
-    ck_assert_uint_eq(info.weight_bytes + vlci_chain_bytes(model->compute.chain),
+    ck_assert_uint_eq(info.weight_bytes + vlci_chain_bytes(model->compute.chain) +
+                          vlci_chain_dot_bytes(model->compute.chain_dot),
                       vlci_memory_now(suite_device()) - before);
     vlcache_model_destroy(&model);
     ck_assert_ptr_null(model);

@@ -31,5 +31,6 @@ vlcache_status vlci_compute_open_dtype(vlci_compute *k, vlcache_dtype dtype) {
 void vlci_compute_close(vlci_compute *compute) {
     vlci_linear_close(&compute->linear);
     vlci_chain_close(&compute->chain);
+    vlci_chain_dot_close(&compute->chain_dot);
     *compute = (vlci_compute){0};
 }

@@ -7,7 +7,7 @@
 
 #include "compute/act.h"
 #include "compute/attention.h"
-#include "compute/chain.h"
+#include "compute/chain_dot.h"
 #include "compute/embed.h"
 #include "compute/gate.h"
 #include "compute/linear.h"
@@ -34,6 +34,7 @@ typedef struct vlci_compute {
     vlci_rope_kernels rope;
     vlci_attention_kernels attention; /**< of the text model */
     vlci_chain *chain;                /**< of its layers; NULL: a launch for each product */
+    vlci_chain_dot *chain_dot;        /**< of its layers, for one row; NULL: the same */
 } vlci_compute;
 
 /**

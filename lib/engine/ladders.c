@@ -4,7 +4,7 @@
  */
 #include "compress/plan.h"
 #include "compute/attention.h"
-#include "compute/chain.h"
+#include "compute/chain_dot.h"
 #include "compute/coded.h"
 #include "compute/gemm.h"
 #include "compute/gemv.h"
@@ -17,6 +17,7 @@ const vlci_ladder *const vlci_ladders[] = {&vlci_gemm_ladder,
                                            &vlci_gemm_matrix_ladder,
                                            &vlci_gemv_ladder,
                                            &vlci_chain_ladder,
+                                           &vlci_chain_dot_ladder,
                                            &vlci_attention_prefill_ladder,
                                            &vlci_attention_decode_ladder,
                                            &vlci_coded_ladder,

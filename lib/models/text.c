@@ -391,14 +391,16 @@ static vlci_links links_of(const vlci_text *t, int layer, const vlci_text_rows *
 static bool is_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_text_config *c = &t->model->config.text;
     const vlci_compute *k = &t->model->compute;
-    if (layer < 0 || !k->chain || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data)
-        return false;
+    if (layer < 0 || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data) return false;
     vlci_links links = links_of(t, layer, r);
-    return vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
+    if (vlci_chain_dot_takes(k->chain_dot, &links)) return true;
+    return k->chain && vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
            vlci_chain_takes(k->chain, &links);
 }
 
-static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows *r, vlci_product *out) {
+/* `attention`: NULL where that is done; else part of the launch. */
+static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows *r, vlci_product *out,
+                            const vlci_attention *attention) {
     const vlci_compute *k = &t->model->compute;
     const vlci_text_config *c = &t->model->config.text;
     vlci_links links = links_of(t, layer, r);
@@ -406,25 +408,42 @@ static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows 
     vlcache_status status = VLCACHE_OK;
     next.kv.layer++;
     vlci_append rows = appended(t, &next);
-    bool appends = links.qkv && !c->head_norm && vlci_chain_appends(k->chain);
-    if (out->x_form == VLCI_FLOATS) {
+    bool dot = vlci_chain_dot_takes(k->chain_dot, &links);
+    bool appends = links.qkv && !c->head_norm && (dot || vlci_chain_appends(k->chain));
+    if (!dot && out->x_form == VLCI_FLOATS) {
         status = vlci_linear_bring(&k->linear, out, t->norm);
         out->x = t->norm;
     }
     links.attended = out->x;
     links.append = appends ? &rows : NULL;
-    if (!status) status = vlci_chain_run(k->chain, &links);
+    if (!status)
+        status = dot ? vlci_chain_dot_run(k->chain_dot, &links, attention) : vlci_chain_run(k->chain, &links);
     if (status || appends || !links.qkv) return status;
     status = norm_heads(t, &t->model->text[layer + 1], &next);
     return status ? status : vlci_rope_append(&k->rope, &rows);
 }
 
+/* Attention and what is behind it in one launch, where nobody else is to see what it comes to. */
+static bool is_chained_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_compute *k = &t->model->compute;
+    const vlci_attention attention = vlci_text_attention(t, layer, r);
+    vlci_links links = links_of(t, layer, r);
+    return is_chained(t, layer, r) && !sees_codes(r) && vlci_chain_dot_takes(k->chain_dot, &links) &&
+           vlci_chain_dot_attends(k->chain_dot, &attention);
+}
+
+static vlcache_status chain_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    const vlci_attention attention = vlci_text_attention(t, layer, r);
+    return chain(t, layer, r, &(vlci_product){.x = t->attended}, &attention);
+}
+
 vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
     vlci_product out;
     vlcache_status status = is_chained(t, layer - 1, r) ? VLCACHE_OK : append(t, &t->model->text[layer], r);
+    if (!status && is_chained_whole(t, layer, r)) return chain_whole(t, layer, r);
     if (!status) status = attend(t, layer, r, &out);
     if (status) return status;
-    if (is_chained(t, layer, r)) return chain(t, layer, r, &out);
+    if (is_chained(t, layer, r)) return chain(t, layer, r, &out, NULL);
     status = add_attended(t, layer, r, &out);
     if (!status) status = think(t, layer, r);
     return status ? status : add_features(t, layer, r);
