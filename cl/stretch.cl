@@ -24,12 +24,14 @@
 #define STRETCH_GROUP 64 /* work-items that sum up a stretch; a power of two; 1 where one is a whole core */
 #endif
 
-enum { PIECES = HEAD_DIM / 8 }; /* of a key, a work-item each: those side by side read one row */
-
-/* Of two rows, the squared distance of a piece of their keys. */
-static inline float gap_of(const kv_view *rows, int one, int other, int piece) {
-    const size_t a = kv_at(rows, one) + 8 * piece, b = kv_at(rows, other) + 8 * piece;
-    const float8 apart = KV_RUN(rows->k + a) - KV_RUN(rows->k + b), squares = apart * apart;
+/* Of two rows, the squared distance of their keys. */
+static inline float gap_of(const kv_view *rows, int one, int other) {
+    const size_t a = kv_at(rows, one), b = kv_at(rows, other);
+    float8 squares = 0.0f;
+    for (int d = 0; d < HEAD_DIM; d += 8) {
+        const float8 apart = KV_RUN(rows->k + a + d) - KV_RUN(rows->k + b + d);
+        squares = fma(apart, apart, squares);
+    }
     const float4 half_sum = squares.lo + squares.hi;
     return half_sum.x + half_sum.y + half_sum.z + half_sum.w;
 }
@@ -43,16 +45,15 @@ stretch_sums(KV_POOL_PARAMS, __global const vlci_keep *keep, uint keep_at, int t
     const int n = tokens - own.kept, stretches = VLCI_STRETCHES(n, own.centroids);
     if (stretch >= stretches) return; /* the whole work-group */
     const kv_view rows = kv_nth(KV_POOL_PASS, row);
-    const int e0 = VLCI_STRETCH_AT(n, stretch, stretches), mine = VLCI_STRETCH_AT(n, stretch + 1, stretches) - e0;
+    const int until = VLCI_STRETCH_AT(n, stretch + 1, stretches);
     if (scores) scores += scores_at + (size_t)row * tokens;
     evicted += (size_t)row * tokens;
     sums += (size_t)row * 3 * stride + stretch;
     float4 sum = 0.0f;
-    for (int i = lane; i < mine * PIECES; i += STRETCH_GROUP) {
-        const int e = e0 + i / PIECES, piece = i % PIECES;
-        const float gap = e > 0 ? gap_of(&rows, own.before + evicted[e], own.before + evicted[e - 1], piece) : 0.0f;
+    for (int e = VLCI_STRETCH_AT(n, stretch, stretches) + lane; e < until; e += STRETCH_GROUP) {
+        const float gap = e > 0 ? gap_of(&rows, own.before + evicted[e], own.before + evicted[e - 1]) : 0.0f;
         const float score = scores ? scores[evicted[e]] : 0.0f;
-        sum += (float4)(piece ? 0.0f : score, gap, score * gap, 0.0f);
+        sum += (float4)(score, gap, score * gap, 0.0f);
     }
     parts[lane] = sum;
     for (int half_group = STRETCH_GROUP / 2; half_group > 0; half_group /= 2) {
