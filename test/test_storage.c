@@ -24,6 +24,18 @@ static vlcache_session *open_with(const char *storage, double budget, int defer)
     return session;
 }
 
+/* Every row, where nobody would say which. */
+static vlcache_session *open_all(double budget, int defer) {
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("coded", budget);
+    vlcache_session *session = NULL;
+    ck_ok(vlcache_compress_set(&compress, "selection", "per-head"));
+    compress.defer = defer;
+    options.compress = &compress;
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    return session;
+}
+
 /* A budget of everything codes nothing; 8 bits of every number answer as the rows themselves. */
 START_TEST(as_the_full_cache) {
     static const struct {
@@ -173,6 +185,29 @@ START_TEST(layer_by_layer) {
 }
 END_TEST
 
+/* A budget below 5% keeps fewer rows in more bits; not where layers are held: then all are, as is said of
+ * them. */
+START_TEST(all_rows_layer_by_layer) {
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *asked = open_all(0.03, 4), *not_asked = talk_open(talk_demo(), "coded", 0.03);
+    const vlcache_answer *a = NULL, *b = NULL;
+    vlcache_compress_layer layer;
+    *memory = 1;
+    ck_ok(talk_ask(asked, image, QUESTION, NULL, 12, &a));
+    ck_ok(talk_ask(not_asked, image, QUESTION, NULL, 12, &b));
+    *memory = whole;
+    talk_same(a, b);
+    ck_assert(a->compress.bytes_kept == b->compress.bytes_kept && a->compress.bits == b->compress.bits);
+    ck_assert(b->kv_bytes_peak < b->compress.bytes_full);
+    ck_ok(vlcache_session_layer(not_asked, 0, &layer));
+    ck_assert_int_eq(layer.kept, b->compress.tokens);
+    vlcache_session_destroy(&asked);
+    vlcache_session_destroy(&not_asked);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* ---- few bits a number --------------------------------------------------------------------------------- */
 
 static vlcache_session *open_bits(const char *policy, const char *storage, double budget) {
@@ -294,14 +329,16 @@ START_TEST(rows_that_all_heads_vote_for) {
     } ways[] = {{"per-prompt:0.5", "all", 0.02},
                 {"per-prompt:0.5", "visual", 0.05},
                 {"per-prompt:0.25", "text", 0.1},
-                {"per-prompt:1", "all", 0.05}};
+                {"per-prompt:1", "all", 0.05},
+                {NULL, NULL, 0.02},
+                {NULL, NULL, 0.03}}; /* as the policy has it */
     vlcache_image *image = talk_picture("pages-2.png");
     const vlcache_answer *a = NULL, *b = NULL;
-    vlcache_session *every = talk_open(talk_demo(), "coded", ways[_i].budget), *some = NULL;
+    vlcache_session *every = open_all(ways[_i].budget, 4), *some = NULL;
     vlcache_compress_options compress = talk_way("coded", ways[_i].budget);
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    ck_ok(vlcache_compress_set(&compress, "selection", ways[_i].share));
-    ck_ok(vlcache_compress_set(&compress, "candidates", ways[_i].candidates));
+    if (ways[_i].share) ck_ok(vlcache_compress_set(&compress, "selection", ways[_i].share));
+    if (ways[_i].share) ck_ok(vlcache_compress_set(&compress, "candidates", ways[_i].candidates));
     options.compress = &compress;
     options.recall = _i == 1 ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
     ck_ok(vlcache_session_create(talk_demo(), &options, &some));
@@ -509,10 +546,11 @@ int main(void) {
     tcase_add_loop_test(all, bytes_that_are_held, 0, 3);
     tcase_add_loop_test(all, one_accountant, 0, 6);
     tcase_add_loop_test(all, layer_by_layer, 0, 3);
+    tcase_add_test(all, all_rows_layer_by_layer);
     tcase_add_loop_test(all, bits_as_the_full_cache, 0, 4);
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
-    tcase_add_loop_test(all, rows_that_all_heads_vote_for, 0, 4);
+    tcase_add_loop_test(all, rows_that_all_heads_vote_for, 0, 6);
     tcase_add_test(all, forks);
     tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);

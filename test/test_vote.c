@@ -224,6 +224,42 @@ START_TEST(bytes_of_fewer_rows) {
 }
 END_TEST
 
+/* Below 5% of the bytes "coded" votes by itself, in turns of the budget that stand in README; not where
+ * somebody says which rows there are to be, or their bits. */
+START_TEST(where_nobody_asks) {
+    static const struct {
+        double budget, voted;
+        vlci_candidates candidates;
+    } wants[] = {{0.01, 0.5, VLCI_CANDIDATES_ALL},    {0.0249, 0.5, VLCI_CANDIDATES_ALL},
+                 {0.025, 0.25, VLCI_CANDIDATES_TEXT}, {0.0499, 0.25, VLCI_CANDIDATES_TEXT},
+                 {0.05, 0.0, VLCI_CANDIDATES_ALL},    {0.1, 0.0, VLCI_CANDIDATES_ALL}};
+    static const char *const said[][2] = {{"selection", "per-head"},   {"selection", "per-prompt:1"},
+                                          {"candidates", "all"},       {"storage", "coded:64"},
+                                          {"allocation", "heads:1,2"}, {"storage", "exact"}};
+    vlci_recipe r;
+    for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
+        vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT, all = o;
+        o.policy = "coded";
+        o.budget = wants[i].budget;
+        ck_ok(vlci_policy_read(&o, &r));
+        ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates);
+        ck_assert(r.votes_yield == (r.voted > 0.0));
+        ck_ok(vlcache_compress_resolve(&o, &all)); /* what it comes to is as if it had been asked for */
+        ck_ok(vlci_policy_read(&all, &r));
+        ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates && !r.votes_yield);
+        for (size_t k = 0; k < sizeof said / sizeof *said; k++) {
+            vlcache_compress_options other = o;
+            ck_ok(vlcache_compress_set(&other, said[k][0], said[k][1]));
+            ck_ok(vlci_policy_read(&other, &r));
+            ck_assert(r.voted == 0.0 && r.candidates == VLCI_CANDIDATES_ALL && !r.votes_yield);
+        }
+        o.policy = "vlcache+";
+        ck_ok(vlci_policy_read(&o, &r));
+        ck_assert(r.voted == 0.0 && r.candidates == VLCI_CANDIDATES_ALL && !r.votes_yield);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("vote");
     TCase *all = tcase_create("vote");
@@ -233,6 +269,7 @@ int main(void) {
     tcase_add_loop_test(all, votes_that_say_nothing, 0, 2);
     tcase_add_loop_test(all, votes_that_are_not_finite, 0, 3);
     tcase_add_loop_test(all, bytes_of_fewer_rows, 0, 3);
+    tcase_add_test(all, where_nobody_asks);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -21,7 +21,8 @@ extern "C" {
  *
  *     vlcache       sparsity, post-vision (arXiv 2410.23317)
  *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own
- *     coded         post-vision, defer 4:4, coded: every visual row kept, in few bits: our own
+ *     coded         post-vision, defer 4:4, coded: every visual row kept, in few bits: our own; of budgets
+ *                   below 0.05 a part of the rows, in more bits: see storage "coded"
  *     full          everything is kept
  *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
  *     h2o           uniform, accumulated (arXiv 2306.14048)
@@ -178,6 +179,11 @@ typedef enum vlcache_candidates {
  * when all layers are, so that the whole cache is there until then. A row of text takes as many bytes as
  * several visual ones: at a few percent of the bytes text is most of what is kept. An answer that needs all
  * of a picture needs all of its rows: then let text alone go.
+ *
+ * Policy "coded" does so by itself where a budget is too small for all rows: below 0.025 as with
+ * "per-prompt:0.5", from there to below 0.05 as with "per-prompt:0.25" and candidates "text". Not where
+ * selection, candidates, allocation "heads" or BITS are given ("per-head" keeps all rows), not with text
+ * models, and not where layers are coded as they are read, which comes next: there all rows are kept.
  *
  * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
  * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of

@@ -337,7 +337,8 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
 bool vlci_compress_by_layer(const vlci_recipe *r) {
     if (!r->compresses) return false;
     if (r->coded) /* layers are held in more bits until bits are shared out; which rows is known then, too */
-        return vlci_coding_wanted(r) && r->voted == 0.0 && (r->run > 1 || r->run_by_layer);
+        return vlci_coding_wanted(r) && (r->voted == 0.0 || r->votes_yield) &&
+               (r->run > 1 || r->run_by_layer);
     if (r->defer) return false;
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }

@@ -48,8 +48,10 @@ typedef struct vlci_recipe {
     double centroids; /**< share of a layer's rows; 0: none */
     bool spread;      /**< seeds lie far from one another instead of side by side */
     int iterations;
-    bool coded;   /**< rows are kept in few bits, the same in every head */
-    double voted; /**< of coded: the share of the candidates that is kept; 0: every row */
+    bool coded;       /**< rows are kept in few bits, the same in every head */
+    double voted;     /**< of coded: the share of the candidates that is kept; 0: every row */
+    bool votes_yield; /**< nobody asked for votes: where no row is of a picture, or layers are coded as they
+                         are read, all rows are kept */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, SUMS_GROUP = 64 };
+enum { LANES = VLCI_MEAN_LANES, SUMS = 3, SUMS_GROUP = 64 };
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
@@ -53,11 +53,11 @@ static vlcache_status get(vlcache_device *device, const char *options, vlci_spre
 }
 
 /* What shares centroids out over stretches. */
-static vlcache_status get_shares(vlcache_device *device, vlci_spread_kernels *k) {
-    char options[32];
-    snprintf(options, sizeof options, "-DSTRETCH_GROUP=%d", k->group < SUMS_GROUP ? 1 : SUMS_GROUP);
-    vlcache_status status = vlci_kernel_get(device, "stretch.cl", "stretch_sums", options, &k->sums);
-    return status ? status : vlci_kernel_get(device, "stretch.cl", "stretch_shares", options, &k->shares);
+static vlcache_status get_shares(vlcache_device *device, const char *options, vlci_spread_kernels *k) {
+    char all[96];
+    snprintf(all, sizeof all, "%s -DSTRETCH_GROUP=%d", options, k->group < SUMS_GROUP ? 1 : SUMS_GROUP);
+    vlcache_status status = vlci_kernel_get(device, "stretch.cl", "stretch_sums", all, &k->sums);
+    return status ? status : vlci_kernel_get(device, "stretch.cl", "stretch_shares", all, &k->shares);
 }
 
 /* As large a work-group as there is that the kernel built for it takes; of fewer than 16, the wide rung. */
@@ -76,7 +76,7 @@ vlcache_status vlci_spread_open(vlcache_device *device, const vlci_compress_shap
         k->group = fits < 16 ? 1 : fits;
         status = get(device, options, k, &fits);
     } while (!status && fits < k->group);
-    return status ? status : get_shares(device, k);
+    return status ? status : get_shares(device, options, k);
 }
 
 /* ---- scratch ------------------------------------------------------------------------------------------- */
@@ -110,10 +110,11 @@ static size_t shares_of(const vlci_heads *h) {
 
 static vlcache_status make_room(const vlci_heads *h, const vlci_spread_kernels *k, vlci_spread_room *room) {
     size_t heads = (size_t)vlci_heads_n(h), stride = stride_of(h, k), shares = shares_of(h);
-    size_t bytes = heads * shares * sizeof(cl_float);
+    size_t bytes = heads * shares * sizeof(cl_int);
     if (heads <= room->heads && stride <= room->stride && shares <= room->shares_stride) return VLCACHE_OK;
     vlci_spread_release(h->device, room);
-    vlcache_status status = vlci_memory_create(h->device, bytes, "compression: stretches", &room->sums);
+    vlcache_status status =
+        vlci_memory_create(h->device, SUMS * bytes, "compression: stretches", &room->sums);
     if (!status) status = vlci_memory_create(h->device, bytes, "compression: shares", &room->shares);
     if (!status && stride)
         status = vlci_memory_create(h->device, heads * stride * sizeof(cl_float), "compression: distances",
@@ -133,14 +134,13 @@ vlcache_status vlci_spread_begin(const vlci_heads *h, const vlci_spread_kernels 
     size_t group = k->group < SUMS_GROUP ? 1 : SUMS_GROUP;
     vlcache_status status = make_room(h, k, room);
     if (status || !stretches) return status;
-    if (score)
-        status = VLCI_LAUNCH(h->device, k->sums, VLCI_GRID(stretches, heads, 1, group, 1, 1), VLCI_KEEP_OF(h),
-                             VLCI_I32(h->tokens), VLCI_MEM(g->evicted), VLCI_MEM(score), VLCI_U32(at),
-                             VLCI_MEM(room->sums), VLCI_U32(room->shares_stride));
+    status =
+        VLCI_LAUNCH(h->device, k->sums, VLCI_GRID(stretches, heads, 1, group, 1, 1), VLCI_EVICTED_OF(h, g),
+                    VLCI_MEM(score), VLCI_U32(at), VLCI_MEM(room->sums), VLCI_U32(room->shares_stride));
     if (status) return status;
     return VLCI_LAUNCH(h->device, k->shares, vlci_grid_over(k->shares, heads, 1, 1), VLCI_KEEP_OF(h),
-                       VLCI_I32(h->tokens), VLCI_I32(heads), VLCI_MEM(score ? room->sums : NULL),
-                       VLCI_MEM(room->shares), VLCI_U32(room->shares_stride));
+                       VLCI_I32(h->tokens), VLCI_I32(heads), VLCI_MEM(room->sums), VLCI_MEM(room->shares),
+                       VLCI_U32(room->shares_stride));
 }
 
 vlcache_status vlci_spread(const vlci_heads *h, const vlci_spread_kernels *k, cl_mem score, size_t at,

@@ -23,7 +23,7 @@ vlcache_status vlci_spread_open(vlcache_device *device, const vlci_compress_shap
 /** Scratch of its own. */
 typedef struct vlci_spread_room {
     cl_mem rows; /**< f32 [heads][stride]: what is known of rows, in the wide rung their keys side by side */
-    cl_mem sums; /**< f32 [heads][shares_stride]: scores of stretches */
+    cl_mem sums; /**< f32 [heads][3][shares_stride]: what stretches are shared out by, cl/stretch.cl */
     cl_mem shares; /**< int [heads][shares_stride]: centroids of stretches, cl/stretch.cl */
     size_t heads, stride, shares_stride;
 } vlci_spread_room;

@@ -71,7 +71,8 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            "is not supported with %s, whose pictures lie in layers of cross-attention: %s",
                            model->family->name,
                            few ? "take storage exact" : "no row of a picture is more recent than another");
-    if ((c->crosses || !model->config.eyes) && recipe->candidates != VLCI_CANDIDATES_ALL)
+    if ((c->crosses || !model->config.eyes) && recipe->candidates != VLCI_CANDIDATES_ALL &&
+        !recipe->votes_yield)
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "compress.candidates", NULL,
                            "must be all with %s: no prompt has visual tokens and text side by side",
                            model->family->name);

@@ -43,10 +43,16 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
-/* Rows of a layer that is coded as it is read are turned run by run, if no domain was asked for. */
+/* Rows of a layer that is coded as it is read are turned run by run, if no domain was asked for, and all are
+ * kept, if no votes were. */
 static vlci_recipe recipe_of(const vlcache_sequence *s, size_t i) {
     vlci_recipe recipe = s->recipes[i];
-    if (recipe.run_by_layer && vlci_turn_by_layer(s)) recipe.run = recipe.run_by_layer;
+    bool by_layer = vlci_turn_by_layer(s);
+    if (recipe.run_by_layer && by_layer) recipe.run = recipe.run_by_layer;
+    if (recipe.votes_yield && (by_layer || !s->shared->model->config.eyes)) {
+        recipe.voted = 0.0;
+        recipe.candidates = VLCI_CANDIDATES_ALL;
+    }
     return recipe;
 }
 

@@ -185,28 +185,45 @@ static int first_row(int n, int p, int stretches) {
     return (int)((int64_t)n * p / stretches);
 }
 
-/* What stretch p counts, of rows and scores. */
-static double share_of(const float *score, double scale, double most, int n, int p, int stretches) {
-    int from = first_row(n, p, stretches), until = first_row(n, p + 1, stretches);
+/* What changes from row to row in rows from .. until - 1, of so many, where it is looked at more, the more.
+ */
+static double change_of(const float *rows, const float *score, double scale, int head_dim, int from,
+                        int until) {
     double sum = 0.0;
-    for (int i = from; scale > 0.0 && i < until; i++) sum += (double)score[i];
-    return until - from + fmin(scale * sum, most * (until - from));
+    for (int i = from > 0 ? from : 1; i < until; i++)
+        sum +=
+            (1.0 + (scale > 0.0 ? scale * (double)score[i] : 0.0)) *
+            apart(rows + (size_t)i * (size_t)head_dim, rows + (size_t)(i - 1) * (size_t)head_dim, head_dim);
+    return sum;
+}
+
+/* What a stretch of so many rows counts, whose share of all changes is given, less than 0: there are none. */
+static double share_of(double change, double much, int n, int rows) {
+    double part = change < 0.0 ? rows : fmin(n * change, 4.0 * rows);
+    return (1.0 - much) * rows + much * part;
 }
 
 void ref_spread(const float *rows, const float *score, int n, int head_dim, int seeds, int *label) {
     int stretches = (n + 383) / 384 < seeds ? (n + 383) / 384 : seeds, first = 0;
-    double sum = 0.0, all = 0.0, before = 0.0,
-           most = seeds ? fmin(3.0, fmax(0.0, (double)n / seeds - 1.0)) : 0.0;
+    double sum = 0.0, all = 0.0, before = 0.0, *share = calloc((size_t)stretches + 1, sizeof *share);
+    double much = seeds ? 0.95 * fmin(1.0, fmax(0.0, ((double)n / seeds - 1.0) / 3.0)) : 0.0;
+    if (!share) abort();
     for (int i = 0; score && i < n; i++) sum += (double)score[i];
-    double scale = sum > 0.0 ? n / sum : 0.0;
-    for (int p = 0; p < stretches; p++) all += share_of(score, scale, most, n, p, stretches);
+    double scale = sum > 0.0 ? n / sum : 0.0, changes = change_of(rows, score, scale, head_dim, 0, n);
     for (int p = 0; p < stretches; p++) {
         int from = first_row(n, p, stretches), until = first_row(n, p + 1, stretches);
-        before += share_of(score, scale, most, n, p, stretches);
+        double change = change_of(rows, score, scale, head_dim, from, until);
+        share[p] = share_of(changes > 0.0 ? change / changes : -1.0, much, n, until - from);
+        all += share[p];
+    }
+    for (int p = 0; p < stretches; p++) {
+        int from = first_row(n, p, stretches), until = first_row(n, p + 1, stretches);
+        before += share[p];
         int last = p + 1 + (int)((seeds - stretches) * (before / all) + 0.01);
         if (p + 1 == stretches) last = seeds;
         spread(rows + (size_t)from * (size_t)head_dim, score ? score + from : NULL, scale, until - from,
                head_dim, first, last - first, label + from);
         first = last;
     }
+    free(share);
 }

@@ -54,8 +54,9 @@ void ref_pool_grid(const float *score, int first, int rows, int columns, int str
 
 /**
  * Seeds far from one another among n rows of head_dim, in even stretches of at most 384 rows, as many as that
- * takes but no more than seeds. Each has one seed; the others are shared out by rows + the rows that its part
- * of the scores stands for, of these three times the rows at most, and no more than leaves each seed a row.
+ * takes but no more than seeds. Each has one seed; the others are shared out by rows and by what changes from
+ * row to row there, times weight, at most as if it had four times its rows; the more by that the fewer seeds
+ * there are to the rows, with four rows a seed by 95%.
  * Of each stretch the first seed is the row of the largest weight, the next are, one by one, the row of which
  * weight times squared distance to the nearest seed is largest; ties: the lower. weight: 1 + score / mean
  * score of all; 1 where score is NULL or its sum is not above 0. label: nearest seed of each row, the first
