@@ -434,7 +434,7 @@ START_TEST(heard_values_come_back) {
         for (int e = 0; e < 2 * dim * dim; e++)
             if (e % dim <= e / dim % dim) metric[e] = e % dim == e / dim % dim ? 1.0f + (float)(e % 3) : 0.0f;
         c.metric = metric;
-        suite_force(_i ? "code:group" : "code:wide");
+        suite_force(!_i ? "code:wide" : suite_device()->caps.mma ? "code:mma" : "code:group");
         coding_make(&c);
         suite_force(NULL);
         ck_ok(c.status);
