@@ -193,6 +193,26 @@ typedef float error_t;
         __global const float *held_factor
 #define VALUES_PASS z, padded, most, held, held_words, held_factor
 
+/* Of n lists of what all work-items have, one after another, the first becomes the largest, or the sum: of every eighth, then
+ * of these. Barriers behind. */
+WITH_LOCAL void fold(__local float *parts, int n, int lane, bool largest) {
+    enum { SOME = CODE_GROUP < 8 ? CODE_GROUP : 8 };
+    for (int e = lane; e < n * SOME; e += CODE_GROUP) {
+        __local float *at = parts + e / SOME * CODE_GROUP + e % SOME;
+        float all = at[0];
+        for (int i = SOME; i < CODE_GROUP; i += SOME) all = largest ? fmax(all, at[i]) : all + at[i];
+        at[0] = all;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int f = lane; f < n; f += CODE_GROUP) {
+        __local float *at = parts + f * CODE_GROUP;
+        float all = at[0];
+        for (int i = 1; i < SOME; i++) all = largest ? fmax(all, at[i]) : all + at[i];
+        at[0] = all;
+    }
+    barrier(CLK_LOCAL_MEM_FENCE);
+}
+
 /* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them; of codes that are held steps stay
  * where there are as many bits. Of n rows one block of each `stride` counts; together: z has these alone. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
@@ -219,8 +239,8 @@ code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_co
         large = fmax(large, fabs(take(&values, together ? t : sampled(t, stride, blocks))));
     parts[lane] = max16(large);
     barrier(CLK_LOCAL_MEM_FENCE);
-    float top = 1e-9f;
-    for (int l = 0; l < CODE_GROUP; l++) top = fmax(top, parts[l]);
+    fold(parts, 1, lane, true);
+    const float top = fmax(parts[0], 1e-9f);
     barrier(CLK_LOCAL_MEM_FENCE);
     error_t errors[VLCI_CODE_STEPS];
     float step_of[VLCI_CODE_STEPS], levels_of[VLCI_CODE_STEPS];
@@ -242,12 +262,7 @@ code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_co
 #pragma unroll
     for (int f = 0; f < VLCI_CODE_STEPS; f++) parts[f * CODE_GROUP + lane] = ERROR_SUM(errors[f]);
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int f = lane; f < VLCI_CODE_STEPS; f += CODE_GROUP) {
-        float error = 0.0f;
-        for (int l = 0; l < CODE_GROUP; l++) error += parts[f * CODE_GROUP + l];
-        parts[f * CODE_GROUP] = error;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
+    fold(parts, VLCI_CODE_STEPS, lane, false);
     if (lane) return;
     int best = 0;
     for (int f = 1; f < VLCI_CODE_STEPS; f++)
@@ -371,21 +386,23 @@ code_alike(__global const float *phase, int n, int as, float most, __global int 
     if (lane == 0) alike[r] = all == 0.0f;
 }
 
-/* Work-group kv: sums of entries from .. until - 1 of the list of rows (VLCI_ROW), row `row` of which is query q_row + row. */
+/* Work-group (kv, layer): sums of entries from .. until - 1 of the list of rows (VLCI_ROW), row `row` of which is query q_row +
+ * row; listed NULL: of queries from .. until - 1. A layer's queries lie q_layer behind those of the one before it. */
 __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_queries(__global const float *q, uint q_offset, uint q_stride, int q_row, __global const int *listed, int from, int until,
-             int group, __global float *sums, uint sums_at, int add) {
+code_queries(__global const float *q, uint q_offset, uint q_stride, uint q_layer, int q_row, __global const int *listed, int from,
+             int until, int group, __global float *sums, uint sums_at, int add) {
     __local float parts[CODE_GROUP];
     const int kv = get_group_id(0), lane = get_local_id(0), wide = group * PARTS;
     float16 sum = 0.0f;
-    q += q_offset + (size_t)kv * group * HEAD_DIM;
+    q += q_offset + (size_t)get_group_id(1) * q_layer + (size_t)kv * group * HEAD_DIM;
+    sums += sums_at + (size_t)get_group_id(1) * get_num_groups(0);
     for (int i = lane; i < (until - from) * wide; i += CODE_GROUP) {
-        const int row = q_row + (listed[from + i / wide] >> VLCI_ROW_SHIFT);
+        const int at = from + i / wide, row = listed ? q_row + (listed[at] >> VLCI_ROW_SHIFT) : at;
         const float16 some = vload16(i % wide, q + (size_t)row * q_stride);
         sum += some * some;
     }
     const float all = sum_of_all(sum16(sum), parts, lane);
-    if (lane == 0) sums[sums_at + kv] = add ? sums[sums_at + kv] + all : all;
+    if (lane == 0) sums[kv] = add ? sums[kv] + all : all;
 }
 
 /* Work-group h: a head, of all layers. */

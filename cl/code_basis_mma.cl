@@ -1,6 +1,9 @@
 /*
- * code_basis_mma.cl - code_basis of code_basis.cl on matrix units of NVIDIA's GPUs since sm_80: the same iteration, 16 columns of
- * the basis at a time.
+ * code_basis_mma.cl - code_basis and code_heard of code_basis.cl on matrix units of NVIDIA's GPUs since sm_80.
+ *
+ *     heard        a warp has 16 rows of U by all of C
+ *
+ * basis: the same iteration, 16 columns of the basis at a time:
  *
  *     multiply     q^T <- q^T C, a tile of 16 columns a warp
  *     factor       a tile is made orthonormal within itself by a warp, a column after another
@@ -55,6 +58,17 @@ PTX_CALL void take_tile(__local const float *tile, int s, int g, int c, uint *to
     split(at[8 * PITCH + 4], top + 3, rest + 3);
 }
 
+/* sums [EIGHT][4] += a b, of b as it is stored. */
+PTX_CALL void add_products(float (*sum)[4], const uint *top, const uint *rest, float (*b)[2]) {
+#pragma unroll
+    for (int t = 0; t < EIGHT; t++) {
+        uint b_top[2], b_rest[2];
+        split(b[t][0], &b_top[0], &b_rest[0]);
+        split(b[t][1], &b_top[1], &b_rest[1]);
+        multiply_add(sum[t], top, rest, b_top, b_rest);
+    }
+}
+
 /* sum = tile^T C, sums [EIGHT][4]. */
 PTX_CALL void times_covariance(__global const float *covariance, __local const float *tile, int g, int c, float (*sum)[4]) {
 #pragma unroll
@@ -70,13 +84,7 @@ PTX_CALL void times_covariance(__global const float *covariance, __local const f
             b[t][1] = row[4 * HEAD_DIM + 8 * t];
         }
         take_tile(tile, s, g, c, top, rest);
-#pragma unroll
-        for (int t = 0; t < EIGHT; t++) {
-            uint b_top[2], b_rest[2];
-            split(b[t][0], &b_top[0], &b_rest[0]);
-            split(b[t][1], &b_top[1], &b_rest[1]);
-            multiply_add(sum[t], top, rest, b_top, b_rest);
-        }
+        add_products(sum, top, rest, b);
     }
 }
 
@@ -279,13 +287,13 @@ PTX_CALL float noise(uint i) {
     return (float)(i >> 8) * 0x1p-23f - 1.0f;
 }
 
-/* As code_basis; columns: whole tiles. smem: VLCI_CODE_BASIS_BYTES(HEAD_DIM). */
+/* As code_basis; columns: whole tiles. smem: VLCI_CODE_BASIS_BYTES(HEAD_DIM, columns). */
 __attribute__((reqd_work_group_size(VLCI_CODE_BASIS_ITEMS, 1, 1))) __kernel void
 code_basis_mma(__global const float *covariance, int columns, __global float *basis, uint basis_at, __global float *energy,
                __global float *total, uint first) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
-    __local float *q = (__local float *)smem, *squares = q + HEAD_DIM * PITCH;
-    __local float4 *shown = (__local float4 *)(squares + HEAD_DIM); /* two columns; in the end places */
+    __local float *q = (__local float *)smem, *squares = q + columns * PITCH;
+    __local float4 *shown = (__local float4 *)(squares + columns); /* two columns; in the end places */
     __local int *places = (__local int *)shown;
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
     const int m = (int)get_group_id(0), tiles = columns / TILE;
@@ -337,4 +345,35 @@ code_basis_mma(__global const float *covariance, int columns, __global float *ba
     for (int d = lane; d < HEAD_DIM; d += 32) trace += covariance[(size_t)d * HEAD_DIM + d];
     trace = over_warp(trace);
     if (lane == 0) total[first + m] = trace;
+}
+
+/* Work-group (rows of U, 16 for each warp, head): as code_heard. */
+__attribute__((reqd_work_group_size(VLCI_CODE_BASIS_ITEMS, 1, 1))) __kernel void
+code_heard_mma(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
+    const int item = (int)get_local_id(0), lane = item % 32, g = lane / 4, c = lane % 4, head = (int)get_group_id(1);
+    const int d0 = ((int)get_group_id(0) * WARPS + item / 32) * TILE;
+    float sum[EIGHT][4];
+    if (d0 >= HEAD_DIM) return;
+    from += (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM + c * HEAD_DIM + g;
+    to += (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM + d0 + g;
+    metric += (((size_t)metric_at + head) * HEAD_DIM + d0 + g) * HEAD_DIM + c;
+#pragma unroll
+    for (int t = 0; t < EIGHT; t++) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
+#pragma unroll 1
+    for (int k = d0; k < HEAD_DIM; k += 8) { /* U is 0 left of its diagonal */
+        float b[EIGHT][2];
+        uint top[4], rest[4];
+#pragma unroll
+        for (int t = 0; t < EIGHT; t++) {
+            b[t][0] = from[k * HEAD_DIM + 8 * t];
+            b[t][1] = from[(k + 4) * HEAD_DIM + 8 * t];
+        }
+#pragma unroll
+        for (int e = 0; e < 4; e++) split(metric[e % 2 * 8 * HEAD_DIM + k + e / 2 * 4], &top[e], &rest[e]);
+        add_products(sum, top, rest, b);
+    }
+#pragma unroll
+    for (int t = 0; t < EIGHT; t++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) to[(size_t)(8 * t + 2 * c + e % 2) * HEAD_DIM + e / 2 * 8] = sum[t][e];
 }

@@ -6,18 +6,19 @@
  *     pack             codes of all rows, where steps are of a sample's z
  *     covariance       parts of sums over j of x x^T
  *
- * project: a warp has a block of 16 rows and every second tile of 8 dimensions, or all where they are few. First factors it
- * makes as it goes: SLICE dimensions of the row and those that they are turned with, a lane two of each. Second factors are a
- * slice of the basis, in local memory for all warps; the next of both is on its way meanwhile.
+ * project: a work-group has the basis of a matrix in local memory, and ROUNDS times AT_ONCE rows, of which a warp takes a block
+ * of 16: no warp waits for another. First factors it makes as it goes, SLICE dimensions of a half of the row and those that they
+ * are turned with, a lane four of each: which of the dimensions stands where in a product is all one, as long as both factors
+ * agree.
  *
- *     of a lane of a warp, g = lane / 4, c = lane % 4:      rows g, g + 8       elements 2 c, 2 c + 1 of a slice's halves
- *                                                           z: dimensions 2 c of a tile and the next
+ *     of a lane of a warp, g = lane / 4, c = lane % 4:      rows g, g + 8       elements 4 c .. 4 c + 3 of a slice's halves
+ *                                                           z: dimensions 2 c of a tile of 8 and the next
  *
- * tf32 has 11 bits: what it leaves of a number is another, so that of x q all but 2^-22 is there:
- * x q = first first + first rest + rest first.
+ * tf32 has 11 bits, to which both factors are rounded: what codes of 8 bits at most are cut from is 2^-11 of a row's length off
+ * at most, and 2^-15 as a rule; covariances are sums over so many rows that it is less.
  *
- * Of n rows with D dimensions: 3 n D HEAD_DIM multiply-adds; reads n HEAD_DIM numbers once, and the basis for each BLOCKS blocks;
- * writes n D floats, or codes of them.
+ * Of n rows with D dimensions: n D HEAD_DIM multiply-adds; reads n HEAD_DIM numbers once, or twice, and the basis for each
+ * ROUNDS AT_ONCE rows; writes n D floats, or codes of them.
  *
  * with: code.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3
@@ -25,143 +26,122 @@
  * ptx: sm_90 -DHEAD_DIM=64 -DKV_DTYPE=2
  */
 enum {
-    LANES = VLCI_CODE_MMA_ITEMS,
-    SLICE = 8,
-    SLICES = HALF / SLICE,
     TILES = HEAD_DIM / 8,                  /* of dimensions */
-    SIDES = TILES > 4 ? 2 : 1,             /* warps of a block of rows: every second tile each */
-    OWN = TILES / SIDES,
-    BLOCKS = LANES / 32 / SIDES,           /* of a work-group */
-    AT_ONCE = 4,                           /* tiles, none of whose sums waits for another's */
-    EACH = (HEAD_DIM * SLICE + LANES - 1) / LANES /* pairs of a slice of the basis that a work-item brings */
+    WARPS = VLCI_CODE_PACK_ITEMS / 32,
+    SLICE = 16,
+    SLICES = (HALF + SLICE - 1) / SLICE,
+    SIDE = SLICE * SLICES,                 /* of a half, zero behind it */
+    PITCH_OF = VLCI_CODE_PACK_PITCH(HEAD_DIM) /* floats from a dimension of the basis to the next: half of the banks on */
 };
 
-#if KV_DTYPE == VLCI_DTYPE_F32
-#define KV_PAIR(p) vload2(0, p)
-#elif KV_DTYPE == VLCI_DTYPE_F16
-#define KV_PAIR(p) (float2)(vload_half(0, p), vload_half(1, p))
-#else
-#define KV_PAIR(p) pair_of(*(__global const uint *)(p))
-PTX_CALL float2 pair_of(uint u) { return (float2)(as_float(u << 16), as_float(u & 0xffff0000u)); }
-#endif
+/* x as if it were not known: else what is made of it is kept in registers from round to round. */
+#define FRESH(x) __asm__ volatile("" : "+r"(x))
 
-/* What tf32 has of x. */
-PTX_CALL float first_of(float x) { return as_float(as_uint(x) & 0xffffe000u); }
+/* Rounded to what tf32 has: the rest of the bits is not looked at. */
+PTX_CALL uint nearest_of(float x) { return as_uint(x) + 0x1000u; }
 
-/* Pair e of a slice: of dimension e / SLICE, elements 2 (e % 4) and the next of the half e % SLICE / 4. */
-PTX_CALL float2 pair_of_basis(__global const float *basis, int slice, int e, int dims) {
-    const int i = e / SLICE, d = e % SLICE / 4 * HALF + slice * SLICE + e % 4 * 2;
-    return i < dims ? *(__global const float2 *)(basis + i * HEAD_DIM + d) : (float2)(0.0f);
+/* The basis and the mean of a matrix; dimensions that have no bits are zero. Barrier behind. */
+PTX_CALL void take_basis(__global const float *basis, __global const half *mean, int dims, __local uint *q,
+                         __local float *means) {
+    enum { FOURS = 2 * SIDE / 4 };
+    const int item = (int)get_local_id(0), whole = (dims + 7) / 8 * 8;
+    for (int e = item; e < whole * FOURS; e += VLCI_CODE_PACK_ITEMS) {
+        const int i = e / FOURS, at = e % FOURS * 4, d = at % SIDE;
+        float4 x = 0.0f;
+        if (i < dims && d < HALF) x = *(__global const float4 *)(basis + i * HEAD_DIM + at / SIDE * HALF + d);
+        *(__local uint4 *)(q + i * PITCH_OF + at) = (uint4)(nearest_of(x.x), nearest_of(x.y), nearest_of(x.z), nearest_of(x.w));
+    }
+    for (int d = item; d < HEAD_DIM; d += VLCI_CODE_PACK_ITEMS) means[d] = vload_half(d, mean);
+    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
-/* Dimension e of the own tiles' t of a warp's side. */
-PTX_CALL int dim_of(int t, int side, int e) { return (t * SIDES + side) * 8 + e; }
-
-/* Of a work-item: rows g and g + 8 of its warp's block, from row j0 on, times the basis: z[t][2 r + e] is row g + 8 r in
- * dimension dim_of(t, side, 2 c + e). means: room for a row's. */
-PTX_CALL void project(SOURCE_PARAMS, __global const half *mean, __global const float *basis, int dims, int m, int j0,
-                      __local float4 (*slices)[2 * TILES * 32], __local float *means, int side, float (*z)[4]) {
-    const int item = (int)get_local_id(0), lane = item % 32, g = lane / 4, c = lane % 4;
-    const row_t low_row = find_row(SOURCE_PASS, m, min(j0 + g, n - 1));
-    const row_t high_row = find_row(SOURCE_PASS, m, min(j0 + g + 8, n - 1));
-    float2 coming[EACH], x_low[2], x_high[2], cosine[2], sine[2];
+/* Rows g and g + 8 of the block that begins at row j0 times the basis: z[t][2 r + e] is row g + 8 r in dimension
+ * 8 t + 2 c + e. */
+PTX_CALL void project(SOURCE_PARAMS, int j0, int m, __local const uint *q, __local const float *means, int dims,
+                      float (*z)[4]) {
+    const int lane = (int)get_local_id(0) % 32, g = lane / 4, c = lane % 4;
+    const row_t row[2] = {find_row(SOURCE_PASS, m, min(j0 + g, n - 1)), find_row(SOURCE_PASS, m, min(j0 + g + 8, n - 1))};
 #pragma unroll
-    for (int t = 0; t < OWN; t++) z[t][0] = z[t][1] = z[t][2] = z[t][3] = 0.0f;
-    for (int d = item; d < HEAD_DIM; d += LANES) means[d] = vload_half(d, mean);
-#pragma unroll
-    for (int t = 0; t < EACH; t++) coming[t] = pair_of_basis(basis, 0, item + t * LANES, dims);
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const row_t row = r ? high_row : low_row;
-        x_low[r] = KV_PAIR(row.at + 2 * c);
-        x_high[r] = KV_PAIR(row.at + HALF + 2 * c);
-        cosine[r] = row.turn ? *(__global const float2 *)(row.turn + 2 * c) : (float2)(1.0f);
-        sine[r] = row.turn ? *(__global const float2 *)(row.turn + HALF + 2 * c) : (float2)(0.0f);
-    }
+    for (int t = 0; t < TILES; t++) z[t][0] = z[t][1] = z[t][2] = z[t][3] = 0.0f;
 #pragma unroll 1
     for (int s = 0; s < SLICES; s++) {
-        __local float4 *here = slices[s % 2];
-        uint top[2][4], rest[2][4];
-#pragma unroll
-        for (int t = 0; t < EACH; t++) {
-            const int e = item + t * LANES, i = e / SLICE;
-            const float2 x = coming[t], x_top = (float2)(first_of(x.x), first_of(x.y));
-            if (e < HEAD_DIM * SLICE)
-                here[(e % SLICE / 4 * TILES + i / 8) * 32 + i % 8 * 4 + e % 4] =
-                    (float4)(x_top.x, x_top.y, x.x - x_top.x, x.y - x_top.y);
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
+        const int d = s * SLICE + 4 * c;
+        const bool inside = HALF % SLICE == 0 || d < HALF;
+        uint x[2][2][4]; /* [half][pair of elements]: a first factor */
+        const float4 mean_low = inside ? *(__local const float4 *)(means + d) : (float4)(0.0f);
+        const float4 mean_high = inside ? *(__local const float4 *)(means + HALF + d) : (float4)(0.0f);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            const float2 mean_low = *(__local const float2 *)(means + s * SLICE + 2 * c);
-            const float2 mean_high = *(__local const float2 *)(means + HALF + s * SLICE + 2 * c);
-            const float2 low = x_low[r] * cosine[r] + x_high[r] * sine[r] - mean_low;
-            const float2 high = x_high[r] * cosine[r] - x_low[r] * sine[r] - mean_high;
-            const float x[4] = {low.x, low.y, high.x, high.y};
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const float one = j0 + g + 8 * r < n ? x[e] : 0.0f;
-                top[e / 2][e % 2 * 2 + r] = as_uint(first_of(one));
-                rest[e / 2][e % 2 * 2 + r] = as_uint(one - first_of(one));
+            float4 low = 0.0f, high = 0.0f;
+            if (inside) {
+                low = KV_FOUR(row[r].at + d);
+                high = KV_FOUR(row[r].at + HALF + d);
             }
-        }
-        if (s + 1 < SLICES) { /* the next slice is on its way meanwhile */
-            const int d = (s + 1) * SLICE + 2 * c;
-#pragma unroll
-            for (int t = 0; t < EACH; t++) coming[t] = pair_of_basis(basis, s + 1, item + t * LANES, dims);
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                const row_t row = r ? high_row : low_row;
-                x_low[r] = KV_PAIR(row.at + d);
-                x_high[r] = KV_PAIR(row.at + HALF + d);
-                if (row.turn) {
-                    cosine[r] = *(__global const float2 *)(row.turn + d);
-                    sine[r] = *(__global const float2 *)(row.turn + HALF + d);
-                }
+            if (row[r].turn && inside) {
+                const float4 cosine = *(__global const float4 *)(row[r].turn + d), was = low;
+                const float4 sine = *(__global const float4 *)(row[r].turn + HALF + d);
+                low = was * cosine + high * sine;
+                high = high * cosine - was * sine;
             }
+            low -= mean_low;
+            high -= mean_high;
+            x[0][0][r] = nearest_of(low.x);
+            x[0][0][2 + r] = nearest_of(low.y);
+            x[0][1][r] = nearest_of(low.z);
+            x[0][1][2 + r] = nearest_of(low.w);
+            x[1][0][r] = nearest_of(high.x);
+            x[1][0][2 + r] = nearest_of(high.y);
+            x[1][1][r] = nearest_of(high.z);
+            x[1][1][2 + r] = nearest_of(high.w);
         }
 #pragma unroll
-        for (int h = 0; h < 2; h++)
+        for (int t = 0; t < TILES; t += 2)
+            if (8 * t < dims) {
+                uint4 b[2][2];
 #pragma unroll
-            for (int t = 0; t < OWN; t += AT_ONCE)
-                if (dim_of(t, side, 0) < dims) {
-                    float4 q[AT_ONCE];
+                for (int u = 0; u < 4; u++)
+                    b[u / 2][u % 2] = *(__local const uint4 *)(q + (8 * (t + u % 2) + g) * PITCH_OF + u / 2 * SIDE + d);
 #pragma unroll
-                    for (int u = 0; u < AT_ONCE; u++)
-                        if (t + u < OWN) q[u] = here[(h * TILES + (t + u) * SIDES + side) * 32 + lane];
+                for (int h = 0; h < 2; h++) {
 #pragma unroll
-                    for (int u = 0; u < AT_ONCE; u++)
-                        if (t + u < OWN) PTX_MMA_TF32(z[t + u], top[h], as_uint(q[u].x), as_uint(q[u].y));
+                    for (int u = 0; u < 2; u++) PTX_MMA_TF32(z[t + u], x[h][0], b[h][u].x, b[h][u].y);
 #pragma unroll
-                    for (int u = 0; u < AT_ONCE; u++)
-                        if (t + u < OWN) PTX_MMA_TF32(z[t + u], top[h], as_uint(q[u].z), as_uint(q[u].w));
-#pragma unroll
-                    for (int u = 0; u < AT_ONCE; u++)
-                        if (t + u < OWN) PTX_MMA_TF32(z[t + u], rest[h], as_uint(q[u].x), as_uint(q[u].y));
+                    for (int u = 0; u < 2; u++) PTX_MMA_TF32(z[t + u], x[h][1], b[h][u].z, b[h][u].w);
                 }
+            }
     }
 }
 
-/* As code_project, of BLOCKS blocks; of one block of each `stride`, which lie together in z. */
-__attribute__((reqd_work_group_size(VLCI_CODE_MMA_ITEMS, 1, 1))) __kernel void
+/* As code_project, of ROUNDS times as many blocks as there are warps; of one block of each `stride`, which lie together in z.
+ * smem: VLCI_CODE_PACK_BYTES(HEAD_DIM). */
+__attribute__((reqd_work_group_size(VLCI_CODE_PACK_ITEMS, 1, 1))) __kernel void
 code_project_mma(SOURCE_PARAMS, int stride, __global const half *mean, int padded, __global const float *basis, int columns,
                  uint basis_at, __global const vlci_code_matrix *matrix, uint first, int most, __global float *z) {
-    __local float4 slices[2][2 * TILES * 32]; /* [half][tile][lane]: a pair, and what tf32 leaves of it */
-    __local float means[HEAD_DIM] __attribute__((aligned(16)));
-    const int item = (int)get_local_id(0), warp = item / 32, g = item % 32 / 4, c = item % 4, side = warp % SIDES;
-    const int m = (int)get_group_id(1), nth = (int)get_group_id(0) * BLOCKS + warp / SIDES;
-    const int j0 = sampled(nth, stride, (n + BLOCK - 1) / BLOCK) * BLOCK, dims = VLCI_CODE_DIMS(matrix[first + m].widths);
-    float acc[OWN][4];
-    project(SOURCE_PASS, mean + ((size_t)first + m) * HEAD_DIM, basis + ((size_t)basis_at + m) * columns * HEAD_DIM, dims, m, j0,
-            slices, means, side, acc);
-    z += (size_t)m * most * padded + nth * BLOCK + g;
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
+    __local float *means = (__local float *)smem;
+    __local uint *q = (__local uint *)(means + 2 * HEAD_DIM);
+    const int item = (int)get_local_id(0), warp = item / 32, g = item % 32 / 4, c = item % 4;
+    const int m = (int)get_group_id(1), blocks = (n + BLOCK - 1) / BLOCK;
+    const int dims = VLCI_CODE_DIMS(matrix[first + m].widths);
+    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, mean + ((size_t)first + m) * HEAD_DIM, dims, q, means);
+    z += (size_t)m * most * padded;
+#pragma unroll 1
+    for (int round = 0; round < VLCI_CODE_PACK_ROUNDS; round++) {
+        const int nth = ((int)get_group_id(0) * VLCI_CODE_PACK_ROUNDS + round) * WARPS + warp;
+        const int j0 = sampled(nth, stride, blocks) * BLOCK;
+        float acc[TILES][4];
+        if (nth * BLOCK >= padded) return;
+        project(SOURCE_PASS, j0, m, q, means, dims, acc);
+        int i0 = 2 * c;
+        FRESH(i0);
+        uint to = (uint)(i0 * padded + nth * BLOCK + g);
 #pragma unroll
-    for (int t = 0; t < OWN; t++)
+        for (int t = 0; t < TILES; t++, to += 8 * padded)
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int i = dim_of(t, side, 2 * c + e % 2);
-            if (i < dims && nth * BLOCK < padded) z[(size_t)i * padded + e / 2 * 8] = acc[t][e];
-        }
+            for (int e = 0; e < 4; e++)
+                if (8 * t + i0 + e % 2 < dims)
+                    z[to + e % 2 * padded + e / 2 * 8] = j0 + g + e / 2 * 8 < n ? acc[t][e] : 0.0f;
+    }
 }
 
 /* Of 4 numbers in bytes the low bits, side by side. */
@@ -174,52 +154,61 @@ PTX_CALL uint twos_of(uint x) {
     return (y | y >> 12) & 0xffu;
 }
 
-/* Rows to codes without a z between, where steps are known: a block in bytes, a dimension after another, then in bits. */
-__attribute__((reqd_work_group_size(VLCI_CODE_MMA_ITEMS, 1, 1))) __kernel void
+/* Rows to codes without a z between, where steps are known: of a warp's blocks and tiles in bytes, a dimension after another,
+ * then in bits. smem: VLCI_CODE_PACK_BYTES(HEAD_DIM). */
+__attribute__((reqd_work_group_size(VLCI_CODE_PACK_ITEMS, 1, 1))) __kernel void
 code_pack_mma(SOURCE_PARAMS, __global const half *mean, __global const float *basis, int columns, uint basis_at,
               __global const vlci_code_matrix *matrix, uint first, int most, __global const float *steps, __global uint *words) {
-    __local float4 slices[2][2 * TILES * 32];
-    __local float means[HEAD_DIM] __attribute__((aligned(16))), levels[HEAD_DIM];
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
+    __local float *means = (__local float *)smem, *levels = means + HEAD_DIM;
+    __local uint *q = (__local uint *)(means + 2 * HEAD_DIM);
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
-    const int m = (int)get_group_id(1), b = (int)get_group_id(0) * BLOCKS + warp / SIDES, side = warp % SIDES;
+    const int m = (int)get_group_id(1);
     const vlci_code_matrix own = matrix[first + m];
-    const int dims = VLCI_CODE_DIMS(own.widths);
-    __local uchar *codes = (__local uchar *)slices + warp / SIDES * HEAD_DIM * BLOCK;
-    float acc[OWN][4];
-    project(SOURCE_PASS, mean + ((size_t)first + m) * HEAD_DIM, basis + ((size_t)basis_at + m) * columns * HEAD_DIM, dims, m,
-            b * BLOCK, slices, means, side, acc);
-    for (int i = item; i < dims; i += LANES) levels[i] = 1.0f / steps[(size_t)m * most + i];
-    barrier(CLK_LOCAL_MEM_FENCE); /* slices have been read */
+    const int dims = VLCI_CODE_DIMS(own.widths), each = VLCI_CODE_WORDS(own.widths);
+    __local uchar *codes = (__local uchar *)(q + HEAD_DIM * PITCH_OF) + warp * HEAD_DIM * BLOCK;
+    for (int i = item; i < dims; i += VLCI_CODE_PACK_ITEMS) levels[i] = 1.0f / steps[(size_t)m * most + i];
+    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, mean + ((size_t)first + m) * HEAD_DIM, dims, q, means);
+    words += own.words;
+#pragma unroll 1
+    for (int round = 0; round < VLCI_CODE_PACK_ROUNDS; round++) {
+        const int b = ((int)get_group_id(0) * VLCI_CODE_PACK_ROUNDS + round) * WARPS + warp;
+        float acc[TILES][4];
+        if (b * BLOCK >= n) return;
+        project(SOURCE_PASS, b * BLOCK, m, q, means, dims, acc);
+        ptx_warp_sync(); /* codes have been read */
+        int i0 = 2 * c;
+        FRESH(i0);
 #pragma unroll
-    for (int t = 0; t < OWN; t++)
+        for (int t = 0; t < TILES; t++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const int i = dim_of(t, side, 2 * c + e);
-            if (i >= dims) continue;
-            const float half_levels = (float)(1 << (bits_of(own.widths, i) - 1));
+            for (int e = 0; e < 2; e++) {
+                const int i = 8 * t + i0 + e;
+                if (i >= dims) continue;
+                const float half_levels = (float)(1 << (bits_of(own.widths, i) - 1)), one = levels[i];
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                const float at = floor(acc[t][2 * r + e] * levels[i]);
-                codes[i * BLOCK + g + 8 * r] = (uchar)(int)(fmin(fmax(at, -half_levels), half_levels - 1.0f) + half_levels);
+                for (int r = 0; r < 2; r++) {
+                    const float level = b * BLOCK + g + 8 * r < n ? floor(acc[t][2 * r + e] * one) : 0.0f;
+                    codes[i * BLOCK + g + 8 * r] =
+                        (uchar)(int)(fmin(fmax(level, -half_levels), half_levels - 1.0f) + half_levels);
+                }
             }
+        ptx_warp_sync();
+        for (int i = lane; i < dims; i += 32) {
+            const uint4 all = *(__local const uint4 *)(codes + i * BLOCK);
+            const int bits = bits_of(own.widths, i);
+            __global uint *to = words + (size_t)b * each + word_of(own.widths, i);
+            if (bits == 8) {
+                to[0] = all.x;
+                to[1] = all.y;
+                to[2] = all.z;
+                to[3] = all.w;
+            } else if (bits == 4) {
+                to[0] = fours_of(all.x) | fours_of(all.y) << 16;
+                to[1] = fours_of(all.z) | fours_of(all.w) << 16;
+            } else
+                to[0] = twos_of(all.x) | twos_of(all.y) << 8 | twos_of(all.z) << 16 | twos_of(all.w) << 24;
         }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (b * BLOCK >= n) return;
-    words += own.words + (size_t)b * VLCI_CODE_WORDS(own.widths);
-    for (int i = side * 32 + lane; i < dims; i += 32 * SIDES) {
-        const uint4 all = *(__local const uint4 *)(codes + i * BLOCK);
-        const int bits = bits_of(own.widths, i);
-        __global uint *to = words + word_of(own.widths, i);
-        if (bits == 8) {
-            to[0] = all.x;
-            to[1] = all.y;
-            to[2] = all.z;
-            to[3] = all.w;
-        } else if (bits == 4) {
-            to[0] = fours_of(all.x) | fours_of(all.y) << 16;
-            to[1] = fours_of(all.z) | fours_of(all.w) << 16;
-        } else
-            to[0] = twos_of(all.x) | twos_of(all.y) << 8 | twos_of(all.z) << 16 | twos_of(all.w) << 24;
     }
 }
 
@@ -236,7 +225,7 @@ code_pack_mma(SOURCE_PARAMS, __global const half *mean, __global const float *ba
 enum {
     TOGETHER = 32,
     PITCH = HEAD_DIM + 8, /* 8 or 24 of 32 banks on: rows c and dimensions g lie in different ones */
-    OF_ROW = LANES / TOGETHER, /* work-items that bring a row, 4 dimensions and as many of the other half each */
+    OF_ROW = VLCI_CODE_MMA_ITEMS / TOGETHER, /* work-items that bring a row, 4 dimensions and as many of the other half each */
     DOWN_EACH = 32,
     ACROSS_EACH = 32
 };
@@ -244,7 +233,7 @@ enum {
 /* Work-group (share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]. */
 __attribute__((reqd_work_group_size(VLCI_CODE_MMA_ITEMS, 1, 1))) __kernel void
 code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, __global float *parts) {
-    __local float top[TOGETHER * PITCH] __attribute__((aligned(16))), rest[TOGETHER * PITCH] __attribute__((aligned(16)));
+    __local uint top[TOGETHER * PITCH] __attribute__((aligned(16)));
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
     const int m = (int)get_group_id(1), s = (int)get_group_id(0), shares = (int)get_num_groups(0);
     const int from = s * share, until = min(from + share, (n + stride - 1) / stride);
@@ -272,11 +261,8 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
             const float4 x = low * cosine + high * sine - mean_low, y = high * cosine - low * sine - mean_high;
             const bool there = j0 + own < until;
             const float4 a = there ? x : (float4)(0.0f), b = there ? y : (float4)(0.0f);
-            const float4 a_top = as_float4(as_uint4(a) & 0xffffe000u), b_top = as_float4(as_uint4(b) & 0xffffe000u);
-            *(__local float4 *)(top + own * PITCH + d) = a_top;
-            *(__local float4 *)(top + own * PITCH + HALF + d) = b_top;
-            *(__local float4 *)(rest + own * PITCH + d) = a - a_top;
-            *(__local float4 *)(rest + own * PITCH + HALF + d) = b - b_top;
+            *(__local uint4 *)(top + own * PITCH + d) = as_uint4(a) + 0x1000u; /* as nearest_of() */
+            *(__local uint4 *)(top + own * PITCH + HALF + d) = as_uint4(b) + 0x1000u;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         low = KV_FOUR(row.at + d);
@@ -289,36 +275,28 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
         if (works)
 #pragma unroll 2
             for (int k = 0; k < TOGETHER; k += 8) {
-                __local const float *near = top + (k + c) * PITCH + g, *far = rest + (k + c) * PITCH + g;
-                uint one[DOWN_EACH / 16][4], other[DOWN_EACH / 16][4];
+                __local const uint *near = top + (k + c) * PITCH + g;
+                uint one[DOWN_EACH / 16][4];
 #pragma unroll
                 for (int i = 0; i < DOWN_EACH / 16; i++)
 #pragma unroll
                     for (int r = 0; r < 4; r++) {
                         const int at = r / 2 * 4 * PITCH + min(d0 + 16 * i + r % 2 * 8, HEAD_DIM - 8);
-                        one[i][r] = as_uint(near[at]);
-                        other[i][r] = as_uint(far[at]);
+                        one[i][r] = near[at];
                     }
 #pragma unroll
                 for (int t = 0; t < ACROSS_EACH / 8; t += 2) {
-                    uint b[2][4];
+                    uint b[2][2];
 #pragma unroll
                     for (int u = 0; u < 2; u++) {
                         const int at = min(e0 + 8 * (t + u), HEAD_DIM - 8);
-                        b[u][0] = as_uint(near[at]);
-                        b[u][1] = as_uint(near[at + 4 * PITCH]);
-                        b[u][2] = as_uint(far[at]);
-                        b[u][3] = as_uint(far[at + 4 * PITCH]);
+                        b[u][0] = near[at];
+                        b[u][1] = near[at + 4 * PITCH];
                     }
 #pragma unroll
-                    for (int p = 0; p < 3; p++) /* none waits for the one before it */
+                    for (int u = 0; u < 2; u++) /* none waits for the one before it */
 #pragma unroll
-                        for (int u = 0; u < 2; u++)
-#pragma unroll
-                            for (int i = 0; i < DOWN_EACH / 16; i++) {
-                                const uint *left = p == 2 ? other[i] : one[i], *right = b[u] + (p == 1 ? 2 : 0);
-                                PTX_MMA_TF32(acc[i][t + u], left, right[0], right[1]);
-                            }
+                        for (int i = 0; i < DOWN_EACH / 16; i++) PTX_MMA_TF32(acc[i][t + u], one[i], b[u][0], b[u][1]);
                 }
             }
         barrier(CLK_LOCAL_MEM_FENCE);

@@ -284,12 +284,18 @@ typedef struct vlci_blend {
 #define VLCI_CODE_STEPS            9 /* fractions of a dimension's largest value that are tried as its range */
 #define VLCI_CODE_ITEMS            128 /* of a work-group of code.cl, where it has several */
 #define VLCI_CODE_PROJECTED        64  /* rows, and dimensions, of a work-group of several at a time */
-#define VLCI_CODE_BASIS_ITEMS      256 /* of a work-group of code_basis_mma.cl */
+#define VLCI_CODE_BASIS_ITEMS      128 /* of a work-group of code_basis_mma.cl */
 #define VLCI_CODE_MMA_ITEMS        512 /* of one of code_mma.cl: half of the registers each */
 #define VLCI_CODE_MMA_DIM_MAX      128 /* of a head: registers of code_mma.cl */
+#define VLCI_CODE_PACK_ITEMS       512 /* of a work-group of it that projects */
+#define VLCI_CODE_PACK_ROUNDS      2   /* rows of such a work-group: so many times those it has at once */
+#define VLCI_CODE_PACK_PITCH(dim)  (((dim) + 31) / 32 * 32 + 16)
+#define VLCI_CODE_PACK_BYTES(dim)  /* of local memory: means and levels, the basis, codes of all warps' rows */ \
+    (4 * (dim) * (2 + VLCI_CODE_PACK_PITCH(dim)) + VLCI_CODE_PACK_ITEMS / 32 * VLCI_CODE_ROWS * (dim))
 #define VLCI_CODE_BASIS_PITCH(dim) ((dim) + 4) /* floats from a column of code_basis_mma.cl to the next */
-#define VLCI_CODE_BASIS_BYTES(dim) /* of local memory: columns, a number each, and two columns */            \
-    (4 * ((dim) * (VLCI_CODE_BASIS_PITCH(dim) + 1) + 64 * (((dim) + 31) / 32)))
+#define VLCI_CODE_BASIS_FEW(dim)   ((dim) * 3 / 4 / 16 * 16) /* columns: with no more, a unit has a group more */
+#define VLCI_CODE_BASIS_BYTES(dim, columns) /* of local memory: these, a number each, and two columns */     \
+    (4 * ((columns) * (VLCI_CODE_BASIS_PITCH(dim) + 1) + 64 * (((dim) + 31) / 32)))
 #define VLCI_CODE_SAMPLE 2048 /* rows that means and covariances are of, where there are more */
 #define VLCI_CODE_TILE   64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 

@@ -168,20 +168,20 @@ static coding_case case_of(const taps *t) {
                          .metric = taps_find(t, "metric") ? f32(t, "metric") : NULL};
 }
 
-/* Codes that stand within rounding of the next one may be that. */
-static void check_dimension(const taps *t, const ref_codes *c, int m, int i, int columns) {
+/* Codes that stand within rounding, of 2^-11 on matrix units, of the next one may be that. */
+static void check_dimension(const taps *t, const ref_codes *c, int m, int i, int columns, bool units) {
     int n = c->codes->rows, dim = c->codes->head_dim;
     size_t at = (size_t)(m * columns + i), own = c->matrix[m].dim + (size_t)i;
     float factor = f32(t, "factor")[at];
-    ck_assert_msg(fabsf(c->factor[own] - factor) <= 2e-5f * factor, "matrix %d, dimension %d: factor %g, %g",
-                  m, i, (double)c->factor[own], (double)factor);
+    ck_assert_msg(fabsf(c->factor[own] - factor) <= (units ? 3e-3f : 2e-5f) * factor,
+                  "matrix %d, dimension %d: factor %g, %g", m, i, (double)c->factor[own], (double)factor);
     for (int d = 0; d < dim; d++)
         ck_assert_int_le(abs(c->basis[own * (size_t)dim + (size_t)d] -
                              i32(t, "rounded")[at * (size_t)dim + (size_t)d]),
                          1);
     for (int j = 0; j < n; j++) {
         int got = ref_codes_code(c, m, i, j), want = i32(t, "code")[at * (size_t)n + (size_t)j];
-        bool tie = f32(t, "edge")[at * (size_t)n + (size_t)j] < 2e-3f;
+        bool tie = f32(t, "edge")[at * (size_t)n + (size_t)j] < (units ? 0.1f : 2e-3f);
         ck_assert_msg(got == want || (tie && abs(got - want) == 1),
                       "matrix %d, dimension %d, row %d: %d, not %d", m, i, j, got, want);
     }
@@ -195,16 +195,16 @@ static void check_row(const char *what, int m, int j, const double *got, const f
 }
 
 /* Rows whose codes and basis are as in Python come back as there; one code more or less is a step. */
-static void check_rows(const taps *t, const ref_codes *c, int m) {
+static void check_rows(const taps *t, const ref_codes *c, int m, bool units) {
     int n = c->codes->rows, dim = c->codes->head_dim, texts = c->codes->texts, same = 0;
     double row[VLCI_CODE_DIM_MAX];
     for (int j = 0; j < n; j++) {
         const float *want = f32(t, "back") + (size_t)(m * n + j) * (size_t)dim;
         bool alike = true;
         ref_codes_row(c, m, j, row);
-        for (int d = 0; d < dim; d++) alike &= fabs(row[d] - (double)want[d]) <= 1e-5;
+        for (int d = 0; d < dim; d++) alike &= fabs(row[d] - (double)want[d]) <= (units ? 0.02 : 1e-5);
         same += alike;
-        check_row("row", m, j, row, want, dim, 0.05);
+        check_row("row", m, j, row, want, dim, units ? 0.2 : 0.05);
     }
     ck_assert_msg(same >= n * 9 / 10, "matrix %d: %d of %d rows are the same", m, same, n);
     for (int j = 0; j < texts; j++) {
@@ -231,6 +231,7 @@ START_TEST(as_in_python) {
     if (_i >= WITHOUT_UNITS && !suite_device()->caps.mma) return;
     if (suite_reduced() && _i == 2) return;
     taps t = load(goldens[_i]);
+    bool units = _i >= WITHOUT_UNITS;
     suite_force(rungs[_i]);
     coding_case c = case_of(&t);
     coding_make(&c);
@@ -243,8 +244,8 @@ START_TEST(as_in_python) {
         for (int d = 0; d < c.head_dim; d++)
             ck_assert_float_eq_tol(read.mean[m * c.head_dim + d], f32(&t, "mean")[m * c.head_dim + d], 1e-3f);
         for (int i = 0; i < columns && ref_codes_bits(&read, m, i); i++)
-            check_dimension(&t, &read, m, i, columns);
-        check_rows(&t, &read, m);
+            check_dimension(&t, &read, m, i, columns, units);
+        check_rows(&t, &read, m, units);
     }
     ref_codes_release(&read);
     coding_release(&c);
@@ -434,7 +435,7 @@ START_TEST(heard_values_come_back) {
         for (int e = 0; e < 2 * dim * dim; e++)
             if (e % dim <= e / dim % dim) metric[e] = e % dim == e / dim % dim ? 1.0f + (float)(e % 3) : 0.0f;
         c.metric = metric;
-        suite_force(_i ? "code:group" : "code:wide");
+        suite_force(!_i ? "code:wide" : suite_device()->caps.mma ? "code:mma" : "code:group");
         coding_make(&c);
         suite_force(NULL);
         ck_ok(c.status);

@@ -566,7 +566,7 @@ static const char ptx_text[] =
     ".shared .align 1024 .b8 k_$_smem[1024];\n//~ wgmma.fence;\n\t//~ wgmma.wait;\n// kept\n}\n";
 
 START_TEST(test_ptx_edit) {
-    const vlci_ptx whole = {.target = "sm_90a", .local_bytes = 200000, .one_group = true};
+    const vlci_ptx whole = {.target = "sm_90a", .local_bytes = 200000, .groups = 1};
     char *edited = NULL;
     ck_ok(vlci_ptx_edit(ptx_text, &whole, &edited));
     ck_assert_str_eq(edited,

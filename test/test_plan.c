@@ -252,7 +252,7 @@ static void by_layer(world *w, const vlci_recipe *recipe) {
         ck_ok(vlci_compress_read(plan, l, &w->kv));
     }
     check(w, plan, &w->kv);
-    /* one layer in full, what is kept, 5%; and ends of pages, where there are many of few rows */
+    /* one layer in full, what is kept, 10%; and ends of pages, where there are many of few rows */
     int most = (w->pool.most - earlier) * VLCI_KV_PAGE, kept = 0;
     for (int i = 0; i < w->lists; i++) kept += w->kv.list[i].rows - w->past[i];
     int64_t bound =
@@ -260,7 +260,7 @@ static void by_layer(world *w, const vlci_recipe *recipe) {
     ck_assert_int_le(most,
                      bound + (w->lists + w->shape.kv_heads) * VLCI_KV_PAGE); /* one layer twice: moved */
     if (w->tokens >= 2048 && !recipe->centroids && !w->past[0])
-        ck_assert_msg(most <= 1.05 * (full + kept), "%d rows of pages for %d + %d", most, full, kept);
+        ck_assert_msg(most <= 1.1 * (full + kept), "%d rows of pages for %d + %d", most, full, kept);
     vlci_compress_destroy(&plan);
     vlci_kv_clear(&w->kv);
 }

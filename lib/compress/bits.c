@@ -84,7 +84,12 @@ static void copy(const share *s, counts *to, const counts *from) {
     memcpy(to, from, (size_t)s->bits->matrices * sizeof *to);
 }
 
-/* now: all steps above the lowest level whose cost is certain to fit. */
+static double clip(double value, double low, double high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* now: all steps above the lowest level whose cost is certain to fit. Where costs point to, and half-way, in
+ * turns. */
 static void find_level(share *s) {
     const vlci_bits *b = s->bits;
     double top = 0.0, high, low, fits = b->most * (1.0 - 1e-9);
@@ -94,15 +99,19 @@ static void find_level(share *s) {
         s->low[m] = (counts){{b->dims, b->dims, b->dims, b->dims}};
     }
     copy(s, s->now, s->high);
+    double most = fill(s, 0.0), least = 0.0; /* at the lower level, and at the higher one */
     high = log(2.0 * top * s->gain[0]);
     low = high + log(LEAST_USE);
     for (int i = 0; i < HALVINGS && top > 0.0 && between(s) > FEW; i++) {
-        double level = low + (high - low) / 2.0;
-        if (fill(s, exp(level)) <= fits) {
+        double part = i % 2 || most <= least ? 0.5 : clip((most - fits) / (most - least), 0.02, 0.98);
+        double level = low + (high - low) * part, used = fill(s, exp(level));
+        if (used <= fits) {
             high = level;
+            least = used;
             copy(s, s->high, s->now);
         } else {
             low = level;
+            most = used;
             copy(s, s->low, s->now);
         }
     }
@@ -169,10 +178,9 @@ static void take_rest(share *s) {
 static void write_bits(const share *s, uint8_t *out) {
     const vlci_bits *b = s->bits;
     for (int m = 0; m < b->matrices; m++)
-        for (int i = 0; i < b->dims; i++) {
-            int w = 0;
-            while (w < STEPS && i < s->now[m].n[w + 1]) w++;
-            out[m * b->dims + i] = (uint8_t)bits_of[w];
+        for (int w = 0; w < WIDTHS; w++) {
+            int from = w < STEPS ? s->now[m].n[w + 1] : 0, until = s->now[m].n[w];
+            if (from < until) memset(out + m * b->dims + from, bits_of[w], (size_t)(until - from));
         }
 }
 

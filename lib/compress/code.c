@@ -10,6 +10,7 @@
  * BASIS_ITEMS: the most work-items of a work-group that finds a basis, BASIS_PARTS of a column at most;
  * MEASURED, WRITTEN: bytes of covariances, and of projections, that layers may have at once. */
 enum { BUSY = 2, SHARE = 128, BASIS_ITEMS = 1024, BASIS_PARTS = 8, MEASURED = 64 << 20, WRITTEN = 32 << 20 };
+enum { DEVICE_SHARE = 96 /* of its memory, that scratch may hold between two prompts */ };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -57,15 +58,20 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
 static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape *s, bool wanted,
                               vlci_code_kernels *k) {
     static const char *const rows = "code_mma.cl";
-    size_t local = VLCI_CODE_BASIS_BYTES((size_t)s->head_dim);
+    static const char *const bases = "code_basis_mma.cl";
+    size_t dim = (size_t)s->head_dim, local = VLCI_CODE_BASIS_BYTES(dim, dim);
+    size_t few = VLCI_CODE_BASIS_BYTES(dim, VLCI_CODE_BASIS_FEW(dim)), pack = VLCI_CODE_PACK_BYTES(dim);
     const struct {
         const char *file, *name;
         size_t items, local;
+        int groups;
         const vlci_kernel **kernel;
-    } all[] = {{rows, "code_project_mma", VLCI_CODE_MMA_ITEMS, 0, &k->project_mma},
-               {rows, "code_pack_mma", VLCI_CODE_MMA_ITEMS, 0, &k->pack_mma},
-               {rows, "code_covariance_mma", VLCI_CODE_MMA_ITEMS, 0, &k->covariance_mma},
-               {"code_basis_mma.cl", "code_basis_mma", VLCI_CODE_BASIS_ITEMS, local, &k->basis_mma}};
+    } all[] = {{rows, "code_project_mma", VLCI_CODE_PACK_ITEMS, pack, 0, &k->project_mma},
+               {rows, "code_pack_mma", VLCI_CODE_PACK_ITEMS, pack, 0, &k->pack_mma},
+               {rows, "code_covariance_mma", VLCI_CODE_MMA_ITEMS, 0, 0, &k->covariance_mma},
+               {bases, "code_heard_mma", VLCI_CODE_BASIS_ITEMS, 0, 0, &k->heard_mma},
+               {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, few, 4, &k->basis_few},
+               {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, local, 3, &k->basis_mma}};
     char options[64];
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i].kernel = NULL;
@@ -74,7 +80,7 @@ static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape 
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
         if (all[i].local > device->caps.ptx_local) continue;
         status = vlci_kernel_get_ptx(device, all[i].file, all[i].name, options,
-                                     &(vlci_ptx){.target = "", .local_bytes = all[i].local}, all[i].kernel);
+                                     &(vlci_ptx){"", all[i].local, all[i].groups}, all[i].kernel);
         if (!status && (*all[i].kernel)->max_group < all[i].items) *all[i].kernel = NULL;
     }
     return status;
@@ -151,11 +157,21 @@ vlcache_status vlci_code_open(vlcache_device *device, const vlci_compress_shape 
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
+static bool is_same(const vlci_code_measured *m, int columns, bool one_layer, cl_mem metric) {
+    return m->basis && m->columns == columns && m->one_layer == one_layer && m->metric == metric;
+}
+
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *s, int columns,
-                               bool one_layer, cl_mem metric, vlci_code_measured *out) {
+                               bool one_layer, cl_mem metric, vlci_code_spare *spare,
+                               vlci_code_measured *out) {
     size_t n = 2 * (size_t)s->layers * (size_t)s->kv_heads, dim = (size_t)s->head_dim;
     size_t numbers = n * (size_t)columns * sizeof(cl_float);
     size_t bases = one_layer ? numbers / (size_t)s->layers : numbers;
+    if (spare && is_same(&spare->measured, columns, one_layer, metric)) {
+        *out = spare->measured;
+        spare->measured = (vlci_code_measured){0};
+        return VLCACHE_OK;
+    }
     *out = (vlci_code_measured){.columns = columns, .one_layer = one_layer, .metric = metric};
     vlcache_status status =
         vlci_memory_create(device, n * dim * sizeof(cl_half), "coding: means", &out->mean);
@@ -164,6 +180,9 @@ vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape
         status = vlci_memory_create(device, bases * dim, "coding: bases, back", &out->back);
     if (!status) status = vlci_memory_create(device, numbers, "coding: energies", &out->energy);
     if (!status) status = vlci_memory_create(device, n * sizeof(cl_float), "coding: totals", &out->total);
+    if (!status)
+        status = vlci_memory_create(device, numbers + 2 * n * sizeof(cl_float), "coding: what is measured",
+                                    &out->numbers);
     return status;
 }
 
@@ -173,6 +192,7 @@ void vlci_code_end(vlcache_device *device, vlci_code_measured *m) {
     vlci_memory_release(device, &m->back);
     vlci_memory_release(device, &m->energy);
     vlci_memory_release(device, &m->total);
+    vlci_memory_release(device, &m->numbers);
     *m = (vlci_code_measured){0};
 }
 
@@ -180,6 +200,38 @@ void vlci_code_room_release(vlcache_device *device, vlci_code_room *room) {
     cl_mem *memory[] = {&room->parts, &room->covariance, &room->next, &room->q, &room->z, &room->steps};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     *room = (vlci_code_room){0};
+}
+
+void vlci_code_lend(vlci_code_spare *spare, vlci_code_room *room) {
+    if (!spare) return;
+    *room = spare->room;
+    spare->room = (vlci_code_room){0};
+}
+
+/* Bytes of both, about. */
+static uint64_t scratch_bytes(const vlci_compress_shape *s, const vlci_code_room *room,
+                              const vlci_code_measured *m) {
+    uint64_t dim = (uint64_t)s->head_dim,
+             n = 2 * (uint64_t)s->kv_heads * (m->one_layer ? 1 : (uint64_t)s->layers);
+    return sizeof(cl_float) * (dim * dim * (room->shares + room->matrices) + room->values + room->dims +
+                               n * dim * (uint64_t)m->columns * (m->metric ? 2 : 1));
+}
+
+void vlci_code_give_back(vlcache_device *device, const vlci_compress_shape *s, vlci_code_room *room,
+                         vlci_code_measured *m, vlci_code_spare *spare) {
+    if (spare && !spare->room.parts && !spare->measured.basis &&
+        scratch_bytes(s, room, m) <= device->caps.info.global_memory / DEVICE_SHARE) {
+        *spare = (vlci_code_spare){*room, *m};
+        *room = (vlci_code_room){0};
+        *m = (vlci_code_measured){0};
+    }
+    vlci_code_room_release(device, room);
+    vlci_code_end(device, m);
+}
+
+void vlci_code_spare_release(vlcache_device *device, vlci_code_spare *spare) {
+    vlci_code_room_release(device, &spare->room);
+    vlci_code_end(device, &spare->measured);
 }
 
 /* Where the bases of some layers begin among those that are there. */
@@ -235,7 +287,7 @@ static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h,
                                     &room->parts);
         if (!status) room->shares = n * shares;
     }
-    if (status || n <= room->matrices) return status;
+    if (status || (n <= room->matrices && columns <= room->columns)) return status;
     vlci_memory_release(h->device, &room->covariance);
     vlci_memory_release(h->device, &room->next);
     vlci_memory_release(h->device, &room->q);
@@ -246,6 +298,7 @@ static vlcache_status make_room(const vlci_code_kernels *k, const vlci_heads *h,
     if (!status && !k->basis_mma)
         status = vlci_memory_create(h->device, floats * (size_t)columns, "coding: columns", &room->q);
     if (!status) room->matrices = n;
+    room->columns = columns;
     return status;
 }
 
@@ -303,19 +356,25 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                 VLCI_MEM(room->covariance));
 }
 
+/* Rows of a work-group of code_heard_mma: 16 a warp. */
+enum { HEARD_ROWS = VLCI_CODE_BASIS_ITEMS / 32 * 16 };
+
 /* Covariances of values as they are heard; the parts have been added up. */
 static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                            const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim;
     size_t heads = (size_t)vlci_heads_n(h);
-    const vlci_grid grid = k->group == 1 ? vlci_grid_over(k->heard, dim / 8 * dim, heads, 1)
-                                         : VLCI_GRID(dim / 8, heads, 1, k->group, 1, 1);
+    const vlci_kernel *heard = k->heard_mma ? k->heard_mma : k->heard;
+    const vlci_grid grid = k->heard_mma
+                               ? VLCI_GRID(ceil_div(dim, HEARD_ROWS), heads, 1, VLCI_CODE_BASIS_ITEMS, 1, 1)
+                           : k->group == 1 ? vlci_grid_over(k->heard, dim / 8 * dim, heads, 1)
+                                           : VLCI_GRID(dim / 8, heads, 1, k->group, 1, 1);
     if (!measured->metric) return VLCACHE_OK;
     vlcache_status status =
-        VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
+        VLCI_LAUNCH(h->device, heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
                     VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->parts));
     return status ? status
-                  : VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->parts), VLCI_MEM(measured->metric),
+                  : VLCI_LAUNCH(h->device, heard, grid, VLCI_MEM(room->parts), VLCI_MEM(measured->metric),
                                 VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->covariance));
 }
 
@@ -333,8 +392,9 @@ static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *
 
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                                  const vlci_code_measured *measured) {
+    bool few = measured->columns <= VLCI_CODE_BASIS_FEW(h->shape.head_dim);
     if (k->basis_mma)
-        return VLCI_LAUNCH(h->device, k->basis_mma,
+        return VLCI_LAUNCH(h->device, few ? k->basis_few : k->basis_mma,
                            VLCI_GRID(n_matrices(h), 1, 1, VLCI_CODE_BASIS_ITEMS, 1, 1),
                            VLCI_MEM(room->covariance), VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
                            VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
@@ -403,10 +463,8 @@ static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h
         VLCI_MEM(codes->text), VLCI_MEM(codes->scale), VLCI_U32(first_matrix(h)));
 }
 
-/* Rows of a work-group of cl/code_mma.cl: a block has two warps, where there are dimensions for them. */
-static size_t mma_rows(const vlci_heads *h) {
-    return VLCI_CODE_MMA_ITEMS / 32 * VLCI_CODE_ROWS / (h->shape.head_dim > 32 ? 2 : 1);
-}
+/* Rows of a work-group of cl/code_mma.cl: a warp has a block at a time. */
+enum { MMA_ROWS = VLCI_CODE_PACK_ROUNDS * VLCI_CODE_PACK_ITEMS / 32 * VLCI_CODE_ROWS };
 
 /* z of all rows. */
 static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -427,7 +485,7 @@ static vlcache_status project_sample(const vlci_code_kernels *k, const vlci_head
                                      const vlci_code_measured *measured, const vlci_codes *codes) {
     size_t wide = sampled(rows);
     return VLCI_LAUNCH(h->device, k->project_mma,
-                       VLCI_GRID(ceil_div(wide, mma_rows(h)), n_matrices(h), 1, VLCI_CODE_MMA_ITEMS, 1, 1),
+                       VLCI_GRID(ceil_div(wide, MMA_ROWS), n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
                        SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
                        VLCI_I32(wide), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                        VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
@@ -440,7 +498,7 @@ static vlcache_status pack_rows(const vlci_code_kernels *k, const vlci_heads *h,
                                 const vlci_codes *codes) {
     return VLCI_LAUNCH(
         h->device, k->pack_mma,
-        VLCI_GRID(ceil_div(padded(rows), mma_rows(h)), n_matrices(h), 1, VLCI_CODE_MMA_ITEMS, 1, 1),
+        VLCI_GRID(ceil_div(padded(rows), MMA_ROWS), n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
         SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
         VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)), VLCI_I32(most),
         VLCI_MEM(room->steps), VLCI_MEM(codes->words));

@@ -26,6 +26,8 @@ typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
     const vlci_kernel *text;
     const vlci_kernel *project_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
+    const vlci_kernel *heard_mma;
+    const vlci_kernel *basis_few; /**< the same of no more than VLCI_CODE_BASIS_FEW() columns */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     const vlci_kernel *votes;
@@ -52,6 +54,7 @@ typedef struct vlci_code_room {
     cl_mem parts, covariance, next, q, z, steps;
     size_t shares;   /**< of all matrices together that parts has room for */
     size_t matrices; /**< that there is room to measure for */
+    int columns;     /**< of a matrix, with that */
     size_t dims;     /**< of all of them together that steps has room for */
     size_t values;   /**< that z has room for */
 } vlci_code_room;
@@ -66,11 +69,21 @@ typedef struct vlci_code_measured {
                        projected on */
     cl_mem back;    /**< the same, what they are made of again; NULL: the basis, without a metric */
     cl_mem energy, total; /**< f32 [..][columns], and [..]: the variances along them, and of all dimensions */
+    cl_mem numbers;       /**< f32: what the host reads of all that, side by side */
 } vlci_code_measured;
 
-/** Memory for what is measured. metric: borrowed, or NULL. Errors: VLCACHE_E_DEVICE_MEMORY. */
+/** Scratch of both kinds between two prompts: what a driver takes to make memory, and to let go of it, is as
+ * much as half of what happens in it. */
+typedef struct vlci_code_spare {
+    vlci_code_room room;
+    vlci_code_measured measured;
+} vlci_code_spare;
+
+/** Memory for what is measured, that of `spare` where it is the same; NULL: none is. metric: borrowed, or
+ * NULL. Errors: VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_code_begin(vlcache_device *device, const vlci_compress_shape *shape, int columns,
-                               bool one_layer, cl_mem metric, vlci_code_measured *out);
+                               bool one_layer, cl_mem metric, vlci_code_spare *spare,
+                               vlci_code_measured *out);
 void vlci_code_end(vlcache_device *device, vlci_code_measured *measured);
 
 /** Layers that are best measured at once: as many as scratch of some size has room for. */
@@ -102,5 +115,15 @@ vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h,
                                 const vlci_codes *codes);
 
 void vlci_code_room_release(vlcache_device *device, vlci_code_room *room);
+
+/** `room` becomes what `spare` has. spare: NULL: nothing stays. */
+void vlci_code_lend(vlci_code_spare *spare, vlci_code_room *room);
+
+/** Both go to `spare`, where it is empty and they are no large part of the device's memory, or are released.
+ */
+void vlci_code_give_back(vlcache_device *device, const vlci_compress_shape *shape, vlci_code_room *room,
+                         vlci_code_measured *measured, vlci_code_spare *spare);
+
+void vlci_code_spare_release(vlcache_device *device, vlci_code_spare *spare);
 
 #endif

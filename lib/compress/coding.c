@@ -162,16 +162,23 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     return status;
 }
 
+static void forget_numbers(vlci_coding *c) {
+    vlci_free(c->numbers);
+    vlci_free(c->bits_of);
+    c->numbers = NULL;
+    c->bits_of = NULL;
+}
+
 void vlci_coding_destroy(vlci_coding **coding) {
     vlci_coding *c = *coding;
     if (!c) return;
-    vlci_code_room_release(c->device, &c->room);
-    vlci_code_end(c->device, &c->measured);
+    vlci_code_give_back(c->device, &c->shape, &c->room, &c->measured, NULL);
     vlci_memory_release(c->device, &c->rows.positions);
     vlci_memory_release(c->device, &c->rows.text_at);
     vlci_memory_release(c->device, &c->rows.phase);
     vlci_memory_release(c->device, &c->queries);
     vlci_phases_release(c->device, &c->phases);
+    forget_numbers(c);
     vlci_codes_release(&c->codes);
     vlci_codes_release(&c->held);
     vlci_free(c->n_queries);
@@ -194,9 +201,33 @@ static vlcache_status add_queries(vlci_coding *c, int layer, const vlci_look *lo
     if (from >= until) return VLCACHE_OK;
     c->n_queries[layer] += (int64_t)(until - from) * group;
     return VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, 1, 1, c->kernels->code.group, 1, 1), VLCI_MEM(a->q),
-                       VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
-                       VLCI_MEM(seen->rows_on), VLCI_I32(from), VLCI_I32(until), VLCI_I32(group),
-                       VLCI_MEM(c->queries), VLCI_U32((size_t)layer * heads), VLCI_I32(add));
+                       VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_U32(0),
+                       VLCI_I32(look->row - look->from), VLCI_MEM(seen->rows_on), VLCI_I32(from),
+                       VLCI_I32(until), VLCI_I32(group), VLCI_MEM(c->queries),
+                       VLCI_U32((size_t)layer * heads), VLCI_I32(add));
+}
+
+/* Those that are held, from .. until - 1 of each layer, of all layers. */
+static vlcache_status add_held(vlci_coding *c, const vlci_looks *looks, int from, int until, bool add) {
+    size_t heads = (size_t)c->shape.kv_heads, layers = (size_t)c->shape.layers;
+    size_t row = (size_t)c->shape.heads * (size_t)c->shape.head_dim;
+    int group = c->shape.heads / c->shape.kv_heads;
+    const vlci_kernel *k = c->kernels->code.queries;
+    if (from >= until) return VLCACHE_OK;
+    for (size_t l = 0; l < layers; l++) c->n_queries[l] += (int64_t)(until - from) * group;
+    return VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, layers, 1, c->kernels->code.group, 1, 1),
+                       VLCI_MEM(looks->q), VLCI_U32(0), VLCI_U32(row), VLCI_U32((size_t)looks->room * row),
+                       VLCI_I32(0), VLCI_MEM(NULL), VLCI_I32(from), VLCI_I32(until), VLCI_I32(group),
+                       VLCI_MEM(c->queries), VLCI_U32(0), VLCI_I32(add));
+}
+
+/* The prompt's, and those of decoded rows, as looks.h has them. */
+static vlcache_status take_held(vlci_coding *c, const vlci_scores *seen) {
+    int n = seen->rows.n, from = n > QUERIES ? n - QUERIES : 0;
+    if (!c->together || !seen->looks.lse) return VLCACHE_OK;
+    c->together = false;
+    vlcache_status status = add_held(c, &seen->looks, from, n, false);
+    return status ? status : add_held(c, &seen->looks, n + 1, n + 1 + seen->held, true);
 }
 
 static vlcache_status take_phases(vlci_coding *c, const vlci_look *look) {
@@ -213,13 +244,15 @@ vlcache_status vlci_coding_observe(vlci_coding *c, int layer, const vlci_look *l
     int from = vlci_rows_from(&seen->rows, look->from);
     int until = vlci_rows_from(&seen->rows, look->from + look->n);
     vlcache_status status = c->phased ? VLCACHE_OK : take_phases(c, look);
-    return status ? status
-                  : add_queries(c, layer, look, seen, from > until - QUERIES ? from : until - QUERIES, until);
+    c->together = seen->references == 1 && vlci_scores_holds(seen, false);
+    return status || c->together
+               ? status
+               : add_queries(c, layer, look, seen, from > until - QUERIES ? from : until - QUERIES, until);
 }
 
 vlcache_status vlci_coding_observe_decode(vlci_coding *c, int layer, const vlci_look *look,
                                           const vlci_scores *seen) {
-    return add_queries(c, layer, look, seen, seen->rows.n, seen->rows.n + 1);
+    return c->together ? VLCACHE_OK : add_queries(c, layer, look, seen, seen->rows.n, seen->rows.n + 1);
 }
 
 vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_look *look, double weight,
@@ -353,9 +386,11 @@ int vlci_coding_layers(const vlci_coding *c) {
 
 static vlcache_status measure(vlci_coding *c, const vlci_heads *layers, bool one_layer) {
     vlcache_status status = VLCACHE_OK;
-    if (!c->measured.basis)
+    if (!c->measured.basis) {
+        vlci_code_lend(c->kernels->spare, &c->room);
         status = vlci_code_begin(c->device, &c->shape, count_columns(c), one_layer, c->kernels->metric,
-                                 &c->measured);
+                                 c->kernels->spare, &c->measured);
+    }
     return status ? status : vlci_code_measure(&c->kernels->code, layers, &c->rows, &c->room, &c->measured);
 }
 
@@ -365,36 +400,38 @@ vlcache_status vlci_coding_measure(vlci_coding *c, const vlci_heads *layers) {
 
 /* What came of measuring, on the host. */
 typedef struct numbers {
-    float *energy, *total, *attended, *queries; /* [matrices][columns], [matrices], [heads], [heads] */
+    float *attended, *queries, *total, *energy; /* [heads], [heads], [matrices], [matrices][columns] */
 } numbers;
 
-static void free_numbers(numbers *n) {
-    vlci_free(n->energy);
-    *n = (numbers){0};
+/* As they stand side by side. */
+static numbers numbers_of(const vlci_coding *c) {
+    size_t heads = n_heads(c);
+    return (numbers){c->numbers, c->numbers + heads, c->numbers + 2 * heads, c->numbers + 4 * heads};
 }
 
-static vlcache_status read_numbers(vlci_coding *c, const vlci_scores *seen, numbers *out) {
+/* They come to stand side by side: one read is waited for. */
+static vlcache_status gather_numbers(vlci_coding *c, const vlci_scores *seen) {
     const vlci_kernel *k = c->kernels->code.attended;
-    size_t heads = n_heads(c), columns = (size_t)c->measured.columns, n = 2 * heads * columns;
-    cl_mem attended = NULL;
-    out->energy = vlci_alloc(n + 4 * heads, sizeof *out->energy);
-    if (!out->energy) return vlci_fail_memory("bits of coded rows");
-    out->total = out->energy + n;
-    out->attended = out->total + 2 * heads;
-    out->queries = out->attended + heads;
+    const vlci_code_measured *m = &c->measured;
+    size_t n = n_heads(c), heads = n * sizeof(cl_float);
     vlcache_status status =
-        vlci_memory_create(c->device, heads * sizeof(cl_float), "coding: attention", &attended);
-    if (!status)
-        status = VLCI_LAUNCH(c->device, k, VLCI_GRID(heads, 1, 1, c->kernels->code.group, 1, 1),
-                             VLCI_MEM(seen->score), VLCI_I32(c->tokens), VLCI_MEM(c->rows.positions),
-                             VLCI_I32(c->rows.n), VLCI_MEM(attended));
-    if (!status) status = vlci_read(c->device, attended, 0, out->attended, heads * sizeof(cl_float));
-    if (!status) status = vlci_read(c->device, c->queries, 0, out->queries, heads * sizeof(cl_float));
-    if (!status)
-        status = vlci_read(c->device, c->measured.total, 0, out->total, 2 * heads * sizeof(cl_float));
-    if (!status) status = vlci_read(c->device, c->measured.energy, 0, out->energy, n * sizeof(cl_float));
-    vlci_memory_release(c->device, &attended);
-    return status;
+        VLCI_LAUNCH(c->device, k, VLCI_GRID(n, 1, 1, c->kernels->code.group, 1, 1), VLCI_MEM(seen->score),
+                    VLCI_I32(c->tokens), VLCI_MEM(c->rows.positions), VLCI_I32(c->rows.n),
+                    VLCI_MEM(m->numbers));
+    if (!status) status = vlci_copy(c->device, c->queries, 0, m->numbers, heads, heads);
+    if (!status) status = vlci_copy(c->device, m->total, 0, m->numbers, 2 * heads, 2 * heads);
+    return status ? status
+                  : vlci_copy(c->device, m->energy, 0, m->numbers, 4 * heads, 2 * heads * (size_t)m->columns);
+}
+
+static vlcache_status read_numbers(vlci_coding *c) {
+    size_t heads = n_heads(c), matrices = 2 * heads * (size_t)c->measured.columns, n = 4 * heads + matrices;
+    forget_numbers(c);
+    c->numbers = vlci_alloc(n, sizeof *c->numbers);
+    c->bits_of = vlci_alloc(matrices, sizeof *c->bits_of);
+    return c->numbers && c->bits_of
+               ? vlci_read(c->device, c->measured.numbers, 0, c->numbers, n * sizeof *c->numbers)
+               : vlci_fail_memory("bits of coded rows");
 }
 
 static vlcache_status check_finite(const vlci_coding *c, const numbers *n) {
@@ -503,36 +540,48 @@ static vlcache_status round_all(vlci_coding *c) {
     return vlci_code_round(&c->kernels->code, &all, &c->measured, c->codes);
 }
 
-vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen, vlcache_compress_layer *layer) {
-    size_t n = 2 * n_heads(c) * (size_t)c->measured.columns;
-    numbers read = {0};
+/* Bits of all dimensions. */
+static vlcache_status find_bits(vlci_coding *c, const numbers *read) {
     vlci_bits share = {.matrices = 2 * (int)n_heads(c), .dims = c->measured.columns};
-    double *energy = vlci_alloc(n, sizeof *energy);
-    uint8_t *bits = vlci_alloc(n, sizeof *bits);
-    vlcache_status status = energy && bits ? VLCACHE_OK : vlci_fail_memory("bits of coded rows");
-    if (!status) status = read_numbers(c, seen, &read);
+    double *energy = vlci_alloc(2 * n_heads(c) * (size_t)share.dims, sizeof *energy);
+    vlcache_status status = energy ? check_finite(c, read) : vlci_fail_memory("bits of coded rows");
+    if (!status) {
+        weigh(c, read, energy);
+        share.energy = energy;
+        share.most = most_bits(c, &share.basis);
+        status = share_out(c, &share, c->bits_of);
+    }
+    if (!status && c->held) cap(c, c->bits_of);
+    vlci_free(energy);
+    return status;
+}
+
+vlcache_status vlci_coding_ask(vlci_coding *c, const vlci_scores *seen) {
+    vlcache_status status = take_held(c, seen);
+    if (!status) status = gather_numbers(c, seen);
     if (!status && c->rows.run == 1 && !c->phases.n)
         status = vlci_phases_find(c->device, &c->kernels->code, c->rows.phase, c->rows.n, c->shape.head_dim,
                                   &c->phases);
-    if (!status) status = check_finite(c, &read);
-    if (!status) {
-        weigh(c, &read, energy);
-        share.energy = energy;
-        share.most = most_bits(c, &share.basis);
-        status = share_out(c, &share, bits);
-    }
-    if (!status && c->held) cap(c, bits);
-    for (size_t h = 0; h < n_heads(c) && !status; h++) c->spent[h] = spent_by(&share, bits, h);
-    for (int l = 0; l < c->shape.layers && layer && !status; l++)
-        vlci_spectrum_layer(&(vlci_spectrum){c->shape.kv_heads, c->measured.columns, read.energy, read.total,
-                                             bits},
-                            l, &layer[l]);
-    if (!status) status = make_codes(c, bits, &c->codes);
-    if (!status && !c->held) status = round_all(c);
-    free_numbers(&read);
-    vlci_free(energy);
-    vlci_free(bits);
-    return status;
+    return status ? status : read_numbers(c);
+}
+
+vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
+    vlcache_status status = vlci_coding_asked(c) ? VLCACHE_OK : vlci_coding_ask(c, seen);
+    const numbers read = numbers_of(c);
+    if (!status) status = find_bits(c, &read);
+    if (!status) status = make_codes(c, c->bits_of, &c->codes);
+    return status || c->held ? status : round_all(c);
+}
+
+/* What became of it. */
+static void tell(const vlci_coding *c, vlcache_compress_layer *layer) {
+    const numbers read = numbers_of(c);
+    const vlci_spectrum spectrum = {c->shape.kv_heads, c->measured.columns, read.energy, read.total,
+                                    c->bits_of};
+    vlci_bits share = {.dims = c->measured.columns};
+    most_bits(c, &share.basis);
+    for (size_t h = 0; h < n_heads(c); h++) c->spent[h] = spent_by(&share, c->bits_of, h);
+    for (int l = 0; l < c->shape.layers && layer; l++) vlci_spectrum_layer(&spectrum, l, &layer[l]);
 }
 
 /* ---- codes --------------------------------------------------------------------------------------------- */
@@ -573,8 +622,10 @@ vlci_codes *vlci_coding_lend(vlci_coding *c, vlci_codes *before) {
     return vlci_codes_retain(c->held);
 }
 
-vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before) {
+vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before, vlcache_compress_layer *layer) {
     vlci_codes *codes = c->codes;
+    tell(c, layer);
+    forget_numbers(c);
     codes->before = before;
     if (c->held && before == c->held) { /* which was lent: what stood before it stays */
         codes->before = c->held->before;
@@ -583,8 +634,7 @@ vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before) {
     }
     c->codes = NULL;
     vlci_codes_release(&c->held);
-    vlci_code_room_release(c->device, &c->room);
-    vlci_code_end(c->device, &c->measured);
+    vlci_code_give_back(c->device, &c->shape, &c->room, &c->measured, c->kernels->spare);
     return codes;
 }
 

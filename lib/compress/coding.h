@@ -18,6 +18,7 @@ typedef struct vlci_coding_kernels {
     vlci_code_kernels code;
     vlci_coded_kernels attention; /**< what codes are read by */
     cl_mem metric;                /**< of values (compress/metric.h), borrowed; NULL: all directions alike */
+    vlci_code_spare *spare;       /**< the engine's, between two prompts; NULL: no scratch stays */
 } vlci_coding_kernels;
 
 /** out->metric stays as it is. Errors: those of vlci_code_open() and vlci_coded_open(). */
@@ -40,6 +41,7 @@ typedef struct vlci_coding {
     bool phased; /**< rows.phase is written */
     vlci_phases
         phases;     /**< of rows that are turned one by one (rows.run is 1); found when bits are shared out */
+    bool together;  /**< queries are held (looks.h) till bits are asked for */
     cl_mem queries; /**< f32 [layers][kv_heads]: sums of squares */
     int64_t *n_queries; /**< [layers]: query rows of a kv head that they are of */
     vlci_code_room room;
@@ -50,6 +52,8 @@ typedef struct vlci_coding {
     vlci_codes *codes;  /**< NULL before vlci_coding_share() */
     vlci_codes_bytes bytes;
     uint64_t bits_used; /**< of a row, of all matrices */
+    float *numbers;     /**< what came of measuring, once bits are shared out, till vlci_coding_finish() */
+    uint8_t *bits_of;   /**< [matrices][columns]: with it, of each dimension */
 } vlci_coding;
 
 /** Whether anything is coded: a budget of the whole cache needs no codes. */
@@ -92,9 +96,17 @@ int vlci_coding_layers(const vlci_coding *coding);
 /** Enqueues the statistics of some layers. Errors: the device's. */
 vlcache_status vlci_coding_measure(vlci_coding *coding, const vlci_heads *layers);
 
-/** Shares bits out and makes room for codes; blocks. `layer` [layers], or NULL: dims and bits of each are
- * told. Errors: VLCACHE_E_UNSUPPORTED (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
-vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen, vlcache_compress_layer *layer);
+/** What bits are shared out by comes to the host; blocks. Errors: VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_ask(vlci_coding *coding, const vlci_scores *seen);
+
+/** Whether it is there. */
+static inline bool vlci_coding_asked(const vlci_coding *c) {
+    return c->numbers != NULL;
+}
+
+/** Shares bits out and makes room for codes; asks first, where nobody has. Errors: VLCACHE_E_UNSUPPORTED
+ * (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
+vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen);
 
 /** Layers that are best coded at once, when bits are shared out. */
 int vlci_coding_write_layers(const vlci_coding *coding);
@@ -114,8 +126,8 @@ vlcache_status vlci_coding_hold(vlci_coding *coding, const vlci_heads *layer);
 vlci_codes *vlci_coding_lend(vlci_coding *coding, vlci_codes *before);
 
 /** Hands the codes over, in front of `before`, whose reference they take, or in place of those that were
- * lent; scratch is released. */
-vlci_codes *vlci_coding_finish(vlci_coding *coding, vlci_codes *before);
+ * lent; scratch goes. `layer` [layers], or NULL: dims and bits of each are told. */
+vlci_codes *vlci_coding_finish(vlci_coding *coding, vlci_codes *before, vlcache_compress_layer *layer);
 
 /** Bits of a coded row and kv head, keys and values together: the mean over all heads. */
 double vlci_coding_bits(const vlci_coding *coding);

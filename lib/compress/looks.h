@@ -20,6 +20,7 @@ typedef struct vlci_look {
 
 typedef struct vlci_looks {
     int room;        /**< rows of a layer; 0: none are kept. Memory comes with the first of them */
+    size_t rows;     /**< that there is memory for, of all layers */
     cl_mem q;        /**< f32 [layers][room][heads][head_dim] */
     cl_mem max, lse; /**< f32 [layers][room][heads] */
     float scale;     /**< of their logits */
@@ -28,9 +29,13 @@ typedef struct vlci_looks {
 /** Enqueues: rows entry .. entry + n - 1 of a list, which are in `look`, to their places in a layer. */
 vlcache_status vlci_looks_hold(vlcache_device *device, const vlci_compress_shape *shape,
                                const vlci_kernel *kernel, int layer, const vlci_look *look, cl_mem list,
-                               int entry, int n, vlci_looks *looks);
+                               int entry, int n, vlci_looks *spare, vlci_looks *looks);
 
 /** NULLs. */
 void vlci_looks_release(vlcache_device *device, vlci_looks *looks);
+
+/** The same, but where `spare` is empty their memory goes there: a driver takes as long to let go of it as
+ * for half of a short prompt's scores. spare: NULL: nothing stays. */
+void vlci_looks_give_back(vlcache_device *device, vlci_looks *looks, vlci_looks *spare);
 
 #endif

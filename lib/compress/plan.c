@@ -10,6 +10,9 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 
+/* Of the rows that all layers keep: what those read may hold before all of them shrink. */
+#define SLACK 1.125
+
 static const vlci_compress_shape *shape_of(const vlci_compress *p) {
     return &p->kernels->shape;
 }
@@ -156,7 +159,7 @@ static bool sums_up(const vlci_recipe *r) {
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
     double rows = (double)s->layers * s->kv_heads * tokens;
-    if (!sums_up(r)) return 1;
+    if (!sums_up(r)) return vlci_coding_wanted(r) ? 2 : 1;
     double calls =
         vlci_summary_worth(r, rows, tokens, r->budget * r->centroids * tokens) / VLCI_SUMMARY_AT_ONCE;
     return calls > 1 ? (int)ceil(2 * calls)
@@ -345,8 +348,8 @@ bool vlci_compress_by_layer(const vlci_recipe *r) {
 
 int64_t vlci_compress_rows_bound(const vlci_recipe *r, int tokens, int layers) {
     double share = r->budget * layers;
-    if (vlci_policy_measures(r))
-        share += vlci_budget_least(r) * layers; /* the clip of step 2 gives at most that to sparse ones */
+    if (vlci_policy_measures(r)) /* the clip of step 2 gives at most its least to sparse ones */
+        share = fmax(share + vlci_budget_least(r) * layers, share * SLACK);
     if (share > layers || r->candidates != VLCI_CANDIDATES_ALL) share = layers; /* perhaps none may go */
     return (int64_t)ceil(share * tokens) + layers;
 }
@@ -507,14 +510,14 @@ static vlcache_status sum_up(vlci_compress *p, vlci_kv *kv, int layer, int layer
  */
 static vlcache_status hand_over(vlci_compress *p, vlci_kv *kv) {
     vlcache_status status = VLCACHE_OK;
-    if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes);
+    if (p->coding) kv->codes = vlci_coding_finish(p->coding, kv->codes, p->layer);
     if (p->quantising) status = vlci_quantising_finish(p->quantising, kv->quants, &kv->quants);
     vlci_summary_give_back(device_of(p), &p->room, p->kernels->spare);
     p->applied = !status;
     return status;
 }
 
-/* Statistics of all layers, then the bits of all. */
+/* Statistics of all layers. */
 static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
     int layers = shape_of(p)->layers, at_once = vlci_coding_layers(p->coding);
     p->coding->pool = kv->pool;
@@ -523,12 +526,12 @@ static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
         vlci_heads h = heads_of(p, kv, l, layers - l < at_once ? layers - l : at_once);
         status = vlci_coding_measure(p->coding, &h);
     }
-    return status ? status : vlci_coding_share(p->coding, p->seen, p->layer);
+    return status ? status : vlci_coding_ask(p->coding, p->seen);
 }
 
 /* What is held of all layers, once bits are shared out. */
 static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
-    vlcache_status status = vlci_coding_share(p->coding, p->seen, p->layer);
+    vlcache_status status = vlci_coding_share(p->coding, p->seen);
     vlci_heads h = heads_of(p, kv, 0, shape_of(p)->layers);
     if (!status) status = vlci_coding_write(p->coding, &h);
     return status ? status : hand_over(p, kv);
@@ -603,6 +606,25 @@ static void turn_over(vlci_compress *p) {
     memcpy(p->now.own, p->before.own, (size_t)n_heads(p) * sizeof *p->now.own);
 }
 
+/* Budgets of the layers read, the last of which is `layer`. Returns the first that shrinks to its own: all
+ * move what they keep then, so that as long as there is room the last one does alone. */
+static int share_read(vlci_compress *p, int layer) {
+    int layers = shape_of(p)->layers, heads = shape_of(p)->kv_heads, earlier = layer * heads;
+    int64_t rows = 0;
+    if (layer) turn_over(p);
+    share_layers(p, layer + 1);
+    for (int i = 0; i < earlier; i += heads) rows += p->before.own[i].kept;
+    rows += p->now.own[earlier].kept;
+    if (!layer || layer == layers - 1 || p->recipe.candidates != VLCI_CANDIDATES_ALL ||
+        (double)rows > SLACK * p->recipe.budget * layers * p->tokens)
+        return 0;
+    memcpy(p->before.own + earlier, p->now.own + earlier, (size_t)heads * sizeof *p->now.own);
+    vlci_kept before = p->now;
+    p->now = p->before;
+    p->before = before;
+    return layer;
+}
+
 /* Where bits are shared out at once, no token is decoded on what is held. */
 static vlcache_status read_coded(vlci_compress *p, int layer, vlci_kv *kv) {
     bool last = layer == shape_of(p)->layers - 1;
@@ -628,11 +650,7 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
     if (measures || layer == all - 1) status = measure(p, measures ? layer : 0, layer + 1);
     if (status) return status;
     p->read = layer + 1;
-    if (measures) {
-        if (layer) turn_over(p);
-        share_layers(p, layer + 1);
-        first = 0;
-    }
+    if (measures) first = share_read(p, layer);
     status = shrink(p, kv, first, layer + 1 - first);
     bool known = !measures && !p->recipe.adaptive, last = layer == all - 1; /* what each head keeps */
     if (!status && vlci_quantise_wanted(&p->recipe) && (known || last))
@@ -643,7 +661,7 @@ vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
 /* What all layers may keep. Between tokens counts are not waited for where budgets do not depend on them. */
 static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     int layers = shape_of(p)->layers;
-    p->unmeasured = some && sums_up(&p->recipe) && !vlci_policy_measures(&p->recipe);
+    p->unmeasured = some && (sums_up(&p->recipe) || p->coding) && !vlci_policy_measures(&p->recipe);
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads all = heads_of(p, kv, 0, layers);
     if (!status) status = settle(p, &all.kv, all.heads_at);
@@ -657,9 +675,13 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
 /* Layers in which the whole prompt is still there. */
 static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
     int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
+    bool asked = p->coding && vlci_coding_asked(p->coding);
     vlci_kv_catch_up(kv);
-    if (p->coding && p->coding->held) return narrow(p, kv);
-    vlcache_status status = p->read || p->summing ? VLCACHE_OK : prepare(p, kv, some);
+    if (p->coding && p->coding->held)
+        return some && !asked ? vlci_coding_ask(p->coding, p->seen) : narrow(p, kv);
+    vlcache_status status = p->read || p->summing || asked ? VLCACHE_OK : prepare(p, kv, some);
+    if (status || (some && p->coding && !asked)) return status;
+    if (p->coding) status = vlci_coding_share(p->coding, p->seen);
     if (status) return status;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     if (sums_up(&p->recipe)) {
@@ -683,7 +705,8 @@ vlcache_status vlci_compress_some(vlci_compress *p, vlci_kv *kv) {
 }
 
 void vlci_compress_tidy(vlci_compress *p) {
-    if (p->applied && p->seen && p->seen->references == 1) vlci_looks_release(device_of(p), &p->seen->looks);
+    if (p->applied && p->seen && p->seen->references == 1)
+        vlci_looks_give_back(device_of(p), &p->seen->looks, p->kernels->score.spare);
 }
 
 vlcache_status vlci_compress_settle(vlci_compress *p) {

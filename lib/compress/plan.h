@@ -25,12 +25,16 @@
  * By layer: a layer shrinks as soon as it is read, so that no more than one layer is there in full. Budgets
  * that depend on the sparsity of all layers are bounded from above by those of the layers read so far
  * (densities only add up), and shrink with each layer; the rows that a smaller budget keeps are among those
- * of a larger one, so that what stays in the end is the published set. Together the layers read hold alpha *
- * L * N rows at any time, which is what all of them keep.
+ * of a larger one, so that what stays in the end is the published set. To shrink is to move most of what
+ * stays: earlier layers do when those read hold an eighth more than alpha * L * N rows, which is what all of
+ * them keep, and behind the last.
  *
  * Coded rows by layer: a layer's rows are held in more bits than they will have as soon as it is read
  * (vlci_coding_hold()), decoded tokens look at these, and bits are shared out over all layers at once in the
  * end, as without: what is there is one layer in full and the others in a quarter of their bytes or less.
+ *
+ * Between tokens bits are shared out one token later than what they are shared out by is there: by the host,
+ * while the device is at that token.
  */
 #ifndef VLCI_COMPRESS_PLAN_H
 #define VLCI_COMPRESS_PLAN_H

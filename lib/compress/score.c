@@ -200,7 +200,7 @@ void vlci_scores_release(vlci_scores **handle) {
     if (s->kernels->fetch) vlci_fetch_forget(s->kernels->fetch, s->counts);
     cl_mem *memory[] = {&s->rows_on, &s->before, &s->partial, &s->sums, &s->counts, &s->score};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(s->device, memory[i]);
-    vlci_looks_release(s->device, &s->looks);
+    vlci_looks_give_back(s->device, &s->looks, s->kernels->spare);
     vlci_rows_release(&s->rows);
     vlci_free(s->begun);
     vlci_free(s);
@@ -318,7 +318,7 @@ static cut cut_decoded(const vlci_scores *s, int entry, int n, double weight) {
 
 static vlcache_status hold(vlci_scores *s, int layer, const vlci_look *look, int entry, int n) {
     return vlci_looks_hold(s->device, &s->shape, s->kernels->hold, layer, look, s->rows_on, entry, n,
-                           &s->looks);
+                           s->kernels->spare, &s->looks);
 }
 
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {

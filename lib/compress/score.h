@@ -22,6 +22,7 @@ typedef struct vlci_score_kernels {
     size_t items;      /**< of a work-group */
     const vlci_kernel *score, *sum, *hold;
     vlci_sparsity_kernels sparsity;
+    vlci_looks *spare; /**< the engine's, between two prompts; NULL: none stays */
     vlci_fetch *fetch; /**< the engine's, for counts that are asked for early; NULL: none are */
 } vlci_score_kernels;
 

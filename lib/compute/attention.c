@@ -120,7 +120,7 @@ static bool wgmma_takes(const vlci_attention_shape *s) {
 static vlcache_status get_wgmma(const vlci_attention_kernels *k, bool stripes, vlci_attention_rung *out) {
     const vlci_attention_shape *s = &k->shape;
     const vlci_ptx ptx = {
-        .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .one_group = true};
+        .target = "sm_90a", .local_bytes = VLCI_ATTENTION_WGMMA_LOCAL(s->head_dim), .groups = 1};
     char options[OPTIONS];
     begin_rung(WGMMA, out);
     snprintf(options, sizeof options, "-DHEAD_DIM=%d -DKV_DTYPE=%d -DROUNDED=%d -DSTRIPES=%d", s->head_dim,

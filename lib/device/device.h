@@ -90,7 +90,8 @@ typedef struct vlci_ptx {
                              program, and what stands behind "//~ " in inline assembly is opened */
     size_t
         local_bytes; /**< of the kernel's one array `__local uchar smem[VLCI_PTX_LOCAL]`; 0: as it stands */
-    bool one_group;  /**< one work-group a unit: setmaxnreg needs the promise */
+    int groups;      /**< work-groups that a unit has room for, which bounds registers; setmaxnreg needs the
+                          promise of 1; 0: as the compiler has it */
 } vlci_ptx;
 
 /** As vlci_kernel_get(), of a program that is changed so. Errors: those, and VLCACHE_E_BUILD where the

@@ -42,19 +42,23 @@ static char *set_target(char *text, const char *target) {
     return splice(text, at, strcspn(at, ", \r\n"), target);
 }
 
-/* The kernel's array, whatever the compiler puts in front of its name. */
+/* The array of each kernel, whatever the compiler puts in front of its name. */
 static char *set_local(char *text, size_t bytes, bool *found) {
     char small[NUMBER], large[NUMBER];
     snprintf(small, sizeof small, "smem[%d]", VLCI_PTX_LOCAL);
     snprintf(large, sizeof large, "smem[%zu]", bytes);
-    char *at = text ? strstr(text, small) : NULL;
-    *found = at != NULL;
-    return at ? splice(text, at, strlen(small), large) : text;
+    *found = false;
+    if (bytes == VLCI_PTX_LOCAL) return text;
+    for (char *at; text && (at = strstr(text, small)); *found = true)
+        text = splice(text, at, strlen(small), large);
+    return text;
 }
 
-static char *set_one_group(char *text) {
+static char *set_groups(char *text, int groups) {
+    char line[NUMBER];
     char *at = text && !strstr(text, ".minnctapersm") ? strstr(text, ".reqntid") : NULL;
-    return at ? splice(text, at, 0, ".minnctapersm 1\n") : text;
+    snprintf(line, sizeof line, ".minnctapersm %d\n", groups);
+    return at ? splice(text, at, 0, line) : text;
 }
 
 vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) {
@@ -65,7 +69,7 @@ vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) 
     if (edited) open_marks(edited);
     edited = set_target(edited, how->target);
     if (how->local_bytes) edited = set_local(edited, how->local_bytes, &found);
-    if (how->one_group) edited = set_one_group(edited);
+    if (how->groups) edited = set_groups(edited, how->groups);
     if (!edited) return vlci_fail_memory("PTX of a kernel");
     if (found) {
         *out = edited;
@@ -77,13 +81,12 @@ vlcache_status vlci_ptx_edit(const char *text, const vlci_ptx *how, char **out) 
 
 bool vlci_ptx_same(const vlci_ptx *a, const vlci_ptx *b) {
     if (!a->target || !b->target) return !a->target && !b->target;
-    return strcmp(a->target, b->target) == 0 && a->local_bytes == b->local_bytes &&
-           a->one_group == b->one_group;
+    return strcmp(a->target, b->target) == 0 && a->local_bytes == b->local_bytes && a->groups == b->groups;
 }
 
 void vlci_ptx_name(const vlci_ptx *how, char name[VLCI_PTX_NAME]) {
     name[0] = 0;
     if (how->target)
-        snprintf(name, VLCI_PTX_NAME, "%.16s, %zu bytes%s", how->target, how->local_bytes,
-                 how->one_group ? ", one group" : "");
+        snprintf(name, VLCI_PTX_NAME, "%.16s, %zu bytes, groups %d", how->target, how->local_bytes,
+                 how->groups);
 }

@@ -78,8 +78,10 @@ vlcache_status vlci_engine_open(vlcache_engine *e, const vlci_recipe *recipe) {
                            model->family->name);
     vlcache_status status = vlci_compress_open(model->device, &shape, recipe, &e->shared.compress);
     e->shared.compress.spare = &e->shared.spare;
+    e->shared.compress.coding.spare = &e->shared.code_spare;
     e->shared.fetch.device = model->device;
     e->shared.compress.score.fetch = &e->shared.fetch;
+    e->shared.compress.score.spare = &e->shared.looks;
     return status || !vlci_coding_wanted(recipe) ? status : take_metric(&e->shared, &shape);
 }
 
@@ -125,6 +127,8 @@ void vlcache_engine_destroy(vlcache_engine **handle) {
     vlci_text_release(&e->shared.text);
     vlci_kv_pool_release(&e->shared.pool);
     vlci_summary_release(e->shared.model->device, &e->shared.spare);
+    vlci_code_spare_release(e->shared.model->device, &e->shared.code_spare);
+    vlci_looks_release(e->shared.model->device, &e->shared.looks);
     vlci_fetch_release(&e->shared.fetch);
     vlci_memory_release(e->shared.model->device, &e->shared.metric);
     vlcache_model_destroy(&e->shared.model);

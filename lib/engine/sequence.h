@@ -24,7 +24,9 @@ typedef struct vlci_shared {
     vlci_text text;
     vlci_step step;
     vlci_compress_kernels compress;
-    vlci_summary_room spare;  /* scratch of compress */
+    vlci_summary_room spare; /* scratch of compress */
+    vlci_code_spare code_spare;
+    vlci_looks looks;
     vlci_fetch fetch;         /* of its counts */
     vlcache_sequence *untidy; /* whose turn has left what it was read with: vlci_turn_tidy(); NULL: none */
     bool frees;               /* pages have become free, in an elastic pool */

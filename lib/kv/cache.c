@@ -107,10 +107,12 @@ int vlci_kv_reserve_pages(const vlci_kv *kv, int layer, int layers, int rows) {
     return pages;
 }
 
-/* A run of entries for `pages` pages, with those there are. */
+/* A run of entries for `pages` pages, with those there are: and for another, since to find a longer one for
+ * each list of a prompt that fills its own takes longer than a token. */
 static vlcache_status make_run(vlci_kv_pool *p, vlci_kv_list *list, int pages) {
     int size = vlci_kv_run_size(pages < 4 ? 4 : pages), first;
     if (list->size && size <= list->size) return VLCACHE_OK;
+    size = vlci_kv_run_size(pages < 4 ? 4 : pages + 1);
     vlcache_status status = vlci_kv_run_take(&p->table, size, &first);
     if (status) return status;
     for (int i = 0; i < list->pages; i++)

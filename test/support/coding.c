@@ -117,12 +117,12 @@ static void code(coding_case *c, const vlci_scores *seen) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
         ck_ok(vlci_coding_measure(c->coding, &h));
     }
-    c->status = vlci_coding_share(c->coding, seen, NULL);
+    c->status = vlci_coding_share(c->coding, seen);
     for (h.layer = 0; h.layer < c->layers && !c->status; h.layer++) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
         ck_ok(vlci_coding_write(c->coding, &h));
     }
-    if (!c->status) c->codes = vlci_coding_finish(c->coding, NULL);
+    if (!c->status) c->codes = vlci_coding_finish(c->coding, NULL, NULL);
     ck_ok(vlci_finish(suite_device()));
     suite_release(keep);
     free(own);
