@@ -75,7 +75,7 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local float bases[WARPS * CHUNK * QUERIES] __attribute__((aligned(16)));
-    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[3 * HEADS > 2 * WARPS ? 3 * HEADS : 2 * WARPS];
+    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[4 * HEADS > 2 * WARPS ? 4 * HEADS : 2 * WARPS];
     __local float room[HEADS * ROOM] __attribute__((aligned(16)));
     __local int last;
     __local uint *pool = (__local uint *)smem;
@@ -94,7 +94,8 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         source_t from = source_of(words, k, v, n, run, phase);
         const int until = min(from.blocks, (s_id + 1) * share);
         const int vectors = words_of_basis(&from.k_tiles), used = vectors + words_of_raw(&from.k_tiles);
-        keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f};
+        keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f,
+                       (__local float4 *)(pool + vectors), 0};
         fetch_basis(&keys, k, basis, item);
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
@@ -105,8 +106,16 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         for (int i = 0; i < from.v_tiles.all && warp < warps; i++) w.acc[i * 32 + lane] = 0.0f;
         mine.m[0] = mine.m[1] = -INFINITY;
         mine.l[0] = mine.l[1] = 0.0f;
+#if ROWS
+        float4 turns[TURNS]; /* of the first block: they come in the place of a basis as it came */
+        keys.pattern = pattern[s_id * share];
+        take_turns(turns, within, keys.pattern, item);
+#endif
         take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, &p, q, q_offset, q_stride, first_row, scale,
                   some, item);
+#if ROWS
+        put_turns(keys.within, turns, item);
+#endif
         attend_chunks(&mine, &keys, &from, &w, first, warps * from.take, until, within, pattern, lane);
         barrier(CLK_LOCAL_MEM_FENCE);
         write_share(&mine, w.acc - warp * each / 4, each, warps, v.widths, &from.v_tiles, tops, sums, item, own);
@@ -182,7 +191,7 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
     const warp_t w = warp_of(pool + used + warp * words_of_warp(&from, beside), bases + warp * CHUNK * QUERIES, &from, beside);
     const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
-    keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f};
+    keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f, 0, 0};
     for (p.lane = 0; p.lane < group; p.lane += HEADS) {
         p.count = min(group - p.lane, (int)HEADS);
         float lse[2];
