@@ -37,8 +37,13 @@ enum {
 /* x as if it were not known: else what is made of it is kept in registers from round to round. */
 #define FRESH(x) __asm__ volatile("" : "+r"(x))
 
-/* Rounded to what tf32 has: the rest of the bits is not looked at. */
-PTX_CALL uint nearest_of(float x) { return as_uint(x) + 0x1000u; }
+/* Rounded to what tf32 has; what is no number stays none, which an addition to its bits would lose. */
+PTX_CALL uint nearest_of(float x) {
+    uint r;
+    __asm__ volatile("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+    return r;
+}
+PTX_CALL uint4 nearest_of4(float4 x) { return (uint4)(nearest_of(x.x), nearest_of(x.y), nearest_of(x.z), nearest_of(x.w)); }
 
 /* The basis and the mean of a matrix; dimensions that have no bits are zero. Barrier behind. */
 PTX_CALL void take_basis(__global const float *basis, __global const half *mean, int dims, __local uint *q,
@@ -49,7 +54,7 @@ PTX_CALL void take_basis(__global const float *basis, __global const half *mean,
         const int i = e / FOURS, at = e % FOURS * 4, d = at % SIDE;
         float4 x = 0.0f;
         if (i < dims && d < HALF) x = *(__global const float4 *)(basis + i * HEAD_DIM + at / SIDE * HALF + d);
-        *(__local uint4 *)(q + i * PITCH_OF + at) = (uint4)(nearest_of(x.x), nearest_of(x.y), nearest_of(x.z), nearest_of(x.w));
+        *(__local uint4 *)(q + i * PITCH_OF + at) = nearest_of4(x);
     }
     for (int d = item; d < HEAD_DIM; d += VLCI_CODE_PACK_ITEMS) means[d] = vload_half(d, mean);
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -261,8 +266,8 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
             const float4 x = low * cosine + high * sine - mean_low, y = high * cosine - low * sine - mean_high;
             const bool there = j0 + own < until;
             const float4 a = there ? x : (float4)(0.0f), b = there ? y : (float4)(0.0f);
-            *(__local uint4 *)(top + own * PITCH + d) = as_uint4(a) + 0x1000u; /* as nearest_of() */
-            *(__local uint4 *)(top + own * PITCH + HALF + d) = as_uint4(b) + 0x1000u;
+            *(__local uint4 *)(top + own * PITCH + d) = nearest_of4(a);
+            *(__local uint4 *)(top + own * PITCH + HALF + d) = nearest_of4(b);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         low = KV_FOUR(row.at + d);
