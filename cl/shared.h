@@ -290,13 +290,14 @@ typedef struct vlci_blend {
 #define VLCI_CODE_PACK_ITEMS      512 /* of a work-group of it that projects */
 #define VLCI_CODE_PACK_ROUNDS     2   /* rows of such a work-group: so many times those it has at once */
 #define VLCI_CODE_PACK_PITCH(dim) (((dim) + 31) / 32 * 32 + 16)
-#define VLCI_CODE_PACK_BYTES(                                                                                \
-    dim) /* of local memory: means and levels, the basis, codes of all warps' rows */                        \
+/* Of local memory: means and levels, the basis, codes of all warps' rows. */
+#define VLCI_CODE_PACK_BYTES(dim)                                                                            \
     (4 * (dim) * (2 + VLCI_CODE_PACK_PITCH(dim)) + VLCI_CODE_PACK_ITEMS / 32 * VLCI_CODE_ROWS * (dim))
 #define VLCI_CODE_BASIS_PITCH(dim) ((dim) + 4) /* floats from a column of code_basis_mma.cl to the next */
-#define VLCI_CODE_BASIS_FEW(dim)   ((dim)*3 / 4 / 16 * 16) /* columns: with no more, a unit has a group more \
-                                                            */
-#define VLCI_CODE_BASIS_BYTES(dim, columns) /* of local memory: these, a number each, and two columns */     \
+/* Columns: with no more, a unit has a group more. */
+#define VLCI_CODE_BASIS_FEW(dim) ((dim)*3 / 4 / 16 * 16)
+/* Of local memory: columns, a number each, and two more. */
+#define VLCI_CODE_BASIS_BYTES(dim, columns)                                                                  \
     (4 * ((columns) * (VLCI_CODE_BASIS_PITCH(dim) + 1) + 64 * (((dim) + 31) / 32)))
 #define VLCI_CODE_SAMPLE 2048 /* rows that means and covariances are of, where there are more */
 #define VLCI_CODE_TILE   64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */

@@ -385,7 +385,7 @@ static division divide(const vlci_attention_kernels *k, const vlci_attention_run
     size_t pieces = d.groups * (size_t)k->shape.kv_heads * (size_t)a->batch;
     if (a->scratch && keys && pieces && pieces <= VLCI_ATTENTION_COUNTERS && a->max_rows <= FEW_ROWS)
         shares = shares_for(pieces_wanted(k->device, r->rung), pieces, r->rung);
-    d.crowded = r->rung == MMA && pieces > pieces_wanted(k->device, MMA) && keys <= SMALL_KEYS;
+    d.crowded = r->rung == MMA && pieces > pieces_wanted(k->device, MMA) && a->mean_keys <= SMALL_KEYS;
     if (shares > SHARES_MAX) shares = SHARES_MAX;
     size_t span = r->rung == SPLIT_WIDE ? VLCI_ATTENTION_WIDE_SPAN : VLCI_ATTENTION_SPAN;
     size_t share = ceil_div(ceil_div(keys, shares), span) * span;

@@ -78,6 +78,7 @@ typedef struct vlci_attention {
     cl_mem q, out;    /**< out: [rows][heads * head_dim] f32 */
     cl_mem seq_start; /**< int[batch + 1]: first query row of each sequence */
     int max_keys;     /**< no query sees more rows than this; 0: not known, and keys are not divided */
+    int mean_keys;    /**< rows that a kv head of a sequence has, on the average; 0: not known */
     cl_mem scratch;   /**< of vlci_attention_scratch_create(), or NULL: keys are not divided */
     cl_mem row_max,
         row_lse; /**< f32 [rows][heads] or NULL: each row's largest logit and log-sum-exp of its logits */

@@ -20,6 +20,12 @@ static int most_keys(const vlci_walk *w, int rows) {
     return crosses(w) ? most : most + (w->batch == 1 ? w->row + rows : 1);
 }
 
+static int mean_keys(const vlci_walk *w) {
+    int64_t all = 0;
+    for (int b = 0; b < w->batch; b++) all += vlci_kv_all_rows(w->kv[b], w->layer);
+    return (int)(all / (w->batch * w->kv[0]->pool->shape.kv_heads));
+}
+
 /* The parts of a prompt stand behind one another; the rows of several sequences are one each. */
 static vlci_text_rows next_part(const vlci_walk *w, int rows) {
     vlci_text_rows part = {.stream = w->stream,
@@ -30,6 +36,7 @@ static vlci_text_rows next_part(const vlci_walk *w, int rows) {
                            .seq_start = w->seq_start,
                            .max_rows = w->batch == 1 ? rows : 1,
                            .max_keys = most_keys(w, rows),
+                           .mean_keys = w->batch > 1 ? mean_keys(w) : 0,
                            .kv = vlci_kv_layer(w->kv[0], w->layer),
                            .sequences = w->kv,
                            .unwatched = !w->n_observers && rows == w->rows};

@@ -255,6 +255,12 @@ int vlci_kv_most_rows(const vlci_kv *kv, int layer) {
     return most;
 }
 
+int64_t vlci_kv_all_rows(const vlci_kv *kv, int layer) {
+    int64_t all = 0;
+    for (int h = 0; h < kv->pool->shape.kv_heads; h++) all += vlci_kv_list_of(kv, layer, h)->rows;
+    return all;
+}
+
 /* ---- sharing, going back ------------------------------------------------------------------------------- */
 
 /* The first `pages` pages of a list, and room in the run for more. */

@@ -88,6 +88,9 @@ uint64_t vlci_kv_few_bytes(const vlci_kv *kv);
 /** Most rows that a head of a layer holds. */
 int vlci_kv_most_rows(const vlci_kv *kv, int layer);
 
+/** Rows that all heads of a layer hold together. */
+int64_t vlci_kv_all_rows(const vlci_kv *kv, int layer);
+
 /** Another cache that holds the same rows at the same positions, in the same pages until one of both changes.
  * Errors: VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_kv_fork(const vlci_kv *kv, vlci_kv *out);

@@ -195,6 +195,7 @@ vlci_attention vlci_text_attention(const vlci_text *t, int layer, const vlci_tex
                             .out = t->attended,
                             .seq_start = r->seq_start,
                             .max_keys = r->max_keys,
+                            .mean_keys = r->mean_keys,
                             .scratch = t->scratch,
                             .row_max = t->row_max,
                             .row_lse = t->row_lse};

@@ -53,6 +53,7 @@ typedef struct vlci_text_rows {
     cl_mem seq_start;    /**< int [batch + 1] */
     int max_rows;        /**< most rows of a sequence */
     int max_keys;        /**< most rows of the cache that any of them sees */
+    int mean_keys;       /**< rows that a kv head of a sequence has, on the average; 0: not known */
     vlci_kv_view kv;
     vlci_kv *const *sequences; /**< [batch]: whose coded rows they see, too; NULL: there are none */
     /** Told of a layer's attention, but not of cross-attention, as soon as it is enqueued; NULL: nobody is */
