@@ -427,6 +427,7 @@ static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows 
 /* Attention and what is behind it in one launch, where nobody else is to see what it comes to. */
 static bool is_chained_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
+    if (!k->chain_dot || r->rows != 1) return false;
     const vlci_attention attention = vlci_text_attention(t, layer, r);
     vlci_links links = links_of(t, layer, r);
     return is_chained(t, layer, r) && !sees_codes(r) && vlci_chain_dot_takes(k->chain_dot, &links) &&
