@@ -3,8 +3,9 @@
  *
  *     round        basis = q, or back, in 8 bits, scale = max |q| / 127      of the dimensions that have bits
  *     project      z(m, i, j) = q(m, i) . x(m, j)       x less its mean; matrix m as in code.clh
- *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least squared error; factor = scale step
- *                  of a sample where rows are many: one block of each `stride`
+ *     step         of 9 ranges f max |z|: the step 2 f max |z| / 2^bits of least sum of miss^4; factor = scale step; of a sample
+ *                  where rows are many: one block of each `stride`. Squares cut off the few rows that stand out, which may be
+ *                  those that are looked for; higher powers lose more of all others than they gain
  *     pack         code = clamp(floor(z / step), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1)
  *     narrow       fewer bits of codes that are held: z = factor level of these, basis as it is
  *     text         of a row in 4 bits: unit = max |group| / 8, up to the next of 16 bits
@@ -240,23 +241,23 @@ code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_co
     parts[lane] = max16(large);
     barrier(CLK_LOCAL_MEM_FENCE);
     fold(parts, 1, lane, true);
-    const float top = fmax(parts[0], 1e-9f);
+    const float top = fmax(parts[0], 1e-9f), unit = 1.0f / top;
     barrier(CLK_LOCAL_MEM_FENCE);
     error_t errors[VLCI_CODE_STEPS];
     float step_of[VLCI_CODE_STEPS], levels_of[VLCI_CODE_STEPS];
 #pragma unroll
     for (int f = 0; f < VLCI_CODE_STEPS; f++) {
-        step_of[f] = top * fractions[f] / half_levels;
-        levels_of[f] = 1.0f / step_of[f];
+        step_of[f] = fractions[f] / half_levels;
+        levels_of[f] = half_levels / fractions[f];
         errors[f] = 0.0f;
     }
     for (int t = lane; t < taken; t += CODE_GROUP) {
         const int b = sampled(t, stride, blocks);
-        const float16 value = take(&values, together ? t : b);
+        const float16 value = take(&values, together ? t : b) * unit;
 #pragma unroll
         for (int f = 0; f < VLCI_CODE_STEPS; f++) {
-            const float16 miss = (cut(value, levels_of[f], half_levels) + 0.5f) * step_of[f] - value;
-            errors[f] += ERROR_OF(select((float16)(0.0f), miss * miss, nth < (int16)(n - BLOCK * b)));
+            const float16 miss = (cut(value, levels_of[f], half_levels) + 0.5f) * step_of[f] - value, two = miss * miss;
+            errors[f] += ERROR_OF(select((float16)(0.0f), two * two, nth < (int16)(n - BLOCK * b)));
         }
     }
 #pragma unroll

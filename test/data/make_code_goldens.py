@@ -4,7 +4,7 @@
 
 Written from the description of the method, not from the library: un-rotated keys and values, less their mean, in a basis
 of their own from orthogonal iteration; energies weighted by what the text attends to; bits by water-filling over all
-matrices; uniform mid-rise codes whose range is the best of nine. Where an output product is given, values are turned into the space in
+matrices; uniform mid-rise codes, of nine ranges that of least fourth powers of errors. Where an output product is given, values are turned into the space in
 which it hears all directions alike, and coded there. Seeds are tried until no dimension's bits hang on
 rounding: the least useful step that was taken and the most useful one that was not are 1% apart.
 """
@@ -95,7 +95,7 @@ def quantise(z, bits):
     for f in RANGES:
         step = np.abs(z).max() * f / half
         code = np.clip(np.floor(z / step), -half, half - 1)
-        best.append((np.square((code + 0.5) * step - z).sum(), step, code))
+        best.append(((((code + 0.5) * step - z) ** 4).sum(), step, code))
     order = sorted(range(len(best)), key=lambda k: best[k][0])
     clear = best[order[1]][0] > best[order[0]][0] * (1 + 1e-4)
     return best[order[0]][2] + half, best[order[0]][1], clear
