@@ -173,6 +173,7 @@ static vlcache_status tell_short(product *p, const trial *like) {
     rows.data = p->short_x;
     if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
     p->form = vlci_layout_form(p->w.layout);
+    p->rows = p->m;
     if (status)
         trial_fail(p->t, &what);
     else
