@@ -16,8 +16,8 @@
  *   others    tiles of 128 of W's rows, a warpgroup has 64 of them; steps of 128 k, whose halves go to sums of their own
  *
  * Of a stage but GATE_UP, `split` work-groups share a tile, each with a part of its steps. They leave their sums in `parts`,
- * behind counters, and when all have, each warpgroup adds up its share of the rows. Of each stage one counter, `done`, says how
- * many warpgroups are through.
+ * and each warpgroup adds up its share of the rows: it looks at their places until none holds NOT_YET any more, and leaves that
+ * there for the stage, or the launch, behind. Of each stage one counter, `done`, says how many warpgroups are through.
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
@@ -47,14 +47,12 @@ enum {
     W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
     STAGE = W_BYTES + 2 * X_BYTES,
     UNITS = TOKENS / 8,                                /* of 8 rows */
-    MOST = VLCI_CHAIN_SHARERS,                         /* work-groups that share a tile */
     GATED_ROW = 128 + 16,                              /* bytes of a row of 64 gated columns on their way out */
     AT_GATED = STAGES * STAGE,                         /* of each warpgroup */
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
     AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
     AT_BARRIERS = AT_PLACES + TOKENS * 8,      /* full and empty, of each stage, begun, calm */
-    LINE = 32,                                         /* counters are so far apart: lines of the cache */
     SCALED = 3                                         /* the barrier behind which s is there */
 };
 #define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
@@ -103,8 +101,9 @@ PTX_CALL void wait_until(__global uint *counter, uint least) {
     uint seen, spins = 0;
     do {
         if (++spins > 20000000) __asm__ volatile("trap;");
-        __asm__ volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+        __asm__ volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
     } while (seen < least);
+    ptx_device_fence();
 }
 
 /* what ordinary stores wrote to any memory becomes visible to bulk copies */
@@ -250,7 +249,7 @@ chain_wgmma(CHAIN_PARAMS
                         parity ^= 1;
                     }
                     if (d - p.from + 1 != early) continue;
-                    wait_until(done + (s - 1) * LINE, 2 * groups);
+                    wait_until(done + (s - 1) * VLCI_CHAIN_LINE, 2 * groups);
                     ptx_barrier_arrive(begun);
                     proxy_fence_all();
                     for (uint e = 0; e < early; e++) {
@@ -456,17 +455,13 @@ chain_wgmma(CHAIN_PARAMS
                     __local const float *of = square_of + (group * 8 + b) * 8 + row;
                     if (block < hidden / 64) squares[block * TOKENS + 8 * u + row] = (of[0] + of[16]) + (of[32] + of[48]);
                 }
-                ptx_sync(1 + group, 128);
+                if (u + 1 < (nth + 1) * per) ptx_sync(1 + group, 128);
             }
         }
-        proxy_fence_all();
         ptx_sync(1 + group, 128);
-        if (warp == 0) {
-            const int last = lane == 0 && ptx_count(done + s * LINE) == 2 * groups - 1;
-            if (ptx_any(last)) { /* nobody looks at what was counted before */
-                if (s > from && lane == 0) done[(s - 1) * LINE] = 0;
-                if (s + 1 == until && lane == 0) done[s * LINE] = 0;
-            }
+        if ((item & 127) == 0 && ptx_count(done + s * VLCI_CHAIN_LINE) == 2 * groups - 1) {
+            if (s > from) done[(s - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
+            if (s + 1 == until) done[s * VLCI_CHAIN_LINE] = 0;
         }
     }
 }

@@ -100,7 +100,7 @@ void vlci_chain_close(vlci_chain **handle) {
 /* A tile for each work-group, or for several: as many as fill the units and have steps of their own. */
 static size_t split_of(const vlci_chain *c, const vlci_matrix *w) {
     size_t tiles = vlci_ceil_div((size_t)w->n, WIDE), depth = (size_t)w->k / WIDE;
-    size_t split = tiles > VLCI_CHAIN_TILES ? 0 : units_of(c) / tiles;
+    size_t split = units_of(c) / tiles;
     if (split > VLCI_CHAIN_SHARERS) split = VLCI_CHAIN_SHARERS;
     if (split > depth) split = depth;
     return split ? vlci_ceil_div(depth, vlci_ceil_div(depth, split)) : 0;
