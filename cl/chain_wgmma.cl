@@ -52,8 +52,9 @@ enum {
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
     AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
-    AT_BARRIERS = AT_PLACES + TOKENS * 8,      /* full and empty, of each stage, begun, calm */
-    SCALED = 3                                         /* the barrier behind which s is there */
+    AT_BARRIERS = AT_PLACES + TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    SCALED = 3,                                        /* the barrier behind which s is there */
+    PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
 #define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
 
@@ -100,7 +101,7 @@ PTX_CALL piece_t piece_of(const stage_t *t, uint i) {
 PTX_CALL void wait_until(__global uint *counter, uint least) {
     uint seen, spins = 0;
     do {
-        if (++spins > 20000000) __asm__ volatile("trap;");
+        if (++spins > PATIENCE) __asm__ volatile("trap;");
         __asm__ volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
     } while (seen < least);
     ptx_device_fence();
@@ -375,7 +376,7 @@ chain_wgmma(CHAIN_PARAMS
                     float4 part[8];
                     uint missing = (1u << min(8u, sharers - first)) - 1, spins = 0;
                     do {
-                        if (++spins > 20000000) __asm__ volatile("trap;");
+                        if (++spins > PATIENCE) __asm__ volatile("trap;");
 #pragma unroll
                         for (uint e = 0; e < 8; e++)
                             if (missing >> e & 1) part[e] = look_at_sums(of + e * (UNITS * 512));
