@@ -299,7 +299,7 @@ chain_wgmma(CHAIN_PARAMS
                     if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
 #if ROPE
                     if (s == QKV && phase && row < m)
-                        was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + across + (j & 2) * 4 + (j & 4) * 16);
+                        was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
 #endif
                 }
             }

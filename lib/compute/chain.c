@@ -56,7 +56,8 @@ uint64_t vlci_chain_bytes(const vlci_chain *c) {
     return c ? parts_bytes(c) + vlci_operand_bytes(VLCI_CHAIN_ROWS, c->hidden) : 0;
 }
 
-/* Counters, which are zero between launches; a tile's sums for each unit; squares. */
+/* Between launches counters are zero, and the places of sums, a tile's for each unit, tell that none is
+ * there; squares. */
 static vlcache_status create_parts(vlci_chain *c) {
     vlcache_status status =
         vlci_memory_create(c->device, parts_bytes(c), "parts of chained products", &c->parts);
