@@ -279,30 +279,6 @@ chain_wgmma(CHAIN_PARAMS
             /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
             const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2), column = p.tile * 128 + across;
             const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
-            /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way from when the stages
-             * before are through */
-            float was[8], times[4], plus[4];
-            ptx_barrier_wait(full + 8 * stage, parity);
-            if (s != GATE_UP) {
-                __global const float *bias_of = s == OUT ? bias_out : s == DOWN ? bias_down : bias_qkv;
-                __global const float *by = s == OUT ? weight : next_weight;
-#pragma unroll
-                for (uint j = 0; j < 4; j++) {
-                    const uint c = column + (j & 1) * 8 + (j & 2) * 32;
-                    times[j] = s != QKV && c < hidden ? ptx_load_fresh_one(by + c) : 0.0f;
-                    plus[j] = bias_of && c < t.n ? ptx_load_fresh_one(bias_of + c) : 0.0f;
-                }
-#pragma unroll
-                for (uint j = 0; j < 8; j++) {
-                    const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
-                    was[j] = 0.0f;
-                    if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
-#if ROPE
-                    if (s == QKV && phase && row < m)
-                        was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
-#endif
-                }
-            }
             uint before = 0;
             for (uint d = p.from; d < p.until; d++) {
                 const uint of = at + stage * STAGE;
@@ -369,6 +345,26 @@ chain_wgmma(CHAIN_PARAMS
                 if (8 * j < m)
                     put_sums(left + j * 512, d0[4 * j] + d1[4 * j], d0[4 * j + 1] + d1[4 * j + 1], d0[4 * j + 2] + d1[4 * j + 2],
                              d0[4 * j + 3] + d1[4 * j + 3]);
+            /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way while sums come */
+            float was[8], times[4], plus[4];
+            __global const float *bias_of = s == OUT ? bias_out : s == DOWN ? bias_down : bias_qkv;
+            __global const float *by = s == OUT ? weight : next_weight;
+#pragma unroll
+            for (uint j = 0; j < 4; j++) {
+                const uint c = column + (j & 1) * 8 + (j & 2) * 32;
+                times[j] = s != QKV && c < hidden ? ptx_load_fresh_one(by + c) : 0.0f;
+                plus[j] = bias_of && c < t.n ? ptx_load_fresh_one(bias_of + c) : 0.0f;
+            }
+#pragma unroll
+            for (uint j = 0; j < 8; j++) {
+                const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
+                was[j] = 0.0f;
+                if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
+#if ROPE
+                if (s == QKV && phase && row < m)
+                    was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
+#endif
+            }
             for (uint u = nth * per; u < min((m + 7) / 8, (nth + 1) * per); u++) {
                 float4 all[2] = {(float4)(0.0f), (float4)(0.0f)}; /* of each block */
                 for (uint first = 0; first < sharers; first += 8) {

@@ -321,8 +321,8 @@ START_TEST(rows_go_into_the_cache) {
 }
 END_TEST
 
-/* More work-groups than run at once, each of which waits for all: an error, soon, and no standstill; a device
- * that is opened anew is as good as before. */
+/* More work-groups than run at once, each of which waits for all: an error, soon, and no standstill. The
+ * driver opens no device in this process any more: the last test. */
 START_TEST(a_standstill_is_an_error) {
     suite_close_device();
     suite_device()->caps.info.compute_units *= 4;
@@ -336,7 +336,6 @@ START_TEST(a_standstill_is_an_error) {
     }
     vlci_chain_close(&chain);
     suite_close_device();
-    agree(3, 128, 128, 128, 64, false, false);
 }
 END_TEST
 
