@@ -16,8 +16,8 @@
  *   others    tiles of 128 of W's rows, a warpgroup has 64 of them; steps of 128 k, whose halves go to sums of their own
  *
  * Of a stage but GATE_UP, `split` work-groups share a tile, each with a part of its steps. They leave their sums in `parts`,
- * behind counters, and when all have, each warpgroup adds up its share of the rows. Of each stage one counter, `done`, says how
- * many warpgroups are through.
+ * and each warpgroup adds up its share of the rows: it looks at their places until none holds NOT_YET any more, and leaves that
+ * there for the stage, or the launch, behind. Of each stage one counter, `done`, says how many warpgroups are through.
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
@@ -32,6 +32,9 @@
 #ifndef FLIGHT
 #define FLIGHT 2 /* of them on their way, at most: more would only queue, and some units get more than others */
 #endif
+#ifndef PACE
+#define PACE 1 /* the same, while a stage waits for the one before: what that still exchanges would queue behind them */
+#endif
 #ifndef ACT
 #define ACT VLCI_ACT_SILU
 #endif
@@ -44,15 +47,16 @@ enum {
     W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
     STAGE = W_BYTES + 2 * X_BYTES,
     UNITS = TOKENS / 8,                                /* of 8 rows */
-    MOST = VLCI_CHAIN_SHARERS,                         /* work-groups that share a tile */
     GATED_ROW = 128 + 16,                              /* bytes of a row of 64 gated columns on their way out */
     AT_GATED = STAGES * STAGE,                         /* of each warpgroup */
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
-    AT_BARRIERS = AT_SQUARES + 2 * 4 * 2 * 8 * 4,      /* full and empty, of each stage, and begun */
-    LINE = 32,                                         /* counters are so far apart: lines of the cache */
-    SCALED = 3                                         /* the barrier behind which s is there */
+    AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
+    AT_BARRIERS = AT_PLACES + TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    SCALED = 3,                                        /* the barrier behind which s is there */
+    PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
+#define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
 
 #define CHAIN_PARAMS                                                                                                 \
     __global const uchar *w_out, __global const uchar *w_gate_up, __global const uchar *w_down,                      \
@@ -97,26 +101,27 @@ PTX_CALL piece_t piece_of(const stage_t *t, uint i) {
 PTX_CALL void wait_until(__global uint *counter, uint least) {
     uint seen, spins = 0;
     do {
-        if (++spins > 20000000) __asm__ volatile("trap;");
-        __asm__ volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
+        if (++spins > PATIENCE) __asm__ volatile("trap;");
+        __asm__ volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
     } while (seen < least);
+    ptx_device_fence();
 }
 
 /* what ordinary stores wrote to any memory becomes visible to bulk copies */
 PTX_CALL void proxy_fence_all(void) { __asm__ volatile("fence.proxy.async;" ::: "memory"); }
 
-/* Asks for W's part of step d of a tile, and says how much is to come with x. */
-PTX_CALL void bring_weights(const stage_t *t, uint gated, uint tile, uint d, uint to, uint full) {
+/* Asks for W's part of step d of a tile, and says how much of x is to come. */
+PTX_CALL void bring_weights(const stage_t *t, uint gated, uint tile, uint d, uint x_bytes, uint to, uint full) {
     if (gated) { /* gate, up; gate, up */
         const uint ups = t->n / 128, there = min(2u, ups - 2 * tile);
-        ptx_barrier_expect(full, there * 2 * 8192 + X_BYTES);
+        ptx_barrier_expect(full, there * 2 * 8192 + x_bytes);
         for (uint b = 0; b < 2 * there; b++)
             ptx_bulk_copy_once(to + b * 8192, t->w + ((size_t)(2 * tile + b / 2 + (b & 1) * ups) * t->depth + d) * 8192, 8192,
                                full);
         return;
     }
     const uint there = min(2u, t->n / 64 - 2 * tile);
-    ptx_barrier_expect(full, there * 2 * 8192 + 2 * X_BYTES);
+    ptx_barrier_expect(full, there * 2 * 8192 + x_bytes);
     for (uint b = 0; b < there; b++)
         ptx_bulk_copy_once(to + b * 16384, t->w + ((size_t)(2 * tile + b) * t->depth + d) * 16384, 16384, full);
 }
@@ -128,16 +133,25 @@ PTX_CALL void bring_rows(const stage_t *t, uint gated, uint x_rows, uint d, uint
     if (!gated) ptx_bulk_copy(to + W_BYTES + X_BYTES, from + (size_t)x_rows * 128, X_BYTES, full);
 }
 
+PTX_CALL void put_sums(__global float *to, float a, float b, float c, float d) {
+    __asm__ volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}
+PTX_CALL float4 look_at_sums(__global const float *at) {
+    float4 r;
+    __asm__ volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                     : "=f"(r.x), "=f"(r.y), "=f"(r.z), "=f"(r.w)
+                     : "l"(at)
+                     : "memory");
+    return r;
+}
+PTX_CALL int have_come(float4 v) {
+    const uint4 b = as_uint4(v);
+    return max(max(b.x, b.y), max(b.z, b.w)) != NOT_YET;
+}
+
 /* Sums of piece i: [2 blocks][UNITS][128][4]. */
 PTX_CALL __global float *part_of(__global float *parts, uint i) {
     return parts + VLCI_CHAIN_COUNTERS + ((size_t)i * (2 * UNITS * 128) + (ptx_item() & 127)) * 4;
-}
-
-/* Of a stage: one that counts warpgroups that are through, and those of its tiles. */
-PTX_CALL __global uint *counters_of(__global uint *done, uint s) { return done + (s + 1) * VLCI_CHAIN_TILES * LINE; }
-PTX_CALL void clear(__global uint *done, uint s) {
-    done[s * LINE] = 0;
-    for (uint i = ptx_lane(); i < VLCI_CHAIN_TILES; i += 32) counters_of(done, s)[i * LINE] = 0;
 }
 
 /* Two neighbours of a row go out as one number: of rows r and r + 1, of which this lane has column c, an even lane takes the
@@ -157,7 +171,11 @@ chain_wgmma(CHAIN_PARAMS
 ) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float *scale = (__local float *)(smem + AT_SCALE), *square_of = (__local float *)(smem + AT_SQUARES);
-    const uint at = (uint)smem, full = at + AT_BARRIERS, empty = full + 8 * STAGES, begun = empty + 8 * STAGES, item = ptx_item();
+#if ROPE
+    __local ulong *place_of = (__local ulong *)(smem + AT_PLACES);
+#endif
+    const uint at = (uint)smem, full = at + AT_BARRIERS, empty = full + 8 * STAGES, begun = empty + 8 * STAGES, calm = begun + 8;
+    const uint item = ptx_item();
     const uint own = ptx_group(), groups = ptx_groups(), x_rows = (uint)VLCI_STRIPE_ROWS(m);
     __global uint *done = (__global uint *)parts;
     __global float *squares = parts + VLCI_CHAIN_COUNTERS + (size_t)groups * (2 * UNITS * 128 * 4); /* [hidden / 64][TOKENS] */
@@ -167,6 +185,7 @@ chain_wgmma(CHAIN_PARAMS
             ptx_barrier_init(empty + 8 * s, 8); /* a lane of each warp that reads */
         }
         ptx_barrier_init(begun, 1);
+        for (uint c = 0; c < PACE; c++) ptx_barrier_init(calm + 8 * c, 1);
         __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __asm__ volatile("bar.sync 0;" ::: "memory");
@@ -178,12 +197,16 @@ chain_wgmma(CHAIN_PARAMS
         for (uint s = from; s < until; s++) {
             STAGE_OF(s, t)
             if (own >= t.pieces) continue;
+            const uint r = item - 288;
+#if ROPE
+            const int head = (int)piece_of(&t, own).tile;
+            if (s == QKV && r < m && head >= heads) place_of[r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
+#endif
             if (s > from) {
                 ptx_barrier_wait(begun, parity);
                 parity ^= 1;
             }
             if (s != GATE_UP && s != QKV) continue;
-            const uint r = item - 288;
             if (r < TOKENS) {
                 float sum = 0.0f;
                 for (uint b = 0; b < hidden / 64; b += 8) {
@@ -196,28 +219,15 @@ chain_wgmma(CHAIN_PARAMS
                 scale[r] = 1.0f / sqrt(sum / (float)hidden + eps);
             }
             ptx_arrive(SCALED, 64 + 256);
-#if ROPE
-            if (s != QKV || r >= m) continue;
-            const int head = (int)piece_of(&t, own).tile; /* where its row lies, is in the cache when it is asked for */
-            float touched = 0.0f;
-            for (uint i = 0; i < 4; i++) touched += phase ? phase[((size_t)phase_row + r) * 128 + 32 * i] : 0.0f;
-            size_t place = 0;
-            if (head >= heads) {
-                const int b = row_sequence[r];
-                const kv_view h = kv_find(KV_PASS, b, (head - heads) % kv_heads, kv_heads);
-                place = kv_at(&h, h.rows + (int)r - seq_start[b]);
-            }
-            __asm__ volatile("" ::"f"(touched), "l"(place));
-#endif
         }
         return;
     }
     if (item >= 256) { /* ---- brings ---- */
         if (item > 256) return;
-        uint stage = 0, parity = 1, sent = 0;
+        uint stage = 0, parity = 1, sent = 0, ahead = 0; /* steps of which W came ahead of x */
         for (uint s = from; s < until; s++) {
             STAGE_OF(s, t)
-            const uint wide = s == GATE_UP;
+            const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
             uint behind = s > from; /* whether what x comes from may still be on its way */
             for (uint i = own; i < t.pieces; i += groups) {
                 const piece_t p = piece_of(&t, i);
@@ -225,21 +235,28 @@ chain_wgmma(CHAIN_PARAMS
                 for (uint d = p.from; d < p.until; d++, sent++) {
                     const uint to = at + stage * STAGE;
                     ptx_barrier_wait(empty + 8 * stage, parity);
-                    if (d - p.from >= early && sent >= FLIGHT)
-                        ptx_barrier_wait(full + 8 * (stage >= FLIGHT ? stage - FLIGHT : stage + STAGES - FLIGHT),
-                                         stage >= FLIGHT ? parity ^ 1 : parity);
-                    bring_weights(&t, wide, p.tile, d, to, full + 8 * stage);
-                    if (d - p.from >= early) bring_rows(&t, wide, x_rows, d, to, full + 8 * stage);
+                    if (d - p.from < early) {
+                        if (ahead >= PACE) ptx_barrier_wait(calm + 8 * (ahead % PACE), ahead / PACE + 1 & 1);
+                        bring_weights(&t, wide, p.tile, d, 0, to, calm + 8 * (ahead++ % PACE));
+                    } else {
+                        if (sent >= FLIGHT)
+                            ptx_barrier_wait(full + 8 * (stage >= FLIGHT ? stage - FLIGHT : stage + STAGES - FLIGHT),
+                                             stage >= FLIGHT ? parity ^ 1 : parity);
+                        bring_weights(&t, wide, p.tile, d, x_bytes, to, full + 8 * stage);
+                        bring_rows(&t, wide, x_rows, d, to, full + 8 * stage);
+                    }
                     if (++stage == STAGES) {
                         stage = 0;
                         parity ^= 1;
                     }
                     if (d - p.from + 1 != early) continue;
-                    wait_until(done + (s - 1) * LINE, 2 * groups);
+                    wait_until(done + (s - 1) * VLCI_CHAIN_LINE, 2 * groups);
                     ptx_barrier_arrive(begun);
                     proxy_fence_all();
                     for (uint e = 0; e < early; e++) {
-                        const uint late = first + e < STAGES ? first + e : first + e - STAGES;
+                        const uint late = first + e < STAGES ? first + e : first + e - STAGES, nth = ahead - early + e;
+                        if (e + PACE >= early) ptx_barrier_wait(calm + 8 * (nth % PACE), nth / PACE & 1);
+                        ptx_barrier_expect(full + 8 * late, x_bytes);
                         bring_rows(&t, wide, x_rows, p.from + e, at + late * STAGE, full + 8 * late);
                     }
                 }
@@ -259,6 +276,9 @@ chain_wgmma(CHAIN_PARAMS
             float d0[TOKENS / 2], d1[TOKENS / 2];
 #pragma unroll
             for (uint j = 0; j < TOKENS / 2; j++) d0[j] = d1[j] = 0.0f;
+            /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
+            const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2), column = p.tile * 128 + across;
+            const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
             uint before = 0;
             for (uint d = p.from; d < p.until; d++) {
                 const uint of = at + stage * STAGE;
@@ -286,8 +306,6 @@ chain_wgmma(CHAIN_PARAMS
                 PTX_KEEP(d0[j]);
                 PTX_KEEP(d1[j]);
             }
-            /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
-            const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2);
             if ((s == GATE_UP || s == QKV) && i == own) ptx_sync(SCALED, 64 + 256);
             if (s == GATE_UP) { /* rows of 64 columns, by way of local memory */
                 const uint column = (p.tile * 2 + group) * 64, buffer = at + AT_GATED + group * (TOKENS * GATED_ROW);
@@ -321,68 +339,84 @@ chain_wgmma(CHAIN_PARAMS
                 }
                 continue;
             }
-            __global float4 *left = (__global float4 *)part_of(parts, i) + group * (UNITS * 128);
-            __global uint *counter = counters_of(done, s) + p.tile * LINE;
+            __global float *left = part_of(parts, i) + group * (UNITS * 512);
 #pragma unroll
             for (uint j = 0; j < UNITS; j++)
-                left[j * 128] = (float4)(d0[4 * j] + d1[4 * j], d0[4 * j + 1] + d1[4 * j + 1], d0[4 * j + 2] + d1[4 * j + 2],
-                                         d0[4 * j + 3] + d1[4 * j + 3]);
-            const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
-            const uint column = p.tile * 128 + across;
-            __global const float *bias_of = s == OUT ? bias_out : bias_down, *by = s == OUT ? weight : next_weight;
-            float was[8], times[4], plus[4]; /* x, of the first unit; the norm's weight, bias: on their way while others finish */
+                if (8 * j < m)
+                    put_sums(left + j * 512, d0[4 * j] + d1[4 * j], d0[4 * j + 1] + d1[4 * j + 1], d0[4 * j + 2] + d1[4 * j + 2],
+                             d0[4 * j + 3] + d1[4 * j + 3]);
+            /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way while sums come */
+            float was[8], times[4], plus[4];
+            __global const float *bias_of = s == OUT ? bias_out : s == DOWN ? bias_down : bias_qkv;
+            __global const float *by = s == OUT ? weight : next_weight;
 #pragma unroll
             for (uint j = 0; j < 4; j++) {
                 const uint c = column + (j & 1) * 8 + (j & 2) * 32;
-                times[j] = s != QKV && c < hidden ? by[c] : 0.0f;
-                plus[j] = s != QKV && c < hidden && bias_of ? bias_of[c] : 0.0f;
+                times[j] = s != QKV && c < hidden ? ptx_load_fresh_one(by + c) : 0.0f;
+                plus[j] = bias_of && c < t.n ? ptx_load_fresh_one(bias_of + c) : 0.0f;
             }
 #pragma unroll
             for (uint j = 0; j < 8; j++) {
                 const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
                 was[j] = 0.0f;
                 if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
+#if ROPE
+                if (s == QKV && phase && row < m)
+                    was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
+#endif
             }
-            ptx_sync(1 + group, 128);
-            if ((item & 127) == 0) {
-                ptx_count(counter);
-                wait_until(counter, sharers);
-            }
-            ptx_sync(1 + group, 128);
-            for (uint u = nth * per; u < min((uint)UNITS, (nth + 1) * per); u++) {
-                float4 v0[MOST], v1[MOST];
+            for (uint u = nth * per; u < min((m + 7) / 8, (nth + 1) * per); u++) {
+                float4 all[2] = {(float4)(0.0f), (float4)(0.0f)}; /* of each block */
+                for (uint first = 0; first < sharers; first += 8) {
+                    __global float *of = part_of(parts, i - p.nth) + (first * UNITS + u) * 512;
+                    float4 part[8];
+                    uint missing = (1u << min(8u, sharers - first)) - 1, spins = 0;
+                    do {
+                        if (++spins > PATIENCE) __asm__ volatile("trap;");
 #pragma unroll
-                for (uint e = 0; e < MOST; e++)
-                    if (e < t.split) {
-                        __global const float *of = part_of(parts, i - p.nth + e);
-                        v0[e] = ptx_load_fresh(of + u * 512);
-                        v1[e] = ptx_load_fresh(of + (UNITS + u) * 512);
-                    }
+                        for (uint e = 0; e < 8; e++)
+                            if (missing >> e & 1) part[e] = look_at_sums(of + e * (UNITS * 512));
 #pragma unroll
-                for (uint e = 1; e < MOST; e++)
-                    if (e < t.split) {
-                        v0[0] += v0[e];
-                        v1[0] += v1[e];
-                    }
+                        for (uint e = 0; e < 8; e++)
+                            if (missing >> e & 1 && have_come(part[e])) missing ^= 1u << e;
+                    } while (missing);
+                    const float not_yet = as_float(NOT_YET);
+#pragma unroll
+                    for (uint e = 0; e < 8; e++)
+                        if (first + e < sharers) {
+                            all[e & 1] += part[e];
+                            put_sums(of + e * (UNITS * 512), not_yet, not_yet, not_yet, not_yet);
+                        }
+                }
                 const uint r = 8 * u + down;
-                const float sum[2][4] = {{v0[0].x, v0[0].y, v0[0].z, v0[0].w}, {v1[0].x, v1[0].y, v1[0].z, v1[0].w}};
+                const float sum[2][4] = {{all[0].x, all[0].y, all[0].z, all[0].w}, {all[1].x, all[1].y, all[1].z, all[1].w}};
                 if (s == QKV) {
 #pragma unroll
                     for (uint j = 0; j < 4; j++) {
                         const uint row = r + (j & 1), c = column + (j & 2) * 4;
                         if (row >= m || c >= t.n) continue;
                         const float by = scale[row];
-                        float low = sum[0][j] * by, high = sum[1][j] * by;
-                        if (bias_qkv) low += bias_qkv[c];
+                        float low = sum[0][j] * by + plus[j >> 1], high = sum[1][j] * by + plus[2 + (j >> 1)];
 #if ROPE
-                        if (bias_qkv) high += bias_qkv[c + 64];
-                        rope_put(low, high, qkv + (size_t)row * t.n, (int)(across + (j & 2) * 4), (int)p.tile, (int)row, 64,
-                                 ROPE_PASS);
+                        const uint d = across + (j & 2) * 4;
+                        if (phase && (int)p.tile < heads + kv_heads) {
+                            __global const float *turn = phase + ((size_t)phase_row + row) * 128 + d;
+                            const float cosine = u == nth * per ? was[j] : ptx_load_fresh_one(turn);
+                            const float sine = u == nth * per ? was[4 + j] : ptx_load_fresh_one(turn + 64), old = low;
+                            low = old * cosine - high * sine;
+                            high = high * cosine + old * sine;
+                        }
+                        if ((int)p.tile < heads) {
+                            qkv[(size_t)row * t.n + c] = low;
+                            qkv[(size_t)row * t.n + c + 64] = high;
+                        } else {
+                            __global kv_t *to = (__global kv_t *)place_of[row];
+                            KV_STORE(low, to, d);
+                            KV_STORE(high, to, d + 64);
+                        }
 #else
                         qkv[(size_t)row * t.n + c] = low;
-                        if (c + 64 >= t.n) continue;
-                        if (bias_qkv) high += bias_qkv[c + 64];
-                        qkv[(size_t)row * t.n + c + 64] = high;
+                        if (c + 64 < t.n) qkv[(size_t)row * t.n + c + 64] = high;
 #endif
                     }
                     continue;
@@ -418,17 +452,13 @@ chain_wgmma(CHAIN_PARAMS
                     __local const float *of = square_of + (group * 8 + b) * 8 + row;
                     if (block < hidden / 64) squares[block * TOKENS + 8 * u + row] = (of[0] + of[16]) + (of[32] + of[48]);
                 }
-                ptx_sync(1 + group, 128);
+                if (u + 1 < (nth + 1) * per) ptx_sync(1 + group, 128);
             }
         }
-        proxy_fence_all();
         ptx_sync(1 + group, 128);
-        if (warp == 0) {
-            const int last = lane == 0 && ptx_count(done + s * LINE) == 2 * groups - 1;
-            if (ptx_any(last)) { /* nobody looks at what was counted before */
-                if (s > from) clear(done, s - 1);
-                if (s + 1 == until) clear(done, s);
-            }
+        if ((item & 127) == 0 && ptx_count(done + s * VLCI_CHAIN_LINE) == 2 * groups - 1) {
+            if (s > from) done[(s - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
+            if (s + 1 == until) done[s * VLCI_CHAIN_LINE] = 0;
         }
     }
 }

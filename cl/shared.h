@@ -123,9 +123,9 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_SHARED_COUNTERS 8192
 #define VLCI_GEMM_SHARED_ROWS     64
 
-/* chain_wgmma: counters of stages, then two for each tile, where parts of sums begin. */
-#define VLCI_CHAIN_TILES    264 /* shared ones of a stage, at most */
-#define VLCI_CHAIN_COUNTERS 65536
+/* chain_wgmma: a counter for each stage, LINE apart, where sums begin. */
+#define VLCI_CHAIN_LINE     32
+#define VLCI_CHAIN_COUNTERS (VLCI_CHAIN_STAGES * VLCI_CHAIN_LINE)
 #define VLCI_CHAIN_ROWS     64 /* most rows */
 #define VLCI_CHAIN_STAGES   4
 #define VLCI_CHAIN_SHARERS  8 /* most work-groups of a tile */

@@ -183,7 +183,7 @@ static void destroy(problem *p) {
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
 }
 
-/* Launches it over buffers that are poisoned; y and x as they are left. */
+/* Launches it over buffers that are poisoned; y and x as they are left. x NULL: it must come to an error. */
 static void launch(const problem *p, vlci_chain *chain, const vlci_append *append, cl_mem y, float *x) {
     size_t n_x = (size_t)p->rows * (size_t)p->hidden;
     vlci_norm norm = {.weight = floats_upload(p->norm, (size_t)p->hidden)},
@@ -203,7 +203,10 @@ static void launch(const problem *p, vlci_chain *chain, const vlci_append *appen
                         .append = append};
     ck_assert(vlci_chain_takes(chain, &links));
     ck_ok(vlci_chain_run(chain, &links));
-    suite_download(links.x, x, n_x * sizeof *x);
+    if (x)
+        suite_download(links.x, x, n_x * sizeof *x);
+    else
+        ck_fails(vlci_finish(suite_device()), VLCACHE_E_DEVICE, "waiting for the device");
     cl_mem all[] = {norm.weight, next.weight, links.attended, links.x, links.gated};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
 }
@@ -318,6 +321,24 @@ START_TEST(rows_go_into_the_cache) {
 }
 END_TEST
 
+/* More work-groups than run at once, each of which waits for all: an error, soon, and no standstill. The
+ * driver opens no device in this process any more: the last test. */
+START_TEST(a_standstill_is_an_error) {
+    suite_close_device();
+    suite_device()->caps.info.compute_units *= 4;
+    vlci_chain *chain = open_chain(4096);
+    if (chain) {
+        problem *p = create(64, 4096, 128, 1024, 64, false, true); /* down has 256 pieces */
+        cl_mem y = floats_poisoned(64 * 64);
+        launch(p, chain, NULL, y, NULL);
+        suite_release(y);
+        destroy(p);
+    }
+    vlci_chain_close(&chain);
+    suite_close_device();
+}
+END_TEST
+
 START_TEST(what_it_cannot_is_left) {
     vlci_chain *chain = open_chain(128);
     vlci_norm norm = {0};
@@ -337,6 +358,9 @@ int main(void) {
     tcase_add_test(c, agrees_with_the_oracle);
     tcase_add_test(c, rows_go_into_the_cache);
     tcase_add_test(c, what_it_cannot_is_left);
+    suite_add_tcase(suite, c);
+    c = tcase_create("standstill"); /* counts no memory: its device is lost */
+    tcase_add_test(c, a_standstill_is_an_error);
     suite_add_tcase(suite, c);
     return suite_run(suite);
 }

@@ -56,11 +56,14 @@ uint64_t vlci_chain_bytes(const vlci_chain *c) {
     return c ? parts_bytes(c) + vlci_operand_bytes(VLCI_CHAIN_ROWS, c->hidden) : 0;
 }
 
-/* Counters, which are zero between launches; a tile's sums for each unit; squares. */
+/* Between launches counters are zero, and the places of sums, a tile's for each unit, tell that none is
+ * there; squares. */
 static vlcache_status create_parts(vlci_chain *c) {
     vlcache_status status =
         vlci_memory_create(c->device, parts_bytes(c), "parts of chained products", &c->parts);
-    return status ? status : vlci_fill(c->device, c->parts, 0, VLCI_CHAIN_COUNTERS * sizeof(cl_uint), 0);
+    size_t counters = VLCI_CHAIN_COUNTERS * sizeof(cl_uint);
+    if (!status) status = vlci_fill(c->device, c->parts, 0, counters, 0);
+    return status ? status : vlci_fill(c->device, c->parts, counters, parts_bytes(c) - counters, 0xffffffffu);
 }
 
 vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
@@ -98,7 +101,7 @@ void vlci_chain_close(vlci_chain **handle) {
 /* A tile for each work-group, or for several: as many as fill the units and have steps of their own. */
 static size_t split_of(const vlci_chain *c, const vlci_matrix *w) {
     size_t tiles = vlci_ceil_div((size_t)w->n, WIDE), depth = (size_t)w->k / WIDE;
-    size_t split = tiles > VLCI_CHAIN_TILES ? 0 : units_of(c) / tiles;
+    size_t split = units_of(c) / tiles;
     if (split > VLCI_CHAIN_SHARERS) split = VLCI_CHAIN_SHARERS;
     if (split > depth) split = depth;
     return split ? vlci_ceil_div(depth, vlci_ceil_div(depth, split)) : 0;
@@ -134,7 +137,7 @@ bool vlci_chain_appends(const vlci_chain *c) {
 static vlcache_status get_kernel(vlci_chain *c, bool appends, int at, const vlci_kernel **kernel) {
     char options[160];
     size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
-           rest = rows * (2 * 144 + 4) + 512 + 16;
+           rest = rows * (2 * 144 + 4 + 8) + 512 + 32;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
     vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
     *kernel = __atomic_load_n(&c->kernel[appends][at], __ATOMIC_ACQUIRE);
