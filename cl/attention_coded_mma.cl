@@ -21,6 +21,8 @@
  * Text is the work of work-groups behind those of the shares; the work-group of a piece that is done last merges them all,
  * and the rows in pages.
  *
+ * A work-group runs most of this once and waits for its instructions, too: loops stay loops where nothing is lost.
+ *
  * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
  *
  * Of n rows of a kv head with D dimensions of keys and values: n D HEAD_DIM / 2 multiply-adds for p, or
@@ -75,16 +77,16 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
     __local float bases[WARPS * CHUNK * QUERIES] __attribute__((aligned(16)));
-    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[4 * HEADS > 2 * WARPS ? 4 * HEADS : 2 * WARPS];
-    __local float room[HEADS * ROOM] __attribute__((aligned(16)));
-    __local int last;
+    __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[2 * WARPS], whole[3 * HEADS];
+    __local int last, row_of[HEADS];
     __local uint *pool = (__local uint *)smem;
-    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
-    const piece_t p = find_piece(rows, heads, kv_heads);
+    const int item = (int)(get_local_id(0) & 511), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
+    const piece_t p = own_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
     const vlci_code_matrix k = matrix[nth], v = matrix[nth + 1];
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)get_group_id(1) * get_num_groups(0) * HEADS * RECORD;
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
+    if (item < HEADS) row_of[item] = row_of_lane(&p, item, first_row, heads); /* divisions are many instructions */
     if (s_id >= shares) {
         const int from = (s_id - shares) * text_share;
         attend_text(&p, q, q_offset, q_stride, first_row, scale, text_of(text, text_scale, nth, texts),
@@ -100,9 +102,10 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
-        from.take = min((share + warps - 1) / warps, from.take);
+        from.take = min(over(share + warps - 1, warps), from.take);
         const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
         share_t mine;
+#pragma unroll 1
         for (int i = 0; i < from.v_tiles.all && warp < warps; i++) w.acc[i * 32 + lane] = 0.0f;
         mine.m[0] = mine.m[1] = -INFINITY;
         mine.l[0] = mine.l[1] = 0.0f;
@@ -118,11 +121,11 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
 #endif
         attend_chunks(&mine, &keys, &from, &w, first, warps * from.take, until, within, pattern, lane);
         barrier(CLK_LOCAL_MEM_FENCE);
-        write_share(&mine, w.acc - warp * each / 4, each, warps, v.widths, &from.v_tiles, tops, sums, item, own);
+        write_share(&mine, w.acc - warp * each / 4, each, warps, &from.v_tiles, tops, sums, whole, item, own);
     }
-    if (ptx_is_last((__global uint *)scratch, get_group_id(1), get_num_groups(0), &last))
-        merge(&p, parts, shares, room, (__local float *)pool, some, out, row_max, row_lse, first_row, heads, v,
-              mean + (nth + 1) * HEAD_DIM, basis, factor, item);
+    if (is_last((__global uint *)scratch + get_group_id(1), get_num_groups(0), &last))
+        merge(&p, parts, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse, v, mean + (nth + 1) * HEAD_DIM,
+              basis, factor, item);
 }
 
 #else
@@ -162,7 +165,7 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
     __local float bases[WARPS * CHUNK * QUERIES] __attribute__((aligned(16)));
     __local uint *pool = (__local uint *)smem;
     __local float some[2 * WARPS];
-    const int item = (int)get_local_id(0), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
+    const int item = (int)(get_local_id(0) & 511), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const int c = lane % 4, group = heads / kv_heads;
     piece_t p = {(int)get_group_id(1), group, 0, group};
     const size_t nth = MATRIX_OF(p.kv);
@@ -174,7 +177,7 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
         if (j >= texts) return;
         float sum = 0.0f;
         for (int h = 0; h < group; h++) {
-            __global const float *row = query_of(&p, h, q, q_offset, q_stride, first_row);
+            __global const float *row = query_of_lane(&p, h, q, q_offset, q_stride, first_row);
             float8 s = 0.0f;
             for (int d = 0; d < HEAD_DIM; d += 8)
                 s += f32_run(row + d) * text_eight(k_text, j, d);

@@ -351,7 +351,7 @@ typedef struct vlci_code_matrix {
 #define VLCI_ROWS_TOGETHER_POOL(head_dim)                                                                    \
     ((VLCI_CODED_TILES(head_dim) + 3) / 4 * (head_dim)*256 + VLCI_CODED_RAW(head_dim) +                      \
      4 * VLCI_CODED_WARP(head_dim))
-#define VLCI_CODED_BESIDE 16384
+#define VLCI_CODED_BESIDE 8192
 
 /* ---- quantised rows --------------------------------------------------------------------------------------
  */
