@@ -32,6 +32,7 @@
 
 /* ---- codes --------------------------------------------------------------------------------------------------- */
 
+#if CODE_GROUP == 1
 /* Work-item (i, m): dimension i of matrix first + m, whose basis is basis_at + m. factor: the scale alone. */
 __kernel void code_round(__global const float *basis, int columns, uint basis_at, __global const vlci_code_matrix *matrix,
                          uint first, __global char *rounded, __global float *factor) {
@@ -46,6 +47,29 @@ __kernel void code_round(__global const float *basis, int columns, uint basis_at
     for (int p = 0; p < PARTS; p++) vstore16(convert_char16_sat_rte(vload16(p, basis) / scale), p, rounded);
     factor[own.dim + i] = scale;
 }
+#else
+/* Work-group (CODE_GROUP / PARTS dimensions, m): the same, a work-item 16 numbers. */
+__kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
+code_round(__global const float *basis, int columns, uint basis_at, __global const vlci_code_matrix *matrix, uint first,
+           __global char *rounded, __global float *factor) {
+    __local float tops[CODE_GROUP];
+    const int lane = get_local_id(0), m = get_group_id(1), p = lane % PARTS;
+    const int i = get_group_id(0) * (CODE_GROUP / PARTS) + lane / PARTS;
+    const vlci_code_matrix own = matrix[first + m];
+    const bool there = lane < CODE_GROUP / PARTS * PARTS && i < VLCI_CODE_DIMS(own.widths);
+    float16 x = 0.0f;
+    if (there) x = vload16(p, basis + (((size_t)basis_at + m) * columns + i) * HEAD_DIM);
+    tops[lane] = max16(fabs(x));
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (!there) return;
+    float top = 0.0f;
+#pragma unroll
+    for (int other = 0; other < PARTS; other++) top = fmax(top, tops[lane - p + other]);
+    const float scale = fmax(top / 127.0f, 1e-9f);
+    vstore16(convert_char16_sat_rte(x / scale), p, rounded + ((size_t)own.dim + i) * HEAD_DIM);
+    if (p == 0) factor[own.dim + i] = scale;
+}
+#endif
 
 #if CODE_GROUP == 1
 enum { PROJECTED = BLOCK };

@@ -141,23 +141,25 @@ code_covariance(SOURCE_PARAMS, int stride, __global const half *mean, uint first
 #endif
 }
 
-/* Work-item (8 numbers, m). */
+/* Work-item (8 numbers, m), and those that mirror them: neighbours have rows beside one another. */
 __kernel void code_covariance_sum(__global const float *parts, int shares, int n, __global float *covariance) {
-    const int e = get_global_id(0) % (HEAD_DIM / 8) * 8, d = get_global_id(0) / (HEAD_DIM / 8), m = get_global_id(1);
-    if (d >= HEAD_DIM) return;
-    parts += (size_t)m * shares * HEAD_DIM * HEAD_DIM;
+    const int d = get_global_id(0) % HEAD_DIM, e = get_global_id(0) / HEAD_DIM * 8, m = get_global_id(1);
+    if (e >= HEAD_DIM || e + 7 < d) return;
+    parts += (size_t)m * shares * HEAD_DIM * HEAD_DIM + (size_t)d * HEAD_DIM + e;
+    covariance += (size_t)m * HEAD_DIM * HEAD_DIM;
     union {
         float8 all;
         float at[8];
     } sum;
     sum.all = 0.0f;
-    for (int s = 0; s < shares; s++, parts += HEAD_DIM * HEAD_DIM)
-        if (e >= d)
-            sum.all += f32_run(parts + (size_t)d * HEAD_DIM + e);
-        else
-            for (int t = 0; t < 8; t++)
-                sum.at[t] += parts[(size_t)min(d, e + t) * HEAD_DIM + max(d, e + t)];
-    vstore8(sum.all / (float)n, 0, covariance + ((size_t)m * HEAD_DIM + d) * HEAD_DIM + e);
+#pragma unroll 4
+    for (int s = 0; s < shares; s++) sum.all += f32_run(parts + (size_t)s * HEAD_DIM * HEAD_DIM);
+    sum.all /= (float)n;
+    if (e >= d) vstore8(sum.all, 0, covariance + (size_t)d * HEAD_DIM + e);
+    for (int t = 0; t < 8; t++) {
+        if (e < d && e + t >= d) covariance[(size_t)d * HEAD_DIM + e + t] = sum.at[t];
+        if (e + t > d) covariance[(size_t)(e + t) * HEAD_DIM + d] = sum.at[t];
+    }
 }
 
 /* ---- basis --------------------------------------------------------------------------------------------------- */

@@ -115,6 +115,7 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {measured, "code_covariance", &k->covariance},
                {coded, "code_project", &k->project},
                {coded, "code_step", &k->step},
+               {coded, "code_round", &k->round},
                {coded, "code_queries", &k->queries},
                {coded, "code_attended", &k->attended},
                {coded, "code_alike", &k->alike},
@@ -122,13 +123,12 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {measured, "code_heard", &k->heard},
                {measured, "code_covariance_sum", &k->sum},
                {measured, "code_mean_sum", &k->mean_sum},
-               {coded, "code_round", &k->round},
                {coded, "code_pack", &k->pack},
                {coded, "code_text", &k->text},
                {coded, "code_narrow", &k->narrow},
                {coded, "code_phases", &k->phases},
                {coded, "code_votes", &k->votes}};
-    enum { GROUPED = 9 }; /* the first of them */
+    enum { GROUPED = 10 }; /* the first of them */
     vlcache_status status = VLCACHE_OK;
     *fits = true;
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
@@ -421,8 +421,11 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
     size_t n = n_matrices(h), row = (size_t)codes->head_dim * sizeof(cl_half), at = first_matrix(h) * row;
     vlcache_status status = vlci_copy(h->device, measured->mean, at, codes->mean, at, n * row);
     if (status || !codes->dims) return status;
-    return VLCI_LAUNCH(h->device, k->round, vlci_grid_over(k->round, (size_t)measured->columns, n, 1),
-                       VLCI_MEM(measured->back ? measured->back : measured->basis),
+    size_t columns = (size_t)measured->columns, parts = (size_t)codes->head_dim / 16;
+    const vlci_grid grid = k->group == 1
+                               ? vlci_grid_over(k->round, columns, n, 1)
+                               : VLCI_GRID(ceil_div(columns, k->group / parts), n, 1, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->round, grid, VLCI_MEM(measured->back ? measured->back : measured->basis),
                        VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
                        VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
 }
