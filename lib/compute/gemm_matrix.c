@@ -99,14 +99,15 @@ static size_t stages_of(const tile *t, int out) {
 
 /*
  * Clocks of a product: rounds of tiles times those of a tile. 16 k of 64 rows of W take rows / 2 clocks of
- * the matrix unit and 16 + rows / 4 of local memory; measured, the two add like a 4-norm. What is stored, and
- * each round, costs beside it.
+ * the matrix unit, 16 + rows / 4 of local memory, and as long as both operands take from the cache at 64
+ * bytes a clock; measured, these add like a 4-norm. What is stored, and each round, costs beside it.
  */
 static double cost(const tile *t, double m, double columns, double k, int out, double units) {
     double wide = out == OUT_GATED ? 128 : 128.0 * t->blocks;
     double n = ceil(m / t->rows) * ceil(columns / wide), rounds = ceil(n / units);
     double unit = t->rows / 2.0, local = 16 + t->rows / 4.0;
-    double both = pow(pow(unit, 4) + pow(local, 4), 0.25) * 2 * t->blocks * k / 16;
+    double cache = (t->rows + 128.0 * t->blocks) / (4.0 * t->blocks);
+    double both = pow(pow(unit, 4) + pow(local, 4) + pow(cache, 4), 0.25) * 2 * t->blocks * k / 16;
     double stored = (out == OUT_FLOATS ? 12.0 : 4.0) * t->rows * (wide / 128);
     return rounds * (both + stored + 1500) + n * 1e-3;
 }
