@@ -176,6 +176,23 @@ START_TEST(configurations) {
 }
 END_TEST
 
+/* Weights that no device holds are refused before the first is made. */
+START_TEST(larger_than_the_device) {
+    vlcache_model *model = NULL;
+    static const char config[] =
+        "{\"model_type\": \"llava\", \"vision_config\": {\"hidden_size\": 64, \"num_hidden_layers\": 1, "
+        "\"num_attention_heads\": 1, \"intermediate_size\": 64, \"image_size\": 28, \"patch_size\": 14}, "
+        "\"text_config\": {\"model_type\": \"llama\", \"num_hidden_layers\": 1000, \"hidden_size\": 16384, "
+        "\"num_attention_heads\": 128, \"num_key_value_heads\": 8, \"intermediate_size\": 65536, "
+        "\"vocab_size\": 32064}}";
+    uint64_t before = vlci_memory_now(suite_device());
+    ck_fails(vlcache_model_create_random(suite_device(), config, NULL, &model), VLCACHE_E_DEVICE_MEMORY,
+             "GiB of memory");
+    ck_assert_ptr_null(model);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+}
+END_TEST
+
 /* ---- prompts of ids ------------------------------------------------------------------------------------ */
 
 static vlcache_session *session;
@@ -270,6 +287,7 @@ int main(void) {
     talk_models(made);
     tcase_add_test(made, models);
     tcase_add_test(made, configurations);
+    tcase_add_test(made, larger_than_the_device);
     tcase_add_test(made, refused);
     tcase_add_test(made, ids_and_text);
     tcase_add_test(made, least_length);

@@ -226,6 +226,29 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     return end(model, taken.dtype, status, out);
 }
 
+/* As much as the weights of these settings take must be there: some devices give what they have not, and
+ * their processes are killed later. */
+static vlcache_status check_room(const vlcache_device *device, const char *config,
+                                 const vlcache_model_options *options) {
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    const vlcache_device_info *info = &device->caps.info;
+    vlcache_model_options taken;
+    vlcache_model *model = NULL;
+    vlcache_status status = vlci_model_begin(NULL, options, &taken, &model);
+    if (status) return status;
+    vlci_upload up = {.compute = &model->compute, .dtype = taken.dtype};
+    status = vlci_config_load_alone(config, &model->config);
+    model->family = model->config.family;
+    if (!status) status = vlci_model_load_weights(model, &up);
+    if (!status && up.device_bytes > info->global_memory)
+        status = vlci_fail(VLCACHE_E_DEVICE_MEMORY,
+                           "config.json: weights of %.1f GiB, but \"%s\" has %.1f GiB of memory: take a "
+                           "smaller geometry, or a device with more",
+                           (double)up.device_bytes / gib, info->name, (double)info->global_memory / gib);
+    vlcache_model_destroy(&model);
+    return status;
+}
+
 vlcache_status vlcache_model_create_random(vlcache_device *device, const char *config,
                                            const vlcache_model_options *options, vlcache_model **out) {
     vlcache_model_options taken;
@@ -241,6 +264,7 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
     model->config.n_eos_tokens = 0; /* random tokens end nothing */
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = model->config.dtype;
     if (taken.dtype == VLCACHE_DTYPE_AUTO) taken.dtype = VLCACHE_DTYPE_BF16;
+    if (!status) status = check_room(device, config, &taken);
     if (!status) status = vlci_chat_named("plain", &model->chat);
     if (!status) status = vlci_compute_open(device, model->config.text.act, &model->compute);
     if (!status) status = load_weights(model, NULL, NULL, &taken);
