@@ -216,7 +216,9 @@ START_TEST(holds) {
             start_run(&p[slots], slots, r, w, at[slots] = k);
         for (int i = 0; i < slots; i++, n++) failed += check_run(&p[i], i, r, w, at[i]);
     }
-    ck_assert_msg(failed || points < 100, "%s: none of %ld points fails: the shim is not there", r->name, n);
+    bool endured = *w->code && !w->on; /* by a tool that tells what it could not measure */
+    ck_assert_msg(failed || endured || points < 100, "%s: none of %ld points fails: the shim is not there",
+                  r->name, n);
     if (getenv("VLCACHE_TEST_EVERY"))
         fprintf(stderr, "failing: %-12s %-10s %s%s: %ld of %ld points\n", r->name, w->what, w->code,
                 w->on ? " and on" : "", n, points);
