@@ -79,8 +79,9 @@ VLCACHE_API vlcache_status vlcache_model_load(vlcache_device *device, const char
  * Such a model has no tokenizer: prompts are token ids (vlcache_prompt.tokens), answers have ids and no text,
  * no token ends one, and a prompt with text is VLCACHE_E_UNSUPPORTED. `options->progress` is not called.
  * Blocks until all is on the device. Errors: VLCACHE_E_ARGUMENT, VLCACHE_E_IO, VLCACHE_E_FORMAT,
- * VLCACHE_E_UNSUPPORTED (field named), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_DEVICE,
- * VLCACHE_E_BUILD. `*out` is NULL on failure.
+ * VLCACHE_E_UNSUPPORTED (field named), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY (before anything is made
+ * where weights exceed the memory that the device says it has), VLCACHE_E_DEVICE, VLCACHE_E_BUILD. `*out` is
+ * NULL on failure.
  */
 VLCACHE_API vlcache_status vlcache_model_create_random(vlcache_device *device, const char *config,
                                                        const vlcache_model_options *options,

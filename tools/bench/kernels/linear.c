@@ -281,7 +281,7 @@ static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8}
 
 static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best,
                                 const vlci_linear *own) {
-    product p = {.t = t, .m = m, .rows = m, .n = width[0], .k = width[1]};
+    product p = {.t = t, .m = m, .n = width[0], .k = width[1]};
     p.packed = vlci_linear_layout(own, t->dtype);
     p.dot = own->of[t->dtype].gemm.dot;
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
