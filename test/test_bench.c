@@ -483,7 +483,7 @@ END_TEST
 START_TEST(geometries_are_refused) {
     process p;
     RUN_BENCH(&p, "--geometry", "llava-9b", "-q");
-    expect(&p, 2, "llava-9b");
+    expect(&p, 2, "llava-9b: neither a config.json nor one of llava-1.5-7b");
     process_release(&p);
     MADE(&p, "--prompt", "words");
     expect(&p, 1, "--geometry asks for ids");

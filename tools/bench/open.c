@@ -2,6 +2,8 @@
  * open.c - device, model and picture; then what the device can do.
  */
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "bench/bench.h"
 #include "bench/ceiling.h"
@@ -71,9 +73,21 @@ static vlcache_status open_image(bench *b) {
     return status ? status : inside_picture_tokens(b->model, b->image, 2, &b->picture_tokens_among);
 }
 
+/* A word that is no file is a name that was mistyped. */
+static int check_geometry(bench *b) {
+    const char *geometry = b->options.geometry;
+    char names[256];
+    if (!geometry || geometry_find(geometry) || strchr(geometry, '/') || !access(geometry, F_OK))
+        return EXIT_OK;
+    geometry_names(names, sizeof names);
+    return console_fail(&b->console, EXIT_INPUT, "--geometry %s: neither a config.json nor one of %s",
+                        geometry, names);
+}
+
 int bench_open(bench *b) {
     char shipped[FOLDER_BYTES];
     const char *folder = b->options.model;
+    if (check_geometry(b)) return EXIT_INPUT;
     if (!folder && !b->options.geometry && folder_of_model(shipped)) folder = shipped;
     if (!folder && !b->options.geometry)
         return console_fail(&b->console, EXIT_INPUT, "no model: name one with -m DIR, or a --geometry");
