@@ -370,6 +370,18 @@ __kernel void code_text(KV_POOL_PARAMS, __global const vlci_keep *keep, uint kee
         if (p < eights) text[p] = nibbles(convert_uint8(clamp(floor(x[p] / one), -8.0f, 7.0f) + 8.0f));
 }
 
+/* Work-item (unit of row j, m): row j of `n` is row kept[j] of `before`, laid out as code_text lays it. */
+__kernel void code_text_keep(__global const int *kept, int n, int before, __global const uint *from, __global const ushort *units,
+                             __global uint *text, __global ushort *unit, uint first) {
+    enum { UNITS = VLCI_TEXT_UNITS(HEAD_DIM), EACH = VLCI_TEXT_GROUP / 8 };
+    const int j = get_global_id(0) / UNITS, u = get_global_id(0) % UNITS, m = get_global_id(1);
+    if (j >= n) return;
+    const int eights = min((int)EACH, HEAD_DIM / 8 - u * EACH);
+    const size_t at = ((size_t)first + m) * before + kept[j], to = ((size_t)first + m) * n + j;
+    unit[to * UNITS + u] = units[at * UNITS + u];
+    for (int p = 0; p < eights; p++) text[to * (HEAD_DIM / 8) + u * EACH + p] = from[at * (HEAD_DIM / 8) + u * EACH + p];
+}
+
 /* ---- what is seen of the text ---------------------------------------------------------------------------------- */
 
 /* Work-item (d, run): of the run's middle row, of the phases of a prompt's rows. */

@@ -375,6 +375,58 @@ START_TEST(rows_that_all_heads_vote_for) {
 }
 END_TEST
 
+/* Text that is three fifths of a prompt, and more than the budget by itself, goes as far as codes need room,
+ * where nobody said what is kept, whether all layers are there at once or are held: never more bytes than
+ * asked for, all of the picture, and the same answers as long as the bytes do for that. */
+START_TEST(text_that_is_too_much) {
+    static const struct {
+        double budget;
+        bool held;
+    } ways[] = {{0.02, false}, {0.03, false}, {0.05, false}, {0.09, false}, {0.05, true}, {0.09, true}};
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    static char question[8192];
+    size_t used = 0;
+    while (used < 900) used += (size_t)sprintf(question + used, "This line says nothing of it. ");
+    strcpy(question + used, QUESTION);
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *ours = talk_open(talk_demo(), "coded", ways[_i].budget), *every = NULL;
+    const vlcache_answer *a = NULL, *b = NULL;
+    vlcache_visual_token first, last;
+    int32_t at[4096];
+    size_t n;
+    if (ways[_i].held) *memory = 1;
+    for (int turn = 0; turn < 2; turn++) {
+        ck_ok(talk_ask(ours, image, question, NULL, 12, &a));
+        const vlcache_compress_stats *c = &a->compress;
+        int text = c->tokens - a->visual_tokens;
+        ck_assert_int_gt(5 * text, 2 * c->tokens);
+        ck_assert_msg(c->budget_kept <= ways[_i].budget, "%g of %g", c->budget_kept, ways[_i].budget);
+        ck_assert_double_ge(c->budget_kept, 0.95 * ways[_i].budget);
+        ck_assert_double_gt(c->bits, 0.0);
+        ck_assert_uint_eq(c->bytes_kept,
+                          c->bytes_codes + c->bytes_text + c->bytes_bases + c->bytes_means + c->bytes_tables);
+        ck_assert_uint_eq(ours->sequence->kv.pool->coded, vlci_codes_all_bytes(ours->sequence->kv.codes));
+        ck_ok(vlcache_session_kept(ours, 1, 0, at, 4096, &n));
+        ck_assert_int_gt((int)n, a->visual_tokens);
+        ck_assert_int_lt((int)n, c->tokens);
+        ck_ok(vlcache_session_visual(ours, 0, &first));
+        ck_ok(vlcache_session_visual(ours, a->visual_tokens - 1, &last));
+        int seen = 0;
+        for (size_t j = 0; j < n; j++) seen += at[j] >= first.position && at[j] <= last.position;
+        ck_assert_int_eq(seen, a->visual_tokens);
+    }
+    every = open_all(ways[_i].budget, 4); /* who asks for every row has it, and is told what it takes */
+    ck_ok(talk_ask(every, image, question, NULL, 4, &b));
+    *memory = whole;
+    ck_assert_double_gt(b->compress.budget_kept, ways[_i].budget);
+    ck_ok(vlcache_session_kept(every, 1, 0, at, 4096, &n));
+    ck_assert_int_eq((int)n, b->compress.tokens);
+    vlcache_session_destroy(&ours);
+    vlcache_session_destroy(&every);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* Two forks of a coded cache go their own ways over the same codes. */
 START_TEST(forks) {
     vlcache_engine *engine = NULL;
@@ -551,6 +603,7 @@ int main(void) {
     tcase_add_loop_test(all, bits_within_their_budget, 0, 6);
     tcase_add_test(all, later_turns);
     tcase_add_loop_test(all, rows_that_all_heads_vote_for, 0, 6);
+    tcase_add_loop_test(all, text_that_is_too_much, 0, 6);
     tcase_add_test(all, forks);
     tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);

@@ -91,16 +91,18 @@ typedef struct rows_of {
 /* What should be there: votes are sums over all heads, in double. */
 static rows_of rows_wanted(const coding_case *c) {
     rows_of r = {.n = 0};
+    double cut = c->yields ? (double)c->codes->texts / (TOKENS - c->n_visual) : 1.0;
     double votes[TOKENS] = {0};
     int text[TOKENS], texts = 0, at[TOKENS];
     for (int h = 0; h < c->layers * c->kv_heads; h++)
         for (int j = 0; j < TOKENS; j++) votes[j] += (double)c->score[h * TOKENS + j];
     for (int j = 0; j < TOKENS; j++)
-        if (j < 4 || j >= 64) text[texts++] = j;
+        if (j < 4 || j >= 4 + c->n_visual) text[texts++] = j;
     bool of_text = c->candidates != VLCI_CANDIDATES_VISUAL, of_visual = c->candidates != VLCI_CANDIDATES_TEXT;
-    r.n = choose(votes, c->visual, c->n_visual, c->run == 1 ? 16 : 1, of_visual ? c->voted : 1.0, at);
+    r.n = choose(votes, c->visual, c->n_visual, c->run == 1 ? 16 : 1,
+                 of_visual && !c->yields ? c->voted : 1.0, at);
     for (int i = 0; i < r.n; i++) r.visual[i] = c->visual[at[i]];
-    r.texts = choose(votes, text, texts, 1, of_text ? c->voted : 1.0, at);
+    r.texts = choose(votes, text, texts, 1, c->yields ? cut : of_text ? c->voted : 1.0, at);
     for (int i = 0; i < r.texts; i++) r.text[i] = text[at[i]];
     return r;
 }
@@ -126,7 +128,7 @@ static void check_text(const coding_case *c, int m, int row, const double *got) 
 }
 
 /* Positions, and every row that is kept, brought back: turned by its own phase, with bits enough. */
-static void check_rows(const coding_case *c) {
+static void check_rows_at(const coding_case *c, double most) {
     rows_of want = rows_wanted(c);
     int at[TOKENS], next = 0;
     double row[64];
@@ -145,7 +147,7 @@ static void check_rows(const coding_case *c) {
     for (int m = 0; m < 2 * c->layers * c->kv_heads; m++) {
         for (int i = 0; i < want.n; i++) {
             ref_codes_row(&read, m, i, row);
-            check_row(c, m, want.visual[i], row, 0.05);
+            check_row(c, m, want.visual[i], row, most);
         }
         for (int i = 0; i < want.texts; i++) {
             ref_codes_text(&read, m, i, row);
@@ -153,6 +155,10 @@ static void check_rows(const coding_case *c) {
         }
     }
     ref_codes_release(&read);
+}
+
+static void check_rows(const coding_case *c) {
+    check_rows_at(c, 0.05);
 }
 
 START_TEST(rows_of_a_cache) {
@@ -224,6 +230,48 @@ START_TEST(bytes_of_fewer_rows) {
 }
 END_TEST
 
+/* Text that leaves codes less than a sixteenth of the budget is cut to half of what tables and means leave:
+ * the bytes are kept to, and what stays is what is looked at most, word for word as it was held. Half of all
+ * rows, where that is too much, is less text, and all of the picture. Where text leaves enough, all of it
+ * stays. */
+START_TEST(text_yields) {
+    static const struct {
+        int run;
+        bool held;
+        double voted, budget;
+        bool cut;
+    } ways[] = {{1, false, 0.0, 0.13, true}, {16, false, 0.0, 0.13, true}, {16, true, 0.0, 0.13, true},
+                {1, false, 0.5, 0.12, true}, {1, false, 0.0, 0.3, false},  {16, true, 0.0, 0.3, false},
+                {32, true, 0.0, 0.08, true}};
+    int visual[TOKENS];
+    coding_case c = case_of(ways[_i].run, ways[_i].voted, visual);
+    if (suite_reduced() && _i != 2) goto done;
+    c.n_visual = 20;
+    c.bits = 0.0;
+    c.dtype = VLCACHE_DTYPE_BF16;
+    c.budget = ways[_i].budget;
+    c.yields = true;
+    c.held = ways[_i].held;
+    if (suite_reduced()) c.budget = 0.3; /* means of few numbers weigh more */
+    coding_make(&c);
+    ck_ok(c.status);
+    double row = 2.0 * c.head_dim * 2 * c.layers * c.kv_heads, all = c.budget * TOKENS * row;
+    const vlci_codes_bytes *b = &c.coding->bytes;
+    ck_assert_uint_eq(vlci_codes_sum(b), vlci_codes_all_bytes(c.codes));
+    ck_assert_msg((double)vlci_codes_sum(b) <= all, "%g of %g bytes", (double)vlci_codes_sum(b), all);
+    ck_assert_double_gt(vlci_coding_bits(c.coding), 0.0);
+    ck_assert_int_eq(c.codes->rows, 20);
+    ck_assert((c.codes->texts < TOKENS - 20) == ways[_i].cut);
+    double left = all - (double)(b->means + b->tables), each = (double)b->text / c.codes->texts;
+    if (ways[_i].cut) ck_assert_int_eq(c.codes->texts, (int)(left / 2 / each));
+    c.voted = 1.0;
+    check_rows_at(&c, INFINITY); /* of the picture there are few bits */
+    coding_release(&c);
+done:
+    coding_free(&c);
+}
+END_TEST
+
 /* Below 5% of the bytes "coded" votes by itself, in turns of the budget that stand in README; not where
  * somebody says which rows there are to be, or their bits. */
 START_TEST(where_nobody_asks) {
@@ -243,15 +291,17 @@ START_TEST(where_nobody_asks) {
         o.budget = wants[i].budget;
         ck_ok(vlci_policy_read(&o, &r));
         ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates);
-        ck_assert(r.votes_yield == (r.voted > 0.0));
+        ck_assert(r.votes_yield == (r.voted > 0.0) && r.text_yields);
         ck_ok(vlcache_compress_resolve(&o, &all)); /* what it comes to is as if it had been asked for */
         ck_ok(vlci_policy_read(&all, &r));
-        ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates && !r.votes_yield);
+        ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates && !r.votes_yield &&
+                  !r.text_yields);
         for (size_t k = 0; k < sizeof said / sizeof *said; k++) {
             vlcache_compress_options other = o;
             ck_ok(vlcache_compress_set(&other, said[k][0], said[k][1]));
             ck_ok(vlci_policy_read(&other, &r));
             ck_assert(r.voted == 0.0 && r.candidates == VLCI_CANDIDATES_ALL && !r.votes_yield);
+            ck_assert(!r.text_yields);
         }
         o.policy = "vlcache+";
         ck_ok(vlci_policy_read(&o, &r));
@@ -269,6 +319,7 @@ int main(void) {
     tcase_add_loop_test(all, votes_that_say_nothing, 0, 2);
     tcase_add_loop_test(all, votes_that_are_not_finite, 0, 3);
     tcase_add_loop_test(all, bytes_of_fewer_rows, 0, 3);
+    tcase_add_loop_test(all, text_yields, 0, 7);
     tcase_add_test(all, where_nobody_asks);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -125,6 +125,7 @@ static vlcache_status get_all(vlcache_device *device, const vlci_compress_shape 
                {measured, "code_mean_sum", &k->mean_sum},
                {coded, "code_pack", &k->pack},
                {coded, "code_text", &k->text},
+               {coded, "code_text_keep", &k->text_keep},
                {coded, "code_narrow", &k->narrow},
                {coded, "code_phases", &k->phases},
                {coded, "code_votes", &k->votes}};
@@ -535,4 +536,13 @@ vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h,
                              VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
     if (!status) status = find_steps(k, h, rows, most, 0, false, room, held, codes);
     return status ? status : pack(k, h, rows, most, room, held, codes);
+}
+
+vlcache_status vlci_code_keep_text(const vlci_code_kernels *k, const vlci_heads *h, cl_mem kept,
+                                   const vlci_codes *held, const vlci_codes *codes) {
+    size_t units = (size_t)codes->texts * VLCI_TEXT_UNITS((size_t)h->shape.head_dim);
+    return VLCI_LAUNCH(h->device, k->text_keep, vlci_grid_over(k->text_keep, units, n_matrices(h), 1),
+                       VLCI_MEM(kept), VLCI_I32(codes->texts), VLCI_I32(held->texts), VLCI_MEM(held->text),
+                       VLCI_MEM(held->scale), VLCI_MEM(codes->text), VLCI_MEM(codes->scale),
+                       VLCI_U32(first_matrix(h)));
 }

@@ -24,7 +24,7 @@ extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
-    const vlci_kernel *text;
+    const vlci_kernel *text, *text_keep;
     const vlci_kernel *project_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
     const vlci_kernel *heard_mma;
     const vlci_kernel *basis_few; /**< the same of no more than VLCI_CODE_BASIS_FEW() columns */
@@ -113,6 +113,11 @@ vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, 
 vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                 int most, vlci_code_room *room, const vlci_codes *held,
                                 const vlci_codes *codes);
+
+/** Enqueues the text of some layers that `codes` has: of what `held` has the rows at `kept`, int
+ * [codes->texts]. Errors: the device's. */
+vlcache_status vlci_code_keep_text(const vlci_code_kernels *k, const vlci_heads *h, cl_mem kept,
+                                   const vlci_codes *held, const vlci_codes *codes);
 
 void vlci_code_room_release(vlcache_device *device, vlci_code_room *room);
 

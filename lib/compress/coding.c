@@ -28,6 +28,9 @@ enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
  * they take no more than half of the budget. */
 enum { ENDS = 20, ENDS_FIRST = 5 };
 
+/* Codes get a sixteenth of the budget at least where text may yield. */
+enum { CODES_LEAST = 16 };
+
 /* Bits that rows are held with until all layers are known: 8 of the first quarter of the columns, 2 of the
  * last. A dimension that has more in the end is rare, and has no more. */
 static int held_bits(int columns, int column) {
@@ -40,6 +43,10 @@ static size_t n_heads(const vlci_coding *c) {
 
 static double row_bytes(const vlci_coding *c) {
     return 2.0 * c->shape.head_dim * (double)vlci_dtype_bytes(c->shape.kv_dtype);
+}
+
+static double budget_bytes(const vlci_coding *c) {
+    return c->budget * c->tokens * (double)n_heads(c) * row_bytes(c);
 }
 
 /* Of a row of text in a head, keys and values. */
@@ -111,7 +118,7 @@ static vlcache_status list_rows(vlci_coding *c, const vlci_compress_prompt *p) {
     if (!status) status = vlci_memory_create(c->device, more, "coding: positions", &c->rows.text_at);
     if (!status) status = vlci_write_later(c->device, c->rows.text_at, 0, others, more);
     if (!status) status = vlci_memory_create(c->device, phases, "coding: phases", &c->rows.phase);
-    if (c->voted > 0.0)
+    if (c->voted > 0.0 || c->yields)
         c->listed = visual;
     else
         vlci_free(visual);
@@ -146,6 +153,7 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     c->voted = recipe->voted;
     c->of_kind[0] = recipe->candidates != VLCI_CANDIDATES_VISUAL;
     c->of_kind[1] = recipe->candidates != VLCI_CANDIDATES_TEXT;
+    c->yields = recipe->text_yields && prompt->visual;
     c->run = recipe->run;
     c->n_queries = vlci_calloc((size_t)shape->layers, sizeof *c->n_queries);
     vlcache_status status = c->n_queries ? VLCACHE_OK : vlci_fail_memory("coded rows");
@@ -175,6 +183,7 @@ void vlci_coding_destroy(vlci_coding **coding) {
     vlci_code_give_back(c->device, &c->shape, &c->room, &c->measured, NULL);
     vlci_memory_release(c->device, &c->rows.positions);
     vlci_memory_release(c->device, &c->rows.text_at);
+    vlci_memory_release(c->device, &c->text_kept);
     vlci_memory_release(c->device, &c->rows.phase);
     vlci_memory_release(c->device, &c->queries);
     vlci_phases_release(c->device, &c->phases);
@@ -266,6 +275,40 @@ vlcache_status vlci_coding_score_decode(vlci_coding *c, int layer, const vlci_lo
 
 /* ---- choosing ------------------------------------------------------------------------------------------ */
 
+/* Rows that codes have room for. */
+static int padded(const vlci_coding *c) {
+    return (c->rows.n + VLCI_CODE_ROWS - 1) / VLCI_CODE_ROWS * VLCI_CODE_ROWS;
+}
+
+static vlci_codes shape_of(const vlci_coding *c) {
+    int run = c->rows.run == 1 ? VLCI_CODE_RUN_MIN : c->rows.run;
+    return (vlci_codes){.device = c->device,
+                        .pool = c->pool,
+                        .read = &c->kernels->attention,
+                        .layers = c->shape.layers,
+                        .kv_heads = c->shape.kv_heads,
+                        .head_dim = c->shape.head_dim,
+                        .rows = c->rows.n,
+                        .texts = c->rows.texts,
+                        .run = run,
+                        .runs = vlci_codes_runs(c->rows.n, run),
+                        .patterns = c->phases.n};
+}
+
+/* Text rows that are kept of `texts`: all, where codes have room beside them and beside `visual` visual ones'
+ * tables, as far as these are known, or half of what there is room for, one at least. */
+static int fit_text(const vlci_coding *c, int visual, int texts) {
+    vlci_codes empty = shape_of(c);
+    empty.texts = 0;
+    empty.runs = vlci_codes_runs(visual, empty.run);
+    vlci_codes_bytes fixed = vlci_codes_count(&empty);
+    double all = budget_bytes(c), left = all - (double)vlci_codes_sum(&fixed);
+    double row = text_bytes(c) * (double)n_heads(c);
+    if (!c->yields || texts < 1 || texts * row <= left - all / CODES_LEAST) return texts;
+    double half = fmax(left / (2 * row), 1.0);
+    return half < texts ? (int)half : texts;
+}
+
 static vlcache_status read_votes(const vlci_coding *c, const vlci_scores *seen, float *out) {
     const vlci_kernel *k = c->kernels->code.votes;
     size_t bytes = (size_t)c->tokens * sizeof *out;
@@ -303,15 +346,23 @@ static vlcache_status choose_phases(vlci_coding *c, const int *chosen, int n) {
     return status;
 }
 
-/* Of a kind: `n` rows at `rows` become those that are chosen, on the device at `positions`. */
-static vlcache_status choose_kind(vlci_coding *c, const float *votes, bool visual, int *rows, int *n,
-                                  cl_mem positions) {
+/* Which of the text rows that are held are kept. */
+static vlcache_status keep_text(vlci_coding *c, const int *chosen, int n) {
+    size_t bytes = (size_t)n * sizeof *chosen;
+    vlcache_status status = vlci_memory_create(c->device, bytes, "coding: text that is kept", &c->text_kept);
+    return status ? status : vlci_write_later(c->device, c->text_kept, 0, chosen, bytes);
+}
+
+/* Of a kind: `n` rows at `rows` become a share of them, those that are chosen, on the device at `positions`.
+ */
+static vlcache_status choose_kind(vlci_coding *c, const float *votes, bool visual, double share, int *rows,
+                                  int *n, cl_mem positions) {
     int unit = visual && c->run == 1 ? VLCI_CODE_RUN_MIN : 1, kept = 0;
     int *chosen = vlci_alloc((size_t)*n + 1, sizeof *chosen);
     vlcache_status status = chosen ? VLCACHE_OK : vlci_fail_memory("chosen rows");
-    if (!status)
-        status = vlci_vote_choose(votes, rows, *n, unit, c->of_kind[visual] ? c->voted : 1.0, chosen, &kept);
+    if (!status) status = vlci_vote_choose(votes, rows, *n, unit, share, chosen, &kept);
     if (!status && visual) status = choose_phases(c, chosen, kept);
+    if (!status && !visual && c->held) status = keep_text(c, chosen, kept);
     for (int i = 0; i < kept && !status; i++) rows[i] = rows[chosen[i]];
     if (!status && kept)
         status = vlci_write_later(c->device, positions, 0, rows, (size_t)kept * sizeof *rows);
@@ -320,13 +371,31 @@ static vlcache_status choose_kind(vlci_coding *c, const float *votes, bool visua
     return status;
 }
 
+/* Of both kinds, or only of the text where half of both would not do. */
 vlcache_status vlci_coding_choose(vlci_coding *c, const vlci_scores *seen) {
-    if (!c->listed) return VLCACHE_OK;
+    if (c->voted == 0.0) return VLCACHE_OK;
+    int visual = (int)(c->voted * c->rows.n), text = (int)(c->voted * c->rows.texts);
+    if (c->of_kind[0] && fit_text(c, visual, text) < text) c->of_kind[1] = false;
+    float *votes = vlci_alloc((size_t)c->tokens, sizeof *votes);
+    const double share[2] = {c->of_kind[0] ? c->voted : 1.0, c->of_kind[1] ? c->voted : 1.0};
+    vlcache_status status = votes ? read_votes(c, seen, votes) : vlci_fail_memory("votes of rows");
+    if (!status) status = choose_kind(c, votes, true, share[1], c->listed, &c->rows.n, c->rows.positions);
+    if (!status)
+        status =
+            choose_kind(c, votes, false, share[0], c->listed + c->tokens, &c->rows.texts, c->rows.text_at);
+    vlci_free(votes);
+    return status;
+}
+
+/* Fewer text rows, those that are looked at most, where they would leave codes too little. */
+static vlcache_status cut_text(vlci_coding *c, const vlci_scores *seen) {
+    int all = c->rows.texts, kept = fit_text(c, c->rows.n, all);
+    if (kept == all) return VLCACHE_OK;
     float *votes = vlci_alloc((size_t)c->tokens, sizeof *votes);
     vlcache_status status = votes ? read_votes(c, seen, votes) : vlci_fail_memory("votes of rows");
-    if (!status) status = choose_kind(c, votes, true, c->listed, &c->rows.n, c->rows.positions);
     if (!status)
-        status = choose_kind(c, votes, false, c->listed + c->tokens, &c->rows.texts, c->rows.text_at);
+        status = choose_kind(c, votes, false, (double)kept / all, c->listed + c->tokens, &c->rows.texts,
+                             c->rows.text_at);
     vlci_free(votes);
     return status;
 }
@@ -341,40 +410,22 @@ void vlci_coding_positions(const vlci_coding *c, int *out) {
 
 /* ---- bits ---------------------------------------------------------------------------------------------- */
 
-/* Rows that codes have room for. */
-static int padded(const vlci_coding *c) {
-    return (c->rows.n + VLCI_CODE_ROWS - 1) / VLCI_CODE_ROWS * VLCI_CODE_ROWS;
-}
-
-static vlci_codes shape_of(const vlci_coding *c) {
-    int run = c->rows.run == 1 ? VLCI_CODE_RUN_MIN : c->rows.run;
-    return (vlci_codes){.device = c->device,
-                        .pool = c->pool,
-                        .read = &c->kernels->attention,
-                        .layers = c->shape.layers,
-                        .kv_heads = c->shape.kv_heads,
-                        .head_dim = c->shape.head_dim,
-                        .rows = c->rows.n,
-                        .texts = c->rows.texts,
-                        .run = run,
-                        .runs = vlci_codes_runs(c->rows.n, run),
-                        .patterns = c->phases.n};
-}
-
 /* Bits of a row in all heads together that the budget leaves, and what each dimension costs beside: its
  * vector and step. Where bits are given, they alone count. */
 static double most_bits(const vlci_coding *c, double *basis) {
     double heads = (double)n_heads(c), rows = padded(c);
     vlci_codes empty = shape_of(c);
     vlci_codes_bytes fixed = vlci_codes_count(&empty);
-    double left = c->budget * c->tokens * heads * row_bytes(c) - (double)vlci_codes_sum(&fixed);
+    double left = budget_bytes(c) - (double)vlci_codes_sum(&fixed);
     *basis = c->bits > 0.0 ? 0.0 : 8.0 * (c->shape.head_dim + (double)sizeof(cl_float)) / rows;
     return c->bits > 0.0 ? c->bits * heads : left > 0.0 ? 8.0 * left / rows : 0.0;
 }
 
 /* Columns of the bases: whole vectors of 16. */
 static int count_columns(const vlci_coding *c) {
-    double basis, bits = most_bits(c, &basis) / (double)n_heads(c);
+    vlci_coding fit = *c; /* with the text that will be left */
+    fit.rows.texts = fit_text(c, c->rows.n, c->rows.texts);
+    double basis, bits = most_bits(&fit, &basis) / (double)n_heads(c);
     int dim = c->shape.head_dim, columns = 16 * (int)ceil(bits / (16 * COLUMN_BITS));
     if (columns < COLUMNS) columns = COLUMNS;
     return columns < dim ? columns : dim;
@@ -568,6 +619,7 @@ vlcache_status vlci_coding_ask(vlci_coding *c, const vlci_scores *seen) {
 vlcache_status vlci_coding_share(vlci_coding *c, const vlci_scores *seen) {
     vlcache_status status = vlci_coding_asked(c) ? VLCACHE_OK : vlci_coding_ask(c, seen);
     const numbers read = numbers_of(c);
+    if (!status) status = cut_text(c, seen);
     if (!status) status = find_bits(c, &read);
     if (!status) status = make_codes(c, c->bits_of, &c->codes);
     return status || c->held ? status : round_all(c);
@@ -593,6 +645,9 @@ int vlci_coding_write_layers(const vlci_coding *c) {
 
 vlcache_status vlci_coding_write(vlci_coding *c, const vlci_heads *layers) {
     const vlci_code_kernels *k = &c->kernels->code;
+    vlcache_status status =
+        c->text_kept ? vlci_code_keep_text(k, layers, c->text_kept, c->held, c->codes) : VLCACHE_OK;
+    if (status) return status;
     return c->held ? vlci_code_narrow(k, layers, &c->rows, c->most, &c->room, c->held, c->codes)
                    : vlci_code_write(k, layers, &c->rows, c->most, &c->room, &c->measured, c->codes);
 }

@@ -3,7 +3,9 @@
  * then the bits of all dimensions, then the codes.
  *
  * The same rows of the prompt in every head, all or those that were voted for (vote.h): the visual ones are
- * coded, text has 4 bits a number.
+ * coded, text has 4 bits a number. Where that leaves codes less than a sixteenth of the budget, and nobody
+ * said which rows there are to be, text is cut to half of what means and tables leave, when bits are shared
+ * out.
  */
 #ifndef VLCI_COMPRESS_CODING_H
 #define VLCI_COMPRESS_CODING_H
@@ -35,10 +37,12 @@ typedef struct vlci_coding {
     int tokens;
     double voted;    /**< share of the candidates that is kept; 0: all */
     bool of_kind[2]; /**< which are candidates: text, visual rows */
+    bool yields;     /**< text goes as far as it leaves codes too little of the budget */
     int run;         /**< rows of a run, as it was asked for */
     int *listed;     /**< [2][tokens]: visual rows, text rows, ascending; NULL: all of them are kept */
     vlci_code_rows rows;
-    bool phased; /**< rows.phase is written */
+    cl_mem text_kept; /**< int [rows.texts]: of the text rows that are held, those that are kept; NULL: all */
+    bool phased;      /**< rows.phase is written */
     vlci_phases
         phases;     /**< of rows that are turned one by one (rows.run is 1); found when bits are shared out */
     bool together;  /**< queries are held (looks.h) till bits are asked for */
@@ -82,7 +86,7 @@ vlcache_status vlci_coding_score_decode(vlci_coding *coding, int layer, const vl
  * VLCACHE_E_UNSUPPORTED (scores that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_coding_choose(vlci_coding *coding, const vlci_scores *seen);
 
-/** Rows that are kept, once chosen. */
+/** Rows that are kept, once chosen; of text there may be fewer once bits are shared out. */
 static inline int vlci_coding_kept(const vlci_coding *c) {
     return c->rows.n + c->rows.texts;
 }
@@ -104,8 +108,9 @@ static inline bool vlci_coding_asked(const vlci_coding *c) {
     return c->numbers != NULL;
 }
 
-/** Shares bits out and makes room for codes; asks first, where nobody has. Errors: VLCACHE_E_UNSUPPORTED
- * (rows that are not finite), VLCACHE_E_NO_MEMORY, the device's. */
+/** Shares bits out and makes room for codes, with less text where it has to yield; asks first, where nobody
+ * has. Errors: VLCACHE_E_UNSUPPORTED (rows, or scores that text is chosen by, that are not finite),
+ * VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_coding_share(vlci_coding *coding, const vlci_scores *seen);
 
 /** Layers that are best coded at once, when bits are shared out. */

@@ -529,9 +529,16 @@ static vlcache_status measure_rows(vlci_compress *p, const vlci_kv *kv) {
     return status ? status : vlci_coding_ask(p->coding, p->seen);
 }
 
+/* Which decides how much of the text is kept. */
+static vlcache_status share_bits(vlci_compress *p) {
+    vlcache_status status = vlci_coding_share(p->coding, p->seen);
+    if (!status) keep_all(p);
+    return status;
+}
+
 /* What is held of all layers, once bits are shared out. */
 static vlcache_status narrow(vlci_compress *p, vlci_kv *kv) {
-    vlcache_status status = vlci_coding_share(p->coding, p->seen);
+    vlcache_status status = share_bits(p);
     vlci_heads h = heads_of(p, kv, 0, shape_of(p)->layers);
     if (!status) status = vlci_coding_write(p->coding, &h);
     return status ? status : hand_over(p, kv);
@@ -681,7 +688,7 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
         return some && !asked ? vlci_coding_ask(p->coding, p->seen) : narrow(p, kv);
     vlcache_status status = p->read || p->summing || asked ? VLCACHE_OK : prepare(p, kv, some);
     if (status || (some && p->coding && !asked)) return status;
-    if (p->coding) status = vlci_coding_share(p->coding, p->seen);
+    if (p->coding) status = share_bits(p);
     if (status) return status;
     p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
     if (sums_up(&p->recipe)) {

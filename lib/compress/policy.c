@@ -118,11 +118,17 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     if (!o->age && same) o->age = row->age;
 }
 
-/* Fewer rows in more bits, where nobody says which, nor how many bits, and no head has a share of its own. */
-static void fill_votes(vlcache_compress_options *o, const vlcache_compress_options *row) {
+/* Whether which rows are coded is the library's to decide: nobody says it, nor how many bits they have, and
+ * no head has a share of its own. */
+static bool unsaid(const vlcache_compress_options *o, const vlcache_compress_options *row) {
     bool coded = row->storage == VLCACHE_STORAGE_CODED && (!o->storage || o->storage == row->storage);
-    bool said = o->selection || o->candidates || o->share != 0.0 || o->bits != 0.0 || o->n_shares;
-    for (size_t i = 0; i < sizeof too_small / sizeof *too_small && coded && !said; i++)
+    return coded && !o->selection && !o->candidates && o->share == 0.0 && o->bits == 0.0 && !o->n_shares;
+}
+
+/* Fewer rows in more bits. */
+static void fill_votes(vlcache_compress_options *o, const vlcache_compress_options *row) {
+    bool ours = unsaid(o, row);
+    for (size_t i = 0; i < sizeof too_small / sizeof *too_small && ours; i++)
         if (o->budget < too_small[i].until) {
             o->selection = VLCACHE_SELECTION_PER_PROMPT;
             o->share = too_small[i].share;
@@ -460,8 +466,11 @@ vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_re
     if (status) return status;
     *out = all.allocation ? recipe_of(&all) : (vlci_recipe){.policy = all.policy, .threshold = all.threshold};
     vlcache_compress_options given;
+    const vlcache_compress_options *row = NULL;
     status = vlci_axes_take(options, &given);
-    out->votes_yield = !status && voted(&all) && !voted(&given);
+    if (!status) status = find(given.policy, &row);
+    out->text_yields = !status && unsaid(&given, row);
+    out->votes_yield = out->text_yields && voted(&all);
     return status;
 }
 

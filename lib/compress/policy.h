@@ -52,6 +52,8 @@ typedef struct vlci_recipe {
     double voted;     /**< of coded: the share of the candidates that is kept; 0: every row */
     bool votes_yield; /**< nobody asked for votes: where no row is of a picture, or layers are coded as they
                          are read, all rows are kept */
+    bool text_yields; /**< of coded: nobody said which rows there are to be, nor their bits: text goes as far
+                         as it leaves codes too little of the budget */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,

@@ -53,6 +53,7 @@ static vlci_recipe recipe_of(const vlcache_sequence *s, size_t i) {
         recipe.voted = 0.0;
         recipe.candidates = VLCI_CANDIDATES_ALL;
     }
+    if (!s->shared->model->config.eyes) recipe.text_yields = false;
     return recipe;
 }
 

@@ -44,18 +44,22 @@ static vlcache_status allocate(vlci_codes *c) {
     return status;
 }
 
+static vlcache_status allocate_text(vlci_codes *c) {
+    size_t texts = n_matrices(c) * (size_t)c->texts;
+    vlcache_status status = vlci_memory_create(c->device, texts * vlci_codes_text_bytes(c->head_dim),
+                                               "coded rows: text", &c->text);
+    return status ? status
+                  : vlci_memory_create(c->device, texts * vlci_codes_scale_bytes(c->head_dim),
+                                       "coded rows: scales", &c->scale);
+}
+
 /* What does not depend on bits. */
 static vlcache_status allocate_rest(vlci_codes *c) {
-    size_t dim = (size_t)c->head_dim, texts = n_matrices(c) * (size_t)c->texts;
+    size_t dim = (size_t)c->head_dim;
     vlcache_device *device = c->device;
     vlcache_status status =
         vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
-    if (!status)
-        status = vlci_memory_create(device, texts * vlci_codes_text_bytes(c->head_dim), "coded rows: text",
-                                    &c->text);
-    if (!status)
-        status = vlci_memory_create(device, texts * vlci_codes_scale_bytes(c->head_dim), "coded rows: scales",
-                                    &c->scale);
+    if (!status) status = allocate_text(c);
     if (!status)
         status = vlci_memory_create(device, (size_t)c->runs * dim * sizeof(cl_float), "coded rows: phases",
                                     &c->phase);
@@ -110,16 +114,18 @@ vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci
     vlci_codes *c = make(shape);
     if (!c) return vlci_fail_memory("coded rows");
     vlci_codes_bytes bytes = vlci_codes_count(c), old = vlci_codes_count(held);
+    bool cut = c->texts != held->texts;
     vlcache_status status = allocate(c);
+    if (!status && cut) status = allocate_text(c);
     if (status) {
         vlci_codes_release(&c);
         return status;
     }
     move(&held->mean, &c->mean);
-    move(&held->text, &c->text);
-    move(&held->scale, &c->scale);
+    if (!cut) move(&held->text, &c->text);
+    if (!cut) move(&held->scale, &c->scale);
     move(&held->phase, &c->phase);
-    count(held, old.words + old.bases + n_matrices(held) * sizeof(vlci_code_matrix));
+    count(held, old.words + old.bases + n_matrices(held) * sizeof(vlci_code_matrix) + (cut ? old.text : 0));
     count(c, vlci_codes_sum(&bytes));
     *out = c;
     return VLCACHE_OK;

@@ -79,8 +79,9 @@ static inline int vlci_codes_runs(int rows, int run) {
  * VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out);
 
-/** The same for codes of the rows that `held` is of, in fewer bits: they take its text, means and phases, and
- * it is good for nothing but its own codes and bases any more. Errors: as vlci_codes_create(). */
+/** The same for codes of the rows that `held` is of, in fewer bits: they take its means and phases, and its
+ * text where they have as much of it, and it is good for nothing but its own codes and bases, and text that
+ * they have less of, any more. Errors: as vlci_codes_create(). */
 vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci_codes **out);
 
 /** One more owner; NULL accepted, and given back. */

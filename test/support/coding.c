@@ -115,10 +115,11 @@ static void code(coding_case *c, const vlci_scores *seen) {
     h.kv = vlci_kv_layer(&c->p->kv[0], 0);
     for (h.layer = 0; h.layer < c->layers; h.layer++) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
-        ck_ok(vlci_coding_measure(c->coding, &h));
+        ck_ok(c->held ? vlci_coding_hold(c->coding, &h) : vlci_coding_measure(c->coding, &h));
     }
     c->status = vlci_coding_share(c->coding, seen);
-    for (h.layer = 0; h.layer < c->layers && !c->status; h.layer++) {
+    if (c->held) h.layers = c->layers;
+    for (h.layer = 0; h.layer < c->layers && !c->status; h.layer += h.layers) {
         h.heads_at = vlci_kv_heads_at(&c->p->kv[0], h.layer);
         ck_ok(vlci_coding_write(c->coding, &h));
     }
@@ -132,6 +133,7 @@ void coding_make(coding_case *c) {
     vlci_compress_shape shape = shape_of(c);
     vlci_recipe recipe = {.coded = true, .bits = c->bits, .budget = c->budget, .run = c->run};
     recipe.voted = c->voted;
+    recipe.text_yields = c->yields;
     recipe.candidates = c->candidates;
     for (int h = 0; h < n_heads(c) && c->shares; h++) {
         recipe.allocation = VLCI_ALLOCATE_HEADS;

@@ -16,6 +16,8 @@ typedef struct coding_case {
     int layers, kv_heads, group, head_dim, tokens, n_visual, run, before;
     vlcache_dtype dtype;
     double bits, budget;
+    bool yields;  /**< text goes as far as it leaves codes too little */
+    bool held;    /**< layers are held before bits are shared out */
     double voted; /**< share of the candidates that is kept; 0: all rows are */
     vlci_candidates candidates;
     const double *shares; /**< of bits [layers * kv_heads]; NULL: they are measured */
