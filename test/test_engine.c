@@ -86,14 +86,22 @@ static vlcache_engine *open_engine(vlcache_model *model, uint64_t bytes, int seq
     return engine;
 }
 
+/* Pages that a turn which has been asked may come to need, with those that rows in few bits count as. */
+static int64_t pages_of(const vlcache_sequence *s) {
+    return vlci_turn_pages(s) + vlci_kv_pages_of(&s->shared->pool, vlci_turn_few(s));
+}
+
+/* More than any question needs, and fixed: of coded rows it hangs on that. */
+enum { PLENTY = 1 << 24 };
+
 /* Bytes that the largest of the questions may need, times n. */
 static uint64_t room_for(double n) {
-    vlcache_engine *engine = open_engine(talk_tiny(), 0, 1, 64);
+    vlcache_engine *engine = open_engine(talk_tiny(), PLENTY, 1, 64);
     int64_t most = 0;
     for (int i = 0; i < QUESTIONS; i++) {
         vlcache_sequence *s = add(engine, i);
         ck_ok(ask(s, i));
-        if (vlci_turn_pages(s) > most) most = vlci_turn_pages(s);
+        if (pages_of(s) > most) most = pages_of(s);
         vlcache_sequence_destroy(&s);
     }
     uint64_t page = vlci_kv_page_bytes(&engine->shared.pool.shape, false);
@@ -152,6 +160,7 @@ static void check_empty(const vlcache_engine *engine) {
     vlcache_engine_memory_of(engine, &memory);
     ck_assert_uint_eq(memory.held, 0);
     ck_assert_uint_eq(memory.rows, 0);
+    ck_assert_uint_eq(memory.few, 0);
     ck_assert_int_eq(pool->held, 0);
     for (int p = 0; p < pool->pages; p++) ck_assert_uint_eq(pool->owners[p], 0);
 }
@@ -258,6 +267,16 @@ static void happen(vlcache_engine *engine, live *l, live *free_place, uint64_t *
     (void)engine;
 }
 
+/* Pages, and rows in few bits beside them, come to no more than the engine has. */
+static void check_bound(const vlcache_engine *engine) {
+    vlcache_engine_memory memory;
+    vlcache_engine_memory_of(engine, &memory);
+    if (engine->shared.pool.elastic) return;
+    ck_assert_msg(memory.held + memory.few <= memory.total,
+                  "%llu bytes in pages and %llu beside them of %llu", (unsigned long long)memory.held,
+                  (unsigned long long)memory.few, (unsigned long long)memory.total);
+}
+
 static void random_schedule(uint64_t bytes, int sequences, int prefill, uint64_t seed) {
     vlcache_engine *engine = open_engine(talk_tiny(), bytes, sequences, prefill);
     live all[LIVE] = {{0}};
@@ -270,6 +289,7 @@ static void random_schedule(uint64_t bytes, int sequences, int prefill, uint64_t
         else if (pick(&random, 3) == 0)
             happen(engine, &all[i], all[other].sequence ? NULL : &all[other], &random);
         ck_ok(vlcache_engine_step(engine, &busy));
+        check_bound(engine);
         for (int l = 0; l < LIVE; l++) {
             if (!all[l].sequence || vlcache_sequence_state_of(all[l].sequence)) continue;
             end_turn(&all[l]);
@@ -305,6 +325,90 @@ START_TEST(what_never_fits_is_refused) {
     ck_ok(ask(small, 2));
     talk_finish(engine);
     check_answer(small, 2);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
+/* Ways to keep rows in few bits, and whether the turn is read again from the host's memory. */
+static const struct {
+    const char *policy, *storage, *selection, *candidates;
+    double budget;
+    vlcache_recall recall;
+} few_ways[] = {{"coded", "coded", NULL, NULL, 0.3,
+                 VLCACHE_RECALL_NONE}, /* layer by layer: held, then narrowed */
+                {"coded", "coded:pre", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
+                {"coded", "coded:48:blk:16", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
+                {"coded", "coded:rotated", "per-prompt:0.5", "text", 0.2, VLCACHE_RECALL_NONE},
+                {"coded", "coded", NULL, NULL, 0.01, VLCACHE_RECALL_NONE}, /* less than tables are */
+                {"coded", "coded", NULL, NULL, 0.3, VLCACHE_RECALL_HOST},
+                {"vlcache", "bits:4/2:32", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
+                {"h2o", "bits:8/8:16", NULL, NULL, 0.9, VLCACHE_RECALL_NONE},
+                {"vlcache+", "bits:3/2", NULL, NULL, 0.1, VLCACHE_RECALL_HOST}};
+
+static vlcache_sequence *add_few(vlcache_engine *engine, int way) {
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way(few_ways[way].policy, few_ways[way].budget);
+    vlcache_sequence *s = NULL;
+    ck_ok(vlcache_compress_set(&compress, "storage", few_ways[way].storage));
+    if (few_ways[way].selection) ck_ok(vlcache_compress_set(&compress, "selection", few_ways[way].selection));
+    if (few_ways[way].candidates)
+        ck_ok(vlcache_compress_set(&compress, "candidates", few_ways[way].candidates));
+    options.compress = &compress;
+    options.recall = few_ways[way].recall;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    return s;
+}
+
+static void finish_within(vlcache_engine *engine) {
+    for (int busy = 1; busy; check_bound(engine)) ck_ok(vlcache_engine_step(engine, &busy));
+}
+
+/* Rows in few bits count: what a turn may come to need is never less than what it took, in the midst of it
+ * too; an engine that has just that answers, one that has a page less refuses; beside a conversation that
+ * holds what it was left another waits, and is told when nobody runs. */
+START_TEST(few_bits_count) {
+    vlcache_engine *engine = open_engine(talk_tiny(), PLENTY, 1, 64);
+    vlcache_sequence *first = add_few(engine, _i), *second;
+    vlcache_engine_memory left;
+    uint64_t page = vlci_kv_page_bytes(&engine->shared.pool.shape, false);
+    ck_ok(ask(first, 4));
+    uint64_t few = vlci_turn_few(first), pages = (uint64_t)pages_of(first);
+    ck_assert_uint_gt(few, 0);
+    finish_within(engine);
+    ck_ok(vlcache_sequence_answer(first, NULL));
+    uint64_t took = engine->shared.pool.most_bytes - vlci_kv_pool_bytes(&engine->shared.pool);
+    ck_assert_msg(took > 0 && took <= few, "%llu bytes of %llu", (unsigned long long)took,
+                  (unsigned long long)few);
+    vlcache_engine_memory_of(engine, &left);
+    ck_assert_uint_gt(left.few, 0);
+    vlcache_engine_destroy(&engine);
+    engine = open_engine(talk_tiny(), (pages - 1) * page, 1, 64);
+    first = add_few(engine, _i);
+    ck_fails(ask(first, 4), VLCACHE_E_DEVICE_MEMORY, "kv_bytes");
+    vlcache_engine_destroy(&engine);
+    uint64_t stays = (left.held + left.few + page - 1) / page;
+    engine = open_engine(talk_tiny(), (pages + stays - 1) * page, 2, 64);
+    first = add_few(engine, _i);
+    second = add_few(engine, _i);
+    int busy;
+    ck_ok(ask(first, 4));
+    ck_ok(ask(second, 4));
+    ck_ok(vlcache_engine_step(engine, &busy));
+    ck_assert_int_eq(vlcache_sequence_state_of(second), VLCACHE_SEQUENCE_WAITING);
+    finish_within(engine);
+    ck_ok(vlcache_sequence_answer(first, NULL));
+    if (few_ways[_i].recall) { /* its pages came back */
+        ck_ok(vlcache_sequence_answer(second, NULL));
+    } else {
+        ck_fails(vlcache_sequence_answer(second, NULL), VLCACHE_E_DEVICE_MEMORY, "do nothing");
+        vlcache_sequence_clear(first);
+        ck_ok(ask(second, 4));
+        finish_within(engine);
+        ck_ok(vlcache_sequence_answer(second, NULL));
+    }
+    vlcache_sequence_destroy(&first);
+    vlcache_sequence_destroy(&second);
+    check_empty(engine);
     vlcache_engine_destroy(&engine);
 }
 END_TEST
@@ -620,6 +724,7 @@ int main(void) {
     tcase_add_loop_test(all, random_in_plenty, 0, 2);
     tcase_add_loop_test(all, random_in_short_memory, 0, 2);
     tcase_add_test(all, what_never_fits_is_refused);
+    tcase_add_loop_test(all, few_bits_count, 0, 9);
     tcase_add_test(all, nobody_overtakes);
     tcase_add_test(all, idle_conversations_hold_memory);
     tcase_add_test(all, forks_share);

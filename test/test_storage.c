@@ -138,11 +138,11 @@ START_TEST(one_accountant) {
     if (_i) ck_assert_double_eq_tol(c->budget_kept, 0.1, 0.01);
     ck_assert_uint_ge(a->kv_bytes, c->bytes_kept);
     ck_assert_uint_le(a->kv_bytes, c->bytes_kept + (uint64_t)(lists * (decoded / VLCI_KV_PAGE + 2)) * page);
-    ck_assert_uint_eq(kv->pool->coded, codes);
+    ck_assert_uint_eq(kv->pool->few, codes);
     ck_assert_uint_ge(vlci_kv_pool_bytes(kv->pool) + codes, a->kv_bytes);
     uint64_t before = vlci_memory_now(talk_demo()->device);
     vlcache_session_clear(session);
-    ck_assert_uint_eq(kv->pool->coded, 0);
+    ck_assert_uint_eq(kv->pool->few, 0);
     ck_assert_uint_ge(before - vlci_memory_now(talk_demo()->device), codes);
     vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
@@ -171,7 +171,7 @@ START_TEST(layer_by_layer) {
         ck_assert_int_eq(b->compress.deferred, ways[_i].defer);
         ck_assert_double_le(b->compress.budget_kept, ways[_i].budget);
         ck_assert_double_ge(b->compress.budget_kept, 0.95 * ways[_i].budget);
-        ck_assert_uint_eq(layers->sequence->kv.pool->coded, vlci_codes_all_bytes(layers->sequence->kv.codes));
+        ck_assert_uint_eq(layers->sequence->kv.pool->few, vlci_codes_all_bytes(layers->sequence->kv.codes));
         ck_assert_int_gt(all->sequence->kv.codes->patterns, 0); /* turned row by row, and run by run */
         ck_assert(layers->sequence->kv.codes->patterns == 0 && layers->sequence->kv.codes->run == 16);
         if (turn) break;
@@ -405,7 +405,7 @@ START_TEST(text_that_is_too_much) {
         ck_assert_double_gt(c->bits, 0.0);
         ck_assert_uint_eq(c->bytes_kept,
                           c->bytes_codes + c->bytes_text + c->bytes_bases + c->bytes_means + c->bytes_tables);
-        ck_assert_uint_eq(ours->sequence->kv.pool->coded, vlci_codes_all_bytes(ours->sequence->kv.codes));
+        ck_assert_uint_eq(ours->sequence->kv.pool->few, vlci_codes_all_bytes(ours->sequence->kv.codes));
         ck_ok(vlcache_session_kept(ours, 1, 0, at, 4096, &n));
         ck_assert_int_gt((int)n, a->visual_tokens);
         ck_assert_int_lt((int)n, c->tokens);

@@ -189,9 +189,12 @@ typedef struct vlcache_sequence vlcache_sequence;
 typedef struct vlcache_engine_options {
     size_t size;       /**< sizeof(vlcache_engine_options); see common.h */
     uint64_t kv_bytes; /**< keys and values of all sequences together, allocated at once, in whole pages of 16
-                          rows of a kv head; biases of centroids come on top, at most 4 bytes a row, and rows
-                          in few bits (storage "coded" and "bits"): vlcache_engine_memory.few. 0: memory
-                          grows and shrinks with what is needed, and nothing ever waits for it; 0 */
+                          rows of a kv head; biases of centroids come on top, at most 4 bytes a row. Rows in
+                          few bits (storage "coded" and "bits") lie in memory of their own, and count: pages
+                          that are held or promised and vlcache_engine_memory.few are together never more,
+                          turns wait and are refused for both alike, and the device is to have room for few
+                          beside all pages. 0: memory grows and shrinks with what is needed, and nothing ever
+                          waits for it; 0 */
     int max_sequences; /**< that read or answer at once, the others wait; 1..1024; 64 */
     int prefill_tokens; /**< while others answer, a step reads no more of prompts than about so many tokens'
                            worth of work in all layers, at least one layer of one part (2,048 rows) of one;

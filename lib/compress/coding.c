@@ -636,6 +636,45 @@ static void tell(const vlci_coding *c, vlcache_compress_layer *layer) {
     for (int l = 0; l < c->shape.layers && layer; l++) vlci_spectrum_layer(&spectrum, l, &layer[l]);
 }
 
+/* ---- most that it comes to ------------------------------------------------------------------------------
+ */
+
+/* Of rows that are held: the bits of a matrix, and all of its columns. */
+static uint64_t held_bytes(const vlci_coding *c) {
+    vlci_codes all = shape_of(c);
+    int columns = count_columns(c), bits = 0;
+    for (int i = 0; i < columns; i++) bits += held_bits(columns, i);
+    all.dims = 2 * (int)n_heads(c) * columns;
+    all.n_words = 2 * n_heads(c) * (size_t)padded(c) / VLCI_CODE_ROWS * (size_t)(bits * VLCI_CODE_ROWS / 32);
+    vlci_codes_bytes bytes = vlci_codes_count(&all);
+    return vlci_codes_sum(&bytes);
+}
+
+/* Where bits are given: codes, and vectors of at least two bits each. */
+static double given_bytes(const vlci_coding *c) {
+    double dim = c->shape.head_dim, bits = fmin(c->bits, 16.0 * dim),
+           vectors = fmin(c->bits / 2.0, 2.0 * dim);
+    return (double)n_heads(c) * (padded(c) * bits / 8.0 + vectors * (dim + (double)sizeof(cl_float)));
+}
+
+uint64_t vlci_coding_bound(const vlci_compress_shape *shape, const vlci_recipe *r, int tokens, int visual,
+                           bool by_layer) {
+    vlci_coding c = {
+        .shape = *shape, .bits = r->bits, .budget = r->budget, .tokens = tokens, .voted = r->voted};
+    const ends text = find_ends(&c, &(vlci_compress_prompt){.tokens = tokens});
+    c.rows.texts = visual ? tokens - visual : text.first + text.last;
+    c.rows.n = tokens - c.rows.texts;
+    c.rows.run = c.voted > 0.0 && r->run > 1 ? VLCI_CODE_RUN_MIN : fit_run(r->run, c.rows.n);
+    c.yields = r->text_yields && visual;
+    if (c.rows.run == 1) c.phases.n = vlci_codes_runs(c.rows.n, VLCI_CODE_RUN_MIN); /* all may differ */
+    vlci_codes fixed = shape_of(&c);
+    fixed.texts = fit_text(&c, c.rows.n, c.rows.texts);
+    vlci_codes_bytes bytes = vlci_codes_count(&fixed);
+    double most = (double)vlci_codes_sum(&bytes);
+    most = c.bits > 0.0 ? most + given_bytes(&c) : fmax(most, budget_bytes(&c));
+    return (uint64_t)ceil(most) + (by_layer ? held_bytes(&c) : 0);
+}
+
 /* ---- codes --------------------------------------------------------------------------------------------- */
 
 int vlci_coding_write_layers(const vlci_coding *c) {

@@ -65,6 +65,16 @@ static inline bool vlci_coding_wanted(const vlci_recipe *r) {
     return r->coded && (r->bits > 0.0 || r->budget < 1.0);
 }
 
+/** Most bytes that codes of a prompt of `tokens` rows, `visual` of them visual (0: it has no picture), come
+ * to, those that are held by layer beside them. */
+uint64_t vlci_coding_bound(const vlci_compress_shape *shape, const vlci_recipe *recipe, int tokens,
+                           int visual, bool by_layer);
+
+/** Bytes of what is held, and of codes that are not handed over yet, as their pool counts them. */
+static inline uint64_t vlci_coding_counted(const vlci_coding *c) {
+    return (c->held ? c->held->counted : 0) + (c->codes ? c->codes->counted : 0);
+}
+
 /** `*out` stays NULL where the prompt has no row to code. Errors: VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kernels *kernels,

@@ -596,6 +596,7 @@ static vlcache_status store(vlci_compress *p, vlci_kv *kv, int layer, int layers
     if (!status && !p->quantising)
         status = vlci_quantising_create(device_of(p), &p->kernels->quantise, shape_of(p), &p->recipe,
                                         p->now.own, &p->quantising);
+    if (!status) vlci_quants_count_in(p->quantising->quants, kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     if (!status) status = vlci_quantising_write(p->quantising, &h);
     if (!status)

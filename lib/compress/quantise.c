@@ -109,6 +109,16 @@ void vlci_quantise_budget(const vlci_recipe *r, const vlci_compress_shape *s, in
     vlci_budget_share(&rows, tokens, 0, layers, s->layers, layer);
 }
 
+/* The budget, or one row of each head; a block and a group more of each that has a share of its own. */
+uint64_t vlci_quantise_bound(const vlci_recipe *r, const vlci_compress_shape *s, int tokens) {
+    double room = r->budget * tokens * (double)n_heads(s) * page_bytes(s->head_dim, s->kv_dtype);
+    vlci_quants least = shape_of(r, s);
+    least.biased = r->centroids > 0.0;
+    for (size_t h = 0; h < n_heads(s); h++) (void)vlci_quants_place(&least, 2);
+    vlci_quants_bytes bytes = vlci_quants_count(&least);
+    return (uint64_t)room + vlci_quants_sum(&bytes);
+}
+
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
 static vlcache_status make_quants(vlci_quantising *q, const vlci_recipe *recipe, const vlci_keep *own) {
@@ -307,6 +317,7 @@ vlcache_status vlci_quantise_aged(const vlci_quantise_kernels *kernels, const vl
     for (size_t i = 0; own && i < n_heads(s); i++) own[i].kept = rows;
     vlcache_status status = own ? vlci_quantising_create(kv->pool->device, kernels, s, r, own, &q)
                                 : vlci_fail_memory("aged rows");
+    if (!status) vlci_quants_count_in(q->quants, kv->pool);
     if (!status) status = store_aged(q, compact, kv, rows);
     vlci_quantising_destroy(&q);
     vlci_free(own);

@@ -37,6 +37,9 @@ vlci_recipe vlci_quantise_rows(const vlci_recipe *recipe, int head_dim, vlcache_
 void vlci_quantise_budget(const vlci_recipe *recipe, const vlci_compress_shape *shape, int tokens, int layers,
                           vlcache_compress_layer *layer);
 
+/** Most bytes that quants of a prompt of `tokens` rows come to. */
+uint64_t vlci_quantise_bound(const vlci_recipe *recipe, const vlci_compress_shape *shape, int tokens);
+
 typedef struct vlci_quantising {
     vlcache_device *device;               /**< borrowed */
     const vlci_quantise_kernels *kernels; /**< borrowed */

@@ -5,7 +5,8 @@
  *             ->  a piece of the oldest prompt  ->  a token each
  *
  * A turn begins when the pages that it may ever come to need are free and not promised to turns that run
- * already: so none has to be stopped on its way for lack of memory, and nobody overtakes who waits.
+ * already: so none has to be stopped on its way for lack of memory, and nobody overtakes who waits. Rows in
+ * few bits lie beside the pages, and count as so many: both together are never more than the engine has.
  */
 #include "engine/engine.h"
 
@@ -208,16 +209,37 @@ vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_seque
 
 /* ---- the queue ----------------------------------------------------------------------------------------- */
 
+/* Rows in few bits that go as soon as the turn begins, since all rows come back. */
+static uint64_t dropped(const vlcache_sequence *s) {
+    return s->kv.store ? vlci_kv_few_bytes(&s->kv) : 0;
+}
+
+/* Pages that a turn may need beyond those that its sequence has, rows in few bits counted as such. */
+static int64_t needed(const vlcache_sequence *s) {
+    const vlci_kv_pool *pool = &s->shared->pool;
+    return vlci_turn_pages(s) + vlci_kv_pages_of(pool, vlci_turn_few(s)) -
+           (int64_t)(dropped(s) / vlci_kv_page_bytes(&pool->shape, false));
+}
+
+/* Those that it has, or that all have. */
+static int64_t own_pages(const vlcache_sequence *s) {
+    return s->kv.held + vlci_kv_pages_of(&s->shared->pool, vlci_kv_few_bytes(&s->kv));
+}
+
+static int64_t held_pages(const vlci_kv_pool *pool) {
+    return pool->held + vlci_kv_pages_of(pool, pool->few);
+}
+
 static vlcache_status check_fits(const vlcache_sequence *s) {
     const vlci_kv_pool *pool = &s->shared->pool;
-    int64_t pages = vlci_turn_pages(s) + s->kv.held;
+    int64_t own = own_pages(s), pages = needed(s) + own;
     uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
     if (pool->elastic || pages <= pool->pages) return VLCACHE_OK;
     return vlci_fail(
         VLCACHE_E_DEVICE_MEMORY,
-        "the turn may need %llu bytes of KV memory (%lld pages of 16 rows; %d of them held already), the "
+        "the turn may need %llu bytes of KV memory (%lld pages of 16 rows; %lld of them held already), the "
         "engine has %llu: give it more (kv_bytes), ask for fewer tokens or a smaller budget",
-        (unsigned long long)pages * page, (long long)pages, s->kv.held,
+        (unsigned long long)pages * page, (long long)pages, (long long)own,
         (unsigned long long)pool->pages * page);
 }
 
@@ -255,31 +277,34 @@ static int count(const vlcache_engine *e, vlcache_sequence_state state) {
 
 /* Pages that are neither held nor promised. */
 static int64_t unpromised(const vlcache_engine *e) {
-    int64_t pages = e->shared.pool.pages - e->shared.pool.held;
+    const vlci_kv_pool *pool = &e->shared.pool;
+    int64_t pages = pool->pages - pool->held;
+    uint64_t few = pool->few;
     for (const vlcache_sequence *s = e->first; s; s = s->next) {
         bool runs = s->state == VLCACHE_SEQUENCE_READING || s->state == VLCACHE_SEQUENCE_ANSWERING;
         if (runs && s->pages > s->kv.held) pages -= s->pages - s->kv.held;
+        if (runs) few += vlci_turn_few_left(s);
     }
-    return pages;
+    return pages - vlci_kv_pages_of(pool, few);
 }
 
 static vlcache_status fail_for_memory(const vlcache_engine *e, const vlcache_sequence *s) {
     const vlci_kv_pool *pool = &e->shared.pool;
     return vlci_fail(
         VLCACHE_E_DEVICE_MEMORY,
-        "the turn may need %lld more pages of KV memory, and of %d no more than %lld are free: %d are "
+        "the turn may need %lld more pages of KV memory, and of %d no more than %lld are free: %lld are "
         "held by conversations that do nothing (vlcache_sequence_clear gives them back)",
-        (long long)vlci_turn_pages(s), pool->pages, (long long)unpromised(e), pool->held);
+        (long long)needed(s), pool->pages, (long long)unpromised(e), (long long)held_pages(pool));
 }
 
 /* Whether there are pages for a turn, where need be once conversations that do nothing have given theirs:
  * those that have all rows in the host's memory too. */
 static bool make_way(const vlcache_engine *e, const vlcache_sequence *s) {
     for (vlcache_sequence *other = e->first; other; other = other->next) {
-        if (vlci_turn_pages(s) <= unpromised(e)) return true;
+        if (needed(s) <= unpromised(e)) return true;
         if (other != s && other->state == VLCACHE_SEQUENCE_IDLE && other->kv.store) vlci_kv_drop(&other->kv);
     }
-    return vlci_turn_pages(s) <= unpromised(e);
+    return needed(s) <= unpromised(e);
 }
 
 /* Turns begin in their order. One that cannot while nobody runs never will: what is held then stays held. */
@@ -337,7 +362,5 @@ void vlcache_engine_memory_of(const vlcache_engine *engine, vlcache_engine_memor
                                    .held = (uint64_t)pool->held * page,
                                    .rows = vlci_kv_pool_rows(pool) * page / VLCI_KV_PAGE,
                                    .peak = (uint64_t)pool->most * page,
-                                   .few = pool->coded};
-    for (const vlcache_sequence *s = engine->first; s; s = s->next)
-        out->few += vlci_quants_all_bytes(s->kv.quants);
+                                   .few = pool->few};
 }

@@ -43,9 +43,7 @@ static int *list_visual(const vlci_prompt *prompt) {
     return rows;
 }
 
-/* Rows of a layer that is coded as it is read are turned run by run, if no domain was asked for, and all are
- * kept, if no votes were. */
-static vlci_recipe recipe_of(const vlcache_sequence *s, size_t i) {
+vlci_recipe vlci_turn_recipe(const vlcache_sequence *s, size_t i) {
     vlci_recipe recipe = s->recipes[i];
     bool by_layer = vlci_turn_by_layer(s);
     if (recipe.run_by_layer && by_layer) recipe.run = recipe.run_by_layer;
@@ -63,7 +61,7 @@ static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prom
     vlci_compress_prompt own = *prompt;
     own.together = !prompt->kv_layers && !vlci_turn_by_layer(s);
     for (size_t i = 0; i < s->n_plans && !status; i++) {
-        const vlci_recipe recipe = recipe_of(s, i);
+        const vlci_recipe recipe = vlci_turn_recipe(s, i);
         status = vlci_compress_create(&s->shared->compress, &recipe, &own, s->plans, i, &s->plans[i]);
     }
     return status;

@@ -122,6 +122,25 @@ int64_t vlci_turn_pages(const vlcache_sequence *s) {
     return (reading > kept + growth ? reading : kept + growth) - dropped;
 }
 
+uint64_t vlci_turn_few(const vlcache_sequence *s) {
+    const vlci_compress_shape *shape = &s->shared->compress.shape;
+    if (!compresses(s) || s->prompt.n_sights || s->portions) return 0;
+    const vlci_recipe recipe = vlci_turn_recipe(s, 0);
+    int visual = s->prompt.visual + (s->recalls ? s->past.n_visual : 0);
+    if (vlci_coding_wanted(&recipe))
+        return vlci_coding_bound(shape, &recipe, candidates(s), visual, vlci_turn_by_layer(s));
+    return vlci_quantise_wanted(&recipe) ? vlci_quantise_bound(&recipe, shape, candidates(s)) : 0;
+}
+
+uint64_t vlci_turn_few_left(const vlcache_sequence *s) {
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    if (!plan || plan->applied) return 0;
+    uint64_t made = plan->coding       ? vlci_coding_counted(plan->coding)
+                    : plan->quantising ? vlci_quants_sum(&plan->quantising->bytes)
+                                       : 0;
+    return s->few > made ? s->few - made : 0;
+}
+
 int64_t vlci_turn_growth_pages(const vlcache_sequence *s) {
     return spread_pages(s, (int64_t)s->shared->pool.shape.layers * answer_rows(s, s->kv.length), 1);
 }

@@ -67,6 +67,7 @@ struct vlcache_sequence {
     vlci_recall recall;
     int row;       /* in the batch of this step */
     int64_t pages; /* that it may come to hold, beyond which the engine promises none */
+    uint64_t few;  /* bytes in few bits that its turn may come to hold */
     vlci_prompt prompt;
     cl_mem features;
     bool looked;
@@ -183,6 +184,10 @@ void vlci_turn_leave(vlcache_sequence *sequence);
 /** The turn is over; state: idle. On failure the conversation goes back to where it was. */
 void vlci_turn_end(vlcache_sequence *sequence, vlcache_status status);
 
+/** Recipe `i` of the turn as its plan has it: rows of a layer that is coded as it is read are turned run by
+ * run, if no domain was asked for, and all are kept, if no votes were. */
+vlci_recipe vlci_turn_recipe(const vlcache_sequence *sequence, size_t i);
+
 /* ---- room.c: what a turn may come to hold -------------------------------------------------------------- */
 
 /** Most pages that the turn may come to hold beyond those its sequence has, and it never needs more at once.
@@ -191,6 +196,11 @@ int64_t vlci_turn_pages(const vlcache_sequence *sequence);
 
 /** The same of an answer behind a cache that is compressed. */
 int64_t vlci_turn_growth_pages(const vlcache_sequence *sequence);
+
+/** Most bytes that the turn, which has not begun, may come to hold in few bits (storage "coded", "bits")
+ * beyond those that its sequence has; and those of them that are still to come while it runs. */
+uint64_t vlci_turn_few(const vlcache_sequence *sequence);
+uint64_t vlci_turn_few_left(const vlcache_sequence *sequence);
 
 /** What an elastic pool begins with: what reading takes, as far as that can be told; it grows where it was
  * not. */

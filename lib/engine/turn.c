@@ -44,6 +44,7 @@ vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     vlci_kv_pool *pool = &s->shared->pool;
     s->state = VLCACHE_SEQUENCE_READING;
     s->pages = s->kv.held + vlci_turn_pages(s);
+    s->few = vlci_turn_few(s);
     vlcache_status status = vlci_turn_tidy(s->shared);
     if (!status) status = begin_recall(s);
     s->opened = s->open;

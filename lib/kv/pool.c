@@ -25,16 +25,16 @@ uint64_t vlci_kv_pool_bytes(const vlci_kv_pool *p) {
 
 void vlci_kv_pool_watch(vlci_kv_pool *p) {
     p->most = p->held;
-    p->most_bytes = vlci_kv_pool_bytes(p) + p->coded;
+    p->most_bytes = vlci_kv_pool_bytes(p) + p->few;
 }
 
-/* Pages of so many bytes are there, beside what is coded. */
+/* Pages of so many bytes are there, beside rows in few bits. */
 static void note_bytes(vlci_kv_pool *p, uint64_t bytes) {
-    if (bytes + p->coded > p->most_bytes) p->most_bytes = bytes + p->coded;
+    if (bytes + p->few > p->most_bytes) p->most_bytes = bytes + p->few;
 }
 
 void vlci_kv_pool_count(vlci_kv_pool *p, int64_t bytes) {
-    p->coded += (uint64_t)bytes;
+    p->few += (uint64_t)bytes;
     note_bytes(p, vlci_kv_pool_bytes(p));
 }
 

@@ -33,8 +33,8 @@ typedef struct vlci_kv_pool {
     uint32_t still[VLCI_KV_STILL]; /**< a bit for each layer that does not grow with the text: layers of
                                         cross-attention, which hold what vlci_kv_refill() gives them */
     int pages, held, most;         /**< there are; have an owner; most that had, since vlci_kv_pool_watch() */
-    uint64_t coded;                /**< bytes of coded rows of its caches (kv/codes.h), beside the pages */
-    uint64_t most_bytes; /**< most that keys, values, biases and coded rows took on the device, since then */
+    uint64_t few; /**< bytes of rows in few bits of its caches (kv/codes.h, quants.h), beside the pages */
+    uint64_t most_bytes; /**< most that keys, values, biases and those rows took on the device, since then */
     cl_mem k, v;         /**< [pages][VLCI_KV_PAGE][head_dim] */
     cl_mem bias;         /**< f32 [pages][VLCI_KV_PAGE]; NULL until a row needs one */
     uint32_t *owners;    /**< [pages] */
@@ -110,11 +110,17 @@ vlcache_status vlci_kv_pool_sync(vlci_kv_pool *pool);
 /** Begins new peaks at what is held now. */
 void vlci_kv_pool_watch(vlci_kv_pool *pool);
 
-/** Coded rows take so many bytes more, or fewer. */
+/** Rows in few bits take so many bytes more, or fewer. */
 void vlci_kv_pool_count(vlci_kv_pool *pool, int64_t bytes);
 
 /** Bytes of keys, values and biases on the device now. */
 uint64_t vlci_kv_pool_bytes(const vlci_kv_pool *pool);
+
+/** Pages that so many bytes of rows in few bits count as, of a budget that is one for both. */
+static inline int64_t vlci_kv_pages_of(const vlci_kv_pool *pool, uint64_t bytes) {
+    uint64_t page = vlci_kv_page_bytes(&pool->shape, false);
+    return (int64_t)((bytes + page - 1) / page);
+}
 
 /** Rows that are there; those in pages of several owners once for each of their lists but not for marks. */
 uint64_t vlci_kv_pool_rows(const vlci_kv_pool *pool);

@@ -4,6 +4,7 @@
 #include "kv/quants.h"
 
 #include "core/alloc.h"
+#include "kv/pool.h"
 
 static size_t n_heads(const vlci_quants *q) {
     return (size_t)q->layers * (size_t)q->kv_heads;
@@ -74,6 +75,7 @@ vlcache_status vlci_quants_create(const vlci_quants *shape, const int *rows, vlc
     if (!q) return vlci_fail_memory("quantised rows");
     *q = *shape;
     q->references = 1;
+    q->pool = NULL;
     q->before = NULL;
     q->own = NULL;
     q->head = q->keys = q->values = q->key_scale = q->value_scale = q->bias = NULL;
@@ -84,6 +86,13 @@ vlcache_status vlci_quants_create(const vlci_quants *shape, const int *rows, vlc
     else
         *out = q;
     return status;
+}
+
+void vlci_quants_count_in(vlci_quants *q, vlci_kv_pool *pool) {
+    vlci_quants_bytes bytes = vlci_quants_count(q);
+    if (q->pool) return;
+    q->pool = pool;
+    vlci_kv_pool_count(pool, (int64_t)vlci_quants_sum(&bytes));
 }
 
 vlci_quants *vlci_quants_retain(vlci_quants *quants) {
@@ -97,7 +106,9 @@ void vlci_quants_release(vlci_quants **handle) {
     while (q && --q->references == 0) {
         vlci_quants *before = q->before;
         cl_mem *memory[] = {&q->head, &q->keys, &q->values, &q->key_scale, &q->value_scale, &q->bias};
+        vlci_quants_bytes bytes = vlci_quants_count(q);
         for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(q->device, memory[i]);
+        if (q->pool) vlci_kv_pool_count(q->pool, -(int64_t)vlci_quants_sum(&bytes));
         vlci_free(q->own);
         vlci_free(q);
         q = before;

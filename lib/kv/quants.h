@@ -13,8 +13,11 @@
 #include "cl/shared.h"
 #include "device/device.h"
 
+struct vlci_kv_pool;
+
 typedef struct vlci_quants {
-    vlcache_device *device; /**< borrowed */
+    vlcache_device *device;    /**< borrowed */
+    struct vlci_kv_pool *pool; /**< borrowed: it counts their bytes; NULL: nobody does */
     int references;
     struct vlci_quants *before;                /**< of earlier turns; one reference is this one's */
     const struct vlci_quantised_kernels *read; /**< attention over them (compute/quantised.h); borrowed */
@@ -55,6 +58,9 @@ vlci_quant_head vlci_quants_place(vlci_quants *quants, int rows);
  * and one reference. Errors: VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_UNSUPPORTED (2^31 blocks
  * or more). */
 vlcache_status vlci_quants_create(const vlci_quants *shape, const int *rows, vlci_quants **out);
+
+/** The pool counts their bytes from here on, once. */
+void vlci_quants_count_in(vlci_quants *quants, struct vlci_kv_pool *pool);
 
 /** One more owner; NULL accepted, and given back. */
 vlci_quants *vlci_quants_retain(vlci_quants *quants);

@@ -33,31 +33,21 @@ static vlcache_status answer(const bench *b, vlcache_engine *engine, const polic
     return status ? status : vlcache_sequence_answer(s, NULL);
 }
 
-/* Whether one like the first, which is alone, fits beside what is held. The engine knows of pages alone: rows
- * in few bits lie beside them, and are made while all rows of the prompt are there. */
-static bool has_room(const vlcache_engine_memory *first, const vlcache_engine_memory *held, uint64_t bytes) {
-    return !first->few || held->held + held->few + first->peak + first->few <= bytes;
-}
-
 /* Conversations that have been answered stay; the first that finds no memory any more ends it, or one more
  * than are counted here. */
 static vlcache_status fill(const bench *b, const policy_spec *policy, const question *q, int *n,
                            vlcache_engine_memory *memory) {
     vlcache_engine_options o = VLCACHE_ENGINE_OPTIONS_INIT;
     vlcache_engine *engine = NULL;
-    vlcache_engine_memory first = {0};
-    bool room = true;
     *n = 0;
     o.kv_bytes = (uint64_t)ceil(b->options.kv_mib * 1024 * 1024); /* 0 would be as many as there are */
     o.max_sequences = 1;
     vlcache_status status = vlcache_engine_create(b->model, &o, &engine);
-    while (!status && room && *n <= MOST_SEQUENCES && !interrupt_seen()) {
+    while (!status && *n <= MOST_SEQUENCES && !interrupt_seen()) {
         status = answer(b, engine, policy, q);
         if (status) break;
         vlcache_engine_memory_of(engine, memory);
-        if (!*n) first = *memory;
-        *n += *n || first.peak + first.few <= o.kv_bytes;
-        room = *n && has_room(&first, memory, o.kv_bytes);
+        ++*n;
     }
     vlcache_engine_destroy(&engine);
     return status == VLCACHE_E_DEVICE_MEMORY && *n ? VLCACHE_OK : status;
