@@ -136,7 +136,10 @@ START_TEST(one_accountant) {
     ck_assert_uint_eq(c->bytes_kept, bytes_of_rows(kv, decoded) + codes);
     ck_assert_double_eq_tol(c->budget_kept, (double)c->bytes_kept / (double)c->bytes_full, 1e-12);
     if (_i) ck_assert_double_eq_tol(c->budget_kept, 0.1, 0.01);
-    ck_assert_uint_ge(a->kv_bytes, c->bytes_kept);
+    uint64_t told = bytes_of_rows(kv, 0) + codes; /* what decoded rows take beside what is kept */
+    ck_assert_uint_ge(told, c->bytes_kept);
+    ck_assert_uint_gt(a->page_ends, 0);
+    ck_assert_uint_eq(a->kv_bytes, told + a->page_ends);
     ck_assert_uint_le(a->kv_bytes, c->bytes_kept + (uint64_t)(lists * (decoded / VLCI_KV_PAGE + 2)) * page);
     ck_assert_uint_eq(kv->pool->few, codes);
     ck_assert_uint_ge(vlci_kv_pool_bytes(kv->pool) + codes, a->kv_bytes);
@@ -551,6 +554,9 @@ START_TEST(json_of_the_tool) {
     for (size_t i = 0; i < 5; i++) sum += whole(coded, parts[i]);
     ck_assert_int_eq(sum, whole(bytes, "kept"));
     ck_assert_double_gt(json_real_value(get(coded, "bits", JSON_REAL)), 10.0);
+    int rows = whole(bytes, "now") - whole(bytes, "page_ends") - whole(bytes, "kept"), row = 2 * 64 * 2 * 24;
+    ck_assert_int_gt(whole(bytes, "page_ends"), 0);
+    ck_assert(rows > 0 && rows <= 8 * row && rows % row == 0); /* of tokens that were decoded */
     const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
     ck_assert_int_eq(whole(layer, "coded"), tokens);
     json_decref(object);

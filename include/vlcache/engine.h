@@ -175,6 +175,9 @@ typedef struct vlcache_answer {
     uint64_t kv_bytes_peak;          /**< most that K and V took during this turn; of an engine whose memory
                                           grows, of all its sequences */
     vlcache_recall_stats recall;
+    uint64_t
+        page_ends; /**< of kv_bytes: room in the conversation's pages that no row is in, at most a page and
+                        what is spare for decode in each (layer, kv head); not among compress.bytes_kept */
 } vlcache_answer;
 
 /** The sequences of a model and their KV memory. One thread at a time uses it and its sequences, except
@@ -361,7 +364,7 @@ typedef struct vlcache_engine_memory {
         rows; /**< of these, rows that are there: the rest is ends of pages and room for the next tokens */
     uint64_t peak; /**< most that was held since the engine was created */
     uint64_t few; /**< rows in few bits, with all that reading them needs: beside the pages, not among what is
-                       allocated at once; those of storage "bits" that forks share once for each of them */
+                       allocated at once, but of the same budget */
 } vlcache_engine_memory;
 
 /** Fills `*out`; all zero for a NULL engine. */

@@ -241,6 +241,15 @@ uint64_t vlci_kv_few_bytes(const vlci_kv *kv) {
     return vlci_codes_all_bytes(kv->codes) + vlci_quants_all_bytes(kv->quants);
 }
 
+uint64_t vlci_kv_end_bytes(const vlci_kv *kv) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < n_lists(kv); i++) {
+        uint64_t rows = (uint64_t)(kv->list[i].pages * VLCI_KV_PAGE - kv->list[i].rows);
+        bytes += rows * vlci_kv_page_bytes(&kv->pool->shape, kv->list[i].biased) / VLCI_KV_PAGE;
+    }
+    return bytes;
+}
+
 uint64_t vlci_kv_bytes(const vlci_kv *kv) {
     uint64_t bytes = vlci_kv_few_bytes(kv);
     for (int i = 0; i < n_lists(kv); i++)

@@ -85,6 +85,9 @@ uint64_t vlci_kv_bytes(const vlci_kv *kv);
 /** Of these, bytes of rows in few bits. */
 uint64_t vlci_kv_few_bytes(const vlci_kv *kv);
 
+/** Of vlci_kv_bytes(): what no row is in, at the ends of pages and in whole ones. */
+uint64_t vlci_kv_end_bytes(const vlci_kv *kv);
+
 /** Most rows that a head of a layer holds. */
 int vlci_kv_most_rows(const vlci_kv *kv, int layer);
 

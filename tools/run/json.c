@@ -63,8 +63,9 @@ static vlcache_status layers_json(const vlcache_session *session, const vlcache_
 
 static json_t *bytes_json(const vlcache_answer *a) {
     const vlcache_compress_stats *c = &a->compress;
-    json_t *object = json_pack("{s:o, s:o, s:o}", "full", whole(c->bytes_full), "kept", whole(c->bytes_kept),
-                               "peak", whole(a->kv_bytes_peak));
+    json_t *object = json_pack("{s:o, s:o, s:o, s:o, s:o}", "full", whole(c->bytes_full), "kept",
+                               whole(c->bytes_kept), "peak", whole(a->kv_bytes_peak), "now",
+                               whole(a->kv_bytes), "page_ends", whole(a->page_ends));
     if (!object || c->bits == 0.0) return object;
     json_object_set_new(object, "coded",
                         json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "bits", real(c->bits), "codes",
