@@ -378,6 +378,15 @@ START_TEST(rows_that_all_heads_vote_for) {
 }
 END_TEST
 
+/* Some six hundred tokens. */
+static const char *long_question(void) {
+    static char question[2048];
+    size_t used = 0;
+    while (used < 900) used += (size_t)sprintf(question + used, "This line says nothing of it. ");
+    strcpy(question + used, QUESTION);
+    return question;
+}
+
 /* Text that is three fifths of a prompt, and more than the budget by itself, goes as far as codes need room,
  * where nobody said what is kept, whether all layers are there at once or are held: never more bytes than
  * asked for, all of the picture, and the same answers as long as the bytes do for that. */
@@ -387,10 +396,7 @@ START_TEST(text_that_is_too_much) {
         bool held;
     } ways[] = {{0.02, false}, {0.03, false}, {0.05, false}, {0.09, false}, {0.05, true}, {0.09, true}};
     uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
-    static char question[8192];
-    size_t used = 0;
-    while (used < 900) used += (size_t)sprintf(question + used, "This line says nothing of it. ");
-    strcpy(question + used, QUESTION);
+    const char *question = long_question();
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *ours = talk_open(talk_demo(), "coded", ways[_i].budget), *every = NULL;
     const vlcache_answer *a = NULL, *b = NULL;
@@ -426,6 +432,64 @@ START_TEST(text_that_is_too_much) {
     ck_assert_int_eq((int)n, b->compress.tokens);
     vlcache_session_destroy(&ours);
     vlcache_session_destroy(&every);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
+/* What the launches of a token address of codes, from the tables that they are given: of each matrix its
+ * codes, vectors with factors, mean, text and place, none of it twice and all within what is allocated; and
+ * the phases of runs, which are the same memory for all heads and layers. */
+static uint64_t addressed(const vlci_codes *c) {
+    size_t n = 2 * (size_t)(c->layers * c->kv_heads), dim = (size_t)c->head_dim, words = 0, dims = 0;
+    vlci_code_matrix *m = calloc(n, sizeof *m);
+    cl_int *pattern = calloc((size_t)c->runs, sizeof *pattern);
+    uint64_t bytes = n * (sizeof *m + dim * sizeof(cl_half)) + (uint64_t)c->runs * dim * sizeof(cl_float);
+    ck_ok(vlci_read(c->device, c->matrix, 0, m, n * sizeof *m));
+    for (size_t i = 0; i < n; i++) {
+        ck_assert(m[i].words == words && m[i].dim == dims);
+        words += (size_t)vlci_codes_runs(c->rows, VLCI_CODE_ROWS) * (size_t)VLCI_CODE_WORDS(m[i].widths);
+        dims += (size_t)VLCI_CODE_DIMS(m[i].widths);
+        bytes +=
+            (uint64_t)c->texts * (vlci_codes_text_bytes(c->head_dim) + vlci_codes_scale_bytes(c->head_dim));
+    }
+    ck_assert(words == c->n_words && dims == (size_t)c->dims);
+    bytes += words * sizeof(cl_uint) + dims * (dim + sizeof(cl_float));
+    if (c->patterns) {
+        ck_ok(vlci_read(c->device, c->pattern, 0, pattern, (size_t)c->runs * sizeof *pattern));
+        for (int r = 0; r < c->runs; r++) ck_assert(pattern[r] >= 0 && pattern[r] < c->patterns);
+        bytes += (uint64_t)c->patterns * dim * VLCI_CODE_RUN_MIN * sizeof(cl_float) +
+                 (uint64_t)c->runs * sizeof *pattern;
+    }
+    free(pattern);
+    free(m);
+    return bytes;
+}
+
+/* A token reads no more of the prompt than 1.15 times the budget's share of it, whatever of it is text, and
+ * beside that the rows that were decoded. */
+START_TEST(bytes_that_a_token_reads) {
+    static const struct {
+        double budget;
+        bool held, long_text;
+    } ways[] = {{0.02, false, false}, {0.03, false, false}, {0.05, false, false}, {0.1, false, false},
+                {0.2, false, false},  {0.05, true, false},  {0.02, false, true},  {0.05, false, true},
+                {0.09, false, true},  {0.05, true, true}};
+    uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session *session = talk_open(talk_demo(), "coded", ways[_i].budget);
+    const vlcache_answer *a = NULL;
+    if (ways[_i].held) *memory = 1;
+    vlcache_status status =
+        talk_ask(session, image, ways[_i].long_text ? long_question() : QUESTION, NULL, 12, &a);
+    *memory = whole;
+    ck_ok(status);
+    const vlci_kv *kv = &session->sequence->kv;
+    double share = ways[_i].budget * (double)a->compress.bytes_full, read = (double)addressed(kv->codes);
+    ck_assert_msg(read <= 1.15 * share, "%g of the budget's share", read / share);
+    ck_assert_double_ge(read, 0.9 * share);
+    uint64_t decoded = (uint64_t)(kv->length - a->prompt_tokens);
+    ck_assert_uint_eq(bytes_of_rows(kv, 0), a->compress.bytes_full / (uint64_t)a->prompt_tokens * decoded);
+    vlcache_session_destroy(&session);
     vlcache_image_destroy(&image);
 }
 END_TEST
@@ -610,6 +674,7 @@ int main(void) {
     tcase_add_test(all, later_turns);
     tcase_add_loop_test(all, rows_that_all_heads_vote_for, 0, 6);
     tcase_add_loop_test(all, text_that_is_too_much, 0, 6);
+    tcase_add_loop_test(all, bytes_that_a_token_reads, 0, 10);
     tcase_add_test(all, forks);
     tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);
