@@ -183,11 +183,12 @@ typedef enum vlcache_candidates {
  * Policy "coded" does so by itself where a budget is too small for all rows: below 0.025 as with
  * "per-prompt:0.5", from there to below 0.05 as with "per-prompt:0.25" and candidates "text". Not where
  * selection, candidates, allocation "heads" or BITS are given ("per-head" keeps all rows), not with text
- * models, and not where layers are coded as they are read, which comes next: there all rows are kept. Where the
- * text of a prompt with a picture would then leave codes less than a sixteenth of the budget, as much of it goes,
- * at any budget, also where layers are coded as they are read: the picture's rows are all kept, and text has half
- * of what means and tables leave, those rows that are looked at most, one at least. So no more bytes are taken
- * than asked for, but of prompts whose means and tables alone are more: of some forty rows at 3%.
+ * models, and not where layers are coded as they are read, which comes next: there all rows are kept. Where
+ * the text of a prompt with a picture would then leave codes less than a sixteenth of the budget, as much of
+ * it goes, at any budget, also where layers are coded as they are read: the picture's rows are all kept, and
+ * text has half of what means and tables leave, those rows that are looked at most, one at least. So no more
+ * bytes are taken than asked for, but of prompts whose means and tables alone are more: of some forty rows at
+ * 3%.
  *
  * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
  * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of
