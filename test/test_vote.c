@@ -242,7 +242,7 @@ START_TEST(text_yields) {
         bool cut;
     } ways[] = {{1, false, 0.0, 0.13, true}, {16, false, 0.0, 0.13, true}, {16, true, 0.0, 0.13, true},
                 {1, false, 0.5, 0.12, true}, {1, false, 0.0, 0.3, false},  {16, true, 0.0, 0.3, false},
-                {32, true, 0.0, 0.08, true}};
+                {32, true, 0.0, 0.08, true}, {1, true, 0.0, 0.13, true}};
     int visual[TOKENS];
     coding_case c = case_of(ways[_i].run, ways[_i].voted, visual);
     if (suite_reduced() && _i != 2) goto done;
@@ -319,7 +319,7 @@ int main(void) {
     tcase_add_loop_test(all, votes_that_say_nothing, 0, 2);
     tcase_add_loop_test(all, votes_that_are_not_finite, 0, 3);
     tcase_add_loop_test(all, bytes_of_fewer_rows, 0, 3);
-    tcase_add_loop_test(all, text_yields, 0, 7);
+    tcase_add_loop_test(all, text_yields, 0, 8);
     tcase_add_test(all, where_nobody_asks);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -607,12 +607,17 @@ static vlcache_status find_bits(vlci_coding *c, const numbers *read) {
     return status;
 }
 
+/* Of rows that are turned one by one, once. */
+static vlcache_status find_phases(vlci_coding *c) {
+    if (c->rows.run > 1 || c->phases.n) return VLCACHE_OK;
+    return vlci_phases_find(c->device, &c->kernels->code, c->rows.phase, c->rows.n, c->shape.head_dim,
+                            &c->phases);
+}
+
 vlcache_status vlci_coding_ask(vlci_coding *c, const vlci_scores *seen) {
     vlcache_status status = take_held(c, seen);
     if (!status) status = gather_numbers(c, seen);
-    if (!status && c->rows.run == 1 && !c->phases.n)
-        status = vlci_phases_find(c->device, &c->kernels->code, c->rows.phase, c->rows.n, c->shape.head_dim,
-                                  &c->phases);
+    if (!status) status = find_phases(c);
     return status ? status : read_numbers(c);
 }
 
@@ -659,8 +664,13 @@ static double given_bytes(const vlci_coding *c) {
 
 uint64_t vlci_coding_bound(const vlci_compress_shape *shape, const vlci_recipe *r, int tokens, int visual,
                            bool by_layer) {
-    vlci_coding c = {
-        .shape = *shape, .bits = r->bits, .budget = r->budget, .tokens = tokens, .voted = r->voted};
+    static const vlci_coding_kernels none;
+    vlci_coding c = {.kernels = &none,
+                     .shape = *shape,
+                     .bits = r->bits,
+                     .budget = r->budget,
+                     .tokens = tokens,
+                     .voted = r->voted};
     const ends text = find_ends(&c, &(vlci_compress_prompt){.tokens = tokens});
     c.rows.texts = visual ? tokens - visual : text.first + text.last;
     c.rows.n = tokens - c.rows.texts;
@@ -706,6 +716,7 @@ static vlcache_status make_held(vlci_coding *c) {
 vlcache_status vlci_coding_hold(vlci_coding *c, const vlci_heads *layer) {
     const vlci_code_kernels *k = &c->kernels->code;
     vlcache_status status = measure(c, layer, true);
+    if (!status && !c->held) status = find_phases(c);
     if (!status && !c->held) status = make_held(c);
     if (!status) status = vlci_code_round(k, layer, &c->measured, c->held);
     return status ? status : vlci_code_write(k, layer, &c->rows, c->most, &c->room, &c->measured, c->held);

@@ -131,8 +131,8 @@ vlcache_status vlci_coding_write(vlci_coding *coding, const vlci_heads *layers);
 
 /**
  * Layer by layer: enqueues statistics of a layer, and codes of it in more bits than it will have, so that its
- * rows need not be there any more when bits are shared out. Not with vlci_coding_measure(). Errors: the
- * device's.
+ * rows need not be there any more when bits are shared out. Not with vlci_coding_measure(). Blocks in the
+ * first layer where rows are turned one by one. Errors: VLCACHE_E_NO_MEMORY, the device's.
  */
 vlcache_status vlci_coding_hold(vlci_coding *coding, const vlci_heads *layer);
 

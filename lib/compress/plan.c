@@ -78,6 +78,8 @@ vlcache_status vlci_compress_open(vlcache_device *device, const vlci_compress_sh
     if (!status && recipe->coded) status = vlci_coding_open(device, shape, &k->coding);
     if (!status && recipe->coded && recipe->run == VLCACHE_RUN_ROW)
         status = vlci_coded_open_rows(&k->coding.attention);
+    if (!status && recipe->coded && recipe->run == VLCACHE_RUN_ROW && !recipe->run_by_layer)
+        status = vlci_coded_open_scores(&k->coding.attention);
     if (!status && recipe->quantised) status = vlci_quantise_open(device, shape, recipe, &k->quantise);
     return status ? status : vlci_summary_open(device, shape, recipe, &k->summary);
 }
@@ -340,8 +342,7 @@ vlcache_status vlci_compress_observe_decode(vlci_compress *p, int of_kv, const v
 bool vlci_compress_by_layer(const vlci_recipe *r) {
     if (!r->compresses) return false;
     if (r->coded) /* layers are held in more bits until bits are shared out; which rows is known then, too */
-        return vlci_coding_wanted(r) && (r->voted == 0.0 || r->votes_yield) &&
-               (r->run > 1 || r->run_by_layer);
+        return vlci_coding_wanted(r) && (r->voted == 0.0 || r->votes_yield);
     if (r->defer) return false;
     return !vlci_policy_measures(r) || (r->centroids == 0.0 && !r->adaptive);
 }

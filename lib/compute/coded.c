@@ -46,13 +46,26 @@ static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, con
     return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all, &ptx, out);
 }
 
-static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
-    char options[128], cap[VLCI_ATTENTION_CAP];
-    int n = snprintf(options, sizeof options, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim,
-                     k->few.lanes, rows, vlci_attention_cap(k->few.shape.cap, cap));
-    if (rows ? k->rows_mma : k->mma) return get_mma(k, name, options, rows, out);
-    snprintf(options + n, sizeof options - (size_t)n, " -DWIDE=%d", k->few.wide);
+static void write_options(const vlci_coded_kernels *k, bool rows, char options[128]) {
+    char cap[VLCI_ATTENTION_CAP];
+    snprintf(options, 128, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim, k->few.lanes, rows,
+             vlci_attention_cap(k->few.shape.cap, cap));
+}
+
+static vlcache_status get_plain(const vlci_coded_kernels *k, const char *name, bool rows,
+                                const vlci_kernel **out) {
+    char options[128];
+    write_options(k, rows, options);
+    size_t n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DWIDE=%d", k->few.wide);
     return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
+}
+
+static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool rows, const vlci_kernel **out) {
+    char options[128];
+    write_options(k, rows, options);
+    return (rows ? k->rows_mma : k->mma) ? get_mma(k, name, options, rows, out)
+                                         : get_plain(k, name, rows, out);
 }
 
 static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
@@ -95,6 +108,16 @@ vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
                          "VLCACHE_VARIANT=attention_coded:wide",
                          k->attend_rows->max_group);
     return k->merge ? VLCACHE_OK : get(k, "attention_coded_merge", true, &k->merge);
+}
+
+vlcache_status vlci_coded_open_scores(vlci_coded_kernels *k) {
+    vlcache_status status = get_plain(k, "attention_coded_score", true, &k->score_rows);
+    if (status || k->few.wide || k->score_rows->max_group >= VLCI_CODED_ITEMS) return status;
+    return vlci_fail(
+        VLCACHE_E_UNSUPPORTED,
+        "compress: storage: coded rows that are turned one by one: work-groups of %zu are too small "
+        "for layers that are coded as they are read; use blk:16",
+        k->score_rows->max_group);
 }
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
@@ -214,8 +237,8 @@ vlcache_status vlci_coded_score(const vlci_codes *c, int layer, const vlci_atten
     size_t pieces = (size_t)c->runs + (c->texts > 0), heads = (size_t)c->kv_heads;
     vlcache_status status = vlci_few_check_run("coded", layer, c->layers, a);
     if (status) return status;
-    if (k->mma) return score_mma(c, layer, a, row, weight, sight);
-    return VLCI_LAUNCH(k->few.device, k->score,
+    if (k->mma && !c->patterns) return score_mma(c, layer, a, row, weight, sight);
+    return VLCI_LAUNCH(k->few.device, c->patterns ? k->score_rows : k->score,
                        VLCI_GRID(pieces, heads, 1, k->few.wide ? 1 : VLCI_CODED_ITEMS, 1, 1),
                        CODED_OF(c, layer, a, row, 1), VLCI_MEM(a->row_lse), VLCI_MEM(sight->positions),
                        VLCI_MEM(sight->text_at), VLCI_F32((float)weight), VLCI_MEM(sight->score),

@@ -17,9 +17,10 @@ extern const vlci_ladder vlci_coded_ladder;
 
 typedef struct vlci_coded_kernels {
     vlci_few few;
-    bool mma, rows_mma;                        /**< where a run's rows are turned alike; one by one */
-    const vlci_kernel *attend, *score, *merge; /**< merge: NULL where mma does it in the same launch */
-    const vlci_kernel *attend_rows;            /**< where rows are turned one by one; NULL: not opened */
+    bool mma, rows_mma;                          /**< where a run's rows are turned alike; one by one */
+    const vlci_kernel *attend, *score, *merge;   /**< merge: NULL where mma does it in the same launch */
+    const vlci_kernel *attend_rows, *score_rows; /**< where rows are turned one by one; NULL: not opened;
+                                                    score: without matrix units */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.
@@ -29,6 +30,10 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 
 /** Adds what reads codes with patterns to kernels that are open. Errors: VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
+
+/** Adds what scores those, too: where they are held, layer by layer. Errors: VLCACHE_E_BUILD,
+ * VLCACHE_E_UNSUPPORTED (work-groups that are too small). */
+vlcache_status vlci_coded_open_scores(vlci_coded_kernels *kernels);
 
 /**
  * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one

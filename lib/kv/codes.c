@@ -125,6 +125,8 @@ vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci
     if (!cut) move(&held->text, &c->text);
     if (!cut) move(&held->scale, &c->scale);
     move(&held->phase, &c->phase);
+    move(&held->within, &c->within);
+    move(&held->pattern, &c->pattern);
     count(held, old.words + old.bases + n_matrices(held) * sizeof(vlci_code_matrix) + (cut ? old.text : 0));
     count(c, vlci_codes_sum(&bytes));
     *out = c;

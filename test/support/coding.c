@@ -150,6 +150,7 @@ void coding_make(coding_case *c) {
     ck_ok(vlci_coding_open(suite_device(), &shape, &c->kernels));
     if (c->metric) c->kernels.metric = suite_upload(c->metric, metric_bytes(c));
     if (c->run == 1) ck_ok(vlci_coded_open_rows(&c->kernels.attention));
+    if (c->run == 1 && c->held) ck_ok(vlci_coded_open_scores(&c->kernels.attention));
     ck_ok(vlci_coding_create(suite_device(), &c->kernels, &shape, &recipe, &prompt, &c->coding));
     ck_assert_ptr_nonnull(c->coding);
     observe(c, &seen);
