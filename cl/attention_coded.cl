@@ -27,7 +27,7 @@
  * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1
  * build: -DHEAD_DIM=256 -DHEADS=1 -DSOFT_CAP=50.0f
  * build: -DHEAD_DIM=64 -DHEADS=2 -DROWS=1
- * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1 -DROWS=1
+ * build: -DHEAD_DIM=128 -DHEADS=4 -DWIDE=1 -DROWS=1 -DSCORES=0
  */
 #if !WIDE
 /* ---- a work-group for a share ---------------------------------------------------------------------------------- */
@@ -346,12 +346,16 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
 
 #endif
 
-#if !ROWS
+#ifndef SCORES
+#define SCORES 1 /* whether what scores is built as well: of ROWS only where layers are coded as they are read */
+#endif
+#if SCORES
 /* ---- what decode looks at -------------------------------------------------------------------------------------- */
 
 /*
  * Of query row first_row: score[kv][positions of the coded rows] += weight times the attention that the heads of kv pay them.
  * Work: a work-group of ITEMS, or 1, for each run, and one for text where there is some; dimension 1 = kv heads.
+ * ROWS: as many heads at a time as there are lanes.
  */
 #if WIDE
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -362,7 +366,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
                                     __global const int *text_at, float part, __global float *score, uint score_at,
                                     int tokens) {
     const int kv = (int)get_group_id(1), group = heads / kv_heads, r = (int)get_group_id(0), runs = (n + run - 1) / run;
-    const int until = r < runs ? min((r + 1) * run, n) : texts;
+    const int from = r < runs ? r * run : 0, until = r < runs ? min(from + run, n) : texts;
     const size_t at = MATRIX_OF(kv);
     const vlci_code_matrix k = matrix[at];
     __global const float *turn = phase + (size_t)r * HEAD_DIM;
@@ -370,16 +374,38 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
     row_lse += (size_t)first_row * heads + kv * group;
     const text_t k_text = text_of(text, text_scale, at, texts);
     score += score_at + (size_t)kv * tokens;
+#if ROWS
+    __global const uint *block = words + k.words + (size_t)r * VLCI_CODE_WORDS(k.widths); /* a run is one */
+    __global const float *beyond = within + (r < runs ? (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN : 0);
+#endif
 #if WIDE
-    float u[HEAD_DIM];
-    for (int h = 0; h < group; h++, q += HEAD_DIM) {
-        if (r >= runs) {
+    if (r >= runs) {
+        for (int h = 0; h < group; h++, q += HEAD_DIM)
             for (int j = 0; j < until; j++)
                 score[text_at[j]] += part * exp(CAPPED(text_dot(q, k_text, j) * scale) - row_lse[h]);
-            continue;
+        return;
+    }
+#if ROWS
+    float vectors[HEAD_DIM * HEAD_DIM], t[HEADS * HEAD_DIM];
+    take_vectors(k, basis, factor, vectors);
+    for (int h0 = 0; h0 < group; h0 += HEADS) {
+        union {
+            float16 all[HEADS];
+            float row[HEADS * BLOCK];
+        } s;
+        for (int e = 0; e < HEADS * HEAD_DIM; e++)
+            t[e] = turned(q + min(h0 + e / HEAD_DIM, group - 1) * HEAD_DIM, turn, scale, e % HEAD_DIM);
+        dot_block(block, k, mean + at * HEAD_DIM, vectors, beyond, t, s.all);
+        for (int lane = 0; lane < HEADS && h0 + lane < group; lane++) {
+            s.all[lane] = part * exp(CAPPED(s.all[lane]) - row_lse[h0 + lane]);
+            for (int j = from; j < until; j++) score[positions[j]] += s.row[lane * BLOCK + j - from];
         }
+    }
+#else
+    float u[HEAD_DIM];
+    for (int h = 0; h < group; h++, q += HEAD_DIM) {
         const float base = project(q, turn, scale, k, mean + at * HEAD_DIM, basis, factor, u);
-        for (int j = r * run; j < until; j += BLOCK) {
+        for (int j = from; j < until; j += BLOCK) {
             union {
                 float16 all;
                 float row[BLOCK];
@@ -389,6 +415,30 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
             s.all = part * exp(CAPPED(s.all) - row_lse[h]);
             for (int i = 0; i < BLOCK && j + i < until; i++) score[positions[j + i]] += s.row[i];
         }
+    }
+#endif
+#elif ROWS
+    __local float t[HEADS * HEAD_DIM];
+    const int item = (int)get_local_id(0);
+    for (int h0 = 0; h0 < group; h0 += HEADS) {
+        for (int e = item; e < HEADS * HEAD_DIM; e += ITEMS) {
+            __global const float *row = q + min(h0 + e / HEAD_DIM, group - 1) * HEAD_DIM;
+            t[e] = r < runs ? turned(row, turn, scale, e % HEAD_DIM) : scale * row[e % HEAD_DIM];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int j = from + item; j < until; j += ITEMS) {
+            float s[HEADS];
+            for (int lane = 0; lane < HEADS; lane++) s[lane] = 0.0f;
+            if (r < runs) dot_row(block, k, mean + at * HEAD_DIM, basis, factor, beyond, j - from, t, s);
+            for (int d = 0; d < HEAD_DIM && r >= runs; d += 8) {
+                const float8 row = text_eight(k_text, j, d);
+                for (int lane = 0; lane < HEADS; lane++) s[lane] += sum8(vload8(0, t + lane * HEAD_DIM + d) * row);
+            }
+            __global float *to = score + (r < runs ? positions[j] : text_at[j]);
+            for (int lane = 0; lane < HEADS && h0 + lane < group; lane++)
+                *to += part * exp(CAPPED(s[lane]) - row_lse[h0 + lane]);
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
 #else
     __local float t[HEAD_DIM], u[HEAD_DIM + 1];
@@ -403,7 +453,7 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
             u[i] = i < dims ? sum * factor[k.dim + i] : sum;
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int j = (r < runs ? r * run : 0) + item; j < until; j += ITEMS) {
+        for (int j = from + item; j < until; j += ITEMS) {
             float s = r < runs ? u[dims] : 0.0f;
             if (r < runs) {
                 __global const uint *block = words + k.words + (size_t)(j / BLOCK) * VLCI_CODE_WORDS(k.widths);
@@ -412,78 +462,6 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
                 for (int d = 0; d < HEAD_DIM; d += 8) s += sum8(vload8(0, t + d) * text_eight(k_text, j, d));
             }
             score[r < runs ? positions[j] : text_at[j]] += part * exp(CAPPED(s) - row_lse[h]);
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-    }
-#endif
-}
-
-#else
-/* ---- the same of rows that are turned one by one: as many heads at a time as there are lanes --------------------- */
-
-#if WIDE
-KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1)))
-#else
-__attribute__((reqd_work_group_size(ITEMS, 1, 1)))
-#endif
-__kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse, __global const int *positions,
-                                    __global const int *text_at, float part, __global float *score, uint score_at,
-                                    int tokens) {
-    const int kv = (int)get_group_id(1), group = heads / kv_heads, r = (int)get_group_id(0), runs = (n + run - 1) / run;
-    const int from = r < runs ? r * run : 0, until = r < runs ? min(from + run, n) : texts;
-    const size_t at = MATRIX_OF(kv);
-    const vlci_code_matrix k = matrix[at];
-    __global const float *turn = phase + (size_t)r * HEAD_DIM;
-    __global const uint *block = words + k.words + (size_t)r * VLCI_CODE_WORDS(k.widths); /* a run is one */
-    const text_t k_text = text_of(text, text_scale, at, texts);
-    q += q_offset + (size_t)first_row * q_stride + (size_t)kv * group * HEAD_DIM;
-    row_lse += (size_t)first_row * heads + kv * group;
-    score += score_at + (size_t)kv * tokens;
-#if WIDE
-    if (r >= runs) {
-        for (int h = 0; h < group; h++)
-            for (int j = 0; j < until; j++)
-                score[text_at[j]] += part * exp(CAPPED(text_dot(q + h * HEAD_DIM, k_text, j) * scale) - row_lse[h]);
-        return;
-    }
-    float vectors[HEAD_DIM * HEAD_DIM], t[HEADS * HEAD_DIM];
-    take_vectors(k, basis, factor, vectors);
-    for (int h0 = 0; h0 < group; h0 += HEADS) {
-        union {
-            float16 all[HEADS];
-            float row[HEADS * BLOCK];
-        } s;
-        for (int e = 0; e < HEADS * HEAD_DIM; e++)
-            t[e] = turned(q + min(h0 + e / HEAD_DIM, group - 1) * HEAD_DIM, turn, scale, e % HEAD_DIM);
-        dot_block(block, k, mean + at * HEAD_DIM, vectors, within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, t,
-                  s.all);
-        for (int lane = 0; lane < HEADS && h0 + lane < group; lane++) {
-            s.all[lane] = part * exp(CAPPED(s.all[lane]) - row_lse[h0 + lane]);
-            for (int j = from; j < until; j++) score[positions[j]] += s.row[lane * BLOCK + j - from];
-        }
-    }
-#else
-    __local float t[HEADS * HEAD_DIM];
-    const int item = (int)get_local_id(0);
-    for (int h0 = 0; h0 < group; h0 += HEADS) {
-        for (int e = item; e < HEADS * HEAD_DIM; e += ITEMS) {
-            __global const float *row = q + min(h0 + e / HEAD_DIM, group - 1) * HEAD_DIM;
-            t[e] = r < runs ? turned(row, turn, scale, e % HEAD_DIM) : scale * row[e % HEAD_DIM];
-        }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        for (int j = from + item; j < until; j += ITEMS) {
-            float s[HEADS];
-            for (int lane = 0; lane < HEADS; lane++) s[lane] = 0.0f;
-            if (r < runs)
-                dot_row(block, k, mean + at * HEAD_DIM, basis, factor,
-                        within + (size_t)pattern[r] * HEAD_DIM * VLCI_CODE_RUN_MIN, j - from, t, s);
-            for (int d = 0; d < HEAD_DIM && r >= runs; d += 8) {
-                const float8 row = text_eight(k_text, j, d);
-                for (int lane = 0; lane < HEADS; lane++) s[lane] += sum8(vload8(0, t + lane * HEAD_DIM + d) * row);
-            }
-            __global float *to = score + (r < runs ? positions[j] : text_at[j]);
-            for (int lane = 0; lane < HEADS && h0 + lane < group; lane++)
-                *to += part * exp(CAPPED(s[lane]) - row_lse[h0 + lane]);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }

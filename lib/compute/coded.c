@@ -57,7 +57,8 @@ static vlcache_status get_plain(const vlci_coded_kernels *k, const char *name, b
     char options[128];
     write_options(k, rows, options);
     size_t n = strlen(options);
-    snprintf(options + n, sizeof options - n, " -DWIDE=%d", k->few.wide);
+    snprintf(options + n, sizeof options - n, " -DWIDE=%d -DSCORES=%d", k->few.wide,
+             !rows || strcmp(name, "attention_coded_score") == 0);
     return vlci_kernel_get(k->few.device, "attention_coded.cl", name, options, out);
 }
 
