@@ -187,16 +187,22 @@ static inline float16 twos_of(__global const uint *at) {
         }                                                                                                             \
     } while (0)
 
+/* t of a lane: scale times the query, turned back to a run's first row. */
+static inline void turn_back(__global const float *q, __global const float *turn, float scale, float *t) {
+    for (int d = 0; d < HALF; d += 8) {
+        const float8 c = vload8(0, turn + d), s = vload8(0, turn + HALF + d);
+        const float8 low = vload8(0, q + d) * scale, high = vload8(0, q + HALF + d) * scale;
+        vstore8(low * c + high * s, 0, t + d);
+        vstore8(high * c - low * s, 0, t + HALF + d);
+    }
+}
+
 /* u of a lane, and c with what codes lack of their levels. */
 static inline float project(__global const float *q, __global const float *turn, float scale, vlci_code_matrix k,
                             __global const half *mean, __global const char *basis, __global const float *factor, float *u) {
     row_t t;
     float16 sum = 0.0f;
-    for (int d = 0; d < HALF; d++) {
-        const float c = turn[d], s = turn[HALF + d], low = q[d] * scale, high = q[HALF + d] * scale;
-        t.d[d] = low * c + high * s;
-        t.d[HALF + d] = high * c - low * s;
-    }
+    turn_back(q, turn, scale, t.d);
     for (int e = 0; e < PARTS; e++) sum += t.all[e] * vload_half16(e, mean);
     float base = sum16(sum);
     basis += (size_t)k.dim * HEAD_DIM;
@@ -210,6 +216,13 @@ static inline float project(__global const float *q, __global const float *turn,
 }
 
 #if ROWS
+/* Elements of keys that are made side by side: sums that do not wait for one another, in registers. */
+#ifdef __AVX512F__
+enum { SOME = 4 };
+#else
+enum { SOME = 2 };
+#endif
+
 /* Keys as numbers: element d of vector i times its factor, to vectors[d * dims + i]. */
 static inline void take_vectors(vlci_code_matrix k, __global const char *basis, __global const float *factor, float *vectors) {
     const int dims = VLCI_CODE_DIMS(k.widths);
@@ -226,17 +239,28 @@ static inline void dot_block(__global const uint *block, vlci_code_matrix k, __g
     FOR_CODES(block, k.widths, level[i] = codes + offset_of(k.widths, i));
     for (int lane = 0; lane < HEADS; lane++) s[lane] = 0.0f;
 #pragma unroll 1
-    for (int d = 0; d < HALF; d++) {
-        float16 low = vload_half(d, mean), high = vload_half(HALF + d, mean);
-        for (int i = 0; i < dims; i++) {
-            low += vectors[d * dims + i] * level[i];
-            high += vectors[(HALF + d) * dims + i] * level[i];
-        }
-        const float16 c = vload16(d, within), w = vload16(HALF + d, within);
-        const float16 x = low * c - high * w, y = high * c + low * w;
+    for (int d0 = 0; d0 < HALF; d0 += SOME) {
+        float16 low[SOME], high[SOME];
 #pragma unroll
-        for (int lane = 0; lane < HEADS; lane++)
-            s[lane] += t[lane * HEAD_DIM + d] * x + t[lane * HEAD_DIM + HALF + d] * y;
+        for (int d = 0; d < SOME; d++) {
+            low[d] = vload_half(d0 + d, mean);
+            high[d] = vload_half(HALF + d0 + d, mean);
+        }
+#pragma unroll 1
+        for (int i = 0; i < dims; i++)
+#pragma unroll
+            for (int d = 0; d < SOME; d++) {
+                low[d] += vectors[(d0 + d) * dims + i] * level[i];
+                high[d] += vectors[(HALF + d0 + d) * dims + i] * level[i];
+            }
+#pragma unroll
+        for (int d = 0; d < SOME; d++) {
+            const float16 c = vload16(d0 + d, within), w = vload16(HALF + d0 + d, within);
+            const float16 x = low[d] * c - high[d] * w, y = high[d] * c + low[d] * w;
+#pragma unroll
+            for (int lane = 0; lane < HEADS; lane++)
+                s[lane] += t[lane * HEAD_DIM + d0 + d] * x + t[lane * HEAD_DIM + HALF + d0 + d] * y;
+        }
     }
 }
 #endif
@@ -307,9 +331,8 @@ attention_coded_wide(CODED_PARAMS, __global float *parts, int share, int shares)
 #endif
     for (int r = first; r < min(first + share, runs); r++) {
 #if ROWS
-        for (int e = 0; e < HEADS * HEAD_DIM; e++)
-            u[e / HEAD_DIM][e % HEAD_DIM] = turned(query_of(&p, e / HEAD_DIM, q, q_offset, q_stride, first_row),
-                                                   phase + (size_t)r * HEAD_DIM, scale, e % HEAD_DIM);
+        for (int t = 0; t < HEADS; t++)
+            turn_back(query_of(&p, t, q, q_offset, q_stride, first_row), phase + (size_t)r * HEAD_DIM, scale, u[t]);
 #else
 #pragma unroll
         for (int t = 0; t < HEADS; t++)
