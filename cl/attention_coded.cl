@@ -416,8 +416,8 @@ __kernel void attention_coded_score(CODED_PARAMS, __global const float *row_lse,
             float16 all[HEADS];
             float row[HEADS * BLOCK];
         } s;
-        for (int e = 0; e < HEADS * HEAD_DIM; e++)
-            t[e] = turned(q + min(h0 + e / HEAD_DIM, group - 1) * HEAD_DIM, turn, scale, e % HEAD_DIM);
+        for (int lane = 0; lane < HEADS; lane++)
+            turn_back(q + min(h0 + lane, group - 1) * HEAD_DIM, turn, scale, t + lane * HEAD_DIM);
         dot_block(block, k, mean + at * HEAD_DIM, vectors, beyond, t, s.all);
         for (int lane = 0; lane < HEADS && h0 + lane < group; lane++) {
             s.all[lane] = part * exp(CAPPED(s.all[lane]) - row_lse[h0 + lane]);
