@@ -375,7 +375,7 @@ static void check_shape(const json_t *object, size_t keys) {
     static const char *const spans[] = {"load",    "build",    "image",  "vision",
                                         "prefill", "compress", "decode", "per_token"};
     static const char *const parts[] = {"prompt", "weights", "kv_bytes", "timings_ms"};
-    static const size_t parts_keys[] = {3, 2, 3, 8};
+    static const size_t parts_keys[] = {3, 2, 5, 8};
     ck_assert_uint_eq(json_object_size(object), keys);
     get(object, "text", JSON_STRING);
     get(object, "finish_reason", JSON_STRING);
