@@ -24,13 +24,13 @@ extern const vlci_ladder vlci_code_ladder;
 
 typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
-    const vlci_kernel *text, *text_keep;
+    const vlci_kernel *text;
     const vlci_kernel *project_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
     const vlci_kernel *heard_mma;
     const vlci_kernel *basis_few; /**< the same of no more than VLCI_CODE_BASIS_FEW() columns */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
-    const vlci_kernel *votes;
+    const vlci_kernel *votes, *text_keep;
     size_t group;       /**< work-items of a work-group */
     size_t basis_group; /**< of one that finds a basis */
 } vlci_code_kernels;

@@ -31,10 +31,6 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 /** Adds what reads codes with patterns to kernels that are open. Errors: VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
 
-/** Adds what scores those, too: where they are held, layer by layer. Errors: VLCACHE_E_BUILD,
- * VLCACHE_E_UNSUPPORTED (work-groups that are too small). */
-vlcache_status vlci_coded_open_scores(vlci_coded_kernels *kernels);
-
 /**
  * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one
  * sequence, see the coded rows of `codes` too, those of earlier turns among them. a->out, a->row_max and
@@ -44,6 +40,10 @@ vlcache_status vlci_coded_open_scores(vlci_coded_kernels *kernels);
  */
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
                               int rows);
+
+/** Adds what vlci_coded_score() needs of codes with patterns, behind vlci_coded_open_rows(). Errors:
+ * VLCACHE_E_BUILD, VLCACHE_E_UNSUPPORTED (work-groups that are too small). */
+vlcache_status vlci_coded_open_scores(vlci_coded_kernels *kernels);
 
 /** Where coded rows are among the `tokens` rows of their prompt, and what looks at them adds up. */
 typedef struct vlci_coded_sight {
