@@ -641,8 +641,7 @@ static void tell(const vlci_coding *c, vlcache_compress_layer *layer) {
     for (int l = 0; l < c->shape.layers && layer; l++) vlci_spectrum_layer(&spectrum, l, &layer[l]);
 }
 
-/* ---- most that it comes to ------------------------------------------------------------------------------
- */
+/* ---- most that it comes to ----------------------------------------------------------------------------- */
 
 /* Of rows that are held: the bits of a matrix, and all of its columns. */
 static uint64_t held_bytes(const vlci_coding *c) {
