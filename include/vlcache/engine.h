@@ -175,9 +175,9 @@ typedef struct vlcache_answer {
     uint64_t kv_bytes_peak;          /**< most that K and V took during this turn; of an engine whose memory
                                           grows, of all its sequences */
     vlcache_recall_stats recall;
-    uint64_t page_ends;              /**< of kv_bytes: room in the conversation's pages that no row is in, at
-                                          most a page and what is spare for decode in each (layer, kv head);
-                                          not among compress.bytes_kept */
+    uint64_t page_ends; /**< of kv_bytes: room in the conversation's pages that no row is in;
+                             at most a page and what is spare for decode in each (layer, kv
+                             head); not among compress.bytes_kept */
 } vlcache_answer;
 
 /** The sequences of a model and their KV memory. One thread at a time uses it and its sequences, except
