@@ -18,8 +18,8 @@
  *         acc          dimensions 2 g, 2 g + 1                                   columns 2 c and the next: lanes of queries,
  *                                                                                4 + lane what f16 leaves of weights
  *
- * Text is the work of work-groups behind those of the shares; the work-group of a piece that is done last merges them all,
- * and the rows in pages.
+ * Text is the work of work-groups behind those of the shares, and so are rows in pages, where no other launch sees them: `alone`.
+ * The work-group of a piece that is done last merges them all, and what the other launch came to.
  *
  * A work-group runs most of this once and waits for its instructions, too: loops stay loops where nothing is lost.
  *
@@ -34,7 +34,10 @@
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DSOFT_CAP=50.0f
  * ptx: sm_80 -DHEAD_DIM=128 -DHEADS=4 -DROWS=1
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
- * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
+ * ptx: sm_90a -DHEAD_DIM=80 -DHEADS=1 -DSCORES=1 -DWGMMA=1
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DPAGED=1 -DKV_DTYPE=2
  */
 #ifndef SCORES
 #define SCORES 0 /* which kernel it is: attention_coded_score, or attention_coded_mma */
@@ -70,9 +73,19 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 
 /* ---- all of a piece ---------------------------------------------------------------------------------------------- */
 
+/* Rows in pages, of which CODED_PARAMS knows the layer. */
+#if PAGED
+#define PAGES_PARAMS                                                                                                 \
+    , __global kv_t *k, __global kv_t *v, __global float *bias, __global const vlci_kv_head *heads_of,               \
+        __global const int *slots, __global const int *table, int layers, int ahead, uint row_stride
+#define PAGES_PASS k, v, bias, heads_of, slots, table, layer, layers, ahead, 0, 0, 0, 0, row_stride
+#else
+#define PAGES_PARAMS
+#endif
+
 __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
 attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
-                    __global float *row_max, __global float *row_lse) {
+                    __global float *row_max, __global float *row_lse, int alone PAGES_PARAMS) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
@@ -83,22 +96,35 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     const int item = (int)(get_local_id(0) & 511), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
     const piece_t p = own_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
-    const vlci_code_matrix k = matrix[nth], v = matrix[nth + 1];
+    const vlci_code_matrix own_k = matrix[nth], own_v = matrix[nth + 1];
     __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)get_group_id(1) * get_num_groups(0) * HEADS * RECORD;
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (item < HEADS) row_of[item] = row_of_lane(&p, item, first_row, heads); /* divisions are many instructions */
     if (s_id >= shares) {
-        const int from = (s_id - shares) * text_share;
+        const int from = min((s_id - shares) * text_share, texts);
+#if PAGED
+        kv_view pages = kv_find(PAGES_PASS, 0, p.kv, kv_heads);
+        pages.rows = alone && s_id + 1 == (int)get_num_groups(0) ? pages.rows + 1 : 0; /* with the new one */
+#else
+        const kv_view pages = {0};
+#endif
         attend_text(&p, q, q_offset, q_stride, first_row, scale, text_of(text, text_scale, nth, texts),
-                    text_of(text, text_scale, nth + 1, texts), from, min(from + text_share, texts), queries, tops, sums,
+                    text_of(text, text_scale, nth + 1, texts), from, min(from + text_share, texts), &pages, queries, tops, sums,
                     (__local float *)pool, item, own);
     } else {
-        source_t from = source_of(words, k, v, n, run, phase);
+        float queries_here[EACH];
+        ask_queries(queries_here, &p, q, q_offset, q_stride, first_row, item);
+#if ROWS
+        float4 turns[TURNS]; /* of the first block: they come in the place of a basis as it came */
+        const int own_pattern = pattern[s_id * share];
+        take_turns(turns, within, own_pattern, item);
+#endif
+        source_t from = source_of(words, own_k, own_v, n, run, phase);
         const int until = min(from.blocks, (s_id + 1) * share);
         const int vectors = words_of_basis(&from.k_tiles), used = vectors + words_of_raw(&from.k_tiles);
         keys_t keys = {from.k_tiles, (__local uint4 *)pool, (__local uchar *)(pool + vectors), factors, middle, queries, 0.0f,
                        (__local float4 *)(pool + vectors), 0};
-        fetch_basis(&keys, k, basis, item);
+        fetch_basis(&keys, own_k, basis, item);
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
@@ -110,12 +136,9 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         mine.m[0] = mine.m[1] = -INFINITY;
         mine.l[0] = mine.l[1] = 0.0f;
 #if ROWS
-        float4 turns[TURNS]; /* of the first block: they come in the place of a basis as it came */
-        keys.pattern = pattern[s_id * share];
-        take_turns(turns, within, keys.pattern, item);
+        keys.pattern = own_pattern;
 #endif
-        take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, &p, q, q_offset, q_stride, first_row, scale,
-                  some, item);
+        take_keys(&keys, &from, &w, first, until, own_k, mean + nth * HEAD_DIM, factor, queries_here, scale, some, item);
 #if ROWS
         put_turns(keys.within, turns, item);
 #endif
@@ -123,9 +146,13 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         barrier(CLK_LOCAL_MEM_FENCE);
         write_share(&mine, w.acc - warp * each / 4, each, warps, &from.v_tiles, tops, sums, whole, item, own);
     }
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const begun_t begun = begin_merge((__local float *)pool, row_of, out, row_lse, own_v, mean + (nth + 1) * HEAD_DIM, basis,
+                                      factor, alone, item);
     if (is_last((__global uint *)scratch + get_group_id(1), get_num_groups(0), &last))
-        merge(&p, parts, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse, v, mean + (nth + 1) * HEAD_DIM,
-              basis, factor, item);
+        merge(&p, parts, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse, VLCI_CODE_DIMS(own_v.widths),
+              &begun, alone, item);
+    PTX_COPIES_WAIT(0);
 }
 
 #else
@@ -200,9 +227,10 @@ attention_coded_score(CODED_PARAMS, int share, int shares, __global const float 
         float lse[2];
 #pragma unroll
         for (int u = 0; u < 2; u++) lse[u] = c % 2 * 2 + u < p.count ? row_lse[p.lane + c % 2 * 2 + u] : INFINITY;
+        float queries_here[EACH];
+        ask_queries(queries_here, &p, q, q_offset, q_stride, first_row, item);
         fetch_basis(&keys, k, basis, item);
-        take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, &p, q, q_offset, q_stride, first_row, scale,
-                  some, item);
+        take_keys(&keys, &from, &w, first, until, k, mean + nth * HEAD_DIM, factor, queries_here, scale, some, item);
         score_chunks(&keys, &from, &w, first, warps * from.take, until, lane, lse, part, positions, score);
         barrier(CLK_LOCAL_MEM_FENCE); /* before keys are taken again */
     }

@@ -337,15 +337,17 @@ typedef struct vlci_code_matrix {
 #define VLCI_CODED_CHUNK           4
 #define VLCI_CODED_TILES(head_dim) ((head_dim) / 16 + 2)
 
-/* Bytes of local memory that it needs at least: for text; for a basis and for one warp, or for four where
- * they multiply together, whatever their codes, where a run's rows are turned alike, and one by one; and what
- * else it has. */
-#define VLCI_CODED_TEXT_POOL (128 * (VLCI_CODED_MMA_ITEMS + 4))
+/* Bytes of local memory that it needs at least: for text; for rows in pages, too; for a basis and for one
+ * warp, or for four where they multiply together, whatever their codes, where a run's rows are turned alike,
+ * and one by one; and what else it has. */
+#define VLCI_CODED_TEXT_POOL            (128 * (VLCI_CODED_MMA_ITEMS + 4))
+#define VLCI_CODED_PAGES_POOL(head_dim) (VLCI_CODED_MMA_ITEMS / 2 * (4 * (head_dim) + 48))
 #define VLCI_CODED_WARP(head_dim)                                                                            \
     (4 * (VLCI_CODED_CHUNK * ((head_dim) + 8) + 12 * (head_dim) + 12 + 128 * VLCI_CODED_TILES(head_dim)))
 #define VLCI_CODED_RAW(head_dim) ((head_dim) * ((head_dim) + 16))
 #define VLCI_RUNS_POOL(head_dim)                                                                             \
     (VLCI_CODED_TILES(head_dim) * (head_dim)*32 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
+#define VLCI_RUNS_TOGETHER_POOL(head_dim) (VLCI_RUNS_POOL(head_dim) + 3 * VLCI_CODED_WARP(head_dim))
 #define VLCI_ROWS_POOL(head_dim)                                                                             \
     (VLCI_CODED_TILES(head_dim) * (head_dim)*64 + VLCI_CODED_RAW(head_dim) + VLCI_CODED_WARP(head_dim))
 #define VLCI_ROWS_TOGETHER_POOL(head_dim)                                                                    \

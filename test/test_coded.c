@@ -25,6 +25,7 @@ typedef struct problem {
 
 #define F32  VLCACHE_DTYPE_F32
 #define BF16 VLCACHE_DTYPE_BF16
+#define F16  VLCACHE_DTYPE_F16
 
 static const problem problems[] = {
     {"few rows", 1, 1, 16, 9, 3, 16, 60.0, F32, 1, 0},
@@ -40,6 +41,9 @@ static const problem problems[] = {
     {"many shares", 1, 1, 16, 8500, 8300, 16, 60.0, F32, 1, 2},
     {"row by row", 2, 2, 32, 90, 75, 1, 60.0, F32, 1, 4},
     {"row by row, many lanes", 1, 8, 64, 150, 131, 1, 200.0, BF16, 11, 3},
+    {"pages in the same launch", 2, 4, 64, 330, 300, 16, 90.0, BF16, 1, 300},
+    {"no text, pages in the same launch", 2, 3, 64, 90, 90, 16, 90.0, F16, 1, 0},
+    {"row by row, pages in the same launch", 2, 4, 64, 330, 300, 1, 90.0, BF16, 1, 200},
 };
 enum { PROBLEMS = sizeof problems / sizeof *problems, SMALL = 5 };
 
@@ -156,8 +160,13 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     beside_begin(&b, &seed, 2.0f);
     seen s = see(c, codes, b.own_k, b.own_v, p->past + p->rows, p->past);
     beside_expect(&b, s.head);
-    ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows));
+    ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, false));
     beside_check(&b, 1.0);
+    if (vlci_coded_sees_pages(codes, &b.a)) { /* in one launch */
+        beside_poison(&b);
+        ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, true));
+        beside_check(&b, 1.0);
+    }
     check_scores(p, c, codes, &b, &s);
     free(s.k);
     free(s.v);

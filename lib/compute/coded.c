@@ -32,16 +32,24 @@ static size_t pool_of(const vlci_few *few) {
 
 /* Whether four warps make keys together. */
 static bool makes_together(const vlci_few *few, bool rows) {
-    return rows && strcmp(few->rung, "wgmma") == 0 &&
-           pool_of(few) >= VLCI_ROWS_TOGETHER_POOL((size_t)few->shape.head_dim);
+    size_t dim = (size_t)few->shape.head_dim;
+    return strcmp(few->rung, "wgmma") == 0 &&
+           pool_of(few) >= (rows ? VLCI_ROWS_TOGETHER_POOL(dim) : VLCI_RUNS_TOGETHER_POOL(dim));
+}
+
+/* Whether rows in pages, too, are seen in a launch on matrix units. */
+static bool reads_pages(const vlci_few *few) {
+    return few->shape.kv_dtype != VLCACHE_DTYPE_F32 &&
+           pool_of(few) >= VLCI_CODED_PAGES_POOL((size_t)few->shape.head_dim);
 }
 
 static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options, bool rows,
                               const vlci_kernel **out) {
-    char all[192];
+    char all[224];
     bool together = makes_together(&k->few, rows);
-    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d", options, pool_of(&k->few),
-             strcmp(name, "attention_coded_score") == 0, together);
+    snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d -DPAGED=%d -DKV_DTYPE=%d", options,
+             pool_of(&k->few), strcmp(name, "attention_coded_score") == 0, together, reads_pages(&k->few),
+             (int)k->few.shape.kv_dtype);
     const vlci_ptx ptx = {.target = together ? "sm_90a" : "", .local_bytes = pool_of(&k->few)};
     return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all, &ptx, out);
 }
@@ -170,43 +178,69 @@ typedef struct cut_mma {
     int text_share, text_shares;
 } cut_mma;
 
-static cut_mma divide_mma(const vlci_codes *c, int first, int rows) {
-    int blocks = vlci_codes_runs(c->rows, VLCI_CODE_ROWS);
-    int as_long = vlci_codes_runs(c->texts, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE), all = blocks + as_long;
+/* Text and rows in pages go by TILE rows at a time: whole ones of them to each of `groups` work-groups, pages
+ * to the last, or to one of their own. */
+static void divide_text(int texts, int pages, int groups, cut_mma *cut) {
+    enum { TILE = VLCI_CODED_MMA_ITEMS / 2 };
+    int tiles = vlci_codes_runs(texts, TILE), behind = vlci_codes_runs(pages, TILE);
+    int each = vlci_codes_runs(tiles + behind, groups), taken = each ? vlci_codes_runs(tiles, each) : 0;
+    bool apart = behind > taken * each - tiles;
+    cut->text_share = apart && taken ? vlci_codes_runs(texts, taken) : each * TILE;
+    cut->text_shares = taken + apart;
+}
+
+/* pages: rows in pages that the launch sees, too. */
+static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages) {
+    int blocks = vlci_codes_runs(c->rows, VLCI_CODE_ROWS), others = c->texts + pages;
+    int as_long = vlci_codes_runs(others, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE), all = blocks + as_long;
     cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, blocks, 0)};
     int fit = (int)(c->read->few.device->caps.info.compute_units / cut.few.pieces);
-    int beside = (int)(((int64_t)fit * as_long + all / 2) / all);
-    if (beside < 1) beside = 1;
+    int beside = (int)(((int64_t)fit * as_long + all - 1) / all);
     if (beside > SHARES) beside = SHARES;
-    int shares = fit - (c->texts ? beside : 0);
+    int shares = fit - beside;
     if (shares < 1) shares = 1;
     if (shares > SHARES) shares = SHARES;
     cut.few.share = vlci_codes_runs(blocks, shares);
     if (cut.few.share < LEAST) cut.few.share = LEAST;
     cut.few.shares = vlci_codes_runs(blocks, cut.few.share);
-    cut.text_share = vlci_codes_runs(c->texts, beside);
-    cut.text_shares = c->texts ? vlci_codes_runs(c->texts, cut.text_share) : 0;
+    divide_text(c->texts, pages, beside > 1 ? beside : 1, &cut);
     return cut;
 }
 
+/* pages: rows in pages that no launch has seen yet, 0: one has. */
 static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
-                              int *n) {
+                              int pages, int *n) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, first, rows);
+    cut_mma cut = divide_mma(c, first, rows, pages);
     const vlci_few_cut *p = &cut.few;
+    const vlci_arg own[] = {CODED_OF(c, layer, a, p->first, p->rows),
+                            VLCI_MEM(a->scratch),
+                            VLCI_I32(p->share),
+                            VLCI_I32(p->shares),
+                            VLCI_I32(cut.text_share),
+                            VLCI_MEM(a->out),
+                            VLCI_MEM(a->row_max),
+                            VLCI_MEM(a->row_lse),
+                            VLCI_I32(pages > 0)};
+    enum { OWN = sizeof own / sizeof *own, PAGED = 9 };
+    vlci_arg args[OWN + PAGED], kv[VLCI_KV_ARGS];
+    vlcache_status status = vlci_kv_args(&a->kv, kv);
+    if (status) return status;
+    /* of a paged view, whose layer this is: k, v, bias, heads, slots, table, layers, ahead, row_stride */
+    const vlci_arg paged[PAGED] = {kv[0], kv[1], kv[2], kv[3], kv[4], kv[5], kv[7], kv[8], kv[13]};
+    memcpy(args, own, sizeof own);
+    memcpy(args + OWN, paged, sizeof paged);
     *n = p->rows;
-    return VLCI_LAUNCH(k->few.device, c->patterns ? k->attend_rows : k->attend,
+    return vlci_launch(k->few.device, c->patterns ? k->attend_rows : k->attend,
                        VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
                                  1),
-                       CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch), VLCI_I32(p->share),
-                       VLCI_I32(p->shares), VLCI_I32(cut.text_share), VLCI_MEM(a->out), VLCI_MEM(a->row_max),
-                       VLCI_MEM(a->row_lse));
+                       args, OWN + (reads_pages(&k->few) ? PAGED : 0));
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, row, 1);
+    cut_mma cut = divide_mma(c, row, 1, 0);
     const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
@@ -219,15 +253,27 @@ static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_atten
 
 /* ---- all codes of a sequence --------------------------------------------------------------------------- */
 
+static bool is_mma(const vlci_codes *c) {
+    return c->patterns ? c->read->rows_mma : c->read->mma;
+}
+
+/* Few enough that the work-group which has them, behind text, is not the last. */
+enum { PAGES_MOST = 512 };
+
+bool vlci_coded_sees_pages(const vlci_codes *c, const vlci_attention *a) {
+    return c && is_mma(c) && reads_pages(&c->read->few) && a->batch == 1 && a->max_rows == 1 && a->kv.table &&
+           a->max_keys > 0 && a->max_keys <= PAGES_MOST && (!a->window || a->max_keys <= a->window);
+}
+
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
-                              int rows) {
+                              int rows, bool pages) {
     vlcache_status status = VLCACHE_OK;
     for (const vlci_codes *c = codes; c && !status; c = c->before) {
+        int seen = pages && c == codes ? a->max_keys : 0;
         status = vlci_few_check_run("coded", layer, c->layers, a);
         for (int row = 0, n = 0; row < rows && !status; row += n)
-            status = (c->patterns ? c->read->rows_mma : c->read->mma)
-                         ? run_mma(c, layer, a, first + row, rows - row, &n)
-                         : run_plain(c, layer, a, first + row, rows - row, &n);
+            status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, seen, &n)
+                               : run_plain(c, layer, a, first + row, rows - row, &n);
     }
     return status;
 }

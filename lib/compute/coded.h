@@ -5,7 +5,7 @@
  *
  *     mma     a work-group for a share, on matrix units: NVIDIA since sm_80, head_dim up to 128, where a
  *             unit's local memory has room for a basis; group else
- *     wgmma   the same; keys of rows that are turned one by one are made by four warps together: sm_90a
+ *     wgmma   the same; four warps multiply with a basis together: sm_90a
  */
 #ifndef VLCI_COMPUTE_CODED_H
 #define VLCI_COMPUTE_CODED_H
@@ -31,15 +31,18 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 /** Adds what reads codes with patterns to kernels that are open. Errors: VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
 
+/** Whether vlci_coded_run() can see the rows in pages as well: those of one query row, if they are few. */
+bool vlci_coded_sees_pages(const vlci_codes *codes, const vlci_attention *a);
+
 /**
- * Enqueues, behind vlci_attention_run() of the same `a`: its rows first .. first + rows - 1, all of one
- * sequence, see the coded rows of `codes` too, those of earlier turns among them. a->out, a->row_max and
- * a->row_lse change, and a->scratch is used behind its
- * counters: none may be NULL. Allocates nothing. Errors: the device's,
- * VLCACHE_E_INTERNAL.
+ * Enqueues, behind vlci_attention_run() of the same `a`, or with `pages` in its place, where
+ * vlci_coded_sees_pages(): its rows first .. first + rows - 1, all of one sequence, see the coded rows of
+ * `codes` too, those of earlier turns among them. a->out, a->row_max and a->row_lse change, and a->scratch is
+ * used behind its counters: none may be NULL. Allocates nothing. Errors: the device's, VLCACHE_E_INTERNAL,
+ * with `pages` VLCACHE_E_UNSUPPORTED (an offset or stride beyond 32 bits).
  */
 vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
-                              int rows);
+                              int rows, bool pages);
 
 /** Adds what vlci_coded_score() needs of codes with patterns, behind vlci_coded_open_rows(). Errors:
  * VLCACHE_E_BUILD, VLCACHE_E_UNSUPPORTED (work-groups that are too small). */

@@ -39,6 +39,9 @@ void beside_begin(beside *b, uint64_t *seed, float q_scale);
 /** heads: [kv_heads], what each sees before the query rows. */
 void beside_expect(beside *b, const ref_rows *heads);
 
+/** All of the outputs is not a number again. */
+void beside_poison(const beside *b);
+
 /** Outputs, the guard behind them, counters of the scratch. `top`: of what the outputs are sums of. */
 void beside_check(const beside *b, double top);
 
