@@ -385,9 +385,10 @@ static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *
     if (!measured->metric) return VLCACHE_OK;
     vlci_grid grid = k->group == 1 ? vlci_grid_over(k->behind, columns, n, 1)
                                    : VLCI_GRID(ceil_div(columns, 8), n, 1, k->group, 1, 1);
+    size_t dim = (size_t)h->shape.head_dim, all = (size_t)h->shape.layers * (size_t)h->shape.kv_heads;
     return VLCI_LAUNCH(h->device, k->behind, grid, VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
                        VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->metric),
-                       VLCI_U32(vlci_heads_first(h)), VLCI_MEM(measured->back));
+                       VLCI_U32(vlci_heads_first(h)), VLCI_U32(all * dim * dim), VLCI_MEM(measured->back));
 }
 
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
