@@ -288,10 +288,9 @@ typedef struct vlci_blend {
 #define VLCI_CODE_BASIS_ALONE      256 /* the same, where a unit has no other */
 #define VLCI_CODE_HEARD_ITEMS      256 /* the same, of a head's values as they are heard */
 #define VLCI_CODE_HEARD_BYTES(dim) (4 * (dim) * ((dim) + 8))
-#define VLCI_CODE_MMA_ITEMS                                                                                  \
-    320 /* of one of code_mma.cl that makes a covariance: a warp for each tile of it */
-#define VLCI_CODE_MMA_DIM_MAX 128 /* of a head: registers of code_mma.cl */
-#define VLCI_CODE_PACK_ITEMS  512 /* of a work-group of it that projects */
+#define VLCI_CODE_MMA_ITEMS        320 /* of one of code_covariance_mma.cl: a warp for each tile of it */
+#define VLCI_CODE_MMA_DIM_MAX      128 /* of a head: registers of code_mma.cl */
+#define VLCI_CODE_PACK_ITEMS       512 /* of a work-group of it that projects */
 #define VLCI_CODE_PACK_TILE(dim)                                                                             \
     (16 * 32 * (((dim) / 2 + 15) / 16 * 4)) /* bytes of 16 dimensions of a basis */
 /* Of local memory: how dimensions are cut, the basis, the mean. */
