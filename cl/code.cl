@@ -239,10 +239,10 @@ WITH_LOCAL void fold(__local float *parts, int n, int lane, bool largest) {
 }
 
 /* A work-group for dimension i of matrix first + m: steps [m][most], and factor times them; of codes that are held steps stay
- * where there are as many bits. Of n rows one block of each `stride` counts; together: z has these alone. */
+ * where there are as many bits. Of n rows one block of each `stride` counts. */
 KEEP_WIDE __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_code_matrix *matrix, uint first,
-          __global float *steps, __global float *factor) {
+code_step(VALUES_PARAMS, int n, int stride, __global const vlci_code_matrix *matrix, uint first, __global float *steps,
+          __global float *factor) {
     __local float parts[CODE_GROUP * VLCI_CODE_STEPS];
     const float fractions[VLCI_CODE_STEPS] = {1.0f, 0.85f, 0.7f, 0.55f, 0.42f, 0.32f, 0.24f, 0.18f, 0.13f};
     const int16 nth = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -261,7 +261,7 @@ code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_co
     }
     float16 large = 0.0f;
     for (int t = lane; t < taken; t += CODE_GROUP)
-        large = fmax(large, fabs(take(&values, together ? t : sampled(t, stride, blocks))));
+        large = fmax(large, fabs(take(&values, sampled(t, stride, blocks))));
     parts[lane] = max16(large);
     barrier(CLK_LOCAL_MEM_FENCE);
     fold(parts, 1, lane, true);
@@ -277,7 +277,7 @@ code_step(VALUES_PARAMS, int n, int stride, int together, __global const vlci_co
     }
     for (int t = lane; t < taken; t += CODE_GROUP) {
         const int b = sampled(t, stride, blocks);
-        const float16 value = take(&values, together ? t : b) * unit;
+        const float16 value = take(&values, b) * unit;
 #pragma unroll
         for (int f = 0; f < VLCI_CODE_STEPS; f++) {
             const float16 miss = (cut(value, levels_of[f], half_levels) + 0.5f) * step_of[f] - value, two = miss * miss;
@@ -397,13 +397,12 @@ static inline float2 beyond(__global const float *phase, int first, int at, int 
     return (float2)(b[d] * a[d] + b[HALF + d] * a[HALF + d], b[HALF + d] * a[d] - b[d] * a[HALF + d]);
 }
 
-/* The sum of what a work-group's work-items have, in their order: in work-item 0. */
+/* The sum of what a work-group's work-items have, in one order: in work-item 0. */
 WITH_LOCAL float sum_of_all(float own, __local float *parts, int lane) {
     parts[lane] = own;
     barrier(CLK_LOCAL_MEM_FENCE);
-    float all = 0.0f;
-    for (int l = 0; l < CODE_GROUP && lane == 0; l++) all += parts[l];
-    return all;
+    fold(parts, 1, lane, false);
+    return parts[0];
 }
 
 /* Work-group r: whether its run's rows have the same beyond its first as those of run `as`, up to `most`; phase [n][HEAD_DIM],

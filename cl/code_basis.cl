@@ -454,15 +454,13 @@ __kernel void code_heard(__global const float *from, __global const float *metri
 #endif
 
 #if CODE_GROUP > 1
-enum { OWN = (HEAD_DIM + CODE_GROUP - 1) / CODE_GROUP }; /* rows of U of a work-item: lane, lane + CODE_GROUP */
-
-/* Work-group (8 columns of a basis, m), which become what rows are projected on; back: what they are
- * made of again, by substitution from the last row on: a step says what one of x is, and each row takes its part of that off. */
+/* Work-group (8 columns of a basis, m), which become what rows are projected on; back: what they are made of again. Of U^-1 the
+ * transpose is there, `inverse_at` floats behind U. */
 __kernel __attribute__((reqd_work_group_size(CODE_GROUP, 1, 1))) void
-code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric, uint metric_at,
+code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric, uint metric_at, uint inverse_at,
             __global float *back) {
     enum { SOME = 8 };
-    __local float q[SOME * HEAD_DIM] __attribute__((aligned(32))), now[2 * SOME] __attribute__((aligned(32)));
+    __local float q[SOME * HEAD_DIM] __attribute__((aligned(32)));
     const int lane = get_local_id(0), m = get_group_id(1), first = get_group_id(0) * SOME, some = min((int)SOME, columns - first);
     const size_t at = (((size_t)basis_at + m) * columns + first) * HEAD_DIM;
     basis += at;
@@ -474,90 +472,43 @@ code_behind(__global float *basis, int columns, uint basis_at, __global const fl
         if (m % 2 == 0 && i < some * HEAD_DIM) back[i] = x;
     }
     if (m % 2 == 0) return; /* all of a work-group: before any barrier */
-    float8 left[OWN], on[OWN];
     barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* the basis is written again */
-#pragma unroll
-    for (int o = 0; o < OWN; o++) {
-        const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
-        left[o] = *(__local const float8 *)(q + e * SOME);
-        on[o] = 0.0f;
-#pragma unroll 4
-        for (int k = 0; k < HEAD_DIM; k++) /* U is 0 left of its diagonal */
-            on[o] += metric[(size_t)k * HEAD_DIM + e] * *(__local const float8 *)(q + k * SOME);
-    }
-#pragma unroll
-    for (int o_now = OWN - 1; o_now >= 0; o_now--)
-#pragma unroll 1
-        for (int d0 = min(HEAD_DIM - o_now * CODE_GROUP, CODE_GROUP) - 8; d0 >= 0; d0 -= 8) {
-            union {
-                float8 all;
-                float at[8];
-            } u[OWN];
-#pragma unroll
-            for (int o = 0; o < OWN; o++) {
-                const int e = min(lane + o * CODE_GROUP, HEAD_DIM - 1);
-                u[o].all = f32_run(metric + (size_t)e * HEAD_DIM + o_now * CODE_GROUP + d0);
-            }
-#pragma unroll
-            for (int t = 7; t >= 0; t--) {
-                __local float *x = now + t % 2 * SOME;
-                if (lane == d0 + t) {
-                    left[o_now] /= u[o_now].at[t];
-                    *(__local float8 *)x = left[o_now];
-                }
-                barrier(CLK_LOCAL_MEM_FENCE);
-                const float8 said = *(__local const float8 *)x;
-#pragma unroll
-                for (int o = 0; o <= o_now; o++)
-                    if (o < o_now || lane < d0 + t) left[o] -= u[o].at[t] * said;
-            }
-        }
-#pragma unroll
-    for (int o = 0; o < OWN; o++) {
-        const int e = lane + o * CODE_GROUP;
+    for (int i = lane; i < 2 * HEAD_DIM; i += CODE_GROUP) {
+        const int e = i % HEAD_DIM;
+        __global const float *u = metric + (i < HEAD_DIM ? 0 : inverse_at) + e;
+        __global float *to = (i < HEAD_DIM ? basis : back) + e;
         union {
             float8 all;
             float at[8];
-        } x = {left[o]}, y = {on[o]};
-#pragma unroll
-        for (int c = 0; c < SOME; c++)
-            if (c < some && e < HEAD_DIM) {
-                back[(size_t)c * HEAD_DIM + e] = x.at[c];
-                basis[(size_t)c * HEAD_DIM + e] = y.at[c];
-            }
+        } x;
+        x.all = 0.0f;
+#pragma unroll 4
+        for (int k = 0; k < HEAD_DIM; k++) x.all += u[(size_t)k * HEAD_DIM] * *(__local const float8 *)(q + k * SOME);
+        for (int c = 0; c < some; c++) to[(size_t)c * HEAD_DIM] = x.at[c];
     }
 }
 #else
-/* Work-item (i, m): column i of a basis, which becomes what rows are projected on; back: what they are made of again, by
- * substitution from the last row on. */
+/* Work-item (i, m): column i of a basis, which becomes what rows are projected on; back: what they are made of again. Of U^-1 the
+ * transpose is there, `inverse_at` floats behind U. */
 KEEP_WIDE __kernel void code_behind(__global float *basis, int columns, uint basis_at, __global const float *metric,
-                                    uint metric_at, __global float *back) {
+                                    uint metric_at, uint inverse_at, __global float *back) {
     const int i = get_global_id(0), m = get_global_id(1);
     if (i >= columns) return;
     const size_t at = (((size_t)basis_at + m) * columns + i) * HEAD_DIM;
-    float16 on[PARTS];
-    union {
-        float16 part[PARTS];
-        float at[HEAD_DIM];
-    } x;
+    float16 on[PARTS], x[PARTS];
     basis += at;
     back += at;
     metric += ((size_t)metric_at + m / 2) * HEAD_DIM * HEAD_DIM;
-    for (int p = 0; p < PARTS; p++) on[p] = x.part[p] = m % 2 ? 0.0f : vload16(p, basis);
-    for (int d = HEAD_DIM - 1; d >= 0 && m % 2; d--) {
+    for (int p = 0; p < PARTS; p++) on[p] = x[p] = m % 2 ? 0.0f : vload16(p, basis);
+    for (int d = 0; d < HEAD_DIM && m % 2; d++) {
         __global const float *row = metric + (size_t)d * HEAD_DIM;
         const float q = basis[d];
-        float16 sum = 0.0f;
-        for (int p = 0; p < PARTS; p++) { /* U is 0 left of its diagonal, and x not yet known there */
-            const float16 u = vload16(p, row);
-            on[p] += q * u;
-            sum += u * x.part[p];
-        }
-        x.at[d] = (q - sum16(sum)) / row[d];
+        for (int p = d / 16; p < PARTS; p++) on[p] += q * vload16(p, row); /* U is 0 left of its diagonal */
+        for (int p = 0; p <= d / 16; p++) x[p] += q * vload16(p, row + inverse_at);
     }
     for (int p = 0; p < PARTS; p++) {
         vstore16(on[p], p, basis);
-        vstore16(x.part[p], p, back);
+        vstore16(x[p], p, back);
     }
 }
 #endif

@@ -1,11 +1,12 @@
 /*
- * code_basis_mma.cl - code_basis and code_heard of code_basis.cl on matrix units of NVIDIA's GPUs since sm_80.
+ * code_basis_mma.cl - code_basis, code_heard and code_behind of code_basis.cl on matrix units of NVIDIA's GPUs since sm_80.
  *
- *     heard        a warp has 16 rows of U by all of C
+ *     heard        a warp has 16 columns of C by all of U, twice
+ *     behind       a warp has 16 columns of a basis by half of U, or of its inverse
  *
  * basis: the same iteration, 16 columns of the basis at a time:
  *
- *     multiply     q^T <- q^T C, a tile of 16 columns a warp
+ *     multiply     q^T <- q^T C, tiles of 16 columns by a warp's own columns of C, which are read once
  *     factor       a tile is made orthonormal within itself by a warp, a column after another
  *     update       of a tile's columns what those of a finished one say off: y^T <- y^T - (y^T q) q^T
  *
@@ -15,7 +16,7 @@
  *                                                           sums             columns g, g + 8 by numbers 2 c, 2 c + 1
  *
  * q lies in local memory, a column after another, PITCH apart, so that lanes meet different banks whichever way they read.
- * Products are those of code_mma.cl: all but 2^-22.
+ * Factors are split in two that tf32 has, of whose products the least is left out: 2^-22.
  *
  * Of k columns: 12 k HEAD_DIM^2 multiply-adds for products with C, 12 k^2 HEAD_DIM for the rest, in 4 k steps of a warp, one
  * after another.
@@ -25,12 +26,17 @@
  * ptx: sm_80 -DHEAD_DIM=80 -DKV_DTYPE=1
  * ptx: sm_90 -DHEAD_DIM=64 -DKV_DTYPE=2
  */
+#ifndef BASIS_ITEMS
+#define BASIS_ITEMS VLCI_CODE_BASIS_ITEMS /* of a work-group; VLCI_CODE_BASIS_ALONE where a unit has no other */
+#endif
 #define LEAST 1e-6f
 enum {
-    LANES = VLCI_CODE_BASIS_ITEMS,
+    LANES = BASIS_ITEMS,
     WARPS = LANES / 32,
     TILE = 16,             /* columns */
     EIGHT = HEAD_DIM / 8,  /* steps of a column's numbers */
+    SOME = (EIGHT + WARPS - 1) / WARPS, /* of them a warp's own */
+    AT_ONCE = 4,           /* tiles */
     PITCH = VLCI_CODE_BASIS_PITCH(HEAD_DIM)
 };
 
@@ -58,10 +64,10 @@ PTX_CALL void take_tile(__local const float *tile, int s, int g, int c, uint *to
     split(at[8 * PITCH + 4], top + 3, rest + 3);
 }
 
-/* sums [EIGHT][4] += a b, of b as it is stored. */
-PTX_CALL void add_products(float (*sum)[4], const uint *top, const uint *rest, float (*b)[2]) {
+/* sums [n][4] += a b, of b as it is stored. */
+PTX_CALL void add_products(float (*sum)[4], const uint *top, const uint *rest, float (*b)[2], int n) {
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++) {
+    for (int t = 0; t < n; t++) {
         uint b_top[2], b_rest[2];
         split(b[t][0], &b_top[0], &b_rest[0]);
         split(b[t][1], &b_top[1], &b_rest[1]);
@@ -69,22 +75,43 @@ PTX_CALL void add_products(float (*sum)[4], const uint *top, const uint *rest, f
     }
 }
 
-/* sum = tile^T C, sums [EIGHT][4]. */
-PTX_CALL void times_covariance(__global const float *covariance, __local const float *tile, int g, int c, float (*sum)[4]) {
+/* sums [u][t] = tile u ^T C of as many tiles, 4 at most, by the warp's own columns of C, 8 of each t. */
+PTX_CALL void times_covariance(__global const float *covariance, __local const float *tile, int tiles, int warp, int g, int c,
+                               float (*sum)[SOME][4]) {
+    __global const float *row = covariance + c * HEAD_DIM + g;
+    float b[SOME][2];
+    int at[SOME]; /* beyond the last of its columns a warp does again what it has done */
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
+    for (int t = 0; t < SOME; t++) {
+        at[t] = 8 * min(warp * SOME + t, EIGHT - 1);
+        b[t][0] = row[at[t]];
+        b[t][1] = row[4 * HEAD_DIM + at[t]];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) sum[u][t][0] = sum[u][t][1] = sum[u][t][2] = sum[u][t][3] = 0.0f;
+    }
 #pragma unroll 1
     for (int s = 0; s < EIGHT; s++) {
-        __global const float *row = covariance + (8 * s + c) * HEAD_DIM + g;
-        float b[EIGHT][2];
-        uint top[4], rest[4];
+        uint b_top[SOME][2], b_rest[SOME][2];
+        row += s < EIGHT - 1 ? 8 * HEAD_DIM : 0;
 #pragma unroll
-        for (int t = 0; t < EIGHT; t++) {
-            b[t][0] = row[8 * t];
-            b[t][1] = row[4 * HEAD_DIM + 8 * t];
+        for (int t = 0; t < SOME; t++) {
+            split(b[t][0], &b_top[t][0], &b_rest[t][0]);
+            split(b[t][1], &b_top[t][1], &b_rest[t][1]);
+            b[t][0] = row[at[t]];
+            b[t][1] = row[4 * HEAD_DIM + at[t]];
         }
-        take_tile(tile, s, g, c, top, rest);
-        add_products(sum, top, rest, b);
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            uint top[4], rest[4];
+            if (u >= tiles) continue;
+            take_tile(tile + u * TILE * PITCH, s, g, c, top, rest);
+#pragma unroll
+            for (int t = 0; t < SOME; t++) PTX_MMA_TF32(sum[u][t], top, b_top[t][0], b_top[t][1]);
+#pragma unroll
+            for (int t = 0; t < SOME; t++) PTX_MMA_TF32(sum[u][t], top, b_rest[t][0], b_rest[t][1]);
+#pragma unroll
+            for (int t = 0; t < SOME; t++) PTX_MMA_TF32(sum[u][t], rest, b_top[t][0], b_top[t][1]);
+        }
     }
 }
 
@@ -100,39 +127,74 @@ PTX_CALL float over_warp(float x) {
     return x;
 }
 
-/* tile^T <- tile^T C; squares: of its columns. */
-PTX_CALL void multiply(__global const float *covariance, __local float *tile, __local float *squares, int g, int c) {
-    float sum[EIGHT][4];
-    float2 all = 0.0f;
-    times_covariance(covariance, tile, g, c, sum);
-    ptx_warp_sync();
+/* squares: sums over all warps' columns of C, which stand in parts [WARPS][columns]. Barriers before and behind. */
+PTX_CALL void add_parts(__local const float *parts, int columns, __local float *squares) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int k = (int)get_local_id(0); k < columns; k += LANES) {
+        float all = 0.0f;
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++) {
-        *(__local float2 *)(tile + g * PITCH + 8 * t + 2 * c) = (float2)(sum[t][0], sum[t][1]);
-        *(__local float2 *)(tile + (g + 8) * PITCH + 8 * t + 2 * c) = (float2)(sum[t][2], sum[t][3]);
-        all += (float2)(sum[t][0] * sum[t][0] + sum[t][1] * sum[t][1], sum[t][2] * sum[t][2] + sum[t][3] * sum[t][3]);
+        for (int w = 0; w < WARPS; w++) all += parts[w * columns + k];
+        squares[k] = all;
     }
-    all = over_column(all);
-    if (c) return;
-    squares[g] = all.x;
-    squares[g + 8] = all.y;
+    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
-/* squares: tile^T C tile, of each column with itself alone. */
-PTX_CALL void energies(__global const float *covariance, __local const float *tile, __local float *squares, int g, int c) {
-    float sum[EIGHT][4];
-    float2 all = 0.0f;
-    times_covariance(covariance, tile, g, c, sum);
+/* q^T <- q^T C; squares: of its columns. */
+PTX_CALL void multiply(__global const float *covariance, __local float *q, int columns, __local float *squares,
+                       __local float *parts, int warp, int g, int c) {
+    for (int k = 0; k < columns; k += AT_ONCE * TILE) {
+        const int tiles = min((int)AT_ONCE, (columns - k) / TILE);
+        float sum[AT_ONCE][SOME][4];
+        times_covariance(covariance, q + k * PITCH, tiles, warp, g, c, sum);
+        barrier(CLK_LOCAL_MEM_FENCE); /* all have read these columns */
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++) {
-        const float2 low = *(__local const float2 *)(tile + g * PITCH + 8 * t + 2 * c);
-        const float2 high = *(__local const float2 *)(tile + (g + 8) * PITCH + 8 * t + 2 * c);
-        all += (float2)(sum[t][0] * low.x + sum[t][1] * low.y, sum[t][2] * high.x + sum[t][3] * high.y);
+        for (int u = 0; u < AT_ONCE; u++) {
+            __local float *to = q + (k + u * TILE + g) * PITCH + warp * SOME * 8 + 2 * c;
+            float2 all = 0.0f;
+            if (u >= tiles) continue;
+#pragma unroll
+            for (int t = 0; t < SOME; t++) {
+                if (WARPS * SOME > EIGHT && warp * SOME + t >= EIGHT) continue;
+                *(__local float2 *)(to + 8 * t) = (float2)(sum[u][t][0], sum[u][t][1]);
+                *(__local float2 *)(to + 8 * PITCH + 8 * t) = (float2)(sum[u][t][2], sum[u][t][3]);
+                all += (float2)(sum[u][t][0] * sum[u][t][0] + sum[u][t][1] * sum[u][t][1],
+                                sum[u][t][2] * sum[u][t][2] + sum[u][t][3] * sum[u][t][3]);
+            }
+            all = over_column(all);
+            if (c) continue;
+            parts[warp * columns + k + u * TILE + g] = all.x;
+            parts[warp * columns + k + u * TILE + g + 8] = all.y;
+        }
     }
-    all = over_column(all);
-    if (c) return;
-    squares[g] = all.x;
-    squares[g + 8] = all.y;
+    add_parts(parts, columns, squares);
+}
+
+/* squares: q^T C q, of each column with itself alone. */
+PTX_CALL void energies(__global const float *covariance, __local const float *q, int columns, __local float *squares,
+                       __local float *parts, int warp, int g, int c) {
+    for (int k = 0; k < columns; k += AT_ONCE * TILE) {
+        const int tiles = min((int)AT_ONCE, (columns - k) / TILE);
+        float sum[AT_ONCE][SOME][4];
+        times_covariance(covariance, q + k * PITCH, tiles, warp, g, c, sum);
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            __local const float *by = q + (k + u * TILE + g) * PITCH + warp * SOME * 8 + 2 * c;
+            float2 all = 0.0f;
+            if (u >= tiles) continue;
+#pragma unroll
+            for (int t = 0; t < SOME; t++) {
+                if (WARPS * SOME > EIGHT && warp * SOME + t >= EIGHT) continue;
+                const float2 low = *(__local const float2 *)(by + 8 * t);
+                const float2 high = *(__local const float2 *)(by + 8 * PITCH + 8 * t);
+                all += (float2)(sum[u][t][0] * low.x + sum[u][t][1] * low.y, sum[u][t][2] * high.x + sum[u][t][3] * high.y);
+            }
+            all = over_column(all);
+            if (c) continue;
+            parts[warp * columns + k + u * TILE + g] = all.x;
+            parts[warp * columns + k + u * TILE + g + 8] = all.y;
+        }
+    }
+    add_parts(parts, columns, squares);
 }
 
 /*
@@ -173,7 +235,8 @@ PTX_CALL void factor_one(float4 (*x)[PARTS_OF], int k, float square, float least
     for (int i = 0; i < FOURTHS; i++)
         if (i >= own) dots[i] = over_parts(dot_parts(now, x[i]));
     left = over_parts(left);
-    const float by = left > least * square ? 1.0f / left : 0.0f, one = by > 0.0f ? rsqrt(left) : 0.0f;
+    const bool some = left > fmax(least * square, 1e-36f);
+    const float by = some ? ptx_inverse(left) : 0.0f, one = some ? ptx_inverse_root(left) : 0.0f;
 #pragma unroll
     for (int i = 0; i < FOURTHS; i++) {
         const float off = i > own || r > k % 4 ? dots[i] * by : 0.0f;
@@ -288,12 +351,12 @@ PTX_CALL float noise(uint i) {
 }
 
 /* As code_basis; columns: whole tiles. smem: VLCI_CODE_BASIS_BYTES(HEAD_DIM, columns). */
-__attribute__((reqd_work_group_size(VLCI_CODE_BASIS_ITEMS, 1, 1))) __kernel void
+__attribute__((reqd_work_group_size(BASIS_ITEMS, 1, 1))) __kernel void
 code_basis_mma(__global const float *covariance, int columns, __global float *basis, uint basis_at, __global float *energy,
                __global float *total, uint first) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
-    __local float *q = (__local float *)smem, *squares = q + columns * PITCH;
-    __local float4 *shown = (__local float4 *)(squares + columns); /* two columns; in the end places */
+    __local float *q = (__local float *)smem, *squares = q + columns * PITCH, *parts = squares + columns;
+    __local float4 *shown = (__local float4 *)(parts + WARPS * columns); /* two columns; in the end places */
     __local int *places = (__local int *)shown;
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
     const int m = (int)get_group_id(0), tiles = columns / TILE;
@@ -305,12 +368,12 @@ code_basis_mma(__global const float *covariance, int columns, __global float *ba
 #pragma unroll 1
     for (int round = 0; round < 4; round++) {
         const float least = round < 3 ? 1e-12f : 0.25f;
-        for (int t = warp; t < tiles; t += WARPS)
-            if (round < 3)
-                multiply(covariance, q + t * TILE * PITCH, squares + t * TILE, g, c);
-            else
-                find_squares(q + t * TILE * PITCH, squares + t * TILE, lane);
-        barrier(CLK_LOCAL_MEM_FENCE);
+        if (round < 3)
+            multiply(covariance, q, columns, squares, parts, warp, g, c);
+        else {
+            for (int t = warp; t < tiles; t += WARPS) find_squares(q + t * TILE * PITCH, squares + t * TILE, lane);
+            barrier(CLK_LOCAL_MEM_FENCE);
+        }
 #pragma unroll 1
         for (int done = -1; done < tiles - 1; done++) { /* warp 0 is a tile ahead */
             for (int t = done + 1 + warp; t < tiles; t += warp ? WARPS - 1 : tiles) {
@@ -321,8 +384,7 @@ code_basis_mma(__global const float *covariance, int columns, __global float *ba
             barrier(CLK_LOCAL_MEM_FENCE);
         }
     }
-    for (int t = warp; t < tiles; t += WARPS) energies(covariance, q + t * TILE * PITCH, squares + t * TILE, g, c);
-    barrier(CLK_LOCAL_MEM_FENCE);
+    energies(covariance, q, columns, squares, parts, warp, g, c);
     float top = 0.0f;
     for (int k = 0; k < columns; k++) top = fmax(top, squares[k]);
     for (int k = item; k < columns; k += LANES) {
@@ -347,33 +409,105 @@ code_basis_mma(__global const float *covariance, int columns, __global float *ba
     if (lane == 0) total[first + m] = trace;
 }
 
-/* Work-group (rows of U, 16 for each warp, head): as code_heard. */
-__attribute__((reqd_work_group_size(VLCI_CODE_BASIS_ITEMS, 1, 1))) __kernel void
-code_heard_mma(__global const float *from, __global const float *metric, uint metric_at, __global float *to) {
-    const int item = (int)get_local_id(0), lane = item % 32, g = lane / 4, c = lane % 4, head = (int)get_group_id(1);
-    const int d0 = ((int)get_group_id(0) * WARPS + item / 32) * TILE;
-    float sum[EIGHT][4];
-    if (d0 >= HEAD_DIM) return;
-    from += (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM + c * HEAD_DIM + g;
-    to += (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM + d0 + g;
-    metric += (((size_t)metric_at + head) * HEAD_DIM + d0 + g) * HEAD_DIM + c;
+enum { DOWN_U = HEAD_DIM / TILE, WIDE = HEAD_DIM + 8 };
+
+/* sums [u][t] = rows 16 u .. 16 u + 15 of U by 16 columns of what is in local memory. */
+PTX_CALL void times_metric(__global const float *metric, __local const float *from, int g, int c, float (*sum)[2][4]) {
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
+    for (int u = 0; u < DOWN_U; u++)
+#pragma unroll
+        for (int t = 0; t < 2; t++) sum[u][t][0] = sum[u][t][1] = sum[u][t][2] = sum[u][t][3] = 0.0f;
 #pragma unroll 1
-    for (int k = d0; k < HEAD_DIM; k += 8) { /* U is 0 left of its diagonal */
-        float b[EIGHT][2];
+    for (int k = 0; k < HEAD_DIM; k += 8) {
+        uint b_top[2][2], b_rest[2][2];
+#pragma unroll
+        for (int t = 0; t < 4; t++)
+            split(from[(k + t % 2 * 4 + c) * WIDE + t / 2 * 8 + g], &b_top[t / 2][t % 2], &b_rest[t / 2][t % 2]);
+#pragma unroll
+        for (int u = 0; u < DOWN_U; u++) {
+            uint top[4], rest[4];
+            if (u * TILE > k) continue; /* U is 0 left of its diagonal */
+#pragma unroll
+            for (int e = 0; e < 4; e++) split(metric[(u * TILE + e % 2 * 8) * HEAD_DIM + k + e / 2 * 4], &top[e], &rest[e]);
+#pragma unroll
+            for (int t = 0; t < 2; t++) multiply_add(sum[u][t], top, rest, b_top[t], b_rest[t]);
+        }
+    }
+}
+
+/* Work-group (head), of which a warp has 16 columns: C of the values of a head becomes U C U^T. In local memory is C, then U C,
+ * turned. smem: VLCI_CODE_HEARD_BYTES(HEAD_DIM). */
+__attribute__((reqd_work_group_size(VLCI_CODE_HEARD_ITEMS, 1, 1))) __kernel void
+code_heard_mma(__global float *covariance, __global const float *metric, uint metric_at) {
+    __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
+    __local float *at = (__local float *)smem;
+    const int item = (int)get_local_id(0), lane = item % 32, g = lane / 4, c = lane % 4, head = (int)get_group_id(0);
+    const int e0 = item / 32 * TILE;
+    const bool works = e0 < HEAD_DIM;
+    float sum[DOWN_U][2][4];
+    covariance += (size_t)(2 * head + 1) * HEAD_DIM * HEAD_DIM;
+    metric += (((size_t)metric_at + head) * HEAD_DIM + g) * HEAD_DIM + c;
+#pragma unroll 4
+    for (int i = item * 4; i < HEAD_DIM * HEAD_DIM; i += VLCI_CODE_HEARD_ITEMS * 4)
+        *(__local float4 *)(at + i / HEAD_DIM * WIDE + i % HEAD_DIM) = *(__global const float4 *)(covariance + i);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (works) times_metric(metric, at + e0, g, c, sum);
+    barrier(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
+    for (int i = 0; i < 8 * DOWN_U && works; i++)
+        at[(e0 + 8 * (i / 4 % 2) + 2 * c + i % 2) * WIDE + i / 8 * TILE + i / 2 % 2 * 8 + g] = sum[i / 8][i / 4 % 2][i % 4];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (!works) return;
+    times_metric(metric, at + e0, g, c, sum);
+#pragma unroll
+    for (int u = 0; u < DOWN_U; u++)
+#pragma unroll
+        for (int t = 0; t < 2; t++)
+#pragma unroll
+            for (int r = 0; r < 2; r++)
+                *(__global float2 *)(covariance + (size_t)(u * TILE + 8 * r + g) * HEAD_DIM + e0 + 8 * t + 2 * c) =
+                    (float2)(sum[u][t][2 * r], sum[u][t][2 * r + 1]);
+}
+
+/* Work-group (16 columns, m): as code_behind, half of a matrix a warp. */
+__attribute__((reqd_work_group_size(VLCI_CODE_BASIS_ITEMS, 1, 1))) __kernel void
+code_behind_mma(__global float *basis, int columns, uint basis_at, __global const float *metric, uint metric_at, uint inverse_at,
+                __global float *back) {
+    enum { SOME = EIGHT / 2 };
+    __local float tile[TILE * PITCH] __attribute__((aligned(16)));
+    const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
+    const int m = (int)get_group_id(1), inverse = warp / 2, e0 = warp % 2 * SOME * 8;
+    const size_t at = (((size_t)basis_at + m) * columns + get_group_id(0) * TILE) * HEAD_DIM;
+    basis += at;
+    back += at;
+    for (int i = item * 4; i < TILE * HEAD_DIM; i += VLCI_CODE_BASIS_ITEMS * 4) {
+        const float4 x = *(__global const float4 *)(basis + i);
+        *(__local float4 *)(tile + i / HEAD_DIM * PITCH + i % HEAD_DIM) = x;
+        if (m % 2 == 0) *(__global float4 *)(back + i) = x;
+    }
+    if (m % 2 == 0) return; /* all of a work-group: before any barrier */
+    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE); /* the basis is written again */
+    metric += ((size_t)metric_at + m / 2) * HEAD_DIM * HEAD_DIM + (inverse ? inverse_at : 0) + c * HEAD_DIM + e0 + g;
+    float sum[SOME][4];
+#pragma unroll
+    for (int t = 0; t < SOME; t++) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
+    const int from = inverse ? e0 / 8 : 0, until = inverse ? EIGHT : e0 / 8 + SOME; /* what lies beyond is 0 */
+#pragma unroll 2
+    for (int s = from; s < until; s++) {
+        float b[SOME][2];
         uint top[4], rest[4];
 #pragma unroll
-        for (int t = 0; t < EIGHT; t++) {
-            b[t][0] = from[k * HEAD_DIM + 8 * t];
-            b[t][1] = from[(k + 4) * HEAD_DIM + 8 * t];
+        for (int t = 0; t < SOME; t++) {
+            b[t][0] = metric[s * 8 * HEAD_DIM + 8 * t];
+            b[t][1] = metric[(s * 8 + 4) * HEAD_DIM + 8 * t];
         }
-#pragma unroll
-        for (int e = 0; e < 4; e++) split(metric[e % 2 * 8 * HEAD_DIM + k + e / 2 * 4], &top[e], &rest[e]);
-        add_products(sum, top, rest, b);
+        take_tile(tile, s, g, c, top, rest);
+        add_products(sum, top, rest, b, SOME);
     }
+    __global float *to = (inverse ? back : basis) + g * HEAD_DIM + e0 + 2 * c;
 #pragma unroll
-    for (int t = 0; t < EIGHT; t++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) to[(size_t)(8 * t + 2 * c + e % 2) * HEAD_DIM + e / 2 * 8] = sum[t][e];
+    for (int t = 0; t < SOME; t++) {
+        *(__global float2 *)(to + 8 * t) = (float2)(sum[t][0], sum[t][1]);
+        *(__global float2 *)(to + 8 * HEAD_DIM + 8 * t) = (float2)(sum[t][2], sum[t][3]);
+    }
 }

@@ -1,24 +1,29 @@
 /*
- * code_mma.cl - code_project and code_pack of code.cl, code_covariance of code_basis.cl: on matrix units of NVIDIA's GPUs since
- * sm_80.
+ * code_mma.cl - steps and codes of code.cl on matrix units of NVIDIA's GPUs since sm_80.
  *
- *     project          z(m, i, j) = q(m, i) . x(m, j)       of all dimensions that have bits, x less its mean
- *     pack             codes of all rows, where steps are of a sample's z
- *     covariance       parts of sums over j of x x^T
+ *     steps            of a sample's z(m, i, j) = q(m, i) . x(m, j), x less its mean; where all rows are in it, their codes
+ *     pack             codes of all rows, where steps are known
  *
- * project: a work-group has the basis of a matrix in local memory, and ROUNDS times AT_ONCE rows, of which a warp takes a block
- * of 16: no warp waits for another. First factors it makes as it goes, SLICE dimensions of a half of the row and those that they
- * are turned with, a lane four of each: which of the dimensions stands where in a product is all one, as long as both factors
- * agree.
+ * A warp has a block of 16 rows at a time, turned and centred in its registers, and the basis, TILE dimensions at a time, comes
+ * from local memory as products want it: first factors are dimensions, so that what a lane has in the end are 4 rows of a
+ * dimension. No warp waits for another.
  *
- *     of a lane of a warp, g = lane / 4, c = lane % 4:      rows g, g + 8       elements 4 c .. 4 c + 3 of a slice's halves
- *                                                           z: dimensions 2 c of a tile of 8 and the next
+ *     of a lane of a warp, g = lane / 4, c = lane % 4:      loads rows 4 (g / 2) + g % 2 and 2 behind it: elements 4 c ..
+ *                                                           4 c + 3 of a slice's halves
+ *                                                           z: dimensions g, g + 8 of a tile by rows 4 c .. 4 c + 3
  *
- * tf32 has 11 bits, to which both factors are rounded: what codes of 8 bits at most are cut from is 2^-11 of a row's length off
- * at most, and 2^-15 as a rule; covariances are sums over so many rows that it is less.
+ * Which element stands where in a product is all one, as long as both factors agree.
  *
- * Of n rows with D dimensions: n D HEAD_DIM multiply-adds; reads n HEAD_DIM numbers once, or twice, and the basis for each
- * ROUNDS AT_ONCE rows; writes n D floats, or codes of them.
+ * steps: a work-group has all dimensions of a matrix that its local memory has room for, whose z stay there as halves: rows are
+ * read once, or twice where dimensions are many. Then a warp has a dimension: its range, step and codes. pack: a block's words
+ * are made as it is projected, without another look at local memory.
+ *
+ * tf32 has 11 bits, halves have as many: what codes of 8 bits at most are cut from is 2^-10 of a row's length off at most, and
+ * 2^-14 as a rule.
+ *
+ * Of n rows with D dimensions: n D HEAD_DIM multiply-adds, and n times 4 operations for each range that is tried of a dimension
+ * of 2 bits, 7 of one of 4; reads n HEAD_DIM numbers, for keys twice as many floats to turn them by, which all heads share, and
+ * the basis for each work-group; writes codes.
  *
  * with: code.clh
  * ptx: sm_80 -DHEAD_DIM=128 -DKV_DTYPE=3
@@ -26,295 +31,374 @@
  * ptx: sm_90 -DHEAD_DIM=64 -DKV_DTYPE=2
  */
 enum {
-    TILES = HEAD_DIM / 8,                  /* of dimensions */
+    TILE = 16, /* dimensions */
     WARPS = VLCI_CODE_PACK_ITEMS / 32,
     SLICE = 16,
     SLICES = (HALF + SLICE - 1) / SLICE,
-    SIDE = SLICE * SLICES,                 /* of a half, zero behind it */
-    PITCH_OF = VLCI_CODE_PACK_PITCH(HEAD_DIM) /* floats from a dimension of the basis to the next: half of the banks on */
+    SIDE = SLICE * SLICES, /* of a half, zero behind it */
+    PRODUCTS = 4 * SLICES  /* of a tile: 8 elements each */
 };
 
-/* x as if it were not known: else what is made of it is kept in registers from round to round. */
-#define FRESH(x) __asm__ volatile("" : "+r"(x))
-
-/* Rounded to what tf32 has; what is no number stays none, which an addition to its bits would lose. */
-PTX_CALL uint nearest_of(float x) {
-    uint r;
-    __asm__ volatile("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+/* a b + c, rounded down. */
+PTX_CALL float fma_down(float a, float b, float c) {
+    float r;
+    __asm__("fma.rm.f32 %0, %1, %2, %3;" : "=f"(r) : "f"(a), "f"(b), "f"(c));
     return r;
 }
-PTX_CALL uint4 nearest_of4(float4 x) { return (uint4)(nearest_of(x.x), nearest_of(x.y), nearest_of(x.z), nearest_of(x.w)); }
 
-/* The basis and the mean of a matrix; dimensions that have no bits are zero. Barrier behind. */
-PTX_CALL void take_basis(__global const float *basis, __global const half *mean, int dims, __local uint *q,
-                         __local float *means) {
-    enum { FOURS = 2 * SIDE / 4 };
-    const int item = (int)get_local_id(0), whole = (dims + 7) / 8 * 8;
-    for (int e = item; e < whole * FOURS; e += VLCI_CODE_PACK_ITEMS) {
-        const int i = e / FOURS, at = e % FOURS * 4, d = at % SIDE;
-        float4 x = 0.0f;
-        if (i < dims && d < HALF) x = *(__global const float4 *)(basis + i * HEAD_DIM + at / SIDE * HALF + d);
-        *(__local uint4 *)(q + i * PITCH_OF + at) = nearest_of4(x);
+/* A power of two, by which what varies as much is about a sixteenth: halves lose 2^-12, and have room for 2^20 times that. */
+PTX_CALL float unit_of(float energy) { return as_float((uint)(123 + (127 - (int)(as_uint(energy) >> 23)) / 2) << 23); }
+
+/* `tiles` tiles of a basis from dimension `from` on, product by product as a lane takes them; zero from `dims` on. energy: of
+ * dimensions, which are in units of their own then; or NULL. */
+PTX_CALL void take_basis(__global const float *basis, int from, int dims, int tiles, __global const float *energy,
+                         __local uint4 *q) {
+    for (int e = (int)get_local_id(0); e < tiles * PRODUCTS / 2 * 32; e += VLCI_CODE_PACK_ITEMS) {
+        const int lane = e % 32, pair = e / 32 % (PRODUCTS / 2), i = from + e / 32 / (PRODUCTS / 2) * TILE + lane / 4;
+        const int d = pair / 2 * SLICE + lane % 4 * 4;
+        __global const float *at = basis + (size_t)i * HEAD_DIM + pair % 2 * HALF + d;
+        const bool inside = HALF % SLICE == 0 || d < HALF;
+        float4 a = inside && i < dims ? *(__global const float4 *)at : (float4)(0.0f);
+        float4 b = inside && i + 8 < dims ? *(__global const float4 *)(at + 8 * HEAD_DIM) : (float4)(0.0f);
+        if (energy) {
+            a *= unit_of(energy[min(i, dims - 1)]);
+            b *= unit_of(energy[min(i + 8, dims - 1)]);
+        }
+        const uint4 x = ptx_tf32x4(a), y = ptx_tf32x4(b);
+        __local uint4 *to = q + e / 32 * 64 + lane;
+        to[0] = (uint4)(x.x, y.x, x.y, y.y);
+        to[32] = (uint4)(x.z, y.z, x.w, y.w);
     }
-    for (int d = item; d < HEAD_DIM; d += VLCI_CODE_PACK_ITEMS) means[d] = vload_half(d, mean);
-    barrier(CLK_LOCAL_MEM_FENCE);
 }
 
-/* Rows g and g + 8 of the block that begins at row j0 times the basis: z[t][2 r + e] is row g + 8 r in dimension
- * 8 t + 2 c + e. */
-PTX_CALL void project(SOURCE_PARAMS, int j0, int m, __local const uint *q, __local const float *means, int dims,
-                      float (*z)[4]) {
-    const int lane = (int)get_local_id(0) % 32, g = lane / 4, c = lane % 4;
-    const row_t row[2] = {find_row(SOURCE_PASS, m, min(j0 + g, n - 1)), find_row(SOURCE_PASS, m, min(j0 + g + 8, n - 1))};
+PTX_CALL void take_means(__global const half *mean, __local float *means) {
+    for (int e = (int)get_local_id(0); e < 2 * SIDE; e += VLCI_CODE_PACK_ITEMS)
+        means[e] = e % SIDE < HALF ? vload_half(e / SIDE * HALF + e % SIDE, mean) : 0.0f;
+}
+
+/* Where the rows of the block from j0 on lie that a lane has; behind the last row, that one again. */
+#define BLOCK_PARAMS                                                                                                 \
+    const kv_view *rows, int before, __global const int *positions, int n, int run, __global const float *phase
+#define BLOCK_PASS &rows, before, positions, n, run, phase
+PTX_CALL void find_block(BLOCK_PARAMS, int j0, int m, row_t *row) {
+    const int g = (int)get_local_id(0) % 32 / 4, j = j0 + g / 2 * 4 + g % 2;
 #pragma unroll
-    for (int t = 0; t < TILES; t++) z[t][0] = z[t][1] = z[t][2] = z[t][3] = 0.0f;
-#pragma unroll 1
-    for (int s = 0; s < SLICES; s++) {
-        const int d = s * SLICE + 4 * c;
-        const bool inside = HALF % SLICE == 0 || d < HALF;
-        uint x[2][2][4]; /* [half][pair of elements]: a first factor */
-        const float4 mean_low = inside ? *(__local const float4 *)(means + d) : (float4)(0.0f);
-        const float4 mean_high = inside ? *(__local const float4 *)(means + HALF + d) : (float4)(0.0f);
+    for (int u = 0; u < 2; u++) row[u] = find_row_in(rows, before, positions, run, phase, m, min(j + 2 * u, n - 1));
+}
+
+/* To what tf32 has, as products leave out the bits behind it; rows that are no numbers are refused, whatever their codes. */
+PTX_CALL uint rounded(float x) { return as_uint(x) + 0x1000u; }
+
+/* A block of rows as second factors: of each product of rows that are 2 apart. */
+PTX_CALL void take_block(const row_t *row, bool turned, __local const float *means, uint (*x)[2][2]) {
+    const int c = (int)get_local_id(0) % 4;
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float4 low = 0.0f, high = 0.0f;
-            if (inside) {
-                low = KV_FOUR(row[r].at + d);
-                high = KV_FOUR(row[r].at + HALF + d);
-            }
-            if (row[r].turn && inside) {
-                const float4 cosine = *(__global const float4 *)(row[r].turn + d), was = low;
-                const float4 sine = *(__global const float4 *)(row[r].turn + HALF + d);
+    for (int u = 0; u < 2; u++)
+#pragma unroll
+        for (int s = 0; s < SLICES; s++) {
+            const int d = s * SLICE + 4 * c, at = HALF % SLICE == 0 || d < HALF ? d : 0; /* beyond, the basis is zero */
+            float4 low = KV_FOUR(row[u].at + at), high = KV_FOUR(row[u].at + HALF + at);
+            if (turned) {
+                const float4 cosine = *(__global const float4 *)(row[u].turn + at), was = low;
+                const float4 sine = *(__global const float4 *)(row[u].turn + HALF + at);
                 low = was * cosine + high * sine;
                 high = high * cosine - was * sine;
             }
-            low -= mean_low;
-            high -= mean_high;
-            x[0][0][r] = nearest_of(low.x);
-            x[0][0][2 + r] = nearest_of(low.y);
-            x[0][1][r] = nearest_of(low.z);
-            x[0][1][2 + r] = nearest_of(low.w);
-            x[1][0][r] = nearest_of(high.x);
-            x[1][0][2 + r] = nearest_of(high.y);
-            x[1][1][r] = nearest_of(high.z);
-            x[1][1][2 + r] = nearest_of(high.w);
+            low -= *(__local const float4 *)(means + d);
+            high -= *(__local const float4 *)(means + SIDE + d);
+            x[4 * s][u][0] = rounded(low.x);
+            x[4 * s][u][1] = rounded(low.y);
+            x[4 * s + 1][u][0] = rounded(low.z);
+            x[4 * s + 1][u][1] = rounded(low.w);
+            x[4 * s + 2][u][0] = rounded(high.x);
+            x[4 * s + 2][u][1] = rounded(high.y);
+            x[4 * s + 3][u][0] = rounded(high.z);
+            x[4 * s + 3][u][1] = rounded(high.w);
         }
+}
+
+/* z of a tile: rows 4 c .. 4 c + 3 of dimensions g, and g + 8. */
+PTX_CALL void project(__local const uint4 *q, uint (*x)[2][2], float4 *low, float4 *high) {
+    const int lane = (int)get_local_id(0) % 32;
+    float sum[2][4] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
 #pragma unroll
-        for (int t = 0; t < TILES; t += 2)
-            if (8 * t < dims) {
-                uint4 b[2][2];
+    for (int p = 0; p < PRODUCTS; p++) {
+        const uint4 own = q[p * 32 + lane];
+        const uint a[4] = {own.x, own.y, own.z, own.w};
 #pragma unroll
-                for (int u = 0; u < 4; u++)
-                    b[u / 2][u % 2] = *(__local const uint4 *)(q + (8 * (t + u % 2) + g) * PITCH_OF + u / 2 * SIDE + d);
+        for (int u = 0; u < 2; u++) PTX_MMA_TF32(sum[u], a, x[p][u][0], x[p][u][1]);
+    }
+    *low = (float4)(sum[0][0], sum[0][1], sum[1][0], sum[1][1]);
+    *high = (float4)(sum[0][2], sum[0][3], sum[1][2], sum[1][3]);
+}
+
+/* 1.5 2^23: to what is added to it, rounded down, its last bits are the integer. */
+#define INTEGERS 0x4b400000u
+
+/* How a dimension is cut: levels of a unit as a float's bits, bits, its first word in a block, 2^bits - 1. */
+PTX_CALL uint4 how_of(float step, uint widths, int i) {
+    const uint bits = (uint)bits_of(widths, i);
+    return (uint4)(as_uint(1.0f / step), bits, (uint)word_of(widths, i), (1u << bits) - 1u);
+}
+
+PTX_CALL uint code_of(float z, uint4 how) {
+    const float level = fma_down(z, as_float(how.x), as_float(INTEGERS + (how.w + 1u) / 2u));
+    return as_uint(ptx_min(ptx_max(level, as_float(INTEGERS)), as_float(INTEGERS + how.w))) & how.w;
+}
+
+/* Codes of rows 4 c .. 4 c + 3 of a block in a dimension, which lanes beside one another make words of; there: of a dimension
+ * that has bits. */
+PTX_CALL void put_codes(float4 z, uint4 how, bool there, int c, __global uint *block) {
+    const uint bits = how.y, at = 4u * bits * (uint)c;
+    uint some = code_of(z.x, how) | code_of(z.y, how) << bits | code_of(z.z, how) << 2u * bits | code_of(z.w, how) << 3u * bits;
+    some <<= at % 32u;
+    const uint other = ptx_butterfly_uint(some, 1);
+    if (bits < 8) some |= other;
+    const uint others = ptx_butterfly_uint(some, 2);
+    if (bits < 4) some |= others;
+    if (there && at % 32u == 0) block[how.z + at / 32u] = some;
+}
+
+/* The larger of each of two halves; no larger than a half can be, either way. */
+PTX_CALL uint larger_of(uint a, uint b) {
+    uint r;
+    __asm__("max.f16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+PTX_CALL uint within_range(uint x) {
+    uint r;
+    __asm__("min.f16x2 %0, %1, %2;" : "=r"(r) : "r"(x), "r"(0x7bff7bffu));
+    return larger_of(r, 0xfbfffbffu);
+}
+
+/* The largest of a dimension's z in local memory, of `rows` rows, whole blocks: a warp's work. */
+PTX_CALL float largest(__local const ushort *z, int rows) {
+    const int lane = (int)get_local_id(0) % 32;
+    uint4 most = 0;
+    for (int t = lane; t < rows / 8; t += 32) {
+        const uint4 x = *(__local const uint4 *)(z + 8 * t) & 0x7fff7fffu;
+        most = (uint4)(larger_of(most.x, x.x), larger_of(most.y, x.y), larger_of(most.z, x.z), larger_of(most.w, x.w));
+    }
+    const float2 two = ptx_f16_floats(larger_of(larger_of(most.x, most.y), larger_of(most.z, most.w)));
+    float top = ptx_max(two.x, two.y);
+    for (uint b = 16; b; b /= 2) top = ptx_max(top, ptx_butterfly(top, b));
+    return top;
+}
+
+/* What the first `tried` fractions miss of a value whose largest is 1: errors += miss^4. Of two bits levels are known without a
+ * division: they lie half a step from a step, on either side. */
+PTX_CALL void add_misses(float value, float half_levels, int tried, float *errors) {
+    const float fractions[VLCI_CODE_STEPS] = {1.0f, 0.85f, 0.7f, 0.55f, 0.42f, 0.32f, 0.24f, 0.18f, 0.13f};
+    const float a = fabs(value), zero = as_float(INTEGERS);
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
-#pragma unroll
-                    for (int u = 0; u < 2; u++) PTX_MMA_TF32(z[t + u], x[h][0], b[h][u].x, b[h][u].y);
-#pragma unroll
-                    for (int u = 0; u < 2; u++) PTX_MMA_TF32(z[t + u], x[h][1], b[h][u].z, b[h][u].w);
-                }
-            }
+    for (int f = 0; f < tried; f++) {
+        const float step = fractions[f] / half_levels;
+        float miss;
+        if (half_levels == 2.0f)
+            miss = fabs(a - step) - 0.5f * step;
+        else
+            miss = (ptx_min(fma_down(a, half_levels / fractions[f], zero), zero + (half_levels - 1.0f)) - zero) * step +
+                   (0.5f * step - a);
+        const float two = miss * miss;
+        errors[f] += two * two;
     }
 }
 
-/* As code_project, of ROUNDS times as many blocks as there are warps; of one block of each `stride`, which lie together in z.
- * smem: VLCI_CODE_PACK_BYTES(HEAD_DIM). */
+/* The fraction of least error of a dimension's z, of n rows whose largest is 1 / unit, of the first `tried`: a warp's work. */
+PTX_CALL float find_fraction(__local const ushort *z, int n, float unit, float half_levels, int tried) {
+    const float fractions[VLCI_CODE_STEPS] = {1.0f, 0.85f, 0.7f, 0.55f, 0.42f, 0.32f, 0.24f, 0.18f, 0.13f};
+    const int lane = (int)get_local_id(0) % 32;
+    float errors[VLCI_CODE_STEPS], best, fraction = 1.0f;
+#pragma unroll
+    for (int f = 0; f < tried; f++) errors[f] = 0.0f;
+#pragma unroll 1
+    for (int t = lane; t < n / 8; t += 32) {
+        const uint4 x = *(__local const uint4 *)(z + 8 * t);
+        const float2 a = ptx_f16_floats(x.x), b = ptx_f16_floats(x.y);
+        const float2 c = ptx_f16_floats(x.z), d = ptx_f16_floats(x.w);
+        add_misses(a.x * unit, half_levels, tried, errors);
+        add_misses(a.y * unit, half_levels, tried, errors);
+        add_misses(b.x * unit, half_levels, tried, errors);
+        add_misses(b.y * unit, half_levels, tried, errors);
+        add_misses(c.x * unit, half_levels, tried, errors);
+        add_misses(c.y * unit, half_levels, tried, errors);
+        add_misses(d.x * unit, half_levels, tried, errors);
+        add_misses(d.y * unit, half_levels, tried, errors);
+    }
+    if (lane < n % 8) add_misses(ptx_f16_floats(z[n / 8 * 8 + lane]).x * unit, half_levels, tried, errors);
+#pragma unroll
+    for (int f = 0; f < tried; f++) {
+        for (uint b = 16; b; b /= 2) errors[f] += ptx_butterfly(errors[f], b);
+        if (f && errors[f] >= best) continue;
+        best = errors[f];
+        fraction = fractions[f];
+    }
+    return fraction;
+}
+
+/*
+ * As code_step has it, of as many ranges as may be the best: of a range f the largest value, which is 1, misses
+ * 1 - f (1 - 1 / (2 half_levels)), of the whole range none more than 1 / (2 half_levels). So of so few rows as a sample has that
+ * is the best of 8 bits, and of 4 bits none below 0.7 is: 2064 / 16^4 < (1 - 0.55 15 / 16)^4.
+ */
+PTX_CALL float choose_fraction(__local const ushort *z, int n, float unit, int bits) {
+    if (bits == 8) return 1.0f;
+    return bits == 4 ? find_fraction(z, n, unit, 8.0f, 3) : find_fraction(z, n, unit, 2.0f, VLCI_CODE_STEPS);
+}
+
+/* Codes of n rows, the first of them in the lowest bits; levels: of a unit. `bits` is known where it is called. */
+PTX_CALL uint word_of_rows(const float *z, int n, float levels, int bits) {
+    const float least = as_float(INTEGERS), most = as_float(INTEGERS + (1u << bits) - 1u);
+    const float middle = as_float(INTEGERS + (1u << (bits - 1)));
+    uint word = 0, over = 0;
+#pragma unroll
+    for (int r = n - 1; r >= 0; r--) {
+        word = (word << bits) + as_uint(ptx_min(ptx_max(fma_down(z[r], levels, middle), least), most));
+        over = (over << bits) + INTEGERS;
+    }
+    return word - over;
+}
+
+/* A block of rows of a dimension, z in local memory, to its words. */
+PTX_CALL void put_block(__local const ushort *z, float levels, int bits, __global uint *to) {
+    float x[BLOCK];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const uint4 some = *(__local const uint4 *)(z + 8 * h);
+        const float2 a = ptx_f16_floats(some.x), b = ptx_f16_floats(some.y);
+        const float2 c = ptx_f16_floats(some.z), d = ptx_f16_floats(some.w);
+        x[8 * h] = a.x;
+        x[8 * h + 1] = a.y;
+        x[8 * h + 2] = b.x;
+        x[8 * h + 3] = b.y;
+        x[8 * h + 4] = c.x;
+        x[8 * h + 5] = c.y;
+        x[8 * h + 6] = d.x;
+        x[8 * h + 7] = d.y;
+    }
+    if (bits == 2)
+        to[0] = word_of_rows(x, 16, levels, 2);
+    else if (bits == 4) {
+        to[0] = word_of_rows(x, 8, levels, 4);
+        to[1] = word_of_rows(x + 8, 8, levels, 4);
+    } else
+#pragma unroll
+        for (int w = 0; w < 4; w++) to[w] = word_of_rows(x + 4 * w, 4, levels, 8);
+}
+
+/* z of a block of rows that have been taken, in `tiles` tiles, as halves: [own][pitch]. */
+PTX_CALL void put_z(__local const uint4 *q, int tiles, int own, int pitch, uint (*x)[2][2], __local ushort *z) {
+    const int lane = (int)get_local_id(0) % 32, g = lane / 4, c = lane % 4;
+#pragma unroll 1
+    for (int u = 0; u < tiles; u++) {
+        const int i = u * TILE + g;
+        __local ushort *to = z + i * pitch + 4 * c;
+        float4 low, high;
+        project(q + u * PRODUCTS * 32, x, &low, &high);
+        const uint2 a = (uint2)(within_range(ptx_f16x2(low.x, low.y)), within_range(ptx_f16x2(low.z, low.w)));
+        const uint2 b = (uint2)(within_range(ptx_f16x2(high.x, high.y)), within_range(ptx_f16x2(high.z, high.w)));
+        if (i < own) *(__local uint2 *)to = a;
+        if (i + 8 < own) *(__local uint2 *)(to + 8 * pitch) = b;
+    }
+}
+
+/* z of a sample: one block of each `stride`, in turns with the other warps; turned: rows of keys. */
+PTX_CALL void find_z(BLOCK_PARAMS, int stride, int m, bool turned, __local const float *means, __local const uint4 *q, int tiles,
+                     int own, int pitch, __local ushort *z) {
+    const int warp = (int)get_local_id(0) / 32, blocks = (n + BLOCK - 1) / BLOCK, taken = (blocks + stride - 1) / stride;
+    row_t row[2];
+    find_block(rows, before, positions, n, run, phase, sampled(min(warp, taken - 1), stride, blocks) * BLOCK, m, row);
+#pragma unroll 1
+    for (int t = warp; t < taken; t += WARPS) {
+        uint x[PRODUCTS][2][2];
+        const int next = sampled(min(t + WARPS, taken - 1), stride, blocks);
+        take_block(row, turned, means, x);
+        find_block(rows, before, positions, n, run, phase, next * BLOCK, m, row);
+        put_z(q, tiles, own, pitch, x, z + t * BLOCK);
+    }
+}
+
+/* Work-group (part, m): steps, and factor times them, of `room` dimensions of matrix first + m at most: of one block of each
+ * `stride`; where that is 1 their codes, too. z in local memory are halves, `pitch` from a dimension to the next, in units of
+ * their own; a warp has a dimension at a time. smem: VLCI_CODE_STEPS_BYTES(HEAD_DIM), and 2 pitch room. */
 __attribute__((reqd_work_group_size(VLCI_CODE_PACK_ITEMS, 1, 1))) __kernel void
-code_project_mma(SOURCE_PARAMS, int stride, __global const half *mean, int padded, __global const float *basis, int columns,
-                 uint basis_at, __global const vlci_code_matrix *matrix, uint first, int most, __global float *z) {
+code_steps_mma(SOURCE_PARAMS, int stride, __global const half *mean, __global const float *basis, int columns, uint basis_at,
+               __global const float *energy, __global const vlci_code_matrix *matrix, uint first, int most, int room, int pitch,
+               __global float *steps, __global float *factor, __global uint *words) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
     __local float *means = (__local float *)smem;
-    __local uint *q = (__local uint *)(means + 2 * HEAD_DIM);
-    const int item = (int)get_local_id(0), warp = item / 32, g = item % 32 / 4, c = item % 4;
-    const int m = (int)get_group_id(1), blocks = (n + BLOCK - 1) / BLOCK;
-    const int dims = VLCI_CODE_DIMS(matrix[first + m].widths);
-    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, mean + ((size_t)first + m) * HEAD_DIM, dims, q, means);
-    z += (size_t)m * most * padded;
+    __local uint4 *q = (__local uint4 *)(means + 2 * SIDE);
+    __local ushort *z = (__local ushort *)(q + VLCI_CODE_STEPS_DIMS / TILE * PRODUCTS * 32);
+    const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, m = (int)get_group_id(1);
+    const int blocks = (n + BLOCK - 1) / BLOCK, taken = (blocks + stride - 1) / stride;
+    const vlci_code_matrix of = matrix[first + m];
+    const int dims = VLCI_CODE_DIMS(of.widths), each = VLCI_CODE_WORDS(of.widths), parts = (dims + room - 1) / room;
+    const int own_most = parts ? min(((dims + parts - 1) / parts + 7) / 8 * 8, room) : 0, from = (int)get_group_id(0) * own_most;
+    const int own = min(own_most, dims - from), tiles = (own + TILE - 1) / TILE;
+    if (own <= 0) return; /* all of a work-group: before any barrier */
+    energy += ((size_t)first + m) * columns;
+    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, from, dims, tiles, energy, q);
+    take_means(mean + ((size_t)first + m) * HEAD_DIM, means);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
+    const int before = keep[keep_at + m / 2].before;
+    if (m % 2)
+        find_z(BLOCK_PASS, stride, 1, false, means, q, tiles, own, pitch, z);
+    else
+        find_z(BLOCK_PASS, stride, 0, true, means, q, tiles, own, pitch, z);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const int valid = taken * BLOCK - max(sampled(taken - 1, stride, blocks) * BLOCK + BLOCK - n, 0);
+    words += of.words;
 #pragma unroll 1
-    for (int round = 0; round < VLCI_CODE_PACK_ROUNDS; round++) {
-        const int nth = ((int)get_group_id(0) * VLCI_CODE_PACK_ROUNDS + round) * WARPS + warp;
-        const int j0 = sampled(nth, stride, blocks) * BLOCK;
-        float acc[TILES][4];
-        if (nth * BLOCK >= padded) return;
-        project(SOURCE_PASS, j0, m, q, means, dims, acc);
-        int i0 = 2 * c;
-        FRESH(i0);
-        uint to = (uint)(i0 * padded + nth * BLOCK + g);
-#pragma unroll
-        for (int t = 0; t < TILES; t++, to += 8 * padded)
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (8 * t + i0 + e % 2 < dims)
-                    z[to + e % 2 * padded + e / 2 * 8] = j0 + g + e / 2 * 8 < n ? acc[t][e] : 0.0f;
+    for (int i = warp; i < own; i += WARPS) {
+        __local const ushort *at = z + i * pitch;
+        const int bits = bits_of(of.widths, from + i), word = word_of(of.widths, from + i);
+        const float unit = unit_of(energy[from + i]), top = fmax(largest(at, taken * BLOCK), 1e-9f * unit);
+        const float step = top * choose_fraction(at, valid, 1.0f / top, bits) / (float)(1 << (bits - 1));
+        if (lane == 0) {
+            steps[(size_t)m * most + from + i] = step / unit;
+            factor[of.dim + from + i] *= step / unit;
+        }
+        if (stride == 1)
+            for (int b = lane; b < blocks; b += 32) put_block(at + b * BLOCK, 1.0f / step, bits, words + (size_t)b * each + word);
     }
 }
 
-/* Of 4 numbers in bytes the low bits, side by side. */
-PTX_CALL uint fours_of(uint x) {
-    const uint y = (x | x >> 4) & 0x00ff00ffu;
-    return (y | y >> 8) & 0xffffu;
-}
-PTX_CALL uint twos_of(uint x) {
-    const uint y = (x | x >> 6) & 0x000f000fu;
-    return (y | y >> 12) & 0xffu;
-}
-
-/* Rows to codes without a z between, where steps are known: of a warp's blocks and tiles in bytes, a dimension after another,
- * then in bits. smem: VLCI_CODE_PACK_BYTES(HEAD_DIM). */
+/* Work-group (part, m): codes of matrix first + m, of one block of so many for each warp.
+ * smem: VLCI_CODE_PACK_BYTES(HEAD_DIM). */
 __attribute__((reqd_work_group_size(VLCI_CODE_PACK_ITEMS, 1, 1))) __kernel void
 code_pack_mma(SOURCE_PARAMS, __global const half *mean, __global const float *basis, int columns, uint basis_at,
               __global const vlci_code_matrix *matrix, uint first, int most, __global const float *steps, __global uint *words) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(16)));
-    __local float *means = (__local float *)smem, *levels = means + HEAD_DIM;
-    __local uint *q = (__local uint *)(means + 2 * HEAD_DIM);
+    __local uint4 *how = (__local uint4 *)smem, *q = how + (HEAD_DIM + TILE - 1) / TILE * TILE;
     const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
-    const int m = (int)get_group_id(1);
-    const vlci_code_matrix own = matrix[first + m];
-    const int dims = VLCI_CODE_DIMS(own.widths), each = VLCI_CODE_WORDS(own.widths);
-    __local uchar *codes = (__local uchar *)(q + HEAD_DIM * PITCH_OF) + warp * HEAD_DIM * BLOCK;
-    for (int i = item; i < dims; i += VLCI_CODE_PACK_ITEMS) levels[i] = 1.0f / steps[(size_t)m * most + i];
-    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, mean + ((size_t)first + m) * HEAD_DIM, dims, q, means);
-    words += own.words;
+    const int m = (int)get_group_id(1), blocks = (n + BLOCK - 1) / BLOCK;
+    const vlci_code_matrix of = matrix[first + m];
+    const int dims = VLCI_CODE_DIMS(of.widths), each = VLCI_CODE_WORDS(of.widths), tiles = (dims + TILE - 1) / TILE;
+    __local float *means = (__local float *)(q + (HEAD_DIM + TILE - 1) / TILE * PRODUCTS * 32);
+    for (int i = item; i < tiles * TILE; i += VLCI_CODE_PACK_ITEMS)
+        how[i] = i < dims ? how_of(steps[(size_t)m * most + i], of.widths, i) : (uint4)(0, 2, 0, 3);
+    take_basis(basis + ((size_t)basis_at + m) * columns * HEAD_DIM, 0, dims, tiles, NULL, q);
+    take_means(mean + ((size_t)first + m) * HEAD_DIM, means);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    const kv_view rows = kv_nth(KV_POOL_PASS, m / 2);
+    const int before = keep[keep_at + m / 2].before;
 #pragma unroll 1
-    for (int round = 0; round < VLCI_CODE_PACK_ROUNDS; round++) {
-        const int b = ((int)get_group_id(0) * VLCI_CODE_PACK_ROUNDS + round) * WARPS + warp;
-        float acc[TILES][4];
-        if (b * BLOCK >= n) return;
-        project(SOURCE_PASS, b * BLOCK, m, q, means, dims, acc);
-        ptx_warp_sync(); /* codes have been read */
-        int i0 = 2 * c;
-        FRESH(i0);
-#pragma unroll
-        for (int t = 0; t < TILES; t++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const int i = 8 * t + i0 + e;
-                if (i >= dims) continue;
-                const float half_levels = (float)(1 << (bits_of(own.widths, i) - 1)), one = levels[i];
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    const float level = b * BLOCK + g + 8 * r < n ? floor(acc[t][2 * r + e] * one) : 0.0f;
-                    codes[i * BLOCK + g + 8 * r] =
-                        (uchar)(int)(fmin(fmax(level, -half_levels), half_levels - 1.0f) + half_levels);
-                }
-            }
-        ptx_warp_sync();
-        for (int i = lane; i < dims; i += 32) {
-            const uint4 all = *(__local const uint4 *)(codes + i * BLOCK);
-            const int bits = bits_of(own.widths, i);
-            __global uint *to = words + (size_t)b * each + word_of(own.widths, i);
-            if (bits == 8) {
-                to[0] = all.x;
-                to[1] = all.y;
-                to[2] = all.z;
-                to[3] = all.w;
-            } else if (bits == 4) {
-                to[0] = fours_of(all.x) | fours_of(all.y) << 16;
-                to[1] = fours_of(all.z) | fours_of(all.w) << 16;
-            } else
-                to[0] = twos_of(all.x) | twos_of(all.y) << 8 | twos_of(all.z) << 16 | twos_of(all.w) << 24;
-        }
-    }
-}
-
-/* ---- covariance ---------------------------------------------------------------------------------------------- */
-
-/*
- * A work-group has all of a part: a warp DOWN_EACH dimensions by ACROSS_EACH, as code_covariance has it of those with d <= e
- * alone. Both factors are the same rows, TOGETHER of them in local memory, split as above; the next are on their way meanwhile,
- * and where those behind them lie is asked for.
- *
- *     of a lane of a warp:      rows c, c + 4 of 8      dimensions d + g, d + g + 8 by e + g
- *                               C: d + g by e + 2 c and the next
- */
-enum {
-    TOGETHER = 32,
-    PITCH = HEAD_DIM + 8, /* 8 or 24 of 32 banks on: rows c and dimensions g lie in different ones */
-    OF_ROW = VLCI_CODE_MMA_ITEMS / TOGETHER, /* work-items that bring a row, 4 dimensions and as many of the other half each */
-    DOWN_EACH = 32,
-    ACROSS_EACH = 32
-};
-
-/* Work-group (share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]. */
-__attribute__((reqd_work_group_size(VLCI_CODE_MMA_ITEMS, 1, 1))) __kernel void
-code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, __global float *parts) {
-    __local uint top[TOGETHER * PITCH] __attribute__((aligned(16)));
-    const int item = (int)get_local_id(0), warp = item / 32, lane = item % 32, g = lane / 4, c = lane % 4;
-    const int m = (int)get_group_id(1), s = (int)get_group_id(0), shares = (int)get_num_groups(0);
-    const int from = s * share, until = min(from + share, (n + stride - 1) / stride);
-    const int d0 = warp / 4 * DOWN_EACH, e0 = warp % 4 * ACROSS_EACH;
-    const bool works = d0 < HEAD_DIM && e0 < HEAD_DIM && d0 < e0 + ACROSS_EACH;
-    const int own = item / OF_ROW, d = min(item % OF_ROW * 4, HALF - 4);
-    const bool brings = item % OF_ROW * 4 < HALF;
-    const float4 mean_low = vloada_half4(0, mean + ((size_t)first + m) * HEAD_DIM + d);
-    const float4 mean_high = vloada_half4(0, mean + ((size_t)first + m) * HEAD_DIM + HALF + d);
-    float acc[DOWN_EACH / 16][ACROSS_EACH / 8][4];
-#pragma unroll
-    for (int i = 0; i < DOWN_EACH / 16; i++)
-#pragma unroll
-        for (int t = 0; t < ACROSS_EACH / 8; t++) acc[i][t][0] = acc[i][t][1] = acc[i][t][2] = acc[i][t][3] = 0.0f;
-    row_t row = find_row(SOURCE_PASS, m, sampled(min(from + own, until - 1), stride, n));
-    float4 low = KV_FOUR(row.at + d), high = KV_FOUR(row.at + HALF + d), cosine = 1.0f, sine = 0.0f;
-    if (row.turn) {
-        cosine = *(__global const float4 *)(row.turn + d);
-        sine = *(__global const float4 *)(row.turn + HALF + d);
-    }
-    row = find_row(SOURCE_PASS, m, sampled(min(from + TOGETHER + own, until - 1), stride, n));
+    for (int b = (int)get_group_id(0) * WARPS + warp; b < blocks; b += (int)get_num_groups(0) * WARPS) {
+        uint x[PRODUCTS][2][2];
+        __global uint *to = words + of.words + (size_t)b * each;
+        row_t row[2];
+        find_block(BLOCK_PASS, b * BLOCK, m, row);
+        if (m % 2)
+            take_block(row, false, means, x);
+        else
+            take_block(row, true, means, x);
 #pragma unroll 1
-    for (int j0 = from; j0 < until; j0 += TOGETHER) {
-        if (brings) {
-            const float4 x = low * cosine + high * sine - mean_low, y = high * cosine - low * sine - mean_high;
-            const bool there = j0 + own < until;
-            const float4 a = there ? x : (float4)(0.0f), b = there ? y : (float4)(0.0f);
-            *(__local uint4 *)(top + own * PITCH + d) = nearest_of4(a);
-            *(__local uint4 *)(top + own * PITCH + HALF + d) = nearest_of4(b);
+        for (int t = 0; t < tiles; t++) {
+            float4 low, high;
+            project(q + t * PRODUCTS * 32, x, &low, &high);
+            put_codes(low, how[t * TILE + g], t * TILE + g < dims, c, to);
+            put_codes(high, how[t * TILE + g + 8], t * TILE + g + 8 < dims, c, to);
         }
-        barrier(CLK_LOCAL_MEM_FENCE);
-        low = KV_FOUR(row.at + d);
-        high = KV_FOUR(row.at + HALF + d);
-        if (row.turn) {
-            cosine = *(__global const float4 *)(row.turn + d);
-            sine = *(__global const float4 *)(row.turn + HALF + d);
-        }
-        row = find_row(SOURCE_PASS, m, sampled(min(j0 + 2 * TOGETHER + own, until - 1), stride, n));
-        if (works)
-#pragma unroll 2
-            for (int k = 0; k < TOGETHER; k += 8) {
-                __local const uint *near = top + (k + c) * PITCH + g;
-                uint one[DOWN_EACH / 16][4];
-#pragma unroll
-                for (int i = 0; i < DOWN_EACH / 16; i++)
-#pragma unroll
-                    for (int r = 0; r < 4; r++) {
-                        const int at = r / 2 * 4 * PITCH + min(d0 + 16 * i + r % 2 * 8, HEAD_DIM - 8);
-                        one[i][r] = near[at];
-                    }
-#pragma unroll
-                for (int t = 0; t < ACROSS_EACH / 8; t += 2) {
-                    uint b[2][2];
-#pragma unroll
-                    for (int u = 0; u < 2; u++) {
-                        const int at = min(e0 + 8 * (t + u), HEAD_DIM - 8);
-                        b[u][0] = near[at];
-                        b[u][1] = near[at + 4 * PITCH];
-                    }
-#pragma unroll
-                    for (int u = 0; u < 2; u++) /* none waits for the one before it */
-#pragma unroll
-                        for (int i = 0; i < DOWN_EACH / 16; i++) PTX_MMA_TF32(acc[i][t + u], one[i], b[u][0], b[u][1]);
-                }
-            }
-        barrier(CLK_LOCAL_MEM_FENCE);
     }
-    parts += ((size_t)m * shares + s) * HEAD_DIM * HEAD_DIM;
-#pragma unroll
-    for (int i = 0; i < DOWN_EACH / 16; i++)
-#pragma unroll
-        for (int t = 0; t < ACROSS_EACH / 8; t++)
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                const int to = d0 + 16 * i + 8 * r + g, e = e0 + 8 * t + 2 * c;
-                if (works && to < HEAD_DIM && e < HEAD_DIM)
-                    *(__global float2 *)(parts + (size_t)to * HEAD_DIM + e) = (float2)(acc[i][t][2 * r], acc[i][t][2 * r + 1]);
-            }
 }

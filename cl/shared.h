@@ -277,28 +277,35 @@ typedef struct vlci_blend {
  * padded but the last block. Row r of a word's dimension is its bits r b .. r b + b - 1, modulo 32, from the
  * lowest. A run is as many rows as are rotated together: whole blocks.
  */
-#define VLCI_CODE_ROWS            16
-#define VLCI_CODE_RUN_MIN         16
-#define VLCI_CODE_RUN_MAX         (1 << 20)
-#define VLCI_CODE_DIM_MAX         256 /* of a head */
-#define VLCI_CODE_STEPS           9 /* fractions of a dimension's largest value that are tried as its range */
-#define VLCI_CODE_ITEMS           128 /* of a work-group of code.cl, where it has several */
-#define VLCI_CODE_PROJECTED       64  /* rows, and dimensions, of a work-group of several at a time */
-#define VLCI_CODE_BASIS_ITEMS     128 /* of a work-group of code_basis_mma.cl */
-#define VLCI_CODE_MMA_ITEMS       512 /* of one of code_mma.cl: half of the registers each */
-#define VLCI_CODE_MMA_DIM_MAX     128 /* of a head: registers of code_mma.cl */
-#define VLCI_CODE_PACK_ITEMS      512 /* of a work-group of it that projects */
-#define VLCI_CODE_PACK_ROUNDS     2   /* rows of such a work-group: so many times those it has at once */
-#define VLCI_CODE_PACK_PITCH(dim) (((dim) + 31) / 32 * 32 + 16)
-/* Of local memory: means and levels, the basis, codes of all warps' rows. */
+#define VLCI_CODE_ROWS             16
+#define VLCI_CODE_RUN_MIN          16
+#define VLCI_CODE_RUN_MAX          (1 << 20)
+#define VLCI_CODE_DIM_MAX          256 /* of a head */
+#define VLCI_CODE_STEPS            9 /* fractions of a dimension's largest value that are tried as its range */
+#define VLCI_CODE_ITEMS            128 /* of a work-group of code.cl, where it has several */
+#define VLCI_CODE_PROJECTED        64  /* rows, and dimensions, of a work-group of several at a time */
+#define VLCI_CODE_BASIS_ITEMS      128 /* of a work-group of code_basis_mma.cl */
+#define VLCI_CODE_BASIS_ALONE      256 /* the same, where a unit has no other */
+#define VLCI_CODE_HEARD_ITEMS      256 /* the same, of a head's values as they are heard */
+#define VLCI_CODE_HEARD_BYTES(dim) (4 * (dim) * ((dim) + 8))
+#define VLCI_CODE_MMA_ITEMS        320 /* of one of code_covariance_mma.cl: a warp for each tile of it */
+#define VLCI_CODE_MMA_DIM_MAX      128 /* of a head: registers of code_mma.cl */
+#define VLCI_CODE_PACK_ITEMS       512 /* of a work-group of it that projects */
+#define VLCI_CODE_PACK_TILE(dim)                                                                             \
+    (16 * 32 * (((dim) / 2 + 15) / 16 * 4)) /* bytes of 16 dimensions of a basis */
+/* Of local memory: how dimensions are cut, the basis, the mean. */
 #define VLCI_CODE_PACK_BYTES(dim)                                                                            \
-    (4 * (dim) * (2 + VLCI_CODE_PACK_PITCH(dim)) + VLCI_CODE_PACK_ITEMS / 32 * VLCI_CODE_ROWS * (dim))
+    (((dim) + 15) / 16 * (256 + VLCI_CODE_PACK_TILE(dim)) + 8 * (((dim) / 2 + 15) / 16 * 16))
+/* The same of as many dimensions as a work-group has steps of at most, without what rows have along them. */
+#define VLCI_CODE_STEPS_DIMS 64
+#define VLCI_CODE_STEPS_BYTES(dim)                                                                           \
+    (VLCI_CODE_STEPS_DIMS / 16 * VLCI_CODE_PACK_TILE(dim) + 8 * (((dim) / 2 + 15) / 16 * 16))
 #define VLCI_CODE_BASIS_PITCH(dim) ((dim) + 4) /* floats from a column of code_basis_mma.cl to the next */
 /* Columns: with no more, a unit has a group more. */
 #define VLCI_CODE_BASIS_FEW(dim) ((dim)*3 / 4 / 16 * 16)
-/* Of local memory: columns, a number each, and two more. */
-#define VLCI_CODE_BASIS_BYTES(dim, columns)                                                                  \
-    (4 * ((columns) * (VLCI_CODE_BASIS_PITCH(dim) + 1) + 64 * (((dim) + 31) / 32)))
+/* Of local memory: columns, a number each, of each warp another, and two columns more. */
+#define VLCI_CODE_BASIS_BYTES(dim, columns, items)                                                           \
+    (4 * ((columns) * (VLCI_CODE_BASIS_PITCH(dim) + 1 + (items) / 32) + 64 * (((dim) + 31) / 32)))
 #define VLCI_CODE_SAMPLE 2048 /* rows that means and covariances are of, where there are more */
 #define VLCI_CODE_TILE   64   /* side of a work-group's tile of a covariance: 8 x 16 work-items of 8 x 4 */
 

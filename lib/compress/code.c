@@ -54,31 +54,52 @@ static vlcache_status get(vlcache_device *device, const vlci_compress_shape *s, 
     return vlci_kernel_get(device, file, name, options, out);
 }
 
+/* Halves from a dimension of code_steps_mma to the next: a quarter of the banks on. */
+static size_t steps_pitch(size_t rows) {
+    return ceil_div(rows, 64) * 64 + 16;
+}
+
+/* Local memory of that: all that there is, if need be, but no less than for 16 dimensions. */
+static size_t steps_local(const vlcache_device *device, size_t dim) {
+    size_t most = device->caps.ptx_local, row = sizeof(cl_half) * steps_pitch(VLCI_CODE_SAMPLE);
+    size_t wanted = VLCI_CODE_STEPS_BYTES(dim) + VLCI_CODE_STEPS_DIMS * row;
+    size_t least = VLCI_CODE_STEPS_BYTES(dim) + 16 * row;
+    return wanted < most ? wanted : least < most ? most / 16 * 16 : least;
+}
+
 /* What there is on matrix units; else NULL. */
 static vlcache_status get_mma(vlcache_device *device, const vlci_compress_shape *s, bool wanted,
                               vlci_code_kernels *k) {
     static const char *const rows = "code_mma.cl";
     static const char *const bases = "code_basis_mma.cl";
-    size_t dim = (size_t)s->head_dim, local = VLCI_CODE_BASIS_BYTES(dim, dim);
-    size_t few = VLCI_CODE_BASIS_BYTES(dim, VLCI_CODE_BASIS_FEW(dim)), pack = VLCI_CODE_PACK_BYTES(dim);
+    char alone[32];
+    snprintf(alone, sizeof alone, " -DBASIS_ITEMS=%d", VLCI_CODE_BASIS_ALONE);
+    size_t dim = (size_t)s->head_dim, local = VLCI_CODE_BASIS_BYTES(dim, dim, VLCI_CODE_BASIS_ITEMS);
+    size_t few = VLCI_CODE_BASIS_BYTES(dim, VLCI_CODE_BASIS_FEW(dim), VLCI_CODE_BASIS_ITEMS);
     const struct {
         const char *file, *name;
         size_t items, local;
         int groups;
         const vlci_kernel **kernel;
-    } all[] = {{rows, "code_project_mma", VLCI_CODE_PACK_ITEMS, pack, 0, &k->project_mma},
-               {rows, "code_pack_mma", VLCI_CODE_PACK_ITEMS, pack, 0, &k->pack_mma},
-               {rows, "code_covariance_mma", VLCI_CODE_MMA_ITEMS, 0, 0, &k->covariance_mma},
-               {bases, "code_heard_mma", VLCI_CODE_BASIS_ITEMS, 0, 0, &k->heard_mma},
-               {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, few, 4, &k->basis_few},
-               {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, local, 3, &k->basis_mma}};
-    char options[64];
+        const char *more; /* options */
+    } all[] = {
+        {rows, "code_steps_mma", VLCI_CODE_PACK_ITEMS, steps_local(device, dim), 0, &k->steps_mma, ""},
+        {rows, "code_pack_mma", VLCI_CODE_PACK_ITEMS, VLCI_CODE_PACK_BYTES(dim), 0, &k->pack_mma, ""},
+        {"code_covariance_mma.cl", "code_covariance_mma", VLCI_CODE_MMA_ITEMS, 0, 2, &k->covariance_mma, ""},
+        {bases, "code_heard_mma", VLCI_CODE_HEARD_ITEMS, VLCI_CODE_HEARD_BYTES(dim), 0, &k->heard_mma, ""},
+        {bases, "code_behind_mma", VLCI_CODE_BASIS_ITEMS, 0, 0, &k->behind_mma, ""},
+        {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, few, 4, &k->basis_few, ""},
+        {bases, "code_basis_mma", VLCI_CODE_BASIS_ITEMS, local, 3, &k->basis_mma, ""},
+        {bases, "code_basis_mma", VLCI_CODE_BASIS_ALONE,
+         VLCI_CODE_BASIS_BYTES(dim, dim, VLCI_CODE_BASIS_ALONE), 0, &k->basis_alone, alone}};
+    char options[96];
     vlcache_status status = VLCACHE_OK;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i].kernel = NULL;
     if (!wanted || k->group == 1 || s->head_dim > VLCI_CODE_MMA_DIM_MAX) return status;
-    snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d", (int)s->kv_dtype, s->head_dim);
     for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++) {
         if (all[i].local > device->caps.ptx_local) continue;
+        snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d%s", (int)s->kv_dtype, s->head_dim,
+                 all[i].more);
         status = vlci_kernel_get_ptx(device, all[i].file, all[i].name, options,
                                      &(vlci_ptx){"", all[i].local, all[i].groups}, all[i].kernel);
         if (!status && (*all[i].kernel)->max_group < all[i].items) *all[i].kernel = NULL;
@@ -249,14 +270,19 @@ static size_t taken(const vlci_code_rows *rows) {
     return ceil_div((size_t)rows->n, (size_t)stride_of(rows));
 }
 
-/* The same of whole blocks, one of each stride: what steps are of. */
+/* Rows of whole blocks, one of each stride: what steps are of. */
 static size_t sampled(const vlci_code_rows *rows) {
     return ceil_div(padded(rows) / VLCI_CODE_ROWS, (size_t)stride_of(rows)) * VLCI_CODE_ROWS;
 }
 
+/* Whether steps are found, and codes made, without projections between. */
+static bool codes_at_once(const vlci_code_kernels *k) {
+    return k->steps_mma && k->pack_mma;
+}
+
 int vlci_code_write_layers(const vlci_code_kernels *k, const vlci_compress_shape *s,
                            const vlci_code_rows *rows, int most) {
-    size_t wide = k->project_mma && k->pack_mma ? sampled(rows) : padded(rows);
+    size_t wide = codes_at_once(k) ? 0 : padded(rows);
     size_t each = 2 * (size_t)s->kv_heads * wide * (size_t)most * sizeof(cl_float);
     size_t layers = each ? WRITTEN / each : (size_t)s->layers;
     return layers < 1 ? 1 : layers < (size_t)s->layers ? (int)layers : s->layers;
@@ -345,10 +371,18 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
         status = VLCI_LAUNCH(h->device, k->mean_sum, vlci_grid_over(k->mean_sum, dim, n, 1),
                              VLCI_MEM(room->parts), VLCI_I32(shares), VLCI_I32(taken(rows)),
                              VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
-    const vlci_grid parts = k->covariance_mma ? VLCI_GRID(c->shares, n, 1, VLCI_CODE_MMA_ITEMS, 1, 1)
-                                              : VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1);
-    if (!status)
-        status = VLCI_LAUNCH(h->device, k->covariance_mma ? k->covariance_mma : k->covariance, parts,
+    if (k->covariance_mma) {
+        bool whole = c->shares == 1;
+        if (!status)
+            status =
+                VLCI_LAUNCH(h->device, k->covariance_mma,
+                            VLCI_GRID(c->shares, n, 1, VLCI_CODE_MMA_ITEMS, 1, 1), SOURCE_OF(h, rows),
+                            VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)),
+                            VLCI_I32(c->share), VLCI_I32(whole ? (int)taken(rows) : 0),
+                            VLCI_MEM(whole ? room->covariance : room->parts));
+        if (status || whole) return status;
+    } else if (!status)
+        status = VLCI_LAUNCH(h->device, k->covariance, VLCI_GRID(c->tiles, c->shares, n, k->group, 1, 1),
                              SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
                              VLCI_U32(first_matrix(h)), VLCI_I32(c->share), VLCI_MEM(room->parts));
     return status ? status
@@ -357,25 +391,23 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                 VLCI_MEM(room->covariance));
 }
 
-/* Rows of a work-group of code_heard_mma: 16 a warp. */
-enum { HEARD_ROWS = VLCI_CODE_BASIS_ITEMS / 32 * 16 };
-
 /* Covariances of values as they are heard; the parts have been added up. */
 static vlcache_status hear(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                            const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim;
     size_t heads = (size_t)vlci_heads_n(h);
-    const vlci_kernel *heard = k->heard_mma ? k->heard_mma : k->heard;
-    const vlci_grid grid = k->heard_mma
-                               ? VLCI_GRID(ceil_div(dim, HEARD_ROWS), heads, 1, VLCI_CODE_BASIS_ITEMS, 1, 1)
-                           : k->group == 1 ? vlci_grid_over(k->heard, dim / 8 * dim, heads, 1)
-                                           : VLCI_GRID(dim / 8, heads, 1, k->group, 1, 1);
+    const vlci_grid grid = k->group == 1 ? vlci_grid_over(k->heard, dim / 8 * dim, heads, 1)
+                                         : VLCI_GRID(dim / 8, heads, 1, k->group, 1, 1);
     if (!measured->metric) return VLCACHE_OK;
+    if (k->heard_mma)
+        return VLCI_LAUNCH(h->device, k->heard_mma, VLCI_GRID(heads, 1, 1, VLCI_CODE_HEARD_ITEMS, 1, 1),
+                           VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
+                           VLCI_U32(vlci_heads_first(h)));
     vlcache_status status =
-        VLCI_LAUNCH(h->device, heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
+        VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->covariance), VLCI_MEM(measured->metric),
                     VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->parts));
     return status ? status
-                  : VLCI_LAUNCH(h->device, heard, grid, VLCI_MEM(room->parts), VLCI_MEM(measured->metric),
+                  : VLCI_LAUNCH(h->device, k->heard, grid, VLCI_MEM(room->parts), VLCI_MEM(measured->metric),
                                 VLCI_U32(vlci_heads_first(h)), VLCI_MEM(room->covariance));
 }
 
@@ -384,19 +416,27 @@ static vlcache_status look_behind(const vlci_code_kernels *k, const vlci_heads *
                                   const vlci_code_measured *measured) {
     size_t columns = (size_t)measured->columns, n = n_matrices(h);
     if (!measured->metric) return VLCACHE_OK;
-    vlci_grid grid = k->group == 1 ? vlci_grid_over(k->behind, columns, n, 1)
-                                   : VLCI_GRID(ceil_div(columns, 8), n, 1, k->group, 1, 1);
-    return VLCI_LAUNCH(h->device, k->behind, grid, VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->metric),
-                       VLCI_U32(vlci_heads_first(h)), VLCI_MEM(measured->back));
+    size_t dim = (size_t)h->shape.head_dim, all = (size_t)h->shape.layers * (size_t)h->shape.kv_heads;
+    vlci_grid grid = k->behind_mma   ? VLCI_GRID(columns / 16, n, 1, VLCI_CODE_BASIS_ITEMS, 1, 1)
+                     : k->group == 1 ? vlci_grid_over(k->behind, columns, n, 1)
+                                     : VLCI_GRID(ceil_div(columns, 8), n, 1, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->behind_mma ? k->behind_mma : k->behind, grid, VLCI_MEM(measured->basis),
+                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)),
+                       VLCI_MEM(measured->metric), VLCI_U32(vlci_heads_first(h)), VLCI_U32(all * dim * dim),
+                       VLCI_MEM(measured->back));
 }
 
 static vlcache_status find_bases(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_room *room,
                                  const vlci_code_measured *measured) {
     bool few = measured->columns <= VLCI_CODE_BASIS_FEW(h->shape.head_dim);
-    if (k->basis_mma)
-        return VLCI_LAUNCH(h->device, few ? k->basis_few : k->basis_mma,
-                           VLCI_GRID(n_matrices(h), 1, 1, VLCI_CODE_BASIS_ITEMS, 1, 1),
+    bool alone = k->basis_alone && n_matrices(h) <= (size_t)h->device->caps.info.compute_units;
+    if (k->basis_mma && k->basis_few)
+        return VLCI_LAUNCH(h->device,
+                           alone ? k->basis_alone
+                           : few ? k->basis_few
+                                 : k->basis_mma,
+                           VLCI_GRID(n_matrices(h), 1, 1,
+                                     alone ? VLCI_CODE_BASIS_ALONE : VLCI_CODE_BASIS_ITEMS, 1, 1),
                            VLCI_MEM(room->covariance), VLCI_I32(measured->columns), VLCI_MEM(measured->basis),
                            VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy),
                            VLCI_MEM(measured->total), VLCI_U32(first_matrix(h)));
@@ -436,14 +476,14 @@ vlcache_status vlci_code_round(const vlci_code_kernels *k, const vlci_heads *h,
     VLCI_MEM((room)->z), VLCI_I32(wide), VLCI_I32(most), VLCI_MEM((held) ? (held)->matrix : NULL),           \
         VLCI_MEM((held) ? (held)->words : NULL), VLCI_MEM((held) ? (held)->factor : NULL)
 
-/* Steps of what z, of `wide` rows, or `held` has: together: z has the sample alone. */
+/* Steps of what z, of `wide` rows, or `held` has. */
 static vlcache_status find_steps(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
-                                 int most, size_t wide, bool together, const vlci_code_room *room,
-                                 const vlci_codes *held, const vlci_codes *codes) {
+                                 int most, size_t wide, const vlci_code_room *room, const vlci_codes *held,
+                                 const vlci_codes *codes) {
     return VLCI_LAUNCH(h->device, k->step, VLCI_GRID((size_t)most, n_matrices(h), 1, k->group, 1, 1),
                        VALUES_OF(room, wide, most, held), VLCI_I32(rows->n), VLCI_I32(stride_of(rows)),
-                       VLCI_I32(together), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
-                       VLCI_MEM(room->steps), VLCI_MEM(codes->factor));
+                       VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)), VLCI_MEM(room->steps),
+                       VLCI_MEM(codes->factor));
 }
 
 /* Codes of what z, of all rows, or `held` has. */
@@ -467,9 +507,6 @@ static vlcache_status write_text(const vlci_code_kernels *k, const vlci_heads *h
         VLCI_MEM(codes->text), VLCI_MEM(codes->scale), VLCI_U32(first_matrix(h)));
 }
 
-/* Rows of a work-group of cl/code_mma.cl: a warp has a block at a time. */
-enum { MMA_ROWS = VLCI_CODE_PACK_ROUNDS * VLCI_CODE_PACK_ITEMS / 32 * VLCI_CODE_ROWS };
-
 /* z of all rows. */
 static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                               int most, const vlci_code_room *room, const vlci_code_measured *measured,
@@ -483,46 +520,51 @@ static vlcache_status project(const vlci_code_kernels *k, const vlci_heads *h, c
                        VLCI_I32(most), VLCI_MEM(room->z));
 }
 
-/* The same of the sample that steps are of, on matrix units. */
-static vlcache_status project_sample(const vlci_code_kernels *k, const vlci_heads *h,
+/* Steps of a sample on matrix units; where that is all rows, their codes, too. */
+static vlcache_status find_steps_mma(const vlci_code_kernels *k, const vlci_heads *h,
                                      const vlci_code_rows *rows, int most, const vlci_code_room *room,
                                      const vlci_code_measured *measured, const vlci_codes *codes) {
-    size_t wide = sampled(rows);
-    return VLCI_LAUNCH(h->device, k->project_mma,
-                       VLCI_GRID(ceil_div(wide, MMA_ROWS), n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
+    size_t dim = (size_t)h->shape.head_dim, pitch = steps_pitch(sampled(rows));
+    size_t left = steps_local(h->device, dim) - VLCI_CODE_STEPS_BYTES(dim), dims = left / (2 * pitch);
+    if (dims > VLCI_CODE_STEPS_DIMS) dims = VLCI_CODE_STEPS_DIMS;
+    return VLCI_LAUNCH(h->device, k->steps_mma,
+                       VLCI_GRID(ceil_div((size_t)most, dims), n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
                        SOURCE_OF(h, rows), VLCI_I32(stride_of(rows)), VLCI_MEM(measured->mean),
-                       VLCI_I32(wide), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)),
-                       VLCI_I32(most), VLCI_MEM(room->z));
+                       VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
+                       VLCI_U32(bases_at(h, measured)), VLCI_MEM(measured->energy), VLCI_MEM(codes->matrix),
+                       VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_I32(dims), VLCI_I32(pitch),
+                       VLCI_MEM(room->steps), VLCI_MEM(codes->factor), VLCI_MEM(codes->words));
 }
 
-/* Codes of all rows, projected once more as they are packed. */
+/* Codes of all rows, projected as they are packed: as many work-groups as run at a time. */
 static vlcache_status pack_rows(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                 int most, const vlci_code_room *room, const vlci_code_measured *measured,
                                 const vlci_codes *codes) {
-    return VLCI_LAUNCH(
-        h->device, k->pack_mma,
-        VLCI_GRID(ceil_div(padded(rows), MMA_ROWS), n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
-        SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_MEM(measured->basis), VLCI_I32(measured->columns),
-        VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix), VLCI_U32(first_matrix(h)), VLCI_I32(most),
-        VLCI_MEM(room->steps), VLCI_MEM(codes->words));
+    size_t units = (size_t)h->device->caps.info.compute_units / n_matrices(h);
+    size_t parts = ceil_div(padded(rows), VLCI_CODE_ROWS * VLCI_CODE_PACK_ITEMS / 32);
+    if (parts > units) parts = units ? units : 1;
+    return VLCI_LAUNCH(h->device, k->pack_mma, VLCI_GRID(parts, n_matrices(h), 1, VLCI_CODE_PACK_ITEMS, 1, 1),
+                       SOURCE_OF(h, rows), VLCI_MEM(measured->mean), VLCI_MEM(measured->basis),
+                       VLCI_I32(measured->columns), VLCI_U32(bases_at(h, measured)), VLCI_MEM(codes->matrix),
+                       VLCI_U32(first_matrix(h)), VLCI_I32(most), VLCI_MEM(room->steps),
+                       VLCI_MEM(codes->words));
 }
 
 vlcache_status vlci_code_write(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
                                int most, vlci_code_room *room, const vlci_code_measured *measured,
                                const vlci_codes *codes) {
-    bool mma = k->project_mma && k->pack_mma;
-    size_t wide = mma ? sampled(rows) : padded(rows);
+    size_t wide = codes_at_once(k) ? 0 : padded(rows);
     vlcache_status status = write_text(k, h, rows, codes);
     if (status || !most) return status;
     status = make_code_room(h, n_matrices(h) * (size_t)most, wide, room);
-    if (!status)
-        status = mma ? project_sample(k, h, rows, most, room, measured, codes)
-                     : project(k, h, rows, most, room, measured, codes);
-    if (!status) status = find_steps(k, h, rows, most, wide, mma, room, NULL, codes);
     if (status) return status;
-    return wide < padded(rows) ? pack_rows(k, h, rows, most, room, measured, codes)
-                               : pack(k, h, rows, most, room, NULL, codes);
+    if (codes_at_once(k)) {
+        status = find_steps_mma(k, h, rows, most, room, measured, codes);
+        return status || stride_of(rows) == 1 ? status : pack_rows(k, h, rows, most, room, measured, codes);
+    }
+    status = project(k, h, rows, most, room, measured, codes);
+    if (!status) status = find_steps(k, h, rows, most, wide, room, NULL, codes);
+    return status ? status : pack(k, h, rows, most, room, NULL, codes);
 }
 
 vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h, const vlci_code_rows *rows,
@@ -534,7 +576,7 @@ vlcache_status vlci_code_narrow(const vlci_code_kernels *k, const vlci_heads *h,
         status = VLCI_LAUNCH(h->device, k->narrow, vlci_grid_over(k->narrow, (size_t)most, n_matrices(h), 1),
                              VLCI_MEM(held->matrix), VLCI_MEM(held->basis), VLCI_MEM(codes->matrix),
                              VLCI_U32(first_matrix(h)), VLCI_MEM(codes->basis), VLCI_MEM(codes->factor));
-    if (!status) status = find_steps(k, h, rows, most, 0, false, room, held, codes);
+    if (!status) status = find_steps(k, h, rows, most, 0, room, held, codes);
     return status ? status : pack(k, h, rows, most, room, held, codes);
 }
 

@@ -25,9 +25,10 @@ extern const vlci_ladder vlci_code_ladder;
 typedef struct vlci_code_kernels {
     const vlci_kernel *mean, *mean_sum, *covariance, *sum, *basis, *round, *project, *step, *pack, *narrow;
     const vlci_kernel *text;
-    const vlci_kernel *project_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
-    const vlci_kernel *heard_mma;
-    const vlci_kernel *basis_few; /**< the same of no more than VLCI_CODE_BASIS_FEW() columns */
+    const vlci_kernel *steps_mma, *pack_mma, *covariance_mma, *basis_mma; /**< on matrix units; NULL: not */
+    const vlci_kernel *heard_mma, *behind_mma;
+    const vlci_kernel *basis_few;   /**< the same of no more than VLCI_CODE_BASIS_FEW() columns */
+    const vlci_kernel *basis_alone; /**< the same of no more matrices than there are units; or NULL */
     const vlci_kernel *phases, *alike, *queries, *attended;
     const vlci_kernel *heard, *behind;
     const vlci_kernel *votes, *text_keep;

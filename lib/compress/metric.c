@@ -1,6 +1,6 @@
 /*
  * metric.c - output products of layers -> their Gram matrices, layer after layer on the device -> Cholesky
- * factors, in double on the host, by all its processors -> the metric.
+ * factors and their inverses, in double on the host, by all its processors -> the metric.
  */
 #include "compress/metric.h"
 
@@ -92,8 +92,22 @@ static double mend(double *m, int dim) {
     return least;
 }
 
-/* gram = U of U^T U = gram, whose upper triangle is there. False: it is not finite. */
-static bool factor(float *gram, double *m, int dim) {
+/* back = U^-T: row k is the x of U x = 1 in place k, and 0 in all others; from the last place on. In m, whose
+ * lower triangle is free, as well. */
+static void invert(double *m, float *back, int dim) {
+    for (int k = 0; k < dim; k++) {
+        double *x = m + k * dim, last = 1.0 / x[k];
+        for (int d = k - 1; d >= 0; d--) {
+            double sum = m[d * dim + k] * last;
+            for (int e = d + 1; e < k; e++) sum += m[d * dim + e] * x[e];
+            x[d] = -sum / m[d * dim + d];
+        }
+        for (int d = 0; d < dim; d++) back[k * dim + d] = d < k ? (float)x[d] : d == k ? (float)last : 0.0f;
+    }
+}
+
+/* gram = U of U^T U = gram, whose upper triangle is there; back = U^-T. False: it is not finite. */
+static bool factor(float *gram, float *back, double *m, int dim) {
     for (int i = 0; i < dim * dim; i++) m[i] = i % dim < i / dim ? 0.0 : (double)gram[i];
     double least = mend(m, dim);
     if (!isfinite(least)) return false;
@@ -105,6 +119,7 @@ static bool factor(float *gram, double *m, int dim) {
             for (int e = r; e < dim; e++) m[r * dim + e] -= m[d * dim + r] * m[d * dim + e];
     }
     for (int i = 0; i < dim * dim; i++) gram[i] = (float)m[i];
+    invert(m, back, dim);
     return true;
 }
 
@@ -118,7 +133,8 @@ typedef struct factors {
 static vlcache_status factor_head(void *user, size_t item, int member) {
     const factors *f = user;
     size_t dim = (size_t)f->shape->head_dim, each = dim * dim, kv_heads = (size_t)f->shape->kv_heads;
-    if (factor(f->gram + item * each, f->m + (size_t)member * each, f->shape->head_dim)) return VLCACHE_OK;
+    float *gram = f->gram + item * each, *back = gram + (size_t)f->shape->layers * kv_heads * each;
+    if (factor(gram, back, f->m + (size_t)member * each, f->shape->head_dim)) return VLCACHE_OK;
     return vlci_fail(VLCACHE_E_UNSUPPORTED,
                      "compress: storage: layer %zu, kv head %zu: weights of the output product that are not "
                      "finite",
@@ -141,14 +157,14 @@ static vlcache_status factor_all(const vlci_compress_shape *s, float *gram) {
 
 vlcache_status vlci_metric_create(vlcache_device *device, const vlci_compress_shape *s,
                                   const vlci_matrix *const *out, cl_mem *metric) {
-    size_t bytes = (size_t)s->layers * gram_floats(s) * sizeof(cl_float);
+    size_t half = (size_t)s->layers * gram_floats(s) * sizeof(cl_float), bytes = 2 * half;
     work w = {.device = device, .shape = s};
     float *gram = vlci_alloc(bytes, 1);
     *metric = NULL;
     vlcache_status status = gram ? VLCACHE_OK : vlci_fail_memory("metric of values");
     if (!status) status = vlci_memory_create(device, bytes, "metric of values", metric);
     if (!status) status = find_grams(&w, out, *metric);
-    if (!status) status = vlci_read(device, *metric, 0, gram, bytes);
+    if (!status) status = vlci_read(device, *metric, 0, gram, half);
     if (!status) status = factor_all(s, gram);
     if (!status) status = vlci_write(device, *metric, 0, gram, bytes);
     vlci_memory_release(device, &w.rows);

@@ -17,7 +17,8 @@
 /**
  * Finds U of all heads, layer by layer; blocks. `out`: [shape->layers] output products, [any][heads *
  * head_dim], whatever their dtypes and layouts; biases do not count. `*metric`: f32
- * [layers][kv_heads][head_dim] [head_dim], zeros below the diagonal, the caller's; NULL after an error.
+ * [2][layers][kv_heads][head_dim] [head_dim], zeros below the diagonal, then of each U^-T, zeros above it;
+ * the caller's; NULL after an error.
  * Directions that nothing hears count for a millionth of the mean. Errors: VLCACHE_E_ARGUMENT (a product of
  * another width), VLCACHE_E_UNSUPPORTED (weights that are not finite), VLCACHE_E_NO_MEMORY,
  * VLCACHE_E_DEVICE_MEMORY, VLCACHE_E_BUILD, the device's.

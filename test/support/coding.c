@@ -84,8 +84,25 @@ static vlci_compress_shape shape_of(const coding_case *c) {
     return (vlci_compress_shape){c->layers, c->kv_heads * c->group, c->kv_heads, c->head_dim, c->dtype, 0};
 }
 
-static size_t metric_bytes(const coding_case *c) {
-    return (size_t)(n_heads(c) * c->head_dim * c->head_dim) * sizeof *c->metric;
+/* U of each head, and behind all of them U^-T: column by column. */
+static cl_mem upload_metric(const coding_case *c) {
+    size_t dim = (size_t)c->head_dim, each = dim * dim, all = (size_t)n_heads(c) * each;
+    float *both = calloc(2 * all, sizeof *both);
+    memcpy(both, c->metric, all * sizeof *both);
+    for (size_t i = 0; i < all; i += dim) { /* row k of a head */
+        const float *u = c->metric + i / each * each;
+        size_t k = i / dim % dim;
+        double x[VLCI_CODE_DIM_MAX] = {0};
+        for (size_t d = k + 1; d-- > 0;) {
+            double left = d == k ? 1.0 : 0.0;
+            for (size_t e = d + 1; e <= k; e++) left -= (double)u[d * dim + e] * x[e];
+            x[d] = left / (double)u[d * dim + d];
+            both[all + i + d] = (float)x[d];
+        }
+    }
+    cl_mem metric = suite_upload(both, 2 * all * sizeof *both);
+    free(both);
+    return metric;
 }
 
 /* The last rows of the prompt are looked at, and queries are those of a walk over these alone. */
@@ -148,7 +165,7 @@ void coding_make(coding_case *c) {
     seen.rows_on = suite_upload(entry, sizeof entry);
     seen.score = suite_upload(c->score, (size_t)(n_heads(c) * c->tokens) * sizeof(float));
     ck_ok(vlci_coding_open(suite_device(), &shape, &c->kernels));
-    if (c->metric) c->kernels.metric = suite_upload(c->metric, metric_bytes(c));
+    if (c->metric) c->kernels.metric = upload_metric(c);
     if (c->run == 1) ck_ok(vlci_coded_open_rows(&c->kernels.attention));
     if (c->run == 1 && c->held) ck_ok(vlci_coded_open_scores(&c->kernels.attention));
     ck_ok(vlci_coding_create(suite_device(), &c->kernels, &shape, &recipe, &prompt, &c->coding));
