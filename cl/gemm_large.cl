@@ -25,6 +25,21 @@
 #endif
 enum { BAND = 8, SIDE = VLCI_GEMM_LARGE, DEPTH = 16, PITCH = SIDE + 4 };
 
+/* 8 numbers of a row of W as they lie: what is on its way is not touched before it is needed. */
+#if ALIGNED && W_DTYPE != VLCI_DTYPE_F32
+typedef uint4 w_run_t;
+static inline float8 w_wide(w_run_t u) {
+#if W_DTYPE == VLCI_DTYPE_F16
+    return vload_half8(0, (const half *)&u);
+#else
+    return bf16_run(u);
+#endif
+}
+#else
+typedef float8 w_run_t;
+static inline float8 w_wide(w_run_t v) { return v; }
+#endif
+
 /* 8 numbers of a row from k number i on; zeros where the row, or its k, is not there. */
 static inline float8 x_run(__global const float *row, int i, int k, bool there) {
 #if ALIGNED
@@ -36,8 +51,11 @@ static inline float8 x_run(__global const float *row, int i, int k, bool there) 
     return vload8(0, v);
 #endif
 }
-static inline float8 w_run(__global const w_t *row, int i, int k, bool there) {
-#if ALIGNED
+static inline w_run_t w_run(__global const w_t *row, int i, int k, bool there) {
+#if ALIGNED && W_DTYPE != VLCI_DTYPE_F32
+    if (!there || i >= k) return (uint4)(0);
+    return *(__global const uint4 *)(row + i);
+#elif ALIGNED
     if (!there || i >= k) return (float8)(0.0f);
     return W_RUN(row + i);
 #else
@@ -76,13 +94,13 @@ gemm_large(__global const w_t *restrict w, __global const float *restrict bias, 
 #pragma unroll
         for (int j = 0; j < 4; j++) sum[i][j] = (float4)(0.0f);
     float8 x0 = x_run(x_row, 0, k, x_there), x1 = x_run(x_row, 8, k, x_there);
-    float8 w0 = w_run(w_row, 0, k, w_there), w1 = w_run(w_row, 8, k, w_there);
+    w_run_t w0 = w_run(w_row, 0, k, w_there), w1 = w_run(w_row, 8, k, w_there);
     int now = 0;
     for (int base = 0; base < k; base += DEPTH) {
         spread(xs[now] + t, x0);
         spread(xs[now] + 8 * PITCH + t, x1);
-        spread(ws[now] + t, w0);
-        spread(ws[now] + 8 * PITCH + t, w1);
+        spread(ws[now] + t, w_wide(w0));
+        spread(ws[now] + 8 * PITCH + t, w_wide(w1));
         barrier(CLK_LOCAL_MEM_FENCE);
         if (base + DEPTH < k) {
             x0 = x_run(x_row, base + DEPTH, k, x_there);
