@@ -7,7 +7,7 @@
  * operands at a time lie in local memory, k-major, in one of two buffers, while the next 16 are on their way in registers:
  *
  *       W: 128 columns                neighbours load what lies side by side: 4 the 16 k of a row of x, 2 of W;
- *     +-----------------+             a work-item owns rows 4 ty .. + 3 and 64 + 4 ty .. + 3, columns 4 tx .. + 3, and + 32, 64, 96.
+ *     +-----------------+             each owns rows 4 ty .. + 3 and 64 + 4 ty .. + 3, columns 4 tx .. + 3, and + 32, 64, 96.
  *   x | 8 x 16          |             tx, ty: 32 neighbours are 8 x 4, so that they read few different vectors
  *     +-----------------+
  *
