@@ -358,6 +358,10 @@ START_TEST(few_kernels_are_tried) {
     ended(&p, 0); /* alone, too */
     ck_assert_int_eq(count_of(p.out, "bit x"), 2);
     process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "16-bit x and y 37 x");
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "bit x and y"), 4);
+    process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "norm,no such kernel");
     expect(&p, 1, "\"no such kernel\": is in no line");
     process_release(&p);

@@ -27,10 +27,10 @@ typedef struct product {
     char shape[64];
     int m, n, k, rows; /* rows: of x that a launch takes, of m */
     vlci_matrix w, plain;
-    cl_mem x, y, short_x; /* x; the same in the form that matrix units read; NULL: not asked for */
-    vlci_form form;       /* which of both */
-    vlci_layout packed;   /* in which the device's own engine wants weights */
-    vlci_dot dot;         /* whether it multiplies pairs of them */
+    cl_mem x, y, short_x;   /* x; the same in the form that matrix units read; NULL: not asked for */
+    vlci_form form, y_form; /* which of both; and of y */
+    vlci_layout packed;     /* in which the device's own engine wants weights */
+    vlci_dot dot;           /* whether it multiplies pairs of them */
     vlci_gemm gemm;
     vlci_gemv gemv;
 } product;
@@ -45,11 +45,17 @@ static vlcache_status make_matrix(product *p, vlci_layout layout, vlci_matrix *o
     return status ? status : vlci_random_matrix(device, out, 5, 1.0f);
 }
 
+/* Room for y in either form. */
+static size_t y_floats(const product *p) {
+    size_t floats = (size_t)p->m * (size_t)p->n, operand = vlci_operand_bytes(p->m, p->n) / sizeof(float);
+    return floats > operand ? floats : operand;
+}
+
 static vlcache_status open_product(product *p) {
     snprintf(p->shape, sizeof p->shape, "%d x %d x %d %s", p->m, p->n, p->k, vlcache_dtype_name(p->t->dtype));
     vlcache_status status = make_matrix(p, VLCI_ROWS, &p->plain);
     if (!status) status = trial_floats(p->t, (size_t)p->m * (size_t)p->k, 6, &p->x);
-    if (!status) status = trial_poisoned(p->t, (size_t)p->m * (size_t)p->n, &p->y);
+    if (!status) status = trial_poisoned(p->t, y_floats(p), &p->y);
     return status;
 }
 
@@ -78,13 +84,22 @@ static vlcache_status take_weights(const product *p, int row, void *stored, floa
     return status;
 }
 
+static vlcache_status take_output(const product *p, int row, int at, float *got) {
+    vlcache_dtype dtype = p->y_form == VLCI_FLOATS ? VLCACHE_DTYPE_F32 : p->plain.dtype;
+    size_t bytes = vlci_dtype_bytes(dtype);
+    float stored = 0;
+    vlcache_status status =
+        vlci_read(p->t->device, p->y, vlci_form_at(p->y_form, row, at, p->m, p->n) * bytes, &stored, bytes);
+    vlci_widen(&stored, dtype, got, 1);
+    return status;
+}
+
 /* Output (row, at) against doubles. */
 static vlcache_status check_one(const product *p, int row, int at, const float *x, const float *w,
                                 double *error) {
     double sum = 0, magnitude = 1e-30;
     float got = 0;
-    size_t place = ((size_t)row * (size_t)p->n + (size_t)at) * sizeof got;
-    vlcache_status status = vlci_read(p->t->device, p->y, place, &got, sizeof got);
+    vlcache_status status = take_output(p, row, at, &got);
     for (int i = 0; i < p->k; i++) {
         sum += (double)x[i] * (double)w[i];
         magnitude += fabs((double)x[i] * (double)w[i]);
@@ -119,9 +134,8 @@ static vlcache_status check_some(const product *p, double *error) {
 
 /* All of y is NaN before; the worst of some outputs. */
 static vlcache_status check(product *p, trial_launch *launch, double *error) {
-    size_t floats = (size_t)p->m * (size_t)p->n;
     *error = 0;
-    vlcache_status status = vlci_fill(p->t->device, p->y, 0, floats * sizeof(float), 0xffffffffu);
+    vlcache_status status = vlci_fill(p->t->device, p->y, 0, y_floats(p) * sizeof(float), 0xffffffffu);
     if (!status) status = launch(p);
     return status ? status : check_some(p, error);
 }
@@ -138,7 +152,8 @@ static vlcache_status tell(product *p, trial *what, trial_launch *launch) {
 
 static vlcache_status launch_gemm(void *work) {
     const product *p = work;
-    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->rows, .x_form = p->form};
+    vlci_product asked = {
+        .w = &p->w, .x = p->x, .y = p->y, .m = p->rows, .x_form = p->form, .y_form = p->y_form};
     if (p->form != VLCI_FLOATS) asked.x = p->short_x;
     return vlci_gemm_run(&p->gemm, &asked);
 }
@@ -160,27 +175,34 @@ static vlcache_status tell_gemm(product *p, trial *what) {
     return VLCACHE_OK;
 }
 
-/* The same product where x lies in 16 bits already, as inside a model. */
-static vlcache_status tell_short(product *p, const trial *like) {
+/* The same product where x lies in 16 bits already, as inside a model, and y is left in them for the next. */
+static vlcache_status tell_short(product *p, const trial *like, bool y_too) {
     char name[96];
     trial what = *like;
-    size_t bytes = vlci_operand_bytes(p->m, p->k);
-    vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
-    snprintf(name, sizeof name, "%s, 16-bit x", like->rung);
+    snprintf(name, sizeof name, "%s, 16-bit x%s", like->rung, y_too ? " and y" : "");
     what.rung = name;
     if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
+    p->form = vlci_layout_form(p->w.layout);
+    p->y_form = y_too ? p->form : VLCI_FLOATS;
+    p->rows = p->m;
+    vlcache_status status = tell(p, &what, launch_gemm);
+    p->form = p->y_form = VLCI_FLOATS;
+    return status;
+}
+
+static vlcache_status tell_forms(product *p, const trial *like) {
+    size_t bytes = vlci_operand_bytes(p->m, p->k);
+    vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
     vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in 16 bits", &p->short_x);
     rows.data = p->short_x;
     if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
-    p->form = vlci_layout_form(p->w.layout);
-    p->rows = p->m;
-    if (status)
-        trial_fail(p->t, &what);
-    else
-        status = tell(p, &what, launch_gemm);
-    p->form = VLCI_FLOATS;
+    if (status) {
+        trial_fail(p->t, like);
+        status = VLCACHE_OK;
+    } else
+        for (int y_too = 0; y_too < 2 && !status; y_too++) status = tell_short(p, like, y_too);
     vlci_memory_release(p->t->device, &p->short_x);
-    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+    return status;
 }
 
 /* An engine as it stands, perhaps with a rung forced. */
@@ -200,7 +222,7 @@ static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *
         trial_fail(p->t, &what);
     else if (floats)
         status = tell_gemm(p, &what);
-    if (!status && vlci_layout_form(p->w.layout) != VLCI_FLOATS) status = tell_short(p, &what);
+    if (!status && vlci_layout_form(p->w.layout) != VLCI_FLOATS) status = tell_forms(p, &what);
     vlci_memory_release(p->t->device, &p->w.data);
     vlci_gemm_close(&p->gemm);
     return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
