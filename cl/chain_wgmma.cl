@@ -2,6 +2,7 @@
  * chain_wgmma.cl - what stands between one attention and the next, of few rows, in one launch on Hopper's matrix units: each
  * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch.
  *
+ *   ATTEND    a = attention of q              with ATTENDS: attend.clh says how
  *   OUT       x += a Wo^T + bias              z = x weight, squares of x          a: what attention leaves
  *   GATE_UP   gated = act(s z Wg^T) * (s z Wu^T)                                  s = 1 / sqrt(mean x^2 + eps) of each row
  *   DOWN      x += gated Wd^T + bias          z = x weight of the next norm, squares of x
@@ -21,7 +22,8 @@
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
- * with: rope.clh
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1 -DATTENDS=1 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1
+ * with: rope.clh attend.clh
  */
 #ifndef TOKENS
 #define TOKENS 64 /* rows at most: 16, 32 or 64 */
@@ -42,8 +44,12 @@
 #define ROPE 0 /* 1: heads of 128, which go into the cache */
 #endif
 
+#ifndef ATTENDS
+#define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, STAGES of 4 or more and TOKENS of 64 */
+#endif
+
 enum {
-    OUT, GATE_UP, DOWN, QKV,
+    ATTEND, OUT, GATE_UP, DOWN, QKV,
     W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
     STAGE = W_BYTES + 2 * X_BYTES,
     UNITS = TOKENS / 8,                                /* of 8 rows */
@@ -65,6 +71,7 @@ enum {
         __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
         __global float *qkv, __global float *parts, uint m, uint hidden, uint attended_width, uint inner, uint n_qkv, \
         uint splits, float eps, uint from, uint until
+#define ATTEND_PARAMS float attend_scale, uint q_stride, int causal, int batch, int lane_groups
 
 /* A product, and how it is cut. */
 typedef struct {
@@ -79,7 +86,7 @@ typedef struct {
         t.n = s == GATE_UP ? 2 * inner : s == QKV ? n_qkv : hidden;                                                  \
         t.depth = s == GATE_UP ? hidden / 64 : (s == OUT ? attended_width : s == DOWN ? inner : hidden) / 128;       \
         t.tiles = s == GATE_UP ? (inner + 127) / 128 : (t.n + 127) / 128;                                            \
-        t.split = splits >> 8 * s & 255;                                                                             \
+        t.split = splits >> 8 * (s - OUT) & 255;                                                                            \
         t.pieces = t.tiles * t.split;                                                                                \
     }
 
@@ -163,10 +170,37 @@ PTX_CALL void put_pair(__global uchar *to, float first, float second, uint r, ui
     if (r + odd < m) *(__global uint *)(to + 2 * VLCI_STRIPE_AT(r + odd, c - odd, (uint)VLCI_STRIPE_ROWS(m))) = pair;
 }
 
+#if ATTENDS
+/* All pieces of attention, LANES of the multiplying work-items to each, in the room that a step's rows will take. The cache is
+ * that of the layer before the one that q, k and v are appended to. */
+PTX_CALL void attend_all(__local uchar *smem, __global const float *q, __global float *out, uint m, ROPE_PARAMS, ATTEND_PARAMS) {
+    const uint item = ptx_item() % LANES, team = ptx_item() / LANES, teams = 256 / LANES;
+    __local float4 *room = (__local float4 *)(smem + team * STAGE + W_BYTES), *queries = room + ROOM;
+    __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
+    const int ys = kv_heads * lane_groups, pieces = ys * batch, next = layer;
+    for (int i = (int)(ptx_group() + team * ptx_groups()); i < pieces; i += (int)(ptx_groups() * teams)) {
+        const int b = quotient(i, ys), layer = next - 1;
+        const attend_t p = find_piece(seq_start, heads, kv_heads, causal, 0, b, i - b * ys, ys, 0, 1, KV_PASS);
+        if (p.count <= 0) continue;
+        attend(&p, q, attend_scale, 0, q_stride, heads, row_stride, item, 4 + team, room, queries, stats);
+#pragma unroll 1
+        for (int v = (int)item; v < p.count * (HEAD_DIM / 4); v += LANES) {
+            const int t = v / (HEAD_DIM / 4), d = v % (HEAD_DIM / 4) * 4;
+            const share_t all = share_of(t, d, room, stats);
+            leave(&p, t, d, &all, out, 0, 0, heads, (int)m);
+        }
+    }
+    PTX_PROXY_FENCE(); /* bulk copies go where it was */
+}
+#endif
+
 __attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
 chain_wgmma(CHAIN_PARAMS
 #if ROPE
             , ROPE_PARAMS
+#endif
+#if ATTENDS
+            , ATTEND_PARAMS
 #endif
 ) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
@@ -194,7 +228,7 @@ chain_wgmma(CHAIN_PARAMS
     if (item >= 288) { /* ---- finds s ---- */
         if (item >= 352) return;
         uint parity = 0;
-        for (uint s = from; s < until; s++) {
+        for (uint s = max(from, (uint)OUT); s < until; s++) {
             STAGE_OF(s, t)
             if (own >= t.pieces) continue;
             const uint r = item - 288;
@@ -225,7 +259,7 @@ chain_wgmma(CHAIN_PARAMS
     if (item >= 256) { /* ---- brings ---- */
         if (item > 256) return;
         uint stage = 0, parity = 1, sent = 0, ahead = 0; /* steps of which W came ahead of x */
-        for (uint s = from; s < until; s++) {
+        for (uint s = max(from, (uint)OUT); s < until; s++) {
             STAGE_OF(s, t)
             const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
             uint behind = s > from; /* whether what x comes from may still be on its way */
@@ -268,7 +302,14 @@ chain_wgmma(CHAIN_PARAMS
     /* ---- multiplies ---- */
     const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
     uint stage = 0, parity = 0;
-    for (uint s = from; s < until; s++) {
+#if ATTENDS
+    if (from == ATTEND) {
+        attend_all(smem, qkv, (__global float *)attended, m, ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
+        ptx_sync(1 + group, 128);
+        if ((item & 127) == 0) ptx_count(done + ATTEND * VLCI_CHAIN_LINE);
+    }
+#endif
+    for (uint s = max(from, (uint)OUT); s < until; s++) {
         STAGE_OF(s, t)
         const uint apart = s == GATE_UP ? 0 : X_BYTES / 16; /* how much further what d1 takes of x begins */
         for (uint i = own; i < t.pieces; i += groups) {

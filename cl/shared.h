@@ -127,7 +127,7 @@ typedef enum vlci_activation {
 #define VLCI_CHAIN_LINE     32
 #define VLCI_CHAIN_COUNTERS (VLCI_CHAIN_STAGES * VLCI_CHAIN_LINE)
 #define VLCI_CHAIN_ROWS     64 /* most rows */
-#define VLCI_CHAIN_STAGES   4
+#define VLCI_CHAIN_STAGES   5
 #define VLCI_CHAIN_SHARERS  8 /* most work-groups of a tile */
 
 /* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */

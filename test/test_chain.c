@@ -202,7 +202,7 @@ static void launch(const problem *p, vlci_chain *chain, const vlci_append *appen
                         .y = y,
                         .append = append};
     ck_assert(vlci_chain_takes(chain, &links));
-    ck_ok(vlci_chain_run(chain, &links));
+    ck_ok(vlci_chain_run(chain, &links, NULL));
     if (x)
         suite_download(links.x, x, n_x * sizeof *x);
     else
@@ -212,8 +212,10 @@ static void launch(const problem *p, vlci_chain *chain, const vlci_append *appen
 }
 
 static vlci_chain *open_chain(int hidden) {
+    const vlci_attention_shape shape = {
+        .heads = 4, .kv_heads = 2, .head_dim = 128, .kv_dtype = VLCACHE_DTYPE_BF16, .out = VLCI_STRIPES};
     vlci_chain *chain;
-    ck_ok(vlci_chain_open(suite_device(), hidden, 128, VLCI_ACT_SILU, VLCACHE_DTYPE_BF16, &chain));
+    ck_ok(vlci_chain_open(suite_device(), hidden, VLCI_ACT_SILU, &shape, &chain));
     ck_assert((chain != NULL) == suite_device()->caps.wgmma);
     return chain;
 }

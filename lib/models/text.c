@@ -418,7 +418,8 @@ static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows 
     links.attended = out->x;
     links.append = appends ? &rows : NULL;
     if (!status)
-        status = dot ? vlci_chain_dot_run(k->chain_dot, &links, attention) : vlci_chain_run(k->chain, &links);
+        status = dot ? vlci_chain_dot_run(k->chain_dot, &links, attention)
+                     : vlci_chain_run(k->chain, &links, attention);
     if (status || appends || !links.qkv) return status;
     status = norm_heads(t, &t->model->text[layer + 1], &next);
     return status ? status : vlci_rope_append(&k->rope, &rows);
@@ -427,16 +428,20 @@ static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows 
 /* Attention and what is behind it in one launch, where nobody else is to see what it comes to. */
 static bool is_chained_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
-    if (!k->chain_dot || r->rows != 1) return false;
+    if ((!k->chain_dot || r->rows != 1) && !k->chain) return false;
     const vlci_attention attention = vlci_text_attention(t, layer, r);
     vlci_links links = links_of(t, layer, r);
-    return is_chained(t, layer, r) && !sees_codes(r) && vlci_chain_dot_takes(k->chain_dot, &links) &&
-           vlci_chain_dot_attends(k->chain_dot, &attention);
+    if (!is_chained(t, layer, r) || sees_codes(r)) return false;
+    if (vlci_chain_dot_takes(k->chain_dot, &links))
+        return r->rows == 1 && vlci_chain_dot_attends(k->chain_dot, &attention);
+    return (!links.qkv || !t->model->config.text.head_norm) &&
+           vlci_attention_leaves_stripes(&k->attention, &attention, links.out->dtype) &&
+           vlci_chain_attends(k->chain, &attention, r->rows);
 }
 
 static vlcache_status chain_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_attention attention = vlci_text_attention(t, layer, r);
-    return chain(t, layer, r, &(vlci_product){.x = t->attended}, &attention);
+    return chain(t, layer, r, &(vlci_product){.x = t->attended, .x_form = VLCI_STRIPES}, &attention);
 }
 
 vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
