@@ -32,8 +32,8 @@ struct vlci_chain {
     int hidden;
     vlci_activation act;
     vlci_attention_shape shape;
-    cl_mem parts;                          /* counters, sums of shared tiles, squares of rows */
-    cl_mem scaled;                         /* stripes: rows times the weight of a norm */
+    cl_mem parts;                             /* counters, sums of shared tiles, squares of rows */
+    cl_mem scaled;                            /* stripes: rows times the weight of a norm */
     const vlci_kernel *kernel[WAYS][HEIGHTS]; /* NULL: not asked for yet */
 };
 
@@ -151,8 +151,8 @@ bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) 
     if (!c || !vlci_chain_appends(c) || !c->device->caps.mma || c->shape.cap > 0 ||
         c->shape.kv_dtype == VLCACHE_DTYPE_F32)
         return false;
-    if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1] || a->window > 0 || a->q_offset || a->q_rows)
-        return false;
+    if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1] || a->q_offset || a->q_rows) return false;
+    if (a->window > 0 && (!a->max_keys || a->max_keys > a->window)) return false;
     size_t pieces = lane_groups(c, a) * (size_t)c->shape.kv_heads * (size_t)a->batch;
     return pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
 }
@@ -202,30 +202,30 @@ vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, const vlci_att
     size_t splits = split_of(c, l->out) | 1 << 8 | split_of(c, l->down) << 16;
     if (l->qkv) splits |= split_of(c, qkv) << 24;
     vlci_arg args[OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS] = {VLCI_MEM(l->out->data),
-                                                VLCI_MEM(l->gate_up->data),
-                                                VLCI_MEM(l->down->data),
-                                                VLCI_MEM(qkv->data),
-                                                VLCI_MEM(l->out->bias),
-                                                VLCI_MEM(l->down->bias),
-                                                VLCI_MEM(qkv->bias),
-                                                VLCI_MEM(l->norm->weight),
-                                                VLCI_MEM(next->weight),
-                                                VLCI_MEM(l->attended),
-                                                VLCI_MEM(l->x),
-                                                VLCI_U32(l->x_offset),
-                                                VLCI_MEM(c->scaled),
-                                                VLCI_MEM(l->gated),
-                                                VLCI_MEM(l->y),
-                                                VLCI_MEM(c->parts),
-                                                VLCI_U32(l->rows),
-                                                VLCI_U32(c->hidden),
-                                                VLCI_U32(l->out->k),
-                                                VLCI_U32(l->down->k),
-                                                VLCI_U32(qkv->n),
-                                                VLCI_U32(splits),
-                                                VLCI_F32(l->eps),
-                                                VLCI_U32(a ? ATTEND : OUT),
-                                                VLCI_U32(l->qkv ? QKV + 1 : QKV)};
+                                                              VLCI_MEM(l->gate_up->data),
+                                                              VLCI_MEM(l->down->data),
+                                                              VLCI_MEM(qkv->data),
+                                                              VLCI_MEM(l->out->bias),
+                                                              VLCI_MEM(l->down->bias),
+                                                              VLCI_MEM(qkv->bias),
+                                                              VLCI_MEM(l->norm->weight),
+                                                              VLCI_MEM(next->weight),
+                                                              VLCI_MEM(l->attended),
+                                                              VLCI_MEM(l->x),
+                                                              VLCI_U32(l->x_offset),
+                                                              VLCI_MEM(c->scaled),
+                                                              VLCI_MEM(l->gated),
+                                                              VLCI_MEM(l->y),
+                                                              VLCI_MEM(c->parts),
+                                                              VLCI_U32(l->rows),
+                                                              VLCI_U32(c->hidden),
+                                                              VLCI_U32(l->out->k),
+                                                              VLCI_U32(l->down->k),
+                                                              VLCI_U32(qkv->n),
+                                                              VLCI_U32(splits),
+                                                              VLCI_F32(l->eps),
+                                                              VLCI_U32(a ? ATTEND : OUT),
+                                                              VLCI_U32(l->qkv ? QKV + 1 : QKV)};
     int n = OWN_ARGS;
     if (a || l->append) {
         status = rope_args(c, l, a, args + n);
