@@ -22,7 +22,7 @@
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
- * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1 -DATTENDS=1 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1 -DATTENDS=1 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1 -DLAYERS=4
  * with: rope.clh attend.clh
  */
 #ifndef TOKENS
@@ -44,6 +44,9 @@
 #define ROPE 0 /* 1: heads of 128, which go into the cache */
 #endif
 
+#ifndef LAYERS
+#define LAYERS 1 /* at most, of a launch: 1, or 4 with ATTENDS */
+#endif
 #ifndef ATTENDS
 #define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, STAGES of 4 or more and TOKENS of 64 */
 #endif
@@ -58,17 +61,28 @@ enum {
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
     AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
+    STEPS = QKV + 1,                                   /* stages of a layer */
     AT_BARRIERS = AT_PLACES + TOKENS * 8,              /* full and empty, of each stage, begun, calm */
     SCALED = 3,                                        /* the barrier behind which s is there */
     PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
 #define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
 
+/* Layer i of a launch, and what of layer `nth` is called so. */
+#define LAYER_PARAMS(i)                                                                                              \
+    __global const uchar *w_out##i, __global const uchar *w_gate_up##i, __global const uchar *w_down##i,             \
+        __global const uchar *w_qkv##i, __global const float *bias_out##i, __global const float *bias_down##i,       \
+        __global const float *bias_qkv##i, __global const float *weight##i, __global const float *next_weight##i
+#if LAYERS == 1
+#define ALL_LAYERS LAYER_PARAMS(0)
+#define OF(what)   what##0
+#else
+#define ALL_LAYERS LAYER_PARAMS(0), LAYER_PARAMS(1), LAYER_PARAMS(2), LAYER_PARAMS(3)
+#define OF(what)   (nth == 0 ? what##0 : nth == 1 ? what##1 : nth == 2 ? what##2 : what##3)
+#endif
+
 #define CHAIN_PARAMS                                                                                                 \
-    __global const uchar *w_out, __global const uchar *w_gate_up, __global const uchar *w_down,                      \
-        __global const uchar *w_qkv, __global const float *bias_out, __global const float *bias_down,                \
-        __global const float *bias_qkv, __global const float *weight, __global const float *next_weight,             \
-        __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
+    ALL_LAYERS, __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
         __global float *qkv, __global float *parts, uint m, uint hidden, uint attended_width, uint inner, uint n_qkv, \
         uint splits, float eps, uint from, uint until
 #define ATTEND_PARAMS float attend_scale, uint q_stride, int causal, int batch, int lane_groups
@@ -81,7 +95,7 @@ typedef struct {
 
 #define STAGE_OF(s, t)                                                                                               \
     {                                                                                                                \
-        t.w = s == OUT ? w_out : s == GATE_UP ? w_gate_up : s == DOWN ? w_down : w_qkv;                              \
+        t.w = s == OUT ? OF(w_out) : s == GATE_UP ? OF(w_gate_up) : s == DOWN ? OF(w_down) : OF(w_qkv);              \
         t.x = s == OUT ? attended : s == DOWN ? gated : z;                                                           \
         t.n = s == GATE_UP ? 2 * inner : s == QKV ? n_qkv : hidden;                                                  \
         t.depth = s == GATE_UP ? hidden / 64 : (s == OUT ? attended_width : s == DOWN ? inner : hidden) / 128;       \
@@ -171,15 +185,14 @@ PTX_CALL void put_pair(__global uchar *to, float first, float second, uint r, ui
 }
 
 #if ATTENDS
-/* All pieces of attention, LANES of the multiplying work-items to each, in the room that a step's rows will take. The cache is
- * that of the layer before the one that q, k and v are appended to. */
+/* All pieces of attention, LANES of the multiplying work-items to each, in the room that a step's rows will take. */
 PTX_CALL void attend_all(__local uchar *smem, __global const float *q, __global float *out, uint m, ROPE_PARAMS, ATTEND_PARAMS) {
     const uint item = ptx_item() % LANES, team = ptx_item() / LANES, teams = 256 / LANES;
     __local float4 *room = (__local float4 *)(smem + team * STAGE + W_BYTES), *queries = room + ROOM;
     __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
-    const int ys = kv_heads * lane_groups, pieces = ys * batch, next = layer;
+    const int ys = kv_heads * lane_groups, pieces = ys * batch;
     for (int i = (int)(ptx_group() + team * ptx_groups()); i < pieces; i += (int)(ptx_groups() * teams)) {
-        const int b = quotient(i, ys), layer = next - 1;
+        const int b = quotient(i, ys);
         const attend_t p = find_piece(seq_start, heads, kv_heads, causal, 0, b, i - b * ys, ys, 0, 1, KV_PASS);
         if (p.count <= 0) continue;
         attend(&p, q, attend_scale, 0, q_stride, heads, row_stride, item, 4 + team, room, queries, stats);
@@ -224,19 +237,27 @@ chain_wgmma(CHAIN_PARAMS
     }
     __asm__ volatile("bar.sync 0;" ::: "memory");
     stage_t t;
+#if ROPE
+    const int first_layer = layer; /* q, k and v of layer `nth` go into the cache of so many layers further */
+#endif
 
+#if ATTENDS
+    if (item >= 256) __asm__ volatile("//~ setmaxnreg.dec.sync.aligned.u32 56;" ::: "memory");
+#endif
     if (item >= 288) { /* ---- finds s ---- */
         if (item >= 352) return;
         uint parity = 0;
-        for (uint s = max(from, (uint)OUT); s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) continue;
             STAGE_OF(s, t)
             if (own >= t.pieces) continue;
             const uint r = item - 288;
 #if ROPE
-            const int head = (int)piece_of(&t, own).tile;
+            const int head = (int)piece_of(&t, own).tile, layer = first_layer + (int)nth;
             if (s == QKV && r < m && head >= heads) place_of[r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
 #endif
-            if (s > from) {
+            if (g > from) {
                 ptx_barrier_wait(begun, parity);
                 parity ^= 1;
             }
@@ -259,10 +280,12 @@ chain_wgmma(CHAIN_PARAMS
     if (item >= 256) { /* ---- brings ---- */
         if (item > 256) return;
         uint stage = 0, parity = 1, sent = 0, ahead = 0; /* steps of which W came ahead of x */
-        for (uint s = max(from, (uint)OUT); s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) continue;
             STAGE_OF(s, t)
             const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
-            uint behind = s > from; /* whether what x comes from may still be on its way */
+            uint behind = g > from; /* whether what x comes from may still be on its way */
             for (uint i = own; i < t.pieces; i += groups) {
                 const piece_t p = piece_of(&t, i);
                 const uint early = behind ? min((uint)STAGES, p.until - p.from) : 0, first = stage;
@@ -284,12 +307,12 @@ chain_wgmma(CHAIN_PARAMS
                         parity ^= 1;
                     }
                     if (d - p.from + 1 != early) continue;
-                    wait_until(done + (s - 1) * VLCI_CHAIN_LINE, 2 * groups);
+                    wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
                     ptx_barrier_arrive(begun);
                     proxy_fence_all();
                     for (uint e = 0; e < early; e++) {
-                        const uint late = first + e < STAGES ? first + e : first + e - STAGES, nth = ahead - early + e;
-                        if (e + PACE >= early) ptx_barrier_wait(calm + 8 * (nth % PACE), nth / PACE & 1);
+                        const uint late = first + e < STAGES ? first + e : first + e - STAGES, early_nth = ahead - early + e;
+                        if (e + PACE >= early) ptx_barrier_wait(calm + 8 * (early_nth % PACE), early_nth / PACE & 1);
                         ptx_barrier_expect(full + 8 * late, x_bytes);
                         bring_rows(&t, wide, x_rows, p.from + e, at + late * STAGE, full + 8 * late);
                     }
@@ -300,17 +323,25 @@ chain_wgmma(CHAIN_PARAMS
         return;
     }
     /* ---- multiplies ---- */
+#if ATTENDS
+    __asm__ volatile("//~ setmaxnreg.inc.sync.aligned.u32 224;" ::: "memory");
+#endif
     const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
     uint stage = 0, parity = 0;
-#if ATTENDS
-    if (from == ATTEND) {
-        attend_all(smem, qkv, (__global float *)attended, m, ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
-        ptx_sync(1 + group, 128);
-        if ((item & 127) == 0) ptx_count(done + ATTEND * VLCI_CHAIN_LINE);
-    }
-#endif
-    for (uint s = max(from, (uint)OUT); s < until; s++) {
+    for (uint g = from; g < until; g++) {
+        const uint nth = g / STEPS, s = g % STEPS;
         STAGE_OF(s, t)
+#if ATTENDS
+        if (s == ATTEND) {
+            const int layer = first_layer - 1 + (int)nth;
+            if (g > from) {
+                if ((item & 127) == 0) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
+                ptx_sync(1 + group, 128);
+            }
+            attend_all(smem, qkv, (__global float *)attended, m, ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
+            t.pieces = 0;
+        }
+#endif
         const uint apart = s == GATE_UP ? 0 : X_BYTES / 16; /* how much further what d1 takes of x begins */
         for (uint i = own; i < t.pieces; i += groups) {
             const piece_t p = piece_of(&t, i);
@@ -319,7 +350,7 @@ chain_wgmma(CHAIN_PARAMS
             for (uint j = 0; j < TOKENS / 2; j++) d0[j] = d1[j] = 0.0f;
             /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
             const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2), column = p.tile * 128 + across;
-            const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
+            const uint sharers = 2 * t.split, share = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
             uint before = 0;
             for (uint d = p.from; d < p.until; d++) {
                 const uint of = at + stage * STAGE;
@@ -388,8 +419,8 @@ chain_wgmma(CHAIN_PARAMS
                              d0[4 * j + 3] + d1[4 * j + 3]);
             /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way while sums come */
             float was[8], times[4], plus[4];
-            __global const float *bias_of = s == OUT ? bias_out : s == DOWN ? bias_down : bias_qkv;
-            __global const float *by = s == OUT ? weight : next_weight;
+            __global const float *bias_of = s == OUT ? OF(bias_out) : s == DOWN ? OF(bias_down) : OF(bias_qkv);
+            __global const float *by = s == OUT ? OF(weight) : OF(next_weight);
 #pragma unroll
             for (uint j = 0; j < 4; j++) {
                 const uint c = column + (j & 1) * 8 + (j & 2) * 32;
@@ -398,7 +429,7 @@ chain_wgmma(CHAIN_PARAMS
             }
 #pragma unroll
             for (uint j = 0; j < 8; j++) {
-                const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
+                const uint row = 8 * share * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
                 was[j] = 0.0f;
                 if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
 #if ROPE
@@ -406,7 +437,7 @@ chain_wgmma(CHAIN_PARAMS
                     was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
 #endif
             }
-            for (uint u = nth * per; u < min((m + 7) / 8, (nth + 1) * per); u++) {
+            for (uint u = share * per; u < min((m + 7) / 8, (share + 1) * per); u++) {
                 float4 all[2] = {(float4)(0.0f), (float4)(0.0f)}; /* of each block */
                 for (uint first = 0; first < sharers; first += 8) {
                     __global float *of = part_of(parts, i - p.nth) + (first * UNITS + u) * 512;
@@ -442,8 +473,8 @@ chain_wgmma(CHAIN_PARAMS
                         const uint d = across + (j & 2) * 4;
                         if (phase && (int)p.tile < heads + kv_heads) {
                             __global const float *turn = phase + ((size_t)phase_row + row) * 128 + d;
-                            const float cosine = u == nth * per ? was[j] : ptx_load_fresh_one(turn);
-                            const float sine = u == nth * per ? was[4 + j] : ptx_load_fresh_one(turn + 64), old = low;
+                            const float cosine = u == share * per ? was[j] : ptx_load_fresh_one(turn);
+                            const float sine = u == share * per ? was[4 + j] : ptx_load_fresh_one(turn + 64), old = low;
                             low = old * cosine - high * sine;
                             high = high * cosine + old * sine;
                         }
@@ -472,7 +503,7 @@ chain_wgmma(CHAIN_PARAMS
                         now[j] = 0.0f;
                         if (row >= m || of >= hidden) continue;
                         __global float *to = x + x_offset + (size_t)row * hidden + of;
-                        now[j] = (u == nth * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j] + plus[2 * b + (j >> 1)];
+                        now[j] = (u == share * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j] + plus[2 * b + (j >> 1)];
                         *to = now[j];
                         square[j & 1] += now[j] * now[j];
                     }
@@ -493,13 +524,13 @@ chain_wgmma(CHAIN_PARAMS
                     __local const float *of = square_of + (group * 8 + b) * 8 + row;
                     if (block < hidden / 64) squares[block * TOKENS + 8 * u + row] = (of[0] + of[16]) + (of[32] + of[48]);
                 }
-                if (u + 1 < (nth + 1) * per) ptx_sync(1 + group, 128);
+                if (u + 1 < (share + 1) * per) ptx_sync(1 + group, 128);
             }
         }
         ptx_sync(1 + group, 128);
-        if ((item & 127) == 0 && ptx_count(done + s * VLCI_CHAIN_LINE) == 2 * groups - 1) {
-            if (s > from) done[(s - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
-            if (s + 1 == until) done[s * VLCI_CHAIN_LINE] = 0;
+        if ((item & 127) == 0 && ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1) {
+            if (g > from) done[(g - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
+            if (g + 1 == until) done[g * VLCI_CHAIN_LINE] = 0;
         }
     }
 }

@@ -197,36 +197,49 @@ static void take_stripes(const problem *p, cl_mem from, float *to) {
     free(data);
 }
 
+/* What of a launch is a layer's own; norms go with it. */
+static vlci_links links_of(const problem *p) {
+    vlci_norm *norm = calloc(2, sizeof *norm);
+    norm[0].weight = floats_upload(p->norm, (size_t)p->hidden);
+    norm[1].weight = floats_upload(p->next, (size_t)p->hidden);
+    return (vlci_links){.out = &p->out.on,
+                        .gate_up = &p->gate_up.on,
+                        .down = &p->down.on,
+                        .qkv = p->last ? NULL : &p->qkv.on,
+                        .norm = norm,
+                        .next = norm + 1,
+                        .eps = (float)eps,
+                        .rows = p->rows};
+}
+
+static void release_links(vlci_links *l) {
+    suite_release(l->norm->weight);
+    suite_release(l->next->weight);
+    free((void *)(uintptr_t)l->norm);
+}
+
 /* Launches it over buffers that are poisoned; y and x as they are left. x NULL: it must come to an error.
  * `attention`: begins with it, and p->attended is what that left. */
 static void launch(const problem *p, vlci_chain *chain, const vlci_append *append,
                    const vlci_attention *attention, cl_mem y, float *x) {
     size_t n_x = (size_t)p->rows * (size_t)p->hidden;
-    vlci_norm norm = {.weight = floats_upload(p->norm, (size_t)p->hidden)},
-              next = {.weight = floats_upload(p->next, (size_t)p->hidden)};
-    vlci_links links = {.out = &p->out.on,
-                        .gate_up = &p->gate_up.on,
-                        .down = &p->down.on,
-                        .qkv = p->last ? NULL : &p->qkv.on,
-                        .norm = &norm,
-                        .next = p->last ? NULL : &next,
-                        .eps = (float)eps,
-                        .rows = p->rows,
-                        .attended = attention ? suite_poison(vlci_operand_bytes(p->rows, p->width))
-                                              : put_stripes(p->attended, p->rows, p->width),
-                        .x = floats_upload(p->x, n_x),
-                        .gated = suite_poison(vlci_operand_bytes(p->rows, p->inner)),
-                        .y = y,
-                        .append = append};
+    vlci_links links = links_of(p);
+    links.attended = attention ? suite_poison(vlci_operand_bytes(p->rows, p->width))
+                               : put_stripes(p->attended, p->rows, p->width);
+    links.x = floats_upload(p->x, n_x);
+    links.gated = suite_poison(vlci_operand_bytes(p->rows, p->inner));
+    links.y = y;
+    links.append = append;
     ck_assert(vlci_chain_takes(chain, &links));
-    ck_ok(vlci_chain_run(chain, &links, attention));
+    ck_ok(vlci_chain_run(chain, &links, 1, attention));
     if (x)
         suite_download(links.x, x, n_x * sizeof *x);
     else
         ck_fails(vlci_finish(suite_device()), VLCACHE_E_DEVICE, "waiting for the device");
     if (attention) take_stripes(p, links.attended, p->attended);
-    cl_mem all[] = {norm.weight, next.weight, links.attended, links.x, links.gated};
+    cl_mem all[] = {links.attended, links.x, links.gated};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    release_links(&links);
 }
 
 static vlci_attention_shape shape_of(int heads, int kv_heads) {
@@ -447,6 +460,90 @@ static void attend(const talks *t) {
     vlci_chain_close(&chain);
 }
 
+/* Layers in one launch, and each in its own: bit by bit the same x, rows of the cache too. */
+static void go_together(const talks *t) {
+    int hidden = 512, n = (t->heads + 2 * t->kv_heads) * 128, width = t->heads * 128;
+    int start[PAGES_SEQUENCES + 1];
+    for (int b = 0; b <= t->batch; b++) start[b] = b;
+    vlci_chain *chain = open_attending(hidden, t->heads, t->kv_heads);
+    vlci_attention a = {
+        .batch = t->batch, .max_rows = 1, .causal = true, .scale = 0.088f, .q_stride = (size_t)n};
+    if (!chain || !vlci_chain_attends(chain, &a, t->batch)) {
+        vlci_chain_close(&chain);
+        return;
+    }
+    int lists = t->batch * LAYERS * t->kv_heads, *rows = malloc((size_t)lists * sizeof *rows);
+    float *k, *v, *bias;
+    pages *cache = make_pages(t, rows, &k, &v, &bias);
+    size_t n_x = (size_t)(t->batch * hidden), n_y = (size_t)t->batch * (size_t)n,
+           most = (size_t)(t->past + 42) * 128;
+    float *q = floats_random(&seed, n_y, 2, 0), *phase = floats_random(&seed, (size_t)t->batch * 128, 1, 0),
+          *x[2], *kept[2], *first = NULL;
+    problem *p[LAYERS];
+    vlci_links links[LAYERS];
+    cl_mem starts = suite_upload(start, sizeof start);
+    vlci_append append = {.rows = t->batch,
+                          .heads = t->heads,
+                          .kv_heads = t->kv_heads,
+                          .head_dim = 128,
+                          .phase = floats_upload(phase, (size_t)t->batch * 128),
+                          .row_sequence = starts,
+                          .seq_start = starts};
+    for (int i = 0; i < LAYERS; i++) {
+        p[i] = create(t->batch, hidden, width, 128, n, true, t->last && i + 1 == LAYERS);
+        links[i] = links_of(p[i]);
+        ck_assert(!i || vlci_chain_goes_on(&links[i - 1], &links[i]));
+    }
+    int joined = t->last ? LAYERS : LAYERS - 1; /* behind the last layer of the cache nothing is appended */
+    first = floats_random(&seed, n_x, 2, 0);
+    a.seq_start = starts;
+    for (int apart = 0; apart < 2; apart++) {
+        cl_mem to_x = floats_upload(first, n_x), y = floats_upload(q, n_y),
+               attended = suite_poison(vlci_operand_bytes(t->batch, width)),
+               gated = suite_poison(vlci_operand_bytes(t->batch, 128));
+        for (int i = 0; i < joined; i++) {
+            links[i].x = to_x;
+            links[i].y = append.qkv = y;
+            links[i].attended = attended;
+            links[i].gated = gated;
+            links[i].append = links[i].qkv ? &append : NULL;
+        }
+        for (int i = 0; i < (apart ? joined : 1); i++) {
+            a.kv = pages_view(cache, i);
+            append.kv = pages_view(cache, i + 1 < LAYERS ? i + 1 : i);
+            ck_ok(vlci_chain_run(chain, &links[i], apart ? 1 : joined, &a));
+        }
+        x[apart] = floats_take(to_x, n_x);
+        for (int b = 0; b < t->batch; b++) vlci_kv_append(&cache->kv[b], 0, LAYERS, 1);
+        kept[apart] = calloc((size_t)lists * most * 2, sizeof(float));
+        for (int i = 0; i < lists; i++)
+            pages_read(&cache->kv[i / (LAYERS * t->kv_heads)], i / t->kv_heads % LAYERS, i % t->kv_heads,
+                       kept[apart] + (size_t)i * most * 2, kept[apart] + ((size_t)i * 2 + 1) * most, NULL);
+        for (int b = 0; b < t->batch; b++) vlci_kv_append(&cache->kv[b], 0, LAYERS, -1);
+        ck_ok(vlci_kv_pool_sync(&cache->pool));
+        cl_mem all[] = {y, attended, gated};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    }
+    ck_assert_mem_eq(x[0], x[1], n_x * sizeof *x[0]);
+    ck_assert_mem_eq(kept[0], kept[1], (size_t)lists * most * 2 * sizeof *kept[0]);
+    suite_release(starts);
+    suite_release(append.phase);
+    pages_destroy(cache);
+    for (int i = 0; i < LAYERS; i++) {
+        release_links(&links[i]);
+        destroy(p[i]);
+    }
+    void *arrays[] = {rows, k, v, bias, q, phase, x[0], x[1], kept[0], kept[1], first};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    vlci_chain_close(&chain);
+}
+
+START_TEST(layers_go_together) {
+    go_together(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 100, .last = true});
+    go_together(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 3, .biased = true});
+}
+END_TEST
+
 START_TEST(attention_goes_with_it) {
     attend(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 0});
     attend(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 190, .biased = true});
@@ -497,6 +594,7 @@ int main(void) {
     tcase_add_test(c, agrees_with_the_oracle);
     tcase_add_test(c, rows_go_into_the_cache);
     tcase_add_test(c, attention_goes_with_it);
+    tcase_add_test(c, layers_go_together);
     tcase_add_test(c, what_it_cannot_is_left);
     suite_add_tcase(suite, c);
     c = tcase_create("standstill"); /* counts no memory: its device is lost */

@@ -40,7 +40,8 @@ struct vlci_chain {
 enum {
     ITEMS = 384,
     WIDE = 128 /* columns of a tile that is shared, k of its steps */,
-    OWN_ARGS = 25,
+    OWN_ARGS = 16,
+    LAYER_ARGS = 9,
     ATTEND_ARGS = 5,
     HEAD_DIM = 128,
     LANES = 8,         /* query rows that share a kv head and go together, */
@@ -157,6 +158,15 @@ bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) 
     return pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
 }
 
+static bool is_alike(const vlci_matrix *a, const vlci_matrix *b) {
+    return a->n == b->n && a->k == b->k;
+}
+
+bool vlci_chain_goes_on(const vlci_links *l, const vlci_links *next) {
+    return l->qkv && is_alike(l->out, next->out) && is_alike(l->gate_up, next->gate_up) &&
+           is_alike(l->down, next->down) && (!next->qkv || is_alike(l->qkv, next->qkv));
+}
+
 /* ---- running ------------------------------------------------------------------------------------------- */
 
 static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kernel **kernel) {
@@ -164,7 +174,8 @@ static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kern
     size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
            rest = rows * (2 * 144 + 4 + 8) + 512 + 32;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
-    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
+    vlci_ptx ptx = {
+        .target = "sm_90a", .local_bytes = stages * (stage + 16) + rest, .groups = way == ATTENDS};
     *kernel = __atomic_load_n(&c->kernel[way][at], __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     snprintf(options, sizeof options,
@@ -173,8 +184,8 @@ static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kern
     size_t n = strlen(options);
     if (way == ATTENDS)
         snprintf(options + n, sizeof options - n,
-                 " -DATTENDS=1 -DMMA=1 -DHEAD_DIM=%d -DHEADS=%d -DLANES=%d -DFORM=%d", HEAD_DIM, LANES, TEAM,
-                 (int)VLCI_STRIPES);
+                 " -DATTENDS=1 -DMMA=1 -DHEAD_DIM=%d -DHEADS=%d -DLANES=%d -DFORM=%d -DLAYERS=%d", HEAD_DIM,
+                 LANES, TEAM, (int)VLCI_STRIPES, VLCI_CHAIN_LAYERS);
     vlcache_status status =
         vlci_kernel_get_ptx(c->device, "chain_wgmma.cl", "chain_wgmma", options, &ptx, kernel);
     if (!status) __atomic_store_n(&c->kernel[way][at], *kernel, __ATOMIC_RELEASE);
@@ -191,53 +202,49 @@ static vlcache_status rope_args(const vlci_chain *c, const vlci_links *l, const 
     return vlci_rope_args(&none, out);
 }
 
-vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, const vlci_attention *a) {
+/* Behind the last, and where nothing is, the first's stand in. */
+static void layer_args(const vlci_links *l, vlci_arg out[LAYER_ARGS]) {
     const vlci_matrix none = {0}, *qkv = l->qkv ? l->qkv : &none;
-    const vlci_norm *next = l->qkv ? l->next : l->norm;
+    const vlci_arg all[LAYER_ARGS] = {
+        VLCI_MEM(l->out->data), VLCI_MEM(l->gate_up->data), VLCI_MEM(l->down->data),
+        VLCI_MEM(qkv->data),    VLCI_MEM(l->out->bias),     VLCI_MEM(l->down->bias),
+        VLCI_MEM(qkv->bias),    VLCI_MEM(l->norm->weight),  VLCI_MEM((l->qkv ? l->next : l->norm)->weight)};
+    memcpy(out, all, sizeof all);
+}
+
+vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, int n, const vlci_attention *a) {
+    const vlci_links *last = &l[n - 1];
     const vlci_kernel *kernel;
-    int at = 0;
+    vlci_arg args[VLCI_CHAIN_LAYERS * LAYER_ARGS + OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS];
+    int at = 0, n_args = 0;
     while (heights[at] < l->rows) at++;
     vlcache_status status = get_kernel(c, a ? ATTENDS : l->append ? APPENDS : NO_MORE, at, &kernel);
     if (status) return status;
+    for (int i = 0; i < (a ? VLCI_CHAIN_LAYERS : 1); i++, n_args += LAYER_ARGS)
+        layer_args(i < n ? &l[i] : l, args + n_args);
     size_t splits = split_of(c, l->out) | 1 << 8 | split_of(c, l->down) << 16;
-    if (l->qkv) splits |= split_of(c, qkv) << 24;
-    vlci_arg args[OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS] = {VLCI_MEM(l->out->data),
-                                                              VLCI_MEM(l->gate_up->data),
-                                                              VLCI_MEM(l->down->data),
-                                                              VLCI_MEM(qkv->data),
-                                                              VLCI_MEM(l->out->bias),
-                                                              VLCI_MEM(l->down->bias),
-                                                              VLCI_MEM(qkv->bias),
-                                                              VLCI_MEM(l->norm->weight),
-                                                              VLCI_MEM(next->weight),
-                                                              VLCI_MEM(l->attended),
-                                                              VLCI_MEM(l->x),
-                                                              VLCI_U32(l->x_offset),
-                                                              VLCI_MEM(c->scaled),
-                                                              VLCI_MEM(l->gated),
-                                                              VLCI_MEM(l->y),
-                                                              VLCI_MEM(c->parts),
-                                                              VLCI_U32(l->rows),
-                                                              VLCI_U32(c->hidden),
-                                                              VLCI_U32(l->out->k),
-                                                              VLCI_U32(l->down->k),
-                                                              VLCI_U32(qkv->n),
-                                                              VLCI_U32(splits),
-                                                              VLCI_F32(l->eps),
-                                                              VLCI_U32(a ? ATTEND : OUT),
-                                                              VLCI_U32(l->qkv ? QKV + 1 : QKV)};
-    int n = OWN_ARGS;
+    if (l->qkv) splits |= split_of(c, l->qkv) << 24;
+    const vlci_arg own[OWN_ARGS] = {
+        VLCI_MEM(l->attended),      VLCI_MEM(l->x),
+        VLCI_U32(l->x_offset),      VLCI_MEM(c->scaled),
+        VLCI_MEM(l->gated),         VLCI_MEM(l->y),
+        VLCI_MEM(c->parts),         VLCI_U32(l->rows),
+        VLCI_U32(c->hidden),        VLCI_U32(l->out->k),
+        VLCI_U32(l->down->k),       VLCI_U32(l->qkv ? l->qkv->n : 0),
+        VLCI_U32(splits),           VLCI_F32(l->eps),
+        VLCI_U32(a ? ATTEND : OUT), VLCI_U32((n - 1) * VLCI_CHAIN_STAGES + (last->qkv ? QKV + 1 : QKV))};
+    memcpy(args + n_args, own, sizeof own);
+    n_args += OWN_ARGS;
     if (a || l->append) {
-        status = rope_args(c, l, a, args + n);
-        n += VLCI_ROPE_ARGS;
+        status = rope_args(c, l, a, args + n_args);
+        n_args += VLCI_ROPE_ARGS;
     }
     if (a) {
-        args[n++] = VLCI_F32(a->scale);
-        args[n++] = VLCI_U32(a->q_stride);
-        args[n++] = VLCI_I32(a->causal);
-        args[n++] = VLCI_I32(a->batch);
-        args[n++] = VLCI_I32(lane_groups(c, a));
+        const vlci_arg more[ATTEND_ARGS] = {VLCI_F32(a->scale), VLCI_U32(a->q_stride), VLCI_I32(a->causal),
+                                            VLCI_I32(a->batch), VLCI_I32(lane_groups(c, a))};
+        memcpy(args + n_args, more, sizeof more);
+        n_args += ATTEND_ARGS;
     }
     return status ? status
-                  : vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, ITEMS, 1, 1), args, n);
+                  : vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, ITEMS, 1, 1), args, n_args);
 }

@@ -1,7 +1,7 @@
 /**
  * chain.h (internal) - what stands between the attention of one layer and that of the next, for few rows of
  * many sequences, in one launch: out, norm, gate and up, down, norm, and q, k and v of the next layer. Where
- * caches are short, attention begins it.
+ * caches are short, attention begins it, and it goes on through some layers.
  *
  *     wgmma   cl/chain_wgmma.cl: weights in bf16
  *     apart   none: a launch for each
@@ -52,10 +52,15 @@ bool vlci_chain_appends(const vlci_chain *chain);
  * and row_lse are left alone; what is behind it must append, or be the last. */
 bool vlci_chain_attends(const vlci_chain *chain, const vlci_attention *attention, int rows);
 
+/** Whether a launch over `links` that begins with attention may go on with those of the next layer. */
+bool vlci_chain_goes_on(const vlci_links *links, const vlci_links *next);
+
 /** Enqueues what vlci_chain_takes(). `attention`: NULL where `attended` is there; else what
- * vlci_chain_attends(), whose q is y and which leaves `attended`. Errors: those of vlci_kernel_get_ptx() and
- * vlci_rope_args(), the device's. */
-vlcache_status vlci_chain_run(vlci_chain *chain, const vlci_links *links, const vlci_attention *attention);
+ * vlci_chain_attends(), whose q is y and which leaves `attended`; then links[0 .. n - 1] may be those of up
+ * to VLCI_CHAIN_LAYERS layers, each of which goes on with the next: all is as the first says but weights.
+ * Errors: those of vlci_kernel_get_ptx() and vlci_rope_args(), the device's. */
+vlcache_status vlci_chain_run(vlci_chain *chain, const vlci_links *links, int n,
+                              const vlci_attention *attention);
 
 /** NULLs the handle; NULL: nothing to do. */
 void vlci_chain_close(vlci_chain **chain);
