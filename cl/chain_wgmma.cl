@@ -242,7 +242,6 @@ chain_wgmma(CHAIN_PARAMS
 #endif
 
 #if ATTENDS
-    if (item >= 256) __asm__ volatile("//~ setmaxnreg.dec.sync.aligned.u32 56;" ::: "memory");
 #endif
     if (item >= 288) { /* ---- finds s ---- */
         if (item >= 352) return;
@@ -324,24 +323,27 @@ chain_wgmma(CHAIN_PARAMS
     }
     /* ---- multiplies ---- */
 #if ATTENDS
-    __asm__ volatile("//~ setmaxnreg.inc.sync.aligned.u32 224;" ::: "memory");
 #endif
-    const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
     uint stage = 0, parity = 0;
     for (uint g = from; g < until; g++) {
         const uint nth = g / STEPS, s = g % STEPS;
-        STAGE_OF(s, t)
 #if ATTENDS
         if (s == ATTEND) {
+            const uint item = ptx_item(), group = item >> 7;
             const int layer = first_layer - 1 + (int)nth;
             if (g > from) {
                 if ((item & 127) == 0) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
                 ptx_sync(1 + group, 128);
             }
             attend_all(smem, qkv, (__global float *)attended, m, ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
-            t.pieces = 0;
+            ptx_sync(1 + group, 128);
+            if ((item & 127) == 0 && ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1 && g > from)
+                done[(g - 1) * VLCI_CHAIN_LINE] = 0;
+            continue;
         }
 #endif
+        const uint item = ptx_item(), group = item >> 7, lane = item & 31, warp = item >> 5 & 3; /* anew: nothing stays */
+        STAGE_OF(s, t)
         const uint apart = s == GATE_UP ? 0 : X_BYTES / 16; /* how much further what d1 takes of x begins */
         for (uint i = own; i < t.pieces; i += groups) {
             const piece_t p = piece_of(&t, i);
@@ -442,6 +444,8 @@ chain_wgmma(CHAIN_PARAMS
                 for (uint first = 0; first < sharers; first += 8) {
                     __global float *of = part_of(parts, i - p.nth) + (first * UNITS + u) * 512;
                     float4 part[8];
+#pragma unroll
+                    for (uint e = 0; e < 8; e++) part[e] = (float4)(0.0f); /* what is not set would live on from a stage before */
                     uint missing = (1u << min(8u, sharers - first)) - 1, spins = 0;
                     do {
                         if (++spins > PATIENCE) __asm__ volatile("trap;");

@@ -175,7 +175,7 @@ static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kern
            rest = rows * (2 * 144 + 4 + 8) + 512 + 32;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
     vlci_ptx ptx = {
-        .target = "sm_90a", .local_bytes = stages * (stage + 16) + rest, .groups = way == ATTENDS};
+        .target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
     *kernel = __atomic_load_n(&c->kernel[way][at], __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     snprintf(options, sizeof options,
