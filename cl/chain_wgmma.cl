@@ -60,9 +60,9 @@ enum {
     AT_GATED = STAGES * STAGE,                         /* of each warpgroup */
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
-    AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
+    AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache; of two layers, as they are found ahead */
     STEPS = QKV + 1,                                   /* stages of a layer */
-    AT_BARRIERS = AT_PLACES + TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    AT_BARRIERS = AT_PLACES + 2 * TOKENS * 8,              /* full and empty, of each stage, begun, calm */
     SCALED = 3,                                        /* the barrier behind which s is there */
     PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
@@ -254,7 +254,7 @@ chain_wgmma(CHAIN_PARAMS
             const uint r = item - 288;
 #if ROPE
             const int head = (int)piece_of(&t, own).tile, layer = first_layer + (int)nth;
-            if (s == QKV && r < m && head >= heads) place_of[r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
+            if (s == QKV && r < m && head >= heads) place_of[nth % 2 * TOKENS + r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
 #endif
             if (g > from) {
                 ptx_barrier_wait(begun, parity);
@@ -486,7 +486,7 @@ chain_wgmma(CHAIN_PARAMS
                             qkv[(size_t)row * t.n + c] = low;
                             qkv[(size_t)row * t.n + c + 64] = high;
                         } else {
-                            __global kv_t *to = (__global kv_t *)place_of[row];
+                            __global kv_t *to = (__global kv_t *)place_of[nth % 2 * TOKENS + row];
                             KV_STORE(low, to, d);
                             KV_STORE(high, to, d + 64);
                         }
