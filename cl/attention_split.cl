@@ -421,7 +421,7 @@ attention_mma(__global const float *q, __global float *out, __global const int *
     const size_t piece = get_group_id(2) * get_num_groups(1) + get_group_id(1);
     const attend_t p = find_piece(seq_start, heads, kv_heads, causal, share, WHICH, KV_PASS);
     if (p.count <= 0) return; /* so do all of this piece */
-    attend(&p, q, scale, q_offset, q_stride, heads, row_stride, (uint)item, 0, room, queries, stats);
+    attend(&p, q, scale, q_offset, q_stride, row_stride, item, 0, room, queries, stats);
     const int values = p.count * (HEAD_DIM / 4), shares = (int)get_num_groups(0);
 #pragma unroll 1
     for (int i = item; i < values; i += LANES) {

@@ -63,6 +63,8 @@ enum {
     AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache; of two layers, as they are found ahead */
     STEPS = QKV + 1,                                   /* stages of a layer */
     AT_BARRIERS = AT_PLACES + 2 * TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    AT_PAGES = AT_BARRIERS + (2 * STAGES + 2) * 8,     /* full, of two pages of each of 8 warps */
+    TOGETHER = 8,                                      /* the barrier of all that multiply */
     SCALED = 3,                                        /* the barrier behind which s is there */
     PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
@@ -185,23 +187,115 @@ PTX_CALL void put_pair(__global uchar *to, float first, float second, uint r, ui
 }
 
 #if ATTENDS
-/* All pieces of attention, LANES of the multiplying work-items to each, in the room that a step's rows will take. */
-PTX_CALL void attend_all(__local uchar *smem, __global const float *q, __global float *out, uint m, ROPE_PARAMS, ATTEND_PARAMS) {
-    const uint item = ptx_item() % LANES, team = ptx_item() / LANES, teams = 256 / LANES;
+/* A warp's pages: two are on their way or in use, keys in front of values. */
+typedef struct {
+    uint at, full, turn; /* where they come to, what counts them, how many have been read */
+} pages_t;
+enum { PAGE_BYTES = PAGE * HEAD_DIM * 2 };
+
+/* Asks for the page that is read `nth` from now on. */
+PTX_CALL void ask_page(const attend_t *p, uint page, const pages_t *w, uint nth) {
+    const uint slot = (w->turn + nth) & 1, to = w->at + slot * (2 * PAGE_BYTES), full = w->full + 8 * slot;
+    if (ptx_lane()) return;
+    ptx_barrier_expect(full, 2 * PAGE_BYTES);
+    ptx_bulk_copy_once(to, (__global const uchar *)p->rows.k + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
+    ptx_bulk_copy_once(to + PAGE_BYTES, (__global const uchar *)p->rows.v + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
+}
+
+PTX_CALL uint4 run_at(uint at) {
+    uint4 r;
+    __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(at) : "memory");
+    return r;
+}
+
+/* attend(), of pages in local memory, of which `asked` are on their way. */
+PTX_CALL void attend_pages(const attend_t *p, __global const float *q, float scale, uint q_stride, int item, uint barrier,
+                           __local float4 *room, __local float4 *queries, __local float2 *stats, pages_t *w, int asked) {
+    const int warp = item / 32, g = item % 32 / 4, c = item % 4;
+    int j = p->from + warp * PAGE;
+    float8 x[EACH];
+    fetch_queries(p, q, scale, 0, q_stride, item, x);
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+        if (k >= asked && j + k * WARPS * PAGE < p->to) ask_page(p, page_of(&p->rows, j + k * WARPS * PAGE), w, k);
+    put_queries(x, item, queries);
+    ptx_sync(barrier, LANES);
+    float acc[HALVES][8][4];
+    sofar_t sofar = {-INFINITY, 0.0f};
+    const int visible = g < p->count ? sees(p, g) : 0;
+    clear(acc);
+#pragma unroll 1
+    for (; j < p->to; j += WARPS * PAGE, w->turn++) {
+        const int n = min((int)PAGE, p->to - j), far = j + 2 * WARPS * PAGE;
+        const uint coming = far < p->to ? page_of(&p->rows, far) : 0;
+        const uint at = w->at + (w->turn & 1) * (2 * PAGE_BYTES);
+        uint4 k4[RUNS], v4[RUNS];
+        float s[4], bias[4];
+        uint a[4];
+        load_biases(p, p->rows.bias ? page_of(&p->rows, j) : 0, n, c, bias);
+        ptx_barrier_wait(w->full + 8 * (w->turn & 1), w->turn >> 1 & 1);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int u = 0; u < QUADS; u++) k4[u * 2 + i] = run_at(at + (g + 8 * i) * (HEAD_DIM * 2) + c * 16 + u * 64);
+        add_logits(k4, queries, g, c, s);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++) {
+                const int key = 2 * c + i % 2 + i / 2 * 8;
+                v4[h * 4 + i] = run_at(at + PAGE_BYTES + key * (HEAD_DIM * 2) + g * 16 + h * 128);
+                if (key >= n) v4[h * 4 + i] = (uint4)(0u); /* whatever is there */
+            }
+        weigh(s, bias, j, n, visible, c, &sofar, acc, a);
+        add_values(v4, a, acc);
+        ptx_warp_sync();
+        if (far < p->to) ask_page(p, coming, w, 2);
+    }
+    put_share(p, &sofar, acc, warp, g, c, room, stats);
+    ptx_sync(barrier, LANES);
+}
+
+/* All pieces of attention, a team of LANES multiplying work-items to each: its queries and sums are where a step's rows will be,
+ * its pages where W will. Pages without new rows come while the stage before is still at work: that is over when `counter`, where
+ * there is one, says so. */
+PTX_CALL void attend_all(__local uchar *smem, __global uint *counter, pages_t *w, __global const float *q, __global float *out,
+                         uint m, ROPE_PARAMS, ATTEND_PARAMS) {
+    const uint whole = ptx_item(), item = whole % LANES, team = whole / LANES, teams = 256 / LANES, groups = ptx_groups();
     __local float4 *room = (__local float4 *)(smem + team * STAGE + W_BYTES), *queries = room + ROOM;
     __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
     const int ys = kv_heads * lane_groups, pieces = ys * batch;
-    for (int i = (int)(ptx_group() + team * ptx_groups()); i < pieces; i += (int)(ptx_groups() * teams)) {
-        const int b = quotient(i, ys);
-        const attend_t p = find_piece(seq_start, heads, kv_heads, causal, 0, b, i - b * ys, ys, 0, 1, KV_PASS);
-        if (p.count <= 0) continue;
-        attend(&p, q, attend_scale, 0, q_stride, heads, row_stride, item, 4 + team, room, queries, stats);
-#pragma unroll 1
-        for (int v = (int)item; v < p.count * (HEAD_DIM / 4); v += LANES) {
-            const int t = v / (HEAD_DIM / 4), d = v % (HEAD_DIM / 4) * 4;
-            const share_t all = share_of(t, d, room, stats);
-            leave(&p, t, d, &all, out, 0, 0, heads, (int)m);
+    int asked = 0;
+    ptx_sync(TOGETHER, 256);
+    for (int i = (int)(ptx_group() + team * groups), first = 1; first || i < pieces; i += (int)(groups * teams), first = 0) {
+        attend_t p;
+        p.count = 0;
+        if (i < pieces) {
+            const int b = quotient(i, ys);
+            p = find_piece(seq_start, heads, kv_heads, causal, 0, b, i - b * ys, ys, 0, 1, KV_PASS);
         }
+        if (first) {
+            for (int k = 0, j = p.from + (int)(item / 32) * PAGE; k < 2 && p.count > 0; k++, j += WARPS * PAGE)
+                if (j + PAGE <= p.rows.rows) {
+                    ask_page(&p, page_of(&p.rows, j), w, k);
+                    asked = k + 1;
+                }
+            if (counter) {
+                if ((whole & 127) == 0) wait_until(counter, 2 * groups);
+                ptx_sync(1 + (whole >> 7), 128);
+            }
+            proxy_fence_all();
+        }
+        if (p.count > 0) {
+            attend_pages(&p, q, attend_scale, q_stride, (int)item, 4 + team, room, queries, stats, w, asked);
+#pragma unroll 1
+            for (int v = (int)item; v < p.count * (HEAD_DIM / 4); v += LANES) {
+                const int t = v / (HEAD_DIM / 4), d = v % (HEAD_DIM / 4) * 4;
+                const share_t all = share_of(t, d, room, stats);
+                leave(&p, t, d, &all, out, 0, 0, heads, (int)m);
+            }
+        }
+        asked = 0;
     }
     PTX_PROXY_FENCE(); /* bulk copies go where it was */
 }
@@ -232,6 +326,9 @@ chain_wgmma(CHAIN_PARAMS
             ptx_barrier_init(empty + 8 * s, 8); /* a lane of each warp that reads */
         }
         ptx_barrier_init(begun, 1);
+#if ATTENDS
+        for (uint w = 0; w < 16; w++) ptx_barrier_init(at + AT_PAGES + 8 * w, 1);
+#endif
         for (uint c = 0; c < PACE; c++) ptx_barrier_init(calm + 8 * c, 1);
         __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -285,6 +382,12 @@ chain_wgmma(CHAIN_PARAMS
             STAGE_OF(s, t)
             const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
             uint behind = g > from; /* whether what x comes from may still be on its way */
+            if (ATTENDS && s == OUT && behind && own < t.pieces) { /* attention is where W will be */
+                wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
+                ptx_barrier_arrive(begun);
+                proxy_fence_all();
+                behind = 0;
+            }
             for (uint i = own; i < t.pieces; i += groups) {
                 const piece_t p = piece_of(&t, i);
                 const uint early = behind ? min((uint)STAGES, p.until - p.from) : 0, first = stage;
@@ -325,17 +428,18 @@ chain_wgmma(CHAIN_PARAMS
 #if ATTENDS
 #endif
     uint stage = 0, parity = 0;
+#if ATTENDS
+    const uint nth_warp = ptx_item() / 32;
+    pages_t pages = {at + nth_warp / 2 * STAGE + nth_warp % 2 * (W_BYTES / 2), at + AT_PAGES + nth_warp * 16, 0};
+#endif
     for (uint g = from; g < until; g++) {
         const uint nth = g / STEPS, s = g % STEPS;
 #if ATTENDS
         if (s == ATTEND) {
             const uint item = ptx_item(), group = item >> 7;
             const int layer = first_layer - 1 + (int)nth;
-            if (g > from) {
-                if ((item & 127) == 0) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
-                ptx_sync(1 + group, 128);
-            }
-            attend_all(smem, qkv, (__global float *)attended, m, ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
+            attend_all(smem, g > from ? done + (g - 1) * VLCI_CHAIN_LINE : 0, &pages, qkv, (__global float *)attended, m, ROPE_PASS,
+                       attend_scale, q_stride, causal, batch, lane_groups);
             ptx_sync(1 + group, 128);
             if ((item & 127) == 0 && ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1 && g > from)
                 done[(g - 1) * VLCI_CHAIN_LINE] = 0;

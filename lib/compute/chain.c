@@ -155,7 +155,7 @@ bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) 
     if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1] || a->q_offset || a->q_rows) return false;
     if (a->window > 0 && (!a->max_keys || a->max_keys > a->window)) return false;
     size_t pieces = lane_groups(c, a) * (size_t)c->shape.kv_heads * (size_t)a->batch;
-    return pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
+    return a->kv.table && pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
 }
 
 static bool is_alike(const vlci_matrix *a, const vlci_matrix *b) {
@@ -172,10 +172,9 @@ bool vlci_chain_goes_on(const vlci_links *l, const vlci_links *next) {
 static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kernel **kernel) {
     char options[240];
     size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
-           rest = rows * (2 * 144 + 4 + 16) + 512 + 32;
+           rest = rows * (2 * 144 + 4 + 16) + 512 + 16 + 128;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
-    vlci_ptx ptx = {
-        .target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
+    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
     *kernel = __atomic_load_n(&c->kernel[way][at], __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     snprintf(options, sizeof options,
