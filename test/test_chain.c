@@ -408,9 +408,15 @@ static void attend(const talks *t) {
     const int total = start[t->batch];
     vlci_chain *chain = open_attending(hidden, t->heads, t->kv_heads);
     vlci_attention_shape shape = shape_of(t->heads, t->kv_heads);
-    vlci_attention a = {
-        .batch = t->batch, .max_rows = t->max_rows, .causal = true, .scale = 0.088f, .q_stride = (size_t)n};
+    vlci_attention a = {.batch = t->batch,
+                        .max_rows = t->max_rows,
+                        .causal = true,
+                        .scale = 0.088f,
+                        .q_stride = (size_t)n,
+                        .seq_start = suite_upload(start, sizeof start)};
+    a.kv.table = a.seq_start; /* until there is one */
     if (!chain || !vlci_chain_attends(chain, &a, total)) {
+        suite_release(a.seq_start);
         vlci_chain_close(&chain);
         return;
     }
@@ -432,7 +438,7 @@ static void attend(const talks *t) {
     a.kv = pages_view(cache, LAYER);
     ref_attention(&shape, &a, &(ref_inputs){q, start, head}, want, want + n_a,
                   want + n_a + (size_t)(total * t->heads));
-    cl_mem starts = suite_upload(start, sizeof start), sequences = suite_upload(sequence, sizeof sequence);
+    cl_mem starts = a.seq_start, sequences = suite_upload(sequence, sizeof sequence);
     vlci_append append = {.rows = total,
                           .heads = t->heads,
                           .kv_heads = t->kv_heads,
@@ -441,7 +447,6 @@ static void attend(const talks *t) {
                           .row_sequence = sequences,
                           .seq_start = starts,
                           .kv = pages_view(cache, LAYER + 1)};
-    a.seq_start = starts;
     for (int i = 0; i < 4; i++) {
         append.qkv = floats_upload(q, n_y);
         launch(p, chain, t->last ? NULL : &append, &a, append.qkv, i ? again : x);
@@ -466,9 +471,15 @@ static void go_together(const talks *t) {
     int start[PAGES_SEQUENCES + 1];
     for (int b = 0; b <= t->batch; b++) start[b] = b;
     vlci_chain *chain = open_attending(hidden, t->heads, t->kv_heads);
-    vlci_attention a = {
-        .batch = t->batch, .max_rows = 1, .causal = true, .scale = 0.088f, .q_stride = (size_t)n};
+    vlci_attention a = {.batch = t->batch,
+                        .max_rows = 1,
+                        .causal = true,
+                        .scale = 0.088f,
+                        .q_stride = (size_t)n,
+                        .seq_start = suite_upload(start, sizeof start)};
+    a.kv.table = a.seq_start; /* until there is one */
     if (!chain || !vlci_chain_attends(chain, &a, t->batch)) {
+        suite_release(a.seq_start);
         vlci_chain_close(&chain);
         return;
     }
@@ -481,7 +492,7 @@ static void go_together(const talks *t) {
           *x[2], *kept[2], *first = NULL;
     problem *p[LAYERS];
     vlci_links links[LAYERS];
-    cl_mem starts = suite_upload(start, sizeof start);
+    cl_mem starts = a.seq_start;
     vlci_append append = {.rows = t->batch,
                           .heads = t->heads,
                           .kv_heads = t->kv_heads,
@@ -496,7 +507,6 @@ static void go_together(const talks *t) {
     }
     int joined = t->last ? LAYERS : LAYERS - 1; /* behind the last layer of the cache nothing is appended */
     first = floats_random(&seed, n_x, 2, 0);
-    a.seq_start = starts;
     for (int apart = 0; apart < 2; apart++) {
         cl_mem to_x = floats_upload(first, n_x), y = floats_upload(q, n_y),
                attended = suite_poison(vlci_operand_bytes(t->batch, width)),
