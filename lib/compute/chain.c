@@ -172,7 +172,7 @@ bool vlci_chain_goes_on(const vlci_links *l, const vlci_links *next) {
 static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kernel **kernel) {
     char options[240];
     size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
-           rest = rows * (2 * 144 + 4 + 16) + 512 + 16 + 128;
+           rest = rows * (2 * 144 + 4 + 16) + 512 + 32 + 128;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
     vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
     *kernel = __atomic_load_n(&c->kernel[way][at], __ATOMIC_ACQUIRE);
