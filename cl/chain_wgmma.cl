@@ -64,6 +64,7 @@ enum {
     STEPS = QKV + 1,                                   /* stages of a layer */
     AT_BARRIERS = AT_PLACES + 2 * TOKENS * 8,              /* full and empty, of each stage, begun, calm */
     AT_PAGES = AT_BARRIERS + (2 * STAGES + 2) * 8,     /* full, of two pages of each of 8 warps */
+    AT_ATTENDED = AT_PAGES + 128,                      /* this work-group's attention is done */
     TOGETHER = 8,                                      /* the barrier of all that multiply */
     SCALED = 3,                                        /* the barrier behind which s is there */
     PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
@@ -328,6 +329,7 @@ chain_wgmma(CHAIN_PARAMS
         ptx_barrier_init(begun, 1);
 #if ATTENDS
         for (uint w = 0; w < 16; w++) ptx_barrier_init(at + AT_PAGES + 8 * w, 1);
+        ptx_barrier_init(at + AT_ATTENDED, 2);
 #endif
         for (uint c = 0; c < PACE; c++) ptx_barrier_init(calm + 8 * c, 1);
         __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -338,8 +340,6 @@ chain_wgmma(CHAIN_PARAMS
     const int first_layer = layer; /* q, k and v of layer `nth` go into the cache of so many layers further */
 #endif
 
-#if ATTENDS
-#endif
     if (item >= 288) { /* ---- finds s ---- */
         if (item >= 352) return;
         uint parity = 0;
@@ -378,16 +378,13 @@ chain_wgmma(CHAIN_PARAMS
         uint stage = 0, parity = 1, sent = 0, ahead = 0; /* steps of which W came ahead of x */
         for (uint g = from; g < until; g++) {
             const uint nth = g / STEPS, s = g % STEPS;
-            if (s == ATTEND) continue;
+            if (s == ATTEND) {
+                ptx_barrier_wait(at + AT_ATTENDED, nth & 1); /* pages are where W will be */
+                continue;
+            }
             STAGE_OF(s, t)
             const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
             uint behind = g > from; /* whether what x comes from may still be on its way */
-            if (ATTENDS && s == OUT && behind && own < t.pieces) { /* attention is where W will be */
-                wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
-                ptx_barrier_arrive(begun);
-                proxy_fence_all();
-                behind = 0;
-            }
             for (uint i = own; i < t.pieces; i += groups) {
                 const piece_t p = piece_of(&t, i);
                 const uint early = behind ? min((uint)STAGES, p.until - p.from) : 0, first = stage;
@@ -425,8 +422,6 @@ chain_wgmma(CHAIN_PARAMS
         return;
     }
     /* ---- multiplies ---- */
-#if ATTENDS
-#endif
     uint stage = 0, parity = 0;
 #if ATTENDS
     const uint nth_warp = ptx_item() / 32;
@@ -441,8 +436,10 @@ chain_wgmma(CHAIN_PARAMS
             attend_all(smem, g > from ? done + (g - 1) * VLCI_CHAIN_LINE : 0, &pages, qkv, (__global float *)attended, m, ROPE_PASS,
                        attend_scale, q_stride, causal, batch, lane_groups);
             ptx_sync(1 + group, 128);
-            if ((item & 127) == 0 && ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1 && g > from)
-                done[(g - 1) * VLCI_CHAIN_LINE] = 0;
+            if ((item & 127) == 0) {
+                ptx_barrier_arrive(at + AT_ATTENDED);
+                if (ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1 && g > from) done[(g - 1) * VLCI_CHAIN_LINE] = 0;
+            }
             continue;
         }
 #endif
