@@ -1,8 +1,7 @@
 /*
  * attention_split.cl - softmax(scale q k^T) v for few query rows and many cached ones (decode): the keys are divided.
  *
- *     Lanes: the rows of all query heads that share kv head kv of sequence b. Lane t is row t / group of head
- *     kv * group + t % group; HEADS lanes go together, so that K and V are read once for all of them.
+ *     Lanes, and which of them go together: attend.clh.
  *
  *     keys  | share 0 | share 1 | ...    one piece of work each: m = max s   l = sum e^(s-m)   acc = sum e^(s-m) v
  *
@@ -17,14 +16,10 @@
  *
  * attention_split_wide: a share is a work-item's, for processors with wide vectors.
  *
- * attention_mma: a share is a work-group's, each of its warps takes a page of 16 keys at a time by itself, on matrix units of
- * NVIDIA's GPUs since sm_80. Up to 8 lanes are rows of q; q and the weights are two numbers of 16 bits each, so that nothing
- * is lost. A lane of a warp holds 8 neighbouring dimensions of keys, and of values of 4 keys: sums over dimensions may go in
- * any order, so no keys are transposed. As soon as a page's keys are multiplied, those of the next are on their way into the
- * same registers, as are values; past the nearest cache, since nobody reads them again. The work-group that is done last
- * merges the shares, so that no other launch has to: work-groups count themselves in the scratch's first
- * VLCI_ATTENTION_COUNTERS numbers, 0 before and behind. A launch is short, and comes with a cold cache of instructions: there
- * are few of them. Its outputs are in a FORM (common.clh), m in all: `rows`.
+ * attention_mma: a share is a work-group's, whose warps attend as attend.clh says. The work-group that is done last merges the
+ * shares, so that no other launch has to: work-groups count themselves in the scratch's first VLCI_ATTENTION_COUNTERS numbers, 0
+ * before and behind. A launch is short, and comes with a cold cache of instructions: there are few of them. Its outputs are in a
+ * FORM (common.clh), m in all: `rows`.
  *
  * WINDOWED: keys in front of the first that any lane of a piece sees are not divided.
  *
@@ -43,18 +38,6 @@
  * build: -DHEAD_DIM=128 -DHEADS=4
  * build: -DHEAD_DIM=256 -DHEADS=2 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
-#ifndef HEAD_DIM
-#define HEAD_DIM 64 /* a multiple of 8 */
-#endif
-#ifndef HEADS
-#define HEADS 2 /* lanes that go together: 1, 2 or 4; 8 with MMA */
-#endif
-#ifndef LANES
-#define LANES VLCI_ATTENTION_LANES /* work-items of a work-group: at least HEAD_DIM / 8, a multiple of HEADS */
-#endif
-#ifndef MMA
-#define MMA 0 /* 1: attention_mma alone, with ptx.clh */
-#endif
 #ifndef WIDE
 #define WIDE 1 /* 0: without attention_split_wide, which takes compilers of GPUs as long as all the rest */
 #endif

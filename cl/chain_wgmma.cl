@@ -1,17 +1,18 @@
 /*
  * chain_wgmma.cl - what stands between one attention and the next, of few rows, in one launch on Hopper's matrix units: each
- * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch.
+ * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch. With ATTENDS
+ * of many sequences with short caches, attention too, and so several layers at a time.
  *
- *   ATTEND    a = attention of q              with ATTENDS: attend.clh says how
+ *   ATTEND    a = attention of q              with ATTENDS, as attend.clh says, but for how pages come
  *   OUT       x += a Wo^T + bias              z = x weight, squares of x          a: what attention leaves
  *   GATE_UP   gated = act(s z Wg^T) * (s z Wu^T)                                  s = 1 / sqrt(mean x^2 + eps) of each row
  *   DOWN      x += gated Wd^T + bias          z = x weight of the next norm, squares of x
  *   QKV       qkv = s z W^T + bias            with ROPE it goes on as rope.clh says
  *
  * a, z, gated are stripes of bf16, W lies in blocks (shared.h), x and qkv are f32 rows. A launch runs the stages from `from` to
- * `until` - 1. The roles are those of gemm_wgmma.cl: W is wgmma's a, the rows are its n. Work-groups, no more of them than run at
- * once, walk over pieces of tiles; a lane of the third warpgroup brings both operands, W ahead of a stage's beginning and the
- * rows behind it, two of its warps find s, the other two warpgroups multiply:
+ * `until` - 1, counted through its layers. The roles are those of gemm_wgmma.cl: W is wgmma's a, the rows are its n. Work-groups,
+ * no more of them than run at once, walk over pieces of tiles; a lane of the third warpgroup brings both operands, W ahead of a
+ * stage's beginning and the rows behind it, two of its warps find s, the other two warpgroups multiply:
  *
  *   GATE_UP   tiles of 2 x (64 of gate | 64 of up), a warpgroup has 64 of both; steps of 64 k
  *   others    tiles of 128 of W's rows, a warpgroup has 64 of them; steps of 128 k, whose halves go to sums of their own
@@ -22,7 +23,7 @@
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
- * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1 -DATTENDS=1 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1 -DLAYERS=4
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DROPE=1 -DATTENDS=1 -DLAYERS=4 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1
  * with: rope.clh attend.clh
  */
 #ifndef TOKENS
@@ -205,7 +206,10 @@ PTX_CALL void ask_page(const attend_t *p, uint page, const pages_t *w, uint nth)
 
 PTX_CALL uint4 run_at(uint at) {
     uint4 r;
-    __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(at) : "memory");
+    __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                     : "r"(at)
+                     : "memory");
     return r;
 }
 
@@ -351,7 +355,8 @@ chain_wgmma(CHAIN_PARAMS
             const uint r = item - 288;
 #if ROPE
             const int head = (int)piece_of(&t, own).tile, layer = first_layer + (int)nth;
-            if (s == QKV && r < m && head >= heads) place_of[nth % 2 * TOKENS + r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
+            if (s == QKV && r < m && head >= heads)
+                place_of[nth % 2 * TOKENS + r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
 #endif
             if (g > from) {
                 ptx_barrier_wait(begun, parity);
@@ -433,8 +438,8 @@ chain_wgmma(CHAIN_PARAMS
         if (s == ATTEND) {
             const uint item = ptx_item(), group = item >> 7;
             const int layer = first_layer - 1 + (int)nth;
-            attend_all(smem, g > from ? done + (g - 1) * VLCI_CHAIN_LINE : 0, &pages, qkv, (__global float *)attended, m, ROPE_PASS,
-                       attend_scale, q_stride, causal, batch, lane_groups);
+            attend_all(smem, g > from ? done + (g - 1) * VLCI_CHAIN_LINE : 0, &pages, qkv, (__global float *)attended, m,
+                       ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
             ptx_sync(1 + group, 128);
             if ((item & 127) == 0) {
                 ptx_barrier_arrive(at + AT_ATTENDED);
@@ -608,7 +613,8 @@ chain_wgmma(CHAIN_PARAMS
                         now[j] = 0.0f;
                         if (row >= m || of >= hidden) continue;
                         __global float *to = x + x_offset + (size_t)row * hidden + of;
-                        now[j] = (u == share * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j] + plus[2 * b + (j >> 1)];
+                        now[j] = u == share * per ? was[4 * b + j] : ptx_load_fresh_one(to);
+                        now[j] = now[j] + sum[b][j] + plus[2 * b + (j >> 1)];
                         *to = now[j];
                         square[j & 1] += now[j] * now[j];
                     }
