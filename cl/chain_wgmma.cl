@@ -206,10 +206,7 @@ PTX_CALL void ask_page(const attend_t *p, uint page, const pages_t *w, uint nth)
 
 PTX_CALL uint4 run_at(uint at) {
     uint4 r;
-    __asm__ volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                     : "r"(at)
-                     : "memory");
+    __asm__ volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(at) : "memory");
     return r;
 }
 
