@@ -1,16 +1,18 @@
 /*
  * chain_wgmma.cl - what stands between one attention and the next, of few rows, in one launch on Hopper's matrix units: each
- * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch.
+ * unit asks for the weights of a product while the one before it is still being added up, and norms cost no launch. With ATTENDS
+ * of many sequences with short caches, attention too, and so several layers at a time.
  *
+ *   ATTEND    a = attention of q              with ATTENDS, as attend.clh says, but for how pages come
  *   OUT       x += a Wo^T + bias              z = x weight, squares of x          a: what attention leaves
  *   GATE_UP   gated = act(s z Wg^T) * (s z Wu^T)                                  s = 1 / sqrt(mean x^2 + eps) of each row
  *   DOWN      x += gated Wd^T + bias          z = x weight of the next norm, squares of x
  *   QKV       qkv = s z W^T + bias            with ROPE it goes on as rope.clh says
  *
  * a, z, gated are stripes of bf16, W lies in blocks (shared.h), x and qkv are f32 rows. A launch runs the stages from `from` to
- * `until` - 1. The roles are those of gemm_wgmma.cl: W is wgmma's a, the rows are its n. Work-groups, no more of them than run at
- * once, walk over pieces of tiles; a lane of the third warpgroup brings both operands, W ahead of a stage's beginning and the
- * rows behind it, two of its warps find s, the other two warpgroups multiply:
+ * `until` - 1, counted through its layers. The roles are those of gemm_wgmma.cl: W is wgmma's a, the rows are its n. Work-groups,
+ * no more of them than run at once, walk over pieces of tiles; a lane of the third warpgroup brings both operands, W ahead of a
+ * stage's beginning and the rows behind it, two of its warps find s, the other two warpgroups multiply:
  *
  *   GATE_UP   tiles of 2 x (64 of gate | 64 of up), a warpgroup has 64 of both; steps of 64 k
  *   others    tiles of 128 of W's rows, a warpgroup has 64 of them; steps of 128 k, whose halves go to sums of their own
@@ -21,7 +23,8 @@
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
- * with: rope.clh
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DROPE=1 -DATTENDS=1 -DLAYERS=4 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1
+ * with: rope.clh attend.clh
  */
 #ifndef TOKENS
 #define TOKENS 64 /* rows at most: 16, 32 or 64 */
@@ -42,8 +45,15 @@
 #define ROPE 0 /* 1: heads of 128, which go into the cache */
 #endif
 
+#ifndef LAYERS
+#define LAYERS 1 /* at most, of a launch: 1, or 4 with ATTENDS */
+#endif
+#ifndef ATTENDS
+#define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, STAGES of 4 or more and TOKENS of 64 */
+#endif
+
 enum {
-    OUT, GATE_UP, DOWN, QKV,
+    ATTEND, OUT, GATE_UP, DOWN, QKV,
     W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
     STAGE = W_BYTES + 2 * X_BYTES,
     UNITS = TOKENS / 8,                                /* of 8 rows */
@@ -51,20 +61,35 @@ enum {
     AT_GATED = STAGES * STAGE,                         /* of each warpgroup */
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
-    AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache */
-    AT_BARRIERS = AT_PLACES + TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache; of two layers, as they are found ahead */
+    STEPS = QKV + 1,                                   /* stages of a layer */
+    AT_BARRIERS = AT_PLACES + 2 * TOKENS * 8,              /* full and empty, of each stage, begun, calm */
+    AT_PAGES = AT_BARRIERS + (2 * STAGES + 2) * 8,     /* full, of two pages of each of 8 warps */
+    AT_ATTENDED = AT_PAGES + 128,                      /* this work-group's attention is done */
+    TOGETHER = 8,                                      /* the barrier of all that multiply */
     SCALED = 3,                                        /* the barrier behind which s is there */
     PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
 };
 #define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
 
+/* Layer i of a launch, and what of layer `nth` is called so. */
+#define LAYER_PARAMS(i)                                                                                              \
+    __global const uchar *w_out##i, __global const uchar *w_gate_up##i, __global const uchar *w_down##i,             \
+        __global const uchar *w_qkv##i, __global const float *bias_out##i, __global const float *bias_down##i,       \
+        __global const float *bias_qkv##i, __global const float *weight##i, __global const float *next_weight##i
+#if LAYERS == 1
+#define ALL_LAYERS LAYER_PARAMS(0)
+#define OF(what)   what##0
+#else
+#define ALL_LAYERS LAYER_PARAMS(0), LAYER_PARAMS(1), LAYER_PARAMS(2), LAYER_PARAMS(3)
+#define OF(what)   (nth == 0 ? what##0 : nth == 1 ? what##1 : nth == 2 ? what##2 : what##3)
+#endif
+
 #define CHAIN_PARAMS                                                                                                 \
-    __global const uchar *w_out, __global const uchar *w_gate_up, __global const uchar *w_down,                      \
-        __global const uchar *w_qkv, __global const float *bias_out, __global const float *bias_down,                \
-        __global const float *bias_qkv, __global const float *weight, __global const float *next_weight,             \
-        __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
+    ALL_LAYERS, __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
         __global float *qkv, __global float *parts, uint m, uint hidden, uint attended_width, uint inner, uint n_qkv, \
         uint splits, float eps, uint from, uint until
+#define ATTEND_PARAMS float attend_scale, uint q_stride, int causal, int batch, int lane_groups
 
 /* A product, and how it is cut. */
 typedef struct {
@@ -74,12 +99,12 @@ typedef struct {
 
 #define STAGE_OF(s, t)                                                                                               \
     {                                                                                                                \
-        t.w = s == OUT ? w_out : s == GATE_UP ? w_gate_up : s == DOWN ? w_down : w_qkv;                              \
+        t.w = s == OUT ? OF(w_out) : s == GATE_UP ? OF(w_gate_up) : s == DOWN ? OF(w_down) : OF(w_qkv);              \
         t.x = s == OUT ? attended : s == DOWN ? gated : z;                                                           \
         t.n = s == GATE_UP ? 2 * inner : s == QKV ? n_qkv : hidden;                                                  \
         t.depth = s == GATE_UP ? hidden / 64 : (s == OUT ? attended_width : s == DOWN ? inner : hidden) / 128;       \
         t.tiles = s == GATE_UP ? (inner + 127) / 128 : (t.n + 127) / 128;                                            \
-        t.split = splits >> 8 * s & 255;                                                                             \
+        t.split = splits >> 8 * (s - OUT) & 255;                                                                            \
         t.pieces = t.tiles * t.split;                                                                                \
     }
 
@@ -163,10 +188,129 @@ PTX_CALL void put_pair(__global uchar *to, float first, float second, uint r, ui
     if (r + odd < m) *(__global uint *)(to + 2 * VLCI_STRIPE_AT(r + odd, c - odd, (uint)VLCI_STRIPE_ROWS(m))) = pair;
 }
 
+#if ATTENDS
+/* A warp's pages: two are on their way or in use, keys in front of values. */
+typedef struct {
+    uint at, full, turn; /* where they come to, what counts them, how many have been read */
+} pages_t;
+enum { PAGE_BYTES = PAGE * HEAD_DIM * 2 };
+
+/* Asks for the page that is read `nth` from now on. */
+PTX_CALL void ask_page(const attend_t *p, uint page, const pages_t *w, uint nth) {
+    const uint slot = (w->turn + nth) & 1, to = w->at + slot * (2 * PAGE_BYTES), full = w->full + 8 * slot;
+    if (ptx_lane()) return;
+    ptx_barrier_expect(full, 2 * PAGE_BYTES);
+    ptx_bulk_copy_once(to, (__global const uchar *)p->rows.k + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
+    ptx_bulk_copy_once(to + PAGE_BYTES, (__global const uchar *)p->rows.v + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
+}
+
+PTX_CALL uint4 run_at(uint at) {
+    uint4 r;
+    __asm__ volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(at) : "memory");
+    return r;
+}
+
+/* A share of the lanes' keys, of pages in local memory, of which `asked` are on their way: of each warp a row of `room` for each
+ * lane, and its m and l in `stats`. `barrier`: one that nobody else uses meanwhile. */
+PTX_CALL void attend_pages(const attend_t *p, __global const float *q, float scale, uint q_stride, int item, uint barrier,
+                           __local float4 *room, __local float4 *queries, __local float2 *stats, pages_t *w, int asked) {
+    const int warp = item / 32, g = item % 32 / 4, c = item % 4;
+    int j = p->from + warp * PAGE;
+    float8 x[EACH];
+    fetch_queries(p, q, scale, 0, q_stride, item, x);
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+        if (k >= asked && j + k * WARPS * PAGE < p->to) ask_page(p, page_of(&p->rows, j + k * WARPS * PAGE), w, k);
+    put_queries(x, item, queries);
+    ptx_sync(barrier, LANES);
+    float acc[HALVES][8][4];
+    sofar_t sofar = {-INFINITY, 0.0f};
+    const int visible = g < p->count ? sees(p, g) : 0;
+    clear(acc);
+#pragma unroll 1
+    for (; j < p->to; j += WARPS * PAGE, w->turn++) {
+        const int n = min((int)PAGE, p->to - j), far = j + 2 * WARPS * PAGE;
+        const uint coming = far < p->to ? page_of(&p->rows, far) : 0;
+        const uint at = w->at + (w->turn & 1) * (2 * PAGE_BYTES);
+        uint4 k4[RUNS], v4[RUNS];
+        float s[4], bias[4];
+        uint a[4];
+        load_biases(p, p->rows.bias ? page_of(&p->rows, j) : 0, n, c, bias);
+        ptx_barrier_wait(w->full + 8 * (w->turn & 1), w->turn >> 1 & 1);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int u = 0; u < QUADS; u++) k4[u * 2 + i] = run_at(at + (g + 8 * i) * (HEAD_DIM * 2) + c * 16 + u * 64);
+        add_logits(k4, queries, g, c, s);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++) {
+                const int key = 2 * c + i % 2 + i / 2 * 8;
+                v4[h * 4 + i] = run_at(at + PAGE_BYTES + key * (HEAD_DIM * 2) + g * 16 + h * 128);
+                if (key >= n) v4[h * 4 + i] = (uint4)(0u); /* whatever is there */
+            }
+        weigh(s, bias, j, n, visible, c, &sofar, acc, a);
+        add_values(v4, a, acc);
+        ptx_warp_sync();
+        if (far < p->to) ask_page(p, coming, w, 2);
+    }
+    put_share(p, &sofar, acc, warp, g, c, room, stats);
+    ptx_sync(barrier, LANES);
+}
+
+/* All pieces of attention, a team of LANES multiplying work-items to each: its queries and sums are where a step's rows will be,
+ * its pages where W will. Pages without new rows come while the stage before is still at work: that is over when `counter`, where
+ * there is one, says so. */
+PTX_CALL void attend_all(__local uchar *smem, __global uint *counter, pages_t *w, __global const float *q, __global float *out,
+                         uint m, ROPE_PARAMS, ATTEND_PARAMS) {
+    const uint whole = ptx_item(), item = whole % LANES, team = whole / LANES, teams = 256 / LANES, groups = ptx_groups();
+    __local float4 *room = (__local float4 *)(smem + team * STAGE + W_BYTES), *queries = room + ROOM;
+    __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
+    const int ys = kv_heads * lane_groups, pieces = ys * batch;
+    int asked = 0;
+    ptx_sync(TOGETHER, 256);
+    for (int i = (int)(ptx_group() + team * groups), first = 1; first || i < pieces; i += (int)(groups * teams), first = 0) {
+        attend_t p;
+        p.count = 0;
+        if (i < pieces) {
+            const int b = quotient(i, ys);
+            p = find_piece(seq_start, heads, kv_heads, causal, 0, b, i - b * ys, ys, 0, 1, KV_PASS);
+        }
+        if (first) {
+            for (int k = 0, j = p.from + (int)(item / 32) * PAGE; k < 2 && p.count > 0; k++, j += WARPS * PAGE)
+                if (j + PAGE <= p.rows.rows) {
+                    ask_page(&p, page_of(&p.rows, j), w, k);
+                    asked = k + 1;
+                }
+            if (counter) {
+                if ((whole & 127) == 0) wait_until(counter, 2 * groups);
+                ptx_sync(1 + (whole >> 7), 128);
+            }
+            proxy_fence_all();
+        }
+        if (p.count > 0) {
+            attend_pages(&p, q, attend_scale, q_stride, (int)item, 4 + team, room, queries, stats, w, asked);
+#pragma unroll 1
+            for (int v = (int)item; v < p.count * (HEAD_DIM / 4); v += LANES) {
+                const int t = v / (HEAD_DIM / 4), d = v % (HEAD_DIM / 4) * 4;
+                const share_t all = share_of(t, d, room, stats);
+                leave(&p, t, d, &all, out, 0, 0, heads, (int)m);
+            }
+        }
+        asked = 0;
+    }
+    PTX_PROXY_FENCE(); /* bulk copies go where it was */
+}
+#endif
+
 __attribute__((reqd_work_group_size(384, 1, 1))) __kernel void
 chain_wgmma(CHAIN_PARAMS
 #if ROPE
             , ROPE_PARAMS
+#endif
+#if ATTENDS
+            , ATTEND_PARAMS
 #endif
 ) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
@@ -185,24 +329,34 @@ chain_wgmma(CHAIN_PARAMS
             ptx_barrier_init(empty + 8 * s, 8); /* a lane of each warp that reads */
         }
         ptx_barrier_init(begun, 1);
+#if ATTENDS
+        for (uint w = 0; w < 16; w++) ptx_barrier_init(at + AT_PAGES + 8 * w, 1);
+        ptx_barrier_init(at + AT_ATTENDED, 2);
+#endif
         for (uint c = 0; c < PACE; c++) ptx_barrier_init(calm + 8 * c, 1);
         __asm__ volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __asm__ volatile("bar.sync 0;" ::: "memory");
     stage_t t;
+#if ROPE
+    const int first_layer = layer; /* q, k and v of layer `nth` go into the cache of so many layers further */
+#endif
 
     if (item >= 288) { /* ---- finds s ---- */
         if (item >= 352) return;
         uint parity = 0;
-        for (uint s = from; s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) continue;
             STAGE_OF(s, t)
             if (own >= t.pieces) continue;
             const uint r = item - 288;
 #if ROPE
-            const int head = (int)piece_of(&t, own).tile;
-            if (s == QKV && r < m && head >= heads) place_of[r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
+            const int head = (int)piece_of(&t, own).tile, layer = first_layer + (int)nth;
+            if (s == QKV && r < m && head >= heads)
+                place_of[nth % 2 * TOKENS + r] = (ulong)rope_place(head, (int)r, 1, ROPE_PASS);
 #endif
-            if (s > from) {
+            if (g > from) {
                 ptx_barrier_wait(begun, parity);
                 parity ^= 1;
             }
@@ -225,10 +379,15 @@ chain_wgmma(CHAIN_PARAMS
     if (item >= 256) { /* ---- brings ---- */
         if (item > 256) return;
         uint stage = 0, parity = 1, sent = 0, ahead = 0; /* steps of which W came ahead of x */
-        for (uint s = from; s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) {
+                ptx_barrier_wait(at + AT_ATTENDED, nth & 1); /* pages are where W will be */
+                continue;
+            }
             STAGE_OF(s, t)
             const uint wide = s == GATE_UP, x_bytes = wide ? X_BYTES : 2 * X_BYTES;
-            uint behind = s > from; /* whether what x comes from may still be on its way */
+            uint behind = g > from; /* whether what x comes from may still be on its way */
             for (uint i = own; i < t.pieces; i += groups) {
                 const piece_t p = piece_of(&t, i);
                 const uint early = behind ? min((uint)STAGES, p.until - p.from) : 0, first = stage;
@@ -250,12 +409,12 @@ chain_wgmma(CHAIN_PARAMS
                         parity ^= 1;
                     }
                     if (d - p.from + 1 != early) continue;
-                    wait_until(done + (s - 1) * VLCI_CHAIN_LINE, 2 * groups);
+                    wait_until(done + (g - 1) * VLCI_CHAIN_LINE, 2 * groups);
                     ptx_barrier_arrive(begun);
                     proxy_fence_all();
                     for (uint e = 0; e < early; e++) {
-                        const uint late = first + e < STAGES ? first + e : first + e - STAGES, nth = ahead - early + e;
-                        if (e + PACE >= early) ptx_barrier_wait(calm + 8 * (nth % PACE), nth / PACE & 1);
+                        const uint late = first + e < STAGES ? first + e : first + e - STAGES, early_nth = ahead - early + e;
+                        if (e + PACE >= early) ptx_barrier_wait(calm + 8 * (early_nth % PACE), early_nth / PACE & 1);
                         ptx_barrier_expect(full + 8 * late, x_bytes);
                         bring_rows(&t, wide, x_rows, p.from + e, at + late * STAGE, full + 8 * late);
                     }
@@ -266,9 +425,28 @@ chain_wgmma(CHAIN_PARAMS
         return;
     }
     /* ---- multiplies ---- */
-    const uint group = item >> 7, lane = item & 31, warp = item >> 5 & 3;
     uint stage = 0, parity = 0;
-    for (uint s = from; s < until; s++) {
+#if ATTENDS
+    const uint nth_warp = ptx_item() / 32;
+    pages_t pages = {at + nth_warp / 2 * STAGE + nth_warp % 2 * (W_BYTES / 2), at + AT_PAGES + nth_warp * 16, 0};
+#endif
+    for (uint g = from; g < until; g++) {
+        const uint nth = g / STEPS, s = g % STEPS;
+#if ATTENDS
+        if (s == ATTEND) {
+            const uint item = ptx_item(), group = item >> 7;
+            const int layer = first_layer - 1 + (int)nth;
+            attend_all(smem, g > from ? done + (g - 1) * VLCI_CHAIN_LINE : 0, &pages, qkv, (__global float *)attended, m,
+                       ROPE_PASS, attend_scale, q_stride, causal, batch, lane_groups);
+            ptx_sync(1 + group, 128);
+            if ((item & 127) == 0) {
+                ptx_barrier_arrive(at + AT_ATTENDED);
+                if (ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1 && g > from) done[(g - 1) * VLCI_CHAIN_LINE] = 0;
+            }
+            continue;
+        }
+#endif
+        const uint item = ptx_item(), group = item >> 7, lane = item & 31, warp = item >> 5 & 3; /* anew: nothing stays */
         STAGE_OF(s, t)
         const uint apart = s == GATE_UP ? 0 : X_BYTES / 16; /* how much further what d1 takes of x begins */
         for (uint i = own; i < t.pieces; i += groups) {
@@ -278,7 +456,7 @@ chain_wgmma(CHAIN_PARAMS
             for (uint j = 0; j < TOKENS / 2; j++) d0[j] = d1[j] = 0.0f;
             /* Of a unit of 8 rows a lane has columns lane / 4 and + 8 of a warp's 16, rows 2 (lane % 4) and + 1. */
             const uint down = 2 * (lane & 3), across = warp * 16 + (lane >> 2), column = p.tile * 128 + across;
-            const uint sharers = 2 * t.split, nth = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
+            const uint sharers = 2 * t.split, share = 2 * p.nth + group, per = (UNITS + sharers - 1) / sharers;
             uint before = 0;
             for (uint d = p.from; d < p.until; d++) {
                 const uint of = at + stage * STAGE;
@@ -347,8 +525,8 @@ chain_wgmma(CHAIN_PARAMS
                              d0[4 * j + 3] + d1[4 * j + 3]);
             /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way while sums come */
             float was[8], times[4], plus[4];
-            __global const float *bias_of = s == OUT ? bias_out : s == DOWN ? bias_down : bias_qkv;
-            __global const float *by = s == OUT ? weight : next_weight;
+            __global const float *bias_of = s == OUT ? OF(bias_out) : s == DOWN ? OF(bias_down) : OF(bias_qkv);
+            __global const float *by = s == OUT ? OF(weight) : OF(next_weight);
 #pragma unroll
             for (uint j = 0; j < 4; j++) {
                 const uint c = column + (j & 1) * 8 + (j & 2) * 32;
@@ -357,7 +535,7 @@ chain_wgmma(CHAIN_PARAMS
             }
 #pragma unroll
             for (uint j = 0; j < 8; j++) {
-                const uint row = 8 * nth * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
+                const uint row = 8 * share * per + down + (j & 1), c = column + (j & 2) * 4 + (j & 4) * 16;
                 was[j] = 0.0f;
                 if (s != QKV && row < m && c < hidden) was[j] = ptx_load_fresh_one(x + x_offset + (size_t)row * hidden + c);
 #if ROPE
@@ -365,11 +543,13 @@ chain_wgmma(CHAIN_PARAMS
                     was[j] = ptx_load_fresh_one(phase + ((size_t)phase_row + row) * 128 + c - p.tile * 128);
 #endif
             }
-            for (uint u = nth * per; u < min((m + 7) / 8, (nth + 1) * per); u++) {
+            for (uint u = share * per; u < min((m + 7) / 8, (share + 1) * per); u++) {
                 float4 all[2] = {(float4)(0.0f), (float4)(0.0f)}; /* of each block */
                 for (uint first = 0; first < sharers; first += 8) {
                     __global float *of = part_of(parts, i - p.nth) + (first * UNITS + u) * 512;
                     float4 part[8];
+#pragma unroll
+                    for (uint e = 0; e < 8; e++) part[e] = (float4)(0.0f); /* what is not set would live on from a stage before */
                     uint missing = (1u << min(8u, sharers - first)) - 1, spins = 0;
                     do {
                         if (++spins > PATIENCE) __asm__ volatile("trap;");
@@ -401,8 +581,8 @@ chain_wgmma(CHAIN_PARAMS
                         const uint d = across + (j & 2) * 4;
                         if (phase && (int)p.tile < heads + kv_heads) {
                             __global const float *turn = phase + ((size_t)phase_row + row) * 128 + d;
-                            const float cosine = u == nth * per ? was[j] : ptx_load_fresh_one(turn);
-                            const float sine = u == nth * per ? was[4 + j] : ptx_load_fresh_one(turn + 64), old = low;
+                            const float cosine = u == share * per ? was[j] : ptx_load_fresh_one(turn);
+                            const float sine = u == share * per ? was[4 + j] : ptx_load_fresh_one(turn + 64), old = low;
                             low = old * cosine - high * sine;
                             high = high * cosine + old * sine;
                         }
@@ -410,7 +590,7 @@ chain_wgmma(CHAIN_PARAMS
                             qkv[(size_t)row * t.n + c] = low;
                             qkv[(size_t)row * t.n + c + 64] = high;
                         } else {
-                            __global kv_t *to = (__global kv_t *)place_of[row];
+                            __global kv_t *to = (__global kv_t *)place_of[nth % 2 * TOKENS + row];
                             KV_STORE(low, to, d);
                             KV_STORE(high, to, d + 64);
                         }
@@ -431,7 +611,8 @@ chain_wgmma(CHAIN_PARAMS
                         now[j] = 0.0f;
                         if (row >= m || of >= hidden) continue;
                         __global float *to = x + x_offset + (size_t)row * hidden + of;
-                        now[j] = (u == nth * per ? was[4 * b + j] : ptx_load_fresh_one(to)) + sum[b][j] + plus[2 * b + (j >> 1)];
+                        now[j] = u == share * per ? was[4 * b + j] : ptx_load_fresh_one(to);
+                        now[j] = now[j] + sum[b][j] + plus[2 * b + (j >> 1)];
                         *to = now[j];
                         square[j & 1] += now[j] * now[j];
                     }
@@ -452,13 +633,13 @@ chain_wgmma(CHAIN_PARAMS
                     __local const float *of = square_of + (group * 8 + b) * 8 + row;
                     if (block < hidden / 64) squares[block * TOKENS + 8 * u + row] = (of[0] + of[16]) + (of[32] + of[48]);
                 }
-                if (u + 1 < (nth + 1) * per) ptx_sync(1 + group, 128);
+                if (u + 1 < (share + 1) * per) ptx_sync(1 + group, 128);
             }
         }
         ptx_sync(1 + group, 128);
-        if ((item & 127) == 0 && ptx_count(done + s * VLCI_CHAIN_LINE) == 2 * groups - 1) {
-            if (s > from) done[(s - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
-            if (s + 1 == until) done[s * VLCI_CHAIN_LINE] = 0;
+        if ((item & 127) == 0 && ptx_count(done + g * VLCI_CHAIN_LINE) == 2 * groups - 1) {
+            if (g > from) done[(g - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
+            if (g + 1 == until) done[g * VLCI_CHAIN_LINE] = 0;
         }
     }
 }

@@ -125,9 +125,10 @@ typedef enum vlci_activation {
 
 /* chain_wgmma: a counter for each stage, LINE apart, where sums begin. */
 #define VLCI_CHAIN_LINE     32
-#define VLCI_CHAIN_COUNTERS (VLCI_CHAIN_STAGES * VLCI_CHAIN_LINE)
+#define VLCI_CHAIN_COUNTERS (VLCI_CHAIN_LAYERS * VLCI_CHAIN_STAGES * VLCI_CHAIN_LINE)
 #define VLCI_CHAIN_ROWS     64 /* most rows */
-#define VLCI_CHAIN_STAGES   4
+#define VLCI_CHAIN_STAGES   5  /* of a layer */
+#define VLCI_CHAIN_LAYERS   4  /* most layers of a launch */
 #define VLCI_CHAIN_SHARERS  8 /* most work-groups of a tile */
 
 /* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */

@@ -1,7 +1,7 @@
 /*
  * test_chain.c - from one attention to the next in one launch against its definition in double, whose rows
  * are rounded where the device leaves them in 16 bits: ragged tiles, few rows and many, biases, launch after
- * launch; and rows of q, k and v that go on into the cache against rope.cl.
+ * launch; rows of q, k and v that go on into the cache against rope.cl; and attention in front of it.
  */
 #include <check.h>
 #include <math.h>
@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include "compute/chain.h"
+#include "ref/ref_attention.h"
 #include "ref/ref_linear.h"
 #include "support/floats.h"
+#include "support/pages.h"
 #include "support/suite.h"
 
 static uint64_t seed = 17;
@@ -183,39 +185,81 @@ static void destroy(problem *p) {
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
 }
 
-/* Launches it over buffers that are poisoned; y and x as they are left. x NULL: it must come to an error. */
-static void launch(const problem *p, vlci_chain *chain, const vlci_append *append, cl_mem y, float *x) {
-    size_t n_x = (size_t)p->rows * (size_t)p->hidden;
-    vlci_norm norm = {.weight = floats_upload(p->norm, (size_t)p->hidden)},
-              next = {.weight = floats_upload(p->next, (size_t)p->hidden)};
-    vlci_links links = {.out = &p->out.on,
+/* What attention left, as floats. */
+static void take_stripes(const problem *p, cl_mem from, float *to) {
+    size_t bytes = vlci_operand_bytes(p->rows, p->width);
+    void *data = malloc(bytes);
+    suite_download(from, data, bytes);
+    for (int r = 0; r < p->rows; r++)
+        for (int i = 0; i < p->width; i++)
+            to[(size_t)r * (size_t)p->width + (size_t)i] =
+                (float)ref_load(data, ref_stripe_at(r, i, p->rows), VLCACHE_DTYPE_BF16);
+    free(data);
+}
+
+/* What of a launch is a layer's own; norms go with it. */
+static vlci_links links_of(const problem *p) {
+    vlci_norm *norm = calloc(2, sizeof *norm);
+    norm[0].weight = floats_upload(p->norm, (size_t)p->hidden);
+    norm[1].weight = floats_upload(p->next, (size_t)p->hidden);
+    return (vlci_links){.out = &p->out.on,
                         .gate_up = &p->gate_up.on,
                         .down = &p->down.on,
                         .qkv = p->last ? NULL : &p->qkv.on,
-                        .norm = &norm,
-                        .next = p->last ? NULL : &next,
+                        .norm = norm,
+                        .next = norm + 1,
                         .eps = (float)eps,
-                        .rows = p->rows,
-                        .attended = put_stripes(p->attended, p->rows, p->width),
-                        .x = floats_upload(p->x, n_x),
-                        .gated = suite_poison(vlci_operand_bytes(p->rows, p->inner)),
-                        .y = y,
-                        .append = append};
+                        .rows = p->rows};
+}
+
+static void release_links(vlci_links *l) {
+    suite_release(l->norm->weight);
+    suite_release(l->next->weight);
+    free((void *)(uintptr_t)l->norm);
+}
+
+/* Launches it over buffers that are poisoned; y and x as they are left. x NULL: it must come to an error.
+ * `attention`: begins with it, and p->attended is what that left. */
+static void launch(const problem *p, vlci_chain *chain, const vlci_append *append,
+                   const vlci_attention *attention, cl_mem y, float *x) {
+    size_t n_x = (size_t)p->rows * (size_t)p->hidden;
+    vlci_links links = links_of(p);
+    links.attended = attention ? suite_poison(vlci_operand_bytes(p->rows, p->width))
+                               : put_stripes(p->attended, p->rows, p->width);
+    links.x = floats_upload(p->x, n_x);
+    links.gated = suite_poison(vlci_operand_bytes(p->rows, p->inner));
+    links.y = y;
+    links.append = append;
     ck_assert(vlci_chain_takes(chain, &links));
-    ck_ok(vlci_chain_run(chain, &links));
+    ck_ok(vlci_chain_run(chain, &links, 1, attention));
     if (x)
         suite_download(links.x, x, n_x * sizeof *x);
     else
         ck_fails(vlci_finish(suite_device()), VLCACHE_E_DEVICE, "waiting for the device");
-    cl_mem all[] = {norm.weight, next.weight, links.attended, links.x, links.gated};
+    if (attention) take_stripes(p, links.attended, p->attended);
+    cl_mem all[] = {links.attended, links.x, links.gated};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    release_links(&links);
+}
+
+static vlci_attention_shape shape_of(int heads, int kv_heads) {
+    return (vlci_attention_shape){.heads = heads,
+                                  .kv_heads = kv_heads,
+                                  .head_dim = 128,
+                                  .kv_dtype = VLCACHE_DTYPE_BF16,
+                                  .out = VLCI_STRIPES};
+}
+
+static vlci_chain *open_attending(int hidden, int heads, int kv_heads) {
+    const vlci_attention_shape shape = shape_of(heads, kv_heads);
+    vlci_chain *chain;
+    ck_ok(vlci_chain_open(suite_device(), hidden, VLCI_ACT_SILU, &shape, &chain));
+    ck_assert((chain != NULL) == suite_device()->caps.wgmma);
+    return chain;
 }
 
 static vlci_chain *open_chain(int hidden) {
-    vlci_chain *chain;
-    ck_ok(vlci_chain_open(suite_device(), hidden, 128, VLCI_ACT_SILU, VLCACHE_DTYPE_BF16, &chain));
-    ck_assert((chain != NULL) == suite_device()->caps.wgmma);
-    return chain;
+    return open_attending(hidden, 4, 2);
 }
 
 /* ---- tests --------------------------------------------------------------------------------------------- */
@@ -227,13 +271,13 @@ static void agree(int rows, int hidden, int width, int inner, int n_qkv, bool bi
     size_t n_x = (size_t)rows * (size_t)hidden, n_y = (size_t)rows * (size_t)n_qkv;
     float *x = malloc(n_x * sizeof *x), *y = malloc(n_y * sizeof *y), *again = malloc(n_x * sizeof *x);
     cl_mem to = floats_poisoned(n_y);
-    launch(p, chain, NULL, to, x);
+    launch(p, chain, NULL, NULL, to, x);
     suite_download(to, y, n_y * sizeof *y);
     expect(p);
     compare(p, "x", x, p->want_x, p->scale_x, n_x);
     if (!last) compare(p, "y", y, p->want_y, p->scale_y, n_y);
     for (int i = 0; i < 5; i++) { /* bit by bit, launch after launch */
-        launch(p, chain, NULL, to, again);
+        launch(p, chain, NULL, NULL, to, again);
         ck_assert_mem_eq(x, again, n_x * sizeof *x);
     }
     suite_release(to);
@@ -295,7 +339,7 @@ static void append_rows(int rows, int heads, int kv_heads) {
         a.kv.k = k[i] = suite_poison(cache);
         a.kv.v = v[i] = suite_poison(cache);
         a.qkv = to[i];
-        launch(p, chain, i ? &a : NULL, to[i], x);
+        launch(p, chain, i ? &a : NULL, NULL, to[i], x);
         if (!i) ck_ok(vlci_rope_append(&rope, &a));
     }
     check_same("k", k[0], k[1], cache);
@@ -321,6 +365,208 @@ START_TEST(rows_go_into_the_cache) {
 }
 END_TEST
 
+/* ---- attention in front of it -------------------------------------------------------------------------- */
+
+enum { LAYERS = 3, LAYER = 1, MOST_HEADS = 36 };
+
+/* Sequences whose rows share kv heads. */
+typedef struct talks {
+    int batch, max_rows, each[PAGES_SEQUENCES]; /* rows: 0 means max_rows */
+    int heads, kv_heads, past;
+    bool biased, last;
+} talks;
+
+static int rows_of(const talks *t, int b) {
+    return t->each[b] ? t->each[b] : t->max_rows;
+}
+
+/* Rows of some layers, each head with its own number; the newest are there and not counted. */
+static pages *make_pages(const talks *t, int *rows, float **k, float **v, float **bias) {
+    const vlci_kv_shape shape = {LAYERS, t->kv_heads, 128, VLCACHE_DTYPE_BF16};
+    int lists = pages_lists(&shape, t->batch);
+    size_t all = 0;
+    for (int i = 0; i < lists; i++)
+        all += (size_t)(rows[i] = t->past + i * 7 % 41 + rows_of(t, i / (LAYERS * t->kv_heads)));
+    *k = floats_random(&seed, all * 128, 1, 0);
+    *v = floats_random(&seed, all * 128, 1, 0);
+    *bias = t->biased ? floats_random(&seed, all, 1, 1) : NULL;
+    pages *made =
+        pages_create(&shape, t->batch, &(pages_rows){.rows = rows, .k = *k, .v = *v, .bias = *bias}, 3);
+    for (int b = 0; b < t->batch; b++) vlci_kv_append(&made->kv[b], 0, LAYERS, -rows_of(t, b));
+    ck_ok(vlci_kv_pool_sync(&made->pool));
+    return made;
+}
+
+/* Held against doubles; what is behind it, against those of what it left. Launch after launch, bit by bit. */
+static void attend(const talks *t) {
+    int hidden = 512, n = (t->heads + 2 * t->kv_heads) * 128, width = t->heads * 128;
+    int start[PAGES_SEQUENCES + 1] = {0}, sequence[VLCI_CHAIN_ROWS];
+    for (int b = 0; b < t->batch; b++) {
+        start[b + 1] = start[b] + rows_of(t, b);
+        for (int r = start[b]; r < start[b + 1]; r++) sequence[r] = b;
+    }
+    const int total = start[t->batch];
+    vlci_chain *chain = open_attending(hidden, t->heads, t->kv_heads);
+    vlci_attention_shape shape = shape_of(t->heads, t->kv_heads);
+    vlci_attention a = {.batch = t->batch,
+                        .max_rows = t->max_rows,
+                        .causal = true,
+                        .scale = 0.088f,
+                        .q_stride = (size_t)n,
+                        .seq_start = suite_upload(start, sizeof start)};
+    a.kv.table = a.seq_start; /* until there is one */
+    if (!chain || !vlci_chain_attends(chain, &a, total)) {
+        suite_release(a.seq_start);
+        vlci_chain_close(&chain);
+        return;
+    }
+    int *rows = malloc((size_t)(t->batch * LAYERS * t->kv_heads) * sizeof *rows);
+    float *k, *v, *bias;
+    pages *cache = make_pages(t, rows, &k, &v, &bias);
+    ref_rows *head = malloc((size_t)(t->batch * t->kv_heads) * sizeof *head);
+    for (int i = 0; i < t->batch * t->kv_heads; i++) {
+        int b = i / t->kv_heads, list = (b * LAYERS + LAYER) * t->kv_heads + i % t->kv_heads;
+        size_t at = pages_first(rows, list);
+        head[i] =
+            (ref_rows){rows[list] - rows_of(t, b), 128, k + at * 128, v + at * 128, bias ? bias + at : NULL};
+    }
+    problem *p = create(total, hidden, width, 128, n, true, t->last);
+    size_t n_x = (size_t)(total * hidden), n_y = (size_t)total * (size_t)n, n_a = (size_t)(total * width);
+    float *q = floats_random(&seed, n_y, 2, 0), *x = malloc(n_x * sizeof *x),
+          *again = malloc(n_x * sizeof *x), *phase = floats_random(&seed, (size_t)total * 128, 1, 0);
+    double *want = malloc((n_a + 2 * (size_t)(total * t->heads)) * sizeof *want);
+    a.kv = pages_view(cache, LAYER);
+    ref_attention(&shape, &a, &(ref_inputs){q, start, head}, want, want + n_a,
+                  want + n_a + (size_t)(total * t->heads));
+    cl_mem starts = a.seq_start, sequences = suite_upload(sequence, sizeof sequence);
+    vlci_append append = {.rows = total,
+                          .heads = t->heads,
+                          .kv_heads = t->kv_heads,
+                          .head_dim = 128,
+                          .phase = floats_upload(phase, (size_t)total * 128),
+                          .row_sequence = sequences,
+                          .seq_start = starts,
+                          .kv = pages_view(cache, LAYER + 1)};
+    for (int i = 0; i < 4; i++) {
+        append.qkv = floats_upload(q, n_y);
+        launch(p, chain, t->last ? NULL : &append, &a, append.qkv, i ? again : x);
+        suite_close("attended", p->attended, want, n_a, 2e-3, 0x1p-8);
+        if (i) ck_assert_mem_eq(x, again, n_x * sizeof *x);
+        suite_release(append.qkv);
+    }
+    expect(p);
+    compare(p, "x", x, p->want_x, p->scale_x, n_x);
+    cl_mem all[] = {starts, sequences, append.phase};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    pages_destroy(cache);
+    void *arrays[] = {rows, k, v, bias, head, q, x, again, phase, want};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    destroy(p);
+    vlci_chain_close(&chain);
+}
+
+/* Layers in one launch, and each in its own: bit by bit the same x, rows of the cache too. */
+static void go_together(const talks *t) {
+    int hidden = 512, n = (t->heads + 2 * t->kv_heads) * 128, width = t->heads * 128;
+    int start[PAGES_SEQUENCES + 1];
+    for (int b = 0; b <= t->batch; b++) start[b] = b;
+    vlci_chain *chain = open_attending(hidden, t->heads, t->kv_heads);
+    vlci_attention a = {.batch = t->batch,
+                        .max_rows = 1,
+                        .causal = true,
+                        .scale = 0.088f,
+                        .q_stride = (size_t)n,
+                        .seq_start = suite_upload(start, sizeof start)};
+    a.kv.table = a.seq_start; /* until there is one */
+    if (!chain || !vlci_chain_attends(chain, &a, t->batch)) {
+        suite_release(a.seq_start);
+        vlci_chain_close(&chain);
+        return;
+    }
+    int lists = t->batch * LAYERS * t->kv_heads, *rows = malloc((size_t)lists * sizeof *rows);
+    float *k, *v, *bias;
+    pages *cache = make_pages(t, rows, &k, &v, &bias);
+    size_t n_x = (size_t)(t->batch * hidden), n_y = (size_t)t->batch * (size_t)n,
+           most = (size_t)(t->past + 42) * 128;
+    float *q = floats_random(&seed, n_y, 2, 0), *phase = floats_random(&seed, (size_t)t->batch * 128, 1, 0),
+          *x[2], *kept[2], *first = NULL;
+    problem *p[LAYERS];
+    vlci_links links[LAYERS];
+    cl_mem starts = a.seq_start;
+    vlci_append append = {.rows = t->batch,
+                          .heads = t->heads,
+                          .kv_heads = t->kv_heads,
+                          .head_dim = 128,
+                          .phase = floats_upload(phase, (size_t)t->batch * 128),
+                          .row_sequence = starts,
+                          .seq_start = starts};
+    for (int i = 0; i < LAYERS; i++) {
+        p[i] = create(t->batch, hidden, width, 128, n, true, t->last && i + 1 == LAYERS);
+        links[i] = links_of(p[i]);
+        ck_assert(!i || vlci_chain_goes_on(&links[i - 1], &links[i]));
+    }
+    int joined = t->last ? LAYERS : LAYERS - 1; /* behind the last layer of the cache nothing is appended */
+    first = floats_random(&seed, n_x, 2, 0);
+    for (int apart = 0; apart < 2; apart++) {
+        cl_mem to_x = floats_upload(first, n_x), y = floats_upload(q, n_y),
+               attended = suite_poison(vlci_operand_bytes(t->batch, width)),
+               gated = suite_poison(vlci_operand_bytes(t->batch, 128));
+        for (int i = 0; i < joined; i++) {
+            links[i].x = to_x;
+            links[i].y = append.qkv = y;
+            links[i].attended = attended;
+            links[i].gated = gated;
+            links[i].append = links[i].qkv ? &append : NULL;
+        }
+        for (int i = 0; i < (apart ? joined : 1); i++) {
+            a.kv = pages_view(cache, i);
+            append.kv = pages_view(cache, i + 1 < LAYERS ? i + 1 : i);
+            ck_ok(vlci_chain_run(chain, &links[i], apart ? 1 : joined, &a));
+        }
+        x[apart] = floats_take(to_x, n_x);
+        for (int b = 0; b < t->batch; b++) vlci_kv_append(&cache->kv[b], 0, LAYERS, 1);
+        kept[apart] = calloc((size_t)lists * most * 2, sizeof(float));
+        for (int i = 0; i < lists; i++)
+            pages_read(&cache->kv[i / (LAYERS * t->kv_heads)], i / t->kv_heads % LAYERS, i % t->kv_heads,
+                       kept[apart] + (size_t)i * most * 2, kept[apart] + ((size_t)i * 2 + 1) * most, NULL);
+        for (int b = 0; b < t->batch; b++) vlci_kv_append(&cache->kv[b], 0, LAYERS, -1);
+        ck_ok(vlci_kv_pool_sync(&cache->pool));
+        cl_mem all[] = {y, attended, gated};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) suite_release(all[i]);
+    }
+    ck_assert_mem_eq(x[0], x[1], n_x * sizeof *x[0]);
+    ck_assert_mem_eq(kept[0], kept[1], (size_t)lists * most * 2 * sizeof *kept[0]);
+    suite_release(starts);
+    suite_release(append.phase);
+    pages_destroy(cache);
+    for (int i = 0; i < LAYERS; i++) {
+        release_links(&links[i]);
+        destroy(p[i]);
+    }
+    void *arrays[] = {rows, k, v, bias, q, phase, x[0], x[1], kept[0], kept[1], first};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
+    vlci_chain_close(&chain);
+}
+
+START_TEST(layers_go_together) {
+    go_together(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 100, .last = true});
+    go_together(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 3, .biased = true});
+}
+END_TEST
+
+START_TEST(attention_goes_with_it) {
+    attend(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 0});
+    attend(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 190, .biased = true});
+    attend(&(talks){.batch = 8,
+                    .max_rows = 8,
+                    .each = {8, 3, 8, 1, 8, 7, 8, 5},
+                    .heads = MOST_HEADS,
+                    .kv_heads = 9,
+                    .past = 70,
+                    .last = true});
+}
+END_TEST
+
 /* More work-groups than run at once, each of which waits for all: an error, soon, and no standstill. The
  * driver opens no device in this process any more: the last test. */
 START_TEST(a_standstill_is_an_error) {
@@ -330,7 +576,7 @@ START_TEST(a_standstill_is_an_error) {
     if (chain) {
         problem *p = create(64, 4096, 128, 1024, 64, false, true); /* down has 256 pieces */
         cl_mem y = floats_poisoned(64 * 64);
-        launch(p, chain, NULL, y, NULL);
+        launch(p, chain, NULL, NULL, y, NULL);
         suite_release(y);
         destroy(p);
     }
@@ -357,6 +603,8 @@ int main(void) {
     suite_balance(c);
     tcase_add_test(c, agrees_with_the_oracle);
     tcase_add_test(c, rows_go_into_the_cache);
+    tcase_add_test(c, attention_goes_with_it);
+    tcase_add_test(c, layers_go_together);
     tcase_add_test(c, what_it_cannot_is_left);
     suite_add_tcase(suite, c);
     c = tcase_create("standstill"); /* counts no memory: its device is lost */

@@ -24,21 +24,33 @@ const vlci_ladder vlci_chain_ladder = {"chain", "decode of many", rungs, rung_fi
 static const int heights[] = {16, 32, 64};
 enum { HEIGHTS = sizeof heights / sizeof heights[0] };
 
+/* What a kernel can beside products. */
+enum { NO_MORE, APPENDS, ATTENDS, WAYS };
+
 struct vlci_chain {
     vlcache_device *device;
-    int hidden, head_dim;
+    int hidden;
     vlci_activation act;
-    vlcache_dtype kv_dtype;
-    cl_mem parts;                          /* counters, sums of shared tiles, squares of rows */
-    cl_mem scaled;                         /* stripes: rows times the weight of a norm */
-    const vlci_kernel *kernel[2][HEIGHTS]; /* [appends]; NULL: not asked for yet */
+    vlci_attention_shape shape;
+    cl_mem parts;                             /* counters, sums of shared tiles, squares of rows */
+    cl_mem scaled;                            /* stripes: rows times the weight of a norm */
+    const vlci_kernel *kernel[WAYS][HEIGHTS]; /* NULL: not asked for yet */
 };
 
 enum {
     ITEMS = 384,
     WIDE = 128 /* columns of a tile that is shared, k of its steps */,
-    OWN_ARGS = 25,
-    HEAD_DIM = 128
+    OWN_ARGS = 16,
+    LAYER_ARGS = 9,
+    ATTEND_ARGS = 5,
+    HEAD_DIM = 128,
+    LANES = 8,         /* query rows that share a kv head and go together, */
+    TEAM = 64,         /* work-items that have them, */
+    TEAMS = 4,         /* of a work-group, */
+    SMALL_KEYS = 1024, /* of caches of so many rows at most */
+    ATTEND = 0,        /* stages */
+    OUT,
+    QKV = VLCI_CHAIN_STAGES - 1
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -66,16 +78,15 @@ static vlcache_status create_parts(vlci_chain *c) {
     return status ? status : vlci_fill(c->device, c->parts, counters, parts_bytes(c) - counters, 0xffffffffu);
 }
 
-vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
-                               vlcache_dtype kv_dtype, vlci_chain **out) {
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, vlci_activation act,
+                               const vlci_attention_shape *shape, vlci_chain **out) {
     const char *rung;
     *out = NULL;
     vlcache_status status = vlci_rung(device, &vlci_chain_ladder, choose(device), &rung);
     if (status || rung != rungs[WGMMA] || hidden % VLCI_BLOCK) return status;
     vlci_chain *c = vlci_calloc(1, sizeof *c);
     if (!c) return vlci_fail_memory("chained products");
-    *c = (vlci_chain){
-        .device = device, .hidden = hidden, .head_dim = head_dim, .act = act, .kv_dtype = kv_dtype};
+    *c = (vlci_chain){.device = device, .hidden = hidden, .act = act, .shape = *shape};
     status = create_parts(c);
     if (!status)
         status = vlci_memory_create(device, vlci_operand_bytes(VLCI_CHAIN_ROWS, hidden),
@@ -129,65 +140,110 @@ bool vlci_chain_takes(const vlci_chain *c, const vlci_links *l) {
 }
 
 bool vlci_chain_appends(const vlci_chain *c) {
-    return c->head_dim == HEAD_DIM;
+    return c->shape.head_dim == HEAD_DIM;
+}
+
+/* Groups of lanes of a sequence and kv head. */
+static size_t lane_groups(const vlci_chain *c, const vlci_attention *a) {
+    return vlci_ceil_div((size_t)a->max_rows * (size_t)(c->shape.heads / c->shape.kv_heads), LANES);
+}
+
+bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) {
+    if (!c || !vlci_chain_appends(c) || !c->device->caps.mma || c->shape.cap > 0 ||
+        c->shape.kv_dtype == VLCACHE_DTYPE_F32)
+        return false;
+    if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1] || a->q_offset || a->q_rows) return false;
+    if (a->window > 0 && (!a->max_keys || a->max_keys > a->window)) return false;
+    size_t pieces = lane_groups(c, a) * (size_t)c->shape.kv_heads * (size_t)a->batch;
+    return a->kv.table && pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
+}
+
+static bool is_alike(const vlci_matrix *a, const vlci_matrix *b) {
+    return a->n == b->n && a->k == b->k;
+}
+
+bool vlci_chain_goes_on(const vlci_links *l, const vlci_links *next) {
+    return l->qkv && is_alike(l->out, next->out) && is_alike(l->gate_up, next->gate_up) &&
+           is_alike(l->down, next->down) && (!next->qkv || is_alike(l->qkv, next->qkv));
 }
 
 /* ---- running ------------------------------------------------------------------------------------------- */
 
-static vlcache_status get_kernel(vlci_chain *c, bool appends, int at, const vlci_kernel **kernel) {
-    char options[160];
+static vlcache_status get_kernel(vlci_chain *c, int way, int at, const vlci_kernel **kernel) {
+    char options[240];
     size_t rows = (size_t)heights[at], stage = 4 * 8192 + 2 * rows * 128,
-           rest = rows * (2 * 144 + 4 + 8) + 512 + 32;
+           rest = rows * (2 * 144 + 4 + 16) + 512 + 32 + 128;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
     vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
-    *kernel = __atomic_load_n(&c->kernel[appends][at], __ATOMIC_ACQUIRE);
+    *kernel = __atomic_load_n(&c->kernel[way][at], __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     snprintf(options, sizeof options,
              "-DW_DTYPE=%d -DKV_DTYPE=%d -DTOKENS=%zu -DSTAGES=%zu -DACT=%d -DROPE=%d",
-             (int)VLCACHE_DTYPE_BF16, (int)c->kv_dtype, rows, stages, (int)c->act, appends);
+             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, stages, (int)c->act, way >= APPENDS);
+    size_t n = strlen(options);
+    if (way == ATTENDS)
+        snprintf(options + n, sizeof options - n,
+                 " -DATTENDS=1 -DMMA=1 -DHEAD_DIM=%d -DHEADS=%d -DLANES=%d -DFORM=%d -DLAYERS=%d", HEAD_DIM,
+                 LANES, TEAM, (int)VLCI_STRIPES, VLCI_CHAIN_LAYERS);
     vlcache_status status =
         vlci_kernel_get_ptx(c->device, "chain_wgmma.cl", "chain_wgmma", options, &ptx, kernel);
-    if (!status) __atomic_store_n(&c->kernel[appends][at], *kernel, __ATOMIC_RELEASE);
+    if (!status) __atomic_store_n(&c->kernel[way][at], *kernel, __ATOMIC_RELEASE);
     return status;
 }
 
-vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l) {
+/* Of what is appended, or what it would be behind this attention. */
+static vlcache_status rope_args(const vlci_chain *c, const vlci_links *l, const vlci_attention *a,
+                                vlci_arg *out) {
+    if (l->append) return vlci_rope_args(l->append, out);
+    vlci_append none = {
+        .heads = c->shape.heads, .kv_heads = c->shape.kv_heads, .seq_start = a->seq_start, .kv = a->kv};
+    none.kv.layer++;
+    return vlci_rope_args(&none, out);
+}
+
+/* Behind the last, and where nothing is, the first's stand in. */
+static void layer_args(const vlci_links *l, vlci_arg out[LAYER_ARGS]) {
     const vlci_matrix none = {0}, *qkv = l->qkv ? l->qkv : &none;
-    const vlci_norm *next = l->qkv ? l->next : l->norm;
+    const vlci_arg all[LAYER_ARGS] = {
+        VLCI_MEM(l->out->data), VLCI_MEM(l->gate_up->data), VLCI_MEM(l->down->data),
+        VLCI_MEM(qkv->data),    VLCI_MEM(l->out->bias),     VLCI_MEM(l->down->bias),
+        VLCI_MEM(qkv->bias),    VLCI_MEM(l->norm->weight),  VLCI_MEM((l->qkv ? l->next : l->norm)->weight)};
+    memcpy(out, all, sizeof all);
+}
+
+vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, int n, const vlci_attention *a) {
+    const vlci_links *last = &l[n - 1];
     const vlci_kernel *kernel;
-    int at = 0;
+    vlci_arg args[VLCI_CHAIN_LAYERS * LAYER_ARGS + OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS];
+    int at = 0, n_args = 0;
     while (heights[at] < l->rows) at++;
-    vlcache_status status = get_kernel(c, l->append != NULL, at, &kernel);
+    vlcache_status status = get_kernel(c, a ? ATTENDS : l->append ? APPENDS : NO_MORE, at, &kernel);
     if (status) return status;
+    for (int i = 0; i < (a ? VLCI_CHAIN_LAYERS : 1); i++, n_args += LAYER_ARGS)
+        layer_args(i < n ? &l[i] : l, args + n_args);
     size_t splits = split_of(c, l->out) | 1 << 8 | split_of(c, l->down) << 16;
-    if (l->qkv) splits |= split_of(c, qkv) << 24;
-    vlci_arg args[OWN_ARGS + VLCI_ROPE_ARGS] = {VLCI_MEM(l->out->data),
-                                                VLCI_MEM(l->gate_up->data),
-                                                VLCI_MEM(l->down->data),
-                                                VLCI_MEM(qkv->data),
-                                                VLCI_MEM(l->out->bias),
-                                                VLCI_MEM(l->down->bias),
-                                                VLCI_MEM(qkv->bias),
-                                                VLCI_MEM(l->norm->weight),
-                                                VLCI_MEM(next->weight),
-                                                VLCI_MEM(l->attended),
-                                                VLCI_MEM(l->x),
-                                                VLCI_U32(l->x_offset),
-                                                VLCI_MEM(c->scaled),
-                                                VLCI_MEM(l->gated),
-                                                VLCI_MEM(l->y),
-                                                VLCI_MEM(c->parts),
-                                                VLCI_U32(l->rows),
-                                                VLCI_U32(c->hidden),
-                                                VLCI_U32(l->out->k),
-                                                VLCI_U32(l->down->k),
-                                                VLCI_U32(qkv->n),
-                                                VLCI_U32(splits),
-                                                VLCI_F32(l->eps),
-                                                VLCI_U32(0),
-                                                VLCI_U32(l->qkv ? VLCI_CHAIN_STAGES : VLCI_CHAIN_STAGES - 1)};
-    if (l->append) status = vlci_rope_args(l->append, args + OWN_ARGS);
-    if (status) return status;
-    return vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, ITEMS, 1, 1), args,
-                       OWN_ARGS + (l->append ? VLCI_ROPE_ARGS : 0));
+    if (l->qkv) splits |= split_of(c, l->qkv) << 24;
+    const vlci_arg own[OWN_ARGS] = {
+        VLCI_MEM(l->attended),      VLCI_MEM(l->x),
+        VLCI_U32(l->x_offset),      VLCI_MEM(c->scaled),
+        VLCI_MEM(l->gated),         VLCI_MEM(l->y),
+        VLCI_MEM(c->parts),         VLCI_U32(l->rows),
+        VLCI_U32(c->hidden),        VLCI_U32(l->out->k),
+        VLCI_U32(l->down->k),       VLCI_U32(l->qkv ? l->qkv->n : 0),
+        VLCI_U32(splits),           VLCI_F32(l->eps),
+        VLCI_U32(a ? ATTEND : OUT), VLCI_U32((n - 1) * VLCI_CHAIN_STAGES + (last->qkv ? QKV + 1 : QKV))};
+    memcpy(args + n_args, own, sizeof own);
+    n_args += OWN_ARGS;
+    if (a || l->append) {
+        status = rope_args(c, l, a, args + n_args);
+        n_args += VLCI_ROPE_ARGS;
+    }
+    if (a) {
+        const vlci_arg more[ATTEND_ARGS] = {VLCI_F32(a->scale), VLCI_U32(a->q_stride), VLCI_I32(a->causal),
+                                            VLCI_I32(a->batch), VLCI_I32(lane_groups(c, a))};
+        memcpy(args + n_args, more, sizeof more);
+        n_args += ATTEND_ARGS;
+    }
+    return status ? status
+                  : vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, ITEMS, 1, 1), args, n_args);
 }

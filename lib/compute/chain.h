@@ -1,6 +1,7 @@
 /**
  * chain.h (internal) - what stands between the attention of one layer and that of the next, for few rows of
- * many sequences, in one launch: out, norm, gate and up, down, norm, and q, k and v of the next layer.
+ * many sequences, in one launch: out, norm, gate and up, down, norm, and q, k and v of the next layer. Where
+ * caches are short, attention begins it, and it goes on through some layers.
  *
  *     wgmma   cl/chain_wgmma.cl: weights in bf16
  *     apart   none: a launch for each
@@ -8,6 +9,7 @@
 #ifndef VLCI_COMPUTE_CHAIN_H
 #define VLCI_COMPUTE_CHAIN_H
 
+#include "compute/attention.h"
 #include "compute/matrix.h"
 
 extern const vlci_ladder vlci_chain_ladder;
@@ -34,8 +36,8 @@ typedef struct vlci_links {
 
 /** Opens it where the device and the shape allow; else `*out` is NULL. Errors: those of vlci_rung() and
  * vlci_memory_create(). */
-vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int head_dim, vlci_activation act,
-                               vlcache_dtype kv_dtype, vlci_chain **out);
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, vlci_activation act,
+                               const vlci_attention_shape *shape, vlci_chain **out);
 
 /** Bytes of the device's memory that it holds; NULL: 0. */
 uint64_t vlci_chain_bytes(const vlci_chain *chain);
@@ -46,9 +48,19 @@ bool vlci_chain_takes(const vlci_chain *chain, const vlci_links *links);
 /** Whether it may append heads of its head_dim. */
 bool vlci_chain_appends(const vlci_chain *chain);
 
-/** Enqueues what vlci_chain_takes(). Errors: those of vlci_kernel_get_ptx() and vlci_rope_args(), the
- * device's. */
-vlcache_status vlci_chain_run(vlci_chain *chain, const vlci_links *links);
+/** Whether a launch over `rows` rows may begin with this attention, of many short caches, of which row_max
+ * and row_lse are left alone; what is behind it must append, or be the last. */
+bool vlci_chain_attends(const vlci_chain *chain, const vlci_attention *attention, int rows);
+
+/** Whether a launch over `links` that begins with attention may go on with those of the next layer. */
+bool vlci_chain_goes_on(const vlci_links *links, const vlci_links *next);
+
+/** Enqueues what vlci_chain_takes(). `attention`: NULL where `attended` is there; else what
+ * vlci_chain_attends(), whose q is y and which leaves `attended`; then links[0 .. n - 1] may be those of up
+ * to VLCI_CHAIN_LAYERS layers, each of which goes on with the next: all is as the first says but weights.
+ * Errors: those of vlci_kernel_get_ptx() and vlci_rope_args(), the device's. */
+vlcache_status vlci_chain_run(vlci_chain *chain, const vlci_links *links, int n,
+                              const vlci_attention *attention);
 
 /** NULLs the handle; NULL: nothing to do. */
 void vlci_chain_close(vlci_chain **chain);

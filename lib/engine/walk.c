@@ -64,8 +64,10 @@ static vlcache_status tell_observers(void *user, int layer, const vlci_attention
     return status;
 }
 
-static vlcache_status run_part(vlci_walk *w, int rows) {
+/* n: layers that it went through. */
+static vlcache_status run_part(vlci_walk *w, int rows, int *n) {
     vlcache_status status = tell_rows(w, rows);
+    *n = 1;
     if (status) return status;
     w->part = rows;
     vlci_text_rows part = next_part(w, rows);
@@ -73,7 +75,7 @@ static vlcache_status run_part(vlci_walk *w, int rows) {
     if (!crosses(w)) {
         part.attended = tell_observers;
         part.user = w;
-        return vlci_text_layer_run(w->text, w->layer, &part);
+        return vlci_text_layers_run(w->text, w->layer, &part, n);
     }
     status = vlci_crossing_run(w->text, w->layer, &part);
     const vlci_attention attention = vlci_text_attention(w->text, w->layer, &part);
@@ -114,16 +116,16 @@ static int part_rows(const vlci_walk *w) {
 vlcache_status vlci_walk_go(vlci_walk *w, int64_t *work) {
     vlcache_status status = VLCACHE_OK;
     while (!status && !vlci_walk_done(w) && *work > 0) {
-        int rows = part_rows(w);
+        int rows = part_rows(w), layers;
         if (w->row == 0) status = enter(w);
         if (!status) status = before(w);
-        if (!status) status = run_part(w, rows);
+        if (!status) status = run_part(w, rows, &layers);
         if (status) break;
-        *work -= rows;
+        *work -= (int64_t)rows * layers;
         w->row += rows;
         if (w->row < w->rows) continue;
         status = leave(w);
-        w->layer++;
+        w->layer += layers;
         w->row = 0;
     }
     return status;

@@ -30,7 +30,7 @@ typedef struct vlci_crossing_rows {
  * device's. */
 vlcache_status vlci_crossing_append(const vlci_text *text, int layer, const vlci_crossing_rows *rows);
 
-/** Enqueues the layer, in place of vlci_text_layer_run(): `rows->kv.ahead` takes the rows themselves off, so
+/** Enqueues the layer, in place of vlci_text_layers_run(): `rows->kv.ahead` takes the rows themselves off, so
  * that they see what the cache holds. `rows->stream->sees` says which of them get what. */
 vlcache_status vlci_crossing_run(const vlci_text *text, int layer, const vlci_text_rows *rows);
 

@@ -400,56 +400,81 @@ static bool is_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
            vlci_chain_takes(k->chain, &links);
 }
 
-/* `attention`: NULL where that is done; else part of the launch. */
-static vlcache_status chain(const vlci_text *t, int layer, const vlci_text_rows *r, vlci_product *out,
+/* `attention`: NULL where that is done; else part of the launch, which then takes n layers. */
+static vlcache_status chain(const vlci_text *t, int layer, int n, const vlci_text_rows *r, vlci_product *out,
                             const vlci_attention *attention) {
     const vlci_compute *k = &t->model->compute;
     const vlci_text_config *c = &t->model->config.text;
-    vlci_links links = links_of(t, layer, r);
+    vlci_links links[VLCI_CHAIN_LAYERS];
     vlci_text_rows next = *r;
     vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < n; i++) links[i] = links_of(t, layer + i, r);
     next.kv.layer++;
     vlci_append rows = appended(t, &next);
-    bool dot = vlci_chain_dot_takes(k->chain_dot, &links);
-    bool appends = links.qkv && !c->head_norm && (dot || vlci_chain_appends(k->chain));
+    bool dot = vlci_chain_dot_takes(k->chain_dot, links);
+    bool appends = links->qkv && !c->head_norm && (dot || vlci_chain_appends(k->chain));
     if (!dot && out->x_form == VLCI_FLOATS) {
         status = vlci_linear_bring(&k->linear, out, t->norm);
         out->x = t->norm;
     }
-    links.attended = out->x;
-    links.append = appends ? &rows : NULL;
+    links->attended = out->x;
+    links->append = appends ? &rows : NULL;
     if (!status)
-        status = dot ? vlci_chain_dot_run(k->chain_dot, &links, attention) : vlci_chain_run(k->chain, &links);
-    if (status || appends || !links.qkv) return status;
+        status = dot ? vlci_chain_dot_run(k->chain_dot, links, attention)
+                     : vlci_chain_run(k->chain, links, n, attention);
+    if (status || appends || !links->qkv) return status;
     status = norm_heads(t, &t->model->text[layer + 1], &next);
     return status ? status : vlci_rope_append(&k->rope, &rows);
 }
 
-/* Attention and what is behind it in one launch, where nobody else is to see what it comes to. */
+/* Whether attention and what is behind it is one launch. */
 static bool is_chained_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
     const vlci_compute *k = &t->model->compute;
-    if (!k->chain_dot || r->rows != 1) return false;
+    if ((!k->chain_dot || r->rows != 1) && !k->chain) return false;
     const vlci_attention attention = vlci_text_attention(t, layer, r);
     vlci_links links = links_of(t, layer, r);
-    return is_chained(t, layer, r) && !sees_codes(r) && vlci_chain_dot_takes(k->chain_dot, &links) &&
-           vlci_chain_dot_attends(k->chain_dot, &attention);
+    if (!is_chained(t, layer, r) || sees_codes(r)) return false;
+    if (vlci_chain_dot_takes(k->chain_dot, &links))
+        return r->rows == 1 && vlci_chain_dot_attends(k->chain_dot, &attention);
+    return (!links.qkv || !t->model->config.text.head_norm) &&
+           vlci_attention_leaves_stripes(&k->attention, &attention, links.out->dtype) &&
+           vlci_chain_attends(k->chain, &attention, r->rows);
 }
 
-static vlcache_status chain_whole(const vlci_text *t, int layer, const vlci_text_rows *r) {
+/* How many layers from this one on are. */
+static int count_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
+    vlci_links links = links_of(t, layer, r);
+    int n = 0, most = vlci_chain_dot_takes(t->model->compute.chain_dot, &links) ? 1 : VLCI_CHAIN_LAYERS;
+    while (n < most && layer + n < t->model->config.text.layers && is_chained_whole(t, layer + n, r)) {
+        vlci_links next = links_of(t, layer + n, r);
+        if (n && !vlci_chain_goes_on(&links, &next)) break;
+        n++;
+    }
+    return n;
+}
+
+static vlcache_status chain_whole(const vlci_text *t, int layer, int n, const vlci_text_rows *r) {
     const vlci_attention attention = vlci_text_attention(t, layer, r);
-    return chain(t, layer, r, &(vlci_product){.x = t->attended}, &attention);
+    return chain(t, layer, n, r, &(vlci_product){.x = t->attended, .x_form = VLCI_STRIPES}, &attention);
 }
 
-vlcache_status vlci_text_layer_run(const vlci_text *t, int layer, const vlci_text_rows *r) {
+/* Of which nothing is there yet but, perhaps, what a launch before came to. */
+static vlcache_status run_layer(const vlci_text *t, int layer, const vlci_text_rows *r) {
     vlci_product out;
-    vlcache_status status = is_chained(t, layer - 1, r) ? VLCACHE_OK : append(t, &t->model->text[layer], r);
-    if (!status && is_chained_whole(t, layer, r)) return chain_whole(t, layer, r);
-    if (!status) status = attend(t, layer, r, &out);
+    vlcache_status status = attend(t, layer, r, &out);
     if (status) return status;
-    if (is_chained(t, layer, r)) return chain(t, layer, r, &out, NULL);
+    if (is_chained(t, layer, r)) return chain(t, layer, 1, r, &out, NULL);
     status = add_attended(t, layer, r, &out);
     if (!status) status = think(t, layer, r);
     return status ? status : add_features(t, layer, r);
+}
+
+vlcache_status vlci_text_layers_run(const vlci_text *t, int layer, const vlci_text_rows *r, int *n) {
+    int whole = count_chained(t, layer, r);
+    vlcache_status status = is_chained(t, layer - 1, r) ? VLCACHE_OK : append(t, &t->model->text[layer], r);
+    *n = whole ? whole : 1;
+    if (status) return status;
+    return whole ? chain_whole(t, layer, whole, r) : run_layer(t, layer, r);
 }
 
 vlcache_status vlci_text_logits(const vlci_text *t, const vlci_stream *s, int first, int n) {

@@ -86,10 +86,11 @@ vlcache_status vlci_text_enter(const vlci_text *text, const vlci_stream *stream,
  * before the next layer. */
 vlci_attention vlci_text_attention(const vlci_text *text, int layer, const vlci_text_rows *rows);
 
-/** Enqueues one layer: appends keys and values behind the rows that `rows->kv` says there are, and changes x;
- * one of cross-attention is models/crossing.h's.
+/** Enqueues a layer, or as many as go together where nobody looks on: *n tells how many. They append keys and
+ * values behind the rows that `rows->kv` says there are, and change x; one of cross-attention is
+ * models/crossing.h's.
  * Where a prompt's rows see each other (config.text.prefix_lm), these are all rows of the prompt. */
-vlcache_status vlci_text_layer_run(const vlci_text *text, int layer, const vlci_text_rows *rows);
+vlcache_status vlci_text_layers_run(const vlci_text *text, int layer, const vlci_text_rows *rows, int *n);
 
 /** Enqueues the logits of n rows of a stream, from row `first` on. */
 vlcache_status vlci_text_logits(const vlci_text *text, const vlci_stream *stream, int first, int n);

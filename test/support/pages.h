@@ -13,7 +13,7 @@
 #include "kv/cache.h"
 #include "support/suite.h"
 
-enum { PAGES_SEQUENCES = 8 };
+enum { PAGES_SEQUENCES = 64 };
 
 typedef struct pages {
     vlci_kv_pool pool; /**< of a fixed size */
