@@ -129,7 +129,7 @@ typedef enum vlci_activation {
 #define VLCI_CHAIN_ROWS     64 /* most rows */
 #define VLCI_CHAIN_STAGES   5  /* of a layer */
 #define VLCI_CHAIN_LAYERS   4  /* most layers of a launch */
-#define VLCI_CHAIN_SHARERS  8 /* most work-groups of a tile */
+#define VLCI_CHAIN_SHARERS  8  /* most work-groups of a tile */
 
 /* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */
 #define VLCI_CHAIN_DOT_LINE        16
