@@ -194,8 +194,8 @@ vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
 
 /* Before it is compressed no more than the pool began with: to grow it would copy all of the cache. */
 vlcache_status vlci_turn_make_room(vlcache_sequence *s) {
-    int rows = answer_rows(s, s->kv.length - s->reply.n + 1);
-    int most = s->waiting ? deferred_rows(s) - (int)s->reply.n + 1 : ROOM;
+    int done = (int)s->reply.n - 1, rows = answer_rows(s, s->kv.length - done) - done;
+    int most = s->waiting ? deferred_rows(s) - done : ROOM;
     if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
     if (rows > most) rows = most;
     return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows);
