@@ -424,18 +424,20 @@ START_TEST(no_more_than_promised) {
     static const struct {
         const char *policy, *storage;
         int age, tokens;
+        double budget;
         vlcache_recall recall;
-    } ways[] = {{"full", "exact", 0, 34, VLCACHE_RECALL_NONE},
-                {"full", "exact", 0, 5, VLCACHE_RECALL_HOST},
-                {"vlcache+", "bits:3/2", 0, 9, VLCACHE_RECALL_HOST},
-                {"coded", "coded", 0, 66, VLCACHE_RECALL_NONE},
-                {"coded", "coded", 0, 9, VLCACHE_RECALL_HOST},
-                {"h2o", "bits:8/8:16", 16, 80, VLCACHE_RECALL_NONE}};
+    } ways[] = {{"full", "exact", 0, 34, 1.0, VLCACHE_RECALL_NONE},
+                {"full", "exact", 0, 5, 1.0, VLCACHE_RECALL_HOST},
+                {"h2o", "exact", 0, 9, 0.9, VLCACHE_RECALL_HOST},
+                {"coded", "coded", 0, 66, 0.3, VLCACHE_RECALL_NONE},
+                {"coded", "coded", 0, 9, 0.3, VLCACHE_RECALL_HOST},
+                {"h2o", "bits:8/8:16", 16, 80, 0.3, VLCACHE_RECALL_NONE},
+                {"h2o", "bits:8/8:16", 16, 3, 0.3, VLCACHE_RECALL_NONE}};
     static const int asked[] = {2, 0, 2, 4, 2}; /* with a picture and without */
     vlcache_engine *engine = open_engine(talk_tiny(), PLENTY, 1, 64);
     vlci_kv_pool *pool = &engine->shared.pool;
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way(ways[_i].policy, 0.3);
+    vlcache_compress_options compress = talk_way(ways[_i].policy, ways[_i].budget);
     vlcache_sequence *s = NULL, *fork = NULL;
     if (strcmp(ways[_i].storage, "exact") != 0)
         ck_ok(vlcache_compress_set(&compress, "storage", ways[_i].storage));
@@ -776,7 +778,7 @@ int main(void) {
     tcase_add_loop_test(all, random_in_short_memory, 0, 2);
     tcase_add_test(all, what_never_fits_is_refused);
     tcase_add_loop_test(all, few_bits_count, 0, 9);
-    tcase_add_loop_test(all, no_more_than_promised, 0, 6);
+    tcase_add_loop_test(all, no_more_than_promised, 0, 7);
     tcase_add_test(all, nobody_overtakes);
     tcase_add_test(all, idle_conversations_hold_memory);
     tcase_add_test(all, forks_share);
