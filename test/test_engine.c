@@ -58,13 +58,18 @@ static vlcache_generate_options way_of(const question *q) {
     return how;
 }
 
-static vlcache_status ask(vlcache_sequence *s, int i) {
+static vlcache_status ask_for(vlcache_sequence *s, int i, int tokens) {
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     vlcache_generate_options how = way_of(&questions[i]);
+    how.max_tokens = tokens;
     prompt.text = questions[i].text;
     prompt.images = (const vlcache_image *const *)&pictures[i];
     prompt.n_images = pictures[i] ? 1 : 0;
     return vlcache_sequence_ask(s, &prompt, &how);
+}
+
+static vlcache_status ask(vlcache_sequence *s, int i) {
+    return ask_for(s, i, questions[i].tokens);
 }
 
 static vlcache_sequence *add(vlcache_engine *engine, int i) {
@@ -413,6 +418,54 @@ START_TEST(few_bits_count) {
 }
 END_TEST
 
+/* Turn after turn, beside a fork that has what the first one left: none takes more, in pages and in few bits,
+ * than it was said that it may. */
+START_TEST(no_more_than_promised) {
+    static const struct {
+        const char *policy, *storage;
+        int age, tokens;
+        double budget;
+        vlcache_recall recall;
+    } ways[] = {{"full", "exact", 0, 34, 1.0, VLCACHE_RECALL_NONE},
+                {"full", "exact", 0, 5, 1.0, VLCACHE_RECALL_HOST},
+                {"h2o", "exact", 0, 9, 0.9, VLCACHE_RECALL_HOST},
+                {"coded", "coded", 0, 66, 0.3, VLCACHE_RECALL_NONE},
+                {"coded", "coded", 0, 9, 0.3, VLCACHE_RECALL_HOST},
+                {"h2o", "bits:8/8:16", 16, 80, 0.3, VLCACHE_RECALL_NONE},
+                {"h2o", "bits:8/8:16", 16, 3, 0.3, VLCACHE_RECALL_NONE}};
+    static const int asked[] = {2, 0, 2, 4, 2}; /* with a picture and without */
+    vlcache_engine *engine = open_engine(talk_tiny(), PLENTY, 1, 64);
+    vlci_kv_pool *pool = &engine->shared.pool;
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way(ways[_i].policy, ways[_i].budget);
+    vlcache_sequence *s = NULL, *fork = NULL;
+    if (strcmp(ways[_i].storage, "exact") != 0)
+        ck_ok(vlcache_compress_set(&compress, "storage", ways[_i].storage));
+    compress.age = ways[_i].age;
+    options.compress = &compress;
+    options.recall = ways[_i].recall;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    for (size_t turn = 0; turn < sizeof asked / sizeof *asked; turn++) {
+        ck_ok(ask_for(s, asked[turn], ways[_i].tokens));
+        uint64_t few = pool->few + vlci_turn_few(s) - (s->kv.store ? vlci_kv_own_few(&s->kv) : 0);
+        int64_t pages = pool->held + vlci_turn_pages(s);
+        if (few < pool->few) few = pool->few;
+        vlci_kv_pool_watch(pool);
+        talk_finish(engine);
+        ck_ok(vlcache_sequence_answer(s, NULL));
+        uint64_t took = pool->most_bytes - vlci_kv_pool_bytes(pool);
+        ck_assert_msg(pool->most <= pages, "turn %zu: %d pages of %lld", turn, pool->most, (long long)pages);
+        ck_assert_msg(took <= few, "turn %zu: %llu bytes of %llu", turn, (unsigned long long)took,
+                      (unsigned long long)few);
+        if (turn == 1) ck_ok(vlcache_sequence_fork(s, &fork));
+    }
+    vlcache_sequence_destroy(&fork);
+    vlcache_sequence_destroy(&s);
+    check_empty(engine);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 /* Strictly one after the other, in the order in which they were asked: the second is small and would fit. */
 START_TEST(nobody_overtakes) {
     vlcache_engine *engine = open_engine(talk_tiny(), room_for(1.0), 8, 64);
@@ -725,6 +778,7 @@ int main(void) {
     tcase_add_loop_test(all, random_in_short_memory, 0, 2);
     tcase_add_test(all, what_never_fits_is_refused);
     tcase_add_loop_test(all, few_bits_count, 0, 9);
+    tcase_add_loop_test(all, no_more_than_promised, 0, 7);
     tcase_add_test(all, nobody_overtakes);
     tcase_add_test(all, idle_conversations_hold_memory);
     tcase_add_test(all, forks_share);

@@ -119,6 +119,14 @@ uint64_t vlci_quantise_bound(const vlci_recipe *r, const vlci_compress_shape *s,
     return (uint64_t)room + vlci_quants_sum(&bytes);
 }
 
+/* All but the youngest, in the smallest blocks that they can go in. */
+uint64_t vlci_quantise_aging_bound(const vlci_recipe *r, const vlci_compress_shape *s, int rows) {
+    vlci_quants block = shape_of(r, s);
+    for (size_t h = 0; h < n_heads(s); h++) (void)vlci_quants_place(&block, r->age);
+    vlci_quants_bytes bytes = vlci_quants_count(&block);
+    return (uint64_t)(rows / r->age - 1) * vlci_quants_sum(&bytes);
+}
+
 /* ---- creation ------------------------------------------------------------------------------------------ */
 
 static vlcache_status make_quants(vlci_quantising *q, const vlci_recipe *recipe, const vlci_keep *own) {

@@ -40,6 +40,9 @@ void vlci_quantise_budget(const vlci_recipe *recipe, const vlci_compress_shape *
 /** Most bytes that quants of a prompt of `tokens` rows come to. */
 uint64_t vlci_quantise_bound(const vlci_recipe *recipe, const vlci_compress_shape *shape, int tokens);
 
+/** The same of rows that age, of `rows` (2 * recipe->age or more) that each head comes to have. */
+uint64_t vlci_quantise_aging_bound(const vlci_recipe *recipe, const vlci_compress_shape *shape, int rows);
+
 typedef struct vlci_quantising {
     vlcache_device *device;               /**< borrowed */
     const vlci_quantise_kernels *kernels; /**< borrowed */

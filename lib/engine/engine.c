@@ -209,9 +209,9 @@ vlcache_status vlcache_sequence_fork(const vlcache_sequence *from, vlcache_seque
 
 /* ---- the queue ----------------------------------------------------------------------------------------- */
 
-/* Rows in few bits that go as soon as the turn begins, since all rows come back. */
+/* Rows in few bits that go as soon as the turn begins, since all rows come back: those that no fork has. */
 static uint64_t dropped(const vlcache_sequence *s) {
-    return s->kv.store ? vlci_kv_few_bytes(&s->kv) : 0;
+    return s->kv.store ? vlci_kv_own_few(&s->kv) : 0;
 }
 
 /* Pages that a turn may need beyond those that its sequence has, rows in few bits counted as such. */

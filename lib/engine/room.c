@@ -8,6 +8,10 @@
 /* ROOM: rows that a cache grows by while it answers. */
 enum { ROOM = 32, SMALL_SHARE = 64 /* a sixty-fourth */ };
 
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
 /* Rows that the answer may come to need. */
 static int answer_rows(const vlcache_sequence *s, int length) {
     int left = s->context - length;
@@ -67,7 +71,7 @@ static int64_t kept_rows(const vlcache_sequence *s) {
 
 /* Beyond those that are held, as long as they are; rows of the store come into new ones. */
 static int more_pages(const vlcache_sequence *s, int layer, int layers, int rows) {
-    if (!s->kv.store) return vlci_kv_reserve_pages(&s->kv, layer, layers, rows);
+    if (!s->kv.store) return vlci_kv_marked_pages(&s->kv, layer, layers, rows);
     return layers * s->shared->pool.shape.kv_heads * vlci_kv_pages(s->kv.length + rows);
 }
 
@@ -110,19 +114,36 @@ static int64_t picture_pages(const vlcache_sequence *s) {
            vlci_kv_refill_pages(&s->kv, 1, most);
 }
 
+/* Rows that may age: exact ones, but not of a prompt that is compressed. 0: they never do. */
+static int aging_rows(const vlcache_sequence *s) {
+    int n = s->prompt.n, before = 0, age = s->recipe.age;
+    if (!age || s->prompt.n_sights || !(compresses(s) || s->kv.quants)) return 0;
+    if (!s->kv.store)
+        for (int l = 0; l < s->shared->pool.shape.layers; l++)
+            before = larger(before, vlci_kv_most_rows(&s->kv, l));
+    int rows = before + answer_rows(s, s->kv.length + n) + (compresses(s) ? 0 : n);
+    return rows >= 2 * age ? rows : 0;
+}
+
+/* Pages that rows which are too young to age are copied to, beside those that they leave. */
+static int64_t aging_pages(const vlcache_sequence *s) {
+    return aging_rows(s) ? spread_pages(s, 0, vlci_kv_pages(2 * s->recipe.age)) : 0;
+}
+
 int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int layers = s->shared->pool.shape.layers, n = s->prompt.n, answer = answer_rows(s, s->kv.length + n);
-    int dropped = s->kv.store ? s->kv.held : 0; /* as soon as the turn begins */
-    if (!compresses(s) || s->prompt.n_sights)   /* what replaces pictures is no more than one layer sees */
-        return more_pages(s, 0, layers, n + answer) + picture_pages(s) - dropped;
+    int dropped = s->kv.store ? vlci_kv_own_pages(&s->kv) : 0; /* as soon as the turn begins */
+    if (!compresses(s) || s->prompt.n_sights) /* what replaces pictures is no more than one layer sees */
+        return more_pages(s, 0, layers, n + answer) + picture_pages(s) + aging_pages(s) - dropped;
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
-            growth = spread_pages(s, (int64_t)layers * answer, 1);
+            growth = spread_pages(s, (int64_t)layers * answer, 1) + aging_pages(s);
     if (!vlci_turn_by_layer(s)) reading += kept; /* what is kept is copied from what there was */
     return (reading > kept + growth ? reading : kept + growth) - dropped;
 }
 
-uint64_t vlci_turn_few(const vlcache_sequence *s) {
+/* Of the prompt. */
+static uint64_t stored(const vlcache_sequence *s) {
     const vlci_compress_shape *shape = &s->shared->compress.shape;
     if (!compresses(s) || s->prompt.n_sights || s->portions) return 0;
     const vlci_recipe recipe = vlci_turn_recipe(s, 0);
@@ -132,13 +153,22 @@ uint64_t vlci_turn_few(const vlcache_sequence *s) {
     return vlci_quantise_wanted(&recipe) ? vlci_quantise_bound(&recipe, shape, candidates(s)) : 0;
 }
 
+uint64_t vlci_turn_aging(const vlcache_sequence *s) {
+    int rows = aging_rows(s);
+    return rows ? vlci_quantise_aging_bound(&s->recipe, &s->shared->compress.shape, rows) : 0;
+}
+
+uint64_t vlci_turn_few(const vlcache_sequence *s) {
+    return stored(s) + vlci_turn_aging(s);
+}
+
 uint64_t vlci_turn_few_left(const vlcache_sequence *s) {
     const vlci_compress *plan = vlci_sequence_plan(s);
-    if (!plan || plan->applied) return 0;
+    if (!plan || plan->applied) return s->aging;
     uint64_t made = plan->coding       ? vlci_coding_counted(plan->coding)
                     : plan->quantising ? vlci_quants_sum(&plan->quantising->bytes)
                                        : 0;
-    return s->few > made ? s->few - made : 0;
+    return s->aging + (s->few > made ? s->few - made : 0);
 }
 
 int64_t vlci_turn_growth_pages(const vlcache_sequence *s) {
@@ -164,8 +194,8 @@ vlcache_status vlci_turn_give_back(vlcache_sequence *s) {
 
 /* Before it is compressed no more than the pool began with: to grow it would copy all of the cache. */
 vlcache_status vlci_turn_make_room(vlcache_sequence *s) {
-    int rows = answer_rows(s, s->kv.length - s->reply.n + 1);
-    int most = s->waiting ? deferred_rows(s) - (int)s->reply.n + 1 : ROOM;
+    int done = (int)s->reply.n - 1, rows = answer_rows(s, s->kv.length - done) - done;
+    int most = s->waiting ? deferred_rows(s) - done : ROOM;
     if (vlci_kv_room(&s->kv) > 0) return VLCACHE_OK;
     if (rows > most) rows = most;
     return vlci_kv_reserve(&s->kv, 0, s->shared->pool.shape.layers, rows < 1 ? 1 : rows);

@@ -65,9 +65,10 @@ struct vlcache_sequence {
     int earlier;    /* rows of earlier turns that are candidates again: all with recall, else none */
     vlci_past_mark past_before;
     vlci_recall recall;
-    int row;       /* in the batch of this step */
-    int64_t pages; /* that it may come to hold, beyond which the engine promises none */
-    uint64_t few;  /* bytes in few bits that its turn may come to hold */
+    int row;        /* in the batch of this step */
+    int64_t pages;  /* that it may come to hold, beyond which the engine promises none */
+    uint64_t few;   /* bytes in few bits that its turn may come to hold of the prompt */
+    uint64_t aging; /* and of rows that age, as far as they have not yet */
     vlci_prompt prompt;
     cl_mem features;
     bool looked;
@@ -198,8 +199,10 @@ int64_t vlci_turn_pages(const vlcache_sequence *sequence);
 int64_t vlci_turn_growth_pages(const vlcache_sequence *sequence);
 
 /** Most bytes that the turn, which has not begun, may come to hold in few bits (storage "coded", "bits")
- * beyond those that its sequence has; and those of them that are still to come while it runs. */
+ * beyond those that its sequence has; of them, those of rows that age: of what was exact before the turn, of
+ * a prompt that is not compressed, and of the answer; and those that are still to come while it runs. */
 uint64_t vlci_turn_few(const vlcache_sequence *sequence);
+uint64_t vlci_turn_aging(const vlcache_sequence *sequence);
 uint64_t vlci_turn_few_left(const vlcache_sequence *sequence);
 
 /** What an elastic pool begins with: what reading takes, as far as that can be told; it grows where it was

@@ -43,8 +43,9 @@ static vlcache_status begin_recall(vlcache_sequence *s) {
 vlcache_status vlci_turn_begin(vlcache_sequence *s) {
     vlci_kv_pool *pool = &s->shared->pool;
     s->state = VLCACHE_SEQUENCE_READING;
-    s->pages = s->kv.held + vlci_turn_pages(s);
-    s->few = vlci_turn_few(s);
+    s->pages = vlci_turn_pages(s) + (s->kv.store ? vlci_kv_own_pages(&s->kv) : s->kv.held);
+    s->aging = vlci_turn_aging(s);
+    s->few = vlci_turn_few(s) - s->aging;
     vlcache_status status = vlci_turn_tidy(s->shared);
     if (!status) status = begin_recall(s);
     s->opened = s->open;
@@ -325,9 +326,12 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
 static vlcache_status age(vlcache_sequence *s) {
     const vlci_compress_kernels *k = &s->shared->compress;
     int held = s->kv.held;
+    uint64_t few = vlci_kv_few_bytes(&s->kv), more;
     if (!s->kv.quants || !vlci_quantise_ages(&k->shape, &s->recipe, &s->kv)) return VLCACHE_OK;
     vlcache_status status = keep_rows(s);
     if (!status) status = vlci_quantise_aged(&k->quantise, &k->compact, &k->shape, &s->recipe, &s->kv);
+    more = vlci_kv_few_bytes(&s->kv) - few;
+    s->aging -= more < s->aging ? more : s->aging;
     return status || s->kv.held == held ? status : vlci_turn_give_back(s);
 }
 

@@ -107,6 +107,13 @@ int vlci_kv_reserve_pages(const vlci_kv *kv, int layer, int layers, int rows) {
     return pages;
 }
 
+int vlci_kv_marked_pages(const vlci_kv *kv, int layer, int layers, int rows) {
+    int heads = kv->pool->shape.kv_heads, pages = vlci_kv_reserve_pages(kv, layer, layers, rows);
+    for (int i = layer * heads; i < (layer + layers) * heads && rows > 0; i++)
+        if (grows(kv, i) && !is_shared(kv, &kv->list[i])) pages += kv->list[i].rows % VLCI_KV_PAGE != 0;
+    return pages;
+}
+
 /* A run of entries for `pages` pages, with those there are: and for another, since to find a longer one for
  * each list of a prompt that fills its own takes longer than a token. */
 static vlcache_status make_run(vlci_kv_pool *p, vlci_kv_list *list, int pages) {
@@ -239,6 +246,18 @@ vlci_kv_view vlci_kv_layer(const vlci_kv *kv, int layer) {
 
 uint64_t vlci_kv_few_bytes(const vlci_kv *kv) {
     return vlci_codes_all_bytes(kv->codes) + vlci_quants_all_bytes(kv->quants);
+}
+
+int vlci_kv_own_pages(const vlci_kv *kv) {
+    int pages = 0;
+    for (int i = 0; i < n_lists(kv); i++)
+        for (int page = 0; page < kv->list[i].pages; page++)
+            pages += kv->pool->owners[kv->pool->table.entry[kv->list[i].first + page]] == 1;
+    return pages;
+}
+
+uint64_t vlci_kv_own_few(const vlci_kv *kv) {
+    return vlci_codes_own_bytes(kv->codes) + vlci_quants_own_bytes(kv->quants);
 }
 
 uint64_t vlci_kv_end_bytes(const vlci_kv *kv) {

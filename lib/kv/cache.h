@@ -24,6 +24,9 @@ vlcache_status vlci_kv_create(vlci_kv_pool *pool, vlci_kv *out);
 /** Pages that vlci_kv_reserve() would take. */
 int vlci_kv_reserve_pages(const vlci_kv *kv, int layer, int layers, int rows);
 
+/** The same once there is a mark, which shares all pages with rows: those that are written to are copied. */
+int vlci_kv_marked_pages(const vlci_kv *kv, int layer, int layers, int rows);
+
 /**
  * Room for `rows` more rows in every head of `layers` layers from `layer` on; a page that is shared and would
  * be written to is copied. On failure the cache holds what it held, some heads perhaps more room. Errors:
@@ -84,6 +87,10 @@ uint64_t vlci_kv_bytes(const vlci_kv *kv);
 
 /** Of these, bytes of rows in few bits. */
 uint64_t vlci_kv_few_bytes(const vlci_kv *kv);
+
+/** Pages, and bytes of rows in few bits, that vlci_kv_drop() gives back: no fork has them. */
+int vlci_kv_own_pages(const vlci_kv *kv);
+uint64_t vlci_kv_own_few(const vlci_kv *kv);
 
 /** Of vlci_kv_bytes(): what no row is in, at the ends of pages and in whole ones. */
 uint64_t vlci_kv_end_bytes(const vlci_kv *kv);

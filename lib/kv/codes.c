@@ -152,6 +152,15 @@ void vlci_codes_release(vlci_codes **handle) {
     }
 }
 
+uint64_t vlci_codes_own_bytes(const vlci_codes *codes) {
+    uint64_t bytes = 0;
+    for (; codes && codes->references == 1; codes = codes->before) {
+        vlci_codes_bytes own = vlci_codes_count(codes);
+        bytes += vlci_codes_sum(&own);
+    }
+    return bytes;
+}
+
 uint64_t vlci_codes_all_bytes(const vlci_codes *codes) {
     uint64_t bytes = 0;
     for (; codes; codes = codes->before) {

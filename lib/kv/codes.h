@@ -93,4 +93,7 @@ void vlci_codes_release(vlci_codes **codes);
 /** Bytes of a list of codes, those of earlier turns included. */
 uint64_t vlci_codes_all_bytes(const vlci_codes *codes);
 
+/** Of these, bytes that go when the list does: nobody else has them. */
+uint64_t vlci_codes_own_bytes(const vlci_codes *codes);
+
 #endif

@@ -115,6 +115,15 @@ void vlci_quants_release(vlci_quants **handle) {
     }
 }
 
+uint64_t vlci_quants_own_bytes(const vlci_quants *quants) {
+    uint64_t bytes = 0;
+    for (; quants && quants->references == 1; quants = quants->before) {
+        vlci_quants_bytes own = vlci_quants_count(quants);
+        bytes += vlci_quants_sum(&own);
+    }
+    return bytes;
+}
+
 uint64_t vlci_quants_all_bytes(const vlci_quants *quants) {
     uint64_t bytes = 0;
     for (; quants; quants = quants->before) {

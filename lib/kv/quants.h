@@ -71,4 +71,7 @@ void vlci_quants_release(vlci_quants **quants);
 /** Bytes of a list of quants, those of earlier turns included. */
 uint64_t vlci_quants_all_bytes(const vlci_quants *quants);
 
+/** Of these, bytes that go when the list does: nobody else has them. */
+uint64_t vlci_quants_own_bytes(const vlci_quants *quants);
+
 #endif
