@@ -429,6 +429,7 @@ START_TEST(no_more_than_promised) {
     } ways[] = {{"full", "exact", 0, 34, 1.0, VLCACHE_RECALL_NONE},
                 {"full", "exact", 0, 5, 1.0, VLCACHE_RECALL_HOST},
                 {"h2o", "exact", 0, 9, 0.9, VLCACHE_RECALL_HOST},
+                {"vlcache+", "exact", 0, 2, 0.9, VLCACHE_RECALL_NONE}, /* with biases */
                 {"coded", "coded", 0, 66, 0.3, VLCACHE_RECALL_NONE},
                 {"coded", "coded", 0, 9, 0.3, VLCACHE_RECALL_HOST},
                 {"h2o", "bits:8/8:16", 16, 80, 0.3, VLCACHE_RECALL_NONE},
@@ -439,6 +440,7 @@ START_TEST(no_more_than_promised) {
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
     vlcache_compress_options compress = talk_way(ways[_i].policy, ways[_i].budget);
     vlcache_sequence *s = NULL, *fork = NULL;
+    const vlcache_answer *a;
     if (strcmp(ways[_i].storage, "exact") != 0)
         ck_ok(vlcache_compress_set(&compress, "storage", ways[_i].storage));
     compress.age = ways[_i].age;
@@ -452,7 +454,8 @@ START_TEST(no_more_than_promised) {
         if (few < pool->few) few = pool->few;
         vlci_kv_pool_watch(pool);
         talk_finish(engine);
-        ck_ok(vlcache_sequence_answer(s, NULL));
+        ck_ok(vlcache_sequence_answer(s, &a));
+        ck_assert_uint_le(a->kv_bytes, a->kv_bytes_peak);
         uint64_t took = pool->most_bytes - vlci_kv_pool_bytes(pool);
         ck_assert_msg(pool->most <= pages, "turn %zu: %d pages of %lld", turn, pool->most, (long long)pages);
         ck_assert_msg(took <= few, "turn %zu: %llu bytes of %llu", turn, (unsigned long long)took,
@@ -778,7 +781,7 @@ int main(void) {
     tcase_add_loop_test(all, random_in_short_memory, 0, 2);
     tcase_add_test(all, what_never_fits_is_refused);
     tcase_add_loop_test(all, few_bits_count, 0, 9);
-    tcase_add_loop_test(all, no_more_than_promised, 0, 7);
+    tcase_add_loop_test(all, no_more_than_promised, 0, 8);
     tcase_add_test(all, nobody_overtakes);
     tcase_add_test(all, idle_conversations_hold_memory);
     tcase_add_test(all, forks_share);
