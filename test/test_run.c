@@ -614,10 +614,7 @@ START_TEST(interrupted) {
     process_finish(&p);
     expect(&p, 130, "(cancelled)");
     ck_assert_msg(p.out_bytes < whole_one.out_bytes, "%zu bytes: it was not cut short", p.out_bytes);
-    ck_assert_int_eq(p.out[p.out_bytes - 1], '\n');
-    size_t said = p.out_bytes - 1; /* a letter that was cut short is shown as U+FFFD */
-    if (said >= 3 && memcmp(p.out + said - 3, "\xef\xbf\xbd", 3) == 0) said -= 3;
-    ck_assert_int_eq(memcmp(p.out, whole_one.out, said), 0);
+    expect_beginning(&p, &whole_one);
     process_release(&whole_one);
     process_release(&p);
 }

@@ -22,6 +22,11 @@
 void ended(const process *p, int code);
 void expect(const process *p, int code, const char *said);
 
+/** Fails unless `part` printed what `whole` begins with, and a new line. Bytes that stand in the place of
+ * words are one run, each of its bytes U+FFFD where it is no UTF-8 in all: one that is cut short may read
+ * otherwise than the whole run. */
+void expect_beginning(const process *part, const process *whole);
+
 /** How often a text holds a part. */
 int count_of(const char *text, const char *part);
 
