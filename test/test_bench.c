@@ -209,7 +209,7 @@ END_TEST
 /* Rows in few bits lie beside the engine's pages: all conversations that fit take no more than there is,
  * whoever shares the bits out. */
 START_TEST(fit_counts_few_bits) {
-    static const char *const policies[] = {"coded", "coded@allocation=heads:1,2,3,1",
+    static const char *const policies[] = {"vlcache+", "vlcache+@allocation=heads:1,2,3,1",
                                            "vlcache@storage=bits:4/2"};
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
         const char *const all[] = {BENCH,          "-m",       TINY,        "--image", PICTURE, "-q",
@@ -355,12 +355,13 @@ START_TEST(few_kernels_are_tried) {
     ck_assert_int_eq(count_of(p.out, ",*,"), 2);
     process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "16-bit x 37 x 96");
-    ended(&p, 0); /* alone, too */
-    ck_assert_int_eq(count_of(p.out, "bit x"), 2);
+    ended(&p, 0); /* alone, too; a processor with AMX has three rungs of two */
+    int rungs = count_of(p.out, "bit x");
+    ck_assert_int_ge(rungs, 2);
     process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "16-bit x and y 37 x");
     ended(&p, 0);
-    ck_assert_int_eq(count_of(p.out, "bit x and y"), 4);
+    ck_assert_int_eq(count_of(p.out, "bit x and y"), 2 * rungs);
     process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "norm,no such kernel");
     expect(&p, 1, "\"no such kernel\": is in no line");
@@ -417,7 +418,7 @@ static const struct {
     {1, "--policy", "", "parted by commas"},
     {1, "--policy", "vlcache@storage=bits:9/2", "exact, bits:K/V[:GROUP[:AGE]]"},
     {1, "--policy", "full,vlcache@stores=exact", "\"stores\": no such axis; there are label, allocation"},
-    {1, "--policy", "vlcache+@storage=coded:1.6", "must be none with storage coded"},
+    {1, "--policy", "centroids@storage=coded:1.6", "must be none with storage coded"},
     {1, "--policy", "vlcache@stream=8", "no video is read here"},
     {1, "--policy", "vlcache@label=\xff", "must be UTF-8"},
     {1, "--budget", "1.5", "budget"},
@@ -435,7 +436,7 @@ static const struct {
     {1, "--paper", "-p5", "-p: not with --paper"},
     {1, "--paper", "-b2", "-b: not with --paper"},
     {1, "--paper", "--prompt=Hi", "--prompt: not with --paper"},
-    {1, "--paper", "--policy=vlcache,vlcache+", "--policy: one beside full"},
+    {1, "--paper", "--policy=vlcache,centroids", "--policy: one beside full"},
     {1, "--paper", "--kernels", "--paper and --kernels: one of both"},
     {1, "--quick", "-n1", "--quick: of --kernels and --paper"},
     {2, "-m", "/no/such/folder", "/no/such/folder"},

@@ -24,7 +24,7 @@ static const struct {
             {"h2o", "selection", "adaptive"},
             {"vlcache", "pooling", "grid:3x3"},
             {"vlcache", "defer", "3"},
-            {"vlcache+", NULL, NULL}};
+            {"centroids", NULL, NULL}};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 /* What a turn kept: of each head one bit a row. */
@@ -240,7 +240,7 @@ START_TEST(refusals) {
     static const struct {
         const char *policy, *axis, *text, *said;
     } bad[] = {{"streamingllm", NULL, NULL, "candidates: is \"text\", must be all with scoring sink+recent"},
-               {"coded", NULL, NULL,
+               {"vlcache+", "storage", "coded",
                 "candidates: is \"text\", must be all where rows are stored in few bits"},
                {"snapkv", "storage", "bits:4/2", "must be all where rows are stored in few bits"},
                {"full", NULL, NULL, "keeps everything"}};

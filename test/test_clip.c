@@ -539,7 +539,7 @@ START_TEST(videos_are_compressed) {
     static const struct {
         const char *policy;
         double budget;
-    } ways[] = {{"full", 1}, {"vlcache", 1}, {"vlcache", 0.2}, {"vlcache+", 0.3}};
+    } ways[] = {{"full", 1}, {"vlcache", 1}, {"vlcache", 0.2}, {"centroids", 0.3}};
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         vlcache_session *session = talk_open(model, ways[i].policy, ways[i].budget);
         const vlcache_answer *answer = ask(session, &prompt, 8);

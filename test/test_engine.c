@@ -23,15 +23,15 @@ typedef struct question {
 
 static const question questions[] = {
     {"What is in the picture?", "pages-2.png", "vlcache", 0.3, 9, 0},
-    {"Describe the image in full.", "charts-3.png", "vlcache+", 0.4, 12, 0},
+    {"Describe the image in full.", "charts-3.png", "centroids", 0.4, 12, 0},
     {"Say something long.", NULL, "full", 1.0, 14, 0},
     {"Who?", "captions-0.png", "h2o", 0.5, 7, 0},
     {"Where is it, and why?", "pages-2.png", "full", 1.0, 11, 0},
     {"What is the value?", "charts-3.png", "snapkv", 0.25, 10, 0},
     {"Read the page.", "pages-0.png", "pyramidkv", 0.5, 3, 0},
-    {"One, two, three", "captions-0.png", "vlcache+", 0.2, 2, 0}, /* ends before it is compressed */
-    {"What is in the picture?", "pages-2.png", "coded", 0.1, 13, 0},
-    {"Read the page.", "charts-3.png", "coded", 0.06, 9, 0},
+    {"One, two, three", "captions-0.png", "centroids", 0.2, 2, 0}, /* ends before it is compressed */
+    {"What is in the picture?", "pages-2.png", "vlcache+", 0.1, 13, 0},
+    {"Read the page.", "charts-3.png", "vlcache+", 0.06, 9, 0},
     {"Once upon a time", NULL, "vlcache", 0.1, 6, 0.9f},
     {"What is in the picture?", "charts-3.png", "streamingllm", 0.3, 8, 0.7f},
 };
@@ -45,7 +45,7 @@ static int n_alone[2][QUESTIONS];
 static vlcache_compress_options policy_of(const question *q) {
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     compress.policy = q->policy;
-    if (strcmp(q->policy, "coded") == 0) ck_ok(vlcache_compress_set(&compress, "storage", "coded:blk:16"));
+    if (strcmp(q->policy, "vlcache+") == 0) ck_ok(vlcache_compress_set(&compress, "storage", "coded:blk:16"));
     compress.budget = q->budget;
     return compress;
 }
@@ -137,7 +137,7 @@ static void ask_alone(void) {
     ask_alone_in(false);
     ask_alone_in(true);
     for (int i = 0; i < QUESTIONS; i++) {
-        bool coded = strcmp(questions[i].policy, "coded") == 0;
+        bool coded = strcmp(questions[i].policy, "vlcache+") == 0;
         int n = coded ? 1 : n_alone[true][i];
         ck_assert_int_eq(n_alone[false][i], n_alone[true][i]);
         for (int t = 0; t < n; t++) ck_assert_int_eq(alone[false][i][t], alone[true][i][t]);
@@ -339,16 +339,16 @@ static const struct {
     const char *policy, *storage, *selection, *candidates;
     double budget;
     vlcache_recall recall;
-} few_ways[] = {{"coded", "coded", NULL, NULL, 0.3,
+} few_ways[] = {{"vlcache+", "coded", NULL, NULL, 0.3,
                  VLCACHE_RECALL_NONE}, /* layer by layer: held, then narrowed */
-                {"coded", "coded:pre", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
-                {"coded", "coded:48:blk:16", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
-                {"coded", "coded:rotated", "per-prompt:0.5", "text", 0.2, VLCACHE_RECALL_NONE},
-                {"coded", "coded", NULL, NULL, 0.01, VLCACHE_RECALL_NONE}, /* less than tables are */
-                {"coded", "coded", NULL, NULL, 0.3, VLCACHE_RECALL_HOST},
+                {"vlcache+", "coded:pre", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
+                {"vlcache+", "coded:48:blk:16", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
+                {"vlcache+", "coded:rotated", "per-prompt:0.5", "text", 0.2, VLCACHE_RECALL_NONE},
+                {"vlcache+", "coded", NULL, NULL, 0.01, VLCACHE_RECALL_NONE}, /* less than tables are */
+                {"vlcache+", "coded", NULL, NULL, 0.3, VLCACHE_RECALL_HOST},
                 {"vlcache", "bits:4/2:32", NULL, NULL, 0.3, VLCACHE_RECALL_NONE},
                 {"h2o", "bits:8/8:16", NULL, NULL, 0.9, VLCACHE_RECALL_NONE},
-                {"vlcache+", "bits:3/2", NULL, NULL, 0.1, VLCACHE_RECALL_HOST}};
+                {"centroids", "bits:3/2", NULL, NULL, 0.1, VLCACHE_RECALL_HOST}};
 
 static vlcache_sequence *add_few(vlcache_engine *engine, int way) {
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
@@ -429,9 +429,9 @@ START_TEST(no_more_than_promised) {
     } ways[] = {{"full", "exact", 0, 34, 1.0, VLCACHE_RECALL_NONE},
                 {"full", "exact", 0, 5, 1.0, VLCACHE_RECALL_HOST},
                 {"h2o", "exact", 0, 9, 0.9, VLCACHE_RECALL_HOST},
-                {"vlcache+", "exact", 0, 2, 0.9, VLCACHE_RECALL_NONE}, /* with biases */
-                {"coded", "coded", 0, 66, 0.3, VLCACHE_RECALL_NONE},
-                {"coded", "coded", 0, 9, 0.3, VLCACHE_RECALL_HOST},
+                {"centroids", "exact", 0, 2, 0.9, VLCACHE_RECALL_NONE}, /* with biases */
+                {"vlcache+", "coded", 0, 66, 0.3, VLCACHE_RECALL_NONE},
+                {"vlcache+", "coded", 0, 9, 0.3, VLCACHE_RECALL_HOST},
                 {"h2o", "bits:8/8:16", 16, 80, 0.3, VLCACHE_RECALL_NONE},
                 {"h2o", "bits:8/8:16", 16, 3, 0.3, VLCACHE_RECALL_NONE}};
     static const int asked[] = {2, 0, 2, 4, 2}; /* with a picture and without */

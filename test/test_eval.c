@@ -159,7 +159,7 @@ static void check_bytes(const char *policies, const char *share_of, bool within,
 }
 
 START_TEST(policies_have_the_same_bytes) {
-    static const char *const even = "vlcache+,h2o,snapkv,coded";
+    static const char *const even = "centroids,h2o,snapkv,vlcache+";
     double row = 1.0 / 590 + 1e-3;
     check_bytes(even, "bytes", true, row);
     check_bytes(even, "rows", false, row);
@@ -170,7 +170,7 @@ END_TEST
 /* What is asked of the library for a share of bytes: whole rows of a layer, with their biases, fit into it.
  */
 START_TEST(rows_fit_into_bytes) {
-    static const char *const policies[] = {"h2o", "vlcache+", "snapkv"};
+    static const char *const policies[] = {"h2o", "centroids", "snapkv"};
     for (int p = 0; p < 3; p++)
         for (int tokens = 40; tokens < 3000; tokens += 97)
             for (int percent = 3; percent < 100; percent += 8) {
@@ -190,7 +190,7 @@ START_TEST(what_has_no_rows_to_count) {
     static const struct {
         const char *policy;
         double budget;
-    } same[] = {{"full", 0.1}, {"coded", 0.1}, {"vlcache+", 1.0}};
+    } same[] = {{"full", 0.1}, {"vlcache+", 0.1}, {"centroids", 1.0}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
         o.policy = same[i].policy;
@@ -496,12 +496,12 @@ static const struct {
     const char *arguments[4];
     const char *said;
 } bad_usage[] = {
-    {{"--policy", "nothing"}, "vlcache, vlcache+"},
-    {{"--policy", ""}, "vlcache, vlcache+"},
+    {{"--policy", "nothing"}, "vlcache, vlcache+, centroids"},
+    {{"--policy", ""}, "vlcache, vlcache+, centroids"},
     {{"--policy", "vlcache@size=3"}, "\"size\": no such axis; there are label, allocation, scoring"},
     {{"--policy", "vlcache@recall=disk"}, "recall=disk: must be none or host"},
     {{"--policy", "vlcache@stream=1.5"}, "stream=1.5: must be a whole number"},
-    {{"--policy", "coded@stream=8"}, "not with coded rows"},
+    {{"--policy", "vlcache+@stream=8"}, "not with coded rows"},
     {{"--policy", "vlcache@stream=8,recall=host"}, "not with recall=host"},
     {{"--policy", "vlcache@pooling"}, "\"pooling\": must be axis=value"},
     {{"--policy", "vlcache@pooling="}, "must be axis=value"},

@@ -352,7 +352,7 @@ static vlci_recipe recipe_of(const policy *p, double budget) {
     ck_ok(vlcache_compress_set(&o, "pooling", p->pooling));
     ck_ok(vlcache_compress_set(&o, "defer", p->defer));
     ck_ok(vlcache_compress_set(&o, "summary", p->summary));
-    ck_ok(vlci_policy_read(&o, &recipe));
+    ck_ok(vlci_policy_read(&o, true, &recipe));
     return recipe;
 }
 

@@ -125,7 +125,7 @@ static vlci_recipe recipe_of(const char *allocation, const char *selection, cons
     ck_ok(vlcache_compress_set(&o, "allocation", allocation));
     ck_ok(vlcache_compress_set(&o, "selection", selection));
     ck_ok(vlcache_compress_set(&o, "summary", summary));
-    ck_ok(vlci_policy_read(&o, &recipe));
+    ck_ok(vlci_policy_read(&o, true, &recipe));
     return recipe;
 }
 
@@ -600,7 +600,7 @@ static vlci_recipe recipe_named(const char *policy) {
     vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlci_recipe recipe;
     o.policy = policy;
-    ck_ok(vlci_policy_read(&o, &recipe));
+    ck_ok(vlci_policy_read(&o, true, &recipe));
     return recipe;
 }
 
@@ -648,7 +648,8 @@ START_TEST(test_when) {
         r.defer = 1;
         ck_assert(!vlci_compress_by_layer(&r));
     }
-    vlci_recipe full = recipe_named("full"), plus = recipe_named("vlcache+"), coded = recipe_named("coded");
+    vlci_recipe full = recipe_named("full"), plus = recipe_named("centroids"),
+                coded = recipe_named("vlcache+");
     ck_assert(!vlci_compress_by_layer(&full) && !vlci_compress_by_layer(&plus));
     ck_assert(coded.defer && vlci_compress_by_layer(&coded)); /* held in more bits meanwhile */
     coded.budget = 1.0;

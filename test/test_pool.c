@@ -35,7 +35,7 @@ static vlci_recipe recipe_of(const char *pooling, const char *selection) {
     vlci_recipe recipe;
     ck_ok(vlcache_compress_set(&options, "pooling", pooling));
     ck_ok(vlcache_compress_set(&options, "selection", selection));
-    ck_ok(vlci_policy_read(&options, &recipe));
+    ck_ok(vlci_policy_read(&options, true, &recipe));
     return recipe;
 }
 

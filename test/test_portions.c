@@ -107,7 +107,7 @@ START_TEST(one_part_is_no_stream) {
     static const struct {
         const char *policy;
         double budget;
-    } ways[] = {{"vlcache", 0.3}, {"vlcache+", 0.2}, {"snapkv", 0.2}, {"streamingllm", 0.3}};
+    } ways[] = {{"vlcache", 0.3}, {"centroids", 0.2}, {"snapkv", 0.2}, {"streamingllm", 0.3}};
     vlcache_model *model = open_model(folders[_i]);
     vlcache_video *video = moving(10, 1);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -156,15 +156,15 @@ START_TEST(memory_stays_flat) {
     result first = {.peak = 0}, whole = {.peak = 0};
     for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
         vlcache_prompt parts = about(&video, 1, frames[i], 8), all = about(&video, 1, frames[i], 0);
-        result r = once(model, _i ? "vlcache+" : "vlcache", 0.5, &parts);
+        result r = once(model, _i ? "centroids" : "vlcache", 0.5, &parts);
         if (i == 0) first = r;
-        if (i == 0) whole = once(model, _i ? "vlcache+" : "vlcache", 0.5, &all);
+        if (i == 0) whole = once(model, _i ? "centroids" : "vlcache", 0.5, &all);
         ck_assert_msg((double)r.peak <= 1.3 * (double)first.peak, "%d frames: %llu bytes, %llu of %d",
                       frames[i], (unsigned long long)r.peak, (unsigned long long)first.peak, frames[0]);
         ck_assert_msg((double)r.kept <= 1.3 * (double)first.kept, "%d frames: %llu bytes kept, %llu of %d",
                       frames[i], (unsigned long long)r.kept, (unsigned long long)first.kept, frames[0]);
         if (i < 4) continue;
-        result big = once(model, _i ? "vlcache+" : "vlcache", 0.5, &all);
+        result big = once(model, _i ? "centroids" : "vlcache", 0.5, &all);
         ck_assert_msg(big.peak > 4 * whole.peak && big.peak > 4 * r.peak, "%llu bytes at once",
                       (unsigned long long)big.peak);
     }
@@ -335,7 +335,7 @@ START_TEST(later_turns) {
         vlcache_session_destroy(&session);
     }
     same(&last[0], &last[1]);
-    vlcache_session *session = talk_open(model, "vlcache+", 0.3);
+    vlcache_session *session = talk_open(model, "centroids", 0.3);
     vlcache_prompt prompt = about(&video, 1, 16, 4), words = VLCACHE_PROMPT_INIT;
     words.text = "And then?";
     ask(session, &prompt);
@@ -366,7 +366,7 @@ START_TEST(refusals) {
     prompt.stream_frames = SIZE_MAX;
     ck_fails(vlcache_session_ask(session, &prompt, &generate, NULL), VLCACHE_E_ARGUMENT, "stream_frames");
     vlcache_session_destroy(&session);
-    session = talk_open(model, "coded", 0.5);
+    session = talk_open(model, "vlcache+", 0.5);
     prompt.stream_frames = 4;
     ck_fails(vlcache_session_ask(session, &prompt, &generate, NULL), VLCACHE_E_UNSUPPORTED, "coded rows");
     vlcache_session_destroy(&session);

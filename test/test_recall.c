@@ -193,7 +193,7 @@ START_TEST(codes_are_made_anew) {
     scene c;
     int32_t want[ANSWER];
     open_scene(&c, &splits[_i]);
-    vlcache_compress_options compress = talk_way("coded", 0.3);
+    vlcache_compress_options compress = talk_way("vlcache+", 0.3);
     compress.bits = BITS;
     vlcache_sequence *s = add(c.engine, &compress);
     const vlcache_answer *a = say(s, c.ids, c.n, c.images, ANSWER);
@@ -246,10 +246,10 @@ static void close_pictures(void) {
 
 static const struct way {
     const char *policy, *allocation, *selection, *defer, *summary;
-} ways[] = {{"vlcache", NULL, NULL, NULL, NULL},       {"vlcache+", NULL, NULL, NULL, NULL},
+} ways[] = {{"vlcache", NULL, NULL, NULL, NULL},       {"centroids", NULL, NULL, NULL, NULL},
             {"h2o", NULL, NULL, NULL, NULL},           {"snapkv", NULL, NULL, NULL, NULL},
             {"pyramidkv", NULL, NULL, NULL, NULL},     {"streamingllm", NULL, NULL, NULL, NULL},
-            {"coded", NULL, NULL, NULL, NULL},         {"vlcache", "mixed:0.5", "adaptive", NULL, NULL},
+            {"vlcache+", NULL, NULL, NULL, NULL},      {"vlcache", "mixed:0.5", "adaptive", NULL, NULL},
             {"vlcache", NULL, NULL, "2", "kmeans:0.5"}};
 enum { WAYS = sizeof ways / sizeof *ways };
 

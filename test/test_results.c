@@ -160,7 +160,7 @@ START_TEST(results_of_another_run_are_refused) {
     REFUSED(1, "\"model\" differs", EVALUATE(), "-m", TINY);
     REFUSED(1, "\"max_tokens\" differs", EVALUATE(), "-n", "6");
     REFUSED(1, "\"variants\" differs", EVALUATE(), "--budget", ".1,.2");
-    REFUSED(1, "\"variants\" differs", EVALUATE(), "--policy", "vlcache+@recent=0.3,sinks=4");
+    REFUSED(1, "\"variants\" differs", EVALUATE(), "--policy", "centroids@recent=0.3,sinks=4");
     REFUSED(1, "\"chat_template\" differs", EVALUATE(), "--chat-template", "plain");
     REFUSED(1, "\"dtype\" differs", EVALUATE(), "--dtype", "f32");
     REFUSED(1, "\"model\" differs", EVALUATE(), "--max-pixels", "5000");

@@ -110,20 +110,20 @@ START_TEST(by_layer) {
 END_TEST
 
 START_TEST(after_some_tokens) {
-    fail_everywhere("vlcache+", stride_of());
+    fail_everywhere("centroids", stride_of());
 }
 END_TEST
 
 /* Codes of the turn before stay, those of a turn that fails go. */
 START_TEST(in_few_bits) {
-    fail_everywhere("coded", 2 * stride_of());
+    fail_everywhere("vlcache+", 2 * stride_of());
 }
 END_TEST
 
 /* Rows of earlier turns come from the host, and go there: what it has is whole after any failure. */
 START_TEST(recalled) {
     recall = VLCACHE_RECALL_HOST;
-    fail_everywhere(_i ? "vlcache+" : "vlcache", (_i + 2) * stride_of());
+    fail_everywhere(_i ? "centroids" : "vlcache", (_i + 2) * stride_of());
     recall = VLCACHE_RECALL_NONE;
 }
 END_TEST

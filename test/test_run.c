@@ -432,9 +432,9 @@ static void check_budget(const json_t *object, int layers, int heads, int row_by
     ck_assert_int_ge(whole(bytes, "peak"), whole(bytes, "kept"));
 }
 
-/* The default policy: rows and the centroids that stand for the others, together within the budget. */
-START_TEST(json_of_the_default_policy) {
-    json_t *object = ASK_JSON(ASK, "-n", "12");
+/* Rows and the centroids that stand for the others, together within the budget. */
+START_TEST(json_of_centroids) {
+    json_t *object = ASK_JSON(ASK, "-n", "12", "--policy", "centroids");
     const json_t *list = get(object, "layers", JSON_ARRAY), *policy = get(object, "policy", JSON_OBJECT);
     int tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
     ck_assert_str_eq(json_string_value(get(policy, "summary", JSON_STRING)), "spread:0.75");
@@ -776,7 +776,7 @@ int main(void) {
     tcase_add_test(tcase, picture_from_input);
     tcase_add_test(tcase, sampling);
     tcase_add_test(tcase, raw_prompt);
-    tcase_add_test(tcase, json_of_the_default_policy);
+    tcase_add_test(tcase, json_of_centroids);
     tcase_add_test(tcase, json_compressed);
     tcase_add_test(tcase, json_full);
     tcase_add_test(tcase, json_kept);

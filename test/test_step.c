@@ -44,7 +44,7 @@ static void warm_up(vlcache_engine *engine, vlcache_sequence *const *s, int n) {
 }
 
 static void count_steps(vlcache_model *model, int n) {
-    static const char *const policies[] = {"full", "vlcache", "vlcache+"};
+    static const char *const policies[] = {"full", "vlcache", "centroids"};
     vlcache_engine *engine = NULL;
     vlcache_sequence *s[6];
     vlcache_image *image = talk_picture("captions-long-0.png");
@@ -83,8 +83,8 @@ END_TEST
 /* A whole turn, pictures and compression included, builds, loads and looks up nothing: that was when it was
  * opened. */
 START_TEST(a_turn_opens_nothing) {
-    static const char *const policies[] = {"vlcache",   "vlcache+",     "h2o",  "snapkv",
-                                           "pyramidkv", "streamingllm", "coded"};
+    static const char *const policies[] = {"vlcache",   "centroids",    "h2o",     "snapkv",
+                                           "pyramidkv", "streamingllm", "vlcache+"};
     static const char *const names[] = {
         "clCreateKernel",  "clCreateProgramWithSource", "clCreateProgramWithBinary",
         "clBuildProgram",  "clGetKernelInfo",           "clGetKernelWorkGroupInfo",

@@ -15,7 +15,7 @@
 
 static vlcache_session *open_with(const char *storage, double budget, int defer) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("coded", budget);
+    vlcache_compress_options compress = talk_way("vlcache+", budget);
     vlcache_session *session = NULL;
     ck_ok(vlcache_compress_set(&compress, "storage", storage));
     compress.defer = defer;
@@ -27,7 +27,7 @@ static vlcache_session *open_with(const char *storage, double budget, int defer)
 /* Every row, where nobody would say which. */
 static vlcache_session *open_all(double budget, int defer) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("coded", budget);
+    vlcache_compress_options compress = talk_way("vlcache+", budget);
     vlcache_session *session = NULL;
     ck_ok(vlcache_compress_set(&compress, "selection", "per-head"));
     compress.defer = defer;
@@ -70,7 +70,7 @@ END_TEST
 START_TEST(bytes_that_are_held) {
     static const double budgets[] = {0.05, 0.1, 0.3};
     vlcache_image *image = talk_picture("pages-2.png");
-    vlcache_session *session = talk_open(talk_demo(), "coded", budgets[_i]);
+    vlcache_session *session = talk_open(talk_demo(), "vlcache+", budgets[_i]);
     const vlcache_answer *a = NULL;
     ck_ok(talk_ask(session, image, QUESTION, NULL, 12, &a));
     const vlcache_compress_stats *c = &a->compress;
@@ -123,7 +123,7 @@ static uint64_t bytes_of_rows(const vlci_kv *kv, int decoded) {
  * beside is decoded rows and page ends, and the device holds no more than the pool and codes when all is
  * forgotten. */
 START_TEST(one_accountant) {
-    static const char *const policies[] = {"full", "vlcache", "vlcache+", "snapkv", "h2o", "coded"};
+    static const char *const policies[] = {"full", "vlcache", "centroids", "snapkv", "h2o", "vlcache+"};
     vlcache_image *image = talk_picture("pages-2.png");
     vlcache_session *session = talk_open(talk_demo(), policies[_i], _i ? 0.1 : 1.0);
     const vlcache_answer *a = NULL;
@@ -199,7 +199,7 @@ END_TEST
 START_TEST(all_rows_layer_by_layer) {
     uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
     vlcache_image *image = talk_picture("pages-2.png");
-    vlcache_session *asked = open_all(0.03, 4), *not_asked = talk_open(talk_demo(), "coded", 0.03);
+    vlcache_session *asked = open_all(0.03, 4), *not_asked = talk_open(talk_demo(), "vlcache+", 0.03);
     const vlcache_answer *a = NULL, *b = NULL;
     vlcache_compress_layer layer;
     *memory = 1;
@@ -237,7 +237,7 @@ START_TEST(bits_as_the_full_cache) {
         double budget;
     } ways[] = {{"vlcache", "bits:4/2", 1.0},
                 {"vlcache", "bits:8/8", 0.99},
-                {"vlcache+", "bits:8/8:32", 0.9},
+                {"centroids", "bits:8/8:32", 0.9},
                 {"streamingllm", "bits:8/4:128", 0.8}};
     static const char *const texts[] = {QUESTION, "What is the heading?", QUESTION};
     vlcache_image *image = talk_picture("pages-2.png");
@@ -262,8 +262,8 @@ END_TEST
 /* What is told of bytes is what the sequence holds, whatever chose the rows; the budget holds, and is used;
  * more rows are kept than exact ones would be. */
 START_TEST(bits_within_their_budget) {
-    static const char *const policies[] = {"vlcache", "vlcache+", "streamingllm",
-                                           "h2o",     "snapkv",   "pyramidkv"};
+    static const char *const policies[] = {"vlcache", "centroids", "streamingllm",
+                                           "h2o",     "snapkv",    "pyramidkv"};
     static const double budgets[] = {0.05, 0.2};
     const char *policy = policies[_i];
     double budget = budgets[_i % 2];
@@ -305,7 +305,7 @@ END_TEST
 /* Later turns see the picture that is only codes; a cleared session has forgotten them. */
 START_TEST(later_turns) {
     vlcache_image *image = talk_picture("pages-2.png");
-    vlcache_session *session = talk_open(talk_demo(), "coded", 0.1),
+    vlcache_session *session = talk_open(talk_demo(), "vlcache+", 0.1),
                     *full = talk_open(talk_demo(), "full", 1.0);
     const vlcache_answer *a = NULL, *b = NULL;
     ck_ok(talk_ask(full, image, "What is the heading?", NULL, 16, &b));
@@ -344,7 +344,7 @@ START_TEST(rows_that_all_heads_vote_for) {
     vlcache_image *image = talk_picture("pages-2.png");
     const vlcache_answer *a = NULL, *b = NULL;
     vlcache_session *every = open_all(ways[_i].budget, 4), *some = NULL;
-    vlcache_compress_options compress = talk_way("coded", ways[_i].budget);
+    vlcache_compress_options compress = talk_way("vlcache+", ways[_i].budget);
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     if (ways[_i].share) ck_ok(vlcache_compress_set(&compress, "selection", ways[_i].share));
     if (ways[_i].share) ck_ok(vlcache_compress_set(&compress, "candidates", ways[_i].candidates));
@@ -404,7 +404,7 @@ START_TEST(text_that_is_too_much) {
     uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
     const char *question = long_question();
     vlcache_image *image = talk_picture("pages-2.png");
-    vlcache_session *ours = talk_open(talk_demo(), "coded", ways[_i].budget), *every = NULL;
+    vlcache_session *ours = talk_open(talk_demo(), "vlcache+", ways[_i].budget), *every = NULL;
     const vlcache_answer *a = NULL, *b = NULL;
     vlcache_visual_token first, last;
     int32_t at[4096];
@@ -482,7 +482,7 @@ START_TEST(bytes_that_a_token_reads) {
                 {0.09, false, true},  {0.05, true, true}};
     uint64_t *memory = &talk_demo()->device->caps.info.global_memory, whole = *memory;
     vlcache_image *image = talk_picture("pages-2.png");
-    vlcache_session *session = talk_open(talk_demo(), "coded", ways[_i].budget);
+    vlcache_session *session = talk_open(talk_demo(), "vlcache+", ways[_i].budget);
     const vlcache_answer *a = NULL;
     if (ways[_i].held) *memory = 1;
     vlcache_status status =
@@ -507,7 +507,7 @@ START_TEST(forks) {
     vlcache_image *image = talk_picture("pages-2.png");
     const vlcache_image *images[] = {image};
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("coded", 0.1);
+    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
     const vlcache_answer *a = NULL, *b = NULL;
     options.compress = &compress;
@@ -602,7 +602,7 @@ END_TEST
 /* What does not go together is refused when the session is made. */
 START_TEST(what_does_not_go_together) {
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    vlcache_compress_options compress = talk_way("centroids", 0.1);
     vlcache_session *session = NULL;
     ck_ok(vlcache_compress_set(&compress, "storage", "coded"));
     options.compress = &compress;
@@ -615,9 +615,15 @@ END_TEST
 
 #define ASK_PAGE "--image", DEMO "questions/pages-2.png", "-p", QUESTION
 
+/* As it is where nothing is said, and as somebody says. */
 START_TEST(json_of_the_tool) {
+    const char *storage = "coded:blk:32";
     json_t *object =
-        ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "coded", "--storage", "coded:blk:32", "--budget", "0.1");
+        _i ? ASK_JSON(ASK_PAGE, "-n", "8", "--policy", "vlcache+", "--storage", storage, "--budget", "0.1")
+           : ASK_JSON(ASK_PAGE, "-n", "8");
+    const json_t *policy = get(object, "policy", JSON_OBJECT);
+    ck_assert_str_eq(json_string_value(get(policy, "name", JSON_STRING)), "vlcache+");
+    ck_assert_str_eq(json_string_value(get(policy, "storage", JSON_STRING)), _i ? storage : "coded");
     const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
     static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
     int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
@@ -648,9 +654,9 @@ START_TEST(axes_of_the_tool) {
     object = ASK_JSON("-m", VLCACHE_TEST_DATA "/text/qwen2-yarn", "-p", "One two three four five six seven.",
                       "-n", "2", "--storage", "bits:4/2");
     ck_assert_str_eq(json_string_value(get(get(object, "policy", JSON_OBJECT), "name", JSON_STRING)),
-                     "vlcache+");
+                     "centroids");
     json_decref(object);
-    object = ASK_JSON(ASK_PAGE, "-n", "4", "--policy", "coded@selection=per-prompt:.5", "--budget", "0.1");
+    object = ASK_JSON(ASK_PAGE, "-n", "4", "--policy", "vlcache+@selection=per-prompt:.5", "--budget", "0.1");
     layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
     ck_assert_int_lt(json_integer_value(json_array_get(get(layer, "kept", JSON_ARRAY), 0)),
                      (visual + text) / 2 + VLCI_CODE_RUN_MIN);
@@ -658,7 +664,7 @@ START_TEST(axes_of_the_tool) {
     process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "both", NULL}, "", 0);
     expect(&p, 1, "--candidates \"both\": must be all, visual or text");
     process_release(&p);
-    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "text", "--policy", "coded", NULL},
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "--candidates", "text", "--storage", "coded", NULL},
                 "", 0);
     expect(&p, 1, "must be all where rows are stored in few bits");
     process_release(&p);
@@ -685,7 +691,7 @@ int main(void) {
     tcase_add_loop_test(all, rows_that_age, 0, 2);
     tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
-    tcase_add_test(all, json_of_the_tool);
+    tcase_add_loop_test(all, json_of_the_tool, 0, 2);
     tcase_add_test(all, axes_of_the_tool);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -37,7 +37,7 @@ static void ask_all(void) {
     in_scratch("study.html", html_path);
     in_scratch("study.shares", fit_path);
     in_scratch("study.results", kept_path);
-    RUN_EVAL(&run, "--data", data, "--policy", "h2o,coded", "--budget", ".1", "-n", "8", "--study",
+    RUN_EVAL(&run, "--data", data, "--policy", "h2o,vlcache+", "--budget", ".1", "-n", "8", "--study",
              "layers,spectrum,visual,probe", "--fit", fit_path, "--report", html_path, "--results", kept_path,
              "-o", "json");
     ended(&run, 0);
@@ -222,7 +222,7 @@ START_TEST(fitted_bits_load) {
     ck_assert_int_eq(n, 2 * LAYERS);
     ck_assert_double_eq_tol(sum / n, 1.0, 1e-3);
     process p;
-    snprintf(policy, sizeof policy, "coded@allocation=heads:%s", fit_path);
+    snprintf(policy, sizeof policy, "vlcache+@allocation=heads:%s", fit_path);
     RUN_EVAL(&p, "--data", data, "--limit", "1", "-n", "2", "--policy", policy, "--budget", ".1", "-o",
              "json");
     ended(&p, 0);
@@ -246,13 +246,13 @@ END_TEST
 /* The same results give the same bytes, and a study that they do not hold is refused. */
 START_TEST(results_remember) {
     process p;
-    RUN_EVAL(&p, "--data", data, "--policy", "h2o,coded", "--budget", ".1", "-n", "8", "--results", kept_path,
-             "--report", html_path, "-o", "json");
+    RUN_EVAL(&p, "--data", data, "--policy", "h2o,vlcache+", "--budget", ".1", "-n", "8", "--results",
+             kept_path, "--report", html_path, "-o", "json");
     ended(&p, 0);
     ck_assert_str_eq(p.out, run.out);
     process_release(&p);
-    RUN_EVAL(&p, "--data", data, "--policy", "h2o,coded", "--budget", ".1", "-n", "8", "--results", kept_path,
-             "--study", "threshold");
+    RUN_EVAL(&p, "--data", data, "--policy", "h2o,vlcache+", "--budget", ".1", "-n", "8", "--results",
+             kept_path, "--study", "threshold");
     expect(&p, 1, "were begun with \"probe,layers,spectrum,visual\"");
     process_release(&p);
 }
@@ -284,8 +284,8 @@ static const struct {
     {"--share-of", "tokens", "bytes|rows"},
     {"--policy", "h2o@allocation=layers:1,2", "must be 12, a share for each layer"},
     {"--policy", "h2o@allocation=layers:no-such-file", "no-such-file"},
-    {"--policy", "coded@allocation=heads:no-such-file", "no-such-file"},
-    {"--policy", "coded@allocation=heads:1,2", "must be 24, a share for each kv head of each layer"},
+    {"--policy", "vlcache+@allocation=heads:no-such-file", "no-such-file"},
+    {"--policy", "vlcache+@allocation=heads:1,2", "must be 24, a share for each kv head of each layer"},
     {"--policy", "h2o@allocation=heads:1,2", "must be another but with storage coded"},
     {"--policy", "h2o@allocation=layers:0,0", "must be uniform, sparsity, pyramid"},
     {"--fit", "/", "--fit /"},

@@ -72,7 +72,7 @@ static void read_recipe(cache *c, const char *summary, double budget) {
     if (scored(c)) options.window = 4;
     ck_ok(vlcache_compress_set(&options, "summary", summary));
     options.budget = budget;
-    ck_ok(vlci_policy_read(&options, &c->recipe));
+    ck_ok(vlci_policy_read(&options, true, &c->recipe));
 }
 
 /* What the heads keep: as the budget says, some of them fewer rows, as when they share by their scores. */

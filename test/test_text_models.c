@@ -156,7 +156,7 @@ static void check_answer(const fixture *f, const vlcache_answer *a, bool compres
 
 /* All rows of a text model's prompt are kept in few bits, its ends in 8, in however few bytes. */
 static void check_coded(const fixture *f, double budget) {
-    vlcache_compress_options coded = talk_way("coded", budget);
+    vlcache_compress_options coded = talk_way("vlcache+", budget);
     vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
     vlcache_session *session = NULL;
     vlcache_compress_layer layer;
@@ -179,7 +179,7 @@ START_TEST(answers) {
     open_fixture(&f, MODELS[_i]);
     const vlci_text_config *c = &f.model->config.text;
     vlcache_session *full = talk_open(f.model, "full", 1.0), *all = talk_open(f.model, "vlcache", 1.0);
-    vlcache_session *small = talk_open(f.model, "vlcache+", 0.5);
+    vlcache_session *small = talk_open(f.model, "centroids", 0.5);
     check_answer(&f, ask(full, f.greedy->n), false);
     if (vlci_text_window(c, c->layers - 1) && c->window < (int)f.prompt->n) {
         const vlcache_answer *answer = NULL;

@@ -272,7 +272,7 @@ done:
 }
 END_TEST
 
-/* Below 5% of the bytes "coded" votes by itself, in turns of the budget that stand in README; not where
+/* Below 5% of the bytes "vlcache+" votes by itself, in turns of the budget that stand in README; not where
  * somebody says which rows there are to be, or their bits. */
 START_TEST(where_nobody_asks) {
     static const struct {
@@ -287,24 +287,24 @@ START_TEST(where_nobody_asks) {
     vlci_recipe r;
     for (size_t i = 0; i < sizeof wants / sizeof *wants; i++) {
         vlcache_compress_options o = VLCACHE_COMPRESS_OPTIONS_INIT, all = o;
-        o.policy = "coded";
+        o.policy = "vlcache+";
         o.budget = wants[i].budget;
-        ck_ok(vlci_policy_read(&o, &r));
+        ck_ok(vlci_policy_read(&o, true, &r));
         ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates);
         ck_assert(r.votes_yield == (r.voted > 0.0) && r.text_yields);
         ck_ok(vlcache_compress_resolve(&o, &all)); /* what it comes to is as if it had been asked for */
-        ck_ok(vlci_policy_read(&all, &r));
+        ck_ok(vlci_policy_read(&all, true, &r));
         ck_assert(r.voted == wants[i].voted && r.candidates == wants[i].candidates && !r.votes_yield &&
                   !r.text_yields);
         for (size_t k = 0; k < sizeof said / sizeof *said; k++) {
             vlcache_compress_options other = o;
             ck_ok(vlcache_compress_set(&other, said[k][0], said[k][1]));
-            ck_ok(vlci_policy_read(&other, &r));
+            ck_ok(vlci_policy_read(&other, true, &r));
             ck_assert(r.voted == 0.0 && r.candidates == VLCI_CANDIDATES_ALL && !r.votes_yield);
             ck_assert(!r.text_yields);
         }
-        o.policy = "vlcache+";
-        ck_ok(vlci_policy_read(&o, &r));
+        o.policy = "centroids";
+        ck_ok(vlci_policy_read(&o, true, &r));
         ck_assert(r.voted == 0.0 && r.candidates == VLCI_CANDIDATES_ALL && !r.votes_yield);
     }
 }

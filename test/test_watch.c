@@ -62,6 +62,9 @@ START_TEST(folders) {
     a = ASK_JSON("-m", QWEN, "--frames", frames(), "-p", "What?", "-n", "1"); /* 2 a second are all */
     seen(a, "0 2 4 6 8 10 ");
     json_decref(a);
+    a = ASK_JSON("-m", QWEN, "--frames", frames(), "--stream", "2", "-p", "What?", "-n", "1");
+    ck_assert_str_eq(json_string_value(get(get(a, "policy", JSON_OBJECT), "name", JSON_STRING)), "centroids");
+    json_decref(a); /* in parts no rows are coded */
 }
 END_TEST
 

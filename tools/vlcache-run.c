@@ -80,6 +80,8 @@ static int begin_session(run *r) {
     vlcache_model_info info;
     vlcache_model_describe(r->model, &info);
     if (!info.patch_side && !r->options.compresses) r->options.compress.policy = "full";
+    const char *policy = vlcache_policy_of(r->model, &r->options.compress);
+    if (policy) r->options.compress.policy = policy; /* what it comes to is what is told */
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;
     o.chat_template = r->options.chat_template;

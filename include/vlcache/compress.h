@@ -20,14 +20,18 @@ extern "C" {
  * The policies, with their axes as defined below:
  *
  *     vlcache       sparsity, post-vision (arXiv 2410.23317)
- *     vlcache+      uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own
- *     coded         post-vision, defer 4:4, coded: every visual row kept, in few bits: our own; of budgets
- *                   below 0.05 a part of the rows, in more bits: see storage "coded"
+ *     vlcache+      uniform, post-vision, defer 4:4, coded: every visual row kept, in few bits: our own; of
+ *                   budgets below 0.05 a part of the rows, in more bits: see storage "coded"
+ *     centroids     uniform, post-vision, grid:1x5, defer 4:4, spread:0.75: our own, of rows as they are
  *     full          everything is kept
  *     streamingllm  uniform, sink+recent, 4 sinks (arXiv 2309.17453)
  *     h2o           uniform, accumulated (arXiv 2306.14048)
  *     snapkv        uniform, window:32, 1d:7 (arXiv 2404.14469)
  *     pyramidkv     pyramid, window:8, 1d:7 (arXiv 2406.02069)
+ *
+ * "vlcache+" is "centroids" where rows cannot be coded: of a model whose head_dim is no multiple of 16 up to
+ * 256, or whose pictures lie beside the prompt (vlcache_policy_of() tells), and with axes or numbers that do
+ * not go together with storage "coded", as pooling "grid:1x5" or storage "bits:4/2".
  */
 
 /** Of a number: as the policy has it. Of an axis: its own value _AS_POLICY, which is 0. */
@@ -180,7 +184,7 @@ typedef enum vlcache_candidates {
  * several visual ones: at a few percent of the bytes text is most of what is kept. An answer that needs all
  * of a picture needs all of its rows: then let text alone go.
  *
- * Policy "coded" does so by itself where a budget is too small for all rows: below 0.025 as with
+ * Policy "vlcache+" does so by itself where a budget is too small for all rows: below 0.025 as with
  * "per-prompt:0.5", from there to below 0.05 as with "per-prompt:0.25" and candidates "text". Not where
  * selection, candidates, allocation "heads" or BITS are given ("per-head" keeps all rows), not with text
  * models, and not where layers are coded as they are read, which comes next: there all rows are kept. Where

@@ -248,6 +248,14 @@ typedef enum vlcache_sequence_state {
 } vlcache_sequence_state;
 
 /**
+ * The name of the policy that options come to with this model (static storage): theirs, but "centroids" in
+ * place of "vlcache+" where rows cannot be coded. NULL options: "vlcache". NULL: refused, as by
+ * vlcache_compress_check(); vlcache_last_error() says why.
+ */
+VLCACHE_API const char *vlcache_policy_of(const vlcache_model *model,
+                                          const vlcache_compress_options *options);
+
+/**
  * Opens an engine: every kernel that answering needs is built or loaded here. `options` may be NULL. Errors:
  * VLCACHE_E_ARGUMENT (an option and its range), VLCACHE_E_NO_MEMORY, VLCACHE_E_DEVICE_MEMORY (kv_bytes more
  * than the device allocates at once: keys and values are one buffer each), VLCACHE_E_DEVICE, VLCACHE_E_BUILD.

@@ -42,17 +42,17 @@
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
-    {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
+    {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED},
+    {ROW("centroids", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
     {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0, {0}},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("pyramidkv", 0), ALLOCATE(PYRAMID), WINDOW(8), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
-    {ROW("coded", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED},
 };
 /* clang-format on */
 
-/* What "coded" keeps of budgets that are too small for all rows, below `until` of the bytes: fitted on the
+/* What "vlcache+" keeps of budgets that are too small for all rows, below `until` of the bytes: fitted on the
  * tuning split of the demonstration's tasks, as README says. */
 static const struct {
     double until, share;
@@ -394,11 +394,37 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
-static vlcache_status resolve(const vlcache_compress_options *options, vlcache_compress_options *all) {
+/* Whether axes or numbers are given that coded rows have no use for. */
+static bool unfit_for_codes(const vlcache_compress_options *o) {
+    bool numbers = o->uniform != NOT || o->floor != NOT || o->pool_rows != NOT || o->pool_columns != NOT ||
+                   o->iterations != NOT || o->centroids != NOT;
+    return numbers || o->storage || o->candidates > VLCACHE_CANDIDATES_ALL ||
+           o->pooling > VLCACHE_POOLING_NONE || o->summary > VLCACHE_SUMMARY_NONE ||
+           o->selection > VLCACHE_SELECTION_PER_HEAD || o->scoring == VLCACHE_SCORING_SINK_RECENT ||
+           o->allocation > VLCACHE_ALLOCATION_UNIFORM || o->allocation == VLCACHE_ALLOCATION_SPARSITY;
+}
+
+/* Whether something is given that only coded rows have. */
+static bool asks_for_codes(const vlcache_compress_options *o) {
+    return o->storage == VLCACHE_STORAGE_CODED || voted(o) || o->allocation == VLCACHE_ALLOCATION_HEADS ||
+           o->bits != 0.0 || o->share != 0.0;
+}
+
+/* The policy's row, or what stands for "vlcache+" where rows cannot be coded. few: they can, for all that the
+ * model knows. */
+static vlcache_status choose(const vlcache_compress_options *o, bool few,
+                             const vlcache_compress_options **row) {
+    vlcache_status status = find(o->policy, row);
+    if (status || (*row)->storage != VLCACHE_STORAGE_CODED || asks_for_codes(o)) return status;
+    return few && !unfit_for_codes(o) ? VLCACHE_OK : find("centroids", row);
+}
+
+static vlcache_status resolve(const vlcache_compress_options *options, bool few,
+                              vlcache_compress_options *all) {
     const vlcache_compress_options *row = NULL;
     vlcache_status status = vlci_axes_take(options, all);
-    if (!status) status = find(all->policy, &row);
     if (!status) status = check_values(all);
+    if (!status) status = choose(all, few, &row);
     if (status) return status;
     fill_in(all, row);
     if (!row->allocation) return check_full(all);
@@ -460,15 +486,15 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
     return recipe;
 }
 
-vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out) {
+vlcache_status vlci_policy_read(const vlcache_compress_options *options, bool few, vlci_recipe *out) {
     vlcache_compress_options all;
-    vlcache_status status = resolve(options, &all);
+    vlcache_status status = resolve(options, few, &all);
     if (status) return status;
     *out = all.allocation ? recipe_of(&all) : (vlci_recipe){.policy = all.policy, .threshold = all.threshold};
     vlcache_compress_options given;
     const vlcache_compress_options *row = NULL;
     status = vlci_axes_take(options, &given);
-    if (!status) status = find(given.policy, &row);
+    if (!status) status = choose(&given, few, &row);
     out->text_yields = !status && unsaid(&given, row);
     out->votes_yield = out->text_yields && voted(&all);
     return status;
@@ -476,13 +502,13 @@ vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_re
 
 vlcache_status vlcache_compress_check(const vlcache_compress_options *options) {
     vlcache_compress_options all;
-    return resolve(options, &all);
+    return resolve(options, true, &all);
 }
 
 vlcache_status vlcache_compress_resolve(const vlcache_compress_options *options,
                                         vlcache_compress_options *out) {
     vlcache_compress_options all, room;
-    vlcache_status status = resolve(options, &all);
+    vlcache_status status = resolve(options, true, &all);
     if (!status) status = vlci_axes_take(out, &room);
     if (!status) vlci_axes_give(&all, out);
     return status;
@@ -495,7 +521,7 @@ vlcache_status vlcache_compress_get(const vlcache_compress_options *options, con
     if (!text) return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.text", NULL, "is NULL: give it room");
     *text = 0;
     vlcache_status status = vlci_axis_find(axis, &index);
-    if (!status) status = resolve(options, &all);
+    if (!status) status = resolve(options, true, &all);
     if (!status) vlci_axis_text(&all, index, text);
     return status;
 }

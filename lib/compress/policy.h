@@ -74,8 +74,8 @@ static inline bool vlci_policy_measures(const vlci_recipe *r) {
     return r->allocation == VLCI_ALLOCATE_MIXED && r->uniform < 1.0 && r->budget < 1.0;
 }
 
-/** Reads options, every axis that is not given from the policy's row. Errors: those of
- * vlcache_compress_check(). */
-vlcache_status vlci_policy_read(const vlcache_compress_options *options, vlci_recipe *out);
+/** Reads options, every axis that is not given from the policy's row. few: whether the model's rows can be
+ * stored in few bits. Errors: those of vlcache_compress_check(). */
+vlcache_status vlci_policy_read(const vlcache_compress_options *options, bool few, vlci_recipe *out);
 
 #endif

@@ -29,8 +29,12 @@ const char *vlci_few_choose(const vlcache_device *device) {
     return device->caps.wide_vectors || !vlci_few_fits(device, "group") ? "wide" : "group";
 }
 
+bool vlci_few_takes(int head_dim) {
+    return head_dim >= 16 && head_dim <= VLCI_CODE_DIM_MAX && head_dim % 16 == 0;
+}
+
 vlcache_status vlci_few_check(int head_dim) {
-    if (head_dim >= 16 && head_dim <= VLCI_CODE_DIM_MAX && head_dim % 16 == 0) return VLCACHE_OK;
+    if (vlci_few_takes(head_dim)) return VLCACHE_OK;
     return vlci_fail(VLCACHE_E_UNSUPPORTED,
                      "compress: storage: head_dim %d: rows in few bits take multiples of 16 up to %d",
                      head_dim, VLCI_CODE_DIM_MAX);

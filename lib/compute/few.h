@@ -30,7 +30,8 @@ typedef struct vlci_few {
 vlcache_status vlci_few_open(vlcache_device *device, const vlci_ladder *ladder,
                              const vlci_attention_shape *shape, vlci_few *out);
 
-/** Whether rows of this shape can be stored so. Errors: VLCACHE_E_UNSUPPORTED. */
+/** Whether rows of this shape can be stored so. Errors of the second: VLCACHE_E_UNSUPPORTED. */
+bool vlci_few_takes(int head_dim);
 vlcache_status vlci_few_check(int head_dim);
 
 /** A launch: rows of a sequence, and how their work is cut. */

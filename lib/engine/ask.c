@@ -117,7 +117,8 @@ static vlcache_status check_stream(const vlcache_sequence *s) {
     if (s->recipe.coded || s->recipe.quantised)
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames",
                            VLCI_VALUE("%zu", s->asked.stream_frames),
-                           "must be 0 with coded rows, whose bits are shared out over the whole prompt");
+                           "must be 0 with coded rows, whose bits are shared out over the whole prompt: "
+                           "take policy centroids, or storage exact");
     return VLCACHE_OK;
 }
 

@@ -51,7 +51,7 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
         return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "session.recall", "host",
                            "must be none with %s, whose pictures lie in layers of cross-attention",
                            model->family->name);
-    status = vlci_policy_read(o.compress ? o.compress : &compress, &out->recipe);
+    status = vlci_policy_read(o.compress ? o.compress : &compress, vlci_stores_few(model), &out->recipe);
     out->recall_bytes = o.recall_bytes;
     out->recalls = o.recall == VLCACHE_RECALL_HOST && out->recipe.compresses;
     if (!status && out->recalls && model->device->caps.info.unified_memory)
@@ -60,6 +60,13 @@ vlcache_status vlci_sequence_take(const vlcache_model *model, const vlcache_sequ
                  "much of it as the full cache, nothing is saved",
                  model->device->caps.info.name);
     return status;
+}
+
+const char *vlcache_policy_of(const vlcache_model *model, const vlcache_compress_options *options) {
+    const vlcache_compress_options usual = VLCACHE_COMPRESS_OPTIONS_INIT;
+    vlci_recipe recipe;
+    bool few = model && vlci_stores_few(model);
+    return vlci_policy_read(options ? options : &usual, few, &recipe) ? NULL : recipe.policy;
 }
 
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) {

@@ -106,6 +106,11 @@ static inline int vlci_sequence_tokens(const vlcache_sequence *s) {
     return s->prompt.n_sights ? s->prompt.sighted : s->earlier + s->prompt.n;
 }
 
+/** Whether the model's rows can be stored in few bits. */
+static inline bool vlci_stores_few(const vlcache_model *m) {
+    return !m->config.text.crosses && vlci_few_takes(m->config.text.head_dim);
+}
+
 /** The plan of the last turn; NULL when it was not compressed. */
 static inline vlci_compress *vlci_sequence_plan(const vlcache_sequence *s) {
     return s->own[0];

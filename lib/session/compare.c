@@ -42,7 +42,8 @@ static const vlcache_compress_options *variant_at(const comparison *c, size_t i)
 }
 
 static vlcache_status read_recipe(comparison *c, size_t i) {
-    vlcache_status status = vlci_policy_read(variant_at(c, i), &c->recipes[i]);
+    vlcache_status status =
+        vlci_policy_read(variant_at(c, i), vlci_stores_few(c->session->engine->shared.model), &c->recipes[i]);
     if (!status && variant_at(c, i)->size != c->variants->size)
         status =
             vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "compress.size", VLCI_VALUE("%zu", variant_at(c, i)->size),

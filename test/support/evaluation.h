@@ -8,8 +8,8 @@
 #include "support/tool.h"
 
 #define EVAL          VLCACHE_BINARY_DIR "/vlcache-eval"
-#define POLICIES      "vlcache+@recent=0.2,sinks=4" /* one; the comma is of its label */
-#define BUDGETS       ".3,.1"                       /* tables go from low to high */
+#define POLICIES      "centroids@recent=0.2,sinks=4" /* one; the comma is of its label */
+#define BUDGETS       ".3,.1"                        /* tables go from low to high */
 #define EVALUATE()    "--data", questions, "--policy", POLICIES, "--budget", BUDGETS, "-n", "5"
 #define PICTURE_FIELD "\"image\": \"" SAMPLES "pages-0.png\""
 enum { QUESTIONS = 5, WAYS = 3, TASKS = 4 };

@@ -15,7 +15,7 @@ void rig_create(rig *r, vlcache_model *model, const vlcache_compress_options *op
     const vlci_compress_shape heads = {c->layers,   c->heads,     c->kv_heads,
                                        c->head_dim, model->dtype, c->attention_cap};
     *r = (rig){.shared = {.model = model}};
-    if (options) ck_ok(vlci_policy_read(options, &r->recipe));
+    if (options) ck_ok(vlci_policy_read(options, true, &r->recipe));
     ck_ok(vlci_compress_open(model->device, &heads, &r->recipe, &r->shared.compress));
     ck_ok(vlci_kv_pool_create(model->device, &shape, 0, true, &r->shared.pool));
     if (c->crosses) ck_ok(vlci_kv_pool_still(&r->shared.pool, c->crossing));

@@ -78,7 +78,7 @@ static int check_stream(const policy_spec *p) {
     if (known && *storage && strcmp(storage, "exact") != 0) /* "full" has none */
         return flag_refuse(
             "--policy %s: stream: not with coded rows (storage=%s), whose bits are shared out "
-            "over the whole prompt",
+            "over the whole prompt: take policy centroids, or storage=exact",
             p->label, storage);
     return EXIT_OK;
 }

@@ -2,7 +2,7 @@
  * policy.h - how tools spell a policy: a name of the library, and behind @ any axes of it, key=value, parted
  * by commas.
  *
- *     vlcache      h2o@recent=0.2      vlcache+@storage=bits:4/2,pooling=none vlcache@label=mine,recall=host
+ *     vlcache      h2o@recent=0.2      centroids@storage=bits:4/2,pooling=none vlcache@label=mine,recall=host
  *
  * Beside the library's axes there are threshold, recent and sinks; label=TEXT, what tables call it;
  * recall=none or host; and stream=N, how many frames of a video are read at a time.

@@ -1,7 +1,7 @@
 """Films of a moving shape beside a sign that says another letter each second, and questions about one second.
 
     python signs.py --seconds 4 8 16 32 64 128 --n 40 --out /tmp/signs      frames, and signs-N.jsonl for vlcache-eval
-    vlcache-eval -m DIR --data /tmp/signs/signs-128.jsonl --policy vlcache,vlcache+,h2o,snapkv --budget 0.02
+    vlcache-eval -m DIR --data /tmp/signs/signs-128.jsonl --policy vlcache,centroids,h2o,snapkv --budget 0.02
 
 A disc moves on the left, the sign stands on the right, and the caption below tells the second. Two frames are a second,
 of which Qwen's models make one step. A film is a function of its seed. At a fixed size of the cache the budget is that

@@ -379,6 +379,8 @@ static vlcache_compress_options way_of(const question *q, size_t variant_index, 
     vlcache_compress_options way = q->a->options->variants.items[variant_index].options;
     bool layers = way.allocation == VLCACHE_ALLOCATION_LAYERS &&
                   q->a->options->variants.items[variant_index].policy == VARIANT_OF_STUDY;
+    const char *policy = vlcache_policy_of(q->a->model, &way);
+    if (policy) way.policy = policy;
     if (!layers) /* of a layer alone the others stay whole */
         way.budget = tokens ? equal_bytes(&way, tokens, q->a->row_bytes) : equal_rows(&way, q->a->row_bytes);
     return way;

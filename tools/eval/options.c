@@ -54,7 +54,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "study", .argument = "A,B,...", .offset = FIELD(study),
      .help = "studies that are asked beside the policies (below), all or none"},
     {FLAG_TEXT, .name = "fit", .argument = "OUT", .offset = FIELD(fit),
-     .help = "budgets that suit these questions, into a file: of layers, learned from the\nstudy layers, for --policy vlcache@allocation=layers:OUT; of heads' bits,\nfrom the study spectrum, for --policy coded@allocation=heads:OUT"},
+     .help = "budgets that suit these questions, into a file: of layers, learned from the\nstudy layers, for --policy vlcache@allocation=layers:OUT; of heads' bits,\nfrom the study spectrum, for --policy vlcache+@allocation=heads:OUT"},
     {FLAG_SEED, .name = "seed", .argument = "N", .offset = FIELD(seed),
      .help = "of the resampling behind the confidence intervals"},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),

@@ -145,10 +145,10 @@ static void add_layers(variants *v, studies *out) {
 enum { FINE = 192 };
 
 static void add_spectrum(variants *v, studies *out) {
-    variant made = made_of(v, out, "coded");
-    made.options.policy = "coded";
+    variant made = made_of(v, out, "vlcache+");
+    made.options.policy = "vlcache+";
     out->coded = place(v, made);
-    made.label = "coded@storage=coded:192";
+    made.label = "vlcache+@storage=coded:192";
     made.options.storage = VLCACHE_STORAGE_CODED;
     made.options.run = 64;
     made.options.bits = FINE;

@@ -1,7 +1,7 @@
 """Plain text as questions: pieces of files, of which the end is told to the model, for vlcache-eval --data.
 
     python3 tools/eval/text.py README.md /usr/share/doc/coreutils/NEWS.gz >text.jsonl
-    vlcache-eval -m SmolLM2-135M --data text.jsonl --policy snapkv,coded --budget .05,.1,.2
+    vlcache-eval -m SmolLM2-135M --data text.jsonl --policy snapkv,vlcache+ --budget .05,.1,.2
 
 Each file gives one piece from its middle: --prompt letters that are read, and --told letters behind them whose
 likelihood is measured (about four letters are a token of English), both cut between words.

@@ -154,7 +154,7 @@ static void print_text_model(const outline *o) {
     if (m->cross_layers)
         page_field(o->c, "",
                    "%d layers of cross-attention hold pictures beside the prompt; not supported there: "
-                   "policies coded and streamingllm, probes",
+                   "storage coded and bits, policy streamingllm, probes",
                    m->cross_layers);
     if (m->windowed_layers)
         page_field(o->c, "windows", "%d of the layers see the last %d tokens only", m->windowed_layers,

@@ -63,7 +63,7 @@ static const char rest[] =
     "Examples\n"
     "  vlcache-run --image receipt.png -p 'What is the total?'\n"
     "  vlcache-run -m llava-1.5-7b-hf --image cat.jpg -p 'Describe the picture.' -n 100 --budget 0.2\n"
-    "  vlcache-run --image page.png -p 'What is the heading?' --heatmap kept.png\n"
+    "  vlcache-run --image page.png -p 'What is the heading?' --heatmap kept.png --policy vlcache\n"
     "  vlcache-run -m Qwen2.5-VL-3B-Instruct --video talk.mp4 -p 'What happens?' --sample-fps 1\n"
     "  vlcache-run --image page.png -p 'What is the heading?' --json | jq .kv_bytes\n"
     "  curl -s https://example.org/cat.jpg | vlcache-run --image - -p 'What is this?'\n";

@@ -140,11 +140,11 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
-     .help = "which rows are kept: vlcache as published, vlcache+ better at the same\nsize, coded all of them in few bits, full all of them (with a text model\nunless a policy or a budget is given); axes behind @, as for vlcache-eval:\nvlcache@pooling=grid:1x5,recent=0.2; one of"},
+     .help = "which rows are kept: vlcache as published; vlcache+ all of them, in few\nbits; centroids fewer, as they are, and what stands for the others; full all\nof them (with a text model unless a policy or a budget is given); with --stream it is\ncentroids where none is named; axes behind @, as for vlcache-eval:\nvlcache@pooling=grid:1x5,recent=0.2; one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
-     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n99% of the shipped model's score on pages, vlcache 55%"},
+     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n100% of the shipped model's score on pages, vlcache 55%"},
     {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_axis,
-     .help = "how rows are stored: exact; bits:K/V[:GROUP[:AGE]], 2, 3, 4 or 8 bits a\nnumber of keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy coded or h2o [as the policy has it]"},
+     .help = "how rows are stored: exact; bits:K/V[:GROUP[:AGE]], 2, 3, 4 or 8 bits a\nnumber of keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy vlcache+ or h2o [as the policy has it]"},
     {FLAG_OWN, .name = "candidates", .argument = "WHICH", .read = read_axis,
      .help = "which rows may go: all; visual, and text stays whole; or text. The\nbudget is the share of these that stays [all]"},
     {FLAG_REAL, .name = "threshold", .argument = "X", .offset = FIELD(compress.threshold), .read = read_compress,
@@ -176,7 +176,7 @@ static const flag flags[] = {
      .help = "draw over the picture what was kept: bright where many (layer, kv\n"
              "head) pairs keep the visual token, dimmed where none does, almost\n"
              "black where the model does not look; where several tokens show a\n"
-             "place, the most kept one counts. Several pictures, or frames of a video\nthat are seen: OUT-1.png, ..."},
+             "place, the most kept one counts. Several pictures, or frames of a video\nthat are seen: OUT-1.png, ... vlcache+ keeps all: name another policy"},
     {FLAG_SWITCH, .name = "quiet", .offset = FIELD(quiet),
      .help = "no progress bars and no summary line on standard error"},
     {FLAG_SWITCH, .name = "profile", .offset = FIELD(profile),
@@ -266,5 +266,6 @@ int options_parse(int argc, char **argv, options *o) {
         return EXIT_MEMORY;
     }
     int code = flags_parse(flags, argc, argv, o);
+    if (o->stream && !o->policy_text) o->compress.policy = STREAM_POLICY;
     return code ? code : check_together(o);
 }
