@@ -210,8 +210,7 @@ PTX_CALL uint4 run_at(uint at) {
     return r;
 }
 
-/* A share of the lanes' keys, of pages in local memory, of which `asked` are on their way: of each warp a row of `room` for each
- * lane, and its m and l in `stats`. `barrier`: one that nobody else uses meanwhile. */
+/* attend(), of pages in local memory, of which `asked` are on their way. */
 PTX_CALL void attend_pages(const attend_t *p, __global const float *q, float scale, uint q_stride, int item, uint barrier,
                            __local float4 *room, __local float4 *queries, __local float2 *stats, pages_t *w, int asked) {
     const int warp = item / 32, g = item % 32 / 4, c = item % 4;
