@@ -24,7 +24,7 @@
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=64 -DSTAGES=4 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DTOKENS=32 -DSTAGES=5 -DACT=3 -DROPE=0
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DROPE=1 -DATTENDS=1 -DLAYERS=4 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=64 -DFORM=1
- * with: rope.clh attend.clh
+ * with: rope.clh attend.clh chain.clh
  */
 #ifndef TOKENS
 #define TOKENS 64 /* rows at most: 16, 32 or 64 */
@@ -45,15 +45,11 @@
 #define ROPE 0 /* 1: heads of 128, which go into the cache */
 #endif
 
-#ifndef LAYERS
-#define LAYERS 1 /* at most, of a launch: 1, or 4 with ATTENDS */
-#endif
 #ifndef ATTENDS
 #define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, STAGES of 4 or more and TOKENS of 64 */
 #endif
 
 enum {
-    ATTEND, OUT, GATE_UP, DOWN, QKV,
     W_BYTES = 4 * 8192, X_BYTES = TOKENS * 128,        /* of a step: 4 blocks, 64 k of x, or twice that */
     STAGE = W_BYTES + 2 * X_BYTES,
     UNITS = TOKENS / 8,                                /* of 8 rows */
@@ -62,28 +58,13 @@ enum {
     AT_SCALE = AT_GATED + 2 * TOKENS * GATED_ROW,      /* s of each row */
     AT_SQUARES = AT_SCALE + TOKENS * 4,                /* of a unit's rows, of each warp and block, of each warpgroup */
     AT_PLACES = AT_SQUARES + 2 * 4 * 2 * 8 * 4,        /* of each row, in the cache; of two layers, as they are found ahead */
-    STEPS = QKV + 1,                                   /* stages of a layer */
     AT_BARRIERS = AT_PLACES + 2 * TOKENS * 8,              /* full and empty, of each stage, begun, calm */
     AT_PAGES = AT_BARRIERS + (2 * STAGES + 2) * 8,     /* full, of two pages of each of 8 warps */
     AT_ATTENDED = AT_PAGES + 128,                      /* this work-group's attention is done */
     TOGETHER = 8,                                      /* the barrier of all that multiply */
-    SCALED = 3,                                        /* the barrier behind which s is there */
-    PATIENCE = 4000000                                 /* looks at what others count or leave: some seconds */
+    SCALED = 3                                         /* the barrier behind which s is there */
 };
 #define NOT_YET 0xffffffffu /* in the place of a sum that is still to come: a NaN, and none that an addition leaves */
-
-/* Layer i of a launch, and what of layer `nth` is called so. */
-#define LAYER_PARAMS(i)                                                                                              \
-    __global const uchar *w_out##i, __global const uchar *w_gate_up##i, __global const uchar *w_down##i,             \
-        __global const uchar *w_qkv##i, __global const float *bias_out##i, __global const float *bias_down##i,       \
-        __global const float *bias_qkv##i, __global const float *weight##i, __global const float *next_weight##i
-#if LAYERS == 1
-#define ALL_LAYERS LAYER_PARAMS(0)
-#define OF(what)   what##0
-#else
-#define ALL_LAYERS LAYER_PARAMS(0), LAYER_PARAMS(1), LAYER_PARAMS(2), LAYER_PARAMS(3)
-#define OF(what)   (nth == 0 ? what##0 : nth == 1 ? what##1 : nth == 2 ? what##2 : what##3)
-#endif
 
 #define CHAIN_PARAMS                                                                                                 \
     ALL_LAYERS, __global const uchar *attended, __global float *x, uint x_offset, __global uchar *z, __global uchar *gated,  \
@@ -99,7 +80,7 @@ typedef struct {
 
 #define STAGE_OF(s, t)                                                                                               \
     {                                                                                                                \
-        t.w = s == OUT ? OF(w_out) : s == GATE_UP ? OF(w_gate_up) : s == DOWN ? OF(w_down) : OF(w_qkv);              \
+        t.w = WEIGHTS_OF(s);                                                                                         \
         t.x = s == OUT ? attended : s == DOWN ? gated : z;                                                           \
         t.n = s == GATE_UP ? 2 * inner : s == QKV ? n_qkv : hidden;                                                  \
         t.depth = s == GATE_UP ? hidden / 64 : (s == OUT ? attended_width : s == DOWN ? inner : hidden) / 128;       \
@@ -121,19 +102,6 @@ PTX_CALL piece_t piece_of(const stage_t *t, uint i) {
     p.until = min(t->depth, p.from + share);
     return p;
 }
-
-/* A device that does not run all work-groups at once ends in an error, not in a standstill. */
-PTX_CALL void wait_until(__global uint *counter, uint least) {
-    uint seen, spins = 0;
-    do {
-        if (++spins > PATIENCE) __asm__ volatile("trap;");
-        __asm__ volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
-    } while (seen < least);
-    ptx_device_fence();
-}
-
-/* what ordinary stores wrote to any memory becomes visible to bulk copies */
-PTX_CALL void proxy_fence_all(void) { __asm__ volatile("fence.proxy.async;" ::: "memory"); }
 
 /* Asks for W's part of step d of a tile, and says how much of x is to come. */
 PTX_CALL void bring_weights(const stage_t *t, uint gated, uint tile, uint d, uint x_bytes, uint to, uint full) {
@@ -202,12 +170,6 @@ PTX_CALL void ask_page(const attend_t *p, uint page, const pages_t *w, uint nth)
     ptx_barrier_expect(full, 2 * PAGE_BYTES);
     ptx_bulk_copy_once(to, (__global const uchar *)p->rows.k + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
     ptx_bulk_copy_once(to + PAGE_BYTES, (__global const uchar *)p->rows.v + (ulong)page * PAGE_BYTES, PAGE_BYTES, full);
-}
-
-PTX_CALL uint4 run_at(uint at) {
-    uint4 r;
-    __asm__ volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(at) : "memory");
-    return r;
 }
 
 /* attend(), of pages in local memory, of which `asked` are on their way. */
@@ -524,7 +486,7 @@ chain_wgmma(CHAIN_PARAMS
                              d0[4 * j + 3] + d1[4 * j + 3]);
             /* x of the first unit (of QKV what q and k are turned by), the norm's weight, bias: on their way while sums come */
             float was[8], times[4], plus[4];
-            __global const float *bias_of = s == OUT ? OF(bias_out) : s == DOWN ? OF(bias_down) : OF(bias_qkv);
+            __global const float *bias_of = BIAS_OF(s);
             __global const float *by = s == OUT ? OF(weight) : OF(next_weight);
 #pragma unroll
             for (uint j = 0; j < 4; j++) {

@@ -131,6 +131,11 @@ typedef enum vlci_activation {
 #define VLCI_CHAIN_LAYERS   4  /* most layers of a launch */
 #define VLCI_CHAIN_SHARERS  8  /* most work-groups of a tile */
 
+/* chain_blocks: most rows, most k, blocks of k of a step. */
+#define VLCI_CHAIN_FEW_ROWS   2
+#define VLCI_CHAIN_FEW_DEPTH  16384
+#define VLCI_CHAIN_FEW_BLOCKS 8
+
 /* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */
 #define VLCI_CHAIN_DOT_LINE        16
 #define VLCI_CHAIN_DOT_STAGES      6

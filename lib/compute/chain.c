@@ -24,7 +24,7 @@ const vlci_ladder vlci_chain_ladder = {"chain", "decode of many", rungs, rung_fi
 static const int heights[] = {16, 32, 64};
 enum { HEIGHTS = sizeof heights / sizeof heights[0] };
 
-/* What a kernel can beside products. */
+/* What a kernel can beside products; those of the fewest rows do not attend. */
 enum { NO_MORE, APPENDS, ATTENDS, WAYS };
 
 struct vlci_chain {
@@ -35,12 +35,15 @@ struct vlci_chain {
     cl_mem parts;                             /* counters, sums of shared tiles, squares of rows */
     cl_mem scaled;                            /* stripes: rows times the weight of a norm */
     const vlci_kernel *kernel[WAYS][HEIGHTS]; /* NULL: not asked for yet */
+    const vlci_kernel *few[ATTENDS][VLCI_CHAIN_FEW_ROWS];
 };
 
 enum {
     ITEMS = 384,
+    FEW_ITEMS = 320,
     WIDE = 128 /* columns of a tile that is shared, k of its steps */,
     OWN_ARGS = 16,
+    FEW_ARGS = 14,
     LAYER_ARGS = 9,
     ATTEND_ARGS = 5,
     HEAD_DIM = 128,
@@ -131,9 +134,24 @@ static bool is_rms(const vlci_norm *norm) {
     return norm->weight && !norm->bias;
 }
 
+vlci_form vlci_chain_reads(int rows) {
+    return rows <= VLCI_CHAIN_FEW_ROWS ? VLCI_FLOATS : VLCI_STRIPES;
+}
+
+/* Rows of x, and the weight of a norm beside them, have room. */
+static bool takes_few(const vlci_links *l) {
+    const vlci_matrix *all[] = {l->out, l->gate_up, l->down, l->qkv};
+    for (int i = 0; i < (l->qkv ? 4 : 3); i++)
+        if (!is_whole(all[i]) || all[i]->k > VLCI_CHAIN_FEW_DEPTH) return false;
+    return l->x_offset % 4 == 0 && (l->rows + 1) * l->gate_up->k <= l->rows * VLCI_CHAIN_FEW_DEPTH;
+}
+
 bool vlci_chain_takes(const vlci_chain *c, const vlci_links *l) {
     if (!c || l->rows > VLCI_CHAIN_ROWS || l->x_offset > UINT32_MAX || !is_rms(l->norm) || l->gate_up->bias)
         return false;
+    if (vlci_chain_reads(l->rows) == VLCI_FLOATS)
+        return takes_few(l) && l->gate_up->n / 2 % VLCI_BLOCK == 0 && l->out->n == c->hidden &&
+               l->down->n == c->hidden && (!l->qkv || is_rms(l->next));
     if (!is_shared(c, l->out) || !is_whole(l->gate_up) || !is_shared(c, l->down)) return false;
     if (l->gate_up->n / 2 % VLCI_BLOCK || l->out->n != c->hidden || l->down->n != c->hidden) return false;
     return !l->qkv || (is_shared(c, l->qkv) && is_rms(l->next));
@@ -211,7 +229,56 @@ static void layer_args(const vlci_links *l, vlci_arg out[LAYER_ARGS]) {
     memcpy(out, all, sizeof all);
 }
 
+static vlcache_status get_few(vlci_chain *c, int rows, bool appends, const vlci_kernel **kernel) {
+    char options[160];
+    const vlci_kernel **at = &c->few[appends ? APPENDS : NO_MORE][rows - 1];
+    size_t n = (size_t)rows, stage = (size_t)VLCI_CHAIN_FEW_BLOCKS * 2048,
+           rest = n * VLCI_CHAIN_FEW_DEPTH * sizeof(float) + n * 544 + 40;
+    size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
+    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
+    *kernel = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    if (*kernel) return VLCACHE_OK;
+    snprintf(options, sizeof options, "-DW_DTYPE=%d -DKV_DTYPE=%d -DROWS=%d -DSTAGES=%zu -DACT=%d -DROPE=%d",
+             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, stages, (int)c->act, appends);
+    vlcache_status status =
+        vlci_kernel_get_ptx(c->device, "chain_blocks.cl", "chain_blocks", options, &ptx, kernel);
+    if (!status) __atomic_store_n(at, *kernel, __ATOMIC_RELEASE);
+    return status;
+}
+
+static vlcache_status run_few(vlci_chain *c, const vlci_links *l) {
+    const vlci_kernel *kernel;
+    vlci_arg args[LAYER_ARGS + FEW_ARGS + VLCI_ROPE_ARGS];
+    vlcache_status status = get_few(c, l->rows, l->append, &kernel);
+    if (status) return status;
+    layer_args(l, args);
+    const vlci_arg own[FEW_ARGS] = {VLCI_MEM(l->attended),
+                                    VLCI_MEM(l->x),
+                                    VLCI_U32(l->x_offset),
+                                    VLCI_MEM(l->gated),
+                                    VLCI_MEM(l->y),
+                                    VLCI_MEM(c->parts),
+                                    VLCI_U32(l->rows),
+                                    VLCI_U32(c->hidden),
+                                    VLCI_U32(l->out->k),
+                                    VLCI_U32(l->down->k),
+                                    VLCI_U32(l->qkv ? l->qkv->n : 0),
+                                    VLCI_F32(l->eps),
+                                    VLCI_U32(OUT),
+                                    VLCI_U32(l->qkv ? QKV + 1 : QKV)};
+    memcpy(args + LAYER_ARGS, own, sizeof own);
+    int n_args = LAYER_ARGS + FEW_ARGS;
+    if (l->append) {
+        status = vlci_rope_args(l->append, args + n_args);
+        n_args += VLCI_ROPE_ARGS;
+    }
+    return status
+               ? status
+               : vlci_launch(c->device, kernel, VLCI_GRID(units_of(c), 1, 1, FEW_ITEMS, 1, 1), args, n_args);
+}
+
 vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, int n, const vlci_attention *a) {
+    if (vlci_chain_reads(l->rows) == VLCI_FLOATS) return run_few(c, l);
     const vlci_links *last = &l[n - 1];
     const vlci_kernel *kernel;
     vlci_arg args[VLCI_CHAIN_LAYERS * LAYER_ARGS + OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS];

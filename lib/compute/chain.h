@@ -3,7 +3,7 @@
  * many sequences, in one launch: out, norm, gate and up, down, norm, and q, k and v of the next layer. Where
  * caches are short, attention begins it, and it goes on through some layers.
  *
- *     wgmma   cl/chain_wgmma.cl: weights in bf16
+ *     wgmma   cl/chain_wgmma.cl, and of the fewest rows cl/chain_blocks.cl: weights in bf16
  *     apart   none: a launch for each
  */
 #ifndef VLCI_COMPUTE_CHAIN_H
@@ -25,10 +25,10 @@ typedef struct vlci_links {
     const vlci_norm *norm, *next; /**< in front of gate_up, and of qkv */
     float eps;
     int rows;
-    cl_mem attended; /**< stripes */
+    cl_mem attended; /**< in the form that vlci_chain_reads() tells */
     cl_mem x;        /**< f32 [rows][hidden], from element x_offset on */
     size_t x_offset;
-    cl_mem gated;              /**< scratch: stripes */
+    cl_mem gated;              /**< scratch: vlci_operand_bytes() */
     cl_mem y;                  /**< f32 [rows][qkv->n] */
     const vlci_append *append; /**< NULL: y is all there is; else it goes on as vlci_rope_append() says, but
                                   for k and v, which y need not get */
@@ -44,6 +44,9 @@ uint64_t vlci_chain_bytes(const vlci_chain *chain);
 
 /** Whether one launch may do it; `attended` and what is behind it need not be set. chain NULL: no. */
 bool vlci_chain_takes(const vlci_chain *chain, const vlci_links *links);
+
+/** What rows of attention it reads: f32, or of more rows stripes. */
+vlci_form vlci_chain_reads(int rows);
 
 /** Whether it may append heads of its head_dim. */
 bool vlci_chain_appends(const vlci_chain *chain);

@@ -89,7 +89,8 @@ static char *append(char *text, const char *file, char *more) {
 static const char *const front[] = {"shared.h",       "common.clh",     "kv.clh",       "ptx.clh",
                                     "few.clh",        "code.clh",       "coded.clh",    "coded_mma.clh",
                                     "coded_runs.clh", "coded_rows.clh", "amx.clh",      "dot.clh",
-                                    "rope.clh",       "wide.clh",       "dot_rows.clh", "attend.clh"};
+                                    "rope.clh",       "wide.clh",       "dot_rows.clh", "attend.clh",
+                                    "chain.clh"};
 enum { ALWAYS = 3, PTX = 3 };
 
 /* That and the file, in one text. */

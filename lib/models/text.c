@@ -396,7 +396,7 @@ static bool is_chained(const vlci_text *t, int layer, const vlci_text_rows *r) {
     if (layer < 0 || !r->unwatched || c->post_norms || c->crosses || r->stream->features.data) return false;
     vlci_links links = links_of(t, layer, r);
     if (vlci_chain_dot_takes(k->chain_dot, &links)) return true;
-    return k->chain && vlci_linear_form(&k->linear, links.out->dtype, r->rows) == VLCI_STRIPES &&
+    return k->chain && vlci_linear_form(&k->linear, links.out->dtype, r->rows) == vlci_chain_reads(r->rows) &&
            vlci_chain_takes(k->chain, &links);
 }
 
@@ -413,7 +413,7 @@ static vlcache_status chain(const vlci_text *t, int layer, int n, const vlci_tex
     vlci_append rows = appended(t, &next);
     bool dot = vlci_chain_dot_takes(k->chain_dot, links);
     bool appends = links->qkv && !c->head_norm && (dot || vlci_chain_appends(k->chain));
-    if (!dot && out->x_form == VLCI_FLOATS) {
+    if (!dot && out->x_form != vlci_chain_reads(r->rows)) {
         status = vlci_linear_bring(&k->linear, out, t->norm);
         out->x = t->norm;
     }
