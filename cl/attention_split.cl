@@ -43,7 +43,6 @@
 #endif
 #define SLOTS  (LANES / CHUNKS)
 #define KEYS   ((SPAN + SLOTS - 1) / SLOTS) /* of a SPAN, of a work-item */
-#define RECORD VLCI_ATTENTION_RECORD(HEAD_DIM)
 #define WHICH  (int)get_group_id(2), (int)get_group_id(1), (int)get_num_groups(1), (int)get_group_id(0), (int)get_num_groups(0)
 #define OWN    ((SPAN * HEADS + LANES - 1) / LANES)             /* keys of a SPAN that an item weighs, for one lane */
 #define TOPS   (LANES / HEADS < SPAN ? LANES / HEADS : SPAN)    /* items that have any */
@@ -341,57 +340,6 @@ __kernel void attention_merge(__global const float *scratch, int shares, __globa
 
 /* ---- the same on matrix units ------------------------------------------------------------------------------ */
 
-enum { AT_ONCE = 17 }; /* parts whose loads are on their way together */
-
-/* 4 and 2 floats of a part, as they are in memory, where `there` is not 0: without a branch, so that many are on their way. */
-PTX_CALL void load_acc(int there, __global const float *p, float4 *to) {
-    float4 r = *to;
-    __asm__ volatile("{\n\t.reg .pred p;\n\tsetp.ne.s32 p, %5, 0;\n\t@p ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];\n\t}"
-                     : "+f"(r.x), "+f"(r.y), "+f"(r.z), "+f"(r.w)
-                     : "l"(p), "r"(there)
-                     : "memory");
-    *to = r;
-}
-PTX_CALL void load_stats(int there, __global const float *p, float2 *to) {
-    float2 r = *to;
-    __asm__ volatile("{\n\t.reg .pred p;\n\tsetp.ne.s32 p, %3, 0;\n\t@p ld.global.cg.v2.f32 {%0, %1}, [%2];\n\t}"
-                     : "+f"(r.x), "+f"(r.y)
-                     : "l"(p), "r"(there)
-                     : "memory");
-    *to = r;
-}
-
-/* What attention_merge does: all parts of a lane, AT_ONCE of them on their way together. */
-PTX_CALL share_t merge(__global const float *parts, int d, int shares) {
-    share_t all = {-INFINITY, 0.0f, 0.0f};
-#pragma unroll 1
-    for (int s = 0; s < shares; s += AT_ONCE) {
-        float2 stats[AT_ONCE];
-        float4 acc[AT_ONCE];
-        float top = all.m;
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++, parts += HEADS * RECORD) {
-            stats[u] = (float2)(-INFINITY, 0.0f);
-            acc[u] = 0.0f;
-            load_stats(s + u < shares, parts + HEAD_DIM, &stats[u]);
-            load_acc(s + u < shares, parts + d, &acc[u]);
-        }
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) top = fmax(top, stats[u].x);
-        const float base = base_of(top), keep = weight_of(all.m, base);
-        all.m = top;
-        all.l *= keep;
-        all.acc *= keep;
-#pragma unroll
-        for (int u = 0; u < AT_ONCE; u++) {
-            const float w = weight_of(stats[u].x, base);
-            all.l += w * stats[u].y;
-            all.acc += w * acc[u];
-        }
-    }
-    return all;
-}
-
 __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 attention_mma(__global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
               __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
@@ -405,33 +353,8 @@ attention_mma(__global const float *q, __global float *out, __global const int *
     const attend_t p = find_piece(seq_start, heads, kv_heads, causal, share, WHICH, KV_PASS);
     if (p.count <= 0) return; /* so do all of this piece */
     attend(&p, q, scale, q_offset, q_stride, row_stride, item, 0, room, queries, stats);
-    const int values = p.count * (HEAD_DIM / 4), shares = (int)get_num_groups(0);
-#pragma unroll 1
-    for (int i = item; i < values; i += LANES) {
-        const int t = i / (HEAD_DIM / 4), d = i % (HEAD_DIM / 4) * 4;
-        const share_t all = share_of(t, d, room, stats);
-        if (shares == 1) {
-            leave(&p, t, d, &all, out, row_max, row_lse, heads, rows);
-            continue;
-        }
-        __global float *part = parts + ((piece * shares + get_group_id(0)) * HEADS + t) * RECORD;
-        *(__global float4 *)(part + d) = all.acc;
-        if (d == 0) *(__global float2 *)(part + HEAD_DIM) = (float2)(all.m, all.l);
-    }
-    if (shares == 1) return;
-    PTX_TOGETHER();
-    if (item == 0) {
-        __global uint *counter = (__global uint *)scratch + piece;
-        last = ptx_count(counter) == (uint)shares - 1;
-        if (last) *counter = 0;
-    }
-    barrier(CLK_LOCAL_MEM_FENCE);
-    if (!last) return;
-#pragma unroll 1
-    for (int i = item; i < values; i += LANES) {
-        const int t = i / (HEAD_DIM / 4), d = i % (HEAD_DIM / 4) * 4;
-        const share_t all = merge(parts + (piece * shares * HEADS + t) * RECORD, d, shares);
-        leave(&p, t, d, &all, out, row_max, row_lse, heads, rows);
-    }
+    end_share(&p, (int)get_group_id(0), (int)get_num_groups(0), (__global uint *)scratch + piece,
+              parts + piece * get_num_groups(0) * (HEADS * RECORD), item, 0, room, stats, &last, out, row_max, row_lse, heads,
+              rows);
 }
 #endif

@@ -1,26 +1,29 @@
 /*
  * chain_blocks.cl - what stands between one attention and the next, of one row or two, in one launch: what gemv_blocks does
  * product by product. Weights come to local memory all the while, those of the next product while the last one's sums are
- * still on their way, so that memory is never idle.
+ * still on their way, so that memory is never idle. With ATTENDS attention, too, and so several layers at a time.
  *
+ *   ATTEND    a = attention of q                          with ATTENDS, as attend.clh says
  *   OUT       x += a Wo^T + bias                          a: what attention leaves
  *   GATE_UP   gated = act(s z Wg^T) * (s z Wu^T)          z = x weight, s = 1 / sqrt(mean x^2 + eps)
  *   DOWN      x += gated Wd^T + bias
  *   QKV       qkv = s z W^T + bias                        with ROPE it goes on as rope.clh says
  *
- * All rows are f32; W of bf16 lies in blocks (shared.h). A launch runs the stages from `from` to `until` - 1. Work-groups, no
- * more of them than run at once, walk over units of 16 of W's rows: 8 neighbours and the next 8, or those that they gate or are
- * turned with. A unit's steps are of BLOCKS blocks of k, of which 1 KB each is read:
+ * All rows are f32; W of bf16 lies in blocks (shared.h). A launch runs the stages from `from` to `until` - 1, counted through
+ * its layers. Work-groups, no more of them than run at once, walk over units of 16 of W's rows: 8 neighbours and the next 8, or
+ * those that they gate or are turned with. A unit's steps are of BLOCKS blocks of k, of which 1 KB each is read:
  *
  *   8 warps    multiply: 4 have the first 8 rows, 4 the others, 2 blocks of a step each; a lane a run of 8 k and 4 rows
  *   1 warp     brings W, FLIGHT steps at a time: more would only queue, and what others wait for behind them
  *   1 warp     ends units: adds up what warps leave in `parts`, which has room for two units
  *
- * A stage begins with rows of x, once `done`, which counts the work-groups that are through with the one before, is whole.
+ * A stage begins with rows of x, once `done`, which counts the work-groups that are through with the one before, is whole. All
+ * that multiply attend, to one of `shares` of the rows of a piece at a time; what the pieces' shares leave is in `scratch`.
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DROWS=1 -DSTAGES=10 -DACT=1 -DROPE=1
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=2 -DROWS=2 -DSTAGES=6 -DACT=3 -DROPE=0
- * with: rope.clh chain.clh
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DSTAGES=10 -DROPE=1 -DATTENDS=1 -DLAYERS=4 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=256
+ * with: rope.clh attend.clh chain.clh
  */
 #ifndef ROWS
 #define ROWS 1 /* at most: 1 or 2 */
@@ -37,16 +40,20 @@
 #ifndef ROPE
 #define ROPE 0 /* 1: heads go into the cache */
 #endif
+#ifndef ATTENDS
+#define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, MMA and LANES of all that multiply */
+#endif
 
 enum {
-    WARPS = 8,
-    ITEMS = 32 * WARPS,                                  /* that multiply */
+    CREW = 8,
+    ITEMS = 32 * CREW,                                   /* that multiply */
     BLOCKS = VLCI_CHAIN_FEW_BLOCKS,
     HALF = BLOCKS * 1024,                                /* bytes: 8 rows of a step */
     AT_X = STAGES * 2 * HALF,                            /* rows of x, behind them the norm's weight */
-    AT_PARTS = AT_X + ROWS * VLCI_CHAIN_FEW_DEPTH * 4,   /* of two units, [WARPS][ROWS][8] */
-    AT_SQUARES = AT_PARTS + 2 * WARPS * ROWS * 8 * 4,    /* [ROWS][WARPS] */
-    AT_BARRIERS = AT_SQUARES + ROWS * WARPS * 4,         /* full and empty, of each stage; ready and free, of two units; come */
+    AT_PARTS = AT_X + ROWS * VLCI_CHAIN_FEW_DEPTH * 4,   /* of two units, [CREW][ROWS][8] */
+    AT_SQUARES = AT_PARTS + 2 * CREW * ROWS * 8 * 4,    /* [ROWS][CREW] */
+    AT_BARRIERS = AT_SQUARES + ROWS * CREW * 4,         /* full and empty, of each stage; ready and free, of two units; come */
+    AT_LAST = AT_BARRIERS + (2 * STAGES + 5) * 8,        /* whether a share is the last of its piece */
     TOGETHER = 1                                         /* the barrier of all that multiply */
 };
 
@@ -78,6 +85,13 @@ PTX_CALL uint2 rows_of(uint s, const stage_t *t, uint half_dim, uint i) {
 /* Where row c lies, a multiple of 8: 8 rows are 1 KB of a block. */
 PTX_CALL size_t w_at(uint c, uint depth) { return ((size_t)(c / 64) * depth * 64 + c % 64) * 128; }
 
+/* This work-group is through with stage g. The last of them clears what nobody looks at any more. */
+PTX_CALL void count_through(__global uint *done, uint g, uint from, uint until, uint groups) {
+    if (ptx_count(done + g * VLCI_CHAIN_LINE) != groups - 1) return;
+    if (g > from) done[(g - 1) * VLCI_CHAIN_LINE] = 0;
+    if (g + 1 == until) done[g * VLCI_CHAIN_LINE] = 0;
+}
+
 /* A sum of each of 8 rows, of 4 of which lanes with the same bit 3 have parts; row: of this lane. */
 PTX_CALL float rows_sum(const float *of, uint lane, uint *row) {
     const uint odd = lane & 1, second = lane >> 1 & 1;
@@ -96,6 +110,9 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
 #if ROPE
              , ROPE_PARAMS
 #endif
+#if ATTENDS
+             , float attend_scale, int causal, int batch, int lane_groups, int shares, __global float *scratch
+#endif
 ) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float *rows = (__local float *)(smem + AT_X), *parts = (__local float *)(smem + AT_PARTS);
@@ -105,6 +122,7 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
     const uint item = ptx_item(), lane = item & 31, warp = item >> 5, own = ptx_group(), groups = ptx_groups();
 #if ROPE
     const uint half_dim = n_qkv / (uint)(heads + 2 * kv_heads) / 2;
+    const int first_layer = layer; /* q, k and v of layer `nth` go into the cache of so many layers further */
 #else
     const uint half_dim = 0;
 #endif
@@ -112,10 +130,10 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
     if (item == 0) {
         for (uint s = 0; s < STAGES; s++) {
             ptx_barrier_init(full + 8 * s, 1);
-            ptx_barrier_init(empty + 8 * s, WARPS);
+            ptx_barrier_init(empty + 8 * s, CREW);
         }
         for (uint b = 0; b < 2; b++) {
-            ptx_barrier_init(ready + 8 * b, WARPS);
+            ptx_barrier_init(ready + 8 * b, CREW);
             ptx_barrier_init(free + 8 * b, 1);
         }
         ptx_barrier_init(come, 1);
@@ -123,9 +141,11 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
     }
     PTX_TOGETHER();
 
-    if (warp == WARPS) { /* ---- brings ---- */
+    if (warp == CREW) { /* ---- brings ---- */
         uint sent = 0;
-        for (uint s = from; s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) continue;
             STAGE_OF(s, t)
             for (uint i = own; i < t.units; i += groups) {
                 const uint2 c = rows_of(s, &t, half_dim, i);
@@ -143,10 +163,12 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
         }
         return;
     }
-    if (warp > WARPS) { /* ---- ends units ---- */
+    if (warp > CREW) { /* ---- ends units ---- */
         uint ended = 0;
         const uint r = lane >> 4, late = lane >> 3 & 1, nth_row = lane & 7, row = min(r, (uint)(ROWS - 1));
-        for (uint s = from; s < until; s++) {
+        for (uint g = from; g < until; g++) {
+            const uint nth = g / STEPS, s = g % STEPS;
+            if (s == ATTEND) continue;
             STAGE_OF(s, t)
             __global const float *bias_of = s == GATE_UP ? 0 : BIAS_OF(s);
             for (uint i = own; i < t.units; i += groups, ended++) {
@@ -157,9 +179,10 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                 const float plus = bias_of ? ptx_load_fresh_one(bias_of + c) : 0.0f;
                 const float was = s == OUT || s == DOWN ? ptx_load_fresh_one(to) : 0.0f;
 #if ROPE
-                const int head = (int)(begin.x / (2 * half_dim)), d = (int)(c - (uint)head * 2 * half_dim);
+                const int layer = first_layer + (int)nth;
+                const int head = s == QKV ? (int)(begin.x / (2 * half_dim)) : 0, d = (int)c - head * 2 * (int)half_dim;
                 const int turns = s == QKV && phase && head < heads + kv_heads && row < m;
-                __global const float *turn = phase + ((size_t)phase_row + row) * 2 * half_dim + d % (int)half_dim;
+                __global const float *turn = phase + ((size_t)phase_row + row) * 2 * half_dim + (late ? d - (int)half_dim : d);
                 const float cosine = turns ? ptx_load_fresh_one(turn) : 1.0f;
                 const float sine = turns ? ptx_load_fresh_one(turn + half_dim) : 0.0f;
                 __global kv_t *place = 0;
@@ -168,12 +191,12 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                 ptx_barrier_wait(ready + 8 * b, ended >> 1 & 1);
                 float sum = 0.0f;
 #pragma unroll
-                for (uint w = 0; w < WARPS / 2; w++)
-                    sum += parts[((b * WARPS + late * (WARPS / 2) + w) * ROWS + row) * 8 + nth_row];
+                for (uint w = 0; w < CREW / 2; w++)
+                    sum += parts[((b * CREW + late * (CREW / 2) + w) * ROWS + row) * 8 + nth_row];
                 if (s == GATE_UP || s == QKV) {
                     float square = 0.0f;
 #pragma unroll
-                    for (uint w = 0; w < WARPS; w++) square += squares[row * WARPS + w];
+                    for (uint w = 0; w < CREW; w++) square += squares[row * CREW + w];
                     sum *= 1.0f / sqrt(square / (float)hidden + eps);
                 }
                 ptx_warp_sync();
@@ -191,17 +214,40 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                     if (r < m && s == QKV) qkv[(size_t)r * n_qkv + c] = sum;
             }
             ptx_warp_sync();
-            if (lane == 0 && ptx_count(done + s * VLCI_CHAIN_LINE) == groups - 1) {
-                if (s > from) done[(s - 1) * VLCI_CHAIN_LINE] = 0; /* nobody looks at it any more */
-                if (s + 1 == until) done[s * VLCI_CHAIN_LINE] = 0;
-            }
+            if (lane == 0) count_through(done, g, from, until, groups);
         }
         return;
     }
     /* ---- multiplies ---- */
     uint stage = 0, parity = 0, made = 0, begun = 0;
     const uint second = warp >> 2, block_of = (warp & 3) * 2 + (lane >> 4), first_row = (lane >> 3 & 1) * 4, run = lane & 7;
-    for (uint s = from; s < until; s++) {
+    for (uint g = from; g < until; g++) {
+        const uint nth = g / STEPS, s = g % STEPS;
+#if ATTENDS
+        if (s == ATTEND) {
+            const int layer = first_layer - 1 + (int)nth, ys = kv_heads * lane_groups, pieces = ys * batch * shares;
+            __local float4 *room = (__local float4 *)rows, *queries = room + ROOM;
+            __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
+            for (int i = (int)own, first = 1; i < pieces; i += (int)groups, first = 0) {
+                const int piece = i / shares, share = i - piece * shares, b = piece / ys;
+                attend_t p = find_piece(seq_start, heads, kv_heads, causal, 0, b, piece - b * ys, ys, 0, 1, KV_PASS);
+                const int pages = (p.to + PAGE - 1) / PAGE, each = (pages + shares - 1) / shares;
+                p.from = share * each * PAGE; /* heads have rows of their own number */
+                p.to = min(p.to, p.from + each * PAGE);
+                if (first) {
+                    if (item == 0 && g > from) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, groups);
+                    ptx_sync(TOGETHER, ITEMS);
+                }
+                attend(&p, qkv, attend_scale, 0, n_qkv, row_stride, (int)item, TOGETHER, room, queries, stats);
+                end_share(&p, share, shares, (__global uint *)scratch + piece,
+                          scratch + VLCI_ATTENTION_COUNTERS + (size_t)piece * shares * (HEADS * RECORD), (int)item, TOGETHER,
+                          room, stats, (__local int *)(smem + AT_LAST), (__global float *)attended, 0, 0, heads, (int)m);
+            }
+            ptx_sync(TOGETHER, ITEMS);
+            if (item == 0) count_through(done, g, from, until, groups);
+            continue;
+        }
+#endif
         STAGE_OF(s, t)
         if (own >= t.units) continue;
         __global const float *weight = s == GATE_UP ? OF(weight) : s == QKV ? OF(next_weight) : 0;
@@ -210,7 +256,7 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
         if (item == 0) {
             ptx_barrier_expect(come, (weight ? m + 1 : m) * t.k * 4);
             if (weight) ptx_bulk_copy((uint)(rows + m * t.k), (__global const uchar *)weight, t.k * 4, come);
-            if (s > from) wait_until(done + (s - 1) * VLCI_CHAIN_LINE, groups);
+            if (g > from) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, groups);
             proxy_fence_all();
             ptx_bulk_copy((uint)rows, (__global const uchar *)t.x, m * t.k * 4, come);
         }
@@ -227,7 +273,7 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                 }
 #pragma unroll
                 for (uint bit = 16; bit; bit /= 2) square += ptx_butterfly(square, bit);
-                if (lane == 0) squares[r * WARPS + warp] = square;
+                if (lane == 0) squares[r * CREW + warp] = square;
             }
             ptx_sync(TOGETHER, ITEMS);
         }
@@ -268,7 +314,7 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             for (uint r = 0; r < ROWS; r++) {
                 uint row;
                 const float sum = rows_sum(acc[r], lane, &row);
-                if (!(lane & 20)) parts[((b * WARPS + warp) * ROWS + r) * 8 + row] = sum;
+                if (!(lane & 20)) parts[((b * CREW + warp) * ROWS + r) * 8 + row] = sum;
             }
             ptx_warp_sync();
             if (lane == 0) ptx_barrier_arrive(ready + 8 * b);

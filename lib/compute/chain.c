@@ -24,7 +24,7 @@ const vlci_ladder vlci_chain_ladder = {"chain", "decode of many", rungs, rung_fi
 static const int heights[] = {16, 32, 64};
 enum { HEIGHTS = sizeof heights / sizeof heights[0] };
 
-/* What a kernel can beside products; those of the fewest rows do not attend. */
+/* What a kernel can beside products. */
 enum { NO_MORE, APPENDS, ATTENDS, WAYS };
 
 struct vlci_chain {
@@ -35,7 +35,7 @@ struct vlci_chain {
     cl_mem parts;                             /* counters, sums of shared tiles, squares of rows */
     cl_mem scaled;                            /* stripes: rows times the weight of a norm */
     const vlci_kernel *kernel[WAYS][HEIGHTS]; /* NULL: not asked for yet */
-    const vlci_kernel *few[ATTENDS][VLCI_CHAIN_FEW_ROWS];
+    const vlci_kernel *few[WAYS][VLCI_CHAIN_FEW_ROWS];
 };
 
 enum {
@@ -44,6 +44,7 @@ enum {
     WIDE = 128 /* columns of a tile that is shared, k of its steps */,
     OWN_ARGS = 16,
     FEW_ARGS = 14,
+    FEW_ATTEND_ARGS = 6,
     LAYER_ARGS = 9,
     ATTEND_ARGS = 5,
     HEAD_DIM = 128,
@@ -166,14 +167,20 @@ static size_t lane_groups(const vlci_chain *c, const vlci_attention *a) {
     return vlci_ceil_div((size_t)a->max_rows * (size_t)(c->shape.heads / c->shape.kv_heads), LANES);
 }
 
+/* Of a sequence and kv head, over all of them. */
+static size_t pieces_of(const vlci_chain *c, const vlci_attention *a) {
+    return lane_groups(c, a) * (size_t)c->shape.kv_heads * (size_t)a->batch;
+}
+
 bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) {
     if (!c || !vlci_chain_appends(c) || !c->device->caps.mma || c->shape.cap > 0 ||
         c->shape.kv_dtype == VLCACHE_DTYPE_F32)
         return false;
-    if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1] || a->q_offset || a->q_rows) return false;
+    if (a->q_offset || a->q_rows || !a->kv.table) return false;
     if (a->window > 0 && (!a->max_keys || a->max_keys > a->window)) return false;
-    size_t pieces = lane_groups(c, a) * (size_t)c->shape.kv_heads * (size_t)a->batch;
-    return a->kv.table && pieces > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
+    if (vlci_chain_reads(rows) == VLCI_FLOATS) return a->scratch && pieces_of(c, a) <= units_of(c);
+    if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1]) return false;
+    return pieces_of(c, a) > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
 }
 
 static bool is_alike(const vlci_matrix *a, const vlci_matrix *b) {
@@ -229,29 +236,47 @@ static void layer_args(const vlci_links *l, vlci_arg out[LAYER_ARGS]) {
     memcpy(out, all, sizeof all);
 }
 
-static vlcache_status get_few(vlci_chain *c, int rows, bool appends, const vlci_kernel **kernel) {
-    char options[160];
-    const vlci_kernel **at = &c->few[appends ? APPENDS : NO_MORE][rows - 1];
-    size_t n = (size_t)rows, stage = (size_t)VLCI_CHAIN_FEW_BLOCKS * 2048,
-           rest = n * VLCI_CHAIN_FEW_DEPTH * sizeof(float) + n * 544 + 40;
+static vlcache_status get_few(vlci_chain *c, int way, int rows, const vlci_kernel **kernel) {
+    char options[240];
+    const vlci_kernel **at = &c->few[way][rows - 1];
+    size_t height = (size_t)rows, stage = (size_t)VLCI_CHAIN_FEW_BLOCKS * 2048,
+           rest = height * (VLCI_CHAIN_FEW_DEPTH * sizeof(float) + 544) + 48;
     size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
     vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
     *kernel = __atomic_load_n(at, __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
     snprintf(options, sizeof options, "-DW_DTYPE=%d -DKV_DTYPE=%d -DROWS=%d -DSTAGES=%zu -DACT=%d -DROPE=%d",
-             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, stages, (int)c->act, appends);
+             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, stages, (int)c->act, way >= APPENDS);
+    size_t n = strlen(options);
+    if (way == ATTENDS)
+        snprintf(options + n, sizeof options - n,
+                 " -DATTENDS=1 -DMMA=1 -DHEAD_DIM=%d -DHEADS=%d -DLANES=%d -DLAYERS=%d", HEAD_DIM, LANES,
+                 TEAM * TEAMS, VLCI_CHAIN_LAYERS);
     vlcache_status status =
         vlci_kernel_get_ptx(c->device, "chain_blocks.cl", "chain_blocks", options, &ptx, kernel);
     if (!status) __atomic_store_n(at, *kernel, __ATOMIC_RELEASE);
     return status;
 }
 
-static vlcache_status run_few(vlci_chain *c, const vlci_links *l) {
+/* Of a launch: all layers that it has room for, where it attends. */
+static int all_layer_args(const vlci_links *l, int n, bool attends, vlci_arg *out) {
+    int n_args = 0;
+    for (int i = 0; i < (attends ? VLCI_CHAIN_LAYERS : 1); i++, n_args += LAYER_ARGS)
+        layer_args(i < n ? &l[i] : l, out + n_args);
+    return n_args;
+}
+
+static uint32_t last_stage(const vlci_links *l, int n) {
+    return (uint32_t)((n - 1) * VLCI_CHAIN_STAGES + (l[n - 1].qkv ? QKV + 1 : QKV));
+}
+
+static vlcache_status run_few(vlci_chain *c, const vlci_links *l, int n, const vlci_attention *a) {
     const vlci_kernel *kernel;
-    vlci_arg args[LAYER_ARGS + FEW_ARGS + VLCI_ROPE_ARGS];
-    vlcache_status status = get_few(c, l->rows, l->append, &kernel);
+    vlci_arg args[VLCI_CHAIN_LAYERS * LAYER_ARGS + FEW_ARGS + VLCI_ROPE_ARGS + FEW_ATTEND_ARGS];
+    vlcache_status status = get_few(c, a ? ATTENDS : l->append ? APPENDS : NO_MORE, l->rows, &kernel);
     if (status) return status;
-    layer_args(l, args);
+    int n_args = all_layer_args(l, n, a, args);
+    size_t q_stride = a ? a->q_stride : l->qkv ? (size_t)l->qkv->n : 0;
     const vlci_arg own[FEW_ARGS] = {VLCI_MEM(l->attended),
                                     VLCI_MEM(l->x),
                                     VLCI_U32(l->x_offset),
@@ -262,15 +287,25 @@ static vlcache_status run_few(vlci_chain *c, const vlci_links *l) {
                                     VLCI_U32(c->hidden),
                                     VLCI_U32(l->out->k),
                                     VLCI_U32(l->down->k),
-                                    VLCI_U32(l->qkv ? l->qkv->n : 0),
+                                    VLCI_U32(q_stride),
                                     VLCI_F32(l->eps),
-                                    VLCI_U32(OUT),
-                                    VLCI_U32(l->qkv ? QKV + 1 : QKV)};
-    memcpy(args + LAYER_ARGS, own, sizeof own);
-    int n_args = LAYER_ARGS + FEW_ARGS;
-    if (l->append) {
-        status = vlci_rope_args(l->append, args + n_args);
+                                    VLCI_U32(a ? ATTEND : OUT),
+                                    VLCI_U32(last_stage(l, n))};
+    memcpy(args + n_args, own, sizeof own);
+    n_args += FEW_ARGS;
+    if (a || l->append) {
+        status = rope_args(c, l, a, args + n_args);
         n_args += VLCI_ROPE_ARGS;
+    }
+    if (a) {
+        const vlci_arg more[FEW_ATTEND_ARGS] = {VLCI_F32(a->scale),
+                                                VLCI_I32(a->causal),
+                                                VLCI_I32(a->batch),
+                                                VLCI_I32(lane_groups(c, a)),
+                                                VLCI_I32(units_of(c) / pieces_of(c, a)),
+                                                VLCI_MEM(a->scratch)};
+        memcpy(args + n_args, more, sizeof more);
+        n_args += FEW_ATTEND_ARGS;
     }
     return status
                ? status
@@ -278,27 +313,24 @@ static vlcache_status run_few(vlci_chain *c, const vlci_links *l) {
 }
 
 vlcache_status vlci_chain_run(vlci_chain *c, const vlci_links *l, int n, const vlci_attention *a) {
-    if (vlci_chain_reads(l->rows) == VLCI_FLOATS) return run_few(c, l);
-    const vlci_links *last = &l[n - 1];
+    if (vlci_chain_reads(l->rows) == VLCI_FLOATS) return run_few(c, l, n, a);
     const vlci_kernel *kernel;
     vlci_arg args[VLCI_CHAIN_LAYERS * LAYER_ARGS + OWN_ARGS + VLCI_ROPE_ARGS + ATTEND_ARGS];
-    int at = 0, n_args = 0;
+    int at = 0;
     while (heights[at] < l->rows) at++;
     vlcache_status status = get_kernel(c, a ? ATTENDS : l->append ? APPENDS : NO_MORE, at, &kernel);
     if (status) return status;
-    for (int i = 0; i < (a ? VLCI_CHAIN_LAYERS : 1); i++, n_args += LAYER_ARGS)
-        layer_args(i < n ? &l[i] : l, args + n_args);
+    int n_args = all_layer_args(l, n, a, args);
     size_t splits = split_of(c, l->out) | 1 << 8 | split_of(c, l->down) << 16;
     if (l->qkv) splits |= split_of(c, l->qkv) << 24;
-    const vlci_arg own[OWN_ARGS] = {
-        VLCI_MEM(l->attended),      VLCI_MEM(l->x),
-        VLCI_U32(l->x_offset),      VLCI_MEM(c->scaled),
-        VLCI_MEM(l->gated),         VLCI_MEM(l->y),
-        VLCI_MEM(c->parts),         VLCI_U32(l->rows),
-        VLCI_U32(c->hidden),        VLCI_U32(l->out->k),
-        VLCI_U32(l->down->k),       VLCI_U32(l->qkv ? l->qkv->n : 0),
-        VLCI_U32(splits),           VLCI_F32(l->eps),
-        VLCI_U32(a ? ATTEND : OUT), VLCI_U32((n - 1) * VLCI_CHAIN_STAGES + (last->qkv ? QKV + 1 : QKV))};
+    const vlci_arg own[OWN_ARGS] = {VLCI_MEM(l->attended),      VLCI_MEM(l->x),
+                                    VLCI_U32(l->x_offset),      VLCI_MEM(c->scaled),
+                                    VLCI_MEM(l->gated),         VLCI_MEM(l->y),
+                                    VLCI_MEM(c->parts),         VLCI_U32(l->rows),
+                                    VLCI_U32(c->hidden),        VLCI_U32(l->out->k),
+                                    VLCI_U32(l->down->k),       VLCI_U32(l->qkv ? l->qkv->n : 0),
+                                    VLCI_U32(splits),           VLCI_F32(l->eps),
+                                    VLCI_U32(a ? ATTEND : OUT), VLCI_U32(last_stage(l, n))};
     memcpy(args + n_args, own, sizeof own);
     n_args += OWN_ARGS;
     if (a || l->append) {

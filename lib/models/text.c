@@ -437,7 +437,8 @@ static bool is_chained_whole(const vlci_text *t, int layer, const vlci_text_rows
     if (vlci_chain_dot_takes(k->chain_dot, &links))
         return r->rows == 1 && vlci_chain_dot_attends(k->chain_dot, &attention);
     return (!links.qkv || !t->model->config.text.head_norm) &&
-           vlci_attention_leaves_stripes(&k->attention, &attention, links.out->dtype) &&
+           (vlci_chain_reads(r->rows) == VLCI_FLOATS ||
+            vlci_attention_leaves_stripes(&k->attention, &attention, links.out->dtype)) &&
            vlci_chain_attends(k->chain, &attention, r->rows);
 }
 
@@ -455,7 +456,8 @@ static int count_chained(const vlci_text *t, int layer, const vlci_text_rows *r)
 
 static vlcache_status chain_whole(const vlci_text *t, int layer, int n, const vlci_text_rows *r) {
     const vlci_attention attention = vlci_text_attention(t, layer, r);
-    return chain(t, layer, n, r, &(vlci_product){.x = t->attended, .x_form = VLCI_STRIPES}, &attention);
+    return chain(t, layer, n, r, &(vlci_product){.x = t->attended, .x_form = vlci_chain_reads(r->rows)},
+                 &attention);
 }
 
 /* Of which nothing is there yet but, perhaps, what a launch before came to. */
