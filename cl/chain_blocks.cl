@@ -43,6 +43,12 @@
 #ifndef ATTENDS
 #define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, MMA and LANES of all that multiply */
 #endif
+#ifndef AHEAD
+#define AHEAD ATTENDS /* 1: what of OUT has no room yet while all attend is asked for, too, to come as near as the second cache */
+#endif
+#ifndef ASKS
+#define ASKS 1 /* 1: rows that are there are asked for before q is */
+#endif
 
 enum {
     CREW = 8,
@@ -84,6 +90,11 @@ PTX_CALL uint2 rows_of(uint s, const stage_t *t, uint half_dim, uint i) {
 
 /* Where row c lies, a multiple of 8: 8 rows are 1 KB of a block. */
 PTX_CALL size_t w_at(uint c, uint depth) { return ((size_t)(c / 64) * depth * 64 + c % 64) * 128; }
+
+/* n bytes come nearer. */
+PTX_CALL void ask(__global const uchar *from, uint n) {
+    __asm__ volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n));
+}
 
 /* This work-group is through with stage g. The last of them clears what nobody looks at any more. */
 PTX_CALL void count_through(__global uint *done, uint g, uint from, uint until, uint groups) {
@@ -147,10 +158,13 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             const uint nth = g / STEPS, s = g % STEPS;
             if (s == ATTEND) continue;
             STAGE_OF(s, t)
+            const uint begun = sent;
             for (uint i = own; i < t.units; i += groups) {
                 const uint2 c = rows_of(s, &t, half_dim, i);
                 __global const uchar *w = t.w + w_at(lane < BLOCKS ? c.x : c.y, t.depth) + (size_t)(lane % BLOCKS) * 8192;
                 for (uint d = 0; d < t.depth; d += BLOCKS, sent++) {
+                    if (AHEAD && s == OUT && sent - begun == STAGES && lane < 2 * BLOCKS)
+                        for (uint e = d; e + lane % BLOCKS < t.depth; e += BLOCKS) ask(w + (size_t)e * 8192, 1024);
                     const uint stage = sent % STAGES, there = min((uint)BLOCKS, t.depth - d), before = sent - FLIGHT;
                     if (sent >= STAGES) ptx_barrier_wait(empty + 8 * stage, (sent / STAGES + 1) & 1);
                     if (sent >= FLIGHT) ptx_barrier_wait(full + 8 * (before % STAGES), (before / STAGES) & 1);
@@ -235,6 +249,11 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                 p.from = share * each * PAGE; /* heads have rows of their own number */
                 p.to = min(p.to, p.from + each * PAGE);
                 if (first) {
+                    if (ASKS && lane == 0 && p.from + (int)warp * PAGE < p.to) {
+                        const ulong from = (ulong)page_of(&p.rows, p.from + (int)warp * PAGE) * PAGE * row_stride * 2;
+                        ask((__global const uchar *)p.rows.k + from, PAGE * HEAD_DIM * 2);
+                        ask((__global const uchar *)p.rows.v + from, PAGE * HEAD_DIM * 2);
+                    }
                     if (item == 0 && g > from) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, groups);
                     ptx_sync(TOGETHER, ITEMS);
                 }
