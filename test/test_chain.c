@@ -310,11 +310,6 @@ START_TEST(agrees_with_the_oracle) {
     agree(33, 384, 256, 640, 448, true, false);
     agree(17, 1024, 1024, 2816, 1536, true, false);
     agree(3, 128, 128, 128, 64, false, false);
-    agree(1, 64, 64, 64, 64, false, false);
-    agree(1, 4096, 4096, 14336, 6144, false, false);
-    agree(1, 640, 1152, 2752, 448, true, true);
-    agree(2, 1024, 512, 2816, 1536, true, false);
-    agree(2, 128, 16384, 64, 64, true, false);
     agree(64, 4096, 512, 256, 6144, false, false);
     agree(50, 512, 4096, 1408, 64, true, true);
 }
@@ -384,8 +379,6 @@ START_TEST(rows_go_into_the_cache) {
     append_rows(64, 4, 2);
     append_rows(5, 3, 1);
     append_rows(30, 32, 8);
-    append_rows(1, 32, 8);
-    append_rows(2, 5, 1);
 }
 END_TEST
 
@@ -590,18 +583,12 @@ static void go_together(const talks *t) {
 
 START_TEST(layers_go_together) {
     go_together(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 100, .last = true});
-    go_together(&(talks){.batch = 1, .max_rows = 1, .heads = 32, .kv_heads = 8, .past = 2100, .last = true});
-    go_together(&(talks){.batch = 2, .max_rows = 1, .heads = 6, .kv_heads = 3, .past = 40, .biased = true});
     go_together(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 3, .biased = true});
 }
 END_TEST
 
 START_TEST(attention_goes_with_it) {
     attend(&(talks){.batch = 64, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 0});
-    attend(&(talks){.batch = 1, .max_rows = 1, .heads = 32, .kv_heads = 8, .past = 2100});
-    attend(&(talks){.batch = 2, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 190, .biased = true});
-    attend(&(talks){.batch = 1, .max_rows = 2, .heads = 4, .kv_heads = 1, .past = 0, .last = true});
-    attend(&(talks){.batch = 1, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 17, .biased = true});
     attend(&(talks){.batch = 40, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 190, .biased = true});
     attend(&(talks){.batch = 8,
                     .max_rows = 8,
@@ -610,6 +597,31 @@ START_TEST(attention_goes_with_it) {
                     .kv_heads = 9,
                     .past = 70,
                     .last = true});
+}
+END_TEST
+
+START_TEST(few_rows_agree) {
+    agree(1, 64, 64, 64, 64, false, false);
+    agree(1, 1024, 4096, 14336, 1536, false, false);
+    agree(1, 640, 1152, 2752, 448, true, true);
+    agree(2, 1024, 512, 2816, 1536, true, false);
+    agree(2, 128, 16384, 64, 64, true, false);
+}
+END_TEST
+
+START_TEST(few_rows_go_into_the_cache) {
+    append_rows(1, 32, 8);
+    append_rows(2, 5, 1);
+}
+END_TEST
+
+START_TEST(few_rows_attend) {
+    attend(&(talks){.batch = 1, .max_rows = 1, .heads = 32, .kv_heads = 8, .past = 2100});
+    attend(&(talks){.batch = 2, .max_rows = 1, .heads = 28, .kv_heads = 14, .past = 190, .biased = true});
+    attend(&(talks){.batch = 1, .max_rows = 2, .heads = 4, .kv_heads = 1, .past = 0, .last = true});
+    attend(&(talks){.batch = 1, .max_rows = 1, .heads = 8, .kv_heads = 8, .past = 17, .biased = true});
+    go_together(&(talks){.batch = 1, .max_rows = 1, .heads = 32, .kv_heads = 8, .past = 2100, .last = true});
+    go_together(&(talks){.batch = 2, .max_rows = 1, .heads = 6, .kv_heads = 3, .past = 40, .biased = true});
 }
 END_TEST
 
@@ -652,6 +664,12 @@ int main(void) {
     tcase_add_test(c, attention_goes_with_it);
     tcase_add_test(c, layers_go_together);
     tcase_add_test(c, what_it_cannot_is_left);
+    suite_add_tcase(suite, c);
+    c = tcase_create("few");
+    suite_balance(c);
+    tcase_add_test(c, few_rows_agree);
+    tcase_add_test(c, few_rows_go_into_the_cache);
+    tcase_add_test(c, few_rows_attend);
     suite_add_tcase(suite, c);
     c = tcase_create("standstill"); /* counts no memory: its device is lost */
     tcase_add_test(c, a_standstill_is_an_error);
