@@ -21,12 +21,15 @@
  * that multiply attend, to one of `shares` of the rows of a piece at a time; what the pieces' shares leave is in `scratch`.
  *
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DROWS=1 -DSTAGES=10 -DACT=1 -DROPE=1
- * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=2 -DROWS=2 -DSTAGES=6 -DACT=3 -DROPE=0
+ * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=2 -DROWS=2 -DROOM_X=32768 -DSTAGES=6 -DACT=3 -DROPE=0
  * ptx: sm_90a -DW_DTYPE=3 -DKV_DTYPE=3 -DSTAGES=10 -DROPE=1 -DATTENDS=1 -DLAYERS=4 -DHEAD_DIM=128 -DHEADS=8 -DMMA=1 -DLANES=256
  * with: rope.clh attend.clh chain.clh
  */
 #ifndef ROWS
 #define ROWS 1 /* at most: 1 or 2 */
+#endif
+#ifndef ROOM_X
+#define ROOM_X 16384 /* floats: rows of the deepest product, or rows and the weight of a norm; VLCI_CHAIN_FEW_ROOM at least */
 #endif
 #ifndef STAGES
 #define STAGES 10 /* steps that are on their way or in use */
@@ -56,7 +59,7 @@ enum {
     BLOCKS = VLCI_CHAIN_FEW_BLOCKS,
     HALF = BLOCKS * 1024,                                /* bytes: 8 rows of a step */
     AT_X = STAGES * 2 * HALF,                            /* rows of x, behind them the norm's weight */
-    AT_PARTS = AT_X + ROWS * VLCI_CHAIN_FEW_DEPTH * 4,   /* of two units, [CREW][ROWS][8] */
+    AT_PARTS = AT_X + ROOM_X * 4,                        /* of two units, [CREW][ROWS][8] */
     AT_SQUARES = AT_PARTS + 2 * CREW * ROWS * 8 * 4,    /* [ROWS][CREW] */
     AT_BARRIERS = AT_SQUARES + ROWS * CREW * 4,         /* full and empty, of each stage; ready and free, of two units; come */
     AT_LAST = AT_BARRIERS + (2 * STAGES + 5) * 8,        /* whether a share is the last of its piece */

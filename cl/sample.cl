@@ -20,6 +20,7 @@
 #define LANES 64 /* work-items a row, a power of two */
 #endif
 #define BINS 256
+enum { AT_ONCE = 16 };
 
 static inline uint key_of(float x) {
     if (isnan(x)) return 0;
@@ -53,11 +54,16 @@ WITH_LOCAL int largest(__global const float *x, int n, __local uint *keys, __loc
     const int t = get_local_id(0);
     int id = 0;
     uint best = 0;
-    for (int i = t; i < n; i += LANES) {
-        const uint key = key_of(x[i]);
-        if (key > best) {
+    for (int i = t; i < n; i += AT_ONCE * LANES) { /* their loads are on their way together */
+        float some[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) some[u] = x[min(i + u * LANES, n - 1)];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const uint key = key_of(some[u]);
+            if (key <= best) continue;
             best = key;
-            id = i;
+            id = min(i + u * LANES, n - 1);
         }
     }
     keys[t] = best;

@@ -131,10 +131,10 @@ typedef enum vlci_activation {
 #define VLCI_CHAIN_LAYERS   4  /* most layers of a launch */
 #define VLCI_CHAIN_SHARERS  8  /* most work-groups of a tile */
 
-/* chain_blocks: most rows, most k, blocks of k of a step. */
+/* chain_blocks: most rows, blocks of k of a step; floats that attention takes in place of rows of x. */
 #define VLCI_CHAIN_FEW_ROWS   2
-#define VLCI_CHAIN_FEW_DEPTH  16384
 #define VLCI_CHAIN_FEW_BLOCKS 8
+#define VLCI_CHAIN_FEW_ROOM   10240
 
 /* chain_dot.cl: counters, LINE apart: in each stage one of each of n work-items and one of what is done. */
 #define VLCI_CHAIN_DOT_LINE        16

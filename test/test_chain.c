@@ -270,7 +270,7 @@ static vlci_attention_shape shape_of(int heads, int kv_heads) {
 static vlci_chain *open_attending(int hidden, int heads, int kv_heads) {
     const vlci_attention_shape shape = shape_of(heads, kv_heads);
     vlci_chain *chain;
-    ck_ok(vlci_chain_open(suite_device(), hidden, VLCI_ACT_SILU, &shape, &chain));
+    ck_ok(vlci_chain_open(suite_device(), hidden, 16384, VLCI_ACT_SILU, &shape, &chain));
     ck_assert((chain != NULL) == suite_device()->caps.wgmma);
     return chain;
 }

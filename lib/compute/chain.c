@@ -29,7 +29,7 @@ enum { NO_MORE, APPENDS, ATTENDS, WAYS };
 
 struct vlci_chain {
     vlcache_device *device;
-    int hidden;
+    int hidden, deepest;
     vlci_activation act;
     vlci_attention_shape shape;
     cl_mem parts;                             /* counters, sums of shared tiles, squares of rows */
@@ -41,6 +41,8 @@ struct vlci_chain {
 enum {
     ITEMS = 384,
     FEW_ITEMS = 320,
+    FEW_STAGE = VLCI_CHAIN_FEW_BLOCKS * 2048 + 16, /* bytes, with two barriers */
+    FEW_STAGES_LEAST = 4,
     WIDE = 128 /* columns of a tile that is shared, k of its steps */,
     OWN_ARGS = 16,
     FEW_ARGS = 14,
@@ -82,7 +84,7 @@ static vlcache_status create_parts(vlci_chain *c) {
     return status ? status : vlci_fill(c->device, c->parts, counters, parts_bytes(c) - counters, 0xffffffffu);
 }
 
-vlcache_status vlci_chain_open(vlcache_device *device, int hidden, vlci_activation act,
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int deepest, vlci_activation act,
                                const vlci_attention_shape *shape, vlci_chain **out) {
     const char *rung;
     *out = NULL;
@@ -90,7 +92,7 @@ vlcache_status vlci_chain_open(vlcache_device *device, int hidden, vlci_activati
     if (status || rung != rungs[WGMMA] || hidden % VLCI_BLOCK) return status;
     vlci_chain *c = vlci_calloc(1, sizeof *c);
     if (!c) return vlci_fail_memory("chained products");
-    *c = (vlci_chain){.device = device, .hidden = hidden, .act = act, .shape = *shape};
+    *c = (vlci_chain){.device = device, .hidden = hidden, .deepest = deepest, .act = act, .shape = *shape};
     status = create_parts(c);
     if (!status)
         status = vlci_memory_create(device, vlci_operand_bytes(VLCI_CHAIN_ROWS, hidden),
@@ -139,20 +141,38 @@ vlci_form vlci_chain_reads(int rows) {
     return rows <= VLCI_CHAIN_FEW_ROWS ? VLCI_FLOATS : VLCI_STRIPES;
 }
 
-/* Rows of x, and the weight of a norm beside them, have room. */
-static bool takes_few(const vlci_links *l) {
+/* ---- the fewest rows ----------------------------------------------------------------------------------- */
+
+/* Floats: rows of the deepest product, or those of hidden and a norm's weight. */
+static size_t few_room(const vlci_chain *c, int rows) {
+    size_t deep = (size_t)rows * (size_t)c->deepest, normed = ((size_t)rows + 1) * (size_t)c->hidden;
+    size_t most = deep > normed ? deep : normed;
+    return most > VLCI_CHAIN_FEW_ROOM ? most : VLCI_CHAIN_FEW_ROOM;
+}
+
+/* Bytes of local memory beside its stages, of which there are so many. */
+static size_t few_rest(const vlci_chain *c, int rows) {
+    return few_room(c, rows) * sizeof(float) + (size_t)rows * 544 + 48;
+}
+
+static size_t few_stages(const vlci_chain *c, int rows) {
+    size_t rest = few_rest(c, rows);
+    return rest < VLCI_PTX_LOCAL_MOST ? (VLCI_PTX_LOCAL_MOST - rest) / FEW_STAGE : 0;
+}
+
+static bool takes_few(const vlci_chain *c, const vlci_links *l) {
     const vlci_matrix *all[] = {l->out, l->gate_up, l->down, l->qkv};
     for (int i = 0; i < (l->qkv ? 4 : 3); i++)
-        if (!is_whole(all[i]) || all[i]->k > VLCI_CHAIN_FEW_DEPTH) return false;
-    return l->x_offset % 4 == 0 && (l->rows + 1) * l->gate_up->k <= l->rows * VLCI_CHAIN_FEW_DEPTH;
+        if (!is_whole(all[i]) || all[i]->k > c->deepest) return false;
+    if (l->x_offset % 4 || few_stages(c, l->rows) < FEW_STAGES_LEAST) return false;
+    return l->gate_up->n / 2 % VLCI_BLOCK == 0 && l->out->n == c->hidden && l->down->n == c->hidden &&
+           (!l->qkv || is_rms(l->next));
 }
 
 bool vlci_chain_takes(const vlci_chain *c, const vlci_links *l) {
     if (!c || l->rows > VLCI_CHAIN_ROWS || l->x_offset > UINT32_MAX || !is_rms(l->norm) || l->gate_up->bias)
         return false;
-    if (vlci_chain_reads(l->rows) == VLCI_FLOATS)
-        return takes_few(l) && l->gate_up->n / 2 % VLCI_BLOCK == 0 && l->out->n == c->hidden &&
-               l->down->n == c->hidden && (!l->qkv || is_rms(l->next));
+    if (vlci_chain_reads(l->rows) == VLCI_FLOATS) return takes_few(c, l);
     if (!is_shared(c, l->out) || !is_whole(l->gate_up) || !is_shared(c, l->down)) return false;
     if (l->gate_up->n / 2 % VLCI_BLOCK || l->out->n != c->hidden || l->down->n != c->hidden) return false;
     return !l->qkv || (is_shared(c, l->qkv) && is_rms(l->next));
@@ -239,14 +259,14 @@ static void layer_args(const vlci_links *l, vlci_arg out[LAYER_ARGS]) {
 static vlcache_status get_few(vlci_chain *c, int way, int rows, const vlci_kernel **kernel) {
     char options[240];
     const vlci_kernel **at = &c->few[way][rows - 1];
-    size_t height = (size_t)rows, stage = (size_t)VLCI_CHAIN_FEW_BLOCKS * 2048,
-           rest = height * (VLCI_CHAIN_FEW_DEPTH * sizeof(float) + 544) + 48;
-    size_t stages = (VLCI_PTX_LOCAL_MOST - rest) / (stage + 16);
-    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * (stage + 16) + rest};
+    size_t stages = few_stages(c, rows);
+    vlci_ptx ptx = {.target = "sm_90a", .local_bytes = stages * FEW_STAGE + few_rest(c, rows)};
     *kernel = __atomic_load_n(at, __ATOMIC_ACQUIRE);
     if (*kernel) return VLCACHE_OK;
-    snprintf(options, sizeof options, "-DW_DTYPE=%d -DKV_DTYPE=%d -DROWS=%d -DSTAGES=%zu -DACT=%d -DROPE=%d",
-             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, stages, (int)c->act, way >= APPENDS);
+    snprintf(options, sizeof options,
+             "-DW_DTYPE=%d -DKV_DTYPE=%d -DROWS=%d -DROOM_X=%zu -DSTAGES=%zu -DACT=%d -DROPE=%d",
+             (int)VLCACHE_DTYPE_BF16, (int)c->shape.kv_dtype, rows, few_room(c, rows), stages, (int)c->act,
+             way >= APPENDS);
     size_t n = strlen(options);
     if (way == ATTENDS)
         snprintf(options + n, sizeof options - n,

@@ -34,9 +34,9 @@ typedef struct vlci_links {
                                   for k and v, which y need not get */
 } vlci_links;
 
-/** Opens it where the device and the shape allow; else `*out` is NULL. Errors: those of vlci_rung() and
- * vlci_memory_create(). */
-vlcache_status vlci_chain_open(vlcache_device *device, int hidden, vlci_activation act,
+/** Opens it where the device and the shape allow; else `*out` is NULL. deepest: the largest k. Errors: those
+ * of vlci_rung() and vlci_memory_create(). */
+vlcache_status vlci_chain_open(vlcache_device *device, int hidden, int deepest, vlci_activation act,
                                const vlci_attention_shape *shape, vlci_chain **out);
 
 /** Bytes of the device's memory that it holds; NULL: 0. */

@@ -147,7 +147,11 @@ static vlcache_status open_rest(vlcache_model *model) {
     if (!status) status = vlci_rope_open(model->device, model->dtype, &k->rope);
     if (!status) status = vlci_linear_open_append(&k->linear, model->dtype);
     if (!status && c->crosses) status = vlci_gate_open(model->device, &k->sums);
-    if (!status) status = vlci_chain_open(model->device, c->hidden, c->act, &shape, &k->chain);
+    int attended = c->heads * c->head_dim;
+    int deepest = c->intermediate > attended ? c->intermediate : attended;
+    if (!status)
+        status = vlci_chain_open(model->device, c->hidden, deepest > c->hidden ? deepest : c->hidden, c->act,
+                                 &shape, &k->chain);
     if (!status)
         status = vlci_chain_dot_open(model->device, k->linear.of[VLCACHE_DTYPE_BF16].gemv.dot, c->act, &shape,
                                      &k->chain_dot);
