@@ -1,8 +1,8 @@
 /*
  * step.c - logits -> tokens -> one row of each sequence through the layers -> logits.
  *
- * The chosen tokens stay on the device for the next step of the same sequences; the host only reads their
- * ids, to stream them and to know the end.
+ * The chosen tokens stay on the device for the next step of the same sequences, which has begun when the host
+ * reads their ids, to stream them and to know the end.
  */
 #include "engine/step.h"
 
@@ -64,12 +64,25 @@ void vlci_step_release(vlci_step *s) {
 
 /* ---- a step -------------------------------------------------------------------------------------------- */
 
-/* Whether the device knows all that has changed since the step before but the tokens themselves. */
+/* Whether these are the sequences of the step before. */
+static bool are_same(const vlci_step *s, int n) {
+    return n == s->n_before && !memcmp(s->kv, s->before, (size_t)n * sizeof *s->kv);
+}
+
+/* Whether the device knows all that has changed since that step but the tokens themselves. */
 static bool goes_on(const vlci_step *s, int n) {
-    if (n != s->n_before || memcmp(s->kv, s->before, (size_t)n * sizeof *s->kv)) return false;
+    if (!are_same(s, n)) return false;
     for (int i = 0; i < n; i++)
         if (!s->kv[i]->behind) return false;
     return true;
+}
+
+/* The tokens that were chosen become the input, and the device counts the rows of the step before. */
+static vlcache_status enter_chosen(vlci_step *s, int n) {
+    vlcache_status status = vlci_kv_advance(s->kv, n, s->chosen, s->stream.ids, s->stream.position, s->slots);
+    if (!status) status = vlci_text_enter(s->text, &s->stream, n);
+    s->entered = !status;
+    return status;
 }
 
 /* Tokens, positions and slots from the host. */
@@ -113,14 +126,17 @@ vlcache_status vlci_step_run(vlci_step *s, const int32_t *tokens, int n, int n_o
                       .slots = s->slots,
                       .observer = s->observer,
                       .n_observers = n_observers};
-    bool on = goes_on(s, n);
     int64_t work = INT64_MAX;
-    vlcache_status status =
-        on ? vlci_kv_advance(s->kv, n, s->chosen, s->stream.ids, s->stream.position, s->slots)
-           : write_rows(s, tokens, n);
-    s->n_before = 0;
+    bool entered = s->entered && are_same(s, n);
+    vlcache_status status = VLCACHE_OK;
+    if (!entered && goes_on(s, n)) {
+        status = enter_chosen(s, n);
+    } else if (!entered) {
+        status = write_rows(s, tokens, n);
+        if (!status) status = vlci_text_enter(s->text, &s->stream, n);
+    }
+    vlci_step_forget(s);
     if (!status) status = vlci_kv_pool_sync(s->kv[0]->pool);
-    if (!status) status = vlci_text_enter(s->text, &s->stream, n);
     if (!status) status = vlci_walk_go(&walk, &work);
     if (!status) status = vlci_text_logits(s->text, &s->stream, 0, n);
     if (!status) vlci_tap(device_of(s), s->text->logits, n, c->vocab, "logits");
@@ -130,6 +146,7 @@ vlcache_status vlci_step_run(vlci_step *s, const int32_t *tokens, int n, int n_o
 
 void vlci_step_forget(vlci_step *s) {
     s->n_before = 0;
+    s->entered = false;
 }
 
 /* ---- choosing ------------------------------------------------------------------------------------------ */
@@ -160,8 +177,9 @@ vlcache_status vlci_step_draw(vlci_step *s, vlci_choice *const *choices, int n) 
     for (int i = 0; i < n; i++) drawn |= choices[i]->how.temperature > 0;
     vlcache_status status = drawn ? draw(s, choices, n) : VLCACHE_OK;
     if (status) return status;
-    return drawn ? vlci_sample_run(k, s->text->logits, n, vocab, s->draws, s->chosen)
-                 : vlci_argmax_run(k, s->text->logits, n, vocab, s->chosen);
+    status = drawn ? vlci_sample_run(k, s->text->logits, n, vocab, s->draws, s->chosen)
+                   : vlci_argmax_run(k, s->text->logits, n, vocab, s->chosen);
+    return status || !goes_on(s, n) ? status : enter_chosen(s, n);
 }
 
 vlcache_status vlci_step_drawn(vlci_step *s, int n, int32_t *tokens) {

@@ -26,6 +26,7 @@ typedef struct vlci_step {
     int32_t *row;                /**< [5 batch]: ids, positions, slots on their way */
     vlci_kv **before;            /**< [batch]: whose step the last one was, when they are the same again */
     int n_before;
+    bool entered;            /**< what was chosen last is in the stream, and rows are counted */
     vlci_kv **kv;            /**< [batch]: of this step */
     vlci_observer *observer; /**< [batch]: for the caller to fill */
 } vlci_step;
