@@ -47,10 +47,10 @@
 #define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, MMA and LANES of all that multiply */
 #endif
 #ifndef AHEAD
-#define AHEAD ATTENDS /* 1: what of OUT has no room yet while all attend is asked for, too, to come as near as the second cache */
+#define AHEAD 0 /* 1: what of OUT has no room yet while all attend is asked for, too, to come as near as the second cache */
 #endif
-#ifndef ASKS
-#define ASKS 1 /* 1: rows that are there are asked for before q is */
+#ifndef ASKED
+#define ASKED 16 /* most pages of a share that are asked for while q, k and v are made */
 #endif
 
 enum {
@@ -117,6 +117,35 @@ PTX_CALL float rows_sum(const float *of, uint lane, uint *row) {
     return sum + ptx_butterfly(sum, 16);
 }
 
+#if ATTENDS
+/* Share i of all: of which piece, and which of it. Heads have rows of their own number, and divide them by pages. */
+typedef struct {
+    int piece, nth;
+    attend_t of;
+} share_of_all_t;
+PTX_CALL share_of_all_t find_share(int i, int shares, int lane_groups, int causal, ROPE_PARAMS) {
+    const int ys = kv_heads * lane_groups;
+    share_of_all_t s;
+    s.piece = i / shares;
+    s.nth = i - s.piece * shares;
+    const int b = s.piece / ys;
+    s.of = find_piece(seq_start, heads, kv_heads, causal, 0, b, s.piece - b * ys, ys, 0, 1, KV_PASS);
+    const int pages = (s.of.to + PAGE - 1) / PAGE, each = (pages + shares - 1) / shares;
+    s.of.from = s.nth * each * PAGE;
+    s.of.to = min(s.of.to, s.of.from + each * PAGE);
+    return s;
+}
+
+/* A lane asks for a page of a share, those behind `most` are not. */
+PTX_CALL void ask_page(const attend_t *p, int most, uint row_stride) {
+    const int j = p->from + (int)ptx_lane() * PAGE;
+    if ((int)ptx_lane() >= most || j >= p->to) return;
+    const ulong from = (ulong)page_of(&p->rows, j) * PAGE * row_stride * 2;
+    ask((__global const uchar *)p->rows.k + from, PAGE * HEAD_DIM * 2);
+    ask((__global const uchar *)p->rows.v + from, PAGE * HEAD_DIM * 2);
+}
+#endif
+
 __attribute__((reqd_work_group_size(320, 1, 1))) __kernel void
 chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint x_offset, __global float *gated,
              __global float *qkv, __global uint *done, uint m, uint hidden, uint attended_width, uint inner, uint n_qkv,
@@ -166,7 +195,7 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
                 const uint2 c = rows_of(s, &t, half_dim, i);
                 __global const uchar *w = t.w + w_at(lane < BLOCKS ? c.x : c.y, t.depth) + (size_t)(lane % BLOCKS) * 8192;
                 for (uint d = 0; d < t.depth; d += BLOCKS, sent++) {
-                    if (AHEAD && s == OUT && sent - begun == STAGES && lane < 2 * BLOCKS)
+                    if (AHEAD && ATTENDS && s == OUT && sent - begun == STAGES && lane < 2 * BLOCKS)
                         for (uint e = d; e + lane % BLOCKS < t.depth; e += BLOCKS) ask(w + (size_t)e * 8192, 1024);
                     const uint stage = sent % STAGES, there = min((uint)BLOCKS, t.depth - d), before = sent - FLIGHT;
                     if (sent >= STAGES) ptx_barrier_wait(empty + 8 * stage, (sent / STAGES + 1) & 1);
@@ -188,6 +217,13 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             if (s == ATTEND) continue;
             STAGE_OF(s, t)
             __global const float *bias_of = s == GATE_UP ? 0 : BIAS_OF(s);
+#if ATTENDS
+            if (s == QKV && (int)own < kv_heads * lane_groups * batch * shares) { /* of the attention behind it */
+                const int layer = first_layer + (int)nth;
+                const share_of_all_t first = find_share((int)own, shares, lane_groups, causal, ROPE_PASS);
+                ask_page(&first.of, ASKED, row_stride);
+            }
+#endif
             for (uint i = own; i < t.units; i += groups, ended++) {
                 /* What is not of this unit's sums is on its way before they are there. x is what this lane left, if anyone. */
                 const uint2 begin = rows_of(s, &t, half_dim, i);
@@ -237,32 +273,22 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
     }
     /* ---- multiplies ---- */
     uint stage = 0, parity = 0, made = 0, begun = 0;
-    const uint second = warp >> 2, block_of = (warp & 3) * 2 + (lane >> 4), first_row = (lane >> 3 & 1) * 4, run = lane & 7;
     for (uint g = from; g < until; g++) {
-        const uint nth = g / STEPS, s = g % STEPS;
+        const uint nth = g / STEPS, s = g % STEPS, item = ptx_item(), lane = item & 31, warp = item >> 5; /* anew: none stay */
 #if ATTENDS
         if (s == ATTEND) {
-            const int layer = first_layer - 1 + (int)nth, ys = kv_heads * lane_groups, pieces = ys * batch * shares;
+            const int layer = first_layer - 1 + (int)nth;
             __local float4 *room = (__local float4 *)rows, *queries = room + ROOM;
             __local float2 *stats = (__local float2 *)(queries + HEADS * QUERY);
-            for (int i = (int)own, first = 1; i < pieces; i += (int)groups, first = 0) {
-                const int piece = i / shares, share = i - piece * shares, b = piece / ys;
-                attend_t p = find_piece(seq_start, heads, kv_heads, causal, 0, b, piece - b * ys, ys, 0, 1, KV_PASS);
-                const int pages = (p.to + PAGE - 1) / PAGE, each = (pages + shares - 1) / shares;
-                p.from = share * each * PAGE; /* heads have rows of their own number */
-                p.to = min(p.to, p.from + each * PAGE);
+            for (int i = (int)own, first = 1; i < kv_heads * lane_groups * batch * shares; i += (int)groups, first = 0) {
+                const share_of_all_t p = find_share(i, shares, lane_groups, causal, ROPE_PASS);
                 if (first) {
-                    if (ASKS && lane == 0 && p.from + (int)warp * PAGE < p.to) {
-                        const ulong from = (ulong)page_of(&p.rows, p.from + (int)warp * PAGE) * PAGE * row_stride * 2;
-                        ask((__global const uchar *)p.rows.k + from, PAGE * HEAD_DIM * 2);
-                        ask((__global const uchar *)p.rows.v + from, PAGE * HEAD_DIM * 2);
-                    }
                     if (item == 0 && g > from) wait_until(done + (g - 1) * VLCI_CHAIN_LINE, groups);
                     ptx_sync(TOGETHER, ITEMS);
                 }
-                attend(&p, qkv, attend_scale, 0, n_qkv, row_stride, (int)item, TOGETHER, room, queries, stats);
-                end_share(&p, share, shares, (__global uint *)scratch + piece,
-                          scratch + VLCI_ATTENTION_COUNTERS + (size_t)piece * shares * (HEADS * RECORD), (int)item, TOGETHER,
+                attend(&p.of, qkv, attend_scale, 0, n_qkv, row_stride, (int)item, TOGETHER, room, queries, stats);
+                end_share(&p.of, p.nth, shares, (__global uint *)scratch + p.piece,
+                          scratch + VLCI_ATTENTION_COUNTERS + (size_t)p.piece * shares * (HEADS * RECORD), (int)item, TOGETHER,
                           room, stats, (__local int *)(smem + AT_LAST), (__global float *)attended, 0, 0, heads, (int)m);
             }
             ptx_sync(TOGETHER, ITEMS);
@@ -299,27 +325,32 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             }
             ptx_sync(TOGETHER, ITEMS);
         }
+        const uint second = warp >> 2, block_of = (warp & 3) * 2 + (lane >> 4), first_row = (lane >> 3 & 1) * 4, run = lane & 7;
         for (uint i = own; i < t.units; i += groups, made++) {
-            float acc[ROWS][4];
+            float4 acc[ROWS][4];
 #pragma unroll
             for (uint r = 0; r < ROWS; r++) acc[r][0] = acc[r][1] = acc[r][2] = acc[r][3] = 0.0f;
             for (uint d = 0; d < t.depth; d += BLOCKS) {
                 const uint block = d + block_of, of = at + stage * (2 * HALF) + second * HALF + block_of * 1024 + first_row * 128;
                 ptx_barrier_wait(full + 8 * stage, parity);
                 if (block < t.depth) {
-                    float8 v[ROWS];
+                    float4 v[ROWS][2];
+                    uint4 w[4];
 #pragma unroll
                     for (uint r = 0; r < ROWS; r++) {
                         __local const float4 *p = (__local const float4 *)(rows + min(r, m - 1) * t.k + block * 64 + run * 8);
-                        v[r] = (float8)(p[0], p[1]);
+                        v[r][0] = p[0];
+                        v[r][1] = p[1];
                     }
 #pragma unroll
+                    for (uint j = 0; j < 4; j++) w[j] = run_at(of + j * 128 + (run ^ (first_row + j)) * 16);
+#pragma unroll
                     for (uint j = 0; j < 4; j++) {
-                        const float8 w = bf16_run(run_at(of + j * 128 + (run ^ (first_row + j)) * 16));
+                        const float8 wide = bf16_run(w[j]);
 #pragma unroll
                         for (uint r = 0; r < ROWS; r++) {
-                            const float8 p = w * v[r];
-                            acc[r][j] += sum8(p);
+                            acc[r][j] += wide.lo * v[r][0];
+                            acc[r][j] += wide.hi * v[r][1];
                         }
                     }
                 }
@@ -335,7 +366,10 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
 #pragma unroll
             for (uint r = 0; r < ROWS; r++) {
                 uint row;
-                const float sum = rows_sum(acc[r], lane, &row);
+                float each[4];
+#pragma unroll
+                for (uint j = 0; j < 4; j++) each[j] = (acc[r][j].x + acc[r][j].y) + (acc[r][j].z + acc[r][j].w);
+                const float sum = rows_sum(each, lane, &row);
                 if (!(lane & 20)) parts[((b * CREW + warp) * ROWS + r) * 8 + row] = sum;
             }
             ptx_warp_sync();
