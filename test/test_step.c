@@ -57,6 +57,8 @@ static void count_steps(vlcache_model *model, int n) {
     calls_stop();
     ck_ok(status);
     for (int i = 0; i < n; i++) ck_assert_int_eq(vlcache_sequence_state_of(s[i]), VLCACHE_SEQUENCE_ANSWERING);
+    ck_assert(engine->shared.step.entered); /* the device is at the next step while the host has its token */
+    for (int i = 0; i < n; i++) ck_assert(!s[i]->kv.behind);
     if (calls_counted()) {
         long launches = calls_of("clEnqueueNDRangeKernel"), set = calls_of("clSetKernelArg");
         calls_only_run("decode");
