@@ -443,6 +443,9 @@ static void attend(const talks *t) {
                         .seq_start = suite_upload(start, sizeof start)};
     a.kv.table = a.seq_start; /* until there is one */
     ck_assert(!chain || total > VLCI_CHAIN_FEW_ROWS || vlci_chain_attends(chain, &a, total));
+    a.max_keys = 32768; /* what is long is left */
+    ck_assert(total > VLCI_CHAIN_FEW_ROWS || !vlci_chain_attends(chain, &a, total));
+    a.max_keys = 0;
     if (!chain || !vlci_chain_attends(chain, &a, total)) {
         suite_release(a.seq_start);
         suite_release(a.scratch);

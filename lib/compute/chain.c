@@ -54,6 +54,7 @@ enum {
     TEAM = 64,         /* work-items that have them, */
     TEAMS = 4,         /* of a work-group, */
     SMALL_KEYS = 1024, /* of caches of so many rows at most */
+    FEW_KEYS = 16384,  /* of longer ones attention has registers of its own, of the fewest rows */
     ATTEND = 0,        /* stages */
     OUT,
     QKV = VLCI_CHAIN_STAGES - 1
@@ -198,7 +199,8 @@ bool vlci_chain_attends(const vlci_chain *c, const vlci_attention *a, int rows) 
         return false;
     if (a->q_offset || a->q_rows || !a->kv.table) return false;
     if (a->window > 0 && (!a->max_keys || a->max_keys > a->window)) return false;
-    if (vlci_chain_reads(rows) == VLCI_FLOATS) return a->scratch && pieces_of(c, a) <= units_of(c);
+    if (vlci_chain_reads(rows) == VLCI_FLOATS)
+        return a->scratch && pieces_of(c, a) <= units_of(c) && a->max_keys <= FEW_KEYS;
     if (rows <= heights[HEIGHTS - 2] || rows > heights[HEIGHTS - 1]) return false;
     return pieces_of(c, a) > 2 * units_of(c) && a->mean_keys <= SMALL_KEYS;
 }
