@@ -35,7 +35,7 @@
 #define STAGES 10 /* steps that are on their way or in use */
 #endif
 #ifndef FLIGHT
-#define FLIGHT 3
+#define FLIGHT 3 /* steps on their way, at most */
 #endif
 #ifndef ACT
 #define ACT VLCI_ACT_SILU
@@ -46,12 +46,6 @@
 #ifndef ATTENDS
 #define ATTENDS 0 /* 1: a launch may begin with attention; with ROPE, MMA and LANES of all that multiply */
 #endif
-#ifndef AHEAD
-#define AHEAD 0 /* 1: what of OUT has no room yet while all attend is asked for, too, to come as near as the second cache */
-#endif
-#ifndef ASKED
-#define ASKED 16 /* most pages of a share that are asked for while q, k and v are made */
-#endif
 
 enum {
     CREW = 8,
@@ -60,8 +54,8 @@ enum {
     HALF = BLOCKS * 1024,                                /* bytes: 8 rows of a step */
     AT_X = STAGES * 2 * HALF,                            /* rows of x, behind them the norm's weight */
     AT_PARTS = AT_X + ROOM_X * 4,                        /* of two units, [CREW][ROWS][8] */
-    AT_SQUARES = AT_PARTS + 2 * CREW * ROWS * 8 * 4,    /* [ROWS][CREW] */
-    AT_BARRIERS = AT_SQUARES + ROWS * CREW * 4,         /* full and empty, of each stage; ready and free, of two units; come */
+    AT_SQUARES = AT_PARTS + 2 * CREW * ROWS * 8 * 4,     /* [ROWS][CREW] */
+    AT_BARRIERS = AT_SQUARES + ROWS * CREW * 4,          /* full and empty, of each stage; ready and free, of two units; come */
     AT_LAST = AT_BARRIERS + (2 * STAGES + 5) * 8,        /* whether a share is the last of its piece */
     TOGETHER = 1                                         /* the barrier of all that multiply */
 };
@@ -93,11 +87,6 @@ PTX_CALL uint2 rows_of(uint s, const stage_t *t, uint half_dim, uint i) {
 
 /* Where row c lies, a multiple of 8: 8 rows are 1 KB of a block. */
 PTX_CALL size_t w_at(uint c, uint depth) { return ((size_t)(c / 64) * depth * 64 + c % 64) * 128; }
-
-/* n bytes come nearer. */
-PTX_CALL void ask(__global const uchar *from, uint n) {
-    __asm__ volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n));
-}
 
 /* This work-group is through with stage g. The last of them clears what nobody looks at any more. */
 PTX_CALL void count_through(__global uint *done, uint g, uint from, uint until, uint groups) {
@@ -134,15 +123,6 @@ PTX_CALL share_of_all_t find_share(int i, int shares, int lane_groups, int causa
     s.of.from = s.nth * each * PAGE;
     s.of.to = min(s.of.to, s.of.from + each * PAGE);
     return s;
-}
-
-/* A lane asks for a page of a share, those behind `most` are not. */
-PTX_CALL void ask_page(const attend_t *p, int most, uint row_stride) {
-    const int j = p->from + (int)ptx_lane() * PAGE;
-    if ((int)ptx_lane() >= most || j >= p->to) return;
-    const ulong from = (ulong)page_of(&p->rows, j) * PAGE * row_stride * 2;
-    ask((__global const uchar *)p->rows.k + from, PAGE * HEAD_DIM * 2);
-    ask((__global const uchar *)p->rows.v + from, PAGE * HEAD_DIM * 2);
 }
 #endif
 
@@ -190,13 +170,10 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             const uint nth = g / STEPS, s = g % STEPS;
             if (s == ATTEND) continue;
             STAGE_OF(s, t)
-            const uint begun = sent;
             for (uint i = own; i < t.units; i += groups) {
                 const uint2 c = rows_of(s, &t, half_dim, i);
                 __global const uchar *w = t.w + w_at(lane < BLOCKS ? c.x : c.y, t.depth) + (size_t)(lane % BLOCKS) * 8192;
                 for (uint d = 0; d < t.depth; d += BLOCKS, sent++) {
-                    if (AHEAD && ATTENDS && s == OUT && sent - begun == STAGES && lane < 2 * BLOCKS)
-                        for (uint e = d; e + lane % BLOCKS < t.depth; e += BLOCKS) ask(w + (size_t)e * 8192, 1024);
                     const uint stage = sent % STAGES, there = min((uint)BLOCKS, t.depth - d), before = sent - FLIGHT;
                     if (sent >= STAGES) ptx_barrier_wait(empty + 8 * stage, (sent / STAGES + 1) & 1);
                     if (sent >= FLIGHT) ptx_barrier_wait(full + 8 * (before % STAGES), (before / STAGES) & 1);
@@ -217,13 +194,6 @@ chain_blocks(ALL_LAYERS, __global const float *attended, __global float *x, uint
             if (s == ATTEND) continue;
             STAGE_OF(s, t)
             __global const float *bias_of = s == GATE_UP ? 0 : BIAS_OF(s);
-#if ATTENDS
-            if (s == QKV && (int)own < kv_heads * lane_groups * batch * shares) { /* of the attention behind it */
-                const int layer = first_layer + (int)nth;
-                const share_of_all_t first = find_share((int)own, shares, lane_groups, causal, ROPE_PASS);
-                ask_page(&first.of, ASKED, row_stride);
-            }
-#endif
             for (uint i = own; i < t.units; i += groups, ended++) {
                 /* What is not of this unit's sums is on its way before they are there. x is what this lane left, if anyone. */
                 const uint2 begin = rows_of(s, &t, half_dim, i);
