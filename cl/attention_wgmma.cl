@@ -14,6 +14,9 @@
  *
  *     p = e^(s-m')    l = l e^(m-m') + sum p    acc = (acc + p v) e^(m-m')    out = acc / l    m + log l: log-sum-exp
  *
+ *     m' is the largest logit of a lane only where one grew beyond m by GROWTH powers of two; else it is m, and nothing is
+ *     multiplied anew. The largest ones are kept beside it.
+ *
  *     Tiles go from the last key that is seen down; those that all lanes of a warpgroup see whole need no mask. Local memory
  *     holds rows of 64 elements, 128 bytes, swizzled: run c of 8 elements of row r in place c ^ (r & 7). K and V of 16 bits
  *     come by cp.async, zeros for keys that no lane sees; q, and K and V of 32 bits, are rounded to ROUNDED on their way.
@@ -69,6 +72,7 @@
 #define KEYS 128
 #define LOG2E 1.44269504088896340736f
 #define LN2   0.69314718055994530942f
+#define GROWTH 8.0f /* as powers of two: how far p may exceed 1 before all is multiplied anew */
 
 enum {
     GROUPS = 2,                                     /* warpgroups that multiply */
@@ -241,9 +245,8 @@ PTX_CALL void bring_columns(uint to, __global const kv_t *from, uint rows, uint 
         }
     ptx_barrier_arrive_copies(full);
 }
-#define FIND_ROWS(n, rows) /* none are needed */                                                                     \
-    for (int i = 0; i < PAGES; i++) (rows)[i] = 0
-#define BRING_TILE(to, plane, offset, rows, n, full)                                                                 \
+#define FIND_ROW(n) 0 /* none is needed */
+#define BRING_TILE(to, plane, offset, mine, n, full)                                                                 \
     bring_columns(to, plane, q_stride, (offset) + (uint)(now.kv * HEAD_DIM), &now, n, seen, e, full)
 #define BRING_Q(to, n) bring_q(to, q, q_offset, q_stride, &piece, group, n, e)
 #define Q_IS_THERE(full) ptx_barrier_arrive_copies(full)
@@ -275,18 +278,31 @@ PTX_CALL void bring_q(uint to, __global const float *q, uint q_stride, const pie
                               low[i][h], high[i][h]);
 }
 
-/* The rows of the cache that keys n .. n + 127 begin at, 16 by 16; those behind the last repeat it. */
-PTX_CALL void find_rows(const kv_view *h, int n, int seen, uint rows[PAGES]) {
-    const int last = (seen - 1) & ~15;
-#pragma unroll
-    for (int i = 0; i < PAGES; i++) rows[i] = (uint)kv_row(h, min(n + 16 * i, last));
+/* The row of the cache that keys n + 16 i .. begin at, i the number of this lane among 8; those behind the last repeat it. */
+PTX_CALL uint find_row(const kv_view *h, int n, int seen) {
+    return (uint)kv_row(h, min(n + 16 * (int)(ptx_lane() & 7), (seen - 1) & ~15));
 }
 
 /* A tile of K or V: keys n .. n + 127, of which the first `seen - n` are read; arrives at `full`. */
-PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const uint rows[PAGES], int n, int seen, uint e,
-                         uint full) {
+PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, uint mine, int n, int seen, uint e, uint full) {
     const uint run = e & 7, r = e >> 3;
+    uint rows[PAGES];
     to += SWIZZLED(r, run);
+    rows[0] = ptx_from_uint(mine, 0);
+#if KV_DTYPE != VLCI_DTYPE_F32
+    if (n + KEYS <= seen && !ptx_any(mine != rows[0] + 16 * (ptx_lane() & 7))) { /* one behind the other, all there */
+        __global const uchar *at = (__global const uchar *)(from + (size_t)(rows[0] + r) * stride + run * 8);
+#pragma unroll
+        for (int i = 0; i < PAGES; i++, at += 32 * stride)
+#pragma unroll
+            for (uint h = 0; h < HALVES; h++)
+                if (h * 64 + run * 8 < HEAD_DIM) ptx_copy16_all(to + h * (KEYS * 128) + i * 2048, at + h * 128);
+        ptx_barrier_arrive_copies(full);
+        return;
+    }
+#endif
+#pragma unroll
+    for (uint i = 1; i < PAGES; i++) rows[i] = ptx_from_uint(mine, i);
 #if KV_DTYPE == VLCI_DTYPE_F32
 #pragma unroll
     for (uint h = 0; h < HALVES; h++)
@@ -322,8 +338,8 @@ PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const 
     ptx_barrier_arrive_copies(full);
 #endif
 }
-#define FIND_ROWS(n, rows) find_rows(&h, n, seen, rows)
-#define BRING_TILE(to, plane, offset, rows, n, full) bring_tile(to, h.plane, h.row_stride, rows, n, seen, e, full)
+#define FIND_ROW(n)                                 find_row(&h, n, seen)
+#define BRING_TILE(to, plane, offset, mine, n, full) bring_tile(to, h.plane, h.row_stride, mine, n, seen, e, full)
 #define BRING_Q(to, n) bring_q(to, q + q_offset, q_stride, &piece, group, n, e)
 #define Q_IS_THERE(full)                                                                                             \
     {                                                                                                                \
@@ -337,8 +353,12 @@ PTX_CALL void bring_tile(uint to, __global const kv_t *from, uint stride, const 
 /* A work-item has of its warp's 16 lanes g = item / 4 % 8 and g + 8; of S columns 8 i + 2 (item % 4) and the next: s[4 i] and
  * s[4 i + 1] of lane g, s[4 i + 2] and s[4 i + 3] of lane g + 8. acc the same. */
 typedef struct {
-    float m0, m1, l0, l1; /* largest logit so far, unscaled; this item's part of the sum */
-    float r0, r1;         /* what acc is to be multiplied by */
+    float x0, x1;         /* largest logit that this item saw, unscaled */
+    float m0, m1, u0, u1; /* what powers are of the distance to: the largest of a lane when it was last looked for; scaled */
+    float top0, top1;     /* logits beyond these want it looked for anew */
+    float l0, l1;         /* this item's part of the sum */
+    float r0, r1;         /* where `grown`, what acc is to be multiplied by */
+    int grown;
 } soft_t;
 
 /* Keys from `until` on, counted from this item's first of the tile, are not seen. */
@@ -364,26 +384,26 @@ PTX_CALL void add_biases(float s[KEYS / 2], const kv_view *h, int n, int seen, f
         }
 }
 
-/* s becomes p; c: what turns unscaled logits into powers of two */
-PTX_CALL void soften(float s[KEYS / 2], soft_t *f, float c) {
-    float x0 = ptx_max(s[0], s[1]), x1 = ptx_max(s[2], s[3]);
-#pragma unroll
-    for (uint i = 1; i < KEYS / 8; i++) {
-        x0 = ptx_max(x0, ptx_max(s[4 * i], s[4 * i + 1]));
-        x1 = ptx_max(x1, ptx_max(s[4 * i + 2], s[4 * i + 3]));
-    }
-    x0 = ptx_max(x0, ptx_butterfly(x0, 1));
-    x1 = ptx_max(x1, ptx_butterfly(x1, 1));
-    x0 = ptx_max(f->m0, ptx_max(x0, ptx_butterfly(x0, 2)));
-    x1 = ptx_max(f->m1, ptx_max(x1, ptx_butterfly(x1, 2)));
+/* The largest logits of a warp's lanes are looked for. Where s c - u would round too much they are taken off s, in each tile. */
+PTX_CALL void grow(float s[KEYS / 2], soft_t *f, float c) {
+    float x0 = ptx_max(f->x0, ptx_butterfly(f->x0, 1)), x1 = ptx_max(f->x1, ptx_butterfly(f->x1, 1));
+    x0 = ptx_max(x0, ptx_butterfly(x0, 2));
+    x1 = ptx_max(x1, ptx_butterfly(x1, 2));
     const float y0 = x0 == -INFINITY ? 0.0f : x0, y1 = x1 == -INFINITY ? 0.0f : x1;
     f->r0 = ptx_exp2((f->m0 - y0) * c);
     f->r1 = ptx_exp2((f->m1 - y1) * c);
+    f->l0 *= f->r0;
+    f->l1 *= f->r1;
     f->m0 = x0;
     f->m1 = x1;
-    float u0 = y0 * c, u1 = y1 * c;
-    if (ptx_any(ptx_max(ptx_max(u0, -u0), ptx_max(u1, -u1)) > 4096.0f)) { /* s c - u would round too much: s - y first */
-        u0 = u1 = 0.0f;
+    f->u0 = y0 * c;
+    f->u1 = y1 * c;
+    const float slack = ptx_min(GROWTH / c, 1e30f);
+    f->top0 = x0 + slack;
+    f->top1 = x1 + slack;
+    if (ptx_any(ptx_max(ptx_max(f->u0, -f->u0), ptx_max(f->u1, -f->u1)) > 4096.0f)) {
+        f->top0 = f->top1 = -INFINITY;
+        f->u0 = f->u1 = 0.0f;
 #pragma unroll
         for (uint i = 0; i < KEYS / 8; i++) {
             s[4 * i] -= y0;
@@ -392,20 +412,32 @@ PTX_CALL void soften(float s[KEYS / 2], soft_t *f, float c) {
             s[4 * i + 3] -= y1;
         }
     }
-    float a0 = 0.0f, a1 = 0.0f, b0 = 0.0f, b1 = 0.0f;
+}
+
+/* s becomes p; c: what turns unscaled logits into powers of two */
+PTX_CALL void soften(float s[KEYS / 2], soft_t *f, float c) {
 #pragma unroll
     for (uint i = 0; i < KEYS / 8; i++) {
-        s[4 * i] = ptx_exp2(ptx_fma(s[4 * i], c, -u0));
-        s[4 * i + 1] = ptx_exp2(ptx_fma(s[4 * i + 1], c, -u0));
-        s[4 * i + 2] = ptx_exp2(ptx_fma(s[4 * i + 2], c, -u1));
-        s[4 * i + 3] = ptx_exp2(ptx_fma(s[4 * i + 3], c, -u1));
+        f->x0 = ptx_max(f->x0, ptx_max(s[4 * i], s[4 * i + 1]));
+        f->x1 = ptx_max(f->x1, ptx_max(s[4 * i + 2], s[4 * i + 3]));
+    }
+    f->grown = ptx_any(f->x0 > f->top0 || f->x1 > f->top1);
+    if (f->grown) grow(s, f, c);
+    float a0 = f->l0, a1 = 0.0f, b0 = f->l1, b1 = 0.0f;
+    const float u0 = -f->u0, u1 = -f->u1;
+#pragma unroll
+    for (uint i = 0; i < KEYS / 8; i++) {
+        s[4 * i] = ptx_exp2(ptx_fma(s[4 * i], c, u0));
+        s[4 * i + 1] = ptx_exp2(ptx_fma(s[4 * i + 1], c, u0));
+        s[4 * i + 2] = ptx_exp2(ptx_fma(s[4 * i + 2], c, u1));
+        s[4 * i + 3] = ptx_exp2(ptx_fma(s[4 * i + 3], c, u1));
         a0 += s[4 * i];
         a1 += s[4 * i + 1];
         b0 += s[4 * i + 2];
         b1 += s[4 * i + 3];
     }
-    f->l0 = ptx_fma(f->l0, f->r0, a0 + a1);
-    f->l1 = ptx_fma(f->l1, f->r1, b0 + b1);
+    f->l0 = a0 + a1;
+    f->l1 = b0 + b1;
 }
 
 PTX_CALL void rescale(float acc[HEAD_DIM / 2], float r0, float r1) {
@@ -476,8 +508,8 @@ PTX_CALL void wait_full(uint full, const ring_t *r) {
         keep(acc, HEAD_DIM / 2);                                                                                     \
         keep(s, KEYS / 2);                                                                                           \
         release(v_empty, &v_ring);                                                                                   \
-        rescale(acc, f.r0, f.r1);                                                                                    \
         pack(s, p);                                                                                                  \
+        if (f.grown) rescale(acc, f.r0, f.r1);                                                                       \
     }
 
 __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel void attention_wgmma(
@@ -519,9 +551,9 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             const kv_view h = kv_find(KV_PASS, piece.b, piece.kv, kv_heads);
             const int seen = sees(&piece, h.rows, causal, group, piece.lane + LANES - 1), tiles = (seen + KEYS - 1) / KEYS;
             const piece_t now = piece;
-            uint of_k[PAGES], of_v[PAGES], n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
+            uint of_k, of_v = 0, n = 0; /* n: rows of 16 lanes of the next piece's q that were brought */
             more = deal(&piece, seq_start, kv_heads, group, batch, blocks);
-            FIND_ROWS((tiles - 1) * KEYS, of_k);
+            of_k = FIND_ROW((tiles - 1) * KEYS);
             for (int j = tiles; j >= 0; j--) { /* K of tile j - 1, V of tile j */
                 if (j > 0) {
                     ptx_barrier_wait(k_empty + 8 * k_ring.at, k_ring.phase);
@@ -533,9 +565,8 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                     BRING_TILE(at + AT_V + v_ring.at * TILE, v, v_offset, of_v, j * KEYS, v_full + 8 * v_ring.at);
                     advance(&v_ring);
                 }
-#pragma unroll
-                for (int i = 0; i < PAGES; i++) of_v[i] = of_k[i];
-                if (j > 1) FIND_ROWS((j - 2) * KEYS, of_k);
+                of_v = of_k;
+                if (j > 1) of_k = FIND_ROW((j - 2) * KEYS);
                 if (more && j < tiles && n < LANES / 16) { /* what the next piece begins with comes between */
                     if (n == 0) ptx_barrier_wait(q_empty + 8 * q_ring.at, q_ring.phase);
                     BRING_Q(at + q_ring.at * Q_BYTES, n);
@@ -567,7 +598,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
         const ulong tile_q = PTX_TILE_ROWS(at + q_ring.at * Q_BYTES + wg * Q_GROUP);
         float acc[HEAD_DIM / 2], s[KEYS / 2];
         uint p[KEYS / 4];
-        soft_t f = {-INFINITY, -INFINITY, 0.0f, 0.0f, 0.0f, 0.0f};
+        soft_t f = {.x0 = -INFINITY, .x1 = -INFINITY, .m0 = -INFINITY, .m1 = -INFINITY, .top0 = -INFINITY, .top1 = -INFINITY};
         int j = (seen + KEYS - 1) / KEYS - 1;
 #pragma unroll
         for (uint i = 0; i < HEAD_DIM / 2; i++) acc[i] = 0.0f;
@@ -584,7 +615,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                 add_biases(s, &h, j * KEYS + first_key, seen, 1.0f / scale);
                 mask(s, until0 - j * KEYS, until1 - j * KEYS);
                 soften(s, &f, c);
-                rescale(acc, f.r0, f.r1);
+                if (f.grown) rescale(acc, f.r0, f.r1);
                 pack(s, p);
                 wait_full(v_full, &v_ring);
                 PTX_WGMMA_FENCE();
@@ -616,6 +647,10 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             release(v_empty, &v_ring);
         }
         release(q_empty, &q_ring);
+        f.x0 = ptx_max(f.x0, ptx_butterfly(f.x0, 1));
+        f.x1 = ptx_max(f.x1, ptx_butterfly(f.x1, 1));
+        f.x0 = ptx_max(f.x0, ptx_butterfly(f.x0, 2));
+        f.x1 = ptx_max(f.x1, ptx_butterfly(f.x1, 2));
         f.l0 += ptx_butterfly(f.l0, 1);
         f.l1 += ptx_butterfly(f.l1, 1);
         f.l0 += ptx_butterfly(f.l0, 2);
@@ -627,7 +662,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             if (t < piece.count) {
                 const size_t row = (size_t)(piece.row + t / group) * heads + piece.kv * group + t % group;
                 const float m = (e ? f.m1 : f.m0) * scale, l = e ? f.l1 : f.l0;
-                if (first_key == 0 && row_max) row_max[row] = m;
+                if (first_key == 0 && row_max) row_max[row] = (e ? f.x1 : f.x0) * scale;
                 if (first_key == 0 && row_lse) row_lse[row] = m + ptx_log2(l) * LN2;
                 if (out_rows) {
                     const uint r = (uint)(piece.row + t / group), column = (uint)(piece.kv * group + t % group) * HEAD_DIM;

@@ -35,7 +35,7 @@ enum {
 };
 #define CAP 2.5f
 
-typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE, DEEP } kind;
+typedef enum { RANDOM, EQUAL_KEYS, ONE_HUGE, VERY_NEGATIVE, DEEP, RISING } kind;
 
 typedef struct problem {
     const char *name;
@@ -139,6 +139,8 @@ static const problem problems[] = {
     {"one huge half", 1, 4, 2, 64, true, BF16, {40}, {30}, BIASED, ONE_HUGE, 0, 0},
     {"very negative half", 1, 4, 2, 64, true, BF16, {40}, {30}, 0, VERY_NEGATIVE, 0, 0},
     {"deep", 1, 4, 2, 64, true, BF16, {140}, {130}, 0, DEEP, 0, 0},
+    {"rising", 2, 8, 2, 128, true, BF16, {40, 300}, {700, 0}, 0, RISING, 0, 0},
+    {"rising halves", 1, 8, 2, 128, true, F16, {150}, {900}, BIASED, RISING, 0, 0},
     {"seven heads", 2, 14, 2, 128, true, BF16, {1, 3}, {700, 90}, BIASED, RANDOM, 0, 0},
     {"sixteen heads", 1, 16, 1, 64, true, F16, {2}, {333}, 0, RANDOM, 0, 0},
     {"heads of their own", 2, 8, 8, 128, true, BF16, {1, 2}, {300, 40}, BIASED, RANDOM, 0, 0},
@@ -189,7 +191,7 @@ typedef struct arrays {
 static uint64_t seed;
 
 /* d-th value of cached row j: random ones among them, or such as make all logits equal, one huge, all
- * low, or most so low that their differences are lost. */
+ * low, or most so low that their differences are lost, or later keys lower. */
 static float key_value(kind values, int j, int d) {
     float random = suite_random(&seed);
     switch (values) {
@@ -201,6 +203,8 @@ static float key_value(kind values, int j, int d) {
         return -2048.0f;
     case DEEP:
         return j % 7 == 3 ? random : -1e15f;
+    case RISING:
+        return random - (float)j / 1024.0f;
     case RANDOM:
         break;
     }
@@ -209,6 +213,7 @@ static float key_value(kind values, int j, int d) {
 
 static float query_value(kind values) {
     float random = suite_random(&seed);
+    if (values == RISING) return 2.0f + random;
     return values == RANDOM || values == EQUAL_KEYS ? 2.0f * random : 2.0f;
 }
 
