@@ -3,7 +3,7 @@
  * products of pairs of bf16 (dot.clh), with sums in f32.
  *
  *   ATTEND    attended = softmax(scale q k^T) v        q of y; a piece of work for each kv head
- *   OUT       x += out(attended)                       a piece for 16 columns
+ *   OUT       x += out(attended)                       a piece for COLUMNS columns
  *   GATE_UP   gated = act(gate(RMS(x))) * up(RMS(x))
  *   DOWN      x += down(gated)
  *   QKV       y = qkv(RMS(x))                          of the next layer
@@ -17,13 +17,13 @@
  * is claimed by work-items that run, and these wait for earlier stages alone, any number of them comes to an end, one by one
  * too. The one that is done last leaves the counters at zero.
  *
- * W lies in rows; gate_up of up to two parts, qkv of up to three (w_row_of). hidden, inner and n_qkv are multiples of 16, no k is
- * more than DEPTH.
+ * W lies in rows, gate_up of up to two parts, qkv of up to three (w_row_of), or in pairs (LAYOUT). hidden, inner and n_qkv are
+ * multiples of COLUMNS, no k is more than DEPTH.
  *
  * with: rope.clh wide.clh dot.clh dot_rows.clh
  * x86: vdpbf16ps -DW_DTYPE=3 -DKV_DTYPE=3 -DDEPTH=16384 -DHEAD_DIM=64 -DGROUP_HEADS=2 -DDOT=1
  * build: -DW_DTYPE=3 -DKV_DTYPE=3 -DHEAD_DIM=64 -DGROUP_HEADS=2
- * build: -DW_DTYPE=3 -DKV_DTYPE=2
+ * build: -DW_DTYPE=3 -DKV_DTYPE=2 -DLAYOUT=3
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 0 /* a multiple of 32, of a cache in bf16; 0: without ATTEND */
@@ -92,14 +92,6 @@ static inline void await(const work_t *w, int stage, int pieces, __global const 
     FENCE();
 }
 
-/* 16 columns of a product, of rows of W from `from` on. */
-static inline float16 columns(const x_t *x, __global const ushort *from, int k) {
-    float16 sum[1][16];
-    multiply(x, from, (size_t)k, 15, k, sum);
-    FOLD(sum[0])
-    return sum[0][0];
-}
-
 #if HEAD_DIM
 /* ---- attention ------------------------------------------------------------------------------------------- */
 
@@ -130,8 +122,8 @@ static inline void query_load(__global const float *q, float scale, query_t *to)
     }
 }
 
-/* Logits of the keys of a page; the n-th is repeated. */
-WITH_DOT float16 page_logits(const query_t *q, __global const ushort *k, size_t stride, int n) {
+/* Logits of the keys of a page; the n-th is repeated. Those of the next are asked for meanwhile. */
+WITH_DOT float16 page_logits(const query_t *q, __global const ushort *k, __global const ushort *next, size_t stride, int n) {
     float16 sum[PAGE];
 #pragma unroll
     for (int i = 0; i < PAGE; i++) {
@@ -140,6 +132,7 @@ WITH_DOT float16 page_logits(const query_t *q, __global const ushort *k, size_t 
 #pragma unroll
         for (int c = 0; c < WORDS; c++) {
             const uint16 a = words_at(row + 32 * c);
+            FETCH_AHEAD(next + (size_t)i * stride + 32 * c);
             DOT_ADD(sum[i], a, q->run[0][c]);
             DOT_ADD(sum[i], a, q->run[1][c]);
         }
@@ -149,12 +142,14 @@ WITH_DOT float16 page_logits(const query_t *q, __global const ushort *k, size_t 
 }
 
 /* acc = acc keep + sum p v, n keys further. */
-static inline void add_page(const keys_t *p, const float *keep, __global const ushort *v, size_t stride, int n, values_t *acc) {
+static inline void add_page(const keys_t *p, const float *keep, __global const ushort *v, __global const ushort *next,
+                            size_t stride, int n, values_t *acc) {
     for (int c = 0; c < VECTORS; c++) {
         float16 sum[GROUP_HEADS];
 #pragma unroll
         for (int t = 0; t < GROUP_HEADS; t++) sum[t] = acc[t].all[c] * keep[t];
         for (int i = 0; i < n; i++) {
+            if (c % 2 == 0) FETCH_AHEAD(next + (size_t)i * stride + 16 * c);
             const float16 row = as_float16(convert_uint16(vload16(0, v + (size_t)i * stride + 16 * c)) << 16);
 #pragma unroll
             for (int t = 0; t < GROUP_HEADS; t++) sum[t] += p[t].key[i] * row;
@@ -180,9 +175,9 @@ static inline void attend(const kv_view *h, int visible, __global const float *q
     }
     for (int j = 0; j < visible; j += PAGE) {
         const int n = min((int)PAGE, visible - j);
-        const size_t at = kv_at(h, j);
+        const size_t at = kv_at(h, j), next = kv_at(h, min(j + PAGE, visible - 1) / PAGE * PAGE);
         for (int t = 0; t < GROUP_HEADS; t++) {
-            float16 s = page_logits(&query[t], h->k + at, h->row_stride, n);
+            float16 s = page_logits(&query[t], h->k + at, h->k + next, h->row_stride, n);
             if (h->bias)
                 for (int i = 0; i < n; i++) p[t].key[i] = kv_bias(h, j + i);
             if (h->bias) s += p[t].all;
@@ -196,7 +191,7 @@ static inline void attend(const kv_view *h, int visible, __global const float *q
             keep[t] = kept.s0;
             m[t] = top;
         }
-        add_page(p, keep, h->v + at, h->row_stride, n, acc);
+        add_page(p, keep, h->v + at, h->v + next, h->row_stride, n, acc);
     }
     for (int t = 0; t < GROUP_HEADS; t++) {
         const float share = 1.0f / sum8(l[t].lo + HIGH8(float8, l[t]));
@@ -223,27 +218,29 @@ chain_dot(__global float *attended, __global const ushort *restrict out, __globa
 #pragma unroll 1
     for (int s = stage; s < stages; s++) {
         const int depth = s == OUT ? width : s == DOWN ? inner : hidden;
-        int pieces = (s == GATE_UP ? inner : s == QKV ? n_qkv : hidden) / 16, turn = 0, own = 0;
+        int pieces = (s == GATE_UP ? inner : s == QKV ? n_qkv : hidden) / COLUMNS, turn = 0, own = 0;
         if (s == ATTEND) pieces = kv_heads;
         if (s == APPEND) pieces = heads + 2 * kv_heads;
         for (int i; (i = claim(&work, s, pieces, &turn)) >= 0; own++) {
-            const int c = i * 16, alone = s == ATTEND || s == APPEND; /* no weights */
-            __global const ushort *from = s == OUT ? out + (size_t)c * depth
-                                          : s == GATE_UP ? w_row_of(gate, up, up, until, 2 * inner, c, depth)
-                                          : s == DOWN    ? down + (size_t)c * depth
-                                                         : w_row_of(w0, w1, w2, n0, n1, s == QKV ? c : 0, depth);
+            const int c = i * COLUMNS, alone = s == ATTEND || s == APPEND; /* no weights */
+            __global const ushort *from = s == OUT ? out + W_AT(c, 0, depth)
+                                          : s == GATE_UP ? W_FROM(gate, up, up, until, 2 * inner, c, depth)
+                                          : s == DOWN    ? down + W_AT(c, 0, depth)
+                                                         : W_FROM(w0, w1, w2, n0, n1, s == QKV ? c : 0, depth);
+            float16 sum[1][SUMS], above[1][SUMS];
             if (!own) {
-                if (s > stage) await(&work, s - 1, before, from, alone ? 0 : min((int)MOST_AHEAD, 16 * depth));
+                if (s > stage) await(&work, s - 1, before, from, alone ? 0 : min((int)MOST_AHEAD, COLUMNS * depth));
                 if (!alone) {
                     __global const float *row = s == OUT ? attended : s == DOWN ? gated : x;
                     __global const float *weight = s == GATE_UP ? norm : s == QKV ? next : 0;
                     fetch(row, weight, weight ? scale_of(row, depth, eps) : 1.0f, depth, chunk.run[0]);
                 }
             }
+            if (!alone) products(&chunk, from, 0, depth, COLUMNS - 1, depth, sum);
             if (s == GATE_UP) {
-                const float16 a = columns(&chunk, from, depth);
-                const float16 b = columns(&chunk, w_row_of(gate, up, up, until, 2 * inner, inner + c, depth), depth);
-                vstore16(activate16(a, act) * b, 0, gated + c);
+                from = W_FROM(gate, up, up, until, 2 * inner, inner + c, depth);
+                products(&chunk, from, 0, depth, COLUMNS - 1, depth, above);
+                for (int j = 0; j < SUMS; j++) vstore16(activate16(sum[0][j], act) * above[0][j], j, gated + c);
             }
 #if HEAD_DIM
             else if (s == ATTEND) {
@@ -259,8 +256,8 @@ chain_dot(__global float *attended, __global const ushort *restrict out, __globa
                 for (int d = 0; d < half_dim; d++) rope_put(at[d], at[d + half_dim], y, d, i, 0, half_dim, ROPE_PASS);
             } else {
                 __global const float *added = s == OUT ? out_bias : s == DOWN ? down_bias : qkv_bias;
-                store16(columns(&chunk, from, depth), (s == QKV ? y : x) + c, added ? added + c : added, 16,
-                        VLCI_ACT_NONE, s != QKV);
+                for (int j = c; j < c + COLUMNS; j += 16)
+                    store16(sum[0][(j - c) / 16], (s == QKV ? y : x) + j, added ? added + j : added, 16, VLCI_ACT_NONE, s != QKV);
             }
         }
         FENCE();

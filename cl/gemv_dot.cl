@@ -1,12 +1,12 @@
 /*
  * gemv_dot.cl - y = act(norm(x) W^T + bias) (+ y) for few rows of x (decode) by products of pairs of bf16 (dot.clh), with sums
- * in f32; x is rounded to bf16. W lies in rows, of up to three parts (w_row_of).
+ * in f32; x is rounded to bf16. W lies in rows, of up to three parts (w_row_of), or in pairs, as for gemm_amx.cl (LAYOUT).
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
- *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]         c < n / 2, W = [gate | up], n / 2 a multiple of 16
+ *   GATED: y[r][c] = act(gate[r][c]) * up[r][c]         c < n / 2, W = [gate | up], n / 2 a multiple of COLUMNS
  *   with `norm`, x is RMSNorm(x): x[k] norm[k] / sqrt(mean_k x[k]^2 + eps)
  *
- * A work-item has `each` columns of y. It reads 16 rows of W in ABREAST stretches of memory side by side; what comes next in
+ * A work-item has `each` columns of y. Of rows it reads 16 of W in ABREAST stretches of memory side by side; what comes next in
  * them is asked for into the second cache. A row of each stretch meets GROUP rows of x at a time: a vector of 16 parts of a
  * sum for each of both; of more rows of x, other passes over the same rows of W take the others. Then the vectors of the 16
  * rows are folded to one. Of longer rows than CHUNK, whose x the first cache holds, it reads a piece of each row, then
@@ -19,8 +19,9 @@
  *
  * with: wide.clh dot.clh dot_rows.clh
  * x86: vdpbf16ps -DW_DTYPE=3 -DROWS=8 -DDOT=1
- * build: -DW_DTYPE=3 -DROWS=1 -DGATED=1
+ * build: -DW_DTYPE=3 -DROWS=1 -DGATED=1 -DLINES=0
  * build: -DW_DTYPE=3 -DROWS=8
+ * build: -DW_DTYPE=3 -DROWS=4 -DLAYOUT=3
  */
 #ifndef GATED
 #define GATED 0
@@ -47,14 +48,13 @@ gemv_dot(__global const ushort *restrict w, __global const ushort *restrict w1, 
         for (int r = 0; r < ROWS; r++)
             fetch(x + (size_t)min(r, m - 1) * (size_t)k + i, norm ? norm + i : norm, scale[r], depth, chunk.run[r]);
         for (int h = 0; h < HALVES; h++)
-            for (int c = 0; c < own; c += 16) {
-                float16 sum[ROWS][16];
-                multiply(&chunk, w_row_of(w, w1, w2, n0, n1, h * columns + first + c, k) + i, (size_t)k, columns - 1 - first - c,
-                         depth, sum);
-                for (int r = 0; r < ROWS; r++) {
-                    FOLD(sum[r])
-                    vstore16(vload16(0, &out[r][h][c]) + sum[r][0], 0, &out[r][h][c]);
-                }
+            for (int c = 0; c < own; c += COLUMNS) {
+                float16 sum[ROWS][SUMS];
+                products(&chunk, W_FROM(w, w1, w2, n0, n1, h * columns + first + c, k), i, k, columns - 1 - first - c, depth,
+                         sum);
+                for (int r = 0; r < ROWS; r++)
+                    for (int s = 0; s < SUMS; s++)
+                        vstore16(vload16(s, &out[r][h][c]) + sum[r][s], s, &out[r][h][c]);
             }
     }
 #pragma unroll 1 /* one copy of what the activations take */

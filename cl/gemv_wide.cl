@@ -4,15 +4,15 @@
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
  *
- * W lies in panels of 32 of its rows, as for gemm_wide.cl, or in pairs, as for gemm_amx.cl (LAYOUT): one work-item, one
- * panel, of which STREAMS parts of k go side by side: a core that reads one place after another waits for memory most of the
- * time. Two float16 sums for each row of x and part. Rows of x beyond m repeat the last one and are not stored.
+ * W lies in panels of 32 of its rows, as for gemm_wide.cl: one work-item, one panel, of which STREAMS parts of k go side by
+ * side: a core that reads one place after another waits for memory most of the time. Two float16 sums for each row of x and
+ * part. Rows of x beyond m repeat the last one and are not stored.
  *
  *          k: 0 ........ run ........ 2 run ...... 3 run ...... 4 run, the rest
  *   panel     | part 0 --> | part 1 --> | part 2 --> | part 3 --> |
  *
- * build: -DROWS=1 -DLAYOUT=1
- * build: -DROWS=4 -DLAYOUT=3
+ * build: -DROWS=1
+ * build: -DROWS=4
  */
 #ifndef ROWS
 #define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
@@ -38,44 +38,30 @@
         }                                                                                                             \
     }
 
-/* EACH of k from i on: one, or a pair. Of 32 of k the pairs of the lower 16 rows lie before those of the upper. */
-#if LAYOUT == VLCI_LAYOUT_PAIRS
-enum { EACH = 2, WHOLE = 32 };
-#define ADD(s, i)                                                                                                     \
-    {                                                                                                                 \
-        __global const uint *from = (__global const uint *)panel + (size_t)(i) / 32 * (32 * 16) + (i) % 32 / 2 * 16;  \
-        FETCH_AHEAD(from + 32 * 16);                                                                                  \
-        const uint16 p0 = vload16(0, from), p1 = vload16(16, from);                                                   \
-        ADD_ONE(s, i, as_float16(p0 << 16), as_float16(p1 << 16))                                                     \
-        if ((i) + 1 < k) ADD_ONE(s, (i) + 1, as_float16(p0 & 0xffff0000u), as_float16(p1 & 0xffff0000u))              \
-    }
-#else
-enum { EACH = 1, WHOLE = 1 };
 #define ADD(s, i)                                                                                                     \
     {                                                                                                                 \
         __global const w_t *from = panel + (size_t)(i) * VLCI_PANEL;                                                  \
         FETCH_AHEAD(from + AHEAD * VLCI_PANEL);                                                                       \
         ADD_ONE(s, i, W_LOAD16(from, 0), W_LOAD16(from, 16))                                                          \
     }
-#endif
 
 /* Work: one work-item for each panel. */
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 gemv_wide(__global const w_t *restrict w, __global const float *restrict bias, __global const float *restrict x,
             uint x_offset, __global float *restrict y, uint y_offset, int m, int n, int k, int act, int accumulate) {
     const int column = (int)get_group_id(0) * VLCI_PANEL;
-    __global const w_t *panel = w + W_AT(column, 0, k);
+    __global const w_t *panel = w + VLCI_PANEL_AT(column, 0, k);
     __global const float *xr[ROWS];
     float16 lo[STREAMS][ROWS], hi[STREAMS][ROWS];
-    const int run = k / (WHOLE * STREAMS) * WHOLE;
+    const int run = k / STREAMS;
     for (int r = 0; r < ROWS; r++) {
         xr[r] = x + (size_t)x_offset + (size_t)min(r, m - 1) * (size_t)k;
         for (int s = 0; s < STREAMS; s++) lo[s][r] = hi[s][r] = 0.0f;
     }
-    for (int i = 0; i < run; i += EACH)
+    for (int i = 0; i < run; i++)
 #pragma unroll
         for (int s = 0; s < STREAMS; s++) ADD(s, s * run + i)
-    for (int i = STREAMS * run; i < k; i += EACH) ADD(0, i)
+    for (int i = STREAMS * run; i < k; i++) ADD(0, i)
     for (int s = 1; s < STREAMS; s++)
         for (int r = 0; r < ROWS; r++) {
             lo[0][r] += lo[s][r];

@@ -1,8 +1,8 @@
 /*
  * test_chain_dot.c - one row from attention to the next in one launch of a processor, against its definition
- * in double, whose numbers are rounded where products of pairs of bf16 round them: weights in one part and in
- * several, ragged depths, biases, launch after launch; attention in front of it; and rows of q, k and v that
- * go on into the cache, against rope.cl.
+ * in double, whose numbers are rounded where products of pairs of bf16 round them: weights in rows, in one
+ * part and in several, and in pairs, ragged depths, biases, launch after launch; attention in front of it;
+ * and rows of q, k and v that go on into the cache, against rope.cl.
  */
 #include <check.h>
 #include <math.h>
@@ -17,8 +17,15 @@
 
 static uint64_t seed = 23;
 static const double eps = 1e-5;
-static const vlci_dot dots[] = {VLCI_DOT_PLAIN, VLCI_DOT_OWN};
-enum { DOTS = 2, LAYERS = 2 };
+/* How each test runs, once a kind. */
+static const struct {
+    vlci_dot dot;
+    vlci_layout layout;
+} kinds[] = {{VLCI_DOT_PLAIN, VLCI_ROWS},
+             {VLCI_DOT_OWN, VLCI_ROWS},
+             {VLCI_DOT_PLAIN, VLCI_PAIRS},
+             {VLCI_DOT_OWN, VLCI_PAIRS}};
+enum { KINDS = sizeof kinds / sizeof *kinds, LAYERS = 2 };
 
 /* ---- the problem --------------------------------------------------------------------------------------- */
 
@@ -31,6 +38,7 @@ typedef struct weights {
 typedef struct problem {
     int heads, kv_heads, head_dim, hidden, inner, parts; /* parts: of gate_up and qkv */
     bool biased, last;
+    vlci_layout layout;
     weights out, gate_up, down, qkv;
     float *norm, *next, *attended, *x;
     double *want_x, *scale_x, *want_y, *scale_y; /* scale: what a rounding error is relative to */
@@ -57,12 +65,25 @@ static void put_parts(weights *m, const uint16_t *data, int parts) {
     }
 }
 
-static weights make_weights(int n, int k, int parts, bool biased) {
-    weights m = {.on = {.n = n, .k = k, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS}};
+static void put_pairs(weights *m, const uint16_t *data) {
+    size_t bytes = vlci_matrix_bytes(m->on.n, m->on.k, m->on.dtype, VLCI_PAIRS);
+    uint16_t *packed = calloc(1, bytes);
+    for (int r = 0; r < m->on.n; r++)
+        for (int c = 0; c < m->on.k; c++)
+            packed[ref_weight_at(VLCI_PAIRS, r, c, m->on.k)] = data[(size_t)r * (size_t)m->on.k + (size_t)c];
+    m->on.data = suite_upload(packed, bytes);
+    free(packed);
+}
+
+static weights make_weights(const problem *p, int n, int k, int parts, bool biased) {
+    weights m = {.on = {.n = n, .k = k, .dtype = VLCACHE_DTYPE_BF16, .layout = p->layout}};
     size_t all = (size_t)n * (size_t)k;
     float *numbers = floats_random(&seed, all, 1 / sqrtf((float)k), 0);
     uint16_t *stored = suite_store(numbers, all, m.on.dtype);
-    put_parts(&m, stored, parts);
+    if (p->layout == VLCI_PAIRS)
+        put_pairs(&m, stored);
+    else
+        put_parts(&m, stored, parts);
     m.w = malloc(all * sizeof *m.w);
     for (size_t i = 0; i < all; i++) m.w[i] = (double)numbers[i];
     if (biased) m.on.bias = floats_upload(m.bias = floats_random(&seed, (size_t)n, 1, 0), (size_t)n);
@@ -79,14 +100,15 @@ static void release_weights(weights *m) {
     free(m->bias);
 }
 
-static problem *create(const problem *like) {
+static problem *create(const problem *like, int kind) {
     problem *p = malloc(sizeof *p);
     *p = *like;
+    p->layout = kinds[kind].layout;
     size_t hidden = (size_t)p->hidden, y = (size_t)n_qkv(p) + 1;
-    p->out = make_weights(p->hidden, width_of(p), 1, p->biased);
-    p->gate_up = make_weights(2 * p->inner, p->hidden, p->parts > 1 ? 2 : 1, false);
-    p->down = make_weights(p->hidden, p->inner, 1, p->biased);
-    p->qkv = make_weights(p->last ? 16 : n_qkv(p), p->hidden, p->parts, p->biased);
+    p->out = make_weights(p, p->hidden, width_of(p), 1, p->biased);
+    p->gate_up = make_weights(p, 2 * p->inner, p->hidden, p->parts > 1 ? 2 : 1, false);
+    p->down = make_weights(p, p->hidden, p->inner, 1, p->biased);
+    p->qkv = make_weights(p, p->last ? 32 : n_qkv(p), p->hidden, p->parts, p->biased);
     p->x = floats_random(&seed, hidden, 2, 0);
     p->attended = floats_random(&seed, (size_t)width_of(p), 1, 0);
     p->norm = floats_random(&seed, hidden, 1, 1), p->next = floats_random(&seed, hidden, 1, 1);
@@ -160,14 +182,16 @@ static vlci_attention_shape shape_of(const problem *p) {
         .heads = p->heads, .kv_heads = p->kv_heads, .head_dim = p->head_dim, .kv_dtype = VLCACHE_DTYPE_BF16};
 }
 
-/* NULL where this device has none. */
-static vlci_chain_dot *open_chain(const problem *p, int dot) {
+/* NULL where this device has none, or the shape is not in whole panels. */
+static vlci_chain_dot *open_chain(const problem *p, int kind) {
     vlci_chain_dot *chain;
     bool fits = vlci_chain_dot_ladder.fits(suite_device(), "dot");
     vlci_attention_shape shape = shape_of(p);
-    if (dots[dot] == VLCI_DOT_OWN && !suite_device()->caps.dot) return NULL;
+    if (kinds[kind].dot == VLCI_DOT_OWN && !suite_device()->caps.dot) return NULL;
+    if (kinds[kind].layout == VLCI_PAIRS && (p->hidden | p->inner | n_qkv(p)) % VLCI_TILE) return NULL;
     suite_force(fits ? "chain:dot" : NULL);
-    ck_ok(vlci_chain_dot_open(suite_device(), dots[dot], VLCI_ACT_SILU, &shape, &chain));
+    ck_ok(vlci_chain_dot_open(suite_device(), kinds[kind].dot, kinds[kind].layout, VLCI_ACT_SILU, &shape,
+                              &chain));
     suite_force(NULL);
     ck_assert((chain != NULL) == fits);
     return chain;
@@ -195,10 +219,10 @@ static void launch(const problem *p, vlci_chain_dot *chain, const vlci_append *a
 
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
-static void agree(int dot, const problem *like) {
-    vlci_chain_dot *chain = open_chain(like, dot);
+static void agree(int kind, const problem *like) {
+    vlci_chain_dot *chain = open_chain(like, kind);
     if (!chain) return;
-    problem *p = create(like);
+    problem *p = create(like, kind);
     size_t n = (size_t)p->hidden, n_y = (size_t)n_qkv(p);
     float *x = malloc(n * sizeof *x), *again = malloc(n * sizeof *x), *y = malloc((n_y + 1) * sizeof *y);
     cl_mem to = floats_poisoned(n_y + 1);
@@ -225,7 +249,8 @@ static const problem shapes[] = {
     {.heads = 4, .kv_heads = 4, .head_dim = 64, .hidden = 256, .inner = 384, .parts = 2, .last = true},
     {.heads = 3, .kv_heads = 1, .head_dim = 48, .hidden = 48, .inner = 16, .parts = 1},
     {.heads = 16, .kv_heads = 8, .head_dim = 64, .hidden = 1024, .inner = 4096, .parts = 3},
-    {.heads = 8, .kv_heads = 4, .head_dim = 128, .hidden = 512, .inner = 16384, .parts = 2, .biased = true}};
+    {.heads = 8, .kv_heads = 4, .head_dim = 128, .hidden = 512, .inner = 16384, .parts = 2, .biased = true},
+    {.heads = 3, .kv_heads = 1, .head_dim = 32, .hidden = 96, .inner = 160, .parts = 1, .biased = true}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0], SMALL = 4 };
 
 START_TEST(agrees_with_the_oracle) {
@@ -249,8 +274,8 @@ static pages *make_pages(const problem *p, int past, bool biased, int *rows, flo
 }
 
 /* In front of it, held against doubles; then q, k and v, against a launch without it and rope.cl behind. */
-static void attend(int dot, const problem *like, int past, bool biased) {
-    vlci_chain_dot *chain = open_chain(like, dot);
+static void attend(int kind, const problem *like, int past, bool biased) {
+    vlci_chain_dot *chain = open_chain(like, kind);
     const int none[2] = {0, 1};
     vlci_attention_shape shape = shape_of(like);
     vlci_attention a = {.batch = 1, .max_rows = 1, .causal = true, .scale = 1 / sqrtf((float)like->head_dim)};
@@ -258,7 +283,7 @@ static void attend(int dot, const problem *like, int past, bool biased) {
         vlci_chain_dot_close(&chain);
         return;
     }
-    problem *p = create(like);
+    problem *p = create(like, kind);
     int rows[LAYERS * 16], n_y = (p->heads + 2 * p->kv_heads) * p->head_dim, width = width_of(p);
     size_t dim = (size_t)p->head_dim;
     float *k, *v, *bias, *q = floats_random(&seed, (size_t)n_y, 2, 0),
@@ -352,9 +377,17 @@ START_TEST(what_it_cannot_is_left) {
     ck_assert(!vlci_chain_dot_takes(chain, &other));
     many.max_rows = 2, windowed.window = 8;
     ck_assert(!vlci_chain_dot_attends(chain, &many) && !vlci_chain_dot_attends(chain, &windowed));
-    suite_release(norm.weight);
     vlci_chain_dot_close(&chain);
     vlci_chain_dot_close(&chain); /* nothing */
+    vlci_matrix narrow = {.n = 64, .k = 48, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_PAIRS};
+    chain = open_chain(&shapes[0], 2);
+    ck_assert(!vlci_chain_dot_takes(chain, &links)); /* in rows */
+    w.layout = wide.layout = VLCI_PAIRS;
+    ck_assert(vlci_chain_dot_takes(chain, &links) == (chain != NULL));
+    wide.n = 96, links.down = &narrow; /* gate ends within a panel */
+    ck_assert(!vlci_chain_dot_takes(chain, &links));
+    vlci_chain_dot_close(&chain);
+    suite_release(norm.weight);
 }
 END_TEST
 
@@ -362,8 +395,8 @@ int main(void) {
     Suite *suite = suite_create("chain_dot");
     TCase *c = tcase_create("chain_dot");
     suite_balance(c);
-    tcase_add_loop_test(c, agrees_with_the_oracle, 0, DOTS);
-    tcase_add_loop_test(c, attention_goes_with_it, 0, DOTS);
+    tcase_add_loop_test(c, agrees_with_the_oracle, 0, KINDS);
+    tcase_add_loop_test(c, attention_goes_with_it, 0, KINDS);
     tcase_add_test(c, what_it_cannot_is_left);
     suite_add_tcase(suite, c);
     return suite_run(suite);

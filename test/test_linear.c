@@ -459,15 +459,16 @@ static float tiny_value(int64_t i) {
 /* Products of pairs of bf16, and what they are held against: few rows and many, one piece of k and more. */
 
 START_TEST(dots_multiply) {
-    static const char *const variants[] = {"gemm:dot_plain", "gemm:dot"};
+    static const char *const variants[] = {"gemm:dot_plain", "gemm:dot", "gemm:pairs", "gemm:amx"};
     static const int more[][3] = {{1, 130, 8224}, {2, 17, 4130},  {5, 300, 2080}, {8, 2064, 1056},
                                   {8, 129, 1024}, {12, 32, 192},  {13, 47, 383},  {192, 300, 194},
                                   {97, 260, 31},  {600, 65, 577}, {1, 2049, 33},  {4, 16, 2048},
                                   {3, 1000, 63}};
-    if (_i && !device->caps.dot) return; /* not with this processor */
-    run_dtypes("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
-    run_few_rows("wide", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
-    vlci_layout layout = force("wide", variants[_i], VLCACHE_DTYPE_BF16);
+    const char *engine = _i < 2 ? "wide" : "matrix"; /* where few rows alone are theirs */
+    if (_i % 2 && !(_i < 2 ? device->caps.dot : device->caps.amx)) return; /* not with this processor */
+    run_dtypes(engine, variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    run_few_rows(engine, variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
+    vlci_layout layout = force(engine, variants[_i], VLCACHE_DTYPE_BF16);
     for (size_t s = 0; s < 2 * sizeof more / sizeof *more && !suite_reduced(); s++) {
         const int *shape = more[s / 2];
         problem p = {.m = shape[0], .n = shape[1], .k = shape[2], .dtype = VLCACHE_DTYPE_BF16};
@@ -479,7 +480,9 @@ START_TEST(dots_multiply) {
         problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = tiny_value};
         run(&p, layout);
     }
-    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_F16 && !suite_reduced(); dtype++) {
+    ck_assert(vlci_linear_rounds(&linear, VLCACHE_DTYPE_BF16, 1));
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_F16 && _i < 2 && !suite_reduced();
+         dtype++) {
         ck_assert_int_eq(force("wide", variants[_i], (vlcache_dtype)dtype), VLCI_PANELS);
         ck_assert(!vlci_linear_rounds(&linear, (vlcache_dtype)dtype, 1)); /* whose they are not */
     }
@@ -495,7 +498,6 @@ START_TEST(few_rows_multiply) {
     run_few_rows("portable", NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F32);
     run_few_rows("wide", device->caps.dot ? "gemm:12x32" : NULL, VLCACHE_DTYPE_F32, VLCACHE_DTYPE_BF16);
     run_few_rows("matrix", "gemm:blocks", first_of_units(), VLCACHE_DTYPE_F16);
-    run_few_rows("matrix", "gemm:pairs", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
     if (!suite_reduced()) run_few_rows("portable", "gemv:16", VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
 }
 END_TEST
@@ -694,7 +696,7 @@ int main(void) {
     tcase_add_loop_test(units, matrix_units_multiply, 0, 2);
     TCase *dots = tcase_create("dots");
     tcase_add_unchecked_fixture(dots, open_device, close_device);
-    tcase_add_loop_test(dots, dots_multiply, 0, 2);
+    tcase_add_loop_test(dots, dots_multiply, 0, 4);
     TCase *vast = tcase_create("vast");
     tcase_set_tags(vast, "vast");
     tcase_add_unchecked_fixture(vast, open_device, close_device);

@@ -25,6 +25,7 @@ const vlci_ladder vlci_chain_dot_ladder = {"chain", "decode of one", rungs, rung
 struct vlci_chain_dot {
     vlcache_device *device;
     vlci_activation act;
+    vlci_layout layout;
     cl_mem counters;
     bool attends;
     int kv_heads;
@@ -60,24 +61,27 @@ static bool is_plain(const vlci_chain_dot *c, const vlci_attention_shape *s) {
 }
 
 static vlcache_status open_kernel(vlci_chain_dot *c, vlci_dot dot, const vlci_attention_shape *s) {
-    char options[112];
+    char options[128];
     c->attends = is_plain(c, s);
-    snprintf(options, sizeof options, " -DKV_DTYPE=%d -DDEPTH=%d -DHEAD_DIM=%d -DGROUP_HEADS=%d -DDOT=%d",
+    snprintf(options, sizeof options,
+             " -DKV_DTYPE=%d -DDEPTH=%d -DHEAD_DIM=%d -DGROUP_HEADS=%d -DDOT=%d -DLAYOUT=%d%s",
              (int)s->kv_dtype, VLCI_CHAIN_DOT_DEPTH, c->attends ? s->head_dim : 0,
-             c->attends ? s->heads / s->kv_heads : 1, dot == VLCI_DOT_OWN);
+             c->attends ? s->heads / s->kv_heads : 1, dot == VLCI_DOT_OWN, (int)c->layout,
+             vlci_dot_lines(c->device));
     return vlci_matrix_kernel(c->device, VLCACHE_DTYPE_BF16, "chain_dot.cl", "chain_dot", options,
                               &c->kernel);
 }
 
-vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_activation act,
-                                   const vlci_attention_shape *shape, vlci_chain_dot **out) {
+vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_layout layout,
+                                   vlci_activation act, const vlci_attention_shape *shape,
+                                   vlci_chain_dot **out) {
     const char *rung;
     *out = NULL;
     vlcache_status status = vlci_rung(device, &vlci_chain_dot_ladder, choose(device), &rung);
     if (status || rung != rungs[DOT] || !dot) return status;
     vlci_chain_dot *c = vlci_calloc(1, sizeof *c);
     if (!c) return vlci_fail_memory("chained products");
-    *c = (vlci_chain_dot){.device = device, .act = act, .kv_heads = shape->kv_heads};
+    *c = (vlci_chain_dot){.device = device, .act = act, .layout = layout, .kv_heads = shape->kv_heads};
     status = open_kernel(c, dot, shape);
     size_t bytes = vlci_chain_dot_bytes(c);
     if (!status) status = vlci_memory_create(device, bytes, "counters of chained products", &c->counters);
@@ -99,12 +103,17 @@ void vlci_chain_dot_close(vlci_chain_dot **handle) {
 
 /* ---- what it takes ------------------------------------------------------------------------------------- */
 
+/* Rows of W that are multiplied at a time. */
+static int columns_of(const vlci_chain_dot *c) {
+    return c->layout == VLCI_PAIRS ? VLCI_TILE : 16;
+}
+
 /* Of up to so many parts. */
-static bool fits(const vlci_matrix *w, int parts) {
+static bool fits(const vlci_chain_dot *c, const vlci_matrix *w, int parts) {
     int n = 1;
     for (int i = 0; i < VLCI_MATRIX_PARTS - 1; i++) n += w->more[i] != NULL;
-    return w->dtype == VLCACHE_DTYPE_BF16 && w->layout == VLCI_ROWS && n <= parts && w->n % 16 == 0 &&
-           w->k <= VLCI_CHAIN_DOT_DEPTH;
+    return w->dtype == VLCACHE_DTYPE_BF16 && w->layout == c->layout && n <= parts &&
+           w->n % columns_of(c) == 0 && w->k <= VLCI_CHAIN_DOT_DEPTH;
 }
 
 static bool is_rms(const vlci_norm *norm) {
@@ -113,10 +122,11 @@ static bool is_rms(const vlci_norm *norm) {
 
 bool vlci_chain_dot_takes(const vlci_chain_dot *c, const vlci_links *l) {
     if (!c || l->rows != 1 || l->x_offset > UINT32_MAX || !is_rms(l->norm) || l->gate_up->bias) return false;
-    if (!fits(l->out, 1) || !fits(l->gate_up, 2) || !fits(l->down, 1) || l->gate_up->n / 2 % 16) return false;
+    if (!fits(c, l->out, 1) || !fits(c, l->gate_up, 2) || !fits(c, l->down, 1)) return false;
+    if (l->gate_up->n / 2 % columns_of(c)) return false;
     if (l->out->n != l->down->n || l->gate_up->k != l->out->n || l->down->k != l->gate_up->n / 2)
         return false;
-    return !l->qkv || (fits(l->qkv, VLCI_MATRIX_PARTS) && l->qkv->k == l->out->n && is_rms(l->next));
+    return !l->qkv || (fits(c, l->qkv, VLCI_MATRIX_PARTS) && l->qkv->k == l->out->n && is_rms(l->next));
 }
 
 bool vlci_chain_dot_attends(const vlci_chain_dot *c, const vlci_attention *a) {

@@ -1,6 +1,6 @@
 /**
  * chain_dot.h (internal) - what stands between the attention of one layer and that of the next, for one row,
- * in one launch on a processor: cl/chain_dot.cl, weights in bf16 in rows.
+ * in one launch on a processor: cl/chain_dot.cl, weights in bf16 in rows or pairs.
  *
  *     dot     products of pairs of bf16, where gemv_dot does them: by the processor's own, or plain
  *     apart   none: a launch for each product
@@ -19,8 +19,9 @@ typedef struct vlci_chain_dot vlci_chain_dot;
 /** Opens it where the rung is "dot" and `dot` is not none; else `*out` is NULL. Attention of `shape` goes
  * with it where that is plain: vlci_chain_dot_attends(). Errors: those of vlci_rung(), vlci_kernel_get() and
  * vlci_memory_create(). */
-vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_activation act,
-                                   const vlci_attention_shape *shape, vlci_chain_dot **out);
+vlcache_status vlci_chain_dot_open(vlcache_device *device, vlci_dot dot, vlci_layout layout,
+                                   vlci_activation act, const vlci_attention_shape *shape,
+                                   vlci_chain_dot **out);
 
 /** Bytes of the device's memory that it holds; NULL: 0. */
 uint64_t vlci_chain_dot_bytes(const vlci_chain_dot *chain);

@@ -264,7 +264,12 @@ void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
 
 /* Measured on an H100, a 7B model: 4 rows by gemv_blocks 9.8 ms a step, 16 rows by wgmma 8.6. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g) {
-    return g->rung == WGMMA || g->rung == MMA ? 3 : VLCI_GEMV_ROWS_MAX + 1;
+    static const int least[] = {[WGMMA] = 3, [MMA] = 3, [AMX] = 5};
+    return g->rung <= AMX ? least[g->rung] : VLCI_GEMV_ROWS_MAX + 1;
+}
+
+bool vlci_gemm_matrix_own(const vlci_gemm_matrix *g) {
+    return g->rung == AMX;
 }
 
 vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g) {

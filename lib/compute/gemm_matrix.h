@@ -40,8 +40,11 @@ vlcache_status vlci_gemm_matrix_run(vlci_gemm_matrix *g, const vlci_product *p);
 /** Enqueues `to` = x of a product, floats, in the form that the engine reads. */
 vlcache_status vlci_gemm_matrix_bring(const vlci_gemm_matrix *g, const vlci_product *p, cl_mem to);
 
-/** Rows of x from which on it is worth more than gemv_blocks. */
+/** Rows of x from which on it is worth more than gemv_blocks and gemv_dot. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g);
+
+/** Whether W in pairs is read by the processor's own unit. */
+bool vlci_gemm_matrix_own(const vlci_gemm_matrix *g);
 
 /** The layout in which W must lie. */
 vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g);

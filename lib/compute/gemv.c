@@ -19,10 +19,10 @@ static const char *choose(const vlcache_device *device) {
 
 const vlci_ladder vlci_gemv_ladder = {"gemv", "decode", vlci_lane_rungs, vlci_lanes_fit, choose};
 
-/* A work-item takes a panel, of pairs too. */
+/* A work-item takes a panel. */
 static vlcache_status open_panels(vlci_gemv *gemv, vlcache_dtype dtype, int i) {
     char options[40];
-    snprintf(options, sizeof options, " -DROWS=%d -DLAYOUT=%d", 1 << i, (int)gemv->layout);
+    snprintf(options, sizeof options, " -DROWS=%d", 1 << i);
     gemv->height[i].lanes = 1;
     return vlci_matrix_kernel(gemv->device, dtype, "gemv_wide.cl", "gemv_wide", options,
                               &gemv->height[i].any);
@@ -113,10 +113,11 @@ static vlcache_status run_blocks(const vlci_gemv *gemv, const vlci_product *p, i
 
 /* Work-items as large as they may be, and enough of them that what the last leave idle is little. */
 static vlcache_status run_dot(const vlci_gemv *gemv, const vlci_product *p, int i) {
-    enum { SHARES = 8, LEAST = 16 };
+    enum { SHARES = 8 };
     size_t columns = (size_t)(p->gated ? p->w->n / 2 : p->w->n), each = VLCI_GEMV_DOT_MOST;
+    size_t least = gemv->layout == VLCI_PAIRS ? VLCI_TILE : 16;
     size_t enough = SHARES * (size_t)gemv->device->caps.info.compute_units;
-    while (each > LEAST && vlci_ceil_div(columns, each) < enough) each /= 2;
+    while (each > least && vlci_ceil_div(columns, each) < enough) each /= 2;
     vlci_arg args[VLCI_PARTS_ARGS + 3];
     const vlci_arg own[3] = {VLCI_MEM(p->norm ? p->norm->weight : NULL), VLCI_F32(p->eps), VLCI_I32(each)};
     vlci_product_parts(p, args);
@@ -158,9 +159,9 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
     vlcache_status status = vlci_rung(device, &vlci_gemv_ladder, chosen, &rung);
     size_t lanes = status ? 0 : (size_t)atoi(rung);
     for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++)
-        status = layout == VLCI_PANELS || layout == VLCI_PAIRS ? open_panels(out, dtype, i)
-                 : layout == VLCI_BLOCKS                       ? open_blocks(out, dtype, i, lanes)
-                                                               : open_rows(out, dtype, i, lanes);
+        status = layout == VLCI_PANELS   ? open_panels(out, dtype, i)
+                 : layout == VLCI_BLOCKS ? open_blocks(out, dtype, i, lanes)
+                                         : open_rows(out, dtype, i, lanes);
     return status;
 }
 
@@ -168,17 +169,17 @@ static vlcache_status open_pairs(vlci_gemv *gemv, int i) {
     const vlci_kernel **all[] = {&gemv->height[i].mapped, &gemv->height[i].gated};
     vlcache_status status = VLCACHE_OK;
     for (int j = 0; j < 2 && !status; j++) {
-        char options[48];
-        snprintf(options, sizeof options, " -DROWS=%d -DGATED=%d -DDOT=%d", 1 << i, j,
-                 gemv->dot == VLCI_DOT_OWN);
+        char options[80];
+        snprintf(options, sizeof options, " -DROWS=%d -DGATED=%d -DDOT=%d -DLAYOUT=%d%s", 1 << i, j,
+                 gemv->dot == VLCI_DOT_OWN, (int)gemv->layout, vlci_dot_lines(gemv->device));
         status =
             vlci_matrix_kernel(gemv->device, VLCACHE_DTYPE_BF16, "gemv_dot.cl", "gemv_dot", options, all[j]);
     }
     return status;
 }
 
-vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_gemv *out) {
-    *out = (vlci_gemv){.device = device, .layout = VLCI_ROWS, .dot = dot};
+vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_layout layout, vlci_gemv *out) {
+    *out = (vlci_gemv){.device = device, .layout = layout, .dot = dot};
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < VLCI_GEMV_HEIGHTS && !status; i++) status = open_pairs(out, i);
     return status;

@@ -17,10 +17,9 @@ _Static_assert(VLCI_GEMV_ROWS_MAX == 1 << (VLCI_GEMV_HEIGHTS - 1), "a kernel for
 typedef struct vlci_gemv {
     vlcache_device *device;
     vlci_layout layout;
-    vlci_dot dot; /**< in rows: x is rounded to bf16 */
+    vlci_dot dot; /**< in rows or pairs: x is rounded to bf16 */
     struct {
-        const vlci_kernel *any,
-            *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels and pairs */
+        const vlci_kernel *any, *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels */
         const vlci_kernel *gated, *gated_aligned; /**< in blocks; with dot, gated alone */
         const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
         const vlci_kernel *mapped; /**< in panels: for rows of a mapped file, once it is open */
@@ -28,13 +27,13 @@ typedef struct vlci_gemv {
     } height[VLCI_GEMV_HEIGHTS];   /**< by log2 of the rows */
 } vlci_gemv;
 
-/** Errors: those of vlci_rung() and vlci_kernel_get(). */
+/** Not in pairs. Errors: those of vlci_rung() and vlci_kernel_get(). */
 vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_layout layout,
                               vlci_gemv *out);
 
-/** Products of pairs of bf16, for weights of bf16 in rows, mapped or not. Errors: those of vlci_kernel_get().
- */
-vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_gemv *out);
+/** Products of pairs of bf16, for weights of bf16 in rows, mapped or not, or in pairs. Errors: those of
+ * vlci_kernel_get(). */
+vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_layout layout, vlci_gemv *out);
 
 /** Opens products whose rows go on into a cache of one dtype; in other layouts than blocks there are none.
  * Errors: those of vlci_kernel_get(). */

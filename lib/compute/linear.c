@@ -14,6 +14,12 @@ static bool is_open(const vlci_linear *linear, vlcache_dtype dtype) {
     return (int)dtype >= 0 && (int)dtype < DTYPES && linear->of[dtype].open;
 }
 
+/* What few rows are multiplied by. */
+static vlci_dot dot_of(const vlci_gemm *gemm) {
+    if (vlci_gemm_layout(gemm) != VLCI_PAIRS) return gemm->dot;
+    return gemm->device->caps.dot && vlci_gemm_matrix_own(gemm->matrix) ? VLCI_DOT_OWN : VLCI_DOT_PLAIN;
+}
+
 vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlci_linear *linear) {
     if (is_open(linear, dtype)) return VLCACHE_OK;
     vlci_gemm_engine engine;
@@ -22,8 +28,8 @@ vlcache_status vlci_linear_open(vlcache_device *device, vlcache_dtype dtype, vlc
     vlcache_status status = vlci_gemm_plan(device, dtype, &engine, NULL);
     if (!status) status = vlci_gemm_open(device, engine, dtype, &gemm);
     if (!status)
-        status = gemm.dot ? vlci_gemv_open_dot(device, gemm.dot, &gemv)
-                          : vlci_gemv_open(device, dtype, vlci_gemm_layout(&gemm), &gemv);
+        status = dot_of(&gemm) ? vlci_gemv_open_dot(device, dot_of(&gemm), vlci_gemm_layout(&gemm), &gemv)
+                               : vlci_gemv_open(device, dtype, vlci_gemm_layout(&gemm), &gemv);
     if (status) {
         vlci_gemm_close(&gemm);
         return status;
@@ -53,7 +59,7 @@ bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype) {
 }
 
 bool vlci_linear_rounds(const vlci_linear *linear, vlcache_dtype dtype, int m) {
-    return linear->of[dtype].gemm.dot || vlci_linear_form(linear, dtype, m) != VLCI_FLOATS;
+    return linear->of[dtype].gemv.dot || vlci_linear_form(linear, dtype, m) != VLCI_FLOATS;
 }
 
 vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype) {

@@ -34,6 +34,10 @@ vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, c
     return vlci_kernel_get(device, file, name, all, out);
 }
 
+const char *vlci_dot_lines(const vlcache_device *device) {
+    return device->caps.every_line ? " -DLINES=0" : "";
+}
+
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p) {
     return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x),

@@ -70,6 +70,9 @@ size_t vlci_operand_bytes(int rows, int k);
 vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, const char *file,
                                   const char *name, const char *options, const vlci_kernel **out);
 
+/** What programs of dot_rows.clh are built with beside it, by how a processor reads. */
+const char *vlci_dot_lines(const vlcache_device *device);
+
 /** Enqueues a kernel that computes a whole product: all of those take the same arguments. */
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p);

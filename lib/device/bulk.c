@@ -14,6 +14,13 @@
 
 /* ---- one memory ---------------------------------------------------------------------------------------- */
 
+/* Of the pages that have some of it. */
+static void advise(void *at, size_t bytes, int advice) {
+    size_t before = (uintptr_t)at % (size_t)sysconf(_SC_PAGESIZE);
+    madvise((char *)at - before, before + bytes, advice);
+}
+
+/* Pages are to be large, where the system has such: a processor that reads weights then looks up fewer. */
 static vlcache_status map(vlci_bulk *bulk, void **at) {
     vlcache_device *device = bulk->device;
     cl_int code = CL_SUCCESS;
@@ -25,6 +32,9 @@ static vlcache_status map(vlci_bulk *bulk, void **at) {
         bulk->mapped = NULL;
         return vlci_fail_call(device, "mapping a buffer", code);
     }
+#ifdef MADV_HUGEPAGE
+    advise(bulk->mapped, bulk->bytes, MADV_HUGEPAGE);
+#endif
     *at = bulk->mapped;
     return VLCACHE_OK;
 }
@@ -37,8 +47,7 @@ static vlcache_status unmap(vlci_bulk *bulk) {
 
 void vlci_bulk_populate(const vlci_bulk *bulk, void *at, size_t bytes) {
 #ifdef MADV_POPULATE_WRITE
-    size_t before = (uintptr_t)at % (size_t)sysconf(_SC_PAGESIZE);
-    if (bulk->mapped && bytes) madvise((char *)at - before, before + bytes, MADV_POPULATE_WRITE);
+    if (bulk->mapped && bytes) advise(at, bytes, MADV_POPULATE_WRITE);
 #else
     (void)bulk, (void)at, (void)bytes;
 #endif

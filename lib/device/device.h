@@ -32,6 +32,7 @@ typedef struct vlci_caps {
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
     bool amx;               /**< the processor's matrix unit, through inline assembly: the same */
     bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
+    bool every_line;        /**< a processor that reads faster where each line of memory is asked for */
     bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
     size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;

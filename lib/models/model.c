@@ -135,6 +135,7 @@ static vlcache_status bound_pictures(vlci_config *config, const vlcache_model_op
 static vlcache_status open_rest(vlcache_model *model) {
     const vlci_text_config *c = &model->config.text;
     vlci_compute *k = &model->compute;
+    const vlci_gemv *bf16 = &k->linear.of[VLCACHE_DTYPE_BF16].gemv;
     const vlci_attention_shape shape = {.heads = c->heads,
                                         .kv_heads = c->kv_heads,
                                         .head_dim = c->head_dim,
@@ -153,8 +154,7 @@ static vlcache_status open_rest(vlcache_model *model) {
         status = vlci_chain_open(model->device, c->hidden, deepest > c->hidden ? deepest : c->hidden, c->act,
                                  &shape, &k->chain);
     if (!status)
-        status = vlci_chain_dot_open(model->device, k->linear.of[VLCACHE_DTYPE_BF16].gemv.dot, c->act, &shape,
-                                     &k->chain_dot);
+        status = vlci_chain_dot_open(model->device, bf16->dot, bf16->layout, c->act, &shape, &k->chain_dot);
     return status ? status : vlci_attention_open(model->device, &shape, &k->attention);
 }
 

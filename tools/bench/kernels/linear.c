@@ -276,7 +276,7 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
                   .amount = (double)p->n * p->k * (double)vlci_dtype_bytes(p->t->dtype)};
     if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
     vlcache_status status = strcmp(rung, "dot") == 0
-                                ? vlci_gemv_open_dot(p->t->device, p->dot, &p->gemv)
+                                ? vlci_gemv_open_dot(p->t->device, p->dot, layout, &p->gemv)
                                 : vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
     if (!status) status = make_matrix(p, layout, &p->w);
     if (status)
@@ -305,7 +305,7 @@ static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_
                                 const vlci_linear *own) {
     product p = {.t = t, .m = m, .n = width[0], .k = width[1]};
     p.packed = vlci_linear_layout(own, t->dtype);
-    p.dot = own->of[t->dtype].gemm.dot;
+    p.dot = own->of[t->dtype].gemv.dot;
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
     trial what = {.kernel = few_rows ? "gemv" : "gemm", .rung = "any", .shape = p.shape};
     vlcache_status status = VLCACHE_OK;
@@ -315,8 +315,8 @@ static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_
         status = trial_rungs(t, &vlci_gemv_ladder, try_lanes, &p);
     else
         status = try_engines(&p, best);
-    if (!status && few_rows && p.packed != VLCI_ROWS && p.y) status = try_gemv(&p, p.packed, "packed", true);
-    if (!status && few_rows && p.dot && p.y) status = try_gemv(&p, VLCI_ROWS, "dot", true);
+    if (!status && few_rows && p.y && (p.dot || p.packed != VLCI_ROWS))
+        status = try_gemv(&p, p.packed, p.dot ? "dot" : "packed", true);
     close_product(&p);
     return status;
 }
