@@ -8,7 +8,7 @@
  * Where held[..].kept is not 0, of the prompt only the rows of held_positions are there any more, in that order; those that
  * stay are among them. Whole pages of earlier rows are the same in both lists and stay where they are.
  *
- * compact: a work-group copies rows group, group + groups, ... of one head, its work-items along the words.
+ * compact: work-items take runs of one head's keys and values, one row's after another's, but for the centroids' rows.
  * squeeze: the same within the pages that a head has. No row moves up, so some rows are read, then written, then the next:
  * one work-group for each head, for K (0) and V (1), and for each slice of their columns. There are no centroids then, and no
  * biases among the rows.
@@ -86,15 +86,14 @@ __kernel void compact(KV_POOL_PARAMS, __global const vlci_kv_head *to_of, __glob
     const int head = get_group_id(1);
     const kv_view from = kv_nth(KV_POOL_PASS, head), to = kv_of(k, v, bias, to_of + head, table, row_stride);
     const plan_t p = find_plan(keep, held, keep_at + head, n, decoded, positions, held_positions);
-    for (int r = p.first / VLCI_KV_PAGE * VLCI_KV_PAGE + (int)get_group_id(0); r < p.last; r += get_num_groups(0)) {
-        const int source = source_of(&p, r);
-        if (source < 0) continue;
-        const size_t at = kv_at(&from, source), target = kv_at(&to, r);
-        for (uint d = get_local_id(0); d < row_stride; d += get_local_size(0)) {
-            ((__global uint *)to.k)[target + d] = ((__global const uint *)from.k)[at + d];
-            ((__global uint *)to.v)[target + d] = ((__global const uint *)from.v)[at + d];
-        }
-        if (bias && get_local_id(0) == 0) bias[kv_row(&to, r)] = r < p.first ? kv_bias(&from, r) : 0.0f;
+    const int runs = (int)row_stride / SQUEEZE_RUN, page = p.first / VLCI_KV_PAGE * VLCI_KV_PAGE, kept = p.first + p.kept;
+    for (int e = get_global_id(0); e < (p.last - p.centroids - page) * 2 * runs; e += get_global_size(0)) {
+        const int before = page + e / (2 * runs), run = e % (2 * runs), r = before < kept ? before : before + p.centroids;
+        const int source = source_of(&p, r), d = run % runs;
+        const size_t at = kv_at(&from, source) / SQUEEZE_RUN + d, target = kv_at(&to, r) / SQUEEZE_RUN + d;
+        __global run_t *pool = (__global run_t *)(run < runs ? k : v);
+        pool[target] = pool[at];
+        if (bias && run == 0) bias[kv_row(&to, r)] = r < p.first ? kv_bias(&from, r) : 0.0f;
     }
 }
 

@@ -53,14 +53,15 @@ static vlci_kv_view in_words(const vlci_heads *h) {
 vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay,
                             cl_mem to) {
     vlci_kv_view view = in_words(h);
-    size_t most = 1;
+    size_t most = 1, group = vlci_group_width(k->compact, 256);
     for (int i = 0; i < vlci_heads_n(h); i++) {
         const vlci_keep *own = &h->own[vlci_heads_first(h) + i];
-        size_t rows = (size_t)(own->before % VLCI_KV_PAGE + own->kept + own->centroids + stay->decoded);
+        size_t rows = (size_t)(own->before % VLCI_KV_PAGE + own->kept + stay->decoded);
         if (rows > most) most = rows;
     }
-    vlci_grid grid = VLCI_GRID(most < MAX_GROUPS ? most : MAX_GROUPS, (size_t)vlci_heads_n(h), 1,
-                               vlci_group_width(k->compact, 32), 1, 1);
+    size_t groups = (most * 2 * view.row_stride / (size_t)k->run + group - 1) / group;
+    vlci_grid grid =
+        VLCI_GRID(groups < MAX_GROUPS ? groups : MAX_GROUPS, (size_t)vlci_heads_n(h), 1, group, 1, 1);
     return VLCI_LAUNCH(h->device, k->compact, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(to),
                        VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)),
                        VLCI_I32(h->tokens), VLCI_I32(stay->decoded), VLCI_MEM(stay->positions),
