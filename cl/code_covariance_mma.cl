@@ -29,6 +29,9 @@ enum {
 };
 
 #define ONE 0x3f800000u
+/* Of a tile on the diagonal what mirrors the rest is not wanted: there sums of x stand, of 16 dimensions each. */
+#define ALONG(i, t) (d0 == e0 && (i) == 1 && (t) < 2)
+#define OF(one, r)  (ALONG(i, t) ? one[t & 1][r] : one[i][r])
 
 /* 8 numbers of a row as they are stored, and as floats. */
 #if KV_DTYPE == VLCI_DTYPE_F32
@@ -71,11 +74,9 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, 
     const int d0 = down * EACH, e0 = (down + across) * EACH;
     const bool works = d0 < HEAD_DIM && e0 < HEAD_DIM, brings = item % OF_ROW * 8 < HALF;
     const int own = item / OF_ROW, d = min(item % OF_ROW * 8, HALF - 8);
-    float acc[EACH / 16][EACH / 8][4], along[EACH / 16][4];
+    float acc[EACH / 16][EACH / 8][4];
     mean += ((size_t)first + m) * HEAD_DIM;
     for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) means[e] = whole ? 0.0f : vload_half(e, mean);
-#pragma unroll
-    for (int i = 0; i < EACH / 16; i++) along[i][0] = along[i][1] = along[i][2] = along[i][3] = 0.0f;
 #pragma unroll
     for (int i = 0; i < EACH / 16; i++)
 #pragma unroll
@@ -149,10 +150,10 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, 
 #pragma unroll
                 for (int t = 0; t < EACH / 8; t++)
 #pragma unroll
-                    for (int i = 0; i < EACH / 16; i++) PTX_MMA_TF32(acc[i][t], one[i], two[t][0], two[t][1]);
-                if (whole && d0 == e0)
-#pragma unroll
-                    for (int i = 0; i < EACH / 16; i++) PTX_MMA_TF32(along[i], one[i], ONE, ONE);
+                    for (int i = 0; i < EACH / 16; i++) {
+                        const uint a[4] = {OF(one, 0), OF(one, 1), OF(one, 2), OF(one, 3)};
+                        PTX_MMA_TF32(acc[i][t], a, ALONG(i, t) ? ONE : two[t][0], ALONG(i, t) ? ONE : two[t][1]);
+                    }
             }
     }
     __local float *more = (__local float *)tile, *less = more + HEAD_DIM; /* s, e */
@@ -162,8 +163,8 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, 
 #pragma unroll
             for (int i = 0; i < EACH / 16; i++) {
                 const int to = min(d0 + 16 * i, HEAD_DIM - 16) + 2 * g;
-                more[to] = along[i][0] / (float)whole;
-                more[to + 1] = along[i][2] / (float)whole;
+                more[to] = acc[1][i][0] / (float)whole;
+                more[to + 1] = acc[1][i][2] / (float)whole;
             }
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) {
@@ -180,7 +181,7 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, 
     for (int n_of = 0; n_of < EACH / 16 * (EACH / 8); n_of++) {
         const int i = n_of / (EACH / 8), t = n_of % (EACH / 8), to = d0 + 16 * i + 2 * g, e = e0 + 8 * t + 2 * c;
         float4 sum = by * (float4)(acc[i][t][0], acc[i][t][1], acc[i][t][2], acc[i][t][3]);
-        if (to >= HEAD_DIM || e >= HEAD_DIM) continue;
+        if (to >= HEAD_DIM || e >= HEAD_DIM || ALONG(i, t)) continue;
         if (whole) {
             const float2 s_to = *(__local const float2 *)(more + to), s_e = *(__local const float2 *)(more + e);
             const float2 e_to = *(__local const float2 *)(less + to), e_e = *(__local const float2 *)(less + e);
@@ -188,7 +189,7 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, 
         }
         *(__global float2 *)(parts + (size_t)to * HEAD_DIM + e) = sum.xy;
         *(__global float2 *)(parts + (size_t)(to + 1) * HEAD_DIM + e) = sum.zw;
-        if (!whole || d0 == e0) continue;
+        if (!whole || (d0 == e0 && (i || t < 2))) continue;
         *(__global float2 *)(parts + (size_t)e * HEAD_DIM + to) = sum.xz;
         *(__global float2 *)(parts + (size_t)(e + 1) * HEAD_DIM + to) = sum.yw;
     }
