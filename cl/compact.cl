@@ -16,6 +16,7 @@
  * build: -DSQUEEZE_GROUP=1
  * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4
  * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4 -DSQUEEZE_SLICE=4
+ * build: -DSQUEEZE_GROUP=256 -DSQUEEZE_RUN=4 -DSQUEEZE_SLICE=16
  */
 #ifndef SQUEEZE_GROUP
 #define SQUEEZE_GROUP 256 /* work-items; 1 where one is a whole core */

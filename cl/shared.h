@@ -246,7 +246,8 @@ typedef struct vlci_kv_head {
 /* Bytes of local memory there: rows, two of each warp, five numbers of each row, and some others. */
 #define VLCI_SPREAD_MMA_LOCAL(head_dim)                                                                      \
     ((VLCI_STRETCH + VLCI_STRETCH / 24) * (head_dim)*2 + VLCI_STRETCH * 20 + 1024)
-#define VLCI_SPREAD_TOGETHER  32       /* stretches of a head that wait for one another, at most: lanes of a warp */
+/* Stretches of a head that wait for one another, at most: lanes of a warp. */
+#define VLCI_SPREAD_TOGETHER  32
 #define VLCI_SPREAD_LEAST     0x1p-17f /* of a squared norm: less is rounding of matrix units */
 #define VLCI_SPREAD_WIDE_MORE 3        /* numbers of a row beside its key in spread_wide.cl's scratch */
 
