@@ -1,7 +1,10 @@
 /*
  * code_covariance_mma.cl - code_covariance of code_basis.cl on matrix units of NVIDIA's GPUs since sm_80.
  *
- *     parts of sums over j of x x^T; of one part what code_covariance_sum makes of it
+ *     parts of sums over j of x x^T; of one part what code_covariance_sum makes of it, and the mean, which nobody has found
+ *     then: rows are first taken less that of the first TOGETHER, m0
+ *
+ *         C = sum x' x'^T / n - s e^T - e s^T + e e^T       x' = x + mean - m0, s their mean, e = mean - m0; mean is rounded
  *
  * A work-group has all of a part: a warp EACH dimensions by as many, as code_covariance has it of those with d <= e alone. Both
  * factors are the same rows, TOGETHER of them in local memory, rounded to tf32, which has 11 bits: sums are over so many rows
@@ -24,6 +27,11 @@ enum {
     PITCH = HEAD_DIM + 8, /* 8 or 24 of 32 banks on: rows c and dimensions g lie in different ones */
     EACH = 32
 };
+
+#define ONE 0x3f800000u
+/* Of a tile on the diagonal what mirrors the rest is not wanted: there sums of x stand, of 16 dimensions each. */
+#define ALONG(i, t) (d0 == e0 && (i) == 1 && (t) < 2)
+#define OF(one, r)  (ALONG(i, t) ? one[t & 1][r] : one[i][r])
 
 /* 8 numbers of a row as they are stored, and as floats. */
 #if KV_DTYPE == VLCI_DTYPE_F32
@@ -52,9 +60,9 @@ PTX_CALL void put_eight(__local uint *to, float8 x) {
 }
 
 /* Work-group (share, m) of `share` rows. parts: [m][shares][HEAD_DIM][HEAD_DIM]; of one share what code_covariance_sum makes of
- * it, at once: whole: rows of the sample then, else 0. */
+ * it, at once, and the mean is written: whole: rows of the sample then, else 0. */
 __attribute__((reqd_work_group_size(VLCI_CODE_MMA_ITEMS, 1, 1))) __kernel void
-code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint first, int share, int whole,
+code_covariance_mma(SOURCE_PARAMS, int stride, __global half *mean, uint first, int share, int whole,
                     __global float *parts) {
     __local uint tile[2 * TOGETHER * PITCH] __attribute__((aligned(16)));
     __local float means[HEAD_DIM] __attribute__((aligned(16)));
@@ -67,7 +75,8 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
     const bool works = d0 < HEAD_DIM && e0 < HEAD_DIM, brings = item % OF_ROW * 8 < HALF;
     const int own = item / OF_ROW, d = min(item % OF_ROW * 8, HALF - 8);
     float acc[EACH / 16][EACH / 8][4];
-    for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) means[e] = vload_half(e, mean + ((size_t)first + m) * HEAD_DIM);
+    mean += ((size_t)first + m) * HEAD_DIM;
+    for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) means[e] = whole ? 0.0f : vload_half(e, mean);
 #pragma unroll
     for (int i = 0; i < EACH / 16; i++)
 #pragma unroll
@@ -84,6 +93,22 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
     }
     row = ROW(from + TOGETHER + own);
     barrier(CLK_LOCAL_MEM_FENCE);
+    if (whole) {
+        const float8 x = floats_of(low), y = floats_of(high);
+        __local float *sums = (__local float *)tile;
+        if (brings) {
+            *(__local float8 *)(sums + own * PITCH + d) = x * cosine + y * sine;
+            *(__local float8 *)(sums + own * PITCH + HALF + d) = y * cosine - x * sine;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        const int rows_n = min((int)TOGETHER, until - from);
+        for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) {
+            float sum = 0.0f;
+            for (int r = 0; r < rows_n; r++) sum += sums[r * PITCH + e];
+            means[e] = sum / (float)rows_n;
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
 #pragma unroll 1
     for (int j0 = from, half_at = 0; j0 < until; j0 += TOGETHER, half_at = TOGETHER * PITCH - half_at) {
         if (brings) {
@@ -125,8 +150,29 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
 #pragma unroll
                 for (int t = 0; t < EACH / 8; t++)
 #pragma unroll
-                    for (int i = 0; i < EACH / 16; i++) PTX_MMA_TF32(acc[i][t], one[i], two[t][0], two[t][1]);
+                    for (int i = 0; i < EACH / 16; i++) {
+                        const uint a[4] = {OF(one, 0), OF(one, 1), OF(one, 2), OF(one, 3)};
+                        PTX_MMA_TF32(acc[i][t], a, ALONG(i, t) ? ONE : two[t][0], ALONG(i, t) ? ONE : two[t][1]);
+                    }
             }
+    }
+    __local float *more = (__local float *)tile, *less = more + HEAD_DIM; /* s, e */
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (whole) {
+        if (works && d0 == e0 && !c)
+#pragma unroll
+            for (int i = 0; i < EACH / 16; i++) {
+                const int to = min(d0 + 16 * i, HEAD_DIM - 16) + 2 * g;
+                more[to] = acc[1][i][0] / (float)whole;
+                more[to + 1] = acc[1][i][2] / (float)whole;
+            }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (int e = item; e < HEAD_DIM; e += VLCI_CODE_MMA_ITEMS) {
+            const uint rounded = ptx_f16x2(to_f16_range(means[e] + more[e]), 0.0f);
+            ((__global ushort *)mean)[e] = (ushort)rounded;
+            less[e] = ptx_f16_floats(rounded).x - means[e];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
     }
     if (!works) return;
     parts += ((size_t)m * shares + s) * HEAD_DIM * HEAD_DIM;
@@ -134,11 +180,16 @@ code_covariance_mma(SOURCE_PARAMS, int stride, __global const half *mean, uint f
 #pragma unroll
     for (int n_of = 0; n_of < EACH / 16 * (EACH / 8); n_of++) {
         const int i = n_of / (EACH / 8), t = n_of % (EACH / 8), to = d0 + 16 * i + 2 * g, e = e0 + 8 * t + 2 * c;
-        const float4 sum = by * (float4)(acc[i][t][0], acc[i][t][1], acc[i][t][2], acc[i][t][3]);
-        if (to >= HEAD_DIM || e >= HEAD_DIM) continue;
+        float4 sum = by * (float4)(acc[i][t][0], acc[i][t][1], acc[i][t][2], acc[i][t][3]);
+        if (to >= HEAD_DIM || e >= HEAD_DIM || ALONG(i, t)) continue;
+        if (whole) {
+            const float2 s_to = *(__local const float2 *)(more + to), s_e = *(__local const float2 *)(more + e);
+            const float2 e_to = *(__local const float2 *)(less + to), e_e = *(__local const float2 *)(less + e);
+            sum -= s_to.xxyy * e_e.xyxy + e_to.xxyy * (s_e.xyxy - e_e.xyxy);
+        }
         *(__global float2 *)(parts + (size_t)to * HEAD_DIM + e) = sum.xy;
         *(__global float2 *)(parts + (size_t)(to + 1) * HEAD_DIM + e) = sum.zw;
-        if (!whole || d0 == e0) continue;
+        if (!whole || (d0 == e0 && (i || t < 2))) continue;
         *(__global float2 *)(parts + (size_t)e * HEAD_DIM + to) = sum.xz;
         *(__global float2 *)(parts + (size_t)(e + 1) * HEAD_DIM + to) = sum.yw;
     }

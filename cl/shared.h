@@ -248,9 +248,11 @@ typedef struct vlci_kv_head {
 #define VLCI_STRETCH_AT(all, p, stretches)                                                                   \
     ((vlci_i32)((vlci_u64)(all) * (vlci_u32)(p) / (vlci_u32)(stretches)))
 #define VLCI_SPREAD_MMA_GROUP 256 /* of a stretch, a warp for 48 rows, in spread_mma.cl */
-/* Bytes of local memory there: rows, one of each warp, three numbers of each row, and some others. */
+/* Bytes of local memory there: rows, two of each warp, five numbers of each row, and some others. */
 #define VLCI_SPREAD_MMA_LOCAL(head_dim)                                                                      \
-    ((VLCI_STRETCH + VLCI_STRETCH / 48) * (head_dim)*2 + VLCI_STRETCH * 12 + 1024)
+    ((VLCI_STRETCH + VLCI_STRETCH / 24) * (head_dim)*2 + VLCI_STRETCH * 20 + 1024)
+/* Stretches of a head that wait for one another, at most: lanes of a warp. */
+#define VLCI_SPREAD_TOGETHER  32
 #define VLCI_SPREAD_LEAST     0x1p-17f /* of a squared norm: less is rounding of matrix units */
 #define VLCI_SPREAD_WIDE_MORE 3        /* numbers of a row beside its key in spread_wide.cl's scratch */
 

@@ -364,15 +364,16 @@ static vlcache_status measure_covariance(const vlci_code_kernels *k, const vlci_
                                          const vlci_code_measured *measured) {
     size_t dim = (size_t)h->shape.head_dim, n = n_matrices(h);
     size_t share = k->group == 1 ? taken(rows) : SHARE, shares = ceil_div(taken(rows), share);
-    vlcache_status status =
-        VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, shares, 1, k->group, 1, 1), SOURCE_OF(h, rows),
-                    VLCI_I32(stride_of(rows)), VLCI_I32(share), VLCI_MEM(room->parts));
-    if (!status)
+    bool whole = k->covariance_mma && c->shares == 1;
+    vlcache_status status = VLCACHE_OK;
+    if (!whole)
+        status = VLCI_LAUNCH(h->device, k->mean, VLCI_GRID(n, shares, 1, k->group, 1, 1), SOURCE_OF(h, rows),
+                             VLCI_I32(stride_of(rows)), VLCI_I32(share), VLCI_MEM(room->parts));
+    if (!status && !whole)
         status = VLCI_LAUNCH(h->device, k->mean_sum, vlci_grid_over(k->mean_sum, dim, n, 1),
                              VLCI_MEM(room->parts), VLCI_I32(shares), VLCI_I32(taken(rows)),
                              VLCI_MEM(measured->mean), VLCI_U32(first_matrix(h)));
     if (k->covariance_mma) {
-        bool whole = c->shares == 1;
         if (!status)
             status =
                 VLCI_LAUNCH(h->device, k->covariance_mma,

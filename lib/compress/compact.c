@@ -18,15 +18,27 @@ static size_t words(const vlci_compress_shape *s) {
 }
 
 static vlcache_status get_kernel(vlcache_device *device, const vlci_compact_kernels *k, const char *name,
-                                 const vlci_kernel **out) {
+                                 int slice, const vlci_kernel **out) {
     char options[96];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DSQUEEZE_GROUP=%zu -DSQUEEZE_RUN=%d -DSQUEEZE_SLICE=%d",
-             VLCI_DTYPE_F32, k->group, k->run, k->slices > 1 ? SLICE : 0);
+             VLCI_DTYPE_F32, k->group, k->run, k->slices > 1 ? slice : 0);
     return vlci_kernel_get(device, "compact.cl", name, options, out);
 }
 
 static size_t widest(const vlcache_device *device) {
     return device->caps.max_group >= 256 ? 256 : 64;
+}
+
+/* Wider slices, of whole parts of a row. */
+static vlcache_status get_wider(vlcache_device *device, vlci_compact_kernels *k) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 1; i < VLCI_COMPACT_WIDTHS && !status; i++) {
+        k->squeeze[i] = NULL;
+        if (k->group == 1 || !k->squeeze[i - 1] || k->slices % ((size_t)1 << i)) continue;
+        status = get_kernel(device, k, "squeeze", SLICE << i, &k->squeeze[i]);
+        if (!status && k->squeeze[i]->max_group < k->group) k->squeeze[i] = NULL;
+    }
+    return status;
 }
 
 vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_shape *shape,
@@ -37,10 +49,11 @@ vlcache_status vlci_compact_open(vlcache_device *device, const vlci_compress_sha
     out->slices = fits > 1 && words(shape) % (4 * SLICE) == 0 ? words(shape) / (4 * SLICE) : 1;
     do { /* the more rows a work-group holds at a time, the fewer times it waits for memory */
         out->group = fits < 64 ? 1 : fits;
-        status = get_kernel(device, out, "squeeze", &out->squeeze);
-        if (!status) fits = vlci_group_width(out->squeeze, out->group);
+        status = get_kernel(device, out, "squeeze", SLICE, &out->squeeze[0]);
+        if (!status) fits = vlci_group_width(out->squeeze[0], out->group);
     } while (!status && fits < out->group);
-    return status ? status : get_kernel(device, out, "compact", &out->compact);
+    if (!status) status = get_wider(device, out);
+    return status ? status : get_kernel(device, out, "compact", SLICE, &out->compact);
 }
 
 /* Rows are moved as words. */
@@ -53,14 +66,15 @@ static vlci_kv_view in_words(const vlci_heads *h) {
 vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay,
                             cl_mem to) {
     vlci_kv_view view = in_words(h);
-    size_t most = 1;
+    size_t most = 1, group = vlci_group_width(k->compact, 256);
     for (int i = 0; i < vlci_heads_n(h); i++) {
         const vlci_keep *own = &h->own[vlci_heads_first(h) + i];
-        size_t rows = (size_t)(own->before % VLCI_KV_PAGE + own->kept + own->centroids + stay->decoded);
+        size_t rows = (size_t)(own->before % VLCI_KV_PAGE + own->kept + stay->decoded);
         if (rows > most) most = rows;
     }
-    vlci_grid grid = VLCI_GRID(most < MAX_GROUPS ? most : MAX_GROUPS, (size_t)vlci_heads_n(h), 1,
-                               vlci_group_width(k->compact, 32), 1, 1);
+    size_t groups = (most * 2 * view.row_stride / (size_t)k->run + group - 1) / group;
+    vlci_grid grid =
+        VLCI_GRID(groups < MAX_GROUPS ? groups : MAX_GROUPS, (size_t)vlci_heads_n(h), 1, group, 1, 1);
     return VLCI_LAUNCH(h->device, k->compact, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(to),
                        VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)),
                        VLCI_I32(h->tokens), VLCI_I32(stay->decoded), VLCI_MEM(stay->positions),
@@ -69,10 +83,15 @@ vlcache_status vlci_compact(const vlci_heads *h, const vlci_compact_kernels *k, 
 
 vlcache_status vlci_squeeze(const vlci_heads *h, const vlci_compact_kernels *k, const vlci_stay *stay) {
     vlci_kv_view view = in_words(h);
-    vlci_grid grid = VLCI_GRID((size_t)vlci_heads_n(h), 2, k->slices, k->group, 1, 1);
-    return VLCI_LAUNCH(h->device, k->squeeze, grid, VLCI_POOL_OF(&view, h->heads_at), VLCI_MEM(h->keep),
-                       VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)), VLCI_I32(h->tokens),
-                       VLCI_I32(stay->decoded), VLCI_MEM(stay->positions), VLCI_MEM(stay->held_positions));
+    size_t heads = (size_t)vlci_heads_n(h), width = 0; /* the wider, the better memory is used */
+    while (width + 1 < VLCI_COMPACT_WIDTHS && k->squeeze[width + 1] &&
+           heads * 2 * (k->slices >> (width + 1)) >= h->device->caps.info.compute_units)
+        width++;
+    vlci_grid grid = VLCI_GRID(heads, 2, k->slices >> width, k->group, 1, 1);
+    return VLCI_LAUNCH(h->device, k->squeeze[width], grid, VLCI_POOL_OF(&view, h->heads_at),
+                       VLCI_MEM(h->keep), VLCI_MEM(stay->held), VLCI_U32(vlci_heads_first(h)),
+                       VLCI_I32(h->tokens), VLCI_I32(stay->decoded), VLCI_MEM(stay->positions),
+                       VLCI_MEM(stay->held_positions));
 }
 
 /* Rows of head i of these, once it is compacted. */

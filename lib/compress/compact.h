@@ -7,11 +7,14 @@
 #include "compress/heads.h"
 #include "kv/cache.h"
 
+enum { VLCI_COMPACT_WIDTHS = 3 };
+
 typedef struct vlci_compact_kernels {
-    const vlci_kernel *compact, *squeeze;
-    size_t group;  /**< work-items that squeeze is built for */
-    int run;       /**< words that one of them moves together */
-    size_t slices; /**< of columns, each a work-group's */
+    const vlci_kernel *compact;
+    const vlci_kernel *squeeze[VLCI_COMPACT_WIDTHS]; /**< each for half as many slices; NULL: no more */
+    size_t group;                                    /**< work-items that squeeze is built for */
+    int run;                                         /**< words that one of them moves together */
+    size_t slices; /**< of columns, each a work-group's: of the first of them */
 } vlci_compact_kernels;
 
 /** Errors: VLCACHE_E_BUILD. */

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LANES = VLCI_MEAN_LANES, SUMS = 3, SUMS_GROUP = 64 };
+enum { LANES = VLCI_MEAN_LANES, SUMS = 4, SUMS_GROUP = 64 };
+enum { UNITS_SHARE = 4 /* as many work-groups may wait for one another: others are there, too */ };
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
@@ -98,7 +99,7 @@ size_t vlci_spread_bytes(const vlci_heads *h, const vlci_spread_kernels *k) {
 }
 
 void vlci_spread_release(vlcache_device *device, vlci_spread_room *room) {
-    cl_mem *memory[] = {&room->rows, &room->sums, &room->shares};
+    cl_mem *memory[] = {&room->rows, &room->sums, &room->shares, &room->told};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(device, memory[i]);
     *room = (vlci_spread_room){0};
 }
@@ -116,6 +117,9 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_spread_kernels *
     vlcache_status status =
         vlci_memory_create(h->device, SUMS * bytes, "compression: stretches", &room->sums);
     if (!status) status = vlci_memory_create(h->device, bytes, "compression: shares", &room->shares);
+    if (!status && k->units)
+        status = vlci_memory_create(h->device, bytes, "compression: stretches told", &room->told);
+    if (!status && k->units) status = vlci_fill(h->device, room->told, 0, bytes, 0);
     if (!status && stride)
         status = vlci_memory_create(h->device, heads * stride * sizeof(cl_float), "compression: distances",
                                     &room->rows);
@@ -128,12 +132,22 @@ static vlcache_status make_room(const vlci_heads *h, const vlci_spread_kernels *
 
 /* ---- the launch ---------------------------------------------------------------------------------------- */
 
+/* Whether stretches of a head share out by themselves what they sum up: all of one head can be at work at
+ * once, whatever else the device does. */
+static bool together(const vlci_heads *h, const vlci_spread_kernels *k, int stretches) {
+    return vlci_spread_whole(h, k) && stretches <= VLCI_SPREAD_TOGETHER &&
+           (uint64_t)stretches * UNITS_SHARE <= h->device->caps.info.compute_units;
+}
+
 vlcache_status vlci_spread_begin(const vlci_heads *h, const vlci_spread_kernels *k, cl_mem score, size_t at,
-                                 const vlci_groups *g, vlci_spread_room *room) {
+                                 const vlci_groups *g, bool whole, vlci_spread_room *room) {
     size_t stretches = (size_t)vlci_groups_stretches(h), heads = (size_t)vlci_heads_n(h);
     size_t group = k->group < SUMS_GROUP ? 1 : SUMS_GROUP;
     vlcache_status status = make_room(h, k, room);
     if (status || !stretches) return status;
+    room->turn++;
+    room->together = whole && together(h, k, (int)stretches);
+    if (room->together) return VLCACHE_OK;
     status =
         VLCI_LAUNCH(h->device, k->sums, VLCI_GRID(stretches, heads, 1, group, 1, 1), VLCI_EVICTED_OF(h, g),
                     VLCI_MEM(score), VLCI_U32(at), VLCI_MEM(room->sums), VLCI_U32(room->shares_stride));
@@ -143,15 +157,20 @@ vlcache_status vlci_spread_begin(const vlci_heads *h, const vlci_spread_kernels 
                        VLCI_U32(room->shares_stride));
 }
 
+/* What all rungs begin with. */
+#define SPREAD_OF(h, g, score, at, room)                                                                     \
+    VLCI_EVICTED_OF(h, g), VLCI_MEM((g)->labels), VLCI_MEM((g)->means), VLCI_U32((g)->means_stride),         \
+        VLCI_MEM(score), VLCI_U32(at), VLCI_MEM((room)->shares), VLCI_U32((room)->shares_stride)
+
 vlcache_status vlci_spread(const vlci_heads *h, const vlci_spread_kernels *k, cl_mem score, size_t at,
                            const vlci_groups *g, cl_mem to, const vlci_spread_room *room) {
-    bool units = vlci_spread_whole(h, k);
     size_t stretches = (size_t)vlci_groups_stretches(h), heads = (size_t)vlci_heads_n(h);
     if (!stretches) return VLCACHE_OK;
-    return VLCI_LAUNCH(h->device, units ? k->units : k->spread,
-                       VLCI_GRID(stretches, heads, 1, units ? VLCI_SPREAD_MMA_GROUP : k->group, 1, 1),
-                       VLCI_EVICTED_OF(h, g), VLCI_MEM(g->labels), VLCI_MEM(g->means),
-                       VLCI_U32(g->means_stride), VLCI_MEM(score), VLCI_U32(at), VLCI_MEM(room->shares),
-                       VLCI_U32(room->shares_stride), VLCI_MEM(room->rows), VLCI_U32(room->stride),
+    if (vlci_spread_whole(h, k))
+        return VLCI_LAUNCH(h->device, k->units, VLCI_GRID(stretches, heads, 1, VLCI_SPREAD_MMA_GROUP, 1, 1),
+                           SPREAD_OF(h, g, score, at, room), VLCI_MEM(room->sums),
+                           VLCI_MEM(room->together ? room->told : NULL), VLCI_U32(room->turn), VLCI_MEM(to));
+    return VLCI_LAUNCH(h->device, k->spread, VLCI_GRID(stretches, heads, 1, k->group, 1, 1),
+                       SPREAD_OF(h, g, score, at, room), VLCI_MEM(room->rows), VLCI_U32(room->stride),
                        VLCI_MEM(to));
 }

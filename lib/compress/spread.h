@@ -23,9 +23,13 @@ vlcache_status vlci_spread_open(vlcache_device *device, const vlci_compress_shap
 /** Scratch of its own. */
 typedef struct vlci_spread_room {
     cl_mem rows; /**< f32 [heads][stride]: what is known of rows, in the wide rung their keys side by side */
-    cl_mem sums; /**< f32 [heads][3][shares_stride]: what stretches are shared out by, cl/stretch.cl */
+    cl_mem sums; /**< f32 [heads][3][shares_stride]: what stretches are shared out by, cl/stretch.cl; or
+                    [heads][shares_stride][4], cl/spread_mma.cl */
     cl_mem shares; /**< int [heads][shares_stride]: centroids of stretches, cl/stretch.cl */
+    cl_mem told;   /**< uint [heads][shares_stride]: the last turn whose sums are there, cl/spread_mma.cl */
     size_t heads, stride, shares_stride;
+    cl_uint turn;  /**< how many have begun */
+    bool together; /**< of this one, stretches share out by themselves */
 } vlci_spread_room;
 
 /** Bytes of it that a head needs. */
@@ -35,9 +39,9 @@ size_t vlci_spread_bytes(const vlci_heads *heads, const vlci_spread_kernels *ker
 bool vlci_spread_whole(const vlci_heads *heads, const vlci_spread_kernels *kernels);
 
 /** Enqueues what comes first: how centroids are shared out over stretches. score: f32 [heads][tokens] from
- * `at` on, or NULL. Errors: VLCACHE_E_DEVICE_MEMORY. */
+ * `at` on, or NULL. whole: centroids' rows are to come with the labels. Errors: VLCACHE_E_DEVICE_MEMORY. */
 vlcache_status vlci_spread_begin(const vlci_heads *heads, const vlci_spread_kernels *kernels, cl_mem score,
-                                 size_t at, const vlci_groups *groups, vlci_spread_room *room);
+                                 size_t at, const vlci_groups *groups, bool whole, vlci_spread_room *room);
 
 /**
  * Enqueues the labels of all evicted rows: the nearest seed's number. Means of seeds that stand for no row

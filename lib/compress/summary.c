@@ -265,7 +265,7 @@ vlcache_status vlci_summary_begin(const vlci_heads *h, const vlci_summary_kernel
     room->score_at = at;
     if (status || !any) return status;
     status = list_evicted(h, k, positions, g);
-    if (!status && r->spread) status = vlci_spread_begin(h, &k->spread, score, at, g, &room->spread);
+    if (!status && r->spread) status = vlci_spread_begin(h, &k->spread, score, at, g, alone, &room->spread);
     if (status || room->whole) return status;
     if (r->iterations) status = vlci_nearest_begin(h, &k->nearest, g);
     if (!status && r->spread) status = vlci_spread(h, &k->spread, score, at, g, NULL, &room->spread);
