@@ -93,7 +93,9 @@ typedef struct seen {
 
 static seen see(const coding_case *c, const vlci_codes *codes, const float *k, const float *v, int exact,
                 int past) {
-    size_t dim = (size_t)c->head_dim, most = (size_t)(2 * c->tokens + exact) * dim;
+    size_t dim = (size_t)c->head_dim, most = (size_t)exact * dim;
+    for (const vlci_codes *one = codes; one; one = one->before)
+        most += (size_t)(one->rows + one->texts) * dim;
     seen s = {.k = calloc((size_t)c->kv_heads * most, sizeof *s.k),
               .v = calloc((size_t)c->kv_heads * most, sizeof *s.v)};
     for (int h = 0; h < c->kv_heads; h++) {
@@ -149,7 +151,8 @@ static void check_scores(const problem *p, const coding_case *c, const vlci_code
     free(got);
 }
 
-static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
+static void run_and_compare(const problem *p, const coding_case *c, vlci_codes *codes) {
+    vlci_kv kv = {.codes = codes}, *const sequence = &kv;
     beside b = {.name = p->name,
                 .shape =
                     beside_shape(p->kv_heads, p->group, p->head_dim, p->dtype, codes->read->few.shape.cap),
@@ -160,11 +163,11 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     beside_begin(&b, &seed, 2.0f);
     seen s = see(c, codes, b.own_k, b.own_v, p->past + p->rows, p->past);
     beside_expect(&b, s.head);
-    ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, false));
+    ck_ok(vlci_coded_run(&sequence, LAYER, &b.a, false));
     beside_check(&b, 1.0);
-    if (vlci_coded_sees_pages(codes, &b.a)) { /* in one launch */
+    if (vlci_coded_sees_pages(&sequence, &b.a)) { /* in one launch */
         beside_poison(&b);
-        ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, true));
+        ck_ok(vlci_coded_run(&sequence, LAYER, &b.a, true));
         beside_check(&b, 1.0);
     }
     check_scores(p, c, codes, &b, &s);
@@ -202,6 +205,110 @@ static void run_variant(const char *variant, const problem *p, const coding_case
 static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
     for (int v = 0; v < variants_here(); v++) run_variant(variants[v], p, c, codes, cap);
 }
+
+/* ---- many sequences ------------------------------------------------------------------------------------ */
+
+/* Of codes that a step sees together: turned by runs or row by row, of one turn or two, long or short. */
+static const problem together[] = {
+    {"together, short", 2, 4, 64, 60, 40, 16, 90.0, BF16, 1, 3},
+    {"together, long", 2, 4, 64, 400, 370, 64, 120.0, BF16, 1, 20},
+    {"together, row by row", 2, 4, 64, 200, 150, 1, 150.0, BF16, 1, 7},
+    {"together, one block", 2, 4, 64, 14, 5, 16, 400.0, BF16, 1, 40},
+};
+enum { TOGETHER = sizeof together / sizeof *together, SEQUENCES = 43, TURNS_OF = TOGETHER, NOTHING };
+
+/* Sequences' codes, and what is in pages. */
+typedef struct crowd {
+    coding_case made[TOGETHER + 1]; /* the last: a second turn, behind the first */
+    vlci_kv kv[SEQUENCES], *sequences[SEQUENCES];
+    int n, kind[SEQUENCES], pasts[SEQUENCES];
+    seen seen[SEQUENCES];
+    ref_rows heads[SEQUENCES * 2];
+} crowd;
+
+static void gather(crowd *c, bool all_have_codes) {
+    for (int i = 0; i < c->n; i++) {
+        c->kind[i] = i * 5 % (all_have_codes ? NOTHING : NOTHING + 1);
+        c->pasts[i] = i * 7 % 45;
+        c->kv[i] = (vlci_kv){.codes = c->kind[i] == NOTHING ? NULL : c->made[c->kind[i]].codes};
+        c->sequences[i] = &c->kv[i];
+    }
+}
+
+static void see_crowd(crowd *c, const beside *b) {
+    for (int i = 0; i < c->n; i++) {
+        size_t at = beside_behind(b, i);
+        c->seen[i] = see(&c->made[TURNS_OF], c->kv[i].codes, b->own_k + at, b->own_v + at, c->pasts[i] + 1,
+                         c->pasts[i]);
+        memcpy(c->heads + 2 * i, c->seen[i].head, 2 * sizeof *c->heads);
+    }
+}
+
+static void run_crowd(crowd *c, bool all_have_codes) {
+    beside b = {.name = "together",
+                .shape = beside_shape(2, 4, 64, BF16, 0),
+                .layers = LAYERS,
+                .layer = LAYER,
+                .rows = 1,
+                .batch = c->n,
+                .pasts = c->pasts};
+    gather(c, all_have_codes);
+    beside_begin(&b, &seed, 2.0f);
+    see_crowd(c, &b);
+    beside_expect(&b, c->heads);
+    ck_ok(vlci_coded_run(c->sequences, LAYER, &b.a, false));
+    beside_check(&b, 1.0);
+    bool at_once = vlci_coded_sees_pages(c->sequences, &b.a);
+    ck_assert(!at_once || all_have_codes);
+    if (at_once) {
+        beside_poison(&b);
+        ck_ok(vlci_coded_run(c->sequences, LAYER, &b.a, true));
+        beside_check(&b, 1.0);
+    }
+    for (int i = 0; i < c->n; i++) {
+        free(c->seen[i].k);
+        free(c->seen[i].v);
+    }
+    beside_end(&b);
+}
+
+static void read_by(crowd *c, const vlci_coded_kernels *read) {
+    for (int i = 0; i <= TOGETHER; i++) c->made[i].codes->read = read;
+}
+
+/* By a rung that all codes are read by. */
+static void run_crowd_by(crowd *c, const char *variant) {
+    const vlci_attention_shape shape = beside_shape(2, 4, 64, BF16, 0);
+    vlci_coded_kernels read = {0};
+    suite_force(variant);
+    ck_ok(vlci_coded_open(suite_device(), &shape, &read));
+    ck_ok(vlci_coded_open_rows(&read));
+    suite_force(NULL);
+    read_by(c, &read);
+    run_crowd(c, false);
+    run_crowd(c, true);
+}
+
+/* One step of many sequences: each sees its own codes, whatever the others have. */
+START_TEST(many_sequences) {
+    crowd *c = calloc(1, sizeof *c);
+    c->n = suite_reduced() ? NOTHING + 2 : SEQUENCES;
+    seed = 31;
+    for (int i = 0; i <= TOGETHER; i++) make(&together[i % TOGETHER], &c->made[i]);
+    c->made[TURNS_OF].codes->before = vlci_codes_retain(c->made[2].codes);
+    const vlci_coded_kernels *was[TOGETHER + 1];
+    for (int i = 0; i <= TOGETHER; i++) was[i] = c->made[i].codes->read;
+    for (int v = 0; v < variants_here(); v++) run_crowd_by(c, variants[v]);
+    for (int i = TOGETHER; i >= 0; i--) {
+        c->made[i].codes->read = was[i];
+        coding_release(&c->made[i]);
+        coding_free(&c->made[i]);
+    }
+    free(c);
+}
+END_TEST
+
+/* ---- one sequence -------------------------------------------------------------------------------------- */
 
 START_TEST(against_the_rows_they_stand_for) {
     const problem *p = &problems[_i];
@@ -346,6 +453,7 @@ int main(void) {
     suite_balance(all);
     tcase_add_loop_test(all, against_the_rows_they_stand_for, 0, PROBLEMS);
     tcase_add_test(all, two_turns);
+    tcase_add_test(all, many_sequences);
     tcase_add_loop_test(all, as_exact_as_its_bits, 0, 2);
     tcase_add_loop_test(all, phases_of_runs, 0, 3);
     tcase_add_test(all, forks_and_marks_share_them);

@@ -11,6 +11,9 @@
 
 enum { MMA_DIM_MAX = 128 }; /* registers */
 
+/* What a launch over codes of several sequences is told of each: buffers, and numbers. */
+enum { CODED_MEMS = 10, CODED_NUMBERS = 9 };
+
 static const char *const rungs[] = {"wgmma", "mma", "wide", "group", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
@@ -45,7 +48,7 @@ static bool reads_pages(const vlci_few *few) {
 
 static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options, bool rows,
                               const vlci_kernel **out) {
-    char all[224];
+    char all[240];
     bool together = makes_together(&k->few, rows);
     snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d -DPAGED=%d -DKV_DTYPE=%d", options,
              pool_of(&k->few), strcmp(name, "attention_coded_score") == 0, together, reads_pages(&k->few),
@@ -54,7 +57,7 @@ static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, con
     return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all, &ptx, out);
 }
 
-static void write_options(const vlci_coded_kernels *k, bool rows, char options[128]) {
+static void write_options(const vlci_coded_kernels *k, bool rows, char *options) {
     char cap[VLCI_ATTENTION_CAP];
     snprintf(options, 128, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim, k->few.lanes, rows,
              vlci_attention_cap(k->few.shape.cap, cap));
@@ -77,6 +80,18 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool ro
                                          : get_plain(k, name, rows, out);
 }
 
+/* Of all arguments of a kernel that takes codes of several sequences. */
+enum { MANY_BYTES = VLCI_CODED_MANY * (CODED_MEMS * sizeof(cl_mem) + CODED_NUMBERS * sizeof(cl_int)) + 256 };
+
+static vlcache_status get_many(const vlci_coded_kernels *k, bool rows, const vlci_kernel **out) {
+    char options[144];
+    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < MANY_BYTES) return VLCACHE_OK;
+    write_options(k, rows, options);
+    size_t n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DMANY=%d", VLCI_CODED_MANY);
+    return get_mma(k, "attention_coded_mma", options, rows, out);
+}
+
 static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
     if (rows ? k->rows_mma : k->mma) return "attention_coded_mma";
     return k->few.wide ? "attention_coded_wide" : "attention_coded";
@@ -93,6 +108,7 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
     out->mma = mma && pool >= VLCI_RUNS_POOL(dim);
     out->rows_mma = mma && pool >= VLCI_ROWS_POOL(dim);
     status = get(out, attend_name(out, false), false, &out->attend);
+    if (!status) status = get_many(out, false, &out->many);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
         status = get(out, attend_name(out, false), false, &out->attend);
@@ -109,6 +125,7 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
     vlcache_status status = get(k, attend_name(k, true), true, &k->attend_rows);
+    if (!status) status = get_many(k, true, &k->many_rows);
     if (status || k->rows_mma) return status;
     if (!k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
@@ -189,12 +206,17 @@ static void divide_text(int texts, int pages, int groups, cut_mma *cut) {
     cut->text_shares = taken + apart;
 }
 
-/* pages: rows in pages that the launch sees, too. */
-static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages) {
-    int blocks = vlci_codes_runs(c->rows, VLCI_CODE_ROWS), others = c->texts + pages;
-    int as_long = vlci_codes_runs(others, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE), all = blocks + as_long;
+/* How long it takes, as blocks. pages: rows in pages that the launch sees, too. */
+static int length_of(const vlci_codes *c, int pages, int *beside) {
+    *beside = vlci_codes_runs(c->texts + pages, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE);
+    return vlci_codes_runs(c->rows, VLCI_CODE_ROWS) + *beside;
+}
+
+/* units: of the device, for all pieces. */
+static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages, size_t units) {
+    int as_long, all = length_of(c, pages, &as_long), blocks = all - as_long;
     cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, blocks, 0)};
-    int fit = (int)(c->read->few.device->caps.info.compute_units / cut.few.pieces);
+    int fit = (int)(units / cut.few.pieces);
     int beside = (int)(((int64_t)fit * as_long + all - 1) / all);
     if (beside > SHARES) beside = SHARES;
     int shares = fit - beside;
@@ -207,40 +229,108 @@ static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages) {
     return cut;
 }
 
+static size_t units_of(const vlci_codes *c) {
+    return c->read->few.device->caps.info.compute_units;
+}
+
+/* Arguments of a launch, at most: PAGED of rows in pages, and OWN beside those of sequences. */
+enum { OWN = 12, PAGED = 9, ARGS_MOST = OWN + PAGED + VLCI_CODED_MANY * (CODED_MEMS + CODED_NUMBERS) };
+
+typedef struct launch_args {
+    vlci_arg at[ARGS_MOST];
+    size_t n;
+} launch_args;
+
+static void add_args(launch_args *args, const vlci_arg *more, size_t n) {
+    memcpy(args->at + args->n, more, n * sizeof *more);
+    args->n += n;
+}
+
+#define ADD_ARGS(args, ...)                                                                                  \
+    add_args((args), (const vlci_arg[]){__VA_ARGS__},                                                        \
+             sizeof((const vlci_arg[]){__VA_ARGS__}) / sizeof(vlci_arg))
+
+/* PAGES_PARAMS of cl/attention_coded_mma.cl: of a paged view, whose layer the kernel knows. */
+static vlcache_status add_pages(launch_args *args, const vlci_few *few, const vlci_attention *a) {
+    vlci_arg kv[VLCI_KV_ARGS];
+    vlcache_status status = reads_pages(few) ? vlci_kv_args(&a->kv, kv) : VLCACHE_OK;
+    if (!status && reads_pages(few)) /* k, v, bias, heads, slots, table, layers, ahead, row_stride */
+        ADD_ARGS(args, kv[0], kv[1], kv[2], kv[3], kv[4], kv[5], kv[7], kv[8], kv[13]);
+    return status;
+}
+
 /* pages: rows in pages that no launch has seen yet, 0: one has. */
 static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
                               int pages, int *n) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, first, rows, pages);
+    cut_mma cut = divide_mma(c, first, rows, pages, units_of(c));
     const vlci_few_cut *p = &cut.few;
-    const vlci_arg own[] = {CODED_OF(c, layer, a, p->first, p->rows),
-                            VLCI_MEM(a->scratch),
-                            VLCI_I32(p->share),
-                            VLCI_I32(p->shares),
-                            VLCI_I32(cut.text_share),
-                            VLCI_MEM(a->out),
-                            VLCI_MEM(a->row_max),
-                            VLCI_MEM(a->row_lse),
-                            VLCI_I32(pages > 0)};
-    enum { OWN = sizeof own / sizeof *own, PAGED = 9 };
-    vlci_arg args[OWN + PAGED], kv[VLCI_KV_ARGS];
-    vlcache_status status = vlci_kv_args(&a->kv, kv);
-    if (status) return status;
-    /* of a paged view, whose layer this is: k, v, bias, heads, slots, table, layers, ahead, row_stride */
-    const vlci_arg paged[PAGED] = {kv[0], kv[1], kv[2], kv[3], kv[4], kv[5], kv[7], kv[8], kv[13]};
-    memcpy(args, own, sizeof own);
-    memcpy(args + OWN, paged, sizeof paged);
+    launch_args args = {.n = 0};
     *n = p->rows;
+    ADD_ARGS(&args, CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch), VLCI_I32(p->share),
+             VLCI_I32(p->shares), VLCI_I32(cut.text_share), VLCI_MEM(a->out), VLCI_MEM(a->row_max),
+             VLCI_MEM(a->row_lse), VLCI_I32(pages > 0));
+    vlcache_status status = add_pages(&args, &k->few, a);
+    if (status) return status;
     return vlci_launch(k->few.device, c->patterns ? k->attend_rows : k->attend,
                        VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
                                  1),
-                       args, OWN + (reads_pages(&k->few) ? PAGED : 0));
+                       args.at, args.n);
+}
+
+/* Codes of several sequences, each of which has a query row, in one launch: those of the same kernel. */
+typedef struct crowd {
+    const vlci_codes *codes[VLCI_CODED_MANY];
+    int row[VLCI_CODED_MANY], n;
+} crowd;
+
+/* ONE_PARAMS of cl/attention_coded_mma.cl. */
+static void add_one(launch_args *args, const vlci_codes *c, const cut_mma *cut, int begin) {
+    ADD_ARGS(args, VLCI_MEM(c->matrix), VLCI_MEM(c->mean), VLCI_MEM(c->basis), VLCI_MEM(c->factor),
+             VLCI_MEM(c->words), VLCI_MEM(c->phase), VLCI_MEM(c->within), VLCI_MEM(c->pattern),
+             VLCI_MEM(c->text), VLCI_MEM(c->scale), VLCI_I32(c->rows), VLCI_I32(c->run), VLCI_I32(c->texts),
+             VLCI_I32(cut->few.first), VLCI_I32(cut->few.share), VLCI_I32(cut->few.shares),
+             VLCI_I32(cut->text_share), VLCI_I32(begin), VLCI_I32(cut->few.shares + cut->text_shares));
+}
+
+/* Each sequence's, and behind the last ones that no work-group finds; returns how many these are, pieces of
+ * each. */
+static vlci_grid add_crowd(launch_args *args, const crowd *who, int pages) {
+    size_t groups = 0, pieces = 0;
+    int64_t all = 0;
+    int beside;
+    cut_mma cut = {0};
+    for (int i = 0; i < who->n; i++) all += length_of(who->codes[i], pages, &beside);
+    for (int i = 0; i < VLCI_CODED_MANY; i++) {
+        const vlci_codes *c = who->codes[i < who->n ? i : 0];
+        if (i < who->n) {
+            size_t units = units_of(c) * (size_t)length_of(c, pages, &beside) / (size_t)all;
+            cut = divide_mma(c, who->row[i], 1, pages, units);
+        }
+        add_one(args, c, &cut, i < who->n ? (int)groups : INT32_MAX);
+        if (i < who->n) groups += (size_t)(cut.few.shares + cut.text_shares);
+        pieces = cut.few.pieces;
+    }
+    return VLCI_GRID(groups, pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1);
+}
+
+static vlcache_status run_crowd(const vlci_kernel *kernel, const crowd *who, int layer,
+                                const vlci_attention *a, int pages) {
+    const vlci_codes *c = who->codes[0];
+    const vlci_few *few = &c->read->few;
+    launch_args args = {.n = 0};
+    ADD_ARGS(&args, VLCI_MEM(a->q), VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(few->shape.heads),
+             VLCI_I32(c->kv_heads), VLCI_F32(a->scale), VLCI_I32(layer), VLCI_MEM(a->scratch),
+             VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse), VLCI_I32(pages > 0));
+    vlcache_status status = add_pages(&args, few, a);
+    vlci_grid grid = add_crowd(&args, who, pages);
+    return status ? status : vlci_launch(few->device, kernel, grid, args.at, args.n);
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, row, 1, 0);
+    cut_mma cut = divide_mma(c, row, 1, 0, units_of(c));
     const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
@@ -260,21 +350,95 @@ static bool is_mma(const vlci_codes *c) {
 /* Few enough that the work-group which has them, behind text, is not the last. */
 enum { PAGES_MOST = 512 };
 
-bool vlci_coded_sees_pages(const vlci_codes *c, const vlci_attention *a) {
-    return c && is_mma(c) && reads_pages(&c->read->few) && a->batch == 1 && a->max_rows == 1 && a->kv.table &&
-           a->max_keys > 0 && a->max_keys <= PAGES_MOST && (!a->window || a->max_keys <= a->window);
+static const vlci_kernel *many_of(const vlci_codes *c) {
+    return c->patterns ? c->read->many_rows : c->read->many;
 }
 
-vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
-                              int rows, bool pages) {
-    vlcache_status status = VLCACHE_OK;
-    for (const vlci_codes *c = codes; c && !status; c = c->before) {
-        int seen = pages && c == codes ? a->max_keys : 0;
-        status = vlci_few_check_run("coded", layer, c->layers, a);
-        for (int row = 0, n = 0; row < rows && !status; row += n)
-            status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, seen, &n)
-                               : run_plain(c, layer, a, first + row, rows - row, &n);
+bool vlci_coded_sees_pages(vlci_kv *const *sequences, const vlci_attention *a) {
+    for (int b = 0; b < a->batch; b++) {
+        const vlci_codes *c = sequences[b]->codes;
+        if (!c || !is_mma(c) || !reads_pages(&c->read->few) || (a->batch > 1 && !many_of(c))) return false;
     }
+    return a->max_rows == 1 && a->kv.table && a->max_keys > 0 && a->max_keys <= PAGES_MOST &&
+           (!a->window || a->max_keys <= a->window);
+}
+
+/* pages: as run_mma() has it. */
+static vlcache_status run_one(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
+                              int pages) {
+    vlcache_status status = vlci_few_check_run("coded", layer, c->layers, a);
+    for (int row = 0, n = 0; row < rows && !status; row += n)
+        status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, pages, &n)
+                           : run_plain(c, layer, a, first + row, rows - row, &n);
+    return status;
+}
+
+/* Codes of the turn that is `back` before a sequence's last; NULL: there was none. */
+static const vlci_codes *codes_of(const vlci_kv *kv, int back) {
+    const vlci_codes *c = kv->codes;
+    while (c && back-- > 0) c = c->before;
+    return c;
+}
+
+/* Those of sequences from `b` on that go with its own, VLCI_CODED_MANY or fewer at a time. */
+static vlcache_status run_alike(vlci_kv *const *sequences, int b, int back, int layer,
+                                const vlci_attention *a, int pages) {
+    const vlci_kernel *kernel = many_of(codes_of(sequences[b], back));
+    vlcache_status status = VLCACHE_OK;
+    int left = 0;
+    for (int i = b; i < a->batch; i++) {
+        const vlci_codes *c = codes_of(sequences[i], back);
+        left += c && many_of(c) == kernel;
+    }
+    crowd who = {.n = 0};
+    for (int i = b, launches = vlci_codes_runs(left, VLCI_CODED_MANY); launches && !status; i++) {
+        const vlci_codes *c = codes_of(sequences[i], back);
+        if (!c || many_of(c) != kernel) continue;
+        who.codes[who.n] = c;
+        who.row[who.n++] = i;
+        if (who.n < vlci_codes_runs(left, launches)) continue;
+        status = vlci_few_check_run("coded", layer, c->layers, a);
+        if (!status) status = run_crowd(kernel, &who, layer, a, pages);
+        left -= who.n;
+        launches--;
+        who.n = 0;
+    }
+    return status;
+}
+
+/* Whether codes of a sequence in front of b have gone with its own. */
+static bool is_done(vlci_kv *const *sequences, int b, int back) {
+    const vlci_kernel *kernel = many_of(codes_of(sequences[b], back));
+    for (int i = 0; i < b; i++) {
+        const vlci_codes *c = codes_of(sequences[i], back);
+        if (c && many_of(c) == kernel) return true;
+    }
+    return false;
+}
+
+/* Of a turn: all sequences. *more: some have codes of it. */
+static vlcache_status run_turn(vlci_kv *const *sequences, int back, int layer, const vlci_attention *a,
+                               int pages, bool *more) {
+    vlcache_status status = VLCACHE_OK;
+    int rows = a->batch == 1 ? a->max_rows : 1;
+    *more = false;
+    for (int b = 0; b < a->batch && !status; b++) {
+        const vlci_codes *c = codes_of(sequences[b], back);
+        if (!c) continue;
+        *more = true;
+        if (a->batch == 1 || !many_of(c))
+            status = run_one(c, layer, a, b, rows, pages);
+        else if (!is_done(sequences, b, back))
+            status = run_alike(sequences, b, back, layer, a, pages);
+    }
+    return status;
+}
+
+vlcache_status vlci_coded_run(vlci_kv *const *sequences, int layer, const vlci_attention *a, bool pages) {
+    vlcache_status status = VLCACHE_OK;
+    bool more = true;
+    for (int back = 0; more && !status; back++)
+        status = run_turn(sequences, back, layer, a, pages && !back ? a->max_keys : 0, &more);
     return status;
 }
 

@@ -29,6 +29,7 @@ typedef struct vlci_caps {
     size_t local_bytes;     /**< usable local memory of one work-group */
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
+    size_t argument_bytes;  /**< of all arguments of a kernel, at most */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
     bool amx;               /**< the processor's matrix unit, through inline assembly: the same */
     bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
