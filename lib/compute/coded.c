@@ -366,79 +366,70 @@ bool vlci_coded_sees_pages(vlci_kv *const *sequences, const vlci_attention *a) {
 /* pages: as run_mma() has it. */
 static vlcache_status run_one(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
                               int pages) {
-    vlcache_status status = vlci_few_check_run("coded", layer, c->layers, a);
+    vlcache_status status = VLCACHE_OK;
     for (int row = 0, n = 0; row < rows && !status; row += n)
         status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, pages, &n)
                            : run_plain(c, layer, a, first + row, rows - row, &n);
     return status;
 }
 
-/* Codes of the turn that is `back` before a sequence's last; NULL: there was none. */
-static const vlci_codes *codes_of(const vlci_kv *kv, int back) {
-    const vlci_codes *c = kv->codes;
-    while (c && back-- > 0) c = c->before;
-    return c;
+/* A step's launches over the codes of one turn of each sequence: those of the turn that is `back` before its
+ * last, if they are turned as `patterns` says. Others are not there. */
+typedef struct turn {
+    vlci_kv *const *sequences;
+    const vlci_attention *a;
+    int layer, back, pages;
+    bool patterns;
+} turn;
+
+static const vlci_codes *codes_of(const turn *t, int b) {
+    const vlci_codes *c = t->sequences[b]->codes;
+    for (int i = 0; c && i < t->back; i++) c = c->before;
+    return c && (c->patterns > 0) == t->patterns ? c : NULL;
 }
 
-/* Those of sequences from `b` on that go with its own, VLCI_CODED_MANY or fewer at a time. */
-static vlcache_status run_alike(vlci_kv *const *sequences, int b, int back, int layer,
-                                const vlci_attention *a, int pages) {
-    const vlci_kernel *kernel = many_of(codes_of(sequences[b], back));
+/* `n` sequences' codes, by one launch for as many as it takes: all have about as many. */
+static vlcache_status run_many(const turn *t, int n) {
     vlcache_status status = VLCACHE_OK;
-    int left = 0;
-    for (int i = b; i < a->batch; i++) {
-        const vlci_codes *c = codes_of(sequences[i], back);
-        left += c && many_of(c) == kernel;
-    }
     crowd who = {.n = 0};
-    for (int i = b, launches = vlci_codes_runs(left, VLCI_CODED_MANY); launches && !status; i++) {
-        const vlci_codes *c = codes_of(sequences[i], back);
-        if (!c || many_of(c) != kernel) continue;
+    for (int b = 0; n && !status; b++) {
+        const vlci_codes *c = codes_of(t, b);
+        if (!c) continue;
         who.codes[who.n] = c;
-        who.row[who.n++] = i;
-        if (who.n < vlci_codes_runs(left, launches)) continue;
-        status = vlci_few_check_run("coded", layer, c->layers, a);
-        if (!status) status = run_crowd(kernel, &who, layer, a, pages);
-        left -= who.n;
-        launches--;
+        who.row[who.n++] = b;
+        if (who.n < vlci_codes_runs(n, vlci_codes_runs(n, VLCI_CODED_MANY))) continue;
+        status = run_crowd(many_of(c), &who, t->layer, t->a, t->pages);
+        n -= who.n;
         who.n = 0;
     }
     return status;
 }
 
-/* Whether codes of a sequence in front of b have gone with its own. */
-static bool is_done(vlci_kv *const *sequences, int b, int back) {
-    const vlci_kernel *kernel = many_of(codes_of(sequences[b], back));
-    for (int i = 0; i < b; i++) {
-        const vlci_codes *c = codes_of(sequences[i], back);
-        if (c && many_of(c) == kernel) return true;
-    }
-    return false;
-}
-
-/* Of a turn: all sequences. *more: some have codes of it. */
-static vlcache_status run_turn(vlci_kv *const *sequences, int back, int layer, const vlci_attention *a,
-                               int pages, bool *more) {
+/* *n: sequences that have such codes. */
+static vlcache_status run_turn(const turn *t, int *n) {
+    int batch = t->a->batch, rows = batch == 1 ? t->a->max_rows : 1;
+    const vlci_codes *any = NULL;
     vlcache_status status = VLCACHE_OK;
-    int rows = a->batch == 1 ? a->max_rows : 1;
-    *more = false;
-    for (int b = 0; b < a->batch && !status; b++) {
-        const vlci_codes *c = codes_of(sequences[b], back);
+    *n = 0;
+    for (int b = 0; b < batch && !status; b++) {
+        const vlci_codes *c = codes_of(t, b);
         if (!c) continue;
-        *more = true;
-        if (a->batch == 1 || !many_of(c))
-            status = run_one(c, layer, a, b, rows, pages);
-        else if (!is_done(sequences, b, back))
-            status = run_alike(sequences, b, back, layer, a, pages);
+        any = c;
+        ++*n;
+        status = vlci_few_check_run("coded", t->layer, c->layers, t->a);
+        if (!status && (batch == 1 || !many_of(c))) status = run_one(c, t->layer, t->a, b, rows, t->pages);
     }
-    return status;
+    return status || batch == 1 || !any || !many_of(any) ? status : run_many(t, *n);
 }
 
 vlcache_status vlci_coded_run(vlci_kv *const *sequences, int layer, const vlci_attention *a, bool pages) {
     vlcache_status status = VLCACHE_OK;
-    bool more = true;
-    for (int back = 0; more && !status; back++)
-        status = run_turn(sequences, back, layer, a, pages && !back ? a->max_keys : 0, &more);
+    for (int back = 0, alike = 1, singly = 1; alike + singly && !status; back++) {
+        turn t = {sequences, a, layer, back, pages && !back ? a->max_keys : 0, false};
+        status = run_turn(&t, &alike);
+        t.patterns = true;
+        if (!status) status = run_turn(&t, &singly);
+    }
     return status;
 }
 
