@@ -217,8 +217,20 @@ static const problem together[] = {
 };
 enum { TOGETHER = sizeof together / sizeof *together, SEQUENCES = 43, TURNS_OF = TOGETHER, NOTHING };
 
+static problem one_of_them(int i) {
+    problem p = together[i % TOGETHER];
+    if (!suite_reduced()) return p;
+    p.kv_heads = 1;
+    p.group = 2;
+    p.head_dim = 16;
+    p.tokens = p.tokens / 8 + 10;
+    p.visual = p.visual / 8 + 2;
+    return p;
+}
+
 /* Sequences' codes, and what is in pages. */
 typedef struct crowd {
+    vlci_attention_shape shape;
     coding_case made[TOGETHER + 1]; /* the last: a second turn, behind the first */
     vlci_kv kv[SEQUENCES], *sequences[SEQUENCES];
     int n, kind[SEQUENCES], pasts[SEQUENCES];
@@ -240,13 +252,14 @@ static void see_crowd(crowd *c, const beside *b) {
         size_t at = beside_behind(b, i);
         c->seen[i] = see(&c->made[TURNS_OF], c->kv[i].codes, b->own_k + at, b->own_v + at, c->pasts[i] + 1,
                          c->pasts[i]);
-        memcpy(c->heads + 2 * i, c->seen[i].head, 2 * sizeof *c->heads);
+        memcpy(c->heads + i * c->shape.kv_heads, c->seen[i].head,
+               (size_t)c->shape.kv_heads * sizeof *c->heads);
     }
 }
 
 static void run_crowd(crowd *c, bool all_have_codes) {
     beside b = {.name = "together",
-                .shape = beside_shape(2, 4, 64, BF16, 0),
+                .shape = c->shape,
                 .layers = LAYERS,
                 .layer = LAYER,
                 .rows = 1,
@@ -278,10 +291,9 @@ static void read_by(crowd *c, const vlci_coded_kernels *read) {
 
 /* By a rung that all codes are read by. */
 static void run_crowd_by(crowd *c, const char *variant) {
-    const vlci_attention_shape shape = beside_shape(2, 4, 64, BF16, 0);
     vlci_coded_kernels read = {0};
     suite_force(variant);
-    ck_ok(vlci_coded_open(suite_device(), &shape, &read));
+    ck_ok(vlci_coded_open(suite_device(), &c->shape, &read));
     ck_ok(vlci_coded_open_rows(&read));
     suite_force(NULL);
     read_by(c, &read);
@@ -294,7 +306,11 @@ START_TEST(many_sequences) {
     crowd *c = calloc(1, sizeof *c);
     c->n = suite_reduced() ? NOTHING + 2 : SEQUENCES;
     seed = 31;
-    for (int i = 0; i <= TOGETHER; i++) make(&together[i % TOGETHER], &c->made[i]);
+    for (int i = 0; i <= TOGETHER; i++) {
+        problem p = one_of_them(i);
+        make(&p, &c->made[i]);
+        c->shape = beside_shape(p.kv_heads, p.group, p.head_dim, p.dtype, 0);
+    }
     c->made[TURNS_OF].codes->before = vlci_codes_retain(c->made[2].codes);
     const vlci_coded_kernels *was[TOGETHER + 1];
     for (int i = 0; i <= TOGETHER; i++) was[i] = c->made[i].codes->read;
