@@ -37,9 +37,9 @@
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
  * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
  * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
- * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=16
- * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=16
- * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DMANY=16
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=32
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=32
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DMANY=32
  * ptx: sm_90a -DHEAD_DIM=80 -DHEADS=1 -DSCORES=1 -DWGMMA=1
  * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DPAGED=1 -DKV_DTYPE=2
  */
@@ -90,41 +90,44 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 #define PAGES_PARAMS
 #endif
 
-/* Each sequence's codes, and its work-groups: from `begin` on, `groups` of them. A work-group has the names that CODED_PARAMS has
- * of those of its sequence, so that what is chosen is the same for all of it. */
+/* Each sequence's codes: the buffers that they are parts of, whose order is vlci_codes'; where parts begin that are not the first
+ * of one, in units of 16 bytes; and numbers, of its work-groups the first and how many there are. A work-group gives what is its
+ * sequence's the names that CODED_PARAMS has: what is chosen is the same for all of it. */
 #if MANY
-#define EACH_OF_MANY(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
-#define ONE_PARAMS(i)                                                                                               \
-    , __global const vlci_code_matrix *matrix##i, __global const half *mean##i, __global const char *basis##i,      \
-        __global const float *factor##i, __global const uint *words##i, __global const float *phase##i,             \
-        __global const float *within##i, __global const int *pattern##i, __global const char *text##i,              \
-        __global const float *text_scale##i, int n##i, int run##i, int texts##i, int first_row##i, int share##i,    \
-        int shares##i, int text_share##i, int begin##i, int groups##i
-#define ONE_COUNT(i) nth_of_many += nth_group >= begin##i;
+#define EIGHT_OF_MANY(X, eight) X(eight##0) X(eight##1) X(eight##2) X(eight##3) X(eight##4) X(eight##5) X(eight##6) X(eight##7)
+#define EACH_OF_MANY(X) EIGHT_OF_MANY(X, 00) EIGHT_OF_MANY(X, 01) EIGHT_OF_MANY(X, 02) EIGHT_OF_MANY(X, 03)
+#define ONE_MEMORY(i) , __global const uchar *own_##i, __global const uchar *text_##i, __global const uchar *rest_##i
+#define ONE_OF(i)     , uint16 of_##i
+#define ONE_COUNT(i)  nth_of_many += (uint)get_group_id(0) >= of_##i.se;
 #define ONE_TAKE(i)                                                                                                 \
     case i:                                                                                                         \
-        matrix = matrix##i, mean = mean##i, basis = basis##i, factor = factor##i, words = words##i;                 \
-        phase = phase##i, within = within##i, pattern = pattern##i, text = text##i, text_scale = text_scale##i;     \
-        n = n##i, run = run##i, texts = texts##i, first_row = first_row##i, share = share##i, shares = shares##i;   \
-        text_share = text_share##i, begin = begin##i, groups = groups##i;                                           \
+        own_memory = own_##i, text_memory = text_##i, rest_memory = rest_##i, of = of_##i;                          \
         break;
 #define ALL_PARAMS                                                                                                  \
     __global const float *q, uint q_offset, uint q_stride, int heads, int kv_heads, float scale, int layer,         \
         __global float *scratch, __global float *out, __global float *row_max, __global float *row_lse,             \
-        int alone PAGES_PARAMS EACH_OF_MANY(ONE_PARAMS)
+        int alone PAGES_PARAMS EACH_OF_MANY(ONE_MEMORY) EACH_OF_MANY(ONE_OF)
 #define CHOOSE_SEQUENCE                                                                                             \
-    __global const vlci_code_matrix *matrix;                                                                        \
-    __global const half *mean;                                                                                      \
-    __global const char *basis, *text;                                                                              \
-    __global const float *factor, *phase, *within, *text_scale;                                                     \
-    __global const uint *words;                                                                                     \
-    __global const int *pattern;                                                                                    \
-    const int rows = 1, nth_group = (int)get_group_id(0);                                                           \
-    int n, run, texts, first_row, share, shares, text_share, begin, groups, nth_of_many = -1;                       \
+    __global const uchar *own_memory, *text_memory, *rest_memory;                                                   \
+    int nth_of_many = -1;                                                                                           \
+    uint16 of;                                                                                                      \
     EACH_OF_MANY(ONE_COUNT)                                                                                         \
     switch (nth_of_many) {                                                                                          \
     default: EACH_OF_MANY(ONE_TAKE)                                                                                 \
-    }
+    }                                                                                                               \
+    __global const vlci_code_matrix *const matrix = (__global const vlci_code_matrix *)own_memory;                  \
+    __global const char *const basis = (__global const char *)(own_memory + 16 * (size_t)of.s0);                    \
+    __global const float *const factor = (__global const float *)(own_memory + 16 * (size_t)of.s1);                 \
+    __global const uint *const words = (__global const uint *)(own_memory + 16 * (size_t)of.s2);                    \
+    __global const char *const text = (__global const char *)text_memory;                                           \
+    __global const float *const text_scale = (__global const float *)(text_memory + 16 * (size_t)of.s3);            \
+    __global const half *const mean = (__global const half *)rest_memory;                                           \
+    __global const float *const phase = (__global const float *)(rest_memory + 16 * (size_t)of.s4);                 \
+    __global const float *const within = (__global const float *)(rest_memory + 16 * (size_t)of.s5);                \
+    __global const int *const pattern = (__global const int *)(rest_memory + 16 * (size_t)of.s6);                   \
+    const int rows = 1, n = (int)of.s7, run = (int)of.s8, texts = (int)of.s9, first_row = (int)of.sa;               \
+    const int share = (int)of.sb, shares = (int)of.sc, text_share = (int)of.sd, begin = (int)of.se;                 \
+    const int groups = (int)of.sf;
 #define SEQUENCE_OF(first_row) (first_row)
 #else
 #define ALL_PARAMS                                                                                                  \
@@ -179,7 +182,8 @@ __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void 
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
-        from.take = min(over(share + warps - 1, warps), from.take);
+        const int rounds = over(share + warps * from.take - 1, warps * from.take); /* chunks of each warp */
+        from.take = over(share + warps * rounds - 1, warps * rounds);
         const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
         share_t mine;
 #pragma unroll 1
@@ -202,8 +206,8 @@ __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void 
                                       factor, alone, item);
     __global uint *counter = (__global uint *)scratch + nth_of_many * pieces + piece;
     if (is_last(counter, groups, &last))
-        merge(&p, parts, groups, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse, VLCI_CODE_DIMS(own_v.widths),
-              &begun, alone, item);
+        merge(&p, parts, groups, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse,
+              VLCI_CODE_DIMS(own_v.widths), &begun, alone, item);
     PTX_COPIES_WAIT(0);
 }
 

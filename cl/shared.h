@@ -345,7 +345,7 @@ typedef struct vlci_code_matrix {
 #define VLCI_CODED_SHARES          256
 #define VLCI_CODED_CHUNK           4
 #define VLCI_CODED_TILES(head_dim) ((head_dim) / 16 + 2)
-#define VLCI_CODED_MANY            16
+#define VLCI_CODED_MANY            32
 
 /* Bytes of local memory that it needs at least: for text; for rows in pages, too; for a basis and for one
  * warp, or for four where they multiply together, whatever their codes, where a run's rows are turned alike,

@@ -11,8 +11,16 @@
 
 enum { MMA_DIM_MAX = 128 }; /* registers */
 
-/* What a launch over codes of several sequences is told of each: buffers, and numbers. */
-enum { CODED_MEMS = 10, CODED_NUMBERS = 9 };
+/* Arguments of a launch over codes of several sequences: of each, numbers behind its buffers; PAGED of rows
+ * in pages, and OWN beside those. Bytes of all. */
+enum {
+    ONE = VLCI_CODES_MEMORIES + 1,
+    OWN = 12,
+    PAGED = 9,
+    ARGS_MOST = OWN + PAGED + VLCI_CODED_MANY * ONE,
+    ARGS_BYTES = (OWN + PAGED + VLCI_CODED_MANY * VLCI_CODES_MEMORIES) * sizeof(cl_mem) +
+                 (VLCI_CODED_MANY + 1) * sizeof(cl_uint16)
+};
 
 static const char *const rungs[] = {"wgmma", "mma", "wide", "group", NULL};
 
@@ -80,12 +88,10 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool ro
                                          : get_plain(k, name, rows, out);
 }
 
-/* Of all arguments of a kernel that takes codes of several sequences. */
-enum { MANY_BYTES = VLCI_CODED_MANY * (CODED_MEMS * sizeof(cl_mem) + CODED_NUMBERS * sizeof(cl_int)) + 256 };
-
+/* Where a kernel takes as many arguments. */
 static vlcache_status get_many(const vlci_coded_kernels *k, bool rows, const vlci_kernel **out) {
     char options[144];
-    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < MANY_BYTES) return VLCACHE_OK;
+    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < ARGS_BYTES) return VLCACHE_OK;
     write_options(k, rows, options);
     size_t n = strlen(options);
     snprintf(options + n, sizeof options - n, " -DMANY=%d", VLCI_CODED_MANY);
@@ -233,9 +239,6 @@ static size_t units_of(const vlci_codes *c) {
     return c->read->few.device->caps.info.compute_units;
 }
 
-/* Arguments of a launch, at most: PAGED of rows in pages, and OWN beside those of sequences. */
-enum { OWN = 12, PAGED = 9, ARGS_MOST = OWN + PAGED + VLCI_CODED_MANY * (CODED_MEMS + CODED_NUMBERS) };
-
 typedef struct launch_args {
     vlci_arg at[ARGS_MOST];
     size_t n;
@@ -284,34 +287,38 @@ typedef struct crowd {
     int row[VLCI_CODED_MANY], n;
 } crowd;
 
-/* ONE_PARAMS of cl/attention_coded_mma.cl. */
-static void add_one(launch_args *args, const vlci_codes *c, const cut_mma *cut, int begin) {
-    ADD_ARGS(args, VLCI_MEM(c->matrix), VLCI_MEM(c->mean), VLCI_MEM(c->basis), VLCI_MEM(c->factor),
-             VLCI_MEM(c->words), VLCI_MEM(c->phase), VLCI_MEM(c->within), VLCI_MEM(c->pattern),
-             VLCI_MEM(c->text), VLCI_MEM(c->scale), VLCI_I32(c->rows), VLCI_I32(c->run), VLCI_I32(c->texts),
-             VLCI_I32(cut->few.first), VLCI_I32(cut->few.share), VLCI_I32(cut->few.shares),
-             VLCI_I32(cut->text_share), VLCI_I32(begin), VLCI_I32(cut->few.shares + cut->text_shares));
+/* ONE_OF of cl/attention_coded_mma.cl. */
+static vlci_arg numbers_of(const vlci_codes *c, const cut_mma *cut, int begin) {
+    return (vlci_arg){.kind = VLCI_ARG_U32X16,
+                      .as.u32x16 = {c->at[VLCI_CODES_BASIS], c->at[VLCI_CODES_FACTOR],
+                                    c->at[VLCI_CODES_WORDS], c->at[VLCI_CODES_SCALE], c->at[VLCI_CODES_PHASE],
+                                    c->at[VLCI_CODES_WITHIN], c->at[VLCI_CODES_PATTERN], (uint32_t)c->rows,
+                                    (uint32_t)c->run, (uint32_t)c->texts, (uint32_t)cut->few.first,
+                                    (uint32_t)cut->few.share, (uint32_t)cut->few.shares,
+                                    (uint32_t)cut->text_share, (uint32_t)begin,
+                                    (uint32_t)(cut->few.shares + cut->text_shares)}};
 }
 
-/* Each sequence's, and behind the last ones that no work-group finds; returns how many these are, pieces of
- * each. */
+/* Returns the work-groups of all, pieces of each. No work-group is found by what is behind the last. */
 static vlci_grid add_crowd(launch_args *args, const crowd *who, int pages) {
-    size_t groups = 0, pieces = 0;
+    int groups = 0, beside;
+    size_t pieces = 0;
     int64_t all = 0;
-    int beside;
-    cut_mma cut = {0};
     for (int i = 0; i < who->n; i++) all += length_of(who->codes[i], pages, &beside);
-    for (int i = 0; i < VLCI_CODED_MANY; i++) {
-        const vlci_codes *c = who->codes[i < who->n ? i : 0];
-        if (i < who->n) {
-            size_t units = units_of(c) * (size_t)length_of(c, pages, &beside) / (size_t)all;
-            cut = divide_mma(c, who->row[i], 1, pages, units);
-        }
-        add_one(args, c, &cut, i < who->n ? (int)groups : INT32_MAX);
-        if (i < who->n) groups += (size_t)(cut.few.shares + cut.text_shares);
+    for (int i = 0; i < VLCI_CODED_MANY; i++)
+        for (int m = 0; m < VLCI_CODES_MEMORIES; m++)
+            ADD_ARGS(args, VLCI_MEM(i < who->n ? who->codes[i]->memory[m] : NULL));
+    for (int i = 0; i < who->n; i++) {
+        const vlci_codes *c = who->codes[i];
+        size_t units = units_of(c) * (size_t)length_of(c, pages, &beside) / (size_t)all;
+        cut_mma cut = divide_mma(c, who->row[i], 1, pages, units);
+        ADD_ARGS(args, numbers_of(c, &cut, groups));
+        groups += cut.few.shares + cut.text_shares;
         pieces = cut.few.pieces;
     }
-    return VLCI_GRID(groups, pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1);
+    for (int i = who->n; i < VLCI_CODED_MANY; i++)
+        ADD_ARGS(args, (vlci_arg){.kind = VLCI_ARG_U32X16, .as.u32x16 = {[14] = UINT32_MAX}});
+    return VLCI_GRID((size_t)groups, pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1);
 }
 
 static vlcache_status run_crowd(const vlci_kernel *kernel, const crowd *who, int layer,

@@ -115,13 +115,22 @@ void vlci_cache_write(vlcache_device *device, const char *key, const char *text)
  * ----------------------------------------------------------------------------------- */
 
 typedef struct vlci_arg {
-    enum { VLCI_ARG_UNSET, VLCI_ARG_MEM, VLCI_ARG_I32, VLCI_ARG_U32, VLCI_ARG_F32, VLCI_ARG_LOCAL } kind;
+    enum {
+        VLCI_ARG_UNSET,
+        VLCI_ARG_MEM,
+        VLCI_ARG_I32,
+        VLCI_ARG_U32,
+        VLCI_ARG_F32,
+        VLCI_ARG_LOCAL,
+        VLCI_ARG_U32X16
+    } kind;
     union {
         cl_mem mem; /**< may be NULL: a NULL __global pointer */
         int32_t i32;
         uint32_t u32;
         float f32;
         size_t local; /**< bytes */
+        uint32_t u32x16[16];
     } as;
 } vlci_arg;
 
@@ -220,6 +229,11 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
  */
 vlcache_status vlci_memory_map(vlcache_device *device, vlci_mapping *mapping, size_t at, size_t bytes,
                                const char *what, cl_mem *out);
+
+/** `bytes` of such memory from `at` on, a multiple of caps.alignment, as a buffer of their own, which keeps
+ * all of it: nothing is counted. Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_memory_part(vlcache_device *device, cl_mem whole, size_t at, size_t bytes,
+                                const char *what, cl_mem *out);
 
 /** Releases and NULLs; NULL accepted. */
 void vlci_memory_release(vlcache_device *device, cl_mem *memory);
