@@ -9,7 +9,7 @@
 
 #include "support/floats.h"
 
-enum { GUARD = 32, LISTS_MAX = 256 };
+enum { GUARD = 32, LISTS_MAX = 512 };
 
 static int batch_of(const beside *b) {
     return b->batch ? b->batch : 1;
