@@ -15,7 +15,7 @@
 
 typedef struct question {
     const char *text, *picture; /* picture NULL: none */
-    const char *policy; /* or a storage of "vlcache+" */
+    const char *policy;         /* or a storage of "vlcache+" */
     double budget;
     int tokens;
     float temperature;
@@ -46,7 +46,8 @@ static bool is_coded(const question *q) {
     return strncmp(q->policy, "coded", 5) == 0;
 }
 
-/* What is coded is "vlcache+", in a domain that is said. The usual domain of coded rows hangs on whether layers are coded as they are read, so on memory. */
+/* What is coded is "vlcache+", in a domain that is said. The usual domain of coded rows hangs on whether
+ * layers are coded as they are read, so on memory. */
 static vlcache_compress_options policy_of(const question *q) {
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     compress.policy = is_coded(q) ? "vlcache+" : q->policy;
