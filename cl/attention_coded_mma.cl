@@ -93,7 +93,7 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 /* Each sequence's codes: the buffers that they are parts of, whose order is vlci_codes'; where parts begin that are not the first
  * of one, in units of 16 bytes; and numbers, of its work-groups the first and how many there are. A work-group gives what is its
  * sequence's the names that CODED_PARAMS has: what is chosen is the same for all of it. */
-#if MANY
+#if MANY /* 32: octal numbers */
 #define EIGHT_OF_MANY(X, eight) X(eight##0) X(eight##1) X(eight##2) X(eight##3) X(eight##4) X(eight##5) X(eight##6) X(eight##7)
 #define EACH_OF_MANY(X) EIGHT_OF_MANY(X, 00) EIGHT_OF_MANY(X, 01) EIGHT_OF_MANY(X, 02) EIGHT_OF_MANY(X, 03)
 #define ONE_MEMORY(i) , __global const uchar *own_##i, __global const uchar *text_##i, __global const uchar *rest_##i

@@ -88,10 +88,14 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool ro
                                          : get_plain(k, name, rows, out);
 }
 
-/* Where a kernel takes as many arguments. */
+/* Where a kernel takes as many arguments, and each piece has a counter. */
 static vlcache_status get_many(const vlci_coded_kernels *k, bool rows, const vlci_kernel **out) {
     char options[144];
-    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < ARGS_BYTES) return VLCACHE_OK;
+    int kv_heads = k->few.shape.kv_heads, group = k->few.shape.heads / kv_heads;
+    int pieces = kv_heads * vlci_codes_runs(group, k->few.lanes);
+    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < ARGS_BYTES ||
+        pieces * VLCI_CODED_MANY > VLCI_ATTENTION_COUNTERS)
+        return VLCACHE_OK;
     write_options(k, rows, options);
     size_t n = strlen(options);
     snprintf(options + n, sizeof options - n, " -DMANY=%d", VLCI_CODED_MANY);
