@@ -182,8 +182,12 @@ __attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void 
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
-        const int rounds = over(share + warps * from.take - 1, warps * from.take); /* chunks of each warp */
+#if ROWS /* chunks take as long as they have blocks: all warps have as many of both */
+        const int rounds = over(share + warps * from.take - 1, warps * from.take);
         from.take = over(share + warps * rounds - 1, warps * rounds);
+#else
+        from.take = min(over(share + warps - 1, warps), from.take);
+#endif
         const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
         share_t mine;
 #pragma unroll 1
