@@ -61,9 +61,18 @@ static bool has_part(const vlci_codes *c, int part) {
     return c->patterns || (part != VLCI_CODES_WITHIN && part != VLCI_CODES_PATTERN);
 }
 
-/* A launch over codes of many sequences is told of few buffers, the parts of each of which lie where buffers
- * may begin. */
+static vlcache_status allocate_apart(vlci_codes *c, int memory) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = first_part[memory]; i < first_part[memory + 1] && !status; i++)
+        if (has_part(c, i))
+            status = vlci_memory_create(c->device, (size_t)part_bytes(c, i), names[memory], part_of(c, i));
+    return status;
+}
+
+/* A launch over codes of many sequences, on matrix units, is told of few buffers, the parts of each of which
+ * lie where buffers may begin. (Oclgrind takes such a part for one that nobody has written to.) */
 static vlcache_status allocate(vlci_codes *c, int memory) {
+    if (!c->device->caps.mma) return allocate_apart(c, memory);
     size_t unit = c->device->caps.alignment, end = 0;
     if (unit < VLCI_CODES_UNIT) unit = VLCI_CODES_UNIT;
     for (int i = first_part[memory]; i < first_part[memory + 1]; i++) {

@@ -51,7 +51,7 @@ typedef struct vlci_codes {
     int dims;            /**< of all matrices */
     int patterns;        /**< 0: all rows of a run are turned alike */
     size_t n_words;
-    cl_mem memory[VLCI_CODES_MEMORIES]; /**< what all the following is parts of */
+    cl_mem memory[VLCI_CODES_MEMORIES]; /**< what all the following is parts of, or NULL */
     cl_uint at[VLCI_CODES_PARTS];       /**< where each begins there, in units of VLCI_CODES_UNIT bytes */
     cl_mem matrix;                      /**< vlci_code_matrix [layers][kv_heads][2] */
     cl_mem mean;                        /**< f16 [layers][kv_heads][2][head_dim] */
