@@ -23,7 +23,8 @@
  *
  * A work-group runs most of this once and waits for its instructions, too: loops stay loops where nothing is lost.
  *
- * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads.
+ * Work: dimension 0 = shares of the blocks, then shares of text, 1 = kv heads * lane groups; of scores kv heads. With MANY, codes
+ * of up to so many sequences, each of which has a query row: dimension 0 = all that of each of them, one behind the other.
  *
  * Of n rows of a kv head with D dimensions of keys and values: n D HEAD_DIM / 2 multiply-adds for p, or
  * 2 n D HEAD_DIM for keys; n D 8 for logits of p, and for values; and n (bits of keys and values) / 8 bytes.
@@ -36,11 +37,17 @@
  * ptx: sm_89 -DHEAD_DIM=80 -DHEADS=1 -DROWS=1 -DSOFT_CAP=50.0f
  * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
  * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DROWS=1 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=32
+ * ptx: sm_90a -DHEAD_DIM=128 -DHEADS=4 -DWGMMA=1 -DPAGED=1 -DKV_DTYPE=3 -DMANY=32
+ * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DMANY=32
  * ptx: sm_90a -DHEAD_DIM=80 -DHEADS=1 -DSCORES=1 -DWGMMA=1
  * ptx: sm_80 -DHEAD_DIM=64 -DHEADS=2 -DPAGED=1 -DKV_DTYPE=2
  */
 #ifndef SCORES
 #define SCORES 0 /* which kernel it is: attention_coded_score, or attention_coded_mma */
+#endif
+#ifndef MANY
+#define MANY 0 /* VLCI_CODED_MANY: codes of how many sequences it takes at most; 0: of one */
 #endif
 
 /* Products of four warps together are all of theirs: who has no chunk of its own goes along. */
@@ -83,9 +90,54 @@ WITH_LOCAL void attend_chunks(share_t *own, const keys_t *keys, const source_t *
 #define PAGES_PARAMS
 #endif
 
-__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void
-attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,
-                    __global float *row_max, __global float *row_lse, int alone PAGES_PARAMS) {
+/* Each sequence's codes: the buffers that they are parts of, whose order is vlci_codes'; where parts begin that are not the first
+ * of one, in units of 16 bytes; and numbers, of its work-groups the first and how many there are. A work-group gives what is its
+ * sequence's the names that CODED_PARAMS has: what is chosen is the same for all of it. */
+#if MANY /* 32: octal numbers */
+#define EIGHT_OF_MANY(X, eight) X(eight##0) X(eight##1) X(eight##2) X(eight##3) X(eight##4) X(eight##5) X(eight##6) X(eight##7)
+#define EACH_OF_MANY(X) EIGHT_OF_MANY(X, 00) EIGHT_OF_MANY(X, 01) EIGHT_OF_MANY(X, 02) EIGHT_OF_MANY(X, 03)
+#define ONE_MEMORY(i) , __global const uchar *own_##i, __global const uchar *text_##i, __global const uchar *rest_##i
+#define ONE_OF(i)     , uint16 of_##i
+#define ONE_COUNT(i)  nth_of_many += (uint)get_group_id(0) >= of_##i.se;
+#define ONE_TAKE(i)                                                                                                 \
+    case i:                                                                                                         \
+        own_memory = own_##i, text_memory = text_##i, rest_memory = rest_##i, of = of_##i;                          \
+        break;
+#define ALL_PARAMS                                                                                                  \
+    __global const float *q, uint q_offset, uint q_stride, int heads, int kv_heads, float scale, int layer,         \
+        __global float *scratch, __global float *out, __global float *row_max, __global float *row_lse,             \
+        int alone PAGES_PARAMS EACH_OF_MANY(ONE_MEMORY) EACH_OF_MANY(ONE_OF)
+#define CHOOSE_SEQUENCE                                                                                             \
+    __global const uchar *own_memory, *text_memory, *rest_memory;                                                   \
+    int nth_of_many = -1;                                                                                           \
+    uint16 of;                                                                                                      \
+    EACH_OF_MANY(ONE_COUNT)                                                                                         \
+    switch (nth_of_many) {                                                                                          \
+    default: EACH_OF_MANY(ONE_TAKE)                                                                                 \
+    }                                                                                                               \
+    __global const vlci_code_matrix *const matrix = (__global const vlci_code_matrix *)own_memory;                  \
+    __global const char *const basis = (__global const char *)(own_memory + 16 * (size_t)of.s0);                    \
+    __global const float *const factor = (__global const float *)(own_memory + 16 * (size_t)of.s1);                 \
+    __global const uint *const words = (__global const uint *)(own_memory + 16 * (size_t)of.s2);                    \
+    __global const char *const text = (__global const char *)text_memory;                                           \
+    __global const float *const text_scale = (__global const float *)(text_memory + 16 * (size_t)of.s3);            \
+    __global const half *const mean = (__global const half *)rest_memory;                                           \
+    __global const float *const phase = (__global const float *)(rest_memory + 16 * (size_t)of.s4);                 \
+    __global const float *const within = (__global const float *)(rest_memory + 16 * (size_t)of.s5);                \
+    __global const int *const pattern = (__global const int *)(rest_memory + 16 * (size_t)of.s6);                   \
+    const int rows = 1, n = (int)of.s7, run = (int)of.s8, texts = (int)of.s9, first_row = (int)of.sa;               \
+    const int share = (int)of.sb, shares = (int)of.sc, text_share = (int)of.sd, begin = (int)of.se;                 \
+    const int groups = (int)of.sf;
+#define SEQUENCE_OF(first_row) (first_row)
+#else
+#define ALL_PARAMS                                                                                                  \
+    CODED_PARAMS, __global float *scratch, int share, int shares, int text_share, __global float *out,              \
+        __global float *row_max, __global float *row_lse, int alone PAGES_PARAMS
+#define CHOOSE_SEQUENCE        const int nth_of_many = 0, begin = 0, groups = (int)get_num_groups(0);
+#define SEQUENCE_OF(first_row) 0
+#endif
+
+__attribute__((reqd_work_group_size(VLCI_CODED_MMA_ITEMS, 1, 1))) __kernel void attention_coded_mma(ALL_PARAMS) {
     __local uchar smem[VLCI_PTX_LOCAL] __attribute__((aligned(1024)));
     __local float factors[16 * MOST] __attribute__((aligned(16))), middle[HEAD_DIM] __attribute__((aligned(16)));
     __local float queries[QUERIES * PITCH] __attribute__((aligned(16)));
@@ -93,18 +145,20 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     __local float tops[WARPS * HEADS], sums[WARPS * HEADS], some[2 * WARPS], whole[3 * HEADS];
     __local int last, row_of[HEADS];
     __local uint *pool = (__local uint *)smem;
-    const int item = (int)(get_local_id(0) & 511), s_id = (int)get_group_id(0), warp = item / 32, lane = item % 32;
+    CHOOSE_SEQUENCE
+    const int item = (int)(get_local_id(0) & 511), s_id = (int)get_group_id(0) - begin, warp = item / 32, lane = item % 32;
+    const int piece = (int)get_group_id(1), pieces = (int)get_num_groups(1);
     const piece_t p = own_piece(rows, heads, kv_heads);
     const size_t nth = MATRIX_OF(p.kv);
     const vlci_code_matrix own_k = matrix[nth], own_v = matrix[nth + 1];
-    __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)get_group_id(1) * get_num_groups(0) * HEADS * RECORD;
+    __global float *parts = scratch + VLCI_ATTENTION_COUNTERS + (size_t)(begin * pieces + piece * groups) * HEADS * RECORD;
     __global float *own = parts + (size_t)s_id * HEADS * RECORD;
     if (item < HEADS) row_of[item] = row_of_lane(&p, item, first_row, heads); /* divisions are many instructions */
     if (s_id >= shares) {
         const int from = min((s_id - shares) * text_share, texts);
 #if PAGED
-        kv_view pages = kv_find(PAGES_PASS, 0, p.kv, kv_heads);
-        pages.rows = alone && s_id + 1 == (int)get_num_groups(0) ? pages.rows + 1 : 0; /* with the new one */
+        kv_view pages = kv_find(PAGES_PASS, SEQUENCE_OF(first_row), p.kv, kv_heads);
+        pages.rows = alone && s_id + 1 == groups ? pages.rows + 1 : 0; /* with the new one */
 #else
         const kv_view pages = {0};
 #endif
@@ -128,7 +182,12 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
         const int beside = words_beside(&from.k_tiles), warps = warps_of(&from, POOL - used, beside);
         const int each = words_of_warp(&from, beside);
         const warp_t w = warp_of(pool + used + warp * each, bases + warp * CHUNK * QUERIES, &from, beside);
+#if ROWS /* chunks take as long as they have blocks: all warps have as many of both */
+        const int rounds = over(share + warps * from.take - 1, warps * from.take);
+        from.take = over(share + warps * rounds - 1, warps * rounds);
+#else
         from.take = min(over(share + warps - 1, warps), from.take);
+#endif
         const int first = warp < warps ? s_id * share + warp * from.take : until + LEAD(from.take);
         share_t mine;
 #pragma unroll 1
@@ -149,9 +208,10 @@ attention_coded_mma(CODED_PARAMS, __global float *scratch, int share, int shares
     barrier(CLK_LOCAL_MEM_FENCE);
     const begun_t begun = begin_merge((__local float *)pool, row_of, out, row_lse, own_v, mean + (nth + 1) * HEAD_DIM, basis,
                                       factor, alone, item);
-    if (is_last((__global uint *)scratch + get_group_id(1), get_num_groups(0), &last))
-        merge(&p, parts, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse, VLCI_CODE_DIMS(own_v.widths),
-              &begun, alone, item);
+    __global uint *counter = (__global uint *)scratch + nth_of_many * pieces + piece;
+    if (is_last(counter, groups, &last))
+        merge(&p, parts, groups, shares, (__local float *)pool, whole, row_of, out, row_max, row_lse,
+              VLCI_CODE_DIMS(own_v.widths), &begun, alone, item);
     PTX_COPIES_WAIT(0);
 }
 

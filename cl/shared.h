@@ -346,11 +346,13 @@ typedef struct vlci_code_matrix {
 #define VLCI_CODED_ITEMS 64
 
 /* attention_coded_mma: work-items of a work-group, one of which a unit has room for, and the most of them
- * that share a piece of work; blocks that a warp takes at a time; tiles of 16 dimensions of one width. */
+ * that share a piece of work; blocks that a warp takes at a time; tiles of 16 dimensions of one width; whose
+ * codes a launch takes at most, where it takes those of several sequences. */
 #define VLCI_CODED_MMA_ITEMS       384
 #define VLCI_CODED_SHARES          256
 #define VLCI_CODED_CHUNK           4
 #define VLCI_CODED_TILES(head_dim) ((head_dim) / 16 + 2)
+#define VLCI_CODED_MANY            32
 
 /* Bytes of local memory that it needs at least: for text; for rows in pages, too; for a basis and for one
  * warp, or for four where they multiply together, whatever their codes, where a run's rows are turned alike,

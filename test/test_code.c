@@ -465,13 +465,15 @@ START_TEST(bytes_are_what_is_held) {
         ck_assert_int_eq(clGetMemObjectInfo(parts[i], CL_MEM_SIZE, sizeof bytes, &bytes, NULL), CL_SUCCESS);
         held += bytes;
     }
-    uint64_t before = vlci_memory_now(suite_device());
+    uint64_t before = vlci_memory_now(suite_device()),
+             ends = VLCI_CODES_PARTS * suite_device()->caps.alignment;
     ck_assert_uint_eq(held, vlci_codes_sum(b));
     ck_assert_uint_eq(held, vlci_codes_all_bytes(c.codes));
     ck_assert_double_le((double)held, budgets[_i] * (double)full);
     if (budgets[_i] >= 0.1) ck_assert_double_ge((double)held, 0.97 * budgets[_i] * (double)full);
     vlci_codes_release(&c.codes);
-    ck_assert_uint_eq(before - vlci_memory_now(suite_device()), held);
+    ck_assert_uint_ge(before - vlci_memory_now(suite_device()), held);
+    ck_assert_uint_lt(before - vlci_memory_now(suite_device()), held + ends);
     coding_release(&c);
     coding_free(&c);
 }

@@ -93,7 +93,9 @@ typedef struct seen {
 
 static seen see(const coding_case *c, const vlci_codes *codes, const float *k, const float *v, int exact,
                 int past) {
-    size_t dim = (size_t)c->head_dim, most = (size_t)(2 * c->tokens + exact) * dim;
+    size_t dim = (size_t)c->head_dim, most = (size_t)exact * dim;
+    for (const vlci_codes *one = codes; one; one = one->before)
+        most += (size_t)(one->rows + one->texts) * dim;
     seen s = {.k = calloc((size_t)c->kv_heads * most, sizeof *s.k),
               .v = calloc((size_t)c->kv_heads * most, sizeof *s.v)};
     for (int h = 0; h < c->kv_heads; h++) {
@@ -149,7 +151,8 @@ static void check_scores(const problem *p, const coding_case *c, const vlci_code
     free(got);
 }
 
-static void run_and_compare(const problem *p, const coding_case *c, const vlci_codes *codes) {
+static void run_and_compare(const problem *p, const coding_case *c, vlci_codes *codes) {
+    vlci_kv kv = {.codes = codes}, *const sequence = &kv;
     beside b = {.name = p->name,
                 .shape =
                     beside_shape(p->kv_heads, p->group, p->head_dim, p->dtype, codes->read->few.shape.cap),
@@ -160,11 +163,11 @@ static void run_and_compare(const problem *p, const coding_case *c, const vlci_c
     beside_begin(&b, &seed, 2.0f);
     seen s = see(c, codes, b.own_k, b.own_v, p->past + p->rows, p->past);
     beside_expect(&b, s.head);
-    ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, false));
+    ck_ok(vlci_coded_run(&sequence, LAYER, &b.a, false));
     beside_check(&b, 1.0);
-    if (vlci_coded_sees_pages(codes, &b.a)) { /* in one launch */
+    if (vlci_coded_sees_pages(&sequence, &b.a)) { /* in one launch */
         beside_poison(&b);
-        ck_ok(vlci_coded_run(codes, LAYER, &b.a, 0, p->rows, true));
+        ck_ok(vlci_coded_run(&sequence, LAYER, &b.a, true));
         beside_check(&b, 1.0);
     }
     check_scores(p, c, codes, &b, &s);
@@ -202,6 +205,127 @@ static void run_variant(const char *variant, const problem *p, const coding_case
 static void run_variants(const problem *p, const coding_case *c, vlci_codes *codes, float cap) {
     for (int v = 0; v < variants_here(); v++) run_variant(variants[v], p, c, codes, cap);
 }
+
+/* ---- many sequences ------------------------------------------------------------------------------------ */
+
+/* Of codes that a step sees together: turned by runs or row by row, of one turn or two, long or short. */
+static const problem together[] = {
+    {"together, short", 2, 4, 64, 60, 40, 16, 90.0, BF16, 1, 3},
+    {"together, long", 2, 4, 64, 400, 370, 64, 120.0, BF16, 1, 20},
+    {"together, row by row", 2, 4, 64, 200, 150, 1, 150.0, BF16, 1, 7},
+    {"together, one block", 2, 4, 64, 14, 5, 16, 400.0, BF16, 1, 40},
+};
+enum { TOGETHER = sizeof together / sizeof *together, SEQUENCES = 43, TURNS_OF = TOGETHER, NOTHING };
+
+static problem one_of_them(int i) {
+    problem p = together[i % TOGETHER];
+    if (!suite_reduced()) return p;
+    p.kv_heads = 1;
+    p.group = 2;
+    p.head_dim = 16;
+    p.tokens = p.tokens / 8 + 10;
+    p.visual = p.visual / 8 + 2;
+    if (p.run == 1) p.run = 32; /* a simulator takes long */
+    return p;
+}
+
+/* Sequences' codes, and what is in pages. */
+typedef struct crowd {
+    vlci_attention_shape shape;
+    coding_case made[TOGETHER + 1]; /* the last: a second turn, behind the first */
+    vlci_kv kv[SEQUENCES], *sequences[SEQUENCES];
+    int n, kind[SEQUENCES], pasts[SEQUENCES];
+    seen seen[SEQUENCES];
+    ref_rows heads[SEQUENCES * 2];
+} crowd;
+
+static void gather(crowd *c, bool all_have_codes) {
+    for (int i = 0; i < c->n; i++) {
+        c->kind[i] = i * 5 % (all_have_codes ? NOTHING : NOTHING + 1);
+        c->pasts[i] = i * 7 % 45;
+        c->kv[i] = (vlci_kv){.codes = c->kind[i] == NOTHING ? NULL : c->made[c->kind[i]].codes};
+        c->sequences[i] = &c->kv[i];
+    }
+}
+
+static void see_crowd(crowd *c, const beside *b) {
+    for (int i = 0; i < c->n; i++) {
+        size_t at = beside_behind(b, i);
+        c->seen[i] = see(&c->made[TURNS_OF], c->kv[i].codes, b->own_k + at, b->own_v + at, c->pasts[i] + 1,
+                         c->pasts[i]);
+        memcpy(c->heads + i * c->shape.kv_heads, c->seen[i].head,
+               (size_t)c->shape.kv_heads * sizeof *c->heads);
+    }
+}
+
+static void run_crowd(crowd *c, bool all_have_codes) {
+    beside b = {.name = "together",
+                .shape = c->shape,
+                .layers = LAYERS,
+                .layer = LAYER,
+                .rows = 1,
+                .batch = c->n,
+                .pasts = c->pasts};
+    gather(c, all_have_codes);
+    beside_begin(&b, &seed, 2.0f);
+    see_crowd(c, &b);
+    beside_expect(&b, c->heads);
+    ck_ok(vlci_coded_run(c->sequences, LAYER, &b.a, false));
+    beside_check(&b, 1.0);
+    bool at_once = vlci_coded_sees_pages(c->sequences, &b.a);
+    ck_assert(!at_once || all_have_codes);
+    if (at_once) {
+        beside_poison(&b);
+        ck_ok(vlci_coded_run(c->sequences, LAYER, &b.a, true));
+        beside_check(&b, 1.0);
+    }
+    for (int i = 0; i < c->n; i++) {
+        free(c->seen[i].k);
+        free(c->seen[i].v);
+    }
+    beside_end(&b);
+}
+
+static void read_by(crowd *c, const vlci_coded_kernels *read) {
+    for (int i = 0; i <= TOGETHER; i++) c->made[i].codes->read = read;
+}
+
+/* By a rung that all codes are read by. */
+static void run_crowd_by(crowd *c, const char *variant) {
+    vlci_coded_kernels read = {0};
+    suite_force(variant);
+    ck_ok(vlci_coded_open(suite_device(), &c->shape, &read));
+    ck_ok(vlci_coded_open_rows(&read));
+    suite_force(NULL);
+    read_by(c, &read);
+    run_crowd(c, false);
+    run_crowd(c, true);
+}
+
+/* One step of many sequences: each sees its own codes, whatever the others have. */
+START_TEST(many_sequences) {
+    crowd *c = calloc(1, sizeof *c);
+    c->n = suite_reduced() ? NOTHING + 2 : SEQUENCES;
+    seed = 31;
+    for (int i = 0; i <= TOGETHER; i++) {
+        problem p = one_of_them(i);
+        make(&p, &c->made[i]);
+        c->shape = beside_shape(p.kv_heads, p.group, p.head_dim, p.dtype, 0);
+    }
+    c->made[TURNS_OF].codes->before = vlci_codes_retain(c->made[2].codes);
+    const vlci_coded_kernels *was[TOGETHER + 1];
+    for (int i = 0; i <= TOGETHER; i++) was[i] = c->made[i].codes->read;
+    for (int v = 0; v < variants_here(); v++) run_crowd_by(c, variants[v]);
+    for (int i = TOGETHER; i >= 0; i--) {
+        c->made[i].codes->read = was[i];
+        coding_release(&c->made[i]);
+        coding_free(&c->made[i]);
+    }
+    free(c);
+}
+END_TEST
+
+/* ---- one sequence -------------------------------------------------------------------------------------- */
 
 START_TEST(against_the_rows_they_stand_for) {
     const problem *p = &problems[_i];
@@ -311,6 +435,21 @@ END_TEST
 
 /* ---- caches -------------------------------------------------------------------------------------------- */
 
+/* Bytes of the buffers that codes lie in: a part of one begins where a buffer may. */
+static uint64_t memory_of(const vlci_codes *codes) {
+    uint64_t all = 0;
+    if (!codes->memory[0]) return vlci_codes_all_bytes(codes);
+    for (int i = 0; i < VLCI_CODES_MEMORIES; i++) {
+        size_t bytes = 0;
+        ck_assert_int_eq(clGetMemObjectInfo(codes->memory[i], CL_MEM_SIZE, sizeof bytes, &bytes, NULL), 0);
+        all += bytes;
+    }
+    uint64_t most = vlci_codes_all_bytes(codes) + VLCI_CODES_PARTS * suite_device()->caps.alignment;
+    ck_assert_uint_ge(all, vlci_codes_all_bytes(codes));
+    ck_assert_uint_lt(all, most);
+    return all;
+}
+
 /* Forks and marks hold the same codes; the last that forgets them gives them back. */
 START_TEST(forks_and_marks_share_them) {
     coding_case c;
@@ -320,6 +459,7 @@ START_TEST(forks_and_marks_share_them) {
     kv->codes = c.codes;
     c.codes = NULL;
     uint64_t held = vlci_memory_now(suite_device()), codes = vlci_codes_all_bytes(kv->codes);
+    uint64_t memory = memory_of(kv->codes);
     ck_assert_uint_eq(vlci_kv_bytes(kv), pages_only + codes);
     ck_ok(vlci_kv_fork(kv, &fork));
     ck_ok(vlci_kv_mark(kv, &mark));
@@ -334,7 +474,7 @@ START_TEST(forks_and_marks_share_them) {
     vlci_kv_release(&fork);
     ck_assert_int_eq(kv->codes->references, 1);
     vlci_kv_clear(kv);
-    ck_assert_uint_eq(vlci_memory_now(suite_device()), held - codes);
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), held - memory);
     coding_release(&c);
     coding_free(&c);
 }
@@ -350,5 +490,9 @@ int main(void) {
     tcase_add_loop_test(all, phases_of_runs, 0, 3);
     tcase_add_test(all, forks_and_marks_share_them);
     suite_add_tcase(suite, all);
+    TCase *many = tcase_create("many");
+    suite_balance(many);
+    tcase_add_test(many, many_sequences);
+    suite_add_tcase(suite, many);
     return suite_run(suite);
 }

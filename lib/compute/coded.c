@@ -11,6 +11,17 @@
 
 enum { MMA_DIM_MAX = 128 }; /* registers */
 
+/* Arguments of a launch over codes of several sequences: of each, numbers behind its buffers; PAGED of rows
+ * in pages, and OWN beside those. Bytes of all. */
+enum {
+    ONE = VLCI_CODES_MEMORIES + 1,
+    OWN = 12,
+    PAGED = 9,
+    ARGS_MOST = OWN + PAGED + VLCI_CODED_MANY * ONE,
+    ARGS_BYTES = (OWN + PAGED + VLCI_CODED_MANY * VLCI_CODES_MEMORIES) * sizeof(cl_mem) +
+                 (VLCI_CODED_MANY + 1) * sizeof(cl_uint16)
+};
+
 static const char *const rungs[] = {"wgmma", "mma", "wide", "group", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
@@ -45,7 +56,7 @@ static bool reads_pages(const vlci_few *few) {
 
 static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, const char *options, bool rows,
                               const vlci_kernel **out) {
-    char all[224];
+    char all[240];
     bool together = makes_together(&k->few, rows);
     snprintf(all, sizeof all, "%s -DPOOL_BYTES=%zu -DSCORES=%d -DWGMMA=%d -DPAGED=%d -DKV_DTYPE=%d", options,
              pool_of(&k->few), strcmp(name, "attention_coded_score") == 0, together, reads_pages(&k->few),
@@ -54,7 +65,7 @@ static vlcache_status get_mma(const vlci_coded_kernels *k, const char *name, con
     return vlci_kernel_get_ptx(k->few.device, "attention_coded_mma.cl", name, all, &ptx, out);
 }
 
-static void write_options(const vlci_coded_kernels *k, bool rows, char options[128]) {
+static void write_options(const vlci_coded_kernels *k, bool rows, char *options) {
     char cap[VLCI_ATTENTION_CAP];
     snprintf(options, 128, "-DHEAD_DIM=%d -DHEADS=%d -DROWS=%d%s", k->few.shape.head_dim, k->few.lanes, rows,
              vlci_attention_cap(k->few.shape.cap, cap));
@@ -77,6 +88,20 @@ static vlcache_status get(const vlci_coded_kernels *k, const char *name, bool ro
                                          : get_plain(k, name, rows, out);
 }
 
+/* Where a kernel takes as many arguments, and each piece has a counter. */
+static vlcache_status get_many(const vlci_coded_kernels *k, bool rows, const vlci_kernel **out) {
+    char options[144];
+    int kv_heads = k->few.shape.kv_heads, group = k->few.shape.heads / kv_heads;
+    int pieces = kv_heads * vlci_codes_runs(group, k->few.lanes);
+    if (!(rows ? k->rows_mma : k->mma) || k->few.device->caps.argument_bytes < ARGS_BYTES ||
+        pieces * VLCI_CODED_MANY > VLCI_ATTENTION_COUNTERS)
+        return VLCACHE_OK;
+    write_options(k, rows, options);
+    size_t n = strlen(options);
+    snprintf(options + n, sizeof options - n, " -DMANY=%d", VLCI_CODED_MANY);
+    return get_mma(k, "attention_coded_mma", options, rows, out);
+}
+
 static const char *attend_name(const vlci_coded_kernels *k, bool rows) {
     if (rows ? k->rows_mma : k->mma) return "attention_coded_mma";
     return k->few.wide ? "attention_coded_wide" : "attention_coded";
@@ -93,6 +118,7 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
     out->mma = mma && pool >= VLCI_RUNS_POOL(dim);
     out->rows_mma = mma && pool >= VLCI_ROWS_POOL(dim);
     status = get(out, attend_name(out, false), false, &out->attend);
+    if (!status) status = get_many(out, false, &out->many);
     if (!status && !out->mma && !out->few.wide && out->attend->max_group < VLCI_CODED_ITEMS) {
         out->few.wide = true;
         status = get(out, attend_name(out, false), false, &out->attend);
@@ -109,6 +135,7 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *k) {
     vlcache_status status = get(k, attend_name(k, true), true, &k->attend_rows);
+    if (!status) status = get_many(k, true, &k->many_rows);
     if (status || k->rows_mma) return status;
     if (!k->few.wide && k->attend_rows->max_group < VLCI_CODED_ITEMS)
         return vlci_fail(VLCACHE_E_UNSUPPORTED,
@@ -189,12 +216,17 @@ static void divide_text(int texts, int pages, int groups, cut_mma *cut) {
     cut->text_shares = taken + apart;
 }
 
-/* pages: rows in pages that the launch sees, too. */
-static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages) {
-    int blocks = vlci_codes_runs(c->rows, VLCI_CODE_ROWS), others = c->texts + pages;
-    int as_long = vlci_codes_runs(others, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE), all = blocks + as_long;
+/* How long it takes, as blocks. pages: rows in pages that the launch sees, too. */
+static int length_of(const vlci_codes *c, int pages, int *beside) {
+    *beside = vlci_codes_runs(c->texts + pages, c->patterns ? TEXTS_SINGLY : TEXTS_ALIKE);
+    return vlci_codes_runs(c->rows, VLCI_CODE_ROWS) + *beside;
+}
+
+/* units: of the device, for all pieces. */
+static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages, size_t units) {
+    int as_long, all = length_of(c, pages, &as_long), blocks = all - as_long;
     cut_mma cut = {.few = vlci_few_divide(&c->read->few, first, rows, blocks, 0)};
-    int fit = (int)(c->read->few.device->caps.info.compute_units / cut.few.pieces);
+    int fit = (int)(units / cut.few.pieces);
     int beside = (int)(((int64_t)fit * as_long + all - 1) / all);
     if (beside > SHARES) beside = SHARES;
     int shares = fit - beside;
@@ -207,40 +239,109 @@ static cut_mma divide_mma(const vlci_codes *c, int first, int rows, int pages) {
     return cut;
 }
 
+static size_t units_of(const vlci_codes *c) {
+    return c->read->few.device->caps.info.compute_units;
+}
+
+typedef struct launch_args {
+    vlci_arg at[ARGS_MOST];
+    size_t n;
+} launch_args;
+
+static void add_args(launch_args *args, const vlci_arg *more, size_t n) {
+    memcpy(args->at + args->n, more, n * sizeof *more);
+    args->n += n;
+}
+
+#define ADD_ARGS(args, ...)                                                                                  \
+    add_args((args), (const vlci_arg[]){__VA_ARGS__},                                                        \
+             sizeof((const vlci_arg[]){__VA_ARGS__}) / sizeof(vlci_arg))
+
+/* PAGES_PARAMS of cl/attention_coded_mma.cl: of a paged view, whose layer the kernel knows. */
+static vlcache_status add_pages(launch_args *args, const vlci_few *few, const vlci_attention *a) {
+    vlci_arg kv[VLCI_KV_ARGS];
+    vlcache_status status = reads_pages(few) ? vlci_kv_args(&a->kv, kv) : VLCACHE_OK;
+    if (!status && reads_pages(few)) /* k, v, bias, heads, slots, table, layers, ahead, row_stride */
+        ADD_ARGS(args, kv[0], kv[1], kv[2], kv[3], kv[4], kv[5], kv[7], kv[8], kv[13]);
+    return status;
+}
+
 /* pages: rows in pages that no launch has seen yet, 0: one has. */
 static vlcache_status run_mma(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
                               int pages, int *n) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, first, rows, pages);
+    cut_mma cut = divide_mma(c, first, rows, pages, units_of(c));
     const vlci_few_cut *p = &cut.few;
-    const vlci_arg own[] = {CODED_OF(c, layer, a, p->first, p->rows),
-                            VLCI_MEM(a->scratch),
-                            VLCI_I32(p->share),
-                            VLCI_I32(p->shares),
-                            VLCI_I32(cut.text_share),
-                            VLCI_MEM(a->out),
-                            VLCI_MEM(a->row_max),
-                            VLCI_MEM(a->row_lse),
-                            VLCI_I32(pages > 0)};
-    enum { OWN = sizeof own / sizeof *own, PAGED = 9 };
-    vlci_arg args[OWN + PAGED], kv[VLCI_KV_ARGS];
-    vlcache_status status = vlci_kv_args(&a->kv, kv);
-    if (status) return status;
-    /* of a paged view, whose layer this is: k, v, bias, heads, slots, table, layers, ahead, row_stride */
-    const vlci_arg paged[PAGED] = {kv[0], kv[1], kv[2], kv[3], kv[4], kv[5], kv[7], kv[8], kv[13]};
-    memcpy(args, own, sizeof own);
-    memcpy(args + OWN, paged, sizeof paged);
+    launch_args args = {.n = 0};
     *n = p->rows;
+    ADD_ARGS(&args, CODED_OF(c, layer, a, p->first, p->rows), VLCI_MEM(a->scratch), VLCI_I32(p->share),
+             VLCI_I32(p->shares), VLCI_I32(cut.text_share), VLCI_MEM(a->out), VLCI_MEM(a->row_max),
+             VLCI_MEM(a->row_lse), VLCI_I32(pages > 0));
+    vlcache_status status = add_pages(&args, &k->few, a);
+    if (status) return status;
     return vlci_launch(k->few.device, c->patterns ? k->attend_rows : k->attend,
                        VLCI_GRID((size_t)(p->shares + cut.text_shares), p->pieces, 1, VLCI_CODED_MMA_ITEMS, 1,
                                  1),
-                       args, OWN + (reads_pages(&k->few) ? PAGED : 0));
+                       args.at, args.n);
+}
+
+/* Codes of several sequences, each of which has a query row, in one launch: those of the same kernel. */
+typedef struct crowd {
+    const vlci_codes *codes[VLCI_CODED_MANY];
+    int row[VLCI_CODED_MANY], n;
+} crowd;
+
+/* ONE_OF of cl/attention_coded_mma.cl. */
+static vlci_arg numbers_of(const vlci_codes *c, const cut_mma *cut, int begin) {
+    return (vlci_arg){.kind = VLCI_ARG_U32X16,
+                      .as.u32x16 = {c->at[VLCI_CODES_BASIS], c->at[VLCI_CODES_FACTOR],
+                                    c->at[VLCI_CODES_WORDS], c->at[VLCI_CODES_SCALE], c->at[VLCI_CODES_PHASE],
+                                    c->at[VLCI_CODES_WITHIN], c->at[VLCI_CODES_PATTERN], (uint32_t)c->rows,
+                                    (uint32_t)c->run, (uint32_t)c->texts, (uint32_t)cut->few.first,
+                                    (uint32_t)cut->few.share, (uint32_t)cut->few.shares,
+                                    (uint32_t)cut->text_share, (uint32_t)begin,
+                                    (uint32_t)(cut->few.shares + cut->text_shares)}};
+}
+
+/* Returns the work-groups of all, pieces of each. No work-group is found by what is behind the last. */
+static vlci_grid add_crowd(launch_args *args, const crowd *who, int pages) {
+    int groups = 0, beside;
+    size_t pieces = 0;
+    int64_t all = 0;
+    for (int i = 0; i < who->n; i++) all += length_of(who->codes[i], pages, &beside);
+    for (int i = 0; i < VLCI_CODED_MANY; i++)
+        for (int m = 0; m < VLCI_CODES_MEMORIES; m++)
+            ADD_ARGS(args, VLCI_MEM(i < who->n ? who->codes[i]->memory[m] : NULL));
+    for (int i = 0; i < who->n; i++) {
+        const vlci_codes *c = who->codes[i];
+        size_t units = units_of(c) * (size_t)length_of(c, pages, &beside) / (size_t)all;
+        cut_mma cut = divide_mma(c, who->row[i], 1, pages, units);
+        ADD_ARGS(args, numbers_of(c, &cut, groups));
+        groups += cut.few.shares + cut.text_shares;
+        pieces = cut.few.pieces;
+    }
+    for (int i = who->n; i < VLCI_CODED_MANY; i++)
+        ADD_ARGS(args, (vlci_arg){.kind = VLCI_ARG_U32X16, .as.u32x16 = {[14] = UINT32_MAX}});
+    return VLCI_GRID((size_t)groups, pieces, 1, VLCI_CODED_MMA_ITEMS, 1, 1);
+}
+
+static vlcache_status run_crowd(const vlci_kernel *kernel, const crowd *who, int layer,
+                                const vlci_attention *a, int pages) {
+    const vlci_codes *c = who->codes[0];
+    const vlci_few *few = &c->read->few;
+    launch_args args = {.n = 0};
+    ADD_ARGS(&args, VLCI_MEM(a->q), VLCI_U32(a->q_offset), VLCI_U32(a->q_stride), VLCI_I32(few->shape.heads),
+             VLCI_I32(c->kv_heads), VLCI_F32(a->scale), VLCI_I32(layer), VLCI_MEM(a->scratch),
+             VLCI_MEM(a->out), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse), VLCI_I32(pages > 0));
+    vlcache_status status = add_pages(&args, few, a);
+    vlci_grid grid = add_crowd(&args, who, pages);
+    return status ? status : vlci_launch(few->device, kernel, grid, args.at, args.n);
 }
 
 static vlcache_status score_mma(const vlci_codes *c, int layer, const vlci_attention *a, int row,
                                 double weight, const vlci_coded_sight *sight) {
     const vlci_coded_kernels *k = c->read;
-    cut_mma cut = divide_mma(c, row, 1, 0);
+    cut_mma cut = divide_mma(c, row, 1, 0, units_of(c));
     const vlci_few_cut *p = &cut.few;
     int texts = vlci_codes_runs(c->texts, VLCI_CODED_MMA_ITEMS);
     return VLCI_LAUNCH(
@@ -260,20 +361,85 @@ static bool is_mma(const vlci_codes *c) {
 /* Few enough that the work-group which has them, behind text, is not the last. */
 enum { PAGES_MOST = 512 };
 
-bool vlci_coded_sees_pages(const vlci_codes *c, const vlci_attention *a) {
-    return c && is_mma(c) && reads_pages(&c->read->few) && a->batch == 1 && a->max_rows == 1 && a->kv.table &&
-           a->max_keys > 0 && a->max_keys <= PAGES_MOST && (!a->window || a->max_keys <= a->window);
+static const vlci_kernel *many_of(const vlci_codes *c) {
+    return c->patterns ? c->read->many_rows : c->read->many;
 }
 
-vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
-                              int rows, bool pages) {
+bool vlci_coded_sees_pages(vlci_kv *const *sequences, const vlci_attention *a) {
+    for (int b = 0; b < a->batch; b++) {
+        const vlci_codes *c = sequences[b]->codes;
+        if (!c || !is_mma(c) || !reads_pages(&c->read->few) || (a->batch > 1 && !many_of(c))) return false;
+    }
+    return a->max_rows == 1 && a->kv.table && a->max_keys > 0 && a->max_keys <= PAGES_MOST &&
+           (!a->window || a->max_keys <= a->window);
+}
+
+/* pages: as run_mma() has it. */
+static vlcache_status run_one(const vlci_codes *c, int layer, const vlci_attention *a, int first, int rows,
+                              int pages) {
     vlcache_status status = VLCACHE_OK;
-    for (const vlci_codes *c = codes; c && !status; c = c->before) {
-        int seen = pages && c == codes ? a->max_keys : 0;
-        status = vlci_few_check_run("coded", layer, c->layers, a);
-        for (int row = 0, n = 0; row < rows && !status; row += n)
-            status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, seen, &n)
-                               : run_plain(c, layer, a, first + row, rows - row, &n);
+    for (int row = 0, n = 0; row < rows && !status; row += n)
+        status = is_mma(c) ? run_mma(c, layer, a, first + row, rows - row, pages, &n)
+                           : run_plain(c, layer, a, first + row, rows - row, &n);
+    return status;
+}
+
+/* A step's launches over the codes of one turn of each sequence: those of the turn that is `back` before its
+ * last, if they are turned as `patterns` says. Others are not there. */
+typedef struct turn {
+    vlci_kv *const *sequences;
+    const vlci_attention *a;
+    int layer, back, pages;
+    bool patterns;
+} turn;
+
+static const vlci_codes *codes_of(const turn *t, int b) {
+    const vlci_codes *c = t->sequences[b]->codes;
+    for (int i = 0; c && i < t->back; i++) c = c->before;
+    return c && (c->patterns > 0) == t->patterns ? c : NULL;
+}
+
+/* `n` sequences' codes, by one launch for as many as it takes: all have about as many. */
+static vlcache_status run_many(const turn *t, int n) {
+    vlcache_status status = VLCACHE_OK;
+    crowd who = {.n = 0};
+    for (int b = 0; n && !status; b++) {
+        const vlci_codes *c = codes_of(t, b);
+        if (!c) continue;
+        who.codes[who.n] = c;
+        who.row[who.n++] = b;
+        if (who.n < vlci_codes_runs(n, vlci_codes_runs(n, VLCI_CODED_MANY))) continue;
+        status = run_crowd(many_of(c), &who, t->layer, t->a, t->pages);
+        n -= who.n;
+        who.n = 0;
+    }
+    return status;
+}
+
+/* *n: sequences that have such codes. */
+static vlcache_status run_turn(const turn *t, int *n) {
+    int batch = t->a->batch, rows = batch == 1 ? t->a->max_rows : 1;
+    const vlci_codes *any = NULL;
+    vlcache_status status = VLCACHE_OK;
+    *n = 0;
+    for (int b = 0; b < batch && !status; b++) {
+        const vlci_codes *c = codes_of(t, b);
+        if (!c) continue;
+        any = c;
+        ++*n;
+        status = vlci_few_check_run("coded", t->layer, c->layers, t->a);
+        if (!status && (batch == 1 || !many_of(c))) status = run_one(c, t->layer, t->a, b, rows, t->pages);
+    }
+    return status || batch == 1 || !any || !many_of(any) ? status : run_many(t, *n);
+}
+
+vlcache_status vlci_coded_run(vlci_kv *const *sequences, int layer, const vlci_attention *a, bool pages) {
+    vlcache_status status = VLCACHE_OK;
+    for (int back = 0, alike = 1, singly = 1; alike + singly && !status; back++) {
+        turn t = {sequences, a, layer, back, pages && !back ? a->max_keys : 0, false};
+        status = run_turn(&t, &alike);
+        t.patterns = true;
+        if (!status) status = run_turn(&t, &singly);
     }
     return status;
 }

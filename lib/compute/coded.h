@@ -12,6 +12,7 @@
 
 #include "compute/few.h"
 #include "kv/codes.h"
+#include "kv/list.h"
 
 extern const vlci_ladder vlci_coded_ladder;
 
@@ -21,6 +22,7 @@ typedef struct vlci_coded_kernels {
     const vlci_kernel *attend, *score, *merge;   /**< merge: NULL where mma does it in the same launch */
     const vlci_kernel *attend_rows, *score_rows; /**< where rows are turned one by one; NULL: not opened;
                                                     score: without matrix units */
+    const vlci_kernel *many, *many_rows; /**< the same over codes of several sequences; NULL: there is none */
 } vlci_coded_kernels;
 
 /** Chooses the rung and builds its kernels; `*out` is zero, or was opened for the same device and shape.
@@ -31,18 +33,18 @@ vlcache_status vlci_coded_open(vlcache_device *device, const vlci_attention_shap
 /** Adds what reads codes with patterns to kernels that are open. Errors: VLCACHE_E_BUILD. */
 vlcache_status vlci_coded_open_rows(vlci_coded_kernels *kernels);
 
-/** Whether vlci_coded_run() can see the rows in pages as well: those of one query row, if they are few. */
-bool vlci_coded_sees_pages(const vlci_codes *codes, const vlci_attention *a);
+/** Whether vlci_coded_run() can see the rows in pages as well: those of one query row of each sequence, if
+ * they are few, and all have codes. */
+bool vlci_coded_sees_pages(vlci_kv *const *sequences, const vlci_attention *a);
 
 /**
  * Enqueues, behind vlci_attention_run() of the same `a`, or with `pages` in its place, where
- * vlci_coded_sees_pages(): its rows first .. first + rows - 1, all of one sequence, see the coded rows of
- * `codes` too, those of earlier turns among them. a->out, a->row_max and a->row_lse change, and a->scratch is
- * used behind its counters: none may be NULL. Allocates nothing. Errors: the device's, VLCACHE_E_INTERNAL,
- * with `pages` VLCACHE_E_UNSUPPORTED (an offset or stride beyond 32 bits).
+ * vlci_coded_sees_pages(): the rows of sequence b, a->max_rows of it if it is the only one and else one, see
+ * the coded rows of sequences[b] too, those of earlier turns among them. a->out, a->row_max and a->row_lse
+ * change, and a->scratch is used behind its counters: none may be NULL. Allocates nothing. Errors: the
+ * device's, VLCACHE_E_INTERNAL, with `pages` VLCACHE_E_UNSUPPORTED (an offset or stride beyond 32 bits).
  */
-vlcache_status vlci_coded_run(const vlci_codes *codes, int layer, const vlci_attention *a, int first,
-                              int rows, bool pages);
+vlcache_status vlci_coded_run(vlci_kv *const *sequences, int layer, const vlci_attention *a, bool pages);
 
 /** Adds what vlci_coded_score() needs of codes with patterns, behind vlci_coded_open_rows(). Errors:
  * VLCACHE_E_BUILD, VLCACHE_E_UNSUPPORTED (work-groups that are too small). */

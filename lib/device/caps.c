@@ -137,6 +137,7 @@ vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out) {
     out->every_line = out->wide_vectors && !strcmp(info->vendor, "GenuineIntel");
     out->vector_floats = (unsigned)read_number(&q, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof(cl_uint));
     out->max_group = info->max_work_group ? info->max_work_group : 1;
+    out->argument_bytes = (size_t)read_number(&q, CL_DEVICE_MAX_PARAMETER_SIZE, sizeof(size_t));
     cl_ulong align_bits = read_number(&q, CL_DEVICE_MEM_BASE_ADDR_ALIGN, sizeof(cl_uint));
     out->alignment = align_bits ? (size_t)align_bits / 8 : 128;
     if (!q.failed) return VLCACHE_OK;

@@ -29,6 +29,7 @@ typedef struct vlci_caps {
     size_t local_bytes;     /**< usable local memory of one work-group */
     size_t max_group;       /**< largest work-group */
     size_t alignment;       /**< of sub-buffers, bytes */
+    size_t argument_bytes;  /**< of all arguments of a kernel, at most */
     bool mma, wgmma;        /**< matrix units that kernels may use through inline PTX: see trial.c */
     bool amx;               /**< the processor's matrix unit, through inline assembly: the same */
     bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
@@ -115,13 +116,22 @@ void vlci_cache_write(vlcache_device *device, const char *key, const char *text)
  * ----------------------------------------------------------------------------------- */
 
 typedef struct vlci_arg {
-    enum { VLCI_ARG_UNSET, VLCI_ARG_MEM, VLCI_ARG_I32, VLCI_ARG_U32, VLCI_ARG_F32, VLCI_ARG_LOCAL } kind;
+    enum {
+        VLCI_ARG_UNSET,
+        VLCI_ARG_MEM,
+        VLCI_ARG_I32,
+        VLCI_ARG_U32,
+        VLCI_ARG_F32,
+        VLCI_ARG_LOCAL,
+        VLCI_ARG_U32X16
+    } kind;
     union {
         cl_mem mem; /**< may be NULL: a NULL __global pointer */
         int32_t i32;
         uint32_t u32;
         float f32;
         size_t local; /**< bytes */
+        uint32_t u32x16[16];
     } as;
 } vlci_arg;
 
@@ -220,6 +230,11 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
  */
 vlcache_status vlci_memory_map(vlcache_device *device, vlci_mapping *mapping, size_t at, size_t bytes,
                                const char *what, cl_mem *out);
+
+/** `bytes` of such memory from `at` on, a multiple of caps.alignment, as a buffer of their own, which keeps
+ * all of it: nothing is counted. Errors: VLCACHE_E_DEVICE_MEMORY. */
+vlcache_status vlci_memory_part(vlcache_device *device, cl_mem whole, size_t at, size_t bytes,
+                                const char *what, cl_mem *out);
 
 /** Releases and NULLs; NULL accepted. */
 void vlci_memory_release(vlcache_device *device, cl_mem *memory);

@@ -22,6 +22,8 @@ static cl_int set_argument(cl_kernel kernel, cl_uint index, const vlci_arg *arg)
         return clSetKernelArg(kernel, index, sizeof(cl_float), &arg->as.f32);
     case VLCI_ARG_LOCAL:
         return clSetKernelArg(kernel, index, arg->as.local, NULL);
+    case VLCI_ARG_U32X16:
+        return clSetKernelArg(kernel, index, sizeof arg->as.u32x16, arg->as.u32x16);
     }
     return CL_INVALID_ARG_VALUE;
 }
@@ -36,6 +38,8 @@ static bool same(const vlci_arg *a, const vlci_arg *b) {
         return a->as.mem == b->as.mem;
     case VLCI_ARG_LOCAL:
         return a->as.local == b->as.local;
+    case VLCI_ARG_U32X16:
+        return memcmp(a->as.u32x16, b->as.u32x16, sizeof a->as.u32x16) == 0;
     default:
         return memcmp(&a->as, &b->as, sizeof(uint32_t)) == 0;
     }

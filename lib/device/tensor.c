@@ -68,6 +68,17 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
     return keep(device, (struct vlci_buffer){*out, bytes, false}, out);
 }
 
+vlcache_status vlci_memory_part(vlcache_device *device, cl_mem whole, size_t at, size_t bytes,
+                                const char *what, cl_mem *out) {
+    const cl_buffer_region part = {at, bytes};
+    cl_int code = CL_SUCCESS;
+    *out = clCreateSubBuffer(whole, 0, CL_BUFFER_CREATE_TYPE_REGION, &part, &code);
+    if (!code) return VLCACHE_OK;
+    *out = NULL;
+    return vlci_fail(VLCACHE_E_DEVICE_MEMORY, "%s: %zu bytes of a buffer on \"%s\": %s", what, bytes,
+                     device->caps.info.name, vlci_cl_error(code));
+}
+
 /* The driver has done with a file's part: the last of them unmaps it. */
 static void CL_CALLBACK let_go(cl_mem memory, void *mapping) {
     (void)memory;

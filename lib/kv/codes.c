@@ -10,66 +10,98 @@ static size_t n_matrices(const vlci_codes *c) {
     return (size_t)c->layers * (size_t)c->kv_heads * 2;
 }
 
-/* What rows have beyond their run's first, and which of it a run has. */
-static uint64_t patterns_bytes(const vlci_codes *c) {
-    return (uint64_t)c->patterns * (uint64_t)c->head_dim * VLCI_CODE_RUN_MIN * sizeof(cl_float);
+static uint64_t part_bytes(const vlci_codes *c, int part) {
+    uint64_t dim = (uint64_t)c->head_dim, dims = (uint64_t)c->dims, matrices = n_matrices(c);
+    uint64_t texts = matrices * (uint64_t)c->texts, runs = (uint64_t)c->runs;
+    const uint64_t bytes[] = {
+        [VLCI_CODES_MATRIX] = matrices * sizeof(vlci_code_matrix),
+        [VLCI_CODES_BASIS] = dims * dim,
+        [VLCI_CODES_FACTOR] = dims * sizeof(cl_float),
+        [VLCI_CODES_WORDS] = (uint64_t)c->n_words * sizeof(cl_uint),
+        [VLCI_CODES_TEXT] = texts * vlci_codes_text_bytes(c->head_dim),
+        [VLCI_CODES_SCALE] = texts * vlci_codes_scale_bytes(c->head_dim),
+        [VLCI_CODES_MEAN] = matrices * dim * sizeof(cl_half),
+        [VLCI_CODES_PHASE] = runs * dim * sizeof(cl_float),
+        [VLCI_CODES_WITHIN] = (uint64_t)c->patterns * dim * VLCI_CODE_RUN_MIN * sizeof(cl_float),
+        [VLCI_CODES_PATTERN] = c->patterns ? runs * sizeof(cl_int) : 0,
+    };
+    return bytes[part];
 }
 
-static uint64_t pattern_bytes(const vlci_codes *c) {
-    return c->patterns ? (uint64_t)c->runs * sizeof(cl_int) : 0;
+static cl_mem *part_of(vlci_codes *c, int part) {
+    cl_mem *const parts[] = {
+        [VLCI_CODES_MATRIX] = &c->matrix,   [VLCI_CODES_BASIS] = &c->basis, [VLCI_CODES_FACTOR] = &c->factor,
+        [VLCI_CODES_WORDS] = &c->words,     [VLCI_CODES_TEXT] = &c->text,   [VLCI_CODES_SCALE] = &c->scale,
+        [VLCI_CODES_MEAN] = &c->mean,       [VLCI_CODES_PHASE] = &c->phase, [VLCI_CODES_WITHIN] = &c->within,
+        [VLCI_CODES_PATTERN] = &c->pattern,
+    };
+    return parts[part];
 }
 
 vlci_codes_bytes vlci_codes_count(const vlci_codes *c) {
-    uint64_t dim = (uint64_t)c->head_dim;
-    return (vlci_codes_bytes){
-        .words = (uint64_t)c->n_words * sizeof(cl_uint),
-        .text = n_matrices(c) * (uint64_t)c->texts *
-                (vlci_codes_text_bytes(c->head_dim) + vlci_codes_scale_bytes(c->head_dim)),
-        .bases = (uint64_t)c->dims * (dim + sizeof(cl_float)),
-        .means = n_matrices(c) * dim * sizeof(cl_half),
-        .tables = n_matrices(c) * sizeof(vlci_code_matrix) + (uint64_t)c->runs * dim * sizeof(cl_float) +
-                  patterns_bytes(c) + pattern_bytes(c)};
+    uint64_t b[VLCI_CODES_PARTS];
+    for (int i = 0; i < VLCI_CODES_PARTS; i++) b[i] = part_bytes(c, i);
+    return (vlci_codes_bytes){.words = b[VLCI_CODES_WORDS],
+                              .text = b[VLCI_CODES_TEXT] + b[VLCI_CODES_SCALE],
+                              .bases = b[VLCI_CODES_BASIS] + b[VLCI_CODES_FACTOR],
+                              .means = b[VLCI_CODES_MEAN],
+                              .tables = b[VLCI_CODES_MATRIX] + b[VLCI_CODES_PHASE] + b[VLCI_CODES_WITHIN] +
+                                        b[VLCI_CODES_PATTERN]};
 }
 
-/* What is of their own: bits of each dimension, vectors, codes. */
-static vlcache_status allocate(vlci_codes *c) {
-    size_t dim = (size_t)c->head_dim, dims = (size_t)c->dims;
-    vlcache_device *device = c->device;
-    vlcache_status status = vlci_memory_create(device, n_matrices(c) * sizeof(vlci_code_matrix),
-                                               "coded rows: matrices", &c->matrix);
-    if (!status) status = vlci_memory_create(device, dims * dim, "coded rows: bases", &c->basis);
-    if (!status)
-        status = vlci_memory_create(device, dims * sizeof(cl_float), "coded rows: steps", &c->factor);
-    if (!status) status = vlci_memory_create(device, c->n_words * sizeof(cl_uint), "coded rows", &c->words);
+/* ---- memory -------------------------------------------------------------------------------------------- */
+
+/* Its own; text; what does not depend on bits: the first part of each, and what is behind the last. */
+enum { OWN, TEXT, REST };
+static const int first_part[] = {VLCI_CODES_MATRIX, VLCI_CODES_TEXT, VLCI_CODES_MEAN, VLCI_CODES_PARTS};
+static const char *const names[] = {"coded rows", "coded rows: text", "coded rows: means and phases"};
+
+/* Whether a part is there; one without bytes has a buffer. */
+static bool has_part(const vlci_codes *c, int part) {
+    return c->patterns || (part != VLCI_CODES_WITHIN && part != VLCI_CODES_PATTERN);
+}
+
+static vlcache_status allocate_apart(vlci_codes *c, int memory) {
+    vlcache_status status = VLCACHE_OK;
+    for (int i = first_part[memory]; i < first_part[memory + 1] && !status; i++)
+        if (has_part(c, i))
+            status = vlci_memory_create(c->device, (size_t)part_bytes(c, i), names[memory], part_of(c, i));
     return status;
 }
 
-static vlcache_status allocate_text(vlci_codes *c) {
-    size_t texts = n_matrices(c) * (size_t)c->texts;
-    vlcache_status status = vlci_memory_create(c->device, texts * vlci_codes_text_bytes(c->head_dim),
-                                               "coded rows: text", &c->text);
-    return status ? status
-                  : vlci_memory_create(c->device, texts * vlci_codes_scale_bytes(c->head_dim),
-                                       "coded rows: scales", &c->scale);
+/* A launch over codes of many sequences, on matrix units, is told of few buffers, the parts of each of which
+ * lie where buffers may begin. (Oclgrind takes such a part for one that nobody has written to.) */
+static vlcache_status allocate(vlci_codes *c, int memory) {
+    if (!c->device->caps.mma) return allocate_apart(c, memory);
+    size_t unit = c->device->caps.alignment, end = 0;
+    if (unit < VLCI_CODES_UNIT) unit = VLCI_CODES_UNIT;
+    for (int i = first_part[memory]; i < first_part[memory + 1]; i++) {
+        size_t at = (end + unit - 1) / unit * unit, bytes = (size_t)part_bytes(c, i);
+        if (!has_part(c, i)) continue;
+        c->at[i] = (cl_uint)(at / VLCI_CODES_UNIT);
+        end = at + (bytes ? bytes : 1);
+    }
+    vlcache_status status = vlci_memory_create(c->device, end, names[memory], &c->memory[memory]);
+    for (int i = first_part[memory]; i < first_part[memory + 1] && !status; i++) {
+        size_t bytes = (size_t)part_bytes(c, i);
+        if (has_part(c, i))
+            status = vlci_memory_part(c->device, c->memory[memory], (size_t)c->at[i] * VLCI_CODES_UNIT,
+                                      bytes ? bytes : 1, names[memory], part_of(c, i));
+    }
+    return status;
 }
 
-/* What does not depend on bits. */
-static vlcache_status allocate_rest(vlci_codes *c) {
-    size_t dim = (size_t)c->head_dim;
-    vlcache_device *device = c->device;
-    vlcache_status status =
-        vlci_memory_create(device, n_matrices(c) * dim * sizeof(cl_half), "coded rows: means", &c->mean);
-    if (!status) status = allocate_text(c);
-    if (!status)
-        status = vlci_memory_create(device, (size_t)c->runs * dim * sizeof(cl_float), "coded rows: phases",
-                                    &c->phase);
-    if (!status && c->patterns)
-        status = vlci_memory_create(device, (size_t)patterns_bytes(c), "coded rows: phases within runs",
-                                    &c->within);
-    if (!status && c->patterns)
-        status =
-            vlci_memory_create(device, (size_t)pattern_bytes(c), "coded rows: phases of runs", &c->pattern);
-    return status;
+static void move(cl_mem *from, cl_mem *to) {
+    *to = *from;
+    *from = NULL;
+}
+
+static void take(vlci_codes *c, vlci_codes *from, int memory) {
+    move(&from->memory[memory], &c->memory[memory]);
+    for (int i = first_part[memory]; i < first_part[memory + 1]; i++) {
+        c->at[i] = from->at[i];
+        move(part_of(from, i), part_of(c, i));
+    }
 }
 
 static void count(vlci_codes *c, uint64_t bytes) {
@@ -84,8 +116,8 @@ static vlci_codes *make(const vlci_codes *shape) {
     c->references = 1;
     c->before = NULL;
     c->counted = 0;
-    c->matrix = c->mean = c->basis = c->factor = c->words = c->text = c->scale = c->phase = c->within =
-        c->pattern = NULL;
+    for (int i = 0; i < VLCI_CODES_PARTS; i++) *part_of(c, i) = NULL;
+    for (int i = 0; i < VLCI_CODES_MEMORIES; i++) c->memory[i] = NULL;
     return c;
 }
 
@@ -94,8 +126,8 @@ vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out) {
     vlci_codes *c = make(shape);
     if (!c) return vlci_fail_memory("coded rows");
     vlci_codes_bytes bytes = vlci_codes_count(c);
-    vlcache_status status = allocate(c);
-    if (!status) status = allocate_rest(c);
+    vlcache_status status = VLCACHE_OK;
+    for (int i = 0; i < VLCI_CODES_MEMORIES && !status; i++) status = allocate(c, i);
     if (!status) count(c, vlci_codes_sum(&bytes));
     if (status)
         vlci_codes_release(&c);
@@ -104,29 +136,20 @@ vlcache_status vlci_codes_create(const vlci_codes *shape, vlci_codes **out) {
     return status;
 }
 
-static void move(cl_mem *from, cl_mem *to) {
-    *to = *from;
-    *from = NULL;
-}
-
 vlcache_status vlci_codes_narrow(const vlci_codes *shape, vlci_codes *held, vlci_codes **out) {
     *out = NULL;
     vlci_codes *c = make(shape);
     if (!c) return vlci_fail_memory("coded rows");
     vlci_codes_bytes bytes = vlci_codes_count(c), old = vlci_codes_count(held);
     bool cut = c->texts != held->texts;
-    vlcache_status status = allocate(c);
-    if (!status && cut) status = allocate_text(c);
+    vlcache_status status = allocate(c, OWN);
+    if (!status && cut) status = allocate(c, TEXT);
     if (status) {
         vlci_codes_release(&c);
         return status;
     }
-    move(&held->mean, &c->mean);
-    if (!cut) move(&held->text, &c->text);
-    if (!cut) move(&held->scale, &c->scale);
-    move(&held->phase, &c->phase);
-    move(&held->within, &c->within);
-    move(&held->pattern, &c->pattern);
+    if (!cut) take(c, held, TEXT);
+    take(c, held, REST);
     count(held, old.words + old.bases + n_matrices(held) * sizeof(vlci_code_matrix) + (cut ? old.text : 0));
     count(c, vlci_codes_sum(&bytes));
     *out = c;
@@ -143,9 +166,8 @@ void vlci_codes_release(vlci_codes **handle) {
     *handle = NULL;
     while (c && --c->references == 0) {
         vlci_codes *before = c->before;
-        cl_mem *memory[] = {&c->matrix, &c->mean,  &c->basis, &c->factor, &c->words,
-                            &c->text,   &c->scale, &c->phase, &c->within, &c->pattern};
-        for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) vlci_memory_release(c->device, memory[i]);
+        for (int i = 0; i < VLCI_CODES_PARTS; i++) vlci_memory_release(c->device, part_of(c, i));
+        for (int i = 0; i < VLCI_CODES_MEMORIES; i++) vlci_memory_release(c->device, &c->memory[i]);
         count(c, 0);
         vlci_free(c);
         c = before;

@@ -21,6 +21,23 @@
 
 struct vlci_kv_pool;
 
+/** What codes consist of, in the order in which it lies in memory: their own; text; what does not depend on
+ * bits. */
+enum {
+    VLCI_CODES_MATRIX,
+    VLCI_CODES_BASIS,
+    VLCI_CODES_FACTOR,
+    VLCI_CODES_WORDS,
+    VLCI_CODES_TEXT,
+    VLCI_CODES_SCALE,
+    VLCI_CODES_MEAN,
+    VLCI_CODES_PHASE,
+    VLCI_CODES_WITHIN,
+    VLCI_CODES_PATTERN,
+    VLCI_CODES_PARTS
+};
+enum { VLCI_CODES_MEMORIES = 3, VLCI_CODES_UNIT = 16 };
+
 typedef struct vlci_codes {
     vlcache_device *device;    /**< borrowed */
     struct vlci_kv_pool *pool; /**< borrowed: it counts their bytes; NULL: nobody does */
@@ -34,12 +51,14 @@ typedef struct vlci_codes {
     int dims;            /**< of all matrices */
     int patterns;        /**< 0: all rows of a run are turned alike */
     size_t n_words;
-    cl_mem matrix; /**< vlci_code_matrix [layers][kv_heads][2] */
-    cl_mem mean;   /**< f16 [layers][kv_heads][2][head_dim] */
-    cl_mem basis;  /**< int8 [dims][head_dim] */
-    cl_mem factor; /**< f32 [dims]: a basis vector's scale times its dimension's step */
-    cl_mem words;  /**< uint [n_words] */
-    cl_mem text;   /**< uint [layers][kv_heads][2][texts][head_dim / 8] */
+    cl_mem memory[VLCI_CODES_MEMORIES]; /**< what all the following is parts of, or NULL */
+    cl_uint at[VLCI_CODES_PARTS];       /**< where each begins there, in units of VLCI_CODES_UNIT bytes */
+    cl_mem matrix;                      /**< vlci_code_matrix [layers][kv_heads][2] */
+    cl_mem mean;                        /**< f16 [layers][kv_heads][2][head_dim] */
+    cl_mem basis;                       /**< int8 [dims][head_dim] */
+    cl_mem factor;                      /**< f32 [dims]: a basis vector's scale times its dimension's step */
+    cl_mem words;                       /**< uint [n_words] */
+    cl_mem text;                        /**< uint [layers][kv_heads][2][texts][head_dim / 8] */
     cl_mem scale; /**< ushort [layers][kv_heads][2][texts][VLCI_TEXT_UNITS(head_dim)]: units, the upper halves
                      of floats */
     cl_mem phase; /**< f32 [runs][head_dim]: cosines, then sines of the runs' middle rows; with patterns of

@@ -249,12 +249,11 @@ static vlcache_status append(const vlci_text *t, const vlci_text_layer *w, const
 /* What the rows see of rows in few bits: each sequence has its own, and as many rows as the others, or is
  * alone. */
 static vlcache_status attend_codes(const vlci_text_rows *r, const vlci_attention *a, bool pages) {
-    vlcache_status status = VLCACHE_OK;
+    if (!r->sequences) return VLCACHE_OK;
+    vlcache_status status = vlci_coded_run(r->sequences, r->kv.layer, a, pages);
     int each = r->batch == 1 ? r->rows : 1;
-    for (int b = 0; r->sequences && b < r->batch && !status; b++) {
-        status = vlci_coded_run(r->sequences[b]->codes, r->kv.layer, a, b * each, each, pages);
-        if (!status) status = vlci_quantised_run(r->sequences[b]->quants, r->kv.layer, a, b * each, each);
-    }
+    for (int b = 0; b < r->batch && !status; b++)
+        status = vlci_quantised_run(r->sequences[b]->quants, r->kv.layer, a, b * each, each);
     return status;
 }
 
@@ -305,7 +304,7 @@ static vlcache_status attend(const vlci_text *t, int layer, const vlci_text_rows
     *out =
         (vlci_product){.w = &w->out, .x = t->attended, .brought = t->norm, .next = &w->gate_up, .m = r->rows};
     hand_on(t, r, &attention, out);
-    bool at_once = r->sequences && vlci_coded_sees_pages(r->sequences[0]->codes, &attention);
+    bool at_once = r->sequences && vlci_coded_sees_pages(r->sequences, &attention);
     vlcache_status status = at_once ? VLCACHE_OK : vlci_attention_run(&k->attention, &attention);
     if (!status) status = attend_codes(r, &attention, at_once);
     return status ? status : tell_attended(t, layer, r);

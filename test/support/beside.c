@@ -1,5 +1,5 @@
 /*
- * beside.c - one sequence, causal, poisoned outputs with a guard behind them.
+ * beside.c - one sequence or some, causal, poisoned outputs with a guard behind them.
  */
 #include "support/beside.h"
 
@@ -9,21 +9,49 @@
 
 #include "support/floats.h"
 
-enum { GUARD = 32, LISTS_MAX = 16 };
+enum { GUARD = 32, LISTS_MAX = 512 };
+
+static int batch_of(const beside *b) {
+    return b->batch ? b->batch : 1;
+}
+
+/* Rows in pages of a sequence, with the query's own. */
+static int rows_of(const beside *b, int sequence) {
+    return (b->pasts ? b->pasts[sequence] : b->past) + b->rows;
+}
+
+size_t beside_behind(const beside *b, int sequence) {
+    size_t rows = 0;
+    for (int i = 0; i < sequence; i++) rows += (size_t)rows_of(b, i) * (size_t)b->layers;
+    rows += (size_t)b->layer * (size_t)(rows_of(b, sequence) - rows_of(b, 0));
+    return rows * (size_t)(b->shape.kv_heads * b->shape.head_dim);
+}
 
 static void make_pages(beside *b, uint64_t *seed) {
-    int lists = b->layers * b->shape.kv_heads, exact = b->past + b->rows, each[LISTS_MAX];
-    size_t n = (size_t)(lists * exact * b->shape.head_dim);
+    int lists = b->layers * b->shape.kv_heads, each[LISTS_MAX];
+    size_t rows = 0, row = (size_t)b->shape.head_dim;
     const vlci_kv_shape shape = {b->layers, b->shape.kv_heads, b->shape.head_dim, b->shape.kv_dtype};
-    ck_assert_int_le(lists, LISTS_MAX);
-    b->k = floats_random(seed, n, 2.0f, 0.0f);
-    b->v = floats_random(seed, n, 1.0f, 0.0f);
-    for (int i = 0; i < lists; i++) each[i] = exact;
-    b->own = pages_create(&shape, 1, &(pages_rows){.rows = each, .k = b->k, .v = b->v}, 2);
-    vlci_kv_append(&b->own->kv[0], 0, b->layers, -b->rows);
+    ck_assert_int_le(batch_of(b) * lists, LISTS_MAX);
+    for (int i = 0; i < batch_of(b) * lists; i++) rows += (size_t)(each[i] = rows_of(b, i / lists));
+    b->k = floats_random(seed, rows * row, 2.0f, 0.0f);
+    b->v = floats_random(seed, rows * row, 1.0f, 0.0f);
+    b->own = pages_create(&shape, batch_of(b), &(pages_rows){.rows = each, .k = b->k, .v = b->v}, 2);
+    for (int i = 0; i < batch_of(b); i++) vlci_kv_append(&b->own->kv[i], 0, b->layers, -b->rows);
     ck_ok(vlci_kv_pool_sync(&b->own->pool));
-    b->own_k = b->k + (size_t)b->layer * (n / (size_t)b->layers);
-    b->own_v = b->v + (size_t)b->layer * (n / (size_t)b->layers);
+    b->own_k = b->k + (size_t)(b->layer * b->shape.kv_heads * rows_of(b, 0)) * row;
+    b->own_v = b->v + (b->own_k - b->k);
+}
+
+/* Where the query rows of each sequence begin. */
+static void find_starts(const beside *b, int32_t start[PAGES_SEQUENCES + 1]) {
+    for (int i = 0; i <= batch_of(b); i++) start[i] = i * b->rows;
+}
+
+static int most_rows(const beside *b) {
+    int most = 0;
+    for (int i = 0; i < batch_of(b); i++)
+        if (rows_of(b, i) > most) most = rows_of(b, i);
+    return most;
 }
 
 vlci_attention_shape beside_shape(int kv_heads, int group, int head_dim, vlcache_dtype dtype, float cap) {
@@ -36,33 +64,35 @@ vlci_attention_shape beside_shape(int kv_heads, int group, int head_dim, vlcache
 }
 
 void beside_begin(beside *b, uint64_t *seed, float q_scale) {
-    const int32_t seq_start[2] = {0, b->rows};
+    int32_t seq_start[PAGES_SEQUENCES + 1];
     size_t width = (size_t)(b->shape.heads * b->shape.head_dim);
-    b->n = (size_t)b->rows * width;
-    b->stats = (size_t)(b->rows * b->shape.heads);
+    find_starts(b, seq_start);
+    b->stats = (size_t)(batch_of(b) * b->rows * b->shape.heads);
+    b->n = b->stats * (size_t)b->shape.head_dim;
     b->q = floats_random(seed, b->n, q_scale, 0.0f);
     make_pages(b, seed);
     bool rounds = suite_device()->caps.wgmma; /* q to 16 bits: not what this is about */
     if (rounds) suite_force("attention:tile");
     ck_ok(vlci_attention_open(suite_device(), &b->shape, &b->kernels));
     if (rounds) suite_force(NULL);
-    b->a = (vlci_attention){.batch = 1,
+    b->a = (vlci_attention){.batch = batch_of(b),
                             .causal = true,
                             .scale = 0.17f,
                             .kv = pages_view(b->own, b->layer),
                             .q_stride = width,
                             .max_rows = b->rows,
-                            .max_keys = b->past + b->rows,
+                            .max_keys = most_rows(b),
                             .q = suite_upload(b->q, b->n * sizeof *b->q),
                             .out = suite_poison((b->n + GUARD) * sizeof(float)),
                             .row_max = suite_poison((b->stats + GUARD) * sizeof(float)),
                             .row_lse = suite_poison((b->stats + GUARD) * sizeof(float)),
                             .seq_start = suite_upload(seq_start, sizeof seq_start)};
-    ck_ok(vlci_attention_scratch_create(&b->kernels, 1, &b->a.scratch));
+    ck_ok(vlci_attention_scratch_create(&b->kernels, batch_of(b), &b->a.scratch));
 }
 
 void beside_expect(beside *b, const ref_rows *heads) {
-    const int32_t seq_start[2] = {0, b->rows};
+    int32_t seq_start[PAGES_SEQUENCES + 1];
+    find_starts(b, seq_start);
     const ref_inputs in = {b->q, seq_start, heads};
     b->out = calloc(b->n, sizeof *b->out);
     b->row_max = calloc(b->stats, sizeof *b->out);

@@ -19,11 +19,14 @@ typedef struct beside {
     const char *name;
     vlci_attention_shape shape;
     int layers, layer;
-    int rows, past; /* query rows; rows in pages before them */
+    int rows, past;   /* query rows; rows in pages before them */
+    int batch;        /* sequences, each of which has `rows`; 0: one */
+    const int *pasts; /* [batch]; NULL: all have `past` */
 
     pages *own;
-    float *k, *v, *q; /* [layers][kv_heads][past + rows][head_dim], rounded; [rows][heads][head_dim] */
-    const float *own_k, *own_v; /* of the layer */
+    float *k, *v, *q;           /* [batch][layers][kv_heads][past + rows][head_dim], rounded;
+                                   [batch * rows][heads][head_dim] */
+    const float *own_k, *own_v; /* of the layer, of the first sequence */
     vlci_attention_kernels kernels;
     vlci_attention a;
     size_t n, stats; /* numbers of q, and of row_max */
@@ -36,7 +39,10 @@ vlci_attention_shape beside_shape(int kv_heads, int group, int head_dim, vlcache
 /** Names, shape and rows are the caller's. Queries in [-q_scale, q_scale). */
 void beside_begin(beside *b, uint64_t *seed, float q_scale);
 
-/** heads: [kv_heads], what each sees before the query rows. */
+/** Where those of another sequence begin, behind own_k and own_v: numbers. */
+size_t beside_behind(const beside *b, int sequence);
+
+/** heads: [batch][kv_heads], what each sees before the query rows. */
 void beside_expect(beside *b, const ref_rows *heads);
 
 /** All of the outputs is not a number again. */
