@@ -46,8 +46,7 @@ static bool is_coded(const question *q) {
     return strncmp(q->policy, "coded", 5) == 0;
 }
 
-/* What is coded is "vlcache+", in a domain that is said. The usual domain of coded rows hangs on whether
- * layers are coded as they are read, so on memory. */
+/* What is coded is "vlcache+", in a domain that is said: the usual one hangs on memory. */
 static vlcache_compress_options policy_of(const question *q) {
     vlcache_compress_options compress = VLCACHE_COMPRESS_OPTIONS_INIT;
     compress.policy = is_coded(q) ? "vlcache+" : q->policy;

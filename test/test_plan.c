@@ -648,12 +648,11 @@ START_TEST(test_when) {
         r.defer = 1;
         ck_assert(!vlci_compress_by_layer(&r));
     }
-    vlci_recipe full = recipe_named("full"), plus = recipe_named("centroids"),
-                coded = recipe_named("vlcache+");
-    ck_assert(!vlci_compress_by_layer(&full) && !vlci_compress_by_layer(&plus));
-    ck_assert(coded.defer && vlci_compress_by_layer(&coded)); /* held in more bits meanwhile */
-    coded.budget = 1.0;
-    ck_assert(!vlci_compress_by_layer(&coded));
+    vlci_recipe all = recipe_named("full"), some = recipe_named("centroids"), few = recipe_named("vlcache+");
+    ck_assert(!vlci_compress_by_layer(&all) && !vlci_compress_by_layer(&some));
+    ck_assert(few.defer && vlci_compress_by_layer(&few)); /* held in more bits meanwhile */
+    few.budget = 1.0;
+    ck_assert(!vlci_compress_by_layer(&few));
 }
 END_TEST
 
