@@ -44,8 +44,8 @@ START_TEST(heatmap_tells) {
     char path[512];
     vlcache_image *image = NULL;
     int width = 0, height = 0, light[25] = {0};
-    json_t *object = ASK_JSON("--image", PAGE, "-p", "What is the heading?", "--dump-kept", "--heatmap",
-                              in_scratch("kept.png", path));
+    json_t *object = ASK_JSON("--image", PAGE, "-p", "What is the heading?", "--policy", "centroids",
+                              "--dump-kept", "--heatmap", in_scratch("kept.png", path));
     ck_assert_str_eq(json_string_value(get(object, "text", JSON_STRING)), "Mon");
     ck_ok(vlcache_image_load(path, &image));
     vlcache_image_size(image, &width, &height);
