@@ -111,7 +111,8 @@ PLACE_OF(place_near, __local)
  * becomes where the next rows' are; a barrier before and behind. */
 WITH_LOCAL void find_sources(const plan_t *p, const kv_view *rows, int r, int n, __local int *from, __local int *window,
                              __local uint *sources) {
-    const int lane = get_local_id(0), before = *from, near = min((int)WINDOW, p->there - before);
+    const int lane = get_local_id(0), before = *from;
+    const int near = r - p->first < p->kept ? min((int)WINDOW, p->there - before) : 0; /* where none stays, none are told */
     if (p->packed)
         for (int i = lane; i < near; i += SQUEEZE_GROUP) window[i] = p->held[before + i];
     barrier(CLK_LOCAL_MEM_FENCE);
