@@ -35,7 +35,9 @@ typedef struct vlci_caps {
     bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
     bool every_line;        /**< a processor that reads faster where each line of memory is asked for */
     bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
-    size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
+    bool
+        parts_apart; /**< parts of a buffer that the device has not used as a whole are memory of their own */
+    size_t ptx_local; /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
@@ -230,6 +232,9 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
  */
 vlcache_status vlci_memory_map(vlcache_device *device, vlci_mapping *mapping, size_t at, size_t bytes,
                                const char *what, cl_mem *out);
+
+/** As vlci_memory_create(), to be divided; what is in it is not known. */
+vlcache_status vlci_memory_divided(vlcache_device *device, size_t bytes, const char *what, cl_mem *out);
 
 /** `bytes` of such memory from `at` on, a multiple of caps.alignment, as a buffer of their own, which keeps
  * all of it: nothing is counted. Errors: VLCACHE_E_DEVICE_MEMORY. */

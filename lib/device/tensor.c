@@ -68,6 +68,14 @@ vlcache_status vlci_memory_create(vlcache_device *device, size_t bytes, const ch
     return keep(device, (struct vlci_buffer){*out, bytes, false}, out);
 }
 
+/* Its first bytes are written: see vlci_caps.parts_apart. */
+vlcache_status vlci_memory_divided(vlcache_device *device, size_t bytes, const char *what, cl_mem *out) {
+    const size_t word = sizeof(cl_uint);
+    vlcache_status status = vlci_memory_create(device, bytes > word ? bytes : word, what, out);
+    if (!status && device->caps.parts_apart) status = vlci_fill(device, *out, 0, word, 0);
+    return status;
+}
+
 vlcache_status vlci_memory_part(vlcache_device *device, cl_mem whole, size_t at, size_t bytes,
                                 const char *what, cl_mem *out) {
     const cl_buffer_region part = {at, bytes};

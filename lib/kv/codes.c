@@ -81,7 +81,7 @@ static vlcache_status allocate(vlci_codes *c, int memory) {
         c->at[i] = (cl_uint)(at / VLCI_CODES_UNIT);
         end = at + (bytes ? bytes : 1);
     }
-    vlcache_status status = vlci_memory_create(c->device, end, names[memory], &c->memory[memory]);
+    vlcache_status status = vlci_memory_divided(c->device, end, names[memory], &c->memory[memory]);
     for (int i = first_part[memory]; i < first_part[memory + 1] && !status; i++) {
         size_t bytes = (size_t)part_bytes(c, i);
         if (has_part(c, i))
