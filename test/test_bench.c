@@ -363,6 +363,18 @@ START_TEST(few_kernels_are_tried) {
     ended(&p, 0);
     ck_assert_int_eq(count_of(p.out, "bit x and y"), 2 * rungs);
     process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "16-bit x 37 x 96", "-o",
+              "csv", "--dtype", "f32"); /* which no matrix engine takes: a line says so, and no other does */
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "\n"),
+                     1 + count_of(p.out, "16-bit x\",") + count_of(p.out, "16-bit x,"));
+    ck_assert_int_ge(count_of(p.out, "does not take f32"), 1);
+    process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "portable tile 37 x 96",
+              "-o", "csv", "--dtype", "f32");
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "\n"), 2);
+    process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "norm,no such kernel");
     expect(&p, 1, "\"no such kernel\": is in no line");
     process_release(&p);
