@@ -22,6 +22,7 @@ static const column columns[] = {
 static vlcache_status all_trials(trials *t) {
     vlcache_status status = linear_trials(t);
     if (!status) status = attention_trials(t);
+    if (!status) status = few_trials(t);
     if (!status) status = row_trials(t);
     if (!status) status = compress_trials(t);
     return status ? status : coding_trials(t);

@@ -106,6 +106,104 @@ void trial_coding_release(trial_coding *c) {
     free(c->turns);
 }
 
+/* Code of dimension i of row j, in [-2^(bits - 1), 2^(bits - 1)), and its bits. */
+static int code_at(const vlci_code_matrix *m, const uint32_t *words, size_t i, size_t j, int *bits) {
+    size_t eights = (size_t)VLCI_CODE_EIGHTS(m->widths), fours = (size_t)VLCI_CODE_FOURS(m->widths);
+    size_t before = 4 * (i < eights ? i : eights);
+    if (i > eights) before += 2 * (i - eights < fours ? i - eights : fours);
+    if (i > eights + fours) before += i - eights - fours;
+    *bits = i < eights ? 8 : i < eights + fours ? 4 : 2;
+    size_t block = m->words + j / 16 * (size_t)VLCI_CODE_WORDS(m->widths) + before,
+           bit = j % 16 * (size_t)*bits;
+    return (int)(words[block + bit / 32] >> bit % 32 & ((1u << *bits) - 1)) - (1 << (*bits - 1));
+}
+
+/* ---- rows that come back ------------------------------------------------------------------------------- */
+
+/* Parts of codes on the host, of one matrix where they have such. */
+typedef struct parts {
+    vlci_code_matrix of;
+    uint32_t *words, *text;
+    uint16_t *unit, *halves;
+    int8_t *basis;
+    float *factor, *mean, *phase, *within;
+    int32_t *pattern;
+} parts;
+
+/* A stretch of memory, in `*to`; what was not there before it stays so. */
+static void *take(vlcache_status *status, const vlci_codes *k, cl_mem from, size_t at, size_t bytes) {
+    void *to = memory_take(bytes + 1, 1);
+    if (!*status && bytes) *status = vlci_read(k->device, from, at, to, bytes);
+    return to;
+}
+
+static vlcache_status take_parts(const vlci_codes *k, size_t m, parts *p) {
+    size_t dim = (size_t)k->head_dim, texts = (size_t)k->texts, text = texts * dim / 2,
+           unit = texts * VLCI_TEXT_UNITS(dim) * sizeof *p->unit, runs = (size_t)k->runs;
+    vlcache_status status = vlci_read(k->device, k->matrix, m * sizeof p->of, &p->of, sizeof p->of);
+    size_t dims = (size_t)VLCI_CODE_DIMS(p->of.widths), first = p->of.dim;
+    p->words = take(&status, k, k->words, 0, k->n_words * sizeof *p->words);
+    p->text = take(&status, k, k->text, m * text, text);
+    p->unit = take(&status, k, k->scale, m * unit, unit);
+    p->basis = take(&status, k, k->basis, first * dim, dims * dim);
+    p->factor = take(&status, k, k->factor, first * sizeof(float), dims * sizeof(float));
+    p->halves = take(&status, k, k->mean, m * dim * 2, dim * 2);
+    p->phase = take(&status, k, k->phase, 0, runs * dim * sizeof(float));
+    p->within = take(&status, k, k->within, 0, (size_t)k->patterns * dim * VLCI_CODE_RUN_MIN * sizeof(float));
+    p->pattern = take(&status, k, k->pattern, 0, k->patterns ? runs * sizeof *p->pattern : 0);
+    p->mean = memory_take(dim, sizeof *p->mean);
+    vlci_widen(p->halves, VLCACHE_DTYPE_F16, p->mean, dim);
+    return status;
+}
+
+static void release_parts(parts *p) {
+    void *all[] = {p->words,  p->text, p->unit,  p->halves, p->basis,
+                   p->factor, p->mean, p->phase, p->within, p->pattern};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* Turns a row; cosines, then sines, are `step` floats apart. */
+static void turn(float *row, size_t dim, const float *by, size_t step) {
+    for (size_t d = 0; d < dim / 2; d++) {
+        float low = row[d], high = row[dim / 2 + d], cosine = by[d * step], sine = by[(dim / 2 + d) * step];
+        row[d] = low * cosine - high * sine;
+        row[dim / 2 + d] = high * cosine + low * sine;
+    }
+}
+
+static void bring_back(const vlci_codes *k, const parts *p, bool key, size_t j, float *row) {
+    size_t dim = (size_t)k->head_dim, run = j / (size_t)k->run;
+    for (size_t d = 0; d < dim; d++) row[d] = p->mean[d];
+    for (size_t i = 0; i < (size_t)VLCI_CODE_DIMS(p->of.widths); i++) {
+        int bits, code = code_at(&p->of, p->words, i, j, &bits);
+        for (size_t d = 0; d < dim; d++)
+            row[d] += ((float)code + 0.5f) * p->factor[i] * (float)p->basis[i * dim + d];
+    }
+    if (key && k->patterns)
+        turn(row, dim, p->within + (size_t)p->pattern[run] * dim * VLCI_CODE_RUN_MIN + j % VLCI_CODE_RUN_MIN,
+             VLCI_CODE_RUN_MIN);
+    if (key) turn(row, dim, p->phase + run * dim, 1);
+}
+
+static void bring_text_back(const vlci_codes *k, const parts *p, size_t j, float *row) {
+    size_t dim = (size_t)k->head_dim;
+    for (size_t d = 0; d < dim; d++) {
+        float unit;
+        vlci_widen(&p->unit[j * VLCI_TEXT_UNITS(dim) + d / VLCI_TEXT_GROUP], VLCACHE_DTYPE_BF16, &unit, 1);
+        row[d] = unit * ((float)(p->text[(j * dim + d) / 8] >> d % 8 * 4 & 15) - 7.5f);
+    }
+}
+
+vlcache_status trial_coding_rows(const vlci_codes *k, size_t matrix, float *to) {
+    size_t dim = (size_t)k->head_dim, n = (size_t)k->rows;
+    parts p = {0};
+    vlcache_status status = take_parts(k, matrix, &p);
+    for (size_t j = 0; j < n && !status; j++) bring_back(k, &p, matrix % 2 == 0, j, to + j * dim);
+    for (size_t j = 0; j < (size_t)k->texts && !status; j++) bring_text_back(k, &p, j, to + (n + j) * dim);
+    release_parts(&p);
+    return status;
+}
+
 /* ---- the error ----------------------------------------------------------------------------------------- */
 
 /* A matrix: the keys, turned back, or values of a head; and its basis. */
@@ -205,18 +303,6 @@ static vlcache_status check_measure(void *work, double *error) {
     return status;
 }
 
-/* Code of dimension i of row j, in [-2^(bits - 1), 2^(bits - 1)), and its bits. */
-static int code_at(const vlci_code_matrix *m, const uint32_t *words, size_t i, size_t j, int *bits) {
-    size_t eights = (size_t)VLCI_CODE_EIGHTS(m->widths), fours = (size_t)VLCI_CODE_FOURS(m->widths);
-    size_t before = 4 * (i < eights ? i : eights);
-    if (i > eights) before += 2 * (i - eights < fours ? i - eights : fours);
-    if (i > eights + fours) before += i - eights - fours;
-    *bits = i < eights ? 8 : i < eights + fours ? 4 : 2;
-    size_t block = m->words + j / 16 * (size_t)VLCI_CODE_WORDS(m->widths) + before,
-           bit = j % 16 * (size_t)*bits;
-    return (int)(words[block + bit / 32] >> bit % 32 & ((1u << *bits) - 1)) - (1 << (*bits - 1));
-}
-
 /* Some numbers of a matrix. A code at an end of its range stands for all beyond it, too. */
 static vlcache_status check_codes(const trial_coding *c, const vlci_code_matrix *of, const uint32_t *words,
                                   const matrix *m, double *error) {
@@ -246,6 +332,14 @@ static vlcache_status check_codes(const trial_coding *c, const vlci_code_matrix 
     return status;
 }
 
+/* Bases as they are kept, then codes: a second time alone would multiply factors by steps once more. */
+static vlcache_status launch_write(void *work) {
+    const trial_coding *c = work;
+    vlcache_status status =
+        vlci_code_round(&c->kernels.code, &c->heads, &c->coding->measured, c->coding->codes);
+    return status ? status : vlci_coding_write(c->coding, &c->heads);
+}
+
 static vlcache_status check_write(void *work, double *error) {
     trial_coding *c = work;
     const vlci_codes *codes = c->coding->codes;
@@ -253,7 +347,7 @@ static vlcache_status check_write(void *work, double *error) {
     vlci_code_matrix *of = memory_take(matrices, sizeof *of);
     uint32_t *words = memory_take(n + 1, sizeof *words);
     vlcache_status status = vlci_fill(c->t->device, codes->words, 0, n * sizeof *words, 0x5a5a5a5au);
-    if (!status) status = vlci_coding_write(c->coding, &c->heads);
+    if (!status) status = launch_write(c);
     if (!status) status = vlci_read(c->t->device, codes->words, 0, words, n * sizeof *words);
     if (!status) status = vlci_read(c->t->device, codes->matrix, 0, of, matrices * sizeof *of);
     for (size_t i = 0; i < 4 && !status; i++) {
@@ -285,11 +379,6 @@ static void close_both(void *work) {
 static vlcache_status launch_measure(void *work) {
     const trial_coding *c = work;
     return vlci_coding_measure(c->coding, &c->heads);
-}
-
-static vlcache_status launch_write(void *work) {
-    const trial_coding *c = work;
-    return vlci_coding_write(c->coding, &c->heads);
 }
 
 static vlcache_status try_prompt(trials *t, int tokens) {

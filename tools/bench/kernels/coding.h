@@ -31,6 +31,9 @@ vlcache_status trial_coding_make(trial_coding *c);
 vlcache_status trial_coding_open(trial_coding *c);
 void trial_coding_close(trial_coding *c);
 
+/** What codes stand for, keys (matrix 2 h) or values (2 h + 1): floats [rows + texts][head_dim]. */
+vlcache_status trial_coding_rows(const vlci_codes *codes, size_t matrix, float *to);
+
 void trial_coding_release(trial_coding *c);
 
 #endif
