@@ -86,6 +86,7 @@ vlcache_status linear_trials(trials *t);    /* gemm, gemv */
 vlcache_status attention_trials(trials *t); /* prefill, decode */
 vlcache_status row_trials(trials *t);       /* norm, rope */
 vlcache_status few_trials(trials *t);       /* attention_coded, attention_quantised */
+vlcache_status sample_trials(trials *t);    /* sample */
 vlcache_status compress_trials(trials *t);  /* score, topk */
 vlcache_status coding_trials(trials *t);    /* code */
 
