@@ -26,6 +26,7 @@ static vlcache_status all_trials(trials *t) {
     if (!status) status = row_trials(t);
     if (!status) status = sample_trials(t);
     if (!status) status = compress_trials(t);
+    if (!status) status = summary_trials(t);
     return status ? status : coding_trials(t);
 }
 

@@ -88,6 +88,7 @@ vlcache_status row_trials(trials *t);       /* norm, rope */
 vlcache_status few_trials(trials *t);       /* attention_coded, attention_quantised */
 vlcache_status sample_trials(trials *t);    /* sample */
 vlcache_status compress_trials(trials *t);  /* score, topk */
+vlcache_status summary_trials(trials *t);   /* nearest, spread */
 vlcache_status coding_trials(trials *t);    /* code */
 
 #endif
