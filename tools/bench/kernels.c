@@ -21,6 +21,7 @@ static const column columns[] = {
 
 static vlcache_status all_trials(trials *t) {
     vlcache_status status = linear_trials(t);
+    if (!status) status = chain_trials(t);
     if (!status) status = attention_trials(t);
     if (!status) status = few_trials(t);
     if (!status) status = row_trials(t);

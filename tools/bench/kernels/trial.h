@@ -83,6 +83,7 @@ double trial_worse(double a, double b);
 /* ---- the kernels --------------------------------------------------------------------------------------- */
 
 vlcache_status linear_trials(trials *t);    /* gemm, gemv */
+vlcache_status chain_trials(trials *t);     /* chain */
 vlcache_status attention_trials(trials *t); /* prefill, decode */
 vlcache_status row_trials(trials *t);       /* norm, rope */
 vlcache_status few_trials(trials *t);       /* attention_coded, attention_quantised */
