@@ -75,8 +75,7 @@ static vlcache_status make_scene(void *work) {
 }
 
 static void close_scene(scene *s) {
-    cl_mem *all[] = {&s->q, &s->out, &s->seq_start, &s->slots, &s->scratch, &s->row_max, &s->row_lse};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(s->t->device, all[i]);
+    TRIAL_RELEASE(s->t, &s->q, &s->out, &s->seq_start, &s->slots, &s->scratch, &s->row_max, &s->row_lse);
     trial_cache_release(&s->cache);
 }
 
@@ -90,17 +89,13 @@ static vlcache_status check_one(const scene *s, int b, int row, int head, double
     int kv_head = head / (s->heads.heads / s->heads.kv_heads), n = s->of.past + row + 1;
     float *k = memory_take(room, sizeof *k), *v = memory_take(room, sizeof *v);
     float *q = memory_take(dim, sizeof *q), *got = memory_take(dim, sizeof *got);
-    double *want = memory_take(dim, sizeof *want), squares = 1e-30, off = 0;
+    double *want = memory_take(dim, sizeof *want);
     vlcache_status status = trial_cache_read(&s->cache, false, b, 0, kv_head, k);
     if (!status) status = trial_cache_read(&s->cache, true, b, 0, kv_head, v);
     if (!status) status = vlci_read(s->t->device, s->q, at, q, dim * sizeof *q);
     if (!status) status = vlci_read(s->t->device, s->out, at, got, dim * sizeof *got);
     if (!status) trial_attend(q, k, v, n, (int)dim, (double)s->a.scale, want);
-    for (size_t d = 0; d < dim; d++) {
-        squares += want[d] * want[d];
-        off = trial_worse(fabs((double)got[d] - want[d]), off);
-    }
-    *error = trial_worse(off / sqrt(squares / (double)dim), *error);
+    *error = trial_worse(trial_off(got, want, dim), *error);
     free(k);
     free(v);
     free(q);

@@ -92,9 +92,8 @@ static vlcache_status make(void *work) {
 }
 
 static void release(chain_work *w) {
-    cl_mem *all[] = {&w->attended, &w->brought_in, &w->x, &w->x_before,    &w->gated,
-                     &w->wide,     &w->brought,    &w->y, &w->norm.weight, &w->next.weight};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(w->t->device, all[i]);
+    TRIAL_RELEASE(w->t, &w->attended, &w->brought_in, &w->x, &w->x_before, &w->gated, &w->wide, &w->brought,
+                  &w->y, &w->norm.weight, &w->next.weight);
     for (int i = 0; i < MATRICES; i++) vlci_memory_release(w->t->device, &w->w[i].data);
     vlci_compute_close(&w->compute);
 }

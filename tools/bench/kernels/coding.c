@@ -98,8 +98,7 @@ void trial_coding_close(trial_coding *c) {
 }
 
 void trial_coding_release(trial_coding *c) {
-    cl_mem *all[] = {&c->keep, &c->phase, &c->q, &c->entries, &c->score};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(c->t->device, all[i]);
+    TRIAL_RELEASE(c->t, &c->keep, &c->phase, &c->q, &c->entries, &c->score);
     trial_cache_release(&c->cache);
     free(c->own);
     free(c->list);

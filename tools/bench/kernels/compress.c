@@ -208,8 +208,7 @@ static vlcache_status try_score(trials *t, int tokens, int rows) {
     snprintf(w->name, sizeof w->name, "%d rows over %d in %d x %d/%d heads of %d", rows, tokens, s->layers,
              s->heads, s->kv_heads, s->head_dim);
     vlcache_status status = trial_ladder(t, &vlci_score_ladder, &c);
-    cl_mem *all[] = {&w->q, &w->out, &w->starts, &w->slots, &w->row_max, &w->row_lse};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(t->device, all[i]);
+    TRIAL_RELEASE(t, &w->q, &w->out, &w->starts, &w->slots, &w->row_max, &w->row_lse);
     trial_cache_release(&w->cache);
     free(w);
     return status;
@@ -311,9 +310,7 @@ static vlcache_status try_topk(trials *t, int tokens) {
                     .check = check_topk,
                     .launch = launch_topk};
     vlcache_status status = trial_ladder(t, &vlci_topk_ladder, &c);
-    vlci_memory_release(t->device, &w.keep);
-    vlci_memory_release(t->device, &w.score);
-    vlci_memory_release(t->device, &w.out);
+    TRIAL_RELEASE(t, &w.keep, &w.score, &w.out);
     free(w.own);
     return status;
 }

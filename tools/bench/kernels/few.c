@@ -78,8 +78,7 @@ static vlcache_status make_step(step *s) {
 }
 
 static void release_step(step *s) {
-    cl_mem *all[] = {&s->q, &s->out, &s->starts, &s->slots, &s->scratch, &s->row_max, &s->row_lse};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(s->t->device, all[i]);
+    TRIAL_RELEASE(s->t, &s->q, &s->out, &s->starts, &s->slots, &s->scratch, &s->row_max, &s->row_lse);
     trial_cache_release(&s->pages);
 }
 
@@ -93,7 +92,7 @@ static vlcache_status check_head(const step *s, few_rows *rows, void *work, int 
     int kv_head = head / (s->heads.heads / s->heads.kv_heads);
     float *kv[2] = {memory_take(room, sizeof(float)), memory_take(room, sizeof(float))};
     float *q = memory_take(2 * dim, sizeof *q), *got = q + dim;
-    double *want = memory_take(dim, sizeof *want), squares = 1e-30, off = 0;
+    double *want = memory_take(dim, sizeof *want);
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < 2 && !status; i++) {
         status = rows(work, i, b, kv_head, kv[i]);
@@ -103,11 +102,7 @@ static vlcache_status check_head(const step *s, few_rows *rows, void *work, int 
     if (!status) status = vlci_read(s->t->device, s->out, at, got, dim * sizeof *got);
     if (!status)
         trial_attend(q, kv[0], kv[1], s->of.rows + s->of.past + 1, (int)dim, (double)s->a.scale, want);
-    for (size_t d = 0; d < dim; d++) {
-        squares += want[d] * want[d];
-        off = trial_worse(fabs((double)got[d] - want[d]), off);
-    }
-    *error = trial_worse(off / sqrt(squares / (double)dim), *error);
+    *error = trial_worse(trial_off(got, want, dim), *error);
     free(kv[0]);
     free(kv[1]);
     free(q);

@@ -67,9 +67,7 @@ static vlcache_status need_operands(product *p) {
 }
 
 static void close_product(product *p) {
-    vlci_memory_release(p->t->device, &p->plain.data);
-    vlci_memory_release(p->t->device, &p->x);
-    vlci_memory_release(p->t->device, &p->y);
+    TRIAL_RELEASE(p->t, &p->plain.data, &p->x, &p->y);
 }
 
 /* ---- the error ----------------------------------------------------------------------------------------- */

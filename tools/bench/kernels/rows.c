@@ -91,9 +91,7 @@ static vlcache_status try_norms(trials *t, int rows, int n) {
                     .launch = launch_norm};
     snprintf(w.name, sizeof w.name, "%d rows of %d", rows, n);
     vlcache_status status = trial_ladder(t, &vlci_norm_ladder, &c);
-    vlci_memory_release(t->device, &w.x);
-    vlci_memory_release(t->device, &w.y);
-    vlci_memory_release(t->device, &w.norm.weight);
+    TRIAL_RELEASE(t, &w.x, &w.y, &w.norm.weight);
     return status;
 }
 
@@ -141,8 +139,7 @@ static vlcache_status open_rope(void *work) {
 }
 
 static void close_rope(rope_work *w) {
-    cl_mem *all[] = {&w->qkv, &w->phase, &w->zeros, &w->starts};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(w->t->device, all[i]);
+    TRIAL_RELEASE(w->t, &w->qkv, &w->phase, &w->zeros, &w->starts);
     trial_cache_release(&w->cache);
 }
 

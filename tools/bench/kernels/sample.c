@@ -146,8 +146,7 @@ static vlcache_status try_rows(trials *t, int rows, int n) {
         c->make = make;
         c->open = open_kernels;
         status = trial_ladder(t, &vlci_sample_ladder, c);
-        cl_mem *all[] = {&w.logits, &w.draws, &w.out};
-        for (size_t m = 0; m < sizeof all / sizeof *all; m++) vlci_memory_release(t->device, all[m]);
+        TRIAL_RELEASE(t, &w.logits, &w.draws, &w.out);
     }
     return status;
 }

@@ -232,8 +232,7 @@ static vlcache_status check_spread(void *work, double *error) {
 /* ---- rungs --------------------------------------------------------------------------------------------- */
 
 static void release(summary_work *w) {
-    cl_mem *all[] = {&w->keep, &w->positions, &w->score};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(w->t->device, all[i]);
+    TRIAL_RELEASE(w->t, &w->keep, &w->positions, &w->score);
     trial_cache_release(&w->cache);
     free(w->own);
     free(w->evicted);

@@ -68,6 +68,19 @@ double trial_worse(double a, double b) {
     return isnan(a) || a > b ? a : b;
 }
 
+double trial_off(const float *got, const double *want, size_t n) {
+    double squares = 1e-30, off = 0;
+    for (size_t i = 0; i < n; i++) {
+        squares += want[i] * want[i];
+        off = trial_worse(fabs((double)got[i] - want[i]), off);
+    }
+    return off / sqrt(squares / (double)n);
+}
+
+void trial_release(trials *t, cl_mem *const *all, size_t n) {
+    for (size_t i = 0; i < n; i++) vlci_memory_release(t->device, all[i]);
+}
+
 /* ---- time ---------------------------------------------------------------------------------------------- */
 
 static vlcache_status time_once(trials *t, trial_launch *launch, void *work, int n, double *seconds) {

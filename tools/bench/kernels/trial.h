@@ -80,6 +80,15 @@ vlcache_status trial_bytes(trials *t, const void *data, size_t bytes, cl_mem *ou
 /** The larger of both; NAN if one is. */
 double trial_worse(double a, double b);
 
+/** The worst |got - want| of n numbers over the root mean square of what is wanted. */
+double trial_off(const float *got, const double *want, size_t n);
+
+/** Releases, and NULLs, these. */
+void trial_release(trials *t, cl_mem *const *all, size_t n);
+#define TRIAL_RELEASE(t, ...)                                                                                \
+    trial_release(t, (cl_mem *const[]){__VA_ARGS__},                                                         \
+                  sizeof((cl_mem *const[]){__VA_ARGS__}) / sizeof(cl_mem *))
+
 /* ---- the kernels --------------------------------------------------------------------------------------- */
 
 vlcache_status linear_trials(trials *t);    /* gemm, gemv */
