@@ -307,30 +307,73 @@ static void keep_binaries(bool kept) {
         suite_set("VLCACHE_KERNEL_BINARIES", "none");
 }
 
-START_TEST(kernels_are_tried) {
-    static const char *const kernels[] = {"gemm", "gemv",           "attention prefill", "attention decode",
-                                          "norm", "rope and append"};
-    keep_binaries(false);
-    json_t *said = json_of((const char *const[]){BENCH, "-q", "--kernels", "--quick", "-r", "1",
-                                                 "--no-ceiling", "-o", "json", NULL});
-    keep_binaries(true);
-    int found[6] = {0}, chosen[6] = {0};
+static const char *text_of(const json_t *line, const char *key) {
+    return json_string_value(get(line, key, JSON_STRING));
+}
+
+/* Whether a line is about a ladder that vlcache-info told: "kernel" or "kernel work". */
+static bool is_of(const json_t *line, const json_t *ladder) {
+    char whole_name[96];
+    snprintf(whole_name, sizeof whole_name, "%s %s", text_of(ladder, "kernel"), text_of(ladder, "work"));
+    const char *name = text_of(line, "kernel");
+    return strcmp(name, text_of(ladder, "kernel")) == 0 || strcmp(name, whole_name) == 0;
+}
+
+/* Lines of a rung, and of these how many have a time; rungs of products are told behind their engine. */
+static int lines_of(const json_t *said, const json_t *ladder, const char *rung, int *timed) {
+    const char *work = text_of(ladder, "work");
+    char name[96];
+    int found = 0;
+    bool engine = strncmp(work, "engine ", 7) == 0;
+    snprintf(name, sizeof name, "%s%s%s", engine ? work + 7 : "", engine ? " " : "", rung);
     for (size_t i = 0; i < lines(said); i++) {
         const json_t *line = line_of(said, i);
-        const char *name = json_string_value(get(line, "kernel", JSON_STRING));
-        int k = 0;
-        while (k < 5 && strcmp(kernels[k], name) != 0) k++;
-        ck_assert_str_eq(kernels[k], name);
-        found[k]++;
-        chosen[k] += *json_string_value(get(line, "chosen", JSON_STRING)) == '*';
-        ck_assert_str_ne(json_string_value(get(line, "note", JSON_STRING)), "WRONG");
-        if (json_is_null(json_object_get(line, "ms"))) continue; /* left out, and a note why */
-        ck_assert(number(line, "ms") > 0 && number(line, "error") < 1e-2);
-        ck_assert(json_is_null(json_object_get(line, "tflops")) !=
-                  json_is_null(json_object_get(line, "gb_per_s")));
+        if (!is_of(line, ladder) || strcmp(text_of(line, "rung"), name) != 0) continue;
+        found++;
+        *timed += !json_is_null(json_object_get(line, "ms"));
     }
-    for (int k = 0; k < 6; k++) ck_assert_msg(found[k] && chosen[k], "%s: %d lines", kernels[k], found[k]);
+    return found;
+}
+
+static void check_kernel_line(const json_t *line) {
+    double most = strcmp(text_of(line, "kernel"), "code") == 0 ? 0.6 : 3e-2; /* of code: steps */
+    ck_assert_str_ne(text_of(line, "note"), "WRONG");
+    if (json_is_null(json_object_get(line, "ms"))) return; /* left out, and a note why */
+    ck_assert_msg(number(line, "ms") > 0 && number(line, "error") <= most, "%s %s: error %g",
+                  text_of(line, "kernel"), text_of(line, "rung"), number(line, "error"));
+    ck_assert(json_is_null(json_object_get(line, "tflops")) !=
+              json_is_null(json_object_get(line, "gb_per_s")));
+}
+
+/* Every rung of every ladder that vlcache-info has for this device, by name: one that is added has to be
+ * added to the kernels that are tried. */
+START_TEST(kernels_are_tried) {
+    json_t *info = json_of((const char *const[]){VLCACHE_BINARY_DIR "/vlcache-info", "--no-measure", "--json",
+                                                 "--device", "0", NULL});
+    keep_binaries(false);
+    json_t *said = json_of((const char *const[]){BENCH, "-q", "--kernels", "--quick", "-r", "1",
+                                                 "--no-ceiling", "-o", "json", "--device", "0", NULL});
+    keep_binaries(true);
+    const json_t *ladders = get(json_array_get(get(info, "devices", JSON_ARRAY), 0), "variants", JSON_ARRAY),
+                 *ladder, *rung;
+    size_t i, k;
+    for (i = 0; i < lines(said); i++) check_kernel_line(line_of(said, i));
+    ck_assert_uint_gt(json_array_size(ladders), 10);
+    json_array_foreach(ladders, i, ladder) {
+        int timed = 0, chosen = 0;
+        json_array_foreach(get(ladder, "rungs", JSON_ARRAY), k, rung) {
+            bool here = json_is_true(json_object_get(rung, "available"));
+            int found = lines_of(said, ladder, text_of(rung, "rung"), &timed);
+            ck_assert_msg((found > 0) == here, "%s, %s: %d lines of rung %s", text_of(ladder, "kernel"),
+                          text_of(ladder, "work"), found, text_of(rung, "rung"));
+        }
+        for (k = 0; k < lines(said); k++)
+            chosen += is_of(line_of(said, k), ladder) && *text_of(line_of(said, k), "chosen") == '*';
+        ck_assert_msg(timed && chosen, "%s, %s: %d times, %d lines are chosen", text_of(ladder, "kernel"),
+                      text_of(ladder, "work"), timed, chosen);
+    }
     json_decref(said);
+    json_decref(info);
 }
 END_TEST
 
@@ -363,36 +406,86 @@ START_TEST(few_kernels_are_tried) {
     ended(&p, 0);
     ck_assert_int_eq(count_of(p.out, "bit x and y"), 2 * rungs);
     process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "16-bit x 37 x 96", "-o",
+              "csv", "--dtype", "f32"); /* which no matrix engine takes: a line says so, and no other does */
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "\n"),
+                     1 + count_of(p.out, "16-bit x\",") + count_of(p.out, "16-bit x,"));
+    ck_assert_int_ge(count_of(p.out, "does not take f32"), 1);
+    process_release(&p);
+    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "portable tile 37 x 96",
+              "-o", "csv", "--dtype", "f32");
+    ended(&p, 0);
+    ck_assert_int_eq(count_of(p.out, "\n"), 2);
+    process_release(&p);
     RUN_BENCH(&p, "-q", "--kernels", "--quick", "--no-ceiling", "--only", "norm,no such kernel");
     expect(&p, 1, "\"no such kernel\": is in no line");
     process_release(&p);
 }
 END_TEST
 
-/* All of cl/ in the scratch folder, where `was` is changed to `is` in files of that name, all of which have
- * it. */
-static void break_kernels(const char *names, const char *was, const char *is, char folder[512]) {
-    char command[4096];
+/* All of cl/ in the scratch folder. */
+static void copy_kernels(char folder[512]) {
+    char command[2048];
     in_scratch("cl", folder);
-    snprintf(command, sizeof command,
-             "rm -rf '%s' && cp -r '%s/cl' '%s' && cd '%s' && ! grep -L '%s' %s | grep -q . && "
-             "sed -i 's/%s/%s/' %s",
-             folder, VLCACHE_SOURCE_DIR, folder, folder, was, names, was, is, names);
+    snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s/cl' '%s'", folder, VLCACHE_SOURCE_DIR,
+             folder);
     ck_assert_int_eq(system(command), 0);
+}
+
+/* `was` is changed to `is` in files of that name, all of which have it. */
+static void break_kernels(const char *folder, const char *names, const char *was, const char *is) {
+    char command[4096];
+    snprintf(command, sizeof command, "cd '%s' && ! grep -L '%s' %s | grep -q . && sed -i 's/%s/%s/' %s",
+             folder, was, names, was, is, names);
+    ck_assert_msg(system(command) == 0, "no \"%s\" in %s", was, names);
+}
+
+/* What --kernels says with them of some; to be released. */
+static void try_broken(const char *folder, const char *only, process *p) {
+    suite_set("VLCACHE_KERNEL_DIR", folder);
+    keep_binaries(false);
+    RUN_BENCH(p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "-o", "csv", "--only", only);
+    keep_binaries(true);
+    suite_set("VLCACHE_KERNEL_DIR", NULL);
 }
 
 START_TEST(wrong_kernels_are_seen) {
     char folder[512];
     process p;
+    copy_kernels(folder);
     /* Devices differ in which of them they run. */
-    break_kernels("rope.cl rope.clh", "was \\* c - high \\* s", "was * c + high * s", folder);
-    suite_set("VLCACHE_KERNEL_DIR", folder);
-    keep_binaries(false);
-    RUN_BENCH(&p, "-q", "--kernels", "--quick", "-r", "1", "--no-ceiling", "--only", "norm,rope");
-    keep_binaries(true);
-    suite_set("VLCACHE_KERNEL_DIR", NULL);
+    break_kernels(folder, "rope.cl rope.clh", "was \\* c - high \\* s", "was * c + high * s");
+    try_broken(folder, "norm,rope", &p);
     expect(&p, 3, "2 lines are WRONG");
-    ck_assert_int_eq(count_of(p.out, "WRONG"), 2);
+    ck_assert_int_eq(count_of(p.out, ",WRONG"), 2);
+    process_release(&p);
+}
+END_TEST
+
+/* A kernel of each ladder of compression, coding and sampling: the rungs that every device has. */
+START_TEST(each_wrong_kernel_is_seen) {
+    static const char *const broken[][3] = {
+        {"score_wide.cl", "exp(s - row_lse\\[at\\])", "exp(s - row_lse[at] + 0.1f)"},
+        {"topk.cl", "~bits : bits", "~bits : ~bits"},
+        {"few.clh", "exp(x - top)", "exp(0.5f * (x - top))"},
+        {"sample.cl", "out\\[r\\] = id;", "out[r] = id ? id - 1 : 1;"},
+        {"sample.cl", "u \\* 4294967296.0f", "u * 2147483648.0f"},
+        {"code.cl", "floor(z \\* levels)", "ceil(z * levels)"},
+        {"code_basis.cl", "rsqrt(left)", "1.1f * rsqrt(left)"},
+        {"nearest_wide.cl", "near < best", "near > best"},
+        {"spread_wide.cl", "sum = fma(apart, apart, sum);", "sum = fma(apart, seed[d], sum);"}};
+    char folder[512];
+    process p;
+    copy_kernels(folder);
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
+        break_kernels(folder, broken[i][0], broken[i][1], broken[i][2]);
+    try_broken(folder,
+               "score wide,topk single,attention_coded wide 1 x,attention_quantised wide 1 x,sample 1 "
+               "largest,sample 1 draws,code wide bases,code wide codes,nearest wide,spread wide",
+               &p);
+    expect(&p, 3, "10 lines are WRONG");
+    ck_assert_msg(count_of(p.out, ",WRONG") == 10 && count_of(p.out, "\n") == 11, "%s", p.out);
     process_release(&p);
 }
 END_TEST
@@ -532,6 +625,7 @@ int main(void) {
     tcase_add_test(all, kernels_are_tried);
     tcase_add_test(all, few_kernels_are_tried);
     tcase_add_test(all, wrong_kernels_are_seen);
+    tcase_add_test(all, each_wrong_kernel_is_seen);
     tcase_add_loop_test(all, bench_ends_as_documented, 0, sizeof endings / sizeof *endings);
     tcase_add_test(all, labels_stay_in_their_cells);
     tcase_add_test(all, geometries_are_printed);

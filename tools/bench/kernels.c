@@ -21,8 +21,14 @@ static const column columns[] = {
 
 static vlcache_status all_trials(trials *t) {
     vlcache_status status = linear_trials(t);
+    if (!status) status = chain_trials(t);
     if (!status) status = attention_trials(t);
-    return status ? status : row_trials(t);
+    if (!status) status = few_trials(t);
+    if (!status) status = row_trials(t);
+    if (!status) status = sample_trials(t);
+    if (!status) status = compress_trials(t);
+    if (!status) status = summary_trials(t);
+    return status ? status : coding_trials(t);
 }
 
 int kernels_tell(bench *b) {

@@ -80,7 +80,7 @@ static const flag table[] = {
     {FLAG_ACTION, .name = "paper", .offset = AT(action), .low = ACTION_PAPER,
      .help = "the table of the VL-Cache paper: full against --policy (vlcache) at\n--budget, 100 tokens, from 1 x 2K to 64 x 2K"},
     {FLAG_ACTION, .name = "kernels", .offset = AT(action), .low = ACTION_KERNELS,
-     .help = "each rung of each kernel that the device has: time, rate and the error\nagainst doubles; needs no model"},
+     .help = "each rung of each kernel that the device has: time, rate and the error\nagainst doubles, of choices the share that differs, of codes in steps;\nneeds no model"},
     {FLAG_TEXT, .name = "only", .argument = "LIST", .offset = AT(only),
      .help = "of --kernels those whose \"kernel rung shape\" has one of these texts in it,\nparted by commas: gemv,attention prefill [all]"},
     {FLAG_SWITCH, .name = "chosen", .offset = AT(chosen), .help = "of --kernels the rungs that the device chooses by itself"},

@@ -7,14 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "bench/kernels/trial.h"
+#include "bench/kernels/cache.h"
 #include "common/memory.h"
 #include "compute/attention.h"
-#include "compute/random.h"
-#include "kv/cache.h"
-#include "models/weight.h"
 
-enum { SAMPLES = 6, MOST_BATCH = 64 };
+enum { SAMPLES = 6 };
 #define TOLERANCE 3e-2 /* weights in 16 bits, over rows that cancel */
 
 typedef struct shape {
@@ -28,45 +25,20 @@ typedef struct scene {
     char name[80];
     vlci_attention_shape heads;
     vlci_attention_kernels kernels;
-    vlci_kv_pool pool;
-    vlci_kv kv[MOST_BATCH];
-    int n_kv;
+    trial_cache cache;
     cl_mem q, out, seq_start, slots, scratch, row_max, row_lse;
     vlci_attention a;
 } scene;
 
 /* ---- building ------------------------------------------------------------------------------------------ */
 
-static vlcache_status make_cache(scene *s) {
-    vlci_kv_shape shape_of = {1, s->heads.kv_heads, s->heads.head_dim, s->heads.kv_dtype};
-    int keys = s->of.past + s->of.rows, pages = s->of.batch * s->heads.kv_heads * vlci_kv_pages(keys);
-    vlcache_status status = vlci_kv_pool_create(s->t->device, &shape_of, pages, false, &s->pool);
-    vlci_matrix rows = {.n = pages * VLCI_KV_PAGE, .k = shape_of.head_dim, .dtype = shape_of.dtype};
-    rows.data = s->pool.k;
-    if (!status) status = vlci_random_matrix(s->t->device, &rows, 11, 1.7f);
-    rows.data = s->pool.v;
-    if (!status) status = vlci_random_matrix(s->t->device, &rows, 12, 1.0f);
-    for (int b = 0; b < s->of.batch && !status; b++) {
-        status = vlci_kv_create(&s->pool, &s->kv[b]);
-        if (status) break;
-        s->n_kv++;
-        status = vlci_kv_reserve(&s->kv[b], 0, 1, keys);
-        if (!status) vlci_kv_append(&s->kv[b], 0, 1, s->of.past);
-    }
-    return status ? status : vlci_kv_pool_sync(&s->pool);
-}
-
 static vlcache_status make_numbers(scene *s) {
-    cl_int starts[MOST_BATCH + 1], slots[MOST_BATCH];
+    cl_int starts[TRIAL_SEQUENCES + 1], slots[TRIAL_SEQUENCES];
     size_t n = (size_t)s->of.batch;
     for (int b = 0; b <= s->of.batch; b++) starts[b] = b * s->of.rows;
-    for (int b = 0; b < s->of.batch; b++) slots[b] = s->kv[b].slot;
-    vlcache_device *device = s->t->device;
-    vlcache_status status =
-        vlci_memory_create(device, (n + 1) * sizeof *starts, "sequence starts", &s->seq_start);
-    if (!status) status = vlci_write(device, s->seq_start, 0, starts, (n + 1) * sizeof *starts);
-    if (!status) status = vlci_memory_create(device, n * sizeof *slots, "slots", &s->slots);
-    return status ? status : vlci_write(device, s->slots, 0, slots, n * sizeof *slots);
+    for (int b = 0; b < s->of.batch; b++) slots[b] = s->cache.kv[b].slot;
+    vlcache_status status = trial_bytes(s->t, starts, (n + 1) * sizeof *starts, &s->seq_start);
+    return status ? status : trial_bytes(s->t, slots, n * sizeof *slots, &s->slots);
 }
 
 static vlcache_status make_rows(scene *s) {
@@ -78,15 +50,18 @@ static vlcache_status make_rows(scene *s) {
     return status ? status : trial_poisoned(s->t, rows * heads, &s->row_lse);
 }
 
-static vlcache_status open_scene(scene *s) {
-    vlcache_status status = make_cache(s);
+static vlcache_status make_scene(void *work) {
+    scene *s = work;
+    const vlci_kv_shape shape_of = {1, s->heads.kv_heads, s->heads.head_dim, s->heads.kv_dtype};
+    vlcache_status status =
+        trial_cache_make(s->t, &shape_of, s->of.batch, s->of.past + s->of.rows, s->of.past, &s->cache);
     if (!status) status = make_numbers(s);
     if (!status) status = make_rows(s);
     if (status) return status;
     s->a = (vlci_attention){.batch = s->of.batch,
                             .causal = true,
                             .scale = 1.0f / sqrtf((float)s->heads.head_dim),
-                            .kv = vlci_kv_layer(&s->kv[0], 0),
+                            .kv = vlci_kv_layer(&s->cache.kv[0], 0),
                             .q_stride = (size_t)s->heads.heads * (size_t)s->heads.head_dim,
                             .max_rows = s->of.rows,
                             .q = s->q,
@@ -100,70 +75,27 @@ static vlcache_status open_scene(scene *s) {
 }
 
 static void close_scene(scene *s) {
-    cl_mem *all[] = {&s->q, &s->out, &s->seq_start, &s->slots, &s->scratch, &s->row_max, &s->row_lse};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(s->t->device, all[i]);
-    for (int b = 0; b < s->n_kv; b++) vlci_kv_release(&s->kv[b]);
-    vlci_kv_pool_release(&s->pool);
+    TRIAL_RELEASE(s->t, &s->q, &s->out, &s->seq_start, &s->slots, &s->scratch, &s->row_max, &s->row_lse);
+    trial_cache_release(&s->cache);
 }
 
 /* ---- the error ----------------------------------------------------------------------------------------- */
-
-/* Rows of a head of a sequence, as floats [keys][head_dim]. */
-static vlcache_status read_rows(const scene *s, cl_mem from, int b, int head, float *to) {
-    const vlci_kv_list *held = vlci_kv_list_of(&s->kv[b], 0, head);
-    size_t dim = (size_t)s->heads.head_dim, page = VLCI_KV_PAGE * dim;
-    size_t element = vlci_dtype_bytes(s->heads.kv_dtype);
-    int keys = s->of.past + s->of.rows;
-    void *stored = memory_take(page, element);
-    vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < vlci_kv_pages(keys) && !status; i++) {
-        size_t at = (size_t)s->pool.table.entry[held->first + i] * page * element;
-        status = vlci_read(s->t->device, from, at, stored, page * element);
-        vlci_widen(stored, s->heads.kv_dtype, to + (size_t)i * page, page);
-    }
-    free(stored);
-    return status;
-}
-
-/* What one query makes of n keys, in doubles. */
-static void attend(const float *q, const float *k, const float *v, int n, int dim, double scale,
-                   double *out) {
-    double *weight = memory_take((size_t)n, sizeof *weight), most = -INFINITY, sum = 0;
-    for (int j = 0; j < n; j++) {
-        for (int d = 0; d < dim; d++)
-            weight[j] += (double)q[d] * (double)k[(size_t)j * (size_t)dim + (size_t)d];
-        weight[j] *= scale;
-        if (weight[j] > most) most = weight[j];
-    }
-    for (int d = 0; d < dim; d++) out[d] = 0;
-    for (int j = 0; j < n; j++) {
-        double w = exp(weight[j] - most);
-        sum += w;
-        for (int d = 0; d < dim; d++) out[d] += w * (double)v[(size_t)j * (size_t)dim + (size_t)d];
-    }
-    for (int d = 0; d < dim; d++) out[d] /= sum;
-    free(weight);
-}
 
 /* Row `row` of sequence b and one head of it. */
 static vlcache_status check_one(const scene *s, int b, int row, int head, double *error) {
     size_t dim = (size_t)s->heads.head_dim, heads = (size_t)s->heads.heads;
     size_t at = (((size_t)b * (size_t)s->of.rows + (size_t)row) * heads + (size_t)head) * dim * sizeof(float);
-    size_t room = (size_t)vlci_kv_pages(s->of.past + s->of.rows) * VLCI_KV_PAGE * dim;
+    size_t room = trial_cache_floats(&s->cache);
     int kv_head = head / (s->heads.heads / s->heads.kv_heads), n = s->of.past + row + 1;
     float *k = memory_take(room, sizeof *k), *v = memory_take(room, sizeof *v);
     float *q = memory_take(dim, sizeof *q), *got = memory_take(dim, sizeof *got);
-    double *want = memory_take(dim, sizeof *want), squares = 1e-30, off = 0;
-    vlcache_status status = read_rows(s, s->pool.k, b, kv_head, k);
-    if (!status) status = read_rows(s, s->pool.v, b, kv_head, v);
+    double *want = memory_take(dim, sizeof *want);
+    vlcache_status status = trial_cache_read(&s->cache, false, b, 0, kv_head, k);
+    if (!status) status = trial_cache_read(&s->cache, true, b, 0, kv_head, v);
     if (!status) status = vlci_read(s->t->device, s->q, at, q, dim * sizeof *q);
     if (!status) status = vlci_read(s->t->device, s->out, at, got, dim * sizeof *got);
-    if (!status) attend(q, k, v, n, (int)dim, (double)s->a.scale, want);
-    for (size_t d = 0; d < dim; d++) {
-        squares += want[d] * want[d];
-        off = trial_worse(fabs((double)got[d] - want[d]), off);
-    }
-    *error = trial_worse(off / sqrt(squares / (double)dim), *error);
+    if (!status) trial_attend(q, k, v, n, (int)dim, (double)s->a.scale, want);
+    *error = trial_worse(trial_off(got, want, dim), *error);
     free(k);
     free(v);
     free(q);
@@ -177,7 +109,8 @@ static vlcache_status launch(void *work) {
     return vlci_attention_run(&s->kernels, &s->a);
 }
 
-static vlcache_status check(scene *s, double *error) {
+static vlcache_status check(void *work, double *error) {
+    scene *s = work;
     size_t floats = (size_t)(s->of.batch * s->of.rows) * (size_t)s->heads.heads * (size_t)s->heads.head_dim;
     *error = 0;
     vlcache_status status = vlci_fill(s->t->device, s->out, 0, floats * sizeof(float), 0xffffffffu);
@@ -203,26 +136,17 @@ static double amount(const scene *s) {
            (double)vlci_dtype_bytes(s->heads.kv_dtype);
 }
 
-static vlcache_status try_rung(trials *t, const char *rung, bool chosen, void *user) {
-    scene *s = user;
-    trial what = {.kernel = kernel_of(s),
-                  .rung = rung,
-                  .shape = s->name,
-                  .chosen = chosen,
-                  .bytes = s->of.rows == 1,
-                  .amount = amount(s),
-                  .tolerance = TOLERANCE};
-    if (!trial_wanted(t, &what)) return VLCACHE_OK;
-    vlcache_status status = vlci_attention_open(t->device, &s->heads, &s->kernels);
+static vlcache_status open_kernels(void *work) {
+    scene *s = work;
+    vlcache_status status = vlci_attention_open(s->t->device, &s->heads, &s->kernels);
     if (!status) status = vlci_attention_scratch_create(&s->kernels, s->of.batch, &s->scratch);
     s->a.scratch = s->scratch;
-    if (!status) status = check(s, &what.error);
-    if (status)
-        trial_fail(t, &what);
-    else
-        status = trial_tell(t, &what, launch, s);
-    vlci_memory_release(t->device, &s->scratch);
-    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+    return status;
+}
+
+static void close_kernels(void *work) {
+    scene *s = work;
+    vlci_memory_release(s->t->device, &s->scratch);
 }
 
 static vlcache_status try_shape(trials *t, const shape *of) {
@@ -236,12 +160,19 @@ static vlcache_status try_shape(trials *t, const shape *of) {
                                       .kv_dtype = t->dtype};
     snprintf(s->name, sizeof s->name, "%d x %d rows over %d keys in %d/%d heads of %d", of->batch, of->rows,
              of->past + of->rows, s->heads.heads, s->heads.kv_heads, s->heads.head_dim);
-    vlcache_status status = VLCACHE_OK;
-    if (open_scene(s))
-        trial_fail(t, &(trial){.kernel = kernel_of(s), .rung = "any", .shape = s->name});
-    else
-        status = trial_rungs(t, of->rows > 1 ? &vlci_attention_prefill_ladder : &vlci_attention_decode_ladder,
-                             try_rung, s);
+    trial_case c = {.what = {.kernel = kernel_of(s),
+                             .shape = s->name,
+                             .bytes = of->rows == 1,
+                             .amount = amount(s),
+                             .tolerance = TOLERANCE},
+                    .work = s,
+                    .make = make_scene,
+                    .open = open_kernels,
+                    .check = check,
+                    .launch = launch,
+                    .close = close_kernels};
+    vlcache_status status =
+        trial_ladder(t, of->rows > 1 ? &vlci_attention_prefill_ladder : &vlci_attention_decode_ladder, &c);
     close_scene(s);
     free(s);
     return status;

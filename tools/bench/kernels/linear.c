@@ -26,6 +26,8 @@ typedef struct product {
     trials *t;
     char shape[64];
     int m, n, k, rows; /* rows: of x that a launch takes, of m */
+    bool asked;        /* whether operands are made */
+    vlcache_status made;
     vlci_matrix w, plain;
     cl_mem x, y, short_x;   /* x; the same in the form that matrix units read; NULL: not asked for */
     vlci_form form, y_form; /* which of both; and of y */
@@ -51,18 +53,21 @@ static size_t y_floats(const product *p) {
     return floats > operand ? floats : operand;
 }
 
-static vlcache_status open_product(product *p) {
-    snprintf(p->shape, sizeof p->shape, "%d x %d x %d %s", p->m, p->n, p->k, vlcache_dtype_name(p->t->dtype));
+static vlcache_status make_operands(product *p) {
     vlcache_status status = make_matrix(p, VLCI_ROWS, &p->plain);
     if (!status) status = trial_floats(p->t, (size_t)p->m * (size_t)p->k, 6, &p->x);
-    if (!status) status = trial_poisoned(p->t, y_floats(p), &p->y);
-    return status;
+    return status ? status : trial_poisoned(p->t, y_floats(p), &p->y);
+}
+
+/* They are there, once some line asks for them. */
+static vlcache_status need_operands(product *p) {
+    if (!p->asked) p->made = make_operands(p);
+    p->asked = true;
+    return p->made;
 }
 
 static void close_product(product *p) {
-    vlci_memory_release(p->t->device, &p->plain.data);
-    vlci_memory_release(p->t->device, &p->x);
-    vlci_memory_release(p->t->device, &p->y);
+    TRIAL_RELEASE(p->t, &p->plain.data, &p->x, &p->y);
 }
 
 /* ---- the error ----------------------------------------------------------------------------------------- */
@@ -175,54 +180,74 @@ static vlcache_status tell_gemm(product *p, trial *what) {
     return VLCACHE_OK;
 }
 
-/* The same product where x lies in 16 bits already, as inside a model, and y is left in them for the next. */
-static vlcache_status tell_short(product *p, const trial *like, bool y_too) {
+/* Where x lies in 16 bits already, as inside a model, and where y is left in them for the next product. */
+enum { X, X_AND_Y, FORMS };
+
+static bool form_wanted(const product *p, const trial *like, int form, char name[96], trial *what) {
+    snprintf(name, 96, "%s, 16-bit x%s", like->rung, form == X_AND_Y ? " and y" : "");
+    *what = *like;
+    what->rung = name;
+    return trial_wanted(p->t, what);
+}
+
+static vlcache_status make_short(product *p) {
+    size_t bytes = vlci_operand_bytes(p->m, p->k);
+    vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
+    vlcache_status status = VLCACHE_OK;
+    if (!p->short_x) status = vlci_memory_create(p->t->device, bytes, "rows in 16 bits", &p->short_x);
+    rows.data = p->short_x;
+    return status ? status : vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
+}
+
+static vlcache_status tell_form(product *p, const trial *like, int form) {
     char name[96];
-    trial what = *like;
-    snprintf(name, sizeof name, "%s, 16-bit x%s", like->rung, y_too ? " and y" : "");
-    what.rung = name;
-    if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
+    trial what;
+    if (!form_wanted(p, like, form, name, &what)) return VLCACHE_OK;
+    if (make_short(p)) {
+        trial_fail(p->t, &what);
+        return VLCACHE_OK;
+    }
     p->form = vlci_layout_form(p->w.layout);
-    p->y_form = y_too ? p->form : VLCI_FLOATS;
+    p->y_form = form == X_AND_Y ? p->form : VLCI_FLOATS;
     p->rows = p->m;
     vlcache_status status = tell(p, &what, launch_gemm);
     p->form = p->y_form = VLCI_FLOATS;
     return status;
 }
 
-static vlcache_status tell_forms(product *p, const trial *like) {
-    size_t bytes = vlci_operand_bytes(p->m, p->k);
-    vlci_matrix rows = {.n = (int)(bytes / 2 / VLCI_BLOCK), .k = VLCI_BLOCK, .dtype = p->t->dtype};
-    vlcache_status status = vlci_memory_create(p->t->device, bytes, "rows in 16 bits", &p->short_x);
-    rows.data = p->short_x;
-    if (!status) status = vlci_random_matrix(p->t->device, &rows, 7, 1.0f);
-    if (status) {
-        trial_fail(p->t, like);
-        status = VLCACHE_OK;
-    } else
-        for (int y_too = 0; y_too < 2 && !status; y_too++) status = tell_short(p, like, y_too);
-    vlci_memory_release(p->t->device, &p->short_x);
-    return status;
+/* An engine that is not there is told once: in floats, or else in the form that is asked for. */
+static void fail_gemm(product *p, const trial *like) {
+    char name[96];
+    trial what = *like;
+    for (int form = 0; form < FORMS && !trial_wanted(p->t, &what); form++)
+        form_wanted(p, like, form, name, &what);
+    trial_fail(p->t, &what);
 }
 
 /* An engine as it stands, perhaps with a rung forced. */
 static vlcache_status try_gemm(product *p, vlci_gemm_engine engine, const char *rung, bool chosen) {
-    char name[64];
+    char name[64], form_name[96];
     snprintf(name, sizeof name, "%s%s%s", vlci_gemm_engine_names[engine], rung ? " " : "", rung ? rung : "");
     trial what = {.kernel = "gemm",
                   .rung = name,
                   .shape = p->shape,
                   .chosen = chosen,
-                  .amount = 2.0 * p->m * p->n * (double)p->k};
-    bool floats = trial_wanted(p->t, &what);
-    if (!floats && engine != VLCI_GEMM_MATRIX) return VLCACHE_OK;
-    vlcache_status status = vlci_gemm_open(p->t->device, engine, p->t->dtype, &p->gemm);
+                  .amount = 2.0 * p->m * p->n * (double)p->k},
+          other;
+    int forms = engine == VLCI_GEMM_MATRIX ? FORMS : 0;
+    bool floats = trial_wanted(p->t, &what), any = floats;
+    for (int form = 0; form < forms; form++) any |= form_wanted(p, &what, form, form_name, &other);
+    if (!any) return VLCACHE_OK;
+    vlcache_status status = need_operands(p);
+    if (!status) status = vlci_gemm_open(p->t->device, engine, p->t->dtype, &p->gemm);
     if (!status) status = make_matrix(p, vlci_gemm_layout(&p->gemm), &p->w);
     if (status)
-        trial_fail(p->t, &what);
+        fail_gemm(p, &what);
     else if (floats)
         status = tell_gemm(p, &what);
-    if (!status && vlci_layout_form(p->w.layout) != VLCI_FLOATS) status = tell_forms(p, &what);
+    if (!status && vlci_layout_form(p->w.layout) == VLCI_FLOATS) forms = 0;
+    for (int form = 0; form < forms && !status; form++) status = tell_form(p, &what, form);
+    vlci_memory_release(p->t->device, &p->short_x);
     vlci_memory_release(p->t->device, &p->w.data);
     vlci_gemm_close(&p->gemm);
     return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
@@ -275,9 +300,10 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
                   .bytes = true,
                   .amount = (double)p->n * p->k * (double)vlci_dtype_bytes(p->t->dtype)};
     if (!trial_wanted(p->t, &what)) return VLCACHE_OK;
-    vlcache_status status = strcmp(rung, "dot") == 0
-                                ? vlci_gemv_open_dot(p->t->device, p->dot, layout, &p->gemv)
-                                : vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
+    vlcache_status status = need_operands(p);
+    if (!status)
+        status = strcmp(rung, "dot") == 0 ? vlci_gemv_open_dot(p->t->device, p->dot, layout, &p->gemv)
+                                          : vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
     if (!status) status = make_matrix(p, layout, &p->w);
     if (status)
         trial_fail(p->t, &what);
@@ -307,15 +333,10 @@ static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_
     p.packed = vlci_linear_layout(own, t->dtype);
     p.dot = own->of[t->dtype].gemv.dot;
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
-    trial what = {.kernel = few_rows ? "gemv" : "gemm", .rung = "any", .shape = p.shape};
-    vlcache_status status = VLCACHE_OK;
-    if (open_product(&p))
-        trial_fail(t, &what);
-    else if (few_rows)
-        status = trial_rungs(t, &vlci_gemv_ladder, try_lanes, &p);
-    else
-        status = try_engines(&p, best);
-    if (!status && few_rows && p.y && (p.dot || p.packed != VLCI_ROWS))
+    snprintf(p.shape, sizeof p.shape, "%d x %d x %d %s", m, p.n, p.k, vlcache_dtype_name(t->dtype));
+    vlcache_status status =
+        few_rows ? trial_rungs(t, &vlci_gemv_ladder, try_lanes, &p) : try_engines(&p, best);
+    if (!status && few_rows && (p.dot || p.packed != VLCI_ROWS))
         status = try_gemv(&p, p.packed, p.dot ? "dot" : "packed", true);
     close_product(&p);
     return status;

@@ -7,12 +7,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "bench/kernels/trial.h"
+#include "bench/kernels/cache.h"
 #include "common/memory.h"
 #include "compute/norm.h"
-#include "compute/random.h"
 #include "compute/rope.h"
-#include "kv/cache.h"
 
 enum { SAMPLES = 5 };
 #define TOLERANCE 1e-4
@@ -52,10 +50,10 @@ static vlcache_status check_row(const norm_work *w, int row, float *x, float *y,
     return status;
 }
 
-static vlcache_status check_norm(norm_work *w, double *error) {
+static vlcache_status check_norm(void *work, double *error) {
+    norm_work *w = work;
     size_t n = (size_t)w->n;
     float *block = memory_take(3 * n, sizeof *block);
-    *error = 0;
     vlcache_status status =
         vlci_fill(w->t->device, w->y, 0, (size_t)w->rows * n * sizeof(float), 0xffffffffu);
     if (!status) status = launch_norm(w);
@@ -66,34 +64,34 @@ static vlcache_status check_norm(norm_work *w, double *error) {
     return status;
 }
 
-static vlcache_status try_norm(trials *t, const char *rung, bool chosen, void *user) {
-    norm_work *w = user;
-    trial what = {.kernel = "norm",
-                  .rung = rung,
-                  .shape = w->name,
-                  .chosen = chosen,
-                  .bytes = true,
-                  .amount = 8.0 * w->rows * w->n,
-                  .tolerance = TOLERANCE};
-    if (!trial_wanted(t, &what)) return VLCACHE_OK;
-    vlcache_status status = vlci_norm_open(t->device, &w->kernels);
-    if (!status) status = check_norm(w, &what.error);
-    if (!status) return trial_tell(t, &what, launch_norm, w);
-    trial_fail(t, &what);
-    return VLCACHE_OK;
+static vlcache_status make_norm(void *work) {
+    norm_work *w = work;
+    size_t floats = (size_t)w->rows * (size_t)w->n;
+    vlcache_status status = trial_floats(w->t, floats, 21, &w->x);
+    if (!status) status = trial_poisoned(w->t, floats, &w->y);
+    return status ? status : trial_floats(w->t, (size_t)w->n, 22, &w->norm.weight);
+}
+
+static vlcache_status open_norm(void *work) {
+    norm_work *w = work;
+    return vlci_norm_open(w->t->device, &w->kernels);
 }
 
 static vlcache_status try_norms(trials *t, int rows, int n) {
     norm_work w = {.t = t, .rows = rows, .n = n};
-    size_t floats = (size_t)rows * (size_t)n;
+    trial_case c = {.what = {.kernel = "norm",
+                             .shape = w.name,
+                             .bytes = true,
+                             .amount = 8.0 * rows * n,
+                             .tolerance = TOLERANCE},
+                    .work = &w,
+                    .make = make_norm,
+                    .open = open_norm,
+                    .check = check_norm,
+                    .launch = launch_norm};
     snprintf(w.name, sizeof w.name, "%d rows of %d", rows, n);
-    vlcache_status status = trial_floats(t, floats, 21, &w.x);
-    if (!status) status = trial_poisoned(t, floats, &w.y);
-    if (!status) status = trial_floats(t, (size_t)n, 22, &w.norm.weight);
-    if (!status) status = trial_rungs(t, &vlci_norm_ladder, try_norm, &w);
-    vlci_memory_release(t->device, &w.x);
-    vlci_memory_release(t->device, &w.y);
-    vlci_memory_release(t->device, &w.norm.weight);
+    vlcache_status status = trial_ladder(t, &vlci_norm_ladder, &c);
+    TRIAL_RELEASE(t, &w.x, &w.y, &w.norm.weight);
     return status;
 }
 
@@ -103,8 +101,7 @@ typedef struct rope_work {
     trials *t;
     char name[48];
     vlci_rope_kernels kernels;
-    vlci_kv_pool pool;
-    vlci_kv kv;
+    trial_cache cache;
     vlci_append a;
     cl_mem qkv, phase, zeros, starts;
 } rope_work;
@@ -114,46 +111,41 @@ static vlcache_status launch_rope(void *work) {
     return vlci_rope_append(&w->kernels, &w->a);
 }
 
-static vlcache_status make_cache(rope_work *w) {
-    vlci_kv_shape shape = {1, w->a.kv_heads, w->a.head_dim, w->t->dtype};
-    vlcache_status status =
-        vlci_kv_pool_create(w->t->device, &shape, w->a.kv_heads * vlci_kv_pages(w->a.rows), false, &w->pool);
-    if (!status) status = vlci_kv_create(&w->pool, &w->kv);
-    if (!status) status = vlci_kv_reserve(&w->kv, 0, 1, w->a.rows);
-    return status ? status : vlci_kv_pool_sync(&w->pool);
-}
-
-static vlcache_status open_rope(rope_work *w) {
+static vlcache_status make_rope(void *work) {
+    rope_work *w = work;
     vlcache_device *device = w->t->device;
     size_t rows = (size_t)w->a.rows, wide = (size_t)(w->a.heads + 2 * w->a.kv_heads) * (size_t)w->a.head_dim;
     const cl_int starts[2] = {0, w->a.rows};
-    vlcache_status status = make_cache(w);
+    const vlci_kv_shape shape = {1, w->a.kv_heads, w->a.head_dim, w->t->dtype};
+    vlcache_status status = trial_cache_make(w->t, &shape, 1, w->a.rows, 0, &w->cache);
     if (!status) status = trial_floats(w->t, rows * wide, 31, &w->qkv);
     if (!status) status = trial_floats(w->t, rows * (size_t)w->a.head_dim, 32, &w->phase);
     if (!status) status = vlci_memory_create(device, rows * sizeof(cl_int), "sequences of rows", &w->zeros);
     if (!status) status = vlci_fill(device, w->zeros, 0, rows * sizeof(cl_int), 0);
-    if (!status) status = vlci_memory_create(device, sizeof starts, "sequence starts", &w->starts);
-    if (!status) status = vlci_write(device, w->starts, 0, starts, sizeof starts);
-    if (!status) status = vlci_rope_open(device, w->t->dtype, &w->kernels);
+    if (!status) status = trial_bytes(w->t, starts, sizeof starts, &w->starts);
     if (status) return status;
     w->a.qkv = w->qkv;
     w->a.phase = w->phase;
     w->a.row_sequence = w->zeros;
     w->a.seq_start = w->starts;
-    w->a.kv = vlci_kv_layer(&w->kv, 0);
+    w->a.kv = vlci_kv_layer(&w->cache.kv[0], 0);
     w->a.kv.slots = w->zeros; /* the first cache of a pool has slot 0 */
     return VLCACHE_OK;
 }
 
+static vlcache_status open_rope(void *work) {
+    rope_work *w = work;
+    return vlci_rope_open(w->t->device, w->t->dtype, &w->kernels);
+}
+
 static void close_rope(rope_work *w) {
-    cl_mem *all[] = {&w->qkv, &w->phase, &w->zeros, &w->starts};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) vlci_memory_release(w->t->device, all[i]);
-    vlci_kv_release(&w->kv);
-    vlci_kv_pool_release(&w->pool);
+    TRIAL_RELEASE(w->t, &w->qkv, &w->phase, &w->zeros, &w->starts);
+    trial_cache_release(&w->cache);
 }
 
 /* The last row's first query head, before and after. */
-static vlcache_status check_rope(rope_work *w, double *error) {
+static vlcache_status check_rope(void *work, double *error) {
+    rope_work *w = work;
     size_t dim = (size_t)w->a.head_dim, half = dim / 2, bytes = dim * sizeof(float),
            last = (size_t)w->a.rows - 1;
     size_t wide = (size_t)(w->a.heads + 2 * w->a.kv_heads) * bytes;
@@ -182,24 +174,21 @@ static vlcache_status try_rope(trials *t, int rows) {
         .rows = rows, .heads = quick ? 4 : 32, .kv_heads = quick ? 2 : 8, .head_dim = quick ? 64 : 128};
     double pairs = (double)rows * w.a.head_dim, kv = 2.0 * w.a.kv_heads,
            element = (double)vlci_dtype_bytes(t->dtype);
-    trial what = {.kernel = "rope and append",
-                  .rung = "portable",
-                  .shape = w.name,
-                  .chosen = true,
-                  .bytes = true,
-                  .amount = pairs * (4 + 8.0 * w.a.heads + kv * (4 + element)),
-                  .tolerance = TOLERANCE};
+    trial_case c = {.what = {.kernel = "rope and append",
+                             .shape = w.name,
+                             .bytes = true,
+                             .amount = pairs * (4 + 8.0 * w.a.heads + kv * (4 + element)),
+                             .tolerance = TOLERANCE},
+                    .work = &w,
+                    .make = make_rope,
+                    .open = open_rope,
+                    .check = check_rope,
+                    .launch = launch_rope};
     snprintf(w.name, sizeof w.name, "%d rows in %d/%d heads of %d", rows, w.a.heads, w.a.kv_heads,
              w.a.head_dim);
-    if (!trial_wanted(t, &what)) return VLCACHE_OK;
-    vlcache_status status = open_rope(&w);
-    if (!status) status = check_rope(&w, &what.error);
-    if (status)
-        trial_fail(t, &what);
-    else
-        status = trial_tell(t, &what, launch_rope, &w);
+    vlcache_status status = trial_ladder(t, NULL, &c);
     close_rope(&w);
-    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+    return status;
 }
 
 vlcache_status row_trials(trials *t) {

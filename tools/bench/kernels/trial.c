@@ -55,12 +55,30 @@ vlcache_status trial_poisoned(trials *t, size_t n, cl_mem *out) {
     return status ? status : vlci_fill(t->device, *out, 0, n * sizeof(float), 0xffffffffu);
 }
 
+vlcache_status trial_bytes(trials *t, const void *data, size_t bytes, cl_mem *out) {
+    vlcache_status status = vlci_memory_create(t->device, bytes, "input of a trial", out);
+    return status ? status : vlci_write(t->device, *out, 0, data, bytes);
+}
+
 size_t trial_sample(size_t i, size_t samples, size_t n) {
     return samples > 1 ? i * (n - 1) / (samples - 1) : n - 1;
 }
 
 double trial_worse(double a, double b) {
     return isnan(a) || a > b ? a : b;
+}
+
+double trial_off(const float *got, const double *want, size_t n) {
+    double squares = 1e-30, off = 0;
+    for (size_t i = 0; i < n; i++) {
+        squares += want[i] * want[i];
+        off = trial_worse(fabs((double)got[i] - want[i]), off);
+    }
+    return off / sqrt(squares / (double)n);
+}
+
+void trial_release(trials *t, cl_mem *const *all, size_t n) {
+    for (size_t i = 0; i < n; i++) vlci_memory_release(t->device, all[i]);
 }
 
 /* ---- time ---------------------------------------------------------------------------------------------- */
@@ -108,6 +126,7 @@ static void begin_line(trials *t, const trial *what) {
 }
 
 void trial_leave_out(trials *t, const trial *what, const char *why) {
+    if (!trial_wanted(t, what)) return;
     begin_line(t, what);
     for (int i = 0; i < 7; i++) table_none(&t->table);
     table_text(&t->table, why);
@@ -145,4 +164,38 @@ vlcache_status trial_tell(trials *t, const trial *what, trial_launch *launch, vo
     else
         tell(t, what, times, n);
     return interrupt_seen() ? VLCACHE_E_CANCELLED : VLCACHE_OK;
+}
+
+/* ---- a case -------------------------------------------------------------------------------------------- */
+
+typedef struct walk {
+    const trial_case *c;
+    bool asked;          /* whether operands are made */
+    vlcache_status made; /* what came of it */
+} walk;
+
+static vlcache_status try_rung(trials *t, const char *rung, bool chosen, void *user) {
+    walk *w = user;
+    const trial_case *c = w->c;
+    trial what = c->what;
+    what.rung = rung;
+    what.chosen = chosen;
+    if (!trial_wanted(t, &what)) return VLCACHE_OK;
+    if (!w->asked) w->made = c->make(c->work);
+    w->asked = true;
+    what.amount = c->what.amount; /* may depend on what was made */
+    vlcache_status status = w->made;
+    if (!status) status = c->open(c->work);
+    if (!status) status = c->check(c->work, &what.error);
+    if (status)
+        trial_fail(t, &what);
+    else
+        status = trial_tell(t, &what, c->launch, c->work);
+    if (!w->made && c->close) c->close(c->work);
+    return status == VLCACHE_E_CANCELLED ? status : VLCACHE_OK;
+}
+
+vlcache_status trial_ladder(trials *t, const vlci_ladder *ladder, const trial_case *c) {
+    walk w = {.c = c};
+    return ladder ? trial_rungs(t, ladder, try_rung, &w) : try_rung(t, "portable", true, &w);
 }
