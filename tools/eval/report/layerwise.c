@@ -233,7 +233,6 @@ static void draw_shares(const report *r, const char *what, svg_chart chart, FILE
             own[l] = (svg_point){(double)l, 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high};
         }
     }
-    chart.y_title = "Visual";
     chart.wide = chart.dodge = chart.from_zero = true;
     chart.unit = "%";
     chart.whole = prompt_share(r->outcome->results);
@@ -256,10 +255,12 @@ void section_visual(const report *r, FILE *out) {
         draw_shares(
             r, "visual",
             (svg_chart){.id = "visual",
+                        .y_title = "Visual rows",
                         .title = "Share of the kept rows that is visual, by layer, a line for each policy"},
             out);
         draw_shares(r, "visual_bits",
                     (svg_chart){.id = "visual-bits",
+                                .y_title = "Visual bits",
                                 .title = "Share of the bits of the kept rows that is visual, by layer"},
                     out);
         fprintf(
