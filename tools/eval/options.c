@@ -39,7 +39,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "policy", .argument = "A,B,...", .offset = FIELD(policies),
      .help = "policies, each perhaps with axes: vlcache@pooling=grid:1x5,defer=4; all\nof the library's where it is not given. full is always compared"},
     {FLAG_TEXT, .name = "budget", .argument = "X,Y,...", .offset = FIELD(budgets),
-     .help = "shares of the cache to keep, each above 0 and at most 1"},
+     .help = "shares of the full cache to keep, of its bytes or rows (--share-of),\neach above 0 and at most 1"},
     {FLAG_CHOICE, .name = "share-of", .argument = "UNIT", .offset = FIELD(share_of), .choices = "bytes|rows",
      .help = "what budgets are shares of: bytes, the same for every policy, with all\nthat it keeps counted; or rows, rounded as the papers do"},
 
