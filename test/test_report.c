@@ -142,6 +142,7 @@ START_TEST(self_contained) {
     ck_assert_int_eq(count_of(html, "src="),
                      count_of(html, "src=\"data:image/") + 1); /* <img src=x>, as text */
     ck_assert_int_eq(count_of(html, "href="), count_of(html, "href=\"#"));
+    ck_assert_ptr_nonnull(strstr(html, "Budgets (share of the cache's bytes)"));
     ck_assert_uint_lt(strlen(html), 5u << 20);
 }
 END_TEST

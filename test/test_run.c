@@ -93,6 +93,7 @@ START_TEST(help) {
     ck_assert_str_eq(p.err, "");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         ck_assert_msg(strstr(p.out, names[i]) != NULL, "--help lacks \"%s\"", names[i]);
+    ck_assert_ptr_nonnull(strstr(p.out, "share of the full cache's bytes"));
     for (int i = 0; vlcache_policy_name((size_t)i); i++)
         ck_assert_msg(strstr(p.out, vlcache_policy_name((size_t)i)) != NULL, "--help lacks policy %d", i);
     char names_of_templates[256];

@@ -127,7 +127,7 @@ START_TEST(sections_stand_there) {
                                         "id=\"chart-visual\"",       "id=\"chart-positions-3\"",
                                         "id=\"layers-table\"",       "id=\"rare-table\"",
                                         "id=\"chart-rare\"",         "1 of 1, 1 of 1",
-                                        "id=\"kinds-table\""};
+                                        "id=\"kinds-table\"",        "id=\"chart-visual-bits\""};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         ck_assert_msg(strstr(html, parts[i]) != NULL, "no %s", parts[i]);
     static const char *const absent[] = {"id=\"ablation\"", "id=\"threshold\"", "\"nan", ">nan", ">inf"};
@@ -135,6 +135,26 @@ START_TEST(sections_stand_there) {
         ck_assert_msg(strstr(html, absent[i]) == NULL, "has %s", absent[i]);
 }
 END_TEST
+
+static double of_layer(const json_t *way, const char *what, size_t layer) {
+    return json_number_value(json_array_get(get(way, what, JSON_ARRAY), layer));
+}
+
+/* Of rows as they were bits are as rows are; a coded cache has all rows, and of its bits text, 288 a row of
+ * 64 numbers and its two scales, has more than its share. */
+static void check_visual_bits(const json_t *record, const json_t *h2o, const json_t *coded) {
+    const json_t *prompt = get(record, "prompt", JSON_OBJECT);
+    double visual = whole(prompt, "visual"), text = whole(prompt, "tokens") - visual;
+    for (size_t l = 0; l < LAYERS; l++) {
+        const json_t *pair = json_array_get(get(coded, "bits", JSON_ARRAY), l);
+        double bits = json_number_value(json_array_get(pair, 0)) + json_number_value(json_array_get(pair, 1));
+        double want = visual * bits / (visual * bits + text * 2 * 288);
+        ck_assert_double_eq_tol(of_layer(h2o, "visual_bits", l), of_layer(h2o, "visual", l), 1e-9);
+        ck_assert_double_eq_tol(of_layer(coded, "visual", l), visual / (visual + text), 1e-5);
+        ck_assert_double_eq_tol(of_layer(coded, "visual_bits", l), want, 1e-5);
+        ck_assert_double_lt(of_layer(coded, "visual_bits", l), of_layer(coded, "visual", l));
+    }
+}
 
 /* Dimensions are from 1 to those of a head, bits those of the widths; what is kept has a visual share. */
 START_TEST(records_hold_what_was_measured) {
@@ -149,6 +169,7 @@ START_TEST(records_hold_what_was_measured) {
             ck_assert(json_number_value(bits) >= 0.0 && json_number_value(bits) <= 8.0 * 64.0);
         }
     ck_assert_ptr_null(json_object_get(h2o, "dims"));
+    check_visual_bits(record, h2o, coded);
     const json_t *visual = get(h2o, "visual", JSON_ARRAY), *tenths = get(h2o, "hit_tenth", JSON_ARRAY);
     ck_assert_uint_eq(json_array_size(visual), LAYERS);
     ck_assert_uint_eq(json_array_size(tenths), 10);

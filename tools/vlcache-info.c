@@ -87,7 +87,7 @@ static const flag flags[] = {
     {FLAG_WHOLE, .name = "tokens", .argument = "N", .offset = FIELD(model.tokens), .low = 0, .high = 1 << 24,
      .help = "tokens of a conversation, pictures included; 0: 2048 and\n32768, or what the model takes"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = FIELD(model.budget), .low = 0, .high = 1,
-     .help = "share of the KV cache that is kept"},
+     .help = "share of the full KV cache's bytes that is kept"},
     {FLAG_SWITCH, .name = "no-mmap", .offset = FIELD(model.no_mmap),
      .help = "as it is when weights are read into memory, also where a processor\ncould read them in their files"},
 

@@ -133,9 +133,9 @@ typedef struct vlcache_timings {
     double image;       /**< preparing pictures on the host */
     double vision;      /**< vision tower and projector */
     double prefill;     /**< prompt through the text model, with the counts and scores of VL-Cache */
-    double compress;    /**< budgets, top-k and compaction */
-    double first_token; /**< from the call to the first token: all of the above */
-    double decode;      /**< all further tokens */
+    double compress;    /**< budgets, top-k and compaction; what is deferred comes behind the first token */
+    double first_token; /**< from the call to the first token: all of the above that comes before it */
+    double decode;      /**< all further tokens, without compression between them or behind them */
     double per_token;   /**< decode / (tokens - 1); 0 with fewer than two tokens */
 } vlcache_timings;
 

@@ -82,13 +82,14 @@ typedef struct vlcache_outline_aside {
     uint64_t kv_kept; /**< of the share that the budget leaves, shared evenly */
 } vlcache_outline_aside;
 
-/** The same of one picture of width x height pixels beside the prompt, at a share of the cache above 0, at
- * most 1; a conversation holds those that its last rows see. Errors: those of vlcache_outline_picture(). */
+/** The same of one picture of width x height pixels beside the prompt, at a share of the cache's bytes above
+ * 0, at most 1; a conversation holds those that its last rows see. Errors: those of
+ * vlcache_outline_picture(). */
 VLCACHE_API vlcache_status vlcache_outline_aside_of(const vlcache_outline *outline, int width, int height,
                                                     double budget, vlcache_outline_aside *out);
 
-/** What a conversation of `tokens` tokens takes, from 1 to 2^24, at a share of the cache above 0, at most 1.
- * Errors: VLCACHE_E_ARGUMENT. */
+/** What a conversation of `tokens` tokens takes, from 1 to 2^24, at a share of the cache's bytes above 0, at
+ * most 1. Errors: VLCACHE_E_ARGUMENT. */
 VLCACHE_API vlcache_status vlcache_outline_memory_of(const vlcache_outline *outline, int tokens,
                                                      double budget, vlcache_outline_memory *out);
 

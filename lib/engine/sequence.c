@@ -90,6 +90,7 @@ void vlci_sequence_forget(vlcache_sequence *s) {
     s->videos = NULL;
     s->message = NULL;
     s->answer = (vlcache_answer){0};
+    s->late = 0.0;
     s->status = VLCACHE_OK;
     s->ended = s->looked = s->waiting = false;
 }

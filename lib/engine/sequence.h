@@ -82,6 +82,7 @@ struct vlcache_sequence {
     bool waiting; /* compression waits for decoded tokens, or goes on between them */
     vlci_reply reply;
     double start, built; /* when it was asked; build milliseconds before */
+    double late;         /* of compression, behind the first token */
 
     /* what became of it */
     bool ended;

@@ -180,7 +180,9 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     if (!read && !status) vlci_compress_tidy(plan);
     s->waiting = !status && !plan->applied;
     if (!s->waiting) s->pages = s->kv.held + vlci_turn_growth_pages(s);
-    s->answer.timings.compress += vlci_clock_ms() - since;
+    since = vlci_clock_ms() - since;
+    s->answer.timings.compress += since;
+    if (s->answer.timings.first_token) s->late += since;
     return status;
 }
 
@@ -368,7 +370,7 @@ static vlcache_status finish_answer(vlcache_sequence *s) {
     if (!status) status = vlci_reply_end(&s->reply, &s->how);
     double done = vlci_clock_ms();
     if (!a->timings.first_token) a->timings.first_token = done - s->start;
-    a->timings.decode = done - s->start - a->timings.first_token;
+    a->timings.decode = done - s->start - a->timings.first_token - s->late;
     if (s->reply.n > 1) a->timings.per_token = a->timings.decode / (s->reply.n - 1);
     if (!status && s->said.n > s->said_before)
         status = vlci_conversation_add(&s->said, VLCI_ASSISTANT, s->reply.text, 0);

@@ -216,3 +216,7 @@ first("bits", layers=2, kv_heads=1, group=3, dim=32, tokens=60, visual=list(rang
 first("budget", layers=1, kv_heads=2, group=1, dim=48, tokens=90, visual=list(range(5, 80)), run=32, columns=32, budget=0.08)
 first("heard", layers=2, kv_heads=1, group=2, dim=32, tokens=60, visual=list(range(3, 55)), run=16, columns=32, bits=48.0,
       hidden=40)
+# Keys without their phase (`pre`: each row its own run), and with it (`rotated`: one run, whose middle turns all alike).
+narrow = dict(layers=2, kv_heads=1, group=2, dim=16, tokens=60, visual=list(range(3, 47)) + list(range(50, 55)), columns=16, bits=48.0)
+first("pre", run=1, **narrow)
+first("rotated", run=1 << 20, **narrow)

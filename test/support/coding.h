@@ -39,6 +39,9 @@ typedef struct coding_case {
 void coding_fill(coding_case *c, uint64_t seed);
 void coding_free(coding_case *c);
 
+/** Then makes rows Gaussian, of a variance of 1, all dimensions alike. */
+void coding_flatten(coding_case *c, uint64_t seed);
+
 /** Makes the cache and its codes. */
 void coding_make(coding_case *c);
 void coding_release(coding_case *c);

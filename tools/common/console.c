@@ -186,6 +186,11 @@ static void say_recall(const vlcache_recall_stats *r) {
     if (r->upload_bytes) fprintf(stderr, ", %s brought back in %.1f ms", back, r->upload_ms);
 }
 
+/* Milliseconds from the first token to the end: compression that waited for tokens is among them. */
+static double after_first(const vlcache_answer *answer) {
+    return answer->timings.decode + (answer->compress.deferred > 0 ? answer->timings.compress : 0.0);
+}
+
 void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, uint64_t full) {
     char of_kept[32], of_full[32];
     if (c->quiet) return;
@@ -194,7 +199,9 @@ void console_summary(console *c, const vlcache_answer *answer, uint64_t kept, ui
     console_bytes(full, of_full);
     fprintf(stderr, "%d token%s%s | first after %.0f ms", answer->n_tokens, answer->n_tokens == 1 ? "" : "s",
             finish_note(answer->finish), answer->timings.first_token);
-    if (answer->timings.per_token > 0) fprintf(stderr, " | %.1f tokens/s", 1e3 / answer->timings.per_token);
+    double after = after_first(answer);
+    if (after > 0 && answer->n_tokens > 1)
+        fprintf(stderr, " | %.1f tokens/s", 1e3 * (answer->n_tokens - 1) / after);
     fprintf(stderr, " | KV kept %s of %s (%.1f%%)", of_kept, of_full,
             full ? 100.0 * (double)kept / (double)full : 100.0);
     say_recall(&answer->recall);

@@ -256,20 +256,41 @@ static bool *list_visual(question *q, const vlcache_answer *answer) {
     return visual;
 }
 
-/* Of each layer the share of its kept rows that is visual. */
+/* What a layer keeps, over its kv heads. */
+static size_t count_rows(const kept *k, int layer, const bool *visual, size_t *seen) {
+    size_t all = 0;
+    *seen = 0;
+    for (int i = layer * k->heads; i < (layer + 1) * k->heads; i++)
+        for (size_t p = 0; p < k->n[i]; p++, all++) *seen += visual[k->positions[k->first[i] + p]];
+    return all;
+}
+
+/* Bits of a text row and kv head, scales with them; 0: it has as many as any row. */
+static double text_bits(const vlcache_answer *answer, const kept *k, const bool *visual) {
+    size_t texts = 0, seen;
+    for (int l = 0; l < k->layers; l++) texts += count_rows(k, l, visual, &seen) - seen;
+    return texts ? 8.0 * (double)answer->compress.bytes_text / (double)texts : 0.0;
+}
+
+/* Of each layer the share of its kept rows that is visual, and of the bits that they have. */
 static void note_visual(question *q, const vlcache_answer *answer, json_t *run) {
     kept k = {0};
-    json_t *shares = json_array();
+    json_t *shares = json_array(), *of_bits = json_array();
     bool *visual = list_visual(q, answer);
     if (!q->code) q->code = kept_read(q->session, answer, &k, q->a->console);
     if (!q->code && !visual) q->code = EXIT_MEMORY;
+    double text = q->code ? 0.0 : text_bits(answer, &k, visual);
     for (int l = 0; l < k.layers && !q->code; l++) {
-        size_t seen = 0, all = 0;
-        for (int i = l * k.heads; i < (l + 1) * k.heads; i++)
-            for (size_t p = 0; p < k.n[i]; p++, all++) seen += visual[k.positions[k.first[i] + p]];
+        vlcache_compress_layer layer;
+        size_t seen, all = count_rows(&k, l, visual, &seen);
+        if (!known(q, vlcache_session_layer(q->session, l, &layer))) break;
+        double row = text > 0.0 ? layer.bits[0] + layer.bits[1] : 1.0;
+        double bits = (double)seen * row, both = bits + (double)(all - seen) * (text > 0.0 ? text : 1.0);
         append(q, shares, share_json(all ? (double)seen / (double)all : 0.0));
+        append(q, of_bits, share_json(both > 0.0 ? bits / both : 0.0));
     }
     set(q, run, "visual", shares);
+    set(q, run, "visual_bits", of_bits);
     free(visual);
     kept_release(&k);
 }

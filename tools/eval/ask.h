@@ -10,7 +10,8 @@
  *           "layers": [rows a kv head keeps in each layer], "seen": "how often ...",
  *           "hit", "hit_first": [hit rate of each layer, of all steps and of the first],
  *           "hit_tenth": [of each tenth of the steps, mean over layers],
- *           "visual": [share of the kept rows of each layer],
+ *           "visual", "visual_bits": [share of the kept rows of each layer, and of their bits: of text rows
+ *                                     with scales; bases, means and tables are neither kind's],
  *           "dims", "bits": [[of keys, of values] of each coded layer],
  *           "loss": [of each turn that was told]}]}
  *

@@ -39,7 +39,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "policy", .argument = "A,B,...", .offset = FIELD(policies),
      .help = "policies, each perhaps with axes: vlcache@pooling=grid:1x5,defer=4; all\nof the library's where it is not given. full is always compared"},
     {FLAG_TEXT, .name = "budget", .argument = "X,Y,...", .offset = FIELD(budgets),
-     .help = "shares of the cache to keep, each above 0 and at most 1"},
+     .help = "shares of the full cache to keep, of its bytes or rows (--share-of),\neach above 0 and at most 1"},
     {FLAG_CHOICE, .name = "share-of", .argument = "UNIT", .offset = FIELD(share_of), .choices = "bytes|rows",
      .help = "what budgets are shares of: bytes, the same for every policy, with all\nthat it keeps counted; or rows, rounded as the papers do"},
 
@@ -132,8 +132,8 @@ static const char rest[] =
     "  probe       the full cache's answer decoded once more, to see what it attends to at every step\n"
     "  layers      each layer alone compressed, and all but it: two answers a layer\n"
     "  spectrum    dimensions that hold 90% of the variance of keys and values, and bits given: two answers\n"
-    "  visual      which share of the kept rows is visual, by layer; and vlcache where only visual rows may\n"
-    "              go, or only text: two answers\n"
+    "  visual      which share of the kept rows and bits is visual, by layer; and vlcache where only\n"
+    "              visual rows may go, or only text: two answers\n"
     "  A report asks for the first three: at most 8 further answers a question, fewer where --policy names\n"
     "  some of them; csv and json list them too. --results remembers what was asked, and a report of it\n"
     "  has those sections. Long answers, coherence, and tasks whose names begin with rare- beside those\n"

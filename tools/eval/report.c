@@ -66,7 +66,7 @@ static void ways_facts(const report *r, FILE *out) {
         fputs(p ? ", " : "", out);
         page_text(out, v->labels[p]);
     }
-    fputs("</dd></div>\n<div><dt>Budgets (share of the cache)</dt><dd>", out);
+    fprintf(out, "</dd></div>\n<div><dt>Budgets (share of the cache's %s)</dt><dd>", r->options->share_of);
     for (size_t b = 0; b < v->n_budgets; b++) {
         char share[16];
         table_share(v->budgets[b], share);

@@ -9,8 +9,8 @@
  *     layers       each layer alone at that budget and the others whole, and the other way round, with the
  *                  scores of vlcache
  *     spectrum     coded rows: bits at that budget, and the dimensions that the rows vary in
- *     visual       of the rows that policies keep, the share that is visual; vlcache with rows of both kinds,
- *                  visual ones, and text alone as candidates
+ *     visual       of the rows that policies keep, and of their bits, the share that is visual; vlcache with
+ *                  rows of both kinds, visual ones, and text alone as candidates
  */
 #ifndef EVAL_STUDY_H
 #define EVAL_STUDY_H

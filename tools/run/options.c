@@ -142,7 +142,7 @@ static const flag flags[] = {
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
      .help = "which rows are kept: vlcache as published; vlcache+ all of them, in few\nbits; centroids fewer, as they are, and what stands for the others; full all\nof them (with a text model unless a policy or a budget is given); with --stream it is\ncentroids where none is named; axes behind @, as for vlcache-eval:\nvlcache@pooling=grid:1x5,recent=0.2; one of"},
     {FLAG_REAL, .name = "budget", .argument = "X", .offset = FIELD(compress.budget), .read = read_compress,
-     .help = "share of the cache to keep, above 0, at most 1; at 0.1 vlcache+ keeps\n100% of the shipped model's score on pages, vlcache 55%"},
+     .help = "share of the full cache's bytes to keep, each layer's rounded to\nwhole rows, above 0, at most 1; at 0.1 vlcache+ keeps 100% of the\nshipped model's score on pages, vlcache 55%"},
     {FLAG_OWN, .name = "storage", .argument = "HOW", .read = read_axis,
      .help = "how rows are stored: exact; bits:K/V[:GROUP[:AGE]], 2, 3, 4 or 8 bits a\nnumber of keys and values, with any policy; or coded[:BITS][:pre, :blk:RUN\nor :rotated], with policy vlcache+ or h2o [as the policy has it]"},
     {FLAG_OWN, .name = "candidates", .argument = "WHICH", .read = read_axis,

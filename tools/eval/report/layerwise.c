@@ -218,39 +218,57 @@ static void kinds_table(const report *r, FILE *out) {
     fputs("</tbody>\n</table></div>\n", out);
 }
 
-void section_visual(const report *r, FILE *out) {
+/* Shares of what the policies keep, by layer. */
+static void draw_shares(const report *r, const char *what, svg_chart chart, FILE *out) {
     const variants *v = r->outcome->variants;
     size_t n = layers_count(r->outcome->results), policies = v->n_policies;
-    char share[16];
     svg_point *points = memory_take(policies * n + 1, sizeof *points);
     svg_series *series = memory_take(policies, sizeof *series);
-    table_share(v->budgets[r->options->studies.budget], share);
     for (size_t p = 1; p < policies; p++) {
         svg_point *own = points + (p - 1) * n;
         series[p - 1] = (svg_series){v->labels[p], (int)p - 1, own, n};
         for (size_t l = 0; l < n; l++) {
             spread s =
-                layers_hit(r->outcome->results, "visual", variants_at(v, p, r->options->studies.budget), l);
+                layers_hit(r->outcome->results, what, variants_at(v, p, r->options->studies.budget), l);
             own[l] = (svg_point){(double)l, 100.0 * s.mean, 100.0 * s.low, 100.0 * s.high};
         }
     }
+    chart.wide = chart.dodge = chart.from_zero = true;
+    chart.unit = "%";
+    chart.whole = prompt_share(r->outcome->results);
+    chart.whole_name = "prompt";
+    draw(chart, n, series, policies - 1, out);
+    free(points);
+    free(series);
+}
+
+void section_visual(const report *r, FILE *out) {
+    const variants *v = r->outcome->variants;
+    size_t n = layers_count(r->outcome->results);
+    char share[16];
+    table_share(v->budgets[r->options->studies.budget], share);
     page_section(
         out, "visual", "Visual and text tokens",
-        "Of the rows that a policy keeps as they were, the share that is of pictures: below the dashed "
-        "line, the prompt's own share, text is preferred.");
-    if (n && policies > 1) {
-        draw((svg_chart){.id = "visual",
-                         .title = "Share of the kept rows that is visual, by layer, a line for each policy",
-                         .y_title = "Visual",
-                         .wide = true,
-                         .dodge = true,
-                         .from_zero = true,
-                         .unit = "%",
-                         .whole = prompt_share(r->outcome->results),
-                         .whole_name = "prompt"},
-             n, series, policies - 1, out);
-        fprintf(out, "<p class=\"note\">At %s of the cache; whiskers are quartiles over the questions.</p>\n",
-                share);
+        "Of the rows that a policy keeps, and of their bits, the share that is of pictures: below the "
+        "dashed line, the prompt's own share, text is preferred.");
+    if (n && v->n_policies > 1) {
+        draw_shares(
+            r, "visual",
+            (svg_chart){.id = "visual",
+                        .y_title = "Visual rows",
+                        .title = "Share of the kept rows that is visual, by layer, a line for each policy"},
+            out);
+        draw_shares(r, "visual_bits",
+                    (svg_chart){.id = "visual-bits",
+                                .y_title = "Visual bits",
+                                .title = "Share of the bits of the kept rows that is visual, by layer"},
+                    out);
+        fprintf(
+            out,
+            "<p class=\"note\">At %s of the cache; whiskers are quartiles over the questions. Rows as they "
+            "were have the same bits each; coded ones as many as their layer and head got, text rows 4 a "
+            "number with their scales. Centroids, bases, means and tables are of neither kind.</p>\n",
+            share);
     }
     if (n) {
         kinds_table(r, out);
@@ -260,7 +278,5 @@ void section_visual(const report *r, FILE *out) {
             "of the text beside all visual rows; percent of the full cache's score.</p>\n",
             share);
     }
-    free(points);
-    free(series);
     page_section_end(out);
 }
