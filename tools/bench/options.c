@@ -72,7 +72,7 @@ static const flag table[] = {
     {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(list),
      .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = AT(budget), .high = 1,
-     .help = "share of the cache that they keep"},
+     .help = "share of the full cache's bytes that they keep"},
     {FLAG_OWN, 'b', "sequences", .argument = "LIST", .offset = AT(sequences), .low = 1, .high = MOST_SEQUENCES, .read = read_list,
      .help = "numbers of sequences [1 with -p or --images, else 1,4,16,64]"},
     {FLAG_ABOVE, .name = "kv-mib", .argument = "X", .offset = AT(kv_mib), .high = 1 << 30,
