@@ -268,6 +268,16 @@ START_TEST(test_voted) {
     vlcache_compress_options o = options_of("vlcache+");
     ck_ok(vlci_policy_read(&o, true, &r));
     ck_assert(r.voted == 0.0);
+    o.budget = 0.03; /* by itself: text alone, where decoded tokens say which */
+    ck_ok(vlci_policy_read(&o, true, &r));
+    ck_assert(r.voted == 0.25 && r.candidates == VLCI_CANDIDATES_TEXT);
+    o.defer = 0;
+    ck_ok(vlci_policy_read(&o, true, &r));
+    ck_assert(r.voted == 0.0);
+    o.budget = 0.02;
+    ck_ok(vlci_policy_read(&o, true, &r));
+    ck_assert(r.voted == 0.5 && r.candidates == VLCI_CANDIDATES_ALL);
+    o = options_of("vlcache+");
     ck_ok(vlcache_compress_set(&o, "selection", "per-prompt:0.25"));
     ck_ok(vlcache_compress_set(&o, "candidates", "visual"));
     ck_ok(vlci_policy_read(&o, true, &r));

@@ -20,15 +20,15 @@ static double mean_of(const double *votes, const int *rows, int from, int until)
     return sum / (until - from);
 }
 
-/* The unit that is left with the largest mean, again and again: the first of equals. */
-static int choose(const double *votes, const int *rows, int n, int unit, double share, int *out) {
+/* The last ones, then the unit that is left with the largest mean, again and again: the first of equals. */
+static int choose(const double *votes, const int *rows, int n, int unit, double share, int last, int *out) {
     int units = (n + unit - 1) / unit, wanted = (int)(share * units + 0.5), count = 0;
     bool taken[MOST] = {false};
     if (wanted < 1 && units) wanted = 1;
     for (int k = 0; k < wanted; k++) {
-        int best = -1;
+        int best = k < last ? units - 1 - k : -1;
         double most = -INFINITY;
-        for (int u = 0; u < units; u++) {
+        for (int u = 0; u < units && k >= last; u++) {
             int until = (u + 1) * unit < n ? (u + 1) * unit : n;
             double mean = mean_of(votes, rows, u * unit, until);
             if (taken[u] || mean <= most) continue;
@@ -57,8 +57,9 @@ START_TEST(as_one_by_one) {
         for (int i = 0; i < n; i++) rows[i] = 2 * i + (round & 1);
         int unit = units[round % 3];
         double share = shares[round % 5];
-        ck_ok(vlci_vote_choose(votes, rows, n, unit, share, out, &n_out));
-        ck_assert_int_eq(n_out, choose(same, rows, n, unit, share, want));
+        int last = round % 4 ? round % 13 : 0;
+        ck_ok(vlci_vote_choose(votes, rows, n, unit, share, last, out, &n_out));
+        ck_assert_int_eq(n_out, choose(same, rows, n, unit, share, last, want));
         ck_assert_msg(memcmp(out, want, (size_t)n_out * sizeof *out) == 0, "round %d", round);
     }
 }
@@ -100,9 +101,13 @@ static rows_of rows_wanted(const coding_case *c) {
         if (j < 4 || j >= 4 + c->n_visual) text[texts++] = j;
     bool of_text = c->candidates != VLCI_CANDIDATES_VISUAL, of_visual = c->candidates != VLCI_CANDIDATES_TEXT;
     r.n = choose(votes, c->visual, c->n_visual, c->run == 1 ? 16 : 1,
-                 of_visual && !c->yields ? c->voted : 1.0, at);
+                 of_visual && !c->yields ? c->voted : 1.0, 0, at);
     for (int i = 0; i < r.n; i++) r.visual[i] = c->visual[at[i]];
-    r.texts = choose(votes, text, texts, 1, c->yields ? cut : of_text ? c->voted : 1.0, at);
+    r.texts = choose(votes, text, texts, 1,
+                     c->yields ? cut
+                     : of_text ? c->voted
+                               : 1.0,
+                     8, at); /* none is decoded */
     for (int i = 0; i < r.texts; i++) r.text[i] = text[at[i]];
     return r;
 }

@@ -185,7 +185,8 @@ typedef enum vlcache_candidates {
  * of a picture needs all of its rows: then let text alone go.
  *
  * Policy "vlcache+" does so by itself where a budget is too small for all rows: below 0.025 as with
- * "per-prompt:0.5", from there to below 0.05 as with "per-prompt:0.25" and candidates "text". Not where
+ * "per-prompt:0.5", from there to below 0.05, with deferral alone, as with "per-prompt:0.25" and candidates
+ * "text". Without deferral the last 8 rows of text are among those that are kept. Not where
  * selection, candidates, allocation "heads" or BITS are given ("per-head" keeps all rows), not with text
  * models, and not where layers are coded as they are read, which comes next: there all rows are kept. Where
  * the text of a prompt with a picture would then leave codes less than a sixteenth of the budget, as much of

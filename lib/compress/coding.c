@@ -28,6 +28,10 @@ enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
  * they take no more than half of the budget. */
 enum { ENDS = 20, ENDS_FIRST = 5 };
 
+/* LAST: rows at the end of a prompt that decoded tokens go on from, as the tokens that score do not yet say
+ * where none of them is decoded. */
+enum { LAST = 8 };
+
 /* Codes get a sixteenth of the budget at least where text may yield. */
 enum { CODES_LEAST = 16 };
 
@@ -151,6 +155,7 @@ vlcache_status vlci_coding_create(vlcache_device *device, const vlci_coding_kern
     c->budget = recipe->budget;
     c->tokens = prompt->tokens;
     c->voted = recipe->voted;
+    c->last = recipe->defer > 0 ? 0 : LAST;
     c->of_kind[0] = recipe->candidates != VLCI_CANDIDATES_VISUAL;
     c->of_kind[1] = recipe->candidates != VLCI_CANDIDATES_TEXT;
     c->yields = recipe->text_yields && prompt->visual;
@@ -360,7 +365,7 @@ static vlcache_status choose_kind(vlci_coding *c, const float *votes, bool visua
     int unit = visual && c->run == 1 ? VLCI_CODE_RUN_MIN : 1, kept = 0;
     int *chosen = vlci_alloc((size_t)*n + 1, sizeof *chosen);
     vlcache_status status = chosen ? VLCACHE_OK : vlci_fail_memory("chosen rows");
-    if (!status) status = vlci_vote_choose(votes, rows, *n, unit, share, chosen, &kept);
+    if (!status) status = vlci_vote_choose(votes, rows, *n, unit, share, visual ? 0 : c->last, chosen, &kept);
     if (!status && visual) status = choose_phases(c, chosen, kept);
     if (!status && !visual && c->held) status = keep_text(c, chosen, kept);
     for (int i = 0; i < kept && !status; i++) rows[i] = rows[chosen[i]];

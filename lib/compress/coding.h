@@ -36,6 +36,7 @@ typedef struct vlci_coding {
     double *spent; /**< [layers][kv_heads]: bits of a row, with those of basis vectors spread over rows */
     int tokens;
     double voted;    /**< share of the candidates that is kept; 0: all */
+    int last;        /**< text rows at the end that are kept among them */
     bool of_kind[2]; /**< which are candidates: text, visual rows */
     bool yields;     /**< text goes as far as it leaves codes too little of the budget */
     int run;         /**< rows of a run, as it was asked for */

@@ -57,7 +57,8 @@ static const vlcache_compress_options policies[] = {
 static const struct {
     double until, share;
     vlcache_candidates of;
-} too_small[] = {{0.025, 0.5, VLCACHE_CANDIDATES_ALL}, {0.05, 0.25, VLCACHE_CANDIDATES_TEXT}};
+    bool deferred; /* only where decoded tokens say which rows are looked at */
+} too_small[] = {{0.025, 0.5, VLCACHE_CANDIDATES_ALL, false}, {0.05, 0.25, VLCACHE_CANDIDATES_TEXT, true}};
 #define N_POLICIES (sizeof policies / sizeof *policies)
 
 const char *vlcache_policy_name(size_t index) {
@@ -128,8 +129,10 @@ static bool unsaid(const vlcache_compress_options *o, const vlcache_compress_opt
 /* Fewer rows in more bits. */
 static void fill_votes(vlcache_compress_options *o, const vlcache_compress_options *row) {
     bool ours = unsaid(o, row);
+    int defer = o->defer == VLCACHE_AS_POLICY ? row->defer : o->defer;
     for (size_t i = 0; i < sizeof too_small / sizeof *too_small && ours; i++)
         if (o->budget < too_small[i].until) {
+            if (too_small[i].deferred && !defer) return;
             o->selection = VLCACHE_SELECTION_PER_PROMPT;
             o->share = too_small[i].share;
             o->candidates = too_small[i].of;

@@ -32,8 +32,8 @@ static void count(const float *votes, const int *rows, int n, int unit, ballot *
     }
 }
 
-vlcache_status vlci_vote_choose(const float *votes, const int *rows, int n, int unit, double share, int *out,
-                                int *n_out) {
+vlcache_status vlci_vote_choose(const float *votes, const int *rows, int n, int unit, double share, int last,
+                                int *out, int *n_out) {
     int units = n / unit + (n % unit != 0), chosen = least((int)floor(share * units + 0.5), units);
     ballot *all = vlci_alloc((size_t)units + 1, sizeof *all);
     bool *elected = vlci_calloc((size_t)units + 1, sizeof *elected);
@@ -43,7 +43,11 @@ vlcache_status vlci_vote_choose(const float *votes, const int *rows, int n, int 
     if (!status) {
         count(votes, rows, n, unit, all);
         qsort(all, (size_t)units, sizeof *all, by_votes);
-        for (int u = 0; u < chosen; u++) elected[all[u].unit] = true;
+        for (int u = 0; u < least(last, chosen); u++) elected[units - 1 - u] = true;
+        for (int u = 0, left = chosen - least(last, chosen); left; u++) {
+            left -= !elected[all[u].unit];
+            elected[all[u].unit] = true;
+        }
         for (int i = 0; i < n; i++)
             if (elected[i / unit]) out[(*n_out)++] = i;
     }

@@ -14,10 +14,11 @@
 
 /**
  * Of `n` rows at `rows`, ascending, in units of `unit` (the last may be shorter), the share with the largest
- * mean votes, at least one unit, all with a share of 1. votes: finite, by row. out [n]: their indices,
- * ascending; how many, in `*n_out`. Ties: the lower. Errors: VLCACHE_E_NO_MEMORY.
+ * mean votes, at least one unit, all with a share of 1; of these the last `last` units stand whatever votes
+ * they have. votes: finite, by row. out [n]: their indices, ascending; how many, in `*n_out`. Ties: the
+ * lower. Errors: VLCACHE_E_NO_MEMORY.
  */
-vlcache_status vlci_vote_choose(const float *votes, const int *rows, int n, int unit, double share, int *out,
-                                int *n_out);
+vlcache_status vlci_vote_choose(const float *votes, const int *rows, int n, int unit, double share, int last,
+                                int *out, int *n_out);
 
 #endif
