@@ -201,7 +201,7 @@ vlcache_status vlci_model_load_config(vlcache_model *model, const char *folder,
 vlcache_status vlci_model_load_words(vlcache_model *model, const char *folder) {
     vlcache_status status = vlci_tokenizer_load(folder, &model->tokenizer);
     model->config.tokenizer = model->tokenizer;
-    if (model->config.video_token == VLCI_TOKEN_OF_MARK)
+    if (!status && model->config.video_token == VLCI_TOKEN_OF_MARK)
         model->config.video_token =
             vlci_tokenizer_id(model->tokenizer, vlci_family_video_token(model->family));
     const vlci_chat_for what = {model->tokenizer, model->family->mark, vlci_family_video_mark(model->family)};
