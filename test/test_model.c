@@ -2,6 +2,7 @@
  * test_model.c - the tiny checkpoints on the device: every kind of weight in its place, in each dtype and
  * layout.
  */
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -441,6 +442,28 @@ START_TEST(test_id_without_row) {
 }
 END_TEST
 
+/* Of each family: a folder whose words are not there, or cannot be read, is refused by the file's name. */
+START_TEST(test_no_words) {
+    static const char *const texts[] = {NULL, "", "{\"a\":"};
+    glob_t found;
+    ck_assert_int_eq(glob(VLCACHE_TEST_DATA "/models/*", 0, NULL, &found), 0);
+    ck_assert_uint_gt(found.gl_pathc, 20);
+    for (size_t i = 0; i < found.gl_pathc * 3; i++) {
+        char command[2000];
+        vlcache_model *model = NULL;
+        snprintf(command, sizeof command, "ln -s '%s'/* '%s'", found.gl_pathv[i / 3], scratch_folder());
+        ck_assert_int_eq(system(command), 0);
+        scratch_remove("tokenizer.json"); /* of some there is none */
+        if (texts[i % 3]) scratch_text("tokenizer.json", texts[i % 3]);
+        ck_fails(vlcache_model_load(suite_device(), scratch_folder(), NULL, &model),
+                 texts[i % 3] ? VLCACHE_E_FORMAT : VLCACHE_E_IO, "tokenizer.json");
+        ck_assert_ptr_null(model);
+        scratch_clean();
+    }
+    globfree(&found);
+}
+END_TEST
+
 /* Whichever allocation fails, and all behind it: memory is said to be short, and nothing stays behind. */
 START_TEST(test_load_memory) {
     bool failed = true;
@@ -524,6 +547,7 @@ int main(void) {
     tcase_add_test(all, test_id_without_row);
     tcase_add_test(all, test_load_memory);
     tcase_add_test(all, test_missing_folder);
+    tcase_add_test(all, test_no_words);
     tcase_add_test(all, test_half_round_trip);
     tcase_add_test(all, test_rounding);
     suite_add_tcase(suite, all);

@@ -28,8 +28,7 @@ enum { QUERIES = 32, COLUMNS = 32, COLUMN_BITS = 5 };
  * they take no more than half of the budget. */
 enum { ENDS = 20, ENDS_FIRST = 5 };
 
-/* LAST: rows at the end of a prompt that decoded tokens go on from, as the tokens that score do not yet say
- * where none of them is decoded. */
+/* LAST: rows of text that an answer goes on from; only decoded tokens would vote for them. */
 enum { LAST = 8 };
 
 /* Codes get a sixteenth of the budget at least where text may yield. */

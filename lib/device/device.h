@@ -35,9 +35,8 @@ typedef struct vlci_caps {
     bool dot;               /**< the processor's products of pairs of bf16 (AVX512_BF16): the same */
     bool every_line;        /**< a processor that reads faster where each line of memory is asked for */
     bool short_loops;       /**< loops of a work-item end after 65,535 iterations in all, whatever they say */
-    bool
-        parts_apart; /**< parts of a buffer that the device has not used as a whole are memory of their own */
-    size_t ptx_local; /**< local memory of a work-group of such a kernel: more than what queries tell */
+    bool parts_apart;       /**< parts of a buffer are memory of their own until the whole was used */
+    size_t ptx_local;       /**< local memory of a work-group of such a kernel: more than what queries tell */
 } vlci_caps;
 
 vlcache_status vlci_caps_read(cl_device_id device, vlci_caps *out);
