@@ -4,6 +4,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "compress/plan.h"
 #include "ref/ref_compress.h"
@@ -126,13 +127,14 @@ START_TEST(test_grows) {
     double sparsity[12];
     uint64_t seed = 9;
     for (int l = 0; l < 12; l++) sparsity[l] = fabs((double)suite_random(&seed));
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 6; kind++) {
         int before[12] = {0};
         for (int percent = 1; percent <= 100; percent++) {
             vlcache_compress_layer layer[12];
             vlci_recipe r = recipe_of(percent / 100.0, 0.1);
             r.allocation = kind == 3 ? VLCI_ALLOCATE_PYRAMID : VLCI_ALLOCATE_MIXED;
-            r.uniform = kind == 0 ? 1.0 : kind == 1 ? 0.0 : 0.8;
+            r.uniform = kind == 0 ? 1.0 : kind == 1 || kind == 4 ? 0.0 : 0.8;
+            r.strict = kind > 3;
             for (int l = 0; l < 12; l++) layer[l] = (vlcache_compress_layer){.sparsity = sparsity[l]};
             vlci_budget_share(&r, 605, 0, 12, 12, layer);
             for (int l = 0; l < 12; l++) {
@@ -156,6 +158,7 @@ START_TEST(test_first_layers) {
         r.allocation = round % 4 ? VLCI_ALLOCATE_MIXED : VLCI_ALLOCATE_PYRAMID;
         r.uniform = round % 4 == 1 ? 1.0 : round % 4 == 2 ? 0.0 : 0.8;
         r.sinks = round % 5 ? 0 : 4;
+        r.strict = round % 3 == 2;
         if (round % 50 == 49) r.budget = 1.0;
         for (int l = 0; l < ALL; l++)
             known[l] = (vlcache_compress_layer){.sparsity = pow(fabs((double)suite_random(&seed)), 0.2)};
@@ -175,6 +178,42 @@ START_TEST(test_first_layers) {
         }
         for (int l = 0; l < ALL; l++) ck_assert_int_eq(part[l].kept, known[l].kept);
     }
+}
+END_TEST
+
+/* Strict budgets are kept to and used up, the denser layer never has less, and where the published ones are
+ * within them they are those. */
+START_TEST(test_strict) {
+    uint64_t seed = 23;
+    int scaled = 0;
+    for (int round = 0; round < 300; round++) {
+        vlcache_compress_layer layer[MOST], published[MOST];
+        int layers = 1 + round % MOST;
+        vlci_recipe r = recipe_of(pow(fabs((double)suite_random(&seed)), 3) + 1e-4, 0.1);
+        r.uniform = round % 3 / 4.0;
+        double least = r.uniform * r.budget + (1.0 - r.uniform) * fmin(r.budget, 0.01), sum = 0.0, was = 0.0;
+        if (r.budget >= 1.0) continue;
+        for (int l = 0; l < layers; l++)
+            layer[l] = (vlcache_compress_layer){.sparsity = 1.0 - pow(fabs((double)suite_random(&seed)), 4)};
+        memcpy(published, layer, sizeof layer);
+        vlci_budget_share(&r, 605, 0, layers, layers, published);
+        r.strict = true;
+        vlci_budget_share(&r, 605, 0, layers, layers, layer);
+        for (int l = 0; l < layers; l++) {
+            sum += layer[l].budget;
+            was += published[l].budget;
+            ck_assert_double_ge(layer[l].budget, least * (1 - 1e-12));
+            ck_assert_double_le(layer[l].budget, published[l].budget * (1 + 1e-12));
+            for (int k = 0; k < l; k++)
+                ck_assert(layer[k].sparsity > layer[l].sparsity || layer[k].budget >= layer[l].budget);
+        }
+        double all = r.budget * layers;
+        ck_assert_msg(sum <= all * (1 + 1e-9), "%g of %g", sum, all);
+        ck_assert_double_ge(sum, fmin(was, all) * (1 - 1e-9));
+        scaled += was > all * (1 + 1e-9);
+        if (was <= all) ck_assert(!memcmp(published, layer, (size_t)layers * sizeof *layer));
+    }
+    ck_assert_int_gt(scaled, 50);
 }
 END_TEST
 
@@ -302,6 +341,7 @@ int main(void) {
     tcase_add_test(all, test_layers);
     tcase_add_test(all, test_grows);
     tcase_add_test(all, test_first_layers);
+    tcase_add_test(all, test_strict);
     tcase_add_loop_test(all, test_adaptive, 0, KINDS);
     tcase_add_test(all, test_adaptive_by_hand);
     tcase_add_test(all, test_even);

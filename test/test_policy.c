@@ -459,6 +459,13 @@ START_TEST(test_ranges) {
     ck_assert_str_eq(vlcache_last_error()->field, "compress.sinks");
     ck_assert_str_eq(vlcache_last_error()->value, "-2");
     ck_assert_str_eq(vlcache_last_error()->hint, "must be from 0 to 1048576");
+    options.sinks = 0;
+    options.strict = 2;
+    ck_fails(vlcache_compress_check(&options), VLCACHE_E_ARGUMENT, "strict");
+    options.strict = 1;
+    vlci_recipe r;
+    ck_ok(vlci_policy_read(&options, true, &r));
+    ck_assert(r.strict);
     ck_fails(vlcache_compress_check(NULL), VLCACHE_E_ARGUMENT, "NULL");
 }
 END_TEST

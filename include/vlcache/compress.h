@@ -283,6 +283,9 @@ typedef struct vlcache_compress_options {
                                               count */
     double share; /**< of "per-prompt": of the rows that are coded, above 0, at most 1; 0: none given */
     double more_shares[VLCACHE_SHARES_MOST - VLCACHE_SHARES_FIRST]; /**< those behind `shares` */
+    size_t strict; /**< 1: the 0.01 that allocation "sparsity" (and "mixed", of that part) gives a layer at
+                        least adds nothing to the budget: what is above it is scaled down until the mean is
+                        alpha, and of an alpha below 0.01 each layer keeps alpha. 0: as published */
 } vlcache_compress_options;
 #define VLCACHE_COMPRESS_OPTIONS_INIT                                                                        \
     {                                                                                                        \
@@ -291,9 +294,7 @@ typedef struct vlcache_compress_options {
             VLCACHE_SELECTION_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_POOLING_AS_POLICY, VLCACHE_AS_POLICY,    \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_SUMMARY_AS_POLICY,              \
             VLCACHE_AS_POLICY, VLCACHE_AS_POLICY, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0,                  \
-            VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0.0, {                                                     \
-            0                                                                                                \
-        }                                                                                                    \
+            VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0.0, {0}, 0                                                \
     }
 
 /** One layer of one compressed prompt. */

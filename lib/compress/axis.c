@@ -17,7 +17,7 @@
 
 /* ---- options of any version ---------------------------------------------------------------------------- */
 
-VLCI_OPTIONS_END(vlcache_compress_options, more_shares);
+VLCI_OPTIONS_END(vlcache_compress_options, strict);
 
 #define UP_TO(field) (offsetof(vlcache_compress_options, field) + sizeof((vlcache_compress_options){0}.field))
 

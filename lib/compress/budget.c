@@ -3,6 +3,8 @@
  *
  *     density(l) = 1 - sparsity(l)
  *     sparse(l)  = clip(density(l) / sum density * alpha * L, 0.01, 1)
+ *                = clip(c density(l), min(0.01, alpha), 1)       strict, where those come to more than alpha
+ *                                                                in the mean: c such that it is alpha
  *     beta(l)    = uniform * alpha + (1 - uniform) * sparse(l)             mixed: uniform 1, sparsity 0
  *                = alpha * (top + (bottom - top) * l / (L - 1))            pyramid: bottom 1/20, top 2 - 1/20
  *                = min(1, c s(l)),  c such that the mean is alpha          layers: s as given
@@ -41,11 +43,40 @@ double vlci_budget_least(const vlci_recipe *r) {
     return r->least > 0.0 ? r->least : 0.01;
 }
 
-static double mixed(const vlci_recipe *r, double sparsity, double density_sum, int layers) {
+/* What layers are dense together, and what their shares are scaled by. */
+typedef struct density {
+    double sum, scale;
+    int layers;
+} density;
+
+static double sparse(const vlci_recipe *r, double sparsity, const density *all) {
+    double part = all->sum > 0.0 ? (1.0 - sparsity) / all->sum : 1.0 / all->layers;
+    double least = vlci_budget_least(r);
+    if (r->strict) least = fmin(least, r->budget);
+    return clip(all->scale * part * r->budget * all->layers, least, 1.0);
+}
+
+static double mixed(const vlci_recipe *r, double sparsity, const density *all) {
     if (r->uniform >= 1.0) return r->budget;
-    double part = density_sum > 0.0 ? (1.0 - sparsity) / density_sum : 1.0 / layers;
-    return r->uniform * r->budget +
-           (1.0 - r->uniform) * clip(part * r->budget * layers, vlci_budget_least(r), 1.0);
+    return r->uniform * r->budget + (1.0 - r->uniform) * sparse(r, sparsity, all);
+}
+
+static bool fits(const vlci_recipe *r, const vlcache_compress_layer *layer, const density *all) {
+    double sum = 0.0;
+    for (int l = 0; l < all->layers; l++) sum += sparse(r, layer[l].sparsity, all);
+    return sum <= r->budget * all->layers * (1.0 + 1e-12);
+}
+
+/* What sparse layers keep by their least, others keep less. */
+static void fit(const vlci_recipe *r, const vlcache_compress_layer *layer, density *all) {
+    enum { STEPS = 50 };
+    double low = 0.0, high = 1.0;
+    if (!r->strict || fits(r, layer, all)) return;
+    for (int i = 0; i < STEPS; i++) {
+        all->scale = (low + high) / 2.0;
+        *(fits(r, layer, all) ? &low : &high) = all->scale;
+    }
+    all->scale = low;
 }
 
 /* No layer keeps more than there is: what the first cannot take goes to the last. */
@@ -82,16 +113,16 @@ static void divide(const vlci_recipe *r, int tokens, int spared, vlcache_compres
 
 void vlci_budget_share(const vlci_recipe *recipe, int tokens, int spared, int layers, int all,
                        vlcache_compress_layer *layer) {
-    double density_sum = 0.0;
+    density dense = {.scale = 1.0, .layers = all};
     double scale = recipe->allocation == VLCI_ALLOCATE_LAYERS ? scale_of(recipe, all) : 0.0;
-    for (int l = 0; l < layers; l++) density_sum += 1.0 - layer[l].sparsity;
+    for (int l = 0; l < layers; l++) dense.sum += 1.0 - layer[l].sparsity;
+    if (layers == all && vlci_policy_measures(recipe)) fit(recipe, layer, &dense);
     for (int l = 0; l < layers; l++) {
         vlcache_compress_layer *at = &layer[l];
-        at->budget = recipe->budget >= 1.0                        ? 1.0
-                     : recipe->allocation == VLCI_ALLOCATE_LAYERS ? fmin(1.0, scale * recipe->shares[l])
-                     : recipe->allocation == VLCI_ALLOCATE_PYRAMID
-                         ? pyramid(recipe, l, all)
-                         : mixed(recipe, at->sparsity, density_sum, all);
+        at->budget = recipe->budget >= 1.0                         ? 1.0
+                     : recipe->allocation == VLCI_ALLOCATE_LAYERS  ? fmin(1.0, scale * recipe->shares[l])
+                     : recipe->allocation == VLCI_ALLOCATE_PYRAMID ? pyramid(recipe, l, all)
+                                                                   : mixed(recipe, at->sparsity, &dense);
         divide(recipe, tokens, spared, at);
     }
 }

@@ -30,21 +30,15 @@
 #define AFTER(tokens, weight) tokens, weight
 #define NO_SUMMARY            VLCACHE_SUMMARY_NONE, NOT, NOT
 #define SPREAD(share)         VLCACHE_SUMMARY_SPREAD, 0, share
-#define EXACT                                                                                                \
-    VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {                               \
-        0                                                                                                    \
-    }
-#define CODED                                                                                                \
-    VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {                               \
-        0                                                                                                    \
-    }
+#define EXACT                 VLCACHE_STORAGE_EXACT, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {0}, 0
+#define CODED                 VLCACHE_STORAGE_CODED, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_ALL, 0, {0}, 0, {0}, 0
 
 /* clang-format off */
 static const vlcache_compress_options policies[] = {
     {ROW("vlcache", 0), ALLOCATE(SPARSITY), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("vlcache+", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), SINGLY, AFTER(4, 4.0), NO_SUMMARY, CODED},
     {ROW("centroids", 0), ALLOCATE(UNIFORM), SCORE(POST_VISION), SELECT(PER_HEAD), GRID(1, 5), AFTER(4, 4.0), SPREAD(0.75), EXACT},
-    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0, {0}},
+    {ROW("full", 0), ALLOCATE(AS_POLICY), SCORE(AS_POLICY), SELECT(AS_POLICY), VLCACHE_POOLING_AS_POLICY, NOT, NOT, NOT, NOT, VLCACHE_SUMMARY_AS_POLICY, NOT, NOT, VLCACHE_STORAGE_AS_POLICY, 0, 0, 0, 0, 0, VLCACHE_CANDIDATES_AS_POLICY, 0, {0}, 0, {0}, 0},
     {ROW("streamingllm", 4), ALLOCATE(UNIFORM), SCORE(SINK_RECENT), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("h2o", 0), ALLOCATE(UNIFORM), SCORE(ACCUMULATED), SELECT(PER_HEAD), SINGLY, AT_ONCE, NO_SUMMARY, EXACT},
     {ROW("snapkv", 0), ALLOCATE(UNIFORM), WINDOW(32), SELECT(PER_HEAD), LINE(7), AT_ONCE, NO_SUMMARY, EXACT},
@@ -276,6 +270,7 @@ static vlcache_status check_numbers(const vlcache_compress_options *o) {
         {"key_bits", "storage", quantised, o->key_bits ? o->key_bits : NOT, 2, 8, WIDTH},
         {"value_bits", "storage", quantised, o->value_bits ? o->value_bits : NOT, 2, 8, WIDTH},
         {"age", "storage", quantised && o->age, o->age ? o->age : NOT, 16, 1 << 16, ANY},
+        {"strict", NULL, true, (double)o->strict, 0, 1, ANY},
         {"share", "selection", voted(o), o->share == 0.0 ? NOT : o->share, 0, 1, ABOVE},
     };
     vlcache_status status = VLCACHE_OK;
@@ -474,6 +469,7 @@ static vlci_recipe recipe_of(const vlcache_compress_options *o) {
                           .iterations = summed ? o->iterations : 0,
                           .coded = coded,
                           .voted = voted(o) && o->share < 1.0 ? o->share : 0.0,
+                          .strict = o->strict > 0,
                           .bits = o->bits,
                           .run = coded && !o->run ? VLCACHE_RUN_ROW : o->run,
                           .run_by_layer = coded && !o->run ? VLCI_USUAL_RUN_BY_LAYER : 0,

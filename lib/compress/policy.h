@@ -55,6 +55,7 @@ typedef struct vlci_recipe {
     bool text_yields; /**< of coded: nobody said which rows there are to be, nor their bits: text goes as far
                          as it leaves codes too little of the budget */
     double least; /**< share of its rows that a layer keeps at least where budgets are measured; 0: 0.01 */
+    bool strict;  /**< there layers keep no more than the budget together, which least may not exceed */
     double bits;  /**< of a coded row and kv head; 0: as the budget has it */
     int run; /**< coded rows that are rotated together, 1: each for itself; of quantised ones: rows of keys,
                 channels of values that share a scale */

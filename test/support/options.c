@@ -16,7 +16,7 @@ vlcache_compress_options options_of(const char *policy) {
 void options_same(const vlcache_compress_options *a, const vlcache_compress_options *b) {
     ck_assert_str_eq(a->policy, b->policy);
     ck_assert(a->size == b->size && a->budget == b->budget && a->threshold == b->threshold);
-    ck_assert(a->recent == b->recent && a->sinks == b->sinks);
+    ck_assert(a->recent == b->recent && a->sinks == b->sinks && a->strict == b->strict);
     ck_assert(a->allocation == b->allocation && a->uniform == b->uniform);
     ck_assert(a->scoring == b->scoring && a->window == b->window && a->candidates == b->candidates);
     ck_assert(a->selection == b->selection && a->floor == b->floor && a->n_shares == b->n_shares);

@@ -402,6 +402,7 @@ static vlcache_compress_options way_of(const question *q, size_t variant_index, 
                   q->a->options->variants.items[variant_index].policy == VARIANT_OF_STUDY;
     const char *policy = vlcache_policy_of(q->a->model, &way);
     if (policy) way.policy = policy;
+    way.strict = tokens > 0;
     if (!layers) /* of a layer alone the others stay whole */
         way.budget = tokens ? equal_bytes(&way, tokens, q->a->row_bytes) : equal_rows(&way, q->a->row_bytes);
     return way;

@@ -19,9 +19,10 @@ double equal_rows(const vlcache_compress_options *options, size_t row_bytes);
 /**
  * The budget to ask the library for, so that what is kept of a prompt of `tokens` takes no more than the
  * share `options->budget` of its bytes in full; Even
- * budgets then keep the most rows that fit. Least budgets of a layer (one row; 1% by sparsity) may still
- * exceed it: what was really kept says so. Coded rows are budgeted in bytes already, a budget of 1 is the
- * full cache, and where only rows of one kind may go, the budget is one of these.
+ * budgets then keep the most rows that fit; budgets by sparsity are within it if they are asked for as
+ * `strict`. A row of each layer, the least there is, may still exceed it: what was really kept says so. Coded
+ * rows are budgeted in bytes already, a budget of 1 is the full cache, and where only rows of one kind may
+ * go, the budget is one of these.
  */
 double equal_bytes(const vlcache_compress_options *options, int tokens, size_t row_bytes);
 
