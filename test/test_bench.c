@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "support/scratch.h"
 #include "support/suite.h"
 #include "support/tool.h"
@@ -561,6 +562,34 @@ START_TEST(labels_stay_in_their_cells) {
 }
 END_TEST
 
+/* How long lines take, sent through a shell's words, and what comes of it. */
+static double time_lines(const char *through, const char *prompts, process *p) {
+    double start = vlci_clock_ms();
+    process_run(p,
+                (const char *const[]){"/bin/sh", "-c", through, BENCH, "--geometry", "tiny", "-q",
+                                      "--no-ceiling", "--policy", "full", "-n", "200", "-r", "20", "-p",
+                                      prompts, NULL},
+                "", 0);
+    return (vlci_clock_ms() - start) / 1e3;
+}
+
+/* Where nobody reads on, it ends with the line that says so. */
+START_TEST(lines_have_a_reader) {
+    process p;
+    double one = time_lines("exec \"$0\" \"$@\"", "20", &p);
+    ended(&p, 0);
+    process_release(&p);
+    double full = time_lines("exec \"$0\" \"$@\" >/dev/full", "20,21,22,23,24,25,26,27", &p);
+    expect(&p, 2, "standard output cannot be written: No space left on device");
+    process_release(&p);
+    double gone =
+        time_lines("{ \"$0\" \"$@\"; echo $? >&2; } | head -n 1 >/dev/null", "20,21,22,23,24,25,26,27", &p);
+    ck_assert_str_eq(p.err, "0\n");
+    ck_assert_msg(full < 4 * one && gone < 4 * one, "%g s and %g s, a line takes %g s", full, gone, one);
+    process_release(&p);
+}
+END_TEST
+
 /* What another program is to measure is what is measured here: the file of a name is that geometry. */
 START_TEST(geometries_are_printed) {
     process p;
@@ -628,6 +657,7 @@ int main(void) {
     tcase_add_test(all, each_wrong_kernel_is_seen);
     tcase_add_loop_test(all, bench_ends_as_documented, 0, sizeof endings / sizeof *endings);
     tcase_add_test(all, labels_stay_in_their_cells);
+    tcase_add_test(all, lines_have_a_reader);
     tcase_add_test(all, geometries_are_printed);
     tcase_add_test(all, geometries_are_refused);
     suite_add_tcase(suite, all);

@@ -492,6 +492,19 @@ START_TEST(tool_checks_what_it_prints) {
 }
 END_TEST
 
+/* A reader that has read enough is no failure. */
+START_TEST(tool_outlives_its_reader) {
+    process p;
+    process_run(&p,
+                (const char *const[]){"/bin/sh", "-c",
+                                      "{ \"$0\" --no-measure; echo $? >&2; } | head -c 1 >/dev/null",
+                                      VLCACHE_BINARY_DIR "/vlcache-info", NULL},
+                "", 0);
+    ck_assert_msg(strcmp(p.err, "0\n") == 0, "%s", p.err);
+    process_release(&p);
+}
+END_TEST
+
 int main(void) {
     setenv("VLCACHE_MATRIX_UNITS", "none", 1); /* their trials would be among the entries that are counted */
     Suite *suite = suite_create("info");
@@ -511,6 +524,7 @@ int main(void) {
     tcase_add_test(all, tool_warns);
     tcase_add_test(all, tool_tells_of_pocl);
     tcase_add_test(all, tool_lists_devices_alone);
+    tcase_add_test(all, tool_outlives_its_reader);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
     suite_add_tcase(suite, all);

@@ -1,6 +1,6 @@
 /*
  * test_options.c - every call that takes a struct of options takes that of an older and of a newer program,
- * and names what is wrong with one of neither.
+ * and names what is wrong with one of neither; and calls without what they need leave nothing to destroy.
  */
 #include <string.h>
 
@@ -205,6 +205,58 @@ START_TEST(compare) {
 }
 END_TEST
 
+/* What is refused makes nothing: whatever stood where it was to go, a caller may destroy. */
+#define MAKES_NOTHING(type, call)                                                                            \
+    do {                                                                                                     \
+        static char other[8];                                                                                \
+        type *made = (type *)(void *)other;                                                                  \
+        ck_fails(call, VLCACHE_E_ARGUMENT, "is NULL");                                                       \
+        ck_assert_ptr_null(made);                                                                            \
+    } while (0)
+
+START_TEST(nothing_is_made_of_null) {
+    MAKES_NOTHING(vlcache_model, vlcache_model_load(NULL, "folder", NULL, &made));
+    MAKES_NOTHING(vlcache_model, vlcache_model_load(suite_device(), NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_model, vlcache_model_create_random(suite_device(), NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_outline, vlcache_outline_open(NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_device, vlcache_device_wrap(NULL, NULL, NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_session, vlcache_session_create(NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_engine, vlcache_engine_create(NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_sequence, vlcache_engine_add(NULL, NULL, &made));
+    MAKES_NOTHING(vlcache_sequence, vlcache_sequence_fork(NULL, &made));
+    MAKES_NOTHING(vlcache_image, vlcache_image_load(NULL, &made));
+    MAKES_NOTHING(vlcache_image, vlcache_image_decode(NULL, 1, NULL, &made));
+    MAKES_NOTHING(vlcache_video, vlcache_video_open(NULL, &made));
+    ck_fails(vlcache_model_load(suite_device(), "", NULL, &(vlcache_model *){NULL}), VLCACHE_E_ARGUMENT,
+             "folder: is \"\", must name one");
+    ck_fails(vlcache_outline_open("", NULL, &(vlcache_outline *){NULL}), VLCACHE_E_ARGUMENT, "must name one");
+}
+END_TEST
+
+START_TEST(answers_need_a_place) {
+    vlcache_session *made = open_session();
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    int32_t positions[4];
+    size_t n = 0;
+    prompt.text = "some words";
+    generate.max_tokens = 2;
+    ck_ok(vlcache_session_ask(made, &prompt, &generate, NULL));
+    ck_fails(vlcache_session_layer(made, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_bits(made, 0, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_bits(NULL, 0, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_kept(made, 0, 0, positions, 4, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_kept(made, 0, 0, NULL, 4, &n), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_ok(vlcache_session_kept(made, 0, 0, NULL, 0, &n));
+    ck_assert_uint_gt(n, 4);
+    ck_fails(vlcache_session_visual(made, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_frame(made, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_fails(vlcache_session_probe(made, 0, NULL), VLCACHE_E_ARGUMENT, "is NULL");
+    ck_assert_str_eq(vlcache_session_chat_template(NULL), "");
+    vlcache_session_destroy(&made);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("options");
     TCase *all = tcase_create("options");
@@ -215,6 +267,8 @@ int main(void) {
     tcase_add_test(all, shares);
     tcase_add_test(all, ask);
     tcase_add_test(all, compare);
+    tcase_add_test(all, nothing_is_made_of_null);
+    tcase_add_test(all, answers_need_a_place);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

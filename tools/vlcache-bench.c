@@ -50,6 +50,7 @@ int main(int argc, char **argv) {
         puts(geometry_find(b.options.geometry));
     else if (!code)
         code = run(&b);
+    if (code == EXIT_INTERRUPT && b.console.failure) code = EXIT_OK; /* console_close() knows why */
     if (!code && b.options.profile && b.device) code = profile_print(&b.console, b.device);
     bench_close(&b);
     options_release(&b.options);

@@ -7,6 +7,7 @@
  *                      a folder: outline -> what it is, pictures, memory -> which device it fits
  */
 #include <jansson.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -484,6 +485,7 @@ int main(int argc, char **argv) {
     options o = {.action = ACTION_REPORT, .model = MODEL_QUESTION};
     memory_guard_json();
     console_open(&terminal, false, false);
+    signal(SIGPIPE, SIG_IGN); /* a write says that its reader has gone */
     int code = flags_parse(flags, argc, argv, &o);
     if (!code && o.action == ACTION_HELP)
         print_help();

@@ -145,7 +145,7 @@ VLCACHE_API vlcache_status vlcache_session_frame(const vlcache_session *session,
                                                  vlcache_seen_frame *out);
 
 /** The chat template in use: one of vlcache_chat_template_names(), or the name of the file that it stands in
- * ("chat_template.jinja"), or "text" (owned by the session). */
+ * ("chat_template.jinja"), or "text" (owned by the session); "" without a session. */
 VLCACHE_API const char *vlcache_session_chat_template(const vlcache_session *session);
 
 /** Names of the chat templates that come with the library, comma-separated (static storage). */

@@ -38,6 +38,7 @@ static vlcache_status check_folder(const char *folder, const char *config) {
 vlcache_status vlci_hub_open(const char *folder, vlci_hub *hub) {
     vlcache_status status = VLCACHE_OK;
     *hub = (vlci_hub){0};
+    if (!*folder) return vlci_refuse_text(VLCACHE_E_ARGUMENT, NULL, "folder", "", "must name one");
     for (int i = CONFIG; i <= VIDEO && !status; i++)
         status = vlci_path_join(folder, file_names[i], &hub->path[i]);
     if (!status) status = check_folder(folder, hub->path[CONFIG]);

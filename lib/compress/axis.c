@@ -397,13 +397,14 @@ static const struct axis {
      "uniform, sparsity, pyramid, mixed[:UNIFORM], UNIFORM from 0 to 1, layers:S,S,..., a share from 0 to "
      "1000 for each layer, or heads:S,S,..., one for each kv head of each layer, at most 2048, not all 0"},
     {"scoring", UP_TO(window), read_scoring, write_scoring,
-     "post-vision, accumulated, window:W (W from 1) or sink+recent"},
+     "post-vision, accumulated, window:W (W from 1 to 1048576) or sink+recent"},
     {"selection", UP_TO(share), read_selection, write_selection,
      "per-head, per-layer, adaptive[:FLOOR], FLOOR from 0 to 1, or per-prompt:SHARE, SHARE above 0 and at "
      "most 1"},
     {"pooling", UP_TO(pool_columns), read_pooling, write_pooling,
      "none, 1d:W or grid:HxW, sizes odd and at most 255"},
-    {"defer", UP_TO(defer_weight), read_defer, write_defer, "none or D[:WEIGHT], D from 1 decoded tokens"},
+    {"defer", UP_TO(defer_weight), read_defer, write_defer,
+     "none or D[:WEIGHT], D from 1 to 65536 decoded tokens"},
     {"summary", UP_TO(centroids), read_summary, write_summary,
      "none, kmeans:SHARE[:ITERATIONS] or spread:SHARE[:ITERATIONS], SHARE above 0 and below 1, ITERATIONS "
      "from 0 to 100"},

@@ -220,9 +220,9 @@ vlcache_status vlcache_device_open(const char *select, const vlcache_device_opti
 vlcache_status vlcache_device_wrap(cl_context context, cl_device_id id, cl_command_queue queue,
                                    const vlcache_device_options *options, vlcache_device **out) {
     vlcache_device_options taken;
+    if (out) *out = NULL;
     if (!out || !context || !id || !queue)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_device_wrap: context, device, queue or out is NULL");
-    *out = NULL;
     vlcache_status status = take_options(options, &taken);
     if (status) return status;
     cl_command_queue_properties properties = 0;

@@ -23,12 +23,12 @@ static vlcache_status check_generate(const vlcache_generate_options *g) {
                            "must be 0 to %d", 1 << 24);
     if (!(g->temperature >= 0.0f) || isinf(g->temperature))
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.temperature",
-                           VLCI_VALUE("%g", (double)g->temperature), "must be 0 or more");
+                           VLCI_VALUE("%g", (double)g->temperature), "must be 0 or more, and finite");
     if (g->top_k < 0)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_k", VLCI_VALUE("%d", g->top_k),
                            "must be 0 or more");
     if (!(g->top_p > 0.0f && g->top_p <= 1.0f))
-        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_p", VLCI_VALUE("%g", (double)g->top_p),
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_p", VLCI_VALUE("%.9g", (double)g->top_p),
                            "must be above 0 and at most 1");
     if (g->n_later && (!g->later || !g->probe))
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.n_later", VLCI_VALUE("%zu", g->n_later),

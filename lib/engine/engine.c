@@ -101,8 +101,8 @@ static vlcache_status create(vlcache_engine *e, const vlcache_engine_options *o)
 vlcache_status vlcache_engine_create(vlcache_model *model, const vlcache_engine_options *options,
                                      vlcache_engine **out) {
     vlcache_engine_options o;
+    if (out) *out = NULL;
     if (!model || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_engine_create: model or out is NULL");
-    *out = NULL;
     vlcache_status status = take_options(options, &o);
     if (status) return status;
     vlcache_engine *e = vlci_calloc(1, sizeof *e);
@@ -148,8 +148,8 @@ static void append(vlcache_engine *e, vlcache_sequence *s) {
 
 vlcache_status vlcache_engine_add(vlcache_engine *engine, const vlcache_sequence_options *options,
                                   vlcache_sequence **out) {
+    if (out) *out = NULL;
     if (!engine || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_engine_add: engine or out is NULL");
-    *out = NULL;
     vlcache_sequence *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("sequence");
     vlcache_status status = vlci_sequence_take(engine->shared.model, options, s);

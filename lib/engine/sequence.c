@@ -208,9 +208,13 @@ static vlcache_status check_layer(const vlcache_sequence *s, int layer) {
                        "must be from 0 to %d, there are %d", layers - 1, layers);
 }
 
+static vlcache_status fail_out(const char *call) {
+    return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_sequence_%s: where to put it is NULL", call);
+}
+
 vlcache_status vlcache_sequence_layer(const vlcache_sequence *sequence, int layer,
                                       vlcache_compress_layer *out) {
-    vlcache_status status = check_layer(sequence, layer);
+    vlcache_status status = out ? check_layer(sequence, layer) : fail_out("layer");
     if (status) return status;
     const vlci_compress *plan = vlci_sequence_plan(sequence);
     *out = plan ? plan->layer[layer]
@@ -233,8 +237,8 @@ static vlcache_status check_head(const vlcache_sequence *s, int layer, int kv_he
 }
 
 vlcache_status vlcache_sequence_bits(const vlcache_sequence *sequence, int layer, int kv_head, double *out) {
-    vlcache_status status = check_head(sequence, layer, kv_head);
-    *out = 0.0;
+    vlcache_status status = out ? check_head(sequence, layer, kv_head) : fail_out("bits");
+    if (out) *out = 0.0;
     if (status) return status;
     const vlci_compress *plan = vlci_sequence_plan(sequence);
     int heads = vlci_sequence_text(sequence)->kv_heads;
@@ -244,7 +248,8 @@ vlcache_status vlcache_sequence_bits(const vlcache_sequence *sequence, int layer
 
 vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int kv_head, int32_t *positions,
                                      size_t capacity, size_t *n) {
-    vlcache_status status = check_head(sequence, layer, kv_head);
+    bool room = n && (positions || !capacity);
+    vlcache_status status = room ? check_head(sequence, layer, kv_head) : fail_out("kept");
     if (status) return status;
     int heads = vlci_sequence_text(sequence)->kv_heads, kept = vlci_sequence_tokens(sequence);
     int *all = vlci_alloc((size_t)kept, sizeof *all);
@@ -262,7 +267,7 @@ vlcache_status vlcache_sequence_kept(vlcache_sequence *sequence, int layer, int 
 
 vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int index,
                                        vlcache_visual_token *out) {
-    vlcache_status status = check_layer(sequence, 0);
+    vlcache_status status = out ? check_layer(sequence, 0) : fail_out("visual");
     if (status) return status;
     if (index < 0 || index >= sequence->prompt.visual)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),
@@ -272,7 +277,7 @@ vlcache_status vlcache_sequence_visual(const vlcache_sequence *sequence, int ind
 }
 
 vlcache_status vlcache_sequence_frame(const vlcache_sequence *sequence, int index, vlcache_seen_frame *out) {
-    vlcache_status status = check_layer(sequence, 0);
+    vlcache_status status = out ? check_layer(sequence, 0) : fail_out("frame");
     if (status) return status;
     if (index < 0 || index >= sequence->prompt.n_seen)
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "session.index", VLCI_VALUE("%d", index),

@@ -215,9 +215,9 @@ vlcache_status vlcache_model_load(vlcache_device *device, const char *folder,
     vlcache_model_options taken;
     vlcache_model *model = NULL;
     vlci_checkpoint *checkpoint = NULL;
+    if (out) *out = NULL;
     if (!device || !folder || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_load: device, folder or out is NULL");
-    *out = NULL;
     vlcache_status status = vlci_model_begin(device, options, &taken, &model);
     if (status) return status;
     status = vlci_model_load_config(model, folder, &taken);
@@ -256,9 +256,9 @@ vlcache_status vlcache_model_create_random(vlcache_device *device, const char *c
                                            const vlcache_model_options *options, vlcache_model **out) {
     vlcache_model_options taken;
     vlcache_model *model = NULL;
+    if (out) *out = NULL;
     if (!device || !config || !out)
         return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_model_create_random: device, config or out is NULL");
-    *out = NULL;
     vlcache_status status = vlci_model_begin(device, options, &taken, &model);
     if (status) return status;
     status = vlci_config_load_alone(config, &model->config);

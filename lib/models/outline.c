@@ -87,8 +87,8 @@ static vlcache_status look_at_weights(const char *folder, const vlcache_model_op
 vlcache_status vlcache_outline_open(const char *folder, const vlcache_model_options *options,
                                     vlcache_outline **out) {
     vlcache_model_options taken;
+    if (out) *out = NULL;
     if (!folder || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_outline_open: folder or out is NULL");
-    *out = NULL;
     vlcache_outline *o = vlci_calloc(1, sizeof *o);
     if (!o) return vlci_fail_memory("outline of a model");
     vlcache_status status = vlci_model_begin(NULL, options, &taken, &o->model);

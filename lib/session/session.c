@@ -11,7 +11,7 @@ const char *vlcache_chat_template_names(void) {
 }
 
 const char *vlcache_session_chat_template(const vlcache_session *session) {
-    return vlci_chat_name(session->sequence->chat);
+    return session ? vlci_chat_name(session->sequence->chat) : "";
 }
 
 /* ---- creation ------------------------------------------------------------------------------------------ */
@@ -19,8 +19,8 @@ const char *vlcache_session_chat_template(const vlcache_session *session) {
 vlcache_status vlcache_session_create(vlcache_model *model, const vlcache_session_options *options,
                                       vlcache_session **out) {
     vlcache_engine_options one = VLCACHE_ENGINE_OPTIONS_INIT;
+    if (out) *out = NULL;
     if (!model || !out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_session_create: model or out is NULL");
-    *out = NULL;
     vlcache_session *s = vlci_calloc(1, sizeof *s);
     if (!s) return vlci_fail_memory("session");
     one.max_sequences = 1;
@@ -98,6 +98,7 @@ vlcache_status vlcache_session_probe(vlcache_session *session, int layer, vlcach
 vlcache_status vlcache_session_probe_turn(vlcache_session *session, int layer, size_t turn,
                                           vlcache_probe_layer *out) {
     vlcache_compress_layer known;
+    if (!out) return vlci_fail(VLCACHE_E_ARGUMENT, "vlcache_session_probe: out is NULL");
     vlcache_status status = vlcache_session_layer(session, layer, &known);
     if (status) return status;
     if (!session->probe)

@@ -81,7 +81,7 @@ int fit_tell(bench *b) {
     else
         code = question_make(b, o->lengths.n ? o->lengths.at[0] : 0, o->images, &q);
     if (!code) {
-        table t = table_begin(columns, o->format, speed_head(b));
+        table t = table_begin(columns, o->format, speed_head(b), &b->console);
         for (size_t i = 0; i < o->policies.n && !code; i++)
             code = tell(b, &t, &o->policies.items[i], &q, &one);
         table_end(&t);

@@ -39,7 +39,7 @@ int kernels_tell(bench *b) {
     vlcache_status status = b->options.plain ? VLCACHE_OK : ceiling_measure(b->device, dtype, &b->ceiling);
     console_erase(&b->console);
     if (status) return console_fail_status(&b->console, status);
-    t.table = table_begin(columns, b->options.format, speed_head(b));
+    t.table = table_begin(columns, b->options.format, speed_head(b), &b->console);
     status = all_trials(&t);
     table_end(&t.table);
     if (interrupt_seen()) return EXIT_INTERRUPT;

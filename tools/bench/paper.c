@@ -152,7 +152,7 @@ int paper_tell(bench *b) {
     const paper_row *of = b->options.quick ? quick_rows : rows;
     int n = b->options.quick ? (int)(sizeof quick_rows / sizeof *rows) : (int)(sizeof rows / sizeof *rows);
     int code = EXIT_OK;
-    table t = table_begin(columns, b->options.format, speed_head(b));
+    table t = table_begin(columns, b->options.format, speed_head(b), &b->console);
     for (int i = 0; i < n && !code; i++) code = measure(b, &t, &of[i]);
     table_end(&t);
     return code;

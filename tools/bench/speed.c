@@ -146,7 +146,7 @@ static int tell_sequences(bench *b, table *t, const policy_spec *policy, int pro
 int speed_tell(bench *b) {
     const options *o = &b->options;
     int code = EXIT_OK, lengths = o->lengths.n ? o->lengths.n : 1;
-    table t = table_begin(columns, o->format, speed_head(b));
+    table t = table_begin(columns, o->format, speed_head(b), &b->console);
     for (int d = 0; d < o->depths.n && !code; d++)
         for (int p = 0; p < lengths && !code; p++)
             for (size_t i = 0; i < o->policies.n && !code; i++)

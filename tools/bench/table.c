@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/interrupt.h"
 #include "common/memory.h"
 
 static bool is(const table *t, const char *format) {
@@ -27,11 +28,16 @@ static void head_csv(const column *columns) {
     putchar('\n');
 }
 
-table table_begin(const column *columns, const char *format, json_t *head) {
-    table t = {.columns = columns, .format = format, .head = head};
+/* A line may take long: whoever reads along has it now. */
+static void send(const table *t) {
+    if (!console_flush(t->console)) interrupt_raise();
+}
+
+table table_begin(const column *columns, const char *format, json_t *head, console *to) {
+    table t = {.columns = columns, .format = format, .head = head, .console = to};
     if (is(&t, "md")) head_md(columns);
     if (is(&t, "csv")) head_csv(columns);
-    fflush(stdout); /* the first line may take a while */
+    send(&t);
     if (is(&t, "json")) {
         t.all = json_array();
         if (!t.all) memory_out();
@@ -133,7 +139,7 @@ void table_end_row(table *t) {
     t->row = NULL;
     t->at = 0;
     t->rows++;
-    fflush(stdout);
+    send(t);
 }
 
 void table_end(table *t) {

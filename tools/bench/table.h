@@ -1,7 +1,7 @@
 /**
  * table.h - lines of numbers on standard output: a table to read, CSV, or JSON.
  *
- *     table t = table_begin(columns, "md");
+ *     table t = table_begin(columns, "md", NULL, &console);
  *     table_text(&t, "full"); table_number(&t, 1.25); ...     one for each column, in their order
  *     table_end_row(&t);   ...   table_end(&t);
  */
@@ -11,6 +11,8 @@
 #include <stdbool.h>
 
 #include <jansson.h>
+
+#include "common/console.h"
 
 typedef struct column {
     const char *key;    /* of JSON and CSV; NULL: the end */
@@ -24,11 +26,12 @@ typedef struct table {
     int at, rows;
     json_t *row, *all; /* JSON */
     json_t *head;      /* what stands beside the rows, "key": value; owned */
+    console *console;
 } table;
 
 /** Begins: md and csv print their heads. `head` (owned from now on; NULL: none) is what JSON has beside
- * "results". */
-table table_begin(const column *columns, const char *format, json_t *head);
+ * "results". Where standard output fails, all that runs is interrupted. */
+table table_begin(const column *columns, const char *format, json_t *head, console *to);
 
 void table_text(table *t, const char *text);
 void table_number(table *t, double value);

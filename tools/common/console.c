@@ -60,9 +60,10 @@ static void put(const console *c, const char *text) {
         fputs(text, stdout);
 }
 
-static void flush(console *c) {
+bool console_flush(console *c) {
     errno = 0;
     if ((fflush(stdout) || ferror(stdout)) && !c->failure) c->failure = errno ? errno : EIO;
+    return !c->failure;
 }
 
 bool console_text(void *user, const char *piece) {
@@ -70,7 +71,7 @@ bool console_text(void *user, const char *piece) {
     if (!c->stream || !*piece) return !c->failure;
     console_erase(c);
     put(c, piece);
-    flush(c);
+    console_flush(c);
     c->open_line = piece[strlen(piece) - 1] != '\n';
     return !c->failure;
 }
@@ -78,7 +79,7 @@ bool console_text(void *user, const char *piece) {
 void console_end_line(console *c) {
     console_erase(c);
     if (c->open_line) putchar('\n');
-    flush(c);
+    console_flush(c);
     c->open_line = false;
 }
 
@@ -90,7 +91,7 @@ void console_print(console *c, const char *format, ...) {
     bool whole = c->sanitise ? printable_vprintf(stdout, format, args) : vprintf(format, args) >= 0;
     if ((!whole || ferror(stdout)) && !c->failure) c->failure = errno ? errno : EIO;
     va_end(args);
-    flush(c);
+    console_flush(c);
 }
 
 int console_check_output(console *c) {

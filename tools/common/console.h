@@ -32,6 +32,9 @@ void console_open(console *c, bool quiet, bool stream);
 /** A vlcache_progress_fn; `user` is the console. False once Ctrl-C was pressed. */
 bool console_progress(void *user, const char *stage, uint64_t done, uint64_t total);
 
+/** What was printed goes out now. False once standard output fails. */
+bool console_flush(console *c);
+
 /** A vlcache_text_fn; `user` is the console. False once standard output fails. */
 bool console_text(void *user, const char *piece);
 

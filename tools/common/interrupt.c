@@ -72,6 +72,10 @@ void interrupt_forget(void) {
     seen = 0;
 }
 
+void interrupt_raise(void) {
+    seen = 1;
+}
+
 void interrupt_cancels(vlcache_session *session) {
     atomic_store(&running, session);
 }

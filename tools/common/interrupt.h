@@ -15,6 +15,9 @@ void interrupt_install(void);
 bool interrupt_seen(void);
 void interrupt_forget(void);
 
+/** As if it were pressed: what is running has nobody left to tell. */
+void interrupt_raise(void);
+
 /** The session whose turn Ctrl-C cancels from now on; NULL: none. */
 void interrupt_cancels(vlcache_session *session);
 

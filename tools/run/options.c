@@ -252,6 +252,8 @@ static int check_together(const options *o) {
     if (o->json && !o->prompt) return flag_refuse("--json: needs -p");
     if (o->dump_kept && !o->json) return flag_refuse("--dump-kept: needs --json");
     if (o->heatmap && !o->prompt) return flag_refuse("--heatmap: needs -p");
+    if (o->heatmap && (!*o->heatmap || strcmp(o->heatmap, "-") == 0))
+        return flag_refuse("--heatmap: needs the name of a file");
     if (o->heatmap && !o->n_images && !o->n_videos)
         return flag_refuse("--heatmap: needs a picture, --image FILE");
     return check_videos(o);
