@@ -504,6 +504,7 @@ static const struct {
     {1, "-b", "0", "whole numbers from 1 to 1024"},
     {1, "-b", "2,many", "\"many\": must be whole numbers from 1 to 1024"},
     {1, "-b", "2,,3", "whole numbers"},
+    {1, "-b", "2,", "whole numbers"},
     {1, "-b", "", "whole numbers"},
     {1, "-b", "4x", "whole numbers from 1 to 1024"},
     {1, "-p", "0", "whole numbers from 1 to 1048576"},

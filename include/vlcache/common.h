@@ -30,8 +30,8 @@ VLCACHE_API const char *vlcache_version(void);
  * Options. A struct of options begins with its size, and has an _INIT with that and every default: start from
  * it. Structs grow at their ends from version to version, and the size tells which one a program was compiled
  * with: what an older one does not have takes its default; what a newer one has beyond the library's must be
- * zero, which is what leaves a new option alone. A size that no version has, 0 above all, is
- * VLCACHE_E_ARGUMENT. Where a struct has to be given at least up to some field, its `size` says so.
+ * zero, which is what leaves a new option alone. A size at which no field ends, 0 above all,
+ * is VLCACHE_E_ARGUMENT. Where a struct has to be given at least up to some field, its `size` says so.
  */
 
 /** How weights and KV rows are stored on the device. Arithmetic always accumulates in 32-bit floats. */

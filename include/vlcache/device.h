@@ -36,7 +36,8 @@ typedef struct vlcache_device_info {
     bool fp16, subgroups,
         unified_memory;     /**< unified: host and device share memory (CPUs, integrated GPUs) */
     char matrix_units[280]; /**< of an opened device: what its kernels may multiply matrices with, and why not
-                               with the others; "" before a trial has shown it, and for processors */
+                               with the others; "" before a trial has shown it, and where there are none to
+                               try */
 } vlcache_device_info;
 
 /** Options of vlcache_device_open() and vlcache_device_wrap(); start from VLCACHE_DEVICE_OPTIONS_INIT. */
@@ -65,8 +66,8 @@ VLCACHE_API vlcache_status vlcache_device_list(vlcache_device_info *infos, size_
  * case); NULL or "": $VLCACHE_DEVICE, else the first. Kernels build when first needed, or come from the
  * binary cache. Errors: VLCACHE_E_NO_DEVICE (the message lists what there is), VLCACHE_E_DEVICE,
  * VLCACHE_E_NO_MEMORY, VLCACHE_E_ARGUMENT ($VLCACHE_VARIANT names a kernel or a rung that there is not;
- * $VLCACHE_MATRIX_UNITS or $VLCACHE_KERNEL_BINARIES is something but none). The first opening of a GPU tries
- * its matrix units and keeps what was found.
+ * $VLCACHE_MATRIX_UNITS or $VLCACHE_KERNEL_BINARIES is something but none). The first opening of a device
+ * tries its matrix units and keeps what was found.
  */
 VLCACHE_API vlcache_status vlcache_device_open(const char *select, const vlcache_device_options *options,
                                                vlcache_device **out);
@@ -157,8 +158,8 @@ VLCACHE_API vlcache_status vlcache_device_gemm(vlcache_device *device, vlcache_d
 
 /**
  * Where the cache is and what it holds, of all devices. `cache_dir` as in vlcache_device_options. `*folder`
- * is new memory for vlcache_free(), NULL where there is no cache; it need not exist yet. Errors:
- * VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read), VLCACHE_E_NO_MEMORY.
+ * is new memory for vlcache_free(), also with VLCACHE_E_IO, NULL where there is no cache; it need not exist
+ * yet. Errors: VLCACHE_E_ARGUMENT (a NULL), VLCACHE_E_IO (it cannot be read), VLCACHE_E_NO_MEMORY.
  */
 VLCACHE_API vlcache_status vlcache_cache_describe(const char *cache_dir, char **folder, size_t *files,
                                                   uint64_t *bytes);

@@ -32,12 +32,13 @@ enum { VLCACHE_TOKEN_IMAGE = -1, VLCACHE_TOKEN_VIDEO = -2 };
 typedef struct vlcache_prompt {
     size_t size;      /**< sizeof(vlcache_prompt), at least up to `raw`; see common.h */
     const char *text; /**< UTF-8; NULL where there are `tokens` in its place */
-    bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, and
-                   for each picture the family's mark ("<image>", Qwen-VL's "<|image_pad|>"). Otherwise the
-                   chat template makes a turn of it, and the text is words, special tokens in it ("</s>")
-                   too. Where it holds as many marks as there are pictures, those say where the pictures go;
-                   otherwise the pictures stand in front, and a mark is a word like any other. "\<image>" is
-                   always that word, without the backslash. false */
+    bool raw; /**< tokenise the text as it stands: no template, nothing added, special tokens parsed, and for
+                   each picture the family's mark ("<image>", Qwen-VL's "<|image_pad|>", InternVL's
+                   "<IMG_CONTEXT>", Llama 3.2 Vision's "<|image|>"). Otherwise the chat template makes a turn
+                   of it, and the text is words, special tokens in it ("</s>") too. Where it holds as many
+                   marks as there are pictures, those say where the pictures go; otherwise the pictures stand
+                   in front, and a mark is a word like any other. "\<image>" is always that word, without the
+                   backslash. false */
     const vlcache_image *const *images; /**< n_images pictures in the order of their marks; NULL */
     size_t n_images;                    /**< 0..4096; 0 */
     const int32_t *tokens; /**< n_tokens ids in place of a text, taken as they stand (no template, nothing
@@ -59,7 +60,7 @@ typedef struct vlcache_prompt {
                                The rows of that text behind go through after each part, one by one, so that
                                what they look at is kept, and are taken out again; the text behind the
                                part's own frames chooses with them, or its last 32 rows. Does not go together
-                               with storage "coded" or "bits", with recall, nor with
+                               with storage "coded" or "bits", with recall, nor, of prompts with videos, with
                                vlcache_session_compare(). 0..VLCACHE_VIDEO_MAX_FRAMES; 0: all at once; 0 */
 } vlcache_prompt;
 #define VLCACHE_PROMPT_INIT                                                                                  \
@@ -171,7 +172,8 @@ typedef struct vlcache_answer {
     int prompt_tokens;      /**< of this turn */
     int visual_tokens;      /**< of these, or beside them with cross-attention, tokens of pictures */
     int post_vision_tokens; /**< of these, text behind any picture; all without a picture */
-    int context_tokens;     /**< logical length of the conversation now */
+    int context_tokens;     /**< logical length of the conversation now; one more than `context` where that
+                               ended the answer, whose last token is not read yet */
     vlcache_logit first_logits[VLCACHE_FIRST_LOGITS]; /**< the best of the first generated position, sorted */
     int n_first_logits;
     vlcache_timings timings;

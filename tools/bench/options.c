@@ -37,8 +37,9 @@ static int read_list(const flag *f, const char *name, const char *text, void *ou
         if (l->n == LIST_MOST) return flag_refuse("%s: more than %d numbers", name, LIST_MOST);
         l->at[l->n++] = (int)value;
     }
-    return l->n && !*at ? EXIT_OK
-                        : flag_refuse("%s \"%s\": must be whole numbers, parted by commas", name, text);
+    return l->n && !*at && at[-1] != ','
+               ? EXIT_OK
+               : flag_refuse("%s \"%s\": must be whole numbers, parted by commas", name, text);
 }
 
 /* clang-format off */
@@ -70,7 +71,7 @@ static const flag table[] = {
      .help = "tokens of a conversation at most; 0: the model's"},
     {FLAG_GROUP, .name = "What is compared"},
     {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(list),
-     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2"},
+     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2 [full,vlcache,vlcache+; vlcache\nwith --paper]"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = AT(budget), .high = 1,
      .help = "share of the full cache's bytes that they keep"},
     {FLAG_OWN, 'b', "sequences", .argument = "LIST", .offset = AT(sequences), .low = 1, .high = MOST_SEQUENCES, .read = read_list,

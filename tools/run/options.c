@@ -136,7 +136,7 @@ static const flag flags[] = {
      .help = "what the model is told before the conversation, where its template\nhas a place for that"},
     {FLAG_SWITCH, .name = "raw", .offset = FIELD(raw),
      .help = "tokenise the prompt as it stands: no template, nothing added, special\n"
-             "tokens parsed, for each picture the model's own mark (<image>;\n<|image_pad|> of Qwen-VL)"},
+             "tokens parsed, for each picture the model's own mark (<image>;\n<|image_pad|> of Qwen-VL, <IMG_CONTEXT> of InternVL, <|image|> of\nLlama 3.2)"},
 
     {FLAG_GROUP, .name = "KV cache"},
     {FLAG_TEXT, .name = "policy", .argument = "NAME", .offset = FIELD(compress.policy), .read = read_policy, .names = name_policies,
@@ -159,7 +159,7 @@ static const flag flags[] = {
     {FLAG_WHOLE, 'n', "predict", .also = "n-predict", .argument = "N", .offset = FIELD(predict), .high = MOST_TOKENS,
      .help = "most tokens of an answer"},
     {FLAG_REAL, .name = "temp", .also = "temperature", .argument = "X", .offset = FIELD(temperature), .high = 100,
-     .help = "temperature; 0: always the most likely token"},
+     .help = "temperature, at most 100; 0: always the most likely token"},
     {FLAG_WHOLE, .name = "top-k", .argument = "N", .offset = FIELD(top_k), .high = MOST_PICKS,
      .help = "draw among the N most likely tokens; 0: among all"},
     {FLAG_ABOVE, .name = "top-p", .argument = "X", .offset = FIELD(top_p), .high = 1,
