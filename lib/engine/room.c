@@ -48,8 +48,7 @@ static bool is_small(const vlcache_sequence *s) {
 
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
     return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           vlci_compress_by_layer(s->recipes) && !(s->recalls && s->recipe.coded) &&
-           (s->recalls || !is_small(s)) && !s->prompt.n_sights;
+           vlci_compress_by_layer(s->recipes) && (s->recalls || !is_small(s)) && !s->prompt.n_sights;
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
