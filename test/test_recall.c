@@ -400,7 +400,7 @@ END_TEST
 
 /* Answers' own rows are in the store too, at their places: the next turn chooses among them. */
 START_TEST(answers_are_recalled) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress);
     int length = 0;
     open_pictures();
@@ -438,7 +438,7 @@ static void ask_sequence(vlcache_sequence *s, int line, const vlcache_answer **a
 
 /* A fork goes on from the same rows, whatever becomes of the other, and says what that would have said. */
 START_TEST(forks_share_the_store) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_engine *engine = NULL;
     vlcache_sequence *fork = NULL;
     const vlcache_answer *a;
@@ -631,6 +631,31 @@ START_TEST(peak_of_the_device) {
 }
 END_TEST
 
+/* Where rows are coded, too, whether decoded tokens say where bits go or none does: layers that are read are
+ * held in fewer bits than a quarter of theirs. */
+START_TEST(peak_of_coded_rows) {
+    static const struct {
+        const char *axis, *text;
+    } coded[] = {{NULL, NULL}, {"defer", "none"}, {"storage", "coded:pre"}};
+    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    const vlcache_answer *a;
+    if (coded[_i].axis) ck_ok(vlcache_compress_set(&compress, coded[_i].axis, coded[_i].text));
+    vlcache_session *session = open_recall(talk_demo(), &compress);
+    pictures[0] = talk_picture("pages-2.png");
+    for (int turn = 0; turn < 3; turn++) {
+        ck_ok(talk_ask(session, turn ? NULL : pictures[0], "What is the Due date?", NULL, 8, &a));
+        const vlcache_compress_stats *kv = &a->compress;
+        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
+                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        ck_assert_uint_le(a->kv_bytes_peak - a->recall.staging_bytes,
+                          kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
+        ck_assert_uint_le(a->recall.staging_bytes, turn ? 2 * layer : layer);
+        ck_assert_int_eq(kv->deferred, _i == 1 ? 0 : 4);
+    }
+    vlcache_session_destroy(&session);
+}
+END_TEST
+
 /* With policy "full" nothing is dropped, and nothing is kept elsewhere. */
 START_TEST(full_has_no_use_for_it) {
     vlcache_compress_options compress = talk_way("full", 1.0);
@@ -648,7 +673,8 @@ END_TEST
 /* Whatever allocation of the host fails in a turn: it is told, and the same question again gives the same
  * answer. */
 START_TEST(host_memory_fails) {
-    vlcache_compress_options compress = way(_i ? 1 : 0, 0.2);
+    static const int tried[] = {0, 1, 6};
+    vlcache_compress_options compress = way(tried[_i], 0.2);
     const vlcache_answer *a;
     int32_t want[6];
     int n = 0, failures = 0;
@@ -682,7 +708,7 @@ END_TEST
 
 /* Ctrl-C while earlier rows come back, and the question again. */
 START_TEST(cancelled) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress), *other;
     talk_listener l = {.cancel_in_prefill = session};
     const vlcache_answer *a, *b;
@@ -712,16 +738,17 @@ int main(void) {
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_loop_test(all, text_models, 0, 3);
     tcase_add_test(all, rows_that_age);
-    tcase_add_test(all, answers_are_recalled);
-    tcase_add_test(all, forks_share_the_store);
+    tcase_add_loop_test(all, answers_are_recalled, 0, 2);
+    tcase_add_loop_test(all, forks_share_the_store, 0, 2);
     tcase_add_loop_test(all, many_at_once, 0, 2);
     tcase_add_test(all, idle_ones_make_way);
     tcase_add_test(all, peak_of_the_device);
+    tcase_add_loop_test(all, peak_of_coded_rows, 0, 3);
     tcase_add_test(all, comparisons);
     tcase_add_test(all, limits);
     tcase_add_test(all, full_has_no_use_for_it);
-    tcase_add_loop_test(all, host_memory_fails, 0, 2);
-    tcase_add_test(all, cancelled);
+    tcase_add_loop_test(all, host_memory_fails, 0, 3);
+    tcase_add_loop_test(all, cancelled, 0, 2);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }
