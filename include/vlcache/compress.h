@@ -157,8 +157,9 @@ typedef enum vlcache_candidates {
     VLCACHE_CANDIDATES_ALL,       /**< "all" */
     VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
     VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
-                                       "exact" or selection "per-prompt"; not with
-                                       models whose pictures lie beside the prompt */
+                                       "exact" or selection "per-prompt" ("text" also where "vlcache+" lets
+                                       text go by itself: storage "coded"); not with models whose pictures lie
+                                       beside the prompt */
 } vlcache_candidates;
 
 /**

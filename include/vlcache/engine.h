@@ -250,8 +250,9 @@ typedef enum vlcache_sequence_state {
 
 /**
  * The name of the policy that options come to with this model (static storage): theirs, but "centroids" in
- * place of "vlcache+" where rows cannot be coded. NULL options: "vlcache". NULL: refused, as by
- * vlcache_compress_check(); vlcache_last_error() says why.
+ * place of "vlcache+" where rows cannot be coded: vlcache_last_error() then says why, and what would have to
+ * be said instead. NULL options: "vlcache". NULL: refused, as by vlcache_compress_check();
+ * vlcache_last_error() says why.
  */
 VLCACHE_API const char *vlcache_policy_of(const vlcache_model *model,
                                           const vlcache_compress_options *options);

@@ -66,7 +66,10 @@ const char *vlcache_policy_of(const vlcache_model *model, const vlcache_compress
     const vlcache_compress_options usual = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlci_recipe recipe;
     bool few = model && vlci_stores_few(model);
-    return vlci_policy_read(options ? options : &usual, few, &recipe) ? NULL : recipe.policy;
+    if (!options) options = &usual;
+    if (vlci_policy_read(options, few, &recipe)) return NULL;
+    if (options->policy && strcmp(options->policy, recipe.policy) != 0) vlci_policy_explain(options, few);
+    return recipe.policy;
 }
 
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) {
