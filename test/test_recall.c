@@ -640,27 +640,34 @@ START_TEST(peak_of_the_device) {
 END_TEST
 
 /* Where rows are coded, too, whether decoded tokens say where bits go or none does: layers that are read are
- * held in fewer bits than a quarter of theirs. */
+ * held in fewer bits than a quarter of theirs. In a session, and in an engine of fixed size. */
 START_TEST(peak_of_coded_rows) {
     static const struct {
         const char *axis, *text;
-    } coded[] = {{NULL, NULL}, {"defer", "none"}, {"storage", "coded:pre"}};
+        uint64_t kv_bytes;
+    } coded[] = {{NULL, NULL, 0}, {"defer", "none", 0}, {"storage", "coded:pre", 0}, {NULL, NULL, 4 << 20}};
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
     vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    vlcache_engine *engine = NULL;
     const vlcache_answer *a;
+    options.kv_bytes = coded[_i].kv_bytes;
     if (coded[_i].axis) ck_ok(vlcache_compress_set(&compress, coded[_i].axis, coded[_i].text));
-    vlcache_session *session = open_recall(talk_demo(), &compress);
+    ck_ok(vlcache_engine_create(talk_demo(), &options, &engine));
+    vlcache_sequence *s = add(engine, &compress);
     pictures[0] = talk_picture("pages-2.png");
     for (int turn = 0; turn < 3; turn++) {
-        ck_ok(talk_ask(session, turn ? NULL : pictures[0], "What is the Due date?", NULL, 8, &a));
+        ask_sequence(s, 0, &a);
         const vlcache_compress_stats *kv = &a->compress;
         uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
                  ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
-        ck_assert_uint_le(a->kv_bytes_peak - a->recall.staging_bytes,
-                          kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
+        uint64_t most = a->kv_bytes_peak - a->recall.staging_bytes;
+        ck_assert_uint_le(most, kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
+        ck_assert_uint_ge(most, kv->bytes_kept + layer + kv->bytes_full / 8);
         ck_assert_uint_le(a->recall.staging_bytes, turn ? 2 * layer : layer);
-        ck_assert_int_eq(kv->deferred, _i == 1 ? 0 : 4);
+        ck_assert((kv->deferred > 0) == (_i != 1));
+        vlcache_image_destroy(&pictures[0]);
     }
-    vlcache_session_destroy(&session);
+    vlcache_engine_destroy(&engine);
 }
 END_TEST
 
@@ -751,7 +758,7 @@ int main(void) {
     tcase_add_loop_test(all, many_at_once, 0, 2);
     tcase_add_test(all, idle_ones_make_way);
     tcase_add_test(all, peak_of_the_device);
-    tcase_add_loop_test(all, peak_of_coded_rows, 0, 3);
+    tcase_add_loop_test(all, peak_of_coded_rows, 0, 4);
     tcase_add_test(all, comparisons);
     tcase_add_test(all, limits);
     tcase_add_test(all, full_has_no_use_for_it);

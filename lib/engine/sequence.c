@@ -179,8 +179,9 @@ void vlci_sequence_describe(vlcache_sequence *s) {
     a->timings.build = vlci_kernel_build_seconds(s->shared->model->device) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->page_ends = vlci_kv_end_bytes(&s->kv);
-    uint64_t most =
-        pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page + vlci_kv_few_bytes(&s->kv);
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    uint64_t few = vlci_kv_few_bytes(&s->kv) + (plan && plan->coding ? plan->coding->gone : 0),
+             most = pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page + few;
     if (most < a->kv_bytes) most = a->kv_bytes; /* which has the biases, too */
     a->kv_bytes_peak = most + a->recall.staging_bytes;
 }
