@@ -120,6 +120,34 @@ START_TEST(test_texts) {
 }
 END_TEST
 
+/* What options come to is accepted by itself, and is what they come to then, with every policy and budget;
+ * all of it together is the whole. */
+START_TEST(test_what_it_comes_to_reads_back) {
+    static const double budgets[] = {0.01, 0.02, 0.03, 0.049, 0.05, 0.1, 1.0};
+    char text[VLCACHE_AXIS_BYTES], again[VLCACHE_AXIS_BYTES];
+    for (size_t i = 0; vlcache_policy_name(i); i++) {
+        vlcache_compress_options o = options_of(vlcache_policy_name(i)), together, want = o, got = o;
+        o.budget = budgets[_i / 2];
+        if (_i % 2 && strcmp(o.policy, "vlcache+") == 0) ck_ok(vlcache_compress_set(&o, "storage", "coded"));
+        together = o;
+        for (size_t axis = 0; axis < AXES; axis++) {
+            vlcache_compress_options alone = o;
+            ck_ok(vlcache_compress_get(&o, axis_names[axis], text));
+            const char *value = *text ? text : NULL;
+            ck_ok(vlcache_compress_set(&alone, axis_names[axis], value));
+            ck_ok(vlcache_compress_set(&together, axis_names[axis], value));
+            ck_ok(vlcache_compress_get(&alone, axis_names[axis], again));
+            ck_assert_str_eq(again, text);
+            ck_ok(vlcache_compress_resolve(&alone, &got));
+            ck_assert_str_eq(got.policy, o.policy);
+        }
+        ck_ok(vlcache_compress_resolve(&o, &want));
+        ck_ok(vlcache_compress_resolve(&together, &got));
+        options_same(&got, &want);
+    }
+}
+END_TEST
+
 /* As many layers as there may be, each with the longest share, fit into the text; one more is refused. */
 START_TEST(test_many_shares) {
     static char text[2 * VLCACHE_AXIS_BYTES], back[VLCACHE_AXIS_BYTES];
@@ -297,6 +325,7 @@ int main(void) {
     TCase *all = tcase_create("axis");
     tcase_add_test(all, test_texts_of_the_table);
     tcase_add_test(all, test_texts);
+    tcase_add_loop_test(all, test_what_it_comes_to_reads_back, 0, 14);
     tcase_add_test(all, test_many_shares);
     tcase_add_test(all, test_bad_shares);
     tcase_add_test(all, test_shares_are_exact);

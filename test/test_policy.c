@@ -151,6 +151,42 @@ START_TEST(test_where_rows_cannot_be_coded) {
     o.bits = 80.0; /* the model's to refuse */
     ck_ok(vlci_policy_read(&o, false, &r));
     ck_assert(r.coded && r.bits == 80.0);
+    o = options_of("vlcache+");
+    o.budget = 0.03; /* of which text alone goes, whoever says so */
+    ck_ok(vlcache_compress_set(&o, "candidates", "text"));
+    ck_ok(vlci_policy_read(&o, true, &r));
+    ck_assert(r.coded && r.voted == 0.25 && r.votes_yield && r.text_yields);
+    ck_ok(vlcache_compress_set(&o, "candidates", "visual"));
+    ck_ok(vlci_policy_read(&o, true, &r));
+    ck_assert_str_eq(r.policy, "centroids");
+}
+END_TEST
+
+/* Why it is, as who asks for codes would hear it. */
+START_TEST(test_why_rows_are_not_coded) {
+    static const struct {
+        const char *axis, *text, *hint;
+    } given[] = {{"candidates", "text", "take selection per-prompt:SHARE"},
+                 {"storage", "bits:4/2", "must be coded with policy \"vlcache+\""},
+                 {"allocation", "sparsity", "must be uniform or heads with storage coded"},
+                 {"selection", "per-layer", "must be per-head, all rows, or per-prompt:SHARE"},
+                 {"pooling", "grid:1x5", "must be none with storage coded"},
+                 {"summary", "spread:0.5", "must be none with storage coded"}};
+    char field[64];
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        vlcache_compress_options o = options_of("vlcache+");
+        ck_ok(vlcache_compress_set(&o, given[i].axis, given[i].text));
+        vlci_policy_explain(&o, true);
+        snprintf(field, sizeof field, "compress.%s", given[i].axis);
+        ck_assert_str_eq(vlcache_last_error()->field, field);
+        ck_assert_str_eq(vlcache_last_error()->value, given[i].text);
+        ck_assert_ptr_nonnull(strstr(vlcache_last_error()->hint, given[i].hint));
+    }
+    vlcache_compress_options o = options_of("vlcache+");
+    vlci_policy_explain(&o, false);
+    ck_assert_str_eq(vlcache_last_error()->message,
+                     "compress: storage: is \"coded\", must be another with this model, whose rows cannot be "
+                     "coded");
 }
 END_TEST
 
@@ -294,8 +330,10 @@ START_TEST(test_voted) {
             PER_PROMPT, bad_.share = 0.5);
     REFUSED("vlcache", "selection: is \"per-prompt:0.5\", must be per-head", PER_PROMPT, bad_.share = 0.5,
             bad_.storage = VLCACHE_STORAGE_BITS);
-    REFUSED("vlcache+", "candidates: is \"text\", must be all where rows are stored in few bits", IN_CODES,
-            bad_.candidates = VLCACHE_CANDIDATES_TEXT);
+    REFUSED("vlcache+", "must be all where rows are stored in few bits: take selection per-prompt:SHARE",
+            IN_CODES, bad_.candidates = VLCACHE_CANDIDATES_TEXT);
+    REFUSED("h2o", "must be all where rows are stored in few bits: take storage exact",
+            bad_.storage = VLCACHE_STORAGE_BITS, bad_.candidates = VLCACHE_CANDIDATES_TEXT);
     REFUSED("vlcache+", "pooling: is \"1d:3\", must be none with storage coded", PER_PROMPT, bad_.share = 0.5,
             bad_.pooling = VLCACHE_POOLING_LINE, bad_.pool_columns = 3);
     REFUSED("full", "share: is 0.5", bad_.share = 0.5);
@@ -532,6 +570,7 @@ int main(void) {
     tcase_add_test(all, test_rows_of_the_table);
     tcase_add_test(all, test_axes);
     tcase_add_test(all, test_where_rows_cannot_be_coded);
+    tcase_add_test(all, test_why_rows_are_not_coded);
     tcase_add_test(all, test_adaptive);
     tcase_add_test(all, test_resolve);
     tcase_add_test(all, test_coded);

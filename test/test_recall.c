@@ -59,13 +59,18 @@ static int cut_ids(const taps *golden, int image_token, int32_t *ids, int *first
     return n;
 }
 
-static vlcache_sequence *add(vlcache_engine *engine, const vlcache_compress_options *compress) {
+static vlcache_sequence *add_as(vlcache_engine *engine, const vlcache_compress_options *compress,
+                                vlcache_recall recall) {
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
     vlcache_sequence *s = NULL;
     options.compress = compress;
-    options.recall = VLCACHE_RECALL_HOST;
+    options.recall = recall;
     ck_ok(vlcache_engine_add(engine, &options, &s));
     return s;
+}
+
+static vlcache_sequence *add(vlcache_engine *engine, const vlcache_compress_options *compress) {
+    return add_as(engine, compress, VLCACHE_RECALL_HOST);
 }
 
 static const vlcache_answer *say(vlcache_sequence *s, const int32_t *ids, int n, vlcache_image *const *images,
@@ -187,7 +192,8 @@ START_TEST(second_turn_is_the_reference) {
 END_TEST
 
 /* Coded rows are made of the exact ones, those of earlier turns with their own rotations: the codes of the
- * second turn are those of the prompt at once. */
+ * second turn are those of the prompt at once; in a fixed engine, where layers are coded as they are read,
+ * also of one without recall. */
 START_TEST(codes_are_made_anew) {
     enum { ANSWER = 6, BITS = 40 };
     scene c;
@@ -195,14 +201,16 @@ START_TEST(codes_are_made_anew) {
     open_scene(&c, &splits[_i]);
     vlcache_compress_options compress = talk_way("vlcache+", 0.3);
     compress.bits = BITS;
-    vlcache_sequence *s = add(c.engine, &compress);
+    bool fixed = splits[_i].fixed;
+    vlcache_sequence *s = add_as(c.engine, &compress, fixed ? VLCACHE_RECALL_NONE : VLCACHE_RECALL_HOST);
     const vlcache_answer *a = say(s, c.ids, c.n, c.images, ANSWER);
     size_t n = (size_t)vlci_sequence_text(s)->vocab;
     uint64_t bytes = a->compress.bytes_kept, codes = a->compress.bytes_codes;
     float *logits = malloc(n * sizeof *logits);
     memcpy(want, a->tokens, sizeof want);
     ck_ok(vlci_read(suite_device(), s->shared->text.logits, 0, logits, n * sizeof *logits));
-    vlcache_sequence_clear(s);
+    vlcache_sequence_destroy(&s);
+    s = add(c.engine, &compress);
     say_first(&c, s);
     a = say_rest(&c, s, ANSWER);
     ck_assert_mem_eq(a->tokens, want, sizeof want);
@@ -400,7 +408,7 @@ END_TEST
 
 /* Answers' own rows are in the store too, at their places: the next turn chooses among them. */
 START_TEST(answers_are_recalled) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress);
     int length = 0;
     open_pictures();
@@ -438,7 +446,7 @@ static void ask_sequence(vlcache_sequence *s, int line, const vlcache_answer **a
 
 /* A fork goes on from the same rows, whatever becomes of the other, and says what that would have said. */
 START_TEST(forks_share_the_store) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_engine *engine = NULL;
     vlcache_sequence *fork = NULL;
     const vlcache_answer *a;
@@ -631,6 +639,38 @@ START_TEST(peak_of_the_device) {
 }
 END_TEST
 
+/* Where rows are coded, too, whether decoded tokens say where bits go or none does: layers that are read are
+ * held in fewer bits than a quarter of theirs. In a session, and in an engine of fixed size. */
+START_TEST(peak_of_coded_rows) {
+    static const struct {
+        const char *axis, *text;
+        uint64_t kv_bytes;
+    } coded[] = {{NULL, NULL, 0}, {"defer", "none", 0}, {"storage", "coded:pre", 0}, {NULL, NULL, 4 << 20}};
+    vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("vlcache+", 0.1);
+    vlcache_engine *engine = NULL;
+    const vlcache_answer *a;
+    options.kv_bytes = coded[_i].kv_bytes;
+    if (coded[_i].axis) ck_ok(vlcache_compress_set(&compress, coded[_i].axis, coded[_i].text));
+    ck_ok(vlcache_engine_create(talk_demo(), &options, &engine));
+    vlcache_sequence *s = add(engine, &compress);
+    pictures[0] = talk_picture("pages-2.png");
+    for (int turn = 0; turn < 3; turn++) {
+        ask_sequence(s, 0, &a);
+        const vlcache_compress_stats *kv = &a->compress;
+        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
+                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        uint64_t most = a->kv_bytes_peak - a->recall.staging_bytes;
+        ck_assert_uint_le(most, kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
+        ck_assert_uint_ge(most, kv->bytes_kept + layer + kv->bytes_full / 8);
+        ck_assert_uint_le(a->recall.staging_bytes, turn ? 2 * layer : layer);
+        ck_assert((kv->deferred > 0) == (_i != 1));
+        vlcache_image_destroy(&pictures[0]);
+    }
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 /* With policy "full" nothing is dropped, and nothing is kept elsewhere. */
 START_TEST(full_has_no_use_for_it) {
     vlcache_compress_options compress = talk_way("full", 1.0);
@@ -648,7 +688,8 @@ END_TEST
 /* Whatever allocation of the host fails in a turn: it is told, and the same question again gives the same
  * answer. */
 START_TEST(host_memory_fails) {
-    vlcache_compress_options compress = way(_i ? 1 : 0, 0.2);
+    static const int tried[] = {0, 1, 6};
+    vlcache_compress_options compress = way(tried[_i], 0.2);
     const vlcache_answer *a;
     int32_t want[6];
     int n = 0, failures = 0;
@@ -682,7 +723,7 @@ END_TEST
 
 /* Ctrl-C while earlier rows come back, and the question again. */
 START_TEST(cancelled) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
+    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress), *other;
     talk_listener l = {.cancel_in_prefill = session};
     const vlcache_answer *a, *b;
@@ -712,16 +753,17 @@ int main(void) {
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_loop_test(all, text_models, 0, 3);
     tcase_add_test(all, rows_that_age);
-    tcase_add_test(all, answers_are_recalled);
-    tcase_add_test(all, forks_share_the_store);
+    tcase_add_loop_test(all, answers_are_recalled, 0, 2);
+    tcase_add_loop_test(all, forks_share_the_store, 0, 2);
     tcase_add_loop_test(all, many_at_once, 0, 2);
     tcase_add_test(all, idle_ones_make_way);
     tcase_add_test(all, peak_of_the_device);
+    tcase_add_loop_test(all, peak_of_coded_rows, 0, 4);
     tcase_add_test(all, comparisons);
     tcase_add_test(all, limits);
     tcase_add_test(all, full_has_no_use_for_it);
-    tcase_add_loop_test(all, host_memory_fails, 0, 2);
-    tcase_add_test(all, cancelled);
+    tcase_add_loop_test(all, host_memory_fails, 0, 3);
+    tcase_add_loop_test(all, cancelled, 0, 2);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

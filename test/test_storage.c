@@ -668,6 +668,9 @@ START_TEST(axes_of_the_tool) {
                 "", 0);
     expect(&p, 1, "must be all where rows are stored in few bits");
     process_release(&p);
+    process_run(&p, (const char *const[]){TOOL, ASK_PAGE, "-n", "2", "--candidates", "text", NULL}, "", 0);
+    expect(&p, 0, "--policy vlcache+ is centroids here: compress: candidates: is \"text\"");
+    process_release(&p);
 }
 END_TEST
 

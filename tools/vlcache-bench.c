@@ -15,7 +15,10 @@
 
 /* What a table to read does not have in its lines. */
 static void say_what(bench *b) {
+    const policy_list *of = &b->options.policies;
     if (b->options.quiet) return;
+    for (size_t i = 0; i < of->n && b->model; i++)
+        policy_comes_to(&of->items[i].options, of->items[i].label, b->model, &b->console);
     if (b->model)
         console_say(&b->console, "%s, %s: %.2f GB of weights in %.2f s\n", b->device_info.name,
                     b->options.geometry ? b->options.geometry : b->info.family,

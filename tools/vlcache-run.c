@@ -12,6 +12,7 @@
 #include "common/folder.h"
 #include "common/interrupt.h"
 #include "common/memory.h"
+#include "common/policy.h"
 #include "common/profile.h"
 #include "run/chat.h"
 #include "run/heatmap.h"
@@ -80,7 +81,10 @@ static int begin_session(run *r) {
     vlcache_model_info info;
     vlcache_model_describe(r->model, &info);
     if (!info.patch_side && !r->options.compresses) r->options.compress.policy = "full";
-    const char *policy = vlcache_policy_of(r->model, &r->options.compress);
+    vlcache_compress_options *compress = &r->options.compress;
+    const char *policy = r->options.compresses
+                             ? policy_comes_to(compress, compress->policy, r->model, &r->console)
+                             : vlcache_policy_of(r->model, compress);
     if (policy) r->options.compress.policy = policy; /* what it comes to is what is told */
     vlcache_session_options o = VLCACHE_SESSION_OPTIONS_INIT;
     o.context = r->options.context;

@@ -157,8 +157,9 @@ typedef enum vlcache_candidates {
     VLCACHE_CANDIDATES_ALL,       /**< "all" */
     VLCACHE_CANDIDATES_VISUAL,    /**< "visual": visual tokens, as defined above */
     VLCACHE_CANDIDATES_TEXT,      /**< "text": all that are none. Both go with scores only, and with storage
-                                       "exact" or selection "per-prompt"; not with
-                                       models whose pictures lie beside the prompt */
+                                       "exact" or selection "per-prompt" ("text" also where "vlcache+" lets
+                                       text go by itself: storage "coded"); not with models whose pictures lie
+                                       beside the prompt */
 } vlcache_candidates;
 
 /**
@@ -195,10 +196,10 @@ typedef enum vlcache_candidates {
  * bytes are taken than asked for, but of prompts whose means and tables alone are more: in the shipped model
  * of some forty rows at 3%, with few heads of few dimensions of a hundred at 10%.
  *
- * Where the prompt's rows come to more than a small part of the device's memory, layers are coded as they are
- * read, in 8 and 4 bits, and once more, in the bits they are to have, when all layers (and the tokens of
- * `defer`) have been seen: at the peak one layer is there in full, and the others in a quarter of that or
- * less.
+ * Where the prompt's rows come to more than a small part of the device's memory, and with recall (engine.h)
+ * but of small prompts of which "vlcache+" drops rows, layers are coded as they are read, in 8 and 4 bits,
+ * and once more, in the bits they are to have, when all layers (and the tokens of `defer`) have been seen: at
+ * the peak one layer is there in full, and the others in a quarter of that or less.
  */
 typedef enum vlcache_storage {
     VLCACHE_STORAGE_AS_POLICY,

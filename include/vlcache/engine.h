@@ -222,10 +222,11 @@ typedef enum vlcache_recall {
     VLCACHE_RECALL_HOST, /**< the host's memory has all rows of the conversation, as they were: each turn is
                               read against all of them, layer by layer, and its policy chooses among all of
                               them anew. The device holds the budget, while it reads a layer or two in full
-                              beside it (with deferral all layers, as in the first turn). A conversation that
-                              does nothing gives its pages up where an engine of fixed size needs them. Where
-                              host and device have one memory it saves none: see vlcache_recall_stats.saves.
-                              With policy "full" it is not looked at */
+                              beside it, of storage "coded" and what the others are held in till bits are
+                              shared out (with deferral of other storage all layers, as in the first turn). A
+                              conversation that does nothing gives its pages up where an engine of fixed size
+                              needs them. Where host and device have one memory it saves none: see
+                              vlcache_recall_stats.saves. With policy "full" it is not looked at */
 } vlcache_recall;
 
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */
@@ -258,8 +259,9 @@ typedef enum vlcache_sequence_state {
 
 /**
  * The name of the policy that options come to with this model (static storage): theirs, but "centroids" in
- * place of "vlcache+" where rows cannot be coded. NULL options: "vlcache". NULL: refused, as by
- * vlcache_compress_check(); vlcache_last_error() says why.
+ * place of "vlcache+" where rows cannot be coded: vlcache_last_error() then says why, and what would have to
+ * be said instead. NULL options: "vlcache". NULL: refused, as by vlcache_compress_check();
+ * vlcache_last_error() says why.
  */
 VLCACHE_API const char *vlcache_policy_of(const vlcache_model *model,
                                           const vlcache_compress_options *options);

@@ -741,6 +741,7 @@ vlci_codes *vlci_coding_finish(vlci_coding *c, vlci_codes *before, vlcache_compr
         vlci_codes_release(&before);
     }
     c->codes = NULL;
+    c->gone = c->held ? c->held->counted : 0;
     vlci_codes_release(&c->held);
     vlci_code_give_back(c->device, &c->shape, &c->room, &c->measured, c->kernels->spare);
     return codes;

@@ -56,6 +56,7 @@ typedef struct vlci_coding {
     vlci_codes *held;   /**< of vlci_coding_hold(), or NULL */
     vlci_codes *codes;  /**< NULL before vlci_coding_share() */
     vlci_codes_bytes bytes;
+    uint64_t gone;      /**< bytes of what was held beside the codes until these were made; 0: nothing was */
     uint64_t bits_used; /**< of a row, of all matrices */
     float *numbers;     /**< what came of measuring, once bits are shared out, till vlci_coding_finish() */
     uint8_t *bits_of;   /**< [matrices][columns]: with it, of each dimension */

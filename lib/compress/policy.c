@@ -48,11 +48,13 @@ static const vlcache_compress_options policies[] = {
 
 /* What "vlcache+" keeps of budgets that are too small for all rows, below `until` of the bytes: fitted on the
  * tuning split of the demonstration's tasks, as README says. */
-static const struct {
+typedef struct votes {
     double until, share;
     vlcache_candidates of;
     bool deferred; /* only where decoded tokens say which rows are looked at */
-} too_small[] = {{0.025, 0.5, VLCACHE_CANDIDATES_ALL, false}, {0.05, 0.25, VLCACHE_CANDIDATES_TEXT, true}};
+} votes;
+static const votes too_small[] = {{0.025, 0.5, VLCACHE_CANDIDATES_ALL, false},
+                                  {0.05, 0.25, VLCACHE_CANDIDATES_TEXT, true}};
 #define N_POLICIES (sizeof policies / sizeof *policies)
 
 const char *vlcache_policy_name(size_t index) {
@@ -113,25 +115,30 @@ static void fill_numbers(vlcache_compress_options *o, const vlcache_compress_opt
     if (!o->age && same) o->age = row->age;
 }
 
-/* Whether which rows are coded is the library's to decide: nobody says it, nor how many bits they have, and
- * no head has a share of its own. */
+/* What a budget comes to by itself; NULL: to every row. */
+static const votes *votes_of(const vlcache_compress_options *o, const vlcache_compress_options *row) {
+    int defer = o->defer == VLCACHE_AS_POLICY ? row->defer : o->defer;
+    for (size_t i = 0; i < sizeof too_small / sizeof *too_small; i++)
+        if (o->budget < too_small[i].until) return too_small[i].deferred && !defer ? NULL : &too_small[i];
+    return NULL;
+}
+
+/* Whether which rows are coded is the library's to decide: nobody says it, or just that of text which it
+ * would say itself, nor how many bits they have, and no head has a share of its own. */
 static bool unsaid(const vlcache_compress_options *o, const vlcache_compress_options *row) {
     bool coded = row->storage == VLCACHE_STORAGE_CODED && (!o->storage || o->storage == row->storage);
-    return coded && !o->selection && !o->candidates && o->share == 0.0 && o->bits == 0.0 && !o->n_shares;
+    const votes *own = votes_of(o, row);
+    bool ours = !o->candidates || (own && own->of > VLCACHE_CANDIDATES_ALL && o->candidates == own->of);
+    return coded && ours && !o->selection && o->share == 0.0 && o->bits == 0.0 && !o->n_shares;
 }
 
 /* Fewer rows in more bits. */
 static void fill_votes(vlcache_compress_options *o, const vlcache_compress_options *row) {
-    bool ours = unsaid(o, row);
-    int defer = o->defer == VLCACHE_AS_POLICY ? row->defer : o->defer;
-    for (size_t i = 0; i < sizeof too_small / sizeof *too_small && ours; i++)
-        if (o->budget < too_small[i].until) {
-            if (too_small[i].deferred && !defer) return;
-            o->selection = VLCACHE_SELECTION_PER_PROMPT;
-            o->share = too_small[i].share;
-            o->candidates = too_small[i].of;
-            return;
-        }
+    const votes *own = unsaid(o, row) ? votes_of(o, row) : NULL;
+    if (!own) return;
+    o->selection = VLCACHE_SELECTION_PER_PROMPT;
+    o->share = own->share;
+    o->candidates = own->of;
 }
 
 static void fill_in(vlcache_compress_options *o, const vlcache_compress_options *row) {
@@ -351,11 +358,15 @@ static vlcache_status check_not_coded(const vlcache_compress_options *o) {
 /* A budget of bytes has no share of the candidates. */
 static vlcache_status check_candidates(const vlcache_compress_options *o) {
     size_t axis = 0;
+    bool coded = o->storage == VLCACHE_STORAGE_CODED;
     if (o->storage == VLCACHE_STORAGE_EXACT || o->candidates == VLCACHE_CANDIDATES_ALL) return VLCACHE_OK;
     if (voted(o)) return VLCACHE_OK;
     vlcache_status status = vlci_axis_find("candidates", &axis);
-    return status ? status
-                  : refuse_axis(o, axis, "must be all where rows are stored in few bits: take storage exact");
+    return status
+               ? status
+               : refuse_axis(o, axis,
+                             VLCI_VALUE("must be all where rows are stored in few bits: take %sstorage exact",
+                                        coded ? "selection per-prompt:SHARE, of which some go, or " : ""));
 }
 
 /* The policy that keeps everything takes nothing else. */
@@ -393,10 +404,10 @@ static vlcache_status check_full(const vlcache_compress_options *o) {
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
 /* Whether axes or numbers are given that coded rows have no use for. */
-static bool unfit_for_codes(const vlcache_compress_options *o) {
+static bool unfit_for_codes(const vlcache_compress_options *o, const vlcache_compress_options *row) {
     bool numbers = o->uniform != NOT || o->floor != NOT || o->pool_rows != NOT || o->pool_columns != NOT ||
                    o->iterations != NOT || o->centroids != NOT;
-    return numbers || o->storage || o->candidates > VLCACHE_CANDIDATES_ALL ||
+    return numbers || o->storage || (o->candidates > VLCACHE_CANDIDATES_ALL && !unsaid(o, row)) ||
            o->pooling > VLCACHE_POOLING_NONE || o->summary > VLCACHE_SUMMARY_NONE ||
            o->selection > VLCACHE_SELECTION_PER_HEAD || o->scoring == VLCACHE_SCORING_SINK_RECENT ||
            o->allocation > VLCACHE_ALLOCATION_UNIFORM || o->allocation == VLCACHE_ALLOCATION_SPARSITY;
@@ -414,7 +425,15 @@ static vlcache_status choose(const vlcache_compress_options *o, bool few,
                              const vlcache_compress_options **row) {
     vlcache_status status = find(o->policy, row);
     if (status || (*row)->storage != VLCACHE_STORAGE_CODED || asks_for_codes(o)) return status;
-    return few && !unfit_for_codes(o) ? VLCACHE_OK : find("centroids", row);
+    return few && !unfit_for_codes(o, *row) ? VLCACHE_OK : find("centroids", row);
+}
+
+static vlcache_status check(const vlcache_compress_options *all) {
+    vlcache_status status = check_numbers(all);
+    if (!status) status = check_coded(all);
+    if (!status) status = check_not_coded(all);
+    if (!status) status = check_candidates(all);
+    return status ? status : check_together(all);
 }
 
 static vlcache_status resolve(const vlcache_compress_options *options, bool few,
@@ -425,12 +444,25 @@ static vlcache_status resolve(const vlcache_compress_options *options, bool few,
     if (!status) status = choose(all, few, &row);
     if (status) return status;
     fill_in(all, row);
-    if (!row->allocation) return check_full(all);
-    status = check_numbers(all);
-    if (!status) status = check_coded(all);
-    if (!status) status = check_not_coded(all);
-    if (!status) status = check_candidates(all);
-    return status ? status : check_together(all);
+    return row->allocation ? check(all) : check_full(all);
+}
+
+/* As the same options would be refused if they asked for codes. */
+void vlci_policy_explain(const vlcache_compress_options *options, bool few) {
+    const vlcache_compress_options *row = NULL;
+    vlcache_compress_options all;
+    size_t storage = 0;
+    if (vlci_axes_take(options, &all) || find(all.policy, &row) || vlci_axis_find("storage", &storage))
+        return;
+    bool other = all.storage && all.storage != VLCACHE_STORAGE_CODED;
+    if (!all.storage) all.storage = VLCACHE_STORAGE_CODED;
+    fill_in(&all, row);
+    if (!few)
+        refuse_axis(&all, storage, "must be another with this model, whose rows cannot be coded");
+    else if (other)
+        refuse_axis(&all, storage, VLCI_VALUE("must be coded with policy \"%s\"", row->policy));
+    else
+        check(&all);
 }
 
 static vlci_recipe recipe_of(const vlcache_compress_options *o) {

@@ -79,4 +79,7 @@ static inline bool vlci_policy_measures(const vlci_recipe *r) {
  * stored in few bits. Errors: those of vlcache_compress_check(). */
 vlcache_status vlci_policy_read(const vlcache_compress_options *options, bool few, vlci_recipe *out);
 
+/** Why options come to another policy than they name, as a failure is told (vlcache_last_error()). */
+void vlci_policy_explain(const vlcache_compress_options *options, bool few);
+
 #endif

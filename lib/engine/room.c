@@ -46,10 +46,12 @@ static bool is_small(const vlcache_sequence *s) {
     return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
 }
 
+/* With recall they shrink however small they are, but where that would have all rows kept in few bits of
+ * which fewer in more answer better. */
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
     return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           vlci_compress_by_layer(s->recipes) && !(s->recalls && s->recipe.coded) &&
-           (s->recalls || !is_small(s)) && !s->prompt.n_sights;
+           vlci_compress_by_layer(s->recipes) && !s->prompt.n_sights &&
+           ((s->recalls && !s->recipe.votes_yield) || !is_small(s));
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or

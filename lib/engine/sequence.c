@@ -66,7 +66,10 @@ const char *vlcache_policy_of(const vlcache_model *model, const vlcache_compress
     const vlcache_compress_options usual = VLCACHE_COMPRESS_OPTIONS_INIT;
     vlci_recipe recipe;
     bool few = model && vlci_stores_few(model);
-    return vlci_policy_read(options ? options : &usual, few, &recipe) ? NULL : recipe.policy;
+    if (!options) options = &usual;
+    if (vlci_policy_read(options, few, &recipe)) return NULL;
+    if (options->policy && strcmp(options->policy, recipe.policy) != 0) vlci_policy_explain(options, few);
+    return recipe.policy;
 }
 
 vlcache_status vlci_sequence_create(vlci_shared *shared, vlcache_sequence *out) {
@@ -176,8 +179,9 @@ void vlci_sequence_describe(vlcache_sequence *s) {
     a->timings.build = vlci_kernel_build_seconds(s->shared->model->device) * 1e3 - s->built;
     a->kv_bytes = vlci_kv_bytes(&s->kv);
     a->page_ends = vlci_kv_end_bytes(&s->kv);
-    uint64_t most =
-        pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page + vlci_kv_few_bytes(&s->kv);
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    uint64_t few = vlci_kv_few_bytes(&s->kv) + (plan && plan->coding ? plan->coding->gone : 0),
+             most = pool->elastic ? pool->most_bytes : (uint64_t)s->kv.most * page + few;
     if (most < a->kv_bytes) most = a->kv_bytes; /* which has the biases, too */
     a->kv_bytes_peak = most + a->recall.staging_bytes;
 }

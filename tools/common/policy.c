@@ -198,6 +198,15 @@ int policy_check(const policy_spec *p) {
     return check_stream(p);
 }
 
+const char *policy_comes_to(const vlcache_compress_options *o, const char *label, const vlcache_model *model,
+                            console *c) {
+    const char *policy = vlcache_policy_of(model, o);
+    if (policy && strcmp(policy, o->policy) != 0 && !c->quiet)
+        console_say(c, "%s: --policy %s is %s here: %s\n", program_invocation_short_name, label, policy,
+                    vlcache_error_message());
+    return policy;
+}
+
 bool policy_tell(const vlcache_compress_options *options, json_t *object) {
     char text[VLCACHE_AXIS_BYTES] = "";
     vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;

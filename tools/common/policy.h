@@ -16,6 +16,8 @@
 #include <jansson.h>
 #include <vlcache/engine.h>
 
+#include "common/console.h"
+
 typedef struct policy_spec {
     const char *label; /* as it was spelled, or what label= says */
     vlcache_compress_options options;
@@ -34,6 +36,11 @@ int policy_read(char *text, const char *spelled, policy_spec *into);
 
 /** Whether all of it goes together. EXIT_OK, or EXIT_USAGE, told. */
 int policy_check(const policy_spec *p);
+
+/** The name of the policy that options come to with a model (static storage); NULL: they are refused. Where
+ * it is another than they name, and nobody wants it quiet, says so and why. */
+const char *policy_comes_to(const vlcache_compress_options *options, const char *label,
+                            const vlcache_model *model, console *c);
 
 /** Policies parted by commas. */
 typedef struct policy_list {

@@ -652,6 +652,16 @@ static size_t row_bytes(const vlcache_model *model) {
     return 2 * (size_t)info.head_dim * (info.dtype == VLCACHE_DTYPE_F32 ? 4 : 2);
 }
 
+/* Policies that come to another with this model, each once. */
+static void say_policies(const asker *a) {
+    const variants *v = &a->options->variants;
+    for (size_t i = 0; i < v->n; i++) {
+        const variant *of = &v->items[i], *before = i ? &of[-1] : NULL;
+        if (before && before->policy == of->policy) continue;
+        if (of->policy != VARIANT_OF_STUDY) policy_comes_to(&of->options, of->label, a->model, a->console);
+    }
+}
+
 int asker_open(asker *a, const options *o, const char *folder, console *c) {
     vlcache_device_options device = VLCACHE_DEVICE_OPTIONS_INIT;
     vlcache_model_options model = VLCACHE_MODEL_OPTIONS_INIT;
@@ -665,6 +675,7 @@ int asker_open(asker *a, const options *o, const char *folder, console *c) {
     interrupt_says(true);
     int code = check(a, vlcache_device_open(o->device, &device, &a->device));
     if (!code) code = check(a, vlcache_model_load(a->device, folder, &model, &a->model));
+    if (!code) say_policies(a);
     if (!code) code = check(a, begin_session(a, NULL, VLCACHE_RECALL_NONE, &a->session));
     if (!code) a->row_bytes = row_bytes(a->model);
     interrupt_says(false);
