@@ -102,6 +102,7 @@ DEFINE_LOAD(load_kv, kv_t, KV_LOAD16, KV_LOAD8)
 WITH_DOT void bring_q(__global const float *const *from, tile_t *to, int side) {
     uint16 a[HALF], b[HALF];
     for (int step = 0; step < STEPS; step++) {
+#pragma unroll
         for (int r = 0; r < HALF; r++) {
             const float16 low = load_q(from[r], step * SIDE), high = load_q(from[r], step * SIDE + HALF);
             DOT_PACK(low, high, &a[r]);
@@ -135,6 +136,7 @@ static void bring_v(const kv_view *h, int j, int n, narrow_t (*to)[PIECES]) {
         __global const kv_t *row[SIDE];
         for (int r = 0; r < SIDE; r++) row[r] = h->v + kv_at(h, j + min(piece * SIDE + r, n - 1));
         for (int d = 0; d < HEAD_DIM; d += HALF) {
+#pragma unroll
             for (int r = 0; r < HALF; r++)
                 a[r] = rounded(load_kv(row[r], d)) >> 16 | (rounded(load_kv(row[r + HALF], d)) & 0xffff0000u);
             TURN(uint16, a, b)
@@ -223,12 +225,14 @@ static void finish(const tile_t *tile, int side, int count, __global float *cons
     const float16 share = 1.0f / tile->l.run[side];
     for (int d = 0; d < HEAD_DIM; d += HALF) {
         float16 a[HALF], b[HALF];
+#pragma unroll
         for (int r = 0; r < HALF; r++) a[r] = tile->acc[d / SIDE].run[d % SIDE + r][side] * share;
         TURN(float16, a, b)
-        for (int r = 0; r < min(count, (int)HALF); r++)
-            if (d + HALF <= HEAD_DIM)
+#pragma unroll
+        for (int r = 0; r < HALF; r++)
+            if (r < count && d + HALF <= HEAD_DIM)
                 vstore16(a[r], 0, to[r] + d);
-            else
+            else if (r < count)
                 vstore8(a[r].lo, 0, to[r] + d);
     }
 }
@@ -280,15 +284,18 @@ attention_amx(
     amx_end();
     const float unit = UNIT(&h, scale);
     for (int t = 0; t < count; t += HALF) {
-        const tile_t *of = tile + t / SIDE;
+        const int side = t % SIDE / HALF;
+        tile_t *of = tile + t / SIDE;
         __global float *to[HALF];
+        stat_t lse;
+        of->m.run[side] *= unit;
+        lse.run[side] = of->m.run[side] + log(of->l.run[side]);
         for (int r = 0; r < min(count - t, (int)HALF); r++) {
             const size_t row = first + (lane + t + r) / group, at = row * heads + kv * group + (lane + t + r) % group;
-            const float m = of->m.lane[t % SIDE + r] * unit;
             to[r] = out + at * HEAD_DIM;
-            if (row_max) row_max[at] = m;
-            if (row_lse) row_lse[at] = m + log(of->l.lane[t % SIDE + r]);
+            if (row_max) row_max[at] = of->m.lane[t % SIDE + r];
+            if (row_lse) row_lse[at] = lse.lane[t % SIDE + r];
         }
-        finish(of, t % SIDE / HALF, count - t, to);
+        finish(of, side, count - t, to);
     }
 }

@@ -347,9 +347,11 @@ static size_t put_dense(const problem *p, arrays *s) {
  * rounded.
  */
 static vlcache_dtype read_as(const problem *p, const arrays *s) {
-    bool units = strcmp(s->kernels.many.kernel[0]->name, "attention_wgmma") == 0;
-    bool windowed = p->window && s->keys > p->window; /* which matrix units do not know */
-    if (!units || windowed || p->flags & CAPPED || s->a.max_rows <= FEW_ROWS) return F32;
+    const char *many = s->kernels.many.kernel[0]->name;
+    bool amx = strcmp(many, "attention_amx") == 0, wgmma = strcmp(many, "attention_wgmma") == 0;
+    bool windowed = p->window && s->keys > p->window; /* which wgmma does not know, nor caps */
+    bool bent = windowed || p->flags & CAPPED;
+    if (!(amx || (wgmma && !bent)) || s->a.max_rows <= FEW_ROWS) return F32;
     return p->dtype == F32 ? s->kernels.shape.rounded : p->dtype;
 }
 
@@ -547,8 +549,8 @@ static void check_outputs(const problem *p, const arrays *s, const char *rung, o
 /* ---- tests --------------------------------------------------------------------------------------------- */
 
 /* The empty one is what the device's capabilities choose. */
-static const char *const rungs[] = {"",     "rows", "wgmma", "tile",      "tile_small",
-                                    "wide", "mma",  "split", "split_wide"};
+static const char *const rungs[] = {"",      "rows", "wgmma", "tile",  "tile_small", "amx",
+                                    "pairs", "wide", "mma",   "split", "split_wide"};
 enum { RUNGS = sizeof rungs / sizeof rungs[0] };
 
 /* Processors never choose tiles, nor split, and neither they nor GPUs choose rows; they take long to build
