@@ -31,9 +31,7 @@
  * x86: tdpbf16ps -DHEAD_DIM=64 -DKV_DTYPE=3 -DAMX=1
  * x86: tdpbf16ps -DHEAD_DIM=72 -DKV_DTYPE=1 -DAMX=1 -DDOT=1
  * build: -DHEAD_DIM=64
- * build: -DHEAD_DIM=80
- * build: -DHEAD_DIM=128
- * build: -DHEAD_DIM=64 -DWINDOWED=1 -DSOFT_CAP=50.0f
+ * build: -DHEAD_DIM=72 -DWINDOWED=1 -DSOFT_CAP=50.0f
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 64 /* a multiple of 8 */
@@ -42,7 +40,7 @@ enum {
     SIDE = VLCI_TILE,
     HALF = SIDE / 2, /* lanes of a vector */
     STEPS = (HEAD_DIM + SIDE - 1) / SIDE,
-    TILES = VLCI_ATTENTION_AMX_TILES(HEAD_DIM),
+    TILES = VLCI_ATTENTION_AMX_TILES(AMX, HEAD_DIM),
     BLOCK = 128 /* keys */,
     PIECES = BLOCK / SIDE
 };

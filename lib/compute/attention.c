@@ -26,11 +26,12 @@ enum {
     SHARES_MAX = 256,
     TILE_KEYS = 128,
     TILE_SMALL_KEYS = 64,
+    AMX_DIM = 256, /* most that amx has room for */
     AMX_ITEMS = 4, /* least work-items of amx for each processor */
     SPILL_MAX = 64 /* bytes of a work-item that a tile may keep outside registers */
 };
 
-enum { AMX, WIDE, WGMMA, TILE, MMA, SPLIT, SPLIT_WIDE, ROWS };
+enum { AMX, PAIRS, WIDE, WGMMA, TILE, MMA, SPLIT, SPLIT_WIDE, ROWS };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -85,12 +86,12 @@ static vlcache_dtype read_as(const vlci_attention_shape *s) {
     return s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
 }
 
-/* Plain: without the unit. */
-static vlcache_status open_amx(const vlci_attention_kernels *k, bool plain, vlci_attention_rung *out) {
+static vlcache_status open_amx(const vlci_attention_kernels *k, int rung, vlci_attention_rung *out) {
     char more[24];
-    if (read_as(&k->shape) != VLCACHE_DTYPE_BF16) return open_wide(k, out);
-    begin_rung(AMX, out);
-    snprintf(more, sizeof more, " -DAMX=%d -DDOT=%d", !plain, !plain && k->device->caps.dot);
+    bool unit = rung == AMX;
+    if (read_as(&k->shape) != VLCACHE_DTYPE_BF16 || k->shape.head_dim > AMX_DIM) return open_wide(k, out);
+    begin_rung(rung, out);
+    snprintf(more, sizeof more, " -DAMX=%d -DDOT=%d", unit, unit && k->device->caps.dot);
     return get_kernel(k, out->windowed, "attention_amx.cl", "attention_amx", more, &out->kernel[0]);
 }
 
@@ -208,8 +209,8 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
-    if (strcmp(name, "amx") == 0) return open_amx(k, false, out);
-    if (strcmp(name, "pairs") == 0) return open_amx(k, true, out);
+    if (strcmp(name, "amx") == 0) return open_amx(k, AMX, out);
+    if (strcmp(name, "pairs") == 0) return open_amx(k, PAIRS, out);
     if (strcmp(name, "wide") == 0) return open_wide(k, out);
     if (strcmp(name, "wgmma") == 0) return open_wgmma(k, out);
     if (strcmp(name, "tile") == 0) return open_tile(k, TILE_KEYS, out);
@@ -332,15 +333,15 @@ static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kerne
 }
 
 /* As large work-items as there may be, but enough of them for each processor. */
-static vlcache_status run_amx(const vlci_attention_kernels *k, const vlci_kernel *kernel,
+static vlcache_status run_amx(const vlci_attention_kernels *k, const vlci_attention_rung *r,
                               const vlci_attention *a, const arguments *args) {
     size_t tiles = ceil_div((size_t)a->max_rows * (size_t)group_of(k), VLCI_TILE);
-    size_t beside = (size_t)k->shape.kv_heads * (size_t)a->batch;
-    size_t parts = ceil_div(tiles, VLCI_ATTENTION_AMX_TILES((size_t)k->shape.head_dim));
+    size_t most = (size_t)VLCI_ATTENTION_AMX_TILES(r->rung == AMX, k->shape.head_dim);
+    size_t beside = (size_t)k->shape.kv_heads * (size_t)a->batch, parts = ceil_div(tiles, most);
     size_t enough = ceil_div(AMX_ITEMS * (size_t)k->device->caps.info.compute_units, beside);
     if (parts < enough) parts = enough < tiles ? enough : tiles;
     vlci_grid grid = VLCI_GRID(parts, (size_t)k->shape.kv_heads, (size_t)a->batch, 1, 1, 1);
-    return vlci_launch(k->device, kernel, grid, args->at, args->n);
+    return vlci_launch(k->device, r->kernel[0], grid, args->at, args->n);
 }
 
 /* What reads 8 elements at a time. */
@@ -492,7 +493,8 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     if (status) return status;
     switch (r->rung) {
     case AMX:
-        return run_amx(k, r->kernel[0], a, &args);
+    case PAIRS:
+        return run_amx(k, r, a, &args);
     case WIDE:
         return run_wide(k, r->kernel[0], a, &args);
     case WGMMA:
