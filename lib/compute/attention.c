@@ -2,7 +2,7 @@
  * attention.c - launches attention over cached rows: which rung, and in which pieces.
  *
  *     few query rows ----> split, or split_wide on processors; attention_merge when the keys are divided
- *     many query rows ---> wide on processors, wgmma where the device and the shape allow it,
+ *     many query rows ---> amx or wgmma where the device and the shape allow it, wide on processors,
  *                          tile where a work-group can have one, else rows
  */
 #include "compute/attention.h"
