@@ -172,7 +172,8 @@ static void mask(const tile_t *tile, sums_t *s, int j, int n, int pieces, float 
 }
 
 /* Makes weights p of a block's logits; acc and l, to which they will be added, become what they are beside these. */
-static inline void weigh(tile_t *tile, sums_t *s, narrow_t *p, int j, int n, int pieces, float scale, const kv_view *h WINDOW_PARAM) {
+static inline void weigh(tile_t *tile, sums_t *s, narrow_t *p, int j, int n, int pieces, float scale,
+                         const kv_view *h WINDOW_PARAM) {
     float16 top[2] = {tile->m.run[0], tile->m.run[1]}, from[2], sum[2] = {0.0f, 0.0f};
 #if !WINDOWED && !defined(SOFT_CAP)
     if (!h->bias && j + pieces * SIDE <= tile->visible.lane[0])
@@ -184,7 +185,7 @@ static inline void weigh(tile_t *tile, sums_t *s, narrow_t *p, int j, int n, int
     const float unit = UNIT(h, scale) * 1.44269504f;
     for (int i = 0; i < 2; i++) from[i] = top[i];
 #if WINDOWED
-    for (int i = 0; i < 2; i++) from[i] = select(top[i], (float16)(0.0f), top[i] == -INFINITY); /* none of the block is seen */
+    for (int i = 0; i < 2; i++) from[i] = select(top[i], (float16)(0.0f), top[i] == -INFINITY); /* it sees none of them */
 #endif
     for (int piece = 0; piece < pieces; piece++)
         for (int r = 0; r < HALF; r++)
@@ -238,7 +239,8 @@ static void finish(const tile_t *tile, int side, int count, __global float *cons
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 attention_amx(
     __global const float *q, __global float *out, __global const int *seq_start, __global float *row_max,
-    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride, KV_PARAMS WINDOW_PARAM) {
+    __global float *row_lse, int heads, int kv_heads, int causal, float scale, uint q_offset, uint q_stride,
+    KV_PARAMS WINDOW_PARAM) {
     const int kv = (int)get_group_id(1), b = (int)get_group_id(2), group = heads / kv_heads;
     const int first = seq_start[b], rows = seq_start[b + 1] - first;
     const kv_view h = kv_find(KV_PASS, b, kv, kv_heads);
