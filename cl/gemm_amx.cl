@@ -33,9 +33,6 @@
  * build: -DW_DTYPE=3 -DOUT=1 -DACT=4
  * build: -DW_DTYPE=3 -DOUT=2 -DACT=1
  */
-#ifndef AMX
-#define AMX 0
-#endif
 #ifndef OUT
 #define OUT 0
 #endif
@@ -54,28 +51,7 @@ typedef union {
     float at[SIDE * SIDE];
 } tile_t;
 
-#if AMX
-#define MULTIPLY(x, low, high, steps, fresh, tile) amx_multiply((x), (low), (high), (ulong)(steps), (fresh), (tile)->at)
-#else
-#define amx_begin(shapes)
-#define amx_end()
-static inline void MULTIPLY(__global const ushort *x, __global const ushort *low, __global const ushort *high, int steps,
-                            int fresh, tile_t *tile) {
-    for (int r = 0; r < SIDE; r++) {
-        float16 sum[2];
-        for (int h = 0; h < 2; h++) sum[h] = fresh ? (float16)(0.0f) : tile->run[2 * r + h];
-        for (int p = 0; p < steps * (SIDE / 2); p++) {
-            __global const ushort *pair = x + (p / 16 * SIDE + r) * SIDE + p % 16 * 2;
-            const float first = bf16_to_f32(pair[0]), second = bf16_to_f32(pair[1]);
-            const uint16 w0 = vload16(p / 16 * 32 + p % 16, (__global const uint *)low);
-            const uint16 w1 = vload16(p / 16 * 32 + p % 16, (__global const uint *)high);
-            sum[0] += first * as_float16(w0 << 16) + second * as_float16(w0 & 0xffff0000u);
-            sum[1] += first * as_float16(w1 << 16) + second * as_float16(w1 & 0xffff0000u);
-        }
-        for (int h = 0; h < 2; h++) tile->run[2 * r + h] = sum[h];
-    }
-}
-#endif
+AMX_DEFINE(amx_multiply, __global, AMX_FETCH)
 
 /* 16 outputs of row r from column c on, `count` of which there are. */
 static inline void store(float16 v, __global uchar *y, uint y_offset, __global const float *bias, int r, int c, int n,
@@ -145,9 +121,9 @@ gemm_amx(__global const ushort *restrict w, __global const float *restrict bias,
             for (int s = 0; s < across; s++) {
                 const int r = (top + t) * SIDE, c = (first + s) * COLUMNS;
                 tile_t *sums = once ? &tile[0][0] : &tile[t][s]; /* which the first cache holds */
-                MULTIPLY(x + VLCI_TILE_AT(r, step * SIDE, k), w + VLCI_PAIR_AT(c, step * SIDE, k),
-                         w + VLCI_PAIR_AT(OUT == 2 ? columns + c : c + SIDE / 2, step * SIDE, k),
-                         min(steps - step, DEPTH / SIDE), step == 0, sums);
+                amx_multiply(x + VLCI_TILE_AT(r, step * SIDE, k), w + VLCI_PAIR_AT(c, step * SIDE, k),
+                             w + VLCI_PAIR_AT(OUT == 2 ? columns + c : c + SIDE / 2, step * SIDE, k),
+                             (ulong)min(steps - step, DEPTH / SIDE), step == 0, sums->at);
                 if (step + DEPTH / SIDE >= steps) finish(sums, y, y_offset, bias, r, c, m, n, accumulate);
             }
     amx_end();

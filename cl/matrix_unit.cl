@@ -72,6 +72,8 @@ trial_wgmma(__global const uchar *a, __global const uchar *b, __global float *ou
 #endif
 
 #ifdef TRIAL_AMX
+AMX_DEFINE(amx_multiply, __global, AMX_FETCH)
+
 __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 trial_amx(__global const uchar *a, __global const uchar *b, __global float *out) {
     float sum[VLCI_TILE * VLCI_TILE];

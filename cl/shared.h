@@ -194,6 +194,11 @@ typedef struct vlci_kv_head {
 #define VLCI_ATTENTION_WIDE_TILES 4   /* of 16 lanes, of a work-item of attention_wide */
 #define VLCI_ATTENTION_WIDE_LANES (16 * VLCI_ATTENTION_WIDE_TILES)
 
+/* Most tiles of 32 lanes of a work-item of attention_amx: their q and sums are 240 KiB, fewer where they may
+ * meet a GPU's private memory. */
+#define VLCI_ATTENTION_AMX_TILES(own, head_dim)                                                              \
+    (((own) ? 40 : 8) / (((head_dim) + VLCI_TILE - 1) / VLCI_TILE))
+
 /* attention_tile: work-items of a work-group, query rows of heads that it takes together; local memory that
  * Q and K, V, and parts of maxima and sums have in turn; with the weights of 64 keys, all of it. */
 #define VLCI_ATTENTION_TILE_ITEMS       128

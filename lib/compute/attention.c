@@ -2,7 +2,7 @@
  * attention.c - launches attention over cached rows: which rung, and in which pieces.
  *
  *     few query rows ----> split, or split_wide on processors; attention_merge when the keys are divided
- *     many query rows ---> wide on processors, wgmma where the device and the shape allow it,
+ *     many query rows ---> amx or wgmma where the device and the shape allow it, wide on processors,
  *                          tile where a work-group can have one, else rows
  */
 #include "compute/attention.h"
@@ -26,10 +26,12 @@ enum {
     SHARES_MAX = 256,
     TILE_KEYS = 128,
     TILE_SMALL_KEYS = 64,
+    AMX_DIM = 256, /* most that amx has room for */
+    AMX_ITEMS = 4, /* least work-items of amx for each processor */
     SPILL_MAX = 64 /* bytes of a work-item that a tile may keep outside registers */
 };
 
-enum { WIDE, WGMMA, TILE, MMA, SPLIT, SPLIT_WIDE, ROWS };
+enum { AMX, PAIRS, WIDE, WGMMA, TILE, MMA, SPLIT, SPLIT_WIDE, ROWS };
 
 static size_t ceil_div(size_t a, size_t b) {
     return (a + b - 1) / b;
@@ -79,6 +81,20 @@ static vlcache_status open_wide(const vlci_attention_kernels *k, vlci_attention_
     return get_kernel(k, out->windowed, "attention_wide.cl", "attention_wide", "", &out->kernel[0]);
 }
 
+/* What matrix units read. */
+static vlcache_dtype read_as(const vlci_attention_shape *s) {
+    return s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
+}
+
+static vlcache_status open_amx(const vlci_attention_kernels *k, int rung, vlci_attention_rung *out) {
+    char more[24];
+    bool unit = rung == AMX;
+    if (read_as(&k->shape) != VLCACHE_DTYPE_BF16 || k->shape.head_dim > AMX_DIM) return open_wide(k, out);
+    begin_rung(rung, out);
+    snprintf(more, sizeof more, " -DAMX=%d -DDOT=%d", unit, unit && k->device->caps.dot);
+    return get_kernel(k, out->windowed, "attention_amx.cl", "attention_amx", more, &out->kernel[0]);
+}
+
 static bool tile_takes(const vlcache_device *device, int keys, int head_dim) {
     return VLCI_ATTENTION_TILE_LOCAL_FLOATS(keys, head_dim) * sizeof(float) <= device->caps.local_bytes &&
            VLCI_ATTENTION_TILE_ITEMS <= device->caps.max_group;
@@ -98,11 +114,6 @@ static vlcache_status open_tile(const vlci_attention_kernels *k, int keys, vlci_
         if (stays && out->kernel[0]->max_group >= VLCI_ATTENTION_TILE_ITEMS) return VLCACHE_OK;
     }
     return open_rows(k, out);
-}
-
-/* What matrix units read. */
-static vlcache_dtype read_as(const vlci_attention_shape *s) {
-    return s->kv_dtype == VLCACHE_DTYPE_F32 ? s->rounded : s->kv_dtype;
 }
 
 /* Whether all heads of a row come to whole stripes. */
@@ -198,6 +209,8 @@ static vlcache_status open_mma(const vlci_attention_kernels *k, vlci_attention_r
 }
 
 static vlcache_status open_rung(const vlci_attention_kernels *k, const char *name, vlci_attention_rung *out) {
+    if (strcmp(name, "amx") == 0) return open_amx(k, AMX, out);
+    if (strcmp(name, "pairs") == 0) return open_amx(k, PAIRS, out);
     if (strcmp(name, "wide") == 0) return open_wide(k, out);
     if (strcmp(name, "wgmma") == 0) return open_wgmma(k, out);
     if (strcmp(name, "tile") == 0) return open_tile(k, TILE_KEYS, out);
@@ -210,11 +223,14 @@ static vlcache_status open_rung(const vlci_attention_kernels *k, const char *nam
 
 /* ---- the ladders --------------------------------------------------------------------------------------- */
 
-static const char *const prefill_rungs[] = {"wide", "wgmma", "tile", "tile_small", "rows", NULL};
+static const char *const prefill_rungs[] = {"amx",  "pairs",      "wide", "wgmma",
+                                            "tile", "tile_small", "rows", NULL};
 static const char *const decode_rungs[] = {"mma", "split", "split_wide", "wide", "rows", NULL};
 
 /* Work-groups of less than 16 items are not worth their barriers. */
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, "amx") == 0) return device->caps.amx;
+    if (strcmp(rung, "pairs") == 0) return device->caps.wide_vectors;
     if (strcmp(rung, "wgmma") == 0) return device->caps.wgmma;
     if (strcmp(rung, "mma") == 0) return device->caps.mma;
     if (strncmp(rung, "tile", 4) == 0) return tile_takes(device, TILE_SMALL_KEYS, 8);
@@ -222,6 +238,7 @@ static bool rung_fits(const vlcache_device *device, const char *rung) {
 }
 
 static const char *choose_prefill(const vlcache_device *device) {
+    if (rung_fits(device, "amx")) return "amx";
     if (device->caps.wide_vectors) return "wide";
     if (rung_fits(device, "wgmma")) return "wgmma";
     return rung_fits(device, "tile") ? "tile" : "rows";
@@ -313,6 +330,18 @@ static vlcache_status run_wide(const vlci_attention_kernels *k, const vlci_kerne
     vlci_grid grid = VLCI_GRID(ceil_div(lanes, VLCI_ATTENTION_WIDE_LANES), (size_t)k->shape.kv_heads,
                                (size_t)a->batch, 1, 1, 1);
     return vlci_launch(k->device, kernel, grid, args->at, args->n);
+}
+
+/* As large work-items as there may be, but enough of them for each processor. */
+static vlcache_status run_amx(const vlci_attention_kernels *k, const vlci_attention_rung *r,
+                              const vlci_attention *a, const arguments *args) {
+    size_t tiles = ceil_div((size_t)a->max_rows * (size_t)group_of(k), VLCI_TILE);
+    size_t most = (size_t)VLCI_ATTENTION_AMX_TILES(r->rung == AMX, k->shape.head_dim);
+    size_t beside = (size_t)k->shape.kv_heads * (size_t)a->batch, parts = ceil_div(tiles, most);
+    size_t enough = ceil_div(AMX_ITEMS * (size_t)k->device->caps.info.compute_units, beside);
+    if (parts < enough) parts = enough < tiles ? enough : tiles;
+    vlci_grid grid = VLCI_GRID(parts, (size_t)k->shape.kv_heads, (size_t)a->batch, 1, 1, 1);
+    return vlci_launch(k->device, r->kernel[0], grid, args->at, args->n);
 }
 
 /* What reads 8 elements at a time. */
@@ -463,6 +492,9 @@ vlcache_status vlci_attention_run(const vlci_attention_kernels *k, const vlci_at
     vlcache_status status = list_args(k, a, r->windowed, &args);
     if (status) return status;
     switch (r->rung) {
+    case AMX:
+    case PAIRS:
+        return run_amx(k, r, a, &args);
     case WIDE:
         return run_wide(k, r->kernel[0], a, &args);
     case WGMMA:

@@ -7,7 +7,10 @@
  *
  * The ladders; VLCACHE_VARIANT=attention:RUNG forces a rung:
  *
- *     prefill  wide        a work-item for 32 rows, 16 in a vector: processors with wide vectors
+ *     prefill  amx         a work-item for up to 640 rows, on the matrix unit of x86 processors: keys in
+ *                          bf16, or such as may be read as that; heads of up to 256
+ *              pairs       none: the same work in plain OpenCL C, on processors; what amx is held to
+ *              wide        a work-item for 64 rows, 16 in a vector: processors with wide vectors
  *              wgmma       a work-group for 128 rows of heads that share keys, on matrix units: Hopper;
  *                          heads of 64, 72, 80, 88, 96 or 128
  *              tile        a work-group for 64 rows of heads that share keys, tiles of 128 keys: GPUs
@@ -17,8 +20,9 @@
  *              split_wide  a work-item for a share of the keys: processors with wide vectors
  *     both     rows        a work-item for each query row and head: runs anywhere
  *
- * Where keys lie outside of a window, the same rungs run with kernels that know it, tile in wgmma's place;
- * where logits are capped, with kernels that do that, tile in wgmma's place and split in mma's.
+ * What amx and pairs do not take goes to wide. Where keys lie outside of a window, the same rungs run with
+ * kernels that know it, tile in wgmma's place; where logits are capped, with kernels that do that, tile in
+ * wgmma's place and split in mma's.
  */
 #ifndef VLCI_COMPUTE_ATTENTION_H
 #define VLCI_COMPUTE_ATTENTION_H

@@ -71,10 +71,11 @@ void beside_begin(beside *b, uint64_t *seed, float q_scale) {
     b->n = b->stats * (size_t)b->shape.head_dim;
     b->q = floats_random(seed, b->n, q_scale, 0.0f);
     make_pages(b, seed);
-    bool rounds = suite_device()->caps.wgmma; /* q to 16 bits: not what this is about */
-    if (rounds) suite_force("attention:tile");
+    const vlci_caps *caps = &suite_device()->caps; /* q is rounded to 16 bits: not what this is about */
+    const char *exact = caps->wgmma ? "attention:tile" : caps->amx ? "attention:wide" : NULL;
+    if (exact) suite_force(exact);
     ck_ok(vlci_attention_open(suite_device(), &b->shape, &b->kernels));
-    if (rounds) suite_force(NULL);
+    if (exact) suite_force(NULL);
     b->a = (vlci_attention){.batch = batch_of(b),
                             .causal = true,
                             .scale = 0.17f,
