@@ -285,6 +285,73 @@ START_TEST(probes) {
 }
 END_TEST
 
+typedef struct later_turns {
+    vlcache_session *session;
+    int steps[3]; /* of the full cache's answers */
+} later_turns;
+
+static bool hear_later(void *user, size_t variant, const vlcache_answer *a) {
+    const later_turns *t = user;
+    vlcache_probe_layer first, p;
+    double hits = 0.0;
+    ck_ok(vlcache_session_probe(t->session, 3, &first));
+    ck_ok(vlcache_session_probe_turn(t->session, 3, 0, &p));
+    ck_assert(p.steps == first.steps && p.hit_all == first.hit_all && p.sparsity == first.sparsity);
+    for (size_t turn = 0; turn < 3; turn++) {
+        for (int layer = 0; layer < a->compress.layers; layer++) {
+            ck_ok(vlcache_session_probe_turn(t->session, layer, turn, &p));
+            ck_assert_int_eq(p.steps, t->steps[turn]);
+            ck_assert(isnan(p.sparsity) == (turn > 0));
+            if (turn) hits += p.hit_all / a->compress.layers / 2;
+        }
+    }
+    if (variant == 0)
+        ck_assert_double_eq_tol(hits, 1.0, 1e-9);
+    else
+        ck_assert(hits > 0.1 && hits < 0.9);
+    ck_fails(vlcache_session_probe_turn(t->session, 0, 3, &p), VLCACHE_E_ARGUMENT, "must be below 3");
+    return true;
+}
+
+/* Turns that follow are those of a talk with the full cache, and leave no trace. */
+START_TEST(probes_of_later_turns) {
+    static const char *const questions[] = {"What is the Due date?", "What is the heading?",
+                                            "What is the Total?"};
+    vlcache_compress_options o[] = {talk_way("full", 1.0), talk_way("vlcache", 0.1)};
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT, next[2] = {VLCACHE_PROMPT_INIT, VLCACHE_PROMPT_INIT};
+    vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
+    later_turns t = {.session = talk_open(talk_demo(), "full", 1.0)};
+    const vlcache_answer *a = NULL;
+    for (int i = 0; i < 3; i++) {
+        ck_ok(talk_ask(t.session, i ? NULL : image, questions[i], NULL, 64, &a));
+        t.steps[i] = a->n_tokens;
+    }
+    vlcache_session_clear(t.session);
+    prompt.text = questions[0];
+    prompt.images = (const vlcache_image *const *)&image;
+    prompt.n_images = 1;
+    for (int i = 0; i < 2; i++) next[i].text = questions[1 + i];
+    generate.max_tokens = 64;
+    generate.later = next;
+    generate.n_later = 2;
+    ck_fails(vlcache_session_compare(t.session, &prompt, &generate, o, 2, hear_later, &t), VLCACHE_E_ARGUMENT,
+             "generate: n_later");
+    generate.probe = true;
+    ck_ok(vlcache_session_compare(t.session, &prompt, &generate, o, 2, hear_later, &t));
+    uint64_t before = vlci_memory_now(suite_device());
+    ck_ok(vlcache_session_compare(t.session, &prompt, &generate, o, 2, hear_later, &t));
+    ck_assert_uint_eq(vlci_memory_now(suite_device()), before);
+    next[1].n_images = 1;
+    ck_fails(vlcache_session_compare(t.session, &prompt, &generate, o, 2, hear_later, &t), VLCACHE_E_ARGUMENT,
+             "later turn 1");
+    ck_ok(talk_ask(t.session, image, questions[0], NULL, 64, &a));
+    ck_assert_int_eq(a->n_tokens, t.steps[0]);
+    vlcache_session_destroy(&t.session);
+    vlcache_image_destroy(&image);
+}
+END_TEST
+
 /* A second turn with a picture is compared as it would be asked. */
 START_TEST(comparing_a_later_turn) {
     vlcache_compress_options o[] = {talk_way("full", 1.0), talk_way("vlcache", 0.5)};
@@ -341,6 +408,7 @@ int main(void) {
     tcase_add_test(all, told_answers_are_measured);
     tcase_add_test(all, shares_fit_the_model);
     tcase_add_test(all, probes);
+    tcase_add_test(all, probes_of_later_turns);
     tcase_add_test(all, answers_of_no_numbers);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -13,14 +13,14 @@
 #include "support/rig.h"
 #include "support/suite.h"
 
-enum { N = 90, STEPS = 3, KEPT_MOST = N };
+enum { N = 90, STEPS = 3, LATER = 2 /* of another turn */, KEPT_MOST = N };
 
 static const double threshold = 0.3; /* a tiny random model attends evenly */
 
 typedef struct seen {
-    double *score;        /* [kv heads][N] of one step and layer */
-    double insignificant; /* of one layer, over all steps and heads */
-    double hit[STEPS];    /* of one layer */
+    double *score;             /* [kv heads][N] of one step and layer */
+    double insignificant;      /* of one layer, over all steps and heads */
+    double hit[STEPS + LATER]; /* of one layer */
 } seen;
 
 static float *download_f32(cl_mem memory, size_t n) {
@@ -96,11 +96,21 @@ static void open_bench(bench *b) {
     compress.threshold = threshold;
     compress.defer = 1; /* the rows stay until vlci_compress_all() */
     rig_create(&b->rig, b->model, &compress);
-    vlci_probe_options watched = {N, NULL, &b->rig.recipe, 1};
+    vlci_probe_options watched = {.tokens = N, .recipes = &b->rig.recipe, .n = 1, .turns = 2};
     ck_ok(vlci_probe_create(&b->rig.shared.compress, &watched, &b->probe));
     rig_read(&b->rig, ids, N, NULL, 20, NULL);
     ck_ok(vlci_kv_fork(&b->rig.kv, &b->full));
     ck_ok(vlci_compress_all(b->rig.plan, &b->rig.kv));
+}
+
+/* A token goes through the model on the full cache, looked at. */
+static void probe_step(bench *b, int32_t token) {
+    vlci_step *step = &b->rig.shared.step;
+    step->kv[0] = &b->full;
+    step->observer[0] = vlci_probe_observer(b->probe, &b->full);
+    ck_ok(vlci_kv_reserve(&b->full, 0, b->model->config.text.layers, 1));
+    ck_ok(vlci_step_run(step, &token, 1, 1));
+    vlci_step_forget(step);
 }
 
 static void close_bench(bench *b) {
@@ -114,24 +124,25 @@ static void close_bench(bench *b) {
 START_TEST(test_last_layer) {
     bench b = {0};
     int kept[KEPT_MOST], k;
-    vlcache_probe_layer got;
+    vlcache_probe_layer got, later;
     open_bench(&b);
     const vlci_text_config *c = &b.model->config.text;
     vlci_compress *plan = b.rig.plan;
     int last = c->layers - 1;
     seen want = {.score = malloc((size_t)(c->kv_heads * N) * sizeof(double))};
-    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, &got));
+    seen beyond = {.score = malloc((size_t)(c->kv_heads * N) * sizeof(double))};
+    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, 0, &got));
     ck_assert(got.steps == 0 && isnan(got.hit_first) && isnan(got.hit_all) && isnan(got.sparsity));
-    for (int s = 0; s < STEPS; s++) {
-        ck_ok(vlci_probe_step(b.probe, &b.rig.shared.step, &b.full, 5 + s));
-        vlci_step_forget(&b.rig.shared.step);
-        attend(&b.rig.shared.text, &b.full, last, N + s + 1, &want);
+    for (int s = 0; s < STEPS + LATER; s++) {
+        if (s == STEPS) vlci_probe_turn(b.probe);
+        probe_step(&b, 5 + s);
+        attend(&b.rig.shared.text, &b.full, last, N + s + 1, s < STEPS ? &want : &beyond);
         for (int h = 0; h < c->kv_heads; h++) {
             ck_ok(vlci_compress_positions(plan, last, h, kept, &k));
-            want.hit[s] += hit_rate(want.score + h * N, kept, k) / c->kv_heads;
+            want.hit[s] += hit_rate((s < STEPS ? want : beyond).score + h * N, kept, k) / c->kv_heads;
         }
     }
-    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, &got));
+    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, 0, &got));
     ck_assert_int_eq(got.steps, STEPS);
     ck_assert_double_eq_tol(got.hit_first, want.hit[0], 1e-9);
     ck_assert_double_eq_tol(got.hit_all, (want.hit[0] + want.hit[1] + want.hit[2]) / 3.0, 1e-9);
@@ -141,10 +152,17 @@ START_TEST(test_last_layer) {
         else
             ck_assert_double_eq_tol(got.hit_tenth[t], want.hit[t / 3], 1e-9);
     ck_assert_double_eq_tol(got.sparsity, want.insignificant / (STEPS * c->heads * N), 1e-3);
+    ck_ok(vlci_probe_layer(b.probe, plan, threshold, last, 1, &later));
+    ck_assert(later.steps == LATER && isnan(later.sparsity));
+    ck_assert_double_eq_tol(later.hit_first, want.hit[STEPS], 1e-9);
+    ck_assert_double_eq_tol(later.hit_all, (want.hit[STEPS] + want.hit[STEPS + 1]) / 2.0, 1e-9);
+    ck_assert_double_eq_tol(later.hit_tenth[5], want.hit[STEPS + 1], 1e-9);
+    ck_fails(vlci_probe_layer(b.probe, plan, threshold, last, 2, &later), VLCACHE_E_ARGUMENT, "below 2");
     ck_assert(got.sparsity > 0.0 && got.sparsity < 1.0 && got.hit_all > 0.0 && got.hit_all < 1.0);
-    ck_ok(vlci_probe_layer(b.probe, NULL, threshold, last, &got));
+    ck_ok(vlci_probe_layer(b.probe, NULL, threshold, last, 0, &got));
     ck_assert(got.hit_first == 1.0 && got.hit_all == 1.0 && got.hit_tenth[3] == 1.0);
     free(want.score);
+    free(beyond.score);
     close_bench(&b);
 }
 END_TEST

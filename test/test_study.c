@@ -182,6 +182,26 @@ START_TEST(records_hold_what_was_measured) {
 }
 END_TEST
 
+/* Of each turn of the talk: all rows are hit where all are kept, some where a tenth is. */
+START_TEST(talks_have_hit_rates) {
+    char *text = slurp(kept_path);
+    json_t *record = record_of(text, 4);
+    for (size_t way = 0; way < 3; way++) {
+        const json_t *hits = get(run_of(record, way), "hit_turn", JSON_ARRAY), *hit;
+        size_t turn;
+        ck_assert_uint_eq(json_array_size(hits), 4);
+        json_array_foreach(hits, turn, hit) {
+            double share = json_number_value(hit);
+            ck_assert_msg(way == 1 ? share > 0.0 && share < 0.7 : share == 1.0, "%zu: %g", way, share);
+        }
+    }
+    ck_assert_ptr_null(json_object_get(run_of(record, 0), "hit"));
+    ck_assert_ptr_nonnull(strstr(html, "id=\"chart-positions-hits-3\""));
+    json_decref(record);
+    free(text);
+}
+END_TEST
+
 /* The full cache finds the right answer likely, and told answers have losses of their own. */
 START_TEST(told_answers_are_likely) {
     char *text = slurp(kept_path);
@@ -332,6 +352,7 @@ int main(void) {
     tcase_add_test(all, rows_of_one_kind_may_go);
     tcase_add_test(all, sections_stand_there);
     tcase_add_test(all, records_hold_what_was_measured);
+    tcase_add_test(all, talks_have_hit_rates);
     tcase_add_test(all, told_answers_are_likely);
     tcase_add_test(all, fitted_budgets_load);
     tcase_add_test(all, fitted_bits_load);

@@ -106,9 +106,16 @@ typedef struct vlcache_generate_options {
                               finds them, in vlcache_answer.losses. They say how many there are, whatever
                               max_tokens says; not with `probe`. Borrowed until the turn has ended. NULL */
     size_t n_told;       /**< 1..16777216 where `told` is given; 0 */
+    const vlcache_prompt *later; /**< with `probe`: n_later turns that follow, asked of the full cache,
+                                           for vlcache_session_probe_turn(). They stand as far apart as the
+                                           `size` of the first says. Borrowed for the call. NULL */
+    size_t n_later;              /**< 0 */
 } vlcache_generate_options;
 #define VLCACHE_GENERATE_OPTIONS_INIT                                                                        \
-    { sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL, 0, NULL, 0 }
+    {                                                                                                        \
+        sizeof(vlcache_generate_options), 256, 0.0f, 40, 0.95f, 0, false, NULL, NULL, NULL, 0, NULL, 0,      \
+            NULL, 0                                                                                          \
+    }
 
 /** Why an answer ended. */
 typedef enum vlcache_finish {

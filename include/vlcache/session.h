@@ -95,6 +95,14 @@ typedef struct vlcache_probe_layer {
 VLCACHE_API vlcache_status vlcache_session_probe(vlcache_session *session, int layer,
                                                  vlcache_probe_layer *out);
 
+/**
+ * The same of a turn behind it: what the full cache's answer to generate.later[turn - 1] attends to among the
+ * rows of the prompt that was compared, and what of that the variant has kept of them; 0: the prompt's own.
+ * `sparsity` is NaN of later turns. Errors: as vlcache_session_probe(), VLCACHE_E_ARGUMENT (no such turn).
+ */
+VLCACHE_API vlcache_status vlcache_session_probe_turn(vlcache_session *session, int layer, size_t turn,
+                                                      vlcache_probe_layer *out);
+
 /** Ends the turn that is running, at the next layer or token; without one, the next turn. From any thread and
  * from a signal handler. */
 VLCACHE_API void vlcache_session_cancel(vlcache_session *session);

@@ -31,7 +31,9 @@
  *         prompt.images = (const vlcache_image *const *)&image;
  *         prompt.n_images = 1;
  *         if (!status) status = vlcache_session_ask(session, &prompt, &generate, NULL);
- *         printf("\n%s", argc != 4 ? "MODEL PICTURE QUESTION" : status ? vlcache_error_message() : "");
+ *         if (argc != 4) fputs("ask MODEL PICTURE QUESTION", stderr);
+ *         else if (status) fputs(vlcache_error_message(), stderr);
+ *         putchar('\n');
  *         vlcache_session_destroy(&session);
  *         vlcache_image_destroy(&image);
  *         vlcache_model_destroy(&model);

@@ -15,7 +15,7 @@
 /* ---- options ------------------------------------------------------------------------------------------- */
 
 VLCI_OPTIONS_END(vlcache_prompt, stream_frames);
-VLCI_OPTIONS_END(vlcache_generate_options, n_told);
+VLCI_OPTIONS_END(vlcache_generate_options, n_later);
 
 static vlcache_status check_generate(const vlcache_generate_options *g) {
     if (g->max_tokens < 0 || g->max_tokens > 1 << 24)
@@ -30,6 +30,9 @@ static vlcache_status check_generate(const vlcache_generate_options *g) {
     if (!(g->top_p > 0.0f && g->top_p <= 1.0f))
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.top_p", VLCI_VALUE("%g", (double)g->top_p),
                            "must be above 0 and at most 1");
+    if (g->n_later && (!g->later || !g->probe))
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.n_later", VLCI_VALUE("%zu", g->n_later),
+                           "must be 0 without `later`, and without `probe`");
     return VLCACHE_OK;
 }
 

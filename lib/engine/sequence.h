@@ -79,7 +79,8 @@ struct vlcache_sequence {
     vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
     const vlci_recipe *recipes;
     size_t n_plans;
-    bool waiting; /* compression waits for decoded tokens, or goes on between them */
+    bool waiting;        /* compression waits for decoded tokens, or goes on between them */
+    vlci_observer watch; /* looks at decoded rows where no plan does; part NULL: nobody */
     vlci_reply reply;
     double start, built; /* when it was asked; build milliseconds before */
     double late;         /* of compression, behind the first token */

@@ -186,11 +186,6 @@ vlcache_status vlci_step_drawn(vlci_step *s, int n, int32_t *tokens) {
     return vlci_read(device_of(s), s->chosen, 0, tokens, (size_t)n * sizeof *tokens);
 }
 
-vlcache_status vlci_step_choose(vlci_step *s, vlci_choice *const *choices, int n, int32_t *tokens) {
-    vlcache_status status = vlci_step_draw(s, choices, n);
-    return status ? status : vlci_step_drawn(s, n, tokens);
-}
-
 vlcache_status vlci_step_check(const vlci_step *s, int32_t token) {
     if (token >= 0) return VLCACHE_OK;
     return vlci_fail(VLCACHE_E_UNSUPPORTED,

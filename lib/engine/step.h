@@ -41,11 +41,8 @@ vlcache_status vlci_step_create(vlci_text *text, int batch, vlci_step *out);
  */
 vlcache_status vlci_step_run(vlci_step *step, const int32_t *tokens, int n, int n_observers);
 
-/** Chooses a token from each of the first n rows of text->logits, -1 where they are all NaN; blocks until
- * they are here. */
-vlcache_status vlci_step_choose(vlci_step *step, vlci_choice *const *choices, int n, int32_t *tokens);
-
-/** The same in two: enqueued, and waited for. */
+/** Chooses a token from each of the first n rows of text->logits, -1 where they are all NaN: enqueued, and
+ * waited for. */
 vlcache_status vlci_step_draw(vlci_step *step, vlci_choice *const *choices, int n);
 vlcache_status vlci_step_drawn(vlci_step *step, int n, int32_t *tokens);
 

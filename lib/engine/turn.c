@@ -318,6 +318,8 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
         tokens[m] = s->open;
         if (s->waiting && looks(s))
             shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = vlci_turn_observe};
+        else if (s->watch.part)
+            shared->step.observer[(*observers)++] = s->watch;
         list[m++] = s;
     }
     return m;

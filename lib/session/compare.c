@@ -1,7 +1,8 @@
 /*
  * compare.c - one prompt, read once, answered with each of several ways to compress its cache.
  *
- *     prompt -> prefill, observed by every variant's plan -> logits, kept aside (-> a probe of decode)
+ *     prompt -> prefill, observed by every variant's plan -> logits, kept aside
+ *     a probe:        a fork of the full cache -> decode there, looked at (-> later turns there)
  *     each variant:   a fork of the full cache -> (decode there) -> what it keeps -> decode there -> answer
  *
  * The conversation ends as it began.
@@ -80,60 +81,21 @@ static bool cancelled(const comparison *c) {
     return atomic_load(&c->read->cancel);
 }
 
-/* The full cache's answer, looked at step by step, on a fork. */
-static vlcache_status probe_on(comparison *c, vlci_kv *kv) {
-    vlci_step *step = &shared_of(c)->step;
-    vlci_choice choice = c->read->choice, *choices[] = {&choice};
-    int32_t token = 0;
-    vlcache_status status = VLCACHE_OK;
-    for (int i = 0; i < c->read->how.max_tokens && kv->length < c->read->context && !status; i++) {
-        status = vlci_step_choose(step, choices, 1, &token);
-        if (!status) status = vlci_step_check(step, token);
-        if (!status && cancelled(c))
-            status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
-        if (status || ((size_t)i >= c->read->how.min_tokens && vlci_sequence_ends(c->read, token))) break;
-        status = vlci_probe_step(c->session->probe, step, kv, token);
-    }
-    vlci_step_forget(step);
-    return status;
-}
+/* ---- a sequence of its own ----------------------------------------------------------------------------- */
 
-static vlcache_status probe(comparison *c) {
-    const vlci_kv *mark = &c->read->mark;
-    size_t n = (size_t)mark->pool->shape.layers * (size_t)mark->pool->shape.kv_heads;
-    vlci_kv kv = {0};
-    if (vlci_sequence_text(c->read)->crosses)
-        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "generate.probe", "true",
-                           "must be false: layers of cross-attention are not probed");
-    int32_t *before = vlci_alloc(n, sizeof *before);
-    if (!before) return vlci_fail_memory("lengths of the KV cache");
-    for (size_t i = 0; i < n; i++) before[i] = c->read->earlier ? 0 : mark->list[i].rows;
-    vlci_probe_options options = {c->read->earlier + c->read->prompt.n, before, c->recipes, c->n};
-    vlcache_status status = vlci_probe_create(&shared_of(c)->compress, &options, &c->session->probe);
-    if (!status) status = vlci_kv_fork(&c->read->kv, &kv);
-    if (!status) status = probe_on(c, &kv);
-    vlci_kv_release(&kv);
-    vlci_free(before);
-    return status;
-}
-
-/* ---- one variant --------------------------------------------------------------------------------------- */
-
-/* A sequence of its own that stands behind the prompt; the prompt stays the reader's. */
-static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) {
+/* It stands behind the prompt, which stays the reader's. */
+static vlcache_status begin(const comparison *c, const vlci_recipe *recipe, vlcache_sequence *v) {
     const vlcache_sequence *s = c->read;
     v->engine = s->engine;
     v->shared = s->shared;
     v->chat = vlci_chat_retain(s->chat);
-    v->recipe = c->recipes[variant];
+    v->recipe = *recipe;
     v->context = s->context;
     v->earlier = s->earlier;
     v->open = -1;
     v->how = s->how;
     v->choice = s->choice;
     v->prompt = s->prompt;
-    v->own[0] = c->plans[variant];
-    c->plans[variant] = NULL;
     v->answer.timings = s->answer.timings;
     v->start = vlci_clock_ms() - c->read_time;
     v->built = s->built;
@@ -144,24 +106,104 @@ static vlcache_status begin(comparison *c, size_t variant, vlcache_sequence *v) 
     return status ? status : vlci_kv_fork(&s->kv, &v->kv);
 }
 
-static vlcache_status answer(comparison *c, size_t variant, vlcache_sequence *v) {
+static vlcache_status answer(const comparison *c, vlcache_sequence *v) {
     vlci_turn_answer(v);
     while (v->state == VLCACHE_SEQUENCE_ANSWERING) {
         vlcache_sequence *list[] = {v};
         if (cancelled(c)) vlcache_sequence_cancel(v);
         vlci_turn_step(v->shared, list, 1);
     }
-    vlcache_status status = vlcache_sequence_answer(v, NULL);
-    if (!status && cancelled(c))
-        status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while answering variant %zu", variant);
+    return vlcache_sequence_answer(v, NULL);
+}
+
+/* A part of a stream goes before the next is read: there is no prefill that all start from. */
+static vlcache_status refuse_stream(void) {
+    return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames", NULL,
+                       "must be 0 in a comparison, whose variants start from one prefill: ask for each");
+}
+
+/* ---- the probe ----------------------------------------------------------------------------------------- */
+
+static vlcache_status create_probe(comparison *c) {
+    const vlci_kv *mark = &c->read->mark;
+    size_t n = (size_t)mark->pool->shape.layers * (size_t)mark->pool->shape.kv_heads;
+    int32_t *before = vlci_alloc(n, sizeof *before);
+    if (!before) return vlci_fail_memory("lengths of the KV cache");
+    for (size_t i = 0; i < n; i++) before[i] = c->read->earlier ? 0 : mark->list[i].rows;
+    vlci_probe_options options = {.tokens = c->read->earlier + c->read->prompt.n,
+                                  .before = before,
+                                  .recipes = c->recipes,
+                                  .n = c->n,
+                                  .turns = c->read->how.n_later + 1};
+    vlcache_status status = vlci_probe_create(&shared_of(c)->compress, &options, &c->session->probe);
+    vlci_free(before);
     return status;
 }
+
+/* It has the whole cache and what was said, and tells nobody. */
+static vlcache_status begin_probe(comparison *c, vlcache_sequence *v) {
+    vlcache_status status = begin(c, &(const vlci_recipe){0}, v);
+    if (!status) status = vlci_conversation_copy(&c->read->said, &v->said);
+    v->said_before = c->read->said_before;
+    v->how.on_text = NULL;
+    v->how.progress = NULL;
+    v->watch = vlci_probe_observer(c->session->probe, &v->kv);
+    return status;
+}
+
+/* Another question of the same talk; its stride: see variant_at(). */
+static vlcache_status go_on(const comparison *c, vlcache_sequence *v, size_t i) {
+    const vlcache_prompt *later = c->read->how.later;
+    vlcache_generate_options how = v->how;
+    int64_t work = INT64_MAX;
+    bool done = false;
+    how.probe = false;
+    how.later = NULL;
+    how.n_later = 0;
+    vlci_probe_turn(c->session->probe);
+    vlcache_status status =
+        vlci_turn_ask(v, (const vlcache_prompt *)((const char *)later + i * later->size), &how);
+    if (status) return vlci_fail_context(status, "later turn %zu", i);
+    status = v->portions ? refuse_stream() : vlci_turn_begin(v);
+    while (!status && !done) {
+        if (cancelled(c)) vlcache_sequence_cancel(v);
+        status = vlci_turn_read(v, &work, &done);
+    }
+    if (!status) return answer(c, v);
+    vlci_turn_end(v, status);
+    return status;
+}
+
+/* The full cache's answers, looked at step by step. */
+static vlcache_status probe(comparison *c) {
+    if (vlci_sequence_text(c->read)->crosses)
+        return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "generate.probe", "true",
+                           "must be false: layers of cross-attention are not probed");
+    vlcache_sequence *v = vlci_calloc(1, sizeof *v);
+    if (!v) return vlci_fail_memory("probe");
+    vlcache_status status = create_probe(c);
+    if (!status) status = begin_probe(c, v);
+    if (!status) status = answer(c, v);
+    v->prompt = (vlci_prompt){0}; /* the reader's; a later one is its own */
+    for (size_t i = 0; i < c->read->how.n_later && !status && !cancelled(c); i++) status = go_on(c, v, i);
+    if (!status && cancelled(c))
+        status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while probing the full cache");
+    vlci_sequence_release(v);
+    vlci_free(v);
+    return status;
+}
+
+/* ---- one variant --------------------------------------------------------------------------------------- */
 
 static vlcache_status run_variant(comparison *c, size_t variant) {
     vlcache_sequence *v = vlci_calloc(1, sizeof *v);
     if (!v) return vlci_fail_memory("variant");
-    vlcache_status status = begin(c, variant, v);
-    if (!status) status = answer(c, variant, v);
+    v->own[0] = c->plans[variant];
+    c->plans[variant] = NULL;
+    vlcache_status status = begin(c, &c->recipes[variant], v);
+    if (!status) status = answer(c, v);
+    if (!status && cancelled(c))
+        status = vlci_fail(VLCACHE_E_CANCELLED, "cancelled while answering variant %zu", variant);
     c->session->speaker = v;
     c->session->variant = &c->recipes[variant];
     if (!status && c->each && !c->each(c->user, variant, &v->answer))
@@ -171,12 +213,6 @@ static vlcache_status run_variant(comparison *c, size_t variant) {
     vlci_sequence_release(v);
     vlci_free(v);
     return status;
-}
-
-/* A part of a stream goes before the next is read: there is no prefill that all start from. */
-static vlcache_status refuse_stream(void) {
-    return vlci_refuse(VLCACHE_E_UNSUPPORTED, NULL, "prompt.stream_frames", NULL,
-                       "must be 0 in a comparison, whose variants start from one prefill: ask for each");
 }
 
 /* ---- all of them --------------------------------------------------------------------------------------- */

@@ -5,8 +5,8 @@
  *     hit(s, l)           = mean over kv heads of  |{ j kept : rank(j) < k }| / k,    k = tokens kept
  *     sparsity(l)         = mean over steps and query heads of  |{ j : A(j) < p * max A }| / N
  *
- * In: the attention of decoded rows, through the kernels that score prompts. Out: figures for research; they
- * cost a second decode and host memory.
+ * In: the attention of decoded rows, through the kernels that score prompts, of the answer and of those of
+ * later turns; sparsity is the first's. Out: figures for research; they cost a second decode and host memory.
  */
 #include "session/probe.h"
 
@@ -25,8 +25,10 @@ typedef struct watch {
 struct vlci_probe {
     const vlci_compress_kernels *kernels; /* borrowed */
     vlci_compress_shape shape;
-    const vlci_kv *kv; /* of the step that runs */
+    const vlci_kv *kv; /* that the steps run on */
     int tokens, steps, room;
+    int *begin; /* [turns]: the first step of each */
+    size_t turns;
     int32_t **rank; /* [steps]: [layers][kv_heads][tokens] */
     watch *watches; /* one for each threshold; the first ranks too */
     size_t n_watches;
@@ -49,13 +51,15 @@ static vlcache_status add_watch(vlci_probe *p, const vlci_compress_prompt *promp
                               VLCI_ROW_SCORED | VLCI_ROW_COUNTED, 0, threshold, &w->scores);
 }
 
-static vlcache_status create_host(vlci_probe *p, size_t n) {
+static vlcache_status create_host(vlci_probe *p, size_t n, size_t turns) {
     size_t tokens = (size_t)p->tokens, layers = (size_t)p->shape.layers;
     p->watches = vlci_calloc(n, sizeof *p->watches);
     p->score = vlci_alloc((size_t)p->shape.kv_heads * tokens, sizeof *p->score);
     p->counts = vlci_alloc(layers * (size_t)p->shape.heads, sizeof *p->counts);
     p->sorted = vlci_alloc(tokens, sizeof *p->sorted);
-    return p->watches && p->score && p->counts && p->sorted ? VLCACHE_OK : vlci_fail_memory("probe");
+    p->begin = vlci_calloc(turns, sizeof *p->begin);
+    return p->watches && p->score && p->counts && p->sorted && p->begin ? VLCACHE_OK
+                                                                        : vlci_fail_memory("probe");
 }
 
 vlcache_status vlci_probe_create(const vlci_compress_kernels *kernels, const vlci_probe_options *options,
@@ -67,7 +71,8 @@ vlcache_status vlci_probe_create(const vlci_compress_kernels *kernels, const vlc
     p->kernels = kernels;
     p->shape = kernels->shape;
     p->tokens = options->tokens;
-    vlcache_status status = create_host(p, options->n);
+    p->turns = 1;
+    vlcache_status status = create_host(p, options->n, options->turns);
     for (size_t i = 0; i < options->n && !status; i++)
         status = add_watch(p, &prompt, options->recipes[i].threshold);
     if (status)
@@ -86,6 +91,7 @@ void vlci_probe_destroy(vlci_probe **handle) {
         vlci_scores_release(&p->watches[i].scores);
         vlci_free(p->watches[i].insignificant);
     }
+    vlci_free(p->begin);
     vlci_free(p->rank);
     vlci_free(p->watches);
     vlci_free(p->score);
@@ -125,7 +131,8 @@ static vlcache_status count(vlci_probe *p, watch *w) {
     return status;
 }
 
-static vlcache_status make_room(vlci_probe *p) {
+/* Room for the ranks of another step. */
+static vlcache_status add_step(vlci_probe *p) {
     size_t n = (size_t)p->shape.layers * (size_t)p->shape.kv_heads * (size_t)p->tokens;
     if (p->steps == p->room) {
         int room = p->room ? 2 * p->room : 16;
@@ -135,37 +142,49 @@ static vlcache_status make_room(vlci_probe *p) {
         p->room = room;
     }
     p->rank[p->steps] = vlci_alloc(n, sizeof **p->rank);
-    return p->rank[p->steps] ? VLCACHE_OK : vlci_fail_memory("probe: ranks of a step");
+    if (!p->rank[p->steps]) return vlci_fail_memory("probe: ranks of a step");
+    p->steps++;
+    return VLCACHE_OK;
 }
 
-/* What every threshold sees of a layer, and the ranks of the first. */
+/* What every threshold sees of a layer, and the ranks of the first, which is all that later turns tell. */
 static vlcache_status observe(void *user, int layer, const vlci_attention *a, int from, int rows) {
     vlci_probe *p = user;
     vlci_look look = {.a = a, .heads_at = vlci_kv_heads_at(p->kv, layer), .n = 1};
-    vlcache_status status = VLCACHE_OK;
+    vlcache_status status = layer ? VLCACHE_OK : add_step(p);
+    size_t n = p->turns > 1 ? 1 : p->n_watches;
     (void)from, (void)rows;
-    for (size_t i = 0; i < p->n_watches && !status; i++)
+    for (size_t i = 0; i < n && !status; i++)
         status = vlci_scores_observe_decode(p->watches[i].scores, layer, &look, 1.0, false);
-    return status ? status : rank_layer(p, layer, p->rank[p->steps - 1]);
+    if (!status) status = rank_layer(p, layer, p->rank[p->steps - 1]);
+    bool last = p->turns == 1 && layer == p->shape.layers - 1;
+    for (size_t i = 0; i < n && last && !status; i++) status = count(p, &p->watches[i]);
+    return status;
 }
 
-vlcache_status vlci_probe_step(vlci_probe *p, vlci_step *step, vlci_kv *kv, int32_t token) {
-    vlcache_status status = make_room(p);
-    if (status) return status;
-    p->steps++;
+vlci_observer vlci_probe_observer(vlci_probe *p, const vlci_kv *kv) {
     p->kv = kv;
-    step->kv[0] = kv;
-    step->observer[0] = (vlci_observer){.user = p, .part = observe};
-    status = vlci_kv_reserve(kv, 0, p->shape.layers, 1);
-    if (!status) status = vlci_step_run(step, &token, 1, 1);
-    for (size_t i = 0; i < p->n_watches && !status; i++) status = count(p, &p->watches[i]);
-    return status;
+    return (vlci_observer){.user = p, .part = observe};
+}
+
+void vlci_probe_turn(vlci_probe *p) {
+    p->begin[p->turns++] = p->steps;
 }
 
 /* ---- a variant ----------------------------------------------------------------------------------------- */
 
-static double sparsity(const vlci_probe *p, double threshold, int layer) {
-    double entries = (double)p->steps * p->shape.heads * p->tokens;
+/* The steps of a turn. */
+typedef struct span {
+    int begin, n;
+} span;
+
+static span span_of(const vlci_probe *p, size_t turn) {
+    int end = turn + 1 < p->turns ? p->begin[turn + 1] : p->steps;
+    return (span){p->begin[turn], end - p->begin[turn]};
+}
+
+static double sparsity(const vlci_probe *p, double threshold, int layer, int steps) {
+    double entries = (double)steps * p->shape.heads * p->tokens;
     for (size_t i = 0; i < p->n_watches; i++)
         if (p->watches[i].threshold == threshold) return (double)p->watches[i].insignificant[layer] / entries;
     return (double)NAN;
@@ -191,44 +210,49 @@ static int tenth_steps(int tenth, int steps) {
 }
 
 /* Sums to means; all is known where everything is kept. */
-static void finish_tenths(const vlci_probe *p, bool kept_all, vlcache_probe_layer *out) {
+static void finish_tenths(int steps, bool kept_all, vlcache_probe_layer *out) {
     for (int t = 0; t < VLCACHE_TENTHS; t++) {
-        int n = tenth_steps(t, p->steps);
+        int n = tenth_steps(t, steps);
         out->hit_tenth[t] = !n ? (double)NAN : kept_all ? 1.0 : out->hit_tenth[t] / n;
     }
 }
 
-static vlcache_status add_head(const vlci_probe *p, vlci_compress *plan, int layer, int head, int *kept,
-                               vlcache_probe_layer *out) {
+static vlcache_status add_head(const vlci_probe *p, vlci_compress *plan, int layer, int head, span steps,
+                               int *kept, vlcache_probe_layer *out) {
     int k = 0;
     vlcache_status status = vlci_compress_positions(plan, layer, head, kept, &k);
     double share = 1.0 / k / p->shape.kv_heads;
-    for (int s = 0; s < p->steps && !status; s++) {
-        double hit = share * hits(p, s, layer, head, kept, k);
+    for (int s = 0; s < steps.n && !status; s++) {
+        double hit = share * hits(p, steps.begin + s, layer, head, kept, k);
         if (s == 0) out->hit_first += hit;
-        out->hit_all += hit / p->steps;
-        out->hit_tenth[tenth_of(s, p->steps)] += hit;
+        out->hit_all += hit / steps.n;
+        out->hit_tenth[tenth_of(s, steps.n)] += hit;
     }
     return status;
 }
 
 vlcache_status vlci_probe_layer(const vlci_probe *p, vlci_compress *plan, double threshold, int layer,
-                                vlcache_probe_layer *out) {
+                                size_t turn, vlcache_probe_layer *out) {
+    if (turn >= p->turns)
+        return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "turn", VLCI_VALUE("%zu", turn),
+                           "must be below %zu, the turns that were looked at", p->turns);
+    span steps = span_of(p, turn);
     *out = (vlcache_probe_layer){
-        .steps = p->steps, .sparsity = (double)NAN, .hit_first = (double)NAN, .hit_all = (double)NAN};
-    for (int t = 0; t < VLCACHE_TENTHS && !p->steps; t++) out->hit_tenth[t] = (double)NAN;
-    if (!p->steps) return VLCACHE_OK;
-    out->sparsity = sparsity(p, threshold, layer);
+        .steps = steps.n, .sparsity = (double)NAN, .hit_first = (double)NAN, .hit_all = (double)NAN};
+    for (int t = 0; t < VLCACHE_TENTHS && !steps.n; t++) out->hit_tenth[t] = (double)NAN;
+    if (!steps.n) return VLCACHE_OK;
+    if (!turn) out->sparsity = sparsity(p, threshold, layer, steps.n);
     out->hit_first = out->hit_all = plan ? 0.0 : 1.0;
     if (!plan) {
-        finish_tenths(p, true, out);
+        finish_tenths(steps.n, true, out);
         return VLCACHE_OK;
     }
     vlcache_status status = VLCACHE_OK;
     int *kept = vlci_alloc((size_t)p->tokens, sizeof *kept);
     if (!kept) return vlci_fail_memory("kept positions");
-    for (int h = 0; h < p->shape.kv_heads && !status; h++) status = add_head(p, plan, layer, h, kept, out);
-    finish_tenths(p, false, out);
+    for (int h = 0; h < p->shape.kv_heads && !status; h++)
+        status = add_head(p, plan, layer, h, steps, kept, out);
+    finish_tenths(steps.n, false, out);
     vlci_free(kept);
     return status;
 }

@@ -15,19 +15,24 @@ typedef struct vlci_probe_options {
     const int32_t *before; /**< [layers][kv_heads] */
     const vlci_recipe *recipes;
     size_t n;
+    size_t turns; /**< most that are looked at */
 } vlci_probe_options;
 
 /** Nothing seen yet. Errors: VLCACHE_E_NO_MEMORY, the device's. */
 vlcache_status vlci_probe_create(const vlci_compress_kernels *kernels, const vlci_probe_options *options,
                                  vlci_probe **out);
 
-/** Runs a token through the model on the full cache `kv`, looking on. Blocks. Errors: those of
- * vlci_step_run(). */
-vlcache_status vlci_probe_step(vlci_probe *probe, vlci_step *step, vlci_kv *kv, int32_t token);
+/** Looks at each step that is run alone on the full cache `kv`, which is borrowed; it blocks in each layer.
+ * Errors of its part: VLCACHE_E_NO_MEMORY, the device's. */
+vlci_observer vlci_probe_observer(vlci_probe *probe, const vlci_kv *kv);
 
-/** A layer as a variant stands to it: `plan` NULL keeps everything; `threshold` its own. Blocks. */
+/** What is seen from here on is the next turn's. */
+void vlci_probe_turn(vlci_probe *probe);
+
+/** A layer in a turn, 0 the first, as a variant stands to it: `plan` NULL keeps everything; `threshold` its
+ * own. Blocks. Errors: VLCACHE_E_ARGUMENT (no such turn), the device's, VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_probe_layer(const vlci_probe *probe, vlci_compress *plan, double threshold, int layer,
-                                vlcache_probe_layer *out);
+                                size_t turn, vlcache_probe_layer *out);
 
 /** One head's tokens by their scores: rank[j] is how many score higher than j, ties: the lower position
  * first. `sorted`: room for n. */

@@ -92,6 +92,11 @@ vlcache_status vlcache_session_frame(const vlcache_session *session, int index, 
 }
 
 vlcache_status vlcache_session_probe(vlcache_session *session, int layer, vlcache_probe_layer *out) {
+    return vlcache_session_probe_turn(session, layer, 0, out);
+}
+
+vlcache_status vlcache_session_probe_turn(vlcache_session *session, int layer, size_t turn,
+                                          vlcache_probe_layer *out) {
     vlcache_compress_layer known;
     vlcache_status status = vlcache_session_layer(session, layer, &known);
     if (status) return status;
@@ -99,5 +104,5 @@ vlcache_status vlcache_session_probe(vlcache_session *session, int layer, vlcach
         return vlci_refuse(VLCACHE_E_ARGUMENT, NULL, "generate.probe", "false",
                            "no probe: ask for one in vlcache_session_compare()");
     return vlci_probe_layer(session->probe, vlci_sequence_plan(session->speaker), session->variant->threshold,
-                            layer, out);
+                            layer, turn, out);
 }

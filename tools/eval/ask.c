@@ -1,7 +1,8 @@
 /*
  * ask.c - a question with one turn goes through vlcache_session_compare(): one prefill for all variants. One
  * with several is asked turn by turn, in a session of its own for each variant, since every later turn reads
- * the cache that this variant has kept; so is one about a video by a variant that reads it in parts.
+ * the cache that this variant has kept; so is one about a video by a variant that reads it in parts. What a
+ * talk's later turns look at is the full cache's to say: one more prefill, where decode is probed.
  */
 #include "eval/ask.h"
 
@@ -90,9 +91,13 @@ static bool is_streamed(const question *q, size_t variant_index) {
     return q->it->video && q->a->options->variants.items[variant_index].stream > 0;
 }
 
-/* A conversation, or a video in parts, has no prefill that all variants share, and so no probe. */
+static bool is_talk(const question *q) {
+    return q->it->n_turns > 1;
+}
+
+/* The answers of a talk, or to a video in parts, have no prefill that all variants share, and so no probe. */
 static bool is_probed(const question *q) {
-    return q->a->options->studies.which & STUDY_PROBE && q->it->n_turns == 1 && !q->alone && !is_told(q);
+    return q->a->options->studies.which & STUDY_PROBE && !is_talk(q) && !q->alone && !is_told(q);
 }
 
 /* What all variants share. */
@@ -408,29 +413,74 @@ static vlcache_compress_options way_of(const question *q, size_t variant_index, 
     return way;
 }
 
+/* With recall a later turn chooses its rows anew. */
+static bool keeps_rows(const question *q, size_t variant_index) {
+    return !is_talk(q) || !q->a->options->variants.items[variant_index].recall;
+}
+
 /* All variants that start from one prefill. */
-static vlcache_status ask_once(question *q, int tokens) {
+static vlcache_status compare(question *q, int tokens, const vlcache_generate_options *generate,
+                              vlcache_variant_fn each) {
     const variants *v = &q->a->options->variants;
+    vlcache_status status = VLCACHE_OK;
     size_t n = 0;
     q->session = q->a->session;
-    vlcache_status status = take_told(q);
-    if (status || q->code) return status;
     vlcache_compress_options *ways = calloc(v->n, sizeof *ways);
-    q->shared = calloc(v->n, sizeof *q->shared);
+    if (!q->shared) q->shared = calloc(v->n, sizeof *q->shared);
     if (!ways || !q->shared) q->code = EXIT_MEMORY;
     for (size_t i = 0; i < v->n && !q->code; i++) {
-        if (is_streamed(q, i)) continue;
+        if (is_streamed(q, i) || !keeps_rows(q, i)) continue;
         ways[n] = way_of(q, i, tokens);
         q->shared[n++] = i;
     }
-    vlcache_generate_options generate = how(q);
     vlcache_prompt prompt = prompt_of(q);
     interrupt_cancels(q->session);
     if (interrupt_seen()) vlcache_session_cancel(q->session);
-    if (!q->code) status = vlcache_session_compare(q->session, &prompt, &generate, ways, n, on_variant, q);
+    if (!q->code) status = vlcache_session_compare(q->session, &prompt, generate, ways, n, each, q);
     interrupt_cancels(NULL);
     free(ways);
     return status == VLCACHE_E_CANCELLED && q->code ? VLCACHE_OK : status;
+}
+
+static vlcache_status ask_once(question *q, int tokens) {
+    vlcache_status status = take_told(q);
+    if (status || q->code) return status;
+    vlcache_generate_options generate = how(q);
+    return compare(q, tokens, &generate, on_variant);
+}
+
+/* Hit rate of each turn, mean over layers, of what the first prompt left in the cache; null where a turn had
+ * no step. */
+static bool on_talk(void *user, size_t variant_index, const vlcache_answer *answer) {
+    question *q = user;
+    json_t *turns = json_array(), *run = json_array_get(q->runs, q->shared[variant_index]);
+    for (size_t t = 0; t < q->it->n_turns && !q->code; t++) {
+        double sum = 0.0;
+        for (int l = 0; l < answer->compress.layers; l++) {
+            vlcache_probe_layer probe;
+            if (!known(q, vlcache_session_probe_turn(q->session, l, t, &probe))) break;
+            sum += probe.hit_all / answer->compress.layers;
+        }
+        append(q, turns, isnan(sum) ? json_null() : share_json(sum));
+    }
+    set(q, run, "hit_turn", turns);
+    return !q->code && !interrupt_seen();
+}
+
+/* What the full cache's turns look at, which all variants are held against. */
+static vlcache_status probe_talk(question *q, int tokens) {
+    size_t n = q->it->n_turns;
+    vlcache_prompt *turns = calloc(n, sizeof *turns);
+    if (!turns) return q->code = EXIT_MEMORY, VLCACHE_OK;
+    for (q->turn = 0; q->turn < n; q->turn++) turns[q->turn] = prompt_of(q);
+    q->turn = 0;
+    vlcache_generate_options generate = how(q);
+    generate.probe = true;
+    generate.later = turns + 1;
+    generate.n_later = n - 1;
+    vlcache_status status = compare(q, tokens, &generate, on_talk);
+    free(turns);
+    return status;
 }
 
 static vlcache_status begin_session(const asker *a, const vlcache_compress_options *compress,
@@ -521,16 +571,16 @@ static vlcache_status load_images(question *q) {
 static vlcache_status ask_all(question *q) {
     vlcache_status status = load_images(q);
     size_t n = q->a->options->variants.n;
-    bool once = q->it->n_turns == 1;
     for (size_t i = 0; i < n && !status && !q->code; i++) append(q, q->runs, json_null());
     if (status || q->code) return status;
     int tokens = 0;
     q->session = q->a->session;
     status = count_tokens(q, &tokens); /* of the first turn: only that is compressed */
-    if (!status && once) status = ask_once(q, tokens);
+    if (!status && !is_talk(q)) status = ask_once(q, tokens);
     for (size_t i = 0; i < n && !status && !q->code; i++)
-        if (!once || is_streamed(q, i)) status = ask_turns(q, i, tokens);
-    return status;
+        if (is_talk(q) || is_streamed(q, i)) status = ask_turns(q, i, tokens);
+    bool probes = q->a->options->studies.which & STUDY_PROBE && is_talk(q) && !is_told(q);
+    return probes && !status && !q->code ? probe_talk(q, tokens) : status;
 }
 
 /* What is wrong with this question, not with the device, the memory or the user's patience. */

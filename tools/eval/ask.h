@@ -10,6 +10,7 @@
  *           "layers": [rows a kv head keeps in each layer], "seen": "how often ...",
  *           "hit", "hit_first": [hit rate of each layer, of all steps and of the first],
  *           "hit_tenth": [of each tenth of the steps, mean over layers],
+ *           "hit_turn": [of each turn of a talk, mean over layers],
  *           "visual", "visual_bits": [share of the kept rows of each layer, and of their bits: of text rows
  *                                     with scales; bases, means and tables are neither kind's],
  *           "dims", "bits": [[of keys, of values] of each coded layer],
@@ -17,9 +18,10 @@
  *
  * post_vision: text tokens behind any picture. sparsity is there where a variant measured it, of each
  * threshold; steps, decode and hits only where decode was probed: with the studies, for questions of one
- * turn, not of a variant that reads a video in parts. cells and seen are only for the gallery: of each visual
- * token where it lies in its picture, and how many (layer, kv head) pairs keep it, as a digit of SEEN_DIGITS
- * (0: none, the last: all).
+ * turn, not of a variant that reads a video in parts. hit_turn is of what the full cache's turns look at
+ * among the first prompt's rows; variants with recall, which choose rows anew, have none. cells and seen are
+ * only for the gallery: of each visual token where it lies in its picture, and how many (layer, kv head)
+ * pairs keep it, as a digit of SEEN_DIGITS (0: none, the last: all).
  */
 #ifndef EVAL_ASK_H
 #define EVAL_ASK_H

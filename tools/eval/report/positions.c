@@ -4,8 +4,8 @@
  *     an answer          share of the letters in each tenth of the reference that it has in their place
  *     a conversation     score of each turn
  *
- * Both at the budget that the report speaks of, over the same of the full cache; hit rates of the tenths
- * beside them, where decode was probed.
+ * Both at the budget that the report speaks of, over the same of the full cache; hit rates of the tenths or
+ * turns beside them, where decode was probed.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -137,9 +137,10 @@ static estimate decay(const report *r, const places *p, size_t way) {
 static double hit_at(const report *r, const places *p, size_t way, size_t place) {
     double sum = 0.0;
     size_t n = 0;
-    for (size_t i = 0; i < p->sheet->n && !p->turns; i++) {
+    const char *key = p->turns ? "hit_turn" : "hit_tenth";
+    for (size_t i = 0; i < p->sheet->n; i++) {
         const json_t *run = run_of(r, p->sheet, i, way);
-        const json_t *hit = json_array_get(json_object_get(run, "hit_tenth"), place);
+        const json_t *hit = json_array_get(json_object_get(run, key), place);
         if (!json_is_number(hit)) continue;
         sum += json_number_value(hit);
         n++;
