@@ -45,7 +45,7 @@ enum {
     PIECES = BLOCK / SIDE
 };
 
-AMX_DEFINE(amx_multiply, __private, AMX_HELD)
+AMX_DEFINE(amx_multiply, __private, __private, AMX_HELD)
 
 /* 32 x 32 of bf16: rows of 32, or [half of the columns][16 pairs of rows][16 columns]. */
 typedef struct {

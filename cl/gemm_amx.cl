@@ -1,9 +1,10 @@
 /*
- * gemm_amx.cl - y = act(x W^T + bias) (+ y) on a processor's matrix unit; W and x bf16, sums in f32.
+ * gemm_amx.cl - y = act(x W^T + bias) (+ y) on a processor's matrix unit; W bf16 or f16, x bf16, sums in f32.
  *
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
- * W lies in pairs, x in tiles (shared.h). A tile is 32 x 32 outputs: two by two registers, to which 32 of k are added at a
+ * W lies in pairs, x in tiles (shared.h). f16 lies in panels, as gemv_wide reads it, and is multiplied as two of bf16 which
+ * together it is to the bit: the upper 8 bits of each number, and the rest. A tile is 32 x 32 outputs: two by two registers, to which 32 of k are added at a
  * time by four multiplications that read four registers:
  *
  *                 W: 16 pairs of k x 32 columns
@@ -29,9 +30,11 @@
  * with: amx.clh
  * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=0 -DACT=0
  * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=2 -DACT=1
+ * x86: tdpbf16ps -DW_DTYPE=2 -DAMX=1 -DOUT=0 -DACT=0
  * build: -DW_DTYPE=3 -DOUT=0 -DACT=0
  * build: -DW_DTYPE=3 -DOUT=1 -DACT=4
  * build: -DW_DTYPE=3 -DOUT=2 -DACT=1
+ * build: -DW_DTYPE=2 -DOUT=0 -DACT=1
  */
 #ifndef OUT
 #define OUT 0
@@ -41,7 +44,8 @@
 #endif
 #define DOWN   VLCI_GEMM_AMX_DOWN
 #define ACROSS VLCI_GEMM_AMX_ACROSS
-enum { DEPTH = 4096, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
+#define HALVES (W_DTYPE == VLCI_DTYPE_F16)
+enum { DEPTH = HALVES ? 512 : 4096, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
 
 DEFINE_ACTIVATE(activate16, float16)
 
@@ -51,7 +55,32 @@ typedef union {
     float at[SIDE * SIDE];
 } tile_t;
 
-AMX_DEFINE(amx_multiply, __global, AMX_FETCH)
+#if HALVES
+AMX_DEFINE(amx_multiply, __global, __private, AMX_FETCH)
+
+/* DEPTH of k of 32 columns, as the unit reads them: upper bits, and the rest. */
+typedef struct {
+    uint16 upper[DEPTH / SIDE][2][SIDE / 2], rest[DEPTH / SIDE][2][SIDE / 2];
+} strip_t;
+
+/* steps x 32 of k from `first` on of the panel w. */
+static void split(__global const w_t *w, int first, int steps, int k, strip_t *to) {
+    for (int pair = 0; pair < steps * SIDE / 2; pair++) {
+        const int i = first + 2 * pair;
+        for (int half_way = 0; half_way < 2; half_way++) {
+            const uint at = half_way * (SIDE / 2);
+            const float16 a = i < k ? W_LOAD16(w + (size_t)i * SIDE, at) : (float16)(0.0f);
+            const float16 b = i + 1 < k ? W_LOAD16(w + (size_t)(i + 1) * SIDE, at) : (float16)(0.0f);
+            const uint16 low = as_uint16(a), high = as_uint16(b) & 0xffff0000u;
+            const uint16 more = as_uint16(a - as_float16(low & 0xffff0000u)), most = as_uint16(b - as_float16(high));
+            to->upper[pair / 16][half_way][pair % 16] = low >> 16 | high;
+            to->rest[pair / 16][half_way][pair % 16] = more >> 16 | (most & 0xffff0000u);
+        }
+    }
+}
+#else
+AMX_DEFINE(amx_multiply, __global, __global, AMX_FETCH)
+#endif
 
 /* 16 outputs of row r from column c on, `count` of which there are. */
 static inline void store(float16 v, __global uchar *y, uint y_offset, __global const float *bias, int r, int c, int n,
@@ -107,15 +136,32 @@ static inline void finish(const tile_t *tile, __global uchar *y, uint y_offset, 
 }
 
 KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-gemm_amx(__global const ushort *restrict w, __global const float *restrict bias, __global const ushort *restrict x,
+gemm_amx(__global const w_t *restrict w, __global const float *restrict bias, __global const ushort *restrict x,
          __global uchar *restrict y, uint y_offset, int m, int n, int k, int accumulate) {
     tile_t tile[DOWN][ACROSS];
     int across, down;
-    const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE, once = steps <= DEPTH / SIDE;
+    const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE;
     const int first = part_of((columns + COLUMNS - 1) / COLUMNS, (int)get_num_groups(1), (int)get_group_id(1), &across);
     const int top = part_of((m + SIDE - 1) / SIDE, (int)get_num_groups(0), (int)get_group_id(0), &down);
     if (across == 0 || down == 0) return;
     amx_begin(amx_shapes);
+#if HALVES
+    strip_t strip;
+    for (int step = 0; step < steps; step += DEPTH / SIDE)
+        for (int s = 0; s < across; s++) {
+            const int c = (first + s) * COLUMNS, more = min(steps - step, DEPTH / SIDE);
+            split(w + VLCI_PANEL_AT(c, 0, k), step * SIDE, more, k, &strip);
+            for (int t = 0; t < down; t++) {
+                const int r = (top + t) * SIDE;
+                __global const ushort *from = x + VLCI_TILE_AT(r, step * SIDE, k);
+                float *sums = tile[t][s].at;
+                amx_multiply(from, strip.upper[0][0], strip.upper[0][1], (ulong)more, step == 0, sums);
+                amx_multiply(from, strip.rest[0][0], strip.rest[0][1], (ulong)more, 0, sums);
+                if (step + more >= steps) finish(&tile[t][s], y, y_offset, bias, r, c, m, n, accumulate);
+            }
+        }
+#else
+    const bool once = steps <= DEPTH / SIDE;
     for (int step = 0; step < steps; step += DEPTH / SIDE)
         for (int t = 0; t < down; t++)
             for (int s = 0; s < across; s++) {
@@ -126,6 +172,7 @@ gemm_amx(__global const ushort *restrict w, __global const float *restrict bias,
                              (ulong)min(steps - step, DEPTH / SIDE), step == 0, sums->at);
                 if (step + DEPTH / SIDE >= steps) finish(sums, y, y_offset, bias, r, c, m, n, accumulate);
             }
+#endif
     amx_end();
 }
 

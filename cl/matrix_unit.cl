@@ -72,7 +72,7 @@ trial_wgmma(__global const uchar *a, __global const uchar *b, __global float *ou
 #endif
 
 #ifdef TRIAL_AMX
-AMX_DEFINE(amx_multiply, __global, AMX_FETCH)
+AMX_DEFINE(amx_multiply, __global, __global, AMX_FETCH)
 
 __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 trial_amx(__global const uchar *a, __global const uchar *b, __global float *out) {

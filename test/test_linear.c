@@ -176,10 +176,10 @@ static void arrays_release(arrays *a) {
 /* Products of many rows by matrix units have x in 16 bits, those of pairs of bf16 all. */
 static void round_rows(const problem *p, arrays *a) {
     float stored;
-    if (!vlci_linear_rounds(&linear, p->dtype, p->m)) return;
+    vlcache_dtype to = vlci_linear_rounds_to(&linear, p->dtype, p->m);
     for (int64_t i = p->x_offset; i < a->x_count; i++) {
-        ref_store(&stored, 0, a->x[i], p->dtype);
-        a->x[i] = (float)ref_load(&stored, 0, p->dtype);
+        ref_store(&stored, 0, a->x[i], to);
+        a->x[i] = (float)ref_load(&stored, 0, to);
     }
 }
 
@@ -228,6 +228,11 @@ static vlci_layout reopen(vlcache_dtype dtype) {
     return vlci_linear_layout(&linear, dtype);
 }
 
+/* Of processors' units. */
+static vlci_layout in_pairs(vlcache_dtype dtype) {
+    return dtype == VLCACHE_DTYPE_F16 ? VLCI_PANELS : VLCI_PAIRS;
+}
+
 /* Opens them with an engine (and a rung of it), and says in which layout it wants W. The environment has its
  * say when they are opened, and none after. */
 static vlci_layout force(const char *engine, const char *variant, vlcache_dtype dtype) {
@@ -239,7 +244,7 @@ static vlci_layout force(const char *engine, const char *variant, vlcache_dtype 
     bool dot = variant ? strncmp(variant, "gemm:dot", 8) == 0 : device->caps.dot;
     dot &= dtype == VLCACHE_DTYPE_BF16;
     ck_assert_int_eq(layout, strcmp(engine, "wide") == 0     ? (dot ? VLCI_ROWS : VLCI_PANELS)
-                             : strcmp(engine, "matrix") == 0 ? (pairs ? VLCI_PAIRS : VLCI_BLOCKS)
+                             : strcmp(engine, "matrix") == 0 ? (pairs ? in_pairs(dtype) : VLCI_BLOCKS)
                                                              : VLCI_ROWS);
     suite_set("VLCACHE_VARIANT", NULL);
     suite_set("VLCACHE_GEMM", NULL);
@@ -411,19 +416,21 @@ START_TEST(units_share_tiles) {
 }
 END_TEST
 
-/* AMX, and what it is held against; bf16. Shapes of whole and ragged tiles, of one chunk of k and of more. */
+/* AMX, and what it is held against. Shapes of whole and ragged tiles, of one chunk of k and of more. */
 START_TEST(pairs_multiply) {
     static const char *const variants[] = {"gemm:pairs", "gemm:amx"};
     static const int more[][3] = {{32, 32, 32},  {33, 64, 512},  {127, 200, 72}, {160, 260, 1000},
                                   {9, 64, 2048}, {64, 31, 4097}, {577, 96, 64},  {31, 80, 8224}};
     if (_i && !device->caps.amx) return; /* no such unit */
-    run_dtypes("matrix", variants[_i], VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16);
-    vlci_layout layout = force("matrix", variants[_i], VLCACHE_DTYPE_BF16);
-    for (size_t s = 0; s < sizeof more / sizeof *more && !suite_reduced(); s++) {
-        problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = VLCACHE_DTYPE_BF16};
-        p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
-        p.act = s % 2 ? 0 : (int)s / 2, p.x_offset = (int)s, p.y_offset = 4 * (int)s;
-        run(&p, layout);
+    for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        run_dtypes("matrix", variants[_i], (vlcache_dtype)dtype, (vlcache_dtype)dtype);
+        vlci_layout layout = force("matrix", variants[_i], (vlcache_dtype)dtype);
+        for (size_t s = 0; s < sizeof more / sizeof *more && !suite_reduced(); s++) {
+            problem p = {.m = more[s][0], .n = more[s][1], .k = more[s][2], .dtype = (vlcache_dtype)dtype};
+            p.value = s % 2 ? hard_value : plain_value, p.bias = s % 3, p.accumulate = s % 4 == 1;
+            p.act = s % 2 ? 0 : (int)s / 2, p.x_offset = (int)s, p.y_offset = 4 * (int)s;
+            run(&p, layout);
+        }
     }
 }
 END_TEST
@@ -480,11 +487,12 @@ START_TEST(dots_multiply) {
         problem p = {.m = m, .n = 35, .k = 21, .dtype = VLCACHE_DTYPE_BF16, .value = tiny_value};
         run(&p, layout);
     }
-    ck_assert(vlci_linear_rounds(&linear, VLCACHE_DTYPE_BF16, 1));
+    ck_assert_int_eq(vlci_linear_rounds_to(&linear, VLCACHE_DTYPE_BF16, 1), VLCACHE_DTYPE_BF16);
     for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_F16 && _i < 2 && !suite_reduced();
          dtype++) {
         ck_assert_int_eq(force("wide", variants[_i], (vlcache_dtype)dtype), VLCI_PANELS);
-        ck_assert(!vlci_linear_rounds(&linear, (vlcache_dtype)dtype, 1)); /* whose they are not */
+        ck_assert_int_eq(vlci_linear_rounds_to(&linear, (vlcache_dtype)dtype, 1),
+                         VLCACHE_DTYPE_F32); /* whose they are not */
     }
 }
 END_TEST

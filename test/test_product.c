@@ -60,14 +60,14 @@ static float *inputs(const problem *p, const float *x, const float *weight, cons
     size_t k = (size_t)p->k;
     double *row = malloc(k * sizeof *row);
     float *all = malloc((size_t)p->m * k * sizeof *all);
-    bool rounds = vlci_linear_rounds(&compute.linear, p->dtype, p->m);
+    vlcache_dtype to = vlci_linear_rounds_to(&compute.linear, p->dtype, p->m);
     for (int r = 0; r < p->m; r++) {
         const float *from = x + (size_t)r * k;
         if (p->norm == 1) ref_rms_norm(from, weight, row, p->k, (double)eps);
         if (p->norm == 2) ref_layer_norm(from, weight, bias, row, p->k, (double)eps);
         for (size_t i = 0; i < k; i++) {
             float v = p->norm ? (float)row[i] : from[i];
-            all[(size_t)r * k + i] = rounds ? rounded(v, p->dtype) : v;
+            all[(size_t)r * k + i] = rounded(v, to);
         }
     }
     free(row);
@@ -118,8 +118,9 @@ static float *outputs(const problem *p, cl_mem y, int columns, vlci_form form) {
 
 static void compare(const problem *p, const float *got, const double *want, const double *scale, int columns,
                     vlci_form form) {
-    bool short_rows = vlci_linear_rounds(&compute.linear, p->dtype, p->m);
-    double unit = p->dtype == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
+    vlcache_dtype to = vlci_linear_rounds_to(&compute.linear, p->dtype, p->m);
+    bool short_rows = to != VLCACHE_DTYPE_F32;
+    double unit = to == VLCACHE_DTYPE_F16 ? 0x1p-11 : 0x1p-8;
     double step = 2e-7 * (8 + sqrt(p->k)) + (p->norm && short_rows ? 1e-5 + unit * 0.12 : 0);
     for (int i = 0; i < p->m * columns; i++) {
         double most = 2e-6 + step * scale[i] + (form != VLCI_FLOATS ? unit * fabs(want[i]) : 0);
@@ -190,15 +191,7 @@ static bool there(int engine) {
     return !unit || strcmp(unit, "gemm:wgmma") || suite_device()->caps.wgmma;
 }
 
-/* AMX takes bf16 alone. */
-static vlcache_dtype taken(int engine, vlcache_dtype dtype) {
-    const char *unit = engines[engine].variant;
-    bool pairs = unit && (strcmp(unit, "gemm:pairs") == 0 || strcmp(unit, "gemm:amx") == 0);
-    return pairs ? VLCACHE_DTYPE_BF16 : dtype;
-}
-
 static void with(int engine, vlcache_dtype dtype, vlci_activation gate, const problem *p, int n_rows) {
-    dtype = taken(engine, dtype);
     suite_force(engines[engine].variant);
     open_engine(engines[engine].engine, dtype, gate);
     for (int i = 0; i < n_rows; i++) {

@@ -38,14 +38,12 @@ static vlcache_status find_rung(const vlcache_device *device, int *rung) {
     return status;
 }
 
-bool vlci_gemm_matrix_takes(const vlcache_device *device, vlcache_dtype dtype) {
-    int rung;
-    if (dtype == VLCACHE_DTYPE_BF16) return true;
-    return dtype == VLCACHE_DTYPE_F16 && !find_rung(device, &rung) && !in_pairs(rung);
+bool vlci_gemm_matrix_takes(vlcache_dtype dtype) {
+    return dtype == VLCACHE_DTYPE_BF16 || dtype == VLCACHE_DTYPE_F16;
 }
 
 bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype) {
-    return choose(device) != rungs[BLOCKS] && vlci_gemm_matrix_takes(device, dtype);
+    return choose(device) != rungs[BLOCKS] && vlci_gemm_matrix_takes(dtype);
 }
 
 /* ---- tiles --------------------------------------------------------------------------------------------- */
@@ -230,11 +228,10 @@ static vlcache_status get_kernel(vlci_gemm_matrix *g, bool shared, int out, int 
 vlcache_status vlci_gemm_matrix_open(vlcache_device *device, vlcache_dtype dtype, vlci_gemm_matrix **out) {
     int rung;
     *out = NULL;
+    if (!vlci_gemm_matrix_takes(dtype))
+        return vlci_fail(VLCACHE_E_UNSUPPORTED, "matrix units do not take %s", vlcache_dtype_name(dtype));
     vlcache_status status = find_rung(device, &rung);
     if (status) return status;
-    if (!vlci_gemm_matrix_takes(device, dtype))
-        return vlci_fail(VLCACHE_E_UNSUPPORTED, "matrix units: rung \"%s\" does not take %s", rungs[rung],
-                         vlcache_dtype_name(dtype));
     vlci_gemm_matrix *g = vlci_calloc(1, sizeof *g);
     if (!g) return vlci_fail_memory("matrix product");
     *g = (vlci_gemm_matrix){.device = device, .dtype = dtype, .rung = rung};
@@ -265,7 +262,8 @@ void vlci_gemm_matrix_close(vlci_gemm_matrix **handle) {
 /* Measured on an H100, a 7B model: 4 rows by gemv_blocks 9.8 ms a step, 16 rows by wgmma 8.6. */
 int vlci_gemm_matrix_least(const vlci_gemm_matrix *g) {
     static const int least[] = {[WGMMA] = 3, [MMA] = 3, [AMX] = 5};
-    return g->rung <= AMX ? least[g->rung] : VLCI_GEMV_ROWS_MAX + 1;
+    bool few = g->rung <= AMX && vlci_gemm_matrix_layout(g) != VLCI_PANELS;
+    return few ? least[g->rung] : VLCI_GEMV_ROWS_MAX + 1;
 }
 
 bool vlci_gemm_matrix_own(const vlci_gemm_matrix *g) {
@@ -273,7 +271,8 @@ bool vlci_gemm_matrix_own(const vlci_gemm_matrix *g) {
 }
 
 vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g) {
-    return in_pairs(g->rung) ? VLCI_PAIRS : VLCI_BLOCKS;
+    if (!in_pairs(g->rung)) return VLCI_BLOCKS;
+    return g->dtype == VLCACHE_DTYPE_F16 ? VLCI_PANELS : VLCI_PAIRS;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------- */

@@ -1,12 +1,13 @@
 /**
  * gemm_matrix.h (internal) - the engine of matrix products for matrix units, in 16 bits: W in blocks and x in
- * stripes, or W in pairs and x in tiles.
+ * stripes, or W in pairs or panels and x in tiles.
  *
  * Its rungs, VLCACHE_VARIANT=gemm:RUNG:
  *
  *     wgmma   Hopper's, a warpgroup at a time (caps.wgmma)
  *     mma     of NVIDIA's GPUs since sm_80 (caps.mma)
- *     amx     of x86 processors (caps.amx): bf16, in pairs and tiles
+ *     amx     of x86 processors (caps.amx): bf16 in pairs, f16 in panels, which it multiplies as two of bf16;
+ *             x in tiles of bf16
  *     pairs   none: the same work in plain OpenCL C, anywhere; what amx is held against
  *     blocks  none: a work-item an output, anywhere; what wgmma and mma are held against
  */
@@ -20,8 +21,8 @@ extern const vlci_ladder vlci_gemm_matrix_ladder;
 
 typedef struct vlci_gemm_matrix vlci_gemm_matrix;
 
-/** Whether the rung, chosen or forced, takes weights of `dtype`. */
-bool vlci_gemm_matrix_takes(const vlcache_device *device, vlcache_dtype dtype);
+/** Whether it takes weights of `dtype`. */
+bool vlci_gemm_matrix_takes(vlcache_dtype dtype);
 
 /** Whether the device has matrix units for weights of `dtype`. */
 bool vlci_gemm_matrix_fits(const vlcache_device *device, vlcache_dtype dtype);

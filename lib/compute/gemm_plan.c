@@ -223,14 +223,14 @@ static vlcache_status obtain_speeds(vlcache_device *device, vlcache_dtype dtype,
 /* ---- the plan ------------------------------------------------------------------------------------------ */
 
 /* The engine of VLCACHE_GEMM, ENGINES when it is not set. */
-static vlcache_status forced_engine(const vlcache_device *device, vlcache_dtype dtype, int *engine) {
+static vlcache_status forced_engine(vlcache_dtype dtype, int *engine) {
     const char *name = getenv("VLCACHE_GEMM");
     *engine = ENGINES;
     if (!name || !*name) return VLCACHE_OK;
     for (int i = 0; i < ENGINES; i++)
         if (strcmp(name, vlci_gemm_engine_names[i]) == 0) *engine = i;
-    /* No matrix unit takes f32, AMX no f16: those weights get the best of the others. */
-    if (*engine == VLCI_GEMM_MATRIX && !vlci_gemm_matrix_takes(device, dtype))
+    /* No matrix unit takes f32: those weights get the best of the others. */
+    if (*engine == VLCI_GEMM_MATRIX && !vlci_gemm_matrix_takes(dtype))
         *engine = ENGINES;
     else if (*engine < ENGINES)
         return VLCACHE_OK;
@@ -264,7 +264,7 @@ vlcache_status vlci_gemm_plan(vlcache_device *device, vlcache_dtype dtype, vlci_
     int chosen = ENGINES;
     vlcache_gemm_engine own[ENGINES];
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(device, dtype, &chosen);
+    if (!status) status = forced_engine(dtype, &chosen);
     if (!status && (engines || chosen == ENGINES)) {
         if (!engines) engines = own;
         status = obtain_speeds(device, dtype, engines);
@@ -281,7 +281,7 @@ static vlcache_status recall_plan(vlcache_device *device, vlcache_dtype dtype,
                                   vlcache_gemm_engine engines[ENGINES]) {
     int engine = ENGINES;
     vlcache_status status = check_dtype(dtype);
-    if (!status) status = forced_engine(device, dtype, &engine);
+    if (!status) status = forced_engine(dtype, &engine);
     if (status) return status;
     recall_speeds(device, dtype, engines);
     mark_absent(device, dtype, engines);

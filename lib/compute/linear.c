@@ -55,11 +55,14 @@ vlci_layout vlci_linear_layout(const vlci_linear *linear, vlcache_dtype dtype) {
 }
 
 bool vlci_linear_takes_mapped(const vlci_linear *linear, vlcache_dtype dtype) {
-    return linear->of[dtype].layout == VLCI_PANELS || linear->of[dtype].gemm.dot;
+    const vlci_gemm *gemm = &linear->of[dtype].gemm;
+    return (linear->of[dtype].layout == VLCI_PANELS && !gemm->matrix) || gemm->dot;
 }
 
-bool vlci_linear_rounds(const vlci_linear *linear, vlcache_dtype dtype, int m) {
-    return linear->of[dtype].gemv.dot || vlci_linear_form(linear, dtype, m) != VLCI_FLOATS;
+vlcache_dtype vlci_linear_rounds_to(const vlci_linear *linear, vlcache_dtype dtype, int m) {
+    bool unit = linear->of[dtype].gemm.matrix && m > linear->of[dtype].few;
+    if (!unit && !linear->of[dtype].gemv.dot) return VLCACHE_DTYPE_F32;
+    return linear->of[dtype].layout == VLCI_PANELS ? VLCACHE_DTYPE_BF16 : dtype;
 }
 
 vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype) {

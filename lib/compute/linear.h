@@ -46,8 +46,8 @@ vlcache_status vlci_linear_open_mapped(vlci_linear *linear, vlcache_dtype dtype)
  */
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m);
 
-/** Whether a product of m rows with weights of an open dtype rounds x to their 16 bits. */
-bool vlci_linear_rounds(const vlci_linear *linear, vlcache_dtype dtype, int m);
+/** What a product of m rows with weights of an open dtype rounds x to; f32: it does not. */
+vlcache_dtype vlci_linear_rounds_to(const vlci_linear *linear, vlcache_dtype dtype, int m);
 
 /** What one launch may do beside the product: a norm of x in front of it, being gated, and appending. */
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p);
