@@ -1,25 +1,20 @@
 /*
- * gemv_streams.cl - y = act(x W^T + bias) (+ y) for few rows of x (decode), where one work-item with wide vectors beats
- * work-groups, and W lies in rows, as in a mapped file (of up to three parts: w_row_of).
+ * gemv_streams.cl - y = act(norm(x) W^T + bias) (+ y) for few rows of x (decode), where one work-item with wide vectors beats
+ * work-groups, and W lies in rows, as in a mapped file (of up to three parts: w_row_of). Gated too: panel.clh.
  *
- *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m <= ROWS, c < n
- *
- * A work-item has 32 rows of W, in 4 stretches of memory that it reads side by side, each from row to row:
+ * A work-item has 32 rows of W, or twice 32, in 4 stretches of memory that it reads side by side, each from row to row:
  *
  *   W row c          stream 0 --> k        row c + 8         stream 1 --> k      ...
  *     row c + 1      then this one           row c + 9       then this one
  *
  * Four rows of W meet GROUP rows of x at a time: a float16 sum for each of both, of which an output is what its 16 elements
  * come to. Of more rows of x, other passes over the same rows of W, which the second cache has then, take the others; each
- * of them asks for its part of the next rows. Rows of x beyond m repeat the last one and are not stored.
+ * of them asks for its part of the next rows.
  *
- * with: wide.clh
+ * with: wide.clh panel.clh
  * build: -DROWS=1
  * build: -DROWS=8
  */
-#ifndef ROWS
-#define ROWS 1 /* of x that a kernel is built for: a power of two up to VLCI_GEMV_ROWS_MAX */
-#endif
 #ifndef AHEAD
 #define AHEAD 256 /* elements of a stream: 512 bytes in 16 bits */
 #endif
@@ -41,19 +36,15 @@ static inline float16 fold(float16 *sum) {
     return sum[0];
 }
 
-/* Work: one work-item for 32 rows of W. */
-KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
-gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __global const w_t *restrict w2, int n0, int n1,
-             __global const float *restrict bias, __global const float *restrict x, uint x_offset, __global float *restrict y,
-             uint y_offset, int m, int n, int k, int act, int accumulate) {
-    const int column = (int)get_group_id(0) * VLCI_PANEL, whole = k / 16 * 16;
-    float out[ROWS][VLCI_PANEL];
-    x += x_offset;
-    y += y_offset;
+/* The sums of rows [first, first + 32) of W. */
+static inline void multiply(__global const w_t *w, __global const w_t *w1, __global const w_t *w2, int n0, int n1, int first,
+                            __global const float *x, int m, int n, int k, __global const float *norm, const float *scale,
+                            float (*out)[VLCI_PANEL]) {
+    const int whole = k / 16 * 16;
     for (int j = 0; j < STRETCH; j++) {
         __global const w_t *from[ABREAST];
 #pragma unroll
-        for (int s = 0; s < ABREAST; s++) from[s] = w_row_of(w, w1, w2, n0, n1, min(column + s * STRETCH + j, n - 1), k);
+        for (int s = 0; s < ABREAST; s++) from[s] = w_row_of(w, w1, w2, n0, n1, min(first + s * STRETCH + j, n - 1), k);
 #pragma unroll 1
         for (int g = 0; g < ROWS; g += GROUP) {
             const int ahead = PASSES == 1 ? AHEAD : k + g / GROUP * (k / PASSES);
@@ -68,6 +59,11 @@ gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __
                 float16 part[GROUP];
 #pragma unroll
                 for (int r = 0; r < GROUP; r++) part[r] = vload16(0, xr[r] + i);
+                if (norm) {
+                    const float16 by = vload16(0, norm + i);
+#pragma unroll
+                    for (int r = 0; r < GROUP; r++) part[r] *= by;
+                }
 #pragma unroll
                 for (int s = 0; s < ABREAST; s++) {
                     FETCH_AHEAD(from[s] + ahead + i / PASSES);
@@ -79,18 +75,29 @@ gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __
             vstore16(fold(sum), 0, lanes);
 #pragma unroll
             for (int q = 0; q < SUMS; q++) {
+                const int r = q % GROUP;
                 float all = 0.0f;
 #pragma unroll
                 for (int i = q; i < 16; i += SUMS) all += lanes[i];
-                for (int i = whole; i < k; i++) all += W_LOAD(from[q / GROUP], i) * xr[q % GROUP][i];
-                out[g + q % GROUP][q / GROUP * STRETCH + j] = all;
+                for (int i = whole; i < k; i++) all += W_LOAD(from[q / GROUP], i) * (norm ? xr[r][i] * norm[i] : xr[r][i]);
+                out[g + r][q / GROUP * STRETCH + j] = norm ? all * scale[g + r] : all;
             }
         }
     }
-#pragma unroll 1 /* one copy of what the activations take */
-    for (int i = 0; i < 2 * min((int)ROWS, m); i++) {
-        const int row = i / 2, part = i % 2, c = column + part * 16;
-        if (c < n)
-            store16(vload16(part, out[row]), y + (size_t)row * (size_t)n + c, bias ? bias + c : bias, n - c, act, accumulate);
-    }
+}
+
+/* Work: one work-item for 32 rows of W, or twice 32. */
+KEEP_WIDE __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
+gemv_streams(__global const w_t *restrict w, __global const w_t *restrict w1, __global const w_t *restrict w2, int n0, int n1,
+             __global const float *restrict bias, __global const float *restrict x, uint x_offset, __global float *restrict y,
+             uint y_offset, int m, int n, int k, int act, int accumulate, __global const float *restrict norm, float eps,
+             int gated) {
+    const int column = (int)get_group_id(0) * VLCI_PANEL;
+    float sums[2][ROWS][VLCI_PANEL], scale[ROWS];
+    x += x_offset;
+    scales_of(x, m, k, norm, eps, scale);
+#pragma unroll 1
+    for (int i = 0; i <= gated; i++)
+        multiply(w, w1, w2, n0, n1, column + i * (n / 2), x, m, n, k, norm, scale, sums[i]);
+    put_panels(sums, column, y + y_offset, bias, m, n, act, accumulate, gated);
 }

@@ -117,7 +117,7 @@ typedef enum vlci_activation {
 #define VLCI_GEMV_COLUMNS                   2
 #define VLCI_GEMV_BLOCK_LANES               256 /* of gemv_blocks: a multiple of 64 */
 #define VLCI_GEMV_DOT_MOST                  128 /* most columns of a work-item of gemv_dot */
-#define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) (VLCI_GEMV_COLUMNS * (rows) * (lanes))
+#define VLCI_GEMV_LOCAL_FLOATS(rows, lanes) ((VLCI_GEMV_COLUMNS + 1) * (rows) * (lanes))
 
 /* gemm_wgmma, SHARED: counters, two for each tile, where parts of sums begin; most rows of x. */
 #define VLCI_GEMM_SHARED_COUNTERS 8192

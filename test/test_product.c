@@ -33,6 +33,8 @@ typedef struct problem {
     int norm;                  /* 0 none, 1 RMS, 2 layer */
     bool gated, bias, stripes; /* stripes: y in the form that the next product reads */
     vlci_activation act;
+    bool mapped;   /* W in rows, in three parts one below the other */
+    size_t offset; /* of x */
 } problem;
 
 static float rounded(float v, vlcache_dtype dtype) {
@@ -41,18 +43,30 @@ static float rounded(float v, vlcache_dtype dtype) {
     return (float)ref_load(&stored, 0, dtype);
 }
 
-static cl_mem put_weights(double *w, int n, int k, vlcache_dtype dtype, vlci_layout layout) {
-    size_t bytes = vlci_matrix_bytes(n, k, dtype, layout);
+/* Rows [first, until) of W as they lie in a mapped file. */
+static cl_mem put_part(const vlci_matrix *m, const unsigned char *rows, int first, int until) {
+    size_t row = (size_t)m->k * vlci_dtype_bytes(m->dtype);
+    return suite_upload(rows + (size_t)first * row, (size_t)(until - first) * row);
+}
+
+static void put_weights(double *w, const problem *p, vlci_matrix *m) {
+    size_t bytes = vlci_matrix_bytes(m->n, m->k, m->dtype, m->layout);
     void *data = calloc(1, bytes);
-    for (int r = 0; r < n; r++)
-        for (int i = 0; i < k; i++) {
-            double *at = &w[(size_t)r * (size_t)k + (size_t)i];
-            ref_store(data, ref_weight_at((int)layout, r, i, k), (float)*at, dtype);
-            *at = ref_load(data, ref_weight_at((int)layout, r, i, k), dtype);
+    for (int r = 0; r < m->n; r++)
+        for (int i = 0; i < m->k; i++) {
+            double *at = &w[(size_t)r * (size_t)m->k + (size_t)i];
+            ref_store(data, ref_weight_at((int)m->layout, r, i, m->k), (float)*at, m->dtype);
+            *at = ref_load(data, ref_weight_at((int)m->layout, r, i, m->k), m->dtype);
         }
-    cl_mem memory = suite_upload(data, bytes);
+    if (p->mapped) {
+        m->until[0] = m->n / 3 / VLCI_PART_MULTIPLE * VLCI_PART_MULTIPLE;
+        m->until[1] = m->until[0] + VLCI_PART_MULTIPLE;
+        m->data = put_part(m, data, 0, m->until[0]);
+        m->more[0] = put_part(m, data, m->until[0], m->until[1]);
+        m->more[1] = put_part(m, data, m->until[1], m->n);
+    } else
+        m->data = suite_upload(data, bytes);
     free(data);
-    return memory;
 }
 
 /* x as the product reads it: normed, and in 16 bits where rows are in stripes. */
@@ -134,26 +148,28 @@ static void compare(const problem *p, const float *got, const double *want, cons
 static void run(const problem *p) {
     size_t n = (size_t)p->n, k = (size_t)p->k, m = (size_t)p->m;
     int columns = p->gated ? p->n / 2 : p->n;
-    float *drawn = floats_random(&seed, n * k, 1, 0), *x = floats_random(&seed, m * k, 2, 0);
+    float *drawn = floats_random(&seed, n * k, 1, 0), *x = floats_random(&seed, p->offset + m * k, 2, 0);
     float *weight = floats_random(&seed, k, 1, 1), *shift = floats_random(&seed, k, 1, 0),
           *bias = floats_random(&seed, n, 1, 0);
     double *w = malloc(n * k * sizeof *w), *want = malloc(m * n * sizeof *want),
            *scale = malloc(m * n * sizeof *scale);
     for (size_t i = 0; i < n * k; i++) w[i] = (double)drawn[i];
-    vlci_matrix matrix = {
-        .n = p->n, .k = p->k, .dtype = p->dtype, .layout = vlci_linear_layout(&compute.linear, p->dtype)};
-    matrix.data = put_weights(w, p->n, p->k, p->dtype, matrix.layout);
+    vlci_matrix matrix = {.n = p->n, .k = p->k, .dtype = p->dtype};
+    matrix.layout = p->mapped ? VLCI_ROWS : vlci_linear_layout(&compute.linear, p->dtype);
+    put_weights(w, p, &matrix);
     if (p->bias) matrix.bias = floats_upload(bias, n);
-    float *read = inputs(p, x, weight, shift);
+    float *read = inputs(p, x + p->offset, weight, shift);
     expect(p, w, p->bias ? bias : NULL, read, want, scale);
     vlci_norm norm = {.weight = floats_upload(weight, k),
                       .bias = p->norm == 2 ? floats_upload(shift, k) : NULL};
-    cl_mem in = floats_upload(x, m * k), normed = floats_poisoned(vlci_operand_bytes(p->m, p->k) / 4),
-           wide = floats_poisoned(m * n), y = floats_poisoned(vlci_operand_bytes(p->m, p->n) / 4);
+    cl_mem in = floats_upload(x, p->offset + m * k),
+           normed = floats_poisoned(vlci_operand_bytes(p->m, p->k) / 4), wide = floats_poisoned(m * n),
+           y = floats_poisoned(vlci_operand_bytes(p->m, p->n) / 4);
     vlci_form form = p->stripes ? vlci_linear_form(&compute.linear, p->dtype, p->m) : VLCI_FLOATS;
     bool fused = p->gated && vlci_product_gates(&compute, &matrix, &matrix);
     vlci_product product = {.w = &matrix,
                             .x = in,
+                            .x_offset = p->offset,
                             .norm = p->norm ? &norm : NULL,
                             .eps = eps,
                             .brought = normed,
@@ -166,7 +182,16 @@ static void run(const problem *p) {
     ck_ok(vlci_product_run(&compute, &product));
     float *got = outputs(p, y, columns, form);
     compare(p, got, want, scale, columns, form);
-    cl_mem all[] = {matrix.data, matrix.bias, norm.weight, norm.bias, in, normed, wide, y};
+    cl_mem all[] = {matrix.data,
+                    matrix.more[0],
+                    matrix.more[1],
+                    matrix.bias,
+                    norm.weight,
+                    norm.bias,
+                    in,
+                    normed,
+                    wide,
+                    y};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) suite_release(all[i]);
     void *arrays[] = {drawn, x, weight, shift, bias, w, want, scale, read, got};
@@ -243,6 +268,59 @@ START_TEST(stripes_come_out) {
 }
 END_TEST
 
+/* Of few rows, weights in rows and panels, and in rows of files: each height of the kernels, lengths that are
+ * no multiple of anything, and more than is normed at a time; what they take is one launch. */
+static const struct {
+    const char *engine, *variant;
+    bool mapped;
+} floats[] = {{"portable", "gemv:1", false},
+              {"portable", "gemv:64", false},
+              {"wide", "gemm:12x32", false},
+              {"wide", "gemm:12x32", true}};
+
+static void few_rows(const problem *p) {
+    vlci_matrix w = {.n = p->n, .k = p->k, .dtype = p->dtype};
+    w.layout = p->mapped ? VLCI_ROWS : vlci_linear_layout(&compute.linear, p->dtype);
+    vlci_norm norm = {0};
+    for (int m = 1; m <= VLCI_GEMV_ROWS_MAX; m += suite_reduced() ? 3 : 1) {
+        problem one = *p;
+        one.m = m;
+        const vlci_product asked = {.w = &w, .m = m, .norm = &norm};
+        ck_assert_int_eq(vlci_linear_takes_norm(&compute.linear, &asked), !p->mapped || m <= 2);
+        ck_assert_int_eq(vlci_linear_takes_gate(&compute.linear, &asked), p->n / 2 % VLCI_BLOCK == 0);
+        run(&one);
+    }
+}
+
+/* Every activation behind every dtype; each meets other lengths and rows of x that begin elsewhere. */
+static void each_activation(vlcache_dtype dtype, bool mapped) {
+    static const int deep[] = {1, 5, 40, 67, 1048, 1101}, begin[] = {0, 8, 24, 0, 3};
+    for (int act = 0; act <= VLCI_ACT_QUICK_GELU; act += suite_reduced() ? 2 : 1) {
+        problem p = {.n = 65 + 2 * act, .dtype = dtype, .norm = 1, .bias = act % 2, .mapped = mapped};
+        p.k = deep[(act + 2 * (int)dtype) % (suite_reduced() ? 4 : 6)];
+        p.offset = (size_t)begin[act];
+        p.act = compute.gate.act = (vlci_activation)act;
+        few_rows(&p);
+        p.n = act % 2 || suite_reduced() ? 128 : 384;
+        p.gated = true;
+        p.bias = false;
+        p.norm = act != 2;
+        few_rows(&p);
+    }
+}
+
+START_TEST(few_rows_are_normed_and_gated) {
+    for (int dtype = VLCACHE_DTYPE_F32; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) {
+        suite_force(floats[_i].variant);
+        open_engine(floats[_i].engine, (vlcache_dtype)dtype, VLCI_ACT_SILU);
+        if (floats[_i].mapped) ck_ok(vlci_linear_open_mapped(&compute.linear, (vlcache_dtype)dtype));
+        each_activation((vlcache_dtype)dtype, floats[_i].mapped);
+        vlci_compute_close(&compute);
+        suite_force(NULL);
+    }
+}
+END_TEST
+
 /* Rows that a tile of wgmma holds exactly, and some fewer, where all are one unit's: each tile is chosen. */
 START_TEST(each_tile_stores) {
     static const int rows_of[] = {88, 104, 120, 152, 200};
@@ -271,13 +349,15 @@ END_TEST
 START_TEST(what_a_product_cannot_is_refused) {
     open_engine("portable", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
     vlci_matrix w = {.n = 128, .k = 64, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS};
-    vlci_norm norm = {0};
-    const vlci_product bad[] = {{.w = &w, .m = 9, .x_form = VLCI_STRIPES},
-                                {.w = &w, .m = 9, .y_form = VLCI_STRIPES},
-                                {.w = &w, .m = 1, .norm = &norm},
-                                {.w = &w, .m = 1, .gated = true}};
+    vlci_matrix odd = {.n = 72, .k = 64, .dtype = VLCACHE_DTYPE_BF16, .layout = VLCI_ROWS};
+    vlci_norm norm = {0}, layer = {.bias = floats_poisoned(1)};
+    const vlci_product bad[] = {
+        {.w = &w, .m = 9, .x_form = VLCI_STRIPES}, {.w = &w, .m = 9, .y_form = VLCI_STRIPES},
+        {.w = &w, .m = 9, .norm = &norm},          {.w = &w, .m = 1, .norm = &layer},
+        {.w = &w, .m = 9, .gated = true},          {.w = &odd, .m = 1, .gated = true}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_fails(vlci_linear_product(&compute.linear, &bad[i]), VLCACHE_E_ARGUMENT, "none of its own");
+    suite_release(layer.bias);
     vlci_compute_close(&compute);
 }
 END_TEST
@@ -292,5 +372,9 @@ int main(void) {
     tcase_add_test(c, each_tile_stores);
     tcase_add_test(c, what_a_product_cannot_is_refused);
     suite_add_tcase(suite, c);
+    TCase *few = tcase_create("few");
+    suite_balance(few);
+    tcase_add_loop_test(few, few_rows_are_normed_and_gated, 0, sizeof floats / sizeof *floats);
+    suite_add_tcase(suite, few);
     return suite_run(suite);
 }

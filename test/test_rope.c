@@ -212,19 +212,19 @@ static void rotate_and_append(int heads, int kv_heads, int head_dim, vlcache_dty
 enum { APART = 12, DEPTH = APART * NEW_ROWS };
 
 /* W and a bias whose products with rows that pick a column each are qkv, which is rounded to be that. */
-static vlci_matrix weights_of(rotation *t, vlcache_dtype dtype) {
+static vlci_matrix weights_of(rotation *t, vlcache_dtype dtype, vlci_layout layout) {
     int n = (t->a.heads + 2 * t->a.kv_heads) * t->a.head_dim;
-    size_t bytes = vlci_matrix_bytes(n, DEPTH, dtype, VLCI_BLOCKS);
+    size_t bytes = vlci_matrix_bytes(n, DEPTH, dtype, layout);
     float *bias = floats_random(&seed, (size_t)n, 1, 0);
     void *data = calloc(1, bytes);
     for (int c = 0; c < n; c++)
         for (int r = 0; r < NEW_ROWS; r++) {
             float *to = &t->qkv[r * n + c];
-            int64_t at = ref_weight_at(VLCI_BLOCKS, c, r * APART, DEPTH);
+            int64_t at = ref_weight_at((int)layout, c, r * APART, DEPTH);
             ref_store(data, at, *to, dtype);
             *to = (float)ref_load(data, at, dtype) + bias[c];
         }
-    vlci_matrix w = {.n = n, .k = DEPTH, .dtype = dtype, .layout = VLCI_BLOCKS};
+    vlci_matrix w = {.n = n, .k = DEPTH, .dtype = dtype, .layout = layout};
     w.data = suite_upload(data, bytes);
     w.bias = floats_upload(bias, (size_t)n);
     free(data);
@@ -258,15 +258,15 @@ static void append_by_product(const rotation *t, const vlci_gemv *gemv, const vl
     free(y);
 }
 
-static void multiply_and_append(const int shape[3], vlcache_dtype dtype, vlcache_dtype kv_dtype,
-                                bool biased) {
+static void multiply_and_append(const int shape[3], vlcache_dtype dtype, vlci_layout layout,
+                                vlcache_dtype kv_dtype, bool biased) {
     rotation *t = rotation_create(shape[0], shape[1], shape[2], kv_dtype, biased);
-    vlci_matrix w = weights_of(t, dtype);
+    vlci_matrix w = weights_of(t, dtype, layout);
     float *got = malloc(t->n_qkv * sizeof *got);
     vlci_rope_kernels kernels;
     vlci_gemv gemv;
     make_phases(t, &kernels);
-    ck_ok(vlci_gemv_open(suite_device(), dtype, VLCI_BLOCKS, &gemv));
+    ck_ok(vlci_gemv_open(suite_device(), dtype, layout, &gemv));
     ck_ok(vlci_gemv_open_append(&gemv, dtype, kv_dtype));
     memcpy(got, t->qkv, t->n_qkv * sizeof *got); /* k and v need not come to lie beside q */
     for (int first = 0, rows = 1; first < NEW_ROWS; first += rows, rows = (rows + 2) % 8 + 1) {
@@ -284,7 +284,20 @@ START_TEST(products_append_what_they_make) {
     static const int shapes[][3] = {{4, 2, 16}, {2, 1, 64}, {3, 3, 32}, {4, 1, 128}, {8, 2, 80}};
     static const vlcache_dtype kv[] = {VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_F32};
     for (int i = 0; i < (suite_reduced() ? 2 : 5); i++)
-        multiply_and_append(shapes[i], i % 2 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_BF16, kv[i % 3], i % 2 == 1);
+        multiply_and_append(shapes[i], i % 2 ? VLCACHE_DTYPE_F16 : VLCACHE_DTYPE_BF16, VLCI_BLOCKS, kv[i % 3],
+                            i % 2 == 1);
+}
+END_TEST
+
+/* Of weights in rows heads may have any number of pairs, and with 1 lane or many. */
+START_TEST(products_of_rows_append) {
+    static const int shapes[][3] = {{4, 2, 6}, {3, 1, 2}, {2, 1, 64}, {1, 1, 40}, {8, 2, 80}};
+    static const vlcache_dtype of[] = {VLCACHE_DTYPE_F32, VLCACHE_DTYPE_F16, VLCACHE_DTYPE_BF16};
+    suite_force(_i ? "gemv:32" : "gemv:1");
+    for (int i = 0; i < (suite_reduced() ? 2 : 5); i++)
+        for (int kv = 0; kv < 3; kv++)
+            multiply_and_append(shapes[i], of[(kv + _i) % 3], VLCI_ROWS, of[kv], i % 2 == 1);
+    suite_force(NULL);
 }
 END_TEST
 
@@ -305,6 +318,11 @@ START_TEST(products_that_do_not_append) {
     ck_ok(vlci_gemv_open(suite_device(), VLCACHE_DTYPE_BF16, VLCI_PANELS, &gemv));
     ck_ok(vlci_gemv_open_append(&gemv, VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16));
     ck_assert(!vlci_gemv_appends(&gemv, &good));
+    ck_ok(vlci_gemv_open(suite_device(), VLCACHE_DTYPE_BF16, VLCI_ROWS, &gemv));
+    ck_assert(!vlci_gemv_appends(&gemv, &good));
+    ck_ok(vlci_gemv_open_append(&gemv, VLCACHE_DTYPE_BF16, VLCACHE_DTYPE_BF16));
+    ck_assert(vlci_gemv_appends(&gemv, &good));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) ck_assert(!vlci_gemv_appends(&gemv, &bad[i]));
 }
 END_TEST
 
@@ -381,6 +399,7 @@ int main(void) {
     suite_balance(c);
     tcase_add_loop_test(c, rotation_appends_to_ragged_caches, 0, 2);
     tcase_add_test(c, products_append_what_they_make);
+    tcase_add_loop_test(c, products_of_rows_append, 0, 2);
     tcase_add_test(c, products_that_do_not_append);
     tcase_add_loop_test(c, rotation_in_place, 0, 2);
     tcase_add_test(c, strides_beyond_32_bits_are_refused);

@@ -84,17 +84,30 @@ START_TEST(several_sequences) {
 }
 END_TEST
 
-/* Where weights lie as matrix units read them; in pairs on processors (a GPU runs these kernels to try them).
- */
+/* Rungs of products, `wide` those for processors (elsewhere attention takes a launch more, in two parts). */
+static const struct {
+    const char *engine, *variant;
+    vlcache_dtype dtype;
+    bool wide, mapped;
+} products[] = {{"matrix", "gemm:blocks", VLCACHE_DTYPE_BF16, false, false},
+                {"matrix", "gemm:pairs", VLCACHE_DTYPE_BF16, true, false},
+                {"portable", NULL, VLCACHE_DTYPE_F32, false, false},
+                {"portable", NULL, VLCACHE_DTYPE_BF16, false, false},
+                {"portable", "gemv:64", VLCACHE_DTYPE_F16, false, false},
+                {"wide", "gemm:12x32", VLCACHE_DTYPE_F16, true, false},
+                {"wide", "gemm:12x32", VLCACHE_DTYPE_BF16, true, true},
+                {"wide", "gemm:dot_plain", VLCACHE_DTYPE_BF16, true, true}};
+
 START_TEST(few_launches) {
-    if (_i == 1 && !suite_device()->caps.wide_vectors) return;
-    static const char *const variants[] = {"gemm:blocks", "gemm:pairs"};
+    if (products[_i].wide && !suite_device()->caps.wide_vectors) return;
     vlcache_model_options options = VLCACHE_MODEL_OPTIONS_INIT;
     vlcache_model *model = NULL;
-    suite_set("VLCACHE_GEMM", "matrix");
-    suite_force(variants[_i]);
-    options.dtype = VLCACHE_DTYPE_BF16;
+    suite_set("VLCACHE_GEMM", products[_i].engine);
+    suite_force(products[_i].variant);
+    options.dtype = products[_i].dtype;
+    options.no_mmap = !products[_i].mapped;
     ck_ok(vlcache_model_load(suite_device(), DEMO "model", &options, &model));
+    ck_assert_int_eq(model->mapped_bytes > 0, products[_i].mapped);
     count_steps(model, 1, 6);
     vlcache_model_destroy(&model);
     suite_force(NULL);
@@ -136,7 +149,7 @@ int main(void) {
     talk_models(all);
     tcase_add_test(all, one_sequence);
     tcase_add_test(all, several_sequences);
-    tcase_add_loop_test(all, few_launches, 0, 2);
+    tcase_add_loop_test(all, few_launches, 0, sizeof products / sizeof *products);
     tcase_add_loop_test(all, a_turn_opens_nothing, 0, 7);
     suite_add_tcase(suite, all);
     return suite_run(suite);

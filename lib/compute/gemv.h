@@ -19,9 +19,10 @@ typedef struct vlci_gemv {
     vlci_layout layout;
     vlci_dot dot; /**< in rows or pairs: x is rounded to bf16 */
     struct {
-        const vlci_kernel *any, *aligned; /**< aligned: k and x_offset are multiples of 8; NULL in panels */
-        const vlci_kernel *gated, *gated_aligned; /**< in blocks; with dot, gated alone */
-        const vlci_kernel *append;                /**< in blocks, aligned, once it is open */
+        const vlci_kernel *any,
+            *aligned; /**< aligned: k and x_offset are multiples of 8; in rows and blocks */
+        const vlci_kernel *gated, *gated_aligned; /**< in blocks; with dot, gated alone; else any is both */
+        const vlci_kernel *append;                /**< in rows and blocks, aligned, once it is open */
         const vlci_kernel *mapped; /**< in panels: for rows of a mapped file, once it is open */
         size_t lanes;              /**< of all */
     } height[VLCI_GEMV_HEIGHTS];   /**< by log2 of the rows */
@@ -35,18 +36,21 @@ vlcache_status vlci_gemv_open(vlcache_device *device, vlcache_dtype dtype, vlci_
  * vlci_kernel_get(). */
 vlcache_status vlci_gemv_open_dot(vlcache_device *device, vlci_dot dot, vlci_layout layout, vlci_gemv *out);
 
-/** Opens products whose rows go on into a cache of one dtype; in other layouts than blocks there are none.
+/** Opens products whose rows go on into a cache of one dtype; there are some in rows and blocks, without dot.
  * Errors: those of vlci_kernel_get(). */
 vlcache_status vlci_gemv_open_append(vlci_gemv *gemv, vlcache_dtype dtype, vlcache_dtype kv_dtype);
 
 /** Opens what reads rows of mapped files, where the layout is panels. Errors: those of vlci_kernel_get(). */
 vlcache_status vlci_gemv_open_mapped(vlci_gemv *gemv, vlcache_dtype dtype);
 
-/** Whether such a product is one of these. */
+/** Whether such a product, with `norm`, takes one launch. */
+bool vlci_gemv_norms(const vlci_gemv *gemv, const vlci_product *p);
+
+/** Whether such a product, with `append`, is one of these. */
 bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p);
 
-/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; in blocks and with dot also a gated one
- * where n / 2 is a multiple of VLCI_BLOCK, and with RMSNorm in front; with `append` where
+/** Enqueues a product with 1 to VLCI_GEMV_ROWS_MAX rows, in floats; also a gated one where n / 2 is a
+ * multiple of VLCI_BLOCK, and with RMSNorm in front where vlci_gemv_norms(); with `append` where
  * vlci_gemv_appends(). Errors: those of vlci_rope_args(), the device's. */
 vlcache_status vlci_gemv_run(const vlci_gemv *gemv, const vlci_product *p);
 

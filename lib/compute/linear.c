@@ -77,17 +77,12 @@ static bool few(const vlci_linear *linear, const vlci_product *p) {
     return p->m <= linear->of[p->w->dtype].few;
 }
 
-/* gemv_blocks and gemv_dot norm and gate by themselves. */
-static bool does_all(const vlci_linear *linear, vlcache_dtype dtype) {
-    return linear->of[dtype].layout == VLCI_BLOCKS || linear->of[dtype].gemv.dot;
-}
-
 vlci_form vlci_linear_form(const vlci_linear *linear, vlcache_dtype dtype, int m) {
     return m > linear->of[dtype].few ? vlci_layout_form(linear->of[dtype].layout) : VLCI_FLOATS;
 }
 
 bool vlci_linear_takes_norm(const vlci_linear *linear, const vlci_product *p) {
-    return does_all(linear, p->w->dtype) && few(linear, p) && !p->norm->bias;
+    return few(linear, p) && vlci_gemv_norms(&linear->of[p->w->dtype].gemv, p);
 }
 
 bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p) {
@@ -96,8 +91,7 @@ bool vlci_linear_takes_append(const vlci_linear *linear, const vlci_product *p) 
 
 bool vlci_linear_takes_gate(const vlci_linear *linear, const vlci_product *p) {
     vlci_form form = vlci_linear_form(linear, p->w->dtype, p->m);
-    bool takes = few(linear, p) || linear->of[p->w->dtype].gemm.dot ? does_all(linear, p->w->dtype)
-                                                                    : form != VLCI_FLOATS;
+    bool takes = few(linear, p) || linear->of[p->w->dtype].gemm.dot || form != VLCI_FLOATS;
     return takes && p->y_form == form && p->w->n / 2 % VLCI_BLOCK == 0;
 }
 

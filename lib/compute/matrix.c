@@ -38,11 +38,19 @@ const char *vlci_dot_lines(const vlcache_device *device) {
     return device->caps.every_line ? " -DLINES=0" : "";
 }
 
+void vlci_product_args(const vlci_product *p, vlci_arg out[VLCI_PRODUCT_ARGS]) {
+    const vlci_arg all[VLCI_PRODUCT_ARGS] = {
+        VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias),  VLCI_MEM(p->x),         VLCI_U32(p->x_offset),
+        VLCI_MEM(p->y),       VLCI_U32(p->y_offset), VLCI_I32(p->m),         VLCI_I32(p->w->n),
+        VLCI_I32(p->w->k),    VLCI_I32(p->act),      VLCI_I32(p->accumulate)};
+    memcpy(out, all, sizeof all);
+}
+
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p) {
-    return VLCI_LAUNCH(device, kernel, grid, VLCI_MEM(p->w->data), VLCI_MEM(p->w->bias), VLCI_MEM(p->x),
-                       VLCI_U32(p->x_offset), VLCI_MEM(p->y), VLCI_U32(p->y_offset), VLCI_I32(p->m),
-                       VLCI_I32(p->w->n), VLCI_I32(p->w->k), VLCI_I32(p->act), VLCI_I32(p->accumulate));
+    vlci_arg args[VLCI_PRODUCT_ARGS];
+    vlci_product_args(p, args);
+    return vlci_launch(device, kernel, grid, args, VLCI_PRODUCT_ARGS);
 }
 
 void vlci_product_parts(const vlci_product *p, vlci_arg out[VLCI_PARTS_ARGS]) {

@@ -73,11 +73,15 @@ vlcache_status vlci_matrix_kernel(vlcache_device *device, vlcache_dtype dtype, c
 /** What programs of dot_rows.clh are built with beside it, by how a processor reads. */
 const char *vlci_dot_lines(const vlcache_device *device);
 
-/** Enqueues a kernel that computes a whole product: all of those take the same arguments. */
+/** The arguments of kernels that compute a whole product, which others may stand behind. */
+enum { VLCI_PRODUCT_ARGS = 11 };
+void vlci_product_args(const vlci_product *p, vlci_arg out[VLCI_PRODUCT_ARGS]);
+
+/** Enqueues one that has no others. */
 vlcache_status vlci_product_launch(vlcache_device *device, const vlci_kernel *kernel, vlci_grid grid,
                                    const vlci_product *p);
 
-/** The arguments of kernels that read a mapped matrix, whose parts stand behind the first. */
+/** The same of kernels that read a mapped matrix, whose parts stand behind the first. */
 enum { VLCI_PARTS_ARGS = 15 };
 void vlci_product_parts(const vlci_product *p, vlci_arg out[VLCI_PARTS_ARGS]);
 

@@ -3,6 +3,8 @@
  */
 #include "compute/product.h"
 
+#include <limits.h>
+
 /* x, normed where it is to be, in the form that the product reads. */
 static vlcache_status bring(const vlci_compute *k, vlci_product *p) {
     vlci_form form = vlci_linear_form(&k->linear, p->w->dtype, p->m);
@@ -50,6 +52,8 @@ vlci_form vlci_product_form(const vlci_compute *k, const vlci_matrix *from, cons
 }
 
 bool vlci_product_gates(const vlci_compute *k, const vlci_matrix *from, const vlci_matrix *to) {
-    return from->dtype == to->dtype &&
-           vlci_linear_takes_gate(&k->linear, &(vlci_product){.w = from, .m = 1, .y_form = VLCI_FLOATS});
+    vlci_product few = {.w = from, .m = 1}, many = {.w = from, .m = INT_MAX};
+    many.y_form = vlci_product_form(k, from, to, many.m);
+    return from->dtype == to->dtype && vlci_linear_takes_gate(&k->linear, &few) &&
+           vlci_linear_takes_gate(&k->linear, &many);
 }
