@@ -10,7 +10,7 @@
 #include "support/suite.h"
 #include "support/talk.h"
 
-enum { WARM = 4, COUNTED = 8 };
+enum { WARM = 4, COUNTED = 8, MOST_SET = 40 /* arguments of a layer */ };
 
 static vlcache_sequence *add(vlcache_engine *engine, const char *policy, const vlcache_image *image) {
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
@@ -67,8 +67,8 @@ static void count_steps(vlcache_model *model, int n, int a_layer) {
         ck_assert_int_eq(calls_of("clEnqueueReadBuffer"), COUNTED);
         ck_assert_int_ge(launches, COUNTED);
         ck_assert_int_le(launches, COUNTED * (model->config.text.layers * a_layer + 6));
-        /* Of 10 to 27 that a kernel has, and 90 that a chain has. */
-        ck_assert_int_lt(set, COUNTED * model->config.text.layers * a_layer * 4);
+        /* Of 10 to 27 that a kernel has, and 90 that a chain has; those that differ from launch to launch. */
+        ck_assert_int_lt(set, COUNTED * model->config.text.layers * MOST_SET);
     }
     vlcache_engine_destroy(&engine);
     vlcache_image_destroy(&image);

@@ -72,7 +72,6 @@ START_TEST(stages_and_greedy_tokens) {
         assert_tap(MODELS[_i], "hidden", r.reading.stream.x, taps_findf(&f.golden, "layer.%d.hidden", layer),
                    1e-5);
     }
-    assert_tap(MODELS[_i], "norm", r.shared.text.last, taps_find(&f.golden, "norm"), 2e-5);
     assert_tap(MODELS[_i], "logits", r.shared.text.logits, taps_find(&f.golden, "logits"), 2e-5);
     for (size_t i = 0; i < f.greedy->n; i++) {
         int32_t token = rig_best(&r);

@@ -290,7 +290,6 @@ vlcache_status vlci_reading_go(vlci_reading *r, int64_t *work, bool *done) {
     r->kv->position = r->next_position;
     r->kv->length += r->prompt->n;
     if (!status) status = vlci_text_logits(r->text, &r->stream, r->prompt->n - 1, 1);
-    if (!status) vlci_tap(model->device, r->text->last, 1, c->hidden, "norm");
     if (!status) vlci_tap(model->device, r->text->logits, 1, c->vocab, "logits");
     return status;
 }
