@@ -10,7 +10,7 @@
 #include "support/suite.h"
 #include "support/talk.h"
 
-enum { WARM = 4, COUNTED = 8, MOST_SET = 40 /* arguments of a layer */ };
+enum { WARM = 4, COUNTED = 8, MOST_SET = 60 /* arguments of a layer */ };
 
 static vlcache_sequence *add(vlcache_engine *engine, const char *policy, const vlcache_image *image) {
     vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
