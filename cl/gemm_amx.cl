@@ -45,7 +45,11 @@
 #define DOWN   VLCI_GEMM_AMX_DOWN
 #define ACROSS VLCI_GEMM_AMX_ACROSS
 #define HALVES (W_DTYPE == VLCI_DTYPE_F16)
-enum { DEPTH = HALVES ? 512 : 4096, SIDE = VLCI_TILE, COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */ };
+enum {
+    DEPTH = !HALVES ? 4096 : AMX ? 512 : 256 /* whose strips a GPU's private memory holds */,
+    SIDE = VLCI_TILE,
+    COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */
+};
 
 DEFINE_ACTIVATE(activate16, float16)
 
