@@ -4,8 +4,8 @@
  *   y[r][c] = act(sum_k x[r][k] W[c][k] + bias[c])      r < m, c < n
  *
  * W lies in pairs, x in tiles (shared.h). f16 lies in panels, as gemv_wide reads it, and is multiplied as two of bf16 which
- * together it is to the bit: the upper 8 bits of each number, and the rest. A tile is 32 x 32 outputs: two by two registers,
- * to which 32 of k are added at a time by four multiplications that read four registers:
+ * together it is to the bit: the upper 8 bits of each number, and the rest (an infinite x, times a rest of 0, is NaN). A tile is
+ * 32 x 32 outputs: two by two registers, to which 32 of k are added at a time by four multiplications that read four registers:
  *
  *                 W: 16 pairs of k x 32 columns
  *                 +--------------+--------------+
