@@ -236,7 +236,18 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
     (VLCI_SCORE_MMA_PAIRS * (((head_dim) <= 64 ? 128 : 256) + 24) +                                          \
      VLCI_SCORE_MMA_TILES * VLCI_SCORE_MMA_COLUMNS * 4 + (group)*4)
-#define VLCI_SCORE_ROWS        128 /* rows of any of them */
+#define VLCI_SCORE_ROWS 128 /* rows of any of them */
+/* score_wgmma.cl: columns of a work-group, pairs of a row and a head at a time, and of a block of rows. */
+#define VLCI_SCORE_WGMMA_COLUMNS 512
+#define VLCI_SCORE_WGMMA_ITEMS   384
+#define VLCI_SCORE_WGMMA_PAIRS   128
+#define VLCI_SCORE_WGMMA_BUFFERS 2
+#define VLCI_SCORE_WGMMA_LEAST   512
+#define VLCI_SCORE_WGMMA_MOST    2048
+#define VLCI_SCORE_WGMMA_LOCAL(head_dim)                                                                     \
+    (((size_t)(head_dim) + 63) / 64 * 128 *                                                                  \
+         (VLCI_SCORE_WGMMA_COLUMNS + VLCI_SCORE_WGMMA_BUFFERS * VLCI_SCORE_WGMMA_PAIRS) +                    \
+     VLCI_SCORE_WGMMA_BUFFERS * (8 * VLCI_SCORE_WGMMA_PAIRS + 32) + 16 * VLCI_SCORE_WGMMA_PAIRS)
 #define VLCI_MEAN_LANES        16  /* centroids whose means lie side by side */
 #define VLCI_NEAREST_ROWS      128 /* rows of a work-group of nearest.cl, and its work-items */
 #define VLCI_NEAREST_GROUP     64
