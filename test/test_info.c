@@ -452,14 +452,36 @@ END_TEST
 
 /* A list of devices is a text of its own. */
 START_TEST(tool_lists_devices_alone) {
-    static const char *const beside[] = {"--json", "-m."};
-    for (int i = 0; i < 2; i++) {
-        process p;
-        run_info(&p, "--list-devices", beside[i], NULL, NULL);
-        ck_assert_int_eq(p.code, 1);
-        ck_assert_msg(strstr(p.err, "--list-devices: not with ") && !p.out_bytes, "%s", p.err);
-        process_release(&p);
+    process p;
+    run_info(&p, "--list-devices", "-m.", NULL, NULL);
+    ck_assert_int_eq(p.code, 1);
+    ck_assert_msg(strstr(p.err, "--list-devices: not with -m") && !p.out_bytes, "%s", p.err);
+    process_release(&p);
+}
+END_TEST
+
+/* For programs, too, by the tools that have the flag. */
+START_TEST(tools_list_devices_as_json) {
+    static const char *const tools[] = {VLCACHE_BINARY_DIR "/vlcache-info",
+                                        VLCACHE_BINARY_DIR "/vlcache-run"};
+    vlcache_device_info infos[64];
+    size_t n = 0, i;
+    process p;
+    json_t *device;
+    ck_ok(vlcache_device_list(infos, 64, &n));
+    process_run(&p, (const char *const[]){tools[_i], "--list-devices", "--json", NULL}, NULL, 0);
+    ck_assert_int_eq(p.code, 0);
+    json_t *object = json_loads(p.out, JSON_REJECT_DUPLICATES, NULL);
+    ck_assert_msg(object != NULL, "%s", p.out);
+    ck_assert_uint_eq(json_array_size(json_object_get(object, "devices")), n);
+    json_array_foreach(json_object_get(object, "devices"), i, device) {
+        ck_assert_int_eq(json_integer_value(json_object_get(device, "index")), infos[i].index);
+        ck_assert_str_eq(json_string_value(json_object_get(device, "name")), infos[i].name);
+        ck_assert_int_eq(json_integer_value(json_object_get(device, "global_memory")),
+                         (json_int_t)infos[i].global_memory);
     }
+    json_decref(object);
+    process_release(&p);
 }
 END_TEST
 
@@ -524,6 +546,7 @@ int main(void) {
     tcase_add_test(all, tool_warns);
     tcase_add_test(all, tool_tells_of_pocl);
     tcase_add_test(all, tool_lists_devices_alone);
+    tcase_add_loop_test(all, tools_list_devices_as_json, 0, 2);
     tcase_add_test(all, tool_outlives_its_reader);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);
