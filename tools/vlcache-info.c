@@ -17,6 +17,7 @@
 
 #include "common/console.h"
 #include "common/devices.h"
+#include "common/environment.h"
 #include "common/exit.h"
 #include "common/flag.h"
 #include "common/memory.h"
@@ -114,15 +115,8 @@ static const char usage[] =
 static const char rest[] =
     "\n"
     "The first run on a device builds kernels and measures matrix products, for some seconds; it remembers\n"
-    "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it again.\n"
-    "\n"
-    "Environment\n"
-    "  VLCACHE_DEVICE          the device that is used where none is named\n"
-    "  VLCACHE_MATRIX_UNITS    none: kernels go without the device's matrix units\n"
-    "  VLCACHE_KERNEL_BINARIES none: kernels that are built are not kept as binaries\n"
-    "  VLCACHE_VARIANT         kernel:rung[,kernel:rung...] forces variants of kernels\n"
-    "  VLCACHE_GEMM            portable, wide, clblast or matrix forces an engine\n"
-    "  XDG_CACHE_HOME          the cache is its folder vlcache [~/.cache]\n"
+    "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it "
+    "again.\n" ENVIRONMENT_HELP
     "\n"
     "Exit codes: 0; 1 usage; 2 a model's folder that would not load, cache folder, or output that\n"
     "cannot be written; 3 no device, or the device or its driver failed; 4 out of memory\n";

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench/geometry.h"
+#include "common/environment.h"
 #include "common/exit.h"
 #include "common/flag.h"
 
@@ -217,9 +218,9 @@ void options_help(void) {
         "are rows\n"
         "of memory that are held and hold nothing.");
     flags_print(table, &o);
-    puts(
-        "\nExit codes: 0; 1 usage; 2 a file: model or picture, or output that cannot be written; 3 no "
-        "device, the\n"
-        "device or its driver failed, or, with --kernels, an output is further from doubles than rounding\n"
-        "explains; 4 out of memory; 130 Ctrl-C. Environment: as for vlcache-info --help");
+    puts(ENVIRONMENT_HELP
+         "\nExit codes: 0; 1 usage; 2 a file: model or picture, or output that cannot be written; 3 no "
+         "device, the\n"
+         "device or its driver failed, or, with --kernels, an output is further from doubles than rounding\n"
+         "explains; 4 out of memory; 130 Ctrl-C");
 }
