@@ -323,6 +323,20 @@ START_TEST(few_rows_are_normed_and_gated) {
 }
 END_TEST
 
+/* As pairs of bf16 x is normed once for many rows of W. */
+START_TEST(pairs_norm_all_that_they_take) {
+    suite_force("gemm:dot_plain");
+    open_engine("wide", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
+    vlci_matrix w = {.n = 128, .k = 64, .dtype = VLCACHE_DTYPE_BF16};
+    vlci_norm norm = {0};
+    w.layout = vlci_linear_layout(&compute.linear, w.dtype);
+    for (int m = 1; m <= VLCI_GEMV_ROWS_MAX; m++)
+        ck_assert(vlci_linear_takes_norm(&compute.linear, &(vlci_product){.w = &w, .m = m, .norm = &norm}));
+    vlci_compute_close(&compute);
+    suite_force(NULL);
+}
+END_TEST
+
 /* Rows that a tile of wgmma holds exactly, and some fewer, where all are one unit's: each tile is chosen. */
 START_TEST(each_tile_stores) {
     static const int rows_of[] = {88, 104, 120, 152, 200};
@@ -377,6 +391,7 @@ int main(void) {
     TCase *few = tcase_create("few");
     suite_balance(few);
     tcase_add_loop_test(few, few_rows_are_normed_and_gated, 0, sizeof floats / sizeof *floats);
+    tcase_add_test(few, pairs_norm_all_that_they_take);
     suite_add_tcase(suite, few);
     return suite_run(suite);
 }
