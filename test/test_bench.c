@@ -94,13 +94,13 @@ END_TEST
 
 /* Axes of a policy, spelled as vlcache-eval has them: with candidates "visual" all words stay. */
 START_TEST(axes_are_heard) {
-    static const char *const labels[] = {"words", "full", "vlcache@recent=.5,threshold=.1",
-                                         "vlcache@recall=host"};
+    static const char *const labels[] = {
+        "words", "full", "vlcache@recent=.5,threshold=.1", "vlcache@recall=host", "full", "again"};
     json_t *said = MADE_JSON("-p", "100", "-n", "1", "-r", "1", "--no-ceiling", "--policy",
                              "vlcache@label=words,candidates=visual,full,vlcache@recent=.5,threshold=.1,"
-                             "vlcache@recall=host");
-    ck_assert_uint_eq(lines(said), 4);
-    for (size_t i = 0; i < 4; i++)
+                             "vlcache@recall=host,full,full@label=again");
+    ck_assert_uint_eq(lines(said), 6); /* the same again is measured again, in its turn */
+    for (size_t i = 0; i < 6; i++)
         ck_assert_str_eq(json_string_value(get(line_of(said, i), "policy", JSON_STRING)), labels[i]);
     ck_assert(number(line_of(said, 0), "kv_mib") > 2 * number(line_of(said, 2), "kv_mib"));
     ck_assert(number(line_of(said, 0), "kv_mib") < number(line_of(said, 1), "kv_mib"));

@@ -72,7 +72,7 @@ static const flag table[] = {
      .help = "tokens of a conversation at most; 0: the model's"},
     {FLAG_GROUP, .name = "What is compared"},
     {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(list),
-     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2 [full,vlcache,vlcache+; vlcache\nwith --paper]"},
+     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2; one that is named twice is measured\ntwice, in turns with the others: label= tells them apart\n[full,vlcache,vlcache+; vlcache with --paper]"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = AT(budget), .high = 1,
      .help = "share of the full cache's bytes that they keep"},
     {FLAG_OWN, 'b', "sequences", .argument = "LIST", .offset = AT(sequences), .low = 1, .high = MOST_SEQUENCES, .read = read_list,
