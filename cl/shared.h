@@ -149,15 +149,16 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
 
-/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other (fewer where they may meet a GPU's
- * private memory), and strips of W side by side. */
-#define VLCI_GEMM_DOT_ROWS      12
-#define VLCI_GEMM_DOT_DOWN(own) ((own) ? 16 : 4)
-#define VLCI_GEMM_DOT_ACROSS    8
+/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other, and strips of W side by side. With
+ * the processor's own instruction they lie in its caches; without, on a GPU, in private memory, which a
+ * driver holds for every work-item that can be there at once: few. */
+#define VLCI_GEMM_DOT_ROWS        12
+#define VLCI_GEMM_DOT_DOWN(own)   ((own) ? 16 : 2)
+#define VLCI_GEMM_DOT_ACROSS(own) ((own) ? 8 : 2)
 
-/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
-#define VLCI_GEMM_AMX_DOWN   9
-#define VLCI_GEMM_AMX_ACROSS 2
+/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side; likewise. */
+#define VLCI_GEMM_AMX_DOWN(own)   ((own) ? 9 : 2)
+#define VLCI_GEMM_AMX_ACROSS(own) ((own) ? 2 : 1)
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
