@@ -155,9 +155,10 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_DOT_DOWN(own) ((own) ? 16 : 4)
 #define VLCI_GEMM_DOT_ACROSS    8
 
-/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
-#define VLCI_GEMM_AMX_DOWN   9
-#define VLCI_GEMM_AMX_ACROSS 2
+/* Most tiles of 32 x 32 sums of a work-item of gemm_amx: below each other, and side by side; fewer where they
+ * may meet a GPU's private memory. */
+#define VLCI_GEMM_AMX_DOWN(own)   ((own) ? 10 : 9)
+#define VLCI_GEMM_AMX_ACROSS(own) ((own) ? 8 : 2)
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
