@@ -44,7 +44,7 @@
 #endif
 #define HALVES (W_DTYPE == VLCI_DTYPE_F16)
 enum {
-    DEPTH = HALVES && !AMX ? 256 : 512 /* the strips of which a GPU's private memory holds */,
+    DEPTH = !HALVES ? 512 : AMX ? 512 : 256 /* whose strips a GPU's private memory holds */,
     SIDE = VLCI_TILE,
     DOWN = VLCI_GEMM_AMX_DOWN(AMX),
     ACROSS = VLCI_GEMM_AMX_ACROSS(AMX),
