@@ -45,7 +45,7 @@ enum {
     PIECES = BLOCK / SIDE
 };
 
-AMX_DEFINE(amx_multiply, __private, __private, AMX_HELD)
+AMX_DEFINE(amx_multiply, __private, __private, AMX_HELD, AMX_ALONE)
 
 /* 32 x 32 of bf16: rows of 32, or [half of the columns][16 pairs of rows][16 columns]. */
 typedef struct {
@@ -212,9 +212,10 @@ static inline void attend(tile_t *tile, narrow_t (*k)[STEPS], narrow_t (*v)[PIEC
     narrow_t p[PIECES];
     const int pieces = (min(n, tile->visible.lane[SIDE - 1] - j) + SIDE - 1) / SIDE;
     for (int piece = 0; piece < pieces; piece++)
-        amx_multiply(k[piece], tile->q, &tile->q[0].run[HALF], STEPS, 1, s[piece].at);
+        amx_multiply(k[piece], tile->q, &tile->q[0].run[HALF], STEPS, 1, s[piece].at, 0);
     weigh(tile, s, p, j, n, pieces, scale, h WINDOW_PASS);
-    for (int step = 0; step < STEPS; step++) amx_multiply(v[step], p, &p[0].run[HALF], (ulong)pieces, 0, tile->acc[step].at);
+    for (int step = 0; step < STEPS; step++)
+        amx_multiply(v[step], p, &p[0].run[HALF], (ulong)pieces, 0, tile->acc[step].at, 0);
 }
 
 /* ---- all of them --------------------------------------------------------------------------------------- */

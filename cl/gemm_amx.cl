@@ -15,11 +15,11 @@
  *   16 x 32 k --> | 16 x 16      | 16 x 16      |
  *                 +--------------+--------------+
  *
- * A work-item has up to DOWN tiles below each other and ACROSS side by side, whose x and W the second cache holds, of longer
- * k DEPTH at a time. Neighbouring work-items have the same panels of W.
+ * A work-item has up to DOWN tiles below each other and ACROSS side by side, DEPTH of k at a time: so much of 32 rows of W
+ * stays in the first cache while x goes past it, all of that x in the second, where the next of W comes meanwhile.
  *
- * OUT 0: y is f32 rows. 1: y is tiles. 2: gated, tiles: a tile has 16 columns of gate (low) and those of up that they gate
- * (high); y[r][c] = act(gate[r][c]) * up[r][c], W = [gate | up], n / 2 a multiple of 64.
+ * OUT 0: y is f32 rows. 1: y is tiles. 2: gated, tiles: W = [gate | up], y[r][c] = act(gate[r][c]) * up[r][c], n / 2 a multiple
+ * of 64; a tile of gate and one of up make one of y.
  * AMX 0: the same without the unit, on any device: what it is held against.
  *
  * to_tiles: f32 rows -> tiles, with zeros behind k.
@@ -27,7 +27,7 @@
  * Work: gemm_amx: dimension 0 = tiles of rows, 1 = tiles of columns, each cut into as many equal parts as there are
  * work-items; to_tiles: 32 rows.
  *
- * with: amx.clh
+ * with: amx.clh wide.clh
  * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=0 -DACT=0
  * x86: tdpbf16ps -DW_DTYPE=3 -DAMX=1 -DOUT=2 -DACT=1
  * x86: tdpbf16ps -DW_DTYPE=2 -DAMX=1 -DOUT=0 -DACT=0
@@ -42,16 +42,30 @@
 #ifndef ACT
 #define ACT VLCI_ACT_NONE
 #endif
-#define DOWN   VLCI_GEMM_AMX_DOWN(AMX)
-#define ACROSS VLCI_GEMM_AMX_ACROSS(AMX)
 #define HALVES (W_DTYPE == VLCI_DTYPE_F16)
 enum {
+    DEPTH = HALVES && !AMX ? 32 : 512 /* without the unit strips lie in private memory, of a GPU too */,
     SIDE = VLCI_TILE,
-    DEPTH = !HALVES ? 4096 : AMX ? 512 : SIDE /* whose strips a GPU's private memory holds */,
-    COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */
+    DOWN = VLCI_GEMM_AMX_DOWN(AMX),
+    ACROSS = VLCI_GEMM_AMX_ACROSS(AMX),
+    WAYS = OUT == 2 ? 2 : 1 /* tiles of W that make one of outputs */
 };
 
-DEFINE_ACTIVATE(activate16, float16)
+/* 1 / (1 + e^-z) */
+static inline float16 logistic(float16 z) {
+    const float16 e = exp_below(-fabs(z));
+    return select(e, (float16)(1.0f), z > 0.0f) / (1.0f + e);
+}
+
+/* activate16, but for the library's exp, which would take longer than the product. */
+static inline float16 acted(float16 x) {
+    switch (ACT) {
+    case VLCI_ACT_SILU: return x * logistic(x);
+    case VLCI_ACT_GELU_TANH: return x * logistic(1.5957691216057308f * (x + 0.044715f * x * x * x));
+    case VLCI_ACT_QUICK_GELU: return x * logistic(1.702f * x);
+    default: return activate16(x, ACT);
+    }
+}
 
 /* Sums of a tile: rows of two vectors. */
 typedef union {
@@ -60,7 +74,7 @@ typedef union {
 } tile_t;
 
 #if HALVES
-AMX_DEFINE(amx_multiply, __global, __private, AMX_FETCH)
+AMX_DEFINE(amx_multiply, __global, __private, AMX_PAST, AMX_ALONE)
 
 /* DEPTH of k of 32 columns, as the unit reads them: upper bits, and the rest. */
 typedef struct {
@@ -83,58 +97,60 @@ static void split(__global const w_t *w, int first, int steps, int k, strip_t *t
     }
 }
 #else
-AMX_DEFINE(amx_multiply, __global, __global, AMX_FETCH)
+AMX_DEFINE(amx_multiply, __global, __global, AMX_PAST, AMX_NEXT)
 #endif
 
-/* 16 outputs of row r from column c on, `count` of which there are. */
-static inline void store(float16 v, __global uchar *y, uint y_offset, __global const float *bias, int r, int c, int n,
-                         int accumulate) {
-    const int count = n - c;
+/* 32 of 16 bits, which lie on a boundary of 64 bytes. */
+static inline void store32(float16 a, float16 b, __global ushort *to) {
+    *(__global uint16 *)to = (uint16)(as_uint8(f32_to_bf16_16(a)), as_uint8(f32_to_bf16_16(b)));
+}
+
+/* The first `count` of v as 16 are. */
+static inline float16 first_of(float16 v, int count) {
+    const int16 at = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return select((float16)(0.0f), v, at < count);
+}
+
+static inline float16 bias_at(__global const float *bias, int c, int n) {
     float part[16];
-#if OUT < 2
-    if (bias && count >= 16) v += vload16(0, bias + c);
-    if (bias && count < 16) {
-        vstore16(v, 0, part);
-        for (int i = 0; i < count; i++) part[i] += bias[c + i];
-        v = vload16(0, part);
-    }
-    v = activate16(v, ACT);
-#endif
-#if OUT == 0
-    __global float *to = (__global float *)y + y_offset + (size_t)r * n + c;
+    if (!bias || c >= n) return 0.0f;
+    if (c + 16 <= n) return vload16(0, bias + c);
+    for (int i = 0; i < 16; i++) part[i] = c + i < n ? bias[c + i] : 0.0f;
+    return vload16(0, part);
+}
+
+/* Up to 16 outputs, which may be added to what is there. */
+static inline void put16(float16 v, __global float *to, int count, int accumulate) {
+    float part[16];
     if (count >= 16) {
         vstore16(accumulate ? v + vload16(0, to) : v, 0, to);
     } else {
         vstore16(v, 0, part);
         for (int i = 0; i < count; i++) to[i] = accumulate ? to[i] + part[i] : part[i];
     }
-#else
-    if (count < 16) { /* zeros behind the last */
-        vstore16(v, 0, part);
-        for (int i = max(count, 0); i < 16; i++) part[i] = 0.0f;
-        v = vload16(0, part);
-    }
-    vstore16(f32_to_bf16_16(v), 0, (__global ushort *)y + VLCI_TILE_AT(r, c, n));
-#endif
 }
 
-/* One of `parts` equal parts of n things: the first of them, and how many there are. */
-static inline int part_of(int n, int parts, int i, int *count) {
-    const int each = (n + parts - 1) / parts;
-    *count = clamp(n - i * each, 0, each);
-    return i * each;
-}
-
-/* A tile's outputs, from row `top` and column c of y on. */
+/* Outputs of a tile, from row `top` and column c of y on. */
 static inline void finish(const tile_t *tile, __global uchar *y, uint y_offset, __global const float *bias, int top, int c,
                           int m, int n, int accumulate) {
-    for (int i = 0; i < min((int)SIDE, m - top); i++) {
+    const float16 bias0 = bias_at(bias, c, n), bias1 = bias_at(bias, c + SIDE / 2, n);
+    const int rows = min((int)SIDE, m - top);
+    for (int i = 0; i < rows; i++) {
+        float16 v0 = acted(tile->run[2 * i] + bias0), v1 = acted(tile->run[2 * i + 1] + bias1);
 #if OUT == 2
-        store(activate16(tile->run[2 * i], ACT) * tile->run[2 * i + 1], y, y_offset, bias, top + i, c, n / 2, accumulate);
+        v0 *= tile[1].run[2 * i];
+        v1 *= tile[1].run[2 * i + 1];
+#endif
+#if OUT == 0
+        __global float *to = (__global float *)y + y_offset + (size_t)(top + i) * n + c;
+        put16(v0, to, n - c, accumulate);
+        put16(v1, to + 16, n - c - 16, accumulate);
 #else
-        store(tile->run[2 * i], y, y_offset, bias, top + i, c, n, accumulate);
-        if (OUT || c + SIDE / 2 < n)
-            store(tile->run[2 * i + 1], y, y_offset, bias, top + i, c + SIDE / 2, n, accumulate);
+        if (c + SIDE > n) { /* zeros behind the last */
+            v0 = first_of(v0, n - c);
+            v1 = first_of(v1, n - c - 16);
+        }
+        store32(v0, v1, (__global ushort *)y + VLCI_TILE_AT(top, c, n) + i * SIDE);
 #endif
     }
 }
@@ -144,39 +160,40 @@ gemm_amx(__global const w_t *restrict w, __global const float *restrict bias, __
          __global uchar *restrict y, uint y_offset, int m, int n, int k, int accumulate) {
     tile_t tile[DOWN][ACROSS];
     int across, down;
-    const int columns = OUT == 2 ? n / 2 : n, steps = (k + SIDE - 1) / SIDE;
-    const int first = part_of((columns + COLUMNS - 1) / COLUMNS, (int)get_num_groups(1), (int)get_group_id(1), &across);
+    const int columns = n / WAYS, steps = (k + SIDE - 1) / SIDE;
+    const int first = part_of((columns + SIDE - 1) / SIDE, (int)get_num_groups(1), (int)get_group_id(1), &across);
     const int top = part_of((m + SIDE - 1) / SIDE, (int)get_num_groups(0), (int)get_group_id(0), &down);
     if (across == 0 || down == 0) return;
     amx_begin(amx_shapes);
 #if HALVES
     strip_t strip;
+#endif
     for (int step = 0; step < steps; step += DEPTH / SIDE)
-        for (int s = 0; s < across; s++) {
-            const int c = (first + s) * COLUMNS, more = min(steps - step, DEPTH / SIDE);
-            split(w + VLCI_PANEL_AT(c, 0, k), step * SIDE, more, k, &strip);
+        for (int s = 0; s < across * WAYS; s++) {
+            const int c = (first + s / WAYS) * SIDE, more = min(steps - step, DEPTH / SIDE);
+            const int from = s % WAYS * columns + c; /* row of W */
+#if HALVES
+            split(w + VLCI_PANEL_AT(from, 0, k), step * SIDE, more, k, &strip);
+#else
+            __global const w_t *panel = w + VLCI_PAIR_AT(from, step * SIDE, k);
+            const int s1 = (s + 1) % (across * WAYS), step1 = s1 ? step : min(step + DEPTH / SIDE, steps - 1);
+            __global const w_t *next = w + VLCI_PAIR_AT(s1 % WAYS * columns + (first + s1 / WAYS) * SIDE, step1 * SIDE, k);
+#endif
             for (int t = 0; t < down; t++) {
                 const int r = (top + t) * SIDE;
-                __global const ushort *from = x + VLCI_TILE_AT(r, step * SIDE, k);
+                __global const ushort *rows = x + VLCI_TILE_AT(r, step * SIDE, k);
                 float *sums = tile[t][s].at;
-                amx_multiply(from, strip.upper[0][0], strip.upper[0][1], (ulong)more, step == 0, sums);
-                amx_multiply(from, strip.rest[0][0], strip.rest[0][1], (ulong)more, 0, sums);
-                if (step + more >= steps) finish(&tile[t][s], y, y_offset, bias, r, c, m, n, accumulate);
+#if HALVES
+                amx_multiply(rows, strip.upper[0][0], strip.upper[0][1], (ulong)more, step == 0, sums, 0);
+                amx_multiply(rows, strip.rest[0][0], strip.rest[0][1], (ulong)more, 0, sums, 0);
+#else
+                amx_multiply(rows, panel, panel + SIDE * SIDE / 2, (ulong)more, step == 0, sums, next);
+                next += 128 * more;
+#endif
+                if (step + more >= steps && s % WAYS == WAYS - 1)
+                    finish(&tile[t][s + 1 - WAYS], y, y_offset, bias, r, c, m, columns, accumulate);
             }
         }
-#else
-    const bool once = steps <= DEPTH / SIDE;
-    for (int step = 0; step < steps; step += DEPTH / SIDE)
-        for (int t = 0; t < down; t++)
-            for (int s = 0; s < across; s++) {
-                const int r = (top + t) * SIDE, c = (first + s) * COLUMNS;
-                tile_t *sums = once ? &tile[0][0] : &tile[t][s]; /* which the first cache holds */
-                amx_multiply(x + VLCI_TILE_AT(r, step * SIDE, k), w + VLCI_PAIR_AT(c, step * SIDE, k),
-                             w + VLCI_PAIR_AT(OUT == 2 ? columns + c : c + SIDE / 2, step * SIDE, k),
-                             (ulong)min(steps - step, DEPTH / SIDE), step == 0, sums->at);
-                if (step + DEPTH / SIDE >= steps) finish(sums, y, y_offset, bias, r, c, m, n, accumulate);
-            }
-#endif
     amx_end();
 }
 
@@ -188,8 +205,7 @@ to_tiles(__global const float *restrict x, uint x_offset, __global ushort *restr
             __global const float *from = x + (size_t)x_offset + (size_t)(top + r) * k + i;
             __global ushort *to = y + VLCI_TILE_AT(top + r, i, k);
             if (k - i >= SIDE) {
-                vstore16(f32_to_bf16_16(vload16(0, from)), 0, to);
-                vstore16(f32_to_bf16_16(vload16(1, from)), 1, to);
+                store32(vload16(0, from), vload16(1, from), to);
             } else {
                 for (uint j = 0; j < SIDE; j++) to[j] = i + j < k ? f32_to_bf16(from[j]) : (ushort)0;
             }

@@ -156,9 +156,9 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_DOT_DOWN(own)   ((own) ? 16 : 2)
 #define VLCI_GEMM_DOT_ACROSS(own) ((own) ? 8 : 2)
 
-/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side; likewise. */
-#define VLCI_GEMM_AMX_DOWN(own)   ((own) ? 9 : 2)
-#define VLCI_GEMM_AMX_ACROSS(own) ((own) ? 2 : 1)
+/* Most tiles of 32 x 32 sums of a work-item of gemm_amx: below each other, and side by side; likewise. */
+#define VLCI_GEMM_AMX_DOWN(own)   ((own) ? 10 : 2)
+#define VLCI_GEMM_AMX_ACROSS(own) ((own) ? 8 : 2)
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)

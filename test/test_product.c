@@ -254,6 +254,9 @@ START_TEST(gates_stand_behind) {
          &(problem){.n = 72, .k = 64, .norm = 1, .gated = true, .act = VLCI_ACT_SILU, .stripes = true}, many);
     with(_i, VLCACHE_DTYPE_BF16, VLCI_ACT_SILU,
          &(problem){.n = 128, .k = 64, .gated = true, .act = VLCI_ACT_SILU}, many);
+    for (int dtype = VLCACHE_DTYPE_F16; dtype <= (int)VLCACHE_DTYPE_BF16; dtype++) /* strips, pieces of k */
+        with(_i, (vlcache_dtype)dtype, VLCI_ACT_SILU,
+             &(problem){.n = 512, .k = 1100, .gated = true, .act = VLCI_ACT_SILU, .stripes = true}, many);
 }
 END_TEST
 
