@@ -82,6 +82,7 @@ static vlcache_status look(vlcache_sequence *s) {
                                 .plans = s->plans,
                                 .n_plans = s->n_plans,
                                 .by_layer = vlci_turn_by_layer(s) ? s->plans[0] : NULL,
+                                .singly = vlci_turn_by_layer(s) || vlci_turn_again(s),
                                 .recall = s->recalls ? &s->recall : NULL,
                                 .past = &s->past,
                                 .watch = watch_layers,
@@ -168,7 +169,10 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     vlcache_status status = read ? VLCACHE_OK : vlci_mark(device_of(s), &s->read), waited;
     if (!status && !plan->applied) {
         status = keep_rows(s);
-        if (!status) status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
+        if (!status)
+            status = vlci_turn_again(s) ? vlci_again_all(s)
+                     : all              ? vlci_compress_all(plan, &s->kv)
+                                        : vlci_compress_some(plan, &s->kv);
     }
     if (plan->measured > since)
         since = plan->measured; /* where the host is late, the device was at it then */
@@ -307,8 +311,8 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     *observers = 0;
     for (int i = 0; i < n; i++) {
         vlcache_sequence *s = list[i];
-        bool over = finished(s);
-        vlcache_status status = over ? VLCACHE_OK : vlci_turn_make_room(s);
+        bool over = finished(s), again = s->waiting && looks(s) && vlci_turn_again(s);
+        vlcache_status status = over ? VLCACHE_OK : again ? vlci_again_begin(s) : vlci_turn_make_room(s);
         if (over || status) {
             vlci_turn_end(s, status);
             continue;
@@ -316,7 +320,9 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
         s->row = m;
         shared->step.kv[m] = &s->kv;
         tokens[m] = s->open;
-        if (s->waiting && looks(s))
+        if (again)
+            shared->step.observer[(*observers)++] = vlci_again_observer(s);
+        else if (s->waiting && looks(s))
             shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = vlci_turn_observe};
         else if (s->watch.part)
             shared->step.observer[(*observers)++] = s->watch;

@@ -1,0 +1,88 @@
+/*
+ * again.c - recall where layers cannot shrink as they are read: each leaves the device, and comes back from
+ * the host for every token that is decoded before it can.
+ *
+ *     prompt:         layer read, scored -> host, dropped                          (read.c)
+ *     each token:     layer <- host;  attention, scored;  its row -> host;  dropped
+ *     the last one:   layer <- host;  attention, scored;  its row -> host;  shrinks
+ *
+ * So one layer is there in full at a time, beside those that have shrunk; tokens and scores are those of the
+ * full cache. An answer that is over before shrinks in a pass of its own.
+ */
+#include "core/clock.h"
+#include "engine/sequence.h"
+
+static int last_layer(const vlcache_sequence *s) {
+    return s->shared->pool.shape.layers - 1;
+}
+
+/* All layers are on their way, one by one; `more` rows will stand behind those that come. */
+static vlcache_status begin(vlcache_sequence *s, int more) {
+    int rows = vlci_store_rows(s->kv.store) + more;
+    vlcache_status status = vlci_recall_begin(&s->recall, &s->kv, more ? s->recipe.defer : 0);
+    return status ? status : vlci_kv_reserve(&s->kv, 0, 1, rows);
+}
+
+/* There is room for as many rows as before: those of the layer before are gone. */
+static vlcache_status bring(vlcache_sequence *s, int layer, int more) {
+    vlcache_status status = vlci_kv_reserve(&s->kv, layer, 1, vlci_store_rows(s->kv.store) + more);
+    if (!status) status = vlci_recall_bring(&s->recall, layer);
+    return status ? status : vlci_kv_pool_sync(s->kv.pool);
+}
+
+static vlcache_status shrink(vlcache_sequence *s, int layer) {
+    double start = vlci_clock_ms();
+    vlcache_status status = vlci_compress_read(vlci_sequence_plan(s), layer, &s->kv);
+    if (!status && layer == last_layer(s)) status = vlci_recall_end(&s->recall);
+    start = vlci_clock_ms() - start;
+    s->answer.timings.compress += start;
+    s->late += start;
+    return status;
+}
+
+/* ---- tokens before ---------------------------------------------------------------------------------------
+ */
+
+/* Room on the host comes first: what the turn alone is refused. */
+vlcache_status vlci_again_begin(vlcache_sequence *s) {
+    vlcache_status status = vlci_recall_open(&s->recall, &s->kv, 1);
+    s->shrinks = vlci_sequence_plan(s)->decoded + 1 == s->recipe.defer;
+    return status ? status : begin(s, 1);
+}
+
+static vlcache_status enter(void *user, int layer) {
+    return bring(user, layer, 1);
+}
+
+static vlcache_status leave(void *user, int layer) {
+    vlcache_sequence *s = user;
+    vlci_kv_append(&s->kv, layer, 1, 1);
+    vlcache_status status = vlci_recall_send(&s->recall, layer + 1);
+    if (!status) status = vlci_recall_keep(&s->recall, layer);
+    if (status) return status;
+    if (s->shrinks)
+        status = shrink(s, layer);
+    else
+        vlci_kv_cut_layer(&s->kv, layer);
+    if (layer < last_layer(s) || status) return status;
+    vlci_recall_close(&s->recall);
+    s->kv.counted = true;
+    return status;
+}
+
+vlci_observer vlci_again_observer(vlcache_sequence *s) {
+    return (vlci_observer){.user = s, .enter = enter, .part = vlci_turn_observe, .leave = leave};
+}
+
+/* ---- without one -----------------------------------------------------------------------------------------
+ */
+
+vlcache_status vlci_again_all(vlcache_sequence *s) {
+    vlcache_status status = begin(s, 0);
+    for (int layer = 0; layer <= last_layer(s) && !status; layer++) {
+        status = bring(s, layer, 0);
+        if (!status) status = vlci_recall_send(&s->recall, layer + 1);
+        if (!status) status = vlci_compress_read(vlci_sequence_plan(s), layer, &s->kv);
+    }
+    return status ? status : vlci_recall_end(&s->recall);
+}
