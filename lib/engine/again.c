@@ -30,10 +30,12 @@ static vlcache_status bring(vlcache_sequence *s, int layer, int more) {
     return status ? status : vlci_kv_pool_sync(s->kv.pool);
 }
 
+/* What came before has been waited for: vlci_recall_keep(). */
 static vlcache_status shrink(vlcache_sequence *s, int layer) {
     double start = vlci_clock_ms();
     vlcache_status status = vlci_compress_read(vlci_sequence_plan(s), layer, &s->kv);
     if (!status && layer == last_layer(s)) status = vlci_recall_end(&s->recall);
+    if (!status) status = vlci_finish(s->shared->model->device);
     start = vlci_clock_ms() - start;
     s->answer.timings.compress += start;
     s->late += start;
