@@ -512,9 +512,8 @@ START_TEST(many_at_once) {
 END_TEST
 
 /* n conversations of three lines, line by line, in an engine of so many bytes. False: they are too few. */
-static bool talk_in(uint64_t bytes, int n, int32_t said[3][6]) {
+static bool talk_in(uint64_t bytes, int n, vlcache_compress_options compress, int32_t said[3][6]) {
     vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("vlcache", 0.6);
     vlcache_engine *engine = NULL;
     vlcache_sequence *s[2];
     const vlcache_answer *a;
@@ -549,8 +548,8 @@ START_TEST(idle_ones_make_way) {
     uint64_t bytes = 16 << 10;
     int32_t said[3][6];
     open_pictures();
-    while (!talk_in(bytes, 1, said)) bytes += 8 << 10;
-    ck_assert(talk_in(bytes, 2, said));
+    while (!talk_in(bytes, 1, way(_i, 0.6), said)) bytes += 8 << 10;
+    ck_assert(talk_in(bytes, 2, way(_i, 0.6), said));
 }
 END_TEST
 
@@ -628,6 +627,12 @@ START_TEST(limits) {
 }
 END_TEST
 
+/* Of pages, at most, and what a layer takes in full. */
+static uint64_t most_ends(const vlcache_compress_stats *kv, uint64_t *layer) {
+    *layer = kv->bytes_full / (uint64_t)kv->layers;
+    return (uint64_t)kv->layers * VLCI_KV_PAGE * *layer / (uint64_t)kv->tokens;
+}
+
 /* Beside what it keeps, the device holds a layer in full, and one or two of rows on their way: where layers
  * shrink as they are read, and where they come back for that. In an engine of fixed size, and in a session.
  */
@@ -645,9 +650,9 @@ START_TEST(peak_of_the_device) {
         ask_sequence(s, 0, &a);
         ck_assert(a->compressed && a->compress.deferred == deferred[_i / 2]);
         const vlcache_compress_stats *kv = &a->compress;
-        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
-                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row,               /* at most, of pages */
-            again = _i % 2 ? kv->bytes_kept + kv->bytes_kept / 8 + 2 * ends : 0; /* a pool that shrinks */
+        uint64_t layer, ends = most_ends(kv, &layer);
+        uint64_t again =
+            _i % 2 ? kv->bytes_kept + kv->bytes_kept / 8 + 2 * ends : 0; /* a pool that shrinks */
         ck_assert_uint_le(a->kv_bytes_peak - a->recall.staging_bytes,
                           kv->bytes_kept + layer + layer / 10 + 2 * ends + again);
         ck_assert_uint_le(a->recall.staging_bytes, layer * (turn || _i > 1 ? 2 : 1));
@@ -677,8 +682,7 @@ START_TEST(peak_of_coded_rows) {
     for (int turn = 0; turn < 3; turn++) {
         ask_sequence(s, 0, &a);
         const vlcache_compress_stats *kv = &a->compress;
-        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
-                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        uint64_t layer, ends = most_ends(kv, &layer);
         uint64_t most = a->kv_bytes_peak - a->recall.staging_bytes;
         ck_assert_uint_le(most, kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
         ck_assert_uint_ge(most, kv->bytes_kept + layer + kv->bytes_full / 8);
@@ -774,7 +778,7 @@ int main(void) {
     tcase_add_loop_test(all, answers_are_recalled, 0, TRIED);
     tcase_add_loop_test(all, forks_share_the_store, 0, TRIED);
     tcase_add_loop_test(all, many_at_once, 0, 2);
-    tcase_add_test(all, idle_ones_make_way);
+    tcase_add_loop_test(all, idle_ones_make_way, 0, 2);
     tcase_add_loop_test(all, peak_of_the_device, 0, 10);
     tcase_add_loop_test(all, peak_of_coded_rows, 0, 4);
     tcase_add_loop_test(all, comparisons, 0, 10);
