@@ -657,8 +657,17 @@ static vlcache_status read_coded(vlci_compress *p, int layer, vlci_kv *kv) {
     return status;
 }
 
+/* Rows that have been measured, in all layers, and come back. */
+static vlcache_status code(vlci_compress *p, int layer, vlci_kv *kv) {
+    vlcache_status status = layer ? VLCACHE_OK : share_bits(p);
+    p->behind = count_behind(p, kv);
+    if (!status) status = shrink(p, kv, layer, 1);
+    p->read = layer + 1;
+    return status || p->read < shape_of(p)->layers ? status : hand_over(p, kv);
+}
+
 vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
-    if (p->coding) return read_coded(p, layer, kv);
+    if (p->coding) return vlci_coding_asked(p->coding) ? code(p, layer, kv) : read_coded(p, layer, kv);
     int all = shape_of(p)->layers, first = layer;
     bool again = !vlci_compress_by_layer(&p->recipe), begins = again && layer == 0; /* all have been seen */
     bool measures = vlci_policy_measures(&p->recipe) && !again;
@@ -688,7 +697,15 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);
-    return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_compress_measure(vlci_compress *p, int layer, vlci_kv *kv) {
+    p->coding->pool = kv->pool;
+    vlcache_status status = layer ? vlci_kv_pool_sync(kv->pool) : prepare(p, kv, false);
+    vlci_heads h = heads_of(p, kv, layer, 1);
+    if (!status) status = vlci_coding_measure(p->coding, &h);
+    return status || layer < shape_of(p)->layers - 1 ? status : vlci_coding_ask(p->coding, p->seen);
 }
 
 /* Layers in which the whole prompt is still there. */
@@ -698,7 +715,9 @@ static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
     vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held)
         return some && !asked ? vlci_coding_ask(p->coding, p->seen) : narrow(p, kv);
-    vlcache_status status = p->read || p->summing || asked ? VLCACHE_OK : prepare(p, kv, some);
+    bool begun = p->read || p->summing || asked;
+    vlcache_status status = begun ? VLCACHE_OK : prepare(p, kv, some);
+    if (!status && !begun && p->coding) status = measure_rows(p, kv);
     if (status || (some && p->coding && !asked)) return status;
     if (p->coding) status = share_bits(p);
     if (status) return status;

@@ -148,6 +148,15 @@ int64_t vlci_compress_rows_bound(const vlci_recipe *recipe, int tokens, int laye
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
 
+/** Where rows are coded, and layers come back: before vlci_compress_read(), what bits are shared out by has
+ * to come of each of them, one by one. Blocks in the first and behind the last. Errors: as those of it. */
+vlcache_status vlci_compress_measure(vlci_compress *plan, int layer, vlci_kv *kv);
+
+/** Whether something goes, or is stored in few bits. */
+static inline bool vlci_compress_shrinks(const vlci_recipe *r) {
+    return r->compresses && (r->budget < 1.0 || r->quantised || vlci_coding_wanted(r));
+}
+
 /** Compresses every layer that is not yet; further rows may stand behind the prompt and what was observed.
  * Blocks where budgets depend on counts. */
 vlcache_status vlci_compress_all(vlci_compress *plan, vlci_kv *kv);

@@ -7,7 +7,8 @@
  *     the last one:   layer <- host;  attention, scored;  its row -> host;  shrinks
  *
  * So one layer is there in full at a time, beside those that have shrunk; tokens and scores are those of the
- * full cache. An answer that is over before shrinks in a pass of its own.
+ * full cache. Passes without a token: where there is none, or no more; and where rows are coded, since bits
+ * are shared out over all layers: one measures them, the next codes them.
  */
 #include "core/clock.h"
 #include "engine/sequence.h"
@@ -48,7 +49,8 @@ static vlcache_status shrink(vlcache_sequence *s, int layer) {
 /* Room on the host comes first: what the turn alone is refused. */
 vlcache_status vlci_again_begin(vlcache_sequence *s) {
     vlcache_status status = vlci_recall_open(&s->recall, &s->kv, 1);
-    s->shrinks = vlci_sequence_plan(s)->decoded + 1 == s->recipe.defer;
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    s->shrinks = !plan->coding && plan->decoded + 1 == s->recipe.defer;
     return status ? status : begin(s, 1);
 }
 
@@ -79,12 +81,22 @@ vlci_observer vlci_again_observer(vlcache_sequence *s) {
 /* ---- without one -----------------------------------------------------------------------------------------
  */
 
-vlcache_status vlci_again_all(vlcache_sequence *s) {
+/* What is done to a layer that is there. */
+typedef vlcache_status step(vlci_compress *plan, int layer, vlci_kv *kv);
+
+static vlcache_status pass(vlcache_sequence *s, step *of_layer, bool drops) {
     vlcache_status status = begin(s, 0);
     for (int layer = 0; layer <= last_layer(s) && !status; layer++) {
         status = bring(s, layer, 0);
         if (!status) status = vlci_recall_send(&s->recall, layer + 1);
-        if (!status) status = vlci_compress_read(vlci_sequence_plan(s), layer, &s->kv);
+        if (!status) status = of_layer(vlci_sequence_plan(s), layer, &s->kv);
+        if (!status && drops) vlci_kv_cut_layer(&s->kv, layer);
     }
+    return status;
+}
+
+vlcache_status vlci_again_all(vlcache_sequence *s) {
+    vlcache_status status = vlci_sequence_plan(s)->coding ? pass(s, vlci_compress_measure, true) : VLCACHE_OK;
+    if (!status) status = pass(s, vlci_compress_read, false);
     return status ? status : vlci_recall_end(&s->recall);
 }

@@ -46,18 +46,18 @@ static bool is_small(const vlcache_sequence *s) {
     return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
 }
 
-/* With recall they shrink however small they are, but where that would have all rows kept in few bits of
- * which fewer in more answer better. */
+/* With recall they do however small they are, but where that would have all rows kept in few bits of which
+ * fewer in more answer better. */
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
     return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
            vlci_compress_by_layer(s->recipes) && !s->prompt.n_sights &&
-           ((s->recalls && !s->recipe.votes_yield) || !is_small(s));
+           (s->recalls ? !s->recipe.votes_yield : !is_small(s));
 }
 
-/* Those of exact rows that cannot: with recall they leave and come back. */
+/* Those that do not: with recall they leave and come back. */
 bool vlci_turn_again(const vlcache_sequence *s) {
     return s->recalls && s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           !s->recipe.coded && !vlci_compress_by_layer(s->recipes) && !s->prompt.n_sights;
+           vlci_compress_shrinks(&s->recipe) && !vlci_turn_by_layer(s) && !s->prompt.n_sights;
 }
 
 /* No more than one layer is there in full. */
