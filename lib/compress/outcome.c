@@ -13,6 +13,8 @@ vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head,
         vlci_coding_positions(p->coding, out);
         return VLCACHE_OK;
     }
+    for (int i = 0; i < *n && !vlci_compress_shrinks(&p->recipe); i++) out[i] = i;
+    if (!vlci_compress_shrinks(&p->recipe)) return VLCACHE_OK;
     return vlci_read(p->kernels->device, p->now.positions, (size_t)own->first * sizeof(cl_int), out,
                      (size_t)own->kept * sizeof(cl_int));
 }

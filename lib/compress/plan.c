@@ -156,7 +156,7 @@ static void share_layers(vlci_compress *p, int layers) {
 
 /* Whether compressing takes long: centroids are searched for. */
 static bool sums_up(const vlci_recipe *r) {
-    return r->compresses && r->centroids > 0.0 && !r->coded && !r->quantised;
+    return vlci_compress_shrinks(r) && r->centroids > 0.0 && !r->coded && !r->quantised;
 }
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
@@ -552,8 +552,9 @@ static int turn_of(const vlci_compress *p, const vlci_heads *h) {
     return p->recipe.centroids > 0.0 ? vlci_summary_layers(h, &p->kernels->summary) : h->layers;
 }
 
-/* Layers whose budgets are known shrink. */
+/* Layers whose budgets are known shrink, where anything does. */
 static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
+    if (!vlci_compress_shrinks(&p->recipe)) return VLCACHE_OK;
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     bool in_place =

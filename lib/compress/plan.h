@@ -154,7 +154,7 @@ vlcache_status vlci_compress_measure(vlci_compress *plan, int layer, vlci_kv *kv
 
 /** Whether something goes, or is stored in few bits. */
 static inline bool vlci_compress_shrinks(const vlci_recipe *r) {
-    return r->compresses && (r->budget < 1.0 || r->quantised || vlci_coding_wanted(r));
+    return r->compresses && (r->budget < 1.0 || vlci_coding_wanted(r));
 }
 
 /** Compresses every layer that is not yet; further rows may stand behind the prompt and what was observed.

@@ -28,7 +28,7 @@ static int candidates(const vlcache_sequence *s) {
 }
 
 static bool compresses(const vlcache_sequence *s) {
-    return vlci_turn_may_compress(s) && s->recipe.compresses;
+    return vlci_turn_may_compress(s) && vlci_compress_shrinks(&s->recipe);
 }
 
 /* Rows that are read before any go. */
@@ -49,15 +49,14 @@ static bool is_small(const vlcache_sequence *s) {
 /* With recall they do however small they are, but where that would have all rows kept in few bits of which
  * fewer in more answer better. */
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           vlci_compress_by_layer(s->recipes) && !s->prompt.n_sights &&
-           (s->recalls ? !s->recipe.votes_yield : !is_small(s));
+    return s->plans == s->own && !s->portions && compresses(s) && vlci_compress_by_layer(s->recipes) &&
+           !s->prompt.n_sights && (s->recalls ? !s->recipe.votes_yield : !is_small(s));
 }
 
 /* Those that do not: with recall they leave and come back. */
 bool vlci_turn_again(const vlcache_sequence *s) {
-    return s->recalls && s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           vlci_compress_shrinks(&s->recipe) && !vlci_turn_by_layer(s) && !s->prompt.n_sights;
+    return s->recalls && s->plans == s->own && !s->portions && compresses(s) && !vlci_turn_by_layer(s) &&
+           !s->prompt.n_sights;
 }
 
 /* No more than one layer is there in full. */

@@ -179,7 +179,7 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     waited = vlci_mark_wait(device_of(s), &s->read, &since);
     if (!status) status = waited;
     if (read) s->answer.timings.prefill += since - start;
-    if (!status && plan->applied) status = vlci_turn_give_back(s);
+    if (!status && plan->applied && vlci_compress_shrinks(&plan->recipe)) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
     if (!read && !status) vlci_compress_tidy(plan);
     s->waiting = !status && !plan->applied;
