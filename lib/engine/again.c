@@ -7,8 +7,8 @@
  *     the last one:   layer <- host;  attention, scored;  its row -> host;  shrinks
  *
  * So one layer is there in full at a time, beside those that have shrunk; tokens and scores are those of the
- * full cache. Passes without a token: where there is none, or no more; and where rows are coded, since bits
- * are shared out over all layers: one measures them, the next codes them.
+ * full cache. Where rows are coded bits are shared out over all layers: one token more measures them, as
+ * where all are there, and a pass codes them. Passes without a token also where there is none, or no more.
  */
 #include "core/clock.h"
 #include "engine/sequence.h"
@@ -20,7 +20,7 @@ static int last_layer(const vlcache_sequence *s) {
 /* All layers are on their way, one by one; `more` rows will stand behind those that come. */
 static vlcache_status begin(vlcache_sequence *s, int more) {
     int rows = vlci_store_rows(s->kv.store) + more;
-    vlcache_status status = vlci_recall_begin(&s->recall, &s->kv, more ? s->recipe.defer : 0);
+    vlcache_status status = vlci_recall_begin(&s->recall, &s->kv, more ? s->recipe.defer + 1 : 0);
     return status ? status : vlci_kv_reserve(&s->kv, 0, 1, rows);
 }
 
@@ -50,7 +50,7 @@ static vlcache_status shrink(vlcache_sequence *s, int layer) {
 vlcache_status vlci_again_begin(vlcache_sequence *s) {
     vlcache_status status = vlci_recall_open(&s->recall, &s->kv, 1);
     const vlci_compress *plan = vlci_sequence_plan(s);
-    s->shrinks = !plan->coding && plan->decoded + 1 == s->recipe.defer;
+    s->shrinks = plan->decoded + !plan->coding == s->recipe.defer;
     return status ? status : begin(s, 1);
 }
 
@@ -64,7 +64,9 @@ static vlcache_status leave(void *user, int layer) {
     vlcache_status status = vlci_recall_send(&s->recall, layer + 1);
     if (!status) status = vlci_recall_keep(&s->recall, layer);
     if (status) return status;
-    if (s->shrinks)
+    bool measures = s->shrinks && vlci_sequence_plan(s)->coding;
+    if (measures) status = vlci_compress_measure(vlci_sequence_plan(s), layer, &s->kv);
+    if (s->shrinks && !measures)
         status = shrink(s, layer);
     else
         vlci_kv_cut_layer(&s->kv, layer);
@@ -75,7 +77,9 @@ static vlcache_status leave(void *user, int layer) {
 }
 
 vlci_observer vlci_again_observer(vlcache_sequence *s) {
-    return (vlci_observer){.user = s, .enter = enter, .part = vlci_turn_observe, .leave = leave};
+    bool looks = vlci_sequence_plan(s)->decoded < s->recipe.defer;
+    return (
+        vlci_observer){.user = s, .enter = enter, .part = looks ? vlci_turn_observe : NULL, .leave = leave};
 }
 
 /* ---- without one -----------------------------------------------------------------------------------------
@@ -95,8 +99,13 @@ static vlcache_status pass(vlcache_sequence *s, step *of_layer, bool drops) {
     return status;
 }
 
+bool vlci_again_measures(const vlcache_sequence *s) {
+    const vlci_compress *plan = vlci_sequence_plan(s);
+    return vlci_turn_again(s) && plan->coding && !vlci_coding_asked(plan->coding);
+}
+
 vlcache_status vlci_again_all(vlcache_sequence *s) {
-    vlcache_status status = vlci_sequence_plan(s)->coding ? pass(s, vlci_compress_measure, true) : VLCACHE_OK;
+    vlcache_status status = vlci_again_measures(s) ? pass(s, vlci_compress_measure, true) : VLCACHE_OK;
     if (!status) status = pass(s, vlci_compress_read, false);
     return status ? status : vlci_recall_end(&s->recall);
 }

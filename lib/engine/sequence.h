@@ -79,7 +79,7 @@ struct vlcache_sequence {
     vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
     const vlci_recipe *recipes;
     size_t n_plans;
-    bool shrinks;        /* with this step, layer by layer (again.c) */
+    bool shrinks;        /* with this step, layer by layer, or is measured (again.c) */
     bool waiting;        /* compression waits for decoded tokens, or goes on between them */
     vlci_observer watch; /* looks at decoded rows where no plan does; part NULL: nobody */
     vlci_reply reply;
@@ -180,6 +180,9 @@ vlcache_status vlci_turn_end_portion(vlcache_sequence *sequence);
 vlcache_status vlci_again_begin(vlcache_sequence *sequence);
 vlci_observer vlci_again_observer(vlcache_sequence *sequence);
 vlcache_status vlci_again_all(vlcache_sequence *sequence);
+
+/** Whether bits wait for one token more than decoded tokens are looked at. */
+bool vlci_again_measures(const vlcache_sequence *sequence);
 
 /** What a sequence's plan sees of its own row in a step: vlci_observer.part. */
 vlcache_status vlci_turn_observe(void *sequence, int layer, const vlci_attention *a, int from, int rows);

@@ -311,7 +311,7 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     *observers = 0;
     for (int i = 0; i < n; i++) {
         vlcache_sequence *s = list[i];
-        bool over = finished(s), again = s->waiting && looks(s) && vlci_turn_again(s);
+        bool over = finished(s), again = s->waiting && vlci_turn_again(s);
         vlcache_status status = over ? VLCACHE_OK : again ? vlci_again_begin(s) : vlci_turn_make_room(s);
         if (over || status) {
             vlci_turn_end(s, status);
@@ -349,7 +349,7 @@ static vlcache_status age(vlcache_sequence *s) {
 static vlcache_status stepped(vlcache_sequence *s) {
     s->open = -1;
     if (!s->waiting) return age(s);
-    return !looks(s) ? compress(s, false) : VLCACHE_OK;
+    return looks(s) || vlci_again_measures(s) ? VLCACHE_OK : compress(s, false);
 }
 
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {
