@@ -43,8 +43,7 @@ static vlcache_status shrink(vlcache_sequence *s, int layer) {
     return status;
 }
 
-/* ---- tokens before ---------------------------------------------------------------------------------------
- */
+/* ---- tokens before ------------------------------------------------------------------------------------- */
 
 /* Room on the host comes first: what the turn alone is refused. */
 vlcache_status vlci_again_begin(vlcache_sequence *s) {
@@ -82,8 +81,7 @@ vlci_observer vlci_again_observer(vlcache_sequence *s) {
         vlci_observer){.user = s, .enter = enter, .part = looks ? vlci_turn_observe : NULL, .leave = leave};
 }
 
-/* ---- without one -----------------------------------------------------------------------------------------
- */
+/* ---- without one --------------------------------------------------------------------------------------- */
 
 /* What is done to a layer that is there. */
 typedef vlcache_status step(vlci_compress *plan, int layer, vlci_kv *kv);
