@@ -18,8 +18,8 @@
  *     multiplied anew. The largest ones are kept beside it.
  *
  *     Tiles go from the last key that is seen down; those that all lanes of a warpgroup see whole need no mask. Local memory
- *     holds rows of 64 elements, 128 bytes, swizzled: run c of 8 elements of row r in place c ^ (r & 7). K and V of 16 bits
- *     come by cp.async, zeros for keys that no lane sees; q, and K and V of 32 bits, are rounded to ROUNDED on their way.
+ *     holds rows as logits_wgmma.clh says. K and V of 16 bits come by cp.async, zeros for keys that no lane sees; q, and K and V
+ *     of 32 bits, are rounded to ROUNDED on their way.
  *     S is a sum over DEPTH dimensions, whole steps of 16: those behind the last are zeros of q and of k.
  *     Heads whose logits have biases take a slower loop: nothing overlaps.
  *
@@ -42,24 +42,13 @@
  * ptx: sm_90a -DHEAD_DIM=64 -DKV_DTYPE=1 -DROUNDED=2
  * ptx: sm_90a -DHEAD_DIM=80 -DKV_DTYPE=1 -DROUNDED=3
  * ptx: sm_90a -DHEAD_DIM=128 -DKV_DTYPE=1 -DROUNDED=3
+ * with: logits_wgmma.clh
  */
 #ifndef HEAD_DIM
 #define HEAD_DIM 128 /* 64, 72, 80, 88, 96 or 128 */
 #endif
-#ifndef ROUNDED
-#define ROUNDED KV_DTYPE /* what matrix units read: VLCI_DTYPE_F16 or _BF16 */
-#endif
 #ifndef STRIPES
 #define STRIPES 0
-#endif
-#if ROUNDED == VLCI_DTYPE_F16
-#define TYPE       "f16"
-#define PAIR(a, b) ptx_f16x2(a, b)
-#define ROUND(a, b) ptx_f16x2(to_f16_range(a), to_f16_range(b))
-#else
-#define TYPE       "bf16"
-#define PAIR(a, b) ptx_bf16x2(a, b)
-#define ROUND(a, b) ptx_bf16x2(a, b)
 #endif
 /* Of 384 work-items, 168 registers each: what the bringers give up is all that the others can have, or they wait for ever. */
 #if KV_DTYPE == VLCI_DTYPE_F32
@@ -98,33 +87,11 @@ enum {
 #define PTX_IO72(d) PTX_IO64(d), IO4(d, 32)
 #define PTX_IO88(d) PTX_IO80(d), IO4(d, 40)
 
-/* ---- the products of a tile: one statement each, so that nothing comes between its instructions ---- */
+/* ---- acc += p v: a statement, so that nothing comes between its instructions ---- */
 
-#define OUT8(d, i)                                                                                                   \
-    "=&f"(d[i]), "=&f"(d[i + 1]), "=&f"(d[i + 2]), "=&f"(d[i + 3]), "=&f"(d[i + 4]), "=&f"(d[i + 5]), "=&f"(d[i + 6]), \
-        "=&f"(d[i + 7])
 #define IN8(p, i, n0, n1, n2, n3, n4, n5, n6, n7)                                                                    \
     [n0] "r"(p[i]), [n1] "r"(p[i + 1]), [n2] "r"(p[i + 2]), [n3] "r"(p[i + 3]), [n4] "r"(p[i + 4]),                  \
         [n5] "r"(p[i + 5]), [n6] "r"(p[i + 6]), [n7] "r"(p[i + 7])
-
-/* 16 dimensions, `a` and `b` units of 16 bytes behind the first of q and of k */
-#define QK_STEP(a, b, add)                                                                                           \
-    "\tadd.s64 a, %[q], " #a ";\n\tadd.s64 b, %[k], " #b ";\n"                                                       \
-    "\t//~ wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" PTX_D128 "}, a, b, " add                 \
-    ", 1, 1, 0, 0;\n"
-#define QK_64  QK_STEP(0, 0, "no") QK_STEP(2, 2, "yes") QK_STEP(4, 4, "yes") QK_STEP(6, 6, "yes")
-#define QK_80  QK_64 QK_STEP(512, 1024, "yes")
-#define QK_72  QK_80
-#define QK_96  QK_80 QK_STEP(514, 1026, "yes")
-#define QK_88  QK_96
-#define QK_128 QK_96 QK_STEP(516, 1028, "yes") QK_STEP(518, 1030, "yes")
-/* s = q k^T */
-#define QK(s, tile_q, tile_k)                                                                                        \
-    __asm__ volatile("{\n\t.reg .pred no, yes;\n\t.reg .b64 a, b;\n\tsetp.ne.b32 no, %[zero], 0;\n"                  \
-                     "\tsetp.eq.b32 yes, %[zero], 0;\n" PTX_JOIN(QK_, HEAD_DIM) "\t}"                                \
-                     : OUT8(s, 0), OUT8(s, 8), OUT8(s, 16), OUT8(s, 24), OUT8(s, 32), OUT8(s, 40), OUT8(s, 48),      \
-                       OUT8(s, 56)                                                                                   \
-                     : [q] "l"(tile_q), [k] "l"(tile_k), [zero] "r"(0))
 
 /* 16 keys: four registers of p, two groups of 8 rows of v */
 #define PV_STEP(b, p0, p1, p2, p3)                                                                                   \
@@ -180,15 +147,6 @@ PTX_CALL int sees(const piece_t *p, int held, int causal, int group, int t) {
 }
 
 /* ---- bringing ---- */
-
-#define SWIZZLED(row, run) ((row) * 128 + (((run) ^ ((row) & 7)) << 4))
-
-PTX_CALL void store16(uint to, uint a, uint b, uint c, uint d) {
-    __asm__ volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
-}
-PTX_CALL void store_rounded(uint to, float4 low, float4 high) {
-    store16(to, ROUND(low.x, low.y), ROUND(low.z, low.w), ROUND(high.x, high.y), ROUND(high.z, high.w));
-}
 
 /* What lies behind the last dimension, up to whole steps, of all rows of q and of k: nothing else is ever written there. */
 PTX_CALL void clear_rest(uint at) {
@@ -456,36 +414,6 @@ PTX_CALL void pack(const float s[KEYS / 2], uint p[KEYS / 4]) {
     for (uint i = 0; i < KEYS / 4; i++) p[i] = PAIR(s[2 * i], s[2 * i + 1]);
 }
 
-PTX_CALL void keep(float *d, uint n) {
-#pragma unroll
-    for (uint i = 0; i < n; i++) PTX_KEEP(d[i]);
-}
-
-/* One of BUFFERS that go round, and the parity of its barriers. */
-typedef struct {
-    uint at, phase;
-} ring_t;
-PTX_CALL void advance(ring_t *r) {
-    if (++r->at == BUFFERS) {
-        r->at = 0;
-        r->phase ^= 1;
-    }
-}
-
-PTX_CALL void release(uint empty, ring_t *r) {
-    if (ptx_lane() == 0) ptx_barrier_arrive(empty + 8 * r->at);
-    advance(r);
-}
-
-PTX_CALL void wait_full(uint full, const ring_t *r) {
-    ptx_barrier_wait(full + 8 * r->at, r->phase);
-    PTX_PROXY_FENCE();
-}
-
-/* The warpgroups take turns at the matrix units: one's products run under the other's softmax. */
-#define TURN() ptx_sync(1 + wg, 256)
-#define PASS() ptx_arrive(2 - wg, 256)
-
 /* S of tile j and acc of tile j + 1 are on their way together. */
 #define STEP(masked)                                                                                                 \
     {                                                                                                                \
@@ -500,13 +428,13 @@ PTX_CALL void wait_full(uint full, const ring_t *r) {
         PTX_WGMMA_COMMIT();                                                                                          \
         PASS();                                                                                                      \
         PTX_WGMMA_WAIT(1);                                                                                           \
-        keep(s, KEYS / 2);                                                                                           \
+        hold(s, KEYS / 2);                                                                                           \
         release(k_empty, &k_ring);                                                                                   \
         if (masked) mask(s, until0 - j * KEYS, until1 - j * KEYS);                                                   \
         soften(s, &f, c);                                                                                            \
         PTX_WGMMA_WAIT(0);                                                                                           \
-        keep(acc, HEAD_DIM / 2);                                                                                     \
-        keep(s, KEYS / 2);                                                                                           \
+        hold(acc, HEAD_DIM / 2);                                                                                     \
+        hold(s, KEYS / 2);                                                                                           \
         release(v_empty, &v_ring);                                                                                   \
         pack(s, p);                                                                                                  \
         if (f.grown) rescale(acc, f.r0, f.r1);                                                                       \
@@ -540,7 +468,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
     if (item >= 128 * GROUPS) { /* ---- brings ---- */
         __asm__ volatile("//~ setmaxnreg.dec.sync.aligned.u32 " BRINGER_REGISTERS ";" ::: "memory");
         const uint e = item - 128 * GROUPS;
-        ring_t q_ring = {0, 1}, k_ring = {0, 1}, v_ring = {0, 1};
+        ring_t q_ring = {0, 1, BUFFERS}, k_ring = {0, 1, BUFFERS}, v_ring = {0, 1, BUFFERS};
         if (!deal(&piece, seq_start, kv_heads, group, batch, blocks)) return;
         ptx_barrier_wait(q_empty, q_ring.phase);
 #pragma unroll 1
@@ -587,7 +515,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
     const uint wg = item >> 7, lane = ptx_lane();
     const int first_key = 2 * (int)(lane & 3), mine = (int)(wg * 64 + (item >> 5 & 3) * 16 + (lane >> 2));
     const float c = scale * LOG2E;
-    ring_t q_ring = {0, 0}, k_ring = {0, 0}, v_ring = {0, 0};
+    ring_t q_ring = {0, 0, BUFFERS}, k_ring = {0, 0, BUFFERS}, v_ring = {0, 0, BUFFERS};
     if (wg == GROUPS - 1) ptx_arrive(1, 256);
     while (deal(&piece, seq_start, kv_heads, group, batch, blocks)) {
         const kv_view h = kv_find(KV_PASS, piece.b, piece.kv, kv_heads);
@@ -610,7 +538,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                 QK(s, tile_q, PTX_TILE_ROWS(at + AT_K + k_ring.at * TILE));
                 PTX_WGMMA_COMMIT();
                 PTX_WGMMA_WAIT(0);
-                keep(s, KEYS / 2);
+                hold(s, KEYS / 2);
                 release(k_empty, &k_ring);
                 add_biases(s, &h, j * KEYS + first_key, seen, 1.0f / scale);
                 mask(s, until0 - j * KEYS, until1 - j * KEYS);
@@ -622,7 +550,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
                 PV(acc, p, TILE_COLUMNS(at + AT_V + v_ring.at * TILE));
                 PTX_WGMMA_COMMIT();
                 PTX_WGMMA_WAIT(0);
-                keep(acc, HEAD_DIM / 2);
+                hold(acc, HEAD_DIM / 2);
                 release(v_empty, &v_ring);
             }
         } else {
@@ -631,7 +559,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             QK(s, tile_q, PTX_TILE_ROWS(at + AT_K + k_ring.at * TILE));
             PTX_WGMMA_COMMIT();
             PTX_WGMMA_WAIT(0);
-            keep(s, KEYS / 2);
+            hold(s, KEYS / 2);
             release(k_empty, &k_ring);
             mask(s, until0 - j * KEYS, until1 - j * KEYS);
             soften(s, &f, c);
@@ -643,7 +571,7 @@ __attribute__((reqd_work_group_size(VLCI_ATTENTION_WGMMA_ITEMS, 1, 1))) __kernel
             PV(acc, p, TILE_COLUMNS(at + AT_V + v_ring.at * TILE));
             PTX_WGMMA_COMMIT();
             PTX_WGMMA_WAIT(0);
-            keep(acc, HEAD_DIM / 2);
+            hold(acc, HEAD_DIM / 2);
             release(v_empty, &v_ring);
         }
         release(q_empty, &q_ring);

@@ -42,12 +42,12 @@
 #ifndef ACT
 #define ACT VLCI_ACT_NONE
 #endif
-#define DOWN   VLCI_GEMM_AMX_DOWN
-#define ACROSS VLCI_GEMM_AMX_ACROSS
+#define DOWN   VLCI_GEMM_AMX_DOWN(AMX)
+#define ACROSS VLCI_GEMM_AMX_ACROSS(AMX)
 #define HALVES (W_DTYPE == VLCI_DTYPE_F16)
 enum {
-    DEPTH = !HALVES ? 4096 : AMX ? 512 : 256 /* whose strips a GPU's private memory holds */,
     SIDE = VLCI_TILE,
+    DEPTH = !HALVES ? 4096 : AMX ? 512 : SIDE /* whose strips a GPU's private memory holds */,
     COLUMNS = OUT == 2 ? SIDE / 2 : SIDE /* that a tile of outputs has */
 };
 

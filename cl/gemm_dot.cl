@@ -30,9 +30,9 @@
 #define GATED 0
 #endif
 #define DOWN   VLCI_GEMM_DOT_DOWN(DOT)
-#define ACROSS VLCI_GEMM_DOT_ACROSS
+#define ACROSS VLCI_GEMM_DOT_ACROSS(DOT)
 enum {
-    DEPTH = 96,
+    DEPTH = DOT ? 96 : 16,
     ROWS = VLCI_GEMM_DOT_ROWS,
     OWN = GATED ? 16 : 32, /* columns of y of a strip */
     RUN = DEPTH + 16       /* words from row to row of x */

@@ -149,15 +149,16 @@ typedef enum vlci_activation {
 #define VLCI_GEMM_WIDE_DOWN   8
 #define VLCI_GEMM_WIDE_ACROSS 4
 
-/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other (fewer where they may meet a GPU's
- * private memory), and strips of W side by side. */
-#define VLCI_GEMM_DOT_ROWS      12
-#define VLCI_GEMM_DOT_DOWN(own) ((own) ? 16 : 4)
-#define VLCI_GEMM_DOT_ACROSS    8
+/* Rows of a tile of gemm_dot; most tiles of a work-item, below each other, and strips of W side by side. With
+ * the processor's own instruction they lie in its caches; without, on a GPU, in private memory, which a
+ * driver holds for every work-item that can be there at once: few. */
+#define VLCI_GEMM_DOT_ROWS        12
+#define VLCI_GEMM_DOT_DOWN(own)   ((own) ? 16 : 2)
+#define VLCI_GEMM_DOT_ACROSS(own) ((own) ? 8 : 2)
 
-/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side. */
-#define VLCI_GEMM_AMX_DOWN   9
-#define VLCI_GEMM_AMX_ACROSS 2
+/* Most tiles of 32 x 32 outputs of a work-item of gemm_amx: below each other, and side by side; likewise. */
+#define VLCI_GEMM_AMX_DOWN(own)   ((own) ? 9 : 2)
+#define VLCI_GEMM_AMX_ACROSS(own) ((own) ? 2 : 1)
 
 /* Local memory of gemm_tile: two operands, k-major, each row of it padded by one. */
 #define VLCI_GEMM_TILE_ROW(tile)             ((tile) + 1)
@@ -236,7 +237,18 @@ typedef struct vlci_kv_head {
 #define VLCI_SCORE_MMA_LOCAL(head_dim, group)                                                                \
     (VLCI_SCORE_MMA_PAIRS * (((head_dim) <= 64 ? 128 : 256) + 24) +                                          \
      VLCI_SCORE_MMA_TILES * VLCI_SCORE_MMA_COLUMNS * 4 + (group)*4)
-#define VLCI_SCORE_ROWS        128 /* rows of any of them */
+#define VLCI_SCORE_ROWS 128 /* rows of any of them */
+/* score_wgmma.cl: columns of a work-group, pairs of a row and a head at a time, and of a block of rows. */
+#define VLCI_SCORE_WGMMA_COLUMNS 512
+#define VLCI_SCORE_WGMMA_ITEMS   384
+#define VLCI_SCORE_WGMMA_PAIRS   128
+#define VLCI_SCORE_WGMMA_BUFFERS 2
+#define VLCI_SCORE_WGMMA_LEAST   512
+#define VLCI_SCORE_WGMMA_MOST    2048
+#define VLCI_SCORE_WGMMA_LOCAL(head_dim)                                                                     \
+    (((size_t)(head_dim) + 63) / 64 * 128 *                                                                  \
+         (VLCI_SCORE_WGMMA_COLUMNS + VLCI_SCORE_WGMMA_BUFFERS * VLCI_SCORE_WGMMA_PAIRS) +                    \
+     VLCI_SCORE_WGMMA_BUFFERS * (8 * VLCI_SCORE_WGMMA_PAIRS + 32) + 16 * VLCI_SCORE_WGMMA_PAIRS)
 #define VLCI_MEAN_LANES        16  /* centroids whose means lie side by side */
 #define VLCI_NEAREST_ROWS      128 /* rows of a work-group of nearest.cl, and its work-items */
 #define VLCI_NEAREST_GROUP     64

@@ -94,13 +94,13 @@ END_TEST
 
 /* Axes of a policy, spelled as vlcache-eval has them: with candidates "visual" all words stay. */
 START_TEST(axes_are_heard) {
-    static const char *const labels[] = {"words", "full", "vlcache@recent=.5,threshold=.1",
-                                         "vlcache@recall=host"};
+    static const char *const labels[] = {
+        "words", "full", "vlcache@recent=.5,threshold=.1", "vlcache@recall=host", "full", "again"};
     json_t *said = MADE_JSON("-p", "100", "-n", "1", "-r", "1", "--no-ceiling", "--policy",
                              "vlcache@label=words,candidates=visual,full,vlcache@recent=.5,threshold=.1,"
-                             "vlcache@recall=host");
-    ck_assert_uint_eq(lines(said), 4);
-    for (size_t i = 0; i < 4; i++)
+                             "vlcache@recall=host,full,full@label=again");
+    ck_assert_uint_eq(lines(said), 6); /* the same again is measured again, in its turn */
+    for (size_t i = 0; i < 6; i++)
         ck_assert_str_eq(json_string_value(get(line_of(said, i), "policy", JSON_STRING)), labels[i]);
     ck_assert(number(line_of(said, 0), "kv_mib") > 2 * number(line_of(said, 2), "kv_mib"));
     ck_assert(number(line_of(said, 0), "kv_mib") < number(line_of(said, 1), "kv_mib"));
@@ -464,6 +464,21 @@ START_TEST(wrong_kernels_are_seen) {
 }
 END_TEST
 
+/* What few rows have inside their product: the gate, of one line, and the norm, of both. */
+START_TEST(wrong_products_are_seen) {
+    static const char *const broken[][2] = {{"activate(sum, act) \\* ", "activate(sum, act) + "},
+                                            {"(float)length + eps", "(float)length + 0.1f"}};
+    char folder[512];
+    process p;
+    copy_kernels(folder);
+    break_kernels(folder, "gemv.cl", broken[_i][0], broken[_i][1]);
+    try_broken(folder, "gemv 16 1 x", &p);
+    ck_assert_int_eq(p.code, 3);
+    ck_assert_int_eq(count_of(p.out, ",WRONG"), 1 + _i);
+    process_release(&p);
+}
+END_TEST
+
 /* A kernel of each ladder of compression, coding and sampling: the rungs that every device has. */
 START_TEST(each_wrong_kernel_is_seen) {
     static const char *const broken[][3] = {
@@ -655,6 +670,7 @@ int main(void) {
     tcase_add_test(all, kernels_are_tried);
     tcase_add_test(all, few_kernels_are_tried);
     tcase_add_test(all, wrong_kernels_are_seen);
+    tcase_add_loop_test(all, wrong_products_are_seen, 0, 2);
     tcase_add_test(all, each_wrong_kernel_is_seen);
     tcase_add_loop_test(all, bench_ends_as_documented, 0, sizeof endings / sizeof *endings);
     tcase_add_test(all, labels_stay_in_their_cells);

@@ -166,21 +166,33 @@ static coding_case case_of(const taps *t) {
                          .metric = taps_find(t, "metric") ? f32(t, "metric") : NULL};
 }
 
-/* Codes that stand within rounding, of 2^-11 on matrix units, of the next one may be that. */
+/* How many numbers of a basis vector are others than in Python: of 127, one more or less, where two roundings
+ * fall apart. */
+static int others(const taps *t, const ref_codes *c, int m, int i) {
+    int dim = c->codes->head_dim, n = 0, columns = i32(t, "shape")[6];
+    const int8_t *got = c->basis + (c->matrix[m].dim + (size_t)i) * (size_t)dim;
+    const int32_t *want = i32(t, "rounded") + (size_t)(m * columns + i) * (size_t)dim;
+    for (int d = 0; d < dim; d++) {
+        ck_assert_int_le(abs(got[d] - want[d]), 1);
+        n += got[d] != want[d];
+    }
+    return n;
+}
+
+/* Each such number moves what rows have along the vector, and with it the factor, by up to 1/127 of itself,
+ * and their codes by a step. Codes that stand within rounding, of 2^-11 on matrix units, of the next one may
+ * be that; there factors were seen to differ by 3.03e-3. */
 static void check_dimension(const taps *t, const ref_codes *c, int m, int i, int columns, bool units) {
-    int n = c->codes->rows, dim = c->codes->head_dim;
+    int n = c->codes->rows, other = others(t, c, m, i), most = other > 1 ? other : 1;
     size_t at = (size_t)(m * columns + i), own = c->matrix[m].dim + (size_t)i;
-    float factor = f32(t, "factor")[at];
-    ck_assert_msg(fabsf(c->factor[own] - factor) <= (units ? 3e-3f : 2e-5f) * factor,
-                  "matrix %d, dimension %d: factor %g, %g", m, i, (double)c->factor[own], (double)factor);
-    for (int d = 0; d < dim; d++)
-        ck_assert_int_le(abs(c->basis[own * (size_t)dim + (size_t)d] -
-                             i32(t, "rounded")[at * (size_t)dim + (size_t)d]),
-                         1);
+    float factor = f32(t, "factor")[at], within = (units ? 4e-3f : 2e-5f) + (float)other / 127.0f;
+    ck_assert_msg(fabsf(c->factor[own] - factor) <= within * factor,
+                  "matrix %d, dimension %d, %d numbers others: factor %g, %g", m, i, other,
+                  (double)c->factor[own], (double)factor);
     for (int j = 0; j < n; j++) {
         int got = ref_codes_code(c, m, i, j), want = i32(t, "code")[at * (size_t)n + (size_t)j];
-        bool tie = f32(t, "edge")[at * (size_t)n + (size_t)j] < (units ? 0.1f : 2e-3f);
-        ck_assert_msg(got == want || (tie && abs(got - want) == 1),
+        bool tie = other || f32(t, "edge")[at * (size_t)n + (size_t)j] < (units ? 0.1f : 2e-3f);
+        ck_assert_msg(got == want || (tie && abs(got - want) <= most),
                       "matrix %d, dimension %d, row %d: %d, not %d", m, i, j, got, want);
     }
 }
@@ -192,30 +204,40 @@ static void check_row(const char *what, int m, int j, const double *got, const f
                       m, d, got[d], (double)want[d]);
 }
 
-/* What codes that are others than in Python move a number of row j by at most: basis vectors have numbers up
- * to 1, a key's is turned with another. */
-static double off_by(const taps *t, const ref_codes *c, int m, int j) {
-    int n = c->codes->rows, columns = i32(t, "shape")[6];
-    double sum = 0.0;
-    for (int i = 0; i < columns && ref_codes_bits(c, m, i); i++) {
-        int want = i32(t, "code")[(size_t)(m * columns + i) * (size_t)n + (size_t)j];
-        double step = 127.0 * (double)c->factor[c->matrix[m].dim + (size_t)i];
-        sum += abs(ref_codes_code(c, m, i, j) - want) * step;
+/* What moves a number of row j by at most: basis vectors that are others than in Python, with their factors;
+ * and codes that are. Vectors have numbers up to 127; a key's is turned with another. */
+typedef struct moved {
+    double basis, codes;
+} moved;
+
+static moved moves(const taps *t, const ref_codes *c, int m, int j) {
+    int n = c->codes->rows, columns = i32(t, "shape")[6], bits;
+    moved sum = {0.0, 0.0};
+    for (int i = 0; i < columns && (bits = ref_codes_bits(c, m, i)); i++) {
+        size_t at = (size_t)(m * columns + i);
+        int want = i32(t, "code")[at * (size_t)n + (size_t)j];
+        double own = (double)c->factor[c->matrix[m].dim + (size_t)i], factor = (double)f32(t, "factor")[at];
+        double level = fabs(want + 0.5 - (1 << (bits - 1)));
+        sum.basis += level * (127.0 * fabs(own - factor) + (others(t, c, m, i) ? factor : 0.0));
+        sum.codes += abs(ref_codes_code(c, m, i, j) - want) * 127.0 * own;
     }
-    return m % 2 ? sum : sum * sqrt(2.0);
+    double turned = m % 2 ? 1.0 : sqrt(2.0);
+    return (moved){turned * sum.basis, turned * sum.codes};
 }
 
-/* Rows whose codes and basis are as in Python come back as there; one code more or less is a step. */
+/* Rows whose codes are as in Python come back as there; one code more or less is a step. */
 static void check_rows(const taps *t, const ref_codes *c, int m, bool units) {
     int n = c->codes->rows, dim = c->codes->head_dim, texts = c->codes->texts, same = 0;
     double row[VLCI_CODE_DIM_MAX];
     for (int j = 0; j < n; j++) {
         const float *want = f32(t, "back") + (size_t)(m * n + j) * (size_t)dim;
+        moved by = moves(t, c, m, j);
         bool alike = true;
         ref_codes_row(c, m, j, row);
-        for (int d = 0; d < dim; d++) alike &= fabs(row[d] - (double)want[d]) <= (units ? 0.02 : 1e-5);
+        for (int d = 0; d < dim; d++)
+            alike &= fabs(row[d] - (double)want[d]) <= by.basis + (units ? 0.02 : 1e-5);
         same += alike;
-        check_row("row", m, j, row, want, dim, off_by(t, c, m, j) + (units ? 0.2 : 0.02));
+        check_row("row", m, j, row, want, dim, by.basis + by.codes + (units ? 0.2 : 0.02));
     }
     ck_assert_msg(same >= n * 9 / 10, "matrix %d: %d of %d rows are the same", m, same, n);
     for (int j = 0; j < texts; j++) {

@@ -133,6 +133,21 @@ START_TEST(the_full_cache_retains_itself) {
 }
 END_TEST
 
+/* As it was resolved, where rows were coded. */
+START_TEST(json_tells_the_storage) {
+    process p;
+    RUN_EVAL(&p, "--data", questions, "--limit", "1", "-n", "2", "--quiet", "--budget", ".1", "--policy",
+             "vlcache,vlcache+", "-o", "json");
+    ended(&p, 0);
+    json_t *all = json_loads(p.out, 0, NULL), *group = json_array_get(json_object_get(all, "groups"), 0);
+    const json_t *cells = json_object_get(group, "cells");
+    for (size_t i = 0; i < 2; i++) ck_assert(!json_object_get(json_array_get(cells, i), "storage"));
+    ck_assert_str_eq(json_string_value(get(json_array_get(cells, 2), "storage", JSON_STRING)), "coded:pre");
+    json_decref(all);
+    process_release(&p);
+}
+END_TEST
+
 /* ---- bytes --------------------------------------------------------------------------------------------- */
 
 /* Shares of bytes: no policy exceeds them, and even budgets use them but for less than a row of each layer.
@@ -664,6 +679,7 @@ int main(void) {
     tcase_add_test(all, markdown_has_a_table_for_each_task);
     tcase_add_test(all, csv_says_what_json_says);
     tcase_add_test(all, the_full_cache_retains_itself);
+    tcase_add_test(all, json_tells_the_storage);
     tcase_add_test(all, policies_have_the_same_bytes);
     tcase_add_test(all, rows_fit_into_bytes);
     tcase_add_test(all, what_has_no_rows_to_count);

@@ -3,6 +3,7 @@
  * them, matrix product engines measured, remembered and forced, the cache folder; and vlcache-info, which
  * shows all that.
  */
+#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -452,14 +453,98 @@ END_TEST
 
 /* A list of devices is a text of its own. */
 START_TEST(tool_lists_devices_alone) {
-    static const char *const beside[] = {"--json", "-m."};
-    for (int i = 0; i < 2; i++) {
-        process p;
-        run_info(&p, "--list-devices", beside[i], NULL, NULL);
-        ck_assert_int_eq(p.code, 1);
-        ck_assert_msg(strstr(p.err, "--list-devices: not with ") && !p.out_bytes, "%s", p.err);
-        process_release(&p);
+    process p;
+    run_info(&p, "--list-devices", "-m.", NULL, NULL);
+    ck_assert_int_eq(p.code, 1);
+    ck_assert_msg(strstr(p.err, "--list-devices: not with -m") && !p.out_bytes, "%s", p.err);
+    process_release(&p);
+}
+END_TEST
+
+/* For programs, too, by the tools that have the flag. */
+START_TEST(tools_list_devices_as_json) {
+    static const char *const tools[] = {VLCACHE_BINARY_DIR "/vlcache-info",
+                                        VLCACHE_BINARY_DIR "/vlcache-run"};
+    vlcache_device_info infos[64];
+    size_t n = 0, i;
+    process p;
+    json_t *device;
+    ck_ok(vlcache_device_list(infos, 64, &n));
+    process_run(&p, (const char *const[]){tools[_i], "--list-devices", "--json", NULL}, NULL, 0);
+    ck_assert_int_eq(p.code, 0);
+    json_t *object = json_loads(p.out, JSON_REJECT_DUPLICATES, NULL);
+    ck_assert_msg(object != NULL, "%s", p.out);
+    ck_assert_uint_eq(json_array_size(json_object_get(object, "devices")), n);
+    json_array_foreach(json_object_get(object, "devices"), i, device) {
+        ck_assert_int_eq(json_integer_value(json_object_get(device, "index")), infos[i].index);
+        ck_assert_str_eq(json_string_value(json_object_get(device, "name")), infos[i].name);
+        ck_assert_int_eq(json_integer_value(json_object_get(device, "global_memory")),
+                         (json_int_t)infos[i].global_memory);
     }
+    json_decref(object);
+    process_release(&p);
+}
+END_TEST
+
+/* ---- the environment ----------------------------------------------------------------------------------- */
+
+enum { SOURCES = 4 << 20 };
+
+static void append_file(const char *path, char text[SOURCES]) {
+    size_t used = strlen(text);
+    FILE *in = fopen(path, "r");
+    ck_assert_msg(in != NULL, "%s", path);
+    text[used + fread(text + used, 1, SOURCES - used - 1, in)] = 0;
+    ck_assert_uint_lt(strlen(text), SOURCES - 1);
+    fclose(in);
+}
+
+/* The files of a folder of the source tree whose names end in `ends`, and of those in it, as one text. */
+static void gather(const char *folder, const char *ends, char text[SOURCES]) {
+    char path[1024];
+    struct dirent *e;
+    DIR *at = opendir(folder);
+    ck_assert_msg(at != NULL, "%s", folder);
+    while ((e = readdir(at))) {
+        size_t n = strlen(e->d_name), tail = strlen(ends);
+        struct stat what;
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (*e->d_name == '.' || stat(path, &what)) continue;
+        if (S_ISDIR(what.st_mode)) gather(path, ends, text);
+        if (n > tail && strcmp(e->d_name + n - tail, ends) == 0) append_file(path, text);
+    }
+    closedir(at);
+}
+
+/* Every variable that library and tools read is named by each tool, and VLCACHE's by README.md or a header.
+ */
+START_TEST(variables_are_told) {
+    static const char *const tools[] = {"info", "run", "bench", "eval"};
+    static char code[SOURCES], words[SOURCES];
+    process help[4];
+    size_t n = 0;
+    gather(VLCACHE_SOURCE_DIR "/lib", ".c", code);
+    gather(VLCACHE_SOURCE_DIR "/tools", ".c", code);
+    gather(VLCACHE_SOURCE_DIR "/lib", ".h", words);
+    gather(VLCACHE_SOURCE_DIR "/include", ".h", words);
+    append_file(VLCACHE_SOURCE_DIR "/tools/common/folder.h", words);
+    append_file(VLCACHE_SOURCE_DIR "/README.md", words);
+    for (size_t i = 0; i < 4; i++) {
+        char tool[512];
+        snprintf(tool, sizeof tool, "%s/vlcache-%s", VLCACHE_BINARY_DIR, tools[i]);
+        process_run(&help[i], (const char *const[]){tool, "--help", NULL}, NULL, 0);
+        ck_assert_int_eq(help[i].code, 0);
+    }
+    for (const char *at = code; (at = strstr(at, "getenv(")); n++) {
+        char name[64];
+        at += strlen("getenv(");
+        ck_assert_msg(sscanf(at, "\"%63[A-Z_]\"", name) == 1, "no name: %.60s", at);
+        for (size_t i = 0; i < 4; i++)
+            ck_assert_msg(strstr(help[i].out, name) != NULL, "%s --help lacks %s", tools[i], name);
+        ck_assert_msg(strncmp(name, "VLCACHE_", 8) != 0 || strstr(words, name), "nothing tells of %s", name);
+    }
+    ck_assert_uint_ge(n, 12);
+    for (size_t i = 0; i < 4; i++) process_release(&help[i]);
 }
 END_TEST
 
@@ -524,6 +609,8 @@ int main(void) {
     tcase_add_test(all, tool_warns);
     tcase_add_test(all, tool_tells_of_pocl);
     tcase_add_test(all, tool_lists_devices_alone);
+    tcase_add_loop_test(all, tools_list_devices_as_json, 0, 2);
+    tcase_add_test(all, variables_are_told);
     tcase_add_test(all, tool_outlives_its_reader);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, sizeof endings / sizeof endings[0]);
     tcase_add_loop_test(all, tool_checks_what_it_prints, 0, sizeof printed / sizeof printed[0]);

@@ -593,6 +593,31 @@ START_TEST(tool_tells_of_problems) {
 }
 END_TEST
 
+/* Without a tokenizer no picture is refused: it is not known. One that the model refuses is not taken. */
+START_TEST(tool_knows_what_it_knows) {
+    static test_folder f;
+    process p;
+    folder_open(&f, MODELS "llava-llama-mha");
+    folder_write(&f, false, NULL);
+    scratch_remove("tokenizer.json");
+    RUN(&p, "-m", scratch_folder());
+    ck_assert_msg(p.code == 2 && strstr(p.out, "not known: ") && !strstr(p.out, "not taken"), "%s", p.out);
+    process_release(&p);
+    RUN(&p, "-m", scratch_folder(), "--json");
+    json_t *object = json_loads(p.out, 0, NULL),
+           *one = json_array_get(json_object_get(object, "pictures"), 0);
+    ck_assert(json_is_null(json_object_get(one, "tokens")) && !json_object_get(one, "error"));
+    ck_assert_ptr_nonnull(strstr(json_string_value(json_object_get(one, "unknown")), "tokenizer.json"));
+    json_decref(object);
+    process_release(&p);
+    folder_close(&f);
+    scratch_clean();
+    RUN(&p, "-m", MODELS "qwen2-vl-hub", "--image-size", "3000x10");
+    ck_assert_msg(strstr(p.out, "not taken: ") && !strstr(p.out, "not known: "), "%s", p.out);
+    process_release(&p);
+}
+END_TEST
+
 static const struct {
     const char *flag;
     int code;
@@ -645,6 +670,7 @@ int main(void) {
     tcase_add_loop_test(all, tool_fits_the_page, 0, COUNT(pages));
     tcase_add_test(all, tool_bounds_pictures);
     tcase_add_test(all, tool_tells_of_problems);
+    tcase_add_test(all, tool_knows_what_it_knows);
     tcase_add_loop_test(all, tool_ends_as_documented, 0, COUNT(endings));
     talk_models(all);
     suite_add_tcase(suite, all);

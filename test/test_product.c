@@ -269,16 +269,18 @@ START_TEST(stripes_come_out) {
 END_TEST
 
 /* Of few rows, weights in rows and panels, and in rows of files: each height of the kernels, lengths that are
- * no multiple of anything, and more than is normed at a time; what they take is one launch. */
-static const struct {
+ * no multiple of anything, and more than is normed at a time; what they take is one launch. `most`: rows that
+ * are normed by themselves; of more, x would be normed anew for too many work-items. */
+static const struct walk {
     const char *engine, *variant;
     bool mapped;
-} floats[] = {{"portable", "gemv:1", false},
-              {"portable", "gemv:64", false},
-              {"wide", "gemm:12x32", false},
-              {"wide", "gemm:12x32", true}};
+    int most;
+} floats[] = {{"portable", "gemv:1", false, 4},
+              {"portable", "gemv:64", false, 8},
+              {"wide", "gemm:12x32", false, 8},
+              {"wide", "gemm:12x32", true, 2}};
 
-static void few_rows(const problem *p) {
+static void few_rows(const problem *p, int most) {
     vlci_matrix w = {.n = p->n, .k = p->k, .dtype = p->dtype};
     w.layout = p->mapped ? VLCI_ROWS : vlci_linear_layout(&compute.linear, p->dtype);
     vlci_norm norm = {0};
@@ -286,26 +288,26 @@ static void few_rows(const problem *p) {
         problem one = *p;
         one.m = m;
         const vlci_product asked = {.w = &w, .m = m, .norm = &norm};
-        ck_assert_int_eq(vlci_linear_takes_norm(&compute.linear, &asked), !p->mapped || m <= 2);
+        ck_assert_int_eq(vlci_linear_takes_norm(&compute.linear, &asked), m <= most);
         ck_assert_int_eq(vlci_linear_takes_gate(&compute.linear, &asked), p->n / 2 % VLCI_BLOCK == 0);
         run(&one);
     }
 }
 
 /* Every activation behind every dtype; each meets other lengths and rows of x that begin elsewhere. */
-static void each_activation(vlcache_dtype dtype, bool mapped) {
+static void each_activation(vlcache_dtype dtype, const struct walk *of) {
     static const int deep[] = {1, 5, 40, 67, 1048, 1101}, begin[] = {0, 8, 24, 0, 3};
     for (int act = 0; act <= VLCI_ACT_QUICK_GELU; act += suite_reduced() ? 2 : 1) {
-        problem p = {.n = 65 + 2 * act, .dtype = dtype, .norm = 1, .bias = act % 2, .mapped = mapped};
+        problem p = {.n = 65 + 2 * act, .dtype = dtype, .norm = 1, .bias = act % 2, .mapped = of->mapped};
         p.k = deep[(act + 2 * (int)dtype) % (suite_reduced() ? 4 : 6)];
         p.offset = (size_t)begin[act];
         p.act = compute.gate.act = (vlci_activation)act;
-        few_rows(&p);
+        few_rows(&p, of->most);
         p.n = act % 2 || suite_reduced() ? 128 : 384;
         p.gated = true;
         p.bias = false;
         p.norm = act != 2;
-        few_rows(&p);
+        few_rows(&p, of->most);
     }
 }
 
@@ -314,10 +316,24 @@ START_TEST(few_rows_are_normed_and_gated) {
         suite_force(floats[_i].variant);
         open_engine(floats[_i].engine, (vlcache_dtype)dtype, VLCI_ACT_SILU);
         if (floats[_i].mapped) ck_ok(vlci_linear_open_mapped(&compute.linear, (vlcache_dtype)dtype));
-        each_activation((vlcache_dtype)dtype, floats[_i].mapped);
+        each_activation((vlcache_dtype)dtype, &floats[_i]);
         vlci_compute_close(&compute);
         suite_force(NULL);
     }
+}
+END_TEST
+
+/* As pairs of bf16 x is normed once for many rows of W. */
+START_TEST(pairs_norm_all_that_they_take) {
+    suite_force("gemm:dot_plain");
+    open_engine("wide", VLCACHE_DTYPE_BF16, VLCI_ACT_SILU);
+    vlci_matrix w = {.n = 128, .k = 64, .dtype = VLCACHE_DTYPE_BF16};
+    vlci_norm norm = {0};
+    w.layout = vlci_linear_layout(&compute.linear, w.dtype);
+    for (int m = 1; m <= VLCI_GEMV_ROWS_MAX; m++)
+        ck_assert(vlci_linear_takes_norm(&compute.linear, &(vlci_product){.w = &w, .m = m, .norm = &norm}));
+    vlci_compute_close(&compute);
+    suite_force(NULL);
 }
 END_TEST
 
@@ -375,6 +391,7 @@ int main(void) {
     TCase *few = tcase_create("few");
     suite_balance(few);
     tcase_add_loop_test(few, few_rows_are_normed_and_gated, 0, sizeof floats / sizeof *floats);
+    tcase_add_test(few, pairs_norm_all_that_they_take);
     suite_add_tcase(suite, few);
     return suite_run(suite);
 }

@@ -12,10 +12,11 @@
 #include "support/pages.h"
 
 enum { LAYERS = 2, DECODED = 2, LEAD = 3 /* rows of others in front of a part's in its walk */ };
-enum { Q_AT = 5 /* first element of q */, WHOLE = 1 << 30, ALL = -1 };
+enum { WHOLE = 1 << 30, ALL = -1 };
 static const double threshold = 0.01;
 
-static bool prefix; /* rows of the prompt see all of it */
+static bool prefix;  /* rows of the prompt see all of it */
+static int q_at = 5; /* first element of q */
 
 /* Rows that are looked at besides the last ones. */
 typedef enum gaps { NO_GAPS, FIRST_ROW, RUNS, ODD_ROWS } gaps;
@@ -214,10 +215,10 @@ static void show(const scene *c, vlci_scores *scores, int layer, int from, int n
                         .causal = !prefix,
                         .scale = (float)(1.0 / sqrt(s->head_dim)),
                         .kv = pages_view(p, layer),
-                        .q_offset = Q_AT,
+                        .q_offset = q_at,
                         .q_stride = (size_t)width,
                         .max_rows = n};
-    a.q = upload_rows(c->q[layer], from, n, width, Q_AT + LEAD * width);
+    a.q = upload_rows(c->q[layer], from, n, width, q_at + LEAD * width);
     a.row_max = upload_rows(c->max[layer], from, n, s->heads, LEAD * s->heads);
     a.row_lse = upload_rows(c->lse[layer], from, n, s->heads, LEAD * s->heads);
     vlci_look look = {&a, vlci_kv_heads_at(&p->kv[1], layer), LEAD, from, n, NULL};
@@ -458,6 +459,37 @@ START_TEST(test_parts) {
 }
 END_TEST
 
+/* Rows of which none is counted, more than a block, in front of some that are; q lies as fast kernels want
+ * it. */
+static const shape many[] = {
+    {8, 2, 64, 700, 700, 7, 0, BF16, 6.0f, NO_GAPS, 0},
+    {4, 1, 80, 530, 530, 0, 11, F16, 6.0f, NO_GAPS, 0},
+    {8, 2, 128, 300, 300, 5, 16, BF16, 6.0f, NO_GAPS, 0},
+    {14, 2, 96, 400, 390, 3, 5, BF16, 6.0f, NO_GAPS, 0},
+    {2, 2, 64, 1300, 1100, 0, 0, F16, 6.0f, NO_GAPS, 0},
+    {6, 2, 128, 513, 512, 1, 0, BF16, 30.0f, NO_GAPS, 0},
+    {4, 2, 48, 300, 300, 5, 0, BF16, 6.0f, NO_GAPS, 0},
+    {4, 1, 64, 257, 257, 0, 0, BF16, 0.0f, NO_GAPS, 0},
+};
+enum { MANY = sizeof many / sizeof *many };
+
+START_TEST(test_many) {
+    static const char *const by[] = {NULL, "score:mma"};
+    if (suite_reduced()) return;
+    q_at = 8;
+    for (int i = 0; i < (suite_device()->caps.mma ? 2 : 1); i++) {
+        suite_force(by[i]);
+        try_shape(many[_i], WHOLE);
+        try_shape(many[_i], 290);
+        prefix = true;
+        try_shape(many[_i], WHOLE);
+        prefix = false;
+    }
+    suite_force(NULL);
+    q_at = 5;
+}
+END_TEST
+
 static shape shape_of_runs(void) {
     shape s = shapes[23];
     if (suite_reduced()) s.tokens = 50;
@@ -559,6 +591,7 @@ int main(void) {
     tcase_add_test(all, test_not_together);
     tcase_add_loop_test(all, test_prefixes, 0, SHAPES);
     tcase_add_loop_test(all, test_parts, 0, SHAPES);
+    tcase_add_loop_test(all, test_many, 0, MANY);
     tcase_add_test(all, test_counts_of_parts);
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_copy);

@@ -623,7 +623,7 @@ START_TEST(json_of_the_tool) {
            : ASK_JSON(ASK_PAGE, "-n", "8");
     const json_t *policy = get(object, "policy", JSON_OBJECT);
     ck_assert_str_eq(json_string_value(get(policy, "name", JSON_STRING)), "vlcache+");
-    ck_assert_str_eq(json_string_value(get(policy, "storage", JSON_STRING)), _i ? storage : "coded");
+    ck_assert_str_eq(json_string_value(get(policy, "storage", JSON_STRING)), _i ? storage : "coded:pre");
     const json_t *bytes = get(object, "kv_bytes", JSON_OBJECT), *coded = get(bytes, "coded", JSON_OBJECT);
     static const char *const parts[] = {"codes", "text", "bases", "means", "tables"};
     int sum = 0, tokens = whole(get(object, "prompt", JSON_OBJECT), "tokens");
@@ -636,6 +636,26 @@ START_TEST(json_of_the_tool) {
     const json_t *layer = json_array_get(get(object, "layers", JSON_ARRAY), 0);
     ck_assert_int_eq(whole(layer, "coded"), tokens);
     json_decref(object);
+}
+END_TEST
+
+/* The domain of a turn is the library's to choose; what JSON calls it gives the same turn again. */
+START_TEST(storage_of_the_tool) {
+    static const char *const recall[] = {"none", "host"}, *const resolved[] = {"coded:pre", "coded:blk:16"};
+    json_t *first = ASK_JSON(ASK_PAGE, "-n", "8", "--recall", recall[_i]);
+    const char *storage = json_string_value(get(get(first, "policy", JSON_OBJECT), "storage", JSON_STRING));
+    ck_assert_str_eq(storage, resolved[_i]);
+    json_t *again = ASK_JSON(ASK_PAGE, "-n", "8", "--recall", recall[_i], "--storage", storage);
+    const json_t *bytes = get(first, "kv_bytes", JSON_OBJECT), *same = get(again, "kv_bytes", JSON_OBJECT);
+    ck_assert_int_eq(whole(same, "kept"), whole(bytes, "kept"));
+    ck_assert(json_equal(json_object_get(first, "policy"), json_object_get(again, "policy")));
+    ck_assert(json_equal(json_object_get(first, "tokens"), json_object_get(again, "tokens")));
+    json_decref(first);
+    json_decref(again);
+    first = ASK_JSON(ASK_PAGE, "-n", "2", "--policy", "vlcache+", "--budget", "1"); /* codes nothing */
+    ck_assert_str_eq(json_string_value(get(get(first, "policy", JSON_OBJECT), "storage", JSON_STRING)),
+                     "coded");
+    json_decref(first);
 }
 END_TEST
 
@@ -695,6 +715,7 @@ int main(void) {
     tcase_add_test(all, ways_side_by_side);
     tcase_add_test(all, what_does_not_go_together);
     tcase_add_loop_test(all, json_of_the_tool, 0, 2);
+    tcase_add_loop_test(all, storage_of_the_tool, 0, 2);
     tcase_add_test(all, axes_of_the_tool);
     suite_add_tcase(suite, all);
     return suite_run(suite);

@@ -17,6 +17,7 @@
 
 #include "common/console.h"
 #include "common/devices.h"
+#include "common/environment.h"
 #include "common/exit.h"
 #include "common/flag.h"
 #include "common/memory.h"
@@ -96,7 +97,7 @@ static const flag flags[] = {
     {FLAG_SWITCH, .name = "json", .offset = FIELD(json),
      .help = "one JSON object on standard output"},
     {FLAG_SWITCH, .name = "list-devices", .offset = FIELD(list),
-     .help = "a line for each device, and nothing else"},
+     .help = "a line for each device, or with --json what it says of itself, and\nnothing else; no device is opened"},
     {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP, .help = "this text"},
     {FLAG_ACTION, .name = "version", .offset = FIELD(action), .low = ACTION_VERSION, .help = "version of tool and library"},
     {FLAG_END, .name = NULL},
@@ -114,15 +115,8 @@ static const char usage[] =
 static const char rest[] =
     "\n"
     "The first run on a device builds kernels and measures matrix products, for some seconds; it remembers\n"
-    "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it again.\n"
-    "\n"
-    "Environment\n"
-    "  VLCACHE_DEVICE          the device that is used where none is named\n"
-    "  VLCACHE_MATRIX_UNITS    none: kernels go without the device's matrix units\n"
-    "  VLCACHE_KERNEL_BINARIES none: kernels that are built are not kept as binaries\n"
-    "  VLCACHE_VARIANT         kernel:rung[,kernel:rung...] forces variants of kernels\n"
-    "  VLCACHE_GEMM            portable, wide, clblast or matrix forces an engine\n"
-    "  XDG_CACHE_HOME          the cache is its folder vlcache [~/.cache]\n"
+    "both in the cache folder. An engine that failed there is remembered too: --clear-cache tries it "
+    "again.\n" ENVIRONMENT_HELP
     "\n"
     "Exit codes: 0; 1 usage; 2 a model's folder that would not load, cache folder, or output that\n"
     "cannot be written; 3 no device, or the device or its driver failed; 4 out of memory\n";
@@ -288,19 +282,6 @@ static void print_formats(void) {
 
 /* ---- for programs -------------------------------------------------------------------------------------- */
 
-static json_t *info_json(const vlcache_device_info *info) {
-    return json_pack("{s:i, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:o}",
-                     "index", info->index, "name", page_text(info->name), "platform",
-                     page_text(info->platform), "vendor", page_text(info->vendor), "type",
-                     device_type_name(info->type), "driver", page_text(info->driver), "version",
-                     page_text(info->version), "compute_units", (json_int_t)info->compute_units,
-                     "global_memory", (json_int_t)info->global_memory, "max_allocation",
-                     (json_int_t)info->max_allocation, "local_memory", (json_int_t)info->local_memory,
-                     "max_work_group", (json_int_t)info->max_work_group, "fp16", info->fp16, "subgroups",
-                     info->subgroups, "unified_memory", info->unified_memory, "matrix_units",
-                     page_text(info->matrix_units));
-}
-
 static json_t *ladders_json(const report *r) {
     json_t *all = json_array();
     for (size_t i = 0; i < r->n_ladders; i++) {
@@ -331,7 +312,7 @@ static json_t *engines_json(const engines *e) {
 }
 
 static json_t *report_json(const report *r) {
-    json_t *object = info_json(&r->info);
+    json_t *object = device_info_json(&r->info);
     json_object_set_new(object, "default", json_boolean(r->by_default));
     if (r->code) {
         json_object_set_new(object, "error", page_text(r->error));
@@ -450,8 +431,7 @@ static int check_together(const options *o) {
                         : q->budget != usual.budget ? "budget"
                         : q->no_mmap                ? "no-mmap"
                                                     : NULL;
-    if (o->list && (o->json || q->folder))
-        return flag_refuse("--list-devices: not with %s", o->json ? "--json" : "-m");
+    if (o->list && q->folder) return flag_refuse("--list-devices: not with -m");
     if (asked && !q->folder) return flag_refuse("--%s: is about a model: name it with -m DIR", asked);
     return EXIT_OK;
 }
@@ -462,7 +442,7 @@ static int run(const options *o) {
     int only = -1, by_default = -1, code = check_together(o);
     if (code) return code;
     vlcache_status status = o->clear ? vlcache_cache_clear(NULL, NULL) : VLCACHE_OK;
-    if (!status && o->list) return devices_print(&terminal);
+    if (!status && o->list) return devices_print(&terminal, o->json);
     if (!status && o->model.folder) return run_model(o);
     if (!status) status = vlcache_device_list(infos, MAX_DEVICES, &n);
     if (n > MAX_DEVICES) n = MAX_DEVICES;

@@ -26,7 +26,7 @@ static int tell(run *r) {
     if (r->options.action == ACTION_HELP) help_print(&r->console);
     if (r->options.action == ACTION_VERSION)
         console_print(&r->console, "vlcache-run %s (libvlcache %s)\n", VLCACHE_VERSION, vlcache_version());
-    if (r->options.action == ACTION_DEVICES) code = devices_print(&r->console);
+    if (r->options.action == ACTION_DEVICES) code = devices_print(&r->console, r->options.json);
     return code;
 }
 

@@ -341,6 +341,7 @@ typedef struct vlcache_compress_stats {
     uint64_t bytes_tables; /**< where all of it stands, with phases of runs, */
     uint64_t bytes_scales; /**< of storage "bits": scales and zeros, */
     uint64_t bytes_biases; /**< and biases of rows where centroids are among them */
+    int run;               /**< of coded rows: vlcache_compress_options.run as this turn had it; 0: none is */
 } vlcache_compress_stats;
 
 /**

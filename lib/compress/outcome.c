@@ -38,6 +38,7 @@ static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
     if (p->coding) {
         const vlci_codes_bytes *bytes = &p->coding->bytes;
         out->bits = vlci_coding_bits(p->coding);
+        out->run = out->bits > 0.0 ? p->recipe.run : 0;
         out->bytes_codes = bytes->words;
         out->bytes_text = bytes->text;
         out->bytes_bases = bytes->bases;

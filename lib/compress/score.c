@@ -5,9 +5,9 @@
  *     score(kv, j) = sum over the scored rows t and the heads h of group kv of A(t, h, j)
  *
  * In: rotated queries, keys, row maxima and log-sum-exps of one layer's attention, a list of rows. Out: its
- * scores, which stay on the device, and its counts. O(rows * N) work, O(N) memory. Three rungs: "mma", matrix
- * units, "tile", work-groups with local memory, and "wide", one work-item for 16 columns, where work-items
- * are vector units.
+ * scores, which stay on the device, and its counts. O(rows * N) work, O(N) memory. Four rungs: "mma", matrix
+ * units; "wgmma", the same, and Hopper's for many rows of which none is counted; "tile", work-groups with
+ * local memory; and "wide", one work-item for 16 columns, where work-items are vector units.
  */
 #include "compress/score.h"
 
@@ -19,47 +19,67 @@
 
 /* ---- kernels ------------------------------------------------------------------------------------------- */
 
-enum { MMA, TILE, WIDE };
+enum { WGMMA, MMA, TILE, WIDE };
 enum { MMA_GROUPS = 256 /* work-groups that are enough: two for each part of a large device */ };
+enum { UNIT_GROUPS = 4 /* of wgmma, for each unit: that many share it, and some have little to do */ };
 enum { HELD_SHARE = 4 /* a fourth */ };
-static const char *const rungs[] = {"mma", "tile", "wide", NULL};
+enum { MANY = 256 /* rows from which on wgmma is for them: fewer are no whole tiles for as many units */ };
+static const char *const rungs[] = {"wgmma", "mma", "tile", "wide", NULL};
 
 static bool rung_fits(const vlcache_device *device, const char *rung) {
+    if (strcmp(rung, rungs[WGMMA]) == 0) return device->caps.wgmma && device->caps.mma;
     if (strcmp(rung, rungs[MMA]) == 0) return device->caps.mma;
     return strcmp(rung, rungs[WIDE]) == 0 || device->caps.max_group >= VLCI_SCORE_COLUMNS;
 }
 
 static const char *choose(const vlcache_device *device) {
-    if (device->caps.mma) return rungs[MMA];
+    for (int rung = WGMMA; rung <= MMA; rung++)
+        if (rung_fits(device, rungs[rung])) return rungs[rung];
     return rungs[device->caps.wide_vectors || !rung_fits(device, rungs[TILE]) ? WIDE : TILE];
 }
 
 const vlci_ladder vlci_score_ladder = {"score", "compression", rungs, rung_fits, choose};
 
-static vlcache_status get_score(vlcache_device *device, const vlci_compress_shape *shape,
-                                vlci_score_kernels *k) {
+/* The rung's own kernel. */
+static vlcache_status get_score(vlcache_device *device, const vlci_compress_shape *shape, int rung,
+                                vlci_score_kernel *out) {
     char options[160], cap[VLCI_ATTENTION_CAP];
     snprintf(options, sizeof options, "-DKV_DTYPE=%d -DHEAD_DIM=%d -DHEADS=%d -DKV_HEADS=%d%s",
              (int)shape->kv_dtype, shape->head_dim, shape->heads, shape->kv_heads,
              vlci_attention_cap(shape->cap, cap));
-    static const struct {
+    int group = shape->heads / shape->kv_heads;
+    const struct {
         const char *file, *name;
-        int columns, items;
-    } kernels[] = {{"score_mma.cl", "score_mma", VLCI_SCORE_MMA_COLUMNS, VLCI_SCORE_MMA_ITEMS},
-                   {"score.cl", "score", VLCI_SCORE_COLUMNS, VLCI_SCORE_COLUMNS},
-                   {"score_wide.cl", "score_wide", VLCI_SCORE_WIDE_COLUMNS, 1}};
-    size_t local = VLCI_SCORE_MMA_LOCAL((size_t)shape->head_dim, (size_t)(shape->heads / shape->kv_heads));
-    const vlci_ptx ptx = {.target = k->rung == MMA ? "" : NULL, .local_bytes = local};
-    k->columns = kernels[k->rung].columns;
-    k->items = (size_t)kernels[k->rung].items;
-    return vlci_kernel_get_ptx(device, kernels[k->rung].file, kernels[k->rung].name, options,
-                               k->rung == MMA ? &ptx : &(vlci_ptx){0}, &k->score);
+        int columns, rows, items;
+        vlci_ptx ptx;
+    } all[] = {{"score_wgmma.cl",
+                "score_wgmma",
+                VLCI_SCORE_WGMMA_COLUMNS,
+                (VLCI_SCORE_WGMMA_LEAST + group - 1) / group,
+                VLCI_SCORE_WGMMA_ITEMS,
+                {.target = "sm_90a", .local_bytes = VLCI_SCORE_WGMMA_LOCAL(shape->head_dim), .groups = 1}},
+               {"score_mma.cl",
+                "score_mma",
+                VLCI_SCORE_MMA_COLUMNS,
+                VLCI_SCORE_ROWS,
+                VLCI_SCORE_MMA_ITEMS,
+                {.target = "", .local_bytes = VLCI_SCORE_MMA_LOCAL((size_t)shape->head_dim, (size_t)group)}},
+               {"score.cl", "score", VLCI_SCORE_COLUMNS, VLCI_SCORE_ROWS, VLCI_SCORE_COLUMNS, {0}},
+               {"score_wide.cl", "score_wide", VLCI_SCORE_WIDE_COLUMNS, VLCI_SCORE_ROWS, 1, {0}}};
+    *out = (vlci_score_kernel){
+        .columns = all[rung].columns, .rows = all[rung].rows, .items = (size_t)all[rung].items};
+    return vlci_kernel_get_ptx(device, all[rung].file, all[rung].name, options, &all[rung].ptx, &out->kernel);
 }
 
 /* Keys of 16 bits, whole steps of the matrix unit; logits as they are. */
 static bool mma_takes(const vlci_compress_shape *s) {
     return !(s->cap > 0) && s->kv_dtype != VLCACHE_DTYPE_F32 && s->head_dim % 16 == 0 && s->head_dim <= 128 &&
            s->heads / s->kv_heads <= VLCI_SCORE_MMA_ITEMS;
+}
+
+static bool wgmma_takes(const vlci_compress_shape *s) {
+    return mma_takes(s) &&
+           (s->head_dim == 64 || s->head_dim == 80 || s->head_dim == 96 || s->head_dim == 128);
 }
 
 /* A kernel may take smaller work-groups than its device: "tile" gives way to "wide" then. */
@@ -69,11 +89,16 @@ vlcache_status vlci_score_open(vlcache_device *device, const vlci_compress_shape
     vlcache_status status = vlci_rung(device, &vlci_score_ladder, choose(device), &rung);
     if (status) return status;
     for (out->rung = 0; rungs[out->rung + 1] && strcmp(rung, rungs[out->rung]);) out->rung++;
+    out->many = (vlci_score_kernel){0};
+    if (out->rung == WGMMA) {
+        if (wgmma_takes(shape)) status = get_score(device, shape, WGMMA, &out->many);
+        out->rung = MMA;
+    }
     if (out->rung == MMA && !mma_takes(shape)) out->rung = TILE;
-    status = get_score(device, shape, out);
-    if (!status && out->rung == TILE && out->score->max_group < VLCI_SCORE_COLUMNS) {
+    if (!status) status = get_score(device, shape, out->rung, &out->any);
+    if (!status && out->rung == TILE && out->any.kernel->max_group < VLCI_SCORE_COLUMNS) {
         out->rung = WIDE;
-        status = get_score(device, shape, out);
+        status = get_score(device, shape, out->rung, &out->any);
     }
     if (!status)
         status = vlci_kernel_get(device, "score.cl", "score_sum", "-DHEADS=1 -DKV_HEADS=1", &out->sum);
@@ -139,7 +164,8 @@ static vlcache_status create(vlci_scores *s, const vlci_rows *rows, const vlci_c
                              int behind) {
     size_t scores = (size_t)s->shape.layers * layer_floats(s) * sizeof(cl_float);
     s->begun = vlci_calloc((size_t)s->shape.layers, sizeof *s->begun);
-    if (!s->begun) return vlci_fail_memory("compression scores");
+    s->tallied = vlci_calloc((size_t)s->shape.layers, sizeof *s->tallied);
+    if (!s->begun || !s->tallied) return vlci_fail_memory("compression scores");
     vlcache_status status = vlci_rows_copy(rows, &s->rows);
     for (int i = 0; i < rows->n; i++) s->counted |= (rows->entry[i] & VLCI_ROW_COUNTED) != 0;
     s->counted |= (s->decoded & VLCI_ROW_COUNTED) != 0;
@@ -182,6 +208,7 @@ vlcache_status vlci_scores_copy(const vlci_scores *from, vlci_scores **out) {
     vlci_scores *s = *out;
     size_t layers = (size_t)s->shape.layers;
     memcpy(s->begun, from->begun, layers * sizeof *s->begun);
+    memcpy(s->tallied, from->tallied, layers * sizeof *s->tallied);
     s->whole = from->whole;
     status = vlci_copy(s->device, from->before, 0, s->before, 0, n_heads(s) * sizeof(vlci_keep));
     if (!status && s->counts) status = vlci_copy(s->device, from->counts, 0, s->counts, 0, counts_bytes(s));
@@ -203,6 +230,7 @@ void vlci_scores_release(vlci_scores **handle) {
     vlci_looks_give_back(s->device, &s->looks, s->kernels->spare);
     vlci_rows_release(&s->rows);
     vlci_free(s->begun);
+    vlci_free(s->tallied);
     vlci_free(s);
 }
 
@@ -213,8 +241,10 @@ typedef struct cut {
     int entry, n, sees; /* entries; columns that row 0 sees beyond its own */
     int layer, layers;
     int held; /* rows of each of these that are; 0: rows where attention has them */
+    const vlci_score_kernel *by;
     int tiles, blocks;
-    bool direct, add, count; /* whether scores go where they belong at once, are added, rows are counted */
+    bool direct, add;  /* whether scores go where they belong at once, are added */
+    bool count, tally; /* whether rows are counted, counts are added */
     double weight;
 } cut;
 
@@ -246,8 +276,8 @@ static vlcache_status launch_score(vlci_scores *s, const vlci_look *look, const 
     size_t at = c->direct ? (size_t)c->layer * layer_floats(s) : 0;
     cl_mem list = s->rows_on;
     vlci_grid grid = VLCI_GRID((size_t)c->tiles, (size_t)(shape->kv_heads * c->blocks), (size_t)c->layers,
-                               s->kernels->items, 1, 1);
-    return VLCI_LAUNCH(s->device, s->kernels->score, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
+                               c->by->items, 1, 1);
+    return VLCI_LAUNCH(s->device, c->by->kernel, grid, VLCI_MEM(a->q), VLCI_U32(a->q_offset),
                        VLCI_U32(a->q_stride), VLCI_I32(look->row - look->from),
                        VLCI_POOL_OF(&a->kv, look->heads_at), VLCI_MEM(a->row_max), VLCI_MEM(a->row_lse),
                        VLCI_MEM(s->before), VLCI_U32(c->layer * shape->kv_heads), VLCI_I32(s->tokens),
@@ -275,26 +305,43 @@ static vlcache_status make_all_room(vlci_scores *s, const cut *c) {
     return status;
 }
 
+static int divided(int a, int b) {
+    return (a + b - 1) / b;
+}
+
 /* Work-groups side by side. Those of matrix units take some tiles each where that leaves enough of them: what
  * all of their columns are multiplied by is fetched once. */
-static int tiles_of(const vlci_scores *s, int layers, int blocks) {
-    int tiles = (s->tokens + s->kernels->columns - 1) / s->kernels->columns;
-    int64_t each = (int64_t)tiles * s->shape.kv_heads * layers * blocks / MMA_GROUPS;
-    if (s->kernels->rung != MMA || each < 2) return tiles;
+static int tiles_of(const vlci_scores *s, const cut *c) {
+    int tiles = divided(s->tokens, c->by->columns);
+    int64_t each = (int64_t)tiles * s->shape.kv_heads * c->layers * c->blocks / MMA_GROUPS;
+    if (c->by != &s->kernels->any || s->kernels->rung != MMA || each < 2) return tiles;
     if (each > VLCI_SCORE_MMA_TILES) each = VLCI_SCORE_MMA_TILES;
     return (tiles + (int)each - 1) / (int)each;
 }
 
+/* Blocks of rows. Those of wgmma are as large as leave each of the device's units some work-groups, since
+ * each of these fetches its columns first. */
+static int blocks_of(const vlci_scores *s, const cut *c) {
+    int group = s->shape.heads / s->shape.kv_heads, rows = c->by->rows;
+    int64_t beside = (int64_t)divided(s->tokens, c->by->columns) * s->shape.kv_heads;
+    int64_t enough = UNIT_GROUPS * (int64_t)s->device->caps.info.compute_units;
+    if (c->by != &s->kernels->many) return divided(c->n, rows);
+    while (2 * rows * group <= VLCI_SCORE_WGMMA_MOST && beside * divided(c->n, 2 * rows) >= enough) rows *= 2;
+    return divided(c->n, rows);
+}
+
 static vlcache_status observe(vlci_scores *s, const vlci_look *look, cut *c) {
-    c->blocks = (c->n + VLCI_SCORE_ROWS - 1) / VLCI_SCORE_ROWS;
-    c->tiles = tiles_of(s, c->layers, c->blocks);
+    if (!c->by) c->by = &s->kernels->any;
+    c->blocks = blocks_of(s, c);
+    c->tiles = tiles_of(s, c);
     c->direct = c->blocks == 1;
     vlcache_status status = make_all_room(s, c);
     if (!status) status = launch_score(s, look, c);
     if (!status && !c->direct) status = launch_sum(s, c);
     if (!status && c->count)
-        status = vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles,
-                                   s->counts, c->layer * s->shape.heads, c->layers * s->shape.heads, c->add);
+        status =
+            vlci_sparsity_sum(s->device, &s->kernels->sparsity, s->partial, c->blocks * c->tiles, s->counts,
+                              c->layer * s->shape.heads, c->layers * s->shape.heads, c->tally);
     return status;
 }
 
@@ -321,17 +368,37 @@ static vlcache_status hold(vlci_scores *s, int layer, const vlci_look *look, int
                            s->kernels->spare, &s->looks);
 }
 
+/* Entries of one layer, on those that were. */
+static vlcache_status observe_more(vlci_scores *s, int layer, const vlci_look *look, cut c) {
+    c.layer = layer;
+    c.add = s->begun[layer];
+    c.tally = s->tallied[layer];
+    s->begun[layer] = true;
+    s->tallied[layer] |= c.count;
+    return observe(s, look, &c);
+}
+
+/* Where many entries that are not counted stand in front, they go by the kernel for these. */
+static vlcache_status observe_some(vlci_scores *s, int layer, const vlci_look *look, int entry, int until) {
+    int many = entry;
+    bool takes = s->kernels->many.kernel && look->a->q_offset % 4 == 0 && look->a->q_stride % 4 == 0;
+    while (takes && many < until && !(s->rows.entry[many] & VLCI_ROW_COUNTED)) many++;
+    if (many - entry < MANY) return observe_more(s, layer, look, cut_prompt(s, entry, until));
+    cut c = cut_prompt(s, entry, many);
+    c.by = &s->kernels->many;
+    c.count = false;
+    vlcache_status status = observe_more(s, layer, look, c);
+    if (status || many == until) return status;
+    return observe_more(s, layer, look, cut_prompt(s, many, until));
+}
+
 vlcache_status vlci_scores_observe(vlci_scores *s, int layer, const vlci_look *look) {
     int entry = vlci_rows_from(&s->rows, look->from), until = vlci_rows_from(&s->rows, look->from + look->n);
     vlcache_status status = entry < until ? check(s, layer, look->a) : VLCACHE_OK;
     if (status || entry == until) return status;
     s->whole = !look->a->causal;
     if (vlci_scores_holds(s, false)) return hold(s, layer, look, entry, until - entry);
-    cut c = cut_prompt(s, entry, until);
-    c.layer = layer;
-    c.add = s->begun[layer];
-    s->begun[layer] = true;
-    return observe(s, look, &c);
+    return observe_some(s, layer, look, entry, until);
 }
 
 vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_look *look, double weight,
@@ -341,7 +408,7 @@ vlcache_status vlci_scores_observe_decode(vlci_scores *s, int layer, const vlci_
     if (!vlci_scores_holds(s, true)) {
         cut c = cut_decoded(s, s->rows.n, 1, weight);
         c.layer = layer;
-        c.add = add;
+        c.add = c.tally = add;
         return observe(s, look, &c);
     }
     vlci_look last = *look; /* their entries say the prompt's last row */
@@ -377,7 +444,7 @@ vlcache_status vlci_scores_settle(vlci_scores *s, const vlci_kv_view *kv, size_t
     c = cut_decoded(s, s->rows.n + 1, s->held, s->held_weight);
     c.layers = s->shape.layers;
     c.held = s->looks.room;
-    c.add = true;
+    c.add = c.tally = true;
     return observe(s, &look, &c);
 }
 

@@ -17,10 +17,18 @@
 
 extern const vlci_ladder vlci_score_ladder;
 
+/** A kernel of the pass, and how it cuts its work. */
+typedef struct vlci_score_kernel {
+    const vlci_kernel *kernel; /**< NULL: there is none */
+    int columns, rows;         /**< of a work-group; of a block of rows */
+    size_t items;              /**< of a work-group */
+} vlci_score_kernel;
+
 typedef struct vlci_score_kernels {
-    int rung, columns; /**< of score.c; of a work-group */
-    size_t items;      /**< of a work-group */
-    const vlci_kernel *score, *sum, *hold;
+    int rung;               /**< of score.c */
+    vlci_score_kernel any;  /**< for rows of any kind */
+    vlci_score_kernel many; /**< for many rows of which none is counted, where the rung has another */
+    const vlci_kernel *sum, *hold;
     vlci_sparsity_kernels sparsity;
     vlci_looks *spare; /**< the engine's, between two prompts; NULL: none stays */
     vlci_fetch *fetch; /**< the engine's, for counts that are asked for early; NULL: none are */
@@ -42,6 +50,7 @@ typedef struct vlci_scores {
     bool whole;   /**< its rows see all of the prompt, as attention was that looked: not causal */
     double threshold;
     bool *begun;    /**< [layers]: something was seen */
+    bool *tallied;  /**< [layers]: something was counted */
     cl_mem rows_on; /**< the entries, one more, of a decoded row, and those of decoded rows that are held */
     cl_mem before;  /**< vlci_keep [layers][kv_heads], of which only `before` counts */
     cl_mem partial, sums; /**< scratch, and its bytes */

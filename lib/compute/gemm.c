@@ -99,10 +99,9 @@ static vlcache_status run_wide(const vlci_gemm *g, const vlci_product *p) {
     size_t strips = vlci_ceil_div((size_t)p->w->n, g->wide_columns);
     size_t tiles = vlci_ceil_div((size_t)p->m, g->wide_rows);
     bool mapped = p->w->layout == VLCI_ROWS;
-    size_t across = g->dot ? VLCI_GEMM_DOT_ACROSS : VLCI_GEMM_WIDE_ACROSS;
-    size_t down = g->dot   ? VLCI_GEMM_DOT_DOWN(g->dot == VLCI_DOT_OWN)
-                  : mapped ? MAPPED_DOWN
-                           : VLCI_GEMM_WIDE_DOWN;
+    bool own = g->dot == VLCI_DOT_OWN;
+    size_t across = g->dot ? VLCI_GEMM_DOT_ACROSS(own) : VLCI_GEMM_WIDE_ACROSS;
+    size_t down = g->dot ? VLCI_GEMM_DOT_DOWN(own) : mapped ? MAPPED_DOWN : VLCI_GEMM_WIDE_DOWN;
     size_t enough = WIDE_ITEMS * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(tiles, down) < enough)
         *(across >= down ? &across : &down) /= 2;

@@ -281,7 +281,8 @@ vlci_layout vlci_gemm_matrix_layout(const vlci_gemm_matrix *g) {
  * longer side is halved. */
 static vlci_grid pairs_grid(const vlci_gemm_matrix *g, int out, size_t m, size_t columns) {
     size_t strips = vlci_ceil_div(columns, out == OUT_GATED ? VLCI_TILE / 2 : VLCI_TILE);
-    size_t rows = vlci_ceil_div(m, VLCI_TILE), across = VLCI_GEMM_AMX_ACROSS, down = VLCI_GEMM_AMX_DOWN;
+    size_t rows = vlci_ceil_div(m, VLCI_TILE), across = VLCI_GEMM_AMX_ACROSS(g->rung == AMX),
+           down = VLCI_GEMM_AMX_DOWN(g->rung == AMX);
     size_t enough = SHARES * (size_t)g->device->caps.info.compute_units;
     while (across * down > 1 && vlci_ceil_div(strips, across) * vlci_ceil_div(rows, down) < enough)
         *(across >= down ? &across : &down) /= 2;

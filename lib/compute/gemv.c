@@ -120,9 +120,11 @@ bool vlci_gemv_appends(const vlci_gemv *gemv, const vlci_product *p) {
 }
 
 /* Where rows are mapped, x is normed anew for every four rows of W: measured, of 4 rows of x that takes
- * longer than a launch. */
+ * longer than a launch. So it is of 8 where one work-item goes through rows of W. */
 bool vlci_gemv_norms(const vlci_gemv *gemv, const vlci_product *p) {
-    return !p->norm->bias && (!is_mapped(gemv, p) || p->m <= 2);
+    bool alone = !gemv->dot && gemv->layout == VLCI_ROWS && gemv->height[height_of(p)].lanes == 1;
+    int most = is_mapped(gemv, p) ? 2 : alone ? 4 : VLCI_GEMV_ROWS_MAX;
+    return !p->norm->bias && p->m <= most;
 }
 
 /* What all kernels take, n of them; a few others, then those of appending, stand behind. */

@@ -86,11 +86,11 @@ static char *append(char *text, const char *file, char *more) {
 
 /* What stands in front of programs, in this order: the first of them always, others where the file's head
  * says "with: NAME NAME" or the program has inline assembly. */
-static const char *const front[] = {"shared.h",       "common.clh",     "kv.clh",    "ptx.clh",
-                                    "few.clh",        "code.clh",       "coded.clh", "coded_mma.clh",
-                                    "coded_runs.clh", "coded_rows.clh", "amx.clh",   "dot.clh",
-                                    "rope.clh",       "wide.clh",       "panel.clh", "dot_rows.clh",
-                                    "attend.clh",     "chain.clh"};
+static const char *const front[] = {"shared.h",       "common.clh",     "kv.clh",          "ptx.clh",
+                                    "few.clh",        "code.clh",       "coded.clh",       "coded_mma.clh",
+                                    "coded_runs.clh", "coded_rows.clh", "amx.clh",         "dot.clh",
+                                    "rope.clh",       "wide.clh",       "panel.clh",       "dot_rows.clh",
+                                    "attend.clh",     "chain.clh",      "logits_wgmma.clh"};
 enum { ALWAYS = 3, PTX = 3 };
 
 /* That and the file, in one text. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bench/geometry.h"
+#include "common/environment.h"
 #include "common/exit.h"
 #include "common/flag.h"
 
@@ -71,7 +72,7 @@ static const flag table[] = {
      .help = "tokens of a conversation at most; 0: the model's"},
     {FLAG_GROUP, .name = "What is compared"},
     {FLAG_TEXT, .name = "policy", .argument = "LIST", .offset = AT(list),
-     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2 [full,vlcache,vlcache+; vlcache\nwith --paper]"},
+     .help = "policies, parted by commas; axes behind @, as for vlcache-eval:\ncentroids@storage=bits:4/2,recent=0.2; one that is named twice is measured\ntwice, in turns with the others: label= tells them apart\n[full,vlcache,vlcache+; vlcache with --paper]"},
     {FLAG_ABOVE, .name = "budget", .argument = "X", .offset = AT(budget), .high = 1,
      .help = "share of the full cache's bytes that they keep"},
     {FLAG_OWN, 'b', "sequences", .argument = "LIST", .offset = AT(sequences), .low = 1, .high = MOST_SEQUENCES, .read = read_list,
@@ -217,9 +218,9 @@ void options_help(void) {
         "are rows\n"
         "of memory that are held and hold nothing.");
     flags_print(table, &o);
-    puts(
-        "\nExit codes: 0; 1 usage; 2 a file: model or picture, or output that cannot be written; 3 no "
-        "device, the\n"
-        "device or its driver failed, or, with --kernels, an output is further from doubles than rounding\n"
-        "explains; 4 out of memory; 130 Ctrl-C. Environment: as for vlcache-info --help");
+    puts(ENVIRONMENT_HELP
+         "\nExit codes: 0; 1 usage; 2 a file: model or picture, or output that cannot be written; 3 no "
+         "device, the\n"
+         "device or its driver failed, or, with --kernels, an output is further from doubles than rounding\n"
+         "explains; 4 out of memory; 130 Ctrl-C");
 }

@@ -224,6 +224,14 @@ bool policy_tell(const vlcache_compress_options *options, json_t *object) {
     return true;
 }
 
+json_t *policy_storage(const vlcache_compress_options *options, const vlcache_compress_stats *turn) {
+    char text[VLCACHE_AXIS_BYTES] = "";
+    vlcache_compress_options all = VLCACHE_COMPRESS_OPTIONS_INIT;
+    if (!turn->run || vlcache_compress_resolve(options, &all)) return NULL;
+    all.run = turn->run;
+    return vlcache_compress_get(&all, "storage", text) ? NULL : json_string(text);
+}
+
 /* ---- a list ------------------------------------------------------------------------------------------- */
 
 /* Length of the entry that begins at `text`: a comma ends it, except before "key=value" and before a number,

@@ -58,4 +58,8 @@ void policies_release(policy_list *p);
  */
 bool policy_tell(const vlcache_compress_options *options, json_t *object);
 
+/** The storage of a turn's coded rows with the domain that it had, as --storage reads it back for the same
+ * cache; NULL where none is coded, or memory runs out. New. */
+json_t *policy_storage(const vlcache_compress_options *options, const vlcache_compress_stats *turn);
+
 #endif

@@ -137,6 +137,8 @@ static void note_layers(question *q, const variant *v, const vlcache_answer *ans
     }
     set(q, run, "layers", rows);
     note_coded(q, coded, dims, bits, run);
+    json_t *storage = policy_storage(&v->options, &answer->compress);
+    if (storage) set(q, run, "storage", storage);
     bool measured = answer->compress.layers && (int)json_array_size(sparsity) == answer->compress.layers;
     if (measured && !json_object_get(all, threshold))
         set(q, all, threshold, sparsity);

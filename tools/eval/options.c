@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "common/environment.h"
 #include "common/exit.h"
 #include "common/flag.h"
 #include "common/template.h"
@@ -138,7 +139,7 @@ static const char rest[] =
     "  A report asks for the first three: at most 8 further answers a question, fewer where --policy names\n"
     "  some of them; csv and json list them too. --results remembers what was asked, and a report of it\n"
     "  has those sections. Long answers, coherence, and tasks whose names begin with rare- beside those\n"
-    "  with common- have sections without asking for more.\n"
+    "  with common- have sections without asking for more.\n" ENVIRONMENT_HELP
     "\n"
     "Exit codes\n"
     "  0     done; lines that were skipped are counted on standard error\n"

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/exit.h"
 #include "eval/bootstrap.h"
@@ -78,6 +79,13 @@ static void count_bytes(const json_t *record, const json_t *run, double budget, 
     made->over += bytes > budget * whole * (1.0 + 1e-9);
 }
 
+/* Its domain is a question's own: how long its prompt is. */
+static const char *same_storage(const char *before, const json_t *run, bool first) {
+    const char *storage = json_string_value(json_object_get(run, "storage"));
+    bool same = storage && before && strcmp(storage, before) == 0;
+    return first || same ? storage : NULL;
+}
+
 static void score_variant(const data *d, const results *r, const cider *c, const variants *ways, size_t v,
                           sheet *s) {
     cell *made = &s->cells[v];
@@ -88,6 +96,7 @@ static void score_variant(const data *d, const results *r, const cider *c, const
         s->scores[v * s->n + i] = score_item(s, c, &d->items[s->items[i]], run);
         count_bytes(record, run, budget, 1.0 / (double)s->n, made);
         made->tokens += mean_tokens(run) / (double)s->n;
+        made->storage = same_storage(made->storage, run, !i);
     }
 }
 

@@ -14,14 +14,15 @@ typedef struct estimate {
 
 /** One variant in one group of questions. */
 typedef struct cell {
-    estimate score;     /* of the metric, as it is defined */
-    estimate retention; /* score / score of "full"; NaN where that is 0 */
-    double kept;        /* share of the cache's rows that was kept, mean (coded: of its bytes) */
-    double bytes;       /* of the KV cache that was kept, mean */
-    double token_bytes; /* the same for each token of the prompt */
-    double share;       /* of the full cache's bytes, mean */
-    size_t over;        /* questions in which that was more than the budget */
-    double tokens;      /* of the answers, mean */
+    estimate score;      /* of the metric, as it is defined */
+    estimate retention;  /* score / score of "full"; NaN where that is 0 */
+    double kept;         /* share of the cache's rows that was kept, mean (coded: of its bytes) */
+    double bytes;        /* of the KV cache that was kept, mean */
+    double token_bytes;  /* the same for each token of the prompt */
+    double share;        /* of the full cache's bytes, mean */
+    size_t over;         /* questions in which that was more than the budget */
+    double tokens;       /* of the answers, mean */
+    const char *storage; /* of coded rows, where all questions had the same; else NULL */
 } cell;
 
 /** One group: its answered questions, and a cell for each variant. */

@@ -176,11 +176,11 @@ static json_t *estimate_json(const estimate *e) {
 }
 
 static json_t *cell_json(const variant *v, const cell *c) {
-    return json_pack("{s:s, s:f, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:I}", "policy", v->label, "budget",
+    return json_pack("{s:s, s:f, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:I, s:s*}", "policy", v->label, "budget",
                      v->options.budget, "score", estimate_json(&c->score), "retention",
                      estimate_json(&c->retention), "kept", c->kept, "kv_bytes", c->bytes, "answer_tokens",
-                     c->tokens, "token_bytes", c->token_bytes, "share", c->share, "over",
-                     (json_int_t)c->over);
+                     c->tokens, "token_bytes", c->token_bytes, "share", c->share, "over", (json_int_t)c->over,
+                     "storage", c->storage);
 }
 
 static json_t *sheet_json(const variants *v, const sheet *s) {

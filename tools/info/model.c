@@ -18,7 +18,8 @@ enum { MOST_SIDE = 65535, LENGTHS = 2, DEVICES = 64 };
 typedef struct picture {
     int tokens;
     vlcache_outline_aside aside; /* what it takes beside the prompt */
-    char error[1024];            /* why it is not taken; "" */
+    char error[1024];            /* why it is not taken, or not known; "" */
+    bool unknown;                /* the folder lacks what lays it out (its problem) */
 } picture;
 
 /* All that is told of a folder. */
@@ -68,6 +69,8 @@ static vlcache_status take_pictures(outline *o) {
         status = vlcache_outline_picture(o->at, width, height, 1, &p->tokens);
         if (!status) status = vlcache_outline_aside_of(o->at, width, height, o->q->budget, &p->aside);
         if (status) snprintf(p->error, sizeof p->error, "%s", vlcache_error_message());
+        p->unknown =
+            status && status == o->info.problem && strncmp(p->error, o->info.why, sizeof p->error - 1) == 0;
     }
     return status == VLCACHE_E_NO_MEMORY ? status : VLCACHE_OK;
 }
@@ -232,7 +235,7 @@ static void print_pictures(const outline *o) {
         char label[64], aside[160];
         snprintf(label, sizeof label, "picture %dx%d", o->q->size[i].width, o->q->size[i].height);
         if (*p->error)
-            page_field(o->c, label, "not taken: %s", p->error);
+            page_field(o->c, label, "not %s: %s", p->unknown ? "known" : "taken", p->error);
         else
             page_field(o->c, label, "%d token%s%s", p->tokens, p->tokens == 1 ? "" : "s",
                        aside_text(o, p, aside));
@@ -337,7 +340,7 @@ static json_t *pictures_json(const outline *o) {
         json_t *one =
             json_pack("{s:i, s:i, s:o}", "width", o->q->size[i].width, "height", o->q->size[i].height,
                       "tokens", *p->error ? json_null() : json_integer(p->tokens));
-        if (*p->error) json_object_set_new(one, "error", page_text(p->error));
+        if (*p->error) json_object_set_new(one, p->unknown ? "unknown" : "error", page_text(p->error));
         if (p->aside.rows)
             json_object_set_new(one, "aside",
                                 json_pack("{s:i, s:o, s:o}", "rows", p->aside.rows, "kv_full",

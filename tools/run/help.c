@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "common/environment.h"
 #include "common/folder.h"
 #include "run/options.h"
 
@@ -43,16 +44,7 @@ static const char rest[] =
     "  frames lists those of videos that were seen: video, frame of it, second.\n"
     "  prompt.post_vision counts the text tokens behind any picture, which vlcache chooses by.\n"
     "  With --recall host, recall has the bytes in the host's memory, and bytes and milliseconds of what\n"
-    "  came back for the turn; saves is false where host and device have one memory.\n"
-    "\n"
-    "Environment\n"
-    "  VLCACHE_DEVICE            as --device, where that is not given\n"
-    "  VLCACHE_MODEL             as -m, where that is not given\n"
-    "  VLCACHE_MATRIX_UNITS      none: kernels go without the device's matrix units\n"
-    "  VLCACHE_KERNEL_BINARIES   none: kernels that are built are not kept as binaries\n"
-    "  VLCACHE_GEMM              portable, wide, clblast or matrix: the engine of matrix products\n"
-    "  VLCACHE_VARIANT           kernel:rung[,kernel:rung...] forces variants of kernels\n"
-    "  XDG_CACHE_HOME            built kernels and measurements are kept in its folder vlcache [~/.cache]\n"
+    "  came back for the turn; saves is false where host and device have one memory.\n" ENVIRONMENT_HELP
     "\n"
     "Exit codes\n"
     "  0     the answer is complete, or the reader of standard output has left\n"

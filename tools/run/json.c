@@ -34,11 +34,13 @@ static json_t *prompt_json(const vlcache_answer *a) {
                      a->post_vision_tokens);
 }
 
-/* Name and budget as asked, and every axis as it is in force. */
-static json_t *policy_json(const vlcache_compress_options *o) {
+/* Name and budget as asked, and every axis as it is in force; storage as this turn had it. */
+static json_t *policy_json(const vlcache_compress_options *o, const vlcache_answer *a) {
     json_t *object = json_pack("{s:s, s:o, s:o, s:o}", "name", o->policy, "budget", real(o->budget),
                                "threshold", real(o->threshold), "recent", real(o->recent));
     if (object) policy_tell(o, object); /* what is no policy was refused before it was asked with */
+    json_t *storage = object ? policy_storage(o, &a->compress) : NULL;
+    if (storage) json_object_set_new(object, "storage", storage);
     return object;
 }
 
@@ -131,7 +133,7 @@ static json_t *weights_json(const vlcache_model *model) {
 static json_t *answer_json(const run *r, const vlcache_answer *a, json_t *layers) {
     return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "text", a->text,
                      "tokens", tokens_json(a), "finish_reason", vlcache_finish_name(a->finish), "prompt",
-                     prompt_json(a), "policy", policy_json(&r->options.compress), "layers", layers,
+                     prompt_json(a), "policy", policy_json(&r->options.compress, a), "layers", layers,
                      "budget_kept", real(a->compress.budget_kept), "weights", weights_json(r->model),
                      "kv_bytes", bytes_json(a), "timings_ms", timings_json(r->load_ms, &a->timings),
                      "first_logits", logits_json(a), "device", device_json(r->device));

@@ -184,7 +184,7 @@ static const flag flags[] = {
 
     {FLAG_GROUP, .name = "Other"},
     {FLAG_ACTION, .name = "list-devices", .offset = FIELD(action), .low = ACTION_DEVICES,
-     .help = "index, type, memory, name and platform of each OpenCL device"},
+     .help = "index, type, memory, name and platform of each OpenCL device; with --json\nall that it says of itself"},
     {FLAG_ACTION, 'h', "help", .offset = FIELD(action), .low = ACTION_HELP,
      .help = "this text"},
     {FLAG_ACTION, .name = "version", .offset = FIELD(action), .low = ACTION_VERSION,

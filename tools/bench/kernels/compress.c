@@ -19,10 +19,11 @@ enum { SAMPLES = 5 };
 
 /* ---- scores -------------------------------------------------------------------------------------------- */
 
-/* The last rows of a prompt look at all of it, in all layers at once. */
+/* The last rows of a prompt look at all of it, in all layers at once; or all of its rows, in one. */
 typedef struct score_work {
     trials *t;
     int tokens, rows;
+    bool all;
     char name[64];
     vlci_compress_shape shape;
     trial_cache cache;
@@ -66,32 +67,36 @@ static vlcache_status make_score(void *work) {
     return status;
 }
 
-/* What attention of a layer leaves is held. */
-static vlcache_status hold_layer(score_work *w, int layer) {
-    w->a.kv = vlci_kv_layer(&w->cache.kv[0], layer);
-    w->a.kv.slots = w->slots;
-    w->a.q_offset = (size_t)layer * q_floats(w);
+static vlcache_status observe(score_work *w, int layer) {
     const vlci_look look = {.a = &w->a,
                             .heads_at = vlci_kv_heads_at(&w->cache.kv[0], layer),
                             .from = w->tokens - w->rows,
                             .n = w->rows};
+    return vlci_scores_observe(w->scores, layer, &look);
+}
+
+/* What attention of a layer leaves is held, or scored. */
+static vlcache_status observe_layer(score_work *w, int layer) {
+    w->a.kv = vlci_kv_layer(&w->cache.kv[0], layer);
+    w->a.kv.slots = w->slots;
+    w->a.q_offset = (size_t)layer * q_floats(w);
     vlcache_status status = vlci_attention_run(&w->attention, &w->a);
-    return status ? status : vlci_scores_observe(w->scores, layer, &look);
+    return status ? status : observe(w, layer);
 }
 
 static vlcache_status open_score(void *work) {
     score_work *w = work;
-    const vlci_compress_prompt prompt = {.tokens = w->tokens, .together = true};
+    const vlci_compress_prompt prompt = {.tokens = w->tokens, .together = !w->all};
     int32_t *entry = memory_take((size_t)w->rows, sizeof *entry);
     for (int i = 0; i < w->rows; i++)
-        entry[i] = VLCI_ROW(w->tokens - w->rows + i, VLCI_ROW_SCORED | VLCI_ROW_COUNTED);
+        entry[i] = VLCI_ROW(w->tokens - w->rows + i, VLCI_ROW_SCORED | (w->all ? 0 : VLCI_ROW_COUNTED));
     const vlci_rows rows = {w->rows, entry};
     vlcache_status status = vlci_score_open(w->t->device, &w->shape, &w->kernels);
     if (!status)
         status = vlci_scores_create(w->t->device, &w->kernels, &w->shape, &prompt, &rows, 0, 0, THRESHOLD,
                                     &w->scores);
     free(entry);
-    for (int l = 0; l < w->shape.layers && !status; l++) status = hold_layer(w, l);
+    for (int l = 0; l < w->shape.layers && !status; l++) status = observe_layer(w, l);
     return status;
 }
 
@@ -103,7 +108,8 @@ static void close_score(void *work) {
 static vlcache_status launch_score(void *work) {
     score_work *w = work;
     vlci_kv_view kv = vlci_kv_layer(&w->cache.kv[0], 0);
-    w->scores->settled = false; /* once more */
+    w->scores->settled = w->scores->begun[0] = false; /* once more */
+    if (w->all) return observe(w, 0);
     return vlci_scores_settle(w->scores, &kv, vlci_kv_heads_at(&w->cache.kv[0], 0));
 }
 
@@ -169,14 +175,56 @@ static vlcache_status check_head(const score_work *w, int layer, int kv_head, do
     return status;
 }
 
+/* What a kv head's queries, from row j on, see in key j. */
+static double seen_in(const score_work *w, const float *q, const float *lse, const float *k, int kv_head,
+                      int j) {
+    int dim = w->shape.head_dim, group = w->shape.heads / w->shape.kv_heads;
+    double sum = 0;
+    for (int row = j; row < w->rows; row++)
+        for (int h = kv_head * group; h < (kv_head + 1) * group; h++) {
+            size_t at = (size_t)row * (size_t)w->shape.heads + (size_t)h;
+            double logit = 0;
+            for (int d = 0; d < dim; d++)
+                logit += (double)q[at * (size_t)dim + (size_t)d] * (double)k[(size_t)(j * dim + d)];
+            sum += exp(logit * (double)w->a.scale - (double)lse[at]);
+        }
+    return sum;
+}
+
+/* Some columns of the first and of the last head, of one layer that all rows look at. */
+static vlcache_status check_all(const score_work *w, double *error) {
+    size_t n = (size_t)w->tokens, stats = n * (size_t)w->shape.heads;
+    float *q = memory_take(q_floats(w), sizeof *q), *lse = memory_take(stats, sizeof *lse);
+    float *k = memory_take(trial_cache_floats(&w->cache), sizeof *k), *got = memory_take(n, sizeof *got);
+    vlcache_status status = vlci_read(w->t->device, w->q, 0, q, q_floats(w) * sizeof *q);
+    if (!status) status = vlci_read(w->t->device, w->row_lse, 0, lse, stats * sizeof *lse);
+    for (int head = 0; head < w->shape.kv_heads && !status; head += w->shape.kv_heads - 1) {
+        status = trial_cache_read(&w->cache, false, 0, 0, head, k);
+        if (!status)
+            status = vlci_read(w->t->device, w->scores->score, (size_t)head * n * sizeof *got, got,
+                               n * sizeof *got);
+        for (int i = 0; i < SAMPLES && !status; i++) {
+            int j = (int)((n - 1) * (size_t)i / (SAMPLES - 1));
+            double want = seen_in(w, q, lse, k, head, j);
+            *error = trial_worse(fabs((double)got[j] - want) / want, *error);
+        }
+    }
+    free(q);
+    free(lse);
+    free(k);
+    free(got);
+    return status;
+}
+
 static vlcache_status check_score(void *work, double *error) {
     score_work *w = work;
     const vlci_compress_shape *s = &w->shape;
     size_t bytes = (size_t)(s->layers * s->kv_heads) * (size_t)w->tokens * sizeof(float);
-    if (!vlci_scores_holds(w->scores, false))
+    if (!w->all && !vlci_scores_holds(w->scores, false))
         return vlci_fail(VLCACHE_E_INTERNAL, "%d rows are not scored together", w->rows);
     vlcache_status status = vlci_fill(w->t->device, w->scores->score, 0, bytes, 0xffffffffu);
     if (!status) status = launch_score(w);
+    if (w->all) return status ? status : check_all(w, error);
     if (!status) status = check_head(w, 0, 0, error);
     return status ? status : check_head(w, s->layers - 1, s->kv_heads - 1, error);
 }
@@ -192,7 +240,8 @@ static vlci_compress_shape shape_of(const trials *t) {
 
 static vlcache_status try_score(trials *t, int tokens, int rows) {
     score_work *w = memory_take(1, sizeof *w);
-    *w = (score_work){.t = t, .tokens = tokens, .rows = rows, .shape = shape_of(t)};
+    *w = (score_work){.t = t, .tokens = tokens, .rows = rows, .all = rows == tokens, .shape = shape_of(t)};
+    if (w->all) w->shape.layers = 1;
     const vlci_compress_shape *s = &w->shape;
     double seen = (double)rows * (tokens - rows) + 0.5 * rows * (rows + 1);
     trial_case c = {.what = {.kernel = "score",
@@ -318,11 +367,13 @@ static vlcache_status try_topk(trials *t, int tokens) {
 vlcache_status compress_trials(trials *t) {
     if (t->b->options.quick) {
         vlcache_status status = try_score(t, 300, 20);
+        if (!status) status = try_score(t, 300, 300);
         return status ? status : try_topk(t, 300);
     }
     static const int tokens[] = {2048, 8192};
     vlcache_status status = VLCACHE_OK;
     for (int i = 0; i < 2 && !status; i++) status = try_score(t, tokens[i], 32);
+    for (int i = 0; i < 2 && !status; i++) status = try_score(t, tokens[i], tokens[i]);
     for (int i = 0; i < 2 && !status; i++) status = try_topk(t, tokens[i]);
     return status;
 }

@@ -1,10 +1,12 @@
 /*
  * linear.c - matrix products: every engine and rung on the shapes of a 7B model's prompts, and the
- * matrix-vector kernels on the same matrices.
+ * matrix-vector kernels on the same matrices, plain and with the norm in front and the gate behind that a
+ * layer has them take.
  *
  *     error: |got - want| over the sum of the magnitudes that went into it, the worst of some outputs. It is
  *            wrong from 0.02 / sqrt(K) on: x and y rounded to bf16 stay below half of that, and an output of
- *            another row or column, or of none, is some fifty times further off
+ *            another row or column, or of none, is some fifty times further off. Of a gated one both sums
+ *            count, each as far as it moves the output
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #include "models/weight.h"
 
 enum { SAMPLES = 48, FEW_ROWS = 32 };
+#define EPSILON  1e-5f
 #define TOO_LONG 5.0 /* seconds of a launch that is not worth the wait */
 
 /* One product, its operands, and the same weights in rows, which say what an element is. */
@@ -26,16 +29,23 @@ typedef struct product {
     trials *t;
     char shape[64];
     int m, n, k, rows; /* rows: of x that a launch takes, of m */
-    bool asked;        /* whether operands are made */
+    bool normed, gated;
+    bool asked; /* whether operands are made */
     vlcache_status made;
     vlci_matrix w, plain;
     cl_mem x, y, short_x;   /* x; the same in the form that matrix units read; NULL: not asked for */
     vlci_form form, y_form; /* which of both; and of y */
     vlci_layout packed;     /* in which the device's own engine wants weights */
     vlci_dot dot;           /* whether it multiplies pairs of them */
+    vlci_norm norm;
     vlci_gemm gemm;
     vlci_gemv gemv;
 } product;
+
+/* Of y. */
+static int columns_of(const product *p) {
+    return p->gated ? p->n / 2 : p->n;
+}
 
 /* ---- operands ------------------------------------------------------------------------------------------ */
 
@@ -56,6 +66,7 @@ static size_t y_floats(const product *p) {
 static vlcache_status make_operands(product *p) {
     vlcache_status status = make_matrix(p, VLCI_ROWS, &p->plain);
     if (!status) status = trial_floats(p->t, (size_t)p->m * (size_t)p->k, 6, &p->x);
+    if (!status && p->normed) status = trial_floats(p->t, (size_t)p->k, 8, &p->norm.weight);
     return status ? status : trial_poisoned(p->t, y_floats(p), &p->y);
 }
 
@@ -67,7 +78,7 @@ static vlcache_status need_operands(product *p) {
 }
 
 static void close_product(product *p) {
-    TRIAL_RELEASE(p->t, &p->plain.data, &p->x, &p->y);
+    TRIAL_RELEASE(p->t, &p->plain.data, &p->x, &p->y, &p->norm.weight);
 }
 
 /* ---- the error ----------------------------------------------------------------------------------------- */
@@ -94,22 +105,47 @@ static vlcache_status take_output(const product *p, int row, int at, float *got)
     size_t bytes = vlci_dtype_bytes(dtype);
     float stored = 0;
     vlcache_status status =
-        vlci_read(p->t->device, p->y, vlci_form_at(p->y_form, row, at, p->m, p->n) * bytes, &stored, bytes);
+        vlci_read(p->t->device, p->y, vlci_form_at(p->y_form, row, at, p->m, columns_of(p)) * bytes, &stored,
+                  bytes);
     vlci_widen(&stored, dtype, got, 1);
     return status;
 }
 
+/* RMSNorm of a row of x, in place. */
+static void norm_row(const product *p, const float *weight, float *x) {
+    double squares = 0;
+    for (int i = 0; i < p->k; i++) squares += (double)x[i] * (double)x[i];
+    double scale = 1 / sqrt(squares / p->k + (double)EPSILON);
+    for (int i = 0; i < p->k; i++) x[i] = (float)((double)x[i] * scale * (double)weight[i]);
+}
+
+typedef struct sum {
+    double is, magnitude;
+} sum;
+
+static vlcache_status sum_of(const product *p, int row, const float *x, void *stored, float *w, sum *out) {
+    vlcache_status status = take_weights(p, row, stored, w);
+    *out = (sum){0, 1e-30};
+    for (int i = 0; i < p->k; i++) {
+        out->is += (double)x[i] * (double)w[i];
+        out->magnitude += fabs((double)x[i] * (double)w[i]);
+    }
+    return status;
+}
+
 /* Output (row, at) against doubles. */
-static vlcache_status check_one(const product *p, int row, int at, const float *x, const float *w,
+static vlcache_status check_one(const product *p, int row, int at, const float *x, void *stored, float *w,
                                 double *error) {
-    double sum = 0, magnitude = 1e-30;
+    sum one, up;
     float got = 0;
     vlcache_status status = take_output(p, row, at, &got);
-    for (int i = 0; i < p->k; i++) {
-        sum += (double)x[i] * (double)w[i];
-        magnitude += fabs((double)x[i] * (double)w[i]);
+    if (!status) status = sum_of(p, at, x, stored, w, &one);
+    if (!status && p->gated) {
+        status = sum_of(p, columns_of(p) + at, x, stored, w, &up);
+        double act = one.is / (1 + exp(-one.is)); /* whose slope is at most 1.1 */
+        one = (sum){act * up.is, 1.1 * one.magnitude * fabs(up.is) + fabs(act) * up.magnitude};
     }
-    *error = trial_worse(fabs((double)got - sum) / magnitude, *error);
+    *error = trial_worse(fabs((double)got - one.is) / one.magnitude, *error);
     return status;
 }
 
@@ -120,18 +156,22 @@ static size_t x_bytes(const product *p) {
 
 static vlcache_status check_some(const product *p, double *error) {
     float *x = memory_take((size_t)p->k, sizeof *x), *w = memory_take((size_t)p->k, sizeof *w);
+    float *norm = memory_take((size_t)p->k, sizeof *norm);
     void *stored = memory_take((size_t)p->k, sizeof(float)), *all = memory_take(x_bytes(p), 1);
     vlcache_status status =
         vlci_read(p->t->device, p->form != VLCI_FLOATS ? p->short_x : p->x, 0, all, x_bytes(p));
+    if (!status && p->normed)
+        status = vlci_read(p->t->device, p->norm.weight, 0, norm, (size_t)p->k * sizeof *norm);
     for (size_t i = 0; i < SAMPLES && !status; i++) {
         int row = (int)trial_sample(i * 7 % SAMPLES, SAMPLES, (size_t)p->m),
-            at = (int)trial_sample(i, SAMPLES, (size_t)p->n);
+            at = (int)trial_sample(i, SAMPLES, (size_t)columns_of(p));
         take_row(p, all, row, x);
-        status = take_weights(p, at, stored, w);
-        if (!status) status = check_one(p, row, at, x, w, error);
+        if (p->normed) norm_row(p, norm, x);
+        status = check_one(p, row, at, x, stored, w, error);
     }
     free(x);
     free(w);
+    free(norm);
     free(stored);
     free(all);
     return status;
@@ -286,9 +326,20 @@ static vlcache_status try_engines(product *p, vlci_gemm_engine best) {
 
 /* ---- gemv ---------------------------------------------------------------------------------------------- */
 
+static vlci_product few_rows(const product *p) {
+    return (vlci_product){.w = &p->w,
+                          .x = p->x,
+                          .y = p->y,
+                          .m = p->m,
+                          .norm = p->normed ? &p->norm : NULL,
+                          .eps = EPSILON,
+                          .gated = p->gated,
+                          .act = p->gated ? VLCI_ACT_SILU : VLCI_ACT_NONE};
+}
+
 static vlcache_status launch_gemv(void *work) {
     const product *p = work;
-    vlci_product asked = {.w = &p->w, .x = p->x, .y = p->y, .m = p->m};
+    vlci_product asked = few_rows(p);
     return vlci_gemv_run(&p->gemv, &asked);
 }
 
@@ -305,8 +356,11 @@ static vlcache_status try_gemv(product *p, vlci_layout layout, const char *rung,
         status = strcmp(rung, "dot") == 0 ? vlci_gemv_open_dot(p->t->device, p->dot, layout, &p->gemv)
                                           : vlci_gemv_open(p->t->device, p->t->dtype, layout, &p->gemv);
     if (!status) status = make_matrix(p, layout, &p->w);
+    const vlci_product asked = few_rows(p);
     if (status)
         trial_fail(p->t, &what);
+    else if (p->normed && !vlci_gemv_norms(&p->gemv, &asked))
+        trial_leave_out(p->t, &what, "left out: the norm is a launch by itself");
     else
         status = tell(p, &what, launch_gemv);
     vlci_memory_release(p->t->device, &p->w.data);
@@ -324,16 +378,21 @@ static vlcache_status try_lanes(trials *t, const char *rung, bool chosen, void *
 /* LLaVA-Mistral-7B: qkv, out, gate and up, down. */
 static const int widths[][2] = {{6144, 4096}, {4096, 4096}, {28672, 4096}, {4096, 14336}};
 static const int square[] = {8192, 8192}; /* of as many rows: what others tell of themselves */
-static const int quick_widths[][2] = {{96, 64}, {70, 256}};
+static const int quick_widths[][2] = {{96, 64}, {70, 256}}, quick_gated[] = {128, 80};
 static const int heights[] = {594, 2048}, quick_heights[] = {37}, few[] = {1, 8};
 
-static vlcache_status try_shape(trials *t, int m, const int width[2], vlci_gemm_engine best,
+enum { PLAIN, NORMED, GATED };
+
+static vlcache_status try_shape(trials *t, int m, const int width[2], int what, vlci_gemm_engine best,
                                 const vlci_linear *own) {
-    product p = {.t = t, .m = m, .n = width[0], .k = width[1]};
+    static const char *const more[] = {"", " behind RMSNorm", " behind RMSNorm and gated"};
+    product p = {
+        .t = t, .m = m, .n = width[0], .k = width[1], .normed = what >= NORMED, .gated = what == GATED};
     p.packed = vlci_linear_layout(own, t->dtype);
     p.dot = own->of[t->dtype].gemv.dot;
     bool few_rows = m <= VLCI_GEMV_ROWS_MAX;
-    snprintf(p.shape, sizeof p.shape, "%d x %d x %d %s", m, p.n, p.k, vlcache_dtype_name(t->dtype));
+    snprintf(p.shape, sizeof p.shape, "%d x %d x %d %s%s", m, p.n, p.k, vlcache_dtype_name(t->dtype),
+             more[what]);
     vlcache_status status =
         few_rows ? trial_rungs(t, &vlci_gemv_ladder, try_lanes, &p) : try_engines(&p, best);
     if (!status && few_rows && (p.dot || p.packed != VLCI_ROWS))
@@ -352,10 +411,14 @@ vlcache_status linear_trials(trials *t) {
     if (!status) status = vlci_linear_open(t->device, t->dtype, &own);
     for (int h = 0; h < n_heights && !status; h++)
         for (int w = 0; w < n_widths && !status; w++)
-            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], best, &own);
-    if (!status && !quick) status = try_shape(t, square[0], square, best, &own);
-    for (int h = 0; h < 2 && !status; h++)
-        for (int w = 0; w < n_widths && !status; w++) status = try_shape(t, few[h], width[w], best, &own);
+            status = try_shape(t, quick ? quick_heights[h] : heights[h], width[w], PLAIN, best, &own);
+    if (!status && !quick) status = try_shape(t, square[0], square, PLAIN, best, &own);
+    for (int h = 0; h < 2 && !status; h++) {
+        for (int w = 0; w < n_widths && !status; w++)
+            status = try_shape(t, few[h], width[w], PLAIN, best, &own);
+        if (!status) status = try_shape(t, few[h], width[0], NORMED, best, &own);
+        if (!status) status = try_shape(t, few[h], quick ? quick_gated : widths[2], GATED, best, &own);
+    }
     vlci_linear_close(&own);
     return status;
 }
