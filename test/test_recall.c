@@ -254,12 +254,21 @@ static void close_pictures(void) {
 
 static const struct way {
     const char *policy, *allocation, *selection, *defer, *summary;
-} ways[] = {{"vlcache", NULL, NULL, NULL, NULL},       {"centroids", NULL, NULL, NULL, NULL},
-            {"h2o", NULL, NULL, NULL, NULL},           {"snapkv", NULL, NULL, NULL, NULL},
-            {"pyramidkv", NULL, NULL, NULL, NULL},     {"streamingllm", NULL, NULL, NULL, NULL},
-            {"vlcache+", NULL, NULL, NULL, NULL},      {"vlcache", "mixed:0.5", "adaptive", NULL, NULL},
-            {"vlcache", NULL, NULL, "2", "kmeans:0.5"}};
-enum { WAYS = sizeof ways / sizeof *ways };
+} ways[] = {{"vlcache", NULL, NULL, NULL, NULL},
+            {"centroids", NULL, NULL, NULL, NULL},
+            {"h2o", NULL, NULL, NULL, NULL},
+            {"snapkv", NULL, NULL, NULL, NULL},
+            {"pyramidkv", NULL, NULL, NULL, NULL},
+            {"streamingllm", NULL, NULL, NULL, NULL},
+            {"vlcache+", NULL, NULL, NULL, NULL},
+            {"vlcache", "mixed:0.5", "adaptive", NULL, NULL},
+            {"vlcache", NULL, NULL, "2", "kmeans:0.5"},
+            {"vlcache", NULL, NULL, NULL, "kmeans:0.5"},
+            {"vlcache", "sparsity", "adaptive", "4", NULL},
+            {"vlcache+", NULL, "per-prompt:0.5", NULL, NULL}};
+enum { WAYS = sizeof ways / sizeof *ways, TRIED = 4 };
+static const int tried[TRIED] = {
+    0, 1, 6, 11}; /* of the ways: layers shrink, come back, are held in few bits, come twice */
 
 static vlcache_compress_options way(int i, double budget) {
     vlcache_compress_options o = talk_way(ways[i].policy, budget);
@@ -318,7 +327,7 @@ START_TEST(logits_of_the_full_cache) {
     static const char *const folders[] = {"llava-llama-mha", "qwen2-vl-hub"};
     vlcache_model *model = open_model(folders[_i]);
     open_pictures();
-    static const int used[] = {0, 1, 2, 3, 6, 7, 8}; /* of the ways */
+    static const int used[] = {0, 1, 2, 3, 6, 7, 8, 9, 10, 11}; /* of the ways */
     for (size_t w = 0; w < sizeof used / sizeof *used; w++) {
         vlcache_compress_options compress = way(used[w], 0.1), none = talk_way("full", 1.0);
         vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
@@ -408,7 +417,7 @@ END_TEST
 
 /* Answers' own rows are in the store too, at their places: the next turn chooses among them. */
 START_TEST(answers_are_recalled) {
-    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
+    vlcache_compress_options compress = way(tried[_i], 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress);
     int length = 0;
     open_pictures();
@@ -434,6 +443,7 @@ static void queue(vlcache_sequence *s, int line) {
     prompt.images = (const vlcache_image *const *)&pictures[line];
     prompt.n_images = pictures[line] != NULL;
     generate.max_tokens = 6;
+    generate.min_tokens = 6;
     ck_ok(vlcache_sequence_ask(s, &prompt, &generate));
 }
 
@@ -446,7 +456,7 @@ static void ask_sequence(vlcache_sequence *s, int line, const vlcache_answer **a
 
 /* A fork goes on from the same rows, whatever becomes of the other, and says what that would have said. */
 START_TEST(forks_share_the_store) {
-    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
+    vlcache_compress_options compress = way(tried[_i], 0.2);
     vlcache_engine *engine = NULL;
     vlcache_sequence *fork = NULL;
     const vlcache_answer *a;
@@ -504,9 +514,8 @@ START_TEST(many_at_once) {
 END_TEST
 
 /* n conversations of three lines, line by line, in an engine of so many bytes. False: they are too few. */
-static bool talk_in(uint64_t bytes, int n, int32_t said[3][6]) {
+static bool talk_in(uint64_t bytes, int n, vlcache_compress_options compress, int32_t said[3][6]) {
     vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("vlcache", 0.6);
     vlcache_engine *engine = NULL;
     vlcache_sequence *s[2];
     const vlcache_answer *a;
@@ -541,28 +550,33 @@ START_TEST(idle_ones_make_way) {
     uint64_t bytes = 16 << 10;
     int32_t said[3][6];
     open_pictures();
-    while (!talk_in(bytes, 1, said)) bytes += 8 << 10;
-    ck_assert(talk_in(bytes, 2, said));
+    while (!talk_in(bytes, 1, way(_i, 0.6), said)) bytes += 8 << 10;
+    ck_assert(talk_in(bytes, 2, way(_i, 0.6), said));
 }
 END_TEST
 
 typedef struct heard {
     int n, candidates[4];
-    int32_t tokens[4][6];
+    int32_t tokens[4][9];
+    uint64_t bytes[4];
 } heard;
 
 static bool hear(void *user, size_t variant, const vlcache_answer *a) {
     heard *h = user;
     memcpy(h->tokens[variant], a->tokens, (size_t)a->n_tokens * sizeof *a->tokens);
     h->candidates[variant] = a->compress.tokens;
+    h->bytes[variant] = a->compress.bytes_kept;
     h->n++;
     return true;
 }
 
-/* A comparison in the middle of a conversation chooses among all of it, and leaves it as it was. */
+/* A comparison in the middle of a conversation chooses among all of it, which is all there at once, and
+ * leaves it as it was: answers long and short are those of layers that come back one by one. */
 START_TEST(comparisons) {
-    vlcache_compress_options compress = talk_way("vlcache", 0.2);
-    vlcache_compress_options variants[] = {talk_way("full", 1.0), talk_way("vlcache", 0.2)};
+    static const int compared[] = {0, 1, 8, 9, 10, 11};
+    int tokens = _i % 2 ? 2 : 9;
+    vlcache_compress_options compress = way(compared[_i / 2], 0.2);
+    vlcache_compress_options variants[] = {talk_way("full", 1.0), compress};
     vlcache_session *session = open_recall(talk_tiny(), &compress);
     vlcache_generate_options generate = VLCACHE_GENERATE_OPTIONS_INIT;
     vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
@@ -572,15 +586,16 @@ START_TEST(comparisons) {
     ck_ok(talk_ask(session, pictures[1], lines[1].text, NULL, 6, &a));
     int length = session->sequence->kv.length;
     prompt.text = lines[2].text;
-    generate.max_tokens = 6;
+    generate.max_tokens = tokens;
     generate.probe = true;
     ck_ok(vlcache_session_compare(session, &prompt, &generate, variants, 2, hear, &h));
     ck_assert_int_eq(h.n, 2);
     ck_assert_int_eq(session->sequence->kv.length, length);
     ck_assert_int_eq(vlci_store_rows(session->sequence->kv.store), length);
     ck_assert_int_eq(session->sequence->past.rows, length);
-    ck_ok(talk_ask(session, NULL, lines[2].text, NULL, 6, &a));
+    ck_ok(talk_ask(session, NULL, lines[2].text, NULL, tokens, &a));
     ck_assert_mem_eq(a->tokens, h.tokens[1], (size_t)a->n_tokens * sizeof *a->tokens);
+    ck_assert_uint_eq(a->compress.bytes_kept, h.bytes[1]);
     ck_assert_int_eq(h.candidates[0], a->compress.tokens);
     ck_assert_int_eq(h.candidates[1], a->compress.tokens);
     vlcache_session_destroy(&session);
@@ -614,25 +629,36 @@ START_TEST(limits) {
 }
 END_TEST
 
-/* Beside what it keeps, the device holds a layer in full, and one or two of rows on their way. */
+/* Of pages, at most, and what a layer takes in full. */
+static uint64_t most_ends(const vlcache_compress_stats *kv, uint64_t *layer) {
+    *layer = kv->bytes_full / (uint64_t)kv->layers;
+    return (uint64_t)kv->layers * VLCI_KV_PAGE * *layer / (uint64_t)kv->tokens;
+}
+
+/* Beside what it keeps, the device holds a layer in full, and one or two of rows on their way: where layers
+ * shrink as they are read, and where they come back for that. In an engine of fixed size, and in a session.
+ */
 START_TEST(peak_of_the_device) {
+    static const int held[] = {0, 1, 8, 9, 10, 11}, deferred[] = {0, 4, 2, 0, 4, 4};
     vlcache_engine_options options = VLCACHE_ENGINE_OPTIONS_INIT;
-    vlcache_compress_options compress = talk_way("vlcache", 0.1);
+    vlcache_compress_options compress = way(held[_i / 2], 0.1);
     vlcache_engine *engine = NULL;
     const vlcache_answer *a;
     pictures[0] = talk_picture("pages-2.png");
-    options.kv_bytes = 4 << 20;
+    options.kv_bytes = _i % 2 ? 0 : 4 << 20;
     ck_ok(vlcache_engine_create(talk_demo(), &options, &engine));
     vlcache_sequence *s = add(engine, &compress);
     for (int turn = 0; turn < 2; turn++) {
         ask_sequence(s, 0, &a);
+        ck_assert(a->compressed && a->compress.deferred == deferred[_i / 2]);
         const vlcache_compress_stats *kv = &a->compress;
-        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
-                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        uint64_t layer, ends = most_ends(kv, &layer);
+        uint64_t again =
+            _i % 2 ? kv->bytes_kept + kv->bytes_kept / 8 + 2 * ends : 0; /* a pool that shrinks */
         ck_assert_uint_le(a->kv_bytes_peak - a->recall.staging_bytes,
-                          kv->bytes_kept + layer + layer / 10 + 2 * ends);
-        ck_assert_uint_le(a->recall.staging_bytes, turn ? 2 * layer : layer);
-        ck_assert_uint_lt(a->kv_bytes_peak * (turn ? 2 : 3) / 2, kv->bytes_full);
+                          kv->bytes_kept + layer + layer / 10 + 2 * ends + again);
+        ck_assert_uint_le(a->recall.staging_bytes, layer * (turn || _i > 1 ? 2 : 1));
+        ck_assert_uint_lt(a->kv_bytes_peak * (turn || _i ? 3 : 4) / 2, kv->bytes_full);
         vlcache_image_destroy(&pictures[0]);
     }
     vlcache_engine_destroy(&engine);
@@ -658,8 +684,7 @@ START_TEST(peak_of_coded_rows) {
     for (int turn = 0; turn < 3; turn++) {
         ask_sequence(s, 0, &a);
         const vlcache_compress_stats *kv = &a->compress;
-        uint64_t layer = kv->bytes_full / (uint64_t)kv->layers, row = layer / (uint64_t)kv->tokens,
-                 ends = (uint64_t)kv->layers * VLCI_KV_PAGE * row; /* at most, of pages */
+        uint64_t layer, ends = most_ends(kv, &layer);
         uint64_t most = a->kv_bytes_peak - a->recall.staging_bytes;
         ck_assert_uint_le(most, kv->bytes_kept + layer + layer / 10 + kv->bytes_full / 4 + 2 * ends);
         ck_assert_uint_ge(most, kv->bytes_kept + layer + kv->bytes_full / 8);
@@ -688,7 +713,6 @@ END_TEST
 /* Whatever allocation of the host fails in a turn: it is told, and the same question again gives the same
  * answer. */
 START_TEST(host_memory_fails) {
-    static const int tried[] = {0, 1, 6};
     vlcache_compress_options compress = way(tried[_i], 0.2);
     const vlcache_answer *a;
     int32_t want[6];
@@ -723,7 +747,7 @@ END_TEST
 
 /* Ctrl-C while earlier rows come back, and the question again. */
 START_TEST(cancelled) {
-    vlcache_compress_options compress = talk_way(_i ? "vlcache+" : "vlcache", 0.2);
+    vlcache_compress_options compress = way(tried[_i], 0.2);
     vlcache_session *session = open_recall(talk_tiny(), &compress), *other;
     talk_listener l = {.cancel_in_prefill = session};
     const vlcache_answer *a, *b;
@@ -753,17 +777,17 @@ int main(void) {
     tcase_add_loop_test(all, logits_of_the_full_cache, 0, 2);
     tcase_add_loop_test(all, text_models, 0, 3);
     tcase_add_test(all, rows_that_age);
-    tcase_add_loop_test(all, answers_are_recalled, 0, 2);
-    tcase_add_loop_test(all, forks_share_the_store, 0, 2);
+    tcase_add_loop_test(all, answers_are_recalled, 0, TRIED);
+    tcase_add_loop_test(all, forks_share_the_store, 0, TRIED);
     tcase_add_loop_test(all, many_at_once, 0, 2);
-    tcase_add_test(all, idle_ones_make_way);
-    tcase_add_test(all, peak_of_the_device);
+    tcase_add_loop_test(all, idle_ones_make_way, 0, 2);
+    tcase_add_loop_test(all, peak_of_the_device, 0, 12);
     tcase_add_loop_test(all, peak_of_coded_rows, 0, 4);
-    tcase_add_test(all, comparisons);
+    tcase_add_loop_test(all, comparisons, 0, 12);
     tcase_add_test(all, limits);
     tcase_add_test(all, full_has_no_use_for_it);
-    tcase_add_loop_test(all, host_memory_fails, 0, 3);
-    tcase_add_loop_test(all, cancelled, 0, 2);
+    tcase_add_loop_test(all, host_memory_fails, 0, TRIED);
+    tcase_add_loop_test(all, cancelled, 0, TRIED);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

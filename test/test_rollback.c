@@ -172,6 +172,47 @@ START_TEST(batch) {
 }
 END_TEST
 
+static vlcache_sequence *ask_first(vlcache_engine *engine, uint64_t recall_bytes) {
+    vlcache_sequence_options options = VLCACHE_SEQUENCE_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way("centroids", 0.4);
+    vlcache_generate_options how = VLCACHE_GENERATE_OPTIONS_INIT;
+    vlcache_prompt prompt = VLCACHE_PROMPT_INIT;
+    vlcache_sequence *s = NULL;
+    options.compress = &compress;
+    options.recall = VLCACHE_RECALL_HOST;
+    options.recall_bytes = recall_bytes;
+    ck_ok(vlcache_engine_add(engine, &options, &s));
+    how.max_tokens = TOKENS;
+    how.min_tokens = TOKENS;
+    prompt.text = lines[0].text;
+    prompt.images = (const vlcache_image *const *)&pictures[0];
+    prompt.n_images = 1;
+    ck_ok(vlcache_sequence_ask(s, &prompt, &how));
+    return s;
+}
+
+/* Of two that wait for tokens in one batch, the one whose rows find no more room with the host fails alone.
+ */
+START_TEST(refused_alone) {
+    vlcache_engine *engine = NULL;
+    const vlcache_answer *a, *b;
+    rehearse("full");
+    ck_ok(vlcache_engine_create(talk_tiny(), NULL, &engine));
+    vlcache_sequence *alone = ask_first(engine, 0);
+    talk_finish(engine);
+    ck_ok(vlcache_sequence_answer(alone, &a));
+    uint64_t row = a->recall.host_bytes / (uint64_t)alone->kv.length;
+    vlcache_sequence *refused = ask_first(engine, row * (uint64_t)(a->prompt_tokens + 2)),
+                     *other = ask_first(engine, 0);
+    talk_finish(engine);
+    ck_ok(vlcache_sequence_answer(other, &b));
+    talk_same(a, b);
+    ck_fails(vlcache_sequence_answer(refused, &b), VLCACHE_E_NO_MEMORY, "recall_bytes");
+    ck_assert(refused->kv.length == 0 && refused->kv.held == 0 && !refused->kv.store);
+    vlcache_engine_destroy(&engine);
+}
+END_TEST
+
 static void close_pictures(void) {
     for (int i = 0; i < LINES; i++) vlcache_image_destroy(&pictures[i]);
 }
@@ -187,6 +228,7 @@ int main(void) {
     tcase_add_loop_test(all, recalled, 0, 2);
     tcase_add_test(all, uncompressed);
     tcase_add_test(all, batch);
+    tcase_add_test(all, refused_alone);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -433,6 +433,40 @@ END_TEST
 
 /* ---- endings ------------------------------------------------------------------------------------------- */
 
+/* The peak of an answer, but for rows on their way to the host and back. */
+static uint64_t peak_of(const char *policy, const char *defer, vlcache_recall recall, int tokens) {
+    vlcache_image *image = talk_picture("pages-2.png");
+    vlcache_session_options options = VLCACHE_SESSION_OPTIONS_INIT;
+    vlcache_compress_options compress = talk_way(policy, 1.0);
+    vlcache_session *session = NULL;
+    const vlcache_answer *a = NULL;
+    if (defer) ck_ok(vlcache_compress_set(&compress, "defer", defer));
+    options.compress = &compress;
+    options.recall = recall;
+    ck_ok(vlcache_session_create(talk_demo(), &options, &session));
+    ck_ok(talk_ask(session, image, "What is the Due date?", NULL, tokens, &a));
+    uint64_t peak = a->kv_bytes_peak - a->recall.staging_bytes;
+    vlcache_session_destroy(&session);
+    vlcache_image_destroy(&image);
+    return peak;
+}
+
+/* A budget of the whole cache moves nothing: the peak is that of "full". */
+START_TEST(all_stays_where_it_is) {
+    static const char *const deferrals[] = {NULL, "4", "none"};
+    static const char *const policies[] = {"vlcache", "vlcache+", "centroids", "h2o", "snapkv"};
+    uint64_t full[] = {peak_of("full", NULL, VLCACHE_RECALL_NONE, 2),
+                       peak_of("full", NULL, VLCACHE_RECALL_NONE, 64)};
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++)
+        for (int k = 0; k < 6; k++) {
+            vlcache_recall recall = k / 3 ? VLCACHE_RECALL_HOST : VLCACHE_RECALL_NONE;
+            uint64_t peak = peak_of(policies[i], deferrals[k % 3], recall, k % 2 ? 64 : 2);
+            ck_assert_msg(peak == full[k % 2], "%s, %d: %llu bytes", policies[i], k,
+                          (unsigned long long)peak);
+        }
+}
+END_TEST
+
 START_TEST(cancelled_while_reading) {
     vlcache_image *image = talk_picture("pages-0.png");
     vlcache_session *session = talk_open(talk_demo(), "vlcache", 0.10);
@@ -596,6 +630,7 @@ int main(void) {
     tcase_add_test(all, turn_after_compression);
     tcase_add_test(all, turns_with_summaries);
     tcase_add_test(all, deferred);
+    tcase_add_test(all, all_stays_where_it_is);
     tcase_add_test(all, cancelled_while_reading);
     tcase_add_test(all, stopped_by_the_listener);
     tcase_add_test(all, cancelled_from_another_thread);

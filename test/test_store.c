@@ -53,7 +53,7 @@ static void bring_all(vlci_kv *kv, uint64_t *seed) {
     vlci_kv_drop(kv);
     pages_scramble(kv->pool, seed);
     pages_poison_spare(kv->pool);
-    ck_ok(vlci_recall_begin(&r, kv));
+    ck_ok(vlci_recall_begin(&r, kv, 0));
     for (int l = 0; l < LAYERS; l++) {
         ck_ok(vlci_kv_reserve(kv, l, 1, kv->store->all));
         ck_ok(vlci_recall_bring(&r, l));

@@ -197,7 +197,7 @@ typedef enum vlcache_candidates {
  * of some forty rows at 3%, with few heads of few dimensions of a hundred at 10%.
  *
  * Where the prompt's rows come to more than a small part of the device's memory, and with recall (engine.h)
- * but of small prompts of which "vlcache+" drops rows, layers are coded as they are read, in 8 and 4 bits,
+ * unless "vlcache+" drops rows, layers are coded as they are read, in 8 and 4 bits,
  * and once more, in the bits they are to have, when all layers (and the tokens of `defer`) have been seen: at
  * the peak one layer is there in full, and the others in a quarter of that or less.
  */

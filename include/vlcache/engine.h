@@ -156,7 +156,7 @@ typedef struct vlcache_recall_stats {
                                  of this turn's prompt begin at `tokens` */
     bool saves;             /**< whether host and device have a memory each */
     uint64_t host_bytes;    /**< of rows of the conversation; what forks share counts for each */
-    uint64_t upload_bytes;  /**< that came back for this turn */
+    uint64_t upload_bytes;  /**< that came back for this turn, however often */
     double upload_ms;       /**< that it took, host and device, while the device computed the layer before */
     uint64_t staging_bytes; /**< most that rows on their way took on the device; in kv_bytes_peak as well */
 } vlcache_recall_stats;
@@ -223,10 +223,13 @@ typedef enum vlcache_recall {
                               read against all of them, layer by layer, and its policy chooses among all of
                               them anew. The device holds the budget, while it reads a layer or two in full
                               beside it, of storage "coded" and what the others are held in till bits are
-                              shared out (with deferral of other storage all layers, as in the first turn). A
-                              conversation that does nothing gives its pages up where an engine of fixed size
-                              needs them. Where host and device have one memory it saves none: see
-                              vlcache_recall_stats.saves. With policy "full" it is not looked at */
+                              shared out. Where what stays is not known as a layer is read (deferral but of
+                              "coded", centroids or adaptive selection under a measured allocation, coded rows
+                              of which some go) each leaves, and comes back for every token that is decoded
+                              before, and to be compressed. A conversation that does nothing gives its pages
+                            up where an engine of fixed size needs them. Where host and device have one memory
+                            it saves none: see vlcache_recall_stats.saves. With policy "full" it is not looked
+                            at */
 } vlcache_recall;
 
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */

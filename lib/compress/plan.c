@@ -156,7 +156,7 @@ static void share_layers(vlci_compress *p, int layers) {
 
 /* Whether compressing takes long: centroids are searched for. */
 static bool sums_up(const vlci_recipe *r) {
-    return r->compresses && r->centroids > 0.0 && !r->coded && !r->quantised;
+    return vlci_compress_shrinks(r) && r->centroids > 0.0 && !r->coded && !r->quantised;
 }
 
 int vlci_compress_calls(const vlci_compress_shape *s, const vlci_recipe *r, int tokens) {
@@ -552,8 +552,9 @@ static int turn_of(const vlci_compress *p, const vlci_heads *h) {
     return p->recipe.centroids > 0.0 ? vlci_summary_layers(h, &p->kernels->summary) : h->layers;
 }
 
-/* Layers whose budgets are known shrink. */
+/* Layers whose budgets are known shrink, where anything does. */
 static vlcache_status shrink(vlci_compress *p, vlci_kv *kv, int layer, int layers) {
+    if (!vlci_compress_shrinks(&p->recipe)) return VLCACHE_OK;
     vlcache_status status = vlci_kv_pool_sync(kv->pool);
     vlci_heads h = heads_of(p, kv, layer, layers);
     bool in_place =
@@ -634,6 +635,12 @@ static int share_read(vlci_compress *p, int layer) {
     return layer;
 }
 
+/* Rows that stand behind the prompt's in the next layer. */
+static int count_behind(const vlci_compress *p, const vlci_kv *kv) {
+    return vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->tokens -
+           p->now.own[p->read * shape_of(p)->kv_heads].before;
+}
+
 /* Where bits are shared out at once, no token is decoded on what is held. */
 static vlcache_status read_coded(vlci_compress *p, int layer, vlci_kv *kv) {
     bool last = layer == shape_of(p)->layers - 1;
@@ -651,13 +658,26 @@ static vlcache_status read_coded(vlci_compress *p, int layer, vlci_kv *kv) {
     return status;
 }
 
+/* Rows that have been measured, in all layers, and come back. */
+static vlcache_status code(vlci_compress *p, int layer, vlci_kv *kv) {
+    vlcache_status status = layer ? VLCACHE_OK : share_bits(p);
+    p->behind = count_behind(p, kv);
+    if (!status) status = shrink(p, kv, layer, 1);
+    p->read = layer + 1;
+    return status || p->read < shape_of(p)->layers ? status : hand_over(p, kv);
+}
+
 vlcache_status vlci_compress_read(vlci_compress *p, int layer, vlci_kv *kv) {
-    if (p->coding) return read_coded(p, layer, kv);
+    if (p->coding) return vlci_coding_asked(p->coding) ? code(p, layer, kv) : read_coded(p, layer, kv);
     int all = shape_of(p)->layers, first = layer;
-    bool measures = vlci_policy_measures(&p->recipe);
+    bool again = !vlci_compress_by_layer(&p->recipe), begins = again && layer == 0; /* all have been seen */
+    bool measures = vlci_policy_measures(&p->recipe) && !again;
     vlcache_status status = VLCACHE_OK; /* where budgets do not depend on them, counts are not waited for */
-    if (measures || layer == all - 1) status = measure(p, measures ? layer : 0, layer + 1);
+    if (measures || begins || (!again && layer == all - 1))
+        status = measure(p, measures ? layer : 0, begins ? all : layer + 1);
     if (status) return status;
+    if (begins) share_layers(p, all);
+    p->behind = count_behind(p, kv);
     p->read = layer + 1;
     if (measures) first = share_read(p, layer);
     status = shrink(p, kv, first, layer + 1 - first);
@@ -678,21 +698,31 @@ static vlcache_status prepare(vlci_compress *p, const vlci_kv *kv, bool some) {
     if (!status && p->coding) status = vlci_coding_choose(p->coding, p->seen);
     if (status) return status;
     share_layers(p, layers);
-    return p->coding ? measure_rows(p, kv) : VLCACHE_OK;
+    return VLCACHE_OK;
+}
+
+vlcache_status vlci_compress_measure(vlci_compress *p, int layer, vlci_kv *kv) {
+    p->coding->pool = kv->pool;
+    vlcache_status status = layer ? vlci_kv_pool_sync(kv->pool) : prepare(p, kv, false);
+    vlci_heads h = heads_of(p, kv, layer, 1);
+    if (!status) status = vlci_coding_measure(p->coding, &h);
+    return status || layer < shape_of(p)->layers - 1 ? status : vlci_coding_ask(p->coding, p->seen);
 }
 
 /* Layers in which the whole prompt is still there. */
 static vlcache_status go(vlci_compress *p, vlci_kv *kv, bool some) {
-    int all = shape_of(p)->layers, first = p->read * shape_of(p)->kv_heads;
+    int all = shape_of(p)->layers;
     bool asked = p->coding && vlci_coding_asked(p->coding);
     vlci_kv_catch_up(kv);
     if (p->coding && p->coding->held)
         return some && !asked ? vlci_coding_ask(p->coding, p->seen) : narrow(p, kv);
-    vlcache_status status = p->read || p->summing || asked ? VLCACHE_OK : prepare(p, kv, some);
+    bool begun = p->read || p->summing || asked;
+    vlcache_status status = begun ? VLCACHE_OK : prepare(p, kv, some);
+    if (!status && !begun && p->coding) status = measure_rows(p, kv);
     if (status || (some && p->coding && !asked)) return status;
     if (p->coding) status = share_bits(p);
     if (status) return status;
-    p->behind = vlci_kv_list_of(kv, kv_layer(p, p->read), 0)->rows - p->now.own[first].before - p->tokens;
+    p->behind = count_behind(p, kv);
     if (sums_up(&p->recipe)) {
         status = shrink_some(p, kv, some ? p->at_once : INFINITY);
         if (status || p->read < all) return status;
@@ -722,73 +752,4 @@ vlcache_status vlci_compress_settle(vlci_compress *p) {
     bool measures = p->unmeasured;
     p->unmeasured = false;
     return measures ? measure(p, 0, shape_of(p)->layers) : VLCACHE_OK;
-}
-
-/* ---- what it came to ----------------------------------------------------------------------------------- */
-
-vlcache_status vlci_compress_positions(vlci_compress *p, int layer, int kv_head, int *out, int *n) {
-    const vlci_keep *own = &p->now.own[layer * shape_of(p)->kv_heads + kv_head];
-    *n = own->kept;
-    if (!p->applied) return vlci_fail(VLCACHE_E_INTERNAL, "compress: layer %d was not compacted", layer);
-    if (p->coding) {
-        *n = vlci_coding_kept(p->coding);
-        vlci_coding_positions(p->coding, out);
-        return VLCACHE_OK;
-    }
-    return vlci_read(device_of(p), p->now.positions, (size_t)own->first * sizeof(cl_int), out,
-                     (size_t)own->kept * sizeof(cl_int));
-}
-
-/* Quantised rows are all that is kept of a prompt. */
-static void add_quants(const vlci_compress *p, vlcache_compress_stats *out) {
-    if (p->quantising) {
-        const vlci_quants_bytes *bytes = &p->quantising->bytes;
-        out->bits = (double)(p->quantising->key_bits + p->quantising->value_bits) * shape_of(p)->head_dim;
-        out->bytes_codes = bytes->words;
-        out->bytes_scales = bytes->scales;
-        out->bytes_biases = bytes->biases;
-        out->bytes_tables = bytes->tables;
-        out->bytes_kept = vlci_quants_sum(bytes);
-    }
-}
-
-/* What coded rows take beside the others. */
-static void add_codes(const vlci_compress *p, vlcache_compress_stats *out) {
-    if (p->coding) {
-        const vlci_codes_bytes *bytes = &p->coding->bytes;
-        out->bits = vlci_coding_bits(p->coding);
-        out->run = out->bits > 0.0 ? p->recipe.run : 0;
-        out->bytes_codes = bytes->words;
-        out->bytes_text = bytes->text;
-        out->bytes_bases = bytes->bases;
-        out->bytes_means = bytes->means;
-        out->bytes_tables = bytes->tables;
-        out->bytes_kept += vlci_codes_sum(bytes);
-    }
-}
-
-void vlci_compress_stats(const vlci_compress *p, vlcache_compress_stats *out) {
-    const vlci_compress_shape *s = shape_of(p);
-    uint64_t rows = 0, biases = 0, n = (uint64_t)p->tokens, heads = (uint64_t)s->kv_heads;
-    uint64_t row = row_bytes(s);
-    for (int i = 0; i < n_heads(p); i++) {
-        const vlci_keep *own = &p->now.own[i];
-        rows += (uint64_t)(own->kept + own->centroids);
-        if (own->centroids) biases += (uint64_t)(own->kept + own->centroids);
-    }
-    *out = (vlcache_compress_stats){
-        .layers = s->layers,
-        .kv_heads = s->kv_heads,
-        .tokens = p->tokens,
-        .tau = p->tau,
-        .fallback = p->fallback,
-        .deferred = p->decoded,
-        .budget_asked = p->recipe.budget,
-        .bytes_full = n * (uint64_t)s->layers * heads * row,
-        .bytes_kept = rows * row + biases * sizeof(cl_float),
-        .bytes_peak = vlci_memory_peak(device_of(p)),
-    };
-    if (p->recipe.coded) add_codes(p, out);
-    if (p->recipe.quantised) add_quants(p, out);
-    out->budget_kept = (double)out->bytes_kept / (double)out->bytes_full;
 }

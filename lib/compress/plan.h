@@ -29,6 +29,12 @@
  * stays: earlier layers do when those read hold an eighth more than alpha * L * N rows, which is what all of
  * them keep, and behind the last.
  *
+ * Again: with recall, layers that cannot shrink as they are read (tokens are still to be decoded that say
+ * what stays, or budgets depend on all layers and what goes is needed for centroids) need not be there until
+ * they can: each is dropped once it is observed, by the prompt's rows or by a decoded one, and comes back
+ * from the host for the next token; behind the last each shrinks before the next comes. What stays is what
+ * stays where all are there.
+ *
  * Coded rows by layer: a layer's rows are held in more bits than they will have as soon as it is read
  * (vlci_coding_hold()), decoded tokens look at these, and bits are shared out over all layers at once in the
  * end, as without: what is there is one layer in full and the others in a quarter of their bytes or less.
@@ -136,9 +142,20 @@ bool vlci_compress_by_layer(const vlci_recipe *recipe);
 int64_t vlci_compress_rows_bound(const vlci_recipe *recipe, int tokens, int layers);
 
 /** Layer `layer` of the prompt has been read, and its rows count in `kv`: it shrinks, and earlier ones with
- * it. Blocks where budgets depend on counts, and after the last layer, whose statistics tell of all. Errors:
- * the device's, VLCACHE_E_NO_MEMORY. */
+ * it. Of recipes that do not shrink by layer, and have no codes: it has come back, after all layers were
+ * observed and tokens decoded, whose rows stand behind the prompt's; it shrinks alone. Blocks where budgets
+ * depend on counts, and after the last layer, whose statistics tell of all. Errors: the device's,
+ * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_compress_read(vlci_compress *plan, int layer, vlci_kv *kv);
+
+/** Where rows are coded, and layers come back: before vlci_compress_read(), what bits are shared out by has
+ * to come of each of them, one by one. Blocks in the first and behind the last. Errors: as those of it. */
+vlcache_status vlci_compress_measure(vlci_compress *plan, int layer, vlci_kv *kv);
+
+/** Whether something goes, or is stored in few bits. */
+static inline bool vlci_compress_shrinks(const vlci_recipe *r) {
+    return r->compresses && (r->budget < 1.0 || vlci_coding_wanted(r));
+}
 
 /** Compresses every layer that is not yet; further rows may stand behind the prompt and what was observed.
  * Blocks where budgets depend on counts. */

@@ -59,7 +59,7 @@ vlci_recipe vlci_turn_recipe(const vlcache_sequence *s, size_t i) {
 static vlcache_status create_plans(vlcache_sequence *s, const vlci_compress_prompt *prompt) {
     vlcache_status status = VLCACHE_OK;
     vlci_compress_prompt own = *prompt;
-    own.together = !prompt->kv_layers && !vlci_turn_by_layer(s);
+    own.together = !prompt->kv_layers && !vlci_turn_by_layer(s) && !vlci_turn_again(s);
     for (size_t i = 0; i < s->n_plans && !status; i++) {
         const vlci_recipe recipe = vlci_turn_recipe(s, i);
         status = vlci_compress_create(&s->shared->compress, &recipe, &own, s->plans, i, &s->plans[i]);

@@ -35,7 +35,7 @@ static vlcache_status enter(void *user, int layer) {
     vlci_reading *r = user;
     r->shown = -1;
     vlcache_status status =
-        r->by_layer ? vlci_kv_reserve(r->kv, layer, 1, recalled(r) + r->prompt->n) : VLCACHE_OK;
+        r->singly ? vlci_kv_reserve(r->kv, layer, 1, recalled(r) + r->prompt->n) : VLCACHE_OK;
     if (!status && r->recall) status = vlci_recall_bring(r->recall, layer);
     return status ? status : vlci_kv_pool_sync(r->kv->pool);
 }
@@ -139,7 +139,7 @@ static vlcache_status ask_to_go_on(vlci_reading *r, int layer) {
 static vlcache_status exchange(vlci_reading *r, int layer) {
     if (!r->recall) return VLCACHE_OK;
     vlcache_status status = vlci_recall_send(r->recall, layer + 1);
-    return status || !r->by_layer ? status : vlci_recall_keep(r->recall, layer);
+    return status || !r->singly ? status : vlci_recall_keep(r->recall, layer);
 }
 
 static vlcache_status leave(void *user, int layer) {
@@ -149,6 +149,7 @@ static vlcache_status leave(void *user, int layer) {
     vlci_tap(r->text->model->device, r->stream.x, r->prompt->n, c->hidden, "layer.%d.hidden", layer);
     vlcache_status status = exchange(r, layer);
     if (!status && r->by_layer) status = vlci_compress_read(r->by_layer, layer, r->kv);
+    if (!status && r->singly && !r->by_layer) vlci_kv_cut_layer(r->kv, layer);
     return status ? status : ask_to_go_on(r, layer);
 }
 
@@ -209,8 +210,8 @@ static vlcache_status write_sequence(vlci_reading *r, int at_once) {
 /* What comes back, and room for what goes: all rows that the host does not have. */
 static vlcache_status begin_recall(vlci_reading *r) {
     if (!r->recall) return VLCACHE_OK;
-    vlcache_status status = vlci_recall_begin(r->recall, r->kv);
-    return status || !r->by_layer ? status : vlci_recall_open(r->recall, r->kv, r->past->rows - recalled(r));
+    vlcache_status status = vlci_recall_begin(r->recall, r->kv, 0);
+    return status || !r->singly ? status : vlci_recall_open(r->recall, r->kv, r->past->rows - recalled(r));
 }
 
 static bool needs_phases(const vlci_reading *r) {
@@ -256,7 +257,7 @@ vlcache_status vlci_reading_begin(vlci_reading *r, cl_mem features) {
     if (!status) status = vlci_stream_create(model, n, &r->stream);
     r->stream.features = (vlci_features){features, 1 + c->deepstack};
     if (!status) status = begin_recall(r);
-    if (!status && !r->by_layer) status = vlci_kv_reserve(r->kv, 0, c->layers, recalled(r) + n);
+    if (!status && !r->singly) status = vlci_kv_reserve(r->kv, 0, c->layers, recalled(r) + n);
     if (!status) status = write_rows(r);
     if (!status && c->crosses) status = write_sees(r);
     if (!status) status = write_sequence(r, room);
@@ -286,7 +287,7 @@ vlcache_status vlci_reading_go(vlci_reading *r, int64_t *work, bool *done) {
     *done = !status && vlci_walk_done(&r->walk);
     if (!*done) return status;
     if (r->recall) status = vlci_recall_end(r->recall);
-    if (r->recall && r->by_layer && !status) vlci_recall_close(r->recall);
+    if (r->recall && r->singly && !status) vlci_recall_close(r->recall);
     r->kv->position = r->next_position;
     r->kv->length += r->prompt->n;
     if (!status) status = vlci_text_logits(r->text, &r->stream, r->prompt->n - 1, 1);

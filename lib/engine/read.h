@@ -21,7 +21,9 @@ typedef struct vlci_reading {
     vlci_compress *const *plans;
     size_t n_plans;          /**< that look on; entries may be NULL */
     vlci_compress *by_layer; /**< of these, the one that shrinks layers as they are read; NULL: none does */
-    vlci_recall *recall;   /**< brings earlier rows back, and takes to the host what by_layer will drop; NULL:
+    bool singly; /**< no more than one layer is there in full: by_layer, or with recall each is dropped once
+                    it is read, and comes back later (vlci_turn_again()) */
+    vlci_recall *recall;   /**< brings earlier rows back, and takes to the host what will be dropped; NULL:
                                 earlier rows stay as they are */
     const vlci_past *past; /**< with recall: of the conversation, this prompt included */
     vlci_reading_fn watch;
@@ -39,7 +41,7 @@ typedef struct vlci_reading {
     vlci_walk walk;
 } vlci_reading;
 
-/** What a reading is about; the rest of `out` is zero. Takes pages for all layers, or none where by_layer.
+/** What a reading is about; the rest of `out` is zero. Takes pages for all layers, or none where singly.
  * `out` stays where it is. Errors: the device's, VLCACHE_E_ARGUMENT (an id beyond the vocabulary),
  * VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_reading_begin(vlci_reading *reading, cl_mem features);

@@ -28,7 +28,7 @@ static int candidates(const vlcache_sequence *s) {
 }
 
 static bool compresses(const vlcache_sequence *s) {
-    return vlci_turn_may_compress(s) && s->recipe.compresses;
+    return vlci_turn_may_compress(s) && vlci_compress_shrinks(&s->recipe);
 }
 
 /* Rows that are read before any go. */
@@ -46,12 +46,22 @@ static bool is_small(const vlcache_sequence *s) {
     return s->shared->pool.elastic && all <= s->shared->model->device->caps.info.global_memory / SMALL_SHARE;
 }
 
-/* With recall they shrink however small they are, but where that would have all rows kept in few bits of
- * which fewer in more answer better. */
+/* With recall they do however small they are, but where that would have all rows kept in few bits of which
+ * fewer in more answer better. */
 bool vlci_turn_by_layer(const vlcache_sequence *s) {
-    return s->plans == s->own && !s->portions && vlci_turn_may_compress(s) &&
-           vlci_compress_by_layer(s->recipes) && !s->prompt.n_sights &&
-           ((s->recalls && !s->recipe.votes_yield) || !is_small(s));
+    return s->plans == s->own && !s->portions && compresses(s) && vlci_compress_by_layer(s->recipes) &&
+           !s->prompt.n_sights && (s->recalls ? !s->recipe.votes_yield : !is_small(s));
+}
+
+/* Those that do not: with recall they leave and come back. */
+bool vlci_turn_again(const vlcache_sequence *s) {
+    return s->recalls && s->plans == s->own && !s->portions && compresses(s) && !vlci_turn_by_layer(s) &&
+           !s->prompt.n_sights;
+}
+
+/* No more than one layer is there in full. */
+static bool singly(const vlcache_sequence *s) {
+    return vlci_turn_by_layer(s) || vlci_turn_again(s);
 }
 
 /* Pages that all lists take when `rows` more rows are spread over them, `loose` pages of each half empty or
@@ -80,9 +90,10 @@ static int more_pages(const vlcache_sequence *s, int layer, int layers, int rows
 /* While the prompt is read: all of it, or its largest layer beside what the others keep. */
 static int64_t reading_pages(const vlcache_sequence *s, int64_t kept, int until) {
     int layers = s->shared->pool.shape.layers, n = read_at_once(s), most = 0;
-    if (!vlci_turn_by_layer(s)) return (s->portions ? kept : 0) + more_pages(s, 0, layers, n + until);
+    if (!singly(s)) return (s->portions ? kept : 0) + more_pages(s, 0, layers, n + until);
+    if (vlci_turn_again(s)) kept += spread_pages(s, (int64_t)layers * until, 1); /* behind what is kept */
     for (int l = 0; l < layers; l++) {
-        int pages = more_pages(s, l, 1, n);
+        int pages = more_pages(s, l, 1, vlci_turn_again(s) ? n + until : n);
         if (pages > most) most = pages;
     }
     return kept + most;
@@ -103,7 +114,7 @@ static int full_rows(const vlcache_sequence *s) {
 
 /* Pages that what is kept is copied to while what there was is still there. */
 static int64_t moved_pages(const vlcache_sequence *s) {
-    bool moves = compresses(s) && !vlci_turn_by_layer(s) && s->recipe.centroids > 0.0 && !s->recipe.coded;
+    bool moves = compresses(s) && !singly(s) && s->recipe.centroids > 0.0 && !s->recipe.coded;
     return moves ? spread_pages(s, kept_rows(s), 2) : 0;
 }
 
@@ -140,7 +151,7 @@ int64_t vlci_turn_pages(const vlcache_sequence *s) {
     int64_t kept = spread_pages(s, kept_rows(s), 2);
     int64_t reading = reading_pages(s, kept, full_rows(s)),
             growth = spread_pages(s, (int64_t)layers * answer, 1) + aging_pages(s);
-    if (!vlci_turn_by_layer(s)) reading += kept; /* what is kept is copied from what there was */
+    if (!singly(s)) reading += kept; /* what is kept is copied from what there was */
     return (reading > kept + growth ? reading : kept + growth) - dropped;
 }
 

@@ -79,6 +79,7 @@ struct vlcache_sequence {
     vlci_compress **plans;   /* that look on while the prompt is read: own, or a comparison's */
     const vlci_recipe *recipes;
     size_t n_plans;
+    bool shrinks;        /* with this step, layer by layer, or is measured (again.c) */
     bool waiting;        /* compression waits for decoded tokens, or goes on between them */
     vlci_observer watch; /* looks at decoded rows where no plan does; part NULL: nobody */
     vlci_reply reply;
@@ -158,7 +159,8 @@ vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt 
  * prompt). */
 vlcache_status vlci_turn_plan(vlcache_sequence *sequence, const vlci_prompt *prompt);
 
-/* ---- turn.c, hearing.c: the parts of a turn, in their order -------------------------------------------- */
+/* ---- turn.c, hearing.c, again.c: the parts of a turn, in their order
+ * -------------------------------------------- */
 
 /** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
 vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
@@ -170,6 +172,17 @@ vlcache_status vlci_turn_read(vlcache_sequence *sequence, int64_t *work, bool *d
 /** A part of the prompt is read, and another follows (hearing.c): the cache shrinks to what it keeps. Errors:
  * the device's, VLCACHE_E_CANCELLED, VLCACHE_E_NO_MEMORY. */
 vlcache_status vlci_turn_end_portion(vlcache_sequence *sequence);
+
+/** Layers come back one at a time (again.c), where vlci_turn_again(): for the next token, which
+ * vlci_again_observer() then has to look on at, and the step takes the place of vlci_turn_make_room() and,
+ * with the last token that is waited for, of compression; or all are compressed without one. Errors: the
+ * device's, those of vlci_recall_open(). */
+vlcache_status vlci_again_begin(vlcache_sequence *sequence);
+vlci_observer vlci_again_observer(vlcache_sequence *sequence);
+vlcache_status vlci_again_all(vlcache_sequence *sequence);
+
+/** Whether bits wait for one token more than decoded tokens are looked at. */
+bool vlci_again_measures(const vlcache_sequence *sequence);
 
 /** What a sequence's plan sees of its own row in a step: vlci_observer.part. */
 vlcache_status vlci_turn_observe(void *sequence, int layer, const vlci_attention *a, int from, int rows);
@@ -222,6 +235,9 @@ bool vlci_turn_may_compress(const vlcache_sequence *sequence);
 
 /** Whether layers shrink as they are read. */
 bool vlci_turn_by_layer(const vlcache_sequence *sequence);
+
+/** Whether layers, which shrink later, come back for that. */
+bool vlci_turn_again(const vlcache_sequence *sequence);
 
 /** Room for the next row, and some more. Errors: as vlci_kv_reserve(). */
 vlcache_status vlci_turn_make_room(vlcache_sequence *sequence);

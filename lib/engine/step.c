@@ -104,7 +104,8 @@ static vlcache_status write_rows(vlci_step *s, const int32_t *tokens, int n) {
 /* Counts the rows, and what the next step is compared with. */
 static void count_rows(vlci_step *s, int n) {
     for (int i = 0; i < n; i++) {
-        vlci_kv_append_behind(s->kv[i]);
+        if (!s->kv[i]->counted) vlci_kv_append_behind(s->kv[i]);
+        s->kv[i]->counted = false;
         s->kv[i]->position++;
         s->kv[i]->length++;
         s->before[i] = s->kv[i];

@@ -82,6 +82,7 @@ static vlcache_status look(vlcache_sequence *s) {
                                 .plans = s->plans,
                                 .n_plans = s->n_plans,
                                 .by_layer = vlci_turn_by_layer(s) ? s->plans[0] : NULL,
+                                .singly = vlci_turn_by_layer(s) || vlci_turn_again(s),
                                 .recall = s->recalls ? &s->recall : NULL,
                                 .past = &s->past,
                                 .watch = watch_layers,
@@ -168,14 +169,17 @@ static vlcache_status compress(vlcache_sequence *s, bool all) {
     vlcache_status status = read ? VLCACHE_OK : vlci_mark(device_of(s), &s->read), waited;
     if (!status && !plan->applied) {
         status = keep_rows(s);
-        if (!status) status = all ? vlci_compress_all(plan, &s->kv) : vlci_compress_some(plan, &s->kv);
+        if (!status)
+            status = vlci_turn_again(s) ? vlci_again_all(s)
+                     : all              ? vlci_compress_all(plan, &s->kv)
+                                        : vlci_compress_some(plan, &s->kv);
     }
     if (plan->measured > since)
         since = plan->measured; /* where the host is late, the device was at it then */
     waited = vlci_mark_wait(device_of(s), &s->read, &since);
     if (!status) status = waited;
     if (read) s->answer.timings.prefill += since - start;
-    if (!status && plan->applied) status = vlci_turn_give_back(s);
+    if (!status && plan->applied && vlci_compress_shrinks(&plan->recipe)) status = vlci_turn_give_back(s);
     if (!status) status = vlci_finish(device_of(s));
     if (!read && !status) vlci_compress_tidy(plan);
     s->waiting = !status && !plan->applied;
@@ -307,8 +311,8 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
     *observers = 0;
     for (int i = 0; i < n; i++) {
         vlcache_sequence *s = list[i];
-        bool over = finished(s);
-        vlcache_status status = over ? VLCACHE_OK : vlci_turn_make_room(s);
+        bool over = finished(s), again = s->waiting && vlci_turn_again(s);
+        vlcache_status status = over ? VLCACHE_OK : again ? vlci_again_begin(s) : vlci_turn_make_room(s);
         if (over || status) {
             vlci_turn_end(s, status);
             continue;
@@ -316,7 +320,9 @@ static int gather(vlci_shared *shared, vlcache_sequence **list, int n, int32_t *
         s->row = m;
         shared->step.kv[m] = &s->kv;
         tokens[m] = s->open;
-        if (s->waiting && looks(s))
+        if (again)
+            shared->step.observer[(*observers)++] = vlci_again_observer(s);
+        else if (s->waiting && looks(s))
             shared->step.observer[(*observers)++] = (vlci_observer){.user = s, .part = vlci_turn_observe};
         else if (s->watch.part)
             shared->step.observer[(*observers)++] = s->watch;
@@ -343,7 +349,7 @@ static vlcache_status age(vlcache_sequence *s) {
 static vlcache_status stepped(vlcache_sequence *s) {
     s->open = -1;
     if (!s->waiting) return age(s);
-    return !looks(s) ? compress(s, false) : VLCACHE_OK;
+    return looks(s) || vlci_again_measures(s) ? VLCACHE_OK : compress(s, false);
 }
 
 void vlci_turn_step(vlci_shared *shared, vlcache_sequence **list, int n) {

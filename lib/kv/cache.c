@@ -196,10 +196,8 @@ int vlci_kv_refill_pages(const vlci_kv *kv, int layers, int rows) {
 vlcache_status vlci_kv_refill(vlci_kv *kv, int layer, int rows) {
     vlci_kv_pool *p = kv->pool;
     vlcache_status status = VLCACHE_OK;
-    for (int h = 0; h < p->shape.kv_heads; h++) {
-        vlci_kv_cut(kv, layer, h, 0);
-        vlci_kv_list_of(kv, layer, h)->biased = false;
-    }
+    vlci_kv_cut_layer(kv, layer);
+    for (int h = 0; h < p->shape.kv_heads; h++) vlci_kv_list_of(kv, layer, h)->biased = false;
     if (rows) status = vlci_kv_pool_need(p, vlci_kv_refill_pages(kv, 1, rows));
     for (int h = 0; h < p->shape.kv_heads && !status; h++) {
         status = grow(kv, vlci_kv_list_of(kv, layer, h), rows);
@@ -350,7 +348,7 @@ void vlci_kv_go_back(vlci_kv *kv, vlci_kv *mark) {
     kv->held = mark->held;
     kv->position = mark->position;
     kv->length = mark->length;
-    kv->behind = false;
+    kv->behind = kv->counted = false;
     mark->list = list;
     mark->held = held;
     vlci_kv_release(mark);
@@ -373,6 +371,10 @@ void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows) {
     for (; list->pages > vlci_kv_pages(rows); kv->held--)
         vlci_kv_page_give(kv->pool, kv->pool->table.entry[list->first + --list->pages]);
     changed(kv);
+}
+
+void vlci_kv_cut_layer(vlci_kv *kv, int layer) {
+    for (int h = 0; h < kv->pool->shape.kv_heads; h++) vlci_kv_cut(kv, layer, h, 0);
 }
 
 /* ---- replacing ----------------------------------------------------------------------------------------- */

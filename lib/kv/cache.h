@@ -119,6 +119,9 @@ bool vlci_kv_shared(const vlci_kv *kv, int layer, int layers, const vlci_keep *k
  * given back. */
 void vlci_kv_cut(vlci_kv *kv, int layer, int head, int rows);
 
+/** No head of a layer has any. */
+void vlci_kv_cut_layer(vlci_kv *kv, int layer);
+
 /**
  * Lists that are to take the place of those of some layers: head i of them holds rows[i] rows, the first
  * keep[i] of which are rows it has already, and stay in their pages as far as these are full of them.

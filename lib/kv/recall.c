@@ -29,19 +29,30 @@ static void note_most(vlci_recall *r) {
 
 /* ---- to the device ------------------------------------------------------------------------------------- */
 
-vlcache_status vlci_recall_begin(vlci_recall *r, vlci_kv *kv) {
-    r->kv = kv;
-    if (!kv->store) return VLCACHE_OK;
-    vlcache_status status = vlci_feed_open(kv->pool->device, vlci_store_gathered_bytes(kv->store),
-                                           "recalled rows of a layer", &r->feed);
+/* Room for all rows of a layer, and `more`: the first of some passes has made it for the next. */
+static vlcache_status make_room(vlci_recall *r, int more) {
+    const vlci_store *store = r->kv->store;
+    size_t bytes = vlci_store_gathered_bytes(store);
+    if (r->feed.device && r->feed.bytes >= bytes) return VLCACHE_OK;
+    vlcache_status status = vlci_recall_end(r);
+    if (status) return status;
+    bytes += bytes / (size_t)store->all * (size_t)more;
+    status = vlci_feed_open(r->kv->pool->device, bytes, "recalled rows of a layer", &r->feed);
     note_most(r);
+    return status;
+}
+
+vlcache_status vlci_recall_begin(vlci_recall *r, vlci_kv *kv, int more) {
+    r->kv = kv;
+    if (!vlci_store_rows(kv->store)) return VLCACHE_OK;
+    vlcache_status status = make_room(r, more);
     return status ? status : vlci_recall_send(r, 0);
 }
 
 vlcache_status vlci_recall_send(vlci_recall *r, int layer) {
     void *at;
     if (!r->feed.device || layer >= shape_of(r)->layers) return VLCACHE_OK;
-    vlcache_status status = vlci_feed_begin(&r->feed, r->feed.bytes, &at);
+    vlcache_status status = vlci_feed_begin(&r->feed, vlci_store_gathered_bytes(r->kv->store), &at);
     if (status) return status;
     double start = vlci_clock_ms();
     vlci_store_gather(r->kv->store, layer, at);

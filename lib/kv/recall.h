@@ -2,7 +2,7 @@
  * recall.h (internal) - rows between a cache's pages and its store in the host's memory: what compression is
  * about to take goes there, and a later turn has all of it back, layer by layer.
  *
- *     vlci_recall_begin(&recall, kv);                       layer 0 is on its way
+ *     vlci_recall_begin(&recall, kv, 0);                    layer 0 is on its way
  *     for each layer:   vlci_kv_reserve();  vlci_recall_bring(&recall, layer);   its rows are in pages
  *                       ...enqueue what computes it...
  *                       vlci_recall_send(&recall, layer + 1);                    meanwhile
@@ -33,9 +33,10 @@ typedef struct vlci_recall {
     double ms;         /**< that took, beside computing: copies of the host and of the device */
 } vlci_recall;
 
-/** The first layer of the store, if `kv` has one, is sent. Errors: VLCACHE_E_DEVICE_MEMORY,
+/** The first layer of the store, if `kv` has one, is sent. Where all layers are brought again and again, each
+ * time begins so, and the last alone ends: there may be `more` rows by then. Errors: VLCACHE_E_DEVICE_MEMORY,
  * VLCACHE_E_NO_MEMORY, the device's. */
-vlcache_status vlci_recall_begin(vlci_recall *recall, vlci_kv *kv);
+vlcache_status vlci_recall_begin(vlci_recall *recall, vlci_kv *kv, int more);
 
 /** Enqueues that a layer's rows, sent last, come into its pages, and counts them: its heads hold no row yet,
  * and have room. Errors: the device's. */
