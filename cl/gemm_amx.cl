@@ -44,8 +44,8 @@
 #endif
 #define HALVES (W_DTYPE == VLCI_DTYPE_F16)
 enum {
-    DEPTH = HALVES && !AMX ? 32 : 512 /* without the unit strips lie in private memory, of a GPU too */,
     SIDE = VLCI_TILE,
+    DEPTH = !HALVES ? 512 : AMX ? 512 : SIDE /* whose strips a GPU's private memory holds */,
     DOWN = VLCI_GEMM_AMX_DOWN(AMX),
     ACROSS = VLCI_GEMM_AMX_ACROSS(AMX),
     WAYS = OUT == 2 ? 2 : 1 /* tiles of W that make one of outputs */

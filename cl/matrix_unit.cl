@@ -72,13 +72,13 @@ trial_wgmma(__global const uchar *a, __global const uchar *b, __global float *ou
 #endif
 
 #ifdef TRIAL_AMX
-AMX_DEFINE(amx_multiply, __global, __global, AMX_FETCH)
+AMX_DEFINE(amx_multiply, __global, __global, AMX_PAST, AMX_NEXT)
 
 __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void
 trial_amx(__global const uchar *a, __global const uchar *b, __global float *out) {
     float sum[VLCI_TILE * VLCI_TILE];
     amx_begin(amx_shapes);
-    for (int i = 0; i < 2; i++) amx_multiply(a + i * 2048, b + i * 2048, b + i * 2048 + 1024, 1, i == 0, sum);
+    for (int i = 0; i < 2; i++) amx_multiply(a + i * 2048, b + i * 2048, b + i * 2048 + 1024, 1, i == 0, sum, b);
     amx_end();
     for (int n = 0; n < VLCI_TILE; n++)
         for (int r = 0; r < VLCI_TILE; r++) out[n * VLCI_TILE + r] = sum[r * VLCI_TILE + n];
