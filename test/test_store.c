@@ -107,11 +107,40 @@ START_TEST(rows_go_and_come) {
 }
 END_TEST
 
+/* Rows of a layer that several threads copy, of more than one stretch. */
+START_TEST(many_rows) {
+    enum { FIRST = 401, MORE = 211 };
+    const vlci_kv_shape shape = {LAYERS, HEADS, 64, VLCACHE_DTYPE_F16};
+    bool *unified = &suite_device()->caps.info.unified_memory, is = *unified;
+    uint64_t seed = 6;
+    vlci_kv_pool pool;
+    vlci_kv kv;
+    vlci_recall r = {0};
+    if (_i) *unified = false;
+    ck_ok(vlci_kv_pool_create(suite_device(), &shape, 500, false, &pool));
+    ck_ok(vlci_kv_create(&pool, &kv));
+    append(&kv, FIRST);
+    ck_ok(vlci_recall_keep_all(&r, &kv, FIRST));
+    append(&kv, MORE);
+    ck_ok(vlci_recall_keep_all(&r, &kv, MORE));
+    ck_ok(vlci_recall_begin(&r, &kv, 0));
+    ck_assert_int_eq(r.team != NULL, vlci_processors() > 1);
+    vlci_recall_release(&r); /* half way */
+    ck_assert_ptr_null(r.team);
+    bring_all(&kv, &seed);
+    check_rows(&kv, FIRST + MORE);
+    vlci_kv_release(&kv);
+    vlci_kv_pool_release(&pool);
+    *unified = is;
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("store");
     TCase *all = tcase_create("store");
     suite_balance(all);
     tcase_add_loop_test(all, rows_go_and_come, 0, 4);
+    tcase_add_loop_test(all, many_rows, 0, 2);
     suite_add_tcase(suite, all);
     return suite_run(suite);
 }

@@ -29,6 +29,10 @@ static void note_most(vlci_recall *r) {
 
 /* ---- to the device ------------------------------------------------------------------------------------- */
 
+/* MEMBERS copy rows of a layer, where they are MANY bytes: the bus takes what several threads read in memory.
+ */
+enum { MEMBERS = 8, MANY = 1 << 18 };
+
 /* Room for all rows of a layer, and `more`: the first of some passes has made it for the next. */
 static vlcache_status make_room(vlci_recall *r, int more) {
     const vlci_store *store = r->kv->store;
@@ -39,7 +43,31 @@ static vlcache_status make_room(vlci_recall *r, int more) {
     bytes += bytes / (size_t)store->all * (size_t)more;
     status = vlci_feed_open(r->kv->pool->device, bytes, "recalled rows of a layer", &r->feed);
     note_most(r);
+    int members = vlci_processors() < MEMBERS ? vlci_processors() : MEMBERS;
+    if (!status && bytes >= MANY && members > 1) status = vlci_team_create(members, &r->team);
     return status;
+}
+
+/* A layer's rows, on their way to `to`. */
+typedef struct gathering {
+    const vlci_store *store;
+    int layer;
+    unsigned char *to;
+} gathering;
+
+static vlcache_status gather_plane(void *user, size_t plane, int member) {
+    const gathering *g = user;
+    (void)member;
+    vlci_store_gather(g->store, g->layer, plane, g->to);
+    return VLCACHE_OK;
+}
+
+static vlcache_status gather(const vlci_recall *r, int layer, void *to) {
+    gathering g = {r->kv->store, layer, to};
+    size_t planes = vlci_store_planes(g.store);
+    if (r->team) return vlci_team_run(r->team, planes, gather_plane, &g);
+    for (size_t i = 0; i < planes; i++) vlci_store_gather(g.store, layer, i, to);
+    return VLCACHE_OK;
 }
 
 vlcache_status vlci_recall_begin(vlci_recall *r, vlci_kv *kv, int more) {
@@ -55,9 +83,9 @@ vlcache_status vlci_recall_send(vlci_recall *r, int layer) {
     vlcache_status status = vlci_feed_begin(&r->feed, vlci_store_gathered_bytes(r->kv->store), &at);
     if (status) return status;
     double start = vlci_clock_ms();
-    vlci_store_gather(r->kv->store, layer, at);
+    status = gather(r, layer, at);
     r->ms += vlci_clock_ms() - start;
-    return vlci_feed_send(&r->feed);
+    return status ? status : vlci_feed_send(&r->feed);
 }
 
 vlcache_status vlci_recall_bring(vlci_recall *r, int layer) {
@@ -81,6 +109,7 @@ vlcache_status vlci_recall_end(vlci_recall *r) {
     r->bytes += r->feed.bytes_sent;
     r->ms += r->feed.sent_ms;
     vlci_feed_release(&r->feed);
+    vlci_team_destroy(&r->team);
     return status;
 }
 
@@ -152,6 +181,7 @@ vlcache_status vlci_recall_keep_all(vlci_recall *r, vlci_kv *kv, int rows) {
 
 void vlci_recall_release(vlci_recall *r) {
     vlci_feed_release(&r->feed);
+    vlci_team_destroy(&r->team);
     drop_leaving(r);
     vlci_store_release(&r->fresh);
     *r = (vlci_recall){0};

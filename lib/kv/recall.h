@@ -18,6 +18,7 @@
 #ifndef VLCI_KV_RECALL_H
 #define VLCI_KV_RECALL_H
 
+#include "core/team.h"
 #include "device/feed.h"
 #include "kv/cache.h"
 #include "kv/store.h"
@@ -25,6 +26,7 @@
 typedef struct vlci_recall {
     vlci_kv *kv;       /**< borrowed */
     vlci_feed feed;    /**< of the store's rows; not open where there are none */
+    vlci_team *team;   /**< copies them to where the device reads them; NULL: they are few */
     vlci_store *fresh; /**< rows on their way to the store; NULL: none are */
     cl_mem leaving;    /**< a layer of them */
     size_t room, most; /**< bytes of that; most on the device, with what comes back, since it was zero */

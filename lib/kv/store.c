@@ -7,16 +7,16 @@
 
 #include "core/alloc.h"
 
-static size_t planes(const vlci_store *s) {
+size_t vlci_store_planes(const vlci_store *s) {
     return 2 * (size_t)s->kv_heads;
 }
 
 size_t vlci_store_layer_bytes(const vlci_store *s) {
-    return planes(s) * (size_t)s->rows * s->row_bytes;
+    return vlci_store_planes(s) * (size_t)s->rows * s->row_bytes;
 }
 
 size_t vlci_store_gathered_bytes(const vlci_store *s) {
-    return planes(s) * (size_t)s->all * s->row_bytes;
+    return vlci_store_planes(s) * (size_t)s->all * s->row_bytes;
 }
 
 unsigned char *vlci_store_layer(const vlci_store *s, int layer) {
@@ -78,11 +78,10 @@ void vlci_store_release(vlci_store **handle) {
 
 /* ---- rows ---------------------------------------------------------------------------------------------- */
 
-void vlci_store_gather(const vlci_store *store, int layer, unsigned char *to) {
-    size_t plane = (size_t)store->all * store->row_bytes;
+void vlci_store_gather(const vlci_store *store, int layer, size_t plane, unsigned char *to) {
+    to += plane * (size_t)store->all * store->row_bytes;
     for (const vlci_store *s = store; s; s = s->before) {
         size_t bytes = (size_t)s->rows * s->row_bytes, at = (size_t)(s->all - s->rows) * s->row_bytes;
-        const unsigned char *from = vlci_store_layer(s, layer);
-        for (size_t i = 0; i < planes(s); i++) memcpy(to + i * plane + at, from + i * bytes, bytes);
+        memcpy(to + at, vlci_store_layer(s, layer) + plane * bytes, bytes);
     }
 }

@@ -28,8 +28,10 @@ size_t vlci_store_layer_bytes(const vlci_store *store);
 /** Bytes of a layer's rows of all stretches. */
 size_t vlci_store_gathered_bytes(const vlci_store *store);
 
-/** Copies a layer's rows of all stretches to `to`: [keys, values][kv_heads][store->all] rows. */
-void vlci_store_gather(const vlci_store *store, int layer, unsigned char *to);
+/** Copies a layer's rows of all stretches to `to`, [keys, values][kv_heads][store->all] rows: one of these
+ * planes, by its number, for any thread. */
+size_t vlci_store_planes(const vlci_store *store);
+void vlci_store_gather(const vlci_store *store, int layer, size_t plane, unsigned char *to);
 
 /** Rows that there are; of NULL 0. */
 static inline int vlci_store_rows(const vlci_store *store) {
