@@ -159,8 +159,7 @@ vlcache_status vlci_turn_count(vlcache_sequence *sequence, const vlcache_prompt 
  * prompt). */
 vlcache_status vlci_turn_plan(vlcache_sequence *sequence, const vlci_prompt *prompt);
 
-/* ---- turn.c, hearing.c, again.c: the parts of a turn, in their order
- * -------------------------------------------- */
+/* ---- turn.c, hearing.c, again.c: parts of a turn, in their order --------------------------------------- */
 
 /** Sets the mark, makes the plans and, in an elastic pool, room; state: reading. */
 vlcache_status vlci_turn_begin(vlcache_sequence *sequence);
