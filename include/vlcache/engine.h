@@ -226,10 +226,10 @@ typedef enum vlcache_recall {
                               shared out. Where what stays is not known as a layer is read (deferral but of
                               "coded", centroids or adaptive selection under a measured allocation, coded rows
                               of which some go) each leaves, and comes back for every token that is decoded
-                              before, and to be compressed. A conversation that does nothing gives its pages
-                            up where an engine of fixed size needs them. Where host and device have one memory
-                            it saves none: see vlcache_recall_stats.saves. With policy "full" it is not looked
-                            at */
+                              before, and to be compressed. A conversation that does nothing gives up its
+                              pages where an engine of fixed size needs them. Where host and device have one
+                              memory it saves none: see vlcache_recall_stats.saves. With policy "full" it is
+                              not looked at */
 } vlcache_recall;
 
 /** Options of vlcache_engine_add() and vlcache_session_create(); start from VLCACHE_SEQUENCE_OPTIONS_INIT. */

@@ -198,7 +198,8 @@ static vlcache_status check_all(const score_work *w, double *error) {
     float *k = memory_take(trial_cache_floats(&w->cache), sizeof *k), *got = memory_take(n, sizeof *got);
     vlcache_status status = vlci_read(w->t->device, w->q, 0, q, q_floats(w) * sizeof *q);
     if (!status) status = vlci_read(w->t->device, w->row_lse, 0, lse, stats * sizeof *lse);
-    for (int head = 0; head < w->shape.kv_heads && !status; head += w->shape.kv_heads - 1) {
+    for (int last = 0; last < 2 && !status; last++) {
+        int head = last ? w->shape.kv_heads - 1 : 0;
         status = trial_cache_read(&w->cache, false, 0, 0, head, k);
         if (!status)
             status = vlci_read(w->t->device, w->scores->score, (size_t)head * n * sizeof *got, got,
