@@ -49,9 +49,9 @@ vlcache_status vlci_summary_begin(const vlci_heads *heads, const vlci_summary_ke
                                   vlci_summary_room *room);
 
 /** Products of a row and a centroid, in all kv heads, that may come between two tokens, and what else takes
- * as long: more than that only as one piece. An H100 takes 4 ms for them (5.7 at 32,768 tokens for 8e9), and
- * 5.2 for a token of a 7B model: so no token takes twice as long as others. */
-#define VLCI_SUMMARY_AT_ONCE 6e9
+ * as long: more than that only as one piece. An H100 takes 4 ms for them, and 5.5 for a token of a 7B
+ * model. */
+#define VLCI_SUMMARY_AT_ONCE 8e9
 
 /** How much may be enqueued at once: each piece of work takes from it what it is worth, in products of a row
  * and a centroid. The first is taken whatever it is worth, others as far as there is enough left. */
