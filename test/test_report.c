@@ -133,10 +133,10 @@ START_TEST(well_formed) {
 }
 END_TEST
 
-/* Nothing is fetched or run: only places in the page, and pictures in it. */
+/* Nothing is fetched or run: only places in the page, and pictures in it, whose data may have any letters. */
 START_TEST(self_contained) {
-    static const char *const none[] = {"http",  "<script", "@import", "url(",
-                                       "<link", "<iframe", "onload",  "file:"};
+    static const char *const none[] = {"http:", "https:",  "<script", "@import", "url(",
+                                       "<link", "<iframe", "onload=", "file:"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         ck_assert_msg(!strstr(html, none[i]), "%s", none[i]);
     ck_assert_int_eq(count_of(html, "src="),
