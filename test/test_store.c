@@ -116,6 +116,7 @@ START_TEST(many_rows) {
     vlci_kv_pool pool;
     vlci_kv kv;
     vlci_recall r = {0};
+    if (suite_reduced()) return; /* a simulator keeps a record of each of so many small transfers */
     if (_i) *unified = false;
     ck_ok(vlci_kv_pool_create(suite_device(), &shape, 500, false, &pool));
     ck_ok(vlci_kv_create(&pool, &kv));
